@@ -1,0 +1,59 @@
+# What a person types. `make` alone lists the targets.
+PYTHON ?= python3
+VENV := .venv
+ENGINE_VENV := .venv-engine
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-engine test-adit test-system check format up lock tables vendor pictures messages clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.ready $(ENGINE_VENV)/.ready  ## make both environments
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@scripts/environment.sh $(PYTHON) $(VENV) requirements/dev.txt
+
+$(ENGINE_VENV)/.ready: requirements/engine-test.txt pyproject.toml
+	@scripts/environment.sh $(PYTHON) $(ENGINE_VENV) requirements/engine-test.txt
+
+demo: $(VENV)/.ready  ## a demo PACS, a first pseudonymized transfer, and the web pages
+	@$(BIN)/adit demo
+
+up: $(VENV)/.ready  ## run ADIT on this machine
+	@$(BIN)/adit up
+
+test: setup  ## every test, with the system packages they need
+	@scripts/test.sh
+
+test-engine: $(ENGINE_VENV)/.ready  ## the engine's tests, in an environment without Django
+	@$(ENGINE_VENV)/bin/python -m pytest tests/engine -q
+
+test-adit: $(VENV)/.ready  ## the house's tests
+	@$(BIN)/python -m pytest tests/adit -q
+
+test-system: $(VENV)/.ready  ## the whole road, with real archives and a real browser
+	@$(BIN)/python -m pytest tests/system -q
+
+check: $(VENV)/.ready  ## style, types, import contracts, migrations, templates
+	@scripts/check.sh
+
+format: $(VENV)/.ready  ## let ruff put the code in order
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+
+lock: $(VENV)/.ready  ## pin and hash the dependencies again (UPGRADE=--upgrade for newer ones)
+	@scripts/lock.sh $(UPGRADE)
+
+tables: $(VENV)/.ready  ## build the tables of the DICOM standard again
+	@$(BIN)/python scripts/build_tables.py
+
+vendor:  ## fetch the front-end assets again from their npm packages
+	@$(PYTHON) scripts/vendor_assets.py
+
+pictures: $(VENV)/.ready  ## take the README's pictures from a running demo
+	@$(BIN)/python scripts/take_pictures.py
+
+clean:  ## remove environments and caches, never data
+	@rm -rf $(VENV) $(ENGINE_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,173 @@
+"""Elements: where each data element of an encoded data set starts and ends; decodes no value.
+
+Little endian only, explicit and implicit (PS3.5 7.1). Offsets count bytes from the start of the
+buffer that was handed in, at every depth, so that a caller can cut and join without copying.
+"""
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from adit_engine.errors import Malformed
+
+Buffer = bytes | bytearray | memoryview
+
+ITEM = 0xFFFEE000
+ITEM_END = 0xFFFEE00D
+SEQUENCE_END = 0xFFFEE0DD
+UNDEFINED = 0xFFFFFFFF
+MAX_DEPTH = 64
+
+PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""Float, double float and integer pixel data: where the header of an instance ends."""
+
+_TAG_LENGTH = Struct("<HHI")
+_TAG_VR_LENGTH = Struct("<HH2sH")
+_LENGTH = Struct("<I")
+
+# PS3.5 7.1.2: these carry two reserved bytes and a length of four.
+_LONG_VRS = {
+    vr: vr.decode()
+    for vr in (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+}
+_SHORT_VRS = {
+    vr.encode(): vr
+    for vr in "AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
+}
+
+
+class Element(NamedTuple):
+    """One data element. `vr` is empty in implicit VR. `end` is past the delimiter, if it has one."""
+
+    tag: int
+    vr: str
+    start: int
+    value: int
+    end: int
+    undefined: bool
+
+    @property
+    def value_end(self) -> int:
+        return self.end - 8 if self.undefined else self.end
+
+
+class Item(NamedTuple):
+    """One sequence item: from `start` (its tag) to `end`, its elements in `value` to `value_end`."""
+
+    start: int
+    value: int
+    value_end: int
+    end: int
+
+
+def elements(
+    data: Buffer, explicit: bool, start: int = 0, stop: int | None = None, depth: int = 0
+) -> Iterator[Element]:
+    """The elements of one level between two offsets, in the order in which they stand; lazy.
+
+    Raises Malformed for a length beyond the buffer, an unknown VR, a stray delimiter, or more than
+    64 levels.
+    """
+    stop = len(data) if stop is None else stop
+    position = start
+    while position < stop:
+        element = _element_at(data, explicit, position, stop, depth)
+        if element.tag >= 0xFFFE0000:
+            raise Malformed(f"A delimiter stands at byte {position} where an element should.")
+        yield element
+        position = element.end
+
+
+def items(data: Buffer, explicit: bool, element: Element, depth: int = 0) -> Iterator[Item]:
+    """The items of a sequence element; lazy. `depth` is that of the element itself."""
+    position, stop = element.value, element.value_end
+    while position < stop:
+        item = _item_at(data, explicit, position, stop, depth)
+        yield item
+        position = item.end
+
+
+def is_sequence(element: Element, vr: str) -> bool:
+    """Whether the element holds items. `vr` is the dictionary's VR, used where none is encoded."""
+    if element.vr:
+        return element.vr == "SQ" or (element.vr == "UN" and element.undefined)
+    return vr == "SQ" or (element.undefined and element.tag not in PIXEL_TAGS)
+
+
+def nested_explicit(element: Element, explicit: bool) -> bool:
+    """PS3.5 6.2.2 note 2: what stands in a UN of undefined length is implicit VR little endian."""
+    return explicit and element.vr != "UN"
+
+
+def header_end(data: Buffer, explicit: bool) -> int:
+    """The offset of the pixel data element, or of the end where there is none."""
+    for element in elements(data, explicit):
+        if element.tag in PIXEL_TAGS:
+            return element.start
+    return len(data)
+
+
+def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> Element:
+    if position + 8 > stop:
+        raise Malformed(f"The data set ends inside an element at byte {position}.")
+    if explicit:
+        group, number, code, length = _TAG_VR_LENGTH.unpack_from(data, position)
+        value = position + 8
+        vr = _SHORT_VRS.get(code)
+        if vr is None:
+            vr = _LONG_VRS.get(code)
+            if vr is None:
+                if group == 0xFFFE:
+                    return Element((group << 16) | number, "", position, value, value, False)
+                raise Malformed(f"Element ({group:04x},{number:04x}) at byte {position} has no valid VR.")
+            if position + 12 > stop:
+                raise Malformed(f"The data set ends inside an element at byte {position}.")
+            (length,) = _LENGTH.unpack_from(data, position + 8)
+            value = position + 12
+    else:
+        group, number, length = _TAG_LENGTH.unpack_from(data, position)
+        vr = ""
+        value = position + 8
+    tag = (group << 16) | number
+    if length != UNDEFINED or group == 0xFFFE:
+        end = value + (0 if group == 0xFFFE else length)
+        if end > stop:
+            raise Malformed(f"Element ({group:04x},{number:04x}) at byte {position} is longer than its data set.")
+        return Element(tag, vr, position, value, end, False)
+    if vr not in ("", "SQ", "UN") and tag not in PIXEL_TAGS:
+        raise Malformed(f"Element ({group:04x},{number:04x}) at byte {position} may not be of undefined length.")
+    end = _sequence_end(data, explicit and vr != "UN", value, stop, depth + 1)
+    return Element(tag, vr, position, value, end, True)
+
+
+def _item_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> Item:
+    if position + 8 > stop:
+        raise Malformed(f"A sequence ends inside an item at byte {position}.")
+    group, number, length = _TAG_LENGTH.unpack_from(data, position)
+    if (group, number) != (0xFFFE, 0xE000):
+        raise Malformed(f"A sequence holds something else than items at byte {position}.")
+    value = position + 8
+    if length != UNDEFINED:
+        if value + length > stop:
+            raise Malformed(f"The item at byte {position} is longer than its sequence.")
+        return Item(position, value, value + length, value + length)
+    inside = value
+    while True:
+        element = _element_at(data, explicit, inside, stop, depth)
+        if element.tag == ITEM_END:
+            return Item(position, value, inside, inside + 8)
+        if element.tag >= 0xFFFE0000:
+            raise Malformed(f"A delimiter stands at byte {inside} where an element should.")
+        inside = element.end
+
+
+def _sequence_end(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> int:
+    if depth > MAX_DEPTH:
+        raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
+    while True:
+        if position + 8 > stop:
+            raise Malformed(f"A sequence of undefined length does not end before byte {stop}.")
+        group, number, _ = _TAG_LENGTH.unpack_from(data, position)
+        if (group, number) == (0xFFFE, 0xE0DD):
+            return position + 8
+        position = _item_at(data, explicit, position, stop, depth).end

@@ -1,0 +1,111 @@
+"""Every error of the engine on one screen; each says by itself if trying again makes sense.
+
+AditError
+├── WrongInput               what was asked for cannot be: a UID, pseudonym, query or setting
+│   └── ProfileError         a profile that is ambiguous or broken, with the line
+├── Malformed                bytes that are not DICOM as they claim to be
+├── Withhold                 one instance must not leave, with a reason that names no person
+├── Stopped                  a person, a window's end or a shutdown stopped the work
+├── NotFound                 the node answered, and does not have it
+├── RuleBroken               the task must not go on: two patients under one study, a foreign object
+└── NodeError                a node did not do its part; names the node
+    ├── Unreachable          no connection could be made                          (again)
+    ├── AssociationRejected  the node refused the association for good
+    ├── NodeBusy             the node refused for now: out of resources, limit    (again)
+    ├── TimedOut             connected, but silent beyond the deadline            (again)
+    ├── ConnectionLost       the conversation broke off                           (again)
+    ├── NodeRefused          the node answered with a failure status
+    ├── CannotDo             this node has no such service
+    └── StorageTrouble       a folder cannot be read or written
+        └── StorageFull      the disk or the quota is full                        (again)
+"""
+
+
+class AditError(Exception):
+    """Anything the engine says no to. The text is for people: what, where, next step, no patient."""
+
+    again: bool = False
+    """True when the same call may succeed later without anyone changing anything."""
+
+
+class WrongInput(AditError):
+    """What was asked for cannot be; the text names the field and the form it must have."""
+
+
+class ProfileError(WrongInput):
+    """A profile that cannot be read in one way only; the text names the line."""
+
+
+class Malformed(AditError):
+    """Bytes that are not DICOM as they claim to be; the text names offset and tag, never a value."""
+
+
+class Withhold(AditError):
+    """One instance stays here. `reason` is a sentence and `code` a short key to count by."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Stopped(AditError):
+    """The work was stopped between instances; what was delivered is in the ledger."""
+
+    again = True
+
+
+class NotFound(AditError):
+    """The node answered and does not have what was asked for."""
+
+
+class RuleBroken(AditError):
+    """The whole task must end: going on could mix patients or studies."""
+
+
+class NodeError(AditError):
+    """A node did not do its part. `node` is its name as people know it."""
+
+    def __init__(self, node: str, text: str) -> None:
+        super().__init__(f"{node}: {text}")
+        self.node = node
+
+
+class Unreachable(NodeError):
+    again = True
+
+
+class AssociationRejected(NodeError):
+    pass
+
+
+class NodeBusy(NodeError):
+    again = True
+
+
+class TimedOut(NodeError):
+    again = True
+
+
+class ConnectionLost(NodeError):
+    again = True
+
+
+class NodeRefused(NodeError):
+    """A final failure status. `status` is the DIMSE status (PS3.7 Annex C) where there is one."""
+
+    def __init__(self, node: str, text: str, status: int | None = None) -> None:
+        super().__init__(node, text)
+        self.status = status
+
+
+class CannotDo(NodeError):
+    pass
+
+
+class StorageTrouble(NodeError):
+    pass
+
+
+class StorageFull(StorageTrouble):
+    again = True

@@ -1,0 +1,142 @@
+"""What a node can do: four small protocols. `transfer` knows nothing else about any node."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+from adit_engine.instance import Instance
+from adit_engine.query import Query
+from adit_engine.record import Record
+from adit_engine.reference import InstanceRef, Ref
+
+
+class Grade(StrEnum):
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a check learned. `next_step` says in words what to do; empty when all is well."""
+
+    grade: Grade
+    what: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The answer to one stored instance. `ref` holds the UIDs under which it went out.
+
+    `status` is the DIMSE status (PS3.7 C): 0 kept, 0xBxxx kept with a warning, else refused.
+    `error` is the sentence when it was refused, `warning` when it was kept with one.
+    """
+
+    ref: InstanceRef
+    status: int = 0
+    warning: str = ""
+    error: str = ""
+    size_bytes: int = 0
+    sha256: str = ""
+    path: str = ""
+    """Where it lies, below the node's base folder; empty for nodes without files."""
+
+    @property
+    def kept(self) -> bool:
+        return not self.error
+
+
+class Answers(Iterator[Record]):
+    """The records of one find, lazy; afterwards `capped` tells if the node's result cap was hit."""
+
+    def __init__(self, records: Iterator[Record], cap: int | None = None) -> None:
+        self._records = records
+        self._cap = cap
+        self.count = 0
+
+    def __next__(self) -> Record:
+        record = next(self._records)
+        self.count += 1
+        return record
+
+    @property
+    def capped(self) -> bool:
+        return self._cap is not None and self.count >= self._cap
+
+    def close(self) -> None:
+        """Ends the search early and releases what it holds."""
+        close = getattr(self._records, "close", None)
+        if close is not None:
+            close()
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    name: str
+
+    def check(self) -> Iterator[Finding]:
+        """What works and what does not, in words; never raises NodeError, it finds it."""
+        ...
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    name: str
+
+    def find(self, query: Query) -> Answers:
+        """Lazy. Closing the answers closes the association. Raises NodeError."""
+        ...
+
+
+@runtime_checkable
+class Retrievable(Protocol):
+    name: str
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        """Pulled, bounded in bytes, in order of arrival.
+
+        A normal end means that the node gave its final answer; whether all came is for the ledger
+        to say. Anything else raises NodeError. Closing the iterator ends the association.
+        """
+        ...
+
+
+@runtime_checkable
+class Storable(Protocol):
+    name: str
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        """Pulls, stores, and answers once for each instance, in order. Raises NodeError.
+
+        When the iterable raises, what is not yet visible at the node is taken back.
+        """
+        ...
+
+    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+        """The output instance UIDs of which the node proves that it keeps them.
+
+        Raises CannotDo where a node has no means to prove anything.
+        """
+        ...
+
+
+class Node(Protocol):
+    """An opened node. `close` ends it in good order; `abort` ends every wait at once, from any thread."""
+
+    name: str
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+def setting(
+    default: Any, label: str, *, help: str = "", secret: bool = False, advanced: bool = False
+) -> Any:
+    """A field of a node's settings dataclass, from which forms, API schema and URLs are made."""
+    return field(
+        default=default,
+        metadata={"label": label, "help": help, "secret": secret, "advanced": advanced},
+    )

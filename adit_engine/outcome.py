@@ -1,0 +1,165 @@
+"""Outcome: what happened to each instance of a series, added up so that nothing goes missing."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from adit_engine.reference import InstanceRef, SeriesRef
+
+
+class State(StrEnum):
+    """The four ends of an instance."""
+
+    DELIVERED = "delivered"
+    WITHHELD = "withheld"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Verdict(StrEnum):
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    UNVERIFIABLE = "unverifiable"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The end of one instance. `ref` holds the original UIDs and stays with us.
+
+    `code` is a short key to count by, `reason` the sentence for people; both empty when delivered
+    without remark. `size_bytes` and `sha256` are those of the data set that was delivered.
+    """
+
+    ref: InstanceRef
+    state: State
+    code: str = ""
+    reason: str = ""
+    size_bytes: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger."""
+
+    state: State
+    code: str = ""
+    reason: str = ""
+    size_bytes: int = 0
+    sha256: str = ""
+
+
+@dataclass
+class Manifest:
+    """The ledger of one series: each original instance UID exactly once, the latest end counts.
+
+    `expected` are the UIDs which the source listed, or None when its list cannot be trusted.
+    """
+
+    series: SeriesRef
+    expected: frozenset[str] | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        values = {name: getattr(event, name) for name in Entry.__slots__}
+        self.entries[event.ref.instance_uid] = Entry(**values)
+
+    def delivered(self) -> frozenset[str]:
+        return frozenset(uid for uid, e in self.entries.items() if e.state is State.DELIVERED)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "study_uid": self.series.study_uid,
+            "series_uid": self.series.series_uid,
+            "expected": None if self.expected is None else sorted(self.expected),
+            "instances": {uid: asdict(entry) for uid, entry in sorted(self.entries.items())},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Manifest":
+        expected = data["expected"]
+        return cls(
+            SeriesRef(data["study_uid"], data["series_uid"]),
+            None if expected is None else frozenset(expected),
+            {
+                uid: Entry(**{**entry, "state": State(entry["state"])})
+                for uid, entry in data["instances"].items()
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What happened to one series. `expected` is None when the source gave no list to trust.
+
+    `skipped_series` says why a whole series was left out by Selection; then nothing was expected.
+    """
+
+    series: SeriesRef
+    expected: int | None
+    delivered: int = 0
+    withheld: int = 0
+    failed: int = 0
+    skipped: int = 0
+    reasons: tuple[tuple[str, str, int], ...] = ()
+    """(code, sentence, how many instances), most frequent first."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the series as a whole: still growing, new, vanished."""
+    left_out: str = ""
+    """Why Selection left the whole series out; empty when it came along."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, notes: tuple[str, ...] = ()) -> "Outcome":
+        entries = manifest.entries.values()
+        ends = Counter(entry.state for entry in entries)
+        reasons = Counter((e.code, e.reason) for e in entries if e.code)
+        return cls(
+            series=manifest.series,
+            expected=None if manifest.expected is None else len(manifest.expected),
+            delivered=ends[State.DELIVERED],
+            withheld=ends[State.WITHHELD],
+            failed=ends[State.FAILED],
+            skipped=ends[State.SKIPPED],
+            reasons=tuple((code, reason, n) for (code, reason), n in reasons.most_common()),
+            notes=notes,
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.expected is None and not self.left_out:
+            return Verdict.UNVERIFIABLE
+        whole = self.delivered == (self.expected or 0)
+        return Verdict.COMPLETE if whole and not self.notes else Verdict.PARTIAL
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """The outcomes of several series added up; `expected` is None as soon as one of them is."""
+
+    expected: int | None
+    delivered: int
+    withheld: int
+    failed: int
+    skipped: int
+    verdict: Verdict
+
+
+def total(outcomes: Iterator[Outcome] | list[Outcome]) -> Total:
+    """Adds up. Nothing at all is unverifiable, never complete."""
+    parts = [outcome for outcome in outcomes if not outcome.left_out]
+    verdicts = {outcome.verdict for outcome in parts}
+    if not parts or Verdict.UNVERIFIABLE in verdicts:
+        verdict = Verdict.UNVERIFIABLE
+    else:
+        verdict = Verdict.PARTIAL if Verdict.PARTIAL in verdicts else Verdict.COMPLETE
+    unknown = not parts or any(part.expected is None for part in parts)
+    return Total(
+        expected=None if unknown else sum(part.expected or 0 for part in parts),
+        delivered=sum(part.delivered for part in parts),
+        withheld=sum(part.withheld for part in parts),
+        failed=sum(part.failed for part in parts),
+        skipped=sum(part.skipped for part in parts),
+        verdict=verdict,
+    )

@@ -1,0 +1,86 @@
+"""Reference: the UIDs that name one study, series or instance, and nothing else."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from adit_engine.errors import WrongInput
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
+
+
+class Level(StrEnum):
+    """The query/retrieve levels of PS3.4 C.6.1.1, spelled as the standard does."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
+
+
+def checked_uid(text: str) -> str:
+    """The UID without padding. Archives hold UIDs with leading zeros in a component, so those pass.
+
+    Raises WrongInput for anything but digits and dots, or more than 64 characters (PS3.5 9.1).
+    """
+    uid = text.rstrip("\0 ").lstrip(" ")
+    if len(uid) > 64 or not _UID.fullmatch(uid):
+        raise WrongInput("A UID has at most 64 characters: digits, separated by single dots.")
+    return uid
+
+
+class AETitle(str):
+    """The name of a DICOM application: 1 to 16 characters, no backslash (PS3.5 6.2, VR AE)."""
+
+    def __new__(cls, text: str) -> "AETitle":
+        title = text.strip(" ")
+        if not _AE_TITLE.fullmatch(title):
+            raise WrongInput("An AE title has 1 to 16 plain characters and no backslash.")
+        return super().__new__(cls, title)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StudyRef:
+    study_uid: str
+
+    level = Level.STUDY
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "study_uid", checked_uid(self.study_uid))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SeriesRef:
+    study_uid: str
+    series_uid: str
+
+    level = Level.SERIES
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "study_uid", checked_uid(self.study_uid))
+        object.__setattr__(self, "series_uid", checked_uid(self.series_uid))
+
+    @property
+    def study(self) -> StudyRef:
+        return StudyRef(self.study_uid)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InstanceRef:
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+
+    level = Level.IMAGE
+
+    def __post_init__(self) -> None:
+        for name in ("study_uid", "series_uid", "instance_uid"):
+            object.__setattr__(self, name, checked_uid(getattr(self, name)))
+
+    @property
+    def series(self) -> SeriesRef:
+        return SeriesRef(self.study_uid, self.series_uid)
+
+
+Ref = StudyRef | SeriesRef | InstanceRef

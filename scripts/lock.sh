@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Pins and hashes what pyproject.toml asks for: one file per place where ADIT is installed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() {
+    .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock" "$@"
+}
+compile pyproject.toml -o requirements/engine.txt "$@"
+compile pyproject.toml --group engine-test -o requirements/engine-test.txt "$@"
+compile pyproject.toml --extra house -o requirements/house.txt "$@"
+compile pyproject.toml --extra house --group dev -o requirements/dev.txt "$@"
