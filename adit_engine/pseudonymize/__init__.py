@@ -1,0 +1,1 @@
+"""Pseudonymize: what may leave the hospital, and how it is changed before it does."""

@@ -1,0 +1,67 @@
+"""Pseudonym: how pseudonyms, UIDs and date offsets are derived: keyed, never from bare data."""
+
+import hmac
+import re
+from base64 import b32encode
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from adit_engine.errors import WrongInput
+
+_PSEUDONYM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+SHORTEST_SHIFT_DAYS = 30
+SHIFT_SPAN_DAYS = 3620
+
+
+def checked_pseudonym(text: str) -> str:
+    """Raises WrongInput for anything that a data set's character set could damage."""
+    if not _PSEUDONYM.fullmatch(text):
+        raise WrongInput(
+            "A pseudonym has 1 to 64 characters: letters A-Z and a-z, digits, dot, hyphen, underscore."
+        )
+    return text
+
+
+@dataclass(frozen=True)
+class TrialKey:
+    """The 256-bit secret of one trial. Everything below follows from it and stays the same for ever.
+
+    `generation` changes with the trial's profile, so that one UID never has two contents.
+    """
+
+    secret: bytes = field(repr=False)
+    generation: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != 32:
+            raise WrongInput("A trial's key has 32 bytes.")
+        for purpose in ("uid", "date", "pseudonym"):
+            object.__setattr__(self, f"_{purpose}", self._derived(purpose))
+
+    def uid(self, original: str) -> str:
+        """A UID below 2.25 (PS3.5 B.2) that stands for `original` within this trial."""
+        digest = bytearray(hmac.digest(getattr(self, "_uid"), original.encode(), sha256)[:16])
+        digest[6] = digest[6] & 0x0F | 0x80
+        digest[8] = digest[8] & 0x3F | 0x80
+        return f"2.25.{int.from_bytes(digest)}"
+
+    def date_offset_days(self, pseudonym: str) -> int:
+        """Whole days to add to each date of this patient; always negative."""
+        digest = hmac.digest(getattr(self, "_date"), pseudonym.encode(), sha256)
+        return -(SHORTEST_SHIFT_DAYS + int.from_bytes(digest[:8]) % SHIFT_SPAN_DAYS)
+
+    def generated_pseudonym(self, domain: str, patient_id: str) -> str:
+        """A pseudonym for a patient of a patient-id domain. Raises WrongInput without an id."""
+        if not patient_id.strip(" \0"):
+            raise WrongInput("Without a patient ID no pseudonym can be generated.")
+        text = f"{domain}\0{patient_id.strip(' ' + chr(0))}"
+        digest = hmac.digest(getattr(self, "_pseudonym"), text.encode(), sha256)
+        return "P" + b32encode(digest[:10]).decode("ascii")
+
+    def _derived(self, purpose: str) -> bytes:
+        info = f"adit {purpose} {self.generation}" if purpose == "uid" else f"adit {purpose}"
+        return HKDF(SHA256(), 32, None, info.encode()).derive(self.secret)
