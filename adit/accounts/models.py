@@ -1,0 +1,34 @@
+"""User: who works with ADIT. Rights come from groups (see rights.py)."""
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Theme(models.TextChoices):
+    AUTO = "auto", _("like my system")
+    LIGHT = "light", _("light")
+    DARK = "dark", _("dark")
+
+
+class User(AbstractUser):
+    theme = models.CharField(_("colours"), max_length=8, choices=Theme, default=Theme.AUTO)
+
+    class Meta:
+        # Named rights, without a model behind each: see rights.py for what they mean.
+        permissions = [
+            ("see_identified", "See names and birth dates"),
+            ("transfer_identified", "Transfer identified data"),
+            ("choose_pseudonyms", "Choose pseudonyms"),
+            ("be_urgent", "Skip the allowed hours"),
+            ("approve_jobs", "Approve jobs"),
+            ("see_all_jobs", "See everybody's jobs"),
+            ("manage_nodes", "Manage PACS and folders"),
+            ("write_clinical", "Write to clinical PACS"),
+            ("manage_trials", "Manage research projects"),
+            ("manage_profiles", "Manage profiles"),
+            ("manage_users", "Manage users and groups"),
+            ("reidentify", "Re-identify patients"),
+            ("review_withheld", "Review withheld images"),
+            ("read_trail", "Read the audit trail"),
+        ]

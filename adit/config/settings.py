@@ -1,0 +1,218 @@
+"""Settings: how this installation is set up; the only reader of the environment."""
+
+from pathlib import Path
+
+from csp.constants import NONE, SELF
+from environs import Env
+
+env = Env()
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
+PACKAGE_DIR = PROJECT_DIR / "adit"
+
+
+def given(name: str, default: str = "") -> str:
+    """A value from NAME, or from the file that NAME_FILE points to."""
+    file = env.str(f"{name}_FILE", "")
+    return Path(file).read_text().strip() if file else env.str(name, default)
+
+
+DATA_DIR = Path(env.str("ADIT_DATA", str(PROJECT_DIR / "var"))).resolve()
+KEY_FILE = Path(env.str("ADIT_KEY_FILE", str(DATA_DIR / "keys" / "master.key")))
+SECRET_KEY_FILE = Path(env.str("ADIT_SECRET_KEY_FILE", str(DATA_DIR / "keys" / "web.key")))
+PORT = env.int("PORT", 8000)
+DEBUG = False
+
+ALLOWED_HOSTS = env.list("ADIT_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("ADIT_ORIGINS", [])
+BEHIND_TLS = env.bool("ADIT_TLS", False)
+
+
+def _secret_key() -> str:
+    """Sessions and forms are signed with it; `adit` makes it on the first start of a data folder."""
+    return SECRET_KEY_FILE.read_text().strip() if SECRET_KEY_FILE.exists() else ""
+
+
+SECRET_KEY = _secret_key() or "no key yet: signs nothing before the first start of a data folder"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "crispy_forms",
+    "crispy_bootstrap5",
+    "django_tables2",
+    "django_filters",
+    "csp",
+    "adit.vault",
+    "adit.audit",
+    "adit.accounts",
+    "adit.nodes",
+    "adit.profiles",
+    "adit.jobs",
+    "adit.pages",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+]
+
+ROOT_URLCONF = "adit.config.urls"
+WSGI_APPLICATION = "adit.config.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [PACKAGE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+# Databases ----------------------------------------------------------------------------------
+
+DATABASES = {
+    "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{DATA_DIR / 'adit.sqlite3'}"),
+}
+EMBEDDED = DATABASES["default"]["ENGINE"].endswith("sqlite3")
+if EMBEDDED:
+    # Deferred transactions that turn into writers fail at once with "database is locked".
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": (
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16000;"
+        ),
+    }
+
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "adit_cache",
+    }
+}
+
+# Jobs ---------------------------------------------------------------------------------------
+
+BROKER_URL = given("ADIT_BROKER_URL", "filesystem://")
+BROKER_DIR = DATA_DIR / "broker"
+LEASE_S = env.int("ADIT_LEASE_S", 60)
+BEAT_S = env.int("ADIT_BEAT_S", 10)
+SWEEP_S = env.int("ADIT_SWEEP_S", 15)
+RETRY_PAUSES_S = env.list("ADIT_RETRY_PAUSES_S", [60, 300, 900], subcast=int)
+MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
+MAX_STUDIES_PER_JOB = env.int("ADIT_MAX_STUDIES_PER_JOB", 10)
+SEARCH_DEADLINE_S = env.int("ADIT_SEARCH_DEADLINE_S", 30)
+SEARCH_LIMIT = env.int("ADIT_SEARCH_LIMIT", 500)
+CALLING_AE_TITLE = env.str("ADIT_AE_TITLE", "ADIT")
+
+# Accounts -----------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_ADAPTER = "adit.accounts.adapter.Adapter"
+
+# Web ----------------------------------------------------------------------------------------
+
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [PACKAGE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_MAX_AGE = 3600
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = BEHIND_TLS
+CSRF_COOKIE_SECURE = BEHIND_TLS
+CSRF_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = False
+SECURE_HSTS_SECONDS = 31536000 if BEHIND_TLS else 0
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+        "object-src": [NONE],
+    }
+}
+CRISPY_ALLOWED_TEMPLATE_PACKS = "bootstrap5"
+CRISPY_TEMPLATE_PACK = "bootstrap5"
+DJANGO_TABLES2_TEMPLATE = "django_tables2/bootstrap5.html"
+
+# Language and time --------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [PACKAGE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = env.str("ADIT_TIME_ZONE", "Europe/Berlin")
+
+# Mail ---------------------------------------------------------------------------------------
+
+EMAIL_BACKEND = env.str("ADIT_MAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
+DEFAULT_FROM_EMAIL = env.str("ADIT_MAIL_FROM", "adit@localhost")
+
+# Logs: names of modules and sentences, never arguments of a request --------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {
+        "adit": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "pydicom": {"handlers": [], "level": "CRITICAL", "propagate": False},
+        "pynetdicom": {"handlers": [], "level": "CRITICAL", "propagate": False},
+    },
+}

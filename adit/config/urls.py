@@ -1,0 +1,10 @@
+"""Which address leads to which room."""
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("accounts/", include("allauth.account.urls")),
+    path("", include("adit.pages.urls")),
+    path("jobs/", include("adit.jobs.urls")),
+    path("nodes/", include("adit.nodes.urls")),
+]

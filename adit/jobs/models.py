@@ -1,0 +1,135 @@
+"""Job, Task, Item: what a person ordered, the piece one worker does, what came of it."""
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from adit.nodes.models import Node
+from adit.profiles.models import Trial
+
+
+class JobState(models.TextChoices):
+    WAITING_FOR_APPROVAL = "waiting_for_approval", _("waits for approval")
+    PENDING = "pending", _("waiting")
+    IN_PROGRESS = "in_progress", _("running")
+    CANCELING = "canceling", _("being canceled")
+    CANCELED = "canceled", _("canceled")
+    SUCCESS = "success", _("complete")
+    WARNING = "warning", _("complete with gaps")
+    FAILURE = "failure", _("failed")
+
+
+class TaskState(models.TextChoices):
+    PENDING = "pending", _("waiting")
+    IN_PROGRESS = "in_progress", _("running")
+    CANCELED = "canceled", _("canceled")
+    SUCCESS = "success", _("complete")
+    WARNING = "warning", _("complete with gaps")
+    FAILURE = "failure", _("failed")
+
+
+class Job(models.Model):
+    """What a person ordered: one kind, one destination where there is one."""
+
+    kind = models.CharField(max_length=32)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs"
+    )
+    destination = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
+    trial = models.ForeignKey(Trial, null=True, on_delete=models.PROTECT, related_name="jobs")
+    """Whose key seals payloads and items; the site's default trial where none was chosen."""
+    order = models.JSONField(default=dict)
+    """The kind's Order, with a version; never identifying values (those stand in payloads)."""
+    state = models.CharField(max_length=24, choices=JobState, default=JobState.PENDING)
+    """Moved by states.py alone."""
+    priority = models.SmallIntegerField(default=0)
+    urgent = models.BooleanField(default=False)
+    idempotency_key = models.CharField(max_length=64)
+    title = models.CharField(max_length=100, blank=True)
+    message = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "idempotency_key"], name="one_job_per_submit")
+        ]
+        indexes = [
+            models.Index(fields=["owner", "-id"]),
+            models.Index(fields=["state", "-id"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"
+
+
+class Task(models.Model):
+    """The piece of a job that one worker does: one study, one row of a query sheet."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="tasks")
+    position = models.PositiveIntegerField()
+    source = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
+    payload = models.BinaryField()
+    """The kind's payload, sealed under the trial's key."""
+    state = models.CharField(max_length=16, choices=TaskState, default=TaskState.PENDING)
+    attempt = models.PositiveIntegerField(default=0)
+    """Counts claims; only fences. What is bounded is `failures`."""
+    failures = models.PositiveIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+    not_before = models.DateTimeField(null=True)
+    """Written by the queue alone."""
+    worker = models.CharField(max_length=100, blank=True)
+    message = models.TextField(blank=True)
+    waits_for = models.CharField(max_length=200, blank=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["job_id", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "position"], name="one_task_per_position")
+        ]
+        indexes = [
+            models.Index(fields=["state", "not_before", "id"]),
+            models.Index(fields=["state", "lease_until"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job} task {self.position}"
+
+
+class Item(models.Model):
+    """What came of one series of a transfer (or, of a query, one found record)."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="items")
+    attempt = models.PositiveIntegerField()
+    """The attempt that wrote it last."""
+    index = models.CharField(max_length=64)
+    """Keyed hash of the series UID: finds the row again without holding the UID."""
+    sealed = models.BinaryField()
+    """UIDs, what the series is called, and the manifest, under the trial's key."""
+    modality = models.CharField(max_length=16, blank=True)
+    number = models.IntegerField(null=True)
+    expected = models.PositiveIntegerField(null=True)
+    delivered = models.PositiveIntegerField(default=0)
+    withheld = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    skipped = models.PositiveIntegerField(default=0)
+    size_bytes = models.BigIntegerField(default=0)
+    reasons = models.JSONField(default=list)
+    """[code, sentence, count], without identifying values."""
+    notes = models.JSONField(default=list)
+    left_out = models.CharField(max_length=200, blank=True)
+    is_final = models.BooleanField(default=False)
+    """The outcome is in; before that the counts are those so far."""
+
+    class Meta:
+        ordering = ["task_id", "number", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["task", "index"], name="one_item_per_series")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task} item {self.pk}"

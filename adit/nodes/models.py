@@ -1,0 +1,74 @@
+"""Node: a PACS or folder that this installation knows, and which groups may use it how."""
+
+from django.contrib.auth.models import Group
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from adit.vault.fields import SealedField
+
+
+class Node(models.Model):
+    name = models.CharField(_("name"), max_length=64, unique=True)
+    kind = models.CharField(_("kind"), max_length=32)
+    """A word of adit_engine.nodes.KINDS; its settings dataclass says what `settings` holds."""
+    settings = models.JSONField(default=dict)
+    secrets = SealedField(null=True)
+    """The values of those settings that are secret, as a mapping."""
+
+    is_open = models.BooleanField(_("in use"), default=False)
+    """A newly created node is closed until a person opens it."""
+    is_clinical = models.BooleanField(_("clinical PACS"), default=False)
+    """Writing to it needs a right of its own."""
+    windows = models.JSONField(_("allowed hours"), default=list, blank=True)
+    """The weekly calendar as adit.nodes.window reads it; an empty list is always open."""
+    retrieve_limit = models.PositiveSmallIntegerField(_("connections for transfers"), default=2)
+    search_limit = models.PositiveSmallIntegerField(_("connections for searches"), default=2)
+
+    paused_at = models.DateTimeField(null=True, blank=True)
+    paused_by = models.ForeignKey(
+        "accounts.User", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    pause_reason = models.CharField(_("why it is paused"), max_length=200, blank=True)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Access(models.Model):
+    """A group may read from a node, write to it, or both."""
+
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="node_access")
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="access")
+    may_read = models.BooleanField(_("may fetch from it"), default=False)
+    may_write = models.BooleanField(_("may send to it"), default=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["group", "node"], name="one_access_row")]
+
+    def __str__(self) -> str:
+        return f"{self.group} → {self.node}"
+
+
+class Lane(models.TextChoices):
+    RETRIEVE = "retrieve"
+    SEARCH = "search"
+    URGENT = "urgent"
+
+
+class Slot(models.Model):
+    """One association that may be open now at a node; gone when released or expired."""
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="slots")
+    lane = models.CharField(max_length=16, choices=Lane)
+    holder = models.CharField(max_length=64)
+    """What holds it: task:12, search:ab3f, check:7."""
+    taken_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.lane} {self.holder}"

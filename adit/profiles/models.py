@@ -1,0 +1,93 @@
+"""Profile, Trial, Patient: what a research project changes, owns, and calls its patients."""
+
+from datetime import date
+
+from django.contrib.auth.models import Group
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from adit.nodes.models import Node
+from adit.vault.fields import SealedField
+
+
+class Profile(models.Model):
+    """One version of a de-identification profile; frozen once it was used."""
+
+    name = models.CharField(_("name"), max_length=48)
+    version = models.PositiveIntegerField(_("version"), default=1)
+    text = models.TextField(_("rules"))
+    """The profile as adit_engine.pseudonymize.profile.Profile.parse reads it."""
+    frozen_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name", "-version"]
+        constraints = [models.UniqueConstraint(fields=["name", "version"], name="one_version")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+class Trial(models.Model):
+    """A research project: owns a key, pseudonyms and a patient mapping."""
+
+    protocol_id = models.CharField(
+        _("project id"),
+        max_length=64,
+        unique=True,
+        validators=[RegexValidator(r"^[A-Za-z0-9_.-]+$", _("Letters, digits, dot, hyphen only."))],
+    )
+    protocol_name = models.CharField(_("project name"), max_length=64, blank=True)
+    sponsor = models.CharField(_("sponsor"), max_length=64)
+    site_name = models.CharField(_("site name"), max_length=64, blank=True)
+    site_id = models.CharField(_("site id"), max_length=64, blank=True)
+    is_default = models.BooleanField(default=False, editable=False)
+    """The site's own trial, used when none is chosen; leaves no trial in the header."""
+
+    key = SealedField()
+    """The trial's 256-bit key as hex, sealed under the master key."""
+    generation = models.PositiveIntegerField(default=1, editable=False)
+    profile = models.ForeignKey(Profile, on_delete=models.PROTECT, related_name="trials")
+    pattern = models.CharField(_("pseudonym pattern"), max_length=48, blank=True)
+    """Such as LUNG-#### for generated pseudonyms; empty: derived from the trial's key."""
+
+    members = models.ManyToManyField(Group, related_name="trials", blank=True)
+    sources = models.ManyToManyField(Node, related_name="+", blank=True)
+    """Allowed sources; none named = all that the person may use. Likewise destinations."""
+    destinations = models.ManyToManyField(Node, related_name="+", blank=True)
+    expires_on = models.DateField(_("ends on"), null=True, blank=True)
+    is_revoked = models.BooleanField(_("revoked"), default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["protocol_id"]
+
+    def __str__(self) -> str:
+        return self.protocol_name or self.protocol_id
+
+    def is_over(self, today: date) -> bool:
+        return self.is_revoked or (self.expires_on is not None and self.expires_on < today)
+
+
+class Patient(models.Model):
+    """Within one trial, one patient has one pseudonym and one pseudonym has one patient."""
+
+    trial = models.ForeignKey(Trial, on_delete=models.PROTECT, related_name="patients")
+    index = models.CharField(max_length=64)
+    """Keyed hash of (patient-id domain, patient id) under the trial's key."""
+    sealed = models.BinaryField()
+    """Domain and patient id under the trial's key."""
+    pseudonym = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["trial", "index"], name="one_pseudonym_per_patient"),
+            models.UniqueConstraint(
+                fields=["trial", "pseudonym"], name="one_patient_per_pseudonym"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.pseudonym

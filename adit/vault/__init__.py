@@ -1,0 +1,1 @@
+"""Vault: the only place that encrypts: master key, boxes, sealed columns, keyed hashes."""

@@ -1,0 +1,31 @@
+"""Sealed column: a model field whose value is encrypted in the database under the master key."""
+
+from typing import Any
+
+from django.db import models
+
+from adit.vault.master import master_box
+
+
+class SealedField(models.BinaryField):
+    """Holds anything that JSON can hold; None stays NULL. Cannot be searched."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("editable", False)
+        super().__init__(*args, **kwargs)
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return None if value is None else master_box().open(value, self._place())
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        if value is None:
+            return None
+        return super().get_db_prep_value(
+            master_box().seal(value, self._place()), connection, prepared
+        )
+
+    def _place(self) -> str:
+        return f"{self.model._meta.label_lower}.{self.name}"
+
+    def value_to_string(self, obj: models.Model) -> str:
+        raise ValueError("Sealed values are not dumped in clear.")

@@ -1,0 +1,45 @@
+"""Master key: wraps the trials' keys and the secret columns; lies in a file apart from the database."""
+
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+
+from django.conf import settings
+
+from adit.vault.box import Box
+
+
+class KeyMissing(Exception):
+    """There is no usable master key: refuse to start, and say where it should be."""
+
+
+def make_key(path: Path) -> bool:
+    """Makes a key file, readable by its owner alone. False when there is one already."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32) + "\n")
+    return True
+
+
+def master_box() -> Box:
+    """The box of this installation. Raises KeyMissing."""
+    return _box_of(settings.KEY_FILE)
+
+
+@lru_cache(maxsize=4)
+def _box_of(path: Path) -> Box:
+    try:
+        secret = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError):
+        secret = b""
+    if len(secret) != 32:
+        raise KeyMissing(
+            f"{path} holds no master key (64 hex digits). Put the backed-up key there; "
+            "without it sealed values of this database cannot be read."
+        )
+    return Box(secret)
