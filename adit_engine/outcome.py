@@ -41,6 +41,22 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """The source's list of one series, told before its first instance is fetched.
+
+    `expected` are the instance UIDs, or None when the list cannot be trusted; `why` then says so.
+    """
+
+    series: SeriesRef
+    expected: frozenset[str] | None
+    number: int | None = None
+    modality: str = ""
+    description: str = ""
+    """As the source calls it; identifying text may stand here."""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the ledger."""
 

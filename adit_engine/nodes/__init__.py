@@ -1,0 +1,34 @@
+"""Nodes: the kinds of places that hold or take DICOM objects, imported when one is opened."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from adit_engine.errors import WrongInput
+from adit_engine.nodes.base import Node
+
+KINDS: Mapping[str, str] = {
+    "dimse": "adit_engine.nodes.dimse:DimseNode",
+    "folder": "adit_engine.nodes.folder:FolderNode",
+    "memory": "adit_engine.nodes.memory:MemoryNode",
+}
+"""Each kind's class; its `Settings` attribute is the dataclass of its settings."""
+
+
+def kind_class(kind: str) -> Any:
+    """The class behind a kind's word. Raises WrongInput."""
+    try:
+        module, name = KINDS[kind].split(":")
+    except KeyError:
+        raise WrongInput(f"There is no node kind {kind}; known are {', '.join(KINDS)}.") from None
+    return getattr(import_module(module), name)
+
+
+def open(kind: str, name: str, settings: Mapping[str, Any]) -> Node:
+    """An opened node. `name` is how people know it; errors carry it. Raises WrongInput, NodeError.
+
+    `settings` are the values of the kind's settings dataclass, secrets included.
+    """
+    cls = kind_class(kind)
+    node: Node = cls(name, cls.Settings(**settings))
+    return node
