@@ -6,6 +6,7 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.nodes.models import Node
 from adit.profiles.models import Trial
+from adit.vault.fields import SealedField
 
 
 class JobState(models.TextChoices):
@@ -133,3 +134,24 @@ class Item(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task} item {self.pk}"
+
+
+class Draft(models.Model):
+    """What a person is preparing in the web page, sealed: found studies, a basket, an order.
+
+    Rows are short-lived; losing one costs a search, never a job.
+    """
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="drafts"
+    )
+    key = models.CharField(max_length=64)
+    """Opaque and unguessable, or the name of the one basket that a person has per kind."""
+    content = SealedField()
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="one_draft_per_key")]
+
+    def __str__(self) -> str:
+        return f"draft {self.pk}"
