@@ -1,0 +1,72 @@
+"""Layout: names of folders and files below a base folder; nothing can climb out of it.
+
+Every name is a function of the object's own (output) values alone, so that two workers, or two
+attempts, always agree without looking at the disk. Short digests of the UIDs keep two studies of
+one day, or two series of one name, apart.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from hashlib import sha256
+
+MAX_COMPONENT_BYTES = 100
+MAX_PATH_BYTES = 240
+
+_WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_NOT_ALLOWED = re.compile(r"[^\w.\-+=@() ]+", re.UNICODE)
+
+
+def component(text: str, fallback: str) -> str:
+    """One name of a folder or file: NFC, plain characters, no leading or trailing dot or space.
+
+    At most 100 bytes in UTF-8. What Windows reserves is prefixed; what is empty is `fallback`.
+    """
+    name = _NOT_ALLOWED.sub("_", unicodedata.normalize("NFC", text)).strip(" .")
+    name = _cut(name, MAX_COMPONENT_BYTES).rstrip(" .") or fallback
+    return f"_{name}" if _WINDOWS_NAMES.fullmatch(name) else name
+
+
+def path_of(values: Mapping[str, str]) -> tuple[str, ...]:
+    """Folder names and the file name of one object, from its values by DICOM keyword.
+
+    `<trial>/<patient>/<study date-time>/<series number-modality-description>/<instance uid>.dcm`;
+    without a trial the first is left out.
+    """
+    trial = values.get("ClinicalTrialProtocolID", "").strip()
+    day = "-".join(filter(None, (values.get("StudyDate", ""), values.get("StudyTime", "")[:6])))
+    series = "-".join(
+        filter(
+            None,
+            (
+                values.get("SeriesNumber", "").strip(),
+                values.get("Modality", "").strip(),
+                _cut(values.get("SeriesDescription", "").strip(), 40),
+            ),
+        )
+    )
+    names = (
+        component(values.get("PatientID", ""), "no-patient-id"),
+        component(f"{day or 'study'}-{_short(values['StudyInstanceUID'])}", "study"),
+        component(f"{series or 'series'}-{_short(values['SeriesInstanceUID'])}", "series"),
+        component(values["SOPInstanceUID"], "instance") + ".dcm",
+    )
+    return _bounded(((component(trial, "trial"),) if trial else ()) + names)
+
+
+def _bounded(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Shortens the longest folder names until the path fits, each marked by a digest of itself."""
+    parts = list(names)
+    while sum(len(part.encode()) + 1 for part in parts) > MAX_PATH_BYTES:
+        longest = max(range(len(parts) - 1), key=lambda i: len(parts[i].encode()))
+        whole = parts[longest]
+        parts[longest] = f"{_cut(whole, len(whole.encode()) // 2 - 7)}-{_short(whole)}"
+    return tuple(parts)
+
+
+def _short(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:8]
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    return text.encode()[:most_bytes].decode(errors="ignore")
