@@ -1,11 +1,13 @@
 """Instance: one DICOM object as it travels: header bytes, and pixel bytes that nobody touched."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from struct import unpack_from
 
-from adit_engine.elements import Buffer, elements, header_end
+from adit_engine.elements import UNDEFINED, Buffer, elements, header_end
 from adit_engine.errors import Malformed
 from adit_engine.reference import InstanceRef
 
@@ -37,6 +39,8 @@ class Instance:
     transfer_syntax_uid: str
     header: Buffer
     rest: tuple[Buffer, ...] = ()
+    fault: str = ""
+    """A sentence when its carrier already knows that it must not go on."""
 
     @classmethod
     def of(cls, sop_class_uid: str, instance_uid: str, syntax: str, data: Buffer) -> "Instance":
@@ -45,7 +49,13 @@ class Instance:
             return cls(sop_class_uid, instance_uid, syntax, data)
         cut = header_end(data, syntax != IMPLICIT_LE)
         view = memoryview(data)
-        return cls(sop_class_uid, instance_uid, syntax, view[:cut], (view[cut:],) if cut < len(data) else ())
+        return cls(
+            sop_class_uid,
+            instance_uid,
+            syntax,
+            view[:cut],
+            (view[cut:],) if cut < len(data) else (),
+        )
 
     @property
     def explicit(self) -> bool:
@@ -70,14 +80,17 @@ class Instance:
     @cached_property
     def in_header(self) -> "Identity":
         """What the data set says of itself. Raises Malformed where a UID is missing or illegal."""
-        if self.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
-            raise Malformed("A deflated or big endian data set must be read by pydicom first.")
+        if self.transfer_syntax_uid == EXPLICIT_BE:
+            return Identity(_big_endian_identity(self.header))
+        header = self.header
+        if self.transfer_syntax_uid == DEFLATED_LE:
+            header = _inflated_start(header)
         found: dict[int, bytes] = {}
-        for element in elements(self.header, self.explicit):
+        for element in elements(header, self.explicit):
             if element.tag > _SERIES_UID:
                 break
             if element.tag in _IDENTITY:
-                found[element.tag] = bytes(self.header[element.value : element.end])
+                found[element.tag] = bytes(header[element.value : element.end])
         return Identity(found)
 
 
@@ -109,3 +122,32 @@ class Identity:
         if not value or not value.isascii():
             raise Malformed(f"The data set has no {name}.")
         return value.decode("ascii")
+
+
+def _inflated_start(data: Buffer) -> bytes:
+    """The first megabyte of a deflated data set: identity stands there (PS3.5 A.5)."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 1024 * 1024)
+    except zlib.error:
+        raise Malformed("The deflated data set cannot be inflated.") from None
+
+
+def _big_endian_identity(data: Buffer) -> dict[int, bytes]:
+    """Walks the top level of an explicit big endian data set up to the series UID."""
+    found: dict[int, bytes] = {}
+    position = 0
+    while position + 12 <= len(data):
+        group, number = unpack_from(">HH", data, position)
+        tag = (group << 16) | number
+        if tag > _SERIES_UID:
+            break
+        vr = bytes(data[position + 4 : position + 6])
+        long = vr in (b"OB", b"OD", b"OF", b"OL", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
+        value = position + (12 if long else 8)
+        (length,) = unpack_from(">I" if long else ">H", data, position + (8 if long else 6))
+        if length == UNDEFINED:
+            raise Malformed("A big endian sequence of undefined length stands before the UIDs.")
+        if tag in _IDENTITY:
+            found[tag] = bytes(data[value : value + length])
+        position = value + length
+    return found

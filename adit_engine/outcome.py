@@ -10,8 +10,11 @@ from adit_engine.reference import InstanceRef, SeriesRef
 
 
 class State(StrEnum):
-    """The four ends of an instance."""
+    """STORED is on the way to DELIVERED: taken by the destination, not yet proven kept. The other
+    four are ends.
+    """
 
+    STORED = "stored"
     DELIVERED = "delivered"
     WITHHELD = "withheld"
     FAILED = "failed"
@@ -26,7 +29,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The end of one instance. `ref` holds the original UIDs and stays with us.
+    """What became of one instance. `ref` holds the original UIDs and stays with us.
 
     `code` is a short key to count by, `reason` the sentence for people; both empty when delivered
     without remark. `size_bytes` and `sha256` are those of the data set that was delivered.
@@ -84,6 +87,13 @@ class Manifest:
 
     def delivered(self) -> frozenset[str]:
         return frozenset(uid for uid, e in self.entries.items() if e.state is State.DELIVERED)
+
+    def close(self, code: str, reason: str) -> None:
+        """Gives every expected instance without an end the same one: failed, for this reason."""
+        for uid in self.expected or ():
+            entry = self.entries.get(uid)
+            if entry is None or entry.state is State.STORED:
+                self.entries[uid] = Entry(State.FAILED, code, reason)
 
     def to_json(self) -> dict[str, Any]:
         return {

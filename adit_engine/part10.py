@@ -4,6 +4,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from struct import pack, unpack_from
+from typing import BinaryIO
 
 from adit_engine.elements import Buffer, elements
 from adit_engine.errors import Malformed
@@ -44,11 +45,16 @@ def file_parts(instance: Instance) -> Iterator[Buffer]:
 def read(path: Path) -> Instance:
     """The object in a file; large ones are mapped, not read. Raises Malformed, OSError."""
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        if size < MAPPED_FROM_BYTES:
-            return parse(file.read())
-        return parse(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        return read_file(file)
+
+
+def read_file(file: BinaryIO) -> Instance:
+    """The object in an opened file, which may be closed afterwards. Raises Malformed, OSError."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size < MAPPED_FROM_BYTES:
+        return parse(file.read())
+    return parse(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 def parse(data: Buffer) -> Instance:

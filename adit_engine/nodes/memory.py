@@ -1,0 +1,71 @@
+"""Memory node: holds objects in memory, for tests and trials; gone with the process."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import ClassVar
+
+from pydicom import dcmread
+
+from adit_engine import part10
+from adit_engine.catalog import Catalog, Entry
+from adit_engine.instance import Instance
+from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
+from adit_engine.query import Query
+from adit_engine.reference import Ref
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    shelf: str = setting("", "Shelf", help="Nodes of one shelf hold the same objects.")
+    domain: str = setting("", "Patient-ID domain")
+
+
+class MemoryNode:
+    Settings = MemorySettings
+    shelves: ClassVar[dict[str, dict[str, Instance]]] = {}
+    """Instances by SOP instance UID, by shelf."""
+
+    def __init__(self, name: str, settings: MemorySettings) -> None:
+        self.name = name
+        self.held = self.shelves.setdefault(settings.shelf or name, {})
+
+    def check(self) -> Iterator[Finding]:
+        yield Finding(Grade.GOOD, f"{self.name} holds {len(self.held)} images in memory.")
+
+    def find(self, query: Query) -> Answers:
+        return Answers(self._catalog().find(query))
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        for ref in self._catalog().below(refs):
+            yield self.held[ref.instance_uid]
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        for instance in instances:
+            ref = instance.in_header.ref
+            kept = Instance.of(
+                instance.sop_class_uid,
+                instance.instance_uid,
+                instance.transfer_syntax_uid,
+                b"".join(instance.parts()),
+            )
+            self.held[ref.instance_uid] = kept
+            yield Stored(ref, size_bytes=instance.size_bytes, sha256=kept.sha256())
+
+    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+        return (s.ref.instance_uid for s in stored if s.ref.instance_uid in self.held)
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+    def _catalog(self) -> Catalog:
+        def header(instance: Instance) -> BytesIO:
+            return BytesIO(b"".join(part10.file_parts(instance)))
+
+        return Catalog(
+            Entry.of(dcmread(header(instance), stop_before_pixels=True), uid)
+            for uid, instance in self.held.items()
+        )

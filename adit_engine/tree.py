@@ -1,0 +1,147 @@
+"""Tree: writes files below a base folder, whole or not at all; follows no link out of it."""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from adit_engine.elements import Buffer
+from adit_engine.errors import StorageFull, StorageTrouble
+
+TEMP_PREFIX = ".adit-"
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A file under its temporary name, written but not yet visible."""
+
+    names: tuple[str, ...]
+    temp: str
+    size_bytes: int
+
+
+class Tree:
+    """A base folder. `owner` is the node's name, for errors. Modes are those of new entries."""
+
+    def __init__(
+        self, owner: str, base: Path, *, folder_mode: int = 0o750, file_mode: int = 0o640
+    ) -> None:
+        self.owner = owner
+        self.base = base
+        self._folder_mode = folder_mode
+        self._file_mode = file_mode
+
+    def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> Draft:
+        """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
+        temp = f"{TEMP_PREFIX}{uuid4().hex}.part"
+        size = 0
+        with self._trouble(), self._folder(names[:-1], make=True) as folder:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(temp, flags, self._file_mode, dir_fd=folder)
+            try:
+                for part in parts:
+                    size += _write_all(descriptor, part)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temp, dir_fd=folder)
+                raise
+            finally:
+                os.close(descriptor)
+        return Draft(names, temp, size)
+
+    def publish(self, drafts: Sequence[Draft]) -> None:
+        """Makes files visible: all are on the disk before the first gets its name."""
+        with self._trouble():
+            for draft in drafts:
+                with self._folder(draft.names[:-1]) as folder:
+                    _sync(draft.temp, folder)
+            for draft in drafts:
+                with self._folder(draft.names[:-1]) as folder:
+                    os.rename(draft.temp, draft.names[-1], src_dir_fd=folder, dst_dir_fd=folder)
+            for names in {draft.names[:-1] for draft in drafts}:
+                with self._folder(names) as folder:
+                    os.fsync(folder)
+
+    def discard(self, drafts: Iterable[Draft]) -> None:
+        """Removes what was not published; what is gone already is no trouble."""
+        for draft in drafts:
+            with suppress(OSError), self._folder(draft.names[:-1]) as folder:
+                os.unlink(draft.temp, dir_fd=folder)
+
+    def open(self, names: tuple[str, ...]) -> BinaryIO | None:
+        """A visible file, to read, or None where there is none; the caller closes it."""
+        with self._trouble():
+            try:
+                with self._folder(names[:-1]) as folder:
+                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                    return os.fdopen(os.open(names[-1], flags, dir_fd=folder), "rb")
+            except FileNotFoundError:
+                return None
+
+    def free_bytes(self) -> int:
+        """What may still be written there."""
+        with self._trouble():
+            room = os.statvfs(self.base)
+        return room.f_bavail * room.f_frsize
+
+    @contextmanager
+    def _folder(self, names: Sequence[str], *, make: bool = False) -> Iterator[int]:
+        """A descriptor of a folder below the base, reached step by step; O_NOFOLLOW at each."""
+        here = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in names:
+                if make:
+                    with suppress(FileExistsError):
+                        os.mkdir(name, self._folder_mode, dir_fd=here)
+                below = os.open(name, _FOLDER_FLAGS, dir_fd=here)
+                os.close(here)
+                here = below
+            yield here
+        finally:
+            os.close(here)
+
+    @contextmanager
+    def _trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_trouble(self.owner, error) from error
+
+
+def storage_trouble(owner: str, error: OSError) -> StorageTrouble:
+    """The error in words, without the path (it may carry a patient's id)."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(owner, "the disk is full. Make room there, then retry.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageTrouble(
+            owner, "writing there is not allowed. Give the account that runs ADIT the right to."
+        )
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return StorageTrouble(
+            owner, "a link or a file stands where a folder should. Have a look at what lies there."
+        )
+    if error.errno == errno.ENOENT:
+        return StorageTrouble(owner, "the folder is not there. Create or mount it, then retry.")
+    words = os.strerror(error.errno) if error.errno else "unknown trouble"
+    return StorageTrouble(owner, f"the folder cannot be used ({words}). Check the disk or mount.")
+
+
+def _write_all(descriptor: int, part: Buffer) -> int:
+    view = memoryview(part).cast("B")
+    total = len(view)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return total
+
+
+def _sync(name: str, folder: int) -> None:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
