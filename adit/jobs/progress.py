@@ -1,0 +1,142 @@
+"""Progress: how far jobs are and what came of them, in counts, for pages that ask often."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Count, QuerySet, Sum
+from django.utils.translation import gettext as _
+
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+
+ENDED = frozenset({JobState.CANCELED, JobState.SUCCESS, JobState.WARNING, JobState.FAILURE})
+OVER = frozenset({TaskState.CANCELED, TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE})
+MOST_REASON_ROWS = 5000
+"""Reasons are added up over so many series; beyond them the rarest may be missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Images of a job or task. `unlisted` series have no list to be compared with."""
+
+    series: int = 0
+    expected: int = 0
+    delivered: int = 0
+    withheld: int = 0
+    failed: int = 0
+    skipped: int = 0
+    size_bytes: int = 0
+    unlisted: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.delivered + self.withheld + self.failed + self.skipped
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether there is something, and all of it could be compared with the source's list."""
+        return self.series > 0 and self.unlisted == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    tasks: int
+    tasks_over: int
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def percent(self) -> int:
+        """By tasks, and within them by images as far as those are known."""
+        if not self.tasks:
+            return 0
+        by_tasks = 100 * self.tasks_over / self.tasks
+        if self.tasks_over == self.tasks or not self.counts.expected:
+            return int(by_tasks)
+        by_images = 100 * min(1.0, self.counts.done / self.counts.expected)
+        return int(min(by_images, 99.0)) if self.tasks == 1 else int(max(by_tasks, 0))
+
+
+def task_counts(jobs: Iterable[int]) -> dict[int, Progress]:
+    """How many tasks of each job are over; images are not looked at. One query."""
+    rows = (
+        Task.objects.filter(job_id__in=list(jobs))
+        .order_by()
+        .values("job_id", "state")
+        .annotate(n=Count("id"))
+    )
+    tasks: Counter[int] = Counter()
+    over: Counter[int] = Counter()
+    for row in rows:
+        tasks[row["job_id"]] += row["n"]
+        over[row["job_id"]] += row["n"] if row["state"] in OVER else 0
+    return {job: Progress(tasks[job], over[job]) for job in tasks}
+
+
+def progress_of(job: Job) -> Progress:
+    """Tasks and images of one job. Two queries."""
+    tasks = task_counts([job.pk]).get(job.pk, Progress(0, 0))
+    return Progress(tasks.tasks, tasks.tasks_over, counts_of(Item.objects.filter(task__job=job)))
+
+
+def counts_of(items: QuerySet[Item]) -> Counts:
+    """Adds up. Series that were left out on purpose count neither as series nor as unlisted."""
+    return _counts(items.filter(left_out="").aggregate(**_SUMS))
+
+
+def counts_by_task(tasks: Iterable[Task]) -> dict[int, Counts]:
+    rows = (
+        Item.objects.filter(task__in=list(tasks), left_out="")
+        .order_by()
+        .values("task_id")
+        .annotate(**_SUMS)
+    )
+    return {row["task_id"]: _counts(row) for row in rows}
+
+
+def reasons_of(items: QuerySet[Item]) -> list[tuple[str, int]]:
+    """Sentences why images were withheld or failed, the most frequent first."""
+    totals: Counter[str] = Counter()
+    rows = items.exclude(reasons=[]).order_by().values_list("reasons", flat=True)
+    for reasons in rows[:MOST_REASON_ROWS]:
+        for _code, sentence, count in reasons:
+            totals[sentence] += count
+    return totals.most_common()
+
+
+def left_out_of(items: QuerySet[Item]) -> list[tuple[str, int]]:
+    """Why whole series stayed behind on purpose, with the number of series."""
+    rows = items.exclude(left_out="").order_by().values("left_out").annotate(n=Count("id"))
+    return sorted(((row["left_out"], row["n"]) for row in rows), key=lambda row: -row[1])
+
+
+def size_in_words(size_bytes: int) -> str:
+    for unit, size in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)):
+        if size_bytes >= size:
+            return f"{size_bytes / size:.1f} {unit}"
+    return _("%(size)d bytes") % {"size": size_bytes}
+
+
+_SUMS: dict[str, Any] = {
+    "series": Count("id"),
+    "listed": Count("expected"),
+    "expected_sum": Sum("expected"),
+    "delivered_sum": Sum("delivered"),
+    "withheld_sum": Sum("withheld"),
+    "failed_sum": Sum("failed"),
+    "skipped_sum": Sum("skipped"),
+    "bytes_sum": Sum("size_bytes"),
+}
+
+
+def _counts(row: dict[str, Any]) -> Counts:
+    return Counts(
+        series=row["series"],
+        expected=row["expected_sum"] or 0,
+        delivered=row["delivered_sum"] or 0,
+        withheld=row["withheld_sum"] or 0,
+        failed=row["failed_sum"] or 0,
+        skipped=row["skipped_sum"] or 0,
+        size_bytes=row["bytes_sum"] or 0,
+        unlisted=row["series"] - row["listed"],
+    )

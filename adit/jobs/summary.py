@@ -1,0 +1,204 @@
+"""Summary: what will leave, what will stay and why, told to a person before the start."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.jobs.basket import Basket, Pick
+from adit.nodes import search
+from adit.nodes.models import Node
+from adit_engine.errors import NodeError
+from adit_engine.pseudonymize import admit
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.record import Record
+from adit_engine.reference import SeriesRef, StudyRef
+
+USUAL_BYTES = {
+    "CT": 530_000,
+    "MR": 300_000,
+    "PT": 70_000,
+    "NM": 1_000_000,
+    "CR": 8_000_000,
+    "DX": 15_000_000,
+    "MG": 27_000_000,
+    "XA": 20_000_000,
+    "RF": 8_000_000,
+    "US": 1_500_000,
+    "SC": 1_500_000,
+    "RTDOSE": 10_000_000,
+    "RTSTRUCT": 3_000_000,
+    "SEG": 5_000_000,
+}
+OTHER_BYTES = 1_000_000
+"""Usual sizes of one image in bytes: a query does not tell sizes."""
+
+BUDGET_S = 12.0
+MOST_SERIES_ASKED = 24
+"""How long and how often the sources are asked before the rest is judged by its modality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """`images` is None where the source did not tell; `is_sure` when told by the images' class."""
+
+    reason: str
+    images: int | None
+    is_sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts are None where a source did not tell them."""
+
+    patients: int
+    studies: int
+    series: int | None
+    images: int | None
+    size_bytes: int
+    withheld: tuple[Withheld, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Summary":
+        withheld = tuple(Withheld(**part) for part in data["withheld"])
+        return cls(**{**data, "withheld": withheld, "notes": tuple(data["notes"])})
+
+
+@dataclass
+class _Sources:
+    """The archives as they are asked for the summary: not for long, not often, and once each."""
+
+    user: User
+    nodes: dict[int, Node]
+    until: float
+    asked: int = 0
+    troubles: dict[str, None] = field(default_factory=dict)
+
+    def series(self, pick: Pick) -> tuple[Record, ...] | None:
+        if pick.series is not None:
+            return pick.series
+        node = self.nodes.get(pick.node_id)
+        if node is None or not self._may_ask():
+            return None
+        study = StudyRef(pick.study.study_uid)
+        return self._ask(
+            lambda: tuple(search.series_of(self.user, node, study, pick.study.patient_id))
+        )
+
+    def classes(self, pick: Pick, series: Record) -> dict[str, int] | None:
+        """Images by SOP class; None when not to be known."""
+        node = self.nodes.get(pick.node_id)
+        if node is None or not self._may_ask():
+            return None
+        ref = SeriesRef(pick.study.study_uid, series.series_uid)
+        return self._ask(
+            lambda: dict(search.classes_of(self.user, node, ref, pick.study.patient_id))
+        )
+
+    def _may_ask(self) -> bool:
+        return self.asked < MOST_SERIES_ASKED and time.monotonic() < self.until
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        self.asked += 1
+        try:
+            return question()
+        except NodeError as error:
+            self.troubles[str(error)] = None
+            return None
+
+
+def summary_of(
+    user: User, basket: Basket, nodes: Iterable[Node], profile: Profile | None
+) -> Summary:
+    """Asks the sources within a small budget. `profile` is None for what is sent as it is."""
+    by_id = {node.pk: node for node in nodes}
+    sources = _Sources(user, by_id, time.monotonic() + BUDGET_S)
+    asked = [(pick, sources.series(pick)) for pick in basket]
+    withheld: list[Withheld] = []
+    if profile is not None:
+        for pick, series in asked:
+            withheld += _withheld(sources, pick, series, profile)
+    counts = [pick.instance_count for pick in basket]
+    return Summary(
+        patients=len(basket.patients),
+        studies=len(basket),
+        series=_sum(_series_count(pick, series) for pick, series in asked),
+        images=_sum(counts),
+        size_bytes=sum(_size(pick, series) for pick, series in asked),
+        withheld=_added_up(withheld),
+        notes=tuple(sources.troubles),
+    )
+
+
+def _withheld(
+    sources: _Sources, pick: Pick, series: tuple[Record, ...] | None, profile: Profile
+) -> list[Withheld]:
+    if series is None:
+        return [
+            Withheld(reason, None, False)
+            for modality in pick.study.modalities
+            if (reason := admit.why_not_modality(modality, profile))
+        ]
+    parts: list[Withheld] = []
+    for record in series:
+        classes = sources.classes(pick, record)
+        if classes is not None:
+            parts += [
+                Withheld(reason, count, True)
+                for uid, count in classes.items()
+                if (reason := admit.why_not(uid, profile))
+            ]
+        elif reason := admit.why_not_modality(record.text("Modality"), profile):
+            parts.append(Withheld(reason, record.instance_count, False))
+    return parts
+
+
+def _added_up(parts: list[Withheld]) -> tuple[Withheld, ...]:
+    images: Counter[tuple[str, bool]] = Counter()
+    unknown: set[tuple[str, bool]] = set()
+    for part in parts:
+        kind = (part.reason, part.is_sure)
+        images[kind] += part.images or 0
+        if part.images is None:
+            unknown.add(kind)
+    return tuple(
+        Withheld(reason, None if (reason, sure) in unknown else count, sure)
+        for (reason, sure), count in images.most_common()
+    )
+
+
+def _series_count(pick: Pick, series: tuple[Record, ...] | None) -> int | None:
+    if pick.series_uids:
+        return len(pick.series_uids)
+    return len(series) if series is not None else pick.study.series_count
+
+
+def _size(pick: Pick, series: tuple[Record, ...] | None) -> int:
+    if series is not None and all(record.instance_count is not None for record in series):
+        return sum(_usual(record.modalities) * (record.instance_count or 0) for record in series)
+    return _usual(pick.study.modalities) * (pick.instance_count or 0)
+
+
+def _usual(modalities: Iterable[str]) -> int:
+    sizes = [USUAL_BYTES.get(modality, OTHER_BYTES) for modality in modalities]
+    return max(sizes, default=OTHER_BYTES)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
+
+
+def size_in_words(size_bytes: int) -> str:
+    """`≈ 1.2 GB`; an estimate, and marked as one."""
+    if size_bytes < 1_000_000_000:
+        return _("≈ %(size)d MB") % {"size": max(1, round(size_bytes / 1_000_000))}
+    return _("≈ %(size).1f GB") % {"size": size_bytes / 1_000_000_000}

@@ -1,0 +1,1 @@
+"""Pages of jobs: ordering one by hand, the list, one job, one task."""

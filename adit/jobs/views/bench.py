@@ -1,0 +1,137 @@
+"""Bench: all that lies before a person who prepares a selective transfer, between two clicks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
+
+from adit.accounts.models import User
+from adit.accounts.rights import Right, may
+from adit.jobs import basket, drafts
+from adit.jobs.basket import Basket
+from adit.jobs.forms import May, OrderForm, SearchForm
+from adit.jobs.found import Found
+from adit.nodes import access
+from adit.nodes.models import Node
+from adit.profiles import trials
+
+ORDER = "selective.order"
+NOT_KEPT = ("csrfmiddlewaretoken", "do", "found", "fresh")
+TICKS = ("study", "series")
+
+
+@dataclass
+class Bench:
+    """One request's view of it: what was found, the basket, and both forms."""
+
+    request: HttpRequest
+    user: User
+    found: Found
+
+    @classmethod
+    def of(cls, request: HttpRequest, user: User) -> "Bench":
+        """From what was kept; what a POST brings along is laid on top and kept again."""
+        posted = request.POST if request.method == "POST" else None
+        key = (posted or request.GET).get("found", "")
+        found = Found.load(user, key) or Found(drafts.new_key())
+        bench = cls(request, user, found)
+        if posted is not None:
+            bench._take(posted)
+        return bench
+
+    def _take(self, posted: QueryDict) -> None:
+        typed = {name: values for name, values in posted.lists() if name not in NOT_KEPT + TICKS}
+        mine = {name: typed.pop(name) for name in SearchForm.base_fields if name in typed}
+        ticked = frozenset(posted.getlist("study") + posted.getlist("series"))
+        self.is_new_search = mine != dict(self.found.typed)
+        self.found = replace(self.found, typed=mine, ticked=ticked)
+        drafts.keep(self.user, ORDER, typed)
+
+    @cached_property
+    def basket(self) -> Basket:
+        return basket.load(self.user)
+
+    @cached_property
+    def sources(self) -> list[Node]:
+        return list(access.readable_nodes(self.user))
+
+    @cached_property
+    def destinations(self) -> list[Node]:
+        return list(access.writable_nodes(self.user))
+
+    @cached_property
+    def may(self) -> May:
+        return May(
+            send_identified=may(self.user, Right.TRANSFER_IDENTIFIED),
+            choose_pseudonyms=may(self.user, Right.CHOOSE_PSEUDONYMS),
+            be_urgent=may(self.user, Right.BE_URGENT),
+        )
+
+    def search_form(self, *, bound: bool) -> SearchForm:
+        """Bound: judged. Else only filled in with what was typed, or all sources ticked."""
+        typed = self.found.typed
+        if bound:
+            return SearchForm(_as_post(typed), sources=self.sources)
+        first = {"sources": [node.pk for node in self.sources]}
+        return SearchForm(None, sources=self.sources, initial=_initial(typed) if typed else first)
+
+    def order_form(self, *, bound: bool) -> OrderForm:
+        typed = drafts.load(self.user, ORDER) or {}
+        return OrderForm(
+            _as_post(typed) if bound else None,
+            initial=_initial(typed),
+            destinations=self.destinations,
+            trials=trials.usable_by(self.user),
+            patients=self.basket.patients,
+            may=self.may,
+        )
+
+    def again(self, place: str = "") -> HttpResponse:
+        """Keeps the bench and shows it at an address that tells nothing."""
+        self.found.keep(self.user)
+        address = f"{reverse('job_new_selective')}?found={self.found.key}"
+        return HttpResponseRedirect(f"{address}#{place}" if place else address)
+
+    def page(
+        self,
+        search_form: SearchForm | None = None,
+        order_form: OrderForm | None = None,
+        notice: str = "",
+    ) -> HttpResponse:
+        """The page itself; a form that is given shows its errors."""
+        wrong = bool(search_form or order_form or notice)
+        if wrong:
+            self.found.keep(self.user)
+        context = {
+            "found": self.found,
+            "fresh": drafts.new_key(),
+            "basket": self.basket,
+            "search_form": search_form or self.search_form(bound=False),
+            "order_form": order_form or self.order_form(bound=False),
+            "notice": notice,
+            "may": self.may,
+            "sees_identified": may(self.user, Right.SEE_IDENTIFIED),
+            "sources": self.sources,
+            "destinations": self.destinations,
+        }
+        return render(
+            self.request, "jobs/new_selective.html", context, status=422 if wrong else 200
+        )
+
+
+def _as_post(typed: Mapping[str, list[str]]) -> QueryDict:
+    data = QueryDict(mutable=True)
+    for name, values in typed.items():
+        data.setlist(name, list(values))
+    return data
+
+
+def _initial(typed: Mapping[str, list[str]]) -> dict[str, Any]:
+    several = ("sources", "destinations")
+    return {
+        name: values if name in several else values[-1] for name, values in typed.items() if values
+    }
