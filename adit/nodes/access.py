@@ -1,0 +1,34 @@
+"""Access: which nodes a person may fetch from and send to; a union over the person's groups."""
+
+from django.db.models import QuerySet
+
+from adit.accounts.rights import Person, Right, may
+from adit.nodes.models import Access, Node
+
+
+def readable_nodes(user: Person) -> QuerySet[Node]:
+    """The nodes that the user may search in and fetch from, open or not."""
+    return _accessible(user, may_read=True)
+
+
+def writable_nodes(user: Person) -> QuerySet[Node]:
+    """The nodes that the user may send to, open or not; clinical ones need a right of their own."""
+    nodes = _accessible(user, may_write=True)
+    return nodes if may(user, Right.WRITE_CLINICAL) else nodes.filter(is_clinical=False)
+
+
+def may_read(user: Person, node: Node) -> bool:
+    return readable_nodes(user).filter(pk=node.pk).exists()
+
+
+def may_write(user: Person, node: Node) -> bool:
+    return writable_nodes(user).filter(pk=node.pk).exists()
+
+
+def _accessible(user: Person, **direction: bool) -> QuerySet[Node]:
+    if not user.is_active:
+        return Node.objects.none()
+    if user.is_superuser:
+        return Node.objects.all()
+    rows = Access.objects.filter(group__in=user.groups.all(), **direction)
+    return Node.objects.filter(pk__in=rows.values("node"))

@@ -1,0 +1,74 @@
+"""Rights: who may do what, by group; and the sentence for those who may not."""
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, Permission
+
+from adit.accounts.groups import COORDINATORS, STANDARD_GROUPS, make_standard_groups
+from adit.accounts.models import User
+from adit.accounts.rights import (
+    Refused,
+    Right,
+    ensure_order_rights,
+    may,
+    order_right,
+    require,
+    require_active,
+)
+
+EVERY_RIGHT = [*Right, order_right("selective")]
+
+
+def test_each_right_is_a_permission_and_each_permission_a_right():
+    assert {codename for codename, _ in User._meta.permissions} == set(Right)
+
+
+@pytest.mark.parametrize("group", STANDARD_GROUPS)
+def test_members_of_a_standard_group_have_its_rights_and_no_other(make_user, group):
+    user = make_user("someone", group)
+
+    assert {right for right in EVERY_RIGHT if may(user, right)} == STANDARD_GROUPS[group]
+
+
+def test_rights_of_several_groups_add_up(make_user):
+    user = make_user("someone", *STANDARD_GROUPS)
+
+    assert {r for r in EVERY_RIGHT if may(user, r)} == set().union(*STANDARD_GROUPS.values())
+
+
+def test_a_stranger_and_a_visitor_may_nothing(stranger):
+    assert not any(may(stranger, right) for right in EVERY_RIGHT)
+    assert not any(may(AnonymousUser(), right) for right in EVERY_RIGHT)
+
+
+def test_a_superuser_may_all(root):
+    assert all(may(root, right) for right in EVERY_RIGHT)
+
+
+@pytest.mark.parametrize("who", ["coordinator", "root"])
+def test_a_closed_account_may_nothing(request, who):
+    user = request.getfixturevalue(who)
+    user.is_active = False
+    user.save()
+
+    assert not any(may(user, right) for right in EVERY_RIGHT)
+    with pytest.raises(Refused, match="account is closed"):
+        require_active(user)
+
+
+def test_the_refusal_names_the_right_and_who_gives_it(stranger):
+    with pytest.raises(Refused, match="“Manage PACS and folders”.*manages users and groups"):
+        require(stranger, Right.MANAGE_NODES)
+
+
+def test_a_new_kind_of_job_brings_a_right_that_groups_can_have(groups, make_user):
+    ensure_order_rights(["mass_transfer"])
+    ensure_order_rights(["mass_transfer"])
+    groups[COORDINATORS].permissions.add(Permission.objects.get(codename="order_mass_transfer"))
+
+    assert may(make_user("someone", COORDINATORS), order_right("mass_transfer"))
+
+
+def test_making_the_standard_groups_again_leaves_changed_rights_alone(groups):
+    groups[COORDINATORS].permissions.clear()
+
+    assert make_standard_groups()[COORDINATORS].permissions.count() == 0
