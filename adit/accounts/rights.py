@@ -1,4 +1,4 @@
-"""Rights: every permission by name, and who has it. Rights come from groups; superusers have all."""
+"""Rights: every permission by name, and who has it; they come from groups, superusers have all."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -55,7 +55,7 @@ def ensure_order_rights(kinds: Iterable[str]) -> None:
 
 
 def may(user: Person, right: str) -> bool:
-    """Whether an active user has the right. Unknown words are nobody's, but a superuser's, right."""
+    """Whether an active user has the right. Unknown words are nobody's right."""
     return user.is_active and user.has_perm(f"accounts.{right}")
 
 

@@ -1,9 +1,29 @@
 """Event: one line of the trail; append only, each holds the hash of the one before."""
 
+from typing import Any, NoReturn
+
 from django.conf import settings
 from django.db import models
 
 from adit.vault.fields import SealedField
+
+GENESIS = "0" * 64
+"""What stands before the first event."""
+
+
+class TrailIsAppendOnly(Exception):
+    """Somebody tried to change or remove what the trail holds."""
+
+
+def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
+    raise TrailIsAppendOnly("Events are recorded by adit.audit.trail and never change afterwards.")
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    update = _refuse
+    delete = _refuse
+    bulk_update = _refuse
+    bulk_create = _refuse
 
 
 class Event(models.Model):
@@ -21,12 +41,33 @@ class Event(models.Model):
     """Keyed hash of the patient-id domain and patient id."""
     patient_sealed = SealedField(null=True)
     """Domain and patient id, for those who may."""
-    previous_hash = models.CharField(max_length=64)
+    previous_hash = models.CharField(max_length=64, unique=True)
+    """Unique as well, so that the chain cannot fork."""
     hash = models.CharField(max_length=64, unique=True)
+
+    objects = EventQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]
+        base_manager_name = "objects"
         indexes = [models.Index(fields=["about"]), models.Index(fields=["action", "at"])]
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} {self.action} {self.about}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            _refuse()
+        super().save(*args, **{**kwargs, "force_insert": True})
+
+    delete = _refuse
+
+
+class Head(models.Model):
+    """The end of the chain, one row: what a missing last event is noticed by."""
+
+    hash = models.CharField(max_length=64, default=GENESIS)
+    count = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.hash}"

@@ -70,5 +70,10 @@ class Slot(models.Model):
     taken_at = models.DateTimeField()
     expires_at = models.DateTimeField(db_index=True)
 
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["node", "lane", "holder"], name="one_slot_per_holder")
+        ]
+
     def __str__(self) -> str:
         return f"{self.node} {self.lane} {self.holder}"

@@ -51,6 +51,8 @@ class Trial(models.Model):
     profile = models.ForeignKey(Profile, on_delete=models.PROTECT, related_name="trials")
     pattern = models.CharField(_("pseudonym pattern"), max_length=48, blank=True)
     """Such as LUNG-#### for generated pseudonyms; empty: derived from the trial's key."""
+    last_number = models.PositiveIntegerField(default=0, editable=False)
+    """The number that the pattern gave last."""
 
     members = models.ManyToManyField(Group, related_name="trials", blank=True)
     sources = models.ManyToManyField(Node, related_name="+", blank=True)

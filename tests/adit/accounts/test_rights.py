@@ -56,7 +56,7 @@ def test_a_closed_account_may_nothing(request, who):
 
 
 def test_the_refusal_names_the_right_and_who_gives_it(stranger):
-    with pytest.raises(Refused, match="“Manage PACS and folders”.*manages users and groups"):
+    with pytest.raises(Refused, match=r"“Manage PACS and folders”.*manages users and groups"):
         require(stranger, Right.MANAGE_NODES)
 
 

@@ -1,0 +1,115 @@
+"""Trail: records what was done, by whom, to what; and finds out if somebody changed the record."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import transaction
+from django.utils import timezone
+
+from adit.audit.models import GENESIS, Event, Head
+from adit.vault.box import SealBroken
+from adit.vault.master import master_box
+
+Patient = tuple[str, str]
+"""Patient-id domain and patient id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Where the chain breaks first, and how. `row` is the event's id; None behind the last one."""
+
+    row: int | None
+    why: str
+
+
+def record(
+    action: str,
+    *,
+    user: AbstractBaseUser | AnonymousUser | None = None,
+    about: str = "",
+    details: Mapping[str, Any] | None = None,
+    patient: Patient | None = None,
+) -> Event:
+    """Appends one event, in the caller's transaction where there is one.
+
+    `action` is noun.verb. `details` never hold identifying values; a patient goes into `patient`.
+    Other writers wait until the transaction ends: call it late, after any lock on other rows.
+    """
+    with transaction.atomic():
+        Head.objects.get_or_create(pk=1)
+        head = Head.objects.select_for_update().get(pk=1)
+        event = Event(
+            at=timezone.now(),
+            user_id=user.pk if user is not None else None,
+            action=action,
+            about=about,
+            details=json.loads(json.dumps(dict(details or {}))),
+            patient_index=patient_index(*patient) if patient else "",
+            patient_sealed=list(patient) if patient else None,
+            previous_hash=head.hash,
+        )
+        event.hash = _hash(event)
+        event.save()
+        Head.objects.filter(pk=1).update(hash=event.hash, count=head.count + 1)
+    return event
+
+
+def patient_index(domain: str, patient_id: str) -> str:
+    """Under what to look for the events of one patient."""
+    return master_box().index(f"{domain}\0{patient_id.strip(' ' + chr(0))}", "trail patient")
+
+
+def verify() -> Broken | None:
+    """Walks the whole chain; None when nothing was changed, removed, added or reordered."""
+    previous, count = GENESIS, 0
+    try:
+        for event in Event.objects.order_by("id").iterator(chunk_size=1000):
+            if event.previous_hash != previous:
+                return Broken(event.pk, "the event before it was removed, added or moved")
+            if not _is_whole(event):
+                return Broken(event.pk, "it was changed")
+            previous, count = event.hash, count + 1
+    except SealBroken:
+        return Broken(_first_unreadable(), "its sealed patient was changed")
+    head = Head.objects.filter(pk=1).first() or Head()
+    if (head.hash, head.count) != (previous, count):
+        return Broken(None, "events behind the last one were removed")
+    return None
+
+
+def head() -> tuple[int, str]:
+    """How many events there are, and the last one's hash: what should leave the machine daily."""
+    end = Head.objects.filter(pk=1).first() or Head()
+    return end.count, end.hash
+
+
+def _is_whole(event: Event) -> bool:
+    sealed = event.patient_sealed
+    index = patient_index(*sealed) if sealed else ""
+    return event.hash == _hash(event) and event.patient_index == index
+
+
+def _hash(event: Event) -> str:
+    # Keyed: whoever holds the database alone can neither rewrite the chain nor guess at values.
+    fields = {
+        "at": event.at.isoformat(timespec="microseconds"),
+        "user": event.user_id,
+        "action": event.action,
+        "about": event.about,
+        "details": event.details,
+        "patient": event.patient_index,
+        "previous": event.previous_hash,
+    }
+    return master_box().index(json.dumps(fields, sort_keys=True, separators=(",", ":")), "trail")
+
+
+def _first_unreadable() -> int | None:
+    for pk in Event.objects.order_by("id").values_list("pk", flat=True):
+        try:
+            Event.objects.get(pk=pk)
+        except SealBroken:
+            return pk
+    return None
