@@ -1,14 +1,22 @@
 """Transfer: the one path by which images travel: found, listed, changed, proven, delivered."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from adit_engine.errors import Malformed, NotFound
 from adit_engine.handoff import Stop
-from adit_engine.nodes.base import Retrievable, Searchable, Storable
+from adit_engine.nodes.base import Storable
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
+from adit_engine.passage import Passage, Source, Traveller
 from adit_engine.pseudonymize.change import Change
-from adit_engine.reference import StudyRef
+from adit_engine.query import Query
+from adit_engine.record import Record
+from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.retry import RetryPolicy
 from adit_engine.select import Selection
+
+ROUNDS = 3
+"""How often new series are looked for when a study grows while it is transferred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +24,8 @@ class Order:
     """One study to transfer. `patient_id` is the source's, as its record said when ordered."""
 
     study: StudyRef
-    patient_id: str
+    patient_id: str = field(repr=False)
     selection: Selection = Selection()
-
-
-class Source(Searchable, Retrievable):
-    """What can be found in and fetched from."""
 
 
 def transfer(
@@ -34,9 +38,65 @@ def transfer(
 ) -> Iterator[Listed | Event | Outcome]:
     """Finds, selects, lists, fetches, checks, changes, verifies, stores and confirms one study.
 
-    Lazy and streaming; for each series one Listed, one Event an instance and one Outcome. `held`
-    maps series UIDs to the ledgers of earlier attempts: what they hold as delivered is not fetched
-    again. Raises NotFound when the study is gone, RuleBroken when a foreign patient's image came,
-    Stopped between instances, NodeError.
+    Lazy and streaming; for each series one Listed, the Events of its instances (a STORED is
+    followed by a DELIVERED once the destination has proven that it keeps it) and one Outcome.
+    `held` maps series UIDs to the ledgers of earlier attempts: what they hold as delivered is not
+    fetched again. Raises NotFound when the study is gone, RuleBroken when a foreign patient's image
+    came (after the Outcome of that series), Stopped between instances, NodeError.
     """
-    raise NotImplementedError
+    for passage in _passages(order, source, change, held, stop):
+        if isinstance(passage, Outcome):
+            yield passage
+        else:
+            yield from passage.deliver(destination)
+
+
+def _passages(
+    order: Order, source: Source, change: Change, held: Mapping[str, Manifest], stop: Stop
+) -> Iterator[Passage | Outcome]:
+    """A Passage for each series that comes along, an Outcome for each that does not; lazy.
+
+    The source is asked again after the last one, since a study may still be growing.
+    """
+    traveller = Traveller(order.patient_id, change, stop)
+    seen: set[str] = set()
+    for _ in range(ROUNDS):
+        series = [r for r in _series(order, source, stop) if r.series_uid not in seen]
+        if not series:
+            break
+        for record in series:
+            stop.check()
+            seen.add(record.series_uid)
+            ref = _series_ref(order, record)
+            why = order.selection.why_not(record)
+            if why:
+                yield Outcome(ref, None, left_out=why)
+            else:
+                yield Passage(ref, record, source, traveller, held.get(ref.series_uid))
+    for uid in order.selection.series_uids:
+        if uid not in seen:
+            note = "this series was picked, but the source does not have it any more"
+            yield Outcome(SeriesRef(order.study.study_uid, uid), 0, notes=(note,))
+
+
+def _series(order: Order, source: Source, stop: Stop) -> list[Record]:
+    """The study's series as the source lists them now. Raises NotFound."""
+
+    def ask() -> list[Record]:
+        query = Query.series_of(order.study, order.patient_id)
+        return [record for record in source.find(query) if query.matches(record)]
+
+    records = RetryPolicy().call(ask, stop)
+    if not records:
+        raise NotFound(
+            f"{source.name} has no study under this UID and patient any more. It may have been "
+            "deleted, or merged with another patient: search for it again."
+        )
+    return sorted(records, key=lambda r: (r.series_number is None, r.series_number, r.series_uid))
+
+
+def _series_ref(order: Order, record: Record) -> SeriesRef:
+    ref = record.ref
+    if not isinstance(ref, SeriesRef) or ref.study != order.study:
+        raise Malformed("The source listed a series of another study than the one asked for.")
+    return ref

@@ -1,0 +1,310 @@
+"""adit-engine: echo, find, fetch, send and transfer by hand, for the person at the PACS at 2 am."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from adit_engine import node_url
+from adit_engine.errors import AditError, NotFound, RuleBroken, WrongInput
+from adit_engine.handoff import Stop
+from adit_engine.nodes.base import Grade
+from adit_engine.outcome import Event, Listed, Manifest, Outcome, Verdict, total
+from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.keyfile import trial_key
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.query import Query
+from adit_engine.record import Record
+from adit_engine.reference import Level, StudyRef
+from adit_engine.select import Selection
+from adit_engine.transfer import Order, transfer
+
+COMPLETE, INCOMPLETE, FAILED, WRONG_USE = 0, 1, 2, 64
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        self.print_usage(sys.stderr)
+        self.exit(WRONG_USE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 complete, 1 partial or unverifiable, 2 failed, 64 wrong use."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except WrongInput as error:
+        print(f"adit-engine: {error}", file=sys.stderr)
+        return WRONG_USE
+    except AditError as error:
+        print(f"adit-engine: {error}", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="adit-engine", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    echo = commands.add_parser("echo", help="see whether a node answers")
+    echo.add_argument("node", help="dimse://CALLED@host:port?calling=ADIT or folder:PATH")
+    echo.set_defaults(run=_echo)
+
+    find = commands.add_parser("find", help="list studies, series or images")
+    find.add_argument("--from", dest="source", required=True, metavar="URL")
+    find.add_argument("--level", choices=["study", "series", "image"], default="study")
+    find.add_argument("keys", nargs="*", metavar="Keyword=value", help="PatientID=123 StudyDate=…")
+    find.add_argument("--json", action="store_true")
+    find.set_defaults(run=_find)
+
+    fetch = commands.add_parser("fetch", help="bring studies into a folder, as they are")
+    fetch.add_argument("--from", dest="source", required=True, metavar="URL")
+    fetch.add_argument("--to", dest="destination", required=True, metavar="FOLDER")
+    _what(fetch)
+    fetch.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
+
+    send = commands.add_parser("send", help="send a folder's studies to a node, as they are")
+    send.add_argument("--from", dest="source", required=True, metavar="FOLDER")
+    send.add_argument("--to", dest="destination", required=True, metavar="URL")
+    _what(send, everything=True)
+    send.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
+
+    move = commands.add_parser("transfer", help="from any node to any node, changed or as is")
+    move.add_argument("--from", dest="source", required=True, metavar="URL")
+    move.add_argument("--to", dest="destination", required=True, metavar="URL")
+    _what(move)
+    change = move.add_mutually_exclusive_group(required=True)
+    change.add_argument("--as-is", action="store_true", help="identified, byte for byte")
+    change.add_argument("--pseudonym", metavar="P", help="for one patient")
+    change.add_argument("--generate", action="store_true", help="a pseudonym for each patient")
+    move.add_argument("--trial", default="", help="protocol id of the research project")
+    move.add_argument("--trial-name", default="")
+    move.add_argument("--sponsor", default="", help="required with --trial")
+    move.add_argument("--key-file", type=Path, help="the trial's key; else one kept for you")
+    move.add_argument("--profile", type=Path, help="a profile file; else the default")
+    move.set_defaults(run=_transfer)
+    return parser
+
+
+def _what(parser: argparse.ArgumentParser, everything: bool = False) -> None:
+    which = parser.add_mutually_exclusive_group(required=not everything)
+    which.add_argument("--study", action="append", default=[], metavar="UID")
+    which.add_argument("--all", action="store_true", default=everything)
+    parser.add_argument("--series", action="append", default=[], metavar="UID")
+    parser.add_argument("--manifest", type=Path, help="where the ledger goes")
+    parser.add_argument("--allow-withheld", action="store_true", help="refusals do not fail")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.set_defaults(trial="", trial_name="", sponsor="", key_file=None, profile=None)
+
+
+def _echo(options: argparse.Namespace) -> int:
+    with node_url.opened(options.node) as node:
+        findings = list(node.check())
+    for finding in findings:
+        print(f"{finding.grade}: {finding.what} {finding.next_step}".rstrip())
+    return FAILED if any(f.grade is Grade.BAD for f in findings) else COMPLETE
+
+
+def _find(options: argparse.Namespace) -> int:
+    keys = {}
+    for pair in options.keys:
+        keyword, equals, value = pair.partition("=")
+        if not equals:
+            raise WrongInput(f"{keyword}: write Keyword=value, such as PatientID=123.")
+        keys[keyword] = value
+    query = Query(Level(options.level.upper()), keys)
+    with node_url.opened(options.source) as node:
+        answers = node.find(query)
+        for record in answers:
+            print(json.dumps(record.to_json()["values"]) if options.json else _line(record))
+    if answers.capped:
+        print(f"adit-engine: {node.name} cut its answer short", file=sys.stderr)
+    return COMPLETE
+
+
+def _line(record: Record) -> str:
+    keywords = {
+        Level.STUDY: "PatientID PatientName StudyDate ModalitiesInStudy StudyDescription",
+        Level.SERIES: "SeriesNumber Modality SeriesDescription NumberOfSeriesRelatedInstances",
+        Level.IMAGE: "InstanceNumber SOPClassUID",
+    }.get(record.level, "PatientID PatientName")
+    uid = record.instance_uid or record.series_uid or record.study_uid
+    return "\t".join([uid, *(record.text(keyword) for keyword in keywords.split())])
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    trip = _Trip(options)
+    with (
+        node_url.opened(options.source) as source,
+        node_url.opened(options.destination, make=True) as destination,
+    ):
+        if node_url.same_place(options.source, options.destination):
+            raise WrongInput("Source and destination are the same folder.")
+        studies = _studies(options, source)
+        trip.fits(studies)
+        for study in studies:
+            try:
+                trip.go(study, source, destination)
+            except RuleBroken as broken:
+                trip.broke(str(broken))
+            except AditError as error:
+                trip.broke(str(error))
+    return trip.report(time.monotonic() - began)
+
+
+def _studies(options: argparse.Namespace, source: Any) -> list[Record]:
+    if options.all:
+        return list(source.find(Query(Level.STUDY, {})))
+    found = []
+    for uid in options.study:
+        records = list(source.find(Query.study(StudyRef(uid))))
+        if not records:
+            raise NotFound(f"{source.name} has no study {uid}. Check the UID with: find")
+        found.extend(records)
+    return found
+
+
+class _Trip:
+    """What one call of fetch, send or transfer brings about, added up over its studies."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.outcomes: list[Outcome] = []
+        self.manifests: dict[str, Manifest] = {}
+        self.errors: list[str] = []
+        self.bar = sys.stderr if sys.stderr.isatty() and not options.json else None
+        if options.trial and not options.sponsor:
+            raise WrongInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
+        if not options.as_is:
+            path = options.profile
+            self.profile = Profile.read(path) if path else Profile.default()
+            self.key = trial_key(options.key_file, options.trial)
+            self.stamp = (
+                TrialStamp(options.sponsor, options.trial, options.trial_name)
+                if options.trial
+                else None
+            )
+
+    def fits(self, studies: list[Record]) -> None:
+        if self.options.pseudonym and len({study.patient_id for study in studies}) > 1:
+            raise WrongInput("--pseudonym is for one patient; several were named. Use --generate.")
+
+    def go(self, study: Record, source: Any, destination: Any) -> None:
+        ref = StudyRef(study.study_uid)
+        order = Order(ref, study.patient_id, Selection(tuple(self.options.series)))
+        change = self._change(study, source)
+        for told in transfer(order, source, destination, change, {}, Stop()):
+            if isinstance(told, Outcome):
+                self.outcomes.append(told)
+            elif isinstance(told, Listed):
+                self.manifests[told.series.series_uid] = Manifest(told.series, told.expected)
+            else:
+                self._count(told)
+
+    def _count(self, event: Event) -> None:
+        self.manifests[event.ref.series_uid].add(event)
+        if self.bar is not None:
+            done = sum(len(manifest.entries) for manifest in self.manifests.values())
+            expected = sum(len(m.expected or ()) for m in self.manifests.values())
+            print(f"\r{done} of {expected} images", end="", file=self.bar, flush=True)
+
+    def _change(self, study: Record, source: Any) -> Change:
+        if self.options.as_is:
+            return AsIs()
+        pseudonym = self.options.pseudonym
+        if pseudonym is None:
+            domain = getattr(source.settings, "domain", "") or source.name
+            pseudonym = self.key.generated_pseudonym(domain, study.patient_id)
+        return Pseudonymized(self.profile, pseudonym, self.key, self.stamp)
+
+    def broke(self, text: str) -> None:
+        self.errors.append(text)
+        print(f"adit-engine: {text}", file=sys.stderr)
+
+    def report(self, seconds: float) -> int:
+        if self.bar is not None:
+            print(file=self.bar)
+        for manifest in self.manifests.values():
+            manifest.close("broken-off", "the transfer broke off before this image")
+        outcomes = [
+            Outcome.of(self.manifests[o.series.series_uid], o.notes)
+            if o.series.series_uid in self.manifests
+            else o
+            for o in self._all_outcomes()
+        ]
+        path = self._write_manifest()
+        sums = total(outcomes)
+        failed = bool(self.errors) and not sums.delivered
+        verdict = "failed" if failed else sums.verdict.value
+        if self.errors and verdict == Verdict.COMPLETE:
+            verdict = Verdict.PARTIAL.value
+        received = sums.delivered + sums.withheld
+        answer = {
+            "outcome": verdict,
+            "expected": sums.expected,
+            "received": received,
+            "delivered": sums.delivered,
+            "withheld": sums.withheld,
+            "failed": sums.failed,
+            "skipped": sums.skipped,
+            "reasons": _reasons(outcomes),
+            "errors": self.errors,
+            "manifest": str(path),
+            "seconds": round(seconds, 2),
+            "bytes": sum(e.size_bytes for m in self.manifests.values() for e in m.entries.values()),
+        }
+        print(json.dumps(answer) if self.options.json else _sentence(answer))
+        if failed:
+            return FAILED
+        only_withheld = sums.expected == sums.delivered + sums.withheld and not self.errors
+        fine = verdict == Verdict.COMPLETE or (self.options.allow_withheld and only_withheld)
+        return COMPLETE if fine else INCOMPLETE
+
+    def _all_outcomes(self) -> Iterator[Outcome]:
+        """The outcomes told, and one for each series whose transfer broke off."""
+        yield from self.outcomes
+        told = {outcome.series.series_uid for outcome in self.outcomes}
+        for uid, manifest in self.manifests.items():
+            if uid not in told:
+                yield Outcome.of(manifest)
+
+    def _write_manifest(self) -> Path:
+        path = self.options.manifest or node_url.state_folder() / f"manifest-{time.time_ns()}.json"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        text = json.dumps([manifest.to_json() for manifest in self.manifests.values()], indent=1)
+        temp = path.with_name(path.name + ".part")
+        temp.touch(mode=0o600)
+        temp.write_text(text)
+        temp.rename(path)
+        return Path(path)
+
+
+def _reasons(outcomes: list[Outcome]) -> dict[str, int]:
+    reasons: dict[str, int] = {}
+    for outcome in outcomes:
+        for _, sentence, count in outcome.reasons:
+            reasons[sentence] = reasons.get(sentence, 0) + count
+        for note in (*outcome.notes, outcome.left_out):
+            if note:
+                reasons[note] = reasons.get(note, 0) + 1
+    return reasons
+
+
+def _sentence(answer: dict[str, Any]) -> str:
+    lines = [
+        f"{answer['outcome']}: {answer['delivered']} of "
+        f"{'?' if answer['expected'] is None else answer['expected']} images delivered, "
+        f"{answer['withheld']} withheld, {answer['failed']} failed, {answer['skipped']} skipped "
+        f"({answer['bytes'] / 1e6:.1f} MB in {answer['seconds']} s)"
+    ]
+    lines += [f"  {count} × {reason}" for reason, count in answer["reasons"].items()]
+    lines.append(f"ledger: {answer['manifest']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

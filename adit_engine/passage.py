@@ -1,0 +1,393 @@
+"""Passage: one series on its way from the source to the destination, each instance accounted for."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from adit_engine.errors import AditError, CannotDo, NodeError, RuleBroken, Stopped, Withhold
+from adit_engine.handoff import Stop
+from adit_engine.instance import Instance
+from adit_engine.nodes.base import Retrievable, Searchable, Storable, Stored
+from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
+from adit_engine.pseudonymize import admit
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import Change, Pseudonymized
+from adit_engine.pseudonymize.verify import Verifier
+from adit_engine.query import Query
+from adit_engine.record import Record
+from adit_engine.reference import InstanceRef, Ref, SeriesRef
+from adit_engine.retry import RetryPolicy
+
+ROUNDS = 3
+"""How often what is missing or new is asked for before it counts as missing for good."""
+
+FIRST_CONFIRM = 64
+"""How many stored instances wait for their proof at first; later half of what is proven."""
+
+
+class Source(Searchable, Retrievable, Protocol):
+    """What can be found in and fetched from."""
+
+
+@dataclass
+class Traveller:
+    """What all series of one study share: whose it is, what changes, and who may stop it."""
+
+    patient_id: str = field(repr=False)
+    change: Change
+    stop: Stop
+
+    def __post_init__(self) -> None:
+        pseudonymized = isinstance(self.change, Pseudonymized)
+        self._verifier = Verifier(self.change) if pseudonymized else None
+        self._patient = self.patient_id.encode() if self.patient_id else None
+
+    def admit_patient(self, patient_id: bytes) -> None:
+        """Raises RuleBroken for an instance of another patient than the order's (or the first)."""
+        if self._patient is None:
+            self._patient = patient_id
+        if patient_id not in (self._patient, self.patient_id.encode("latin-1", "replace")):
+            raise RuleBroken(
+                "The source holds images of another patient under this study, or the patient was "
+                "merged since the order. Nothing more of it was sent: ask the PACS administrator "
+                "to put the study in order, then order it again."
+            )
+
+    def outgoing(self, instance: Instance) -> Instance:
+        """The instance as it may leave. Raises Withhold; `hit` in its code's prefix: verify."""
+        changed = apply(self.change, instance)
+        if self._verifier is not None:
+            try:
+                self._verifier.check(instance, changed)
+            except Withhold as hit:
+                raise _Hit(hit.code, hit.reason) from None
+        return changed
+
+    def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
+        """Code and sentence when objects of this class will be withheld whatever they hold."""
+        if isinstance(self.change, Pseudonymized) and sop_class_uid:
+            return admit.why_not(sop_class_uid, self.change.profile)
+        return None
+
+
+class _Hit(Withhold):
+    """The second look found something in what was about to leave."""
+
+
+class Passage:
+    """One series. `held` is the ledger of earlier attempts; what it delivered is not sent again."""
+
+    def __init__(
+        self,
+        ref: SeriesRef,
+        record: Record,
+        source: Source,
+        traveller: Traveller,
+        held: Manifest | None,
+    ) -> None:
+        self.ref = ref
+        self._record = record
+        self._source = source
+        self._traveller = traveller
+        self._manifest = Manifest(ref)
+        self._before = held.delivered_entries() if held is not None else {}
+        self._classes: dict[str, str] = {}
+        self._origin: dict[str, InstanceRef] = {}
+        self._sent: set[str] = set()
+        self._asked = False
+        self._events: deque[Event] = deque()
+        self._notes: list[str] = []
+        self._withheld_by_hit = False
+
+    # The trip ----------------------------------------------------------------------------------
+
+    def deliver(self, destination: Storable) -> Iterator[Listed | Event | Outcome]:
+        """Listed, then Events, then the Outcome; see transfer.transfer."""
+        yield self._list()
+        self._take_over()
+        yield from self._refuse_by_class()
+        try:
+            for _ in range(ROUNDS):
+                refs = self._missing()
+                if not refs:
+                    break
+                yield from self._send(destination, refs)
+                if self._withheld_by_hit:
+                    break
+                yield from self._look_again()
+        except RuleBroken as broken:
+            yield from self._end_the_rest(State.FAILED, "rule-broken", str(broken))
+            yield self._outcome()
+            raise
+        yield from self._end_the_rest(
+            State.FAILED, "not-received", "the source listed this image and did not send it"
+        )
+        yield self._outcome()
+
+    def _outcome(self) -> Outcome:
+        return Outcome.of(self._manifest, tuple(dict.fromkeys(self._notes)))
+
+    # Listing -----------------------------------------------------------------------------------
+
+    def _list(self) -> Listed:
+        uids, why = self._ask()
+        expected = frozenset(uids) if not why else None
+        self._manifest.expected = expected
+        if why:
+            self._notes.append(why)
+        return Listed(
+            self.ref,
+            expected,
+            number=self._record.series_number,
+            modality="/".join(self._record.modalities),
+            description=self._record.series_description,
+            why=why,
+        )
+
+    def _ask(self) -> tuple[set[str], str]:
+        """The instance UIDs that the source lists now, and why the list cannot be trusted, if so."""
+        query = Query.instances_of(self.ref, self._traveller.patient_id)
+
+        def ask() -> tuple[dict[str, str], bool]:
+            answers = self._source.find(query)
+            found = {r.instance_uid: r.sop_class_uid for r in answers if query.matches(r)}
+            found.pop("", None)
+            return found, answers.capped
+
+        try:
+            classes, capped = RetryPolicy().call(ask, self._traveller.stop)
+        except CannotDo:
+            return set(), "the source does not list single images, so nothing proves completeness"
+        self._classes.update(classes)
+        count = self._record.instance_count
+        if capped:
+            return set(classes), "the source cut its list short, so nothing proves completeness"
+        if not classes:
+            return set(), "the source listed no image of this series"
+        if count is not None and len(classes) < count:
+            return set(classes), (
+                f"the source listed {len(classes)} images and counts {count}, "
+                "so nothing proves completeness"
+            )
+        return set(classes), ""
+
+    def _look_again(self) -> Iterator[Event]:
+        """Compares with the source's list of now: what is new is expected too, what is gone is told."""
+        if self._manifest.expected is None:
+            return
+        now, why = self._ask()
+        if why and not now:
+            now = set()
+        new = now - self._manifest.expected
+        if new:
+            self._notes.append("new images came to this series during the transfer")
+            self._manifest.expected |= new
+            for uid in new & self._refused():
+                yield self._end(self._ref(uid), State.WITHHELD, *self._refusal(uid))
+        for uid in sorted(self._open() - now):
+            reason = "this image vanished from the source during the transfer"
+            yield self._end(self._ref(uid), State.FAILED, "vanished", reason)
+
+    def _take_over(self) -> None:
+        for uid, entry in self._before.items():
+            if self._manifest.expected is None or uid in self._manifest.expected:
+                self._manifest.entries[uid] = entry
+
+    # What is still to do -----------------------------------------------------------------------
+
+    def _open(self) -> set[str]:
+        """Expected instances without an end."""
+        return {
+            uid
+            for uid in self._manifest.expected or ()
+            if uid not in self._manifest.entries
+            or self._manifest.entries[uid].state is State.STORED
+        }
+
+    def _missing(self) -> list[Ref]:
+        """What to ask the source for: the whole series, or single instances when some are done."""
+        if self._manifest.expected is None:
+            return (
+                [] if self._origin or self._manifest.entries.keys() - self._before else [self.ref]
+            )
+        still = self._open()
+        if still == self._manifest.expected:
+            return [self.ref]
+        return [self._ref(uid) for uid in sorted(still)]
+
+    def _refuse_by_class(self) -> Iterator[Event]:
+        """What will be withheld for its class alone is not even fetched."""
+        for uid in sorted(self._refused() & self._open()):
+            yield self._end(self._ref(uid), State.WITHHELD, *self._refusal(uid))
+
+    def _refused(self) -> set[str]:
+        return {uid for uid, cls in self._classes.items() if self._traveller.why_refused(cls)}
+
+    def _refusal(self, uid: str) -> tuple[str, str]:
+        return self._traveller.why_refused(self._classes[uid]) or ("", "")
+
+    # Sending -----------------------------------------------------------------------------------
+
+    def _send(self, destination: Storable, refs: Sequence[Ref]) -> Iterator[Event]:
+        """One round: what the destination has taken is confirmed even when the round breaks off."""
+        waiting: list[Stored] = []
+        proven = 0
+        try:
+            for stored in destination.store(self._instances(refs)):
+                yield from self._told()
+                yield self._stored(stored)
+                if stored.kept:
+                    waiting.append(stored)
+                if len(waiting) >= max(FIRST_CONFIRM, proven // 2):
+                    proven += len(waiting)
+                    yield from self._confirm(destination, waiting)
+        except _Hit:
+            self._withheld_by_hit = True
+        except (NodeError, Stopped, RuleBroken):
+            yield from self._told()
+            with suppress(NodeError, Stopped):
+                yield from self._confirm(destination, waiting)
+            raise
+        yield from self._told()
+        yield from self._confirm(destination, waiting)
+        if self._withheld_by_hit:
+            reason = "held back because another image of this series did not pass the last check"
+            yield from self._end_the_rest(State.WITHHELD, "series-held-back", reason)
+
+    def _stored(self, stored: Stored) -> Event:
+        ref = self._origin[stored.ref.instance_uid]
+        if not stored.kept:
+            return self._end(ref, State.FAILED, "refused", stored.error)
+        event = Event(
+            ref,
+            State.STORED,
+            "warning" if stored.warning else "",
+            stored.warning,
+            stored.size_bytes,
+            stored.sha256,
+        )
+        self._manifest.add(event)
+        return event
+
+    def _confirm(self, destination: Storable, waiting: list[Stored]) -> Iterator[Event]:
+        """Asks the destination what it keeps, and ends what waited for that proof."""
+        if not waiting:
+            return
+        batch = list(waiting)
+        waiting.clear()
+        try:
+            kept = set(destination.confirm(batch))
+        except CannotDo:
+            self._notes.append("the destination has no means to prove what it keeps")
+            kept = {stored.ref.instance_uid for stored in batch}
+        for stored in batch:
+            ref = self._origin[stored.ref.instance_uid]
+            if stored.ref.instance_uid not in kept:
+                reason = "the destination took this image, and does not list it now"
+                yield self._end(ref, State.FAILED, "not-kept", reason)
+                continue
+            entry = self._manifest.entries[ref.instance_uid]
+            event = Event(
+                ref, State.DELIVERED, entry.code, entry.reason, entry.size_bytes, entry.sha256
+            )
+            self._manifest.add(event)
+            yield event
+
+    def _told(self) -> Iterator[Event]:
+        while self._events:
+            yield self._events.popleft()
+
+    def _end(self, ref: InstanceRef, state: State, code: str, reason: str) -> Event:
+        event = Event(ref, state, code, reason)
+        self._manifest.add(event)
+        return event
+
+    def _end_the_rest(self, state: State, code: str, reason: str) -> Iterator[Event]:
+        for uid in sorted(self._open() | self._under_way()):
+            yield self._end(self._ref(uid), state, code, reason)
+
+    def _under_way(self) -> set[str]:
+        """Handed to the destination, and never answered for."""
+        return self._sent - self._manifest.entries.keys()
+
+    def _ref(self, uid: str) -> InstanceRef:
+        return InstanceRef(self.ref.study_uid, self.ref.series_uid, uid)
+
+    # Fetching, checking, changing ----------------------------------------------------------------
+
+    def _instances(self, refs: Sequence[Ref]) -> Iterator[Instance]:
+        """The instances that may leave, changed and verified; lazy.
+
+        Raises _Hit and RuleBroken through the destination, so that it takes back what is not
+        visible there yet.
+        """
+        self._asked = True
+        fetched = self._source.fetch(refs, patient_id=self._traveller.patient_id)
+        try:
+            for instance in fetched:
+                self._traveller.stop.check()
+                outgoing = self._checked(instance)
+                if outgoing is not None:
+                    yield outgoing
+        finally:
+            close = getattr(fetched, "close", None)
+            if close is not None:
+                close()
+
+    def _checked(self, instance: Instance) -> Instance | None:
+        """The instance as it may leave, or None when its end is told already."""
+        ref = self._belonging(instance)
+        if ref is None:
+            return None
+        try:
+            if instance.fault:
+                raise Withhold("fault", instance.fault)
+            self._traveller.admit_patient(instance.in_header.patient_id)
+            outgoing = self._traveller.outgoing(instance)
+        except _Hit as hit:
+            self._tell(ref, State.WITHHELD, hit.code, hit.reason)
+            raise
+        except Withhold as held:
+            self._tell(ref, State.WITHHELD, held.code, held.reason)
+            return None
+        if ref.instance_uid in self._sent:
+            self._compare_twin(ref, outgoing)
+            return None
+        self._sent.add(ref.instance_uid)
+        self._origin[outgoing.instance_uid] = ref
+        return outgoing
+
+    def _belonging(self, instance: Instance) -> InstanceRef | None:
+        """The instance's reference when it belongs to this series, is wanted and not ended."""
+        try:
+            ref = self._ref(instance.instance_uid) if instance.fault else instance.in_header.ref
+        except AditError as error:
+            self._unreadable(instance, error)
+            return None
+        if ref.series != self.ref or ref.instance_uid != instance.instance_uid:
+            self._notes.append("the source sent an object of another series; it was not taken")
+            return None
+        expected = self._manifest.expected
+        if expected is not None and ref.instance_uid not in expected:
+            self._notes.append("new images came to this series during the transfer")
+            self._manifest.expected = expected | {ref.instance_uid}
+        entry = self._manifest.entries.get(ref.instance_uid)
+        ended = entry is not None and entry.state not in (State.STORED, State.DELIVERED)
+        return None if ended or ref.instance_uid in self._before else ref
+
+    def _unreadable(self, instance: Instance, error: AditError) -> None:
+        with suppress(AditError):
+            ref = self._ref(instance.instance_uid)
+            if ref.instance_uid in (self._manifest.expected or {ref.instance_uid}):
+                self._tell(ref, State.WITHHELD, "malformed", str(error))
+
+    def _compare_twin(self, ref: InstanceRef, outgoing: Instance) -> None:
+        """The same object again is no news; another one under the same UID is."""
+        entry = self._manifest.entries.get(ref.instance_uid)
+        if entry is None or entry.sha256 != outgoing.sha256():
+            self._notes.append("the source sent two different objects under one UID")
+
+    def _tell(self, ref: InstanceRef, state: State, code: str, reason: str) -> None:
+        self._events.append(self._end(ref, state, code, reason))

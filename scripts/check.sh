@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# What `make check` looks at: style, types, import contracts, migrations, templates, tables.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bin=.venv/bin
+export DJANGO_SETTINGS_MODULE=adit.config.settings
+data=$(mktemp -d)
+export ADIT_DATA=$data
+trap 'rm -rf "$data"' EXIT
+failed=0
+
+look() {
+    local what=$1
+    shift
+    if output=$("$@" 2>&1); then
+        echo "good  $what"
+    else
+        failed=1
+        printf 'bad   %s\n%s\n' "$what" "$output"
+    fi
+}
+
+look "style (ruff)" $bin/ruff check .
+look "format (ruff)" $bin/ruff format --check --quiet .
+look "types (mypy)" $bin/mypy adit_engine adit
+look "import contracts" $bin/lint-imports
+look "Django's own check" $bin/django-admin check
+look "migrations are complete" $bin/django-admin makemigrations --check --dry-run
+look "templates compile" $bin/python scripts/compile_templates.py
+exit $failed

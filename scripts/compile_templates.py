@@ -1,0 +1,24 @@
+"""Compiles every template of the house, so that a typing error is found before a person finds it."""
+
+import sys
+from pathlib import Path
+
+import django
+from django.template.loader import get_template
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "adit" / "templates"
+
+
+def main() -> int:
+    django.setup()
+    count = 0
+    for path in sorted(TEMPLATES.rglob("*")):
+        if path.suffix in (".html", ".txt"):
+            get_template(str(path.relative_to(TEMPLATES)))
+            count += 1
+    print(f"{count} templates")
+    return 0 if count else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

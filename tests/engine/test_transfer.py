@@ -1,0 +1,338 @@
+"""The one path: what is sent, what is not, and what the ledger says of each instance."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+from samples import ROOT, ct, instance
+
+from adit_engine.errors import ConnectionLost, NotFound, RuleBroken, Stopped
+from adit_engine.handoff import Stop
+from adit_engine.instance import Instance
+from adit_engine.nodes.base import Answers, Stored
+from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
+from adit_engine.pseudonymize.change import AsIs, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.query import Query
+from adit_engine.reference import Ref, StudyRef
+from adit_engine.select import Selection
+from adit_engine.transfer import Order, transfer
+
+PATIENT = "PID-4711-0815"
+STUDY = StudyRef(f"{ROOT}.1")
+ORDER = Order(STUDY, PATIENT)
+
+
+def node(name: str, *instances: Instance) -> MemoryNode:
+    return fill(MemoryNode(name, MemorySettings()), *instances)
+
+
+def fill(made: MemoryNode, *instances: Instance) -> MemoryNode:
+    made.held = {}
+    for one in instances:
+        made.held[one.instance_uid] = one
+    return made
+
+
+def two_series() -> list[Instance]:
+    return [instance(ct(n, series=s)) for s in ("1", "2") for n in range(1, 6)]
+
+
+def pseudonymized() -> Pseudonymized:
+    stamp = TrialStamp("University Hospital", "LUNG", "Lung Study")
+    return Pseudonymized(Profile.default(), "LUNG-0001", TrialKey(b"k" * 32), stamp)
+
+
+def run(source, destination, change=None, *, order=ORDER, held=None, stop=None):  # noqa: PLR0913
+    """Everything told, and the manifests as a runner would keep them."""
+    told: list[Listed | Event | Outcome] = []
+    manifests: dict[str, Manifest] = dict(held or {})
+    error = None
+    try:
+        for one in transfer(order, source, destination, change or AsIs(), held or {}, stop or Stop()):
+            told.append(one)
+            if isinstance(one, Listed):
+                before = manifests.get(one.series.series_uid)
+                manifests[one.series.series_uid] = Manifest(
+                    one.series, one.expected, dict(before.entries) if before else {}
+                )
+            elif isinstance(one, Event):
+                manifests[one.ref.series_uid].add(one)
+    except Exception as raised:
+        error = raised
+    return told, manifests, error
+
+
+def outcomes(told) -> list[Outcome]:
+    return [one for one in told if isinstance(one, Outcome)]
+
+
+def test_every_instance_arrives_and_is_counted_once() -> None:
+    source, destination = node("A", *two_series()), node("B")
+
+    told, manifests, error = run(source, destination)
+
+    assert error is None
+    assert destination.held.keys() == source.held.keys()
+    assert [o.verdict for o in outcomes(told)] == [Verdict.COMPLETE, Verdict.COMPLETE]
+    sums = total(outcomes(told))
+    assert (sums.expected, sums.delivered) == (10, 10)
+    for manifest in manifests.values():
+        assert {e.state for e in manifest.entries.values()} == {State.DELIVERED}
+
+
+def test_as_is_leaves_every_byte_as_it_was() -> None:
+    source, destination = node("A", *two_series()), node("B")
+
+    run(source, destination)
+
+    for uid, one in source.held.items():
+        assert destination.held[uid].sha256() == one.sha256()
+
+
+def test_pseudonymized_instances_carry_pseudonym_and_trial_and_no_old_uid() -> None:
+    source, destination = node("A", *two_series()), node("B")
+
+    told, _, error = run(source, destination, pseudonymized())
+
+    assert error is None
+    assert total(outcomes(told)).delivered == 10
+    assert not destination.held.keys() & source.held.keys()
+    for one in destination.held.values():
+        data = b"".join(one.parts())
+        assert b"LUNG-0001" in data
+        assert ROOT.encode() not in data
+        assert b"Mustermann" not in data
+
+
+def test_order_repeated_gives_the_same_bytes_in_the_same_places() -> None:
+    source, destination = node("A", *two_series()), node("B")
+    run(source, destination, pseudonymized())
+    first = {uid: one.sha256() for uid, one in destination.held.items()}
+
+    run(source, destination, pseudonymized())
+
+    assert {uid: one.sha256() for uid, one in destination.held.items()} == first
+
+
+def test_series_that_was_not_picked_is_named_and_not_expected() -> None:
+    source, destination = node("A", *two_series()), node("B")
+    order = Order(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.2",)))
+
+    told, _, _ = run(source, destination, order=order)
+
+    left_out = [o for o in outcomes(told) if o.left_out]
+    assert [o.series.series_uid for o in left_out] == [f"{ROOT}.1.1"]
+    assert total(outcomes(told)).expected == 5
+
+
+def test_picked_series_that_is_gone_is_told() -> None:
+    order = Order(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.1", f"{ROOT}.1.7")))
+
+    told, _, _ = run(node("A", *two_series()), node("B"), order=order)
+
+    gone = next(o for o in outcomes(told) if o.series.series_uid.endswith(".7"))
+    assert gone.verdict is Verdict.PARTIAL
+    assert "does not have it any more" in gone.notes[0]
+
+
+def test_vanished_study_is_not_found() -> None:
+    _, _, error = run(node("A"), node("B"))
+
+    assert isinstance(error, NotFound)
+
+
+def test_what_an_earlier_attempt_delivered_is_not_sent_again() -> None:
+    source, destination = node("A", *two_series()), node("B")
+    _, held, _ = run(source, destination)
+    lost = f"{ROOT}.1.1.3"
+    del held[f"{ROOT}.1.1"].entries[lost]
+    empty = node("C")
+
+    told, _, _ = run(source, empty, held=held)
+
+    assert set(empty.held) == {lost}
+    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+
+
+def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
+    images = two_series()
+    foreign = instance(ct(3, series="1", PatientID="SOMEBODY-ELSE"))
+    source, destination = node("A", *images), node("B")
+    source.held[foreign.instance_uid] = foreign
+
+    told, manifests, error = run(source, destination, pseudonymized())
+
+    assert isinstance(error, RuleBroken)
+    assert "SOMEBODY-ELSE" not in str(error)
+    assert all(b"SOMEBODY" not in b"".join(i.parts()) for i in destination.held.values())
+    entries = manifests[f"{ROOT}.1.1"].entries
+    assert len(entries) == 5
+    assert entries[foreign.instance_uid].state is State.FAILED
+
+
+class Forgetful(MemoryNode):
+    """Lists an image and does not send it."""
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        for one in super().fetch(refs, patient_id=patient_id):
+            if not one.instance_uid.endswith(".1.2"):
+                yield one
+
+
+def test_image_listed_and_never_sent_is_failed_and_named() -> None:
+    source = fill(Forgetful("A", MemorySettings()), *two_series())
+
+    told, manifests, error = run(source, node("B"))
+
+    assert error is None
+    assert total(outcomes(told)).verdict is Verdict.PARTIAL
+    assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"].code == "not-received"
+
+
+class FirstTimeForgetful(Forgetful):
+    """Sends the image only when it is asked for by itself."""
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        single = any(hasattr(ref, "instance_uid") for ref in refs)
+        parent = MemoryNode if single else Forgetful
+        yield from parent.fetch(self, refs, patient_id=patient_id)
+
+
+def test_missing_image_is_asked_for_again_by_itself() -> None:
+    source = fill(FirstTimeForgetful("A", MemorySettings()), *two_series())
+    destination = node("B")
+
+    told, _, _ = run(source, destination)
+
+    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+    assert len(destination.held) == 10
+
+
+class Capped(MemoryNode):
+    def find(self, query: Query) -> Answers:
+        cap = 3 if query.level == "IMAGE" else None
+        records = list(super().find(query))[:cap]
+        return Answers(iter(records), cap)
+
+
+def test_capped_list_makes_the_outcome_unverifiable_though_all_came() -> None:
+    source = fill(Capped("A", MemorySettings()), *two_series())
+    destination = node("B")
+
+    told, _, _ = run(source, destination)
+
+    assert len(destination.held) == 10
+    assert total(outcomes(told)).verdict is Verdict.UNVERIFIABLE
+    assert total(outcomes(told)).expected is None
+
+
+class Breaking(MemoryNode):
+    """The connection breaks after three images."""
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        for sent, one in enumerate(super().fetch(refs, patient_id=patient_id)):
+            if sent == 3:
+                raise ConnectionLost(self.name, "the connection broke off")
+            yield one
+
+
+def test_broken_connection_keeps_what_had_arrived_in_the_ledger() -> None:
+    source = fill(Breaking("A", MemorySettings()), *two_series())
+    destination = node("B")
+
+    _, manifests, error = run(source, destination)
+
+    assert isinstance(error, ConnectionLost)
+    delivered = manifests[f"{ROOT}.1.1"].delivered_entries()
+    assert delivered.keys() == destination.held.keys()
+    assert len(delivered) == 3
+
+
+class Loses(MemoryNode):
+    """Says that it took an image, and does not keep it."""
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        for stored in super().store(instances):
+            if stored.ref.instance_uid.endswith(".4"):
+                del self.held[stored.ref.instance_uid]
+            yield stored
+
+
+def test_image_that_the_destination_does_not_keep_is_not_called_delivered() -> None:
+    destination = fill(Loses("B", MemorySettings()))
+
+    told, manifests, _ = run(node("A", *two_series()), destination)
+
+    assert total(outcomes(told)).delivered == 8
+    assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.4"].code == "not-kept"
+
+
+class Growing(MemoryNode):
+    """Gets one more image while it is asked."""
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        yield from super().fetch(refs, patient_id=patient_id)
+        late = instance(ct(99, series="1"))
+        self.held[late.instance_uid] = late
+
+
+def test_image_that_comes_during_the_transfer_is_fetched_and_told() -> None:
+    source = fill(Growing("A", MemorySettings()), *two_series())
+    destination = node("B")
+
+    told, _, _ = run(source, destination)
+
+    assert f"{ROOT}.1.1.99" in destination.held
+    assert any("new images came" in note for o in outcomes(told) for note in o.notes)
+
+
+def test_stopped_transfer_sends_nothing_more() -> None:
+    source, destination, stop = node("A", *two_series()), node("B"), Stop()
+    stop.set("the job was canceled")
+
+    _, _, error = run(source, destination, stop=stop)
+
+    assert isinstance(error, Stopped)
+    assert not destination.held
+
+
+def test_refused_class_is_withheld_without_being_fetched() -> None:
+    report = instance(ct(1, series="3", SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="OT"))
+    source, destination = node("A", *two_series(), report), node("B")
+
+    told, manifests, error = run(source, destination, pseudonymized())
+
+    assert error is None
+    assert len(destination.held) == 10
+    assert manifests[f"{ROOT}.1.3"].entries[report.instance_uid].state is State.WITHHELD
+
+
+def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A profile can be at fault; here the change itself is, by leaving things as they are."""
+    from adit_engine import passage
+
+    def leaky(change: object, one: Instance) -> Instance:
+        return one if one.instance_uid.endswith(".1.3") else real(change, one)
+
+    real = passage.apply
+    monkeypatch.setattr(passage, "apply", leaky)
+    source, destination = node("A", *two_series()), node("B")
+
+    told, manifests, error = run(source, destination, pseudonymized())
+
+    assert error is None
+    ends = {u.rsplit(".", 1)[1]: e for u, e in manifests[f"{ROOT}.1.1"].entries.items()}
+    assert {n: e.state.value for n, e in ends.items()} == {
+        "1": "delivered",
+        "2": "delivered",
+        "3": "withheld",
+        "4": "withheld",
+        "5": "withheld",
+    }
+    assert ends["5"].code == "series-held-back"
+    assert len(manifests[f"{ROOT}.1.2"].delivered_entries()) == 5
+    assert all(b"Mustermann" not in b"".join(i.parts()) for i in destination.held.values())
