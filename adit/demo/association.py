@@ -1,0 +1,254 @@
+"""Association: one DICOM conversation, as the demo archive holds it: blocking, one thread each."""
+
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from adit.demo import command as commands
+from adit.demo.command import Command
+from adit.demo.negotiation import (
+    MAX_PDU,
+    Context,
+    Proposal,
+    decode_agreement,
+    decode_proposal,
+    encode_agreement,
+    encode_proposal,
+)
+
+REQUEST_S = 15.0
+IDLE_S = 300.0
+STALL_S = 60.0
+
+_RQ, _AC, _RJ, _DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(1, 8)
+_PIECES_AT_ONCE = 512
+_NO_LIMIT = 1 << 20
+
+Bytes = bytes | bytearray | memoryview
+
+
+class Ended(Exception):
+    """The conversation ended otherwise than by a release."""
+
+
+class Refused(Exception):
+    """An association request that must be turned away: result, source, reason (PS3.8 9.3.4)."""
+
+    def __init__(self, result: int, source: int, reason: int) -> None:
+        super().__init__("association refused")
+        self.answer = bytes([0, result, source, reason])
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One DIMSE message. `data` is None where no data set came along."""
+
+    context_id: int
+    command: dict[int, int | str]
+    data: bytearray | None
+
+    @property
+    def field(self) -> int:
+        return commands.number(self.command, commands.FIELD)
+
+    @property
+    def id(self) -> int:
+        return commands.number(self.command, commands.MESSAGE_ID)
+
+
+class Association:
+    """Messages in both directions over one socket, once both sides have agreed."""
+
+    def __init__(
+        self, sock: socket.socket, proposal: Proposal, syntaxes: Mapping[int, str], max_pdu: int
+    ) -> None:
+        self._sock = sock
+        self._pieces = self._data_values()
+        self._room = (max_pdu or _NO_LIMIT) - 6
+        self.proposal = proposal
+        self.contexts = {
+            context.id: Context(context.id, context.class_uid, (syntaxes[context.id],))
+            for context in proposal.contexts
+            if context.id in syntaxes
+        }
+
+    @classmethod
+    def accepted(
+        cls, sock: socket.socket, choose: Callable[[Proposal], Mapping[int, str | int]]
+    ) -> Self:
+        """Waits for a request and answers it; `choose` may raise Refused. Raises Ended."""
+        tune(sock)
+        sock.settimeout(REQUEST_S)
+        kind, body = _read_pdu(sock)
+        if kind != _RQ:
+            raise Ended("no association request")
+        proposal = decode_proposal(body)
+        try:
+            answers = choose(proposal)
+        except Refused as refused:
+            _write_pdu(sock, _RJ, refused.answer)
+            raise
+        _write_pdu(sock, _AC, encode_agreement(proposal, answers, proposal.roles))
+        syntaxes = {key: answer for key, answer in answers.items() if isinstance(answer, str)}
+        return cls(sock, proposal, syntaxes, proposal.max_pdu)
+
+    @classmethod
+    def requested(cls, address: tuple[str, int], proposal: Proposal) -> Self:
+        """Connects and asks. Raises OSError, Ended, or Refused when the peer turns us away."""
+        sock = socket.create_connection(address, timeout=REQUEST_S)
+        try:
+            tune(sock)
+            _write_pdu(sock, _RQ, encode_proposal(proposal))
+            kind, body = _read_pdu(sock)
+            if kind == _RJ:
+                raise Refused(*body[1:4])
+            if kind != _AC:
+                raise Ended("no answer to the association request")
+            agreement = decode_agreement(body)
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock, proposal, agreement.syntaxes, agreement.max_pdu)
+
+    def receive(self) -> Message | None:
+        """The next message, or None when the peer has released. Raises Ended, OSError."""
+        self._sock.settimeout(IDLE_S)
+        first = next(self._pieces, None)
+        if first is None:
+            return None
+        command = commands.decode(self._joined(first, is_command=True))
+        data = None
+        if command.get(commands.DATA_SET, commands.NO_DATA_SET) != commands.NO_DATA_SET:
+            data = self._joined(self._piece(), is_command=False)
+        return Message(first[0], command, data)
+
+    def send(self, context_id: int, command: Command, data: Sequence[Bytes] = ()) -> None:
+        """One message; the data set is sent from where it lies. Raises OSError."""
+        has_data = {commands.DATA_SET: 1 if data else commands.NO_DATA_SET}
+        parts = list(self._pdus(context_id, 1, [commands.encode({**command, **has_data})]))
+        if data:
+            parts += self._pdus(context_id, 0, data)
+        self._sock.settimeout(STALL_S)
+        for start in range(0, len(parts), _PIECES_AT_ONCE):
+            _send_all(self._sock, parts[start : start + _PIECES_AT_ONCE])
+
+    def cancel_came(self) -> bool:
+        """Whether the peer has asked to stop, without waiting for it."""
+        readable, _, _ = select.select([self._sock], [], [], 0)
+        if not readable:
+            return False
+        message = self.receive()
+        return message is None or message.field == commands.CANCEL
+
+    def release(self) -> None:
+        self._sock.settimeout(REQUEST_S)
+        try:
+            _write_pdu(self._sock, _RELEASE_RQ, bytes(4))
+            _read_pdu(self._sock)
+        finally:
+            self._sock.close()
+
+    def abort(self) -> None:
+        try:
+            _write_pdu(self._sock, _ABORT, bytes(4))
+        except OSError:
+            pass
+        finally:
+            self._sock.close()
+
+    def _piece(self) -> tuple[int, int, memoryview]:
+        piece = next(self._pieces, None)
+        if piece is None:
+            raise Ended("released in the middle of a message")
+        return piece
+
+    def _joined(self, piece: tuple[int, int, memoryview], *, is_command: bool) -> bytearray:
+        joined = bytearray()
+        while True:
+            _, flags, fragment = piece
+            if bool(flags & 1) is not is_command:
+                raise Ended("command and data set are mixed up")
+            joined += fragment
+            if flags & 2:
+                return joined
+            piece = self._piece()
+
+    def _data_values(self) -> Iterator[tuple[int, int, memoryview]]:
+        while True:
+            kind, body = _read_pdu(self._sock)
+            if kind == _RELEASE_RQ:
+                _write_pdu(self._sock, _RELEASE_RP, bytes(4))
+                return
+            if kind != _DATA:
+                raise Ended("aborted by the peer")
+            view = memoryview(body)
+            position = 0
+            while position < len(view):
+                length, context_id, flags = struct.unpack_from(">IBB", view, position)
+                yield context_id, flags, view[position + 6 : position + 4 + length]
+                position += 4 + length
+
+    def _pdus(self, context_id: int, flag: int, data: Sequence[Bytes]) -> Iterator[Bytes]:
+        total = sum(len(part) for part in data)
+        done = 0
+        for part in data:
+            view = memoryview(part)
+            for start in range(0, len(view), self._room):
+                piece = view[start : start + self._room]
+                done += len(piece)
+                flags = flag | (2 if done == total else 0)
+                size = len(piece)
+                yield struct.pack(">BxIIBB", _DATA, size + 6, size + 2, context_id, flags)
+                yield piece
+
+
+def tune(sock: socket.socket) -> None:
+    """Small messages go out at once: waiting to fill a packet costs 40 ms an instance."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _read_pdu(sock: socket.socket) -> tuple[int, bytes]:
+    head = _read(sock, 6)
+    kind, length = struct.unpack(">BxI", head)
+    if length > MAX_PDU + 6:
+        raise Ended("a PDU longer than agreed")
+    if length and sock.gettimeout() == IDLE_S:
+        sock.settimeout(STALL_S)
+        body = _read(sock, length)
+        sock.settimeout(IDLE_S)
+        return kind, body
+    return kind, _read(sock, length)
+
+
+def _read(sock: socket.socket, size: int) -> bytes:
+    data = bytearray(size)
+    view = memoryview(data)
+    done = 0
+    while done < size:
+        if hasattr(socket, "TCP_QUICKACK"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        count = sock.recv_into(view[done:])
+        if count == 0:
+            raise Ended("the connection was closed")
+        done += count
+    return bytes(data)
+
+
+def _write_pdu(sock: socket.socket, kind: int, body: bytes) -> None:
+    sock.sendall(struct.pack(">BxI", kind, len(body)) + body)
+
+
+def _send_all(sock: socket.socket, parts: list[Bytes]) -> None:
+    wanted = sum(len(part) for part in parts)
+    sent = sock.sendmsg(parts)
+    if sent == wanted:
+        return
+    for part in parts:
+        if sent >= len(part):
+            sent -= len(part)
+            continue
+        sock.sendall(memoryview(part)[sent:])
+        sent = 0
