@@ -12,13 +12,13 @@ from adit_engine import node_url
 from adit_engine.errors import AditError, NotFound, RuleBroken, WrongInput
 from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Grade
-from adit_engine.outcome import Event, Listed, Manifest, Outcome, Verdict, total
+from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.keyfile import trial_key
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.query import Query
 from adit_engine.record import Record
-from adit_engine.reference import Level, StudyRef
+from adit_engine.reference import InstanceRef, Level, StudyRef
 from adit_engine.select import Selection
 from adit_engine.transfer import Order, transfer
 
@@ -195,6 +195,9 @@ class _Trip:
 
     def go(self, study: Record, source: Any, destination: Any) -> None:
         ref = StudyRef(study.study_uid)
+        if self.options.generate and not study.patient_id:
+            self._withhold(ref, source)
+            return
         order = Order(ref, study.patient_id, Selection(tuple(self.options.series)))
         change = self._change(study, source)
         for told in transfer(order, source, destination, change, {}, Stop()):
@@ -204,6 +207,17 @@ class _Trip:
                 self.manifests[told.series.series_uid] = Manifest(told.series, told.expected)
             else:
                 self._count(told)
+
+    def _withhold(self, study: StudyRef, source: Any) -> None:
+        """Without a patient ID there is no pseudonym: the study stays, and each image is named."""
+        reason = "without a patient ID no pseudonym can be generated"
+        for series in source.find(Query.series_of(study)):
+            ref = series.ref
+            uids = [record.instance_uid for record in source.find(Query.instances_of(ref))]
+            manifest = self.manifests[ref.series_uid] = Manifest(ref, frozenset(uids))
+            for uid in uids:
+                instance = InstanceRef(ref.study_uid, ref.series_uid, uid)
+                manifest.add(Event(instance, State.WITHHELD, "no-patient-id", reason))
 
     def _count(self, event: Event) -> None:
         self.manifests[event.ref.series_uid].add(event)

@@ -1,0 +1,165 @@
+"""Folder node: whole files or none, no way out, and plain words when the folder is at fault."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from samples import ROOT, ct, file_bytes, instance
+
+from adit_engine.errors import StorageFull, StorageTrouble, WrongInput
+from adit_engine.instance import Instance
+from adit_engine.nodes.base import Grade
+from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.query import Query
+from adit_engine.reference import Level, StudyRef
+
+
+def node(path: Path, **settings: object) -> FolderNode:
+    return FolderNode("Research", FolderSettings(path=str(path), reserve_mb=0, **settings))
+
+
+def files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def test_stored_file_is_a_whole_dicom_file_with_its_own_head(tmp_path: Path) -> None:
+    one = instance(ct(1))
+
+    (stored,) = node(tmp_path).store([one])
+
+    (path,) = files(tmp_path)
+    assert str(path.relative_to(tmp_path)) == stored.path
+    assert path.read_bytes()[:128] == b"\0" * 128
+    ds = dcmread(path)
+    assert ds.file_meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID == one.instance_uid
+    assert ds.PixelData == ct(1).PixelData
+
+
+def test_same_object_again_changes_nothing(tmp_path: Path) -> None:
+    list(node(tmp_path).store([instance(ct(1))]))
+    before = files(tmp_path)[0].stat()
+
+    (stored,) = node(tmp_path).store([instance(ct(1))])
+
+    assert stored.kept
+    assert files(tmp_path)[0].stat().st_ino == before.st_ino
+
+
+def test_another_object_under_the_same_uid_is_refused_and_the_first_stays(tmp_path: Path) -> None:
+    list(node(tmp_path).store([instance(ct(1))]))
+    before = files(tmp_path)[0].read_bytes()
+
+    (stored,) = node(tmp_path).store([instance(ct(1, KVP="80"))])
+
+    assert not stored.kept
+    assert "lies there already" in stored.error
+    assert files(tmp_path)[0].read_bytes() == before
+
+
+def test_broken_off_stream_leaves_no_file_that_was_not_answered(tmp_path: Path) -> None:
+    def stream() -> Iterator[Instance]:
+        yield from (instance(ct(n)) for n in range(1, 20))
+        raise RuntimeError("the source is gone")
+
+    answered = []
+    with pytest.raises(RuntimeError):
+        for stored in node(tmp_path).store(stream()):
+            answered.append(stored.path)
+
+    assert sorted(answered) == [str(p.relative_to(tmp_path)) for p in files(tmp_path)]
+    assert len(answered) == 16
+
+
+def test_confirm_tells_a_damaged_file_from_a_whole_one(tmp_path: Path) -> None:
+    made = node(tmp_path)
+    stored = list(made.store([instance(ct(1)), instance(ct(2))]))
+    damaged = tmp_path / stored[0].path
+    damaged.write_bytes(damaged.read_bytes()[:-2] + b"xx")
+
+    assert set(made.confirm(stored)) == {stored[1].ref.instance_uid}
+
+
+def test_link_below_the_base_is_not_followed(tmp_path: Path) -> None:
+    base, outside = tmp_path / "base", tmp_path / "outside"
+    base.mkdir()
+    outside.mkdir()
+    (base / "PID-4711-0815").symlink_to(outside)
+
+    with pytest.raises(StorageTrouble, match="link"):
+        list(node(base).store([instance(ct(1))]))
+
+    assert not files(outside)
+
+
+def test_missing_folder_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(StorageTrouble, match="not there"):
+        list(node(tmp_path / "no").store([instance(ct(1))]))
+
+
+def test_network_folder_that_is_not_mounted_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(StorageTrouble, match="not mounted"):
+        list(node(tmp_path, network=True).store([instance(ct(1))]))
+
+    assert not files(tmp_path)
+
+
+def test_nearly_full_disk_is_refused_before_the_first_byte(tmp_path: Path) -> None:
+    made = FolderNode("Research", FolderSettings(path=str(tmp_path), reserve_mb=10**9))
+
+    with pytest.raises(StorageFull, match="nearly full"):
+        list(made.store([instance(ct(1))]))
+
+    assert not files(tmp_path)
+    assert Grade.BAD in {finding.grade for finding in made.check()}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_disk_that_fills_up_in_mid_file_leaves_nothing(tmp_path: Path) -> None:
+    """A file size limit of the process stands in for the full disk."""
+    import resource
+    import signal
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StorageTrouble):
+            list(node(tmp_path).store([instance(ct(1))]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert not files(tmp_path)
+
+
+def test_relative_path_is_refused() -> None:
+    with pytest.raises(WrongInput, match="full path"):
+        FolderSettings(path="research")
+
+
+def test_folder_answers_queries_at_every_level(tmp_path: Path) -> None:
+    for n, series in ((1, "1"), (2, "1"), (1, "2")):
+        (tmp_path / f"{n}-{series}").write_bytes(file_bytes(ct(n, series=series)))
+    (tmp_path / "readme.txt").write_text("not an image")
+    made = node(tmp_path)
+
+    (study,) = made.find(Query(Level.STUDY, {"PatientID": "PID-4711-0815"}))
+    series = list(made.find(Query.series_of(StudyRef(f"{ROOT}.1"))))
+
+    assert study.instance_count == 3
+    assert study.patient_name == "Mustermann^Änne"
+    assert sorted(s.instance_count or 0 for s in series) == [1, 2]
+    assert list(made.find(Query(Level.STUDY, {"PatientID": "other"}))) == []
+
+
+def test_copies_count_once_and_contradictions_are_held_back(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(file_bytes(ct(1)))
+    (tmp_path / "copy of a").write_bytes(file_bytes(ct(1)))
+    (tmp_path / "b").write_bytes(file_bytes(ct(2)))
+    (tmp_path / "other b").write_bytes(file_bytes(ct(2, KVP="80")))
+
+    fetched = list(node(tmp_path).fetch([StudyRef(f"{ROOT}.1")]))
+
+    assert len(fetched) == 2
+    assert {one.instance_uid[-1]: bool(one.fault) for one in fetched} == {"1": False, "2": True}

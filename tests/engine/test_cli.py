@@ -1,0 +1,115 @@
+"""adit-engine: what the person at the keyboard sees, and what a script can rely on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from samples import ROOT, ct, file_bytes
+
+from adit_engine.cli import main
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for n in range(1, 4):
+        (folder / f"{n}.dcm").write_bytes(file_bytes(ct(n)))
+    return folder
+
+
+def answer(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_transfer_pseudonymized_from_folder_to_folder(source: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    code = main(
+        ["transfer", "--from", str(source), "--to", f"folder:{out}", "--study", f"{ROOT}.1"]
+        + ["--pseudonym", "LUNG-0001", "--trial", "LUNG", "--sponsor", "UKX", "--json"]
+    )
+
+    told = answer(capsys)
+    assert code == 0
+    assert (told["outcome"], told["expected"], told["delivered"]) == ("complete", 3, 3)
+    written = sorted(out.rglob("*.dcm"))
+    assert len(written) == 3
+    for path in written:
+        ds = dcmread(path)
+        assert (ds.PatientID, ds.ClinicalTrialProtocolID) == ("LUNG-0001", "LUNG")
+    assert not str(told["manifest"]).startswith(str(out))
+    assert Path(told["manifest"]).stat().st_mode & 0o077 == 0
+
+
+def test_transfer_demands_a_word_on_identity(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["transfer", "--from", str(source), "--to", str(tmp_path / "o"), "--all"])
+
+    assert ended.value.code == 64
+
+
+def test_one_pseudonym_for_two_patients_is_wrong_use(source: Path, tmp_path: Path, capsys) -> None:
+    (source / "other.dcm").write_bytes(file_bytes(ct(1, study="2", PatientID="OTHER-1")))
+
+    code = main(
+        ["transfer", "--from", str(source), "--to", str(tmp_path / "o"), "--all"]
+        + ["--pseudonym", "P1"]
+    )
+
+    assert code == 64
+    assert "--generate" in capsys.readouterr().err
+
+
+def test_image_without_patient_id_gets_no_generated_pseudonym(
+    source: Path, tmp_path: Path, capsys
+) -> None:
+    (source / "none.dcm").write_bytes(file_bytes(ct(1, study="2", PatientID="")))
+
+    code = main(
+        ["transfer", "--from", str(source), "--to", str(tmp_path / "o"), "--all"]
+        + ["--generate", "--json"]
+    )
+
+    told = answer(capsys)
+    assert code == 1
+    assert told["delivered"] == 3
+    assert told["outcome"] == "partial"
+
+
+def test_same_key_gives_the_same_bytes_again(source: Path, tmp_path: Path, capsys) -> None:
+    key = tmp_path / "trial.key"
+    key.write_text("ab" * 32)
+    call = ["--all", "--generate", "--key-file", str(key), "--trial", "T", "--sponsor", "S"]
+    for name in ("one", "two"):
+        main(["transfer", "--from", str(source), "--to", str(tmp_path / name), *call])
+
+    def contents(name: str) -> dict[str, bytes]:
+        base = tmp_path / name
+        return {str(p.relative_to(base)): p.read_bytes() for p in base.rglob("*.dcm")}
+
+    assert contents("one") == contents("two")
+    assert len(contents("one")) == 3
+
+
+def test_fetch_is_as_is_and_withholds_nothing(source: Path, tmp_path: Path, capsys) -> None:
+    code = main(["fetch", "--from", str(source), "--to", str(tmp_path / "o"), "--all", "--json"])
+
+    assert code == 0
+    assert answer(capsys)["delivered"] == 3
+
+
+def test_unknown_study_says_what_to_do(source: Path, tmp_path: Path, capsys) -> None:
+    code = main(["fetch", "--from", str(source), "--to", str(tmp_path / "o"), "--study", "1.2.3"])
+
+    assert code == 2
+    assert "find" in capsys.readouterr().err
+
+
+def test_find_lists_studies(source: Path, capsys) -> None:
+    code = main(["find", "--from", str(source), "PatientID=PID-4711-0815"])
+
+    assert code == 0
+    assert f"{ROOT}.1\tPID-4711-0815" in capsys.readouterr().out

@@ -1,0 +1,59 @@
+"""Names on disk: pure functions of output values, and nothing climbs out."""
+
+import re
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adit_engine.layout import MAX_COMPONENT_BYTES, component, path_of
+
+UIDS = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SOPInstanceUID": "1.2.3.4.5"}
+
+
+def test_names_follow_trial_patient_study_series_instance() -> None:
+    values = {
+        "ClinicalTrialProtocolID": "LUNG",
+        "PatientID": "LUNG-0001",
+        "StudyDate": "20190304",
+        "Modality": "CT",
+        "SeriesNumber": "2",
+        **UIDS,
+    }
+
+    trial, patient, study, series, file = path_of(values)
+
+    assert (trial, patient, file) == ("LUNG", "LUNG-0001", "1.2.3.4.5.dcm")
+    assert study.startswith("20190304-")
+    assert series.startswith("2-CT-")
+
+
+def test_two_series_of_one_name_do_not_share_a_folder() -> None:
+    values = {"PatientID": "P", "SeriesNumber": "2", "SeriesDescription": "axial", **UIDS}
+
+    assert path_of(values)[2] != path_of({**values, "SeriesInstanceUID": "1.2.3.9"})[2]
+
+
+def test_patient_id_that_is_a_path_stays_one_name() -> None:
+    path = path_of({"PatientID": "../../etc/x", **UIDS})
+
+    assert len(path) == 4
+    assert all(part not in ("..", ".") and "/" not in part for part in path)
+
+
+@given(st.text(max_size=300))
+def test_any_text_becomes_one_safe_name(text: str) -> None:
+    name = component(text, "nameless")
+
+    assert name
+    assert len(name.encode()) <= MAX_COMPONENT_BYTES + 1
+    assert not re.search(r'[/\\:*?"<>|\0-\x1f]', name)
+    assert name == name.strip(" .")
+    assert name == unicodedata.normalize("NFC", name)
+
+
+@given(st.fixed_dictionaries({k: st.text(max_size=120) for k in ("PatientID", "SeriesDescription")}))
+def test_path_is_never_too_long(values: dict[str, str]) -> None:
+    path = path_of({**values, "ClinicalTrialProtocolID": "T" * 64, **UIDS})
+
+    assert len("/".join(path).encode()) <= 240
