@@ -115,7 +115,7 @@ def _again(content: bytes, syntax: str) -> bytes:
     dataset = dcmread(BytesIO(content))
     before = dataset.file_meta.TransferSyntaxUID
     if before.is_compressed and not before.is_deflated:
-        dataset.decompress()
+        dataset.decompress(generate_instance_uid=False)
     if before == EXPLICIT_BE:
         _swap(dataset)
     out = DicomBytesIO()

@@ -1,0 +1,185 @@
+"""The demo archive answers C-FIND at every level, as dcmtk and pynetdicom ask."""
+
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+from pynetdicom import AE
+
+from adit.demo.archive import Archive
+
+STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
+PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1.1"
+
+
+def find(archive: Archive, level: str, root: str = STUDY_ROOT, **keys: Any) -> list[Dataset]:
+    ae = AE("TESTER")
+    ae.add_requested_context(root)
+    association = ae.associate("127.0.0.1", archive.port, ae_title="DEMOPACS")
+    assert association.is_established
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(identifier, keyword, value)
+    answers = list(association.send_c_find(identifier, root))
+    association.release()
+    assert answers[-1][0].Status == 0
+    assert all(status.Status == 0xFF00 for status, _ in answers[:-1])
+    return [found for _, found in answers[:-1] if found is not None]
+
+
+def study_uids(answers: list[Dataset]) -> list[str]:
+    return sorted(one.StudyInstanceUID for one in answers)
+
+
+def test_universal_study_query_counts_what_belongs_to_each_study(archive: Archive) -> None:
+    found = find(
+        archive,
+        "STUDY",
+        StudyInstanceUID="",
+        ModalitiesInStudy="",
+        SOPClassesInStudy=None,
+        NumberOfStudyRelatedSeries=None,
+        NumberOfStudyRelatedInstances=None,
+    )
+    by_uid = {one.StudyInstanceUID: one for one in found}
+    assert sorted(by_uid) == ["1.2.1", "1.2.2", "1.2.3", "1.2.4"]
+    assert (
+        by_uid["1.2.1"].NumberOfStudyRelatedSeries,
+        by_uid["1.2.1"].NumberOfStudyRelatedInstances,
+    ) == (2, 5)
+    assert list(by_uid["1.2.3"].ModalitiesInStudy) == ["CT", "MR"]
+    assert len(by_uid["1.2.3"].SOPClassesInStudy) == 2
+
+
+@pytest.mark.parametrize("root", [STUDY_ROOT, PATIENT_ROOT])
+def test_every_level_is_answered_with_its_own_keys(archive: Archive, root: str) -> None:
+    series = find(
+        archive,
+        "SERIES",
+        root,
+        StudyInstanceUID="1.2.1",
+        SeriesInstanceUID="",
+        NumberOfSeriesRelatedInstances=None,
+    )
+    assert {(one.SeriesInstanceUID, one.NumberOfSeriesRelatedInstances) for one in series} == {
+        ("1.2.1.1", 3),
+        ("1.2.1.2", 2),
+    }
+    images = find(
+        archive,
+        "IMAGE",
+        root,
+        StudyInstanceUID="1.2.1",
+        SeriesInstanceUID="1.2.1.1",
+        Rows=None,
+        SOPClassUID="",
+    )
+    assert sorted(one.SOPInstanceUID for one in images) == ["1.2.1.1.1", "1.2.1.1.2", "1.2.1.1.3"]
+    assert {one.Rows for one in images} == {10}
+
+
+def test_patient_level_joins_the_studies_of_a_person(archive: Archive) -> None:
+    found = find(
+        archive,
+        "PATIENT",
+        PATIENT_ROOT,
+        PatientID="P2",
+        PatientName="",
+        NumberOfPatientRelatedStudies=None,
+    )
+    assert [(one.PatientID, one.NumberOfPatientRelatedStudies) for one in found] == [("P2", 2)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("Müller^Änne", ["1.2.1"]),
+        ("müller*", ["1.2.1"]),
+        ("MÜL?ER^*", ["1.2.1"]),
+        ("*太郎*", ["1.2.2", "1.2.3"]),
+        ("やまだ^たろう", ["1.2.2", "1.2.3"]),
+        ("yamada*", ["1.2.2", "1.2.3"]),
+        ("김*", ["1.2.4"]),
+        ("Mueller*", []),
+        ("M[üu]ller*", []),
+    ],
+)
+def test_names_match_without_regard_to_case_in_every_script(
+    archive: Archive, asked: str, expected: list[str]
+) -> None:
+    found = find(
+        archive, "STUDY", SpecificCharacterSet="ISO_IR 192", PatientName=asked, StudyInstanceUID=""
+    )
+    assert study_uids(found) == expected
+
+
+def test_question_in_latin_1_is_answered_in_utf_8(archive: Archive) -> None:
+    found = find(
+        archive,
+        "STUDY",
+        SpecificCharacterSet="ISO_IR 100",
+        PatientName="Müller*",
+        StudyInstanceUID="",
+    )
+    assert [(str(one.PatientName), one.SpecificCharacterSet) for one in found] == [
+        ("Müller^Änne", "ISO_IR 192")
+    ]
+
+
+def test_japanese_name_keeps_its_three_groups(archive: Archive) -> None:
+    found = find(archive, "STUDY", PatientID="P2", PatientName="", StudyInstanceUID="1.2.2")
+    assert str(found[0].PatientName) == "Yamada^Tarou=山田^太郎=やまだ^たろう"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("20240115", ["1.2.1"]),
+        ("20240115-20240116", ["1.2.1", "1.2.2"]),
+        ("20250301-", ["1.2.3", "1.2.4"]),
+        ("-20240115", ["1.2.1"]),
+        ("20230101-20230201", []),
+    ],
+)
+def test_date_ranges_include_both_ends(archive: Archive, asked: str, expected: list[str]) -> None:
+    assert study_uids(find(archive, "STUDY", StudyDate=asked, StudyInstanceUID="")) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"ModalitiesInStudy": "MR"}, ["1.2.2", "1.2.3"]),
+        ({"ModalitiesInStudy": "MR", "StudyDescription": "CT*"}, ["1.2.3"]),
+        ({"StudyInstanceUID": ["1.2.1", "1.2.4", "1.2.99"]}, ["1.2.1", "1.2.4"]),
+        ({"AccessionNumber": "A4"}, ["1.2.4"]),
+        ({"PatientID": "P*"}, ["1.2.1", "1.2.2", "1.2.3", "1.2.4"]),
+        ({"PatientID": "p1"}, []),
+        ({"PatientBirthDate": "19700102"}, ["1.2.2", "1.2.3"]),
+        ({"StudyDescription": "ct thorax"}, []),
+    ],
+)
+def test_keys_narrow_the_answer(
+    archive: Archive, keys: dict[str, Any], expected: list[str]
+) -> None:
+    assert study_uids(find(archive, "STUDY", **{"StudyInstanceUID": "", **keys})) == expected
+
+
+def test_level_that_does_not_exist_is_refused(archive: Archive) -> None:
+    ae = AE("TESTER")
+    ae.add_requested_context(STUDY_ROOT)
+    association = ae.associate("127.0.0.1", archive.port, ae_title="DEMOPACS")
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = "WARD"
+    statuses = [status.Status for status, _ in association.send_c_find(identifier, STUDY_ROOT)]
+    association.release()
+    assert statuses == [0xA900]
+
+
+def test_wrong_called_ae_title_is_refused(archive: Archive) -> None:
+    ae = AE("TESTER")
+    ae.add_requested_context("1.2.840.10008.1.1")
+    association = ae.associate("127.0.0.1", archive.port, ae_title="OTHERPACS")
+    assert association.is_rejected
+    answer = association.acceptor.primitive
+    assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 7)

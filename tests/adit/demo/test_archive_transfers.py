@@ -1,0 +1,363 @@
+"""The demo archive hands over and takes in instances byte by byte, with dcmtk and pynetdicom."""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.filereader import read_dataset
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pynetdicom import AE, build_role, evt
+from small_objects import CT, MR, instance
+
+from adit.demo import command as commands
+from adit.demo.archive import Archive
+from adit.demo.association import Association
+from adit.demo.holdings import Holdings
+from adit.demo.negotiation import Context, Proposal
+
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
+needs_dcmtk = pytest.mark.skipif(
+    shutil.which("getscu") is None, reason="needs dcmtk (apt install dcmtk)"
+)
+
+
+def data_set(path: Path) -> bytes:
+    """What stands behind the file meta information."""
+    content = path.read_bytes()
+    return content[132 + 12 + int.from_bytes(content[140:144], "little") :]
+
+
+def by_uid(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(dcmread(path).SOPInstanceUID): data_set(path) for path in paths}
+
+
+def dcmtk(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(one) for one in arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@needs_dcmtk
+@pytest.mark.parametrize("root", ["-S", "-P"])
+def test_c_get_of_a_study_brings_the_same_bytes(
+    archive: Archive, filled: Path, tmp_path: Path, root: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    done = dcmtk(
+        "getscu", root, "-aec", "DEMOPACS", "127.0.0.1", archive.port, "-od", tmp_path / "out",
+        "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=P1", "-k", "StudyInstanceUID=1.2.1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert by_uid(tmp_path / "out") == by_uid(filled / "1.2.1")
+
+
+def get(
+    archive: Archive, level: str, syntaxes: list[str], **keys: object
+) -> tuple[list[bytes], int, int]:
+    """Data sets as they came, how many came completely, and the final status."""
+    came: list[bytes] = []
+
+    def keep(event: evt.Event) -> int:
+        came.append(event.encoded_dataset(include_meta=False))
+        return 0
+
+    ae = AE("TESTER")
+    ae.add_requested_context(GET)
+    for class_uid in (CT, MR):
+        for syntax in syntaxes:
+            ae.add_requested_context(class_uid, syntax)
+    roles = [build_role(class_uid, scp_role=True) for class_uid in (CT, MR)]
+    association = ae.associate(
+        "127.0.0.1",
+        archive.port,
+        ae_title="DEMOPACS",
+        ext_neg=roles,
+        evt_handlers=[(evt.EVT_C_STORE, keep)],
+    )
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(identifier, keyword, value)
+    last = list(association.send_c_get(identifier, GET))[-1][0]
+    association.release()
+    return came, last.get("NumberOfCompletedSuboperations", 0), last.Status
+
+
+def test_c_get_asks_for_single_instances(archive: Archive, filled: Path) -> None:
+    wanted = ["1.2.1.1.1", "1.2.1.1.3"]
+    came, completed, status = get(
+        archive, "IMAGE", ["1.2.840.10008.1.2.1"],
+        StudyInstanceUID="1.2.1", SeriesInstanceUID="1.2.1.1", SOPInstanceUID=wanted,
+    )  # fmt: skip
+    assert (completed, status) == (2, 0)
+    assert sorted(came) == sorted(data_set(filled / f"1.2.1/1.2.1.1/{uid}.dcm") for uid in wanted)
+
+
+def test_peer_that_takes_implicit_only_gets_implicit(archive: Archive) -> None:
+    came, completed, status = get(
+        archive, "STUDY", [ImplicitVRLittleEndian], StudyInstanceUID="1.2.2"
+    )
+    assert (completed, status) == (2, 0)
+    read = [
+        read_dataset(BytesIO(data), is_implicit_VR=True, is_little_endian=True) for data in came
+    ]
+    assert [(one.PatientID, len(one.PixelData)) for one in read] == [("P2", 2000), ("P2", 2000)]
+
+
+def test_compressed_image_is_unpacked_for_a_peer_that_cannot_read_it(tmp_path: Path) -> None:
+    source = instance(
+        "1.2.7.1.1", StudyInstanceUID="1.2.7", SeriesInstanceUID="1.2.7.1", PatientID="P7"
+    )
+    source.SamplesPerPixel, source.PhotometricInterpretation = 1, "MONOCHROME2"
+    source.BitsStored, source.HighBit, source.PixelRepresentation = 16, 15, 0
+    plain = source.PixelData
+    source.compress(RLELossless)
+    (tmp_path / "pacs").mkdir()
+    source.save_as(tmp_path / "pacs" / "one.dcm", enforce_file_format=True)
+    uid = str(source.SOPInstanceUID)
+    with Archive("DEMOPACS", tmp_path / "pacs") as archive:
+        unpacked = get(archive, "STUDY", ["1.2.840.10008.1.2.1"], StudyInstanceUID="1.2.7")
+        as_held = get(
+            archive, "STUDY", ["1.2.840.10008.1.2.1", RLELossless], StudyInstanceUID="1.2.7"
+        )
+    assert unpacked[1:] == (1, 0)
+    assert plain in unpacked[0][0]
+    assert uid.encode() in unpacked[0][0]
+    assert as_held[0] == [data_set(tmp_path / "pacs" / "one.dcm")]
+
+
+def test_c_get_tells_what_it_could_not_send(archive: Archive) -> None:
+    came, completed, status = get(archive, "STUDY", [RLELossless], StudyInstanceUID="1.2.1")
+    assert (came, completed, status) == ([], 0, 0xA702)
+
+
+def test_retrieval_without_unique_key_is_refused(archive: Archive) -> None:
+    assert get(archive, "STUDY", ["1.2.840.10008.1.2.1"], PatientName="*")[2] == 0xA900
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """dcmtk's storescp, and where it puts what it gets."""
+    folder = tmp_path / "received"
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(["storescp", "-od", str(folder), "-aet", "RECEIVER", str(port)])
+    wait_until(lambda: dcmtk("echoscu", "-aec", "RECEIVER", "127.0.0.1", port).returncode == 0)
+    yield port, folder
+    process.terminate()
+    process.wait(10)
+
+
+@needs_dcmtk
+def test_c_move_sends_to_a_registered_peer(filled: Path, receiver: tuple[int, Path]) -> None:
+    port, folder = receiver
+    with Archive("DEMOPACS", filled, {"RECEIVER": ("127.0.0.1", port)}) as archive:
+        call = ["movescu", "-S", "-aec", "DEMOPACS", "127.0.0.1", archive.port]
+        wanted = ["-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3"]
+        moved = dcmtk(*call, "-aem", "RECEIVER", *wanted)
+        unknown = dcmtk("movescu", "-v", *call[1:], "-aem", "NOBODY", *wanted)
+    assert moved.returncode == 0, moved.stderr
+    assert by_uid(folder) == by_uid(filled / "1.2.3")
+    assert "MoveDestinationUnknown" in unknown.stdout + unknown.stderr
+
+
+@needs_dcmtk
+def test_stored_instances_are_found_and_outlive_a_restart(tmp_path: Path, filled: Path) -> None:
+    folder = tmp_path / "second"
+    files = sorted(str(path) for path in (filled / "1.2.2").rglob("*.dcm"))
+    for _ in range(2):  # storing again must change nothing
+        with Archive("SECOND", folder) as archive:
+            done = dcmtk("storescu", "-aec", "SECOND", "127.0.0.1", archive.port, *files)
+            assert done.returncode == 0, done.stderr
+            assert len(archive.site.holdings) == 2
+    found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert [str(path) for path in found] == [f"1.2.2/1.2.2.1/1.2.2.1.{n}.dcm" for n in (1, 2)]
+    assert by_uid(folder) == by_uid(filled / "1.2.2")
+    again = Holdings(folder)
+    again.load()
+    assert list(again.studies) == ["1.2.2"]
+
+
+def test_changed_content_under_the_same_uid_replaces_the_file(tmp_path: Path) -> None:
+    names = {"StudyInstanceUID": "1.2.8", "SeriesInstanceUID": "1.2.8.1", "PatientID": "P8"}
+    with Archive("SECOND", tmp_path / "second") as archive:
+        for moved in ("1.2.8", "1.2.8", "1.2.9"):
+            ae = AE("TESTER")
+            ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
+            association = ae.associate("127.0.0.1", archive.port, ae_title="SECOND")
+            sent = instance("1.2.8.1.1", **{**names, "StudyInstanceUID": moved})
+            assert association.send_c_store(sent).Status == 0
+            association.release()
+        paths = [
+            str(path.relative_to(tmp_path / "second"))
+            for path in (tmp_path / "second").rglob("*.dcm")
+        ]
+        assert paths == ["1.2.9/1.2.8.1/1.2.8.1.1.dcm"]
+        assert list(archive.site.holdings.studies) == ["1.2.9"]
+
+
+@pytest.mark.parametrize(("harmless", "study_uid"), [("10", ".."), ("1.2.3.4.5", "../../etc")])
+def test_uid_that_would_climb_out_of_the_folder_is_refused(
+    tmp_path: Path, harmless: str, study_uid: str
+) -> None:
+    sent = instance("1.2.8.1.1", StudyInstanceUID=harmless, SeriesInstanceUID="1.2.8.1")
+    sent.save_as(tmp_path / "sent", enforce_file_format=True)
+    data = data_set(tmp_path / "sent").replace(harmless.encode(), study_uid.encode())
+    with Archive("SECOND", tmp_path / "second") as archive:
+        context = Context(1, CT, ("1.2.840.10008.1.2.1",))
+        peer = Association.requested(
+            ("127.0.0.1", archive.port), Proposal("SECOND", "TESTER", (context,))
+        )
+        command: dict[int, int | str] = {
+            commands.AFFECTED_CLASS: CT,
+            commands.FIELD: commands.STORE,
+            commands.MESSAGE_ID: 1,
+            commands.AFFECTED_INSTANCE: "1.2.8.1.1",
+        }
+        peer.send(1, command, [data])
+        answer = peer.receive()
+        peer.release()
+    assert answer is not None
+    assert answer.command[commands.STATUS] == 0xC000
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".dcm", ".part")]
+
+
+def test_full_disk_is_answered_as_out_of_resources(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000));"
+        "from adit.demo.archive import main; sys.exit(main(sys.argv[1:]))"
+    )
+    with running(tmp_path / "second", [sys.executable, "-c", code]) as (_, port):
+        ae = AE("TESTER")
+        ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
+        association = ae.associate("127.0.0.1", port, ae_title="SECOND")
+        names = {"StudyInstanceUID": "1.2.8", "SeriesInstanceUID": "1.2.8.1"}
+        small = association.send_c_store(instance("1.2.8.1.1", **names)).Status
+        large = association.send_c_store(instance("1.2.8.1.2", pixels=100000, **names)).Status
+        association.release()
+    assert (small, large) == (0, 0xA700)
+    assert [path.name for path in (tmp_path / "second").rglob("*.*") if path.is_file()] == [
+        "1.2.8.1.1.dcm"
+    ]
+
+
+class running:
+    """The archive as a process of its own; yields the process and its port."""
+
+    def __init__(self, folder: Path, command: list[str] | None = None) -> None:
+        self.command = command or [sys.executable, "-m", "adit.demo.archive"]
+        self.command += ["--ae-title", "SECOND", "--port", "0", "--folder", str(folder)]
+
+    def __enter__(self) -> tuple[subprocess.Popen[bytes], int]:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], 20)[0], "it was not ready in time"
+        word, port, _ = self.process.stdout.readline().split()
+        assert word == b"ready"
+        return self.process, int(port)
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def test_process_ends_within_two_seconds_even_while_someone_is_connected(filled: Path) -> None:
+    with running(filled) as (process, port):
+        ae = AE("TESTER")
+        ae.add_requested_context("1.2.840.10008.1.1")
+        association = ae.associate("127.0.0.1", port, ae_title="SECOND")
+        assert association.send_c_echo().Status == 0
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        assert time.monotonic() - started < 2
+        association.abort()
+
+
+def test_following_archive_ends_with_the_process_that_started_it(filled: Path) -> None:
+    command = [sys.executable, "-m", "adit.demo.archive", "--ae-title", "SECOND", "--port", "0"]
+    command += ["--folder", str(filled), "--follow-parent"]
+    code = f"import subprocess; p = subprocess.Popen({command!r}, stdout=-1);"
+    code += "p.stdout.readline(); print(p.pid)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    pid = int(done.stdout)
+    wait_until(lambda: not _alive(pid))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_second_start_takes_headers_from_the_cache_and_sees_what_changed(filled: Path) -> None:
+    first = Holdings(filled)
+    first.load()
+    assert first.cache_path.is_file()
+    (filled / "1.2.4/1.2.4.1/1.2.4.1.1.dcm").unlink()
+    names = {"StudyInstanceUID": "1.2.5", "SeriesInstanceUID": "1.2.5.1"}
+    instance("1.2.5.1.1", **names).save_as(filled / "new.dcm", enforce_file_format=True)
+    (filled / "left.part").write_bytes(b"cut off")
+    second = Holdings(filled)
+    second.load()
+    assert sorted(second.studies) == ["1.2.1", "1.2.2", "1.2.3", "1.2.5"]
+    assert not (filled / "left.part").exists()
+    assert second.studies["1.2.1"].values["PatientName"] == "Müller^Änne"
+
+
+def test_archive_starts_without_django(filled: Path) -> None:
+    code = "import sys, adit.demo.archive, adit.demo.patients;"
+    code += "print([name for name in sys.modules if name.startswith('django')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_garbage_does_not_bring_the_archive_down(archive: Archive) -> None:
+    for garbage in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x01\x00\xff\xff\xff\xff",
+        b"\x01\x00\x00\x00\x00\x04abcd",
+        os.urandom(500),
+    ):
+        with socket.create_connection(("127.0.0.1", archive.port), timeout=5) as peer:
+            peer.sendall(garbage)
+            peer.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                while peer.recv(4096):
+                    pass
+    ae = AE("TESTER")
+    ae.add_requested_context("1.2.840.10008.1.1")
+    association = ae.associate("127.0.0.1", archive.port, ae_title="DEMOPACS")
+    assert association.send_c_echo().Status == 0
+    association.release()
