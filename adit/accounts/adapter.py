@@ -1,9 +1,13 @@
-"""Adapter: who may open an account by himself. Nobody, unless an administrator allows it."""
+"""Adapter: who may open an account himself (nobody, unless an administrator allows it)."""
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.http import HttpRequest
+from django.urls import reverse
 
 
 class Adapter(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
+
+    def get_password_change_redirect_url(self, request: HttpRequest) -> str:
+        return reverse("profile")

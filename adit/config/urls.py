@@ -3,8 +3,10 @@
 from django.urls import include, path
 
 urlpatterns = [
-    path("accounts/", include("allauth.account.urls")),
+    path("accounts/", include("adit.accounts.urls")),
     path("", include("adit.pages.urls")),
     path("jobs/", include("adit.jobs.urls")),
     path("nodes/", include("adit.nodes.urls")),
 ]
+
+handler500 = "adit.pages.errors.server_error"

@@ -1,3 +1,9 @@
-from django.urls import URLPattern
+"""Addresses of the pages of nodes."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import path
+
+from adit.nodes import views
+
+urlpatterns = [
+    path("", views.node_list, name="nodes"),
+]

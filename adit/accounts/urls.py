@@ -1,0 +1,15 @@
+"""Addresses of sign-in, sign-out, the password, and one's own account."""
+
+from allauth.account import views as allauth
+from django.urls import path
+
+from adit.accounts import views
+
+urlpatterns = [
+    path("login/", allauth.login, name="account_login"),
+    path("logout/", allauth.logout, name="account_logout"),
+    path("inactive/", allauth.account_inactive, name="account_inactive"),
+    path("password/change/", allauth.password_change, name="account_change_password"),
+    path("profile/", views.profile, name="profile"),
+    path("theme/", views.theme, name="theme"),
+]

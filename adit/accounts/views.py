@@ -1,0 +1,51 @@
+"""Pages of one's own account: who am I, what may I do, which colours."""
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from adit.accounts import rights
+from adit.accounts.models import Theme, User
+
+
+class ProfileForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ["first_name", "last_name", "email"]
+        widgets = {
+            "first_name": forms.TextInput(attrs={"class": "form-control"}),
+            "last_name": forms.TextInput(attrs={"class": "form-control"}),
+            "email": forms.EmailInput(attrs={"class": "form-control"}),
+        }
+        help_texts = {"email": _("Where ADIT tells you that a job has ended.")}
+
+
+def profile(request: HttpRequest) -> HttpResponse:
+    user = User.objects.get(pk=request.user.pk)
+    form = ProfileForm(request.POST or None, instance=user)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, _("Saved."))
+        return redirect("profile")
+    mine = sorted({name.removeprefix("accounts.") for name in user.get_all_permissions()})
+    context = {
+        "form": form,
+        "groups": user.groups.order_by("name"),
+        "rights": [] if user.is_superuser else [rights.label(name) for name in mine],
+    }
+    return render(request, "accounts/profile.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Sets the colours and goes back to where the person was."""
+    if request.POST.get("theme") in Theme.values:
+        User.objects.filter(pk=request.user.pk).update(theme=request.POST["theme"])
+    address = request.POST.get("next", "")
+    if not url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure()):
+        address = "/"
+    return redirect(address)

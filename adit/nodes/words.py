@@ -1,0 +1,56 @@
+"""Words: what people read about a node: its kind, whether it can be used now, and why not."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+
+from adit.nodes.models import Lane, Node, Slot
+
+KINDS = {
+    "dimse": (_lazy("PACS"), "server"),
+    "dicomweb": (_lazy("PACS (web)"), "server"),
+    "folder": (_lazy("Folder"), "folder"),
+    "archive": (_lazy("Encrypted 7-Zip file"), "archive"),
+    "memory": (_lazy("Memory (for tests)"), "database"),
+}
+"""Each kind's name in the users' words, and its icon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Whether a node can be used. `state`: open, closed or paused; `why`: a sentence or empty."""
+
+    state: str
+    word: str
+    why: str = ""
+
+
+def kind_word(kind: str) -> str:
+    return str(KINDS.get(kind, (kind, ""))[0])
+
+
+def kind_icon(kind: str) -> str:
+    return KINDS.get(kind, ("", "server"))[1]
+
+
+def status_of(node: Node) -> Status:
+    if not node.is_open:
+        return Status("closed", _("closed"), _("Nobody has opened it yet, or somebody closed it."))
+    if node.paused_at is not None:
+        return Status("paused", _("paused"), _pause(node))
+    return Status("open", _("open"))
+
+
+def _pause(node: Node) -> str:
+    who = node.paused_by.get_full_name() or node.paused_by.get_username() if node.paused_by else ""
+    words = _("Paused by %(who)s") % {"who": who} if who else _("Paused")
+    return f"{words}: {node.pause_reason}" if node.pause_reason else f"{words}."
+
+
+def in_use() -> Counter[tuple[int, str]]:
+    """How many connections are open now, by node and lane. One query."""
+    rows = Slot.objects.filter(expires_at__gt=timezone.now()).values_list("node_id", "lane")
+    return Counter((node, Lane(lane).value) for node, lane in rows)

@@ -1,0 +1,108 @@
+"""Help: the topics of the manual, and the search in it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import unescape
+
+from django.template.loader import render_to_string
+from django.utils.functional import Promise
+from django.utils.html import strip_tags
+from django.utils.translation import gettext_lazy as _
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One subject of the manual; its text is templates/help/topics/<slug>.html."""
+
+    slug: str
+    title: str | Promise
+    summary: str | Promise
+    icon: str
+
+    @property
+    def template(self) -> str:
+        return f"help/topics/{self.slug}.html"
+
+    @property
+    def text(self) -> str:
+        """What is written there, in the reader's language, without markup."""
+        words = unescape(strip_tags(render_to_string(self.template, {"topic": self})))
+        return " ".join(words.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    topic: Topic
+    excerpt: str
+
+
+TOPICS = (
+    Topic(
+        "start",
+        _("First steps"),
+        _("What ADIT does, and how to order the first transfer."),
+        "bulb",
+    ),
+    Topic(
+        "selective-transfer",
+        _("New transfer"),
+        _("Find studies, pick what is needed, and have it sent to a research project."),
+        "search",
+    ),
+    Topic(
+        "jobs",
+        _("Jobs"),
+        _("Follow what you ordered: states, counts, gaps, and what to do about them."),
+        "list-check",
+    ),
+    Topic(
+        "nodes",
+        _("PACS and folders"),
+        _("Where images come from and go to: set up, test, pause, and who may use them."),
+        "server",
+    ),
+    Topic(
+        "sign-in",
+        _("Signing in"),
+        _("Your account, your password, and the colours of the pages."),
+        "user-circle",
+    ),
+    Topic(
+        "words",
+        _("Words used here"),
+        _("What study, series, pseudonym, withheld and the other words mean."),
+        "book",
+    ),
+)
+
+EXCERPT = 90
+
+
+def topic(slug: str) -> Topic:
+    """Raises KeyError when there is no such topic."""
+    for known in TOPICS:
+        if known.slug == slug:
+            return known
+    raise KeyError(slug)
+
+
+def search(words: str, topics: Iterable[Topic] = TOPICS) -> list[Hit]:
+    """The topics in which every word occurs, those with it in the title first."""
+    wanted = words.casefold().split()
+    hits = []
+    for known in topics:
+        head = f"{known.title} {known.summary}".casefold()
+        text = known.text
+        if wanted and all(word in head or word in text.casefold() for word in wanted):
+            rank = sum(word not in head for word in wanted)
+            hits.append((rank, Hit(known, _excerpt(text, wanted[0]))))
+    return [hit for _rank, hit in sorted(hits, key=lambda ranked: ranked[0])]
+
+
+def _excerpt(text: str, word: str) -> str:
+    at = max(text.casefold().find(word), 0)
+    start = max(at - EXCERPT, 0)
+    start = text.rfind(" ", 0, start) + 1 if start else 0
+    end = text.find(" ", min(at + EXCERPT, len(text)))
+    end = len(text) if end < 0 else end
+    return f"{'… ' if start else ''}{text[start:end]}{' …' if end < len(text) else ''}"

@@ -1,0 +1,116 @@
+"""Home: what a person can do, what runs, what waits and why, and how the PACS are."""
+
+from dataclasses import dataclass, field
+
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+from adit.accounts import rights
+from adit.accounts.models import User
+from adit.jobs import lists, progress
+from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.jobs.progress import Progress
+from adit.nodes import access, words
+from adit.nodes.models import Node
+
+MOST = 6
+RUNNING = (JobState.IN_PROGRESS, JobState.PENDING, JobState.CANCELING)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One job that has not ended."""
+
+    job: Job
+    progress: Progress
+    waits: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One node that the person may use or manage."""
+
+    node: Node
+    status: words.Status
+    reads: bool
+    writes: bool
+    kind: str
+    icon: str
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    lines: list[Line]
+    ended: list[Job]
+    places: list[Place]
+    may_order: bool
+    may_manage_nodes: bool
+    may_see_all: bool
+    may_read_trail: bool
+    to_approve: int = 0
+    more: int = 0
+    groups: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> "Home":
+        user = User.objects.get(pk=request.user.pk)
+        mine = Job.objects.filter(owner=user).select_related("destination", "trial")
+        open_jobs = mine.filter(state__in=[*RUNNING, JobState.WAITING_FOR_APPROVAL])
+        lines = [_line(job) for job in open_jobs[:MOST]]
+        return cls(
+            lines=lines,
+            ended=list(mine.filter(state__in=progress.ENDED)[:5]),
+            places=places_of(user),
+            may_order=rights.may(user, rights.order_right("selective")),
+            may_manage_nodes=rights.may(user, rights.Right.MANAGE_NODES),
+            may_see_all=rights.may(user, rights.Right.SEE_ALL_JOBS),
+            may_read_trail=rights.may(user, rights.Right.READ_TRAIL),
+            to_approve=_to_approve(user).count(),
+            more=max(0, open_jobs.count() - MOST) if len(lines) == MOST else 0,
+            groups=[group.name for group in user.groups.order_by("name")],
+        )
+
+    @property
+    def is_live(self) -> bool:
+        return bool(self.lines)
+
+    @property
+    def may_nothing(self) -> bool:
+        return not (
+            self.may_order or self.may_manage_nodes or self.may_see_all or self.may_read_trail
+        )
+
+
+def places_of(user: User) -> list[Place]:
+    """The nodes a person may fetch from, send to, or manage; in that sense the person's own."""
+    reads = set(access.readable_nodes(user).values_list("pk", flat=True))
+    writes = set(access.writable_nodes(user).values_list("pk", flat=True))
+    wanted = Q(pk__in=reads | writes)
+    if rights.may(user, rights.Right.MANAGE_NODES):
+        wanted = Q()
+    nodes = Node.objects.filter(wanted).select_related("paused_by").defer("secrets")
+    return [
+        Place(
+            node,
+            words.status_of(node),
+            node.pk in reads,
+            node.pk in writes,
+            words.kind_word(node.kind),
+            words.kind_icon(node.kind),
+        )
+        for node in nodes
+    ]
+
+
+def _line(job: Job) -> Line:
+    waiting = Task.objects.filter(job=job, state=TaskState.PENDING).exclude(waits_for="")
+    first = waiting.order_by("position").values_list("waits_for", flat=True).first()
+    return Line(job, progress.progress_of(job), first or "")
+
+
+def _to_approve(user: User) -> QuerySet[Job]:
+    """Others' jobs that wait for this person's approval."""
+    if not rights.may(user, rights.Right.APPROVE_JOBS):
+        return Job.objects.none()
+    waiting = lists.visible(user).filter(state=JobState.WAITING_FOR_APPROVAL)
+    return waiting.exclude(owner=user)

@@ -1,0 +1,128 @@
+"""Ui: the small parts that pages are made of: icons, state badges, bars, help."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from adit.pages import help as manual
+
+register = template.Library()
+
+LOOKS = {
+    "waiting_for_approval": ("hourglass", "info"),
+    "pending": ("clock", "neutral"),
+    "in_progress": ("refresh", "info"),
+    "canceling": ("ban", "neutral"),
+    "canceled": ("ban", "neutral"),
+    "success": ("circle-check", "good"),
+    "warning": ("alert-triangle", "warn"),
+    "failure": ("circle-x", "bad"),
+    "open": ("plug-connected", "good"),
+    "closed": ("lock", "neutral"),
+    "paused": ("player-pause", "warn"),
+    "good": ("circle-check", "good"),
+    "bad": ("circle-x", "bad"),
+    "debug": ("info-circle", "neutral"),
+    "info": ("info-circle", "info"),
+    "error": ("circle-x", "bad"),
+}
+"""Icon and tone of each state, grade and message level."""
+
+PARTS = ("delivered", "withheld", "skipped", "failed")
+
+
+@register.simple_tag
+def icon(name: str, label: str = "") -> SafeString:
+    """An icon of the sprite. Without a label it is decoration and hidden from screen readers."""
+    address = static("vendor/icons/icons.svg")
+    if label:
+        return format_html(
+            '<svg class="icon" role="img" aria-label="{}"><use href="{}#{}"></use></svg>',
+            label,
+            address,
+            name,
+        )
+    return format_html(
+        '<svg class="icon" aria-hidden="true"><use href="{}#{}"></use></svg>', address, name
+    )
+
+
+@register.filter
+def tone(state: str) -> str:
+    """neutral, info, good, warn or bad."""
+    return LOOKS.get(state, ("", "neutral"))[1]
+
+
+@register.filter
+def icon_of(state: str) -> str:
+    return LOOKS.get(state, ("circle-dashed", ""))[0]
+
+
+@register.inclusion_tag("components/state.html")
+def state(value: Any, word: str = "") -> dict[str, str]:
+    """A badge for a job's, task's or node's state: icon, word and colour."""
+    return {
+        "value": str(value),
+        "word": word or str(getattr(value, "label", "")) or str(value).replace("_", " "),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One coloured stretch of a bar, in thousandths of its length."""
+
+    name: str
+    start: int
+    length: int
+
+
+def _count(counts: Any, name: str) -> int:
+    value = counts.get(name) if isinstance(counts, dict) else getattr(counts, name, 0)
+    return int(value or 0)
+
+
+@register.inclusion_tag("components/progress.html")
+def progress(counts: Any, live: bool = False, words: bool = True) -> dict[str, Any]:
+    """A bar of what was delivered, withheld, skipped and failed of what is expected.
+
+    `counts` is anything with these names, as attributes or keys. An expected of None is not yet
+    known; `live` lets the bar move then.
+    """
+    done = {name: _count(counts, name) for name in PARTS}
+    expected = counts.get("expected") if isinstance(counts, dict) else counts.expected
+    total = max(int(expected or 0), sum(done.values()))
+    parts, at = [], 0
+    for name, count in done.items():
+        length = round(1000 * count / total) if total else 0
+        # What is small is still there: a withheld image among thousands must be seen.
+        length = max(length, 6) if count else 0
+        length = min(length, 1000 - at)
+        parts.append(Part(name, at, length))
+        at += length
+    return {
+        "parts": parts,
+        "done": done,
+        "sum": sum(done.values()),
+        "expected": expected,
+        "percent": min(100, int(100 * sum(done.values()) / total)) if total else 0,
+        "is_unknown": live and expected is None,
+        "words": words,
+    }
+
+
+@register.inclusion_tag("help/button.html", takes_context=True)
+def help_button(context: template.Context, topic: str) -> dict[str, Any]:
+    """A button that opens the topic as a dialog; where dialogs cannot open, a link to its page."""
+    return {"topic": manual.topic(topic), "request": context.get("request")}
+
+
+@register.inclusion_tag("components/nav_link.html", takes_context=True)
+def nav_link(context: template.Context, address: str, word: str, symbol: str) -> dict[str, Any]:
+    """A link of the top bar, marked when the page shown lies below it."""
+    path = context["request"].path
+    here = path == address if address == "/" else path.startswith(address)
+    return {"address": address, "word": word, "symbol": symbol, "here": here}

@@ -1,0 +1,60 @@
+/* What the pages gain with JavaScript; without it everything works, only less quickly. */
+"use strict";
+
+document.documentElement.classList.add("has-js");
+
+function ready(part) {
+  for (const button of part.querySelectorAll("[data-close-note]")) button.hidden = false;
+  const first = part.querySelector("[data-focus]");
+  if (first) first.focus();
+}
+
+/* Menus close when something else is clicked, and by Escape. */
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details[data-menu][open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+  const close = event.target.closest("[data-close-note]");
+  if (close) close.closest("[data-note]").remove();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details[data-menu][open]")) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+
+/* A form that was sent says so at once and is not sent twice. */
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  const question = (event.submitter && event.submitter.dataset.ask) || form.dataset.ask;
+  if (question && !window.confirm(question)) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    return;
+  }
+  if (form.method !== "post" || event.defaultPrevented) return;
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "yes";
+  if (event.submitter) event.submitter.setAttribute("aria-busy", "true");
+});
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+  for (const busy of document.querySelectorAll("[aria-busy]")) busy.removeAttribute("aria-busy");
+});
+
+/* The server may say something along with a fragment: HX-Trigger: {"toast": {"text": …, "tone": …}}.
+   The text is laid in as text, never as markup. */
+document.addEventListener("toast", (event) => {
+  const note = document.createElement("div");
+  note.className = `note note-${event.detail.tone || "info"}`;
+  const words = document.createElement("div");
+  words.textContent = event.detail.text;
+  note.append(words);
+  document.getElementById("toasts").append(note);
+  window.setTimeout(() => note.remove(), 8000);
+});
+
+document.addEventListener("htmx:after:swap", (event) => ready(event.target.parentNode || document));
+ready(document);
