@@ -1,11 +1,154 @@
 """Profile: ordered de-identification rules, read from a file, refused when ambiguous."""
 
+import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adit_engine.errors import ProfileError
+
+BASIC = "113100"
+CLEAN_DESCRIPTORS = "113105"
+FULL_DATES = "113106"
+MODIFIED_DATES = "113107"
+PATIENT_CHARACTERISTICS = "113108"
+DEVICE_IDENTITY = "113109"
+SAFE_PRIVATE = "113111"
+INSTITUTION_IDENTITY = "113112"
+
+MEANINGS = {
+    BASIC: "Basic Application Confidentiality Profile",
+    "113101": "Clean Pixel Data Option",
+    "113102": "Clean Recognizable Visual Features Option",
+    "113103": "Clean Graphics Option",
+    "113104": "Clean Structured Content Option",
+    CLEAN_DESCRIPTORS: "Clean Descriptors Option",
+    FULL_DATES: "Retain Longitudinal Temporal Information Full Dates Option",
+    MODIFIED_DATES: "Retain Longitudinal Temporal Information Modified Dates Option",
+    PATIENT_CHARACTERISTICS: "Retain Patient Characteristics Option",
+    DEVICE_IDENTITY: "Retain Device Identity Option",
+    "113110": "Retain UIDs Option",
+    SAFE_PRIVATE: "Retain Safe Private Option",
+    INSTITUTION_IDENTITY: "Retain Institution Identity Option",
+}
+"""Code to meaning, PS3.16 CID 7050."""
+
+AVAILABLE = frozenset(
+    {
+        FULL_DATES,
+        MODIFIED_DATES,
+        PATIENT_CHARACTERISTICS,
+        DEVICE_IDENTITY,
+        SAFE_PRIVATE,
+        INSTITUTION_IDENTITY,
+    }
+)
+
+# 64 characters fit into a value of De-identification Method; a backslash would make two of it.
+_NAME = re.compile(r"[^\\\x00-\x1f\x7f-\x9f]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
+    """Raises ProfileError for what cannot be read in one way only, or is not available yet."""
+
     name: str
     version: int
     options: frozenset[str]
     """The option codes of PS3.15 that it uses beside 113100, as in {"113107"}."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name != self.name.strip():
+            raise ProfileError("A profile's name has 1 to 64 characters and no backslash.")
+        if self.version < 1:
+            raise ProfileError("A profile's version is 1 or higher.")
+        for code in sorted(self.options):
+            _check_option(code)
+        if {FULL_DATES, MODIFIED_DATES} <= self.options:
+            raise ProfileError(
+                "A profile keeps full dates (113106) or modified ones (113107), not both."
+            )
+
+    @classmethod
+    def default(cls) -> "Profile":
+        return cls("ADIT default", 1, frozenset({MODIFIED_DATES}))
+
+    @classmethod
+    def parse(cls, text: str) -> "Profile":
+        """Reads TOML: name, version, and [[rules]] that each have a `code`; the first is 113100."""
+        try:
+            read = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ProfileError(f"The profile is not legal TOML: {error}.") from None
+        _only(read, {"name", "version", "rules"}, "")
+        name, version = read.get("name"), read.get("version")
+        if not isinstance(name, str) or type(version) is not int:
+            raise ProfileError('A profile begins with name = "…" and version = a whole number.')
+        codes = _codes(read.get("rules"), _rule_lines(text))
+        return cls(name, version, frozenset(codes) - {BASIC})
+
+    @classmethod
+    def read(cls, path: Path) -> "Profile":
+        try:
+            return cls.parse(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            raise ProfileError(f"The profile {path.name} cannot be read as a UTF-8 file.") from None
+
+    def to_text(self) -> str:
+        """TOML that `parse` reads back as an equal profile."""
+        name = self.name.replace('"', '\\"')
+        rules = (
+            f'\n[[rules]]\ncode = "{code}"  # {MEANINGS[code]}\n'
+            for code in (BASIC, *sorted(self.options))
+        )
+        return f'name = "{name}"\nversion = {self.version}\n' + "".join(rules)
+
+
+def _check_option(code: str, where: str = "") -> None:
+    if code not in MEANINGS or code == BASIC:
+        raise ProfileError(f"{where}{code} is no option code of PS3.15, as 113107 is one.")
+    if code not in AVAILABLE:
+        raise ProfileError(f"{where}{code} ({MEANINGS[code]}) is not available yet.")
+
+
+def _only(read: dict[str, Any], known: set[str], where: str) -> None:
+    for key in read:
+        if key not in known:
+            raise ProfileError(
+                f"{where}“{key}” is not a word of a profile: {', '.join(sorted(known))}."
+            )
+
+
+def _rule_lines(text: str) -> list[int]:
+    return [
+        number
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.match(r"\s*\[\[\s*rules\s*\]\]", line)
+    ]
+
+
+def _codes(rules: object, lines: list[int]) -> list[str]:
+    if not isinstance(rules, list) or len(rules) != len(lines):
+        raise ProfileError("A profile has a [[rules]] heading for each rule.")
+    codes: list[str] = []
+    for rule, line in zip(rules, lines, strict=True):
+        where = f"Line {line}: "
+        _only(rule, {"code"}, where)
+        code = rule.get("code")
+        if not isinstance(code, str):
+            raise ProfileError(f'{where}a rule has a code, as in code = "113107".')
+        if code in codes:
+            raise ProfileError(f"{where}{code} stands twice.")
+        if code != BASIC:
+            _check_option(code, where)
+        if {FULL_DATES, MODIFIED_DATES} <= {*codes, code}:
+            raise ProfileError(
+                f"{where}113106 (full dates) and 113107 (modified) exclude each other."
+            )
+        codes.append(code)
+    if not codes or codes[0] != BASIC:
+        raise ProfileError(
+            f"Line {lines[0] if lines else 1}: the first rule is {BASIC}, the {MEANINGS[BASIC]}."
+        )
+    return codes

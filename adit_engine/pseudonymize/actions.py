@@ -1,0 +1,259 @@
+"""Actions: remove, empty, keep, replace, new UID, shift date: the PS3.15 actions as small functions.
+
+An action takes the encoded value and the work at hand, and gives the value that may leave, or None
+when this value must go. The same object back means: unchanged.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from adit_engine.pseudonymize.charset import DEFAULT, Charset
+from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.pseudonymize.tables import well_known_uids
+
+_NUMBER = re.compile(rb"[ ]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ ]*|[ ]*")
+_WHOLE = re.compile(rb"[ ]*[+-]?[0-9]+[ ]*|[ ]*")
+_CODE = re.compile(rb"[A-Z0-9 _]{0,16}")
+_DATE = re.compile(rb"[0-9]{8}")
+_TIME = re.compile(rb"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9]|60)?)?")
+_FRACTION = re.compile(rb"\.[0-9]{1,6}")
+_ZONE = re.compile(rb"[+-](0[0-9]|1[0-4])[0-5][0-9]")
+_AGE = re.compile(rb"([0-9]{3})([DWMY])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
+_LINES = re.compile(r"[\t\n\x0c\r]")
+
+_OLDEST = {b"D": 32850, b"W": 4696, b"M": 1080, b"Y": 90}
+"""Ages above 90 years leave as 090Y, whatever their unit."""
+
+_CHARACTERS = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
+
+
+@dataclass(slots=True)
+class Work:
+    """What the actions need to know about the instance at hand."""
+
+    key: TrialKey = field(repr=False)
+    offset_days: int
+    charset: Charset = DEFAULT
+
+
+Action = Callable[[bytes, Work], bytes | None]
+
+
+def padded(value: bytes, padding: bytes) -> bytes:
+    return value + padding if len(value) & 1 else value
+
+
+def map_uids(value: bytes, work: Work) -> bytes | None:
+    """Each UID by the trial's key; well-known ones (PS3.6 Annex A) stay."""
+    known = well_known_uids()
+    uids = [uid.strip(b"\0 ") for uid in value.split(b"\\")]
+    return b"\\".join(
+        uid if not uid or uid in known else work.key.uid(uid.decode("latin-1")).encode()
+        for uid in uids
+    )
+
+
+def shift_dates(value: bytes, work: Work) -> bytes | None:
+    """DA. Legal dates only: a partial date or a range would still be a real one."""
+    shifted = [_shifted(text.strip(b" \0"), work) for text in value.split(b"\\")]
+    return None if None in shifted else b"\\".join(text or b"" for text in shifted)
+
+
+def shift_datetimes(value: bytes, work: Work) -> bytes | None:
+    """DT. Time of day, fraction and zone stay as they are."""
+    shifted = []
+    for text in (part.strip(b" \0") for part in value.split(b"\\")):
+        day, rest = _shifted(text[:8], work), text[8:]
+        if day is None or (rest and not _is_time_and_zone(rest)):
+            return None
+        shifted.append(day + rest)
+    return b"\\".join(shifted)
+
+
+def keep_dates(value: bytes, work: Work) -> bytes | None:
+    texts = [text.strip(b" \0") for text in value.split(b"\\")]
+    return value if all(not text or _read(text) for text in texts) else None
+
+
+def keep_datetimes(value: bytes, work: Work) -> bytes | None:
+    for text in (part.strip(b" \0") for part in value.split(b"\\")):
+        if text and (_read(text[:8]) is None or (text[8:] and not _is_time_and_zone(text[8:]))):
+            return None
+    return value
+
+
+def keep_times(value: bytes, work: Work) -> bytes | None:
+    texts = [text.strip(b" \0") for text in value.split(b"\\")]
+    return value if all(not text or _is_time(text) for text in texts) else None
+
+
+def keep_zone(value: bytes, work: Work) -> bytes | None:
+    return value if _ZONE.fullmatch(value.strip(b" \0")) else None
+
+
+def keep_age(value: bytes, work: Work) -> bytes | None:
+    found = _AGE.fullmatch(value.strip(b" \0"))
+    if found is None:
+        return None
+    return b"090Y" if int(found[1]) > _OLDEST[found[2]] else found[0]
+
+
+def text_keeper(vr: str) -> Action:
+    return lambda value, work: _keep_text(value, work, vr)
+
+
+def keep_decimals(value: bytes, work: Work) -> bytes | None:
+    return _keep_matching(_NUMBER, value)
+
+
+def keep_integers(value: bytes, work: Work) -> bytes | None:
+    return _keep_matching(_WHOLE, value)
+
+
+def keep_codes(value: bytes, work: Work) -> bytes | None:
+    """CS: capitals, digits, space and underscore, at most 16 of them (PS3.5 6.2)."""
+    texts = value.rstrip(b"\0 ").split(b"\\")
+    return value if all(_CODE.fullmatch(text.strip(b" ")) for text in texts) else None
+
+
+def keep_first_codes(value: bytes, work: Work) -> bytes | None:
+    """Image Type: its values up to the first that is no legal CS, if at least two are."""
+    legal: list[bytes] = []
+    for text in value.rstrip(b"\0 ").split(b"\\"):
+        if not _CODE.fullmatch(text.strip(b" ")):
+            return b"\\".join(legal) if len(legal) > 1 else None
+        legal.append(text)
+    return value
+
+
+def keep_bytes(value: bytes, work: Work) -> bytes | None:
+    return value
+
+
+def binary_keeper(size: int) -> Action:
+    return lambda value, work: value if len(value) % size == 0 else None
+
+
+_SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 8, "UV": 8, "AT": 4}
+
+KEEPERS: dict[str, Action] = {
+    "DS": keep_decimals,
+    "IS": keep_integers,
+    "CS": keep_codes,
+    "UI": map_uids,
+    **{vr: binary_keeper(size) for vr, size in _SIZES.items()},
+    **{vr: text_keeper(vr) for vr in ("SH", "LO", "ST", "LT", "UT", "UC")},
+}
+"""How a value that may stay is checked, by VR. Anything that is not legal for its VR must go."""
+
+DUMMIES: dict[str, bytes] = {
+    "AE": b"ADIT",
+    "AS": b"000Y",
+    "AT": b"\0\0\0\0",
+    "CS": b"UNKNOWN ",
+    "DA": b"19000101",
+    "DS": b"0 ",
+    "DT": b"19000101000000",
+    "FD": bytes(8),
+    "FL": bytes(4),
+    "IS": b"0 ",
+    "LO": b"REMOVED ",
+    "LT": b"REMOVED ",
+    "OB": b"\0\0",
+    "OD": bytes(8),
+    "OF": bytes(4),
+    "OL": bytes(4),
+    "OV": bytes(8),
+    "OW": b"\0\0",
+    "PN": b"REMOVED ",
+    "SH": b"REMOVED ",
+    "SL": bytes(4),
+    "SS": b"\0\0",
+    "ST": b"REMOVED ",
+    "SV": bytes(8),
+    "TM": b"000000",
+    "UC": b"REMOVED ",
+    "UI": b"2.25.0",
+    "UL": bytes(4),
+    "UN": b"\0\0",
+    "UR": b"urn:removed ",
+    "US": b"\0\0",
+    "UT": b"REMOVED ",
+    "UV": bytes(8),
+}
+"""What stands where a value must be and the real one must go."""
+
+
+def age(birth: bytes, on: bytes) -> bytes | None:
+    """The AS value for two DA values, at most 090Y; None where one of them is no legal date."""
+    born, then = _read(birth.strip(b" \0")), _read(on.strip(b" \0"))
+    if born is None or then is None or then < born:
+        return None
+    years = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
+    months = (then.year - born.year) * 12 + then.month - born.month - (then.day < born.day)
+    if years >= 2:
+        return b"%03dY" % min(years, 90)
+    return b"%03dM" % months if months >= 1 else b"%03dD" % (then - born).days
+
+
+def _keep_matching(pattern: re.Pattern[bytes], value: bytes) -> bytes | None:
+    clean = value.rstrip(b"\0")
+    for text in clean.split(b"\\"):
+        if not pattern.fullmatch(text):
+            return None
+    return value if len(clean) == len(value) else clean
+
+
+def _keep_text(value: bytes, work: Work, vr: str) -> bytes | None:
+    """In UTF-8. None for what cannot be decoded, is too long, or holds control characters."""
+    clean = value.rstrip(b"\0 ")
+    text = work.charset.text(clean)
+    if text is None or _CONTROL.search(text):
+        return None
+    longest = _CHARACTERS.get(vr)
+    if vr in ("SH", "LO", "UC"):
+        if _LINES.search(text):
+            return None
+        if longest is not None and any(len(part.strip()) > longest for part in text.split("\\")):
+            return None
+    elif longest is not None and len(text) > longest:
+        return None
+    encoded = text.encode()
+    return value if encoded == clean and b"\0" not in value else encoded
+
+
+def _read(text: bytes) -> date | None:
+    if not _DATE.fullmatch(text):
+        return None
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
+    except ValueError:
+        return None
+
+
+def _shifted(text: bytes, work: Work) -> bytes | None:
+    if not text:
+        return b""
+    day = _read(text)
+    if day is None:
+        return None
+    try:
+        return (day + timedelta(days=work.offset_days)).strftime("%Y%m%d").encode().rjust(8, b"0")
+    except OverflowError:
+        return None
+
+
+def _is_time(text: bytes) -> bool:
+    whole, point, fraction = text.partition(b".")
+    if not _TIME.fullmatch(whole):
+        return False
+    return not point or (len(whole) == 6 and bool(_FRACTION.fullmatch(point + fraction)))
+
+
+def _is_time_and_zone(text: bytes) -> bool:
+    if text[-5:-4] in (b"+", b"-"):
+        return bool(_ZONE.fullmatch(text[-5:])) and (len(text) == 5 or _is_time(text[:-5]))
+    return _is_time(text)

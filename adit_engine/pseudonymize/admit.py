@@ -1,0 +1,81 @@
+"""Admit: which objects may leave pseudonymized at all; an allow-list, everything else stays."""
+
+from collections.abc import Mapping
+
+from adit_engine.errors import Withhold
+from adit_engine.pseudonymize import tables
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.tables import Admitted
+
+_IMAGE_TYPE = 0x00080008
+_CONVERSION_TYPE = 0x00080064
+_SAMPLES = 0x00280002
+_BURNED_IN = 0x00280301
+_RECOGNIZABLE = 0x00280302
+
+READ = frozenset({_IMAGE_TYPE, _CONVERSION_TYPE, _SAMPLES, _BURNED_IN, _RECOGNIZABLE})
+"""The tags whose values `check` asks for."""
+
+_SCREENS = (
+    b"SCREEN SAVE",
+    b"SCREENSAVE",
+    b"SCREEN_SAVE",
+    b"SCREENSHOT",
+    b"SCREEN SHOT",
+    b"DOSE_INFO",
+    b"DOSE INFO",
+    b"REPORT",
+    b"PROTOCOL",
+    b"PASTED",
+)
+_CAPTURES = frozenset({b"SC", b"WSD", b"DI", b"DF", b"SI", b"DRW", b"SYN"})
+
+
+def why_not(sop_class_uid: str, profile: Profile) -> tuple[str, str] | None:
+    """Code and sentence when no object of this class may leave; None when it depends on the object."""
+    uid = sop_class_uid.strip(" \0")
+    if uid in tables.admitted():
+        return None
+    return (
+        "class",
+        f"Objects of the class {uid if uid.replace('.', '').isdigit() else 'they claim'} are not "
+        "among those that can be pseudonymized.",
+    )
+
+
+def why_not_modality(modality: str) -> str | None:
+    """A sentence that says “may” when only the modality is known; None when nothing speaks against it."""
+    known = {admitted.modality for admitted in tables.admitted().values()}
+    plain = modality.strip(" \0").upper()
+    if plain not in known:
+        return f"Series of modality {plain or '(none)'} may be withheld: their classes cannot be pseudonymized yet."
+    asks = {ask for a in tables.admitted().values() if a.modality == plain for ask in a.asks}
+    if "not-burned-in" in asks:
+        return f"{plain} images may be withheld: only those that say they hold no burned-in text can leave."
+    return None
+
+
+def check(admitted: Admitted, values: Mapping[int, bytes]) -> None:
+    """Raises Withhold for what this object says of itself. `values` are as encoded, by tag (see READ)."""
+
+    def said(tag: int) -> bytes:
+        return values.get(tag, b"").strip(b" \0").upper()
+
+    types = said(_IMAGE_TYPE).split(b"\\")
+    if any(word in one for one in types for word in _SCREENS):
+        raise Withhold("image-type", "Its image type says that it shows a screen or a report.")
+    if said(_CONVERSION_TYPE) in _CAPTURES:
+        raise Withhold("conversion", "A secondary capture: text may be part of its pixels.")
+    if said(_BURNED_IN) not in (b"", b"NO"):
+        raise Withhold("burned-in", "The object says that text is burned into its pixels.")
+    if not said(_BURNED_IN) and "not-burned-in" in admitted.asks:
+        raise Withhold(
+            "burned-in-unknown",
+            f"{admitted.modality} images must say that no text is burned into their pixels.",
+        )
+    if said(_RECOGNIZABLE) not in (b"", b"NO"):
+        raise Withhold("recognizable", "The object says that the person can be recognized in it.")
+    if "gray" in admitted.asks and values.get(_SAMPLES, b"") not in (b"", b"\x01\x00"):
+        raise Withhold(
+            "samples", f"A {admitted.modality} image in colour shows a screen or a report."
+        )

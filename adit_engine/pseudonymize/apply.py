@@ -1,0 +1,173 @@
+"""Apply: a Change done to one instance. What is not understood is withheld, never passed on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from adit_engine.elements import PIXEL_TAGS, Buffer, Element, elements
+from adit_engine.errors import Malformed, Withhold
+from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
+from adit_engine.pseudonymize import admit, pixels, stamp, tables
+from adit_engine.pseudonymize.actions import Work
+from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized
+from adit_engine.pseudonymize.profile import SAFE_PRIVATE
+from adit_engine.pseudonymize.rewrite import Rewriter, Source, encoded
+from adit_engine.pseudonymize.rules import rule_book
+
+_CLASS_UID = 0x00080016
+_INSTANCE_UID = 0x00080018
+_STUDY_UID = 0x0020000D
+_SERIES_UID = 0x0020000E
+_IDENTITY = frozenset({_CLASS_UID, _INSTANCE_UID, _STUDY_UID, _SERIES_UID})
+_READ = _IDENTITY | admit.READ | pixels.READ | {stamp.BIRTH_DATE, stamp.STUDY_DATE, stamp.BURNED_IN}
+_PIXEL_DATA = 0x7FE00010
+
+
+def apply(change: Change, instance: Instance) -> Instance:
+    """The instance as it may leave: itself for AsIs, else a new one. Raises Withhold and nothing else.
+
+    Pixel buffers are passed on uncopied unless a rule alters them. The same input and change give
+    the same bytes.
+    """
+    if isinstance(change, AsIs):
+        return instance
+    try:
+        return _pseudonymized(change, instance)
+    except Withhold:
+        raise
+    except Malformed as error:
+        raise Withhold("malformed", str(error)) from None
+    except Exception as error:  # noqa: BLE001
+        # What could not be foreseen must not let an object through; the text of an unforeseen error
+        # could hold a value of the header, so only its kind is told.
+        kind = type(error).__name__
+        raise Withhold("not-understood", f"The object could not be understood ({kind}).") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """One data set, taken apart: elements before the pixels, the pixels, elements behind them."""
+
+    header: Source
+    found: list[Element]
+    body: Source
+    pixels: Element | None
+    behind: list[Element]
+
+    def values(self) -> dict[int, bytes]:
+        """Of the top level, as encoded, for the tags that decide about the whole object."""
+        return {
+            element.tag: bytes(source.data[element.value : element.end])
+            for source, found in ((self.header, self.found), (self.body, self.behind))
+            for element in found
+            if element.tag in _READ and not element.undefined
+        }
+
+
+def _pseudonymized(change: Pseudonymized, instance: Instance) -> Instance:
+    if instance.transfer_syntax_uid not in (EXPLICIT_LE, IMPLICIT_LE):
+        raise Withhold("syntax", "Objects of this transfer syntax cannot be checked.")
+    parts = _taken_apart(instance)
+    values = parts.values()
+    uids = {tag: values.get(tag, b"").strip(b" \0") for tag in _IDENTITY}
+    _check_identity(uids, instance)
+    sop_class_uid = uids[_CLASS_UID].decode("ascii")
+    refused = admit.why_not(sop_class_uid, change.profile)
+    if refused is not None:
+        raise Withhold(*refused)
+    admitted = tables.admitted()[sop_class_uid]
+    admit.check(admitted, values)
+    out = _header(change, parts, values, admitted.iod, instance.explicit)
+    return Instance(
+        sop_class_uid,
+        change.key.uid(uids[_INSTANCE_UID].decode("ascii")),
+        instance.transfer_syntax_uid,
+        b"".join(out[tag] for tag in sorted(out)),
+        _pixels(parts, values, instance),
+    )
+
+
+def _taken_apart(instance: Instance) -> _Parts:
+    explicit = instance.explicit
+    header = Source(bytes(instance.header), explicit)
+    found = list(elements(header.data, explicit))
+    if not instance.rest:
+        for place, element in enumerate(found):
+            if element.tag in PIXEL_TAGS:
+                return _Parts(header, found[:place], header, element, found[place + 1 :])
+        return _Parts(header, found, header, None, [])
+    whole = instance.rest[0] if len(instance.rest) == 1 else b"".join(instance.rest)
+    body = Source(memoryview(whole), explicit)
+    first, *behind = elements(body.data, explicit)
+    if first.tag not in PIXEL_TAGS:
+        raise Malformed("The pixel data do not stand where they should.")
+    return _Parts(header, found, body, first, behind)
+
+
+def _check_identity(uids: dict[int, bytes], instance: Instance) -> None:
+    if not all(uids.values()):
+        raise Withhold("identity", "The object lacks a UID that says what it is or belongs to.")
+    claimed = (instance.sop_class_uid.strip(" \0"), instance.instance_uid.strip(" \0"))
+    said = (uids[_CLASS_UID].decode("latin-1"), uids[_INSTANCE_UID].decode("latin-1"))
+    if any(one and one != other for one, other in zip(claimed, said, strict=True)):
+        raise Withhold("identity", "The object came under another name than its header holds.")
+
+
+def _header(
+    change: Pseudonymized, parts: _Parts, values: dict[int, bytes], iod: str, explicit: bool
+) -> dict[int, bytes]:
+    """Tag to encoded element of the whole top level, without the pixels."""
+    book = rule_book(change.profile, iod)
+    work = Work(change.key, change.key.date_offset_days(change.pseudonym))
+    private = SAFE_PRIVATE in change.profile.options
+    rewriter = Rewriter(book, work, explicit, private=private)
+    out = rewriter.level(parts.header, parts.found, book.top)
+    if parts.behind:
+        _refuse_twice(parts.found, parts.behind)
+        out |= rewriter.level(parts.body, parts.behind, book.top)
+    for tag in [tag for tag in out if tag >> 16 == 0x0012]:
+        del out[tag]
+    if not values.get(stamp.BURNED_IN, b"").strip(b" \0"):
+        out.pop(stamp.BURNED_IN, None)
+    age = stamp.computed_age(change.profile, values)
+    if age is not None and stamp.AGE not in out:
+        out[stamp.AGE] = encoded(stamp.AGE, "AS", age, explicit)
+    for tag, vr in stamp.empties().items():
+        out.setdefault(tag, encoded(tag, vr, b"", explicit))
+    return out | _stamped(change, explicit)
+
+
+def _refuse_twice(found: Iterable[Element], behind: list[Element]) -> None:
+    tags = {element.tag for element in found}
+    if any(element.tag in tags or element.tag in PIXEL_TAGS for element in behind):
+        raise Malformed("An element stands twice, before and behind the pixel data.")
+
+
+@lru_cache(maxsize=1024)
+def _stamped(change: Pseudonymized, explicit: bool) -> dict[int, bytes]:
+    out = {
+        tag: encoded(tag, vr, value, explicit) for tag, (vr, value) in stamp.stamp(change).items()
+    }
+    items = b""
+    for code in stamp.codes(change.profile):
+        item = b"".join(encoded(tag, vr, value, explicit) for tag, (vr, value) in code.items())
+        items += b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item
+    out[stamp.CODES] = encoded(stamp.CODES, "SQ", items, explicit)
+    return out
+
+
+def _pixels(parts: _Parts, values: dict[int, bytes], instance: Instance) -> tuple[Buffer, ...]:
+    element = parts.pixels
+    if element is None:
+        return ()
+    if element.tag != _PIXEL_DATA or element.vr not in ("", "OB", "OW") or element.undefined:
+        raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
+    form = pixels.PixelFormat.of(values)
+    value = memoryview(parts.body.data)[element.value : element.end]
+    new = pixels.native(value, form)
+    if len(new) == 1 and new[0] is value and not parts.behind and instance.rest:
+        return instance.rest
+    size = sum(len(part) for part in new)
+    vr = element.vr or "OW"
+    head = encoded(_PIXEL_DATA, vr, b"", instance.explicit)
+    return (head[:-4] + size.to_bytes(4, "little"), *new)

@@ -1,0 +1,146 @@
+"""Pixels: nothing but the image in the pixel data: no overlay in spare bits, nothing behind the last pixel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adit_engine.elements import Buffer
+from adit_engine.errors import Withhold
+
+_SAMPLES = 0x00280002
+_PHOTOMETRIC = 0x00280004
+_FRAMES = 0x00280008
+_ROWS = 0x00280010
+_COLUMNS = 0x00280011
+_ALLOCATED = 0x00280100
+_STORED = 0x00280101
+_HIGH = 0x00280102
+_SIGNED = 0x00280103
+_PADDING = 0x00280120
+
+READ = frozenset(
+    {
+        _SAMPLES,
+        _PHOTOMETRIC,
+        _FRAMES,
+        _ROWS,
+        _COLUMNS,
+        _ALLOCATED,
+        _STORED,
+        _HIGH,
+        _SIGNED,
+        _PADDING,
+    }
+)
+"""The tags whose values `PixelFormat.of` asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """How pixels lie in memory (PS3.3 C.7.6.3). `padding` is None where none is declared."""
+
+    samples: int
+    frames: int
+    rows: int
+    columns: int
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+    padding: int | None
+
+    @classmethod
+    def of(cls, values: Mapping[int, bytes]) -> "PixelFormat":
+        """From encoded values, by tag. Raises Withhold for what is missing or cannot be."""
+        numbers = {tag: _number(values.get(tag, b"")) for tag in READ - {_PHOTOMETRIC, _FRAMES}}
+        frames = values.get(_FRAMES, b"").strip(b" \0") or b"1"
+        needed = {_SAMPLES, _ROWS, _COLUMNS, _ALLOCATED, _STORED, _HIGH, _SIGNED}
+        if any(numbers[tag] is None for tag in needed) or not frames.isdigit():
+            raise Withhold("pixel-format", "The header does not say how to read the pixels.")
+        made = cls(
+            samples=numbers[_SAMPLES] or 0,
+            frames=int(frames),
+            rows=numbers[_ROWS] or 0,
+            columns=numbers[_COLUMNS] or 0,
+            allocated=numbers[_ALLOCATED] or 0,
+            stored=numbers[_STORED] or 0,
+            high=numbers[_HIGH] or 0,
+            signed=numbers[_SIGNED] == 1,
+            padding=numbers[_PADDING],
+        )
+        if not made._possible or b"YBR_FULL_422" in values.get(_PHOTOMETRIC, b""):
+            raise Withhold("pixel-format", "The header describes pixels that cannot be checked.")
+        return made
+
+    @property
+    def _possible(self) -> bool:
+        positive = min(self.samples, self.frames, self.rows, self.columns) > 0
+        bits = 1 <= self.stored <= self.high + 1 <= self.allocated
+        return positive and bits and self.allocated in (8, 16, 32)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.samples * self.frames * self.rows * self.columns * self.allocated // 8
+
+    @property
+    def mask(self) -> int:
+        """The bits that hold the image."""
+        return ((1 << self.stored) - 1) << (self.high + 1 - self.stored)
+
+
+def native(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
+    """The value of uncompressed pixel data: the same memory where nothing had to be changed.
+
+    Raises Withhold when pixels are missing, or when padding uses bits that are to be cleaned.
+    """
+    size = form.size_bytes
+    if len(value) < size:
+        raise Withhold("pixel-length", "There are fewer pixels than the header says.")
+    if len(value) == size + (size & 1):
+        pixels: Buffer = value
+    else:
+        pixels = memoryview(value)[:size]
+    clean = _cleaned(memoryview(value)[:size], form)
+    if clean is not None:
+        pixels = clean
+    if not size & 1:
+        return (pixels,)
+    if len(pixels) > size:
+        pixels = memoryview(pixels)[:size]
+    return (pixels, b"\0")
+
+
+def _number(value: bytes) -> int | None:
+    return int.from_bytes(value, "little") if len(value) == 2 else None
+
+
+def _cleaned(value: memoryview, form: PixelFormat) -> bytes | None:
+    """None where no bit outside the image is set."""
+    if form.stored == form.allocated:
+        return None
+    plain: Any = np.frombuffer(value, f"<u{form.allocated // 8}")
+    if form.mask & 1 and int(plain.max()) <= form.mask:
+        return None
+    if form.mask & 1 and form.signed and _is_sign_extended(plain, form):
+        return None
+    outside = ~np.array(form.mask, plain.dtype)
+    if not (plain & outside).any():
+        return None
+    if form.padding is not None and form.padding & int(outside) and not form.signed:
+        raise Withhold(
+            "pixel-bits", "Pixels and padding use bits that the header does not give to the image."
+        )
+    clean = plain & np.array(form.mask, plain.dtype)
+    if form.signed and form.high + 1 < form.allocated:
+        spare = form.allocated - 1 - form.high
+        clean = ((clean << spare).view(f"<i{form.allocated // 8}") >> spare).view(plain.dtype)
+        clean &= ~np.array((1 << (form.high + 1 - form.stored)) - 1, plain.dtype)
+    return bytes(clean.astype(f"<u{form.allocated // 8}", copy=False).tobytes())
+
+
+def _is_sign_extended(plain: Any, form: PixelFormat) -> bool:
+    signed = plain.view(f"<i{form.allocated // 8}")
+    limit = 1 << (form.stored - 1)
+    return bool(int(signed.max()) < limit and int(signed.min()) >= -limit)

@@ -1,0 +1,237 @@
+"""Rewrite: one level of a data set after another, element by element, by the rules of its place."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from struct import Struct
+
+from adit_engine.elements import Buffer, Element, elements, is_sequence, items, nested_explicit
+from adit_engine.errors import Malformed, Withhold
+from adit_engine.pseudonymize import actions, codes
+from adit_engine.pseudonymize.actions import DUMMIES, KEEPERS, Work
+from adit_engine.pseudonymize.charset import Charset
+from adit_engine.pseudonymize.rules import (
+    CODE_MEANING,
+    CODE_PARTS,
+    CODE_VALUE,
+    CODING_SCHEME,
+    LONG_CODE_VALUE,
+    Lost,
+    Place,
+    Rule,
+    RuleBook,
+)
+from adit_engine.pseudonymize.tables import safe_private
+
+CHARACTER_SET = 0x00080005
+PER_FRAME_GROUPS = 0x52009230
+
+_IMPLICIT = Struct("<HHI")
+_SHORT = Struct("<HH2sH")
+_LONG = Struct("<HH2sHI")
+_ITEM = Struct("<HHI")
+
+LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
+_ZERO_PADDED = frozenset({"UI", "OB", "UN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Encoded elements and how they are encoded. `depth` counts the sequences around them."""
+
+    data: Buffer
+    explicit: bool
+    depth: int = 0
+
+
+def encoded(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
+    """One element. Raises Malformed where the value is longer than its VR can say."""
+    if len(value) & 1:
+        value += b"\0" if vr in _ZERO_PADDED else b" "
+    group, number = tag >> 16, tag & 0xFFFF
+    if not explicit:
+        return _IMPLICIT.pack(group, number, len(value)) + value
+    if vr in LONG_VRS:
+        return _LONG.pack(group, number, vr.encode(), 0, len(value)) + value
+    if len(value) > 0xFFFF:
+        raise Malformed(f"Element ({group:04x},{number:04x}) is too long for its VR.")
+    return _SHORT.pack(group, number, vr.encode(), len(value)) + value
+
+
+class Rewriter:
+    """Rewrites one instance. `explicit` is how the result is encoded."""
+
+    def __init__(self, book: RuleBook, work: Work, explicit: bool, *, private: bool) -> None:
+        self._book = book
+        self._work = work
+        self._explicit = explicit
+        self._private = private
+
+    def level(
+        self, source: Source, found: Iterable[Element], place: Place, work: Work | None = None
+    ) -> dict[int, bytes]:
+        """Tag to encoded element, for all that stays of one level.
+
+        Raises Withhold where an element that must go says how pixels are read, and Malformed where
+        an element stands twice.
+        """
+        work = work or self._work
+        out: dict[int, bytes] = {}
+        seen: set[int] = set()
+        rules = place.rules
+        creators: dict[int, bytes] = {}
+        for element in found:
+            tag = element.tag
+            if tag in seen:
+                raise Malformed(f"Element ({tag >> 16:04x},{tag & 0xFFFF:04x}) stands twice.")
+            seen.add(tag)
+            if tag == CHARACTER_SET:
+                if any(earlier > tag for earlier in seen):
+                    raise Malformed("The character set stands behind text.")
+                work = replace(work, charset=Charset(_value(source, element)))
+            elif tag & 0x10000:
+                if self._private:
+                    self._private_element(source, element, work, creators, out)
+            elif (rule := rules.get(tag)) is not None:
+                new = self._element(source, element, rule, work)
+                if new is not None:
+                    out[tag] = new
+        return out
+
+    def _element(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+        if rule.place is not None:
+            return self._sequence(source, element, rule, work)
+        new: bytes | None = None
+        if rule.act is not None and not element.undefined:
+            new = self._kept(source, element, rule, work)
+            if new is not None:
+                return new
+        if rule.withhold:
+            raise _pixels_would_change(element.tag)
+        return self._instead(element.tag, rule)
+
+    def _kept(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+        vr = element.vr or rule.vrs[0]
+        if rule.act is actions.map_uids:
+            vr = "UI"
+        elif vr not in rule.vrs:
+            return None
+        value = bytes(source.data[element.value : element.end])
+        if not value:
+            return encoded(element.tag, vr, value, self._explicit)
+        new = rule.act(value, work) if rule.act is not None else None
+        if new is None:
+            return None
+        if new is value and source.explicit == self._explicit and not len(value) & 1:
+            return bytes(source.data[element.start : element.end])
+        return encoded(element.tag, vr, new, self._explicit)
+
+    def _instead(self, tag: int, rule: Rule) -> bytes | None:
+        if rule.lost is Lost.NOTHING:
+            return None
+        if rule.lost is Lost.EMPTY:
+            return encoded(tag, rule.vrs[0], b"", self._explicit)
+        if rule.vrs == ("SQ",):
+            content = _item(self._dummy_item(rule.place or 0))
+            return encoded(tag, "SQ", content, self._explicit)
+        return encoded(tag, rule.vrs[0], DUMMIES[rule.vrs[0]], self._explicit)
+
+    def _sequence(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+        content = None
+        if is_sequence(element, "SQ"):
+            content = self._items(source, element, rule, work)
+        if content is not None:
+            return encoded(element.tag, "SQ", content, self._explicit)
+        if rule.withhold:
+            raise _pixels_would_change(element.tag)
+        return self._instead(element.tag, rule)
+
+    def _items(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+        """The items that stay, encoded; None when there were some and none of them stays."""
+        inner = Source(source.data, nested_explicit(element, source.explicit), source.depth + 1)
+        place = self._book.place(rule.place or 0)
+        counted = element.tag == PER_FRAME_GROUPS
+        kept: list[bytes] = []
+        empty = True
+        for item in items(source.data, source.explicit, element, source.depth):
+            empty = False
+            found = list(
+                elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth)
+            )
+            new = self._one_item(inner, found, place, work)
+            if new or counted:
+                kept.append(_item(new))
+        return b"".join(kept) if kept or empty else None
+
+    def _one_item(self, source: Source, found: list[Element], place: Place, work: Work) -> bytes:
+        """Empty where nothing stays, or where it is a private code."""
+        if place.coded and not self._is_standard_code(source, found):
+            return b""
+        out = self.level(source, found, place, work)
+        return b"".join(out[tag] for tag in sorted(out))
+
+    def _is_standard_code(self, source: Source, found: list[Element]) -> bool:
+        parts = {e.tag: e for e in found if e.tag in CODE_PARTS and not e.undefined}
+        if not parts:
+            return True
+        value = parts.get(CODE_VALUE) or parts.get(LONG_CODE_VALUE)
+        scheme = parts.get(CODING_SCHEME)
+        if value is None or scheme is None or CODE_MEANING not in parts:
+            return False
+        return codes.is_standard(_value(source, value), _value(source, scheme))
+
+    def _dummy_item(self, number: int) -> bytes:
+        place = self._book.place(number)
+        if place.coded:
+            tags = (CODE_VALUE, CODING_SCHEME, CODE_MEANING)
+            vrs = ("SH", "SH", "LO")
+            return b"".join(
+                encoded(tag, vr, value, self._explicit)
+                for tag, vr, value in zip(tags, vrs, codes.REMOVED, strict=True)
+            )
+        out = []
+        for tag, kind in sorted(place.kinds.items()):
+            rule = place.rules.get(tag)
+            if rule is not None and kind in ("1", "2"):
+                lost = Lost.DUMMY if kind == "1" else Lost.EMPTY
+                out.append(self._instead(tag, replace(rule, lost=lost)) or b"")
+        return b"".join(out)
+
+    def _private_element(
+        self,
+        source: Source,
+        element: Element,
+        work: Work,
+        creators: dict[int, bytes],
+        out: dict[int, bytes],
+    ) -> None:
+        """Keeps what Table E.3.10-1 lists, with its creator; `creators` are those of this level."""
+        group, number = element.tag >> 16, element.tag & 0xFFFF
+        block = (group << 16) | number >> 8
+        if 0x10 <= number <= 0xFF:
+            creators[element.tag] = _value(source, element).strip(b" \0")
+            return
+        creator = creators.get(block)
+        vr = safe_private().get((group, creator or b""), {}).get(number & 0xFF)
+        if creator is None or vr is None:
+            return
+        rule = Rule((vr,), KEEPERS[vr], Lost.NOTHING)
+        kept = self._element(source, element, rule, work)
+        if kept is not None:
+            out[block] = encoded(block, "LO", creator, self._explicit)
+            out[element.tag] = kept
+
+
+def _value(source: Source, element: Element) -> bytes:
+    return bytes(source.data[element.value : element.value_end])
+
+
+def _item(content: bytes) -> bytes:
+    return _ITEM.pack(0xFFFE, 0xE000, len(content)) + content
+
+
+def _pixels_would_change(tag: int) -> Withhold:
+    return Withhold(
+        "pixel-meaning",
+        f"Element ({tag >> 16:04x},{tag & 0xFFFF:04x}) may not leave as it is, and without it the "
+        "pixels would be read differently.",
+    )

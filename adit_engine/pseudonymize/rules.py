@@ -1,0 +1,241 @@
+"""Rules: what happens to each element at each place of one SOP class under one profile."""
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from adit_engine.elements import PIXEL_TAGS
+from adit_engine.pseudonymize import actions, tables
+from adit_engine.pseudonymize.actions import KEEPERS, Action
+from adit_engine.pseudonymize.profile import (
+    DEVICE_IDENTITY,
+    FULL_DATES,
+    INSTITUTION_IDENTITY,
+    MODIFIED_DATES,
+    PATIENT_CHARACTERISTICS,
+    Profile,
+)
+from adit_engine.pseudonymize.tables import Level, Row
+
+IMAGE_TYPE = 0x00080008
+CODE_VALUE = 0x00080100
+CODING_SCHEME = 0x00080102
+CODING_SCHEME_VERSION = 0x00080103
+CODE_MEANING = 0x00080104
+LONG_CODE_VALUE = 0x00080119
+TIMEZONE = 0x00080201
+PATIENT_AGE = 0x00101010
+
+CODE_PARTS = frozenset(
+    {CODE_VALUE, CODING_SCHEME, CODING_SCHEME_VERSION, CODE_MEANING, LONG_CODE_VALUE}
+)
+# The only bulk data that may stay beside the pixels: look-up tables and where frames begin.
+_BULK = frozenset(
+    {0x00281201, 0x00281202, 0x00281203, 0x00281204, 0x00281221, 0x00281222, 0x00281223}
+    | {0x00283006, 0x7FE00001, 0x7FE00002}
+)
+_NEVER_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0xFFFA, 0xFFFC, 0xFFFE})
+_KEEPING_OPTIONS = (PATIENT_CHARACTERISTICS, DEVICE_IDENTITY, INSTITUTION_IDENTITY)
+
+_TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC"})
+_DATES: dict[str, dict[str, Action]] = {
+    MODIFIED_DATES: {
+        "DA": actions.shift_dates,
+        "DT": actions.shift_datetimes,
+        "TM": actions.keep_times,
+    },
+    FULL_DATES: {
+        "DA": actions.keep_dates,
+        "DT": actions.keep_datetimes,
+        "TM": actions.keep_times,
+    },
+}
+_SPECIAL: dict[int, Action] = {
+    PATIENT_AGE: actions.keep_age,
+    IMAGE_TYPE: actions.keep_first_codes,
+}
+
+
+class Lost(Enum):
+    """What stands in the place of a value that must go."""
+
+    NOTHING = 0
+    EMPTY = 1
+    DUMMY = 2
+
+
+_BY_TYPE = {"1": Lost.DUMMY, "1C": Lost.DUMMY, "2": Lost.EMPTY, "2C": Lost.EMPTY}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`act` gives the value that may leave, or None when it must go; then `lost` says what is there.
+
+    A sequence whose items are looked into names the `place` that says what they may hold.
+    `withhold`: an instance that would lose this element stays here, since its pixels would be read
+    differently.
+    """
+
+    vrs: tuple[str, ...]
+    act: Action | None
+    lost: Lost
+    place: int | None = None
+    withhold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The rules of one place: the top level, or the items of a sequence. Without a rule: it goes."""
+
+    rules: dict[int, Rule]
+    kinds: dict[int, str]
+
+    @property
+    def coded(self) -> bool:
+        """Whether its items are codes, wholly or among other things (PS3.3 8.8)."""
+        return CODE_MEANING in self.kinds
+
+
+class RuleBook:
+    """All places of one SOP class under one profile; each is compiled when it is first needed."""
+
+    def __init__(self, profile: Profile, iod: str) -> None:
+        self._options = profile.options
+        self._dates: dict[str, Action] = {}
+        for code in _DATES.keys() & profile.options:
+            self._dates = _DATES[code]
+        self._iod, levels = tables.iod(iod)
+        self._levels = (Level({}, {}), *(_moved(level, 1) for level in levels))
+        self._iod = _moved(self._iod, 1)
+        self._places: dict[int, Place] = {}
+        self._anywhere = self._rules_anywhere()
+        self.top = self._top_place()
+
+    def place(self, number: int) -> Place:
+        place = self._places.get(number)
+        if place is None:
+            place = self._places[number] = self._compiled(self._levels[number])
+        return place
+
+    def _rules_anywhere(self) -> dict[int, Rule]:
+        """Table E.1-1 where the IOD does not name the attribute."""
+        found: dict[int, Rule] = {}
+        for row in tables.confidentiality().values():
+            rule = None if _never(row.tag) else self._row(row, "", self._iod.inside.get(row.tag, 0))
+            if rule is not None:
+                found[row.tag] = rule
+        return found
+
+    def _top_place(self) -> Place:
+        extra, extra_levels = tables.iod("additions")
+        behind = len(self._levels)
+        self._levels = (*self._levels, *(_moved(level, behind) for level in extra_levels))
+        extra = _moved(extra, behind)
+        added = tables.reviewed("keep") - self._iod.kinds.keys()
+        kinds = {**dict.fromkeys(added, "3"), **self._iod.kinds}
+        inside = {**{tag: n for tag, n in extra.inside.items() if tag in added}, **self._iod.inside}
+        top = self._compiled(Level(kinds, inside))
+        for tag in tables.reviewed("withhold") - top.rules.keys():
+            top.rules[tag] = Rule(_vrs(tag), None, Lost.NOTHING, None, True)
+        return top
+
+    def _compiled(self, level: Level) -> Place:
+        rules = dict(self._anywhere)
+        for tag, kind in level.kinds.items():
+            rules.pop(tag, None)
+            rule = None if _never(tag) else self._rule(tag, kind, level.inside.get(tag, 0))
+            if rule is not None:
+                rules[tag] = rule
+        if CODE_MEANING in level.kinds:
+            for tag in CODE_PARTS & level.kinds.keys():
+                rules[tag] = Rule(_vrs(tag), KEEPERS[_vrs(tag)[0]], Lost.NOTHING)
+        return Place(rules, level.kinds)
+
+    def _rule(self, tag: int, kind: str, place: int) -> Rule | None:
+        """For an attribute that the IOD names, or a reviewed addition to it."""
+        row = tables.confidentiality().get(tag)
+        if row is not None:
+            return self._row(row, kind, place)
+        if self._goes(tag):
+            return None
+        vrs, lost = _vrs(tag), _BY_TYPE.get(kind, Lost.NOTHING)
+        withhold = tag in tables.reviewed("withhold")
+        if vrs == ("SQ",):
+            return Rule(vrs, None, lost, place, withhold)
+        return Rule(vrs, self._keeper(tag, vrs[0]), lost, None, withhold)
+
+    def _goes(self, tag: int) -> bool:
+        if tag in tables.reviewed(PATIENT_CHARACTERISTICS):
+            return PATIENT_CHARACTERISTICS not in self._options
+        return tag in tables.reviewed("remove")
+
+    def _keeper(self, tag: int, vr: str) -> Action | None:
+        """Free text stays when reviewed, dates as the profile says, bulk data where listed."""
+        if tag in _SPECIAL:
+            return _SPECIAL[tag]
+        if tag in _BULK:
+            return actions.keep_bytes
+        if vr in _TEXT and tag not in tables.safe_text():
+            return None
+        return self._dates.get(vr) or KEEPERS.get(vr)
+
+    def _row(self, row: Row, kind: str, place: int) -> Rule | None:
+        """A row of Table E.1-1, after the profile's options."""
+        vrs = tuple((row.vr or "UN").split("/"))
+        lost = _lost_by_row(row.basic, kind, sequence=vrs == ("SQ",))
+        if vrs == ("SQ",) and (self._keeps(row) or "U*" in row.basic):
+            return Rule(vrs, None, lost, place)
+        act = self._row_action(row)
+        return None if act is None and lost is Lost.NOTHING else Rule(vrs, act, lost)
+
+    def _row_action(self, row: Row) -> Action | None:
+        if row.vr == "UI":
+            return None if row.basic == "X" else actions.map_uids
+        if MODIFIED_DATES in row.options:
+            # Device Identity would keep calibration dates too; what happens to dates is one decision.
+            return self._dates.get(row.vr) or (
+                actions.keep_zone if row.tag == TIMEZONE and self._dates else None
+            )
+        if not self._keeps(row):
+            return None
+        return _SPECIAL.get(row.tag) or KEEPERS.get(row.vr)
+
+    def _keeps(self, row: Row) -> bool:
+        return any(
+            code in self._options and row.options.get(code) == "K" for code in _KEEPING_OPTIONS
+        )
+
+
+def _lost_by_row(basic: str, kind: str, *, sequence: bool) -> Lost:
+    """R4. X alone is literal: the table knows that no IOD needs the attribute."""
+    if basic == "X":
+        return Lost.DUMMY if kind == "1" else Lost.NOTHING
+    if basic == "D" and not sequence:
+        return Lost.DUMMY
+    by_type = _BY_TYPE.get(kind, Lost.NOTHING)
+    if by_type is Lost.NOTHING and "X" not in basic and not (basic == "D" and sequence):
+        return Lost.EMPTY
+    return by_type
+
+
+def _moved(level: Level, by: int) -> Level:
+    return Level(level.kinds, {tag: number + by for tag, number in level.inside.items()})
+
+
+def _vrs(tag: int) -> tuple[str, ...]:
+    return tuple(tables.dictionary().get(tag, "UN").split("/"))
+
+
+def _never(tag: int) -> bool:
+    """R3, step 1: odd groups, curves, overlays, groups of other services, group lengths; and pixels,
+    which have a module of their own."""
+    group = tag >> 16
+    of_repeats = group & 0xFF00 in (0x5000, 0x6000)
+    if group & 1 or group in _NEVER_GROUPS or of_repeats or tag in PIXEL_TAGS:
+        return True
+    return not tag & 0xFFFF
+
+
+@lru_cache(maxsize=256)
+def rule_book(profile: Profile, iod: str) -> RuleBook:
+    return RuleBook(profile, iod)

@@ -1,0 +1,132 @@
+"""Tables: the standard's and our own reviewed tables, read from the files beside this one when needed."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+
+EDITION = "2026c"
+"""Of PS3.15 Table E.1-1; the head of confidentiality.tsv says the same (checked by a test)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of Table E.1-1: the basic action, and K or C per option code."""
+
+    tag: int
+    vr: str
+    keyword: str
+    basic: str
+    options: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """One SOP class that may leave. `asks` are the words explained in admission.tsv."""
+
+    uid: str
+    iod: str
+    modality: str
+    asks: frozenset[str]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The attributes that an IOD names at one place: tag to type, and to the level of its items."""
+
+    kinds: dict[int, str]
+    inside: dict[int, int]
+
+
+def _rows(name: str) -> Iterator[list[str]]:
+    for line in (_FOLDER / name).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            yield line.split("\t")
+
+
+@cache
+def confidentiality() -> dict[int, Row]:
+    """PS3.15 Table E.1-1. Repeating groups stand under their first tag."""
+    return {
+        int(tag, 16): Row(int(tag, 16), vr, keyword, basic, _options(options))
+        for tag, vr, keyword, basic, options in _rows("confidentiality.tsv")
+    }
+
+
+def _options(text: str) -> dict[str, str]:
+    return dict(cell.split("=", 1) for cell in text.split())  # type: ignore[misc]
+
+
+@cache
+def dictionary() -> dict[int, str]:
+    """Tag to VR; several VRs are joined with a slash, as in US/SS."""
+    return {int(tag, 16): vr for tag, vr, _ in _rows("dictionary.tsv")}
+
+
+@cache
+def keywords() -> dict[str, int]:
+    return {keyword: int(tag, 16) for tag, _, keyword in _rows("dictionary.tsv")}
+
+
+@cache
+def iod(name: str) -> tuple[Level, tuple[Level, ...]]:
+    """The top level of an IOD, and all its levels by number."""
+    read = json.loads((_FOLDER / f"iod-{name}.json").read_text(encoding="utf-8"))
+    levels = tuple(_level(cells) for cells in read["levels"])
+    return levels[read["about"]["top"]], levels
+
+
+def _level(cells: dict[str, str | tuple[str, int]]) -> Level:
+    kinds: dict[int, str] = {}
+    inside: dict[int, int] = {}
+    for tag, cell in cells.items():
+        if isinstance(cell, str):
+            kinds[int(tag, 16)] = cell
+        else:
+            kinds[int(tag, 16)], inside[int(tag, 16)] = cell
+    return Level(kinds, inside)
+
+
+@cache
+def well_known_uids() -> frozenset[bytes]:
+    """The UIDs of PS3.6 Annex A, as they stand in a data set, without padding."""
+    return frozenset(row[0].encode("ascii") for row in _rows("well_known_uids.tsv"))
+
+
+@cache
+def safe_private() -> dict[tuple[int, bytes], dict[int, str]]:
+    """PS3.15 Table E.3.10-1: group and creator to the last byte of each safe element, and its VR."""
+    found: dict[tuple[int, bytes], dict[int, str]] = {}
+    for group, element, vr, creator in _rows("safe_private.tsv"):
+        place = found.setdefault((int(group, 16), creator.encode("ascii")), {})
+        place[int(element, 16)] = vr
+    return found
+
+
+@cache
+def safe_text() -> frozenset[int]:
+    return frozenset(keywords()[row[0]] for row in _rows("safe_text.tsv"))
+
+
+@cache
+def code_schemes() -> frozenset[bytes]:
+    return frozenset(row[0].encode("ascii") for row in _rows("code_schemes.tsv"))
+
+
+@cache
+def reviewed(action: str) -> frozenset[int]:
+    """The tags with this action in reviewed.tsv."""
+    return frozenset(keywords()[row[0]] for row in _rows("reviewed.tsv") if row[1] == action)
+
+
+@cache
+def admitted() -> dict[str, Admitted]:
+    """SOP class UID to what is asked of it."""
+    return {
+        uid: Admitted(uid, iod_name, modality, frozenset(asks.split()), name)
+        for uid, iod_name, modality, asks, name in _rows("admission.tsv")
+    }
