@@ -26,6 +26,7 @@ class Pick:
 
     node_id: int
     node: str
+    domain: str
     study: Record
     series_uids: tuple[str, ...] = ()
     known: tuple[Record, ...] | None = None
@@ -38,7 +39,7 @@ class Pick:
     @property
     def patient(self) -> "PickedPatient":
         return PickedPatient(
-            issuer=self.study.text("IssuerOfPatientID"),
+            domain=self.domain,
             patient_id=self.study.patient_id,
             name=self.study.patient_name,
             birth_date=self.study.text("PatientBirthDate"),
@@ -64,6 +65,7 @@ class Pick:
         return {
             "node_id": self.node_id,
             "node": self.node,
+            "domain": self.domain,
             "study": self.study.to_json(),
             "series_uids": list(self.series_uids),
             "known": None if self.known is None else [r.to_json() for r in self.known],
@@ -75,6 +77,7 @@ class Pick:
         return cls(
             node_id=data["node_id"],
             node=data["node"],
+            domain=data["domain"],
             study=Record.from_json(data["study"]),
             series_uids=tuple(data["series_uids"]),
             known=None if known is None else tuple(Record.from_json(r) for r in known),
@@ -83,7 +86,9 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class PickedPatient:
-    issuer: str
+    """A patient of one domain of ids: the same id elsewhere may be somebody else's."""
+
+    domain: str
     patient_id: str
     name: str
     birth_date: str
@@ -91,7 +96,7 @@ class PickedPatient:
     @property
     def token(self) -> str:
         """Names this patient in a form; the same as long as the installation's key is."""
-        return master_box().index(f"{self.issuer}\0{self.patient_id}", "patient")[:16]
+        return master_box().index(f"{self.domain}\0{self.patient_id}", "patient")[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +182,7 @@ def _pick(row: Row, numbers: tuple[str, ...]) -> Pick | None:
     ]
     if numbers and not uids:
         return None
-    return Pick(row.node_id, row.node, row.study, tuple(uids), row.series)
+    return Pick(row.node_id, row.node, row.domain, row.study, tuple(uids), row.series)
 
 
 def _joined(there: Pick | None, more: Pick) -> Pick:

@@ -20,6 +20,9 @@ MOST_DESTINATIONS = 2
 PSEUDONYMIZED = "pseudonymized"
 AS_IS = "as_is"
 
+ORDER_KEY = "selective.order"
+"""The draft that keeps what was typed into the order."""
+
 
 class DayInput(forms.DateInput):
     input_type = "date"

@@ -15,6 +15,7 @@ class Row:
 
     node_id: int
     node: str
+    domain: str
     study: Record
     series: tuple[Record, ...] | None = None
     is_open: bool = False
@@ -24,6 +25,7 @@ class Row:
         return {
             "node_id": self.node_id,
             "node": self.node,
+            "domain": self.domain,
             "study": self.study.to_json(),
             "series": None if self.series is None else [r.to_json() for r in self.series],
             "is_open": self.is_open,
@@ -36,6 +38,7 @@ class Row:
         return cls(
             node_id=data["node_id"],
             node=data["node"],
+            domain=data["domain"],
             study=Record.from_json(data["study"]),
             series=None if series is None else tuple(Record.from_json(r) for r in series),
             is_open=data["is_open"],

@@ -21,7 +21,8 @@ class Counts:
     """Images of a job or task. `unlisted` series have no list to be compared with."""
 
     series: int = 0
-    expected: int = 0
+    listed: int = 0
+    """How many images the sources listed, in those series that have a list to trust."""
     delivered: int = 0
     withheld: int = 0
     failed: int = 0
@@ -30,12 +31,17 @@ class Counts:
     unlisted: int = 0
 
     @property
+    def expected(self) -> int | None:
+        """None as long as a series has no list, or no series is known."""
+        return self.listed if self.is_proven else None
+
+    @property
     def done(self) -> int:
         return self.delivered + self.withheld + self.failed + self.skipped
 
     @property
     def is_proven(self) -> bool:
-        """Whether there is something, and all of it could be compared with the source's list."""
+        """Whether there is something, and all of it can be compared with the source's list."""
         return self.series > 0 and self.unlisted == 0
 
 
@@ -119,7 +125,7 @@ def size_in_words(size_bytes: int) -> str:
 
 _SUMS: dict[str, Any] = {
     "series": Count("id"),
-    "listed": Count("expected"),
+    "with_list": Count("expected"),
     "expected_sum": Sum("expected"),
     "delivered_sum": Sum("delivered"),
     "withheld_sum": Sum("withheld"),
@@ -132,11 +138,11 @@ _SUMS: dict[str, Any] = {
 def _counts(row: dict[str, Any]) -> Counts:
     return Counts(
         series=row["series"],
-        expected=row["expected_sum"] or 0,
+        listed=row["expected_sum"] or 0,
         delivered=row["delivered_sum"] or 0,
         withheld=row["withheld_sum"] or 0,
         failed=row["failed_sum"] or 0,
         skipped=row["skipped_sum"] or 0,
         size_bytes=row["bytes_sum"] or 0,
-        unlisted=row["series"] - row["listed"],
+        unlisted=row["series"] - row["with_list"],
     )

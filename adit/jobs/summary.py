@@ -44,11 +44,19 @@ MOST_SERIES_ASKED = 24
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """`images` is None where the source did not tell; `is_sure` when told by the images' class."""
+    """`images` is None where the source did not tell.
 
+    `code` is that of the withholding when it is sure, told by the images' class; empty for what
+    only may happen, judged by the modality.
+    """
+
+    code: str
     reason: str
     images: int | None
-    is_sure: bool
+
+    @property
+    def is_sure(self) -> bool:
+        return bool(self.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,11 @@ class Summary:
     size_bytes: int
     withheld: tuple[Withheld, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def announced(self) -> tuple[str, ...]:
+        """Codes of withholding that were shown before the start; then they are no gaps."""
+        return tuple(sorted({part.code for part in self.withheld if part.is_sure}))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -142,36 +155,37 @@ def _withheld(
     sources: _Sources, pick: Pick, series: tuple[Record, ...] | None, profile: Profile
 ) -> list[Withheld]:
     if series is None:
-        return [
-            Withheld(reason, None, False)
-            for modality in pick.study.modalities
-            if (reason := admit.why_not_modality(modality, profile))
-        ]
+        return [part for word in pick.study.modalities for part in _perhaps_withheld(word, None)]
     parts: list[Withheld] = []
     for record in series:
         classes = sources.classes(pick, record)
-        if classes is not None:
-            parts += [
-                Withheld(reason, count, True)
-                for uid, count in classes.items()
-                if (reason := admit.why_not(uid, profile))
-            ]
-        elif reason := admit.why_not_modality(record.text("Modality"), profile):
-            parts.append(Withheld(reason, record.instance_count, False))
+        if classes is None:
+            parts += _perhaps_withheld(record.text("Modality"), record.instance_count)
+            continue
+        for uid, count in classes.items():
+            why = admit.why_not(uid, profile)
+            parts += [] if why is None else [Withheld(*why, count)]
+        if not any(admit.why_not(uid, profile) for uid in classes):
+            parts += _perhaps_withheld(record.text("Modality"), record.instance_count)
     return parts
 
 
+def _perhaps_withheld(modality: str, images: int | None) -> list[Withheld]:
+    reason = admit.why_not_modality(modality)
+    return [Withheld("", reason, images)] if reason else []
+
+
 def _added_up(parts: list[Withheld]) -> tuple[Withheld, ...]:
-    images: Counter[tuple[str, bool]] = Counter()
-    unknown: set[tuple[str, bool]] = set()
+    """The same reason once; an unknown number of images makes the sum unknown."""
+    images: Counter[tuple[str, str]] = Counter()
+    unknown: set[tuple[str, str]] = set()
     for part in parts:
-        kind = (part.reason, part.is_sure)
+        kind = (part.code, part.reason)
         images[kind] += part.images or 0
         if part.images is None:
             unknown.add(kind)
     return tuple(
-        Withheld(reason, None if (reason, sure) in unknown else count, sure)
-        for (reason, sure), count in images.most_common()
+        Withheld(*kind, None if kind in unknown else count) for kind, count in images.most_common()
     )
 
 

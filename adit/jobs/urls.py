@@ -1,3 +1,19 @@
-from django.urls import URLPattern
+"""Addresses of jobs; none of them tells anything about a patient."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import path
+
+from adit.jobs.views import jobs, selective, start, tasks
+
+urlpatterns = [
+    path("", jobs.job_list, name="jobs"),
+    path("new/selective/", selective.new_selective, name="job_new_selective"),
+    path("new/selective/cancel/", selective.cancel_search, name="job_cancel_search"),
+    path("new/selective/summary/<str:key>/", start.summary, name="job_summary"),
+    path("<int:pk>/", jobs.job_page, name="job"),
+    path("<int:pk>/live/", jobs.job_live, name="job_live"),
+    path("<int:pk>/delete/", jobs.job_delete, name="job_delete"),
+    path("<int:pk>/do/<slug:verb>/", jobs.job_action, name="job_action"),
+    path("<int:pk>/<int:position>/", tasks.task_page, name="job_task"),
+    path("<int:pk>/<int:position>/live/", tasks.task_live, name="job_task_live"),
+    path("<int:pk>/<int:position>/do/<slug:verb>/", tasks.task_action, name="job_task_action"),
+]

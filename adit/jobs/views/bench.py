@@ -12,14 +12,13 @@ from django.urls import reverse
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
 from adit.jobs import basket, drafts
-from adit.jobs.basket import Basket
-from adit.jobs.forms import May, OrderForm, SearchForm
+from adit.jobs.basket import Basket, Pick, PickedPatient
+from adit.jobs.forms import ORDER_KEY, May, OrderForm, SearchForm
 from adit.jobs.found import Found
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.profiles import trials
 
-ORDER = "selective.order"
 NOT_KEPT = ("csrfmiddlewaretoken", "do", "found", "fresh")
 TICKS = ("study", "series")
 
@@ -49,7 +48,7 @@ class Bench:
         ticked = frozenset(posted.getlist("study") + posted.getlist("series"))
         self.is_new_search = mine != dict(self.found.typed)
         self.found = replace(self.found, typed=mine, ticked=ticked)
-        drafts.keep(self.user, ORDER, typed)
+        drafts.keep(self.user, ORDER_KEY, typed)
 
     @cached_property
     def basket(self) -> Basket:
@@ -80,7 +79,7 @@ class Bench:
         return SearchForm(None, sources=self.sources, initial=_initial(typed) if typed else first)
 
     def order_form(self, *, bound: bool) -> OrderForm:
-        typed = drafts.load(self.user, ORDER) or {}
+        typed = drafts.load(self.user, ORDER_KEY) or {}
         return OrderForm(
             _as_post(typed) if bound else None,
             initial=_initial(typed),
@@ -96,6 +95,12 @@ class Bench:
         address = f"{reverse('job_new_selective')}?found={self.found.key}"
         return HttpResponseRedirect(f"{address}#{place}" if place else address)
 
+    def elsewhere(self, address: str) -> HttpResponse:
+        """Leaves the bench, also when a part of the page was asked for."""
+        if "HX-Request" in self.request.headers:
+            return HttpResponse(headers={"HX-Redirect": address})
+        return HttpResponseRedirect(address)
+
     def page(
         self,
         search_form: SearchForm | None = None,
@@ -106,21 +111,34 @@ class Bench:
         wrong = bool(search_form or order_form or notice)
         if wrong:
             self.found.keep(self.user)
+        order_form = order_form or self.order_form(bound=False)
         context = {
             "found": self.found,
             "fresh": drafts.new_key(),
             "basket": self.basket,
             "search_form": search_form or self.search_form(bound=False),
-            "order_form": order_form or self.order_form(bound=False),
+            "order_form": order_form,
+            "patients": self._patients(order_form),
             "notice": notice,
             "may": self.may,
             "sees_identified": may(self.user, Right.SEE_IDENTIFIED),
             "sources": self.sources,
             "destinations": self.destinations,
         }
-        return render(
+        response = render(
             self.request, "jobs/new_selective.html", context, status=422 if wrong else 200
         )
+        if "HX-Request" in self.request.headers:
+            # Loading the page anew then shows the same bench.
+            response["HX-Replace-Url"] = f"{reverse('job_new_selective')}?found={self.found.key}"
+        return response
+
+    def _patients(self, form: OrderForm) -> list[tuple[PickedPatient, Any, list[Pick]]]:
+        """The basket by patient, each with the field for the pseudonym where there is one."""
+        picks: dict[str, list[Pick]] = {}
+        for pick in self.basket:
+            picks.setdefault(pick.patient.token, []).append(pick)
+        return [(patient, field, picks[patient.token]) for patient, field in form.patient_rows()]
 
 
 def _as_post(typed: Mapping[str, list[str]]) -> QueryDict:

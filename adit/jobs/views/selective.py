@@ -13,6 +13,7 @@ from adit.jobs.views.bench import Bench
 from adit.jobs.views.door import orders, person
 from adit.jobs.views.start import to_summary
 from adit.nodes import search
+from adit.nodes.domain import domain_of
 from adit_engine.errors import AditError
 from adit_engine.reference import StudyRef
 
@@ -56,7 +57,7 @@ def run_search(bench: Bench, what: str) -> HttpResponse:
         answer = search.search(
             bench.user, node, form.query(), cancelled=_search_key(bench.user.pk, key)
         )
-        rows = [Row(node.pk, node.name, record) for record in answer.records]
+        rows = [Row(node.pk, node.name, domain_of(node), record) for record in answer.records]
         found = replace(found, rows=sorted_rows(list(found.rows or ()) + rows))
     bench.found = found
     return bench.again("results")

@@ -1,0 +1,160 @@
+"""Jobs: the list of what was ordered, one job with its progress, and what may be done with it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.rights import Right, may, order_right
+from adit.audit.models import Event
+from adit.jobs import actions, lists, progress
+from adit.jobs.filters import JobFilter
+from adit.jobs.models import Item, Job, Task, TaskState
+from adit.jobs.views.about import about, kind_label
+from adit.jobs.views.door import person, visible_job
+from adit.jobs.words import action_in_words
+from adit_engine.errors import AditError
+
+JOBS_PER_PAGE = 25
+TASKS_PER_PAGE = 50
+MOST_EVENTS = 50
+
+
+@require_safe
+def job_list(request: HttpRequest) -> HttpResponse:
+    user = person(request)
+    jobs = lists.visible_jobs(user).select_related("owner", "trial", "destination")
+    found = JobFilter(request.GET, queryset=jobs, request=request)
+    page = Paginator(found.qs, JOBS_PER_PAGE).get_page(request.GET.get("page"))
+    far = progress.task_counts(job.pk for job in page)
+    query = {k: v for k, v in request.GET.items() if k != "page" and v}
+    context = {
+        "filter": found,
+        "page": page,
+        "rows": [(job, kind_label(job), far.get(job.pk)) for job in page],
+        "query": urlencode(query) + "&" if query else "",
+        "is_filtered": bool(query),
+        "is_live": any(job.state not in progress.ENDED for job in page),
+        "sees_all": may(user, Right.SEE_ALL_JOBS),
+        "may_order": may(user, order_right("selective")),
+    }
+    return render(request, "jobs/job_list.html", context)
+
+
+@require_safe
+def job_page(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    job = visible_job(user, pk)
+    return render(request, "jobs/job.html", _job_context(request, user, job))
+
+
+@require_safe
+def job_live(request: HttpRequest, pk: int) -> HttpResponse:
+    """The part of a job's page that changes by itself."""
+    user = person(request)
+    job = visible_job(user, pk)
+    return render(request, "jobs/_job_live.html", _job_context(request, user, job))
+
+
+@require_POST
+def job_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+    """Cancel, resume, retry and their like."""
+    user = person(request)
+    job = visible_job(user, pk)
+    act = ACTIONS.get(verb)
+    if act is None:
+        raise Http404
+    try:
+        act(user, job)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, str(DONE[verb]))
+    return HttpResponseRedirect(reverse("job", args=[pk]))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Asks first; a deleted job's list of what happened is gone."""
+    user = person(request)
+    job = visible_job(user, pk)
+    if request.method != "POST":
+        return render(request, "jobs/job_delete.html", {"job": job})
+    try:
+        actions.delete(user, job)
+    except AditError as error:
+        messages.error(request, str(error))
+        return HttpResponseRedirect(reverse("job", args=[pk]))
+    messages.success(request, _("Job %(number)d is deleted.") % {"number": pk})
+    return HttpResponseRedirect(reverse("jobs"))
+
+
+ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
+    "approve": actions.approve,
+    "cancel": actions.cancel,
+    "resume": actions.resume,
+    "retry": actions.retry_failed,
+    "restart": actions.restart,
+    "urgent": actions.make_urgent,
+}
+
+DONE: Mapping[str, Any] = {
+    "approve": _lazy("The job is approved."),
+    "cancel": _lazy("The job is being canceled: nothing more will be sent."),
+    "resume": _lazy("The job goes on."),
+    "retry": _lazy("What is missing is tried again."),
+    "restart": _lazy("The job starts from nothing."),
+    "urgent": _lazy("The job is urgent now: it does not wait for the allowed hours."),
+}
+
+
+def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
+    items = Item.objects.filter(task__job=job)
+    far = progress.progress_of(job)
+    page = Paginator(_tasks(job), TASKS_PER_PAGE).get_page(request.GET.get("page"))
+    counts = progress.counts_by_task(page)
+    sees_identified = may(user, Right.SEE_IDENTIFIED)
+    return {
+        "job": job,
+        "kind": kind_label(job),
+        "owner_name": job.owner.get_full_name() or job.owner.get_username(),
+        "is_live": job.state not in progress.ENDED,
+        "progress": far,
+        "counts": far.counts,
+        "reasons": progress.reasons_of(items),
+        "left_out": progress.left_out_of(items),
+        "waits": _waits(job),
+        "page": page,
+        "rows": [
+            (task, counts.get(task.pk, progress.Counts()), about(task, sees_identified))
+            for task in page
+        ],
+        "allowed": actions.allowed(user, job),
+        "timeline": _timeline(job),
+    }
+
+
+def _tasks(job: Job) -> QuerySet[Task]:
+    return Task.objects.filter(job=job).select_related("source", "job__trial").order_by("position")
+
+
+def _waits(job: Job) -> list[str]:
+    """Why waiting tasks wait, each sentence once."""
+    waiting = Task.objects.filter(job=job, state=TaskState.PENDING).exclude(waits_for="")
+    return list(waiting.order_by().values_list("waits_for", flat=True).distinct()[:5])
+
+
+def _timeline(job: Job) -> list[tuple[Event, str]]:
+    events = Event.objects.filter(about=f"job:{job.pk}").select_related("user")
+    newest = events.order_by("-id").defer("patient_sealed")[:MOST_EVENTS]
+    return [(event, action_in_words(event.action)) for event in newest]

@@ -1,0 +1,114 @@
+"""Task: one study of a job, its series with what was expected, delivered, withheld and why."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _lazy
+from django.views.decorators.http import require_POST, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.rights import Right, may
+from adit.audit import trail
+from adit.jobs import actions, progress, sealed
+from adit.jobs.models import Item, Job, Task
+from adit.jobs.views.about import about
+from adit.jobs.views.door import person, visible_job
+from adit.vault.box import Box, SealBroken
+from adit_engine.errors import AditError
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    item: Item
+    description: str = field(default="", repr=False)
+    why_no_list: str = ""
+
+    @property
+    def is_proven(self) -> bool:
+        return self.item.expected is not None
+
+
+@require_safe
+def task_page(request: HttpRequest, pk: int, position: int) -> HttpResponse:
+    user = person(request)
+    task = _visible_task(user, pk, position)
+    context = _task_context(user, task)
+    if context["sees_identified"]:
+        trail.record("job.seen", user=user, about=f"job:{pk}", details={"task": position})
+    return render(request, "jobs/task.html", context)
+
+
+@require_safe
+def task_live(request: HttpRequest, pk: int, position: int) -> HttpResponse:
+    """The part of a task's page that changes by itself."""
+    user = person(request)
+    context = _task_context(user, _visible_task(user, pk, position))
+    return render(request, "jobs/_task_live.html", context)
+
+
+@require_POST
+def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> HttpResponse:
+    user = person(request)
+    task = _visible_task(user, pk, position)
+    if verb not in ACTIONS:
+        raise Http404
+    try:
+        ACTIONS[verb](user, task)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, str(DONE[verb]))
+    return HttpResponseRedirect(reverse("job_task", args=[pk, position]))
+
+
+ACTIONS: Mapping[str, Callable[[User, Task], None]] = {
+    "retry": actions.retry_task,
+    "stop": actions.stop_task,
+}
+
+DONE: Mapping[str, Any] = {
+    "retry": _lazy("What is missing of this study is tried again."),
+    "stop": _lazy("This study is being stopped: nothing more of it will be sent."),
+}
+
+
+def _visible_task(user: User, pk: int, position: int) -> Task:
+    job: Job = visible_job(user, pk)
+    task = (
+        Task.objects.filter(job=job, position=position)
+        .select_related("source", "job__trial", "job__destination", "job__owner")
+        .first()
+    )
+    if task is None:
+        raise Http404
+    return task
+
+
+def _task_context(user: User, task: Task) -> dict[str, Any]:
+    items = Item.objects.filter(task=task)
+    sees_identified = may(user, Right.SEE_IDENTIFIED)
+    box = sealed.box_of(task.job.trial)
+    return {
+        "task": task,
+        "job": task.job,
+        "about": about(task, sees_identified),
+        "sees_identified": sees_identified,
+        "counts": progress.counts_of(items),
+        "series": [_series(item, box, sees_identified) for item in items],
+        "is_live": task.state not in progress.OVER,
+        "allowed": actions.allowed_on_task(user, task),
+        "is_staff": user.is_staff or may(user, Right.MANAGE_NODES),
+    }
+
+
+def _series(item: Item, box: Box, sees_identified: bool) -> Series:
+    try:
+        content = sealed.open_item(item, box)
+    except SealBroken:
+        return Series(item)
+    return Series(item, content.description if sees_identified else "", content.why)

@@ -1,0 +1,29 @@
+"""Words: what people read for the trail's actions on jobs and tasks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+WORDS: Mapping[str, Any] = {
+    "job.created": _("ordered"),
+    "job.approved": _("approved"),
+    "job.returned": _("returned to its owner"),
+    "job.canceled": _("canceled"),
+    "job.resumed": _("resumed"),
+    "job.retried": _("what was missing is tried again"),
+    "job.restarted": _("started from nothing"),
+    "job.made_urgent": _("made urgent"),
+    "job.ended": _("ended"),
+    "job.seen": _("patient data looked at"),
+    "task.retried": _("one study is tried again"),
+    "task.stopped": _("one study is stopped"),
+    "transfer.begun": _("transfer began"),
+    "transfer.ended": _("transfer ended"),
+    "node.opened": _("PACS or folder opened"),
+}
+
+
+def action_in_words(action: str) -> str:
+    """Actions that are not known here are shown as they are: better than nothing."""
+    return str(WORDS.get(action, action))
