@@ -1,14 +1,20 @@
 """Profile, Trial, Patient: what a research project changes, owns, and calls its patients."""
 
 from datetime import date
+from typing import Any
 
 from django.contrib.auth.models import Group
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from adit.nodes.models import Node
 from adit.vault.fields import SealedField
+
+
+class ProfileIsFrozen(Exception):
+    """A profile's version was used: a change makes a new version."""
 
 
 class Profile(models.Model):
@@ -27,6 +33,11 @@ class Profile(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk and Profile.objects.filter(pk=self.pk, frozen_at__isnull=False).exists():
+            raise ProfileIsFrozen(f"{self} was used already: make a new version of it.")
+        super().save(*args, **kwargs)
 
 
 class Trial(models.Model):
@@ -86,9 +97,8 @@ class Patient(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["trial", "index"], name="one_pseudonym_per_patient"),
-            models.UniqueConstraint(
-                fields=["trial", "pseudonym"], name="one_patient_per_pseudonym"
-            ),
+            # Folders and archives that do not tell A from a would mix two patients.
+            models.UniqueConstraint("trial", Lower("pseudonym"), name="one_patient_per_pseudonym"),
         ]
 
     def __str__(self) -> str:

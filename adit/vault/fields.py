@@ -24,6 +24,9 @@ class SealedField(models.BinaryField):
             master_box().seal(value, self._place()), connection, prepared
         )
 
+    def to_python(self, value: Any) -> Any:
+        return value
+
     def _place(self) -> str:
         return f"{self.model._meta.label_lower}.{self.name}"
 

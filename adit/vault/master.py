@@ -1,4 +1,4 @@
-"""Master key: wraps the trials' keys and the secret columns; lies in a file apart from the database."""
+"""Master key: wraps trial keys and secret columns; lies in a file apart from the database."""
 
 import os
 import secrets

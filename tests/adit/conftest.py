@@ -32,6 +32,8 @@ from django.db import connection  # noqa: E402
 from adit.accounts import groups as standard  # noqa: E402
 from adit.accounts.models import User  # noqa: E402
 from adit.nodes.models import Access, Node  # noqa: E402
+from adit.profiles.models import Trial  # noqa: E402
+from adit.profiles.trials import create_trial  # noqa: E402
 from adit_engine.nodes.memory import MemoryNode  # noqa: E402
 
 PASSWORD = "a long enough password"
@@ -143,3 +145,22 @@ def folder_node(make_node: Callable[..., Node], tmp_path: Path) -> Node:
         settings={"path": str(tmp_path / "out")},
         writes=(standard.COORDINATORS,),
     )
+
+
+@pytest.fixture
+def make_trial(groups: dict[str, Group], db: None) -> Callable[..., Trial]:
+    """A trial of the coordinators: make_trial("LUNG", pattern="LUNG-####", …)."""
+    manager = User.objects.create_superuser("trial-maker")
+
+    def make(
+        protocol_id: str, *, members: tuple[str, ...] = (standard.COORDINATORS,), **values: object
+    ) -> Trial:
+        trial = Trial(protocol_id=protocol_id, **{"sponsor": "Test University", **values})
+        return create_trial(manager, trial, members=[groups[name] for name in members])
+
+    return make
+
+
+@pytest.fixture
+def trial(make_trial: Callable[..., Trial]) -> Trial:
+    return make_trial("LUNG", protocol_name="Lung study", pattern="LUNG-####")

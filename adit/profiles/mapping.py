@@ -1,0 +1,165 @@
+"""Mapping: what a patient is called in a trial, and the Change that makes a transfer lawful."""
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from adit.accounts.rights import Person, Refused, Right, require
+from adit.audit.trail import record
+from adit.nodes.domain import domain_of
+from adit.nodes.models import Node
+from adit.profiles.models import Patient, Profile, Trial
+from adit.profiles.pattern import numbered
+from adit.profiles.trials import about, box_of, default_trial, key_of, require_use
+from adit_engine.errors import AditError, WrongInput
+from adit_engine.pseudonymize.change import AsIs, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.profile import Profile as Rules
+from adit_engine.pseudonymize.pseudonym import checked_pseudonym
+
+
+class Conflict(AditError):
+    """A second pseudonym for one patient, or one pseudonym for two; names no patient."""
+
+
+def change_for(
+    user: Person,
+    trial: Trial | None,
+    source: Node,
+    destination: Node | None,
+    patient_id: str,
+    *,
+    pseudonym: str = "",
+) -> Pseudonymized:
+    """How this patient's images are changed for the trial; the site's own where it is None.
+
+    Registers the pseudonym (given, or generated when empty) and freezes the profile's version.
+    Raises Refused, Conflict, WrongInput.
+    """
+    trial = trial or default_trial()
+    require_use(user, trial)
+    _require_nodes(trial, source, destination)
+    domain = domain_of(source)
+    if pseudonym and known_pseudonym(trial, domain, patient_id) != pseudonym:
+        require(user, Right.CHOOSE_PSEUDONYMS)
+    name = pseudonym_for(trial, domain, patient_id, given=pseudonym, user=user)
+    Profile.objects.filter(pk=trial.profile_id, frozen_at=None).update(frozen_at=timezone.now())
+    return Pseudonymized(Rules.parse(trial.profile.text), name, key_of(trial), stamp_of(trial))
+
+
+def as_is_for(user: Person, source: Node, destination: Node | None, reason: str) -> AsIs:
+    """Leaves identified, with a right and for a reason that stands in the trail. Raises Refused."""
+    require(user, Right.TRANSFER_IDENTIFIED)
+    if not reason.strip():
+        raise Refused(_("Say why identified data must be sent; the reason is kept in the trail."))
+    details = {
+        "reason": reason.strip(),
+        "source": source.name,
+        "destination": destination.name if destination else "",
+    }
+    record("identified.allowed", user=user, about=f"node:{source.pk}", details=details)
+    return AsIs()
+
+
+def pseudonym_for(
+    trial: Trial, domain: str, patient_id: str, given: str = "", *, user: Person | None = None
+) -> str:
+    """The one pseudonym of this patient in this trial, registered on first use.
+
+    A patient without an id is known by the given pseudonym alone. Raises Conflict, WrongInput.
+    """
+    if given:
+        checked_pseudonym(given)
+    index = _index(trial, domain, patient_id, given)
+    with transaction.atomic():
+        locked = Trial.objects.select_for_update().get(pk=trial.pk)
+        row = Patient.objects.filter(trial=trial, index=index).first()
+        if row is not None:
+            _check_same(row, given, trial)
+            return row.pseudonym
+        pseudonym = given or _generated(locked, domain, patient_id)
+        if Patient.objects.filter(trial=trial, pseudonym__iexact=pseudonym).exists():
+            raise _taken(pseudonym, trial)
+        sealed = box_of(trial).seal([domain, _bare(patient_id)], _place(index))
+        Patient.objects.create(trial=trial, index=index, sealed=sealed, pseudonym=pseudonym)
+        record(
+            "pseudonym.registered",
+            user=user,
+            about=about(trial),
+            details={"given": bool(given)},
+            patient=(domain, _bare(patient_id)) if _bare(patient_id) else None,
+        )
+    return pseudonym
+
+
+def known_pseudonym(trial: Trial, domain: str, patient_id: str) -> str:
+    """What this patient is called already; empty when not registered yet."""
+    if not _bare(patient_id):
+        return ""
+    rows = Patient.objects.filter(trial=trial, index=_index(trial, domain, patient_id, ""))
+    return rows.values_list("pseudonym", flat=True).first() or ""
+
+
+def stamp_of(trial: Trial) -> TrialStamp | None:
+    """What the header says of the trial; nothing for the site's own."""
+    if trial.is_default:
+        return None
+    return TrialStamp(
+        trial.sponsor, trial.protocol_id, trial.protocol_name, trial.site_name, trial.site_id
+    )
+
+
+def _require_nodes(trial: Trial, source: Node, destination: Node | None) -> None:
+    for node, allowed in ((source, trial.sources), (destination, trial.destinations)):
+        if node is None or not allowed.exists() or allowed.filter(pk=node.pk).exists():
+            continue
+        raise Refused(
+            _("The research project %(trial)s does not allow %(node)s. Ask its manager.")
+            % {"trial": trial.protocol_id, "node": node.name}
+        )
+
+
+def _generated(trial: Trial, domain: str, patient_id: str) -> str:
+    if not trial.pattern:
+        return key_of(trial).generated_pseudonym(domain, patient_id)
+    number = trial.last_number + 1
+    while trial.patients.filter(pseudonym__iexact=numbered(trial.pattern, number)).exists():
+        number += 1
+    Trial.objects.filter(pk=trial.pk).update(last_number=number)
+    return numbered(trial.pattern, number)
+
+
+def _check_same(row: Patient, given: str, trial: Trial) -> None:
+    if given and given != row.pseudonym:
+        raise Conflict(
+            _(
+                "This patient is already called %(known)s in the research project %(trial)s "
+                "and cannot be called %(given)s as well."
+            )
+            % {"known": row.pseudonym, "trial": trial.protocol_id, "given": given}
+        )
+
+
+def _taken(pseudonym: str, trial: Trial) -> Conflict:
+    return Conflict(
+        _(
+            "%(pseudonym)s already stands for another patient in the research project %(trial)s: "
+            "choose another pseudonym."
+        )
+        % {"pseudonym": pseudonym, "trial": trial.protocol_id}
+    )
+
+
+def _index(trial: Trial, domain: str, patient_id: str, given: str) -> str:
+    bare = _bare(patient_id)
+    if not bare and not given:
+        raise WrongInput(_("This study has no patient ID: give it a pseudonym by hand."))
+    return box_of(trial).index(f"{domain}\0{bare}" if bare else f"{domain}\0\0{given}", "patient")
+
+
+def _place(index: str) -> str:
+    return f"patient {index}"
+
+
+def _bare(patient_id: str) -> str:
+    # PS3.5 6.2: leading and trailing spaces of LO do not count; NUL is padding of old systems.
+    return patient_id.strip(" \0")

@@ -1,0 +1,180 @@
+"""Trials: making a research project, who may use it, and the key that its secrets follow from."""
+
+import secrets
+from collections.abc import Iterable
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from adit.accounts.rights import Person, Refused, Right, may, require, require_active
+from adit.audit.trail import record
+from adit.nodes.models import Node
+from adit.profiles.models import Profile, Trial
+from adit.profiles.pattern import check_pattern
+from adit.vault.box import Box
+from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.keyfile import key_text
+from adit_engine.pseudonymize.profile import Profile as Rules
+from adit_engine.pseudonymize.pseudonym import TrialKey
+
+DEFAULT_ID = "site-default"
+
+
+def create_trial(
+    user: Person,
+    trial: Trial,
+    *,
+    members: Iterable[Group] = (),
+    sources: Iterable[Node] = (),
+    destinations: Iterable[Node] = (),
+) -> Trial:
+    """Saves a trial that was only filled in, with a key of its own. Raises Refused, WrongInput."""
+    require(user, Right.MANAGE_TRIALS)
+    trial.key = secrets.token_hex(32)
+    trial.is_default = False
+    if trial.profile_id is None:
+        trial.profile = default_profile()
+    if trial.pattern:
+        check_pattern(trial.pattern)
+    try:
+        trial.full_clean()
+    except ValidationError as error:
+        raise WrongInput(_sentences(error)) from None
+    with transaction.atomic():
+        trial.save(force_insert=True)
+        trial.members.set(members)
+        trial.sources.set(sources)
+        trial.destinations.set(destinations)
+        record(
+            "trial.created", user=user, about=about(trial), details={"profile": str(trial.profile)}
+        )
+    return trial
+
+
+def revoke(user: Person, trial: Trial) -> None:
+    """Nothing leaves for this trial any more; what waits is stopped when it is opened."""
+    require(user, Right.MANAGE_TRIALS)
+    with transaction.atomic():
+        trial.is_revoked = True
+        trial.save(update_fields=["is_revoked"])
+        record("trial.revoked", user=user, about=about(trial))
+
+
+def choose_profile(user: Person, trial: Trial, profile: Profile) -> None:
+    """Another profile opens a new generation of UIDs, so that one UID never has two contents."""
+    require(user, Right.MANAGE_TRIALS)
+    with transaction.atomic():
+        trial.refresh_from_db(from_queryset=Trial.objects.select_for_update())
+        if trial.profile_id == profile.pk:
+            return
+        trial.profile = profile
+        trial.generation += 1
+        trial.save(update_fields=["profile", "generation"])
+        details = {"profile": str(profile), "generation": trial.generation}
+        record("trial.changed", user=user, about=about(trial), details=details)
+
+
+def default_trial() -> Trial:
+    """The site's own trial, used where none is chosen; made when first asked for."""
+    return Trial.objects.get_or_create(
+        is_default=True,
+        protocol_id=DEFAULT_ID,
+        defaults={
+            "protocol_name": "No research project",
+            "sponsor": "-",
+            "key": secrets.token_hex(32),
+            "profile": default_profile(),
+        },
+    )[0]
+
+
+def default_profile() -> Profile:
+    """The row of the profile that comes with the engine."""
+    rules = Rules.default()
+    return Profile.objects.get_or_create(
+        name=rules.name, version=rules.version, defaults={"text": rules.to_text()}
+    )[0]
+
+
+def usable_by(user: Person) -> QuerySet[Trial]:
+    """The trials that the user may choose now; the site's default is not among them."""
+    if not user.is_active:
+        return Trial.objects.none()
+    trials = Trial.objects.filter(is_default=False, is_revoked=False).exclude(
+        expires_on__lt=timezone.localdate()
+    )
+    if may(user, Right.MANAGE_TRIALS):
+        return trials
+    return trials.filter(members__in=user.groups.all()).distinct()
+
+
+def may_use(user: Person, trial: Trial) -> bool:
+    try:
+        require_use(user, trial)
+    except Refused:
+        return False
+    return True
+
+
+def require_use(user: Person, trial: Trial) -> None:
+    """Raises Refused for an ended or revoked trial, and for who is no member of it."""
+    require_active(user)
+    words = {"trial": trial.protocol_id}
+    if trial.is_revoked:
+        raise Refused(
+            _("The research project %(trial)s was revoked: nothing leaves for it any more.") % words
+        )
+    if trial.is_over(timezone.localdate()):
+        raise Refused(
+            _("The research project %(trial)s has ended. Ask its manager to extend it.") % words
+        )
+    if trial.is_default or may(user, Right.MANAGE_TRIALS):
+        return
+    if not trial.members.filter(pk__in=user.groups.values("pk")).exists():
+        raise Refused(
+            _("None of your groups is a member of the research project %(trial)s. Ask its manager.")
+            % words
+        )
+
+
+def key_of(trial: Trial) -> TrialKey:
+    """From which UIDs, dates and generated pseudonyms follow."""
+    return TrialKey(bytes.fromhex(trial.key), trial.generation)
+
+
+def box_of(trial: Trial) -> Box:
+    """Seals what belongs to the trial; unreadable once its key is destroyed."""
+    secret = HKDF(SHA256(), 32, None, b"adit trial box").derive(bytes.fromhex(trial.key))
+    return Box(secret)
+
+
+def export_key(user: Person, trial: Trial) -> str:
+    """The key file with which the command line makes the same UIDs, dates and pseudonyms.
+
+    Whoever holds it can link pseudonyms to patients, hence both rights. Raises Refused.
+    """
+    require(user, Right.MANAGE_TRIALS)
+    require(user, Right.REIDENTIFY)
+    record("trial.key_exported", user=user, about=about(trial))
+    return key_text(key_of(trial))
+
+
+def about(trial: Trial) -> str:
+    """How the trail names it."""
+    return f"trial:{trial.protocol_id}"
+
+
+def _sentences(error: ValidationError) -> str:
+    parts = (
+        f"{Trial._meta.get_field(name).verbose_name}: {' '.join(sentences)}"
+        if name != "__all__"
+        else " ".join(sentences)
+        for name, sentences in error.message_dict.items()
+    )
+    return " ".join(parts)

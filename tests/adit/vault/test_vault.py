@@ -1,0 +1,113 @@
+"""The vault: what it seals opens with the right key, in the right place, unchanged; nowhere else."""
+
+import stat
+
+import pytest
+from django.db import connection
+
+from adit.nodes.models import Node
+from adit.vault.box import Box, SealBroken
+from adit.vault.master import KeyMissing, make_key, master_box
+
+
+@pytest.fixture
+def box():
+    return Box(bytes(range(32)))
+
+
+@pytest.mark.parametrize("value", [None, "Müller^Ärmel", ["a", 1], {"k": {"n": 1.5}}, "山田^太郎"])
+def test_what_was_sealed_opens_again(box, value):
+    assert box.open(box.seal(value, "here"), "here") == value
+
+
+def test_the_same_value_is_sealed_differently_each_time(box):
+    assert box.seal("value", "here") != box.seal("value", "here")
+
+
+def test_it_opens_nowhere_else(box):
+    with pytest.raises(SealBroken):
+        box.open(box.seal("value", "here"), "there")
+
+
+def test_it_opens_with_no_other_key(box):
+    with pytest.raises(SealBroken):
+        Box(bytes(32)).open(box.seal("value", "here"), "here")
+
+
+def test_changed_bytes_do_not_open(box):
+    sealed = bytearray(box.seal("value", "here"))
+    for position in range(len(sealed)):
+        changed = sealed.copy()
+        changed[position] ^= 1
+        with pytest.raises(SealBroken):
+            box.open(changed, "here")
+    for cut in (0, 5, 12, len(sealed) - 1):
+        with pytest.raises(SealBroken):
+            box.open(sealed[:cut], "here")
+
+
+def test_the_index_depends_on_key_text_and_purpose(box):
+    index = box.index("4711", "patient")
+
+    assert index == box.index("4711", "patient")
+    others = {
+        box.index("4712", "patient"),
+        box.index("4711", "series"),
+        Box(bytes(32)).index("4711", "patient"),
+    }
+    assert len(others) == 3
+    assert index not in others
+
+
+def test_neither_box_nor_error_shows_the_key(box):
+    assert "0001020304" not in repr(box)
+    assert repr(box.secret) not in repr(box)
+
+
+def test_a_key_file_is_made_once_and_for_its_owner_alone(tmp_path):
+    path = tmp_path / "keys" / "master.key"
+
+    assert make_key(path) is True
+    first = path.read_text()
+    assert make_key(path) is False
+    assert path.read_text() == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("content", [None, "", "not hex", "ab" * 31, "ab" * 33])
+def test_without_a_usable_key_it_refuses_and_says_where_the_key_belongs(
+    settings, tmp_path, content
+):
+    settings.KEY_FILE = tmp_path / "master.key"
+    if content is not None:
+        settings.KEY_FILE.write_text(content)
+
+    with pytest.raises(KeyMissing, match=r"master\.key holds no master key"):
+        master_box()
+
+
+def test_a_sealed_column_holds_no_clear_text(db):
+    node = Node.objects.create(name="PACS1", kind="memory", secrets={"password": "canary"})
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT secrets FROM nodes_node")
+        assert b"canary" not in bytes(cursor.fetchone()[0])
+    node.refresh_from_db()
+    assert node.secrets == {"password": "canary"}
+
+
+def test_an_empty_sealed_column_stays_empty(db):
+    Node.objects.create(name="PACS1", kind="memory")
+
+    assert Node.objects.get(secrets__isnull=True).secrets is None
+
+
+def test_a_sealed_column_does_not_open_in_another_column(db):
+    sealed = master_box().seal({"password": "canary"}, "profiles.trial.key")
+    node = Node.objects.create(name="PACS1", kind="memory")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE nodes_node SET secrets = %s", [sealed])
+
+    with pytest.raises(SealBroken):
+        node.refresh_from_db()
