@@ -121,10 +121,13 @@ CACHES = {
 
 BROKER_URL = given("ADIT_BROKER_URL", "filesystem://")
 BROKER_DIR = DATA_DIR / "broker"
+WORKERS = env.int("ADIT_WORKERS", 2)
 LEASE_S = env.int("ADIT_LEASE_S", 60)
 BEAT_S = env.int("ADIT_BEAT_S", 10)
 SWEEP_S = env.int("ADIT_SWEEP_S", 15)
 RETRY_PAUSES_S = env.list("ADIT_RETRY_PAUSES_S", [60, 300, 900], subcast=int)
+STALL_S = env.int("ADIT_STALL_S", 1200)
+"""A task from which nothing came for so long is given up; longer than any wait of the engine."""
 MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
 MAX_STUDIES_PER_JOB = env.int("ADIT_MAX_STUDIES_PER_JOB", 10)
 SEARCH_DEADLINE_S = env.int("ADIT_SEARCH_DEADLINE_S", 30)

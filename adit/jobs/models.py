@@ -48,6 +48,9 @@ class Job(models.Model):
     idempotency_key = models.CharField(max_length=64)
     title = models.CharField(max_length=100, blank=True)
     message = models.TextField(blank=True)
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
@@ -83,6 +86,10 @@ class Task(models.Model):
     """Written by the queue alone."""
     worker = models.CharField(max_length=100, blank=True)
     message = models.TextField(blank=True)
+    broke_rule = models.BooleanField(default=False)
+    """It failed because going on could have mixed patients or studies."""
+    stop_asked = models.BooleanField(default=False)
+    """A person wants this one task to end; its worker looks every second."""
     waits_for = models.CharField(max_length=200, blank=True)
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)

@@ -1,0 +1,17 @@
+"""Kinds of jobs: one file each; a new kind is one word more in KINDS."""
+
+from collections.abc import Mapping
+
+from adit.jobs.kinds.base import Kind
+from adit.jobs.kinds.selective import Selective
+from adit_engine.errors import WrongInput
+
+KINDS: Mapping[str, Kind] = {kind.word: kind for kind in (Selective(),)}
+
+
+def kind_of(word: str) -> Kind:
+    """Raises WrongInput."""
+    try:
+        return KINDS[word]
+    except KeyError:
+        raise WrongInput(f"There is no kind of job called {word}.") from None

@@ -1,0 +1,311 @@
+"""Actions: what people do with jobs, a function each; pages and API call the same ones."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.accounts.rights import Refused, Right, may, require
+from adit.audit import trail
+from adit.jobs import states
+from adit.jobs.bell import ring_on_commit
+from adit.jobs.lists import may_act_on, may_see
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.ordering import Ordered, needs_approval, prepared
+
+T, J = TaskState, JobState
+_GAPS = (T.FAILURE, T.WARNING, T.CANCELED)
+_CANCELABLE = frozenset({J.WAITING_FOR_APPROVAL, J.PENDING, J.IN_PROGRESS})
+
+
+def create(user: User, kind: str, order: Any, *, key: str, **wishes: Any) -> Job:
+    """A job and its tasks. The same key of the same person gives the same job again.
+
+    `wishes`: title, urgent. Raises Refused, WrongInput.
+    """
+    there = Job.objects.filter(owner=user, idempotency_key=key).first()
+    if there is not None:
+        return there
+    ordered = prepared(user, kind, order, **wishes)
+    try:
+        with transaction.atomic():
+            return _made(user, ordered, key)
+    except IntegrityError:
+        there = Job.objects.filter(owner=user, idempotency_key=key).first()
+        if there is None:
+            raise
+        return there
+
+
+def approve(user: User, job: Job) -> None:
+    """Lets a job start that is larger than one may order alone; never one's own."""
+
+    def act(locked: Job) -> None:
+        states.move(locked, J.PENDING, approved_by=user)
+
+    _act(user, job, "approve", act)
+
+
+def give_back(user: User, job: Job, reason: str) -> None:
+    """Returns an order to its owner unstarted, with a reason."""
+
+    def act(locked: Job) -> None:
+        states.move_tasks(locked, locked.tasks.all(), T.CANCELED)
+        states.move(locked, J.CANCELED, _("Not approved: %s") % reason)
+
+    _act(user, job, "return", act, reason=reason)
+
+
+def cancel(user: User, job: Job) -> None:
+    """Ends what runs within 10 s, between instances; nothing new starts."""
+
+    def act(locked: Job) -> None:
+        waiting = locked.tasks.filter(state=T.PENDING)
+        if locked.state == J.WAITING_FOR_APPROVAL:
+            states.move_tasks(locked, waiting, T.CANCELED)
+            states.move(locked, J.CANCELED, _("Canceled before it was approved."))
+            return
+        states.move(locked, J.CANCELING)
+        states.move_tasks(locked, waiting, T.CANCELED)
+
+    _act(user, job, "cancel", act)
+
+
+def resume(user: User, job: Job) -> None:
+    """Goes on with a canceled job; what was delivered stays delivered."""
+
+    def act(locked: Job) -> None:
+        if locked.approved_by_id is None and needs_approval(locked.owner, locked.tasks.count()):
+            states.move(locked, J.WAITING_FOR_APPROVAL)
+        states.move_tasks(locked, locked.tasks.filter(state=T.CANCELED), T.PENDING, **_FRESH)
+
+    _act(user, job, "resume", act)
+
+
+def retry_failed(user: User, job: Job) -> None:
+    """Tries again what failed or has gaps, and only what is missing: the ledger stays."""
+
+    def act(locked: Job) -> None:
+        gaps = locked.tasks.filter(state__in=_GAPS)
+        states.move_tasks(locked, gaps, T.PENDING, **_FRESH)
+
+    _act(user, job, "retry", act)
+
+
+def restart(user: User, job: Job) -> None:
+    """From nothing: the ledger is emptied, and all is fetched and stored again."""
+
+    def act(locked: Job) -> None:
+        Item.objects.filter(task__job=locked).delete()
+        states.move_tasks(locked, locked.tasks.exclude(state=T.PENDING), T.PENDING, **_FRESH)
+
+    _act(user, job, "restart", act)
+
+
+def make_urgent(user: User, job: Job) -> None:
+    """Skips the allowed hours from now on, never the limit of connections."""
+
+    def act(locked: Job) -> None:
+        Job.objects.filter(pk=locked.pk).update(urgent=True)
+        Task.objects.filter(job=locked, state=T.PENDING).update(waits_for="")
+
+    _act(user, job, "urgent", act)
+
+
+def delete(user: User, job: Job) -> None:
+    """Forgets the job, its tasks and its ledger; the trail remembers that it was."""
+
+    def act(locked: Job) -> None:
+        locked.delete()
+
+    _act(user, job, "delete", act)
+
+
+def retry_task(user: User, task: Task) -> None:
+    """Tries one study again, and only what is missing of it."""
+
+    def act(locked: Job) -> None:
+        states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.PENDING, **_FRESH)
+
+    _act_on_task(user, task, "retry", act)
+
+
+def stop_task(user: User, task: Task) -> None:
+    """Ends one study's transfer between instances; the worker sees it within seconds."""
+
+    def act(locked: Job) -> None:
+        row = locked.tasks.get(pk=task.pk)
+        if row.state == T.PENDING:
+            states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.CANCELED)
+        else:
+            Task.objects.filter(pk=task.pk).update(stop_asked=True)
+
+    _act_on_task(user, task, "stop", act)
+
+
+ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
+    "approve": approve,
+    "cancel": cancel,
+    "resume": resume,
+    "retry": retry_failed,
+    "restart": restart,
+    "urgent": make_urgent,
+    "delete": delete,
+}
+"""Those that need nothing but the job, by the words that `allowed` speaks."""
+
+
+def allowed(user: User, job: Job) -> frozenset[str]:
+    """The actions that this person may do now: for buttons, and asked again by each action."""
+    state = J(job.state)
+    names = {name for name, rule in _RULES.items() if rule(user, job, state)}
+    return frozenset(names if may_see(user, job) else ())
+
+
+def allowed_on_task(user: User, task: Task) -> frozenset[str]:
+    """Of retry and stop, what this person may do with one task now."""
+    job, state = task.job, T(task.state)
+    if not may_act_on(user, job) or job.state in (J.WAITING_FOR_APPROVAL, J.CANCELING):
+        return frozenset()
+    if state in states.LIVE_TASKS:
+        return frozenset({"stop"})
+    return frozenset({"retry"} if state in _GAPS else ())
+
+
+_FRESH: Mapping[str, Any] = {
+    "failures": 0,
+    "not_before": None,
+    "message": "",
+    "stop_asked": False,
+    "broke_rule": False,
+    "ended_at": None,
+}
+
+_RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
+    "approve": lambda user, job, state: _may_judge(user, job, state),
+    "return": lambda user, job, state: _may_judge(user, job, state),
+    "cancel": lambda user, job, state: state in _CANCELABLE and may_act_on(user, job),
+    "resume": lambda user, job, state: state == J.CANCELED and may_act_on(user, job),
+    "retry": lambda user, job, state: (
+        state in (J.WARNING, J.FAILURE) and may_act_on(user, job) and _has_gaps(job)
+    ),
+    "restart": lambda user, job, state: (
+        state in states.ENDED_JOBS and user.is_staff and may_act_on(user, job)
+    ),
+    "urgent": lambda user, job, state: (
+        state in _CANCELABLE
+        and not job.urgent
+        and may(user, Right.BE_URGENT)
+        and may_act_on(user, job)
+    ),
+    "delete": lambda user, job, state: (
+        state in states.ENDED_JOBS | {J.WAITING_FOR_APPROVAL} and may_act_on(user, job)
+    ),
+}
+
+_DONE: Mapping[str, frozenset[JobState]] = {
+    "approve": frozenset({J.PENDING, J.IN_PROGRESS}),
+    "return": frozenset({J.CANCELED}),
+    "cancel": frozenset({J.CANCELING, J.CANCELED}),
+    "resume": frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL}),
+    "retry": frozenset({J.PENDING, J.IN_PROGRESS}),
+    "restart": frozenset({J.PENDING, J.IN_PROGRESS}),
+    "urgent": frozenset(),
+    "delete": frozenset(),
+}
+"""Where a job stands once the action was done: asking again changes nothing and is no error."""
+
+
+def _made(user: User, ordered: Ordered, key: str) -> Job:
+    job = ordered.job
+    job.idempotency_key = key
+    job.save()
+    Task.objects.bulk_create(ordered.tasks(job))
+    trail.record(
+        "job.created",
+        user=user,
+        about=f"job:{job.pk}",
+        details={"kind": job.kind, "tasks": ordered.size, **ordered.facts},
+    )
+    if job.state == J.PENDING:
+        ring_on_commit()
+    return job
+
+
+def _act(user: User, job: Job, name: str, act: Callable[[Job], None], **details: Any) -> None:
+    """Rights, lock, deed, trail, bell. What is done already is no error. Raises Refused."""
+    with transaction.atomic():
+        locked = Job.objects.select_for_update(of=("self",)).filter(pk=job.pk).first()
+        if locked is None:
+            return
+        if name not in allowed(user, locked):
+            if J(locked.state) in _DONE[name] and may_act_on(user, locked):
+                return
+            raise Refused(_refusal(user, locked, name))
+        about = f"job:{locked.pk}"
+        act(locked)
+        trail.record(f"job.{_PAST[name]}", user=user, about=about, details=details)
+        ring_on_commit()
+    if name != "delete":
+        job.refresh_from_db()
+
+
+def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) -> None:
+    with transaction.atomic():
+        locked = Job.objects.select_for_update(of=("self",)).filter(pk=task.job_id).first()
+        row = Task.objects.filter(pk=task.pk).select_related("job").first()
+        if locked is None or row is None:
+            return
+        if name not in allowed_on_task(user, row):
+            if may_act_on(user, locked):
+                return
+            raise Refused(_("This is not your job: ask its owner, or staff."))
+        act(locked)
+        about, details = f"job:{locked.pk}", {"task": row.position}
+        trail.record(f"task.{_PAST[name]}", user=user, about=about, details=details)
+        ring_on_commit()
+    task.refresh_from_db()
+
+
+_PAST: Mapping[str, str] = {
+    "approve": "approved",
+    "return": "returned",
+    "cancel": "canceled",
+    "resume": "resumed",
+    "retry": "retried",
+    "restart": "restarted",
+    "urgent": "made_urgent",
+    "delete": "deleted",
+    "stop": "stopped",
+}
+
+
+def _refusal(user: User, job: Job, name: str) -> str:
+    if name in ("approve", "return"):
+        if job.owner_id == user.pk:
+            return _("Nobody approves an own order: ask somebody else with the right to approve.")
+        require(user, Right.APPROVE_JOBS)
+        return _("This job does not wait for approval.")
+    if not may_act_on(user, job):
+        return _("This is not your job: ask its owner, or staff.")
+    if name == "urgent":
+        require(user, Right.BE_URGENT)
+    if name == "restart" and not user.is_staff:
+        return _("Only staff restart a job from nothing. Retry fetches what is missing.")
+    if name == "delete":
+        return _("The job is not finished: cancel it first.")
+    return _("The job is “%s” now: this cannot be done with it.") % job.get_state_display()
+
+
+def _may_judge(user: User, job: Job, state: JobState) -> bool:
+    return (
+        state is J.WAITING_FOR_APPROVAL
+        and job.owner_id != user.pk
+        and may(user, Right.APPROVE_JOBS)
+    )
+
+
+def _has_gaps(job: Job) -> bool:
+    return job.tasks.filter(state__in=_GAPS).exists()

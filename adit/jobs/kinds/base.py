@@ -1,0 +1,99 @@
+"""Kind: what a person can order, as a plan of tasks and a way to run one; knows no database."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from adit_engine.errors import WrongInput
+from adit_engine.handoff import Stop
+from adit_engine.nodes.base import Storable
+from adit_engine.outcome import Event, Listed, Manifest, Outcome
+from adit_engine.passage import Source
+from adit_engine.pseudonymize.change import Change
+
+MOST_REASON = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonymize:
+    """Ordered: each patient under a pseudonym of the trial, given with the pick or generated."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendAsIs:
+    """Ordered: identified, byte for byte, for a reason that stands in the trail."""
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip():
+            raise WrongInput("Say in a few words why identified data must be sent.")
+        if len(self.reason) > MOST_REASON:
+            raise WrongInput(f"The reason may have {MOST_REASON} characters.")
+
+
+OrderedChange = Pseudonymize | SendAsIs
+
+
+class Order(Protocol):
+    """What every kind's order says. Node and trial are row ids; no trial = the site's own.
+
+    `announced` are the codes of withholding that were shown before the start and accepted.
+    """
+
+    @property
+    def destination(self) -> int | None: ...
+
+    @property
+    def trial(self) -> int | None: ...
+
+    @property
+    def change(self) -> OrderedChange: ...
+
+    @property
+    def announced(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """One task to be made. All of it is sealed but the source.
+
+    `patient_id` is the source's; `pseudonym` is empty where it is to be generated.
+    """
+
+    source: int
+    payload: Mapping[str, Any] = field(repr=False)
+    patient_id: str = field(default="", repr=False)
+    pseudonym: str = ""
+    title: str = field(default="", repr=False)
+    """What the task's page calls it, for those who may see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a running task works with. `held` maps series UIDs to ledgers of earlier attempts."""
+
+    source: Source
+    destination: Storable
+    change: Change
+    held: Mapping[str, Manifest]
+    stop: Stop
+
+
+Yielded = Listed | Event | Outcome
+
+
+class Kind(Protocol):
+    """One file per kind; actions and the runner make rows of what it plans and yields."""
+
+    word: ClassVar[str]
+    """As in the right to order it, order:<word>, and in addresses."""
+    label: ClassVar[str]
+
+    def plan(self, order: Any) -> list[TaskPlan]:
+        """Raises WrongInput."""
+        ...
+
+    def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+        """Lazy. Raises the engine's errors."""
+        ...

@@ -1,0 +1,136 @@
+"""Selective transfer: studies or series picked by hand from a search, sent to one destination."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from adit.jobs.kinds.base import Context, OrderedChange, Pseudonymize, TaskPlan, Yielded
+from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.pseudonym import checked_pseudonym
+from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.select import Selection
+from adit_engine.transfer import Order as Transfer
+from adit_engine.transfer import transfer
+
+MOST_STUDIES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What pages show of a picked study; nothing is decided by it."""
+
+    patient_name: str = ""
+    birth_date: str = ""
+    study_date: str = ""
+    study_description: str = ""
+    modalities: str = ""
+    accession_number: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One study, or some series of it. `source` is a node's row; no series named = all of them.
+
+    `pseudonym` is the one given for this patient; empty = the trial's, generated where needed.
+    """
+
+    source: int
+    study_uid: str
+    patient_id: str = field(repr=False)
+    series_uids: tuple[str, ...] = ()
+    pseudonym: str = ""
+    labels: Labels = field(default=Labels(), repr=False)
+
+    def __post_init__(self) -> None:
+        study = StudyRef(self.study_uid)
+        object.__setattr__(self, "study_uid", study.study_uid)
+        series = dict.fromkeys(
+            SeriesRef(self.study_uid, uid).series_uid for uid in self.series_uids
+        )
+        object.__setattr__(self, "series_uids", tuple(series))
+        if self.pseudonym:
+            checked_pseudonym(self.pseudonym)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Raises WrongInput when it contradicts itself."""
+
+    picks: tuple[Pick, ...]
+    destination: int
+    trial: int | None = None
+    change: OrderedChange = field(default=Pseudonymize())
+    announced: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.picks:
+            raise WrongInput("Nothing is picked yet: tick at least one study or series.")
+        if len(self.picks) > MOST_STUDIES:
+            raise WrongInput(f"At most {MOST_STUDIES} studies fit into one order: make several.")
+        studies = Counter((pick.source, pick.study_uid) for pick in self.picks)
+        if studies.most_common(1)[0][1] > 1:
+            raise WrongInput("One study is picked twice: join its series in one row.")
+        if self.destination in {pick.source for pick in self.picks}:
+            raise WrongInput("Source and destination are the same: choose another destination.")
+        if isinstance(self.change, Pseudonymize):
+            self._check_pseudonyms()
+
+    def _check_pseudonyms(self) -> None:
+        """The same within this order; the trial's registry has the last word."""
+        by_patient: dict[tuple[int, str], str] = {}
+        by_pseudonym: dict[tuple[int, str], str] = {}
+        for row, pick in enumerate(self.picks, start=1):
+            if not pick.patient_id.strip() and not pick.pseudonym:
+                raise WrongInput(f"Study {row} has no patient ID: give it a pseudonym by hand.")
+            patient = (pick.source, pick.patient_id)
+            if by_patient.setdefault(patient, pick.pseudonym) != pick.pseudonym:
+                raise WrongInput(f"Study {row}: this patient has two different pseudonyms.")
+            if not pick.pseudonym:
+                continue
+            key = (pick.source, pick.pseudonym)
+            if by_pseudonym.setdefault(key, pick.patient_id) != pick.patient_id:
+                raise WrongInput(f"Study {row}: {pick.pseudonym} stands for two patients.")
+
+
+class Selective:
+    word: ClassVar[str] = "selective"
+    label: ClassVar[str] = "Selective transfer"
+
+    def plan(self, order: Order) -> list[TaskPlan]:
+        """One task per study, in the order of picking."""
+        return [
+            TaskPlan(
+                source=pick.source,
+                payload={
+                    "study_uid": pick.study_uid,
+                    "patient_id": pick.patient_id,
+                    "series_uids": list(pick.series_uids),
+                    "labels": asdict(pick.labels),
+                },
+                patient_id=pick.patient_id,
+                pseudonym=pick.pseudonym if isinstance(order.change, Pseudonymize) else "",
+                title=_title(pick.labels),
+            )
+            for pick in order.picks
+        ]
+
+    def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+        order = Transfer(
+            StudyRef(payload["study_uid"]),
+            payload["patient_id"],
+            Selection(series_uids=tuple(payload["series_uids"])),
+        )
+        return transfer(
+            order,
+            context.source,
+            context.destination,
+            context.change,
+            context.held,
+            context.stop,
+        )
+
+
+def _title(labels: Labels) -> str:
+    parts = (labels.study_date, labels.modalities, labels.study_description)
+    return " ".join(part for part in parts if part) or "Study"

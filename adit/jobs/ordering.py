@@ -1,0 +1,162 @@
+"""Ordering: from what a person asks for to rows: rights, plan, pseudonyms, sealed tasks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.accounts.rights import Refused, Right, order_right, require
+from adit.jobs import sealed
+from adit.jobs.kinds import kind_of
+from adit.jobs.kinds.base import Order, SendAsIs, TaskPlan
+from adit.jobs.models import Job, JobState, Task
+from adit.nodes import access
+from adit.nodes.models import Node
+from adit.profiles import mapping, trials
+from adit.profiles.models import Trial
+from adit_engine.errors import WrongInput
+
+ORDER_VERSION = 1
+PSEUDONYMIZED = "pseudonymized"
+AS_IS = "as_is"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One task to be, with its source's row."""
+
+    plan: TaskPlan
+    source: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An order that was judged, ready to become rows. Nothing is written yet."""
+
+    job: Job
+    user: User
+    trial: Trial
+    is_as_is: bool
+    planned: list[Planned] = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        return len(self.planned)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the trail: names of places, never of patients."""
+        destination = self.job.destination
+        return {
+            "sources": sorted({planned.source.name for planned in self.planned}),
+            "destination": destination.name if destination else "",
+            "trial": self.trial.protocol_id,
+            "change": self.job.order["change"],
+            "reason": self.job.order["reason"],
+            "state": self.job.state,
+        }
+
+    def tasks(self, job: Job) -> Iterator[Task]:
+        """Rows for a saved job. Fixes each patient's pseudonym in the trial's registry on the way.
+
+        Raises Refused, and WrongInput when a pseudonym stands for another patient; names the row.
+        """
+        for position, planned in enumerate(self.planned, start=1):
+            pseudonym = "" if self.is_as_is else self._pseudonym(position, planned)
+            yield Task(
+                job=job,
+                position=position,
+                source=planned.source,
+                payload=sealed.seal_task(self.trial, job, position, planned.plan, pseudonym),
+            )
+
+    def _pseudonym(self, position: int, planned: Planned) -> str:
+        plan = planned.plan
+        try:
+            return mapping.change_for(
+                self.user,
+                self.trial,
+                planned.source,
+                self.job.destination,
+                plan.patient_id,
+                pseudonym=plan.pseudonym,
+            ).pseudonym
+        except (WrongInput, mapping.Conflict) as error:
+            words = {"row": position, "why": error}
+            raise WrongInput(_("Study %(row)d: %(why)s") % words) from None
+
+
+def prepared(
+    user: User, kind_word: str, order: Order, *, title: str = "", urgent: bool = False
+) -> Ordered:
+    """Judges an order. Raises Refused, WrongInput."""
+    kind = kind_of(kind_word)
+    require(user, order_right(kind.word))
+    if urgent:
+        require(user, Right.BE_URGENT)
+    is_as_is = isinstance(order.change, SendAsIs)
+    if is_as_is:
+        require(user, Right.TRANSFER_IDENTIFIED)
+    plans = kind.plan(order)
+    nodes = Node.objects.in_bulk({plan.source for plan in plans} | {order.destination})
+    planned = [Planned(plan, _readable(user, nodes.get(plan.source))) for plan in plans]
+    destination = None
+    if order.destination is not None:
+        destination = _writable(user, nodes.get(order.destination))
+    trial = _trial(user, order.trial)
+    job = Job(
+        kind=kind.word,
+        owner=user,
+        destination=destination,
+        trial=trial,
+        order=_facts(order),
+        state=_first_state(user, len(plans)),
+        urgent=urgent,
+        title=title.strip()[:100],
+    )
+    return Ordered(job, user, trial, is_as_is, planned)
+
+
+def needs_approval(user: User, studies: int) -> bool:
+    return not user.is_staff and studies > settings.MAX_STUDIES_PER_JOB
+
+
+def _first_state(user: User, studies: int) -> JobState:
+    return JobState.WAITING_FOR_APPROVAL if needs_approval(user, studies) else JobState.PENDING
+
+
+def _facts(order: Order) -> dict[str, Any]:
+    """What of the order identifies nobody; the rest stands in the tasks' sealed payloads."""
+    change = order.change
+    return {
+        "version": ORDER_VERSION,
+        "change": AS_IS if isinstance(change, SendAsIs) else PSEUDONYMIZED,
+        "reason": change.reason if isinstance(change, SendAsIs) else "",
+        "announced": sorted(order.announced),
+    }
+
+
+def _readable(user: User, node: Node | None) -> Node:
+    if node is None or not access.may_read(user, node):
+        raise Refused(_("You may not fetch from this PACS or folder any more: choose another."))
+    return node
+
+
+def _writable(user: User, node: Node | None) -> Node:
+    if node is None or not access.may_write(user, node):
+        raise Refused(_("You may not send to this PACS or folder any more: choose another."))
+    return node
+
+
+def _trial(user: User, pk: int | None) -> Trial:
+    """The trial's row, or the site's own. Raises Refused."""
+    if pk is None:
+        return trials.default_trial()
+    trial = Trial.objects.filter(pk=pk).first()
+    if trial is None:
+        raise Refused(_("This research project is gone: choose another."))
+    trials.require_use(user, trial)
+    return trial

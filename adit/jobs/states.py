@@ -1,0 +1,148 @@
+"""States: the table of allowed moves of jobs and tasks; nothing else may set a state."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from adit.jobs import verdict
+from adit.jobs.models import Job, JobState, Task, TaskState
+
+T, J = TaskState, JobState
+
+TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
+    T.PENDING: frozenset({T.IN_PROGRESS, T.CANCELED}),
+    T.IN_PROGRESS: frozenset({T.PENDING, T.SUCCESS, T.WARNING, T.FAILURE, T.CANCELED}),
+    T.SUCCESS: frozenset({T.PENDING}),
+    T.WARNING: frozenset({T.PENDING}),
+    T.FAILURE: frozenset({T.PENDING}),
+    T.CANCELED: frozenset({T.PENDING}),
+}
+"""A lost lease, a retry, a pause and a window's end lead back to PENDING; so do resume, retry and
+restart. SUCCESS is left by a restart alone."""
+
+_ENDS = frozenset({J.SUCCESS, J.WARNING, J.FAILURE, J.CANCELED})
+
+JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
+    J.WAITING_FOR_APPROVAL: frozenset({J.PENDING, J.CANCELED}),
+    J.PENDING: frozenset({J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_APPROVAL}) | _ENDS,
+    J.IN_PROGRESS: frozenset({J.PENDING, J.CANCELING}) | _ENDS,
+    J.CANCELING: _ENDS,
+    J.CANCELED: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL}),
+    J.SUCCESS: frozenset({J.PENDING, J.IN_PROGRESS}),
+    J.WARNING: frozenset({J.PENDING, J.IN_PROGRESS}),
+    J.FAILURE: frozenset({J.PENDING, J.IN_PROGRESS}),
+}
+
+LIVE_TASKS = frozenset({T.PENDING, T.IN_PROGRESS})
+RUNNABLE_JOBS = frozenset({J.PENDING, J.IN_PROGRESS})
+ENDED_JOBS = _ENDS
+
+
+class Forbidden(Exception):
+    """A move that is not in the table: a fault of the program, not of a person."""
+
+
+class Overtaken(Exception):
+    """The row has moved since it was read: whoever holds it must let go."""
+
+
+def locked(job_id: int) -> Job:
+    """The job's row, locked until the transaction ends. Take it before any of its tasks' rows."""
+    return Job.objects.select_for_update(of=("self",)).get(pk=job_id)
+
+
+def move(row: Job | Task, to: JobState | TaskState, message: str = "", **fields: Any) -> None:
+    """Moves one row and, for a task, its job along with it. Raises Forbidden, Overtaken.
+
+    A task is moved only as the attempt that `row` was read with; other `fields` are set with it.
+    """
+    with transaction.atomic():
+        if isinstance(row, Task):
+            job = locked(row.job_id)
+            _move_task(row, TaskState(to), message, fields)
+            derive(job)
+        else:
+            _move_job(row, JobState(to), message, fields)
+
+
+def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) -> int:
+    """Moves those of the tasks that may move so, and their locked job with them; how many."""
+    sources = [state for state, targets in TASK_MOVES.items() if to in targets]
+    with transaction.atomic():
+        count = tasks.filter(job=job, state__in=sources).update(
+            state=to, **{**_times(to), "lease_until": None, "waits_for": "", **fields}
+        )
+        derive(job)
+    return count
+
+
+def derive(job: Job) -> None:
+    """Moves a locked job to where its tasks say it is."""
+    tasks = list(Task.objects.filter(job=job).only("state", "broke_rule"))
+    to = _derived(JobState(job.state), tasks)
+    ended = to in _ENDS
+    message = verdict.of_job(job, to) if ended else ""
+    if to != job.state:
+        _move_job(job, to, message, {})
+    elif ended and message != job.message:
+        Job.objects.filter(pk=job.pk).update(message=message)
+
+
+def _derived(now: JobState, tasks: list[Task]) -> JobState:
+    states = {TaskState(task.state) for task in tasks}
+    if now is J.WAITING_FOR_APPROVAL or not tasks:
+        return now
+    if now is J.CANCELING and T.IN_PROGRESS in states:
+        return J.CANCELING
+    if states & LIVE_TASKS:
+        return J.IN_PROGRESS if states - {T.PENDING} else J.PENDING
+    if states == {T.CANCELED} or (T.CANCELED in states and now in (J.CANCELING, J.CANCELED)):
+        return J.CANCELED
+    if states == {T.SUCCESS}:
+        return J.SUCCESS
+    if states == {T.FAILURE} or any(task.broke_rule for task in tasks):
+        return J.FAILURE
+    return J.WARNING
+
+
+def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) -> None:
+    _check(to in TASK_MOVES[TaskState(task.state)], task, to)
+    values = {"state": to, "message": message, **_times(to), **fields}
+    if to != T.IN_PROGRESS:
+        values.setdefault("lease_until", None)
+        values.setdefault("worker", "")
+    rows = Task.objects.filter(pk=task.pk, state=task.state, attempt=task.attempt)
+    if rows.update(**values) != 1:
+        raise Overtaken(f"task {task.pk} is not {task.state} in attempt {task.attempt} any more")
+    _copy(task, values)
+
+
+def _move_job(job: Job, to: JobState, message: str, fields: dict[str, Any]) -> None:
+    _check(to in JOB_MOVES[JobState(job.state)], job, to)
+    values = {"state": to, "message": message, **_times(to), **fields}
+    if to == J.IN_PROGRESS and job.started_at is not None:
+        del values["started_at"]
+    if Job.objects.filter(pk=job.pk, state=job.state).update(**values) != 1:
+        raise Overtaken(f"job {job.pk} is not {job.state} any more")
+    _copy(job, values)
+
+
+def _times(to: JobState | TaskState) -> dict[str, Any]:
+    """Both enumerations spell their states alike, so one table of times serves both."""
+    now = timezone.now()
+    if to == T.IN_PROGRESS:
+        return {"started_at": now, "ended_at": None}
+    return {"ended_at": now if to.value in {end.value for end in _ENDS} else None}
+
+
+def _check(allowed: bool, row: Job | Task, to: JobState | TaskState) -> None:
+    if not allowed:
+        raise Forbidden(f"{type(row).__name__} {row.pk}: {row.state} does not lead to {to}")
+
+
+def _copy(row: Job | Task, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(row, name, value)

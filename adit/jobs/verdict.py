@@ -1,0 +1,110 @@
+"""Verdict: how a task or job has ended, judged from its items, in a coordinator's words."""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.progress import Counts, counts_of
+
+MOST_REASONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    state: TaskState
+    message: str
+
+
+def of_task(items: QuerySet[Item], announced: Collection[str]) -> Verdict:
+    """SUCCESS when all came but what Selection left out and what was announced and accepted."""
+    rows = list(items.filter(left_out=""))
+    counts = counts_of(items)
+    gaps = _gaps(rows, announced)
+    if not rows:
+        return Verdict(
+            TaskState.FAILURE, _("Nothing was transferred: no series of this study came along.")
+        )
+    if not gaps:
+        return Verdict(TaskState.SUCCESS, _complete(counts))
+    if not counts.delivered:
+        return Verdict(TaskState.FAILURE, _("Nothing was delivered: %s") % _joined(gaps))
+    return Verdict(TaskState.WARNING, f"{_delivered(counts)} {_joined(gaps)}")
+
+
+def of_job(job: Job, state: JobState) -> str:
+    """The sentence that stands with an ended job."""
+    counts = counts_of(Item.objects.filter(task__job=job))
+    if state == JobState.SUCCESS:
+        return _complete(counts)
+    if state == JobState.CANCELED:
+        return _("Canceled. %(n)d images had been delivered before.") % {"n": counts.delivered}
+    ends = Counter(Task.objects.filter(job=job).values_list("state", flat=True))
+    parts = [_delivered(counts)] if counts.delivered else [_("Nothing was delivered.")]
+    if ends[TaskState.FAILURE]:
+        parts.append(
+            ngettext("%d study failed.", "%d studies failed.", ends[TaskState.FAILURE])
+            % ends[TaskState.FAILURE]
+        )
+    if ends[TaskState.WARNING]:
+        parts.append(
+            ngettext("%d study has gaps.", "%d studies have gaps.", ends[TaskState.WARNING])
+            % ends[TaskState.WARNING]
+        )
+    if Task.objects.filter(job=job, broke_rule=True).exists():
+        parts.append(_("A rule that keeps patients apart was broken: see the failed studies."))
+    else:
+        parts.append(_("The studies below say why."))
+    return " ".join(parts)
+
+
+def _gaps(items: list[Item], announced: Collection[str]) -> list[str]:
+    """What is missing, unannounced, each as a sentence; most frequent first."""
+    reasons: Counter[str] = Counter()
+    gaps: list[str] = []
+    for item in items:
+        reasons.update({text: n for code, text, n in item.reasons if code not in announced})
+        gaps += item.notes
+        if not item.is_final:
+            gaps.append(_("One series was not finished."))
+        elif item.expected is None:
+            gaps.append(_("The source gave no list that can be trusted: not yet proven complete."))
+        else:
+            ends = item.delivered + item.withheld + item.failed + item.skipped
+            if ends < item.expected:
+                reasons[_("no answer came for them")] += item.expected - ends
+    named = [f"{n} × {text}" for text, n in reasons.most_common()]
+    return named + list(dict.fromkeys(gaps))
+
+
+def _complete(counts: Counts) -> str:
+    text = ngettext("%d image delivered.", "All %d images delivered.", counts.delivered) % (
+        counts.delivered
+    )
+    held = counts.withheld + counts.skipped
+    if not held:
+        return text
+    if not counts.delivered:
+        return _("Nothing to deliver: %d images were held back as announced.") % held
+    return _("%(n)d images delivered, %(held)d held back as announced.") % {
+        "n": counts.delivered,
+        "held": held,
+    }
+
+
+def _delivered(counts: Counts) -> str:
+    return _("%(n)d of %(all)d images delivered.") % {
+        "n": counts.delivered,
+        "all": max(counts.listed, counts.delivered),
+    }
+
+
+def _joined(sentences: list[str]) -> str:
+    shown = [text if text.endswith((".", "!", "?")) else f"{text}." for text in sentences]
+    more = len(shown) - MOST_REASONS
+    rest = [_("And %d other reasons.") % more] if more > 0 else []
+    return " ".join(shown[:MOST_REASONS] + rest)
