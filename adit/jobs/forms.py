@@ -24,6 +24,9 @@ ORDER_KEY = "selective.order"
 """The draft that keeps what was typed into the order."""
 
 
+_TICK = {"class": "form-check-input"}
+
+
 class DayInput(forms.DateInput):
     input_type = "date"
 
@@ -53,7 +56,8 @@ def _text(
 class NodesField(forms.ModelMultipleChoiceField):
     """PACS and folders to tick."""
 
-    widget = forms.CheckboxSelectMultiple
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget=forms.CheckboxSelectMultiple(attrs=_TICK), **kwargs)
 
 
 class SearchForm(forms.Form):
@@ -157,7 +161,7 @@ class OrderForm(forms.Form):
             (PSEUDONYMIZED, _("Pseudonymize on the way")),
             (AS_IS, _("Send as it is, with names and dates")),
         ],
-        widget=forms.RadioSelect,
+        widget=forms.RadioSelect(attrs=_TICK),
         error_messages={"required": _("Choose what shall happen to the patient data.")},
     )
     reason = _text(_("Reason for sending identified data"), length=200)
