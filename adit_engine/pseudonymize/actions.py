@@ -1,4 +1,4 @@
-"""Actions: remove, empty, keep, replace, new UID, shift date: the PS3.15 actions as small functions.
+"""Actions: keep, replace, new UID, shift date: the actions of PS3.15 as small functions.
 
 An action takes the encoded value and the work at hand, and gives the value that may leave, or None
 when this value must go. The same object back means: unchanged.

@@ -32,7 +32,7 @@ _CAPTURES = frozenset({b"SC", b"WSD", b"DI", b"DF", b"SI", b"DRW", b"SYN"})
 
 
 def why_not(sop_class_uid: str, profile: Profile) -> tuple[str, str] | None:
-    """Code and sentence when no object of this class may leave; None when it depends on the object."""
+    """Code and sentence when no object of this class may leave; None: it depends on the object."""
     uid = sop_class_uid.strip(" \0")
     if uid in tables.admitted():
         return None
@@ -44,19 +44,25 @@ def why_not(sop_class_uid: str, profile: Profile) -> tuple[str, str] | None:
 
 
 def why_not_modality(modality: str) -> str | None:
-    """A sentence that says “may” when only the modality is known; None when nothing speaks against it."""
+    """A sentence that says “may”, from the modality alone; None: nothing speaks against it."""
     known = {admitted.modality for admitted in tables.admitted().values()}
     plain = modality.strip(" \0").upper()
     if plain not in known:
-        return f"Series of modality {plain or '(none)'} may be withheld: their classes cannot be pseudonymized yet."
+        return (
+            f"Series of modality {plain or '(none)'} may be withheld: "
+            "their classes are not among those that can be pseudonymized."
+        )
     asks = {ask for a in tables.admitted().values() if a.modality == plain for ask in a.asks}
     if "not-burned-in" in asks:
-        return f"{plain} images may be withheld: only those that say they hold no burned-in text can leave."
+        return (
+            f"{plain} images may be withheld: "
+            "only those that say they hold no burned-in text can leave."
+        )
     return None
 
 
 def check(admitted: Admitted, values: Mapping[int, bytes]) -> None:
-    """Raises Withhold for what this object says of itself. `values` are as encoded, by tag (see READ)."""
+    """Raises Withhold for what this object says of itself. `values` are as encoded (see READ)."""
 
     def said(tag: int) -> bytes:
         return values.get(tag, b"").strip(b" \0").upper()

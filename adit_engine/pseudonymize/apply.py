@@ -24,7 +24,7 @@ _PIXEL_DATA = 0x7FE00010
 
 
 def apply(change: Change, instance: Instance) -> Instance:
-    """The instance as it may leave: itself for AsIs, else a new one. Raises Withhold and nothing else.
+    """The instance as it may leave: itself for AsIs, else a new one. Raises Withhold alone.
 
     Pixel buffers are passed on uncopied unless a rule alters them. The same input and change give
     the same bytes.

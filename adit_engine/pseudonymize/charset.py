@@ -21,8 +21,8 @@ _SINGLE = {
     "GB18030": "gb18030",
     "GBK": "gbk",
 }
-# PS3.3 Table C.12-3 and C.12-4: escape sequence to the term it announces and the codec for what follows.
-# The multi-byte codecs need their own escape sequence in front.
+# PS3.3 Tables C.12-3 and C.12-4: escape sequence to the term it announces, and the codec of what
+# follows. The multi-byte codecs need their own escape sequence in front.
 _ESCAPES = {
     b"\x1b(B": ("ISO 2022 IR 6", "ascii"),
     b"\x1b-A": ("ISO 2022 IR 100", "latin-1"),

@@ -1,4 +1,4 @@
-"""Codes: whether a coded item is from a standard scheme, and what stands where a private one must go."""
+"""Codes: whether a coded item is from a standard scheme, and what replaces a private one."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Pixels: nothing but the image in the pixel data: no overlay in spare bits, nothing behind the last pixel."""
+"""Pixels: nothing but the image: no overlay in spare bits, nothing behind the last pixel."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

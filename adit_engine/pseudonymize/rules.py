@@ -69,7 +69,7 @@ _BY_TYPE = {"1": Lost.DUMMY, "1C": Lost.DUMMY, "2": Lost.EMPTY, "2C": Lost.EMPTY
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`act` gives the value that may leave, or None when it must go; then `lost` says what is there.
+    """`act` gives the value that may leave, or None when it must go; then `lost` says what stands.
 
     A sequence whose items are looked into names the `place` that says what they may hold.
     `withhold`: an instance that would lose this element stays here, since its pixels would be read
@@ -85,7 +85,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The rules of one place: the top level, or the items of a sequence. Without a rule: it goes."""
+    """The rules of one place: the top level or the items of a sequence. Without a rule: it goes."""
 
     rules: dict[int, Rule]
     kinds: dict[int, str]
@@ -192,7 +192,7 @@ class RuleBook:
         if row.vr == "UI":
             return None if row.basic == "X" else actions.map_uids
         if MODIFIED_DATES in row.options:
-            # Device Identity would keep calibration dates too; what happens to dates is one decision.
+            # Device Identity would keep calibration dates; what happens to dates is one decision.
             return self._dates.get(row.vr) or (
                 actions.keep_zone if row.tag == TIMEZONE and self._dates else None
             )
@@ -227,8 +227,7 @@ def _vrs(tag: int) -> tuple[str, ...]:
 
 
 def _never(tag: int) -> bool:
-    """R3, step 1: odd groups, curves, overlays, groups of other services, group lengths; and pixels,
-    which have a module of their own."""
+    """R3, step 1: odd groups, curves, overlays, other services, group lengths; pixels, apart."""
     group = tag >> 16
     of_repeats = group & 0xFF00 in (0x5000, 0x6000)
     if group & 1 or group in _NEVER_GROUPS or of_repeats or tag in PIXEL_TAGS:

@@ -1,4 +1,4 @@
-"""Tables: the standard's and our own reviewed tables, read from the files beside this one when needed."""
+"""Tables: the standard's and our own reviewed ones, read from the files beside this when needed."""
 
 import json
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def confidentiality() -> dict[int, Row]:
 
 
 def _options(text: str) -> dict[str, str]:
-    return dict(cell.split("=", 1) for cell in text.split())  # type: ignore[misc]
+    return dict(cell.split("=", 1) for cell in text.split())
 
 
 @cache
@@ -99,7 +99,7 @@ def well_known_uids() -> frozenset[bytes]:
 
 @cache
 def safe_private() -> dict[tuple[int, bytes], dict[int, str]]:
-    """PS3.15 Table E.3.10-1: group and creator to the last byte of each safe element, and its VR."""
+    """PS3.15 Table E.3.10-1: group and creator to the last byte and the VR of each element."""
     found: dict[tuple[int, bytes], dict[int, str]] = {}
     for group, element, vr, creator in _rows("safe_private.tsv"):
         place = found.setdefault((int(group, 16), creator.encode("ascii")), {})
