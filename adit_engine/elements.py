@@ -28,11 +28,47 @@ _LENGTH = Struct("<I")
 # PS3.5 7.1.2: these carry two reserved bytes and a length of four.
 _LONG_VRS = {
     vr: vr.decode()
-    for vr in (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+    for vr in (
+        b"OB",
+        b"OD",
+        b"OF",
+        b"OL",
+        b"OV",
+        b"OW",
+        b"SQ",
+        b"SV",
+        b"UC",
+        b"UN",
+        b"UR",
+        b"UT",
+        b"UV",
+    )
 }
 _SHORT_VRS = {
     vr.encode(): vr
-    for vr in "AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
+    for vr in [
+        "AE",
+        "AS",
+        "AT",
+        "CS",
+        "DA",
+        "DS",
+        "DT",
+        "FL",
+        "FD",
+        "IS",
+        "LO",
+        "LT",
+        "PN",
+        "SH",
+        "SL",
+        "SS",
+        "ST",
+        "TM",
+        "UI",
+        "UL",
+        "US",
+    ]
 }
 
 
@@ -119,7 +155,9 @@ def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: i
             if vr is None:
                 if group == 0xFFFE:
                     return Element((group << 16) | number, "", position, value, value, False)
-                raise Malformed(f"Element ({group:04x},{number:04x}) at byte {position} has no valid VR.")
+                raise Malformed(
+                    f"Element ({group:04x},{number:04x}) at byte {position} has no valid VR."
+                )
             if position + 12 > stop:
                 raise Malformed(f"The data set ends inside an element at byte {position}.")
             (length,) = _LENGTH.unpack_from(data, position + 8)
@@ -132,10 +170,14 @@ def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: i
     if length != UNDEFINED or group == 0xFFFE:
         end = value + (0 if group == 0xFFFE else length)
         if end > stop:
-            raise Malformed(f"Element ({group:04x},{number:04x}) at byte {position} is longer than its data set.")
+            raise Malformed(
+                f"Element ({group:04x},{number:04x}) at byte {position} is longer than its data set."
+            )
         return Element(tag, vr, position, value, end, False)
     if vr not in ("", "SQ", "UN") and tag not in PIXEL_TAGS:
-        raise Malformed(f"Element ({group:04x},{number:04x}) at byte {position} may not be of undefined length.")
+        raise Malformed(
+            f"Element ({group:04x},{number:04x}) at byte {position} may not be of undefined length."
+        )
     end = _sequence_end(data, explicit and vr != "UN", value, stop, depth + 1)
     return Element(tag, vr, position, value, end, True)
 

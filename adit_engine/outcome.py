@@ -85,8 +85,9 @@ class Manifest:
         values = {name: getattr(event, name) for name in Entry.__slots__}
         self.entries[event.ref.instance_uid] = Entry(**values)
 
-    def delivered(self) -> frozenset[str]:
-        return frozenset(uid for uid, e in self.entries.items() if e.state is State.DELIVERED)
+    def delivered_entries(self) -> dict[str, Entry]:
+        """What arrived and was proven kept, by instance UID."""
+        return {u: entry for u, entry in self.entries.items() if entry.state is State.DELIVERED}
 
     def close(self, code: str, reason: str) -> None:
         """Gives every expected instance without an end the same one: failed, for this reason."""

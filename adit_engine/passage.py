@@ -40,8 +40,7 @@ class Traveller:
     stop: Stop
 
     def __post_init__(self) -> None:
-        pseudonymized = isinstance(self.change, Pseudonymized)
-        self._verifier = Verifier(self.change) if pseudonymized else None
+        self._verifier = Verifier(self.change) if isinstance(self.change, Pseudonymized) else None
         self._patient = self.patient_id.encode() if self.patient_id else None
 
     def admit_patient(self, patient_id: bytes) -> None:
@@ -174,7 +173,7 @@ class Passage:
         return set(classes), ""
 
     def _look_again(self) -> Iterator[Event]:
-        """Compares with the source's list of now: what is new is expected too, what is gone is told."""
+        """Compares with the source's list of now: new images are expected too, lost ones are told."""
         if self._manifest.expected is None:
             return
         now, why = self._ask()
@@ -198,10 +197,11 @@ class Passage:
     # What is still to do -----------------------------------------------------------------------
 
     def _open(self) -> set[str]:
-        """Expected instances without an end."""
+        """Listed instances without an end, whether or not the list can be trusted."""
+        listed = self._manifest.expected
         return {
             uid
-            for uid in self._manifest.expected or ()
+            for uid in (self._classes if listed is None else listed)
             if uid not in self._manifest.entries
             or self._manifest.entries[uid].state is State.STORED
         }
@@ -348,6 +348,9 @@ class Passage:
             outgoing = self._traveller.outgoing(instance)
         except _Hit as hit:
             self._tell(ref, State.WITHHELD, hit.code, hit.reason)
+            raise
+        except RuleBroken as broken:
+            self._tell(ref, State.FAILED, "rule-broken", str(broken))
             raise
         except Withhold as held:
             self._tell(ref, State.WITHHELD, held.code, held.reason)

@@ -15,7 +15,13 @@ from adit_engine.record import Record
 from adit_engine.reference import Level, SeriesRef, StudyRef
 
 RETURNED: Mapping[Level, tuple[str, ...]] = {
-    Level.PATIENT: ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "IssuerOfPatientID"),
+    Level.PATIENT: (
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "IssuerOfPatientID",
+    ),
     Level.STUDY: (
         "PatientID",
         "PatientName",
@@ -162,7 +168,11 @@ class Query:
         A key that the answer leaves empty does not speak against it. Names and descriptions are
         compared without regard to case and accents' spelling, as many archives do.
         """
-        if self.study_date is not None and record.text("StudyDate") and record.study_date not in self.study_date:
+        if (
+            self.study_date is not None
+            and record.text("StudyDate")
+            and record.study_date not in self.study_date
+        ):
             return False
         return all(_value_matches(keyword, wanted, record) for keyword, wanted in self.keys.items())
 

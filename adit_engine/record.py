@@ -76,7 +76,9 @@ class Record:
                 return SeriesRef(self.study_uid, self.series_uid)
             return InstanceRef(self.study_uid, self.series_uid, self.instance_uid)
         except WrongInput:
-            raise Malformed(f"The node answered at {self.level} level without a usable UID.") from None
+            raise Malformed(
+                f"The node answered at {self.level} level without a usable UID."
+            ) from None
 
     @property
     def patient_id(self) -> str:
