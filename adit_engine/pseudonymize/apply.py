@@ -10,17 +10,25 @@ from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize import admit, pixels, stamp, tables
 from adit_engine.pseudonymize.actions import Work
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized
+from adit_engine.pseudonymize.encapsulated import extended_table, rewritten
+from adit_engine.pseudonymize.pixels import PixelFormat
 from adit_engine.pseudonymize.profile import SAFE_PRIVATE
 from adit_engine.pseudonymize.rewrite import Rewriter, Source, encoded
 from adit_engine.pseudonymize.rules import rule_book
+from adit_engine.pseudonymize.streams import WALKS
+from adit_engine.pseudonymize.transcode import little_endian
 
 _CLASS_UID = 0x00080016
 _INSTANCE_UID = 0x00080018
 _STUDY_UID = 0x0020000D
 _SERIES_UID = 0x0020000E
 _IDENTITY = frozenset({_CLASS_UID, _INSTANCE_UID, _STUDY_UID, _SERIES_UID})
-_READ = _IDENTITY | admit.READ | pixels.READ | {stamp.BIRTH_DATE, stamp.STUDY_DATE, stamp.BURNED_IN}
+_OFFSETS = frozenset({0x7FE00001, 0x7FE00002})
+_DATES = frozenset({stamp.BIRTH_DATE, stamp.STUDY_DATE})
+_READ = _OFFSETS | _IDENTITY | _DATES | {stamp.BURNED_IN} | admit.READ | pixels.READ
 _PIXEL_DATA = 0x7FE00010
+_NATIVE = frozenset({EXPLICIT_LE, IMPLICIT_LE})
+_SYNTAXES = _NATIVE | WALKS.keys()
 
 
 def apply(change: Change, instance: Instance) -> Instance:
@@ -65,7 +73,8 @@ class _Parts:
 
 
 def _pseudonymized(change: Pseudonymized, instance: Instance) -> Instance:
-    if instance.transfer_syntax_uid not in (EXPLICIT_LE, IMPLICIT_LE):
+    instance = little_endian(instance)
+    if instance.transfer_syntax_uid not in _SYNTAXES:
         raise Withhold("syntax", "Objects of this transfer syntax cannot be checked.")
     parts = _taken_apart(instance)
     values = parts.values()
@@ -157,17 +166,45 @@ def _stamped(change: Pseudonymized, explicit: bool) -> dict[int, bytes]:
 
 
 def _pixels(parts: _Parts, values: dict[int, bytes], instance: Instance) -> tuple[Buffer, ...]:
+    """The pixel data element, and nothing behind it; the same buffers where nothing had to go."""
     element = parts.pixels
     if element is None:
         return ()
-    if element.tag != _PIXEL_DATA or element.vr not in ("", "OB", "OW") or element.undefined:
+    is_native = instance.transfer_syntax_uid in _NATIVE
+    if element.tag != _PIXEL_DATA or element.vr not in ("", "OB", "OW"):
         raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
+    if element.undefined is is_native:
+        raise Withhold("pixel-format", "The pixels do not stand as the transfer syntax says.")
     form = pixels.PixelFormat.of(values)
-    value = memoryview(parts.body.data)[element.value : element.end]
-    new = pixels.native(value, form)
-    if len(new) == 1 and new[0] is value and not parts.behind and instance.rest:
+    data = memoryview(parts.body.data)
+    new = (_native if is_native else _compressed)(data, element, form, values, instance)
+    if new is not None:
+        return new
+    if not parts.behind and instance.rest:
         return instance.rest
-    size = sum(len(part) for part in new)
-    vr = element.vr or "OW"
-    head = encoded(_PIXEL_DATA, vr, b"", instance.explicit)
-    return (head[:-4] + size.to_bytes(4, "little"), *new)
+    return (data[element.start : element.end],)
+
+
+def _native(
+    data: memoryview, element: Element, form: PixelFormat, _: object, instance: Instance
+) -> tuple[Buffer, ...] | None:
+    value = data[element.value : element.end]
+    new = pixels.native(value, form)
+    if len(new) == 1 and new[0] is value:
+        return None
+    head = encoded(_PIXEL_DATA, element.vr or "OW", b"", instance.explicit)
+    return (head[:-4] + sum(map(len, new)).to_bytes(4, "little"), *new)
+
+
+def _compressed(
+    data: memoryview,
+    element: Element,
+    form: PixelFormat,
+    values: dict[int, bytes],
+    instance: Instance,
+) -> tuple[Buffer, ...] | None:
+    new = rewritten(data, element, form, instance.transfer_syntax_uid)
+    tables_given = [values.get(tag) for tag in sorted(_OFFSETS)]
+    if any(tables_given) and (new or tables_given != list(extended_table(data, element, form))):
+        raise Withhold("pixel-stream", "The table of where frames begin would no longer be true.")
+    return new
