@@ -1,0 +1,221 @@
+"""Verification of pixels: what leaves shows what came, bit for bit where bits mean something."""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+
+import numpy as np
+
+from adit_engine.errors import Withhold
+from adit_engine.pseudonymize.verify_reader import PIXELS, Content, PixelValue, not_understood
+
+SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS = (
+    0x00280002,
+    0x00280004,
+    0x00280008,
+    0x00280010,
+    0x00280011,
+)
+ALLOCATED, STORED, HIGH_BIT, SIGNED = 0x00280100, 0x00280101, 0x00280102, 0x00280103
+NUMBERS = frozenset({SAMPLES, ROWS, COLUMNS, ALLOCATED, STORED, HIGH_BIT, SIGNED, 0x00280006})
+READING = NUMBERS | {PHOTOMETRIC, FRAMES, 0x00281052, 0x00281053, 0x00281054}
+"""Top level attributes without which the pixels would be read differently."""
+
+_HEADS_SCANNED, _TAIL_SCANNED = 16384, 4096
+_EMPTY = PixelValue(False, [])
+
+Numbers = np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]
+
+
+def _altered(what: str) -> Withhold:
+    return Withhold("verify-pixel", f"The pixel data are not what they were: {what}.")
+
+
+class Picture:
+    """One data set's pixel data and the attributes of `READING` that tell how to read them."""
+
+    def __init__(self, content: Content, top: Mapping[int, bytes]) -> None:
+        self.big_endian = content.big_endian
+        self.pixels = content.pixels
+        self.values = {tag: top[tag] for tag in READING if top.get(tag)}
+
+    def number(self, tag: int) -> int:
+        return int.from_bytes(self.values.get(tag, b""), "big" if self.big_endian else "little")
+
+    def comparable(self) -> dict[int, bytes | int]:
+        return {
+            tag: self.number(tag) if tag in NUMBERS else value for tag, value in self.values.items()
+        }
+
+    @property
+    def size(self) -> int:
+        """Bytes that the pixels need by PS3.5 8.1, without padding; 0 where it is not said."""
+        frames = int(self.values.get(FRAMES, b"1") or 1)
+        samples = self.number(SAMPLES)
+        if self.values.get(PHOTOMETRIC, b"").strip() == b"YBR_FULL_422":
+            samples = 2
+        bits = self.number(ROWS) * self.number(COLUMNS) * samples * frames * self.number(ALLOCATED)
+        return (bits + 7) // 8
+
+
+def same_pixels(source: Picture, output: Picture, *, same_syntax: bool) -> None:
+    """Raises Withhold unless the output's pixels are the source's.
+
+    Allowed are a cut to the computed length, other values in bits that hold no pixel, and comments
+    taken out of compressed streams.
+    """
+    if source.comparable() != output.comparable():
+        raise _altered("an attribute that tells how to read them changed")
+    if source.pixels.keys() != output.pixels.keys():
+        raise _altered("they are missing, or of another kind")
+    for tag, value in output.pixels.items():
+        original = source.pixels.get(tag, _EMPTY)
+        if original.encapsulated != value.encapsulated:
+            raise _altered("they were compressed or decompressed")
+        if value.encapsulated:
+            if not same_syntax:
+                raise _altered("the transfer syntax changed")
+            _same_fragments(original, value)
+        else:
+            _same_values(source, output, tag)
+
+
+def _same_values(source: Picture, output: Picture, tag: int) -> None:
+    before, after = source.pixels[tag].parts, output.pixels[tag].parts
+    size = output.size if tag == PIXELS else 0
+    length = sum(len(part) for part in after)
+    original_length = sum(len(part) for part in before)
+    if size and length > size + size % 2:
+        raise _altered("bytes stand behind the last pixel")
+    kept = min(size or original_length, original_length)
+    if length < kept or length > original_length + original_length % 2:
+        raise _altered("they are shorter or longer")
+    if source.big_endian == output.big_endian and _identical(before, after, length):
+        return
+    if not _equal_where_it_counts(source, output, tag, kept):
+        raise _altered("a pixel has another value")
+
+
+def _identical(before: list[memoryview], after: list[memoryview], length: int) -> bool:
+    if len(before) == len(after) == 1:
+        one, other = before[0], after[0]
+        if len(other) <= len(one) and _address(one) == _address(other):
+            return True
+        # bytearray compares with any buffer by memcmp, a memoryview item by item.
+        return len(other) <= len(one) and bytearray(one[: len(other)]) == other
+    return b"".join(before)[:length] == b"".join(after)
+
+
+def _address(part: memoryview) -> int:
+    address: int = np.frombuffer(part, np.uint8).__array_interface__["data"][0]
+    return address
+
+
+def _equal_where_it_counts(source: Picture, output: Picture, tag: int, length: int) -> bool:
+    allocated = output.number(ALLOCATED) if tag == PIXELS else {8: 32, 9: 64}[tag & 0xF]
+    if allocated not in (8, 16, 32, 64):
+        return _joined(source, tag)[:length] == _joined(output, tag)[:length]
+    width = allocated // 8
+    one, other = (
+        np.frombuffer(_joined(picture, tag)[: length - length % width], _dtype(picture, width))
+        for picture in (source, output)
+    )
+    if tag != PIXELS:
+        return bool(np.array_equal(one.view(f"u{width}"), other.view(f"u{width}")))
+    stored, high = output.number(STORED), output.number(HIGH_BIT)
+    if not 0 < stored <= high + 1 <= allocated:
+        return bool((one == other).all())
+    mask = ((1 << stored) - 1) << (high + 1 - stored)
+    if ((one ^ other) & mask).any():
+        return False
+    return _clean_above(other, allocated, high, output.number(SIGNED))
+
+
+def _clean_above(values: Numbers, allocated: int, high: int, signed: int) -> bool:
+    above = ((1 << allocated) - 1) ^ ((1 << (high + 1)) - 1)
+    sign = (values >> high) & 1 if signed else np.zeros_like(values)
+    return bool(((values & above) == sign * above).all())
+
+
+def _dtype(picture: Picture, width: int) -> str:
+    return f"{'>' if picture.big_endian else '<'}u{width}"
+
+
+def _joined(picture: Picture, tag: int) -> bytes:
+    return b"".join(picture.pixels[tag].parts)
+
+
+def _fragments(value: PixelValue) -> Iterator[memoryview]:
+    """Every fragment but the offset table."""
+    data = value.parts[0] if len(value.parts) == 1 else memoryview(b"".join(value.parts))
+    at, first = 0, True
+    while at < len(data):
+        start = at + 8
+        at = start + int.from_bytes(data[at + 4 : start], "little")
+        if not first:
+            yield data[start:at]
+        first = False
+
+
+def _same_fragments(before: PixelValue, after: PixelValue) -> None:
+    for one, other in zip_longest(_fragments(before), _fragments(after)):
+        if one is None or other is None:
+            raise _altered("a compressed fragment is missing or new")
+        if len(one) == len(other) and bytearray(one) == other:
+            continue
+        if _coded(bytes(one)) != _coded(bytes(other)):
+            raise _altered("a compressed fragment is another one")
+
+
+# What a decoder may need of a JPEG header, by marker; comments and application data it does not,
+# but for APP14, which tells Adobe's colour transform, and APP8 of JPEG-LS (HP's colour transform).
+_JPEG_SKIPPED = frozenset({0xFE, *range(0xE0, 0xF0)} - {0xE8, 0xEE})
+
+
+def _coded(data: bytes) -> bytes:
+    """A JPEG or JPEG 2000 stream without comments, application data and padding."""
+    data = re.sub(rb"(?<=\xff\xd9)\0+\Z", b"", data)
+    if data.startswith(b"\xff\xd8"):
+        return b"".join(_segments(data, b"\xda", _JPEG_SKIPPED))
+    if data.startswith(b"\xff\x4f"):
+        return b"".join(_segments(data, b"\x90", frozenset({0x64})))
+    return data
+
+
+def _segments(data: bytes, stop: bytes, skipped: frozenset[int]) -> Iterator[bytes]:
+    yield data[:2]
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            raise not_understood("the header of a compressed frame is no row of segments")
+        if data[at + 1] == 0xFF:
+            at += 1
+            continue
+        if data[at + 1 : at + 2] == stop:
+            break
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        if data[at + 1] not in skipped:
+            yield data[at:end]
+        at = end
+    yield data[at:]
+
+
+def readable_ends(content: Content) -> bytes:
+    """Where text can hide in compressed pixels: the frames' headers, and what follows their end."""
+    found: list[bytes] = []
+    for value in content.pixels.values():
+        if value.encapsulated:
+            found.extend(end for part in _fragments(value) for end in _ends(part))
+    return b"\0".join(found)
+
+
+def _ends(fragment: memoryview) -> Iterator[bytes]:
+    head = bytes(fragment[:_HEADS_SCANNED])
+    for start, stop in ((b"\xff\xd8", b"\xff\xda"), (b"\xff\x4f", b"\xff\x90")):
+        if head.startswith(start):
+            end = head.find(stop)
+            yield head if end < 0 else head[:end]
+    tail = bytes(fragment[-_TAIL_SCANNED:])
+    end = tail.rfind(b"\xff\xd9")
+    if end >= 0 and tail[end + 2 :].strip(b"\0"):
+        yield tail[end + 2 :]
