@@ -25,7 +25,7 @@ def _kinds() -> list[tuple[str, Any]]:
 def _trials(request: HttpRequest | None) -> QuerySet[Trial]:
     """Those of the jobs that this person sees, and no others' names."""
     assert request is not None
-    visible = lists.visible_jobs(User.objects.get(pk=request.user.pk))
+    visible = lists.visible(User.objects.get(pk=request.user.pk))
     return Trial.objects.filter(is_default=False, pk__in=visible.values("trial"))
 
 

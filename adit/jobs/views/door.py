@@ -38,7 +38,7 @@ def orders(kind: str) -> Callable[[View], View]:
 
 def visible_job(user: User, pk: int) -> Job:
     """Raises Http404 for what is not there and for what is none of this person's business."""
-    jobs = lists.visible_jobs(user).select_related("owner", "trial", "destination", "approved_by")
+    jobs = lists.visible(user).select_related("owner", "trial", "destination", "approved_by")
     job = jobs.filter(pk=pk).first()
     if job is None:
         raise Http404

@@ -33,7 +33,7 @@ MOST_EVENTS = 50
 @require_safe
 def job_list(request: HttpRequest) -> HttpResponse:
     user = person(request)
-    jobs = lists.visible_jobs(user).select_related("owner", "trial", "destination")
+    jobs = lists.visible(user).select_related("owner", "trial", "destination")
     found = JobFilter(request.GET, queryset=jobs, request=request)
     page = Paginator(found.qs, JOBS_PER_PAGE).get_page(request.GET.get("page"))
     far = progress.task_counts(job.pk for job in page)

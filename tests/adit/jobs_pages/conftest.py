@@ -1,0 +1,101 @@
+"""What the tests of the pages of jobs share: orders as rows, and images that never were anyone's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from adit.accounts.models import User
+from adit.jobs import sealed
+from adit.jobs.kinds.base import TaskPlan
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.nodes.models import Node
+from adit.profiles import trials
+from adit_engine.outcome import Entry, Manifest, State
+from adit_engine.reference import SeriesRef
+
+ROOT = "1.2.826.0.1.3680043.8.498.66"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_folder() -> None:
+    """WhiteNoise warns where there is none."""
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+
+
+@pytest.fixture
+def as_user() -> Callable[[User | None], Client]:
+    """A browser in which this person is signed in; None for nobody."""
+
+    def client_of(user: User | None) -> Client:
+        client = Client()
+        if user is not None:
+            client.force_login(user)
+        return client
+
+    return client_of
+
+
+@pytest.fixture
+def make_job(source: Node, destination: Node) -> Callable[..., Job]:
+    """A job as rows: make_job(owner, state=…, tasks=2, labels={"patient_name": …})."""
+
+    def make(
+        owner: User,
+        *,
+        state: JobState = JobState.SUCCESS,
+        tasks: int = 1,
+        labels: dict[str, str] | None = None,
+        **values: Any,
+    ) -> Job:
+        trial = values.pop("trial", None) or trials.default_trial()
+        job = Job.objects.create(
+            kind="selective",
+            owner=owner,
+            destination=destination,
+            trial=trial,
+            state=state,
+            order={"version": 1, "change": "pseudonymized", "reason": "", "announced": []},
+            idempotency_key=f"made-{Job.objects.count()}",
+            **values,
+        )
+        for position in range(1, tasks + 1):
+            plan = TaskPlan(
+                source.pk,
+                {"study_uid": f"{ROOT}.{position}", "labels": labels or {}},
+                patient_id="PID-0815",
+            )
+            Task.objects.create(
+                job=job,
+                position=position,
+                source=source,
+                payload=sealed.seal_task(trial, job, position, plan, "LUNG-0001"),
+                state=TaskState(state) if state in TaskState.values else TaskState.PENDING,
+            )
+        return job
+
+    return make
+
+
+@pytest.fixture
+def make_item() -> Callable[..., Item]:
+    """One series of a task, with a ledger: make_item(task, expected=3, delivered=2, …)."""
+
+    def make(task: Task, *, description: str = "", why: str = "", **values: Any) -> Item:
+        number = Item.objects.filter(task=task).count() + 1
+        ref = SeriesRef(f"{ROOT}.1", f"{ROOT}.1.{number}")
+        manifest = Manifest(ref, entries={f"{ROOT}.1.{number}.1": Entry(State.DELIVERED)})
+        box = sealed.box_of(task.job.trial)
+        return Item.objects.create(
+            task=task,
+            attempt=1,
+            index=sealed.series_index(box, task, ref.series_uid),
+            sealed=sealed.seal_item(box, task, sealed.ItemContent(manifest, description, why)),
+            number=number,
+            is_final=True,
+            **{"modality": "CT", **values},
+        )
+
+    return make

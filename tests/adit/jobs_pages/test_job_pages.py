@@ -1,0 +1,266 @@
+"""The list of jobs, a job's page and a study's page say what is so, to those who may know it."""
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+
+pytestmark = pytest.mark.django_db
+
+HOSTILE = "<script>alert(1)</script>"
+AsUser = Callable[[User | None], Client]
+
+
+def test_a_coordinator_sees_own_jobs_and_nobody_elses(
+    coordinator: User, make_user: Callable[..., User], make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    mine = make_job(coordinator, title="mine")
+    make_job(make_user("other", "Coordinators"), title="not-mine")
+    page = as_user(coordinator).get(reverse("jobs"))
+    assert [job for job, _kind, _far in page.context["rows"]] == [mine]
+    assert b"not-mine" not in page.content
+
+
+def test_who_may_see_all_jobs_sees_who_ordered_them(
+    coordinator: User, pacsadmin: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    make_job(coordinator)
+    page = as_user(pacsadmin).get(reverse("jobs"))
+    assert b"coordinator" in page.content
+
+
+def test_the_list_is_filtered_by_state_text_and_day(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    failed = make_job(coordinator, state=JobState.FAILURE, title="lungs of May")
+    make_job(coordinator, title="hearts")
+    client = as_user(coordinator)
+
+    def found(**query: str) -> list[Job]:
+        return [row[0] for row in client.get(reverse("jobs"), query).context["rows"]]
+
+    assert found(state="failure") == [failed]
+    assert found(text="LUNGS") == [failed]
+    assert found(text=str(failed.pk)) == [failed]
+    assert found(until="2001-01-01") == []
+    assert found(kind="selective", state="success", text="lungs") == []
+
+
+def test_a_filter_that_makes_no_sense_says_so_and_keeps_what_was_typed(
+    coordinator: User, as_user: AsUser
+) -> None:
+    page = as_user(coordinator).get(reverse("jobs"), {"since": "yesterday", "text": HOSTILE})
+    assert page.status_code == 200
+    assert b"Enter a valid date" in page.content
+    assert b"&lt;script&gt;" in page.content
+    assert HOSTILE.encode() not in page.content
+
+
+def test_the_list_comes_in_pages_of_25(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    for _ in range(27):
+        make_job(coordinator)
+    client = as_user(coordinator)
+    assert len(client.get(reverse("jobs")).context["rows"]) == 25
+    assert len(client.get(reverse("jobs"), {"page": "2"}).context["rows"]) == 2
+
+
+def test_the_list_asks_the_database_as_often_for_25_jobs_as_for_one(
+    coordinator: User,
+    make_job: Callable[..., Job],
+    as_user: AsUser,
+    django_assert_max_num_queries: Callable[[int], object],
+) -> None:
+    for _ in range(25):
+        make_job(coordinator, tasks=2)
+    client = as_user(coordinator)
+    with django_assert_max_num_queries(12):  # type: ignore[attr-defined]
+        client.get(reverse("jobs"))
+
+
+def test_a_running_job_asks_again_by_itself_and_an_ended_one_does_not(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    client = as_user(coordinator)
+    running = make_job(coordinator, state=JobState.IN_PROGRESS)
+    page = client.get(reverse("job", args=[running.pk]))
+    assert b'hx-trigger="every' in page.content
+    assert b'http-equiv="refresh"' in page.content
+    Job.objects.filter(pk=running.pk).update(state=JobState.SUCCESS)
+    for name in ("job", "job_live"):
+        page = client.get(reverse(name, args=[running.pk]))
+        assert b'hx-trigger="every' not in page.content
+        assert b'http-equiv="refresh"' not in page.content
+
+
+def test_a_job_counts_images_and_says_why_some_are_missing(
+    coordinator: User,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., Item],
+    as_user: AsUser,
+) -> None:
+    job = make_job(coordinator, state=JobState.WARNING, tasks=2)
+    first, second = job.tasks.all()
+    make_item(first, expected=10, delivered=8, withheld=2, reasons=[["burned", "text seen", 2]])
+    make_item(second, expected=5, delivered=4, failed=1, reasons=[["lost", "did not come", 1]])
+    make_item(second, left_out="not picked")
+    page = as_user(coordinator).get(reverse("job", args=[job.pk]))
+    counts = page.context["counts"]
+    assert (counts.expected, counts.delivered, counts.withheld, counts.failed) == (15, 12, 2, 1)
+    assert page.context["reasons"] == [("text seen", 2), ("did not come", 1)]
+    assert page.context["left_out"] == [("not picked", 1)]
+    assert b"not yet proven complete" not in page.content
+
+
+def test_without_a_list_to_trust_a_job_is_not_yet_proven_complete(
+    coordinator: User,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., Item],
+    as_user: AsUser,
+) -> None:
+    job = make_job(coordinator, state=JobState.WARNING)
+    make_item(job.tasks.get(), expected=None, delivered=8, why="the list was cut")
+    client = as_user(coordinator)
+    assert b"not yet proven complete" in client.get(reverse("job", args=[job.pk])).content
+    page = client.get(reverse("job_task", args=[job.pk, 1]))
+    assert b"not yet proven complete: the list was cut" in page.content
+
+
+def test_a_waiting_job_says_why_it_waits(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, state=JobState.PENDING, tasks=2)
+    Task.objects.filter(job=job).update(waits_for="PACS1 opens at 20:00")
+    page = as_user(coordinator).get(reverse("job", args=[job.pk]))
+    assert page.context["waits"] == ["PACS1 opens at 20:00"]
+    assert b"PACS1 opens at 20:00" in page.content
+
+
+def test_a_patient_is_shown_to_who_may_see_identified_data_and_to_nobody_else(
+    coordinator: User, dpo: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    labels = {"patient_name": "Mustermann^Änne", "birth_date": "19560412"}
+    job = make_job(coordinator, labels={**labels, "study_description": "Thorax of Änne"})
+    address = reverse("job_task", args=[job.pk, 1])
+    seen = as_user(coordinator).get(address).content.decode()
+    assert "Mustermann, Änne" in seen
+    assert "PID-0815" in seen
+    hidden = as_user(dpo).get(address).content.decode()
+    for text in ("Mustermann", "Änne", "PID-0815", "1956", "Thorax"):
+        assert text not in hidden
+    assert "LUNG-0001" in hidden
+    hidden = as_user(dpo).get(reverse("job", args=[job.pk])).content.decode()
+    assert "Thorax" not in hidden
+
+
+def test_looking_at_a_patient_leaves_one_line_in_the_trail(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, labels={"patient_name": "Mustermann^Änne"})
+    client = as_user(coordinator)
+    for _ in range(3):
+        client.get(reverse("job_task", args=[job.pk, 1]))
+    events = Event.objects.filter(action="job.seen", about=f"job:{job.pk}")
+    assert [event.user for event in events] == [coordinator]
+
+
+def test_what_an_archive_says_is_shown_as_text_everywhere(
+    coordinator: User,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., Item],
+    as_user: AsUser,
+) -> None:
+    labels = dict.fromkeys(
+        ("patient_name", "study_date", "study_description", "accession_number", "modalities"),
+        HOSTILE,
+    )
+    job = make_job(
+        coordinator, labels=labels, title=HOSTILE, message=HOSTILE, state=JobState.WARNING
+    )
+    task = job.tasks.get()
+    Task.objects.update(message=HOSTILE, waits_for=HOSTILE)
+    values = {"reasons": [["x", HOSTILE, 1]], "notes": [HOSTILE], "left_out": ""}
+    make_item(task, description=HOSTILE, why=HOSTILE, modality="<script>", **values)
+    client = as_user(coordinator)
+    addresses = [
+        reverse("jobs"),
+        reverse("job", args=[job.pk]),
+        reverse("job_live", args=[job.pk]),
+        reverse("job_delete", args=[job.pk]),
+        reverse("job_task", args=[job.pk, 1]),
+        reverse("job_task_live", args=[job.pk, 1]),
+    ]
+    for address in addresses:
+        page = client.get(address)
+        assert page.status_code == 200
+        assert b"<script>alert" not in page.content
+        assert b"<script>&" not in page.content
+
+
+def test_a_title_never_holds_more_than_numbers(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, title="secret words", labels={"study_description": "Thorax"})
+    for address in (reverse("job", args=[job.pk]), reverse("job_task", args=[job.pk, 1])):
+        page = as_user(coordinator).get(address).content.decode()
+        title = page[page.index("<title>") : page.index("</title>")]
+        assert "secret" not in title
+        assert "Thorax" not in title
+
+
+def test_pages_with_patients_stay_in_no_cache(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator)
+    for address in (reverse("jobs"), reverse("job_task", args=[job.pk, 1])):
+        assert "no-store" in as_user(coordinator).get(address)["Cache-Control"]
+
+
+def test_canceling_is_a_click_and_doing_it_twice_changes_nothing(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, state=JobState.PENDING)
+    client = as_user(coordinator)
+    for _ in range(2):
+        page = client.post(reverse("job_action", args=[job.pk, "cancel"]), follow=True)
+        assert page.status_code == 200
+    job.refresh_from_db()
+    assert job.state == JobState.CANCELED
+    assert {task.state for task in job.tasks.all()} == {TaskState.CANCELED}
+
+
+def test_what_may_not_be_done_now_is_said_in_a_sentence(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, state=JobState.SUCCESS)
+    page = as_user(coordinator).post(reverse("job_action", args=[job.pk, "cancel"]), follow=True)
+    assert b"cannot be done" in page.content
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+
+
+def test_deleting_asks_first(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator)
+    client = as_user(coordinator)
+    assert client.get(reverse("job_delete", args=[job.pk])).status_code == 200
+    assert Job.objects.filter(pk=job.pk).exists()
+    assert client.post(reverse("job_delete", args=[job.pk])).status_code == 302
+    assert not Job.objects.filter(pk=job.pk).exists()
+
+
+def test_buttons_are_shown_for_what_is_allowed_and_nothing_else(
+    coordinator: User, dpo: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, state=JobState.PENDING)
+    address = reverse("job", args=[job.pk])
+    cancel = reverse("job_action", args=[job.pk, "cancel"]).encode()
+    assert cancel in as_user(coordinator).get(address).content
+    assert cancel not in as_user(dpo).get(address).content
