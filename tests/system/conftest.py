@@ -1,0 +1,153 @@
+"""What the system tests share: a running web server, and a browser to look at it with."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGE = Path(__file__).with_name("stage.py")
+PASSWORD = "a long enough password"
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SCREEN = {"width": 1366, "height": 768}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running ADIT: its address, and the rows it was filled with."""
+
+    url: str
+    data: Path
+    made: dict[str, Any] = field(default_factory=dict)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(happened: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Looks again until it happened; fails with `what` after the deadline."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {seconds} s")
+        time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextmanager
+def web_server(data: Path) -> Iterator[str]:
+    """The web process alone, on a free port, over a data folder that was made ready."""
+    port = free_port()
+    environment = {**os.environ, "ADIT_DATA": str(data), "PORT": str(port)}
+    command = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
+    with (data / "web.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "granian", *command, "adit.config.wsgi:application"],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: process.poll() is not None or answers(f"{url}/healthz"), "web server")
+        if process.poll() is not None:
+            pytest.fail((data / "web.log").read_text()[-2000:])
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The web server over people, nodes and jobs in every state; no worker runs."""
+    data = tmp_path_factory.mktemp("staged")
+    environment = {**os.environ, "ADIT_DATA": str(data)}
+    done = subprocess.run(
+        [sys.executable, str(STAGE)],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    if done.returncode:
+        pytest.fail(done.stderr[-3000:])
+    made = json.loads(done.stdout.splitlines()[-1])
+    with web_server(data) as url:
+        yield Site(url, data, made)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", headless=True, args=CHROMIUM
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_browser(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """A fresh browser window: open_browser(javascript=False, dark=True, axe=True)."""
+    contexts = []
+
+    def open_it(*, javascript: bool = True, dark: bool = False, axe: bool = False) -> Page:
+        context = browser.new_context(
+            viewport=SCREEN,
+            java_script_enabled=javascript,
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+            bypass_csp=axe,
+            locale="en-GB",
+        )
+        contexts.append(context)
+        return context.new_page()
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+def sign_in(page: Page, url: str, username: str, password: str = PASSWORD) -> None:
+    page.goto(f"{url}/accounts/login/")
+    page.fill("#id_login", username)
+    page.fill("#id_password", password)
+    page.click("main button:has-text('Sign in')")
+    page.wait_for_url(f"{url}/")
