@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from adit_engine.pseudonymize.verify_pixels import NUMBERS
 from adit_engine.pseudonymize.verify_reader import Content
 from adit_engine.pseudonymize.verify_words import MODELS, NOBODY, VENDORS
 
@@ -110,7 +111,8 @@ def found_in(content: Content, keep: frozenset[int], top: frozenset[int]) -> Fou
             if start == end:
                 continue
             if not depth and tag in top:
-                found.top[tag] = data[start:end].strip(b" \0")
+                value = data[start:end]
+                found.top[tag] = value if tag in NUMBERS else value.strip(b" \0")
             if tag in keep:
                 found.kept.setdefault(tag, set()).add(data[start:end].strip(b" \0").lower())
             if tag in _KIND or vr in _BY_VR or tag in _ALSO:
