@@ -132,6 +132,7 @@ MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
 MAX_STUDIES_PER_JOB = env.int("ADIT_MAX_STUDIES_PER_JOB", 10)
 SEARCH_DEADLINE_S = env.int("ADIT_SEARCH_DEADLINE_S", 30)
 SEARCH_LIMIT = env.int("ADIT_SEARCH_LIMIT", 500)
+URGENT_LIMIT = env.int("ADIT_URGENT_LIMIT", 1)
 CALLING_AE_TITLE = env.str("ADIT_AE_TITLE", "ADIT")
 
 # Accounts -----------------------------------------------------------------------------------

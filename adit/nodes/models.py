@@ -68,6 +68,8 @@ class Slot(models.Model):
     holder = models.CharField(max_length=64)
     """What holds it: task:12, search:ab3f, check:7."""
     taken_at = models.DateTimeField()
+    is_new = False
+    """Whether this very call took it; else its holder had it before."""
     expires_at = models.DateTimeField(db_index=True)
 
     class Meta:

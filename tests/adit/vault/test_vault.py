@@ -1,4 +1,4 @@
-"""The vault: what it seals opens with the right key, in the right place, unchanged; nowhere else."""
+"""The vault: what it seals opens with the right key, in the right place, unchanged; else not."""
 
 import stat
 

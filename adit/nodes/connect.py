@@ -1,0 +1,144 @@
+"""Connect: the gate to every node: asks for rights, takes a connection, leaves a trail."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from enum import StrEnum
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.accounts.rights import Person, Refused, Right, may, require, require_active
+from adit.audit.trail import record
+from adit.nodes import slots, window
+from adit.nodes.access import may_read, may_write
+from adit.nodes.models import Lane, Node
+from adit.nodes.waits import Waits
+from adit_engine import nodes as engine
+from adit_engine.errors import WrongInput
+
+
+class Purpose(StrEnum):
+    """What a node is opened for; says which right is needed and which lane is used."""
+
+    SEARCH = "search"
+    RETRIEVE = "retrieve"
+    STORE = "store"
+    CHECK = "check"
+
+    def lane(self, urgent: bool) -> Lane:
+        if self in (Purpose.SEARCH, Purpose.CHECK):
+            return Lane.SEARCH
+        return Lane.URGENT if urgent else Lane.RETRIEVE
+
+    @property
+    def lasts_s(self) -> int:
+        """For how long a slot counts that nobody renews."""
+        if self is Purpose.SEARCH:
+            return settings.SEARCH_DEADLINE_S + settings.LEASE_S
+        return settings.LEASE_S
+
+
+@contextmanager
+def open_node(
+    user: Person, row: Node, purpose: Purpose, *, holder: str, urgent: bool = False
+) -> Iterator[Any]:
+    """The engine's node, for as long as the block lasts; aborted when the block fails.
+
+    `holder` is what the slot is counted under (task:12); a slot that it holds already is used and
+    left to whoever took it, else one is taken for the block. Who stays longer than a lease renews
+    it. Rights and row are read anew each time. Raises Refused, Waits, WrongInput, NodeError.
+    """
+    user, row = _fresh(user, row)
+    require_purpose(user, row, purpose, urgent=urgent)
+    waits = why_waiting(row, purpose, urgent=urgent)
+    if waits is not None and not _may_test(user, purpose):
+        raise waits
+    slot = slots.take(row, purpose.lane(urgent), holder, purpose.lasts_s)
+    try:
+        record(
+            "node.opened",
+            user=user,
+            about=f"node:{row.pk}",
+            details={"node": row.name, "purpose": purpose.value, "holder": holder},
+        )
+        node = engine.open(row.kind, row.name, engine_settings(row))
+        try:
+            yield node
+        except BaseException:
+            node.abort()
+            raise
+        finally:
+            node.close()
+    finally:
+        if slot.is_new:
+            slots.give_back(slot)
+
+
+def require_purpose(user: Person, row: Node, purpose: Purpose, *, urgent: bool = False) -> None:
+    """Raises Refused unless the user may use the node for this; also asked when ordering."""
+    require_active(user)
+    if urgent:
+        require(user, Right.BE_URGENT)
+    words = {"node": row.name}
+    if purpose is Purpose.STORE:
+        if row.is_clinical:
+            require(user, Right.WRITE_CLINICAL)
+        if not may_write(user, row):
+            raise Refused(_("None of your groups may send to %(node)s. Ask its manager.") % words)
+    elif not _may_test(user, purpose) and not may_read(user, row):
+        raise Refused(_("None of your groups may fetch from %(node)s. Ask its manager.") % words)
+
+
+def why_waiting(row: Node, purpose: Purpose, *, urgent: bool = False) -> Waits | None:
+    """Why the node may not be used now, connections in use aside; None when it may."""
+    if not row.is_open:
+        return Waits(row.name, _("it is not in use yet. Whoever manages it has to open it"))
+    if row.paused_at is not None:
+        return Waits(row.name, _paused(row))
+    lane, now = purpose.lane(urgent), timezone.now()
+    if not window.allowed_now(row, lane, now):
+        until = window.opens_next(row, lane, now)
+        return Waits(row.name, slots.closed_sentence(until), until)
+    return None
+
+
+def engine_settings(row: Node) -> dict[str, Any]:
+    """What the kind's settings dataclass takes: the row's values and, unsealed, its secrets.
+
+    Raises WrongInput.
+    """
+    names = {field.name for field in fields(engine.kind_class(row.kind).Settings)}
+    values = {**row.settings, **(row.secrets or {})}
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise WrongInput(
+            _("%(node)s: %(kind)s has no settings %(names)s. Save the node's form anew.")
+            % {"node": row.name, "kind": row.kind, "names": ", ".join(unknown)}
+        )
+    if "calling_ae_title" in names and not values.get("calling_ae_title"):
+        values["calling_ae_title"] = settings.CALLING_AE_TITLE
+    return values
+
+
+def _fresh(user: Person, row: Node) -> tuple[Person, Node]:
+    person = User.objects.filter(pk=user.pk).first()
+    node = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
+    if person is None:
+        raise Refused(_("Nobody opens a node without signing in."))
+    if node is None:
+        raise Refused(_("%(node)s was removed.") % {"node": row.name})
+    return person, node
+
+
+def _may_test(user: Person, purpose: Purpose) -> bool:
+    """Whoever manages nodes may test one that is closed or paused, but not use it."""
+    return purpose is Purpose.CHECK and may(user, Right.MANAGE_NODES)
+
+
+def _paused(row: Node) -> str:
+    who = row.paused_by.get_full_name() or row.paused_by.username if row.paused_by else "?"
+    return _("paused by %(who)s: %(reason)s") % {"who": who, "reason": row.pause_reason or "–"}

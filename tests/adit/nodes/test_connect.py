@@ -1,0 +1,201 @@
+"""The gate: nobody reaches a node without a right, outside its hours, beyond its limit, or unseen."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.utils import timezone
+
+from adit.accounts.groups import COORDINATORS
+from adit.accounts.models import User
+from adit.accounts.rights import Refused
+from adit.audit.models import Event
+from adit.nodes import slots
+from adit.nodes.connect import Purpose, open_node
+from adit.nodes.models import Access, Lane, Node, Slot
+from adit.nodes.waits import NoSlot, Waits
+from adit_engine.errors import StorageTrouble, WrongInput
+
+
+def opens(user, node, purpose, **more):
+    with open_node(user, node, purpose, holder="test:1", **more) as opened:
+        return opened
+
+
+@pytest.mark.parametrize(
+    ("who", "purposes"),
+    [
+        ("coordinator", {Purpose.SEARCH, Purpose.RETRIEVE, Purpose.CHECK}),
+        ("pacsadmin", {Purpose.CHECK}),
+        ("dpo", set()),
+        ("stranger", set()),
+        ("root", set(Purpose)),
+    ],
+)
+def test_the_purpose_says_which_right_is_needed(request, source, who, purposes):
+    user = request.getfixturevalue(who)
+    for purpose in Purpose:
+        if purpose in purposes:
+            assert opens(user, source, purpose).name == "PACS1"
+        else:
+            with pytest.raises(Refused):
+                opens(user, source, purpose)
+    assert not Slot.objects.exists()
+
+
+def test_sending_needs_a_group_that_may(coordinator, destination, source):
+    assert opens(coordinator, destination, Purpose.STORE).name == "Research PACS"
+    with pytest.raises(Refused, match="may send to PACS1"):
+        opens(coordinator, source, Purpose.STORE)
+    with pytest.raises(Refused, match="may fetch from Research PACS"):
+        opens(coordinator, destination, Purpose.RETRIEVE)
+
+
+def test_sending_to_a_clinical_node_needs_its_own_right(coordinator, groups, make_node):
+    clinical = make_node("PACS9", writes=(COORDINATORS,), is_clinical=True)
+
+    with pytest.raises(Refused, match="Write to clinical PACS"):
+        opens(coordinator, clinical, Purpose.STORE)
+    groups[COORDINATORS].permissions.add(Permission.objects.get(codename="write_clinical"))
+    assert opens(coordinator, clinical, Purpose.STORE)
+
+
+def test_a_right_withdrawn_in_between_counts_at_once(coordinator, source):
+    assert opens(coordinator, source, Purpose.RETRIEVE)
+    Access.objects.all().delete()
+
+    with pytest.raises(Refused):
+        opens(coordinator, source, Purpose.RETRIEVE)
+
+
+def test_an_account_closed_in_between_counts_at_once(coordinator, source):
+    User.objects.filter(pk=coordinator.pk).update(is_active=False)
+
+    with pytest.raises(Refused, match="account is closed"):
+        opens(coordinator, source, Purpose.RETRIEVE)
+
+
+def test_a_closed_node_waits_for_its_manager(coordinator, source):
+    Node.objects.update(is_open=False)
+
+    with pytest.raises(Waits, match="PACS1: it is not in use yet"):
+        opens(coordinator, source, Purpose.RETRIEVE)
+
+
+def test_a_paused_node_says_who_paused_it_and_why(coordinator, pacsadmin, source):
+    Node.objects.update(paused_at=timezone.now(), paused_by=pacsadmin, pause_reason="migration")
+
+    for purpose in (Purpose.SEARCH, Purpose.RETRIEVE, Purpose.CHECK):
+        with pytest.raises(Waits, match="PACS1: paused by pacsadmin: migration"):
+            opens(coordinator, source, purpose)
+
+
+def test_whoever_manages_nodes_may_test_one_that_is_closed_or_paused(pacsadmin, source):
+    Node.objects.update(is_open=False, paused_at=timezone.now())
+
+    assert opens(pacsadmin, source, Purpose.CHECK)
+
+
+def closed_today():
+    tomorrow = timezone.localtime() + timedelta(days=1)
+    day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[tomorrow.weekday()]
+    return [{"days": [day], "from": "12:00", "to": "13:00"}]
+
+
+def test_outside_its_hours_a_node_is_searched_but_not_fetched_from(coordinator, source):
+    Node.objects.update(windows=closed_today())
+
+    assert opens(coordinator, source, Purpose.SEARCH)
+    with pytest.raises(Waits, match="opens on") as error:
+        opens(coordinator, source, Purpose.RETRIEVE)
+    assert error.value.until > timezone.now()
+
+
+def test_a_slot_held_from_before_opens_nothing_outside_the_hours(coordinator, source):
+    slots.take(source, Lane.RETRIEVE, "test:1", 60)
+    Node.objects.update(windows=closed_today())
+
+    with pytest.raises(Waits, match="opens on"):
+        opens(coordinator, source, Purpose.RETRIEVE)
+
+
+def test_urgent_needs_a_right_and_skips_the_hours(coordinator, groups, source):
+    Node.objects.update(windows=closed_today())
+    with pytest.raises(Refused, match="Skip the allowed hours"):
+        opens(coordinator, source, Purpose.RETRIEVE, urgent=True)
+    groups[COORDINATORS].permissions.add(Permission.objects.get(codename="be_urgent"))
+
+    assert opens(coordinator, source, Purpose.RETRIEVE, urgent=True)
+
+
+def test_a_slot_is_held_while_open_and_given_back_after(coordinator, source):
+    with open_node(coordinator, source, Purpose.RETRIEVE, holder="test:1"):
+        assert [(s.lane, s.holder) for s in Slot.objects.all()] == [("retrieve", "test:1")]
+    assert not Slot.objects.exists()
+
+
+def test_a_slot_is_given_back_when_the_block_fails(coordinator, source):
+    with (
+        pytest.raises(ZeroDivisionError),
+        open_node(coordinator, source, Purpose.RETRIEVE, holder="test:1"),
+    ):
+        1 / 0  # noqa: B018
+    assert not Slot.objects.exists()
+
+
+def test_a_slot_reserved_before_is_used_and_left_to_its_holder(coordinator, source):
+    Node.objects.update(retrieve_limit=1)
+    reserved = slots.take(source, Lane.RETRIEVE, "task:1", 60)
+    with open_node(coordinator, source, Purpose.RETRIEVE, holder="task:1"):
+        assert Slot.objects.count() == 1
+    assert Slot.objects.get() == reserved
+
+
+def test_beyond_the_limit_it_waits(coordinator, source):
+    Node.objects.update(retrieve_limit=1)
+    slots.take(source, Lane.RETRIEVE, "task:1", 60)
+
+    with pytest.raises(NoSlot, match="1 of 1 connections in use"):
+        opens(coordinator, source, Purpose.RETRIEVE)
+
+
+def test_each_opening_stands_in_the_trail(coordinator, source):
+    opens(coordinator, source, Purpose.SEARCH)
+
+    event = Event.objects.get(action="node.opened")
+    assert (event.user, event.about) == (coordinator, f"node:{source.pk}")
+    assert event.details == {"node": "PACS1", "purpose": "search", "holder": "test:1"}
+
+
+def test_a_refusal_opens_nothing_and_holds_nothing(stranger, source):
+    with pytest.raises(Refused):
+        opens(stranger, source, Purpose.RETRIEVE)
+    assert not Slot.objects.exists()
+    assert not Event.objects.filter(action="node.opened").exists()
+
+
+def test_a_node_that_does_not_open_gives_its_slot_back(coordinator, make_node, tmp_path):
+    gone = make_node(
+        "gone", kind="folder", settings={"path": str(tmp_path / "gone")}, writes=(COORDINATORS,)
+    )
+
+    with (
+        pytest.raises(StorageTrouble),
+        open_node(coordinator, gone, Purpose.STORE, holder="test:1") as opened,
+    ):
+        list(opened.store(iter(())))
+    assert not Slot.objects.exists()
+
+
+def test_settings_that_the_kind_does_not_know_are_named(coordinator, make_node):
+    odd = make_node("odd", settings={"hoast": "pacs1"}, reads=(COORDINATORS,))
+
+    with pytest.raises(WrongInput, match="odd: memory has no settings hoast"):
+        opens(coordinator, odd, Purpose.SEARCH)
+
+
+def test_a_removed_node_is_refused(coordinator, source):
+    Node.objects.get(pk=source.pk).delete()
+
+    with pytest.raises(Refused, match="PACS1 was removed"):
+        opens(coordinator, source, Purpose.SEARCH)

@@ -1,0 +1,189 @@
+"""Windows: when a node may be used, by the clock on the wall, on every night of the year."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from adit.nodes.models import Lane, Node
+from adit.nodes.window import allowed_now, closes_next, opens_next, read
+from adit_engine.errors import WrongInput
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NIGHTS = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "20:00", "to": "06:00", "limit": 4}
+WEEKEND = {"days": ["sat", "sun"], "from": "00:00", "to": "24:00", "limit": 8}
+
+
+@pytest.fixture(autouse=True)
+def berlin(settings):
+    settings.TIME_ZONE = "Europe/Berlin"
+
+
+def node(*windows, **values):
+    return Node(name="PACS1", windows=list(windows), **{"retrieve_limit": 10, **values})
+
+
+def at(text, fold=0):
+    return datetime.fromisoformat(text).replace(tzinfo=BERLIN, fold=fold)
+
+
+# 2026-06-01 is a Monday.
+
+
+def test_a_node_without_windows_is_always_open_up_to_its_limits():
+    free = node(retrieve_limit=3, search_limit=2)
+
+    assert allowed_now(free, Lane.RETRIEVE, at("2026-06-01T12:00")) == 3
+    assert allowed_now(free, Lane.SEARCH, at("2026-06-01T12:00")) == 2
+    assert opens_next(free, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
+    assert closes_next(free, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
+
+
+@pytest.mark.parametrize(
+    ("moment", "limit"),
+    [
+        ("2026-06-01T05:59", 0),  # Monday's window has not begun, Sunday's has ended
+        ("2026-06-01T19:59:59", 0),
+        ("2026-06-01T20:00", 4),
+        ("2026-06-01T23:59:59", 4),
+        ("2026-06-02T00:00", 4),
+        ("2026-06-02T05:59:59", 4),
+        ("2026-06-02T06:00", 0),
+        ("2026-06-05T23:00", 4),
+        ("2026-06-06T03:00", 4),  # Friday's night reaches into Saturday: the smaller limit counts
+        ("2026-06-06T12:00", 8),
+        ("2026-06-07T23:59", 8),
+        ("2026-06-08T00:00", 0),
+    ],
+)
+def test_nights_and_weekends(moment, limit):
+    assert allowed_now(node(NIGHTS, WEEKEND), Lane.RETRIEVE, at(moment)) == limit
+
+
+def test_the_nodes_own_limit_is_never_exceeded():
+    assert allowed_now(node(WEEKEND, retrieve_limit=2), Lane.RETRIEVE, at("2026-06-06T12:00")) == 2
+
+
+def test_a_window_without_limit_allows_what_the_node_allows():
+    plain = {"days": ["mon"], "from": "08:00", "to": "09:00"}
+
+    assert allowed_now(node(plain), Lane.RETRIEVE, at("2026-06-01T08:30")) == 10
+
+
+def test_searches_have_hours_only_when_the_calendar_says_so():
+    searches = {"days": ["mon"], "from": "08:00", "to": "18:00", "lane": "search", "limit": 1}
+
+    noon, night = at("2026-06-01T12:00"), at("2026-06-01T22:00")
+    assert allowed_now(node(NIGHTS), Lane.SEARCH, noon) == 2
+    limited = node(NIGHTS, searches)
+    assert [allowed_now(limited, Lane.SEARCH, t) for t in (noon, night)] == [1, 0]
+    assert [allowed_now(limited, Lane.RETRIEVE, t) for t in (noon, night)] == [0, 4]
+
+
+def test_the_urgent_lane_knows_no_hours_but_a_small_cap(settings):
+    settings.URGENT_LIMIT = 1
+
+    assert allowed_now(node(NIGHTS), Lane.URGENT, at("2026-06-01T12:00")) == 1
+    assert allowed_now(node(NIGHTS, retrieve_limit=0), Lane.URGENT, at("2026-06-01T12:00")) == 0
+
+
+@pytest.mark.parametrize(
+    ("moment", "opens"),
+    [
+        ("2026-06-01T12:00", "2026-06-01T20:00"),
+        ("2026-06-02T06:00", "2026-06-02T20:00"),
+        ("2026-06-08T00:00", "2026-06-08T20:00"),
+    ],
+)
+def test_it_says_when_it_opens(moment, opens):
+    assert opens_next(node(NIGHTS, WEEKEND), Lane.RETRIEVE, at(moment)) == at(opens)
+    assert opens_next(node(NIGHTS), Lane.RETRIEVE, at("2026-06-06T12:00")) == at("2026-06-08T20:00")
+
+
+def test_it_says_when_it_closes_even_across_adjoining_windows():
+    weekly = node(NIGHTS, WEEKEND)
+
+    assert closes_next(weekly, Lane.RETRIEVE, at("2026-06-02T01:00")) == at("2026-06-02T06:00")
+    assert closes_next(weekly, Lane.RETRIEVE, at("2026-06-05T21:00")) == at("2026-06-08T00:00")
+    assert closes_next(weekly, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
+
+
+def test_a_window_once_a_week_is_found_a_week_ahead():
+    once = node({"days": ["mon"], "from": "10:00", "to": "11:00"})
+
+    assert opens_next(once, Lane.RETRIEVE, at("2026-06-01T11:00")) == at("2026-06-08T10:00")
+
+
+def test_a_calendar_of_closings_alone_never_opens():
+    never = node({"days": ["mon"], "from": "10:00", "to": "11:00", "limit": 0})
+
+    assert allowed_now(never, Lane.RETRIEVE, at("2026-06-01T12:00")) == 0
+    assert opens_next(never, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
+
+
+def test_the_short_night_in_spring_closes_at_six_on_the_wall():
+    """29 March 2026: the clock jumps from 02:00 to 03:00."""
+    saturday = node({"days": ["sat"], "from": "20:00", "to": "06:00"})
+
+    begin, end = at("2026-03-28T20:00"), at("2026-03-29T06:00")
+    assert (end.astimezone(UTC) - begin.astimezone(UTC)).total_seconds() == 9 * 3600
+    assert opens_next(saturday, Lane.RETRIEVE, at("2026-03-28T12:00")) == begin
+    assert closes_next(saturday, Lane.RETRIEVE, begin) == end
+
+
+def test_the_long_night_in_autumn_closes_at_six_on_the_wall():
+    """25 October 2026: the clock goes back from 03:00 to 02:00."""
+    saturday = node({"days": ["sat"], "from": "20:00", "to": "06:00"})
+
+    begin, end = at("2026-10-24T20:00"), at("2026-10-25T06:00")
+    assert (end.astimezone(UTC) - begin.astimezone(UTC)).total_seconds() == 11 * 3600
+    assert closes_next(saturday, Lane.RETRIEVE, begin) == end
+
+
+def test_an_hour_that_comes_twice_means_its_first_coming():
+    until = node({"days": ["sat"], "from": "20:00", "to": "02:30"})
+    since = node({"days": ["sun"], "from": "02:30", "to": "06:00"})
+
+    for fold, minute, open_until, open_since in (
+        (0, "02:15", 10, 0),
+        (0, "02:45", 0, 10),
+        (1, "02:15", 0, 10),
+        (1, "02:45", 0, 10),
+    ):
+        moment = at(f"2026-10-25T{minute}", fold)
+        assert allowed_now(until, Lane.RETRIEVE, moment) == open_until
+        assert allowed_now(since, Lane.RETRIEVE, moment) == open_since
+
+
+def test_an_hour_that_is_left_out_means_the_moment_of_the_jump():
+    until = node({"days": ["sat"], "from": "20:00", "to": "02:30"})
+    since = node({"days": ["sun"], "from": "02:30", "to": "03:15"})
+
+    jump = at("2026-03-29T03:00")
+    assert closes_next(until, Lane.RETRIEVE, at("2026-03-28T21:00")) == jump
+    assert opens_next(since, Lane.RETRIEVE, at("2026-03-28T21:00")) == jump
+    assert closes_next(since, Lane.RETRIEVE, jump) == at("2026-03-29T03:15")
+
+
+@pytest.mark.parametrize(
+    "calendar",
+    [
+        {"days": ["mon"]},
+        ["mon"],
+        [{"days": ["mon"], "from": "20:00"}],
+        [{"days": [], "from": "20:00", "to": "06:00"}],
+        [{"days": ["monday"], "from": "20:00", "to": "06:00"}],
+        [{"days": "mon", "from": "20:00", "to": "06:00"}],
+        [{"days": ["mon"], "from": "25:00", "to": "06:00"}],
+        [{"days": ["mon"], "from": 20, "to": "06:00"}],
+        [{"days": ["mon"], "from": "20:00", "to": "06:00", "limit": -1}],
+        [{"days": ["mon"], "from": "20:00", "to": "06:00", "limit": True}],
+        [{"days": ["mon"], "from": "20:00", "to": "06:00", "lane": "urgent"}],
+        [{"days": ["mon"], "from": "20:00", "to": "06:00", "until": "2027"}],
+    ],
+)
+def test_a_calendar_that_cannot_be_read_opens_nothing(calendar):
+    with pytest.raises(WrongInput):
+        read(calendar)
+    with pytest.raises(WrongInput):
+        allowed_now(Node(name="PACS1", windows=calendar), Lane.RETRIEVE, at("2026-06-01T21:00"))
