@@ -1,0 +1,126 @@
+"""Cast: the people, places and the research project of the demo; all made up."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.contrib.auth.models import Group
+from django.db import transaction
+
+from adit.accounts import groups
+from adit.accounts.models import User
+from adit.nodes.models import Access, Node
+from adit.profiles import trials
+from adit.profiles.models import Trial
+
+PACS, RESEARCH_PACS, RESEARCH_FOLDER = "Demo PACS", "Research PACS", "Research folder"
+AE_TITLES = {PACS: "DEMOPACS", RESEARCH_PACS: "RESEARCHPACS"}
+TRIAL = "DEMO-TRIAL"
+
+PEOPLE: Mapping[str, tuple[str, str, str]] = {
+    "coordinator": ("Carla", "Coordinator", groups.COORDINATORS),
+    "pacsadmin": ("Pavel", "Administrator", groups.PACS_ADMINISTRATORS),
+    "dpo": ("Dora", "Protection", groups.DATA_PROTECTION),
+}
+"""First name, last name and group by sign-in name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the demo's data lie, below the data folder; fixed, so that anyone can check."""
+
+    base: Path
+
+    @property
+    def pacs(self) -> Path:
+        return self.base / "pacs"
+
+    @property
+    def research_pacs(self) -> Path:
+        return self.base / "research-pacs"
+
+    @property
+    def folder(self) -> Path:
+        return self.base / "folder"
+
+    @property
+    def report(self) -> Path:
+        return self.base / "report.json"
+
+
+def passwords(places: Places) -> dict[str, str]:
+    """By sign-in name: those of the last demo in this folder, or new ones."""
+    try:
+        known = json.loads(places.report.read_text())["accounts"]
+        return {name: str(known[name]) for name in PEOPLE}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {name: secrets.token_urlsafe(9) for name in PEOPLE}
+
+
+@transaction.atomic
+def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str]) -> User:
+    """Rows for people, places and project, the same again when repeated; the coordinator."""
+    people = {name: _person(name, words[name]) for name in PEOPLE}
+    nodes = _nodes(places, ports)
+    for node in nodes:
+        for group in groups.STANDARD_GROUPS:
+            is_source = node.name == PACS
+            Access.objects.update_or_create(
+                node=node,
+                group=Group.objects.get(name=group),
+                defaults={"may_read": True, "may_write": not is_source},
+            )
+    _trial(people["dpo"])
+    return people["coordinator"]
+
+
+def _person(name: str, password: str) -> User:
+    first, last, group = PEOPLE[name]
+    user, _ = User.objects.update_or_create(
+        username=name,
+        defaults={"first_name": first, "last_name": last, "email": f"{name}@demo.invalid"},
+    )
+    if not user.check_password(password):
+        user.set_password(password)
+        user.save(update_fields=["password"])
+    user.groups.set([Group.objects.get(name=group)])
+    return user
+
+
+def _nodes(places: Places, ports: Mapping[str, int]) -> list[Node]:
+    archives = [
+        (name, "dimse", {"called_ae_title": title, "host": "127.0.0.1", "port": ports[name]})
+        for name, title in AE_TITLES.items()
+    ]
+    folder = {"path": str(places.folder), "shown_path": str(places.folder)}
+    rows = [*archives, (RESEARCH_FOLDER, "folder", folder)]
+    return [
+        Node.objects.update_or_create(
+            name=name,
+            defaults={"kind": kind, "settings": settings},
+            create_defaults={
+                "kind": kind,
+                "settings": settings,
+                "is_open": True,
+                "retrieve_limit": 4,
+            },
+        )[0]
+        for name, kind, settings in rows
+    ]
+
+
+def _trial(manager: User) -> Trial:
+    found = Trial.objects.filter(protocol_id=TRIAL).first()
+    if found is not None:
+        return found
+    trial = Trial(
+        protocol_id=TRIAL,
+        protocol_name="Demo study of the thorax",
+        sponsor="University of Sampletown",
+        pattern="DEMO-####",
+    )
+    return trials.create_trial(
+        manager, trial, members=Group.objects.filter(name=groups.COORDINATORS)
+    )

@@ -1,0 +1,96 @@
+"""First jobs: what the demo orders by itself, through the same doors as a person."""
+
+import time
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+from adit.accounts.models import User
+from adit.demo.cast import PACS, RESEARCH_FOLDER, RESEARCH_PACS, TRIAL
+from adit.jobs import actions
+from adit.jobs.kinds.selective import Labels, Order, Pick
+from adit.jobs.models import Job
+from adit.jobs.progress import ENDED
+from adit.nodes import search
+from adit.nodes.models import Node
+from adit.profiles.models import Trial
+from adit_engine.errors import NotFound
+from adit_engine.pseudonymize import admit
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.query import Query
+from adit_engine.record import Record
+from adit_engine.reference import Level, SeriesRef, StudyRef
+
+DEADLINE_S = 120.0
+
+
+def order(user: User, study_uid: str) -> list[Job]:
+    """One study, pseudonymized for the demo's trial, to both destinations: two jobs."""
+    source = Node.objects.get(name=PACS)
+    study = _found(user, source, study_uid)
+    announced = _announced(user, source, study)
+    trial = Trial.objects.get(protocol_id=TRIAL)
+    jobs = []
+    for name in (RESEARCH_PACS, RESEARCH_FOLDER):
+        destination = Node.objects.get(name=name)
+        wanted = Order(
+            picks=(_pick(source, study),),
+            destination=destination.pk,
+            trial=trial.pk,
+            announced=announced,
+        )
+        title = f"Demo: {study.study_description} to {name}"
+        jobs.append(actions.create(user, "selective", wanted, key=uuid4().hex, title=title))
+    return jobs
+
+
+def wait(jobs: list[Job], tend: Callable[[], bool]) -> bool:
+    """Waits until all have ended; False at the deadline, or when `tend` says to give up."""
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end and tend():
+        for job in jobs:
+            job.refresh_from_db()
+        if all(job.state in ENDED for job in jobs):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _found(user: User, source: Node, study_uid: str) -> Record:
+    query = Query(Level.STUDY, {"StudyInstanceUID": study_uid})
+    result = search.search(user, source, query)
+    if not result.records:
+        raise NotFound("The demo PACS lost its first study: delete its folder and start again.")
+    return result.records[0]
+
+
+def _announced(user: User, source: Node, study: Record) -> tuple[str, ...]:
+    """The codes of what will be withheld for its class, as a summary tells a person."""
+    return tuple(sorted({why[0] for why in _refusals(user, source, study)}))
+
+
+def _refusals(user: User, source: Node, study: Record) -> Iterator[tuple[str, str]]:
+    profile = Profile.default()
+    ref = StudyRef(study.study_uid)
+    for series in search.series_of(user, source, ref, study.patient_id):
+        below = SeriesRef(study.study_uid, series.series_uid)
+        for uid in search.classes_of(user, source, below, study.patient_id):
+            why = admit.why_not(uid, profile)
+            if why is not None:
+                yield why
+
+
+def _pick(source: Node, study: Record) -> Pick:
+    birth = study.patient_birth_date
+    return Pick(
+        source=source.pk,
+        study_uid=study.study_uid,
+        patient_id=study.patient_id,
+        labels=Labels(
+            patient_name=study.patient_name,
+            birth_date=birth.isoformat() if birth else "",
+            study_date=study.study_date.isoformat() if study.study_date else "",
+            study_description=study.study_description,
+            modalities=", ".join(study.modalities),
+            accession_number=study.accession_number,
+        ),
+    )

@@ -1,0 +1,89 @@
+"""Report: what the demo's jobs brought about, as a short table and as a file."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adit.jobs import sealed
+from adit.jobs.models import Item, Job
+from adit.jobs.progress import counts_of
+
+
+def row_of(job: Job) -> dict[str, Any]:
+    """One job in figures; `expected` is None where the source gave no list to trust."""
+    items = Item.objects.filter(task__job=job)
+    counts = counts_of(items)
+    tasks = list(job.tasks.select_related("source", "job__trial"))
+    pseudonyms = sorted({sealed.open_task(task).pseudonym for task in tasks})
+    reasons: Counter[str] = Counter()
+    for item in items:
+        reasons.update({sentence: count for _, sentence, count in item.reasons})
+    ended, started = job.ended_at, job.started_at
+    return {
+        "id": job.pk,
+        "kind": job.kind,
+        "state": job.state,
+        "source": ", ".join(sorted({task.source.name for task in tasks if task.source})),
+        "destination": job.destination.name if job.destination else "",
+        "pseudonym": pseudonyms[0] if len(pseudonyms) == 1 else pseudonyms,
+        "trial": job.trial.protocol_id if job.trial else "",
+        "expected": counts.expected,
+        "delivered": counts.delivered,
+        "withheld": counts.withheld,
+        "skipped": counts.skipped,
+        "failed": counts.failed,
+        "verified": counts.delivered,
+        "reasons": dict(reasons),
+        "seconds": round((ended - started).total_seconds(), 1) if ended and started else None,
+        "message": job.message,
+    }
+
+
+def write(
+    path: Path, url: str, accounts: Mapping[str, str], jobs: Sequence[Job]
+) -> list[dict[str, Any]]:
+    """Writes the report, readable by its owner alone (it holds the demo's passwords)."""
+    rows = [row_of(job) for job in jobs]
+    report = {"url": url, "accounts": dict(accounts), "jobs": rows}
+    temp = path.with_name(path.name + ".part")
+    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    temp.rename(path)
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows for a terminal."""
+    heads = (
+        "job",
+        "destination",
+        "state",
+        "expected",
+        "delivered",
+        "withheld",
+        "verified",
+        "seconds",
+    )
+    lines = [
+        (
+            str(row["id"]),
+            row["destination"],
+            row["state"],
+            "?" if row["expected"] is None else str(row["expected"]),
+            str(row["delivered"]),
+            str(row["withheld"]),
+            str(row["verified"]),
+            "?" if row["seconds"] is None else str(row["seconds"]),
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[i]) for line in (heads, *lines)) for i in range(len(heads))]
+    text = [
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in (heads, *lines)
+    ]
+    reasons = {(r, n) for row in rows for r, n in row["reasons"].items()}
+    return "\n".join([*text, *(f"withheld: {n} × {reason}" for reason, n in sorted(reasons))])

@@ -1,0 +1,108 @@
+"""Run: sets the demo's stage, has its first jobs done, and tells how to go on by hand."""
+
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from adit.demo import cast, first_jobs, report
+from adit.demo.patients import SHOWCASE, make_patients
+from adit.jobs.models import Job, JobState
+
+HOST = "127.0.0.1"
+
+
+class Processes(Protocol):
+    """What runs meanwhile, as the supervisor keeps it."""
+
+    @property
+    def asked(self) -> bool: ...
+
+    def tend(self) -> None: ...
+
+    def run_until_signal(self) -> None: ...
+
+
+class Demo:
+    """One demo in one folder. `say` tells a person what happens."""
+
+    def __init__(self, base: Path, url: str, say: Callable[[str], None]) -> None:
+        self.places = cast.Places(base)
+        self.url = url
+        self._say = say
+        self._ports = {name: _free_port() for name in cast.AE_TITLES}
+        self._passwords = cast.passwords(self.places)
+
+    def set_up(self) -> None:
+        """Sample patients on the disk, people and places in the database. Safe to repeat."""
+        for folder in (self.places.pacs, self.places.research_pacs, self.places.folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._say("making sample patients (none of them ever lived) …")
+        make_patients(self.places.pacs)
+        self._coordinator = cast.assemble(self.places, self._ports, self._passwords)
+
+    def archives(self) -> list[tuple[str, list[str], Callable[[], bool]]]:
+        """Name, command and readiness of the two demo archives."""
+        folders = {cast.PACS: self.places.pacs, cast.RESEARCH_PACS: self.places.research_pacs}
+        return [
+            (name, self._command(name, folder), _listens(self._ports[name]))
+            for name, folder in folders.items()
+        ]
+
+    def play(self, processes: Processes) -> int:
+        """Orders the first jobs, waits, reports; with a terminal the pages stay up. Exit code."""
+
+        def tend() -> bool:
+            processes.tend()
+            return not processes.asked
+
+        self._say("ordering the first transfer: one CT study to two destinations …")
+        jobs = first_jobs.order(self._coordinator, SHOWCASE["study_uid"])
+        ended = first_jobs.wait(jobs, tend)
+        rows = report.write(self.places.report, self.url, self._passwords, jobs)
+        print(f"\n{report.table(rows)}\n")
+        self._tell()
+        fine = ended and all(_is_fine(job) for job in jobs)
+        if not fine:
+            self._say("The first jobs did not end well; the job pages say why.")
+        if sys.stdin.isatty() and not processes.asked:
+            print(f"Sign in at {self.url} (Ctrl-C ends the demo)", flush=True)
+            processes.run_until_signal()
+            return 0
+        return 0 if fine else 1
+
+    def _tell(self) -> None:
+        for name, password in self._passwords.items():
+            print(f"  {name:12} {password}")
+        print(f"  originals      {self.places.pacs}")
+        print(f"  Research PACS  {self.places.research_pacs}")
+        print(f"  folder         {self.places.folder}")
+        print(f"  report         {self.places.report}", flush=True)
+
+    def _command(self, name: str, folder: Path) -> list[str]:
+        port = str(self._ports[name])
+        title = cast.AE_TITLES[name]
+        module = [sys.executable, "-m", "adit.demo.archive"]
+        return [*module, "--ae-title", title, "--port", port, "--folder", str(folder)]
+
+
+def _is_fine(job: Job) -> bool:
+    return job.state == JobState.SUCCESS
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> Callable[[], bool]:
+    def ready() -> bool:
+        try:
+            with socket.create_connection((HOST, port), timeout=1):
+                return True
+        except OSError:
+            return False
+
+    return ready
