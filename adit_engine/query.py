@@ -148,7 +148,7 @@ class Query:
         identifier.SpecificCharacterSet = "ISO_IR 192"
         identifier.QueryRetrieveLevel = self.level.value
         for keyword in RETURNED[self.level]:
-            setattr(identifier, keyword, "" if keyword != "SOPClassesInStudy" else None)
+            setattr(identifier, keyword, None)
         for keyword, value in self.keys.items():
             if isinstance(value, str):
                 setattr(identifier, keyword, value)

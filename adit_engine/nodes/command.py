@@ -1,0 +1,150 @@
+"""Command: the short message before the data: what is wanted, or how it went (PS3.7 Annex E)."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from struct import Struct
+
+from adit_engine.elements import Buffer
+from adit_engine.errors import Malformed
+
+Value = int | str
+
+
+class Field(IntEnum):
+    """The element numbers of group 0000 that are read or written here (PS3.7 E.1)."""
+
+    CLASS_UID = 0x0002
+    OPERATION = 0x0100
+    MESSAGE_ID = 0x0110
+    ANSWERS_TO = 0x0120
+    PRIORITY = 0x0700
+    DATA_SET = 0x0800
+    STATUS = 0x0900
+    OFFENDING = 0x0901
+    COMMENT = 0x0902
+    INSTANCE_UID = 0x1000
+    REMAINING = 0x1020
+    COMPLETED = 0x1021
+    FAILED = 0x1022
+    WARNED = 0x1023
+
+
+class Operation(IntEnum):
+    """The values of Command Field; an answer has the highest bit set beside."""
+
+    STORE = 0x0001
+    GET = 0x0010
+    FIND = 0x0020
+    ECHO = 0x0030
+    CANCEL = 0x0FFF
+
+
+ANSWER = 0x8000
+NO_DATA = 0x0101
+WITH_DATA = 0x0001
+
+_UIDS = frozenset({Field.CLASS_UID, Field.INSTANCE_UID})
+_NUMBERS = frozenset(Field) - _UIDS - {Field.OFFENDING, Field.COMMENT}
+_KNOWN = {int(field): field for field in Field}
+_HEAD = Struct("<HHI")
+_SHORT = Struct("<H")
+
+
+class Command:
+    """One command set, by field. What a peer left out is None, so that nobody takes it for 0."""
+
+    def __init__(self, values: Mapping[Field, Value]) -> None:
+        self._values = values
+
+    def number(self, field: Field) -> int | None:
+        value = self._values.get(field)
+        return value if isinstance(value, int) else None
+
+    def text(self, field: Field) -> str:
+        value = self._values.get(field)
+        return value if isinstance(value, str) else ""
+
+    @property
+    def status(self) -> int | None:
+        return self.number(Field.STATUS)
+
+    @property
+    def operation(self) -> int | None:
+        return self.number(Field.OPERATION)
+
+    @property
+    def message_id(self) -> int:
+        return self.number(Field.MESSAGE_ID) or 0
+
+    @property
+    def has_data(self) -> bool:
+        """PS3.7 E.1: any value but 0101 means that a data set follows."""
+        return self.number(Field.DATA_SET) not in (None, NO_DATA)
+
+    def is_answer(self, operation: Operation, message_id: int) -> bool:
+        return self.operation == operation | ANSWER and self.number(Field.ANSWERS_TO) == message_id
+
+    def encode(self) -> bytes:
+        """Implicit VR little endian, preceded by its group length (PS3.7 6.3.1)."""
+        body = b"".join(_element(field, self._values[field]) for field in sorted(self._values))
+        return _HEAD.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
+
+    @classmethod
+    def decode(cls, data: Buffer) -> "Command":
+        """Reads the known fields and steps over the others. Raises Malformed."""
+        values: dict[Field, Value] = {}
+        position, size = 0, len(data)
+        while position < size:
+            if position + 8 > size:
+                raise Malformed(f"The command ends inside an element at byte {position}.")
+            group, number, length = _HEAD.unpack_from(data, position)
+            start, position = position + 8, position + 8 + length
+            if group != 0 or position > size:
+                raise Malformed(f"The command is broken at byte {start - 8}.")
+            field = _KNOWN.get(number)
+            if field in _NUMBERS and length == 2:
+                (values[field],) = _SHORT.unpack_from(data, start)
+            elif field is not None and field not in _NUMBERS:
+                values[field] = bytes(data[start:position]).decode("ascii", "replace").strip(" \0")
+        return cls(values)
+
+
+def request(
+    operation: Operation, message_id: int, class_uid: str, *, data: bool, instance_uid: str = ""
+) -> Command:
+    """A request of medium priority."""
+    values: dict[Field, Value] = {
+        Field.CLASS_UID: class_uid,
+        Field.OPERATION: operation,
+        Field.MESSAGE_ID: message_id,
+        Field.DATA_SET: WITH_DATA if data else NO_DATA,
+    }
+    if operation is not Operation.ECHO:
+        values[Field.PRIORITY] = 0
+    if instance_uid:
+        values[Field.INSTANCE_UID] = instance_uid
+    return Command(values)
+
+
+def answer(to: Command, status: int) -> Command:
+    """The answer to a C-STORE request that the peer sent as part of our C-GET."""
+    return Command(
+        {
+            Field.CLASS_UID: to.text(Field.CLASS_UID),
+            Field.OPERATION: Operation.STORE | ANSWER,
+            Field.ANSWERS_TO: to.message_id,
+            Field.DATA_SET: NO_DATA,
+            Field.STATUS: status,
+            Field.INSTANCE_UID: to.text(Field.INSTANCE_UID),
+        }
+    )
+
+
+def _element(field: Field, value: Value) -> bytes:
+    if isinstance(value, int):
+        raw = _SHORT.pack(value)
+    else:
+        raw = str(value).encode("ascii", "replace")
+        if len(raw) % 2:
+            raw += b"\0" if field in _UIDS else b" "
+    return _HEAD.pack(0, field, len(raw)) + raw

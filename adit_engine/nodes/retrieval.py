@@ -1,0 +1,247 @@
+"""Retrieval: images asked for by C-GET, and taken over the same association (PS3.4 C.4.3)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as but
+
+from pydicom.dataset import Dataset
+
+from adit_engine.errors import Malformed, NodeBusy, NodeRefused, WrongInput
+from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
+from adit_engine.nodes import identifier, statuses
+from adit_engine.nodes.association import Association, Associations, Message
+from adit_engine.nodes.command import Field, Operation, answer, request
+from adit_engine.nodes.negotiation import MAX_CONTEXTS, Context
+from adit_engine.reference import InstanceRef, Level, Ref, SeriesRef, StudyRef, checked_uid
+
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
+
+UNCOMPRESSED = (EXPLICIT_LE, IMPLICIT_LE)
+COMPRESSED = (
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.5",
+)
+"""JPEG baseline, extended, lossless; JPEG-LS; JPEG 2000; RLE."""
+
+UIDS_PER_REQUEST = 256
+_FAILED_UIDS = 0x00080058
+_SPARE_S, _PER_IMAGE_S = 900.0, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One C-GET request: a study, a series, or some instances of one series."""
+
+    study_uid: str
+    series_uid: str = ""
+    instance_uids: tuple[str, ...] = ()
+    patient_id: str = field(default="", repr=False)
+
+    @property
+    def level(self) -> Level:
+        if self.instance_uids:
+            return Level.IMAGE
+        return Level.SERIES if self.series_uid else Level.STUDY
+
+    def identifier(self) -> Dataset:
+        dataset = Dataset()
+        dataset.QueryRetrieveLevel = self.level.value
+        if self.patient_id:
+            dataset.PatientID = self.patient_id
+            if not self.patient_id.isascii():
+                dataset.SpecificCharacterSet = "ISO_IR 192"
+        dataset.StudyInstanceUID = self.study_uid
+        if self.series_uid:
+            dataset.SeriesInstanceUID = self.series_uid
+        if self.instance_uids:
+            dataset.SOPInstanceUID = list(self.instance_uids)
+        return dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Wishes that one association can serve, and the SOP classes that will come."""
+
+    wishes: tuple[Wish, ...]
+    classes: tuple[str, ...]
+
+
+@dataclass
+class _Tally:
+    """What one C-GET brought: by our own count, and by what the node says has failed."""
+
+    received: set[str] = field(default_factory=set)
+    failed: int = 0
+    failed_uids: tuple[str, ...] = ()
+
+
+def wishes_of(refs: Sequence[Ref], patient_id: str) -> list[Wish]:
+    """In the order of first mention; instances of one series share a request."""
+    instances: dict[SeriesRef, list[str]] = {}
+    wishes: dict[Ref, Wish] = {}
+    for ref in refs:
+        if isinstance(ref, InstanceRef):
+            instances.setdefault(ref.series, []).append(ref.instance_uid)
+        elif isinstance(ref, SeriesRef):
+            wishes[ref] = Wish(ref.study_uid, ref.series_uid, patient_id=patient_id)
+        elif isinstance(ref, StudyRef):
+            wishes[ref] = Wish(ref.study_uid, patient_id=patient_id)
+    single = [
+        Wish(ref.study_uid, ref.series_uid, lot, patient_id)
+        for ref, uids in instances.items()
+        for lot in lots(list(dict.fromkeys(uids)))
+    ]
+    return [*wishes.values(), *single]
+
+
+def loads_of(wishes: Iterable[tuple[Wish, frozenset[str]]]) -> list[Load]:
+    """As few associations as the limit on contexts allows; wishes keep their order."""
+    most = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
+    loads: list[Load] = []
+    for wish, classes in wishes:
+        last = loads[-1] if loads else Load((), ())
+        together = tuple(dict.fromkeys((*last.classes, *sorted(classes))))
+        if loads and len(together) <= most:
+            loads[-1] = Load((*last.wishes, wish), together)
+        else:
+            loads.append(Load((wish,), tuple(sorted(classes))))
+    return loads
+
+
+class Retrieval:
+    """Serves loads one after the other, each over an association of its own."""
+
+    def __init__(self, associations: Associations, get_class: str) -> None:
+        self._associations = associations
+        self._get_class = get_class
+        self._name = associations.peer.name
+
+    def images(self, load: Load, expected: int | None) -> Iterator[Instance]:
+        """Lazy. `expected` is how many images are known to come; it scales the time limit.
+
+        What fails is asked for once more, uncompressed, over a fresh association. Raises NodeError.
+        """
+        again: list[Wish] = []
+        with self._associations.open(self._contexts(load.classes, compressed=True)) as association:
+            self._check_offer(association)
+            if expected is not None:
+                limit_s = self._associations.peer.patience.total_s
+                association.allow_total(min(limit_s, _SPARE_S + _PER_IMAGE_S * expected))
+            for wish in load.wishes:
+                tally = _Tally()
+                try:
+                    yield from self._get(association, wish, tally)
+                except NodeRefused as refusal:
+                    if tally.received or not statuses.may_pass_once_more(refusal.status or 0):
+                        raise
+                again += _still_missing(wish, tally)
+        if not again:
+            return
+        with self._associations.open(self._contexts(load.classes, compressed=False)) as association:
+            self._check_offer(association)
+            for wish in again:
+                yield from self._get(association, wish, _Tally())
+
+    def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[Context]:
+        """One context for each class and syntax: in a shared one the node would pick only one."""
+        syntaxes: tuple[str, ...] = UNCOMPRESSED
+        if compressed and len(classes) * (len(UNCOMPRESSED) + len(COMPRESSED)) < MAX_CONTEXTS:
+            syntaxes = (*UNCOMPRESSED, *COMPRESSED)
+        storage = [
+            Context(class_uid, (syntax,), received=True)
+            for syntax in syntaxes
+            for class_uid in classes
+        ]
+        return [Context(self._get_class, UNCOMPRESSED), *storage[: MAX_CONTEXTS - 1]]
+
+    def _check_offer(self, association: Association) -> None:
+        agreement = association.agreement
+        if agreement.context_of(self._get_class) is None:
+            raise statuses.not_offered(self._name, "C-GET")
+        if len(agreement.contexts) < 2:
+            raise statuses.not_offered(self._name, "these kinds of images by C-GET")
+
+    def _get(self, association: Association, wish: Wish, tally: _Tally) -> Iterator[Instance]:
+        """One C-GET. Ends normally only when a final status came that is no failure."""
+        agreement = association.agreement
+        context_id = agreement.context_of(self._get_class)
+        assert context_id is not None
+        explicit = agreement.contexts[context_id][1] == EXPLICIT_LE
+        number = association.next_message_id()
+        command = request(Operation.GET, number, self._get_class, data=True)
+        association.send(context_id, command, [identifier.encode(wish.identifier(), explicit)])
+        patience = association.peer.patience
+        within_s = patience.first_byte_s
+        while True:
+            message = association.receive(within_s, "go on with the retrieval")
+            within_s = patience.no_progress_s
+            if message.command.operation == Operation.STORE:
+                instance = self._take(association, message)
+                if instance is not None:
+                    tally.received.add(instance.instance_uid)
+                    yield instance
+            elif message.command.is_answer(Operation.GET, number):
+                status = message.command.status
+                if status is None or status not in statuses.PENDING:
+                    self._finish(message, status, explicit, tally)
+                    return
+
+    def _take(self, association: Association, message: Message) -> Instance | None:
+        """The instance of one C-STORE request, answered; None when it was refused."""
+        class_uid, syntax = association.agreement.contexts[message.context_id]
+        command = message.command
+        try:
+            uid = checked_uid(command.text(Field.INSTANCE_UID))
+        except WrongInput:
+            uid = ""
+        if not uid or command.text(Field.CLASS_UID) != class_uid:
+            association.send(message.context_id, answer(command, statuses.NO_SUCH_CLASS))
+            return None
+        try:
+            instance = Instance.of(class_uid, uid, syntax, message.data)
+        except Malformed as error:
+            instance = Instance(class_uid, uid, syntax, b"", fault=str(error))
+        association.send(message.context_id, answer(command, statuses.SUCCESS))
+        return instance
+
+    def _finish(self, message: Message, status: int | None, explicit: bool, tally: _Tally) -> None:
+        """Reads the final answer. Raises NodeBusy or NodeRefused for a failure."""
+        tally.failed = message.command.number(Field.FAILED) or 0
+        if message.data:
+            try:
+                tally.failed_uids = identifier.uids(message.data, explicit, _FAILED_UIDS)
+            except Malformed:
+                tally.failed_uids = ()
+        if status is None:
+            raise NodeRefused(self._name, "ended the retrieval without a status.")
+        if status != statuses.SUCCESS and status >> 12 != 0xB:
+            failure = statuses.failure(self._name, "the retrieval", status)
+            # A702: some sub-operations failed; which came is for our own count to say.
+            if not (isinstance(failure, NodeBusy) and tally.received):
+                raise failure
+
+
+def _still_missing(wish: Wish, tally: _Tally) -> list[Wish]:
+    """What to ask for once more when it failed; all of it when nothing came, whatever was said."""
+    if not tally.received:
+        return [wish]
+    if wish.level is Level.STUDY or not (tally.failed or tally.failed_uids):
+        return []
+    failed = [uid for uid in tally.failed_uids if uid not in tally.received]
+    if not failed and wish.level is Level.IMAGE:
+        failed = [uid for uid in wish.instance_uids if uid not in tally.received]
+    return [but(wish, instance_uids=lot) for lot in lots(failed)]
+
+
+def lots(uids: Sequence[str]) -> list[tuple[str, ...]]:
+    """As many UIDs as one request holds."""
+    steps = range(0, len(uids), UIDS_PER_REQUEST)
+    return [tuple(uids[start : start + UIDS_PER_REQUEST]) for start in steps]

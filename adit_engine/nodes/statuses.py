@@ -1,0 +1,116 @@
+"""Statuses: what the numbers of DICOM answers and refusals mean, in words (PS3.7 Annex C)."""
+
+from pydicom.uid import UID
+
+from adit_engine.errors import AditError, AssociationRejected, CannotDo, NodeBusy, NodeRefused
+
+SUCCESS = 0x0000
+PENDING = frozenset({0xFF00, 0xFF01})
+CANCELLED = 0xFE00
+DUPLICATE = 0x0111
+NO_SUCH_CLASS = 0x0122
+CANNOT_UNDERSTAND = 0xC000
+
+_STORE_WARNINGS = frozenset({0x0107, 0x0116, DUPLICATE})
+_GENERAL = {
+    0x0105: "it knows no such attribute",
+    0x0106: "an attribute's value is not allowed there",
+    0x0110: "it failed while working on it",
+    0x0117: "the instance UID is not allowed there",
+    0x0118: "it does not know this kind of object",
+    0x0119: "class and instance do not fit",
+    0x0120: "an attribute is missing",
+    0x0121: "an attribute's value is missing",
+    0x0122: "it does not take this kind of object or request",
+    0x0124: "we are not authorised: ask its administrator to allow it for our AE title",
+    0x0210: "it saw a message number twice",
+    0x0211: "it does not know this operation",
+    0x0212: "it found the message mistyped",
+    0x0213: "it is out of resources",
+}
+_PERMANENT, _TRANSIENT = 1, 2
+_USER, _ACSE, _PRESENTATION = 1, 2, 3
+
+
+def meaning(status: int) -> str:
+    """A clause such as "it is out of resources"; the peer's own comment may name a patient."""
+    if status in _GENERAL:
+        return _GENERAL[status]
+    high = status >> 8
+    if high == 0xA7:
+        return "it is out of resources"
+    if high == 0xA9:
+        return "the object does not fit its class"
+    if high >> 4 == 0xC:
+        return "it cannot process it"
+    return "it gave no reason that we know"
+
+
+def is_busy(status: int) -> bool:
+    return status >> 8 == 0xA7 or status == 0x0213
+
+
+def may_pass_once_more(status: int) -> bool:
+    """Failures that a fresh association sometimes cures."""
+    return status == 0x0110 or status >> 12 == 0xC
+
+
+def is_stored_with_warning(status: int) -> bool:
+    return status in _STORE_WARNINGS or status >> 12 == 0xB
+
+
+def store_warning(status: int) -> str:
+    if status == DUPLICATE:
+        return "it was there already"
+    if status in (0xB000, 0xB006, 0xB007):
+        return f"kept, but the node changed or left out elements (status {status:04X})"
+    return f"kept with a warning (status {status:04X})"
+
+
+def store_error(status: int) -> str:
+    again = ": try again later" if is_busy(status) else ""
+    return f"refused with status {status:04X}, {meaning(status)}{again}"
+
+
+def failure(node: str, what: str, status: int) -> AditError:
+    """The error for a final status that is no success. `what` is such as "the search"."""
+    text = f"refused {what} with status {status:04X}: {meaning(status)}."
+    if is_busy(status):
+        return NodeBusy(node, f"{text} Try again later.")
+    if status == CANCELLED:
+        return NodeRefused(node, f"cancelled {what}.", status)
+    return NodeRefused(node, text, status)
+
+
+def rejection(
+    node: str, calling: str, called: str, result: int, source: int, reason: int
+) -> AditError:
+    """The error for an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+    if source == _PRESENTATION and reason == 2:
+        return NodeBusy(node, "has no free association for us now. Try again later.")
+    if source == _USER and reason == 3:
+        return AssociationRejected(
+            node, f"refused our AE title {calling}: ask its administrator to register it."
+        )
+    if source == _USER and reason == 7:
+        return AssociationRejected(
+            node, f"does not answer to the AE title {called}: check the node's called AE title."
+        )
+    if result == _TRANSIENT or source == _PRESENTATION:
+        return NodeBusy(node, "refused the association for now. Try again later.")
+    if source == _ACSE and reason == 2:
+        return AssociationRejected(node, "does not speak our version of the DICOM protocol.")
+    return AssociationRejected(
+        node,
+        f"refused the association without a reason: ask its administrator whether {calling} and "
+        "our address are registered.",
+    )
+
+
+def not_offered(node: str, service: str) -> CannotDo:
+    return CannotDo(node, f"does not offer {service} to us: ask its administrator to allow it.")
+
+
+def class_name(class_uid: str) -> str:
+    """The standard's name of a SOP class or transfer syntax, or its UID where it has none."""
+    return UID(class_uid).name
