@@ -1,0 +1,241 @@
+"""Search in the web request: bounded in time and answers, cancelable, polite, in the trail."""
+
+import threading
+import time
+from datetime import date
+from io import BytesIO
+
+import pytest
+from django.core.cache import cache
+from django.db import connection
+from pydicom import Dataset, dcmwrite
+
+from adit.accounts.groups import COORDINATORS
+from adit.accounts.rights import Refused
+from adit.audit.models import Event
+from adit.nodes import search, slots
+from adit.nodes.models import Lane, Slot
+from adit.nodes.waits import NoSlot
+from adit_engine.errors import NodeError, Stopped, TimedOut, WrongInput
+from adit_engine.instance import EXPLICIT_LE, Instance
+from adit_engine.nodes import kind_class
+from adit_engine.nodes.memory import MemoryNode
+from adit_engine.query import DateRange, Query
+from adit_engine.reference import Level, SeriesRef, StudyRef
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+SC = "1.2.840.10008.5.1.4.1.1.7"
+
+
+def put(shelf, study, series="1", instance="1", *, sop_class=CT, **values):
+    """One object on a memory node's shelf."""
+    uid = f"{study}.{series}.{instance}"
+    header = Dataset()
+    header.SOPClassUID, header.SOPInstanceUID = sop_class, uid
+    header.StudyInstanceUID, header.SeriesInstanceUID = study, f"{study}.{series}"
+    for keyword, value in {"PatientID": "4711", "StudyDate": "20260110", **values}.items():
+        setattr(header, keyword, value)
+    buffer = BytesIO()
+    dcmwrite(buffer, header, implicit_vr=False, little_endian=True)
+    held = MemoryNode.shelves.setdefault(shelf, {})
+    held[uid] = Instance.of(sop_class, uid, EXPLICIT_LE, buffer.getvalue())
+
+
+def by_id(patient_id="4711"):
+    return Query(Level.STUDY, {"PatientID": patient_id})
+
+
+def test_it_finds_what_matches(coordinator, source):
+    put("PACS1", "1.2.3")
+    put("PACS1", "1.2.4", PatientID="4712")
+
+    result = search.search(coordinator, source, by_id())
+
+    assert [record.study_uid for record in result.records] == ["1.2.3"]
+    assert (result.more, result.capped) == (False, False)
+    assert 0 <= result.seconds < 10
+    assert not Slot.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"ModalitiesInStudy": ("CT",)},
+        {"ModalitiesInStudy": ("CT",), "PatientID": ""},
+        {"PatientName": "*"},
+        {"PatientName": "** ?"},
+    ],
+)
+def test_a_search_that_narrows_nothing_is_refused_before_the_node_is_asked(
+    coordinator, source, keys
+):
+    with pytest.raises(WrongInput, match="one field more than the modality"):
+        search.search(coordinator, source, Query(Level.STUDY, keys))
+    assert not Event.objects.filter(action="node.opened").exists()
+
+
+def test_a_date_range_narrows(coordinator, source):
+    put("PACS1", "1.2.3")
+    january = DateRange(date(2026, 1, 1), date(2026, 1, 31))
+
+    assert search.search(coordinator, source, Query(Level.STUDY, {}, january)).records
+
+
+def test_beyond_the_limit_it_says_that_there_is_more(coordinator, source, settings):
+    settings.SEARCH_LIMIT = 3
+    for number in range(3):
+        put("PACS1", f"1.2.{number}")
+    assert search.search(coordinator, source, by_id()).more is False
+    put("PACS1", "1.2.9")
+
+    result = search.search(coordinator, source, by_id())
+    assert len(result.records) == 3
+    assert result.more is True
+
+
+@pytest.mark.parametrize("who", ["pacsadmin", "dpo", "stranger"])
+def test_who_may_not_read_may_not_search(request, source, who):
+    user = request.getfixturevalue(who)
+    for question in (
+        lambda: search.search(user, source, by_id()),
+        lambda: search.series_of(user, source, StudyRef("1.2.3")),
+        lambda: search.classes_of(user, source, SeriesRef("1.2.3", "1.2.3.1")),
+    ):
+        with pytest.raises(Refused, match="may fetch from PACS1"):
+            question()
+
+
+def test_the_trail_holds_counts_and_names_of_fields_and_no_values(coordinator, source):
+    put("PACS1", "1.2.3", PatientID="canary")
+
+    search.search(coordinator, source, by_id("canary"), named="trial:LUNG")
+
+    event = Event.objects.get(action="search.run")
+    assert event.user == coordinator
+    assert {key: event.details[key] for key in ("keys", "found", "more", "named")} == {
+        "keys": ["PatientID"],
+        "found": 1,
+        "more": False,
+        "named": "trial:LUNG",
+    }
+    assert "canary" not in repr(list(Event.objects.values()))
+
+
+def test_series_and_classes_of_a_study(coordinator, source):
+    for series, sop_class, count in (("1", CT, 3), ("2", SC, 1)):
+        for number in range(count):
+            put("PACS1", "1.2.3", series, str(number), sop_class=sop_class)
+
+    series = search.series_of(coordinator, source, StudyRef("1.2.3"), "4711")
+
+    assert sorted(record.series_uid for record in series) == ["1.2.3.1", "1.2.3.2"]
+    assert search.classes_of(coordinator, source, SeriesRef("1.2.3", "1.2.3.1")) == {CT: 3}
+    assert search.classes_of(coordinator, source, SeriesRef("1.2.3", "1.2.3.2"), "4711") == {SC: 1}
+
+
+def test_no_more_searches_at_once_than_the_node_allows(coordinator, source):
+    for number in range(source.search_limit):
+        slots.take(source, Lane.SEARCH, f"search:{number}", 60)
+
+    with pytest.raises(NoSlot, match="2 of 2 connections in use"):
+        search.search(coordinator, source, by_id())
+
+
+# A node that takes its time -------------------------------------------------------------------
+
+
+class SlowNode(MemoryNode):
+    """Says nothing until it is aborted; then it breaks off, as a lost connection does."""
+
+    asked = threading.Event()
+    aborted = threading.Event()
+
+    def find(self, query):
+        SlowNode.asked.set()
+        if not SlowNode.aborted.wait(20):
+            raise AssertionError("nobody aborted the search")
+        raise NodeError(self.name, "the conversation broke off")
+
+    def abort(self):
+        SlowNode.aborted.set()
+
+
+@pytest.fixture
+def slow(make_node, monkeypatch):
+    """A source of a kind of its own that only these tests know."""
+    monkeypatch.setattr(
+        "adit_engine.nodes.KINDS", {"slow": f"{__name__}:SlowNode", "memory": "no:no"}
+    )
+    assert kind_class("slow") is SlowNode
+    SlowNode.asked.clear()
+    SlowNode.aborted.clear()
+    cache.clear()
+    return make_node("PACS1", kind="slow", reads=(COORDINATORS,))
+
+
+def test_a_silent_node_is_left_at_the_deadline(coordinator, slow, settings):
+    settings.SEARCH_DEADLINE_S = 1
+    begun = time.monotonic()
+
+    with pytest.raises(TimedOut, match=r"PACS1: no full answer within 1 s\. Narrow"):
+        search.search(coordinator, slow, by_id())
+
+    assert time.monotonic() - begun < 5
+    assert SlowNode.aborted.is_set()
+    assert not Slot.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_canceled_search_ends_within_two_seconds_though_the_node_is_silent(coordinator, slow):
+    canceled_at = []
+
+    def cancel_when_asked():
+        assert SlowNode.asked.wait(20)
+        search.cancel("some-key")
+        canceled_at.append(time.monotonic())
+        connection.close()
+
+    canceler = threading.Thread(target=cancel_when_asked)
+    canceler.start()
+    with pytest.raises(Stopped, match="The search was canceled"):
+        search.search(coordinator, slow, by_id(), cancelled="some-key")
+    ended_at = time.monotonic()
+    canceler.join()
+
+    assert ended_at - canceled_at[0] < 2
+    assert SlowNode.aborted.is_set()
+    assert not Slot.objects.exists()
+
+
+def test_a_search_canceled_before_it_began_asks_nothing(coordinator, slow):
+    search.cancel("some-key")
+
+    with pytest.raises(Stopped):
+        search.search(coordinator, slow, by_id(), cancelled="some-key")
+    assert not SlowNode.asked.is_set()
+
+
+def test_canceling_another_search_changes_nothing(coordinator, source):
+    search.cancel("another-key")
+
+    assert search.search(coordinator, source, by_id(), cancelled="some-key").records == ()
+
+
+def test_what_the_node_raises_comes_through(coordinator, slow):
+    SlowNode.aborted.set()
+
+    with pytest.raises(NodeError, match="PACS1: the conversation broke off"):
+        search.search(coordinator, slow, by_id())
+
+
+def test_searches_leave_half_of_the_web_threads_free(coordinator, source, settings):
+    taken = 0
+    while search._asking.acquire(blocking=False):
+        taken += 1
+    try:
+        assert taken == settings.SEARCH_THREADS
+        with pytest.raises(NoSlot, match="many searches run just now"):
+            search.search(coordinator, source, by_id())
+    finally:
+        search._asking.release(taken)
