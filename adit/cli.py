@@ -1,0 +1,245 @@
+"""The command `adit`: runs the house, or one of its processes, and stops a PACS in an emergency."""
+
+import argparse
+import getpass
+import os
+import signal
+import socket
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+
+import django
+from django.core.management import execute_from_command_line
+
+from adit.config import settings as config
+from adit.config.celery import UPKEEP_QUEUE, WORK_QUEUE, run_worker
+from adit.supervisor import AlreadyRunning, NotReady, Process, Supervisor, only_one, say
+from adit.vault.master import KeyMissing, make_key
+
+READY_S = 30.0
+HOST = "127.0.0.1"
+WEB_THREADS = 8
+
+
+class Refusal(Exception):
+    """What was asked for cannot be done now; the text says why and what to do."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 1 refused or failed, 2 wrong use."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["manage"]:
+        return _manage(arguments[1:])
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        return int(COMMANDS[chosen.command](chosen) or 0)
+    except (Refusal, AlreadyRunning, NotReady, KeyMissing) as error:
+        say(str(error))
+        return 1
+
+
+def prepare() -> None:
+    """Makes the data folder ready: keys, tables, groups. Raises KeyMissing, Refusal."""
+    config.DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_keys()
+    _setup()
+    from adit import installation  # needs the keys and Django's set-up of the line above
+
+    installation.make_tables()
+
+
+def house(port: int | None = None) -> list[Process]:
+    """The processes of `adit up`, to which a demo may add its own."""
+    port = config.PORT if port is None else port
+    env = {"PORT": str(port)}
+
+    def own(name: str, command: str, ready: Callable[[], bool] | None = None) -> Process:
+        return Process(name, [sys.executable, "-m", "adit.cli", command], env, ready)
+
+    workers = [own(f"worker {n}", "worker") for n in range(1, config.WORKERS + 1)]
+    return [
+        own("web", "web", lambda: answers(port)),
+        own("scheduler", "scheduler"),
+        own("receiver", "receiver"),
+        *workers,
+    ]
+
+
+def answers(port: int) -> bool:
+    """Whether pages are served."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def check_port(port: int) -> None:
+    """Raises Refusal when something listens there already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise Refusal(
+                f"Port {port} is in use. Stop the program that uses it, or choose another one: "
+                "PORT=8080 adit up"
+            ) from None
+
+
+def up(chosen: argparse.Namespace) -> int:
+    """Everything on one machine, until Ctrl-C."""
+    with only_one(config.DATA_DIR):
+        check_port(config.PORT)
+        prepare()
+        _hint_first_user()
+        with Supervisor(house()) as supervisor:
+            if supervisor.wait_ready(READY_S):
+                say(f"ready at http://{HOST}:{config.PORT}/ (Ctrl-C stops it)")
+                supervisor.run_until_signal()
+    return 0
+
+
+def web(chosen: argparse.Namespace) -> int:
+    """The pages. Replaces this process by the web server's."""
+    _require_keys()
+    arguments = ["--interface", "wsgi", "--host", HOST, "--port", str(config.PORT)]
+    arguments += ["--workers", "1", "--blocking-threads", str(WEB_THREADS), "--http", "1"]
+    arguments += ["--no-ws", "--log-level", "error", "--respawn-failed-workers"]
+    arguments += ["--workers-kill-timeout", "4", "adit.config.wsgi:application"]
+    os.execv(sys.executable, [sys.executable, "-m", "granian", *arguments])  # noqa: S606
+
+
+def worker(chosen: argparse.Namespace) -> int:
+    """Runs tasks, one at a time."""
+    _require_keys()
+    return run_worker(WORK_QUEUE)
+
+
+def scheduler(chosen: argparse.Namespace) -> int:
+    """Finds lost work, rings the bell, cleans up."""
+    _require_keys()
+    return run_worker(UPKEEP_QUEUE)
+
+
+def receiver(chosen: argparse.Namespace) -> int:
+    """A stub: retrieval by C-MOVE is not built yet, so this only waits for its end."""
+    say("the receiver is a stub in this version: it takes no images.")
+    end = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: end.set())
+    end.wait()
+    return 0
+
+
+def stop(chosen: argparse.Namespace) -> int:
+    """Stops a node without the pages: what runs ends within seconds, nothing new starts."""
+    _require_keys()
+    _setup()
+    from adit.nodes.pause import stop_by_name
+
+    if not stop_by_name(chosen.node, f"{chosen.reason} ({getpass.getuser()} at the machine)"):
+        raise Refusal(f"There is no PACS or folder called {chosen.node}. Names are case-sensitive.")
+    say(f"{chosen.node} is stopped. Only a person opens it again, on its page.")
+    return 0
+
+
+def doctor(chosen: argparse.Namespace) -> int:
+    """Says what is wrong with this installation, and how to mend it."""
+    _setup()
+    from adit import installation
+
+    findings = list(installation.examine())
+    for finding in findings:
+        print(f"{'!!' if finding.next_step else 'ok'}  {finding.what}")
+        if finding.next_step:
+            print(f"    {finding.next_step}")
+    return 1 if any(finding.next_step for finding in findings) else 0
+
+
+def demo(chosen: argparse.Namespace) -> int:
+    """The demo: a small PACS with sample patients, a first job, and the pages."""
+    with only_one(config.DATA_DIR):
+        check_port(config.PORT)
+        prepare()
+        from adit.demo.run import Demo
+
+        stage = Demo(config.DATA_DIR / "demo", f"http://{HOST}:{config.PORT}/", say)
+        stage.set_up()
+        archives = [Process(name, argv, ready=ready) for name, argv, ready in stage.archives()]
+        with Supervisor([*archives, *house()]) as supervisor:
+            return stage.play(supervisor) if supervisor.wait_ready(READY_S) else 1
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "up": up,
+    "web": web,
+    "worker": worker,
+    "receiver": receiver,
+    "scheduler": scheduler,
+    "demo": demo,
+    "doctor": doctor,
+    "stop": stop,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="adit", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        text = (command.__doc__ or "").splitlines()[0]
+        sub = commands.add_parser(name, help=text, description=text)
+        if name == "stop":
+            sub.add_argument("node", metavar="NODE", help="its name, as on its page")
+            sub.add_argument("--reason", default="stopped", help="shown to all who wait for it")
+    commands.add_parser("manage", help="Django's own commands, such as createsuperuser.")
+    return parser
+
+
+def _manage(arguments: list[str]) -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
+    execute_from_command_line(["adit manage", *arguments])
+    return 0
+
+
+def _setup() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
+    django.setup()
+
+
+def _make_keys() -> None:
+    if not config.KEY_FILE.exists() and _has_database():
+        raise KeyMissing(
+            f"There is a database in {config.DATA_DIR}, but its master key {config.KEY_FILE} is "
+            "missing. Put the backed-up key there: without it sealed values cannot be read."
+        )
+    if make_key(config.KEY_FILE):
+        say(f"made the master key {config.KEY_FILE}")
+        say("BACK IT UP APART FROM THE DATABASE: without it nobody reads pseudonyms or jobs again.")
+    make_key(config.SECRET_KEY_FILE)
+    config.SECRET_KEY = config.SECRET_KEY_FILE.read_text().strip()
+
+
+def _has_database() -> bool:
+    return config.EMBEDDED and (config.DATA_DIR / "adit.sqlite3").exists()
+
+
+def _require_keys() -> None:
+    for path in (config.KEY_FILE, config.SECRET_KEY_FILE):
+        if not path.exists():
+            raise KeyMissing(f"{path} is missing. `adit up` makes a new data folder ready.")
+
+
+def _hint_first_user() -> None:
+    from adit import installation
+
+    if not installation.has_users():
+        say("nobody can sign in yet: make an account with `adit manage createsuperuser`")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

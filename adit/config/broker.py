@@ -1,0 +1,102 @@
+"""Broker: messages between processes of one machine as small files in a folder.
+
+A message is written under a temporary name and renamed, so that nobody reads half of one; taken by
+a rename as well, so that exactly one reader gets it. A reader killed in between loses the message:
+that costs seconds, since messages only say that there is work.
+"""
+
+import contextlib
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from kombu.transport import virtual
+
+STALE_S = 3600
+_NAME = re.compile(r"[0-9]{20}-[0-9a-f]{32}\.(?P<queue>[A-Za-z0-9_-]+)\.msg")
+
+
+class Channel(virtual.Channel):
+    """Queues are told apart by the names of the files; exchanges are known to each process alone."""
+
+    supports_fanout = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.folder = Path(self.connection.client.transport_options["folder"])
+        for place in (self.waiting, self.passing):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._sweep()
+
+    @property
+    def waiting(self) -> Path:
+        return self.folder / "waiting"
+
+    @property
+    def passing(self) -> Path:
+        """Being written, or being read."""
+        return self.folder / "passing"
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.{queue}.msg"
+        temporary = self.passing / name
+        temporary.write_text(json.dumps(message))
+        temporary.rename(self.waiting / name)
+
+    def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
+        for name in sorted(self._names(queue)):
+            taken = self.passing / f"{name}.{os.getpid()}"
+            try:
+                (self.waiting / name).rename(taken)
+            except FileNotFoundError:
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                message: dict[str, Any] = json.loads(taken.read_text())
+                taken.unlink()
+                return message
+            taken.unlink(missing_ok=True)
+        raise Empty
+
+    def _size(self, queue: str) -> int:
+        return sum(1 for _ in self._names(queue))
+
+    def _purge(self, queue: str) -> int:
+        names = list(self._names(queue))
+        for name in names:
+            (self.waiting / name).unlink(missing_ok=True)
+        return len(names)
+
+    def _names(self, queue: str) -> Iterator[str]:
+        for name in os.listdir(self.waiting):
+            match = _NAME.fullmatch(name)
+            if match and match["queue"] == queue:
+                yield name
+
+    def _sweep(self) -> None:
+        """Removes what a killed process left half-way."""
+        oldest = time.time() - STALE_S
+        for path in self.passing.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+
+class Transport(virtual.Transport):
+    """Named in Celery's `broker_transport`, with `filesystem://` as the broker's address."""
+
+    Channel = Channel
+    default_port = 0
+    driver_type = "filesystem"
+    driver_name = "filesystem"
+    implements = virtual.Transport.implements.extend(
+        asynchronous=False, exchange_type=frozenset(["direct", "topic"])
+    )
+
+    def driver_version(self) -> str:
+        return "1"

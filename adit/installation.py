@@ -1,0 +1,118 @@
+"""Installation: a data folder made ready to work with, and what may be wrong with it, in words."""
+
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import Error, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from adit.accounts import groups
+from adit.accounts.models import User
+from adit.accounts.rights import ensure_order_rights
+from adit.jobs.kinds import KINDS
+from adit.profiles import trials
+from adit.vault.box import SealBroken
+from adit.vault.master import KeyMissing, master_box
+
+ENOUGH_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `next_step` is empty when it is as it should be."""
+
+    what: str
+    next_step: str = ""
+
+
+def make_tables() -> None:
+    """Tables, standard groups and the site's own trial. Safe to repeat. Raises KeyMissing."""
+    master_box()
+    call_command("migrate", interactive=False, verbosity=0)
+    call_command("createcachetable", verbosity=0)
+    groups.make_standard_groups()
+    ensure_order_rights(KINDS)
+    _check_key()
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    settings.BROKER_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def has_users() -> bool:
+    return User.objects.exists()
+
+
+def examine() -> Iterator[Finding]:
+    """What works and what does not; touches nothing."""
+    yield _folder()
+    yield _key()
+    yield _tables()
+    if settings.EMBEDDED:
+        yield _broker()
+    yield _disk()
+
+
+def _check_key() -> None:
+    """Reads what the key sealed before. Raises KeyMissing."""
+    try:
+        _ = trials.default_trial().key
+    except SealBroken:
+        raise KeyMissing(
+            f"The master key in {settings.KEY_FILE} is not the one with which this database was "
+            "sealed. Put the backed-up key there."
+        ) from None
+
+
+def _folder() -> Finding:
+    what = f"data folder {settings.DATA_DIR}"
+    if not settings.DATA_DIR.is_dir():
+        return Finding(what, "It does not exist yet: `adit up` makes it.")
+    mode = stat.S_IMODE(settings.DATA_DIR.stat().st_mode)
+    if mode & 0o007:
+        return Finding(what, f"Everybody on this machine may enter it: chmod {mode & 0o770:o} it.")
+    return Finding(what)
+
+
+def _key() -> Finding:
+    what = f"master key {settings.KEY_FILE}"
+    try:
+        master_box()
+        if connection.introspection.table_names():
+            _check_key()
+    except KeyMissing as error:
+        return Finding(what, str(error))
+    except Error:
+        return Finding(what)
+    if stat.S_IMODE(settings.KEY_FILE.stat().st_mode) & 0o077:
+        return Finding(what, "Others may read it: chmod 600 it.")
+    return Finding(what)
+
+
+def _tables() -> Finding:
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except Error as error:
+        return Finding("database", f"It does not answer ({type(error).__name__}).")
+    if missing:
+        return Finding(
+            "database", f"{len(missing)} changes of tables are due: `adit up` makes them."
+        )
+    return Finding("database")
+
+
+def _broker() -> Finding:
+    what = f"broker folder {settings.BROKER_DIR}"
+    if settings.BROKER_DIR.is_dir():
+        return Finding(what)
+    return Finding(what, "It does not exist yet: `adit up` makes it.")
+
+
+def _disk() -> Finding:
+    place = settings.DATA_DIR if settings.DATA_DIR.exists() else settings.PROJECT_DIR
+    free = shutil.disk_usage(place).free
+    what = f"free space {free / 1e9:.1f} GB"
+    return Finding(what, "" if free > ENOUGH_BYTES else "Make room before the disk is full.")

@@ -1,0 +1,174 @@
+"""Lease: a worker's hold on one task, renewed by a thread of its own that also listens for stops."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+from django.db import Error, connection
+from django.utils.translation import gettext as _
+
+from adit.jobs import queue
+from adit.jobs.models import JobState, Task, TaskState
+from adit.nodes.connect import Purpose, why_waiting
+from adit.nodes.models import Node
+from adit_engine.handoff import Stop
+
+LOOK_S = 0.5
+NODES_EVERY_S = 2.0
+ABORT_AFTER_S = 3.0
+"""After a stop the engine has so long to end between two instances; then connections are cut."""
+
+log = logging.getLogger(__name__)
+
+
+class Shutdown:
+    """Set once, from a signal handler, when this process shall end."""
+
+    requested = False
+
+
+SHUTDOWN = Shutdown()
+
+
+class Canceled(str):
+    """A stop's reason: a person wants the task to end for good."""
+
+
+class Interrupted(str):
+    """A stop's reason: the task goes on later, and it counts as no failure."""
+
+
+class Lost(str):
+    """A stop's reason: the task is somebody else's now."""
+
+
+class Stalled(str):
+    """A stop's reason: nothing came for too long; counts as a failure."""
+
+
+class LeasedStop(Stop):
+    """A stop that is also set once the lease has run out, by a clock that a frozen machine's
+    sleep does not stop: nothing is sent on a lease that somebody else may hold by now.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holds_until = boot_time() + settings.LEASE_S
+
+    def is_set(self) -> bool:
+        self._look()
+        return super().is_set()
+
+    def check(self) -> None:
+        self._look()
+        super().check()
+
+    def _look(self) -> None:
+        if boot_time() > self.holds_until:
+            self.set(Lost(_("The lease ran out.")))
+
+
+def boot_time() -> float:
+    """Seconds that go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass
+class Lease:
+    """Use as `with Lease(task) as lease:`; call `progress` whenever something came."""
+
+    task: Task
+    nodes: tuple[Node, ...]
+    stop: LeasedStop = field(default_factory=LeasedStop)
+    aborts: list[Callable[[], None]] = field(default_factory=list)
+    """Called some seconds after a stop, when the work has not ended by itself."""
+    until: datetime | None = None
+    """After an interruption by a node: when it opens again, where that is known."""
+
+    def __post_init__(self) -> None:
+        self._ended = threading.Event()
+        self._heard_at = time.monotonic()
+        self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._thread.join(settings.LEASE_S)
+
+    def progress(self) -> None:
+        self._heard_at = time.monotonic()
+
+    def _watch(self) -> None:
+        beat_at, nodes_at, abort_at = time.monotonic() + settings.BEAT_S, 0.0, 0.0
+        try:
+            while not self._ended.wait(LOOK_S):
+                now = time.monotonic()
+                if now >= beat_at:
+                    self._beat()
+                    beat_at = now + settings.BEAT_S
+                self._listen(look_at_nodes=now >= nodes_at)
+                nodes_at = now + NODES_EVERY_S if now >= nodes_at else nodes_at
+                if self.stop.is_set():
+                    abort_at = abort_at or now + ABORT_AFTER_S
+                    if now >= abort_at:
+                        self._abort()
+                        abort_at = now + ABORT_AFTER_S
+        finally:
+            connection.close()
+
+    def _beat(self) -> None:
+        """A database that is away for a moment costs nothing as long as the lease holds."""
+        if time.monotonic() - self._heard_at > settings.STALL_S:
+            self.stop.set(Stalled(_("Nothing came for %d s.") % settings.STALL_S))
+            return
+        asked_at = boot_time()
+        try:
+            queue.beat(self.task)
+        except queue.LeaseLost as error:
+            self.stop.set(Lost(error))
+        except Error as error:
+            log.warning("task %d: lease not renewed (%s)", self.task.pk, type(error).__name__)
+        else:
+            self.stop.holds_until = asked_at + settings.LEASE_S
+
+    def _listen(self, *, look_at_nodes: bool) -> None:
+        if SHUTDOWN.requested:
+            self.stop.set(Interrupted(_("The worker was stopped; goes on by itself.")))
+            return
+        try:
+            self._look_at_rows()
+            if look_at_nodes:
+                self._look_at_nodes()
+        except Error as error:
+            log.warning("task %d: database away (%s)", self.task.pk, type(error).__name__)
+
+    def _look_at_rows(self) -> None:
+        row = (
+            Task.objects.filter(pk=self.task.pk)
+            .values_list("state", "attempt", "stop_asked", "job__state")
+            .first()
+        )
+        if row is None or row[:2] != (TaskState.IN_PROGRESS, self.task.attempt):
+            self.stop.set(Lost(_("The task was taken away.")))
+        elif row[2] or row[3] in (JobState.CANCELING, JobState.CANCELED):
+            self.stop.set(Canceled(_("Canceled.")))
+
+    def _look_at_nodes(self) -> None:
+        """Pauses and windows' ends; the urgent lane knows no windows."""
+        rows = Node.objects.select_related("paused_by").filter(pk__in=[n.pk for n in self.nodes])
+        for node in rows:
+            waits = why_waiting(node, Purpose.RETRIEVE, urgent=self.task.job.urgent)
+            if waits is not None:
+                self.until = waits.until
+                self.stop.set(Interrupted(waits))
+
+    def _abort(self) -> None:
+        for abort in self.aborts:
+            abort()

@@ -1,0 +1,50 @@
+"""Tasks: what Celery calls. Messages are anonymous: what to do stands in the rows."""
+
+import logging
+import os
+import socket
+
+from celery import shared_task
+from celery.signals import worker_ready, worker_shutting_down
+
+from adit.jobs import drafts, queue, runner
+from adit.jobs.bell import WORK_TASK, ring
+from adit.jobs.lease import SHUTDOWN
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name=WORK_TASK)
+def work() -> None:
+    """There is work: takes tasks until nothing is due, or this process shall end."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    while not SHUTDOWN.requested:
+        task = queue.claim(name)
+        if task is None:
+            return
+        runner.run(task)
+
+
+@shared_task(name="adit.jobs.sweep")
+def sweep() -> None:
+    """Finds what dead workers held, and rings for what is due: no lost message delays for long."""
+    if queue.sweep():
+        ring()
+
+
+@shared_task(name="adit.jobs.clean")
+def clean() -> None:
+    """Forgets what nobody came back to."""
+    drafts.sweep()
+
+
+@worker_shutting_down.connect
+def _end_soon(**kwargs: object) -> None:
+    """Runs in the signal's handler: the lease's thread sees it and stops the task in hand."""
+    SHUTDOWN.requested = True
+
+
+@worker_ready.connect
+def _look_for_work(**kwargs: object) -> None:
+    """A worker that starts does not wait for the next sweep."""
+    ring(1)
