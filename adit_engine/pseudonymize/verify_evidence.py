@@ -5,7 +5,6 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from adit_engine.pseudonymize.verify_pixels import NUMBERS
 from adit_engine.pseudonymize.verify_reader import Content
 from adit_engine.pseudonymize.verify_words import MODELS, NOBODY, VENDORS
 
@@ -28,17 +27,15 @@ _TAGS = {
         00321033 00400243 00401005 00402009 00404036""",
     DEVICE: """00081010 00181000 00181004 00181005 00181007 00181008 0018700A 00080054 00080055
         00400001 00400010 00400241 00400242 00321021 300A00B2 30080105""",
-    TEXT: """00104000 001021B0 00204000 00324000 00401400 00084000 00102180 00384000 00402400
-        00080081""",
+    TEXT: """00104000 001021B0 00204000 00324000 00401400 00084000 00102180 00384000 00402400""",
 }
 _KIND = {int(tag, 16): kind for kind, tags in _TAGS.items() for tag in tags.split()}
 _BIRTH_DATE, _STUDY_ID, _CHARSET = 0x00100030, 0x00200010, 0x00080005
 _EQUIPMENT = frozenset({0x00080070, 0x00081090, 0x00181020})
 _BY_VR = frozenset({b"PN", b"UI", b"DA", b"DT", b"AE"})
 
-# The first byte class keeps the search fast; what is too short to be a UID is sorted out later.
-UID_LIKE = re.compile(rb"[0-2]\.\d+(?:\.\d+)+")
-SHORTEST_UID = 14
+# At least 14 characters; its last digit may belong to the element that follows.
+UID_LIKE = re.compile(rb"[0-2]\.\d(?=[\d.]{11})\d*(?:\.\d+)+")
 
 _CODECS = {
     b"ISO_IR 100": "latin-1",
@@ -102,25 +99,27 @@ class Evidence:
 def found_in(content: Content, keep: frozenset[int], top: frozenset[int]) -> Found:
     """Collects at every depth. Values of `keep` come as they are, of `top` from the top level."""
     found = Found()
+    wanted = _WANTED | keep | top
     for region in content.regions:
         data = region.data
         for run in UID_LIKE.findall(data):
-            if len(run) >= SHORTEST_UID:
-                found.uids.update((run, run[:-1]))
+            found.uids.update((run, run[:-1]))
         for tag, vr, start, end, depth in region.elements:
-            if start == end:
-                continue
-            if not depth and tag in top:
+            if tag in wanted or vr in _BY_VR:
+                if start == end:
+                    continue
                 value = data[start:end]
-                found.top[tag] = value if tag in NUMBERS else value.strip(b" \0")
-            if tag in keep:
-                found.kept.setdefault(tag, set()).add(data[start:end].strip(b" \0").lower())
-            if tag in _KIND or vr in _BY_VR or tag in _ALSO:
-                _collect(found, tag, vr, data[start:end].strip(b" \0"))
+                if not depth and tag in top:
+                    found.top[tag] = value
+                value = value.strip(b" \0")
+                if tag in keep:
+                    found.kept.setdefault(tag, set()).add(value.lower())
+                if tag in _WANTED or vr in _BY_VR:
+                    _collect(found, tag, vr, value)
     return found
 
 
-_ALSO = frozenset({_BIRTH_DATE, _CHARSET}) | _EQUIPMENT
+_WANTED = frozenset({_BIRTH_DATE, _CHARSET, *_KIND}) | _EQUIPMENT
 
 
 def _collect(found: Found, tag: int, vr: bytes, value: bytes) -> None:
@@ -281,7 +280,7 @@ def _name_words(text: str) -> Iterator[str]:
         for group in name.split("="):
             parts = [part for part in _SPLIT_NAME.split(group) if _tells(part)]
             yield from parts
-            if len(parts) > 1 and min(len(part) for part in parts[:2]) < 4:
+            if len(parts) > 1 and max(len(part) for part in parts[:2]) < 4:
                 first, second = parts[:2]
                 for mark in ("^", " ", ", ", ",", "_", "-"):
                     yield first + mark + second

@@ -24,8 +24,6 @@ READING = NUMBERS | {PHOTOMETRIC, FRAMES, 0x00281052, 0x00281053, 0x00281054}
 _HEADS_SCANNED, _TAIL_SCANNED = 16384, 4096
 _EMPTY = PixelValue(False, [])
 
-Numbers = np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]
-
 
 def _altered(what: str) -> Withhold:
     return Withhold("verify-pixel", f"The pixel data are not what they were: {what}.")
@@ -37,7 +35,11 @@ class Picture:
     def __init__(self, content: Content, top: Mapping[int, bytes]) -> None:
         self.big_endian = content.big_endian
         self.pixels = content.pixels
-        self.values = {tag: top[tag] for tag in READING if top.get(tag)}
+        self.values = {
+            tag: top[tag] if tag in NUMBERS else top[tag].strip(b" \0")
+            for tag in READING
+            if top.get(tag)
+        }
 
     def number(self, tag: int) -> int:
         return int.from_bytes(self.values.get(tag, b""), "big" if self.big_endian else "little")
@@ -52,7 +54,7 @@ class Picture:
         """Bytes that the pixels need by PS3.5 8.1, without padding; 0 where it is not said."""
         frames = int(self.values.get(FRAMES, b"1") or 1)
         samples = self.number(SAMPLES)
-        if self.values.get(PHOTOMETRIC, b"").strip() == b"YBR_FULL_422":
+        if self.values.get(PHOTOMETRIC) == b"YBR_FULL_422":
             samples = 2
         bits = self.number(ROWS) * self.number(COLUMNS) * samples * frames * self.number(ALLOCATED)
         return (bits + 7) // 8
@@ -90,10 +92,11 @@ def _same_values(source: Picture, output: Picture, tag: int) -> None:
     kept = min(size or original_length, original_length)
     if length < kept or length > original_length + original_length % 2:
         raise _altered("they are shorter or longer")
-    if source.big_endian == output.big_endian and _identical(before, after, length):
-        return
-    if not _equal_where_it_counts(source, output, tag, kept):
+    alike = source.big_endian == output.big_endian and _identical(before, after, length)
+    if not alike and not _equal_where_it_counts(source, output, tag, kept):
         raise _altered("a pixel has another value")
+    if tag == PIXELS and not _clean_above(output):
+        raise Withhold("verify-pixel", "Bits that belong to no pixel hold something.")
 
 
 def _identical(before: list[memoryview], after: list[memoryview], length: int) -> bool:
@@ -122,27 +125,40 @@ def _equal_where_it_counts(source: Picture, output: Picture, tag: int, length: i
     )
     if tag != PIXELS:
         return bool(np.array_equal(one.view(f"u{width}"), other.view(f"u{width}")))
-    stored, high = output.number(STORED), output.number(HIGH_BIT)
+    mask = _mask(output)
+    return not bool(((one ^ other) & mask).any())
+
+
+def _mask(picture: Picture) -> int:
+    """The bits of a stored cell that hold the pixel; all of them where the header is illegal."""
+    allocated, stored, high = (picture.number(tag) for tag in (ALLOCATED, STORED, HIGH_BIT))
     if not 0 < stored <= high + 1 <= allocated:
-        return bool((one == other).all())
-    mask = ((1 << stored) - 1) << (high + 1 - stored)
-    if ((one ^ other) & mask).any():
-        return False
-    return _clean_above(other, allocated, high, output.number(SIGNED))
+        return (1 << allocated) - 1
+    return ((1 << stored) - 1) << (high + 1 - stored)
 
 
-def _clean_above(values: Numbers, allocated: int, high: int, signed: int) -> bool:
-    above = ((1 << allocated) - 1) ^ ((1 << (high + 1)) - 1)
-    sign = (values >> high) & 1 if signed else np.zeros_like(values)
-    return bool(((values & above) == sign * above).all())
+def _clean_above(picture: Picture) -> bool:
+    """Are the bits above the pixel nothing but its sign?"""
+    allocated, high = picture.number(ALLOCATED), picture.number(HIGH_BIT)
+    if allocated not in (8, 16, 32) or high + 1 >= allocated:
+        return True
+    data = _joined(picture, PIXELS)
+    values = np.frombuffer(data, _dtype(picture, allocated // 8), len(data) * 8 // allocated)
+    if not len(values):
+        return True
+    if picture.number(SIGNED):
+        values = values.view(values.dtype.str.replace("u", "i"))
+        return int(values.min()) >= -(1 << high) and int(values.max()) < 1 << high
+    return int(values.max()) < 1 << (high + 1)
 
 
 def _dtype(picture: Picture, width: int) -> str:
     return f"{'>' if picture.big_endian else '<'}u{width}"
 
 
-def _joined(picture: Picture, tag: int) -> bytes:
-    return b"".join(picture.pixels[tag].parts)
+def _joined(picture: Picture, tag: int) -> bytes | memoryview:
+    parts = picture.pixels[tag].parts
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _fragments(value: PixelValue) -> Iterator[memoryview]:

@@ -61,13 +61,16 @@ class Content:
     big_endian: bool
 
 
-def read(instance: Instance) -> Content:
-    """The whole instance, without copying pixels. Raises Withhold where it cannot be followed."""
+def read(instance: Instance, *, tolerant: bool = False) -> Content:
+    """The whole instance, without copying pixels. Raises Withhold where it cannot be followed.
+
+    Only a tolerant reading allows the checksum that some writers leave behind deflated data.
+    """
     syntax = instance.transfer_syntax_uid
     header = bytes(instance.header)
     rest: Sequence[memoryview] = [memoryview(part) for part in instance.rest]
     if syntax == DEFLATED_LE:
-        header, rest = _inflated(b"".join((header, *rest))), ()
+        header, rest = _inflated(b"".join((header, *rest)), 8 if tolerant else 0), ()
     reader = _Reader(header, syntax == EXPLICIT_BE)
     explicit = syntax != IMPLICIT_LE
     end = reader.data_set(0, len(header), 0, explicit)
@@ -78,10 +81,10 @@ def read(instance: Instance) -> Content:
     return content
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflated(data: bytes, longest_rest: int) -> bytes:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     header = inflate.decompress(data, _LARGEST_INFLATED)
-    if not inflate.eof or inflate.unused_data.strip(b"\0"):
+    if not inflate.eof or len(inflate.unused_data.strip(b"\0")) > longest_rest:
         raise not_understood("the deflated data set is too large or does not end where it should")
     return header
 

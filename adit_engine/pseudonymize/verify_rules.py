@@ -7,7 +7,6 @@ from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.verify_evidence import (
     BIRTH,
     DATE,
-    SHORTEST_UID,
     UID_LIKE,
     Found,
     plain_dates,
@@ -60,6 +59,10 @@ class Made:
         self._found = found
         self._content = content
         self._checked_uids: set[bytes] = set()
+
+    def text(self, tag: int) -> bytes:
+        """A value of the top level without padding, empty where there is none."""
+        return self.top.get(tag, b"").strip(b" \0")
 
     def look(self, empty: frozenset[int], differ: frozenset[int]) -> None:
         """Raises Withhold for an element that the rules do not let through."""
@@ -138,7 +141,7 @@ class Made:
         kept = frozenset[bytes]()
         for region in self._content.regions:
             for run in UID_LIKE.findall(region.data):
-                if len(run) < SHORTEST_UID or run in WELL_KNOWN_UIDS or run in self._checked_uids:
+                if run in WELL_KNOWN_UIDS or run in self._checked_uids:
                     continue
                 if not kept:
                     kept = frozenset(self._found.uids) - WELL_KNOWN_UIDS - self._device_uids()
@@ -184,7 +187,8 @@ class Made:
         shifts = {
             _day(after) - _day(before)
             for tag in _MAIN_DATES
-            if (before := self._found.top.get(tag, b"")) and (after := self._main_date(tag))
+            if (before := self._found.top.get(tag, b"").strip(b" \0"))
+            and (after := self._main_date(tag))
         }
         if len(shifts) != 1:
             return set()

@@ -1,0 +1,330 @@
+"""Verification finds what a pseudonymization forgot, wherever it stands."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
+from verify_pairs import (
+    change,
+    code,
+    encoded,
+    instance,
+    original,
+    pseudonymized,
+)
+
+from adit_engine.errors import Withhold
+from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
+from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.verify import Verifier, verify
+
+Plant = Callable[[Dataset], object]
+
+
+def withheld(source: Instance, output: Instance, by: Pseudonymized | None = None) -> Withhold:
+    with pytest.raises(Withhold) as caught:
+        verify(source, output, by or change())
+    return caught.value
+
+
+def planted(plant: Plant, syntax: str = EXPLICIT_LE) -> Withhold:
+    source = original()
+    output = pseudonymized(source)
+    verify(instance(source, syntax), instance(output, syntax), change())
+    plant(output)
+    return withheld(instance(source, syntax), instance(output, syntax))
+
+
+def says(text: str) -> Plant:
+    """Puts a text where texts may stand."""
+    return lambda ds: setattr(ds, "SoftwareVersions", text)
+
+
+def nested(text: str) -> Plant:
+    def plant(ds: Dataset) -> None:
+        item = code("11", text)
+        for keyword in ("AnatomicRegionSequence", "ViewCodeSequence", "ConceptCodeSequence"):
+            outer = Dataset()
+            setattr(outer, keyword, Sequence([item]))
+            item = outer
+        ds.SourceImageSequence[0].PurposeOfReferenceCodeSequence = Sequence([item])
+
+    return plant
+
+
+def raw(tag: int, vr: str, value: bytes) -> Plant:
+    """An element with these very bytes, legal or not."""
+    return lambda ds: ds.__setitem__(
+        tag, RawDataElement(Tag(tag), vr, len(value), value, 0, False, True)
+    )
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE])
+def test_correct_output_may_leave(syntax: str) -> None:
+    verify(instance(original(), syntax), instance(pseudonymized(original()), syntax), change())
+
+
+@pytest.mark.parametrize("options", [("113106",), ("113107",), ("113107", "113108")])
+def test_correct_output_of_other_profiles_may_leave(options: tuple[str, ...]) -> None:
+    output = pseudonymized(original(), *options)
+    verify(instance(original()), instance(output), change(*options))
+
+
+def test_correct_output_without_trial_or_dates_may_leave() -> None:
+    output = pseudonymized(original(), "113108")
+    for keyword in ("Sponsor", "Protocol", "Site", "Subject"):
+        for element in [e for e in output if e.keyword.startswith(f"ClinicalTrial{keyword}")]:
+            del output[element.tag]
+    verify(instance(original()), instance(output), change("113108", stamped=False))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MÜLLER", "mueller", "Muller", "scan of Lüdenscheidt", "HANS", "hans_peter", "Peter2",
+        "Zweistein", "by okonkwo.", "CHIDI", "Brown", "Gertrude", "Aliasson,A", "x AGNES x",
+    ],
+)  # fmt: skip
+def test_name_in_a_text_is_found(text: str) -> None:
+    assert planted(says(text)).code == "verify-name"
+    assert planted(nested(text)).code == "verify-name"
+    assert planted(nested(text), IMPLICIT_LE).code == "verify-name"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("ID 98765432", "id"), ("A98765432B", "id"), ("9876-5432", None), ("KH-554433", "id"),
+        ("kh554433", "id"), ("acc4711x", "id"), ("RP889900", "id"), ("77001", "id"),
+        ("born 02.01.1970", "birth-date"), ("1970-01-02", "birth-date"), ("2.1.1970", "birth-date"),
+        ("19700102", "birth-date"), ("01/02/1970", "birth-date"), ("02011970", "birth-date"),
+        ("scanned 19.01.2004", "date"), ("2004-01-19", "date"), ("20040119", "date"),
+        ("st. elsewhere hospital", "institution"), ("in Heidelberg", None),
+        ("Rosengasse 12", "institution"), ("Lindenallee 5", "address"), ("Wiesenthal", "address"),
+        ("+49 6221 560-77", "address"), ("4962215607 7", None), ("49622156077", "address"),
+        ("CTROOM07", "device"), ("sn443322", "device"), ("plays the cello in town", "text"),
+    ],
+)  # fmt: skip
+def test_other_values_in_a_text_are_found(text: str, kind: str | None) -> None:
+    if kind is None:
+        output = pseudonymized(original())
+        says(text)(output)
+        verify(instance(original()), instance(output), change())
+    else:
+        assert planted(says(text)).code == f"verify-{kind}"
+        assert planted(nested(text)).code == f"verify-{kind}"
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind"),
+    [
+        (raw(0x00290010, "LO", b"ACME HEADER "), "private"),
+        (raw(0x00280A0A, "UN", b"seen by Okonkwo "), "name"),
+        (raw(0x00281201, "OW", b"\1\2Okonkwo\3"), "name"),
+        (raw(0x00180050, "DS", b"98765432"), "id"),
+        (raw(0x00200011, "IS", b"Okonkwo "), "name"),
+        (raw(0x00080032, "TM", b"19700102"), "birth-date"),
+        (raw(0x00180015, "CS", b"OKONKWO "), "name"),
+        (raw(0x00181210, "SH", b"M\xfcller"), "name"),
+        (lambda ds: setattr(ds, "PatientName", "Somebody^Else"), "person"),
+        (lambda ds: setattr(ds, "OperatorsName", "Nobody^New"), "person"),
+        (lambda ds: setattr(ds.SourceImageSequence[0], "PatientID", "12"), "id"),
+        (lambda ds: setattr(ds, "PatientID", "12"), "id"),
+        (lambda ds: setattr(ds, "AccessionNumber", "0"), "element"),
+        (lambda ds: setattr(ds, "PatientBirthDate", "19000101"), "element"),
+        (lambda ds: setattr(ds, "PatientSex", "M"), "element"),
+        (lambda ds: setattr(ds, "StationName", "CTROOM07"), "element"),
+        (lambda ds: setattr(ds, "StudyDescription", "anything"), "element"),
+        (lambda ds: setattr(ds, "RequestAttributesSequence", [Dataset()]), "element"),
+        (lambda ds: setattr(ds, "IconImageSequence", [Dataset()]), "element"),
+        (lambda ds: setattr(ds, "InstanceCreationDate", "20040119"), "date"),
+        (raw(0x00080012, "DA", b"2003"), "date"),
+        (lambda ds: setattr(ds, "AcquisitionDateTime", "20040119072731"), "date"),
+        (lambda ds: setattr(ds, "StudyInstanceUID", "1.2.840.99999.1.20040119.1"), "uid"),
+        (lambda ds: setattr(ds, "StudyInstanceUID", "1.2.840.99999.5"), "uid"),
+        (raw(0x00181002, "UI", b"1.2.840.99999.1.20040119.77"), "uid"),
+        (says("from 1.2.840.99999.1.20040119.9"), "uid"),
+        (says("1.2.840.99999.1.20040119.9.1.dcm"), "uid"),
+        (nested("1.2.840.99999.1.20040119.8"), "uid"),
+        (raw(0x60003000, "OW", b"\0\0"), "group"),
+        (raw(0x50000010, "US", b"\1\0"), "group"),
+        (lambda ds: setattr(ds, "PatientIdentityRemoved", "NO"), "stamp"),
+        (lambda ds: setattr(ds, "DeidentificationMethod", "Someone"), "stamp"),
+        (lambda ds: setattr(ds, "DeidentificationMethodCodeSequence", [code("113107")]), "stamp"),
+        (lambda ds: ds.DeidentificationMethodCodeSequence.append(code("113101")), "stamp"),
+        (lambda ds: setattr(ds, "LongitudinalTemporalInformationModified", "REMOVED"), "stamp"),
+        (lambda ds: setattr(ds, "ClinicalTrialSponsorName", "Other"), "stamp"),
+        (lambda ds: setattr(ds, "ClinicalTrialSubjectID", "Other"), "stamp"),
+        (lambda ds: setattr(ds, "ClinicalTrialTimePointID", "old"), "stamp"),
+        (lambda ds: setattr(ds, "SpecificCharacterSet", "ISO_IR 100"), "meta"),
+        (lambda ds: setattr(ds, "BitsStored", 16), "pixel"),
+        (lambda ds: delattr(ds, "RescaleIntercept"), "pixel"),
+        (lambda ds: delattr(ds, "PixelData"), "pixel"),
+        (lambda ds: setattr(ds, "PixelData", b"\1" + ds.PixelData[1:]), "pixel"),
+        (lambda ds: setattr(ds, "PixelData", ds.PixelData[:-2]), "pixel"),
+        (lambda ds: setattr(ds, "PixelData", ds.PixelData + b"Mueller "), "pixel"),
+        (lambda ds: setattr(ds, "DataSetTrailingPadding", b"\0\0"), "group"),
+        (raw(0x7FF00010, "LO", b"Okonkwo "), "name"),
+    ],
+)  # fmt: skip
+def test_each_kind_of_leak_is_found(plant: Plant, kind: str) -> None:
+    assert planted(plant).code == f"verify-{kind}"
+
+
+@pytest.mark.parametrize(
+    "text", ["山田", "ヤマダ", "太郎さん", "1 山田^太郎 1", "yamada", "TAROU"]
+)  # fmt: skip
+@pytest.mark.parametrize("charset", [["", "ISO 2022 IR 87"], "ISO_IR 192", "GB18030"])
+def test_japanese_name_is_found(text: str, charset: str | list[str]) -> None:
+    source = original()
+    source.SpecificCharacterSet = charset
+    for element in ("InstitutionAddress", "PatientAddress"):
+        delattr(source, element)
+    source.PatientName = "Yamada^Tarou=山田^太郎=ヤマダ^タロウ"
+    output = pseudonymized(source)
+    verify(instance(source), instance(output), change())
+    output.SoftwareVersions = text
+    assert withheld(instance(source), instance(output)).code == "verify-name"
+
+
+def test_name_in_its_old_bytes_is_found() -> None:
+    source = original()
+    source.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+    source.PatientName = "Yamada^Tarou=山田^太郎"
+    output = pseudonymized(source)
+    bytes_of_name = "山田".encode("iso2022_jp")
+    output.add(DataElement(0x00280A0A, "UN", b"x" + bytes_of_name + b"y"))
+    assert withheld(instance(source), instance(output)).code == "verify-name"
+
+
+def test_korean_name_is_found() -> None:
+    source = original()
+    source.SpecificCharacterSet = ["", "ISO 2022 IR 149"]
+    source.PatientName = "Hong^Gildong=洪^吉洞=홍^길동"
+    output = pseudonymized(source)
+    output.SoftwareVersions = "길동"
+    assert withheld(instance(source), instance(output)).code == "verify-name"
+
+
+def test_name_of_a_source_with_a_wrong_label_is_found() -> None:
+    source = original()
+    data = encoded(source).replace("Müller".encode("latin-1"), "Müle".encode() + b"r")
+    mislabelled = Instance.of(
+        str(source.SOPClassUID), str(source.SOPInstanceUID), EXPLICIT_LE, data
+    )
+    output = pseudonymized(source)
+    output.SoftwareVersions = "Müler"
+    assert withheld(mislabelled, instance(output)).code == "verify-name"
+
+
+def test_short_name_is_found_as_a_whole_value_and_as_a_full_name() -> None:
+    source = original()
+    source.PatientName = "Li^Bo"
+    for text, code_ in (("LI", "verify-name"), ("seen bo, li", "verify-name"), ("Bolide", None)):
+        output = pseudonymized(source)
+        output.SoftwareVersions = text
+        if code_ is None:
+            verify(instance(source), instance(output), change())
+        else:
+            assert withheld(instance(source), instance(output)).code == code_
+
+
+def test_identity_inside_unknown_bytes_of_the_source_is_collected() -> None:
+    source = original()
+    item = Dataset()
+    item.PatientName = "Hidden^Person"
+    data = encoded(item, IMPLICIT_LE)
+    body = b"\xfe\xff\x00\xe0" + len(data).to_bytes(4, "little") + data
+    source.add(DataElement(0x00281A0A, "UN", body))
+    output = pseudonymized(original())
+    output.SoftwareVersions = "Hidden"
+    assert withheld(instance(source), instance(output)).code == "verify-name"
+
+
+@pytest.mark.parametrize(
+    ("behind", "kind"),
+    [
+        (b"\xf0\x7f\x10\x00LO\x08\x00Okonkwo ", "name"),
+        (b"\xf1\x7f\x10\x00LO\x04\x00ACME", "private"),
+        (b"Okonkwo ", "not-understood"),
+        (b"\0" * 16, "not-understood"),
+    ],
+)  # fmt: skip
+def test_what_stands_behind_the_pixels_is_found(behind: bytes, kind: str) -> None:
+    output = instance(pseudonymized(original()), behind=behind)
+    assert withheld(instance(original()), output).code == f"verify-{kind}"
+
+
+def test_outputs_in_several_buffers_are_read_as_one() -> None:
+    output = instance(pseudonymized(original()))
+    (rest,) = output.rest
+    pieces = (rest[:5], rest[5:12], rest[12:100], rest[100:])
+    verify(instance(original()), replace(output, rest=pieces), change())
+    pieces = (*pieces, b"\xf0\x7f\x10\x00LO\x08", b"\x00Okonkwo ")
+    assert withheld(instance(original()), replace(output, rest=pieces)).code == "verify-name"
+
+
+def test_group_length_is_found() -> None:
+    output = instance(pseudonymized(original()))
+    header = b"\x08\0\0\0UL\4\0\0\0\0\0" + bytes(output.header)
+    assert withheld(instance(original()), replace(output, header=header)).code == "verify-group"
+
+
+@pytest.mark.parametrize("syntax", [DEFLATED_LE, EXPLICIT_BE])
+def test_rare_syntaxes_are_read_too(syntax: str) -> None:
+    source = instance(original(), EXPLICIT_BE)
+    if syntax == DEFLATED_LE:
+        packer = zlib.compressobj(wbits=-15)
+        data = packer.compress(encoded(original())) + packer.flush()
+        source = replace(source, transfer_syntax_uid=syntax, header=data)
+    output = pseudonymized(original())
+    if syntax == EXPLICIT_BE:  # the output is little endian, so its words are turned round
+        pixels = bytearray(output.PixelData)
+        pixels[0::2], pixels[1::2] = pixels[1::2], pixels[0::2]
+        output.PixelData = bytes(pixels)
+    verify(source, instance(output), change())
+    output.SoftwareVersions = "Okonkwo"
+    assert withheld(source, instance(output)).code == "verify-name"
+
+
+def test_meta_information_that_differs_is_found() -> None:
+    source, output = instance(original()), instance(pseudonymized(original()))
+    assert withheld(source, replace(output, instance_uid="2.25.1")).code == "verify-meta"
+    assert withheld(source, replace(output, sop_class_uid="1.2")).code == "verify-meta"
+
+
+def test_pseudonym_that_names_the_patient_is_refused() -> None:
+    for pseudonym in ("98765432", "LUNG-98765432", "okonkwo", "X-19700102"):
+        output = pseudonymized(original(), pseudonym=pseudonym)
+        found = withheld(instance(original()), instance(output), change(pseudonym=pseudonym))
+        assert found.code == "verify-pseudonym"
+
+
+def test_reason_holds_no_value() -> None:
+    found = planted(says("Okonkwo 98765432"))
+    assert "konkwo" not in found.reason.lower()
+    assert "9876" not in found.reason
+    assert "(0018,1020)" in found.reason
+    assert found.__cause__ is None
+
+
+def test_source_that_cannot_be_read_is_withheld() -> None:
+    source, output = instance(original()), instance(pseudonymized(original()))
+    cut = replace(source, header=bytes(source.header)[:-3])
+    assert withheld(cut, output).code == "verify-not-understood"
+
+
+def test_one_verifier_serves_a_whole_series_of_several_patients() -> None:
+    verifier = Verifier(change())
+    output = pseudonymized(original())
+    output.SoftwareVersions = "Armstrong"
+    verifier.check(instance(original()), instance(output))
+    other = original()
+    other.PatientName = "Armstrong^Louis"
+    with pytest.raises(Withhold, match="person's name"):
+        verifier.check(instance(other), instance(output))
