@@ -125,7 +125,7 @@ def engine_settings(row: Node) -> dict[str, Any]:
 
 
 def _fresh(user: Person, row: Node) -> tuple[Person, Node]:
-    person = User.objects.filter(pk=user.pk).first()
+    person = User.objects.filter(pk=user.pk or 0).first()
     node = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
     if person is None:
         raise Refused(_("Nobody opens a node without signing in."))

@@ -171,10 +171,9 @@ def about(trial: Trial) -> str:
 
 
 def _sentences(error: ValidationError) -> str:
+    names = {field.name: field.verbose_name for field in Trial._meta.fields}
     parts = (
-        f"{Trial._meta.get_field(name).verbose_name}: {' '.join(sentences)}"
-        if name != "__all__"
-        else " ".join(sentences)
+        " ".join(sentences) if name not in names else f"{names[name]}: {' '.join(sentences)}"
         for name, sentences in error.message_dict.items()
     )
     return " ".join(parts)

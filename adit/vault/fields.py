@@ -10,6 +10,10 @@ from adit.vault.master import master_box
 class SealedField(models.BinaryField):
     """Holds anything that JSON can hold; None stays NULL. Cannot be searched."""
 
+    # What the type checker's plugin for Django reads.
+    _pyi_private_set_type: Any
+    _pyi_private_get_type: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("editable", False)
         super().__init__(*args, **kwargs)

@@ -36,6 +36,9 @@ from adit.profiles.models import Trial  # noqa: E402
 from adit.profiles.trials import create_trial  # noqa: E402
 from adit_engine.nodes.memory import MemoryNode  # noqa: E402
 
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+"""Quick: each test makes its people anew."""
+settings.STATIC_ROOT.mkdir()
 PASSWORD = "a long enough password"
 
 

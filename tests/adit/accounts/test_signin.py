@@ -1,0 +1,64 @@
+"""Signing in and out, and failing to, stands in the trail; what was typed by mistake does not."""
+
+import pytest
+from django.contrib.auth import authenticate
+from django.test import Client
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+
+PASSWORD = "a long enough password"
+
+
+def last():
+    return Event.objects.latest("id")
+
+
+def test_signing_in_and_out_is_recorded(coordinator):
+    client = Client()
+    assert client.login(username="coordinator", password=PASSWORD)
+    assert (last().action, last().user) == ("signin.done", coordinator)
+
+    client.logout()
+    assert (last().action, last().user) == ("signout.done", coordinator)
+
+
+def test_a_wrong_password_names_whose_account_it_was(rf, coordinator):
+    request = rf.post("/", REMOTE_ADDR="10.1.2.3")
+
+    assert authenticate(request, username="coordinator", password="wrong-canary") is None
+
+    event = last()
+    assert (event.action, event.user, event.about) == (
+        "signin.failed",
+        None,
+        f"user:{coordinator.pk}",
+    )
+    assert event.details == {"address": "10.1.2.3"}
+    assert "canary" not in repr(list(Event.objects.values()))
+
+
+def test_a_password_typed_as_name_is_not_kept(rf, coordinator):
+    for _ in range(2):
+        authenticate(rf.post("/"), username="my secret canary", password="x")
+
+    first, second = Event.objects.filter(action="signin.failed")
+    assert "canary" not in repr(list(Event.objects.values()))
+    assert first.about == ""
+    assert first.details["unknown_name"] == second.details["unknown_name"] != ""
+
+
+def test_a_closed_account_cannot_sign_in_and_the_attempt_is_recorded(coordinator):
+    User.objects.update(is_active=False)
+
+    assert not Client().login(username="coordinator", password=PASSWORD)
+    assert last().about == f"user:{coordinator.pk}"
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "wrong"])
+def test_the_sign_in_page_is_recorded_as_well(coordinator, password):
+    Client().post("/accounts/login/", {"login": "coordinator", "password": password})
+
+    right = password == PASSWORD
+    assert last().action == ("signin.done" if right else "signin.failed")
+    assert last().about == f"user:{coordinator.pk}"
