@@ -1,9 +1,18 @@
 """Handoff: turns pushed instances into a pulled stream, bounded in bytes; carries errors and stop."""
 
+import mmap
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from adit_engine.errors import Stopped
+from adit_engine.instance import Instance
+
+LIMIT_BYTES = 64 * 1024 * 1024
+
+_LOOK_S = 0.1
+"""How often a wait looks whether it is to stop: a signal handler may set a Stop, and take no lock."""
 
 
 class Stop:
@@ -42,3 +51,120 @@ class Stop:
         """Raises Stopped with the reason."""
         if self._set.is_set():
             raise Stopped(self.reason)
+
+
+class Handoff(Iterator[Instance]):
+    """One thread puts, one pulls. A put waits while more than `limit_bytes` of memory are held.
+
+    What is mapped from a file does not count, and one instance always fits, however large.
+    """
+
+    def __init__(self, limit_bytes: int = LIMIT_BYTES, stop: Stop | None = None) -> None:
+        self._limit = limit_bytes
+        self._stop = stop
+        self._held: deque[Instance] = deque()
+        self._changed = threading.Condition()
+        self.finished = False
+        self._left = False
+        self._error: BaseException | None = None
+        self.held_bytes = 0
+
+    def put(self, instance: Instance) -> None:
+        """Raises Stopped when the work is stopped, or when nobody pulls any more."""
+        size = memory_bytes(instance)
+        with self._changed:
+            while not self._left and self.held_bytes and self.held_bytes + size > self._limit:
+                self._wait()
+            if self._left:
+                raise Stopped("The other side of the hand-over has left.")
+            self._check_stop()
+            self._held.append(instance)
+            self.held_bytes += size
+            self._changed.notify_all()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Nothing more comes. The error is raised in the puller, after what came before it."""
+        with self._changed:
+            self.finished = True
+            self._error = error
+            self._changed.notify_all()
+
+    def __next__(self) -> Instance:
+        with self._changed:
+            while not self._held and not self.finished and not self._left:
+                self._wait()
+            self._check_stop()
+            if self._held and not self._left:
+                instance = self._held.popleft()
+                self.held_bytes -= memory_bytes(instance)
+                self._changed.notify_all()
+                return instance
+            error, self._error = self._error, None
+            if error is not None and not self._left:
+                raise error
+            raise StopIteration
+
+    def close(self) -> None:
+        """The puller leaves: what is held is dropped, and the next put raises Stopped."""
+        with self._changed:
+            self._left = True
+            self._held.clear()
+            self.held_bytes = 0
+            self._changed.notify_all()
+
+    def _wait(self) -> None:
+        self._check_stop()
+        self._changed.wait(_LOOK_S)
+
+    def _check_stop(self) -> None:
+        if self._stop is not None:
+            self._stop.check()
+
+
+def read_ahead(
+    source: Iterator[Instance],
+    *,
+    unblock: Callable[[], None],
+    limit_bytes: int = LIMIT_BYTES,
+    stop: Stop | None = None,
+) -> Iterator[Instance]:
+    """The same instances, pulled from `source` by a thread of its own, as far as the limit allows.
+
+    Raises what the source raises. `unblock` ends a wait inside the source at once (a node's
+    `abort`); it is called when the puller leaves early. The thread has ended when this iterator has.
+    """
+    handoff = Handoff(limit_bytes, stop)
+    thread = threading.Thread(target=_push, args=(source, handoff), name="read ahead", daemon=True)
+    thread.start()
+    try:
+        yield from handoff
+    finally:
+        handoff.close()
+        if not handoff.finished:
+            unblock()
+        thread.join()
+
+
+def memory_bytes(instance: Instance) -> int:
+    """What an instance takes of memory: buffers that are mapped from a file take none."""
+    return sum(
+        len(part)
+        for part in instance.parts()
+        if not (isinstance(part, memoryview) and isinstance(part.obj, mmap.mmap))
+    )
+
+
+def _push(source: Iterator[Instance], handoff: Handoff) -> None:
+    """Closes the source at the end, whoever ended it; its error goes to the puller."""
+    error: BaseException | None = None
+    try:
+        for instance in source:
+            handoff.put(instance)
+    except BaseException as raised:  # noqa: BLE001 - the puller raises it
+        error = raised
+    finally:
+        close = getattr(source, "close", None)
+        if close is not None:
+            with suppress(Stopped):
+                close()
+        handoff.finish(error)

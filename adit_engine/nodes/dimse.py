@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from adit_engine.elements import Buffer
-from adit_engine.errors import CannotDo, Malformed, NodeError, NodeRefused, NotFound, WrongInput
+from adit_engine.errors import CannotDo, NodeError, NotFound, WrongInput
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.nodes import identifier, statuses
+from adit_engine.nodes import identifier, search, statuses
 from adit_engine.nodes.association import Association, Associations, Patience, Peer
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.nodes.command import Operation, request
 from adit_engine.nodes.negotiation import Context
 from adit_engine.nodes.retrieval import (
+    CLASSES_PER_LOAD,
     PATIENT_ROOT_GET,
     STUDY_ROOT_GET,
     Retrieval,
@@ -21,14 +21,13 @@ from adit_engine.nodes.retrieval import (
     lots,
     wishes_of,
 )
+from adit_engine.nodes.search import Found, Listing, Search
 from adit_engine.nodes.storage import Storage
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import AETitle, Level, Ref, SeriesRef, StudyRef
 
 VERIFICATION = "1.2.840.10008.1.1"
-PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 COMMON_CLASSES = frozenset(
@@ -37,7 +36,6 @@ COMMON_CLASSES = frozenset(
 )
 """What is asked for when a node does not say which SOP classes a study holds."""
 
-KNOWN_SERIES = 4096
 _PLAIN = (EXPLICIT_LE, IMPLICIT_LE)
 _TIMES = ("connect_s", "association_s", "first_byte_s", "no_progress_s")
 
@@ -154,14 +152,14 @@ class DimseNode:
         self.settings = settings
         self._associations = Associations(settings.peer(name))
         patient_root = settings.query_root == "patient"
-        self._find_class = PATIENT_ROOT_FIND if patient_root else STUDY_ROOT_FIND
+        self._find_class = search.PATIENT_ROOT if patient_root else search.STUDY_ROOT
         self._get_class = PATIENT_ROOT_GET if patient_root else STUDY_ROOT_GET
-        self._listings: dict[str, _Listing] = {}
+        self._search = Search(name, self._find_class, settings.character_set_fallback)
 
     def close(self) -> None:
         """Ends what an iterator that nobody finished still holds open."""
         self._associations.abort()
-        self._listings.clear()
+        self._search.forget()
 
     def abort(self) -> None:
         self._associations.abort()
@@ -212,63 +210,11 @@ class DimseNode:
 
     def find(self, query: Query) -> Answers:
         """Answers that do not match by our own reading are left out, and count for the cap."""
-        return _Found(self._records(query), query, self.settings.result_cap)
+        return Found(self._records(query), query, self.settings.result_cap)
 
     def _records(self, query: Query) -> Iterator[Record]:
-        find_class = PATIENT_ROOT_FIND if query.level is Level.PATIENT else self._find_class
-        with self._associations.open([Context(find_class, _PLAIN)]) as association:
-            yield from self._ask(association, query)
-
-    def _ask(self, association: Association, query: Query) -> Iterator[Record]:
-        """One C-FIND. Ends normally only after a final status that says success."""
-        held = association.agreement.contexts
-        if not held:
-            raise statuses.not_offered(self.name, "search (C-FIND)")
-        context_id, (find_class, syntax) = next(iter(held.items()))
-        explicit = syntax == EXPLICIT_LE
-        number = association.next_message_id()
-        command = request(Operation.FIND, number, find_class, data=True)
-        association.send(context_id, command, [identifier.encode(query.to_identifier(), explicit)])
-        listing = _Listing()
-        while True:
-            message = association.receive(self.settings.no_progress_s, "answer the search")
-            status = message.command.status
-            if not message.command.is_answer(Operation.FIND, number) or status is None:
-                raise association.fault("did not answer the search in order")
-            if status in statuses.PENDING:
-                record = self._record(query, message.data, explicit)
-                listing.add(record)
-                yield record
-            elif status == statuses.SUCCESS:
-                self._remember(query, listing)
-                return
-            else:
-                raise statuses.failure(self.name, "the search", status)
-
-    def _record(self, query: Query, data: Buffer, explicit: bool) -> Record:
-        """Fills in the UIDs that were asked for: some archives leave out those of higher levels."""
-        fallback = self.settings.character_set_fallback
-        try:
-            found = identifier.record(query.level, data, explicit, fallback)
-        except Malformed as error:
-            text = f"answered the search with broken data. {error}"
-            raise NodeRefused(self.name, text) from error
-        values = dict(found.values)
-        for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-            asked = query.keys.get(keyword, "")
-            if asked and isinstance(asked, str) and not values.get(keyword):
-                values[keyword] = asked
-        return Record(query.level, values)
-
-    def _remember(self, query: Query, listing: "_Listing") -> None:
-        """Keeps the classes of a series that was listed whole, so that fetch need not ask again."""
-        series_uid = query.keys.get("SeriesInstanceUID", "")
-        if query.level is Level.IMAGE and isinstance(series_uid, str) and listing.count:
-            if "SOPInstanceUID" not in query.keys:
-                self._listings.pop(series_uid, None)
-                self._listings[series_uid] = listing
-            while len(self._listings) > KNOWN_SERIES:
-                del self._listings[next(iter(self._listings))]
+        with self._associations.open([self._search.context(query.level)]) as association:
+            yield from self._search.ask(association, query)
 
     # Retrieval ---------------------------------------------------------------------------------
 
@@ -278,48 +224,66 @@ class DimseNode:
             raise CannotDo(self.name, "can be fetched from by C-GET only: set Retrieve by to get.")
         if self._get_class == PATIENT_ROOT_GET and not patient_id:
             raise WrongInput(f"{self.name} has a patient root: say the patient's id with the UIDs.")
-        return self._images(wishes_of(refs, patient_id))
+        # With a study root the patient's id is no key of a retrieval (PS3.4 C.6.2.2).
+        patient_root = self._get_class == PATIENT_ROOT_GET
+        return self._images(wishes_of(refs, patient_id if patient_root else ""))
 
     def _images(self, wishes: Sequence[Wish]) -> Iterator[Instance]:
-        told = self._listings_of(wishes)
-        pairs = ((wish, frozenset(told[wish].classes or COMMON_CLASSES)) for wish in wishes)
+        listed = self._listed(wishes)
+        counts = {wish: len(wish.instance_uids) or listing.count for wish, listing in listed}
+        pairs = ((wish, frozenset(it.classes or COMMON_CLASSES)) for wish, it in listed)
         retrieval = Retrieval(self._associations, self._get_class)
         for load in loads_of(pairs):
-            count = sum(len(wish.instance_uids) or told[wish].count for wish in load.wishes)
-            yield from retrieval.images(load, count or None)
+            yield from retrieval.images(load, sum(counts[wish] for wish in load.wishes) or None)
 
-    def _listings_of(self, wishes: Sequence[Wish]) -> dict["Wish", "_Listing"]:
+    def _listed(self, wishes: Sequence[Wish]) -> list[tuple[Wish, Listing]]:
         """What is known of each wish; asks the node where nothing is, and releases that first."""
-        told = {w: self._listings[w.series_uid] for w in wishes if w.series_uid in self._listings}
-        unknown = [wish for wish in wishes if wish not in told]
-        if unknown:
-            with self._associations.open([Context(self._find_class, _PLAIN)]) as association:
-                for wish in unknown:
-                    told[wish] = self._look(association, wish)
-        return told
+        known = [(wish, self._search.listing(wish.series_uid)) for wish in wishes]
+        if all(listing is not None for _, listing in known):
+            return [(wish, listing) for wish, listing in known if listing is not None]
+        with self._associations.open([self._search.context()]) as association:
+            return [pair for wish in wishes for pair in self._look(association, wish)]
 
-    def _look(self, association: Association, wish: Wish) -> "_Listing":
-        """Raises NotFound."""
-        listing = _Listing()
+    def _look(self, association: Association, wish: Wish) -> Iterator[tuple[Wish, Listing]]:
+        """A wish and its listing; a study of unknown or too many classes goes by series.
+
+        Raises NotFound.
+        """
         if wish.level is not Level.STUDY:
-            series = [SeriesRef(wish.study_uid, wish.series_uid)]
-        else:
-            study = StudyRef(wish.study_uid)
-            for record in self._ask(association, Query.study(study, wish.patient_id)):
-                listing.classes.update(record.texts("SOPClassesInStudy"))
-                listing.count += record.instance_count or 0
-            if listing.classes:
-                return listing
-            listing.count = 0
-            answers = self._ask(association, Query.series_of(study, wish.patient_id))
-            series = [SeriesRef(wish.study_uid, record.series_uid) for record in answers]
-        for ref in series:
-            for record in self._ask(association, Query.instances_of(ref, wish.patient_id)):
-                listing.add(record)
+            yield wish, self._look_at_series(association, wish)
+            return
+        study, listing = StudyRef(wish.study_uid), Listing()
+        for record in self._search.ask(association, Query.study(study, wish.patient_id)):
+            listing.classes.update(record.texts("SOPClassesInStudy"))
+            listing.count += record.instance_count or 0
+        if 0 < len(listing.classes) <= CLASSES_PER_LOAD:
+            yield wish, listing
+            return
+        answers = list(self._search.ask(association, Query.series_of(study, wish.patient_id)))
+        if not answers:
+            raise self._not_found("study")
+        for record in answers:
+            part = replace(wish, series_uid=record.series_uid)
+            yield part, self._look_at_series(association, part)
+
+    def _look_at_series(self, association: Association, wish: Wish) -> Listing:
+        known = self._search.listing(wish.series_uid)
+        if known is not None:
+            return known
+        ref, listing = SeriesRef(wish.study_uid, wish.series_uid), Listing()
+        query = Query.instances_of(ref, wish.patient_id)
+        for record in self._search.ask(association, query):
+            listing.add(record)
         if not listing.count:
-            level = "study" if wish.level is Level.STUDY else "series"
-            raise NotFound(f"{self.name} does not have this {level} any more: search for it again.")
+            # Not every node lists single images: a series that it knows can still be fetched.
+            series = Query(Level.SERIES, query.keys)
+            if not any(series.matches(r) for r in self._search.ask(association, series)):
+                raise self._not_found("series")
         return listing
+
+    def _not_found(self, level: str) -> NotFound:
+        text = f"{self.name} does not have this {level} any more. Search for it again."
+        return NotFound(text)
 
     # Storage -----------------------------------------------------------------------------------
 
@@ -333,7 +297,7 @@ class DimseNode:
         for one in stored:
             if one.kept:
                 series.setdefault(one.ref.series, set()).add(one.ref.instance_uid)
-        with self._associations.open([Context(self._find_class, _PLAIN)]) as association:
+        with self._associations.open([self._search.context()]) as association:
             for ref, unproven in series.items():
                 yield from self._proven(association, Query.instances_of(ref), unproven)
                 for lot in lots(sorted(unproven)):
@@ -342,38 +306,7 @@ class DimseNode:
                     yield from self._proven(association, by_uid, unproven)
 
     def _proven(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
-        for record in self._ask(association, query):
+        for record in self._search.ask(association, query):
             if record.instance_uid in unproven and query.matches(record):
                 unproven.discard(record.instance_uid)
                 yield record.instance_uid
-
-
-class _Listing:
-    """What the node told of a series or study: which SOP classes, and how many images."""
-
-    def __init__(self) -> None:
-        self.classes: set[str] = set()
-        self.count = 0
-
-    def add(self, record: Record) -> None:
-        self.count += 1
-        if record.sop_class_uid:
-            self.classes.add(record.sop_class_uid)
-
-
-class _Found(Answers):
-    """Leaves out what does not match, and stops at the cap; `count` is what the node answered."""
-
-    def __init__(self, records: Iterator[Record], query: Query, cap: int | None) -> None:
-        super().__init__(records, cap)
-        self._query = query
-
-    def __next__(self) -> Record:
-        for record in self._records:
-            if self.capped:
-                break
-            self.count += 1
-            if self._query.matches(record):
-                return record
-        self.close()
-        raise StopIteration

@@ -96,7 +96,7 @@ def _value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, 
     else:
         return None
     parts = [part.strip(" \0") for part in parts]
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    return tuple(parts) if len(parts) > 1 else "".join(parts)
 
 
 def _text(raw: bytes, encodings: tuple[str, ...]) -> str:

@@ -31,6 +31,9 @@ COMPRESSED = (
 )
 """JPEG baseline, extended, lossless; JPEG-LS; JPEG 2000; RLE."""
 
+CLASSES_PER_LOAD = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
+"""So many SOP classes fit into one association in all their syntaxes."""
+
 UIDS_PER_REQUEST = 256
 _FAILED_UIDS = 0x00080058
 _SPARE_S, _PER_IMAGE_S = 900.0, 10.0
@@ -104,12 +107,11 @@ def wishes_of(refs: Sequence[Ref], patient_id: str) -> list[Wish]:
 
 def loads_of(wishes: Iterable[tuple[Wish, frozenset[str]]]) -> list[Load]:
     """As few associations as the limit on contexts allows; wishes keep their order."""
-    most = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
     loads: list[Load] = []
     for wish, classes in wishes:
         last = loads[-1] if loads else Load((), ())
         together = tuple(dict.fromkeys((*last.classes, *sorted(classes))))
-        if loads and len(together) <= most:
+        if loads and len(together) <= CLASSES_PER_LOAD:
             loads[-1] = Load((*last.wishes, wish), together)
         else:
             loads.append(Load((wish,), tuple(sorted(classes))))
@@ -153,7 +155,7 @@ class Retrieval:
     def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[Context]:
         """One context for each class and syntax: in a shared one the node would pick only one."""
         syntaxes: tuple[str, ...] = UNCOMPRESSED
-        if compressed and len(classes) * (len(UNCOMPRESSED) + len(COMPRESSED)) < MAX_CONTEXTS:
+        if compressed and len(classes) <= CLASSES_PER_LOAD:
             syntaxes = (*UNCOMPRESSED, *COMPRESSED)
         storage = [
             Context(class_uid, (syntax,), received=True)

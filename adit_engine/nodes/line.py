@@ -1,0 +1,309 @@
+"""Line: the network connection under an association; every wait on it has a deadline.
+
+A peer that only trickles does not move a deadline: bytes count as progress from MIN_BYTES_PER_S on.
+"""
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from queue import Empty, SimpleQueue
+from struct import Struct
+from typing import Any
+
+from adit_engine.elements import Buffer
+from adit_engine.errors import AditError, ConnectionLost, Stopped, TimedOut, Unreachable
+
+MIN_BYTES_PER_S = 1000
+
+# Set again before each wait, since Linux forgets it; other systems have nothing like it.
+_QUICKACK = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)
+_MAX_CONTROL_PDU = 1024 * 1024
+_PDU_HEAD = Struct(">BxI")
+_OPENING_HINT = "Check that it is a DICOM port, and that the node knows our address and AE title."
+_WORKING_HINT = "Retry; if it happens again, ask its administrator to look into its log."
+
+
+class Pdu(IntEnum):
+    """The kinds of protocol data units (PS3.8 9.3)."""
+
+    ASSOCIATE_RQ = 1
+    ASSOCIATE_AC = 2
+    ASSOCIATE_RJ = 3
+    P_DATA = 4
+    RELEASE_RQ = 5
+    RELEASE_RP = 6
+    ABORT = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds. `total_s` bounds the waiting of one association in sum."""
+
+    connect_s: float = 5
+    association_s: float = 15
+    first_byte_s: float = 600
+    no_progress_s: float = 60
+    total_s: float = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom to call, as whom, and how patiently. `name` is the node's, for errors."""
+
+    name: str
+    host: str
+    port: int
+    called: str
+    calling: str
+    max_pdu: int
+    patience: Patience
+
+
+def pdu(kind: Pdu, body: bytes = bytes(4)) -> bytes:
+    return _PDU_HEAD.pack(kind, len(body)) + body
+
+
+class Line:
+    """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.over = False
+        """True once nothing more can be said: released, aborted, or broken off by the peer."""
+        self.faulty = False
+        """True once the peer has left the protocol, so that no answer of it can be trusted."""
+        self._socket: socket.socket | None = None
+        self._resolved: SimpleQueue[Any] = SimpleQueue()
+        self._aborted = False
+        self._sending = threading.Lock()
+        self._hint = _OPENING_HINT
+        self._buffer = bytearray(peer.max_pdu)
+        self._left_s = peer.patience.total_s
+        self._deadline = 0.0
+        self._within_s = 0.0
+        self._what = ""
+        self._begun = False
+        self._gathered = 0
+
+    # Opening and ending ------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Raises Unreachable, or Stopped after an abort."""
+        until = time.monotonic() + self.peer.patience.connect_s
+        error: OSError | None = None
+        for family, address in self._addresses():
+            one = socket.socket(family, socket.SOCK_STREAM)
+            self._socket = one
+            try:
+                self._check_aborted()
+                one.settimeout(max(until - time.monotonic(), 0.001))
+                one.connect(address)
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return
+            except OSError as failed:
+                error = failed
+                self._socket = None
+                one.close()
+        self._check_aborted()
+        raise self._unreachable(error)
+
+    def established(self) -> None:
+        """From now on a fault is one of the work, no longer of the settings."""
+        self._hint = _WORKING_HINT
+
+    def abort(self) -> None:
+        """Ends every wait on this line now; the thread in it gets Stopped."""
+        self._aborted = True
+        self._resolved.put(None)
+        one = self._socket
+        if one is not None:
+            self._say_abort(one)
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Closes the socket, with an A-ABORT when the conversation was not over."""
+        one, self._socket = self._socket, None
+        if one is not None:
+            if not self.over and not self._aborted:
+                self._say_abort(one)
+            one.close()
+        self.over = True
+
+    def _say_abort(self, one: socket.socket) -> None:
+        """A-ABORT, as far as it goes without waiting and without cutting a PDU in two."""
+        if self._sending.acquire(blocking=False):
+            try:
+                with suppress(OSError):
+                    one.setblocking(False)
+                    one.send(pdu(Pdu.ABORT))
+            finally:
+                self._sending.release()
+
+    def _addresses(self) -> list[tuple[int, Any]]:
+        """Asks the resolver in a thread of its own, since nothing else can give it a deadline."""
+        peer = self.peer
+
+        def resolve() -> None:
+            try:
+                found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
+                self._resolved.put([(entry[0], entry[4]) for entry in found])
+            except (OSError, UnicodeError):
+                self._resolved.put([])
+
+        threading.Thread(target=resolve, name="resolve host", daemon=True).start()
+        try:
+            addresses = self._resolved.get(timeout=peer.patience.connect_s)
+        except Empty:
+            text = f"the name service did not answer for {peer.host}. Check the network."
+            raise Unreachable(peer.name, text) from None
+        self._check_aborted()
+        if not addresses:
+            raise Unreachable(peer.name, f"the host name {peer.host} is unknown. Check the host.")
+        return list(addresses)
+
+    def _unreachable(self, error: OSError | None) -> Unreachable:
+        place = f"{self.peer.host} port {self.peer.port}"
+        if isinstance(error, ConnectionRefusedError):
+            text = f"nothing listens on {place}. Check host and port, and whether it is running."
+        elif isinstance(error, TimeoutError):
+            text = (
+                f"{place} did not answer within {self.peer.patience.connect_s:g} s. "
+                "Check host, port and firewall."
+            )
+        else:
+            reason = error.strerror if error is not None else "no address"
+            text = f"no connection to {place}: {reason}. Check host, port and network."
+        return Unreachable(self.peer.name, text)
+
+    # Bytes -------------------------------------------------------------------------------------
+
+    def read_pdu(self) -> tuple[Pdu, memoryview]:
+        """The next PDU; its body lies in a buffer that the next call overwrites.
+
+        Raises ConnectionLost, also for an A-ABORT, TimedOut and Stopped.
+        """
+        head = memoryview(bytearray(6))
+        self._read_into(head)
+        number, length = _PDU_HEAD.unpack(head)
+        most = 2 * self.peer.max_pdu if number == Pdu.P_DATA else _MAX_CONTROL_PDU
+        if number not in list(Pdu) or length > most:
+            raise self.fault("sent something that is not DICOM")
+        if length > len(self._buffer):
+            self._buffer = bytearray(length)
+        body = memoryview(self._buffer)[:length]
+        self._read_into(body)
+        if number == Pdu.ABORT:
+            raise self._lost("aborted the association")
+        return Pdu(number), body
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """All of it, without joining. Raises ConnectionLost, TimedOut, Stopped."""
+        queue = deque(memoryview(buffer) for buffer in buffers)
+        one = self._connected()
+        with self._sending:
+            while queue:
+                started = self._arm(one)
+                try:
+                    count = one.sendmsg(queue)
+                except TimeoutError:
+                    raise self._timed_out() from None
+                except OSError as error:
+                    raise self._lost("broke off the connection") from error
+                self._progress(count, started)
+                while queue and count >= len(queue[0]):
+                    count -= len(queue.popleft())
+                if count:
+                    queue[0] = queue[0][count:]
+
+    def _read_into(self, view: memoryview) -> None:
+        while view:
+            one = self._connected()
+            started = self._arm(one)
+            try:
+                one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+                count = one.recv_into(view)
+            except TimeoutError:
+                raise self._timed_out() from None
+            except OSError as error:
+                raise self._lost("broke off the connection") from error
+            if not count:
+                raise self._lost("closed the connection in the middle of the work")
+            self._progress(count, started)
+            view = view[count:]
+
+    def _connected(self) -> socket.socket:
+        self._check_aborted()
+        if self._socket is None:
+            raise self._lost("is not connected any more")
+        return self._socket
+
+    # Deadlines ---------------------------------------------------------------------------------
+
+    def expect_within(self, seconds: float, what: str) -> None:
+        """The deadline of what comes next. `what` is such as "answer the search"."""
+        self._deadline = time.monotonic() + seconds
+        self._within_s = seconds
+        self._what = what
+        self._begun = False
+
+    def allow_total(self, total_s: float) -> None:
+        """Bounds the time spent waiting for the peer from now on, in sum."""
+        self._left_s = total_s
+
+    def _arm(self, one: socket.socket) -> float:
+        """Sets the time that the next wait may take, and says when it began."""
+        now = time.monotonic()
+        left_s = min(self._deadline - now, self._left_s)
+        if left_s <= 0:
+            raise self._timed_out()
+        one.settimeout(left_s)
+        return now
+
+    def _progress(self, count: int, started: float) -> None:
+        """The first bytes, and then only enough of them, move the deadline."""
+        now = time.monotonic()
+        self._left_s -= now - started
+        self._gathered += count
+        patience_s = self.peer.patience.no_progress_s
+        if not self._begun or self._gathered >= MIN_BYTES_PER_S * patience_s:
+            self._begun = True
+            self._gathered = 0
+            self._deadline = now + patience_s
+            self._within_s = patience_s
+
+    # Faults ------------------------------------------------------------------------------------
+
+    def fault(self, what: str) -> AditError:
+        """The error for a peer that does not keep to the protocol; ours, when we ended it."""
+        self.faulty = True
+        if self._aborted:
+            return self._stopped()
+        return ConnectionLost(self.peer.name, f"{what}. {self._hint}")
+
+    def _lost(self, what: str) -> AditError:
+        """The error for a peer that is gone; nothing more can be said to it."""
+        self.over = True
+        return self.fault(what)
+
+    def _timed_out(self) -> AditError:
+        self.faulty = True
+        if self._aborted:
+            return self._stopped()
+        if self._deadline > time.monotonic():
+            text = "took longer in all than its time limit allows."
+        else:
+            text = f"did not {self._what} within {self._within_s:g} s."
+        return TimedOut(self.peer.name, f"{text} {self._hint}")
+
+    def _stopped(self) -> Stopped:
+        return Stopped(f"{self.peer.name}: the work was stopped.")
+
+    def _check_aborted(self) -> None:
+        if self._aborted:
+            raise self._stopped()
