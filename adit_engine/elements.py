@@ -106,7 +106,17 @@ def elements(
     """
     stop = len(data) if stop is None else stop
     position = start
+    unpack, short, new = _TAG_VR_LENGTH.unpack_from, _SHORT_VRS, tuple.__new__
     while position < stop:
+        # Most elements are explicit and short: the same as below, without a call for each.
+        if explicit and position + 8 <= stop:
+            group, number, code, length = unpack(data, position)
+            vr = short.get(code)
+            end = position + 8 + length
+            if vr is not None and end <= stop and group < 0xFFFE:
+                yield new(Element, (group << 16 | number, vr, position, position + 8, end, False))
+                position = end
+                continue
         element = _element_at(data, explicit, position, stop, depth)
         if element.tag >= 0xFFFE0000:
             raise Malformed(f"A delimiter stands at byte {position} where an element should.")

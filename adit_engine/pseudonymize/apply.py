@@ -1,5 +1,6 @@
 """Apply: a Change done to one instance. What is not understood is withheld, never passed on."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from adit_engine.pseudonymize.profile import SAFE_PRIVATE
 from adit_engine.pseudonymize.rewrite import Rewriter, Source, encoded
 from adit_engine.pseudonymize.rules import rule_book
 from adit_engine.pseudonymize.streams import WALKS
+from adit_engine.pseudonymize.tables import well_known_uids
 from adit_engine.pseudonymize.transcode import little_endian
 
 _CLASS_UID = 0x00080016
@@ -23,6 +25,7 @@ _INSTANCE_UID = 0x00080018
 _STUDY_UID = 0x0020000D
 _SERIES_UID = 0x0020000E
 _IDENTITY = frozenset({_CLASS_UID, _INSTANCE_UID, _STUDY_UID, _SERIES_UID})
+_UID = re.compile(r"[0-9.]{1,64}")
 _OFFSETS = frozenset({0x7FE00001, 0x7FE00002})
 _DATES = frozenset({stamp.BIRTH_DATE, stamp.STUDY_DATE})
 _READ = _OFFSETS | _IDENTITY | _DATES | {stamp.BURNED_IN} | admit.READ | pixels.READ
@@ -114,12 +117,24 @@ def _taken_apart(instance: Instance) -> _Parts:
 
 
 def _check_identity(uids: dict[int, bytes], instance: Instance) -> None:
-    if not all(uids.values()):
-        raise Withhold("identity", "The object lacks a UID that says what it is or belongs to.")
-    claimed = (instance.sop_class_uid.strip(" \0"), instance.instance_uid.strip(" \0"))
-    said = (uids[_CLASS_UID].decode("latin-1"), uids[_INSTANCE_UID].decode("latin-1"))
-    if any(one and one != other for one, other in zip(claimed, said, strict=True)):
+    said = {tag: uid.decode("latin-1") for tag, uid in uids.items()}
+    if not all(_UID.fullmatch(uid) for uid in said.values()):
+        raise Withhold("identity", "A UID that says what the object is or belongs to is not legal.")
+    if well_known_uids() & {uid for tag, uid in uids.items() if tag != _CLASS_UID}:
+        raise Withhold("identity", "A UID of the object is one that the standard has taken.")
+    claimed = {_CLASS_UID: instance.sop_class_uid, _INSTANCE_UID: instance.instance_uid}
+    if any(uid and uid.strip(" \0") != said[tag] for tag, uid in claimed.items()):
         raise Withhold("identity", "The object came under another name than its header holds.")
+
+
+def _check_overlays(parts: _Parts, form: PixelFormat) -> None:
+    """An overlay inside the bits of the image cannot be taken out of it (PS3.3 C.9.2)."""
+    for element in parts.found:
+        if element.tag & 0xFF00FFFF == 0x60000102 and element.end - element.value == 2:
+            value = parts.header.data[element.value : element.end]
+            bit = int.from_bytes(value, "little")
+            if bit and form.mask >> bit & 1:
+                raise Withhold("pixel-bits", "An overlay lies in the bits of the image.")
 
 
 def _header(
@@ -176,6 +191,7 @@ def _pixels(parts: _Parts, values: dict[int, bytes], instance: Instance) -> tupl
     if element.undefined is is_native:
         raise Withhold("pixel-format", "The pixels do not stand as the transfer syntax says.")
     form = pixels.PixelFormat.of(values)
+    _check_overlays(parts, form)
     data = memoryview(parts.body.data)
     new = (_native if is_native else _compressed)(data, element, form, values, instance)
     if new is not None:

@@ -137,7 +137,8 @@ class Rewriter:
 
     def _sequence(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
         content = None
-        if is_sequence(element, "SQ"):
+        # A UN of known length holds the same encoding as one of unknown length (PS3.5 6.2.2).
+        if element.vr == "UN" or is_sequence(element, "SQ"):
             content = self._items(source, element, rule, work)
         if content is not None:
             return encoded(element.tag, "SQ", content, self._explicit)
@@ -152,7 +153,7 @@ class Rewriter:
         counted = element.tag == PER_FRAME_GROUPS
         kept: list[bytes] = []
         empty = True
-        for item in items(source.data, source.explicit, element, source.depth):
+        for item in items(source.data, inner.explicit, element, source.depth):
             empty = False
             found = list(
                 elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth)

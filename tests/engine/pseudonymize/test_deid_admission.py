@@ -1,0 +1,146 @@
+"""Admission: what never leaves, whatever its header holds."""
+
+from struct import pack
+
+import pytest
+from deid_objects import (
+    CR,
+    CT,
+    DX,
+    MR,
+    PET,
+    change,
+    encode,
+    header,
+    instance,
+    items,
+    result,
+)
+from pydicom.uid import UID_dictionary
+
+from adit_engine.errors import Withhold
+from adit_engine.pseudonymize import admit
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.profile import Profile
+
+OPEN = {CT, MR, PET, CR, DX, DX + ".1"}
+
+
+def code(made: dict[int, tuple[str, bytes]]) -> str:
+    with pytest.raises(Withhold) as caught:
+        apply(change(), instance(made))
+    return caught.value.code
+
+
+@pytest.mark.parametrize("sop_class", sorted(OPEN))
+def test_the_classes_of_the_first_form_leave(sop_class: str) -> None:
+    assert admit.why_not(sop_class, Profile.default()) is None
+    assert apply(change(), instance(header(sop_class))).sop_class_uid == sop_class
+
+
+def test_every_other_class_is_withheld() -> None:
+    classes = [uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class"]
+    for sop_class in (*classes, "1.2.3.4.5"):
+        if sop_class not in OPEN:
+            assert admit.why_not(sop_class, Profile.default()) is not None
+            assert code(header(sop_class)) == "class"
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "expected"),
+    [
+        (0x00280301, "CS", b"YES", "burned-in"),
+        (0x00280301, "CS", b"yes", "burned-in"),
+        (0x00280301, "CS", b"MAYBE", "burned-in"),
+        (0x00280302, "CS", b"YES", "recognizable"),
+        (0x00080008, "CS", b"DERIVED\\SECONDARY\\SCREEN SAVE", "image-type"),
+        (0x00080008, "CS", b"DERIVED\\SECONDARY\\DOSE_INFO", "image-type"),
+        (0x00080008, "CS", b"DERIVED\\SECONDARY\\CSA REPORT", "image-type"),
+        (0x00080008, "CS", b"DERIVED\\SECONDARY\\PROTOCOL", "image-type"),
+        (0x00080008, "CS", b"DERIVED\\SECONDARY\\PASTED", "image-type"),
+        *((0x00080064, "CS", one, "conversion") for one in b"SC WSD DI DF SI DRW SYN".split()),
+        (0x00280002, "US", pack("<H", 3), "samples"),
+    ],
+)
+def test_what_an_object_says_of_itself_keeps_it_here(
+    tag: int, vr: str, value: bytes, expected: str
+) -> None:
+    assert code(header() | {tag: (vr, value)}) == expected
+
+
+def test_computed_radiographs_must_say_that_nothing_is_burned_in() -> None:
+    made = header(CR)
+    del made[0x00280301]
+    assert code(made) == "burned-in-unknown"
+    del (plain := header())[0x00280301]
+    assert apply(change(), instance(plain))
+
+
+def test_burned_in_behind_the_pixels_counts_too() -> None:
+    made = header()
+    del made[0x00280301]
+    with pytest.raises(Withhold) as caught:
+        apply(change(), instance(made, behind=encode(0x00280301, "CS", b"YES")))
+    assert caught.value.code == "burned-in"
+
+
+@pytest.mark.parametrize("tag", [0x00080016, 0x00080018, 0x0020000D, 0x0020000E])
+def test_without_its_uids_an_object_stays(tag: int) -> None:
+    made = instance(header())
+    bare = header()
+    bare[tag] = ("UI", b"")
+    data = instance(bare | {0x00080016: bare[0x00080016]})
+    with pytest.raises(Withhold) as caught:
+        apply(change(), type(made)("", "", data.transfer_syntax_uid, data.header, data.rest))
+    assert caught.value.code == "identity"
+
+
+def test_an_object_under_a_foreign_name_stays() -> None:
+    made = instance(header())
+    foreign = type(made)(CT, "1.2.3", made.transfer_syntax_uid, made.header, made.rest)
+    with pytest.raises(Withhold) as caught:
+        apply(change(), foreign)
+    assert caught.value.code == "identity"
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"),
+    [
+        (0x00280010, "IS", b"4 "),
+        (0x00281052, "LO", b"-1024"),
+        (0x00281200, "US", b"\0\0"),
+        (0x00287FE0, "UR", b"http://pacs/1"),
+        (0x00282000, "OB", b"Profile of Erika"),
+        (0x52009229, "SQ", b""),
+    ],
+)
+def test_what_says_how_pixels_are_read_is_never_dropped(tag: int, vr: str, value: bytes) -> None:
+    assert code(header() | {tag: (vr, value)}) in ("pixel-meaning", "pixel-format")
+
+
+def test_rescale_and_modality_lut_survive_in_mr() -> None:
+    lut = encode(0x00283002, "US", pack("<3H", 2, 0, 16)) + encode(0x00283003, "LO", b"Erika")
+    lut += encode(0x00283004, "LO", b"US") + encode(0x00283006, "OW", pack("<2H", 1, 2))
+    ds = result(
+        instance(
+            header(
+                MR,
+                t00189087=("FD", pack("<d", 1000)),
+                t00281052=("DS", b"0"),
+                t00281053=("DS", b"1.5"),
+                t00283000=("SQ", items(lut)),
+            )
+        )
+    )
+    assert ds.RescaleSlope == 1.5
+    assert ds.DiffusionBValue == 1000
+    (item,) = ds.ModalityLUTSequence
+    assert item.ModalityLUTType == "US"
+    assert bytes(item.LUTData) == pack("<2H", 1, 2)
+    assert "LUTExplanation" not in item
+
+
+def test_a_modality_alone_gives_a_may_be() -> None:
+    assert admit.why_not_modality("CT") is None
+    assert "may" in (admit.why_not_modality("US") or "")
+    assert "may" in (admit.why_not_modality("CR") or "")

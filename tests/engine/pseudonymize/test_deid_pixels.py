@@ -1,0 +1,275 @@
+"""Pixels: the image stays as it is, and nothing else travels in its bytes."""
+
+from collections.abc import Callable
+from io import BytesIO
+from struct import pack
+
+import numpy as np
+import pytest
+from deid_objects import CT, ROOT, change, encode, header, instance
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import (
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from adit_engine import part10
+from adit_engine.elements import elements
+from adit_engine.errors import Withhold
+from adit_engine.instance import EXPLICIT_LE, Instance
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.encapsulated import Encapsulated
+from adit_engine.pseudonymize.pixels import PixelFormat
+from adit_engine.pseudonymize.streams import jpeg, jpeg_2000
+
+NAME = b"Mustermann^Erika"
+
+
+def pixel_element(made: Instance) -> bytes:
+    out = apply(change(), made)
+    return b"".join(bytes(part) for part in out.rest)
+
+
+def native(words: list[int], **more: tuple[str, bytes]) -> Instance:
+    return instance(header(**more) | {0x7FE00010: ("OW", pack(f"<{len(words)}H", *words))})
+
+
+def words_of(made: Instance) -> list[int]:
+    return list(np.frombuffer(pixel_element(made)[12:], "<u2"))
+
+
+def test_pixels_that_need_nothing_are_not_even_copied() -> None:
+    made = native(list(range(16)))
+    assert apply(change(), made).rest[0] is made.rest[0]
+
+
+def test_overlays_in_spare_bits_are_wiped() -> None:
+    assert words_of(native([0x1FFF, 0x8001, *range(14)])) == [0x0FFF, 0x0001, *range(14)]
+
+
+def test_signed_pixels_are_extended_by_their_sign() -> None:
+    signed = ("US", pack("<H", 1))
+    made = native([0x1FFF, 0x1001, 0x07FF, *range(13)], t00280103=signed)
+    assert words_of(made)[:3] == [0xFFFF, 0x0001, 0x07FF]
+
+
+@pytest.mark.parametrize("words", [[0xFFFF, 0xF800, 0x07FF], [0x0FFF, 0x0800, 0x07FF]])
+def test_signed_pixels_without_an_overlay_stay_as_they_are(words: list[int]) -> None:
+    made = native([*words, *range(13)], t00280103=("US", pack("<H", 1)))
+    assert words_of(made)[:3] == words
+
+
+def test_spare_bits_below_the_image_are_wiped_too() -> None:
+    made = native([0xABCD, *[0] * 15], t00280102=("US", pack("<H", 15)))
+    assert words_of(made)[0] == 0xABC0
+
+
+def test_padding_in_spare_bits_withholds_rather_than_changing_the_picture() -> None:
+    with pytest.raises(Withhold) as caught:
+        pixel_element(native([0xF000, *[0] * 15], t00280120=("US", pack("<H", 0xF000))))
+    assert caught.value.code == "pixel-bits"
+
+
+def test_an_overlay_inside_the_image_withholds() -> None:
+    made = native([0] * 16, t60000102=("US", pack("<H", 3)))
+    with pytest.raises(Withhold) as caught:
+        apply(change(), made)
+    assert caught.value.code == "pixel-bits"
+
+
+def test_bytes_behind_the_last_pixel_are_cut() -> None:
+    made = instance(header() | {0x7FE00010: ("OW", bytes(32) + NAME)})
+    assert pixel_element(made) == encode(0x7FE00010, "OW", bytes(32))
+
+
+def test_the_padding_byte_of_an_odd_image_is_zero() -> None:
+    eight = ("US", pack("<H", 8))
+    made = header(
+        t00280010=("US", pack("<H", 3)),
+        t00280011=("US", pack("<H", 3)),
+        t00280100=eight,
+        t00280101=eight,
+        t00280102=("US", pack("<H", 7)),
+        t7fe00010=("OB", b"123456789E"),
+    )
+    assert pixel_element(instance(made))[12:] == b"123456789\0"
+
+
+def test_missing_pixels_withhold() -> None:
+    with pytest.raises(Withhold) as caught:
+        pixel_element(instance(header() | {0x7FE00010: ("OW", bytes(30))}))
+    assert caught.value.code == "pixel-length"
+
+
+@pytest.mark.parametrize("tag", [0x00280002, 0x00280010, 0x00280100, 0x00280101, 0x00280103])
+def test_pixels_that_nothing_describes_withhold(tag: int) -> None:
+    made = header()
+    del made[tag]
+    with pytest.raises(Withhold):
+        apply(change(), instance(made))
+
+
+def compressed(syntax: str, frames: int = 1) -> Dataset:
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = CT, f"{ROOT}.1"
+    ds.StudyInstanceUID = ds.SeriesInstanceUID = f"{ROOT}.2"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = 64, 48
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+    if frames > 1:
+        ds.NumberOfFrames = frames
+    pixels = (np.arange(frames * 64 * 48) * 7 % 4096).astype("<u2")
+    ds.PixelData = pixels.tobytes()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = EXPLICIT_LE
+    ds.compress(syntax, generate_instance_uid=False)
+    return ds
+
+
+def as_instance(ds: Dataset) -> Instance:
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return part10.parse(buffer.getvalue())
+
+
+def decoded(made: Instance) -> np.ndarray:
+    buffer = BytesIO(b"".join(bytes(part) for part in part10.file_parts(made)))
+    return dcmread(buffer).pixel_array
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless])
+def test_compressed_images_leave_with_the_same_pixels(syntax: str, frames: int) -> None:
+    ds = compressed(syntax, frames)
+    out = apply(change(), as_instance(ds))
+    assert out.transfer_syntax_uid == syntax
+    assert (decoded(out) == ds.pixel_array).all()
+
+
+def test_the_comments_of_jpeg_2000_are_cut() -> None:
+    ds = compressed(JPEG2000Lossless)
+    made = as_instance(ds)
+    assert b"\xff\x64" in b"".join(bytes(part) for part in made.rest)[:300]
+    out = apply(change(), made)
+    assert b"OpenJPEG" not in b"".join(bytes(part) for part in out.parts())
+    assert (decoded(out) == ds.pixel_array).all()
+
+
+def with_fragment(made: Instance, change_it: Callable[[bytes], bytes]) -> Instance:
+    """The same object with its only fragment changed by a function."""
+    whole = b"".join(bytes(part) for part in made.rest)
+    element = next(elements(whole, True))
+    (fragment,) = Encapsulated.of(whole, element).fragments
+    new = change_it(bytes(fragment))
+    new += b"\0" * (len(new) & 1)
+    item = pack("<HHI", 0xFFFE, 0xE000, 0)
+    rest = whole[:12] + item + item[:4] + pack("<I", len(new)) + new
+    rest += pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    return Instance(
+        made.sop_class_uid, made.instance_uid, made.transfer_syntax_uid, made.header, (rest,)
+    )
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless])
+def test_bytes_behind_a_compressed_image_are_cut(syntax: str) -> None:
+    ds = compressed(syntax)
+    made = with_fragment(as_instance(ds), lambda data: data.rstrip(b"\0") + NAME)
+    out = apply(change(), made)
+    assert NAME not in b"".join(bytes(part) for part in out.parts())
+    assert (decoded(out) == ds.pixel_array).all()
+
+
+def comment(data: bytes) -> bytes:
+    return data[:2] + b"\xff\xfe" + pack(">H", 2 + len(NAME)) + NAME + data[2:]
+
+
+def application(data: bytes) -> bytes:
+    return data[:2] + b"\xff\xe5" + pack(">H", 2 + len(NAME)) + NAME + data[2:]
+
+
+@pytest.mark.parametrize("insert", [comment, application])
+def test_comments_and_application_segments_of_jpeg_ls_are_cut(
+    insert: Callable[[bytes], bytes],
+) -> None:
+    ds = compressed(JPEGLSLossless)
+    out = apply(change(), with_fragment(as_instance(ds), insert))
+    assert NAME not in b"".join(bytes(part) for part in out.parts())
+    assert (decoded(out) == ds.pixel_array).all()
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless])
+@pytest.mark.parametrize("keep", [0, 2, 20, 60])
+def test_a_stream_that_ends_too_soon_withholds(syntax: str, keep: int) -> None:
+    made = with_fragment(as_instance(compressed(syntax)), lambda data: data[:keep])
+    with pytest.raises(Withhold):
+        apply(change(), made)
+
+
+def test_rle_that_uses_spare_bits_withholds() -> None:
+    ds = compressed(RLELossless)
+    ds.BitsStored, ds.HighBit = 10, 9
+    with pytest.raises(Withhold) as caught:
+        apply(change(), as_instance(ds))
+    assert caught.value.code == "pixel-bits"
+
+
+def test_a_false_table_of_frames_is_written_anew() -> None:
+    made = as_instance(compressed(JPEGLSLossless))
+    whole = b"".join(bytes(part) for part in made.rest)
+    table = pack("<HHI", 0xFFFE, 0xE000, len(NAME)) + NAME
+    at = whole.index(b"\xfe\xff\x00\xe0")
+    old = 8 + int.from_bytes(whole[at + 4 : at + 8], "little")
+    rest = whole[:at] + table + whole[at + old :]
+    changed = Instance(CT, "", made.transfer_syntax_uid, made.header, (rest,))
+    assert NAME not in pixel_element(changed)
+
+
+FORM = PixelFormat(1, 1, 8, 8, 8, 8, 7, False, None)
+
+
+def tiny_jpeg(between: bytes = b"", later: bytes = b"", behind: bytes = b"") -> bytes:
+    frame = b"\xff\xc0" + pack(">HBHHB3B", 11, 8, 8, 8, 1, 1, 0x11, 0)
+    scan = b"\xff\xda" + pack(">HB2B3B", 8, 1, 1, 0, 0, 63, 0)
+    return b"\xff\xd8" + between + frame + scan + b"\x12\xff\x00\x34" + later + b"\xff\xd9" + behind
+
+
+def segment(code: int, content: bytes) -> bytes:
+    return bytes((0xFF, code)) + pack(">H", 2 + len(content)) + content
+
+
+def test_jpeg_is_walked_through_all_its_scans() -> None:
+    plain = tiny_jpeg()
+    assert jpeg(plain, FORM) is plain
+    assert jpeg(tiny_jpeg(between=segment(0xFE, NAME)), FORM) == plain
+    assert jpeg(tiny_jpeg(between=segment(0xE1, NAME)), FORM) == plain
+    assert jpeg(tiny_jpeg(later=segment(0xFE, NAME)), FORM) == plain
+    assert jpeg(tiny_jpeg(behind=NAME), FORM) == plain
+    with pytest.raises(Withhold):
+        jpeg(tiny_jpeg(between=segment(0xF0, NAME)), FORM)
+
+
+def test_images_of_another_size_than_announced_withhold() -> None:
+    with pytest.raises(Withhold, match="another size"):
+        jpeg(tiny_jpeg(), PixelFormat(1, 1, 4, 8, 8, 8, 7, False, None))
+
+
+def test_jp2_files_in_place_of_codestreams_withhold() -> None:
+    with pytest.raises(Withhold, match="codestream"):
+        jpeg_2000(b"\0\0\0\x0cjP  \r\n\x87\n" + NAME, FORM)
+
+
+def test_an_unknown_compression_withholds() -> None:
+    made = as_instance(compressed(RLELossless))
+    with pytest.raises(Withhold) as caught:
+        apply(change(), Instance(CT, "", "1.2.840.10008.1.2.4.100", made.header, made.rest))
+    assert caught.value.code == "syntax"
+
+
+def test_output_can_be_read_as_one_data_set() -> None:
+    out = apply(change(), as_instance(compressed(RLELossless)))
+    ds = read_dataset(BytesIO(b"".join(bytes(part) for part in out.parts())), False, True)
+    assert ds.Rows == 64

@@ -1,0 +1,195 @@
+"""Places where identity hides: private blocks, overlays, curves, icons, behind the pixels."""
+
+from struct import pack
+
+import pytest
+from deid_objects import (
+    CT,
+    ROOT,
+    change,
+    encode,
+    endless,
+    header,
+    instance,
+    items,
+    out_bytes,
+    read,
+    result,
+)
+
+from adit_engine.errors import Withhold
+from adit_engine.instance import EXPLICIT_LE, Instance
+from adit_engine.pseudonymize.apply import apply
+
+NAME = b"Mustermann^Erika"
+
+
+@pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "implicit"])
+def test_no_private_element_stays(explicit: bool) -> None:
+    made = header(
+        t00090010=("LO", b"VENDOR"),
+        t00091001=("PN", NAME),
+        t00290010=("LO", b"SIEMENS CSA HEADER"),
+        t00291010=("OB", NAME),
+        t7fe10010=("LO", b"VENDOR"),
+        t7fe11001=("LO", NAME),
+    )
+    made_instance = instance(made, explicit=explicit)
+    out = apply(change(), made_instance)
+    assert NAME not in b"".join(bytes(part) for part in out.parts())
+    assert not [e for e in read(out) if e.tag.is_private]
+
+
+@pytest.mark.parametrize("group", [0x5000, 0x5002, 0x501E, 0x6000, 0x6002, 0x601E])
+def test_curves_and_overlays_go(group: int) -> None:
+    made = header()
+    for element, vr, value in (
+        (0x0010, "US", pack("<H", 4)),
+        (0x0022, "LO", NAME),
+        (0x3000, "OW", NAME),
+        (0x4000, "LT", NAME),
+    ):
+        made[group << 16 | element] = (vr, value)
+    ds = result(instance(made))
+    assert not [e for e in ds if e.tag.group == group]
+    assert NAME not in out_bytes(instance(made))
+
+
+def test_group_lengths_and_groups_of_other_services_go() -> None:
+    made = header(
+        t00080000=("UL", pack("<I", 4711)),
+        t00100000=("UL", pack("<I", 4711)),
+        t00041130=("CS", b"ERIKA"),
+    )
+    ds = result(instance(made))
+    assert not [e for e in ds if e.tag.element == 0 or e.tag.group == 4]
+
+
+def test_icons_go_with_their_pixels() -> None:
+    icon = encode(0x00280010, "US", pack("<H", 4)) + encode(0x7FE00010, "OB", NAME)
+    made = header(t00880200=("SQ", items(icon)))
+    assert NAME not in out_bytes(instance(made))
+    assert "IconImageSequence" not in result(instance(made))
+
+
+def test_pixels_inside_a_sequence_go() -> None:
+    inner = encode(0x00081155, "UI", ROOT.encode()) + encode(0x7FE00010, "OW", NAME)
+    made = header(t00081140=("SQ", items(inner)))
+    assert NAME not in out_bytes(instance(made))
+
+
+@pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "implicit"])
+def test_elements_behind_the_pixels_follow_the_rules(explicit: bool) -> None:
+    behind = encode(0x7FE10010, "LO", b"VENDOR", explicit)
+    behind += encode(0x7FE11001, "LO", NAME, explicit)
+    behind += encode(0xFFFAFFFA, "SQ", items(encode(0x00100010, "PN", NAME, explicit)), explicit)
+    behind += encode(0xFFFCFFFC, "OB", NAME, explicit)
+    out = apply(change(), instance(header(), explicit=explicit, behind=behind))
+    assert NAME not in b"".join(bytes(part) for part in out.parts())
+    assert max(read(out).keys()) == 0x7FE00010
+
+
+def test_elements_out_of_order_follow_the_rules_and_are_put_in_order() -> None:
+    behind = encode(0x00104000, "LT", NAME) + encode(0x00180050, "DS", b"1.5")
+    ds = result(instance(header(), behind=behind))
+    assert "PatientComments" not in ds
+    assert ds.SliceThickness == 1.5
+    assert list(ds.keys()) == sorted(ds.keys())
+
+
+def test_an_element_that_stands_twice_withholds() -> None:
+    behind = encode(0x00080060, "CS", b"CT")
+    with pytest.raises(Withhold, match="twice"):
+        apply(change(), instance(header(), behind=behind))
+
+
+def test_bytes_that_are_no_element_withhold() -> None:
+    with pytest.raises(Withhold):
+        apply(change(), instance(header(), behind=b"Mustermann^Erika"))
+
+
+def test_a_refusal_never_quotes_a_value() -> None:
+    for extra in (b"Mustermann^Erika", encode(0x00104000, "LT", NAME)[:-3]):
+        with pytest.raises(Withhold) as caught:
+            apply(change(), instance(header(), behind=extra))
+        assert "Mustermann" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+
+def test_deep_nesting_withholds_and_does_not_crash() -> None:
+    element = b""
+    for _ in range(200):
+        element = endless(0x00081140, element)
+    whole = b"".join(encode(t, *e) for t, e in sorted(header().items()) if t < 0x00081140)
+    whole += element
+    whole += b"".join(encode(t, *e) for t, e in sorted(header().items()) if t > 0x00081140)
+    with pytest.raises(Withhold):
+        apply(change(), Instance(CT, "", EXPLICIT_LE, whole))
+
+
+def test_safe_private_elements_stay_with_their_option_only() -> None:
+    made = instance(
+        header(
+            t00190010=("LO", b"SIEMENS MR HEADER"),
+            t0019100c=("IS", b"1000"),
+            t00191008=("CS", b"ERIKA"),
+            t00191026=("DS", b"Erika"),
+            t00290010=("LO", b"SIEMENS CSA HEADER"),
+            t00291010=("OB", NAME),
+        )
+    )
+    with_option = result(made, change("113107", "113111"))
+    private = [e for e in with_option if e.tag.is_private]
+    assert [int(e.tag) for e in private] == [0x00190010, 0x0019100C]
+    assert private[1].value == 1000
+    assert not [e for e in result(made) if e.tag.is_private]
+
+
+def test_a_private_creator_of_another_block_opens_nothing() -> None:
+    made = instance(header(t00190010=("LO", b"SIEMENS MR HEADER"), t0019110c=("IS", b"1000")))
+    assert not [e for e in result(made, change("113107", "113111")) if e.tag.is_private]
+
+
+def test_inherited_stamps_and_trials_are_replaced() -> None:
+    code = encode(0x00080100, "SH", b"113101") + encode(0x00080102, "SH", b"DCM")
+    code += encode(0x00080104, "LO", b"Clean Pixel Data Option")
+    made = instance(
+        header(
+            t00120010=("LO", b"Other sponsor"),
+            t00120050=("LO", b"Visit of Erika"),
+            t00120062=("CS", b"NO"),
+            t00120063=("LO", b"Somebody else"),
+            t00120064=("SQ", items(code)),
+            t00280303=("CS", b"UNMODIFIED"),
+        )
+    )
+    ds = result(made)
+    assert ds.ClinicalTrialSponsorName == "Sponsor AG"
+    assert "ClinicalTrialTimePointID" not in ds
+    assert [item.CodeValue for item in ds.DeidentificationMethodCodeSequence] == [
+        "113100",
+        "113107",
+    ]
+    assert ds.LongitudinalTemporalInformationModified == "MODIFIED"
+
+
+def test_the_stamp_says_who_it_is_now_and_what_was_done() -> None:
+    ds = result(instance(header()))
+    assert ds.PatientName == ds.PatientID == ds.ClinicalTrialSubjectID == "LUNG-0001"
+    assert ds.PatientIdentityRemoved == "YES"
+    assert ds.DeidentificationMethod[1:] == ["PS3.15 2026c", "ADIT default"]
+    assert ds.BurnedInAnnotation == "NO"
+    for keyword in ("PatientBirthDate", "AccessionNumber", "StudyID", "ReferringPhysicianName"):
+        assert ds[keyword].is_empty
+    assert (ds.ClinicalTrialProtocolID, ds.ClinicalTrialSiteName) == ("EUDRA-1", "Site")
+
+
+def test_without_a_trial_no_trial_is_named() -> None:
+    how = change()
+    untold = type(how)(how.profile, how.pseudonym, how.key, None)
+    ds = result(instance(header()), untold)
+    assert [e.keyword for e in ds if e.tag.group == 0x12] == [
+        "PatientIdentityRemoved",
+        "DeidentificationMethod",
+        "DeidentificationMethodCodeSequence",
+    ]
