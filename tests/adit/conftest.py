@@ -22,10 +22,12 @@ make_key(DATA / "keys" / "master.key")
 make_key(DATA / "keys" / "web.key")
 
 import django  # noqa: E402
+from django.conf import settings  # noqa: E402
 
 django.setup()
+if DATA.resolve() != settings.DATA_DIR:
+    pytest.exit("Unset DJANGO_SETTINGS_MODULE: tests bring a data folder of their own.", 2)
 
-from django.conf import settings  # noqa: E402
 from django.contrib.auth.models import Group  # noqa: E402
 from django.db import connection  # noqa: E402
 
@@ -40,6 +42,12 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 """Quick: each test makes its people anew."""
 settings.STATIC_ROOT.mkdir()
 PASSWORD = "a long enough password"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Workers make data folders of their own, and must not read the settings before that."""
+    del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
