@@ -60,7 +60,7 @@ def read_file(file: BinaryIO) -> Instance:
 def parse(data: Buffer) -> Instance:
     """The object in the bytes of a file. Raises Malformed for what is not a whole Part 10 file."""
     view = memoryview(data)
-    if len(view) < 144 or view[128:132] != b"DICM":
+    if len(view) < 144 or bytes(view[128:132]) != b"DICM":
         raise Malformed("This is not a DICOM file: the letters DICM are missing at byte 128.")
     meta, start = _meta(view)
     try:
