@@ -172,7 +172,9 @@ def demo(chosen: argparse.Namespace) -> int:
         stage.set_up()
         archives = [Process(name, argv, ready=ready) for name, argv, ready in stage.archives()]
         with Supervisor([*archives, *house()]) as supervisor:
-            return stage.play(supervisor) if supervisor.wait_ready(READY_S) else 1
+            if not supervisor.wait_ready(READY_S):
+                return 1
+            return int(stage.play(supervisor))
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import Error, connection
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.jobs import queue
@@ -55,9 +56,9 @@ class LeasedStop(Stop):
     sleep does not stop: nothing is sent on a lease that somebody else may hold by now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, left_s: float) -> None:
         super().__init__()
-        self.holds_until = boot_time() + settings.LEASE_S
+        self.holds_until = boot_time() + left_s
 
     def is_set(self) -> bool:
         self._look()
@@ -83,13 +84,13 @@ class Lease:
 
     task: Task
     nodes: tuple[Node, ...]
-    stop: LeasedStop = field(default_factory=LeasedStop)
     aborts: list[Callable[[], None]] = field(default_factory=list)
     """Called some seconds after a stop, when the work has not ended by itself."""
     until: datetime | None = None
     """After an interruption by a node: when it opens again, where that is known."""
 
     def __post_init__(self) -> None:
+        self.stop = LeasedStop(self._left_s())
         self._ended = threading.Event()
         self._heard_at = time.monotonic()
         self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
@@ -104,6 +105,12 @@ class Lease:
 
     def progress(self) -> None:
         self._heard_at = time.monotonic()
+
+    def _left_s(self) -> float:
+        """Of the lease that came with the claim."""
+        if self.task.lease_until is None:
+            return 0.0
+        return (self.task.lease_until - timezone.now()).total_seconds()
 
     def _watch(self) -> None:
         beat_at, nodes_at, abort_at = time.monotonic() + settings.BEAT_S, 0.0, 0.0

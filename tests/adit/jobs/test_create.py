@@ -89,9 +89,7 @@ def test_source_and_destination_need_access(
 ) -> None:
     hidden = make_node("Hidden PACS")
     with pytest.raises(Refused, match="fetch from"):
-        actions.create(
-            coordinator, "selective", Order(picks(hidden), destination.pk), key="a"
-        )
+        actions.create(coordinator, "selective", Order(picks(hidden), destination.pk), key="a")
     with pytest.raises(Refused, match="send to"):
         actions.create(coordinator, "selective", Order(picks(source), hidden.pk), key="b")
 

@@ -1,0 +1,127 @@
+"""An installation in a folder of its own, worked on from outside: `field.py COMMAND …` in ADIT_DATA.
+
+Tests that kill processes cannot share their own database with what they kill.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "engine")]
+
+DATA = Path(os.environ["ADIT_DATA"])
+
+
+def main(command: str, *arguments: str) -> None:
+    from adit import cli
+
+    if command == "prepare":
+        cli.prepare()
+    else:
+        os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
+        import django
+
+        django.setup()
+    COMMANDS[command](*arguments)
+
+
+def prepare() -> None:
+    """One coordinator, folders as source and destination."""
+    from django.contrib.auth.models import Group
+
+    from adit.accounts.groups import COORDINATORS
+    from adit.accounts.models import User
+    from adit.nodes.models import Access, Node
+
+    group = Group.objects.get(name=COORDINATORS)
+    User.objects.create_user("coordinator").groups.add(group)
+    for name in ("from", "to"):
+        (DATA / name).mkdir()
+        node = Node.objects.create(
+            name=name, kind="folder", is_open=True, settings={"path": str(DATA / name)}
+        )
+        Access.objects.create(
+            group=group, node=node, may_read=name == "from", may_write=name == "to"
+        )
+
+
+def fill(series: str, images: str) -> None:
+    """Lays one study of so many series of so many images into the source."""
+    import samples
+
+    for number in range(1, int(series) + 1):
+        folder = DATA / "from" / str(number)
+        folder.mkdir()
+        for image in range(1, int(images) + 1):
+            content = samples.file_bytes(samples.ct(image, series=str(number)))
+            (folder / f"{image}.dcm").write_bytes(content)
+
+
+def order(studies: str = "1", key: str = "a") -> None:
+    import samples
+    from jobs_stage import PATIENT
+
+    from adit.accounts.models import User
+    from adit.jobs import actions
+    from adit.jobs.kinds.selective import Order, Pick
+    from adit.nodes.models import Node
+
+    source, destination = Node.objects.get(name="from"), Node.objects.get(name="to")
+    picks = [
+        Pick(source.pk, f"{samples.ROOT}.{number}", PATIENT)
+        for number in range(1, int(studies) + 1)
+    ]
+    user = User.objects.get()
+    user.is_staff = True
+    actions.create(user, "selective", Order(tuple(picks), destination.pk), key=key)
+
+
+def claim_all(name: str) -> None:
+    """Claims until nothing is due and nobody holds anything; one line for each."""
+    from adit.jobs import queue
+    from adit.jobs.models import Task, TaskState
+
+    while Task.objects.filter(state__in=(TaskState.PENDING, TaskState.IN_PROGRESS)).exists():
+        task = queue.claim(name)
+        if task is None:
+            time.sleep(0.01)
+            continue
+        begun = time.monotonic()
+        time.sleep(0.01)
+        ended = time.monotonic()
+        queue.finish(task, TaskState.SUCCESS, "")
+        print(json.dumps([task.pk, task.attempt, begun, ended]), flush=True)
+
+
+def ledger() -> None:
+    """What the rows and sealed ledgers say, as one JSON object."""
+    from adit.jobs import sealed
+    from adit.jobs.models import Job, Task
+
+    job, task = Job.objects.get(), Task.objects.get()
+    items = list(task.items.all())
+    manifests = [sealed.open_item(item).manifest for item in items]
+    told = {
+        "job": job.state,
+        "message": job.message,
+        "attempt": task.attempt,
+        "expected": sum(item.expected or 0 for item in items),
+        "delivered": sum(item.delivered for item in items),
+        "others": sum(item.withheld + item.failed + item.skipped for item in items),
+        "ledger": sum(len(manifest.delivered_entries()) for manifest in manifests),
+    }
+    print(json.dumps(told))
+
+
+COMMANDS = {
+    "prepare": prepare,
+    "fill": fill,
+    "order": order,
+    "claim-all": claim_all,
+    "ledger": ledger,
+}
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

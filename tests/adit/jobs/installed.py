@@ -1,0 +1,143 @@
+"""Installed: a test's handle on an installation that runs in processes and a folder of its own."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs_stage import until
+
+FIELD = str(Path(__file__).parent / "field.py")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Installed:
+    data: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+
+    @property
+    def env(self) -> dict[str, str]:
+        mine = {"ADIT_DATA": str(self.data), "PORT": str(self.port), **self.settings}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_"))}
+        kept.pop("DATABASE_URL", None)
+        return {**kept, **mine}
+
+    def do(self, *arguments: str) -> str:
+        """Runs one command of field.py; what it printed."""
+        done = subprocess.run(
+            [sys.executable, FIELD, *arguments], env=self.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, FIELD, *arguments],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def adit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "adit.cli", *arguments],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def ledger(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.do("ledger"))
+        return told
+
+    def rows(self, query: str) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
+            return base.execute(query).fetchall()
+
+    def delivered(self) -> dict[Path, int]:
+        """The whole files at the destination, each with its inode."""
+        return {path: path.stat().st_ino for path in (self.data / "to").rglob("*.dcm")}
+
+    @contextlib.contextmanager
+    def up(self) -> Iterator[subprocess.Popen[str]]:
+        """`adit up` until the block ends; killed with all its children should it not stop."""
+        output = self.data / "up.log"
+        with output.open("w") as file:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", "adit.cli", "up"],
+                env=self.env,
+                stdout=file,
+                stderr=file,
+                text=True,
+            )
+        children: set[int] = set()
+        try:
+            until(lambda: popen.poll() is not None or "ready at" in output.read_text(), 40)
+            assert popen.poll() is None, output.read_text()
+            children = set(family_of(popen.pid))
+            yield popen
+        finally:
+            children |= set(family_of(popen.pid))
+            if popen.poll() is None:
+                popen.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    popen.wait(12)
+            if popen.poll() is None:
+                popen.kill()
+                popen.wait()
+            for pid in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def log(self) -> str:
+        return (self.data / "up.log").read_text()
+
+
+def family_of(pid: int) -> list[int]:
+    """All processes that descend from one."""
+    parents: dict[int, list[int]] = {}
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int((place / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                parents.setdefault(parent, []).append(int(place.name))
+    found, ask = [], [pid]
+    while ask:
+        children = parents.get(ask.pop(), [])
+        found += children
+        ask += children
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def runs(pid: int) -> str:
+    """What a process was started as."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""

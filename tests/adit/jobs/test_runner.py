@@ -1,0 +1,369 @@
+"""A task is run: what is delivered, withheld, lost or stopped stands in rows and in the ledger."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+import samples
+from django.db import connection
+from django.utils import timezone
+from jobs_stage import GatedNode, put_study, shelf, until, work
+from pytest_django import Settings
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.jobs import actions, queue, runner, sealed
+from adit.jobs.lease import SHUTDOWN
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.nodes.models import Node, Slot
+from adit_engine.nodes.memory import MemoryNode
+from adit_engine.outcome import State
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Ordering = Callable[..., Job]
+
+
+def sums(item: Item) -> int:
+    return item.delivered + item.withheld + item.failed + item.skipped
+
+
+def in_thread(task: Task) -> threading.Thread:
+    """A worker that runs the task while the test goes on."""
+
+    def run() -> None:
+        try:
+            runner.run(task)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def claimed() -> Task:
+    task = queue.claim("test")
+    assert task is not None
+    return task
+
+
+def test_a_study_is_delivered_pseudonymized_and_accounted_for(
+    order_studies: Ordering, destination: Node
+) -> None:
+    job = order_studies("1", images=3, series=2)
+    task = work()
+    assert task is not None
+    assert (task.state, task.message) == (TaskState.SUCCESS, "All 6 images delivered.")
+    assert len(shelf(destination)) == 6
+    for item in task.items.all():
+        assert (item.expected, item.delivered, sums(item), item.is_final) == (3, 3, 3, True)
+    job.refresh_from_db()
+    assert (job.state, job.message) == (JobState.SUCCESS, "All 6 images delivered.")
+    assert job.started_at is not None
+    assert job.ended_at is not None
+    assert not Slot.objects.exists()
+    pseudonym = sealed.open_task(task).pseudonym
+    for instance in shelf(destination).values():
+        assert instance.in_header.patient_id.decode() == pseudonym
+
+
+def test_no_row_of_ours_names_the_patient_or_an_original_uid(order_studies: Ordering) -> None:
+    order_studies("1")
+    work()
+    rows = ""
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names():
+            cursor.execute(f'SELECT * FROM "{table}"')
+            rows += repr(cursor.fetchall())
+    assert "PID-4711" not in rows
+    assert "Mustermann" not in rows
+    assert samples.ROOT not in rows
+    manifest = sealed.open_item(Item.objects.get()).manifest
+    assert len(manifest.delivered_entries()) == 3
+
+
+def test_running_again_delivers_the_same_uids(order_studies: Ordering, destination: Node) -> None:
+    order_studies("1")
+    work()
+    first = set(shelf(destination))
+    order_studies("1")
+    work()
+    assert set(shelf(destination)) == first
+
+
+def test_what_was_withheld_unannounced_is_a_warning_and_named(
+    order_studies: Ordering, source: Node
+) -> None:
+    job = order_studies("1")
+    put_study(source, "1", images=4, BurnedInAnnotation="YES")
+    MemoryNode.shelves[source.name].update(
+        {i.instance_uid: i for i in map(samples.instance, (samples.ct(n) for n in (1, 2, 3)))}
+    )
+    task = work()
+    assert task is not None
+    assert task.state == TaskState.WARNING
+    assert "3 of 4 images delivered. 1 × " in task.message
+    job.refresh_from_db()
+    assert job.state == JobState.WARNING
+    assert "1 study has gaps." in job.message
+
+
+def test_what_was_announced_before_the_start_does_not_count_against_success(
+    order_studies: Ordering, source: Node
+) -> None:
+    order_studies("1")
+    put_study(source, "1", images=4, BurnedInAnnotation="YES")
+    MemoryNode.shelves[source.name].update(
+        {i.instance_uid: i for i in map(samples.instance, (samples.ct(n) for n in (1, 2, 3)))}
+    )
+    work()
+    code = Item.objects.get().reasons[0][0]
+    job = order_studies("1", announced=(code,))
+    put_study(source, "1", images=4, BurnedInAnnotation="YES")
+    MemoryNode.shelves[source.name].update(
+        {i.instance_uid: i for i in map(samples.instance, (samples.ct(n) for n in (1, 2, 3)))}
+    )
+    work()
+    job.refresh_from_db()
+    assert (job.state, job.message) == (
+        JobState.SUCCESS,
+        "3 images delivered, 1 held back as announced.",
+    )
+
+
+def test_a_study_that_vanished_fails_with_the_next_step(
+    order_studies: Ordering, source: Node
+) -> None:
+    job = order_studies("1")
+    MemoryNode.shelves[source.name].clear()
+    task = work()
+    assert task is not None
+    assert task.state == TaskState.FAILURE
+    assert "search for it again" in task.message
+    job.refresh_from_db()
+    assert job.state == JobState.FAILURE
+    assert not Slot.objects.exists()
+
+
+def test_another_patients_image_breaks_a_rule_and_fails_the_job(
+    order_studies: Ordering, source: Node
+) -> None:
+    job = order_studies("1", "2")
+    stranger = samples.instance(samples.ct(9, PatientID="PID-OTHER"))
+    MemoryNode.shelves[source.name][stranger.instance_uid] = stranger
+    work()
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.FAILURE
+    assert "patients apart" in job.message
+    assert job.tasks.get(position=1).broke_rule
+    assert job.tasks.get(position=2).state == TaskState.SUCCESS
+
+
+def test_an_unreachable_node_is_tried_again_later_and_given_up_in_the_end(
+    order_studies: Ordering, source: Node, settings: Settings
+) -> None:
+    settings.MAX_FAILURES = 2
+    settings.RETRY_PAUSES_S = [60, 300]
+    job = order_studies("1")
+    source.kind, source.settings = "folder", {"path": "/nonexistent/adit-test", "network": False}
+    source.save()
+    task = work()
+    assert task is not None
+    assert task.state == TaskState.FAILURE, "a folder that is not there mends itself never"
+    job.refresh_from_db()
+    assert job.state == JobState.FAILURE
+
+
+def test_a_broken_connection_resumes_from_the_ledger(
+    order_studies: Ordering, gated: type[GatedNode], destination: Node, settings: Settings
+) -> None:
+    settings.RETRY_PAUSES_S = [60]
+    order_studies("1", images=5)
+    thread = in_thread(claimed())
+    for _ in range(2):
+        gated.gate.release()
+    until(lambda: len(shelf(destination)) == 2)
+    gated.aborted.set()
+    thread.join(20)
+    task = Task.objects.get()
+    assert (task.state, task.failures) == (TaskState.PENDING, 1)
+    assert task.not_before is not None
+    assert timedelta(seconds=30) < task.not_before - timezone.now() <= timedelta(seconds=60)
+    assert "cut" in task.message
+    assert len(sealed.open_item(Item.objects.get()).manifest.delivered_entries()) == 2
+    Task.objects.update(not_before=None)
+    gated.close_gate()
+    for _ in range(3):
+        gated.gate.release()
+    again = work()
+    assert again is not None
+    assert (again.state, again.attempt) == (TaskState.SUCCESS, 2)
+    assert len(shelf(destination)) == 5
+
+
+def test_a_cancel_takes_effect_between_images_within_seconds(
+    order_studies: Ordering, gated: type[GatedNode], destination: Node, coordinator: User
+) -> None:
+    job = order_studies("1", "2", images=5)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+    asked = time.monotonic()
+    actions.cancel(coordinator, job)
+    assert job.state == JobState.CANCELING
+    thread.join(10)
+    assert time.monotonic() - asked < 8
+    job.refresh_from_db()
+    assert job.state == JobState.CANCELED
+    assert set(job.tasks.values_list("state", flat=True)) == {TaskState.CANCELED}
+    assert len(shelf(destination)) == 1
+    assert not Slot.objects.exists()
+    assert work() is None, "nothing is sent after the page says canceled"
+
+
+def test_a_canceled_job_goes_on_where_it_was(
+    order_studies: Ordering, gated: type[GatedNode], destination: Node, coordinator: User
+) -> None:
+    job = order_studies("1", images=3)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+    actions.cancel(coordinator, job)
+    thread.join(10)
+    actions.resume(coordinator, job)
+    gated.close_gate()
+    for _ in range(2):
+        gated.gate.release()
+    task = work()
+    assert task is not None
+    assert task.state == TaskState.SUCCESS
+    assert len(shelf(destination)) == 3
+
+
+def test_one_task_is_stopped_and_the_others_go_on(
+    order_studies: Ordering, gated: type[GatedNode], coordinator: User
+) -> None:
+    job = order_studies("1", "2", images=1)
+    task = claimed()
+    thread = in_thread(task)
+    actions.stop_task(coordinator, task)
+    thread.join(10)
+    gated.close_gate()
+    gated.gate.release()
+    work()
+    job.refresh_from_db()
+    assert [t.state for t in job.tasks.all()] == [TaskState.CANCELED, TaskState.SUCCESS]
+    assert job.state == JobState.WARNING
+
+
+def test_a_stopping_worker_gives_the_task_back_without_counting_a_failure(
+    order_studies: Ordering, gated: type[GatedNode], destination: Node
+) -> None:
+    order_studies("1", images=3)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+    SHUTDOWN.requested = True
+    thread.join(6)
+    assert not thread.is_alive()
+    task = Task.objects.get()
+    assert (task.state, task.failures, task.not_before) == (TaskState.PENDING, 0, None)
+    assert not Slot.objects.exists()
+
+
+def test_a_paused_node_ends_what_runs_and_says_who_paused_it(
+    order_studies: Ordering, gated: type[GatedNode], source: Node, pacsadmin: User
+) -> None:
+    order_studies("1", images=3)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    source.paused_at, source.paused_by, source.pause_reason = timezone.now(), pacsadmin, "moving"
+    source.save()
+    thread.join(10)
+    task = Task.objects.get()
+    assert (task.state, task.failures) == (TaskState.PENDING, 0)
+    assert work() is None
+    task.refresh_from_db()
+    assert task.waits_for == "PACS1: paused by pacsadmin: moving"
+
+
+def test_a_lost_attempt_writes_nothing_more(
+    order_studies: Ordering, gated: type[GatedNode], destination: Node
+) -> None:
+    order_studies("1", images=3)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+    Task.objects.update(attempt=7)
+    before = list(Item.objects.values())
+    for _ in range(2):
+        gated.gate.release()
+    thread.join(10)
+    task = Task.objects.get()
+    assert (task.state, task.attempt) == (TaskState.IN_PROGRESS, 7)
+    assert list(Item.objects.values()) == before
+    assert not Event.objects.filter(action="task.ended").exists()
+
+
+def test_nothing_is_stored_on_a_lease_that_ran_out(
+    order_studies: Ordering,
+    gated: type[GatedNode],
+    destination: Node,
+    settings: Settings,
+) -> None:
+    settings.LEASE_S, settings.BEAT_S = 2, 3600
+    order_studies("1", images=3)
+    thread = in_thread(claimed())
+    until(lambda: timezone.now() > Task.objects.get().lease_until)
+    for _ in range(3):
+        gated.gate.release()
+    thread.join(10)
+    assert not shelf(destination)
+    assert Task.objects.get().state == TaskState.PENDING
+
+
+def test_a_right_withdrawn_after_ordering_fails_the_task_before_anything_is_fetched(
+    order_studies: Ordering, coordinator: User, destination: Node
+) -> None:
+    order_studies("1")
+    coordinator.groups.clear()
+    task = work()
+    assert task is not None
+    assert task.state == TaskState.FAILURE
+    assert not shelf(destination)
+
+
+def test_an_internal_error_fails_the_task_and_is_logged_once(
+    order_studies: Ordering, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    order_studies("1")
+    Job.objects.update(order={})
+    task = work()
+    assert task is not None
+    assert task.state == TaskState.FAILURE
+    assert "Internal error" in task.message
+
+
+def test_retry_fetches_only_what_is_missing(
+    order_studies: Ordering, source: Node, destination: Node, coordinator: User
+) -> None:
+    job = order_studies("1")
+    put_study(source, "1", images=4, BurnedInAnnotation="YES")
+    good = [samples.instance(samples.ct(n)) for n in (1, 2, 3)]
+    MemoryNode.shelves[source.name].update({i.instance_uid: i for i in good})
+    work()
+    sent = dict(shelf(destination))
+    put_study(source, "1", images=4)
+    actions.retry_failed(coordinator, job)
+    task = work()
+    assert task is not None
+    assert task.state == TaskState.SUCCESS
+    assert len(shelf(destination)) == 4
+    assert all(shelf(destination)[uid] is instance for uid, instance in sent.items())
+    assert Item.objects.get().delivered == 4
+    entries = sealed.open_item(Item.objects.get()).manifest.entries.values()
+    assert {entry.state for entry in entries} == {State.DELIVERED}
