@@ -13,6 +13,7 @@ from adit.vault.master import master_box
 from adit_engine.record import Record
 
 KEY = "selective.basket"
+WHOLE = "whole"
 LIMIT = 500
 """Studies in one basket; beyond it a sheet is the better way."""
 
@@ -164,13 +165,13 @@ def picks_of(found: Found, ticked: Iterable[str]) -> list[Pick]:
     """What was ticked in a table of results; a ticked study takes all its series along."""
     series: dict[str, list[str]] = {}
     for text in ticked:
-        study, _, number = text.partition(".")
-        series.setdefault(study, []).append(number)
+        study, dot, number = text.partition(".")
+        series.setdefault(study, []).append(number if dot else WHOLE)
     picks = []
     for text, numbers in series.items():
         row = found.row(text)
         if row is not None:
-            picks.append(_pick(row, () if "" in numbers else tuple(sorted(numbers))))
+            picks.append(_pick(row, () if WHOLE in numbers else tuple(sorted(numbers))))
     return [pick for pick in picks if pick is not None]
 
 

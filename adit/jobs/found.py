@@ -54,8 +54,9 @@ class Found:
     typed: Mapping[str, list[str]] = field(default_factory=dict, repr=False)
     rows: tuple[Row, ...] | None = None
     notes: tuple[str, ...] = ()
-    capped: tuple[str, ...] = ()
-    """Names of the nodes that had more than they were asked for."""
+    """Sentences about nodes that did not answer as they should."""
+    hints: tuple[str, ...] = ()
+    """Sentences about nodes that had more than is shown."""
     ticked: frozenset[str] = frozenset()
     """"3" for the fourth study, "3.0" for its first series."""
 
@@ -70,7 +71,7 @@ class Found:
             typed=data["typed"],
             rows=None if rows is None else tuple(Row.from_json(row) for row in rows),
             notes=tuple(data["notes"]),
-            capped=tuple(data["capped"]),
+            hints=tuple(data["hints"]),
             ticked=frozenset(data["ticked"]),
         )
 
@@ -79,7 +80,7 @@ class Found:
             "typed": dict(self.typed),
             "rows": None if self.rows is None else [row.to_json() for row in self.rows],
             "notes": list(self.notes),
-            "capped": list(self.capped),
+            "hints": list(self.hints),
             "ticked": sorted(self.ticked),
         }
         drafts.keep(user, self.key, content)

@@ -12,7 +12,7 @@ from adit.accounts.models import User
 from adit.jobs.basket import Basket, Pick
 from adit.nodes import search
 from adit.nodes.models import Node
-from adit_engine.errors import NodeError
+from adit_engine.errors import AditError
 from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.record import Record
@@ -102,9 +102,7 @@ class _Sources:
         if node is None or not self._may_ask():
             return None
         study = StudyRef(pick.study.study_uid)
-        return self._ask(
-            lambda: tuple(search.series_of(self.user, node, study, pick.study.patient_id))
-        )
+        return self._ask(lambda: search.series_of(self.user, node, study, pick.study.patient_id))
 
     def classes(self, pick: Pick, series: Record) -> dict[str, int] | None:
         """Images by SOP class; None when not to be known."""
@@ -123,7 +121,7 @@ class _Sources:
         self.asked += 1
         try:
             return question()
-        except NodeError as error:
+        except AditError as error:
             self.troubles[str(error)] = None
             return None
 

@@ -2,10 +2,13 @@
 
 from django.urls import path
 
-from adit.jobs.views import jobs, tasks
+from adit.jobs.views import jobs, selective, start, tasks
 
 urlpatterns = [
     path("", jobs.job_list, name="jobs"),
+    path("new/selective/", selective.new_selective, name="job_new_selective"),
+    path("new/selective/cancel/", selective.cancel_search, name="job_cancel_search"),
+    path("new/selective/summary/<str:key>/", start.summary, name="job_summary"),
     path("<int:pk>/", jobs.job_page, name="job"),
     path("<int:pk>/live/", jobs.job_live, name="job_live"),
     path("<int:pk>/delete/", jobs.job_delete, name="job_delete"),

@@ -14,7 +14,8 @@ from adit.jobs.views.door import orders, person
 from adit.jobs.views.start import to_summary
 from adit.nodes import search
 from adit.nodes.domain import domain_of
-from adit_engine.errors import AditError
+from adit.nodes.models import Node
+from adit_engine.errors import AditError, Stopped
 from adit_engine.reference import StudyRef
 
 
@@ -52,15 +53,41 @@ def run_search(bench: Bench, what: str) -> HttpResponse:
         return bench.page(search_form=form)
     fresh = bench.request.POST.get("fresh", "")
     key = fresh if drafts.is_key(fresh) else drafts.new_key()
-    found = Found(key, typed=bench.found.typed, rows=())
+    rows: list[Row] = []
+    notes: list[str] = []
+    hints: list[str] = []
     for node in form.cleaned_data["sources"]:
-        answer = search.search(
-            bench.user, node, form.query(), cancelled=_search_key(bench.user.pk, key)
-        )
-        rows = [Row(node.pk, node.name, domain_of(node), record) for record in answer.records]
-        found = replace(found, rows=sorted_rows(list(found.rows or ()) + rows))
-    bench.found = found
+        try:
+            result = search.search(
+                bench.user, node, form.query(), cancelled=_search_key(bench.user.pk, key)
+            )
+        except Stopped:
+            notes.append(
+                _("The search was canceled before %(node)s had answered.") % {"node": node}
+            )
+            break
+        except AditError as error:
+            notes.append(str(error))
+            continue
+        rows += [Row(node.pk, node.name, domain_of(node), record) for record in result.records]
+        hints += _hints(node, result)
+    bench.found = Found(key, bench.found.typed, sorted_rows(rows), tuple(notes), tuple(hints))
     return bench.again("results")
+
+
+def _hints(node: Node, result: search.SearchResult) -> list[str]:
+    words = {"node": node.name, "n": len(result.records)}
+    if result.more:
+        return [_("%(node)s has more than %(n)d studies that match: narrow the search.") % words]
+    if result.capped:
+        return [
+            _(
+                "%(node)s gives no more than %(n)d answers at a time, so there may be further "
+                "studies: narrow the search."
+            )
+            % words
+        ]
+    return []
 
 
 def expand(bench: Bench, what: str) -> HttpResponse:
@@ -111,8 +138,8 @@ def _with_series(bench: Bench, row: Row) -> Row:
     node = next((node for node in bench.sources if node.pk == row.node_id), None)
     if node is None:
         return replace(row, trouble=_("You may not read from this source any more."))
-    study = StudyRef(row.study.study_uid)
     try:
+        study = StudyRef(row.study.study_uid)
         records = search.series_of(bench.user, node, study, row.study.patient_id)
     except AditError as error:
         return replace(row, trouble=str(error))

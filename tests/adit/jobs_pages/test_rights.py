@@ -1,0 +1,142 @@
+"""Each address of jobs, for each role, with an own and somebody else's job: who gets what."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import get_resolver, reverse
+
+from adit.accounts.models import User
+from adit.jobs import drafts
+from adit.jobs import urls as addresses
+from adit.jobs.models import Job, JobState
+from adit.profiles import trials
+from adit.profiles.models import Trial
+
+pytestmark = pytest.mark.django_db
+
+ROLES = ("nobody", "stranger", "other", "owner", "member", "pacsadmin", "dpo", "staff", "root")
+
+SIGN_IN, OK, AWAY, NO, HIDDEN = 302, 200, 302, 403, 404
+ALL_IN = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN}
+ORDERERS = dict.fromkeys(ROLES, NO) | {
+    "nobody": SIGN_IN,
+    "other": OK,
+    "owner": OK,
+    "member": OK,
+    "root": OK,
+}
+JOB = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN, "stranger": HIDDEN, "other": HIDDEN}
+DEED = {role: AWAY if status == OK else status for role, status in JOB.items()}
+"""A deed always leads away: done, or with a sentence why not."""
+MAY_ACT = frozenset({"owner", "staff", "root"})
+
+# name of the route -> (method, arguments, what each role gets)
+MATRIX = {
+    "jobs": ("get", (), ALL_IN),
+    "job_new_selective": ("get", (), ORDERERS),
+    "job_cancel_search": ("post", (), {r: 204 if s == OK else s for r, s in ORDERERS.items()}),
+    "job_summary": ("get", ("key",), {r: AWAY if s == OK else s for r, s in ORDERERS.items()}),
+    "job": ("get", ("job",), JOB),
+    "job_live": ("get", ("job",), JOB),
+    "job_delete": ("get", ("job",), JOB),
+    "job_action": ("post", ("job", "cancel"), DEED),
+    "job_task": ("get", ("job", 1), JOB),
+    "job_task_live": ("get", ("job", 1), JOB),
+    "job_task_action": ("post", ("job", 1, "stop"), DEED),
+}
+
+
+@pytest.fixture
+def people(
+    make_user: Callable[..., User], groups: dict[str, Group], root: User
+) -> dict[str, User | None]:
+    colleagues = Group.objects.create(name="Lung colleagues")
+    staff = make_user("staff", "PACS administrators", is_staff=True)
+    member = make_user("member", "Coordinators")
+    member.groups.add(colleagues)
+    return {
+        "nobody": None,
+        "stranger": make_user("stranger"),
+        "other": make_user("other", "Coordinators"),
+        "owner": make_user("owner", "Coordinators"),
+        "member": member,
+        "pacsadmin": make_user("pacsadmin", "PACS administrators"),
+        "dpo": make_user("dpo", "Data protection"),
+        "staff": staff,
+        "root": root,
+    }
+
+
+@pytest.fixture
+def job(people: dict[str, User | None], root: User, make_job: Callable[..., Job]) -> Job:
+    colleagues = Group.objects.get(name="Lung colleagues")
+    trial = Trial(protocol_id="LUNG", sponsor="University")
+    trials.create_trial(root, trial, members=[colleagues])
+    return make_job(people["owner"], state=JobState.PENDING, trial=trial)
+
+
+def address(name: str, arguments: tuple[object, ...], job: Job) -> str:
+    values = {"job": job.pk, "key": drafts.new_key()}
+    return reverse(name, args=[values.get(str(a), a) for a in arguments])
+
+
+def test_every_address_of_jobs_stands_in_the_matrix() -> None:
+    assert {pattern.name for pattern in addresses.urlpatterns} == set(MATRIX)
+    assert all(get_resolver().reverse_dict.getlist(name) for name in MATRIX)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", MATRIX)
+def test_who_gets_what(name: str, role: str, people: dict[str, User | None], job: Job) -> None:
+    method, arguments, expected = MATRIX[name]
+    client = Client()
+    person = people[role]
+    if person is not None:
+        client.force_login(person)
+    answer = getattr(client, method)(address(name, arguments, job))
+    assert answer.status_code == expected[role]
+    if person is None:
+        assert answer["Location"].startswith("/accounts/login/")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_owner_and_staff_change_a_job(
+    role: str, people: dict[str, User | None], job: Job
+) -> None:
+    client = Client()
+    person = people[role]
+    if person is not None:
+        client.force_login(person)
+    client.post(reverse("job_action", args=[job.pk, "cancel"]))
+    job.refresh_from_db()
+    assert job.state == (JobState.CANCELED if role in MAY_ACT else JobState.PENDING)
+    client.post(reverse("job_delete", args=[job.pk]))
+    assert Job.objects.filter(pk=job.pk).exists() == (role not in MAY_ACT)
+
+
+@pytest.mark.parametrize("name", [n for n, row in MATRIX.items() if row[0] == "post"])
+def test_what_changes_something_is_never_a_link(
+    name: str, people: dict[str, User | None], job: Job
+) -> None:
+    client = Client()
+    client.force_login(people["owner"])  # type: ignore[arg-type]
+    assert client.get(address(name, MATRIX[name][1], job)).status_code == 405
+
+
+@pytest.mark.parametrize("name", ["job_action", "job_task_action"])
+def test_deeds_that_are_not_known_are_not_there(
+    name: str, people: dict[str, User | None], job: Job
+) -> None:
+    client = Client()
+    client.force_login(people["owner"])  # type: ignore[arg-type]
+    arguments = {"job_action": (job.pk, "x"), "job_task_action": (job.pk, 1, "x")}[name]
+    assert client.post(reverse(name, args=arguments)).status_code == 404
+
+
+def test_forms_from_other_places_are_refused(people: dict[str, User | None], job: Job) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(people["owner"])  # type: ignore[arg-type]
+    assert client.post(reverse("job_delete", args=[job.pk])).status_code == 403
+    assert Job.objects.filter(pk=job.pk).exists()

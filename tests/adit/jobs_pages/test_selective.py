@@ -1,0 +1,576 @@
+"""A selective transfer is ordered by hand, without JavaScript: search, tick, basket, summary, start."""
+
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.test import Client
+from django.urls import reverse
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from adit.accounts.models import User
+from adit.jobs import basket, drafts, sealed
+from adit.jobs.models import Draft, Job, JobState
+from adit.nodes.models import Node
+from adit.profiles import mapping, trials
+from adit.profiles.models import Trial
+from adit_engine.instance import Instance
+from adit_engine.nodes.memory import MemoryNode
+
+pytestmark = pytest.mark.django_db
+
+ROOT = "1.2.826.0.1.3680043.8.498.66"
+HOSTILE = "<script>alert(1)</script>"
+NEW = "/jobs/new/selective/"
+
+
+class Fields(HTMLParser):
+    """What a browser without JavaScript would post: the values of the page's big form."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.values: dict[str, list[str]] = {}
+        self._inside = False
+        self._select = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self._inside = given.get("id") == "bench"
+        if not self._inside:
+            return
+        if tag == "select":
+            self._select = given["name"]
+        elif tag == "option" and "selected" in given:
+            self.values[self._select] = [given.get("value", "")]
+        elif tag == "input" and "name" in given:
+            is_tick = given.get("type") in ("checkbox", "radio")
+            if not is_tick or "checked" in given:
+                empty = "on" if is_tick else ""
+                self.values.setdefault(given["name"], []).append(given.get("value", empty))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._inside = False
+
+
+class Person:
+    """Someone at the page: what is typed and ticked is kept by the page alone."""
+
+    def __init__(self, user: User) -> None:
+        self.client = Client()
+        self.client.force_login(user)
+        self.page: Any = self.client.get(NEW)
+
+    def press(self, button: str, **typed: Any) -> Any:
+        values = Fields(self.text).values
+        for name, value in typed.items():
+            values[name] = value if isinstance(value, list) else [value]
+        self.page = self.client.post(NEW, {**values, "do": button}, follow=True)
+        return self.page
+
+    def start(self) -> Any:
+        self.page = self.client.post(self.page.request["PATH_INFO"], follow=True)
+        return self.page
+
+    @property
+    def text(self) -> str:
+        """The page without its frame and the help."""
+        whole = str(self.page.content.decode())
+        start = max(whole.find('<form id="bench"'), whole.find("</dialog>"))
+        return whole[start:] if start > 0 else whole
+
+
+def put(
+    shelf: str,
+    study: str,
+    series: str,
+    number: int,
+    *,
+    sop_class: str = CTImageStorage,
+    **values: str,
+) -> None:
+    """Lays one image into a memory node."""
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.SOPClassUID = sop_class
+    ds.SOPInstanceUID = f"{ROOT}.{study}.{series}.{number}"
+    ds.StudyInstanceUID = f"{ROOT}.{study}"
+    ds.SeriesInstanceUID = f"{ROOT}.{study}.{series}"
+    ds.SeriesNumber = series
+    ds.StudyDate = "20240229"
+    ds.Modality = "CT"
+    ds.PatientID = "PID-0815"
+    ds.PatientName = "Mustermann^Änne"
+    ds.PatientBirthDate = "19560412"
+    ds.StudyDescription = f"Thorax {study}"
+    ds.SeriesDescription = f"Serie {series}"
+    for keyword, value in values.items():
+        setattr(ds, keyword, value)
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, ds)
+    MemoryNode.shelves.setdefault(shelf, {})[ds.SOPInstanceUID] = Instance.of(
+        sop_class, ds.SOPInstanceUID, ExplicitVRLittleEndian, buffer.getvalue()
+    )
+
+
+@pytest.fixture
+def filled(source: Node) -> Node:
+    """PACS1 with two studies of one patient and one of another; two series and a screenshot."""
+    for number in (1, 2, 3):
+        put("PACS1", "1", "1", number)
+        put("PACS1", "1", "2", number)
+    put("PACS1", "1", "3", 1, sop_class=SecondaryCaptureImageStorage, Modality="OT")
+    put("PACS1", "2", "1", 1, StudyDate="20200101")
+    put("PACS1", "3", "1", 1, PatientID="PID-2", PatientName="Yamada^Tarou=山田^太郎")
+    return source
+
+
+@pytest.fixture
+def trial(root: User, groups: dict[str, Group]) -> Trial:
+    made = Trial(protocol_id="LUNG", protocol_name="Lung study", sponsor="University")
+    return trials.create_trial(root, made, members=[groups["Coordinators"]])
+
+
+@pytest.fixture
+def person(coordinator: User, filled: Node, destination: Node, trial: Trial) -> Person:
+    return Person(coordinator)
+
+
+def with_right(user: User, *rights: str) -> None:
+    group = Group.objects.create(name=" ".join(rights))
+    group.permissions.set(Permission.objects.filter(codename__in=rights))
+    user.groups.add(group)
+
+
+def picked(person: Person, *ticks: str, **more: Any) -> Person:
+    """Searched for the first patient, and these rows laid into the basket."""
+    person.press("search", patient_id="PID-0815", sources=str(Node.objects.get(name="PACS1").pk))
+    person.press("add", study=list(ticks), **more)
+    return person
+
+
+def goes_to(*names: str) -> list[str]:
+    return [str(Node.objects.get(name=name).pk) for name in names]
+
+
+def test_the_empty_page_explains_the_first_step(person: Person) -> None:
+    assert "Nothing searched yet" in person.text
+    assert "Empty. Tick studies" in person.text
+
+
+def test_who_may_search_nowhere_is_told_whom_to_ask(
+    make_user: Callable[..., User], groups: dict[str, Group]
+) -> None:
+    person = Person(make_user("lonely", "Coordinators"))
+    assert "You cannot search anywhere yet" in person.text
+
+
+def test_a_search_shows_what_was_found_and_its_address_tells_nothing(person: Person) -> None:
+    page = person.press("search", patient_name="mustermann", sources=goes_to("PACS1"))
+    assert "2 studies found" in person.text
+    assert "Mustermann, Änne" in person.text
+    assert "Thorax 1" in person.text
+    assert "PID-2" not in person.text
+    for address, _status in page.redirect_chain:
+        assert "ustermann" not in address
+    assert 'value="mustermann"' in person.text
+
+
+def test_names_are_found_as_people_type_them(person: Person) -> None:
+    person.press("search", patient_name="Mustermann, Än", sources=goes_to("PACS1"))
+    assert "2 studies found" in person.text
+    person.press("search", patient_name="*tarou*", sources=goes_to("PACS1"))
+    assert "1 study found" in person.text
+    assert "Yamada, Tarou (山田 太郎)" in person.text
+
+
+def test_a_search_by_days_description_and_modality(person: Person) -> None:
+    nodes = goes_to("PACS1")
+    person.press("search", study_from="2024-01-01", study_until="2024-12-31", sources=nodes)
+    assert "2 studies found" in person.text
+    person.press("search", study_from="", study_until="2021-12-31", sources=nodes)
+    assert "1 study found" in person.text
+    person.press("search", study_until="", description="horax 3", modality="ct, mr", sources=nodes)
+    assert "1 study found" in person.text
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ({}, "at least one field"),
+        ({"modality": "CT"}, "at least one field"),
+        ({"study_from": "2024-02-01", "study_until": "2024-01-01"}, "before the first"),
+        ({"study_from": "the first of May"}, "Enter a valid date"),
+        ({"patient_id": "A\\B"}, "backslash"),
+        ({"patient_id": "x", "modality": "C|T"}, "by their codes"),
+        ({"patient_id": "x", "sources": []}, "Tick at least one PACS"),
+    ],
+)
+def test_a_search_that_cannot_be_says_why_and_loses_nothing(
+    person: Person, typed: dict[str, Any], sentence: str
+) -> None:
+    nodes = goes_to("PACS1")
+    page = person.press("search", **{"sources": nodes, "accession_number": "", **typed})
+    assert page.status_code == 422
+    assert sentence in person.text
+    for value in typed.values():
+        if value:
+            assert f'value="{value}"' in person.text
+
+
+def test_a_closed_source_is_a_sentence_beside_what_others_found(
+    person: Person, make_node: Callable[..., Node]
+) -> None:
+    closed = make_node("Closed PACS", reads=("Coordinators",), is_open=False)
+    person.press("search", patient_id="PID-0815", sources=[*goes_to("PACS1"), str(closed.pk)])
+    assert "2 studies found" in person.text
+    assert "Closed PACS:" in person.text
+
+
+def test_a_source_that_one_may_not_read_is_not_searched(
+    person: Person, make_node: Callable[..., Node]
+) -> None:
+    secret = make_node("Secret PACS")
+    page = person.press("search", patient_id="PID-0815", sources=[str(secret.pk)])
+    assert page.status_code == 422
+    assert "Secret PACS" not in person.text
+
+
+def test_a_study_opens_to_its_series_and_keeps_what_was_ticked(person: Person) -> None:
+    person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
+    person.press("expand:0", study=["1"])
+    assert "Serie 2" in person.text
+    assert Fields(person.text).values["study"] == ["1"]
+    person.press("expand:0")
+    assert "Serie 2" not in person.text
+
+
+def test_the_basket_survives_new_searches_and_signing_out(
+    person: Person, coordinator: User
+) -> None:
+    picked(person, "0")
+    person.press("search", patient_id="PID-2", sources=goes_to("PACS1"))
+    assert "whole study" in person.text
+    again = Person(coordinator)
+    assert "whole study" in again.text
+    again.press("clear")
+    assert "whole study" not in again.text
+
+
+def test_single_series_come_along_alone_and_join_what_is_there(
+    person: Person, coordinator: User
+) -> None:
+    person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
+    person.press("expand:0")
+    person.press("add", series=["0.1"])
+    assert [p.series_uids for p in basket.load(coordinator)] == [(f"{ROOT}.1.2",)]
+    person.press("add", series=["0.0"])
+    assert [set(p.series_uids) for p in basket.load(coordinator)] == [
+        {f"{ROOT}.1.1", f"{ROOT}.1.2"}
+    ]
+    person.press("add", study=["0"])
+    assert [p.series_uids for p in basket.load(coordinator)] == [()]
+
+
+def test_nothing_ticked_is_said(person: Person) -> None:
+    person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
+    assert person.press("add", study=[]).status_code == 422
+    assert "Tick a study" in person.text
+
+
+def test_a_study_is_removed_from_the_basket(person: Person, coordinator: User) -> None:
+    picked(person, "0", "1")
+    token = next(iter(basket.load(coordinator))).token
+    person.press(f"remove:{token}")
+    assert len(basket.load(coordinator)) == 1
+
+
+def test_what_lies_in_the_basket_is_sealed(person: Person, coordinator: User) -> None:
+    picked(person, "0")
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT key, content FROM jobs_draft")
+        rows = cursor.fetchall()
+    assert rows
+    for key, content in rows:
+        for text in (b"Mustermann", b"PID-0815", ROOT.encode()):
+            assert text not in bytes(content)
+            assert text not in key.encode()
+    assert not any("selective" in key for key in person.client.session.keys())  # noqa: SIM118
+
+
+def test_what_somebody_else_found_is_nobodys_business(
+    person: Person, make_user: Callable[..., User]
+) -> None:
+    page = person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
+    address = page.redirect_chain[-1][0].partition("#")[0]
+    other = Person(make_user("other", "Coordinators"))
+    assert "Mustermann" not in other.client.get(address).content.decode()
+
+
+def test_a_job_is_ordered_in_a_few_clicks(person: Person, trial: Trial) -> None:
+    picked(person, "0")
+    person.press("summary", destinations=goes_to("Research PACS"), trial=str(trial.pk))
+    summary = person.page.context["summary"]
+    assert (summary.patients, summary.studies, summary.series, summary.images) == (1, 1, 3, 7)
+    assert summary.announced == ("class",)
+    assert "1 image:" in person.text
+    assert Job.objects.count() == 0
+    person.start()
+    job = Job.objects.get()
+    assert person.page.request["PATH_INFO"] == reverse("job", args=[job.pk])
+    assert (job.trial, job.state, job.kind) == (trial, JobState.PENDING, "selective")
+    assert job.order["announced"] == ["class"]
+    content = sealed.open_task(job.tasks.get())
+    assert content.payload["study_uid"] == f"{ROOT}.1"
+    assert content.patient_id == "PID-0815"
+    assert content.pseudonym
+    assert "Empty. Tick studies" in person.client.get(NEW).content.decode()
+
+
+def test_start_pressed_twice_is_one_job(person: Person) -> None:
+    picked(person, "0").press("summary", destinations=goes_to("Research PACS"))
+    address = person.page.request["PATH_INFO"]
+    for _ in range(3):
+        assert person.client.post(address, follow=True).status_code == 200
+    assert Job.objects.count() == 1
+
+
+def test_two_destinations_are_two_jobs_with_the_same_pseudonyms(
+    person: Person, folder_node: Node, trial: Trial
+) -> None:
+    picked(person, "0", "1")
+    nodes = goes_to("Research PACS", "Research folder")
+    person.press("summary", destinations=nodes, trial=str(trial.pk))
+    person.start()
+    first, second = Job.objects.order_by("pk")
+    assert {first.destination.name, second.destination.name} == {"Research PACS", "Research folder"}
+    names = {
+        sealed.open_task(task).pseudonym for job in (first, second) for task in job.tasks.all()
+    }
+    assert len(names) == 1
+
+
+def token_of(user: User, patient_id: str) -> str:
+    patients = basket.load(user).patients
+    return next(f"pseudonym_{p.token}" for p in patients if p.patient_id == patient_id)
+
+
+def test_a_pseudonym_is_given_by_hand(person: Person, coordinator: User, trial: Trial) -> None:
+    picked(person, "0", "1")
+    typed = {token_of(coordinator, "PID-0815"): "LUNG-7"}
+    nodes = goes_to("Research PACS")
+    person.press("summary", destinations=nodes, trial=str(trial.pk), **typed)
+    assert "LUNG-7" in person.text
+    person.start()
+    names = {sealed.open_task(task).pseudonym for task in Job.objects.get().tasks.all()}
+    assert names == {"LUNG-7"}
+
+
+@pytest.mark.parametrize("text", ["Müller", "a b", "x" * 65, HOSTILE, "../etc"])
+def test_an_illegal_pseudonym_is_said_where_it_was_typed_and_nothing_is_lost(
+    person: Person, coordinator: User, trial: Trial, text: str
+) -> None:
+    picked(person, "0")
+    typed = {token_of(coordinator, "PID-0815"): text, "title": "my lungs"}
+    nodes = goes_to("Research PACS")
+    page = person.press("summary", destinations=nodes, trial=str(trial.pk), **typed)
+    assert page.status_code == 422
+    assert "A pseudonym has 1 to 64" in person.text or "at most 64" in person.text
+    kept = Fields(person.text).values
+    assert kept["title"] == ["my lungs"]
+    assert kept["destinations"] == nodes
+    assert kept["trial"] == [str(trial.pk)]
+    assert kept[token_of(coordinator, "PID-0815")] == [text]
+    assert "<script>alert" not in person.text
+
+
+def test_a_pseudonym_of_somebody_else_is_refused_before_the_start(
+    person: Person, coordinator: User, trial: Trial
+) -> None:
+    mapping.pseudonym_for(trial, "PACS1", "PID-OTHER", given="LUNG-1")
+    picked(person, "0")
+    typed = {token_of(coordinator, "PID-0815"): "LUNG-1"}
+    nodes = goes_to("Research PACS")
+    page = person.press("summary", destinations=nodes, trial=str(trial.pk), **typed)
+    assert page.status_code == 422
+    assert "already stands for another patient" in person.text
+    assert not mapping.known_pseudonym(trial, "PACS1", "PID-0815")
+
+
+def test_a_second_pseudonym_for_a_known_patient_is_refused(
+    person: Person, coordinator: User, trial: Trial
+) -> None:
+    mapping.pseudonym_for(trial, "PACS1", "PID-0815", given="LUNG-1")
+    picked(person, "0")
+    typed = {token_of(coordinator, "PID-0815"): "LUNG-2"}
+    nodes = goes_to("Research PACS")
+    person.press("summary", destinations=nodes, trial=str(trial.pk), **typed)
+    assert "already called LUNG-1" in person.text
+
+
+def test_two_patients_of_one_order_have_two_pseudonyms(person: Person, coordinator: User) -> None:
+    picked(person, "0")
+    person.press("search", patient_id="PID-2", sources=goes_to("PACS1"))
+    person.press("add", study=["0"])
+    typed = {token_of(coordinator, pid): "SAME" for pid in ("PID-0815", "PID-2")}
+    page = person.press("summary", destinations=goes_to("Research PACS"), **typed)
+    assert page.status_code == 422
+    assert "stands for another patient above" in person.text
+
+
+def test_a_registry_is_only_asked_before_the_start(person: Person, trial: Trial) -> None:
+    picked(person, "0")
+    person.press("summary", destinations=goes_to("Research PACS"), trial=str(trial.pk))
+    assert person.page.status_code == 200
+    assert trial.patients.count() == 0
+
+
+def test_without_the_right_nothing_is_sent_as_it_is(person: Person) -> None:
+    picked(person, "0")
+    assert "Send as it is" not in person.text
+    nodes = goes_to("Research PACS")
+    person.press("summary", destinations=nodes, change="as_is", reason="because")
+    person.start()
+    assert Job.objects.get().order["change"] == "pseudonymized"
+
+
+def test_with_the_right_nothing_is_preselected_and_as_it_is_needs_a_reason(
+    person: Person, coordinator: User
+) -> None:
+    with_right(coordinator, "transfer_identified")
+    picked(person, "0")
+    assert "change" not in Fields(person.text).values
+    nodes = goes_to("Research PACS")
+    assert person.press("summary", destinations=nodes).status_code == 422
+    assert "Choose what shall happen" in person.text
+    assert person.press("summary", change="as_is").status_code == 422
+    assert "why identified data" in person.text
+    person.press("summary", reason="second opinion")
+    assert "identified" in person.text
+    person.start()
+    assert Job.objects.get().order["change"] == "as_is"
+
+
+def test_urgent_needs_a_right(person: Person, coordinator: User) -> None:
+    picked(person, "0")
+    assert "Urgent" not in person.text
+    with_right(coordinator, "be_urgent")
+    person.press("summary", destinations=goes_to("Research PACS"), urgent="on")
+    person.start()
+    assert Job.objects.get().urgent
+
+
+def test_the_source_is_no_destination(person: Person, groups: dict[str, Group]) -> None:
+    node = Node.objects.get(name="PACS1")
+    node.access.update(may_write=True)
+    picked(person, "0")
+    page = person.press("summary", destinations=[str(node.pk)])
+    assert page.status_code == 422
+    assert "choose another destination" in person.text
+
+
+def test_more_studies_than_one_may_order_alone_wait_for_approval(
+    person: Person, settings: Any
+) -> None:
+    settings.MAX_STUDIES_PER_JOB = 1
+    picked(person, "0", "1")
+    person.press("summary", destinations=goes_to("Research PACS"))
+    assert "After approval" in person.text
+    person.start()
+    assert Job.objects.get().state == JobState.WAITING_FOR_APPROVAL
+
+
+def test_a_closed_destination_is_said_before_the_start(person: Person, destination: Node) -> None:
+    Node.objects.filter(pk=destination.pk).update(is_open=False)
+    picked(person, "0")
+    person.press("summary", destinations=goes_to("Research PACS"))
+    assert any("Research PACS" in line for line in person.page.context["when"])
+
+
+def test_a_right_withdrawn_before_the_start_is_a_sentence(
+    person: Person, destination: Node
+) -> None:
+    picked(person, "0").press("summary", destinations=goes_to("Research PACS"))
+    destination.access.all().delete()
+    page = person.start()
+    assert page.status_code == 422
+    assert "choose another" in person.text
+    assert Job.objects.count() == 0
+
+
+def test_hostile_names_are_text_on_every_page(
+    person: Person, coordinator: User, trial: Trial
+) -> None:
+    hostile = {"PatientName": f"{HOSTILE}^x", "StudyDescription": HOSTILE, "PatientID": "<b>x"}
+    put("PACS1", "9", "1", 1, SeriesDescription=HOSTILE, **hostile)
+    person.press("search", patient_name="<script>*", sources=goes_to("PACS1"))
+    assert "1 study found" in person.text
+    pages = [person.text]
+    pages.append(person.press("expand:0").content.decode())
+    pages.append(person.press("add", series=["0.0"]).content.decode())
+    page = person.press("summary", destinations=goes_to("Research PACS"), title=HOSTILE)
+    pages.append(page.content.decode())
+    pages.append(person.start().content.decode())
+    for text in pages:
+        assert "&lt;script&gt;alert" in text
+        assert "<script>alert" not in text
+        assert "<b>x" not in text
+
+
+@pytest.mark.parametrize(
+    "button", ["expand:99999", "expand:-1", "expand:²", "remove:nobody", "nonsense", "", "expand:"]
+)
+def test_buttons_that_are_not_there_do_nothing(person: Person, button: str) -> None:
+    person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
+    assert person.press(button).status_code == 200
+
+
+def test_ticks_that_are_not_there_pick_nothing(person: Person, coordinator: User) -> None:
+    person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
+    person.press("add", study=["77", "x", "-1"], series=["0.9", "8.8", "..", "0."])
+    assert len(basket.load(coordinator)) == 0
+
+
+def test_an_old_summary_says_that_it_is_gone(person: Person) -> None:
+    page = person.client.get(reverse("job_summary", args=[drafts.new_key()]), follow=True)
+    assert b"no longer kept" in page.content
+    assert person.client.get(reverse("job_summary", args=["x"])).status_code == 404
+
+
+def test_drafts_are_forgotten_after_a_day(person: Person, coordinator: User) -> None:
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    picked(person, "0")
+    Draft.objects.update(updated_at=timezone.now() - timedelta(hours=25))
+    assert drafts.sweep() > 0
+    assert Draft.objects.count() == 0
+
+
+def test_only_so_many_searches_are_kept(person: Person, coordinator: User) -> None:
+    picked(person, "0")
+    for _ in range(drafts.KEPT_PER_PERSON + 5):
+        drafts.keep(coordinator, drafts.new_key(), {})
+    assert Draft.objects.exclude(key__contains=".").count() == drafts.KEPT_PER_PERSON
+    assert len(basket.load(coordinator)) == 1
+
+
+def test_without_the_right_names_are_masked_in_results(
+    person: Person, coordinator: User, groups: dict[str, Group]
+) -> None:
+    groups["Coordinators"].permissions.remove(Permission.objects.get(codename="see_identified"))
+    person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
+    assert "2 studies found" in person.text
+    assert "Mustermann" not in person.text
+    assert "1956" not in person.text

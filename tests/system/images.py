@@ -1,0 +1,110 @@
+"""Images: a CT study with three series and a picture of the screen, of a person who never lived."""
+
+from io import BytesIO
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
+
+ROOT = "1.2.826.0.1.3680043.8.498.55"
+PATIENT_ID = "PID-4711-0815"
+PATIENT_NAME = "Mustermann^Änne"
+IDENTIFYING = (
+    "Mustermann",
+    "Änne",
+    PATIENT_ID,
+    "19560412",
+    "ACC20240229",
+    "Beispielstadt",
+    "Überweiser",
+    ROOT,
+)
+SLICES = {1: 12, 2: 20, 3: 4}
+"""Images by series number."""
+STUDY = f"{ROOT}.1"
+
+
+def study() -> list[bytes]:
+    """36 CT images in three series and one secondary capture in a fourth, as files."""
+    slices = [ct(series, number) for series, n in SLICES.items() for number in range(1, n + 1)]
+    return [*slices, capture()]
+
+
+def ct(series: int, number: int) -> bytes:
+    ds = _patient(series, number)
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.SOPClassUID = CTImageStorage
+    ds.Modality = "CT"
+    ds.SeriesDescription = f"Thorax {series}"
+    ds.SliceThickness, ds.KVP = "1.0", "120"
+    ds.AcquisitionNumber = "1"
+    ds.ImagePositionPatient = ["0", "0", str(number)]
+    ds.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
+    ds.FrameOfReferenceUID = f"{STUDY}.9"
+    ds.PositionReferenceIndicator = ""
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.Rows = ds.Columns = 128
+    ds.PixelSpacing = ["1", "1"]
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
+    ds.PixelRepresentation = 0
+    ds.RescaleIntercept, ds.RescaleSlope = "-1024", "1"
+    y, x = np.mgrid[0:128, 0:128]
+    body = ((x - 64) ** 2 / 50**2 + (y - 64) ** 2 / (30 + number) ** 2 < 1) * (900 + 10 * number)
+    ds.PixelData = body.astype("<u2").tobytes()
+    # Half of them implicit, as archives hold both.
+    return _file(ds, ImplicitVRLittleEndian if number % 2 else ExplicitVRLittleEndian)
+
+
+def capture() -> bytes:
+    ds = _patient(99, 1)
+    ds.SOPClassUID = SecondaryCaptureImageStorage
+    ds.Modality = "OT"
+    ds.ConversionType = "WSD"
+    ds.SeriesDescription = "Screenshot"
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.Rows = ds.Columns = 16
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.PixelRepresentation = 0
+    ds.PixelData = bytes(256)
+    return _file(ds, ExplicitVRLittleEndian)
+
+
+def _patient(series: int, number: int) -> Dataset:
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    ds.SOPInstanceUID = f"{STUDY}.{series}.{number}"
+    ds.StudyDate = ds.SeriesDate = "20240229"
+    ds.StudyTime = "101500"
+    ds.AccessionNumber = "ACC20240229"
+    ds.Manufacturer = "Sample Devices"
+    ds.InstitutionName = "Klinikum Beispielstadt"
+    ds.ReferringPhysicianName = "Überweiser^Ulrich"
+    ds.StudyDescription = "Thorax Verlauf"
+    ds.PatientName = PATIENT_NAME
+    ds.PatientID = PATIENT_ID
+    ds.PatientBirthDate = "19560412"
+    ds.PatientSex = "F"
+    ds.StudyInstanceUID = STUDY
+    ds.SeriesInstanceUID = f"{STUDY}.{series}"
+    ds.StudyID = "S1"
+    ds.SeriesNumber = str(series)
+    ds.InstanceNumber = str(number)
+    return ds
+
+
+def _file(ds: Dataset, syntax: str) -> bytes:
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.file_meta.TransferSyntaxUID = syntax
+    buffer = BytesIO()
+    dcmwrite(buffer, ds, enforce_file_format=True)
+    return buffer.getvalue()

@@ -1,0 +1,96 @@
+"""Orthanc: a real archive for the tests, on free ports, over a folder that goes with it."""
+
+import json
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import answers, free_port, wait_until
+
+ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/bin")
+
+needs_orthanc = pytest.mark.skipif(ORTHANC is None, reason="needs Orthanc: apt install orthanc")
+needs_chromium = pytest.mark.skipif(
+    not Path("/usr/bin/chromium").exists(), reason="needs Chromium: apt install chromium"
+)
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    ae_title: str
+    dicom_port: int
+    http_port: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a node's row of the kind dimse holds for it."""
+        return {"host": "127.0.0.1", "port": self.dicom_port, "ae_title": self.ae_title}
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=20) as got:
+            return bytes(got.read())
+
+    def put(self, part10: bytes) -> None:
+        """Stores one DICOM file."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}/instances", data=part10, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert json.loads(answer.read())["Status"] == "Success"
+
+    def files(self) -> list[bytes]:
+        """Every instance that it keeps, as a DICOM file."""
+        return [self.get(f"/instances/{name}/file") for name in json.loads(self.get("/instances"))]
+
+    def count(self) -> int:
+        return int(json.loads(self.get("/statistics"))["CountInstances"])
+
+
+@contextmanager
+def running_orthanc(ae_title: str, folder: Path) -> Iterator[Orthanc]:
+    """Starts one and ends it again; the folder holds its storage, settings and log."""
+    assert ORTHANC is not None
+    folder.mkdir(parents=True)
+    orthanc = Orthanc(ae_title, free_port(), free_port())
+    settings = {
+        "Name": ae_title,
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "DicomAet": ae_title,
+        "DicomPort": orthanc.dicom_port,
+        "HttpPort": orthanc.http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowEcho": True,
+        "DicomCheckCalledAet": True,
+        "OverwriteInstances": False,
+        "HttpServerEnabled": True,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with (folder / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen(
+            [ORTHANC, str(folder / "orthanc.json")], stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        address = f"http://127.0.0.1:{orthanc.http_port}/system"
+        wait_until(lambda: process.poll() is not None or answers(address), f"Orthanc {ae_title}")
+        if process.poll() is not None:
+            pytest.fail((folder / "orthanc.log").read_text()[-2000:])
+        yield orthanc
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

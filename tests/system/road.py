@@ -1,0 +1,77 @@
+"""Road: fills an installation for a transfer between two archives, and reads its ledger afterwards.
+
+Run in a process of its own: `road.py make '{"Source PACS": {…}, …}'` or `road.py ledger JOB`;
+prints JSON.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+DATA = Path(os.environ["ADIT_DATA"])
+PASSWORD = "a long enough password"
+SOURCE, DESTINATION = "Source PACS", "Research PACS"
+TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL")
+
+
+def main(verb: str, argument: str) -> None:
+    os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
+    from adit.vault.master import make_key
+
+    make_key(DATA / "keys" / "master.key")
+    make_key(DATA / "keys" / "web.key")
+    import django
+
+    django.setup()
+    json.dump(make(json.loads(argument)) if verb == "make" else ledger(int(argument)), sys.stdout)
+
+
+def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    call_command("createcachetable")
+    from adit.accounts.groups import COORDINATORS, make_standard_groups
+    from adit.accounts.models import User
+    from adit.nodes.models import Access, Node
+    from adit.profiles import trials
+    from adit.profiles.models import Trial
+
+    group = make_standard_groups()[COORDINATORS]
+    User.objects.create_user("coordinator", password=PASSWORD).groups.add(group)
+    root = User.objects.create_superuser("root", password=PASSWORD)
+    for name, settings in nodes.items():
+        node = Node.objects.create(name=name, kind="dimse", settings=settings, is_open=True)
+        Access.objects.create(
+            group=group, node=node, may_read=name == SOURCE, may_write=name == DESTINATION
+        )
+    for protocol_id in TRIALS:
+        trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
+        trials.create_trial(root, trial, members=[group])
+    return {}
+
+
+def ledger(job_id: int) -> dict[str, Any]:
+    """What the job says that it delivered: each series' manifest, opened, and the output's UIDs."""
+    from adit.jobs import sealed
+    from adit.jobs.models import Item, Job
+    from adit.profiles import trials
+
+    job = Job.objects.get(pk=job_id)
+    items = Item.objects.filter(task__job=job).select_related("task__job__trial")
+    manifests = [sealed.open_item(item).manifest.to_json() for item in items if not item.left_out]
+    uids = {uid for manifest in manifests for uid in manifest["instances"]}
+    key = trials.key_of(job.trial)
+    return {
+        "state": job.state,
+        "message": job.message,
+        "manifests": manifests,
+        "out": {uid: key.uid(uid) for uid in uids},
+        "attempts": list(job.tasks.values_list("attempt", flat=True)),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

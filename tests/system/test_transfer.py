@@ -1,0 +1,173 @@
+"""The whole road as a person walks it: search, pick, start; then the destination is looked through."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import images
+import pydicom
+import pytest
+from conftest import ROOT, answers, free_port, sign_in, wait_until
+from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
+from playwright.sync_api import Page, expect
+
+pytestmark = [needs_orthanc, needs_chromium]
+
+SOURCE, DESTINATION = "Source PACS", "Research PACS"
+
+
+@dataclass(frozen=True)
+class Road:
+    url: str
+    data: Path
+    source: Orthanc
+    destination: Orthanc
+    up: "subprocess.Popen[bytes]"
+
+    def ledger(self, job: int) -> dict[str, Any]:
+        return dict(run_road(self.data, "ledger", str(job)))
+
+
+def run_road(data: Path, verb: str, argument: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("road.py")), verb, argument],
+        cwd=ROOT,
+        env={**os.environ, "ADIT_DATA": str(data), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+    """ADIT as `adit up` runs it, between two archives; the first one holds one study."""
+    folder = tmp_path_factory.mktemp("road")
+    data = folder / "data"
+    data.mkdir()
+    with (
+        running_orthanc("SOURCE", folder / "source") as source,
+        running_orthanc("RESEARCH", folder / "destination") as destination,
+    ):
+        for file in images.study():
+            source.put(file)
+        nodes = {SOURCE: source.settings, DESTINATION: destination.settings}
+        run_road(data, "make", json.dumps(nodes))
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        environment = {**os.environ, "ADIT_DATA": str(data), "PORT": str(port)}
+        with (data / "up.log").open("wb") as log:
+            up = subprocess.Popen(
+                [str(Path(sys.executable).with_name("adit")), "up"],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            wait_until(lambda: up.poll() is not None or answers(f"{url}/healthz"), "adit up", 60)
+            assert up.poll() is None, (data / "up.log").read_text()[-3000:]
+            yield Road(url, data, source, destination, up)
+        finally:
+            up.send_signal(signal.SIGTERM)
+            try:
+                up.wait(20)
+            except subprocess.TimeoutExpired:
+                up.kill()
+                up.wait()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("javascript", "trial", "pseudonym"),
+    [(True, "LUNG-JS", "LUNG-0001"), (False, "LUNG-PLAIN", "")],
+    ids=["with JavaScript", "without JavaScript"],
+)
+def test_a_study_is_found_picked_sent_and_each_image_accounted_for(
+    road: Road,
+    open_browser: Callable[..., Page],
+    javascript: bool,
+    trial: str,
+    pseudonym: str,
+) -> None:
+    page = open_browser(javascript=javascript)
+    sign_in(page, road.url, "coordinator")
+    order(page, road.url, trial, pseudonym)
+    expect(page.locator("main")).to_contain_text("1 image")
+    expect(page.locator("main")).to_contain_text("withheld")
+    page.click("#start")
+    job = wait_for_end(page, road.url)
+    compare(road, job, trial, pseudonym)
+    assert images.PATIENT_ID not in page.url
+
+
+def order(page: Page, url: str, trial: str, pseudonym: str) -> None:
+    """From the empty page to the summary."""
+    page.goto(f"{url}/jobs/new/selective/")
+    page.get_by_label("Patient ID", exact=True).fill(images.PATIENT_ID)
+    page.click("#search-button")
+    expect(page.locator("#study-0")).to_contain_text("Mustermann, Änne")
+    page.click("#expand-0")
+    expect(page.locator(".series-list li")).to_have_count(4)
+    page.check("#tick-0")
+    page.click("#add-button")
+    expect(page.locator("#basket")).to_contain_text("whole study")
+    if pseudonym:
+        page.fill("#basket input[name^=pseudonym_]", pseudonym)
+    page.get_by_label(DESTINATION).check()
+    page.get_by_label("Research project").select_option(label=trial)
+    page.click("#summary-button")
+    page.wait_for_url("**/summary/**")
+    assert images.PATIENT_ID not in page.title()
+
+
+def wait_for_end(page: Page, url: str) -> int:
+    """On the job's page, which changes by itself, with JavaScript or without."""
+    page.wait_for_url(f"{url}/jobs/[0-9]*/")
+    expect(page.locator("#job-state")).to_contain_text("complete", timeout=60_000)
+    return int(page.url.rstrip("/").rsplit("/", 1)[1])
+
+
+def compare(road: Road, job: int, trial: str, pseudonym: str) -> None:
+    """The destination, instance by instance, with what the ledger says."""
+    ledger = road.ledger(job)
+    assert ledger["state"] == "success", ledger["message"]
+    ends = {
+        uid: entry["state"]
+        for manifest in ledger["manifests"]
+        for uid, entry in manifest["instances"].items()
+    }
+    expected = {uid for manifest in ledger["manifests"] for uid in manifest["expected"]}
+    assert set(ends) == expected
+    assert len(expected) == 37
+    held = {uid for uid, end in ends.items() if end == "withheld"}
+    assert held == {f"{images.STUDY}.99.1"}
+    assert {end for uid, end in ends.items() if uid not in held} == {"delivered"}
+    there = [file for file in road.destination.files() if is_of(file, trial)]
+    found = [pydicom.dcmread(BytesIO(file)) for file in there]
+    names = [ds.SOPInstanceUID for ds in found]
+    assert sorted(names) == sorted(ledger["out"][uid] for uid in expected - held)
+    assert len({ds.PatientID for ds in found}) == 1
+    for file, ds in zip(there, found, strict=True):
+        assert ds.PatientID == str(ds.PatientName)
+        assert pseudonym in ("", ds.PatientID)
+        assert ds.ClinicalTrialProtocolID == trial
+        assert ds.Modality == "CT"
+        for text in images.IDENTIFYING:
+            assert text.encode("latin-1") not in file
+            assert text.encode("utf-8") not in file
+
+
+def is_of(file: bytes, trial: str) -> bool:
+    ds = pydicom.dcmread(BytesIO(file), stop_before_pixels=True)
+    return bool(ds.get("ClinicalTrialProtocolID") == trial)
