@@ -1,0 +1,175 @@
+"""The element scanner sees what pydicom sees, and stops at what it does not understand."""
+
+from io import BytesIO
+from struct import pack
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomFileLike
+from pydicom.filewriter import write_dataset
+from pydicom.sequence import Sequence
+
+from adit_engine.elements import (
+    Element,
+    elements,
+    header_end,
+    is_sequence,
+    items,
+    nested_explicit,
+)
+from adit_engine.errors import Malformed
+
+VALUES: dict[int, st.SearchStrategy[object]] = {
+    0x00080060: st.sampled_from(["CT", "MR"]),
+    0x00100010: st.text("ABC^", max_size=20),
+    0x00104000: st.text("abc ", max_size=300),
+    0x00189087: st.floats(0, 1e6),
+    0x00280010: st.integers(0, 65535),
+    0x00281201: st.binary(max_size=40).filter(lambda value: len(value) % 2 == 0),
+    0x0040A160: st.text("abc", max_size=70000),
+}
+SEQUENCES = (0x00081140, 0x00082112, 0x00540016)
+
+
+def data_sets(depth: int) -> st.SearchStrategy[Dataset]:
+    plain = st.fixed_dictionaries({}, optional=VALUES)
+    if depth == 0:
+        return plain.map(lambda values: data_set(values, {}))
+    inner = st.lists(data_sets(depth - 1), max_size=3)
+    nested = st.fixed_dictionaries(
+        {}, optional={tag: st.tuples(inner, st.booleans(), st.booleans()) for tag in SEQUENCES}
+    )
+    return st.builds(data_set, plain, nested)
+
+
+def data_set(
+    values: dict[int, object], nested: dict[int, tuple[list[Dataset], bool, bool]]
+) -> Dataset:
+    ds = Dataset()
+    for tag, value in values.items():
+        ds.add_new(tag, "OW" if tag == 0x00281201 else _vr(tag), value)
+    for tag, (inner, endless, endless_items) in nested.items():
+        for item in inner:
+            item.is_undefined_length_sequence_item = endless_items
+        ds.add_new(tag, "SQ", Sequence(inner))
+        ds[tag].is_undefined_length = endless
+    return ds
+
+
+def _vr(tag: int) -> str:
+    from pydicom.datadict import dictionary_VR
+
+    return dictionary_VR(tag)
+
+
+def written(ds: Dataset, explicit: bool) -> bytes:
+    buffer = DicomFileLike(BytesIO())
+    buffer.is_little_endian, buffer.is_implicit_VR = True, not explicit
+    write_dataset(buffer, ds)
+    return buffer.parent.getvalue()  # type: ignore[no-any-return]
+
+
+Seen = list[tuple[int, "Seen | int"]]
+
+
+def scanned(data: bytes, explicit: bool, found: list[Element]) -> Seen:
+    """Tag, and the length of the value or what stands in each item."""
+    seen: Seen = []
+    for element in found:
+        if is_sequence(element, "SQ" if element.tag in SEQUENCES else ""):
+            inside = nested_explicit(element, explicit)
+            inner: Seen = []
+            for item in items(data, inside, element):
+                inner += scanned(
+                    data, inside, list(elements(data, inside, item.value, item.value_end))
+                )
+                inner.append((-1, 0))
+            seen.append((element.tag, inner))
+        else:
+            seen.append((element.tag, element.end - element.value))
+    return seen
+
+
+def expected(ds: Dataset, explicit: bool) -> Seen:
+    seen: Seen = []
+    for element in ds:
+        if element.VR == "SQ":
+            inner: Seen = []
+            for item in element.value:
+                inner += expected(item, explicit)
+                inner.append((-1, 0))
+            seen.append((int(element.tag), inner))
+        else:
+            single = Dataset()
+            single.add(element)
+            long = element.VR in ("OW", "UT")
+            head = 12 if explicit and long else 8
+            seen.append((int(element.tag), len(written(single, explicit)) - head))
+    return seen
+
+
+@given(data_sets(3), st.booleans())
+@settings(max_examples=120, deadline=None)
+def test_the_scanner_finds_what_was_written(ds: Dataset, explicit: bool) -> None:
+    data = written(ds, explicit)
+    assert scanned(data, explicit, list(elements(data, explicit))) == expected(ds, explicit)
+    view = memoryview(data)
+    assert list(elements(view, explicit)) == list(elements(data, explicit))
+
+
+@given(data_sets(2), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_elements_cover_every_byte_once(ds: Dataset, explicit: bool) -> None:
+    data = written(ds, explicit)
+    position = 0
+    for element in elements(data, explicit):
+        assert element.start == position
+        assert element.start < element.value <= element.value_end <= element.end
+        position = element.end
+    assert position == len(data)
+
+
+@given(data_sets(2), st.booleans(), st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_data_set_cut_short_is_malformed_or_ends_at_an_element(
+    ds: Dataset, explicit: bool, draw: st.DataObject
+) -> None:
+    data = written(ds, explicit)
+    cut = draw.draw(st.integers(0, len(data)))
+    ends = {0, *(element.end for element in elements(data, explicit))}
+    if cut in ends:
+        assert list(elements(data[:cut], explicit)) is not None
+    else:
+        with pytest.raises(Malformed):
+            list(elements(data[:cut], explicit))
+
+
+@given(st.binary(max_size=300), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_end_in_elements_or_malformed(data: bytes, explicit: bool) -> None:
+    try:
+        for element in elements(data, explicit):
+            if is_sequence(element, "SQ" if not explicit else ""):
+                list(items(data, nested_explicit(element, explicit), element))
+    except Malformed:
+        pass
+
+
+def test_unknown_sequences_of_undefined_length_hold_implicit_elements() -> None:
+    inner = pack("<HHI", 0x0008, 0x0060, 2) + b"CT"
+    item = pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + inner + pack("<HHI", 0xFFFE, 0xE00D, 0)
+    data = pack("<HH2sHI", 0x0009, 0x1001, b"UN", 0, 0xFFFFFFFF) + item
+    data += pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    (element,) = elements(data, True)
+    assert not nested_explicit(element, True)
+    (found,) = items(data, False, element)
+    assert data[found.value : found.value_end] == inner
+
+
+def test_the_header_ends_where_the_pixels_begin() -> None:
+    head = pack("<HH2sH", 0x0028, 0x0010, b"US", 2) + b"\1\0"
+    pixels = pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 2) + b"\1\0"
+    assert header_end(head + pixels, True) == len(head)
+    assert header_end(head, True) == len(head)
