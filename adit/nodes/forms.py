@@ -1,0 +1,184 @@
+"""Forms: a node's row, the settings of its kind, and which groups may use it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, fields
+from types import NoneType
+from typing import Any, ClassVar, get_args, get_type_hints
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.utils.translation import gettext_lazy as _
+
+from adit.nodes import window
+from adit.nodes.models import Node
+from adit_engine.errors import WrongInput
+from adit_engine.nodes import KINDS, kind_class
+
+MOST_CONNECTIONS = 64
+_ADVANCED = "is_advanced"
+
+_FIELDS: Mapping[type, type[forms.Field]] = {
+    str: forms.CharField,
+    int: forms.IntegerField,
+    float: forms.FloatField,
+    bool: forms.BooleanField,
+}
+
+
+class NodeForm(forms.ModelForm):
+    """The row itself. The kind of a node that exists does not change."""
+
+    kind = forms.ChoiceField(label=_("kind"), choices=[(kind, kind) for kind in KINDS])
+    retrieve_limit = forms.IntegerField(
+        label=_("connections for transfers"), min_value=0, max_value=MOST_CONNECTIONS, initial=2
+    )
+    search_limit = forms.IntegerField(
+        label=_("connections for searches"), min_value=0, max_value=MOST_CONNECTIONS, initial=2
+    )
+    windows = forms.JSONField(label=_("allowed hours"), required=False)
+
+    class Meta:
+        model = Node
+        fields = [
+            "name",
+            "kind",
+            "is_open",
+            "is_clinical",
+            "retrieve_limit",
+            "search_limit",
+            "windows",
+        ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["kind"].disabled = self.instance.pk is not None
+
+    def clean_windows(self) -> list[Any]:
+        rows = self.cleaned_data["windows"] or []
+        try:
+            window.read(rows)
+        except WrongInput as error:
+            raise forms.ValidationError(str(error)) from None
+        return rows
+
+
+class SettingsForm(forms.Form):
+    """The settings of one kind; made by `form_for`. What the dataclass refuses is a field's error."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, *args: Any, node: Node | None = None, **kwargs: Any) -> None:
+        self.node = node
+        stored = dict(node.settings) if node is not None else {}
+        initial = {**stored, **(kwargs.pop("initial", None) or {})}
+        kwargs = {"prefix": "settings", **kwargs, "initial": initial}
+        super().__init__(*args, **kwargs)
+        for name in self.kept_secrets:
+            self.fields[name].help_text = _("One is stored; leave empty to keep it.")
+
+    @property
+    def kept_secrets(self) -> dict[str, Any]:
+        """Those stored for this node, by name."""
+        stored = (self.node.secrets if self.node is not None else None) or {}
+        return {name: value for name, value in stored.items() if name in self.fields}
+
+    def clean(self) -> dict[str, Any]:
+        if not self.errors:
+            try:
+                kind_class(self.kind).Settings(**self.settings, **self.secrets)
+            except WrongInput as error:
+                self.add_error(self._field_of(str(error)), str(error))
+        return self.cleaned_data
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For the row's `settings`; an empty field means the default."""
+        return {
+            name: self._value(name) for name, field in self.fields.items() if not is_secret(field)
+        }
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        """For the row's `secrets`; an empty field means the stored one."""
+        typed = {
+            n: self.cleaned_data.get(n) for n, field in self.fields.items() if is_secret(field)
+        }
+        return {**self.kept_secrets, **{name: value for name, value in typed.items() if value}}
+
+    def plain(self) -> Iterator[forms.BoundField]:
+        """The fields that everybody has to look at."""
+        return (self[name] for name, field in self.fields.items() if not is_advanced(field))
+
+    def advanced(self) -> Iterator[forms.BoundField]:
+        """The fields that may be folded away."""
+        return (self[name] for name, field in self.fields.items() if is_advanced(field))
+
+    def _value(self, name: str) -> Any:
+        value = self.cleaned_data.get(name)
+        return self.fields[name].initial if value is None else value
+
+    def _field_of(self, sentence: str) -> str | None:
+        """The field that a sentence of the dataclass names at its beginning."""
+        words = sentence.partition(":")[0]
+        named = (n for n, f in self.fields.items() if n == words or str(f.label).startswith(words))
+        return next(named, None)
+
+
+def form_for(kind: str) -> type[SettingsForm]:
+    """The form class of a kind, from its settings dataclass. Raises WrongInput for no kind."""
+    cls = kind_class(kind).Settings
+    hints = get_type_hints(cls)
+    made = {field.name: _field(field, hints[field.name]) for field in fields(cls)}
+    return type(f"{cls.__name__}Form", (SettingsForm,), {"kind": kind, **made})
+
+
+def is_secret(field: forms.Field) -> bool:
+    return isinstance(field.widget, forms.PasswordInput)
+
+
+def is_advanced(field: forms.Field) -> bool:
+    return bool(getattr(field, _ADVANCED, False))
+
+
+class AccessForm(forms.Form):
+    """Which group may fetch from a node, and which may send to it."""
+
+    def __init__(self, *args: Any, node: Node | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **{"prefix": "access", **kwargs})
+        rows = {row.group_id: row for row in node.access.all()} if node and node.pk else {}
+        self.groups = list(Group.objects.order_by("name"))
+        for group in self.groups:
+            row = rows.get(group.pk)
+            for name, held in (("read", row and row.may_read), ("write", row and row.may_write)):
+                self.fields[f"{name}_{group.pk}"] = forms.BooleanField(
+                    required=False, initial=bool(held), label=f"{group.name}: {name}"
+                )
+
+    def matrix(self) -> Iterator[tuple[Group, forms.BoundField, forms.BoundField]]:
+        """Each group with its two boxes."""
+        return ((g, self[f"read_{g.pk}"], self[f"write_{g.pk}"]) for g in self.groups)
+
+    @property
+    def access(self) -> dict[Group, tuple[bool, bool]]:
+        """May read, may write, by group."""
+        data = self.cleaned_data
+        return {g: (data[f"read_{g.pk}"], data[f"write_{g.pk}"]) for g in self.groups}
+
+
+def _field(field: Field[Any], hint: Any) -> forms.Field:
+    kinds = [part for part in get_args(hint) or (hint,) if part is not NoneType]
+    options: dict[str, Any] = {
+        "label": field.metadata["label"],
+        "help_text": field.metadata["help"],
+        "required": False,
+        "initial": field.default,
+    }
+    if field.name == "calling_ae_title":
+        options["initial"] = settings.CALLING_AE_TITLE
+    if field.metadata["secret"]:
+        options["widget"] = forms.PasswordInput(attrs={"autocomplete": "new-password"})
+        options.update(initial=None, strip=False)
+    made = _FIELDS[kinds[0]](**options)
+    setattr(made, _ADVANCED, field.metadata["advanced"])
+    return made

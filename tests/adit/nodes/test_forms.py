@@ -1,0 +1,198 @@
+"""Forms of nodes: made from the settings dataclass; secrets are taken in and never shown again."""
+
+from dataclasses import dataclass
+
+import pytest
+from django.forms import NumberInput, PasswordInput
+
+from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
+from adit.nodes.forms import AccessForm, NodeForm, form_for
+from adit.nodes.models import Node
+from adit_engine.errors import WrongInput
+from adit_engine.nodes import KINDS
+from adit_engine.nodes.base import setting
+
+
+@dataclass(frozen=True)
+class VaultSettings:
+    host: str = setting("", "Host", help="Where it is.")
+    port: int = setting(443, "Port")
+    wait_s: float = setting(2.5, "Seconds to wait", advanced=True)
+    cap: int | None = setting(None, "Cap", advanced=True)
+    strict: bool = setting(True, "Strict")
+    password: str = setting("", "Password", secret=True)
+
+    def __post_init__(self):
+        if not self.host:
+            raise WrongInput("Host: give a name.")
+        if self.port > 65535:
+            raise WrongInput("Port: give a number from 1 to 65535.")
+        if self.password == "weak":
+            raise WrongInput("Password: too weak.")
+        if self.host == "bad" and self.strict:
+            raise WrongInput("These do not fit together.")
+
+
+class VaultNode:
+    Settings = VaultSettings
+
+
+@pytest.fixture
+def form_class(monkeypatch):
+    """The form of a kind that only these tests know."""
+    monkeypatch.setattr("adit_engine.nodes.KINDS", {"vault": f"{__name__}:VaultNode"})
+    return form_for("vault")
+
+
+def posted(**values):
+    return {f"settings-{name}": value for name, value in values.items()}
+
+
+def test_every_kind_has_a_form_that_a_new_node_starts_from():
+    for kind in KINDS:
+        form = form_for(kind)()
+        assert form.as_p()
+        assert all(field.label for field in form)
+
+
+def test_an_unknown_kind_has_none():
+    with pytest.raises(WrongInput):
+        form_for("fax")
+
+
+def test_labels_help_and_types_come_from_the_dataclass(form_class):
+    form = form_class()
+
+    assert (form["host"].label, form["host"].help_text) == ("Host", "Where it is.")
+    assert form["port"].initial == 443
+    assert isinstance(form.fields["port"].widget, NumberInput)
+    assert isinstance(form.fields["password"].widget, PasswordInput)
+    assert [field.name for field in form.plain()] == ["host", "port", "strict", "password"]
+    assert [field.name for field in form.advanced()] == ["wait_s", "cap"]
+
+
+def test_typed_values_become_settings_and_empty_ones_the_default(form_class):
+    form = form_class(posted(host=" pacs1 ", port="", wait_s="3", strict="on"))
+
+    assert form.is_valid(), form.errors
+    assert form.settings == {
+        "host": "pacs1",
+        "port": 443,
+        "wait_s": 3.0,
+        "cap": None,
+        "strict": True,
+    }
+    assert form.secrets == {}
+
+
+@pytest.mark.parametrize(
+    ("typed", "field", "sentence"),
+    [
+        ({"host": ""}, "host", "Host: give a name."),
+        ({"port": "70000"}, "port", "Port: give a number from 1 to 65535."),
+        ({"port": "many"}, "port", "Enter a whole number."),
+        ({"password": "weak"}, "password", "Password: too weak."),
+        ({"host": "bad", "strict": "on"}, "__all__", "These do not fit together."),
+    ],
+)
+def test_what_the_dataclass_refuses_stands_at_its_field(form_class, typed, field, sentence):
+    form = form_class(posted(**{"host": "pacs1", **typed}))
+
+    assert not form.is_valid()
+    assert form.errors == {field: [sentence]}
+
+
+def test_a_stored_secret_is_never_shown_and_kept_when_left_empty(form_class):
+    node = Node(kind="vault", settings={"host": "pacs1"}, secrets={"password": "canary"})
+
+    form = form_class(posted(host="pacs2"), node=node)
+
+    assert form.is_valid(), form.errors
+    assert form.secrets == {"password": "canary"}
+    assert "canary" not in form.as_p() + form_class(node=node).as_p()
+    assert "leave empty to keep it" in form_class(node=node).as_p()
+
+
+def test_a_secret_typed_anew_replaces_the_stored_one_exactly_as_typed(form_class):
+    node = Node(kind="vault", settings={"host": "pacs1"}, secrets={"password": "canary"})
+
+    form = form_class(posted(host="pacs1", password=" new one "), node=node)
+
+    assert form.is_valid()
+    assert form.secrets == {"password": " new one "}
+    assert "password" not in form.settings
+    assert "new one" not in form.as_p()
+
+
+def test_the_kinds_of_the_engine_answer_in_words():
+    form = form_for("dimse")(posted(called_ae_title="", host="pacs1", port="104"))
+    assert not form.is_valid()
+    assert "called_ae_title" in form.errors
+
+    form = form_for("folder")(posted(path="relative"))
+    assert not form.is_valid()
+    assert form.errors == {"path": ["Folder: give a full path that begins with /."]}
+
+
+def test_a_new_dimse_node_is_offered_our_own_ae_title(settings):
+    settings.CALLING_AE_TITLE = "MYADIT"
+
+    assert form_for("dimse")()["calling_ae_title"].initial == "MYADIT"
+
+
+def row(**values):
+    plain = {"name": "PACS1", "kind": "memory", "retrieve_limit": 2, "search_limit": 1}
+    return {**plain, **values}
+
+
+def test_the_row_is_closed_until_somebody_opens_it(db):
+    form = NodeForm(row())
+
+    assert form.is_valid(), form.errors
+    assert form.save(commit=False).is_open is False
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"kind": "fax"}, "kind"),
+        ({"retrieve_limit": -1}, "retrieve_limit"),
+        ({"search_limit": 1000}, "search_limit"),
+        ({"windows": "not JSON"}, "windows"),
+        ({"windows": '[{"days": ["noday"], "from": "20:00", "to": "06:00"}]'}, "windows"),
+    ],
+)
+def test_a_wrong_row_names_the_field(db, values, field):
+    form = NodeForm(row(**values))
+
+    assert not form.is_valid()
+    assert list(form.errors) == [field]
+
+
+def test_a_name_is_given_once(source):
+    assert list(NodeForm(row(name=source.name)).errors) == ["name"]
+
+
+def test_the_kind_of_a_node_does_not_change(source):
+    form = NodeForm(row(kind="folder"), instance=source)
+
+    assert form.is_valid(), form.errors
+    assert form.save(commit=False).kind == "memory"
+
+
+def test_the_access_of_each_group_is_a_row_with_two_boxes(groups, source):
+    form = AccessForm(node=source)
+
+    shown = {group.name: (read.initial, write.initial) for group, read, write in form.matrix()}
+    assert shown[COORDINATORS] == (True, False)
+    assert shown[DATA_PROTECTION] == (False, False)
+
+
+def test_ticked_boxes_become_access(groups, source):
+    ticked = {f"access-write_{groups[DATA_PROTECTION].pk}": "on"}
+    form = AccessForm(ticked, node=source)
+
+    assert form.is_valid()
+    assert form.access[groups[DATA_PROTECTION]] == (False, True)
+    assert form.access[groups[COORDINATORS]] == (False, False)

@@ -1,0 +1,162 @@
+"""What those who look after nodes may do with them; nobody else may."""
+
+import pytest
+
+from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
+from adit.accounts.rights import Refused
+from adit.audit.models import Event
+from adit.jobs.models import Job
+from adit.nodes import rows, slots
+from adit.nodes.domain import domain_of
+from adit.nodes.models import Access, Lane, Node
+from adit.nodes.waits import NoSlot
+from adit_engine.errors import WrongInput
+from adit_engine.nodes.base import Grade
+
+MANAGERS = {"pacsadmin": True, "root": True, "coordinator": False, "dpo": False, "stranger": False}
+
+
+@pytest.mark.parametrize(("who", "allowed"), MANAGERS.items())
+@pytest.mark.parametrize(
+    ("action", "event"),
+    [
+        (lambda user, node: rows.save_node(user, node), "node.changed"),
+        (lambda user, node: rows.save_node(user, Node(name="new", kind="memory")), "node.created"),
+        (lambda user, node: rows.open(user, node), "node.put_in_use"),
+        (lambda user, node: rows.close(user, node), "node.taken_out_of_use"),
+        (lambda user, node: rows.pause(user, node, "migration"), "node.paused"),
+        (lambda user, node: rows.reopen(user, node), "node.reopened"),
+        (lambda user, node: rows.remove(user, node), "node.removed"),
+    ],
+)
+def test_only_who_manages_nodes_changes_them(request, source, who, allowed, action, event):
+    user = request.getfixturevalue(who)
+    before = list(Node.objects.values())
+
+    if allowed:
+        action(user, source)
+        assert Event.objects.get(action=event).user == user
+    else:
+        with pytest.raises(Refused, match="Manage PACS and folders"):
+            action(user, source)
+        assert list(Node.objects.values()) == before
+        assert not Event.objects.filter(action=event).exists()
+
+
+def test_opening_and_closing(pacsadmin, make_node):
+    node = make_node("PACS1", is_open=False)
+
+    rows.open(pacsadmin, node)
+    assert Node.objects.get().is_open
+    rows.close(pacsadmin, node)
+    assert not Node.objects.get().is_open
+
+
+def test_a_pause_says_who_and_why_until_somebody_reopens(pacsadmin, source):
+    rows.pause(pacsadmin, source, " migration ")
+
+    assert (source.paused_by, source.pause_reason) == (pacsadmin, "migration")
+    assert source.paused_at is not None
+    assert Event.objects.get(action="node.paused").details["reason"] == "migration"
+    rows.reopen(pacsadmin, source)
+    assert (source.paused_at, source.paused_by, source.pause_reason) == (None, None, "")
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 201])
+def test_a_pause_needs_a_reason_that_others_can_read(pacsadmin, source, reason):
+    with pytest.raises(WrongInput, match="those who wait will read it"):
+        rows.pause(pacsadmin, source, reason)
+
+
+def test_the_trail_names_what_changed_and_no_values(pacsadmin, source):
+    source.settings = {"shelf": "canary"}
+    source.secrets = {}
+    source.retrieve_limit = 5
+    rows.save_node(pacsadmin, source)
+
+    event = Event.objects.get(action="node.changed")
+    assert event.details["changed"] == ["secrets", "retrieve_limit", "settings.shelf"]
+    assert "canary" not in repr(event.details)
+
+
+def test_saving_a_form_does_not_end_a_pause_that_came_in_between(pacsadmin, source):
+    stale = Node.objects.get(pk=source.pk)
+    rows.pause(pacsadmin, source, "migration")
+
+    rows.save_node(pacsadmin, stale)
+
+    assert Node.objects.get(pk=source.pk).pause_reason == "migration"
+
+
+def test_settings_that_the_kind_refuses_are_not_saved(pacsadmin):
+    with pytest.raises(WrongInput, match="full path"):
+        rows.save_node(pacsadmin, Node(name="F", kind="folder", settings={"path": "relative"}))
+    with pytest.raises(WrongInput, match="days"):
+        rows.save_node(pacsadmin, Node(name="M", kind="memory", windows=[{"from": "20:00"}]))
+    assert not Node.objects.exists()
+
+
+def test_a_name_that_is_taken_is_refused_with_a_sentence(pacsadmin, source):
+    with pytest.raises(WrongInput, match="there is a PACS1 already"):
+        rows.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
+
+
+def test_renaming_a_node_does_not_make_its_patients_others(pacsadmin):
+    node = rows.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
+    node.name = "PACS2"
+    rows.save_node(pacsadmin, node)
+
+    assert domain_of(Node.objects.get()) == "PACS1"
+
+
+def test_access_is_saved_with_the_node(pacsadmin, source, groups):
+    rows.save_node(
+        pacsadmin,
+        source,
+        {groups[COORDINATORS]: (False, False), groups[DATA_PROTECTION]: (True, True)},
+    )
+
+    row = Access.objects.get()
+    assert (row.group.name, row.may_read, row.may_write) == (DATA_PROTECTION, True, True)
+    assert Event.objects.get(action="node.changed").details["access"] == {
+        DATA_PROTECTION: "read write"
+    }
+
+
+def test_a_node_that_jobs_name_stays(pacsadmin, coordinator, destination, trial):
+    Job.objects.create(kind="selective", owner=coordinator, destination=destination, trial=trial)
+
+    with pytest.raises(Refused, match="Close it instead"):
+        rows.remove(pacsadmin, destination)
+    assert Node.objects.filter(pk=destination.pk).exists()
+
+
+@pytest.mark.parametrize("who", ["pacsadmin", "coordinator"])
+def test_a_test_is_for_managers_and_readers(request, source, who):
+    findings = rows.check(request.getfixturevalue(who), source)
+
+    assert [finding.grade for finding in findings] == [Grade.GOOD]
+    assert Event.objects.get(action="node.checked").details["worst"] == "good"
+
+
+@pytest.mark.parametrize("who", ["dpo", "stranger"])
+def test_a_test_is_for_nobody_else(request, source, who):
+    with pytest.raises(Refused):
+        rows.check(request.getfixturevalue(who), source)
+
+
+def test_what_a_node_does_wrong_is_a_finding(pacsadmin, make_node, tmp_path):
+    gone = make_node("gone", kind="folder", settings={"path": str(tmp_path / "gone")})
+    broken = make_node("broken", kind="folder", settings={"path": ""})
+
+    for node in (gone, broken):
+        assert rows.check(pacsadmin, node)[0].grade is Grade.BAD
+    assert {e.details["worst"] for e in Event.objects.filter(action="node.checked")} == {"bad"}
+
+
+def test_a_test_waits_its_turn(pacsadmin, source):
+    for number in range(source.search_limit):
+        slots.take(source, Lane.SEARCH, f"search:{number}", 60)
+
+    with pytest.raises(NoSlot):
+        rows.check(pacsadmin, source)
