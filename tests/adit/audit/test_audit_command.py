@@ -1,0 +1,23 @@
+"""adit manage audit verify: one sentence, and an exit code for scripts."""
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from adit.audit.trail import record
+
+
+def test_a_whole_trail_is_said_to_be_whole_with_its_head(db, capsys):
+    event = record("job.created", about="job:1")
+    call_command("audit", "verify")
+
+    assert capsys.readouterr().out == f"The trail is whole: 1 events, the last one {event.hash}.\n"
+
+
+def test_a_changed_trail_is_an_error_that_names_the_event(db):
+    event = record("job.created", about="job:1")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE audit_event SET about = 'job:2'")
+
+    with pytest.raises(CommandError, match=f"At event {event.pk}: it was changed"):
+        call_command("audit", "verify")
