@@ -234,7 +234,7 @@ def _encoded(text: str, codec: str, code: str) -> Iterator[Needle]:
             yield Needle(text.encode("ascii").lower(), code)
         return
     wide = max(text) >= _FIRST_WIDE_CHARACTER
-    for name in {codec, "utf-8"}:
+    for name in {codec, "utf-8", "latin-1"}:
         try:
             data = text.encode(name).lower()
         except UnicodeEncodeError:

@@ -95,18 +95,9 @@ def original() -> Dataset:
 
 _GONE = ["AccessionNumber", "ReferringPhysicianName", "PatientBirthDate", "PatientSex", "StudyID"]
 _REMOVED = [
-    "InstitutionName",
-    "InstitutionAddress",
-    "StationName",
-    "StudyDescription",
-    "PerformingPhysicianName",
-    "OperatorsName",
-    "OtherPatientIDsSequence",
-    "PatientAddress",
-    "PatientTelephoneNumbers",
-    "PatientComments",
-    "DeviceSerialNumber",
-    "RequestedProcedureID",
+    *("InstitutionName", "InstitutionAddress", "StationName", "StudyDescription"),
+    *("PerformingPhysicianName", "OperatorsName", "OtherPatientIDsSequence", "PatientAddress"),
+    *("PatientTelephoneNumbers", "PatientComments", "DeviceSerialNumber", "RequestedProcedureID"),
 ]
 
 
