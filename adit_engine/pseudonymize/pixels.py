@@ -112,6 +112,11 @@ def native(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
     return (pixels, b"\0")
 
 
+def uses_spare_bits(value: bytes, form: PixelFormat) -> bool:
+    """Whether decoded pixels set bits that the header does not give to the image."""
+    return _cleaned(memoryview(value), form) is not None
+
+
 def _number(value: bytes) -> int | None:
     return int.from_bytes(value, "little") if len(value) == 2 else None
 

@@ -234,5 +234,5 @@ def _pixels_would_change(tag: int) -> Withhold:
     return Withhold(
         "pixel-meaning",
         f"Element ({tag >> 16:04x},{tag & 0xFFFF:04x}) may not leave as it is, and without it the "
-        "pixels would be read differently.",
+        "image would be read or measured differently.",
     )

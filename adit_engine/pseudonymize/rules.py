@@ -37,6 +37,7 @@ _BULK = frozenset(
 _NEVER_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0xFFFA, 0xFFFC, 0xFFFE})
 _KEEPING_OPTIONS = (PATIENT_CHARACTERISTICS, DEVICE_IDENTITY, INSTITUTION_IDENTITY)
 
+_NUMBERS = frozenset({"DS", "IS", "FL", "FD", "US", "SS", "UL", "SL", "UV", "SV"})
 _TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC"})
 _DATES: dict[str, dict[str, Action]] = {
     MODIFIED_DATES: {
@@ -159,7 +160,9 @@ class RuleBook:
         if self._goes(tag):
             return None
         vrs, lost = _vrs(tag), _BY_TYPE.get(kind, Lost.NOTHING)
-        withhold = tag in tables.reviewed("withhold")
+        # A number that must be there and is none is withheld: nobody may measure on an invented one.
+        invented = lost is Lost.DUMMY and vrs[0] in _NUMBERS
+        withhold = invented or tag in tables.reviewed("withhold")
         if vrs == ("SQ",):
             return Rule(vrs, None, lost, place, withhold)
         return Rule(vrs, self._keeper(tag, vrs[0]), lost, None, withhold)

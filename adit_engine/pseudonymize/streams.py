@@ -11,7 +11,8 @@ from struct import Struct, pack
 from struct import error as StructError
 
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.pseudonymize.pixels import PixelFormat
+from adit_engine.pseudonymize.decode import decoded
+from adit_engine.pseudonymize.pixels import PixelFormat, uses_spare_bits
 
 Walk = Callable[[bytes, PixelFormat], bytes]
 """One encoded frame to the same frame without companions; the same object where nothing was cut."""
@@ -127,14 +128,13 @@ def _check_frame(data: bytes, position: int, form: PixelFormat) -> None:
     rows, columns = _U16.unpack_from(data, position + 5)[0], _U16.unpack_from(data, position + 7)[0]
     if (rows, columns, data[position + 9]) != (form.rows, form.columns, form.samples):
         raise _stranger("are of another size than the header says")
-    _check_precision(precision, form)
+    _check_precision(precision, data, form)
 
 
-def _check_precision(precision: int, form: PixelFormat) -> None:
-    if precision > form.stored and precision > 8:
-        raise Withhold(
-            "pixel-bits", "The compressed pixels have more bits than the header gives to the image."
-        )
+def _check_precision(precision: int, data: bytes, form: PixelFormat) -> None:
+    """A stream of more bits than the image has is decoded, as only its values tell what they hold."""
+    if precision > max(form.stored, 8) and uses_spare_bits(decoded(data, form), form):
+        raise Withhold("pixel-bits", "The compressed pixels use bits outside the image.")
 
 
 def jpeg_2000(data: bytes, form: PixelFormat) -> bytes:
@@ -196,7 +196,7 @@ def _check_codestream_size(data: bytes, form: PixelFormat) -> None:
     if (height - top, width - left, components) != (form.rows, form.columns, form.samples):
         raise _stranger("are of another size than the header says")
     for number in range(components):
-        _check_precision((data[42 + 3 * number] & 0x7F) + 1, form)
+        _check_precision((data[42 + 3 * number] & 0x7F) + 1, data, form)
 
 
 def rle(data: bytes, form: PixelFormat) -> bytes:

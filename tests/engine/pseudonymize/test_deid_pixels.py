@@ -1,7 +1,10 @@
 """Pixels: the image stays as it is, and nothing else travels in its bytes."""
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from struct import pack
 
 import numpy as np
@@ -126,7 +129,8 @@ def compressed(syntax: str, frames: int = 1) -> Dataset:
     ds.PixelData = pixels.tobytes()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = EXPLICIT_LE
-    ds.compress(syntax, generate_instance_uid=False)
+    if syntax != EXPLICIT_LE:
+        ds.compress(syntax, generate_instance_uid=False)
     return ds
 
 
@@ -273,3 +277,47 @@ def test_output_can_be_read_as_one_data_set() -> None:
     out = apply(change(), as_instance(compressed(RLELossless)))
     ds = read_dataset(BytesIO(b"".join(bytes(part) for part in out.parts())), False, True)
     assert ds.Rows == 64
+
+
+WIDE = [(JPEG2000Lossless, 16), (JPEGLSLossless, 16)]
+
+
+@pytest.mark.parametrize(("syntax", "stored"), WIDE)
+@pytest.mark.parametrize("spare", [0, 0x1000])
+def test_a_stream_of_more_bits_than_the_image_is_looked_into(
+    syntax: str, stored: int, spare: int
+) -> None:
+    ds = compressed(EXPLICIT_LE)
+    ds.PixelData = (ds.pixel_array | spare).astype("<u2").tobytes()
+    ds.BitsStored, ds.HighBit = stored, stored - 1
+    ds.compress(syntax, generate_instance_uid=False)
+    ds.BitsStored, ds.HighBit = 12, 11
+    if spare:
+        with pytest.raises(Withhold) as caught:
+            apply(change(), as_instance(ds))
+        assert caught.value.code == "pixel-bits"
+    else:
+        assert apply(change(), as_instance(ds)).transfer_syntax_uid == syntax
+
+
+@pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="needs dcmtk")
+@pytest.mark.parametrize("spare", [0, 0x1000])
+def test_jpeg_lossless_of_dcmtk_leaves_without_its_overlay(tmp_path: Path, spare: int) -> None:
+    ds = compressed(EXPLICIT_LE)
+    ds.PixelData = (ds.pixel_array | spare).astype("<u2").tobytes()
+    ds.save_as(tmp_path / "plain.dcm", enforce_file_format=True)
+    command = [
+        "dcmcjpeg",
+        "+e1",
+        "+un",
+        str(tmp_path / "plain.dcm"),
+        str(tmp_path / "lossless.dcm"),
+    ]
+    subprocess.run(command, check=True, timeout=60)
+    made = part10.parse((tmp_path / "lossless.dcm").read_bytes())
+    assert made.transfer_syntax_uid == "1.2.840.10008.1.2.4.70"
+    if spare:
+        with pytest.raises(Withhold):
+            apply(change(), made)
+    else:
+        assert (decoded(apply(change(), made)) == ds.pixel_array).all()
