@@ -1,6 +1,6 @@
 """Access: which nodes a person may fetch from and send to; a union over the person's groups."""
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from adit.accounts.rights import Person, Right, may
 from adit.nodes.models import Access, Node
@@ -15,6 +15,14 @@ def writable_nodes(user: Person) -> QuerySet[Node]:
     """The nodes that the user may send to, open or not; clinical ones need a right of their own."""
     nodes = _accessible(user, may_write=True)
     return nodes if may(user, Right.WRITE_CLINICAL) else nodes.filter(is_clinical=False)
+
+
+def visible_nodes(user: Person) -> QuerySet[Node]:
+    """The nodes that the user may fetch from, send to, or manage; the others are 404."""
+    if may(user, Right.MANAGE_NODES):
+        return Node.objects.all()
+    reads, writes = readable_nodes(user).values("pk"), writable_nodes(user).values("pk")
+    return Node.objects.filter(Q(pk__in=reads) | Q(pk__in=writes))
 
 
 def may_read(user: Person, node: Node) -> bool:

@@ -1,8 +1,201 @@
-"""Pages of nodes: list, one node, edit, test, pause, access."""
+"""Pages of nodes: the list, one node, and what may be done with it."""
 
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django.views.decorators.http import require_POST, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.rights import Refused, Right, may, require
+from adit.nodes import access, rows, words
+from adit.nodes.editor import Editor
+from adit.nodes.forms import AccessForm
+from adit.nodes.models import Node
+from adit.nodes.places import Place, facts_of, places_of, slots_of
+from adit.nodes.waits import Waits
+from adit_engine.errors import AditError
+from adit_engine.nodes import KINDS
+from adit_engine.nodes.base import Finding
+
+OFFERED = [kind for kind in KINDS if kind != "memory"]
 
 
+@require_safe
 def node_list(request: HttpRequest) -> HttpResponse:
-    return render(request, "nodes/node_list.html", {})
+    user = person(request)
+    context = {"places": places_of(user), "manages": may(user, Right.MANAGE_NODES)}
+    return render(request, "nodes/node_list.html", context)
+
+
+@require_safe
+def node_page(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    return _page(request, user, visible_node(user, pk))
+
+
+@require_POST
+def node_test(request: HttpRequest, pk: int) -> HttpResponse:
+    """Tests the node and shows the findings on its page."""
+    user = person(request)
+    node = visible_node(user, pk)
+    try:
+        findings = rows.check(user, node)
+    except (Waits, Refused) as error:
+        messages.error(request, str(error))
+        return redirect("node", pk)
+    return _page(request, user, node, findings)
+
+
+@require_POST
+def node_do(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+    """Open, close, reopen."""
+    user = person(request)
+    node = visible_node(user, pk)
+    if verb not in VERBS:
+        raise Http404
+    act, done = VERBS[verb]
+    try:
+        act(user, node)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, str(done) % {"node": node.name})
+    return redirect("node", pk)
+
+
+def node_pause(request: HttpRequest, pk: int) -> HttpResponse:
+    """Asks for the reason, which everyone whose job waits will read."""
+    user = person(request)
+    node = managed_node(user, pk)
+    reason, wrong = request.POST.get("reason", ""), ""
+    if request.method == "POST":
+        try:
+            rows.pause(user, node, reason)
+        except AditError as error:
+            wrong = str(error)
+        else:
+            messages.success(request, _("%(node)s is paused.") % {"node": node.name})
+            return redirect("node", pk)
+    context = {"node": node, "reason": reason, "wrong": wrong}
+    return render(request, "nodes/node_pause.html", context, status=422 if wrong else 200)
+
+
+def node_access(request: HttpRequest, pk: int) -> HttpResponse:
+    """Which groups may fetch from it and send to it."""
+    user = person(request)
+    node = managed_node(user, pk)
+    form = AccessForm(request.POST or None, node=node)
+    if request.method == "POST" and form.is_valid():
+        rows.save_node(user, node, form.access)
+        messages.success(request, _("Saved."))
+        return redirect("node", pk)
+    return render(request, "nodes/node_access.html", {"node": node, "form": form})
+
+
+@require_safe
+def node_kinds(request: HttpRequest) -> HttpResponse:
+    """Which kind shall the new one be?"""
+    require_manager(person(request))
+    kinds = [(kind, words.kind_word(kind), words.kind_icon(kind)) for kind in OFFERED]
+    return render(request, "nodes/node_kinds.html", {"kinds": kinds})
+
+
+def node_new(request: HttpRequest, kind: str) -> HttpResponse:
+    user = person(request)
+    require_manager(user)
+    if kind not in OFFERED:
+        raise Http404
+    return _edit(request, user, Node(kind=kind))
+
+
+def node_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    return _edit(request, user, managed_node(user, pk))
+
+
+def node_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    node = managed_node(user, pk)
+    if request.method == "POST":
+        name = node.name
+        try:
+            rows.remove(user, node)
+        except AditError as error:
+            messages.error(request, str(error))
+            return redirect("node", pk)
+        messages.success(request, _("%(node)s is removed.") % {"node": name})
+        return redirect("nodes")
+    return render(request, "nodes/node_delete.html", {"node": node})
+
+
+VERBS: Mapping[str, tuple[Callable[[User, Node], None], Any]] = {
+    "open": (rows.open, _lazy("%(node)s is open.")),
+    "close": (rows.close, _lazy("%(node)s is closed: nothing new begins there.")),
+    "reopen": (rows.reopen, _lazy("%(node)s is open again.")),
+}
+
+
+def person(request: HttpRequest) -> User:
+    return User.objects.get(pk=request.user.pk)
+
+
+def visible_node(user: User, pk: int) -> Node:
+    """Raises Http404 for what does not exist, and for what this person has nothing to do with."""
+    node = access.visible_nodes(user).select_related("paused_by").filter(pk=pk).first()
+    if node is None:
+        raise Http404
+    return node
+
+
+def managed_node(user: User, pk: int) -> Node:
+    """Raises Http404 likewise, and PermissionDenied for who may only use it."""
+    node = visible_node(user, pk)
+    require_manager(user)
+    return node
+
+
+def require_manager(user: User) -> None:
+    """Raises PermissionDenied."""
+    try:
+        require(user, Right.MANAGE_NODES)
+    except Refused as error:
+        raise PermissionDenied(str(error)) from None
+
+
+def _page(
+    request: HttpRequest, user: User, node: Node, findings: list[Finding] | None = None
+) -> HttpResponse:
+    manages = may(user, Right.MANAGE_NODES)
+    context = {
+        "node": node,
+        "place": Place.of(user, node),
+        "manages": manages,
+        "may_test": manages or access.may_read(user, node),
+        "findings": findings,
+        "slots": slots_of(node),
+        "facts": facts_of(node) if manages else [],
+        "groups": node.access.select_related("group").order_by("group__name") if manages else [],
+    }
+    return render(request, "nodes/node.html", context)
+
+
+def _edit(request: HttpRequest, user: User, node: Node) -> HttpResponse:
+    editor = Editor(request.POST if request.method == "POST" else None, node)
+    if request.method == "POST":
+        saved = editor.save(user)
+        if saved is not None:
+            messages.success(request, _("Saved. Press Test to see if it works."))
+            return redirect("node", saved.pk)
+    context = {
+        "editor": editor,
+        "node": node if node.pk else None,
+        "kind": words.kind_word(node.kind),
+    }
+    status = 422 if request.method == "POST" else 200
+    return render(request, "nodes/node_edit.html", context, status=status)

@@ -4,10 +4,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
+from adit.nodes import slots, window
 from adit.nodes.models import Lane, Node, Slot
+from adit_engine.errors import WrongInput
 
 KINDS = {
     "dimse": (_lazy("PACS"), "server"),
@@ -21,7 +24,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Whether a node can be used. `state`: open, closed or paused; `why`: a sentence or empty."""
+    """Whether a node can be used. `state`: open, resting, paused or closed; `why`: a sentence."""
 
     state: str
     word: str
@@ -41,7 +44,24 @@ def status_of(node: Node) -> Status:
         return Status("closed", _("closed"), _("Nobody has opened it yet, or somebody closed it."))
     if node.paused_at is not None:
         return Status("paused", _("paused"), _pause(node))
-    return Status("open", _("open"))
+    return _by_hours(node)
+
+
+def _by_hours(node: Node) -> Status:
+    now = timezone.now()
+    try:
+        allowed = window.allowed_now(node, Lane.RETRIEVE, now)
+        edge = window.closes_next if allowed else window.opens_next
+        until = edge(node, Lane.RETRIEVE, now)
+    except WrongInput as error:
+        return Status("closed", _("closed"), str(error))
+    if not allowed:
+        return Status("resting", _("outside its hours"), _("It %s.") % slots.closed_sentence(until))
+    if until is None:
+        return Status("open", _("open"))
+    local = timezone.localtime(until)
+    words = {"day": date_format(local, "l"), "time": date_format(local, "H:i")}
+    return Status("open", _("open"), _("Until %(day)s at %(time)s.") % words)
 
 
 def _pause(node: Node) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from adit.accounts import rights
@@ -10,8 +10,7 @@ from adit.accounts.models import User
 from adit.jobs import lists, progress
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.progress import Progress
-from adit.nodes import access, words
-from adit.nodes.models import Node
+from adit.nodes.places import Place, places_of
 
 MOST = 6
 RUNNING = (JobState.IN_PROGRESS, JobState.PENDING, JobState.CANCELING)
@@ -24,18 +23,6 @@ class Line:
     job: Job
     progress: Progress
     waits: str
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One node that the person may use or manage."""
-
-    node: Node
-    status: words.Status
-    reads: bool
-    writes: bool
-    kind: str
-    icon: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +66,6 @@ class Home:
         return not (
             self.may_order or self.may_manage_nodes or self.may_see_all or self.may_read_trail
         )
-
-
-def places_of(user: User) -> list[Place]:
-    """The nodes a person may fetch from, send to, or manage; in that sense the person's own."""
-    reads = set(access.readable_nodes(user).values_list("pk", flat=True))
-    writes = set(access.writable_nodes(user).values_list("pk", flat=True))
-    wanted = Q(pk__in=reads | writes)
-    if rights.may(user, rights.Right.MANAGE_NODES):
-        wanted = Q()
-    nodes = Node.objects.filter(wanted).select_related("paused_by").defer("secrets")
-    return [
-        Place(
-            node,
-            words.status_of(node),
-            node.pk in reads,
-            node.pk in writes,
-            words.kind_word(node.kind),
-            words.kind_icon(node.kind),
-        )
-        for node in nodes
-    ]
 
 
 def _line(job: Job) -> Line:

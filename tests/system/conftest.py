@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = Path(__file__).with_name("stage.py")
@@ -28,6 +28,7 @@ CHROMIUM = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--no-proxy-server",
 ]
 SCREEN = {"width": 1366, "height": 768}
 
@@ -56,9 +57,12 @@ def wait_until(happened: Callable[[], bool], what: str, seconds: float = 30) -> 
         time.sleep(0.05)
 
 
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with DIRECTLY.open(url, timeout=2) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
@@ -123,31 +127,43 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture
-def open_browser(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """A fresh browser window: open_browser(javascript=False, dark=True, axe=True)."""
-    contexts = []
-
-    def open_it(*, javascript: bool = True, dark: bool = False, axe: bool = False) -> Page:
-        context = browser.new_context(
-            viewport=SCREEN,
-            java_script_enabled=javascript,
-            color_scheme="dark" if dark else "light",
-            reduced_motion="reduce",
-            bypass_csp=axe,
-            locale="en-GB",
-        )
-        contexts.append(context)
-        return context.new_page()
-
-    yield open_it
-    for context in contexts:
-        context.close()
-
-
 def sign_in(page: Page, url: str, username: str, password: str = PASSWORD) -> None:
     page.goto(f"{url}/accounts/login/")
     page.fill("#id_login", username)
     page.fill("#id_password", password)
     page.click("main button:has-text('Sign in')")
     page.wait_for_url(f"{url}/")
+
+
+@pytest.fixture(scope="module")
+def visit(browser: Browser, staged: Site) -> Iterator[Callable[..., Page]]:
+    """visit("coordinator", dark=True): a window of this person, signed in once; "" is nobody.
+
+    Other options are those of a browser context, such as java_script_enabled or viewport.
+    """
+    signed_in: dict[str, Any] = {}
+    contexts: list[BrowserContext] = []
+
+    def visit(person: str, *, dark: bool = False, **options: Any) -> Page:
+        if person and person not in signed_in:
+            context = browser.new_context(locale="en-GB")
+            sign_in(context.new_page(), staged.url, person)
+            signed_in[person] = context.storage_state()
+            context.close()
+        context = browser.new_context(
+            **{
+                "viewport": SCREEN,
+                "base_url": staged.url,
+                "color_scheme": "dark" if dark else "light",
+                "reduced_motion": "reduce",
+                "locale": "en-GB",
+                "storage_state": signed_in.get(person),
+                **options,
+            }
+        )
+        contexts.append(context)
+        return context.new_page()
+
+    yield visit
+    for context in contexts:
+        context.close()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django import template
+from django.forms import BoundField, Select
 from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -23,6 +24,7 @@ LOOKS = {
     "failure": ("circle-x", "bad"),
     "open": ("plug-connected", "good"),
     "closed": ("lock", "neutral"),
+    "resting": ("moon", "info"),
     "paused": ("player-pause", "warn"),
     "good": ("circle-check", "good"),
     "bad": ("circle-x", "bad"),
@@ -49,6 +51,25 @@ def icon(name: str, label: str = "") -> SafeString:
     return format_html(
         '<svg class="icon" aria-hidden="true"><use href="{}#{}"></use></svg>', address, name
     )
+
+
+CLASSES = {
+    "checkbox": "form-check-input",
+    "radio": "form-check-input",
+    "select": "form-select",
+    "hidden": "",
+}
+"""The class of each type of widget; all others are boxes to write in."""
+
+
+@register.filter
+def widget(field: BoundField) -> SafeString:
+    """The field itself, dressed: with the class that its kind of widget needs."""
+    given = field.field.widget
+    name = "select" if isinstance(given, Select) else getattr(given, "input_type", "") or ""
+    wanted = CLASSES.get(name, "form-control")
+    had = given.attrs.get("class", "")
+    return field.as_widget(attrs={"class": had if wanted in had else f"{had} {wanted}".strip()})
 
 
 @register.filter

@@ -1,0 +1,206 @@
+"""How the pages look and behave for everyone: no accessibility error, both colours, no script."""
+
+from collections.abc import Callable
+from importlib.resources import files
+from time import perf_counter
+
+import pytest
+from playwright.sync_api import Page
+
+AXE = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+NOBODY = ""
+
+PAGES = [
+    (NOBODY, "/accounts/login/"),
+    (NOBODY, "/help/"),
+    (NOBODY, "/help/?words=withheld"),
+    (NOBODY, "/help/start"),
+    (NOBODY, "/help/selective-transfer"),
+    (NOBODY, "/help/jobs"),
+    (NOBODY, "/help/nodes"),
+    (NOBODY, "/help/sign-in"),
+    (NOBODY, "/help/words"),
+    (NOBODY, "/nothing/here"),
+    ("coordinator", "/"),
+    ("pacsadmin", "/"),
+    ("stranger", "/"),
+    ("coordinator", "/accounts/profile/"),
+    ("coordinator", "/accounts/password/change/"),
+    ("coordinator", "/accounts/logout/"),
+    ("coordinator", "/nodes/"),
+    ("coordinator", "/nodes/1/"),
+    ("pacsadmin", "/nodes/"),
+    ("pacsadmin", "/nodes/1/"),
+    ("pacsadmin", "/nodes/4/"),
+    ("pacsadmin", "/nodes/new/"),
+    ("pacsadmin", "/nodes/new/dimse/"),
+    ("pacsadmin", "/nodes/1/edit/"),
+    ("pacsadmin", "/nodes/3/edit/"),
+    ("pacsadmin", "/nodes/1/access/"),
+    ("pacsadmin", "/nodes/1/pause/"),
+    ("coordinator", "/jobs/"),
+    ("coordinator", "/jobs/?state=failure"),
+    ("coordinator", "/jobs/1/"),
+    ("coordinator", "/jobs/3/"),
+    ("coordinator", "/jobs/7/"),
+    ("coordinator", "/jobs/7/1/"),
+    ("coordinator", "/jobs/8/delete/"),
+    ("coordinator", "/jobs/new/selective/"),
+]
+"""Who looks at what. A new page is added here."""
+
+Visit = Callable[..., Page]
+
+
+def findings(page: Page) -> list[str]:
+    """What axe-core finds on the page as it is now."""
+    page.evaluate(AXE)
+    result = page.evaluate("rules => axe.run(document, rules)", RULES)
+    return [
+        f"{violation['id']}: {node['target']} {node['failureSummary']}"
+        for violation in result["violations"]
+        for node in violation["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("person", "path"), PAGES)
+def test_axe_finds_nothing(person: str, path: str, dark: bool, visit: Visit) -> None:
+    page = visit(person, dark=dark, bypass_csp=True)
+
+    response = page.goto(path)
+
+    assert response is not None
+    assert response.status == (404 if path == "/nothing/here" else 200)
+    assert findings(page) == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("person", ["coordinator", "pacsadmin"])
+def test_axe_finds_nothing_in_open_menu_and_help(person: str, dark: bool, visit: Visit) -> None:
+    page = visit(person, dark=dark, bypass_csp=True)
+    page.goto("/nodes/")
+
+    page.click("details.menu summary")
+    menu = findings(page)
+    page.keyboard.press("Escape")
+    page.click(".help-opens")
+    dialog = findings(page)
+
+    assert menu == []
+    assert page.is_visible(".help-dialog")
+    assert dialog == []
+
+
+@pytest.mark.parametrize(("person", "path"), PAGES)
+def test_the_page_obeys_its_own_security_policy(person: str, path: str, visit: Visit) -> None:
+    page = visit(person)
+    said: list[str] = []
+    page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+
+    page.goto(path)
+    page.wait_for_load_state("networkidle")
+
+    styled = page.evaluate("document.querySelectorAll('[style], style, script:not([src])').length")
+    assert styled == 0
+    assert [text for text in said if "404 (Not Found)" not in text] == []
+
+
+@pytest.mark.parametrize(("person", "path"), PAGES)
+def test_nothing_is_cut_off_at_twice_the_size(person: str, path: str, visit: Visit) -> None:
+    page = visit(person, viewport={"width": 683, "height": 384})
+
+    page.goto(path)
+
+    too_wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert too_wide <= 0
+
+
+@pytest.mark.parametrize("scripted", [True, False], ids=["script", "no script"])
+def test_colours_follow_the_system(scripted: bool, visit: Visit) -> None:
+    grounds = []
+    for dark in (False, True):
+        page = visit("coordinator", dark=dark, java_script_enabled=scripted)
+        page.goto("/")
+        picture = page.screenshot(clip={"x": 4, "y": 300, "width": 8, "height": 8})
+        grounds.append(picture)
+
+    assert grounds[0] != grounds[1]
+
+
+def test_colours_can_be_chosen_without_a_script(visit: Visit) -> None:
+    page = visit("dpo", java_script_enabled=False)
+    page.goto("/help/jobs")
+
+    page.click("details.menu summary")
+    page.click(".menu-theme button[value=dark]")
+
+    assert page.url.endswith("/help/jobs")
+    assert page.get_attribute("html", "data-bs-theme") == "dark"
+
+
+def test_help_opens_without_a_script(visit: Visit) -> None:
+    page = visit("coordinator", java_script_enabled=False)
+    page.goto("/nodes/")
+
+    page.click(".help-opens")
+
+    assert page.is_visible(".help-dialog")
+    assert page.is_visible("text=Who may use it")
+
+
+def test_a_wrong_password_is_said_and_the_name_stays(visit: Visit) -> None:
+    page = visit(NOBODY, java_script_enabled=False)
+    page.goto("/accounts/login/")
+
+    page.fill("#id_login", "coordinator")
+    page.fill("#id_password", "not the right one")
+    page.click("main button:has-text('Sign in')")
+
+    assert page.is_visible("[role=alert]")
+    assert page.input_value("#id_login") == "coordinator"
+    assert page.input_value("#id_password") == ""
+
+
+def test_the_keyboard_alone_is_enough_to_sign_in_and_out(visit: Visit) -> None:
+    page = visit(NOBODY)
+    page.goto("/accounts/login/")
+
+    page.keyboard.type("dpo")
+    page.keyboard.press("Tab")
+    page.keyboard.type("a long enough password")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/")
+    page.focus("details.menu summary")
+    page.keyboard.press("Enter")
+    page.focus("text=Sign out")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/accounts/login/")
+
+    page.goto("/")
+    assert "/accounts/login/" in page.url
+
+
+def test_signed_in_pages_stay_in_no_cache(visit: Visit) -> None:
+    page = visit("coordinator")
+
+    for path in ("/", "/nodes/", "/jobs/", "/help/jobs"):
+        response = page.goto(path)
+        assert response is not None
+        assert "no-store" in response.headers["cache-control"]
+
+
+@pytest.mark.parametrize("path", ["/", "/nodes/", "/jobs/", "/help/"])
+def test_a_page_is_there_within_200_ms(path: str, visit: Visit) -> None:
+    page = visit("coordinator")
+    page.goto(path)
+
+    seconds = []
+    for _ in range(5):
+        before = perf_counter()
+        page.request.get(path)
+        seconds.append(perf_counter() - before)
+
+    assert min(seconds) < 0.2
