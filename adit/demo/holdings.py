@@ -139,18 +139,17 @@ class Holdings:
         if not all(_UID.fullmatch(uid) for uid in [*place, arrival.instance_uid]):
             raise Malformed("The data set holds no usable UIDs.")
         path = self.folder.joinpath(*place, f"{arrival.instance_uid}.dcm")
-        meta = _meta(arrival)
         with self.lock:
             held = self._find(arrival.instance_uid)
             if held is not None and held.path == path and _same(held, arrival):
                 return
-            _write(path, meta, arrival.data)
+            offset = write_part10(path, arrival)
             if held is not None:
                 self._forget(held, path)
             stat = path.stat()
             name = str(path.relative_to(self.folder))
-            self._cached[name] = [stat.st_mtime_ns, stat.st_size, len(meta), arrival.syntax, values]
-            self._add(Held(path, len(meta), arrival.syntax, values))
+            self._cached[name] = [stat.st_mtime_ns, stat.st_size, offset, arrival.syntax, values]
+            self._add(Held(path, offset, arrival.syntax, values))
 
     def syntaxes(self, class_uid: str) -> Mapping[str, int]:
         """In which transfer syntaxes the instances of a class are held, and how many in each."""
@@ -239,17 +238,20 @@ def _same(held: Held, arrival: Arrival) -> bool:
         return False
 
 
-def _write(path: Path, meta: bytes, data: bytes | bytearray) -> None:
+def write_part10(path: Path, arrival: Arrival) -> int:
+    """Writes a file that is either whole or not there; the offset of its data set."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(_PART)
+    meta = _meta(arrival)
     try:
         with part.open("wb") as file:
             file.write(meta)
-            file.write(data)
+            file.write(arrival.data)
         part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)
         raise
+    return len(meta)
 
 
 def _meta(arrival: Arrival) -> bytes:
@@ -263,6 +265,8 @@ def _meta(arrival: Arrival) -> bytes:
         (0x0013, b"SH", IMPLEMENTATION_NAME),
         (0x0016, b"AE", arrival.sender),
     ):
+        if not text:
+            continue
         raw = text.encode("ascii", "replace")
         raw += (b"\0" if vr == b"UI" else b" ") * (len(raw) % 2)
         body += pack("<HH2sH", 2, element, vr, len(raw)) + raw
