@@ -94,6 +94,15 @@ def test_an_emptied_trail_is_found(three):
     assert verify() == Broken(None, "events behind the last one were removed")
 
 
+def test_a_removed_event_is_found_though_the_links_were_mended(three):
+    tamper("DELETE FROM audit_event WHERE id = %s", three[1].pk)
+    link = "UPDATE audit_event SET previous_hash = %s WHERE id = %s"
+    tamper(link, three[0].hash, three[2].pk)
+    tamper("UPDATE audit_head SET count = 2")
+
+    assert verify() == Broken(three[2].pk, "it was changed")
+
+
 def test_two_events_that_changed_places_are_found(three):
     first, second = three[0].pk, three[1].pk
     tamper("UPDATE audit_event SET id = 1000 WHERE id = %s", first)
