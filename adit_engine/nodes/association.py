@@ -60,7 +60,7 @@ class Association:
         peer, line = self.peer, self._line
         proposal = Proposal(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
         line.connect()
-        line.expect_within(peer.patience.association_s, "answer the association request")
+        line.expect_within(peer.patience.association_s, "answer the association request", firm=True)
         line.send([pdu(Pdu.ASSOCIATE_RQ, proposal.encode())])
         kind, body = line.read_pdu()
         if kind is Pdu.ASSOCIATE_RJ and len(body) == 4:
@@ -83,7 +83,7 @@ class Association:
         """Ends in good order, within RELEASE_S; falls back to closing. Raises nothing."""
         with suppress(NodeError, Stopped):
             if not self.over:
-                self._line.expect_within(RELEASE_S, "release the association")
+                self._line.expect_within(RELEASE_S, "release the association", firm=True)
                 self._line.send([pdu(Pdu.RELEASE_RQ)])
                 while self._line.read_pdu()[0] is not Pdu.RELEASE_RP:
                     pass

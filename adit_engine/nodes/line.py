@@ -88,6 +88,7 @@ class Line:
         self._within_s = 0.0
         self._what = ""
         self._begun = False
+        self._firm = False
         self._gathered = 0
 
     # Opening and ending ------------------------------------------------------------------------
@@ -245,9 +246,13 @@ class Line:
 
     # Deadlines ---------------------------------------------------------------------------------
 
-    def expect_within(self, seconds: float, what: str) -> None:
-        """The deadline of what comes next. `what` is such as "answer the search"."""
+    def expect_within(self, seconds: float, what: str, *, firm: bool = False) -> None:
+        """The deadline of what comes next. `what` is such as "answer the search".
+
+        Progress moves it, unless it is firm.
+        """
         self._deadline = time.monotonic() + seconds
+        self._firm = firm
         self._within_s = seconds
         self._what = what
         self._begun = False
@@ -271,6 +276,8 @@ class Line:
         self._left_s -= now - started
         self._gathered += count
         patience_s = self.peer.patience.no_progress_s
+        if self._firm:
+            return
         if not self._begun or self._gathered >= MIN_BYTES_PER_S * patience_s:
             self._begun = True
             self._gathered = 0

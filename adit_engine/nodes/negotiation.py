@@ -77,6 +77,8 @@ class Agreement:
         contexts: dict[int, tuple[str, str]] = {}
         known: set[str] = set()
         max_pdu, granted = 0, frozenset[str]()
+        if len(body) < 68:
+            raise Malformed("The answer to the association request is too short.")
         try:
             for kind, value in _items(body[68:]):
                 if kind == 0x21 and value[0] in proposed:

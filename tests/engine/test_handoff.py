@@ -1,0 +1,188 @@
+"""The hand-over: nothing lost, nothing held beyond the bound, nobody left waiting."""
+
+import mmap
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from adit_engine.errors import ConnectionLost, Stopped
+from adit_engine.handoff import Handoff, Stop, memory_bytes, read_ahead
+from adit_engine.instance import Instance
+
+IN_TIME_S = 5.0
+
+
+def instance(number: int, size: int = 100) -> Instance:
+    return Instance("1.2", f"1.2.{number}", "1.2.840.10008.1.2", bytes(size))
+
+
+def started(action: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=action)
+    thread.start()
+    return thread
+
+
+def ended(thread: threading.Thread) -> bool:
+    thread.join(IN_TIME_S)
+    return not thread.is_alive()
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + IN_TIME_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_everything_arrives_in_order() -> None:
+    handoff = Handoff(limit_bytes=250)
+
+    def push() -> None:
+        for number in range(50):
+            handoff.put(instance(number))
+        handoff.finish()
+
+    thread = started(push)
+
+    assert [one.instance_uid for one in handoff] == [f"1.2.{number}" for number in range(50)]
+    assert ended(thread)
+
+
+def test_a_put_waits_while_the_bound_is_reached() -> None:
+    handoff = Handoff(limit_bytes=250)
+    put: list[int] = []
+
+    def push() -> None:
+        for number in range(5):
+            handoff.put(instance(number))
+            put.append(number)
+        handoff.finish()
+
+    thread = started(push)
+    wait_until(lambda: len(put) == 2)
+    thread.join(0.2)
+    assert put == [0, 1]
+    assert handoff.held_bytes == 200
+
+    assert len(list(handoff)) == 5
+    assert ended(thread)
+
+
+def test_one_instance_beyond_the_bound_still_passes() -> None:
+    handoff = Handoff(limit_bytes=10)
+
+    def push() -> None:
+        handoff.put(instance(1, 1000))
+        handoff.put(instance(2, 1000))
+        handoff.finish()
+
+    thread = started(push)
+
+    assert len(list(handoff)) == 2
+    assert ended(thread)
+
+
+def test_what_is_mapped_from_a_file_takes_no_memory() -> None:
+    mapped = Instance("1.2", "1.3", "1.2.840.10008.1.2", b"abc", (memoryview(mmap.mmap(-1, 4096)),))
+
+    assert memory_bytes(mapped) == 3
+
+
+def test_an_error_comes_after_what_came_before_it() -> None:
+    handoff = Handoff()
+    handoff.put(instance(1))
+    handoff.finish(ConnectionLost("PACS1", "broke off"))
+
+    assert next(handoff).instance_uid == "1.2.1"
+    with pytest.raises(ConnectionLost):
+        next(handoff)
+
+
+def test_stop_wakes_both_sides() -> None:
+    stop = Stop()
+    full, empty = Handoff(limit_bytes=100, stop=stop), Handoff(stop=stop)
+    full.put(instance(1))
+    seen: list[str] = []
+
+    def noted(action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Stopped as error:
+            seen.append(str(error))
+
+    threads = [
+        started(lambda: noted(lambda: full.put(instance(2)))),
+        started(lambda: noted(lambda: next(empty))),
+    ]
+    stop.set("The window has ended.")
+
+    assert all(ended(thread) for thread in threads)
+    assert seen == ["The window has ended."] * 2
+
+
+def test_a_puller_who_leaves_ends_the_putting() -> None:
+    handoff = Handoff(limit_bytes=100)
+    handoff.put(instance(1))
+    seen: list[Stopped] = []
+
+    def push() -> None:
+        try:
+            handoff.put(instance(2))
+        except Stopped as error:
+            seen.append(error)
+
+    thread = started(push)
+    handoff.close()
+
+    assert ended(thread)
+    assert len(seen) == 1
+    assert list(handoff) == []
+
+
+def test_reading_ahead_gives_all_and_closes_its_source() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[Instance]:
+        try:
+            for number in range(20):
+                yield instance(number)
+        finally:
+            closed.set()
+
+    got = list(read_ahead(source(), unblock=lambda: None, limit_bytes=300))
+
+    assert len(got) == 20
+    assert closed.is_set()
+
+
+def test_reading_ahead_raises_what_its_source_raises() -> None:
+    def source() -> Iterator[Instance]:
+        yield instance(1)
+        raise ConnectionLost("PACS1", "broke off")
+
+    unblocked: list[bool] = []
+    stream = read_ahead(source(), unblock=lambda: unblocked.append(True))
+
+    assert next(stream).instance_uid == "1.2.1"
+    with pytest.raises(ConnectionLost):
+        next(stream)
+    assert unblocked == []
+
+
+def test_leaving_early_unblocks_a_waiting_source_and_leaves_no_thread() -> None:
+    before = threading.active_count()
+    aborted = threading.Event()
+
+    def source() -> Iterator[Instance]:
+        yield instance(1)
+        assert aborted.wait(IN_TIME_S)
+        raise Stopped("PACS1: the work was stopped.")
+
+    stream = read_ahead(source(), unblock=aborted.set)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+
+    assert aborted.is_set()
+    assert threading.active_count() == before
