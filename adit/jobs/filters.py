@@ -31,9 +31,9 @@ def _trials(request: HttpRequest | None) -> QuerySet[Trial]:
 
 class JobFilter(django_filters.FilterSet):
     text = django_filters.CharFilter(
-        label=_("Number, title or person"),
+        label=_("Search"),
         method="by_text",
-        widget=forms.TextInput(attrs={"class": "form-control", "type": "search"}),
+        widget=forms.TextInput(attrs={"class": "form-control", "placeholder": _("number, title, person")}),
     )
     kind = django_filters.ChoiceFilter(
         label=_("Kind"),

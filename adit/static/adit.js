@@ -58,3 +58,14 @@ document.addEventListener("toast", (event) => {
 
 document.addEventListener("htmx:after:swap", (event) => ready(event.target.parentNode || document));
 ready(document);
+
+/* Transfers: after a click that changed one part of the page, that part is brought into view, and
+   the address becomes the one under which the server keeps what was found: it tells nothing else. */
+document.addEventListener("htmx:after:swap", () => {
+  const bench = document.querySelector("#bench[data-place]");
+  if (!bench) return;
+  const part = document.getElementById(bench.dataset.place);
+  delete bench.dataset.place;
+  if (part) part.scrollIntoView({ block: "nearest" });
+  window.history.replaceState(null, "", `?found=${bench.elements.found.value}`);
+});

@@ -1,10 +1,11 @@
 """DICOM's spellings as people read them: names, dates, sizes; masked for who may not see them."""
 
 import math
-from datetime import datetime
+from datetime import date, datetime
 
 from django import template
-from django.utils import formats
+from django.utils import formats, timezone
+from django.utils.translation import get_language
 
 from adit.jobs import progress
 from adit_engine.record import Record
@@ -37,6 +38,22 @@ def dicom_date(text: str) -> str:
         day = datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()  # noqa: DTZ007
     except ValueError:
         return text
+    return _written(day)
+
+
+@register.filter
+def moment(at: datetime | None) -> str:
+    """Day and time on the reader's clock."""
+    if at is None:
+        return ""
+    local = timezone.localtime(at)
+    return f"{_written(local.date())} {local:%H:%M}"
+
+
+def _written(day: date) -> str:
+    # In English 04/12/1956 is two different days to two different people.
+    if (get_language() or "en").startswith("en"):
+        return day.isoformat()
     return formats.date_format(day, "SHORT_DATE_FORMAT")
 
 

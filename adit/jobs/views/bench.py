@@ -93,7 +93,7 @@ class Bench:
         """Keeps the bench and shows it at an address that tells nothing."""
         self.found.keep(self.user)
         address = f"{reverse('job_new_selective')}?found={self.found.key}"
-        return HttpResponseRedirect(f"{address}#{place}" if place else address)
+        return HttpResponseRedirect(f"{address}&at={place}#{place}" if place else address)
 
     def elsewhere(self, address: str) -> HttpResponse:
         """Leaves the bench, also when a part of the page was asked for."""
@@ -114,6 +114,7 @@ class Bench:
         order_form = order_form or self.order_form(bound=False)
         context = {
             "found": self.found,
+            "place": self.request.GET.get("at", ""),
             "fresh": drafts.new_key(),
             "basket": self.basket,
             "search_form": search_form or self.search_form(bound=False),
@@ -125,13 +126,9 @@ class Bench:
             "sources": self.sources,
             "destinations": self.destinations,
         }
-        response = render(
+        return render(
             self.request, "jobs/new_selective.html", context, status=422 if wrong else 200
         )
-        if "HX-Request" in self.request.headers:
-            # Loading the page anew then shows the same bench.
-            response["HX-Replace-Url"] = f"{reverse('job_new_selective')}?found={self.found.key}"
-        return response
 
     def _patients(self, form: OrderForm) -> list[tuple[PickedPatient, Any, list[Pick]]]:
         """The basket by patient, each with the field for the pseudonym where there is one."""

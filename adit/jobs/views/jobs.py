@@ -19,7 +19,7 @@ from adit.accounts.rights import Right, may, order_right
 from adit.audit.models import Event
 from adit.jobs import actions, lists, progress
 from adit.jobs.filters import JobFilter
-from adit.jobs.models import Item, Job, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.jobs.views.about import about, kind_label
 from adit.jobs.views.door import person, visible_job
 from adit.jobs.words import action_in_words
@@ -129,6 +129,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         "kind": kind_label(job),
         "owner_name": job.owner.get_full_name() or job.owner.get_username(),
         "is_live": job.state not in progress.ENDED,
+        "is_running": job.state in (JobState.IN_PROGRESS, JobState.CANCELING),
         "progress": far,
         "counts": far.counts,
         "reasons": progress.reasons_of(items),

@@ -18,7 +18,7 @@ from adit.accounts.rights import Right, may
 from adit.audit import trail
 from adit.audit.models import Event
 from adit.jobs import actions, progress, sealed
-from adit.jobs.models import Item, Job, Task
+from adit.jobs.models import Item, Job, Task, TaskState
 from adit.jobs.views.about import about
 from adit.jobs.views.door import person, visible_job
 from adit.vault.box import Box, SealBroken
@@ -116,6 +116,7 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         "counts": progress.counts_of(items),
         "series": [_series(item, box, sees_identified) for item in items],
         "is_live": task.state not in progress.OVER,
+        "is_running": task.state == TaskState.IN_PROGRESS,
         "allowed": actions.allowed_on_task(user, task),
         "is_staff": user.is_staff or may(user, Right.MANAGE_NODES),
     }
