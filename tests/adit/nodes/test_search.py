@@ -1,5 +1,6 @@
 """Search in the web request: bounded in time and answers, cancelable, polite, in the trail."""
 
+import socket
 import threading
 import time
 from datetime import date
@@ -206,6 +207,32 @@ def test_a_canceled_search_ends_within_two_seconds_though_the_node_is_silent(coo
     assert ended_at - canceled_at[0] < 2
     assert SlowNode.aborted.is_set()
     assert not Slot.objects.exists()
+
+
+@pytest.fixture
+def mute(make_node):
+    """A real PACS address at which somebody accepts the connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        settings = {"called_ae_title": "MUTE", "host": "127.0.0.1", "port": port}
+        yield make_node("PACS1", kind="dimse", settings=settings, reads=(COORDINATORS,))
+
+
+def test_an_archive_that_accepts_and_never_answers_is_left_at_the_deadline(
+    coordinator, mute, settings
+):
+    settings.SEARCH_DEADLINE_S = 1
+    threads = threading.active_count()
+    begun = time.monotonic()
+
+    with pytest.raises(TimedOut, match="PACS1: no full answer within 1 s"):
+        search.search(coordinator, mute, by_id())
+
+    assert time.monotonic() - begun < 5
+    deadline = time.monotonic() + 5
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() == threads
 
 
 def test_a_search_canceled_before_it_began_asks_nothing(coordinator, slow):
