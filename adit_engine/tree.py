@@ -1,7 +1,9 @@
 """Tree: writes files below a base folder, whole or not at all; follows no link out of it."""
 
 import errno
+import fcntl
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,16 +15,23 @@ from adit_engine.elements import Buffer
 from adit_engine.errors import StorageFull, StorageTrouble
 
 TEMP_PREFIX = ".adit-"
+SURELY_LOCKED_S = 2.0
+"""A temporary file that is older and not locked was left by a process that is dead."""
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A file under its temporary name, written but not yet visible."""
+    """A file under its temporary name, written but not yet visible.
+
+    `held` stays open and locked until it is published or discarded: the lock falls with
+    the process, and so tells others whether anybody still works on it.
+    """
 
     names: tuple[str, ...]
     temp: str
     size_bytes: int
+    held: BinaryIO
 
 
 class Tree:
@@ -35,34 +44,40 @@ class Tree:
         self.base = base
         self._folder_mode = folder_mode
         self._file_mode = file_mode
+        self._cleaned: set[tuple[str, ...]] = set()
 
     def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> Draft:
         """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
         temp = f"{TEMP_PREFIX}{uuid4().hex}.part"
         size = 0
         with self._trouble(), self._folder(names[:-1], make=True) as folder:
+            if names[:-1] not in self._cleaned:
+                self._cleaned.add(names[:-1])
+                _remove_abandoned(folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(temp, flags, self._file_mode, dir_fd=folder)
+            held = os.fdopen(descriptor, "wb", buffering=0)
             try:
+                with suppress(OSError):  # some network folders know no locks
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for part in parts:
                     size += _write_all(descriptor, part)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=folder)
+                held.close()
                 raise
-            finally:
-                os.close(descriptor)
-        return Draft(names, temp, size)
+        return Draft(names, temp, size, held)
 
     def publish(self, drafts: Sequence[Draft]) -> None:
         """Makes files visible: all are on the disk before the first gets its name."""
         with self._trouble():
             for draft in drafts:
-                with self._folder(draft.names[:-1]) as folder:
-                    _sync(draft.temp, folder)
+                os.fsync(draft.held.fileno())
             for draft in drafts:
                 with self._folder(draft.names[:-1]) as folder:
                     os.rename(draft.temp, draft.names[-1], src_dir_fd=folder, dst_dir_fd=folder)
+                draft.held.close()
             for names in {draft.names[:-1] for draft in drafts}:
                 with self._folder(names) as folder:
                     os.fsync(folder)
@@ -70,6 +85,7 @@ class Tree:
     def discard(self, drafts: Iterable[Draft]) -> None:
         """Removes what was not published; what is gone already is no trouble."""
         for draft in drafts:
+            draft.held.close()
             with suppress(OSError), self._folder(draft.names[:-1]) as folder:
                 os.unlink(draft.temp, dir_fd=folder)
 
@@ -139,9 +155,19 @@ def _write_all(descriptor: int, part: Buffer) -> int:
     return total
 
 
-def _sync(name: str, folder: int) -> None:
+def _remove_abandoned(folder: int) -> None:
+    """Removes temporary files whose process was killed: nobody holds their lock any more."""
+    for name in os.listdir(folder):
+        if name.startswith(TEMP_PREFIX):
+            with suppress(OSError):
+                _remove_if_abandoned(name, folder)
+
+
+def _remove_if_abandoned(name: str, folder: int) -> None:
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        os.fsync(descriptor)
+        if time.time() - os.fstat(descriptor).st_mtime > SURELY_LOCKED_S:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=folder)
     finally:
         os.close(descriptor)

@@ -54,7 +54,8 @@ def test_a_killed_worker_is_replaced_and_its_task_completes_by_itself(house: Ins
     uids = Counter(dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in after)
     assert len(uids) == total
     assert set(uids.values()) == {1}
-    assert [path for path in (house.data / "to").rglob("*") if path.is_file()].__len__() == total
+    files = [path for path in (house.data / "to").rglob("*") if path.is_file()]
+    assert len(files) == total, "nothing half-written is left"
     done = {path: inode for path, inode in before.items() if _series(path) in finished}
     assert done, "a finished series was there before the kill"
     assert {path: after[path] for path in done} == done, "what the ledger holds is not sent again"

@@ -79,7 +79,7 @@ def test_a_pseudonym_that_stands_for_another_patient_is_refused_with_its_row(
 
 
 def test_who_may_not_order_gets_no_job(stranger: User, order: Order) -> None:
-    with pytest.raises(Refused, match="Order: selective|selective"):
+    with pytest.raises(Refused, match="selective"):
         actions.create(stranger, "selective", order, key="a")
     assert not Job.objects.exists()
 

@@ -1,0 +1,42 @@
+"""What a killed process left half-way in a folder is removed; what another one writes is not."""
+
+import os
+from pathlib import Path
+
+from adit_engine.tree import Tree
+
+
+def part(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def age(path: Path) -> None:
+    os.utime(path, (1, 1))
+
+
+def test_a_dead_processs_temporary_file_is_removed_with_the_next_write(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    left = tmp_path / "a" / ".adit-0123.part"
+    left.write_bytes(b"half")
+    age(left)
+    tree = Tree("Folder", tmp_path)
+    tree.publish([tree.write(("a", "1.dcm"), [b"whole"])])
+    assert part(tmp_path / "a") == ["1.dcm"]
+
+
+def test_what_another_one_is_writing_stays(tmp_path: Path) -> None:
+    other = Tree("Folder", tmp_path)
+    draft = other.write(("a", "1.dcm"), [b"whole"])
+    age(tmp_path / "a" / draft.temp)
+    tree = Tree("Folder", tmp_path)
+    tree.publish([tree.write(("a", "2.dcm"), [b"more"])])
+    other.publish([draft])
+    assert part(tmp_path / "a") == ["1.dcm", "2.dcm"]
+
+
+def test_what_was_begun_just_now_stays(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".adit-0123.part").write_bytes(b"half")
+    tree = Tree("Folder", tmp_path)
+    tree.discard([tree.write(("a", "2.dcm"), [b"more"])])
+    assert part(tmp_path / "a") == [".adit-0123.part"]
