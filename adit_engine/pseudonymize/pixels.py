@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from adit_engine.elements import Buffer
 from adit_engine.errors import Withhold
 
@@ -125,6 +123,8 @@ def _cleaned(value: memoryview, form: PixelFormat) -> bytes | None:
     """None where no bit outside the image is set."""
     if form.stored == form.allocated:
         return None
+    import numpy as np  # here, as it takes longer to load than all the rest of the engine
+
     plain: Any = np.frombuffer(value, f"<u{form.allocated // 8}")
     if form.mask & 1 and int(plain.max()) <= form.mask:
         return None

@@ -98,7 +98,7 @@ class Rewriter:
         return out
 
     def _element(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
-        if rule.place is not None:
+        if rule.opened:
             return self._sequence(source, element, rule, work)
         new: bytes | None = None
         if rule.act is not None and not element.undefined:
@@ -131,7 +131,7 @@ class Rewriter:
         if rule.lost is Lost.EMPTY:
             return encoded(tag, rule.vrs[0], b"", self._explicit)
         if rule.vrs == ("SQ",):
-            content = _item(self._dummy_item(rule.place or 0))
+            content = _item(self._dummy_item(rule.place))
             return encoded(tag, "SQ", content, self._explicit)
         return encoded(tag, rule.vrs[0], DUMMIES[rule.vrs[0]], self._explicit)
 
@@ -149,7 +149,7 @@ class Rewriter:
     def _items(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
         """The items that stay, encoded; None when there were some and none of them stays."""
         inner = Source(source.data, nested_explicit(element, source.explicit), source.depth + 1)
-        place = self._book.place(rule.place or 0)
+        place = self._book.place(rule.place)
         counted = element.tag == PER_FRAME_GROUPS
         kept: list[bytes] = []
         empty = True

@@ -72,7 +72,8 @@ _BY_TYPE = {"1": Lost.DUMMY, "1C": Lost.DUMMY, "2": Lost.EMPTY, "2C": Lost.EMPTY
 class Rule:
     """`act` gives the value that may leave, or None when it must go; then `lost` says what stands.
 
-    A sequence whose items are looked into names the `place` that says what they may hold.
+    A sequence names the `place` that says what its items may hold; they are looked into when it is
+    `opened`.
     `withhold`: an instance that would lose this element stays here, since its pixels would be read
     differently.
     """
@@ -80,7 +81,8 @@ class Rule:
     vrs: tuple[str, ...]
     act: Action | None
     lost: Lost
-    place: int | None = None
+    place: int = 0
+    opened: bool = False
     withhold: bool = False
 
 
@@ -137,7 +139,7 @@ class RuleBook:
         inside = {**{tag: n for tag, n in extra.inside.items() if tag in added}, **self._iod.inside}
         top = self._compiled(Level(kinds, inside))
         for tag in tables.reviewed("withhold") - top.rules.keys():
-            top.rules[tag] = Rule(_vrs(tag), None, Lost.NOTHING, None, True)
+            top.rules[tag] = Rule(_vrs(tag), None, Lost.NOTHING, withhold=True)
         return top
 
     def _compiled(self, level: Level) -> Place:
@@ -164,8 +166,8 @@ class RuleBook:
         invented = lost is Lost.DUMMY and vrs[0] in _NUMBERS
         withhold = invented or tag in tables.reviewed("withhold")
         if vrs == ("SQ",):
-            return Rule(vrs, None, lost, place, withhold)
-        return Rule(vrs, self._keeper(tag, vrs[0]), lost, None, withhold)
+            return Rule(vrs, None, lost, place, True, withhold)
+        return Rule(vrs, self._keeper(tag, vrs[0]), lost, withhold=withhold)
 
     def _goes(self, tag: int) -> bool:
         if tag in tables.reviewed(PATIENT_CHARACTERISTICS):
@@ -185,11 +187,11 @@ class RuleBook:
     def _row(self, row: Row, kind: str, place: int) -> Rule | None:
         """A row of Table E.1-1, after the profile's options."""
         vrs = tuple((row.vr or "UN").split("/"))
-        lost = _lost_by_row(row.basic, kind, sequence=vrs == ("SQ",))
+        lost = _lost_by_row(row.basic, kind, vrs[0])
         if vrs == ("SQ",) and (self._keeps(row) or "U*" in row.basic):
-            return Rule(vrs, None, lost, place)
+            return Rule(vrs, None, lost, place, True)
         act = self._row_action(row)
-        return None if act is None and lost is Lost.NOTHING else Rule(vrs, act, lost)
+        return None if act is None and lost is Lost.NOTHING else Rule(vrs, act, lost, place)
 
     def _row_action(self, row: Row) -> Action | None:
         if row.vr == "UI":
@@ -209,16 +211,20 @@ class RuleBook:
         )
 
 
-def _lost_by_row(basic: str, kind: str, *, sequence: bool) -> Lost:
-    """R4. X alone is literal: the table knows that no IOD needs the attribute."""
+def _lost_by_row(basic: str, kind: str, vr: str) -> Lost:
+    """R4. X alone is literal: the table knows that no IOD needs the attribute.
+
+    A name that may go goes even where the table would have another in its place (R5), and so does a
+    sequence of which nothing is known.
+    """
     if basic == "X":
         return Lost.DUMMY if kind == "1" else Lost.NOTHING
-    if basic == "D" and not sequence:
-        return Lost.DUMMY
     by_type = _BY_TYPE.get(kind, Lost.NOTHING)
-    if by_type is Lost.NOTHING and "X" not in basic and not (basic == "D" and sequence):
-        return Lost.EMPTY
-    return by_type
+    if basic == "D":
+        if vr == "PN":
+            return Lost.NOTHING if kind == "1C" else by_type
+        return by_type if vr == "SQ" else Lost.DUMMY
+    return Lost.EMPTY if by_type is Lost.NOTHING and "X" not in basic else by_type
 
 
 def _moved(level: Level, by: int) -> Level:

@@ -3,8 +3,6 @@
 import zlib
 from struct import Struct
 
-import numpy as np
-
 from adit_engine.elements import MAX_DEPTH, UNDEFINED, Buffer
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, Instance
@@ -136,4 +134,6 @@ def _swapped(value: bytes, vr: str) -> bytes:
         return value
     if len(value) % width:
         raise Malformed(f"A value of VR {vr} has a length that it cannot have.")
-    return bytes(np.frombuffer(value, f">u{width}").astype(f"<u{width}").tobytes())
+    import numpy as np  # here, as it takes long to load, and big endian is rare
+
+    return np.frombuffer(value, f">u{width}").astype(f"<u{width}").tobytes()
