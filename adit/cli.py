@@ -170,7 +170,10 @@ def demo(chosen: argparse.Namespace) -> int:
 
         stage = Demo(config.DATA_DIR / "demo", f"http://{HOST}:{config.PORT}/", say)
         stage.set_up()
-        archives = [Process(name, argv, ready=ready) for name, argv, ready in stage.archives()]
+        log = config.DATA_DIR / "demo" / "archives.log"
+        archives = [
+            Process(name, argv, ready=ready, output=log) for name, argv, ready in stage.archives()
+        ]
         with Supervisor([*archives, *house()]) as supervisor:
             if not supervisor.wait_ready(READY_S):
                 return 1
