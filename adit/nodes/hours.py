@@ -28,11 +28,12 @@ NIGHTS = [
 """What is proposed for a new PACS: at night, and at weekends."""
 
 
-class TimeInput(forms.TimeInput):
-    input_type = "time"
+class ClockInput(forms.TimeInput):
+    """Written out: some browsers show a time of their own with AM and PM."""
 
     def __init__(self) -> None:
-        super().__init__(format="%H:%M")
+        attrs = {"size": 5, "maxlength": 5, "placeholder": "00:00", "autocomplete": "off"}
+        super().__init__(format="%H:%M", attrs=attrs)
 
 
 class HourForm(forms.Form):
@@ -44,8 +45,12 @@ class HourForm(forms.Form):
         required=False,
         widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"}),
     )
-    begin = forms.TimeField(label=_lazy("From"), required=False, widget=TimeInput())
-    end = forms.TimeField(label=_lazy("Until"), required=False, widget=TimeInput())
+    begin = forms.TimeField(
+        label=_lazy("From"), required=False, input_formats=["%H:%M"], widget=ClockInput()
+    )
+    end = forms.TimeField(
+        label=_lazy("Until"), required=False, input_formats=["%H:%M"], widget=ClockInput()
+    )
     limit = forms.IntegerField(
         label=_lazy("Connections"), required=False, min_value=0, max_value=64
     )

@@ -60,7 +60,7 @@ def make_nodes(groups: dict, admin: object) -> dict:
 
     folder = DATA / "research"
     folder.mkdir()
-    dimse = {"host": "127.0.0.1", "port": 11112, "ae_title": "PACS1"}
+    dimse = {"host": "127.0.0.1", "port": 11112, "called_ae_title": "PACS1"}
     rows = {
         "PACS1": Node(kind="dimse", settings=dimse, is_open=True, is_clinical=True),
         "Research PACS": Node(kind="dimse", settings=dimse, is_open=True),
