@@ -5,7 +5,7 @@ from enum import Enum
 from functools import lru_cache
 
 from adit_engine.elements import PIXEL_TAGS
-from adit_engine.pseudonymize import actions, tables
+from adit_engine.pseudonymize import actions, codes, tables
 from adit_engine.pseudonymize.actions import KEEPERS, Action
 from adit_engine.pseudonymize.profile import (
     DEVICE_IDENTITY,
@@ -151,7 +151,10 @@ class RuleBook:
                 rules[tag] = rule
         if CODE_MEANING in level.kinds:
             for tag in CODE_PARTS & level.kinds.keys():
-                rules[tag] = Rule(_vrs(tag), KEEPERS[_vrs(tag)[0]], Lost.NOTHING)
+                keeper = KEEPERS[_vrs(tag)[0]]
+                if tag == CODING_SCHEME_VERSION:
+                    keeper = codes.keep_version
+                rules[tag] = Rule(_vrs(tag), keeper, Lost.NOTHING)
         return Place(rules, level.kinds)
 
     def _rule(self, tag: int, kind: str, place: int) -> Rule | None:
