@@ -66,6 +66,7 @@ document.addEventListener("htmx:after:swap", () => {
   if (!bench) return;
   const part = document.getElementById(bench.dataset.place);
   delete bench.dataset.place;
-  if (part) part.scrollIntoView({ block: "nearest" });
+  const series = part && part.nextElementSibling;
+  if (part) (series && series.matches(".series-row") ? series : part).scrollIntoView({ block: "nearest" });
   window.history.replaceState(null, "", `?found=${bench.elements.found.value}`);
 });

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import answers, free_port, wait_until
+from conftest import DIRECTLY, answers, free_port, wait_until
 
 ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/bin")
 
@@ -30,10 +30,10 @@ class Orthanc:
     @property
     def settings(self) -> dict[str, Any]:
         """What a node's row of the kind dimse holds for it."""
-        return {"host": "127.0.0.1", "port": self.dicom_port, "ae_title": self.ae_title}
+        return {"host": "127.0.0.1", "port": self.dicom_port, "called_ae_title": self.ae_title}
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=20) as got:
+        with DIRECTLY.open(f"http://127.0.0.1:{self.http_port}{path}", timeout=20) as got:
             return bytes(got.read())
 
     def put(self, part10: bytes) -> None:
@@ -41,7 +41,7 @@ class Orthanc:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.http_port}/instances", data=part10, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with DIRECTLY.open(request, timeout=20) as answer:
             assert json.loads(answer.read())["Status"] == "Success"
 
     def files(self) -> list[bytes]:

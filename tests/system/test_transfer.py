@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,9 @@ from typing import Any
 import images
 import pydicom
 import pytest
-from conftest import ROOT, answers, free_port, sign_in, wait_until
+from conftest import ROOT, SCREEN, answers, free_port, sign_in, wait_until
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 pytestmark = [needs_orthanc, needs_chromium]
 
@@ -87,6 +88,20 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
                 up.wait()
 
 
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[[bool], Page]]:
+    """A fresh browser window, with JavaScript or without."""
+    contexts = []
+
+    def open_it(javascript: bool) -> Page:
+        contexts.append(browser.new_context(viewport=SCREEN, java_script_enabled=javascript))
+        return contexts[-1].new_page()
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("javascript", "trial", "pseudonym"),
@@ -95,12 +110,12 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
 )
 def test_a_study_is_found_picked_sent_and_each_image_accounted_for(
     road: Road,
-    open_browser: Callable[..., Page],
+    open_page: Callable[[bool], Page],
     javascript: bool,
     trial: str,
     pseudonym: str,
 ) -> None:
-    page = open_browser(javascript=javascript)
+    page = open_page(javascript)
     sign_in(page, road.url, "coordinator")
     order(page, road.url, trial, pseudonym)
     expect(page.locator("main")).to_contain_text("1 image")
@@ -133,7 +148,7 @@ def order(page: Page, url: str, trial: str, pseudonym: str) -> None:
 
 def wait_for_end(page: Page, url: str) -> int:
     """On the job's page, which changes by itself, with JavaScript or without."""
-    page.wait_for_url(f"{url}/jobs/[0-9]*/")
+    page.wait_for_url(re.compile(rf"{url}/jobs/\d+/$"))
     expect(page.locator("#job-state")).to_contain_text("complete", timeout=60_000)
     return int(page.url.rstrip("/").rsplit("/", 1)[1])
 
