@@ -1,0 +1,85 @@
+"""Errors say what happened and what to do next, in the same dress as every page."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.core.exceptions import PermissionDenied
+from django.db.utils import OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, override_settings
+from django.urls import include, path
+
+from adit.accounts.models import User
+
+SECRET = "MUSTERMANN^ERIKA"
+
+
+def _mistake(request: HttpRequest) -> HttpResponse:
+    raise ValueError(SECRET)
+
+
+def _away(request: HttpRequest) -> HttpResponse:
+    raise OperationalError(SECRET)
+
+
+def _forbidden(request: HttpRequest) -> HttpResponse:
+    raise PermissionDenied(SECRET)
+
+
+urlpatterns = [
+    path("mistake", _mistake),
+    path("away", _away),
+    path("forbidden", _forbidden),
+    path("", include("adit.config.urls")),
+]
+handler500 = "adit.pages.errors.server_error"
+
+
+@pytest.fixture
+def client(coordinator: User, as_user: Callable[[User], Client]) -> Iterator[Client]:
+    with override_settings(ROOT_URLCONF=__name__):
+        yield as_user(coordinator)
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "says"),
+    [
+        ("/nothing/here", 404, "There is nothing here"),
+        ("/forbidden", 403, "You may not do this"),
+        ("/mistake", 500, "ADIT made a mistake"),
+        ("/away", 503, "ADIT is not ready at the moment"),
+    ],
+)
+def test_error_page_says_the_next_step_and_nothing_else(
+    address: str, status: int, says: str, client: Client
+) -> None:
+    response = client.get(address)
+
+    page = response.content.decode()
+    assert response.status_code == status
+    assert says in page
+    assert "Traceback" not in page
+    assert SECRET not in page
+
+
+def test_error_page_needs_no_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    response = client.get("/away")
+
+    assert response["Retry-After"] == "30"
+
+
+def test_form_without_its_token_is_explained(coordinator: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(coordinator)
+
+    response = client.post("/accounts/theme/", {"theme": "dark"})
+
+    assert response.status_code == 403
+    assert "This form was open too long" in response.content.decode()
+
+
+def test_sign_of_life_is_there_for_machines(db: None) -> None:
+    response = Client().get("/healthz")
+
+    assert response.status_code == 200
+    assert response.json() == {"web": "ok", "database": "ok"}

@@ -1,0 +1,86 @@
+"""Help: each topic has text, a page and a dialog, and can be found by its words."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from adit.pages import help as manual
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("slug", [topic.slug for topic in manual.TOPICS])
+def test_each_topic_has_a_page_for_everyone(slug: str) -> None:
+    response = Client().get(f"/help/{slug}")
+
+    assert response.status_code == 200
+    assert len(manual.topic(slug).text.split()) > 150
+
+
+def test_unknown_topic_is_not_found() -> None:
+    assert Client().get("/help/nothing").status_code == 404
+
+
+def test_search_finds_the_topic_that_explains_the_word_first() -> None:
+    hits = manual.search("jobs")
+
+    assert hits[0].topic.slug == "jobs"
+
+
+def test_search_needs_every_word_and_ignores_case() -> None:
+    assert manual.search("AE Title")
+    assert manual.search("ae title zeppelin") == []
+    assert manual.search("   ") == []
+
+
+def test_excerpt_shows_the_word_in_its_sentence() -> None:
+    hit = manual.search("firewall")[0]
+
+    assert "firewall" in hit.excerpt
+    assert len(hit.excerpt) < 260
+
+
+def test_search_shows_what_was_typed_as_text() -> None:
+    page = Client().get("/help/", {"words": "<script>alert(1)</script>"}).content.decode()
+
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_every_help_button_names_a_topic_that_exists() -> None:
+    templates = (settings.PACKAGE_DIR / "templates").rglob("*.html")
+    named = {
+        name
+        for template in templates
+        if "components" not in template.parts and template.parent.name != "help"
+        for name in re.findall(r'{% help_button "([^"]+)"', template.read_text())
+    }
+
+    assert named >= {"start", "jobs", "nodes", "sign-in"}
+    assert named <= {topic.slug for topic in manual.TOPICS}
+
+
+def test_each_text_on_a_page_is_marked_for_translation() -> None:
+    """Words between tags outside of translate and blocktranslate are forgotten ones."""
+    forgotten = {}
+    for template in (settings.PACKAGE_DIR / "templates").rglob("*.html"):
+        left = _bare_words(template)
+        if left:
+            forgotten[str(template.relative_to(settings.PACKAGE_DIR))] = left
+
+    assert forgotten == {}
+
+
+NAMES = {"ADIT", "PACS", "·", "CT"}
+
+
+def _bare_words(template: Path) -> list[str]:
+    text = template.read_text()
+    text = re.sub(r"{% comment %}.*?{% endcomment %}", "", text, flags=re.S)
+    text = re.sub(r"{% blocktranslate.*?{% endblocktranslate %}", "", text, flags=re.S)
+    text = re.sub(r"{%.*?%}|{{.*?}}|{#.*?#}", "", text, flags=re.S)
+    text = re.sub(r"<kbd>.*?</kbd>|<[^>]*>|&\w+;", "", text, flags=re.S)
+    return [word for word in re.findall(r"[^\W\d_]{2,}", text) if word not in NAMES]

@@ -1,0 +1,108 @@
+"""Home shows each person what that person can do, what runs, and what waits and why."""
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from adit.accounts.models import User
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.nodes.models import Node
+from adit.profiles import trials
+
+AsUser = Callable[[User], Client]
+
+
+def order(owner: User, destination: Node, state: JobState, waits_for: str = "") -> Job:
+    job = Job.objects.create(
+        kind="selective",
+        owner=owner,
+        destination=destination,
+        trial=trials.default_trial(),
+        state=state,
+        idempotency_key=f"{owner.pk}-{state}",
+    )
+    task = Task.objects.create(
+        job=job, position=1, payload=b"", state=TaskState.PENDING, waits_for=waits_for
+    )
+    Item.objects.create(
+        task=task, attempt=1, index="1", sealed=b"", expected=120, delivered=56, withheld=2
+    )
+    return job
+
+
+def test_nobody_gets_in_without_signing_in(db: None) -> None:
+    for path in ("/", "/home/live", "/nodes/", "/jobs/", "/accounts/profile/"):
+        response = Client().get(path)
+
+        assert response.status_code == 302
+        assert response["Location"].startswith("/accounts/login/")
+
+
+def test_coordinator_sees_own_running_job_with_its_counts(
+    coordinator: User, destination: Node, as_user: AsUser
+) -> None:
+    order(coordinator, destination, JobState.IN_PROGRESS)
+
+    page = as_user(coordinator).get("/").content.decode()
+
+    assert 'aria-valuenow="48"' in page
+    assert "<strong>56</strong> delivered" in page
+    assert "<strong>2</strong> withheld" in page
+    assert 'hx-trigger="every 3s"' in page
+    assert '<noscript><meta http-equiv="refresh"' in page
+
+
+def test_waiting_job_says_why_it_waits(
+    coordinator: User, destination: Node, as_user: AsUser
+) -> None:
+    order(coordinator, destination, JobState.PENDING, waits_for="PACS1 opens at 20:00")
+
+    page = as_user(coordinator).get("/").content.decode()
+
+    assert "PACS1 opens at 20:00" in page
+
+
+def test_home_stops_asking_when_all_jobs_have_ended(
+    coordinator: User, destination: Node, as_user: AsUser
+) -> None:
+    order(coordinator, destination, JobState.SUCCESS)
+
+    page = as_user(coordinator).get("/home/live").content.decode()
+
+    assert "hx-get" not in page
+    assert "Ended lately" in page
+
+
+def test_other_peoples_jobs_are_not_on_my_home(
+    coordinator: User, make_user: Callable[..., User], destination: Node, as_user: AsUser
+) -> None:
+    other = make_user("other", "Coordinators")
+    job = order(other, destination, JobState.IN_PROGRESS)
+
+    page = as_user(coordinator).get("/").content.decode()
+
+    assert f"/jobs/{job.pk}/" not in page
+
+
+def test_who_may_approve_sees_that_something_waits(
+    coordinator: User, pacsadmin: User, destination: Node, as_user: AsUser
+) -> None:
+    order(coordinator, destination, JobState.WAITING_FOR_APPROVAL)
+
+    assert "1 job waits for approval" in as_user(pacsadmin).get("/").content.decode()
+    assert "waits for approval</h2>" not in as_user(coordinator).get("/").content.decode()
+
+
+def test_stranger_is_told_whom_to_ask(stranger: User, as_user: AsUser) -> None:
+    page = as_user(stranger).get("/").content.decode()
+
+    assert "You have no rights yet." in page
+    assert 'href="/jobs/new/' not in page
+
+
+@pytest.mark.parametrize("path", ["/", "/home/live", "/help/", "/accounts/profile/"])
+def test_no_page_made_for_a_person_is_kept_in_a_cache(
+    path: str, coordinator: User, as_user: AsUser
+) -> None:
+    assert "no-store" in as_user(coordinator).get(path)["Cache-Control"]
