@@ -1,0 +1,278 @@
+"""Pages of nodes: managers set up, test, open and pause; others see what they may use."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.test import Client
+
+from adit.accounts.models import User
+from adit.nodes.models import Access, Node
+
+PATHS = ("", "edit/", "access/", "pause/", "delete/")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_folder() -> None:
+    """WhiteNoise warns where there is none."""
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+
+
+def client_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def page_of(user: User, path: str) -> str:
+    return client_of(user).get(path).content.decode()
+
+
+def filled(client: Client, path: str, **values: Any) -> Mapping[str, Any]:
+    """What a browser would send when only `values` were typed over."""
+    forms = client.get(path).context["editor"]
+    data: dict[str, Any] = {}
+    for form in (forms.row, forms.settings, forms.hours.management_form, *forms.hours.forms):
+        for field in form:
+            value = field.value()
+            if value is not None and value is not False:
+                data[field.html_name] = value
+    return {**data, **values}
+
+
+def test_coordinator_sees_only_what_the_groups_may_use(
+    coordinator: User, source: Node, make_node: Callable[..., Node]
+) -> None:
+    make_node("Secret PACS")
+
+    page = page_of(coordinator, "/nodes/")
+
+    assert "PACS1" in page
+    assert "Secret PACS" not in page
+    assert "/nodes/new/" not in page
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_node_of_others_is_as_if_it_were_not_there(
+    path: str, coordinator: User, make_node: Callable[..., Node]
+) -> None:
+    node = make_node("Secret PACS")
+
+    assert client_of(coordinator).get(f"/nodes/{node.pk}/{path}").status_code == 404
+    assert client_of(coordinator).get(f"/nodes/{node.pk + 99}/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", PATHS[1:])
+def test_who_may_use_a_node_may_not_change_it(path: str, coordinator: User, source: Node) -> None:
+    client = client_of(coordinator)
+
+    assert client.get(f"/nodes/{source.pk}/{path}").status_code == 403
+    assert client.post(f"/nodes/{source.pk}/{path}").status_code == 403
+
+
+@pytest.mark.parametrize("verb", ["open", "close", "reopen"])
+def test_who_may_use_a_node_may_not_open_or_close_it(
+    verb: str, coordinator: User, source: Node
+) -> None:
+    client_of(coordinator).post(f"/nodes/{source.pk}/do/{verb}/")
+
+    source.refresh_from_db()
+    assert source.is_open
+
+
+def test_settings_are_shown_to_managers_alone(
+    coordinator: User, pacsadmin: User, folder_node: Node
+) -> None:
+    path = folder_node.settings["path"]
+
+    assert path in page_of(pacsadmin, f"/nodes/{folder_node.pk}/")
+    assert path not in page_of(coordinator, f"/nodes/{folder_node.pk}/")
+
+
+def test_new_pacs_is_closed_and_proposed_for_the_night(pacsadmin: User) -> None:
+    client = client_of(pacsadmin)
+    typed = {
+        "name": "PACS Radiology",
+        "settings-called_ae_title": "RADPACS",
+        "settings-host": "pacs.hospital.example",
+        "settings-port": "11112",
+    }
+
+    response = client.post("/nodes/new/dimse/", filled(client, "/nodes/new/dimse/", **typed))
+
+    node = Node.objects.get(name="PACS Radiology")
+    assert response["Location"] == f"/nodes/{node.pk}/"
+    assert not node.is_open
+    assert node.settings["host"] == "pacs.hospital.example"
+    assert [row["from"] for row in node.windows] == ["20:00", "00:00"]
+    assert node.retrieve_limit == 2
+
+
+def test_what_was_typed_comes_back_when_it_is_not_accepted(pacsadmin: User) -> None:
+    client = client_of(pacsadmin)
+    typed = {"name": "Share", "settings-path": "relative/path", "settings-contact": "Anna, 4711"}
+
+    response = client.post("/nodes/new/folder/", filled(client, "/nodes/new/folder/", **typed))
+
+    page = response.content.decode()
+    assert response.status_code == 422
+    assert "relative/path" in page
+    assert "Anna, 4711" in page
+    assert "full path that begins with /" in page
+    assert not Node.objects.filter(name="Share").exists()
+
+
+def test_two_nodes_never_have_one_name(pacsadmin: User, source: Node, tmp_path: Path) -> None:
+    client = client_of(pacsadmin)
+    typed = {"name": source.name, "settings-path": str(tmp_path)}
+
+    response = client.post("/nodes/new/folder/", filled(client, "/nodes/new/folder/", **typed))
+
+    assert response.status_code == 422
+    assert Node.objects.filter(name=source.name).count() == 1
+
+
+def test_editing_changes_what_was_typed_and_nothing_else(
+    pacsadmin: User, folder_node: Node
+) -> None:
+    folder_node.windows = [
+        {"days": ["mon"], "from": "20:00", "to": "06:00", "limit": 4},
+        {"days": ["sun"], "from": "00:00", "to": "24:00", "limit": 1, "lane": "search"},
+    ]
+    folder_node.save()
+    client, path = client_of(pacsadmin), f"/nodes/{folder_node.pk}/edit/"
+
+    client.post(path, filled(client, path, **{"settings-contact": "Anna, 4711"}))
+
+    before = folder_node
+    after = Node.objects.get(pk=folder_node.pk)
+    assert after.settings["contact"] == "Anna, 4711"
+    assert after.settings["path"] == before.settings["path"]
+    assert after.windows == before.windows
+    assert after.is_open
+
+
+def test_hours_without_days_or_times_are_explained(pacsadmin: User, folder_node: Node) -> None:
+    client, path = client_of(pacsadmin), f"/nodes/{folder_node.pk}/edit/"
+
+    no_days = client.post(path, filled(client, path, **{"hours-0-begin": "20:00"}))
+    no_end = client.post(
+        path, filled(client, path, **{"hours-0-days": ["mon"], "hours-0-begin": "20:00"})
+    )
+
+    assert "Tick the days on which these hours begin." in no_days.content.decode()
+    assert "Say from when until when" in no_end.content.decode()
+
+
+def test_row_of_hours_without_days_is_removed(pacsadmin: User, folder_node: Node) -> None:
+    folder_node.windows = [{"days": ["mon"], "from": "20:00", "to": "06:00"}]
+    folder_node.save()
+    client, path = client_of(pacsadmin), f"/nodes/{folder_node.pk}/edit/"
+    data = {**filled(client, path), "hours-0-begin": "", "hours-0-end": ""}
+    data.pop("hours-0-days")
+
+    client.post(path, data)
+
+    assert Node.objects.get(pk=folder_node.pk).windows == []
+
+
+def test_test_says_in_words_what_it_found(pacsadmin: User, folder_node: Node) -> None:
+    response = client_of(pacsadmin).post(f"/nodes/{folder_node.pk}/test/")
+
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert "What the test found" in page
+    assert 'class="note note-good"' in page
+
+
+def test_test_of_a_wrong_folder_says_the_next_step(
+    pacsadmin: User, make_node: Callable[..., Node]
+) -> None:
+    node = make_node("Gone", kind="folder", settings={"path": "/nowhere/at/all"}, is_open=False)
+
+    page = client_of(pacsadmin).post(f"/nodes/{node.pk}/test/").content.decode()
+
+    assert 'class="note note-bad"' in page
+
+
+def test_pause_needs_a_reason_and_shows_it_to_those_who_wait(
+    coordinator: User, pacsadmin: User, source: Node
+) -> None:
+    manager = client_of(pacsadmin)
+
+    refused = manager.post(f"/nodes/{source.pk}/pause/", {"reason": " "})
+    manager.post(f"/nodes/{source.pk}/pause/", {"reason": "new disks until 14:00"})
+
+    assert refused.status_code == 422
+    page = page_of(coordinator, f"/nodes/{source.pk}/")
+    assert "Paused by pacsadmin: new disks until 14:00" in page
+
+
+def test_only_a_person_ends_a_pause(pacsadmin: User, source: Node) -> None:
+    manager = client_of(pacsadmin)
+    manager.post(f"/nodes/{source.pk}/pause/", {"reason": "new disks"})
+
+    manager.post(f"/nodes/{source.pk}/do/reopen/")
+
+    source.refresh_from_db()
+    assert source.paused_at is None
+
+
+def test_closed_node_can_be_opened(pacsadmin: User, make_node: Callable[..., Node]) -> None:
+    node = make_node("New one", is_open=False)
+
+    client_of(pacsadmin).post(f"/nodes/{node.pk}/do/open/")
+
+    node.refresh_from_db()
+    assert node.is_open
+
+
+def test_nothing_changes_by_looking(pacsadmin: User, source: Node) -> None:
+    manager = client_of(pacsadmin)
+
+    for path in ("do/close/", "test/"):
+        assert manager.get(f"/nodes/{source.pk}/{path}").status_code == 405
+
+
+def test_access_is_given_and_taken_per_group(
+    pacsadmin: User, source: Node, groups: dict[str, Group]
+) -> None:
+    manager, path = client_of(pacsadmin), f"/nodes/{source.pk}/access/"
+    group = groups["Data protection"]
+
+    manager.post(path, {f"access-read_{group.pk}": "on", f"access-write_{group.pk}": "on"})
+
+    rows = {row.group.name: (row.may_read, row.may_write) for row in Access.objects.all()}
+    assert rows == {"Data protection": (True, True)}
+
+
+def test_removed_node_is_gone_from_the_list(
+    pacsadmin: User, make_node: Callable[..., Node]
+) -> None:
+    node = make_node("Old archive")
+
+    client_of(pacsadmin).post(f"/nodes/{node.pk}/delete/")
+
+    assert not Node.objects.filter(pk=node.pk).exists()
+
+
+def test_secret_is_neither_shown_nor_lost(pacsadmin: User, folder_node: Node) -> None:
+    folder_node.secrets = {"password": "s3cret-canary"}
+    folder_node.save()
+
+    for path in ("", "edit/"):
+        assert "s3cret-canary" not in page_of(pacsadmin, f"/nodes/{folder_node.pk}/{path}")
+
+
+def test_name_with_markup_is_shown_as_text(pacsadmin: User, make_node: Callable[..., Node]) -> None:
+    node = make_node(
+        "<b>PACS</b>", paused_at="2026-01-01T00:00Z", pause_reason="<script>x</script>"
+    )
+
+    for path in ("/nodes/", f"/nodes/{node.pk}/", "/"):
+        page = page_of(pacsadmin, path)
+        assert "<b>PACS" not in page
+        assert "<script>x" not in page
