@@ -28,6 +28,7 @@ TRIAL = {
     0x00120031: "site_name",
 }
 _OWN_MARKS = frozenset(TRIAL) | {SUBJECT, REMOVED, METHOD, METHOD_CODES}
+_HOW_TREATED = frozenset({REMOVED, METHOD, METHOD_CODES, TIME_MODIFIED})
 _MAIN_DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
 TOP = (
     frozenset({CLASS_UID, INSTANCE_UID, STUDY_UID, SERIES_UID, CHARSET, PATIENT_NAME, PATIENT_ID})
@@ -83,8 +84,8 @@ class Made:
                 raise hit("verify-group", "A group length", tag)
             if start == end:
                 continue
-            if checked == 0x0012 and (depth or tag not in _OWN_MARKS):
-                raise hit("verify-stamp", "An inherited trial or de-identification mark", tag)
+            if depth and tag in _HOW_TREATED:
+                raise hit("verify-stamp", "An inherited de-identification mark", tag)
             if tag in empty:
                 if vr == b"SQ" or data[start:end].strip(b" \0"):
                     raise hit("verify-element", "What the profile removes", tag)
@@ -206,6 +207,8 @@ class Made:
 
     def _check_differs(self, tag: int, value: bytes) -> None:
         word = value.strip(b" \0").lower()
+        if tag in _OWN_MARKS and word in (self.text(tag).lower(), self._pseudonym.lower()):
+            return  # the trial's own, which is compared elsewhere
         if word in self._found.kept.get(tag, ()) and word not in _DUMMIES:
             raise hit("verify-element", "The original value", tag)
 

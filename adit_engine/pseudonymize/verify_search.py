@@ -27,6 +27,7 @@ WELL_KNOWN_UIDS = frozenset(uid.encode() for uid in UID_dictionary)
 
 _PRINTED = frozenset(b"AE AS CS LO LT SH ST UC UR UT".split())
 _NUMBERS = frozenset(b"AT FD FL OD OF OL OV SL SS SV UL US UV".split())
+_BYTES = frozenset({b"OB", b"OW", b"UN"})
 _NUMBER = re.compile(rb"[-+ \d.e\\]*\Z")
 _CLOCK = re.compile(rb"(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?|\d\d:\d\d:\d\d(?:\.\d{1,6})?)\Z")
 _PATIENT_ID, _CHARSET = 0x00100020, 0x00080005
@@ -92,9 +93,11 @@ def _proven_tag(
     if index < 0:
         return None
     tag, vr, start, end, _ = region.elements[index]
-    if at + len(needle.text) > end or not stands_alone(needle, low, at, (start, end)):
-        return None
     word = needle.text
+    # Among bytes that are no text, what stands beside a long word does not make it another one.
+    alone = vr in _BYTES and len(word) >= 6
+    if at + len(word) > end or not (alone or stands_alone(needle, low, at, (start, end))):
+        return None
     if vr in (b"DA", b"DT"):
         proven = needle.code not in (BIRTH, DATE) and low[start:end].strip(b" \0") == word
     elif vr in (b"IS", b"DS"):

@@ -126,6 +126,7 @@ def test_other_values_in_a_text_are_found(text: str, kind: str | None) -> None:
         (raw(0x00290010, "LO", b"ACME HEADER "), "private"),
         (raw(0x00280A0A, "UN", b"seen by Okonkwo "), "name"),
         (raw(0x00281201, "OW", b"\1\2Okonkwo\3"), "name"),
+        (raw(0x00281201, "OW", b"xxOkonkwo1"), "name"),
         (raw(0x00180050, "DS", b"98765432"), "id"),
         (raw(0x00080032, "TM", b"19700102"), "birth-date"),
         (raw(0x00180015, "CS", b"OKONKWO "), "name"),
@@ -158,7 +159,8 @@ def test_other_values_in_a_text_are_found(text: str, kind: str | None) -> None:
         (lambda ds: setattr(ds, "LongitudinalTemporalInformationModified", "REMOVED"), "stamp"),
         (lambda ds: setattr(ds, "ClinicalTrialSponsorName", "Other"), "stamp"),
         (lambda ds: setattr(ds, "ClinicalTrialSubjectID", "Other"), "stamp"),
-        (lambda ds: setattr(ds, "ClinicalTrialTimePointID", "old"), "stamp"),
+        (lambda ds: setattr(ds, "ClinicalTrialSeriesID", "old"), "element"),
+        (lambda ds: setattr(ds.SourceImageSequence[0], "PatientIdentityRemoved", "YES"), "stamp"),
         (lambda ds: setattr(ds, "SpecificCharacterSet", "ISO_IR 100"), "meta"),
         (lambda ds: setattr(ds, "BitsStored", 16), "pixel"),
         (lambda ds: delattr(ds, "RescaleIntercept"), "pixel"),
@@ -303,6 +305,13 @@ def test_meta_information_that_differs_is_found() -> None:
     source, output = instance(original()), instance(pseudonymized(original()))
     assert withheld(source, replace(output, instance_uid="2.25.1")).code == "verify-meta"
     assert withheld(source, replace(output, sop_class_uid="1.2")).code == "verify-meta"
+
+
+def test_mark_of_an_earlier_trial_is_found() -> None:
+    source = original()
+    source.ClinicalTrialTimePointID = "first visit"
+    found = withheld(instance(source), instance(pseudonymized(source)))
+    assert found.code == "verify-element"
 
 
 def test_pseudonym_that_names_the_patient_is_refused() -> None:
