@@ -54,7 +54,7 @@ def rewritten(
     if not all(old):
         raise Withhold("pixel-length", "There are fewer images than the header says.")
     new = []
-    same = True
+    same = not any(len(fragment) & 1 for fragment in read.fragments)
     for fragments in old:
         frame = bytes(fragments[0]) if len(fragments) == 1 else b"".join(fragments)
         walk = walked(frame, form, syntax)

@@ -10,6 +10,7 @@ from adit_engine.pseudonymize import actions, codes
 from adit_engine.pseudonymize.actions import DUMMIES, KEEPERS, Work
 from adit_engine.pseudonymize.charset import Charset
 from adit_engine.pseudonymize.rules import (
+    CHARACTER_SET,
     CODE_MEANING,
     CODE_PARTS,
     CODE_VALUE,
@@ -22,7 +23,6 @@ from adit_engine.pseudonymize.rules import (
 )
 from adit_engine.pseudonymize.tables import safe_private
 
-CHARACTER_SET = 0x00080005
 PER_FRAME_GROUPS = 0x52009230
 
 _IMPLICIT = Struct("<HHI")
@@ -80,21 +80,21 @@ class Rewriter:
         rules = place.rules
         creators: dict[int, bytes] = {}
         for element in found:
-            tag = element.tag
+            tag = element[0]
             if tag in seen:
                 raise Malformed(f"Element ({tag >> 16:04x},{tag & 0xFFFF:04x}) stands twice.")
             seen.add(tag)
-            if tag == CHARACTER_SET:
-                if any(earlier > tag for earlier in seen):
-                    raise Malformed("The character set stands behind text.")
-                work = replace(work, charset=Charset(_value(source, element)))
-            elif tag & 0x10000:
-                if self._private:
-                    self._private_element(source, element, work, creators, out)
-            elif (rule := rules.get(tag)) is not None:
+            rule = rules.get(tag)
+            if rule is not None:
                 new = self._element(source, element, rule, work)
                 if new is not None:
                     out[tag] = new
+            elif tag == CHARACTER_SET:
+                if any(earlier > tag for earlier in seen):
+                    raise Malformed("The character set stands behind text.")
+                work = replace(work, charset=Charset(_value(source, element)))
+            elif tag & 0x10000 and self._private:
+                self._private_element(source, element, work, creators, out)
         return out
 
     def _element(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
@@ -110,20 +110,23 @@ class Rewriter:
         return self._instead(element.tag, rule)
 
     def _kept(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
-        vr = element.vr or rule.vrs[0]
-        if rule.act is actions.map_uids:
-            vr = "UI"
-        elif vr not in rule.vrs:
+        tag, vr, start, begin, end, _ = element
+        act, vrs = rule.act, rule.vrs
+        if act is None:
             return None
-        value = bytes(source.data[element.value : element.end])
-        if not value:
-            return encoded(element.tag, vr, value, self._explicit)
-        new = rule.act(value, work) if rule.act is not None else None
+        if act is actions.map_uids:
+            vr = "UI"
+        elif not vr:
+            vr = vrs[0]
+        elif vr not in vrs:
+            return None
+        value = bytes(source.data[begin:end])
+        new = act(value, work) if value else value
         if new is None:
             return None
-        if new is value and source.explicit == self._explicit and not len(value) & 1:
-            return bytes(source.data[element.start : element.end])
-        return encoded(element.tag, vr, new, self._explicit)
+        if new is value and source.explicit == self._explicit and not (end - begin) & 1:
+            return bytes(source.data[start:end])
+        return encoded(tag, vr, new, self._explicit)
 
     def _instead(self, tag: int, rule: Rule) -> bytes | None:
         if rule.lost is Lost.NOTHING:

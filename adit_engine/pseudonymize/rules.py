@@ -17,6 +17,7 @@ from adit_engine.pseudonymize.profile import (
 )
 from adit_engine.pseudonymize.tables import Level, Row
 
+CHARACTER_SET = 0x00080005
 IMAGE_TYPE = 0x00080008
 CODE_VALUE = 0x00080100
 CODING_SCHEME = 0x00080102
@@ -239,12 +240,12 @@ def _vrs(tag: int) -> tuple[str, ...]:
 
 
 def _never(tag: int) -> bool:
-    """R3, step 1: odd groups, curves, overlays, other services, group lengths; pixels, apart."""
+    """R3, step 1: odd groups, curves, overlays, group lengths; also what is done apart."""
     group = tag >> 16
     of_repeats = group & 0xFF00 in (0x5000, 0x6000)
     if group & 1 or group in _NEVER_GROUPS or of_repeats or tag in PIXEL_TAGS:
         return True
-    return not tag & 0xFFFF
+    return not tag & 0xFFFF or tag == CHARACTER_SET
 
 
 @lru_cache(maxsize=256)
