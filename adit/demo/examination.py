@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adit.demo.headers import Scan, Visit, header
+from adit.demo.headers import SIGNA, Scan, Visit, header
 from adit.demo.writing import Slice, write_series
+from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,12 @@ class Examination:
     files: list[Path] = field(default_factory=list)
 
     def write(self, scan: Scan, slices: Iterable[Slice]) -> None:
-        self.files.extend(write_series(self.folder, header(self.visit, scan), slices))
+        syntax = IMPLICIT_LE if self.visit.device is SIGNA else EXPLICIT_LE
+        self.files.extend(write_series(self.folder, header(self.visit, scan), slices, syntax))
 
     def moments(self, seconds: float) -> dict[str, Any]:
         """When an image was taken, this many seconds after the visit began."""
-        clock = self.visit.time
-        start = int(clock[:2]) * 3600 + int(clock[2:4]) * 60 + int(clock[4:]) + seconds
-        clock = f"{int(start // 3600):02d}{int(start // 60 % 60):02d}{start % 60:09.6f}"
+        clock = self.visit.clock(seconds)
         day = f"{self.visit.day:%Y%m%d}"
         return {
             "AcquisitionDate": day, "AcquisitionTime": clock, "ContentDate": day, "ContentTime": clock,

@@ -35,7 +35,9 @@ SOMATOM = Device("SIEMENS", "SOMATOM Muster", "CTMUSTER1", "73999", "VA48A_DEMO"
 MAGNETOM = Device("SIEMENS", "MAGNETOM Beispiel", "MRBSP3T", "41888", "syngo MR Demo")
 REVOLUTION = Device("GE MEDICAL SYSTEMS", "Revolution Sample", "CTSAMPLE2", "GE-10077", "demo_13.9")
 SIGNA = Device("GE MEDICAL SYSTEMS", "SIGNA Sample", "MRSAMPLE2", "GE-20188", "demo_29")
-INGENIA = Device("Philips Medical Systems", "Ingenia Mihon", "MRMIHON", "PH-55012", "5.7.1 demo")
+INGENIA = Device(
+    "Philips Medical Systems", "Ingenia Hinagata", "MRHINAGATA", "PH-55012", "5.7.1 demo"
+)
 BIOGRAPH = Device("SIEMENS", "Biograph Muster", "PETMUSTER", "60777", "VG70A_DEMO")
 RADIOGRAPH = Device(
     "Philips Medical Systems", "DigitalDiagnost Sample", "DX01", "PH-90233", "4.1 demo"
@@ -66,6 +68,13 @@ class Visit:
     @property
     def accession_number(self) -> str:
         return f"{self.day:%y}{self.person.number:03d}{self.number:02d}{self.day:%m%d}"
+
+    def clock(self, seconds: float) -> str:
+        """A time of the day, this long after the visit began; fractions only where there are any."""
+        start = int(self.time[:2]) * 3600 + int(self.time[2:4]) * 60 + int(self.time[4:])
+        whole, fraction = divmod(start + seconds, 1)
+        text = f"{int(whole) // 3600:02d}{int(whole) // 60 % 60:02d}{int(whole) % 60:02d}"
+        return f"{text}.{round(fraction * 1e6):06d}" if fraction else text
 
     def series_uid(self, number: int) -> str:
         return uid("series", self.study_uid, number)
@@ -188,7 +197,7 @@ def _series(visit: Visit, scan: Scan) -> dict[str, Any]:
         "SeriesNumber": scan.number,
         "SeriesDescription": scan.description,
         "SeriesDate": f"{visit.day:%Y%m%d}",
-        "SeriesTime": f"{int(visit.time) + 10 * (scan.number % 100):06d}",
+        "SeriesTime": visit.clock(9 * (scan.number % 100)),
         "PerformingPhysicianName": hospital.reading[-1],
         "OperatorsName": hospital.operators[scan.number % len(hospital.operators)],
         "PerformedProcedureStepStartDate": f"{visit.day:%Y%m%d}",
@@ -203,11 +212,9 @@ def _series(visit: Visit, scan: Scan) -> dict[str, Any]:
             "ProtocolName": scan.description,
         }
     if scan.class_uid in (CT, MR, PET):
-        values |= {
-            "PatientPosition": "HFS",
-            "FrameOfReferenceUID": visit.frame_uid,
-            "PositionReferenceIndicator": "",
-        }
+        values |= {"FrameOfReferenceUID": visit.frame_uid, "PositionReferenceIndicator": ""}
+    if scan.class_uid in (CT, MR):
+        values["PatientPosition"] = "HFS"
     return values
 
 

@@ -17,7 +17,7 @@ from adit.demo import singles as single
 from adit.demo import tomography as tomo
 from adit.demo.examination import Examination
 from adit.demo.headers import Device, Visit
-from adit.demo.people import EXAMPLETON, GYEONBON, MIHON, PEOPLE, Person
+from adit.demo.people import EXAMPLETON, GYEONBON, HINAGATA, PEOPLE, Person
 from adit.demo.stack import Stack
 
 VERSION = 1
@@ -166,7 +166,11 @@ def _device(person: Person, kind: str) -> Device:
     if kind == "petct":
         return headers.BIOGRAPH
     if kind == "mr":
-        by_hospital = {EXAMPLETON: headers.SIGNA, GYEONBON: headers.SIGNA, MIHON: headers.INGENIA}
+        by_hospital = {
+            EXAMPLETON: headers.SIGNA,
+            GYEONBON: headers.SIGNA,
+            HINAGATA: headers.INGENIA,
+        }
         return by_hospital.get(person.hospital, headers.MAGNETOM)
     by_hospital = {EXAMPLETON: headers.REVOLUTION, GYEONBON: headers.REVOLUTION}
     return by_hospital.get(person.hospital, headers.SOMATOM)

@@ -56,7 +56,8 @@ def dose_report(examination: Examination, number: int) -> None:
     lines += ["TOPO  100   35  0.04   1.7", "BODY  120  105  7.42 268.1"]
     draw(page, lines, (30, 30), 2)
     scan = Scan(number, "CT", SECONDARY, "Dose Report", ("DERIVED", "SECONDARY", "DOSE_INFO"), {
-        **image_module(512, 512, 8), "ConversionType": "WSD", "BurnedInAnnotation": "YES",
+        **image_module(512, 512, 8), "ConversionType": "WSD", "PatientOrientation": "",
+        "BurnedInAnnotation": "YES",
     })  # fmt: skip
     examination.write(scan, iter([Slice(page, examination.moments(90))]))
 

@@ -30,13 +30,14 @@ def ct(
     marked: bool = False,
 ) -> None:
     sharp = kernel.startswith(("Bl", "Hr", "BONE", "LUNG"))
+    window = _window(part, kernel)
     seen = scanning.ENHANCED if contrast else scanning.HOUNSFIELD
     body = stack.body(part, examination.visit.person.number)
     layers = stack.layers(scanning.scan(body, seen, 26 if sharp else 11, number))
     values: dict[str, Any] = {
         **image_module(stack.matrix, stack.matrix, 12),
         "RescaleIntercept": "-1024", "RescaleSlope": "1", "RescaleType": "HU",
-        "WindowCenter": "-600" if sharp else "40", "WindowWidth": "1500" if sharp else "400",
+        "WindowCenter": window[0], "WindowWidth": window[1],
         "PixelSpacing": [f"{stack.spacing:.6f}"] * 2, "SliceThickness": f"{stack.step_mm:.2f}",
         "KVP": "120", "DataCollectionDiameter": "500", "ReconstructionDiameter": f"{stack.view_mm:.0f}",
         "GantryDetectorTilt": "0", "TableHeight": "134", "RotationDirection": "CW",
@@ -54,6 +55,15 @@ def ct(
     stored = np.clip(layers + 1024, 0, 4095).astype(np.uint16)
     slices = _slices(examination, stack, stored, 2.0)
     examination.write(scan, _marked(examination, slices, (900, 1300)) if marked else slices)
+
+
+def _window(part: Anatomy, kernel: str) -> tuple[str, str]:
+    """Centre and width in which a radiographer would save it."""
+    if kernel.startswith(("Bl", "LUNG")):
+        return "-600", "1500"
+    if kernel.startswith(("Hr", "BONE")):
+        return "500", "2000"
+    return "40", "80" if part is anatomy.head else "400"
 
 
 def _named_localizer(examination: Examination) -> Dataset:
@@ -127,7 +137,7 @@ def pet(
 ) -> None:
     body = stack.body(part, examination.visit.person.number)
     hundredth = {tissue: 100 * value for tissue, value in scanning.ACTIVITY.items()}
-    layers = np.clip(scanning.scan(body, hundredth, 18, number), 0, None).astype(np.int16)
+    layers = np.clip(scanning.scan(body, hundredth, 9, number), 0, None).astype(np.int16)
     day = f"{examination.visit.day:%Y%m%d}"
     tracer = item(
         Radiopharmaceutical="Fluorodeoxyglucose", RadiopharmaceuticalStartTime="091200.000000",
@@ -148,7 +158,7 @@ def pet(
         "RandomsCorrectionMethod": "DLYD", "RadiopharmaceuticalInformationSequence": Sequence([tracer]),
         "PatientOrientationCodeSequence": code("F-10450", "SRT", "recumbent"),
         "PatientGantryRelationshipCodeSequence": code("F-10470", "SRT", "headfirst"),
-        "WindowCenter": "10000", "WindowWidth": "20000", "DecayFactor": "1.47",
+        "WindowCenter": "7000", "WindowWidth": "14000", "DecayFactor": "1.47",
         "AcquisitionNumber": "1",
     }  # fmt: skip
     values["PatientOrientationCodeSequence"][0].PatientOrientationModifierCodeSequence = code(
