@@ -54,7 +54,7 @@ def rewritten(
     if not all(old):
         raise Withhold("pixel-length", "There are fewer images than the header says.")
     new = []
-    same = not any(len(fragment) & 1 for fragment in read.fragments)
+    same = element.vr == "OB" and not any(len(part) & 1 for part in read.fragments)
     for fragments in old:
         frame = bytes(fragments[0]) if len(fragments) == 1 else b"".join(fragments)
         walk = walked(frame, form, syntax)
