@@ -24,7 +24,7 @@ PORT = env.int("PORT", 8000)
 DEBUG = False
 
 ALLOWED_HOSTS = env.list("ADIT_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("ADIT_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("ADIT_ORIGINS", [])
 BEHIND_TLS = env.bool("ADIT_TLS", False)
 
 

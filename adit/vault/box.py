@@ -31,7 +31,7 @@ class Box:
         plain = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
         return nonce + AESGCM(self._key("seal")).encrypt(nonce, plain, place.encode())
 
-    def open(self, sealed: bytes, place: str) -> Any:
+    def open(self, sealed: bytes | memoryview, place: str) -> Any:
         """Raises SealBroken."""
         sealed = bytes(sealed)
         try:
