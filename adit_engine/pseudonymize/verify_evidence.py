@@ -57,7 +57,8 @@ _CODECS = {
 }
 _ESCAPE = re.compile(rb"\x1b(?:\$?[()\-][@-Z]|\$[@AB])")
 _JAPANESE = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
-_SPLIT_NAME = re.compile(r"[\s^=,;:.\\/()\[\]_\-'’`\"&+*]+")
+_SPLIT_NAME = re.compile(r"[\s^=,;:.\\/()\[\]_\-\"&+*]+")
+_APOSTROPHE = re.compile(r"['’`´]")
 _SPLIT_PLACE = re.compile(r"[\r\n^;,|\\]+")
 _DIGITS = re.compile(rb"\d+")
 _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "æ": "ae"})
@@ -279,7 +280,10 @@ def _name_words(text: str) -> Iterator[str]:
     for name in text.split("\\"):
         for group in name.split("="):
             parts = [part for part in _SPLIT_NAME.split(group) if _tells(part)]
-            yield from parts
+            for part in parts:
+                yield part
+                if _APOSTROPHE.search(part):
+                    yield from (_APOSTROPHE.sub(mark, part) for mark in ("", " ", "'", "’", "`"))
             if len(parts) > 1 and max(len(part) for part in parts[:2]) < 4:
                 first, second = parts[:2]
                 for mark in ("^", " ", ", ", ",", "_", "-"):

@@ -222,6 +222,16 @@ def test_name_of_a_source_with_a_wrong_label_is_found() -> None:
     assert withheld(mislabelled, instance(output)).code == "verify-name"
 
 
+@pytest.mark.parametrize("text", ["O'BRIEN", "obrien", "o’brien", "Mr. O Brien"])
+def test_name_with_an_apostrophe_is_found(text: str) -> None:
+    source = original()
+    source.PatientName = "O'Brien^Ea"
+    output = pseudonymized(source)
+    output.SpecificCharacterSet = "ISO_IR 192"
+    output.SoftwareVersions = text
+    assert withheld(instance(source), instance(output)).code == "verify-name"
+
+
 def test_short_name_is_found_as_a_whole_value_and_as_a_full_name() -> None:
     source = original()
     source.PatientName = "Li^Bo"

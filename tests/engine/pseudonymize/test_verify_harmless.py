@@ -46,6 +46,7 @@ def test_six_digit_patient_id_that_is_a_time_of_day() -> None:
         ("Doe^J", "ImageLaterality", "R"),
         ("Lung^Wei", "SoftwareVersions", "VA12"),
         ("Adit^Basic", "SoftwareVersions", "VA12"),
+        ("O'Sample^Rob", "ManufacturerModelName", "Revolution Sample"),
     ],
 )
 def test_name_that_is_a_word_of_the_standard_or_of_ours(
