@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+import pynetdicom
 from pydicom._dicom_dict import DicomDictionary
 from pydicom._uid_dict import UID_dictionary
 
@@ -248,9 +249,10 @@ def _entry(tag: int) -> tuple[str, str]:
 
 
 def _well_known_uids() -> str:
+    """Importing pynetdicom adds the newest transfer syntaxes to the registry of pydicom."""
     head = _head(
         "PS3.6 Annex A: UIDs that name no patient's object and stay as they are.",
-        f"pydicom {pydicom.__version__} (MIT)",
+        f"pydicom {pydicom.__version__} and pynetdicom {pynetdicom.__version__} (MIT)",
     )
     return head + "".join(f"{uid}\n" for uid in sorted(UID_dictionary))
 

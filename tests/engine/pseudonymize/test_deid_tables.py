@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pynetdicom
 import pytest
 from pydicom.uid import UID_dictionary
 
@@ -53,6 +54,7 @@ def test_no_reviewed_text_is_a_row_of_the_table() -> None:
 
 
 def test_well_known_uids_are_exactly_those_of_the_registry() -> None:
+    assert pynetdicom.__version__  # which adds the newest ones to the registry when it is imported
     assert {uid.decode() for uid in tables.well_known_uids()} == set(UID_dictionary)
 
 
