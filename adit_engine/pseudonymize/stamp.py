@@ -1,8 +1,10 @@
 """Stamp: who the object is now, and how it was treated, written into its header."""
 
+import re
 from collections.abc import Mapping
 
 from adit_engine import __version__
+from adit_engine.errors import Withhold
 from adit_engine.pseudonymize import actions, tables
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.charset import UTF8
@@ -20,6 +22,8 @@ STUDY_DATE = 0x00080020
 AGE = 0x00101010
 BURNED_IN = 0x00280301
 CODES = 0x00120064
+
+_LEGAL = re.compile(r"[^\\\x00-\x1f\x7f-\x9f]{0,64}")
 
 _EMPTY = {0x00080050: "SH", 0x00080090: "PN", BIRTH_DATE: "DA", 0x00100040: "CS", 0x00200010: "SH"}
 """Type 2 in every IOD (PS3.3 C.7.1.1, C.7.2.1), and empty unless a rule kept them."""
@@ -80,6 +84,13 @@ def _dates(profile: Profile) -> bytes:
 
 def _trial(trial: TrialStamp) -> Stamp:
     """PS3.3 C.7.1.3: the sponsor and the protocol's id must have a value."""
+    names = (trial.protocol_name, trial.site_id, trial.site_name)
+    if not trial.sponsor.strip() or not trial.protocol_id.strip():
+        raise Withhold("trial", "The research project lacks its sponsor or its protocol id.")
+    if not all(_LEGAL.fullmatch(name) for name in (trial.sponsor, trial.protocol_id, *names)):
+        raise Withhold(
+            "trial", "A name of the research project has over 64 characters or a backslash."
+        )
     return {
         0x00120010: ("LO", trial.sponsor.encode()),
         0x00120020: ("LO", trial.protocol_id.encode()),

@@ -20,6 +20,7 @@ from deid_objects import (
 from adit_engine.errors import Withhold
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import TrialStamp
 
 NAME = b"Mustermann^Erika"
 
@@ -193,3 +194,19 @@ def test_without_a_trial_no_trial_is_named() -> None:
         "DeidentificationMethod",
         "DeidentificationMethodCodeSequence",
     ]
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        TrialStamp("", "P1"),
+        TrialStamp("Sponsor", " "),
+        TrialStamp("A\\B", "P1"),
+        TrialStamp("S" * 65, "P"),
+    ],
+)
+def test_a_trial_that_cannot_be_written_withholds(trial: TrialStamp) -> None:
+    how = change()
+    with pytest.raises(Withhold) as caught:
+        apply(type(how)(how.profile, how.pseudonym, how.key, trial), instance(header()))
+    assert caught.value.code == "trial"
