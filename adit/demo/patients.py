@@ -20,7 +20,7 @@ from adit.demo.headers import Device, Visit
 from adit.demo.people import EXAMPLETON, GYEONBON, HINAGATA, PEOPLE, Person
 from adit.demo.stack import Stack
 
-VERSION = 1
+VERSION = 2
 """Raised when the patients change: what an older version made is then removed."""
 
 _PROGRAM: Final = """
