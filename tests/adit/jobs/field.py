@@ -74,8 +74,14 @@ def order(studies: str = "1", key: str = "a") -> None:
         for number in range(1, int(studies) + 1)
     ]
     user = User.objects.get()
-    user.is_staff = True
+    user.is_staff = True  # orders of any size
     actions.create(user, "selective", Order(tuple(picks), destination.pk), key=key)
+
+
+def limit(connections: str) -> None:
+    from adit.nodes.models import Node
+
+    Node.objects.update(retrieve_limit=int(connections))
 
 
 def claim_all(name: str) -> None:
@@ -89,7 +95,7 @@ def claim_all(name: str) -> None:
             time.sleep(0.01)
             continue
         begun = time.monotonic()
-        time.sleep(0.01)
+        time.sleep(0.15)
         ended = time.monotonic()
         queue.finish(task, TaskState.SUCCESS, "")
         print(json.dumps([task.pk, task.attempt, begun, ended]), flush=True)
@@ -119,6 +125,7 @@ COMMANDS = {
     "prepare": prepare,
     "fill": fill,
     "order": order,
+    "limit": limit,
     "claim-all": claim_all,
     "ledger": ledger,
 }

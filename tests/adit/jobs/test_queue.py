@@ -1,0 +1,257 @@
+"""The queue: what is next, who holds it, and what becomes of it when its holder is lost."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+from installed import Installed
+from jobs_stage import put_study, work
+from pytest_django import Settings
+
+from adit.accounts.models import User
+from adit.jobs import actions, queue
+from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.nodes import slots
+from adit.nodes.models import Lane, Node, Slot
+from adit_engine.nodes.memory import MemoryNode
+
+Ordering = Callable[..., Job]
+
+
+def claimed(worker: str = "test") -> Task:
+    task = queue.claim(worker)
+    assert task is not None
+    return task
+
+
+@pytest.mark.django_db
+def test_a_claim_leases_the_task_and_takes_a_connection_at_both_ends(
+    order_studies: Ordering, source: Node, destination: Node
+) -> None:
+    job = order_studies("1")
+    task = claimed("here:1")
+    assert (task.state, task.attempt, task.worker) == (TaskState.IN_PROGRESS, 1, "here:1")
+    assert task.lease_until is not None
+    assert task.lease_until > timezone.now()
+    held = {(s.node_id, s.holder) for s in Slot.objects.all()}
+    assert held == {(source.pk, f"task:{task.pk}"), (destination.pk, f"task:{task.pk}")}
+    job.refresh_from_db()
+    assert job.state == JobState.IN_PROGRESS
+
+
+@pytest.mark.django_db
+def test_what_waits_for_approval_or_is_canceled_is_never_claimed(
+    order_studies: Ordering, coordinator: User
+) -> None:
+    job = order_studies("1")
+    actions.cancel(coordinator, job)
+    assert queue.claim("test") is None
+    Task.objects.update(state=TaskState.PENDING)
+    Job.objects.update(state=JobState.WAITING_FOR_APPROVAL)
+    assert queue.claim("test") is None
+
+
+@pytest.mark.django_db
+def test_owners_take_turns_so_that_one_long_job_does_not_hold_the_night(
+    order_studies: Ordering, coordinator: User, make_user: Callable[..., User], source: Node
+) -> None:
+    Node.objects.update(retrieve_limit=20)
+    other = make_user("other", "Coordinators")
+    order_studies("1", "2", "3", "4", images=1)
+    order_studies("5", "6", images=1, user=other)
+    owners = [claimed().job.owner for _ in range(5)]
+    assert owners == [coordinator, other, coordinator, other, coordinator]
+
+
+@pytest.mark.django_db
+def test_higher_priority_and_urgent_orders_come_first(
+    order_studies: Ordering, make_user: Callable[..., User]
+) -> None:
+    Node.objects.update(retrieve_limit=20)
+    first, second, third = (order_studies(n, images=1) for n in "123")
+    Job.objects.filter(pk=second.pk).update(priority=5)
+    Job.objects.filter(pk=third.pk).update(urgent=True)
+    assert [claimed().job for _ in range(3)] == [third, second, first]
+
+
+@pytest.mark.django_db
+def test_no_more_tasks_run_than_a_node_allows_and_the_next_one_says_why_it_waits(
+    order_studies: Ordering, source: Node
+) -> None:
+    source.retrieve_limit = 2
+    source.save()
+    order_studies("1", "2", "3", images=1)
+    claimed()
+    claimed()
+    assert queue.claim("test") is None
+    waiting = Task.objects.get(state=TaskState.PENDING)
+    assert waiting.waits_for == "PACS1: 2 of 2 connections in use"
+
+
+@pytest.mark.django_db
+def test_a_claim_that_finds_no_slot_at_the_destination_keeps_none_at_the_source(
+    order_studies: Ordering, source: Node, destination: Node
+) -> None:
+    order_studies("1", images=1)
+    Node.objects.filter(pk=destination.pk).update(retrieve_limit=1)
+    slots.take(Node.objects.get(pk=destination.pk), Lane.RETRIEVE, "somebody", 60)
+    assert queue.claim("test") is None
+    assert not Slot.objects.filter(node=source).exists()
+
+
+@pytest.mark.django_db
+def test_outside_the_allowed_hours_nothing_starts_but_what_is_urgent(
+    order_studies: Ordering, source: Node
+) -> None:
+    now = timezone.localtime()
+    day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[(now.weekday() + 2) % 7]
+    source.windows = [{"days": [day], "from": "20:00", "to": "06:00"}]
+    source.save()
+    job = order_studies("1", images=1)
+    assert queue.claim("test") is None
+    assert "opens on" in Task.objects.get().waits_for
+    assert "20:00" in Task.objects.get().waits_for
+    Job.objects.filter(pk=job.pk).update(urgent=True)
+    assert queue.claim("test") is not None
+
+
+@pytest.mark.django_db
+def test_a_closed_node_does_not_hold_up_another_ones_tasks(
+    order_studies: Ordering, source: Node, make_node: Callable[..., Node]
+) -> None:
+    other = make_node("Other folder", writes=("Coordinators",))
+    order_studies("1", images=1)
+    free = order_studies("2", images=1, to=other)
+    Node.objects.filter(name="Research PACS").update(is_open=False)
+    assert claimed().job == free
+    assert queue.claim("test") is None
+
+
+@pytest.mark.django_db
+def test_a_beat_renews_lease_and_slots_of_the_present_attempt_only(
+    order_studies: Ordering, settings: Settings
+) -> None:
+    order_studies("1", images=1)
+    task = claimed()
+    before = Task.objects.get().lease_until
+    settings.LEASE_S = 600
+    queue.beat(task)
+    assert Task.objects.get().lease_until > before + timedelta(seconds=500)
+    assert Slot.objects.first().expires_at > before + timedelta(seconds=500)
+    Task.objects.update(attempt=2)
+    with pytest.raises(queue.LeaseLost):
+        queue.beat(task)
+
+
+@pytest.mark.django_db
+def test_the_sweep_takes_back_what_a_lost_worker_held(order_studies: Ordering) -> None:
+    order_studies("1", images=1)
+    task = claimed()
+    assert queue.sweep() == 0
+    assert Task.objects.get().state == TaskState.IN_PROGRESS, "the lease holds"
+    Task.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert queue.sweep() == 1
+    task.refresh_from_db()
+    assert (task.state, task.failures, task.not_before) == (TaskState.PENDING, 1, None)
+    assert not Slot.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_task_that_kills_its_workers_is_given_up_after_growing_pauses(
+    order_studies: Ordering, settings: Settings
+) -> None:
+    settings.MAX_FAILURES, settings.RETRY_PAUSES_S = 4, [60, 300]
+    job = order_studies("1", images=1)
+    pauses = []
+    for _ in range(4):
+        Task.objects.update(not_before=None)
+        claimed()
+        Task.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        queue.sweep()
+        not_before = Task.objects.get().not_before
+        pauses.append(not_before and round((not_before - timezone.now()).total_seconds(), -1))
+    assert pauses[:3] == [None, 60, 300]
+    task = Task.objects.get()
+    assert task.state == TaskState.FAILURE
+    assert "lost 4 times" in task.message
+    job.refresh_from_db()
+    assert job.state == JobState.FAILURE
+
+
+@pytest.mark.django_db
+def test_the_sweep_ends_a_cancel_whose_worker_was_lost(
+    order_studies: Ordering, coordinator: User
+) -> None:
+    job = order_studies("1", images=1)
+    claimed()
+    actions.cancel(coordinator, job)
+    assert job.state == JobState.CANCELING
+    Task.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    queue.sweep()
+    job.refresh_from_db()
+    assert (job.state, Task.objects.get().state) == (JobState.CANCELED, TaskState.CANCELED)
+
+
+@pytest.mark.django_db
+def test_failures_are_bounded_and_pauses_grow(order_studies: Ordering, settings: Settings) -> None:
+    settings.MAX_FAILURES, settings.RETRY_PAUSES_S = 3, [60, 300]
+    order_studies("1", images=1)
+    waits = []
+    for _ in range(2):
+        Task.objects.update(not_before=None)
+        queue.give_back(claimed(), "PACS1 did not answer.", failed=True)
+        waits.append(round((Task.objects.get().not_before - timezone.now()).total_seconds()))
+        assert queue.claim("test") is None, "not before its pause is over"
+    assert waits == [60, 300]
+    Task.objects.update(not_before=None)
+    queue.give_back(claimed(), "PACS1 did not answer.", failed=True)
+    task = Task.objects.get()
+    assert task.state == TaskState.FAILURE
+    assert task.message == "PACS1 did not answer. Tried 3 times."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_retry_of_a_finished_job_begins_with_no_failures(
+    order_studies: Ordering, source: Node, coordinator: User
+) -> None:
+    job = order_studies("1", images=1)
+    MemoryNode.shelves[source.name].clear()
+    work()
+    job.refresh_from_db()
+    assert "retry" in actions.allowed(coordinator, job)
+    put_study(source, "1", images=1)
+    actions.retry_failed(coordinator, job)
+    task = work()
+    assert task is not None
+    assert (task.state, task.failures) == (TaskState.SUCCESS, 0)
+
+
+def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
+    tmp_path: Path,
+) -> None:
+    house = Installed(tmp_path / "var")
+    house.do("prepare")
+    house.do("order", "60")
+    house.do("limit", "3")
+    claimers = [house.begin("claim-all", f"process {n}") for n in range(8)]
+    lines: list[str] = []
+    for claimer in claimers:
+        out, err = claimer.communicate(timeout=100)
+        assert "locked" not in err
+        assert claimer.returncode == 0, err
+        lines += out.splitlines()
+    claims = [json.loads(line) for line in lines]
+    assert len(claims) == 60
+    assert set(Counter(task for task, *_ in claims).values()) == {1}
+    assert {attempt for _, attempt, *_ in claims} == {1}
+    edges = sorted([(t[2], 1) for t in claims] + [(t[3], -1) for t in claims])
+    running = most = 0
+    for _, step in edges:
+        running += step
+        most = max(most, running)
+    assert 2 <= most <= 3, "as many at once as the node allows, and no more"
+    assert house.rows("select state, count(*) from jobs_task group by state") == [("success", 60)]
