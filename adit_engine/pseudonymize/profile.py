@@ -1,7 +1,6 @@
 """Profile: ordered de-identification rules, read from a file, refused when ambiguous."""
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +76,8 @@ class Profile:
     @classmethod
     def parse(cls, text: str) -> "Profile":
         """Reads TOML: name, version, and [[rules]] that each have a `code`; the first is 113100."""
+        import tomllib  # here, as most calls read no profile from a file
+
         try:
             read = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
