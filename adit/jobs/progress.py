@@ -97,7 +97,7 @@ def counts_by_task(tasks: Iterable[Task]) -> dict[int, Counts]:
         .values("task_id")
         .annotate(**_SUMS)
     )
-    return {row["task_id"]: _counts(row) for row in rows}
+    return {row["task_id"]: _counts(dict(row)) for row in rows}
 
 
 def reasons_of(items: QuerySet[Item]) -> list[tuple[str, int]]:

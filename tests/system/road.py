@@ -12,7 +12,7 @@ from typing import Any
 
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
-SOURCE, DESTINATION = "Source PACS", "Research PACS"
+SOURCE, DESTINATION, SILENT = "Source PACS", "Research PACS", "Silent PACS"
 TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL")
 
 
@@ -29,6 +29,7 @@ def main(verb: str, argument: str) -> None:
 
 
 def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    from django.contrib.auth.models import Group
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
@@ -40,12 +41,18 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     from adit.profiles.models import Trial
 
     group = make_standard_groups()[COORDINATORS]
+    lonely = Group.objects.create(name="Those who search the silent one")
+    lonely.permissions.set(group.permissions.all())
     User.objects.create_user("coordinator", password=PASSWORD).groups.add(group)
+    User.objects.create_user("lonely", password=PASSWORD).groups.add(lonely)
     root = User.objects.create_superuser("root", password=PASSWORD)
     for name, settings in nodes.items():
         node = Node.objects.create(name=name, kind="dimse", settings=settings, is_open=True)
         Access.objects.create(
-            group=group, node=node, may_read=name == SOURCE, may_write=name == DESTINATION
+            group=lonely if name == SILENT else group,
+            node=node,
+            may_read=name in (SOURCE, SILENT),
+            may_write=name == DESTINATION,
         )
     for protocol_id in TRIALS:
         trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
@@ -63,6 +70,7 @@ def ledger(job_id: int) -> dict[str, Any]:
     items = Item.objects.filter(task__job=job).select_related("task__job__trial")
     manifests = [sealed.open_item(item).manifest.to_json() for item in items if not item.left_out]
     uids = {uid for manifest in manifests for uid in manifest["instances"]}
+    assert job.trial is not None
     key = trials.key_of(job.trial)
     return {
         "state": job.state,

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,10 +19,11 @@ import pytest
 from conftest import ROOT, SCREEN, answers, free_port, sign_in, wait_until
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Browser, Page, expect
+from test_look import findings
 
 pytestmark = [needs_orthanc, needs_chromium]
 
-SOURCE, DESTINATION = "Source PACS", "Research PACS"
+SOURCE, DESTINATION, SILENT = "Source PACS", "Research PACS", "Silent PACS"
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,19 @@ def run_road(data: Path, verb: str, argument: str) -> Any:
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
-    """ADIT as `adit up` runs it, between two archives; the first one holds one study."""
+    """ADIT as `adit up` runs it, between two archives; the first holds a study. A third is silent."""
     folder = tmp_path_factory.mktemp("road")
     data = folder / "data"
     data.mkdir()
     with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
         running_orthanc("SOURCE", folder / "source") as source,
         running_orthanc("RESEARCH", folder / "destination") as destination,
     ):
         for file in images.study():
             source.put(file)
-        nodes = {SOURCE: source.settings, DESTINATION: destination.settings}
+        deaf = {**source.settings, "port": silent.getsockname()[1]}
+        nodes = {SOURCE: source.settings, DESTINATION: destination.settings, SILENT: deaf}
         run_road(data, "make", json.dumps(nodes))
         port = free_port()
         url = f"http://127.0.0.1:{port}"
@@ -124,6 +128,78 @@ def test_a_study_is_found_picked_sent_and_each_image_accounted_for(
     job = wait_for_end(page, road.url)
     compare(road, job, trial, pseudonym)
     assert images.PATIENT_ID not in page.url
+
+
+@pytest.mark.timeout(180)
+def test_each_step_is_for_everyone(road: Road, open_page: Callable[[bool], Page]) -> None:
+    """No accessibility error in either colour, and nothing cut off at twice the size."""
+    page = open_page(True)
+    found: dict[str, list[str]] = {}
+
+    def look(step: str) -> None:
+        for colours in ("light", "dark"):
+            page.emulate_media(color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]
+            rules = ("color-contrast",) if colours == "dark" else ()
+            found[f"{step}, {colours}"] = findings(page, *rules)
+        page.set_viewport_size({"width": 683, "height": 384})
+        width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        found[f"{step}, narrow"] = [f"{width} px too wide"] if width > 0 else []
+        page.set_viewport_size(SCREEN)
+
+    sign_in(page, road.url, "coordinator")
+    page.goto(f"{road.url}/jobs/new/selective/")
+    page.click("#search-button")
+    expect(page.locator("#search_all_error")).to_be_visible()
+    look("a search that asks for nothing")
+    page.get_by_label("Patient ID", exact=True).fill(images.PATIENT_ID)
+    page.click("#search-button")
+    page.click("#expand-0")
+    expect(page.locator(".series-list")).to_be_visible()
+    look("found and opened")
+    page.check("#tick-0")
+    page.click("#add-button")
+    page.fill("#basket input[name^=pseudonym_]", "not allowed")
+    page.click("#summary-button")
+    expect(page.locator("#basket .field-error")).to_be_visible()
+    look("basket with an error")
+    page.fill("#basket input[name^=pseudonym_]", "")
+    page.get_by_label(DESTINATION).check()
+    page.click("#summary-button")
+    page.wait_for_url("**/summary/**")
+    look("summary")
+    page.click("#start")
+    wait_for_end(page, road.url)
+    look("job")
+    page.click("#job-live tbody a")
+    expect(page.locator("#task-live")).to_be_visible()
+    look("study")
+    assert {step: errors for step, errors in found.items() if errors} == {}
+
+
+def test_a_search_that_takes_long_is_canceled(
+    road: Road, open_page: Callable[[bool], Page]
+) -> None:
+    page = open_page(True)
+    sign_in(page, road.url, "lonely")
+    page.goto(f"{road.url}/jobs/new/selective/")
+    page.get_by_label("Patient ID", exact=True).fill(images.PATIENT_ID)
+    expect(page.locator("#cancel-button")).to_be_hidden()
+    page.click("#search-button")
+    page.click("#cancel-button")
+    expect(page.locator("#results")).to_contain_text("canceled", timeout=5_000)
+    expect(page.locator("#id_patient_id")).to_have_value(images.PATIENT_ID)
+    expect(page.locator("#cancel-button")).to_be_hidden()
+
+
+def test_an_archive_that_never_answers_is_a_sentence(
+    road: Road, open_page: Callable[[bool], Page]
+) -> None:
+    page = open_page(False)
+    sign_in(page, road.url, "lonely")
+    page.goto(f"{road.url}/jobs/new/selective/")
+    page.get_by_label("Patient ID", exact=True).fill(images.PATIENT_ID)
+    page.click("#search-button", timeout=60_000)
+    expect(page.locator("#results")).to_contain_text(f"{SILENT}:", timeout=60_000)
 
 
 def order(page: Page, url: str, trial: str, pseudonym: str) -> None:

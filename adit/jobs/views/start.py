@@ -145,7 +145,7 @@ def summary(request: HttpRequest, key: str) -> HttpResponse:
 def _shown(
     request: HttpRequest, user: User, key: str, prepared: Prepared, trouble: str = ""
 ) -> HttpResponse:
-    trial = Trial.objects.filter(pk=prepared.trial).first()
+    trial = _trial(prepared)
     nodes = Node.objects.in_bulk(prepared.nodes)
     nodes_used = [nodes[pk] for pk in prepared.nodes if pk in nodes]
     context = {
@@ -250,10 +250,14 @@ def _check_registry(user: User, picked: Basket, form: OrderForm) -> None:
         transaction.set_rollback(True)
 
 
+def _trial(prepared: Prepared) -> Trial | None:
+    return None if prepared.trial is None else Trial.objects.filter(pk=prepared.trial).first()
+
+
 def _known(user: User, prepared: Prepared, patient: PickedPatient) -> str:
     """The patient's pseudonym: as given, or as the trial knows it; empty when to be generated."""
     given = prepared.pseudonyms.get(patient.token, "")
     if given or not may(user, Right.CHOOSE_PSEUDONYMS):
         return given
-    trial = Trial.objects.filter(pk=prepared.trial).first() or trials.default_trial()
+    trial = _trial(prepared) or trials.default_trial()
     return mapping.known_pseudonym(trial, patient.domain, patient.patient_id)

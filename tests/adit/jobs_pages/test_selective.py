@@ -353,7 +353,7 @@ def test_two_destinations_are_two_jobs_with_the_same_pseudonyms(
     person.press("summary", destinations=nodes, trial=str(trial.pk))
     person.start()
     first, second = Job.objects.order_by("pk")
-    assert {first.destination.name, second.destination.name} == {"Research PACS", "Research folder"}
+    assert {str(first.destination), str(second.destination)} == {"Research PACS", "Research folder"}
     names = {
         sealed.open_task(task).pseudonym for job in (first, second) for task in job.tasks.all()
     }
