@@ -112,10 +112,10 @@ class Verifier:
         if known is None:
             asked = replace(found, identity=set(identity), dates=set(dates))
             known = evidence(asked, self._stamps)
+            self._check_pseudonym(known)
             self._evidence[key] = known
             if len(self._evidence) > _CACHED:
                 self._evidence.popitem(last=False)
-            self._check_pseudonym(known)
         return known
 
     def _check_pseudonym(self, proof: Evidence) -> None:

@@ -32,7 +32,8 @@ _TAGS = {
 _KIND = {int(tag, 16): kind for kind, tags in _TAGS.items() for tag in tags.split()}
 _BIRTH_DATE, _STUDY_ID, _CHARSET = 0x00100030, 0x00200010, 0x00080005
 _EQUIPMENT = frozenset({0x00080070, 0x00081090, 0x00181020})
-_BY_VR = frozenset({b"PN", b"UI", b"DA", b"DT", b"AE"})
+_KIND_OF_VR = {b"PN": NAME, b"AE": DEVICE}
+_BY_VR = frozenset({b"UI", b"DA", b"DT", *_KIND_OF_VR})
 
 # At least 14 characters; its last digit may belong to the element that follows.
 UID_LIKE = re.compile(rb"[0-2]\.\d(?=[\d.]{11})\d*(?:\.\d+)+")
@@ -62,6 +63,10 @@ _APOSTROPHE = re.compile(r"['’`´]")
 _SPLIT_PLACE = re.compile(r"[\r\n^;,|\\]+")
 _DIGITS = re.compile(rb"\d+")
 _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "æ": "ae"})
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july"),
+    *("august", "september", "october", "november", "december"),
+)
 _FIRST_WIDE_CHARACTER = "\u0e00"  # from Thai on, scripts that put no blank between words
 
 
@@ -124,22 +129,21 @@ _WANTED = frozenset({_BIRTH_DATE, _CHARSET, *_KIND}) | _EQUIPMENT
 
 
 def _collect(found: Found, tag: int, vr: bytes, value: bytes) -> None:
-    if vr == b"UI":
-        found.uids.update(uid.strip(b" \0") for uid in value.split(b"\\"))
+    if tag in _KIND:
+        if tag != _STUDY_ID or len(value) >= 4:
+            found.identity.add((_KIND[tag], value))
     elif tag == _BIRTH_DATE:
         found.birth_dates.update(plain_dates(value))
-    elif vr in (b"DA", b"DT"):
-        found.dates.update(plain_dates(value))
     elif tag in _EQUIPMENT:
         found.equipment += b" " + value.lower()
     elif tag == _CHARSET:
         found.charset += b"\\" + value
-    elif vr == b"PN":
-        found.identity.add((NAME, value))
-    elif vr == b"AE":
-        found.identity.add((DEVICE, value))
-    elif tag != _STUDY_ID or len(value) >= 4:
-        found.identity.add((_KIND[tag], value))
+    elif vr == b"UI":
+        found.uids.update(uid.strip(b" \0") for uid in value.split(b"\\"))
+    elif vr in (b"DA", b"DT"):
+        found.dates.update(plain_dates(value))
+    elif vr in _KIND_OF_VR:
+        found.identity.add((_KIND_OF_VR[vr], value))
 
 
 def plain_dates(value: bytes) -> list[bytes]:
@@ -185,6 +189,12 @@ def spelled(day: str) -> Iterator[bytes]:
     if date + month != month + date:
         yield f"{date}{month}{year}".encode()
     yield f"{month}{date}{year}".encode()
+    if "01" <= month <= "12":
+        name = _MONTHS[int(month) - 1]
+        for word in {name, name[:3]}:
+            yield f"{int(date)} {word} {year}".encode()
+            yield f"{date}-{word}-{year}".encode()
+            yield f"{word} {int(date)}, {year}".encode()
 
 
 def _codecs(charset: bytes) -> tuple[str, ...]:

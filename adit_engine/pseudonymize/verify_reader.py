@@ -18,6 +18,7 @@ _PIXEL_TAGS = frozenset({FLOAT_PIXELS, DOUBLE_PIXELS, PIXELS})
 _ITEM_END, _SEQUENCE_END = 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _DEEPEST = 60
+_MOST_GUESSES = 2000
 _LARGEST_INFLATED = 1 << 30
 _CONTAINERS = (b"SQ", b"UN")
 
@@ -157,6 +158,10 @@ def _implicit_vr(tag: int) -> bytes:
     return _VR.get(tag, b"UN")
 
 
+class _Hopeless(Exception):
+    """Bytes made to be read in so many ways that trying them all would not end."""
+
+
 class _Order:
     """How numbers are written: least significant byte first, or last."""
 
@@ -174,6 +179,7 @@ class _Reader:
     def __init__(self, data: bytes, big_endian: bool) -> None:
         self.data = data
         self.region = Region(data)
+        self._guesses = 0
         self._order = _BIG if big_endian else _LITTLE
 
     def head(self, at: int, explicit: bool) -> tuple[int, bytes, int, int]:
@@ -244,6 +250,9 @@ class _Reader:
         return stop
 
     def _is_sequence(self, where: tuple[int, int, int, int], explicit: bool) -> bool:
+        self._guesses += 1
+        if self._guesses > _MOST_GUESSES:
+            raise _Hopeless
         before = len(self.region.elements)
         try:
             return self._sequence(where, explicit, False) == where[2]

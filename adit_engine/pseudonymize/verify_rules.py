@@ -11,7 +11,7 @@ from adit_engine.pseudonymize.verify_evidence import (
     Found,
     plain_dates,
 )
-from adit_engine.pseudonymize.verify_pixels import NUMBERS, READING
+from adit_engine.pseudonymize.verify_pixels import READING
 from adit_engine.pseudonymize.verify_reader import ITEM, Content, Region
 from adit_engine.pseudonymize.verify_rows import FORBIDDEN_GROUPS, SAFE_PRIVATE
 from adit_engine.pseudonymize.verify_search import WELL_KNOWN_UIDS, hit
@@ -92,8 +92,7 @@ class Made:
             elif tag in TOP and not depth:
                 if tag in self.top:
                     raise hit("verify-element", "An element twice", tag)
-                value = data[start:end]
-                self.top[tag] = value if tag in NUMBERS else value.strip(b" \0")
+                self.top[tag] = data[start:end]
             if vr in _LOOKED_AT or tag == PATIENT_ID:
                 self._look_closer(tag, vr, data[start:end].strip(b" \0"))
             if tag in differ:
