@@ -1,5 +1,7 @@
 """Pages of one's own account: who am I, what may I do, which colours."""
 
+from typing import cast
+
 from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -25,7 +27,7 @@ class ProfileForm(forms.ModelForm):
 
 
 def profile(request: HttpRequest) -> HttpResponse:
-    user = User.objects.get(pk=request.user.pk)
+    user = cast(User, request.user)
     form = ProfileForm(request.POST or None, instance=user)
     if request.method == "POST" and form.is_valid():
         form.save()
@@ -35,16 +37,22 @@ def profile(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form,
         "groups": user.groups.order_by("name"),
-        "rights": [] if user.is_superuser else [rights.label(name) for name in mine],
+        "rights": [] if user.is_superuser else [_right(name) for name in mine],
     }
     return render(request, "accounts/profile.html", context, status=422 if form.errors else 200)
+
+
+def _right(name: str) -> str:
+    label = rights.label(name)
+    is_kind = name == rights.order_right(label.replace(" ", "_"))
+    return _("Order jobs: %(kind)s") % {"kind": label} if is_kind else label
 
 
 @require_POST
 def theme(request: HttpRequest) -> HttpResponse:
     """Sets the colours and goes back to where the person was."""
     if request.POST.get("theme") in Theme.values:
-        User.objects.filter(pk=request.user.pk).update(theme=request.POST["theme"])
+        User.objects.filter(pk=cast(User, request.user).pk).update(theme=request.POST["theme"])
     address = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure()):
         address = "/"

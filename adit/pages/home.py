@@ -1,6 +1,7 @@
 """Home: what a person can do, what runs, what waits and why, and how the PACS are."""
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -40,7 +41,7 @@ class Home:
 
     @classmethod
     def of(cls, request: HttpRequest) -> "Home":
-        user = User.objects.get(pk=request.user.pk)
+        user = cast(User, request.user)
         mine = Job.objects.filter(owner=user).select_related("destination", "trial")
         open_jobs = mine.filter(state__in=[*RUNNING, JobState.WAITING_FOR_APPROVAL])
         lines = [_line(job) for job in open_jobs[:MOST]]

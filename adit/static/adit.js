@@ -46,15 +46,35 @@ window.addEventListener("pageshow", () => {
 
 /* The server may say something along with a fragment: HX-Trigger: {"toast": {"text": …, "tone": …}}.
    The text is laid in as text, never as markup. */
-document.addEventListener("toast", (event) => {
+function toast(text, tone) {
   const note = document.createElement("div");
-  note.className = `note note-${event.detail.tone || "info"}`;
+  note.className = `note note-${tone || "info"}`;
   const words = document.createElement("div");
-  words.textContent = event.detail.text;
+  words.textContent = text;
   note.append(words);
-  document.getElementById("toasts").append(note);
+  toasts.append(note);
   window.setTimeout(() => note.remove(), 8000);
+}
+document.addEventListener("toast", (event) => toast(event.detail.text, event.detail.tone));
+
+/* Live parts ask only while somebody looks. A part is replaced only by what was meant for it:
+   never by the sign-in page or an error page. */
+const isLive = (part) => (part.getAttribute("hx-trigger") || "").startsWith("every");
+document.addEventListener("htmx:before:request", (event) => {
+  if (document.hidden && isLive(event.detail.ctx.sourceElement)) event.preventDefault();
 });
+document.addEventListener("htmx:before:response", (event) => {
+  const { sourceElement, response } = event.detail.ctx;
+  const signedOut = response.raw.redirected && new URL(response.raw.url).pathname.startsWith("/accounts/");
+  if (signedOut) window.location.reload();
+  else if (response.status >= 500 && !isLive(sourceElement)) toast(toasts.dataset.failed, "bad");
+  if (signedOut || response.status >= 500 || response.status === 404) event.preventDefault();
+});
+document.addEventListener("htmx:error", (event) => {
+  const ctx = event.detail.ctx;
+  if (ctx && !ctx.response && !isLive(ctx.sourceElement)) toast(toasts.dataset.failed, "bad");
+});
+const toasts = document.getElementById("toasts");
 
 document.addEventListener("htmx:after:swap", (event) => ready(event.target.parentNode || document));
 ready(document);

@@ -171,6 +171,43 @@ def test_the_keyboard_alone_is_enough_to_sign_in_and_out(visit: Visit) -> None:
     assert "/accounts/login/" in page.url
 
 
+def test_live_part_asks_again_by_itself_and_keeps_the_rest(visit: Visit) -> None:
+    page = visit("coordinator")
+    page.goto("/")
+    page.click("details.menu summary")
+
+    with page.expect_response("**/home/live") as answered:
+        pass
+
+    assert answered.value.status == 200
+    page.wait_for_function("document.querySelector('#home-live .bar')")
+    assert page.is_visible(".menu-sheet")
+    assert page.locator("#home-live").count() == 1
+
+
+def test_live_part_leads_to_sign_in_when_the_session_has_ended(visit: Visit) -> None:
+    page = visit("coordinator")
+    page.goto("/")
+
+    page.context.clear_cookies()
+
+    page.wait_for_url("**/accounts/login/?next=/")
+
+
+def test_live_part_stays_as_it_is_while_the_server_is_away(visit: Visit) -> None:
+    page = visit("coordinator")
+    page.goto("/")
+    page.route("**/home/live", lambda route: route.fulfill(status=503, body="<h1>away</h1>"))
+
+    with page.expect_response("**/home/live"):
+        pass
+    with page.expect_response("**/home/live"):
+        pass
+
+    assert page.is_visible("#home-live .bar")
+    assert not page.is_visible("text=away")
+
+
 def test_signed_in_pages_stay_in_no_cache(visit: Visit) -> None:
     page = visit("coordinator")
 

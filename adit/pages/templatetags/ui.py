@@ -142,8 +142,11 @@ def help_button(context: template.Context, topic: str) -> dict[str, Any]:
 
 
 @register.inclusion_tag("components/nav_link.html", takes_context=True)
-def nav_link(context: template.Context, address: str, word: str, symbol: str) -> dict[str, Any]:
-    """A link of the top bar, marked when the page shown lies below it."""
+def nav_link(
+    context: template.Context, address: str, word: str, symbol: str, but: str = ""
+) -> dict[str, Any]:
+    """A link of the top bar, marked when the page shown lies below it (`but` not below that)."""
     path = context["request"].path
     here = path == address if address == "/" else path.startswith(address)
+    here = here and not (but and path.startswith(but))
     return {"address": address, "word": word, "symbol": symbol, "here": here}
