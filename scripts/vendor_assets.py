@@ -154,7 +154,7 @@ def main() -> None:
     write("htmx", {"htmx.min.js": script, "LICENSE": htmx["LICENSE"].decode()})
     write("icons", {"icons.svg": sprite(icons), "LICENSE": icons["LICENSE"].decode()})
     versions = f"{TABLER}  MIT\n{HTMX}  0BSD\n{ICONS}  MIT\n"
-    (VENDOR / "VERSIONS.txt").write_text(versions, encoding="utf-8")
+    (VENDOR / "VERSIONS").write_text(versions, encoding="utf-8")
 
 
 if __name__ == "__main__":
