@@ -1,12 +1,12 @@
 """Help: the topics of the manual, and the search in it."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import unescape
 
 from django.template.loader import render_to_string
 from django.utils.functional import Promise
-from django.utils.html import strip_tags
 from django.utils.translation import gettext_lazy as _
 
 
@@ -26,8 +26,9 @@ class Topic:
     @property
     def text(self) -> str:
         """What is written there, in the reader's language, without markup."""
-        words = unescape(strip_tags(render_to_string(self.template, {"topic": self})))
-        return " ".join(words.split())
+        page = render_to_string(self.template, {"topic": self})
+        words = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
+        return re.sub(r" (?=[.,;:])", "", " ".join(unescape(words).split()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,24 +43,24 @@ _TIMES = ("connect_s", "association_s", "first_byte_s", "no_progress_s")
 @dataclass(frozen=True)
 class DimseSettings:
     called_ae_title: str = setting(
-        "", "Called AE title", help="The node's own AE title, as its administrator names it."
+        "", "Called AE title", help="The PACS's own AE title, as its administrator names it."
     )
     host: str = setting("", "Host", help="Name or IP address.")
     port: int = setting(104, "Port", help="Often 104, 4242 or 11112.")
     calling_ae_title: str = setting(
-        "ADIT", "Our AE title", help="Has to be registered at the node by its administrator."
+        "ADIT", "Our AE title", help="Has to be registered at the PACS by its administrator."
     )
     query_root: str = setting(
         "study",
         "Query root",
-        help="study or patient; patient only for nodes that know nothing else.",
+        help="study or patient; patient only for a PACS that knows nothing else.",
         advanced=True,
     )
     retrieve: str = setting("get", "Retrieve by", help="get: C-GET.", advanced=True)
     result_cap: int | None = setting(
         None,
         "Result cap",
-        help="The most answers the node gives to a search; empty where it has no such limit.",
+        help="The most answers the PACS gives to a search; empty where it has no such limit.",
         advanced=True,
     )
     character_set_fallback: str = setting(
@@ -86,7 +86,7 @@ class DimseSettings:
         advanced=True,
     )
     domain: str = setting(
-        "", "Patient-ID domain", help="Nodes that share patient ids name the same.", advanced=True
+        "", "Patient-ID domain", help="Places that share patient ids name the same.", advanced=True
     )
     contact: str = setting("", "Contact", help="Name, phone or mail of who looks after it.")
 
@@ -176,7 +176,7 @@ class DimseNode:
                 yield Finding(Grade.GOOD, f"{self.name} answers (C-ECHO, {took_ms:.0f} ms).")
                 yield from self._services(association)
         except NodeError as error:
-            yield Finding(Grade.BAD, str(error), "Mend this before the node is used.")
+            yield Finding(Grade.BAD, str(error), "Mend this before the PACS is used.")
 
     def _echo(self, association: Association) -> None:
         context_id = association.agreement.context_of(VERIFICATION)

@@ -53,7 +53,7 @@ class FolderSettings:
     file_mode: str = setting("640", "Rights of new files", advanced=True)
     folder_mode: str = setting("750", "Rights of new folders", advanced=True)
     domain: str = setting(
-        "", "Patient-ID domain", help="Nodes that share patient ids name the same.", advanced=True
+        "", "Patient-ID domain", help="Places that share patient ids name the same.", advanced=True
     )
     contact: str = setting("", "Contact", help="Name, phone or mail of who looks after it.")
 

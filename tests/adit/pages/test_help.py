@@ -43,6 +43,13 @@ def test_excerpt_shows_the_word_in_its_sentence() -> None:
     assert len(hit.excerpt) < 260
 
 
+def test_text_of_a_topic_keeps_words_apart() -> None:
+    text = manual.topic("words").text
+
+    assert "Delivered The destination" in text
+    assert "<" not in text
+
+
 def test_search_shows_what_was_typed_as_text() -> None:
     page = Client().get("/help/", {"words": "<script>alert(1)</script>"}).content.decode()
 
