@@ -84,7 +84,8 @@ class Demo:
         port = str(self._ports[name])
         title = cast.AE_TITLES[name]
         module = [sys.executable, "-m", "adit.demo.archive"]
-        return [*module, "--ae-title", title, "--port", port, "--folder", str(folder)]
+        where = ["--ae-title", title, "--port", port, "--folder", str(folder)]
+        return [*module, *where, "--follow-parent"]
 
 
 def _is_fine(job: Job) -> bool:

@@ -38,9 +38,18 @@ def why_not(sop_class_uid: str, profile: Profile) -> tuple[str, str] | None:
         return None
     return (
         "class",
-        f"Objects of the class {uid if uid.replace('.', '').isdigit() else 'they claim'} are not "
-        "among those that can be pseudonymized.",
+        f"{_name(uid)} objects are not among those that can be pseudonymized.",
     )
+
+
+def _name(uid: str) -> str:
+    """What the standard calls a class; one that it does not know may be anything."""
+    if not uid.startswith("1.2.840.10008."):
+        return "Private or unknown"
+    from pydicom.uid import UID  # takes long to load, and is needed for this sentence alone
+
+    name = UID(uid).name
+    return "Unknown" if name == uid else name.removesuffix(" Storage")
 
 
 def why_not_modality(modality: str) -> str | None:

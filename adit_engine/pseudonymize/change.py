@@ -1,7 +1,8 @@
 """Change: what happens to an object on its way. Pseudonymized, or as it is; there is no third."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import TrialKey, checked_pseudonym
 
@@ -15,6 +16,16 @@ class TrialStamp:
     protocol_name: str = ""
     site_name: str = ""
     site_id: str = ""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            text = getattr(self, each.name)
+            if len(text) > 64 or "\\" in text or not text.isprintable():
+                raise WrongInput(
+                    f"{each.name}: at most 64 characters, no backslash, no line break (PS3.5 6.2)."
+                )
+        if not self.sponsor.strip() or not self.protocol_id.strip():
+            raise WrongInput("A trial in the header needs a sponsor and a protocol id.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,23 +35,28 @@ class TrialKey:
 
     secret: bytes = field(repr=False)
     generation: int = 1
+    _keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.secret) != 32:
             raise WrongInput("A trial's key has 32 bytes.")
-        for purpose in ("uid", "date", "pseudonym"):
-            object.__setattr__(self, f"_{purpose}", self._derived(purpose))
+        keys = {
+            "uid": self._derived(f"uid {self.generation}"),
+            "date": self._derived("date"),
+            "pseudonym": self._derived("pseudonym"),
+        }
+        object.__setattr__(self, "_keys", keys)
 
     def uid(self, original: str) -> str:
         """A UID below 2.25 (PS3.5 B.2) that stands for `original` within this trial."""
-        digest = bytearray(hmac.digest(getattr(self, "_uid"), original.encode(), sha256)[:16])
+        digest = bytearray(hmac.digest(self._keys["uid"], original.encode(), sha256)[:16])
         digest[6] = digest[6] & 0x0F | 0x80
         digest[8] = digest[8] & 0x3F | 0x80
         return f"2.25.{int.from_bytes(digest)}"
 
     def date_offset_days(self, pseudonym: str) -> int:
         """Whole days to add to each date of this patient; always negative."""
-        digest = hmac.digest(getattr(self, "_date"), pseudonym.encode(), sha256)
+        digest = hmac.digest(self._keys["date"], pseudonym.encode(), sha256)
         return -(SHORTEST_SHIFT_DAYS + int.from_bytes(digest[:8]) % SHIFT_SPAN_DAYS)
 
     def generated_pseudonym(self, domain: str, patient_id: str) -> str:
@@ -59,9 +64,8 @@ class TrialKey:
         if not patient_id.strip(" \0"):
             raise WrongInput("Without a patient ID no pseudonym can be generated.")
         text = f"{domain}\0{patient_id.strip(' ' + chr(0))}"
-        digest = hmac.digest(getattr(self, "_pseudonym"), text.encode(), sha256)
+        digest = hmac.digest(self._keys["pseudonym"], text.encode(), sha256)
         return "P" + b32encode(digest[:10]).decode("ascii")
 
     def _derived(self, purpose: str) -> bytes:
-        info = f"adit {purpose} {self.generation}" if purpose == "uid" else f"adit {purpose}"
-        return HKDF(SHA256(), 32, None, info.encode()).derive(self.secret)
+        return HKDF(SHA256(), 32, None, f"adit {purpose}".encode()).derive(self.secret)

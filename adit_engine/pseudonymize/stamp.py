@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 
 from adit_engine import __version__
-from adit_engine.errors import Withhold
 from adit_engine.pseudonymize import actions, tables
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.charset import UTF8
@@ -84,13 +83,6 @@ def _dates(profile: Profile) -> bytes:
 
 def _trial(trial: TrialStamp) -> Stamp:
     """PS3.3 C.7.1.3: the sponsor and the protocol's id must have a value."""
-    names = (trial.protocol_name, trial.site_id, trial.site_name)
-    if not trial.sponsor.strip() or not trial.protocol_id.strip():
-        raise Withhold("trial", "The research project lacks its sponsor or its protocol id.")
-    if not all(_LEGAL.fullmatch(name) for name in (trial.sponsor, trial.protocol_id, *names)):
-        raise Withhold(
-            "trial", "A name of the research project has over 64 characters or a backslash."
-        )
     return {
         0x00120010: ("LO", trial.sponsor.encode()),
         0x00120020: ("LO", trial.protocol_id.encode()),
