@@ -20,6 +20,7 @@ IDENTIFYING = (
     "Mustermann",
     "Änne",
     PATIENT_ID,
+    "PID-LONG-1",
     "19560412",
     "ACC20240229",
     "Beispielstadt",
@@ -29,6 +30,9 @@ IDENTIFYING = (
 SLICES = {1: 12, 2: 20, 3: 4}
 """Images by series number."""
 STUDY = f"{ROOT}.1"
+LONG_STUDY = f"{ROOT}.2"
+LONG_ID = "PID-LONG-1"
+LONG = 300
 
 
 def study() -> list[bytes]:
@@ -37,8 +41,15 @@ def study() -> list[bytes]:
     return [*slices, capture()]
 
 
-def ct(series: int, number: int) -> bytes:
-    ds = _patient(series, number)
+def long_study() -> list[bytes]:
+    """So many images of another patient that a worker can be killed between two of them."""
+    return [ct(1, number, study=LONG_STUDY, PatientID=LONG_ID) for number in range(1, LONG + 1)]
+
+
+def ct(series: int, number: int, *, study: str = STUDY, **values: str) -> bytes:
+    ds = _patient(study, series, number)
+    for keyword, value in values.items():
+        setattr(ds, keyword, value)
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.SOPClassUID = CTImageStorage
     ds.Modality = "CT"
@@ -47,7 +58,7 @@ def ct(series: int, number: int) -> bytes:
     ds.AcquisitionNumber = "1"
     ds.ImagePositionPatient = ["0", "0", str(number)]
     ds.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
-    ds.FrameOfReferenceUID = f"{STUDY}.9"
+    ds.FrameOfReferenceUID = f"{study}.9"
     ds.PositionReferenceIndicator = ""
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
@@ -64,7 +75,7 @@ def ct(series: int, number: int) -> bytes:
 
 
 def capture() -> bytes:
-    ds = _patient(99, 1)
+    ds = _patient(STUDY, 99, 1)
     ds.SOPClassUID = SecondaryCaptureImageStorage
     ds.Modality = "OT"
     ds.ConversionType = "WSD"
@@ -78,10 +89,10 @@ def capture() -> bytes:
     return _file(ds, ExplicitVRLittleEndian)
 
 
-def _patient(series: int, number: int) -> Dataset:
+def _patient(study: str, series: int, number: int) -> Dataset:
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
-    ds.SOPInstanceUID = f"{STUDY}.{series}.{number}"
+    ds.SOPInstanceUID = f"{study}.{series}.{number}"
     ds.StudyDate = ds.SeriesDate = "20240229"
     ds.StudyTime = "101500"
     ds.AccessionNumber = "ACC20240229"
@@ -93,8 +104,8 @@ def _patient(series: int, number: int) -> Dataset:
     ds.PatientID = PATIENT_ID
     ds.PatientBirthDate = "19560412"
     ds.PatientSex = "F"
-    ds.StudyInstanceUID = STUDY
-    ds.SeriesInstanceUID = f"{STUDY}.{series}"
+    ds.StudyInstanceUID = study
+    ds.SeriesInstanceUID = f"{study}.{series}"
     ds.StudyID = "S1"
     ds.SeriesNumber = str(series)
     ds.InstanceNumber = str(number)
