@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery.beat import EmbeddedService
+from celery.beat import EmbeddedService, Scheduler
 from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
 from django.conf import settings
@@ -50,7 +50,6 @@ def _setup() -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "enable_utc": True,
-        "beat_scheduler": "celery.beat:Scheduler",
         "beat_schedule": {
             "sweep": {
                 "task": "adit.jobs.sweep",
@@ -85,4 +84,4 @@ def run_worker(queue: str) -> int:
 
 def _start_clock(**kwargs: object) -> None:
     """Celery beat as a thread of the worker that does what it asks for: nobody else needs it."""
-    EmbeddedService(app, thread=True).start()
+    EmbeddedService(app, thread=True, scheduler_cls=Scheduler).start()
