@@ -101,6 +101,12 @@ def claim_all(name: str) -> None:
         print(json.dumps([task.pk, task.attempt, begun, ended]), flush=True)
 
 
+def claim_none() -> None:
+    from adit.jobs import queue
+
+    assert queue.claim("test") is None
+
+
 def ledger() -> None:
     """What the rows and sealed ledgers say, as one JSON object."""
     from adit.jobs import sealed
@@ -127,6 +133,7 @@ COMMANDS = {
     "order": order,
     "limit": limit,
     "claim-all": claim_all,
+    "claim-none": claim_none,
     "ledger": ledger,
 }
 

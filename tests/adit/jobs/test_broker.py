@@ -1,0 +1,98 @@
+"""The broker in a folder: many write and read at once, some are killed, nobody reads half a message."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from jobs_stage import until
+from kombu import Connection, Queue
+
+from adit.config import broker
+
+POSTMAN = str(Path(__file__).parent / "postman.py")
+
+
+def postman(folder: Path, role: str, queue: str, count: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, POSTMAN, str(folder), role, queue, str(count)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def connected(folder: Path) -> Connection:
+    return Connection(
+        "filesystem://localhost",
+        transport="adit.config.broker:Transport",
+        transport_options={"folder": str(folder), "polling_interval": 0.02},
+    )
+
+
+def test_each_message_is_read_once_and_whole_by_one_of_many(tmp_path: Path) -> None:
+    readers = [postman(tmp_path, "read", "work", 3) for _ in range(3)]
+    writers = [postman(tmp_path, "write", "work", 60) for _ in range(3)]
+    for writer in writers:
+        _, err = writer.communicate(timeout=60)
+        assert writer.returncode == 0, err
+    lines: list[str] = []
+    for reader in readers:
+        out, err = reader.communicate(timeout=60)
+        assert reader.returncode == 0, err
+        lines += out.splitlines()
+    assert {line.split()[1] for line in lines} == {"20000"}
+    numbers = Counter(int(line.split()[0]) for line in lines)
+    assert numbers == Counter(dict.fromkeys(range(60), 3))
+    assert not list((tmp_path / "waiting").iterdir())
+
+
+def test_killed_writers_and_readers_harm_nobody_else(tmp_path: Path) -> None:
+    victims = [postman(tmp_path, "write", "work", 100_000) for _ in range(2)]
+    victims += [postman(tmp_path, "read", "work", 60) for _ in range(2)]
+    until(lambda: (tmp_path / "waiting").is_dir() and any((tmp_path / "waiting").iterdir()))
+    time.sleep(0.5)  # let them be in the middle of something
+    for victim in victims:
+        victim.kill()
+        victim.communicate()
+    reader = postman(tmp_path, "read", "work", 3)
+    out, err = reader.communicate(timeout=60)
+    assert reader.returncode == 0, err
+    assert out
+    assert {line.split()[1] for line in out.splitlines()} == {"20000"}
+    assert not list((tmp_path / "waiting").iterdir())
+
+
+def test_queues_do_not_see_each_others_messages(tmp_path: Path) -> None:
+    with connected(tmp_path) as connection:
+        connection.SimpleQueue(Queue("work", routing_key="work")).put({"n": 1})
+        upkeep = connection.SimpleQueue(Queue("upkeep", routing_key="upkeep"))
+        with pytest.raises(upkeep.Empty):
+            upkeep.get(timeout=0.1)
+        assert connection.SimpleQueue(Queue("work", routing_key="work")).qsize() == 1
+
+
+def test_a_message_that_is_no_message_is_thrown_away(tmp_path: Path) -> None:
+    with connected(tmp_path) as connection:
+        box = connection.SimpleQueue(Queue("work", routing_key="work"))
+        box.put({"n": 1})
+        (whole,) = (tmp_path / "waiting").iterdir()
+        first = whole.name.replace(whole.name[:20], "0" * 20, 1)
+        (tmp_path / "waiting" / first).write_text("{ half")
+        assert box.get(timeout=2).payload == {"n": 1}
+        assert not list((tmp_path / "passing").iterdir())
+
+
+def test_what_killed_processes_left_is_swept_after_a_while(tmp_path: Path) -> None:
+    (tmp_path / "passing").mkdir(parents=True)
+    old, new = tmp_path / "passing" / "old", tmp_path / "passing" / "new"
+    for path in (old, new):
+        path.write_text("half")
+    os.utime(old, (time.time(), time.time() - broker.STALE_S - 1))
+    with connected(tmp_path) as connection:
+        connection.SimpleQueue("work").qsize()
+    assert not old.exists()
+    assert new.exists()

@@ -1,0 +1,115 @@
+"""`adit up`: a fresh folder becomes a running house, and leaves no process when it ends."""
+
+import os
+import signal
+import socket
+import stat
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from installed import Installed, family_of, is_alive, runs
+from jobs_stage import until
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Installed:
+    return Installed(tmp_path / "var")
+
+
+def test_a_fresh_folder_is_ready_within_seconds_and_stops_without_a_rest(house: Installed) -> None:
+    house.data.parent.mkdir(exist_ok=True)
+    house.data.mkdir()
+    begun = time.monotonic()
+    with house.up() as up:
+        assert time.monotonic() - begun < 20, "10 s on a machine that does nothing else"
+        with urllib.request.urlopen(f"http://127.0.0.1:{house.port}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+        family = family_of(up.pid)
+        commands = " ".join(runs(pid) for pid in family)
+        for command in ("granian", "cli scheduler", "cli receiver", "cli worker"):
+            assert command in commands
+        second = house.adit("up")
+        assert second.returncode == 1
+        assert f"already runs on the data folder {house.data} (process {up.pid})" in second.stderr
+        asked = time.monotonic()
+        up.terminate()
+        assert up.wait(10) == 0
+        assert time.monotonic() - asked < 10
+        assert not [runs(pid) for pid in family if is_alive(pid)]
+    log = house.log()
+    assert "BACK IT UP" in log
+    assert "createsuperuser" in log
+    for key in ("master.key", "web.key"):
+        assert stat.S_IMODE((house.data / "keys" / key).stat().st_mode) == 0o600
+
+
+def test_nothing_is_left_of_a_house_whose_supervisor_was_killed(house: Installed) -> None:
+    house.data.mkdir()
+    with house.up() as up:
+        family = family_of(up.pid)
+        os.kill(up.pid, signal.SIGKILL)
+        up.wait()
+        until(lambda: not any(is_alive(pid) for pid in family), 15)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", house.port))
+
+
+def test_a_port_in_use_is_said_with_the_next_step(house: Installed) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", house.port))
+        other.listen()
+        done = house.adit("up")
+    assert done.returncode == 1
+    assert f"Port {house.port} is in use" in done.stderr
+    assert "PORT=8080" in done.stderr
+
+
+def test_a_database_without_its_key_is_refused(house: Installed) -> None:
+    house.do("prepare")
+    (house.data / "keys" / "master.key").unlink()
+    done = house.adit("up")
+    assert done.returncode == 1
+    assert "Put the backed-up key there" in done.stderr
+    assert not (house.data / "keys" / "master.key").exists()
+
+
+def test_another_key_than_the_databases_is_refused(house: Installed) -> None:
+    house.do("prepare")
+    (house.data / "keys" / "master.key").write_text("ab" * 32)
+    done = house.adit("up")
+    assert done.returncode == 1
+    assert "is not the one" in done.stderr
+
+
+def test_doctor_says_what_is_wrong_and_how_to_mend_it(house: Installed) -> None:
+    done = house.adit("doctor")
+    assert done.returncode == 1
+    assert "`adit up` makes it" in done.stdout
+    house.do("prepare")
+    done = house.adit("doctor")
+    assert (done.returncode, done.stdout.count("ok  ")) == (0, 5), done.stdout + done.stderr
+
+
+def test_a_node_is_stopped_from_the_machine_itself(house: Installed) -> None:
+    house.do("prepare")
+    assert house.adit("stop", "nobody").returncode == 1
+    done = house.adit("stop", "from", "--reason", "migration")
+    assert done.returncode == 0, done.stderr
+    ((paused_at, reason),) = house.rows(
+        "select paused_at, pause_reason from nodes_node where name = 'from'"
+    )
+    assert paused_at is not None
+    assert reason.startswith("migration (")
+    house.do("order")
+    house.do("claim-none")
+    ((waits_for,),) = house.rows("select waits_for from jobs_task")
+    assert waits_for.startswith("from: paused by")
+    assert "migration" in waits_for
+
+
+def test_the_key_of_the_pages_and_the_ledger_are_not_readable_by_others(house: Installed) -> None:
+    house.do("prepare")
+    assert stat.S_IMODE(house.data.stat().st_mode) == 0o700
