@@ -1,6 +1,6 @@
 """Basket: the studies and series picked by hand, kept sealed until they are ordered."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,8 +128,8 @@ class Basket:
             by_study[pick.study.study_uid] = _joined(there, pick)
         return Basket(tuple(by_study.values()))
 
-    def without(self, token: str) -> "Basket":
-        return Basket(tuple(pick for pick in self.picks if pick.token != token))
+    def without(self, tokens: Collection[str]) -> "Basket":
+        return Basket(tuple(pick for pick in self.picks if pick.token not in tokens))
 
     def to_json(self) -> list[dict[str, Any]]:
         return [pick.to_json() for pick in self.picks]
@@ -143,18 +143,16 @@ def load(user: User) -> Basket:
     return Basket.from_json(drafts.load(user, KEY) or [])
 
 
-def add(user: User, picks: list[Pick]) -> Basket:
+def add(user: User, picks: list[Pick]) -> None:
     with transaction.atomic():
-        basket = load(user).with_picks(picks)
+        basket = _locked(user).with_picks(picks)
         drafts.keep(user, KEY, basket.to_json())
-    return basket
 
 
-def remove(user: User, token: str) -> Basket:
+def remove(user: User, tokens: Collection[str]) -> None:
     with transaction.atomic():
-        basket = load(user).without(token)
+        basket = _locked(user).without(tokens)
         drafts.keep(user, KEY, basket.to_json())
-    return basket
 
 
 def clear(user: User) -> None:
@@ -173,6 +171,10 @@ def picks_of(found: Found, ticked: Iterable[str]) -> list[Pick]:
         if row is not None:
             picks.append(_pick(row, () if WHOLE in numbers else tuple(sorted(numbers))))
     return [pick for pick in picks if pick is not None]
+
+
+def _locked(user: User) -> Basket:
+    return Basket.from_json(drafts.locked(user, KEY) or [])
 
 
 def _pick(row: Row, numbers: tuple[str, ...]) -> Pick | None:

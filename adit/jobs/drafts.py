@@ -28,6 +28,12 @@ def load(user: User, key: str) -> Any:
     return None if draft is None else draft.content
 
 
+def locked(user: User, key: str) -> Any:
+    """As `load`; nobody else changes it until the transaction ends."""
+    draft = Draft.objects.select_for_update().filter(user=user, key=key).first()
+    return None if draft is None else draft.content
+
+
 def keep(user: User, key: str, content: Any) -> None:
     """Keeps anything that JSON can hold, in place of what was there; forgets what is old."""
     Draft.objects.update_or_create(user=user, key=key, defaults={"content": content})

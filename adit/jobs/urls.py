@@ -12,6 +12,7 @@ urlpatterns = [
     path("<int:pk>/", jobs.job_page, name="job"),
     path("<int:pk>/live/", jobs.job_live, name="job_live"),
     path("<int:pk>/delete/", jobs.job_delete, name="job_delete"),
+    path("<int:pk>/return/", jobs.job_return, name="job_return"),
     path("<int:pk>/do/<slug:verb>/", jobs.job_action, name="job_action"),
     path("<int:pk>/<int:position>/", tasks.task_page, name="job_task"),
     path("<int:pk>/<int:position>/live/", tasks.task_live, name="job_task_live"),

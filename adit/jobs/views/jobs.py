@@ -23,11 +23,12 @@ from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.jobs.views.about import about, kind_label
 from adit.jobs.views.door import person, visible_job
 from adit.jobs.words import action_in_words
-from adit_engine.errors import AditError
+from adit_engine.errors import AditError, WrongInput
 
 JOBS_PER_PAGE = 25
 TASKS_PER_PAGE = 50
 MOST_EVENTS = 50
+LONGEST_REASON = 200
 
 
 @require_safe
@@ -64,6 +65,23 @@ def job_live(request: HttpRequest, pk: int) -> HttpResponse:
     user = person(request)
     job = visible_job(user, pk)
     return render(request, "jobs/_job_live.html", _job_context(request, user, job))
+
+
+@require_POST
+def job_return(request: HttpRequest, pk: int) -> HttpResponse:
+    """Gives an order back to its owner unstarted, with a reason."""
+    user = person(request)
+    job = visible_job(user, pk)
+    reason = request.POST.get("reason", "").strip()[:LONGEST_REASON]
+    try:
+        if not reason:
+            raise WrongInput(_("Say why the order is returned: its owner reads it."))
+        actions.give_back(user, job, reason)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("The order is returned to its owner."))
+    return HttpResponseRedirect(reverse("job", args=[pk]))
 
 
 @require_POST

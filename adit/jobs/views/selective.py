@@ -115,7 +115,7 @@ def add(bench: Bench, what: str) -> HttpResponse:
 
 
 def remove(bench: Bench, what: str) -> HttpResponse:
-    basket.remove(bench.user, what)
+    basket.remove(bench.user, [what])
     return bench.again("basket")
 
 

@@ -183,7 +183,7 @@ def _start(request: HttpRequest, user: User, key: str, prepared: Prepared) -> Ht
             ]
             drafts.drop(user, key)
             drafts.drop(user, ORDER_KEY)
-            basket.clear(user)
+            basket.remove(user, [pick.token for pick in prepared.basket])
     except AditError as error:
         return _shown(request, user, key, prepared, str(error))
     messages.success(

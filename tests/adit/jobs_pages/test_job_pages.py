@@ -264,3 +264,23 @@ def test_buttons_are_shown_for_what_is_allowed_and_nothing_else(
     cancel = reverse("job_action", args=[job.pk, "cancel"]).encode()
     assert cancel in as_user(coordinator).get(address).content
     assert cancel not in as_user(dpo).get(address).content
+
+
+def test_a_large_order_is_approved_or_returned_by_somebody_else(
+    coordinator: User, pacsadmin: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, state=JobState.WAITING_FOR_APPROVAL)
+    give_back = reverse("job_return", args=[job.pk])
+    own = as_user(coordinator).get(reverse("job", args=[job.pk])).content.decode()
+    assert give_back not in own
+    judge = as_user(pacsadmin)
+    assert give_back in judge.get(reverse("job", args=[job.pk])).content.decode()
+    assert b"Say why" in judge.post(give_back, {"reason": " "}, follow=True).content
+    judge.post(give_back, {"reason": "too many at once"})
+    job.refresh_from_db()
+    assert job.state == JobState.CANCELED
+    assert "too many at once" in job.message
+    other = make_job(coordinator, state=JobState.WAITING_FOR_APPROVAL)
+    judge.post(reverse("job_action", args=[other.pk, "approve"]))
+    other.refresh_from_db()
+    assert (other.state, other.approved_by) == (JobState.PENDING, pacsadmin)

@@ -41,6 +41,7 @@ MATRIX = {
     "job": ("get", ("job",), JOB),
     "job_live": ("get", ("job",), JOB),
     "job_delete": ("get", ("job",), JOB),
+    "job_return": ("post", ("job",), DEED),
     "job_action": ("post", ("job", "cancel"), DEED),
     "job_task": ("get", ("job", 1), JOB),
     "job_task_live": ("get", ("job", 1), JOB),

@@ -244,6 +244,13 @@ def test_a_source_that_one_may_not_read_is_not_searched(
     assert "Secret PACS" not in person.text
 
 
+def test_more_than_the_limit_says_to_narrow_the_search(person: Person, settings: Any) -> None:
+    settings.SEARCH_LIMIT = 1
+    person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
+    assert "1 study found" in person.text
+    assert "PACS1 has more than 1 studies that match: narrow the search" in person.text
+
+
 def test_a_study_opens_to_its_series_and_keeps_what_was_ticked(person: Person) -> None:
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     person.press("expand:0", study=["1"])
@@ -343,6 +350,17 @@ def test_start_pressed_twice_is_one_job(person: Person) -> None:
     for _ in range(3):
         assert person.client.post(address, follow=True).status_code == 200
     assert Job.objects.count() == 1
+
+
+def test_what_was_picked_after_the_summary_stays_in_the_basket(
+    person: Person, coordinator: User
+) -> None:
+    picked(person, "0").press("summary", destinations=goes_to("Research PACS"))
+    other_tab = picked(Person(coordinator), "1")
+    person.start()
+    assert [p.study.study_uid for p in basket.load(coordinator)] == [f"{ROOT}.2"]
+    assert Job.objects.get().tasks.count() == 1
+    assert other_tab.page.status_code == 200
 
 
 def test_two_destinations_are_two_jobs_with_the_same_pseudonyms(
