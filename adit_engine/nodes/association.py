@@ -6,7 +6,7 @@ The P-DATA loop of PS3.8 over a blocking line, without threads.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 
 from adit_engine.elements import Buffer
@@ -37,7 +37,7 @@ class Message:
 
     context_id: int
     command: Command
-    data: Buffer
+    data: Buffer = field(repr=False)
 
 
 class Association:

@@ -495,6 +495,30 @@ def test_closing_a_retrieval_early_ends_the_association() -> None:
         assert peer.talks[1].gone.wait(IN_TIME_S)
 
 
+def test_abort_ends_a_fetch_from_a_peer_that_hears_nothing() -> None:
+    stalled, over = threading.Event(), threading.Event()
+
+    def get(talk: peers.Talk, held: list[Instance]) -> None:
+        push(talk, held[:1])
+        stalled.set()
+        over.wait(10)
+
+    with peers.Scripted(Holdings(get)) as peer:
+        node = peers.node(peer.port, no_progress_s=60.0)
+        stream = node.fetch([SERIES])
+        next(stream)
+        assert stalled.wait(10)
+        # By then the fetch waits for bytes, which is what has to be ended.
+        aborting = threading.Timer(0.4, node.abort)
+        aborting.start()
+
+        error = failed(lambda: next(stream))
+
+        over.set()
+        aborting.join()
+    assert isinstance(error, Stopped)
+
+
 def test_abort_from_another_thread_ends_a_fetch_and_all_later_calls() -> None:
     stalled = threading.Event()
 
