@@ -18,9 +18,7 @@ WORDS: Mapping[str, Any] = {
     "job.seen": _("patient data looked at"),
     "task.retried": _("one study is tried again"),
     "task.stopped": _("one study is stopped"),
-    "transfer.begun": _("transfer began"),
-    "transfer.ended": _("transfer ended"),
-    "node.opened": _("PACS or folder opened"),
+    "task.ended": _("one study has ended"),
 }
 
 
