@@ -91,7 +91,6 @@ class Transport(virtual.Transport):
     """Named in Celery's `broker_transport`, with `filesystem://` as the broker's address."""
 
     Channel = Channel
-    default_port = 0
     driver_type = "filesystem"
     driver_name = "filesystem"
     implements = virtual.Transport.implements.extend(

@@ -198,6 +198,7 @@ _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
         state in _CANCELABLE
         and not job.urgent
         and may(user, Right.BE_URGENT)
+        and may(job.owner, Right.BE_URGENT)  # asked again when its nodes are opened
         and may_act_on(user, job)
     ),
     "delete": lambda user, job, state: (
@@ -292,6 +293,8 @@ def _refusal(user: User, job: Job, name: str) -> str:
         return _("This is not your job: ask its owner, or staff.")
     if name == "urgent":
         require(user, Right.BE_URGENT)
+        if not may(job.owner, Right.BE_URGENT):
+            return _("Whoever ordered this job may not skip the allowed hours.")
     if name == "restart" and not user.is_staff:
         return _("Only staff restart a job from nothing. Retry fetches what is missing.")
     if name == "delete":

@@ -75,7 +75,8 @@ def order(studies: str = "1", key: str = "a") -> None:
     ]
     user = User.objects.get()
     user.is_staff = True  # orders of any size
-    actions.create(user, "selective", Order(tuple(picks), destination.pk), key=key)
+    job = actions.create(user, "selective", Order(tuple(picks), destination.pk), key=key)
+    print(job.pk)
 
 
 def limit(connections: str) -> None:

@@ -7,9 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from installed import Installed
+from installed import Installed, family_of, is_alive, runs
 from jobs_stage import until
 from pydicom import dcmread
+
+from adit.cli import answers
 
 SERIES, IMAGES = 6, 70
 QUICK = {"ADIT_LEASE_S": "3", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
@@ -77,6 +79,27 @@ def test_a_stopped_house_goes_on_where_it_was(house: Installed) -> None:
         until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 60)
         assert house.ledger()["delivered"] == SERIES * IMAGES
     assert len(house.delivered()) == SERIES * IMAGES
+
+
+def test_a_lost_message_delays_a_job_until_the_next_sweep_only(house: Installed) -> None:
+    with house.up():
+        unheard = Installed(house.data, {**QUICK, "ADIT_BROKER_URL": "memory://"})
+        unheard.do("order")
+        until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 60)
+
+
+def test_a_killed_scheduler_and_web_server_are_replaced(house: Installed) -> None:
+    with house.up() as up:
+        old = [
+            pid for pid in family_of(up.pid) if "scheduler" in runs(pid) or "granian" in runs(pid)
+        ]
+        assert len(old) == 3, "the web server has a process of its own below it"
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not any(is_alive(pid) for pid in old))
+        Installed(house.data, {**QUICK, "ADIT_BROKER_URL": "memory://"}).do("order")
+        until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 60)
+        until(lambda: answers(house.port), 20)
 
 
 def _series(path: Path) -> int:

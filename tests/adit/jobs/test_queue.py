@@ -230,6 +230,19 @@ def test_a_retry_of_a_finished_job_begins_with_no_failures(
     assert (task.state, task.failures) == (TaskState.SUCCESS, 0)
 
 
+def test_a_double_submit_is_one_job(tmp_path: Path) -> None:
+    house = Installed(tmp_path / "var")
+    house.do("prepare")
+    told = set()
+    for submit in [house.begin("order", "20", "the same key") for _ in range(4)]:
+        out, err = submit.communicate(timeout=60)
+        assert submit.returncode == 0, err
+        told.add(out)
+    assert len(told) == 1
+    assert house.rows("select count(*) from jobs_job") == [(1,)]
+    assert house.rows("select count(*) from jobs_task") == [(20,)]
+
+
 def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
     tmp_path: Path,
 ) -> None:
