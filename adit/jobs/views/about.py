@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from adit.jobs import sealed
 from adit.jobs.kinds import KINDS
 from adit.jobs.models import Job, Task
@@ -55,4 +57,4 @@ def about(task: Task, sees_identified: bool) -> About:
 def kind_label(job: Job) -> str:
     """What people call the kind; its word for kinds that are not installed any more."""
     kind = KINDS.get(job.kind)
-    return kind.label if kind else job.kind
+    return _(kind.label) if kind else job.kind

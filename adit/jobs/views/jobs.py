@@ -25,6 +25,9 @@ from adit.jobs.views.door import person, visible_job
 from adit.jobs.words import action_in_words
 from adit_engine.errors import AditError, WrongInput
 
+MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
+"""States that change without a person; pages of such jobs ask again by themselves."""
+
 JOBS_PER_PAGE = 25
 TASKS_PER_PAGE = 50
 MOST_EVENTS = 50
@@ -45,7 +48,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
         "rows": [(job, kind_label(job), far.get(job.pk)) for job in page],
         "query": urlencode(query) + "&" if query else "",
         "is_filtered": bool(query),
-        "is_live": any(job.state not in progress.ENDED for job in page),
+        "is_live": any(job.state in MOVING for job in page),
         "sees_all": may(user, Right.SEE_ALL_JOBS),
         "may_order": may(user, order_right("selective")),
     }
@@ -146,7 +149,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         "job": job,
         "kind": kind_label(job),
         "owner_name": job.owner.get_full_name() or job.owner.get_username(),
-        "is_live": job.state not in progress.ENDED,
+        "is_live": job.state in MOVING,
         "is_running": job.state in (JobState.IN_PROGRESS, JobState.CANCELING),
         "progress": far,
         "counts": far.counts,

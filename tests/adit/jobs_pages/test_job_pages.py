@@ -284,3 +284,11 @@ def test_a_large_order_is_approved_or_returned_by_somebody_else(
     judge.post(reverse("job_action", args=[other.pk, "approve"]))
     other.refresh_from_db()
     assert (other.state, other.approved_by) == (JobState.PENDING, pacsadmin)
+
+
+def test_a_job_that_waits_for_a_person_is_not_loaded_anew_while_one_types(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, state=JobState.WAITING_FOR_APPROVAL)
+    page = as_user(coordinator).get(reverse("job", args=[job.pk]))
+    assert b'http-equiv="refresh"' not in page.content
