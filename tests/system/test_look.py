@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from importlib.resources import files
-from time import perf_counter
 
 import pytest
 from playwright.sync_api import Page
 
-AXE = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 NOBODY = ""
 NOWHERE = "/nothing/here"
@@ -60,6 +59,8 @@ def findings(page: Page, *rules: str) -> list[str]:
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE)
     result = page.evaluate("options => axe.run(document, options)", options)
+    broken = [rule["id"] for rule in result["incomplete"] if not rule["nodes"]]
+    assert broken == [], "rules of axe that could not be judged"
     return [
         f"{violation['id']}: {node['target']} {node['failureSummary']}"
         for violation in result["violations"]
@@ -79,6 +80,7 @@ def test_page_is_for_everyone(person: str, path: str, visit: Visit) -> None:
 
     assert response is not None
     assert response.status == (404 if path == NOWHERE else 200)
+    page.evaluate("document.querySelectorAll('main details').forEach(part => (part.open = true))")
     found = {"light": findings(page)}
     page.emulate_media(color_scheme="dark")
     found["dark"] = findings(page, "color-contrast", "link-in-text-block")
@@ -104,6 +106,43 @@ def test_open_menu_and_help_are_for_everyone(dark: bool, visit: Visit) -> None:
     assert menu == []
     assert page.is_visible(".help-dialog")
     assert dialog == []
+
+
+ANSWERS = [
+    (NOBODY, "/accounts/login/", {"login": "nobody", "password": "wrong"}),
+    (
+        "pacsadmin",
+        "/nodes/new/dimse/",
+        {"name": "", "settings-port": "999999", "hours-0-begin": "8"},
+    ),
+    ("pacsadmin", "/nodes/1/pause/", {"reason": " "}),
+    ("pacsadmin", "/nodes/3/", {}),
+    ("coordinator", "/accounts/profile/", {"email": "none"}),
+    ("coordinator", "/accounts/password/change/", {"password1": "short"}),
+]
+"""Who sends what; the page that answers shows errors, findings or a message."""
+
+
+@pytest.mark.parametrize(("person", "path", "typed"), ANSWERS)
+def test_answer_is_for_everyone(
+    person: str, path: str, typed: dict[str, str], visit: Visit
+) -> None:
+    page = visit(person)
+    page.goto(path)
+
+    for name, text in typed.items():
+        page.fill(f"main [name='{name}']", text)
+    with page.expect_navigation():
+        page.evaluate(
+            "const form = document.querySelector('main form');"
+            "form.noValidate = true; form.querySelector('button').click()"
+        )
+
+    found = {"light": findings(page)}
+    page.emulate_media(color_scheme="dark")
+    found["dark"] = findings(page, "color-contrast", "link-in-text-block")
+    assert page.is_visible("main [role=alert], main [role=status]")
+    assert found == {"light": [], "dark": []}
 
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["script", "no script"])
@@ -215,17 +254,3 @@ def test_signed_in_pages_stay_in_no_cache(visit: Visit) -> None:
         response = page.goto(path)
         assert response is not None
         assert "no-store" in response.headers["cache-control"]
-
-
-@pytest.mark.parametrize("path", ["/", "/nodes/", "/jobs/", "/help/"])
-def test_a_page_is_there_within_200_ms(path: str, visit: Visit) -> None:
-    page = visit("coordinator")
-    page.goto(path)
-
-    seconds = []
-    for _ in range(5):
-        before = perf_counter()
-        page.request.get(path)
-        seconds.append(perf_counter() - before)
-
-    assert min(seconds) < 0.2
