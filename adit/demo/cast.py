@@ -18,6 +18,9 @@ from adit.profiles.models import Trial
 PACS, RESEARCH_PACS, RESEARCH_FOLDER = "Demo PACS", "Research PACS", "Research folder"
 AE_TITLES = {PACS: "DEMOPACS", RESEARCH_PACS: "RESEARCHPACS"}
 TRIAL = "DEMO-TRIAL"
+HOST = "127.0.0.1"
+_SITE = {"domain": "demo"}
+"""All places of the demo share their patient ids."""
 
 PEOPLE: Mapping[str, tuple[str, str, str]] = {
     "coordinator": ("Carla", "Coordinator", groups.COORDINATORS),
@@ -91,10 +94,10 @@ def _person(name: str, password: str) -> User:
 
 def _nodes(places: Places, ports: Mapping[str, int]) -> list[Node]:
     archives = [
-        (name, "dimse", {"called_ae_title": title, "host": "127.0.0.1", "port": ports[name]})
+        (name, "dimse", {"called_ae_title": title, "host": HOST, "port": ports[name], **_SITE})
         for name, title in AE_TITLES.items()
     ]
-    folder = {"path": str(places.folder), "shown_path": str(places.folder)}
+    folder = {"path": str(places.folder), "shown_path": str(places.folder), **_SITE}
     rows = [*archives, (RESEARCH_FOLDER, "folder", folder)]
     return [
         Node.objects.update_or_create(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from uuid import uuid4
 
 from adit.accounts.models import User
@@ -16,7 +17,7 @@ from adit.profiles.models import Trial
 from adit_engine.errors import NotFound
 from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.query import Query
+from adit_engine.query import DateRange, Query
 from adit_engine.record import Record
 from adit_engine.reference import Level, SeriesRef, StudyRef
 
@@ -33,7 +34,7 @@ def order(user: User, study_uid: str) -> list[Job]:
     for name in (RESEARCH_PACS, RESEARCH_FOLDER):
         destination = Node.objects.get(name=name)
         wanted = Order(
-            picks=(_pick(source, study),),
+            picks=(pick_of(source, study),),
             destination=destination.pk,
             trial=trial.pk,
             announced=announced,
@@ -63,6 +64,13 @@ def _found(user: User, source: Node, study_uid: str) -> Record:
     return result.records[0]
 
 
+def all_studies(user: User) -> list[Record]:
+    """Everything in the demo PACS, in the same order each time."""
+    query = Query(Level.STUDY, {}, DateRange(date(1990, 1, 1), None))
+    result = search.search(user, Node.objects.get(name=PACS), query)
+    return sorted(result.records, key=lambda study: study.study_uid)
+
+
 def _announced(user: User, source: Node, study: Record) -> tuple[str, ...]:
     """The codes of what will be withheld for its class, as a summary tells a person."""
     return tuple(sorted({why[0] for why in _refusals(user, source, study)}))
@@ -79,7 +87,7 @@ def _refusals(user: User, source: Node, study: Record) -> Iterator[tuple[str, st
                 yield why
 
 
-def _pick(source: Node, study: Record) -> Pick:
+def pick_of(source: Node, study: Record) -> Pick:
     birth = study.patient_birth_date
     return Pick(
         source=source.pk,

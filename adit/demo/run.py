@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from adit.demo import cast, first_jobs, report
+from adit.demo import cast, first_jobs, report, scenes
 from adit.demo.patients import SHOWCASE, make_patients
 from adit.jobs.models import Job, JobState
-
-HOST = "127.0.0.1"
 
 
 class Processes(Protocol):
@@ -60,6 +58,7 @@ class Demo:
         self._say("ordering the first transfer: one CT study to two destinations …")
         jobs = first_jobs.order(self._coordinator, SHOWCASE["study_uid"])
         ended = first_jobs.wait(jobs, tend)
+        scenes.prepare(self._coordinator, first_jobs.all_studies(self._coordinator))
         rows = report.write(self.places.report, self.url, self._passwords, jobs)
         print(f"\n{report.table(rows)}\n")
         self._tell()
@@ -94,14 +93,14 @@ def _is_fine(job: Job) -> bool:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((cast.HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> Callable[[], bool]:
     def ready() -> bool:
         try:
-            with socket.create_connection((HOST, port), timeout=1):
+            with socket.create_connection((cast.HOST, port), timeout=1):
                 return True
         except OSError:
             return False

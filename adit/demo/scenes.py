@@ -1,0 +1,85 @@
+"""Scenes: jobs that wait or failed, so that every page of the demo has something to show."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.utils import timezone
+
+from adit.accounts import groups
+from adit.accounts.models import User
+from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, TRIAL
+from adit.demo.first_jobs import pick_of
+from adit.jobs import actions
+from adit.jobs.kinds.selective import Order
+from adit.nodes.models import Access, Node
+from adit.profiles.models import Trial
+from adit_engine.record import Record
+
+STUDIES_TO_APPROVE = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One more PACS, and a job that cannot run there now."""
+
+    node: str
+    title: str
+    settings: Mapping[str, Any]
+    row: Mapping[str, Any]
+
+
+def prepare(user: User, studies: list[Record]) -> None:
+    """Orders them once; a repeated demo finds them as they are. `studies` are in the demo PACS."""
+    pacs = Node.objects.get(name=PACS)
+    for number, scene in enumerate(_scenes(pacs)):
+        node, _ = Node.objects.update_or_create(
+            name=scene.node,
+            defaults={
+                "kind": pacs.kind,
+                "settings": {**pacs.settings, **scene.settings},
+                "is_open": True,
+                **scene.row,
+            },
+        )
+        readers = Group.objects.get(name=groups.COORDINATORS)
+        Access.objects.update_or_create(node=node, group=readers, defaults={"may_read": True})
+        _order(user, node, [studies[number]], scene.title)
+    _order(user, pacs, studies[:STUDIES_TO_APPROVE], "Demo: many studies, to be approved")
+
+
+def _scenes(pacs: Node) -> list[Scene]:
+    opens = timezone.localtime() + timedelta(hours=6)
+    hours = {
+        "days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+        "from": opens.strftime("%H:00"),
+        "to": (opens + timedelta(hours=8)).strftime("%H:00"),
+    }
+    manager = User.objects.get(username="pacsadmin")
+    paused = {
+        "paused_at": timezone.now(),
+        "paused_by": manager,
+        "pause_reason": "moved to new disks until Friday",
+    }
+    title = AE_TITLES[PACS]
+    return [
+        Scene("Night PACS", "Demo: waits for the allowed hours", {}, {"windows": [hours]}),
+        Scene("Paused PACS", "Demo: waits, its PACS is paused", {}, paused),
+        Scene(
+            "Misnamed PACS",
+            "Demo: failed, the PACS does not know the AE title",
+            {"called_ae_title": f"NOT{title}"},
+            {},
+        ),
+    ]
+
+
+def _order(user: User, source: Node, studies: list[Record], title: str) -> None:
+    order = Order(
+        picks=tuple(pick_of(source, study) for study in studies),
+        destination=Node.objects.get(name=RESEARCH_FOLDER).pk,
+        trial=Trial.objects.get(protocol_id=TRIAL).pk,
+    )
+    actions.create(user, "selective", order, key=f"{source.name} {title}"[:64], title=title)
