@@ -1,7 +1,10 @@
 """Editor: all forms of one node on one page: the row, the settings of its kind, its hours."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
@@ -19,6 +22,15 @@ HINTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error, and the field that it is about; without `field_id` it is about all of them."""
+
+    field_id: str
+    label: str
+    text: str
+
+
 class Editor:
     """What is typed comes back when it is not accepted."""
 
@@ -34,8 +46,10 @@ class Editor:
         self.hours = HoursForm(data, node)
 
     @property
-    def errors(self) -> bool:
-        return bool(self.row.errors or self.settings.errors or self.hours.total_error_count())
+    def problems(self) -> list[Problem]:
+        """What was not accepted, in the order of the page; empty before anything was sent."""
+        every = (self.row, self.settings, *self.hours.forms)
+        return [problem for form in every for problem in _problems_of(form)]
 
     def save(self, user: User) -> Node | None:
         """The saved node, or None when something was not accepted. Raises Refused."""
@@ -49,3 +63,13 @@ class Editor:
         except WrongInput as error:
             self.row.add_error(None, str(error))
             return None
+
+
+def _problems_of(form: forms.Form | forms.ModelForm) -> Iterator[Problem]:
+    for text in form.non_field_errors():
+        yield Problem("", "", str(text))
+    for field in form:
+        label = str(field.label)
+        for text in field.errors:
+            # Sentences of a settings dataclass begin with the label already.
+            yield Problem(field.id_for_label, label, str(text).removeprefix(f"{label}: "))

@@ -36,6 +36,17 @@ class ClockInput(forms.TimeInput):
         super().__init__(format="%H:%M", attrs=attrs)
 
 
+class ClockField(forms.TimeField):
+    def __init__(self, label: Any) -> None:
+        super().__init__(
+            label=label,
+            required=False,
+            input_formats=["%H:%M"],
+            widget=ClockInput(),
+            error_messages={"invalid": _lazy("Write times like 20:00.")},
+        )
+
+
 class HourForm(forms.Form):
     """One row: on which days, from when until when, with how many connections."""
 
@@ -45,12 +56,8 @@ class HourForm(forms.Form):
         required=False,
         widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"}),
     )
-    begin = forms.TimeField(
-        label=_lazy("From"), required=False, input_formats=["%H:%M"], widget=ClockInput()
-    )
-    end = forms.TimeField(
-        label=_lazy("Until"), required=False, input_formats=["%H:%M"], widget=ClockInput()
-    )
+    begin = ClockField(label=_lazy("From"))
+    end = ClockField(label=_lazy("Until"))
     limit = forms.IntegerField(
         label=_lazy("Connections"), required=False, min_value=0, max_value=64
     )

@@ -125,6 +125,18 @@ def test_what_was_typed_comes_back_when_it_is_not_accepted(pacsadmin: User) -> N
     assert not Node.objects.filter(name="Share").exists()
 
 
+def test_everything_that_was_not_accepted_is_said_once_at_the_top(pacsadmin: User) -> None:
+    client = client_of(pacsadmin)
+    typed = {"name": "", "settings-path": "relative", "hours-0-begin": "8"}
+
+    response = client.post("/nodes/new/folder/", filled(client, "/nodes/new/folder/", **typed))
+
+    page = response.content.decode()
+    assert "3 things need your attention." in page
+    assert 'href="#id_name"' in page
+    assert "Write times like 20:00." in page
+
+
 def test_two_nodes_never_have_one_name(pacsadmin: User, source: Node, tmp_path: Path) -> None:
     client = client_of(pacsadmin)
     typed = {"name": source.name, "settings-path": str(tmp_path)}

@@ -1,0 +1,43 @@
+"""A PACS administrator adds a folder, tests it, opens it and lets a group use it, by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+
+@pytest.mark.parametrize("scripted", [True, False], ids=["script", "no script"])
+def test_new_folder_is_tested_opened_and_given_to_a_group(
+    scripted: bool, visit: Callable[..., Page], tmp_path: Path
+) -> None:
+    name = f"Share {'with' if scripted else 'without'} script"
+    page = visit("pacsadmin", java_script_enabled=scripted)
+    page.goto("/nodes/")
+
+    page.click("a:text-is('Add')")
+    page.click("main .card-go:has-text('Folder')")
+    page.fill("#id_name", name)
+    page.fill("#id_settings-path", str(tmp_path / "not there"))
+    page.click("main form button:text-is('Save')")
+    page.click("main form button:has-text('Test')")
+    assert page.is_visible(".note-bad")
+
+    page.click("main a:has-text('Edit')")
+    page.fill("#id_settings-path", str(tmp_path))
+    page.click("main form button:text-is('Save')")
+    page.click("main form button:has-text('Test')")
+    assert page.is_visible(".note-good")
+    assert not page.is_visible(".note-bad")
+
+    page.click("main form button:has-text('Open')")
+    page.click("main a:has-text('Change')")
+    page.check("tr:has-text('Coordinators') td:nth-of-type(2) input")
+    page.click("main form button:text-is('Save')")
+
+    coordinator = visit("coordinator", java_script_enabled=scripted)
+    coordinator.goto("/nodes/")
+    row = coordinator.locator(f"tr:has-text('{name}')")
+    assert "open" in row.inner_text()
+    assert "send to" in row.inner_text()
+    assert str(tmp_path) not in coordinator.content()
