@@ -141,8 +141,6 @@ class Query:
     def to_identifier(self) -> Dataset:
         """The C-FIND identifier (PS3.4 C.4.1.1.3), with all return keys of the level, in UTF-8.
 
-        The character set is named even when the question is plain: archives answer in it (Orthanc
-        1.12.7 gives Japanese names empty otherwise).
         Several modalities cannot be asked for at once, so they are asked universally; `matches`
         then sorts the answers.
         """
@@ -160,6 +158,8 @@ class Query:
                 setattr(identifier, keyword, value[0] if len(value) == 1 else "")
         if self.study_date is not None:
             identifier.StudyDate = str(self.study_date)
+        if "SpecificCharacterSet" in identifier and _is_ascii(identifier):
+            del identifier.SpecificCharacterSet
         return identifier
 
     def matches(self, record: Record) -> bool:
@@ -179,6 +179,10 @@ class Query:
 
 def _patient(patient_id: str) -> dict[str, str]:
     return {"PatientID": patient_id} if patient_id else {}
+
+
+def _is_ascii(identifier: Dataset) -> bool:
+    return all(str(element.value).isascii() for element in identifier)
 
 
 def _value_matches(keyword: str, wanted: str | tuple[str, ...], record: Record) -> bool:

@@ -16,7 +16,7 @@ def _orthancs(
     folder = tmp_path_factory.mktemp("orthanc")
     with (
         peers.orthanc(folder / "one", "ONE") as one,
-        peers.orthanc(folder / "two", "TWO") as two,
+        peers.orthanc(folder / "two", "TWO", DefaultEncoding="Utf8") as two,
     ):
         yield one, two
 

@@ -114,9 +114,10 @@ def test_find_at_each_level_with_umlauts(archive: peers.Orthanc) -> None:
     assert {record.sop_class_uid for record in single} == {ct().SOPClassUID}
 
 
-def test_names_in_other_alphabets_arrive_from_an_archive_that_speaks_latin_1(
-    archive: peers.Orthanc,
+def test_names_in_other_alphabets_arrive(
+    orthancs: tuple[peers.Orthanc, peers.Orthanc],
 ) -> None:
+    archive = orthancs[1]
     name = "Yamada^Tarou=山田^太郎=やまだ^たろう"
     dataset = ct(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName=name)
     list(archive.node().store([instance(dataset)]))
