@@ -1,6 +1,7 @@
 """Runner: runs one claimed task to its end, and writes down what came of it."""
 
 import logging
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -68,10 +69,10 @@ def _attempted(task: Task) -> End:
             return _after(error, lease)
         except SealBroken:
             return _failed(_("What this task is about cannot be read: its key is gone."))
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - the one place that catches all, by house rule
             if lease.stop.is_set():
                 return _stopped(lease)
-            log.exception("task %d: internal error", task.pk)
+            log.error("task %d: internal error\n%s", task.pk, _told(error))
             return _failed(_("Internal error: ask staff to look at the log, then retry."))
         if lease.stop.is_set() and isinstance(lease.stop.reason, Lost):
             return _stopped(lease)
@@ -133,6 +134,12 @@ def _change(task: Task, content: TaskContent) -> Change:
         content.patient_id,
         pseudonym=content.pseudonym,
     )
+
+
+def _told(error: Exception) -> str:
+    """Where it happened and of which kind it is; its text may quote a patient's data, so it stays."""
+    place = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
+    return f"{place}{type(error).__name__}"
 
 
 # Ends ---------------------------------------------------------------------------------------------

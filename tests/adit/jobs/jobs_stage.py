@@ -16,7 +16,9 @@ from adit.jobs.models import Task
 from adit.nodes.models import Node
 from adit_engine.errors import ConnectionLost
 from adit_engine.instance import Instance
+from adit_engine.nodes.base import Answers
 from adit_engine.nodes.memory import MemoryNode
+from adit_engine.query import Query
 from adit_engine.reference import Ref
 
 PATIENT = "PID-4711-0815"
@@ -42,6 +44,14 @@ class GatedNode(MemoryNode):
 
     def abort(self) -> None:
         self.aborted.set()
+
+
+class BrokenNode(MemoryNode):
+    """A fault of the program that quotes a patient."""
+
+    def find(self, query: Query) -> Answers:
+        name = "Mustermann^Änne"
+        raise ZeroDivisionError(f"cannot divide {name}")
 
 
 def put_study(

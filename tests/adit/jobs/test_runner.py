@@ -1,5 +1,6 @@
 """A task is run: what is delivered, withheld, lost or stopped stands in rows and in the ledger."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from adit.jobs import actions, queue, runner, sealed
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.nodes.models import Node, Slot
+from adit_engine import nodes
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.outcome import State
 
@@ -163,19 +165,41 @@ def test_another_patients_image_breaks_a_rule_and_fails_the_job(
     assert job.tasks.get(position=2).state == TaskState.SUCCESS
 
 
-def test_an_unreachable_node_is_tried_again_later_and_given_up_in_the_end(
-    order_studies: Ordering, source: Node, settings: Settings
+def test_a_folder_that_is_not_there_fails_at_once_with_the_next_step(
+    order_studies: Ordering, source: Node
 ) -> None:
-    settings.MAX_FAILURES = 2
-    settings.RETRY_PAUSES_S = [60, 300]
     job = order_studies("1")
-    source.kind, source.settings = "folder", {"path": "/nonexistent/adit-test", "network": False}
+    source.kind, source.settings = "folder", {"path": "/nonexistent/adit-test"}
     source.save()
     task = work()
     assert task is not None
-    assert task.state == TaskState.FAILURE, "a folder that is not there mends itself never"
+    assert (task.state, task.failures) == (TaskState.FAILURE, 0)
+    assert "PACS1: " in task.message
     job.refresh_from_db()
     assert job.state == JobState.FAILURE
+
+
+def test_a_pacs_that_does_not_answer_is_tried_again_and_given_up_in_the_end(
+    order_studies: Ordering, source: Node, settings: Settings
+) -> None:
+    settings.MAX_FAILURES, settings.RETRY_PAUSES_S = 2, [60]
+    order_studies("1")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        source.kind = "dimse"
+        source.settings = {"host": "127.0.0.1", "port": port, "called_ae_title": "NOBODY"}
+        source.save()
+        task = work()
+        assert task is not None
+        assert (task.state, task.failures) == (TaskState.PENDING, 1)
+        assert task.message.startswith("PACS1: ")
+        assert work() is None, "not before its pause is over"
+        Task.objects.update(not_before=None)
+        task = work()
+    assert task is not None
+    assert task.state == TaskState.FAILURE
+    assert task.message.endswith("Tried 2 times.")
 
 
 def test_a_broken_connection_resumes_from_the_ledger(
@@ -291,6 +315,23 @@ def test_a_paused_node_ends_what_runs_and_says_who_paused_it(
     assert task.waits_for == "PACS1: paused by pacsadmin: moving"
 
 
+def test_at_the_end_of_the_allowed_hours_a_task_stops_and_knows_when_it_goes_on(
+    order_studies: Ordering, gated: type[GatedNode], source: Node
+) -> None:
+    order_studies("1", images=3)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    tomorrow = timezone.localtime() + timedelta(days=2)
+    day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[tomorrow.weekday()]
+    source.windows = [{"days": [day], "from": "20:00", "to": "22:00"}]
+    source.save()
+    thread.join(10)
+    task = Task.objects.get()
+    assert (task.state, task.failures) == (TaskState.PENDING, 0)
+    assert task.not_before is not None
+    assert timezone.localtime(task.not_before).strftime("%H:%M") == "20:00"
+
+
 def test_a_lost_attempt_writes_nothing_more(
     order_studies: Ordering, gated: type[GatedNode], destination: Node
 ) -> None:
@@ -337,15 +378,24 @@ def test_a_right_withdrawn_after_ordering_fails_the_task_before_anything_is_fetc
     assert not shelf(destination)
 
 
-def test_an_internal_error_fails_the_task_and_is_logged_once(
-    order_studies: Ordering, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_internal_error_fails_the_task_and_is_logged_once_without_its_values(
+    order_studies: Ordering,
+    source: Node,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     order_studies("1")
-    Job.objects.update(order={})
+    monkeypatch.setitem(nodes.KINDS, "broken", "jobs_stage:BrokenNode")  # type: ignore[arg-type]
+    source.kind = "broken"
+    source.save()
     task = work()
     assert task is not None
     assert task.state == TaskState.FAILURE
     assert "Internal error" in task.message
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith(f"task {task.pk}: internal error")
+    assert told.endswith("ZeroDivisionError")
+    assert "Mustermann" not in told + task.message + repr(caplog.records[0].exc_text)
 
 
 def test_retry_fetches_only_what_is_missing(

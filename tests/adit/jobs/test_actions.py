@@ -1,0 +1,163 @@
+"""What people may do with jobs: own ones, others' ones, in each state; done twice changes nothing."""
+
+import base64
+import json
+from collections.abc import Callable
+
+import pytest
+from django.conf import settings as conf
+from jobs_stage import put_study, shelf, work
+
+from adit.accounts.models import User
+from adit.accounts.rights import Refused
+from adit.audit.models import Event
+from adit.jobs import actions, lists
+from adit.jobs.bell import ring
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.nodes.models import Node
+from adit_engine.nodes.memory import MemoryNode
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Ordering = Callable[..., Job]
+
+
+def in_state(job: Job, state: JobState) -> Job:
+    Job.objects.filter(pk=job.pk).update(state=state)
+    job.refresh_from_db()
+    return job
+
+
+def test_each_state_offers_the_actions_that_make_sense_to_the_owner(
+    order_studies: Ordering, coordinator: User
+) -> None:
+    job = order_studies("1", images=1)
+    Task.objects.update(state=TaskState.WARNING)
+    offered = {state: set(actions.allowed(coordinator, in_state(job, state))) for state in JobState}
+    assert offered == {
+        JobState.WAITING_FOR_APPROVAL: {"cancel", "delete"},
+        JobState.PENDING: {"cancel"},
+        JobState.IN_PROGRESS: {"cancel"},
+        JobState.CANCELING: set(),
+        JobState.CANCELED: {"resume", "delete"},
+        JobState.SUCCESS: {"delete"},
+        JobState.WARNING: {"retry", "delete"},
+        JobState.FAILURE: {"retry", "delete"},
+    }
+
+
+def test_anothers_job_is_neither_seen_nor_touched(
+    order_studies: Ordering, make_user: Callable[..., User], pacsadmin: User
+) -> None:
+    job = order_studies("1", images=1)
+    other = make_user("other", "Coordinators")
+    assert not lists.visible(other).exists()
+    assert not actions.allowed(other, job)
+    for act in actions.ACTIONS.values():
+        with pytest.raises(Refused):
+            act(other, job)
+    assert lists.visible(pacsadmin).get() == job
+    assert not actions.allowed(pacsadmin, job), "who sees all jobs does not thereby act on them"
+    job.refresh_from_db()
+    assert job.state == JobState.PENDING
+
+
+def test_a_closed_account_acts_on_nothing(order_studies: Ordering, coordinator: User) -> None:
+    job = order_studies("1", images=1)
+    coordinator.is_active = False
+    coordinator.save()
+    with pytest.raises(Refused):
+        actions.cancel(coordinator, job)
+    assert not lists.visible(coordinator).exists()
+
+
+def test_what_is_done_already_is_no_error_and_leaves_one_line_in_the_trail(
+    order_studies: Ordering, coordinator: User
+) -> None:
+    job = order_studies("1", images=1)
+    for _ in range(2):
+        actions.cancel(coordinator, job)
+    for _ in range(2):
+        actions.resume(coordinator, job)
+    told = list(Event.objects.filter(about=f"job:{job.pk}").values_list("action", flat=True))
+    assert told == ["job.created", "job.canceled", "job.resumed"]
+    assert job.state == JobState.PENDING
+    assert work() is not None
+
+
+def test_restart_is_for_staff_and_begins_from_nothing(
+    order_studies: Ordering, coordinator: User, root: User, destination: Node
+) -> None:
+    job = order_studies("1", images=2)
+    work()
+    with pytest.raises(Refused, match="Only staff"):
+        actions.restart(coordinator, job)
+    shelf(destination).clear()
+    actions.restart(root, job)
+    assert job.state == JobState.PENDING
+    assert not Item.objects.exists()
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 2
+
+
+def test_a_deleted_job_is_gone_and_the_trail_remembers_it(
+    order_studies: Ordering, coordinator: User
+) -> None:
+    job = order_studies("1", images=1)
+    with pytest.raises(Refused, match="cancel it first"):
+        actions.delete(coordinator, job)
+    work()
+    pk = job.pk
+    actions.delete(coordinator, job)
+    assert not Job.objects.exists()
+    assert not Item.objects.exists()
+    assert Event.objects.filter(action="job.deleted", about=f"job:{pk}").exists()
+
+
+def test_one_study_is_tried_again_by_itself(
+    order_studies: Ordering, coordinator: User, source: Node
+) -> None:
+    job = order_studies("1", "2", images=1)
+    MemoryNode.shelves[source.name].clear()
+    work()
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.FAILURE
+    put_study(source, "2", images=1)
+    second = job.tasks.get(position=2)
+    assert actions.allowed_on_task(coordinator, second) == {"retry"}
+    actions.retry_task(coordinator, second)
+    work()
+    job.refresh_from_db()
+    states = list(job.tasks.values_list("state", flat=True))
+    assert (job.state, states) == (JobState.WARNING, [TaskState.FAILURE, TaskState.SUCCESS])
+    assert "1 of 1 images delivered. 1 study failed." in job.message
+
+
+def test_urgent_needs_the_right_of_who_ordered(
+    order_studies: Ordering, coordinator: User, root: User, make_user: Callable[..., User]
+) -> None:
+    job = order_studies("1", images=1)
+    with pytest.raises(Refused):
+        actions.make_urgent(coordinator, job)
+    with pytest.raises(Refused, match="Whoever ordered"):
+        actions.make_urgent(root, job)
+    quick = make_user("quick", "Coordinators", "PACS administrators")
+    own = order_studies("2", images=1, user=quick)
+    actions.make_urgent(quick, own)
+    own.refresh_from_db()
+    assert own.urgent
+
+
+def test_what_passes_the_broker_says_nothing_but_that_there_is_work() -> None:
+    waiting = conf.BROKER_DIR / "waiting"
+    for path in waiting.iterdir() if waiting.is_dir() else ():
+        path.unlink()
+    ring(1)
+    (path,) = waiting.iterdir()
+    message = json.loads(path.read_text())
+    arguments, named, _ = json.loads(base64.b64decode(message["body"]))
+    assert (arguments, named) == ([], {})
+    assert (message["headers"]["argsrepr"], message["headers"]["kwargsrepr"]) == ("()", "{}")
