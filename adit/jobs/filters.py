@@ -33,7 +33,9 @@ class JobFilter(django_filters.FilterSet):
     text = django_filters.CharFilter(
         label=_("Search"),
         method="by_text",
-        widget=forms.TextInput(attrs={"class": "form-control", "placeholder": _("number, title, person")}),
+        widget=forms.TextInput(
+            attrs={"class": "form-control", "placeholder": _("number, title, person")}
+        ),
     )
     kind = django_filters.ChoiceFilter(
         label=_("Kind"),

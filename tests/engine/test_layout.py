@@ -52,7 +52,9 @@ def test_any_text_becomes_one_safe_name(text: str) -> None:
     assert name == unicodedata.normalize("NFC", name)
 
 
-@given(st.fixed_dictionaries({k: st.text(max_size=120) for k in ("PatientID", "SeriesDescription")}))
+@given(
+    st.fixed_dictionaries({k: st.text(max_size=120) for k in ("PatientID", "SeriesDescription")})
+)
 def test_path_is_never_too_long(values: dict[str, str]) -> None:
     path = path_of({**values, "ClinicalTrialProtocolID": "T" * 64, **UIDS})
 
