@@ -1,26 +1,27 @@
-"""Node URL: how a node is named on the command line: dimse://CALLED@host:port, folder:PATH, PATH."""
+"""Node URL: how a node is named on the command line, such as dimse://CALLED@host:port or a path."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from adit_engine import nodes
 from adit_engine.errors import WrongInput
+from adit_engine.expectation import Reception
 
 _SHORT = {"retrieve": "retrieve", "calling": "calling_ae_title", "domain": "domain"}
 
 
 @contextmanager
-def opened(url: str, *, make: bool = False) -> Iterator[Any]:
+def opened(url: str, *, make: bool = False, reception: Reception | None = None) -> Iterator[Any]:
     """The node behind a URL or a plain path. `make` creates a folder that is not there yet."""
     kind, name, settings = parsed(url)
     if make and kind == "folder":
         Path(settings["path"]).mkdir(parents=True, exist_ok=True)
-    node = nodes.open(kind, name, settings)
+    node = nodes.open(kind, name, settings, reception=reception)
     try:
         yield node
     finally:
@@ -35,8 +36,13 @@ def parsed(url: str) -> tuple[str, str, dict[str, Any]]:
         if not path:
             raise WrongInput("folder: needs a path.")
         return "folder", path, {"path": os.path.abspath(path)}
+    if scheme in ("dicomweb+http", "dicomweb+https"):
+        return _dicomweb(url.removeprefix("dicomweb+"))
     if scheme != "dimse":
-        raise WrongInput(f"{scheme}: is no kind of node; use dimse://CALLED@host:port or a path.")
+        raise WrongInput(
+            f"{scheme}: is no kind of node; use dimse://CALLED@host:port, "
+            "dicomweb+https://host/root or a path."
+        )
     return _dimse(url)
 
 
@@ -62,13 +68,61 @@ def _dimse(url: str) -> tuple[str, str, dict[str, Any]]:
         raise WrongInput("Write dimse://CALLED@host:port, such as dimse://PACS1@10.0.0.5:104.")
     called = unquote(parts.username)
     settings: dict[str, Any] = {"called_ae_title": called, "host": parts.hostname, "port": port}
-    known = {field.name: field.type for field in fields(nodes.kind_class("dimse").Settings)}
-    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+    settings.update(_values("dimse", "a DIMSE node", parse_qsl(parts.query, True)))
+    return "dimse", called, settings
+
+
+def _dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
+    """Password or token come from a file (password_file, token_file): others can see our command.
+
+    Who types an address here may call this machine too, so that is allowed.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if not parts.hostname or parts.password is not None:
+        raise WrongInput(
+            "Write dicomweb+https://host/root or dicomweb+https://USER@host/root?password_file=PATH."
+        )
+    _, _, place = parts.netloc.rpartition("@")
+    settings: dict[str, Any] = {
+        "url": urlunsplit((parts.scheme, place, parts.path, "", "")),
+        "allow_local": True,
+    }
+    if parts.username:
+        settings.update(user=unquote(parts.username), sign_in="basic")
+    asked = []
+    for key, value in parse_qsl(parts.query, True):
+        if key in ("password", "token"):
+            raise WrongInput(f"Put the {key} into a file, and give {key}_file=PATH.")
+        if key in ("password_file", "token_file"):
+            settings[key.removesuffix("_file")] = _secret(value)
+            settings["sign_in"] = "basic" if key == "password_file" else "bearer"
+        else:
+            asked.append((key, value))
+    settings.update(_values("dicomweb", "a DICOMweb node", asked))
+    return "dicomweb", place, settings
+
+
+def _secret(path: str) -> str:
+    try:
+        return Path(path).read_text().strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise WrongInput(f"{path}: cannot be read: {reason}.") from None
+
+
+def _values(kind: str, words: str, asked: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The settings that stand behind the ? of a URL."""
+    known = {field.name: field.type for field in fields(nodes.kind_class(kind).Settings)}
+    found = {}
+    for key, value in asked:
         name = _SHORT.get(key, key)
         if name not in known:
-            raise WrongInput(f"{key} is no setting of a DIMSE node.")
-        settings[name] = _typed(known[name], key, value)
-    return "dimse", called, settings
+            raise WrongInput(f"{key} is no setting of {words}.")
+        found[name] = _typed(known[name], key, value)
+    return found
 
 
 def _typed(kind: Any, key: str, value: str) -> Any:

@@ -138,5 +138,6 @@ def setting(
     """A field of a node's settings dataclass, from which forms, API schema and URLs are made."""
     return field(
         default=default,
+        repr=not secret,
         metadata={"label": label, "help": help, "secret": secret, "advanced": advanced},
     )

@@ -1,0 +1,210 @@
+"""DICOMweb node: a PACS or a service that is searched, read and written over HTTP."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from adit_engine.errors import NodeError, WrongInput
+from adit_engine.instance import Instance
+from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
+from adit_engine.nodes.line import Patience
+from adit_engine.nodes.qido import Qido, proven
+from adit_engine.nodes.stow import Stow
+from adit_engine.nodes.wado import Wado
+from adit_engine.nodes.web_address import Address
+from adit_engine.nodes.web_client import WebClient, WebPeer, basic
+from adit_engine.query import Query
+from adit_engine.reference import Ref
+
+_TIMES = ("connect_s", "first_byte_s", "no_progress_s")
+_SIGN_INS = ("none", "basic", "bearer")
+_PREFIXES = ("qido_prefix", "wado_prefix", "stow_prefix")
+
+
+@dataclass(frozen=True)
+class DicomwebSettings:
+    url: str = setting("", "Root URL", help="Such as https://pacs1.example/dicom-web.")
+    sign_in: str = setting("none", "Sign-in", help="none, basic (user and password) or bearer.")
+    user: str = setting("", "User", help="For basic.")
+    password: str = setting("", "Password", help="For basic.", secret=True)
+    token: str = setting("", "Token", help="For bearer.", secret=True)
+    ca_file: str = setting(
+        "",
+        "CA file",
+        help="Of whoever issued its certificate; empty: the authorities this machine trusts.",
+        advanced=True,
+    )
+    client_certificate: str = setting(
+        "", "Client certificate file", help="Where it wants one (mutual TLS).", advanced=True
+    )
+    client_key: str = setting(
+        "", "Client key file", help="Empty: it is in the certificate file.", advanced=True
+    )
+    qido_prefix: str = setting(
+        "", "Path for searches", help="Below the root URL, where it differs.", advanced=True
+    )
+    wado_prefix: str = setting("", "Path for retrieval", advanced=True)
+    stow_prefix: str = setting("", "Path for uploads", advanced=True)
+    result_cap: int | None = setting(
+        None,
+        "Result cap",
+        help="The most answers it gives to a search; empty where it has no such limit.",
+        advanced=True,
+    )
+    page_size: int = setting(1000, "Answers asked for at once", advanced=True)
+    connect_s: float = setting(5.0, "Seconds to connect", advanced=True)
+    first_byte_s: float = setting(
+        600.0,
+        "Seconds until the first image",
+        help="Long for tape and cloud archives.",
+        advanced=True,
+    )
+    no_progress_s: float = setting(60.0, "Seconds without progress", advanced=True)
+    total_s: float | None = setting(
+        None, "Seconds for one request", help="Waiting in all; empty: a day.", advanced=True
+    )
+    allow_local: bool = setting(
+        False,
+        "It may be this machine",
+        help="Allow loopback and link-local addresses, which are refused otherwise.",
+        advanced=True,
+    )
+    domain: str = setting(
+        "", "Patient-ID domain", help="Places that share patient ids name the same.", advanced=True
+    )
+    contact: str = setting("", "Contact", help="Name, phone or mail of who looks after it.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", self.url.strip())
+        Address.of(self.url)
+        self._check_sign_in()
+        self._check_paths()
+        self._check_numbers()
+
+    def _check_sign_in(self) -> None:
+        if self.sign_in not in _SIGN_INS:
+            raise WrongInput("Sign-in: none, basic or bearer.")
+        if self.sign_in == "basic" and (not self.user or ":" in self.user):
+            raise WrongInput("User: give one, without a colon.")
+        object.__setattr__(self, "token", self.token.strip())
+        if self.sign_in == "bearer" and not self.token:
+            raise WrongInput("Token: give one.")
+        if any(not 0x20 < ord(character) < 0x7F for character in self.token):
+            raise WrongInput("Token: plain letters only, no spaces.")
+
+    def _check_paths(self) -> None:
+        for name in _PREFIXES:
+            path = getattr(self, name).strip().strip("/")
+            if path:
+                Address.of(f"http://host/{path}")
+            object.__setattr__(self, name, f"/{path}" if path else "")
+        if self.client_key and not self.client_certificate:
+            raise WrongInput("Client key file: it needs a client certificate file.")
+
+    def _check_numbers(self) -> None:
+        if self.result_cap is not None and self.result_cap < 1:
+            raise WrongInput("Result cap: give 1 or more, or leave it empty.")
+        if not 1 <= self.page_size <= 100_000:
+            raise WrongInput("Answers asked for at once: give 1 to 100000.")
+        if any(getattr(self, name) <= 0 for name in _TIMES):
+            raise WrongInput("Time limits are more than 0 seconds.")
+        if self.total_s is not None and self.total_s <= 0:
+            raise WrongInput("Seconds for one request: more than 0, or leave it empty.")
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(**{name: getattr(self, name) for name in _TIMES})
+
+    def peer(self, name: str) -> WebPeer:
+        authorization = {
+            "none": "",
+            "basic": basic(self.user, self.password),
+            "bearer": f"Bearer {self.token}",
+        }[self.sign_in]
+        return WebPeer(
+            name,
+            Address.of(self.url),
+            self.patience,
+            authorization,
+            self.ca_file,
+            self.client_certificate,
+            self.client_key,
+            self.allow_local,
+        )
+
+
+class DicomwebNode:
+    """Keeps a connection open between requests, and uses one per running iterator."""
+
+    Settings = DicomwebSettings
+
+    def __init__(self, name: str, settings: DicomwebSettings) -> None:
+        self.name = name
+        self.settings = settings
+        patience = settings.patience
+        total_s = patience.total_s if settings.total_s is None else settings.total_s
+        self._client = WebClient(settings.peer(name), total_s)
+        within_s = patience.no_progress_s
+        self._qido = Qido(self._client, settings.qido_prefix, settings.page_size, within_s)
+        self._wado = Wado(self._client, settings.wado_prefix, patience)
+
+    def close(self) -> None:
+        """Ends what an iterator that nobody finished still holds open."""
+        self._client.close()
+
+    def abort(self) -> None:
+        self._client.abort()
+
+    def check(self) -> Iterator[Finding]:
+        """By a search for one study of anybody; its answer is not looked at."""
+        yield from self._check_secrecy()
+        started = time.monotonic()
+        try:
+            count = self._qido.probe()
+        except (NodeError, WrongInput) as error:
+            yield Finding(Grade.BAD, str(error), "Mend this before the PACS is used.")
+            return
+        took_ms = (time.monotonic() - started) * 1000
+        yield Finding(Grade.GOOD, f"{self.name} answers searches (QIDO-RS, {took_ms:.0f} ms).")
+        if not count:
+            yield Finding(
+                Grade.WARNING,
+                "It shows us no study at all.",
+                "If it holds some, ask its administrator to let our account see them.",
+            )
+        elif count > 1:
+            yield Finding(
+                Grade.WARNING,
+                f"It was asked for one study and listed {count}: it does not know pages.",
+                "If it cuts long lists, enter its limit as result cap.",
+            )
+
+    def _check_secrecy(self) -> Iterator[Finding]:
+        address = Address.of(self.settings.url)
+        if address.secure:
+            return
+        what = "Images travel" if self.settings.sign_in == "none" else "Images and sign-in travel"
+        yield Finding(
+            Grade.WARNING,
+            f"{what} unencrypted (http).",
+            "Use https, unless both stand in one protected network.",
+        )
+
+    def find(self, query: Query) -> Answers:
+        """By QIDO-RS, page by page."""
+        return self._qido.find(query, self.settings.result_cap)
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        """By WADO-RS, in the stored transfer syntax. The patient's id is no part of a request."""
+        return self._wado.images(refs)
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        """By STOW-RS, some instances a request; answers come when a request has ended."""
+        within_s = self.settings.no_progress_s
+        stow = Stow(self._client, self.settings.stow_prefix, self._qido, within_s)
+        return stow.answers(instances)
+
+    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+        """By QIDO-RS at instance level for each series; what stays open is asked for by UID."""
+        kept = [(one.ref.series, one.ref.instance_uid) for one in stored if one.kept]
+        return proven(self._qido, kept)

@@ -1,0 +1,110 @@
+"""WADO-RS: images fetched from a DICOMweb node, each handed on as it arrives (PS3.18 10.4)."""
+
+from collections.abc import Iterator, Sequence
+
+from adit_engine import multipart, part10
+from adit_engine.elements import Buffer
+from adit_engine.errors import ConnectionLost, Malformed, NotFound, StorageFull
+from adit_engine.instance import Instance
+from adit_engine.nodes import web_status
+from adit_engine.nodes.line import Patience
+from adit_engine.nodes.web_client import Answer, Ask, WebClient
+from adit_engine.reference import InstanceRef, Ref, SeriesRef
+
+ACCEPT = 'multipart/related; type="application/dicom"'
+
+_WHAT = "the retrieval (WADO-RS)"
+
+
+class Wado:
+    """Fetches through a client. `prefix` is the path of the service below the root URL."""
+
+    def __init__(self, client: WebClient, prefix: str, patience: Patience) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._patience = patience
+        self._name = client.peer.name
+        # As it is stored; a node that does not know the parameter answers 406 and is asked plainly.
+        self._accept = f"{ACCEPT}; transfer-syntax=*"
+
+    def images(self, refs: Sequence[Ref]) -> Iterator[Instance]:
+        """One request for each reference; lazy, one image in memory at a time.
+
+        A single instance that the node does not have is left out. Raises NotFound for a study or
+        series, ConnectionLost where an answer is cut or holds something else than DICOM.
+        """
+        for ref in refs:
+            yield from self._images_of(ref)
+
+    def _images_of(self, ref: Ref) -> Iterator[Instance]:
+        with self._client.ask(self._ask(ref)) as answer:
+            if answer.status != 406 or self._accept == ACCEPT:
+                yield from self._read(answer, ref)
+                return
+        self._accept = ACCEPT
+        yield from self._images_of(ref)
+
+    def _ask(self, ref: Ref) -> Ask:
+        path = f"{self._prefix}/studies/{ref.study_uid}"
+        if isinstance(ref, SeriesRef | InstanceRef):
+            path += f"/series/{ref.series_uid}"
+        if isinstance(ref, InstanceRef):
+            path += f"/instances/{ref.instance_uid}"
+        return Ask("GET", path, self._accept, _WHAT, self._patience.first_byte_s)
+
+    def _read(self, answer: Answer, ref: Ref) -> Iterator[Instance]:
+        if answer.status == web_status.EMPTY:
+            return
+        if answer.status in web_status.GONE:
+            if isinstance(ref, InstanceRef):
+                return
+            level = "series" if isinstance(ref, SeriesRef) else "study"
+            raise NotFound(
+                f"{self._name} does not have this {level} any more. Search for it again; if it is "
+                "found, check the node's root URL and its prefix for retrieval."
+            )
+        if answer.status not in web_status.OK:
+            raise answer.problem()
+        answer.expect_within(self._patience.first_byte_s, "send an image")
+        broken = 0
+        for body in self._bodies(answer):
+            try:
+                instance = part10.parse(body)
+            except Malformed as error:
+                if isinstance(ref, InstanceRef):
+                    yield Instance("", ref.instance_uid, "", b"", fault=str(error))
+                else:
+                    broken += 1
+            else:
+                yield instance
+                del instance
+        if broken:
+            raise self._broken(broken)
+
+    def _bodies(self, answer: Answer) -> Iterator[Buffer]:
+        """The files of an answer: its parts, or the whole of it where a single one came bare."""
+        kind, pieces = answer.content_type, answer.pieces()
+        if answer.media_type == multipart.DICOM:
+            boundary = multipart.new_boundary()
+            kind, pieces = multipart.content_type(boundary), _wrapped(pieces, boundary)
+        elif answer.media_type != "multipart/related":
+            raise web_status.wrong_type(self._name, _WHAT, answer.media_type)
+        try:
+            for part in multipart.parts(pieces, kind):
+                yield part.body
+        except Malformed as error:
+            raise answer.fault("broke off or sent a broken body") from error
+        except OSError as error:
+            text = "our temporary folder has no room for a large image. Make room, then retry."
+            raise StorageFull(self._name, text) from error
+
+    def _broken(self, count: int) -> ConnectionLost:
+        parts = "a part that is" if count == 1 else f"{count} parts that are"
+        text = f"sent {parts} no DICOM in answer to {_WHAT}. Retry; ask its administrator if it"
+        return ConnectionLost(self._name, f"{text} happens again.")
+
+
+def _wrapped(pieces: Iterator[bytes], boundary: str) -> Iterator[bytes]:
+    yield multipart.part_head(boundary)
+    yield from pieces
+    yield multipart.ending(boundary)

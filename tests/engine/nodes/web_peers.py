@@ -1,0 +1,178 @@
+"""Peers for the DICOMweb tests: real archives with their web service, and one that lies on demand."""
+
+import os
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET, create_server, socket
+from struct import pack
+from typing import Any
+
+import peers
+import pytest
+
+from adit_engine import multipart
+from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
+
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+needs_orthanc = pytest.mark.skipif(
+    peers.ORTHANC is None or not PLUGIN.exists(),
+    reason="needs Orthanc with DICOMweb: apt install orthanc orthanc-dicomweb",
+)
+
+TIMES = {"connect_s": 3.0, "first_byte_s": 2.0, "no_progress_s": 1.0}
+TYPE = 'multipart/related; type="application/dicom"; boundary="edge"'
+
+
+def node(port: int, root: str = "/dicom-web", **settings: Any) -> DicomwebNode:
+    """A node on this machine, with time limits fit for tests."""
+    scheme = settings.pop("scheme", "http")
+    url = f"{scheme}://localhost:{port}{root}"
+    values = {"url": url, "allow_local": True, **TIMES, **settings}
+    return DicomwebNode("PACS1", DicomwebSettings(**values))
+
+
+@contextmanager
+def orthanc(folder: Path, called: str, **more: Any) -> Iterator[peers.Orthanc]:
+    web = {"Enable": True, "Root": "/dicom-web/", "QidoCaseSensitive": False}
+    with peers.orthanc(folder, called, Plugins=[str(PLUGIN)], DicomWeb=web, **more) as one:
+        yield one
+
+
+# The liar --------------------------------------------------------------------------------------
+
+CLOSE, RESET = None, -1
+Said = bytes | int | float | None
+"""Bytes to send; CLOSE; RESET; a float: so many seconds of silence, or until all is over."""
+
+
+@dataclass(frozen=True)
+class Request:
+    number: int
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes = field(repr=False)
+
+
+class Liar:
+    """A web server that reads requests in order and says what a test's script says, byte by byte."""
+
+    def __init__(
+        self, say: Callable[[Request], Iterable[Said]], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._say = say
+        self._tls = tls
+        self.requests: list[Request] = []
+        self.failures: list[BaseException] = []
+        self.over = threading.Event()
+        self.connections = 0
+        self._open: list[socket] = []
+        self._listener = create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> "Liar":
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for one in (self._listener, *self._open):
+            with suppress(OSError):
+                one.shutdown(SHUT_RDWR)
+            one.close()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        assert not self.failures, self.failures
+
+    def node(self, **settings: Any) -> DicomwebNode:
+        return node(self.port, **settings)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                one, _ = self._listener.accept()
+                self.connections += 1
+                self._open.append(one)
+                thread = threading.Thread(target=self._serve, args=(one,))
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, one: socket) -> None:
+        try:
+            if self._tls is not None:
+                one = self._tls.wrap_socket(one, server_side=True)
+                self._open.append(one)
+            with one.makefile("rb") as file:
+                while request := self._read(file):
+                    self.requests.append(request)
+                    for said in self._say(request):
+                        if not self._utter(one, said):
+                            return
+        except OSError:
+            pass
+        except BaseException as failure:
+            self.failures.append(failure)
+        finally:
+            one.close()
+
+    def _utter(self, one: socket, said: Said) -> bool:
+        if isinstance(said, bytes):
+            one.sendall(said)
+            return True
+        if isinstance(said, float):
+            return not self.over.wait(said)
+        if said == RESET:
+            one.setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))
+        else:
+            one.shutdown(SHUT_RDWR)
+        return False
+
+    def _read(self, file: Any) -> Request | None:
+        line = file.readline().decode()
+        if not line:
+            return None
+        method, path, _ = line.split()
+        headers = {}
+        while (line := file.readline().decode().strip()) != "":
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        body = file.read(int(headers.get("content-length", 0)))
+        return Request(len(self.requests), method, path, headers, body)
+
+
+def head(status: int = 200, kind: str = "", length: int | None = None, **headers: str) -> bytes:
+    """The head of an answer; without a length it is chunked."""
+    lines = [f"HTTP/1.1 {status} Whatever"]
+    if kind:
+        lines.append(f"Content-Type: {kind}")
+    lines.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def answer(status: int, kind: str = "", body: bytes = b"", **headers: str) -> list[Said]:
+    return [head(status, kind, len(body), **headers), body]
+
+
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def related(*files: bytes) -> bytes:
+    """A multipart body of some files, with its end."""
+    return b"".join(bytes(buffer) for buffer in multipart.encoded(([f] for f in files), "edge"))
+
+
+def open_sockets() -> int:
+    """How many sockets this process holds."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+    return count
