@@ -5,11 +5,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from adit_engine import node_url
 from adit_engine.errors import AditError, NotFound, RuleBroken, WrongInput
+from adit_engine.expectation import Reception
 from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Grade
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--from", dest="source", required=True, metavar="URL")
     fetch.add_argument("--to", dest="destination", required=True, metavar="FOLDER")
     _what(fetch)
+    _receiving(fetch)
     fetch.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
 
     send = commands.add_parser("send", help="send a folder's studies to a node, as they are")
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     move.add_argument("--from", dest="source", required=True, metavar="URL")
     move.add_argument("--to", dest="destination", required=True, metavar="URL")
     _what(move)
+    _receiving(move)
     change = move.add_mutually_exclusive_group(required=True)
     change.add_argument("--as-is", action="store_true", help="identified, byte for byte")
     change.add_argument("--pseudonym", metavar="P", help="for one patient")
@@ -98,6 +102,16 @@ def _what(parser: argparse.ArgumentParser, everything: bool = False) -> None:
     parser.add_argument("--allow-withheld", action="store_true", help="refusals do not fail")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.set_defaults(trial="", trial_name="", sponsor="", key_file=None, profile=None)
+    parser.set_defaults(receiver=None)
+
+
+def _receiving(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--receiver",
+        type=int,
+        metavar="PORT",
+        help="take images here that the source sends by C-MOVE; it has to know our address",
+    )
 
 
 def _echo(options: argparse.Namespace) -> int:
@@ -139,7 +153,8 @@ def _transfer(options: argparse.Namespace) -> int:
     began = time.monotonic()
     trip = _Trip(options)
     with (
-        node_url.opened(options.source) as source,
+        _reception(options) as reception,
+        node_url.opened(options.source, reception=reception) as source,
         node_url.opened(options.destination, make=True) as destination,
     ):
         if node_url.same_place(options.source, options.destination):
@@ -154,6 +169,22 @@ def _transfer(options: argparse.Namespace) -> int:
             except AditError as error:
                 trip.broke(str(error))
     return trip.report(time.monotonic() - began)
+
+
+@contextmanager
+def _reception(options: argparse.Namespace) -> Iterator[Reception | None]:
+    """A receiver for as long as this command runs, where one is wanted."""
+    if options.receiver is None:
+        yield None
+        return
+    kind, _, values = node_url.parsed(options.source)
+    if kind != "dimse":
+        raise WrongInput("--receiver is for a source such as dimse://PACS1@10.0.0.5:104.")
+    from adit_engine.local import local_reception  # costs time that other commands need not spend
+
+    folder = node_url.state_folder() / "spool"
+    with local_reception(values, options.receiver, folder) as reception:
+        yield reception
 
 
 def _studies(options: argparse.Namespace, source: Any) -> list[Record]:
@@ -243,7 +274,7 @@ class _Trip:
         if self.bar is not None:
             print(file=self.bar)
         for manifest in self.manifests.values():
-            manifest.close("broken-off", "the transfer broke off before this image")
+            manifest.close(State.FAILED, "broken-off", "the transfer broke off before this image")
         outcomes = [
             Outcome.of(self.manifests[o.series.series_uid], o.notes)
             if o.series.series_uid in self.manifests

@@ -89,12 +89,18 @@ class Manifest:
         """What arrived and was proven kept, by instance UID."""
         return {u: entry for u, entry in self.entries.items() if entry.state is State.DELIVERED}
 
-    def close(self, code: str, reason: str) -> None:
-        """Gives every expected instance without an end the same one: failed, for this reason."""
-        for uid in self.expected or ():
+    def count(self, state: State) -> int:
+        return sum(1 for entry in self.entries.values() if entry.state is state)
+
+    def close(self, state: State, code: str, reason: str) -> None:
+        """Gives every expected instance without an end this one. What was sent without proof fails."""
+        for uid in (self.expected or frozenset()) | self.entries.keys():
             entry = self.entries.get(uid)
-            if entry is None or entry.state is State.STORED:
-                self.entries[uid] = Entry(State.FAILED, code, reason)
+            if entry is None:
+                self.entries[uid] = Entry(state, code, reason)
+            elif entry.state is State.STORED:
+                unproven = "sent, and not confirmed by the destination"
+                self.entries[uid] = Entry(State.FAILED, "not-confirmed", unproven)
 
     def to_json(self) -> dict[str, Any]:
         return {

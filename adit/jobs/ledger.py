@@ -13,11 +13,30 @@ from adit.jobs.models import Item, Task, TaskState
 from adit.jobs.queue import LeaseLost
 from adit.jobs.sealed import ItemContent
 from adit.vault.box import Box
-from adit_engine.outcome import Event, Listed, Manifest, Outcome
+from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.reference import SeriesRef
 
 EVERY_INSTANCES = 200
 EVERY_S = 5.0
+
+
+_NOT_REACHED = {
+    TaskState.CANCELED: (State.SKIPPED, "canceled", "not sent: the job was canceled before"),
+    TaskState.FAILURE: (State.FAILED, "not-reached", "not sent: the transfer failed before"),
+}
+"""What an ended task says of images that were listed and not reached."""
+
+
+def settle() -> None:
+    """Gives each listed image of ended tasks an end, so that the sum is whole. Safe to repeat."""
+    open_items = Item.objects.filter(is_final=False, task__state__in=list(_NOT_REACHED))
+    for pk in set(open_items.values_list("task", flat=True)):
+        with transaction.atomic():
+            task = Task.objects.select_for_update(of=("self",)).get(pk=pk)
+            if task.state in _NOT_REACHED:
+                Ledger(task, sealed.box_of(task.job.trial)).end(
+                    *_NOT_REACHED[TaskState(task.state)]
+                )
 
 
 @dataclass
@@ -97,6 +116,14 @@ class Ledger:
         self._unwritten = 0
         self._written_at = time.monotonic()
 
+    def end(self, state: State, code: str, reason: str) -> None:
+        """Closes each series that has no outcome; for a task that has ended, hence not fenced."""
+        for uid, series in self._series.items():
+            index = sealed.series_index(self.box, self.task, uid)
+            series.manifest.close(state, code, reason)
+            series.outcome = Outcome.of(series.manifest)
+            self.task.items.filter(index=index, is_final=False).update(**self._row(series))
+
     def _list(self, listed: Listed) -> None:
         """A new attempt begins: what was delivered stays, all else is judged anew."""
         series = self._of(listed.series)
@@ -130,6 +157,7 @@ class Ledger:
             "modality": series.modality[:16],
             "number": series.number,
             "expected": outcome.expected,
+            "stored": series.manifest.count(State.STORED),
             "delivered": outcome.delivered,
             "withheld": outcome.withheld,
             "failed": outcome.failed,

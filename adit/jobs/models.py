@@ -121,6 +121,8 @@ class Item(models.Model):
     modality = models.CharField(max_length=16, blank=True)
     number = models.IntegerField(null=True)
     expected = models.PositiveIntegerField(null=True)
+    stored = models.PositiveIntegerField(default=0)
+    """Taken by the destination, which has not proven yet that it keeps them."""
     delivered = models.PositiveIntegerField(default=0)
     withheld = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
@@ -137,6 +139,11 @@ class Item(models.Model):
         ordering = ["task_id", "number", "id"]
         constraints = [
             models.UniqueConstraint(fields=["task", "index"], name="one_item_per_series")
+        ]
+        indexes = [
+            models.Index(
+                fields=["task"], condition=models.Q(is_final=False), name="items_without_an_outcome"
+            )
         ]
 
     def __str__(self) -> str:

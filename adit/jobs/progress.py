@@ -23,6 +23,8 @@ class Counts:
     series: int = 0
     listed: int = 0
     """How many images the sources listed, in those series that have a list to trust."""
+    stored: int = 0
+    """On the way: taken by the destination, not yet proven kept."""
     delivered: int = 0
     withheld: int = 0
     failed: int = 0
@@ -59,7 +61,8 @@ class Progress:
         by_tasks = 100 * self.tasks_over / self.tasks
         if self.tasks_over == self.tasks or not self.counts.expected:
             return int(by_tasks)
-        by_images = 100 * min(1.0, self.counts.done / self.counts.expected)
+        sent = self.counts.done + self.counts.stored
+        by_images = 100 * min(1.0, sent / self.counts.expected)
         return int(min(by_images, 99.0)) if self.tasks == 1 else int(max(by_tasks, 0))
 
 
@@ -127,6 +130,7 @@ _SUMS: dict[str, Any] = {
     "series": Count("id"),
     "with_list": Count("expected"),
     "expected_sum": Sum("expected"),
+    "stored_sum": Sum("stored"),
     "delivered_sum": Sum("delivered"),
     "withheld_sum": Sum("withheld"),
     "failed_sum": Sum("failed"),
@@ -139,6 +143,7 @@ def _counts(row: dict[str, Any]) -> Counts:
     return Counts(
         series=row["series"],
         listed=row["expected_sum"] or 0,
+        stored=row["stored_sum"] or 0,
         delivered=row["delivered_sum"] or 0,
         withheld=row["withheld_sum"] or 0,
         failed=row["failed_sum"] or 0,

@@ -17,7 +17,7 @@ from adit.jobs import queue, sealed, states, verdict
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Context, Yielded
 from adit.jobs.lease import Canceled, Interrupted, Lease, Lost, Stalled
-from adit.jobs.ledger import Ledger
+from adit.jobs.ledger import Ledger, settle
 from adit.jobs.models import Item, Task, TaskState
 from adit.jobs.ordering import AS_IS
 from adit.jobs.progress import counts_of
@@ -47,6 +47,7 @@ def run(task: Task) -> None:
     end = _attempted(task)
     try:
         end.carry_out(task)
+        settle()
     except (states.Overtaken, queue.LeaseLost):
         log.info("task %d: somebody else has it now", task.pk)
     except Error as error:

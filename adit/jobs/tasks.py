@@ -10,6 +10,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from adit.jobs import drafts, queue, runner
 from adit.jobs.bell import WORK_TASK, ring
 from adit.jobs.lease import SHUTDOWN
+from adit.jobs.ledger import settle
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,9 @@ def work() -> None:
 @shared_task(name="adit.jobs.sweep")
 def sweep() -> None:
     """Finds what dead workers held, and rings for what is due: no lost message delays for long."""
-    if queue.sweep():
+    waiting = queue.sweep()
+    settle()
+    if waiting:
         ring()
 
 

@@ -77,6 +77,7 @@ class Migration(migrations.Migration):
                 ('modality', models.CharField(blank=True, max_length=16)),
                 ('number', models.IntegerField(null=True)),
                 ('expected', models.PositiveIntegerField(null=True)),
+                ('stored', models.PositiveIntegerField(default=0)),
                 ('delivered', models.PositiveIntegerField(default=0)),
                 ('withheld', models.PositiveIntegerField(default=0)),
                 ('failed', models.PositiveIntegerField(default=0)),
@@ -132,5 +133,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='item',
             constraint=models.UniqueConstraint(fields=('task', 'index'), name='one_item_per_series'),
+        ),
+        migrations.AddIndex(
+            model_name='item',
+            index=models.Index(condition=models.Q(('is_final', False)), fields=['task'], name='items_without_an_outcome'),
         ),
     ]

@@ -34,7 +34,7 @@ LOOKS = {
 }
 """Icon and tone of each state, grade and message level."""
 
-PARTS = ("delivered", "withheld", "skipped", "failed")
+PARTS = ("delivered", "stored", "withheld", "skipped", "failed")
 
 
 @register.simple_tag
@@ -108,7 +108,7 @@ def _count(counts: Any, name: str) -> int:
 
 @register.inclusion_tag("components/progress.html")
 def progress(counts: Any, live: bool = False, words: bool = True) -> dict[str, Any]:
-    """A bar of what was delivered, withheld, skipped and failed of what is expected.
+    """A bar of what was delivered, is on the way, was withheld, skipped and failed.
 
     `counts` is anything with these names, as attributes or keys. An expected of None is not yet
     known; `live` lets the bar move then.

@@ -15,7 +15,7 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, queue, runner, sealed
+from adit.jobs import actions, ledger, progress, queue, runner, sealed
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.nodes.models import Node, Slot
@@ -247,6 +247,58 @@ def test_a_cancel_takes_effect_between_images_within_seconds(
     assert len(shelf(destination)) == 1
     assert not Slot.objects.exists()
     assert work() is None, "nothing is sent after the page says canceled"
+
+
+def test_each_listed_image_of_a_canceled_task_has_an_end(
+    order_studies: Ordering, gated: type[GatedNode], destination: Node, coordinator: User
+) -> None:
+    job = order_studies("1", images=5)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+    actions.cancel(coordinator, job)
+    thread.join(10)
+    item = Item.objects.get()
+    assert item.is_final
+    assert (item.expected, item.delivered, item.skipped) == (5, 1, 4)
+    assert item.reasons == [["canceled", "not sent: the job was canceled before", 4]]
+
+
+def test_each_listed_image_of_a_task_given_up_has_an_end(
+    order_studies: Ordering, gated: type[GatedNode], destination: Node, settings: Settings
+) -> None:
+    settings.MAX_FAILURES = 1
+    order_studies("1", images=5)
+    thread = in_thread(claimed())
+    for _ in range(2):
+        gated.gate.release()
+    until(lambda: len(shelf(destination)) == 2)
+    gated.aborted.set()
+    thread.join(20)
+    assert Task.objects.get().state == TaskState.FAILURE
+    item = Item.objects.get()
+    assert (item.expected, item.delivered, item.failed, item.stored) == (5, 2, 3, 0)
+    assert sums(item) == item.expected
+
+
+def test_what_is_sent_and_not_yet_confirmed_is_told_as_such(
+    order_studies: Ordering,
+    gated: type[GatedNode],
+    destination: Node,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger, "EVERY_S", 0.0)
+    order_studies("1", images=5)
+    thread = in_thread(claimed())
+    for _ in range(3):
+        gated.gate.release()
+    until(lambda: Item.objects.filter(stored=3))
+    assert progress.counts_of(Item.objects.all()).delivered == 0
+    for _ in range(2):
+        gated.gate.release()
+    thread.join(20)
+    item = Item.objects.get()
+    assert (item.delivered, item.stored) == (5, 0)
 
 
 def test_a_canceled_job_goes_on_where_it_was(
