@@ -10,6 +10,7 @@ from adit_engine.nodes.base import Node
 
 KINDS: Mapping[str, str] = {
     "dicomweb": "adit_engine.nodes.dicomweb:DicomwebNode",
+    "dicomweb": "adit_engine.nodes.dicomweb:DicomwebNode",
     "dimse": "adit_engine.nodes.dimse:DimseNode",
     "folder": "adit_engine.nodes.folder:FolderNode",
     "memory": "adit_engine.nodes.memory:MemoryNode",
