@@ -5,11 +5,9 @@ from importlib import import_module
 from typing import Any
 
 from adit_engine.errors import WrongInput
-from adit_engine.expectation import Reception
 from adit_engine.nodes.base import Node
 
 KINDS: Mapping[str, str] = {
-    "dicomweb": "adit_engine.nodes.dicomweb:DicomwebNode",
     "dicomweb": "adit_engine.nodes.dicomweb:DicomwebNode",
     "dimse": "adit_engine.nodes.dimse:DimseNode",
     "folder": "adit_engine.nodes.folder:FolderNode",
@@ -27,17 +25,11 @@ def kind_class(kind: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def open(
-    kind: str, name: str, settings: Mapping[str, Any], *, reception: Reception | None = None
-) -> Node:
+def open(kind: str, name: str, settings: Mapping[str, Any]) -> Node:
     """An opened node. `name` is how people know it; errors carry it. Raises WrongInput, NodeError.
 
-    `settings` are the values of the kind's settings dataclass, secrets included. `reception` takes
-    what a node of a kind that `receives` can only send to a third place, which is ours (C-MOVE).
+    `settings` are the values of the kind's settings dataclass, secrets included.
     """
     cls = kind_class(kind)
-    given = cls.Settings(**settings)
-    node: Node = (
-        cls(name, given, reception) if getattr(cls, "receives", False) else cls(name, given)
-    )
+    node: Node = cls(name, cls.Settings(**settings))
     return node
