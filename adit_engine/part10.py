@@ -15,9 +15,10 @@ IMPLEMENTATION_NAME = "ADIT"
 
 MAPPED_FROM_BYTES = 32 * 1024 * 1024
 
-_META_CLASS = 0x00020002
-_META_INSTANCE = 0x00020003
-_META_SYNTAX = 0x00020010
+META_CLASS = 0x00020002
+META_INSTANCE = 0x00020003
+META_SYNTAX = 0x00020010
+META_TAGS = (META_CLASS, META_INSTANCE, META_SYNTAX)
 
 
 def file_head(instance: Instance) -> bytes:
@@ -62,16 +63,16 @@ def parse(data: Buffer) -> Instance:
     view = memoryview(data)
     if len(view) < 144 or bytes(view[128:132]) != b"DICM":
         raise Malformed("This is not a DICOM file: the letters DICM are missing at byte 128.")
-    meta, start = _meta(view)
+    meta, start = meta_of(view)
     try:
-        sop_class, uid, syntax = (meta[t] for t in (_META_CLASS, _META_INSTANCE, _META_SYNTAX))
+        sop_class, uid, syntax = (meta[t] for t in META_TAGS)
     except KeyError as missing:
         tag = int(missing.args[0])
         raise Malformed(f"The file meta lacks ({tag >> 16:04x},{tag & 0xFFFF:04x}).") from None
     return Instance.of(sop_class, uid, syntax, view[start:])
 
 
-def _meta(view: memoryview) -> tuple[dict[int, str], int]:
+def meta_of(view: memoryview) -> tuple[dict[int, str], int]:
     """The UIDs of group 2 and where the data set starts; the group length may lie, so we look."""
     position, found = 132, {}
     while position + 8 <= len(view) and unpack_from("<H", view, position)[0] == 0x0002:

@@ -1,57 +1,24 @@
-"""Association: one negotiated DICOM conversation with a node: opened, used, released or aborted.
+"""Association: one negotiated DICOM conversation with a node: opened, used, released or aborted."""
 
-The P-DATA loop of PS3.8 over a blocking line, without threads.
-"""
-
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from struct import Struct
 
-from adit_engine.elements import Buffer
-from adit_engine.errors import AditError, Malformed, NodeError, Stopped, StorageFull
+from adit_engine.errors import Malformed, NodeError, Stopped
 from adit_engine.nodes import statuses
-from adit_engine.nodes.body import Body
-from adit_engine.nodes.command import Command, Operation
+from adit_engine.nodes.conversation import Conversation, Message
 from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
 from adit_engine.nodes.negotiation import Agreement, Context, Proposal
 
 __all__ = ["Association", "Associations", "Message", "Patience", "Peer"]
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 RELEASE_S = 5.0
 
-_MAX_COMMAND = 64 * 1024
-_MAX_SEND_PDU = 1024 * 1024
-_BATCH_BUFFERS = 512
-_BATCH_BYTES = 4 * 1024 * 1024
-_PDV_HEAD = Struct(">IBB")
-_P_DATA_HEAD = Struct(">BxIIBB")
-_COMMAND, _LAST = 1, 2
 
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One whole DIMSE message; `data` is empty when none came with it."""
-
-    context_id: int
-    command: Command
-    data: Buffer = field(repr=False)
-
-
-class Association:
+class Association(Conversation):
     """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
 
-    agreement: Agreement
-
     def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self._line = Line(peer)
-        self._message_id = 0
-        self._fragments: deque[tuple[int, int, memoryview]] = deque()
-
-    # Opening and ending ------------------------------------------------------------------------
+        super().__init__(peer, Line(peer))
 
     def open(self, contexts: Sequence[Context]) -> None:
         """Connects and negotiates. Raises Unreachable, TimedOut, AssociationRejected, NodeBusy,
@@ -74,11 +41,6 @@ class Association:
             raise line.fault("sent a broken answer to the association request") from error
         line.established()
 
-    @property
-    def over(self) -> bool:
-        """True once nothing more can be said."""
-        return self._line.over or self._line.faulty
-
     def release(self) -> None:
         """Ends in good order, within RELEASE_S; falls back to closing. Raises nothing."""
         with suppress(NodeError, Stopped):
@@ -89,128 +51,6 @@ class Association:
                     pass
                 self._line.over = True
         self.close()
-
-    def abort(self) -> None:
-        """Ends every wait of this association now; the thread in it gets Stopped."""
-        self._line.abort()
-
-    def close(self) -> None:
-        """At once; with an A-ABORT when the conversation was not over."""
-        self._line.close()
-
-    def allow_total(self, total_s: float) -> None:
-        """Bounds the time spent waiting for the peer from now on, in sum."""
-        self._line.allow_total(total_s)
-
-    def fault(self, what: str) -> AditError:
-        """The error for an answer that is out of order; the association is not used again."""
-        return self._line.fault(what)
-
-    # Speaking ----------------------------------------------------------------------------------
-
-    def next_message_id(self) -> int:
-        self._message_id = self._message_id % 0xFFFF + 1
-        return self._message_id
-
-    def send(self, context_id: int, command: Command, data: Iterable[Buffer] = ()) -> None:
-        """One DIMSE message. Raises ConnectionLost, TimedOut, Stopped."""
-        self._line.expect_within(self.peer.patience.no_progress_s, "take what we send")
-        batch: list[Buffer] = []
-        size = 0
-        for buffer in self._encoded(context_id, command, data):
-            batch.append(buffer)
-            size += len(buffer)
-            if len(batch) >= _BATCH_BUFFERS or size >= _BATCH_BYTES:
-                self._line.send(batch)
-                batch, size = [], 0
-        self._line.send(batch)
-
-    def _encoded(
-        self, context_id: int, command: Command, data: Iterable[Buffer]
-    ) -> Iterator[Buffer]:
-        """The buffers of one message's PDUs, none larger than the peer takes."""
-        room = min(self.agreement.max_pdu or _MAX_SEND_PDU, _MAX_SEND_PDU) - 6
-        if room < 16:
-            raise self.fault("takes only PDUs that are too small for any message")
-        room -= room % 2
-        for flags, parts in ((_COMMAND, [command.encode()]), (0, list(data))):
-            left = sum(len(part) for part in parts)
-            for pieces in _cut(parts, room):
-                size = sum(len(piece) for piece in pieces)
-                left -= size
-                last = 0 if left else _LAST
-                yield _P_DATA_HEAD.pack(Pdu.P_DATA, size + 6, size + 2, context_id, flags | last)
-                yield from pieces
-
-    # Listening ---------------------------------------------------------------------------------
-
-    def receive(self, within_s: float, what: str) -> Message:
-        """The next DIMSE message. `within_s` is the time until its first byte, `what` such as
-        "answer the search". Raises ConnectionLost, TimedOut, Stopped, StorageFull.
-        """
-        self._line.expect_within(within_s, what)
-        context_id, command = self._receive_command()
-        if not command.has_data:
-            return Message(context_id, command, b"")
-        body = Body(None if command.operation == Operation.STORE else MAX_ANSWER_BYTES)
-        try:
-            return Message(context_id, command, self._receive_data(context_id, body))
-        except Malformed as error:
-            raise self.fault("sent an answer that is too large") from error
-        except OSError as error:
-            text = "our temporary folder has no room for a large image. Make room, then retry."
-            raise StorageFull(self.peer.name, text) from error
-        finally:
-            body.drop()
-
-    def _receive_command(self) -> tuple[int, Command]:
-        raw = bytearray()
-        flags = 0
-        while not flags & _LAST:
-            context_id, flags, piece = self._fragment()
-            raw += piece
-            if not flags & _COMMAND or len(raw) > _MAX_COMMAND:
-                raise self.fault("sent data where a command should stand")
-        if context_id not in self.agreement.contexts:
-            raise self.fault("used a presentation context that was not agreed on")
-        try:
-            return context_id, Command.decode(raw)
-        except Malformed as error:
-            raise self.fault("sent a broken command") from error
-
-    def _receive_data(self, context_id: int, body: Body) -> Buffer:
-        flags = 0
-        while not flags & _LAST:
-            number, flags, piece = self._fragment()
-            if number != context_id or flags & _COMMAND:
-                raise self.fault("mixed two messages")
-            body.add(piece)
-        return body.whole()
-
-    def _fragment(self) -> tuple[int, int, memoryview]:
-        """The next piece of a message; valid until the next call. One PDU may hold several."""
-        while not self._fragments:
-            kind, body = self._line.read_pdu()
-            if kind is Pdu.RELEASE_RQ:
-                with suppress(NodeError, Stopped):
-                    self._line.send([pdu(Pdu.RELEASE_RP)])
-                raise self.fault("released the association in the middle of the work")
-            if kind is not Pdu.P_DATA:
-                raise self.fault("sent something that does not belong here")
-            self._split(body)
-        return self._fragments.popleft()
-
-    def _split(self, body: memoryview) -> None:
-        position = 0
-        while position < len(body):
-            if position + 6 > len(body):
-                raise self.fault("sent a broken PDU")
-            length, context_id, flags = _PDV_HEAD.unpack_from(body, position)
-            end = position + 4 + length
-            if length < 2 or end > len(body):
-                raise self.fault("sent a broken PDU")
-            self._fragments.append((context_id, flags, body[position + 6 : end]))
-            position = end
 
 
 class Associations:
@@ -244,20 +84,3 @@ class Associations:
         """Raises Stopped after an abort."""
         if self._aborted:
             raise Stopped(f"{self.peer.name}: the work was stopped.")
-
-
-def _cut(parts: Iterable[Buffer], size: int) -> Iterator[list[memoryview]]:
-    """The bytes of all parts in lots of `size`, the last one smaller; copies nothing."""
-    lot: list[memoryview] = []
-    room = size
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            lot.append(view[:room])
-            room -= len(lot[-1])
-            view = view[len(lot[-1]) :]
-            if not room:
-                yield lot
-                lot, room = [], size
-    if lot:
-        yield lot

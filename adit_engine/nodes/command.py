@@ -17,6 +17,7 @@ class Field(IntEnum):
     OPERATION = 0x0100
     MESSAGE_ID = 0x0110
     ANSWERS_TO = 0x0120
+    DESTINATION = 0x0600
     PRIORITY = 0x0700
     DATA_SET = 0x0800
     STATUS = 0x0900
@@ -27,6 +28,8 @@ class Field(IntEnum):
     COMPLETED = 0x1021
     FAILED = 0x1022
     WARNED = 0x1023
+    ORIGINATOR = 0x1030
+    ORIGINATOR_ID = 0x1031
 
 
 class Operation(IntEnum):
@@ -35,6 +38,7 @@ class Operation(IntEnum):
     STORE = 0x0001
     GET = 0x0010
     FIND = 0x0020
+    MOVE = 0x0021
     ECHO = 0x0030
     CANCEL = 0x0FFF
 
@@ -44,7 +48,8 @@ NO_DATA = 0x0101
 WITH_DATA = 0x0001
 
 _UIDS = frozenset({Field.CLASS_UID, Field.INSTANCE_UID})
-_NUMBERS = frozenset(Field) - _UIDS - {Field.OFFENDING, Field.COMMENT}
+_WORDS = frozenset({Field.DESTINATION, Field.ORIGINATOR})
+_NUMBERS = frozenset(Field) - _UIDS - _WORDS - {Field.OFFENDING, Field.COMMENT}
 _KNOWN = {int(field): field for field in Field}
 _HEAD = Struct("<HHI")
 _SHORT = Struct("<H")
@@ -110,9 +115,15 @@ class Command:
 
 
 def request(
-    operation: Operation, message_id: int, class_uid: str, *, data: bool, instance_uid: str = ""
+    operation: Operation,
+    message_id: int,
+    class_uid: str,
+    *,
+    data: bool,
+    instance_uid: str = "",
+    destination: str = "",
 ) -> Command:
-    """A request of medium priority."""
+    """A request of medium priority. `destination` is the AE title to which a C-MOVE sends."""
     values: dict[Field, Value] = {
         Field.CLASS_UID: class_uid,
         Field.OPERATION: operation,
@@ -123,21 +134,34 @@ def request(
         values[Field.PRIORITY] = 0
     if instance_uid:
         values[Field.INSTANCE_UID] = instance_uid
+    if destination:
+        values[Field.DESTINATION] = destination
     return Command(values)
 
 
-def answer(to: Command, status: int) -> Command:
-    """The answer to a C-STORE request that the peer sent as part of our C-GET."""
+def cancel(message_id: int) -> Command:
+    """Asks for the end of the operation that this message began (PS3.7 9.3.2.3)."""
     return Command(
         {
-            Field.CLASS_UID: to.text(Field.CLASS_UID),
-            Field.OPERATION: Operation.STORE | ANSWER,
-            Field.ANSWERS_TO: to.message_id,
+            Field.OPERATION: Operation.CANCEL,
+            Field.ANSWERS_TO: message_id,
             Field.DATA_SET: NO_DATA,
-            Field.STATUS: status,
-            Field.INSTANCE_UID: to.text(Field.INSTANCE_UID),
         }
     )
+
+
+def answer(to: Command, status: int) -> Command:
+    """The answer to a C-STORE or C-ECHO request of the peer."""
+    values: dict[Field, Value] = {
+        Field.CLASS_UID: to.text(Field.CLASS_UID),
+        Field.OPERATION: (to.operation or 0) | ANSWER,
+        Field.ANSWERS_TO: to.message_id,
+        Field.DATA_SET: NO_DATA,
+        Field.STATUS: status,
+    }
+    if to.operation == Operation.STORE:
+        values[Field.INSTANCE_UID] = to.text(Field.INSTANCE_UID)
+    return Command(values)
 
 
 def _element(field: Field, value: Value) -> bytes:

@@ -1,15 +1,19 @@
 """DIMSE node: a PACS or any other DICOM application, spoken to over the network."""
 
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from adit_engine.errors import CannotDo, NodeError, NotFound, WrongInput
+from adit_engine.errors import CannotDo, NodeError, NodeRefused, NotFound, WrongInput
+from adit_engine.expectation import Reception, Sender, senders
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.nodes import identifier, search, statuses
 from adit_engine.nodes.association import Association, Associations, Patience, Peer
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.nodes.command import Operation, request
+from adit_engine.nodes.moving import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE, Moving
 from adit_engine.nodes.negotiation import Context
 from adit_engine.nodes.retrieval import (
     CLASSES_PER_LOAD,
@@ -38,6 +42,7 @@ COMMON_CLASSES = frozenset(
 
 _PLAIN = (EXPLICIT_LE, IMPLICIT_LE)
 _TIMES = ("connect_s", "association_s", "first_byte_s", "no_progress_s")
+_ROUTES = ("auto", "get", "move")
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,20 @@ class DimseSettings:
         help="study or patient; patient only for a PACS that knows nothing else.",
         advanced=True,
     )
-    retrieve: str = setting("get", "Retrieve by", help="get: C-GET.", advanced=True)
+    retrieve: str = setting(
+        "auto",
+        "Retrieve by",
+        help="get: C-GET; move: C-MOVE, for which the PACS has to know our address and port; "
+        "auto: C-GET, and C-MOVE where that fails.",
+        advanced=True,
+    )
+    senders: str = setting(
+        "",
+        "Senders",
+        help="Whose images are taken after a C-MOVE, such as PACS1@10.0.0.0/24, PACS2. "
+        "Empty: the called AE title, from the host's address.",
+        advanced=True,
+    )
     result_cap: int | None = setting(
         None,
         "Result cap",
@@ -79,6 +97,9 @@ class DimseSettings:
         advanced=True,
     )
     no_progress_s: float = setting(60.0, "Seconds without progress", advanced=True)
+    drain_s: float = setting(
+        10.0, "Seconds for late images", help="After the end of a C-MOVE.", advanced=True
+    )
     total_s: float | None = setting(
         None,
         "Seconds for one retrieval",
@@ -112,7 +133,7 @@ class DimseSettings:
             raise WrongInput("Largest PDU: give 4096 to 16777216 bytes.")
         if self.result_cap is not None and self.result_cap < 1:
             raise WrongInput("Result cap: give 1 or more, or leave it empty.")
-        if any(getattr(self, name) <= 0 for name in _TIMES):
+        if any(getattr(self, name) <= 0 for name in (*_TIMES, "drain_s")):
             raise WrongInput("Time limits are more than 0 seconds.")
         if self.total_s is not None and self.total_s <= 0:
             raise WrongInput("Seconds for one retrieval: more than 0, or leave it empty.")
@@ -120,12 +141,26 @@ class DimseSettings:
     def _check_words(self) -> None:
         if self.query_root not in ("study", "patient"):
             raise WrongInput("Query root: study or patient.")
-        if self.retrieve not in ("get", "move"):
-            raise WrongInput("Retrieve by: get or move.")
+        if self.retrieve not in _ROUTES:
+            raise WrongInput("Retrieve by: auto, get or move.")
+        try:
+            senders(self.senders)
+        except WrongInput as error:
+            raise WrongInput(f"Senders: {error}") from None
         if self.character_set_fallback and not identifier.is_character_set(
             self.character_set_fallback
         ):
             raise WrongInput("Character set: give a DICOM term such as ISO_IR 100.")
+
+    def whose_images(self) -> tuple[Sender, ...]:
+        """From whom images may come; asks the name service where only the host is known."""
+        if self.senders:
+            return senders(self.senders)
+        with suppress(OSError, UnicodeError):
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            addresses = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
+            return (Sender(self.called_ae_title, tuple(addresses)),)
+        return ()
 
     def peer(self, name: str) -> Peer:
         times = {name: getattr(self, name) for name in _TIMES}
@@ -146,23 +181,35 @@ class DimseNode:
     """Opens an association for each call, and holds at most one per running iterator."""
 
     Settings = DimseSettings
+    receives = True
+    """Its images may come by way of a reception."""
 
-    def __init__(self, name: str, settings: DimseSettings) -> None:
+    def __init__(
+        self, name: str, settings: DimseSettings, reception: Reception | None = None
+    ) -> None:
         self.name = name
         self.settings = settings
         self._associations = Associations(settings.peer(name))
         patient_root = settings.query_root == "patient"
         self._find_class = search.PATIENT_ROOT if patient_root else search.STUDY_ROOT
         self._get_class = PATIENT_ROOT_GET if patient_root else STUDY_ROOT_GET
+        self._move_class = PATIENT_ROOT_MOVE if patient_root else STUDY_ROOT_MOVE
+        self._reception = reception
+        self._moving: Moving | None = None
         self._search = Search(name, self._find_class, settings.character_set_fallback)
 
     def close(self) -> None:
         """Ends what an iterator that nobody finished still holds open."""
         self._associations.abort()
+        if self._moving is not None:
+            self._moving.associations.abort()
         self._search.forget()
 
     def abort(self) -> None:
+        """Ends every wait at once; a C-MOVE is cancelled first, which may take some seconds."""
         self._associations.abort()
+        if self._moving is not None:
+            self._moving.stop()
 
     # Echo --------------------------------------------------------------------------------------
 
@@ -219,9 +266,10 @@ class DimseNode:
     # Retrieval ---------------------------------------------------------------------------------
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        """By C-GET. Asks first for the SOP classes that will come, unless a find has told them."""
-        if self.settings.retrieve != "get":
-            raise CannotDo(self.name, "can be fetched from by C-GET only: set Retrieve by to get.")
+        """By C-GET or C-MOVE. Asks first what will come, unless a find has told it."""
+        if self.settings.retrieve == "move" and self._reception is None:
+            text = "is set to C-MOVE, and no receiver runs here that could take its images."
+            raise CannotDo(self.name, f"{text} Set Retrieve by to get, or run a receiver.")
         if self._get_class == PATIENT_ROOT_GET and not patient_id:
             raise WrongInput(f"{self.name} has a patient root: say the patient's id with the UIDs.")
         # With a study root the patient's id is no key of a retrieval (PS3.4 C.6.2.2).
@@ -230,11 +278,43 @@ class DimseNode:
 
     def _images(self, wishes: Sequence[Wish]) -> Iterator[Instance]:
         listed = self._listed(wishes)
+        if self.settings.retrieve == "move":
+            yield from self._moved(listed)
+            return
         counts = {wish: len(wish.instance_uids) or listing.count for wish, listing in listed}
         pairs = ((wish, frozenset(it.classes or COMMON_CLASSES)) for wish, it in listed)
         retrieval = Retrieval(self._associations, self._get_class)
         for load in loads_of(pairs):
-            yield from retrieval.images(load, sum(counts[wish] for wish in load.wishes) or None)
+            got = False
+            try:
+                total = sum(counts[wish] for wish in load.wishes) or None
+                for instance in retrieval.images(load, total):
+                    got = True
+                    yield instance
+            except (CannotDo, NodeRefused):
+                if got or not self._may_move():
+                    raise
+            if not got and self._may_move():
+                yield from self._moved([pair for pair in listed if pair[0] in load.wishes])
+
+    def _may_move(self) -> bool:
+        return self.settings.retrieve == "auto" and self._reception is not None
+
+    def _moved(self, listed: Sequence[tuple[Wish, Listing]]) -> Iterator[Instance]:
+        """By C-MOVE, one wish after the other."""
+        assert self._reception is not None
+        self._associations.check_aborted()
+        given = self.settings
+        self._moving = Moving(
+            given.peer(self.name),
+            self._move_class,
+            self._reception,
+            given.whose_images(),
+            given.drain_s,
+        )
+        for wish, listing in listed:
+            uids = wish.instance_uids or (listing.uids if wish.series_uid else ())
+            yield from self._moving.images(wish, frozenset(uids))
 
     def _listed(self, wishes: Sequence[Wish]) -> list[tuple[Wish, Listing]]:
         """What is known of each wish; asks the node where nothing is, and releases that first."""

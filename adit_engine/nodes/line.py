@@ -3,6 +3,7 @@
 A peer that only trickles does not move a deadline: bytes count as progress from MIN_BYTES_PER_S on.
 """
 
+import select
 import socket
 import threading
 import time
@@ -92,6 +93,14 @@ class Line:
         self._gathered = 0
 
     # Opening and ending ------------------------------------------------------------------------
+
+    @classmethod
+    def accepted(cls, one: socket.socket, peer: Peer) -> "Line":
+        """The line of a connection that somebody else has opened."""
+        line = cls(peer)
+        line._socket = one
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return line
 
     def connect(self) -> None:
         """Raises Unreachable, or Stopped after an abort."""
@@ -183,6 +192,12 @@ class Line:
         return Unreachable(self.peer.name, text)
 
     # Bytes -------------------------------------------------------------------------------------
+
+    def heard(self, within_s: float) -> bool:
+        """Whether bytes, or the connection's end, have come within that time. Raises Stopped."""
+        poll = select.poll()
+        poll.register(self._connected(), select.POLLIN)
+        return bool(poll.poll(within_s * 1000))
 
     def read_pdu(self) -> tuple[Pdu, memoryview]:
         """The next PDU; its body lies in a buffer that the next call overwrites.

@@ -11,7 +11,7 @@ from adit_engine.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 MAX_CONTEXTS = 128
 """Context ids are the odd numbers from 1 to 255."""
 
-_APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
+APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 _DEFAULT_SYNTAX = "1.2.840.10008.1.2"
 
 
@@ -36,26 +36,26 @@ class Proposal:
 
     def encode(self) -> bytes:
         """The body of an A-ASSOCIATE-RQ."""
-        items = [_item(0x10, _APPLICATION_CONTEXT)]
+        whole = [item(0x10, APPLICATION_CONTEXT)]
         for context_id, context in numbered(self.contexts):
-            inside = _item(0x30, context.class_uid.encode("ascii"))
-            inside += b"".join(_item(0x40, syntax.encode("ascii")) for syntax in context.syntaxes)
-            items.append(_item(0x20, pack(">B3x", context_id) + inside))
+            inside = item(0x30, context.class_uid.encode("ascii"))
+            inside += b"".join(item(0x40, syntax.encode("ascii")) for syntax in context.syntaxes)
+            whole.append(item(0x20, pack(">B3x", context_id) + inside))
         titles = (title.encode("ascii").ljust(16) for title in (self.called, self.calling))
         head = pack(">H2x16s16s32x", 1, *titles)
-        return head + b"".join(items) + self._user_information()
+        return head + b"".join(whole) + self._user_information()
 
     def _user_information(self) -> bytes:
-        items = [
-            _item(0x51, pack(">I", self.max_pdu)),
-            _item(0x52, IMPLEMENTATION_UID.encode("ascii")),
+        inside = [
+            item(0x51, pack(">I", self.max_pdu)),
+            item(0x52, IMPLEMENTATION_UID.encode("ascii")),
         ]
         # PS3.7 D.3.3.4: in the order of the identifiers, roles stand before the version name.
-        for uid in dict.fromkeys(c.class_uid for c in self.contexts if c.received):
-            raw = uid.encode("ascii")
-            items.append(_item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01"))
-        items.append(_item(0x55, IMPLEMENTATION_NAME.encode("ascii")))
-        return _item(0x50, b"".join(items))
+        for name in dict.fromkeys(c.class_uid for c in self.contexts if c.received):
+            raw = name.encode("ascii")
+            inside.append(item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01"))
+        inside.append(item(0x55, IMPLEMENTATION_NAME.encode("ascii")))
+        return item(0x50, b"".join(inside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Agreement:
         if len(body) < 68:
             raise Malformed("The answer to the association request is too short.")
         try:
-            for kind, value in _items(body[68:]):
+            for kind, value in items(body[68:]):
                 if kind == 0x21 and value[0] in proposed:
                     offer = proposed[value[0]]
                     if value[2] != 3:
@@ -119,7 +119,7 @@ def numbered(contexts: Sequence[Context]) -> Iterator[tuple[int, Context]]:
 
 
 def _accepted_syntax(value: bytes, offer: Context) -> str:
-    syntax = next((_uid(part) for kind, part in _items(value[4:]) if kind == 0x40), _DEFAULT_SYNTAX)
+    syntax = next((uid(part) for kind, part in items(value[4:]) if kind == 0x40), _DEFAULT_SYNTAX)
     if syntax not in offer.syntaxes:
         raise Malformed("The peer accepted a transfer syntax that was not offered.")
     return syntax
@@ -128,30 +128,30 @@ def _accepted_syntax(value: bytes, offer: Context) -> str:
 def _user_items(value: bytes) -> tuple[int, frozenset[str]]:
     """The peer's maximum PDU length, and the classes which it is ready to send to us."""
     max_pdu, granted = 0, set()
-    for kind, part in _items(value):
+    for kind, part in items(value):
         if kind == 0x51:
             (max_pdu,) = unpack_from(">I", part)
         elif kind == 0x54:
             (length,) = unpack_from(">H", part)
             if part[3 + length]:
-                granted.add(_uid(part[2 : 2 + length]))
+                granted.add(uid(part[2 : 2 + length]))
     return max_pdu, frozenset(granted)
 
 
-def _item(kind: int, value: bytes) -> bytes:
+def item(kind: int, value: bytes) -> bytes:
     return pack(">BxH", kind, len(value)) + value
 
 
-def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+def items(data: bytes) -> Iterator[tuple[int, bytes]]:
     position = 0
     while position < len(data):
         kind, length = unpack_from(">BxH", data, position)
         position += 4
         if position + length > len(data):
-            raise Malformed("An item of the association answer is longer than the answer.")
+            raise Malformed("An item of the negotiation is longer than the whole.")
         yield kind, data[position : position + length]
         position += length
 
 
-def _uid(raw: bytes) -> str:
+def uid(raw: bytes) -> str:
     return raw.decode("ascii").strip(" \0")

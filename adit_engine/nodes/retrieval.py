@@ -36,12 +36,13 @@ CLASSES_PER_LOAD = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
 
 UIDS_PER_REQUEST = 256
 _FAILED_UIDS = 0x00080058
-_SPARE_S, _PER_IMAGE_S = 900.0, 10.0
+SPARE_S, PER_IMAGE_S = 900.0, 10.0
+"""What one association may take in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One C-GET request: a study, a series, or some instances of one series."""
+    """One C-GET or C-MOVE: of a study, a series, or some instances of one series."""
 
     study_uid: str
     series_uid: str = ""
@@ -136,7 +137,7 @@ class Retrieval:
             self._check_offer(association)
             if expected is not None:
                 limit_s = self._associations.peer.patience.total_s
-                association.allow_total(min(limit_s, _SPARE_S + _PER_IMAGE_S * expected))
+                association.allow_total(min(limit_s, SPARE_S + PER_IMAGE_S * expected))
             for wish in load.wishes:
                 tally = _Tally()
                 try:

@@ -101,9 +101,13 @@ class Listing:
     def __init__(self) -> None:
         self.classes: set[str] = set()
         self.count = 0
+        self.uids: set[str] = set()
+        """Of the single images, where they were listed."""
 
     def add(self, record: Record) -> None:
         self.count += 1
+        if record.instance_uid:
+            self.uids.add(record.instance_uid)
         if record.sop_class_uid:
             self.classes.add(record.sop_class_uid)
 

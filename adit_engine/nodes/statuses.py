@@ -9,7 +9,10 @@ PENDING = frozenset({0xFF00, 0xFF01})
 CANCELLED = 0xFE00
 DUPLICATE = 0x0111
 NO_SUCH_CLASS = 0x0122
+NOT_AUTHORISED = 0x0124
+OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
+CANNOT_COUNT, CANNOT_SEND, UNKNOWN_DESTINATION = 0xA701, 0xA702, 0xA801
 
 _STORE_WARNINGS = frozenset({0x0107, 0x0116, DUPLICATE})
 _GENERAL = {
@@ -80,6 +83,32 @@ def failure(node: str, what: str, status: int) -> AditError:
     if status == CANCELLED:
         return NodeRefused(node, f"cancelled {what}.", status)
     return NodeRefused(node, text, status)
+
+
+def move_failure(node: str, status: int, ae_title: str, address: str) -> AditError:
+    """The error for the final status of a C-MOVE that failed (PS3.4 C.4.2.1.5).
+
+    `ae_title` and `address` are our receiver's, as the archive has to know them.
+    """
+    if status == UNKNOWN_DESTINATION:
+        return NodeRefused(
+            node,
+            f"does not know where to send images for {ae_title} (status A801): ask its "
+            f"administrator to register the AE title {ae_title} at {address}.",
+            status,
+        )
+    if status == CANNOT_SEND:
+        return NodeBusy(
+            node,
+            f"could not send its images to us (status A702). Ask its administrator whether "
+            f"{ae_title} is registered at {address} and no firewall stands in between, and check "
+            "the node's senders: images from others are refused. Try again later.",
+        )
+    if status == CANNOT_COUNT:
+        return NodeBusy(
+            node, "has no resources to count what it should send (status A701). Try again later."
+        )
+    return failure(node, "the retrieval", status)
 
 
 def rejection(

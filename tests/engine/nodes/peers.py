@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from adit_engine.expectation import Reception
 from adit_engine.nodes.dimse import DimseNode, DimseSettings
 
 SBIN = "/usr/sbin:/usr/bin:/usr/local/bin"
@@ -29,10 +30,12 @@ needs_dcmtk = pytest.mark.skipif(STORESCP is None, reason="needs dcmtk: apt inst
 TIMES = {"connect_s": 3.0, "association_s": 3.0, "first_byte_s": 5.0, "no_progress_s": 5.0}
 
 
-def node(port: int, called: str = "PACS", **settings: Any) -> DimseNode:
+def node(
+    port: int, called: str = "PACS", reception: Reception | None = None, **settings: Any
+) -> DimseNode:
     """A node on this machine, with time limits fit for tests."""
     values = {"called_ae_title": called, "host": "127.0.0.1", "port": port, **TIMES, **settings}
-    return DimseNode("PACS1", DimseSettings(**values))
+    return DimseNode("PACS1", DimseSettings(**values), reception)
 
 
 def free_port() -> int:

@@ -1,0 +1,169 @@
+"""Expectation: who waits for which images of a C-MOVE, and to whom an image that came belongs."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network as _IPv4Network
+from typing import Protocol
+
+from adit_engine.errors import WrongInput
+from adit_engine.instance import Instance
+from adit_engine.reference import AETitle
+
+Network = _IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Whose images are taken: an AE title, and where it calls from. No network: from anywhere."""
+
+    ae_title: str
+    networks: tuple[str, ...] = ()
+
+    def is_at(self, ae_title: str, address: str) -> bool:
+        if ae_title != self.ae_title:
+            return False
+        here = _address(address)
+        return not self.networks or any(here in ip_network(one) for one in self.networks)
+
+
+def senders(text: str) -> tuple[Sender, ...]:
+    """Reads "PACS1, PACS2@10.0.0.0/24". Raises WrongInput."""
+    networks: dict[str, list[str]] = {}
+    for part in filter(None, re.split(r"[,;\s]+", text)):
+        title, at, network = part.partition("@")
+        known = networks.setdefault(AETitle(title), [])
+        if at:
+            try:
+                known.append(str(ip_network(network, strict=False)))
+            except ValueError:
+                text = f"{network} is no address; write 10.0.0.5 or 10.0.0.0/24."
+                raise WrongInput(text) from None
+    return tuple(Sender(title, tuple(known)) for title, known in networks.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a C-MOVE asks for. Empty series or instances: all of the level above."""
+
+    source: str
+    """The node's name; whether it names the originator is remembered under it."""
+    senders: tuple[Sender, ...]
+    calling: str
+    """As whom we ask; the archive repeats it as the originator."""
+    study_uid: str
+    series_uids: frozenset[str] = frozenset()
+    instance_uids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One C-MOVE under way. `token` names the folder in the spool where its images lie."""
+
+    token: str
+    message_id: int
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An image that somebody sent: from whom, on whose behalf, and what it is."""
+
+    calling: str
+    address: str
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    originator: str = ""
+    originator_id: int | None = None
+
+    @property
+    def names_originator(self) -> bool:
+        return bool(self.originator) and self.originator_id is not None
+
+
+def owner(expectations: Iterable[Expectation], arrival: Arrival) -> Expectation | None:
+    """The one whose image this is; None when there is none, or more than one could be.
+
+    The originator decides where it is named (PS3.7 9.1.1.1); an image that its data set does not
+    let us identify goes nowhere else. Else the study, and then the list or, without one, the series.
+    """
+    found = [e for e in expectations if _is_hers(e, arrival)]
+    return found[0] if len(found) == 1 else None
+
+
+class Awaited(Protocol):
+    """The images of one expectation, as they come."""
+
+    message_id: int
+
+    def arrived(self) -> Iterator[Instance]:
+        """Those that lie there now, in order of arrival; does not wait."""
+        ...
+
+    def is_coming(self) -> bool:
+        """Whether some image is on its way at this moment, as far as can be told."""
+        ...
+
+
+class Reception(Protocol):
+    """Where a node lets a C-MOVE send its images, and takes them from."""
+
+    ae_title: str
+    address: str
+    """Where we listen, in words for the person who registers us at the archive."""
+
+    def expect(self, wanted: Wanted, check: Callable[[], None]) -> AbstractContextManager[Awaited]:
+        """Images are taken as long as the block lasts, and refused afterwards.
+
+        Waits for its turn where only the study could tell two moves apart, and calls `check`
+        meanwhile, which may raise. Raises NodeBusy, StorageTrouble.
+        """
+        ...
+
+
+class Register(Protocol):
+    """What a receiver has to know; asked from many threads."""
+
+    def live(self, *, fresh: bool = False) -> Sequence[Expectation]:
+        """Who expects something now; unless `fresh`, an answer may be some seconds old."""
+        ...
+
+    def came(self, expectation: Expectation, *, names_originator: bool) -> None:
+        """An image for it came; whether with the originator tells how many moves fit together."""
+        ...
+
+    def admits(self, ae_title: str, address: str) -> bool:
+        """Whether this application may open an association from there."""
+        ...
+
+
+def address_of(text: str) -> str:
+    """The address without the clothes in which IPv6 sockets show IPv4."""
+    return str(_address(text))
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    address = ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _is_hers(expectation: Expectation, arrival: Arrival) -> bool:
+    wanted = expectation.wanted
+    if not any(one.is_at(arrival.calling, arrival.address) for one in wanted.senders):
+        return False
+    if arrival.names_originator:
+        mine = (wanted.calling, expectation.message_id)
+        is_mine = (arrival.originator, arrival.originator_id) == mine
+        return is_mine and arrival.study_uid in ("", wanted.study_uid)
+    if arrival.study_uid != wanted.study_uid:
+        return False
+    if arrival.instance_uid in wanted.instance_uids:
+        return True
+    # A list may be older than the newest image; but of another series nobody asked for any.
+    if wanted.series_uids:
+        return arrival.series_uid in wanted.series_uids
+    return not wanted.instance_uids

@@ -1,0 +1,33 @@
+"""Local: a receiver in our own process, for one command or one test."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adit_engine.errors import WrongInput
+from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.receiver import Receiver, ReceiverSettings
+from adit_engine.reception import LocalReception
+from adit_engine.spool import Spool
+
+
+@contextmanager
+def local_reception(source: Mapping[str, Any], port: int, folder: Path) -> Iterator[LocalReception]:
+    """Takes what the source sends. `source` are the values of its settings; the spool is made
+    below `folder`, and removed at the end. Raises WrongInput when the port cannot be used.
+    """
+    given = DimseSettings(**source)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        spool, title = Spool(Path(place)), given.calling_ae_title
+        words = f"this machine's address, port {port}"
+        reception = LocalReception(spool, title, words, given.whose_images())
+        try:
+            receiver = Receiver(ReceiverSettings(title, port=port), spool, reception)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or "no such port"
+            raise WrongInput(f"The receiver cannot use port {port}: {reason}.") from None
+        with receiver:
+            yield reception

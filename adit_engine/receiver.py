@@ -1,0 +1,270 @@
+"""Receiver: Storage SCP: takes what a C-MOVE sends and lays it in the spool.
+
+It answers "kept" only for what would outlive it, and hands nothing to anybody who did not ask for
+it: an image that nobody expects is refused, or laid apart.
+"""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from dataclasses import replace as but
+
+from adit_engine.doorway import Caller, Doorway
+from adit_engine.errors import Malformed, NodeError, Stopped, WrongInput
+from adit_engine.expectation import Arrival, Expectation, Register, owner
+from adit_engine.nodes import acceptance, statuses
+from adit_engine.nodes.acceptance import Request
+from adit_engine.nodes.command import Command, Field, Operation, answer
+from adit_engine.nodes.conversation import Conversation
+from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
+from adit_engine.reference import checked_uid
+from adit_engine.spool import Arriving, Spool
+
+MARK_BYTES = 512 * 1024 * 1024
+"""When more lies untaken for one expectation, each answer to its sender is delayed."""
+LONGEST_DELAY_S = 20.0
+QUARANTINE_BYTES = 1024 * 1024 * 1024
+
+_MAX_PDU = 131072
+_DELAY_STEP_S = 0.1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverSettings:
+    """`quarantine`: images that nobody expects are laid apart instead of refused."""
+
+    ae_title: str = "ADIT"
+    host: str = "0.0.0.0"  # noqa: S104 - archives call from other machines
+    port: int = 11112
+    association_s: float = 15.0
+    idle_s: float = 60.0
+    no_progress_s: float = 60.0
+    quarantine: bool = False
+
+
+class Receiver:
+    """Use it with `with`; it runs in threads of its own until the block ends."""
+
+    def __init__(self, settings: ReceiverSettings, spool: Spool, register: Register) -> None:
+        """Listens at once, answers from `start` on. Raises OSError when the port is taken."""
+        self.settings = settings
+        self._spool = spool
+        self._ending = threading.Event()
+        self._desk = _Desk(settings, spool, register, self._ending)
+        self._register = register
+        spool.prepare()
+        self._doorway = Doorway(settings.host, settings.port, self._serve)
+        self.port = self._doorway.port
+
+    def start(self) -> None:
+        self._spool.sweep_incoming()
+        self._doorway.start()
+
+    def stop(self) -> None:
+        self._ending.set()
+        self._doorway.stop()
+
+    def __enter__(self) -> "Receiver":
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _serve(self, caller: Caller) -> None:
+        given = self.settings
+        patience = Patience(no_progress_s=given.no_progress_s)
+        name = f"The caller at {caller.address}"
+        peer = Peer(name, caller.address, caller.port, "", given.ae_title, _MAX_PDU, patience)
+        line = Line.accepted(caller.socket, peer)
+        conversation = Conversation(peer, line)
+        try:
+            calling = self._negotiate(caller, line, conversation)
+            if calling:
+                self._talk(caller, calling, conversation)
+        except (NodeError, Stopped) as error:
+            if not conversation.released:
+                log.info("%s", error)
+        finally:
+            conversation.close()
+
+    # Negotiation -------------------------------------------------------------------------------
+
+    def _negotiate(self, caller: Caller, line: Line, conversation: Conversation) -> str:
+        """The calling AE title; empty when the association was refused."""
+        within_s = self.settings.association_s
+        line.expect_within(within_s, "request an association", firm=True)
+        kind, body = line.read_pdu()
+        if kind is not Pdu.ASSOCIATE_RQ:
+            raise line.fault("sent something else than an association request")
+        try:
+            request = Request.decode(bytes(body))
+        except Malformed as error:
+            raise line.fault("sent a broken association request") from error
+        refusal = self._why_refused(caller, request)
+        if refusal is not None:
+            log.warning(
+                "refused an association from %s as %.16r to %.16r",
+                caller.address,
+                request.calling,
+                request.called,
+            )
+            line.send([pdu(Pdu.ASSOCIATE_RJ, bytes((0, *refusal)))])
+            line.over = True
+            return ""
+        conversation.agreement, accepted = request.accept(acceptance.syntax_for, _MAX_PDU)
+        line.send([pdu(Pdu.ASSOCIATE_AC, accepted)])
+        line.established()
+        return request.calling
+
+    def _why_refused(self, caller: Caller, request: Request) -> tuple[int, int, int] | None:
+        if not request.is_version_1:
+            return acceptance.OTHER_PROTOCOL
+        if request.called != self.settings.ae_title:
+            return acceptance.UNKNOWN_CALLED_TITLE
+        if not self._register.admits(request.calling, caller.address):
+            return acceptance.UNKNOWN_CALLING_TITLE
+        if not self._doorway.has_room_for(caller):
+            return acceptance.NO_ROOM_NOW
+        return None
+
+    # Messages ----------------------------------------------------------------------------------
+
+    def _talk(self, caller: Caller, calling: str, conversation: Conversation) -> None:
+        """Until the caller releases, falls silent or leaves the protocol."""
+        while True:
+            context_id, command = conversation.receive_command(
+                self.settings.idle_s, "go on with its association"
+            )
+            if command.operation == Operation.STORE and command.has_data:
+                status = self._desk.take(
+                    Arrival(calling, caller.address, "", "", ""), conversation, context_id, command
+                )
+            elif command.operation == Operation.ECHO and not command.has_data:
+                status = statuses.SUCCESS
+            elif command.operation == Operation.CANCEL:
+                continue
+            else:
+                raise conversation.fault("asked for something else than to store images")
+            conversation.send(context_id, answer(command, status))
+
+
+class _Desk:
+    """Where images are laid into the spool, each for the one expectation whose it is."""
+
+    def __init__(
+        self,
+        settings: ReceiverSettings,
+        spool: Spool,
+        register: Register,
+        ending: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._ending = ending
+        self._spool = spool
+        self._register = register
+        self._lock = threading.Lock()
+        self._known: dict[str, dict[str, str]] = {}
+        self._untaken: dict[str, int] = {}
+
+    def take(
+        self, sender: Arrival, conversation: Conversation, context_id: int, command: Command
+    ) -> int:
+        """Reads the data of one C-STORE request, and gives the status to answer with."""
+        class_uid, syntax = conversation.agreement.contexts[context_id]
+        try:
+            uid = checked_uid(command.text(Field.INSTANCE_UID))
+        except WrongInput:
+            uid = ""
+        arriving = self._spool.arriving(class_uid, uid, syntax)
+        try:
+            conversation.receive_data(context_id, arriving)
+            if not uid or command.text(Field.CLASS_UID) != class_uid:
+                return statuses.NO_SUCH_CLASS
+            if arriving.is_full:
+                log.error("no room in the spool: images are refused until there is")
+                return statuses.OUT_OF_RESOURCES
+            return self._lay_down(self._identified(sender, arriving, command, uid), arriving)
+        except OSError as error:
+            log.error("the spool cannot be written: %s", error.strerror)
+            return statuses.OUT_OF_RESOURCES
+        finally:
+            arriving.drop()
+
+    def _identified(
+        self, sender: Arrival, arriving: Arriving, command: Command, uid: str
+    ) -> Arrival:
+        named = but(
+            sender,
+            instance_uid=uid,
+            originator=command.text(Field.ORIGINATOR),
+            originator_id=command.number(Field.ORIGINATOR_ID),
+        )
+        try:
+            ref = arriving.ref()
+        except (Malformed, WrongInput):
+            return named
+        return but(named, study_uid=ref.study_uid, series_uid=ref.series_uid)
+
+    def _lay_down(self, arrival: Arrival, arriving: Arriving) -> int:
+        """Tries with what is known of the expectations, then once more with what is true now."""
+        for fresh in (False, True):
+            expectation = owner(self._register.live(fresh=fresh), arrival)
+            if expectation is None:
+                continue
+            try:
+                status = self._place(expectation, arrival, arriving)
+            except FileNotFoundError:
+                continue
+            self._hold_back(expectation)
+            return status
+        return self._nobodys(arrival, arriving)
+
+    def _place(self, expectation: Expectation, arrival: Arrival, arriving: Arriving) -> int:
+        """Raises FileNotFoundError when the expectation has ended."""
+        token, uid, digest = expectation.token, arrival.instance_uid, arriving.digest
+        arriving.finish()
+        with self._lock:
+            self._spool.require_open(token)
+            if token not in self._known:
+                self._forget_ended()
+                self._known[token] = self._spool.journal(token)
+            before = self._known[token].get(uid)
+            if before == digest:
+                return statuses.SUCCESS
+            arriving.place(token)
+            self._known[token].setdefault(uid, digest)
+            if before is None:
+                self._spool.note(token, uid, digest)
+            self._untaken[token] = self._untaken.get(token, 0) + arriving.size_bytes
+        self._register.came(expectation, names_originator=arrival.names_originator)
+        if before is not None:
+            # The retrieval gets both, and sees for itself.
+            log.error("an archive sent two different objects under one UID; the second is refused")
+            return statuses.CANNOT_UNDERSTAND
+        return statuses.SUCCESS
+
+    def _nobodys(self, arrival: Arrival, arriving: Arriving) -> int:
+        if self._settings.quarantine and arriving.quarantine(QUARANTINE_BYTES):
+            log.warning("laid apart an image from %s that nobody expects", arrival.calling)
+            return statuses.SUCCESS
+        log.warning("refused an image from %s that nobody expects", arrival.calling)
+        return statuses.NOT_AUTHORISED
+
+    def _hold_back(self, expectation: Expectation) -> None:
+        """Slows the sender down while the retrieval does not keep up."""
+        token = expectation.token
+        until = time.monotonic() + LONGEST_DELAY_S
+        while self._untaken.get(token, 0) > MARK_BYTES and time.monotonic() < until:
+            self._untaken[token] = self._spool.waiting_bytes(token)
+            if self._untaken[token] > MARK_BYTES and self._ending.wait(_DELAY_STEP_S):
+                break
+
+    def _forget_ended(self) -> None:
+        live = {expectation.token for expectation in self._register.live()}
+        for known in (self._known, self._untaken):
+            for token in known.keys() - live:
+                del known[token]

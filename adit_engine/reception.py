@@ -1,0 +1,116 @@
+"""Reception: the retrieval's side of the spool, and the register of a receiver in one process."""
+
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from adit_engine.errors import NodeBusy
+from adit_engine.expectation import Expectation, Sender, Wanted
+from adit_engine.instance import Instance
+from adit_engine.spool import Spool
+
+TURN_S = 600.0
+"""How long a move waits for another one of the same study that only the study tells apart."""
+
+_STILL_COMING_S = 30.0
+_LOOK_S = 0.1
+
+
+class SpoolAwaited:
+    """The images of one expectation, taken from the spool of this machine."""
+
+    def __init__(self, spool: Spool, expectation: Expectation) -> None:
+        self.message_id = expectation.message_id
+        self._spool = spool
+        self._token = expectation.token
+
+    def arrived(self) -> Iterator[Instance]:
+        yield from self._spool.taken(self._token)
+
+    def is_coming(self) -> bool:
+        return self._spool.last_activity_s() < _STILL_COMING_S
+
+
+class LocalReception:
+    """For a receiver in our own process: the register it asks, and the reception for nodes.
+
+    `callers` may open associations even while nothing is expected of them.
+    """
+
+    def __init__(
+        self, spool: Spool, ae_title: str, address: str, callers: Iterable[Sender] = ()
+    ) -> None:
+        self.ae_title = ae_title
+        self.address = address
+        self._spool = spool
+        self._callers = set(callers)
+        self._lock = threading.Lock()
+        self._live: tuple[Expectation, ...] = ()
+        # Late images of an earlier run must not bear a number of this one.
+        self._number = random.randrange(0xFFFF)  # noqa: S311
+        self._naming: dict[str, bool] = {}
+
+    # For nodes ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def expect(self, wanted: Wanted, check: Callable[[], None]) -> Iterator[SpoolAwaited]:
+        expectation = self._entered(wanted, check)
+        try:
+            self._spool.open(expectation.token)
+            yield SpoolAwaited(self._spool, expectation)
+        finally:
+            with self._lock:
+                self._live = tuple(e for e in self._live if e is not expectation)
+            self._spool.close(expectation.token)
+
+    def _entered(self, wanted: Wanted, check: Callable[[], None]) -> Expectation:
+        until = time.monotonic() + TURN_S
+        while time.monotonic() < until:
+            with self._lock:
+                if not self._is_in_the_way(wanted):
+                    self._number = self._number % 0xFFFF + 1
+                    expectation = Expectation(secrets.token_hex(8), self._number, wanted)
+                    self._live = (*self._live, expectation)
+                    self._callers.update(wanted.senders)
+                    return expectation
+            check()
+            time.sleep(_LOOK_S)
+        raise another_under_way(wanted)
+
+    def _is_in_the_way(self, wanted: Wanted) -> bool:
+        return any(
+            not tells_apart(e.wanted, wanted, self._naming.get(wanted.source)) for e in self._live
+        )
+
+    # For the receiver --------------------------------------------------------------------------
+
+    def live(self, *, fresh: bool = False) -> Sequence[Expectation]:
+        return self._live
+
+    def came(self, expectation: Expectation, *, names_originator: bool) -> None:
+        self._naming[expectation.wanted.source] = names_originator
+
+    def admits(self, ae_title: str, address: str) -> bool:
+        with self._lock:
+            return any(sender.is_at(ae_title, address) for sender in self._callers)
+
+
+def tells_apart(one: Wanted, other: Wanted, names_originator: bool | None) -> bool:
+    """Whether images of two moves could never be mixed up, so that both may go on at a time.
+
+    Two moves of the same images can do so only at one node that was seen to name the originator.
+    """
+    if one.study_uid != other.study_uid:
+        return True
+    if not {s.ae_title for s in one.senders} & {s.ae_title for s in other.senders}:
+        return True
+    if one.series_uids and other.series_uids and not one.series_uids & other.series_uids:
+        return True
+    return one.source == other.source and bool(names_originator)
+
+
+def another_under_way(wanted: Wanted) -> NodeBusy:
+    return NodeBusy(wanted.source, "another retrieval of this study is under way. Retry later.")

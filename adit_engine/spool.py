@@ -1,0 +1,312 @@
+"""Spool: where received instances wait until the retrieval that asked for them takes them.
+
+One folder for each expectation; an instance is visible in it once it is whole, under a name that
+sorts by arrival. What is written there survives the end of any process, however sudden; after a
+power cut the ledger tells what is missing, and it is fetched again.
+"""
+
+import hashlib
+import itertools
+import mmap
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from adit_engine import part10
+from adit_engine.elements import Buffer
+from adit_engine.errors import Malformed, StorageFull, StorageTrouble
+from adit_engine.instance import Instance
+from adit_engine.reference import InstanceRef
+
+RESERVE_BYTES = 1024 * 1024 * 1024
+GATHERED_BYTES = 1024 * 1024
+"""An instance is written at once when it is smaller, and in pieces when it is larger."""
+
+_LOOK_EVERY_BYTES = 16 * 1024 * 1024
+_TOKEN = re.compile(r"[0-9a-z]{1,64}")
+_INCOMING, _QUARANTINE, _JOURNAL = "_incoming", "_quarantine", "journal"
+_SUFFIX = ".dcm"
+
+
+class Spool:
+    """A folder on this machine. `reserve_bytes` of the disk are never used for images."""
+
+    def __init__(self, folder: Path, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self.folder = folder
+        self.reserve_bytes = reserve_bytes
+        self._numbers = itertools.count()
+
+    def prepare(self) -> None:
+        """Makes the folder. Raises StorageTrouble."""
+        try:
+            (self.folder / _INCOMING).mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise self._trouble(error) from error
+
+    def sweep_incoming(self) -> None:
+        """Removes what a receiver left half received; for the receiver, at its start."""
+        for entry in self._incoming():
+            with suppress(OSError):
+                os.unlink(entry.path)
+
+    # Expectations ------------------------------------------------------------------------------
+
+    def open(self, token: str) -> Path:
+        """The folder of an expectation: as long as it is there, images are taken."""
+        self.prepare()
+        path = self._path(token)
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise self._trouble(error) from error
+        return path
+
+    def close(self, token: str) -> None:
+        """From now on images for it are refused; what nobody took is dropped."""
+        path = self._path(token)
+        gone = self.folder / f"_{token}.gone"
+        with suppress(FileNotFoundError):
+            path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def require_open(self, token: str) -> None:
+        """Raises FileNotFoundError when the expectation has ended."""
+        self._path(token).stat()
+
+    def tokens(self) -> list[str]:
+        with os.scandir(self.folder) as entries:
+            return [entry.name for entry in entries if _TOKEN.fullmatch(entry.name)]
+
+    def sweep_closed(self) -> None:
+        """Removes what a process left that ended while closing an expectation."""
+        for path in self.folder.glob("_*.gone"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def taken(self, token: str) -> Iterator[Instance]:
+        """Takes out, in order of arrival, what lies there now. Lazy; raises StorageTrouble."""
+        folder = self._path(token)
+        try:
+            names = sorted(name for name in os.listdir(folder) if name.endswith(_SUFFIX))
+        except OSError as error:
+            raise self._trouble(error) from error
+        for name in names:
+            path = folder / name
+            try:
+                instance = _read(path)
+                # A mapped file stays readable for whoever has mapped it.
+                path.unlink()
+            except OSError as error:
+                raise self._trouble(error) from error
+            yield instance
+
+    def last_activity_s(self) -> float:
+        """For how long no image has grown that is on its way into this spool; inf: none is."""
+        now = time.time()
+        newest = max((_changed_at(entry) for entry in self._incoming()), default=0.0)
+        return now - newest if newest else float("inf")
+
+    # Receiving ---------------------------------------------------------------------------------
+
+    def has_room(self) -> bool:
+        """Whether the disk has more free than the reserve."""
+        status = os.statvfs(self.folder)
+        return status.f_bavail * status.f_frsize >= self.reserve_bytes
+
+    def arriving(self, sop_class_uid: str, instance_uid: str, syntax: str) -> "Arriving":
+        """To be filled, and then placed or dropped."""
+        instance = Instance(sop_class_uid, instance_uid, syntax, b"")
+        name = f"{time.time_ns():020d}-{next(self._numbers) % 10**6:06d}"
+        return Arriving(self, name, instance)
+
+    def incoming_path(self, name: str) -> Path:
+        return self.folder / _INCOMING / name
+
+    def waiting_bytes(self, token: str) -> int:
+        """What lies there, not taken yet."""
+        total = 0
+        with suppress(OSError), os.scandir(self._path(token)) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    total += entry.stat().st_size
+        return total
+
+    def journal(self, token: str) -> dict[str, str]:
+        """The digests of all instances that have come for it, by UID; also after they were taken."""
+        found: dict[str, str] = {}
+        with suppress(OSError), (self._path(token) / _JOURNAL).open() as lines:
+            for line in lines:
+                uid, _, digest = line.rstrip("\n").partition(" ")
+                found[uid] = digest
+        return found
+
+    def note(self, token: str, instance_uid: str, digest: str) -> None:
+        with (self._path(token) / _JOURNAL).open("a") as journal:
+            journal.write(f"{instance_uid} {digest}\n")
+
+    def path_in(self, token: str, name: str) -> Path:
+        return self._path(token) / (name + _SUFFIX)
+
+    def quarantine_path(self, name: str, limit_bytes: int) -> Path | None:
+        """Where an image that nobody expects may lie; None when the bound is reached."""
+        folder = self.folder / _QUARANTINE
+        folder.mkdir(exist_ok=True, mode=0o700)
+        with os.scandir(folder) as entries:
+            used = sum(entry.stat().st_size for entry in entries)
+        return folder / (name + _SUFFIX) if used < limit_bytes else None
+
+    def _path(self, token: str) -> Path:
+        if not _TOKEN.fullmatch(token):
+            raise ValueError("A token consists of small letters and digits.")
+        return self.folder / token
+
+    def _incoming(self) -> list["os.DirEntry[str]"]:
+        try:
+            with os.scandir(self.folder / _INCOMING) as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []
+
+    def _trouble(self, error: OSError) -> StorageTrouble:
+        text = f"the folder {self.folder} cannot be used: {error.strerror}. Ask its administrator."
+        kind = StorageFull if error.errno in (28, 122) else StorageTrouble
+        return kind("The receiver's spool", text)
+
+
+class Arriving:
+    """One instance while it comes in: small in memory, large in a file; never held twice."""
+
+    def __init__(self, spool: Spool, name: str, empty: Instance) -> None:
+        self._spool = spool
+        self._name = name
+        self._empty = empty
+        self._digest = hashlib.sha256()
+        self._memory = bytearray(part10.file_head(empty))
+        self._data_from = len(self._memory)
+        self._path = spool.incoming_path(name)
+        self._file: int | None = None
+        self._look_at = _LOOK_EVERY_BYTES
+        self._written = False
+        self.size_bytes = 0
+        self.is_full = not spool.has_room()
+        """True when the disk has no room for it; what still comes is thrown away."""
+
+    def add(self, piece: memoryview) -> None:
+        self.size_bytes += len(piece)
+        if self.is_full:
+            return
+        self._digest.update(piece)
+        try:
+            self._keep(piece)
+        except OSError:
+            self._give_up()
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of the data set."""
+        return self._digest.hexdigest()
+
+    def ref(self) -> InstanceRef:
+        """What the data set says of itself. Raises Malformed."""
+        kind, uid, syntax = (
+            self._empty.sop_class_uid,
+            self._empty.instance_uid,
+            self._empty.transfer_syntax_uid,
+        )
+        with self._view() as view:
+            identity = Instance(kind, uid, syntax, view[self._data_from :]).in_header
+        return identity.ref
+
+    def place(self, token: str) -> None:
+        """Makes it visible to the expectation, whole. Raises FileNotFoundError when that is over,
+        and OSError when the disk is full.
+        """
+        self.finish()
+        self._path.rename(self._spool.path_in(token, self._name))
+        self._written = False
+
+    def quarantine(self, limit_bytes: int) -> bool:
+        """Lays it apart, where no retrieval takes it; whether there was room. Raises OSError."""
+        path = self._spool.quarantine_path(self._name, limit_bytes)
+        if path is None:
+            return False
+        self.finish()
+        self._path.rename(path)
+        self._written = False
+        return True
+
+    def drop(self) -> None:
+        """Removes what was not placed."""
+        self._close()
+        if self._written:
+            with suppress(OSError):
+                self._path.unlink()
+            self._written = False
+        self._memory = bytearray()
+
+    def _keep(self, piece: memoryview) -> None:
+        if self._file is None:
+            self._memory += piece
+            if len(self._memory) > GATHERED_BYTES:
+                self._spill()
+            return
+        _write(self._file, piece)
+        if self.size_bytes >= self._look_at:
+            self._look_at = self.size_bytes + _LOOK_EVERY_BYTES
+            if not self._spool.has_room():
+                self._give_up()
+
+    def _spill(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._file = os.open(self._path, flags, 0o600)
+        self._written = True
+        _write(self._file, self._memory)
+        self._memory = bytearray()
+
+    def finish(self) -> None:
+        """Writes all of it into a file that no retrieval sees yet. Raises OSError."""
+        if not self._written:
+            self._spill()
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _give_up(self) -> None:
+        self.is_full = True
+        self.drop()
+
+    def _view(self) -> memoryview:
+        if not self._written:
+            return memoryview(self._memory)
+        assert self._file is not None
+        return memoryview(mmap.mmap(self._file, 0, access=mmap.ACCESS_READ))
+
+
+def _read(path: Path) -> Instance:
+    """The instance in a file; one that cannot be read carries a fault instead."""
+    try:
+        return part10.read(path)
+    except Malformed as error:
+        with path.open("rb") as file:
+            head, _ = part10.meta_of(memoryview(file.read(4096)))
+        kind, uid, syntax = (head.get(tag, "") for tag in part10.META_TAGS)
+        return Instance(kind, uid, syntax, b"", fault=str(error))
+
+
+def _write(file: int, data: Buffer) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _changed_at(entry: "os.DirEntry[str]") -> float:
+    try:
+        return entry.stat().st_mtime
+    except OSError:
+        return 0.0

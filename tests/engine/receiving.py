@@ -1,0 +1,90 @@
+"""What the tests of receiving share: a receiver in this process, and who talks to it."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adit_engine.expectation import Sender, Wanted
+from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.receiver import Receiver, ReceiverSettings
+from adit_engine.reception import LocalReception
+from adit_engine.spool import Spool
+
+HERE = ("127.0.0.1",)
+TIMES = {"connect_s": 3.0, "association_s": 3.0, "first_byte_s": 5.0, "no_progress_s": 5.0}
+
+
+@dataclass
+class Received:
+    """A receiver and what belongs to it."""
+
+    receiver: Receiver
+    reception: LocalReception
+    spool: Spool
+
+    @property
+    def port(self) -> int:
+        return self.receiver.port
+
+    def sender(self, title: str = "PACS", **settings: Any) -> DimseNode:
+        """Somebody who sends to it by C-STORE, as an archive would."""
+        values = {
+            "called_ae_title": "ADIT",
+            "calling_ae_title": title,
+            "host": "127.0.0.1",
+            "port": self.port,
+            **TIMES,
+            **settings,
+        }
+        return DimseNode("ADIT", DimseSettings(**values))
+
+
+@contextmanager
+def receiving(
+    folder: Path, *callers: str, reserve_bytes: int = 0, **settings: Any
+) -> Iterator[Received]:
+    """Takes images of the AE titles named, from this machine."""
+    spool = Spool(folder / "spool", reserve_bytes)
+    known = [Sender(title, HERE) for title in callers]
+    reception = LocalReception(spool, "ADIT", "this machine", known)
+    values = ReceiverSettings("ADIT", "127.0.0.1", 0, **settings)
+    with Receiver(values, spool, reception) as receiver:
+        yield Received(receiver, reception, spool)
+
+
+def wanted(study_uid: str, *, title: str = "PACS", **more: Any) -> Wanted:
+    return Wanted("PACS1", (Sender(title, HERE),), "ADIT", study_uid, **more)
+
+
+def never() -> None:
+    """For a wait that nobody stops."""
+
+
+def request(calling: str = "PACS", called: str = "ADIT") -> bytes:
+    """An A-ASSOCIATE-RQ for the echo, byte by byte."""
+    context = bytes([1, 0, 0, 0]) + _item(0x30, b"1.2.840.10008.1.1")
+    context += _item(0x40, b"1.2.840.10008.1.2")
+    body = struct.pack(">H2x16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
+    body += _item(0x10, b"1.2.840.10008.3.1.1.1") + _item(0x20, context)
+    body += _item(0x50, _item(0x51, struct.pack(">I", 16384)) + _item(0x52, b"1.2.3"))
+    return struct.pack(">BxI", 1, len(body)) + body
+
+
+def answer(one: socket.socket) -> tuple[int, bytes]:
+    """The next PDU; kind 0 when the connection has ended."""
+    try:
+        head = one.recv(6, socket.MSG_WAITALL)
+        if len(head) < 6:
+            return 0, b""
+        kind, length = struct.unpack(">BxI", head)
+        return kind, one.recv(length, socket.MSG_WAITALL)
+    except ConnectionError:
+        return 0, b""
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BxH", kind, len(value)) + value
