@@ -1,0 +1,163 @@
+"""Works: what is timed, once by the engine and once by each other tool; whole commands, start-up too."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.data import Study, write
+from benchmarks.peers import BIG_PDU, Orthanc, run
+
+PSEUDONYM = "BENCH-PSEUDONYM"
+_NEW_UID = "2.25.4711"
+_CALLING = ("-aet", "ADIT", "-aec")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a comparison takes place: three archives, the study in the first, and its files."""
+
+    source: Orthanc
+    relay: Orthanc
+    destination: Orthanc
+    study: Study
+    files: Path
+    scratch: Path
+
+    @property
+    def out(self) -> Path:
+        return self.scratch / "out"
+
+    @property
+    def key(self) -> Path:
+        """A trial's key, which protects nobody."""
+        return self.files.parent / "trial.key"
+
+    def fill(self) -> None:
+        """Writes the study's files and brings them into the source."""
+        shutil.rmtree(self.files, ignore_errors=True)
+        self.key.write_text("42" * 32)
+        write(self.study, self.files)
+        self.source.clear()
+        storescu(self, self.files, self.source)
+        if self.source.count() != self.study.count:
+            raise RuntimeError("The source did not keep all that it was sent.")
+
+    def clean(self) -> None:
+        """Takes away what the work before has brought about."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
+        self.relay.clear()
+        self.destination.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One way to do one thing. `arrived` counts what it brought, so that nothing fast is wrong."""
+
+    name: str
+    go: Callable[[Site], None]
+    arrived: Callable[[Site], int]
+
+
+def engine(*arguments: str | Path, options: bool = True) -> None:
+    """The command as a person types it."""
+    command = [Path(sys.executable).with_name("adit-engine"), *arguments, "--json"]
+    run([str(word) for word in command], options=options)
+
+
+def get_by_engine(site: Site) -> None:
+    engine("fetch", "--from", site.source.url, "--to", site.out, *_ledger(site), *_which(site))
+
+
+def get_by_getscu(site: Site) -> None:
+    _getscu(site)
+
+
+def store_by_engine(site: Site) -> None:
+    engine("send", "--from", site.files, "--to", site.destination.url, *_ledger(site))
+
+
+def store_by_storescu(site: Site) -> None:
+    storescu(site, site.files, site.destination)
+
+
+def transfer_by_engine(site: Site) -> None:
+    engine(*transfer_command(site))
+
+
+def transfer_command(site: Site) -> list[str]:
+    """From archive to archive, pseudonymized, verified, and proven kept."""
+    places = ("--from", site.source.url, "--to", site.destination.url)
+    key = ("--key-file", site.key, "--pseudonym", PSEUDONYM)
+    return [str(word) for word in ("transfer", *places, *key, *_ledger(site), *_which(site))]
+
+
+def transfer_by_relay(site: Site) -> None:
+    """An Orthanc between the two fetches, anonymizes and sends, each as one REST call."""
+    relay, source = site.relay, site.source.ae_title
+    wish = {"Level": "Study", "Resources": [{"StudyInstanceUID": site.study.uid}]}
+    relay.ask(f"/modalities/{source}/get", {**wish, "Synchronous": True})
+    (fetched,) = relay.study_ids()
+    change = {"Replace": {"PatientID": PSEUDONYM, "PatientName": PSEUDONYM}, "Force": True}
+    made = relay.ask(f"/studies/{fetched}/anonymize", {**change, "Synchronous": True})
+    body = {"Resources": [made["ID"]], "Synchronous": True}
+    relay.ask(f"/modalities/{site.destination.ae_title}/store", body)
+
+
+def transfer_by_dcmtk(site: Site) -> None:
+    """getscu, dcmodify and storescu, one after the other, as a script would."""
+    _getscu(site)
+    changes = (
+        f"(0010,0010)={PSEUDONYM}",
+        f"(0010,0020)={PSEUDONYM}",
+        f"(0020,000d)={_NEW_UID}.1",
+        f"(0020,000e)={_NEW_UID}.2",
+    )
+    words = [word for change in changes for word in ("-m", change)]
+    erased = [word for tag in ("(0010,0030)", "(0008,0090)") for word in ("-ea", tag)]
+    run(["dcmodify", "-nb", "-gin", *words, *erased, *sorted(site.out.iterdir())])
+    storescu(site, site.out, site.destination)
+
+
+def storescu(site: Site, folder: Path, to: Orthanc) -> None:
+    pdu = ("--max-pdu", BIG_PDU) if to.options else ()
+    where = (*_CALLING, to.ae_title, "127.0.0.1", to.dicom_port)
+    command = ("storescu", *pdu, *where, "+sd", folder)
+    run([str(word) for word in command], options=to.options)
+
+
+def _getscu(site: Site) -> None:
+    one = site.source
+    site.out.mkdir()
+    pdu = ("--max-pdu", BIG_PDU) if one.options else ()
+    keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={site.study.uid}")
+    where = (*_CALLING, one.ae_title, "127.0.0.1", one.dicom_port)
+    command = ("getscu", *pdu, "-S", *keys, "-od", site.out, *where)
+    run([str(word) for word in command], options=one.options)
+
+
+def _ledger(site: Site) -> tuple[str, Path]:
+    return "--manifest", site.scratch / "ledger.json"
+
+
+def _which(site: Site) -> tuple[str, str]:
+    return "--study", site.study.uid
+
+
+def in_folder(site: Site) -> int:
+    return sum(1 for path in site.out.rglob("*") if path.is_file())
+
+
+def in_destination(site: Site) -> int:
+    return site.destination.count()
+
+
+GET = Work("adit-engine fetch", get_by_engine, in_folder)
+GETSCU = Work("getscu", get_by_getscu, in_folder)
+STORE = Work("adit-engine send", store_by_engine, in_destination)
+STORESCU = Work("storescu", store_by_storescu, in_destination)
+TRANSFER = Work("adit-engine transfer", transfer_by_engine, in_destination)
+RELAY = Work("Orthanc relay", transfer_by_relay, in_destination)
+SCRIPT = Work("getscu; dcmodify; storescu", transfer_by_dcmtk, in_destination)
