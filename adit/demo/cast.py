@@ -22,10 +22,14 @@ HOST = "127.0.0.1"
 _SITE = {"domain": "demo"}
 """All places of the demo share their patient ids."""
 
+STUDENTS = "Doctoral students"
+"""A group beside the standard ones: may use those PACS of the demo that are closed or broken."""
+
 PEOPLE: Mapping[str, tuple[str, str, str]] = {
     "coordinator": ("Carla", "Coordinator", groups.COORDINATORS),
     "pacsadmin": ("Pavel", "Administrator", groups.PACS_ADMINISTRATORS),
     "dpo": ("Dora", "Protection", groups.DATA_PROTECTION),
+    "student": ("Stefan", "Student", STUDENTS),
 }
 """First name, last name and group by sign-in name."""
 
@@ -65,10 +69,11 @@ def passwords(places: Places) -> dict[str, str]:
 @transaction.atomic
 def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str]) -> User:
     """Rows for people, places and project, the same again when repeated; the coordinator."""
+    _students()
     people = {name: _person(name, words[name]) for name in PEOPLE}
     nodes = _nodes(places, ports)
     for node in nodes:
-        for group in groups.STANDARD_GROUPS:
+        for group in (*groups.STANDARD_GROUPS, STUDENTS):
             is_source = node.name == PACS
             Access.objects.update_or_create(
                 node=node,
@@ -77,6 +82,12 @@ def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str])
             )
     _trial(people["dpo"])
     return people["coordinator"]
+
+
+def _students() -> None:
+    students, _ = Group.objects.get_or_create(name=STUDENTS)
+    coordinators = Group.objects.get(name=groups.COORDINATORS)
+    students.permissions.set(coordinators.permissions.all())
 
 
 def _person(name: str, password: str) -> User:
@@ -124,6 +135,5 @@ def _trial(manager: User) -> Trial:
         sponsor="University of Sampletown",
         pattern="DEMO-####",
     )
-    return trials.create_trial(
-        manager, trial, members=Group.objects.filter(name=groups.COORDINATORS)
-    )
+    members = Group.objects.filter(name__in=(groups.COORDINATORS, STUDENTS))
+    return trials.create_trial(manager, trial, members=members)

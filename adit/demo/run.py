@@ -58,7 +58,7 @@ class Demo:
         self._say("ordering the first transfer: one CT study to two destinations …")
         jobs = first_jobs.order(self._coordinator, SHOWCASE["study_uid"])
         ended = first_jobs.wait(jobs, tend)
-        scenes.prepare(self._coordinator, first_jobs.all_studies(self._coordinator))
+        scenes.prepare(first_jobs.all_studies(self._coordinator))
         rows = report.write(self.places.report, self.url, self._passwords, jobs)
         print(f"\n{report.table(rows)}\n")
         self._tell()

@@ -8,9 +8,8 @@ from typing import Any
 from django.contrib.auth.models import Group
 from django.utils import timezone
 
-from adit.accounts import groups
 from adit.accounts.models import User
-from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, TRIAL
+from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, STUDENTS, TRIAL
 from adit.demo.first_jobs import pick_of
 from adit.jobs import actions
 from adit.jobs.kinds.selective import Order
@@ -31,9 +30,9 @@ class Scene:
     row: Mapping[str, Any]
 
 
-def prepare(user: User, studies: list[Record]) -> None:
+def prepare(studies: list[Record]) -> None:
     """Orders them once; a repeated demo finds them as they are. `studies` are in the demo PACS."""
-    pacs = Node.objects.get(name=PACS)
+    pacs, user = Node.objects.get(name=PACS), User.objects.get(username="student")
     for number, scene in enumerate(_scenes(pacs)):
         node, _ = Node.objects.update_or_create(
             name=scene.node,
@@ -44,7 +43,7 @@ def prepare(user: User, studies: list[Record]) -> None:
                 **scene.row,
             },
         )
-        readers = Group.objects.get(name=groups.COORDINATORS)
+        readers = Group.objects.get(name=STUDENTS)
         Access.objects.update_or_create(node=node, group=readers, defaults={"may_read": True})
         _order(user, node, [studies[number]], scene.title)
     _order(user, pacs, studies[:STUDIES_TO_APPROVE], "Demo: many studies, to be approved")
