@@ -21,11 +21,6 @@ from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
 from adit_engine.reference import checked_uid
 from adit_engine.spool import Arriving, Spool
 
-MARK_BYTES = 512 * 1024 * 1024
-"""When more lies untaken for one expectation, each answer to its sender is delayed."""
-LONGEST_DELAY_S = 20.0
-QUARANTINE_BYTES = 1024 * 1024 * 1024
-
 _MAX_PDU = 131072
 _DELAY_STEP_S = 0.1
 
@@ -34,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReceiverSettings:
-    """`quarantine`: images that nobody expects are laid apart instead of refused."""
+    """What the receiver is called, where it listens, and how patient it is."""
 
     ae_title: str = "ADIT"
     host: str = "0.0.0.0"  # noqa: S104 - archives call from other machines
@@ -42,7 +37,11 @@ class ReceiverSettings:
     association_s: float = 15.0
     idle_s: float = 60.0
     no_progress_s: float = 60.0
-    quarantine: bool = False
+    mark_bytes: int = 512 * 1024 * 1024
+    """While more lies untaken for one expectation, each answer to its sender is delayed."""
+    longest_delay_s: float = 20.0
+    quarantine_bytes: int = 0
+    """Images that nobody expects are laid apart up to so many bytes; above that, refused."""
 
 
 class Receiver:
@@ -248,7 +247,7 @@ class _Desk:
         return statuses.SUCCESS
 
     def _nobodys(self, arrival: Arrival, arriving: Arriving) -> int:
-        if self._settings.quarantine and arriving.quarantine(QUARANTINE_BYTES):
+        if arriving.quarantine(self._settings.quarantine_bytes):
             log.warning("laid apart an image from %s that nobody expects", arrival.calling)
             return statuses.SUCCESS
         log.warning("refused an image from %s that nobody expects", arrival.calling)
@@ -257,10 +256,12 @@ class _Desk:
     def _hold_back(self, expectation: Expectation) -> None:
         """Slows the sender down while the retrieval does not keep up."""
         token = expectation.token
-        until = time.monotonic() + LONGEST_DELAY_S
-        while self._untaken.get(token, 0) > MARK_BYTES and time.monotonic() < until:
+        until = time.monotonic() + self._settings.longest_delay_s
+        while self._untaken.get(token, 0) > self._settings.mark_bytes and time.monotonic() < until:
             self._untaken[token] = self._spool.waiting_bytes(token)
-            if self._untaken[token] > MARK_BYTES and self._ending.wait(_DELAY_STEP_S):
+            if self._untaken[token] > self._settings.mark_bytes and self._ending.wait(
+                _DELAY_STEP_S
+            ):
                 break
 
     def _forget_ended(self) -> None:

@@ -130,8 +130,9 @@ class Spool:
         total = 0
         with suppress(OSError), os.scandir(self._path(token)) as entries:
             for entry in entries:
-                with suppress(OSError):
-                    total += entry.stat().st_size
+                if entry.name.endswith(_SUFFIX):
+                    with suppress(OSError):
+                        total += entry.stat().st_size
         return total
 
     def journal(self, token: str) -> dict[str, str]:
@@ -152,6 +153,8 @@ class Spool:
 
     def quarantine_path(self, name: str, limit_bytes: int) -> Path | None:
         """Where an image that nobody expects may lie; None when the bound is reached."""
+        if not limit_bytes:
+            return None
         folder = self.folder / _QUARANTINE
         folder.mkdir(exist_ok=True, mode=0o700)
         with os.scandir(folder) as entries:

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from adit_engine.expectation import Sender, Wanted
+from adit_engine.instance import Instance
+from adit_engine.nodes.association import Association, Associations, Patience, Peer
+from adit_engine.nodes.command import Command, Field, Operation, Value
 from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.negotiation import Context
 from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.reception import LocalReception
 from adit_engine.spool import Spool
@@ -43,6 +47,47 @@ class Received:
         return DimseNode("ADIT", DimseSettings(**values))
 
 
+class Sending:
+    """One association of an archive with the receiver, said message by message."""
+
+    def __init__(self, association: Association) -> None:
+        self._association = association
+
+    def store(
+        self, instance: Instance, originator: tuple[str, int] | None = None, **named: str
+    ) -> int | None:
+        """The status of the answer. `originator` is the AE title and message of a C-MOVE."""
+        kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
+        context_id = self._association.agreement.context_for(kind, syntax)
+        assert context_id is not None
+        number = self._association.next_message_id()
+        values: dict[Field, Value] = {
+            Field.CLASS_UID: kind,
+            Field.OPERATION: Operation.STORE,
+            Field.MESSAGE_ID: number,
+            Field.PRIORITY: 0,
+            Field.DATA_SET: 1,
+            Field.INSTANCE_UID: named.get("uid", instance.instance_uid),
+        }
+        if originator is not None:
+            values[Field.ORIGINATOR], values[Field.ORIGINATOR_ID] = originator
+        self._association.send(context_id, Command(values), instance.parts())
+        answer = self._association.receive(30, "answer").command
+        assert answer.is_answer(Operation.STORE, number)
+        return answer.status
+
+
+@contextmanager
+def sending(port: int, *instances: Instance, title: str = "PACS") -> Iterator[Sending]:
+    """An association that offers what these instances need."""
+    pairs = {(i.sop_class_uid, i.transfer_syntax_uid) for i in instances}
+    patience = Patience(connect_s=3, association_s=3, no_progress_s=30)
+    peer = Peer("ADIT", "127.0.0.1", port, "ADIT", title, 131072, patience)
+    contexts = [Context(kind, (syntax,)) for kind, syntax in sorted(pairs)]
+    with Associations(peer).open(contexts) as association:
+        yield Sending(association)
+
+
 @contextmanager
 def receiving(
     folder: Path, *callers: str, reserve_bytes: int = 0, **settings: Any
@@ -54,6 +99,15 @@ def receiving(
     values = ReceiverSettings("ADIT", "127.0.0.1", 0, **settings)
     with Receiver(values, spool, reception) as receiver:
         yield Received(receiver, reception, spool)
+
+
+@contextmanager
+def again(received: Received) -> Iterator[Received]:
+    """A second receiver that knows only what the first one left in the spool."""
+    spool = Spool(received.spool.folder, 0)
+    values = ReceiverSettings("ADIT", "127.0.0.1", 0)
+    with Receiver(values, spool, received.reception) as receiver:
+        yield Received(receiver, received.reception, spool)
 
 
 def wanted(study_uid: str, *, title: str = "PACS", **more: Any) -> Wanted:
