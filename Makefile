@@ -5,7 +5,7 @@ ENGINE_VENV := .venv-engine
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-engine test-adit test-system check format up lock tables vendor pictures messages clean
+.PHONY: help setup demo test test-engine test-adit test-system deid-corpus check format up lock tables vendor pictures messages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ test-adit: $(VENV)/.ready  ## the house's tests
 
 test-system: $(VENV)/.ready  ## the whole road, with real archives and a real browser
 	@$(BIN)/python -m pytest tests/system -q
+
+deid-corpus: $(ENGINE_VENV)/.ready  ## pseudonymize objects made to leak; count what is left of it
+	@$(ENGINE_VENV)/bin/python scripts/deid_corpus.py
 
 check: $(VENV)/.ready  ## style, types, import contracts, migrations, templates
 	@scripts/check.sh

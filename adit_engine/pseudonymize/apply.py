@@ -151,6 +151,9 @@ def _header(
         out |= rewriter.level(parts.body, parts.behind, book.top)
     for tag in [tag for tag in out if tag >> 16 == 0x0012]:
         del out[tag]
+    if parts.pixels is None or not parts.pixels.undefined:
+        for tag in _OFFSETS:  # of compressed frames only, and compared with them below
+            out.pop(tag, None)
     if not values.get(stamp.BURNED_IN, b"").strip(b" \0"):
         out.pop(stamp.BURNED_IN, None)
     age = stamp.computed_age(change.profile, values)

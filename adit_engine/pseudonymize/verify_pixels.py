@@ -64,7 +64,7 @@ def same_pixels(source: Picture, output: Picture, *, same_syntax: bool) -> None:
     """Raises Withhold unless the output's pixels are the source's.
 
     Allowed are a cut to the computed length, other values in bits that hold no pixel, and comments
-    taken out of compressed streams.
+    taken out of compressed streams, with what follows their end.
     """
     if source.comparable() != output.comparable():
         raise _altered("an attribute that tells how to read them changed")
@@ -174,13 +174,32 @@ def _fragments(value: PixelValue) -> Iterator[memoryview]:
 
 
 def _same_fragments(before: PixelValue, after: PixelValue) -> None:
-    for one, other in zip_longest(_fragments(before), _fragments(after)):
+    originals, now = list(_fragments(before)), list(_fragments(after))
+    if len(originals) > len(now):
+        originals = _joined_frames(originals)
+    for one, other in zip_longest(originals, now):
         if one is None or other is None:
             raise _altered("a compressed fragment is missing or new")
         if len(one) == len(other) and bytearray(one) == other:
             continue
-        if _coded(bytes(one)) != _coded(bytes(other)):
+        if not _is_up_to_its_end(_coded(bytes(one)), _coded(bytes(other))):
             raise _altered("a compressed fragment is another one")
+
+
+def _joined_frames(fragments: list[memoryview]) -> list[memoryview]:
+    """Fragments put together: each that does not begin an image of its own goes on with the last."""
+    frames: list[list[memoryview]] = []
+    for fragment in fragments:
+        if frames and bytes(fragment[:2]) not in (b"\xff\xd8", b"\xff\x4f"):
+            frames[-1].append(fragment)
+        else:
+            frames.append([fragment])
+    return [memoryview(b"".join(parts)) for parts in frames]
+
+
+def _is_up_to_its_end(before: bytes, after: bytes) -> bool:
+    """The same stream, or the same up to an end marker, which no entropy-coded data can hold."""
+    return before == after or (after.endswith(b"\xff\xd9") and before.startswith(after))
 
 
 # What a decoder may need of a JPEG header, by marker; comments and application data it does not,

@@ -159,7 +159,7 @@ class Made:
         )
 
     def _check_age(self, tag: int, value: bytes) -> None:
-        if AGES not in self._options:
+        if AGES not in self._options and value != b"000Y":
             raise hit("verify-element", "An age", tag)
         if value.endswith(b"Y") and value[:-1].isdigit() and int(value[:-1]) > 90:
             raise hit("verify-age", "An age above 90 years", tag)

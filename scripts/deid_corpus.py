@@ -1,0 +1,158 @@
+"""Pseudonymizes a corpus made to leak, and real files, and counts what is left of what was planted.
+
+    python scripts/deid_corpus.py             the whole corpus; exit 1 where anything is left
+    python scripts/deid_corpus.py --short     a sample of it
+
+Real files are those that pydicom brings, and pydicom-data where it is installed.
+"""
+
+import argparse
+import importlib.util
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import pydicom
+from deid_auditor import Residue, audit_made, audit_real
+from deid_cases import leak_cases, row_cases
+
+from adit_engine import part10
+from adit_engine.errors import Malformed, Withhold
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.pseudonymize.verify import Verifier
+
+SHORT = 23
+"""Every 23rd row in a short run; a prime, so that it meets all groups."""
+
+
+@dataclass
+class Tally:
+    """What became of one part of the corpus."""
+
+    what: str
+    objects: int = 0
+    looked_for: int = 0
+    residues: list[Residue] = field(default_factory=list)
+    withheld: Counter[str] = field(default_factory=Counter)
+    by_verification: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def released(self) -> int:
+        return self.objects - self.withheld.total() - self.by_verification.total()
+
+    def lines(self) -> Iterator[str]:
+        alone = self.by_verification.total()
+        share = 100 * alone / self.objects if self.objects else 0
+        yield (
+            f"{self.what}: {self.objects} objects, {self.released} released, "
+            f"{self.looked_for} values looked for in them, {len(self.residues)} residuals"
+        )
+        yield f"  withheld by verification alone: {alone} ({share:.2f} %)"
+        for name, counted in (("change", self.withheld), ("verification", self.by_verification)):
+            for code, number in counted.most_common():
+                yield f"  withheld by the {name}: {code} {number}"
+        for case, value, where in self.residues[:40]:
+            yield f"  RESIDUAL in {case}: {value} in {where}"
+
+
+class Road:
+    """Change and verification, as everything that leaves takes it."""
+
+    def __init__(self, profile: Profile) -> None:
+        stamp = TrialStamp("Sponsor of the corpus", "CORPUS-1")
+        key = TrialKey(b"a key for a corpus without a use")
+        self._change = Pseudonymized(profile, "CORPUS-0001", key, stamp)
+        self._verifier = Verifier(self._change)
+
+    def take(self, data: bytes, tally: Tally) -> bytes | None:
+        """The file that leaves; None where none does."""
+        tally.objects += 1
+        try:
+            source = part10.parse(data)
+            made = apply(self._change, source)
+        except Malformed:
+            tally.withheld["malformed"] += 1
+            return None
+        except Withhold as why:
+            tally.withheld[why.code] += 1
+            return None
+        try:
+            self._verifier.check(source, made)
+        except Withhold as why:
+            tally.by_verification[why.code] += 1
+            return None
+        return b"".join(bytes(part) for part in part10.file_parts(made))
+
+
+def made_up(profile: Profile, *, short: bool) -> list[Tally]:
+    road = Road(profile)
+    rows, leaks = Tally("rows of Table E.1-1"), Tally("other places")
+    for case in chain(row_cases(SHORT if short else 1), leak_cases()):
+        tally = rows if case.kind == "row" else leaks
+        out = road.take(case.data, tally)
+        if out is not None:
+            number, residues = audit_made(case, out)
+            tally.looked_for += number
+            tally.residues += [
+                found._replace(case=f"{case.kind} {case.name}") for found in residues
+            ]
+    return [rows, leaks]
+
+
+def real(profile: Profile, files: Iterable[Path]) -> Tally:
+    road, tally = Road(profile), Tally("real files")
+    for path in files:
+        data = path.read_bytes()
+        if data[128:132] != b"DICM":
+            continue
+        out = road.take(data, tally)
+        if out is not None:
+            number, residues = audit_real(path.name, data, out)
+            tally.looked_for += number
+            tally.residues += residues
+    return tally
+
+
+def real_files(*, largest_bytes: int = 1 << 30) -> list[Path]:
+    folders = [Path(pydicom.__file__).parent / "data"]
+    spec = importlib.util.find_spec("data_store")
+    if spec is not None and spec.origin:
+        folders.append(Path(spec.origin).parent / "data")
+    return sorted(
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if path.stat().st_size < largest_bytes
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="a sample of the corpus")
+    short = parser.parse_args().short
+    warnings.simplefilter("ignore")  # pydicom has much to say about broken files
+    began = time.monotonic()
+    profile = Profile.default()
+    tallies = made_up(profile, short=short)
+    tallies.append(real(profile, real_files(largest_bytes=1 << 19 if short else 1 << 30)))
+    for tally in tallies:
+        print("\n".join(tally.lines()))
+    residues = sum(len(tally.residues) for tally in tallies)
+    print(
+        f"{sum(t.objects for t in tallies)} objects, {sum(t.looked_for for t in tallies)} values "
+        f"looked for, {residues} residuals, {time.monotonic() - began:.0f} s"
+    )
+    return 1 if residues else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

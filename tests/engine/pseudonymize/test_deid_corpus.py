@@ -1,0 +1,55 @@
+"""The corpus made to leak, in its short form: nothing that was planted is left."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from deid_auditor import audit_made  # noqa: E402
+from deid_cases import NAME, Case, Planted, file, header, leak_cases, rows  # noqa: E402
+from deid_corpus import Tally, made_up, real, real_files  # noqa: E402
+
+from adit_engine.pseudonymize.profile import Profile  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def tallies() -> list[Tally]:
+    return made_up(Profile.default(), short=True)
+
+
+def test_nothing_planted_is_left(tallies: list[Tally]) -> None:
+    assert [residue for tally in tallies for residue in tally.residues] == []
+    assert sum(tally.looked_for for tally in tallies) > 400
+
+
+def test_rows_leave_without_their_values_rather_than_being_withheld(tallies: list[Tally]) -> None:
+    assert tallies[0].released > 0.98 * tallies[0].objects
+
+
+def test_real_files_keep_nothing_and_the_second_look_stops_none() -> None:
+    tally = real(Profile.default(), real_files(largest_bytes=1 << 17))
+    assert tally.residues == []
+    assert not tally.by_verification, tally.by_verification
+    assert tally.released > 30
+
+
+def test_the_corpus_knows_every_row_and_every_kind_of_leak() -> None:
+    assert len(rows()) == 655
+    kinds = {case.kind for case in leak_cases()}
+    assert kinds >= {
+        "overlay", "curve", "icon", "preamble", "behind pixels", "behind", "spare bits", "private",
+        "nested", "file meta", "UN", "deflated", "big endian", "charset", "JPEG stream",
+        "JPEG-LS stream", "JPEG 2000 stream", "RLE stream", "wrong VR", "wrong value", "code",
+    }  # fmt: skip
+
+
+def test_the_auditor_finds_what_is_there() -> None:
+    made = header(t00100010=("PN", NAME), t00101010=("AS", b"067Y"))
+    case = Case("none", "none", file(made), (Planted(b"zwoelf"), Planted(b"067Y", 0x00101010)))
+    _, found = audit_made(case, case.data)
+    assert {residue.where for residue in found} == {"the bytes", "00101010", "stamp"}
