@@ -105,17 +105,18 @@ class Answer:
         encoding = (self._response.getheader("Content-Encoding") or "identity").lower()
         if encoding != "identity":
             raise self.fault("answered in an encoding that nobody asked for")
-        buffer = memoryview(bytearray(READ_BYTES))
-        while True:
+        # http.client takes the end of the connection for the end of the body, so we count.
+        left = None if self._response.chunked else self._response.length
+        while left != 0:
             try:
-                count = self._response.readinto(buffer)
+                piece = self._response.read1(READ_BYTES if left is None else min(READ_BYTES, left))
             except (http.client.HTTPException, ValueError) as error:
                 raise self._cut() from error
-            if not count:
+            if not piece:
                 break
-            yield bytes(buffer[:count])
-        # http.client takes the end of the connection for the end of the body.
-        if self._response.length:
+            left = None if left is None else left - len(piece)
+            yield piece
+        if left:
             raise self._cut()
         self._whole = True
 

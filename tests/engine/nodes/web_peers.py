@@ -4,18 +4,26 @@ import os
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET, create_server, socket
 from struct import pack
+from time import monotonic
 from typing import Any
 
 import peers
 import pytest
+from samples import ROOT, ct, file_bytes
+from test_dimse import images
 
 from adit_engine import multipart
+from adit_engine.errors import AditError
+from adit_engine.nodes.base import Stored
 from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
+from adit_engine.query import Query
+from adit_engine.record import Record
+from adit_engine.reference import SeriesRef, StudyRef
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 needs_orthanc = pytest.mark.skipif(
@@ -176,3 +184,59 @@ def open_sockets() -> int:
         with suppress(OSError):
             count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
     return count
+
+
+# What the trouble tests share -------------------------------------------------------------------
+
+STUDY = StudyRef(f"{ROOT}.1")
+SERIES = SeriesRef(STUDY.study_uid, f"{ROOT}.1.1")
+PATIENT_WORDS = ("Mustermann", "4711", "1956", "ACC2024", "Geheim-Token", ROOT)
+JSON = "application/dicom+json"
+FILES = [file_bytes(ct(number)) for number in range(1, 4)]
+BODY = related(*FILES)
+IN_TIME_S = 2.5
+"""The time limits of these tests are 1 and 2 s."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(same_threads: None) -> Iterator[None]:
+    before = open_sockets()
+    yield
+    peers.wait_until(lambda: open_sockets() <= before, "sockets are closed")
+
+
+def scripted(*answers: Iterable[Said]) -> Callable[[Request], Iterable[Said]]:
+    """Each request gets the next of some answers; the last one stays."""
+    left = list(answers)
+    return lambda request: left.pop(0) if len(left) > 1 else left[0]
+
+
+def find(node: DicomwebNode) -> list[Record]:
+    return list(node.find(Query.series_of(STUDY)))
+
+
+def fetch(node: DicomwebNode) -> list[object]:
+    return list(node.fetch([SERIES]))
+
+
+def store(node: DicomwebNode) -> list[Stored]:
+    return list(node.store(images(3)))
+
+
+def failed(
+    action: Callable[[DicomwebNode], object],
+    say: Callable[[Request], Iterable[Said]],
+    within_s: float = IN_TIME_S,
+    **settings: object,
+) -> AditError:
+    """The error of an action that must fail in time, without a word about patient or secret."""
+    secret = {"sign_in": "bearer", "token": "Geheim-Token"}
+    with Liar(say) as liar, closing(liar.node(**secret, **settings)) as node:
+        started = monotonic()
+        with pytest.raises(AditError) as caught:
+            action(node)
+        assert monotonic() - started < within_s
+    assert "PACS1" in str(caught.value)
+    assert not any(word in str(caught.value) for word in PATIENT_WORDS)
+    assert "Geheim-Token" not in repr(node.settings) + repr(caught.value)
+    return caught.value
