@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from adit_engine.errors import AditError, NodeRefused, Stopped, TimedOut
+from adit_engine.errors import AditError, ConnectionLost, NodeRefused, Stopped, TimedOut
 from adit_engine.expectation import Awaited, Reception, Sender, Wanted
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes import identifier, statuses
-from adit_engine.nodes.association import Association, Associations, Peer
+from adit_engine.nodes.association import Association, Associations, Message, Peer
 from adit_engine.nodes.command import Command, Field, Operation, cancel, request
 from adit_engine.nodes.negotiation import Context
 from adit_engine.nodes.retrieval import PER_IMAGE_S, SPARE_S, UNCOMPRESSED, Wish
@@ -119,7 +119,7 @@ class _Move:
                 yield from self._arrived()
                 if not self._waited(association):
                     continue
-                message = association.receive(self._no_progress_s, "go on with the retrieval")
+                message = self._answer(association)
                 if message.command.is_answer(Operation.MOVE, number):
                     status = message.command.status
                     if status is None or status not in statuses.PENDING:
@@ -130,6 +130,20 @@ class _Move:
             raise
         yield from self._arrived()
         self._finish(status)
+
+    def _answer(self, association: Association) -> Message:
+        try:
+            return association.receive(self._no_progress_s, "go on with the retrieval")
+        except ConnectionLost as error:
+            # Orthanc 1.12 and others say nothing else when they do not know our AE title.
+            if self._received or self._counts:
+                raise
+            title, address = self._moving.reception.ae_title, self._moving.reception.address
+            text = (
+                "ended the association when we asked for a C-MOVE. It may not know where to send "
+                f"images: ask its administrator to register the AE title {title} at {address}."
+            )
+            raise ConnectionLost(self._moving.name, text) from error
 
     def _ask(self, association: Association) -> int:
         moving, agreement = self._moving, association.agreement

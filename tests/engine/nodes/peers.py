@@ -139,14 +139,15 @@ def storescp(folder: Path, *options: str) -> Iterator[int]:
 
 
 @contextmanager
-def dcmqrscp(folder: Path) -> Iterator[int]:
-    """dcmtk's small archive, called QR."""
+def dcmqrscp(folder: Path, *known: str) -> Iterator[int]:
+    """dcmtk's small archive, called QR. `known` are lines of its host table."""
     assert DCMQRSCP is not None
     (folder / "db").mkdir(parents=True)
     port = free_port()
+    hosts = "\n".join(["HostTable BEGIN", *known, "HostTable END"])
     (folder / "qr.cfg").write_text(
         f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 8\n"
-        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"{hosts}\nVendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\nQR {folder}/db RW (500, 1024mb) ANY\nAETable END\n"
     )
     command = [DCMQRSCP, "-c", str(folder / "qr.cfg")]

@@ -1,23 +1,51 @@
 """Retrieval by C-MOVE: what archives send to us, by way of the receiver and its spool."""
 
 import json
+import subprocess
+import sys
+import threading
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import peers
 import pytest
 import receiving
+from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
+from adit_engine.errors import (
+    AditError,
+    CannotDo,
+    ConnectionLost,
+    NodeBusy,
+    NodeRefused,
+    Stopped,
+    TimedOut,
+    WrongInput,
+)
+from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
-from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.identifier import encode
+from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.nodes.moving import STUDY_ROOT_MOVE
+from adit_engine.nodes.retrieval import STUDY_ROOT_GET
+from adit_engine.nodes.search import STUDY_ROOT
+from adit_engine.outcome import Outcome, Verdict
+from adit_engine.part10 import file_parts
+from adit_engine.pseudonymize.change import AsIs
+from adit_engine.reference import InstanceRef, SeriesRef, StudyRef
+from adit_engine.transfer import Order, transfer
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
 STUDY = StudyRef(f"{ROOT}.1")
 SERIES = SeriesRef(STUDY.study_uid, f"{ROOT}.1.1")
 MOVE = {"retrieve": "move", "drain_s": 0.5}
+MOVE_ANSWER, CANCEL = 0x8021, 0x0FFF
 
 
 def images(count: int, series: str = "1", **changes: object) -> list[Instance]:
@@ -28,28 +56,451 @@ def by_uid(instances: list[Instance]) -> dict[str, tuple[str, str, str]]:
     return {i.instance_uid: (i.sop_class_uid, i.transfer_syntax_uid, i.sha256()) for i in instances}
 
 
-def register(archive: peers.Orthanc, port: int) -> None:
-    """Tells the archive where ADIT is."""
-    body = json.dumps(["ADIT", "127.0.0.1", port]).encode()
-    address = f"http://127.0.0.1:{archive.http_port}/modalities/adit"
-    urllib.request.urlopen(urllib.request.Request(address, body, method="PUT"), timeout=10).close()
-
-
 @pytest.fixture
 def received(tmp_path: Path) -> Iterator[receiving.Received]:
     with receiving.receiving(tmp_path) as one:
         yield one
+        assert one.spool.tokens() == []
 
 
-def test_orthanc_sends_a_series_byte_by_byte(
+# Real archives ---------------------------------------------------------------------------------
+
+
+def register(archive: peers.Orthanc, port: int) -> None:
+    """Tells the archive where ADIT is."""
+    body = json.dumps(["ADIT", "127.0.0.1", port]).encode()
+    address = f"http://127.0.0.1:{archive.http_port}/modalities/adit"
+    request = urllib.request.Request(address, body, method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+def test_orthanc_sends_byte_by_byte(archive: peers.Orthanc, received: receiving.Received) -> None:
+    register(archive, received.port)
+    sent, others = images(20), images(3, series="2")
+    list(archive.node().store(sent + others))
+    node = peers.node(archive.port, archive.called, received.reception, **MOVE)
+    single = [one.in_header.ref for one in (sent[3], others[1])]
+
+    assert by_uid(list(node.fetch([SERIES]))) == by_uid(sent)
+    assert by_uid(list(node.fetch(single))) == by_uid([sent[3], others[1]])
+    assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent + others)
+
+
+def test_orthanc_that_does_not_know_us_is_told_how(
     archive: peers.Orthanc, received: receiving.Received
 ) -> None:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{archive.http_port}/modalities/adit", method="DELETE"
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+    list(archive.node().store(images(1)))
+    node = peers.node(archive.port, archive.called, received.reception, **MOVE)
+
+    # Orthanc 1.12 aborts the association, and sends no status.
+    with pytest.raises(ConnectionLost, match="register the AE title ADIT at this machine"):
+        list(node.fetch([SERIES]))
+
+
+def test_a_whole_transfer_by_c_move(archive: peers.Orthanc, received: receiving.Received) -> None:
     register(archive, received.port)
-    sent = images(20)
-    list(archive.node().store(sent + images(3, series="2")))
-    node = peers.node(archive.port, archive.called, reception=received.reception, **MOVE)
+    sent = images(10) + images(5, series="2")
+    list(archive.node().store(sent))
+    source = peers.node(archive.port, archive.called, received.reception, **MOVE)
+    destination = MemoryNode("there", MemorySettings())
 
-    fetched = list(node.fetch([SERIES]))
+    told = list(transfer(Order(STUDY, "PID-4711-0815"), source, destination, AsIs(), {}, Stop()))
 
-    assert by_uid(fetched) == by_uid(sent)
-    assert received.spool.tokens() == []
+    outcomes = [one for one in told if isinstance(one, Outcome)]
+    assert [one.verdict for one in outcomes] == [Verdict.COMPLETE] * 2
+
+
+@contextmanager
+def demo_archive(folder: Path, port: int, sent: list[Instance]) -> Iterator[int]:
+    """The demo's archive, which knows ADIT at that port."""
+    folder.mkdir()
+    for number, one in enumerate(sent):
+        (folder / f"{number}.dcm").write_bytes(b"".join(file_parts(one)))
+    command = [sys.executable, "-m", "adit.demo.archive", "--ae-title", "DEMO", "--port", "0"]
+    command += ["--folder", str(folder), "--peer", f"ADIT=127.0.0.1:{port}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline().split()[1])
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+def test_the_demo_archive_sends_byte_by_byte(tmp_path: Path, received: receiving.Received) -> None:
+    sent = images(5)
+    with demo_archive(tmp_path / "demo", received.port, sent) as port:
+        node = peers.node(port, "DEMO", received.reception, **MOVE)
+
+        assert by_uid(list(node.fetch([SERIES]))) == by_uid(sent)
+
+
+@peers.needs_dcmtk
+def test_dcmqrscp_sends_byte_by_byte(tmp_path: Path, received: receiving.Received) -> None:
+    sent = images(5)
+    known = f"ADIT = (ADIT, 127.0.0.1, {received.port})"
+    with peers.dcmqrscp(tmp_path / "qr", known) as port:
+        list(peers.node(port, "QR").store(sent))
+        node = peers.node(port, "QR", received.reception, **MOVE)
+
+        assert {one.instance_uid for one in node.fetch([SERIES])} == {
+            one.instance_uid for one in sent
+        }
+
+
+@peers.needs_dcmtk
+def test_storescu_sends_to_the_receiver(tmp_path: Path, received: receiving.Received) -> None:
+    sent = images(5)
+    for one in sent:
+        (tmp_path / f"{one.instance_uid}.dcm").write_bytes(b"".join(file_parts(one)))
+    want = receiving.wanted(STUDY.study_uid, title="STORESCU")
+    with received.reception.expect(want, receiving.never) as awaited:
+        files = [str(path) for path in tmp_path.glob("*.dcm")]
+        subprocess.run(
+            ["storescu", "-aec", "ADIT", "127.0.0.1", str(received.port), *files],
+            check=True,
+            timeout=20,
+        )
+        taken = list(awaited.arrived())
+    assert by_uid(taken) == by_uid(sent)
+
+
+# Archives that say what a test wants -----------------------------------------------------------
+
+
+Say = Callable[[int | None], None]
+
+
+class Archive:
+    """Lists three CT images; `move` does with a C-MOVE what a test wants.
+
+    It is called with the talk, the message id, and a function that says a status.
+    """
+
+    def __init__(self, move: Callable[["Archive", peers.Talk, int, Say], None], port: int) -> None:
+        self._move = move
+        self.port = port
+        self.images = images(3)
+        self.moves = 0
+        self.asked: dict[int, bytes] = {}
+
+    def __call__(self, talk: peers.Talk) -> None:
+        talk.accept(refuse=lambda kind, syntax: kind == STUDY_ROOT_GET)
+        if any(uid == STUDY_ROOT_MOVE for uid, _ in talk.contexts.values()):
+            self.moves += 1
+            self.asked = talk.hear()
+            number = int.from_bytes(self.asked[0x0110], "little")
+            self._move(self, talk, number, self._answering(talk, number))
+        elif any(uid == STUDY_ROOT for uid, _ in talk.contexts.values()):
+            self._list(talk)
+        talk.until_gone()
+
+    def send(self, instances: list[Instance], number: int | None) -> list[int | None]:
+        """Sub-operations; with the originator when a number is given."""
+        originator = None if number is None else ("ADIT", number)
+        with receiving.sending(self.port, *instances) as sending:
+            return [sending.store(one, originator) for one in instances]
+
+    def _answering(self, talk: peers.Talk, number: int) -> Say:
+        def say(status: int | None) -> None:
+            answer = {0x0100: MOVE_ANSWER, 0x0120: number}
+            context = talk.context(STUDY_ROOT_MOVE)
+            talk.say(context, answer if status is None else {**answer, 0x0900: status})
+
+        return say
+
+    def _list(self, talk: peers.Talk) -> None:
+        talk.hear()
+        context = talk.context(STUDY_ROOT)
+        for one in self.images:
+            record = Dataset()
+            record.SOPInstanceUID = one.instance_uid
+            record.SOPClassUID = one.sop_class_uid
+            pending = {0x0100: 0x8020, 0x0120: 1, 0x0900: 0xFF00}
+            talk.say(context, pending, encode(record, explicit=True))
+        talk.say(context, {0x0100: 0x8020, 0x0120: 1, 0x0900: 0})
+
+
+def moving(peer: peers.Scripted, received: receiving.Received, **settings: object) -> DimseNode:
+    return peers.node(peer.port, "PACS", received.reception, **{**MOVE, **settings})
+
+
+def failed(action: Callable[[], object], within_s: float = 3.0) -> AditError:
+    started = time.monotonic()
+    with pytest.raises(AditError) as caught:
+        action()
+    assert time.monotonic() - started < within_s
+    assert "PACS1" in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (0xA701, NodeBusy, "Try again later"),
+        (0xA702, NodeBusy, "no firewall stands in between"),
+        (0xA801, NodeRefused, "register the AE title ADIT at this machine"),
+        (0xA900, NodeRefused, "A900"),
+        (0xC001, NodeRefused, "cannot process it"),
+        (0xFE00, NodeRefused, "cancelled"),
+        (0x1234, NodeRefused, "no reason that we know"),
+        (None, NodeRefused, "without a status"),
+    ],
+)
+def test_a_final_status_without_success_fails_in_words(
+    received: receiving.Received, status: int | None, kind: type[AditError], words: str
+) -> None:
+    archive = Archive(lambda self, talk, number, say: say(status), received.port)
+    with peers.Scripted(archive) as peer:
+        error = failed(lambda: list(moving(peer, received).fetch([SERIES])))
+
+    assert type(error) is kind
+    assert words in str(error)
+
+
+def test_the_request_names_our_receiver_and_our_number(received: receiving.Received) -> None:
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        assert self.send(self.images, number) == [0, 0, 0]
+        say(0)
+
+    archive = Archive(move, received.port)
+    with peers.Scripted(archive) as peer:
+        assert len(list(moving(peer, received).fetch([SERIES]))) == 3
+
+    assert archive.asked[0x0600] == b"ADIT"
+
+
+@pytest.mark.parametrize("with_originator", [True, False])
+def test_success_before_the_images_is_waited_out(
+    received: receiving.Received, with_originator: bool
+) -> None:
+    senders: list[threading.Thread] = []
+
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        say(0)
+
+        def later() -> None:
+            time.sleep(0.2)
+            self.send(self.images, number if with_originator else None)
+
+        senders.append(threading.Thread(target=later))
+        senders[0].start()
+
+    archive = Archive(move, received.port)
+    with peers.Scripted(archive) as peer:
+        started = time.monotonic()
+        fetched = list(moving(peer, received, drain_s=5.0).fetch([SERIES]))
+        # All that were listed came: nothing is waited for any more.
+        assert time.monotonic() - started < 3
+        senders[0].join()
+
+    assert by_uid(fetched) == by_uid(archive.images)
+
+
+@pytest.mark.parametrize("status", [0, 0xB000, 0xA702])
+def test_success_with_fewer_ends_and_our_own_count_tells(
+    received: receiving.Received, status: int
+) -> None:
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        self.send(self.images[:2], number)
+        say(status)
+
+    archive = Archive(move, received.port)
+    with peers.Scripted(archive) as peer:
+        fetched = list(moving(peer, received).fetch([SERIES]))
+
+    assert by_uid(fetched) == by_uid(archive.images[:2])
+
+
+def test_a_slow_reader_gets_all(received: receiving.Received) -> None:
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        self.send(self.images, None)
+        say(0xFF00)
+        say(0)
+
+    archive = Archive(move, received.port)
+    with peers.Scripted(archive) as peer:
+        fetched = []
+        for one in moving(peer, received, no_progress_s=0.3).fetch([SERIES]):
+            time.sleep(0.4)
+            fetched.append(one)
+
+    assert by_uid(fetched) == by_uid(archive.images)
+
+
+def test_an_archive_that_cuts_the_line_is_lost(received: receiving.Received) -> None:
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        self.send(self.images[:1], number)
+        talk.close()
+
+    fetched: list[Instance] = []
+    with peers.Scripted(Archive(move, received.port)) as peer:
+        error = failed(lambda: fetched.extend(moving(peer, received).fetch([SERIES])))
+
+    assert isinstance(error, ConnectionLost)
+
+
+@pytest.mark.parametrize("pending", [0, 50])
+def test_silence_and_endless_pending_end_in_time(
+    received: receiving.Received, pending: int
+) -> None:
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        for _ in range(pending):
+            say(0xFF00)
+            time.sleep(0.02)
+
+    with peers.Scripted(Archive(move, received.port)) as peer:
+        node = moving(peer, received, first_byte_s=0.5)
+        error = failed(lambda: list(node.fetch([SERIES])))
+
+    assert isinstance(error, TimedOut)
+    assert "did not send an image within 0.5 s" in str(error)
+
+
+def test_leaving_early_cancels_and_then_aborts(received: receiving.Received) -> None:
+    heard: list[int] = []
+
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        self.send(self.images[:1], number)
+        cancelled = talk.hear()
+        heard.append(int.from_bytes(cancelled[0x0100], "little"))
+        assert int.from_bytes(cancelled[0x0120], "little") == number
+        say(0xFE00)
+
+    with peers.Scripted(Archive(move, received.port)) as peer:
+        fetched = moving(peer, received).fetch([SERIES])
+        next(fetched)
+        started = time.monotonic()
+        fetched.close()  # type: ignore[attr-defined]
+        assert time.monotonic() - started < 2
+
+    assert heard == [CANCEL]
+
+
+def test_a_stop_cancels_and_aborts_an_archive_that_does_not_listen(
+    received: receiving.Received,
+) -> None:
+    late: list[int | None] = []
+
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        assert talk.hear()[0x0100] == b"\xff\x0f"
+        assert talk.until_gone() == 7
+        late.extend(self.send_late(number))
+
+    class Stubborn(Archive):
+        def send_late(self, number: int) -> list[int | None]:
+            """The images of the cancelled move, once another one is under way."""
+            want = receiving.wanted(STUDY.study_uid, series_uids=frozenset({SERIES.series_uid}))
+            with received.reception.expect(want, receiving.never) as awaited:
+                answers = self.send(self.images, number)
+                assert list(awaited.arrived()) == []
+            return answers
+
+    with peers.Scripted(Stubborn(move, received.port)) as peer:  # type: ignore[arg-type]
+        with receiving_title(received), closing(moving(peer, received)) as node:
+            timer = threading.Timer(0.3, node.abort)
+            timer.start()
+            error = failed(lambda: list(node.fetch([SERIES])), within_s=6)
+            timer.join()
+        peers.wait_until(lambda: len(late) == 3, "the late images have been sent")
+
+    assert isinstance(error, Stopped)
+    assert late == [0x0124] * 3
+
+
+@contextmanager
+def receiving_title(received: receiving.Received) -> Iterator[None]:
+    """The archive may call even while nothing is expected of it."""
+    want = receiving.wanted(f"{ROOT}.99")
+    with received.reception.expect(want, receiving.never):
+        yield
+
+
+def test_a_second_abort_does_not_wait(received: receiving.Received) -> None:
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        talk.until_gone()
+
+    with (
+        peers.Scripted(Archive(move, received.port)) as peer,
+        closing(moving(peer, received)) as node,
+    ):
+        timers = [threading.Timer(s, node.abort) for s in (0.2, 0.4)]
+        for timer in timers:
+            timer.start()
+        assert isinstance(failed(lambda: list(node.fetch([SERIES])), within_s=2), Stopped)
+        for timer in timers:
+            timer.join()
+
+
+@pytest.mark.parametrize("with_originator", [True, False])
+def test_two_overlapping_moves_of_one_study_get_each_their_own(
+    tmp_path: Path, received: receiving.Received, with_originator: bool
+) -> None:
+    """Each of two archives of one title sends the same study, with its own bytes."""
+
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        for one in self.images:
+            self.send([one], number if with_originator else None)
+            time.sleep(0.05)
+        say(0)
+
+    fetched: dict[int, list[Instance]] = {}
+    archives = [Archive(move, received.port) for _ in range(2)]
+    archives[1].images = images(3, KVP="80")
+    with peers.Scripted(archives[0]) as one, peers.Scripted(archives[1]) as other:
+
+        def fetch(number: int, peer: peers.Scripted) -> None:
+            fetched[number] = list(moving(peer, received).fetch([SERIES]))
+
+        threads = [
+            threading.Thread(target=fetch, args=(number, peer))
+            for number, peer in enumerate((one, other))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert by_uid(fetched[0]) == by_uid(archives[0].images)
+    assert by_uid(fetched[1]) == by_uid(archives[1].images)
+
+
+# Routes ----------------------------------------------------------------------------------------
+
+
+def test_auto_falls_back_to_c_move_where_c_get_is_not_offered(
+    received: receiving.Received,
+) -> None:
+    def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
+        self.send(self.images, number)
+        say(0)
+
+    archive = Archive(move, received.port)
+    with peers.Scripted(archive) as peer:
+        fetched = list(moving(peer, received, retrieve="auto").fetch([SERIES]))
+
+    assert by_uid(fetched) == by_uid(archive.images)
+
+
+def test_auto_prefers_c_get(archive: peers.Orthanc, received: receiving.Received) -> None:
+    list(archive.node().store(images(2)))
+    node = peers.node(archive.port, archive.called, received.reception)
+
+    assert len(list(node.fetch([SERIES]))) == 2
+
+
+def test_without_a_receiver_c_move_is_no_way() -> None:
+    node = peers.node(104, retrieve="move")
+
+    with pytest.raises(CannotDo, match="no receiver runs here"):
+        list(node.fetch([InstanceRef(STUDY.study_uid, f"{ROOT}.1.1", f"{ROOT}.1.1.1")]))
+
+
+def test_senders_that_cannot_be_read_are_refused() -> None:
+    with pytest.raises(WrongInput, match="Senders"):
+        peers.node(104, senders="PACS1@somewhere")
