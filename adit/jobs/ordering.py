@@ -107,6 +107,8 @@ def prepared(
     if order.destination is not None:
         destination = _writable(user, nodes.get(order.destination))
     trial = _trial(user, order.trial)
+    for each in planned:
+        mapping.require_trial(user, trial, each.source, destination)
     job = Job(
         kind=kind.word,
         owner=user,

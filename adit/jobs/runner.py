@@ -126,7 +126,9 @@ def _change(task: Task, content: TaskContent) -> Change:
     job = task.job
     assert task.source is not None
     if job.order["change"] == AS_IS:
-        return mapping.as_is_for(job.owner, task.source, job.destination, job.order["reason"])
+        return mapping.as_is_for(
+            job.owner, job.trial, task.source, job.destination, reason=job.order["reason"]
+        )
     return mapping.change_for(
         job.owner,
         job.trial,

@@ -36,8 +36,7 @@ def change_for(
     Raises Refused, Conflict, WrongInput.
     """
     trial = trial or default_trial()
-    require_use(user, trial)
-    _require_nodes(trial, source, destination)
+    require_trial(user, trial, source, destination)
     domain = domain_of(source)
     if pseudonym and known_pseudonym(trial, domain, patient_id) != pseudonym:
         require(user, Right.CHOOSE_PSEUDONYMS)
@@ -46,9 +45,12 @@ def change_for(
     return Pseudonymized(Rules.parse(trial.profile.text), name, key_of(trial), stamp_of(trial))
 
 
-def as_is_for(user: Person, source: Node, destination: Node | None, reason: str) -> AsIs:
+def as_is_for(
+    user: Person, trial: Trial | None, source: Node, destination: Node | None, *, reason: str
+) -> AsIs:
     """Leaves identified, with a right and for a reason that stands in the trail. Raises Refused."""
     require(user, Right.TRANSFER_IDENTIFIED)
+    require_trial(user, trial or default_trial(), source, destination)
     if not reason.strip():
         raise Refused(_("Say why identified data must be sent; the reason is kept in the trail."))
     details = {
@@ -106,6 +108,12 @@ def stamp_of(trial: Trial) -> TrialStamp | None:
     return TrialStamp(
         trial.sponsor, trial.protocol_id, trial.protocol_name, trial.site_name, trial.site_id
     )
+
+
+def require_trial(user: Person, trial: Trial, source: Node, destination: Node | None) -> None:
+    """Raises Refused where the trial has ended, is not the user's, or does not allow a node."""
+    require_use(user, trial)
+    _require_nodes(trial, source, destination)
 
 
 def _require_nodes(trial: Trial, source: Node, destination: Node | None) -> None:

@@ -205,16 +205,30 @@ def test_a_trial_allows_only_the_nodes_it_names(
 @pytest.mark.parametrize("who", ["coordinator", "pacsadmin", "dpo", "stranger"])
 def test_by_default_nobody_sends_identified_data(request, source, destination, who):
     with pytest.raises(Refused, match="Transfer identified data"):
-        as_is_for(request.getfixturevalue(who), source, destination, "second opinion")
+        as_is_for(request.getfixturevalue(who), None, source, destination, reason="second opinion")
 
 
 def test_identified_data_leave_with_a_reason_that_stands_in_the_trail(root, source, destination):
     with pytest.raises(Refused, match="Say why"):
-        as_is_for(root, source, destination, "  ")
+        as_is_for(root, None, source, destination, reason="  ")
 
-    assert as_is_for(root, source, destination, "second opinion") == AsIs()
+    assert as_is_for(root, None, source, destination, reason="second opinion") == AsIs()
     assert Event.objects.get(action="identified.allowed").details == {
         "reason": "second opinion",
         "source": "PACS1",
         "destination": "Research PACS",
     }
+
+
+def test_identified_data_leave_for_a_trial_only_where_it_allows(
+    root, trial, source, destination, folder_node
+):
+    trial.destinations.add(destination)
+
+    assert as_is_for(root, trial, source, destination, reason="second opinion") == AsIs()
+    with pytest.raises(Refused, match="LUNG does not allow Research folder"):
+        as_is_for(root, trial, source, folder_node, reason="second opinion")
+    trial.is_revoked = True
+    trial.save()
+    with pytest.raises(Refused, match="was revoked"):
+        as_is_for(root, trial, source, destination, reason="second opinion")
