@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from adit_engine.errors import WrongInput
+from adit_engine.expectation import Reception
 from adit_engine.nodes.base import Node
 
 KINDS: Mapping[str, str] = {
@@ -25,11 +26,17 @@ def kind_class(kind: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def open(kind: str, name: str, settings: Mapping[str, Any]) -> Node:
+def open(
+    kind: str, name: str, settings: Mapping[str, Any], *, reception: Reception | None = None
+) -> Node:
     """An opened node. `name` is how people know it; errors carry it. Raises WrongInput, NodeError.
 
-    `settings` are the values of the kind's settings dataclass, secrets included.
+    `settings` are the values of the kind's settings dataclass, secrets included. `reception` takes
+    what a node of a kind that `receives` can only send to a third place, which is ours (C-MOVE).
     """
     cls = kind_class(kind)
-    node: Node = cls(name, cls.Settings(**settings))
+    given = cls.Settings(**settings)
+    node: Node = (
+        cls(name, given, reception) if getattr(cls, "receives", False) else cls(name, given)
+    )
     return node
