@@ -1,7 +1,7 @@
 """QIDO-RS: searches of a DICOMweb node, asked page by page until nothing new comes (PS3.18 10.6)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from urllib.parse import quote, urlencode
 
@@ -141,7 +141,7 @@ class _Search:
             offset += page.count
             before = page
 
-    def _page(self, query: Query, offset: int, page: "_Page") -> Iterator[Record]:
+    def _page(self, query: Query, offset: int, page: "_Page") -> Generator[Record, None, None]:
         limit = [("limit", str(self._qido.page_size)), ("offset", str(offset))]
         with self._qido.ask(_target(query), _parameters(query) + limit) as answer:
             if answer.status == web_status.EMPTY or self._is_unknown(answer, query):

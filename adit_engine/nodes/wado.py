@@ -85,6 +85,8 @@ class Wado:
         """The files of an answer: its parts, or the whole of it where a single one came bare."""
         kind, pieces = answer.content_type, answer.pieces()
         if answer.media_type == multipart.DICOM:
+            if not answer.tells_its_length:
+                raise answer.fault("sent a file without telling its length")
             boundary = multipart.new_boundary()
             kind, pieces = multipart.content_type(boundary), _wrapped(pieces, boundary)
         elif answer.media_type != "multipart/related":

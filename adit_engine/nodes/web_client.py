@@ -93,6 +93,11 @@ class Answer:
         return multipart.media_type(self.content_type)
 
     @property
+    def tells_its_length(self) -> bool:
+        """Otherwise it lasts until the connection ends, however that comes about."""
+        return self._response.chunked or self._response.length is not None
+
+    @property
     def warnings(self) -> list[str]:
         return self._response.headers.get_all("Warning") or []
 

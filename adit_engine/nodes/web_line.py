@@ -203,7 +203,7 @@ class WebLine:
     def _timed_out(self) -> AditError:
         if self._aborted:
             return self._stopped()
-        if self._total_s <= 0 < self._phase_s:
+        if self._total_s < self._phase_s:
             text = "took longer in all than its time limit allows."
         else:
             text = f"did not {self._what} within {self._granted_s:g} s."

@@ -153,11 +153,15 @@ def test_a_part_that_is_no_dicom_is_an_error_after_the_others() -> None:
 
 def test_a_bare_file_is_taken_and_a_cut_one_is_not() -> None:
     kind = "application/dicom"
+    no_pixels = FILES[0][: -12 - len(ct().PixelData)]
     whole = answer(200, kind, FILES[0])
-    cut: list[Said] = [head(200, kind, len(FILES[0])), FILES[0][:-5], CLOSE]
-    with Liar(scripted(whole, cut)) as liar, closing(liar.node()) as node:
+    cut: list[Said] = [head(200, kind, len(FILES[0])), no_pixels, CLOSE]
+    endless: list[Said] = [f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode(), no_pixels]
+    with Liar(scripted(whole, cut, [*endless, CLOSE])) as liar, closing(liar.node()) as node:
         assert len(fetch(node)) == 1
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(ConnectionLost, match="broke off"):
+            fetch(node)
+        with pytest.raises(ConnectionLost, match="without telling its length"):
             fetch(node)
 
 
