@@ -127,12 +127,19 @@ def scheduler(chosen: argparse.Namespace) -> int:
 
 
 def receiver(chosen: argparse.Namespace) -> int:
-    """A stub: retrieval by C-MOVE is not built yet, so this only waits for its end."""
-    say("the receiver is a stub in this version: it takes no images.")
+    """Takes the images that a PACS sends to us after a C-MOVE."""
+    _require_keys()
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
-    end.wait()
+    if not config.RECEIVER_PORT:
+        say("ADIT_RECEIVER_PORT is 0: no images are taken by C-MOVE.")
+        end.wait()
+        return 0
+    _setup()
+    from adit.nodes.register import run
+
+    run(end)
     return 0
 
 

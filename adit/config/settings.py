@@ -136,6 +136,15 @@ SEARCH_THREADS = env.int("ADIT_SEARCH_THREADS", 4)  # of the web process: half o
 URGENT_LIMIT = env.int("ADIT_URGENT_LIMIT", 1)
 CALLING_AE_TITLE = env.str("ADIT_AE_TITLE", "ADIT")
 
+# Receiver -----------------------------------------------------------------------------------
+
+RECEIVER_PORT = env.int("ADIT_RECEIVER_PORT", 11112)  # 0: no C-MOVE to us
+RECEIVER_HOST = env.str("ADIT_RECEIVER_HOST", "0.0.0.0")  # noqa: S104 - PACS call from elsewhere
+RECEIVER_QUARANTINE_MB = env.int("ADIT_RECEIVER_QUARANTINE_MB", 0)
+SPOOL_DIR = Path(env.str("ADIT_SPOOL", str(DATA_DIR / "spool")))
+SPOOL_RESERVE_MB = env.int("ADIT_SPOOL_RESERVE_MB", 1024)
+"""So much of the disk stays free: below it, images are refused for now."""
+
 # Accounts -----------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"

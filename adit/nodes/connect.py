@@ -16,6 +16,7 @@ from adit.audit.trail import record
 from adit.nodes import slots, window
 from adit.nodes.access import may_read, may_write
 from adit.nodes.models import Lane, Node
+from adit.nodes.reception import house_reception
 from adit.nodes.waits import Waits
 from adit_engine import nodes as engine
 from adit_engine.errors import WrongInput
@@ -65,7 +66,8 @@ def open_node(
             about=f"node:{row.pk}",
             details={"node": row.name, "purpose": purpose.value, "holder": holder},
         )
-        node = engine.open(row.kind, row.name, engine_settings(row))
+        reception = house_reception(row)
+        node = engine.open(row.kind, row.name, engine_settings(row), reception=reception)
         try:
             yield node
         except BaseException:

@@ -30,6 +30,9 @@ class Node(models.Model):
     )
     pause_reason = models.CharField(_("why it is paused"), max_length=200, blank=True)
 
+    names_originator = models.BooleanField(null=True, editable=False)
+    """Whether its images name the C-MOVE that asked for them; None: not seen yet."""
+
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -79,3 +82,26 @@ class Slot(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node} {self.lane} {self.holder}"
+
+
+class Expectation(models.Model):
+    """One C-MOVE under way: which images the receiver takes, and for whom; gone when it ends."""
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="expectations")
+    token = models.CharField(max_length=64, unique=True)
+    """The folder in the spool where its images lie."""
+    calling = models.CharField(max_length=16)
+    senders = models.JSONField()
+    """Pairs of an AE title and a list of networks."""
+    study_uid = models.CharField(max_length=64, db_index=True)
+    series_uids = models.JSONField()
+    instance_uids = models.JSONField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.token}"
+
+    @property
+    def message_id(self) -> int:
+        """1 to 65535; as keys are never used twice, a number comes back only after all others."""
+        return int(self.pk - 1) % 0xFFFF + 1

@@ -1,0 +1,135 @@
+"""Reception: what a worker awaits from the receiver, as rows; the images come through the spool.
+
+Both work on one machine and one spool folder. Between machines the rows would stay as they are, and
+something else than SpoolAwaited would bring the images.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from adit.nodes.models import Expectation, Node
+from adit_engine.expectation import Expectation as Expected
+from adit_engine.expectation import Sender, Wanted
+from adit_engine.instance import Instance
+from adit_engine.reception import TURN_S, SpoolAwaited, another_under_way, tells_apart
+from adit_engine.spool import Spool
+
+LIVES_S = 900
+"""A worker that ended suddenly is waited for no longer."""
+
+_RENEW_S = 60.0
+_LOOK_S = 0.25
+
+
+class HouseReception:
+    """For nodes opened in the house; used by one thread at a time, which may be any."""
+
+    def __init__(self, row: Node) -> None:
+        self.ae_title = settings.CALLING_AE_TITLE
+        self.address = f"this machine, port {settings.RECEIVER_PORT}"
+        self._node_id = row.pk
+        self._spool = house_spool()
+
+    @contextmanager
+    def expect(self, wanted: Wanted, check: Callable[[], None]) -> Iterator["HouseAwaited"]:
+        """Raises NodeBusy, StorageTrouble, and what `check` raises."""
+        try:
+            row = self._entered(wanted, check)
+            try:
+                self._spool.open(row.token)
+                yield HouseAwaited(self._spool, row)
+            finally:
+                self._spool.close(row.token)
+                row.delete()
+        finally:
+            leave_database()
+
+    def _entered(self, wanted: Wanted, check: Callable[[], None]) -> Expectation:
+        until = time.monotonic() + TURN_S
+        while time.monotonic() < until:
+            row = self._enter(wanted)
+            if row is not None:
+                return row
+            check()
+            time.sleep(_LOOK_S)
+        raise another_under_way(wanted)
+
+    def _enter(self, wanted: Wanted) -> Expectation | None:
+        """A new row, unless another move stands in the way."""
+        with transaction.atomic():
+            # The lock that lets only one decide at a time.
+            nodes = {node.pk: node for node in Node.objects.select_for_update().order_by("pk")}
+            names = nodes[self._node_id].names_originator
+            for row in live_rows().filter(study_uid=wanted.study_uid):
+                if not tells_apart(expected(row).wanted, wanted, names):
+                    return None
+            return Expectation.objects.create(
+                node=nodes[self._node_id],
+                token=secrets.token_hex(16),
+                calling=wanted.calling,
+                senders=[[one.ae_title, list(one.networks)] for one in wanted.senders],
+                study_uid=wanted.study_uid,
+                series_uids=sorted(wanted.series_uids),
+                instance_uids=sorted(wanted.instance_uids),
+                expires_at=_expiry(),
+            )
+
+
+class HouseAwaited(SpoolAwaited):
+    """Keeps its row alive for as long as somebody asks for images."""
+
+    def __init__(self, spool: Spool, row: Expectation) -> None:
+        super().__init__(spool, expected(row))
+        self._row_id = row.pk
+        self._renew_at = time.monotonic() + _RENEW_S
+
+    def arrived(self) -> Iterator[Instance]:
+        if time.monotonic() > self._renew_at:
+            self._renew_at = time.monotonic() + _RENEW_S
+            Expectation.objects.filter(pk=self._row_id).update(expires_at=_expiry())
+        yield from super().arrived()
+
+
+def house_reception(row: Node) -> HouseReception | None:
+    """None where no receiver runs."""
+    return HouseReception(row) if settings.RECEIVER_PORT else None
+
+
+def house_spool() -> Spool:
+    return Spool(settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB * 1024 * 1024)
+
+
+def live_rows() -> QuerySet[Expectation]:
+    return Expectation.objects.select_related("node").filter(expires_at__gt=timezone.now())
+
+
+def expected(row: Expectation) -> Expected:
+    """As the engine has it."""
+    wanted = Wanted(
+        row.node.name,
+        tuple(Sender(title, tuple(networks)) for title, networks in row.senders),
+        row.calling,
+        row.study_uid,
+        frozenset(row.series_uids),
+        frozenset(row.instance_uids),
+    )
+    return Expected(row.token, row.message_id, wanted)
+
+
+def leave_database() -> None:
+    """A thread that the engine made has a connection of its own, which nobody else would close."""
+    if threading.current_thread() is not threading.main_thread() and not connection.in_atomic_block:
+        connection.close()
+
+
+def _expiry() -> datetime:
+    return timezone.now() + timedelta(seconds=LIVES_S)

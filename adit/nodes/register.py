@@ -1,0 +1,126 @@
+"""Register: what the receiver's process has to know of nodes and expectations, read from the rows."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.db import Error, close_old_connections, connection
+
+from adit.nodes.connect import engine_settings
+from adit.nodes.models import Expectation, Node
+from adit.nodes.reception import expected, house_spool, leave_database, live_rows
+from adit_engine.errors import WrongInput
+from adit_engine.expectation import Expectation as Expected
+from adit_engine.expectation import Sender
+from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.receiver import Receiver, ReceiverSettings
+
+KNOWN_FOR_S = 2.0
+SENDERS_KNOWN_FOR_S = 30.0
+SWEEP_S = 60.0
+TRY_AGAIN_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class RowRegister:
+    """Asked from the receiver's many threads, each of which leaves the database again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: tuple[Expected, ...] = ()
+        self._live_until = 0.0
+        self._senders: tuple[Sender, ...] = ()
+        self._senders_until = 0.0
+        self._naming: dict[str, bool] = {}
+
+    def live(self, *, fresh: bool = False) -> Sequence[Expected]:
+        with self._lock:
+            if fresh or time.monotonic() > self._live_until:
+                with _database("expectations"):
+                    self._live = tuple(expected(row) for row in live_rows())
+                    self._live_until = time.monotonic() + KNOWN_FOR_S
+            return self._live
+
+    def came(self, expectation: Expected, *, names_originator: bool) -> None:
+        node = expectation.wanted.source
+        if self._naming.get(node) is not names_originator:
+            self._naming[node] = names_originator
+            with _database("nodes"):
+                Node.objects.filter(name=node).update(names_originator=names_originator)
+
+    def admits(self, ae_title: str, address: str) -> bool:
+        """Nodes that are known, and whoever a C-MOVE under way names."""
+        if any(sender.is_at(ae_title, address) for sender in self._known_senders()):
+            return True
+        awaited = (one for e in self.live(fresh=True) for one in e.wanted.senders)
+        return any(sender.is_at(ae_title, address) for sender in awaited)
+
+    def _known_senders(self) -> tuple[Sender, ...]:
+        with self._lock:
+            if time.monotonic() > self._senders_until:
+                with _database("nodes"):
+                    rows = list(Node.objects.filter(kind="dimse"))
+                    self._senders = tuple(one for row in rows for one in _senders(row))
+                    self._senders_until = time.monotonic() + SENDERS_KNOWN_FOR_S
+            return self._senders
+
+
+def run(end: threading.Event) -> None:
+    """The receiver's process, until `end`. A port that is taken is waited for."""
+    given = ReceiverSettings(
+        settings.CALLING_AE_TITLE,
+        settings.RECEIVER_HOST,
+        settings.RECEIVER_PORT,
+        quarantine_bytes=settings.RECEIVER_QUARANTINE_MB * 1024 * 1024,
+    )
+    while not end.is_set():
+        try:
+            receiver = Receiver(given, house_spool(), RowRegister())
+        except OSError as error:
+            log.error(
+                "the receiver cannot use port %d (%s): no C-MOVE until it can",
+                given.port,
+                error.strerror,
+            )
+            end.wait(TRY_AGAIN_S)
+            continue
+        with receiver:
+            log.info("takes images as %s on port %d", given.ae_title, receiver.port)
+            while not end.wait(SWEEP_S):
+                sweep()
+                close_old_connections()
+
+
+def sweep() -> None:
+    """Removes what workers left that ended suddenly."""
+    spool = house_spool()
+    tokens = spool.tokens()
+    with _database("expectations"):
+        live = set(live_rows().values_list("token", flat=True))
+        for token in set(tokens) - live:
+            spool.close(token)
+        Expectation.objects.exclude(token__in=live).delete()
+    spool.sweep_closed()
+
+
+def _senders(row: Node) -> tuple[Sender, ...]:
+    try:
+        return DimseSettings(**engine_settings(row)).whose_images()
+    except WrongInput:
+        return ()
+
+
+@contextmanager
+def _database(what: str) -> Iterator[None]:
+    """Without the database the last answer stays: nobody new is let in."""
+    try:
+        yield
+    except Error as error:
+        log.error("the receiver cannot read the %s (%s)", what, type(error).__name__)
+        connection.close()
+    finally:
+        leave_database()

@@ -1,0 +1,247 @@
+"""Reception in the house: what a PACS sends after a C-MOVE reaches the worker that asked for it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import CTImageStorage
+
+from adit.accounts.groups import COORDINATORS
+from adit.demo.archive import Archive
+from adit.nodes.connect import Purpose, open_node
+from adit.nodes.models import Expectation
+from adit.nodes.reception import HouseReception, house_spool
+from adit.nodes.register import RowRegister, sweep
+from adit_engine import part10
+from adit_engine.errors import CannotDo
+from adit_engine.expectation import Sender, Wanted
+from adit_engine.instance import EXPLICIT_LE, Instance
+from adit_engine.nodes.base import Grade
+from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.receiver import Receiver, ReceiverSettings
+from adit_engine.reference import SeriesRef
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STUDY, SERIES = "1.2.3", "1.2.3.1"
+HERE = ("127.0.0.1",)
+
+
+def image(number: int) -> Instance:
+    dataset = Dataset()
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = f"{SERIES}.{number}"
+    dataset.Modality = "CT"
+    dataset.PatientName = "Sample^One"
+    dataset.PatientID = "P1"
+    dataset.StudyInstanceUID = STUDY
+    dataset.SeriesInstanceUID = SERIES
+    dataset.InstanceNumber = str(number)
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, dataset)
+    uid = dataset.SOPInstanceUID
+    return Instance(str(CTImageStorage), str(uid), EXPLICIT_LE, buffer.getvalue())
+
+
+@pytest.fixture
+def receiver(settings, tmp_path: Path) -> Iterator[Receiver]:
+    """The receiver of this house, in this process."""
+    settings.SPOOL_DIR = tmp_path / "spool"
+    settings.SPOOL_RESERVE_MB = 0
+    settings.CALLING_AE_TITLE = "ADIT"
+    given = ReceiverSettings("ADIT", "127.0.0.1", 0)
+    with Receiver(given, house_spool(), RowRegister()) as one:
+        settings.RECEIVER_PORT = one.port
+        yield one
+
+
+@pytest.fixture
+def demo(receiver: Receiver, tmp_path: Path) -> Iterator[Archive]:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    for number in range(1, 6):
+        one = image(number)
+        (folder / f"{number}.dcm").write_bytes(b"".join(part10.file_parts(one)))
+    with Archive("DEMO", folder, {"ADIT": ("127.0.0.1", receiver.port)}) as archive:
+        yield archive
+
+
+@pytest.fixture
+def pacs(make_node, demo: Archive):
+    values = {"called_ae_title": "DEMO", "host": "127.0.0.1", "port": demo.port, "drain_s": 0.5}
+    return make_node(
+        "PACS1", reads=(COORDINATORS,), kind="dimse", settings={**values, "retrieve": "move"}
+    )
+
+
+def wanted(title: str = "DEMO", study: str = STUDY) -> Wanted:
+    return Wanted("PACS1", (Sender(title, HERE),), "ADIT", study)
+
+
+def sender(receiver: Receiver, title: str = "DEMO") -> DimseNode:
+    """Sends by C-STORE, without naming any originator."""
+    given = DimseSettings(
+        called_ae_title="ADIT", calling_ae_title=title, host="127.0.0.1", port=receiver.port
+    )
+    return DimseNode("ADIT", given)
+
+
+def never() -> None:
+    """Nobody stops the wait."""
+
+
+def test_a_worker_gets_what_the_pacs_sends_byte_by_byte(coordinator, pacs):
+    with open_node(coordinator, pacs, Purpose.RETRIEVE, holder="task:1") as node:
+        fetched = list(node.fetch([SeriesRef(STUDY, SERIES)]))
+
+    sent = [image(number) for number in range(1, 6)]
+    assert sorted(one.sha256() for one in fetched) == sorted(one.sha256() for one in sent)
+    assert not Expectation.objects.exists()
+    assert house_spool().tokens() == []
+    pacs.refresh_from_db()
+    assert pacs.names_originator is True
+
+
+def test_a_fetch_in_a_thread_of_its_own_leaves_no_connection(coordinator, pacs):
+    left = []
+
+    def fetch() -> None:
+        with HouseReception(pacs).expect(wanted(), never) as awaited:
+            list(awaited.arrived())
+        left.append(connection.connection)
+
+    thread = threading.Thread(target=fetch)
+    thread.start()
+    thread.join()
+    assert left == [None]
+
+
+@contextmanager
+def second_move(pacs) -> Iterator[threading.Event]:
+    """Another move of the same study, in another worker; tells when its turn has come."""
+    entered = threading.Event()
+
+    def expect() -> None:
+        with HouseReception(pacs).expect(wanted(), never):
+            entered.set()
+
+    thread = threading.Thread(target=expect)
+    thread.start()
+    yield entered
+    thread.join()
+
+
+def test_two_moves_of_one_study_take_turns_until_the_originator_was_seen(pacs):
+    with second_move(pacs) as entered:
+        with HouseReception(pacs).expect(wanted(), never):
+            entered.clear()
+            with second_move(pacs) as third:
+                assert not third.wait(0.6)
+                type(pacs).objects.update(names_originator=True)
+                assert third.wait(5)
+        assert entered
+
+
+def test_without_an_originator_the_image_goes_where_the_study_says(pacs, receiver):
+    with (
+        HouseReception(pacs).expect(wanted(), never) as awaited,
+        HouseReception(pacs).expect(wanted(study="1.2.4"), never) as other,
+    ):
+        stored = list(sender(receiver).store([image(1)]))
+        assert [one.error for one in stored] == [""]
+        assert [one.instance_uid for one in awaited.arrived()] == [f"{SERIES}.1"]
+        assert list(other.arrived()) == []
+    pacs.refresh_from_db()
+    assert pacs.names_originator is False
+
+
+def test_late_images_are_refused(pacs, receiver):
+    with HouseReception(pacs).expect(wanted(), never):
+        assert next(sender(receiver).store([image(1)])).kept
+
+    assert not next(sender(receiver).store([image(2)])).kept
+    assert not list(house_spool().folder.rglob("*.dcm"))
+
+
+def test_numbers_are_not_used_twice(pacs):
+    numbers = []
+    for _ in range(3):
+        with HouseReception(pacs).expect(wanted(), never) as awaited:
+            numbers.append(awaited.message_id)
+
+    assert len(set(numbers)) == 3
+    assert Expectation(pk=65535).message_id == 65535
+    assert Expectation(pk=65536).message_id == 1
+
+
+def test_what_a_dead_worker_left_is_swept_and_nothing_else(pacs):
+    spool = house_spool()
+    with HouseReception(pacs).expect(wanted(study="1.2.4"), never):
+        alive = spool.tokens()
+        dead = Expectation.objects.create(
+            node=pacs,
+            token="dead",
+            calling="ADIT",
+            senders=[],
+            study_uid=STUDY,
+            series_uids=[],
+            instance_uids=[],
+            expires_at=timezone.now() - timedelta(seconds=1),
+        )
+        for token in (dead.token, "orphan"):
+            spool.open(token)
+
+        sweep()
+
+        assert spool.tokens() == alive
+        assert Expectation.objects.count() == 1
+
+
+def test_only_known_nodes_may_call(pacs, receiver):
+    assert next(iter(sender(receiver).check())).grade is Grade.GOOD
+    assert next(iter(sender(receiver, "STRANGER").check())).grade is Grade.BAD
+
+
+def test_a_node_may_name_other_senders(make_node, receiver):
+    values = {"called_ae_title": "PACS2", "host": "10.9.9.9", "senders": "FARM1, FARM2@10.0.0.0/8"}
+    make_node("PACS2", kind="dimse", settings=values)
+    make_node("broken", kind="dimse", settings={"host": ""})
+
+    assert next(iter(sender(receiver, "FARM1").check())).grade is Grade.GOOD
+    assert next(iter(sender(receiver, "FARM2").check())).grade is Grade.BAD
+    assert next(iter(sender(receiver, "PACS2").check())).grade is Grade.BAD
+
+
+def test_a_move_that_waits_for_its_turn_can_be_stopped(pacs):
+    class Ended(Exception):
+        """The work is stopped."""
+
+    def stop() -> None:
+        raise Ended
+
+    with HouseReception(pacs).expect(wanted(), never):
+        started = time.monotonic()
+        with pytest.raises(Ended), HouseReception(pacs).expect(wanted(), stop):
+            pass
+        assert time.monotonic() - started < 2
+    assert not Expectation.objects.exists()
+
+
+def test_where_no_receiver_runs_a_node_says_so(settings, coordinator, pacs):
+    settings.RECEIVER_PORT = 0
+
+    with (
+        pytest.raises(CannotDo, match="no receiver runs here"),
+        open_node(coordinator, pacs, Purpose.RETRIEVE, holder="task:1") as node,
+    ):
+        list(node.fetch([SeriesRef(STUDY, SERIES)]))
