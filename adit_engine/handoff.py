@@ -3,7 +3,7 @@
 import mmap
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 
 from adit_engine.errors import Stopped
@@ -124,14 +124,15 @@ class Handoff(Iterator[Instance]):
 def read_ahead(
     source: Iterator[Instance],
     *,
-    unblock: Callable[[], None],
+    unblock: Callable[[], None] | None = None,
     limit_bytes: int = LIMIT_BYTES,
     stop: Stop | None = None,
-) -> Iterator[Instance]:
+) -> Generator[Instance, None, None]:
     """The same instances, pulled from `source` by a thread of its own, as far as the limit allows.
 
     Raises what the source raises. `unblock` ends a wait inside the source at once (a node's
-    `abort`); it is called when the puller leaves early. The thread has ended when this iterator has.
+    `abort`); it is called when the puller leaves early. Without it, as for a source that is still
+    needed, the source's own deadline ends the wait. The thread has ended when this iterator has.
     """
     handoff = Handoff(limit_bytes, stop)
     thread = threading.Thread(target=_push, args=(source, handoff), name="read ahead", daemon=True)
@@ -140,7 +141,7 @@ def read_ahead(
         yield from handoff
     finally:
         handoff.close()
-        if not handoff.finished:
+        if not handoff.finished and unblock is not None:
             unblock()
         thread.join()
 

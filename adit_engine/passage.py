@@ -2,12 +2,12 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from adit_engine.errors import AditError, CannotDo, NodeError, RuleBroken, Stopped, Withhold
-from adit_engine.handoff import Stop
+from adit_engine.handoff import Stop, read_ahead
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Retrievable, Searchable, Storable, Stored
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
@@ -23,8 +23,12 @@ from adit_engine.retry import RetryPolicy
 ROUNDS = 3
 """How often what is missing or new is asked for before it counts as missing for good."""
 
-FIRST_CONFIRM = 64
+FIRST_CONFIRM = 200
 """How many stored instances wait for their proof at first; later half of what is proven."""
+
+
+AHEAD_BYTES = 32 * 1024 * 1024
+"""How much the source may be ahead of the destination, so that both work at the same time."""
 
 
 class Source(Searchable, Retrievable, Protocol):
@@ -324,17 +328,14 @@ class Passage:
         visible there yet.
         """
         self._asked = True
+        stop = self._traveller.stop
         fetched = self._source.fetch(refs, patient_id=self._traveller.patient_id)
-        try:
-            for instance in fetched:
-                self._traveller.stop.check()
+        with closing(read_ahead(fetched, limit_bytes=AHEAD_BYTES, stop=stop)) as ahead:
+            for instance in ahead:
+                stop.check()
                 outgoing = self._checked(instance)
                 if outgoing is not None:
                     yield outgoing
-        finally:
-            close = getattr(fetched, "close", None)
-            if close is not None:
-                close()
 
     def _checked(self, instance: Instance) -> Instance | None:
         """The instance as it may leave, or None when its end is told already."""
