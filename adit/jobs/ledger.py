@@ -12,7 +12,7 @@ from adit.jobs import sealed
 from adit.jobs.models import Item, Task, TaskState
 from adit.jobs.queue import LeaseLost
 from adit.jobs.sealed import ItemContent
-from adit.vault.box import Box
+from adit.vault.box import Box, SealBroken
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.reference import SeriesRef
 
@@ -33,10 +33,14 @@ def settle() -> None:
     for pk in set(open_items.values_list("task", flat=True)):
         with transaction.atomic():
             task = Task.objects.select_for_update(of=("self",)).get(pk=pk)
-            if task.state in _NOT_REACHED:
-                Ledger(task, sealed.box_of(task.job.trial)).end(
-                    *_NOT_REACHED[TaskState(task.state)]
-                )
+            if task.state not in _NOT_REACHED:
+                continue
+            end = _NOT_REACHED[TaskState(task.state)]
+            try:
+                Ledger(task, sealed.box_of(task.job.trial)).end(*end)
+            except SealBroken:
+                # Its trial's key was destroyed: the counts stay as they were so far.
+                task.items.filter(is_final=False).update(is_final=True)
 
 
 @dataclass

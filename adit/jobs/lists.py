@@ -8,6 +8,7 @@ from adit.accounts.models import User
 from adit.accounts.rights import Right, may
 from adit.jobs import sealed
 from adit.jobs.models import Job, Task
+from adit.vault.box import SealBroken
 
 
 def visible(user: User) -> QuerySet[Job]:
@@ -29,9 +30,15 @@ def titles(user: User, tasks: Iterable[Task]) -> list[str]:
     """What each task's study is called, without a patient; its number for who may not see."""
     may_read = may(user, Right.SEE_IDENTIFIED)
     return [
-        sealed.open_task(task).title if may_read or task.job.owner_id == user.pk else str(task)
-        for task in tasks
+        _title(task) if may_read or task.job.owner_id == user.pk else str(task) for task in tasks
     ]
+
+
+def _title(task: Task) -> str:
+    try:
+        return sealed.open_task(task).title
+    except SealBroken:
+        return str(task)
 
 
 def may_see(user: User, job: Job) -> bool:

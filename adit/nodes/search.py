@@ -94,13 +94,13 @@ def cancel(key: str) -> None:
 def _ask(user: Person, node: Node, query: Query, reduce: Reduce[T], key: str = "") -> T:
     watch = Watch(time.monotonic() + settings.SEARCH_DEADLINE_S, partial(_is_canceled, key))
     holder = f"search:{secrets.token_hex(8)}"
-    with _turn(node), open_node(user, node, Purpose.SEARCH, holder=holder) as opened:
+    with turn(node), open_node(user, node, Purpose.SEARCH, holder=holder) as opened:
         watch.check(node.name)
         return answer_of(opened, query, reduce, watch)
 
 
 @contextmanager
-def _turn(node: Node) -> Iterator[None]:
+def turn(node: Node) -> Iterator[None]:
     """Searches use at most half of the web server's threads, so that pages stay quick."""
     if not _asking.acquire(blocking=False):
         raise NoSlot(node.name, _("many searches run just now. Try again in a moment"))

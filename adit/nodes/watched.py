@@ -50,21 +50,29 @@ def answer_of(
 ) -> T:
     """What `reduce` makes of the records that match by our own reading as well.
 
-    The node is asked in a thread, in which `reduce` runs too; so this one can look at the watch
-    even while the node is silent. Raises what the watch or the node raises.
+    Raises what the watch or the node raises.
     """
-    stop = threading.Event()
 
-    def ask() -> T:
+    def ask(stop: threading.Event) -> T:
         answers = node.find(query)
         try:
             return reduce(_matching(answers, query, stop), answers)
         finally:
             answers.close()
 
+    return watched(node, ask, watch)
+
+
+def watched(node: Node, ask: Callable[[threading.Event], T], watch: Watch) -> T:
+    """What `ask` gives, which runs in a thread and ends early when its event is set.
+
+    So this one can look at the watch even while the node is silent. Raises what the watch or `ask`
+    raises.
+    """
+    stop = threading.Event()
     asker = ThreadPoolExecutor(1, thread_name_prefix="search")
     try:
-        answer = asker.submit(ask)
+        answer = asker.submit(ask, stop)
         try:
             while not wait([answer], TICK_S).done:
                 watch.check(node.name)

@@ -10,9 +10,17 @@ from adit.nodes.domain import domain_of
 from adit.nodes.models import Node
 from adit.profiles.models import Patient, Profile, Trial
 from adit.profiles.pattern import numbered
-from adit.profiles.trials import about, box_of, default_trial, key_of, require_use
+from adit.profiles.trials import (
+    about,
+    box_of,
+    default_trial,
+    key_of,
+    require_key,
+    require_use,
+    stamp_of,
+)
 from adit_engine.errors import AditError, WrongInput
-from adit_engine.pseudonymize.change import AsIs, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.change import AsIs, Pseudonymized
 from adit_engine.pseudonymize.profile import Profile as Rules
 from adit_engine.pseudonymize.pseudonym import checked_pseudonym
 
@@ -74,6 +82,7 @@ def pseudonym_for(
     index = _index(trial, domain, patient_id, given)
     with transaction.atomic():
         locked = Trial.objects.select_for_update().get(pk=trial.pk)
+        require_key(locked)
         row = Patient.objects.filter(trial=trial, index=index).first()
         if row is not None:
             _check_same(row, given, trial)
@@ -81,7 +90,7 @@ def pseudonym_for(
         pseudonym = given or _generated(locked, domain, patient_id)
         if Patient.objects.filter(trial=trial, pseudonym__iexact=pseudonym).exists():
             raise _taken(pseudonym, trial)
-        sealed = box_of(trial).seal([domain, _bare(patient_id)], _place(index))
+        sealed = box_of(trial).seal([domain, _bare(patient_id)], place_of(index))
         Patient.objects.create(trial=trial, index=index, sealed=sealed, pseudonym=pseudonym)
         record(
             "pseudonym.registered",
@@ -99,15 +108,6 @@ def known_pseudonym(trial: Trial, domain: str, patient_id: str) -> str:
         return ""
     rows = Patient.objects.filter(trial=trial, index=_index(trial, domain, patient_id, ""))
     return rows.values_list("pseudonym", flat=True).first() or ""
-
-
-def stamp_of(trial: Trial) -> TrialStamp | None:
-    """What the header says of the trial; nothing for the site's own."""
-    if trial.is_default:
-        return None
-    return TrialStamp(
-        trial.sponsor, trial.protocol_id, trial.protocol_name, trial.site_name, trial.site_id
-    )
 
 
 def require_trial(user: Person, trial: Trial, source: Node, destination: Node | None) -> None:
@@ -164,7 +164,8 @@ def _index(trial: Trial, domain: str, patient_id: str, given: str) -> str:
     return box_of(trial).index(f"{domain}\0{bare}" if bare else f"{domain}\0\0{given}", "patient")
 
 
-def _place(index: str) -> str:
+def place_of(index: str) -> str:
+    """Where the patient behind an index is sealed."""
     return f"patient {index}"
 
 

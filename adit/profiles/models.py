@@ -56,8 +56,9 @@ class Trial(models.Model):
     is_default = models.BooleanField(default=False, editable=False)
     """The site's own trial, used when none is chosen; leaves no trial in the header."""
 
-    key = SealedField()
-    """The trial's 256-bit key as hex, sealed under the master key."""
+    key = SealedField(null=True)
+    """The trial's 256-bit key as hex, sealed under the master key; None once it is destroyed."""
+    key_destroyed_at = models.DateTimeField(null=True, editable=False)
     generation = models.PositiveIntegerField(default=1, editable=False)
     profile = models.ForeignKey(Profile, on_delete=models.PROTECT, related_name="trials")
     pattern = models.CharField(_("pseudonym pattern"), max_length=48, blank=True)

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterable
+from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -17,13 +18,22 @@ from adit.audit.trail import record
 from adit.nodes.models import Node
 from adit.profiles.models import Profile, Trial
 from adit.profiles.pattern import check_pattern
-from adit.vault.box import Box
+from adit.vault.box import Box, SealBroken
 from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.change import TrialStamp
 from adit_engine.pseudonymize.keyfile import key_text
 from adit_engine.pseudonymize.profile import Profile as Rules
 from adit_engine.pseudonymize.pseudonym import TrialKey
 
 DEFAULT_ID = "site-default"
+
+OWN_WORDS = ("protocol_name", "sponsor", "site_name", "site_id", "pattern")
+"""What headers and pseudonyms are made of: stays as it is once the trial has patients."""
+_CHANGEABLE = (*OWN_WORDS, "expires_on", "profile")
+
+
+class KeyDestroyed(SealBroken):
+    """The trial's key is gone for good, and with it what was sealed under it."""
 
 
 def create_trial(
@@ -46,6 +56,7 @@ def create_trial(
         trial.full_clean()
     except ValidationError as error:
         raise WrongInput(_sentences(error)) from None
+    stamp_of(trial)
     with transaction.atomic():
         trial.save(force_insert=True)
         trial.members.set(members)
@@ -55,6 +66,50 @@ def create_trial(
             "trial.created", user=user, about=about(trial), details={"profile": str(trial.profile)}
         )
     return trial
+
+
+def change_trial(
+    user: Person,
+    trial: Trial,
+    *,
+    members: Iterable[Group],
+    sources: Iterable[Node],
+    destinations: Iterable[Node],
+) -> None:
+    """Saves what was changed in a trial. Another profile opens a new generation of UIDs.
+
+    Raises Refused, and WrongInput for what may not change any more.
+    """
+    require(user, Right.MANAGE_TRIALS)
+    stamp_of(trial)
+    if trial.pattern:
+        check_pattern(trial.pattern)
+    with transaction.atomic():
+        before = Trial.objects.select_for_update().get(pk=trial.pk)
+        changed = [name for name in _CHANGEABLE if getattr(before, name) != getattr(trial, name)]
+        if is_used(before) and set(changed) & set(OWN_WORDS):
+            raise WrongInput(
+                _("This research project has patients: what stands in their images stays as it is.")
+            )
+        trial.generation = before.generation + ("profile" in changed)
+        trial.save(update_fields=[*changed, "generation"])
+        groups = (("members", members), ("sources", sources), ("destinations", destinations))
+        for name, rows in groups:
+            if _set(getattr(trial, name), rows):
+                changed.append(name)
+        details = {
+            "changed": changed,
+            "profile": str(trial.profile),
+            "generation": trial.generation,
+        }
+        record("trial.changed", user=user, about=about(trial), details=details)
+
+
+def _set(relation: Any, rows: Iterable[Any]) -> bool:
+    """Whether it holds others now than before."""
+    before = set(relation.values_list("pk", flat=True))
+    relation.set(rows)
+    return before != set(relation.values_list("pk", flat=True))
 
 
 def revoke(user: Person, trial: Trial) -> None:
@@ -114,6 +169,21 @@ def usable_by(user: Person) -> QuerySet[Trial]:
     return trials.filter(members__in=user.groups.all()).distinct()
 
 
+def visible_to(user: Person) -> QuerySet[Trial]:
+    """Those of one's groups, ended ones too; all for managers, the site's own among them."""
+    if not user.is_active:
+        return Trial.objects.none()
+    if may(user, Right.MANAGE_TRIALS):
+        return Trial.objects.all()
+    mine = Trial.members.through.objects.filter(group__in=user.groups.all())
+    return Trial.objects.filter(is_default=False, pk__in=mine.values("trial"))
+
+
+def is_used(trial: Trial) -> bool:
+    """Somebody has a pseudonym in it: images may have left that name it."""
+    return trial.patients.exists()
+
+
 def may_use(user: Person, trial: Trial) -> bool:
     try:
         require_use(user, trial)
@@ -126,6 +196,7 @@ def require_use(user: Person, trial: Trial) -> None:
     """Raises Refused for an ended or revoked trial, and for who is no member of it."""
     require_active(user)
     words = {"trial": trial.protocol_id}
+    require_key(trial)
     if trial.is_revoked:
         raise Refused(
             _("The research project %(trial)s was revoked: nothing leaves for it any more.") % words
@@ -145,13 +216,36 @@ def require_use(user: Person, trial: Trial) -> None:
 
 def key_of(trial: Trial) -> TrialKey:
     """From which UIDs, dates and generated pseudonyms follow."""
-    return TrialKey(bytes.fromhex(trial.key), trial.generation)
+    return TrialKey(_secret(trial), trial.generation)
 
 
 def box_of(trial: Trial) -> Box:
-    """Seals what belongs to the trial; unreadable once its key is destroyed."""
-    secret = HKDF(SHA256(), 32, None, b"adit trial box").derive(bytes.fromhex(trial.key))
-    return Box(secret)
+    """Seals what belongs to the trial. Raises KeyDestroyed, a SealBroken, once its key is gone."""
+    return Box(HKDF(SHA256(), 32, None, b"adit trial box").derive(_secret(trial)))
+
+
+def stamp_of(trial: Trial) -> TrialStamp | None:
+    """What the header says of the trial; nothing for the site's own. Raises WrongInput."""
+    if trial.is_default:
+        return None
+    return TrialStamp(
+        trial.sponsor, trial.protocol_id, trial.protocol_name, trial.site_name, trial.site_id
+    )
+
+
+def require_key(trial: Trial) -> None:
+    """Raises Refused once the key is destroyed."""
+    if trial.key is None:
+        raise Refused(
+            _("The key of the research project %(trial)s was destroyed: it has ended for good.")
+            % {"trial": trial.protocol_id}
+        )
+
+
+def _secret(trial: Trial) -> bytes:
+    if trial.key is None:
+        raise KeyDestroyed(f"The key of {trial.protocol_id} was destroyed.")
+    return bytes.fromhex(trial.key)
 
 
 def export_key(user: Person, trial: Trial) -> str:
@@ -161,6 +255,7 @@ def export_key(user: Person, trial: Trial) -> str:
     """
     require(user, Right.MANAGE_TRIALS)
     require(user, Right.REIDENTIFY)
+    require_key(trial)
     record("trial.key_exported", user=user, about=about(trial))
     return key_text(key_of(trial))
 

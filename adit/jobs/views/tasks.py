@@ -21,7 +21,7 @@ from adit.jobs import actions, progress, sealed
 from adit.jobs.models import Item, Job, Task, TaskState
 from adit.jobs.views.about import about
 from adit.jobs.views.door import person, visible_job
-from adit.vault.box import Box, SealBroken
+from adit.vault.box import SealBroken
 from adit_engine.errors import AditError
 
 ONE_LOOK = timedelta(minutes=10)
@@ -107,14 +107,15 @@ def _visible_task(user: User, pk: int, position: int) -> Task:
 def _task_context(user: User, task: Task) -> dict[str, Any]:
     items = Item.objects.filter(task=task)
     sees_identified = may(user, Right.SEE_IDENTIFIED)
-    box = sealed.box_of(task.job.trial)
     return {
         "task": task,
         "job": task.job,
         "about": about(task, sees_identified),
         "sees_identified": sees_identified,
         "counts": progress.counts_of(items),
-        "series": [_series(item, box, sees_identified) for item in items],
+        "series": [
+            _series(item, sees_identified) for item in items.select_related("task__job__trial")
+        ],
         "is_live": task.state not in progress.OVER,
         "is_running": task.state == TaskState.IN_PROGRESS,
         "allowed": actions.allowed_on_task(user, task),
@@ -122,9 +123,9 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
     }
 
 
-def _series(item: Item, box: Box, sees_identified: bool) -> Series:
+def _series(item: Item, sees_identified: bool) -> Series:
     try:
-        content = sealed.open_item(item, box)
+        content = sealed.open_item(item)
     except SealBroken:
         return Series(item)
     return Series(item, content.description if sees_identified else "", content.why)

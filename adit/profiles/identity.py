@@ -1,0 +1,66 @@
+"""Identity: the way back from a pseudonym to a patient; with a right, a reason and a trail record."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from adit.accounts.rights import Person, Refused, Right, require
+from adit.audit.trail import record
+from adit.profiles.mapping import place_of
+from adit.profiles.models import Patient, Trial
+from adit.profiles.reason import checked_reason
+from adit.profiles.trials import about, box_of, require_key
+from adit.vault.box import Box, SealBroken
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Who a pseudonym stands for. The id is empty for a patient who came without one."""
+
+    pseudonym: str
+    domain: str
+    patient_id: str = field(repr=False)
+
+
+def reidentify(user: Person, patient: Patient, reason: str) -> Identified:
+    """Raises Refused, WrongInput; Refused as well for what does not open."""
+    require(user, Right.REIDENTIFY)
+    reason = checked_reason(reason)
+    trial = patient.trial
+    require_key(trial)
+    found = _opened(patient, box_of(trial))
+    # Without the patient: beside the pseudonym, the trail would outlive the destruction of the key.
+    details = {"pseudonym": patient.pseudonym, "reason": reason}
+    record("patient.reidentified", user=user, about=about(trial), details=details)
+    return found
+
+
+def exported_map(user: Person, trial: Trial, reason: str) -> list[Identified]:
+    """Every pseudonym of the trial with its patient, for the key holder. Raises as above."""
+    require(user, Right.REIDENTIFY)
+    reason = checked_reason(reason)
+    require_key(trial)
+    with transaction.atomic():
+        found = list(_all(trial))
+        details = {"reason": reason, "patients": len(found)}
+        record("trial.map_exported", user=user, about=about(trial), details=details)
+    return found
+
+
+def _all(trial: Trial) -> Iterator[Identified]:
+    box = box_of(trial)
+    for patient in trial.patients.order_by("pseudonym"):
+        yield _opened(patient, box)
+
+
+def _opened(patient: Patient, box: Box) -> Identified:
+    try:
+        domain, patient_id = box.open(patient.sealed, place_of(patient.index))
+    except SealBroken:
+        raise Refused(
+            _("What is stored of %(pseudonym)s does not open with the key of its project.")
+            % {"pseudonym": patient.pseudonym}
+        ) from None
+    return Identified(patient.pseudonym, domain, patient_id)

@@ -1,0 +1,72 @@
+"""Options: what the DICOM codes of a profile mean, in words that need no DICOM."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from adit_engine.pseudonymize.profile import (
+    BASIC,
+    CLEAN_DESCRIPTORS,
+    DEVICE_IDENTITY,
+    FULL_DATES,
+    INSTITUTION_IDENTITY,
+    MEANINGS,
+    MODIFIED_DATES,
+    PATIENT_CHARACTERISTICS,
+    SAFE_PRIVATE,
+    Profile,
+)
+
+WORDS: Mapping[str, Any] = {
+    BASIC: _(
+        "Everything that the standard lists as identifying is removed, emptied or replaced, at "
+        "every depth; all identifiers of studies, series and images are replaced."
+    ),
+    "113101": _("Text burned into the pixels is blanked by rules for each device."),
+    "113102": _("Features by which a face could be recognized are removed from the pixels."),
+    "113103": _("Graphics and overlays are cleaned and stay."),
+    "113104": _("Structured contents are cleaned and stay."),
+    CLEAN_DESCRIPTORS: _("Descriptions stay where every word of them is known to be harmless."),
+    FULL_DATES: _("All dates and times stay as they are."),
+    MODIFIED_DATES: _(
+        "Dates are shifted by a number of days of each patient's own; intervals between a "
+        "patient's visits stay. Times of day stay."
+    ),
+    PATIENT_CHARACTERISTICS: _("Age (90 at most), sex, size and weight stay."),
+    DEVICE_IDENTITY: _("Which device made the images stays: its name, serial number and place."),
+    "113110": _("The original identifiers of studies, series and images stay."),
+    SAFE_PRIVATE: _(
+        "Values of manufacturers that the standard calls safe stay, such as those for diffusion "
+        "and PET."
+    ),
+    INSTITUTION_IDENTITY: _("The name and address of the institution stay."),
+}
+
+WITHOUT_DATES = _("All dates and times are removed.")
+ALWAYS_RISKS = (
+    _("The pixels themselves: a face can be made from thin slices of the head."),
+    _("Rare diseases or findings may point to a person for those who know the case."),
+    _("Whoever holds the project's key can find out who a pseudonym stands for."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    code: str
+    meaning: str
+    """As the standard calls it."""
+    words: Any
+
+
+def options_of(rules: Profile) -> list[Option]:
+    """The basic profile first, then each option by its code."""
+    return [
+        Option(code, MEANINGS[code], WORDS.get(code, ""))
+        for code in (BASIC, *sorted(rules.options))
+    ]
+
+
+def keeps_no_dates(rules: Profile) -> bool:
+    return not rules.options & {FULL_DATES, MODIFIED_DATES}

@@ -1,0 +1,73 @@
+"""Tryout: a profile applied to one real image, to be looked at; nothing is stored, nothing leaves."""
+
+import secrets
+from dataclasses import dataclass
+
+from adit.accounts.rights import Person, Right, require
+from adit.audit.trail import record
+from adit.nodes.domain import domain_of
+from adit.nodes.models import Node
+from adit.nodes.sample import sample_of
+from adit.profiles.header import Line, compared, lines_of
+from adit.profiles.models import Profile
+from adit.profiles.versions import rules_of
+from adit_engine.errors import Malformed, Withhold
+from adit_engine.instance import Instance
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.pseudonymize.transcode import little_endian
+from adit_engine.pseudonymize.verify import verify
+from adit_engine.reference import StudyRef
+
+PSEUDONYM = "TRY-IT-0001"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The header before and after; where the image would be withheld, before only, and why."""
+
+    lines: list[Line]
+    code: str = ""
+    withheld: str = ""
+
+
+def try_it(user: Person, profile: Profile, node: Node, study: StudyRef) -> Tried:
+    """Under a key of no project, which is forgotten at once. Raises as `sample_of` does."""
+    require(user, Right.MANAGE_PROFILES)
+    require(user, Right.SEE_IDENTIFIED)
+    image = sample_of(user, node, study)
+    tried = _tried(profile, image)
+    details = {"node": node.name, "withheld": tried.code}
+    patient = (domain_of(node), patient_id) if (patient_id := _patient_id(image)) else None
+    record(
+        "profile.tried", user=user, about=f"profile:{profile.pk}", details=details, patient=patient
+    )
+    return tried
+
+
+def _tried(profile: Profile, image: Instance) -> Tried:
+    key = TrialKey(secrets.token_bytes(32))
+    change = Pseudonymized(rules_of(profile), PSEUDONYM, key, None)
+    try:
+        if image.fault:
+            raise Withhold("fault", image.fault)
+        changed = apply(change, image)
+        verify(image, changed, change)
+        return Tried(compared(little_endian(image), changed))
+    except Withhold as error:
+        return Tried(_readable(image), error.code, str(error))
+
+
+def _readable(image: Instance) -> list[Line]:
+    try:
+        return lines_of(little_endian(image))
+    except (Malformed, Withhold):
+        return []
+
+
+def _patient_id(image: Instance) -> str:
+    try:
+        return image.in_header.patient_id.decode("utf-8", "replace")
+    except Malformed:
+        return ""
