@@ -35,6 +35,8 @@ NOTHING = frozenset(
     """anonymous anonymized anonymous1 unknown none null test name patient compressed phantom
     person removed default doctor""".split()  # noqa: SIM905
 )
+TERMS = frozenset({"pancreas", "perfusion"})
+"""Defined terms of image type and body part that two sample files also have as patient names."""
 
 
 class Residue(NamedTuple):
@@ -68,7 +70,7 @@ def audit_real(name: str, source: bytes, data: bytes) -> tuple[int, list[Residue
         str(before.get(word, "")) for word in ("Manufacturer", "ManufacturerModelName")
     ).lower()
     words = _identity(before, NAMES, r"[\s^=,.\\]+") | _identity(before, IDS, r"\\")
-    words = {word for word in words if word not in equipment and word not in NOTHING}
+    words = {word for word in words if word not in equipment and word not in NOTHING | TERMS}
     for word in words:
         pattern = re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")
         found += [Residue(name, word, where) for where, text in texts if pattern.search(text)]

@@ -107,7 +107,9 @@ def file(
     inner = syntax if syntax in (IMPLICIT, BIG_ENDIAN) else EXPLICIT
     low = b"".join(element(t, *made[t], inner) for t in sorted(made) if t < 0x7FE00010)
     high = b"".join(element(t, *made[t], inner) for t in sorted(made) if t > 0x7FE00010)
-    pixels = parts.get("pixels") or element(0x7FE00010, *made[0x7FE00010], inner)
+    pixels = parts.get("pixels", b"")
+    if not pixels and 0x7FE00010 in made:
+        pixels = element(0x7FE00010, *made[0x7FE00010], inner)
     data = low + extra + pixels + high + behind
     if syntax == DEFLATED:
         packer = compressobj(wbits=-15)
@@ -164,6 +166,47 @@ def row_cases(every: int = 1) -> Iterator[Case]:
             made = header() | {0x00090010: ("LO", b"ZWOELF"), 0x00091001: ("SQ", inside)}
             creator = Planted(b"ZWOELF")
             yield Case("row", f"{name} private", file(made, syntax), (*planted, creator))
+
+
+def class_cases(every: int = 1) -> Iterator[Case]:
+    """Every class: a part of the rows at the top and inside the sequences that its IOD opens."""
+    for turn, (sop_class, iod) in enumerate(classes()):
+        for tag, vr in rows()[turn % 5 :: 5 * every]:
+            value, planted = _planted(tag, vr, EXPLICIT)
+            holder = _holder(iod, element(tag, vr, value))
+            front = _of_class(sop_class, iod)
+            for name, more in (("top", {tag: (vr, value)}), ("inside", holder)):
+                if more and not (name == "top" and tag in _OWN):
+                    yield Case("class", f"{iod} {tag:08x} {name}", file(front | more), planted)
+
+
+def classes() -> list[tuple[str, str]]:
+    """SOP class UID and IOD of all that may leave without a pixel rule."""
+    lines = (TABLES / "admission.tsv").read_text(encoding="utf-8").splitlines()
+    cells = [line.split("\t") for line in lines if not line.startswith("#")]
+    return [(uid, iod) for uid, iod, _, asks, _ in cells if "rule" not in asks.split()]
+
+
+def _of_class(sop_class: str, iod: str) -> Header:
+    made = header(t00080016=("UI", sop_class.encode()))
+    if iod in ("rt-plan", "rt-ion-plan", "rt-structure-set"):
+        made = {tag: value for tag, value in made.items() if tag >> 16 not in (0x28, 0x7FE0)}
+    return made
+
+
+def _holder(iod: str, content: bytes) -> Header:
+    """The content inside a sequence that matters in this IOD."""
+    if "enhanced" in iod or iod in ("segmentation", "parametric-map", "breast-tomosynthesis-image"):
+        groups = element(0x00209111, "SQ", items(content))
+        place = 0x52009230
+    else:
+        groups = content
+        place = {
+            "rt-plan": 0x300A00B0, "rt-ion-plan": 0x300A03A2, "rt-structure-set": 0x30060020,
+            "rt-dose": 0x300C0002, "rt-image": 0x30020030, "nuclear-medicine-image": 0x00540012,
+            "positron-emission-tomography-image": 0x00540016,
+        }.get(iod, 0x00081140)  # fmt: skip
+    return {place: ("SQ", items(groups))}
 
 
 def _planted(tag: int, vr: str, syntax: str) -> tuple[bytes, tuple[Planted, ...]]:

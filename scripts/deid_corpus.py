@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pydicom
 from deid_auditor import Residue, audit_made, audit_real
-from deid_cases import leak_cases, row_cases
+from deid_cases import class_cases, leak_cases, row_cases
 
 from adit_engine import part10
 from adit_engine.errors import Malformed, Withhold
@@ -94,9 +94,11 @@ class Road:
 
 def made_up(profile: Profile, *, short: bool) -> list[Tally]:
     road = Road(profile)
-    rows, leaks = Tally("rows of Table E.1-1"), Tally("other places")
-    for case in chain(row_cases(SHORT if short else 1), leak_cases()):
-        tally = rows if case.kind == "row" else leaks
+    rows, classes = Tally("rows of Table E.1-1"), Tally("rows in all classes")
+    leaks = Tally("other places")
+    every = SHORT if short else 1
+    for case in chain(row_cases(every), class_cases(every), leak_cases()):
+        tally = {"row": rows, "class": classes}.get(case.kind, leaks)
         out = road.take(case.data, tally)
         if out is not None:
             number, residues = audit_made(case, out)
@@ -104,7 +106,7 @@ def made_up(profile: Profile, *, short: bool) -> list[Tally]:
             tally.residues += [
                 found._replace(case=f"{case.kind} {case.name}") for found in residues
             ]
-    return [rows, leaks]
+    return [rows, classes, leaks]
 
 
 def real(profile: Profile, files: Iterable[Path]) -> Tally:

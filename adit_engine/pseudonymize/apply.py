@@ -17,7 +17,7 @@ from adit_engine.pseudonymize.profile import SAFE_PRIVATE
 from adit_engine.pseudonymize.rewrite import Rewriter, Source, encoded
 from adit_engine.pseudonymize.rules import rule_book
 from adit_engine.pseudonymize.streams import WALKS
-from adit_engine.pseudonymize.tables import well_known_uids
+from adit_engine.pseudonymize.tables import Admitted, well_known_uids
 from adit_engine.pseudonymize.transcode import little_endian
 
 _CLASS_UID = 0x00080016
@@ -30,6 +30,7 @@ _OFFSETS = frozenset({0x7FE00001, 0x7FE00002})
 _DATES = frozenset({stamp.BIRTH_DATE, stamp.STUDY_DATE})
 _READ = _OFFSETS | _IDENTITY | _DATES | {stamp.BURNED_IN} | admit.READ | pixels.READ
 _PIXEL_DATA = 0x7FE00010
+_FLOATS = {0x7FE00008: 4, 0x7FE00009: 8}
 _NATIVE = frozenset({EXPLICIT_LE, IMPLICIT_LE})
 _SYNTAXES = _NATIVE | WALKS.keys()
 
@@ -95,7 +96,7 @@ def _pseudonymized(change: Pseudonymized, instance: Instance) -> Instance:
         change.key.uid(uids[_INSTANCE_UID].decode("ascii")),
         instance.transfer_syntax_uid,
         b"".join(out[tag] for tag in sorted(out)),
-        _pixels(parts, values, instance),
+        _pixels(parts, values, instance, admitted),
     )
 
 
@@ -183,17 +184,17 @@ def _stamped(change: Pseudonymized, explicit: bool) -> dict[int, bytes]:
     return out
 
 
-def _pixels(parts: _Parts, values: dict[int, bytes], instance: Instance) -> tuple[Buffer, ...]:
+def _pixels(
+    parts: _Parts, values: dict[int, bytes], instance: Instance, admitted: Admitted
+) -> tuple[Buffer, ...]:
     """The pixel data element, and nothing behind it; the same buffers where nothing had to go."""
     element = parts.pixels
     if element is None:
         return ()
     is_native = instance.transfer_syntax_uid in _NATIVE
-    if element.tag != _PIXEL_DATA or element.vr not in ("", "OB", "OW"):
-        raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
     if element.undefined is is_native:
         raise Withhold("pixel-format", "The pixels do not stand as the transfer syntax says.")
-    form = pixels.PixelFormat.of(values)
+    form = _format(element, values, admitted)
     _check_overlays(parts, form)
     data = memoryview(parts.body.data)
     new = (_native if is_native else _compressed)(data, element, form, values, instance)
@@ -204,6 +205,18 @@ def _pixels(parts: _Parts, values: dict[int, bytes], instance: Instance) -> tupl
     return (data[element.start : element.end],)
 
 
+def _format(element: Element, values: dict[int, bytes], admitted: Admitted) -> PixelFormat:
+    size_bytes = _FLOATS.get(element.tag)
+    if size_bytes is not None and "float" in admitted.asks:
+        if element.vr in ("", "OF", "OD"):
+            return PixelFormat.of_floats(values, size_bytes)
+    elif element.tag == _PIXEL_DATA and element.vr in ("", "OB", "OW"):
+        form = PixelFormat.of(values)
+        if form.allocated <= 32:
+            return form
+    raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
+
+
 def _native(
     data: memoryview, element: Element, form: PixelFormat, _: object, instance: Instance
 ) -> tuple[Buffer, ...] | None:
@@ -211,7 +224,7 @@ def _native(
     new = pixels.native(value, form)
     if len(new) == 1 and new[0] is value:
         return None
-    head = encoded(_PIXEL_DATA, element.vr or "OW", b"", instance.explicit)
+    head = encoded(element.tag, element.vr or "OW", b"", instance.explicit)
     return (head[:-4] + sum(map(len, new)).to_bytes(4, "little"), *new)
 
 

@@ -50,6 +50,15 @@ class PixelFormat:
     padding: int | None
 
     @classmethod
+    def of_floats(cls, values: Mapping[int, bytes], size_bytes: int) -> "PixelFormat":
+        """For numbers of `size_bytes` each, all of whose bits count (PS3.3 C.7.6.24, C.7.6.25)."""
+        bits = (8 * size_bytes).to_bytes(2, "little")
+        if values.get(_ALLOCATED) != bits:
+            raise Withhold("pixel-format", "The header does not say how to read the pixels.")
+        high = (8 * size_bytes - 1).to_bytes(2, "little")
+        return cls.of({**values, _STORED: bits, _HIGH: high, _SIGNED: b"\0\0"})
+
+    @classmethod
     def of(cls, values: Mapping[int, bytes]) -> "PixelFormat":
         """From encoded values, by tag. Raises Withhold for what is missing or cannot be."""
         numbers = {tag: _number(values.get(tag, b"")) for tag in READ - {_PHOTOMETRIC, _FRAMES}}
@@ -76,11 +85,12 @@ class PixelFormat:
     def _possible(self) -> bool:
         positive = min(self.samples, self.frames, self.rows, self.columns) > 0
         bits = 1 <= self.stored <= self.high + 1 <= self.allocated
-        return positive and bits and self.allocated in (8, 16, 32)
+        return positive and bits and self.allocated in (1, 8, 16, 32, 64)
 
     @property
     def size_bytes(self) -> int:
-        return self.samples * self.frames * self.rows * self.columns * self.allocated // 8
+        """One bit a pixel goes on without a gap from frame to frame (PS3.5 8.1.1)."""
+        return (self.samples * self.frames * self.rows * self.columns * self.allocated + 7) // 8
 
     @property
     def mask(self) -> int:

@@ -21,7 +21,7 @@ from adit_engine.pseudonymize.rules import (
     Rule,
     RuleBook,
 )
-from adit_engine.pseudonymize.tables import safe_private
+from adit_engine.pseudonymize.tables import dictionary, safe_private
 
 PER_FRAME_GROUPS = 0x52009230
 
@@ -93,8 +93,11 @@ class Rewriter:
                 if any(earlier > tag for earlier in seen):
                     raise Malformed("The character set stands behind text.")
                 work = replace(work, charset=Charset(_value(source, element)))
-            elif tag & 0x10000 and self._private:
-                self._private_element(source, element, work, creators, out)
+            elif tag & 0x10000:
+                if self._private:
+                    self._private_element(source, element, work, creators, out)
+            else:
+                _check_whole(source, element)
         return out
 
     def _element(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
@@ -107,6 +110,7 @@ class Rewriter:
                 return new
         if rule.withhold:
             raise _pixels_would_change(element.tag)
+        _check_whole(source, element)
         return self._instead(element.tag, rule)
 
     def _kept(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
@@ -116,7 +120,7 @@ class Rewriter:
             return None
         if act is actions.map_uids:
             vr = "UI"
-        elif not vr:
+        elif not vr or (vr == "UN" and len(vrs) == 1):
             vr = vrs[0]
         elif vr not in vrs:
             return None
@@ -124,7 +128,8 @@ class Rewriter:
         new = act(value, work) if value else value
         if new is None:
             return None
-        if new is value and source.explicit == self._explicit and not (end - begin) & 1:
+        same = new is value and element.vr != "UN" and source.explicit == self._explicit
+        if same and not (end - begin) & 1:
             return bytes(source.data[start:end])
         return encoded(tag, vr, new, self._explicit)
 
@@ -223,6 +228,18 @@ class Rewriter:
         if kept is not None:
             out[block] = encoded(block, "LO", creator, self._explicit)
             out[element.tag] = kept
+
+
+def _check_whole(source: Source, element: Element) -> None:
+    """Raises Malformed where a sequence that goes is damaged: nobody else would say so."""
+    tag, vr, *_ = element
+    if vr != "SQ" and (vr or dictionary().get(tag) != "SQ"):
+        return
+    inner = Source(source.data, source.explicit, source.depth + 1)
+    for item in items(source.data, source.explicit, element, source.depth):
+        for one in elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth):
+            if not one.tag & 0x10000:
+                _check_whole(inner, one)
 
 
 def _value(source: Source, element: Element) -> bytes:

@@ -17,7 +17,7 @@ VOCABULARY = frozenset(
     injection inspiration internal inversion iodine jaw joint kidney knee lateral left leg legs
     lens limb linear liver localizer long loop lower lspine lumbar lung magnitude mandible map mask
     matrix maxilla medial mean median mixed modified monochrome multi myelin native neck negative
-    none normal nose orbit original other outer ovary palm pancreas parotid pelvis phase phantom
+    none normal nose orbit original other outer ovary palm pancreas parotid pelvis perfusion phase phantom
     planar plane plate portal positive posterior power primary prone prostate proton pulse quiet
     radial ray rear recovery rest rib ribs right sagittal scalp scout scrotum secondary segment
     sella sharp short shoulder signal single sinus skin skull smooth soft source spin spine spiral

@@ -19,6 +19,9 @@ from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.pseudonymize.tables import well_known_uids
 
+# What is wrong in the originals is no concern of these tests.
+pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
+
 FOLDER = Path(pydicom.__file__).parent / "data"
 FILES = sorted(
     path
