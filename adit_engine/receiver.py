@@ -35,7 +35,8 @@ class ReceiverSettings:
     host: str = "0.0.0.0"  # noqa: S104 - archives call from other machines
     port: int = 11112
     association_s: float = 15.0
-    idle_s: float = 60.0
+    idle_s: float = 300.0
+    """Between two images: an archive may have to fetch the next one from a tape."""
     no_progress_s: float = 60.0
     mark_bytes: int = 512 * 1024 * 1024
     """While more lies untaken for one expectation, each answer to its sender is delayed."""

@@ -91,7 +91,8 @@ class LocalReception:
         return self._live
 
     def came(self, expectation: Expectation, *, names_originator: bool) -> None:
-        self._naming[expectation.wanted.source] = names_originator
+        source = expectation.wanted.source
+        self._naming[source] = names_originator and self._naming.get(source, True)
 
     def admits(self, ae_title: str, address: str) -> bool:
         with self._lock:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from django.conf import settings
+
 from adit.demo import cast, first_jobs, report, scenes
 from adit.demo.patients import SHOWCASE, make_patients
 from adit.jobs.models import Job, JobState
@@ -84,6 +86,8 @@ class Demo:
         title = cast.AE_TITLES[name]
         module = [sys.executable, "-m", "adit.demo.archive"]
         where = ["--ae-title", title, "--port", port, "--folder", str(folder)]
+        if settings.RECEIVER_PORT:
+            where += ["--peer", f"{settings.CALLING_AE_TITLE}=127.0.0.1:{settings.RECEIVER_PORT}"]
         return [*module, *where, "--follow-parent"]
 
 

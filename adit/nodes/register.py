@@ -14,7 +14,7 @@ from adit.nodes.models import Expectation, Node
 from adit.nodes.reception import expected, house_spool, leave_database, live_rows
 from adit_engine.errors import WrongInput
 from adit_engine.expectation import Expectation as Expected
-from adit_engine.expectation import Sender
+from adit_engine.expectation import Sender, senders
 from adit_engine.nodes.dimse import DimseSettings
 from adit_engine.receiver import Receiver, ReceiverSettings
 
@@ -33,8 +33,7 @@ class RowRegister:
         self._lock = threading.Lock()
         self._live: tuple[Expected, ...] = ()
         self._live_until = 0.0
-        self._senders: tuple[Sender, ...] = ()
-        self._senders_until = 0.0
+        self._senders: dict[str, tuple[float, tuple[Sender, ...]]] = {}
         self._naming: dict[str, bool] = {}
 
     def live(self, *, fresh: bool = False) -> Sequence[Expected]:
@@ -46,27 +45,35 @@ class RowRegister:
             return self._live
 
     def came(self, expectation: Expected, *, names_originator: bool) -> None:
+        """One image without the originator is enough for never trusting the node in this again."""
         node = expectation.wanted.source
-        if self._naming.get(node) is not names_originator:
-            self._naming[node] = names_originator
-            with _database("nodes"):
-                Node.objects.filter(name=node).update(names_originator=names_originator)
+        if self._naming.get(node) in (False, names_originator):
+            return
+        self._naming[node] = names_originator
+        rows = Node.objects.filter(name=node)
+        with _database("nodes"):
+            if names_originator:
+                rows = rows.filter(names_originator=None)
+            rows.update(names_originator=names_originator)
 
     def admits(self, ae_title: str, address: str) -> bool:
         """Nodes that are known, and whoever a C-MOVE under way names."""
-        if any(sender.is_at(ae_title, address) for sender in self._known_senders()):
+        if any(sender.is_at(ae_title, address) for sender in self._senders_called(ae_title)):
             return True
         awaited = (one for e in self.live(fresh=True) for one in e.wanted.senders)
         return any(sender.is_at(ae_title, address) for sender in awaited)
 
-    def _known_senders(self) -> tuple[Sender, ...]:
-        with self._lock:
-            if time.monotonic() > self._senders_until:
-                with _database("nodes"):
-                    rows = list(Node.objects.filter(kind="dimse"))
-                    self._senders = tuple(one for row in rows for one in _senders(row))
-                    self._senders_until = time.monotonic() + SENDERS_KNOWN_FOR_S
-            return self._senders
+    def _senders_called(self, ae_title: str) -> tuple[Sender, ...]:
+        """Asks the name service for the nodes of this title alone, and holds up nobody else."""
+        until, known = self._senders.get(ae_title, (0.0, ()))
+        if time.monotonic() < until:
+            return known
+        with _database("nodes"):
+            rows = list(Node.objects.filter(kind="dimse"))
+            known = tuple(one for row in rows for one in _senders(row, ae_title))
+            if known:
+                self._senders[ae_title] = (time.monotonic() + SENDERS_KNOWN_FOR_S, known)
+        return known
 
 
 def run(end: threading.Event) -> None:
@@ -107,11 +114,15 @@ def sweep() -> None:
     spool.sweep_closed()
 
 
-def _senders(row: Node) -> tuple[Sender, ...]:
+def _senders(row: Node, ae_title: str) -> tuple[Sender, ...]:
     try:
-        return DimseSettings(**engine_settings(row)).whose_images()
+        given = DimseSettings(**engine_settings(row))
+        mine = senders(given.senders) or (Sender(given.called_ae_title),)
     except WrongInput:
         return ()
+    if ae_title not in {sender.ae_title for sender in mine}:
+        return ()
+    return given.whose_images()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from adit_engine.nodes.association import Association, Associations, Patience, P
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.nodes.command import Operation, request
 from adit_engine.nodes.moving import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE, Moving
-from adit_engine.nodes.negotiation import Context
+from adit_engine.nodes.negotiation import Agreement, Context
 from adit_engine.nodes.retrieval import (
     CLASSES_PER_LOAD,
     PATIENT_ROOT_GET,
@@ -214,7 +214,13 @@ class DimseNode:
     # Echo --------------------------------------------------------------------------------------
 
     def check(self) -> Iterator[Finding]:
-        services = (VERIFICATION, self._find_class, self._get_class, CT_IMAGE)
+        services = (
+            VERIFICATION,
+            self._find_class,
+            self._get_class,
+            self._move_class,
+            CT_IMAGE,
+        )
         started = time.monotonic()
         try:
             with self._associations.open([Context(uid, _PLAIN) for uid in services]) as association:
@@ -240,7 +246,7 @@ class DimseNode:
     def _services(self, association: Association) -> Iterator[Finding]:
         for class_uid, can, cannot in (
             (self._find_class, "It can be searched (C-FIND).", "It does not let us search."),
-            (self._get_class, "Images can be fetched (C-GET).", "It does not let us fetch."),
+            self._way(association.agreement),
             (CT_IMAGE, "It takes images (C-STORE).", "It does not take images from us."),
         ):
             if association.agreement.context_of(class_uid) is not None:
@@ -252,6 +258,15 @@ class DimseNode:
                     "If it should, ask its administrator to allow it for the AE title "
                     f"{self.settings.calling_ae_title}.",
                 )
+
+    def _way(self, agreement: Agreement) -> tuple[str, str, str]:
+        """The class by which images would be fetched, and what to say of it."""
+        get = (self._get_class, "Images can be fetched (C-GET).", "It does not let us fetch.")
+        move = (self._move_class, "It offers to send images to us (C-MOVE).", get[2])
+        if self.settings.retrieve == "get" or agreement.context_of(self._get_class) is not None:
+            return move if self.settings.retrieve == "move" else get
+        may_move = agreement.context_of(self._move_class) is not None
+        return move if may_move or self.settings.retrieve == "move" else get
 
     # Search ------------------------------------------------------------------------------------
 

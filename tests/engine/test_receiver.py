@@ -20,6 +20,7 @@ from samples import ROOT, ct, instance
 
 from adit_engine.errors import AssociationRejected, ConnectionLost
 from adit_engine.expectation import Sender, senders
+from adit_engine.handoff import memory_bytes
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_LE, Instance
 from adit_engine.nodes import acceptance
 from adit_engine.nodes.acceptance import Offer
@@ -268,6 +269,20 @@ def test_a_data_set_without_identity_goes_only_where_the_originator_says(
         assert archive.store(broken, ("ADIT", awaited.message_id)) == KEPT
         (taken,) = awaited.arrived()
     assert taken.fault
+
+
+def test_a_large_image_goes_through_files_alone(received: receiving.Received) -> None:
+    whole = instance(ct(1, Rows=1, Columns=1, PixelData=bytes(40 * 2**20)))
+    before = resident_mib()
+    with (
+        received.reception.expect(wanted(STUDY), never) as awaited,
+        sending(received.port, whole) as archive,
+    ):
+        assert archive.store(whole) == KEPT
+        assert resident_mib() - before < 20
+        (taken,) = awaited.arrived()
+        assert memory_bytes(taken) == 0
+        assert taken.sha256() == whole.sha256()
 
 
 def test_an_illegal_uid_is_refused(received: receiving.Received) -> None:

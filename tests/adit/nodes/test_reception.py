@@ -1,5 +1,9 @@
 """Reception in the house: what a PACS sends after a C-MOVE reaches the worker that asked for it."""
 
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -245,3 +249,27 @@ def test_where_no_receiver_runs_a_node_says_so(settings, coordinator, pacs):
         open_node(coordinator, pacs, Purpose.RETRIEVE, holder="task:1") as node,
     ):
         list(node.fetch([SeriesRef(STUDY, SERIES)]))
+
+
+def test_the_process_takes_calls_and_ends_when_asked(tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_", "DATA"))}
+    env = {**kept, "ADIT_DATA": str(tmp_path / "var"), "ADIT_RECEIVER_PORT": str(port)}
+    prepare = [sys.executable, "-c", "from adit import cli; cli.prepare()"]
+    subprocess.run(prepare, env=env, check=True, capture_output=True, timeout=60)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adit.cli", "receiver"], env=env, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert f"takes images as ADIT on port {port}" in process.stderr.readline()
+        given = DimseSettings(called_ae_title="ADIT", host="127.0.0.1", port=port)
+        finding = next(iter(DimseNode("the receiver", given).check()))
+        assert "refused our AE title" in finding.what
+        process.terminate()
+        assert process.wait(5) == 0
+    finally:
+        process.kill()
+        process.communicate()
