@@ -74,7 +74,7 @@ def audit_real(name: str, source: bytes, data: bytes) -> tuple[int, list[Residue
     for word in words:
         pattern = re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")
         found += [Residue(name, word, where) for where, text in texts if pattern.search(text)]
-    places = _identity(before, PLACES, r"\\") - NOTHING
+    places = _identity(before, PLACES, r"\\") - NOTHING - TERMS
     places = {place for place in places if place not in equipment}
     found += [Residue(name, text, where) for where, text in texts if text in places]
     uids = _uids(before)

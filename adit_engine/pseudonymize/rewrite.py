@@ -31,6 +31,7 @@ _LONG = Struct("<HH2sHI")
 _ITEM = Struct("<HHI")
 
 LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
+_MAYBE_SEQUENCE = frozenset({"SQ", ""})
 _ZERO_PADDED = frozenset({"UI", "OB", "UN"})
 
 
@@ -96,7 +97,7 @@ class Rewriter:
             elif tag & 0x10000:
                 if self._private:
                     self._private_element(source, element, work, creators, out)
-            else:
+            elif element[1] in _MAYBE_SEQUENCE:
                 _check_whole(source, element)
         return out
 
@@ -110,7 +111,8 @@ class Rewriter:
                 return new
         if rule.withhold:
             raise _pixels_would_change(element.tag)
-        _check_whole(source, element)
+        if element[1] in _MAYBE_SEQUENCE:
+            _check_whole(source, element)
         return self._instead(element.tag, rule)
 
     def _kept(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
@@ -120,16 +122,16 @@ class Rewriter:
             return None
         if act is actions.map_uids:
             vr = "UI"
-        elif not vr or (vr == "UN" and len(vrs) == 1):
-            vr = vrs[0]
         elif vr not in vrs:
-            return None
+            if vr and (vr != "UN" or len(vrs) > 1):
+                return None
+            vr = vrs[0]
         value = bytes(source.data[begin:end])
         new = act(value, work) if value else value
         if new is None:
             return None
-        same = new is value and element.vr != "UN" and source.explicit == self._explicit
-        if same and not (end - begin) & 1:
+        same_form = source.explicit == self._explicit and element[1] != "UN"
+        if new is value and same_form and not (end - begin) & 1:
             return bytes(source.data[start:end])
         return encoded(tag, vr, new, self._explicit)
 
@@ -232,8 +234,9 @@ class Rewriter:
 
 def _check_whole(source: Source, element: Element) -> None:
     """Raises Malformed where a sequence that goes is damaged: nobody else would say so."""
-    tag, vr, *_ = element
-    if vr != "SQ" and (vr or dictionary().get(tag) != "SQ"):
+    if element.vr not in _MAYBE_SEQUENCE or not is_sequence(
+        element, dictionary().get(element.tag, "")
+    ):
         return
     inner = Source(source.data, source.explicit, source.depth + 1)
     for item in items(source.data, source.explicit, element, source.depth):
