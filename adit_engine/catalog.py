@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING
 
 from adit_engine.query import RETURNED, Query
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Level, Ref
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 KEYWORDS = frozenset(keyword for level in RETURNED.values() for keyword in level)
 """What a header must be read for; the pixel data never."""
@@ -23,7 +25,7 @@ class Entry:
     place: str
 
     @classmethod
-    def of(cls, header: Dataset, place: str) -> "Entry":
+    def of(cls, header: "Dataset", place: str) -> "Entry":
         return cls(Record.of(Level.IMAGE, header).values, place)
 
     @property

@@ -2,6 +2,8 @@
 
 import mmap
 from collections.abc import Iterator
+from hashlib import sha256
+from io import BufferedReader
 from pathlib import Path
 from struct import pack, unpack_from
 from typing import BinaryIO
@@ -14,6 +16,8 @@ IMPLEMENTATION_UID = "2.25.121488291549119364894667366326857855592"
 IMPLEMENTATION_NAME = "ADIT"
 
 MAPPED_FROM_BYTES = 32 * 1024 * 1024
+
+_READ_BYTES = 256 * 1024
 
 META_CLASS = 0x00020002
 META_INSTANCE = 0x00020003
@@ -58,18 +62,35 @@ def read_file(file: BinaryIO) -> Instance:
     return parse(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
+def data_set_sha256(file: BufferedReader) -> str:
+    """Hex digest of the data set in an opened file, whatever it holds. Raises Malformed, OSError."""
+    buffer = bytearray(_READ_BYTES)
+    view = memoryview(buffer)
+    count = file.readinto(view)
+    _, start = meta_and_start(view[:count])
+    digest = sha256(view[start:count])
+    while count := file.readinto(view):
+        digest.update(view[:count])
+    return digest.hexdigest()
+
+
 def parse(data: Buffer) -> Instance:
     """The object in the bytes of a file. Raises Malformed for what is not a whole Part 10 file."""
     view = memoryview(data)
-    if len(view) < 144 or bytes(view[128:132]) != b"DICM":
-        raise Malformed("This is not a DICOM file: the letters DICM are missing at byte 128.")
-    meta, start = meta_of(view)
+    meta, start = meta_and_start(view)
     try:
         sop_class, uid, syntax = (meta[t] for t in META_TAGS)
     except KeyError as missing:
         tag = int(missing.args[0])
         raise Malformed(f"The file meta lacks ({tag >> 16:04x},{tag & 0xFFFF:04x}).") from None
     return Instance.of(sop_class, uid, syntax, view[start:])
+
+
+def meta_and_start(view: memoryview) -> tuple[dict[int, str], int]:
+    """As meta_of, for bytes that may be no DICOM file at all. Raises Malformed."""
+    if len(view) < 144 or bytes(view[128:132]) != b"DICM":
+        raise Malformed("This is not a DICOM file: the letters DICM are missing at byte 128.")
+    return meta_of(view)
 
 
 def meta_of(view: memoryview) -> tuple[dict[int, str], int]:

@@ -1,7 +1,7 @@
 """Passage: one series on its way from the source to the destination, each instance accounted for."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,7 +14,6 @@ from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Change, Pseudonymized
-from adit_engine.pseudonymize.verify import Verifier
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
@@ -44,7 +43,7 @@ class Traveller:
     stop: Stop
 
     def __post_init__(self) -> None:
-        self._verifier = Verifier(self.change) if isinstance(self.change, Pseudonymized) else None
+        self._check = _second_look(self.change)
         self._patient = self.patient_id.encode() if self.patient_id else None
 
     def admit_patient(self, patient_id: bytes) -> None:
@@ -61,9 +60,9 @@ class Traveller:
     def outgoing(self, instance: Instance) -> Instance:
         """The instance as it may leave. Raises Withhold; `hit` in its code's prefix: verify."""
         changed = apply(self.change, instance)
-        if self._verifier is not None:
+        if self._check is not None:
             try:
-                self._verifier.check(instance, changed)
+                self._check(instance, changed)
             except Withhold as hit:
                 raise _Hit(hit.code, hit.reason) from None
         return changed
@@ -73,6 +72,14 @@ class Traveller:
         if isinstance(self.change, Pseudonymized) and sop_class_uid:
             return admit.why_not(sop_class_uid, self.change.profile)
         return None
+
+
+def _second_look(change: Change) -> Callable[[Instance, Instance], None] | None:
+    if not isinstance(change, Pseudonymized):
+        return None
+    from adit_engine.pseudonymize.verify import Verifier  # takes long to load
+
+    return Verifier(change).check
 
 
 class _Hit(Withhold):

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
-
+from adit_engine.attributes import by_keyword
 from adit_engine.errors import WrongInput
 from adit_engine.record import Record
 from adit_engine.reference import Level, SeriesRef, StudyRef
@@ -112,7 +110,7 @@ class Query:
 
     def __post_init__(self) -> None:
         for keyword, value in self.keys.items():
-            if tag_for_keyword(keyword) is None:
+            if by_keyword(keyword) is None:
                 raise WrongInput(f"{keyword} is no DICOM attribute.")
             parts = (value,) if isinstance(value, str) else value
             if any("\\" in part or any(ord(c) < 32 for c in part) for part in parts):
@@ -138,28 +136,21 @@ class Query:
             },
         )
 
-    def to_identifier(self) -> Dataset:
-        """The C-FIND identifier (PS3.4 C.4.1.1.3), with all return keys of the level, in UTF-8.
+    def to_identifier(self) -> dict[str, str | tuple[str, ...]]:
+        """The C-FIND identifier (PS3.4 C.4.1.1.3) by keyword, with all return keys of the level.
 
         Several modalities cannot be asked for at once, so they are asked universally; `matches`
         then sorts the answers.
         """
-        identifier = Dataset()
-        identifier.SpecificCharacterSet = "ISO_IR 192"
-        identifier.QueryRetrieveLevel = self.level.value
-        for keyword in RETURNED[self.level]:
-            setattr(identifier, keyword, None)
+        identifier: dict[str, str | tuple[str, ...]] = {"QueryRetrieveLevel": self.level.value}
+        identifier |= dict.fromkeys(RETURNED[self.level], "")
         for keyword, value in self.keys.items():
-            if isinstance(value, str):
-                setattr(identifier, keyword, value)
-            elif keyword.endswith("UID"):
-                setattr(identifier, keyword, list(value))
+            if isinstance(value, str) or keyword.endswith("UID"):
+                identifier[keyword] = value
             else:
-                setattr(identifier, keyword, value[0] if len(value) == 1 else "")
+                identifier[keyword] = value[0] if len(value) == 1 else ""
         if self.study_date is not None:
-            identifier.StudyDate = str(self.study_date)
-        if "SpecificCharacterSet" in identifier and _is_ascii(identifier):
-            del identifier.SpecificCharacterSet
+            identifier["StudyDate"] = str(self.study_date)
         return identifier
 
     def matches(self, record: Record) -> bool:
@@ -179,10 +170,6 @@ class Query:
 
 def _patient(patient_id: str) -> dict[str, str]:
     return {"PatientID": patient_id} if patient_id else {}
-
-
-def _is_ascii(identifier: Dataset) -> bool:
-    return all(str(element.value).isascii() for element in identifier)
 
 
 def _value_matches(keyword: str, wanted: str | tuple[str, ...], record: Record) -> bool:

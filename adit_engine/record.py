@@ -1,15 +1,15 @@
 """Record: what a node answered about one patient, study, series or instance, with a typed face."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
-
-from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
+from typing import TYPE_CHECKING, Any
 
 from adit_engine.errors import Malformed, WrongInput
 from adit_engine.reference import InstanceRef, Level, SeriesRef, StudyRef
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,14 @@ class Record:
     values: Mapping[str, str | tuple[str, ...]] = field(repr=False)
 
     @classmethod
-    def of(cls, level: Level, dataset: Dataset) -> "Record":
+    def of(cls, level: Level, dataset: "Dataset") -> "Record":
         """From a C-FIND identifier or a data set; sequences and binary values are left out."""
         values: dict[str, str | tuple[str, ...]] = {}
         for element in dataset:
             if not element.keyword or element.VR in ("SQ", "OB", "OW", "OF", "OD", "UN"):
                 continue
             value = element.value
-            if isinstance(value, MultiValue | list | tuple):
+            if isinstance(value, MutableSequence | tuple):
                 values[element.keyword] = tuple(str(part) for part in value)
             else:
                 values[element.keyword] = "" if value is None else str(value)

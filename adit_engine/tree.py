@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -89,7 +90,7 @@ class Tree:
             with suppress(OSError), self._folder(draft.names[:-1]) as folder:
                 os.unlink(draft.temp, dir_fd=folder)
 
-    def open(self, names: tuple[str, ...]) -> BinaryIO | None:
+    def open(self, names: tuple[str, ...]) -> BufferedReader | None:
         """A visible file, to read, or None where there is none; the caller closes it."""
         with self._trouble():
             try:

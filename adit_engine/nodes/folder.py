@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
-
 from adit_engine import part10
 from adit_engine.catalog import KEYWORDS, Catalog, Entry
 from adit_engine.elements import elements
 from adit_engine.errors import Malformed, Stopped, StorageFull, StorageTrouble, WrongInput
-from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, Instance
+from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
 from adit_engine.layout import path_of
+from adit_engine.nodes import identifier
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.query import Query
 from adit_engine.record import Record
@@ -36,6 +34,10 @@ _NAMING = {
     0x0020000E: "SeriesInstanceUID",
     0x00200011: "SeriesNumber",
 }
+_LAST_NAMING = max(_NAMING)
+_HEAD_BYTES = 64 * 1024
+"""In so much of a file everything stands that is searched by, as a rule."""
+_LAST_LISTED = 0x00201209
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ class FolderNode:
             return None
         with file:
             try:
-                return part10.read_file(file).sha256()
+                return part10.data_set_sha256(file)
             except Malformed:
                 return ""
 
@@ -250,25 +252,56 @@ def _is_mounted(path: Path) -> bool:
 def _entry(path: Path, place: str) -> Entry | None:
     """The catalog's entry of a file; None for what is not DICOM or names no study."""
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS))
-        entry = Entry.of(header, place)
-        entry.ref  # noqa: B018 - raises where a UID is missing
-    except (InvalidDicomError, WrongInput, OSError, ValueError, EOFError, NotImplementedError):
+        entry = _plain_entry(path, place) or _rare_entry(path, place)
+        if entry is not None:
+            entry.ref  # noqa: B018 - raises where a UID is missing
+    except (Malformed, WrongInput, OSError):
         return None
     return entry
+
+
+def _plain_entry(path: Path, place: str) -> Entry | None:
+    """From the start of the header alone; None where pydicom has to be asked."""
+    with path.open("rb", buffering=0) as file:
+        head = memoryview(file.read(_HEAD_BYTES))
+    try:
+        meta, start = part10.meta_and_start(head)
+        syntax = meta[part10.META_SYNTAX]
+        if syntax in (DEFLATED_LE, EXPLICIT_BE):
+            return None
+        explicit, level = syntax != IMPLICIT_LE, Level.IMAGE
+        found = identifier.record(level, head[start:], explicit, "", _LAST_LISTED)
+    except (KeyError, Malformed):
+        return None
+    return Entry({word: found.values[word] for word in found.values if word in KEYWORDS}, place)
+
+
+def _rare_entry(path: Path, place: str) -> Entry | None:
+    from pydicom import dcmread  # takes long to load
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS))
+        return Entry.of(header, place)
+    except (InvalidDicomError, ValueError, EOFError, NotImplementedError):
+        return None
 
 
 def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
     """The values that names are made of; plain and UTF-8 text without pydicom's help."""
     if instance.transfer_syntax_uid not in (DEFLATED_LE, EXPLICIT_BE):
-        found = {
-            element.tag: bytes(instance.header[element.value : element.end]).strip(b" \0")
-            for element in elements(instance.header, instance.explicit)
-            if element.tag in _NAMING or element.tag == _CHARACTER_SET
-        }
+        found = {}
+        for element in elements(instance.header, instance.explicit):
+            if element.tag > _LAST_NAMING:
+                break
+            if element.tag in _NAMING or element.tag == _CHARACTER_SET:
+                value = bytes(instance.header[element.value : element.end])
+                found[element.tag] = value.strip(b" \0")
         unicode = found.pop(_CHARACTER_SET, b"") == b"ISO_IR 192"
         if unicode or all(value.isascii() for value in found.values()):
             return {_NAMING[tag]: value.decode(errors="replace") for tag, value in found.items()}
+    from pydicom import dcmread  # takes long to load
+
     header = dcmread(
         BytesIO(head + b"".join(instance.parts())),
         stop_before_pixels=True,

@@ -1,17 +1,22 @@
 """Identifier: the data set of a search or retrieval: a query on its way out, a record coming in."""
 
-from struct import Struct
+from collections.abc import Mapping
+from functools import lru_cache
+from struct import Struct, pack
 from struct import error as StructError
+from typing import TYPE_CHECKING
 
-from pydicom.charset import decode_bytes, python_encoding
-from pydicom.datadict import dictionary_keyword, dictionary_VR
-from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
-
+from adit_engine.attributes import by_keyword, by_tag
 from adit_engine.elements import Buffer, Element, elements
+from adit_engine.errors import WrongInput
 from adit_engine.record import Record
 from adit_engine.reference import Level
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Keys = Mapping[str, str | tuple[str, ...]]
+"""Values by keyword; several values are a tuple."""
 
 _CHARACTER_SET = 0x00080005
 _NUMBERS = {
@@ -25,11 +30,50 @@ _NUMBERS = {
 _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _PLAIN = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
 _ONE_VALUE = frozenset({"LT", "ST", "UT"})
+_LONG = frozenset({"UC", "UN", "UR", "UT"})
+_COMMON_SETS = {"": "iso8859", "ISO_IR 6": "iso8859", "ISO_IR 100": "latin_1", "ISO_IR 192": "UTF8"}
+"""Python's names, as pydicom gives them; it is asked for others only, since it takes long to load."""
 _DELIMITERS = {0x0A, 0x0C, 0x0D, 0x09, 0x5C, 0x5E, 0x3D}
 
 
-def encode(identifier: Dataset, explicit: bool) -> bytes:
-    """Little endian."""
+def encode(identifier: "Keys | Dataset", explicit: bool) -> bytes:
+    """Little endian, in UTF-8 where ASCII does not do. A Dataset is written by pydicom."""
+    if not isinstance(identifier, Mapping):
+        return _written(identifier, explicit)
+    texts = {k: v if isinstance(v, str) else "\\".join(v) for k, v in identifier.items()}
+    if not all(text.isascii() for text in texts.values()):
+        texts["SpecificCharacterSet"] = "ISO_IR 192"
+    encoded = {}
+    for keyword, text in texts.items():
+        known = by_keyword(keyword)
+        if known is None:
+            raise WrongInput(f"{keyword} is no DICOM attribute.")
+        encoded[known[0]] = _element(*known, text, explicit)
+    return b"".join(encoded[tag] for tag in sorted(encoded))
+
+
+def _element(tag: int, vr: str, text: str, explicit: bool) -> bytes:
+    if vr in _NUMBERS:
+        number = float if vr in ("FL", "FD") else int
+        value = b"".join(_NUMBERS[vr].pack(number(part)) for part in text.split("\\") if part)
+    elif vr in _TEXT or vr in _PLAIN or vr == "UR" or not text:
+        value = text.encode()
+    else:
+        raise WrongInput("An attribute of this kind cannot be searched by.")
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    group, number_in_group = tag >> 16, tag & 0xFFFF
+    if not explicit:
+        return pack("<HHI", group, number_in_group, len(value)) + value
+    if vr in _LONG or vr in ("SQ", "OB", "OW"):
+        return pack("<HH2sHI", group, number_in_group, vr.encode(), 0, len(value)) + value
+    return pack("<HH2sH", group, number_in_group, vr.encode(), len(value)) + value
+
+
+def _written(identifier: "Dataset", explicit: bool) -> bytes:
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
     target = DicomBytesIO()
     target.is_little_endian = True
     target.is_implicit_VR = not explicit
@@ -37,15 +81,19 @@ def encode(identifier: Dataset, explicit: bool) -> bytes:
     return target.getvalue()
 
 
-def record(level: Level, data: Buffer, explicit: bool, fallback: str) -> Record:
+def record(
+    level: Level, data: Buffer, explicit: bool, fallback: str, last_tag: int | None = None
+) -> Record:
     """A record of all texts and numbers; sequences, private and unreadable values are left out.
 
     `fallback` is the character set (such as ISO_IR 100) of a node that names none; where it is
-    empty, UTF-8 is tried and then Latin-1. Raises Malformed.
+    empty, UTF-8 is tried and then Latin-1. Nothing is read behind `last_tag`. Raises Malformed.
     """
     values: dict[str, str | tuple[str, ...]] = {}
     encodings: tuple[str, ...] = ()
     for element in elements(data, explicit):
+        if last_tag is not None and element.tag > last_tag:
+            break
         raw = bytes(data[element.value : element.value_end])
         if element.tag == _CHARACTER_SET:
             encodings = _encodings(raw)
@@ -68,18 +116,12 @@ def uids(data: Buffer, explicit: bool, tag: int) -> tuple[str, ...]:
 
 def is_character_set(term: str) -> bool:
     """Whether it is a defined term of Specific Character Set (PS3.3 C.12.1.1.2)."""
-    return term in python_encoding
+    return _encoding(term) is not None
 
 
 def _keyword_and_vr(element: Element) -> tuple[str, str]:
-    if (element.tag >> 16) % 2:
-        return "", ""
-    try:
-        keyword = dictionary_keyword(element.tag)
-        vr = element.vr if element.vr not in ("", "UN") else dictionary_VR(element.tag)
-    except KeyError:
-        return "", ""
-    return keyword, vr.partition(" ")[0]
+    keyword, vr = by_tag(element.tag)
+    return keyword, vr if element.vr in ("", "UN") else element.vr
 
 
 def _value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, ...] | None:
@@ -102,6 +144,8 @@ def _value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, 
 def _text(raw: bytes, encodings: tuple[str, ...]) -> str:
     """Archives name a character set and answer in another one; a wrong letter beats no record."""
     if b"\x1b" in raw and encodings:
+        from pydicom.charset import decode_bytes
+
         return decode_bytes(raw, list(encodings), _DELIMITERS)
     for encoding in (*encodings[:1], "utf-8"):
         try:
@@ -111,9 +155,19 @@ def _text(raw: bytes, encodings: tuple[str, ...]) -> str:
     return raw.decode("latin-1")
 
 
+@lru_cache(maxsize=256)
 def _encodings(raw: bytes) -> tuple[str, ...]:
     """Python's names; none for a set that is absent, unknown, or plain ASCII only."""
     terms = [term.strip(" \0") for term in raw.decode("latin-1").split("\\")]
-    known = [python_encoding[term] for term in terms if term in python_encoding]
-    plain = [name for name in known if name != python_encoding["ISO_IR 6"]]
+    known = [name for term in terms if (name := _encoding(term)) is not None]
+    plain = [name for name in known if name != _COMMON_SETS["ISO_IR 6"]]
     return tuple(known) if plain else ()
+
+
+def _encoding(term: str) -> str | None:
+    if term in _COMMON_SETS:
+        return _COMMON_SETS[term]
+    from pydicom.charset import python_encoding
+
+    name: str | None = python_encoding.get(term)
+    return name

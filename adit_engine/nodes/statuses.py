@@ -1,7 +1,5 @@
 """Statuses: what the numbers of DICOM answers and refusals mean, in words (PS3.7 Annex C)."""
 
-from pydicom.uid import UID
-
 from adit_engine.errors import AditError, AssociationRejected, CannotDo, NodeBusy, NodeRefused
 
 SUCCESS = 0x0000
@@ -142,4 +140,6 @@ def not_offered(node: str, service: str) -> CannotDo:
 
 def class_name(class_uid: str) -> str:
     """The standard's name of a SOP class or transfer syntax, or its UID where it has none."""
+    from pydicom.uid import UID  # takes long to load, and is needed for sentences of failure alone
+
     return UID(class_uid).name
