@@ -1,5 +1,7 @@
 """Local: a receiver in our own process, for one command or one test."""
 
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +22,8 @@ def local_reception(source: Mapping[str, Any], port: int, folder: Path) -> Itera
     """
     given = DimseSettings(**source)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+    _sweep(folder)
+    with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=folder) as place:
         spool, title = Spool(Path(place)), given.calling_ae_title
         words = f"this machine's address, port {port}"
         reception = LocalReception(spool, title, words, given.whose_images())
@@ -31,3 +34,21 @@ def local_reception(source: Mapping[str, Any], port: int, folder: Path) -> Itera
             raise WrongInput(f"The receiver cannot use port {port}: {reason}.") from None
         with receiver:
             yield reception
+
+
+def _sweep(folder: Path) -> None:
+    """Removes the spools of commands that ended too suddenly to do it themselves."""
+    for path in folder.iterdir():
+        pid = path.name.partition("-")[0]
+        if pid.isdigit() and not _runs(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

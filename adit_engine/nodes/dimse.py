@@ -318,7 +318,6 @@ class DimseNode:
     def _moved(self, listed: Sequence[tuple[Wish, Listing]]) -> Iterator[Instance]:
         """By C-MOVE, one wish after the other."""
         assert self._reception is not None
-        self._associations.check_aborted()
         given = self.settings
         self._moving = Moving(
             given.peer(self.name),
@@ -327,6 +326,7 @@ class DimseNode:
             given.whose_images(),
             given.drain_s,
         )
+        self._associations.check_aborted()
         for wish, listing in listed:
             uids = wish.instance_uids or (listing.uids if wish.series_uid else ())
             yield from self._moving.images(wish, frozenset(uids))

@@ -126,7 +126,10 @@ class _Move:
                         break
                     self._note(message.command)
         except (GeneratorExit, Stopped):
-            self._cancel(association, number)
+            self._cancel(association, number, CANCEL_S)
+            raise
+        except TimedOut:
+            self._cancel(association, number, 0)
             raise
         yield from self._arrived()
         self._finish(status)
@@ -225,10 +228,10 @@ class _Move:
             time.sleep(min(self._look_s, _LONGEST_LOOK_S))
             self._look_s = min(2 * self._look_s, _LONGEST_LOOK_S)
 
-    def _cancel(self, association: Association, number: int) -> None:
+    def _cancel(self, association: Association, number: int, patience_s: float) -> None:
         """Asks nicely, and gives it some seconds; the association is aborted afterwards."""
         context_id = association.agreement.context_of(self._moving.context.class_uid)
-        until = time.monotonic() + CANCEL_S
+        until = time.monotonic() + patience_s
         with suppress(AditError):
             association.send(context_id or 1, cancel(number))
             while (left_s := until - time.monotonic()) > 0 and association.heard(left_s):

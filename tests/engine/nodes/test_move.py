@@ -1,6 +1,7 @@
 """Retrieval by C-MOVE: what archives send to us, by way of the receiver and its spool."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import receiving
 from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
+from adit_engine import cli
 from adit_engine.errors import (
     AditError,
     CannotDo,
@@ -36,7 +38,7 @@ from adit_engine.nodes.moving import STUDY_ROOT_MOVE
 from adit_engine.nodes.retrieval import STUDY_ROOT_GET
 from adit_engine.nodes.search import STUDY_ROOT
 from adit_engine.outcome import Outcome, Verdict
-from adit_engine.part10 import file_parts
+from adit_engine.part10 import file_parts, read
 from adit_engine.pseudonymize.change import AsIs
 from adit_engine.reference import InstanceRef, SeriesRef, StudyRef
 from adit_engine.transfer import Order, transfer
@@ -113,6 +115,64 @@ def test_a_whole_transfer_by_c_move(archive: peers.Orthanc, received: receiving.
 
     outcomes = [one for one in told if isinstance(one, Outcome)]
     assert [one.verdict for one in outcomes] == [Verdict.COMPLETE] * 2
+
+
+def test_four_moves_at_a_time_get_each_their_own(
+    archive: peers.Orthanc, received: receiving.Received
+) -> None:
+    register(archive, received.port)
+    first, second = images(15), images(15, series="2")
+    list(archive.node().store(first + second))
+    other = SeriesRef(STUDY.study_uid, f"{ROOT}.1.2")
+    fetched: dict[int, list[Instance]] = {}
+
+    def fetch(number: int, ref: SeriesRef) -> None:
+        node = peers.node(archive.port, archive.called, received.reception, **MOVE)
+        fetched[number] = list(node.fetch([ref]))
+
+    threads = [
+        threading.Thread(target=fetch, args=(number, ref))
+        for number, ref in enumerate((SERIES, other, SERIES, other))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for number, expected in enumerate((first, second, first, second)):
+        assert by_uid(fetched[number]) == by_uid(expected)
+        assert len(fetched[number]) == 15
+
+
+def test_the_command_line_takes_images_by_c_move(
+    archive: peers.Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = peers.free_port()
+    register(archive, port)
+    sent = images(4)
+    list(archive.node().store(sent))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    left = tmp_path / "state" / "adit" / "spool" / "999999999-left"
+    left.mkdir(parents=True)
+    source = f"dimse://{archive.called}@127.0.0.1:{archive.port}?retrieve=move"
+    arguments = ["fetch", "--from", source, "--to", str(tmp_path / "out")]
+
+    code = cli.main([*arguments, "--study", STUDY.study_uid, "--receiver", str(port)])
+
+    assert code == 0
+    files = [read(path) for path in (tmp_path / "out").rglob("*.dcm")]
+    assert by_uid(files) == by_uid(sent)
+    assert not list(left.parent.iterdir())
+
+
+def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        source = "dimse://PACS@127.0.0.1:104?retrieve=move"
+        arguments = ["fetch", "--from", source, "--to", str(tmp_path), "--study", "1.2"]
+
+        assert cli.main([*arguments, "--receiver", str(port)]) == cli.WRONG_USE
 
 
 @contextmanager
