@@ -147,10 +147,35 @@ def nested_explicit(element: Element, explicit: bool) -> bool:
 
 def header_end(data: Buffer, explicit: bool) -> int:
     """The offset of the pixel data element, or of the end where there is none."""
-    for element in elements(data, explicit):
+    return header_end_and_values(data, explicit, frozenset())[0]
+
+
+def header_end_and_values(
+    data: Buffer, explicit: bool, wanted: frozenset[int]
+) -> tuple[int, dict[int, bytes]]:
+    """As header_end, with the values of some elements before it, found on the same walk."""
+    stop, position, found = len(data), 0, {}
+    unpack, short = _TAG_VR_LENGTH.unpack_from, _SHORT_VRS
+    while position < stop:
+        # As in elements(): most are explicit and short.
+        if explicit and position + 8 <= stop:
+            group, number, code, length = unpack(data, position)
+            end = position + 8 + length
+            if code in short and end <= stop and group < 0x7FE0:
+                tag = group << 16 | number
+                if tag in wanted:
+                    found[tag] = bytes(data[position + 8 : end])
+                position = end
+                continue
+        element = _element_at(data, explicit, position, stop, 0)
         if element.tag in PIXEL_TAGS:
-            return element.start
-    return len(data)
+            return element.start, found
+        if element.tag >= 0xFFFE0000:
+            raise Malformed(f"A delimiter stands at byte {position} where an element should.")
+        if element.tag in wanted:
+            found[element.tag] = bytes(data[element.value : element.end])
+        position = element.end
+    return stop, found
 
 
 def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> Element:

@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import sha256
 from struct import unpack_from
 
-from adit_engine.elements import UNDEFINED, Buffer, elements, header_end
+from adit_engine.elements import UNDEFINED, Buffer, elements, header_end_and_values
 from adit_engine.errors import Malformed
 from adit_engine.reference import InstanceRef
 
@@ -47,15 +47,12 @@ class Instance:
         """Cuts one encoded data set in two, without copying. Raises Malformed."""
         if syntax in (DEFLATED_LE, EXPLICIT_BE):
             return cls(sop_class_uid, instance_uid, syntax, data)
-        cut = header_end(data, syntax != IMPLICIT_LE)
+        cut, found = header_end_and_values(data, syntax != IMPLICIT_LE, _IDENTITY)
         view = memoryview(data)
-        return cls(
-            sop_class_uid,
-            instance_uid,
-            syntax,
-            view[:cut],
-            (view[cut:],) if cut < len(data) else (),
-        )
+        rest = (view[cut:],) if cut < len(data) else ()
+        instance = cls(sop_class_uid, instance_uid, syntax, view[:cut], rest)
+        instance.__dict__["in_header"] = Identity(found)  # where cached_property would put it
+        return instance
 
     @property
     def explicit(self) -> bool:

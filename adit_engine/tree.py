@@ -46,6 +46,8 @@ class Tree:
         self._folder_mode = folder_mode
         self._file_mode = file_mode
         self._cleaned: set[tuple[str, ...]] = set()
+        self._here: tuple[tuple[str, ...], int] | None = None
+        self._stays = 0
 
     def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> Draft:
         """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
@@ -107,8 +109,35 @@ class Tree:
         return room.f_bavail * room.f_frsize
 
     @contextmanager
+    def staying(self) -> Iterator[None]:
+        """Inside, the folder reached last is kept open, so that its next file is reached at once."""
+        self._stays += 1
+        try:
+            yield
+        finally:
+            self._stays -= 1
+            if not self._stays:
+                self._leave()
+
+    def _leave(self) -> None:
+        if self._here is not None:
+            os.close(self._here[1])
+            self._here = None
+
+    @contextmanager
     def _folder(self, names: Sequence[str], *, make: bool = False) -> Iterator[int]:
-        """A descriptor of a folder below the base, reached step by step; O_NOFOLLOW at each."""
+        """A descriptor of a folder below the base."""
+        if self._here is None or self._here[0] != tuple(names):
+            self._leave()
+            self._here = (tuple(names), self._reached(names, make=make))
+        try:
+            yield self._here[1]
+        finally:
+            if not self._stays:
+                self._leave()
+
+    def _reached(self, names: Sequence[str], *, make: bool) -> int:
+        """Step by step, with O_NOFOLLOW at each; the caller closes it."""
         here = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:
@@ -118,9 +147,10 @@ class Tree:
                 below = os.open(name, _FOLDER_FLAGS, dir_fd=here)
                 os.close(here)
                 here = below
-            yield here
-        finally:
+        except BaseException:
             os.close(here)
+            raise
+        return here
 
     @contextmanager
     def _trouble(self) -> Iterator[None]:

@@ -185,14 +185,14 @@ class FolderNode:
 
     def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
         """Reads each file back: its length and sha256 must be those that were written."""
-        for one in stored:
-            names = tuple(one.path.split("/"))
-            if one.sha256 == self._digest(names):
-                yield one.ref.instance_uid
+        with self._tree.staying():
+            kept = [one for one in stored if one.sha256 == self._digest(_names(one))]
+        return iter([one.ref.instance_uid for one in kept])
 
     def _publish(self, drafts: list[tuple[Draft, Stored]]) -> Iterator[Stored]:
         self._has_room()
-        self._tree.publish([draft for draft, _ in drafts])
+        with self._tree.staying():
+            self._tree.publish([draft for draft, _ in drafts])
         done = [stored for _, stored in drafts]
         drafts.clear()
         yield from done
@@ -208,9 +208,10 @@ class FolderNode:
             sha256=digest,
             path="/".join(names),
         )
-        there = self._digest(names)
-        if there is None:
-            return self._tree.write(names, (head, *instance.parts())), stored
+        with self._tree.staying():
+            there = self._digest(names)
+            if there is None:
+                return self._tree.write(names, (head, *instance.parts())), stored
         if there == digest:
             return stored
         error = "another object with the same UID lies there already, and is left as it is"
@@ -243,6 +244,10 @@ class FolderNode:
             raise StorageTrouble(
                 self.name, "the network folder is not mounted. Mount it, then retry."
             )
+
+
+def _names(stored: Stored) -> tuple[str, ...]:
+    return tuple(stored.path.split("/"))
 
 
 def _is_mounted(path: Path) -> bool:
