@@ -7,6 +7,7 @@ urlpatterns = [
     path("", include("adit.pages.urls")),
     path("jobs/", include("adit.jobs.urls")),
     path("nodes/", include("adit.nodes.urls")),
+    path("", include("adit.profiles.urls")),
 ]
 
 handler500 = "adit.pages.errors.server_error"

@@ -63,6 +63,24 @@ TOPICS = (
         "server",
     ),
     Topic(
+        "projects",
+        _("Research projects"),
+        _("Who takes part, pseudonyms, who is who, and the end of a project."),
+        "report-medical",
+    ),
+    Topic(
+        "profiles",
+        _("Profiles"),
+        _("What is removed from images before they leave, what stays, and how to try it."),
+        "shield-lock",
+    ),
+    Topic(
+        "trail",
+        _("Audit trail"),
+        _("What was done, by whom, and whether somebody changed the record."),
+        "history",
+    ),
+    Topic(
         "sign-in",
         _("Signing in"),
         _("Your account, your password, and the colours of the pages."),

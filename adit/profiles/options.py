@@ -7,6 +7,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from adit_engine.pseudonymize.profile import (
+    AVAILABLE,
     BASIC,
     CLEAN_DESCRIPTORS,
     DEVICE_IDENTITY,
@@ -66,6 +67,11 @@ def options_of(rules: Profile) -> list[Option]:
         Option(code, MEANINGS[code], WORDS.get(code, ""))
         for code in (BASIC, *sorted(rules.options))
     ]
+
+
+def available() -> list[Option]:
+    """The options that a profile may have now."""
+    return [Option(code, MEANINGS[code], WORDS.get(code, "")) for code in sorted(AVAILABLE)]
 
 
 def keeps_no_dates(rules: Profile) -> bool:

@@ -1,0 +1,1 @@
+"""Pages of research projects and of profiles."""

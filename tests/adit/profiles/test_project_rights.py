@@ -1,0 +1,134 @@
+"""Each address of projects and profiles, for each role, with an own and a foreign project."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import reverse
+
+from adit.accounts.models import User
+from adit.profiles import urls as addresses
+from adit.profiles.mapping import pseudonym_for
+from adit.profiles.models import Trial
+
+pytestmark = pytest.mark.django_db
+
+ROLES = ("nobody", "stranger", "outsider", "member", "keyholder", "pacsadmin", "dpo", "root")
+SIGN_IN, OK, AWAY, NO, HIDDEN = 302, 200, 302, 403, 404
+
+
+def who(default: int, **others: int) -> dict[str, int]:
+    return dict.fromkeys(ROLES, default) | {"nobody": SIGN_IN} | others
+
+
+SEES = {"member": OK, "keyholder": OK, "dpo": OK, "root": OK}
+MANAGES = who(HIDDEN, member=NO, keyholder=NO, dpo=OK, root=OK)
+KEY = who(HIDDEN, member=NO, keyholder=OK, dpo=NO, root=OK)
+
+# name of the route -> (method, arguments, what each role gets)
+MATRIX = {
+    "trials": ("get", (), who(OK)),
+    "trial_new": ("get", (), who(NO, dpo=OK, root=OK)),
+    "trial": ("get", ("trial",), who(HIDDEN, **SEES)),
+    "trial_edit": ("get", ("trial",), MANAGES),
+    "trial_revoke": ("post", ("trial",), {r: AWAY if s == OK else s for r, s in MANAGES.items()}),
+    "trial_destroy": ("get", ("trial",), MANAGES),
+    "trial_pseudonyms": ("get", ("trial",), who(HIDDEN, **SEES)),
+    "trial_reidentify": ("get", ("trial", "patient"), KEY),
+    "trial_export": ("get", ("trial",), KEY),
+    "trial_import": ("get", ("trial",), who(HIDDEN, member=OK, keyholder=OK, dpo=NO, root=OK)),
+    "profiles": ("get", (), who(OK)),
+    "profile_version": ("get", ("profile",), who(OK)),
+    "profile_plain": ("get", ("profile",), who(OK)),
+    "profile_new": ("get", ("profile",), who(NO, dpo=OK, root=OK)),
+    "profile_try": ("get", ("profile",), who(NO, root=OK)),
+}
+
+
+@pytest.fixture
+def people(make_user: Callable[..., User], keyholder: User, root: User) -> dict[str, User | None]:
+    outsider = make_user("outsider")
+    outsider.groups.add(Group.objects.create(name="Others"))
+    return {
+        "nobody": None,
+        "stranger": make_user("stranger"),
+        "outsider": outsider,
+        "member": make_user("member", "Coordinators"),
+        "keyholder": keyholder,
+        "pacsadmin": make_user("pacsadmin", "PACS administrators"),
+        "dpo": make_user("dpo", "Data protection"),
+        "root": root,
+    }
+
+
+def address(name: str, arguments: tuple[object, ...], trial: Trial) -> str:
+    pseudonym_for(trial, "PACS1", "4711-canary")
+    values = {
+        "trial": trial.pk,
+        "patient": trial.patients.get().pk,
+        "profile": trial.profile_id,
+    }
+    return reverse(name, args=[values[str(a)] for a in arguments])
+
+
+def test_every_address_stands_in_the_matrix() -> None:
+    assert {pattern.name for pattern in addresses.urlpatterns} == set(MATRIX)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", MATRIX)
+def test_who_gets_what(
+    name: str,
+    role: str,
+    people: dict[str, User | None],
+    trial: Trial,
+    as_user: Callable[..., Client],
+) -> None:
+    method, arguments, expected = MATRIX[name]
+
+    answer = getattr(as_user(people[role]), method)(address(name, arguments, trial))
+
+    assert answer.status_code == expected[role]
+    assert b"canary" not in answer.content
+    if people[role] is None:
+        assert answer["Location"].startswith("/accounts/login/")
+    elif answer.status_code == OK:
+        assert "no-store" in answer["Cache-Control"]
+
+
+@pytest.mark.parametrize("name", [name for name, row in MATRIX.items() if row[1]])
+def test_what_is_not_there_is_not_there(
+    name: str, root: User, trial: Trial, as_user: Callable[..., Client]
+) -> None:
+    method, arguments, _ = MATRIX[name]
+
+    path = reverse(name, args=[999 for _ in arguments])
+
+    assert getattr(as_user(root), method)(path).status_code == HIDDEN
+
+
+def test_the_patient_of_another_project_is_not_there(
+    root: User, trial: Trial, make_trial: Callable[..., Trial], as_user: Callable[..., Client]
+) -> None:
+    other = make_trial("HEART")
+    pseudonym_for(other, "PACS1", "1")
+
+    path = reverse("trial_reidentify", args=[trial.pk, other.patients.get().pk])
+
+    assert as_user(root).post(path, {"reason": "x"}).status_code == HIDDEN
+
+
+@pytest.mark.parametrize("role", ["member", "outsider", "pacsadmin"])
+def test_who_may_not_cannot_do_it_by_posting(
+    role: str, people: dict[str, User | None], trial: Trial, as_user: Callable[..., Client]
+) -> None:
+    client = as_user(people[role])
+    for name in ("trial_revoke", "trial_destroy", "trial_edit", "trial_export", "trial_reidentify"):
+        path = address(name, MATRIX[name][1], trial)
+        answer = client.post(path, {"reason": "because", "typed": "LUNG", "sponsor": "Mine"})
+        assert answer.status_code in (NO, HIDDEN)
+
+    trial.refresh_from_db()
+    assert (trial.is_revoked, trial.sponsor) == (False, "Test University")
+    assert trial.key is not None
