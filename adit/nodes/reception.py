@@ -8,15 +8,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from adit.nodes.models import Expectation, Node
+from adit.nodes.models import Expectation, Lane, Node, Slot
 from adit_engine.expectation import Expectation as Expected
 from adit_engine.expectation import Sender, Wanted
 from adit_engine.instance import Instance
@@ -25,6 +25,8 @@ from adit_engine.spool import Spool
 
 LIVES_S = 900
 """A worker that ended suddenly is waited for no longer."""
+
+LATE_S = 30
 
 _RENEW_S = 60.0
 _LOOK_S = 0.25
@@ -47,11 +49,28 @@ class HouseReception:
             try:
                 self._spool.open(row.token)
                 yield HouseAwaited(self._spool, row)
+            except BaseException:
+                self._stay_counted(row)
+                raise
             finally:
                 self._spool.close(row.token)
-                row.delete()
+                # Without its folder it takes nothing; the row is swept when it has expired.
+                with suppress(Error):
+                    row.delete()
         finally:
             leave_database()
+
+    def _stay_counted(self, row: Expectation) -> None:
+        """A cancelled C-MOVE may go on sending: for a while its connection counts as in use."""
+        now = timezone.now()
+        with suppress(Error):
+            Slot.objects.create(
+                node_id=self._node_id,
+                lane=Lane.RETRIEVE,
+                holder=f"late:{row.token}",
+                taken_at=now,
+                expires_at=now + timedelta(seconds=LATE_S),
+            )
 
     def _entered(self, wanted: Wanted, check: Callable[[], None]) -> Expectation:
         until = time.monotonic() + TURN_S

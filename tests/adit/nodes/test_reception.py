@@ -21,8 +21,9 @@ from pydicom.uid import CTImageStorage
 
 from adit.accounts.groups import COORDINATORS
 from adit.demo.archive import Archive
+from adit.nodes import slots
 from adit.nodes.connect import Purpose, open_node
-from adit.nodes.models import Expectation
+from adit.nodes.models import Expectation, Lane, Slot
 from adit.nodes.reception import HouseReception, house_spool
 from adit.nodes.register import RowRegister, sweep
 from adit_engine import part10
@@ -175,6 +176,18 @@ def test_late_images_are_refused(pacs, receiver):
 
     assert not next(sender(receiver).store([image(2)])).kept
     assert not list(house_spool().folder.rglob("*.dcm"))
+
+
+def test_a_cancelled_move_stays_counted_for_a_while(coordinator, pacs):
+    with open_node(coordinator, pacs, Purpose.RETRIEVE, holder="task:1") as node:
+        fetched = node.fetch([SeriesRef(STUDY, SERIES)])
+        next(fetched)
+        fetched.close()
+
+    (late,) = Slot.objects.all()
+    assert late.holder.startswith("late:")
+    assert slots.free(pacs, Lane.RETRIEVE) == pacs.retrieve_limit - 1
+    assert not Expectation.objects.exists()
 
 
 def test_numbers_are_not_used_twice(pacs):
