@@ -454,6 +454,18 @@ def test_sixty_silent_connections_do_not_keep_the_echo_out(tmp_path: Path) -> No
                 one.close()
 
 
+def test_of_too_many_silent_connections_the_oldest_give_way(tmp_path: Path) -> None:
+    with receiving.receiving(tmp_path, "PACS", association_s=30.0) as received:
+        silent = [socket.create_connection(("127.0.0.1", received.port), 5) for _ in range(40)]
+        try:
+            assert [receiving.answer(one)[0] for one in silent[:8]] == [0] * 8
+            silent[-1].sendall(receiving.request())
+            assert receiving.answer(silent[-1])[0] == 2
+        finally:
+            for one in silent:
+                one.close()
+
+
 def test_more_associations_than_allowed_are_refused_for_now(tmp_path: Path) -> None:
     with receiving.receiving(tmp_path, "PACS") as received:
         held = []

@@ -174,7 +174,9 @@ def test_late_images_are_refused(pacs, receiver):
     with HouseReception(pacs).expect(wanted(), never):
         assert next(sender(receiver).store([image(1)])).kept
 
-    assert not next(sender(receiver).store([image(2)])).kept
+    # The receiver may still believe in the row, and knows the first image already.
+    for late in (image(1), image(2)):
+        assert not next(sender(receiver).store([late])).kept
     assert not list(house_spool().folder.rglob("*.dcm"))
 
 
