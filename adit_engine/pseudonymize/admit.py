@@ -34,8 +34,14 @@ _CAPTURES = frozenset({b"SC", b"WSD", b"DI", b"DF", b"SI", b"DRW", b"SYN"})
 def why_not(sop_class_uid: str, profile: Profile) -> tuple[str, str] | None:
     """Code and sentence when no object of this class may leave; None: it depends on the object."""
     uid = sop_class_uid.strip(" \0")
-    if uid in tables.admitted():
-        return None
+    admitted = tables.admitted().get(uid)
+    if admitted is not None:
+        if "rule" not in admitted.asks or any(r.sop_class == uid for r in profile.pixel_rules):
+            return None
+        return (
+            "pixel-rule",
+            f"{_name(uid)} objects leave only where a pixel rule of the profile covers the device.",
+        )
     return (
         "class",
         f"{_name(uid)} objects are not among those that can be pseudonymized.",
@@ -54,7 +60,7 @@ def _name(uid: str) -> str:
 
 def why_not_modality(modality: str) -> str | None:
     """A sentence that says “may”, from the modality alone; None: nothing speaks against it."""
-    known = {admitted.modality for admitted in tables.admitted().values()}
+    known = {one.modality for one in tables.admitted().values() if "rule" not in one.asks}
     plain = modality.strip(" \0").upper()
     if plain not in known:
         return (
@@ -70,8 +76,11 @@ def why_not_modality(modality: str) -> str | None:
     return None
 
 
-def check(admitted: Admitted, values: Mapping[int, bytes]) -> None:
-    """Raises Withhold for what this object says of itself. `values` are as encoded (see READ)."""
+def check(admitted: Admitted, values: Mapping[int, bytes], *, covered: bool = False) -> None:
+    """Raises Withhold for what this object says of itself. `values` are as encoded (see READ).
+
+    `covered`: a pixel rule blanks what this device burns in.
+    """
 
     def said(tag: int) -> bytes:
         return values.get(tag, b"").strip(b" \0").upper()
@@ -79,11 +88,13 @@ def check(admitted: Admitted, values: Mapping[int, bytes]) -> None:
     types = said(_IMAGE_TYPE).split(b"\\")
     if any(word in one for one in types for word in _SCREENS):
         raise Withhold("image-type", "Its image type says that it shows a screen or a report.")
-    if said(_CONVERSION_TYPE) in _CAPTURES:
+    if not covered and "rule" in admitted.asks:
+        raise Withhold("pixel-rule", "No pixel rule of the profile covers the device.")
+    if said(_CONVERSION_TYPE) in _CAPTURES and not covered:
         raise Withhold("conversion", "A secondary capture: text may be part of its pixels.")
-    if said(_BURNED_IN) not in (b"", b"NO"):
+    if said(_BURNED_IN) not in (b"", b"NO") and not covered:
         raise Withhold("burned-in", "The object says that text is burned into its pixels.")
-    if not said(_BURNED_IN) and "not-burned-in" in admitted.asks:
+    if not (said(_BURNED_IN) or covered) and "not-burned-in" in admitted.asks:
         raise Withhold(
             "burned-in-unknown",
             f"{admitted.modality} images must say that no text is burned into their pixels.",

@@ -8,10 +8,12 @@ from functools import lru_cache
 from adit_engine.elements import PIXEL_TAGS, Buffer, Element, elements
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.pseudonymize import admit, pixels, stamp, tables
+from adit_engine.pseudonymize import admit, pixel_rules, pixels, stamp, tables
 from adit_engine.pseudonymize.actions import Work
+from adit_engine.pseudonymize.blank import blanked
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized
 from adit_engine.pseudonymize.encapsulated import extended_table, rewritten
+from adit_engine.pseudonymize.pixel_rules import Rectangle
 from adit_engine.pseudonymize.pixels import PixelFormat
 from adit_engine.pseudonymize.profile import SAFE_PRIVATE
 from adit_engine.pseudonymize.rewrite import Rewriter, Source, encoded
@@ -28,7 +30,20 @@ _IDENTITY = frozenset({_CLASS_UID, _INSTANCE_UID, _STUDY_UID, _SERIES_UID})
 _UID = re.compile(r"[0-9.]{1,64}")
 _OFFSETS = frozenset({0x7FE00001, 0x7FE00002})
 _DATES = frozenset({stamp.BIRTH_DATE, stamp.STUDY_DATE})
-_READ = _OFFSETS | _IDENTITY | _DATES | {stamp.BURNED_IN} | admit.READ | pixels.READ
+_PHOTOMETRIC = 0x00280004
+_PLANAR = 0x00280006
+_READ = frozenset(
+    {
+        stamp.BURNED_IN,
+        _PLANAR,
+        *_OFFSETS,
+        *_IDENTITY,
+        *_DATES,
+        *admit.READ,
+        *pixels.READ,
+        *pixel_rules.READ,
+    }
+)
 _PIXEL_DATA = 0x7FE00010
 _FLOATS = {0x7FE00008: 4, 0x7FE00009: 8}
 _NATIVE = frozenset({EXPLICIT_LE, IMPLICIT_LE})
@@ -89,14 +104,55 @@ def _pseudonymized(change: Pseudonymized, instance: Instance) -> Instance:
     if refused is not None:
         raise Withhold(*refused)
     admitted = tables.admitted()[sop_class_uid]
-    admit.check(admitted, values)
+    where: tuple[Rectangle, ...] = ()
+    if change.profile.pixel_rules and parts.pixels is not None:
+        where = pixel_rules.rectangles(change.profile.pixel_rules, values)
+    admit.check(admitted, values, covered=bool(where))
     out = _header(change, parts, values, admitted.iod, instance.explicit)
+    if where:
+        return _blanked(change, parts, values, (out, where), instance)
     return Instance(
         sop_class_uid,
         change.key.uid(uids[_INSTANCE_UID].decode("ascii")),
         instance.transfer_syntax_uid,
         b"".join(out[tag] for tag in sorted(out)),
         _pixels(parts, values, instance, admitted),
+    )
+
+
+def _blanked(
+    change: Pseudonymized,
+    parts: _Parts,
+    values: dict[int, bytes],
+    made: tuple[dict[int, bytes], tuple[Rectangle, ...]],
+    instance: Instance,
+) -> Instance:
+    """With the rectangles blanked and the pixels uncompressed; its header says so."""
+    out, where = made
+    element = parts.pixels
+    is_native = instance.transfer_syntax_uid in _NATIVE
+    if element is None or element.tag != _PIXEL_DATA or element.undefined is is_native:
+        raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
+    _check_overlays(parts, PixelFormat.of({**values, _PHOTOMETRIC: b""}))
+    data = memoryview(parts.body.data)
+    new = blanked(data, element, values, where, instance.transfer_syntax_uid)
+    form = PixelFormat.of({**values, _PHOTOMETRIC: new.photometric})
+    explicit = instance.explicit
+    for tag in _OFFSETS:
+        out.pop(tag, None)
+    out[_PHOTOMETRIC] = encoded(_PHOTOMETRIC, "CS", new.photometric, explicit)
+    if form.samples > 1:
+        out[_PLANAR] = encoded(_PLANAR, "US", new.planar, explicit)
+    out[stamp.BURNED_IN] = encoded(stamp.BURNED_IN, "CS", b"NO", explicit)
+    out |= _stamped(change, explicit, blanked=True)
+    value = b"".join(bytes(part) for part in pixels.native(new.pixels, form))
+    vr = "OW" if form.allocated > 8 or not explicit else "OB"
+    return Instance(
+        instance.sop_class_uid.strip(" \0") or values[_CLASS_UID].strip(b" \0").decode("ascii"),
+        change.key.uid(values[_INSTANCE_UID].strip(b" \0").decode("ascii")),
+        EXPLICIT_LE if explicit else IMPLICIT_LE,
+        b"".join(out[tag] for tag in sorted(out)),
+        (encoded(_PIXEL_DATA, vr, value, explicit),),
     )
 
 
@@ -172,12 +228,12 @@ def _refuse_twice(found: Iterable[Element], behind: list[Element]) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _stamped(change: Pseudonymized, explicit: bool) -> dict[int, bytes]:
+def _stamped(change: Pseudonymized, explicit: bool, *, blanked: bool = False) -> dict[int, bytes]:
     out = {
         tag: encoded(tag, vr, value, explicit) for tag, (vr, value) in stamp.stamp(change).items()
     }
     items = b""
-    for code in stamp.codes(change.profile):
+    for code in stamp.codes(change.profile, blanked=blanked):
         item = b"".join(encoded(tag, vr, value, explicit) for tag, (vr, value) in code.items())
         items += b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item
     out[stamp.CODES] = encoded(stamp.CODES, "SQ", items, explicit)

@@ -6,28 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from adit_engine.errors import ProfileError
+from adit_engine.pseudonymize.pixel_rules import PixelRule
 
 BASIC = "113100"
+CLEAN_PIXELS = "113101"
+CLEAN_GRAPHICS = "113103"
+CLEAN_STRUCTURE = "113104"
 CLEAN_DESCRIPTORS = "113105"
 FULL_DATES = "113106"
 MODIFIED_DATES = "113107"
 PATIENT_CHARACTERISTICS = "113108"
 DEVICE_IDENTITY = "113109"
+RETAIN_UIDS = "113110"
 SAFE_PRIVATE = "113111"
 INSTITUTION_IDENTITY = "113112"
 
 MEANINGS = {
     BASIC: "Basic Application Confidentiality Profile",
-    "113101": "Clean Pixel Data Option",
+    CLEAN_PIXELS: "Clean Pixel Data Option",
     "113102": "Clean Recognizable Visual Features Option",
-    "113103": "Clean Graphics Option",
-    "113104": "Clean Structured Content Option",
+    CLEAN_GRAPHICS: "Clean Graphics Option",
+    CLEAN_STRUCTURE: "Clean Structured Content Option",
     CLEAN_DESCRIPTORS: "Clean Descriptors Option",
     FULL_DATES: "Retain Longitudinal Temporal Information Full Dates Option",
     MODIFIED_DATES: "Retain Longitudinal Temporal Information Modified Dates Option",
     PATIENT_CHARACTERISTICS: "Retain Patient Characteristics Option",
     DEVICE_IDENTITY: "Retain Device Identity Option",
-    "113110": "Retain UIDs Option",
+    RETAIN_UIDS: "Retain UIDs Option",
     SAFE_PRIVATE: "Retain Safe Private Option",
     INSTITUTION_IDENTITY: "Retain Institution Identity Option",
 }
@@ -35,6 +40,7 @@ MEANINGS = {
 
 AVAILABLE = frozenset(
     {
+        CLEAN_PIXELS,
         FULL_DATES,
         MODIFIED_DATES,
         PATIENT_CHARACTERISTICS,
@@ -56,6 +62,8 @@ class Profile:
     version: int
     options: frozenset[str]
     """The option codes of PS3.15 that it uses beside 113100, as in {"113107"}."""
+    pixel_rules: tuple[PixelRule, ...] = ()
+    """What 113101 blanks. Objects of devices that no rule covers are treated as without it."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name != self.name.strip():
@@ -68,6 +76,14 @@ class Profile:
             raise ProfileError(
                 "A profile keeps full dates (113106) or modified ones (113107), not both."
             )
+
+        if (CLEAN_PIXELS in self.options) != bool(self.pixel_rules):
+            raise ProfileError(
+                "113101 (clean pixel data) and pixel rules ([[pixels]]) belong together."
+            )
+        devices = [rule.device for rule in self.pixel_rules]
+        if len(set(devices)) < len(devices):
+            raise ProfileError("Two pixel rules are for the same device and image size.")
 
     @classmethod
     def default(cls) -> "Profile":
@@ -82,12 +98,13 @@ class Profile:
             read = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ProfileError(f"The profile is not legal TOML: {error}.") from None
-        _only(read, {"name", "version", "rules"}, "")
+        _only(read, {"name", "version", "rules", "pixels"}, "")
         name, version = read.get("name"), read.get("version")
         if not isinstance(name, str) or type(version) is not int:
             raise ProfileError('A profile begins with name = "…" and version = a whole number.')
-        codes = _codes(read.get("rules"), _rule_lines(text))
-        return cls(name, version, frozenset(codes) - {BASIC})
+        codes = _codes(read.get("rules"), _lines(text, "rules"))
+        pixels = _pixel_rules(read.get("pixels", []), _lines(text, "pixels"))
+        return cls(name, version, frozenset(codes) - {BASIC}, pixels)
 
     @classmethod
     def read(cls, path: Path) -> "Profile":
@@ -103,7 +120,8 @@ class Profile:
             f'\n[[rules]]\ncode = "{code}"  # {MEANINGS[code]}\n'
             for code in (BASIC, *sorted(self.options))
         )
-        return f'name = "{name}"\nversion = {self.version}\n' + "".join(rules)
+        pixels = "".join(rule.to_text() for rule in self.pixel_rules)
+        return f'name = "{name}"\nversion = {self.version}\n' + "".join(rules) + pixels
 
 
 def _check_option(code: str, where: str = "") -> None:
@@ -121,12 +139,27 @@ def _only(read: dict[str, Any], known: set[str], where: str) -> None:
             )
 
 
-def _rule_lines(text: str) -> list[int]:
+def _lines(text: str, heading: str) -> list[int]:
     return [
         number
         for number, line in enumerate(text.splitlines(), 1)
-        if re.match(r"\s*\[\[\s*rules\s*\]\]", line)
+        if re.match(rf"\s*\[\[\s*{heading}\s*\]\]", line)
     ]
+
+
+def _pixel_rules(entries: object, lines: list[int]) -> tuple[PixelRule, ...]:
+    if not isinstance(entries, list) or len(entries) != len(lines):
+        raise ProfileError("A profile has a [[pixels]] heading for each pixel rule.")
+    found: dict[object, PixelRule] = {}
+    for entry, line in zip(entries, lines, strict=True):
+        try:
+            rule = PixelRule.of(entry)
+        except ProfileError as error:
+            raise ProfileError(f"Line {line}: {error}") from None
+        if rule.device in found:
+            raise ProfileError(f"Line {line}: a pixel rule for this device and size stands above.")
+        found[rule.device] = rule
+    return tuple(found.values())
 
 
 def _codes(rules: object, lines: list[int]) -> list[str]:

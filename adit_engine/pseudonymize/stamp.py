@@ -9,6 +9,7 @@ from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.charset import UTF8
 from adit_engine.pseudonymize.profile import (
     BASIC,
+    CLEAN_PIXELS,
     FULL_DATES,
     MEANINGS,
     MODIFIED_DATES,
@@ -46,15 +47,19 @@ def stamp(change: Pseudonymized) -> Stamp:
     return found
 
 
-def codes(profile: Profile) -> list[dict[int, tuple[str, bytes]]]:
-    """The items of De-identification Method Code Sequence: exactly what was done."""
+def codes(profile: Profile, *, blanked: bool = False) -> list[dict[int, tuple[str, bytes]]]:
+    """The items of De-identification Method Code Sequence: exactly what was done.
+
+    `blanked`: a pixel rule ran on this image; without one, nothing is claimed of its pixels.
+    """
+    done = profile.options if blanked else profile.options - {CLEAN_PIXELS}
     return [
         {
             0x00080100: ("SH", code.encode()),
             0x00080102: ("SH", b"DCM"),
             0x00080104: ("LO", MEANINGS[code].encode()),
         }
-        for code in (BASIC, *sorted(profile.options))
+        for code in (BASIC, *sorted(done))
     ]
 
 

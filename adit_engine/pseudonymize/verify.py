@@ -6,6 +6,7 @@ from dataclasses import replace
 from adit_engine.errors import Withhold
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.verify_blanks import blanked_pixels, blanks
 from adit_engine.pseudonymize.verify_evidence import (
     BIRTH,
     DEVICE,
@@ -24,6 +25,7 @@ from adit_engine.pseudonymize.verify_pixels import Picture, readable_ends, same_
 from adit_engine.pseudonymize.verify_reader import Content, not_understood, read
 from adit_engine.pseudonymize.verify_rows import must_be_empty, must_differ
 from adit_engine.pseudonymize.verify_rules import (
+    BURNED_IN,
     CHARSET,
     CLASS_UID,
     CLEAN_PIXELS,
@@ -178,14 +180,19 @@ class Verifier:
         was: tuple[Content, Found],
         now: tuple[Content, Made],
     ) -> None:
-        cleaned = CLEAN_PIXELS in self._options and CLEAN_PIXELS in now[1].codes
-        if cleaned and was[0].pixels.keys() == now[0].pixels.keys():
+        before, after = Picture(was[0], was[1].top), Picture(now[0], now[1].top)
+        rectangles = blanks(self._change, before, was[1].top)
+        claimed = CLEAN_PIXELS in now[1].codes
+        said = was[1].top.get(BURNED_IN, b"").strip(b" \0")
+        if claimed is not bool(rectangles):
+            raise Withhold("verify-stamp", "What was done to the pixels is not said as it was.")
+        if now[1].text(BURNED_IN) not in ((b"NO",) if claimed else (b"", said)):
+            raise Withhold("verify-stamp", "Burned-in text is answered for without a reason.")
+        if rectangles:
+            blanked_pixels(before, after, rectangles, source.transfer_syntax_uid)
             return
-        same_pixels(
-            Picture(was[0], was[1].top),
-            Picture(now[0], now[1].top),
-            same_syntax=source.transfer_syntax_uid == output.transfer_syntax_uid,
-        )
+        same_syntax = source.transfer_syntax_uid == output.transfer_syntax_uid
+        same_pixels(before, after, same_syntax=same_syntax)
 
 
 def _stamp_text(change: Pseudonymized) -> bytes:

@@ -95,7 +95,7 @@ def _same_values(source: Picture, output: Picture, tag: int) -> None:
     alike = source.big_endian == output.big_endian and _identical(before, after, length)
     if not alike and not _equal_where_it_counts(source, output, tag, kept):
         raise _altered("a pixel has another value")
-    if tag == PIXELS and not _clean_above(output):
+    if tag == PIXELS and not clean_above(output):
         raise Withhold("verify-pixel", "Bits that belong to no pixel hold something.")
 
 
@@ -125,11 +125,11 @@ def _equal_where_it_counts(source: Picture, output: Picture, tag: int, length: i
     )
     if tag != PIXELS:
         return bool(np.array_equal(one.view(f"u{width}"), other.view(f"u{width}")))
-    mask = _mask(output)
+    mask = pixel_mask(output)
     return not bool(((one ^ other) & mask).any())
 
 
-def _mask(picture: Picture) -> int:
+def pixel_mask(picture: Picture) -> int:
     """The bits of a stored cell that hold the pixel; all of them where the header is illegal."""
     allocated, stored, high = (picture.number(tag) for tag in (ALLOCATED, STORED, HIGH_BIT))
     if not 0 < stored <= high + 1 <= allocated:
@@ -137,7 +137,7 @@ def _mask(picture: Picture) -> int:
     return ((1 << stored) - 1) << (high + 1 - stored)
 
 
-def _clean_above(picture: Picture) -> bool:
+def clean_above(picture: Picture) -> bool:
     """Are the bits above the pixel nothing but its sign?"""
     allocated, high = picture.number(ALLOCATED), picture.number(HIGH_BIT)
     if allocated not in (8, 16, 32) or high + 1 >= allocated:

@@ -19,7 +19,9 @@ from adit_engine.pseudonymize.verify_search import WELL_KNOWN_UIDS, hit
 CLASS_UID, INSTANCE_UID, STUDY_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 CHARSET, PATIENT_NAME, PATIENT_ID = 0x00080005, 0x00100010, 0x00100020
 SUBJECT, REMOVED, METHOD, METHOD_CODES = 0x00120040, 0x00120062, 0x00120063, 0x00120064
-TIME_MODIFIED = 0x00280303
+TIME_MODIFIED, BURNED_IN = 0x00280303, 0x00280301
+DEVICE_TAGS = frozenset({0x00080070, 0x00081090, 0x00181020})
+"""Maker, model and software: by them a pixel rule knows its device."""
 TRIAL = {
     0x00120010: "sponsor",
     0x00120020: "protocol_id",
@@ -33,6 +35,7 @@ _MAIN_DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
 TOP = (
     frozenset({CLASS_UID, INSTANCE_UID, STUDY_UID, SERIES_UID, CHARSET, PATIENT_NAME, PATIENT_ID})
     | {TIME_MODIFIED, *_OWN_MARKS, *_MAIN_DATES}
+    | {BURNED_IN, *DEVICE_TAGS}
     | READING
 )
 """What is asked of the top level by tag, in the original and in what was made of it."""

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from adit_engine.errors import ProfileError
+from adit_engine.pseudonymize.pixel_rules import PixelRule, examples
 from adit_engine.pseudonymize.profile import AVAILABLE, Profile
 
+RULE = PixelRule("1.2.840.10008.5.1.4.1.1.6.1", "Maker", 'M "1"', "*", 60, 80, ((0, 0, 80, 10),))
 TEXT = """name = "PET"
 version = 3
 
@@ -31,7 +33,8 @@ def test_a_profile_is_read_and_written_without_loss(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", sorted(AVAILABLE))
 def test_every_available_option_survives_the_round(code: str) -> None:
-    profile = Profile('Say "so"', 1, frozenset({code}))
+    rules = (RULE,) if code == "113101" else ()
+    profile = Profile('Say "so"', 1, frozenset({code}), rules)
     assert Profile.parse(profile.to_text()) == profile
 
 
@@ -40,7 +43,8 @@ def test_every_available_option_survives_the_round(code: str) -> None:
     [
         ('"113108"', '"113106"', "Line 10", "exclude"),
         ('"113108"', '"113107"', "Line 10", "twice"),
-        ('"113108"', '"113101"', "Line 10", "not available yet"),
+        ('"113108"', '"113102"', "Line 10", "not available yet"),
+        ('"113108"', '"113101"', "", "belong together"),
         ('"113108"', '"113110"', "Line 10", "not available yet"),
         ('"113108"', '"113105"', "Line 10", "not available yet"),
         ('"113108"', '"121"', "Line 10", "no option code"),
@@ -68,3 +72,65 @@ def test_a_profile_that_is_no_text_is_refused(tmp_path: Path) -> None:
         Profile.read(tmp_path / "p.toml")
     with pytest.raises(ProfileError):
         Profile.read(tmp_path / "none.toml")
+
+
+PIXELS = """
+[[rules]]
+code = "113101"
+
+[[pixels]]
+sop_class = "1.2.840.10008.5.1.4.1.1.6.1"
+manufacturer = "Maker"
+model = "Sonograph 5"
+software = "V2.1"
+rows = 60
+columns = 80
+rectangles = [[0, 0, 80, 10], [60, 50, 20, 10]]
+"""
+
+
+def test_pixel_rules_are_read_from_a_profile() -> None:
+    profile = Profile.parse(TEXT + PIXELS)
+    (rule,) = profile.pixel_rules
+    assert (rule.model, rule.rows, rule.columns) == ("Sonograph 5", 60, 80)
+    assert rule.rectangles == ((0, 0, 80, 10), (60, 50, 20, 10))
+    assert Profile.parse(profile.to_text()) == profile
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('software = "V2.1"\n', "", "exactly"),
+        ("rows = 60", 'rows = "60"', "whole numbers"),
+        ("rows = 60", "rows = 0", "1 to 65535"),
+        ("[60, 50, 20, 10]", "[60, 50, 21, 10]", "inside the image"),
+        ("[60, 50, 20, 10]", "[60, 50, 20]", "left, top"),
+        ("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]", "at least one"),
+        ('"Maker"', '""', "manufacturer"),
+        ('"Maker"', '"Hersteller Ä"', "plain letters"),
+        ("columns = 80", "columns = 80\ncolor = 0", "exactly"),
+    ],
+)
+def test_pixel_rules_that_are_ambiguous_are_refused_with_their_line(
+    old: str, new: str, says: str
+) -> None:
+    with pytest.raises(ProfileError) as caught:
+        Profile.parse(TEXT + PIXELS.replace(old, new))
+    assert "Line 16" in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_two_pixel_rules_for_one_device_are_refused() -> None:
+    twice = TEXT + PIXELS + PIXELS[PIXELS.index("[[pixels]]") :].replace("Maker", "MAKER")
+    with pytest.raises(ProfileError, match="Line 24: a pixel rule for this device"):
+        Profile.parse(twice)
+
+
+def test_pixel_rules_without_their_option_are_refused() -> None:
+    with pytest.raises(ProfileError, match="belong together"):
+        Profile.parse(TEXT + PIXELS[PIXELS.index("[[pixels]]") :])
+
+
+def test_example_rules_are_legal_together_and_in_no_preset() -> None:
+    profile = Profile("With examples", 1, frozenset({"113101"}), examples())
+    assert Profile.parse(profile.to_text()) == profile

@@ -1,0 +1,142 @@
+"""Verification of blanked pixels: the profile's rectangles are empty, and all around is what was."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adit_engine.errors import Withhold
+from adit_engine.instance import EXPLICIT_BE, EXPLICIT_LE
+from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.verify_pixels import (
+    ALLOCATED,
+    COLUMNS,
+    FRAMES,
+    HIGH_BIT,
+    PHOTOMETRIC,
+    ROWS,
+    SAMPLES,
+    SIGNED,
+    STORED,
+    Picture,
+    clean_above,
+    pixel_mask,
+)
+from adit_engine.pseudonymize.verify_reader import PIXELS
+
+_PLANAR = 0x00280006
+_CLASS, _MAKER, _MODEL, _SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x00181020
+
+_UNCOMPRESSED_AS = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_ICT": b"RGB", b"YBR_RCT": b"RGB"}
+_MAY_DIFFER = frozenset({PHOTOMETRIC, _PLANAR})
+_KEYWORDS = {
+    SAMPLES: "SamplesPerPixel",
+    ROWS: "Rows",
+    COLUMNS: "Columns",
+    ALLOCATED: "BitsAllocated",
+    STORED: "BitsStored",
+    HIGH_BIT: "HighBit",
+    SIGNED: "PixelRepresentation",
+    _PLANAR: "PlanarConfiguration",
+}
+
+
+def blanks(change: Pseudonymized, picture: Picture, top: Mapping[int, bytes]) -> list[list[int]]:
+    """The rectangles that the profile's rules give the original: left, top, width, height."""
+    found: list[list[int]] = []
+    if not picture.pixels:
+        return found
+    size = (picture.number(ROWS), picture.number(COLUMNS))
+    device = [_said(top.get(tag, b"")) for tag in (_CLASS, _MAKER, _MODEL, _SOFTWARE)]
+    for rule in change.profile.pixel_rules:
+        asked = [rule.sop_class, rule.manufacturer, rule.model, rule.software]
+        matches = [have == want.lower() for have, want in zip(device, asked, strict=True)]
+        if rule.software == "*":
+            matches[3] = True
+        if all(matches) and size == (rule.rows, rule.columns):
+            found += [list(rectangle) for rectangle in rule.rectangles]
+    return found
+
+
+def blanked_pixels(
+    source: Picture, output: Picture, rectangles: list[list[int]], syntax: str
+) -> None:
+    """Raises Withhold unless the output is the original but for the rectangles, each of one colour.
+
+    `syntax` is the transfer syntax of the original; the output is not compressed.
+    """
+    before, after = source.comparable(), output.comparable()
+    was, now = before.get(PHOTOMETRIC, b""), after.get(PHOTOMETRIC, b"")
+    if any(before.get(tag) != after.get(tag) for tag in {*before, *after} - _MAY_DIFFER):
+        raise _wrong("an attribute that tells how to read them changed")
+    if now not in (was, _UNCOMPRESSED_AS.get(was if isinstance(was, bytes) else b"")):
+        raise _wrong("their colours have another meaning")
+    if set(source.pixels) != {PIXELS} or set(output.pixels) != {PIXELS}:
+        raise _wrong("they are missing, or of another kind")
+    if output.pixels[PIXELS].encapsulated:
+        raise _wrong("they are still compressed")
+    length = sum(len(part) for part in output.pixels[PIXELS].parts)
+    if length != output.size + output.size % 2 or not clean_above(output):
+        raise _wrong("something stands behind them or in bits that belong to no pixel")
+    frames = zip(_frames(source, syntax), _frames(output, EXPLICIT_LE), strict=True)
+    colours: set[bytes] = set()
+    for one, other in frames:
+        _check_frame(one, other, rectangles, colours, output)
+    if not colours:
+        raise _wrong("there is no frame")
+
+
+def _check_frame(
+    one: NDArray[np.generic],
+    other: NDArray[np.generic],
+    rectangles: list[list[int]],
+    colours: set[bytes],
+    output: Picture,
+) -> None:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        raise _wrong("a frame has another size")
+    around = np.ones(one.shape[:2], bool)
+    for left, top, width, height in rectangles:
+        around[top : top + height, left : left + width] = False
+    mask = np.array(pixel_mask(output), f"u{one.dtype.itemsize}")
+    mine, theirs = (frame.view(mask.dtype)[around] & mask for frame in (one, other))
+    if not np.array_equal(mine, theirs):
+        raise _wrong("a pixel outside the rectangles has another value")
+    inside = other[~around].reshape(-1, output.number(SAMPLES))
+    colours.update(row.tobytes() for row in np.unique(inside, axis=0))
+    if len(colours) != 1:
+        raise _wrong("a rectangle is not blank")
+
+
+def _frames(picture: Picture, syntax: str) -> Iterator[NDArray[np.generic]]:
+    """Each frame as rows, columns, samples; colours not converted."""
+    # Here, as they take long to load, and few images are blanked.
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.pixels.utils import iter_pixels
+    from pydicom.uid import UID
+
+    ds = Dataset()
+    for tag, keyword in _KEYWORDS.items():
+        if tag in picture.values:
+            setattr(ds, keyword, picture.number(tag))
+    if ds.SamplesPerPixel > 1 and "PlanarConfiguration" not in ds:
+        ds.PlanarConfiguration = 0
+    ds.PhotometricInterpretation = picture.values[PHOTOMETRIC].decode("ascii")
+    ds.NumberOfFrames = int(picture.values.get(FRAMES, b"1") or 1)
+    ds.PixelData = b"".join(picture.pixels[PIXELS].parts)
+    ds["PixelData"].VR = "OB" if ds.BitsAllocated <= 8 else "OW"
+    ds["PixelData"].is_undefined_length = picture.pixels[PIXELS].encapsulated
+    ds.file_meta = FileMetaDataset()
+    plain = EXPLICIT_BE if picture.big_endian else EXPLICIT_LE
+    is_compressed = picture.pixels[PIXELS].encapsulated
+    ds.file_meta.TransferSyntaxUID = UID(syntax if is_compressed else plain)
+    for frame in iter_pixels(ds, raw=True):
+        yield frame.astype(frame.dtype.newbyteorder("="))
+
+
+def _said(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \0").lower()
+
+
+def _wrong(what: str) -> Withhold:
+    return Withhold("verify-pixel", f"The blanked pixels are not what they must be: {what}.")
