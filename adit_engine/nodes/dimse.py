@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from adit_engine.errors import CannotDo, NodeError, NodeRefused, NotFound, WrongInput
+from adit_engine.errors import (
+    CannotDo,
+    ConnectionLost,
+    NodeError,
+    NodeRefused,
+    NotFound,
+    WrongInput,
+)
 from adit_engine.expectation import Reception, Sender, senders
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.nodes import identifier, search, statuses
@@ -306,7 +313,8 @@ class DimseNode:
                 for instance in retrieval.images(load, total):
                     got = True
                     yield instance
-            except (CannotDo, NodeRefused):
+            except (CannotDo, ConnectionLost, NodeRefused):
+                # Some archives hang up instead of saying that they do not offer C-GET.
                 if got or not self._may_move():
                     raise
             if not got and self._may_move():
