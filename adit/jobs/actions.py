@@ -99,6 +99,7 @@ def restart(user: User, job: Job) -> None:
 
     def act(locked: Job) -> None:
         Item.objects.filter(task__job=locked).delete()
+        Task.objects.filter(job=locked).update(rules=[])
         states.move_tasks(locked, locked.tasks.exclude(state=T.PENDING), T.PENDING, **_FRESH)
 
     _act(user, job, "restart", act)

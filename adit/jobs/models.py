@@ -91,6 +91,8 @@ class Task(models.Model):
     stop_asked = models.BooleanField(default=False)
     """A person wants this one task to end; its worker looks every second."""
     waits_for = models.CharField(max_length=200, blank=True)
+    rules = models.JSONField(default=list)
+    """By which rules its images were changed, as adit.jobs.rules writes them; empty as it is."""
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 

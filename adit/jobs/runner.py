@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Refused
 from adit.audit.trail import record
-from adit.jobs import queue, sealed, states, verdict
+from adit.jobs import queue, rules, sealed, states, verdict
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Context, Yielded
 from adit.jobs.lease import Canceled, Interrupted, Lease, Lost, Stalled
@@ -27,7 +27,7 @@ from adit.nodes.waits import Waits
 from adit.profiles import mapping
 from adit.vault.box import SealBroken
 from adit_engine.errors import AditError, RuleBroken
-from adit_engine.pseudonymize.change import Change
+from adit_engine.pseudonymize.change import Change, Pseudonymized
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,8 @@ def _transfer(task: Task, lease: Lease) -> None:
     content = sealed.open_task(task)
     ledger = Ledger(task, box)
     change = _change(task, content)
+    if isinstance(change, Pseudonymized):
+        rules.note(task)
     with _opened(task, lease) as (source, destination):
         context = Context(source, destination, change, ledger.held, lease.stop)
         try:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from adit.jobs.views import jobs, selective, start, tasks
+from adit.jobs.views import jobs, report, selective, start, tasks
 
 urlpatterns = [
     path("", jobs.job_list, name="jobs"),
@@ -11,6 +11,8 @@ urlpatterns = [
     path("new/selective/summary/<str:key>/", start.summary, name="job_summary"),
     path("<int:pk>/", jobs.job_page, name="job"),
     path("<int:pk>/live/", jobs.job_live, name="job_live"),
+    path("<int:pk>/report/", report.job_report, name="job_report"),
+    path("<int:pk>/report.json", report.job_report_file, name="job_report_file"),
     path("<int:pk>/delete/", jobs.job_delete, name="job_delete"),
     path("<int:pk>/return/", jobs.job_return, name="job_return"),
     path("<int:pk>/do/<slug:verb>/", jobs.job_action, name="job_action"),

@@ -16,6 +16,7 @@ WORDS: Mapping[str, Any] = {
     "job.made_urgent": _("made urgent"),
     "job.ended": _("ended"),
     "job.seen": _("patient data looked at"),
+    "job.report_downloaded": _("report downloaded"),
     "task.retried": _("one study is tried again"),
     "task.stopped": _("one study is stopped"),
     "task.ended": _("one study has ended"),

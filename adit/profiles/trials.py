@@ -214,9 +214,12 @@ def require_use(user: Person, trial: Trial) -> None:
         )
 
 
-def key_of(trial: Trial) -> TrialKey:
-    """From which UIDs, dates and generated pseudonyms follow."""
-    return TrialKey(_secret(trial), trial.generation)
+def key_of(trial: Trial, generation: int | None = None) -> TrialKey:
+    """From which UIDs, dates and generated pseudonyms follow; now, or in an earlier generation.
+
+    Raises KeyDestroyed.
+    """
+    return TrialKey(_secret(trial), trial.generation if generation is None else generation)
 
 
 def box_of(trial: Trial) -> Box:

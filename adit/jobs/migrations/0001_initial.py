@@ -58,6 +58,7 @@ class Migration(migrations.Migration):
                 ('broke_rule', models.BooleanField(default=False)),
                 ('stop_asked', models.BooleanField(default=False)),
                 ('waits_for', models.CharField(blank=True, max_length=200)),
+                ('rules', models.JSONField(default=list)),
                 ('started_at', models.DateTimeField(null=True)),
                 ('ended_at', models.DateTimeField(null=True)),
                 ('job', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='tasks', to='jobs.job')),

@@ -40,6 +40,8 @@ MATRIX = {
     "job_summary": ("get", ("key",), {r: AWAY if s == OK else s for r, s in ORDERERS.items()}),
     "job": ("get", ("job",), JOB),
     "job_live": ("get", ("job",), JOB),
+    "job_report": ("get", ("job",), JOB),
+    "job_report_file": ("get", ("job",), JOB),
     "job_delete": ("get", ("job",), JOB),
     "job_return": ("post", ("job",), DEED),
     "job_action": ("post", ("job", "cancel"), DEED),

@@ -1,0 +1,159 @@
+"""The report of a job: which rules, how many images, which outputs; and never who it was."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.jobs import rules, sealed
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.profiles import destruction, trials
+from adit.profiles.models import Trial
+from adit_engine import __version__
+from adit_engine.outcome import Entry, Manifest, State
+from adit_engine.pseudonymize.tables import EDITION
+from adit_engine.reference import SeriesRef
+
+AsUser = Callable[[User | None], Client]
+ROOT = "1.2.826.0.1.3680043.8.498.66"
+
+
+@pytest.fixture
+def job(
+    coordinator: User, trial: Trial, make_job: Callable[..., Job], make_item: Callable[..., Item]
+) -> Job:
+    """Two images delivered, one withheld; its rules noted as the worker does."""
+    labels = {"patient_name": "Canary^Clara", "study_description": "Canary thorax"}
+    job = make_job(coordinator, state=JobState.WARNING, trial=trial, labels=labels)
+    task = job.tasks.get()
+    item = make_item(
+        task,
+        description="Canary series",
+        expected=3,
+        delivered=2,
+        withheld=1,
+        size_bytes=64,
+        reasons=[["burned-in", "Text may be burned in.", 1]],
+    )
+    entries = {
+        f"{ROOT}.1.1.1": Entry(State.DELIVERED, size_bytes=32, sha256="b" * 64),
+        f"{ROOT}.1.1.2": Entry(State.DELIVERED, size_bytes=32, sha256="a" * 64),
+        f"{ROOT}.1.1.3": Entry(State.WITHHELD, "burned-in", "Text may be burned in."),
+    }
+    manifest = Manifest(SeriesRef(f"{ROOT}.1", f"{ROOT}.1.1"), frozenset(entries), entries)
+    content = sealed.ItemContent(manifest, "Canary series")
+    item.sealed = sealed.seal_item(trials.box_of(trial), task, content)
+    item.save()
+    Task.objects.filter(pk=task.pk).update(state=TaskState.IN_PROGRESS)
+    rules.note(Task.objects.get(pk=task.pk))
+    Task.objects.filter(pk=task.pk).update(state=TaskState.WARNING)
+    return job
+
+
+def report(client: Client, job: Job) -> dict[str, Any]:
+    answer = client.get(f"/jobs/{job.pk}/report.json")
+    assert answer.status_code == 200
+    assert answer["Content-Disposition"] == f'attachment; filename="job-{job.pk}-report.json"'
+    made: dict[str, Any] = json.loads(answer.content)
+    return made
+
+
+def test_the_report_names_the_rules(
+    coordinator: User, job: Job, trial: Trial, as_user: AsUser
+) -> None:
+    made = report(as_user(coordinator), job)
+
+    assert made["rules"] == [
+        {
+            "profile": "ADIT default",
+            "version": 1,
+            "option_codes": ["113100", "113107"],
+            "generation": 1,
+            "tables": f"PS3.15 {EDITION}",
+            "engine": f"ADIT {__version__}",
+        }
+    ]
+    assert made["job"]["project"] == "LUNG"
+    assert Event.objects.filter(action="job.report_downloaded", about=f"job:{job.pk}").exists()
+
+
+def test_outputs_are_named_by_new_uids_and_digests(
+    coordinator: User, job: Job, trial: Trial, as_user: AsUser
+) -> None:
+    made = report(as_user(coordinator), job)
+
+    key, (study,) = trials.key_of(trial), made["studies"]
+    (series,) = study["series"]
+    assert study["study_uid"] == key.uid(f"{ROOT}.1")
+    assert series["series_uid"] == key.uid(f"{ROOT}.1.1")
+    assert (series["expected"], series["delivered"], series["withheld"]) == (3, 2, 1)
+    assert series["reasons"] == [
+        {"code": "burned-in", "reason": "Text may be burned in.", "images": 1}
+    ]
+    assert [each["sha256"][0] for each in series["outputs"]] == ["a", "b"]
+    assert series["outputs"][0]["instance_uid"] == key.uid(f"{ROOT}.1.1.2")
+
+
+@pytest.mark.parametrize("path", ["report/", "report.json"])
+def test_nothing_in_it_tells_who_it_was(
+    coordinator: User, job: Job, as_user: AsUser, path: str
+) -> None:
+    text = as_user(coordinator).get(f"/jobs/{job.pk}/{path}").content.decode()
+
+    assert "LUNG-0001" in text
+    for secret in ("Canary", "PID-0815", ROOT):
+        assert secret not in text
+
+
+def test_an_earlier_generation_keeps_its_uids(
+    coordinator: User, job: Job, trial: Trial, as_user: AsUser
+) -> None:
+    before = report(as_user(coordinator), job)["studies"]
+    Trial.objects.filter(pk=trial.pk).update(generation=2)
+
+    assert report(as_user(coordinator), job)["studies"] == before
+
+
+def test_a_study_of_two_generations_names_no_uids(
+    coordinator: User, job: Job, trial: Trial, as_user: AsUser
+) -> None:
+    Trial.objects.filter(pk=trial.pk).update(generation=2)
+    Task.objects.update(state=TaskState.IN_PROGRESS)
+    rules.note(job.tasks.select_related("job__trial").get())
+
+    made = report(as_user(coordinator), job)
+
+    assert [each["generation"] for each in made["rules"]] == [1, 2]
+    assert made["studies"][0]["study_uid"] is None
+
+
+def test_what_left_as_it_is_is_never_named_by_its_uid(
+    coordinator: User, job: Job, as_user: AsUser
+) -> None:
+    Job.objects.update(order={**job.order, "change": "as_is"})
+
+    made = report(as_user(coordinator), job)
+
+    assert made["job"]["identified"] is True
+    assert made["studies"][0]["series"][0]["outputs"][0]["instance_uid"] is None
+    assert ROOT not in json.dumps(made)
+
+
+def test_after_the_key_is_gone_pages_say_so_in_words(
+    coordinator: User, dpo: User, root: User, job: Job, trial: Trial, as_user: AsUser
+) -> None:
+    destruction.destroy_key(dpo, trial, "over", "LUNG")
+
+    made = report(as_user(coordinator), job)
+    page = as_user(root).get(f"/jobs/{job.pk}/1/").content.decode()
+
+    assert made["totals"]["delivered"] == 2
+    assert (made["studies"][0]["pseudonym"], made["studies"][0]["study_uid"]) == (None, None)
+    assert made["studies"][0]["series"][0]["outputs"] == []
+    assert "can no longer be opened" in page
+    for path in ("", "live/", "1/live/", "report/"):
+        assert as_user(coordinator).get(f"/jobs/{job.pk}/{path}").status_code == 200
