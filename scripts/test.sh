@@ -29,5 +29,7 @@ storey() {
 }
 storey "the engine, without Django" .venv-engine/bin/python -m pytest tests/engine -q -n 2
 storey "the house" .venv/bin/python -m pytest tests/adit -q -n 2
+storey "usefulness, read by highdicom" \
+    .venv/bin/python -m pytest tests/engine/pseudonymize/test_deid_highdicom.py -q
 storey "the whole road" .venv/bin/python -m pytest tests/system -q
 exit $failed
