@@ -52,10 +52,9 @@ def prepare() -> None:
     installation.make_tables()
 
 
-def house(port: int | None = None) -> list[Process]:
-    """The processes of `adit up`, to which a demo may add its own."""
-    port = config.PORT if port is None else port
-    env = {"PORT": str(port)}
+def house(**settings: str) -> list[Process]:
+    """The processes of `adit up`, to which a demo may add its own, under some settings of its own."""
+    port, env = config.PORT, {"PORT": str(config.PORT), **settings}
 
     def own(name: str, command: str, ready: Callable[[], bool] | None = None) -> Process:
         return Process(name, [sys.executable, "-m", "adit.cli", command], env, ready)
@@ -181,7 +180,7 @@ def demo(chosen: argparse.Namespace) -> int:
         archives = [
             Process(name, argv, ready=ready, output=log) for name, argv, ready in stage.archives()
         ]
-        with Supervisor([*archives, *house()]) as supervisor:
+        with Supervisor([*archives, *house(ADIT_RECEIVER_HOST=HOST)]) as supervisor:
             if not supervisor.wait_ready(READY_S):
                 return 1
             return int(stage.play(supervisor))

@@ -25,7 +25,7 @@ pytestmark = [needs_orthanc, needs_chromium]
 
 SOURCE, DESTINATION, SILENT = "Source PACS", "Research PACS", "Silent PACS"
 
-SOON = {"ADIT_LEASE_S": "12", "ADIT_BEAT_S": "3", "ADIT_SWEEP_S": "3"}
+SOON = {"ADIT_RECEIVER_PORT": "0", "ADIT_LEASE_S": "12", "ADIT_BEAT_S": "3", "ADIT_SWEEP_S": "3"}
 """A lost worker is noticed sooner than usual, so that nobody waits a minute for it."""
 
 

@@ -34,7 +34,12 @@ class Installed:
 
     @property
     def env(self) -> dict[str, str]:
-        mine = {"ADIT_DATA": str(self.data), "PORT": str(self.port), **self.settings}
+        mine = {
+            "ADIT_DATA": str(self.data),
+            "PORT": str(self.port),
+            "ADIT_RECEIVER_PORT": "0",
+            **self.settings,
+        }
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_"))}
         kept.pop("DATABASE_URL", None)
         return {**kept, **mine}
