@@ -42,6 +42,9 @@ deid-corpus: $(ENGINE_VENV)/.ready  ## pseudonymize objects made to leak; count 
 check: $(VENV)/.ready  ## style, types, import contracts, migrations, templates
 	@scripts/check.sh
 
+bench: $(ENGINE_VENV)/.ready  ## the engine beside other tools, as ratios (BENCH="--quick --disk")
+	@$(ENGINE_VENV)/bin/python -m benchmarks $(BENCH)
+
 format: $(VENV)/.ready  ## let ruff put the code in order
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format --quiet .

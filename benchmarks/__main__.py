@@ -1,0 +1,126 @@
+"""The command behind `make bench`: data, two archives and a relay on temp storage, one table."""
+
+import argparse
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from os import cpu_count
+from pathlib import Path
+
+from benchmarks import compare, cost, peers
+from benchmarks.data import CT, MG, MR, Kind, Study
+from benchmarks.table import Figure, Line, NotYet, markdown
+from benchmarks.works import Site, engine
+
+_MEMORY = Path("/dev/shm")
+_FULL = {CT: 400, MR: 1500, MG: 8}
+_QUICK = {CT: 100, MR: 200, MG: 2}
+
+NOT_YET = (
+    NotYet("C-MOVE to folder / movescu", "the command line has no receiver to offer yet"),
+    NotYet("WADO-RS served / getscu", "the gateway does not serve WADO-RS yet"),
+)
+
+Lines = list[Line | Figure | NotYet]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 also when something that it needs is missing: that is said, and no fault."""
+    options = _parser().parse_args(arguments)
+    absent = peers.missing()
+    if absent:
+        print(f"Nothing was compared. Install first: apt install {' '.join(absent)}")
+        return 0
+    counts: dict[Kind, int] = _QUICK if options.quick else _FULL
+    rounds = options.rounds or (3 if options.quick else 5)
+    places = [("tmpfs", _MEMORY if _MEMORY.is_dir() else Path(tempfile.gettempdir()))]
+    if options.disk:
+        places.append(("disk", Path(options.disk)))
+    print(_where(rounds))
+    engine_ready()
+    found: Lines = []
+    try:
+        found += _costs(places[0][1], quick=options.quick)
+        for name, base in places:
+            for line in _compared(name, base, counts, rounds):
+                found.append(line)
+    finally:
+        print("\n" + markdown([*found, *NOT_YET]))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less data, three rounds")
+    parser.add_argument("--rounds", type=int, help="how often each is timed; else 5")
+    parser.add_argument(
+        "--disk", nargs="?", const="/var/tmp", metavar="FOLDER", help="again, on a disk"
+    )
+    return parser
+
+
+def _where(rounds: int) -> str:
+    day = datetime.now(UTC).date().isoformat()
+    machine = f"{cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    return f"{day}; {machine}; medians of {rounds} interleaved rounds, whole commands"
+
+
+def engine_ready() -> None:
+    """Once unmeasured, so that the byte code lies there as in an installed program."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine("find", "--from", folder)
+
+
+@contextmanager
+def _stage(base: Path, *, options: bool) -> Iterator[Callable[[Study], Site]]:
+    """Three archives below a folder of their own, which goes when they end."""
+    with tempfile.TemporaryDirectory(prefix="adit-bench-", dir=base) as temp, ExitStack() as stack:
+        folder = Path(temp)
+        source, relay, destination = (
+            stack.enter_context(peers.orthanc(name, folder / name, options=options))
+            for name in ("SOURCE", "RELAY", "DEST")
+        )
+        relay.knows(source)
+        relay.knows(destination)
+        yield lambda study: Site(
+            source, relay, destination, study, folder / "files", folder / "scratch"
+        )
+
+
+def _compared(place: str, base: Path, counts: dict[Kind, int], rounds: int) -> Iterator[Line]:
+    """Lazy, so that what was measured is told even if the next comparison fails."""
+    with _stage(base, options=True) as site_of:
+        for kind, count in counts.items():
+            site = site_of(Study(kind, count))
+            _say(f"{site.study} on {place}")
+            site.fill()
+            yield from compare.lines(site, rounds, place)
+    with _stage(base, options=False) as site_of:
+        site = site_of(Study(CT, min(counts[CT], 100)))
+        _say(f"{site.study} on {place}, stock peers")
+        site.fill()
+        yield compare.stock_line(site, rounds, place)
+
+
+def _costs(base: Path, *, quick: bool) -> Lines:
+    counts = (50, 200, 500) if quick else (100, 1000, 5000)
+    found: Lines = []
+    with _stage(base, options=True) as site_of:
+        _say("processor time and memory")
+        site = site_of(Study(CT, 100 if quick else 400, number=5))
+        site.fill()
+        found += cost.in_memory(site.files.parent)
+        found.append(cost.per_instance(site, 3))
+        found += cost.growth(site_of, counts)
+    return found
+
+
+def _say(words: str) -> None:
+    print(f"  {words} …", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Compare: the engine and another tool by turns, each from a clean start, each checked for its result."""
+
+import time
+from collections.abc import Sequence
+
+from benchmarks.table import Line, Promise
+from benchmarks.works import (
+    GET,
+    GETSCU,
+    RELAY,
+    SCRIPT,
+    STORE,
+    STORESCU,
+    TRANSFER,
+    Site,
+    Work,
+)
+
+GET_PROMISE, STORE_PROMISE = Promise(1.2, 0.9), Promise(1.0, 0.75)
+RELAY_PROMISE, SCRIPT_PROMISE = Promise(1 / 3, 1 / 5), Promise(1 / 1.2, 1 / 1.6)
+STOCK_PROMISE = Promise(1 / 10, 1 / 20)
+
+
+def lines(site: Site, rounds: int, place: str) -> list[Line]:
+    """Every comparison that this site allows."""
+    times = interleaved((GET, GETSCU, STORE, STORESCU, TRANSFER, RELAY, SCRIPT), site, rounds)
+    data = f"{site.study}, {place}"
+    pairs = (
+        ("C-GET to folder / getscu", GET, GETSCU, GET_PROMISE),
+        ("C-STORE from folder / storescu", STORE, STORESCU, STORE_PROMISE),
+        ("archive to archive / Orthanc relay", TRANSFER, RELAY, RELAY_PROMISE),
+        ("archive to archive / getscu; dcmodify; storescu", TRANSFER, SCRIPT, SCRIPT_PROMISE),
+    )
+    return [
+        Line(words, data, times[one.name], times[other.name], promise)
+        for words, one, other, promise in pairs
+    ]
+
+
+def stock_line(site: Site, rounds: int, place: str) -> Line:
+    """Against a relay of peers as they come, without socket options."""
+    times = interleaved((TRANSFER, RELAY), site, rounds)
+    data = f"{site.study}, {place}"
+    words = "archive to archive / Orthanc relay, stock peers"
+    return Line(words, data, times[TRANSFER.name], times[RELAY.name], STOCK_PROMISE)
+
+
+def interleaved(works: Sequence[Work], site: Site, rounds: int) -> dict[str, tuple[float, ...]]:
+    """Seconds for each work, one a round; another begins each round, so that none is always last."""
+    taken: dict[str, list[float]] = {work.name: [] for work in works}
+    for number in range(rounds):
+        first = number % len(works)
+        for work in (*works[first:], *works[:first]):
+            taken[work.name].append(timed(work, site))
+    return {name: tuple(times) for name, times in taken.items()}
+
+
+def timed(work: Work, site: Site) -> float:
+    """Raises RuntimeError when not all arrived: what loses images may not win."""
+    site.clean()
+    began = time.perf_counter()
+    work.go(site)
+    seconds = time.perf_counter() - began
+    arrived = work.arrived(site)
+    if arrived != site.study.count:
+        raise RuntimeError(f"{work.name}: {arrived} of {site.study.count} images arrived.")
+    return seconds
