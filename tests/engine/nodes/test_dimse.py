@@ -6,6 +6,7 @@ from pathlib import Path
 
 import peers
 import pytest
+from lab.wire import Wire
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, RLELossless
@@ -83,7 +84,7 @@ def test_fetch_takes_series_and_single_instances(archive: peers.Orthanc) -> None
 
 def test_fetch_after_a_listing_needs_no_second_search(archive: peers.Orthanc) -> None:
     list(archive.node().store(images(3)))
-    with peers.Wire(archive.port, after_bytes=10**9, how="cut") as wire:
+    with Wire(archive.port, after_bytes=10**9, how="cut") as wire:
         node = peers.node(wire.port, "ONE")
         series = SeriesRef(STUDY.study_uid, f"{ROOT}.1.1")
         assert len(list(node.find(Query.instances_of(series)))) == 3

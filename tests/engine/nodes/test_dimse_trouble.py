@@ -9,6 +9,7 @@ from contextlib import closing
 
 import peers
 import pytest
+from lab.wire import Wire
 from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
@@ -549,7 +550,7 @@ def test_a_real_archive_cut_off_in_mid_retrieval(
     archive: peers.Orthanc, how: str, kind: type[AditError]
 ) -> None:
     list(archive.node().store(images(20)))
-    with peers.Wire(archive.port, after_bytes=12_000, how=how) as wire:
+    with Wire(archive.port, after_bytes=12_000, how=how) as wire:
         node = peers.node(wire.port, "ONE", no_progress_s=0.5, first_byte_s=1.0)
         got: list[Instance] = []
 

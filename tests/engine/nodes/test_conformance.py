@@ -1,0 +1,360 @@
+"""What every kind of node keeps to, whatever it is: one suite, with real places behind it."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peers
+import pytest
+import web_peers
+from lab.archive import holdings
+from samples import ROOT, ct, instance
+
+from adit.demo.archive import Archive
+from adit_engine.errors import AditError, CannotDo, NotFound, Stopped, WrongInput
+from adit_engine.instance import Instance
+from adit_engine.nodes import KINDS, kind_class
+from adit_engine.nodes.base import Checkable, Retrievable, Searchable, Storable, Stored
+from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.query import Query
+from adit_engine.reference import InstanceRef, Level, SeriesRef, StudyRef
+
+PATIENT = "PID-4711-0815"
+STUDY = StudyRef(f"{ROOT}.1")
+SERIES = SeriesRef(STUDY.study_uid, f"{ROOT}.1.2")
+UNKNOWN = StudyRef(f"{ROOT}.404")
+
+
+# The places -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place with no images in it, and how to open a node for it; every node sees the same."""
+
+    open: Callable[[], Any]
+    keeps: Callable[[], list[str]] | None = None
+    """The instance UIDs that lie there, asked without any node."""
+
+
+@contextmanager
+def _memory(folder: Path) -> Iterator[Place]:
+    shelf = str(folder)
+    yield Place(
+        lambda: MemoryNode("PACS1", MemorySettings(shelf=shelf)),
+        lambda: list(MemoryNode.shelves[shelf]),
+    )
+    MemoryNode.shelves.pop(shelf, None)
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[Place]:
+    base = folder / "files"
+    base.mkdir()
+    settings = FolderSettings(path=str(base), reserve_mb=0)
+    yield Place(
+        lambda: FolderNode("PACS1", settings),
+        lambda: [path.stem for path in base.rglob("*.dcm")],
+    )
+
+
+@contextmanager
+def _orthanc(folder: Path) -> Iterator[Place]:
+    with peers.orthanc(folder / "orthanc", "ORTHANC") as archive:
+        yield Place(archive.node, lambda: _uids(archive))
+
+
+@contextmanager
+def _dcmqrscp(folder: Path) -> Iterator[Place]:
+    with peers.dcmqrscp(folder / "qr") as port:
+        yield Place(lambda: peers.node(port, "QR"))
+
+
+@contextmanager
+def _demo(folder: Path) -> Iterator[Place]:
+    with Archive("DEMO", folder / "demo") as archive:
+        yield Place(
+            lambda: peers.node(archive.port, "DEMO"),
+            lambda: [
+                one.uid
+                for study in holdings(folder / "demo").studies.values()
+                for one in study.instances()
+            ],
+        )
+
+
+@contextmanager
+def _dicomweb(folder: Path) -> Iterator[Place]:
+    with web_peers.orthanc(folder / "orthanc", "ORTHANC") as archive:
+        yield Place(lambda: web_peers.node(archive.http_port), lambda: _uids(archive))
+
+
+def _uids(archive: peers.Orthanc) -> list[str]:
+    return [one["MainDicomTags"]["SOPInstanceUID"] for one in archive.rest("/instances?expand")]
+
+
+PLACES: dict[str, tuple[str, Callable[[Path], AbstractContextManager[Place]], Any]] = {
+    "memory": ("memory", _memory, ()),
+    "folder": ("folder", _folder, ()),
+    "dimse to Orthanc": ("dimse", _orthanc, peers.needs_orthanc),
+    "dimse to dcmqrscp": ("dimse", _dcmqrscp, peers.needs_dcmtk),
+    "dimse to the demo archive": ("dimse", _demo, ()),
+    "dicomweb to Orthanc": ("dicomweb", _dicomweb, web_peers.needs_orthanc),
+}
+"""Of each place the kind of its nodes, how to set it up, and what it needs."""
+
+NONSENSE: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "memory": [],  # takes whatever it is called
+    "folder": [
+        ({}, "Folder"),
+        ({"path": "relative/path"}, "Folder"),
+        ({"path": "/x", "file_mode": "rw-r--r--"}, "file_mode"),
+        ({"path": "/x", "folder_mode": "9"}, "folder_mode"),
+    ],
+    "dimse": [
+        ({"host": "h"}, "Called AE title"),
+        ({"called_ae_title": "SEVENTEEN-LETTERS", "host": "h"}, "Called AE title"),
+        ({"called_ae_title": "A", "host": "h", "calling_ae_title": ""}, "Our AE title"),
+        ({"called_ae_title": "A", "host": "two words"}, "Host"),
+        ({"called_ae_title": "A", "host": "h", "port": 0}, "Port"),
+        ({"called_ae_title": "A", "host": "h", "max_pdu": 1}, "Largest PDU"),
+        ({"called_ae_title": "A", "host": "h", "result_cap": 0}, "Result cap"),
+        ({"called_ae_title": "A", "host": "h", "connect_s": 0}, "Time limits"),
+        ({"called_ae_title": "A", "host": "h", "query_root": "image"}, "Query root"),
+        ({"called_ae_title": "A", "host": "h", "retrieve": "fax"}, "Retrieve by"),
+        ({"called_ae_title": "A", "host": "h", "senders": "A@nowhere/99"}, "Senders"),
+    ],
+    "dicomweb": [
+        ({}, "Root URL"),
+        ({"url": "ftp://h/x"}, "Root URL"),
+        ({"url": "https://user:secret@h/x"}, "Root URL"),
+        ({"url": "https://h", "sign_in": "kerberos"}, "Sign-in"),
+        ({"url": "https://h", "sign_in": "basic"}, "User"),
+        ({"url": "https://h", "sign_in": "bearer"}, "Token"),
+        ({"url": "https://h", "page_size": 0}, "Answers asked for at once"),
+        ({"url": "https://h", "no_progress_s": -1}, "Time limits"),
+    ],
+}
+"""Of each kind settings that cannot be, and the field that the sentence must name."""
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=it[2] or ()) for name, it in PLACES.items()]
+)
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    _, made, _ = PLACES[request.param]
+    with made(tmp_path_factory.mktemp("place")) as one:
+        with closing(one.open()) as node:
+            assert all(stored.kept for stored in node.store(sent()))
+        yield one
+
+
+@pytest.fixture
+def node(place: Place) -> Iterator[Any]:
+    """A node of its own for each test; it leaves neither threads nor sockets behind."""
+    threads, before = set(threading.enumerate()), web_peers.open_sockets()
+    with ExitStack() as stack:
+        yield stack.enter_context(closing(place.open()))
+    peers.wait_until(
+        lambda: web_peers.open_sockets() <= before and set(threading.enumerate()) <= threads,
+        "threads have ended and sockets are closed",
+    )
+
+
+def sent() -> list[Instance]:
+    return [instance(ct(n, series=series)) for series in ("1", "2") for n in range(1, 7)]
+
+
+def others() -> list[Instance]:
+    """Of another patient, for tests that leave something half done."""
+    return [instance(ct(n, study="2", PatientID="PID-0002")) for n in range(1, 7)]
+
+
+def below(ref: StudyRef | SeriesRef) -> list[Instance]:
+    uid = ref.series_uid if isinstance(ref, SeriesRef) else ref.study_uid
+    return [one for one in sent() if one.instance_uid.startswith(f"{uid}.")]
+
+
+def by_uid(instances: list[Instance]) -> dict[str, tuple[str, str, str]]:
+    return {i.instance_uid: (i.sop_class_uid, i.transfer_syntax_uid, i.sha256()) for i in instances}
+
+
+# Every kind is here -----------------------------------------------------------------------------
+
+
+def test_every_kind_has_a_place_in_this_suite() -> None:
+    assert {kind for kind, _, _ in PLACES.values()} == set(KINDS) == set(NONSENSE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_says_what_its_settings_are(kind: str) -> None:
+    fields = dataclasses.fields(kind_class(kind).Settings)
+
+    assert all(one.metadata["label"] for one in fields)
+    assert len({one.metadata["label"] for one in fields}) == len(fields)
+    assert all(not one.repr for one in fields if one.metadata["secret"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "field"),
+    [(kind, values, field) for kind, rows in NONSENSE.items() for values, field in rows],
+)
+def test_nonsense_in_the_settings_is_refused_by_the_name_of_its_field(
+    kind: str, values: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(WrongInput, match=f"^{field}") as caught:
+        kind_class(kind).Settings(**values)
+
+    assert str(caught.value).endswith(".")
+    assert "secret" not in str(caught.value)
+
+
+# What it can ------------------------------------------------------------------------------------
+
+
+def test_a_node_keeps_to_the_protocols(node: Any) -> None:
+    assert all(isinstance(node, p) for p in (Checkable, Searchable, Retrievable, Storable))
+    assert node.name == "PACS1"
+
+
+def test_a_check_finds_in_words_and_nothing_bad(node: Any) -> None:
+    findings = list(node.check())
+
+    assert findings
+    assert not [finding for finding in findings if finding.grade == "bad"]
+    assert all(finding.what.endswith(".") for finding in findings)
+
+
+def test_find_answers_at_each_level(node: Any) -> None:
+    studies = list(node.find(Query(Level.STUDY, {"PatientID": PATIENT})))
+    series = list(node.find(Query.series_of(STUDY)))
+    images = list(node.find(Query.instances_of(SERIES)))
+
+    assert [one.study_uid for one in studies] == [STUDY.study_uid]
+    assert sorted(one.series_uid for one in series) == [f"{ROOT}.1.1", f"{ROOT}.1.2"]
+    assert {one.instance_uid for one in images} == {one.instance_uid for one in below(SERIES)}
+
+
+def test_patients_are_listed_or_it_says_that_it_cannot(node: Any) -> None:
+    query = Query(Level.PATIENT, {"PatientID": PATIENT})
+    if node.Settings is kind_class("dicomweb").Settings:
+        with pytest.raises(CannotDo, match=r"PACS1: .*search for studies"):
+            list(node.find(query))
+    else:
+        assert [one.patient_id for one in node.find(query)] == [PATIENT]
+
+
+def test_an_unknown_study_is_an_empty_answer_and_nothing_to_fetch(node: Any) -> None:
+    assert list(node.find(Query.study(UNKNOWN))) == []
+    assert list(node.find(Query.series_of(UNKNOWN))) == []
+    if isinstance(node, MemoryNode | FolderNode):
+        assert list(node.fetch([UNKNOWN])) == []
+    else:
+        with pytest.raises(NotFound, match="PACS1"):
+            list(node.fetch([UNKNOWN]))
+
+
+def test_study_series_and_instances_come_byte_by_byte(node: Any) -> None:
+    single = [one.in_header.ref for one in (sent()[1], sent()[8])]
+
+    assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent())
+    assert by_uid(list(node.fetch([SERIES]))) == by_uid(below(SERIES))
+    assert by_uid(list(node.fetch(single))) == by_uid([sent()[1], sent()[8]])
+
+
+def test_each_stored_instance_is_answered_once_and_in_order(node: Any) -> None:
+    stored = list(node.store(sent()))
+
+    assert [one.ref for one in stored] == [one.in_header.ref for one in sent()]
+    assert all(one.kept for one in stored)
+    assert [one.sha256 for one in stored] == [one.sha256() for one in sent()]
+    assert [one.size_bytes for one in stored] == [one.size_bytes for one in sent()]
+
+
+def test_what_is_stored_again_is_there_once(node: Any, place: Place) -> None:
+    list(node.store(sent()))
+    again = list(node.store(sent()))
+
+    assert all(one.kept for one in again)
+    assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent())
+    assert len(list(node.find(Query.instances_of(SERIES)))) == len(below(SERIES))
+    if place.keeps is not None:
+        kept = [uid for uid in place.keeps() if uid.startswith(f"{STUDY.study_uid}.")]
+        assert sorted(kept) == sorted(one.instance_uid for one in sent())
+
+
+def test_only_what_is_kept_is_confirmed(node: Any) -> None:
+    stored = list(node.store(sent()))
+    never = InstanceRef(SERIES.study_uid, SERIES.series_uid, f"{SERIES.series_uid}.99")
+    lost = Stored(never, size_bytes=10, sha256="0" * 64, path="nobody/was/here.dcm")
+
+    confirmed = list(node.confirm([*stored, lost]))
+
+    assert sorted(confirmed) == sorted(one.instance_uid for one in sent())
+
+
+# How it ends ------------------------------------------------------------------------------------
+
+
+def test_leaving_a_search_or_a_retrieval_early_releases_all(node: Any) -> None:
+    answers = node.find(Query.instances_of(SERIES))
+    next(answers)
+    answers.close()
+    images = node.fetch([STUDY])
+    next(images)
+    images.close()
+
+    assert len(list(node.fetch([STUDY]))) == len(sent())
+
+
+def test_leaving_a_store_early_keeps_what_was_answered(node: Any) -> None:
+    answers = node.store(others())
+    first = next(answers)
+    answers.close()
+
+    assert list(node.confirm([first])) == [first.ref.instance_uid]
+    assert by_uid(list(node.fetch([first.ref]))) == by_uid(others()[:1])
+
+
+def test_an_abort_from_another_thread_ends_the_work_at_once(node: Any) -> None:
+    ended = threading.Event()
+    outcome: list[object] = []
+    gate = threading.Event()
+
+    def slowly() -> Iterator[Instance]:
+        """A source that has stopped giving."""
+        yield others()[0]
+        gate.wait(10)
+        yield from others()[1:]
+
+    def work() -> None:
+        try:
+            outcome.extend(node.store(slowly()))
+        except AditError as error:
+            outcome.append(error)
+        ended.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    node.abort()
+    started = time.monotonic()
+    gate.set()
+
+    assert ended.wait(5)
+    assert time.monotonic() - started < 5
+    thread.join()
+    if not isinstance(node, MemoryNode):  # it never waits for anything
+        assert isinstance(outcome[-1], Stopped)
+
+
+def test_two_nodes_of_one_place_see_the_same(node: Any, place: Place) -> None:
+    with closing(place.open()) as other:
+        assert by_uid(list(other.fetch([SERIES]))) == by_uid(list(node.fetch([SERIES])))

@@ -1,0 +1,224 @@
+"""Auditor: compares what the ledger says with what truly happened, and counts violations."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from adit_engine.instance import Instance
+from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import Change
+from adit_engine.reference import StudyRef
+from lab.archive import Kind, Sent
+
+NOT_HELD = "called delivered, and not held"
+OTHER_CONTENT = "called delivered, and held with other content"
+FALSE_COMPLETE = "called complete, and not all of it is there"
+MISROUTED = "held, and not of this order"
+FOREIGN = "held, and of another patient"
+SUMS = "sums that do not add up"
+TWICE = "counted twice"
+UNNAMED = "told of an instance that was never listed or of another series"
+TWINS = "called complete, though two different objects came under one UID"
+
+ENDS = (State.DELIVERED, State.WITHHELD, State.FAILED, State.SKIPPED)
+
+Told = Listed | Event | Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How one instance of the source must look at the destination."""
+
+    series_uid: str
+    uid: str
+    sha256: str
+    patient_id: bytes
+    study_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the destination holds under one UID, as read from its files."""
+
+    sha256: str
+    patient_id: bytes
+    study_uid: str
+
+
+@dataclass
+class Ledger:
+    """What a runner keeps: all that was told, attempt by attempt, and the manifests."""
+
+    attempts: list[list[Told]] = field(default_factory=list)
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        self.attempts.append([])
+
+    def write(self, told: Told) -> None:
+        self.attempts[-1].append(told)
+        if isinstance(told, Listed):
+            uid = told.series.series_uid
+            before = self.manifests.get(uid)
+            entries = dict(before.entries) if before else {}
+            self.manifests[uid] = Manifest(told.series, told.expected, entries)
+        elif isinstance(told, Event):
+            self.manifests[told.ref.series_uid].add(told)
+
+
+def expectations(
+    images: Iterable[Instance], study: StudyRef, change: Change
+) -> dict[str, Expected]:
+    """The truth about one study, made from the source's files, by original instance UID."""
+    truth = {}
+    for one in images:
+        ref = one.in_header.ref
+        if ref.study_uid == study.study_uid:
+            out = apply(change, one)
+            seen = out.in_header
+            truth[ref.instance_uid] = Expected(
+                ref.series_uid,
+                out.instance_uid,
+                out.sha256(),
+                seen.patient_id,
+                seen.ref.study_uid,
+            )
+    return truth
+
+
+class Auditor:
+    """`violations` counts by kind; `found` says of each in words, for whoever looks into it."""
+
+    def __init__(self) -> None:
+        self.violations: Counter[str] = Counter()
+        self.found: list[str] = []
+        self.complete = 0
+        self.delivered = 0
+
+    def audit(
+        self,
+        truth: Mapping[str, Expected],
+        ledger: Ledger,
+        kept: Mapping[str, Kept],
+        sent: Sequence[Sequence[Sent]] = (),
+    ) -> None:
+        """One order after its last attempt. `sent` is the source's log, attempt by attempt."""
+        self._delivered(truth, ledger, kept)
+        self._destination(truth, kept, ledger)
+        for number, told in enumerate(ledger.attempts):
+            self._counted_once(told)
+            self._completes(truth, ledger, kept, told)
+            if number < len(sent):
+                self._twins(told, sent[number])
+        self._sums(ledger)
+
+    def _count(self, kind: str, about: str) -> None:
+        self.violations[kind] += 1
+        self.found.append(f"{kind}: {about}")
+
+    def _delivered(
+        self, truth: Mapping[str, Expected], ledger: Ledger, kept: Mapping[str, Kept]
+    ) -> None:
+        for manifest in ledger.manifests.values():
+            for uid, entry in manifest.delivered_entries().items():
+                self.delivered += 1
+                expected = truth.get(uid)
+                if expected is None or expected.series_uid != manifest.series.series_uid:
+                    self._count(UNNAMED, uid)
+                    continue
+                held = kept.get(expected.uid)
+                if held is None:
+                    self._count(NOT_HELD, uid)
+                elif entry.code != "warning" and {held.sha256, entry.sha256} != {expected.sha256}:
+                    self._count(OTHER_CONTENT, uid)
+
+    def _destination(
+        self, truth: Mapping[str, Expected], kept: Mapping[str, Kept], ledger: Ledger
+    ) -> None:
+        by_output = {one.uid: (uid, one) for uid, one in truth.items()}
+        warned = {
+            uid
+            for manifest in ledger.manifests.values()
+            for uid, entry in manifest.entries.items()
+            if entry.code == "warning"
+        }
+        for uid, held in kept.items():
+            origin, expected = by_output.get(uid, ("", None))
+            if expected is None or held.study_uid != expected.study_uid:
+                self._count(MISROUTED, uid)
+            elif held.patient_id != expected.patient_id and origin not in warned:
+                self._count(FOREIGN, uid)
+
+    def _counted_once(self, told: Sequence[Told]) -> None:
+        ends = Counter(
+            one.ref.instance_uid for one in told if isinstance(one, Event) and one.state in ENDS
+        )
+        outcomes = Counter(one.series.series_uid for one in told if isinstance(one, Outcome))
+        for uid, count in (ends + outcomes).items():
+            if count > 1:
+                self._count(TWICE, uid)
+        listed = {one.series.series_uid for one in told if isinstance(one, Listed)}
+        for event in told:
+            if isinstance(event, Event) and event.ref.series_uid not in listed:
+                self._count(UNNAMED, event.ref.instance_uid)
+
+    def _completes(
+        self,
+        truth: Mapping[str, Expected],
+        ledger: Ledger,
+        kept: Mapping[str, Kept],
+        told: Sequence[Told],
+    ) -> None:
+        for one in told:
+            if not isinstance(one, Outcome) or one.left_out:
+                continue
+            if one.verdict is not Verdict.COMPLETE:
+                continue
+            self.complete += 1
+            manifest = ledger.manifests[one.series.series_uid]
+            series = {u: e for u, e in truth.items() if e.series_uid == one.series.series_uid}
+            lost = [u for u, e in series.items() if e.uid not in kept]
+            lost += sorted(series.keys() - manifest.delivered_entries().keys())
+            lost += sorted((manifest.expected or frozenset()) - manifest.delivered_entries().keys())
+            for uid in dict.fromkeys(lost):
+                self._count(FALSE_COMPLETE, uid)
+
+    def _twins(self, told: Sequence[Told], sent: Sequence[Sent]) -> None:
+        contents: dict[str, set[str]] = {}
+        for one in sent:
+            if one.kind in (None, Kind.TWIN) and one.status is not None:
+                contents.setdefault(one.instance_uid, set()).add(one.sha256)
+        twins = {uid for uid, digests in contents.items() if len(digests) > 1}
+        for outcome in told:
+            if isinstance(outcome, Outcome) and outcome.verdict is Verdict.COMPLETE:
+                fresh = {
+                    one.ref.instance_uid
+                    for one in told
+                    if isinstance(one, Event) and one.ref.series == outcome.series
+                }
+                for uid in sorted(fresh & twins):
+                    self._count(TWINS, uid)
+
+    def _sums(self, ledger: Ledger) -> None:
+        last = {
+            one.series.series_uid: (number, one)
+            for number, told in enumerate(ledger.attempts)
+            for one in told
+            if isinstance(one, Outcome) and not one.left_out
+        }
+        begun = {
+            one.series.series_uid: number
+            for number, told in enumerate(ledger.attempts)
+            for one in told
+            if isinstance(one, Listed)
+        }
+        for uid, (number, outcome) in last.items():
+            if outcome.expected is None or begun.get(uid) != number:
+                continue
+            ends = (outcome.delivered, outcome.withheld, outcome.failed, outcome.skipped)
+            if outcome.expected != sum(ends):
+                self._count(SUMS, f"{uid}: expected {outcome.expected}, ended {ends}")
+            manifest = ledger.manifests[uid]
+            if ends != tuple(manifest.count(state) for state in ENDS):
+                self._count(SUMS, f"{uid}: outcome and ledger differ")

@@ -1,0 +1,123 @@
+"""Wire: stands between a node and its peer, and does harm after a number of bytes."""
+
+import socket
+import struct
+import threading
+from contextlib import suppress
+
+HARMS = ("delay", "rate", "stall", "trickle", "cut", "reset", "blackhole", "flip")
+
+
+class Wire:
+    """Passes bytes on until `after_bytes` have come back from the peer; then does what `how` says.
+
+    cut (FIN), reset (RST), stall (silence, the connection stays), delay (`amount` seconds before
+    each piece), rate (`amount` bytes a second), trickle (one byte each `amount` seconds), flip (one
+    bit of that byte), blackhole (nothing passes in either direction from the start). Bytes are
+    counted over all connections, so that a run that is repeated breaks at the same place. `forth`
+    counts and harms what the node sends instead; `heals` lets all connections after the first harm
+    pass.
+    """
+
+    def __init__(
+        self,
+        peer_port: int,
+        after_bytes: int,
+        how: str,
+        *,
+        amount: float = 0.05,
+        forth: bool = False,
+        heals: bool = False,
+    ) -> None:
+        self._peer_port = peer_port
+        self._left = after_bytes
+        self._how = how
+        self._amount = amount
+        self._forth = forth
+        self._heals = heals
+        self._over = threading.Event()
+        self._open: list[socket.socket] = []
+        self.connections = 0
+        self.reached = threading.Event()
+        """Set once the node or the peer has seen the trouble begin."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> "Wire":
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for one in (self._listener, *self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self.connections += 1
+                self._open.append(near)
+                if self._how == "blackhole":
+                    self.reached.set()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._peer_port), 5)
+                far.settimeout(None)
+                self._open.append(far)
+                for source, target, counted in (
+                    (near, far, self._forth),
+                    (far, near, not self._forth),
+                ):
+                    thread = threading.Thread(target=self._pass, args=(source, target, counted))
+                    self._threads.append(thread)
+                    thread.start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(4096):
+                if counted and not (self._heals and self.reached.is_set()):
+                    self._left -= len(data)
+                    if self._left < 0:
+                        good = max(0, len(data) + self._left)
+                        target.sendall(data[:good])
+                        if not self._harm(target, data[good:]):
+                            return
+                        continue
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def _harm(self, target: socket.socket, rest: bytes) -> bool:
+        """Whether the connection goes on. `rest` are the bytes that the harm is done to."""
+        how = self._how
+        if how == "flip" and not self.reached.is_set():
+            rest = bytes([rest[0] ^ 1]) + rest[1:]
+        if how == "cut":
+            target.shutdown(socket.SHUT_RDWR)
+        elif how == "reset":
+            # A thread that waits in recv would keep the socket open.
+            target.shutdown(socket.SHUT_RD)
+            target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            target.close()
+        self.reached.set()
+        if how == "trickle":
+            return all(self._later(target, rest[n : n + 1], self._amount) for n in range(len(rest)))
+        if how == "delay":
+            return self._later(target, rest, self._amount)
+        if how == "rate":
+            return self._later(target, rest, len(rest) / self._amount)
+        if how == "flip":
+            target.sendall(rest)
+            return True
+        return False
+
+    def _later(self, target: socket.socket, data: bytes, seconds: float) -> bool:
+        if self._over.wait(seconds):
+            return False
+        target.sendall(data)
+        return True
