@@ -12,6 +12,7 @@ from adit.jobs import lists, progress
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.progress import Progress
 from adit.nodes.places import Place, places_of
+from adit.profiles import trials
 
 MOST = 6
 RUNNING = (JobState.IN_PROGRESS, JobState.PENDING, JobState.CANCELING)
@@ -35,6 +36,8 @@ class Home:
     may_manage_nodes: bool
     may_see_all: bool
     may_read_trail: bool
+    may_manage_trials: bool
+    has_projects: bool
     to_approve: int = 0
     more: int = 0
     groups: list[str] = field(default_factory=list)
@@ -53,6 +56,8 @@ class Home:
             may_manage_nodes=rights.may(user, rights.Right.MANAGE_NODES),
             may_see_all=rights.may(user, rights.Right.SEE_ALL_JOBS),
             may_read_trail=rights.may(user, rights.Right.READ_TRAIL),
+            may_manage_trials=rights.may(user, rights.Right.MANAGE_TRIALS),
+            has_projects=trials.visible_to(user).exists(),
             to_approve=_to_approve(user).count(),
             more=max(0, open_jobs.count() - MOST) if len(lines) == MOST else 0,
             groups=[group.name for group in user.groups.order_by("name")],
