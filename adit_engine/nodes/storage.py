@@ -14,8 +14,9 @@ from adit_engine.nodes.base import Stored
 from adit_engine.nodes.command import Operation, request
 from adit_engine.nodes.negotiation import MAX_CONTEXTS, Context
 
-LANES = 2
-"""Associations at once: while the node files what came by one, the next image travels by the other."""
+LANES = 1
+"""Associations at once, unless told otherwise. By two, the next image travels while the node files
+the one before; a node that serves one association at a time lets the second wait in vain."""
 
 SECOND_LANE_FROM = 8
 """So many instances go by one association before another is worth its opening."""

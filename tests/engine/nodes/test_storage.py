@@ -1,0 +1,61 @@
+"""Storage over two associations: as many answers as images, in order, whatever the node thinks of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import peers
+import pytest
+from samples import ct, instance
+
+from adit_engine.errors import RuleBroken
+from adit_engine.instance import Instance
+from adit_engine.nodes.association import Associations
+from adit_engine.nodes.base import Stored
+from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.nodes.storage import SECOND_LANE_FROM, Storage
+
+pytestmark = pytest.mark.usefixtures("same_threads")
+
+COUNT = 3 * SECOND_LANE_FROM
+
+
+def images(count: int = COUNT) -> list[Instance]:
+    return [instance(ct(number)) for number in range(1, count + 1)]
+
+
+def storage(called: str, port: int, **settings: float) -> Storage:
+    peer = DimseSettings(called, "127.0.0.1", port, **settings).peer("Archive")  # type: ignore[arg-type]
+    return Storage(Associations(peer), lanes=2)
+
+
+def test_two_associations_answer_for_each_image_in_order(archive: peers.Orthanc) -> None:
+    sent = images()
+
+    answers = list(storage(archive.called, archive.port).answers(sent))
+
+    assert [a.ref.instance_uid for a in answers] == [one.instance_uid for one in sent]
+    assert all(a.kept and a.sha256 for a in answers)
+    assert archive.count() == COUNT
+
+
+def test_a_node_that_serves_one_association_at_a_time_gets_all_by_that_one(tmp_path: Path) -> None:
+    with peers.storescp(tmp_path / "taken") as port:
+        answers = list(storage("ANY", port, association_s=0.3).answers(images()))
+
+    assert [a.kept for a in answers] == [True] * COUNT
+
+
+def test_what_is_under_way_is_answered_for_before_the_stream_s_error(
+    archive: peers.Orthanc,
+) -> None:
+    """Else the ledger would call an image held back that the node has."""
+
+    def broken() -> Iterator[Instance]:
+        yield from images()
+        raise RuleBroken("another patient")
+
+    got: list[Stored] = []
+    with pytest.raises(RuleBroken):
+        got.extend(storage(archive.called, archive.port).answers(broken()))
+
+    assert len(got) == COUNT == archive.count()
