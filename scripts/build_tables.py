@@ -247,7 +247,13 @@ def _confidentiality(basic: str, option_rows: list[dict[str, str]]) -> str:
 def _safe_private(rows: list[dict[str, str]]) -> str:
     lines = [
         "\t".join(
-            (row["Group"].lower(), row["Element"].lower()[2:], row["VR"], row["Private Creator"])
+            (
+                row["Group"].lower(),
+                row["Element"].lower()[2:],
+                row["VR"],
+                row["VM"],
+                row["Private Creator"],
+            )
         )
         for row in rows
         if row["IsInDICOMRetainSafePrivateTags"] == "True" and row["VR"] != "SQ"
@@ -256,7 +262,11 @@ def _safe_private(rows: list[dict[str, str]]) -> str:
         "PS3.15 Table E.3.10-1 without its sequences, whose content it does not name.",
         f"{_named(OPTIONS)} (2025b)",
     )
-    return head + "# group\telement\tvr\tcreator\n" + "".join(f"{line}\n" for line in sorted(lines))
+    return (
+        head
+        + "# group\telement\tvr\tvm\tcreator\n"
+        + "".join(f"{line}\n" for line in sorted(lines))
+    )
 
 
 def _dictionary() -> str:

@@ -39,6 +39,9 @@ TERMS = frozenset({"pancreas", "perfusion"})
 """Defined terms of image type and body part that two sample files also have as patient names."""
 
 
+CLEAN_DESCRIPTORS = "113105"
+
+
 class Residue(NamedTuple):
     """What was found where. `value` is printed: the corpus holds no real person."""
 
@@ -47,9 +50,11 @@ class Residue(NamedTuple):
     where: str
 
 
-def audit_made(case: Case, data: bytes) -> tuple[int, list[Residue]]:
-    """The number of values looked for, and those that are there."""
-    found = [Residue(case.name, "", fault) for fault in form_faults(data)]
+def audit_made(
+    case: Case, data: bytes, options: frozenset[str] = frozenset()
+) -> tuple[int, list[Residue]]:
+    """The number of values looked for, and those that are there. `options` are the profile's."""
+    found = [Residue(case.name, "", fault) for fault in form_faults(data, options)]
     ds = _read(data)
     low = data.lower()
     for planted in case.planted:
@@ -61,9 +66,11 @@ def audit_made(case: Case, data: bytes) -> tuple[int, list[Residue]]:
     return len(case.planted), found
 
 
-def audit_real(name: str, source: bytes, data: bytes) -> tuple[int, list[Residue]]:
+def audit_real(
+    name: str, source: bytes, data: bytes, options: frozenset[str] = frozenset()
+) -> tuple[int, list[Residue]]:
     """The same for a real file: what it says of the person is looked for in what was made of it."""
-    found = [Residue(name, "", fault) for fault in form_faults(data)]
+    found = [Residue(name, "", fault) for fault in form_faults(data, options)]
     before, after = _read(source), _read(data)
     texts = list(_texts(after))
     equipment = " ".join(
@@ -74,7 +81,8 @@ def audit_real(name: str, source: bytes, data: bytes) -> tuple[int, list[Residue
     for word in words:
         pattern = re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")
         found += [Residue(name, word, where) for where, text in texts if pattern.search(text)]
-    places = _identity(before, PLACES, r"\\") - NOTHING - TERMS
+    kept = PLACES if CLEAN_DESCRIPTORS not in options else PLACES[:4]
+    places = _identity(before, kept, r"\\") - NOTHING - TERMS
     places = {place for place in places if place not in equipment}
     found += [Residue(name, text, where) for where, text in texts if text in places]
     uids = _uids(before)
@@ -87,8 +95,9 @@ def audit_real(name: str, source: bytes, data: bytes) -> tuple[int, list[Residue
     return len(words) + len(places) + len(uids) + sum(map(len, dates.values())), found
 
 
-def form_faults(data: bytes) -> Iterator[str]:
+def form_faults(data: bytes, options: frozenset[str]) -> Iterator[str]:
     """What no file may have, whatever its source held."""
+    safe_private = "113111" in options
     if data[:128].strip(b"\0"):
         yield "preamble"
     ds = _read(data)
@@ -102,7 +111,7 @@ def form_faults(data: bytes) -> Iterator[str]:
         yield "file meta of another object"
     for where, one in _walk(ds):
         group = one.tag.group
-        if group & 1:
+        if group & 1 and not safe_private:
             yield f"private element {where}"
         if group in (0, 2, 4, 0xFFFA, 0xFFFC) or group & 0xFF00 in (0x5000, 0x6000):
             yield f"group {where}"

@@ -15,6 +15,7 @@ from adit_engine.pseudonymize.tables import well_known_uids
 
 _NUMBER = re.compile(rb"[ ]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ ]*|[ ]*")
 _WHOLE = re.compile(rb"[ ]*[+-]?[0-9]+[ ]*|[ ]*")
+_UID = re.compile(rb"[0-9.]{0,64}")
 _CODE = re.compile(rb"[A-Z0-9 _]{0,16}")
 _DATE = re.compile(rb"[0-9]{8}")
 _TIME = re.compile(rb"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9]|60)?)?")
@@ -54,6 +55,12 @@ def map_uids(value: bytes, work: Work) -> bytes | None:
         uid if not uid or uid in known else work.key.uid(uid.decode("latin-1")).encode()
         for uid in uids
     )
+
+
+def keep_uids(value: bytes, work: Work) -> bytes | None:
+    """Legal UIDs as they are (PS3.5 9.1), for option 113110."""
+    clean = value.rstrip(b" \0")
+    return value if all(_UID.fullmatch(uid.strip(b" \0")) for uid in clean.split(b"\\")) else None
 
 
 def shift_dates(value: bytes, work: Work) -> bytes | None:
@@ -138,6 +145,15 @@ def binary_keeper(size: int) -> Action:
 
 
 _SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 8, "UV": 8, "AT": 4}
+
+
+def value_count(vr: str, value: bytes) -> int:
+    """How many values it holds (VM, PS3.5 6.4)."""
+    size = _SIZES.get(vr)
+    if size is not None:
+        return len(value) // size
+    return value.count(b"\\") + 1 if value.strip(b" \0") else 0
+
 
 KEEPERS: dict[str, Action] = {
     "DS": keep_decimals,

@@ -15,7 +15,7 @@ from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized
 from adit_engine.pseudonymize.encapsulated import extended_table, rewritten
 from adit_engine.pseudonymize.pixel_rules import Rectangle
 from adit_engine.pseudonymize.pixels import PixelFormat
-from adit_engine.pseudonymize.profile import SAFE_PRIVATE
+from adit_engine.pseudonymize.profile import RETAIN_UIDS, SAFE_PRIVATE
 from adit_engine.pseudonymize.rewrite import Rewriter, Source, encoded
 from adit_engine.pseudonymize.rules import rule_book
 from adit_engine.pseudonymize.streams import WALKS
@@ -113,7 +113,7 @@ def _pseudonymized(change: Pseudonymized, instance: Instance) -> Instance:
         return _blanked(change, parts, values, (out, where), instance)
     return Instance(
         sop_class_uid,
-        change.key.uid(uids[_INSTANCE_UID].decode("ascii")),
+        _new_uid(change, uids[_INSTANCE_UID]),
         instance.transfer_syntax_uid,
         b"".join(out[tag] for tag in sorted(out)),
         _pixels(parts, values, instance, admitted),
@@ -149,7 +149,7 @@ def _blanked(
     vr = "OW" if form.allocated > 8 or not explicit else "OB"
     return Instance(
         instance.sop_class_uid.strip(" \0") or values[_CLASS_UID].strip(b" \0").decode("ascii"),
-        change.key.uid(values[_INSTANCE_UID].strip(b" \0").decode("ascii")),
+        _new_uid(change, values[_INSTANCE_UID].strip(b" \0")),
         EXPLICIT_LE if explicit else IMPLICIT_LE,
         b"".join(out[tag] for tag in sorted(out)),
         (encoded(_PIXEL_DATA, vr, value, explicit),),
@@ -219,6 +219,11 @@ def _header(
     for tag, vr in stamp.empties().items():
         out.setdefault(tag, encoded(tag, vr, b"", explicit))
     return out | _stamped(change, explicit)
+
+
+def _new_uid(change: Pseudonymized, uid: bytes) -> str:
+    text = uid.decode("ascii")
+    return text if RETAIN_UIDS in change.profile.options else change.key.uid(text)
 
 
 def _refuse_twice(found: Iterable[Element], behind: list[Element]) -> None:

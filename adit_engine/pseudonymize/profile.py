@@ -41,14 +41,20 @@ MEANINGS = {
 AVAILABLE = frozenset(
     {
         CLEAN_PIXELS,
+        CLEAN_GRAPHICS,
+        CLEAN_STRUCTURE,
+        CLEAN_DESCRIPTORS,
         FULL_DATES,
         MODIFIED_DATES,
         PATIENT_CHARACTERISTICS,
         DEVICE_IDENTITY,
+        RETAIN_UIDS,
         SAFE_PRIVATE,
         INSTITUTION_IDENTITY,
     }
 )
+
+_PRESETS = Path(__file__).parent / "profiles"
 
 # 64 characters fit into a value of De-identification Method; a backslash would make two of it.
 _NAME = re.compile(r"[^\\\x00-\x1f\x7f-\x9f]{1,64}")
@@ -90,6 +96,13 @@ class Profile:
         return cls("ADIT default", 1, frozenset({MODIFIED_DATES}))
 
     @classmethod
+    def preset(cls, name: str) -> "Profile":
+        """One of the profiles that come along, by the name of its file. Raises ProfileError."""
+        if name not in presets():
+            raise ProfileError(f"“{name}” is none of the presets: {', '.join(presets())}.")
+        return cls.read(_PRESETS / f"{name}.toml")
+
+    @classmethod
     def parse(cls, text: str) -> "Profile":
         """Reads TOML: name, version, and [[rules]] that each have a `code`; the first is 113100."""
         import tomllib  # here, as most calls read no profile from a file
@@ -122,6 +135,11 @@ class Profile:
         )
         pixels = "".join(rule.to_text() for rule in self.pixel_rules)
         return f'name = "{name}"\nversion = {self.version}\n' + "".join(rules) + pixels
+
+
+def presets() -> tuple[str, ...]:
+    """Their names, in order."""
+    return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))
 
 
 def _check_option(code: str, where: str = "") -> None:

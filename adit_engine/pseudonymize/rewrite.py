@@ -120,7 +120,7 @@ class Rewriter:
         act, vrs = rule.act, rule.vrs
         if act is None:
             return None
-        if act is actions.map_uids:
+        if act is actions.map_uids or act is actions.keep_uids:
             vr = "UI"
         elif vr not in vrs:
             if vr and (vr != "UN" or len(vrs) > 1):
@@ -222,10 +222,13 @@ class Rewriter:
             creators[element.tag] = _value(source, element).strip(b" \0")
             return
         creator = creators.get(block)
-        vr = safe_private().get((group, creator or b""), {}).get(number & 0xFF)
-        if creator is None or vr is None:
+        safe = safe_private().get((group, creator or b""), {}).get(number & 0xFF)
+        if creator is None or safe is None or element.undefined:
             return
-        rule = Rule((vr,), KEEPERS[vr], Lost.NOTHING)
+        count = actions.value_count(safe.vr, _value(source, element))
+        if count < safe.least or (safe.most is not None and count > safe.most):
+            return
+        rule = Rule((safe.vr,), KEEPERS[safe.vr], Lost.NOTHING)
         kept = self._element(source, element, rule, work)
         if kept is not None:
             out[block] = encoded(block, "LO", creator, self._explicit)

@@ -5,14 +5,17 @@ from enum import Enum
 from functools import lru_cache
 
 from adit_engine.elements import PIXEL_TAGS
-from adit_engine.pseudonymize import actions, codes, tables
+from adit_engine.pseudonymize import actions, codes, descriptors, tables
 from adit_engine.pseudonymize.actions import KEEPERS, Action
 from adit_engine.pseudonymize.profile import (
+    CLEAN_DESCRIPTORS,
+    CLEAN_STRUCTURE,
     DEVICE_IDENTITY,
     FULL_DATES,
     INSTITUTION_IDENTITY,
     MODIFIED_DATES,
     PATIENT_CHARACTERISTICS,
+    RETAIN_UIDS,
     Profile,
 )
 from adit_engine.pseudonymize.tables import Level, Row
@@ -36,7 +39,12 @@ _BULK = frozenset(
     | {0x00283006, 0x7FE00001, 0x7FE00002}
 )
 _NEVER_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0xFFFA, 0xFFFC, 0xFFFE})
-_KEEPING_OPTIONS = (PATIENT_CHARACTERISTICS, DEVICE_IDENTITY, INSTITUTION_IDENTITY)
+_KEEPING_OPTIONS = (
+    PATIENT_CHARACTERISTICS,
+    DEVICE_IDENTITY,
+    INSTITUTION_IDENTITY,
+    RETAIN_UIDS,
+)
 
 _NUMBERS = frozenset({"DS", "IS", "FL", "FD", "US", "SS", "UL", "SL", "UV", "SV"})
 _TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC"})
@@ -106,6 +114,7 @@ class RuleBook:
     def __init__(self, profile: Profile, iod: str) -> None:
         self._options = profile.options
         self._dates: dict[str, Action] = {}
+        self._uids = actions.keep_uids if RETAIN_UIDS in self._options else actions.map_uids
         for code in _DATES.keys() & profile.options:
             self._dates = _DATES[code]
         self._iod, levels = tables.iod(iod)
@@ -185,29 +194,40 @@ class RuleBook:
         if tag in _BULK:
             return actions.keep_bytes
         if vr in _TEXT and tag not in tables.safe_text():
-            return None
+            return self._descriptor(vr)
+        if vr == "UI":
+            return self._uids
         return self._dates.get(vr) or KEEPERS.get(vr)
 
     def _row(self, row: Row, kind: str, place: int) -> Rule | None:
         """A row of Table E.1-1, after the profile's options."""
         vrs = tuple((row.vr or "UN").split("/"))
         lost = _lost_by_row(row.basic, kind, vrs[0])
-        if vrs == ("SQ",) and (self._keeps(row) or "U*" in row.basic):
+        if vrs == ("SQ",) and (self._keeps(row) or self._cleans(row) or "U*" in row.basic):
             return Rule(vrs, None, lost, place, True)
         act = self._row_action(row)
         return None if act is None and lost is Lost.NOTHING else Rule(vrs, act, lost, place)
 
     def _row_action(self, row: Row) -> Action | None:
         if row.vr == "UI":
-            return None if row.basic == "X" else actions.map_uids
+            return None if row.basic == "X" else self._uids
         if MODIFIED_DATES in row.options:
             # Device Identity would keep calibration dates; what happens to dates is one decision.
             return self._dates.get(row.vr) or (
                 actions.keep_zone if row.tag == TIMEZONE and self._dates else None
             )
+        if row.options.get(CLEAN_DESCRIPTORS) == "C" and row.vr in _TEXT:
+            return self._descriptor(row.vr)
         if not self._keeps(row):
             return None
         return _SPECIAL.get(row.tag) or KEEPERS.get(row.vr)
+
+    def _descriptor(self, vr: str) -> Action | None:
+        return descriptors.keeper(vr) if CLEAN_DESCRIPTORS in self._options else None
+
+    def _cleans(self, row: Row) -> bool:
+        """Structured content stays with its codes of listed schemes, and numbers."""
+        return CLEAN_STRUCTURE in self._options and row.options.get(CLEAN_STRUCTURE) == "C"
 
     def _keeps(self, row: Row) -> bool:
         return any(

@@ -97,19 +97,36 @@ def well_known_uids() -> frozenset[bytes]:
     return frozenset(row[0].encode("ascii") for row in _rows("well_known_uids.tsv"))
 
 
+@dataclass(frozen=True, slots=True)
+class SafePrivate:
+    """One private element of Table E.3.10-1. `most` is None where any number of values is legal."""
+
+    vr: str
+    least: int
+    most: int | None
+
+
 @cache
-def safe_private() -> dict[tuple[int, bytes], dict[int, str]]:
-    """PS3.15 Table E.3.10-1: group and creator to the last byte and the VR of each element."""
-    found: dict[tuple[int, bytes], dict[int, str]] = {}
-    for group, element, vr, creator in _rows("safe_private.tsv"):
+def safe_private() -> dict[tuple[int, bytes], dict[int, SafePrivate]]:
+    """PS3.15 Table E.3.10-1: group and creator to the last byte of each element."""
+    found: dict[tuple[int, bytes], dict[int, SafePrivate]] = {}
+    for group, element, vr, vm, creator in _rows("safe_private.tsv"):
         place = found.setdefault((int(group, 16), creator.encode("ascii")), {})
-        place[int(element, 16)] = vr
+        least, _, most = vm.partition("-")
+        limit = None if most == "n" else int(most or least)
+        place[int(element, 16)] = SafePrivate(vr, int(least), limit)
     return found
 
 
 @cache
 def safe_text() -> frozenset[int]:
     return frozenset(keywords()[row[0]] for row in _rows("safe_text.tsv"))
+
+
+@cache
+def safe_words() -> frozenset[bytes]:
+    """In lower case."""
+    return frozenset(row[0].encode("ascii") for row in _rows("safe_words.tsv"))
 
 
 @cache

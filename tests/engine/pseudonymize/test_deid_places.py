@@ -146,6 +146,14 @@ def test_safe_private_elements_stay_with_their_option_only() -> None:
     assert not [e for e in result(made) if e.tag.is_private]
 
 
+def test_a_safe_private_element_holds_as_many_values_as_the_table_says() -> None:
+    """Text in the place of a number would else pass in implicit VR, where no VR is written."""
+    for value, kept in ((pack("<f", 1.5), True), (NAME, False), (b"", False)):
+        made = header(t20010010=("LO", b"Philips Imaging DD 001"), t20011003=("FL", value))
+        ds = result(instance(made, explicit=False), change("113107", "113111"))
+        assert bool([e for e in ds if e.tag.is_private]) is kept
+
+
 def test_a_private_creator_of_another_block_opens_nothing() -> None:
     made = instance(header(t00190010=("LO", b"SIEMENS MR HEADER"), t0019110c=("IS", b"1000")))
     assert not [e for e in result(made, change("113107", "113111")) if e.tag.is_private]

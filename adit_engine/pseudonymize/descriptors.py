@@ -1,0 +1,33 @@
+"""Descriptors: a description stays when it is made of reviewed words and short numbers, else it goes."""
+
+import re
+
+from adit_engine.pseudonymize.actions import KEEPERS, Action, Work
+from adit_engine.pseudonymize.tables import safe_words
+
+_TOKEN = re.compile(rb"[A-Za-z]+|[0-9]+")
+_BETWEEN = re.compile(rb"[ _./,+()*&<>:%-]*")
+_LONGEST_NUMBER = 3
+# Three numbers in a row can be a date.
+_ROW = re.compile(rb"[0-9]+[^A-Za-z0-9]+[0-9]+[^A-Za-z0-9]+[0-9]")
+
+
+def keeper(vr: str) -> Action:
+    """The action for free text under Clean Descriptors, for LO, SH, ST, LT, UT and UC."""
+    legal = KEEPERS[vr]
+
+    def keep(value: bytes, work: Work) -> bytes | None:
+        return legal(value, work) if is_harmless(value) else None
+
+    return keep
+
+
+def is_harmless(value: bytes) -> bool:
+    """Whether each word is in safe_words.tsv, each number short, and no row of them a date."""
+    text = value.strip(b" \0")
+    if not text.isascii() or _ROW.search(text):
+        return False
+    return not _BETWEEN.sub(b"", _TOKEN.sub(b"", text)) and all(
+        len(token) <= _LONGEST_NUMBER if token.isdigit() else token.lower() in safe_words()
+        for token in _TOKEN.findall(text)
+    )
