@@ -40,6 +40,7 @@ def fill() -> dict[str, object]:
         ("coordinator", ("Clara", "Ordner"), "Coordinators"),
         ("pacsadmin", ("Paul", "Archiv"), "PACS administrators"),
         ("dpo", ("Dora", "Schutz"), "Data protection"),
+        ("keyholder", ("Karla", "Schlüssel"), "Coordinators"),
         ("stranger", ("", ""), ""),
     ):
         user = User.objects.create_user(
@@ -50,7 +51,35 @@ def fill() -> dict[str, object]:
         people[name] = user
     nodes = make_nodes(groups, people["pacsadmin"])
     jobs = make_jobs(people["coordinator"], nodes)
+    make_projects(people, groups)
     return {"jobs": jobs, "nodes": {name: node.pk for name, node in nodes.items()}}
+
+
+def make_projects(people: dict, groups: dict) -> None:
+    """LUNG (2) with patients, OVER (3) whose key is gone; the key holder may do all with them."""
+    from django.contrib.auth.models import Group, Permission
+
+    from adit.audit.trail import record
+    from adit.profiles import destruction, trials
+    from adit.profiles.mapping import pseudonym_for
+    from adit.profiles.models import Trial
+
+    holders = Group.objects.create(name="Key holders")
+    rights = ("reidentify", "manage_profiles", "manage_trials")
+    holders.permissions.set(Permission.objects.filter(codename__in=rights))
+    people["keyholder"].groups.add(holders)
+    for name in ("LUNG", "OVER"):
+        trial = Trial(
+            protocol_id=name,
+            protocol_name=f"{name.capitalize()} screening",
+            sponsor="University Hospital",
+            pattern=f"{name}-####",
+        )
+        trials.create_trial(people["dpo"], trial, members=[groups["Coordinators"]])
+        for number in range(60):
+            pseudonym_for(trial, "PACS1", f"{number}")
+    destruction.destroy_key(people["dpo"], trial, "the study is over", "OVER")
+    record("trail.verified", user=people["dpo"], details={"whole": True})
 
 
 def make_nodes(groups: dict, admin: object) -> dict:
