@@ -5,7 +5,7 @@ ENGINE_VENV := .venv-engine
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-engine test-adit test-system deid-corpus check format up lock tables vendor pictures messages clean
+.PHONY: help setup demo test test-engine test-adit test-system chaos deid-corpus check format up lock tables vendor pictures messages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,10 @@ test-adit: $(VENV)/.ready  ## the house's tests
 
 test-system: $(VENV)/.ready  ## the whole road, with real archives and a real browser
 	@$(BIN)/python -m pytest tests/system -q
+
+chaos: $(ENGINE_VENV)/.ready  ## 2,000 orders from archives that lie over wires that break (RUNS=n SEED=n)
+	@ADIT_LAB_RUNS=$(or $(RUNS),2000) ADIT_LAB_SEED=$(or $(SEED),0) \
+		$(ENGINE_VENV)/bin/python -m pytest tests/engine/test_lab.py -q -k mixed_faults
 
 deid-corpus: $(ENGINE_VENV)/.ready  ## pseudonymize objects made to leak; count what is left of it
 	@$(ENGINE_VENV)/bin/python scripts/deid_corpus.py
