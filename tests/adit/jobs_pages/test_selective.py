@@ -329,14 +329,14 @@ def test_a_job_is_ordered_in_a_few_clicks(person: Person, trial: Trial) -> None:
     person.press("summary", destinations=goes_to("Research PACS"), trial=str(trial.pk))
     summary = person.page.context["summary"]
     assert (summary.patients, summary.studies, summary.series, summary.images) == (1, 1, 3, 7)
-    assert summary.announced == ("class",)
+    assert summary.announced == ("pixel-rule",)
     assert "1 image:" in person.text
     assert Job.objects.count() == 0
     person.start()
     job = Job.objects.get()
     assert person.page.request["PATH_INFO"] == reverse("job", args=[job.pk])
     assert (job.trial, job.state, job.kind) == (trial, JobState.PENDING, "selective")
-    assert job.order["announced"] == ["class"]
+    assert job.order["announced"] == ["pixel-rule"]
     content = sealed.open_task(job.tasks.get())
     assert content.payload["study_uid"] == f"{ROOT}.1"
     assert content.patient_id == "PID-0815"
