@@ -15,6 +15,7 @@ from adit_engine.layout import path_of
 from adit_engine.nodes import identifier
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.query import Query
+from adit_engine.readback import ReadBack
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Level, Ref
 from adit_engine.tree import TEMP_PREFIX, Draft, Tree, storage_trouble
@@ -84,6 +85,7 @@ class FolderNode:
             folder_mode=int(settings.folder_mode, 8),
             file_mode=int(settings.file_mode, 8),
         )
+        self._read_back = ReadBack(Tree(name, self.base))
         self._entries: dict[str, tuple[tuple[int, int], Entry | None]] = {}
         self._aborted = False
 
@@ -167,6 +169,7 @@ class FolderNode:
         self._ready()
         self._has_room()
         drafts: list[tuple[Draft, Stored]] = []
+        is_done = False
         try:
             for instance in instances:
                 if self._aborted:
@@ -180,19 +183,23 @@ class FolderNode:
                 if len(drafts) >= GROUP_FILES or size >= GROUP_BYTES:
                     yield from self._publish(drafts)
             yield from self._publish(drafts)
+            is_done = True
         finally:
             self._tree.discard(draft for draft, _ in drafts)
+            self._read_back.end(at_once=not is_done)
 
     def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
         """Reads each file back: its length and sha256 must be those that were written."""
-        with self._tree.staying():
-            kept = [one for one in stored if one.sha256 == self._digest(_names(one))]
+        tree, proves = self._tree, self._read_back.proves
+        with tree.staying():
+            kept = [one for one in stored if proves(_names(one), one.sha256, tree)]
         return iter([one.ref.instance_uid for one in kept])
 
     def _publish(self, drafts: list[tuple[Draft, Stored]]) -> Iterator[Stored]:
         self._has_room()
         with self._tree.staying():
             self._tree.publish([draft for draft, _ in drafts])
+        self._read_back.begin([draft.names for draft, _ in drafts])
         done = [stored for _, stored in drafts]
         drafts.clear()
         yield from done
