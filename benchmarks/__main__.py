@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -40,14 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.disk:
         places.append(("disk", Path(options.disk)))
     print(_where(rounds))
-    engine_ready()
     found: Lines = []
     try:
+        engine_ready()
         found += _costs(places[0][1], quick=options.quick)
         for name, base in places:
             for line in _compared(name, base, counts, rounds):
                 found.append(line)
     finally:
+        shutil.rmtree(peers.BYTE_CODE, ignore_errors=True)
         print("\n" + markdown([*found, *NOT_YET]))
     return 0
 

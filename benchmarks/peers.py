@@ -17,8 +17,8 @@ from typing import Any
 TOOLS = {"getscu": "dcmtk", "storescu": "dcmtk", "dcmodify": "dcmtk", "Orthanc": "orthanc"}
 """Each program needed, and the Debian package that it comes from."""
 
-BYTE_CODE = Path(tempfile.gettempdir()) / f"adit-bench-{os.getuid()}"
-"""Where the engine's byte code lies between runs."""
+BYTE_CODE = Path(tempfile.gettempdir()) / f"adit-bench-{os.getpid()}"
+"""Where the engine's byte code lies during a run."""
 
 BIG_PDU = 131072
 _START_S, _END_S = 30.0, 10.0
