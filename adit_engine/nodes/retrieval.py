@@ -1,12 +1,13 @@
 """Retrieval: images asked for by C-GET, and taken over the same association (PS3.4 C.4.3)."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as but
 
 from pydicom.dataset import Dataset
 
-from adit_engine.errors import Malformed, NodeBusy, NodeRefused, WrongInput
+from adit_engine.errors import Malformed, NodeBusy, NodeRefused, TimedOut, WrongInput
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.nodes import identifier, statuses
 from adit_engine.nodes.association import Association, Associations, Message
@@ -36,6 +37,7 @@ CLASSES_PER_LOAD = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
 
 UIDS_PER_REQUEST = 256
 _FAILED_UIDS = 0x00080058
+_COUNTS = (Field.REMAINING, Field.COMPLETED, Field.FAILED, Field.WARNED)
 SPARE_S, PER_IMAGE_S = 900.0, 10.0
 """What one association may take in all."""
 
@@ -183,6 +185,8 @@ class Retrieval:
         association.send(context_id, command, [identifier.encode(wish.identifier(), explicit)])
         patience = association.peer.patience
         within_s = patience.first_byte_s
+        progress_until = time.monotonic() + within_s
+        counts: tuple[int | None, ...] = ()
         while True:
             message = association.receive(within_s, "go on with the retrieval")
             within_s = patience.no_progress_s
@@ -191,11 +195,22 @@ class Retrieval:
                 if instance is not None:
                     tally.received.add(instance.instance_uid)
                     yield instance
+                progress_until = time.monotonic() + within_s
             elif message.command.is_answer(Operation.GET, number):
                 status = message.command.status
                 if status is None or status not in statuses.PENDING:
                     self._finish(message, status, explicit, tally)
                     return
+                before, counts = counts, tuple(message.command.number(one) for one in _COUNTS)
+                if before and counts != before:
+                    progress_until = time.monotonic() + within_s
+                self._check_progress(progress_until)
+
+    def _check_progress(self, until: float) -> None:
+        """Being told "pending" with the same counts again and again is no progress."""
+        if time.monotonic() > until:
+            text = "says that it is still at work, and sends no more images. Retry; if it happens "
+            raise TimedOut(self._name, text + "again, ask its administrator to look into its log.")
 
     def _take(self, association: Association, message: Message) -> Instance | None:
         """The instance of one C-STORE request, answered; None when it was refused."""

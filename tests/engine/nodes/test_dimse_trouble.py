@@ -455,6 +455,21 @@ def test_a_retrieval_has_a_limit_in_all() -> None:
     assert "in all" in str(error)
 
 
+@pytest.mark.parametrize("before", [0, 2])
+def test_endless_pending_is_no_progress(before: int) -> None:
+    def get(talk: peers.Talk, held: list[Instance]) -> None:
+        push(talk, held[:before])
+        pending = {0x0100: GET_ANSWER, 0x0120: 1, 0x0900: 0xFF00, 0x1020: 3 - before}
+        while not talk.gone.wait(0.05):
+            talk.say(talk.context(STUDY_ROOT_GET), pending)
+
+    with peers.Scripted(Holdings(get)) as peer:
+        error = failed(lambda: fetch(peers.node(peer.port, first_byte_s=0.4, no_progress_s=0.4)))
+
+    assert isinstance(error, TimedOut)
+    assert "sends no more images" in str(error)
+
+
 def test_an_image_of_another_class_than_its_context_is_refused() -> None:
     answers: list[bytes] = []
 
