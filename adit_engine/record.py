@@ -77,7 +77,7 @@ class Record:
             return InstanceRef(self.study_uid, self.series_uid, self.instance_uid)
         except WrongInput:
             raise Malformed(
-                f"The node answered at {self.level} level without a usable UID."
+                f"The PACS answered at {self.level} level without a usable UID."
             ) from None
 
     @property

@@ -25,7 +25,7 @@ MIN_BYTES_PER_S = 1000
 _QUICKACK = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)
 _MAX_CONTROL_PDU = 1024 * 1024
 _PDU_HEAD = Struct(">BxI")
-_OPENING_HINT = "Check that it is a DICOM port, and that the node knows our address and AE title."
+_OPENING_HINT = "Check that it is a DICOM port, and that the PACS knows our address and AE title."
 _WORKING_HINT = "Retry; if it happens again, ask its administrator to look into its log."
 
 

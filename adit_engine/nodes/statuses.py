@@ -64,7 +64,7 @@ def store_warning(status: int) -> str:
     if status == DUPLICATE:
         return "it was there already"
     if status in (0xB000, 0xB006, 0xB007):
-        return f"kept, but the node changed or left out elements (status {status:04X})"
+        return f"kept, but the PACS changed or left out elements (status {status:04X})"
     return f"kept with a warning (status {status:04X})"
 
 
@@ -100,7 +100,7 @@ def move_failure(node: str, status: int, ae_title: str, address: str) -> AditErr
             node,
             f"could not send its images to us (status A702). Ask its administrator whether "
             f"{ae_title} is registered at {address} and no firewall stands in between, and check "
-            "the node's senders: images from others are refused. Try again later.",
+            "the PACS's senders: images from others are refused. Try again later.",
         )
     if status == CANNOT_COUNT:
         return NodeBusy(
@@ -121,7 +121,7 @@ def rejection(
         )
     if source == _USER and reason == 7:
         return AssociationRejected(
-            node, f"does not answer to the AE title {called}: check the node's called AE title."
+            node, f"does not answer to the AE title {called}: check the called AE title in its settings."
         )
     if result == _TRANSIENT or source == _PRESENTATION:
         return NodeBusy(node, "refused the association for now. Try again later.")

@@ -153,15 +153,15 @@ class Storage:
         if syntax in syntaxes:
             return instance, ""
         if not syntaxes:
-            return None, f"the node does not take {statuses.class_name(kind)}"
+            return None, f"the PACS does not take {statuses.class_name(kind)}"
         from adit_engine.nodes.reencode import reencoded  # takes long to load, and is seldom needed
 
         other = reencoded(instance, syntaxes)
         if other is None:
             name = statuses.class_name(syntax)
-            return None, f"the node does not take {name}, and it could not be re-encoded"
+            return None, f"the PACS does not take {name}, and it could not be re-encoded"
         name = statuses.class_name(other.transfer_syntax_uid)
-        return other, f"re-encoded without loss as {name}, which the node takes"
+        return other, f"re-encoded without loss as {name}, which the PACS takes"
 
     def _send_afresh(self, due: _Due) -> None:
         due.is_second_try = True

@@ -31,8 +31,8 @@ _OF_SINGLES = frozenset({400, 409, 413, 415, 422, 500, 502, 504})
 """Statuses that one instance among many can bring about."""
 
 _ABOUT_ONE = {
-    413: "it is too large for the node: ask its administrator to raise the limit",
-    415: "the node does not take this kind of object or encoding",
+    413: "it is too large for the PACS: ask its administrator to raise the limit",
+    415: "the PACS does not take this kind of object or encoding",
 }
 
 
@@ -98,7 +98,7 @@ class Stow:
         self._vain += 1
         if self._vain >= VAIN_TRIES and status not in _ABOUT_ONE:
             raise verdict.error
-        words = _ABOUT_ONE.get(status, f"the node could not store it (status {status})")
+        words = _ABOUT_ONE.get(status, f"the PACS could not store it (status {status})")
         return Stored(batch[0].in_header.ref, statuses.CANNOT_UNDERSTAND, error=words)
 
     def _stored(self, instance: Instance, verdict: _Verdict, there: set[str]) -> Stored:
@@ -108,11 +108,11 @@ class Stow:
         if status == NO_SUCH_SYNTAX and uid in verdict.failed:
             return self._reencoded(instance)
         if uid in there:
-            done = Stored(ref, 0, "the node did not answer for it, and lists it now")
+            done = Stored(ref, 0, "the PACS did not answer for it, and lists it now")
         elif uid in verdict.failed and not statuses.is_stored_with_warning(status):
             return Stored(ref, status or 0x0110, error=statuses.store_error(status or 0x0110))
         elif uid not in verdict.kept and uid not in verdict.failed:
-            words = "the node did not say that it keeps it, and does not list it"
+            words = "the PACS did not say that it keeps it, and does not list it"
             return Stored(ref, 0x0110, error=words)
         else:
             done = Stored(ref, status, statuses.store_warning(status) if status else "")
@@ -124,7 +124,7 @@ class Stow:
         is_plain = instance.transfer_syntax_uid == EXPLICIT_LE
         other = None if is_plain else reencoded(instance, (EXPLICIT_LE,))
         if other is None:
-            words = f"the node does not take {name}, and it could not be re-encoded"
+            words = f"the PACS does not take {name}, and it could not be re-encoded"
             return Stored(ref, NO_SUCH_SYNTAX, error=words)
         stored = next(self._store([other]))
         remark = f"re-encoded without loss as {statuses.class_name(EXPLICIT_LE)}"

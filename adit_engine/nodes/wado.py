@@ -61,7 +61,7 @@ class Wado:
             level = "series" if isinstance(ref, SeriesRef) else "study"
             raise NotFound(
                 f"{self._name} does not have this {level} any more. Search for it again; if it is "
-                "found, check the node's root URL and its prefix for retrieval."
+                "found, check the root URL in its settings and its prefix for retrieval."
             )
         if answer.status not in web_status.OK:
             raise answer.problem()

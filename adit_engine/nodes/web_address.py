@@ -70,7 +70,7 @@ def places(node: str, address: Address, *, allow_local: bool, within_s: float) -
         raise NodeRefused(
             node,
             f"{address.host} leads to {why_refused(found[0][1][0], allow_local)}, which is not "
-            "allowed. Check the root URL; an administrator can allow it in the node's settings.",
+            "allowed. Check the root URL; an administrator can allow it in its settings.",
         )
     return allowed
 
