@@ -28,4 +28,5 @@ look "Django's own check" $bin/django-admin check
 look "migrations are complete" $bin/django-admin makemigrations --check --dry-run
 look "templates compile" $bin/python scripts/compile_templates.py
 look "tables are what the script makes" $bin/python scripts/build_tables.py --check
+look "docs/conformance.md is what the script makes" $bin/python scripts/make_conformance.py --check
 exit $failed

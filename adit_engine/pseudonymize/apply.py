@@ -20,6 +20,7 @@ from adit_engine.pseudonymize.rewrite import Rewriter, Source, encoded
 from adit_engine.pseudonymize.rules import rule_book
 from adit_engine.pseudonymize.streams import WALKS
 from adit_engine.pseudonymize.tables import Admitted, well_known_uids
+from adit_engine.pseudonymize.tally import Tally
 from adit_engine.pseudonymize.transcode import little_endian
 
 _CLASS_UID = 0x00080016
@@ -50,16 +51,17 @@ _NATIVE = frozenset({EXPLICIT_LE, IMPLICIT_LE})
 _SYNTAXES = _NATIVE | WALKS.keys()
 
 
-def apply(change: Change, instance: Instance) -> Instance:
+def apply(change: Change, instance: Instance, tally: Tally | None = None) -> Instance:
     """The instance as it may leave: itself for AsIs, else a new one. Raises Withhold alone.
 
     Pixel buffers are passed on uncopied unless a rule alters them. The same input and change give
-    the same bytes.
+    the same bytes. A `tally` is added to when the instance may leave, and costs some time.
     """
     if isinstance(change, AsIs):
         return instance
+    counted = None if tally is None else Tally(instances=1)
     try:
-        return _pseudonymized(change, instance)
+        made = _pseudonymized(change, instance, counted)
     except Withhold:
         raise
     except Malformed as error:
@@ -69,6 +71,9 @@ def apply(change: Change, instance: Instance) -> Instance:
         # could hold a value of the header, so only its kind is told.
         kind = type(error).__name__
         raise Withhold("not-understood", f"The object could not be understood ({kind}).") from None
+    if tally is not None and counted is not None:
+        tally.add(counted)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class _Parts:
         }
 
 
-def _pseudonymized(change: Pseudonymized, instance: Instance) -> Instance:
+def _pseudonymized(change: Pseudonymized, instance: Instance, tally: Tally | None) -> Instance:
     instance = little_endian(instance)
     if instance.transfer_syntax_uid not in _SYNTAXES:
         raise Withhold("syntax", "Objects of this transfer syntax cannot be checked.")
@@ -108,8 +113,10 @@ def _pseudonymized(change: Pseudonymized, instance: Instance) -> Instance:
     if change.profile.pixel_rules and parts.pixels is not None:
         where = pixel_rules.rectangles(change.profile.pixel_rules, values)
     admit.check(admitted, values, covered=bool(where))
-    out = _header(change, parts, values, admitted.iod, instance.explicit)
+    out = _header(change, parts, values, (admitted.iod, tally), instance.explicit)
     if where:
+        if tally is not None:
+            tally.blanked += 1
         return _blanked(change, parts, values, (out, where), instance)
     return Instance(
         sop_class_uid,
@@ -195,13 +202,18 @@ def _check_overlays(parts: _Parts, form: PixelFormat) -> None:
 
 
 def _header(
-    change: Pseudonymized, parts: _Parts, values: dict[int, bytes], iod: str, explicit: bool
+    change: Pseudonymized,
+    parts: _Parts,
+    values: dict[int, bytes],
+    how: tuple[str, Tally | None],
+    explicit: bool,
 ) -> dict[int, bytes]:
     """Tag to encoded element of the whole top level, without the pixels."""
+    iod, tally = how
     book = rule_book(change.profile, iod)
     work = Work(change.key, change.key.date_offset_days(change.pseudonym))
     private = SAFE_PRIVATE in change.profile.options
-    rewriter = Rewriter(book, work, explicit, private=private)
+    rewriter = Rewriter(book, work, explicit, private=private, tally=tally)
     out = rewriter.level(parts.header, parts.found, book.top)
     if parts.behind:
         _refuse_twice(parts.found, parts.behind)
@@ -218,7 +230,14 @@ def _header(
         out[stamp.AGE] = encoded(stamp.AGE, "AS", age, explicit)
     for tag, vr in stamp.empties().items():
         out.setdefault(tag, encoded(tag, vr, b"", explicit))
-    return out | _stamped(change, explicit)
+    out |= _stamped(change, explicit)
+    if tally is not None:
+        behind = {element.tag for element in parts.behind}
+        tally.level(
+            parts.header.data, parts.found, {t: e for t, e in out.items() if t not in behind}
+        )
+        tally.level(parts.body.data, parts.behind, {t: out[t] for t in behind & out.keys()})
+    return out
 
 
 def _new_uid(change: Pseudonymized, uid: bytes) -> str:

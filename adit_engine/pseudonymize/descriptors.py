@@ -2,7 +2,8 @@
 
 import re
 
-from adit_engine.pseudonymize.actions import KEEPERS, Action, Work
+from adit_engine.pseudonymize import actions
+from adit_engine.pseudonymize.actions import Action, Work
 from adit_engine.pseudonymize.tables import safe_words
 
 _TOKEN = re.compile(rb"[A-Za-z]+|[0-9]+")
@@ -10,16 +11,6 @@ _BETWEEN = re.compile(rb"[ _./,+()*&<>:%-]*")
 _LONGEST_NUMBER = 3
 # Three numbers in a row can be a date.
 _ROW = re.compile(rb"[0-9]+[^A-Za-z0-9]+[0-9]+[^A-Za-z0-9]+[0-9]")
-
-
-def keeper(vr: str) -> Action:
-    """The action for free text under Clean Descriptors, for LO, SH, ST, LT, UT and UC."""
-    legal = KEEPERS[vr]
-
-    def keep(value: bytes, work: Work) -> bytes | None:
-        return legal(value, work) if is_harmless(value) else None
-
-    return keep
 
 
 def is_harmless(value: bytes) -> bool:
@@ -31,3 +22,16 @@ def is_harmless(value: bytes) -> bool:
         len(token) <= _LONGEST_NUMBER if token.isdigit() else token.lower() in safe_words()
         for token in _TOKEN.findall(text)
     )
+
+
+def _keeper(vr: str) -> Action:
+    legal = actions.KEEPERS[vr]
+
+    def keep(value: bytes, work: Work) -> bytes | None:
+        return legal(value, work) if is_harmless(value) else None
+
+    return keep
+
+
+KEEPERS = {vr: _keeper(vr) for vr in ("LO", "SH", "ST", "LT", "UT", "UC")}
+"""The actions for free text under Clean Descriptors, by VR."""

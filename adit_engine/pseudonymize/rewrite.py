@@ -22,6 +22,7 @@ from adit_engine.pseudonymize.rules import (
     RuleBook,
 )
 from adit_engine.pseudonymize.tables import dictionary, safe_private
+from adit_engine.pseudonymize.tally import Tally
 
 PER_FRAME_GROUPS = 0x52009230
 
@@ -59,9 +60,21 @@ def encoded(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
 
 
 class Rewriter:
-    """Rewrites one instance. `explicit` is how the result is encoded."""
+    """Rewrites one instance. `explicit` is how the result is encoded.
 
-    def __init__(self, book: RuleBook, work: Work, explicit: bool, *, private: bool) -> None:
+    A `tally` counts what happens inside sequences; the top level is the caller's to count.
+    """
+
+    def __init__(
+        self,
+        book: RuleBook,
+        work: Work,
+        explicit: bool,
+        *,
+        private: bool,
+        tally: Tally | None = None,
+    ) -> None:
+        self._tally = tally
         self._book = book
         self._work = work
         self._explicit = explicit
@@ -178,6 +191,8 @@ class Rewriter:
         if place.coded and not self._is_standard_code(source, found):
             return b""
         out = self.level(source, found, place, work)
+        if self._tally is not None:
+            self._tally.level(source.data, found, out)
         return b"".join(out[tag] for tag in sorted(out))
 
     def _is_standard_code(self, source: Source, found: list[Element]) -> bool:

@@ -223,7 +223,7 @@ class RuleBook:
         return _SPECIAL.get(row.tag) or KEEPERS.get(row.vr)
 
     def _descriptor(self, vr: str) -> Action | None:
-        return descriptors.keeper(vr) if CLEAN_DESCRIPTORS in self._options else None
+        return descriptors.KEEPERS[vr] if CLEAN_DESCRIPTORS in self._options else None
 
     def _cleans(self, row: Row) -> bool:
         """Structured content stays with its codes of listed schemes, and numbers."""

@@ -1,0 +1,139 @@
+"""What is told of a change: counts without values, a page in plain words, and the conformance page."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from deid_objects import ROOT, change, encode, header, instance, items
+
+from adit_engine.errors import Withhold
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.explain import explained
+from adit_engine.pseudonymize.pixel_rules import PixelRule
+from adit_engine.pseudonymize.profile import Profile, presets
+from adit_engine.pseudonymize.tally import Done, Tally
+
+ROOT_FOLDER = Path(__file__).resolve().parents[3]
+NAME = b"Mustermann^Erika"
+
+
+def tally_of(made: dict[int, tuple[str, bytes]], *options: str, behind: bytes = b"") -> Tally:
+    tally = Tally()
+    apply(change(*options), instance(made, behind=behind), tally)
+    return tally
+
+
+def test_each_element_is_counted_by_what_became_of_it() -> None:
+    inner = encode(0x00081155, "UI", ROOT.encode()) + encode(0x00100010, "PN", NAME)
+    tally = tally_of(
+        header(
+            t00081048=("PN", NAME), t00100030=("DA", b"19560412"), t00180050=("DS", b"1.5 "),
+            t00090010=("LO", b"V"), t00091001=("LO", NAME), t00091002=("LO", NAME),
+            t00081140=("SQ", items(inner, inner)), t00400275=("SQ", items(inner)),
+        )
+    )  # fmt: skip
+    counts = tally.counts
+    assert counts[0x00081048, Done.REMOVED] == 1
+    assert counts[0x00100030, Done.EMPTIED] == 1
+    assert counts[0x00180050, Done.KEPT] == 1
+    assert counts[0x00080020, Done.MOVED] == 1
+    assert counts[0x0020000D, Done.NEW_UID] == 1
+    assert counts[0x00090000, Done.REMOVED] == 3
+    assert counts[0x00081155, Done.NEW_UID] == 2
+    assert counts[0x00100010, Done.EMPTIED] == 2
+    assert counts[0x00120063, Done.ADDED] == 1
+    assert counts[0x00400275, Done.REMOVED] == 1
+
+
+def test_counts_add_up_over_instances_and_elements_behind_the_pixels() -> None:
+    tally = Tally()
+    source = instance(header(), behind=encode(0xFFFCFFFC, "OB", NAME))
+    for _ in range(3):
+        apply(change(), source, tally)
+    assert tally.instances == 3
+    assert tally.counts[0xFFFCFFFC, Done.REMOVED] == 3
+    assert tally.counts[0x00080016, Done.KEPT] == 3
+    assert tally.counts[0x00080016, Done.ADDED] == 0
+
+
+def test_what_is_withheld_is_not_counted() -> None:
+    tally = Tally()
+    with pytest.raises(Withhold):
+        apply(change(), instance(header(t00280301=("CS", b"YES"))), tally)
+    assert tally == Tally()
+
+
+def test_counting_changes_nothing() -> None:
+    source = instance(header(t00100010=("PN", NAME)))
+    assert apply(change(), source, Tally()).sha256() == apply(change(), source).sha256()
+
+
+def test_the_rows_of_a_report_hold_no_value() -> None:
+    made = header(t00100010=("PN", NAME), t00091001=("LO", NAME), t00104000=("LT", NAME))
+    rows = tally_of(made).rows()
+    assert {
+        "tag": "(0010,4000)",
+        "name": "PatientComments",
+        "action": "removed",
+        "count": 1,
+    } in rows
+    assert "Mustermann" not in str(rows)
+    assert [row["tag"] for row in rows] == sorted(row["tag"] for row in rows)
+
+
+# In plain words -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", presets())
+def test_each_preset_is_explained(name: str) -> None:
+    text = explained(Profile.preset(name))
+    for heading in ("What goes", "What is changed", "What stays", "What is withheld", "Risks"):
+        assert heading in text
+    assert Profile.preset(name).name in text
+
+
+def test_the_page_says_what_the_options_do() -> None:
+    default, pet = explained(Profile.default()), explained(Profile.preset("pet-dose-timing"))
+    assert "patient weight" in pet
+    assert "patient weight" not in default
+    assert "Ages above 90" in pet
+    assert "All dates and times." in explained(Profile.preset("strict"))
+    assert "30 to 3649 days" in default
+    full = explained(Profile("Full", 1, frozenset({"113106", "113109", "113112", "113110"})))
+    for words in (
+        "All dates and times as they are",
+        "Serial number",
+        "Name and address",
+        "archive",
+    ):
+        assert words in full
+
+
+def test_the_page_names_what_pixel_rules_open() -> None:
+    rule = PixelRule("1.2.840.10008.5.1.4.1.1.6.1", "Maker", "M", "*", 60, 80, ((0, 0, 80, 10),))
+    text = explained(Profile("Sonography", 1, frozenset({"113101"}), (rule,)))
+    assert "Ultrasound Image Storage" in text
+    assert "Number of rules: 1." in text
+
+
+def test_the_conformance_page_is_what_the_tables_make() -> None:
+    run = subprocess.run(
+        [sys.executable, "scripts/make_conformance.py", "--check"],
+        cwd=ROOT_FOLDER,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_series_counts_its_blanked_images() -> None:
+    rule = PixelRule("1.2.840.10008.5.1.4.1.1.2", "Sample Devices", "M", "*", 4, 4, ((0, 0, 4, 1),))
+    profile = Profile("Test", 1, frozenset({"113107", "113101"}), (rule,))
+    tally = Tally()
+    how = change()
+    source = instance(header(t00081090=("LO", b"M"), t00280301=("CS", b"YES")))
+    apply(type(how)(profile, how.pseudonym, how.key, how.stamp), source, tally)
+    assert tally.blanked == 1
