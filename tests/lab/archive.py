@@ -67,6 +67,8 @@ class Sent:
     sha256: str
     kind: Kind | None
     status: int | None
+    late: bool = False
+    """Whether it came after success had been reported."""
 
 
 @dataclass
@@ -95,6 +97,7 @@ class Lying:
         self._told: Counter[Lie] = Counter()
         self._scratch = scratch
         self._names_originator = names_originator
+        self._late: set[int] = set()
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._open: set[socket.socket] = set()
@@ -268,6 +271,7 @@ class Lying:
     ) -> None:
         if self._ending.wait(_LATE_S):
             return
+        self._late.add(threading.get_ident())
         with suppress(*_GONE):
             senders = self._senders(association, message, held, address)
             try:
@@ -331,7 +335,8 @@ class Lying:
             sender = next((one for one in senders if one.takes(going)), None)
             status = sender.send(going, number % 65535 + 1) if sender else None
         finally:
-            self.log.sent.append(Sent(held.uid, digest, kind, status))
+            late = threading.get_ident() in self._late
+            self.log.sent.append(Sent(held.uid, digest, kind, status, late))
         return status == SUCCESS
 
     def _altered(self, held: Held, kind: Kind | None) -> Held:

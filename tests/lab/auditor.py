@@ -185,9 +185,11 @@ class Auditor:
                 self._count(FALSE_COMPLETE, uid)
 
     def _twins(self, told: Sequence[Told], sent: Sequence[Sent]) -> None:
+        """What comes after success was reported and all that was listed came, nobody waits for."""
         contents: dict[str, set[str]] = {}
         for one in sent:
-            if one.kind in (None, Kind.TWIN) and one.status is not None:
+            told_late = one.kind is Kind.TWIN and one.late
+            if one.kind in (None, Kind.TWIN) and one.status is not None and not told_late:
                 contents.setdefault(one.instance_uid, set()).add(one.sha256)
         twins = {uid for uid, digests in contents.items() if len(digests) > 1}
         for outcome in told:
