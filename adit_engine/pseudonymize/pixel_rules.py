@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adit_engine.errors import ProfileError
+from adit_engine.pseudonymize import tables
 
 _CLASS = 0x00080016
 _MANUFACTURER = 0x00080070
@@ -46,6 +47,8 @@ class PixelRule:
             text = getattr(self, name)
             if not text or text != text.strip() or not (text.isascii() and text.isprintable()):
                 raise ProfileError(f"a pixel rule needs a {name} in plain letters.")
+        if self.sop_class not in tables.admitted():
+            raise ProfileError("the sop_class of a pixel rule is none of those that may leave.")
         if not (0 < self.rows <= 65535 and 0 < self.columns <= 65535):
             raise ProfileError("rows and columns of a pixel rule are 1 to 65535.")
         if not self.rectangles:

@@ -105,6 +105,7 @@ def test_pixel_rules_are_read_from_a_profile() -> None:
         ("[60, 50, 20, 10]", "[60, 50, 20]", "left, top"),
         ("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]", "at least one"),
         ('"Maker"', '""', "manufacturer"),
+        ("1.1.6.1", "1.1.77.1.4", "none of those that may leave"),
         ('"Maker"', '"Hersteller Ä"', "plain letters"),
         ("columns = 80", "columns = 80\ncolor = 0", "exactly"),
     ],
