@@ -14,7 +14,7 @@ from adit.profiles.models import Profile
 from adit.profiles.versions import rules_of as rules_in
 from adit.vault.box import SealBroken
 from adit_engine.outcome import Manifest
-from adit_engine.pseudonymize.profile import BASIC
+from adit_engine.pseudonymize.profile import BASIC, RETAIN_UIDS
 from adit_engine.pseudonymize.pseudonym import TrialKey
 
 FORMAT = 1
@@ -23,8 +23,8 @@ FORMAT = 1
 def report_of(job: Job) -> dict[str, Any]:
     """As JSON can hold it. UIDs are those of the outputs, or None where they cannot be told:
 
-    the project's key is destroyed, the images left as they are (an output's UID is the original's
-    then), or a study was sent under two generations.
+    the project's key is destroyed, the images kept their own (as they are, or by 113110),
+    or a study was sent under two generations.
     """
     items = Item.objects.filter(task__job=job)
     counts = progress.counts_of(items)
@@ -121,13 +121,19 @@ def _out(key: TrialKey | None, original: str | None) -> str | None:
 
 
 def _key(task: Task) -> TrialKey | None:
-    generations = {rules.generation for rules in rules_of(task)}
-    if len(generations) != 1 or task.job.order.get("change") == AS_IS:
+    used = rules_of(task)
+    generations = {rules.generation for rules in used}
+    if len(generations) != 1 or task.job.order.get("change") == AS_IS or _keeps_uids(used):
         return None
     try:
         return trials.key_of(task.job.trial or trials.default_trial(), generations.pop())
     except SealBroken:
         return None
+
+
+def _keeps_uids(used: list[Rules]) -> bool:
+    profiles = Profile.objects.filter(pk__in={rules.profile for rules in used})
+    return any(RETAIN_UIDS in rules_in(profile).options for profile in profiles)
 
 
 def _manifests(task: Task) -> Iterator[tuple[Item, Manifest | None]]:

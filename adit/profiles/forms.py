@@ -82,6 +82,7 @@ class TrialForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        versions.make_presets()
         profile = cast(forms.ModelChoiceField, self.fields["profile"])
         current = Profile.objects.filter(pk=self.instance.profile_id)
         profile.queryset = versions.newest() | current

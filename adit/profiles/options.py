@@ -27,8 +27,8 @@ WORDS: Mapping[str, Any] = {
     ),
     "113101": _("Text burned into the pixels is blanked by rules for each device."),
     "113102": _("Features by which a face could be recognized are removed from the pixels."),
-    "113103": _("Graphics and overlays are cleaned and stay."),
-    "113104": _("Structured contents are cleaned and stay."),
+    "113103": _("Graphics and overlays are cleaned by taking all of them away."),
+    "113104": _("Structured content stays as far as it is public codes and numbers."),
     CLEAN_DESCRIPTORS: _("Descriptions stay where every word of them is known to be harmless."),
     FULL_DATES: _("All dates and times stay as they are."),
     MODIFIED_DATES: _(
@@ -46,11 +46,6 @@ WORDS: Mapping[str, Any] = {
 }
 
 WITHOUT_DATES = _("All dates and times are removed.")
-ALWAYS_RISKS = (
-    _("The pixels themselves: a face can be made from thin slices of the head."),
-    _("Rare diseases or findings may point to a person for those who know the case."),
-    _("Whoever holds the project's key can find out who a pseudonym stands for."),
-)
 
 
 @dataclass(frozen=True, slots=True)

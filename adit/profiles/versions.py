@@ -9,6 +9,7 @@ from adit.audit.trail import record
 from adit.profiles.models import Profile
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize.profile import Profile as Rules
+from adit_engine.pseudonymize.profile import presets
 
 LONGEST_TEXT = 20_000
 LONGEST_NAME = 48
@@ -54,6 +55,14 @@ def newest() -> QuerySet[Profile]:
         for row in tops.order_by("name")
     ]
     return Profile.objects.filter(pk__in=wanted)
+
+
+def make_presets() -> None:
+    """Rows of the profiles that come with the engine. Safe to repeat; rows there are not altered."""
+    for preset in map(Rules.preset, presets()):
+        Profile.objects.get_or_create(
+            name=preset.name, version=preset.version, defaults={"text": preset.to_text()}
+        )
 
 
 def rules_of(profile: Profile) -> Rules:

@@ -11,6 +11,7 @@ from adit.nodes import access
 from adit.profiles import options, trials, versions
 from adit.profiles.forms import ProfileForm, TryForm
 from adit.profiles.models import Profile
+from adit.profiles.plain import plain_sections
 from adit.profiles.tryout import Tried, try_it
 from adit.profiles.views.door import known_profile, only_with, person
 from adit_engine.errors import AditError
@@ -22,7 +23,7 @@ asks = require_http_methods(["GET", "HEAD", "POST"])
 @require_safe
 def profile_list(request: HttpRequest) -> HttpResponse:
     user = person(request)
-    trials.default_profile()
+    versions.make_presets()
     mine = trials.visible_to(user)
     rows = [
         (profile, sorted(versions.rules_of(profile).options), mine.filter(profile=profile).count())
@@ -55,14 +56,7 @@ def profile_plain(request: HttpRequest, pk: int) -> HttpResponse:
     """One page in plain words, to print for an ethics board."""
     person(request)
     profile = known_profile(pk)
-    rules = versions.rules_of(profile)
-    context = {
-        "profile": profile,
-        "options": options.options_of(rules),
-        "without_dates": options.WITHOUT_DATES if options.keeps_no_dates(rules) else "",
-        "edition": EDITION,
-        "risks": options.ALWAYS_RISKS,
-    }
+    context = {"profile": profile, "sections": plain_sections(versions.rules_of(profile))}
     return render(request, "profiles/profile_plain.html", context)
 
 

@@ -11,7 +11,7 @@ from adit.accounts.models import User
 from adit.audit.models import Event
 from adit.jobs import rules, sealed
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
-from adit.profiles import destruction, trials
+from adit.profiles import destruction, trials, versions
 from adit.profiles.models import Trial
 from adit_engine import __version__
 from adit_engine.outcome import Entry, Manifest, State
@@ -140,6 +140,20 @@ def test_what_left_as_it_is_is_never_named_by_its_uid(
 
     assert made["job"]["identified"] is True
     assert made["studies"][0]["series"][0]["outputs"][0]["instance_uid"] is None
+    assert ROOT not in json.dumps(made)
+
+
+def test_what_kept_its_own_uids_is_never_named_by_them(
+    coordinator: User, dpo: User, job: Job, as_user: AsUser
+) -> None:
+    text = 'name = "K"\nversion = 1\n[[rules]]\ncode = "113100"\n[[rules]]\ncode = "113110"\n'
+    keeping = versions.new_version(dpo, text)
+    Task.objects.update(rules=[{**job.tasks.get().rules[0], "profile": keeping.pk}])
+
+    made = report(as_user(coordinator), job)
+
+    assert made["rules"][0]["option_codes"] == ["113100", "113110"]
+    assert made["studies"][0]["study_uid"] is None
     assert ROOT not in json.dumps(made)
 
 

@@ -16,6 +16,7 @@ from adit.profiles import trials
 from adit.profiles.models import Patient, Profile
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes.memory import MemoryNode
+from adit_engine.pseudonymize.profile import presets
 
 AsUser = Callable[[User], Client]
 TEXT = 'name = "{name}"\nversion = {version}\n\n[[rules]]\ncode = "113100"\n'
@@ -82,6 +83,32 @@ def test_what_cannot_be_read_in_one_way_is_refused(
     assert said in page
     assert "<script>alert" not in page
     assert Profile.objects.count() == 1
+
+
+def test_the_page_for_an_ethics_board_is_what_the_engine_says(
+    coordinator: User, profile: Profile, as_user: AsUser
+) -> None:
+    page = as_user(coordinator).get(f"/profiles/{profile.pk}/plain/")
+
+    titles = [section.title for section in page.context["sections"]]
+    assert titles[1:] == [
+        "What goes",
+        "What is changed",
+        "What stays",
+        "What is withheld",
+        "Risks that remain",
+    ]
+    assert all(section.sentences or section.points for section in page.context["sections"])
+
+
+def test_the_engines_presets_are_offered_once(dpo: User, profile: Profile, as_user: AsUser) -> None:
+    client = as_user(dpo)
+    client.get("/profiles/")
+    page = client.get("/profiles/").content.decode()
+
+    names = list(Profile.objects.values_list("name", flat=True))
+    assert len(names) == len(set(names)) == len(presets())
+    assert all(name in page for name in names)
 
 
 # Try it --------------------------------------------------------------------------------------
