@@ -1,11 +1,9 @@
 """Retrieval: images asked for by C-GET, and taken over the same association (PS3.4 C.4.3)."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as but
-
-from pydicom.dataset import Dataset
 
 from adit_engine.errors import Malformed, NodeBusy, NodeRefused, TimedOut, WrongInput
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
@@ -57,19 +55,16 @@ class Wish:
             return Level.IMAGE
         return Level.SERIES if self.series_uid else Level.STUDY
 
-    def identifier(self) -> Dataset:
-        dataset = Dataset()
-        dataset.QueryRetrieveLevel = self.level.value
-        if self.patient_id:
-            dataset.PatientID = self.patient_id
-            if not self.patient_id.isascii():
-                dataset.SpecificCharacterSet = "ISO_IR 192"
-        dataset.StudyInstanceUID = self.study_uid
-        if self.series_uid:
-            dataset.SeriesInstanceUID = self.series_uid
-        if self.instance_uids:
-            dataset.SOPInstanceUID = list(self.instance_uids)
-        return dataset
+    def identifier(self) -> Mapping[str, str | tuple[str, ...]]:
+        """The keys that name it, by DICOM keyword (PS3.4 C.4.3.1.3)."""
+        keys = {
+            "QueryRetrieveLevel": self.level.value,
+            "PatientID": self.patient_id,
+            "StudyInstanceUID": self.study_uid,
+            "SeriesInstanceUID": self.series_uid,
+            "SOPInstanceUID": self.instance_uids,
+        }
+        return {keyword: value for keyword, value in keys.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
