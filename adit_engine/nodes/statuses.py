@@ -121,7 +121,8 @@ def rejection(
         )
     if source == _USER and reason == 7:
         return AssociationRejected(
-            node, f"does not answer to the AE title {called}: check the called AE title in its settings."
+            node,
+            f"does not answer to the AE title {called}: check the called AE title in its settings.",
         )
     if result == _TRANSIENT or source == _PRESENTATION:
         return NodeBusy(node, "refused the association for now. Try again later.")
