@@ -18,6 +18,7 @@ from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.keyfile import trial_key
 from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.pseudonym import checked_pseudonym
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Level, StudyRef
@@ -210,6 +211,8 @@ class _Trip:
         self.bar = sys.stderr if sys.stderr.isatty() and not options.json else None
         if options.trial and not options.sponsor:
             raise WrongInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
+        if options.pseudonym:
+            checked_pseudonym(options.pseudonym)
         if not options.as_is:
             path = options.profile
             self.profile = Profile.read(path) if path else Profile.default()

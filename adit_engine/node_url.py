@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from adit_engine import nodes
 from adit_engine.errors import WrongInput
 from adit_engine.expectation import Reception
+from adit_engine.tree import storage_trouble
 
 _SHORT = {"retrieve": "retrieve", "calling": "calling_ae_title", "domain": "domain"}
 
@@ -20,7 +21,10 @@ def opened(url: str, *, make: bool = False, reception: Reception | None = None) 
     """The node behind a URL or a plain path. `make` creates a folder that is not there yet."""
     kind, name, settings = parsed(url)
     if make and kind == "folder":
-        Path(settings["path"]).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(settings["path"]).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_trouble(name, error) from error
     node = nodes.open(kind, name, settings, reception=reception)
     try:
         yield node

@@ -113,3 +113,18 @@ def test_find_lists_studies(source: Path, capsys) -> None:
 
     assert code == 0
     assert f"{ROOT}.1\tPID-4711-0815" in capsys.readouterr().out
+
+
+def test_illegal_pseudonym_is_wrong_use(source: Path, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "o")
+    code = main(["transfer", "--from", str(source), "--to", out, "--all", "--pseudonym", "Änne 1"])
+
+    assert code == 64
+    assert "letters A-Z" in capsys.readouterr().err
+
+
+def test_destination_that_cannot_be_made_is_told_in_words(source: Path, capsys) -> None:
+    code = main(["fetch", "--from", str(source), "--to", "/proc/nowhere", "--all"])
+
+    assert code == 2
+    assert "Create or mount it" in capsys.readouterr().err

@@ -144,16 +144,16 @@ def test_sign_in_and_paths_are_sent_as_set(caplog: pytest.LogCaptureFixture) -> 
     sign_in = {"sign_in": "basic", "user": "adit", "password": "pässwort"}
     with (
         Liar(scripted(answer(404))) as liar,
-        closing(liar.node(root="/root/", **paths, **sign_in)) as node,
+        closing(liar.node(root="/dicom/", **paths, **sign_in)) as node,
     ):
         for action in (find, fetch, store):
             with suppress(AditError):
                 action(node)
 
     assert [request.path.partition("?")[0] for request in liar.requests[:3]] == [
-        f"/root/qidors/studies/{STUDY.study_uid}/series",
-        f"/root/wadors/studies/{STUDY.study_uid}/series/{SERIES.series_uid}",
-        "/root/a/b/studies",
+        f"/dicom/qidors/studies/{STUDY.study_uid}/series",
+        f"/dicom/wadors/studies/{STUDY.study_uid}/series/{SERIES.series_uid}",
+        "/dicom/a/b/studies",
     ]
     assert {r.headers["authorization"] for r in liar.requests} == {"Basic YWRpdDpww6Rzc3dvcnQ="}
     assert {r.headers["host"] for r in liar.requests} == {f"localhost:{liar.port}"}
