@@ -1,23 +1,19 @@
 """Passage: one series on its way from the source to the destination, each instance accounted for."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from adit_engine.errors import AditError, CannotDo, NodeError, RuleBroken, Stopped, Withhold
-from adit_engine.handoff import Stop, read_ahead
+from adit_engine.handoff import read_ahead
 from adit_engine.instance import Instance
+from adit_engine.listing import Listing
 from adit_engine.nodes.base import Retrievable, Searchable, Storable, Stored
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
-from adit_engine.pseudonymize import admit
-from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Change, Pseudonymized
-from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
-from adit_engine.retry import RetryPolicy
+from adit_engine.traveller import Hit, Traveller
 
 ROUNDS = 3
 """How often what is missing or new is asked for before it counts as missing for good."""
@@ -34,58 +30,6 @@ class Source(Searchable, Retrievable, Protocol):
     """What can be found in and fetched from."""
 
 
-@dataclass
-class Traveller:
-    """What all series of one study share: whose it is, what changes, and who may stop it."""
-
-    patient_id: str = field(repr=False)
-    change: Change
-    stop: Stop
-
-    def __post_init__(self) -> None:
-        self._check = _second_look(self.change)
-        self._patient = self.patient_id.encode() if self.patient_id else None
-
-    def admit_patient(self, patient_id: bytes) -> None:
-        """Raises RuleBroken for an instance of another patient than the order's (or the first)."""
-        if self._patient is None:
-            self._patient = patient_id
-        if patient_id not in (self._patient, self.patient_id.encode("latin-1", "replace")):
-            raise RuleBroken(
-                "The source holds images of another patient under this study, or the patient was "
-                "merged since the order. Nothing more of it was sent: ask the PACS administrator "
-                "to put the study in order, then order it again."
-            )
-
-    def outgoing(self, instance: Instance) -> Instance:
-        """The instance as it may leave. Raises Withhold; `hit` in its code's prefix: verify."""
-        changed = apply(self.change, instance)
-        if self._check is not None:
-            try:
-                self._check(instance, changed)
-            except Withhold as hit:
-                raise _Hit(hit.code, hit.reason) from None
-        return changed
-
-    def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
-        """Code and sentence when objects of this class will be withheld whatever they hold."""
-        if isinstance(self.change, Pseudonymized) and sop_class_uid:
-            return admit.why_not(sop_class_uid, self.change.profile)
-        return None
-
-
-def _second_look(change: Change) -> Callable[[Instance, Instance], None] | None:
-    if not isinstance(change, Pseudonymized):
-        return None
-    from adit_engine.pseudonymize.verify import Verifier  # takes long to load
-
-    return Verifier(change).check
-
-
-class _Hit(Withhold):
-    """The second look found something in what was about to leave."""
-
-
 class Passage:
     """One series. `held` is the ledger of earlier attempts; what it delivered is not sent again."""
 
@@ -98,15 +42,13 @@ class Passage:
         held: Manifest | None,
     ) -> None:
         self.ref = ref
-        self._record = record
         self._source = source
         self._traveller = traveller
+        self._listing = Listing(ref, record, source, traveller.stop, traveller.patient_id)
         self._manifest = Manifest(ref)
         self._before = held.delivered_entries() if held is not None else {}
-        self._classes: dict[str, str] = {}
         self._origin: dict[str, InstanceRef] = {}
         self._sent: set[str] = set()
-        self._asked = False
         self._events: deque[Event] = deque()
         self._notes: list[str] = []
         self._withheld_by_hit = False
@@ -142,61 +84,23 @@ class Passage:
     # Listing -----------------------------------------------------------------------------------
 
     def _list(self) -> Listed:
-        uids, why = self._ask()
-        expected = frozenset(uids) if not why else None
-        self._manifest.expected = expected
-        if why:
-            self._notes.append(why)
-        return Listed(
-            self.ref,
-            expected,
-            number=self._record.series_number,
-            modality="/".join(self._record.modalities),
-            description=self._record.series_description,
-            why=why,
-        )
-
-    def _ask(self) -> tuple[set[str], str]:
-        """The instance UIDs that the source lists now, and why the list cannot be trusted, if so."""
-        query = Query.instances_of(self.ref, self._traveller.patient_id)
-
-        def ask() -> tuple[dict[str, str], bool]:
-            answers = self._source.find(query)
-            found = {r.instance_uid: r.sop_class_uid for r in answers if query.matches(r)}
-            found.pop("", None)
-            return found, answers.capped
-
-        try:
-            classes, capped = RetryPolicy().call(ask, self._traveller.stop)
-        except CannotDo:
-            return set(), "the source does not list single images, so nothing proves completeness"
-        self._classes.update(classes)
-        count = self._record.instance_count
-        if capped:
-            return set(classes), "the source cut its list short, so nothing proves completeness"
-        if not classes:
-            return set(), "the source listed no image of this series"
-        if count is not None and len(classes) < count:
-            return set(classes), (
-                f"the source listed {len(classes)} images and counts {count}, "
-                "so nothing proves completeness"
-            )
-        return set(classes), ""
+        listed = self._listing.first()
+        self._manifest.expected = listed.expected
+        if listed.why:
+            self._notes.append(listed.why)
+        return listed
 
     def _look_again(self) -> Iterator[Event]:
         """Compares with the source's list of now: new images are expected too, lost ones are told."""
         if self._manifest.expected is None:
             return
-        now, why = self._ask()
-        if why and not now:
-            now = set()
-        new = now - self._manifest.expected
-        if new:
+        difference = self._listing.again(self._manifest.expected)
+        if difference.new:
             self._notes.append("new images came to this series during the transfer")
-            self._manifest.expected |= new
-            for uid in new & self._refused():
+            self._manifest.expected |= difference.new
+            for uid in difference.new & self._refused():
                 yield self._end(self._ref(uid), State.WITHHELD, *self._refusal(uid))
-        for uid in sorted(self._open() - now):
+        for uid in sorted(self._open() & difference.vanished):
             reason = "this image vanished from the source during the transfer"
             yield self._end(self._ref(uid), State.FAILED, "vanished", reason)
 
@@ -212,7 +116,7 @@ class Passage:
         listed = self._manifest.expected
         return {
             uid
-            for uid in (self._classes if listed is None else listed)
+            for uid in (self._listing.classes if listed is None else listed)
             if uid not in self._manifest.entries
             or self._manifest.entries[uid].state is State.STORED
         }
@@ -234,10 +138,12 @@ class Passage:
             yield self._end(self._ref(uid), State.WITHHELD, *self._refusal(uid))
 
     def _refused(self) -> set[str]:
-        return {uid for uid, cls in self._classes.items() if self._traveller.why_refused(cls)}
+        return {
+            uid for uid, cls in self._listing.classes.items() if self._traveller.why_refused(cls)
+        }
 
     def _refusal(self, uid: str) -> tuple[str, str]:
-        return self._traveller.why_refused(self._classes[uid]) or ("", "")
+        return self._traveller.why_refused(self._listing.classes[uid]) or ("", "")
 
     # Sending -----------------------------------------------------------------------------------
 
@@ -254,7 +160,7 @@ class Passage:
                 if len(waiting) >= max(FIRST_CONFIRM, proven // 2):
                     proven += len(waiting)
                     yield from self._confirm(destination, waiting)
-        except _Hit:
+        except Hit:
             self._withheld_by_hit = True
         except (NodeError, Stopped, RuleBroken):
             yield from self._told()
@@ -331,10 +237,9 @@ class Passage:
     def _instances(self, refs: Sequence[Ref]) -> Iterator[Instance]:
         """The instances that may leave, changed and verified; lazy.
 
-        Raises _Hit and RuleBroken through the destination, so that it takes back what is not
+        Raises Hit and RuleBroken through the destination, so that it takes back what is not
         visible there yet.
         """
-        self._asked = True
         stop = self._traveller.stop
         fetched = self._source.fetch(refs, patient_id=self._traveller.patient_id)
         with closing(read_ahead(fetched, limit_bytes=AHEAD_BYTES, stop=stop)) as ahead:
@@ -354,7 +259,7 @@ class Passage:
                 raise Withhold("fault", instance.fault)
             self._traveller.admit_patient(instance.in_header.patient_id)
             outgoing = self._traveller.outgoing(instance)
-        except _Hit as hit:
+        except Hit as hit:
             self._tell(ref, State.WITHHELD, hit.code, hit.reason)
             raise
         except RuleBroken as broken:

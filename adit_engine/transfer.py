@@ -7,13 +7,14 @@ from adit_engine.errors import Malformed, NotFound
 from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Storable
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
-from adit_engine.passage import Passage, Source, Traveller
+from adit_engine.passage import Passage, Source
 from adit_engine.pseudonymize.change import Change
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import SeriesRef, StudyRef
 from adit_engine.retry import RetryPolicy
 from adit_engine.select import Selection
+from adit_engine.traveller import Traveller
 
 ROUNDS = 3
 """How often new series are looked for when a study grows while it is transferred."""

@@ -1,0 +1,96 @@
+"""Listing: what the source says one series holds: before the first image, and after the last."""
+
+from dataclasses import dataclass, field
+
+from adit_engine.errors import CannotDo
+from adit_engine.handoff import Stop
+from adit_engine.nodes.base import Searchable
+from adit_engine.outcome import Listed
+from adit_engine.query import Query
+from adit_engine.record import Record
+from adit_engine.reference import SeriesRef
+from adit_engine.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of the source: the SOP class of each image by its UID."""
+
+    classes: dict[str, str]
+    capped: bool = False
+    names_images: bool = True
+    """False where the source lists no single images at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What has changed at the source since the first list."""
+
+    new: frozenset[str] = frozenset()
+    vanished: frozenset[str] = frozenset()
+
+
+@dataclass
+class Listing:
+    """Asks the source for the images of one series. `record` is what it said of the series."""
+
+    ref: SeriesRef
+    record: Record
+    source: Searchable
+    stop: Stop
+    patient_id: str = field(default="", repr=False)
+    classes: dict[str, str] = field(default_factory=dict)
+    """SOP class by instance UID, of all that was ever listed; empty text where it was not told."""
+
+    def first(self) -> Listed:
+        """The list that is the expectation. Raises NodeError, Stopped."""
+        answer = self._ask()
+        why = self._why_not_proven(answer)
+        return Listed(
+            self.ref,
+            None if why else frozenset(answer.classes),
+            number=self.record.series_number,
+            modality="/".join(self.record.modalities),
+            description=self.record.series_description,
+            why=why,
+        )
+
+    def again(self, expected: frozenset[str]) -> Difference:
+        """Asks once more. A list that was cut short proves nothing of what is not in it."""
+        answer = self._ask()
+        if not answer.names_images:
+            return Difference()
+        now = frozenset(answer.classes)
+        return Difference(now - expected, frozenset() if answer.capped else expected - now)
+
+    def _ask(self) -> Answer:
+        query = Query.instances_of(self.ref, self.patient_id)
+
+        def ask() -> Answer:
+            answers = self.source.find(query)
+            found = {r.instance_uid: r.sop_class_uid for r in answers if query.matches(r)}
+            found.pop("", None)
+            return Answer(found, answers.capped)
+
+        try:
+            answer = RetryPolicy().call(ask, self.stop)
+        except CannotDo:
+            return Answer({}, names_images=False)
+        self.classes.update(answer.classes)
+        return answer
+
+    def _why_not_proven(self, answer: Answer) -> str:
+        """Why the list cannot be trusted; empty when it can."""
+        count, listed = self.record.instance_count, len(answer.classes)
+        if not answer.names_images:
+            return "the source does not list single images, so nothing proves completeness"
+        if answer.capped:
+            return "the source cut its list short, so nothing proves completeness"
+        if not listed:
+            return "the source listed no image of this series"
+        if count is not None and listed < count:
+            return (
+                f"the source listed {listed} images and counts {count}, "
+                "so nothing proves completeness"
+            )
+        return ""
