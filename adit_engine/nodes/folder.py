@@ -38,7 +38,7 @@ _NAMING = {
 _LAST_NAMING = max(_NAMING)
 _HEAD_BYTES = 64 * 1024
 """In so much of a file everything stands that is searched by, as a rule."""
-_LAST_LISTED = 0x00201209
+_LISTED = identifier.tags_of(KEYWORDS)
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,9 @@ class FolderNode:
             if self._aborted:
                 raise Stopped(f"{self.name}: reading was stopped.")
             yield self._one(ref, [self.base / entry.place for entry in entries])
+
+    def break_off(self) -> None:
+        """Nothing to do: no file keeps anybody waiting for long."""
 
     def _one(self, ref: InstanceRef, paths: list[Path]) -> Instance:
         """One object. Several files of one UID count once when their data sets are the same."""
@@ -282,10 +285,10 @@ def _plain_entry(path: Path, place: str) -> Entry | None:
         if syntax in (DEFLATED_LE, EXPLICIT_BE):
             return None
         explicit, level = syntax != IMPLICIT_LE, Level.IMAGE
-        found = identifier.record(level, head[start:], explicit, "", _LAST_LISTED)
+        found = identifier.record(level, head[start:], explicit, "", _LISTED)
     except (KeyError, Malformed):
         return None
-    return Entry({word: found.values[word] for word in found.values if word in KEYWORDS}, place)
+    return Entry(found.values, place)
 
 
 def _rare_entry(path: Path, place: str) -> Entry | None:

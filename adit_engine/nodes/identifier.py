@@ -1,6 +1,6 @@
 """Identifier: the data set of a search or retrieval: a query on its way out, a record coming in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from struct import Struct, pack
 from struct import error as StructError
@@ -81,19 +81,29 @@ def _written(identifier: "Dataset", explicit: bool) -> bytes:
     return target.getvalue()
 
 
+def tags_of(keywords: Iterable[str]) -> frozenset[int]:
+    """The tags by which `record` is told what to read; the character set is always among them."""
+    known = (by_keyword(keyword) for keyword in keywords)
+    return frozenset({_CHARACTER_SET, *(one[0] for one in known if one is not None)})
+
+
 def record(
-    level: Level, data: Buffer, explicit: bool, fallback: str, last_tag: int | None = None
+    level: Level, data: Buffer, explicit: bool, fallback: str, only: frozenset[int] | None = None
 ) -> Record:
     """A record of all texts and numbers; sequences, private and unreadable values are left out.
 
     `fallback` is the character set (such as ISO_IR 100) of a node that names none; where it is
-    empty, UTF-8 is tried and then Latin-1. Nothing is read behind `last_tag`. Raises Malformed.
+    empty, UTF-8 is tried and then Latin-1. `only` are the tags to read, None for all; nothing is
+    looked at behind the last of them. Raises Malformed.
     """
     values: dict[str, str | tuple[str, ...]] = {}
     encodings: tuple[str, ...] = ()
+    last = 0xFFFFFFFF if only is None else max(only)
     for element in elements(data, explicit):
-        if last_tag is not None and element.tag > last_tag:
+        if element.tag > last:
             break
+        if only is not None and element.tag not in only:
+            continue
         raw = bytes(data[element.value : element.value_end])
         if element.tag == _CHARACTER_SET:
             encodings = _encodings(raw)
