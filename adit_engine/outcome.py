@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from adit_engine.device import Device
 from adit_engine.reference import InstanceRef, SeriesRef
 
 
@@ -41,6 +42,8 @@ class Event:
     reason: str = ""
     size_bytes: int = 0
     sha256: str = ""
+    device: Device | None = None
+    """Of what was withheld, so that people can judge it by device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,16 @@ class Entry:
     reason: str = ""
     size_bytes: int = 0
     sha256: str = ""
+    device: Device | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "device"}
+        return values if self.device is None else {**values, "device": self.device.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Entry":
+        device = Device.from_json(data["device"]) if "device" in data else None
+        return cls(**{**data, "state": State(data["state"]), "device": device})
 
 
 @dataclass
@@ -107,7 +120,7 @@ class Manifest:
             "study_uid": self.series.study_uid,
             "series_uid": self.series.series_uid,
             "expected": None if self.expected is None else sorted(self.expected),
-            "instances": {uid: asdict(entry) for uid, entry in sorted(self.entries.items())},
+            "instances": {uid: entry.to_json() for uid, entry in sorted(self.entries.items())},
         }
 
     @classmethod
@@ -116,10 +129,7 @@ class Manifest:
         return cls(
             SeriesRef(data["study_uid"], data["series_uid"]),
             None if expected is None else frozenset(expected),
-            {
-                uid: Entry(**{**entry, "state": State(entry["state"])})
-                for uid, entry in data["instances"].items()
-            },
+            {uid: Entry.from_json(entry) for uid, entry in data["instances"].items()},
         )
 
 

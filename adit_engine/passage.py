@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from typing import Protocol
 
+from adit_engine.device import Device
 from adit_engine.errors import AditError, CannotDo, NodeError, RuleBroken, Stopped, Withhold
 from adit_engine.handoff import read_ahead
 from adit_engine.instance import Instance
@@ -52,6 +53,7 @@ class Passage:
         self._events: deque[Event] = deque()
         self._notes: list[str] = []
         self._withheld_by_hit = False
+        self._devices: dict[str, Device] = {}
 
     # The trip ----------------------------------------------------------------------------------
 
@@ -217,9 +219,16 @@ class Passage:
             yield self._events.popleft()
 
     def _end(self, ref: InstanceRef, state: State, code: str, reason: str) -> Event:
-        event = Event(ref, state, code, reason)
+        event = Event(ref, state, code, reason, device=self._device(ref, state))
         self._manifest.add(event)
         return event
+
+    def _device(self, ref: InstanceRef, state: State) -> Device | None:
+        """Of what is withheld; of what was not fetched, the class alone is known."""
+        if state is not State.WITHHELD:
+            return None
+        listed = Device(self._listing.classes.get(ref.instance_uid, ""))
+        return self._devices.pop(ref.instance_uid, listed)
 
     def _end_the_rest(self, state: State, code: str, reason: str) -> Iterator[Event]:
         for uid in sorted(self._open() | self._under_way()):
@@ -260,12 +269,14 @@ class Passage:
             self._traveller.admit_patient(instance.in_header.patient_id)
             outgoing = self._traveller.outgoing(instance)
         except Hit as hit:
+            self._devices[ref.instance_uid] = Device.of(instance)
             self._tell(ref, State.WITHHELD, hit.code, hit.reason)
             raise
         except RuleBroken as broken:
             self._tell(ref, State.FAILED, "rule-broken", str(broken))
             raise
         except Withhold as held:
+            self._devices[ref.instance_uid] = Device.of(instance)
             self._tell(ref, State.WITHHELD, held.code, held.reason)
             return None
         if ref.instance_uid in self._sent:
