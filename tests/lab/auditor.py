@@ -9,7 +9,7 @@ from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Change
 from adit_engine.reference import StudyRef
-from lab.archive import Kind, Sent
+from lab.lies import Kind, Sent
 
 NOT_HELD = "called delivered, and not held"
 OTHER_CONTENT = "called delivered, and held with other content"
@@ -52,6 +52,9 @@ class Ledger:
 
     attempts: list[list[Told]] = field(default_factory=list)
     manifests: dict[str, Manifest] = field(default_factory=dict)
+    delivered_then: dict[tuple[int, str], frozenset[str]] = field(default_factory=dict)
+    """What stood in a series' manifest as delivered when its outcome was told, by attempt: what a
+    later attempt mends was wrong all the same."""
 
     def begin(self) -> None:
         self.attempts.append([])
@@ -65,6 +68,10 @@ class Ledger:
             self.manifests[uid] = Manifest(told.series, told.expected, entries)
         elif isinstance(told, Event):
             self.manifests[told.ref.series_uid].add(told)
+        elif told.series.series_uid in self.manifests:
+            manifest = self.manifests[told.series.series_uid]
+            then = len(self.attempts) - 1, told.series.series_uid
+            self.delivered_then[then] = frozenset(manifest.delivered_entries())
 
 
 def expectations(
@@ -100,15 +107,17 @@ class Auditor:
         self,
         truth: Mapping[str, Expected],
         ledger: Ledger,
-        kept: Mapping[str, Kept],
+        kept: Sequence[Mapping[str, Kept]],
         sent: Sequence[Sequence[Sent]] = (),
     ) -> None:
-        """One order after its last attempt. `sent` is the source's log, attempt by attempt."""
-        self._delivered(truth, ledger, kept)
-        self._destination(truth, kept, ledger)
+        """One order after its last attempt. `kept` is what the destination held after each attempt,
+        `sent` the source's log of each.
+        """
+        self._delivered(truth, ledger, kept[-1])
+        self._destination(truth, kept[-1], ledger)
         for number, told in enumerate(ledger.attempts):
             self._counted_once(told)
-            self._completes(truth, ledger, kept, told)
+            self._completes(truth, ledger, kept[number], number)
             if number < len(sent):
                 self._twins(told, sent[number])
         self._sums(ledger)
@@ -168,19 +177,20 @@ class Auditor:
         truth: Mapping[str, Expected],
         ledger: Ledger,
         kept: Mapping[str, Kept],
-        told: Sequence[Told],
+        number: int,
     ) -> None:
-        for one in told:
+        for one in ledger.attempts[number]:
             if not isinstance(one, Outcome) or one.left_out:
                 continue
             if one.verdict is not Verdict.COMPLETE:
                 continue
             self.complete += 1
-            manifest = ledger.manifests[one.series.series_uid]
-            series = {u: e for u, e in truth.items() if e.series_uid == one.series.series_uid}
+            uid = one.series.series_uid
+            delivered = ledger.delivered_then.get((number, uid), frozenset())
+            series = {u: e for u, e in truth.items() if e.series_uid == uid}
             lost = [u for u, e in series.items() if e.uid not in kept]
-            lost += sorted(series.keys() - manifest.delivered_entries().keys())
-            lost += sorted((manifest.expected or frozenset()) - manifest.delivered_entries().keys())
+            lost += sorted(series.keys() - delivered)
+            lost += sorted((ledger.manifests[uid].expected or frozenset()) - delivered)
             for uid in dict.fromkeys(lost):
                 self._count(FALSE_COMPLETE, uid)
 

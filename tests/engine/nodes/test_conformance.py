@@ -12,7 +12,7 @@ from typing import Any
 import peers
 import pytest
 import web_peers
-from lab.archive import holdings
+from lab.lies import holdings
 from samples import ROOT, ct, instance
 
 from adit.demo.archive import Archive

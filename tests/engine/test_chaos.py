@@ -1,0 +1,216 @@
+"""A randomised run of mixed faults: nothing is called complete that is not, nothing goes astray.
+
+`ADIT_LAB_RUNS` says how many orders (40 without), `ADIT_LAB_SEED` repeats a run.
+"""
+
+import itertools
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import receiving
+from lab import auditor as audits
+from lab.auditor import Auditor
+from lab.leaks import nothing_left
+from lab.lies import Kind, Lie
+from lab.orders import (
+    DEADLINE_S,
+    SPARE_S,
+    Bench,
+    Case,
+    Plan,
+    case,
+    change_for,
+    images,
+    shelf,
+)
+
+from adit_engine import traveller
+from adit_engine.instance import Instance
+from adit_engine.nodes.base import Stored
+from adit_engine.nodes.folder import FolderNode
+from adit_engine.outcome import Manifest, Outcome, Verdict
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import AsIs, Change
+
+RUNS = int(os.environ.get("ADIT_LAB_RUNS", "40"))
+SEED = int(os.environ.get("ADIT_LAB_SEED", "0")) or secrets.randbelow(2**31) + 1
+AT_A_TIME = int(os.environ.get("ADIT_LAB_AT_A_TIME", "10"))
+
+
+def carried_out(folder: Path, cases: list[Case], everything: list[Instance]) -> Auditor:
+    """All orders, side by side, and what the auditor says of them."""
+    with receiving.receiving(folder) as received:
+        bench = Bench(folder / "runs", received, shelf(folder / "source", everything))
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            list(pool.map(bench.run, cases))
+        assert received.spool.tokens() == []
+    auditor = Auditor()
+    for one in cases:
+        truth = audits.expectations(everything, one.order.study, one.change)
+        before = len(auditor.found)
+        auditor.audit(truth, one.ledger, one.kept, one.sent)
+        if len(auditor.found) > before:
+            auditor.found.append(f"... in {one.number}: {one.route} {one.keeper} {one.plans}")
+    return auditor
+
+
+@pytest.mark.timeout(120 + 6 * RUNS)
+def test_in_mixed_faults_nothing_is_called_complete_that_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began, everything = time.monotonic(), images()
+    cases = [case(number, SEED) for number in range(RUNS)]
+    with nothing_left():
+        auditor = carried_out(tmp_path, cases, everything)
+    with capsys.disabled():
+        _print(cases, auditor, time.monotonic() - began)
+
+    assert not auditor.violations, "\n".join([f"seed {SEED}", *auditor.found])
+    slowest = max(cases, key=lambda one: max(one.seconds))
+    assert max(slowest.seconds) < DEADLINE_S + SPARE_S, f"seed {SEED}: {slowest}"
+    for one in cases:
+        assert_delivered_in_the_end(one)
+
+
+def _print(cases: list[Case], auditor: Auditor, took_s: float) -> None:
+    seconds = [second for one in cases for second in one.seconds]
+    faults: Counter[str] = sum((one.faults for one in cases), Counter())
+    print(
+        f"\nlab: seed {SEED}, {RUNS} orders, {len(seconds)} transfers, {faults.total()} faults "
+        f"of {len(faults)} kinds, {auditor.delivered} instances, {auditor.complete} complete, "
+        f"{auditor.violations.total()} violations, longest {max(seconds):.1f} s, "
+        f"all in {took_s:.0f} s"
+    )
+    if not os.environ.get("ADIT_LAB_RUNS"):
+        return
+    ways = Counter(f"{one.route} to {one.keeper}" for one in cases for _ in one.seconds)
+    outcomes = Counter(
+        told.verdict.value
+        for one in cases
+        for attempt in one.ledger.attempts
+        for told in attempt
+        if isinstance(told, Outcome)
+    )
+    errors = Counter(
+        type(error).__name__ if error else "no error" for one in cases for error in one.errors
+    )
+    for title, counts in (
+        ("transfers by way", ways),
+        ("series by outcome", outcomes),
+        ("transfers by error", errors),
+        ("faults", faults),
+        ("violations", auditor.violations),
+    ):
+        print(f"{title}:")
+        for name, count in counts.most_common():
+            print(f"{count:6} {name}")
+
+
+def assert_delivered_in_the_end(one: Case) -> None:
+    """The last attempt met no fault: all is delivered, by it or by those before."""
+    last = [told for told in one.ledger.attempts[-1] if isinstance(told, Outcome)]
+    about = f"seed {SEED}, order {one.number}: {one.plans} {one.errors} {last}"
+    assert one.errors[-1] is None, about
+    assert [outcome.verdict for outcome in last] == [Verdict.COMPLETE] * 2, about
+
+
+# Trials side by side ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names_originator", [True, False])
+def test_four_moves_of_overlapping_studies_for_two_trials_lose_and_misroute_nothing(
+    tmp_path: Path, names_originator: bool
+) -> None:
+    everything = images()
+    pairs = [("1", "LUNG"), ("1", "HEART"), ("2", "LUNG"), ("1", "LUNG")]
+    cases = [
+        Case(number, study, "move", "folder", change_for(trial), [Plan()], names_originator)
+        for number, (study, trial) in enumerate(pairs)
+    ]
+    with nothing_left():
+        auditor = carried_out(tmp_path, cases, everything)
+
+    assert auditor.found == []
+    for one in cases:
+        truth = audits.expectations(everything, one.order.study, one.change)
+        assert one.kept[-1].keys() == {expected.uid for expected in truth.values()}
+        assert_delivered_in_the_end(one)
+
+
+# A sabotaged engine is found out ----------------------------------------------------------------
+
+
+def _drop_one(patch: pytest.MonkeyPatch) -> None:
+    """The folder swears that it keeps an image that it was never given."""
+    honest = FolderNode.store
+
+    def store(self: FolderNode, instances: Iterable[Instance]) -> Iterator[Stored]:
+        first = iter(instances)
+        for lost in itertools.islice(first, 1):
+            digest = lost.sha256()
+            yield Stored(lost.in_header.ref, size_bytes=lost.size_bytes, sha256=digest)
+        yield from honest(self, first)
+
+    patch.setattr(FolderNode, "store", store)
+    patch.setattr(
+        FolderNode,
+        "confirm",
+        lambda self, stored: iter([one.ref.instance_uid for one in stored]),
+    )
+
+
+def _call_everything_delivered(patch: pytest.MonkeyPatch) -> None:
+    def of(manifest: Manifest, notes: tuple[str, ...] = ()) -> Outcome:
+        expected = len(manifest.expected or ())
+        return Outcome(manifest.series, expected, delivered=expected)
+
+    patch.setattr(Outcome, "of", of)
+
+
+def _mislabel(patch: pytest.MonkeyPatch) -> None:
+    """Another trial's pseudonym and UIDs, and nobody looks a second time."""
+    patch.setattr(traveller, "_second_look", lambda change: None)
+    patch.setattr(traveller, "apply", lambda change, one: apply(change_for("HEART"), one))
+
+
+def _admit_everybody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(traveller.Traveller, "admit_patient", lambda self, patient_id: None)
+
+
+NO_LIES: tuple[Lie, ...] = ()
+DROPS = tuple(Lie(Kind.DROP, number, 99) for number in range(5))
+FOREIGN = (Lie(Kind.FOREIGN, 2, 99),)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "change", "lies", "counted"),
+    [
+        (_drop_one, AsIs(), NO_LIES, {audits.NOT_HELD, audits.FALSE_COMPLETE}),
+        (_call_everything_delivered, AsIs(), DROPS, {audits.FALSE_COMPLETE}),
+        (_mislabel, change_for("LUNG"), NO_LIES, {audits.NOT_HELD, audits.MISROUTED}),
+        (_admit_everybody, AsIs(), FOREIGN, {audits.FOREIGN, audits.OTHER_CONTENT}),
+    ],
+)
+def test_a_sabotaged_engine_is_found_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sabotage: Callable[[pytest.MonkeyPatch], None],
+    change: Change,
+    lies: tuple[Lie, ...],
+    counted: set[str],
+) -> None:
+    def order(number: int) -> Case:
+        return Case(number, "1", "get", "folder", change, [Plan(lies), Plan()])
+
+    healthy = carried_out(tmp_path / "healthy", [order(1)], images())
+    sabotage(monkeypatch)
+    sick = carried_out(tmp_path / "sick", [order(2)], images())
+
+    assert healthy.found == []
+    assert counted <= set(sick.violations), sick.found

@@ -1,0 +1,323 @@
+"""Orders: randomised work for the lab. A seed draws them, a bench carries them out with faults."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import receiving
+from samples import ROOT, ct, instance
+
+from adit.demo.holdings import Holdings
+from adit.demo.services import Site
+from adit_engine import part10
+from adit_engine.errors import AditError
+from adit_engine.handoff import Stop
+from adit_engine.instance import Instance
+from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
+from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.reference import StudyRef
+from adit_engine.transfer import Order, transfer
+from lab.archive import Lying
+from lab.auditor import Kept, Ledger
+from lab.lies import Kind, Liar, Lie, Sent, holdings
+from lab.web import LyingWeb
+from lab.wire import HARMS, Wire
+
+ATTEMPTS = 3
+TIMES = {"connect_s": 1.0, "first_byte_s": 1.5, "no_progress_s": 1.0}
+PATIENT_TIMES = {"connect_s": 10.0, "first_byte_s": 20.0, "no_progress_s": 20.0}
+"""For the last attempt, which meets no fault: a busy machine is none."""
+DEADLINE_S, SPARE_S = 20.0, 5.0
+"""A window that ends: then the attempt is stopped, and has to end within the spare seconds."""
+
+SOURCE_LIES = (
+    Kind.DROP,
+    Kind.TWICE,
+    Kind.TWIN,
+    Kind.TRUNCATE,
+    Kind.FOREIGN,
+    Kind.EARLY,
+    Kind.COUNTS,
+    Kind.ENDLESS,
+    Kind.STALL,
+    Kind.ABORT,
+    Kind.REFUSE,
+    Kind.BUSY,
+    Kind.CAP,
+    Kind.OMIT,
+    Kind.NOTHING,
+)
+KEEPER_LIES = (Kind.FORGET, Kind.COERCE, Kind.NO_ROOM, Kind.STALL, Kind.ABORT, Kind.BUSY)
+ROUTES = ("get", "get", "move", "move", "auto", "web", "web")
+KEEPERS = ("dimse", "folder", "web")
+
+# Studies 1 and 2 are one patient's, 3 and 4 another's.
+PATIENTS = {"1": "PID-4711-0815", "2": "PID-4711-0815", "3": "PID-4711-0816", "4": "PID-4711-0816"}
+
+Node = DimseNode | DicomwebNode | FolderNode
+
+
+def images() -> list[Instance]:
+    return [
+        instance(ct(n, study=study, series=series, PatientID=patient))
+        for study, patient in PATIENTS.items()
+        for series in ("1", "2")
+        for n in range(1, 6)
+    ]
+
+
+def change_for(trial: str) -> Pseudonymized:
+    stamp = TrialStamp("University Hospital", trial, f"{trial} Study")
+    key = TrialKey(trial.encode().ljust(32, b"k"))
+    return Pseudonymized(Profile.default(), f"{trial}-0001", key, stamp)
+
+
+CHANGES: tuple[Change, ...] = (AsIs(), change_for("LUNG"), change_for("HEART"))
+
+
+# What a run consists of -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What a wire does, after so many bytes; see lab.wire."""
+
+    how: str
+    after_bytes: int
+    heals: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One attempt's faults, drawn before it begins."""
+
+    lies: tuple[Lie, ...] = ()
+    keeper_lies: tuple[Lie, ...] = ()
+    harm: Harm | None = None
+    keeper_harm: Harm | None = None
+    stop_after: int | None = None
+
+    @property
+    def times(self) -> dict[str, float]:
+        return PATIENT_TIMES if self == Plan() else TIMES
+
+
+@dataclass
+class Case:
+    """One order, and what became of it."""
+
+    number: int
+    study: str
+    route: str
+    keeper: str
+    change: Change
+    plans: list[Plan]
+    names_originator: bool = True
+    ledger: Ledger = field(default_factory=Ledger)
+    sent: list[list[Sent]] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    errors: list[AditError | None] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    kept: list[dict[str, Kept]] = field(default_factory=list)
+    """What the destination held after each attempt."""
+
+    @property
+    def order(self) -> Order:
+        return Order(StudyRef(f"{ROOT}.{self.study}"), PATIENTS[self.study])
+
+
+def case(number: int, seed: int) -> Case:
+    rng = random.Random(f"{seed}-{number}")
+    route = rng.choice(ROUTES)
+    plans = [_plan(rng, route) for _ in range(rng.randint(1, ATTEMPTS - 1))]
+    return Case(
+        number,
+        rng.choice(sorted(PATIENTS)),
+        route,
+        rng.choice(KEEPERS),
+        rng.choice(CHANGES),
+        [*plans, Plan()],
+        rng.random() < 0.6,
+    )
+
+
+def _plan(rng: random.Random, route: str) -> Plan:
+    kinds = rng.sample(SOURCE_LIES, rng.choice((0, 1, 1, 2, 3)))
+    if {Kind.CAP, Kind.OMIT} <= set(kinds):
+        kinds.remove(Kind.OMIT)  # a list cut short without any count beside it is beyond proof
+    plan = Plan(tuple(Lie(k, rng.randrange(5), rng.choice((1, 1, 2, 99))) for k in kinds))
+    if not kinds or rng.random() < 0.25:
+        # A flipped bit in an image is beyond what TCP's users can see; in the answer to an
+        # association request it is not.
+        how = rng.choice(HARMS if route != "web" else [one for one in HARMS if one != "flip"])
+        after = rng.randrange(6, 180) if how == "flip" else rng.randrange(12_000)
+        plan = replace(plan, harm=Harm(how, after, rng.random() < 0.5))
+    if rng.random() < 0.3:
+        lie = Lie(rng.choice(KEEPER_LIES), rng.randrange(5), rng.choice((1, 2)))
+        plan = replace(plan, keeper_lies=(lie,))
+    if rng.random() < 0.15:
+        how = rng.choice(("stall", "cut", "reset"))
+        plan = replace(plan, keeper_harm=Harm(how, 9000, heals=True))
+    if rng.random() < 0.1:
+        plan = replace(plan, stop_after=rng.randrange(6))
+    return plan
+
+
+# Carrying it out --------------------------------------------------------------------------------
+
+
+class Bench:
+    """What all orders of a run share: the archive's holdings, and a receiver of ours."""
+
+    def __init__(self, folder: Path, received: receiving.Received, held: Holdings) -> None:
+        self.folder = folder
+        self.received = received
+        self.held = held
+
+    def run(self, one: Case) -> None:
+        """All attempts of an order; each goes on from the ledger of those before."""
+        base = self.folder / f"{one.number}"
+        (base / "scratch").mkdir(parents=True)
+        (base / "kept").mkdir()
+        for plan in one.plans:
+            with ExitStack() as stack:
+                _Attempt(self, one, plan, base, stack).run()
+            one.kept.append(kept(base / "kept"))
+
+
+class _Attempt:
+    """One attempt of an order, among the archives and wires of its plan."""
+
+    def __init__(self, bench: Bench, one: Case, plan: Plan, base: Path, stack: ExitStack) -> None:
+        self._bench = bench
+        self._case = one
+        self._plan = plan
+        self._base = base
+        self._stack = stack
+        self._wires: list[tuple[str, Wire]] = []
+
+    def run(self) -> None:
+        one = self._case
+        archive, source = self._source()
+        keeper, destination = self._keeper()
+        self._transfer(source, destination)
+        for node in (source, destination):
+            getattr(node, "close", lambda: None)()
+        one.sent.append(list(archive.log.sent))
+        for liar in (archive, keeper):
+            if liar is not None:
+                one.faults.update(kind.value for kind in liar.log.lies.elements())
+        one.faults.update(f"wire: {how}" for how, wire in self._wires if wire.reached.is_set())
+
+    def _source(self) -> tuple[Liar, Node]:
+        one, plan, bench = self._case, self._plan, self._bench
+        title = "NAMES" if one.names_originator else "SILENT"
+        site = Site(title, bench.held, {"ADIT": ("127.0.0.1", bench.received.port)})
+        scratch = self._base / "scratch"
+        names = one.names_originator
+        made: Liar = (
+            LyingWeb(site, plan.lies, scratch)
+            if one.route == "web"
+            else Lying(site, plan.lies, scratch=scratch, names_originator=names)
+        )
+        archive = self._stack.enter_context(made)
+        port = self._wired(archive.port, plan.harm, forth=False)
+        if one.route == "web":
+            return archive, self._web(title, port)
+        return archive, self._dimse(title, port, retrieve=one.route)
+
+    def _keeper(self) -> tuple[Liar | None, Node]:
+        folder, plan = self._base / "kept", self._plan
+        if self._case.keeper == "folder":
+            settings = FolderSettings(path=str(folder), reserve_mb=0)
+            return None, FolderNode("Research", settings)
+        site, scratch = Site("KEEPER", holdings(folder)), self._base / "scratch"
+        is_web = self._case.keeper == "web"
+        made: Liar = (
+            LyingWeb(site, plan.keeper_lies, scratch)
+            if is_web
+            else Lying(site, plan.keeper_lies, scratch=scratch)
+        )
+        keeper = self._stack.enter_context(made)
+        port = self._wired(keeper.port, plan.keeper_harm, forth=True)
+        return keeper, self._web("KEEPER", port) if is_web else self._dimse("KEEPER", port)
+
+    def _wired(self, port: int, harm: Harm | None, *, forth: bool) -> int:
+        if harm is None:
+            return port
+        amount = 4000.0 if harm.how == "rate" else 0.05
+        wire = Wire(port, harm.after_bytes, harm.how, amount=amount, forth=forth, heals=harm.heals)
+        self._wires.append((harm.how, self._stack.enter_context(wire)))
+        return wire.port
+
+    def _dimse(self, title: str, port: int, **more: Any) -> DimseNode:
+        times = self._plan.times
+        settings = DimseSettings(
+            called_ae_title=title,
+            host="127.0.0.1",
+            port=port,
+            association_s=times["connect_s"],
+            drain_s=0.6 * times["connect_s"],
+            **times,
+            **more,
+        )
+        node = DimseNode(title, settings, self._bench.received.reception)
+        return self._stack.enter_context(closing(node))
+
+    def _web(self, name: str, port: int) -> DicomwebNode:
+        url = f"http://127.0.0.1:{port}/"
+        node = DicomwebNode(name, DicomwebSettings(url, allow_local=True, **self._plan.times))
+        return self._stack.enter_context(closing(node))
+
+    def _transfer(self, source: Node, keeper: Node) -> None:
+        one, plan, stop = self._case, self._plan, Stop()
+        stop.then(source.abort)
+        stop.then(keeper.abort)
+        window = threading.Timer(DEADLINE_S, stop.set, ("the window has ended",))
+        window.start()
+        ledger, error, started = one.ledger, None, time.monotonic()
+        ledger.begin()
+        try:
+            held = dict(ledger.manifests)
+            for told in transfer(one.order, source, keeper, one.change, held, stop):
+                ledger.write(told)
+                if plan.stop_after is not None and len(ledger.attempts[-1]) > plan.stop_after:
+                    one.faults["stopped"] += not stop.is_set()
+                    stop.set("the job was canceled")
+        except AditError as raised:
+            error = raised
+        finally:
+            window.cancel()
+            window.join()
+        one.errors.append(error)
+        one.seconds.append(time.monotonic() - started)
+
+
+def kept(folder: Path) -> dict[str, Kept]:
+    """What truly lies in a folder; two files of one UID are two."""
+    found: dict[str, Kept] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            one = part10.read(path)
+            seen = one.in_header
+            name = one.instance_uid if one.instance_uid not in found else str(path)
+            found[name] = Kept(one.sha256(), seen.patient_id, seen.ref.study_uid)
+    return found
+
+
+def shelf(folder: Path, sent: Iterable[Instance]) -> Holdings:
+    """Holdings of an archive, made of these instances."""
+    folder.mkdir()
+    for one in sent:
+        (folder / f"{one.instance_uid}.dcm").write_bytes(b"".join(part10.file_parts(one)))
+    return holdings(folder)
