@@ -48,9 +48,11 @@ class Device:
     @classmethod
     def of_values(cls, values: Mapping[int, bytes]) -> "Device":
         """From encoded values of the top level, by tag."""
-        texts = (_text(values.get(tag, b"")) for tag in (CLASS, MANUFACTURER, MODEL, SOFTWARE))
-        numbers = (_number(values.get(tag, b"")) for tag in (ROWS, COLUMNS))
-        return cls(*texts, *numbers)
+        kind, maker, model, software = (
+            _text(values.get(tag, b"")) for tag in (CLASS, MANUFACTURER, MODEL, SOFTWARE)
+        )
+        rows, columns = (_number(values.get(tag, b"")) for tag in (ROWS, COLUMNS))
+        return cls(kind, maker, model, software, rows, columns)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Device":

@@ -1,6 +1,7 @@
 """Admit: which objects may leave pseudonymized at all; an allow-list, everything else stays."""
 
 from collections.abc import Mapping
+from enum import IntEnum
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize import tables
@@ -29,6 +30,19 @@ _SCREENS = (
     b"PASTED",
 )
 _CAPTURES = frozenset({b"SC", b"WSD", b"DI", b"DF", b"SI", b"DRW", b"SYN"})
+
+
+class Cover(IntEnum):
+    """What the profile's pixel rules do for one image."""
+
+    NOTHING = 0
+    RELEASED = 1
+    """Somebody has answered for the device: it burns nothing in."""
+    BLANKED = 2
+
+
+OPENED = frozenset({"pixel-rule", "conversion", "burned-in", "burned-in-unknown"})
+"""Codes of refusals that a pixel rule for the device can lift."""
 
 
 def why_not(sop_class_uid: str, profile: Profile) -> tuple[str, str] | None:
@@ -76,11 +90,8 @@ def why_not_modality(modality: str) -> str | None:
     return None
 
 
-def check(admitted: Admitted, values: Mapping[int, bytes], *, covered: bool = False) -> None:
-    """Raises Withhold for what this object says of itself. `values` are as encoded (see READ).
-
-    `covered`: a pixel rule blanks what this device burns in.
-    """
+def check(admitted: Admitted, values: Mapping[int, bytes], cover: Cover = Cover.NOTHING) -> None:
+    """Raises Withhold for what this object says of itself. `values` are as encoded (see READ)."""
 
     def said(tag: int) -> bytes:
         return values.get(tag, b"").strip(b" \0").upper()
@@ -88,20 +99,29 @@ def check(admitted: Admitted, values: Mapping[int, bytes], *, covered: bool = Fa
     types = said(_IMAGE_TYPE).split(b"\\")
     if any(word in one for one in types for word in _SCREENS):
         raise Withhold("image-type", "Its image type says that it shows a screen or a report.")
-    if not covered and "rule" in admitted.asks:
-        raise Withhold("pixel-rule", "No pixel rule of the profile covers the device.")
-    if said(_CONVERSION_TYPE) in _CAPTURES and not covered:
-        raise Withhold("conversion", "A secondary capture: text may be part of its pixels.")
-    if said(_BURNED_IN) not in (b"", b"NO") and not covered:
-        raise Withhold("burned-in", "The object says that text is burned into its pixels.")
-    if not (said(_BURNED_IN) or covered) and "not-burned-in" in admitted.asks:
-        raise Withhold(
-            "burned-in-unknown",
-            f"{admitted.modality} images must say that no text is burned into their pixels.",
-        )
     if said(_RECOGNIZABLE) not in (b"", b"NO"):
         raise Withhold("recognizable", "The object says that the person can be recognized in it.")
     if "gray" in admitted.asks and values.get(_SAMPLES, b"") not in (b"", b"\x01\x00"):
         raise Withhold(
             "samples", f"A {admitted.modality} image in colour shows a screen or a report."
         )
+    if not cover and "rule" in admitted.asks:
+        raise Withhold("pixel-rule", "No pixel rule of the profile covers the device.")
+    if not cover and said(_CONVERSION_TYPE) in _CAPTURES:
+        raise Withhold("conversion", "A secondary capture: text may be part of its pixels.")
+    if cover < Cover.BLANKED and said(_BURNED_IN) not in (b"", b"NO"):
+        raise Withhold("burned-in", "The object says that text is burned into its pixels.")
+    if not (cover or said(_BURNED_IN)) and "not-burned-in" in admitted.asks:
+        raise Withhold(
+            "burned-in-unknown",
+            f"{admitted.modality} images must say that no text is burned into their pixels.",
+        )
+
+
+def is_refused(admitted: Admitted, values: Mapping[int, bytes]) -> bool:
+    """Whether the object stays here unless a pixel rule opens it."""
+    try:
+        check(admitted, values)
+    except Withhold as held:
+        return held.code in OPENED
+    return False

@@ -10,10 +10,11 @@ from adit_engine.errors import Malformed, Withhold
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize import admit, pixel_rules, pixels, stamp, tables
 from adit_engine.pseudonymize.actions import Work
+from adit_engine.pseudonymize.admit import Cover
 from adit_engine.pseudonymize.blank import blanked
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized
 from adit_engine.pseudonymize.encapsulated import extended_table, rewritten
-from adit_engine.pseudonymize.pixel_rules import Rectangle
+from adit_engine.pseudonymize.pixel_rules import PixelRule, Rectangle
 from adit_engine.pseudonymize.pixels import PixelFormat
 from adit_engine.pseudonymize.profile import RETAIN_UIDS, SAFE_PRIVATE
 from adit_engine.pseudonymize.rewrite import Rewriter, Source, encoded
@@ -109,10 +110,14 @@ def _pseudonymized(change: Pseudonymized, instance: Instance, tally: Tally | Non
     if refused is not None:
         raise Withhold(*refused)
     admitted = tables.admitted()[sop_class_uid]
-    where: tuple[Rectangle, ...] = ()
+    rules: tuple[PixelRule, ...] = ()
     if change.profile.pixel_rules and parts.pixels is not None:
-        where = pixel_rules.rectangles(change.profile.pixel_rules, values)
-    admit.check(admitted, values, covered=bool(where))
+        rules = pixel_rules.covering(change.profile.pixel_rules, values)
+        if not admit.is_refused(admitted, values):
+            rules = tuple(rule for rule in rules if rule.applies == pixel_rules.ALL)
+    where = tuple(rectangle for rule in rules for rectangle in rule.rectangles)
+    cover = Cover.BLANKED if where else Cover.RELEASED if rules else Cover.NOTHING
+    admit.check(admitted, values, cover)
     out = _header(change, parts, values, (admitted.iod, tally), instance.explicit)
     if where:
         if tally is not None:

@@ -121,7 +121,8 @@ def _changes(profile: Profile) -> list[str]:
     if CLEAN_PIXELS in profile.options:
         lines.append(
             "- In images of the devices that the profile's pixel rules name, rectangles are blanked "
-            f"in which the device writes text. Number of rules: {len(profile.pixel_rules)}."
+            "in which the device writes text. "
+            f"Number of rules: {sum(1 for rule in profile.pixel_rules if rule.rectangles)}."
         )
     lines.append("- The header says which of this was done.")
     return lines
@@ -186,6 +187,12 @@ def _withheld(profile: Profile) -> list[str]:
         "- Whatever a second, independent look at the finished object still finds of the person: "
         "it compares with the original, and one finding stops the series.",
     ]
+    released = sum(1 for rule in profile.pixel_rules if not rule.rectangles)
+    if released:
+        lines.append(
+            "- Of some devices a person has looked at images and answers for it that no text is "
+            f"burned in; their images leave as they are. Number of devices: {released}."
+        )
     covered = sorted({rule.sop_class for rule in profile.pixel_rules})
     if covered:
         known = tables.admitted()

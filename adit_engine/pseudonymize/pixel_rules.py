@@ -5,33 +5,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adit_engine.device import READ, Device
 from adit_engine.errors import ProfileError
 from adit_engine.pseudonymize import tables
 
-_CLASS = 0x00080016
-_MANUFACTURER = 0x00080070
-_MODEL = 0x00081090
-_SOFTWARE = 0x00181020
-_ROWS = 0x00280010
-_COLUMNS = 0x00280011
-
-READ = frozenset({_CLASS, _MANUFACTURER, _MODEL, _SOFTWARE, _ROWS, _COLUMNS})
-"""The tags whose values `rectangles` asks for."""
+__all__ = ["ALL", "ANY", "READ", "WITHHELD", "PixelRule", "Rectangle", "covering", "examples"]
 
 ANY = "*"
+ALL, WITHHELD = "all", "withheld"
+LONGEST_REASON = 200
 
 Rectangle = tuple[int, int, int, int]
 """Left, top, width, height, in pixels from the upper left corner."""
 
 _TEXTS = ("sop_class", "manufacturer", "model", "software")
 _NUMBERS = ("rows", "columns")
+_NEEDED = (*_TEXTS, *_NUMBERS, "rectangles")
+_OPTIONAL = ("applies", "reason")
 
 
 @dataclass(frozen=True, slots=True)
 class PixelRule:
     """One device at one image size. Texts are compared whole, whatever their case.
 
-    `software` is the whole value of Software Versions, or "*" for any. Raises ProfileError.
+    `software` is the whole value of Software Versions, "*" for any, or empty where the device names
+    none. No rectangles: the device burns nothing in, which takes a reason. Raises ProfileError.
     """
 
     sop_class: str
@@ -41,18 +39,31 @@ class PixelRule:
     rows: int
     columns: int
     rectangles: tuple[Rectangle, ...]
+    applies: str = ALL
+    """To all images of the device, or to those alone that would be withheld without the rule: it
+    then changes nothing of any image that left before there was the rule."""
+    reason: str = ""
 
     def __post_init__(self) -> None:
         for name in _TEXTS:
             text = getattr(self, name)
+            if name == "software" and not text:
+                continue
             if not text or text != text.strip() or not (text.isascii() and text.isprintable()):
                 raise ProfileError(f"a pixel rule needs a {name} in plain letters.")
         if self.sop_class not in tables.admitted():
             raise ProfileError("the sop_class of a pixel rule is none of those that may leave.")
         if not (0 < self.rows <= 65535 and 0 < self.columns <= 65535):
             raise ProfileError("rows and columns of a pixel rule are 1 to 65535.")
-        if not self.rectangles:
-            raise ProfileError("a pixel rule blanks at least one rectangle.")
+        if self.applies not in (ALL, WITHHELD):
+            raise ProfileError(f'applies is "{ALL}" or "{WITHHELD}".')
+        if len(self.reason) > LONGEST_REASON or not self.reason.isprintable():
+            raise ProfileError(f"a reason has at most {LONGEST_REASON} characters in one line.")
+        if not (self.rectangles or self.reason.strip()):
+            raise ProfileError(
+                "a pixel rule without rectangles says that the device burns nothing in: "
+                "it needs a reason."
+            )
         for left, top, width, height in self.rectangles:
             inside = left + width <= self.columns and top + height <= self.rows
             if min(left, top) < 0 or min(width, height) < 1 or not inside:
@@ -61,19 +72,28 @@ class PixelRule:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "PixelRule":
         """From a [[pixels]] entry of a profile."""
-        names = (*_TEXTS, *_NUMBERS, "rectangles")
-        if set(entry) != set(names):
-            raise ProfileError(f"a pixel rule has exactly {', '.join(names)}.")
-        if not all(isinstance(entry[name], str) for name in _TEXTS):
-            raise ProfileError(f"{', '.join(_TEXTS)} of a pixel rule are texts.")
+        if set(entry) - set(_OPTIONAL) != set(_NEEDED):
+            raise ProfileError(
+                f"a pixel rule has exactly {', '.join(_NEEDED)}; {' and '.join(_OPTIONAL)} may follow."
+            )
+        if not all(
+            isinstance(entry[name], str) for name in (*_TEXTS, *(set(entry) & {*_OPTIONAL}))
+        ):
+            raise ProfileError(f"{', '.join((*_TEXTS, *_OPTIONAL))} of a pixel rule are texts.")
         if not all(type(entry[name]) is int for name in _NUMBERS):
             raise ProfileError("rows and columns of a pixel rule are whole numbers.")
         given = entry["rectangles"]
         if not isinstance(given, list) or not all(map(_is_rectangle, given)):
             raise ProfileError("rectangles are lists of [left, top, width, height].")
-        texts = {name: entry[name] for name in _TEXTS}
         rectangles = tuple((one[0], one[1], one[2], one[3]) for one in given)
-        return cls(**texts, rows=entry["rows"], columns=entry["columns"], rectangles=rectangles)
+        return cls(**{**entry, "rectangles": rectangles})
+
+    @classmethod
+    def for_device(
+        cls, device: Device, rectangles: tuple[Rectangle, ...], reason: str
+    ) -> "PixelRule":
+        """For this very device, and only for what would be withheld otherwise."""
+        return cls(**device.to_json(), rectangles=rectangles, applies=WITHHELD, reason=reason)
 
     @property
     def device(self) -> tuple[str, str, str, str, int, int]:
@@ -81,20 +101,34 @@ class PixelRule:
         made = (self.manufacturer.casefold(), self.model.casefold(), self.software.casefold())
         return (self.sop_class, *made, self.rows, self.columns)
 
-    def covers(self, values: Mapping[int, bytes]) -> bool:
-        """`values` are those of the top level, as encoded, for the tags of READ."""
-        texts = {_CLASS: self.sop_class, _MANUFACTURER: self.manufacturer, _MODEL: self.model}
-        if self.software != ANY:
-            texts[_SOFTWARE] = self.software
-        numbers = {_ROWS: self.rows, _COLUMNS: self.columns}
-        return all(_text(values, tag) == text.casefold() for tag, text in texts.items()) and all(
-            values.get(tag) == number.to_bytes(2, "little") for tag, number in numbers.items()
+    @property
+    def opens_only(self) -> bool:
+        """Nothing that could leave without this rule is changed by it."""
+        admitted = tables.admitted()[self.sop_class]
+        return self.applies == WITHHELD or "rule" in admitted.asks
+
+    def covers(self, device: Device) -> bool:
+        mine = (self.sop_class, *self.device[1:4], self.rows, self.columns)
+        theirs = (device.manufacturer, device.model, device.software)
+        software = ANY if self.software == ANY else device.software.casefold()
+        names = (theirs[0].casefold(), theirs[1].casefold(), software)
+        return mine == (device.sop_class, *names, device.rows, device.columns)
+
+    def meets(self, other: "PixelRule") -> bool:
+        """Whether there can be an image that both cover."""
+        same = (self.device[:3], self.device[4:]) == (other.device[:3], other.device[4:])
+        return same and (
+            self.device[3] == other.device[3] or ANY in (self.software, other.software)
         )
 
     def to_text(self) -> str:
         lines = [f'{name} = "{_quoted(getattr(self, name))}"' for name in _TEXTS]
         lines += [f"{name} = {getattr(self, name)}" for name in _NUMBERS]
         lines.append(f"rectangles = {[list(one) for one in self.rectangles]}")
+        if self.applies != ALL:
+            lines.append(f'applies = "{self.applies}"')
+        if self.reason:
+            lines.append(f'reason = "{_quoted(self.reason)}"')
         return "\n[[pixels]]\n" + "\n".join(lines) + "\n"
 
 
@@ -106,17 +140,14 @@ def examples() -> tuple[PixelRule, ...]:
     return tuple(map(PixelRule.of, tomllib.loads(path.read_text(encoding="utf-8"))["pixels"]))
 
 
-def rectangles(rules: Iterable[PixelRule], values: Mapping[int, bytes]) -> tuple[Rectangle, ...]:
-    """What is to be blanked in this image; empty where no rule covers its device."""
-    return tuple(one for rule in rules if rule.covers(values) for one in rule.rectangles)
+def covering(rules: Iterable[PixelRule], values: Mapping[int, bytes]) -> tuple[PixelRule, ...]:
+    """The rules for this image. `values` are those of the top level, as encoded, by READ's tags."""
+    device = Device.of_values(values)
+    return tuple(rule for rule in rules if rule.covers(device))
 
 
 def _is_rectangle(given: object) -> bool:
     return isinstance(given, list) and len(given) == 4 and all(type(n) is int for n in given)
-
-
-def _text(values: Mapping[int, bytes], tag: int) -> str:
-    return values.get(tag, b"").strip(b" \0").decode("latin-1").casefold()
 
 
 def _quoted(text: str) -> str:

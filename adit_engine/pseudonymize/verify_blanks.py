@@ -26,6 +26,15 @@ from adit_engine.pseudonymize.verify_reader import PIXELS
 
 _PLANAR = 0x00280006
 _CLASS, _MAKER, _MODEL, _SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x00181020
+_CONVERSION, _BURNED_IN = 0x00080064, 0x00280301
+
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_CLOSED = tuple(_STORAGE + end for end in ("6.1", "3.1", "7", "7.2", "7.3", "7.4"))
+"""Ultrasound and secondary captures: none leaves without a rule."""
+_MUST_SAY_NO = tuple(
+    _STORAGE + end for end in ("1", "20", "12.1", "12.1.1", "12.2", "12.2.1", "481.1")
+)
+_CAPTURED = ("sc", "wsd", "di", "df", "si", "drw", "syn")
 
 _UNCOMPRESSED_AS = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_ICT": b"RGB", b"YBR_RCT": b"RGB"}
 _MAY_DIFFER = frozenset({PHOTOMETRIC, _PLANAR})
@@ -48,7 +57,10 @@ def blanks(change: Pseudonymized, picture: Picture, top: Mapping[int, bytes]) ->
         return found
     size = (picture.number(ROWS), picture.number(COLUMNS))
     device = [_said(top.get(tag, b"")) for tag in (_CLASS, _MAKER, _MODEL, _SOFTWARE)]
+    could_leave = _could_leave(top)
     for rule in change.profile.pixel_rules:
+        if could_leave and rule.applies == "withheld":
+            continue
         asked = [rule.sop_class, rule.manufacturer, rule.model, rule.software]
         matches = [have == want.lower() for have, want in zip(device, asked, strict=True)]
         if rule.software == "*":
@@ -56,6 +68,14 @@ def blanks(change: Pseudonymized, picture: Picture, top: Mapping[int, bytes]) ->
         if all(matches) and size == (rule.rows, rule.columns):
             found += [list(rectangle) for rectangle in rule.rectangles]
     return found
+
+
+def _could_leave(top: Mapping[int, bytes]) -> bool:
+    """Whether the original says enough for itself to leave without a rule for its device."""
+    kind, captured, burned = (_said(top.get(t, b"")) for t in (_CLASS, _CONVERSION, _BURNED_IN))
+    if kind in _CLOSED or captured in _CAPTURED:
+        return False
+    return burned == "no" or (not burned and kind not in _MUST_SAY_NO)
 
 
 def blanked_pixels(

@@ -103,7 +103,10 @@ def test_pixel_rules_are_read_from_a_profile() -> None:
         ("rows = 60", "rows = 0", "1 to 65535"),
         ("[60, 50, 20, 10]", "[60, 50, 21, 10]", "inside the image"),
         ("[60, 50, 20, 10]", "[60, 50, 20]", "left, top"),
-        ("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]", "at least one"),
+        ("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]", "needs a reason"),
+        ("columns = 80", 'columns = 80\napplies = "never"', "applies"),
+        ("columns = 80", "columns = 80\nreason = 5", "are texts"),
+        ("columns = 80", 'columns = 80\nreason = "a\\nb"', "one line"),
         ('"Maker"', '""', "manufacturer"),
         ("1.1.6.1", "1.1.77.1.4", "none of those that may leave"),
         ('"Maker"', '"Hersteller Ä"', "plain letters"),
@@ -117,6 +120,14 @@ def test_pixel_rules_that_are_ambiguous_are_refused_with_their_line(
         Profile.parse(TEXT + PIXELS.replace(old, new))
     assert "Line 16" in str(caught.value)
     assert says in str(caught.value)
+
+
+def test_a_rule_may_say_that_a_device_burns_nothing_in() -> None:
+    said = PIXELS.replace("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]").replace('"V2.1"', '""')
+    profile = Profile.parse(TEXT + said + 'applies = "withheld"\nreason = "a \\"phantom\\" device"\n')
+    (rule,) = profile.pixel_rules
+    assert (rule.rectangles, rule.software, rule.reason) == ((), "", 'a "phantom" device')
+    assert Profile.parse(profile.to_text()) == profile
 
 
 def test_two_pixel_rules_for_one_device_are_refused() -> None:

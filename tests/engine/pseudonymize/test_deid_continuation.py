@@ -1,0 +1,138 @@
+"""Rules that come later: they open what was withheld, and alter nothing that could leave before."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from deid_objects import CR, CT, KEY, TRIAL, header, instance, read
+from test_deid_blank import ROWS, RULE, US_FRAMES, image, inside, noise
+
+from adit_engine.device import Device
+from adit_engine.elements import elements
+from adit_engine.errors import Withhold
+from adit_engine.instance import Instance
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.continuation import continues
+from adit_engine.pseudonymize.pixel_rules import PixelRule
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.verify import verify
+
+PLAIN = Profile("Test", 1, frozenset({"113107"}))
+LATER = replace(RULE, applies="withheld", reason="looked at")
+CR_RULE = replace(LATER, sop_class=CR)
+
+
+def with_rules(*rules: PixelRule, version: int = 2) -> Profile:
+    return Profile("Test", version, frozenset({"113107", "113101"}), rules)
+
+
+def out(source: Instance, profile: Profile) -> bytes:
+    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL)
+    made = apply(how, source)
+    verify(source, made, how)
+    return b"".join(bytes(part) for part in made.parts())
+
+
+def code(source: Instance, profile: Profile) -> str:
+    with pytest.raises(Withhold) as caught:
+        out(source, profile)
+    return caught.value.code
+
+
+def radiograph(burned_in: bytes | None) -> Instance:
+    made = image(noise(1, 1), "MONOCHROME2", t00080016=("UI", CR.encode()))
+    values = {0x00280301: ("CS", burned_in)} if burned_in is not None else {}
+    ds = {tag: value for tag, value in _header(made).items() if tag != 0x00280301} | values
+    return instance(ds)
+
+
+def _header(made: Instance) -> dict[int, tuple[str, bytes]]:
+    data = b"".join(bytes(part) for part in made.parts())
+    return {e.tag: (e.vr, data[e.value : e.end]) for e in elements(data, True)}
+
+
+def test_an_added_rule_continues_a_version() -> None:
+    assert continues(PLAIN, with_rules(LATER))
+    assert continues(with_rules(LATER), with_rules(LATER, CR_RULE, version=3))
+    assert continues(PLAIN, with_rules(RULE))  # ultrasound never left without one
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        Profile("Other", 2, frozenset({"113107", "113101"}), (LATER, CR_RULE)),
+        Profile("Test", 2, frozenset({"113107", "113101", "113108"}), (LATER, CR_RULE)),
+        with_rules(CR_RULE),
+        PLAIN,
+        with_rules(replace(LATER, rectangles=((0, 0, 16, 4),)), CR_RULE),
+        with_rules(LATER, replace(RULE, sop_class=CR)),
+        with_rules(LATER, CR_RULE, replace(LATER, software="*")),
+        with_rules(LATER, replace(RULE, sop_class=CT)),
+    ],
+)
+def test_any_other_change_does_not(after: Profile) -> None:
+    assert not continues(with_rules(LATER), after)
+
+
+def test_what_could_leave_before_leaves_with_the_same_bytes() -> None:
+    before, after = PLAIN, with_rules(LATER, CR_RULE)
+    for source in (instance(header()), radiograph(b"NO")):
+        assert out(source, before) == out(source, after)
+
+
+def test_what_was_withheld_leaves_blanked() -> None:
+    for burned_in in (None, b"YES"):
+        source = radiograph(burned_in)
+        assert code(source, PLAIN).startswith("burned-in")
+        how = Pseudonymized(with_rules(CR_RULE), "LUNG-0001", KEY, TRIAL)
+        made = read(apply(how, source))
+        verify(source, apply(how, source), how)
+        assert made.BurnedInAnnotation == "NO"
+        assert not np.frombuffer(made.PixelData, "u1").reshape(ROWS, -1)[inside()].any()
+
+
+def test_a_released_device_leaves_as_it_is_and_claims_nothing() -> None:
+    profile = with_rules(replace(CR_RULE, rectangles=(), reason="burns nothing in"))
+    source = radiograph(None)
+    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL)
+    made = apply(how, source)
+    verify(source, made, how)
+    ds = read(made)
+    assert ds.PixelData == read(source).PixelData
+    assert "BurnedInAnnotation" not in ds
+    assert [item.CodeValue for item in ds.DeidentificationMethodCodeSequence] == [
+        "113100",
+        "113107",
+    ]
+
+
+def test_a_release_is_not_believed_where_the_image_says_otherwise() -> None:
+    profile = with_rules(replace(LATER, rectangles=(), reason="burns nothing in"))
+    assert code(image(noise()), profile) == "burned-in"
+    assert out(image(noise(), t00280301=("CS", b"NO")), profile)
+
+
+def test_a_rule_for_a_device_without_a_version_covers_no_other() -> None:
+    rule = replace(LATER, software="")
+    assert out(image(noise(), t00181020=("LO", b"")), with_rules(rule))
+    assert code(image(noise()), with_rules(rule)) == "pixel-rule"
+
+
+def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_called() -> None:
+    source = image(noise(), t00280301=("CS", b"NO"))
+    released = Pseudonymized(
+        with_rules(replace(LATER, rectangles=(), reason="nothing")), "LUNG-0001", KEY, TRIAL
+    )
+    left = apply(released, source)
+    with pytest.raises(Withhold) as caught:
+        verify(source, left, Pseudonymized(with_rules(LATER), "LUNG-0001", KEY, TRIAL))
+    assert caught.value.code == "verify-stamp"
+
+
+def test_a_device_is_read_from_the_header_and_makes_a_rule() -> None:
+    device = Device.of(image(noise()))
+    assert device == Device(US_FRAMES, "MAKER", "Sonograph 5", "V2.1", ROWS, 16)
+    assert Device.from_json(device.to_json()) == device
+    assert PixelRule.for_device(device, ((0, 0, 1, 1),), "seen").covers(device)
+    assert not Device(US_FRAMES).is_known
