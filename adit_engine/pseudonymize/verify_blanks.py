@@ -1,9 +1,7 @@
 """Verification of blanked pixels: the profile's rectangles are empty, and all around is what was."""
 
 from collections.abc import Iterator, Mapping
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from adit_engine.errors import Withhold
 from adit_engine.instance import EXPLICIT_BE, EXPLICIT_LE
@@ -23,6 +21,10 @@ from adit_engine.pseudonymize.verify_pixels import (
     pixel_mask,
 )
 from adit_engine.pseudonymize.verify_reader import PIXELS
+
+if TYPE_CHECKING:
+    from numpy import generic
+    from numpy.typing import NDArray
 
 _PLANAR = 0x00280006
 _CLASS, _MAKER, _MODEL, _SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x00181020
@@ -107,14 +109,16 @@ def blanked_pixels(
 
 
 def _check_frame(
-    one: NDArray[np.generic],
-    other: NDArray[np.generic],
+    one: "NDArray[generic]",
+    other: "NDArray[generic]",
     rectangles: list[list[int]],
     colours: set[bytes],
     output: Picture,
 ) -> None:
     if one.shape != other.shape or one.dtype != other.dtype:
         raise _wrong("a frame has another size")
+    import numpy as np  # takes long to load, and few images are blanked
+
     around = np.ones(one.shape[:2], bool)
     for left, top, width, height in rectangles:
         around[top : top + height, left : left + width] = False
@@ -128,7 +132,7 @@ def _check_frame(
         raise _wrong("a rectangle is not blank")
 
 
-def _frames(picture: Picture, syntax: str) -> Iterator[NDArray[np.generic]]:
+def _frames(picture: Picture, syntax: str) -> Iterator["NDArray[generic]"]:
     """Each frame as rows, columns, samples; colours not converted."""
     # Here, as they take long to load, and few images are blanked.
     from pydicom.dataset import Dataset, FileMetaDataset

@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 
-import numpy as np
-
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.verify_reader import PIXELS, Content, PixelValue, not_understood
 
@@ -22,6 +20,8 @@ READING = NUMBERS | {PHOTOMETRIC, FRAMES, 0x00281052, 0x00281053, 0x00281054}
 """Top level attributes without which the pixels would be read differently."""
 
 _HEADS_SCANNED, _TAIL_SCANNED = 16384, 4096
+_COMPARED = 1 << 20
+"""So many bytes are copied at a time to be compared."""
 _EMPTY = PixelValue(False, [])
 
 
@@ -102,22 +102,20 @@ def _same_values(source: Picture, output: Picture, tag: int) -> None:
 def _identical(before: list[memoryview], after: list[memoryview], length: int) -> bool:
     if len(before) == len(after) == 1:
         one, other = before[0], after[0]
-        if len(other) <= len(one) and _address(one) == _address(other):
-            return True
         # bytearray compares with any buffer by memcmp, a memoryview item by item.
-        return len(other) <= len(one) and bytearray(one[: len(other)]) == other
+        return len(other) <= len(one) and all(
+            bytearray(one[at : at + _COMPARED]) == other[at : at + _COMPARED][: len(one) - at]
+            for at in range(0, len(other), _COMPARED)
+        )
     return b"".join(before)[:length] == b"".join(after)
-
-
-def _address(part: memoryview) -> int:
-    address: int = np.frombuffer(part, np.uint8).__array_interface__["data"][0]
-    return address
 
 
 def _equal_where_it_counts(source: Picture, output: Picture, tag: int, length: int) -> bool:
     allocated = output.number(ALLOCATED) if tag == PIXELS else {8: 32, 9: 64}[tag & 0xF]
     if allocated not in (8, 16, 32, 64):
         return _joined(source, tag)[:length] == _joined(output, tag)[:length]
+    import numpy as np  # takes long to load, and is seldom needed
+
     width = allocated // 8
     one, other = (
         np.frombuffer(_joined(picture, tag)[: length - length % width], _dtype(picture, width))
@@ -143,6 +141,8 @@ def clean_above(picture: Picture) -> bool:
     if allocated not in (8, 16, 32) or high + 1 >= allocated:
         return True
     data = _joined(picture, PIXELS)
+    import numpy as np  # takes long to load, and images of whole cells need it not
+
     values = np.frombuffer(data, _dtype(picture, allocated // 8), len(data) * 8 // allocated)
     if not len(values):
         return True

@@ -3,10 +3,10 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from struct import Struct
 from struct import error as StructError
-
-from pydicom._dicom_dict import DicomDictionary
 
 from adit_engine.errors import Withhold
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
@@ -25,7 +25,8 @@ _CONTAINERS = (b"SQ", b"UN")
 # PS3.5 7.1.2: these VRs have a two byte length, the others two reserved bytes and four of length.
 _SHORT_LENGTH = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG_LENGTH = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_VR = {tag: row[0][:2].encode() for tag, row in DicomDictionary.items()}
+_DICTIONARY = Path(__file__).parent / "tables" / "dictionary.tsv"
+"""PS3.6: a table of the standard, held against pydicom's by a test; loading pydicom takes long."""
 
 Element = tuple[int, bytes, int, int, int]
 """Tag, VR, start and end of the value in the region's data, depth (0 = top level)."""
@@ -149,13 +150,20 @@ def _fragments_end(stream: _Stream, at: int) -> int:
         at += length
 
 
+@cache
+def _vrs() -> dict[int, bytes]:
+    """The VR of each attribute; where it may have several, the first."""
+    lines = _DICTIONARY.read_bytes().splitlines()
+    return {int(line[:8], 16): line[9:11] for line in lines if not line.startswith(b"#")}
+
+
 def _implicit_vr(tag: int) -> bytes:
     """What the dictionary says; private elements and those it does not know are UN."""
     if not tag & 0xFFFF:
         return b"UL"
     if tag & 0x10000:
         return b"LO" if 0x10 <= tag & 0xFFFF <= 0xFF else b"UN"
-    return _VR.get(tag, b"UN")
+    return _vrs().get(tag, b"UN")
 
 
 class _Hopeless(Exception):

@@ -2,8 +2,7 @@
 
 import re
 from bisect import bisect_right
-
-from pydicom._uid_dict import UID_dictionary
+from pathlib import Path
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.verify_evidence import (
@@ -23,7 +22,11 @@ from adit_engine.pseudonymize.verify_evidence import (
 from adit_engine.pseudonymize.verify_reader import Region
 from adit_engine.pseudonymize.verify_words import MODELS, VENDORS, VOCABULARY
 
-WELL_KNOWN_UIDS = frozenset(uid.encode() for uid in UID_dictionary)
+_WELL_KNOWN = Path(__file__).parent / "tables" / "well_known_uids.tsv"
+WELL_KNOWN_UIDS = frozenset(
+    line for line in _WELL_KNOWN.read_bytes().splitlines() if not line.startswith(b"#")
+)
+"""PS3.6 Annex A; a test holds the table against pydicom's, which takes long to load."""
 
 _PRINTED = frozenset(b"AE AS CS LO LT SH ST UC UR UT".split())
 _NUMBERS = frozenset(b"AT FD FL OD OF OL OV SL SS SV UL US UV".split())

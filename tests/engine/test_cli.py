@@ -1,6 +1,8 @@
 """adit-engine: what the person at the keyboard sees, and what a script can rely on."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,21 @@ def test_destination_that_cannot_be_made_is_told_in_words(source: Path, capsys) 
 
     assert code == 2
     assert "Create or mount it" in capsys.readouterr().err
+
+
+def test_transfer_starts_without_what_takes_long_to_load(source: Path, tmp_path: Path) -> None:
+    """A person waits for a command: pydicom alone would double the time of a small study."""
+    out = tmp_path / "delivered"
+    command = ["transfer", "--from", str(source), "--to", f"folder:{out}", "--study", f"{ROOT}.1"]
+    told = "import sys; from adit_engine.cli import main; code = main(sys.argv[1:]); "
+    told += "print(sorted({'pydicom', 'httpx', 'pynetdicom'} & set(sys.modules)), code)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", told, *command, "--pseudonym", "LUNG-0001", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert done.stdout.splitlines()[-1] == "[] 0"

@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 from verify_pairs import change, code, instance, original, pseudonymized
 
 from adit_engine.errors import Withhold
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
 from adit_engine.pseudonymize.verify import Verifier
+from adit_engine.pseudonymize.verify_reader import _implicit_vr
 from adit_engine.pseudonymize.verify_words import (
     MODELS,
     NOBODY,
@@ -120,3 +122,16 @@ def test_original_uid_is_found_in_any_sequence(uid: str) -> None:
     item.ReferencedSOPInstanceUID = uid
     with pytest.raises(Withhold, match="UID"):
         VERIFIER.check(instance(source), instance(output))
+
+
+def test_the_second_look_knows_the_kind_of_every_attribute_that_has_a_keyword() -> None:
+    named = {
+        tag: row[0][:2].encode()
+        for tag, row in DicomDictionary.items()
+        if row[4] and 0x00030000 <= tag < 0xFFFE0000
+    }
+
+    wrong = {f"{tag:08x}" for tag, vr in named.items() if _implicit_vr(tag) != vr}
+
+    assert len(named) > 4500
+    assert not wrong
