@@ -131,8 +131,8 @@ def read_ahead(
     """The same instances, pulled from `source` by a thread of its own, as far as the limit allows.
 
     Raises what the source raises. `unblock` ends a wait inside the source at once (a node's
-    `abort`); it is called when the puller leaves early. Without it, as for a source that is still
-    needed, the source's own deadline ends the wait. The thread has ended when this iterator has.
+    `break_off`); it is called when the puller leaves early. Without it the source's own deadline
+    ends the wait. The thread has ended when this iterator has.
     """
     handoff = Handoff(limit_bytes, stop)
     thread = threading.Thread(target=_push, args=(source, handoff), name="read ahead", daemon=True)

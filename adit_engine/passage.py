@@ -251,7 +251,10 @@ class Passage:
         """
         stop = self._traveller.stop
         fetched = self._source.fetch(refs, patient_id=self._traveller.patient_id)
-        with closing(read_ahead(fetched, limit_bytes=AHEAD_BYTES, stop=stop)) as ahead:
+        read = read_ahead(
+            fetched, unblock=self._source.break_off, limit_bytes=AHEAD_BYTES, stop=stop
+        )
+        with closing(read) as ahead:
             for instance in ahead:
                 stop.check()
                 outgoing = self._checked(instance)

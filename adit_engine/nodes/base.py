@@ -102,6 +102,13 @@ class Retrievable(Protocol):
         """
         ...
 
+    def break_off(self) -> None:
+        """Ends the waits of the fetches under way, from any thread; they raise Stopped.
+
+        Unlike `abort` it leaves a node that can be asked again.
+        """
+        ...
+
 
 @runtime_checkable
 class Storable(Protocol):

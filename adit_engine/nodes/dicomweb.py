@@ -192,11 +192,16 @@ class DicomwebNode:
 
     def find(self, query: Query) -> Answers:
         """By QIDO-RS, page by page."""
+        self._client.resume()
         return self._qido.find(query, self.settings.result_cap)
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         """By WADO-RS, in the stored transfer syntax. The patient's id is no part of a request."""
+        self._client.resume()
         return self._wado.images(refs)
+
+    def break_off(self) -> None:
+        self._client.break_off()
 
     def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
         """By STOW-RS, some instances a request; answers come when a request has ended."""

@@ -4,14 +4,11 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from adit_engine.errors import (
     CannotDo,
-    ConnectionLost,
     NodeError,
-    NodeRefused,
-    NotFound,
     WrongInput,
 )
 from adit_engine.expectation import Reception, Sender, senders
@@ -20,32 +17,24 @@ from adit_engine.nodes import identifier, search, statuses
 from adit_engine.nodes.association import Association, Associations, Patience, Peer
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.nodes.command import Operation, request
-from adit_engine.nodes.moving import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE, Moving
+from adit_engine.nodes.fetching import Fetching, Route
+from adit_engine.nodes.moving import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
 from adit_engine.nodes.negotiation import Agreement, Context
 from adit_engine.nodes.retrieval import (
-    CLASSES_PER_LOAD,
     PATIENT_ROOT_GET,
     STUDY_ROOT_GET,
-    Retrieval,
     Wish,
-    loads_of,
     lots,
     wishes_of,
 )
-from adit_engine.nodes.search import Found, Listing, Search
+from adit_engine.nodes.search import Found, Search
 from adit_engine.nodes.storage import Storage
 from adit_engine.query import Query
 from adit_engine.record import Record
-from adit_engine.reference import AETitle, Level, Ref, SeriesRef, StudyRef
+from adit_engine.reference import AETitle, Level, Ref, SeriesRef
 
 VERIFICATION = "1.2.840.10008.1.1"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-
-COMMON_CLASSES = frozenset(
-    "1.2.840.10008.5.1.4.1.1." + end
-    for end in ("2", "2.1", "4", "4.1", "1", "1.1", "128", "6.1", "7", "12.1", "88.67")
-)
-"""What is asked for when a node does not say which SOP classes a study holds."""
 
 _PLAIN = (EXPLICIT_LE, IMPLICIT_LE)
 _TIMES = ("connect_s", "association_s", "first_byte_s", "no_progress_s")
@@ -202,21 +191,30 @@ class DimseNode:
         self._get_class = PATIENT_ROOT_GET if patient_root else STUDY_ROOT_GET
         self._move_class = PATIENT_ROOT_MOVE if patient_root else STUDY_ROOT_MOVE
         self._reception = reception
-        self._moving: Moving | None = None
+        self._aborted = False
+        self._fetches: set[Fetching] = set()
+        self._route = Route(
+            settings.retrieve,
+            self._get_class,
+            self._move_class,
+            settings.drain_s,
+            settings.whose_images,
+        )
         self._search = Search(name, self._find_class, settings.character_set_fallback)
 
     def close(self) -> None:
         """Ends what an iterator that nobody finished still holds open."""
+        self._aborted = True
         self._associations.abort()
-        if self._moving is not None:
-            self._moving.associations.abort()
+        for fetching in tuple(self._fetches):
+            fetching.close()
         self._search.forget()
 
     def abort(self) -> None:
         """Ends every wait at once; a C-MOVE is cancelled first, which may take some seconds."""
+        self._aborted = True
         self._associations.abort()
-        if self._moving is not None:
-            self._moving.stop()
+        self.break_off()
 
     # Echo --------------------------------------------------------------------------------------
 
@@ -296,97 +294,22 @@ class DimseNode:
             raise WrongInput(f"{self.name} has a patient root: say the patient's id with the UIDs.")
         # With a study root the patient's id is no key of a retrieval (PS3.4 C.6.2.2).
         patient_root = self._get_class == PATIENT_ROOT_GET
-        return self._images(wishes_of(refs, patient_id if patient_root else ""))
+        fetching = Fetching(self._associations.peer, self._route, self._search, self._reception)
+        self._fetches.add(fetching)
+        if self._aborted:
+            fetching.stop()
+        return self._fetched(fetching, wishes_of(refs, patient_id if patient_root else ""))
 
-    def _images(self, wishes: Sequence[Wish]) -> Iterator[Instance]:
-        listed = self._listed(wishes)
-        if self.settings.retrieve == "move":
-            yield from self._moved(listed)
-            return
-        counts = {wish: len(wish.instance_uids) or listing.count for wish, listing in listed}
-        pairs = ((wish, frozenset(it.classes or COMMON_CLASSES)) for wish, it in listed)
-        retrieval = Retrieval(self._associations, self._get_class)
-        for load in loads_of(pairs):
-            got = False
-            try:
-                total = sum(counts[wish] for wish in load.wishes) or None
-                for instance in retrieval.images(load, total):
-                    got = True
-                    yield instance
-            except (CannotDo, ConnectionLost, NodeRefused):
-                # Some archives hang up instead of saying that they do not offer C-GET.
-                if got or not self._may_move():
-                    raise
-            if not got and self._may_move():
-                yield from self._moved([pair for pair in listed if pair[0] in load.wishes])
+    def _fetched(self, fetching: Fetching, wishes: Sequence[Wish]) -> Iterator[Instance]:
+        try:
+            yield from fetching.images(wishes)
+        finally:
+            self._fetches.discard(fetching)
 
-    def _may_move(self) -> bool:
-        return self.settings.retrieve == "auto" and self._reception is not None
-
-    def _moved(self, listed: Sequence[tuple[Wish, Listing]]) -> Iterator[Instance]:
-        """By C-MOVE, one wish after the other."""
-        assert self._reception is not None
-        given = self.settings
-        self._moving = Moving(
-            given.peer(self.name),
-            self._move_class,
-            self._reception,
-            given.whose_images(),
-            given.drain_s,
-        )
-        self._associations.check_aborted()
-        for wish, listing in listed:
-            uids = wish.instance_uids or (listing.uids if wish.series_uid else ())
-            yield from self._moving.images(wish, frozenset(uids))
-
-    def _listed(self, wishes: Sequence[Wish]) -> list[tuple[Wish, Listing]]:
-        """What is known of each wish; asks the node where nothing is, and releases that first."""
-        known = [(wish, self._search.listing(wish.series_uid)) for wish in wishes]
-        if all(listing is not None for _, listing in known):
-            return [(wish, listing) for wish, listing in known if listing is not None]
-        with self._associations.open([self._search.context()]) as association:
-            return [pair for wish in wishes for pair in self._look(association, wish)]
-
-    def _look(self, association: Association, wish: Wish) -> Iterator[tuple[Wish, Listing]]:
-        """A wish and its listing; a study of unknown or too many classes goes by series.
-
-        Raises NotFound.
-        """
-        if wish.level is not Level.STUDY:
-            yield wish, self._look_at_series(association, wish)
-            return
-        study, listing = StudyRef(wish.study_uid), Listing()
-        for record in self._search.ask(association, Query.study(study, wish.patient_id)):
-            listing.classes.update(record.texts("SOPClassesInStudy"))
-            listing.count += record.instance_count or 0
-        if 0 < len(listing.classes) <= CLASSES_PER_LOAD:
-            yield wish, listing
-            return
-        answers = list(self._search.ask(association, Query.series_of(study, wish.patient_id)))
-        if not answers:
-            raise self._not_found("study")
-        for record in answers:
-            part = replace(wish, series_uid=record.series_uid)
-            yield part, self._look_at_series(association, part)
-
-    def _look_at_series(self, association: Association, wish: Wish) -> Listing:
-        known = self._search.listing(wish.series_uid)
-        if known is not None:
-            return known
-        ref, listing = SeriesRef(wish.study_uid, wish.series_uid), Listing()
-        query = Query.instances_of(ref, wish.patient_id)
-        for record in self._search.ask(association, query):
-            listing.add(record)
-        if not listing.count:
-            # Not every node lists single images: a series that it knows can still be fetched.
-            series = Query(Level.SERIES, query.keys)
-            if not any(series.matches(r) for r in self._search.ask(association, series)):
-                raise self._not_found("series")
-        return listing
-
-    def _not_found(self, level: str) -> NotFound:
-        text = f"{self.name} does not have this {level} any more. Search for it again."
-        return NotFound(text)
+    def break_off(self) -> None:
+        """Ends the fetches under way at once, from any thread; the node may be asked again."""
+        for fetching in tuple(self._fetches):
+            fetching.stop()
 
     # Storage -----------------------------------------------------------------------------------
 

@@ -40,6 +40,9 @@ class MemoryNode:
         for ref in self._catalog().below(refs):
             yield self.held[ref.instance_uid]
 
+    def break_off(self) -> None:
+        pass
+
     def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
         for instance in instances:
             ref = instance.in_header.ref

@@ -173,6 +173,7 @@ class WebClient:
         self._idle: list[WebLine] = []
         self._busy: set[WebLine] = set()
         self._aborted = False
+        self._broken_off = False
 
     def close(self) -> None:
         while self._idle:
@@ -185,6 +186,16 @@ class WebClient:
         self._aborted = True
         for line in (*tuple(self._busy), *tuple(self._idle)):
             line.abort()
+
+    def break_off(self) -> None:
+        """Ends every wait now, as an abort does; `resume` lets the node be asked again."""
+        self._broken_off = True
+        for line in tuple(self._busy):
+            line.abort()
+
+    def resume(self) -> None:
+        """For whoever knows that nobody is left whose wait was broken off."""
+        self._broken_off = False
 
     @contextmanager
     def ask(self, ask: Ask, *, total_s: float | None = None) -> Iterator[Answer]:
@@ -305,7 +316,7 @@ class WebClient:
             time.sleep(min(_LOOK_S, max(until - time.monotonic(), 0)))
 
     def _check_aborted(self) -> None:
-        if self._aborted:
+        if self._aborted or self._broken_off:
             raise Stopped(f"{self.peer.name}: the work was stopped.")
 
 

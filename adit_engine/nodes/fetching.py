@@ -1,0 +1,147 @@
+"""Fetching: images of a PACS by C-GET or C-MOVE, whichever it lets us use; can be broken off."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from adit_engine.errors import CannotDo, ConnectionLost, NodeRefused, NotFound
+from adit_engine.expectation import Reception, Sender
+from adit_engine.instance import Instance
+from adit_engine.nodes.association import Association, Associations, Peer
+from adit_engine.nodes.moving import Moving
+from adit_engine.nodes.retrieval import CLASSES_PER_LOAD, Retrieval, Wish, loads_of
+from adit_engine.nodes.search import Listing, Search
+from adit_engine.query import Query
+from adit_engine.reference import Level, SeriesRef, StudyRef
+
+COMMON_CLASSES = frozenset(
+    "1.2.840.10008.5.1.4.1.1." + end
+    for end in ("2", "2.1", "4", "4.1", "1", "1.1", "128", "6.1", "7", "12.1", "88.67")
+)
+"""What is asked for when a node does not say which SOP classes a study holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a node lets its images be fetched. `by` is get, move, or auto for either."""
+
+    by: str
+    get_class: str
+    move_class: str
+    drain_s: float
+    senders: Callable[[], tuple[Sender, ...]]
+    """Whose images are taken after a C-MOVE; may ask the name service."""
+
+
+class Fetching:
+    """One fetch, over associations of its own, so that it can be broken off by itself."""
+
+    def __init__(
+        self, peer: Peer, route: Route, search: Search, reception: Reception | None
+    ) -> None:
+        self._associations = Associations(peer)
+        self._route = route
+        self._search = search
+        self._reception = reception
+        self._moving: Moving | None = None
+
+    def stop(self) -> None:
+        """Ends every wait at once; a C-MOVE is cancelled first, which may take some seconds."""
+        self._associations.abort()
+        if self._moving is not None:
+            self._moving.stop()
+
+    def close(self) -> None:
+        """Ends all that it still holds open, without a word."""
+        self._associations.abort()
+        if self._moving is not None:
+            self._moving.associations.abort()
+
+    def images(self, wishes: Sequence[Wish]) -> Iterator[Instance]:
+        """Lazy. Asks first what will come, unless a find has told it. Raises NodeError, Stopped."""
+        listed = self._listed(wishes)
+        if self._route.by == "move":
+            yield from self._moved(listed)
+            return
+        counts = {wish: len(wish.instance_uids) or listing.count for wish, listing in listed}
+        pairs = ((wish, frozenset(it.classes or COMMON_CLASSES)) for wish, it in listed)
+        retrieval = Retrieval(self._associations, self._route.get_class)
+        for load in loads_of(pairs):
+            got = False
+            try:
+                total = sum(counts[wish] for wish in load.wishes) or None
+                for instance in retrieval.images(load, total):
+                    got = True
+                    yield instance
+            except (CannotDo, ConnectionLost, NodeRefused):
+                # Some archives hang up instead of saying that they do not offer C-GET.
+                if got or not self._may_move():
+                    raise
+            if not got and self._may_move():
+                yield from self._moved([pair for pair in listed if pair[0] in load.wishes])
+
+    def _may_move(self) -> bool:
+        return self._route.by == "auto" and self._reception is not None
+
+    def _moved(self, listed: Sequence[tuple[Wish, Listing]]) -> Iterator[Instance]:
+        """By C-MOVE, one wish after the other."""
+        assert self._reception is not None
+        self._moving = Moving(
+            self._associations.peer,
+            self._route.move_class,
+            self._reception,
+            self._route.senders(),
+            self._route.drain_s,
+        )
+        self._associations.check_aborted()
+        for wish, listing in listed:
+            uids = wish.instance_uids or (listing.uids if wish.series_uid else ())
+            yield from self._moving.images(wish, frozenset(uids))
+
+    def _listed(self, wishes: Sequence[Wish]) -> list[tuple[Wish, Listing]]:
+        """What is known of each wish; asks the node where nothing is, and releases that first."""
+        known = [(wish, self._search.listing(wish.series_uid)) for wish in wishes]
+        if all(listing is not None for _, listing in known):
+            return [(wish, listing) for wish, listing in known if listing is not None]
+        with self._associations.open([self._search.context()]) as association:
+            return [pair for wish in wishes for pair in self._look(association, wish)]
+
+    def _look(self, association: Association, wish: Wish) -> Iterator[tuple[Wish, Listing]]:
+        """A wish and its listing; a study of unknown or too many classes goes by series.
+
+        Raises NotFound.
+        """
+        if wish.level is not Level.STUDY:
+            yield wish, self._look_at_series(association, wish)
+            return
+        study, listing = StudyRef(wish.study_uid), Listing()
+        for record in self._search.ask(association, Query.study(study, wish.patient_id)):
+            listing.classes.update(record.texts("SOPClassesInStudy"))
+            listing.count += record.instance_count or 0
+        if 0 < len(listing.classes) <= CLASSES_PER_LOAD:
+            yield wish, listing
+            return
+        answers = list(self._search.ask(association, Query.series_of(study, wish.patient_id)))
+        if not answers:
+            raise self._not_found("study")
+        for record in answers:
+            part = replace(wish, series_uid=record.series_uid)
+            yield part, self._look_at_series(association, part)
+
+    def _look_at_series(self, association: Association, wish: Wish) -> Listing:
+        known = self._search.listing(wish.series_uid)
+        if known is not None:
+            return known
+        ref, listing = SeriesRef(wish.study_uid, wish.series_uid), Listing()
+        query = Query.instances_of(ref, wish.patient_id)
+        for record in self._search.ask(association, query):
+            listing.add(record)
+        if not listing.count:
+            # Not every node lists single images: a series that it knows can still be fetched.
+            series = Query(Level.SERIES, query.keys)
+            if not any(series.matches(r) for r in self._search.ask(association, series)):
+                raise self._not_found("series")
+        return listing
+
+    def _not_found(self, level: str) -> NotFound:
+        text = f"{self._associations.peer.name} does not have this {level} any more. Search for it again."
+        return NotFound(text)

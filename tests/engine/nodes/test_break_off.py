@@ -1,0 +1,155 @@
+"""A rule that is broken ends the work at once, though the source has fallen silent meanwhile."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import peers
+import pytest
+import receiving
+from lab.wire import Wire
+from pydicom.dataset import Dataset
+from samples import ROOT, ct, instance
+from test_dicomweb_fetch import archive as web_archive
+from web_peers import Liar, Request, Said
+
+from adit.demo.archive import Archive
+from adit_engine import multipart, part10, traveller
+from adit_engine.errors import RuleBroken
+from adit_engine.handoff import Stop
+from adit_engine.instance import Instance
+from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.outcome import Event, Outcome, State
+from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.reference import StudyRef
+from adit_engine.transfer import Order, transfer
+
+pytestmark = pytest.mark.usefixtures("same_threads")
+
+PATIENT = "PID-4711-0815"
+STUDY = StudyRef(f"{ROOT}.1")
+SILENT_S = 25.0
+AT_ONCE_S = 8.0
+"""A C-MOVE is cancelled in good order, which may take some seconds."""
+
+STALL_AFTER = 60_000
+BODIES = {"connect_s": 3.0, "first_byte_s": SILENT_S, "no_progress_s": SILENT_S}
+
+
+def large(number: int) -> Dataset:
+    one = ct(number)
+    one.Rows = one.Columns = 512
+    one.PixelData = bytes(512 * 512 * 2)
+    return one
+
+
+def holding(folder: Path, *held: Dataset) -> Path:
+    folder.mkdir()
+    for one in held:
+        made = instance(one)
+        path = folder / f"{made.instance_uid}.dcm"
+        path.write_bytes(b"".join(part10.file_parts(made)))
+    return folder
+
+
+def run(source: Any, change: Change) -> tuple[list[Event], list[Outcome], Exception | None, float]:
+    destination = MemoryNode("B", MemorySettings())
+    destination.held = {}
+    events, outcomes, error = [], [], None
+    started = time.monotonic()
+    try:
+        for told in transfer(Order(STUDY, PATIENT), source, destination, change, {}, Stop()):
+            events += [told] if isinstance(told, Event) else []
+            outcomes += [told] if isinstance(told, Outcome) else []
+    except RuleBroken as raised:
+        error = raised
+    return events, outcomes, error, time.monotonic() - started
+
+
+@pytest.fixture
+def stalling(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """A node of an archive that holds these objects and falls silent within the large one."""
+    with ExitStack() as stack:
+
+        def made(route: str, *held: Dataset) -> Any:
+            folder = holding(tmp_path / "held", *held)
+            received = stack.enter_context(receiving.receiving(tmp_path))
+            back = Wire(received.port, STALL_AFTER, "stall", forth=True, heals=True)
+            port = stack.enter_context(back).port
+            archive = Archive("DEMO", folder, {"ADIT": ("127.0.0.1", port)})
+            stack.enter_context(archive)
+            port = archive.port
+            if route == "get":
+                wire = Wire(archive.port, STALL_AFTER, "stall", heals=True)
+                port = stack.enter_context(wire).port
+            node = peers.node(port, "DEMO", received.reception, retrieve=route, **BODIES)
+            return stack.enter_context(closing(node))
+
+        yield made
+
+
+@pytest.mark.parametrize("route", ["get", "move"])
+def test_an_image_of_another_patient_ends_the_task_though_the_source_is_silent(
+    stalling: Callable[..., Any], route: str
+) -> None:
+    node = stalling(route, ct(1), ct(2, PatientID="SOMEBODY-ELSE"), large(3))
+
+    events, _, error, seconds = run(node, AsIs())
+
+    assert isinstance(error, RuleBroken)
+    assert seconds < AT_ONCE_S
+    ends = {one.ref.instance_uid[-1]: one.code for one in events if one.state is State.FAILED}
+    assert ends == {"2": "rule-broken", "3": "rule-broken"}
+
+
+@pytest.mark.parametrize("route", ["get", "move"])
+def test_a_hit_ends_the_series_though_the_source_is_silent_and_the_next_one_comes(
+    stalling: Callable[..., Any], route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = traveller.apply
+
+    def leaky(change: Change, one: Instance) -> Instance:
+        return one if one.instance_uid.endswith(".1.2") else real(change, one)
+
+    monkeypatch.setattr(traveller, "apply", leaky)
+    node = stalling(route, ct(1), ct(2), large(3), *(ct(n, series="2") for n in (1, 2)))
+    stamp = TrialStamp("University Hospital", "LUNG", "Lung Study")
+    change = Pseudonymized(Profile.default(), "LUNG-0001", TrialKey(b"k" * 32), stamp)
+
+    _, outcomes, error, seconds = run(node, change)
+
+    assert error is None
+    assert seconds < AT_ONCE_S
+    sums = {one.series.series_uid[-1]: (one.delivered, one.withheld) for one in outcomes}
+    assert sums == {"1": (1, 2), "2": (2, 0)}
+
+
+def test_a_web_service_is_broken_off_and_can_be_asked_again() -> None:
+    files = [b"".join(part10.file_parts(instance(one))) for one in (ct(1), ct(2, PatientID="X"))]
+
+    def wado(request: Request) -> Iterator[Said]:
+        kind = multipart.content_type("edge")
+        yield f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode()
+        for one in files:
+            yield multipart.part_head("edge") + one
+        yield multipart.part_head("edge")
+        yield SILENT_S
+
+    with Liar(web_archive(wado)) as liar, closing(liar.node(**BODIES)) as node:
+        _, _, error, seconds = run(node, AsIs())
+
+        assert isinstance(error, RuleBroken)
+        assert seconds < AT_ONCE_S
+        with pytest.raises(RuleBroken):
+            for _ in transfer(Order(STUDY, "PID-4711-0815"), node, *_nowhere()):
+                pass
+
+
+def _nowhere() -> tuple[Any, ...]:
+    destination = MemoryNode("B", MemorySettings())
+    destination.held = {}
+    return destination, AsIs(), {}, Stop()
