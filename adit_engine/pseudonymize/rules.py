@@ -5,7 +5,7 @@ from enum import Enum
 from functools import lru_cache
 
 from adit_engine.elements import PIXEL_TAGS
-from adit_engine.pseudonymize import actions, codes, descriptors, tables
+from adit_engine.pseudonymize import actions, codes, descriptors, icc, tables
 from adit_engine.pseudonymize.actions import KEEPERS, Action
 from adit_engine.pseudonymize.profile import (
     CLEAN_DESCRIPTORS,
@@ -29,6 +29,7 @@ CODE_MEANING = 0x00080104
 LONG_CODE_VALUE = 0x00080119
 TIMEZONE = 0x00080201
 PATIENT_AGE = 0x00101010
+ICC_PROFILE = 0x00282000
 
 CODE_PARTS = frozenset(
     {CODE_VALUE, CODING_SCHEME, CODING_SCHEME_VERSION, CODE_MEANING, LONG_CODE_VALUE}
@@ -63,6 +64,7 @@ _DATES: dict[str, dict[str, Action]] = {
 _SPECIAL: dict[int, Action] = {
     PATIENT_AGE: actions.keep_age,
     IMAGE_TYPE: actions.keep_first_codes,
+    ICC_PROFILE: icc.cleaned,
 }
 
 

@@ -7,6 +7,7 @@ and application segments are cut, bytes behind the image too; what the walk does
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from struct import Struct, pack
 from struct import error as StructError
 
@@ -139,8 +140,9 @@ def _check_precision(precision: int, data: bytes, form: PixelFormat) -> None:
 
 def jpeg_2000(data: bytes, form: PixelFormat) -> bytes:
     """A bare codestream; comments are cut in the main header and in the headers of the tile parts."""
+    data = _bare(data, form)
     if data[:4] != b"\xff\x4f\xff\x51":
-        raise _stranger("are not a bare JPEG 2000 codestream")
+        raise _stranger("are not a JPEG 2000 codestream")
     _check_codestream_size(data, form)
     cuts = _Cuts(data)
     position = 2
@@ -151,6 +153,22 @@ def jpeg_2000(data: bytes, form: PixelFormat) -> bytes:
     if data[position : position + 2] != b"\xff\xd9":
         raise _stranger("do not end")
     return cuts.result(position + 2)
+
+
+def _bare(data: bytes, form: PixelFormat) -> bytes:
+    """The codestream of a JP2 file (T.800 Annex I), which PS3.5 8.2.4 does not allow but some write.
+
+    Of a colour image the boxes around it may say how to read it, so that is withheld.
+    """
+    if not data.startswith(b"\0\0\0\x0cjP  ") or form.samples > 1:
+        return data
+    position = 0
+    while data[position + 4 : position + 8] != b"jp2c":
+        length = _U32.unpack_from(data, position)[0]
+        if length < 8:
+            raise _stranger("hold a box that is not known")
+        position += length
+    return data[position + 8 :]
 
 
 def _codestream_segment(data: bytes, position: int, cuts: _Cuts) -> int:
@@ -168,7 +186,9 @@ def _tile_part(data: bytes, start: int, cuts: _Cuts) -> int:
     length: int = _U32.unpack_from(data, start + 6)[0]
     end = start + length
     if length == 0:
-        end = data.rindex(b"\xff\xd9")
+        end = data.index(b"\xff\xd9", start)
+        if data.find(b"\xff\xd9", end + 2) >= 0:
+            raise _stranger("do not say where they end")
     if end > len(data) or end < start + 14:
         raise _stranger("hold a tile that is longer than they are")
     comments = []
@@ -200,21 +220,33 @@ def _check_codestream_size(data: bytes, form: PixelFormat) -> None:
 
 
 def rle(data: bytes, form: PixelFormat) -> bytes:
-    """PS3.5 Annex G. One segment a byte of the pixel, the highest first; each must fill its plane."""
+    """PS3.5 Annex G. One segment a byte of the pixel, the highest first; each must fill its plane.
+
+    What stands between the segments, behind them, or where the header has offsets of none is cut.
+    """
     width = form.allocated // 8
     count, *offsets = Struct("<16I").unpack_from(data)
-    if count != width * form.samples or any(offsets[count:]) or offsets[0] != 64:
-        raise _stranger("do not begin as RLE does")
     bounds = [*offsets[:count], len(data)]
-    if bounds != sorted(bounds):
-        raise _stranger("hold their segments in disorder")
-    end = 64
-    for number in range(count):
-        if data[end : bounds[number]].strip(b"\0"):
-            raise _stranger("hold bytes between their segments")
+    if count != width * form.samples or bounds[0] < 64 or bounds != sorted(bounds):
+        raise _stranger("do not begin as RLE does")
+    segments = []
+    for number, (begin, stop) in enumerate(pairwise(bounds)):
         legal = _legal_bytes(form, 8 * (width - 1 - number % width))
-        end = _plane_end(data, bounds[number], bounds[number + 1], form.rows * form.columns, legal)
-    return data if not data[end:].strip(b"\0") else data[:end]
+        segments.append(
+            data[begin : _plane_end(data, begin, stop, form.rows * form.columns, legal)]
+        )
+    gaps = zip(
+        [64, *(b + len(s) for b, s in zip(bounds, segments, strict=False))], bounds, strict=True
+    )
+    is_clean = not any(offsets[count:]) and not any(data[a:b].strip(b"\0") for a, b in gaps)
+    return data if is_clean else _put_together(segments)
+
+
+def _put_together(segments: list[bytes]) -> bytes:
+    even = [segment + b"\0" * (len(segment) & 1) for segment in segments]
+    offsets = [*accumulate(map(len, even), initial=64)][:-1]
+    head = Struct("<16I").pack(len(even), *offsets, *[0] * (15 - len(even)))
+    return head + b"".join(even)
 
 
 def _legal_bytes(form: PixelFormat, shift: int) -> bytes | None:

@@ -21,7 +21,7 @@ from adit_engine.pseudonymize.verify_evidence import (
     found_in,
     is_token_in,
 )
-from adit_engine.pseudonymize.verify_pixels import Picture, readable_ends, same_pixels
+from adit_engine.pseudonymize.verify_pixels import Picture, readable_parts, same_pixels
 from adit_engine.pseudonymize.verify_reader import Content, not_understood, read
 from adit_engine.pseudonymize.verify_rows import must_be_empty, must_differ
 from adit_engine.pseudonymize.verify_rules import (
@@ -96,9 +96,9 @@ class Verifier:
         self._check_pixels(source, output, (before, found), (after, made))
         for region in after.regions:
             search(region, proof, keep_uids=UIDS in self._options)
-        ends = readable_ends(after).lower()
-        if ends:
-            search_bytes(ends, proof)
+        hidden = readable_parts(after).lower()
+        if hidden:
+            search_bytes(hidden, proof)
 
     def _proof(self, found: Found) -> Evidence:
         """The evidence; the same for all instances of a series, so it is kept."""
@@ -191,8 +191,7 @@ class Verifier:
         if rectangles:
             blanked_pixels(before, after, rectangles, source.transfer_syntax_uid)
             return
-        same_syntax = source.transfer_syntax_uid == output.transfer_syntax_uid
-        same_pixels(before, after, same_syntax=same_syntax)
+        same_pixels(before, after, (source.transfer_syntax_uid, output.transfer_syntax_uid))
 
 
 def _stamp_text(change: Pseudonymized) -> bytes:

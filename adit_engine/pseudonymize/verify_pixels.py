@@ -1,11 +1,11 @@
 """Verification of pixels: what leaves shows what came, bit for bit where bits mean something."""
 
-import re
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.verify_reader import PIXELS, Content, PixelValue, not_understood
+from adit_engine.pseudonymize.verify_reader import PIXELS, Content, PixelValue
+from adit_engine.pseudonymize.verify_streams import readable, same_stream
 
 SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS = (
     0x00280002,
@@ -19,7 +19,8 @@ NUMBERS = frozenset({SAMPLES, ROWS, COLUMNS, ALLOCATED, STORED, HIGH_BIT, SIGNED
 READING = NUMBERS | {PHOTOMETRIC, FRAMES, 0x00281052, 0x00281053, 0x00281054}
 """Top level attributes without which the pixels would be read differently."""
 
-_HEADS_SCANNED, _TAIL_SCANNED = 16384, 4096
+_RLE = "1.2.840.10008.1.2.5"
+_BEGINNINGS = (b"\xff\xd8", b"\xff\x4f", b"\0\0\0\x0cjP")
 _COMPARED = 1 << 20
 """So many bytes are copied at a time to be compared."""
 _EMPTY = PixelValue(False, [])
@@ -60,8 +61,8 @@ class Picture:
         return (bits + 7) // 8
 
 
-def same_pixels(source: Picture, output: Picture, *, same_syntax: bool) -> None:
-    """Raises Withhold unless the output's pixels are the source's.
+def same_pixels(source: Picture, output: Picture, syntaxes: tuple[str, str]) -> None:
+    """Raises Withhold unless the output's pixels are the source's. `syntaxes` are those of both.
 
     Allowed are a cut to the computed length, other values in bits that hold no pixel, and comments
     taken out of compressed streams, with what follows their end.
@@ -75,9 +76,10 @@ def same_pixels(source: Picture, output: Picture, *, same_syntax: bool) -> None:
         if original.encapsulated != value.encapsulated:
             raise _altered("they were compressed or decompressed")
         if value.encapsulated:
-            if not same_syntax:
+            if syntaxes[0] != syntaxes[1]:
                 raise _altered("the transfer syntax changed")
-            _same_fragments(original, value)
+            plane = output.number(ROWS) * output.number(COLUMNS)
+            _same_fragments(original, value, (syntaxes[1], plane))
         else:
             _same_values(source, output, tag)
 
@@ -173,84 +175,37 @@ def _fragments(value: PixelValue) -> Iterator[memoryview]:
         first = False
 
 
-def _same_fragments(before: PixelValue, after: PixelValue) -> None:
-    originals, now = list(_fragments(before)), list(_fragments(after))
-    if len(originals) > len(now):
-        originals = _joined_frames(originals)
-    for one, other in zip_longest(originals, now):
-        if one is None or other is None:
-            raise _altered("a compressed fragment is missing or new")
-        if len(one) == len(other) and bytearray(one) == other:
-            continue
-        if not _is_up_to_its_end(_coded(bytes(one)), _coded(bytes(other))):
-            raise _altered("a compressed fragment is another one")
-
-
-def _joined_frames(fragments: list[memoryview]) -> list[memoryview]:
+def _frames(value: PixelValue) -> list[bytes]:
     """Fragments put together: each that does not begin an image of its own goes on with the last."""
     frames: list[list[memoryview]] = []
-    for fragment in fragments:
-        if frames and bytes(fragment[:2]) not in (b"\xff\xd8", b"\xff\x4f"):
+    for fragment in _fragments(value):
+        if frames and not bytes(fragment[:6]).startswith(_BEGINNINGS):
             frames[-1].append(fragment)
         else:
             frames.append([fragment])
-    return [memoryview(b"".join(parts)) for parts in frames]
+    return [b"".join(parts) for parts in frames]
 
 
-def _is_up_to_its_end(before: bytes, after: bytes) -> bool:
-    """The same stream, or the same up to an end marker, which no entropy-coded data can hold."""
-    return before == after or (after.endswith(b"\xff\xd9") and before.startswith(after))
+def _same_fragments(before: PixelValue, after: PixelValue, how: tuple[str, int]) -> None:
+    """`how`: transfer syntax, and pixels in one frame."""
+    by_image = how[0] != _RLE
+    originals, now = (
+        _frames(value) if by_image else list(map(bytes, _fragments(value)))
+        for value in (before, after)
+    )
+    for one, other in zip_longest(originals, now):
+        if one is None or other is None:
+            raise _altered("a compressed image is missing or new")
+        if not same_stream(one, other, *how):
+            raise _altered("a compressed image is another one")
 
 
-# What a decoder may need of a JPEG header, by marker; comments and application data it does not,
-# but for APP14, which tells Adobe's colour transform, and APP8 of JPEG-LS (HP's colour transform).
-_JPEG_SKIPPED = frozenset({0xFE, *range(0xE0, 0xF0)} - {0xE8, 0xEE})
-
-
-def _coded(data: bytes) -> bytes:
-    """A JPEG or JPEG 2000 stream without comments, application data and padding."""
-    data = re.sub(rb"(?<=\xff\xd9)\0+\Z", b"", data)
-    if data.startswith(b"\xff\xd8"):
-        return b"".join(_segments(data, b"\xda", _JPEG_SKIPPED))
-    if data.startswith(b"\xff\x4f"):
-        return b"".join(_segments(data, b"\x90", frozenset({0x64})))
-    return data
-
-
-def _segments(data: bytes, stop: bytes, skipped: frozenset[int]) -> Iterator[bytes]:
-    yield data[:2]
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            raise not_understood("the header of a compressed frame is no row of segments")
-        if data[at + 1] == 0xFF:
-            at += 1
-            continue
-        if data[at + 1 : at + 2] == stop:
-            break
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
-        if data[at + 1] not in skipped:
-            yield data[at:end]
-        at = end
-    yield data[at:]
-
-
-def readable_ends(content: Content) -> bytes:
-    """Where text can hide in compressed pixels: the frames' headers, and what follows their end."""
-    found: list[bytes] = []
-    for value in content.pixels.values():
-        if value.encapsulated:
-            found.extend(end for part in _fragments(value) for end in _ends(part))
-    return b"\0".join(found)
-
-
-def _ends(fragment: memoryview) -> Iterator[bytes]:
-    head = bytes(fragment[:_HEADS_SCANNED])
-    for start, stop in ((b"\xff\xd8", b"\xff\xda"), (b"\xff\x4f", b"\xff\x90")):
-        if head.startswith(start):
-            end = head.find(stop)
-            yield head if end < 0 else head[:end]
-    tail = bytes(fragment[-_TAIL_SCANNED:])
-    end = tail.rfind(b"\xff\xd9")
-    if end >= 0 and tail[end + 2 :].strip(b"\0"):
-        yield tail[end + 2 :]
+def readable_parts(content: Content) -> bytes:
+    """Where text can hide in compressed pixels, as one text."""
+    return b"\0".join(
+        part
+        for value in content.pixels.values()
+        if value.encapsulated
+        for frame in _frames(value)
+        for part in readable(frame)
+    )

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from struct import pack
@@ -12,6 +13,7 @@ import pytest
 from deid_objects import CT, ROOT, change, encode, header, instance
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.filereader import read_dataset
 from pydicom.uid import (
     JPEG2000Lossless,
@@ -27,6 +29,7 @@ from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.encapsulated import Encapsulated
 from adit_engine.pseudonymize.pixels import PixelFormat
 from adit_engine.pseudonymize.streams import jpeg, jpeg_2000
+from adit_engine.pseudonymize.verify import verify
 
 NAME = b"Mustermann^Erika"
 
@@ -261,9 +264,61 @@ def test_images_of_another_size_than_announced_withhold() -> None:
         jpeg(tiny_jpeg(), PixelFormat(1, 1, 4, 8, 8, 8, 7, False, None))
 
 
-def test_jp2_files_in_place_of_codestreams_withhold() -> None:
-    with pytest.raises(Withhold, match="codestream"):
-        jpeg_2000(b"\0\0\0\x0cjP  \r\n\x87\n" + NAME, FORM)
+TALL = PixelFormat(1, 1, 64, 48, 16, 12, 11, False, None)
+
+
+def codestream(ds: Dataset) -> bytes:
+    """Without the comment of the encoder."""
+    return jpeg_2000(next(generate_frames(ds.PixelData, number_of_frames=1)), TALL)
+
+
+def boxed(code: bytes) -> bytes:
+    box = pack(">I", 12 + len(NAME)) + b"uuid" + b"\0\0\0\1" + NAME
+    return b"\0\0\0\x0cjP  \r\n\x87\n" + box + pack(">I", 8 + len(code)) + b"jp2c" + code
+
+
+def test_jp2_files_in_place_of_codestreams_lose_their_boxes() -> None:
+    ds = compressed(JPEG2000Lossless)
+    plain = codestream(ds)
+    ds.PixelData = encapsulate([boxed(plain)])
+    source = as_instance(ds)
+    verify(source, apply(change(), source), change())
+    assert NAME not in pixel_element(source)
+    assert plain in pixel_element(source)
+    colour = replace(FORM, samples=3, rows=64, columns=48)
+    with pytest.raises(Withhold, match="not a JPEG 2000 codestream"):
+        jpeg_2000(boxed(plain), colour)
+
+
+def test_a_tile_without_a_length_ends_at_the_only_end_marker() -> None:
+    code = codestream(compressed(JPEG2000Lossless))
+    at = code.index(b"\xff\x90") + 6
+    open_ended = code[:at] + bytes(4) + code[at + 4 :]
+    assert jpeg_2000(open_ended, TALL) is open_ended
+    with pytest.raises(Withhold, match="where they end"):
+        jpeg_2000(open_ended + NAME + b"\xff\xd9", TALL)
+
+
+def run_lengths(gap: bytes = b"", unused: bytes = b"", behind: bytes = b"") -> bytes:
+    """4 x 4 pixels of 12 bits in RLE, all of one value."""
+    runs = bytes([256 - 15, 3])
+    head = pack("<3I", 2, 64, 66 + len(gap)).ljust(64 - len(unused), b"\0") + unused
+    return head + runs + gap + runs + behind
+
+
+@pytest.mark.parametrize("where", ["gap", "unused", "behind"])
+def test_what_stands_beside_the_runs_of_rle_is_cut(where: str) -> None:
+    made = header()
+    del made[0x7FE00010]
+    before = instance(made)
+    for text in (b"", NAME):
+        pixels = encapsulate([run_lengths(**{where: text})])
+        element = pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF) + pixels
+        element += pack("<HHI", 0xFFFE, 0xE0DD, 0)
+        source = Instance(CT, before.instance_uid, RLELossless, before.header, (element,))
+        verify(source, apply(change(), source), change())
+        assert run_lengths() in pixel_element(source)
+        assert NAME not in pixel_element(source)
 
 
 def test_an_unknown_compression_withholds() -> None:

@@ -61,7 +61,8 @@ def test_name_behind_the_end_of_a_frame_is_found() -> None:
 
 
 def test_comment_in_a_jpeg_2000_header_is_found_and_may_be_taken_out() -> None:
-    size, tile = b"\xff\x51\0\4\1\2", b"\xff\x90\0\4\1\2\x77\xff\xd9\0"
+    size = b"\xff\x51\0\4\1\2"
+    tile = b"\xff\x90\0\x0a\0\0" + b"\0\0\0\x0f" + b"\0\1\xff\x93\x77\xff\xd9\0"
     named = b"\xff\x4f" + size + comment(b"\0\1Okonkwo", b"\xff\x64") + tile
     bare = b"\xff\x4f" + size + tile
     check([named], [bare], JPEG_2000)
