@@ -9,4 +9,5 @@ compile() {
 compile pyproject.toml -o requirements/engine.txt "$@"
 compile pyproject.toml --group engine-test -o requirements/engine-test.txt "$@"
 compile pyproject.toml --extra house -o requirements/house.txt "$@"
-compile pyproject.toml --extra house --group dev -o requirements/dev.txt "$@"
+compile pyproject.toml --extra distributed -o requirements/distributed.txt "$@"
+compile pyproject.toml --extra distributed --group dev -o requirements/dev.txt "$@"

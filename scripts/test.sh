@@ -4,18 +4,37 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 unset DJANGO_SETTINGS_MODULE ADIT_DATA DATABASE_URL PORT
 
+# What shows that it is there, and the package that brings it.
 declare -A needs=(
     [Orthanc]=orthanc [storescu]=dcmtk [dciodvfy]=dicom3tools [chromium]=chromium
+    [/usr/share/orthanc/plugins/libOrthancDicomWeb.so]=orthanc-dicomweb
+    [/usr/lib/postgresql/*/bin/postgres]=postgresql
+    [rabbitmq-server]=rabbitmq-server [redis-server]=redis-server
 )
 missing=()
-for program in "${!needs[@]}"; do
-    command -v "$program" >/dev/null || missing+=("${needs[$program]}")
+for sign in "${!needs[@]}"; do
+    command -v "$sign" >/dev/null || compgen -G "$sign" >/dev/null || missing+=("${needs[$sign]}")
 done
+
+# Tests start services of their own: those of the packages must neither start now nor at the next boot.
+install() {
+    local policy=/usr/sbin/policy-rc.d status
+    [ -e $policy ] && policy= || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy; }
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    status=$?
+    [ -z "$policy" ] || rm -f "$policy"
+    if command -v systemctl >/dev/null; then
+        for package in "$@"; do
+            systemctl --quiet disable "$package.service" 2>/dev/null
+        done
+    fi
+    return $status
+}
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "Installing ${missing[*]} …"
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || true
+        install "${missing[@]}" || echo "Some could not be installed: tests that need them are skipped."
     else
         echo "Some tests will be skipped. To run them: apt install ${missing[*]}"
     fi

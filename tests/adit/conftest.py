@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lab.services import postgresql_service, rabbitmq_service, redis_service  # noqa: F401
 
 DATA = Path(tempfile.mkdtemp(prefix="adit-test-"))
 os.environ["ADIT_DATA"] = str(DATA)
