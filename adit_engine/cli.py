@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adit_engine import node_url
 from adit_engine.errors import AditError, NotFound, RuleBroken, WrongInput
@@ -24,6 +24,9 @@ from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Level, StudyRef
 from adit_engine.select import Selection
 from adit_engine.transfer import Order, transfer
+
+if TYPE_CHECKING:
+    from adit_engine.nodes.tls import Tls
 
 COMPLETE, INCOMPLETE, FAILED, WRONG_USE = 0, 1, 2, 64
 
@@ -53,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
     echo = commands.add_parser("echo", help="see whether a node answers")
-    echo.add_argument("node", help="dimse://CALLED@host:port?calling=ADIT or folder:PATH")
+    echo.add_argument("node", help="dimse://CALLED@host:port?calling=ADIT, dimse+tls://… or folder:PATH")
     echo.set_defaults(run=_echo)
 
     find = commands.add_parser("find", help="list studies, series or images")
@@ -113,6 +116,12 @@ def _receiving(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help="take images here that the source sends by C-MOVE; it has to know our address",
     )
+    for name, what in (
+        ("certificate", "take them by TLS alone, with this certificate"),
+        ("key", "its private key, where that is not in the same file"),
+        ("client-ca", "and only from who shows a certificate issued by this one"),
+    ):
+        parser.add_argument(f"--receiver-{name}", metavar="FILE", default="", help=what)
 
 
 def _echo(options: argparse.Namespace) -> int:
@@ -184,8 +193,18 @@ def _reception(options: argparse.Namespace) -> Iterator[Reception | None]:
     from adit_engine.local import local_reception  # costs time that other commands need not spend
 
     folder = node_url.state_folder() / "spool"
-    with local_reception(values, options.receiver, folder) as reception:
+    with local_reception(values, options.receiver, folder, _receiver_tls(options)) as reception:
         yield reception
+
+
+def _receiver_tls(options: argparse.Namespace) -> "Tls | None":
+    paths = [options.receiver_certificate, options.receiver_key, options.receiver_client_ca]
+    if not any(paths):
+        return None
+    from adit_engine.nodes.tls import Papers, ServerTls  # ssl: only for who needs it
+
+    labels = ("--receiver-certificate", "--receiver-key", "--receiver-client-ca")
+    return ServerTls(Papers.of_files(*zip(labels, paths, strict=True)))
 
 
 def _studies(options: argparse.Namespace, source: Any) -> list[Record]:

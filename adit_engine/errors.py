@@ -10,6 +10,7 @@ AditError
 ├── RuleBroken               the task must not go on: two patients under one study, a foreign object
 └── NodeError                a node did not do its part; names the node
     ├── Unreachable          no connection could be made                          (again)
+    ├── Untrusted            no TLS with it: a certificate, a name or a version does not fit
     ├── AssociationRejected  the node refused the association for good
     ├── NodeBusy             the node refused for now: out of resources, limit    (again)
     ├── TimedOut             connected, but silent beyond the deadline            (again)
@@ -73,6 +74,10 @@ class NodeError(AditError):
 
 class Unreachable(NodeError):
     again = True
+
+
+class Untrusted(NodeError):
+    pass
 
 
 class AssociationRejected(NodeError):

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adit_engine.errors import WrongInput
 from adit_engine.nodes.dimse import DimseSettings
@@ -14,9 +14,14 @@ from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.reception import LocalReception
 from adit_engine.spool import Spool
 
+if TYPE_CHECKING:
+    from adit_engine.nodes.tls import Tls
+
 
 @contextmanager
-def local_reception(source: Mapping[str, Any], port: int, folder: Path) -> Iterator[LocalReception]:
+def local_reception(
+    source: Mapping[str, Any], port: int, folder: Path, tls: "Tls | None" = None
+) -> Iterator[LocalReception]:
     """Takes what the source sends. `source` are the values of its settings; the spool is made
     below `folder`, and removed at the end. Raises WrongInput when the port cannot be used.
     """
@@ -28,7 +33,7 @@ def local_reception(source: Mapping[str, Any], port: int, folder: Path) -> Itera
         words = f"this machine's address, port {port}"
         reception = LocalReception(spool, title, words, given.whose_images())
         try:
-            receiver = Receiver(ReceiverSettings(title, port=port), spool, reception)
+            receiver = Receiver(ReceiverSettings(title, port=port, tls=tls), spool, reception)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or "no such port"
             raise WrongInput(f"The receiver cannot use port {port}: {reason}.") from None

@@ -13,7 +13,18 @@ from adit_engine.errors import WrongInput
 from adit_engine.expectation import Reception
 from adit_engine.tree import storage_trouble
 
-_SHORT = {"retrieve": "retrieve", "calling": "calling_ae_title", "domain": "domain"}
+_SHORT = {
+    "retrieve": "retrieve",
+    "calling": "calling_ae_title",
+    "domain": "domain",
+    "name": "certificate_name",
+}
+_TLS_FILES = {
+    "ca_file": "ca_certificate",
+    "certificate_file": "client_certificate",
+    "key_file": "client_key",
+}
+_TLS_ONLY = ("certificate_name", "least_tls")
 
 
 @contextmanager
@@ -42,10 +53,10 @@ def parsed(url: str) -> tuple[str, str, dict[str, Any]]:
         return "folder", path, {"path": os.path.abspath(path)}
     if scheme in ("dicomweb+http", "dicomweb+https"):
         return _dicomweb(url.removeprefix("dicomweb+"))
-    if scheme != "dimse":
+    if scheme not in ("dimse", "dimse+tls"):
         raise WrongInput(
             f"{scheme}: is no kind of node; use dimse://CALLED@host:port, "
-            "dicomweb+https://host/root or a path."
+            "dimse+tls://CALLED@host:port, dicomweb+https://host/root or a path."
         )
     return _dimse(url)
 
@@ -62,7 +73,17 @@ def state_folder() -> Path:
     return Path(base) / "adit"
 
 
+def text_of(path: str) -> str:
+    """What a file holds, such as a certificate. Raises WrongInput."""
+    try:
+        return Path(path).read_text().strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise WrongInput(f"{path}: cannot be read: {reason}.") from None
+
+
 def _dimse(url: str) -> tuple[str, str, dict[str, Any]]:
+    """Certificates and key of dimse+tls come from files: ca_file, certificate_file, key_file."""
     parts = urlsplit(url)
     try:
         port = parts.port
@@ -72,7 +93,22 @@ def _dimse(url: str) -> tuple[str, str, dict[str, Any]]:
         raise WrongInput("Write dimse://CALLED@host:port, such as dimse://PACS1@10.0.0.5:104.")
     called = unquote(parts.username)
     settings: dict[str, Any] = {"called_ae_title": called, "host": parts.hostname, "port": port}
-    settings.update(_values("dimse", "a DIMSE node", parse_qsl(parts.query, True)))
+    secure, asked = parts.scheme == "dimse+tls", []
+    if secure:
+        settings["transport"] = "tls"
+    for key, value in parse_qsl(parts.query, True):
+        name = _SHORT.get(key, key)
+        if not secure and (key in _TLS_FILES or name in _TLS_ONLY):
+            raise WrongInput(f"{key} is for dimse+tls://, not for dimse://.")
+        if name == "transport":
+            raise WrongInput("Write dimse+tls:// for TLS, dimse:// for plain DICOM.")
+        if name in _TLS_FILES.values():
+            raise WrongInput("Give certificates and key by ca_file, certificate_file, key_file.")
+        if key in _TLS_FILES:
+            settings[_TLS_FILES[key]] = text_of(value)
+        else:
+            asked.append((key, value))
+    settings.update(_values("dimse", "a DIMSE node", asked))
     return "dimse", called, settings
 
 
@@ -101,20 +137,12 @@ def _dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
         if key in ("password", "token"):
             raise WrongInput(f"Put the {key} into a file, and give {key}_file=PATH.")
         if key in ("password_file", "token_file"):
-            settings[key.removesuffix("_file")] = _secret(value)
+            settings[key.removesuffix("_file")] = text_of(value)
             settings["sign_in"] = "basic" if key == "password_file" else "bearer"
         else:
             asked.append((key, value))
     settings.update(_values("dicomweb", "a DICOMweb node", asked))
     return "dicomweb", place, settings
-
-
-def _secret(path: str) -> str:
-    try:
-        return Path(path).read_text().strip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise WrongInput(f"{path}: cannot be read: {reason}.") from None
 
 
 def _values(kind: str, words: str, asked: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -9,17 +9,22 @@ import threading
 import time
 from dataclasses import dataclass
 from dataclasses import replace as but
+from typing import TYPE_CHECKING
 
 from adit_engine.doorway import Caller, Doorway
-from adit_engine.errors import Malformed, NodeError, Stopped, WrongInput
+from adit_engine.errors import Malformed, NodeError, Stopped, Untrusted, WrongInput
 from adit_engine.expectation import Arrival, Expectation, Register, owner
 from adit_engine.nodes import acceptance, statuses
 from adit_engine.nodes.acceptance import Request
+from adit_engine.nodes.association import line_class
 from adit_engine.nodes.command import Command, Field, Operation, answer
 from adit_engine.nodes.conversation import Conversation
 from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
 from adit_engine.reference import checked_uid
 from adit_engine.spool import Arriving, Spool
+
+if TYPE_CHECKING:
+    from adit_engine.nodes.tls import Tls
 
 _MAX_PDU = 131072
 _DELAY_STEP_S = 0.1
@@ -43,6 +48,8 @@ class ReceiverSettings:
     longest_delay_s: float = 20.0
     quarantine_bytes: int = 0
     """Images that nobody expects are laid apart up to so many bytes; above that, refused."""
+    tls: "Tls | None" = None
+    """None: in the clear; else whoever calls in the clear is turned away."""
 
 
 class Receiver:
@@ -51,6 +58,8 @@ class Receiver:
     def __init__(self, settings: ReceiverSettings, spool: Spool, register: Register) -> None:
         """Listens at once, answers from `start` on. Raises OSError when the port is taken."""
         self.settings = settings
+        self.tls = settings.tls
+        """May be replaced by one with renewed certificates; who is connected stays."""
         self._spool = spool
         self._ending = threading.Event()
         self._desk = _Desk(settings, spool, register, self._ending)
@@ -76,15 +85,20 @@ class Receiver:
 
     def _serve(self, caller: Caller) -> None:
         given = self.settings
-        patience = Patience(no_progress_s=given.no_progress_s)
+        patience = Patience(association_s=given.association_s, no_progress_s=given.no_progress_s)
         name = f"The caller at {caller.address}"
-        peer = Peer(name, caller.address, caller.port, "", given.ae_title, _MAX_PDU, patience)
-        line = Line.accepted(caller.socket, peer)
+        peer = Peer(
+            name, caller.address, caller.port, "", given.ae_title, _MAX_PDU, patience, self.tls
+        )
+        line = line_class(peer).accepted(caller.socket, peer)
         conversation = Conversation(peer, line)
         try:
+            line.shake_hands()
             calling = self._negotiate(caller, line, conversation)
             if calling:
                 self._talk(caller, calling, conversation)
+        except Untrusted as error:
+            log.warning("%s", error)
         except (NodeError, Stopped) as error:
             if not conversation.released:
                 log.info("%s", error)

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from adit_engine.errors import Malformed, NodeError, Stopped
 from adit_engine.nodes import statuses
 from adit_engine.nodes.conversation import Conversation, Message
 from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
 from adit_engine.nodes.negotiation import Agreement, Context, Proposal
+
+if TYPE_CHECKING:
+    from adit_engine.nodes.tls import Seal
 
 __all__ = ["Association", "Associations", "Message", "Patience", "Peer"]
 
@@ -18,11 +22,11 @@ class Association(Conversation):
     """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
 
     def __init__(self, peer: Peer) -> None:
-        super().__init__(peer, Line(peer))
+        super().__init__(peer, line_class(peer)(peer))
 
     def open(self, contexts: Sequence[Context]) -> None:
-        """Connects and negotiates. Raises Unreachable, TimedOut, AssociationRejected, NodeBusy,
-        ConnectionLost, or Stopped after an abort.
+        """Connects and negotiates. Raises Unreachable, Untrusted, TimedOut, AssociationRejected,
+        NodeBusy, ConnectionLost, or Stopped after an abort.
         """
         peer, line = self.peer, self._line
         proposal = Proposal(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
@@ -41,6 +45,11 @@ class Association(Conversation):
             raise line.fault("sent a broken answer to the association request") from error
         line.established()
 
+    @property
+    def seal(self) -> "Seal | None":
+        """How it is secured; None in the clear."""
+        return self._line.seal
+
     def release(self) -> None:
         """Ends in good order, within RELEASE_S; falls back to closing. Raises nothing."""
         with suppress(NodeError, Stopped):
@@ -51,6 +60,15 @@ class Association(Conversation):
                     pass
                 self._line.over = True
         self.close()
+
+
+def line_class(peer: Peer) -> type[Line]:
+    """In the clear or by TLS, as the peer's settings say."""
+    if peer.tls is None:
+        return Line
+    from adit_engine.nodes.secure_line import SecureLine  # ssl costs time that most need not spend
+
+    return SecureLine
 
 
 class Associations:

@@ -140,11 +140,30 @@ class Node(Protocol):
 
 
 def setting(
-    default: Any, label: str, *, help: str = "", secret: bool = False, advanced: bool = False
+    default: Any,
+    label: str,
+    *,
+    help: str = "",
+    secret: bool = False,
+    advanced: bool = False,
+    choices: Sequence[str] = (),
+    pem: bool = False,
+    belongs_to: str = "",
 ) -> Any:
-    """A field of a node's settings dataclass, from which forms, API schema and URLs are made."""
+    """A field of a node's settings dataclass, from which forms, API schema and URLs are made.
+
+    `pem` is text of many lines; a secret is of no use without the field that it `belongs_to`.
+    """
     return field(
         default=default,
         repr=not secret,
-        metadata={"label": label, "help": help, "secret": secret, "advanced": advanced},
+        metadata={
+            "label": label,
+            "help": help,
+            "secret": secret,
+            "advanced": advanced,
+            "choices": tuple(choices),
+            "pem": pem,
+            "belongs_to": belongs_to,
+        },
     )

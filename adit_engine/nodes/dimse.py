@@ -13,7 +13,7 @@ from adit_engine.errors import (
 )
 from adit_engine.expectation import Reception, Sender, senders
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.nodes import identifier, search, statuses
+from adit_engine.nodes import identifier, search, statuses, transport
 from adit_engine.nodes.association import Association, Associations, Patience, Peer
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.nodes.command import Operation, request
@@ -29,6 +29,7 @@ from adit_engine.nodes.retrieval import (
 )
 from adit_engine.nodes.search import Found, Search
 from adit_engine.nodes.storage import Storage
+from adit_engine.nodes.transport import LEAST_TLS, TRANSPORTS
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import AETitle, Level, Ref, SeriesRef
@@ -51,6 +52,44 @@ class DimseSettings:
     calling_ae_title: str = setting(
         "ADIT", "Our AE title", help="Has to be registered at the PACS by its administrator."
     )
+    transport: str = setting(
+        "plain",
+        "Transport",
+        help="plain: anybody in between can read along; tls: encrypted, and sure who is there. "
+        "Its certificates are among what is rarely needed.",
+        choices=TRANSPORTS,
+    )
+    ca_certificate: str = setting(
+        "",
+        "CA certificate",
+        help="For tls: of whoever issued the PACS's certificate, or that certificate itself, in "
+        "PEM format. Empty: the authorities that this machine trusts.",
+        advanced=True,
+        pem=True,
+    )
+    certificate_name: str = setting(
+        "",
+        "Name in its certificate",
+        help="For tls: only where the PACS's certificate carries another name than the host.",
+        advanced=True,
+    )
+    client_certificate: str = setting(
+        "",
+        "Client certificate",
+        help="For tls: ours, where the PACS wants to see one, in PEM format.",
+        advanced=True,
+        pem=True,
+    )
+    client_key: str = setting(
+        "",
+        "Client key",
+        help="For tls: of the client certificate, in PEM format, without a password.",
+        secret=True,
+        advanced=True,
+        pem=True,
+        belongs_to="client_certificate",
+    )
+    least_tls: str = setting("1.2", "Oldest version of TLS", choices=LEAST_TLS, advanced=True)
     query_root: str = setting(
         "study",
         "Query root",
@@ -121,6 +160,7 @@ class DimseSettings:
             raise WrongInput("Host: give a host name or an IP address.")
         self._check_numbers()
         self._check_words()
+        transport.check(self)
 
     def _check_numbers(self) -> None:
         if not 1 <= self.port <= 65535:
@@ -170,6 +210,7 @@ class DimseSettings:
             calling=self.calling_ae_title,
             max_pdu=self.max_pdu,
             patience=Patience(**times),
+            tls=transport.tls_for(self),
         )
 
 
@@ -232,6 +273,7 @@ class DimseNode:
                 self._echo(association)
                 took_ms = (time.monotonic() - started) * 1000
                 yield Finding(Grade.GOOD, f"{self.name} answers (C-ECHO, {took_ms:.0f} ms).")
+                yield from transport.findings(association.seal)
                 yield from self._services(association)
         except NodeError as error:
             yield Finding(Grade.BAD, str(error), "Mend this before the PACS is used.")

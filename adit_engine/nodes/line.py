@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from queue import Empty, SimpleQueue
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adit_engine.elements import Buffer
-from adit_engine.errors import AditError, ConnectionLost, Stopped, TimedOut, Unreachable
+from adit_engine.errors import AditError, ConnectionLost, Stopped, TimedOut, Unreachable, Untrusted
+
+if TYPE_CHECKING:
+    from adit_engine.nodes.tls import Seal, Tls
 
 MIN_BYTES_PER_S = 1000
 
@@ -25,7 +28,12 @@ MIN_BYTES_PER_S = 1000
 _QUICKACK = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)
 _MAX_CONTROL_PDU = 1024 * 1024
 _PDU_HEAD = Struct(">BxI")
-_OPENING_HINT = "Check that it is a DICOM port, and that the PACS knows our address and AE title."
+_TLS_RECORDS = (0x15, 0x16)
+"""With what TLS begins to speak, and to refuse (RFC 8446 5.1); no PDU has these numbers."""
+_OPENING_HINT = (
+    "Check that it is a DICOM port, that it does not want TLS, and that the PACS knows our "
+    "address and AE title."
+)
 _WORKING_HINT = "Retry; if it happens again, ask its administrator to look into its log."
 
 
@@ -63,6 +71,8 @@ class Peer:
     calling: str
     max_pdu: int
     patience: Patience
+    tls: "Tls | None" = None
+    """None: in the clear."""
 
 
 def pdu(kind: Pdu, body: bytes = bytes(4)) -> bytes:
@@ -121,6 +131,14 @@ class Line:
                 one.close()
         self._check_aborted()
         raise self._unreachable(error)
+
+    def shake_hands(self) -> None:
+        """Nothing to agree on in the clear."""
+
+    @property
+    def seal(self) -> "Seal | None":
+        """How it is secured; None in the clear."""
+        return None
 
     def established(self) -> None:
         """From now on a fault is one of the work, no longer of the settings."""
@@ -208,6 +226,8 @@ class Line:
         self._read_into(head)
         number, length = _PDU_HEAD.unpack(head)
         most = 2 * self.peer.max_pdu if number == Pdu.P_DATA else _MAX_CONTROL_PDU
+        if number in _TLS_RECORDS:
+            raise self._speaks_tls()
         if number not in list(Pdu) or length > most:
             raise self.fault("sent something that is not DICOM")
         if length > len(self._buffer):
@@ -223,35 +243,42 @@ class Line:
         queue = deque(memoryview(buffer) for buffer in buffers)
         one = self._connected()
         with self._sending:
-            while queue:
-                started = self._arm(one)
-                try:
-                    count = one.sendmsg(queue)
-                except TimeoutError:
-                    raise self._timed_out() from None
-                except OSError as error:
-                    raise self._lost("broke off the connection") from error
-                self._progress(count, started)
-                while queue and count >= len(queue[0]):
-                    count -= len(queue.popleft())
-                if count:
-                    queue[0] = queue[0][count:]
+            self._push(one, queue)
 
-    def _read_into(self, view: memoryview) -> None:
-        while view:
-            one = self._connected()
+    def _push(self, one: socket.socket, queue: deque[memoryview]) -> None:
+        while queue:
             started = self._arm(one)
             try:
-                one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-                count = one.recv_into(view)
+                count = one.sendmsg(queue)
             except TimeoutError:
                 raise self._timed_out() from None
             except OSError as error:
                 raise self._lost("broke off the connection") from error
-            if not count:
-                raise self._lost("closed the connection in the middle of the work")
             self._progress(count, started)
-            view = view[count:]
+            while queue and count >= len(queue[0]):
+                count -= len(queue.popleft())
+            if count:
+                queue[0] = queue[0][count:]
+
+    def _read_into(self, view: memoryview) -> None:
+        while view:
+            view = view[self._take(view) :]
+
+    def _take(self, view: memoryview) -> int:
+        """As many bytes as are there, one or more; waits for the first."""
+        one = self._connected()
+        started = self._arm(one)
+        try:
+            one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+            count = one.recv_into(view)
+        except TimeoutError:
+            raise self._timed_out() from None
+        except OSError as error:
+            raise self._lost("broke off the connection") from error
+        if not count:
+            raise self._lost("closed the connection in the middle of the work")
+        self._progress(count, started)
+        return count
 
     def _connected(self) -> socket.socket:
         self._check_aborted()
@@ -307,6 +334,11 @@ class Line:
         if self._aborted:
             return self._stopped()
         return ConnectionLost(self.peer.name, f"{what}. {self._hint}")
+
+    def _speaks_tls(self) -> AditError:
+        self.over = self.faulty = True
+        text = "speaks TLS, while our side is set to plain DICOM. Set both to TLS."
+        return Untrusted(self.peer.name, text)
 
     def _lost(self, what: str) -> AditError:
         """The error for a peer that is gone; nothing more can be said to it."""
