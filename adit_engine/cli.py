@@ -16,6 +16,8 @@ from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Grade
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.face import CODE as FACE
+from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.keyfile import trial_key
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import checked_pseudonym
@@ -28,6 +30,10 @@ from adit_engine.transfer import Order, transfer
 if TYPE_CHECKING:
     from adit_engine.nodes.tls import Tls
 
+_CHOOSE = (
+    "Images that may show a face were withheld, as nothing was chosen for them: "
+    "add --withhold-faces, or --accept-faces with a reason."
+)
 COMPLETE, INCOMPLETE, FAILED, WRONG_USE = 0, 1, 2, 64
 
 
@@ -56,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
     echo = commands.add_parser("echo", help="see whether a node answers")
-    echo.add_argument("node", help="dimse://CALLED@host:port?calling=ADIT, dimse+tls://… or folder:PATH")
+    echo.add_argument(
+        "node", help="dimse://CALLED@host:port?calling=ADIT, dimse+tls://… or folder:PATH"
+    )
     echo.set_defaults(run=_echo)
 
     find = commands.add_parser("find", help="list studies, series or images")
@@ -93,8 +101,22 @@ def _parser() -> argparse.ArgumentParser:
     move.add_argument("--sponsor", default="", help="required with --trial")
     move.add_argument("--key-file", type=Path, help="the trial's key; else one kept for you")
     move.add_argument("--profile", type=Path, help="a profile file; else the default")
+    _faces(move)
     move.set_defaults(run=_transfer)
     return parser
+
+
+def _faces(parser: argparse.ArgumentParser) -> None:
+    """There is no default: until somebody chooses, what may show a face is withheld."""
+    faces = parser.add_mutually_exclusive_group()
+    faces.add_argument(
+        "--withhold-faces",
+        action="store_true",
+        help="thin slices that may show a head (CT, MR, PET) stay",
+    )
+    faces.add_argument(
+        "--accept-faces", metavar="REASON", help="they leave; the reason stands in the answer"
+    )
 
 
 def _what(parser: argparse.ArgumentParser, everything: bool = False) -> None:
@@ -106,7 +128,7 @@ def _what(parser: argparse.ArgumentParser, everything: bool = False) -> None:
     parser.add_argument("--allow-withheld", action="store_true", help="refusals do not fail")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.set_defaults(trial="", trial_name="", sponsor="", key_file=None, profile=None)
-    parser.set_defaults(receiver=None)
+    parser.set_defaults(receiver=None, withhold_faces=False, accept_faces=None)
 
 
 def _receiving(parser: argparse.ArgumentParser) -> None:
@@ -232,6 +254,7 @@ class _Trip:
             raise WrongInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
         if options.pseudonym:
             checked_pseudonym(options.pseudonym)
+        self.faces = _chosen(options)
         if not options.as_is:
             path = options.profile
             self.profile = Profile.read(path) if path else Profile.default()
@@ -286,7 +309,7 @@ class _Trip:
         if pseudonym is None:
             domain = getattr(source.settings, "domain", "") or source.name
             pseudonym = self.key.generated_pseudonym(domain, study.patient_id)
-        return Pseudonymized(self.profile, pseudonym, self.key, self.stamp)
+        return Pseudonymized(self.profile, pseudonym, self.key, self.stamp, self.faces)
 
     def broke(self, text: str) -> None:
         self.errors.append(text)
@@ -320,10 +343,15 @@ class _Trip:
             "skipped": sums.skipped,
             "reasons": _reasons(outcomes),
             "errors": self.errors,
+            "faces": {"chosen": self.faces.value, "reason": self.options.accept_faces or ""},
             "manifest": str(path),
             "seconds": round(seconds, 2),
             "bytes": sum(e.size_bytes for m in self.manifests.values() for e in m.entries.values()),
         }
+        if self.faces is Faces.UNDECIDED and any(
+            code == FACE for outcome in outcomes for code, _, _ in outcome.reasons
+        ):
+            print(f"adit-engine: {_CHOOSE}", file=sys.stderr)
         print(json.dumps(answer) if self.options.json else _sentence(answer))
         if failed:
             return FAILED
@@ -348,6 +376,15 @@ class _Trip:
         temp.write_text(text)
         temp.rename(path)
         return Path(path)
+
+
+def _chosen(options: argparse.Namespace) -> Faces:
+    """Raises WrongInput."""
+    if options.accept_faces is not None:
+        if not options.accept_faces.strip():
+            raise WrongInput("--accept-faces needs a reason.")
+        return Faces.ACCEPT
+    return Faces.WITHHOLD if options.withhold_faces else Faces.UNDECIDED
 
 
 def _reasons(outcomes: list[Outcome]) -> dict[str, int]:

@@ -1,13 +1,14 @@
 """Outcome: what happened to each instance of a series, added up so that nothing goes missing."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from adit_engine.device import Device
 from adit_engine.reference import InstanceRef, SeriesRef
+from adit_engine.treatment import Treatment
 
 
 class State(StrEnum):
@@ -44,6 +45,8 @@ class Event:
     sha256: str = ""
     device: Device | None = None
     """Of what was withheld, so that people can judge it by device."""
+    treatment: Treatment | None = field(default=None, repr=False, compare=False)
+    """What was done to its elements, where it was pseudonymized and the destination took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +75,26 @@ class Entry:
     size_bytes: int = 0
     sha256: str = ""
     device: Device | None = None
+    treatment: Treatment | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in self.__slots__ if name != "device"}
-        return values if self.device is None else {**values, "device": self.device.to_json()}
+        """Names its treatment by digest; the manifest says what that is."""
+        values = {name: getattr(self, name) for name in _PLAIN}
+        if self.device is not None:
+            values["device"] = self.device.to_json()
+        if self.treatment is not None:
+            values["treatment"] = self.treatment.digest
+        return values
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Entry":
+    def from_json(cls, data: dict[str, Any], treatments: Mapping[str, Treatment]) -> "Entry":
         device = Device.from_json(data["device"]) if "device" in data else None
-        return cls(**{**data, "state": State(data["state"]), "device": device})
+        treatment = treatments.get(data.get("treatment", ""))
+        known = {**data, "state": State(data["state"]), "device": device, "treatment": treatment}
+        return cls(**known)
+
+
+_PLAIN = ("state", "code", "reason", "size_bytes", "sha256")
 
 
 @dataclass
@@ -102,6 +116,17 @@ class Manifest:
         """What arrived and was proven kept, by instance UID."""
         return {u: entry for u, entry in self.entries.items() if entry.state is State.DELIVERED}
 
+    @property
+    def treatments(self) -> Counter[Treatment]:
+        """What was done to how many of the images that arrived."""
+        by_digest: dict[str, Treatment] = {}
+        images: Counter[str] = Counter()
+        for entry in self.delivered_entries().values():
+            if entry.treatment is not None:
+                by_digest[entry.treatment.digest] = entry.treatment
+                images[entry.treatment.digest] += 1
+        return Counter({by_digest[digest]: n for digest, n in images.items()})
+
     def count(self, state: State) -> int:
         return sum(1 for entry in self.entries.values() if entry.state is state)
 
@@ -121,15 +146,22 @@ class Manifest:
             "series_uid": self.series.series_uid,
             "expected": None if self.expected is None else sorted(self.expected),
             "instances": {uid: entry.to_json() for uid, entry in sorted(self.entries.items())},
+            "treatments": {
+                entry.treatment.digest: entry.treatment.to_json()
+                for entry in self.entries.values()
+                if entry.treatment is not None
+            },
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Manifest":
         expected = data["expected"]
+        known = data.get("treatments", {})
+        treatments = {digest: Treatment.from_json(rows) for digest, rows in known.items()}
         return cls(
             SeriesRef(data["study_uid"], data["series_uid"]),
             None if expected is None else frozenset(expected),
-            {uid: Entry.from_json(entry) for uid, entry in data["instances"].items()},
+            {uid: Entry.from_json(entry, treatments) for uid, entry in data["instances"].items()},
         )
 
 

@@ -15,6 +15,7 @@ from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
 from adit_engine.traveller import Hit, Traveller
+from adit_engine.treatment import Treatment
 
 ROUNDS = 3
 """How often what is missing or new is asked for before it counts as missing for good."""
@@ -54,6 +55,7 @@ class Passage:
         self._notes: list[str] = []
         self._withheld_by_hit = False
         self._devices: dict[str, Device] = {}
+        self._treatments: dict[str, Treatment | None] = {}
 
     # The trip ----------------------------------------------------------------------------------
 
@@ -186,6 +188,7 @@ class Passage:
             stored.warning,
             stored.size_bytes,
             stored.sha256,
+            treatment=self._treatments.pop(ref.instance_uid, None),
         )
         self._manifest.add(event)
         return event
@@ -209,7 +212,13 @@ class Passage:
                 continue
             entry = self._manifest.entries[ref.instance_uid]
             event = Event(
-                ref, State.DELIVERED, entry.code, entry.reason, entry.size_bytes, entry.sha256
+                ref,
+                State.DELIVERED,
+                entry.code,
+                entry.reason,
+                entry.size_bytes,
+                entry.sha256,
+                treatment=entry.treatment,
             )
             self._manifest.add(event)
             yield event
@@ -270,7 +279,7 @@ class Passage:
             if instance.fault:
                 raise Withhold("fault", instance.fault)
             self._traveller.admit_patient(instance.in_header.patient_id)
-            outgoing = self._traveller.outgoing(instance)
+            outgoing, treatment = self._traveller.outgoing(instance)
         except Hit as hit:
             self._devices[ref.instance_uid] = Device.of(instance)
             self._tell(ref, State.WITHHELD, hit.code, hit.reason)
@@ -286,6 +295,7 @@ class Passage:
             self._compare_twin(ref, outgoing)
             return None
         self._sent.add(ref.instance_uid)
+        self._treatments[ref.instance_uid] = treatment
         self._origin[outgoing.instance_uid] = ref
         return outgoing
 

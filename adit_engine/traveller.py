@@ -9,6 +9,8 @@ from adit_engine.instance import Instance
 from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Change, Pseudonymized
+from adit_engine.pseudonymize.tally import Tally
+from adit_engine.treatment import Treatment
 
 
 class Hit(Withhold):
@@ -38,15 +40,19 @@ class Traveller:
                 "to put the study in order, then order it again."
             )
 
-    def outgoing(self, instance: Instance) -> Instance:
-        """The instance as it may leave. Raises Withhold, and Hit after the second look."""
-        changed = apply(self.change, instance)
+    def outgoing(self, instance: Instance) -> tuple[Instance, Treatment | None]:
+        """The instance as it may leave, and what was done to it; None where it is as it was.
+
+        Raises Withhold, and Hit after the second look.
+        """
+        tally = Tally()
+        changed = apply(self.change, instance, tally)
         if self._check is not None:
             try:
                 self._check(instance, changed)
             except Withhold as hit:
                 raise Hit(hit.code, hit.reason) from None
-        return changed
+        return changed, next(iter(tally.treatments), None)
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
         """Code and sentence when objects of this class will be withheld whatever they hold."""

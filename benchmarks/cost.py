@@ -14,6 +14,7 @@ from statistics import median
 from adit_engine import part10
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.keyfile import trial_key
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.verify import Verifier
@@ -38,7 +39,7 @@ def in_memory(folder: Path) -> list[Figure]:
     """Milliseconds of processor time for one CT: changed, and changed and verified."""
     key = folder / "memory.key"
     key.write_text("42" * 32)
-    change = Pseudonymized(Profile.default(), PSEUDONYM, trial_key(key, ""), None)
+    change = Pseudonymized(Profile.default(), PSEUDONYM, trial_key(key, ""), None, Faces.ACCEPT)
     encoded = [b"".join(parts) for parts in files(Study(CT, _TIMES))]
     instances = [part10.parse(one) for one in encoded]
     pairs = [(one, apply(change, one)) for one in instances]

@@ -25,6 +25,7 @@ from adit_engine import part10
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.profile import Profile, presets
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.pseudonymize.verify import Verifier
@@ -69,7 +70,7 @@ class Road:
     def __init__(self, profile: Profile) -> None:
         stamp = TrialStamp("Sponsor of the corpus", "CORPUS-1")
         key = TrialKey(b"a key for a corpus without a use")
-        self._change = Pseudonymized(profile, "CORPUS-0001", key, stamp)
+        self._change = Pseudonymized(profile, "CORPUS-0001", key, stamp, Faces.ACCEPT)
         self._verifier = Verifier(self._change)
 
     def take(self, data: bytes, tally: Tally) -> bytes | None:

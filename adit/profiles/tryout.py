@@ -15,6 +15,7 @@ from adit_engine.errors import Malformed, Withhold
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.pseudonymize.transcode import little_endian
 from adit_engine.pseudonymize.verify import verify
@@ -48,7 +49,8 @@ def try_it(user: Person, profile: Profile, node: Node, study: StudyRef) -> Tried
 
 def _tried(profile: Profile, image: Instance) -> Tried:
     key = TrialKey(secrets.token_bytes(32))
-    change = Pseudonymized(rules_of(profile), PSEUDONYM, key, None)
+    # Nothing leaves, so that a face is no reason to show nothing.
+    change = Pseudonymized(rules_of(profile), PSEUDONYM, key, None, Faces.ACCEPT)
     try:
         if image.fault:
             raise Withhold("fault", image.fault)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from adit_engine.elements import PIXEL_TAGS, Buffer, Element, elements
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.pseudonymize import admit, pixel_rules, pixels, stamp, tables
+from adit_engine.pseudonymize import admit, face, pixel_rules, pixels, stamp, tables
 from adit_engine.pseudonymize.actions import Work
 from adit_engine.pseudonymize.admit import Cover
 from adit_engine.pseudonymize.blank import blanked
@@ -18,10 +18,10 @@ from adit_engine.pseudonymize.pixel_rules import PixelRule, Rectangle
 from adit_engine.pseudonymize.pixels import PixelFormat
 from adit_engine.pseudonymize.profile import RETAIN_UIDS, SAFE_PRIVATE
 from adit_engine.pseudonymize.rewrite import Rewriter, Source, encoded
-from adit_engine.pseudonymize.rules import rule_book
+from adit_engine.pseudonymize.rules import RuleBook, rule_book
 from adit_engine.pseudonymize.streams import WALKS
 from adit_engine.pseudonymize.tables import Admitted, well_known_uids
-from adit_engine.pseudonymize.tally import Tally
+from adit_engine.pseudonymize.tally import Done, Tally, Traces, treatment_of
 from adit_engine.pseudonymize.transcode import little_endian
 
 _CLASS_UID = 0x00080016
@@ -42,6 +42,7 @@ _READ = frozenset(
         *_IDENTITY,
         *_DATES,
         *admit.READ,
+        *face.READ,
         *pixels.READ,
         *pixel_rules.READ,
     }
@@ -56,13 +57,12 @@ def apply(change: Change, instance: Instance, tally: Tally | None = None) -> Ins
     """The instance as it may leave: itself for AsIs, else a new one. Raises Withhold alone.
 
     Pixel buffers are passed on uncopied unless a rule alters them. The same input and change give
-    the same bytes. A `tally` is added to when the instance may leave, and costs some time.
+    the same bytes. A `tally` is added to when the instance may leave.
     """
     if isinstance(change, AsIs):
         return instance
-    counted = None if tally is None else Tally(instances=1)
     try:
-        made = _pseudonymized(change, instance, counted)
+        made, traces = _pseudonymized(change, instance)
     except Withhold:
         raise
     except Malformed as error:
@@ -72,8 +72,8 @@ def apply(change: Change, instance: Instance, tally: Tally | None = None) -> Ins
         # could hold a value of the header, so only its kind is told.
         kind = type(error).__name__
         raise Withhold("not-understood", f"The object could not be understood ({kind}).") from None
-    if tally is not None and counted is not None:
-        tally.add(counted)
+    if tally is not None:
+        tally.note(treatment_of(traces))
     return made
 
 
@@ -97,7 +97,7 @@ class _Parts:
         }
 
 
-def _pseudonymized(change: Pseudonymized, instance: Instance, tally: Tally | None) -> Instance:
+def _pseudonymized(change: Pseudonymized, instance: Instance) -> tuple[Instance, Traces]:
     instance = little_endian(instance)
     if instance.transfer_syntax_uid not in _SYNTAXES:
         raise Withhold("syntax", "Objects of this transfer syntax cannot be checked.")
@@ -118,18 +118,31 @@ def _pseudonymized(change: Pseudonymized, instance: Instance, tally: Tally | Non
     where = tuple(rectangle for rule in rules for rectangle in rule.rectangles)
     cover = Cover.BLANKED if where else Cover.RELEASED if rules else Cover.NOTHING
     admit.check(admitted, values, cover)
-    out = _header(change, parts, values, (admitted.iod, tally), instance.explicit)
-    if where:
-        if tally is not None:
-            tally.blanked += 1
-        return _blanked(change, parts, values, (out, where), instance)
-    return Instance(
-        sop_class_uid,
-        _new_uid(change, uids[_INSTANCE_UID]),
-        instance.transfer_syntax_uid,
-        b"".join(out[tag] for tag in sorted(out)),
-        _pixels(parts, values, instance, admitted),
+    may_show_face = _may_show_face(change, admitted, parts, values)
+    book = rule_book(change.profile, admitted.iod)
+    rewriter = _rewriter(change, book, instance.explicit)
+    out = _by_rules(rewriter, book, parts)
+    by_rules = tuple(out)
+    _finish(change, parts, values, out, instance.explicit)
+    made = (
+        _blanked(change, parts, values, (out, where), instance)
+        if where
+        else Instance(
+            sop_class_uid,
+            _new_uid(change, uids[_INSTANCE_UID]),
+            instance.transfer_syntax_uid,
+            b"".join(out[tag] for tag in sorted(out)),
+            _pixels(parts, values, instance, admitted),
+        )
     )
+    traces = Traces(
+        top=(tuple(rewriter.top), by_rules),
+        inside=tuple(rewriter.inside),
+        stamped=_stamped_tags(change),
+        leaving=tuple(out),
+        marks=(Done.BLANKED,) * bool(where) + (Done.FACE,) * may_show_face,
+    )
+    return made, traces
 
 
 def _blanked(
@@ -206,23 +219,37 @@ def _check_overlays(parts: _Parts, form: PixelFormat) -> None:
                 raise Withhold("pixel-bits", "An overlay lies in the bits of the image.")
 
 
-def _header(
-    change: Pseudonymized,
-    parts: _Parts,
-    values: dict[int, bytes],
-    how: tuple[str, Tally | None],
-    explicit: bool,
-) -> dict[int, bytes]:
-    """Tag to encoded element of the whole top level, without the pixels."""
-    iod, tally = how
-    book = rule_book(change.profile, iod)
+def _may_show_face(
+    change: Pseudonymized, admitted: Admitted, parts: _Parts, values: dict[int, bytes]
+) -> bool:
+    """Raises Withhold where that is not accepted."""
+    told = face.told_inside(parts.header.data, parts.header.explicit, parts.found)
+    return face.check(change.faces, admitted.modality, values, told)
+
+
+def _rewriter(change: Pseudonymized, book: RuleBook, explicit: bool) -> Rewriter:
     work = Work(change.key, change.key.date_offset_days(change.pseudonym))
     private = SAFE_PRIVATE in change.profile.options
-    rewriter = Rewriter(book, work, explicit, private=private, tally=tally)
+    return Rewriter(book, work, explicit, private=private)
+
+
+def _by_rules(rewriter: Rewriter, book: RuleBook, parts: _Parts) -> dict[int, bytes]:
+    """Tag to encoded element of the whole top level, without the pixels."""
     out = rewriter.level(parts.header, parts.found, book.top)
     if parts.behind:
         _refuse_twice(parts.found, parts.behind)
         out |= rewriter.level(parts.body, parts.behind, book.top)
+    return out
+
+
+def _finish(
+    change: Pseudonymized,
+    parts: _Parts,
+    values: dict[int, bytes],
+    out: dict[int, bytes],
+    explicit: bool,
+) -> None:
+    """What the standard wants beyond the rules, and the stamp."""
     for tag in [tag for tag in out if tag >> 16 == 0x0012]:
         del out[tag]
     if parts.pixels is None or not parts.pixels.undefined:
@@ -236,13 +263,11 @@ def _header(
     for tag, vr in stamp.empties().items():
         out.setdefault(tag, encoded(tag, vr, b"", explicit))
     out |= _stamped(change, explicit)
-    if tally is not None:
-        behind = {element.tag for element in parts.behind}
-        tally.level(
-            parts.header.data, parts.found, {t: e for t, e in out.items() if t not in behind}
-        )
-        tally.level(parts.body.data, parts.behind, {t: out[t] for t in behind & out.keys()})
-    return out
+
+
+@lru_cache(maxsize=256)
+def _stamped_tags(change: Pseudonymized) -> frozenset[int]:
+    return frozenset(_stamped(change, True))
 
 
 def _new_uid(change: Pseudonymized, uid: bytes) -> str:

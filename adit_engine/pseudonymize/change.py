@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import TrialKey, checked_pseudonym
 
@@ -32,13 +33,15 @@ class TrialStamp:
 class Pseudonymized:
     """`pseudonym` stands for one patient within one trial; `key` derives all UIDs and dates.
 
-    `stamp` is None for the site's default trial, which leaves no trial in the header.
+    `stamp` is None for the site's default trial, which leaves no trial in the header. Until somebody
+    has chosen `faces`, what may show a face is withheld.
     """
 
     profile: Profile
     pseudonym: str
     key: TrialKey = field(repr=False)
     stamp: TrialStamp | None
+    faces: Faces = Faces.UNDECIDED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pseudonym", checked_pseudonym(self.pseudonym))

@@ -1,24 +1,72 @@
-"""Face: whether a series could show a person's face, so that somebody decides before it leaves."""
+"""Face: whether a series could show a person's face, so that somebody decides before it leaves.
 
-from collections.abc import Iterable
+Thin slices of a head by CT, MR or PET can be turned into a picture of the face. Nothing that tells
+the part of the body can be trusted to be there, so what tells nothing counts as a head.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
+
+from adit_engine.elements import Buffer, Element, elements, is_sequence, items, nested_explicit
+from adit_engine.errors import Withhold
 
 THIN_MM = 3.0
 MANY_IMAGES = 60
 """As many slices of a head lie so close that a face can be drawn from them, if nothing tells how far."""
 
 _VOLUMES = frozenset({"CT", "MR", "PT"})
+
 _HEAD = (
     "head", "brain", "skull", "face", "facial", "crani", "cereb", "sinus", "orbit", "neck", "jaw",
-    "maxill", "mandib", "dental", "ear", "iac", "pituitary", "sella", "whole", "tmj",
-    "kopf", "schädel", "schaedel", "hirn", "hals", "nnh", "gesicht", "kiefer", "neuro", "cct",
+    "maxill", "mandib", "dental", "pituitary", "sella", "whole", "neuro", "carotid", "karotis",
+    "menin", "hippoc", "temporal", "tongue", "nasal", "larynx", "pharyn", "thyroid", "cspine",
+    "cervical", "stroke", "trauma", "kopf", "schädel", "schaedel", "hirn", "hals", "gesicht",
+    "kiefer", "schilddr", "felsenbein", "ganzk", "zahn", "cabeza", "cerveau", "crân", "kraniu",
 )  # fmt: skip
-_SHORT = frozenset({"ear", "iac", "tmj", "nnh", "cct", "wb", "hno", "jaw"})
-_ELSEWHERE = frozenset(
-    {"abdomen", "chest", "thorax", "pelvis", "knee", "ankle", "foot", "hand", "wrist", "elbow"}
-    | {"hip", "leg", "arm", "heart", "liver", "kidney", "breast", "prostate", "lspine", "lumbar"}
-    | {"femur", "tibia"}
+"""Parts of words; of the neck, too, as what is called so often reaches up to the eyes."""
+_HEAD_WORDS = frozenset(
+    {"ear", "iac", "tmj", "nnh", "cct", "ccta", "wb", "hno", "ent", "eye", "eyes", "hws", "nose"}
+    | {"nase", "auge", "augen", "ohr", "tete", "tête", "hn", "kiefergelenk", "cow"}
 )
+_ELSEWHERE = (
+    "abdom", "thora", "pelvi", "becken", "prostat", "lumbar", "kidney", "breast", "mamma", "liver",
+    "leber", "niere", "lunge", "heart", "herz", "cardiac", "knee", "ankle", "wrist", "elbow",
+    "femur", "tibia", "shoulder", "schulter", "sprunggelenk", "lspine", "tspine", "extremit",
+    "pancrea", "pankrea", "colon", "uterus", "bladder", "rectum", "rektum", "oberbauch",
+)  # fmt: skip
+_ELSEWHERE_WORDS = frozenset(
+    {"chest", "foot", "hand", "hip", "leg", "arm", "legs", "knie", "lws", "bws", "lung", "lungs"}
+    | {"hüfte", "hufte", "fuß", "fuss", "bauch", "mrcp", "renal", "hepatic", "isg"}
+)
+
+_IMAGE_TYPE = 0x00080008
+_STUDY_DESCRIPTION = 0x00081030
+_SERIES_DESCRIPTION = 0x0008103E
+_BODY_PART = 0x00180015
+_PROTOCOL = 0x00181030
+_COIL = 0x00181250
+_ACQUISITION_PROTOCOL = 0x00189423
+_REQUESTED = 0x00321060
+_PERFORMED = 0x00400254
+_THICKNESS = 0x00180050
+_SPACING = 0x00180088
+_MEANING = 0x00080104
+_ABOUT = (_BODY_PART, _PROTOCOL, _COIL, _ACQUISITION_PROTOCOL, _PERFORMED)
+_STUDY = (_STUDY_DESCRIPTION, _REQUESTED)
+_LENGTHS = (_THICKNESS, _SPACING)
+
+READ = frozenset({_IMAGE_TYPE, _SERIES_DESCRIPTION, *_ABOUT, *_STUDY, *_LENGTHS})
+"""The tags whose values `check` asks for."""
+
+_GROUPS = frozenset({0x52009229, 0x52009230})
+_REGION = 0x00082218
+_ANATOMY = 0x00209071
+_MEASURES = 0x00289110
+_OPENED = frozenset({_REGION, _ANATOMY, _MEASURES, *_GROUPS})
+"""Sequences that tell the part of the body and the thickness of enhanced images."""
 
 
 class FaceRisk(Enum):
@@ -29,43 +77,141 @@ class FaceRisk(Enum):
     LIKELY = "likely"
 
 
-def face_risk(
-    modality: str,
-    texts: Iterable[str],
-    thickness_mm: float | None = None,
-    images: int | None = None,
-) -> FaceRisk:
-    """Of one series, from what a search tells. `texts`: body part examined and descriptions.
+class Faces(Enum):
+    """What was chosen for images from which a face could be drawn. Nothing is chosen for anyone."""
 
-    Thin slices of a head by CT, MR or PET can be turned into a picture of the face.
-    """
-    if modality.strip(" \0").upper() not in _VOLUMES:
-        return FaceRisk.NONE
-    words = [word for text in texts for word in _words(text)]
-    is_head = any(_names_head(word) for word in words)
-    if not is_head and any(word in _ELSEWHERE for word in words):
-        return FaceRisk.NONE
-    thin = thickness_mm <= THIN_MM if thickness_mm else None
-    if thin is None and images is not None:
-        thin = images >= MANY_IMAGES
-    if thin is False:
-        return FaceRisk.NONE
-    return FaceRisk.LIKELY if is_head and thin else FaceRisk.UNKNOWN
+    UNDECIDED = "undecided"
+    WITHHOLD = "withhold"
+    ACCEPT = "accept"
 
 
 SENTENCES = {
     FaceRisk.LIKELY: "Thin slices of a head: the person's face could be drawn from them.",
     FaceRisk.UNKNOWN: (
         "It may show a head in thin slices, from which the person's face could be drawn: "
-        "the search does not tell."
+        "nothing tells that it does not."
     ),
 }
-"""What the summary says before the start; nothing where there is no risk."""
+"""What people are told; nothing where there is no risk."""
+
+CODE = "face"
+UNDECIDED = "Nobody has chosen yet whether such images are withheld or accepted."
 
 
-def _words(text: str) -> list[str]:
-    return "".join(sign if sign.isalpha() else " " for sign in text.lower()).split()
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a series is called. `about`: body part, protocol, coil, anatomy; `study`: of the whole."""
+
+    description: str = ""
+    about: tuple[str, ...] = ()
+    study: tuple[str, ...] = ()
 
 
-def _names_head(word: str) -> bool:
-    return word in _SHORT or any(part in word for part in _HEAD if part not in _SHORT)
+def face_risk(
+    modality: str, named: Named, thickness_mm: float | None = None, images: int | None = None
+) -> FaceRisk:
+    """Of one series. `images` matter only where nothing tells how thick the slices are."""
+    if modality.strip(" \0").upper() not in _VOLUMES:
+        return FaceRisk.NONE
+    if thickness_mm is not None and thickness_mm > THIN_MM:
+        return FaceRisk.NONE
+    is_head = _is_head(named)
+    if is_head is False:
+        return FaceRisk.NONE
+    is_thin = thickness_mm is not None or (images is not None and images >= MANY_IMAGES)
+    return FaceRisk.LIKELY if is_head and is_thin else FaceRisk.UNKNOWN
+
+
+def check(
+    faces: Faces, modality: str, values: Mapping[int, bytes], nested: Iterable[tuple[int, bytes]]
+) -> bool:
+    """Whether the object may show a face, which is accepted. Raises Withhold where it is not.
+
+    `values` as encoded (see READ); `nested` from `told_inside`.
+    """
+    if modality not in _VOLUMES:
+        return False
+    risk = _in_header(modality, frozenset(nested), *(values.get(tag, b"") for tag in _ORDER))
+    if risk is FaceRisk.NONE:
+        return False
+    if faces is Faces.ACCEPT:
+        return True
+    more = f" {UNDECIDED}" if faces is Faces.UNDECIDED else ""
+    raise Withhold(CODE, SENTENCES[risk] + more)
+
+
+_ORDER = (_IMAGE_TYPE, _SERIES_DESCRIPTION, *_ABOUT, *_STUDY, *_LENGTHS)
+
+
+@lru_cache(maxsize=256)
+def _in_header(modality: str, nested: frozenset[tuple[int, bytes]], *values: bytes) -> FaceRisk:
+    """Of one image. The images of a series say the same, so that most are judged but once."""
+    told = dict(zip(_ORDER, values, strict=True))
+    if modality == "CT" and b"LOCALIZER" in told[_IMAGE_TYPE].upper():
+        return FaceRisk.NONE  # a projection, no slice (PS3.3 C.8.2.1.1.1)
+    lengths = [told[_THICKNESS], told[_SPACING]]
+    lengths += [value for tag, value in nested if tag in _LENGTHS]
+    named = Named(
+        _text(told[_SERIES_DESCRIPTION]),
+        tuple(
+            [_text(told[tag]) for tag in _ABOUT]
+            + [_text(value) for tag, value in sorted(nested) if tag not in _LENGTHS]
+        ),
+        tuple(_text(told[tag]) for tag in _STUDY),
+    )
+    return face_risk(modality, named, _smallest(lengths))
+
+
+def told_inside(
+    data: Buffer, explicit: bool, found: Iterable[Element], depth: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """What sequences tell of the part of the body and of thickness. Raises Malformed."""
+    for element in found:
+        if element[0] not in _OPENED or not is_sequence(element, "SQ"):
+            continue
+        inside = nested_explicit(element, explicit)
+        for item in items(data, inside, element, depth):
+            level = list(elements(data, inside, item.value, item.value_end, depth + 1))
+            for one in level:
+                if one.tag in (_MEANING, *_LENGTHS):
+                    yield one.tag, bytes(data[one.value : one.end])
+            yield from told_inside(data, inside, level, depth + 1)
+
+
+def _is_head(named: Named) -> bool | None:
+    """None: nothing tells. What a series calls itself weighs more than what its study is called."""
+    own = (named.description, *named.about)
+    if any(_names(text, _HEAD, _HEAD_WORDS) for text in own):
+        return True
+    if _names(named.description, _ELSEWHERE, _ELSEWHERE_WORDS):
+        return False
+    if any(_names(text, _HEAD, _HEAD_WORDS) for text in named.study):
+        return True
+    is_elsewhere = any(
+        _names(text, _ELSEWHERE, _ELSEWHERE_WORDS) for text in (*named.about, *named.study)
+    )
+    return False if is_elsewhere else None
+
+
+def _names(text: str, parts: tuple[str, ...], whole: frozenset[str]) -> bool:
+    words = "".join(sign if sign.isalpha() else " " for sign in text.lower()).split()
+    return any(word in whole or any(part in word for part in parts) for word in words)
+
+
+def _text(value: bytes) -> str:
+    """Letters of an escaped character set (ISO 2022) are no words, and tell nothing."""
+    if b"\x1b" in value:
+        return ""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+_NUMBER = re.compile(rb"[ ]*[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?[ \0]*|[ ]*\.[0-9]+[ \0]*")
+
+
+def _smallest(values: Iterable[bytes]) -> float | None:
+    """Overlapping slices lie closer than they are thick; zero tells nothing."""
+    known = [float(value.strip(b" \0")) for value in values if _NUMBER.fullmatch(value)]
+    return min((length for length in known if length > 0), default=None)

@@ -7,7 +7,7 @@ from struct import Struct
 from adit_engine.elements import Buffer, Element, elements, is_sequence, items, nested_explicit
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize import actions, codes
-from adit_engine.pseudonymize.actions import DUMMIES, KEEPERS, Work
+from adit_engine.pseudonymize.actions import DUMMIES, KEEPERS, Action, Work
 from adit_engine.pseudonymize.charset import Charset
 from adit_engine.pseudonymize.rules import (
     CHARACTER_SET,
@@ -22,7 +22,7 @@ from adit_engine.pseudonymize.rules import (
     RuleBook,
 )
 from adit_engine.pseudonymize.tables import dictionary, safe_private
-from adit_engine.pseudonymize.tally import Tally
+from adit_engine.pseudonymize.tally import BITS, CODES, Done, Notes
 
 PER_FRAME_GROUPS = 0x52009230
 
@@ -34,6 +34,14 @@ _ITEM = Struct("<HHI")
 LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _MAYBE_SEQUENCE = frozenset({"SQ", ""})
 _ZERO_PADDED = frozenset({"UI", "OB", "UN"})
+_REMOVED, _EMPTIED, _REPLACED, _REWRITTEN = (
+    CODES[done] for done in (Done.REMOVED, Done.EMPTIED, Done.REPLACED, Done.REWRITTEN)
+)
+_DONE_BY: dict[Action, int] = {
+    actions.map_uids: CODES[Done.NEW_UID],
+    actions.shift_dates: CODES[Done.MOVED],
+    actions.shift_datetimes: CODES[Done.MOVED],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +70,14 @@ def encoded(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
 class Rewriter:
     """Rewrites one instance. `explicit` is how the result is encoded.
 
-    A `tally` counts what happens inside sequences; the top level is the caller's to count.
+    It notes what it does to elements that do not just stay: `top` of the data set itself, `inside`
+    of each item of a sequence.
     """
 
-    def __init__(
-        self,
-        book: RuleBook,
-        work: Work,
-        explicit: bool,
-        *,
-        private: bool,
-        tally: Tally | None = None,
-    ) -> None:
-        self._tally = tally
+    def __init__(self, book: RuleBook, work: Work, explicit: bool, *, private: bool) -> None:
+        self.top: list[int] = []
+        self.inside: list[Notes] = []
+        self._notes = self.top
         self._book = book
         self._work = work
         self._explicit = explicit
@@ -103,7 +106,11 @@ class Rewriter:
                 new = self._element(source, element, rule, work)
                 if new is not None:
                     out[tag] = new
-            elif tag == CHARACTER_SET:
+                else:
+                    self._notes.append(tag << BITS | _REMOVED)
+                continue
+            self._notes.append(tag << BITS | _REMOVED)
+            if tag == CHARACTER_SET:
                 if any(earlier > tag for earlier in seen):
                     raise Malformed("The character set stands behind text.")
                 work = replace(work, charset=Charset(_value(source, element)))
@@ -146,15 +153,21 @@ class Rewriter:
         same_form = source.explicit == self._explicit and element[1] != "UN"
         if new is value and same_form and not (end - begin) & 1:
             return bytes(source.data[start:end])
+        if new is not value and new != value.rstrip(b" \0"):
+            self._notes.append(tag << BITS | _DONE_BY.get(act, _REWRITTEN))
         return encoded(tag, vr, new, self._explicit)
 
     def _instead(self, tag: int, rule: Rule) -> bytes | None:
         if rule.lost is Lost.NOTHING:
             return None
         if rule.lost is Lost.EMPTY:
+            self._notes.append(tag << BITS | _EMPTIED)
             return encoded(tag, rule.vrs[0], b"", self._explicit)
+        self._notes.append(tag << BITS | _REPLACED)
         if rule.vrs == ("SQ",):
+            outer, self._notes = self._notes, []
             content = _item(self._dummy_item(rule.place))
+            self._notes = outer
             return encoded(tag, "SQ", content, self._explicit)
         return encoded(tag, rule.vrs[0], DUMMIES[rule.vrs[0]], self._explicit)
 
@@ -164,6 +177,8 @@ class Rewriter:
         if element.vr == "UN" or is_sequence(element, "SQ"):
             content = self._items(source, element, rule, work)
         if content is not None:
+            if content != source.data[element.value : element.value_end]:
+                self._notes.append(element.tag << BITS | _REWRITTEN)
             return encoded(element.tag, "SQ", content, self._explicit)
         if rule.withhold:
             raise _pixels_would_change(element.tag)
@@ -190,9 +205,10 @@ class Rewriter:
         """Empty where nothing stays, or where it is a private code."""
         if place.coded and not self._is_standard_code(source, found):
             return b""
+        outer, self._notes = self._notes, []
         out = self.level(source, found, place, work)
-        if self._tally is not None:
-            self._tally.level(source.data, found, out)
+        self.inside.append((tuple(self._notes), tuple(out)))
+        self._notes = outer
         return b"".join(out[tag] for tag in sorted(out))
 
     def _is_standard_code(self, source: Source, found: list[Element]) -> bool:

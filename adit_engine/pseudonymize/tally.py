@@ -1,14 +1,16 @@
 """Tally: how many elements stayed, changed or went, by tag; never a value."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
-from adit_engine.elements import Buffer, Element
-from adit_engine.pseudonymize.actions import DUMMIES
-from adit_engine.pseudonymize.tables import dictionary, keywords
+from adit_engine.pseudonymize.tables import keywords
+from adit_engine.treatment import Row, Treatment, added_up
+
+PIXEL_DATA = 0x7FE00010
 
 
 class Done(Enum):
@@ -22,68 +24,111 @@ class Done(Enum):
     EMPTIED = "emptied"
     REMOVED = "removed"
     ADDED = "added"
+    BLANKED = "blanked"
+    """Of pixel data: a pixel rule ran."""
+    FACE = "may show a face"
+    """Of pixel data: thin slices that may show a head, which the trial accepts."""
+
+
+_DONE = tuple(Done)
+BITS = 4
+CODES = {done: number for number, done in enumerate(_DONE)}
+"""A note is `tag << BITS | code`: many are made for each instance, and numbers cost least."""
+
+Notes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Of one level: what was done to elements that did not just stay, and the tags that leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """All that tells what was done to one instance; equal traces are one treatment.
+
+    `top` is the data set itself before the stamp, `inside` each item of a sequence, `leaving` the
+    tags of the data set as it leaves, `marks` what was done to the pixels.
+    """
+
+    top: Notes
+    inside: tuple[Notes, ...]
+    stamped: frozenset[int]
+    leaving: tuple[int, ...]
+    marks: tuple[Done, ...] = ()
+
+
+@lru_cache(maxsize=64)
+def treatment_of(traces: Traces) -> Treatment:
+    sums = _top(traces)
+    for notes in traces.inside:
+        sums.update(_level(notes))
+    sums.update((PIXEL_DATA, mark) for mark in traces.marks)
+    whole: Counter[tuple[int, str]] = Counter()
+    for (tag, done), count in sums.items():
+        whole[tag & 0xFFFF0000 if tag & 0x10000 else tag, done.value] += count
+    return Treatment(tuple(sorted((tag, done, n) for (tag, done), n in whole.items())))
+
+
+def _level(notes: Notes) -> Counter[tuple[int, Done]]:
+    changed, leaving = notes
+    stays = set(leaving)
+    known = [(note >> BITS, _DONE[note & (1 << BITS) - 1]) for note in changed]
+    # A private creator is taken along later, when an element of its block stays.
+    told = [(tag, done) for tag, done in known if not (done is Done.REMOVED and tag in stays)]
+    tags = {tag for tag, _ in told}
+    return Counter(told + [(tag, Done.KEPT) for tag in leaving if tag not in tags])
+
+
+def _top(traces: Traces) -> Counter[tuple[int, Done]]:
+    """What the stamp overwrote, added and took away comes on top of what the rules did."""
+    sums: Counter[tuple[int, Done]] = Counter()
+    leaving, before = set(traces.leaving), _level(traces.top)
+    for (tag, done), count in before.items():
+        if done is not Done.REMOVED and tag not in leaving:
+            done = Done.REMOVED
+        elif tag in traces.stamped:
+            done = Done.REPLACED
+        elif done is Done.REMOVED and tag in leaving:
+            done = Done.EMPTIED
+        sums[tag, done] += count
+    came = {tag for tag, _ in before}
+    sums.update((tag, Done.ADDED) for tag in leaving - came)
+    return sums
 
 
 @dataclass
 class Tally:
     """Adds up over instances. Private elements are counted by group, under element 0000."""
 
-    counts: Counter[tuple[int, Done]] = field(default_factory=Counter)
-    instances: int = 0
-    blanked: int = 0
-    """Instances in which a pixel rule ran."""
+    treatments: Counter[Treatment] = field(default_factory=Counter)
 
-    def add(self, other: "Tally") -> None:
-        self.counts.update(other.counts)
-        self.instances += other.instances
-        self.blanked += other.blanked
+    def note(self, treatment: Treatment) -> None:
+        self.treatments[treatment] += 1
 
-    def level(self, data: Buffer, found: Iterable[Element], out: Mapping[int, bytes]) -> None:
-        """One level of a data set: what stood there, and what of it leaves."""
-        came = set()
-        for element in found:
-            tag = element.tag
-            came.add(tag)
-            key = tag & 0xFFFF0000 if tag & 0x10000 else tag
-            self.counts[key, _done(data, element, out.get(tag))] += 1
-        for tag in out.keys() - came:
-            self.counts[tag, Done.ADDED] += 1
+    @property
+    def instances(self) -> int:
+        return self.treatments.total()
+
+    @property
+    def counts(self) -> Counter[tuple[int, Done]]:
+        summed = added_up(self.treatments.items())
+        return Counter({(tag, Done(done)): count for tag, done, count in summed})
+
+    @property
+    def blanked(self) -> int:
+        """Instances in which a pixel rule ran."""
+        return self.counts[PIXEL_DATA, Done.BLANKED]
 
     def rows(self) -> list[dict[str, Any]]:
-        """For a report: tag, name, action, count; in the order of the tags."""
-        names = {tag: keyword for keyword, tag in keywords().items()}
-        return [
-            {
-                "tag": f"({tag >> 16:04X},{tag & 0xFFFF:04X})",
-                "name": "private elements" if tag & 0x10000 else names.get(tag, ""),
-                "action": done.value,
-                "count": count,
-            }
-            for (tag, done), count in sorted(
-                self.counts.items(), key=lambda cell: (cell[0][0], cell[0][1].value)
-            )
-        ]
+        return named(added_up(self.treatments.items()))
 
 
-def _done(data: Buffer, element: Element, new: bytes | None) -> Done:
-    if new is None:
-        return Done.REMOVED
-    if new == data[element.start : element.end]:
-        return Done.KEPT
-    value = _value(new)
-    vr = element.vr if element.vr not in ("", "UN") else dictionary().get(element.tag, "UN")[:2]
-    if not value:
-        return Done.EMPTIED if element.value != element.end else Done.KEPT
-    if vr == "UI":
-        return Done.NEW_UID
-    if value == DUMMIES.get(vr):
-        return Done.REPLACED
-    return Done.MOVED if vr in ("DA", "DT") else Done.REWRITTEN
-
-
-def _value(new: bytes) -> bytes:
-    """The value of an encoded element, whose length tells how long its head is."""
-    for head, width in ((8, 2), (8, 4), (12, 4)):
-        if int.from_bytes(new[head - width : head], "little") == len(new) - head:
-            return new[head:]
-    return new
+def named(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """For a report: tag, name, action, count."""
+    names = {tag: keyword for keyword, tag in keywords().items()}
+    return [
+        {
+            "tag": f"({tag >> 16:04X},{tag & 0xFFFF:04X})",
+            "name": "private elements" if tag & 0x10000 else names.get(tag, ""),
+            "action": done,
+            "count": count,
+        }
+        for tag, done, count in rows
+    ]

@@ -176,7 +176,7 @@ def _call_everything_delivered(patch: pytest.MonkeyPatch) -> None:
 def _mislabel(patch: pytest.MonkeyPatch) -> None:
     """Another trial's pseudonym and UIDs, and nobody looks a second time."""
     patch.setattr(traveller, "_second_look", lambda change: None)
-    patch.setattr(traveller, "apply", lambda change, one: apply(change_for("HEART"), one))
+    patch.setattr(traveller, "apply", lambda change, one, tally: apply(change_for("HEART"), one))
 
 
 def _admit_everybody(patch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.continuation import continues
+from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.verify import verify
@@ -28,7 +29,7 @@ def with_rules(*rules: PixelRule, version: int = 2) -> Profile:
 
 
 def out(source: Instance, profile: Profile) -> bytes:
-    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL)
+    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
     made = apply(how, source)
     verify(source, made, how)
     return b"".join(bytes(part) for part in made.parts())
@@ -85,7 +86,7 @@ def test_what_was_withheld_leaves_blanked() -> None:
     for burned_in in (None, b"YES"):
         source = radiograph(burned_in)
         assert code(source, PLAIN).startswith("burned-in")
-        how = Pseudonymized(with_rules(CR_RULE), "LUNG-0001", KEY, TRIAL)
+        how = Pseudonymized(with_rules(CR_RULE), "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
         made = read(apply(how, source))
         verify(source, apply(how, source), how)
         assert made.BurnedInAnnotation == "NO"
@@ -95,7 +96,7 @@ def test_what_was_withheld_leaves_blanked() -> None:
 def test_a_released_device_leaves_as_it_is_and_claims_nothing() -> None:
     profile = with_rules(replace(CR_RULE, rectangles=(), reason="burns nothing in"))
     source = radiograph(None)
-    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL)
+    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
     made = apply(how, source)
     verify(source, made, how)
     ds = read(made)
@@ -126,7 +127,9 @@ def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_ca
     )
     left = apply(released, source)
     with pytest.raises(Withhold) as caught:
-        verify(source, left, Pseudonymized(with_rules(LATER), "LUNG-0001", KEY, TRIAL))
+        verify(
+            source, left, Pseudonymized(with_rules(LATER), "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
+        )
     assert caught.value.code == "verify-stamp"
 
 

@@ -22,7 +22,7 @@ from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.descriptors import is_harmless
-from adit_engine.pseudonymize.face import FaceRisk, face_risk
+from adit_engine.pseudonymize.face import FaceRisk, Faces, Named, face_risk
 from adit_engine.pseudonymize.profile import Profile, presets
 from adit_engine.pseudonymize.verify import verify
 
@@ -35,7 +35,7 @@ def released(made: dict[int, tuple[str, bytes]], how: Pseudonymized) -> Dataset:
 
 
 def by_preset(name: str) -> Pseudonymized:
-    return Pseudonymized(Profile.preset(name), "LUNG-0001", KEY, TRIAL)
+    return Pseudonymized(Profile.preset(name), "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
 
 
 NAMED = {
@@ -225,6 +225,7 @@ def test_pet_keeps_what_suv_is_computed_from() -> None:
         ("MR", ["", "t1_mprage_sag Kopf"], None, 192, FaceRisk.LIKELY),
         ("PT", ["WHOLEBODY"], 2.0, None, FaceRisk.LIKELY),
         ("CT", ["HEAD"], 5.0, 30, FaceRisk.NONE),
+        ("CT", ["HEAD"], None, 30, FaceRisk.UNKNOWN),
         ("CT", ["CHEST"], 1.0, 400, FaceRisk.NONE),
         ("DX", ["SKULL"], None, 2, FaceRisk.NONE),
         ("MR", [""], 1.0, 160, FaceRisk.UNKNOWN),
@@ -236,4 +237,4 @@ def test_pet_keeps_what_suv_is_computed_from() -> None:
 def test_thin_slices_of_a_head_are_recognized(
     modality: str, texts: list[str], thickness: float | None, images: int | None, risk: FaceRisk
 ) -> None:
-    assert face_risk(modality, texts, thickness, images) is risk
+    assert face_risk(modality, Named("", tuple(texts)), thickness, images) is risk

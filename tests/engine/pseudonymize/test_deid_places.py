@@ -1,5 +1,6 @@
 """Places where identity hides: private blocks, overlays, curves, icons, behind the pixels."""
 
+from dataclasses import replace
 from struct import pack
 
 import pytest
@@ -195,7 +196,7 @@ def test_the_stamp_says_who_it_is_now_and_what_was_done() -> None:
 
 def test_without_a_trial_no_trial_is_named() -> None:
     how = change()
-    untold = type(how)(how.profile, how.pseudonym, how.key, None)
+    untold = replace(how, stamp=None)
     ds = result(instance(header()), untold)
     assert [e.keyword for e in ds if e.tag.group == 0x12] == [
         "PatientIdentityRemoved",

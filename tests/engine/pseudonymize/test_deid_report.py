@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_what_is_withheld_is_not_counted() -> None:
     tally = Tally()
     with pytest.raises(Withhold):
         apply(change(), instance(header(t00280301=("CS", b"YES"))), tally)
-    assert tally == Tally()
+    assert not tally.instances
 
 
 def test_counting_changes_nothing() -> None:
@@ -135,5 +136,5 @@ def test_a_series_counts_its_blanked_images() -> None:
     tally = Tally()
     how = change()
     source = instance(header(t00081090=("LO", b"M"), t00280301=("CS", b"YES")))
-    apply(type(how)(profile, how.pseudonym, how.key, how.stamp), source, tally)
+    apply(replace(how, profile=profile), source, tally)
     assert tally.blanked == 1

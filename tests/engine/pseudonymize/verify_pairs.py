@@ -15,6 +15,7 @@ from pydicom.uid import CTImageStorage, UID_dictionary
 
 from adit_engine.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import TrialKey
 
@@ -26,7 +27,9 @@ BIRTH_DATE, STUDY_DATE = "19700102", "20040119"
 def change(*options: str, pseudonym: str = PSEUDONYM, stamped: bool = True) -> Pseudonymized:
     stamp = TrialStamp("University of Trials", "LUNG-7", "Lung of the North", "North", "N1")
     profile = Profile("Basic and dates", 1, frozenset(options or ("113107",)))
-    return Pseudonymized(profile, pseudonym, TrialKey(bytes(32)), stamp if stamped else None)
+    return Pseudonymized(
+        profile, pseudonym, TrialKey(bytes(32)), stamp if stamped else None, Faces.ACCEPT
+    )
 
 
 def original() -> Dataset:
