@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pydicom
 from deid_auditor import Residue, audit_made, audit_real
-from deid_cases import class_cases, leak_cases, row_cases
+from deid_cases import leak_cases
+from deid_rows import class_cases, row_cases
 
 from adit_engine import part10
 from adit_engine.errors import Malformed, Withhold

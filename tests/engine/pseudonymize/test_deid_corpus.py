@@ -9,8 +9,10 @@ SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from deid_auditor import audit_made  # noqa: E402
-from deid_cases import NAME, Case, Planted, file, header, leak_cases, rows  # noqa: E402
+from deid_cases import leak_cases  # noqa: E402
 from deid_corpus import Tally, made_up, real, real_files  # noqa: E402
+from deid_file import NAME, Case, Planted, file, header  # noqa: E402
+from deid_rows import rows  # noqa: E402
 
 from adit_engine.pseudonymize.profile import Profile  # noqa: E402
 
