@@ -8,6 +8,7 @@ one day, or two series of one name, apart.
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 
 MAX_COMPONENT_BYTES = 100
@@ -17,6 +18,7 @@ _WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IG
 _NOT_ALLOWED = re.compile(r"[^\w.\-+=@() ]+", re.UNICODE)
 
 
+@lru_cache(maxsize=64)
 def component(text: str, fallback: str) -> str:
     """One name of a folder or file: NFC, plain characters, no leading or trailing dot or space.
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
 
 from adit_engine.elements import Buffer
 from adit_engine.errors import StorageFull, StorageTrouble
@@ -51,7 +50,7 @@ class Tree:
 
     def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> Draft:
         """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
-        temp = f"{TEMP_PREFIX}{uuid4().hex}.part"
+        temp = f"{TEMP_PREFIX}{os.urandom(16).hex()}.part"
         size = 0
         with self._trouble(), self._folder(names[:-1], make=True) as folder:
             if names[:-1] not in self._cleaned:

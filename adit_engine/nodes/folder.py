@@ -174,22 +174,29 @@ class FolderNode:
         drafts: list[tuple[Draft, Stored]] = []
         is_done = False
         try:
-            for instance in instances:
-                if self._aborted:
-                    raise Stopped(f"{self.name}: writing was stopped.")
-                written = self._write(instance)
-                if isinstance(written, Stored):
-                    yield written
-                    continue
-                drafts.append(written)
-                size = sum(draft.size_bytes for draft, _ in drafts)
-                if len(drafts) >= GROUP_FILES or size >= GROUP_BYTES:
-                    yield from self._publish(drafts)
-            yield from self._publish(drafts)
+            with self._tree.staying():
+                yield from self._files(instances, drafts)
             is_done = True
         finally:
             self._tree.discard(draft for draft, _ in drafts)
             self._read_back.end(at_once=not is_done)
+
+    def _files(
+        self, instances: Iterable[Instance], drafts: list[tuple[Draft, Stored]]
+    ) -> Iterator[Stored]:
+        """What is written and not yet visible stands in `drafts`, should this end early."""
+        for instance in instances:
+            if self._aborted:
+                raise Stopped(f"{self.name}: writing was stopped.")
+            written = self._write(instance)
+            if isinstance(written, Stored):
+                yield written
+                continue
+            drafts.append(written)
+            size = sum(draft.size_bytes for draft, _ in drafts)
+            if len(drafts) >= GROUP_FILES or size >= GROUP_BYTES:
+                yield from self._publish(drafts)
+        yield from self._publish(drafts)
 
     def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
         """Reads each file back: its length and sha256 must be those that were written."""
@@ -200,8 +207,7 @@ class FolderNode:
 
     def _publish(self, drafts: list[tuple[Draft, Stored]]) -> Iterator[Stored]:
         self._has_room()
-        with self._tree.staying():
-            self._tree.publish([draft for draft, _ in drafts])
+        self._tree.publish([draft for draft, _ in drafts])
         self._read_back.begin([draft.names for draft, _ in drafts])
         done = [stored for _, stored in drafts]
         drafts.clear()
@@ -218,10 +224,9 @@ class FolderNode:
             sha256=digest,
             path="/".join(names),
         )
-        with self._tree.staying():
-            there = self._digest(names)
-            if there is None:
-                return self._tree.write(names, (head, *instance.parts())), stored
+        there = self._digest(names)
+        if there is None:
+            return self._tree.write(names, (head, *instance.parts())), stored
         if there == digest:
             return stored
         error = "another object with the same UID lies there already, and is left as it is"

@@ -5,9 +5,6 @@ import secrets
 import sys
 from pathlib import Path
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize.pseudonym import TrialKey
 
@@ -26,6 +23,10 @@ def trial_key(path: Path | None, trial: str) -> TrialKey:
         print(f"adit-engine: a new key was made: {own}. Keep a copy of it.", file=sys.stderr)
     else:
         print(f"adit-engine: using the key in {own}", file=sys.stderr)
+    # Here, as it takes long to load, and an exported file needs none of it.
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     secret = HKDF(SHA256(), 32, None, f"adit trial {trial}".encode()).derive(read_key(own).secret)
     return TrialKey(secret)
 

@@ -6,9 +6,6 @@ from base64 import b32encode
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from adit_engine.errors import WrongInput
 
 _PSEUDONYM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -68,4 +65,8 @@ class TrialKey:
         return "P" + b32encode(digest[:10]).decode("ascii")
 
     def _derived(self, purpose: str) -> bytes:
+        # Here, as it takes long to load, and what travels as it is has no key.
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
         return HKDF(SHA256(), 32, None, f"adit {purpose}".encode()).derive(self.secret)
