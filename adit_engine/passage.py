@@ -3,14 +3,13 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from typing import Protocol
 
 from adit_engine.device import Device
 from adit_engine.errors import AditError, CannotDo, NodeError, RuleBroken, Stopped, Withhold
 from adit_engine.handoff import read_ahead
 from adit_engine.instance import Instance
 from adit_engine.listing import Listing
-from adit_engine.nodes.base import Retrievable, Searchable, Storable, Stored
+from adit_engine.nodes.base import Source, Storable, Stored
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
@@ -26,10 +25,6 @@ FIRST_CONFIRM = 200
 
 AHEAD_BYTES = 32 * 1024 * 1024
 """How much the source may be ahead of the destination, so that both work at the same time."""
-
-
-class Source(Searchable, Retrievable, Protocol):
-    """What can be found in and fetched from."""
 
 
 class Passage:
@@ -51,6 +46,7 @@ class Passage:
         self._before = held.delivered_entries() if held is not None else {}
         self._origin: dict[str, InstanceRef] = {}
         self._sent: set[str] = set()
+        self._unasked: set[str] = set()
         self._events: deque[Event] = deque()
         self._notes: list[str] = []
         self._withheld_by_hit = False
@@ -63,7 +59,7 @@ class Passage:
         """Listed, then Events, then the Outcome; see transfer.transfer."""
         yield self._list()
         self._take_over()
-        yield from self._refuse_by_class()
+        yield from self._end_unasked()
         try:
             for _ in range(ROUNDS):
                 refs = self._missing()
@@ -83,6 +79,8 @@ class Passage:
         yield self._outcome()
 
     def _outcome(self) -> Outcome:
+        delivered = self._manifest.delivered_entries()
+        self._notes += self._traveller.rejections.remarks(delivered)
         return Outcome.of(self._manifest, tuple(dict.fromkeys(self._notes)))
 
     # Listing -----------------------------------------------------------------------------------
@@ -102,8 +100,8 @@ class Passage:
         if difference.new:
             self._notes.append("new images came to this series during the transfer")
             self._manifest.expected |= difference.new
-            for uid in difference.new & self._refused():
-                yield self._end(self._ref(uid), State.WITHHELD, *self._refusal(uid))
+            for uid in sorted(difference.new):
+                yield from self._ended_unasked(uid)
         for uid in sorted(self._open() & difference.vanished):
             reason = "this image vanished from the source during the transfer"
             yield self._end(self._ref(uid), State.FAILED, "vanished", reason)
@@ -128,26 +126,26 @@ class Passage:
     def _missing(self) -> list[Ref]:
         """What to ask the source for: the whole series, or single instances when some are done."""
         if self._manifest.expected is None:
-            return (
-                [] if self._origin or self._manifest.entries.keys() - self._before else [self.ref]
-            )
+            told = self._manifest.entries.keys() - self._before.keys() - self._unasked
+            return [] if self._origin or told else [self.ref]
         still = self._open()
         if still == self._manifest.expected:
             return [self.ref]
         return [self._ref(uid) for uid in sorted(still)]
 
-    def _refuse_by_class(self) -> Iterator[Event]:
-        """What will be withheld for its class alone is not even fetched."""
-        for uid in sorted(self._refused() & self._open()):
-            yield self._end(self._ref(uid), State.WITHHELD, *self._refusal(uid))
+    def _end_unasked(self) -> Iterator[Event]:
+        """What stays whatever it holds, for its class or because it is rejected: not even fetched."""
+        for uid in sorted(self._open()):
+            yield from self._ended_unasked(uid)
 
-    def _refused(self) -> set[str]:
-        return {
-            uid for uid, cls in self._listing.classes.items() if self._traveller.why_refused(cls)
-        }
-
-    def _refusal(self, uid: str) -> tuple[str, str]:
-        return self._traveller.why_refused(self._listing.classes[uid]) or ("", "")
+    def _ended_unasked(self, uid: str) -> Iterator[Event]:
+        end = self._traveller.rejections.end_of(uid)
+        if end is None:
+            why = self._traveller.why_refused(self._listing.classes.get(uid, ""))
+            end = (State.WITHHELD, *why) if why else None
+        if end is not None:
+            self._unasked.add(uid)
+            yield self._end(self._ref(uid), *end)
 
     # Sending -----------------------------------------------------------------------------------
 
@@ -274,6 +272,11 @@ class Passage:
         """The instance as it may leave, or None when its end is told already."""
         ref = self._belonging(instance)
         if ref is None:
+            return None
+        self._traveller.rejections.learn(instance)
+        end = self._traveller.rejections.end_of(ref.instance_uid)
+        if end is not None:
+            self._tell(ref, *end)
             return None
         try:
             if instance.fault:

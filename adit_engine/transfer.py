@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from adit_engine.errors import Malformed, NotFound
 from adit_engine.handoff import Stop
-from adit_engine.nodes.base import Storable
+from adit_engine.nodes.base import Source, Storable
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
-from adit_engine.passage import Passage, Source
+from adit_engine.passage import Passage
 from adit_engine.pseudonymize.change import Change
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.rejection import Rejections
 from adit_engine.retry import RetryPolicy
 from adit_engine.select import Selection
 from adit_engine.traveller import Traveller
@@ -59,12 +60,14 @@ def _passages(
 
     The source is asked again after the last one, since a study may still be growing.
     """
-    traveller = Traveller(order.patient_id, change, stop)
+    rejections = Rejections(source, stop, order.patient_id)
+    traveller = Traveller(order.patient_id, change, stop, rejections)
     seen: set[str] = set()
     for _ in range(ROUNDS):
         series = [r for r in _series(order, source, stop) if r.series_uid not in seen]
         if not series:
             break
+        rejections.read((_series_ref(order, record), record) for record in series)
         for record in series:
             stop.check()
             seen.add(record.series_uid)

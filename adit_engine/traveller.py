@@ -10,6 +10,7 @@ from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Change, Pseudonymized
 from adit_engine.pseudonymize.tally import Tally
+from adit_engine.rejection import Rejections
 from adit_engine.treatment import Treatment
 
 
@@ -24,6 +25,7 @@ class Traveller:
     patient_id: str = field(repr=False)
     change: Change
     stop: Stop
+    rejections: Rejections
 
     def __post_init__(self) -> None:
         self._check = _second_look(self.change)

@@ -110,6 +110,10 @@ class Retrievable(Protocol):
         ...
 
 
+class Source(Searchable, Retrievable, Protocol):
+    """What can be found in and fetched from."""
+
+
 @runtime_checkable
 class Storable(Protocol):
     name: str

@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Protocol
 
 from adit_engine.errors import WrongInput
 from adit_engine.handoff import Stop
-from adit_engine.nodes.base import Storable
+from adit_engine.nodes.base import Source, Storable
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
-from adit_engine.passage import Source
 from adit_engine.pseudonymize.change import Change
 
 MOST_REASON = 200
