@@ -46,6 +46,8 @@ class Passage:
         self._before = held.delivered_entries() if held is not None else {}
         self._origin: dict[str, InstanceRef] = {}
         self._sent: set[str] = set()
+        self._came_again: dict[str, set[str]] = {}
+        """The digests of what came under a UID that had been sent already."""
         self._unasked: set[str] = set()
         self._events: deque[Event] = deque()
         self._notes: list[str] = []
@@ -81,6 +83,8 @@ class Passage:
     def _outcome(self) -> Outcome:
         delivered = self._manifest.delivered_entries()
         self._notes += self._traveller.rejections.remarks(delivered)
+        if self._has_twins():
+            self._notes.append("the source sent two different objects under one UID")
         return Outcome.of(self._manifest, tuple(dict.fromkeys(self._notes)))
 
     # Listing -----------------------------------------------------------------------------------
@@ -295,7 +299,7 @@ class Passage:
             self._tell(ref, State.WITHHELD, held.code, held.reason)
             return None
         if ref.instance_uid in self._sent:
-            self._compare_twin(ref, outgoing)
+            self._came_again.setdefault(ref.instance_uid, set()).add(outgoing.sha256())
             return None
         self._sent.add(ref.instance_uid)
         self._treatments[ref.instance_uid] = treatment
@@ -326,11 +330,13 @@ class Passage:
             if ref.instance_uid in (self._manifest.expected or {ref.instance_uid}):
                 self._tell(ref, State.WITHHELD, "malformed", str(error))
 
-    def _compare_twin(self, ref: InstanceRef, outgoing: Instance) -> None:
+    def _has_twins(self) -> bool:
         """The same object again is no news; another one under the same UID is."""
-        entry = self._manifest.entries.get(ref.instance_uid)
-        if entry is None or entry.sha256 != outgoing.sha256():
-            self._notes.append("the source sent two different objects under one UID")
+        entries = self._manifest.entries
+        return any(
+            uid in entries and entries[uid].sha256 and digests != {entries[uid].sha256}
+            for uid, digests in self._came_again.items()
+        )
 
     def _tell(self, ref: InstanceRef, state: State, code: str, reason: str) -> None:
         self._events.append(self._end(ref, state, code, reason))

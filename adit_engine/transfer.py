@@ -64,7 +64,8 @@ def _passages(
     traveller = Traveller(order.patient_id, change, stop, rejections)
     seen: set[str] = set()
     for _ in range(ROUNDS):
-        series = [r for r in _series(order, source, stop) if r.series_uid not in seen]
+        found = {record.series_uid: record for record in _series(order, source, stop)}
+        series = [record for uid, record in found.items() if uid not in seen]
         if not series:
             break
         rejections.read((_series_ref(order, record), record) for record in series)

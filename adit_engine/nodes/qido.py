@@ -10,6 +10,7 @@ from pydicom.datadict import dictionary_VR
 from adit_engine.errors import CannotDo, Malformed, NodeRefused, WrongInput
 from adit_engine.nodes import dicom_json, web_status
 from adit_engine.nodes.base import Answers
+from adit_engine.nodes.repeats import Repeats
 from adit_engine.nodes.web_client import Answer, Ask, WebClient
 from adit_engine.query import RETURNED, Query
 from adit_engine.record import Record
@@ -45,7 +46,7 @@ class Qido:
         self.page_size = page_size
         self._client = client
         self._prefix = prefix
-        self._within_s = within_s
+        self.within_s = within_s
 
     def find(self, query: Query, cap: int | None) -> "Found":
         """Answers that do not match by our own reading are left out. Raises CannotDo."""
@@ -54,18 +55,11 @@ class Qido:
             raise CannotDo(name, "cannot list patients (DICOMweb): search for studies.")
         return Found(_Search(self, query), query, cap)
 
-    def probe(self) -> int:
-        """Asks for one study of anybody, and says how many came."""
-        query = Query(Level.STUDY, {})
-        with self.ask(_target(query), [("limit", "1")]) as answer:
-            is_empty = answer.status == web_status.EMPTY
-            return 0 if is_empty else sum(1 for _ in self.items(answer))
-
     def ask(
         self, target: str, parameters: Sequence[tuple[str, str]]
     ) -> AbstractContextManager[Answer]:
         path = f"{self._prefix}/{target}?{urlencode(parameters, quote_via=quote, safe='*,')}"
-        return self._client.ask(Ask("GET", path, ACCEPT, _WHAT, self._within_s))
+        return self._client.ask(Ask("GET", path, ACCEPT, _WHAT, self.within_s))
 
     def items(self, answer: Answer) -> Iterator[dicom_json.Object]:
         """The objects of an answer that must be a list. Raises NodeRefused, ConnectionLost."""
@@ -146,12 +140,16 @@ class _Search:
         with self._qido.ask(_target(query), _parameters(query) + limit) as answer:
             if answer.status == web_status.EMPTY or self._is_unknown(answer, query):
                 return
+            repeats = Repeats(self._qido.within_s)
             page.tells_of_more = answer.status == 206 or _tells_of_more(answer.warnings)
             for item in self._qido.items(answer):
                 page.count += 1
                 record = _filled(dicom_json.record(query.level, item), query)
                 # Two patients may share a study UID, so all of the record tells it apart.
-                mark = hash(frozenset(record.values.items()))
+                values = frozenset(record.values.items())
+                if repeats.go_on_for_ever(values):
+                    raise answer.fault("sent a list without end")
+                mark = hash(values)
                 if mark not in self._seen:
                     self._seen.add(mark)
                     page.fresh += 1
@@ -258,7 +256,10 @@ def proven(qido: Qido, wanted: Sequence[tuple[SeriesRef, str]]) -> Iterator[str]
     for ref, unproven in series.items():
         whole = Query.instances_of(ref)
         yield from _listed(qido, whole, unproven)
-        if unproven:
+        before = len(unproven) + 1
+        # A node may cut these answers short, too.
+        while 0 < len(unproven) < before:
+            before = len(unproven)
             by_uid = Query(Level.IMAGE, {**whole.keys, "SOPInstanceUID": tuple(sorted(unproven))})
             yield from _listed(qido, by_uid, unproven)
 

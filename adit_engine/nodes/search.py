@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from adit_engine.elements import Buffer
-from adit_engine.errors import Malformed, NodeRefused
+from adit_engine.errors import Malformed, NodeRefused, TimedOut
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
 from adit_engine.nodes import identifier, statuses
 from adit_engine.nodes.association import Association
 from adit_engine.nodes.base import Answers
 from adit_engine.nodes.command import Operation, request
 from adit_engine.nodes.negotiation import Context
+from adit_engine.nodes.repeats import Repeats
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import Level
@@ -47,6 +48,7 @@ class Search:
         association.send(context_id, command, [asked])
         listing = Listing()
         within_s = association.peer.patience.no_progress_s
+        repeats = Repeats(within_s)
         while True:
             message = association.receive(within_s, "answer the search")
             status = message.command.status
@@ -57,9 +59,15 @@ class Search:
                 return
             if status not in statuses.PENDING:
                 raise statuses.failure(self._node, "the search", status)
+            if repeats.go_on_for_ever(bytes(message.data)):
+                raise self._endless()
             record = self._record(query, message.data, explicit)
             listing.add(record)
             yield record
+
+    def _endless(self) -> TimedOut:
+        text = "answers the search without end. Ask its administrator to look into its log."
+        return TimedOut(self._node, text)
 
     def listing(self, series_uid: str) -> "Listing | None":
         """What an earlier answer told of a series that was listed whole."""

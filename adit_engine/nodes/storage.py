@@ -186,12 +186,12 @@ class Storage:
         patience = association.peer.patience
         patience_s = patience.no_progress_s + due.instance.size_bytes / _BYTES_PER_S
         answer = association.receive(patience_s, "answer a stored image").command
-        if not answer.is_answer(Operation.STORE, due.number) or answer.status is None:
-            raise self._confused()
-        return answer.status
-
-    def _confused(self) -> AditError:
-        return ConnectionLost(self._name, "did not answer a stored image in order. Retry.")
+        status = answer.status
+        is_mine = answer.is_answer(Operation.STORE, due.number)
+        # C-STORE knows no pending answer, and nobody can say which one would be the last.
+        if not is_mine or status is None or status in statuses.PENDING:
+            raise association.fault("did not answer a stored image in order")
+        return status
 
     # Associations ------------------------------------------------------------------------------
 

@@ -1,0 +1,34 @@
+"""Repeats: tells a search that goes on for ever from one that has much to tell."""
+
+import time
+from collections.abc import Hashable
+
+MOST_ANSWERS = 1_000_000
+"""More than any archive lists for one search."""
+
+MOST_REPEATS = 1000
+"""So many answers in a row that were given before: nothing new will come."""
+
+_FEW = 10
+
+
+class Repeats:
+    """Notes the answers of one search. Being told the same again is no progress."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._seen: set[int] = set()
+        self._in_a_row = 0
+        self._fresh_at = time.monotonic()
+
+    def go_on_for_ever(self, answer: Hashable) -> bool:
+        """Whether this answer shows that no end is to be expected."""
+        mark = hash(answer)
+        if mark not in self._seen:
+            self._seen.add(mark)
+            self._in_a_row = 0
+            self._fresh_at = time.monotonic()
+            return len(self._seen) > MOST_ANSWERS
+        self._in_a_row += 1
+        is_late = time.monotonic() - self._fresh_at > self._patience_s
+        return self._in_a_row >= MOST_REPEATS or (is_late and self._in_a_row >= _FEW)
