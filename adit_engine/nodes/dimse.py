@@ -367,11 +367,14 @@ class DimseNode:
                 series.setdefault(one.ref.series, set()).add(one.ref.instance_uid)
         with self._associations.open([self._search.context()]) as association:
             for ref, unproven in series.items():
-                yield from self._proven(association, Query.instances_of(ref), unproven)
-                for lot in lots(sorted(unproven)):
-                    query = Query.instances_of(ref)
-                    by_uid = Query(Level.IMAGE, {**query.keys, "SOPInstanceUID": lot})
-                    yield from self._proven(association, by_uid, unproven)
+                query, before = Query.instances_of(ref), len(unproven) + 1
+                yield from self._proven(association, query, unproven)
+                # A node may cut the answers by UID short, too.
+                while 0 < len(unproven) < before:
+                    before = len(unproven)
+                    for lot in lots(sorted(unproven)):
+                        by_uid = Query(Level.IMAGE, {**query.keys, "SOPInstanceUID": lot})
+                        yield from self._proven(association, by_uid, unproven)
 
     def _proven(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
         for record in self._search.ask(association, query):
