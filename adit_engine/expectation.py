@@ -107,6 +107,10 @@ class Awaited(Protocol):
         """Whether some image is on its way at this moment, as far as can be told."""
         ...
 
+    def check_room(self) -> None:
+        """Raises StorageFull while images are refused because we have no room for them."""
+        ...
+
 
 class Reception(Protocol):
     """Where a node lets a C-MOVE send its images, and takes them from."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from adit_engine.errors import NodeBusy
+from adit_engine.errors import NodeBusy, StorageFull
 from adit_engine.expectation import Expectation, Sender, Wanted
 from adit_engine.instance import Instance
 from adit_engine.spool import Spool
@@ -32,6 +32,11 @@ class SpoolAwaited:
 
     def is_coming(self) -> bool:
         return self._spool.last_activity_s() < _STILL_COMING_S
+
+    def check_room(self) -> None:
+        if not self._spool.has_room():
+            text = "has no room for what a PACS sends. Make room on its disk, then retry."
+            raise StorageFull("The receiver's spool", text)
 
 
 class LocalReception:

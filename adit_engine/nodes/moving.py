@@ -132,6 +132,8 @@ class _Move:
             self._cancel(association, number, 0)
             raise
         yield from self._arrived()
+        if self._missing or status != statuses.SUCCESS:
+            self._awaited.check_room()
         self._finish(status)
 
     def _answer(self, association: Association) -> Message:
