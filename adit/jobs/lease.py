@@ -83,7 +83,7 @@ class Lease:
     """Use as `with Lease(task) as lease:`; call `progress` whenever something came."""
 
     task: Task
-    nodes: tuple[Node, ...]
+    nodes: tuple[tuple[Node, Purpose], ...]
     aborts: list[Callable[[], None]] = field(default_factory=list)
     """Called some seconds after a stop, when the work has not ended by itself."""
     until: datetime | None = None
@@ -169,9 +169,10 @@ class Lease:
 
     def _look_at_nodes(self) -> None:
         """Pauses and windows' ends; the urgent lane knows no windows."""
-        rows = Node.objects.select_related("paused_by").filter(pk__in=[n.pk for n in self.nodes])
+        purposes = {node.pk: purpose for node, purpose in self.nodes}
+        rows = Node.objects.select_related("paused_by").filter(pk__in=purposes)
         for node in rows:
-            waits = why_waiting(node, Purpose.RETRIEVE, urgent=self.task.job.urgent)
+            waits = why_waiting(node, purposes[node.pk], urgent=self.task.job.urgent)
             if waits is not None:
                 self.until = waits.until
                 self.stop.set(Interrupted(waits))

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from adit.nodes.models import Node
+from adit.nodes.models import Lane, Node
 from adit.profiles.models import Trial
 from adit.vault.fields import SealedField
 
@@ -75,6 +75,8 @@ class Task(models.Model):
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="tasks")
     position = models.PositiveIntegerField()
     source = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
+    lane = models.CharField(max_length=16, choices=Lane, default=Lane.RETRIEVE)
+    """What it needs of its nodes: searching opens the source alone; urgent is the job's word."""
     payload = models.BinaryField()
     """The kind's payload, sealed under the trial's key."""
     state = models.CharField(max_length=16, choices=TaskState, default=TaskState.PENDING)

@@ -14,7 +14,7 @@ from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Order, SendAsIs, TaskPlan
 from adit.jobs.models import Job, JobState, Task
 from adit.nodes import access
-from adit.nodes.models import Node
+from adit.nodes.models import Lane, Node
 from adit.profiles import mapping, trials
 from adit.profiles.models import Trial
 from adit_engine.errors import WrongInput
@@ -65,11 +65,13 @@ class Ordered:
         Raises Refused, and WrongInput when a pseudonym stands for another patient; names the row.
         """
         for position, planned in enumerate(self.planned, start=1):
-            pseudonym = "" if self.is_as_is else self._pseudonym(position, planned)
+            is_plain = self.is_as_is or planned.plan.searches
+            pseudonym = "" if is_plain else self._pseudonym(position, planned)
             yield Task(
                 job=job,
                 position=position,
                 source=planned.source,
+                lane=Lane.SEARCH if planned.plan.searches else Lane.RETRIEVE,
                 payload=sealed.seal_task(self.trial, job, position, planned.plan, pseudonym),
             )
 

@@ -23,6 +23,10 @@ class LeaseLost(AditError):
     """Another attempt has taken over, or nobody knows: make no effect any more."""
 
 
+_ROAD = ("source", "job__destination", "job__urgent", "lane")
+"""The columns by which tasks share a road."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Road:
     """Tasks that use the same nodes in the same lane wait for the same things."""
@@ -30,15 +34,22 @@ class _Road:
     source: int | None
     destination: int | None
     urgent: bool
+    task_lane: str
+
+    @property
+    def purpose(self) -> Purpose:
+        """For which the source is used."""
+        return Purpose.SEARCH if self.task_lane == Lane.SEARCH else Purpose.RETRIEVE
 
     @property
     def lane(self) -> Lane:
-        return Lane.URGENT if self.urgent else Lane.RETRIEVE
+        return self.purpose.lane(self.urgent)
 
     @property
     def node_ids(self) -> list[int]:
         """In the order in which rows are locked."""
-        return sorted({pk for pk in (self.source, self.destination) if pk is not None})
+        used = {self.source} if self.purpose is Purpose.SEARCH else {self.source, self.destination}
+        return sorted(pk for pk in used if pk is not None)
 
 
 def holder_of(task: Task) -> str:
@@ -101,6 +112,15 @@ def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | N
         slots.release(holder_of(task))
 
 
+def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
+    """The nodes that a task opens, and for what; the source first."""
+    if task.lane == Lane.SEARCH:
+        places = [(task.source, Purpose.SEARCH)]
+    else:
+        places = [(task.source, Purpose.RETRIEVE), (task.job.destination, Purpose.STORE)]
+    return tuple((node, purpose) for node, purpose in places if node is not None)
+
+
 def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
     """The end of a task. Raises states.Overtaken."""
     with transaction.atomic():
@@ -156,8 +176,7 @@ def _settle_canceling() -> None:
 
 
 def _roads() -> list[_Road]:
-    rows = due().order_by().values_list("source", "job__destination", "job__urgent").distinct()
-    return [_Road(*row) for row in rows]
+    return [_Road(*row) for row in due().order_by().values_list(*_ROAD).distinct()]
 
 
 def _locked_nodes(roads: Iterable[_Road]) -> dict[int, Node]:
@@ -169,7 +188,7 @@ def _locked_nodes(roads: Iterable[_Road]) -> dict[int, Node]:
 
 def _turns(roads: Iterable[_Road]) -> Iterator[tuple[_Road, int, int]]:
     """Roads with owner and priority: higher first, then whose turn it is, then the oldest task."""
-    keys = ("source", "job__destination", "job__urgent", "job__owner", "job__priority")
+    keys = (*_ROAD, "job__owner", "job__priority")
     rows = due().order_by().values(*keys).annotate(first=Min("pk"))
     turns = dict(
         Task.objects.exclude(started_at=None)
@@ -189,13 +208,16 @@ def _turns(roads: Iterable[_Road]) -> Iterator[tuple[_Road, int, int]]:
         )
 
     for row in sorted(rows, key=order):
-        road = _Road(row["source"], row["job__destination"], row["job__urgent"])
+        road = _Road(*(row[name] for name in _ROAD))
         yield road, row["job__owner"], row["job__priority"]
 
 
 def _on(road: _Road) -> QuerySet[Task]:
     return due().filter(
-        source=road.source, job__destination=road.destination, job__urgent=road.urgent
+        source=road.source,
+        job__destination=road.destination,
+        job__urgent=road.urgent,
+        lane=road.task_lane,
     )
 
 
@@ -228,7 +250,7 @@ def _reserve(road: _Road, nodes: dict[int, Node], task: Task) -> bool:
 
 def _require_usable(node: Node, road: _Road) -> None:
     """Raises Waits: not open, paused, outside its hours."""
-    waits = why_waiting(node, Purpose.RETRIEVE, urgent=road.urgent)
+    waits = why_waiting(node, road.purpose, urgent=road.urgent)
     if waits is not None:
         raise waits
 

@@ -56,8 +56,7 @@ def run(task: Task) -> None:
 
 
 def _attempted(task: Task) -> End:
-    nodes = tuple(node for node in (task.source, task.job.destination) if node is not None)
-    with Lease(task, nodes) as lease:
+    with Lease(task, queue.purposes_of(task)) as lease:
         try:
             _transfer(task, lease)
         except queue.LeaseLost:
@@ -108,19 +107,18 @@ def _stream(kind: str, content: TaskContent, context: Context) -> Generator[Yiel
 
 @contextmanager
 def _opened(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
-    """Both nodes, by the gate: rights are asked again, and what is opened stands in the trail."""
+    """Its nodes, by the gate: rights are asked again, and what is opened stands in the trail."""
     job, holder = task.job, queue.holder_of(task)
     with ExitStack() as stack:
-        opened = []
-        for row, purpose in ((task.source, Purpose.RETRIEVE), (job.destination, Purpose.STORE)):
-            node = None
-            if row is not None:
-                node = stack.enter_context(
-                    open_node(job.owner, row, purpose, holder=holder, urgent=job.urgent)
-                )
-                lease.aborts.append(node.abort)
-            opened.append(node)
-        yield opened[0], opened[1]
+        opened: dict[Purpose, Any] = {}
+        for row, purpose in queue.purposes_of(task):
+            node = stack.enter_context(
+                open_node(job.owner, row, purpose, holder=holder, urgent=job.urgent)
+            )
+            lease.aborts.append(node.abort)
+            opened[purpose] = node
+        destination = opened.pop(Purpose.STORE, None)
+        yield next(iter(opened.values()), None), destination
 
 
 def _change(task: Task, content: TaskContent) -> Change:

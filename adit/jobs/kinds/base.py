@@ -66,6 +66,8 @@ class TaskPlan:
     pseudonym: str = ""
     title: str = field(default="", repr=False)
     """What the task's page calls it, for those who may see it."""
+    searches: bool = False
+    """It only asks the source, in the lane of searches; no destination is opened for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class Context:
     """What a running task works with. `held` maps series UIDs to ledgers of earlier attempts."""
 
     source: Source
-    destination: Storable
+    destination: Storable | None
+    """None for a task that only searches."""
     change: Change
     held: Mapping[str, Manifest]
     stop: Stop

@@ -116,6 +116,7 @@ class Selective:
         ]
 
     def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+        assert context.destination is not None, "a selective order has a destination"
         order = Transfer(
             StudyRef(payload["study_uid"]),
             payload["patient_id"],

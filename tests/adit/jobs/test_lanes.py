@@ -1,0 +1,80 @@
+"""Lanes: a task that only searches waits for, holds and opens nothing but its source."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from jobs_stage import work
+
+from adit.jobs import queue
+from adit.jobs.kinds.base import Context, Yielded
+from adit.jobs.kinds.selective import Selective
+from adit.jobs.models import Job, Task, TaskState
+from adit.nodes.models import Lane, Node, Slot
+from adit.nodes.window import DAYS
+
+Ordering = Callable[..., Job]
+
+
+@pytest.fixture
+def searching_task(order_studies: Ordering) -> Task:
+    task = order_studies("1").tasks.get()
+    Task.objects.update(lane=Lane.SEARCH)
+    task.refresh_from_db()
+    return task
+
+
+@pytest.mark.django_db
+def test_a_search_takes_a_connection_of_its_lane_at_the_source_alone(
+    searching_task: Task, source: Node
+) -> None:
+    task = queue.claim("test")
+
+    assert task == searching_task
+    held = set(Slot.objects.values_list("node", "lane", "holder"))
+    assert held == {(source.pk, Lane.SEARCH, f"task:{task.pk}")}
+
+
+@pytest.mark.django_db
+def test_a_search_does_not_wait_for_the_hours_of_transfers(
+    searching_task: Task, source: Node, destination: Node
+) -> None:
+    source.windows = [{"days": list(DAYS), "from": "00:00", "to": "00:00", "limit": 0}]
+    source.save()
+    destination.is_open = False
+    destination.save()
+
+    assert queue.claim("test") == searching_task
+
+
+@pytest.mark.django_db
+def test_transfers_and_searches_of_one_node_wait_apart(
+    searching_task: Task, order_studies: Ordering, source: Node
+) -> None:
+    waiting = order_studies("2").tasks.get()
+    source.retrieve_limit = 0
+    source.save()
+
+    assert queue.claim("test") == searching_task
+    assert queue.claim("test") is None
+    waiting.refresh_from_db()
+    assert waiting.state == TaskState.PENDING
+    assert waiting.waits_for
+
+
+@pytest.mark.django_db
+def test_a_search_is_run_with_its_source_and_no_destination(
+    searching_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, Any]] = []
+
+    def look(kind: Selective, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+        opened.append((context.source.name, context.destination))
+        return iter(())
+
+    monkeypatch.setattr(Selective, "run", look)
+
+    work()
+
+    assert opened == [(searching_task.source.name, None)]
+    assert not Slot.objects.exists()
