@@ -159,11 +159,19 @@ class SecureLine(Line):
         if self._ahead and view:
             view[:1], self._ahead = self._ahead, b""
             view = view[1:]
+            self._begin()
         while view:
             count = self._decrypted(view)
             view = view[count:]
-            if not count:
+            if count:
+                self._begin()
+            else:
                 self._take_in()
+
+    def _begin(self) -> None:
+        """The first byte may have lain here already, when the deadline was set."""
+        if not self._begun:
+            self._progress(0, time.monotonic())
 
     def _decrypted(self, view: memoryview) -> int:
         """What lies there already; 0 when more has to come first."""

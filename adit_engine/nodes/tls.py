@@ -23,6 +23,7 @@ LabelledPath = tuple[str, str]
 """What people call a file, and its path; empty: there is none."""
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 # An archive's own certificate may stand in place of its issuer's.
 _PINNED = ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
 
@@ -176,7 +177,7 @@ def _show(context: ssl.SSLContext, papers: Papers) -> None:
         with _as_file(f"{certificate.text}\n{key.text}\n") as path:
             context.load_cert_chain(path, password=ask)
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in _MISMATCHES:
             text = f"it does not belong to the {certificate.label[0].lower()}"
             raise WrongInput(f"{key.label}: {text}{certificate.label[1:]}.") from None
         if error.reason and error.reason.endswith("_TOO_SMALL"):

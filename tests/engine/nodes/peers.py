@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +139,7 @@ def storescp(folder: Path, *options: str) -> Iterator[int]:
 
 
 @contextmanager
-def dcmqrscp(folder: Path, *known: str) -> Iterator[int]:
+def dcmqrscp(folder: Path, *known: str, options: Sequence[str] = ()) -> Iterator[int]:
     """dcmtk's small archive, called QR. `known` are lines of its host table."""
     assert DCMQRSCP is not None
     (folder / "db").mkdir(parents=True)
@@ -150,7 +150,7 @@ def dcmqrscp(folder: Path, *known: str) -> Iterator[int]:
         f"{hosts}\nVendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\nQR {folder}/db RW (500, 1024mb) ANY\nAETable END\n"
     )
-    command = [DCMQRSCP, "-c", str(folder / "qr.cfg")]
+    command = [DCMQRSCP, *options, "-c", str(folder / "qr.cfg")]
     with _process(command, folder / "log", lambda: listens(port)):
         yield port
 
