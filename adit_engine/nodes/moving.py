@@ -5,7 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from adit_engine.errors import AditError, ConnectionLost, NodeRefused, Stopped, TimedOut
+from adit_engine.errors import (
+    AditError,
+    ConnectionLost,
+    NodeError,
+    NodeRefused,
+    Stopped,
+    TimedOut,
+)
 from adit_engine.expectation import Awaited, Reception, Sender, Wanted
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes import identifier, statuses
@@ -128,8 +135,11 @@ class _Move:
         except (GeneratorExit, Stopped):
             self._cancel(association, number, CANCEL_S)
             raise
-        except TimedOut:
-            self._cancel(association, number, 0)
+        except NodeError as error:
+            # What lies in the spool by now has come, whatever becomes of the rest.
+            if isinstance(error, TimedOut):
+                self._cancel(association, number, 0)
+            yield from self._arrived()
             raise
         yield from self._arrived()
         if self._missing or status != statuses.SUCCESS:
