@@ -35,8 +35,7 @@ class SpoolAwaited:
 
     def check_room(self) -> None:
         if not self._spool.has_room():
-            text = "has no room for what a PACS sends. Make room on its disk, then retry."
-            raise StorageFull("The receiver's spool", text)
+            raise no_room()
 
 
 class LocalReception:
@@ -116,6 +115,11 @@ def tells_apart(one: Wanted, other: Wanted, names_originator: bool | None) -> bo
     if one.series_uids and other.series_uids and not one.series_uids & other.series_uids:
         return True
     return one.source == other.source and bool(names_originator)
+
+
+def no_room() -> StorageFull:
+    text = "has no room for what a PACS sends. Make room on its disk, then retry."
+    return StorageFull("The receiver's spool", text)
 
 
 def another_under_way(wanted: Wanted) -> NodeBusy:

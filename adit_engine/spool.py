@@ -30,6 +30,7 @@ _LOOK_EVERY_BYTES = 16 * 1024 * 1024
 _TOKEN = re.compile(r"[0-9a-z]{1,64}")
 _INCOMING, _QUARANTINE, _JOURNAL = "_incoming", "_quarantine", "journal"
 _SUFFIX = ".dcm"
+_META_WITHIN = 4096
 
 
 class Spool:
@@ -88,13 +89,7 @@ class Spool:
 
     def taken(self, token: str) -> Iterator[Instance]:
         """Takes out, in order of arrival, what lies there now. Lazy; raises StorageTrouble."""
-        folder = self._path(token)
-        try:
-            names = sorted(name for name in os.listdir(folder) if name.endswith(_SUFFIX))
-        except OSError as error:
-            raise self._trouble(error) from error
-        for name in names:
-            path = folder / name
+        for path in self.waiting(token):
             try:
                 instance = _read(path)
                 # A mapped file stays readable for whoever has mapped it.
@@ -102,6 +97,15 @@ class Spool:
             except OSError as error:
                 raise self._trouble(error) from error
             yield instance
+
+    def waiting(self, token: str) -> list[Path]:
+        """The files that lie there now, in order of arrival. Raises StorageTrouble."""
+        folder = self._path(token)
+        try:
+            names = sorted(name for name in os.listdir(folder) if name.endswith(_SUFFIX))
+        except OSError as error:
+            raise self._trouble(error) from error
+        return [folder / name for name in names]
 
     def last_activity_s(self) -> float:
         """For how long no image has grown that is on its way into this spool; inf: none is."""
@@ -291,15 +295,27 @@ class Arriving:
         return memoryview(mmap.mmap(self._file, 0, access=mmap.ACCESS_READ))
 
 
+def parsed(data: Buffer) -> Instance:
+    """The instance in the bytes of a file; one that cannot be read carries a fault instead."""
+    try:
+        return part10.parse(data)
+    except Malformed as error:
+        return _faulty(memoryview(data)[:_META_WITHIN], error)
+
+
 def _read(path: Path) -> Instance:
-    """The instance in a file; one that cannot be read carries a fault instead."""
+    """The same, for a file; a large one is mapped."""
     try:
         return part10.read(path)
     except Malformed as error:
         with path.open("rb") as file:
-            head, _ = part10.meta_of(memoryview(file.read(4096)))
-        kind, uid, syntax = (head.get(tag, "") for tag in part10.META_TAGS)
-        return Instance(kind, uid, syntax, b"", fault=str(error))
+            return _faulty(memoryview(file.read(_META_WITHIN)), error)
+
+
+def _faulty(start: memoryview, error: Malformed) -> Instance:
+    head, _ = part10.meta_of(start)
+    kind, uid, syntax = (head.get(tag, "") for tag in part10.META_TAGS)
+    return Instance(kind, uid, syntax, b"", fault=str(error))
 
 
 def _write(file: int, data: Buffer) -> None:

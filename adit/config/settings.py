@@ -129,6 +129,7 @@ RETRY_PAUSES_S = env.list("ADIT_RETRY_PAUSES_S", [60, 300, 900], subcast=int)
 STALL_S = env.int("ADIT_STALL_S", 1200)
 """A task from which nothing came for so long is given up; longer than any wait of the engine."""
 MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
+BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: nobody told
 MAX_STUDIES_PER_JOB = env.int("ADIT_MAX_STUDIES_PER_JOB", 10)
 SEARCH_DEADLINE_S = env.int("ADIT_SEARCH_DEADLINE_S", 30)
 SEARCH_LIMIT = env.int("ADIT_SEARCH_LIMIT", 500)
@@ -141,9 +142,14 @@ CALLING_AE_TITLE = env.str("ADIT_AE_TITLE", "ADIT")
 RECEIVER_PORT = env.int("ADIT_RECEIVER_PORT", 11112)  # 0: no C-MOVE to us
 RECEIVER_HOST = env.str("ADIT_RECEIVER_HOST", "0.0.0.0")  # noqa: S104 - PACS call from elsewhere
 RECEIVER_QUARANTINE_MB = env.int("ADIT_RECEIVER_QUARANTINE_MB", 0)
+RECEIVER_MARK_MB = env.int("ADIT_RECEIVER_MARK_MB", 512)
+"""While more lies untaken for one retrieval, the PACS waits up to 20 s for each answer."""
 SPOOL_DIR = Path(env.str("ADIT_SPOOL", str(DATA_DIR / "spool")))
 SPOOL_RESERVE_MB = env.int("ADIT_SPOOL_RESERVE_MB", 1024)
 """So much of the disk stays free: below it, images are refused for now."""
+# Receiver and workers on one machine use one spool; on several, images go through the broker.
+HAND_OVER = env.str("ADIT_HAND_OVER", "broker" if BROKER_URL.startswith("amqp") else "spool")
+HAND_OVER_URL = BROKER_URL if HAND_OVER == "broker" else ""
 
 # Accounts -----------------------------------------------------------------------------------
 

@@ -97,6 +97,14 @@ class Expectation(models.Model):
     series_uids = models.JSONField()
     instance_uids = models.JSONField()
     expires_at = models.DateTimeField(db_index=True)
+    key = SealedField(null=True)
+    """Under which its images are sealed on their way through the broker; in hex."""
+    beats = models.PositiveIntegerField(default=0)
+    """Changes while the receiver has images for it, or gets one; 0: none."""
+    untaken = models.PositiveIntegerField(default=0)
+    """How many images lie at the receiver, as far as it has told."""
+    is_full = models.BooleanField(default=False)
+    """The receiver has no room, and refuses images."""
 
     def __str__(self) -> str:
         return f"{self.node} {self.token}"

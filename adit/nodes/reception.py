@@ -1,7 +1,6 @@
-"""Reception: what a worker awaits from the receiver, as rows; the images come through the spool.
+"""Reception: what a worker awaits from the receiver, as rows.
 
-Both work on one machine and one spool folder. Between machines the rows would stay as they are, and
-something else than SpoolAwaited would bring the images.
+On one machine the images come through the spool that both use; between machines, through RabbitMQ.
 """
 
 import secrets
@@ -16,9 +15,10 @@ from django.db import Error, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from adit.nodes.delivery import Delivery
 from adit.nodes.models import Expectation, Lane, Node, Slot
+from adit_engine.expectation import Awaited, Sender, Wanted
 from adit_engine.expectation import Expectation as Expected
-from adit_engine.expectation import Sender, Wanted
 from adit_engine.instance import Instance
 from adit_engine.reception import TURN_S, SpoolAwaited, another_under_way, tells_apart
 from adit_engine.spool import Spool
@@ -37,24 +37,24 @@ class HouseReception:
 
     def __init__(self, row: Node) -> None:
         self.ae_title = settings.CALLING_AE_TITLE
-        self.address = f"this machine, port {settings.RECEIVER_PORT}"
+        machine = "the receiver's machine" if settings.HAND_OVER_URL else "this machine"
+        self.address = f"{machine}, port {settings.RECEIVER_PORT}"
         self._node_id = row.pk
-        self._spool = house_spool()
 
     @contextmanager
     def expect(self, wanted: Wanted, check: Callable[[], None]) -> Iterator["HouseAwaited"]:
-        """Raises NodeBusy, StorageTrouble, and what `check` raises."""
+        """Raises NodeBusy, StorageTrouble, ConnectionLost, and what `check` raises."""
+        way = by_broker if settings.HAND_OVER_URL else by_spool
         try:
             row = self._entered(wanted, check)
             try:
-                self._spool.open(row.token)
-                yield HouseAwaited(self._spool, row)
+                with way(row) as awaited:
+                    yield HouseAwaited(awaited, row)
             except BaseException:
                 self._stay_counted(row)
                 raise
             finally:
-                self._spool.close(row.token)
-                # Without its folder it takes nothing; the row is swept when it has expired.
+                # Its folder in the spool is gone: it takes nothing. Else it is swept later.
                 with suppress(Error):
                     row.delete()
         finally:
@@ -100,14 +100,40 @@ class HouseReception:
                 series_uids=sorted(wanted.series_uids),
                 instance_uids=sorted(wanted.instance_uids),
                 expires_at=_expiry(),
+                key=secrets.token_hex(32) if settings.HAND_OVER_URL else None,
             )
 
 
-class HouseAwaited(SpoolAwaited):
+@contextmanager
+def by_spool(row: Expectation) -> Iterator[Awaited]:
+    """The images lie on this machine as soon as they have come."""
+    spool = house_spool()
+    try:
+        spool.open(row.token)
+        yield SpoolAwaited(spool, expected(row))
+    finally:
+        spool.close(row.token)
+
+
+@contextmanager
+def by_broker(row: Expectation) -> Iterator[Awaited]:
+    """The images are sent here from the receiver's machine."""
+    folder = settings.SPOOL_DIR / "_parcels"
+    url, secret = settings.HAND_OVER_URL, bytes.fromhex(str(row.key))
+    delivery = Delivery(url, expected(row), secret, folder)
+    try:
+        delivery.open()
+        yield delivery
+    finally:
+        delivery.close()
+
+
+class HouseAwaited:
     """Keeps its row alive for as long as somebody asks for images."""
 
-    def __init__(self, spool: Spool, row: Expectation) -> None:
-        super().__init__(spool, expected(row))
+    def __init__(self, awaited: Awaited, row: Expectation) -> None:
+        self.message_id = awaited.message_id
+        self._awaited = awaited
         self._row_id = row.pk
         self._renew_at = time.monotonic() + _RENEW_S
 
@@ -115,7 +141,13 @@ class HouseAwaited(SpoolAwaited):
         if time.monotonic() > self._renew_at:
             self._renew_at = time.monotonic() + _RENEW_S
             Expectation.objects.filter(pk=self._row_id).update(expires_at=_expiry())
-        yield from super().arrived()
+        yield from self._awaited.arrived()
+
+    def is_coming(self) -> bool:
+        return self._awaited.is_coming()
+
+    def check_room(self) -> None:
+        self._awaited.check_room()
 
 
 def house_reception(row: Node) -> HouseReception | None:

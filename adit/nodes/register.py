@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
 from adit.nodes.connect import engine_settings
+from adit.nodes.dispatch import Dispatch
 from adit.nodes.models import Expectation, Node
 from adit.nodes.reception import expected, house_spool, leave_database, live_rows
 from adit_engine.errors import WrongInput
@@ -29,8 +30,10 @@ log = logging.getLogger(__name__)
 class RowRegister:
     """Asked from the receiver's many threads, each of which leaves the database again."""
 
-    def __init__(self) -> None:
+    def __init__(self, dispatch: Dispatch | None = None) -> None:
+        """Between machines, a dispatch is told what is awaited."""
         self._lock = threading.Lock()
+        self._dispatch = dispatch
         self._live: tuple[Expected, ...] = ()
         self._live_until = 0.0
         self._senders: dict[str, tuple[float, tuple[Sender, ...]]] = {}
@@ -40,7 +43,11 @@ class RowRegister:
         with self._lock:
             if fresh or time.monotonic() > self._live_until:
                 with _database("expectations"):
-                    self._live = tuple(expected(row) for row in live_rows())
+                    rows = list(live_rows())
+                    self._live = tuple(expected(row) for row in rows)
+                    if self._dispatch is not None:
+                        keys = {row.token: bytes.fromhex(row.key) for row in rows if row.key}
+                        self._dispatch.follow(keys)
                     self._live_until = time.monotonic() + KNOWN_FOR_S
             return self._live
 
@@ -82,11 +89,15 @@ def run(end: threading.Event) -> None:
         settings.CALLING_AE_TITLE,
         settings.RECEIVER_HOST,
         settings.RECEIVER_PORT,
+        mark_bytes=settings.RECEIVER_MARK_MB * 1024 * 1024,
         quarantine_bytes=settings.RECEIVER_QUARANTINE_MB * 1024 * 1024,
     )
+    url = settings.HAND_OVER_URL
+    dispatch = Dispatch(house_spool(), url) if url else None
     while not end.is_set():
+        register = RowRegister(dispatch)
         try:
-            receiver = Receiver(given, house_spool(), RowRegister())
+            receiver = Receiver(given, house_spool(), register)
         except OSError as error:
             log.error(
                 "the receiver cannot use port %d (%s): no C-MOVE until it can",
@@ -97,9 +108,21 @@ def run(end: threading.Event) -> None:
             continue
         with receiver:
             log.info("takes images as %s on port %d", given.ae_title, receiver.port)
-            while not end.wait(SWEEP_S):
-                sweep()
-                close_old_connections()
+            _attend(register, end)
+    if dispatch is not None:
+        dispatch.stop()
+
+
+def _attend(register: RowRegister, end: threading.Event) -> None:
+    """Between machines, what is awaited is also asked for while nobody calls."""
+    sweep_at = time.monotonic() + SWEEP_S
+    while not end.wait(KNOWN_FOR_S if settings.HAND_OVER_URL else SWEEP_S):
+        if settings.HAND_OVER_URL:
+            register.live()
+        if time.monotonic() > sweep_at:
+            sweep_at = time.monotonic() + SWEEP_S
+            sweep()
+            close_old_connections()
 
 
 def sweep() -> None:

@@ -1,0 +1,211 @@
+"""Post: what the hand-over of received images needs of RabbitMQ: two queues an expectation.
+
+The worker makes and removes both; the receiver only uses them. Messages are not kept on the
+broker's disk: whoever sent one still has what it holds, and sends it again.
+"""
+
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import amqp
+from amqp.exceptions import AMQPError
+from kombu.utils.url import url_to_parts
+
+BOUND_BYTES = 32 * 1024 * 1024
+"""The queue of one expectation takes no more; the receiver's spool holds the rest."""
+WINDOW_BYTES = 8 * 1024 * 1024
+"""What is sent ahead of the broker's confirmation."""
+PREFETCH = 4
+"""Messages a worker holds that it has not looked at."""
+
+CONNECT_S = 3.0
+SILENT_S = 20.0
+"""A broker that confirms nothing for so long is taken for gone."""
+
+_EXPIRES_MS = 15 * 60 * 1000
+_FULL_S = 0.02
+_TROUBLE = (OSError, AMQPError)
+
+
+class Away(Exception):
+    """The broker cannot be used now, or has no such queue; the text names no image."""
+
+
+def images_queue(token: str) -> str:
+    return f"adit.images.{token}"
+
+
+def receipts_queue(token: str) -> str:
+    return f"adit.receipts.{token}"
+
+
+class Wire:
+    """One connection, used by one thread."""
+
+    def __init__(self, connection: amqp.Connection) -> None:
+        self._connection = connection
+        self._channel = connection.channel()
+        self._channel.confirm_select()
+        self._channel.events["basic_ack"].add(self._confirmed)
+        self._channel.events["basic_nack"].add(self._not_taken)
+        self._channel.events["basic_return"].add(self._returned)
+        self._next_tag = 1
+        self._sent: dict[int, tuple[str, bytes]] = {}
+        self._again: deque[tuple[str, bytes]] = deque()
+        self._window_bytes = 0
+        self._is_lost = False
+
+    # Queues ------------------------------------------------------------------------------------
+
+    def make_queues(self, token: str) -> None:
+        """Both queues of an expectation, which go away by themselves when nobody uses them."""
+        common = {"x-queue-type": "classic", "x-expires": _EXPIRES_MS, "x-message-ttl": _EXPIRES_MS}
+        bound = {"x-max-length-bytes": BOUND_BYTES, "x-overflow": "reject-publish"}
+        for name, more in ((images_queue(token), bound), (receipts_queue(token), {})):
+            with _told():
+                self._channel.queue_declare(
+                    name, durable=True, auto_delete=False, arguments={**common, **more}
+                )
+
+    def remove_queues(self, token: str) -> None:
+        for name in (images_queue(token), receipts_queue(token)):
+            with _told():
+                self._channel.queue_delete(name)
+
+    def depth(self, queue: str) -> int:
+        """How many messages lie there that nobody has fetched."""
+        with _told():
+            return int(self._channel.queue_declare(queue, passive=True).message_count)
+
+    def close(self) -> None:
+        """Takes leave of the broker, unless it was dropped."""
+        with suppress(*_TROUBLE):
+            self._connection.close()
+        self._connection.collect()
+
+    def drop(self) -> None:
+        """For a connection that is broken: does not wait for anybody."""
+        self._connection.collect()
+
+    # Messages ----------------------------------------------------------------------------------
+
+    def subscribe(self, queue: str, take: Callable[[bytes], None]) -> None:
+        """Each message is acknowledged when `take` has returned."""
+
+        def taken(message: amqp.Message) -> None:
+            take(message.body)
+            self._channel.basic_ack(message.delivery_tag)
+
+        with _told():
+            self._channel.basic_qos(0, PREFETCH, False)
+            self._channel.basic_consume(queue, callback=taken)
+
+    def listen(self, timeout_s: float) -> bool:
+        """Whether something came within the time; it was taken care of by then."""
+        try:
+            self._connection.drain_events(timeout=timeout_s)
+        except TimeoutError:
+            return False
+        except _TROUBLE as error:
+            raise Away(type(error).__name__) from error
+        if self._is_lost:
+            raise Away("the queue is not there")
+        return True
+
+    def send(self, queue: str, body: bytes, check: Callable[[], None]) -> None:
+        """Returns when the broker has nearly all that was sent; waits while the queue is full.
+
+        `check` is called meanwhile, and may raise. What was not confirmed when something raises is
+        to be sent again.
+        """
+        self._publish(queue, body)
+        self._settle(WINDOW_BYTES, check)
+
+    def settle(self, check: Callable[[], None]) -> None:
+        """Returns when the broker has confirmed all of it."""
+        self._settle(0, check)
+
+    def _settle(self, most_bytes: int, check: Callable[[], None]) -> None:
+        until = time.monotonic() + SILENT_S
+        while self._again or self._window_bytes > most_bytes:
+            check()
+            if self._again:
+                full_until = time.monotonic() + _FULL_S
+                while (left_s := full_until - time.monotonic()) > 0:
+                    self.listen(left_s)
+                for _ in range(len(self._again)):
+                    queue, body = self._again.popleft()
+                    self._window_bytes -= len(body)
+                    self._publish(queue, body)
+                until = time.monotonic() + SILENT_S
+            elif not self.listen(0.5) and time.monotonic() > until:
+                raise Away("it confirms nothing")
+
+    def _publish(self, queue: str, body: bytes) -> None:
+        self._sent[self._next_tag] = (queue, body)
+        self._next_tag += 1
+        self._window_bytes += len(body)
+        with _told():
+            self._channel.basic_publish(
+                amqp.Message(body, delivery_mode=1), routing_key=queue, mandatory=True
+            )
+
+    def _confirmed(self, tag: int, multiple: bool) -> None:
+        self._window_bytes -= sum(len(body) for _, body in self._settled(tag, multiple))
+
+    def _not_taken(self, tag: int, multiple: bool) -> None:
+        self._again.extend(self._settled(tag, multiple))
+
+    def _settled(self, tag: int, multiple: bool) -> list[tuple[str, bytes]]:
+        tags = [one for one in self._sent if one <= tag] if multiple else [tag]
+        return [self._sent.pop(one) for one in tags if one in self._sent]
+
+    def _returned(self, *told: object) -> None:
+        self._is_lost = True
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Wire]:
+    """Raises Away when there is no connection, or when it breaks."""
+    wire = connect(url)
+    try:
+        yield wire
+    except Away:
+        wire.drop()
+        raise
+    finally:
+        wire.close()
+
+
+def connect(url: str) -> Wire:
+    """To be closed by the caller. Raises Away."""
+    scheme, host, port, user, password, path, _ = url_to_parts(url)
+    secure = scheme == "amqps"
+    connection = amqp.Connection(
+        f"{host}:{port or (5671 if secure else 5672)}",
+        user,
+        password,
+        virtual_host=path or "/",
+        ssl={"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": host} if secure else False,
+        connect_timeout=CONNECT_S,
+        read_timeout=SILENT_S,
+        write_timeout=SILENT_S,
+    )
+    try:
+        with _told():
+            connection.connect()
+            return Wire(connection)
+    except BaseException:
+        connection.collect()
+        raise
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except _TROUBLE as error:
+        raise Away(type(error).__name__) from error

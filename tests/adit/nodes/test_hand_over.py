@@ -1,0 +1,168 @@
+"""Hand-over by RabbitMQ: images that a PACS sends reach the worker on another machine, and no one else."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import amqp
+import pytest
+from lab.services import USER, Service
+from pydicom.uid import CTImageStorage
+
+from adit.nodes import post
+from adit.nodes.dispatch import Dispatch
+from adit.nodes.models import Expectation
+from adit.nodes.reception import HouseReception
+from adit.nodes.register import RowRegister
+from adit_engine.expectation import Awaited, Sender, Wanted
+from adit_engine.instance import EXPLICIT_LE, Instance
+from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.receiver import Receiver, ReceiverSettings
+from adit_engine.spool import Spool
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STUDY, SERIES = "1.2.3", "1.2.3.1"
+PATIENT = b"CANARY^PATIENT"
+MB = 1024 * 1024
+
+
+def image(number: int, size_bytes: int = 1000, study: str = STUDY) -> Instance:
+    """A CT image with a patient's name, and pixels that nothing can compress."""
+    uid = f"{study}.1.{number}"
+    values = [
+        (0x00080016, b"UI", str(CTImageStorage).encode()),
+        (0x00080018, b"UI", uid.encode()),
+        (0x00100010, b"PN", PATIENT),
+        (0x00100020, b"LO", b"CANARY-ID"),
+        (0x0020000D, b"UI", study.encode()),
+        (0x0020000E, b"UI", f"{study}.1".encode()),
+    ]
+    header = b"".join(element(*value) for value in values)
+    size_bytes += size_bytes % 2
+    head = bytes.fromhex("e07f1000") + b"OW\0\0" + size_bytes.to_bytes(4, "little")
+    pixels = os.urandom(min(size_bytes, 1 * MB))
+    pixels = (pixels * (size_bytes // len(pixels) + 1))[:size_bytes]
+    return Instance(str(CTImageStorage), uid, EXPLICIT_LE, header, (head + pixels,))
+
+
+def element(tag: int, vr: bytes, value: bytes) -> bytes:
+    value += (b"\0" if vr == b"UI" else b" ") * (len(value) % 2)
+    group, number = (tag >> 16).to_bytes(2, "little"), (tag & 0xFFFF).to_bytes(2, "little")
+    return group + number + vr + len(value).to_bytes(2, "little") + value
+
+
+@pytest.fixture
+def broker(rabbitmq_service: Service, settings: Any) -> Service:
+    settings.HAND_OVER_URL = rabbitmq_service.url
+    return rabbitmq_service
+
+
+@pytest.fixture
+def pacs(make_node: Any) -> Any:
+    values = {"called_ae_title": "PACS1", "host": "127.0.0.1", "port": 1}
+    return make_node("PACS1", kind="dimse", settings=values)
+
+
+@pytest.fixture
+def far(broker: Service, settings: Any, tmp_path: Path) -> Iterator["Far"]:
+    """The receiver's machine. The worker's has another spool."""
+    settings.SPOOL_DIR = tmp_path / "worker"
+    settings.CALLING_AE_TITLE = "ADIT"
+    settings.RECEIVER_PORT = 1
+    with far_machine(broker.url, tmp_path / "receiver") as machine:
+        yield machine
+
+
+class Far:
+    """A receiver in this process, with a spool of its own, and who sends to it."""
+
+    def __init__(self, url: str, folder: Path, **given: Any) -> None:
+        self.spool = Spool(folder, 0)
+        self.dispatch = Dispatch(self.spool, url)
+        self.register = RowRegister(self.dispatch)
+        values = ReceiverSettings("ADIT", "127.0.0.1", 0, **given)
+        self.receiver = Receiver(values, self.spool, self.register)
+
+    def store(self, *images: Instance) -> list[str]:
+        """The errors, in order; empty where it said that it has the image."""
+        given = DimseSettings(
+            called_ae_title="ADIT",
+            calling_ae_title="PACS1",
+            host="127.0.0.1",
+            port=self.receiver.port,
+        )
+        return [one.error for one in DimseNode("ADIT", given).store(iter(images))]
+
+    def files(self) -> list[Path]:
+        return list(self.spool.folder.glob("*/*.dcm"))
+
+
+@contextmanager
+def far_machine(url: str, folder: Path, **given: Any) -> Iterator[Far]:
+    machine = Far(url, folder, **given)
+    with machine.receiver:
+        try:
+            yield machine
+        finally:
+            machine.dispatch.stop()
+
+
+def wanted(study: str = STUDY) -> Wanted:
+    return Wanted("PACS1", (Sender("PACS1", ("127.0.0.1",)),), "ADIT", study)
+
+
+def never() -> None:
+    """Nobody stops the wait."""
+
+
+def until(happened: Callable[[], Any], seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < deadline, "not within its time"
+        time.sleep(0.02)
+    return found
+
+
+def taken(awaited: Awaited, count: int, seconds: float = 30) -> list[Instance]:
+    """As many images as are expected."""
+    found: list[Instance] = []
+
+    def enough() -> bool:
+        found.extend(awaited.arrived())
+        return len(found) >= count
+
+    until(enough, seconds)
+    return found
+
+
+def digests(images: list[Instance]) -> list[str]:
+    return sorted(one.sha256() for one in images)
+
+
+def channel(broker: Service) -> amqp.Channel:
+    address = f"127.0.0.1:{broker.port}"
+    connection = amqp.Connection(address, USER, broker.password, virtual_host=USER)
+    connection.connect()
+    return connection.channel()
+
+
+def test_images_reach_the_worker_byte_for_byte_and_leave_nothing_behind(far, pacs, broker):
+    sent = [image(1), image(2, 300_000), image(3, 5 * MB), image(4, 12 * MB)]
+    with HouseReception(pacs).expect(wanted(), never) as awaited:
+        assert far.store(*sent) == ["", "", "", ""]
+        assert digests(taken(awaited, 4)) == digests(sent)
+        token = Expectation.objects.get().token
+        until(lambda: not far.files())
+        assert not far.spool.journal("none")
+
+    until(lambda: not far.spool.tokens())
+    assert not Expectation.objects.exists()
+    line = channel(broker)
+    for queue in (post.images_queue(token), post.receipts_queue(token)):
+        with pytest.raises(amqp.NotFound):
+            line.connection.channel().queue_declare(queue, passive=True)
+    line.connection.close()
