@@ -38,9 +38,9 @@ class Event(models.Model):
     details = models.JSONField(default=dict)
     """Counts, names of nodes, reasons. Never identifying values."""
     patient_index = models.CharField(max_length=64, blank=True, db_index=True)
-    """Keyed hash of the patient-id domain and patient id."""
+    """Keyed hash of the patient-id domain and patient id; under which key, see trail.Veiled."""
     patient_sealed = SealedField(null=True)
-    """Domain and patient id, for those who may."""
+    """Domain and patient id, for those who may; a text is sealed once more under another key."""
     previous_hash = models.CharField(max_length=64, unique=True)
     """Unique as well, so that the chain cannot fork."""
     hash = models.CharField(max_length=64, unique=True)

@@ -1,6 +1,7 @@
 """Trail: records what was done, by whom, to what; and finds out if somebody changed the record."""
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,39 @@ from django.db import transaction
 from django.utils import timezone
 
 from adit.audit.models import GENESIS, Event, Head
-from adit.vault.box import SealBroken
+from adit.vault.box import Box, SealBroken
 from adit.vault.master import master_box
 
 Patient = tuple[str, str]
 """Patient-id domain and patient id."""
+
+
+_PLACE = "trail patient"
+
+
+@dataclass(frozen=True, slots=True)
+class Veiled:
+    """A patient under another key than the trail's own: unreadable and unfindable once that is gone."""
+
+    index: str
+    sealed: str
+
+
+def veiled(box: Box, patient: Patient) -> Veiled:
+    sealed = b64encode(box.seal(list(patient), _PLACE)).decode()
+    return Veiled(veiled_index(box, *patient), sealed)
+
+
+def veiled_index(box: Box, domain: str, patient_id: str) -> str:
+    """Under what to look for the events of one patient that lie under this key."""
+    return box.index(f"{domain}\0{_bare(patient_id)}", _PLACE)
+
+
+def unveiled(box: Box, event: Event) -> Patient:
+    """Raises SealBroken for what was not veiled under this key."""
+    sealed = event.patient_sealed
+    domain, patient_id = box.open(b64decode(sealed if isinstance(sealed, str) else ""), _PLACE)
+    return domain, patient_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +60,15 @@ def record(
     user: AbstractBaseUser | AnonymousUser | None = None,
     about: str = "",
     details: Mapping[str, Any] | None = None,
-    patient: Patient | None = None,
+    patient: Patient | Veiled | None = None,
 ) -> Event:
     """Appends one event, in the caller's transaction where there is one.
 
     `action` is noun.verb. `details` never hold identifying values; a patient goes into `patient`.
+    What ties a patient to something whose key may be destroyed is veiled under that key.
     Other writers wait until the transaction ends: call it late, after any lock on other rows.
     """
+    index, sealed = _concealed(patient)
     with transaction.atomic():
         Head.objects.get_or_create(pk=1)
         head = Head.objects.select_for_update().get(pk=1)
@@ -47,8 +78,8 @@ def record(
             action=action,
             about=about,
             details=json.loads(json.dumps(dict(details or {}))),
-            patient_index=patient_index(*patient) if patient else "",
-            patient_sealed=list(patient) if patient else None,
+            patient_index=index,
+            patient_sealed=sealed,
             previous_hash=head.hash,
         )
         event.hash = _hash(event)
@@ -59,7 +90,19 @@ def record(
 
 def patient_index(domain: str, patient_id: str) -> str:
     """Under what to look for the events of one patient."""
-    return master_box().index(f"{domain}\0{patient_id.strip(' ' + chr(0))}", "trail patient")
+    return veiled_index(master_box(), domain, patient_id)
+
+
+def _concealed(patient: Patient | Veiled | None) -> tuple[str, list[str] | str | None]:
+    if patient is None:
+        return "", None
+    if isinstance(patient, Veiled):
+        return patient.index, patient.sealed
+    return patient_index(*patient), list(patient)
+
+
+def _bare(patient_id: str) -> str:
+    return patient_id.strip(" \0")
 
 
 def verify() -> Broken | None:
@@ -88,6 +131,8 @@ def head() -> tuple[int, str]:
 
 def _is_whole(event: Event) -> bool:
     sealed = event.patient_sealed
+    if isinstance(sealed, str):  # veiled: what lies under another key is bound by the hash alone
+        return event.hash == _hash(event) and bool(event.patient_index)
     index = patient_index(*sealed) if sealed else ""
     return event.hash == _hash(event) and event.patient_index == index
 
@@ -103,6 +148,8 @@ def _hash(event: Event) -> str:
         "patient": event.patient_index,
         "previous": event.previous_hash,
     }
+    if isinstance(event.patient_sealed, str):
+        fields["veiled"] = event.patient_sealed
     return master_box().index(json.dumps(fields, sort_keys=True, separators=(",", ":")), "trail")
 
 

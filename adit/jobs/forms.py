@@ -21,6 +21,7 @@ PSEUDONYMIZED = "pseudonymized"
 AS_IS = "as_is"
 
 ORDER_KEY = "selective.order"
+PSEUDONYM = "pseudonym_"
 """The draft that keeps what was typed into the order."""
 
 
@@ -250,7 +251,7 @@ class OrderForm(forms.Form):
 
 
 def pseudonym_field(patient: PickedPatient) -> str:
-    return f"pseudonym_{patient.token}"
+    return f"{PSEUDONYM}{patient.token}"
 
 
 def _name_pattern(text: str) -> str:

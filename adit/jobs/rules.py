@@ -5,7 +5,7 @@ from typing import Any
 
 from adit.jobs.models import Task, TaskState
 from adit.jobs.queue import LeaseLost
-from adit.profiles import trials
+from adit.profiles import faces, trials
 from adit_engine import __version__
 from adit_engine.pseudonymize.tables import EDITION
 
@@ -18,12 +18,20 @@ class Rules:
     generation: int
     engine: str
     edition: str
+    faces: str = "undecided"
+    """What the project had chosen for images that may show a face, and why it accepts the risk."""
+    faces_reason: str = ""
 
 
 def note(task: Task) -> None:
     """Writes down by which rules this attempt goes, under its fence. Raises LeaseLost."""
     trial = task.job.trial or trials.default_trial()
-    used: dict[str, Any] = asdict(Rules(trial.profile_id, trial.generation, __version__, EDITION))
+    chosen = faces.chosen(trial).value
+    used: dict[str, Any] = asdict(
+        Rules(
+            trial.profile_id, trial.generation, __version__, EDITION, chosen, trial.faces_reason
+        )
+    )
     if used in task.rules:
         return
     task.rules = [*task.rules, used]

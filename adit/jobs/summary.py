@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.jobs.basket import Basket, Pick
+from adit.jobs.faces import Decided, FaceTold, told
 from adit.nodes import search
 from adit.nodes.models import Node
 from adit_engine.errors import AditError
@@ -70,11 +71,13 @@ class Summary:
     size_bytes: int
     withheld: tuple[Withheld, ...] = ()
     notes: tuple[str, ...] = ()
+    faces: FaceTold | None = None
 
     @property
     def announced(self) -> tuple[str, ...]:
         """Codes of withholding that were shown before the start; then they are no gaps."""
-        return tuple(sorted({part.code for part in self.withheld if part.is_sure}))
+        faces = self.faces.announced if self.faces is not None else ()
+        return tuple(sorted({*faces, *(part.code for part in self.withheld if part.is_sure)}))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,7 +85,10 @@ class Summary:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Summary":
         withheld = tuple(Withheld(**part) for part in data["withheld"])
-        return cls(**{**data, "withheld": withheld, "notes": tuple(data["notes"])})
+        faces = data["faces"]
+        if faces is not None:
+            faces = FaceTold(**{**faces, "decided": Decided(**faces["decided"])})
+        return cls(**{**data, "withheld": withheld, "notes": tuple(data["notes"]), "faces": faces})
 
 
 @dataclass
@@ -127,7 +133,11 @@ class _Sources:
 
 
 def summary_of(
-    user: User, basket: Basket, nodes: Iterable[Node], profile: Profile | None
+    user: User,
+    basket: Basket,
+    nodes: Iterable[Node],
+    profile: Profile | None,
+    decided: Decided,
 ) -> Summary:
     """Asks the sources within a small budget. `profile` is None for what is sent as it is."""
     by_id = {node.pk: node for node in nodes}
@@ -146,6 +156,7 @@ def summary_of(
         size_bytes=sum(_size(pick, series) for pick, series in asked),
         withheld=_added_up(withheld),
         notes=tuple(sources.troubles),
+        faces=None if profile is None else told(asked, decided),
     )
 
 
@@ -153,23 +164,24 @@ def _withheld(
     sources: _Sources, pick: Pick, series: tuple[Record, ...] | None, profile: Profile
 ) -> list[Withheld]:
     if series is None:
-        return [part for word in pick.study.modalities for part in _perhaps_withheld(word, None)]
+        words = pick.study.modalities
+        return [part for word in words for part in _perhaps_withheld(word, None, profile)]
     parts: list[Withheld] = []
     for record in series:
         classes = sources.classes(pick, record)
         if classes is None:
-            parts += _perhaps_withheld(record.text("Modality"), record.instance_count)
+            parts += _perhaps_withheld(record.text("Modality"), record.instance_count, profile)
             continue
         for uid, count in classes.items():
             why = admit.why_not(uid, profile)
             parts += [] if why is None else [Withheld(*why, count)]
         if not any(admit.why_not(uid, profile) for uid in classes):
-            parts += _perhaps_withheld(record.text("Modality"), record.instance_count)
+            parts += _perhaps_withheld(record.text("Modality"), record.instance_count, profile)
     return parts
 
 
-def _perhaps_withheld(modality: str, images: int | None) -> list[Withheld]:
-    reason = admit.why_not_modality(modality)
+def _perhaps_withheld(modality: str, images: int | None, profile: Profile) -> list[Withheld]:
+    reason = admit.why_not_modality(modality, profile)
     return [Withheld("", reason, images)] if reason else []
 
 

@@ -1,10 +1,14 @@
 """Destruction: the end of a research project's key, and with it of every tie to its patients."""
 
+import logging
 import secrets
+from datetime import date, timedelta
 
-from django.db import transaction
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 
 from adit.accounts.rights import Person, Refused, Right, require
 from adit.audit.trail import record
@@ -13,12 +17,20 @@ from adit.profiles.reason import checked_reason
 from adit.profiles.trials import about, require_key
 from adit_engine.errors import WrongInput
 
+COMPACT_LATER = _lazy(
+    "The database's own files could not be compacted now, so traces of the key may lie in them for "
+    "a while. Ask the administrator to run: adit manage trial compact"
+)
+
+log = logging.getLogger(__name__)
+
 
 def destroy_key(user: Person, trial: Trial, reason: str, typed: str) -> None:
     """Cuts the tie between pseudonyms and patients for good; `typed` is the project id, again.
 
     What was sealed under the key cannot be read any more, by anybody. Backups of the database and
-    of the master key hold it until they are gone themselves. Raises Refused, WrongInput.
+    of the master key hold it until they are gone themselves; the database's files until `compact`.
+    Raises Refused, WrongInput.
     """
     require(user, Right.MANAGE_TRIALS)
     reason = checked_reason(reason)
@@ -34,6 +46,36 @@ def destroy_key(user: Person, trial: Trial, reason: str, typed: str) -> None:
         details = {"reason": reason, "patients": _forget_order(locked)}
         record("trial.key_destroyed", user=user, about=about(locked), details=details)
     trial.refresh_from_db()
+
+
+def backups_until(trial: Trial) -> date | None:
+    """Until when backups still hold a destroyed key; None where nobody told how long they are kept."""
+    if trial.key_destroyed_at is None or not settings.BACKUP_DAYS:
+        return None
+    return (trial.key_destroyed_at + timedelta(days=settings.BACKUP_DAYS)).date()
+
+
+def compact() -> bool:
+    """Takes what was overwritten out of the database's own files, where it would stay for a while.
+
+    False where that was not possible now: in a transaction, or beside a long one of somebody else.
+    """
+    if connection.in_atomic_block:
+        return False
+    try:
+        with connection.cursor() as cursor:
+            for command in _COMPACT[connection.vendor]:
+                cursor.execute(command)
+    except DatabaseError:
+        log.warning("the database could not be compacted after a key was destroyed")
+        return False
+    return True
+
+
+_COMPACT = {
+    "sqlite": ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
+    "postgresql": ("VACUUM FULL profiles_trial", "VACUUM FULL profiles_patient"),
+}
 
 
 def _forget_order(trial: Trial) -> int:

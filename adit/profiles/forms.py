@@ -1,5 +1,6 @@
 """Forms: a research project, a reason, a list of pseudonyms, a profile's text, an image to try."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from django import forms
@@ -7,9 +8,10 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
+from adit.accounts.models import User
 from adit.nodes.models import Node
 from adit.profiles import trials, versions
-from adit.profiles.models import Profile, Trial
+from adit.profiles.models import Faces, Profile, Trial
 from adit.profiles.pairs import LARGEST_BYTES, Pair, Rejected, read_pairs
 from adit.profiles.pattern import check_pattern
 from adit.profiles.reason import LONGEST_REASON
@@ -32,8 +34,23 @@ class Ticks(forms.ModelMultipleChoiceField):
         )
 
 
+GROUPS: Sequence[tuple[Any, Sequence[str]]] = (
+    (_("What it is"), (*trials.OWN_WORDS, "protocol_id", "profile")),
+    (_("What was approved"), trials.PAPERS),
+    (_("What may be sent"), trials.LIMITS),
+)
+"""Headings of the page, and what stands below each."""
+
+
 class TrialForm(forms.ModelForm):
     """What stands in images that left already cannot be typed over."""
+
+    faces = forms.ChoiceField(
+        label=_("Thin slices that may show a face"),
+        choices=Faces.choices,
+        widget=forms.RadioSelect(attrs=_TICK),
+        error_messages={"required": _("Choose: nothing is chosen for you.")},
+    )
 
     members = Ticks(
         _("members"),
@@ -60,13 +77,19 @@ class TrialForm(forms.ModelForm):
             "site_name",
             "site_id",
             "pattern",
-            "expires_on",
+            *trials.PAPERS,
+            *trials.LIMITS,
+            "faces",
+            "faces_reason",
             "profile",
             "members",
             "sources",
             "destinations",
         ]
-        widgets = {"expires_on": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})}
+        widgets = {
+            name: forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+            for name in ("expires_on", "deletion_on")
+        }
         help_texts = {
             "protocol_id": _("Such as LUNG-2026. Stands in every image and never changes."),
             "protocol_name": _("What people read."),
@@ -74,14 +97,26 @@ class TrialForm(forms.ModelForm):
             "site_name": _("Your site, as the project calls it."),
             "pattern": _("Such as LUNG-####. Empty: pseudonyms that tell nothing at all."),
             "expires_on": _("After this day nothing leaves for it."),
+            "deletion_on": _("When the recipient has to delete what was sent."),
+            "approval_number": _("Such as that of the ethics board."),
+            "responsible": _("Who answers for the project."),
+            "legal_basis": _("Such as consent, or a law and its paragraph."),
+            "recipient": _("Who gets the images in the end."),
+            "modalities": _("Such as CT, MR. Series of others stay. Empty: all."),
+            "faces_reason": _("Needed where the risk is accepted. It stands in each job's report."),
             "profile": _(
                 "What is removed and what stays. Another profile gives all images new identifiers "
                 "from then on."
             ),
         }
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, proposer: User | None = None, **kwargs: Any) -> None:
+        """A proposer names own groups alone; where it may come from and go to is a manager's."""
         super().__init__(*args, **kwargs)
+        if proposer is not None:
+            del self.fields["sources"], self.fields["destinations"]
+            members = cast(forms.ModelMultipleChoiceField, self.fields["members"])
+            members.queryset = proposer.groups.order_by("name")
         versions.make_presets()
         profile = cast(forms.ModelChoiceField, self.fields["profile"])
         current = Profile.objects.filter(pk=self.instance.profile_id)
@@ -96,7 +131,7 @@ class TrialForm(forms.ModelForm):
 
     def _settled(self) -> set[str]:
         if self.instance.is_default:
-            return set(self.fields) - {"profile"}
+            return set(self.fields) - {"profile", "faces", "faces_reason"}
         used = trials.OWN_WORDS if trials.is_used(self.instance) else ()
         return {"protocol_id", *used}
 
@@ -115,11 +150,16 @@ class TrialForm(forms.ModelForm):
             text = cleaned.get(name) or ""
             if "\\" in text or not text.isprintable():
                 self.add_error(name, _("No backslash and no line break: it stands in images."))
+        if cleaned.get("faces") == Faces.ACCEPT and not cleaned.get("faces_reason"):
+            self.add_error("faces_reason", _("Say why the risk is accepted."))
         return cleaned
 
     @property
-    def plain(self) -> list[forms.BoundField]:
-        return [self[name] for name in self.fields if not isinstance(self.fields[name], Ticks)]
+    def groups(self) -> list[tuple[Any, list[forms.BoundField]]]:
+        return [
+            (heading, [self[name] for name in self.fields if name in names])
+            for heading, names in GROUPS
+        ]
 
     @property
     def ticks(self) -> list[forms.BoundField]:
@@ -127,7 +167,8 @@ class TrialForm(forms.ModelForm):
 
     @property
     def relations(self) -> dict[str, Any]:
-        return {name: self.cleaned_data[name] for name in ("members", "sources", "destinations")}
+        names = ("members", "sources", "destinations")
+        return {name: self.cleaned_data.get(name, ()) for name in names}
 
 
 class ReasonForm(forms.Form):

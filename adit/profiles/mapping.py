@@ -5,9 +5,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person, Refused, Right, require
-from adit.audit.trail import record
+from adit.audit.trail import record, veiled
 from adit.nodes.domain import domain_of
 from adit.nodes.models import Node
+from adit.profiles import faces
 from adit.profiles.models import Patient, Profile, Trial
 from adit.profiles.pattern import numbered
 from adit.profiles.trials import (
@@ -50,7 +51,8 @@ def change_for(
         require(user, Right.CHOOSE_PSEUDONYMS)
     name = pseudonym_for(trial, domain, patient_id, given=pseudonym, user=user)
     Profile.objects.filter(pk=trial.profile_id, frozen_at=None).update(frozen_at=timezone.now())
-    return Pseudonymized(Rules.parse(trial.profile.text), name, key_of(trial), stamp_of(trial))
+    rules = Rules.parse(trial.profile.text)
+    return Pseudonymized(rules, name, key_of(trial), stamp_of(trial), faces.chosen(trial))
 
 
 def as_is_for(
@@ -87,6 +89,7 @@ def pseudonym_for(
         if row is not None:
             _check_same(row, given, trial)
             return row.pseudonym
+        _require_room(locked)
         pseudonym = given or _generated(locked, domain, patient_id)
         if Patient.objects.filter(trial=trial, pseudonym__iexact=pseudonym).exists():
             raise _taken(pseudonym, trial)
@@ -97,7 +100,10 @@ def pseudonym_for(
             user=user,
             about=about(trial),
             details={"given": bool(given)},
-            patient=(domain, _bare(patient_id)) if _bare(patient_id) else None,
+            # Under the trial's key: events stand in the order in which pseudonyms were given.
+            patient=veiled(box_of(trial), (domain, _bare(patient_id)))
+            if _bare(patient_id)
+            else None,
         )
     return pseudonym
 
@@ -123,6 +129,17 @@ def _require_nodes(trial: Trial, source: Node, destination: Node | None) -> None
         raise Refused(
             _("The research project %(trial)s does not allow %(node)s. Ask its manager.")
             % {"trial": trial.protocol_id, "node": node.name}
+        )
+
+
+def _require_room(trial: Trial) -> None:
+    if trial.patient_cap is not None and trial.patients.count() >= trial.patient_cap:
+        raise Refused(
+            _(
+                "The research project %(trial)s may have %(n)d patients and has them all. "
+                "Ask its manager."
+            )
+            % {"trial": trial.protocol_id, "n": trial.patient_cap}
         )
 
 

@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.validators import RegexValidator
 from django.db import models
@@ -40,6 +41,13 @@ class Profile(models.Model):
         super().save(*args, **kwargs)
 
 
+class Faces(models.TextChoices):
+    """What a trial has chosen for images from which a face could be drawn. There is no default."""
+
+    WITHHOLD = "withhold", _("withhold them")
+    ACCEPT = "accept", _("accept the risk, with a reason")
+
+
 class Trial(models.Model):
     """A research project: owns a key, pseudonyms and a patient mapping."""
 
@@ -70,8 +78,38 @@ class Trial(models.Model):
     sources = models.ManyToManyField(Node, related_name="+", blank=True)
     """Allowed sources; none named = all that the person may use. Likewise destinations."""
     destinations = models.ManyToManyField(Node, related_name="+", blank=True)
+    modalities = models.CharField(
+        _("modalities"),
+        max_length=100,
+        blank=True,
+        validators=[RegexValidator(r"^[A-Z]{2,16}(, [A-Z]{2,16})*$", _("Such as CT, MR."))],
+    )
+    """Such as "CT, MR"; empty = all. Series of others stay."""
+    patient_cap = models.PositiveIntegerField(_("at most so many patients"), null=True, blank=True)
     expires_on = models.DateField(_("ends on"), null=True, blank=True)
+    deletion_on = models.DateField(_("data are deleted on"), null=True, blank=True)
     is_revoked = models.BooleanField(_("revoked"), default=False)
+
+    faces = models.CharField(
+        _("thin slices that may show a face"), max_length=8, choices=Faces, blank=True
+    )
+    """Empty until somebody chose; until then they are withheld."""
+    faces_reason = models.CharField(_("why the risk is accepted"), max_length=200, blank=True)
+    approval_number = models.CharField(_("approval number"), max_length=64, blank=True)
+    responsible = models.CharField(_("responsible person"), max_length=100, blank=True)
+    purpose = models.CharField(_("purpose"), max_length=300, blank=True)
+    legal_basis = models.CharField(_("legal basis"), max_length=200, blank=True)
+    recipient = models.CharField(_("recipient"), max_length=200, blank=True)
+    """Who gets the images in the end, beyond our own destinations."""
+    proposed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="+",
+    )
+    is_accepted = models.BooleanField(default=True, editable=False)
+    """False for a proposal that no trial manager has accepted yet."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -79,6 +117,11 @@ class Trial(models.Model):
 
     def __str__(self) -> str:
         return self.protocol_name or self.protocol_id
+
+    @property
+    def allowed_modalities(self) -> tuple[str, ...]:
+        """Empty = all."""
+        return tuple(part.strip() for part in self.modalities.split(",") if part.strip())
 
     def is_over(self, today: date) -> bool:
         return self.is_revoked or (self.expires_on is not None and self.expires_on < today)

@@ -1,7 +1,7 @@
 """Trials: making a research project, who may use it, and the key that its secrets follow from."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -9,13 +9,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person, Refused, Right, may, require, require_active
 from adit.audit.trail import record
 from adit.nodes.models import Node
+from adit.profiles import faces
 from adit.profiles.models import Profile, Trial
 from adit.profiles.pattern import check_pattern
 from adit.vault.box import Box, SealBroken
@@ -29,7 +30,18 @@ DEFAULT_ID = "site-default"
 
 OWN_WORDS = ("protocol_name", "sponsor", "site_name", "site_id", "pattern")
 """What headers and pseudonyms are made of: stays as it is once the trial has patients."""
-_CHANGEABLE = (*OWN_WORDS, "expires_on", "profile")
+PAPERS = (
+    "approval_number",
+    "responsible",
+    "purpose",
+    "legal_basis",
+    "recipient",
+    "expires_on",
+    "deletion_on",
+)
+"""What was applied for and approved."""
+LIMITS = ("modalities", "patient_cap")
+_CHANGEABLE = (*OWN_WORDS, *PAPERS, *LIMITS, "faces", "faces_reason", "profile")
 
 
 class KeyDestroyed(SealBroken):
@@ -46,8 +58,16 @@ def create_trial(
 ) -> Trial:
     """Saves a trial that was only filled in, with a key of its own. Raises Refused, WrongInput."""
     require(user, Right.MANAGE_TRIALS)
+    trial.is_accepted = True
+    relations = {"members": members, "sources": sources, "destinations": destinations}
+    return made(user, trial, "trial.created", relations)
+
+
+def made(user: Person, trial: Trial, action: str, relations: Mapping[str, Iterable[Any]]) -> Trial:
+    """Saves a trial with a key of its own; who may is asked before. Raises WrongInput."""
     trial.key = secrets.token_hex(32)
     trial.is_default = False
+    faces.check(trial)
     if trial.profile_id is None:
         trial.profile = default_profile()
     if trial.pattern:
@@ -59,12 +79,10 @@ def create_trial(
     stamp_of(trial)
     with transaction.atomic():
         trial.save(force_insert=True)
-        trial.members.set(members)
-        trial.sources.set(sources)
-        trial.destinations.set(destinations)
-        record(
-            "trial.created", user=user, about=about(trial), details={"profile": str(trial.profile)}
-        )
+        for name, rows in relations.items():
+            getattr(trial, name).set(rows)
+        details = {"profile": str(trial.profile), **faces.facts(trial)}
+        record(action, user=user, about=about(trial), details=details)
     return trial
 
 
@@ -82,6 +100,7 @@ def change_trial(
     """
     require(user, Right.MANAGE_TRIALS)
     stamp_of(trial)
+    faces.check(trial)
     if trial.pattern:
         check_pattern(trial.pattern)
     with transaction.atomic():
@@ -101,6 +120,7 @@ def change_trial(
             "changed": changed,
             "profile": str(trial.profile),
             "generation": trial.generation,
+            **faces.facts(trial),
         }
         record("trial.changed", user=user, about=about(trial), details=details)
 
@@ -161,22 +181,22 @@ def usable_by(user: Person) -> QuerySet[Trial]:
     """The trials that the user may choose now; the site's default is not among them."""
     if not user.is_active:
         return Trial.objects.none()
-    trials = Trial.objects.filter(is_default=False, is_revoked=False).exclude(
-        expires_on__lt=timezone.localdate()
-    )
+    trials = Trial.objects.filter(is_default=False, is_revoked=False, is_accepted=True)
+    trials = trials.exclude(expires_on__lt=timezone.localdate())
     if may(user, Right.MANAGE_TRIALS):
         return trials
     return trials.filter(members__in=user.groups.all()).distinct()
 
 
 def visible_to(user: Person) -> QuerySet[Trial]:
-    """Those of one's groups, ended ones too; all for managers, the site's own among them."""
+    """Those of one's groups and one's own proposals, ended ones too; all for managers."""
     if not user.is_active:
         return Trial.objects.none()
     if may(user, Right.MANAGE_TRIALS):
         return Trial.objects.all()
     mine = Trial.members.through.objects.filter(group__in=user.groups.all())
-    return Trial.objects.filter(is_default=False, pk__in=mine.values("trial"))
+    mine_or_proposed = Q(pk__in=mine.values("trial")) | Q(proposed_by=user.pk)
+    return Trial.objects.filter(mine_or_proposed, is_default=False)
 
 
 def is_used(trial: Trial) -> bool:
@@ -197,6 +217,11 @@ def require_use(user: Person, trial: Trial) -> None:
     require_active(user)
     words = {"trial": trial.protocol_id}
     require_key(trial)
+    if not trial.is_accepted:
+        raise Refused(
+            _("The research project %(trial)s is proposed; a manager has to accept it first.")
+            % words
+        )
     if trial.is_revoked:
         raise Refused(
             _("The research project %(trial)s was revoked: nothing leaves for it any more.") % words

@@ -9,6 +9,7 @@ urlpatterns = [
     path("projects/new/", projects.trial_new, name="trial_new"),
     path("projects/<int:pk>/", projects.trial_page, name="trial"),
     path("projects/<int:pk>/edit/", projects.trial_edit, name="trial_edit"),
+    path("projects/<int:pk>/accept/", projects.trial_accept, name="trial_accept"),
     path("projects/<int:pk>/revoke/", projects.trial_revoke, name="trial_revoke"),
     path("projects/<int:pk>/destroy/", projects.trial_destroy, name="trial_destroy"),
     path("projects/<int:pk>/pseudonyms/", pseudonyms.trial_pseudonyms, name="trial_pseudonyms"),

@@ -72,22 +72,28 @@ def _name(uid: str) -> str:
     return "Unknown" if name == uid else name.removesuffix(" Storage")
 
 
-def why_not_modality(modality: str) -> str | None:
+def why_not_modality(modality: str, profile: Profile) -> str | None:
     """A sentence that says “may”, from the modality alone; None: nothing speaks against it."""
-    known = {one.modality for one in tables.admitted().values() if "rule" not in one.asks}
     plain = modality.strip(" \0").upper()
-    if plain not in known:
-        return (
-            f"Series of modality {plain or '(none)'} may be withheld: "
-            "their classes are not among those that can be pseudonymized."
+    classes = [one for one in tables.admitted().values() if one.modality == plain]
+    ruled = {rule.sop_class for rule in profile.pixel_rules}
+    if all("rule" in one.asks and one.uid not in ruled for one in classes):
+        return f"Series of modality {plain or '(none)'} may be withheld: " + (
+            "no pixel rule of the profile covers them." if classes else _NOT_LISTED
         )
-    asks = {ask for a in tables.admitted().values() if a.modality == plain for ask in a.asks}
-    if "not-burned-in" in asks:
-        return (
-            f"{plain} images may be withheld: "
-            "only those that say they hold no burned-in text can leave."
-        )
-    return None
+    asks = {ask for one in classes for ask in one.asks}
+    covered = any(one.uid in ruled for one in classes)
+    if "rule" in asks:
+        only = "those of devices that a pixel rule of the profile covers"
+    elif "not-burned-in" in asks:
+        only = "those that say they hold no burned-in text"
+        only += ", or whose device a pixel rule of the profile covers," if covered else ""
+    else:
+        return None
+    return f"{plain} images may be withheld: only {only} can leave."
+
+
+_NOT_LISTED = "their classes are not among those that can be pseudonymized."
 
 
 def check(admitted: Admitted, values: Mapping[int, bytes], cover: Cover = Cover.NOTHING) -> None:

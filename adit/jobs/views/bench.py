@@ -11,9 +11,9 @@ from django.urls import reverse
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import basket, drafts
+from adit.jobs import basket, drafts, given
 from adit.jobs.basket import Basket, Pick, PickedPatient
-from adit.jobs.forms import ORDER_KEY, May, OrderForm, SearchForm
+from adit.jobs.forms import ORDER_KEY, PSEUDONYM, May, OrderForm, SearchForm
 from adit.jobs.found import Found
 from adit.nodes import access
 from adit.nodes.models import Node
@@ -48,7 +48,7 @@ class Bench:
         ticked = frozenset(posted.getlist("study") + posted.getlist("series"))
         self.is_new_search = mine != dict(self.found.typed)
         self.found = replace(self.found, typed=mine, ticked=ticked)
-        drafts.keep(self.user, ORDER_KEY, typed)
+        _keep_order(self.user, typed)
 
     @cached_property
     def basket(self) -> Basket:
@@ -79,7 +79,7 @@ class Bench:
         return SearchForm(None, sources=self.sources, initial=_initial(typed) if typed else first)
 
     def order_form(self, *, bound: bool) -> OrderForm:
-        typed = drafts.load(self.user, ORDER_KEY) or {}
+        typed = _kept_order(self.user)
         return OrderForm(
             _as_post(typed) if bound else None,
             initial=_initial(typed),
@@ -136,6 +136,23 @@ class Bench:
         for pick in self.basket:
             picks.setdefault(pick.patient.token, []).append(pick)
         return [(patient, field, picks[patient.token]) for patient, field in form.patient_rows()]
+
+
+def _keep_order(user: User, typed: Mapping[str, list[str]]) -> None:
+    names = {name: values for name, values in typed.items() if name.startswith(PSEUDONYM)}
+    rest = {name: values for name, values in typed.items() if name not in names}
+    hidden = given.hidden(_chosen(rest), {name: v for name, v in names.items() if any(v)})
+    drafts.keep(user, ORDER_KEY, {"typed": rest, "given": hidden})
+
+
+def _kept_order(user: User) -> dict[str, list[str]]:
+    kept = drafts.load(user, ORDER_KEY) or {"typed": {}, "given": ""}
+    return {**kept["typed"], **given.shown(_chosen(kept["typed"]), kept["given"])}
+
+
+def _chosen(typed: Mapping[str, list[str]]) -> str:
+    """The project as it was chosen; empty for none."""
+    return (typed.get("trial") or [""])[-1]
 
 
 def _as_post(typed: Mapping[str, list[str]]) -> QueryDict:

@@ -14,8 +14,9 @@ from django.views.decorators.http import require_http_methods
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, basket, drafts, ordering
+from adit.jobs import actions, basket, drafts, given, ordering
 from adit.jobs.basket import Basket, Pick, PickedPatient
+from adit.jobs.faces import Decided
 from adit.jobs.forms import AS_IS, ORDER_KEY, OrderForm, pseudonym_field
 from adit.jobs.kinds import selective
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
@@ -51,11 +52,12 @@ class Prepared:
     """The key of the bench, to go back to."""
 
     def to_json(self) -> dict[str, Any]:
-        names = ("destinations", "trial", "reason", "pseudonyms", "urgent", "title", "found")
+        names = ("destinations", "trial", "reason", "urgent", "title", "found")
         plain = {name: getattr(self, name) for name in names}
         return {
             **plain,
             "destinations": list(self.destinations),
+            "pseudonyms": given.hidden(self.trial, self.pseudonyms),
             "basket": self.basket.to_json(),
             "summary": self.summary.to_json(),
         }
@@ -66,6 +68,7 @@ class Prepared:
             **{
                 **data,
                 "destinations": tuple(data["destinations"]),
+                "pseudonyms": given.shown(data["trial"], data["pseudonyms"]),
                 "basket": Basket.from_json(data["basket"]),
                 "summary": Summary.from_json(data["summary"]),
             }
@@ -227,7 +230,7 @@ def _prepared(bench: "Bench", form: OrderForm) -> Prepared:
         pseudonyms=form.pseudonyms(),
         urgent=values.get("urgent", False),
         title=values["title"],
-        summary=summary_of(bench.user, bench.basket, bench.sources, profile),
+        summary=summary_of(bench.user, bench.basket, bench.sources, profile, Decided.by(trial)),
         found=bench.found.key,
     )
 
@@ -235,10 +238,10 @@ def _prepared(bench: "Bench", form: OrderForm) -> Prepared:
 def _check_registry(user: User, picked: Basket, form: OrderForm) -> None:
     """Asks the trial's registry as Start will; what it would write is taken back."""
     trial = form.cleaned_data["trial"] or trials.default_trial()
-    given = form.pseudonyms()
+    names = form.pseudonyms()
     with transaction.atomic():
         for patient in picked.patients:
-            name = given.get(patient.token, "")
+            name = names.get(patient.token, "")
             try:
                 with transaction.atomic():
                     mapping.pseudonym_for(
@@ -256,8 +259,8 @@ def _trial(prepared: Prepared) -> Trial | None:
 
 def _known(user: User, prepared: Prepared, patient: PickedPatient) -> str:
     """The patient's pseudonym: as given, or as the trial knows it; empty when to be generated."""
-    given = prepared.pseudonyms.get(patient.token, "")
-    if given or not may(user, Right.CHOOSE_PSEUDONYMS):
-        return given
+    name = prepared.pseudonyms.get(patient.token, "")
+    if name or not may(user, Right.CHOOSE_PSEUDONYMS):
+        return name
     trial = _trial(prepared) or trials.default_trial()
     return mapping.known_pseudonym(trial, patient.domain, patient.patient_id)

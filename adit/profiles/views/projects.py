@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
@@ -10,8 +11,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from adit.accounts.rights import Right, may
-from adit.profiles import trials
-from adit.profiles.destruction import destroy_key
+from adit.profiles import faces, proposals, trials
+from adit.profiles.destruction import COMPACT_LATER, backups_until, compact, destroy_key
 from adit.profiles.forms import DestroyForm, TrialForm
 from adit.profiles.models import Trial
 from adit.profiles.options import options_of
@@ -47,14 +48,35 @@ def trial_page(request: HttpRequest, pk: int) -> HttpResponse:
         "may_import": may(user, Right.CHOOSE_PSEUDONYMS),
         "patients": trial.patients.count(),
         "options": options_of(rules_of(trial.profile)),
+        "faces": _faces(trial),
+        "backups_until": backups_until(trial),
     }
     return render(request, "profiles/trial.html", context)
 
 
+def _faces(trial: Trial) -> tuple[str, str]:
+    how = faces.chosen(trial)
+    return faces.sentence(how, trial.faces_reason), faces.next_step(how)
+
+
 @asks
 def trial_new(request: HttpRequest) -> HttpResponse:
-    only_with(person(request), Right.MANAGE_TRIALS)
+    """Made by managers, proposed by all others."""
     return _edit(request, Trial())
+
+
+@require_POST
+def trial_accept(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    trial = visible_trial(user, pk)
+    only_with(user, Right.MANAGE_TRIALS)
+    try:
+        proposals.accept(user, trial)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("%s is accepted and may be used.") % trial)
+    return redirect("trial", pk)
 
 
 @asks
@@ -93,21 +115,36 @@ def trial_destroy(request: HttpRequest, pk: int) -> HttpResponse:
             form.add_error(None, str(error))
         else:
             messages.success(request, _("The key is destroyed. Nobody can undo this."))
+            if not compact():
+                messages.warning(request, COMPACT_LATER)
             return redirect("trial", pk)
-    context = {"trial": trial, "form": form, "patients": trial.patients.count()}
+    context = {
+        "trial": trial,
+        "form": form,
+        "patients": trial.patients.count(),
+        "backup_days": settings.BACKUP_DAYS,
+    }
     return render(request, "profiles/trial_destroy.html", context, status=_status(form))
 
 
 def _edit(request: HttpRequest, trial: Trial) -> HttpResponse:
     is_new = trial.pk is None
-    form = TrialForm(request.POST if request.method == "POST" else None, instance=trial)
+    user = person(request)
+    proposer = None if may(user, Right.MANAGE_TRIALS) else user
+    posted = request.POST if request.method == "POST" else None
+    form = TrialForm(posted, instance=trial, proposer=proposer)
     if request.method == "POST" and form.is_valid():
         saved = _saved(request, form)
         if saved is not None:
             return saved
     # The form writes what was typed into its row before it is saved; the heading keeps the old.
     heading = "" if is_new else str(Trial.objects.get(pk=trial.pk))
-    context = {"form": form, "pk": None if is_new else trial.pk, "heading": heading}
+    context = {
+        "form": form,
+        "pk": None if is_new else trial.pk,
+        "heading": heading,
+        "proposes": proposer is not None,
+    }
     return render(request, "profiles/trial_edit.html", context, status=_status(form))
 
 
@@ -115,13 +152,15 @@ def _saved(request: HttpRequest, form: TrialForm) -> HttpResponseRedirect | None
     user, trial = person(request), form.instance
     try:
         if trial.pk is None:
-            trial = trials.create_trial(user, trial, **form.relations)
+            make = trials.create_trial if may(user, Right.MANAGE_TRIALS) else proposals.propose
+            trial = make(user, trial, **form.relations)
         else:
             trials.change_trial(user, trial, **form.relations)
     except AditError as error:
         form.add_error(None, str(error))
         return None
-    messages.success(request, _("Saved."))
+    said = _("Saved.") if trial.is_accepted else _("Proposed: a manager has to accept it.")
+    messages.success(request, said)
     return redirect("trial", trial.pk)
 
 
@@ -129,6 +168,8 @@ def _state(trial: Trial) -> tuple[str, Any]:
     """The tone's word, and what people read."""
     if trial.key_destroyed_at is not None:
         return "closed", _("key destroyed")
+    if not trial.is_accepted:
+        return "waiting", _("proposed")
     if trial.is_revoked:
         return "paused", _("revoked")
     if trial.is_over(timezone.localdate()):

@@ -11,7 +11,7 @@ from django.utils import timezone
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.audit.trail import verify
+from adit.audit.trail import unveiled, verify
 from adit.profiles.mapping import (
     Conflict,
     as_is_for,
@@ -20,7 +20,7 @@ from adit.profiles.mapping import (
     pseudonym_for,
 )
 from adit.profiles.models import Patient
-from adit.profiles.trials import default_trial, key_of, revoke
+from adit.profiles.trials import box_of, default_trial, key_of, revoke
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize.change import AsIs, TrialStamp
 
@@ -107,10 +107,8 @@ def test_no_patient_id_stands_in_the_database(trial):
         for table in ("profiles_patient", "audit_event"):
             cursor.execute(f"SELECT * FROM {table}")
             assert "canary" not in repr(cursor.fetchall())
-    assert Event.objects.get(action="pseudonym.registered").patient_sealed == [
-        "PACS1",
-        "4711-canary",
-    ]
+    event = Event.objects.get(action="pseudonym.registered")
+    assert unveiled(box_of(trial), event) == ("PACS1", "4711-canary")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -29,9 +29,10 @@ KEY = who(HIDDEN, member=NO, keyholder=OK, dpo=NO, root=OK)
 # name of the route -> (method, arguments, what each role gets)
 MATRIX = {
     "trials": ("get", (), who(OK)),
-    "trial_new": ("get", (), who(NO, dpo=OK, root=OK)),
+    "trial_new": ("get", (), who(OK)),
     "trial": ("get", ("trial",), who(HIDDEN, **SEES)),
     "trial_edit": ("get", ("trial",), MANAGES),
+    "trial_accept": ("post", ("trial",), {r: AWAY if s == OK else s for r, s in MANAGES.items()}),
     "trial_revoke": ("post", ("trial",), {r: AWAY if s == OK else s for r, s in MANAGES.items()}),
     "trial_destroy": ("get", ("trial",), MANAGES),
     "trial_pseudonyms": ("get", ("trial",), who(HIDDEN, **SEES)),

@@ -1,4 +1,4 @@
-"""adit manage trial export-key: the key file with which the command line gives the same UIDs."""
+"""adit manage trial: exports a project's key; compacts the database after one was destroyed."""
 
 import os
 from pathlib import Path
@@ -8,20 +8,31 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
+from adit.profiles.destruction import compact
 from adit.profiles.models import Trial
 from adit.profiles.trials import export_key
 
 
 class Command(BaseCommand):
-    help = "Exports the key of a research project to a new file that only its owner can read."
+    help = "Keys of research projects: exported to a file, or made sure to be gone."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("action", choices=["export-key"])
-        parser.add_argument("trial", help="the project id")
-        parser.add_argument("file", type=Path)
-        parser.add_argument("--user", required=True, help="who exports it; stands in the trail")
+        actions = parser.add_subparsers(dest="action", required=True)
+        export = actions.add_parser("export-key", help="to a new file that only its owner can read")
+        export.add_argument("trial", help="the project id")
+        export.add_argument("file", type=Path)
+        export.add_argument("--user", required=True, help="who exports it; stands in the trail")
+        actions.add_parser("compact", help="takes traces of destroyed keys out of the database")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        {"export-key": self._export, "compact": self._compact}[options["action"]](options)
+
+    def _compact(self, options: dict[str, Any]) -> None:
+        if not compact():
+            raise CommandError("The database is busy: stop ADIT, then try again.")
+        self.stdout.write("The database is compacted.")
+
+    def _export(self, options: dict[str, Any]) -> None:
         user = User.objects.filter(username=options["user"]).first()
         trial = Trial.objects.filter(protocol_id=options["trial"]).first()
         if user is None or trial is None:
