@@ -20,14 +20,25 @@ from pathlib import Path
 import pydicom
 from deid_auditor import Residue, audit_made, audit_real
 from deid_cases import leak_cases
+from deid_hidden import hidden
 from deid_rows import class_cases, row_cases
+from deid_shown import shown
+from deid_told import told
+from deid_victim import Attack, left_in
 
 from adit_engine import part10
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.face import Faces
-from adit_engine.pseudonymize.profile import Profile, presets
+from adit_engine.pseudonymize.profile import (
+    AVAILABLE,
+    CLEAN_PIXELS,
+    FULL_DATES,
+    RETAIN_UIDS,
+    Profile,
+    presets,
+)
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.pseudonymize.verify import Verifier
 
@@ -66,7 +77,12 @@ class Tally:
 
 
 class Road:
-    """Change and verification, as everything that leaves takes it."""
+    """Change and verification, as everything that leaves takes it.
+
+    `reason` is why the last object did not leave.
+    """
+
+    reason = ""
 
     def __init__(self, profile: Profile) -> None:
         stamp = TrialStamp("Sponsor of the corpus", "CORPUS-1")
@@ -77,18 +93,18 @@ class Road:
     def take(self, data: bytes, tally: Tally) -> bytes | None:
         """The file that leaves; None where none does."""
         tally.objects += 1
+        self.reason = ""
         try:
             source = part10.parse(data)
             made = apply(self._change, source)
-        except Malformed:
-            tally.withheld["malformed"] += 1
-            return None
-        except Withhold as why:
-            tally.withheld[why.code] += 1
+        except (Malformed, Withhold) as why:
+            self.reason = str(why)
+            tally.withheld[getattr(why, "code", "malformed")] += 1
             return None
         try:
             self._verifier.check(source, made)
         except Withhold as why:
+            self.reason = str(why)
             tally.by_verification[why.code] += 1
             return None
         return b"".join(bytes(part) for part in part10.file_parts(made))
@@ -139,6 +155,29 @@ def under_preset(name: str, files: Iterable[Path]) -> Tally:
     return tally
 
 
+def attacks() -> Iterator[Attack]:
+    yield from told()
+    yield from hidden()
+    yield from shown()
+
+
+def attacked(profile: Profile, chosen: Iterable[Attack]) -> Tally:
+    """What somebody tried to carry out; also counts what was withheld though the rules clean it."""
+    road, tally = Road(profile), Tally(f"attacks, profile {profile.name}")
+    for attack in chosen:
+        out = road.take(attack.data, tally)
+        left = left_in(out, profile.options) if out is not None else left_in(road.reason.encode())
+        tally.looked_for += 1
+        tally.residues += [Residue(attack.kind, what, attack.name) for what in left]
+        if attack.leaves is not None and attack.leaves is (out is None):
+            tally.residues.append(Residue(attack.kind, "must leave, or must not", attack.name))
+    return tally
+
+
+MOST = Profile("Most that may stay", 1, AVAILABLE - {CLEAN_PIXELS, FULL_DATES, RETAIN_UIDS})
+"""Every option that lets more through, but for those that keep what the attacks repeat."""
+
+
 def real_files(*, largest_bytes: int = 1 << 30) -> list[Path]:
     folders = [Path(pydicom.__file__).parent / "data"]
     spec = importlib.util.find_spec("data_store")
@@ -164,6 +203,9 @@ def main() -> int:
     files = real_files(largest_bytes=1 << 19 if short else 1 << 30)
     tallies.append(real(profile, files))
     tallies += [under_preset(name, files) for name in presets() if name != "default"]
+    chosen = list(attacks())[:: 7 if short else 1]
+    profiles = [Profile.preset(name) for name in presets()]
+    tallies += [attacked(one, chosen) for one in (*profiles, MOST)]
     for tally in tallies:
         print("\n".join(tally.lines()))
     residues = sum(len(tally.residues) for tally in tallies)

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from struct import Struct
 
-from adit_engine.elements import Buffer, Element, elements, is_sequence, items, nested_explicit
+from adit_engine.elements import (
+    MAX_DEPTH,
+    Buffer,
+    Element,
+    elements,
+    is_sequence,
+    items,
+    nested_explicit,
+)
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize import actions, codes
 from adit_engine.pseudonymize.actions import DUMMIES, KEEPERS, Action, Work
@@ -51,6 +59,12 @@ class Source:
     data: Buffer
     explicit: bool
     depth: int = 0
+
+    def inside(self, explicit: bool) -> "Source":
+        """One sequence further in. Raises Malformed where there are too many."""
+        if self.depth >= MAX_DEPTH:
+            raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
+        return Source(self.data, explicit, self.depth + 1)
 
 
 def encoded(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
@@ -186,7 +200,7 @@ class Rewriter:
 
     def _items(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
         """The items that stay, encoded; None when there were some and none of them stays."""
-        inner = Source(source.data, nested_explicit(element, source.explicit), source.depth + 1)
+        inner = source.inside(nested_explicit(element, source.explicit))
         place = self._book.place(rule.place)
         counted = element.tag == PER_FRAME_GROUPS
         kept: list[bytes] = []
@@ -272,7 +286,7 @@ def _check_whole(source: Source, element: Element) -> None:
         element, dictionary().get(element.tag, "")
     ):
         return
-    inner = Source(source.data, source.explicit, source.depth + 1)
+    inner = source.inside(source.explicit)
     for item in items(source.data, source.explicit, element, source.depth):
         for one in elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth):
             if not one.tag & 0x10000:

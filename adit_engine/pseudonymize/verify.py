@@ -13,7 +13,6 @@ from adit_engine.pseudonymize.verify_evidence import (
     ID,
     INSTITUTION,
     NAME,
-    TEXT,
     Evidence,
     Found,
     Needle,
@@ -29,7 +28,6 @@ from adit_engine.pseudonymize.verify_rules import (
     CHARSET,
     CLASS_UID,
     CLEAN_PIXELS,
-    CLEAN_TEXTS,
     DEVICES,
     FULL_DATES,
     INSTANCE_UID,
@@ -95,7 +93,7 @@ class Verifier:
         self._check_stamp(made)
         self._check_pixels(source, output, (before, found), (after, made))
         for region in after.regions:
-            search(region, proof, keep_uids=UIDS in self._options)
+            search(region, proof, self._options)
         hidden = readable_parts(after).lower()
         if hidden:
             search_bytes(hidden, proof)
@@ -105,7 +103,7 @@ class Verifier:
         dates = frozenset() if FULL_DATES in self._options else frozenset(found.dates)
         lifted = {
             kind
-            for kind, code in ((DEVICE, DEVICES), (INSTITUTION, PLACES), (TEXT, CLEAN_TEXTS))
+            for kind, code in ((DEVICE, DEVICES), (INSTITUTION, PLACES))
             if code in self._options
         }
         identity = frozenset(value for value in found.identity if value[0] not in lifted)

@@ -4,8 +4,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from struct import pack, unpack
 
-from adit_engine.pseudonymize.verify_reader import Content
+from adit_engine.pseudonymize.verify_reader import Content, not_understood
 from adit_engine.pseudonymize.verify_words import MODELS, NOBODY, VENDORS
 
 NAME, ID, BIRTH, DATE = "verify-name", "verify-id", "verify-birth-date", "verify-date"
@@ -67,6 +68,7 @@ _MONTHS = (
     *("january", "february", "march", "april", "may", "june", "july"),
     *("august", "september", "october", "november", "december"),
 )
+_LONGEST_EVIDENCE = 1 << 16
 _FIRST_WIDE_CHARACTER = "\u0e00"  # from Thai on, scripts that put no blank between words
 
 
@@ -95,11 +97,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`tokens` are searched everywhere; `by_year` only where the year stands; `whole` as values."""
+    """`tokens` are searched everywhere; `by_year` only where the year stands; `whole` as values.
+
+    `binary`: long numbers as a computer holds them, in the case in which they stand.
+    """
 
     tokens: tuple[Needle, ...]
     by_year: dict[bytes, tuple[Needle, ...]]
     whole: dict[bytes, str]
+    binary: tuple[Needle, ...]
 
 
 def found_in(content: Content, keep: frozenset[int], top: frozenset[int]) -> Found:
@@ -129,13 +135,17 @@ _WANTED = frozenset({_BIRTH_DATE, _CHARSET, *_KIND}) | _EQUIPMENT
 
 
 def _collect(found: Found, tag: int, vr: bytes, value: bytes) -> None:
-    if tag in _KIND:
+    if len(value) > _LONGEST_EVIDENCE:
+        # Of a remark only the whole is looked for, and no text of this length can stay.
+        if vr in _KIND_OF_VR or _KIND.get(tag, TEXT) != TEXT:
+            raise not_understood("a name or number in it is longer than any can be")
+    elif tag in _KIND:
         if tag != _STUDY_ID or len(value) >= 4:
             found.identity.add((_KIND[tag], value))
     elif tag == _BIRTH_DATE:
         found.birth_dates.update(plain_dates(value))
     elif tag in _EQUIPMENT:
-        found.equipment += b" " + value.lower()
+        found.equipment += b"\\" + value.lower()
     elif tag == _CHARSET:
         found.charset += b"\\" + value
     elif vr == b"UI":
@@ -157,27 +167,52 @@ def evidence(found: Found, stamps: bytes) -> Evidence:
     codecs = _codecs(found.charset)
     tokens: dict[bytes, Needle] = {}
     whole: dict[bytes, str] = {}
+    equipment = {value.strip(b" \0") for value in found.equipment.split(b"\\")}
     for code, raw in found.identity:
         for needle in _needles(code, raw, codecs):
-            if code in (INSTITUTION, DEVICE) and needle.text in found.equipment:
+            # A station may be called as its model is; part of a longer text it is no model.
+            if code in (INSTITUTION, DEVICE) and needle.text in equipment:
                 continue
             if len(needle.text) < 4 or is_token_in(needle, stamps):
                 whole.setdefault(needle.text, code)
             else:
                 tokens.setdefault(needle.text, needle)
+    long_numbers = {
+        Needle(text, needle.code)
+        for needle in tokens.values()
+        if needle.code == ID and _is_long_number(needle.text)
+        for text in _in_bytes(int(needle.text))
+    }
     by_year: dict[bytes, tuple[Needle, ...]] = {}
     for code, days in ((BIRTH, found.birth_dates), (DATE, found.dates - found.birth_dates)):
         for day in days:
             needles = tuple(Needle(text, code) for text in spelled(day.decode()))
             by_year[day[:4]] = by_year.get(day[:4], ()) + needles
-    return Evidence(tuple(tokens.values()), by_year, whole)
+            long_numbers |= {Needle(text, code) for text in _in_bytes(int(day))}
+    return Evidence(tuple(tokens.values()), by_year, whole, tuple(long_numbers))
+
+
+def _is_long_number(text: bytes) -> bool:
+    """Seven digits or more, and not a round number, as many settings are."""
+    return len(text) >= 7 and text.isdigit() and len(text.rstrip(b"0")) > 3
+
+
+def _in_bytes(number: int) -> Iterator[bytes]:
+    """As UL or SL, FD, and FL where that can hold it to the last digit; either byte first."""
+    for order in "<>":
+        if number < 1 << 32:
+            yield pack(order + "I", number)
+        if number < 1 << 53:
+            yield pack(order + "d", number)
+            if unpack("<f", pack("<f", number)) == (number,):
+                yield pack(order + "f", number)
 
 
 def spelled(day: str) -> Iterator[bytes]:
     """A day as people write it, from YYYYMMDD."""
     year, month, date = day[:4], day[4:6], day[6:]
     yield day.encode()
-    for mark in "-./":
+    for mark in "-./ _":
         yield f"{year}{mark}{month}{mark}{date}".encode()
         yield f"{date}{mark}{month}{mark}{year}".encode()
         yield f"{month}{mark}{date}{mark}{year}".encode()
@@ -312,7 +347,8 @@ def _id_words(text: str) -> Iterator[str]:
         if not _tells(word) or not bare.strip("0"):
             continue
         yield word
-        for other in (bare, bare.lstrip("0")):
+        digits = re.sub(r"\D", "", bare)
+        for other in (bare, bare.lstrip("0"), digits if len(digits) >= 7 else ""):
             if other != word and len(other) >= 6:
                 yield other
 

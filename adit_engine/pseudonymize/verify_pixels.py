@@ -86,7 +86,7 @@ def same_pixels(source: Picture, output: Picture, syntaxes: tuple[str, str]) -> 
 
 def _same_values(source: Picture, output: Picture, tag: int) -> None:
     before, after = source.pixels[tag].parts, output.pixels[tag].parts
-    size = output.size if tag == PIXELS else 0
+    size = output.size
     length = sum(len(part) for part in after)
     original_length = sum(len(part) for part in before)
     if size and length > size + size % 2:

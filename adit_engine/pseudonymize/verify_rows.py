@@ -4,7 +4,7 @@ From PS3.15 Table E.1-1 (basic actions of 2026c, option columns of 2025b) and E.
 the option codes of which one is enough to let the element pass.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 # Basic action X, and what ADIT always empties. "gggg:eeee,eeee" names elements of one group.
 _EMPTY: dict[str, str] = {
@@ -132,11 +132,21 @@ def must_differ(options: frozenset[str]) -> frozenset[int]:
     return _without(_OTHER, options)
 
 
+def descriptions() -> frozenset[int]:
+    """Tags whose text may stay, cleaned, under Clean Descriptors (113105)."""
+    return _tags(
+        text for rows in (_EMPTY, _OTHER) for codes, text in rows.items() if "113105" in codes
+    )
+
+
 def _without(rows: Mapping[str, str], options: frozenset[str]) -> frozenset[int]:
+    return _tags(text for codes, text in rows.items() if not options.intersection(codes.split()))
+
+
+def _tags(rows: Iterable[str]) -> frozenset[int]:
     return frozenset(
         int(group + element, 16)
-        for codes, text in rows.items()
-        if not options.intersection(codes.split())
+        for text in rows
         for group, _, elements in (word.partition(":") for word in text.split())
         for element in elements.split(",")
     )

@@ -20,6 +20,7 @@ from adit_engine.pseudonymize.verify_evidence import (
     stands_alone,
 )
 from adit_engine.pseudonymize.verify_reader import Region
+from adit_engine.pseudonymize.verify_rows import descriptions
 from adit_engine.pseudonymize.verify_words import MODELS, VENDORS, VOCABULARY
 
 _WELL_KNOWN = Path(__file__).parent / "tables" / "well_known_uids.tsv"
@@ -31,6 +32,8 @@ WELL_KNOWN_UIDS = frozenset(
 _PRINTED = frozenset(b"AE AS CS LO LT SH ST UC UR UT".split())
 _NUMBERS = frozenset(b"AT FD FL OD OF OL OV SL SS SV UL US UV".split())
 _BYTES = frozenset({b"OB", b"OW", b"UN"})
+_SHORTEST_ARRAY, _LONG_WORD = 12, 6
+_RETAIN_UIDS, _CLEAN_DESCRIPTORS = "113110", "113105"
 _NUMBER = re.compile(rb"[-+ \d.e\\]*\Z")
 _CLOCK = re.compile(rb"(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?|\d\d:\d\d:\d\d(?:\.\d{1,6})?)\Z")
 _PATIENT_ID, _CHARSET = 0x00100020, 0x00080005
@@ -57,8 +60,10 @@ def hit(code: str, what: str, tag: int) -> Withhold:
     return Withhold(code, f"{what} stands in {where} of what was about to leave.")
 
 
-def search(region: Region, proof: Evidence, *, keep_uids: bool) -> None:
+def search(region: Region, proof: Evidence, options: frozenset[str]) -> None:
     """Looks for evidence in all bytes, then asks of each hit in which element it stands."""
+    keep_uids = _RETAIN_UIDS in options
+    spared = descriptions() if _CLEAN_DESCRIPTORS in options else frozenset()
     low = region.data.lower()
     starts: list[int] = []
     for needle in _present(low, proof):
@@ -66,11 +71,16 @@ def search(region: Region, proof: Evidence, *, keep_uids: bool) -> None:
         starts = starts or [element[2] for element in region.elements]
         while at >= 0:
             tag = _proven_tag(region, low, starts, (needle, at), keep_uids)
-            if tag is not None:
+            # A remark of harmless words may stand in a description; a remark is no name.
+            if tag is not None and not (needle.code == TEXT and tag in spared):
                 raise hit(needle.code, _SAID[needle.code], tag)
             at = low.find(needle.text, at + 1)
     if proof.whole:
         _search_whole(region, low, proof.whole)
+    _search_binary(region, proof.binary)
+    for tag, vr, begin, end, _ in region.elements:
+        if end - begin >= _SHORTEST_ARRAY and (vr in _BYTES or vr in _NUMBERS):
+            _search_array(tag, low[begin:end], proof)
 
 
 def _present(low: bytes, proof: Evidence) -> list[Needle]:
@@ -81,9 +91,33 @@ def _present(low: bytes, proof: Evidence) -> list[Needle]:
     return present
 
 
+def _search_binary(region: Region, needles: tuple[Needle, ...]) -> None:
+    """Long numbers that stand as such in an element of numbers."""
+    for needle in needles:
+        width, at = len(needle.text), region.data.find(needle.text)
+        while at >= 0:
+            for tag, vr, begin, end, _ in region.elements:
+                inside = begin <= at < end and not (at - begin) % width
+                if inside and (vr in _NUMBERS or vr in _BYTES):
+                    raise hit(needle.code, _SAID[needle.code], tag)
+            at = region.data.find(needle.text, at + 1)
+
+
+def _search_array(tag: int, low: bytes, proof: Evidence) -> None:
+    """Text in an array of numbers: backwards, in two bytes a letter, or with each two turned round."""
+    even = low[: len(low) & ~1]
+    turned = bytearray(even)
+    turned[::2], turned[1::2] = even[1::2], even[::2]
+    for text in (low[::-1], low.replace(b"\0", b""), bytes(turned)):
+        for needle in _present(text, proof):
+            if len(needle.text) >= _LONG_WORD:
+                raise hit(needle.code, _SAID[needle.code], tag)
+
+
 def search_bytes(low: bytes, proof: Evidence) -> None:
+    """In what stands among coded pixels, where the neighbours of a long word say nothing of it."""
     for needle in _present(low, proof):
-        if is_token_in(needle, low):
+        if len(needle.text) >= _LONG_WORD or is_token_in(needle, low):
             raise Withhold(needle.code, f"{_SAID[needle.code]} stands among the pixel data.")
 
 
@@ -97,24 +131,36 @@ def _proven_tag(
         return None
     tag, vr, start, end, _ = region.elements[index]
     word = needle.text
+    if at + len(word) > end:
+        return None
+    if vr in (b"IS", b"DS") and _NUMBER.match(low[start:end].strip(b"\0")):
+        return tag if _is_among(word, low[start:end]) else None
     # Among bytes that are no text, what stands beside a long word does not make it another one.
-    alone = vr in _BYTES and len(word) >= 6
-    if at + len(word) > end or not (alone or stands_alone(needle, low, at, (start, end))):
+    alone = vr in _BYTES and len(word) >= _LONG_WORD
+    if not (alone or stands_alone(needle, low, at, (start, end))):
         return None
     if vr in (b"DA", b"DT"):
         proven = needle.code not in (BIRTH, DATE) and low[start:end].strip(b" \0") == word
-    elif vr in (b"IS", b"DS"):
-        values = [value.strip(b" \0+") for value in low[start:end].split(b"\\")]
-        proven = not _NUMBER.match(low[start:end].strip(b"\0")) or (
-            len(word) >= 6 and word in values
-        )
     elif vr in (b"TM", b"UI"):
         proven = _in_plain_form(vr, low[start:end], word, keep_uids)
     elif vr in _NUMBERS:
-        proven = len(word) >= 6
+        proven = len(word) >= _LONG_WORD
     else:
         proven = not _is_term(tag, vr, word)
     return tag if proven else None
+
+
+def _is_among(word: bytes, numbers: bytes) -> bool:
+    """Whether one of these numbers is the word, however it is written."""
+    if len(word) < _LONG_WORD or not word.isdigit():
+        return False
+    for text in numbers.split(b"\\"):
+        try:
+            if float(text.strip(b" \0") or b"0") == int(word):
+                return True
+        except ValueError:
+            continue
+    return False
 
 
 def _in_plain_form(vr: bytes, value: bytes, word: bytes, keep_uids: bool) -> bool:
@@ -122,7 +168,7 @@ def _in_plain_form(vr: bytes, value: bytes, word: bytes, keep_uids: bool) -> boo
     if vr == b"TM":
         return not all(_CLOCK.match(part) for part in values)
     return not keep_uids and any(
-        len(word) >= 6 and word in part.split(b".") and part not in WELL_KNOWN_UIDS
+        len(word) >= _LONG_WORD and word in part.split(b".") and part not in WELL_KNOWN_UIDS
         for part in values
     )
 

@@ -1,0 +1,73 @@
+"""Attacks: whoever tries to carry one person's data out gets an object without a trace, or none."""
+
+import sys
+import time
+from pathlib import Path
+from struct import pack
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from deid_corpus import MOST, Road, Tally, attacked, attacks  # noqa: E402
+from deid_file import IMPLICIT, file  # noqa: E402
+from deid_victim import BIRTH, GIVEN, NAME, NUMBER, REMARK, base, left_in  # noqa: E402
+
+from adit_engine.pseudonymize.profile import Profile, presets  # noqa: E402
+
+ALL = list(attacks())
+
+
+@pytest.mark.parametrize(
+    ("profile", "every"),
+    [
+        (Profile.default(), 1),
+        (MOST, 1),
+        *((Profile.preset(name), 5) for name in presets() if name != "default"),
+    ],
+    ids=lambda given: getattr(given, "name", given),
+)
+def test_no_attack_leaves_a_trace_and_no_reason_names_the_person(
+    profile: Profile, every: int
+) -> None:
+    tally = attacked(profile, ALL[::every])
+    assert tally.residues == []
+    assert tally.released > 0.75 * tally.objects
+
+
+def test_the_attacks_know_many_kinds_of_places_and_each_holds_the_person() -> None:
+    kinds = {attack.kind for attack in ALL}
+    assert len(ALL) > 2500
+    assert kinds == {
+        "typed in", "spelling", "date", "binary number", "UID", "VR", "private", "shape", "charset",
+        "history", "description", "reference", "code", "table", "pixels", "container", "class",
+        "syntax",
+    }  # fmt: skip
+    for attack in ALL[::50]:
+        if attack.kind != "syntax":
+            assert left_in(attack.data), attack.name
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        GIVEN.upper().encode(), NAME.encode(), NAME.encode("utf-16-be"), BIRTH.encode(),
+        b"12.04.1956", b"April 12, 1956", pack("<I", NUMBER), pack(">d", int(BIRTH)), GIVEN[::-1].encode(),
+    ],
+)  # fmt: skip
+def test_the_search_finds_what_is_there(trace: bytes) -> None:
+    assert left_in(b"some bytes " + trace + b" and more")
+    assert not left_in(b"some bytes and more")
+
+
+@pytest.mark.parametrize(
+    "where", [(0x00104000, "UT"), (0x00181020, "UT"), (0x00091001, "UN"), (0x00100010, "UT")]
+)
+def test_a_text_of_100_megabytes_is_dealt_with_in_seconds(where: tuple[int, str]) -> None:
+    tag, vr = where
+    long = (REMARK + " ").encode() * (100_000_000 // (len(REMARK) + 1))
+    road, began = Road(Profile.default()), time.monotonic()
+    out = road.take(file(base() | {tag: ("UT", long)}, IMPLICIT), Tally("long text"))
+    assert out is None or not left_in(out)
+    assert time.monotonic() - began < 20
