@@ -16,6 +16,8 @@ from adit.jobs import queue
 from adit.jobs.models import JobState, Task, TaskState
 from adit.nodes.connect import Purpose, why_waiting
 from adit.nodes.models import Node
+from adit.profiles import trials
+from adit.profiles.models import Trial
 from adit_engine.handoff import Stop
 
 LOOK_S = 0.5
@@ -41,6 +43,10 @@ class Canceled(str):
 
 class Interrupted(str):
     """A stop's reason: the task goes on later, and it counts as no failure."""
+
+
+class Over(str):
+    """A stop's reason: the research project ended, for good or until somebody extends it."""
 
 
 class Lost(str):
@@ -152,6 +158,7 @@ class Lease:
         try:
             self._look_at_rows()
             if look_at_nodes:
+                self._look_at_trial()
                 self._look_at_nodes()
         except Error as error:
             log.warning("task %d: database away (%s)", self.task.pk, type(error).__name__)
@@ -166,6 +173,12 @@ class Lease:
             self.stop.set(Lost(_("The task was taken away.")))
         elif row[2] or row[3] in (JobState.CANCELING, JobState.CANCELED):
             self.stop.set(Canceled(_("Canceled.")))
+
+    def _look_at_trial(self) -> None:
+        for trial in Trial.objects.filter(jobs=self.task.job_id):
+            over = trials.why_over(trial)
+            if over:
+                self.stop.set(Over(over))
 
     def _look_at_nodes(self) -> None:
         """Pauses and windows' ends; the urgent lane knows no windows."""

@@ -15,6 +15,7 @@ from adit.jobs.sealed import ItemContent
 from adit.vault.box import Box, SealBroken
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.reference import SeriesRef
+from adit_engine.treatment import added_up
 
 EVERY_INSTANCES = 200
 EVERY_S = 5.0
@@ -169,6 +170,7 @@ class Ledger:
             "size_bytes": sum(entry.size_bytes for entry in entries),
             "reasons": [list(reason) for reason in outcome.reasons],
             "notes": list(outcome.notes),
+            "elements": added_up(series.manifest.treatments.items()),
             "left_out": outcome.left_out[:200],
             "is_final": is_final,
         }

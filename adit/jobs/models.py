@@ -135,6 +135,8 @@ class Item(models.Model):
     reasons = models.JSONField(default=list)
     """[code, sentence, count], without identifying values."""
     notes = models.JSONField(default=list)
+    elements = models.JSONField(default=list)
+    """[tag, what was done, count] over the delivered images, as the manifest adds up; no values."""
     left_out = models.CharField(max_length=200, blank=True)
     is_final = models.BooleanField(default=False)
     """The outcome is in; before that the counts are those so far."""

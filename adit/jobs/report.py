@@ -1,6 +1,6 @@
 """Report: what became of a job's images and by which rules; no value in it identifies anybody."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.utils import timezone
@@ -14,8 +14,11 @@ from adit.profiles.models import Profile
 from adit.profiles.versions import rules_of as rules_in
 from adit.vault.box import SealBroken
 from adit_engine.outcome import Manifest
+from adit_engine.pseudonymize.face import CODE as FACE
 from adit_engine.pseudonymize.profile import BASIC, RETAIN_UIDS
 from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.pseudonymize.tally import Done, named
+from adit_engine.treatment import Row, Treatment, added_up
 
 FORMAT = 1
 
@@ -29,6 +32,7 @@ def report_of(job: Job) -> dict[str, Any]:
     items = Item.objects.filter(task__job=job)
     counts = progress.counts_of(items)
     tasks = list(Task.objects.filter(job=job).select_related("job__trial").order_by("position"))
+    done = _done(items)
     return {
         "format": FORMAT,
         "made_at": timezone.now().isoformat(timespec="seconds"),
@@ -53,8 +57,20 @@ def report_of(job: Job) -> dict[str, Any]:
             "skipped": counts.skipped,
             "size_bytes": counts.size_bytes,
         },
+        "faces": {
+            "accepted": sum(count for _tag, what, count in done if what == Done.FACE.value),
+            "withheld": sum(
+                images for item in items for code, _why, images in item.reasons if code == FACE
+            ),
+        },
+        "elements": named(done),
         "studies": [_study(task) for task in tasks],
     }
+
+
+def _done(items: Iterable[Item]) -> list[Row]:
+    """What was done to the elements of the images that arrived, and to no others."""
+    return added_up((Treatment.from_json(item.elements), 1) for item in items)
 
 
 def _used(tasks: list[Task]) -> list[Rules]:
@@ -70,6 +86,8 @@ def _rules(rules: Rules) -> dict[str, Any]:
         "generation": rules.generation,
         "tables": f"PS3.15 {rules.edition}",
         "engine": f"ADIT {rules.engine}",
+        "faces": rules.faces,
+        "faces_reason": rules.faces_reason,
     }
 
 

@@ -16,7 +16,7 @@ from adit.audit.trail import record
 from adit.jobs import queue, rules, sealed, states, verdict
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Context, Yielded
-from adit.jobs.lease import Canceled, Interrupted, Lease, Lost, Stalled
+from adit.jobs.lease import Canceled, Interrupted, Lease, Lost, Over, Stalled
 from adit.jobs.ledger import Ledger, settle
 from adit.jobs.models import Item, Task, TaskState
 from adit.jobs.ordering import AS_IS
@@ -89,7 +89,8 @@ def _transfer(task: Task, lease: Lease) -> None:
     if isinstance(change, Pseudonymized):
         rules.note(task)
     with _opened(task, lease) as (source, destination):
-        context = Context(source, destination, change, ledger.held, lease.stop)
+        modalities = job.trial.allowed_modalities if job.trial is not None else ()
+        context = Context(source, destination, change, ledger.held, lease.stop, modalities)
         try:
             with closing(_stream(job.kind, content, context)) as told_all:
                 for told in told_all:
@@ -165,6 +166,8 @@ def _stopped(lease: Lease) -> End:
     reason = lease.stop.reason
     if isinstance(reason, Canceled):
         return End(lambda task: _finish(task, TaskState.CANCELED, str(reason)))
+    if isinstance(reason, Over):
+        return _failed(str(reason))
     if isinstance(reason, Stalled):
         return _given_back(str(reason), failed=True)
     return _given_back(str(reason), until=lease.until if isinstance(reason, Interrupted) else None)

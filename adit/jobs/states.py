@@ -13,7 +13,7 @@ from adit.jobs.models import Job, JobState, Task, TaskState
 T, J = TaskState, JobState
 
 TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
-    T.PENDING: frozenset({T.IN_PROGRESS, T.CANCELED}),
+    T.PENDING: frozenset({T.IN_PROGRESS, T.CANCELED, T.FAILURE}),
     T.IN_PROGRESS: frozenset({T.PENDING, T.SUCCESS, T.WARNING, T.FAILURE, T.CANCELED}),
     T.SUCCESS: frozenset({T.PENDING}),
     T.WARNING: frozenset({T.PENDING}),

@@ -216,20 +216,9 @@ def require_use(user: Person, trial: Trial) -> None:
     """Raises Refused for an ended or revoked trial, and for who is no member of it."""
     require_active(user)
     words = {"trial": trial.protocol_id}
-    require_key(trial)
-    if not trial.is_accepted:
-        raise Refused(
-            _("The research project %(trial)s is proposed; a manager has to accept it first.")
-            % words
-        )
-    if trial.is_revoked:
-        raise Refused(
-            _("The research project %(trial)s was revoked: nothing leaves for it any more.") % words
-        )
-    if trial.is_over(timezone.localdate()):
-        raise Refused(
-            _("The research project %(trial)s has ended. Ask its manager to extend it.") % words
-        )
+    over = why_over(trial)
+    if over:
+        raise Refused(over)
     if trial.is_default or may(user, Right.MANAGE_TRIALS):
         return
     if not trial.members.filter(pk__in=user.groups.values("pk")).exists():
@@ -237,6 +226,35 @@ def require_use(user: Person, trial: Trial) -> None:
             _("None of your groups is a member of the research project %(trial)s. Ask its manager.")
             % words
         )
+
+
+def why_over(trial: Trial) -> str:
+    """Why nobody may use it now, whoever it is; empty when it runs."""
+    words = {"trial": trial.protocol_id}
+    if trial.key_destroyed_at is not None:
+        return _destroyed(trial)
+    if not trial.is_accepted:
+        return (
+            _("The research project %(trial)s is proposed; a manager has to accept it first.")
+            % words
+        )
+    if trial.is_revoked:
+        return (
+            _("The research project %(trial)s was revoked: nothing leaves for it any more.") % words
+        )
+    if trial.is_over(timezone.localdate()):
+        return _("The research project %(trial)s has ended. Ask its manager to extend it.") % words
+    return ""
+
+
+def over() -> Q:
+    """Which trials' rows `why_over` has something to say of."""
+    return (
+        Q(key_destroyed_at__isnull=False)
+        | Q(is_accepted=False)
+        | Q(is_revoked=True)
+        | Q(expires_on__lt=timezone.localdate())
+    )
 
 
 def key_of(trial: Trial, generation: int | None = None) -> TrialKey:
@@ -264,10 +282,13 @@ def stamp_of(trial: Trial) -> TrialStamp | None:
 def require_key(trial: Trial) -> None:
     """Raises Refused once the key is destroyed."""
     if trial.key is None:
-        raise Refused(
-            _("The key of the research project %(trial)s was destroyed: it has ended for good.")
-            % {"trial": trial.protocol_id}
-        )
+        raise Refused(_destroyed(trial))
+
+
+def _destroyed(trial: Trial) -> str:
+    return _("The key of the research project %(trial)s was destroyed: it has ended for good.") % {
+        "trial": trial.protocol_id
+    }
 
 
 def _secret(trial: Trial) -> bytes:

@@ -80,6 +80,8 @@ class Context:
     change: Change
     held: Mapping[str, Manifest]
     stop: Stop
+    modalities: tuple[str, ...] = ()
+    """Those that the trial allows; empty = all."""
 
 
 Yielded = Listed | Event | Outcome

@@ -120,7 +120,7 @@ class Selective:
         order = Transfer(
             StudyRef(payload["study_uid"]),
             payload["patient_id"],
-            Selection(series_uids=tuple(payload["series_uids"])),
+            Selection(tuple(payload["series_uids"]), context.modalities),
         )
         return transfer(
             order,

@@ -1,6 +1,7 @@
 """Report of a job: a page to print, and a JSON file; for everyone who may see the job."""
 
 import json
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -10,7 +11,9 @@ from adit.audit import trail
 from adit.jobs.report import report_of
 from adit.jobs.views.about import kind_label
 from adit.jobs.views.door import person, visible_job
+from adit.profiles import faces
 from adit.profiles.options import WORDS
+from adit_engine.pseudonymize.face import Faces
 
 
 @require_safe
@@ -23,8 +26,13 @@ def job_report(request: HttpRequest, pk: int) -> HttpResponse:
         "kind": kind_label(job),
         "report": report,
         "codes": [(code, WORDS.get(code, "")) for code in codes],
+        "faces": list(dict.fromkeys(_faces(rules) for rules in report["rules"])),
     }
     return render(request, "jobs/report.html", context)
+
+
+def _faces(rules: dict[str, Any]) -> str:
+    return faces.sentence(Faces(rules["faces"]), rules["faces_reason"])
 
 
 @require_safe

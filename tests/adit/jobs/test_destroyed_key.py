@@ -1,0 +1,215 @@
+"""After a project's key is destroyed, the whole database and the master key tie nobody to a pseudonym."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.db.models import BinaryField
+from jobs_stage import put_study, work
+
+from adit.accounts.models import User
+from adit.audit import trail
+from adit.audit.models import Event
+from adit.jobs import actions, basket, drafts, given, sealed
+from adit.jobs.basket import PickedPatient
+from adit.jobs.forms import ORDER_KEY, pseudonym_field
+from adit.jobs.kinds.selective import Labels, Order, Pick
+from adit.jobs.models import Job, Task
+from adit.jobs.report import report_of
+from adit.nodes.models import Node
+from adit.profiles.destruction import compact, destroy_key
+from adit.profiles.identity import reidentify
+from adit.profiles.models import Patient, Trial
+from adit.profiles.pairs import Pair, import_pairs
+from adit.vault.box import SealBroken
+from adit.vault.fields import SealedField
+from adit.vault.master import master_box
+from adit_engine.record import Record
+from adit_engine.reference import Level
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PATIENTS = {"1": "PID-ALPHA-canary", "2": "PID-BETA-canary", "3": "PID-GAMMA-canary"}
+
+
+@pytest.fixture
+def finished(coordinator: User, root: User, source: Node, destination: Node, trial: Trial) -> Trial:
+    """A project with all that it leaves behind: jobs, a registry, drafts, a look at a patient."""
+    rights = Permission.objects.filter(codename__in=["choose_pseudonyms"])
+    coordinator.user_permissions.set(rights)
+    picks = tuple(
+        Pick(
+            source.pk,
+            put_study(source, study, 2, PatientID=patient, PatientName=f"{patient}^Name"),
+            patient,
+            pseudonym="GIVEN-7" if study == "3" else "",
+            labels=Labels(patient_name=f"{patient}^Name", birth_date="19560412"),
+        )
+        for study, patient in PATIENTS.items()
+    )
+    coordinator = User.objects.get(pk=coordinator.pk)
+    actions.create(coordinator, "selective", Order(picks, destination.pk, trial.pk), key="a")
+    while work() is not None:
+        pass
+    import_pairs(root, trial, source, [Pair(2, "PID-DELTA-canary", "GIVEN-9")])
+    reidentify(root, trial.patients.first(), "a finding that matters")
+    prepare(coordinator, source, trial)
+    return Trial.objects.get(pk=trial.pk)
+
+
+def prepare(user: User, source: Node, trial: Trial) -> None:
+    """Somebody is just typing a pseudonym for a patient in the basket."""
+    values = {"StudyInstanceUID": "1.2.3", "PatientID": PATIENTS["1"], "PatientName": "A^Name"}
+    pick = basket.Pick(source.pk, source.name, source.name, Record(Level.STUDY, values))
+    basket.add(user, [pick])
+    names = {pseudonym_field(pick.patient): ["LUNG-0001"]}
+    order = {"typed": {"trial": [str(trial.pk)]}, "given": given.hidden(trial.pk, names)}
+    drafts.keep(user, ORDER_KEY, order)
+
+
+def rows() -> Iterator[str]:
+    """Every row of every table, with all that the master key opens, as text."""
+    for model in apps.get_models():
+        for row in model._base_manager.all():
+            told = {field.attname: getattr(row, field.attname) for field in model._meta.fields}
+            yield f"{model._meta.label} {json.dumps(told, default=_readable)}"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM adit_cache")
+        yield from (f"cache {row!r}" for row in cursor.fetchall())
+
+
+def _readable(value: Any) -> str:
+    return bytes(value).hex() if isinstance(value, bytes | memoryview) else str(value)
+
+
+def traces(node: Node, patient: str) -> list[str]:
+    """What the master key makes of a patient, beside the id itself."""
+    token = PickedPatient(node.name, patient, "", "").token
+    return [patient, trail.patient_index(node.name, patient), token]
+
+
+def test_nothing_ties_a_patient_to_a_pseudonym_any_more(
+    finished: Trial, dpo: User, source: Node
+) -> None:
+    pseudonyms = list(finished.patients.values_list("pseudonym", flat=True))
+    assert sorted(pseudonyms) == ["GIVEN-7", "GIVEN-9", "LUNG-0001", "LUNG-0002"]
+
+    destroy_key(dpo, finished, "the study is over", "LUNG")
+
+    found = list(rows())
+    marks = [mark for patient in PATIENTS.values() for mark in traces(source, patient)]
+    marks += traces(source, "PID-DELTA-canary")
+    for text in found:
+        named = [name for name in pseudonyms if name in text]
+        assert not (named and any(mark in text for mark in marks)), text[:80]
+    of_the_trial = [text for text in found if text.startswith("audit.Event") and "LUNG" in text]
+    assert len(of_the_trial) > 6
+    for text in of_the_trial:
+        assert not any(mark in text for mark in marks), text[:200]
+
+
+def test_before_that_the_same_look_finds_them(finished: Trial, source: Node) -> None:
+    """So that the test above can fail: with the key, every place opens."""
+    box = sealed.box_of(finished)
+    opened = [sealed.open_task(task) for task in Task.objects.all()]
+    assert {(each.patient_id, each.pseudonym) for each in opened} >= {
+        (PATIENTS["3"], "GIVEN-7"),
+        (PATIENTS["1"], "LUNG-0001"),
+    }
+    events = Event.objects.filter(action="pseudonym.registered").order_by("pk")
+    assert [trail.unveiled(box, event)[1] for event in events][:3] == list(PATIENTS.values())
+    order = drafts.load(Task.objects.first().job.owner, ORDER_KEY)
+    assert "LUNG-0001" in str(given.shown(finished.pk, order["given"]))
+    assert any(PATIENTS["1"] in text for text in rows())
+
+
+def test_no_sealed_column_opens_with_the_master_key(finished: Trial, dpo: User) -> None:
+    places = {
+        "jobs.Task": lambda row: f"job {row.job_id} task {row.position}",
+        "jobs.Item": lambda row: f"task {row.task_id} item",
+        "profiles.Patient": lambda row: f"patient {row.index}",
+    }
+    destroy_key(dpo, finished, "the study is over", "LUNG")
+
+    looked_at = set()
+    for model in apps.get_models():
+        for field in model._meta.fields:
+            if isinstance(field, BinaryField) and not isinstance(field, SealedField):
+                looked_at.add(model._meta.label)
+                for row in model._base_manager.all():
+                    with pytest.raises(SealBroken):
+                        master_box().open(
+                            getattr(row, field.attname), places[model._meta.label](row)
+                        )
+    assert looked_at == set(places)
+
+
+def test_the_registry_stands_in_another_order_and_under_other_indexes(
+    finished: Trial, dpo: User
+) -> None:
+    before = set(Patient.objects.values_list("index", flat=True))
+    Patient.objects.filter(pseudonym="LUNG-0001").update(created_at="2020-01-01T00:00Z")
+
+    destroy_key(dpo, finished, "the study is over", "LUNG")
+
+    after = list(Patient.objects.order_by("pk").values_list("index", "sealed", "pseudonym"))
+    assert not before & {index for index, _sealed, _name in after}
+    assert {bytes(sealed) for _index, sealed, _name in after} == {b""}
+    assert [name for *_rest, name in after] == sorted(name for *_rest, name in after)
+    assert Patient.objects.dates("created_at", "year").count() == 1
+
+
+def test_the_trail_stays_verifiable_and_notices_a_change_behind_the_veil(
+    finished: Trial, dpo: User
+) -> None:
+    destroy_key(dpo, finished, "the study is over", "LUNG")
+
+    assert trail.verify() is None
+    event = Event.objects.filter(action="pseudonym.registered").first()
+    other = Event.objects.filter(action="pseudonym.registered").last()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE audit_event SET patient_sealed ="
+            " (SELECT patient_sealed FROM audit_event WHERE id = %s) WHERE id = %s",
+            [other.pk, event.pk],
+        )
+    assert trail.verify() == trail.Broken(event.pk, "it was changed")
+
+
+def test_the_report_says_what_it_still_knows(finished: Trial, dpo: User) -> None:
+    job = Job.objects.get()
+    before = report_of(job)
+    destroy_key(dpo, finished, "the study is over", "LUNG")
+
+    after = report_of(Job.objects.get())
+
+    assert after["totals"] == before["totals"]
+    assert after["elements"] == before["elements"] != []
+    assert {study["study_uid"] for study in after["studies"]} == {None}
+    assert {study["pseudonym"] for study in after["studies"]} == {None}
+
+
+@pytest.mark.skipif(not settings.EMBEDDED, reason="looks into the file of an embedded database")
+def test_the_key_does_not_linger_in_the_database_file(finished: Trial, dpo: User) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT key FROM profiles_trial WHERE id = %s", [finished.pk])
+        key = bytes(cursor.fetchone()[0])
+        cursor.execute("SELECT sealed FROM profiles_patient ORDER BY id")
+        patients = [bytes(row[0]) for row in cursor.fetchall()]
+    name = Path(str(connection.settings_dict["NAME"]))
+
+    def file() -> bytes:
+        found = [path for path in name.parent.glob(f"{name.name}*") if path.exists()]
+        return b"".join(path.read_bytes() for path in found)
+
+    assert all(blob in file() for blob in (key, *patients))
+    destroy_key(dpo, finished, "the study is over", "LUNG")
+    assert compact()
+    left = file()
+    assert not any(blob in left for blob in (key, *patients))

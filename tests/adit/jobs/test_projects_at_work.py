@@ -1,0 +1,236 @@
+"""A research project at work: its faces, its limits, its end; and what was done, counted once."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import samples
+from django.db import connection
+from django.utils import timezone
+from jobs_stage import PATIENT, GatedNode, put_study, shelf, until, work
+
+from adit.accounts.models import User
+from adit.jobs import actions, over, queue, runner
+from adit.jobs.kinds.selective import Order, Pick
+from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.jobs.report import report_of
+from adit.nodes.models import Node
+from adit.profiles.models import Faces, Trial
+from adit.profiles.trials import revoke
+from adit_engine.nodes.memory import MemoryNode
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Ordering = Callable[..., Job]
+HEAD = {"BodyPartExamined": "HEAD", "StudyDescription": "CCT", "SliceThickness": "1.0"}
+
+
+@pytest.fixture
+def order(coordinator: User, source: Node, destination: Node, trial: Trial) -> Ordering:
+    """Orders one study for the project: order("1", images=3, announced=("face",), …)."""
+
+    def order(
+        study: str = "1", images: int = 3, announced: tuple[str, ...] = (), **changes: Any
+    ) -> Job:
+        pick = Pick(source.pk, put_study(source, study, images, **changes), PATIENT)
+        ordered = Order((pick,), destination.pk, trial.pk, announced=announced)
+        return actions.create(coordinator, "selective", ordered, key=f"{study}{announced}")
+
+    return order
+
+
+def elements(job: Job) -> dict[tuple[str, str], int]:
+    rows = report_of(Job.objects.get(pk=job.pk))["elements"]
+    return {(row["name"], row["action"]): row["count"] for row in rows}
+
+
+# Faces --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [("", "Nobody has chosen yet"), (Faces.WITHHOLD, "face could be drawn")],
+)
+def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
+    order: Ordering, trial: Trial, destination: Node, chosen: str, words: str
+) -> None:
+    Trial.objects.filter(pk=trial.pk).update(faces=chosen)
+    job = order(**HEAD)
+
+    task = work()
+
+    assert task is not None
+    assert (task.state, shelf(destination)) == (TaskState.FAILURE, {})
+    assert words in task.message
+    assert report_of(job)["faces"] == {"accepted": 0, "withheld": 3}
+
+
+def test_what_was_told_before_the_start_is_no_gap(order: Ordering, trial: Trial) -> None:
+    Trial.objects.filter(pk=trial.pk).update(faces=Faces.WITHHOLD)
+    order(announced=("face",), **HEAD)
+
+    task = work()
+
+    assert task is not None
+    assert task.state == TaskState.SUCCESS
+
+
+def test_an_accepted_face_stands_in_the_report_with_the_reason(
+    order: Ordering, trial: Trial, destination: Node
+) -> None:
+    Trial.objects.filter(pk=trial.pk).update(
+        faces=Faces.ACCEPT, faces_reason="the ethics board has agreed"
+    )
+    job = order(**HEAD)
+
+    work()
+
+    assert len(shelf(destination)) == 3
+    report = report_of(Job.objects.get(pk=job.pk))
+    assert report["faces"] == {"accepted": 3, "withheld": 0}
+    (rules,) = report["rules"]
+    assert (rules["faces"], rules["faces_reason"]) == ("accept", "the ethics board has agreed")
+
+
+# Counts -------------------------------------------------------------------------------------------
+
+
+def test_what_was_done_is_counted_over_delivered_images(order: Ordering) -> None:
+    job = order(images=3)
+    work()
+
+    done = elements(job)
+
+    assert done["SOPInstanceUID", "new UID"] == 3
+    assert done["StudyDate", "date moved"] == 3
+    assert done["PatientName", "replaced"] == 3
+    assert done["InstitutionName", "removed"] == 3
+    assert done["SOPClassUID", "kept"] == 3
+
+
+def test_what_was_withheld_is_not_counted(order: Ordering, source: Node) -> None:
+    job = order(images=2)
+    burned = samples.instance(samples.ct(3, BurnedInAnnotation="YES"))
+    MemoryNode.shelves[source.name][burned.instance_uid] = burned
+    work()
+
+    assert elements(job)["SOPInstanceUID", "new UID"] == 2
+
+
+def test_a_lost_worker_and_a_retry_neither_lose_nor_double_the_counts(
+    order: Ordering, gated: type[GatedNode], root: User, destination: Node
+) -> None:
+    """The first attempt is overtaken with some images delivered; the second brings the rest."""
+    job = order(images=5)
+    task = queue.claim("first")
+    assert task is not None
+    for _ in range(3):
+        gated.gate.release()
+    thread = _in_thread(task)
+    until(lambda: len(shelf(destination)) >= 1)
+    Task.objects.filter(pk=task.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    queue.sweep()
+    thread.join(20)
+    for _ in range(20):
+        gated.gate.release()
+
+    again = work("second")
+
+    assert again is not None
+    assert (again.attempt, again.state) == (2, TaskState.SUCCESS)
+    done = elements(job)
+    assert done["SOPInstanceUID", "new UID"] == done["PatientName", "replaced"] == 5
+    actions.restart(root, Job.objects.get(pk=job.pk))
+    assert elements(job) == {}
+    for _ in range(20):
+        gated.gate.release()
+    work()
+    assert elements(job) == done
+
+
+def _in_thread(task: Task) -> threading.Thread:
+    def run() -> None:
+        try:
+            runner.run(task)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+# Limits and the end -------------------------------------------------------------------------------
+
+
+def test_series_of_other_modalities_stay_with_a_reason(
+    order: Ordering, trial: Trial, destination: Node
+) -> None:
+    Trial.objects.filter(pk=trial.pk).update(modalities="MR, PT")
+    job = order()
+
+    work()
+
+    assert not shelf(destination)
+    assert "its modality is not MR or PT" in str(report_of(Job.objects.get(pk=job.pk)))
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_what_waits_for_a_project_that_is_over_fails_with_the_reason(
+    order: Ordering, root: User, trial: Trial, how: str
+) -> None:
+    job = order()
+    _end(root, trial, how)
+
+    assert over.fail_what_waits() == 1
+
+    task = Task.objects.get()
+    job.refresh_from_db()
+    assert (task.state, job.state) == (TaskState.FAILURE, JobState.FAILURE)
+    assert "LUNG" in task.message
+    assert over.fail_what_waits() == 0
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_what_runs_for_it_stops_between_two_images(
+    order: Ordering, root: User, trial: Trial, gated: type[GatedNode], destination: Node, how: str
+) -> None:
+    order(images=5)
+    task = queue.claim("first")
+    assert task is not None
+    for _ in range(2):
+        gated.gate.release()
+    thread = _in_thread(task)
+    until(lambda: len(shelf(destination)) >= 1)
+
+    _end(root, trial, how)
+    thread.join(20)
+
+    task = Task.objects.get()
+    assert (thread.is_alive(), task.state) == (False, TaskState.FAILURE)
+    assert "LUNG" in task.message
+    assert len(shelf(destination)) < 5
+
+
+def test_an_extended_project_goes_on_where_it_was(
+    order: Ordering, root: User, trial: Trial, destination: Node
+) -> None:
+    job = order()
+    _end(root, trial, "expired")
+    over.fail_what_waits()
+    Trial.objects.filter(pk=trial.pk).update(expires_on=None)
+
+    actions.retry_failed(job.owner, Job.objects.get(pk=job.pk))
+    work()
+
+    assert len(shelf(destination)) == 3
+
+
+def _end(root: User, trial: Trial, how: str) -> None:
+    if how == "revoked":
+        revoke(root, Trial.objects.get(pk=trial.pk))
+    else:
+        yesterday = timezone.localdate() - timedelta(days=1)
+        Trial.objects.filter(pk=trial.pk).update(expires_on=yesterday)
