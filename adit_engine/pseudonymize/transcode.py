@@ -34,13 +34,13 @@ _ITEM_END = (0xFFFE, 0xE00D)
 
 def little_endian(instance: Instance) -> Instance:
     """The same object for all other transfer syntaxes. Raises Withhold and Malformed."""
+    if instance.transfer_syntax_uid not in (DEFLATED_LE, EXPLICIT_BE):
+        return instance
     whole = b"".join(instance.parts())
     if instance.transfer_syntax_uid == DEFLATED_LE:
-        data: bytes = _inflated(whole)
-    elif instance.transfer_syntax_uid == EXPLICIT_BE:
-        data = _Swapper(whole).level(0, len(whole), 0)[0]
+        data = _inflated(whole)
     else:
-        return instance
+        data = _Swapper(whole).level(0, len(whole), 0)[0]
     return Instance.of(instance.sop_class_uid, instance.instance_uid, EXPLICIT_LE, data)
 
 
