@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
 from adit.audit import trail
-from adit.jobs import states
+from adit.jobs import rules, states
 from adit.jobs.bell import ring_on_commit
 from adit.jobs.lists import may_act_on, may_see
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
@@ -94,6 +94,17 @@ def retry_failed(user: User, job: Job) -> None:
     _act(user, job, "retry", act)
 
 
+def retry_withheld(user: User, job: Job) -> None:
+    """Tries again what was withheld, under rules that came since; what was delivered stays."""
+
+    def act(locked: Job) -> None:
+        tasks = locked.tasks.filter(pk__in=rules.reopened(locked))
+        states.move_tasks(locked, tasks, T.PENDING, **_FRESH)
+
+    now = rules.now_of(Job.objects.filter(pk=job.pk).first() or job)
+    _act(user, job, "retry_withheld", act, profile=now.profile, generation=now.generation)
+
+
 def restart(user: User, job: Job) -> None:
     """From nothing: the ledger is emptied, and all is fetched and stored again."""
 
@@ -151,6 +162,7 @@ ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
     "cancel": cancel,
     "resume": resume,
     "retry": retry_failed,
+    "retry_withheld": retry_withheld,
     "restart": restart,
     "urgent": make_urgent,
     "delete": delete,
@@ -192,6 +204,11 @@ _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
     "retry": lambda user, job, state: (
         state in (J.WARNING, J.FAILURE) and may_act_on(user, job) and _has_gaps(job)
     ),
+    "retry_withheld": lambda user, job, state: (
+        state in (J.SUCCESS, J.WARNING, J.FAILURE)
+        and may_act_on(user, job)
+        and bool(rules.reopened(job))
+    ),
     "restart": lambda user, job, state: (
         state in states.ENDED_JOBS and user.is_staff and may_act_on(user, job)
     ),
@@ -213,6 +230,7 @@ _DONE: Mapping[str, frozenset[JobState]] = {
     "cancel": frozenset({J.CANCELING, J.CANCELED}),
     "resume": frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL}),
     "retry": frozenset({J.PENDING, J.IN_PROGRESS}),
+    "retry_withheld": frozenset({J.PENDING, J.IN_PROGRESS}),
     "restart": frozenset({J.PENDING, J.IN_PROGRESS}),
     "urgent": frozenset(),
     "delete": frozenset(),
@@ -277,6 +295,7 @@ _PAST: Mapping[str, str] = {
     "cancel": "canceled",
     "resume": "resumed",
     "retry": "retried",
+    "retry_withheld": "withheld_retried",
     "restart": "restarted",
     "urgent": "made_urgent",
     "delete": "deleted",
@@ -296,6 +315,8 @@ def _refusal(user: User, job: Job, name: str) -> str:
         require(user, Right.BE_URGENT)
         if not may(job.owner, Right.BE_URGENT):
             return _("Whoever ordered this job may not skip the allowed hours.")
+    if name == "retry_withheld" and job.state in states.ENDED_JOBS:
+        return _("Nothing was withheld that other rules would judge anew by now.")
     if name == "restart" and not user.is_staff:
         return _("Only staff restart a job from nothing. Retry fetches what is missing.")
     if name == "delete":

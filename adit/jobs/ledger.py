@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from adit.jobs import sealed
+from adit.jobs import holdings, sealed
 from adit.jobs.models import Item, Task, TaskState
 from adit.jobs.queue import LeaseLost
 from adit.jobs.sealed import ItemContent
@@ -111,11 +111,12 @@ class Ledger:
                 raise LeaseLost(_("Another worker has taken over this task."))
             for uid, series in self._series.items():
                 if series.dirty:
-                    Item.objects.update_or_create(
+                    item, _is_new = Item.objects.update_or_create(
                         task=self.task,
                         index=sealed.series_index(self.box, self.task, uid),
                         defaults=self._row(series),
                     )
+                    _note_held_back(item, series)
         for series in self._series.values():
             series.dirty = False
         self._unwritten = 0
@@ -127,7 +128,8 @@ class Ledger:
             index = sealed.series_index(self.box, self.task, uid)
             series.manifest.close(state, code, reason)
             series.outcome = Outcome.of(series.manifest)
-            self.task.items.filter(index=index, is_final=False).update(**self._row(series))
+            if self.task.items.filter(index=index, is_final=False).update(**self._row(series)):
+                _note_held_back(self.task.items.get(index=index), series)
 
     def _list(self, listed: Listed) -> None:
         """A new attempt begins: what was delivered stays, all else is judged anew."""
@@ -174,3 +176,8 @@ class Ledger:
             "left_out": outcome.left_out[:200],
             "is_final": is_final,
         }
+
+
+def _note_held_back(item: Item, series: _Series) -> None:
+    if series.outcome is not None and (series.outcome.withheld or item.held_back.exists()):
+        holdings.note(item, series.manifest)

@@ -5,7 +5,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from adit.nodes.models import Lane, Node
-from adit.profiles.models import Trial
+from adit.profiles.models import Profile, Trial
 from adit.vault.fields import SealedField
 
 
@@ -175,3 +175,46 @@ class Draft(models.Model):
 
     def __str__(self) -> str:
         return f"draft {self.pk}"
+
+
+class Decision(models.TextChoices):
+    """What a reviewer decided on images that were held back."""
+
+    OPEN = "open", _("open")
+    LEFT = "left", _("stays withheld")
+    MASKED = "masked", _("masked")
+    RELEASED = "released", _("released")
+
+
+class HeldBack(models.Model):
+    """Images of one series that were held back for one reason, made by one device.
+
+    The device's words are those of the header; which images it is stands in the item, sealed.
+    """
+
+    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="held_back")
+    code = models.CharField(max_length=40)
+    reason = models.TextField()
+    images = models.PositiveIntegerField()
+    sop_class = models.CharField(max_length=64, blank=True)
+    """The rest of the device is empty until somebody has looked at an image."""
+    manufacturer = models.CharField(max_length=256, blank=True)
+    model = models.CharField(max_length=256, blank=True)
+    software = models.CharField(max_length=256, blank=True)
+    rows = models.PositiveIntegerField(default=0)
+    columns = models.PositiveIntegerField(default=0)
+    decision = models.CharField(max_length=16, choices=Decision, default=Decision.OPEN)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    decided_at = models.DateTimeField(null=True)
+    decided_because = models.CharField(max_length=200, blank=True)
+    profile = models.ForeignKey(Profile, null=True, on_delete=models.PROTECT, related_name="+")
+    """The version into which the decision was written."""
+
+    class Meta:
+        ordering = ["pk"]
+        indexes = [models.Index(fields=["decision", "item"])]
+
+    def __str__(self) -> str:
+        return f"{self.item} {self.code}"

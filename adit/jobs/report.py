@@ -1,6 +1,7 @@
 """Report: what became of a job's images and by which rules; no value in it identifies anybody."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from django.utils import timezone
@@ -26,8 +27,8 @@ FORMAT = 1
 def report_of(job: Job) -> dict[str, Any]:
     """As JSON can hold it. UIDs are those of the outputs, or None where they cannot be told:
 
-    the project's key is destroyed, the images kept their own (as they are, or by 113110),
-    or a study was sent under two generations.
+    the project's key is destroyed, or the images kept their own (as they are, or by 113110). A
+    study's ledger holds one generation alone, the last.
     """
     items = Item.objects.filter(task__job=job)
     counts = progress.counts_of(items)
@@ -74,7 +75,8 @@ def _done(items: Iterable[Item]) -> list[Row]:
 
 
 def _used(tasks: list[Task]) -> list[Rules]:
-    return list(dict.fromkeys(rules for task in tasks for rules in rules_of(task)))
+    all_used = (rules for task in tasks for rules in rules_of(task))
+    return list(dict.fromkeys(replace(rules, superseded=0) for rules in all_used))
 
 
 def _rules(rules: Rules) -> dict[str, Any]:
@@ -91,6 +93,17 @@ def _rules(rules: Rules) -> dict[str, Any]:
     }
 
 
+def _version(rules: Rules) -> dict[str, Any]:
+    """One of the attempts' rules. `superseded` images arrived under them, and came again later."""
+    profile = Profile.objects.filter(pk=rules.profile).first()
+    return {
+        "profile": profile.name if profile else None,
+        "version": profile.version if profile else None,
+        "generation": rules.generation,
+        "superseded": rules.superseded,
+    }
+
+
 def _study(task: Task) -> dict[str, Any]:
     key = _key(task)
     manifests = list(_manifests(task))
@@ -100,6 +113,7 @@ def _study(task: Task) -> dict[str, Any]:
         "pseudonym": _pseudonym(task),
         "state": task.state,
         "study_uid": _out(key, study_uid),
+        "versions": [_version(rules) for rules in rules_of(task)],
         "series": [_series(item, manifest, key) for item, manifest in manifests],
     }
 
@@ -140,11 +154,10 @@ def _out(key: TrialKey | None, original: str | None) -> str | None:
 
 def _key(task: Task) -> TrialKey | None:
     used = rules_of(task)
-    generations = {rules.generation for rules in used}
-    if len(generations) != 1 or task.job.order.get("change") == AS_IS or _keeps_uids(used):
+    if not used or task.job.order.get("change") == AS_IS or _keeps_uids(used):
         return None
     try:
-        return trials.key_of(task.job.trial or trials.default_trial(), generations.pop())
+        return trials.key_of(task.job.trial or trials.default_trial(), used[-1].generation)
     except SealBroken:
         return None
 

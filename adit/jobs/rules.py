@@ -3,7 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from adit.jobs.models import Task, TaskState
+from django.db import transaction
+from django.db.models import Sum
+
+from adit.jobs.models import Job, Task, TaskState
 from adit.jobs.queue import LeaseLost
 from adit.profiles import faces, trials
 from adit_engine import __version__
@@ -21,23 +24,52 @@ class Rules:
     faces: str = "undecided"
     """What the project had chosen for images that may show a face, and why it accepts the risk."""
     faces_reason: str = ""
+    superseded: int = 0
+    """Images that arrived under them, and that a later generation has sent again with new UIDs."""
+
+
+def now_of(job: Job) -> Rules:
+    """Those by which an attempt would go now."""
+    trial = job.trial or trials.default_trial()
+    chosen = faces.chosen(trial).value
+    return Rules(
+        trial.profile_id, trial.generation, __version__, EDITION, chosen, trial.faces_reason
+    )
 
 
 def note(task: Task) -> None:
-    """Writes down by which rules this attempt goes, under its fence. Raises LeaseLost."""
-    trial = task.job.trial or trials.default_trial()
-    chosen = faces.chosen(trial).value
-    used: dict[str, Any] = asdict(
-        Rules(
-            trial.profile_id, trial.generation, __version__, EDITION, chosen, trial.faces_reason
-        )
-    )
-    if used in task.rules:
+    """Writes down by which rules this attempt goes, under its fence. Raises LeaseLost.
+
+    All that a task's ledger holds is of one generation, so that the links within a study hold: in
+    another one the ledger begins anew, and the whole study is sent.
+    """
+    used: dict[str, Any] = asdict(now_of(task.job))
+    before = list(task.rules)
+    if before and before[-1] == used:
         return
-    task.rules = [*task.rules, used]
-    mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
-    if mine.update(rules=task.rules) != 1:
-        raise LeaseLost("Another worker has taken over this task.")
+    with transaction.atomic():
+        mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+        if before and before[-1]["generation"] != used["generation"]:
+            arrived = task.items.aggregate(n=Sum("delivered"))["n"] or 0
+            before[-1] = {**before[-1], "superseded": arrived}
+            task.items.all().delete()
+        task.rules = [*before, used]
+        if mine.update(rules=task.rules) != 1:
+            raise LeaseLost("Another worker has taken over this task.")
+
+
+def reopened(job: Job) -> list[int]:
+    """Ended tasks with withheld images which rules of the same generation judge anew by now."""
+    now = now_of(job)
+    ended = (TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE)
+    held = Task.objects.filter(job=job, state__in=ended, items__withheld__gt=0).distinct()
+    return [
+        task.pk
+        for task in held.only("rules")
+        if task.rules
+        and Rules(**task.rules[-1]) != now
+        and task.rules[-1]["generation"] == now.generation
+    ]
 
 
 def rules_of(task: Task) -> list[Rules]:

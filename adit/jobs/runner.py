@@ -84,10 +84,10 @@ def _transfer(task: Task, lease: Lease) -> None:
     job = task.job
     box = sealed.box_of(job.trial)
     content = sealed.open_task(task)
-    ledger = Ledger(task, box)
     change = _change(task, content)
     if isinstance(change, Pseudonymized):
         rules.note(task)
+    ledger = Ledger(task, box)
     with _opened(task, lease) as (source, destination):
         modalities = job.trial.allowed_modalities if job.trial is not None else ()
         context = Context(source, destination, change, ledger.held, lease.stop, modalities)

@@ -21,7 +21,7 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
     T.CANCELED: frozenset({T.PENDING}),
 }
 """A lost lease, a retry, a pause and a window's end lead back to PENDING; so do resume, retry and
-restart. SUCCESS is left by a restart alone."""
+restart. SUCCESS is left by a restart, and by a retry of what was withheld as announced."""
 
 _ENDS = frozenset({J.SUCCESS, J.WARNING, J.FAILURE, J.CANCELED})
 

@@ -2,13 +2,17 @@
 
 from django.urls import path
 
-from adit.jobs.views import jobs, report, selective, start, tasks
+from adit.jobs.views import jobs, report, selective, start, tasks, withheld
 
 urlpatterns = [
     path("", jobs.job_list, name="jobs"),
     path("new/selective/", selective.new_selective, name="job_new_selective"),
     path("new/selective/cancel/", selective.cancel_search, name="job_cancel_search"),
     path("new/selective/summary/<str:key>/", start.summary, name="job_summary"),
+    path("withheld/", withheld.withheld_list, name="withheld"),
+    path("withheld/<int:pk>/", withheld.withheld_group, name="withheld_group"),
+    path("withheld/<int:pk>/devices/", withheld.withheld_devices, name="withheld_devices"),
+    path("withheld/<int:pk>/picture.png", withheld.withheld_picture, name="withheld_picture"),
     path("<int:pk>/", jobs.job_page, name="job"),
     path("<int:pk>/live/", jobs.job_live, name="job_live"),
     path("<int:pk>/report/", report.job_report, name="job_report"),

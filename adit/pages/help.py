@@ -57,6 +57,12 @@ TOPICS = (
         "list-check",
     ),
     Topic(
+        "withheld",
+        _("Withheld images"),
+        _("Look at what was held back, mask or release a device, and have it sent after all."),
+        "ban",
+    ),
+    Topic(
         "nodes",
         _("PACS and folders"),
         _("Where images come from and go to: set up, test, pause, and who may use them."),

@@ -106,7 +106,7 @@ class TrialForm(forms.ModelForm):
             "faces_reason": _("Needed where the risk is accepted. It stands in each job's report."),
             "profile": _(
                 "What is removed and what stays. Another profile gives all images new identifiers "
-                "from then on."
+                "from then on, unless it only adds pixel rules that open what was withheld."
             ),
         }
 

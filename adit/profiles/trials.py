@@ -19,6 +19,7 @@ from adit.nodes.models import Node
 from adit.profiles import faces
 from adit.profiles.models import Profile, Trial
 from adit.profiles.pattern import check_pattern
+from adit.profiles.versions import opens_generation
 from adit.vault.box import Box, SealBroken
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize.change import TrialStamp
@@ -110,7 +111,7 @@ def change_trial(
             raise WrongInput(
                 _("This research project has patients: what stands in their images stays as it is.")
             )
-        trial.generation = before.generation + ("profile" in changed)
+        trial.generation = before.generation + opens_generation(before.profile, trial.profile)
         trial.save(update_fields=[*changed, "generation"])
         groups = (("members", members), ("sources", sources), ("destinations", destinations))
         for name, rows in groups:
@@ -142,14 +143,17 @@ def revoke(user: Person, trial: Trial) -> None:
 
 
 def choose_profile(user: Person, trial: Trial, profile: Profile) -> None:
-    """Another profile opens a new generation of UIDs, so that one UID never has two contents."""
+    """Another profile opens a new generation of UIDs, so that one UID never has two contents.
+
+    A version that only opens what was withheld does not: see continuation.py.
+    """
     require(user, Right.MANAGE_TRIALS)
     with transaction.atomic():
         trial.refresh_from_db(from_queryset=Trial.objects.select_for_update())
         if trial.profile_id == profile.pk:
             return
+        trial.generation += opens_generation(trial.profile, profile)
         trial.profile = profile
-        trial.generation += 1
         trial.save(update_fields=["profile", "generation"])
         details = {"profile": str(profile), "generation": trial.generation}
         record("trial.changed", user=user, about=about(trial), details=details)

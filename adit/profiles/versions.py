@@ -8,10 +8,11 @@ from adit.accounts.rights import Person, Right, require
 from adit.audit.trail import record
 from adit.profiles.models import Profile
 from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.continuation import continues
 from adit_engine.pseudonymize.profile import Profile as Rules
 from adit_engine.pseudonymize.profile import presets
 
-LONGEST_TEXT = 20_000
+LONGEST_TEXT = 200_000
 LONGEST_NAME = 48
 """As the column holds it."""
 
@@ -67,6 +68,11 @@ def make_presets() -> None:
 
 def rules_of(profile: Profile) -> Rules:
     return Rules.parse(profile.text)
+
+
+def opens_generation(before: Profile, after: Profile) -> bool:
+    """Whether images that could leave before would leave with other bytes: then UIDs are new, too."""
+    return before.text != after.text and not continues(rules_of(before), rules_of(after))
 
 
 def draft_of(profile: Profile) -> str:

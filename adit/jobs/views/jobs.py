@@ -125,6 +125,7 @@ ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
     "cancel": actions.cancel,
     "resume": actions.resume,
     "retry": actions.retry_failed,
+    "retry_withheld": actions.retry_withheld,
     "restart": actions.restart,
     "urgent": actions.make_urgent,
 }
@@ -134,6 +135,7 @@ DONE: Mapping[str, Any] = {
     "cancel": _lazy("The job is being canceled: nothing more will be sent."),
     "resume": _lazy("The job goes on."),
     "retry": _lazy("What is missing is tried again."),
+    "retry_withheld": _lazy("What was withheld is tried again under the rules of now."),
     "restart": _lazy("The job starts from nothing."),
     "urgent": _lazy("The job is urgent now: it does not wait for the allowed hours."),
 }

@@ -145,8 +145,8 @@ def help_button(context: template.Context, topic: str) -> dict[str, Any]:
 def nav_link(
     context: template.Context, address: str, word: str, symbol: str, but: str = ""
 ) -> dict[str, Any]:
-    """A link of the top bar, marked when the page shown lies below it (`but` not below that)."""
+    """A link of the top bar, marked when the page shown lies below it (but not below one of `but`)."""
     path = context["request"].path
     here = path == address if address == "/" else path.startswith(address)
-    here = here and not (but and path.startswith(but))
+    here = here and not any(path.startswith(other) for other in but.split())
     return {"address": address, "word": word, "symbol": symbol, "here": here}

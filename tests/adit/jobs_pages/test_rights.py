@@ -10,7 +10,7 @@ from django.urls import get_resolver, reverse
 from adit.accounts.models import User
 from adit.jobs import drafts
 from adit.jobs import urls as addresses
-from adit.jobs.models import Job, JobState
+from adit.jobs.models import HeldBack, Item, Job, JobState
 from adit.profiles import trials
 from adit.profiles.models import Trial
 
@@ -32,6 +32,9 @@ DEED = {role: AWAY if status == OK else status for role, status in JOB.items()}
 """A deed always leads away: done, or with a sentence why not."""
 MAY_ACT = frozenset({"owner", "staff", "root"})
 
+REVIEWERS = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "root": OK}
+"""None of the standard groups reviews; a picture is there for who has looked at it."""
+
 # name of the route -> (method, arguments, what each role gets)
 MATRIX = {
     "jobs": ("get", (), ALL_IN),
@@ -48,6 +51,10 @@ MATRIX = {
     "job_task": ("get", ("job", 1), JOB),
     "job_task_live": ("get", ("job", 1), JOB),
     "job_task_action": ("post", ("job", 1, "stop"), DEED),
+    "withheld": ("get", (), REVIEWERS),
+    "withheld_group": ("get", ("held",), REVIEWERS),
+    "withheld_devices": ("post", ("held",), REVIEWERS | {"root": AWAY}),
+    "withheld_picture": ("get", ("held",), REVIEWERS | {"root": HIDDEN}),
 }
 
 
@@ -77,11 +84,16 @@ def job(people: dict[str, User | None], root: User, make_job: Callable[..., Job]
     colleagues = Group.objects.get(name="Lung colleagues")
     trial = Trial(protocol_id="LUNG", sponsor="University")
     trials.create_trial(root, trial, members=[colleagues])
-    return make_job(people["owner"], state=JobState.PENDING, trial=trial)
+    job = make_job(people["owner"], state=JobState.PENDING, trial=trial)
+    task = job.tasks.get()
+    item = task.items.first() or Item.objects.create(task=task, attempt=1, index="i", sealed=b"")
+    HeldBack.objects.create(item=item, code="class", reason="A document.", images=1)
+    return job
 
 
 def address(name: str, arguments: tuple[object, ...], job: Job) -> str:
-    values = {"job": job.pk, "key": drafts.new_key()}
+    held = HeldBack.objects.values_list("pk", flat=True)[0]
+    values = {"job": job.pk, "key": drafts.new_key(), "held": held}
     return reverse(name, args=[values.get(str(a), a) for a in arguments])
 
 

@@ -1,0 +1,156 @@
+"""Rendering: one frame of an image as bytes that a screen can show, for people who must look at it.
+
+Nothing of what is rendered here ever leaves; what leaves keeps its pixels as they are.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adit_engine.elements import PIXEL_TAGS, Element, elements
+from adit_engine.errors import Malformed, Withhold, WrongInput
+from adit_engine.instance import Instance
+from adit_engine.pseudonymize.decode import decoded
+from adit_engine.pseudonymize.encapsulated import Encapsulated
+from adit_engine.pseudonymize.pixels import READ, PixelFormat
+from adit_engine.pseudonymize.transcode import little_endian
+
+Picture = NDArray[np.uint8]
+"""Rows and columns, or rows, columns and red, green, blue."""
+
+_PHOTOMETRIC, _PLANAR, _PIXELS = 0x00280004, 0x00280006, 0x7FE00010
+_CENTER, _WIDTH, _INTERCEPT, _SLOPE = 0x00281050, 0x00281051, 0x00281052, 0x00281053
+_LUTS = ((0x00281101, 0x00281201), (0x00281102, 0x00281202), (0x00281103, 0x00281203))
+_ASKED = READ | {
+    _PLANAR,
+    _CENTER,
+    _WIDTH,
+    _INTERCEPT,
+    _SLOPE,
+    *(tag for pair in _LUTS for tag in pair),
+}
+_COMPRESSED_AS = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_RCT": b"RGB", b"YBR_ICT": b"RGB"}
+
+
+def frames_of(instance: Instance) -> int:
+    """How many pictures it holds; 0 where it holds none that could be shown."""
+    try:
+        return _Image(instance).form.frames
+    except WrongInput:
+        return 0
+
+
+def picture_of(instance: Instance, frame: int = 0, *, whole_range: bool = False) -> Picture:
+    """One frame, with the window that the image asks for, or from its darkest to its brightest.
+
+    Raises WrongInput for what cannot be shown.
+    """
+    image = _Image(instance)
+    if not 0 <= frame < image.form.frames:
+        raise WrongInput(f"This image has the frames 1 to {image.form.frames}.")
+    try:
+        return image.picture(frame, whole_range)
+    except (Withhold, ValueError, IndexError):
+        raise _not_shown() from None
+
+
+class _Image:
+    """The parts of one instance that make its pictures. Raises WrongInput."""
+
+    def __init__(self, instance: Instance) -> None:
+        try:
+            plain = little_endian(instance)
+            self._data = b"".join(bytes(part) for part in plain.parts())
+            found = {e.tag: e for e in elements(self._data, plain.explicit) if _is_asked(e)}
+            self._values = {tag: self._data[e.value : e.end] for tag, e in found.items()}
+            self._element = found[_PIXELS]
+            self.form = PixelFormat.of({**self._values, _PHOTOMETRIC: b""})
+        except (Malformed, Withhold, KeyError):
+            raise _not_shown() from None
+        said = self._values.get(_PHOTOMETRIC, b"").strip(b" \0")
+        self._meaning = _COMPRESSED_AS.get(said, said) if self._element.undefined else said
+        if self.form.allocated not in (8, 16) or self._meaning == b"YBR_FULL_422":
+            raise _not_shown()
+
+    def picture(self, frame: int, whole_range: bool) -> Picture:
+        raw = self._frame(frame)
+        if self.form.samples == 3:
+            return self._colours(raw)
+        if self._meaning == b"PALETTE COLOR":
+            return self._palette(raw[..., 0])
+        return self._gray(self._numbers(raw[..., 0]), whole_range)
+
+    def _frame(self, number: int) -> NDArray[Any]:
+        one = replace(self.form, frames=1)
+        planes = self._values.get(_PLANAR) == b"\1\0" and not self._element.undefined
+        if self._element.undefined:
+            fragments = Encapsulated.of(self._data, self._element).frames(self.form)[number]
+            data = decoded(b"".join(fragments), one)
+        else:
+            start = self._element.value + number * one.size_bytes
+            data = self._data[start : start + one.size_bytes]
+        shape = (
+            (one.samples, one.rows, one.columns) if planes else (one.rows, one.columns, one.samples)
+        )
+        plain = np.frombuffer(data, f"<u{one.allocated // 8}").reshape(shape)
+        return np.moveaxis(plain, 0, -1) if planes else plain
+
+    def _numbers(self, raw: NDArray[Any]) -> NDArray[np.float64]:
+        """The stored bits as numbers, by slope and intercept."""
+        form = self.form
+        low = form.high + 1 - form.stored
+        values = ((raw.astype(np.int64) & form.mask) >> low).astype(np.int64)
+        if form.signed:
+            values = np.where(values >= 1 << (form.stored - 1), values - (1 << form.stored), values)
+        slope, intercept = self._decimal(_SLOPE) or 1.0, self._decimal(_INTERCEPT) or 0.0
+        return values.astype(np.float64) * slope + intercept
+
+    def _gray(self, values: NDArray[np.float64], whole_range: bool) -> Picture:
+        center, width = self._decimal(_CENTER), self._decimal(_WIDTH)
+        low, high = float(values.min()), float(values.max())
+        if not whole_range and center is not None and width is not None and width >= 1:
+            low, high = center - width / 2, center + width / 2
+        shown = np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255
+        if self._meaning == b"MONOCHROME1":
+            shown = 255 - shown
+        return shown.round().astype(np.uint8)
+
+    def _colours(self, raw: NDArray[Any]) -> Picture:
+        values = (raw.astype(np.float64) / ((1 << self.form.stored) - 1) * 255).clip(0, 255)
+        if self._meaning == b"YBR_FULL":  # PS3.3 C.7.6.3.1.2
+            y, cb, cr = values[..., 0], values[..., 1] - 128, values[..., 2] - 128
+            rgb = (y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb)
+            values = np.stack(rgb, axis=-1).clip(0, 255)
+        return values.round().astype(np.uint8)
+
+    def _palette(self, raw: NDArray[Any]) -> Picture:
+        """PS3.3 C.7.6.3.1.5: a table for each of red, green and blue."""
+        channels = []
+        for description, data in _LUTS:
+            count, first, bits = (
+                int(n) for n in np.frombuffer(self._values.get(description, b""), "<u2")
+            )
+            table = np.frombuffer(self._values.get(data, b""), "<u2" if bits > 8 else "<u1")
+            places = np.clip(raw.astype(np.int64) - first, 0, len(table) - 1)
+            channels.append((table[places] >> (bits - 8)).astype(np.uint8))
+            if count not in (0, len(table)):
+                raise _not_shown()
+        return np.stack(channels, axis=-1)
+
+    def _decimal(self, tag: int) -> float | None:
+        """The first value of a decimal string."""
+        text = self._values.get(tag, b"").split(b"\\")[0].strip(b" \0")
+        try:
+            return float(text) if text else None
+        except ValueError:
+            return None
+
+
+def _is_asked(element: Element) -> bool:
+    return element.tag in PIXEL_TAGS or (element.tag in _ASKED and not element.undefined)
+
+
+def _not_shown() -> WrongInput:
+    return WrongInput("This image is of a kind that cannot be shown here.")

@@ -1,0 +1,393 @@
+"""What was held back: kept by device, looked at, masked, released or left, and then delivered."""
+
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+import pytest
+from django.contrib.auth.models import Group, Permission
+from jobs_stage import PATIENT, put_study, shelf, work
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from ultrasound import BAND, COLUMNS, FRAMES, ROWS, US_FRAMES, clip, pixels, put
+
+from adit.accounts.models import User
+from adit.accounts.rights import Refused
+from adit.audit.models import Event
+from adit.jobs import actions, holdings, looks, review, rules, states
+from adit.jobs.holdings import Group as HeldGroup
+from adit.jobs.kinds.selective import Order, Pick
+from adit.jobs.models import Decision, HeldBack, Job, JobState, TaskState
+from adit.jobs.report import report_of
+from adit.nodes.models import Access, Node
+from adit.profiles import trials
+from adit.profiles.models import Profile, Trial
+from adit.profiles.versions import draft_of, new_version
+from adit_engine import part10
+from adit_engine.device import Device
+from adit_engine.errors import NotFound, WrongInput
+from adit_engine.nodes.memory import MemoryNode
+
+pytestmark = pytest.mark.django_db
+
+DEVICE = Device(US_FRAMES, "Sonomaker", "S9", "V1.2", ROWS, COLUMNS)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    looks.memory.clear()
+
+
+@pytest.fixture
+def reviewer(make_user: Callable[..., User], source: Node, groups: dict[str, Group]) -> User:
+    group = Group.objects.create(name="Reviewers")
+    for right in ("review_withheld", "see_identified", "see_all_jobs"):
+        group.permissions.add(Permission.objects.get(codename=right))
+    Access.objects.create(group=group, node=source, may_read=True)
+    user = make_user("reviewer")
+    user.groups.add(group)
+    return user
+
+
+@pytest.fixture
+def order(coordinator: User, source: Node, destination: Node, trial: Trial) -> Callable[..., Job]:
+    """A CT series and an ultrasound series of one study, ordered and carried out."""
+
+    def made(*clips: object, to: Node | None = None) -> Job:
+        study = put_study(source, "1", images=2)
+        put(source, *(clips or (clip(1), clip(2))))  # type: ignore[arg-type]
+        pick = Pick(source.pk, study, PATIENT)
+        wanted = Order((pick,), (to or destination).pk, trial=trial.pk, announced=("pixel-rule",))
+        job = actions.create(coordinator, "selective", wanted, key=f"k{Job.objects.count()}")
+        work()
+        job.refresh_from_db()
+        return job
+
+    return made
+
+
+def only_group(user: User, *decisions: Decision) -> HeldGroup:
+    (group,) = holdings.groups_of(user, *(decisions or (Decision.OPEN,)))
+    return group
+
+
+def known_group(user: User) -> HeldGroup:
+    looks.find_devices(user, only_group(user).rows)
+    return only_group(user)
+
+
+def delivered(node: Node) -> list[Dataset]:
+    return [
+        dcmread(BytesIO(b"".join(bytes(part) for part in part10.file_parts(instance))))
+        for instance in shelf(node).values()
+    ]
+
+
+def test_what_is_held_back_stands_in_a_group_for_its_class(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    job = order()
+    group = only_group(reviewer)
+    assert (group.code, group.images, group.jobs) == ("pixel-rule", 2, [job.pk])
+    assert group.device == Device(US_FRAMES)
+    assert group.may_be_opened
+    assert not group.device.is_known
+
+
+def test_the_devices_are_found_out_and_the_look_is_recorded(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    job = order()
+    group = known_group(reviewer)
+    assert group.device == DEVICE
+    event = Event.objects.get(action="withheld.seen")
+    assert (event.user, event.about) == (reviewer, f"job:{job.pk}")
+    assert event.patient_index
+    assert PATIENT not in str(event.details)
+
+
+def test_an_image_is_looked_at_once_and_forgotten_by_others(
+    order: Callable[..., Job], reviewer: User, root: User, source: Node
+) -> None:
+    order()
+    row = only_group(reviewer).rows[0]
+    image = looks.image_of(reviewer, row)
+    assert image.instance_uid.endswith("7.1")
+    MemoryNode.shelves[source.name].clear()
+    assert looks.image_of(reviewer, row) is image
+    assert looks.memory.get((root.pk, row.pk)) is None
+    with pytest.raises(NotFound):
+        looks.image_of(root, row)
+
+
+def test_without_the_rights_nobody_looks_or_decides(
+    order: Callable[..., Job], reviewer: User, coordinator: User
+) -> None:
+    order()
+    group = known_group(reviewer)
+    with pytest.raises(Refused):
+        looks.image_of(coordinator, group.rows[0])
+    for deed in (review.release, review.leave):
+        with pytest.raises(Refused, match="Review"):
+            deed(coordinator, group, "I want them")
+    with pytest.raises(Refused):
+        review.mask(coordinator, group, (BAND,), "I want them")
+
+
+def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    destination: Node,
+    trial: Trial,
+) -> None:
+    job = order()
+    assert job.state == JobState.SUCCESS
+    assert "retry_withheld" not in actions.allowed(coordinator, job)
+    first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
+    study_uid = delivered(destination)[0].StudyInstanceUID
+    profile = review.mask(reviewer, known_group(reviewer), (BAND,), "it writes names at the top")
+    trial.refresh_from_db()
+    assert (trial.profile, trial.generation) == (profile, 1)
+    job = Job.objects.get(pk=job.pk)
+    assert "retry_withheld" in actions.allowed(coordinator, job)
+    actions.retry_withheld(coordinator, job)
+    assert job.state == JobState.PENDING
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert "retry_withheld" not in actions.allowed(coordinator, job)
+    after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
+    assert len(after) == 4
+    assert all(after[uid] == digest for uid, digest in first.items())
+    assert {ds.StudyInstanceUID for ds in delivered(destination)} == {study_uid}
+    clips = sorted(
+        (ds for ds in delivered(destination) if ds.SOPClassUID == US_FRAMES),
+        key=lambda ds: int(ds.InstanceNumber),
+    )
+    for number, ds in enumerate(clips, start=1):
+        assert ds.BurnedInAnnotation == "NO"
+        assert "113101" in [item.CodeValue for item in ds.DeidentificationMethodCodeSequence]
+        now = np.frombuffer(ds.PixelData, "u1").reshape(FRAMES, ROWS, COLUMNS)
+        assert not now[:, :16].any()
+        assert (now[:, 16:] == pixels(number)[:, 16:]).all()
+    assert not HeldBack.objects.exists()
+
+
+def test_only_what_was_withheld_is_fetched_again(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = order()
+    review.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
+    asked: list[str] = []
+    fetch = MemoryNode.fetch
+
+    def watched(self: MemoryNode, refs: object, *, patient_id: str = "") -> object:
+        asked.extend(str(ref) for ref in refs)  # type: ignore[attr-defined]
+        return fetch(self, refs, patient_id=patient_id)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryNode, "fetch", watched)
+    actions.retry_withheld(coordinator, job)
+    work()
+    assert asked
+    assert all(".1.7" in ref for ref in asked)
+
+
+def test_report_and_timeline_name_both_versions(
+    order: Callable[..., Job], reviewer: User, coordinator: User
+) -> None:
+    job = order()
+    review.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
+    actions.retry_withheld(coordinator, job)
+    work()
+    job.refresh_from_db()
+    report = report_of(job)
+    assert [(r["version"], r["generation"]) for r in report["rules"]] == [(1, 1), (2, 1)]
+    (study,) = report["studies"]
+    assert [r["version"] for r in study["versions"]] == [1, 2]
+    assert study["study_uid"]
+    assert report["totals"]["delivered"] == 4
+    told = set(Event.objects.filter(about=f"job:{job.pk}").values_list("action", flat=True))
+    assert {"withheld.masked", "job.withheld_retried"} <= told
+    event = Event.objects.get(action="withheld.masked")
+    assert event.user == reviewer
+    assert event.details["reason"] == "names at the top"
+
+
+def test_a_retry_is_asked_twice_and_done_once(
+    order: Callable[..., Job], reviewer: User, coordinator: User, stranger: User
+) -> None:
+    job = order()
+    with pytest.raises(Refused, match="Nothing was withheld"):
+        actions.retry_withheld(coordinator, job)
+    review.release(reviewer, known_group(reviewer), "it writes nothing into clips")
+    with pytest.raises(Refused):
+        actions.retry_withheld(stranger, job)
+    actions.retry_withheld(coordinator, job)
+    actions.retry_withheld(coordinator, job)
+    assert Event.objects.filter(action="job.withheld_retried").count() == 1
+
+
+def test_a_released_device_leaves_as_it_is(
+    order: Callable[..., Job], reviewer: User, coordinator: User, destination: Node
+) -> None:
+    job = order(clip(1))
+    review.release(reviewer, known_group(reviewer), "it writes nothing into clips")
+    actions.retry_withheld(coordinator, job)
+    work()
+    (ds,) = (ds for ds in delivered(destination) if ds.SOPClassUID == US_FRAMES)
+    assert ds.PixelData == pixels(1).tobytes()
+    assert "BurnedInAnnotation" not in ds
+    assert "113101" not in [item.CodeValue for item in ds.DeidentificationMethodCodeSequence]
+
+
+def test_images_that_say_that_text_is_burned_in_are_not_released(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    order(clip(1, BurnedInAnnotation="YES"))
+    group = known_group(reviewer)
+    with pytest.raises(WrongInput, match="still be held back"):
+        review.release(reviewer, group, "no text, I think")
+    assert review.mask(reviewer, group, (BAND,), "names at the top")
+
+
+def test_another_image_size_stays_withheld_with_its_device(
+    order: Callable[..., Job], reviewer: User, coordinator: User
+) -> None:
+    half = pixels(3)[:, : ROWS // 2]
+    other = clip(3, Rows=ROWS // 2, PixelData=half.tobytes())
+    job = order(clip(1), other)
+    review.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
+    actions.retry_withheld(coordinator, job)
+    work()
+    group = only_group(reviewer)
+    assert (group.device.rows, group.images) == (ROWS // 2, 1)
+    assert group.device.is_known
+
+
+def test_what_is_left_disappears_from_the_open_list_and_can_be_decided_anew(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    order()
+    group = known_group(reviewer)
+    review.leave(reviewer, group, "nobody needs them")
+    assert holdings.groups_of(reviewer, Decision.OPEN) == []
+    with pytest.raises(Refused, match="already"):
+        review.mask(reviewer, group_now(reviewer, group), (BAND,), "names")
+    left = only_group(reviewer, Decision.LEFT)
+    review.reopen(reviewer, left, "somebody needs them after all")
+    assert only_group(reviewer).pk == group.pk
+    assert Event.objects.filter(action__in=("withheld.left", "withheld.reopened")).count() == 2
+
+
+def group_now(user: User, group: HeldGroup) -> HeldGroup:
+    found = holdings.group_of(user, group.pk)
+    assert found is not None
+    return found
+
+
+def test_a_reason_is_needed_and_nobody_opens_an_own_order(
+    order: Callable[..., Job], reviewer: User, coordinator: User
+) -> None:
+    order()
+    group = known_group(reviewer)
+    with pytest.raises(WrongInput, match="Say why"):
+        review.leave(reviewer, group, " ")
+    with pytest.raises(WrongInput, match="Say why"):
+        review.mask(reviewer, group, (BAND,), "")
+    reviewers = Group.objects.get(name="Reviewers")
+    coordinator.groups.add(reviewers)
+    coordinator = User.objects.get(pk=coordinator.pk)
+    with pytest.raises(Refused, match="yourself"):
+        review.mask(coordinator, group, (BAND,), "names at the top")
+    review.leave(coordinator, group, "rather not")
+
+
+@pytest.mark.parametrize("rectangle", [(0, 0, COLUMNS + 1, 5), (0, 0, 0, 5), (-1, 0, 5, 5)])
+def test_rectangles_outside_the_image_are_refused(
+    rectangle: tuple[int, int, int, int], order: Callable[..., Job], reviewer: User
+) -> None:
+    order()
+    group = known_group(reviewer)
+    with pytest.raises(WrongInput, match="inside the image"):
+        review.mask(reviewer, group, (rectangle,), "names at the top")
+    assert Profile.objects.filter(version=2).count() == 0
+
+
+def test_classes_that_nobody_can_release_can_only_be_left(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    pdf = clip(1, SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1")
+    order(pdf)
+    group = only_group(reviewer)
+    assert group.code == "class"
+    assert not group.may_be_opened
+    with pytest.raises((Refused, WrongInput)):
+        review.release(reviewer, group, "harmless")
+    review.leave(reviewer, group, "a document")
+
+
+def test_a_device_without_a_name_can_only_be_left(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    order(clip(1, ManufacturerModelName=""))
+    group = known_group(reviewer)
+    assert not group.names_its_device
+    with pytest.raises((Refused, WrongInput)):
+        review.mask(reviewer, group, (BAND,), "names at the top")
+
+
+def test_other_jobs_of_strangers_are_not_shown(order: Callable[..., Job], reviewer: User) -> None:
+    order()
+    group = Group.objects.get(name="Reviewers")
+    group.permissions.remove(Permission.objects.get(codename="see_all_jobs"))
+    alone = User.objects.get(pk=reviewer.pk)
+    assert holdings.groups_of(alone, *Decision) == []
+    assert holdings.group_of(alone, HeldBack.objects.get().pk) is None
+
+
+def test_a_profile_of_another_generation_sends_the_whole_study_anew(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    root: User,
+    destination: Node,
+    trial: Trial,
+) -> None:
+    """No study of the project ever holds images under two generations by a retry."""
+    job = order()
+    strict = Profile.objects.create(
+        name="Strict", text='name = "Strict"\nversion = 1\n\n[[rules]]\ncode = "113100"\n'
+    )
+    trials.choose_profile(root, trial, strict)
+    assert trial.generation == 2
+    assert rules.reopened(Job.objects.get(pk=job.pk)) == []
+    before = {ds.StudyInstanceUID for ds in delivered(destination)}
+    states.move(job.tasks.get(), TaskState.PENDING)
+    work()
+    report = report_of(Job.objects.get(pk=job.pk))
+    (study,) = report["studies"]
+    assert [(v["generation"], v["superseded"]) for v in study["versions"]] == [(1, 2), (2, 0)]
+    now = [ds for ds in delivered(destination) if ds.StudyInstanceUID not in before]
+    assert len(now) == 2
+    assert {ds.StudyInstanceUID for ds in now} == {study["study_uid"]}
+    assert report["totals"]["delivered"] == 2
+
+
+def test_a_chosen_version_that_only_adds_rules_keeps_the_generation(
+    root: User, trial: Trial
+) -> None:
+    rule = (
+        f'\n[[rules]]\ncode = "113101"\n\n[[pixels]]\nsop_class = "{US_FRAMES}"\n'
+        'manufacturer = "A"\nmodel = "B"\nsoftware = "*"\nrows = 9\ncolumns = 9\n'
+        "rectangles = [[0, 0, 9, 1]]\n"
+    )
+    second = new_version(root, draft_of(trial.profile) + rule)
+    trials.choose_profile(root, trial, second)
+    assert trial.generation == 1
+    third = new_version(root, draft_of(second).replace("9, 1", "9, 2"))
+    trials.choose_profile(root, trial, third)
+    assert trial.generation == 2
