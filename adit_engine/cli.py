@@ -99,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     move.add_argument("--trial", default="", help="protocol id of the research project")
     move.add_argument("--trial-name", default="")
     move.add_argument("--sponsor", default="", help="required with --trial")
+    move.add_argument("--site-name", default="", help="your site, as the project calls it")
+    move.add_argument("--site-id", default="")
     move.add_argument("--key-file", type=Path, help="the trial's key; else one kept for you")
     move.add_argument("--profile", type=Path, help="a profile file; else the default")
     _faces(move)
@@ -260,7 +262,13 @@ class _Trip:
             self.profile = Profile.read(path) if path else Profile.default()
             self.key = trial_key(options.key_file, options.trial)
             self.stamp = (
-                TrialStamp(options.sponsor, options.trial, options.trial_name)
+                TrialStamp(
+                    options.sponsor,
+                    options.trial,
+                    options.trial_name,
+                    options.site_name,
+                    options.site_id,
+                )
                 if options.trial
                 else None
             )

@@ -75,6 +75,8 @@ def test_the_report_names_the_rules(
             "generation": 1,
             "tables": f"PS3.15 {EDITION}",
             "engine": f"ADIT {__version__}",
+            "faces": "undecided",
+            "faces_reason": "",
         }
     ]
     assert made["job"]["project"] == "LUNG"

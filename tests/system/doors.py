@@ -1,0 +1,90 @@
+"""Doors: an installation that sends one study to folders by selective jobs, without a web server.
+
+Run in a process of its own: `doors.py make JSON`, or `doors.py send JSON` (orders, works, ends);
+prints JSON.
+"""
+
+import json
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+DATA = Path(os.environ["ADIT_DATA"])
+
+
+def main(verb: str, argument: str) -> None:
+    os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
+    from adit.vault.master import make_key
+
+    make_key(DATA / "keys" / "master.key")
+    make_key(DATA / "keys" / "web.key")
+    import django
+
+    django.setup()
+    given = json.loads(argument)
+    json.dump((make if verb == "make" else send)(**given), sys.stdout)
+
+
+def make(source: dict[str, Any], folders: list[str], trials: list[str]) -> dict[str, Any]:
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    call_command("createcachetable")
+    from adit.accounts.models import User
+    from adit.nodes.models import Node
+    from adit.profiles.models import Faces, Trial
+    from adit.profiles.trials import create_trial
+
+    root = User.objects.create_superuser("root")
+    Node.objects.create(name="PACS", kind="dimse", settings=source, is_open=True)
+    for folder in folders:
+        Path(folder).mkdir()
+        settings = {"path": folder}
+        Node.objects.create(name=Path(folder).name, kind="folder", settings=settings, is_open=True)
+    for protocol_id in trials:
+        trial = Trial(
+            protocol_id=protocol_id,
+            protocol_name="Lung of the North",
+            sponsor="University",
+            site_name="North",
+            site_id="N1",
+            faces=Faces.ACCEPT,
+            faces_reason="nobody lived who looks like this",
+        )
+        create_trial(root, trial)
+    return {}
+
+
+def send(
+    trial: str, studies: list[str], patient_id: str, pseudonym: str, to: str, days: int = 0
+) -> dict[str, Any]:
+    """`days`: how much later than now it is in this process."""
+    from django.utils import timezone
+
+    real = timezone.now
+    timezone.now = lambda: real() + timedelta(days=days)
+    from adit.accounts.models import User
+    from adit.jobs import actions, queue, runner
+    from adit.jobs.kinds.selective import Order, Pick
+    from adit.jobs.models import Job
+    from adit.jobs.report import report_of
+    from adit.nodes.access import may_read
+    from adit.nodes.models import Node
+    from adit.profiles.models import Trial
+
+    root, source = User.objects.get(), Node.objects.get(name="PACS")
+    assert may_read(root, source)
+    picks = tuple(Pick(source.pk, uid, patient_id, pseudonym=pseudonym) for uid in studies)
+    destination = Node.objects.get(name=to)
+    wanted = Order(picks, destination.pk, Trial.objects.get(protocol_id=trial).pk)
+    job = actions.create(root, "selective", wanted, key=f"{trial} {to}")
+    while (task := queue.claim(f"worker {os.getpid()}")) is not None:
+        runner.run(task)
+    job = Job.objects.get(pk=job.pk)
+    return {"state": job.state, "message": job.message, "report": report_of(job)}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

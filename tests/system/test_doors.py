@@ -1,0 +1,193 @@
+"""Whatever door a study leaves by, it is the same to the last byte; and the same a week later."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import images
+import pydicom
+import pytest
+from conftest import ROOT
+from orthanc import Orthanc, needs_orthanc, running_orthanc
+
+from adit_engine import part10
+from adit_engine.errors import Withhold
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.keyfile import read_key
+from adit_engine.pseudonymize.profile import Profile
+
+pytestmark = [needs_orthanc, pytest.mark.timeout(300)]
+
+PSEUDONYM = "LUNG-0001"
+STAMP = TrialStamp("University", "LUNG", "Lung of the North", "North", "N1")
+LATER = f"{images.ROOT}.3"
+"""A second visit of the same patient."""
+DAYS_BETWEEN = 731
+FOLDERS = ("first", "later", "other", "visits")
+
+Files = dict[str, bytes]
+"""Contents by path below the folder."""
+
+
+@dataclass(frozen=True)
+class Doors:
+    data: Path
+    source: Orthanc
+
+    def house(self, verb: str, **given: Any) -> dict[str, Any]:
+        done = _run([sys.executable, str(Path(__file__).with_name("doors.py"))], self.data)(
+            verb, json.dumps(given)
+        )
+        return dict(json.loads(done.stdout))
+
+    def send(self, to: str, trial: str = "LUNG", **given: Any) -> Files:
+        wanted = {
+            "studies": [images.STUDY],
+            "patient_id": images.PATIENT_ID,
+            "pseudonym": PSEUDONYM,
+            **given,
+        }
+        told = self.house("send", trial=trial, to=to, **wanted)
+        assert told["state"] in ("success", "warning"), told["message"]
+        return files(self.data.parent / to)
+
+    def key_file(self) -> Path:
+        path = self.data.parent / "lung.key"
+        if not path.exists():
+            manage = [sys.executable, "-m", "adit.cli", "manage", "trial"]
+            _run(manage, self.data)("export-key", "LUNG", str(path), "--user", "root")
+        return path
+
+
+def _run(command: list[str], data: Path) -> Any:
+    environment = {
+        **os.environ,
+        "ADIT_DATA": str(data),
+        "PYTHONPATH": str(ROOT),
+        "XDG_STATE_HOME": str(data / "state"),
+    }
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [*command, *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+        return done
+
+    return run
+
+
+def files(folder: Path) -> Files:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.dcm"))}
+
+
+def headers(found: Files) -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(BytesIO(content)) for content in found.values()]
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    folder = tmp_path_factory.mktemp("doors")
+    data = folder / "data"
+    data.mkdir()
+    with running_orthanc("SOURCE", folder / "source") as source:
+        for file in images.study():
+            source.put(file)
+        for number in (1, 2):
+            source.put(
+                images.ct(1, number, study=LATER, StudyDate="20260301", SeriesDate="20260301")
+            )
+        made = Doors(data, source)
+        made.house(
+            "make",
+            source=source.settings,
+            folders=[str(folder / name) for name in FOLDERS],
+            trials=["LUNG", "HEART"],
+        )
+        yield made
+
+
+@pytest.fixture(scope="module")
+def by_job(doors: Doors) -> Files:
+    return doors.send("first")
+
+
+def test_a_selective_job_the_command_line_and_python_give_the_same_bytes(
+    doors: Doors, by_job: Files, tmp_path: Path
+) -> None:
+    assert len(by_job) == sum(images.SLICES.values())
+    url = f"dimse://SOURCE@127.0.0.1:{doors.source.dicom_port}"
+    named = ["--trial", "LUNG", "--trial-name", STAMP.protocol_name, "--sponsor", STAMP.sponsor]
+    named += ["--site-name", STAMP.site_name, "--site-id", STAMP.site_id]
+    command = Path(sys.executable).with_name("adit-engine")
+    _run([str(command)], doors.data)(
+        *["transfer", "--from", url, "--to", f"folder:{tmp_path / 'out'}"],
+        *["--study", images.STUDY, "--pseudonym", PSEUDONYM, "--key-file", str(doors.key_file())],
+        *["--accept-faces", "a test", "--allow-withheld", *named],
+    )
+
+    assert files(tmp_path / "out") == by_job
+
+    change = Pseudonymized(
+        Profile.default(), PSEUDONYM, read_key(doors.key_file()), STAMP, Faces.ACCEPT
+    )
+    by_python = set()
+    for original in doors.source.files():
+        instance = part10.parse(original)
+        if instance.in_header.ref.study_uid != images.STUDY:
+            continue
+        try:
+            changed = apply(change, instance)
+        except Withhold:
+            continue
+        by_python.add(b"".join(bytes(part) for part in part10.file_parts(changed)))
+    assert by_python == set(by_job.values())
+
+
+def test_a_week_later_another_worker_gives_the_same_files(doors: Doors, by_job: Files) -> None:
+    assert doors.send("later", days=7) == by_job
+
+
+def test_two_projects_share_no_identifier(doors: Doors, by_job: Files) -> None:
+    other = doors.send("other", trial="HEART")
+
+    uids = [{str(e.value) for e in uids_of(found)} for found in (by_job, other)]
+    assert not uids[0] & uids[1]
+    dates = [{ds.StudyDate for ds in headers(found)} for found in (by_job, other)]
+    assert not dates[0] & dates[1]
+
+
+def uids_of(found: Files) -> Iterator[pydicom.DataElement]:
+    """Those of the images; class, syntax and the like are the standard's."""
+    for ds in headers(found):
+        for element in ds.iterall():
+            if element.VR == "UI" and not str(element.value).startswith("1.2.840.10008."):
+                yield element
+
+
+def test_the_visits_of_two_years_keep_their_interval(doors: Doors, by_job: Files) -> None:
+    later = doors.send("visits", studies=[images.STUDY, LATER])
+
+    days = sorted({_day(ds.StudyDate) for ds in headers(later)})
+    assert len(days) == 2
+    assert (days[1] - days[0]).days == DAYS_BETWEEN
+    assert _day(headers(by_job)[0].StudyDate) == days[0]
+    assert {ds.PatientID for ds in headers(later)} == {PSEUDONYM}
+
+
+def _day(text: str) -> date:
+    return date(int(text[:4]), int(text[4:6]), int(text[6:]))
