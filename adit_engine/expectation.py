@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from ipaddress import IPv4Network as _IPv4Network
 from typing import Protocol
@@ -94,6 +96,35 @@ def owner(expectations: Iterable[Expectation], arrival: Arrival) -> Expectation 
     return found[0] if len(found) == 1 else None
 
 
+def meant_for(expectations: Iterable[Expectation], arrival: Arrival) -> Expectation | None:
+    """Whose image it would be, had it come from one of her senders; only where that is sure."""
+    found = [e for e in expectations if _fits(e, arrival)]
+    return found[0] if len(found) == 1 else None
+
+
+class Fate(StrEnum):
+    """What the receiver did with what nobody expected."""
+
+    TURNED_AWAY = "turned_away"  # the association, before any image
+    REFUSED = "refused"
+    LAID_APART = "laid_apart"
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """An association or an image that nobody expected. It names no patient, study or image."""
+
+    fate: Fate
+    calling: str
+    called: str
+    address: str
+    class_uid: str = ""
+    size_bytes: int = 0
+    source: str = ""
+    """The node whose C-MOVE it seems to answer: all fits but the sender."""
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
 class Awaited(Protocol):
     """The images of one expectation, as they come."""
 
@@ -127,6 +158,12 @@ class Reception(Protocol):
         """
         ...
 
+    def strays(self, source: str, since: datetime) -> Sequence[Stray]:
+        """What came since then that nobody expected: for this node as far as can be told, or from
+        a caller who was turned away before that could be told. May look for some seconds.
+        """
+        ...
+
 
 class Register(Protocol):
     """What a receiver has to know; asked from many threads."""
@@ -143,6 +180,10 @@ class Register(Protocol):
         """Whether this application may open an association from there."""
         ...
 
+    def strayed(self, stray: Stray) -> None:
+        """Something came that nobody expected; may be told a thousand times a second."""
+        ...
+
 
 def address_of(text: str) -> str:
     """The address without the clothes in which IPv6 sockets show IPv4."""
@@ -156,9 +197,13 @@ def _address(text: str) -> IPv4Address | IPv6Address:
 
 
 def _is_hers(expectation: Expectation, arrival: Arrival) -> bool:
+    senders = expectation.wanted.senders
+    known = any(one.is_at(arrival.calling, arrival.address) for one in senders)
+    return known and _fits(expectation, arrival)
+
+
+def _fits(expectation: Expectation, arrival: Arrival) -> bool:
     wanted = expectation.wanted
-    if not any(one.is_at(arrival.calling, arrival.address) for one in wanted.senders):
-        return False
     if arrival.names_originator:
         mine = (wanted.calling, expectation.message_id)
         is_mine = (arrival.originator, arrival.originator_id) == mine

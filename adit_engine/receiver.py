@@ -13,13 +13,22 @@ from typing import TYPE_CHECKING
 
 from adit_engine.doorway import Caller, Doorway
 from adit_engine.errors import Malformed, NodeError, Stopped, Untrusted, WrongInput
-from adit_engine.expectation import Arrival, Expectation, Register, owner
+from adit_engine.expectation import (
+    Arrival,
+    Expectation,
+    Fate,
+    Register,
+    Stray,
+    meant_for,
+    owner,
+)
 from adit_engine.nodes import acceptance, statuses
 from adit_engine.nodes.acceptance import Request
 from adit_engine.nodes.association import line_class
 from adit_engine.nodes.command import Command, Field, Operation, answer
 from adit_engine.nodes.conversation import Conversation
 from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
+from adit_engine.quarantine import Quarantine
 from adit_engine.reference import checked_uid
 from adit_engine.spool import Arriving, Spool
 
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
 
 _MAX_PDU = 131072
 _DELAY_STEP_S = 0.1
+_OF_STRANGERS = (acceptance.UNKNOWN_CALLED_TITLE, acceptance.UNKNOWN_CALLING_TITLE)
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +136,11 @@ class Receiver:
                 request.calling,
                 request.called,
             )
+            if refusal in _OF_STRANGERS:
+                # Before the answer: whoever looks for it next must find it.
+                self._register.strayed(
+                    Stray(Fate.TURNED_AWAY, request.calling, request.called, caller.address)
+                )
             line.send([pdu(Pdu.ASSOCIATE_RJ, bytes((0, *refusal)))])
             line.over = True
             return ""
@@ -180,6 +195,7 @@ class _Desk:
         self._ending = ending
         self._spool = spool
         self._register = register
+        self._quarantine = Quarantine(spool, settings.quarantine_bytes)
         self._lock = threading.Lock()
         self._known: dict[str, dict[str, str]] = {}
         self._untaken: dict[str, int] = {}
@@ -262,11 +278,24 @@ class _Desk:
         return statuses.SUCCESS
 
     def _nobodys(self, arrival: Arrival, arriving: Arriving) -> int:
-        if arriving.quarantine(self._settings.quarantine_bytes):
+        near = meant_for(self._register.live(), arrival)
+        stray = Stray(
+            Fate.LAID_APART,
+            arrival.calling,
+            self._settings.ae_title,
+            arrival.address,
+            arriving.class_uid,
+            arriving.size_bytes,
+            near.wanted.source if near is not None else "",
+        )
+        if self._quarantine.take(arriving, stray):
             log.warning("laid apart an image from %s that nobody expects", arrival.calling)
-            return statuses.SUCCESS
-        log.warning("refused an image from %s that nobody expects", arrival.calling)
-        return statuses.NOT_AUTHORISED
+            status = statuses.SUCCESS
+        else:
+            log.warning("refused an image from %s that nobody expects", arrival.calling)
+            stray, status = but(stray, fate=Fate.REFUSED), statuses.NOT_AUTHORISED
+        self._register.strayed(stray)
+        return status
 
     def _hold_back(self, expectation: Expectation) -> None:
         """Slows the sender down while the retrieval does not keep up."""

@@ -4,16 +4,21 @@ import random
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 from adit_engine.errors import NodeBusy, StorageFull
-from adit_engine.expectation import Expectation, Sender, Wanted
+from adit_engine.expectation import Expectation, Fate, Sender, Stray, Wanted
 from adit_engine.instance import Instance
 from adit_engine.spool import Spool
 
 TURN_S = 600.0
 """How long a move waits for another one of the same study that only the study tells apart."""
+
+MOST_STRAYS = 1000
+"""So many are remembered, the newest ones."""
 
 _STILL_COMING_S = 30.0
 _LOOK_S = 0.1
@@ -56,6 +61,7 @@ class LocalReception:
         # Late images of an earlier run must not bear a number of this one.
         self._number = random.randrange(0xFFFF)  # noqa: S311
         self._naming: dict[str, bool] = {}
+        self._strays: deque[Stray] = deque(maxlen=MOST_STRAYS)
 
     # For nodes ---------------------------------------------------------------------------------
 
@@ -89,6 +95,9 @@ class LocalReception:
             not tells_apart(e.wanted, wanted, self._naming.get(wanted.source)) for e in self._live
         )
 
+    def strays(self, source: str, since: datetime) -> Sequence[Stray]:
+        return concerning(source, [one for one in tuple(self._strays) if one.at >= since])
+
     # For the receiver --------------------------------------------------------------------------
 
     def live(self, *, fresh: bool = False) -> Sequence[Expectation]:
@@ -101,6 +110,14 @@ class LocalReception:
     def admits(self, ae_title: str, address: str) -> bool:
         with self._lock:
             return any(sender.is_at(ae_title, address) for sender in self._callers)
+
+    def strayed(self, stray: Stray) -> None:
+        self._strays.append(stray)
+
+
+def concerning(source: str, strays: Sequence[Stray]) -> Sequence[Stray]:
+    """Those that seem to answer this node; and callers of whom nothing else is known."""
+    return [one for one in strays if one.source == source or one.fate is Fate.TURNED_AWAY]
 
 
 def tells_apart(one: Wanted, other: Wanted, names_originator: bool | None) -> bool:

@@ -28,7 +28,7 @@ GATHERED_BYTES = 1024 * 1024
 
 _LOOK_EVERY_BYTES = 16 * 1024 * 1024
 _TOKEN = re.compile(r"[0-9a-z]{1,64}")
-_INCOMING, _QUARANTINE, _JOURNAL = "_incoming", "_quarantine", "journal"
+_INCOMING, _JOURNAL = "_incoming", "journal"
 _SUFFIX = ".dcm"
 _META_WITHIN = 4096
 
@@ -155,16 +155,6 @@ class Spool:
     def path_in(self, token: str, name: str) -> Path:
         return self._path(token) / (name + _SUFFIX)
 
-    def quarantine_path(self, name: str, limit_bytes: int) -> Path | None:
-        """Where an image that nobody expects may lie; None when the bound is reached."""
-        if not limit_bytes:
-            return None
-        folder = self.folder / _QUARANTINE
-        folder.mkdir(exist_ok=True, mode=0o700)
-        with os.scandir(folder) as entries:
-            used = sum(entry.stat().st_size for entry in entries)
-        return folder / (name + _SUFFIX) if used < limit_bytes else None
-
     def _path(self, token: str) -> Path:
         if not _TOKEN.fullmatch(token):
             raise ValueError("A token consists of small letters and digits.")
@@ -188,7 +178,7 @@ class Arriving:
 
     def __init__(self, spool: Spool, name: str, empty: Instance) -> None:
         self._spool = spool
-        self._name = name
+        self.name = name
         self._empty = empty
         self._digest = hashlib.sha256()
         self._memory = bytearray(part10.file_head(empty))
@@ -212,6 +202,10 @@ class Arriving:
             self._give_up()
 
     @property
+    def class_uid(self) -> str:
+        return self._empty.sop_class_uid
+
+    @property
     def digest(self) -> str:
         """Hex sha256 of the data set."""
         return self._digest.hexdigest()
@@ -232,18 +226,14 @@ class Arriving:
         and OSError when the disk is full.
         """
         self.finish()
-        self._path.rename(self._spool.path_in(token, self._name))
+        self._path.rename(self._spool.path_in(token, self.name))
         self._written = False
 
-    def quarantine(self, limit_bytes: int) -> bool:
-        """Lays it apart, where no retrieval takes it; whether there was room. Raises OSError."""
-        path = self._spool.quarantine_path(self._name, limit_bytes)
-        if path is None:
-            return False
+    def move_to(self, path: Path) -> None:
+        """Lays it somewhere else, whole, where no retrieval takes it. Raises OSError."""
         self.finish()
         self._path.rename(path)
         self._written = False
-        return True
 
     def drop(self) -> None:
         """Removes what was not placed."""

@@ -113,3 +113,36 @@ class Expectation(models.Model):
     def message_id(self) -> int:
         """1 to 65535; as keys are never used twice, a number comes back only after all others."""
         return int(self.pk - 1) % 0xFFFF + 1
+
+
+class Stray(models.Model):
+    """What the receiver got and nobody expected, added up by sender and kind; names no patient."""
+
+    class Fate(models.TextChoices):
+        TURNED_AWAY = "turned_away", _("turned away")
+        REFUSED = "refused", _("refused")
+        LAID_APART = "laid_apart", _("laid apart")
+
+    fate = models.CharField(max_length=16, choices=Fate)
+    calling = models.CharField(max_length=16, blank=True)
+    called = models.CharField(max_length=16, blank=True)
+    address = models.CharField(max_length=64)
+    class_uid = models.CharField(max_length=64, blank=True)
+    source = models.CharField(max_length=64, blank=True)
+    """The node whose C-MOVE it seems to answer: all fits but the sender."""
+    count = models.PositiveBigIntegerField(default=0)
+    size_bytes = models.PositiveBigIntegerField(default=0)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["-last_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["fate", "calling", "called", "address", "class_uid", "source"],
+                name="one_row_per_stray",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.calling}@{self.address} {self.fate}"

@@ -6,7 +6,7 @@ On one machine the images come through the spool that both use; between machines
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
@@ -15,9 +15,10 @@ from django.db import Error, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from adit.nodes import strays
 from adit.nodes.delivery import Delivery
 from adit.nodes.models import Expectation, Lane, Node, Slot
-from adit_engine.expectation import Awaited, Sender, Wanted
+from adit_engine.expectation import Awaited, Sender, Stray, Wanted
 from adit_engine.expectation import Expectation as Expected
 from adit_engine.instance import Instance
 from adit_engine.reception import TURN_S, SpoolAwaited, another_under_way, tells_apart
@@ -27,6 +28,9 @@ LIVES_S = 900
 """A worker that ended suddenly is waited for no longer."""
 
 LATE_S = 30
+
+STRAYS_WITHIN_S = 3.0
+"""So long after they came, what the receiver got is written at the latest."""
 
 _RENEW_S = 60.0
 _LOOK_S = 0.25
@@ -57,6 +61,16 @@ class HouseReception:
                 # Its folder in the spool is gone: it takes nothing. Else it is swept later.
                 with suppress(Error):
                     row.delete()
+        finally:
+            leave_database()
+
+    def strays(self, source: str, since: datetime) -> Sequence[Stray]:
+        """Waits for STRAYS_WITHIN_S at most, for the receiver may not have written them yet."""
+        until = time.monotonic() + STRAYS_WITHIN_S
+        try:
+            while not (found := strays.concerning(source, since)) and time.monotonic() < until:
+                time.sleep(_LOOK_S)
+            return found
         finally:
             leave_database()
 

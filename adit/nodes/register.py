@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
+from adit.nodes import strays
 from adit.nodes.connect import engine_settings
 from adit.nodes.dispatch import Dispatch
 from adit.nodes.models import Expectation, Node
 from adit.nodes.reception import expected, house_spool, leave_database, live_rows
 from adit_engine.errors import WrongInput
 from adit_engine.expectation import Expectation as Expected
-from adit_engine.expectation import Sender, senders
+from adit_engine.expectation import Sender, Stray, senders
 from adit_engine.nodes.dimse import DimseSettings
 from adit_engine.receiver import Receiver, ReceiverSettings
 
@@ -38,6 +39,7 @@ class RowRegister:
         self._live_until = 0.0
         self._senders: dict[str, tuple[float, tuple[Sender, ...]]] = {}
         self._naming: dict[str, bool] = {}
+        self._strays = strays.Gatherer()
 
     def live(self, *, fresh: bool = False) -> Sequence[Expected]:
         with self._lock:
@@ -69,6 +71,17 @@ class RowRegister:
             return True
         awaited = (one for e in self.live(fresh=True) for one in e.wanted.senders)
         return any(sender.is_at(ae_title, address) for sender in awaited)
+
+    def strayed(self, stray: Stray) -> None:
+        if self._strays.add(stray):
+            self.write_strays()
+
+    def write_strays(self) -> None:
+        """What has come since it was written last."""
+        gathered = self._strays.take()
+        if gathered:
+            with _database("strays"):
+                strays.write(gathered)
 
     def _senders_called(self, ae_title: str) -> tuple[Sender, ...]:
         """Asks the name service for the nodes of this title alone, and holds up nobody else."""
@@ -116,13 +129,15 @@ def run(end: threading.Event) -> None:
 def _attend(register: RowRegister, end: threading.Event) -> None:
     """Between machines, what is awaited is also asked for while nobody calls."""
     sweep_at = time.monotonic() + SWEEP_S
-    while not end.wait(KNOWN_FOR_S if settings.HAND_OVER_URL else SWEEP_S):
+    while not end.wait(KNOWN_FOR_S):
+        register.write_strays()
         if settings.HAND_OVER_URL:
             register.live()
         if time.monotonic() > sweep_at:
             sweep_at = time.monotonic() + SWEEP_S
             sweep()
             close_old_connections()
+    register.write_strays()
 
 
 def sweep() -> None:

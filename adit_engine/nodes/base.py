@@ -18,12 +18,22 @@ class Grade(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a check proposes for one setting of the node, and the sentence why."""
+
+    setting: str
+    value: str | int | bool | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that a check learned. `next_step` says in words what to do; empty when all is well."""
 
     grade: Grade
     what: str
     next_step: str = ""
+    proposals: tuple[Proposal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,25 @@ class Checkable(Protocol):
 
     def check(self) -> Iterator[Finding]:
         """What works and what does not, in words; never raises NodeError, it finds it."""
+        ...
+
+
+@runtime_checkable
+class Triable(Protocol):
+    """What a check does only when asked: images move, or something is written."""
+
+    name: str
+
+    def try_fetching(
+        self, image: InstanceRef, *, within_s: float, patient_id: str = ""
+    ) -> Iterator[Finding]:
+        """Fetches this one image by each way there is, `within_s` each; says how long it took, or
+        why it did not come. Lazy; never raises NodeError. An `abort` ends it with Stopped.
+        """
+        ...
+
+    def try_writing(self) -> Iterator[Finding]:
+        """Writes something made up, of no patient; the findings say what stays there. Likewise."""
         ...
 
 

@@ -1,20 +1,23 @@
 """DICOMweb node: a PACS or a service that is searched, read and written over HTTP."""
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from adit_engine.errors import NodeError, WrongInput
 from adit_engine.instance import Instance
+from adit_engine.nodes import dummy
+from adit_engine.nodes.attempt import Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.nodes.line import Patience
+from adit_engine.nodes.manners import Manners
 from adit_engine.nodes.qido import Qido, proven
 from adit_engine.nodes.stow import Stow
 from adit_engine.nodes.wado import Wado
 from adit_engine.nodes.web_address import Address
 from adit_engine.nodes.web_client import WebClient, WebPeer, basic
+from adit_engine.nodes.web_offers import WebOffers
 from adit_engine.query import Query
-from adit_engine.reference import Ref
+from adit_engine.reference import InstanceRef, Ref
 
 _TIMES = ("connect_s", "first_byte_s", "no_progress_s")
 _SIGN_INS = ("none", "basic", "bearer")
@@ -156,28 +159,26 @@ class DicomwebNode:
         self._client.abort()
 
     def check(self) -> Iterator[Finding]:
-        """By a search for one study of anybody; its answer is not looked at."""
+        """By some small searches, and by requests that bring and leave nothing."""
         yield from self._check_secrecy()
-        started = time.monotonic()
+        given = self.settings
+        offers = WebOffers(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
         try:
-            count = self._qido.probe()
+            yield from offers.findings()
+            yield from Manners(self._qido.everything, given.result_cap).findings()
         except (NodeError, WrongInput) as error:
             yield Finding(Grade.BAD, str(error), "Mend this before the PACS is used.")
-            return
-        took_ms = (time.monotonic() - started) * 1000
-        yield Finding(Grade.GOOD, f"{self.name} answers searches (QIDO-RS, {took_ms:.0f} ms).")
-        if not count:
-            yield Finding(
-                Grade.WARNING,
-                "It shows us no study at all.",
-                "If it holds some, ask its administrator to let our account see them.",
-            )
-        elif count > 1:
-            yield Finding(
-                Grade.WARNING,
-                f"It was asked for one study and listed {count}: it does not know pages.",
-                "If it cuts long lists, enter its limit as result cap.",
-            )
+
+    def try_fetching(
+        self, image: InstanceRef, *, within_s: float, patient_id: str = ""
+    ) -> Iterator[Finding]:
+        """By WADO-RS."""
+        limit = Limit(within_s, self.break_off)
+        yield attempted("WADO-RS", image, lambda: self.fetch([image]), limit).finding()
+
+    def try_writing(self) -> Iterator[Finding]:
+        """By STOW-RS of a made-up image, which stays there."""
+        return dummy.sent(self, dummy.dummy(Address.of(self.settings.url).host))
 
     def _check_secrecy(self) -> Iterator[Finding]:
         address = Address.of(self.settings.url)

@@ -1,10 +1,11 @@
 """DIMSE node: a PACS or any other DICOM application, spoken to over the network."""
 
 import socket
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 
 from adit_engine.errors import (
     CannotDo,
@@ -12,14 +13,16 @@ from adit_engine.errors import (
     WrongInput,
 )
 from adit_engine.expectation import Reception, Sender, senders
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.nodes import identifier, search, statuses, transport
+from adit_engine.instance import Instance
+from adit_engine.nodes import dummy, identifier, letters, search, transport
 from adit_engine.nodes.association import Association, Associations, Patience, Peer
-from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
-from adit_engine.nodes.command import Operation, request
+from adit_engine.nodes.attempt import Limit, attempted
+from adit_engine.nodes.base import Answers, Finding, Grade, Proposal, Stored, setting
+from adit_engine.nodes.detour import Detour
 from adit_engine.nodes.fetching import Fetching, Route
+from adit_engine.nodes.manners import Manners
 from adit_engine.nodes.moving import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
-from adit_engine.nodes.negotiation import Agreement, Context
+from adit_engine.nodes.offers import Chosen, Offers
 from adit_engine.nodes.retrieval import (
     PATIENT_ROOT_GET,
     STUDY_ROOT_GET,
@@ -32,14 +35,12 @@ from adit_engine.nodes.storage import Storage
 from adit_engine.nodes.transport import LEAST_TLS, TRANSPORTS
 from adit_engine.query import Query
 from adit_engine.record import Record
-from adit_engine.reference import AETitle, Level, Ref, SeriesRef
+from adit_engine.reference import AETitle, InstanceRef, Level, Ref, SeriesRef
 
-VERIFICATION = "1.2.840.10008.1.1"
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-
-_PLAIN = (EXPLICIT_LE, IMPLICIT_LE)
 _TIMES = ("connect_s", "association_s", "first_byte_s", "no_progress_s")
 _ROUTES = ("auto", "get", "move")
+_WAYS = {"get": "C-GET", "move": "C-MOVE"}
+_FIND_CLASSES = {"study": search.STUDY_ROOT, "patient": search.PATIENT_ROOT}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class DimseSettings:
         "", "Called AE title", help="The PACS's own AE title, as its administrator names it."
     )
     host: str = setting("", "Host", help="Name or IP address.")
-    port: int = setting(104, "Port", help="Often 104, 4242 or 11112.")
+    port: int = setting(104, "Port", help="Often 104, 4242 or 11112; with TLS 2762.")
     calling_ae_title: str = setting(
         "ADIT", "Our AE title", help="Has to be registered at the PACS by its administrator."
     )
@@ -56,7 +57,7 @@ class DimseSettings:
         "plain",
         "Transport",
         help="plain: anybody in between can read along; tls: encrypted, and sure who is there. "
-        "Its certificates are among what is rarely needed.",
+        "The certificates are among the rarely needed settings.",
         choices=TRANSPORTS,
     )
     ca_certificate: str = setting(
@@ -228,7 +229,7 @@ class DimseNode:
         self.settings = settings
         self._associations = Associations(settings.peer(name))
         patient_root = settings.query_root == "patient"
-        self._find_class = search.PATIENT_ROOT if patient_root else search.STUDY_ROOT
+        self._find_class = _FIND_CLASSES[settings.query_root]
         self._get_class = PATIENT_ROOT_GET if patient_root else STUDY_ROOT_GET
         self._move_class = PATIENT_ROOT_MOVE if patient_root else STUDY_ROOT_MOVE
         self._reception = reception
@@ -257,63 +258,66 @@ class DimseNode:
         self._associations.abort()
         self.break_off()
 
-    # Echo --------------------------------------------------------------------------------------
+    # Checks ------------------------------------------------------------------------------------
 
     def check(self) -> Iterator[Finding]:
-        services = (
-            VERIFICATION,
-            self._find_class,
-            self._get_class,
-            self._move_class,
-            CT_IMAGE,
-        )
-        started = time.monotonic()
+        """By one association that asks for everything, and some ten small searches."""
+        given = self.settings
+        chosen = Chosen(given.query_root, given.retrieve, given.calling_ae_title, given.max_pdu)
+        offers = Offers(self._associations, chosen)
         try:
-            with self._associations.open([Context(uid, _PLAIN) for uid in services]) as association:
-                self._echo(association)
-                took_ms = (time.monotonic() - started) * 1000
-                yield Finding(Grade.GOOD, f"{self.name} answers (C-ECHO, {took_ms:.0f} ms).")
-                yield from transport.findings(association.seal)
-                yield from self._services(association)
+            yield from offers.findings()
+            if offers.root:
+                yield from self._manners(offers.root)
         except NodeError as error:
             yield Finding(Grade.BAD, str(error), "Mend this before the PACS is used.")
 
-    def _echo(self, association: Association) -> None:
-        context_id = association.agreement.context_of(VERIFICATION)
-        if context_id is None:
-            raise statuses.not_offered(self.name, "C-ECHO")
-        number = association.next_message_id()
-        association.send(context_id, request(Operation.ECHO, number, VERIFICATION, data=False))
-        answer = association.receive(self.settings.association_s, "answer the C-ECHO").command
-        if not answer.is_answer(Operation.ECHO, number) or answer.status is None:
-            raise association.fault("did not answer the C-ECHO in order")
-        if answer.status != statuses.SUCCESS:
-            raise statuses.failure(self.name, "the C-ECHO", answer.status)
+    def _manners(self, root: str) -> Iterator[Finding]:
+        """Without the settings that it may propose to change."""
+        plainly = Search(self.name, _FIND_CLASSES[root], letters.READ_AS)
 
-    def _services(self, association: Association) -> Iterator[Finding]:
-        for class_uid, can, cannot in (
-            (self._find_class, "It can be searched (C-FIND).", "It does not let us search."),
-            self._way(association.agreement),
-            (CT_IMAGE, "It takes images (C-STORE).", "It does not take images from us."),
-        ):
-            if association.agreement.context_of(class_uid) is not None:
-                yield Finding(Grade.GOOD, can)
-            else:
-                yield Finding(
-                    Grade.WARNING,
-                    cannot,
-                    "If it should, ask its administrator to allow it for the AE title "
-                    f"{self.settings.calling_ae_title}.",
-                )
+        def ask(query: Query) -> Answers:
+            return Answers(self._records(query, plainly))
 
-    def _way(self, agreement: Agreement) -> tuple[str, str, str]:
-        """The class by which images would be fetched, and what to say of it."""
-        get = (self._get_class, "Images can be fetched (C-GET).", "It does not let us fetch.")
-        move = (self._move_class, "It offers to send images to us (C-MOVE).", get[2])
-        if self.settings.retrieve == "get" or agreement.context_of(self._get_class) is not None:
-            return move if self.settings.retrieve == "move" else get
-        may_move = agreement.context_of(self._move_class) is not None
-        return move if may_move or self.settings.retrieve == "move" else get
+        manners = Manners(ask, self.settings.result_cap, by_patient=root == "patient")
+        yield from manners.findings()
+        if manners.studies:
+            yield from letters.findings(manners.studies, self.settings.character_set_fallback)
+
+    def try_fetching(
+        self, image: InstanceRef, *, within_s: float, patient_id: str = ""
+    ) -> Iterator[Finding]:
+        """By C-GET and, where a receiver runs, by C-MOVE; proposes the way that works."""
+        came = []
+        for by, way in _WAYS.items():
+            if by == "move" and self._reception is None:
+                yield Finding(Grade.WARNING, "C-MOVE was not tried: no receiver runs here.")
+                continue
+            began = datetime.now(UTC)
+            fetch = partial(self._fetch, replace(self._route, by=by), [image], patient_id)
+            attempt = attempted(way, image, fetch, Limit(within_s, self.break_off))
+            if attempt.came:
+                came.append(by)
+            if attempt.came or by == "get" or self._reception is None:
+                yield attempt.finding()
+                continue
+            text, known = self.settings.senders, self.settings.whose_images()
+            yield from Detour(self.name, text, known, self._reception).findings(attempt, began)
+        yield from self._preferred(came)
+
+    def _preferred(self, came: Sequence[str]) -> Iterator[Finding]:
+        """What the attempts say of the setting Retrieve by."""
+        chosen = self.settings.retrieve
+        if not came or chosen in came or (chosen == "auto" and "get" in came):
+            return
+        why = f"By {_WAYS[came[0]]} the image came."
+        step = f"Choose {came[0]} for Retrieve by."
+        what = f"Images of {self.name} come by {_WAYS[came[0]]}, and its settings name another way."
+        yield Finding(Grade.WARNING, what, step, (Proposal("retrieve", came[0], why),))
+
+    def try_writing(self) -> Iterator[Finding]:
+        """By C-STORE of a made-up image, which stays there."""
+        return dummy.sent(self, dummy.dummy(self.settings.calling_ae_title))
 
     # Search ------------------------------------------------------------------------------------
 
@@ -321,9 +325,10 @@ class DimseNode:
         """Answers that do not match by our own reading are left out, and count for the cap."""
         return Found(self._records(query), query, self.settings.result_cap)
 
-    def _records(self, query: Query) -> Iterator[Record]:
-        with self._associations.open([self._search.context(query.level)]) as association:
-            yield from self._search.ask(association, query)
+    def _records(self, query: Query, search: Search | None = None) -> Iterator[Record]:
+        asking = search or self._search
+        with self._associations.open([asking.context(query.level)]) as association:
+            yield from asking.ask(association, query)
 
     # Retrieval ---------------------------------------------------------------------------------
 
@@ -332,11 +337,14 @@ class DimseNode:
         if self.settings.retrieve == "move" and self._reception is None:
             text = "is set to C-MOVE, and no receiver runs here that could take its images."
             raise CannotDo(self.name, f"{text} Set Retrieve by to get, or run a receiver.")
+        return self._fetch(self._route, refs, patient_id)
+
+    def _fetch(self, route: Route, refs: Sequence[Ref], patient_id: str) -> Iterator[Instance]:
         if self._get_class == PATIENT_ROOT_GET and not patient_id:
             raise WrongInput(f"{self.name} has a patient root: say the patient's id with the UIDs.")
         # With a study root the patient's id is no key of a retrieval (PS3.4 C.6.2.2).
         patient_root = self._get_class == PATIENT_ROOT_GET
-        fetching = Fetching(self._associations.peer, self._route, self._search, self._reception)
+        fetching = Fetching(self._associations.peer, route, self._search, self._reception)
         self._fetches.add(fetching)
         if self._aborted:
             fetching.stop()

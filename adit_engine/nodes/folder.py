@@ -13,7 +13,9 @@ from adit_engine.errors import Malformed, Stopped, StorageFull, StorageTrouble, 
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
 from adit_engine.layout import path_of
 from adit_engine.nodes import identifier
+from adit_engine.nodes.attempt import Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
+from adit_engine.nodes.ground import Ground
 from adit_engine.query import Query
 from adit_engine.readback import ReadBack
 from adit_engine.record import Record
@@ -103,21 +105,27 @@ class FolderNode:
         except StorageTrouble as error:
             yield Finding(Grade.BAD, str(error), "Mend this before the folder is used.")
             return
-        yield Finding(Grade.GOOD, f"{self.name} is there.")
-        free = os.statvfs(self.base)
-        free_gb = free.f_bavail * free.f_frsize / 1e9
-        if free_gb * 1000 < self.settings.reserve_mb:
-            yield Finding(Grade.BAD, f"Only {free_gb:.1f} GB are free.", "Make room there.")
-        else:
-            yield Finding(Grade.GOOD, f"{free_gb:.0f} GB are free.")
-        if os.access(self.base, os.W_OK | os.X_OK):
-            yield Finding(Grade.GOOD, "ADIT may write there.")
-        else:
-            yield Finding(
-                Grade.WARNING,
-                "ADIT may read there, not write.",
-                "To use it as a destination, give the account that runs ADIT the right to write.",
-            )
+        yield from self._ground().findings()
+
+    def try_fetching(
+        self, image: InstanceRef, *, within_s: float, patient_id: str = ""
+    ) -> Iterator[Finding]:
+        """By reading its file; what is slow here is to find it."""
+        limit = Limit(within_s, self.break_off)
+        yield attempted("reading the folder", image, lambda: self.fetch([image]), limit).finding()
+
+    def try_writing(self) -> Iterator[Finding]:
+        """A file that is removed again."""
+        try:
+            self._ready()
+        except StorageTrouble as error:
+            yield Finding(Grade.BAD, str(error), "Mend this before the folder is used.")
+            return
+        yield from self._ground().tried()
+
+    def _ground(self) -> Ground:
+        given = self.settings
+        return Ground(self.name, self.base, given.network, given.reserve_mb)
 
     def find(self, query: Query) -> Answers:
         self._ready()

@@ -1,7 +1,7 @@
 """Negotiation: what both sides agree on before the first DICOM message (PS3.8 9.3, PS3.7 D.3)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import error as StructError
 from struct import pack, unpack_from
 
@@ -20,11 +20,13 @@ class Context:
     """One presentation context: a SOP class and the transfer syntaxes offered for it.
 
     `received` asks for the roles to be turned round: the peer sends this class to us (C-GET).
+    `extended` is what else is asked for with this class, byte by byte (PS3.7 D.3.3.5).
     """
 
     class_uid: str
     syntaxes: tuple[str, ...]
     received: bool = False
+    extended: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class Proposal:
             raw = name.encode("ascii")
             inside.append(item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01"))
         inside.append(item(0x55, IMPLEMENTATION_NAME.encode("ascii")))
+        for context in self.contexts:
+            if context.extended:
+                raw = context.class_uid.encode("ascii")
+                inside.append(item(0x56, pack(">H", len(raw)) + raw + context.extended))
         return item(0x50, b"".join(inside))
 
 
@@ -66,6 +72,10 @@ class Agreement:
     max_pdu: int
     known_classes: frozenset[str]
     """Classes of which at least one context was not refused as an unknown abstract syntax."""
+    implementation: str = ""
+    """How the peer's program calls itself: its name, or its UID where it gave no name."""
+    extended: Mapping[str, bytes] = field(default_factory=dict)
+    """By class, what was granted of what was asked for beside it."""
 
     @classmethod
     def decode(cls, body: bytes, proposal: Proposal) -> "Agreement":
@@ -76,7 +86,7 @@ class Agreement:
         proposed = dict(numbered(proposal.contexts))
         contexts: dict[int, tuple[str, str]] = {}
         known: set[str] = set()
-        max_pdu, granted = 0, frozenset[str]()
+        user = _UserItems()
         if len(body) < 68:
             raise Malformed("The answer to the association request is too short.")
         try:
@@ -88,17 +98,17 @@ class Agreement:
                     if value[2] == 0:
                         contexts[value[0]] = (offer.class_uid, _accepted_syntax(value, offer))
                 elif kind == 0x50:
-                    max_pdu, granted = _user_items(value)
+                    user = _UserItems.decode(value)
         except (IndexError, StructError, UnicodeDecodeError) as error:
             raise Malformed("The answer to the association request is broken.") from error
         refused = [
             context_id
             for context_id, (class_uid, _) in contexts.items()
-            if proposed[context_id].received and class_uid not in granted
+            if proposed[context_id].received and class_uid not in user.granted
         ]
         for context_id in refused:
             del contexts[context_id]
-        return cls(contexts, max_pdu, frozenset(known))
+        return cls(contexts, user.max_pdu, frozenset(known), user.implementation, user.extended)
 
     def context_for(self, class_uid: str, syntax: str) -> int | None:
         pair = (class_uid, syntax)
@@ -125,17 +135,38 @@ def _accepted_syntax(value: bytes, offer: Context) -> str:
     return syntax
 
 
-def _user_items(value: bytes) -> tuple[int, frozenset[str]]:
-    """The peer's maximum PDU length, and the classes which it is ready to send to us."""
-    max_pdu, granted = 0, set()
-    for kind, part in items(value):
-        if kind == 0x51:
-            (max_pdu,) = unpack_from(">I", part)
-        elif kind == 0x54:
-            (length,) = unpack_from(">H", part)
-            if part[3 + length]:
-                granted.add(uid(part[2 : 2 + length]))
-    return max_pdu, frozenset(granted)
+@dataclass
+class _UserItems:
+    """What the peer says of itself beside the contexts."""
+
+    max_pdu: int = 0
+    granted: set[str] = field(default_factory=set)
+    """Classes which it is ready to send to us."""
+    implementation: str = ""
+    extended: dict[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def decode(cls, value: bytes) -> "_UserItems":
+        found = cls()
+        for kind, part in items(value):
+            if kind == 0x51:
+                (found.max_pdu,) = unpack_from(">I", part)
+            elif kind == 0x52:
+                found.implementation = found.implementation or _words(part)
+            elif kind == 0x55:
+                found.implementation = _words(part) or found.implementation
+            elif kind in (0x54, 0x56):
+                (length,) = unpack_from(">H", part)
+                class_uid, rest = uid(part[2 : 2 + length]), part[2 + length :]
+                if kind == 0x56:
+                    found.extended[class_uid] = rest
+                elif rest[1]:
+                    found.granted.add(class_uid)
+        return found
+
+
+def _words(raw: bytes) -> str:
+    return raw.decode("ascii", "replace").strip(" \0")[:64]
 
 
 def item(kind: int, value: bytes) -> bytes:

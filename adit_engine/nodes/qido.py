@@ -55,6 +55,10 @@ class Qido:
             raise CannotDo(name, "cannot list patients (DICOMweb): search for studies.")
         return Found(_Search(self, query), query, cap)
 
+    def everything(self, query: Query) -> Answers:
+        """What the node answers, whether it fits the query or not."""
+        return Answers(_Search(self, query).records())
+
     def ask(
         self, target: str, parameters: Sequence[tuple[str, str]]
     ) -> AbstractContextManager[Answer]:

