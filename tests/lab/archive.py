@@ -4,25 +4,41 @@ import hashlib
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from adit.demo import command as commands
 from adit.demo import header, matching, sending
-from adit.demo.association import Association, Ended, Message, Refused
+from adit.demo.association import Association, Bytes, Ended, Message, Refused
+from adit.demo.command import Command
 from adit.demo.holdings import Arrival, Held
 from adit.demo.negotiation import Proposal
 from adit.demo.sending import Sender
 from adit.demo.services import Site, answer, choose
-from lab.lies import Kind, Liar, Lie, Sent
+from adit_engine.instance import IMPLICIT_LE
+from lab.lies import Kind, Liar, Lie, Over, Part, Sent, presentation_state
 
 SUCCESS, PENDING, CANCELLED, WARNING, FULL = 0x0000, 0xFF00, 0xFE00, 0xB000, 0xA700
 SOME_FAILED, UNKNOWN_DESTINATION = 0xB000, 0xA801
+CANNOT_COUNT, CANNOT_SEND = 0xA701, 0xA702
+
+T = TypeVar("T")
 _LATE_S = 0.2
 _GET = "1.2.840.10008.5.1.4.1.2.2.3"
-_GONE = (Ended, Refused, OSError, ValueError, struct.error)
-_STATUS = {Kind.NO_ROOM: FULL, Kind.COERCE: WARNING}
+_GONE = (Ended, Over, Refused, OSError, ValueError, struct.error)
+_STATUS = {
+    Kind.NO_ROOM: FULL,
+    Kind.ADMIT: FULL,
+    Kind.COERCE: WARNING,
+    Kind.DUPLICATE: 0x0111,
+}
+_QUERY = "1.2.840.10008.5.1.4.1.2."
+_VERIFICATION = "1.2.840.10008.1.1"
+_ABORT_PDU = struct.pack(">BxI", 7, 4) + bytes(4)
+_HUGE_PDU = struct.pack(">BxI", 4, 0xFFFFFFFF) + bytes(65536)
 
 
 class Lying(Liar):
@@ -46,24 +62,33 @@ class Lying(Liar):
         with suppress(*_GONE):
             association = Association.accepted(one, self._choose)
             while (message := association.receive()) is not None:
-                self._answer(association, message, one)
+                self._answer(association, message)
 
     def _choose(self, proposal: Proposal) -> dict[int, str | int]:
-        if self.tells(Kind.BUSY):
+        on = _about(proposal)
+        if self.tells(Kind.BUSY, on=on):
             raise Refused(2, 3, 2)
+        if self.tells(Kind.REJECT, on=on):
+            raise Refused(1, 1, 3)
         chosen = choose(self.site, proposal)
         asks = [one.id for one in proposal.contexts if one.class_uid == _GET]
-        if asks and self.tells(Kind.REFUSE):
+        if asks and self.tells(Kind.REFUSE, on=Part.GET):
             return {number: 3 if number in asks else answer for number, answer in chosen.items()}
+        if self.tells(Kind.NO_CLASS, on=on):
+            refused = {one.id for one in proposal.contexts if _is_about(one.class_uid, on)}
+            return {number: 3 if number in refused else chosen[number] for number in chosen}
+        if self.tells(Kind.IMPLICIT_ONLY, on=on):
+            syntaxes = {one.id: one.syntaxes for one in proposal.contexts}
+            return {n: IMPLICIT_LE if IMPLICIT_LE in syntaxes[n] else 4 for n in chosen}
         return chosen
 
-    def _answer(self, association: Association, message: Message, one: socket.socket) -> None:
+    def _answer(self, association: Association, message: Message) -> None:
         if message.field == commands.FIND:
             self._find(association, message)
         elif message.field in (commands.GET, commands.MOVE):
-            self._retrieve(association, message, one)
+            self._retrieve(association, message)
         elif message.field == commands.STORE:
-            self._store(association, message, one)
+            self._store(association, message)
         else:
             answer(self.site, association, message)
 
@@ -71,67 +96,112 @@ class Lying(Liar):
         self,
         association: Association,
         message: Message,
-        status: int,
+        status: int | None,
         more: Mapping[int, int | str] | None = None,
         data: bytes = b"",
     ) -> None:
-        command = {
+        command: dict[int, int | str] = {
             commands.AFFECTED_CLASS: commands.text(message.command, commands.AFFECTED_CLASS),
             commands.FIELD: message.field | commands.RESPONSE,
             commands.RESPONDED_TO: message.id,
-            commands.STATUS: status,
+            **({} if status is None else {commands.STATUS: status}),
             **(more or {}),
         }
         association.send(message.context_id, command, [data] if data else [])
 
-    def _break(self, association: Association, one: socket.socket, at: int) -> None:
-        """Falls silent, aborts or goes on. Raises Ended."""
-        if self.tells(Kind.STALL, at):
-            self.stay_silent(one)
-            raise Ended("silent")
-        if self.tells(Kind.ABORT, at):
-            association.abort()
-            raise Ended("aborted")
+    def _say(
+        self, association: Association, on: Part, at: int, speak: Callable[[], T | None]
+    ) -> T | None:
+        """Lets it speak, or lets through what a broken conversation lets through. Raises Over."""
+        how = self.breaks(at, on)
+        if how is None:
+            return speak()
+        one, honest = association._sock, association.send
+        heard = _Recorder()
+
+        def record(context_id: int, command: Command, data: Sequence[Bytes] = ()) -> None:
+            association._sock = heard  # type: ignore[assignment]
+            try:
+                honest(context_id, command, data)
+            finally:
+                association._sock = one
+            raise Over(how)
+
+        association.send = record  # type: ignore[method-assign]
+        with suppress(Over):
+            speak()
+        self.break_off(one, how, bytes(heard.data), huge=_HUGE_PDU, abort=_ABORT_PDU)
+        return None
 
     # Searches ----------------------------------------------------------------------------------
 
     def _find(self, association: Association, message: Message) -> None:
         syntax = association.contexts[message.context_id].syntaxes[0]
         keys = header.texts(message.data or b"", syntax, None)
+        if self.tells(Kind.EXHAUSTED, on=Part.FIND):
+            self._respond(association, message, FULL)
+            return
         found = matching.answers(self.site.holdings, keys, self.site.ae_title)
-        for values in self.cut_list(keys.get("QueryRetrieveLevel"), found):
-            data = matching.encode(values, syntax)
-            self._respond(association, message, PENDING, data=data)
-        self._respond(association, message, SUCCESS)
+        for at, values in enumerate(self.cut_list(keys.get("QueryRetrieveLevel"), found)):
+            pending = partial(
+                self._respond, association, message, PENDING, data=matching.encode(values, syntax)
+            )
+            if self.tells(Kind.ENDLESS, at, Part.FIND):
+                while not self._ending.wait(0.02):
+                    pending()
+            self._say(association, Part.FIND, at, pending)
+        self._finish(association, message, Part.FIND, SUCCESS)
+
+    def _finish(
+        self,
+        association: Association,
+        message: Message,
+        on: Part,
+        status: int,
+        counts: Mapping[int, int | str] | None = None,
+    ) -> None:
+        lacks_status = self.tells(Kind.NO_STATUS, on=on) is not None
+        self._respond(association, message, None if lacks_status else status, counts)
 
     # Retrieval ---------------------------------------------------------------------------------
 
-    def _retrieve(self, association: Association, message: Message, one: socket.socket) -> None:
+    def _retrieve(self, association: Association, message: Message) -> None:
         syntax = association.contexts[message.context_id].syntaxes[0]
         keys = header.texts(message.data or b"", syntax, None)
         held = matching.retrieved(self.site.holdings, keys) or []
-        if self.tells(Kind.NOTHING):
+        on = Part.GET if message.field == commands.GET else Part.MOVE
+        if self.tells(Kind.NOTHING, on=on):
             self._respond(association, message, SUCCESS, {commands.COMPLETED: len(held)})
             return
-        if message.field == commands.GET:
+        if self.tells(Kind.EXHAUSTED, on=on):
+            self._respond(association, message, CANNOT_COUNT)
+            return
+        if held and self.tells(Kind.PRESENTS, on=on):
+            held = [*held, presentation_state(held[0], self._scratch)]
+        self.wait_for_tape(on)
+        if on is Part.GET:
             senders = [Sender(association, association.proposal.taken)]
-            self._hand_over(association, message, held, (senders, one))
+            self._hand_over(association, message, held, senders)
             return
         address = self.site.peers.get(commands.text(message.command, commands.DESTINATION))
         if address is None:
             self._respond(association, message, UNKNOWN_DESTINATION)
-        elif self.tells(Kind.EARLY):
+        elif self.tells(Kind.EARLY, on=on):
             self._respond(association, message, SUCCESS, {commands.COMPLETED: len(held)})
             self._begin(self._send_late, association, message, held, address)
         else:
-            with self._senders(association, message, held, address) as senders:
-                self._hand_over(association, message, held, (senders, one))
+            try:
+                with self._senders(association, message, held, address) as senders:
+                    self._hand_over(association, message, held, senders)
+            except Refused:
+                self._respond(association, message, CANNOT_SEND)
 
     @contextmanager
     def _senders(
         self, association: Association, message: Message, held: list[Held], address: tuple[str, int]
     ) -> Iterator[list[Sender]]:
         called = commands.text(message.command, commands.DESTINATION)
+        title = "STRANGER" if self.tells(Kind.OTHER_TITLE, on=Part.MOVE) else self.site.ae_title
         named: dict[int, int | str] = {
             commands.ORIGINATOR: association.proposal.calling,
             commands.ORIGINATOR_MESSAGE_ID: message.id,
@@ -139,8 +209,7 @@ class Lying(Liar):
         senders: list[Sender] = []
         try:
             for contexts in sending.contexts_for(held):
-                proposal = Proposal(called, self.site.ae_title, contexts)
-                opened = Association.requested(address, proposal)
+                opened = Association.requested(address, Proposal(called, title, contexts))
                 classes = frozenset(one.class_uid for one in contexts)
                 senders.append(Sender(opened, classes, named if self._names_originator else None))
             yield senders
@@ -164,24 +233,28 @@ class Lying(Liar):
         association: Association,
         message: Message,
         held: list[Held],
-        way: tuple[list[Sender], socket.socket],
+        senders: list[Sender],
     ) -> None:
-        senders, one = way
-        failed = 0
+        failed, on = 0, Part.GET if message.field == commands.GET else Part.MOVE
         for at, instance in enumerate(held):
-            self._break(association, one, at)
-            if self.tells(Kind.ENDLESS, at):
+            if self.tells(Kind.ENDLESS, at, on):
                 self._say_pending(association, message, len(held) - at)
             failed += not self._send(senders, instance, at, message.id)
             left = {commands.REMAINING: len(held) - at - 1, commands.COMPLETED: at + 1 - failed}
-            self._respond(association, message, PENDING, left)
+            pending = partial(self._respond, association, message, PENDING, left)
+            if on is Part.MOVE:
+                self._say(association, on, at, pending)
+            else:
+                pending()
             if any(sender.cancelled for sender in senders):
                 self._respond(association, message, CANCELLED)
                 return
         counts = {commands.COMPLETED: len(held) - failed, commands.FAILED: failed}
-        if self.tells(Kind.COUNTS):
+        if self.tells(Kind.COUNTS, on=on):
             counts, failed = {commands.COMPLETED: 999, commands.FAILED: 0}, 0
-        self._respond(association, message, SOME_FAILED if failed else SUCCESS, counts)
+        if any(self._told[lie] for lie in self._lies if lie.kind is Kind.ADMIT):
+            failed = 0
+        self._finish(association, message, on, SOME_FAILED if failed else SUCCESS, counts)
 
     def _say_pending(self, association: Association, message: Message, left: int) -> None:
         while not self._ending.wait(0.05):
@@ -189,18 +262,29 @@ class Lying(Liar):
         raise Ended("over")
 
     def _send(self, senders: list[Sender], held: Held, at: int, first_id: int) -> bool:
-        """Whether it is counted as sent."""
-        taken = [self._send_one(senders, held, kind, first_id + at) for kind in self.ways(at)]
+        """Whether it is counted as sent. A C-MOVE outlives the end of what it sends over."""
+        on = Part.GET if senders and senders[0].association.proposal.taken else Part.MOVE
+        if self.tells(Kind.ADMIT, at, on):
+            return False
+        taken = [self._send_one(senders, held, kind, first_id, at) for kind in self.ways(at, on)]
         return all(taken)
 
-    def _send_one(self, senders: list[Sender], held: Held, kind: Kind | None, number: int) -> bool:
+    def _send_one(
+        self, senders: list[Sender], held: Held, kind: Kind | None, first_id: int, at: int
+    ) -> bool:
         going = self.altered(held, kind)
         content = going.path.read_bytes()[going.offset :]
         digest = hashlib.sha256(content).hexdigest()
+        sender = next((one for one in senders if one.takes(going)), None)
         status: int | None = None
         try:
-            sender = next((one for one in senders if one.takes(going)), None)
-            status = sender.send(going, number % 65535 + 1) if sender else None
+            if sender is not None:
+                on = Part.GET if sender.association.proposal.taken else Part.SUB
+                number = (first_id + at) % 65535 + 1
+                status = self._say(sender.association, on, at, partial(sender.send, going, number))
+        except _GONE:
+            if sender is not None and sender.association.proposal.taken:
+                raise
         finally:
             late = threading.get_ident() in self._late
             self.log.sent.append(Sent(held.uid, digest, kind, status, late))
@@ -208,8 +292,10 @@ class Lying(Liar):
 
     # Storage -----------------------------------------------------------------------------------
 
-    def _store(self, association: Association, message: Message, one: socket.socket) -> None:
-        self._break(association, one, len(self.log.stored))
+    def _store(self, association: Association, message: Message) -> None:
+        at = len(self.log.stored)
+        if self.tells(Kind.ENDLESS, at, Part.STORE):
+            self._say_pending(association, message, 1)
         uid = commands.text(message.command, commands.AFFECTED_INSTANCE)
         arrival = Arrival(
             commands.text(message.command, commands.AFFECTED_CLASS),
@@ -219,4 +305,39 @@ class Lying(Liar):
         )
         lied = self.keep(arrival)
         status = _STATUS.get(lied, SUCCESS) if lied else SUCCESS
-        self._respond(association, message, status, {commands.AFFECTED_INSTANCE: uid})
+        if self.tells(Kind.NO_STATUS, at, Part.STORE):
+            self._respond(association, message, None, {commands.AFFECTED_INSTANCE: uid})
+            return
+        kept = partial(
+            self._respond, association, message, status, {commands.AFFECTED_INSTANCE: uid}
+        )
+        self._say(association, Part.STORE, at, kept)
+
+
+class _Recorder:
+    """What would have gone over a socket."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def settimeout(self, seconds: float) -> None:
+        pass
+
+    def sendmsg(self, parts: Sequence[Bytes]) -> int:
+        self.data += b"".join(bytes(part) for part in parts)
+        return sum(len(part) for part in parts)
+
+
+def _about(proposal: Proposal) -> Part:
+    """What an association is for, by what it proposes."""
+    ends = {one.class_uid[-1] for one in proposal.contexts if one.class_uid.startswith(_QUERY)}
+    for end, part in (("3", Part.GET), ("2", Part.MOVE), ("1", Part.FIND)):
+        if end in ends:
+            return part
+    return Part.STORE
+
+
+def _is_about(class_uid: str, on: Part) -> bool:
+    """Whether a class is refused where nothing is to be had of it."""
+    is_storage = not class_uid.startswith(_QUERY) and class_uid != _VERIFICATION
+    return is_storage if on in (Part.GET, Part.STORE) else not is_storage

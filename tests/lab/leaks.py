@@ -1,5 +1,6 @@
 """Leaks: whether threads and sockets of this process are back to where they were."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -27,3 +28,9 @@ def open_sockets() -> int:
         with suppress(OSError):
             found += str(link.readlink()).startswith("socket:")
     return found
+
+
+def resident_mib() -> float:
+    """What this process holds of the machine's memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

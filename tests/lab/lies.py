@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
+from pydicom import dcmread
+
 from adit.demo.holdings import Arrival, Held, Holdings
 from adit.demo.services import Site
 
@@ -37,15 +39,60 @@ class Kind(StrEnum):
     FORGET = "takes an image and does not keep it"
     COERCE = "changes the patient's id of what it takes, with a warning"
     NO_ROOM = "has no room for an image"
+    DUPLICATE = "says that it has an image already"
+    NO_STATUS = "leaves out how it ended"
+    ADMIT = "names a failed instance and reports success all the same"
+    EXHAUSTED = "is out of resources"
+    REJECT = "refuses us for good"
+    NO_CLASS = "has nothing to do with this class of images"
+    IMPLICIT_ONLY = "takes only Implicit VR Little Endian"
+    PRESENTS = "makes a presentation state at retrieval"
+    SLOW = "needs long for its first image"
+    OTHER_TITLE = "sends its images under another AE title"
+    HALF = "falls silent in the middle of a message"
+    TRICKLE = "goes on byte by byte"
+    HUGE = "announces four gigabytes"
+    FIN = "closes the connection in the middle of a message"
+    RST = "resets the connection in the middle of a message"
+
+
+class Part(StrEnum):
+    """What a lie is about, by DIMSE or over the web."""
+
+    FIND = "search"
+    GET = "retrieval"
+    MOVE = "retrieval by C-MOVE"
+    SUB = "what a C-MOVE sends"
+    STORE = "storage"
+
+
+BREAKS = (Kind.STALL, Kind.ABORT, Kind.HALF, Kind.TRICKLE, Kind.HUGE, Kind.FIN, Kind.RST)
 
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """`at`: the instance (or the length of a list); `times`: how often before it tells the truth."""
+    """`at`: the instance (or the length of a list); `times`: how often before it tells the truth.
+
+    `on`: what it is told about; None for anything.
+    """
 
     kind: Kind
     at: int = 0
     times: int = 1
+    on: Part | None = None
+
+
+SLOW_S = 1.2
+"""Longer than a node may be silent in the middle, shorter than before the first image."""
+
+
+class Over(Exception):
+    """A conversation was broken off on purpose."""
+
+
+PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
+_TRICKLE_S = 0.1
+_KEEPING = (Kind.NO_ROOM, Kind.ADMIT, Kind.FORGET, Kind.COERCE, Kind.DUPLICATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,46 +171,87 @@ class Liar:
 
     # Lies --------------------------------------------------------------------------------------
 
-    def tells(self, kind: Kind, at: int | None = None) -> Lie | None:
+    def tells(self, kind: Kind, at: int | None = None, on: Part | None = None) -> Lie | None:
         """The lie that is told now, which is noted; None when the truth is told."""
         with self._lock:
             for lie in self._lies:
-                fits = lie.kind is kind and (at is None or lie.at == at)
+                fits = lie.kind is kind and lie.on in (None, on) and at in (None, lie.at)
                 if fits and self._told[lie] < lie.times:
                     self._told[lie] += 1
                     self.log.lies[kind] += 1
                     return lie
         return None
 
-    def stay_silent(self, one: socket.socket) -> None:
+    def breaks(self, at: int, on: Part) -> Kind | None:
+        """How the n-th message of a conversation breaks off, if it does."""
+        return next((kind for kind in BREAKS if self.tells(kind, at, on)), None)
+
+    def break_off(
+        self, one: socket.socket, how: Kind, whole: bytes, *, huge: bytes, abort: bytes = b""
+    ) -> None:
+        """Says of a whole message what such an end lets through. Raises Over.
+
+        `huge` announces four gigabytes, `abort` is how the protocol aborts; without it, by a reset.
+        """
+        with suppress(OSError):
+            if how is Kind.HUGE:
+                one.sendall(huge)
+            elif how is Kind.ABORT and abort:
+                one.sendall(abort)
+            elif how is Kind.TRICKLE:
+                for n in range(len(whole)):
+                    one.sendall(whole[n : n + 1])
+                    if self._ending.wait(_TRICKLE_S):
+                        break
+            elif how not in (Kind.STALL, Kind.ABORT):
+                one.sendall(whole[: len(whole) // 2])
+            if how is Kind.FIN:
+                one.shutdown(socket.SHUT_RDWR)
+            elif how is Kind.RST or (how is Kind.ABORT and not abort):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif how is not Kind.ABORT:
+                self._stay_silent(one)
+        one.close()
+        raise Over(how)
+
+    def _stay_silent(self, one: socket.socket) -> None:
         """Until the other side has gone or all is over."""
         while not self._ending.wait(0.02):
             if select.select([one], [], [], 0)[0] and not one.recv(65536):
                 break
 
+    def wait_for_tape(self, on: Part) -> None:
+        if self.tells(Kind.SLOW, on=on):
+            self._ending.wait(SLOW_S)
+
     def cut_list(self, level: str | None, found: list[dict[str, str]]) -> list[dict[str, str]]:
         """The answers to a search, as it lies about them."""
-        if level == "IMAGE" and (lie := self.tells(Kind.CAP)):
+        if level == "IMAGE" and len(found) > 1 and (lie := self.tells(Kind.CAP, on=Part.FIND)):
             found = found[: lie.at]
+        if found and level == "SERIES" and self.tells(Kind.FOREIGN, on=Part.FIND):
+            stranger = {"PatientID": "FOREIGN", "SeriesInstanceUID": "1.2.3"}
+            found = [*found, {**found[0], **stranger}]
+        if found and self.tells(Kind.TWICE, on=Part.FIND):
+            found = [*found, found[0]]
         for values in found if level == "SERIES" else ():
-            if self.tells(Kind.COUNTS):
+            if self.tells(Kind.COUNTS, on=Part.FIND):
                 values["NumberOfSeriesRelatedInstances"] = "999"
-            if self.tells(Kind.OMIT):
+            if self.tells(Kind.OMIT, on=Part.FIND):
                 for keyword in ("NumberOfSeriesRelatedInstances", "SeriesNumber", "PatientID"):
                     values.pop(keyword, None)
         return found
 
-    def ways(self, at: int) -> list[Kind | None]:
+    def ways(self, at: int, on: Part) -> list[Kind | None]:
         """How the n-th instance goes out: none at all, once, altered, or more than once."""
-        if self.tells(Kind.DROP, at):
+        if self.tells(Kind.DROP, at, on):
             return []
         ways: list[Kind | None] = [None]
         for kind in (Kind.TRUNCATE, Kind.FOREIGN):
-            if self.tells(kind, at):
+            if self.tells(kind, at, on):
                 ways = [kind]
-        if self.tells(Kind.TWICE, at):
+        if self.tells(Kind.TWICE, at, on):
             ways *= 2
-        if self.tells(Kind.TWIN, at):
+        if self.tells(Kind.TWIN, at, on):
             ways.append(Kind.TWIN)
         return ways
 
@@ -184,15 +272,28 @@ class Liar:
     def keep(self, arrival: Arrival) -> Kind | None:
         """Keeps an instance as it lies about keeping; says how it lied."""
         at = len(self.log.stored)
-        lied = next(
-            (k for k in (Kind.NO_ROOM, Kind.FORGET, Kind.COERCE) if self.tells(k, at)), None
-        )
+        lied = next((kind for kind in _KEEPING if self.tells(kind, at, Part.STORE)), None)
         data = foreign(bytes(arrival.data)) if lied is Kind.COERCE else bytes(arrival.data)
-        if lied not in (Kind.NO_ROOM, Kind.FORGET):
+        if lied in (None, Kind.COERCE, Kind.DUPLICATE):
             self.site.holdings.store(replace(arrival, data=data))
         digest = hashlib.sha256(data).hexdigest()
         self.log.stored.append(Sent(arrival.instance_uid, digest, lied, None))
         return lied
+
+
+def presentation_state(beside: Held, folder: Path) -> Held:
+    """What some archives make of annotations when a study is retrieved, in a series of its own."""
+    made = dcmread(beside.path)
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = PRESENTATION_STATE
+    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = f"{beside.uid}.99"
+    made.SeriesInstanceUID = f"{made.StudyInstanceUID}.99"
+    made.Modality = "PR"
+    del made.PixelData
+    own = folder / f"state-{threading.get_ident()}"
+    own.mkdir(exist_ok=True)
+    made.save_as(own / "state.dcm")
+    (study,) = holdings(own).studies.values()
+    return next(study.instances())
 
 
 def foreign(content: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Orders: randomised work for the lab. A seed draws them, a bench carries them out with faults."""
 
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -106,6 +107,9 @@ class Plan:
     harm: Harm | None = None
     keeper_harm: Harm | None = None
     stop_after: int | None = None
+    sends_from: str = ""
+    """The address of this machine from which the archive's images come, where it is another."""
+    spool_is_full: bool = False
 
     @property
     def times(self) -> dict[str, float]:
@@ -208,6 +212,7 @@ class _Attempt:
 
     def run(self) -> None:
         one = self._case
+        self._bench.received.spool.reserve_bytes = 2**60 * self._plan.spool_is_full
         archive, source = self._source()
         keeper, destination = self._keeper()
         self._transfer(source, destination)
@@ -222,7 +227,11 @@ class _Attempt:
     def _source(self) -> tuple[Liar, Node]:
         one, plan, bench = self._case, self._plan, self._bench
         title = "NAMES" if one.names_originator else "SILENT"
-        site = Site(title, bench.held, {"ADIT": ("127.0.0.1", bench.received.port)})
+        port = bench.received.port
+        if self._plan.sends_from:
+            wire = Wire(port, sys.maxsize, "delay", source=self._plan.sends_from)
+            port = self._stack.enter_context(wire).port
+        site = Site(title, bench.held, {"ADIT": ("127.0.0.1", port)})
         scratch = self._base / "scratch"
         names = one.names_originator
         made: Liar = (

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import socket
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -15,18 +14,22 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from adit.demo import matching
 from adit.demo.holdings import Arrival, Held
 from adit_engine import part10
-from lab.lies import Kind, Liar, Sent
+from lab.lies import Kind, Liar, Over, Part, Sent, presentation_state
 
 _LEVELS = {"studies": "STUDY", "series": "SERIES", "instances": "IMAGE"}
 _JSON = "application/dicom+json"
 _BOUNDARY = "lab-edge"
 _RELATED = f'multipart/related; type="application/dicom"; boundary="{_BOUNDARY}"'
-_REASONS = {Kind.NO_ROOM: 0xA700, Kind.COERCE: 0xB000}
-_GONE = (OSError, ValueError)
-
-
-class _Over(Exception):
-    """The connection is not used any more."""
+_WARNINGS = {Kind.COERCE: 0xB000}
+_REASONS = {Kind.NO_ROOM: 0xA700, Kind.ADMIT: 0xA700, Kind.DUPLICATE: 0x0111}
+_GONE = (Over, OSError, ValueError)
+_REFUSALS = {
+    Kind.BUSY: 503,
+    Kind.EXHAUSTED: 507,
+    Kind.REJECT: 403,
+    Kind.NO_CLASS: 415,
+    Kind.REFUSE: 405,
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class Request:
     parameters: list[tuple[str, str]]
     headers: dict[str, str]
     body: bytes = field(repr=False)
+
+    @property
+    def about(self) -> Part:
+        if self.method == "POST":
+            return Part.STORE
+        return Part.GET if "multipart" in self.headers["accept"] else Part.FIND
 
     @property
     def level(self) -> str:
@@ -63,17 +72,39 @@ class LyingWeb(Liar):
     """QIDO-RS, WADO-RS and STOW-RS at the root URL, over some holdings. Use it with `with`."""
 
     def converse(self, one: socket.socket) -> None:
-        with suppress(*_GONE, _Over), one.makefile("rb") as stream:
+        with suppress(*_GONE), one.makefile("rb") as stream:
             while (request := _read(stream)) is not None:
-                if self.tells(Kind.BUSY):
-                    one.sendall(_answer(503, "text/plain", b"busy"))
+                if (status := self._refusal(request.about)) is not None:
+                    one.sendall(_answer(status, "text/plain", b"no"))
+                elif request.about is Part.STORE:
+                    self._store(request, one)
+                elif request.about is Part.GET:
+                    self._retrieve(request, one)
                 else:
-                    self._way(request)(request, one)
+                    self._find(request, one)
 
-    def _way(self, request: Request) -> Callable[[Request, socket.socket], None]:
-        if request.method == "POST":
-            return self._store
-        return self._retrieve if "multipart" in request.headers["accept"] else self._find
+    def _refusal(self, on: Part) -> int | None:
+        for kind, status in _REFUSALS.items():
+            if (kind is not Kind.REFUSE or on is Part.GET) and self.tells(kind, on=on):
+                return status
+        return None
+
+    def _say(self, one: socket.socket, on: Part, at: int, whole: bytes) -> None:
+        """Says it, or lets through what a broken connection lets through. Raises Over."""
+        how = self.breaks(at, on)
+        if how is None:
+            one.sendall(whole)
+        else:
+            huge = (
+                _head(200, _JSON if on is not Part.GET else _RELATED, 2**32) + b"[" + bytes(65536)
+            )
+            self.break_off(one, how, whole, huge=huge)
+
+    def _continue(self, one: socket.socket) -> None:
+        """Still at it, for ever."""
+        while not self._ending.wait(0.02):
+            one.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        raise Over
 
     # Searches ----------------------------------------------------------------------------------
 
@@ -83,54 +114,60 @@ class LyingWeb(Liar):
         asked = dict(request.parameters)
         first = int(asked.get("offset", 0))
         page = found[first : first + int(asked.get("limit", len(found)))]
-        one.sendall(_answer(200, _JSON, json.dumps([_as_json(values) for values in page]).encode()))
+        if self.tells(Kind.ENDLESS, on=Part.FIND):
+            self._continue(one)
+        text = json.dumps([_as_json(values) for values in page]).encode()
+        if self.tells(Kind.NO_STATUS, on=Part.FIND):
+            text = text[:-1]
+        self._say(one, Part.FIND, 0, _answer(200, _JSON, text))
 
     # Retrieval ---------------------------------------------------------------------------------
 
     def _retrieve(self, request: Request, one: socket.socket) -> None:
         held = matching.retrieved(self.site.holdings, request.keys)
-        if self.tells(Kind.REFUSE):
-            one.sendall(_answer(405, "text/plain", b"not here"))
-        elif not held:
+        if not held:
             one.sendall(_answer(404, "text/plain", b"nothing"))
-        else:
-            if self.tells(Kind.NOTHING):
-                held = []
-            one.sendall(_head(200, _RELATED) + _chunk(b"\r\n"))
-            for at, instance in enumerate(held):
-                self._break(one, at)
-                for kind in self.ways(at):
-                    self._send(one, instance, kind)
-            one.sendall(_chunk(f"--{_BOUNDARY}--\r\n".encode()) + _chunk(b""))
+            return
+        if self.tells(Kind.NOTHING, on=Part.GET):
+            held = []
+        if held and self.tells(Kind.PRESENTS, on=Part.GET):
+            held = [*held, presentation_state(held[0], self._scratch)]
+        self.wait_for_tape(Part.GET)
+        said = [_head(200, _RELATED) + _chunk(b"\r\n")]
+        for at, instance in enumerate(held):
+            if self.tells(Kind.ENDLESS, at, Part.GET):
+                self._say_line_ends(one, b"".join(said))
+            said += [self._part(instance, kind) for kind in self.ways(at, Part.GET)]
+            self._say(one, Part.GET, at, b"".join(said))
+            said = []
+        if not self.tells(Kind.NO_STATUS, on=Part.GET):
+            said.append(_chunk(f"--{_BOUNDARY}--\r\n".encode()))
+        one.sendall(b"".join([*said, _chunk(b"")]))
 
-    def _send(self, one: socket.socket, held: Held, kind: Kind | None) -> None:
+    def _part(self, held: Held, kind: Kind | None) -> bytes:
         going = self.altered(held, kind)
         content = going.path.read_bytes()
-        one.sendall(_chunk(f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()))
-        one.sendall(_chunk(content) + _chunk(b"\r\n"))
         digest = hashlib.sha256(content[going.offset :]).hexdigest()
         self.log.sent.append(Sent(held.uid, digest, kind, 0))
+        head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        return _chunk(head) + _chunk(content) + _chunk(b"\r\n")
 
-    def _break(self, one: socket.socket, at: int) -> None:
-        """Falls silent, breaks off, goes on for ever without an image, or tells the truth."""
-        if self.tells(Kind.STALL, at):
-            self.stay_silent(one)
-            raise _Over
-        if self.tells(Kind.ABORT, at):
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            raise _Over
-        if self.tells(Kind.ENDLESS, at):
-            while not self._ending.wait(0.05):
-                one.sendall(_chunk(b"\r\n"))
-            raise _Over
+    def _say_line_ends(self, one: socket.socket, before: bytes) -> None:
+        """Goes on for ever, and no image comes."""
+        one.sendall(before)
+        while not self._ending.wait(0.05):
+            one.sendall(_chunk(b"\r\n"))
+        raise Over
 
     # Storage -----------------------------------------------------------------------------------
 
     def _store(self, request: Request, one: socket.socket) -> None:
+        if self.tells(Kind.ENDLESS, on=Part.STORE):
+            self._continue(one)
         kept: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
+        admitted = False
         for content in _parts(request):
-            self._break(one, len(self.log.stored))
             instance = part10.parse(content)
             arrival = Arrival(
                 instance.sop_class_uid,
@@ -139,17 +176,19 @@ class LyingWeb(Liar):
                 b"".join(instance.parts()),
             )
             lied = self.keep(arrival)
+            admitted |= lied is Kind.ADMIT
             item: dict[str, Any] = {"00081155": {"vr": "UI", "Value": [instance.instance_uid]}}
-            if lied in _REASONS:
-                tag = "00081197" if lied is Kind.NO_ROOM else "00081196"
-                item[tag] = {"vr": "US", "Value": [_REASONS[lied]]}
-            (failed if lied is Kind.NO_ROOM else kept).append(item)
+            for tag, reasons in (("00081196", _WARNINGS), ("00081197", _REASONS)):
+                if lied in reasons:
+                    item[tag] = {"vr": "US", "Value": [reasons[lied]]}
+            (failed if lied in _REASONS else kept).append(item)
         body = {
             "00081199": {"vr": "SQ", "Value": kept},
             "00081198": {"vr": "SQ", "Value": failed},
         }
-        status = 200 if not failed else 202 if kept else 409
-        one.sendall(_answer(status, _JSON, json.dumps(body).encode()))
+        status = 200 if not failed or admitted else 202 if kept else 409
+        text = b"" if self.tells(Kind.NO_STATUS, on=Part.STORE) else json.dumps(body).encode()
+        self._say(one, Part.STORE, 0, _answer(status, _JSON, text))
 
 
 # HTTP, as far as it is needed -------------------------------------------------------------------

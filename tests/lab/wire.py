@@ -16,7 +16,7 @@ class Wire:
     bit of that byte), blackhole (nothing passes in either direction from the start). Bytes are
     counted over all connections, so that a run that is repeated breaks at the same place. `forth`
     counts and harms what the node sends instead; `heals` lets all connections after the first harm
-    pass.
+    pass. `source` is the address of this machine from which the peer is called.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Wire:
         amount: float = 0.05,
         forth: bool = False,
         heals: bool = False,
+        source: str = "",
     ) -> None:
         self._peer_port = peer_port
         self._left = after_bytes
@@ -35,6 +36,7 @@ class Wire:
         self._amount = amount
         self._forth = forth
         self._heals = heals
+        self._source = (source, 0) if source else None
         self._over = threading.Event()
         self._open: list[socket.socket] = []
         self.connections = 0
@@ -67,7 +69,7 @@ class Wire:
                 if self._how == "blackhole":
                     self.reached.set()
                     continue
-                far = socket.create_connection(("127.0.0.1", self._peer_port), 5)
+                far = socket.create_connection(("127.0.0.1", self._peer_port), 5, self._source)
                 far.settimeout(None)
                 self._open.append(far)
                 for source, target, counted in (

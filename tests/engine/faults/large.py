@@ -1,0 +1,98 @@
+"""Large: carries one order out in a process of its own, and tells how much memory that took.
+
+    large.py SERVICE PORT FOLDER
+
+SERVICE is get, move, web (from the peer at PORT into FOLDER), store or stow (the other way).
+"""
+
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2])]
+
+from lab.orders import change_for  # noqa: E402
+from samples import ROOT  # noqa: E402
+
+from adit_engine.handoff import Stop  # noqa: E402
+from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings  # noqa: E402
+from adit_engine.nodes.dimse import DimseNode, DimseSettings  # noqa: E402
+from adit_engine.nodes.folder import FolderNode, FolderSettings  # noqa: E402
+from adit_engine.outcome import Outcome  # noqa: E402
+from adit_engine.receiver import Receiver, ReceiverSettings  # noqa: E402
+from adit_engine.reception import LocalReception  # noqa: E402
+from adit_engine.reference import StudyRef  # noqa: E402
+from adit_engine.spool import Spool  # noqa: E402
+from adit_engine.transfer import Order, transfer  # noqa: E402
+
+LOOK_S = 0.01
+
+
+class Memory:
+    """The most that this process held of its own; pages of mapped files are the system's."""
+
+    def __init__(self) -> None:
+        self.most_mib = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_S):
+            status = Path("/proc/self/status").read_text()
+            held = sum(map(int, re.findall(r"Rss(?:Anon|Shmem):\s+(\d+)", status)))
+            self.most_mib = max(self.most_mib, held / 1024)
+
+
+@contextmanager
+def receiving(folder: Path) -> Iterator[LocalReception]:
+    """A receiver in this process, where the peer knows that it is."""
+    spool = Spool(folder, 0)
+    reception = LocalReception(spool, "ADIT", "this machine")
+    port = int(os.environ["RECEIVER_PORT"])
+    with Receiver(ReceiverSettings("ADIT", "127.0.0.1", port), spool, reception):
+        yield reception
+
+
+def main(service: str, port: int, folder: Path) -> None:
+    with ExitStack() as stack:
+        shelf = FolderNode("Folder", FolderSettings(path=str(folder), reserve_mb=0))
+        peer: DimseNode | DicomwebNode
+        if service in ("web", "stow"):
+            url = f"http://127.0.0.1:{port}/"
+            peer = DicomwebNode("PEER", DicomwebSettings(url, allow_local=True))
+        else:
+            settings = DimseSettings(
+                called_ae_title="PEER",
+                host="127.0.0.1",
+                port=port,
+                retrieve=service if service == "move" else "get",
+            )
+            reception = None
+            if service == "move":
+                reception = stack.enter_context(receiving(folder.parent / "spool"))
+            peer = DimseNode("PEER", settings, reception)
+        out = service in ("store", "stow")
+        source, destination = (shelf, peer) if out else (peer, shelf)
+        order = Order(StudyRef(f"{ROOT}.1"), "PID-4711-0815")
+        with Memory() as memory:
+            told = list(transfer(order, source, destination, change_for("LUNG"), {}, Stop()))
+        outcomes = [str(one.verdict) for one in told if isinstance(one, Outcome)]
+        print(json.dumps({"outcomes": outcomes, "most_mib": memory.most_mib}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,485 @@
+"""The fault matrix: each way in which a peer can fail, by each service, and what comes of it.
+
+A row is a fault, a column a service. What comes of it is tried by `test_matrix.py`, or proven by the
+test that is named here; where a fault cannot be, the row says why. `docs/faults.md` is made of this.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lab.lies import Kind, Lie, Part
+from lab.orders import Plan
+
+OFTEN = 99
+
+
+class Service(StrEnum):
+    FIND = "C-FIND"
+    GET = "C-GET"
+    MOVE = "C-MOVE"
+    SUB = "its C-STORE to us"
+    STORE = "C-STORE"
+    QIDO = "QIDO-RS"
+    WADO = "WADO-RS"
+    STOW = "STOW-RS"
+
+
+FIND, GET, MOVE, SUB, STORE, QIDO, WADO, STOW = Service
+_ABOUT = {
+    FIND: Part.FIND,
+    GET: Part.GET,
+    MOVE: Part.MOVE,
+    SUB: Part.SUB,
+    STORE: Part.STORE,
+    QIDO: Part.FIND,
+    WADO: Part.GET,
+    STOW: Part.STORE,
+}
+DESTINATIONS = (STORE, STOW)
+
+
+@dataclass(frozen=True)
+class Comes:
+    """What comes of the first attempt: "dd--- TimedOut".
+
+    First the end of each of the five images of the first series: d delivered, f failed, w withheld,
+    s sent and not yet proven kept, - not reached. Then the series' verdict, where its outcome was
+    told, and the name of the error that ended the attempt, if one did.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One cell that `test_matrix.py` tries."""
+
+    row: str
+    service: Service
+    plan: Plan
+    comes: Comes
+    names_originator: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.service}: {self.row}"
+
+
+Making = Callable[[Service], Plan]
+
+
+def lie(kind: Kind, at: int | None = None, on: Part | None = None) -> Making:
+    """The peer lies so about the same image each time, until the attempt is over."""
+
+    def made(service: Service) -> Plan:
+        image = at if at is not None else 0 if service in (QIDO, STOW) else 2
+        lies = (Lie(kind, image, OFTEN, on or _ABOUT[service]),)
+        return Plan(keeper_lies=lies) if service in DESTINATIONS else Plan(lies)
+
+    return made
+
+
+def always(kind: Kind) -> Making:
+    """Of each image of the series."""
+
+    def made(service: Service) -> Plan:
+        return Plan(tuple(Lie(kind, at, OFTEN, _ABOUT[service]) for at in range(5)))
+
+    return made
+
+
+@dataclass(frozen=True)
+class Row:
+    """`comes` by service: what is tried. `elsewhere`: the test that proves it. `not_here`: why not."""
+
+    fault: str
+    making: Making | Mapping[Service, Making] = field(repr=False)
+    comes: Mapping[Service, str] = field(default_factory=dict)
+    elsewhere: Mapping[Service, str] = field(default_factory=dict)
+    not_here: Mapping[Service, str] = field(default_factory=dict)
+    names_originator: bool = True
+
+    def plan(self, service: Service) -> Plan:
+        making = self.making if callable(self.making) else self.making[service]
+        return making(service)
+
+
+def tried() -> Iterator[Tried]:
+    for row in ROWS:
+        for service, text in row.comes.items():
+            yield Tried(row.fault, service, row.plan(service), Comes(text), row.names_originator)
+
+
+_SEARCH, _FETCH = (FIND, QIDO), (GET, MOVE, WADO)
+
+
+def _no(*services: Service, because: str) -> dict[Service, str]:
+    return dict.fromkeys(services, because)
+
+
+_NO_IMAGE = "carries no image"
+_NO_ANSWER = "its answers are ours"
+_ONE_EACH = "each image has its own answer"
+_KEEPS = "keeps nothing"
+_ASKS_NOT = "is asked for nothing"
+_MOVES = "only a C-MOVE is answered to somebody else"
+
+ROWS = (
+    Row(
+        "a PDU or an answer that announces 4 GiB",
+        lie(Kind.HUGE),
+        {
+            FIND: "----- ConnectionLost",
+            GET: "dd--- ConnectionLost",
+            MOVE: "ddd-- ConnectionLost",
+            SUB: "ddddd complete",
+            STORE: "ddddd complete",
+            QIDO: "----- ConnectionLost",
+            WADO: "d---- ConnectionLost",
+            STOW: "----- TimedOut",
+        },
+    ),
+    Row(
+        "half a PDU or answer, then silence",
+        lie(Kind.HALF),
+        {
+            FIND: "----- TimedOut",
+            GET: "dd--- TimedOut",
+            MOVE: "ddd-- TimedOut",
+            SUB: "dd--- TimedOut",
+            STORE: "dd--- TimedOut",
+            QIDO: "----- TimedOut",
+            WADO: "dd--- TimedOut",
+            STOW: "----- TimedOut",
+        },
+    ),
+    Row(
+        "silence between two messages",
+        lie(Kind.STALL),
+        {
+            FIND: "----- TimedOut",
+            GET: "dd--- TimedOut",
+            MOVE: "ddd-- TimedOut",
+            SUB: "dd--- TimedOut",
+            STORE: "dd--- TimedOut",
+            QIDO: "----- TimedOut",
+            WADO: "d---- TimedOut",
+            STOW: "----- TimedOut",
+        },
+    ),
+    Row(
+        "a few bytes a second",
+        lie(Kind.TRICKLE),
+        {
+            FIND: "----- TimedOut",
+            GET: "dd--- TimedOut",
+            MOVE: "ddd-- TimedOut",
+            SUB: "dd--- TimedOut",
+            STORE: "dd--- TimedOut",
+            QIDO: "----- TimedOut",
+            WADO: "d---- TimedOut",
+            STOW: "----- TimedOut",
+        },
+    ),
+    Row(
+        "FIN in the middle of an instance or answer",
+        lie(Kind.FIN),
+        {
+            FIND: "----- ConnectionLost",
+            GET: "dd--- ConnectionLost",
+            MOVE: "ddd-- ConnectionLost",
+            SUB: "ddddd complete",
+            STORE: "ddddd complete",
+            QIDO: "----- ConnectionLost",
+            WADO: "dd--- ConnectionLost",
+            STOW: "----- ConnectionLost",
+        },
+    ),
+    Row(
+        "RST in the middle of an instance or answer",
+        lie(Kind.RST),
+        {
+            FIND: "----- ConnectionLost",
+            GET: "dd--- ConnectionLost",
+            MOVE: "ddd-- ConnectionLost",
+            SUB: "ddddd complete",
+            STORE: "ddddd complete",
+            QIDO: "----- ConnectionLost",
+            WADO: "dd--- ConnectionLost",
+            STOW: "----- ConnectionLost",
+        },
+    ),
+    Row(
+        "A-ABORT, over the web a reset between two images",
+        lie(Kind.ABORT),
+        {
+            FIND: "----- ConnectionLost",
+            GET: "dd--- ConnectionLost",
+            MOVE: "ddd-- ConnectionLost",
+            SUB: "ddddd complete",
+            STORE: "ddddd complete",
+            QIDO: "----- ConnectionLost",
+            WADO: "d---- ConnectionLost",
+            STOW: "----- ConnectionLost",
+        },
+    ),
+    Row(
+        "a final status that is missing",
+        lie(Kind.NO_STATUS),
+        {
+            FIND: "----- ConnectionLost",
+            GET: "ddddd NodeRefused",
+            MOVE: "ddddd NodeRefused",
+            STORE: "ddddd complete",
+            QIDO: "----- ConnectionLost",
+            WADO: "dddd- ConnectionLost",
+            STOW: "ddddd complete",
+        },
+        not_here=_no(SUB, because=_NO_ANSWER),
+    ),
+    Row(
+        "success with failed sub-operations",
+        lie(Kind.ADMIT),
+        {
+            GET: "ddddd complete",
+            MOVE: "ddddd complete",
+            STORE: "ddfdd partial",
+            STOW: "fdddd partial",
+        },
+        not_here={
+            **_no(*_SEARCH, because=_NO_IMAGE),
+            **_no(SUB, because=_NO_ANSWER),
+            **_no(WADO, because="names no failures: they are missing, as below"),
+        },
+    ),
+    Row(
+        "success, and an image is missing",
+        lie(Kind.DROP),
+        dict.fromkeys(_FETCH, "ddddd complete"),
+        not_here={
+            **_no(*_SEARCH, because="a list that is cut short, as below"),
+            **_no(SUB, because=_NO_ANSWER),
+            **_no(STORE, STOW, because=_ONE_EACH),
+        },
+    ),
+    Row(
+        "success, and the images never come",
+        always(Kind.DROP),
+        dict.fromkeys(_FETCH, "fffff partial"),
+        not_here={
+            **_no(*_SEARCH, because="a list that is cut short, as below"),
+            **_no(SUB, because=_NO_ANSWER),
+            **_no(STORE, STOW, because=_ONE_EACH),
+        },
+    ),
+    Row(
+        "success before the images, or before they are kept",
+        {
+            GET: lie(Kind.NOTHING),
+            MOVE: lie(Kind.EARLY),
+            WADO: lie(Kind.NOTHING),
+            STORE: lie(Kind.FORGET),
+            STOW: lie(Kind.FORGET),
+        },
+        {
+            GET: "fffff partial",
+            MOVE: "ddddd complete",
+            STORE: "ddfdd partial",
+            WADO: "fffff partial",
+            STOW: "fdddd partial",
+        },
+        not_here={**_no(*_SEARCH, because=_NO_IMAGE), **_no(SUB, because=_NO_ANSWER)},
+    ),
+    Row(
+        "endless pending",
+        lie(Kind.ENDLESS),
+        {
+            FIND: "----- TimedOut",
+            GET: "dd--- TimedOut",
+            MOVE: "dd--- TimedOut",
+            STORE: "dd--- ConnectionLost",
+            QIDO: "----- TimedOut",
+            WADO: "d---- TimedOut",
+            STOW: "----- TimedOut",
+        },
+        not_here=_no(SUB, because=_NO_ANSWER),
+    ),
+    Row(
+        "the same instance or record twice",
+        {
+            **dict.fromkeys((*_SEARCH, *_FETCH), lie(Kind.TWICE)),
+            **dict.fromkeys(DESTINATIONS, lie(Kind.DUPLICATE)),
+        },
+        dict.fromkeys((*_SEARCH, *_FETCH, *DESTINATIONS), "ddddd complete"),
+        elsewhere={
+            SUB: "test_receiver.py::test_the_same_again_is_fine_and_something_else_is_a_fault"
+        },
+    ),
+    Row(
+        "an instance twice, with other content",
+        lie(Kind.TWIN),
+        dict.fromkeys(_FETCH, "ddddd partial"),
+        elsewhere={
+            SUB: "test_receiver.py::test_the_same_again_is_fine_and_something_else_is_a_fault"
+        },
+        not_here={
+            **_no(*_SEARCH, because=_NO_IMAGE),
+            **_no(*DESTINATIONS, because="what we send, we send once"),
+        },
+    ),
+    Row(
+        "another patient under the study's UID",
+        lie(Kind.FOREIGN),
+        {
+            **dict.fromkeys(_SEARCH, "ddddd complete"),
+            **dict.fromkeys(_FETCH, "ddfff partial RuleBroken"),
+        },
+        not_here={
+            **_no(SUB, because="seen by the C-MOVE"),
+            **_no(*DESTINATIONS, because="what we send has passed the check"),
+        },
+    ),
+    Row(
+        "a refused class, syntax or service",
+        lie(Kind.NO_CLASS),
+        {
+            FIND: "----- CannotDo",
+            GET: "----- CannotDo",
+            MOVE: "----- CannotDo",
+            STORE: "fffff partial",
+            QIDO: "----- NodeRefused",
+            WADO: "----- NodeRefused",
+            STOW: "fffff partial",
+        },
+        elsewhere={
+            SUB: "test_receiver.py::test_all_storage_classes_are_taken_and_nothing_else",
+        },
+    ),
+    Row(
+        "the archive is full or out of resources",
+        {
+            **dict.fromkeys((*_SEARCH, *_FETCH), lie(Kind.EXHAUSTED)),
+            **dict.fromkeys(DESTINATIONS, lie(Kind.NO_ROOM)),
+        },
+        {
+            **dict.fromkeys((*_SEARCH, *_FETCH), "----- NodeBusy"),
+            STORE: "ddfdd partial",
+            STOW: "fdddd partial",
+        },
+        not_here=_no(SUB, because="its room is our spool, as below"),
+    ),
+    Row(
+        "association or request refused for good",
+        lie(Kind.REJECT),
+        {
+            **dict.fromkeys((FIND, GET, MOVE, STORE), "----- AssociationRejected"),
+            **dict.fromkeys((QIDO, WADO, STOW), "----- NodeRefused"),
+        },
+        not_here=_no(SUB, because="we are the ones who refuse, as below"),
+    ),
+    Row(
+        "association or request refused for now",
+        lie(Kind.BUSY),
+        dict.fromkeys((FIND, GET, MOVE, STORE, QIDO, WADO, STOW), "----- NodeBusy"),
+        not_here=_no(SUB, because="we are the ones who refuse, as below"),
+    ),
+    Row(
+        "our spool's disk is full",
+        lambda service: Plan(spool_is_full=True),
+        {MOVE: "----- StorageFull"},
+        elsewhere={
+            GET: "faults/test_full_disk.py::test_a_large_image_that_finds_no_room_is_told",
+            SUB: "test_receiver.py::test_a_full_spool_says_so_and_goes_on_when_there_is_room",
+            WADO: "faults/test_full_disk.py::test_a_large_image_that_finds_no_room_is_told",
+        },
+        not_here=_no(*_SEARCH, *DESTINATIONS, because=_KEEPS),
+    ),
+    Row(
+        "the originator is not named",
+        lambda service: Plan(),
+        {MOVE: "ddddd complete"},
+        elsewhere={
+            SUB: "test_receiver.py::test_without_the_originator_two_moves_of_one_study_take_turns"
+        },
+        not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
+        names_originator=False,
+    ),
+    Row(
+        "sub-operations under another AE title",
+        lie(Kind.OTHER_TITLE),
+        {MOVE: "----- NodeBusy"},
+        elsewhere={SUB: "test_receiver.py::test_images_of_another_sender_are_not_taken"},
+        not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
+    ),
+    Row(
+        "sub-operations from another address",
+        lambda service: Plan(sends_from="127.0.0.2"),
+        {MOVE: "----- NodeBusy"},
+        elsewhere={SUB: "test_receiver.py::test_a_known_title_from_another_address_is_a_stranger"},
+        not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
+    ),
+    Row(
+        "a presentation state that is made at retrieval",
+        lie(Kind.PRESENTS),
+        {GET: "ddddd complete", MOVE: "ddddd partial", WADO: "ddddd partial"},
+        not_here={
+            **_no(*_SEARCH, *DESTINATIONS, because=_ASKS_NOT),
+            **_no(SUB, because="seen by the C-MOVE"),
+        },
+    ),
+    Row(
+        "nearline: long until the first image",
+        lie(Kind.SLOW),
+        dict.fromkeys(_FETCH, "ddddd complete"),
+        not_here={
+            **_no(*_SEARCH, *DESTINATIONS, because=_ASKS_NOT),
+            **_no(SUB, because="seen by the C-MOVE"),
+        },
+    ),
+    Row(
+        "one object of 1 GB",
+        lie(Kind.SLOW),
+        elsewhere={
+            **dict.fromkeys(
+                (GET, MOVE, SUB, STORE, WADO, STOW),
+                "faults/test_large_object.py::test_memory_stays_bounded_for_one_large_object",
+            )
+        },
+        not_here=_no(*_SEARCH, because=_NO_IMAGE),
+    ),
+    Row(
+        "takes only Implicit VR Little Endian",
+        lie(Kind.IMPLICIT_ONLY),
+        {STORE: "ddddd complete"},
+        not_here={
+            **_no(FIND, GET, MOVE, SUB, QIDO, WADO, because="is no destination"),
+            **_no(STOW, because="the web knows no implicit syntax (PS3.18 8.7.3)"),
+        },
+    ),
+    Row(
+        "coerces the patient's id",
+        lie(Kind.COERCE),
+        dict.fromkeys(DESTINATIONS, "ddddd complete"),
+        not_here=_no(FIND, GET, MOVE, SUB, QIDO, WADO, because="is no destination"),
+    ),
+    Row(
+        "a list that is cut short",
+        lie(Kind.CAP, 1, Part.FIND),
+        {
+            **dict.fromkeys(_SEARCH, "ddddd unverifiable"),
+            **dict.fromkeys(DESTINATIONS, "ddddd complete"),
+        },
+        not_here=_no(GET, MOVE, SUB, WADO, because="lists nothing"),
+    ),
+    Row(
+        "the broker is away during a hand-over",
+        lie(Kind.SLOW),
+        not_here={
+            **_no(FIND, GET, STORE, QIDO, WADO, STOW, because="needs no broker"),
+            **_no(
+                MOVE, SUB, because="belongs to the hand-over between machines, in tests/adit/nodes"
+            ),
+        },
+    ),
+)

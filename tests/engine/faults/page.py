@@ -1,0 +1,76 @@
+"""Page: the fault matrix as docs/faults.md. Run it to write the page again."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2]), str(HERE.parent)]
+
+from matrix import ROWS, Row, Service  # noqa: E402
+
+PAGE = HERE.parents[3] / "docs" / "faults.md"
+HEAD = """# What goes wrong, and what comes of it
+
+Each row is a way in which a PACS, a network or a disk fails; each column a service. Each cell is
+tried by `tests/engine/faults/test_matrix.py`: a study of two series of five images is fetched from a
+PACS that fails so every time, or stored in one. The test demands that the attempt ends within its
+time limits and five seconds, with this end for each image of the first series; that sockets,
+threads and memory are back to where they were; that the auditor finds nothing called delivered or
+complete that is not; and that the next attempt, without the fault, delivers the rest.
+
+`d` delivered and proven kept, `f` failed, `w` withheld, `-` not reached, for the next attempt. Then
+the verdict of the series, or the error that ended the attempt. *test*: a test of its own shows it.
+An empty cell cannot be; the reasons stand below. This page is made by
+`python tests/engine/faults/page.py`.
+
+"""
+
+
+def page() -> str:
+    names = [service.value for service in Service]
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += ["| " + " | ".join([row.fault, *map(str, _cells(row))]) + " |" for row in ROWS]
+    return HEAD + "\n".join([*lines, "", *_notes()]) + "\n"
+
+
+def _cells(row: Row) -> Iterator[str]:
+    for service in Service:
+        if service in row.comes:
+            images, _, rest = row.comes[service].partition(" ")
+            yield f"`{images}` {_words(rest)}"
+        else:
+            yield "*test*" if service in row.elsewhere else ""
+
+
+def _words(rest: str) -> str:
+    return {
+        "ConnectionLost": "connection lost",
+        "TimedOut": "timed out",
+        "NodeRefused": "refused",
+        "NodeBusy": "busy, later again",
+        "CannotDo": "not offered",
+        "AssociationRejected": "rejected",
+        "StorageFull": "no room here",
+        "partial RuleBroken": "partial, task ends",
+    }.get(rest, rest)
+
+
+def _notes() -> Iterator[str]:
+    yield "## Tests of their own"
+    yield ""
+    for row in ROWS:
+        for test in dict.fromkeys(row.elsewhere.values()):
+            services = ", ".join(s.value for s in Service if row.elsewhere.get(s) == test)
+            yield f"- {row.fault}, {services}: `tests/engine/{test}`"
+    yield ""
+    yield "## What cannot be"
+    yield ""
+    for row in ROWS:
+        for why in dict.fromkeys(row.not_here.values()):
+            services = ", ".join(s.value for s in Service if row.not_here.get(s) == why)
+            yield f"- {row.fault}, {services}: {why}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

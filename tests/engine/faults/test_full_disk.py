@@ -1,0 +1,41 @@
+"""Our own disk is full: told as that, and the next attempt finds all."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+import receiving
+from lab.leaks import nothing_left
+from lab.orders import Bench, Case, Plan, images, shelf
+from test_matrix import assert_the_next_attempt_heals
+
+from adit_engine.errors import StorageFull
+from adit_engine.nodes import body
+from adit_engine.pseudonymize.change import AsIs
+
+
+def no_room() -> BinaryIO:
+    """A file on a disk that is full."""
+    return Path("/dev/full").open("w+b", buffering=0)
+
+
+@pytest.mark.parametrize("route", ["get", "web"])
+def test_a_large_image_that_finds_no_room_is_told(
+    route: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Case(1, "1", route, "dimse", AsIs(), [Plan()])
+    again = Case(2, "1", route, "dimse", AsIs(), [Plan()])
+    with nothing_left(), receiving.receiving(tmp_path) as received:
+        bench = Bench(tmp_path / "runs", received, shelf(tmp_path / "source", images()))
+        with monkeypatch.context() as patch:
+            patch.setattr(body, "MAPPED_FROM_BYTES", 100)
+            patch.setattr(body.tempfile, "TemporaryFile", no_room)
+            bench.run(order)
+        bench.run(again)
+
+    (error,) = order.errors
+    assert isinstance(error, StorageFull)
+    assert "Make room" in str(error)
+    assert error.again
+    assert order.kept == [{}]
+    assert_the_next_attempt_heals(again)

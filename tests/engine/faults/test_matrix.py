@@ -1,0 +1,103 @@
+"""Each fault by each service: it ends in time, with the right end for each image, and leaves nothing.
+
+The table is `matrix.py`; `docs/faults.md` shows it.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+import receiving
+from lab import auditor as audits
+from lab.auditor import Auditor
+from lab.leaks import nothing_left, resident_mib
+from lab.orders import TIMES, Bench, Case, images, shelf
+from matrix import FIND, MOVE, QIDO, ROWS, STORE, STOW, SUB, WADO, Service, Tried, tried
+from page import PAGE, page
+from samples import ROOT
+
+from adit_engine.outcome import Event, Outcome, Verdict
+from adit_engine.pseudonymize.change import AsIs
+from adit_engine.retry import RetryPolicy
+
+TRIES, SPARE_S = 3, 5.0
+DEADLINE_S = TRIES * TIMES["first_byte_s"]
+"""A search is tried three times, and so often images that are missing are asked for."""
+
+MOST_MIB = 64.0
+SERIES = f"{ROOT}.1.1"
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("cell", list(tried()), ids=lambda cell: cell.name)
+def test_a_fault_ends_in_time_with_the_right_end_for_each_image(
+    cell: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RetryPolicy.__init__, "__defaults__", ((0.05, 0.05),))
+    everything = [one for one in images() if one.in_header.ref.study_uid == f"{ROOT}.1"]
+    order = order_of(cell)
+    before_mib = resident_mib()
+    with nothing_left(), receiving.receiving(tmp_path) as received:
+        bench = Bench(tmp_path / "runs", received, shelf(tmp_path / "source", everything))
+        bench.run(order)
+        assert received.spool.tokens() == []
+
+    assert came(order) == cell.comes.text
+    assert order.seconds[0] < DEADLINE_S + SPARE_S
+    assert resident_mib() - before_mib < MOST_MIB
+    for lie in (*cell.plan.lies, *cell.plan.keeper_lies)[:1]:
+        assert order.faults[lie.kind.value], "the fault never happened"
+    auditor = Auditor()
+    truth = audits.expectations(everything, order.order.study, order.change)
+    auditor.audit(truth, order.ledger, order.kept, order.sent)
+    assert auditor.found == []
+    assert_the_next_attempt_heals(order)
+
+
+def order_of(cell: Tried) -> Case:
+    route = {MOVE: "move", SUB: "move", QIDO: "web", WADO: "web"}.get(cell.service, "get")
+    keeper = {FIND: "folder", QIDO: "folder", STOW: "web", STORE: "dimse"}
+    healing = type(cell.plan)()
+    plans = [cell.plan, healing]
+    kept_by = keeper.get(cell.service, "dimse")
+    return Case(1, "1", route, kept_by, AsIs(), plans, cell.names_originator)
+
+
+def came(order: Case) -> str:
+    """What came of the first attempt, in the words of the table."""
+    ends, verdict = dict.fromkeys(range(1, 6), "-"), ""
+    for told in order.ledger.attempts[0]:
+        if isinstance(told, Event) and told.ref.series_uid == SERIES:
+            ends[int(told.ref.instance_uid.rpartition(".")[2])] = told.state.value[0]
+        elif isinstance(told, Outcome) and told.series.series_uid == SERIES:
+            verdict = told.verdict.value
+    error = type(order.errors[0]).__name__ if order.errors[0] else ""
+    return " ".join(filter(None, ("".join(ends.values()), verdict, error)))
+
+
+def assert_the_next_attempt_heals(order: Case) -> None:
+    last = [told for told in order.ledger.attempts[-1] if isinstance(told, Outcome)]
+    assert order.errors[-1] is None
+    assert [outcome.verdict for outcome in last] == [Verdict.COMPLETE] * 2
+
+
+# The table --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault)
+def test_each_cell_is_tried_proven_elsewhere_or_cannot_be(row) -> None:  # type: ignore[no-untyped-def]
+    places = [*row.comes, *row.elsewhere, *row.not_here]
+
+    assert sorted(places) == sorted(Service)
+
+
+def test_the_tests_that_are_named_exist() -> None:
+    for row in ROWS:
+        for named in row.elsewhere.values():
+            path, _, name = named.partition("::")
+            tree = ast.parse((TESTS / path).read_text())
+            assert any(isinstance(one, ast.FunctionDef) and one.name == name for one in tree.body)
+
+
+def test_the_page_shows_the_table() -> None:
+    assert PAGE.read_text() == page(), "make it again: python tests/engine/faults/page.py"
