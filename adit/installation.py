@@ -1,5 +1,6 @@
 """Installation: a data folder made ready to work with, and what may be wrong with it, in words."""
 
+import fcntl
 import shutil
 import stat
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from adit.accounts import groups
 from adit.accounts.models import User
 from adit.accounts.rights import ensure_order_rights
 from adit.jobs.kinds import KINDS
+from adit.nodes import health
 from adit.profiles import trials
 from adit.vault.box import SealBroken
 from adit.vault.master import KeyMissing, master_box
@@ -53,6 +55,8 @@ def examine() -> Iterator[Finding]:
     if settings.EMBEDDED:
         yield _broker()
     yield _disk()
+    found = health.examine(runs=_runs() or not settings.EMBEDDED)
+    yield from (Finding(one.what, one.next_step) for one in found)
 
 
 def _check_key() -> None:
@@ -109,6 +113,18 @@ def _broker() -> Finding:
     if settings.BROKER_DIR.is_dir():
         return Finding(what)
     return Finding(what, "It does not exist yet: `adit up` makes it.")
+
+
+def _runs() -> bool:
+    """Whether `adit up` or `adit demo` holds the data folder."""
+    try:
+        with (settings.DATA_DIR / "adit.lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _disk() -> Finding:

@@ -141,6 +141,10 @@ CALLING_AE_TITLE = env.str("ADIT_AE_TITLE", "ADIT")
 
 RECEIVER_PORT = env.int("ADIT_RECEIVER_PORT", 11112)  # 0: no C-MOVE to us
 RECEIVER_HOST = env.str("ADIT_RECEIVER_HOST", "0.0.0.0")  # noqa: S104 - PACS call from elsewhere
+RECEIVER_TLS_CERTIFICATE = env.str("ADIT_RECEIVER_TLS_CERTIFICATE", "")  # a PEM file; "": no TLS
+RECEIVER_TLS_KEY = env.str("ADIT_RECEIVER_TLS_KEY", "")  # "": it is in the certificate's file
+RECEIVER_TLS_CLIENT_CA = env.str("ADIT_RECEIVER_TLS_CLIENT_CA", "")
+"""Whoever issued the certificates that callers then have to show; "": they need none."""
 RECEIVER_QUARANTINE_MB = env.int("ADIT_RECEIVER_QUARANTINE_MB", 0)
 RECEIVER_MARK_MB = env.int("ADIT_RECEIVER_MARK_MB", 512)
 """While more lies untaken for one retrieval, the PACS waits up to 20 s for each answer."""

@@ -16,7 +16,8 @@ from adit_engine.errors import WrongInput
 from adit_engine.nodes import KINDS, kind_class
 
 MOST_CONNECTIONS = 64
-_ADVANCED = "is_advanced"
+_ADVANCED, _SECRET, _BELONGS_TO = "is_advanced", "is_secret", "belongs_to"
+_WORDS = {"plain": _("plain (not encrypted)"), "tls": _("tls (encrypted)")}
 
 _FIELDS: Mapping[type, type[forms.Field]] = {
     str: forms.CharField,
@@ -24,6 +25,13 @@ _FIELDS: Mapping[type, type[forms.Field]] = {
     float: forms.FloatField,
     bool: forms.BooleanField,
 }
+
+
+class SealedLines(forms.Textarea):
+    """Takes a secret of several lines in, such as a key, and never shows it again."""
+
+    def format_value(self, value: Any) -> str:
+        return ""
 
 
 class NodeForm(forms.ModelForm):
@@ -100,11 +108,14 @@ class SettingsForm(forms.Form):
 
     @property
     def secrets(self) -> dict[str, Any]:
-        """For the row's `secrets`; an empty field means the stored one."""
-        typed = {
-            n: self.cleaned_data.get(n) for n, field in self.fields.items() if is_secret(field)
-        }
-        return {**self.kept_secrets, **{name: value for name, value in typed.items() if value}}
+        """For the row's `secrets`; an empty field means the stored one, as long as it is of use."""
+        found = {}
+        for name, field in self.fields.items():
+            if is_secret(field):
+                use = getattr(field, _BELONGS_TO)
+                kept = self.kept_secrets.get(name) if not use or self._value(use) else None
+                found[name] = self.cleaned_data.get(name) or kept
+        return {name: value for name, value in found.items() if value}
 
     def plain(self) -> Iterator[forms.BoundField]:
         """The fields that everybody has to look at."""
@@ -134,7 +145,7 @@ def form_for(kind: str) -> type[SettingsForm]:
 
 
 def is_secret(field: forms.Field) -> bool:
-    return isinstance(field.widget, forms.PasswordInput)
+    return bool(getattr(field, _SECRET, False))
 
 
 def is_advanced(field: forms.Field) -> bool:
@@ -176,9 +187,21 @@ def _field(field: Field[Any], hint: Any) -> forms.Field:
     }
     if field.name == "calling_ae_title":
         options["initial"] = settings.CALLING_AE_TITLE
-    if field.metadata["secret"]:
+    if field.metadata["pem"]:
+        options["widget"] = SealedLines if field.metadata["secret"] else forms.Textarea
+        options["widget"] = options["widget"](attrs={"rows": 4, "spellcheck": "false"})
+    elif field.metadata["secret"]:
         options["widget"] = forms.PasswordInput(attrs={"autocomplete": "new-password"})
-        options.update(initial=None, strip=False)
-    made = _FIELDS[kinds[0]](**options)
-    setattr(made, _ADVANCED, field.metadata["advanced"])
+        options["strip"] = False
+    if field.metadata["secret"]:
+        options["initial"] = None
+    if field.metadata["choices"]:
+        choices = [(choice, _WORDS.get(choice, choice)) for choice in field.metadata["choices"]]
+        made: forms.Field = forms.TypedChoiceField(
+            choices=choices, empty_value=str(field.default), **options
+        )
+    else:
+        made = _FIELDS[kinds[0]](**options)
+    for name, word in ((_ADVANCED, "advanced"), (_SECRET, "secret"), (_BELONGS_TO, "belongs_to")):
+        setattr(made, name, field.metadata[word])
     return made

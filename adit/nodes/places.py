@@ -10,7 +10,7 @@ from adit.nodes import access, slots, window, words
 from adit.nodes.hours import DAY_NAMES
 from adit.nodes.models import Lane, Node
 from adit_engine.errors import WrongInput
-from adit_engine.nodes import kind_class
+from adit_engine.nodes import certificate, kind_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,8 @@ def facts_of(node: Node) -> list[tuple[str, str]]:
             value = "••••••" if (node.secrets or {}).get(field.name) else ""
         elif field.metadata.get("advanced") and value == field.default:
             continue
+        if field.metadata.get("pem") and not field.metadata.get("secret"):
+            value = _certificates(str(value or ""))
         if value not in ("", None):
             facts.append((str(field.metadata["label"]), _word(value)))
     return facts + [(_("Allowed hours"), text) for text in hours_of(node)]
@@ -116,6 +118,14 @@ def _sentence(row: window.Window) -> str:
         "hours": hours,
         "limit": row.limit,
     }
+
+
+def _certificates(text: str) -> str:
+    """For whom they are and until when; nobody reads the rest."""
+    try:
+        return "; ".join(map(str, certificate.read(text))) if text else ""
+    except WrongInput as error:
+        return str(error)
 
 
 def _word(value: object) -> str:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from adit.nodes import strays
 from adit.nodes.delivery import Delivery
 from adit.nodes.models import Expectation, Lane, Node, Slot
+from adit.nodes.papers import wants_tls
 from adit_engine.expectation import Awaited, Sender, Stray, Wanted
 from adit_engine.expectation import Expectation as Expected
 from adit_engine.instance import Instance
@@ -42,7 +43,8 @@ class HouseReception:
     def __init__(self, row: Node) -> None:
         self.ae_title = settings.CALLING_AE_TITLE
         machine = "the receiver's machine" if settings.HAND_OVER_URL else "this machine"
-        self.address = f"{machine}, port {settings.RECEIVER_PORT}"
+        secured = ", by TLS" if wants_tls() else ""
+        self.address = f"{machine}, port {settings.RECEIVER_PORT}{secured}"
         self._node_id = row.pk
 
     @contextmanager

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
@@ -12,7 +13,9 @@ from django.db import Error, close_old_connections, connection
 from adit.nodes import strays
 from adit.nodes.connect import engine_settings
 from adit.nodes.dispatch import Dispatch
+from adit.nodes.health import is_ourselves
 from adit.nodes.models import Expectation, Node
+from adit.nodes.papers import receiver_tls, renew
 from adit.nodes.reception import expected, house_spool, leave_database, live_rows
 from adit_engine.errors import WrongInput
 from adit_engine.expectation import Expectation as Expected
@@ -66,7 +69,9 @@ class RowRegister:
             rows.update(names_originator=names_originator)
 
     def admits(self, ae_title: str, address: str) -> bool:
-        """Nodes that are known, and whoever a C-MOVE under way names."""
+        """Nodes that are known, whoever a C-MOVE under way names, and `adit doctor` here."""
+        if is_ourselves(ae_title, address):
+            return True
         if any(sender.is_at(ae_title, address) for sender in self._senders_called(ae_title)):
             return True
         awaited = (one for e in self.live(fresh=True) for one in e.wanted.senders)
@@ -110,7 +115,12 @@ def run(end: threading.Event) -> None:
     while not end.is_set():
         register = RowRegister(dispatch)
         try:
-            receiver = Receiver(given, house_spool(), register)
+            secured = replace(given, tls=receiver_tls())
+            receiver = Receiver(secured, house_spool(), register)
+        except WrongInput as error:
+            log.error("no C-MOVE until this is mended: %s", error)
+            end.wait(TRY_AGAIN_S)
+            continue
         except OSError as error:
             log.error(
                 "the receiver cannot use port %d (%s): no C-MOVE until it can",
@@ -120,13 +130,14 @@ def run(end: threading.Event) -> None:
             end.wait(TRY_AGAIN_S)
             continue
         with receiver:
-            log.info("takes images as %s on port %d", given.ae_title, receiver.port)
-            _attend(register, end)
+            how = "by TLS" if receiver.tls is not None else "in the clear"
+            log.info("takes images as %s on port %d, %s", given.ae_title, receiver.port, how)
+            _attend(register, receiver, end)
     if dispatch is not None:
         dispatch.stop()
 
 
-def _attend(register: RowRegister, end: threading.Event) -> None:
+def _attend(register: RowRegister, receiver: Receiver, end: threading.Event) -> None:
     """Between machines, what is awaited is also asked for while nobody calls."""
     sweep_at = time.monotonic() + SWEEP_S
     while not end.wait(KNOWN_FOR_S):
@@ -136,6 +147,7 @@ def _attend(register: RowRegister, end: threading.Event) -> None:
         if time.monotonic() > sweep_at:
             sweep_at = time.monotonic() + SWEEP_S
             sweep()
+            renew(receiver)
             close_old_connections()
     register.write_strays()
 

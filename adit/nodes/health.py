@@ -1,0 +1,154 @@
+"""Health: whether the receiver answers, and which certificates end soon or do not fit."""
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any
+
+from django.conf import settings
+from django.db import Error
+from django.utils.translation import gettext as _
+
+from adit.nodes.connect import engine_settings
+from adit.nodes.models import Node
+from adit.nodes.papers import receiver_tls
+from adit.vault.box import SealBroken
+from adit.vault.master import KeyMissing
+from adit_engine.errors import NodeError, Unreachable, Untrusted, WrongInput
+from adit_engine.instance import IMPLICIT_LE
+from adit_engine.nodes import certificate
+from adit_engine.nodes.acceptance import VERIFICATION
+from adit_engine.nodes.association import Associations
+from adit_engine.nodes.base import Finding, Grade
+from adit_engine.nodes.command import Operation, request
+from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.nodes.negotiation import Context
+from adit_engine.nodes.tls import ServerTls
+from adit_engine.nodes.transport import WARN_DAYS
+
+ANSWER_S = 5.0
+_PLACES = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what they mean here
+
+
+def examine(*, runs: bool) -> Iterator[Finding]:
+    """The receiver, its certificates, and those of all nodes. Calls nobody but our own receiver,
+    which may be silent as long as nothing of this installation runs.
+    """
+    if settings.RECEIVER_PORT:
+        yield from _receiver(runs)
+    yield from _nodes()
+
+
+def is_ourselves(ae_title: str, address: str) -> bool:
+    """Whether it is this machine that asks for its own receiver."""
+    if ae_title != settings.CALLING_AE_TITLE:
+        return False
+    return ip_address(address).is_loopback or address == settings.RECEIVER_HOST
+
+
+def _receiver(runs: bool) -> Iterator[Finding]:
+    what = _("receiver on port %(port)d") % {"port": settings.RECEIVER_PORT}
+    try:
+        tls = receiver_tls()
+    except WrongInput as error:
+        step = _("%(error)s No image comes by C-MOVE until it is mended.") % {"error": error}
+        yield Finding(Grade.BAD, what, step)
+        return
+    yield _answering(what, tls, runs)
+    if tls is not None:
+        papers = tls.papers
+        for pem in (papers.certificate, papers.trusted):
+            yield from _lasting(pem.label, pem.text, is_ours=pem is papers.certificate)
+
+
+def _answering(what: str, tls: ServerTls | None, runs: bool) -> Finding:
+    """Calls it as a PACS would; under mutual TLS with its own certificate, for want of another."""
+    try:
+        peer = _ourselves(tls).peer(what)
+        with Associations(peer).open([Context(VERIFICATION, (IMPLICIT_LE,))]) as association:
+            context = association.agreement.context_of(VERIFICATION) or 1
+            number = association.next_message_id()
+            association.send(context, request(Operation.ECHO, number, VERIFICATION, data=False))
+            association.receive(ANSWER_S, "answer the C-ECHO")
+    except Untrusted as error:
+        if tls is None or not tls.papers.trusted.text:
+            return Finding(Grade.BAD, what, str(error))
+        return Finding(Grade.GOOD, _("%(what)s listens and wants a certificate") % {"what": what})
+    except (NodeError, WrongInput) as error:
+        if isinstance(error, Unreachable) and not runs:
+            return Finding(Grade.GOOD, _("%(what)s: `adit up` starts it") % {"what": what})
+        step = _("%(error)s Start it with `adit up` or `adit receiver`, here or where it belongs.")
+        return Finding(Grade.BAD, what, step % {"error": error})
+    return Finding(Grade.GOOD, _("%(what)s answers (C-ECHO)") % {"what": what})
+
+
+def _ourselves(tls: ServerTls | None) -> DimseSettings:
+    title, host = settings.CALLING_AE_TITLE, settings.RECEIVER_HOST
+    secure: dict[str, Any] = {}
+    if tls is not None:
+        shown = tls.papers.certificate.text
+        (first, *_others) = certificate.read(shown)
+        secure = {
+            "transport": "tls",
+            "ca_certificate": _without_key(shown),
+            "certificate_name": first.names[0] if first.names else "",
+        }
+        if tls.papers.trusted.text:
+            key = tls.papers.key.text
+            secure.update(client_certificate=_without_key(shown), client_key=key)
+    return DimseSettings(
+        called_ae_title=title,
+        calling_ae_title=title,
+        host=_PLACES.get(host, host),
+        port=settings.RECEIVER_PORT,
+        connect_s=ANSWER_S,
+        association_s=ANSWER_S,
+        **secure,
+    )
+
+
+def _without_key(text: str) -> str:
+    """The certificates of a file that may hold the key too."""
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    parts = text.split(begin)[1:]
+    return "\n".join(begin + part.partition(end)[0] + end for part in parts)
+
+
+def _nodes() -> Iterator[Finding]:
+    try:
+        rows = list(Node.objects.filter(kind="dimse"))
+    except (Error, KeyMissing, SealBroken):
+        # Said already, of the database or of the key.
+        return
+    for row in rows:
+        if row.settings.get("transport") != "tls":
+            continue
+        try:
+            given = DimseSettings(**engine_settings(row))
+        except WrongInput as error:
+            yield Finding(Grade.BAD, row.name, str(error))
+            continue
+        label = _("%(node)s: our client certificate") % {"node": row.name}
+        yield from _lasting(label, given.client_certificate, is_ours=True)
+        label = _("%(node)s: its CA certificate") % {"node": row.name}
+        yield from _lasting(label, given.ca_certificate, is_ours=False)
+
+
+def _lasting(label: str, text: str, *, is_ours: bool) -> Iterator[Finding]:
+    """Of a chain that we show, all have to be valid; of those whom we trust, one is enough."""
+    if not text:
+        return
+    try:
+        found = certificate.read(text)
+    except WrongInput as error:
+        yield Finding(Grade.BAD, label, str(error))
+        return
+    one = (min if is_ours else max)(found, key=lambda each: each.ends_at)
+    what = f"{label} ({one})"
+    if one.days_left < 0:
+        step = _("It has ended: nothing goes over this connection. Put a renewed one there.")
+        yield Finding(Grade.BAD, what, step)
+    elif one.days_left < WARN_DAYS:
+        step = _("It ends in %(days)d days. Put a renewed one there before.")
+        yield Finding(Grade.WARNING, what, step % {"days": one.days_left})
+    else:
+        yield Finding(Grade.GOOD, what)

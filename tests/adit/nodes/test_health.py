@@ -1,0 +1,308 @@
+"""Health: what doctor says of the receiver and of certificates, and how the receiver renews its own."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from lab.certificates import Authority, Held
+
+from adit.nodes import health, papers, register
+from adit.nodes.models import Node
+from adit.nodes.reception import HouseReception
+from adit_engine.errors import WrongInput
+from adit_engine.nodes.base import Finding, Grade
+from adit_engine.nodes.dimse import DimseNode, DimseSettings
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CA = Authority()
+PACS = CA.issue("receiver")
+
+
+@pytest.fixture(autouse=True)
+def house(settings, tmp_path: Path, monkeypatch) -> None:
+    settings.SPOOL_DIR = tmp_path / "spool"
+    settings.SPOOL_RESERVE_MB = 0
+    settings.CALLING_AE_TITLE = "ADIT"
+    settings.RECEIVER_HOST = "127.0.0.1"
+    settings.RECEIVER_PORT = free_port()
+    for name in ("CERTIFICATE", "KEY", "CLIENT_CA"):
+        setattr(settings, f"RECEIVER_TLS_{name}", "")
+    monkeypatch.setattr(register, "TRY_AGAIN_S", 0.1)
+    # Its logger does not propagate, and pytest listens at the root.
+    monkeypatch.setattr(logging.getLogger("adit"), "propagate", True)
+
+
+@pytest.fixture
+def files(settings, tmp_path: Path) -> Callable[..., None]:
+    """Puts the receiver's certificates where the settings look for them."""
+
+    def put(held: Held = PACS, *, asks: bool = False, key: str = "") -> None:
+        certificate, own = held.files(tmp_path, "receiver")
+        own.write_text(key or held.key)
+        settings.RECEIVER_TLS_CERTIFICATE, settings.RECEIVER_TLS_KEY = str(certificate), str(own)
+        if asks:
+            (tmp_path / "ca.crt").write_text(CA.certificate)
+            settings.RECEIVER_TLS_CLIENT_CA = str(tmp_path / "ca.crt")
+
+    return put
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """The receiver's process, as a thread."""
+    end = threading.Event()
+    thread = threading.Thread(target=register.run, args=(end,))
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def answering(settings) -> Iterator[None]:
+    with running():
+        wait_until(lambda: listens(settings.RECEIVER_PORT))
+        yield
+
+
+def examined(*, runs: bool = True) -> list[Finding]:
+    return list(health.examine(runs=runs))
+
+
+def problems(*, runs: bool = True) -> list[str]:
+    return [f"{one.what}: {one.next_step}" for one in examined(runs=runs) if one.next_step]
+
+
+# The receiver answers --------------------------------------------------------------------------
+
+
+def test_a_receiver_that_answers_is_well(settings):
+    with answering(settings):
+        assert [one.what for one in examined()] == [
+            f"receiver on port {settings.RECEIVER_PORT} answers (C-ECHO)"
+        ]
+        assert problems() == []
+
+
+def test_a_receiver_that_does_not_run_is_said_with_the_next_step():
+    (problem,) = problems()
+
+    assert "nothing listens" in problem
+    assert "Start it with `adit up` or `adit receiver`" in problem
+
+
+def test_nothing_is_wrong_with_a_receiver_before_anything_was_started():
+    assert problems(runs=False) == []
+
+
+def test_a_port_that_somebody_else_uses_is_no_receiver(settings):
+    with socket.create_server(("127.0.0.1", settings.RECEIVER_PORT)) as other:
+
+        def hang_up() -> None:
+            other.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        (problem,) = problems(runs=False)
+        thread.join()
+
+    assert "closed the connection" in problem or "broke off" in problem
+
+
+def test_without_a_receiver_there_is_nothing_to_say(settings):
+    settings.RECEIVER_PORT = 0
+
+    assert examined() == []
+
+
+def test_nobody_else_comes_in_by_our_own_name():
+    assert health.is_ourselves("ADIT", "127.0.0.1")
+    assert not health.is_ourselves("ADIT", "10.0.0.7")
+    assert not health.is_ourselves("PACS1", "127.0.0.1")
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_receiver_by_tls_answers_too(settings, files, asks: bool):
+    files(asks=asks)
+    with answering(settings):
+        found = examined()
+
+    assert [one.grade for one in found] == [Grade.GOOD] * (3 if asks else 2)
+    assert "answers (C-ECHO)" in found[0].what
+    assert "until" in found[1].what
+
+
+def test_a_receiver_that_would_not_take_our_own_certificate_is_well(settings, files, tmp_path):
+    files()
+    (tmp_path / "other.crt").write_text(Authority("Other").certificate)
+    settings.RECEIVER_TLS_CLIENT_CA = str(tmp_path / "other.crt")
+    with answering(settings):
+        assert examined()[0].what.endswith("listens and wants a certificate")
+
+
+# Its certificates ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("until_day", "words"), [(-1, "It has ended"), (12.5, "It ends in 12 days"), (60, "")]
+)
+def test_the_end_of_its_certificate_is_said_thirty_days_before(files, until_day, words):
+    files(CA.issue("receiver", until_day=until_day, from_day=-30))
+
+    found = [problem for problem in problems(runs=False) if papers.CERTIFICATE in problem]
+
+    assert [words in problem for problem in found] == ([True] if words else [])
+
+
+def test_a_key_that_does_not_belong_to_it_is_said(files):
+    files(key=CA.issue("other").key)
+
+    (problem,) = problems(runs=False)
+
+    assert f"{papers.KEY}: it does not belong to" in problem
+
+
+def test_a_broken_certificate_never_makes_it_listen_in_the_clear(settings, files, caplog):
+    files(key="nothing")
+    with running():
+        wait_until(lambda: "no C-MOVE until this is mended" in caplog.text)
+        assert not listens(settings.RECEIVER_PORT)
+        files()
+        wait_until(lambda: listens(settings.RECEIVER_PORT))
+        assert problems() == []
+
+
+def test_a_client_ca_alone_is_no_reason_to_listen_in_the_clear(settings, tmp_path):
+    settings.RECEIVER_TLS_CLIENT_CA = str(tmp_path / "ca.crt")
+    (tmp_path / "ca.crt").write_text(CA.certificate)
+
+    with pytest.raises(WrongInput, match=f"{papers.CERTIFICATE}: it is needed"):
+        papers.receiver_tls()
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(settings, files, monkeypatch, caplog):
+    monkeypatch.setattr(register, "SWEEP_S", 0.1)
+    caplog.set_level(logging.INFO)
+    files()
+    with answering(settings):
+        files(CA.issue("receiver", until_day=5))
+        wait_until(lambda: "shows new certificates" in caplog.text)
+        given = DimseSettings(
+            called_ae_title="ADIT",
+            calling_ae_title="ADIT",
+            host="127.0.0.1",
+            port=settings.RECEIVER_PORT,
+            transport="tls",
+            ca_certificate=CA.certificate,
+        )
+        findings = list(DimseNode("ADIT", given).check())
+        files(key="half renewed")
+        wait_until(lambda: "goes on with its old certificates" in caplog.text)
+
+    assert "ends on" in findings[1].what
+
+
+def test_who_registers_us_reads_that_it_goes_by_tls(source: Node, files):
+    assert "TLS" not in HouseReception(source).address
+    files()
+    assert HouseReception(source).address.endswith("by TLS")
+
+
+# The nodes' certificates -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def secured(make_node, settings) -> Callable[..., Node]:
+    settings.RECEIVER_PORT = 0
+
+    def make(held: Held, ca: str = CA.certificate, **values: str) -> Node:
+        node = make_node(
+            "PACS7",
+            kind="dimse",
+            settings={
+                "called_ae_title": "PACS7",
+                "host": "pacs7",
+                "transport": "tls",
+                "ca_certificate": ca,
+                "client_certificate": held.certificate,
+                **values,
+            },
+        )
+        node.secrets = {"client_key": held.key}
+        node.save()
+        return node
+
+    return make
+
+
+def test_a_node_whose_certificates_last_is_well(secured):
+    secured(CA.issue("adit"))
+
+    assert problems() == []
+    assert [one.what.partition(" (")[0] for one in examined()] == [
+        "PACS7: our client certificate",
+        "PACS7: its CA certificate",
+    ]
+
+
+def test_a_client_certificate_that_ends_is_said_with_the_nodes_name(secured):
+    secured(CA.issue("adit", until_day=29.5))
+
+    (problem,) = problems()
+    assert problem.startswith("PACS7: our client certificate (localhost, until")
+    assert "It ends in 29 days" in problem
+
+
+def test_of_several_authorities_one_that_lasts_is_enough(secured):
+    pinned = CA.issue("pacs7", until_day=-0.5)
+    node = secured(CA.issue("adit"), pinned.certificate)
+    assert "PACS7: its CA certificate" in problems()[0]
+
+    node.settings["ca_certificate"] += CA.certificate
+    node.save()
+    assert problems() == []
+
+
+def test_a_nodes_key_that_does_not_belong_is_said(secured):
+    node = secured(CA.issue("adit"))
+    node.secrets = {"client_key": CA.issue("other").key}
+    node.save()
+
+    (problem,) = problems()
+    assert problem.startswith("PACS7: Client key: it does not belong to the client certificate.")
+
+
+def test_a_node_in_the_clear_is_not_looked_at(secured):
+    secured(CA.issue("adit", until_day=1), transport="plain")
+
+    assert examined() == []

@@ -1,0 +1,140 @@
+"""TLS in the node's form: a choice, certificates as text, and a key that is sealed and never shown."""
+
+import re
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test import Client
+from lab.certificates import Authority
+from test_node_pages import client_of, filled
+
+from adit.accounts.models import User
+from adit.nodes.connect import engine_settings
+from adit.nodes.forms import form_for
+from adit.nodes.models import Node
+
+CA = Authority()
+OURS, OTHER = CA.issue("adit", ["adit.example"]), CA.issue("other")
+PLACE = {"called_ae_title": "PACS7", "host": "pacs7", "port": "2762"}
+MUTUAL = {
+    "transport": "tls",
+    "ca_certificate": CA.certificate,
+    "client_certificate": OURS.certificate,
+    "client_key": OURS.key,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_folder() -> None:
+    """WhiteNoise warns where there is none."""
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+
+
+@pytest.fixture
+def client(pacsadmin: User) -> Client:
+    return client_of(pacsadmin)
+
+
+def posted(**values: str) -> dict[str, str]:
+    return {f"settings-{name}": value for name, value in values.items()}
+
+
+@pytest.fixture
+def saved(client: Client) -> Node:
+    """A node that a manager has set up for mutual TLS on its page."""
+    data = filled(client, "/nodes/new/dimse/", name="PACS7", **posted(**PLACE, **MUTUAL))
+    response = client.post("/nodes/new/dimse/", data)
+    assert response.status_code == 302, re.findall(r"field-error.*", response.content.decode())
+    return Node.objects.get(name="PACS7")
+
+
+def test_the_transport_is_a_choice_and_plain_unless_somebody_chooses() -> None:
+    form = form_for("dimse")()
+
+    assert [value for value, _ in form.fields["transport"].choices] == ["plain", "tls"]
+    assert form["transport"].initial == "plain"
+    assert "not encrypted" in str(form["transport"])
+    assert form["ca_certificate"].field in [field.field for field in form.advanced()]
+
+
+def test_a_form_without_the_transport_means_the_default() -> None:
+    form = form_for("dimse")(
+        posted(**PLACE, calling_ae_title="ADIT", query_root="study", retrieve="auto", contact="")
+    )
+
+    assert form.is_valid(), form.errors
+    assert (form.settings["transport"], form.settings["least_tls"]) == ("plain", "1.2")
+
+
+def test_the_key_is_sealed_and_all_else_is_as_typed(saved: Node) -> None:
+    given = engine_settings(saved)
+    assert given["transport"] == "tls"
+    assert given["client_key"].split() == OURS.key.split()
+    assert "client_key" not in saved.settings
+    with connection.cursor() as cursor:
+        cursor.execute("select * from nodes_node where id = %s", [saved.pk])
+        row = str(cursor.fetchone())
+    assert "BEGIN CERTIFICATE" in row
+    assert "PRIVATE KEY" not in row
+
+
+def test_the_pages_show_for_whom_and_until_when_and_never_the_key(
+    client: Client, saved: Node
+) -> None:
+    shown = client.get(f"/nodes/{saved.pk}/").content.decode()
+    edited = client.get(f"/nodes/{saved.pk}/edit/").content.decode()
+
+    assert re.search(r"adit\.example, until \d{4}-\d\d-\d\d", shown)
+    assert "BEGIN CERTIFICATE" not in shown
+    assert "BEGIN CERTIFICATE" in edited
+    assert "One is stored; leave empty to keep it." in edited
+    assert "PRIVATE KEY" not in shown + edited
+
+
+def test_a_stored_key_stays_until_another_is_typed(client: Client, saved: Node) -> None:
+    path = f"/nodes/{saved.pk}/edit/"
+
+    assert client.post(path, filled(client, path, name="PACS8")).status_code == 302
+    saved.refresh_from_db()
+    assert saved.secrets["client_key"].split() == OURS.key.split()
+
+    changed = posted(client_certificate=OTHER.certificate, client_key=OTHER.key)
+    assert client.post(path, filled(client, path, **changed)).status_code == 302
+    saved.refresh_from_db()
+    assert saved.secrets["client_key"].split() == OTHER.key.split()
+
+
+def test_a_key_goes_with_its_certificate(client: Client, saved: Node) -> None:
+    path = f"/nodes/{saved.pk}/edit/"
+
+    response = client.post(path, filled(client, path, **posted(client_certificate="")))
+
+    assert response.status_code == 302
+    saved.refresh_from_db()
+    assert not saved.secrets
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "sentence"),
+    [
+        ({"ca_certificate": "hello"}, "ca_certificate", "this is no certificate in PEM format"),
+        ({"client_key": OTHER.key}, "client_key", "it does not belong to the client certificate"),
+        (
+            {"client_certificate": OURS.certificate + OURS.key},
+            "client_certificate",
+            "it holds a private key",
+        ),
+    ],
+)
+def test_what_does_not_fit_stands_at_its_field_and_the_key_is_not_sent_back(
+    client: Client, values: dict[str, str], field: str, sentence: str
+) -> None:
+    typed = posted(**PLACE, **{**MUTUAL, **values})
+    response = client.post("/nodes/new/dimse/", filled(client, "/nodes/new/dimse/", **typed))
+
+    page = response.content.decode()
+    assert response.status_code == 422
+    assert re.search(rf'id="id_settings-{field}_error">.*{sentence}', page)
+    assert '<details class="more" open>' in page
+    assert re.search(r'<textarea name="settings-client_key"[^>]*>\s*</textarea>', page)
