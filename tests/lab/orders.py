@@ -30,7 +30,7 @@ from adit_engine.reference import StudyRef
 from adit_engine.transfer import Order, transfer
 from lab.archive import Lying
 from lab.auditor import Kept, Ledger
-from lab.lies import Kind, Liar, Lie, Sent, holdings
+from lab.lies import BREAKS, Kind, Liar, Lie, Sent, holdings
 from lab.web import LyingWeb
 from lab.wire import HARMS, Wire
 
@@ -50,15 +50,34 @@ SOURCE_LIES = (
     Kind.EARLY,
     Kind.COUNTS,
     Kind.ENDLESS,
-    Kind.STALL,
-    Kind.ABORT,
     Kind.REFUSE,
     Kind.BUSY,
     Kind.CAP,
     Kind.OMIT,
     Kind.NOTHING,
+    Kind.NO_STATUS,
+    Kind.ADMIT,
+    Kind.EXHAUSTED,
+    Kind.REJECT,
+    Kind.NO_CLASS,
+    Kind.PRESENTS,
+    Kind.SLOW,
+    Kind.OTHER_TITLE,
+    *BREAKS,
 )
-KEEPER_LIES = (Kind.FORGET, Kind.COERCE, Kind.NO_ROOM, Kind.STALL, Kind.ABORT, Kind.BUSY)
+KEEPER_LIES = (
+    Kind.FORGET,
+    Kind.COERCE,
+    Kind.NO_ROOM,
+    Kind.DUPLICATE,
+    Kind.BUSY,
+    Kind.REJECT,
+    Kind.NO_CLASS,
+    Kind.IMPLICIT_ONLY,
+    Kind.NO_STATUS,
+    Kind.ENDLESS,
+    *BREAKS,
+)
 ROUTES = ("get", "get", "move", "move", "auto", "web", "web")
 KEEPERS = ("dimse", "folder", "web")
 
@@ -172,6 +191,8 @@ def _plan(rng: random.Random, route: str) -> Plan:
     if rng.random() < 0.15:
         how = rng.choice(("stall", "cut", "reset"))
         plan = replace(plan, keeper_harm=Harm(how, 9000, heals=True))
+    if rng.random() < 0.05:
+        plan = replace(plan, sends_from="127.0.0.2")
     if rng.random() < 0.1:
         plan = replace(plan, stop_after=rng.randrange(6))
     return plan
