@@ -1,15 +1,15 @@
-"""adit-engine: echo, find, fetch, send and transfer by hand, for the person at the PACS at 2 am."""
+"""adit-engine: echo, check, find, fetch, send and transfer by hand, for the person at the PACS at 2 am."""
 
 import argparse
 import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adit_engine import node_url
+from adit_engine import cli_check, node_url
 from adit_engine.errors import AditError, NotFound, RuleBroken, WrongInput
 from adit_engine.expectation import Reception
 from adit_engine.handoff import Stop
@@ -66,6 +66,15 @@ def _parser() -> argparse.ArgumentParser:
         "node", help="dimse://CALLED@host:port?calling=ADIT, dimse+tls://… or folder:PATH"
     )
     echo.set_defaults(run=_echo)
+
+    check = commands.add_parser("check", help="learn what a node can do, and what does not work")
+    cli_check.check_arguments(check)
+    _receiving(check)
+    check.set_defaults(run=_check)
+
+    sheet = commands.add_parser("sheet", help="what the administrator of a node has to register")
+    cli_check.sheet_arguments(sheet)
+    sheet.set_defaults(run=_sheet)
 
     find = commands.add_parser("find", help="list studies, series or images")
     find.add_argument("--from", dest="source", required=True, metavar="URL")
@@ -149,11 +158,23 @@ def _receiving(parser: argparse.ArgumentParser) -> None:
 
 
 def _echo(options: argparse.Namespace) -> int:
-    with node_url.opened(options.node) as node:
-        findings = list(node.check())
-    for finding in findings:
-        print(f"{finding.grade}: {finding.what} {finding.next_step}".rstrip())
-    return FAILED if any(f.grade is Grade.BAD for f in findings) else COMPLETE
+    """The findings of a check as far as the first that tells whether the node answers."""
+    with node_url.opened(options.node) as node, closing(node.check()) as findings:
+        for finding in findings:
+            print(f"{finding.grade}: {finding.what} {finding.next_step}".rstrip())
+            if finding.grade is not Grade.WARNING:
+                return FAILED if finding.grade is Grade.BAD else COMPLETE
+    return COMPLETE
+
+
+def _check(options: argparse.Namespace) -> int:
+    with _reception(options) as reception:
+        return COMPLETE if cli_check.check(options, reception) else FAILED
+
+
+def _sheet(options: argparse.Namespace) -> int:
+    cli_check.write_sheet(options)
+    return COMPLETE
 
 
 def _find(options: argparse.Namespace) -> int:

@@ -1,104 +1,26 @@
 """Manners: how a node answers searches, learned by a few small questions about its newest studies."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 
-from adit_engine.errors import CannotDo, NodeBusy, NodeRefused, WrongInput
-from adit_engine.nodes.base import Answers, Finding, Grade, Proposal
+from adit_engine.nodes.base import Finding, Grade, Proposal
+from adit_engine.nodes.example import (
+    MOST_ANSWERS,
+    TELLING_ANSWERS,
+    Ask,
+    Example,
+    Heard,
+    example,
+    has_uid,
+    heard,
+    newest,
+)
 from adit_engine.query import DateRange, Query
 from adit_engine.record import Record
-from adit_engine.reference import InstanceRef, Level, SeriesRef, StudyRef, checked_uid
+from adit_engine.reference import Level, StudyRef
 
-Ask = Callable[[Query], Answers]
-
-MOST_ANSWERS = 1000
-"""A question is ended when so many answers have come."""
-NEWEST_DAYS = 7
-TELLING_ANSWERS = 50
-"""With fewer no limit can be seen: nobody cuts lists so short."""
-
-_REFUSALS = (CannotDo, NodeBusy, NodeRefused)
 _SOUGHT = "ADIT-NO-SUCH-TEXT"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 -_.")
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """The answers to one question that fit it. `raw`: how many came, fit or not."""
-
-    records: tuple[Record, ...] = ()
-    raw: int = 0
-    is_whole: bool = True
-    refusal: str = ""
-
-
-def heard(ask: Ask, query: Query, most: int = MOST_ANSWERS) -> Heard:
-    """At most so many answers; a refusal is an answer, too. Raises TimedOut, ConnectionLost, …"""
-    try:
-        with closing(ask(query)) as answers:
-            came = list(islice(answers, most))
-    except _REFUSALS as error:
-        return Heard(refusal=str(error))
-    fit = tuple(one for one in came if query.matches(one))
-    return Heard(fit, len(came), len(came) < most)
-
-
-def newest(ask: Ask) -> Heard:
-    """Studies of the last days; of a node that has none, whatever it gives."""
-    week = heard(ask, Query(Level.STUDY, {}, DateRange(_days_ago(NEWEST_DAYS), None)))
-    if len(week.records) >= TELLING_ANSWERS or week.refusal:
-        return week
-    everything = heard(ask, Query(Level.STUDY, {}))
-    return week if everything.refusal and week.records else everything
-
-
-def example(ask: Ask, studies: Sequence[Record], *, by_patient: bool) -> "Example | None":
-    """One study, series and its images to try things with; a small one where there is a choice.
-
-    `by_patient`: the node wants the patient's id with each UID (patient root).
-    """
-    for study in sorted(filter(_has_uid, studies), key=_size)[:3]:
-        found = Example.of(ask, study, by_patient=by_patient)
-        if found is not None:
-            return found
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One series of a study that the node listed, and the series' images as it lists them."""
-
-    place: SeriesRef
-    patient_id: str = field(repr=False)
-    """Of the study where the node wants it with each UID; else empty."""
-    told: int | None
-    """How many images the series holds, by the node's own count."""
-    images: tuple[str, ...]
-    """Their UIDs, at most MOST_ANSWERS."""
-
-    @classmethod
-    def of(cls, ask: Ask, study: Record, *, by_patient: bool) -> "Example | None":
-        """None for a study whose series are not told."""
-        ref, patient_id = StudyRef(study.study_uid), study.patient_id if by_patient else ""
-        found = heard(ask, Query.series_of(ref, patient_id)).records
-        series = sorted((one for one in found if one.series_uid), key=_size)
-        if not series:
-            return None
-        first = next((one for one in series if (one.instance_count or 0) > 1), series[0])
-        place = SeriesRef(ref.study_uid, first.series_uid)
-        images = heard(ask, Query.instances_of(place, patient_id)).records
-        uids = tuple(one.instance_uid for one in images if one.instance_uid)
-        return cls(place, patient_id, first.instance_count, uids)
-
-    @property
-    def image(self) -> InstanceRef | None:
-        """The first of its images."""
-        if not self.images:
-            return None
-        return InstanceRef(self.place.study_uid, self.place.series_uid, self.images[0])
 
 
 class Manners:
@@ -241,7 +163,7 @@ class Manners:
 
     def _descriptions(self, studies: Sequence[Record]) -> Iterator[Finding]:
         """By one study whose description is known: is it found in other letters, or by any text?"""
-        sample = next((one for one in studies if _has_uid(one) and _is_telling(one)), None)
+        sample = next((one for one in studies if has_uid(one) and _is_telling(one)), None)
         if sample is None:
             return
         text = sample.study_description
@@ -269,23 +191,6 @@ class Manners:
         return Finding(
             Grade.GOOD, "It finds series only in a study that is named, which is all ADIT needs."
         )
-
-
-def _days_ago(days: int) -> date:
-    return datetime.now(UTC).date() - timedelta(days)
-
-
-def _has_uid(record: Record) -> bool:
-    try:
-        return bool(checked_uid(record.study_uid))
-    except WrongInput:
-        return False
-
-
-def _size(record: Record) -> tuple[bool, int]:
-    """Those of unknown size come last."""
-    count = record.instance_count
-    return count is None or count < 1, count or 0
 
 
 def _is_telling(record: Record) -> bool:
