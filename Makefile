@@ -42,6 +42,8 @@ chaos: $(ENGINE_VENV)/.ready  ## 2,000 orders from archives that lie over wires 
 
 deid-corpus: $(ENGINE_VENV)/.ready  ## pseudonymize objects made to leak; count what is left of it
 	@$(ENGINE_VENV)/bin/python scripts/deid_corpus.py
+	@ADIT_WHOLE_CORPUS=1 $(ENGINE_VENV)/bin/python -m pytest -q -n0 \
+		tests/engine/pseudonymize/test_deid_acceptance.py
 
 check: $(VENV)/.ready  ## style, types, import contracts, migrations, templates
 	@scripts/check.sh

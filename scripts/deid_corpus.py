@@ -3,7 +3,7 @@
     python scripts/deid_corpus.py             the whole corpus; exit 1 where anything is left
     python scripts/deid_corpus.py --short     a sample of it
 
-Real files are those that pydicom brings, and pydicom-data where it is installed.
+Real files are those that pydicom brings, and pydicom-data and deid-data where they are installed.
 """
 
 import argparse
@@ -180,9 +180,10 @@ MOST = Profile("Most that may stay", 1, AVAILABLE - {CLEAN_PIXELS, FULL_DATES, R
 
 def real_files(*, largest_bytes: int = 1 << 30) -> list[Path]:
     folders = [Path(pydicom.__file__).parent / "data"]
-    spec = importlib.util.find_spec("data_store")
-    if spec is not None and spec.origin:
-        folders.append(Path(spec.origin).parent / "data")
+    for package in ("data_store", "deid_data"):  # of pydicom-data and deid-data
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin:
+            folders.append(Path(spec.origin).parent / "data")
     return sorted(
         path
         for folder in folders

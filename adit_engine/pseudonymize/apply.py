@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from adit_engine.elements import PIXEL_TAGS, Buffer, Element, elements
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
+from adit_engine.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize import admit, face, pixel_rules, pixels, stamp, tables
 from adit_engine.pseudonymize.actions import Work
 from adit_engine.pseudonymize.admit import Cover
@@ -34,6 +34,7 @@ _OFFSETS = frozenset({0x7FE00001, 0x7FE00002})
 _DATES = frozenset({stamp.BIRTH_DATE, stamp.STUDY_DATE})
 _PHOTOMETRIC = 0x00280004
 _PLANAR = 0x00280006
+_ALLOCATED = 0x00280100
 _READ = frozenset(
     {
         stamp.BURNED_IN,
@@ -98,17 +99,18 @@ class _Parts:
 
 
 def _pseudonymized(change: Pseudonymized, instance: Instance) -> tuple[Instance, Traces]:
+    was_big_endian = instance.transfer_syntax_uid == EXPLICIT_BE
     instance = little_endian(instance)
     if instance.transfer_syntax_uid not in _SYNTAXES:
         raise Withhold("syntax", "Objects of this transfer syntax cannot be checked.")
     parts = _taken_apart(instance)
     values = parts.values()
     uids = {tag: values.get(tag, b"").strip(b" \0") for tag in _IDENTITY}
-    _check_identity(uids, instance)
-    sop_class_uid = uids[_CLASS_UID].decode("ascii")
-    refused = admit.why_not(sop_class_uid, change.profile)
+    sop_class_uid = uids[_CLASS_UID].decode("latin-1") or instance.sop_class_uid.strip(" \0")
+    refused = admit.why_not(sop_class_uid, change.profile) if sop_class_uid else None
     if refused is not None:
         raise Withhold(*refused)
+    _check_identity(uids, instance)
     admitted = tables.admitted()[sop_class_uid]
     rules: tuple[PixelRule, ...] = ()
     if change.profile.pixel_rules and parts.pixels is not None:
@@ -118,6 +120,8 @@ def _pseudonymized(change: Pseudonymized, instance: Instance) -> tuple[Instance,
     where = tuple(rectangle for rule in rules for rectangle in rule.rectangles)
     cover = Cover.BLANKED if where else Cover.RELEASED if rules else Cover.NOTHING
     admit.check(admitted, values, cover)
+    if was_big_endian and parts.pixels is not None:
+        _check_word_order(parts.pixels, values)
     may_show_face = _may_show_face(change, admitted, parts, values)
     book = rule_book(change.profile, admitted.iod)
     rewriter = _rewriter(change, book, instance.explicit)
@@ -199,14 +203,24 @@ def _taken_apart(instance: Instance) -> _Parts:
 
 
 def _check_identity(uids: dict[int, bytes], instance: Instance) -> None:
+    """The UIDs of the data set count. Another instance UID in the file meta is a label, and goes."""
     said = {tag: uid.decode("latin-1") for tag, uid in uids.items()}
+    if not all(said.values()):
+        raise Withhold("identity", "A UID that says what the object is or belongs to is missing.")
     if not all(_UID.fullmatch(uid) for uid in said.values()):
         raise Withhold("identity", "A UID that says what the object is or belongs to is not legal.")
     if well_known_uids() & {uid for tag, uid in uids.items() if tag != _CLASS_UID}:
         raise Withhold("identity", "A UID of the object is one that the standard has taken.")
-    claimed = {_CLASS_UID: instance.sop_class_uid, _INSTANCE_UID: instance.instance_uid}
-    if any(uid and uid.strip(" \0") != said[tag] for tag, uid in claimed.items()):
-        raise Withhold("identity", "The object came under another name than its header holds.")
+    if instance.sop_class_uid.strip(" \0") not in ("", said[_CLASS_UID]):
+        raise Withhold("identity", "The object came as one of another class than its header says.")
+
+
+def _check_word_order(pixels: Element, values: dict[int, bytes]) -> None:
+    """PS3.5 7.3 turns each word of OW round; many writers turn whole numbers, and none says which."""
+    if pixels.vr == "OW" and values.get(_ALLOCATED, b"") not in (b"", b"\x08\0", b"\x10\0"):
+        raise Withhold(
+            "pixel-format", "Big endian pixels of more than 16 bits can be read in two ways."
+        )
 
 
 def _check_overlays(parts: _Parts, form: PixelFormat) -> None:
@@ -260,7 +274,7 @@ def _finish(
     age = stamp.computed_age(change.profile, values)
     if age is not None and stamp.AGE not in out:
         out[stamp.AGE] = encoded(stamp.AGE, "AS", age, explicit)
-    for tag, vr in stamp.empties().items():
+    for tag, vr in stamp.empties(out).items():
         out.setdefault(tag, encoded(tag, vr, b"", explicit))
     out |= _stamped(change, explicit)
 

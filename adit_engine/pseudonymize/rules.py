@@ -243,13 +243,13 @@ def _lost_by_row(basic: str, kind: str, vr: str) -> Lost:
     A name that may go goes even where the table would have another in its place (R5), and so does a
     sequence of which nothing is known.
     """
+    if kind == "1C" and (vr == "PN" or (vr == "SQ" and "X" in basic)):
+        return Lost.NOTHING
     if basic == "X":
         return Lost.DUMMY if kind == "1" else Lost.NOTHING
     by_type = _BY_TYPE.get(kind, Lost.NOTHING)
     if basic == "D":
-        if vr == "PN":
-            return Lost.NOTHING if kind == "1C" else by_type
-        return by_type if vr == "SQ" else Lost.DUMMY
+        return by_type if vr in ("PN", "SQ") else Lost.DUMMY
     return Lost.EMPTY if by_type is Lost.NOTHING and "X" not in basic else by_type
 
 

@@ -1,7 +1,7 @@
 """Stamp: who the object is now, and how it was treated, written into its header."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from adit_engine import __version__
 from adit_engine.pseudonymize import actions, tables
@@ -27,6 +27,10 @@ _LEGAL = re.compile(r"[^\\\x00-\x1f\x7f-\x9f]{0,64}")
 
 _EMPTY = {0x00080050: "SH", 0x00080090: "PN", BIRTH_DATE: "DA", 0x00100040: "CS", 0x00200010: "SH"}
 """Type 2 in every IOD (PS3.3 C.7.1.1, C.7.2.1), and empty unless a rule kept them."""
+
+_SPECIES = frozenset({0x00102201, 0x00102202})
+# Who answers for an animal (2C, PS3.3 C.7.1.1): dciodvfy asks for them where a species is named.
+_EMPTY_OF_ANIMALS = _EMPTY | {0x00102297: "PN", 0x00102299: "LO"}
 
 Stamp = dict[int, tuple[str, bytes]]
 
@@ -63,9 +67,9 @@ def codes(profile: Profile, *, blanked: bool = False) -> list[dict[int, tuple[st
     ]
 
 
-def empties() -> Mapping[int, str]:
-    """Tag to VR of what must be there, if only empty."""
-    return _EMPTY
+def empties(kept: Collection[int]) -> Mapping[int, str]:
+    """Tag to VR of what must be there, if only empty, beside the tags that were kept."""
+    return _EMPTY if _SPECIES.isdisjoint(kept) else _EMPTY_OF_ANIMALS
 
 
 def computed_age(profile: Profile, values: Mapping[int, bytes]) -> bytes | None:

@@ -167,11 +167,9 @@ def evidence(found: Found, stamps: bytes) -> Evidence:
     codecs = _codecs(found.charset)
     tokens: dict[bytes, Needle] = {}
     whole: dict[bytes, str] = {}
-    equipment = {value.strip(b" \0") for value in found.equipment.split(b"\\")}
     for code, raw in found.identity:
         for needle in _needles(code, raw, codecs):
-            # A station may be called as its model is; part of a longer text it is no model.
-            if code in (INSTITUTION, DEVICE) and needle.text in equipment:
+            if code in (INSTITUTION, DEVICE) and _names_equipment(needle.text, found.equipment):
                 continue
             if len(needle.text) < 4 or is_token_in(needle, stamps):
                 whole.setdefault(needle.text, code)
@@ -190,6 +188,12 @@ def evidence(found: Found, stamps: bytes) -> Evidence:
             by_year[day[:4]] = by_year.get(day[:4], ()) + needles
             long_numbers |= {Needle(text, code) for text in _in_bytes(int(day))}
     return Evidence(tuple(tokens.values()), by_year, whole, tuple(long_numbers))
+
+
+def _names_equipment(word: bytes, equipment: bytes) -> bool:
+    """A station may be called as its model is, and a short word may be a part of the maker's name."""
+    whole = {value.strip(b" \0") for value in equipment.split(b"\\")}
+    return word in whole or (len(word) < 6 and word in equipment)
 
 
 def _is_long_number(text: bytes) -> bool:

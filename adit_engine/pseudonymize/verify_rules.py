@@ -42,6 +42,8 @@ TOP = (
 
 _CODE_VALUE, _CODE_SCHEME, _DEVICE_UID = 0x00080100, 0x00080102, 0x00181002
 _LOOKED_AT = frozenset(b"AS DA DT PN UI".split())
+_STAND_INS = frozenset({b"", b"REMOVED", b"19000101", b"19000101000000", b"000000"})
+"""What may stand where an IOD wants a value and the table wants none."""
 _LONGEST_SHIFT_DAYS, _SHORTEST_SHIFT_DAYS = -3650, -30
 
 # The option codes of PS3.15 Table E.1-1 in words.
@@ -90,7 +92,7 @@ class Made:
             if depth and tag in _HOW_TREATED:
                 raise hit("verify-stamp", "An inherited de-identification mark", tag)
             if tag in empty:
-                if vr == b"SQ" or data[start:end].strip(b" \0"):
+                if vr == b"SQ" or data[start:end].strip(b" \0") not in _STAND_INS:
                     raise hit("verify-element", "What the profile removes", tag)
             elif tag in TOP and not depth:
                 if tag in self.top:

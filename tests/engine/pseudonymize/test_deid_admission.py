@@ -21,6 +21,7 @@ from adit_engine.pseudonymize import admit, tables
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.verify import verify
 
 XA, RF, NM, RTIMAGE = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("12.1", "12.2", "20", "481.1"))
 NO_IMAGES = {f"1.2.840.10008.5.1.4.1.1.481.{end}" for end in (3, 5, 8)}
@@ -105,12 +106,20 @@ def test_without_its_uids_an_object_stays(tag: int) -> None:
     assert caught.value.code == "identity"
 
 
-def test_an_object_under_a_foreign_name_stays() -> None:
+def test_an_object_that_came_as_one_of_another_class_stays() -> None:
     made = instance(header())
-    foreign = type(made)(CT, "1.2.3", made.transfer_syntax_uid, made.header, made.rest)
+    foreign = type(made)(MR, made.instance_uid, made.transfer_syntax_uid, made.header, made.rest)
     with pytest.raises(Withhold) as caught:
         apply(change(), foreign)
     assert caught.value.code == "identity"
+
+
+def test_a_file_with_another_uid_on_its_label_is_the_object_that_it_holds() -> None:
+    made = instance(header())
+    labelled = type(made)(CT, "1.2.3", made.transfer_syntax_uid, made.header, made.rest)
+    out = apply(change(), labelled)
+    assert out == apply(change(), made)
+    verify(labelled, out, change())
 
 
 @pytest.mark.parametrize(

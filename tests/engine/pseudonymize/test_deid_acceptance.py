@@ -1,0 +1,176 @@
+"""Acceptance: what leaves is a good object to dcmtk, dciodvfy and Orthanc, as its original was.
+
+Every class that may leave, with all that its IOD knows, and real files. `make deid-corpus` takes all
+of them, other runs a part of the real ones.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pydicom import dcmread
+from pydicom.encaps import generate_fragments
+
+HERE = Path(__file__).resolve()
+sys.path[:0] = [str(HERE.parents[3] / "scripts"), str(HERE.parents[1] / "nodes")]
+
+import peers  # noqa: E402
+from deid_corpus import Road, Tally, real_files  # noqa: E402
+from deid_rows import classes  # noqa: E402
+from deid_whole import whole_objects  # noqa: E402
+
+from adit_engine import part10  # noqa: E402
+from adit_engine.pseudonymize.profile import Profile, presets  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*:UserWarning"),
+    peers.needs_dcmtk,
+    peers.needs_orthanc,
+]
+
+ALL = bool(os.environ.get("ADIT_WHOLE_CORPUS"))
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+class Pair(NamedTuple):
+    """`before` and `after` are whole files."""
+
+    name: str
+    before: bytes
+    after: bytes
+
+
+def of_classes(road: Road) -> Iterator[Pair]:
+    tally = Tally("whole objects")
+    for name, data in whole_objects():
+        out = road.take(data, tally)
+        assert out is not None, (name, road.reason)
+        yield Pair(name, data, out)
+
+
+def of_files(road: Road) -> Iterator[Pair]:
+    tally = Tally("real files")
+    for path in real_files() if ALL else real_files(largest_bytes=1 << 17)[::3]:
+        data = path.read_bytes()
+        out = road.take(data, tally) if data[128:132] == b"DICM" else None
+        if out is not None:
+            yield Pair(path.name, data, out)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[Pair]:
+    road = Road(Profile.default())
+    return [*of_classes(road), *of_files(road)]
+
+
+@pytest.fixture(scope="module")
+def folder(pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each pair as 0001-before.dcm and 0001-after.dcm."""
+    made = tmp_path_factory.mktemp("acceptance")
+    for number, pair in enumerate(pairs):
+        (made / f"{number:04}-before.dcm").write_bytes(pair.before)
+        (made / f"{number:04}-after.dcm").write_bytes(pair.after)
+    return made
+
+
+def test_all_classes_that_may_leave_are_among_them(pairs: list[Pair]) -> None:
+    found = {str(dcmread(BytesIO(pair.after)).SOPClassUID) for pair in pairs}
+    assert {uid for uid, _ in classes()} <= found
+    assert len(found) >= 27
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
+def test_dciodvfy_finds_no_error_that_was_not_there(pairs: list[Pair], folder: Path) -> None:
+    for number, pair in enumerate(pairs):
+        before, after = (
+            complaints(folder / f"{number:04}-{what}.dcm") for what in ("before", "after")
+        )
+        assert not after - before, pair.name
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
+@pytest.mark.parametrize("preset", [name for name in presets() if name != "default"])
+def test_no_preset_makes_an_error_that_was_not_there(preset: str, tmp_path: Path) -> None:
+    file = tmp_path / "one.dcm"
+    for pair in of_classes(Road(Profile.preset(preset))):
+        file.write_bytes(pair.before)
+        before = complaints(file)
+        file.write_bytes(pair.after)
+        assert not complaints(file) - before, pair.name
+
+
+def complaints(path: Path) -> set[str]:
+    """What dciodvfy calls an error, without the values that it quotes."""
+    run = subprocess.run(["dciodvfy", str(path)], capture_output=True, timeout=120)
+    lines = (run.stderr + run.stdout).decode("latin-1").splitlines()
+    return {
+        re.sub(r"(= )?<[^>]*[0-9][^>]*>.*", "", line) for line in lines if line.startswith("Error")
+    }
+
+
+@pytest.mark.parametrize("tool", ["dcmdump", "dcm2xml", "dcmconv"])
+def test_dcmtk_reads_each(tool: str, pairs: list[Pair], folder: Path, tmp_path: Path) -> None:
+    target = [] if tool == "dcmdump" else [str(tmp_path / "out")]
+    for number, pair in enumerate(pairs):
+        command = [tool, str(folder / f"{number:04}-after.dcm"), *target]
+        run = subprocess.run(command, capture_output=True, timeout=120)
+        said = [line for line in run.stderr.splitlines() if line[:2] in (b"E:", b"F:")]
+        assert (run.returncode, said) == (0, []), pair.name
+
+
+def test_dcmtk_takes_each_by_c_store(pairs: list[Pair], tmp_path: Path) -> None:
+    with peers.storescp(tmp_path / "taken", "+xa", "--accept-all") as port:
+        instances = [part10.parse(pair.after) for pair in pairs]
+        kept = [stored.kept for stored in peers.node(port).store(instances)]
+    assert kept == [True] * len(pairs)
+
+
+def test_orthanc_takes_each_and_gives_the_same_pixels_back(
+    pairs: list[Pair], tmp_path: Path
+) -> None:
+    by_uid = {part10.parse(pair.after).instance_uid: pair for pair in pairs}
+    with peers.orthanc(tmp_path / "orthanc", "ACCEPTANCE") as archive:
+        for pair in by_uid.values():
+            assert post(archive, pair.after) == 200, pair.name
+        assert given_back(archive, by_uid) == by_uid.keys()
+        archive.clear()
+        instances = [part10.parse(pair.after) for pair in by_uid.values()]
+        assert all(stored.kept for stored in archive.node().store(instances))
+        assert given_back(archive, by_uid) == by_uid.keys()
+
+
+def post(archive: peers.Orthanc, data: bytes) -> int:
+    address = f"http://127.0.0.1:{archive.http_port}/instances"
+    request = urllib.request.Request(address, data=data, method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return int(answer.status)
+
+
+def given_back(archive: peers.Orthanc, by_uid: dict[str, Pair]) -> set[str]:
+    """The UIDs of what it holds, each with the pixels that it was given."""
+    found = set()
+    for name in archive.rest("/instances"):
+        address = f"http://127.0.0.1:{archive.http_port}/instances/{name}/file"
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            data = answer.read()
+        uid = str(dcmread(BytesIO(data), stop_before_pixels=True).SOPInstanceUID)
+        assert pixels(data) == pixels(by_uid[uid].after), by_uid[uid].name
+        found.add(uid)
+    return found
+
+
+def pixels(data: bytes) -> list[bytes]:
+    """The bytes of the pixels; of compressed ones fragment by fragment."""
+    ds = dcmread(BytesIO(data))
+    (value,) = [ds[name].value for name in PIXELS if name in ds] or [b""]
+    if ds.file_meta.TransferSyntaxUID.is_encapsulated and value:
+        return list(generate_fragments(value))
+    return [value]
