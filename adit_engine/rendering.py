@@ -112,6 +112,8 @@ class _Image:
         low, high = float(values.min()), float(values.max())
         if not whole_range and center is not None and width is not None and width >= 1:
             low, high = center - width / 2, center + width / 2
+        elif not whole_range and self.form.allocated == 8 and not self.form.signed:
+            low, high = 0.0, float((1 << self.form.stored) - 1)
         shown = np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255
         if self._meaning == b"MONOCHROME1":
             shown = 255 - shown

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 
 from adit.accounts import groups
 from adit.accounts.models import User
+from adit.accounts.rights import Right
 from adit.nodes.models import Access, Node
 from adit.profiles import trials
-from adit.profiles.models import Trial
+from adit.profiles.models import Faces, Trial
 
 PACS, RESEARCH_PACS, RESEARCH_FOLDER = "Demo PACS", "Research PACS", "Research folder"
 AE_TITLES = {PACS: "DEMOPACS", RESEARCH_PACS: "RESEARCHPACS"}
@@ -25,11 +26,15 @@ _SITE = {"domain": "demo"}
 STUDENTS = "Doctoral students"
 """A group beside the standard ones: may use those PACS of the demo that are closed or broken."""
 
+REVIEWERS = "Image reviewers"
+"""Look at what was withheld, in all jobs; they order nothing themselves."""
+
 PEOPLE: Mapping[str, tuple[str, str, str]] = {
     "coordinator": ("Carla", "Coordinator", groups.COORDINATORS),
     "pacsadmin": ("Pavel", "Administrator", groups.PACS_ADMINISTRATORS),
     "dpo": ("Dora", "Protection", groups.DATA_PROTECTION),
     "student": ("Stefan", "Student", STUDENTS),
+    "reviewer": ("Rita", "Reviewer", REVIEWERS),
 }
 """First name, last name and group by sign-in name."""
 
@@ -70,10 +75,11 @@ def passwords(places: Places) -> dict[str, str]:
 def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str]) -> User:
     """Rows for people, places and project, the same again when repeated; the coordinator."""
     _students()
+    _reviewers()
     people = {name: _person(name, words[name]) for name in PEOPLE}
     nodes = _nodes(places, ports)
     for node in nodes:
-        for group in (*groups.STANDARD_GROUPS, STUDENTS):
+        for group in (*groups.STANDARD_GROUPS, STUDENTS, REVIEWERS):
             is_source = node.name == PACS
             Access.objects.update_or_create(
                 node=node,
@@ -88,6 +94,12 @@ def _students() -> None:
     students, _ = Group.objects.get_or_create(name=STUDENTS)
     coordinators = Group.objects.get(name=groups.COORDINATORS)
     students.permissions.set(coordinators.permissions.all())
+
+
+def _reviewers() -> None:
+    reviewers, _ = Group.objects.get_or_create(name=REVIEWERS)
+    rights = (Right.REVIEW_WITHHELD, Right.SEE_IDENTIFIED, Right.SEE_ALL_JOBS)
+    reviewers.permissions.set(Permission.objects.filter(codename__in=rights))
 
 
 def _person(name: str, password: str) -> User:
@@ -134,6 +146,8 @@ def _trial(manager: User) -> Trial:
         protocol_name="Demo study of the thorax",
         sponsor="University of Sampletown",
         pattern="DEMO-####",
+        faces=Faces.ACCEPT,
+        faces_reason="The patients of the demo are made up: nobody looks like this.",
     )
     members = Group.objects.filter(name__in=(groups.COORDINATORS, STUDENTS))
     return trials.create_trial(manager, trial, members=members)

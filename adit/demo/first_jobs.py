@@ -44,6 +44,20 @@ def order(user: User, study_uid: str) -> list[Job]:
     return jobs
 
 
+def order_ultrasound(user: User, study_uid: str) -> Job:
+    """A study that is held back until somebody has looked at its device."""
+    source = Node.objects.get(name=PACS)
+    study = _found(user, source, study_uid)
+    wanted = Order(
+        picks=(pick_of(source, study),),
+        destination=Node.objects.get(name=RESEARCH_FOLDER).pk,
+        trial=Trial.objects.get(protocol_id=TRIAL).pk,
+        announced=_announced(user, source, study),
+    )
+    title = "Demo: ultrasound, withheld until it is reviewed"
+    return actions.create(user, "selective", wanted, key="demo-ultrasound", title=title)
+
+
 def wait(jobs: list[Job], tend: Callable[[], bool]) -> bool:
     """Waits until all have ended; False at the deadline, or when `tend` says to give up."""
     end = time.monotonic() + DEADLINE_S

@@ -42,6 +42,7 @@ BIOGRAPH = Device("SIEMENS", "Biograph Muster", "PETMUSTER", "60777", "VG70A_DEM
 RADIOGRAPH = Device(
     "Philips Medical Systems", "DigitalDiagnost Sample", "DX01", "PH-90233", "4.1 demo"
 )
+SONOGRAPH = Device("Sonomuster", "SonoMuster 5", "USMUSTER1", "US-30311", "3.2 demo")
 
 
 @dataclass(frozen=True)

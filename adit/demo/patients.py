@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
-from adit.demo import anatomy, headers, real, scanning
+from adit.demo import anatomy, headers, real, scanning, sonography
 from adit.demo import singles as single
 from adit.demo import tomography as tomo
 from adit.demo.examination import Examination
@@ -20,16 +20,16 @@ from adit.demo.headers import Device, Visit
 from adit.demo.people import EXAMPLETON, GYEONBON, HINAGATA, PEOPLE, Person
 from adit.demo.stack import Stack
 
-VERSION = 2
+VERSION = 3
 """Raised when the patients change: what an older version made is then removed."""
 
 _PROGRAM: Final = """
 1 showcase:2023-04-18 mr:2024-02-06 thorax:2025-03-11
 2 mr:2022-05-10 mr:2023-05-16
-3 thorax:2019-11-04 abdomen:2020-11-09 cr:2020-11-12
+3 thorax:2019-11-04 abdomen:2020-11-09 cr:2020-11-12 us:2021-03-09
 4 head:2024-08-02 dx:2024-08-02
 5 thorax:2021-01-15 petct:2021-02-02 thorax:2021-08-20
-6 mr:2025-01-14 mr:2025-07-08
+6 mr:2025-01-14 mr:2025-07-08 us:2025-07-10
 7 abdomen:2023-09-01 abdomen:2024-09-03
 8 dx:2018-03-05 thorax:2018-03-06 mr:2020-06-17
 9 cr:2022-12-10 many:2022-12-12
@@ -129,6 +129,11 @@ def _cr(examination: Examination) -> None:
     single.radiograph(examination, 1, digital=False)
 
 
+def _us(examination: Examination) -> None:
+    sonography.stills(examination, 1, 3)
+    sonography.clip(examination, 2)
+
+
 # What an examination is called, what it is as a procedure, the body part, and its series.
 _KINDS: Final[dict[str, tuple[str, str, str, Callable[[Examination], None]]]] = {
     "showcase": ("CT Thorax mit KM", "CT Chest", "CHEST", _showcase),
@@ -140,6 +145,7 @@ _KINDS: Final[dict[str, tuple[str, str, str, Callable[[Examination], None]]]] = 
     "petct": ("PET/CT FDG thorax", "PET CT", "CHEST", _petct),
     "dx": ("X-ray chest, digital", "XR Chest", "CHEST", _dx),
     "cr": ("X-ray chest", "XR Chest", "CHEST", _cr),
+    "us": ("Ultrasound abdomen", "US Abdomen", "ABDOMEN", _us),
 }
 
 
@@ -163,6 +169,8 @@ def _visit(person: Person, position: int, kind: str, day: str) -> Visit:
 def _device(person: Person, kind: str) -> Device:
     if kind in ("dx", "cr"):
         return headers.RADIOGRAPH
+    if kind == "us":
+        return headers.SONOGRAPH
     if kind == "petct":
         return headers.BIOGRAPH
     if kind == "mr":
@@ -186,6 +194,9 @@ SHOWCASE: Final = _first("showcase")
 
 MANY: Final = _first("many")
 """A study of about 400 small instances, long enough to be interrupted."""
+
+ULTRASOUND: Final = _first("us")
+"""A study whose images all have a name written into the pixels."""
 
 
 def make_patients(folder: Path) -> None:

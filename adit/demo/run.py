@@ -9,7 +9,7 @@ from typing import Protocol
 from django.conf import settings
 
 from adit.demo import cast, first_jobs, report, scenes
-from adit.demo.patients import SHOWCASE, make_patients
+from adit.demo.patients import SHOWCASE, ULTRASOUND, make_patients
 from adit.jobs.models import Job, JobState
 
 
@@ -60,6 +60,7 @@ class Demo:
         self._say("ordering the first transfer: one CT study to two destinations …")
         jobs = first_jobs.order(self._coordinator, SHOWCASE["study_uid"])
         ended = first_jobs.wait(jobs, tend)
+        first_jobs.wait([self._order_withheld()], tend)
         scenes.prepare(first_jobs.all_studies(self._coordinator))
         rows = report.write(self.places.report, self.url, self._passwords, jobs)
         print(f"\n{report.table(rows)}\n")
@@ -72,6 +73,9 @@ class Demo:
             processes.run_until_signal()
             return 0
         return 0 if fine else 1
+
+    def _order_withheld(self) -> Job:
+        return first_jobs.order_ultrasound(self._coordinator, ULTRASOUND["study_uid"])
 
     def _tell(self) -> None:
         for name, password in self._passwords.items():

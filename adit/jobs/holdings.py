@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from pydicom.uid import UID
 
 from adit.accounts.models import User
 from adit.jobs import lists
@@ -132,8 +133,9 @@ class Group:
     @property
     def kind(self) -> str:
         """What the standard calls such objects."""
-        known = admitted().get(self.device.sop_class)
-        return known.name.removesuffix(" Storage") if known else _("Other objects")
+        uid = self.device.sop_class
+        name = UID(uid).name if uid else ""
+        return name.removesuffix(" Storage") if name != uid else _("Objects of an unknown kind")
 
     @property
     def title(self) -> str:
