@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from adit.jobs.views import jobs, report, selective, start, tasks, withheld
+from adit.jobs.views import jobs, report, selective, start, tasks, uid_map, withheld
 
 urlpatterns = [
     path("", jobs.job_list, name="jobs"),
@@ -13,6 +13,7 @@ urlpatterns = [
     path("withheld/<int:pk>/", withheld.withheld_group, name="withheld_group"),
     path("withheld/<int:pk>/devices/", withheld.withheld_devices, name="withheld_devices"),
     path("withheld/<int:pk>/picture.png", withheld.withheld_picture, name="withheld_picture"),
+    path("uids/<int:pk>/", uid_map.uid_map, name="uid_map"),
     path("<int:pk>/", jobs.job_page, name="job"),
     path("<int:pk>/live/", jobs.job_live, name="job_live"),
     path("<int:pk>/report/", report.job_report, name="job_report"),

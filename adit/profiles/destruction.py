@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from adit.accounts.rights import Person, Refused, Right, require
 from adit.audit.trail import record
-from adit.profiles.models import Patient, Trial
+from adit.profiles.models import JoinedId, Patient, Trial
 from adit.profiles.reason import checked_reason
 from adit.profiles.trials import about, require_key
 from adit_engine.errors import WrongInput
@@ -74,13 +74,16 @@ def compact() -> bool:
 
 _COMPACT = {
     "sqlite": ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
-    "postgresql": ("VACUUM FULL profiles_trial", "VACUUM FULL profiles_patient"),
+    "postgresql": tuple(
+        f"VACUUM FULL profiles_{table}" for table in ("trial", "patient", "joinedid")
+    ),
 }
 
 
 def _forget_order(trial: Trial) -> int:
     """Who was registered when, beside what the trail says, would tie patients and pseudonyms."""
     names = sorted(trial.patients.values_list("pseudonym", flat=True))
+    JoinedId.objects.filter(trial=trial).delete()
     trial.patients.all().delete()
     Patient.objects.bulk_create(
         Patient(trial=trial, index=secrets.token_hex(32), sealed=b"", pseudonym=name)

@@ -180,6 +180,33 @@ class ReasonForm(forms.Form):
     )
 
 
+class JoinForm(ReasonForm):
+    """Another id of the same person, and whose patient ids it is of."""
+
+    node = forms.ModelChoiceField(
+        Node.objects.none(),
+        label=_("whose patient ids"),
+        help_text=_("The same number can be another patient in another hospital's PACS."),
+        empty_label=None,
+    )
+    patient_id = forms.CharField(
+        label=_("patient ID"),
+        max_length=64,
+        help_text=_("The id that is the same person's, exactly as the PACS shows it."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    new_generation = forms.BooleanField(
+        label=_("It has a pseudonym already: make all identifiers of images new from now on"),
+        required=False,
+        widget=forms.CheckboxInput(attrs=_TICK),
+    )
+    field_order = ("node", "patient_id", "reason", "new_generation")
+
+    def __init__(self, *args: Any, nodes: QuerySet[Node], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cast(forms.ModelChoiceField, self.fields["node"]).queryset = nodes
+
+
 class DestroyForm(ReasonForm):
     typed = forms.CharField(
         label=_("project id, typed again"),

@@ -22,6 +22,8 @@ class Identified:
     pseudonym: str
     domain: str
     patient_id: str = field(repr=False)
+    joined: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Domain and id of what was joined with it."""
 
 
 def reidentify(user: Person, patient: Patient, reason: str) -> Identified:
@@ -58,9 +60,15 @@ def _all(trial: Trial) -> Iterator[Identified]:
 def _opened(patient: Patient, box: Box) -> Identified:
     try:
         domain, patient_id = box.open(patient.sealed, place_of(patient.index))
+        joined = tuple(
+            (str(one[0]), str(one[1]))
+            for one in (
+                box.open(row.sealed, place_of(row.index)) for row in patient.joined.order_by("pk")
+            )
+        )
     except SealBroken:
         raise Refused(
             _("What is stored of %(pseudonym)s does not open with the key of its project.")
             % {"pseudonym": patient.pseudonym}
         ) from None
-    return Identified(patient.pseudonym, domain, patient_id)
+    return Identified(patient.pseudonym, domain, patient_id, joined)

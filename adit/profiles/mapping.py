@@ -11,6 +11,7 @@ from adit.nodes.models import Node
 from adit.profiles import faces
 from adit.profiles.models import Patient, Profile, Trial
 from adit.profiles.pattern import numbered
+from adit.profiles.source import from_trust_centre
 from adit.profiles.trials import (
     about,
     box_of,
@@ -82,10 +83,12 @@ def pseudonym_for(
     if given:
         checked_pseudonym(given)
     index = _index(trial, domain, patient_id, given)
+    if not given and patient_of(trial, index) is None:
+        given = from_trust_centre(trial, domain, _bare(patient_id))
     with transaction.atomic():
         locked = Trial.objects.select_for_update().get(pk=trial.pk)
         require_key(locked)
-        row = Patient.objects.filter(trial=trial, index=index).first()
+        row = patient_of(trial, index)
         if row is not None:
             _check_same(row, given, trial)
             return row.pseudonym
@@ -112,8 +115,14 @@ def known_pseudonym(trial: Trial, domain: str, patient_id: str) -> str:
     """What this patient is called already; empty when not registered yet."""
     if not _bare(patient_id):
         return ""
-    rows = Patient.objects.filter(trial=trial, index=_index(trial, domain, patient_id, ""))
-    return rows.values_list("pseudonym", flat=True).first() or ""
+    row = patient_of(trial, _index(trial, domain, patient_id, ""))
+    return row.pseudonym if row is not None else ""
+
+
+def patient_of(trial: Trial, index: str) -> Patient | None:
+    """Whose id it is; ids that were joined with another patient's come first."""
+    joined = Patient.objects.filter(trial=trial, joined__index=index).first()
+    return joined or Patient.objects.filter(trial=trial, index=index).first()
 
 
 def require_trial(user: Person, trial: Trial, source: Node, destination: Node | None) -> None:
@@ -136,8 +145,8 @@ def _require_room(trial: Trial) -> None:
     if trial.patient_cap is not None and trial.patients.count() >= trial.patient_cap:
         raise Refused(
             _(
-                "The research project %(trial)s may have %(n)d patients and has them all. "
-                "Ask its manager."
+                "The research project %(trial)s is full: it has all the patients (%(n)d) that it "
+                "may have. Ask its manager."
             )
             % {"trial": trial.protocol_id, "n": trial.patient_cap}
         )
@@ -172,6 +181,11 @@ def _taken(pseudonym: str, trial: Trial) -> Conflict:
         )
         % {"pseudonym": pseudonym, "trial": trial.protocol_id}
     )
+
+
+def index_of(trial: Trial, domain: str, patient_id: str) -> str:
+    """Under what the registry finds a patient who has an id."""
+    return _index(trial, domain, patient_id, "")
 
 
 def _index(trial: Trial, domain: str, patient_id: str, given: str) -> str:

@@ -127,6 +127,24 @@ class Trial(models.Model):
         return self.is_revoked or (self.expires_on is not None and self.expires_on < today)
 
 
+class JoinedId(models.Model):
+    """Another id of a patient: two ids were merged, or one person came from two hospitals."""
+
+    patient = models.ForeignKey("Patient", on_delete=models.CASCADE, related_name="joined")
+    trial = models.ForeignKey(Trial, on_delete=models.PROTECT, related_name="+")
+    index = models.CharField(max_length=64)
+    """As in Patient; here it comes first."""
+    sealed = models.BinaryField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["trial", "index"], name="one_patient_per_joined_id")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.patient)
+
+
 class Patient(models.Model):
     """Within one trial, one patient has one pseudonym and one pseudonym has one patient."""
 

@@ -18,6 +18,11 @@ urlpatterns = [
         pseudonyms.trial_reidentify,
         name="trial_reidentify",
     ),
+    path(
+        "projects/<int:pk>/pseudonyms/<int:patient>/join/",
+        pseudonyms.trial_join,
+        name="trial_join",
+    ),
     path("projects/<int:pk>/export/", pseudonyms.trial_export, name="trial_export"),
     path("projects/<int:pk>/import/", pseudonyms.trial_import, name="trial_import"),
     path("profiles/", rules.profile_list, name="profiles"),

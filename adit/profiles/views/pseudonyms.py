@@ -5,6 +5,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -13,8 +14,9 @@ from adit.accounts.rights import Right, may
 from adit.audit.table import csv_lines
 from adit.nodes import access
 from adit.nodes.models import Node
-from adit.profiles.forms import PairsForm, ReasonForm
+from adit.profiles.forms import JoinForm, PairsForm, ReasonForm
 from adit.profiles.identity import exported_map, reidentify
+from adit.profiles.joining import join
 from adit.profiles.models import Patient, Trial
 from adit.profiles.pairs import Rejected, import_pairs
 from adit.profiles.views.door import only_with, person, visible_trial
@@ -58,6 +60,35 @@ def trial_reidentify(request: HttpRequest, pk: int, patient: int) -> HttpRespons
 
 
 @asks
+def trial_join(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
+    """Another id of the same person."""
+    user = person(request)
+    trial = visible_trial(user, pk)
+    only_with(user, Right.REIDENTIFY)
+    row = _patient(trial, patient)
+    form = JoinForm(request.POST or None, nodes=_nodes(user, trial))
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        try:
+            join(
+                user,
+                row,
+                given["node"],
+                given["patient_id"],
+                given["reason"],
+                new_generation=given["new_generation"],
+            )
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, _("Joined: that ID goes by %s from now on.") % row)
+            return redirect("trial_pseudonyms", pk)
+    context = {"trial": trial, "patient": row, "form": form}
+    status = 422 if form.errors else 200
+    return render(request, "profiles/join.html", context, status=status)
+
+
+@asks
 def trial_export(request: HttpRequest, pk: int) -> HttpResponse:
     """The whole map as a file, for the key holder."""
     user = person(request)
@@ -71,7 +102,9 @@ def trial_export(request: HttpRequest, pk: int) -> HttpResponse:
             form.add_error(None, str(error))
         else:
             rows = [("pseudonym", "patient_id", "patient_id_domain")]
-            rows += [(each.pseudonym, each.patient_id, each.domain) for each in found]
+            for each in found:
+                rows.append((each.pseudonym, each.patient_id, each.domain))
+                rows += [(each.pseudonym, patient_id, domain) for domain, patient_id in each.joined]
             return _file(f"{trial.protocol_id}-pseudonyms.csv", rows)
     context = {"trial": trial, "form": form, "patients": trial.patients.count()}
     status = 422 if form.errors else 200

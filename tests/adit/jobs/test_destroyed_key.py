@@ -133,6 +133,7 @@ def test_no_sealed_column_opens_with_the_master_key(finished: Trial, dpo: User) 
     places = {
         "jobs.Task": lambda row: f"job {row.job_id} task {row.position}",
         "jobs.Item": lambda row: f"task {row.task_id} item",
+        "profiles.JoinedId": lambda row: f"patient {row.index}",
         "profiles.Patient": lambda row: f"patient {row.index}",
     }
     destroy_key(dpo, finished, "the study is over", "LUNG")

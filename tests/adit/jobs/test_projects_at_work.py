@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import samples
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
 from jobs_stage import PATIENT, GatedNode, put_study, shelf, until, work
 
 from adit.accounts.models import User
-from adit.jobs import actions, over, queue, runner
+from adit.accounts.rights import Refused
+from adit.audit.models import Event
+from adit.jobs import actions, over, queue, runner, uid_map
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.report import report_of
@@ -234,3 +237,40 @@ def _end(root: User, trial: Trial, how: str) -> None:
     else:
         yesterday = timezone.localdate() - timedelta(days=1)
         Trial.objects.filter(pk=trial.pk).update(expires_on=yesterday)
+
+
+# The map of identifiers ---------------------------------------------------------------------------
+
+
+def test_the_key_holder_gets_each_original_with_its_new_identifier(
+    order: Ordering, root: User, trial: Trial, destination: Node
+) -> None:
+    order(images=2)
+    work()
+
+    rows = uid_map.exported(root, trial, "audit of 2026")
+
+    arrived = {one.in_header.ref.instance_uid for one in shelf(destination).values()}
+    images = {old: new for level, old, new, _name, _generation in rows if level == "image"}
+    assert set(images) == {f"{samples.ROOT}.1.1.{number}" for number in (1, 2)}
+    assert set(images.values()) == arrived
+    assert [row[0] for row in rows] == ["study", "series", "image", "image"]
+    assert {row[3] for row in rows} == {"LUNG-0001"}
+    event = Event.objects.get(action="trial.uids_exported")
+    assert event.details == {"reason": "audit of 2026", "uids": 4}
+
+
+def test_it_needs_the_right_and_a_reason_and_comes_as_a_file(
+    order: Ordering, root: User, coordinator: User, trial: Trial
+) -> None:
+    order()
+    work()
+    with pytest.raises(Refused):
+        uid_map.exported(coordinator, trial, "x")
+    client = Client()
+    client.force_login(root)
+    path = f"/jobs/uids/{trial.pk}/"
+    assert client.post(path, {"reason": " "}).status_code == 422
+    answer = client.post(path, {"reason": "audit"})
+    assert answer["Content-Type"].startswith("text/csv")
+    assert "id_old,id_new" in answer.content.decode()

@@ -35,6 +35,8 @@ MAY_ACT = frozenset({"owner", "staff", "root"})
 REVIEWERS = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "root": OK}
 """None of the standard groups reviews; a picture is there for who has looked at it."""
 
+KEY_HOLDERS = {"nobody": SIGN_IN, "member": NO, "dpo": NO, "root": OK}
+
 # name of the route -> (method, arguments, what each role gets)
 MATRIX = {
     "jobs": ("get", (), ALL_IN),
@@ -51,6 +53,7 @@ MATRIX = {
     "job_task": ("get", ("job", 1), JOB),
     "job_task_live": ("get", ("job", 1), JOB),
     "job_task_action": ("post", ("job", 1, "stop"), DEED),
+    "uid_map": ("get", ("trial",), dict.fromkeys(ROLES, HIDDEN) | KEY_HOLDERS),
     "withheld": ("get", (), REVIEWERS),
     "withheld_group": ("get", ("held",), REVIEWERS),
     "withheld_devices": ("post", ("held",), REVIEWERS | {"root": AWAY}),
@@ -93,7 +96,7 @@ def job(people: dict[str, User | None], root: User, make_job: Callable[..., Job]
 
 def address(name: str, arguments: tuple[object, ...], job: Job) -> str:
     held = HeldBack.objects.values_list("pk", flat=True)[0]
-    values = {"job": job.pk, "key": drafts.new_key(), "held": held}
+    values = {"job": job.pk, "key": drafts.new_key(), "held": held, "trial": job.trial_id}
     return reverse(name, args=[values.get(str(a), a) for a in arguments])
 
 

@@ -37,6 +37,7 @@ MATRIX = {
     "trial_destroy": ("get", ("trial",), MANAGES),
     "trial_pseudonyms": ("get", ("trial",), who(HIDDEN, **SEES)),
     "trial_reidentify": ("get", ("trial", "patient"), KEY),
+    "trial_join": ("get", ("trial", "patient"), KEY),
     "trial_export": ("get", ("trial",), KEY),
     "trial_import": ("get", ("trial",), who(HIDDEN, member=OK, keyholder=OK, dpo=NO, root=OK)),
     "profiles": ("get", (), who(OK)),

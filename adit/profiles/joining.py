@@ -1,0 +1,69 @@
+"""Joining: two patient ids are one person's, so that both go by one pseudonym from now on."""
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from adit.accounts.rights import Person, Right, require
+from adit.audit.trail import record, veiled
+from adit.nodes.domain import domain_of
+from adit.nodes.models import Node
+from adit.profiles.mapping import Conflict, index_of, patient_of, place_of
+from adit.profiles.models import JoinedId, Patient, Trial
+from adit.profiles.reason import checked_reason
+from adit.profiles.trials import about, box_of, require_key
+
+
+def join(
+    user: Person,
+    patient: Patient,
+    node: Node,
+    patient_id: str,
+    reason: str,
+    *,
+    new_generation: bool = False,
+) -> None:
+    """From now on this id, as `node` speaks it, goes by the patient's pseudonym.
+
+    An id that has a pseudonym already may have images out under it. Sent again under another one,
+    they would have the same UIDs and other contents; so that needs `new_generation`, in which all
+    UIDs of the trial are new. Raises Refused, WrongInput, Conflict.
+    """
+    require(user, Right.REIDENTIFY)
+    reason = checked_reason(reason)
+    trial = patient.trial
+    require_key(trial)
+    domain, bare = domain_of(node), patient_id.strip(" \0")
+    index = index_of(trial, domain, bare)
+    with transaction.atomic():
+        locked = Trial.objects.select_for_update().get(pk=trial.pk)
+        require_key(locked)
+        before = patient_of(trial, index)
+        if before is not None and before.pk == patient.pk:
+            return
+        if before is not None:
+            if not new_generation:
+                raise _has_pseudonym(before, patient)
+            locked.generation += 1
+            locked.save(update_fields=["generation"])
+        JoinedId.objects.filter(trial=trial, index=index).delete()
+        sealed = box_of(trial).seal([domain, bare], place_of(index))
+        JoinedId.objects.create(patient=patient, trial=trial, index=index, sealed=sealed)
+        details = {
+            "pseudonym": patient.pseudonym,
+            "before": before.pseudonym if before is not None else "",
+            "generation": locked.generation,
+            "reason": reason,
+        }
+        who = veiled(box_of(trial), (domain, bare))
+        record("patient.joined", user=user, about=about(trial), details=details, patient=who)
+
+
+def _has_pseudonym(before: Patient, patient: Patient) -> Conflict:
+    words = {"before": before.pseudonym, "now": patient.pseudonym}
+    return Conflict(
+        _(
+            "This patient ID goes by %(before)s already, and images may have left so. To let it go "
+            "by %(now)s, tick that all identifiers of the project's images are new from now on."
+        )
+        % words
+    )
