@@ -124,7 +124,9 @@ def test_pixel_rules_that_are_ambiguous_are_refused_with_their_line(
 
 def test_a_rule_may_say_that_a_device_burns_nothing_in() -> None:
     said = PIXELS.replace("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]").replace('"V2.1"', '""')
-    profile = Profile.parse(TEXT + said + 'applies = "withheld"\nreason = "a \\"phantom\\" device"\n')
+    profile = Profile.parse(
+        TEXT + said + 'applies = "withheld"\nreason = "a \\"phantom\\" device"\n'
+    )
     (rule,) = profile.pixel_rules
     assert (rule.rectangles, rule.software, rule.reason) == ((), "", 'a "phantom" device')
     assert Profile.parse(profile.to_text()) == profile
