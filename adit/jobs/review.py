@@ -15,7 +15,7 @@ from adit.audit.trail import record
 from adit.jobs import looks
 from adit.jobs.holdings import Group
 from adit.jobs.models import Decision, HeldBack
-from adit.profiles import reviewed, trials
+from adit.profiles import faces, reviewed, trials
 from adit.profiles.models import Profile
 from adit.profiles.reason import checked_reason
 from adit.profiles.versions import rules_of
@@ -50,7 +50,7 @@ def tried(user: User, group: Group, rectangles: tuple[Rectangle, ...]) -> Tried:
     image = looks.image_of(user, group.rows[0])
     rules = reviewed.with_rule(rules_of(group.trial.profile), _rule(group, rectangles, "trial run"))
     key = TrialKey(secrets.token_bytes(32))
-    change = Pseudonymized(rules, _TRIAL_RUN, key, None)
+    change = Pseudonymized(rules, _TRIAL_RUN, key, None, faces.chosen(group.trial))
     try:
         if image.fault:
             raise Withhold("fault", image.fault)

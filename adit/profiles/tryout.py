@@ -1,7 +1,8 @@
 """Tryout: a profile applied to one real image, to be looked at; nothing is stored, nothing leaves."""
 
 import secrets
-from dataclasses import dataclass
+from base64 import b64encode
+from dataclasses import dataclass, field
 
 from adit.accounts.rights import Person, Right, require
 from adit.audit.trail import record
@@ -10,8 +11,9 @@ from adit.nodes.models import Node
 from adit.nodes.sample import sample_of
 from adit.profiles.header import Line, compared, lines_of
 from adit.profiles.models import Profile
+from adit.profiles.pictures import png_of
 from adit.profiles.versions import rules_of
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.errors import Malformed, Withhold, WrongInput
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
@@ -22,6 +24,7 @@ from adit_engine.pseudonymize.verify import verify
 from adit_engine.reference import StudyRef
 
 PSEUDONYM = "TRY-IT-0001"
+LARGEST_PICTURE = 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,9 @@ class Tried:
     lines: list[Line]
     code: str = ""
     withheld: str = ""
+    before: str = field(default="", repr=False)
+    after: str = field(default="", repr=False)
+    """Its first frame, as text that an address of an image can be; empty where none can be shown."""
 
 
 def try_it(user: Person, profile: Profile, node: Node, study: StudyRef) -> Tried:
@@ -56,9 +62,19 @@ def _tried(profile: Profile, image: Instance) -> Tried:
             raise Withhold("fault", image.fault)
         changed = apply(change, image)
         verify(image, changed, change)
-        return Tried(compared(little_endian(image), changed))
+        lines = compared(little_endian(image), changed)
+        return Tried(lines, before=_picture(image), after=_picture(changed))
     except Withhold as error:
-        return Tried(_readable(image), error.code, str(error))
+        return Tried(_readable(image), error.code, str(error), before=_picture(image))
+
+
+def _picture(image: Instance) -> str:
+    """Stands in the page itself, so that no address and no cache holds it."""
+    try:
+        data = png_of(image, largest=LARGEST_PICTURE)
+    except WrongInput:
+        return ""
+    return f"data:image/png;base64,{b64encode(data).decode('ascii')}"
 
 
 def _readable(image: Instance) -> list[Line]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from adit.profiles.views import projects, pseudonyms, rules
+from adit.profiles.views import pixels, projects, pseudonyms, rules
 
 urlpatterns = [
     path("projects/", projects.trial_list, name="trials"),
@@ -29,5 +29,6 @@ urlpatterns = [
     path("profiles/<int:pk>/", rules.profile_page, name="profile_version"),
     path("profiles/<int:pk>/plain/", rules.profile_plain, name="profile_plain"),
     path("profiles/<int:pk>/next/", rules.profile_new, name="profile_new"),
+    path("profiles/<int:pk>/pixels/", pixels.profile_pixels, name="profile_pixels"),
     path("profiles/<int:pk>/try/", rules.profile_try, name="profile_try"),
 ]

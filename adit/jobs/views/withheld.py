@@ -16,10 +16,10 @@ from adit.accounts.rights import Refused, Right, may, require
 from adit.jobs import holdings, looks, review, review_forms
 from adit.jobs.holdings import Group
 from adit.jobs.models import Decision
-from adit.jobs.pictures import LARGEST, SMALL, png_of
 from adit.jobs.review_forms import DecisionForm, Rectangles, rectangles_in
 from adit.jobs.views.door import person
 from adit.profiles.models import Profile
+from adit.profiles.pictures import LARGEST, SMALL, png_of
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.pixel_rules import Rectangle
 from adit_engine.rendering import frames_of

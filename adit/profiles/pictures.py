@@ -1,4 +1,4 @@
-"""Pictures: a frame of a withheld image as PNG bytes, for a reviewer's eyes and no file."""
+"""Pictures: a frame of an image as PNG bytes, for the eyes of who may see it and for no file."""
 
 from io import BytesIO
 

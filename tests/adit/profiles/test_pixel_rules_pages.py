@@ -1,0 +1,126 @@
+"""Pixel rules on a profile's page: added, changed, removed in a draft; refused when ambiguous."""
+
+import re
+from collections.abc import Callable
+from html import unescape
+
+import pytest
+from django.test import Client
+
+from adit.accounts.models import User
+from adit.profiles import trials
+from adit.profiles.models import Profile
+from adit.profiles.versions import rules_of
+
+pytestmark = pytest.mark.django_db
+
+AsUser = Callable[[User], Client]
+US = "1.2.840.10008.5.1.4.1.1.6.1"
+RULE = {
+    "sop_class": US,
+    "manufacturer": "Sonomaker",
+    "model": "S9",
+    "software": "V1",
+    "rows": "60",
+    "columns": "80",
+    "rectangles": "0 0 80 10\n60, 50, 20, 10",
+    "applies": "withheld",
+    "reason": "looked at",
+}
+
+
+@pytest.fixture
+def profile(db: None) -> Profile:
+    return trials.default_profile()
+
+
+@pytest.fixture
+def browser(dpo: User, as_user: AsUser) -> Client:
+    return as_user(dpo)
+
+
+def address(profile: Profile) -> str:
+    return f"/profiles/{profile.pk}/pixels/"
+
+
+def draft(page: bytes) -> str:
+    found = re.search(r'<input type="hidden" name="text" value="([^"]*)"', page.decode())
+    assert found is not None
+    return unescape(found[1])
+
+
+def begun(browser: Client, profile: Profile) -> str:
+    return draft(browser.get(address(profile)).content)
+
+
+def added(browser: Client, profile: Profile, text: str, **changes: str) -> bytes:
+    values = {**RULE, **changes, "text": text, "do": "put"}
+    return browser.post(address(profile), values).content
+
+
+def test_a_rule_is_added_changed_and_saved_as_the_next_version(
+    browser: Client, profile: Profile
+) -> None:
+    text = draft(added(browser, profile, begun(browser, profile)))
+    page = browser.post(address(profile), {"text": text, "do": "change-0"}).content.decode()
+    assert "Change rule 1" in page
+    assert 'value="Sonomaker"' in page
+    changed = draft(added(browser, profile, text, place="0", rectangles="0 0 80 12"))
+    assert Profile.objects.filter(name=profile.name).count() == 1
+    browser.post(address(profile), {"text": changed, "do": "save"})
+    second = Profile.objects.get(name=profile.name, version=2)
+    (rule,) = rules_of(second).pixel_rules
+    assert (rule.rectangles, rule.applies, rule.reason) == (
+        ((0, 0, 80, 12),),
+        "withheld",
+        "looked at",
+    )
+    assert "113101" in rules_of(second).options
+
+
+def test_a_rule_is_removed_and_its_option_with_the_last(browser: Client, profile: Profile) -> None:
+    before = begun(browser, profile)
+    text = draft(added(browser, profile, before))
+    assert "113101" in text
+    after = draft(browser.post(address(profile), {"text": text, "do": "remove-0"}).content)
+    assert "113101" not in after
+    assert "[[pixels]]" not in after
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rectangles": "0 0 81 10"}, "inside the image"),
+        ({"rectangles": "0 0 80"}, "Line 1: four whole numbers"),
+        ({"rectangles": ""}, ""),
+        ({"rectangles": "", "reason": ""}, "needs a reason"),
+        ({"model": "Gerät"}, "plain letters"),
+        ({"rows": "0"}, "greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_what_was_typed_comes_back(
+    changes: dict[str, str], says: str, browser: Client, profile: Profile
+) -> None:
+    text = begun(browser, profile)
+    page = added(browser, profile, text, **changes)
+    if not says:
+        assert "burns nothing in" in page.decode()
+        assert draft(page) != text
+        return
+    assert says in unescape(page.decode())
+    assert draft(page) == text
+    assert 'value="Sonomaker"' in page.decode()
+
+
+def test_a_second_rule_for_one_device_is_refused_with_its_line(
+    browser: Client, profile: Profile
+) -> None:
+    text = draft(added(browser, profile, begun(browser, profile)))
+    page = added(browser, profile, text, manufacturer="SONOMAKER").decode()
+    assert re.search(r"Line \d+: a pixel rule for this device and size stands above", page)
+
+
+def test_a_draft_that_somebody_spoiled_is_refused(browser: Client, profile: Profile) -> None:
+    answer = browser.post(address(profile), {"text": "name = 5", "do": "save"})
+    assert answer.status_code == 422
+    assert Profile.objects.count() == 1
