@@ -38,6 +38,8 @@ class Work:
     key: TrialKey = field(repr=False)
     offset_days: int
     charset: Charset = DEFAULT
+    names: frozenset[bytes] = frozenset()
+    """Words of the patient's own name, in lower case."""
 
 
 Action = Callable[[bytes, Work], bytes | None]

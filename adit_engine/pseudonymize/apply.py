@@ -8,7 +8,7 @@ from functools import lru_cache
 from adit_engine.elements import PIXEL_TAGS, Buffer, Element, elements
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.pseudonymize import admit, face, pixel_rules, pixels, stamp, tables
+from adit_engine.pseudonymize import admit, descriptors, face, pixel_rules, pixels, stamp, tables
 from adit_engine.pseudonymize.actions import Work
 from adit_engine.pseudonymize.admit import Cover
 from adit_engine.pseudonymize.blank import blanked
@@ -34,10 +34,12 @@ _OFFSETS = frozenset({0x7FE00001, 0x7FE00002})
 _DATES = frozenset({stamp.BIRTH_DATE, stamp.STUDY_DATE})
 _PHOTOMETRIC = 0x00280004
 _PLANAR = 0x00280006
+_PATIENT_NAME = 0x00100010
 _ALLOCATED = 0x00280100
 _READ = frozenset(
     {
         stamp.BURNED_IN,
+        _PATIENT_NAME,
         _PLANAR,
         *_OFFSETS,
         *_IDENTITY,
@@ -124,7 +126,7 @@ def _pseudonymized(change: Pseudonymized, instance: Instance) -> tuple[Instance,
         _check_word_order(parts.pixels, values)
     may_show_face = _may_show_face(change, admitted, parts, values)
     book = rule_book(change.profile, admitted.iod)
-    rewriter = _rewriter(change, book, instance.explicit)
+    rewriter = _rewriter(change, book, instance.explicit, values.get(_PATIENT_NAME, b""))
     out = _by_rules(rewriter, book, parts)
     by_rules = tuple(out)
     _finish(change, parts, values, out, instance.explicit)
@@ -241,8 +243,9 @@ def _may_show_face(
     return face.check(change.faces, admitted.modality, values, told)
 
 
-def _rewriter(change: Pseudonymized, book: RuleBook, explicit: bool) -> Rewriter:
-    work = Work(change.key, change.key.date_offset_days(change.pseudonym))
+def _rewriter(change: Pseudonymized, book: RuleBook, explicit: bool, name: bytes) -> Rewriter:
+    names = descriptors.words(name)
+    work = Work(change.key, change.key.date_offset_days(change.pseudonym), names=names)
     private = SAFE_PRIVATE in change.profile.options
     return Rewriter(book, work, explicit, private=private)
 

@@ -24,11 +24,18 @@ def is_harmless(value: bytes) -> bool:
     )
 
 
+def words(name: bytes) -> frozenset[bytes]:
+    """What a description may not say of a patient of this name, though the words are harmless."""
+    return frozenset(token.lower() for token in _TOKEN.findall(name) if token.isalpha())
+
+
 def _keeper(vr: str) -> Action:
     legal = actions.KEEPERS[vr]
 
     def keep(value: bytes, work: Work) -> bytes | None:
-        return legal(value, work) if is_harmless(value) else None
+        if not is_harmless(value) or not work.names.isdisjoint(words(value)):
+            return None
+        return legal(value, work)
 
     return keep
 

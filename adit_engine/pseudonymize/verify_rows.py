@@ -127,6 +127,11 @@ def must_be_empty(options: frozenset[str]) -> frozenset[int]:
     return _without(_EMPTY, options)
 
 
+def never_filled() -> frozenset[int]:
+    """Tags that stand there without a value under whatever options, a stand-in included."""
+    return _tags([_EMPTY[""]])
+
+
 def must_differ(options: frozenset[str]) -> frozenset[int]:
     """Tags whose value must not be the original one under these options."""
     return _without(_OTHER, options)

@@ -13,7 +13,7 @@ from adit_engine.pseudonymize.verify_evidence import (
 )
 from adit_engine.pseudonymize.verify_pixels import READING
 from adit_engine.pseudonymize.verify_reader import ITEM, Content, Region
-from adit_engine.pseudonymize.verify_rows import FORBIDDEN_GROUPS, SAFE_PRIVATE
+from adit_engine.pseudonymize.verify_rows import FORBIDDEN_GROUPS, SAFE_PRIVATE, never_filled
 from adit_engine.pseudonymize.verify_search import WELL_KNOWN_UIDS, hit
 
 CLASS_UID, INSTANCE_UID, STUDY_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
@@ -42,7 +42,8 @@ TOP = (
 
 _CODE_VALUE, _CODE_SCHEME, _DEVICE_UID = 0x00080100, 0x00080102, 0x00181002
 _LOOKED_AT = frozenset(b"AS DA DT PN UI".split())
-_STAND_INS = frozenset({b"", b"REMOVED", b"19000101", b"19000101000000", b"000000"})
+_NEVER_FILLED = never_filled()
+_STAND_INS = frozenset({b"REMOVED", b"19000101", b"19000101000000", b"000000"})
 """What may stand where an IOD wants a value and the table wants none."""
 _LONGEST_SHIFT_DAYS, _SHORTEST_SHIFT_DAYS = -3650, -30
 
@@ -92,7 +93,9 @@ class Made:
             if depth and tag in _HOW_TREATED:
                 raise hit("verify-stamp", "An inherited de-identification mark", tag)
             if tag in empty:
-                if vr == b"SQ" or data[start:end].strip(b" \0") not in _STAND_INS:
+                value = data[start:end].strip(b" \0")
+                stands_in = value in _STAND_INS and tag not in _NEVER_FILLED
+                if vr == b"SQ" or (value and not stands_in):
                     raise hit("verify-element", "What the profile removes", tag)
             elif tag in TOP and not depth:
                 if tag in self.top:
