@@ -30,10 +30,12 @@ def facts(trial: Trial) -> dict[str, Any]:
 def sentence(how: Chosen, reason: str = "") -> str:
     """What happens to such images, and why."""
     if how is Chosen.ACCEPT:
-        return _("They are sent: the research project accepts the risk. Reason: %s") % reason
+        return _("Images that may show a face are sent: the risk is accepted. Reason: %s") % reason
     if how is Chosen.WITHHOLD:
-        return _("They are withheld: so the research project has chosen.")
-    return _("They are withheld: the research project has not chosen yet what happens to them.")
+        return _("Images that may show a face are withheld, as was chosen for the project.")
+    return _(
+        "Images that may show a face are withheld: nobody has chosen yet what happens to them."
+    )
 
 
 def next_step(how: Chosen) -> str:
@@ -41,6 +43,6 @@ def next_step(how: Chosen) -> str:
     if how is not Chosen.UNDECIDED:
         return ""
     return _(
-        "If they are needed, ask a manager of research projects to choose "
-        "“withhold” or “accept” on the project's page, then order again."
+        "If they are needed, ask a manager of research projects to choose “withhold” or “accept” "
+        "on the project's page (without a project: the site's own), then order again."
     )

@@ -184,6 +184,8 @@ def _withheld(profile: Profile) -> list[str]:
         f"- Images of {', '.join(asking)} that do not say that no text is burned in"
         + (", unless a pixel rule covers the device." if profile.pixel_rules else "."),
         "- Objects that are damaged, or written in a way that cannot be checked.",
+        "- Thin slices by CT, MR or PET that may show a head, unless the project accepts that a face "
+        "can be drawn from them; what does not tell its part of the body counts as a head.",
         "- Whatever a second, independent look at the finished object still finds of the person: "
         "it compares with the original, and one finding stops the series.",
     ]
@@ -210,7 +212,7 @@ def _risks(profile: Profile) -> list[str]:
 
 
 def _risk_lines(options: frozenset[str]) -> Iterator[str]:
-    yield "Thin slices of a head by CT, MR or PET: a face can be drawn from them."
+    yield "Thin slices of a head by CT, MR or PET, where the project accepts them: a face can be drawn."
     yield "Text burned into an image that does not say so, on a device that nobody has looked at."
     yield "The image itself: implants, rare findings or jewellery can tell who it is to those who know."
     yield "Whoever has the trial's key, or the list of pseudonyms, can find the person again."

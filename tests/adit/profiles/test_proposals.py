@@ -109,13 +109,13 @@ def test_the_choice_stands_on_the_page_and_in_the_trail(
     dpo: User, trial: Trial, as_user: AsUser
 ) -> None:
     client = as_user(dpo)
-    assert "has not chosen yet" in client.get(f"/projects/{trial.pk}/").content.decode()
+    assert "nobody has chosen yet" in client.get(f"/projects/{trial.pk}/").content.decode()
 
     given = typed(protocol_id="LUNG", faces="accept", faces_reason="the board agreed")
     client.post(f"/projects/{trial.pk}/edit/", given)
 
     page = client.get(f"/projects/{trial.pk}/").content.decode()
-    assert "accepts the risk. Reason: the board agreed" in page
+    assert "the risk is accepted. Reason: the board agreed" in page
     details = Event.objects.get(action="trial.changed").details
     assert (details["faces"], details["faces_reason"]) == ("accept", "the board agreed")
     trial.refresh_from_db()
