@@ -3,6 +3,7 @@
 from io import BytesIO
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import (
@@ -10,8 +11,12 @@ from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
     SecondaryCaptureImageStorage,
+    UltrasoundMultiFrameImageStorage,
 )
+
+from adit.demo.glyphs import draw
 
 ROOT = "1.2.826.0.1.3680043.8.498.55"
 PATIENT_ID = "PID-4711-0815"
@@ -120,3 +125,42 @@ def _file(ds: Dataset, syntax: UID) -> bytes:
     buffer = BytesIO()
     dcmwrite(buffer, ds, enforce_file_format=True)
     return buffer.getvalue()
+
+
+CLIP_ROWS, CLIP_COLUMNS, CLIP_FRAMES, CLIP_BAND = 120, 320, 3, 20
+"""An ultrasound clip; the device writes into so many rows at the top."""
+
+
+def clip_pixels() -> np.ndarray:
+    """Frames, rows, columns: noise without black, and a bright name in the band of each frame."""
+    noise = np.random.default_rng(5)
+    frames = noise.integers(10, 200, (CLIP_FRAMES, CLIP_ROWS, CLIP_COLUMNS), dtype=np.uint8)
+    for frame in frames:
+        draw(frame, [PATIENT_NAME.replace("^", " ")], (3, 4), 2)
+    return frames
+
+
+def clip(study: str, *, compressed: bool, patient_id: str = PATIENT_ID) -> bytes:
+    """In a series of its own of a study."""
+    ds = _patient(study, 7, 1)
+    ds.PatientID = patient_id
+    ds.SOPClassUID = UltrasoundMultiFrameImageStorage
+    ds.Modality = "US"
+    ds.Manufacturer, ds.ManufacturerModelName = "Sonomaker", "S9"
+    ds.SoftwareVersions = "V1.2"
+    ds.ImageType = ["ORIGINAL", "PRIMARY"]
+    ds.SeriesDescription = "Liver"
+    ds.NumberOfFrames = str(CLIP_FRAMES)
+    ds.FrameTime = "40"
+    ds.FrameIncrementPointer = 0x00181063
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.Rows, ds.Columns = CLIP_ROWS, CLIP_COLUMNS
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.PixelRepresentation = 0
+    ds.PixelData = clip_pixels().tobytes()
+    if not compressed:
+        return _file(ds, ExplicitVRLittleEndian)
+    plain = dcmread(BytesIO(_file(ds, ExplicitVRLittleEndian)))
+    plain.compress(RLELossless, generate_instance_uid=False)
+    return _file(plain, RLELossless)

@@ -1,0 +1,81 @@
+"""Withheld stage: fills an installation with two ordered studies that hold ultrasound clips.
+
+Run in a process of its own: `withheld_stage.py '{"source": {…}, "archive": {…}, "folder": "…"}'`;
+prints the jobs by project as JSON.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+PASSWORD = "a long enough password"
+STUDIES = {
+    "LUNG-JS": "1.2.826.0.1.3680043.8.498.55.31",
+    "LUNG-PLAIN": "1.2.826.0.1.3680043.8.498.55.32",
+}
+PATIENTS = {"LUNG-JS": "PID-US-1", "LUNG-PLAIN": "PID-US-2"}
+
+
+def main(argument: str) -> None:
+    os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
+    from adit.vault.master import make_key
+
+    data = Path(os.environ["ADIT_DATA"])
+    make_key(data / "keys" / "master.key")
+    make_key(data / "keys" / "web.key")
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    call_command("createcachetable")
+    json.dump(make(json.loads(argument)), sys.stdout)
+
+
+def make(places: dict[str, Any]) -> dict[str, int]:
+    from django.contrib.auth.models import Group, Permission
+
+    from adit.accounts.groups import COORDINATORS, make_standard_groups
+    from adit.accounts.models import User
+    from adit.jobs import actions
+    from adit.jobs.kinds.selective import Order, Pick
+    from adit.nodes.models import Access, Node
+    from adit.profiles import trials
+    from adit.profiles.models import Trial
+
+    coordinators = make_standard_groups()[COORDINATORS]
+    reviewers = Group.objects.create(name="Image reviewers")
+    rights = ("review_withheld", "see_identified", "see_all_jobs")
+    reviewers.permissions.set(Permission.objects.filter(codename__in=rights))
+    coordinator = User.objects.create_user("coordinator", password=PASSWORD)
+    coordinator.groups.add(coordinators)
+    User.objects.create_user("reviewer", password=PASSWORD).groups.add(reviewers)
+    root = User.objects.create_superuser("root", password=PASSWORD)
+    source = Node.objects.create(
+        name="Source PACS", kind="dimse", settings=places["source"], is_open=True
+    )
+    archive = Node.objects.create(
+        name="Research PACS", kind="dimse", settings=places["archive"], is_open=True
+    )
+    folder = Node.objects.create(
+        name="Research folder", kind="folder", settings={"path": places["folder"]}, is_open=True
+    )
+    for group in (coordinators, reviewers):
+        Access.objects.create(group=group, node=source, may_read=True)
+    for node in (archive, folder):
+        Access.objects.create(group=coordinators, node=node, may_write=True)
+    jobs = {}
+    for protocol_id, destination in (("LUNG-JS", archive), ("LUNG-PLAIN", folder)):
+        trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
+        trials.create_trial(root, trial, members=[coordinators])
+        pick = Pick(source.pk, STUDIES[protocol_id], PATIENTS[protocol_id])
+        order = Order((pick,), destination.pk, trial=trial.pk, announced=("pixel-rule",))
+        jobs[protocol_id] = actions.create(coordinator, "selective", order, key=protocol_id).pk
+    return jobs
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
