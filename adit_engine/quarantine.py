@@ -72,6 +72,9 @@ class Quarantine:
     def used_bytes(self) -> int:
         return sum(one.size_bytes for one in self._images())
 
+    def is_empty(self) -> bool:
+        return next(self.folder.glob(f"*{_IMAGE}"), None) is None
+
     def contents(self) -> list[LaidApart]:
         """Newest first."""
         return [self._read(one) for one in sorted(self._images(), key=_by_name, reverse=True)]

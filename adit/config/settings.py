@@ -146,6 +146,8 @@ RECEIVER_TLS_CERTIFICATE = env.str("ADIT_RECEIVER_TLS_CERTIFICATE", "")  # a PEM
 RECEIVER_TLS_KEY = env.str("ADIT_RECEIVER_TLS_KEY", "")  # "": it is in the certificate's file
 RECEIVER_TLS_CLIENT_CA = env.str("ADIT_RECEIVER_TLS_CLIENT_CA", "")
 """Whoever issued the certificates that callers then have to show; "": they need none."""
+RECEIVER_ADDRESS = env.str("ADIT_RECEIVER_ADDRESS", "")
+"""Name or address under which PACS reach the receiver; empty: as this machine sees itself."""
 RECEIVER_QUARANTINE_MB = env.int("ADIT_RECEIVER_QUARANTINE_MB", 0)
 RECEIVER_MARK_MB = env.int("ADIT_RECEIVER_MARK_MB", 512)
 """While more lies untaken for one retrieval, the PACS waits up to 20 s for each answer."""

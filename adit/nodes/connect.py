@@ -40,6 +40,8 @@ class Purpose(StrEnum):
         """For how long a slot counts that nobody renews."""
         if self is Purpose.SEARCH:
             return settings.SEARCH_DEADLINE_S + settings.LEASE_S
+        if self is Purpose.CHECK:
+            return 2 * settings.SEARCH_DEADLINE_S + settings.LEASE_S
         return settings.LEASE_S
 
 

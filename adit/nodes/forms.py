@@ -14,6 +14,7 @@ from adit.nodes import window
 from adit.nodes.models import Node
 from adit_engine.errors import WrongInput
 from adit_engine.nodes import KINDS, kind_class
+from adit_engine.reference import StudyRef
 
 MOST_CONNECTIONS = 64
 _ADVANCED, _SECRET, _BELONGS_TO = "is_advanced", "is_secret", "belongs_to"
@@ -175,6 +176,27 @@ class AccessForm(forms.Form):
         """May read, may write, by group."""
         data = self.cleaned_data
         return {g: (data[f"read_{g.pk}"], data[f"write_{g.pk}"]) for g in self.groups}
+
+
+class TryForm(forms.Form):
+    """Which image shall be fetched for a test. Empty: one of the newest that the node lists."""
+
+    study_uid = forms.CharField(
+        label=_("Study UID"),
+        required=False,
+        max_length=70,
+        help_text=_("Leave it empty for one of the newest studies."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+    def clean_study_uid(self) -> StudyRef | None:
+        text = self.cleaned_data["study_uid"].strip()
+        if not text:
+            return None
+        try:
+            return StudyRef(text)
+        except WrongInput as error:
+            raise forms.ValidationError(str(error)) from None
 
 
 def _field(field: Field[Any], hint: Any) -> forms.Field:

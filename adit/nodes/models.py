@@ -115,6 +115,28 @@ class Expectation(models.Model):
         return int(self.pk - 1) % 0xFFFF + 1
 
 
+class Check(models.Model):
+    """What the last test of a node found, of each sort of test."""
+
+    class What(models.TextChoices):
+        PLAIN = "plain", _("Test")
+        FETCH = "fetch", _("One image fetched")
+        WRITE = "write", _("Something written")
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="checks")
+    what = models.CharField(max_length=16, choices=What)
+    at = models.DateTimeField()
+    by = models.ForeignKey("accounts.User", null=True, on_delete=models.SET_NULL, related_name="+")
+    findings = models.JSONField(default=list)
+    """Of the engine, as mappings; they name no patient."""
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "what"], name="one_check_of_a_sort")]
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.what}"
+
+
 class Stray(models.Model):
     """What the receiver got and nobody expected, added up by sender and kind; names no patient."""
 

@@ -42,7 +42,8 @@ class HouseReception:
 
     def __init__(self, row: Node) -> None:
         self.ae_title = settings.CALLING_AE_TITLE
-        machine = "the receiver's machine" if settings.HAND_OVER_URL else "this machine"
+        elsewhere = "the receiver's machine" if settings.HAND_OVER_URL else "this machine"
+        machine = settings.RECEIVER_ADDRESS or elsewhere
         secured = ", by TLS" if wants_tls() else ""
         self.address = f"{machine}, port {settings.RECEIVER_PORT}{secured}"
         self._node_id = row.pk

@@ -1,6 +1,5 @@
-"""Rows: what the people who look after nodes do with them: save, open, pause, test, remove."""
+"""Rows: what the people who look after nodes do with them: save, open, pause, remove."""
 
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,12 +12,10 @@ from django.utils.translation import gettext as _
 from adit.accounts.rights import Person, Refused, Right, require
 from adit.audit.trail import record
 from adit.nodes import window
-from adit.nodes.connect import Purpose, engine_settings, open_node
+from adit.nodes.connect import engine_settings
 from adit.nodes.models import Access, Node
-from adit.nodes.waits import Waits
-from adit_engine.errors import NodeError, WrongInput
+from adit_engine.errors import WrongInput
 from adit_engine.nodes import kind_class
-from adit_engine.nodes.base import Finding, Grade
 
 GroupAccess = Mapping[Group, tuple[bool, bool]]
 """May read, may write."""
@@ -33,7 +30,6 @@ _WATCHED = (
     "retrieve_limit",
     "search_limit",
 )
-_WORST = (Grade.BAD, Grade.WARNING, Grade.GOOD)
 
 
 def save_node(user: Person, node: Node, access: GroupAccess | None = None) -> Node:
@@ -95,26 +91,6 @@ def remove(user: Person, node: Node) -> None:
             _("%(node)s stands in jobs and cannot be removed. Close it instead.")
             % {"node": node.name}
         ) from None
-
-
-def check(user: Person, node: Node) -> list[Finding]:
-    """Tests the node, for those who manage or may fetch from it. Raises Refused, Waits.
-
-    What the node does wrong is a finding.
-    """
-    holder = f"check:{secrets.token_hex(8)}"
-    try:
-        with open_node(user, node, Purpose.CHECK, holder=holder) as opened:
-            findings = list(opened.check())
-    except Waits:
-        raise
-    except (NodeError, WrongInput) as error:
-        findings = [Finding(Grade.BAD, str(error))]
-    grades = {finding.grade for finding in findings}
-    worst = next((grade for grade in _WORST if grade in grades), Grade.WARNING)
-    details = {"node": node.name, "worst": worst.value}
-    record("node.checked", user=user, about=_about(node), details=details)
-    return findings
 
 
 def _change(

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from adit.nodes import views
+from adit.nodes import check_views, quarantine_views, sheet_views, views
 
 urlpatterns = [
     path("", views.node_list, name="nodes"),
@@ -13,6 +13,13 @@ urlpatterns = [
     path("<int:pk>/access/", views.node_access, name="node_access"),
     path("<int:pk>/pause/", views.node_pause, name="node_pause"),
     path("<int:pk>/delete/", views.node_delete, name="node_delete"),
-    path("<int:pk>/test/", views.node_test, name="node_test"),
+    path("<int:pk>/test/", check_views.node_test, name="node_test"),
+    path("<int:pk>/test/fetch/", check_views.node_fetch, name="node_fetch"),
+    path("<int:pk>/test/write/", check_views.node_write, name="node_write"),
+    path("<int:pk>/test/adopt/", check_views.node_adopt, name="node_adopt"),
+    path("<int:pk>/sheet/", sheet_views.node_sheet, name="node_sheet"),
+    path("<int:pk>/sheet.txt", sheet_views.node_sheet_text, name="node_sheet_text"),
+    path("quarantine/", quarantine_views.quarantine, name="quarantine"),
+    path("quarantine/delete/", quarantine_views.quarantine_delete, name="quarantine_delete"),
     path("<int:pk>/do/<slug:verb>/", views.node_do, name="node_do"),
 ]

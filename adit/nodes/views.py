@@ -13,15 +13,13 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
-from adit.nodes import access, rows, words
+from adit.nodes import access, checks, rows, words
 from adit.nodes.editor import Editor
-from adit.nodes.forms import AccessForm
+from adit.nodes.forms import AccessForm, TryForm
 from adit.nodes.models import Node
 from adit.nodes.places import Place, facts_of, places_of, slots_of
-from adit.nodes.waits import Waits
 from adit_engine.errors import AditError
 from adit_engine.nodes import KINDS
-from adit_engine.nodes.base import Finding
 
 OFFERED = [kind for kind in KINDS if kind != "memory"]
 
@@ -35,21 +33,24 @@ def node_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def node_page(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    return _page(request, user, visible_node(user, pk))
-
-
-@require_POST
-def node_test(request: HttpRequest, pk: int) -> HttpResponse:
-    """Tests the node and shows the findings on its page."""
+    """With what its last tests found."""
     user = person(request)
     node = visible_node(user, pk)
-    try:
-        findings = rows.check(user, node)
-    except (Waits, Refused) as error:
-        messages.error(request, str(error))
-        return redirect("node", pk)
-    return _page(request, user, node, findings)
+    manages = may(user, Right.MANAGE_NODES)
+    may_test = manages or access.may_read(user, node)
+    context = {
+        "node": node,
+        "place": Place.of(user, node),
+        "manages": manages,
+        "may_test": may_test,
+        "tests": checks.last(node, manages=manages) if may_test else [],
+        "try_form": TryForm(),
+        "leaves_image": node.kind in ("dimse", "dicomweb"),
+        "slots": slots_of(node),
+        "facts": facts_of(node) if manages else [],
+        "groups": node.access.select_related("group").order_by("group__name") if manages else [],
+    }
+    return render(request, "nodes/node.html", context)
 
 
 @require_POST
@@ -166,23 +167,6 @@ def require_manager(user: User) -> None:
         require(user, Right.MANAGE_NODES)
     except Refused as error:
         raise PermissionDenied(str(error)) from None
-
-
-def _page(
-    request: HttpRequest, user: User, node: Node, findings: list[Finding] | None = None
-) -> HttpResponse:
-    manages = may(user, Right.MANAGE_NODES)
-    context = {
-        "node": node,
-        "place": Place.of(user, node),
-        "manages": manages,
-        "may_test": manages or access.may_read(user, node),
-        "findings": findings,
-        "slots": slots_of(node),
-        "facts": facts_of(node) if manages else [],
-        "groups": node.access.select_related("group").order_by("group__name") if manages else [],
-    }
-    return render(request, "nodes/node.html", context)
 
 
 def _edit(request: HttpRequest, user: User, node: Node) -> HttpResponse:

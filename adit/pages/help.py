@@ -69,6 +69,12 @@ TOPICS = (
         "server",
     ),
     Topic(
+        "quarantine",
+        _("Quarantine"),
+        _("Images that arrived without being asked for, and callers that were turned away."),
+        "shield-lock",
+    ),
+    Topic(
         "projects",
         _("Research projects"),
         _("Who takes part, pseudonyms, who is who, and the end of a project."),

@@ -11,6 +11,7 @@ from adit.accounts.models import User
 from adit.jobs import lists, progress
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.progress import Progress
+from adit.nodes import quarantine
 from adit.nodes.places import Place, places_of
 from adit.profiles import trials
 
@@ -39,6 +40,8 @@ class Home:
     may_manage_trials: bool
     has_projects: bool
     to_approve: int = 0
+    strays: bool = False
+    """Something is in quarantine, or was turned away."""
     more: int = 0
     groups: list[str] = field(default_factory=list)
 
@@ -59,6 +62,7 @@ class Home:
             may_manage_trials=rights.may(user, rights.Right.MANAGE_TRIALS),
             has_projects=trials.visible_to(user).exists(),
             to_approve=_to_approve(user).count(),
+            strays=quarantine.waits(user),
             more=max(0, open_jobs.count() - MOST) if len(lines) == MOST else 0,
             groups=[group.name for group in user.groups.order_by("name")],
         )

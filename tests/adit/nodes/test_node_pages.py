@@ -192,11 +192,11 @@ def test_row_of_hours_without_days_is_removed(pacsadmin: User, folder_node: Node
 
 
 def test_test_says_in_words_what_it_found(pacsadmin: User, folder_node: Node) -> None:
-    response = client_of(pacsadmin).post(f"/nodes/{folder_node.pk}/test/")
+    response = client_of(pacsadmin).post(f"/nodes/{folder_node.pk}/test/", follow=True)
 
     page = response.content.decode()
     assert response.status_code == 200
-    assert "What the test found" in page
+    assert "Test: what was found" in page
     assert 'class="note note-good"' in page
 
 
@@ -205,7 +205,7 @@ def test_test_of_a_wrong_folder_says_the_next_step(
 ) -> None:
     node = make_node("Gone", kind="folder", settings={"path": "/nowhere/at/all"}, is_open=False)
 
-    page = client_of(pacsadmin).post(f"/nodes/{node.pk}/test/").content.decode()
+    page = client_of(pacsadmin).post(f"/nodes/{node.pk}/test/", follow=True).content.decode()
 
     assert 'class="note note-bad"' in page
 

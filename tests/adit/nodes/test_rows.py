@@ -6,12 +6,10 @@ from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
 from adit.jobs.models import Job
-from adit.nodes import rows, slots
+from adit.nodes import rows
 from adit.nodes.domain import domain_of
-from adit.nodes.models import Access, Lane, Node
-from adit.nodes.waits import NoSlot
+from adit.nodes.models import Access, Node
 from adit_engine.errors import WrongInput
-from adit_engine.nodes.base import Grade
 
 MANAGERS = {"pacsadmin": True, "root": True, "coordinator": False, "dpo": False, "stranger": False}
 
@@ -129,34 +127,3 @@ def test_a_node_that_jobs_name_stays(pacsadmin, coordinator, destination, trial)
     with pytest.raises(Refused, match="Close it instead"):
         rows.remove(pacsadmin, destination)
     assert Node.objects.filter(pk=destination.pk).exists()
-
-
-@pytest.mark.parametrize("who", ["pacsadmin", "coordinator"])
-def test_a_test_is_for_managers_and_readers(request, source, who):
-    findings = rows.check(request.getfixturevalue(who), source)
-
-    assert [finding.grade for finding in findings] == [Grade.GOOD]
-    assert Event.objects.get(action="node.checked").details["worst"] == "good"
-
-
-@pytest.mark.parametrize("who", ["dpo", "stranger"])
-def test_a_test_is_for_nobody_else(request, source, who):
-    with pytest.raises(Refused):
-        rows.check(request.getfixturevalue(who), source)
-
-
-def test_what_a_node_does_wrong_is_a_finding(pacsadmin, make_node, tmp_path):
-    gone = make_node("gone", kind="folder", settings={"path": str(tmp_path / "gone")})
-    broken = make_node("broken", kind="folder", settings={"path": ""})
-
-    for node in (gone, broken):
-        assert rows.check(pacsadmin, node)[0].grade is Grade.BAD
-    assert {e.details["worst"] for e in Event.objects.filter(action="node.checked")} == {"bad"}
-
-
-def test_a_test_waits_its_turn(pacsadmin, source):
-    for number in range(source.search_limit):
-        slots.take(source, Lane.SEARCH, f"search:{number}", 60)
-
-    with pytest.raises(NoSlot):
-        rows.check(pacsadmin, source)

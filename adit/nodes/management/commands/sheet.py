@@ -1,0 +1,27 @@
+"""The command sheet: what a node's administrator has to register, as text."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from adit.nodes.models import Node
+from adit.nodes.sheet import sheet_of
+from adit_engine.errors import WrongInput
+from adit_engine.sheet import as_text
+
+
+class Command(BaseCommand):
+    help = "Prints what the administrator of a PACS or folder has to know and register."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("node", help="its name, as it stands on the pages")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        node = Node.objects.filter(name=options["node"]).first()
+        if node is None:
+            names = ", ".join(Node.objects.values_list("name", flat=True)) or "none yet"
+            raise CommandError(f"There is no {options['node']}. Known are: {names}.")
+        try:
+            self.stdout.write(as_text(f"ADIT and {node.name}", sheet_of(node)))
+        except WrongInput as error:
+            raise CommandError(str(error)) from None

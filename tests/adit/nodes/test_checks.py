@@ -1,0 +1,319 @@
+"""Tests of a node from its page: in words, in time, kept, with proposals that can be adopted."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as config
+from django.test import Client
+
+from adit.accounts.groups import COORDINATORS
+from adit.accounts.models import User
+from adit.accounts.rights import Refused
+from adit.audit.models import Event
+from adit.demo.archive import Archive
+from adit.nodes import checks, slots
+from adit.nodes.models import Check, Lane, Node, Slot, Stray
+from adit.nodes.reception import house_spool
+from adit.nodes.register import RowRegister
+from adit.nodes.waits import NoSlot
+from adit_engine import part10
+from adit_engine.nodes.base import Finding, Grade, Proposal
+from adit_engine.nodes.dummy import dummy
+from adit_engine.receiver import Receiver, ReceiverSettings
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_folder() -> None:
+    config.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+
+
+def client_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def receiver(settings: Any, tmp_path: Path) -> Iterator[Receiver]:
+    """The receiver of this house, in this process."""
+    settings.SPOOL_DIR = tmp_path / "spool"
+    settings.SPOOL_RESERVE_MB = 0
+    settings.CALLING_AE_TITLE = "ADIT"
+    given = ReceiverSettings("ADIT", "127.0.0.1", 0)
+    register = RowRegister()
+    with Receiver(given, house_spool(), register) as one:
+        settings.RECEIVER_PORT = one.port
+        yield one
+
+
+@pytest.fixture
+def archive(receiver: Receiver, tmp_path: Path) -> Iterator[Archive]:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / "1.dcm").write_bytes(b"".join(part10.file_parts(dummy("the house's tests"))))
+    with Archive("DEMO", folder, {"ADIT": ("127.0.0.1", receiver.port)}) as one:
+        yield one
+
+
+@pytest.fixture
+def pacs(make_node: Callable[..., Node], archive: Archive) -> Node:
+    values = {"called_ae_title": "DEMO", "host": "127.0.0.1", "port": archive.port}
+    return make_node(
+        "PACS1", reads=(COORDINATORS,), kind="dimse", settings={**values, "drain_s": 0.5}
+    )
+
+
+@pytest.fixture
+def silent(make_node: Callable[..., Node]) -> Iterator[Node]:
+    """Takes calls, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        values = {"called_ae_title": "MUTE", "host": "127.0.0.1", "port": port}
+        yield make_node("Mute", kind="dimse", settings={**values, "association_s": 600.0})
+
+
+def kept(node: Node, *findings: Finding) -> None:
+    """As if a test had just found this."""
+    from dataclasses import asdict
+
+    Check.objects.create(
+        node=node,
+        what="plain",
+        at="2026-01-01T00:00Z",
+        findings=json.loads(json.dumps([asdict(one) for one in findings])),
+    )
+
+
+def proposing(setting: str, value: object) -> Finding:
+    return Finding(Grade.WARNING, "Look.", "Do.", (Proposal(setting, value, "Why not."),))
+
+
+# Who, when and how long ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["pacsadmin", "coordinator"])
+def test_a_test_is_for_managers_and_readers(
+    request: pytest.FixtureRequest, source: Node, who: str
+) -> None:
+    findings = checks.check(request.getfixturevalue(who), source)
+
+    assert [finding.grade for finding in findings] == [Grade.GOOD]
+    assert Event.objects.get(action="node.checked").details["worst"] == "good"
+
+
+@pytest.mark.parametrize("who", ["dpo", "stranger"])
+def test_a_test_is_for_nobody_else(request: pytest.FixtureRequest, source: Node, who: str) -> None:
+    with pytest.raises(Refused):
+        checks.check(request.getfixturevalue(who), source)
+
+
+def test_images_are_moved_for_managers_alone(coordinator: User, source: Node) -> None:
+    with pytest.raises(Refused):
+        checks.try_fetching(coordinator, source, None)
+    with pytest.raises(Refused):
+        checks.try_writing(coordinator, source)
+
+
+def test_a_clinical_pacs_takes_a_test_image_from_who_may_write_there(
+    pacsadmin: User, make_node: Callable[..., Node]
+) -> None:
+    pacsadmin.groups.get().permissions.remove(
+        *pacsadmin.groups.get().permissions.filter(codename="write_clinical")
+    )
+    node = make_node("Clinic", is_clinical=True)
+
+    with pytest.raises(Refused):
+        checks.try_writing(User.objects.get(pk=pacsadmin.pk), node)
+
+
+def test_what_a_node_does_wrong_is_a_finding(
+    pacsadmin: User, make_node: Callable[..., Node], tmp_path: Path
+) -> None:
+    gone = make_node("gone", kind="folder", settings={"path": str(tmp_path / "gone")})
+    broken = make_node("broken", kind="folder", settings={"path": ""})
+
+    for node in (gone, broken):
+        assert checks.check(pacsadmin, node)[0].grade is Grade.BAD
+    assert {e.details["worst"] for e in Event.objects.filter(action="node.checked")} == {"bad"}
+
+
+def test_a_test_waits_its_turn(pacsadmin: User, source: Node) -> None:
+    for number in range(source.search_limit):
+        slots.take(source, Lane.SEARCH, f"search:{number}", 60)
+
+    with pytest.raises(NoSlot):
+        checks.check(pacsadmin, source)
+
+
+def test_a_silent_pacs_blocks_the_page_no_longer_than_the_deadline(
+    pacsadmin: User, silent: Node, settings: Any
+) -> None:
+    settings.SEARCH_DEADLINE_S = 1
+    started = time.monotonic()
+
+    findings = checks.check(pacsadmin, silent)
+
+    assert time.monotonic() - started < 5
+    assert [finding.grade for finding in findings] == [Grade.BAD]
+    assert "had not answered everything in time" in findings[0].what
+    assert not Slot.objects.exists()
+
+
+def test_what_was_found_before_the_deadline_is_kept(
+    pacsadmin: User, source: Node, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adit_engine.nodes.memory import MemoryNode
+
+    def check(node: MemoryNode) -> Iterator[Finding]:
+        yield Finding(Grade.GOOD, "It answers.")
+        time.sleep(2)
+        yield Finding(Grade.GOOD, "Too late.")
+
+    settings.SEARCH_DEADLINE_S = 1
+    monkeypatch.setattr(MemoryNode, "check", check)
+
+    findings = checks.check(pacsadmin, source)
+
+    assert findings[0].what == "It answers."
+    assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.BAD]
+
+
+# One image each way -------------------------------------------------------------------------------
+
+
+def test_one_image_comes_each_way(pacsadmin: User, pacs: Node) -> None:
+    client = client_of(pacsadmin)
+
+    page = client.post(f"/nodes/{pacs.pk}/test/fetch/", follow=True).content.decode()
+
+    assert "By C-GET the image came" in page
+    assert "By C-MOVE the image came" in page
+    assert not Slot.objects.exists()
+    assert Event.objects.get(action="node.checked").details["test"] == "fetch"
+
+
+def test_images_from_elsewhere_are_traced_adopted_and_then_taken(
+    pacsadmin: User, pacs: Node
+) -> None:
+    pacs.settings = {**pacs.settings, "senders": "FARM@127.0.0.1"}
+    pacs.save()
+    client = client_of(pacsadmin)
+
+    before = client.post(f"/nodes/{pacs.pk}/test/fetch/", follow=True).content.decode()
+    data = {"setting": "senders", "value": "FARM@127.0.0.1, DEMO@127.0.0.1"}
+    adopted = client.post(f"/nodes/{pacs.pk}/test/adopt/", data, follow=True).content.decode()
+    after = client.post(f"/nodes/{pacs.pk}/test/fetch/", follow=True).content.decode()
+
+    assert "turned away DEMO at 127.0.0.1" in before
+    assert "Adopt: Senders = FARM@127.0.0.1, DEMO@127.0.0.1" in before
+    assert "Senders is now FARM@127.0.0.1, DEMO@127.0.0.1" in adopted
+    assert "Adopt:" not in adopted
+    assert "By C-MOVE the image came" in after
+    assert Stray.objects.get().calling == "DEMO"
+    changed = Event.objects.get(action="node.changed").details["changed"]
+    assert changed == ["settings.senders"]
+
+
+def test_a_study_that_is_none_is_refused_in_words(pacsadmin: User, pacs: Node) -> None:
+    client = client_of(pacsadmin)
+
+    page = client.post(f"/nodes/{pacs.pk}/test/fetch/", {"study_uid": "ACC 17"}, follow=True)
+
+    assert "A UID has at most 64 characters" in page.content.decode()
+    assert not Check.objects.exists()
+
+
+def test_a_test_image_is_sent_only_when_asked(
+    pacsadmin: User, pacs: Node, archive: Archive
+) -> None:
+    client = client_of(pacsadmin)
+    client.post(f"/nodes/{pacs.pk}/test/")
+    assert len(archive.site.holdings) == 1
+
+    page = client.post(f"/nodes/{pacs.pk}/test/write/", follow=True).content.decode()
+
+    assert len(archive.site.holdings) == 2
+    assert "patient ADIT-TEST" in page
+
+
+# Proposals ----------------------------------------------------------------------------------------
+
+
+def test_a_proposal_is_adopted_as_if_it_had_been_typed(pacsadmin: User, pacs: Node) -> None:
+    kept(pacs, proposing("result_cap", 200))
+
+    checks.adopt(pacsadmin, pacs, "result_cap", "200")
+
+    assert Node.objects.get(pk=pacs.pk).settings["result_cap"] == 200
+    assert Event.objects.get(action="node.changed").details["changed"] == ["settings.result_cap"]
+    assert not any(line.proposals for one in checks.last(pacs, manages=True) for line in one.lines)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("result_cap", "500"), ("host", "evil.example"), ("nonsense", "1")]
+)
+def test_only_what_was_proposed_is_adopted(
+    pacsadmin: User, pacs: Node, setting: str, value: str
+) -> None:
+    kept(pacs, proposing("result_cap", 200))
+    before = dict(pacs.settings)
+
+    page = client_of(pacsadmin).post(
+        f"/nodes/{pacs.pk}/test/adopt/", {"setting": setting, "value": value}, follow=True
+    )
+
+    assert "This proposal is gone" in page.content.decode()
+    assert Node.objects.get(pk=pacs.pk).settings == before
+
+
+def test_a_value_that_the_settings_refuse_is_not_adopted(pacsadmin: User, pacs: Node) -> None:
+    kept(pacs, proposing("query_root", "image"))
+
+    client_of(pacsadmin).post(
+        f"/nodes/{pacs.pk}/test/adopt/", {"setting": "query_root", "value": "image"}
+    )
+
+    assert "query_root" not in Node.objects.get(pk=pacs.pk).settings
+
+
+def test_who_may_only_use_a_node_neither_sees_nor_adopts_proposals(
+    coordinator: User, pacs: Node
+) -> None:
+    kept(pacs, proposing("result_cap", 200))
+    client = client_of(coordinator)
+
+    page = client.get(f"/nodes/{pacs.pk}/").content.decode()
+    answer = client.post(f"/nodes/{pacs.pk}/test/adopt/", {"setting": "result_cap", "value": "200"})
+
+    assert "Look." in page
+    assert "Adopt:" not in page
+    assert answer.status_code == 403
+    for path in ("test/fetch/", "test/write/"):
+        assert client.post(f"/nodes/{pacs.pk}/{path}").status_code == 403
+        assert client.get(f"/nodes/{pacs.pk}/{path}").status_code == 405
+
+
+def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: Node) -> None:
+    kept(pacs, Finding(Grade.WARNING, "Meanwhile FARM at 10.0.0.7 was turned away."))
+    Check.objects.update(what="fetch")
+
+    assert "10.0.0.7" not in client_of(coordinator).get(f"/nodes/{pacs.pk}/").content.decode()
+
+
+def test_the_pages_of_a_hidden_node_are_not_there(
+    coordinator: User, make_node: Callable[..., Node]
+) -> None:
+    hidden = make_node("Hidden")
+    client = client_of(coordinator)
+
+    for path in ("test/", "test/fetch/", "test/write/", "test/adopt/"):
+        assert client.post(f"/nodes/{hidden.pk}/{path}").status_code == 404
+    for path in ("sheet/", "sheet.txt"):
+        assert client.get(f"/nodes/{hidden.pk}/{path}").status_code == 404

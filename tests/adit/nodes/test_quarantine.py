@@ -1,0 +1,210 @@
+"""The quarantine: what arrived unasked, shown without patients, deleted by who manages nodes."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as config
+from django.test import Client
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.nodes import strays
+from adit.nodes.models import Node, Stray
+from adit.nodes.reception import HouseReception, house_spool
+from adit.nodes.register import RowRegister
+from adit_engine.expectation import Fate, Sender, Wanted
+from adit_engine.expectation import Stray as Arrived
+from adit_engine.nodes.base import Grade
+from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.dummy import PATIENT_ID, dummy
+from adit_engine.quarantine import Quarantine
+from adit_engine.receiver import Receiver, ReceiverSettings
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PATH = "/nodes/quarantine/"
+
+
+@pytest.fixture(autouse=True)
+def house(settings: Any, tmp_path: Path) -> None:
+    config.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    settings.SPOOL_DIR = tmp_path / "spool"
+    settings.SPOOL_RESERVE_MB = 0
+    settings.RECEIVER_QUARANTINE_MB = 1
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    given = ReceiverSettings("ADIT", "127.0.0.1", 0, quarantine_bytes=1024 * 1024)
+    register = RowRegister()
+    with Receiver(given, house_spool(), register) as one:
+        yield one
+    register.write_strays()
+
+
+def send(receiver: Receiver, title: str) -> str:
+    """The error of an image that this application sends; empty when it was taken."""
+    given = DimseSettings(
+        called_ae_title="ADIT", calling_ae_title=title, host="127.0.0.1", port=receiver.port
+    )
+    (stored,) = DimseNode("ADIT", given).store([dummy(title)])
+    return stored.error
+
+
+def known(make_node: Callable[..., Node], title: str) -> Node:
+    values = {"called_ae_title": title, "host": "127.0.0.1", "port": 104}
+    return make_node(title, kind="dimse", settings=values)
+
+
+def client_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def seen(fate: Fate, calling: str = "FARM", **more: Any) -> Arrived:
+    return Arrived(fate, calling, "ADIT", "10.0.0.7", **more)
+
+
+def test_an_unasked_image_is_laid_apart_listed_and_deleted(
+    pacsadmin: User, make_node: Callable[..., Node], receiver: Receiver
+) -> None:
+    known(make_node, "FARM")
+    assert send(receiver, "FARM") == ""
+    client = client_of(pacsadmin)
+
+    page = client.get(PATH).content.decode()
+    (lot,) = client.get(PATH).context["held"].lots
+    client.post(f"{PATH}delete/", {"lot": lot.key})
+
+    assert "FARM" in page
+    assert "127.0.0.1" in page
+    assert "Secondary Capture" in page
+    for word in (PATIENT_ID, dummy("FARM").instance_uid, "2.25."):
+        assert word not in page
+    assert Quarantine(house_spool(), 0).contents() == []
+    assert list((house_spool().folder / "_quarantine").iterdir()) == []
+    actions = list(Event.objects.filter(action__startswith="quarantine").values_list("action"))
+    assert actions == [("quarantine.viewed",)] * 2 + [("quarantine.deleted",)]
+    assert Event.objects.get(action="quarantine.deleted").details == {
+        "images": 1,
+        "from": ["FARM@127.0.0.1"],
+    }
+
+
+def test_unknown_callers_are_counted_and_can_be_forgotten(
+    pacsadmin: User, receiver: Receiver
+) -> None:
+    given = DimseSettings(
+        called_ae_title="ADIT", calling_ae_title="NOBODY", host="127.0.0.1", port=receiver.port
+    )
+    for _ in range(3):
+        assert next(iter(DimseNode("ADIT", given).check())).grade is Grade.BAD
+    receiver._register.write_strays()
+    client = client_of(pacsadmin)
+
+    row = Stray.objects.get()
+    page = client.get(PATH).content.decode()
+    client.post(f"{PATH}delete/", {"forget": "1"})
+
+    assert (row.calling, row.fate, row.count) == ("NOBODY", "turned_away", 3)
+    assert "NOBODY" in page
+    assert "Connection turned away" in page
+    assert not Stray.objects.exists()
+
+
+def test_an_image_of_a_c_move_from_another_sender_names_the_node(
+    make_node: Callable[..., Node], receiver: Receiver
+) -> None:
+    pacs = known(make_node, "PACS1")
+    known(make_node, "FARM")
+    image = dummy("FARM")
+    study = image.in_header.ref.study_uid
+    wanted = Wanted("PACS1", (Sender("PACS1", ("127.0.0.1",)),), "ADIT", study)
+    reception, began = HouseReception(pacs), datetime.now(UTC)
+
+    with reception.expect(wanted, lambda: None):
+        send(receiver, "FARM")
+        found = reception.strays("PACS1", began)
+
+    assert [(one.source, one.calling, one.fate) for one in found] == [
+        ("PACS1", "FARM", Fate.LAID_APART)
+    ]
+    assert reception.strays("OTHER", began) == []
+
+
+def test_a_flood_of_names_does_not_fill_the_database() -> None:
+    many = strays.Gatherer()
+    for number in range(strays.MOST_ROWS + 50):
+        many.add(seen(Fate.TURNED_AWAY, f"AE{number}"))
+
+    strays.write(many.take())
+
+    assert Stray.objects.count() == strays.MOST_ROWS
+
+
+def test_a_thousand_images_a_second_are_added_up_in_memory() -> None:
+    gatherer = strays.Gatherer()
+    due = [gatherer.add(seen(Fate.REFUSED, size_bytes=10)) for _ in range(3)]
+    strays.write(gatherer.take())
+    due.append(gatherer.add(seen(Fate.REFUSED, size_bytes=10)))
+    strays.write(gatherer.take())
+
+    row = Stray.objects.get()
+    assert (row.count, row.size_bytes) == (4, 40)
+    assert due == [True, True, True, False]
+
+
+@pytest.mark.parametrize("who", ["coordinator", "stranger", "dpo"])
+def test_it_is_for_those_who_manage_nodes(request: pytest.FixtureRequest, who: str) -> None:
+    client = client_of(request.getfixturevalue(who))
+
+    assert client.get(PATH).status_code == 403
+    assert client.post(f"{PATH}delete/", {"forget": "1"}).status_code == 403
+
+
+def test_nothing_is_deleted_by_looking(pacsadmin: User) -> None:
+    assert client_of(pacsadmin).get(f"{PATH}delete/").status_code == 405
+
+
+@pytest.mark.parametrize("lot", ["", "[]", "1", '["a"]', "nonsense", '["../x", "..", ".."]'])
+def test_nonsense_deletes_nothing(
+    lot: str, pacsadmin: User, make_node: Callable[..., Node], receiver: Receiver
+) -> None:
+    known(make_node, "FARM")
+    send(receiver, "FARM")
+
+    answer = client_of(pacsadmin).post(f"{PATH}delete/", {"lot": lot})
+
+    assert answer.status_code == 302
+    assert len(Quarantine(house_spool(), 0).contents()) == 1
+
+
+def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: User) -> None:
+    assert "arrived unasked" not in client_of(pacsadmin).get("/").content.decode()
+
+    gatherer = strays.Gatherer()
+    gatherer.add(seen(Fate.TURNED_AWAY))
+    strays.write(gatherer.take())
+
+    assert "arrived unasked" in client_of(pacsadmin).get("/").content.decode()
+    assert "arrived unasked" not in client_of(coordinator).get("/").content.decode()
+
+
+def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:
+    gatherer = strays.Gatherer()
+    gatherer.add(seen(Fate.TURNED_AWAY, "<script>x"))
+    strays.write(gatherer.take())
+
+    assert "<script>x" not in client_of(pacsadmin).get(PATH).content.decode()
+
+
+def test_an_older_stray_is_no_answer_to_a_new_question(make_node: Callable[..., Node]) -> None:
+    gatherer = strays.Gatherer()
+    gatherer.add(seen(Fate.TURNED_AWAY))
+    strays.write(gatherer.take())
+
+    assert strays.concerning("PACS1", datetime.now(UTC) + timedelta(seconds=1)) == []
