@@ -1,0 +1,92 @@
+"""Rendering: what a screen shows of an image, and what it refuses to show."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+import samples
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.uid import RLELossless
+
+from adit_engine import part10
+from adit_engine.errors import WrongInput
+from adit_engine.instance import Instance
+from adit_engine.rendering import frames_of, picture_of
+
+
+def gray(values: np.ndarray, **changes: object) -> Instance:
+    return samples.instance(samples.ct(PixelData=values.astype("<u2").tobytes(), **changes))
+
+
+RAMP = np.arange(256).reshape(16, 16) * 16
+
+
+def test_the_window_of_the_image_is_used_and_the_whole_range_on_demand() -> None:
+    image = gray(RAMP, RescaleIntercept="0", WindowCenter="1024", WindowWidth="512")
+    shown = picture_of(image)
+    assert shown.dtype == np.uint8
+    assert (shown[RAMP < 768] == 0).all()
+    assert (shown[RAMP > 1280] == 255).all()
+    whole = picture_of(image, whole_range=True)
+    assert (np.diff(whole.ravel().astype(int)) >= 0).all()
+    assert (whole.min(), whole.max()) == (0, 255)
+
+
+def test_slope_intercept_and_sign_are_taken_into_account() -> None:
+    signed = (RAMP - 2048).astype("<i2")
+    image = samples.instance(
+        samples.ct(PixelData=signed.tobytes(), PixelRepresentation=1, BitsStored=16, HighBit=15,
+                   RescaleIntercept="0", WindowCenter="0", WindowWidth="2"))  # fmt: skip
+    shown = picture_of(image)
+    assert (shown[signed < -1] == 0).all()
+    assert (shown[signed > 1] == 255).all()
+
+
+def test_what_is_white_at_zero_is_turned_round() -> None:
+    plain = picture_of(gray(RAMP))
+    turned = picture_of(gray(RAMP, PhotometricInterpretation="MONOCHROME1"))
+    assert (plain.astype(int) + turned == 255).all()
+
+
+def test_each_frame_is_shown_and_no_more() -> None:
+    frames = np.stack([RAMP, RAMP[::-1]])
+    image = gray(frames, NumberOfFrames="2")
+    assert frames_of(image) == 2
+    assert (picture_of(image, 1) == picture_of(image, 0)[::-1]).all()
+    for number in (2, -1):
+        with pytest.raises(WrongInput, match="frames 1 to 2"):
+            picture_of(image, number)
+
+
+def test_compressed_images_look_as_uncompressed_ones() -> None:
+    plain = dcmread(BytesIO(samples.file_bytes(samples.ct())))
+    before = picture_of(samples.instance(samples.ct()))
+    plain.compress(RLELossless, generate_instance_uid=False)
+    buffer = BytesIO()
+    plain.save_as(buffer)
+    assert (picture_of(part10.parse(buffer.getvalue())) == before).all()
+
+
+@pytest.mark.parametrize("name", ["SC_rgb.dcm", "SC_rgb_jpeg_dcmtk.dcm", "examples_ybr_color.dcm"])
+def test_colours_of_real_files_are_red_green_and_blue(name: str) -> None:
+    path = get_testdata_file(name, download=False)
+    if path is None:
+        pytest.skip("does not come with this pydicom")
+    with open(path, "rb") as file:
+        image = part10.parse(file.read())
+    shown = picture_of(image)
+    assert shown.shape[-1] == 3
+    if name.startswith("SC_rgb"):
+        assert shown[5, 5, 0] > 200 > shown[5, 5, 1]  # the first bar is red
+
+
+def test_what_cannot_be_shown_says_so() -> None:
+    for image in (
+        samples.instance(samples.ct(PixelData=b"\0\0")),
+        samples.instance(samples.ct(Rows=None)),
+        samples.instance(samples.ct(PixelData=None)),
+    ):
+        with pytest.raises(WrongInput):
+            picture_of(image)
+    assert frames_of(samples.instance(samples.ct(PixelData=None))) == 0
