@@ -102,6 +102,14 @@ def move_failure(node: str, status: int, ae_title: str, address: str) -> AditErr
             f"{ae_title} is registered at {address} and no firewall stands in between, and check "
             "the PACS's senders: images from others are refused. Try again later.",
         )
+    if may_pass_once_more(status):
+        # Orthanc 1.12.7 answers C000 when it cannot reach us, or loses us in the middle.
+        return NodeBusy(
+            node,
+            f"could not process the retrieval (status {status:04X}). Some PACS answer so when they "
+            f"cannot reach us: ask its administrator whether {ae_title} is registered at "
+            f"{address}. Try again later.",
+        )
     if status == CANNOT_COUNT:
         return NodeBusy(
             node, "has no resources to count what it should send (status A701). Try again later."
