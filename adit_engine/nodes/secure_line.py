@@ -240,8 +240,8 @@ class SecureLine(Line):
         self.faulty = True
         if self._aborted:
             return self._stopped()
-        fault = tls_fault.fault(self.peer.name, self._papers, error, during=not self._shaken)
-        return fault or self._lost("sent encrypted data that is damaged")
+        fault = tls_fault.fault(self.peer.name, self._papers, error)
+        return fault or self._lost(f"broke TLS off ({tls_fault.words(error)})")
 
     def _last_words(self) -> AditError | None:
         """Why the other side hung up while we were still speaking, where it has said so.
@@ -260,5 +260,5 @@ class SecureLine(Line):
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLError as error:
-            return tls_fault.fault(self.peer.name, self._papers, error, during=False)
+            return tls_fault.fault(self.peer.name, self._papers, error)
         return None

@@ -1,5 +1,6 @@
 """TLS fault: why no TLS came about, in words, with the next step."""
 
+import re
 import ssl
 
 from adit_engine.errors import Untrusted
@@ -17,7 +18,6 @@ _DISTRUSTS = frozenset(
         "SSLV3_ALERT_BAD_CERTIFICATE",
         "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
         "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
-        "TLSV1_ALERT_DECRYPT_ERROR",
         "TLSV1_ALERT_ACCESS_DENIED",
     }
 )
@@ -43,7 +43,16 @@ _CIPHERS = frozenset(
         "DH_KEY_TOO_SMALL",
     }
 )
+_REFUSED = frozenset(
+    {
+        "HTTP_REQUEST",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE",
+        "UNSAFE_LEGACY_RENEGOTIATION_DISABLED",
+        "WRONG_VERSION_NUMBER",
+    }
+)
 _WEAK = frozenset({66, 67, 68})
+_DRESS = re.compile(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$")
 
 
 def hint(tls: Tls) -> str:
@@ -66,16 +75,18 @@ def not_tls(node: str, tls: Tls) -> Untrusted:
     return Untrusted(node, text)
 
 
-def fault(node: str, tls: Tls, error: ssl.SSLError, *, during: bool) -> Untrusted | None:
-    """None for what says nothing about certificates and versions: damage, or trouble of the hour.
-
-    `during` the handshake any refusal is for good.
-    """
+def fault(node: str, tls: Tls, error: ssl.SSLError) -> Untrusted | None:
+    """None for what may be damage on the way or trouble of the hour: another time it may work."""
     if isinstance(error, ssl.SSLCertVerificationError):
         text = _verified(tls, error)
     else:
-        text = _told(tls, error.reason or "") or (_otherwise(tls, error) if during else "")
+        text = _told(tls, error.reason or "")
     return Untrusted(node, text) if text else None
+
+
+def words(error: ssl.SSLError) -> str:
+    """OpenSSL's own, without where in its code it was found."""
+    return _DRESS.sub("", str(error.args[-1] if error.args else "")) or "no reason given"
 
 
 def _verified(tls: Tls, error: ssl.SSLCertVerificationError) -> str:
@@ -133,16 +144,8 @@ def _told(tls: Tls, reason: str) -> str:
         )
     if reason == "TLSV1_UNRECOGNIZED_NAME":
         return f"does not know the name {tls.name}. Check the host and Name in its certificate."
+    if reason in _REFUSED and not (tls.is_server or ours.text):
+        return "refused the TLS handshake. It may want a client certificate: ask its administrator."
+    if reason in _REFUSED:
+        return "refused the TLS handshake. Ask its administrator to look into its log."
     return ""
-
-
-def _otherwise(tls: Tls, error: ssl.SSLError) -> str:
-    reason = (error.reason or "no reason given").lower().replace("_", " ")
-    if tls.is_server:
-        return f"did not agree with us on TLS ({reason}). Ask its administrator to look at its log."
-    if not tls.papers.certificate.text:
-        return (
-            f"refused the TLS handshake ({reason}). It may want a client certificate: ask its "
-            "administrator."
-        )
-    return f"refused the TLS handshake ({reason}). Ask its administrator to look into its log."

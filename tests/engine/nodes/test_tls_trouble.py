@@ -202,6 +202,18 @@ def test_plain_words_to_a_tls_port_name_the_setting() -> None:
         refused(peers.node(peer.port), "speaks TLS, while our side is set to plain DICOM")
 
 
+def test_what_was_damaged_in_the_handshake_is_worth_another_try() -> None:
+    def script(talk: peers.Talk) -> None:
+        talk.gone.wait(2)
+
+    with tls_peers.scripted(script) as peer, Wire(peer.port, 400, "flip") as wire:
+        error = failed(lambda: find(peers.node(wire.port, **tls())))
+
+    assert isinstance(error, ConnectionLost)
+    assert "TLS" in str(error)
+    assert error.again
+
+
 def test_a_peer_that_never_answers_the_handshake_times_out() -> None:
     with peers.Scripted(lambda talk: talk.gone.wait(1)) as peer:
         error = failed(lambda: find(peers.node(peer.port, association_s=0.3, **tls())))
@@ -390,13 +402,15 @@ def test_a_write_that_nobody_takes_ends_in_time() -> None:
 
 
 def test_half_a_record_is_nothing_heard_yet() -> None:
-    go_on = threading.Event()
+    agreed, sent, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def script(talk: peers.Talk) -> None:
         talk.accept()
         assert isinstance(talk.socket, tls_peers.Encrypted)
         record = talk.socket.encrypted(talk.wrap(5, bytes(4)))
+        assert agreed.wait(10)
         talk.socket.raw.sendall(record[:-3])
+        sent.set()
         assert go_on.wait(10)
         talk.socket.raw.sendall(record[-3:])
         talk.gone.wait(0.5)
@@ -405,6 +419,8 @@ def test_half_a_record_is_nothing_heard_yet() -> None:
         tls_peers.scripted(script) as peer,
         opened(peers.node(peer.port, **tls())) as association,
     ):
+        agreed.set()
+        assert sent.wait(10)
         assert not association.heard(0.3)
         go_on.set()
         assert association.heard(5)
