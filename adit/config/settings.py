@@ -154,6 +154,9 @@ RECEIVER_MARK_MB = env.int("ADIT_RECEIVER_MARK_MB", 512)
 SPOOL_DIR = Path(env.str("ADIT_SPOOL", str(DATA_DIR / "spool")))
 SPOOL_RESERVE_MB = env.int("ADIT_SPOOL_RESERVE_MB", 1024)
 """So much of the disk stays free: below it, images are refused for now."""
+RECEPTION_LIVES_S = env.int("ADIT_RECEPTION_LIVES_S", 900)
+"""For so long the images of a worker that ended suddenly stay its own. Until then another transfer
+of the same study waits, where the PACS does not name the C-MOVE to which an image belongs."""
 # Receiver and workers on one machine use one spool; on several, images go through the broker.
 HAND_OVER = env.str("ADIT_HAND_OVER", "broker" if BROKER_URL.startswith("amqp") else "spool")
 HAND_OVER_URL = BROKER_URL if HAND_OVER == "broker" else ""

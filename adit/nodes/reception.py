@@ -25,15 +25,14 @@ from adit_engine.instance import Instance
 from adit_engine.reception import TURN_S, SpoolAwaited, another_under_way, tells_apart
 from adit_engine.spool import Spool
 
-LIVES_S = 900
-"""A worker that ended suddenly is waited for no longer."""
-
 LATE_S = 30
 
 STRAYS_WITHIN_S = 3.0
 """So long after they came, what the receiver got is written at the latest."""
 
-_RENEW_S = 60.0
+_RENEWED_WITHIN = 15
+"""A worker that lives tells so as many times before it would count as dead."""
+
 _LOOK_S = 0.25
 
 
@@ -152,11 +151,11 @@ class HouseAwaited:
         self.message_id = awaited.message_id
         self._awaited = awaited
         self._row_id = row.pk
-        self._renew_at = time.monotonic() + _RENEW_S
+        self._renew_at = _next_renewal()
 
     def arrived(self) -> Iterator[Instance]:
         if time.monotonic() > self._renew_at:
-            self._renew_at = time.monotonic() + _RENEW_S
+            self._renew_at = _next_renewal()
             Expectation.objects.filter(pk=self._row_id).update(expires_at=_expiry())
         yield from self._awaited.arrived()
 
@@ -200,4 +199,8 @@ def leave_database() -> None:
 
 
 def _expiry() -> datetime:
-    return timezone.now() + timedelta(seconds=LIVES_S)
+    return timezone.now() + timedelta(seconds=settings.RECEPTION_LIVES_S)
+
+
+def _next_renewal() -> float:
+    return time.monotonic() + settings.RECEPTION_LIVES_S / _RENEWED_WITHIN
