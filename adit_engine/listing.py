@@ -1,8 +1,9 @@
 """Listing: what the source says one series holds: before the first image, and after the last."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from adit_engine.errors import CannotDo
+from adit_engine.errors import AditError, CannotDo
 from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Searchable
 from adit_engine.outcome import Listed
@@ -41,6 +42,7 @@ class Listing:
     patient_id: str = field(default="", repr=False)
     classes: dict[str, str] = field(default_factory=dict)
     """SOP class by instance UID, of all that was ever listed; empty text where it was not told."""
+    _early: Answer | None = field(default=None, init=False, repr=False)
 
     def first(self) -> Listed:
         """The list that is the expectation. Raises NodeError, Stopped."""
@@ -56,12 +58,20 @@ class Listing:
         )
 
     def again(self, expected: frozenset[str]) -> Difference:
-        """Asks once more. A list that was cut short proves nothing of what is not in it."""
-        answer = self._ask()
+        """The source's list of now. One that was cut short proves nothing of what is not in it."""
+        answer, self._early = self._early or self._ask(), None
         if not answer.names_images:
             return Difference()
         now = frozenset(answer.classes)
         return Difference(now - expected, frozenset() if answer.capped else expected - now)
+
+    def ask_early(self) -> None:
+        """Asks for what `again` will want, from the thread that fetched the last image.
+
+        So the source answers while the destination still stores. What fails here is asked anew.
+        """
+        with suppress(AditError):
+            self._early = self._ask()
 
     def _ask(self) -> Answer:
         query = Query.instances_of(self.ref, self.patient_id)

@@ -1,5 +1,6 @@
 """Passage: one series on its way from the source to the destination, each instance accounted for."""
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
@@ -20,7 +21,10 @@ ROUNDS = 3
 """How often what is missing or new is asked for before it counts as missing for good."""
 
 FIRST_CONFIRM = 200
-"""How many stored instances wait for their proof at first; later half of what is proven."""
+"""How many stored instances wait for their proof at least; later half of what is proven."""
+
+CONFIRM_EVERY_S = 5.0
+"""So long they wait at least: the destination is asked seldom when it is quick."""
 
 
 AHEAD_BYTES = 32 * 1024 * 1024
@@ -156,16 +160,18 @@ class Passage:
     def _send(self, destination: Storable, refs: Sequence[Ref]) -> Iterator[Event]:
         """One round: what the destination has taken is confirmed even when the round breaks off."""
         waiting: list[Stored] = []
-        proven = 0
+        proven, asked_at = 0, time.monotonic()
         try:
             for stored in destination.store(self._instances(refs)):
                 yield from self._told()
                 yield self._stored(stored)
                 if stored.kept:
                     waiting.append(stored)
-                if len(waiting) >= max(FIRST_CONFIRM, proven // 2):
+                enough = len(waiting) >= max(FIRST_CONFIRM, proven // 2)
+                if enough and time.monotonic() > asked_at + CONFIRM_EVERY_S:
                     proven += len(waiting)
                     yield from self._confirm(destination, waiting)
+                    asked_at = time.monotonic()
         except Hit:
             self._withheld_by_hit = True
         except (NodeError, Stopped, RuleBroken):
@@ -261,9 +267,11 @@ class Passage:
         visible there yet.
         """
         stop = self._traveller.stop
-        fetched = self._source.fetch(refs, patient_id=self._traveller.patient_id)
         read = read_ahead(
-            fetched, unblock=self._source.break_off, limit_bytes=AHEAD_BYTES, stop=stop
+            self._fetched(refs),
+            unblock=self._source.break_off,
+            limit_bytes=AHEAD_BYTES,
+            stop=stop,
         )
         with closing(read) as ahead:
             for instance in ahead:
@@ -271,6 +279,11 @@ class Passage:
                 outgoing = self._checked(instance)
                 if outgoing is not None:
                     yield outgoing
+
+    def _fetched(self, refs: Sequence[Ref]) -> Iterator[Instance]:
+        yield from self._source.fetch(refs, patient_id=self._traveller.patient_id)
+        if self._manifest.expected is not None:
+            self._listing.ask_early()
 
     def _checked(self, instance: Instance) -> Instance | None:
         """The instance as it may leave, or None when its end is told already."""
