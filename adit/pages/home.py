@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import cast
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
 
 from adit.accounts import rights
 from adit.accounts.models import User
 from adit.jobs import lists, progress
-from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.jobs.models import Decision, HeldBack, Job, JobState, Task, TaskState
 from adit.jobs.progress import Progress
 from adit.nodes import quarantine
 from adit.nodes.places import Place, places_of
@@ -40,6 +40,8 @@ class Home:
     may_manage_trials: bool
     has_projects: bool
     to_approve: int = 0
+    may_review: bool = False
+    to_review: int = 0
     strays: bool = False
     """Something is in quarantine, or was turned away."""
     more: int = 0
@@ -62,6 +64,8 @@ class Home:
             may_manage_trials=rights.may(user, rights.Right.MANAGE_TRIALS),
             has_projects=trials.visible_to(user).exists(),
             to_approve=_to_approve(user).count(),
+            may_review=rights.may(user, rights.Right.REVIEW_WITHHELD),
+            to_review=_to_review(user),
             strays=quarantine.waits(user),
             more=max(0, open_jobs.count() - MOST) if len(lines) == MOST else 0,
             groups=[group.name for group in user.groups.order_by("name")],
@@ -74,7 +78,11 @@ class Home:
     @property
     def may_nothing(self) -> bool:
         return not (
-            self.may_order or self.may_manage_nodes or self.may_see_all or self.may_read_trail
+            self.may_order
+            or self.may_review
+            or self.may_manage_nodes
+            or self.may_see_all
+            or self.may_read_trail
         )
 
 
@@ -82,6 +90,14 @@ def _line(job: Job) -> Line:
     waiting = Task.objects.filter(job=job, state=TaskState.PENDING).exclude(waits_for="")
     first = waiting.order_by("position").values_list("waits_for", flat=True).first()
     return Line(job, progress.progress_of(job), first or "")
+
+
+def _to_review(user: User) -> int:
+    """Images that wait for a reviewer's decision; asked of those who may decide alone."""
+    if not rights.may(user, rights.Right.REVIEW_WITHHELD):
+        return 0
+    held = HeldBack.objects.filter(decision=Decision.OPEN, item__task__job__in=lists.visible(user))
+    return held.aggregate(n=Sum("images"))["n"] or 0
 
 
 def _to_approve(user: User) -> QuerySet[Job]:
