@@ -14,7 +14,7 @@ from adit_engine.elements import (
     nested_explicit,
 )
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.pseudonymize import actions, codes
+from adit_engine.pseudonymize import actions, codes, lookup
 from adit_engine.pseudonymize.actions import DUMMIES, KEEPERS, Action, Work
 from adit_engine.pseudonymize.charset import Charset
 from adit_engine.pseudonymize.rules import (
@@ -133,6 +133,8 @@ class Rewriter:
                     self._private_element(source, element, work, creators, out)
             elif element[1] in _MAYBE_SEQUENCE:
                 _check_whole(source, element)
+        if not lookup.TABLES.keys().isdisjoint(out):
+            lookup.cut(out, self._explicit)
         return out
 
     def _element(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
