@@ -67,7 +67,7 @@ def test_the_search_finds_what_is_there(trace: bytes) -> None:
 def test_a_text_of_100_megabytes_is_dealt_with_in_seconds(where: tuple[int, str]) -> None:
     tag, vr = where
     long = (REMARK + " ").encode() * (100_000_000 // (len(REMARK) + 1))
-    road, began = Road(Profile.default()), time.monotonic()
+    road, began = Road(Profile.default()), time.process_time()
     out = road.take(file(base() | {tag: ("UT", long)}, IMPLICIT), Tally("long text"))
     assert out is None or not left_in(out)
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
