@@ -214,3 +214,9 @@ def test_the_key_does_not_linger_in_the_database_file(finished: Trial, dpo: User
     assert compact()
     left = file()
     assert not any(blob in left for blob in (key, *patients))
+
+
+def test_the_database_is_compacted_whichever_it_is(finished: Trial, dpo: User) -> None:
+    destroy_key(dpo, finished, "the study is over", "LUNG")
+    assert compact()
+    assert finished.patients.count() == 4
