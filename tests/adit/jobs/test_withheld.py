@@ -1,6 +1,7 @@
 """What was held back: kept by device, looked at, masked, released or left, and then delivered."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -20,13 +21,14 @@ from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Decision, HeldBack, Job, JobState, TaskState
 from adit.jobs.report import report_of
 from adit.nodes.models import Access, Node
-from adit.profiles import trials
+from adit.profiles import reviewed, trials
 from adit.profiles.models import Profile, Trial
 from adit.profiles.versions import draft_of, new_version
 from adit_engine import part10
 from adit_engine.device import Device
 from adit_engine.errors import NotFound, WrongInput
 from adit_engine.nodes.memory import MemoryNode
+from adit_engine.pseudonymize.pixel_rules import PixelRule
 
 pytestmark = pytest.mark.django_db
 
@@ -391,3 +393,65 @@ def test_a_chosen_version_that_only_adds_rules_keeps_the_generation(
     third = new_version(root, draft_of(second).replace("9, 1", "9, 2"))
     trials.choose_profile(root, trial, third)
     assert trial.generation == 2
+
+
+def radiograph(number: int, burned_in: str | None) -> object:
+    """Of one device, whether or not it says that text is burned in."""
+    values: dict[str, object] = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1",
+        "Modality": "CR",
+        "NumberOfFrames": None,
+        "FrameTime": None,
+        "PixelData": pixels(number)[0].tobytes(),
+    }
+    if burned_in is not None:
+        values["BurnedInAnnotation"] = burned_in
+    return clip(number, **values)
+
+
+def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
+    order: Callable[..., Job], reviewer: User, coordinator: User, destination: Node
+) -> None:
+    job = order(radiograph(1, None), radiograph(2, "YES"), radiograph(3, "NO"))
+    groups = {group.code: group for group in holdings.groups_of(reviewer, Decision.OPEN)}
+    assert set(groups) == {"burned-in-unknown", "burned-in"}
+    first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
+    review.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
+    assert holdings.groups_of(reviewer, Decision.OPEN) == []
+    actions.retry_withheld(coordinator, job)
+    work()
+    after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
+    assert len(after) == len(first) + 2
+    assert all(after[uid] == digest for uid, digest in first.items())
+
+
+def test_a_release_does_not_speak_for_images_that_say_otherwise(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    order(radiograph(1, None), radiograph(2, "YES"))
+    groups = {group.code: group for group in holdings.groups_of(reviewer, Decision.OPEN)}
+    with pytest.raises(WrongInput, match="say that text"):
+        review.release(reviewer, groups["burned-in"], "no text")
+    review.release(reviewer, groups["burned-in-unknown"], "no text")
+    assert only_group(reviewer).code == "burned-in"
+
+
+def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    order(radiograph(1, None), radiograph(2, "YES"))
+    groups = {group.code: group for group in holdings.groups_of(reviewer, Decision.OPEN)}
+    review.leave(reviewer, groups["burned-in"], "text in the lungs, too")
+    with pytest.raises(Refused, match="left on purpose"):
+        review.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
+
+
+def test_a_rule_that_would_change_what_could_leave_is_not_taken(
+    reviewer: User, root: User, trial: Trial
+) -> None:
+    any_version = PixelRule.for_device(replace(DEVICE, software="*"), (BAND,), "looked at")
+    reviewed.take_rule(reviewer, trial, any_version)
+    with pytest.raises(WrongInput, match="could leave before"):
+        reviewed.take_rule(reviewer, trial, PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more"))
+    trial.refresh_from_db()
+    assert (trial.profile.version, trial.generation) == (2, 1)

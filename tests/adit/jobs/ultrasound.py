@@ -52,7 +52,9 @@ def clip(
         "KVP": None,
         **changes,
     }
-    return samples.instance(samples.ct(number, study=study, series=series, **values))
+    none_yet = {"NumberOfFrames", "FrameTime"}
+    wanted = {k: v for k, v in values.items() if v is not None or k not in none_yet}
+    return samples.instance(samples.ct(number, study=study, series=series, **wanted))
 
 
 def put(node: Node, *clips: Instance) -> None:
