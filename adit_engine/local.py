@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adit_engine.errors import WrongInput
-from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.reception import LocalReception
 from adit_engine.spool import Spool

@@ -20,7 +20,7 @@ from adit_engine.nodes.acceptance import VERIFICATION
 from adit_engine.nodes.association import Associations
 from adit_engine.nodes.base import Finding, Grade
 from adit_engine.nodes.command import Operation, request
-from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.negotiation import Context
 from adit_engine.nodes.tls import ServerTls
 from adit_engine.nodes.transport import WARN_DAYS

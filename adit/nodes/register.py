@@ -20,7 +20,7 @@ from adit.nodes.reception import expected, house_spool, leave_database, live_row
 from adit_engine.errors import WrongInput
 from adit_engine.expectation import Expectation as Expected
 from adit_engine.expectation import Sender, Stray, senders
-from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.receiver import Receiver, ReceiverSettings
 
 KNOWN_FOR_S = 2.0

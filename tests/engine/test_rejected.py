@@ -24,7 +24,8 @@ from adit_engine import part10
 from adit_engine.errors import ConnectionLost, Malformed, NodeRefused, TimedOut
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Answers
-from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.outcome import State, Verdict

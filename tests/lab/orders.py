@@ -21,7 +21,8 @@ from adit_engine.errors import AditError
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
-from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.profile import Profile

@@ -19,7 +19,8 @@ from adit.nodes.reception import HouseReception
 from adit.nodes.register import RowRegister
 from adit_engine.expectation import Awaited, Sender, Wanted
 from adit_engine.instance import EXPLICIT_LE, Instance
-from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.spool import Spool
 

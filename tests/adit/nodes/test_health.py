@@ -16,7 +16,8 @@ from adit.nodes.models import Node
 from adit.nodes.reception import HouseReception
 from adit_engine.errors import WrongInput
 from adit_engine.nodes.base import Finding, Grade
-from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse_settings import DimseSettings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -18,7 +18,8 @@ from adit.nodes.register import RowRegister
 from adit_engine.expectation import Fate, Sender, Wanted
 from adit_engine.expectation import Stray as Arrived
 from adit_engine.nodes.base import Grade
-from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.dummy import PATIENT_ID, dummy
 from adit_engine.quarantine import Quarantine
 from adit_engine.receiver import Receiver, ReceiverSettings

@@ -31,7 +31,8 @@ from adit_engine.errors import CannotDo
 from adit_engine.expectation import Sender, Wanted
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes.base import Grade
-from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.reference import SeriesRef
 

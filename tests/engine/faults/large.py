@@ -22,7 +22,8 @@ from samples import ROOT  # noqa: E402
 
 from adit_engine.handoff import Stop  # noqa: E402
 from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings  # noqa: E402
-from adit_engine.nodes.dimse import DimseNode, DimseSettings  # noqa: E402
+from adit_engine.nodes.dimse import DimseNode  # noqa: E402
+from adit_engine.nodes.dimse_settings import DimseSettings  # noqa: E402
 from adit_engine.nodes.folder import FolderNode, FolderSettings  # noqa: E402
 from adit_engine.outcome import Outcome  # noqa: E402
 from adit_engine.receiver import Receiver, ReceiverSettings  # noqa: E402

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from adit_engine.expectation import Reception
-from adit_engine.nodes.dimse import DimseNode, DimseSettings
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse_settings import DimseSettings
 
 SBIN = "/usr/sbin:/usr/bin:/usr/local/bin"
 ORTHANC = shutil.which("Orthanc", path=SBIN)

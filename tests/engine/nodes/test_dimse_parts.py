@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from adit_engine.errors import Malformed, WrongInput
 from adit_engine.nodes import identifier
 from adit_engine.nodes.command import Command, Operation, request
-from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.negotiation import MAX_CONTEXTS, Agreement, Context, Proposal
 from adit_engine.nodes.retrieval import CLASSES_PER_LOAD, Wish, loads_of, wishes_of
 from adit_engine.reference import InstanceRef, Level, SeriesRef, StudyRef

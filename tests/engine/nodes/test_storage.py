@@ -11,7 +11,7 @@ from adit_engine.errors import RuleBroken
 from adit_engine.instance import Instance
 from adit_engine.nodes.association import Associations
 from adit_engine.nodes.base import Stored
-from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.storage import SECOND_LANE_FROM, Storage
 
 pytestmark = pytest.mark.usefixtures("same_threads")

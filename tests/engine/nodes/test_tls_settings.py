@@ -10,7 +10,7 @@ from tls_peers import CA, OURS, PACS
 
 from adit_engine import cli, node_url
 from adit_engine.errors import WrongInput
-from adit_engine.nodes.dimse import DimseSettings
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.tls import Papers, ServerTls
 
 PLACE = {"called_ae_title": "PACS", "host": "pacs1"}
@@ -102,7 +102,8 @@ def test_a_private_key_is_never_accepted_where_it_would_not_be_sealed() -> None:
 def test_a_node_in_the_clear_does_not_load_ssl() -> None:
     program = (
         "import sys\n"
-        "from adit_engine.nodes.dimse import DimseNode, DimseSettings\n"
+        "from adit_engine.nodes.dimse import DimseNode\n"
+        "from adit_engine.nodes.dimse_settings import DimseSettings\n"
         "from adit_engine import receiver, node_url\n"
         "node_url.parsed('dimse://PACS@10.0.0.5:104')\n"
         "DimseNode('PACS1', DimseSettings('PACS', 'pacs1'))\n"
