@@ -1,7 +1,9 @@
 """Verification's search: evidence in what was made, and if it proves anything where it stands."""
 
 import re
+import sys
 from bisect import bisect_right
+from collections import defaultdict
 from pathlib import Path
 
 from adit_engine.errors import Withhold
@@ -34,6 +36,9 @@ _NUMBERS = frozenset(b"AT FD FL OD OF OL OV SL SS SV UL US UV".split())
 _BYTES = frozenset({b"OB", b"OW", b"UN"})
 _SHORTEST_ARRAY, _LONG_WORD = 12, 6
 _RETAIN_UIDS, _CLEAN_DESCRIPTORS = "113110", "113105"
+# From how many bytes on an element of numbers is looked into: four can be a date.
+_LEAST: defaultdict[bytes, int] = defaultdict(lambda: sys.maxsize)
+_LEAST |= dict.fromkeys(_NUMBERS | _BYTES, 4) | dict.fromkeys((b"US", b"SS"), _SHORTEST_ARRAY)
 _NUMBER = re.compile(rb"[-+ \d.e\\]*\Z")
 _CLOCK = re.compile(rb"(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?|\d\d:\d\d:\d\d(?:\.\d{1,6})?)\Z")
 _PATIENT_ID, _CHARSET = 0x00100020, 0x00080005
@@ -77,10 +82,9 @@ def search(region: Region, proof: Evidence, options: frozenset[str]) -> None:
             at = low.find(needle.text, at + 1)
     if proof.whole:
         _search_whole(region, low, proof.whole)
-    _search_binary(region, proof.binary)
     for tag, vr, begin, end, _ in region.elements:
-        if end - begin >= _SHORTEST_ARRAY and (vr in _BYTES or vr in _NUMBERS):
-            _search_array(tag, low[begin:end], proof)
+        if end - begin >= _LEAST[vr]:
+            _search_numbers(tag, region.data[begin:end], proof)
 
 
 def _present(low: bytes, proof: Evidence) -> list[Needle]:
@@ -91,16 +95,14 @@ def _present(low: bytes, proof: Evidence) -> list[Needle]:
     return present
 
 
-def _search_binary(region: Region, needles: tuple[Needle, ...]) -> None:
-    """Long numbers that stand as such in an element of numbers."""
-    for needle in needles:
-        width, at = len(needle.text), region.data.find(needle.text)
-        while at >= 0:
-            for tag, vr, begin, end, _ in region.elements:
-                inside = begin <= at < end and not (at - begin) % width
-                if inside and (vr in _NUMBERS or vr in _BYTES):
-                    raise hit(needle.code, _SAID[needle.code], tag)
-            at = region.data.find(needle.text, at + 1)
+def _search_numbers(tag: int, data: bytes, proof: Evidence) -> None:
+    """Long numbers that stand as such among numbers; text that was put among them."""
+    for needle in proof.binary:
+        at = data.find(needle.text)
+        if at >= 0 and not at % len(needle.text):
+            raise hit(needle.code, _SAID[needle.code], tag)
+    if len(data) >= _SHORTEST_ARRAY:
+        _search_array(tag, data.lower(), proof)
 
 
 def _search_array(tag: int, low: bytes, proof: Evidence) -> None:
