@@ -65,11 +65,21 @@ class RuleBroken(AditError):
 
 
 class NodeError(AditError):
-    """A node did not do its part. `node` is its name as people know it."""
+    """A node did not do its part. `node` is its name as people know it.
+
+    `contact` is who looks after the node, where whoever opened it has said so.
+    """
 
     def __init__(self, node: str, text: str) -> None:
         super().__init__(f"{node}: {text}")
         self.node = node
+        self.contact = ""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if not self.contact:
+            return text
+        return f"{text}{'' if text.endswith(('.', '!', '?')) else '.'} Contact: {self.contact}"
 
 
 class Unreachable(NodeError):

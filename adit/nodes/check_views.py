@@ -1,19 +1,20 @@
 """Pages of tests: test a node, fetch one image, write something, adopt what was proposed."""
 
 from collections.abc import Callable
-from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from adit.nodes import checks
 from adit.nodes.forms import TryForm
 from adit.nodes.views import managed_node, person, visible_node
 from adit_engine.errors import AditError
+from adit_engine.nodes.base import Finding, Grade
 
 
 @require_POST
@@ -61,10 +62,18 @@ def node_adopt(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("node", pk)
 
 
-def _done(request: HttpRequest, pk: int, what: str, act: Callable[[], Any]) -> HttpResponse:
+def _done(
+    request: HttpRequest, pk: int, what: str, act: Callable[[], list[Finding]]
+) -> HttpResponse:
     try:
-        act()
+        findings = act()
     except AditError as error:
         messages.error(request, str(error))
         return redirect("node", pk)
+    count = sum(finding.grade is not Grade.GOOD for finding in findings)
+    if count:
+        words = ngettext("%(n)d thing needs a look.", "%(n)d things need a look.", count)
+        messages.warning(request, words % {"n": count})
+    else:
+        messages.success(request, _("All that was tested works."))
     return redirect(f"{reverse('node', args=[pk])}#found-{what}")

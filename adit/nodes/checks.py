@@ -50,6 +50,19 @@ class Told:
     check: Check
     lines: list[Line]
 
+    @property
+    def problems(self) -> list[Line]:
+        return [line for line in self.lines if line.finding.grade is not Grade.GOOD]
+
+    @property
+    def good(self) -> list[Line]:
+        return [line for line in self.lines if line.finding.grade is Grade.GOOD]
+
+    @property
+    def who(self) -> str:
+        by = self.check.by
+        return (by.get_full_name() or by.get_username()) if by is not None else "–"
+
 
 def check(user: Person, node: Node) -> list[Finding]:
     """Tests the node, for those who manage or may fetch from it. Raises Refused, Waits.

@@ -19,7 +19,10 @@ from adit.nodes.models import Lane, Node
 from adit.nodes.reception import house_reception
 from adit.nodes.waits import Waits
 from adit_engine import nodes as engine
-from adit_engine.errors import WrongInput
+from adit_engine.errors import NodeError, WrongInput
+
+MOST_CONTACT = 80
+"""So much of a contact stands in an error; all of it on the node's page."""
 
 
 class Purpose(StrEnum):
@@ -56,30 +59,46 @@ def open_node(
     it. Rights and row are read anew each time. Raises Refused, Waits, WrongInput, NodeError.
     """
     user, row = _fresh(user, row)
-    require_purpose(user, row, purpose, urgent=urgent)
-    waits = why_waiting(row, purpose, urgent=urgent)
-    if waits is not None and not _may_test(user, purpose):
-        raise waits
-    slot = slots.take(row, purpose.lane(urgent), holder, purpose.lasts_s)
-    try:
-        record(
-            "node.opened",
-            user=user,
-            about=f"node:{row.pk}",
-            details={"node": row.name, "purpose": purpose.value, "holder": holder},
-        )
-        reception = house_reception(row)
-        node = engine.open(row.kind, row.name, engine_settings(row), reception=reception)
+    with _with_contact(row):
+        require_purpose(user, row, purpose, urgent=urgent)
+        waits = why_waiting(row, purpose, urgent=urgent)
+        if waits is not None and not _may_test(user, purpose):
+            raise waits
+        slot = slots.take(row, purpose.lane(urgent), holder, purpose.lasts_s)
         try:
-            yield node
-        except BaseException:
-            node.abort()
-            raise
+            record(
+                "node.opened",
+                user=user,
+                about=f"node:{row.pk}",
+                details={"node": row.name, "purpose": purpose.value, "holder": holder},
+            )
+            reception = house_reception(row)
+            node = engine.open(row.kind, row.name, engine_settings(row), reception=reception)
+            try:
+                yield node
+            except BaseException:
+                node.abort()
+                raise
+            finally:
+                node.close()
         finally:
-            node.close()
-    finally:
-        if slot.is_new:
-            slots.give_back(slot)
+            if slot.is_new:
+                slots.give_back(slot)
+
+
+@contextmanager
+def _with_contact(row: Node) -> Iterator[None]:
+    """What the node does wrong is said with whom to ask; that others use it is nobody's fault."""
+    try:
+        yield
+    except NodeError as error:
+        if error.node == row.name and not isinstance(error, Waits):
+            error.contact = _contact(row)
+        raise
+
+
+def _contact(row: Node) -> str:
+    return str(row.settings.get("contact") or "")[:MOST_CONTACT]
 
 
 def require_purpose(user: Person, row: Node, purpose: Purpose, *, urgent: bool = False) -> None:
@@ -102,7 +121,9 @@ def why_waiting(row: Node, purpose: Purpose, *, urgent: bool = False) -> Waits |
     if not row.is_open:
         return Waits(row.name, _("it is not in use yet. Whoever manages it has to open it"))
     if row.paused_at is not None:
-        return Waits(row.name, _paused(row))
+        waits = Waits(row.name, _paused(row))
+        waits.contact = _contact(row)
+        return waits
     lane, now = purpose.lane(urgent), timezone.now()
     if not window.allowed_now(row, lane, now):
         until = window.opens_next(row, lane, now)

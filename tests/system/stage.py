@@ -50,6 +50,8 @@ def fill() -> dict[str, object]:
             user.groups.add(groups[group])
         people[name] = user
     nodes = make_nodes(groups, people["pacsadmin"])
+    make_checks(nodes["PACS1"], people["pacsadmin"])
+    make_strays()
     jobs = make_jobs(people["coordinator"], nodes)
     make_projects(people, groups)
     return {"jobs": jobs, "nodes": {name: node.pk for name, node in nodes.items()}}
@@ -121,6 +123,71 @@ def make_nodes(groups: dict, admin: object) -> dict:
     for name in ("Research PACS", "Research folder"):
         Access.objects.create(group=groups["Coordinators"], node=rows[name], may_write=True)
     return rows
+
+
+def make_checks(node: object, admin: object) -> None:
+    """A test with something to adopt, and a C-MOVE that went astray."""
+    from dataclasses import asdict
+
+    from django.utils import timezone
+
+    from adit.nodes.models import Check
+    from adit_engine.nodes.base import Finding, Grade, Proposal
+
+    why = "So ADIT notices when a list may be incomplete, and says so."
+    senders = "So images are taken that come from PACS1B at 10.0.0.7."
+    found = {
+        "plain": [
+            Finding(Grade.GOOD, "PACS1 answers (C-ECHO, 12 ms)."),
+            Finding(Grade.GOOD, "It can be searched (C-FIND) by study and patient root."),
+            Finding(Grade.GOOD, "Images can be fetched by C-GET or C-MOVE."),
+            Finding(
+                Grade.WARNING,
+                "It cuts its lists: no search brings more than 200 answers.",
+                "Enter 200 as result cap.",
+                (Proposal("result_cap", 200, why),),
+            ),
+        ],
+        "fetch": [
+            Finding(Grade.GOOD, "By C-GET the image came: 0.52 MB in 180 ms."),
+            Finding(Grade.BAD, "By C-MOVE the image did not come (10.4 s)."),
+            Finding(
+                Grade.WARNING,
+                "Meanwhile our receiver turned away PACS1B at 10.0.0.7, whom it does not know.",
+                "If that belongs to PACS1, add it to the senders: PACS1B@10.0.0.7.",
+                (Proposal("senders", "PACS1@10.0.0.5, PACS1B@10.0.0.7", senders),),
+            ),
+        ],
+    }
+    for what, findings in found.items():
+        rows = [asdict(finding) for finding in findings]
+        Check.objects.create(node=node, what=what, at=timezone.now(), by=admin, findings=rows)
+
+
+def make_strays() -> None:
+    """Callers that were turned away, an image that was refused, and some in quarantine."""
+    import json
+
+    from adit.nodes import strays
+    from adit.nodes.reception import house_spool
+    from adit_engine.expectation import Fate, Stray
+
+    ct = "1.2.840.10008.5.1.4.1.1.2"
+    gatherer = strays.Gatherer()
+    for fate, title, kind, source in (
+        (Fate.TURNED_AWAY, "PACS1B", "", ""),
+        (Fate.REFUSED, "FARM2", ct, "PACS1"),
+        (Fate.REFUSED, "MODALITY7", ct, ""),
+    ):
+        gatherer.add(Stray(fate, title, "ADIT", "10.0.0.7", kind, 500_000 if kind else 0, source))
+    strays.write(gatherer.take())
+    folder = house_spool().folder / "_quarantine"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        name = f"{number:020d}-000000"
+        (folder / f"{name}.dcm").write_bytes(bytes(500_000))
+        note = {"calling": "FARM2", "address": "10.0.0.8", "class_uid": ct}
+        (folder / f"{name}.json").write_text(json.dumps({**note, "at": "2026-11-24T03:00+00:00"}))
 
 
 def make_jobs(owner: object, nodes: dict) -> dict[str, int]:

@@ -11,10 +11,12 @@ from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
 from adit.nodes import slots
-from adit.nodes.connect import Purpose, open_node
+from adit.nodes.connect import Purpose, open_node, why_waiting
 from adit.nodes.models import Access, Lane, Node, Slot
 from adit.nodes.waits import NoSlot, Waits
-from adit_engine.errors import StorageTrouble, WrongInput
+from adit_engine.errors import NodeError, StorageTrouble, WrongInput
+from adit_engine.query import Query
+from adit_engine.reference import Level
 
 
 def opens(user, node, purpose, **more):
@@ -199,3 +201,34 @@ def test_a_removed_node_is_refused(coordinator, source):
 
     with pytest.raises(Refused, match="PACS1 was removed"):
         opens(coordinator, source, Purpose.SEARCH)
+
+
+def test_errors_and_pauses_name_whom_to_ask(coordinator, make_node, tmp_path):
+    settings = {"path": str(tmp_path / "gone"), "contact": "Anna, 4711"}
+    node = make_node("Share", reads=(COORDINATORS,), kind="folder", settings=settings)
+
+    with (
+        pytest.raises(NodeError) as failed,
+        open_node(coordinator, node, Purpose.SEARCH, holder="search:1") as opened,
+    ):
+        list(opened.find(Query(Level.STUDY, {})))
+    node.paused_at, node.pause_reason = timezone.now(), "new disks"
+    node.save()
+
+    assert str(failed.value).endswith("Contact: Anna, 4711")
+    assert str(why_waiting(node, Purpose.SEARCH)).endswith("new disks. Contact: Anna, 4711")
+
+
+def test_a_busy_node_is_nobodys_fault(coordinator, make_node, tmp_path):
+    settings = {"path": str(tmp_path), "contact": "Anna, 4711"}
+    node = make_node(
+        "Share", reads=(COORDINATORS,), kind="folder", search_limit=0, settings=settings
+    )
+
+    with (
+        pytest.raises(Waits) as waits,
+        open_node(coordinator, node, Purpose.SEARCH, holder="search:1"),
+    ):
+        pass
+
+    assert "Anna" not in str(waits.value)
