@@ -1,4 +1,4 @@
-"""What a node can do: four small protocols. `transfer` knows nothing else about any node."""
+"""What a node can do: four small protocols, all that `transfer` knows; Triable is for tests alone."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
