@@ -13,6 +13,7 @@ from samples import ct, instance
 from test_move import register
 
 from adit_engine import cli
+from adit_engine.trip import Exit
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_an_image_is_fetched_each_way_on_the_first_day(
     code = cli.main(["check", url(archive), "--fetch", "newest", "--receiver", str(port)])
 
     told = capsys.readouterr().out
-    assert code == cli.COMPLETE
+    assert code == Exit.COMPLETE
     assert "By C-GET the image came" in told
     assert "By C-MOVE the image came" in told
     assert "4711" not in told
@@ -57,7 +58,7 @@ def test_a_c_move_that_never_comes_back_fails_and_names_what_to_register(
     code = cli.main([*arguments, "--receiver", str(port)])
 
     told = capsys.readouterr().out
-    assert code == cli.FAILED
+    assert code == Exit.FAILED
     assert "turned away PACS1 at 127.0.0.1" in told
     assert "=> senders = FARM@127.0.0.1, PACS1@127.0.0.1" in told
 
@@ -65,25 +66,25 @@ def test_a_c_move_that_never_comes_back_fails_and_names_what_to_register(
 def test_nothing_is_written_unless_asked(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["check", url(archive), "--json"]) == cli.COMPLETE
+    assert cli.main(["check", url(archive), "--json"]) == Exit.COMPLETE
     assert archive.count() == 2
     assert {one["grade"] for one in json.loads(capsys.readouterr().out)} == {"good"}
 
-    assert cli.main(["check", url(archive), "--write"]) == cli.COMPLETE
+    assert cli.main(["check", url(archive), "--write"]) == Exit.COMPLETE
     assert archive.count() == 3
 
 
 def test_a_study_that_is_not_there_is_a_finding(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["check", url(archive), "--fetch", "1.2.3"]) == cli.FAILED
+    assert cli.main(["check", url(archive), "--fetch", "1.2.3"]) == Exit.FAILED
     assert "lists no image of this study" in capsys.readouterr().out
 
 
 def test_a_silent_archive_ends_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     with peers.Scripted(peers.Talk.until_gone) as peer:
         place = f"dimse://PACS1@127.0.0.1:{peer.port}?association_s=60"
-        assert cli.main(["check", place, "--within", "0.3"]) == cli.FAILED
+        assert cli.main(["check", place, "--within", "0.3"]) == Exit.FAILED
 
     assert "had not answered everything within 0.3 s" in capsys.readouterr().out
 
@@ -91,7 +92,7 @@ def test_a_silent_archive_ends_with_the_limit(capsys: pytest.CaptureFixture[str]
 def test_echo_asks_for_no_more_than_an_answer(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["echo", url(archive)]) == cli.COMPLETE
+    assert cli.main(["echo", url(archive)]) == Exit.COMPLETE
 
     assert len(capsys.readouterr().out.splitlines()) == 1
 
