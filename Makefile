@@ -38,7 +38,7 @@ test-system: $(VENV)/.ready  ## the whole road, with real archives and a real br
 
 chaos: $(ENGINE_VENV)/.ready  ## 2,000 orders from archives that lie over wires that break (RUNS=n SEED=n)
 	@ADIT_LAB_RUNS=$(or $(RUNS),2000) ADIT_LAB_SEED=$(or $(SEED),0) \
-		$(ENGINE_VENV)/bin/python -m pytest tests/engine/test_chaos.py -q -n0 -k mixed_faults
+		nice -n 19 $(ENGINE_VENV)/bin/python -m pytest tests/engine/test_chaos.py -q -n0 -k mixed_faults
 
 deid-corpus: $(ENGINE_VENV)/.ready  ## pseudonymize objects made to leak; count what is left of it
 	@$(ENGINE_VENV)/bin/python scripts/deid_corpus.py

@@ -210,11 +210,13 @@ class Lying(Liar):
         try:
             for contexts in sending.contexts_for(held):
                 opened = Association.requested(address, Proposal(called, title, contexts))
+                self._open.add(opened._sock)
                 classes = frozenset(one.class_uid for one in contexts)
                 senders.append(Sender(opened, classes, named if self._names_originator else None))
             yield senders
         finally:
             for sender in senders:
+                self._open.discard(sender.association._sock)
                 with suppress(*_GONE):
                     sender.association.release()
 

@@ -69,7 +69,11 @@ class Wire:
                 if self._how == "blackhole":
                     self.reached.set()
                     continue
-                far = socket.create_connection(("127.0.0.1", self._peer_port), 5, self._source)
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._peer_port), 5, self._source)
+                except OSError:
+                    near.close()  # the peer is away for now
+                    continue
                 far.settimeout(None)
                 self._open.append(far)
                 for source, target, counted in (
@@ -81,18 +85,26 @@ class Wire:
                     thread.start()
 
     def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(4096):
-                if counted and not (self._heals and self.reached.is_set()):
-                    self._left -= len(data)
-                    if self._left < 0:
-                        good = max(0, len(data) + self._left)
-                        target.sendall(data[:good])
-                        if not self._harm(target, data[good:]):
-                            return
-                        continue
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
+        try:
+            self._pass_on(source, target, counted)
+        except OSError:
+            # Whose peer is gone learns it in both directions.
+            for one in (source, target):
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        while data := source.recv(4096):
+            if counted and not (self._heals and self.reached.is_set()):
+                self._left -= len(data)
+                if self._left < 0:
+                    good = max(0, len(data) + self._left)
+                    target.sendall(data[:good])
+                    if not self._harm(target, data[good:]):
+                        return
+                    continue
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
     def _harm(self, target: socket.socket, rest: bytes) -> bool:
         """Whether the connection goes on. `rest` are the bytes that the harm is done to."""

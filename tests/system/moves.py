@@ -1,0 +1,102 @@
+"""Moves: fills an installation whose source sends by C-MOVE, orders from it, and reads what came.
+
+Run in a process of its own, with ADIT_DATA: `moves.py make JSON`, `order JSON` or `told`; prints JSON.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+DATA = Path(os.environ["ADIT_DATA"])
+TRIALS = ("LUNG", "HEART")
+AT_A_TIME = 4
+
+
+def main(verb: str, argument: str = "{}") -> None:
+    from adit import cli
+
+    if verb == "make":
+        cli.prepare()
+    else:
+        os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
+        import django
+
+        django.setup()
+    told = {"make": make, "order": order, "told": told_of}[verb](**json.loads(argument))
+    json.dump(told, sys.stdout)
+
+
+def make(**settings: Any) -> None:
+    """The PACS, a folder for each research project, and one coordinator."""
+    from django.contrib.auth.models import Group
+
+    from adit.accounts.groups import COORDINATORS
+    from adit.accounts.models import User
+    from adit.nodes.models import Access, Node
+    from adit.profiles import trials
+    from adit.profiles.models import Trial
+
+    group = Group.objects.get(name=COORDINATORS)
+    User.objects.create_user("coordinator", is_staff=True).groups.add(group)
+    root = User.objects.create_superuser("root")
+    source = Node.objects.create(
+        name="PACS", kind="dimse", settings=settings, is_open=True, retrieve_limit=AT_A_TIME
+    )
+    Access.objects.create(group=group, node=source, may_read=True)
+    for name in TRIALS:
+        path = DATA / name
+        path.mkdir()
+        folder = Node.objects.create(
+            name=name, kind="folder", settings={"path": str(path)}, is_open=True
+        )
+        Access.objects.create(group=group, node=folder, may_write=True)
+        trial = Trial(protocol_id=name, protocol_name=name, sponsor="Test sponsor")
+        trials.create_trial(root, trial, members=[group])
+
+
+def order(pairs: list[tuple[str, str]], patient: str) -> None:
+    """A job for each pair of a study and a trial."""
+    from adit.accounts.models import User
+    from adit.jobs import actions
+    from adit.jobs.kinds.selective import Order, Pick
+    from adit.nodes.models import Node
+    from adit.profiles.models import Trial
+
+    user = User.objects.get(username="coordinator")
+    source = Node.objects.get(name="PACS").pk
+    for study, trial in pairs:
+        project = Trial.objects.get(protocol_id=trial)
+        destination = Node.objects.get(name=trial).pk
+        wanted = Order((Pick(source, study, patient),), destination, project.pk)
+        actions.create(user, "selective", wanted, key=f"{study}-{trial}")
+
+
+def told_of() -> list[dict[str, Any]]:
+    """What each job says that it delivered, by the UIDs of the source and of the output."""
+    from adit.jobs import sealed
+    from adit.jobs.models import Item, Job
+    from adit.profiles import trials
+
+    found = []
+    for job in Job.objects.order_by("pk"):
+        items = Item.objects.filter(task__job=job).select_related("task__job__trial")
+        manifests = [sealed.open_item(item).manifest for item in items]
+        delivered = [uid for one in manifests for uid in one.delivered_entries()]
+        assert job.trial is not None
+        key = trials.key_of(job.trial)
+        found.append(
+            {
+                "state": job.state,
+                "message": job.message,
+                "trial": job.trial.protocol_id,
+                "attempts": list(job.tasks.values_list("attempt", flat=True)),
+                "delivered": {uid: key.uid(uid) for uid in delivered},
+            }
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

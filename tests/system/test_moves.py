@@ -1,0 +1,255 @@
+"""C-MOVE with all processes and real archives: trials side by side, and killed in the middle."""
+
+import json
+import os
+import random
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import images
+import pydicom
+import pytest
+from conftest import ROOT, answers, free_port, wait_until
+
+sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "engine" / "nodes")]
+
+import peers
+from lab.archive import Lying
+from lab.lies import Sent, holdings
+from lab.wire import Wire
+
+from adit.demo.services import Site
+from adit_engine import part10
+from adit_engine.instance import Instance
+
+PATIENT = images.PATIENT_ID
+STUDIES = {f"{images.ROOT}.1": 2, f"{images.ROOT}.2": 1}
+"""Series by study."""
+TRIALS = ("LUNG", "HEART")
+KILLS = 4
+SOON = {
+    "ADIT_LEASE_S": "3",
+    "ADIT_BEAT_S": "1",
+    "ADIT_SWEEP_S": "1",
+    "ADIT_RETRY_PAUSES_S": "1",
+    "ADIT_MAX_FAILURES": "20",
+    "ADIT_WORKERS": "4",
+    "ADIT_RECEPTION_LIVES_S": "8",
+    "ADIT_RECEIVER_HOST": "127.0.0.1",
+}
+QUICK = {"connect_s": 3, "association_s": 5, "first_byte_s": 15, "no_progress_s": 10, "drain_s": 1}
+ENDED = {"success", "warning", "failure"}
+BYTES_PER_S = 1_000_000.0
+"""For each connection of an archive that is to be killed in the middle."""
+
+
+@dataclass
+class Archive:
+    """Where it listens, as what, and what it truly sent, if it keeps a log."""
+
+    port: int
+    called: str
+    sent: list[Sent] = field(default_factory=list)
+
+
+def instances(per_series: int) -> list[Instance]:
+    return [
+        part10.parse(images.ct(series, number, study=study))
+        for study, count in STUDIES.items()
+        for series in range(1, count + 1)
+        for number in range(1, per_series + 1)
+    ]
+
+
+@contextmanager
+def orthanc(folder: Path, receiver: int, held: list[Instance]) -> Iterator[Archive]:
+    known = {"adit": ["ADIT", "127.0.0.1", receiver]}
+    with peers.orthanc(folder, "PACS", DicomModalities=known) as one:
+        list(one.node().store(held))
+        yield Archive(one.port, "PACS")
+
+
+@contextmanager
+def dcmqrscp(folder: Path, receiver: int, held: list[Instance]) -> Iterator[Archive]:
+    with peers.dcmqrscp(folder, f"ADIT = (ADIT, 127.0.0.1, {receiver})") as port:
+        list(peers.node(port, "QR").store(held))
+        yield Archive(port, "QR")
+
+
+@contextmanager
+def silent(folder: Path, receiver: int, held: list[Instance]) -> Iterator[Archive]:
+    """Names no originator."""
+    shelf, scratch = folder / "shelf", folder / "scratch"
+    for path in (shelf, scratch):
+        path.mkdir(parents=True)
+    for one in held:
+        (shelf / f"{one.instance_uid}.dcm").write_bytes(b"".join(part10.file_parts(one)))
+    site = Site("LAB", holdings(shelf), {"ADIT": ("127.0.0.1", receiver)})
+    with Lying(site, scratch=scratch, names_originator=False) as lab:
+        yield Archive(lab.port, "LAB", lab.log.sent)
+
+
+ARCHIVES = [
+    pytest.param(orthanc, marks=peers.needs_orthanc),
+    pytest.param(dcmqrscp, marks=peers.needs_dcmtk),
+    silent,
+]
+Running = Callable[[Path, int, list[Instance]], Any]
+
+
+@dataclass
+class House:
+    """An installation that runs, and the folders into which its trials' images go."""
+
+    data: Path
+    env: dict[str, str]
+    pid: int = 0
+
+    def do(self, verb: str, **values: Any) -> Any:
+        script = str(Path(__file__).with_name("moves.py"))
+        done = subprocess.run(
+            [sys.executable, script, verb, json.dumps(values)],
+            cwd=ROOT,
+            env={**self.env, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout)
+
+    def states(self) -> set[str]:
+        with closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
+            return {state for (state,) in base.execute("select state from jobs_job")}
+
+    def order_all(self) -> None:
+        """Each study for each trial, all at once."""
+        pairs = [[study, trial] for study in STUDIES for trial in TRIALS]
+        self.do("order", pairs=pairs, patient=PATIENT)
+
+    def log(self) -> str:
+        return (self.data / "up.log").read_text()
+
+    def children(self, kind: str) -> list[int]:
+        """The processes of one kind that the supervisor started."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if parent == self.pid and kind.encode() in words:
+                found.append(int(folder.name))
+        return found
+
+
+@contextmanager
+def house(data: Path, archive: Archive, receiver: int) -> Iterator[House]:
+    data.mkdir()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_", "DATA"))}
+    port = free_port()
+    mine = {"ADIT_DATA": str(data), "PORT": str(port), "ADIT_RECEIVER_PORT": str(receiver), **SOON}
+    one = House(data, {**kept, **mine})
+    node = {"host": "127.0.0.1", "port": archive.port, "called_ae_title": archive.called}
+    one.do("make", **node, retrieve="move", **QUICK)
+    with (data / "up.log").open("wb") as log:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "adit.cli", "up"],
+            cwd=ROOT,
+            env=one.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    one.pid = up.pid
+    try:
+        address = f"http://127.0.0.1:{port}/healthz"
+        wait_until(lambda: up.poll() is not None or answers(address), "adit up", 60)
+        assert up.poll() is None, one.log()[-3000:]
+        yield one
+    finally:
+        up.send_signal(signal.SIGTERM)
+        try:
+            up.wait(20)
+        except subprocess.TimeoutExpired:
+            up.kill()
+            up.wait()
+
+
+def assert_each_has_its_own(one: House, held: list[Instance]) -> None:
+    """Each trial's folder holds each image of its jobs once, under its own UIDs, and nothing else."""
+    jobs = one.do("told")
+    by_study = Counter(instance.in_header.ref.study_uid for instance in held)
+    for trial in TRIALS:
+        mine = [job for job in jobs if job["trial"] == trial]
+        assert [job["state"] for job in mine] == ["success"] * len(mine), mine
+        expected = [uid for job in mine for uid in job["delivered"].values()]
+        assert len(expected) == by_study.total()
+        there = [pydicom.dcmread(path) for path in (one.data / trial).rglob("*.dcm")]
+        assert sorted(ds.SOPInstanceUID for ds in there) == sorted(expected)
+        assert {ds.ClinicalTrialProtocolID for ds in there} == {trial}
+        assert len({ds.PatientID for ds in there}) == 1
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("running", ARCHIVES)
+def test_four_moves_of_overlapping_studies_for_two_trials(running: Running, tmp_path: Path) -> None:
+    held, receiver = instances(40), free_port()
+    with (
+        running(tmp_path / "archive", receiver, held) as archive,
+        house(tmp_path / "data", archive, receiver) as one,
+    ):
+        one.order_all()
+        wait_until(lambda: one.states() <= ENDED, "all jobs", 180)
+
+        assert_each_has_its_own(one, held)
+        assert list((one.data / "spool").glob("[0-9a-z]*")) == []
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("running", [ARCHIVES[0], silent])
+def test_kill_9_of_receiver_and_workers_at_random_moments_loses_nothing(
+    running: Running, tmp_path: Path
+) -> None:
+    """What the archive was told 0000 for is found in the spool, or fetched again."""
+    seed = int(os.environ.get("ADIT_LAB_SEED", "0")) or secrets.randbelow(2**31)
+    rng, held, receiver = random.Random(seed), instances(80), free_port()
+    with (
+        Wire(receiver, 0, "rate", amount=BYTES_PER_S, forth=True) as slow,
+        running(tmp_path / "archive", slow.port, held) as archive,
+        house(tmp_path / "data", archive, receiver) as one,
+    ):
+        one.order_all()
+        killed = kill_at_random(one, rng)
+        wait_until(lambda: one.states() <= ENDED, f"all jobs, seed {seed}", 240)
+
+        assert set(killed) <= {"receiver", "worker"}
+        assert len(killed) > 1, f"seed {seed}: all was over before it could be killed"
+        assert_each_has_its_own(one, held)
+        told = {sent.instance_uid for sent in archive.sent if sent.status == 0}
+        delivered = {uid for job in one.do("told") for uid in job["delivered"]}
+        assert told <= delivered
+
+
+def kill_at_random(one: House, rng: random.Random) -> list[str]:
+    killed = []
+    for _ in range(KILLS):
+        time.sleep(rng.uniform(0.3, 1.8))
+        if one.states() <= ENDED:
+            break
+        kind = rng.choice(("receiver", "worker"))
+        for pid in rng.sample(found := one.children(kind), min(len(found), 2)):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(kind)
+    return killed
