@@ -18,7 +18,7 @@ from samples import ROOT, ct, instance
 from test_move import register
 
 from adit_engine.errors import AssociationRejected
-from adit_engine.instance import Instance
+from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes import letters, statuses
 from adit_engine.nodes.attempt import Attempt
 from adit_engine.nodes.base import Answers, Finding, Grade, Triable
@@ -29,7 +29,8 @@ from adit_engine.nodes.ground import kind_of_mount
 from adit_engine.nodes.identifier import encode, record
 from adit_engine.nodes.manners import Manners
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.nodes.offers import CT_IMAGE, VERIFICATION
+from adit_engine.nodes.negotiation import Agreement, Context, Proposal, item
+from adit_engine.nodes.offers import CT_IMAGE, MR_IMAGE, VERIFICATION
 from adit_engine.nodes.retrieval import PATIENT_ROOT_GET, STUDY_ROOT_GET
 from adit_engine.nodes.search import PATIENT_ROOT, STUDY_ROOT
 from adit_engine.query import Query
@@ -178,6 +179,23 @@ def test_a_way_that_is_not_offered_is_replaced_by_one_that_is() -> None:
 
 def test_small_pieces_cost_time() -> None:
     assert proposed(checked(max_pdu=16384)) == {"max_pdu": 131072}
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_what_a_peer_says_of_itself_is_read(granted: bool) -> None:
+    proposal = Proposal("PACS", "ADIT", (Context(MR_IMAGE, (EXPLICIT_LE,), received=True),), 16384)
+    name, syntax = MR_IMAGE.encode(), EXPLICIT_LE.encode()
+    length = len(name).to_bytes(2, "big")
+    context = bytes([1, 0, 0, 0]) + item(0x40, syntax)
+    user = item(0x51, bytes(4)) + item(0x52, b"1.2.3")
+    user += item(0x54, length + name + bytes([0, granted]))
+    user += item(0x55, b"M\xfcller 1.0") + item(0x56, length + name + b"\1")
+
+    read = Agreement.decode(bytes(68) + item(0x21, context) + item(0x50, user), proposal)
+
+    assert (read.context_of(MR_IMAGE) is not None) is granted
+    assert read.implementation == "M\N{REPLACEMENT CHARACTER}ller 1.0"
+    assert read.extended == {MR_IMAGE: b"\1"}
 
 
 def test_what_is_refused_is_asked_of_the_administrator() -> None:
