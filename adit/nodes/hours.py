@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.nodes.models import Lane, Node
-from adit.nodes.window import DAYS
+from adit.nodes.special import DAYS
 
 DAY_NAMES = (
     _lazy("Mo"),

@@ -21,10 +21,21 @@ class Node(models.Model):
     """Writing to it needs a right of its own."""
     windows = models.JSONField(_("allowed hours"), default=list, blank=True)
     """The weekly calendar as adit.nodes.window reads it; an empty list is always open."""
+    exceptions = models.JSONField(_("special days"), default=list, blank=True)
+    """Dated exceptions from the weekly calendar, as adit.nodes.window reads them."""
     retrieve_limit = models.PositiveSmallIntegerField(_("connections for transfers"), default=2)
     search_limit = models.PositiveSmallIntegerField(_("connections for searches"), default=2)
+    gap_s = models.PositiveIntegerField(_("seconds between two studies"), default=0)
+    rate_kb_s = models.PositiveIntegerField(_("kB a second"), null=True, blank=True)
+    """Of all transfers together, each way; None: as fast as it goes."""
+    takes_images = models.BooleanField(_("images may be sent to it"), default=True)
+    """Else it is a source only, whatever its groups may."""
+    freed_at = models.DateTimeField(null=True, editable=False)
+    """When a transfer ended there last; kept only where a pause between studies was agreed."""
 
     paused_at = models.DateTimeField(null=True, blank=True)
+    stopped_at = models.DateTimeField(null=True, blank=True)
+    """Set for a stop, that is a pause in which nothing is finished: all connections are cut."""
     paused_by = models.ForeignKey(
         "accounts.User", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -74,6 +85,24 @@ class Slot(models.Model):
     is_new = False
     """Whether this very call took it; else its holder had it before."""
     expires_at = models.DateTimeField(db_index=True)
+    weight = models.PositiveSmallIntegerField(default=1)
+    """How many associations at once its holder may open."""
+    user = models.ForeignKey(
+        "accounts.User", null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    """Who ordered or searches."""
+    job = models.PositiveBigIntegerField(null=True)
+    """The number of the job, where it is one."""
+    ended_by = models.ForeignKey(
+        "accounts.User", null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    """Who wants this one to end; its holder looks every two seconds."""
+    images = models.PositiveIntegerField(default=0)
+    size_bytes = models.BigIntegerField(default=0)
+    """So far, in both directions."""
+    at_once = models.PositiveSmallIntegerField(default=1)
+    """How many associations its lane had in use with this one, and how many it was allowed then."""
+    allowed = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
         constraints = [
@@ -82,6 +111,77 @@ class Slot(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node} {self.lane} {self.holder}"
+
+
+class Use(models.Model):
+    """What one day asked of a node, for its page and for whoever agreed on the limits."""
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="uses")
+    day = models.DateField()
+    """In the zone of the settings, on which the connection ended."""
+    lane = models.CharField(max_length=16, choices=Lane)
+    connections = models.PositiveIntegerField(default=0)
+    """How often the node was opened: once for each study, search or test."""
+    most_at_once = models.PositiveSmallIntegerField(default=0)
+    allowed = models.PositiveSmallIntegerField(default=0)
+    """How many were allowed at that time."""
+    images = models.PositiveBigIntegerField(default=0)
+    size_bytes = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-day", "lane"]
+        constraints = [
+            models.UniqueConstraint(fields=["node", "day", "lane"], name="one_use_a_day_and_lane")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.day} {self.lane}"
+
+
+class Budget(models.Model):
+    """How much the members of one group may fetch in a day, together."""
+
+    group = models.OneToOneField(Group, on_delete=models.CASCADE, related_name="budget")
+    studies = models.PositiveIntegerField(_("studies a day"), null=True, blank=True)
+    size_gb = models.PositiveIntegerField(_("GB a day"), null=True, blank=True)
+
+    def __str__(self) -> str:
+        return str(self.group)
+
+
+class Alarm(models.Model):
+    """Something that somebody should look at; one row for as long as it lasts."""
+
+    class What(models.TextChoices):
+        BREAKER = "breaker", _("does not answer")
+        QUARANTINE = "quarantine", _("quarantine used")
+        DISK = "disk", _("disk almost full")
+        CERTIFICATE = "certificate", _("certificate ends soon")
+        STUCK = "stuck", _("job does not get on")
+        HOURS = "hours", _("hours or limits changed")
+
+    what = models.CharField(max_length=16, choices=What)
+    about = models.CharField(max_length=100, blank=True)
+    """Tells alarms of one sort apart: a job, a certificate; opaque."""
+    node = models.ForeignKey(Node, null=True, on_delete=models.CASCADE, related_name="alarms")
+    text = models.TextField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField(db_index=True)
+    mailed_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True, db_index=True)
+
+    class Meta:
+        ordering = ["-last_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["what", "about"],
+                condition=models.Q(ended_at=None),
+                name="one_open_alarm_of_a_sort",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.about}"
 
 
 class Expectation(models.Model):

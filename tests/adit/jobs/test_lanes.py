@@ -11,7 +11,7 @@ from adit.jobs.kinds.base import Context, Yielded
 from adit.jobs.kinds.selective import Selective
 from adit.jobs.models import Job, Task, TaskState
 from adit.nodes.models import Lane, Node, Slot
-from adit.nodes.window import DAYS
+from adit.nodes.special import DAYS
 
 Ordering = Callable[..., Job]
 

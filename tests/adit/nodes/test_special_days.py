@@ -1,0 +1,180 @@
+"""Special days: a holiday has Sunday's hours, a migration closes a PACS, whatever the week says."""
+
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from adit.nodes.models import Lane, Node
+from adit.nodes.special import Special
+from adit.nodes.special import read as read_special
+from adit.nodes.window import Calendar, allowed_now, closes_next, opens_next, read
+from adit_engine.errors import WrongInput
+
+NIGHTS = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "20:00", "to": "06:00", "limit": 4}
+SUNDAYS = {"days": ["sat", "sun"], "from": "00:00", "to": "24:00", "limit": 8}
+HOLIDAY = {"from": "2026-06-04", "as": "sun", "why": "Corpus Christi"}
+MIGRATION = {"from": "2026-06-12", "to": "2026-06-14", "as": "closed", "why": "migration"}
+
+ZONES = ("Europe/Berlin", "Europe/Lisbon", "America/New_York", "America/Santiago",
+         "Australia/Sydney", "Australia/Lord_Howe", "Africa/Casablanca", "Africa/Cairo",
+         "Asia/Beirut", "Asia/Kolkata", "Pacific/Apia", "UTC")  # fmt: skip
+"""An hour, half an hour, at midnight, the other half of the year, within Ramadan, never."""
+
+
+@pytest.fixture(autouse=True)
+def berlin(settings):
+    settings.TIME_ZONE = "Europe/Berlin"
+
+
+def node(*windows, specials=(HOLIDAY, MIGRATION), **values):
+    values = {"retrieve_limit": 10, "search_limit": 2, **values}
+    return Node(name="PACS1", windows=list(windows), exceptions=list(specials), **values)
+
+
+def at(text):
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    ("moment", "limit"),
+    [
+        ("2026-06-03T21:00", 4),  # the eve of the holiday is a Wednesday night
+        ("2026-06-04T05:00", 4),  # which runs on into the holiday
+        ("2026-06-04T12:00", 8),
+        ("2026-06-04T23:59", 8),
+        ("2026-06-05T00:00", 0),  # Thursday's night does not begin on a holiday
+        ("2026-06-05T21:00", 4),
+        ("2026-06-11T23:59:59", 4),
+        ("2026-06-12T00:00", 0),  # the night before the migration ends at midnight
+        ("2026-06-13T12:00", 0),
+        ("2026-06-14T23:59:59", 0),
+        ("2026-06-15T00:00", 0),  # Monday's hours begin at 20:00
+        ("2026-06-15T20:00", 4),
+    ],
+)
+def test_special_days_override_the_week(moment, limit):
+    assert allowed_now(node(NIGHTS, SUNDAYS), Lane.RETRIEVE, at(moment)) == limit
+
+
+def test_a_closed_day_closes_every_lane_and_a_node_without_hours():
+    always = node()
+
+    during, after = at("2026-06-13T12:00"), at("2026-06-15T00:00")
+    for lane in (Lane.RETRIEVE, Lane.SEARCH, Lane.URGENT):
+        assert allowed_now(always, lane, during) == 0
+        assert opens_next(always, lane, during) == after
+        assert allowed_now(always, lane, after) > 0
+    assert allowed_now(always, Lane.RETRIEVE, at("2026-06-04T12:00")) == 10
+
+
+def test_it_says_when_a_migration_begins_and_ends():
+    weekly = node(NIGHTS, SUNDAYS)
+
+    assert closes_next(weekly, Lane.RETRIEVE, at("2026-06-11T21:00")) == at("2026-06-12T00:00")
+    assert opens_next(weekly, Lane.RETRIEVE, at("2026-06-12T00:00")) == at("2026-06-15T20:00")
+
+
+def test_it_sees_beyond_a_closing_of_many_weeks():
+    long = {"from": "2026-07-01", "to": "2026-08-31", "as": "closed"}
+
+    assert opens_next(node(NIGHTS, specials=[long]), Lane.RETRIEVE, at("2026-07-02T12:00")) == at(
+        "2026-09-01T20:00"
+    )
+
+
+def test_what_is_written_is_read_back():
+    assert Special.read(Special.read(MIGRATION).row) == Special.read(MIGRATION)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"from": "2026-06-12", "as": "closed"},
+        ["2026-06-12"],
+        [{"from": "12.6.2026", "as": "closed"}],
+        [{"from": "2026-02-30", "as": "closed"}],
+        [{"from": "2026-06-12", "to": "2026-06-11", "as": "closed"}],
+        [{"from": "2026-06-12", "to": "2036-06-12", "as": "closed"}],
+        [{"from": "2026-06-12", "as": "holiday"}],
+        [{"from": "2026-06-12", "as": "closed", "why": "x" * 81}],
+        [{"from": "2026-06-12", "as": "closed", "until": "2027"}],
+        [MIGRATION, {"from": "2026-06-14", "as": "sun"}],
+    ],
+)
+def test_special_days_that_cannot_be_read_open_nothing(rows):
+    with pytest.raises(WrongInput):
+        read_special(rows)
+    with pytest.raises(WrongInput):
+        allowed_now(
+            Node(name="PACS1", windows=[], exceptions=rows), Lane.RETRIEVE, at("2026-06-01T21:00")
+        )
+
+
+def test_hours_without_length_are_refused_in_words():
+    with pytest.raises(WrongInput, match="from 20:00 until 20:00 have no length"):
+        read([{"days": ["mon"], "from": "20:00", "to": "20:00"}])
+    assert read([{"days": ["mon"], "from": "00:00", "to": "00:00"}])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"days": ["mon"], "from": "22:00", "to": "23:00"},
+        {"days": ["sun", "mon"], "from": "20:00", "to": "21:00"},
+        {"days": ["mon"], "from": "00:00", "to": "24:00"},
+        {"days": ["mon"], "from": "19:00", "to": "20:01"},
+        {"days": ["mon"], "from": "12:00", "to": "11:00"},
+    ],
+)
+def test_hours_of_one_day_that_overlap_are_refused_in_words(other):
+    with pytest.raises(WrongInput, match=r"Monday: .* and .* overlap"):
+        read([NIGHTS, other])
+
+
+def test_hours_that_only_touch_or_are_of_another_lane_or_day_are_no_contradiction():
+    assert read([NIGHTS, {"days": ["mon"], "from": "18:00", "to": "20:00"}, SUNDAYS])
+    assert read([NIGHTS, {"days": ["mon"], "from": "19:00", "to": "22:00", "lane": "search"}])
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_every_minute_of_a_year_agrees_with_the_clock_on_the_wall(zone, settings):
+    """Where the hours' edges fall into an hour that comes twice or never, too: 02:30 and midnight."""
+    settings.TIME_ZONE = zone
+    place = ZoneInfo(zone)
+    night = {
+        "days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+        "from": "20:00",
+        "to": "02:30",
+    }
+    calendar = Calendar.of(node(night, specials=()))
+
+    for moment in _near_changes(place):
+        wall = moment.astimezone(place)
+        allowed = bool(calendar.limit(Lane.RETRIEVE, moment, 1))
+        is_night = wall.time() >= time(20) or wall.time() < time(2, 30)
+        is_second_coming = wall.fold == 1 and time(1) <= wall.time() < time(3)
+        if not is_second_coming:
+            assert allowed == is_night, wall
+        elif allowed:
+            # What ended at its first coming does not begin again.
+            assert is_night, wall
+            assert _before_first(wall, time(2, 30), place), wall
+
+
+def _near_changes(place):
+    """Each fifth minute of the nights round a change of the clock, and of one plain night."""
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    changes = [datetime(2026, 1, 10, 12, tzinfo=UTC)]
+    while day.year == 2026:
+        after = day + timedelta(days=1)
+        if day.astimezone(place).utcoffset() != after.astimezone(place).utcoffset():
+            changes.append(day)
+        day = after
+    return [c + timedelta(minutes=5 * n) for c in changes for n in range(-12 * 14, 12 * 38)]
+
+
+def _before_first(wall, end, place):
+    """Whether the wall's `end` has not come yet, even once."""
+    first = datetime.combine(wall.date(), end, tzinfo=place)
+    return wall.astimezone(UTC) < first.astimezone(UTC)
