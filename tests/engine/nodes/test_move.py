@@ -41,6 +41,7 @@ from adit_engine.part10 import file_parts, read
 from adit_engine.pseudonymize.change import AsIs
 from adit_engine.reference import InstanceRef, SeriesRef, StudyRef
 from adit_engine.transfer import Order, transfer
+from adit_engine.trip import Exit
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
@@ -171,7 +172,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         source = "dimse://PACS@127.0.0.1:104?retrieve=move"
         arguments = ["fetch", "--from", source, "--to", str(tmp_path), "--study", "1.2"]
 
-        assert cli.main([*arguments, "--receiver", str(port)]) == cli.WRONG_USE
+        assert cli.main([*arguments, "--receiver", str(port)]) == Exit.WRONG_USE
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from adit_engine import cli, node_url
 from adit_engine.errors import WrongInput
 from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.tls import Papers, ServerTls
+from adit_engine.trip import Exit
 
 PLACE = {"called_ae_title": "PACS", "host": "pacs1"}
 LOCKED = CA.issue("locked", password=b"secret")
@@ -155,7 +156,7 @@ def test_a_receiver_without_its_certificate_is_wrong_use(
 
     code = cli.main(["fetch", "--from", "dimse://P@h:1", "--to", "out", "--all", *given])
 
-    assert code == cli.WRONG_USE
+    assert code == Exit.WRONG_USE
     assert "--receiver-client-ca" in capsys.readouterr().err
 
 
