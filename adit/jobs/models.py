@@ -156,6 +156,42 @@ class Item(models.Model):
         return f"{self.task} item {self.pk}"
 
 
+class ResultLine(models.Model):
+    """One line of what a sheet's questions found: a study or series, or a row without any (yet).
+
+    Each row of the sheet has at least one line for each node it is asked of, from the order on;
+    made anew when its task answers.
+    """
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="lines")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="lines")
+    """Its task's, so that one index serves pages of results."""
+    line = models.PositiveIntegerField()
+    """Of the sheet."""
+    number = models.PositiveIntegerField(default=1)
+    """Counts the answers to one line."""
+    sealed = models.BinaryField()
+    """The person's own columns and the found record, under the trial's key."""
+    is_found = models.BooleanField(default=False)
+    """There is a record."""
+    is_asked = models.BooleanField(default=False)
+    """The node has answered."""
+    notes = models.JSONField(default=list)
+    """Words of kinds.base.Note."""
+    modalities = models.CharField(max_length=64, blank=True)
+    instances = models.PositiveIntegerField(null=True)
+
+    class Meta:
+        ordering = ["job_id", "line", "task_id", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["task", "line", "number"], name="one_result_per_number")
+        ]
+        indexes = [models.Index(fields=["job", "line", "task", "number"])]
+
+    def __str__(self) -> str:
+        return f"{self.task} line {self.line}.{self.number}"
+
+
 class Draft(models.Model):
     """What a person is preparing in the web page, sealed: found studies, a basket, an order.
 

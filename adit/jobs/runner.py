@@ -15,7 +15,7 @@ from adit.accounts.rights import Refused
 from adit.audit.trail import record
 from adit.jobs import queue, rules, sealed, states, verdict
 from adit.jobs.kinds import kind_of
-from adit.jobs.kinds.base import Context, Yielded
+from adit.jobs.kinds.base import Context, Found, Yielded
 from adit.jobs.lease import Canceled, Interrupted, Lease, Lost, Over, Stalled
 from adit.jobs.ledger import Ledger, settle
 from adit.jobs.models import Item, Task, TaskState
@@ -95,7 +95,8 @@ def _transfer(task: Task, lease: Lease) -> None:
             with closing(_stream(job.kind, content, context)) as told_all:
                 for told in told_all:
                     lease.progress()
-                    ledger.take(told)
+                    if not isinstance(told, Found):
+                        ledger.take(told)
         finally:
             with suppress(queue.LeaseLost, Error):
                 ledger.write()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 from adit_engine.errors import WrongInput
@@ -9,6 +10,7 @@ from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Source, Storable
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
 from adit_engine.pseudonymize.change import Change
+from adit_engine.record import Record
 
 MOST_REASON = 200
 
@@ -54,6 +56,15 @@ class Order(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SheetRow:
+    """One line of a sheet that a task answers. `own` stands beside the sheet's own headers."""
+
+    line: int
+    own: tuple[str, ...] = field(default=(), repr=False)
+    pseudonym: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskPlan:
     """One task to be made. All of it is sealed but the source.
 
@@ -68,6 +79,8 @@ class TaskPlan:
     """What the task's page calls it, for those who may see it."""
     searches: bool = False
     """It only asks the source, in the lane of searches; no destination is opened for it."""
+    rows: tuple[SheetRow, ...] = field(default=(), repr=False)
+    """The lines of the sheet that it answers: each gets a line of result, whatever comes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +90,39 @@ class Context:
     source: Source
     destination: Storable | None
     """None for a task that only searches."""
-    change: Change
+    change: Change | None
+    """None for a task that only searches: nothing leaves."""
     held: Mapping[str, Manifest]
     stop: Stop
     modalities: tuple[str, ...] = ()
     """Those that the trial allows; empty = all."""
 
 
-Yielded = Listed | Event | Outcome
+class Note(StrEnum):
+    """What may be wrong with the answer to a row; pages and exports say it in words."""
+
+    NOTHING = "nothing"
+    CAPPED = "capped"
+    """The node gives no more answers at a time: there may be more."""
+    PATIENTS = "patients"
+    """Studies of several patient IDs match."""
+    OTHER_PERSON = "other_person"
+    """The ID or accession number is there, with another name, birth date or ID."""
+    NOT_ASKED = "not_asked"
+    """The node refused a key: the answers were sorted by us alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The studies or series that answer one line of a sheet: all of them, in one."""
+
+    line: int
+    records: tuple[Record, ...] = field(repr=False)
+    """Of level SERIES when the line asks for series: those have their study's values, too."""
+    notes: tuple[Note, ...] = ()
+
+
+Yielded = Listed | Event | Outcome | Found
 
 
 class Kind(Protocol):

@@ -117,6 +117,7 @@ class Selective:
 
     def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
         assert context.destination is not None, "a selective order has a destination"
+        assert context.change is not None, "and says what happens to its images"
         order = Transfer(
             StudyRef(payload["study_uid"]),
             payload["patient_id"],
