@@ -1,10 +1,14 @@
 """Lies: what an archive of the lab may do wrong, and the log of what it truly did."""
 
+import fcntl
 import hashlib
 import select
 import socket
 import struct
+import sys
+import termios
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -92,6 +96,7 @@ class Over(Exception):
 
 PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
 _TRICKLE_S = 0.1
+_ARRIVES_WITHIN_S = 2.0
 _KEEPING = (Kind.NO_ROOM, Kind.ADMIT, Kind.FORGET, Kind.COERCE, Kind.DUPLICATE)
 
 
@@ -208,6 +213,7 @@ class Liar:
             if how is Kind.FIN:
                 one.shutdown(socket.SHUT_RDWR)
             elif how is Kind.RST or (how is Kind.ABORT and not abort):
+                _arrive(one)
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             elif how is not Kind.ABORT:
                 self._stay_silent(one)
@@ -279,6 +285,15 @@ class Liar:
         digest = hashlib.sha256(data).hexdigest()
         self.log.stored.append(Sent(arrival.instance_uid, digest, lied, None))
         return lied
+
+
+def _arrive(one: socket.socket) -> None:
+    """Waits until the other side has all that was said: a reset would take back the rest."""
+    until = time.monotonic() + _ARRIVES_WITHIN_S
+    while int.from_bytes(fcntl.ioctl(one, termios.TIOCOUTQ, bytes(4)), sys.byteorder):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.001)
 
 
 def presentation_state(beside: Held, folder: Path) -> Held:

@@ -127,6 +127,15 @@ def test_a_search_is_lazy_so_that_an_endless_one_can_be_left() -> None:
     assert len({record.series_uid for record in first}) == 50
 
 
+def test_a_list_that_repeats_itself_for_ever_is_ended() -> None:
+    same = listed(1)[1:-1]
+    said = itertools.chain(
+        [head(200, JSON), chunk(b"[" + same)], itertools.repeat(chunk(b"," + same))
+    )
+
+    assert "without end" in str(failed(find, scripted(said)))
+
+
 def test_json_is_read_however_it_is_cut() -> None:
     text = '[ {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Ä^B", "Phonetic": "c"}]}} , {}]'
     data = text.encode()
