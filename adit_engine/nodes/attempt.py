@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from adit_engine.errors import AditError, NodeError, NotFound, Stopped, WrongInput
+from adit_engine.errors import AditError, Malformed, NodeError, NotFound, Stopped, WrongInput
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Finding, Grade
 from adit_engine.reference import InstanceRef
 
 _FAILURES = (NodeError, NotFound, WrongInput)
+_NOTHING = "The PACS said that it was done, and sent nothing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,19 @@ def attempted(
         return Attempt(way, time.monotonic() - started, reason=reason)
     finally:
         timer.cancel()
-    return _judged(way, time.monotonic() - started, found)
+    reason = _what_is_wrong(found[0], image) if found else _NOTHING
+    size_bytes = found[0].size_bytes if found else 0
+    return Attempt(way, time.monotonic() - started, size_bytes, reason)
 
 
-def _judged(way: str, seconds: float, found: list[Instance]) -> Attempt:
-    if not found:
-        return Attempt(way, seconds, reason="The PACS said that it was done, and sent nothing.")
-    if found[0].fault:
-        return Attempt(way, seconds, reason=f"What came cannot be read: {found[0].fault}")
-    return Attempt(way, seconds, found[0].size_bytes)
+def _what_is_wrong(found: Instance, image: InstanceRef) -> str:
+    if found.fault:
+        return f"What came cannot be read: {found.fault}"
+    try:
+        is_it = found.in_header.ref == image
+    except (Malformed, WrongInput) as error:
+        return f"What came cannot be read: {error}"
+    return "" if is_it else "What came is another image than its label says."
 
 
 def _time(seconds: float) -> str:

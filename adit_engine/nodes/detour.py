@@ -32,8 +32,9 @@ class Detour:
     def _nobody(self) -> str:
         title, address = self.reception.ae_title, self.reception.address
         return (
-            f"Nobody called our receiver meanwhile. Ask its administrator whether {title} is "
-            f"registered at {address}, and the network team whether the PACS reaches that port."
+            "Our receiver saw no stranger meanwhile, so probably nothing reached it. Ask its "
+            f"administrator whether {title} is registered at {address}, and the network team "
+            "whether the PACS reaches that port."
         )
 
     def _stray(self, stray: Stray) -> Finding:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
@@ -14,13 +14,16 @@ import peers
 import pytest
 import receiving
 import web_peers
+from lab.archive import Lying
+from lab.lies import Kind, Lie, holdings
 from samples import ROOT, ct, instance
 from test_move import register
 
+from adit.demo.services import Site
 from adit_engine.errors import AssociationRejected
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes import letters, statuses
-from adit_engine.nodes.attempt import Attempt
+from adit_engine.nodes.attempt import Attempt, Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Triable
 from adit_engine.nodes.detour import Detour
 from adit_engine.nodes.dimse import DimseNode
@@ -33,6 +36,7 @@ from adit_engine.nodes.negotiation import Agreement, Context, Proposal, item
 from adit_engine.nodes.offers import CT_IMAGE, MR_IMAGE, VERIFICATION
 from adit_engine.nodes.retrieval import PATIENT_ROOT_GET, STUDY_ROOT_GET
 from adit_engine.nodes.search import PATIENT_ROOT, STUDY_ROOT
+from adit_engine.part10 import file_parts
 from adit_engine.query import Query
 from adit_engine.reference import InstanceRef, Level
 
@@ -328,7 +332,7 @@ def test_a_port_that_the_archive_cannot_reach_is_named(
     findings = tried(fetching(archive, received))
 
     assert findings[1].grade is Grade.BAD
-    assert "Nobody called our receiver" in findings[1].next_step
+    assert "saw no stranger" in findings[1].next_step
     assert "ADIT is registered at this machine" in findings[1].next_step
     assert "network team" in findings[1].next_step
 
@@ -378,6 +382,19 @@ def test_an_archive_that_calls_us_by_another_name_is_told_which(
     assert proposed(findings) == {}
 
 
+def test_an_image_under_another_ones_label_is_no_success() -> None:
+    asked, other = study(1)[0], study(2)[0]
+    mislabelled = replace(other, instance_uid=asked.instance_uid)
+
+    def fetch() -> Iterator[Instance]:
+        yield mislabelled
+
+    attempt = attempted("C-GET", asked.in_header.ref, fetch, Limit(5, lambda: None))
+
+    assert not attempt.came
+    assert "another image than its label says" in attempt.finding().what
+
+
 def test_an_archive_that_falls_silent_ends_with_the_limit(received: receiving.Received) -> None:
     with peers.Scripted(peers.Talk.until_gone) as peer:
         node = peers.node(peer.port, reception=received.reception, association_s=60)
@@ -398,6 +415,50 @@ def test_a_person_who_stops_it_is_obeyed(received: receiving.Received) -> None:
         with pytest.raises(Exception, match="stopped"):
             tried(node)
         timer.join()
+
+
+# Archives that lie --------------------------------------------------------------------------------
+
+
+@contextmanager
+def lying(folder: Path, lie: Lie, port: int = 0) -> Iterator[Lying]:
+    """An archive with one study, all of whose answers are so."""
+    for name in ("held", "scratch"):
+        (folder / name).mkdir()
+    for one in study(1):
+        path = folder / "held" / f"{one.instance_uid}.dcm"
+        path.write_bytes(b"".join(file_parts(one)))
+    site = Site("LIAR", holdings(folder / "held"), {"ADIT": ("127.0.0.1", port)})
+    with Lying(site, [lie], scratch=folder / "scratch") as archive:
+        yield archive
+
+
+BRIEF = {"association_s": 0.5, "first_byte_s": 2.0, "no_progress_s": 0.5, "drain_s": 0.3}
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=[kind.name for kind in Kind])
+def test_whatever_an_archive_does_a_check_ends_with_findings(kind: Kind, tmp_path: Path) -> None:
+    with (
+        receiving.receiving(tmp_path / "ours") as received,
+        lying(tmp_path, Lie(kind, times=1000), received.port) as archive,
+    ):
+        started = time.monotonic()
+        checked = list(peers.node(archive.port, "LIAR", **BRIEF).check())
+        node = peers.node(archive.port, "LIAR", received.reception, **BRIEF)
+        tries = tried(node, within_s=3)
+
+    assert time.monotonic() - started < 15
+    assert checked
+    assert len(tries) >= 2
+    assert names_nobody([*checked, *tries])
+
+
+@pytest.mark.parametrize("kind", [Kind.FORGET, Kind.NO_ROOM, Kind.REJECT])
+def test_a_test_image_that_is_not_kept_is_no_success(kind: Kind, tmp_path: Path) -> None:
+    with lying(tmp_path, Lie(kind, times=1000)) as archive:
+        findings = list(peers.node(archive.port, "LIAR", **BRIEF).try_writing())
+
+    assert findings[-1].grade is not Grade.GOOD
 
 
 # Writing, only when asked -------------------------------------------------------------------------
