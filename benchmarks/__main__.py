@@ -21,7 +21,6 @@ _FULL = {CT: 400, MR: 1500, MG: 8}
 _QUICK = {CT: 100, MR: 200, MG: 2}
 
 NOT_YET = (
-    NotYet("C-MOVE to folder / movescu", "the command line has no receiver to offer yet"),
     NotYet("WADO-RS served / getscu", "the gateway does not serve WADO-RS yet"),
 )
 
@@ -87,9 +86,10 @@ def _stage(base: Path, *, options: bool) -> Iterator[Callable[[Study], Site]]:
         )
         relay.knows(source)
         relay.knows(destination)
-        yield lambda study: Site(
-            source, relay, destination, study, folder / "files", folder / "scratch"
-        )
+        port = peers.free_port()
+        source.sends_to("ADIT", port)
+        files, scratch = folder / "files", folder / "scratch"
+        yield lambda study: Site(source, relay, destination, study, files, scratch, port)
 
 
 def _compared(place: str, base: Path, counts: dict[Kind, int], rounds: int) -> Iterator[Line]:

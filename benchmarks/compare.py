@@ -7,6 +7,8 @@ from benchmarks.table import Line, Promise
 from benchmarks.works import (
     GET,
     GETSCU,
+    MOVE,
+    MOVESCU,
     RELAY,
     SCRIPT,
     STORE,
@@ -17,16 +19,19 @@ from benchmarks.works import (
 )
 
 GET_PROMISE, STORE_PROMISE = Promise(1.2, 0.9), Promise(1.0, 0.75)
+MOVE_PROMISE = Promise(1.0, 0.6)
 RELAY_PROMISE, SCRIPT_PROMISE = Promise(1 / 3, 1 / 5), Promise(1 / 1.2, 1 / 1.6)
 STOCK_PROMISE = Promise(1 / 10, 1 / 20)
 
 
 def lines(site: Site, rounds: int, place: str) -> list[Line]:
     """Every comparison that this site allows."""
-    times = interleaved((GET, GETSCU, STORE, STORESCU, TRANSFER, RELAY, SCRIPT), site, rounds)
+    works = (GET, GETSCU, MOVE, MOVESCU, STORE, STORESCU, TRANSFER, RELAY, SCRIPT)
+    times = interleaved(works, site, rounds)
     data = f"{site.study}, {place}"
     pairs = (
         ("C-GET to folder / getscu", GET, GETSCU, GET_PROMISE),
+        ("C-MOVE to folder / movescu", MOVE, MOVESCU, MOVE_PROMISE),
         ("C-STORE from folder / storescu", STORE, STORESCU, STORE_PROMISE),
         ("archive to archive / Orthanc relay", TRANSFER, RELAY, RELAY_PROMISE),
         ("archive to archive / getscu; dcmodify; storescu", TRANSFER, SCRIPT, SCRIPT_PROMISE),

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TOOLS = {"getscu": "dcmtk", "storescu": "dcmtk", "dcmodify": "dcmtk", "Orthanc": "orthanc"}
+_DCMTK = ("getscu", "movescu", "storescu", "dcmodify")
+TOOLS = {**dict.fromkeys(_DCMTK, "dcmtk"), "Orthanc": "orthanc"}
 """Each program needed, and the Debian package that it comes from."""
 
 BYTE_CODE = Path(tempfile.gettempdir()) / f"adit-bench-{os.getpid()}"
@@ -79,8 +80,12 @@ class Orthanc:
 
     def knows(self, other: "Orthanc") -> None:
         """Makes another archive one that this one can fetch from and send to."""
-        entry = {"AET": other.ae_title, "Host": "127.0.0.1", "Port": other.dicom_port}
-        self.ask(f"/modalities/{other.ae_title}", entry, "PUT")
+        self.sends_to(other.ae_title, other.dicom_port)
+
+    def sends_to(self, ae_title: str, port: int) -> None:
+        """A C-MOVE to this title brings images to this port of ours."""
+        entry = {"AET": ae_title, "Host": "127.0.0.1", "Port": port}
+        self.ask(f"/modalities/{ae_title}", entry, "PUT")
 
 
 @contextmanager

@@ -24,6 +24,8 @@ class Site:
     study: Study
     files: Path
     scratch: Path
+    receiver_port: int
+    """Where the source sends what a C-MOVE to ADIT asks for."""
 
     @property
     def out(self) -> Path:
@@ -73,6 +75,16 @@ def get_by_engine(site: Site) -> None:
 
 def get_by_getscu(site: Site) -> None:
     _getscu(site)
+
+
+def move_by_engine(site: Site) -> None:
+    source = f"{site.source.url}?retrieve=move"
+    words = ("--from", source, "--to", site.out, "--receiver", str(site.receiver_port))
+    engine("fetch", *words, *_ledger(site), *_which(site))
+
+
+def move_by_movescu(site: Site) -> None:
+    _retrieve(site, "movescu", "-aem", "ADIT", "+P", site.receiver_port)
 
 
 def store_by_engine(site: Site) -> None:
@@ -129,12 +141,16 @@ def storescu(site: Site, folder: Path, to: Orthanc) -> None:
 
 
 def _getscu(site: Site) -> None:
+    _retrieve(site, "getscu")
+
+
+def _retrieve(site: Site, tool: str, *more: str | int) -> None:
     one = site.source
     site.out.mkdir()
     pdu = ("--max-pdu", BIG_PDU) if one.options else ()
     keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={site.study.uid}")
     where = (*_CALLING, one.ae_title, "127.0.0.1", one.dicom_port)
-    command = ("getscu", *pdu, "-S", *keys, "-od", site.out, *where)
+    command = (tool, *pdu, *more, "-S", *keys, "-od", site.out, *where)
     run([str(word) for word in command], options=one.options)
 
 
@@ -156,6 +172,8 @@ def in_destination(site: Site) -> int:
 
 GET = Work("adit-engine fetch", get_by_engine, in_folder)
 GETSCU = Work("getscu", get_by_getscu, in_folder)
+MOVE = Work("adit-engine fetch by C-MOVE", move_by_engine, in_folder)
+MOVESCU = Work("movescu", move_by_movescu, in_folder)
 STORE = Work("adit-engine send", store_by_engine, in_destination)
 STORESCU = Work("storescu", store_by_storescu, in_destination)
 TRANSFER = Work("adit-engine transfer", transfer_by_engine, in_destination)
