@@ -20,9 +20,7 @@ _MEMORY = Path("/dev/shm")
 _FULL = {CT: 400, MR: 1500, MG: 8}
 _QUICK = {CT: 100, MR: 200, MG: 2}
 
-NOT_YET = (
-    NotYet("WADO-RS served / getscu", "the gateway does not serve WADO-RS yet"),
-)
+NOT_YET = (NotYet("WADO-RS served / getscu", "the gateway does not serve WADO-RS yet"),)
 
 Lines = list[Line | Figure | NotYet]
 

@@ -6,7 +6,7 @@ unset DJANGO_SETTINGS_MODULE ADIT_DATA DATABASE_URL PORT
 
 # What shows that it is there, and the package that brings it.
 declare -A needs=(
-    [Orthanc]=orthanc [storescu]=dcmtk [dciodvfy]=dicom3tools [chromium]=chromium
+    [Orthanc]=orthanc [storescu]=dcmtk [dciodvfy]=dicom3tools [chromium]=chromium [7z]=7zip
     [/usr/share/orthanc/plugins/libOrthancDicomWeb.so]=orthanc-dicomweb
     [/usr/lib/postgresql/*/bin/postgres]=postgresql
     [rabbitmq-server]=rabbitmq-server [redis-server]=redis-server
