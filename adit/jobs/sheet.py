@@ -1,0 +1,78 @@
+"""Sheet: reads, judges and writes the lists of a batch query and a batch transfer; stores nothing.
+
+    table = sheet.read(file, name)                      raises Unreadable: file, line, column, why
+    mapping = sheet.guess(table, SheetKind.QUERY)       ask *which column is what* unless mapping.sure
+    mapping = sheet.recalled(table, remembered) or …    remembered = mapping.to_json(), no patient data
+    mapping = sheet.chosen(table, kind, header_line, {Field.PATIENT_ID: 0, …})
+    judged = sheet.query_rows(table, mapping)           Judged[QueryRow]
+    judged = sheet.transfer_rows(table, mapping, pseudonym_required=True)      Judged[TransferRow]
+    for row in judged.rows: row.line, row.verdict, row.findings, row.row (None = error), row.own
+    sheet.write_xlsx(sheet.with_own(columns, judged.own_headers), rows, target)
+    sheet.csv_chunks(columns, rows)                     bytes, for a streamed answer
+    sheet.template_xlsx(kind), sheet.template_csv(kind)
+
+Rows to be written are sequences of text: dates as 2026-01-31, numbers as they shall be read.
+Unreadable and WrongInput carry sentences for people; nothing here ever says what a cell says.
+"""
+
+from adit.jobs.sheets.columns import FIELDS, Field, SheetKind
+from adit.jobs.sheets.judged import Finding, Judged, JudgedRow, Verdict, lines_in_words
+from adit.jobs.sheets.mapping import Mapping, chosen, guess, mapping_at, recalled
+from adit.jobs.sheets.person_name import PersonName, first_given, person_name
+from adit.jobs.sheets.query_rows import QueryRow, query_rows
+from adit.jobs.sheets.reading import read
+from adit.jobs.sheets.row_reader import DateOrder
+from adit.jobs.sheets.table import Cell, CellKind, Line, Table, Unreadable, letters
+from adit.jobs.sheets.template import columns, examples, template_csv, template_xlsx
+from adit.jobs.sheets.transfer_rows import TransferRow, transfer_rows
+from adit.jobs.sheets.writing import (
+    QUERY_RESULT,
+    RESULT_LINE,
+    RESULT_OUTCOME,
+    RESULT_REASON,
+    csv_chunks,
+    with_own,
+    write_xlsx,
+)
+
+__all__ = [
+    "FIELDS",
+    "QUERY_RESULT",
+    "RESULT_LINE",
+    "RESULT_OUTCOME",
+    "RESULT_REASON",
+    "Cell",
+    "CellKind",
+    "DateOrder",
+    "Field",
+    "Finding",
+    "Judged",
+    "JudgedRow",
+    "Line",
+    "Mapping",
+    "PersonName",
+    "QueryRow",
+    "SheetKind",
+    "Table",
+    "TransferRow",
+    "Unreadable",
+    "Verdict",
+    "chosen",
+    "columns",
+    "csv_chunks",
+    "examples",
+    "first_given",
+    "guess",
+    "letters",
+    "lines_in_words",
+    "mapping_at",
+    "person_name",
+    "query_rows",
+    "read",
+    "recalled",
+    "template_csv",
+    "template_xlsx",
+    "transfer_rows",
+    "with_own",
+    "write_xlsx",
+]

@@ -1,0 +1,1 @@
+"""Sheets: the rooms behind adit/jobs/sheet.py, which is their door."""

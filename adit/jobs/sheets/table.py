@@ -1,0 +1,99 @@
+"""Table: what a sheet's lines say, cell by cell, before anybody knows which column is what."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from django.utils.translation import gettext as _
+
+from adit.jobs.sheets.refusal import Place, Refusal
+from adit_engine.errors import WrongInput
+
+
+class CellKind(StrEnum):
+    TEXT = "text"
+    NUMBER = "number"
+    DATE = "date"
+    ERROR = "error"
+    """Such as #N/A."""
+    NO_VALUE = "no value"
+    """A formula that no spreadsheet has calculated yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell as text: a whole number without .0, a date as 2026-01-31."""
+
+    text: str = field(default="", repr=False)
+    kind: CellKind = CellKind.TEXT
+
+    @property
+    def empty(self) -> bool:
+        return self.kind is CellKind.TEXT and not self.text.strip()
+
+
+NOTHING = Cell()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`number` counts from 1 as a spreadsheet does: a line break inside a cell does not count."""
+
+    number: int
+    cells: tuple[Cell, ...]
+
+    def cell(self, index: int) -> Cell:
+        return self.cells[index] if index < len(self.cells) else NOTHING
+
+    def texts(self, width: int) -> tuple[str, ...]:
+        return tuple(self.cell(index).text for index in range(width))
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All lines that say anything, in order. `file` is the name as uploaded, without folders."""
+
+    file: str
+    lines: tuple[Line, ...]
+    sheet: str = ""
+    other_sheets: tuple[str, ...] = ()
+    """Visible sheets of the workbook that were not read."""
+
+    @property
+    def width(self) -> int:
+        return max((len(line.cells) for line in self.lines), default=0)
+
+    def line(self, number: int) -> Line | None:
+        return next((line for line in self.lines if line.number == number), None)
+
+    def after(self, number: int) -> Iterator[Line]:
+        return (line for line in self.lines if line.number > number)
+
+
+class Unreadable(WrongInput):
+    """A file that is no sheet, or one beyond the limits; the text names file, line and column."""
+
+    def __init__(self, file: str, refusal: Refusal) -> None:
+        self.file = file
+        self.place = refusal.place
+        said = _(refusal.sentence) % refusal.values
+        super().__init__(f"{file}{where(refusal.place)}: {said}")
+
+
+def where(place: Place) -> str:
+    """Empty, or ", line 7, column C"."""
+    said = ""
+    if place.line:
+        said += ", " + _("line %(line)d") % {"line": place.line}
+    if place.column:
+        said += ", " + _("column %(column)s") % {"column": letters(place.column)}
+    return said
+
+
+def letters(column: int) -> str:
+    """A spreadsheet's name of a column: 1 is A, 27 is AA."""
+    name = ""
+    while column > 0:
+        column, rest = divmod(column - 1, 26)
+        name = chr(65 + rest) + name
+    return name

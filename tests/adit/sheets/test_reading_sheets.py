@@ -1,0 +1,222 @@
+"""Reading: what hospitals' programs write comes out as it was meant, whatever they did to it."""
+
+import io
+import time
+from datetime import date, datetime
+
+import pytest
+from broken_sheets import changed, xlsx
+
+from adit.jobs import sheet
+from adit.jobs.sheet import Field, QueryRow, SheetKind, Verdict
+from adit.jobs.sheets import limits
+
+
+def queries(data: bytes, file: str = "list.csv") -> sheet.Judged[QueryRow]:
+    table = sheet.read(io.BytesIO(data), file)
+    return sheet.query_rows(table, sheet.guess(table, SheetKind.QUERY))
+
+
+def only(data: bytes, file: str = "list.csv") -> QueryRow:
+    (row,) = queries(data, file).good
+    assert row.row is not None
+    return row.row
+
+
+def test_leading_zeros_of_text_cells_stay() -> None:
+    assert only(xlsx([["PatientID"], ["000123"]]), "list.xlsx").patient_id == "000123"
+
+
+def test_an_id_that_is_a_number_is_read_whole_and_warned_of() -> None:
+    (row,) = queries(xlsx([["PatientID"], [1234.0]]), "list.xlsx").rows
+
+    assert row.row is not None
+    assert row.row.patient_id == "1234"
+    assert row.verdict is Verdict.WARNING
+    assert "leading zeros" in row.findings[0].text
+
+
+@pytest.mark.parametrize(
+    "said", ["2024-03-05", "20240305", "05.03.2024", "5.3.2024", "05/03/2024", " 2024-03-05 "]
+)
+def test_a_date_may_be_written_in_many_ways(said: str) -> None:
+    assert only(f"PatientID;From\n1;{said}\n".encode()).first_day == date(2024, 3, 5)
+
+
+def test_a_date_cell_of_excel_is_a_date() -> None:
+    data = xlsx([["PatientID", "From"], ["1", datetime(2024, 3, 5)]])
+
+    assert only(data, "list.xlsx").first_day == date(2024, 3, 5)
+
+
+def test_a_formula_that_gives_an_empty_text_is_an_empty_cell() -> None:
+    def calculated(text: bytes) -> bytes:
+        cell = b'<row r="3"><c r="A3" t="str"><f>""</f><v></v></c></row></sheetData>'
+        return text.replace(b"</sheetData>", cell)
+
+    judged = queries(changed("xl/worksheets/sheet1.xml", calculated), "list.xlsx")
+
+    assert [row.verdict for row in judged.rows] == [Verdict.OK]
+
+
+def test_slashes_are_read_in_the_order_that_is_set() -> None:
+    table = sheet.read(io.BytesIO(b"PatientID;From\n1;05/03/2024\n"), "list.csv")
+    mapping = sheet.guess(table, SheetKind.QUERY)
+
+    judged = sheet.query_rows(table, mapping, sheet.DateOrder.MONTH_FIRST)
+
+    assert judged.good[0].row.first_day == date(2024, 5, 3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_umlauts_come_through_in_each_character_set(encoding: str) -> None:
+    data = "PatientName;PatientBirthDate\nMüller, Jürgen;1964-08-12\n".encode(encoding)
+
+    name = only(data).name
+
+    assert name == sheet.PersonName("Müller", "Jürgen")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_delimiter_is_found(delimiter: str) -> None:
+    row = only(
+        delimiter.join(["PatientID", "Modality"]).encode() + b"\n7" + f"{delimiter}CT".encode()
+    )
+
+    assert (row.patient_id, row.modalities) == ("7", ("CT",))
+
+
+def test_a_separator_line_of_excel_is_no_data() -> None:
+    assert only(b"sep=;\nPatientID;Modality\n7;CT\n").patient_id == "7"
+
+
+def test_a_comma_in_names_does_not_part_columns_of_a_semicolon_file() -> None:
+    data = b"PatientName;PatientBirthDate\nDoe, Jane;1970-01-01\nRoe, Max;1971-01-01\n"
+
+    assert [row.row.name.family for row in queries(data).good] == ["Doe", "Roe"]
+
+
+def test_a_line_break_inside_a_cell_does_not_shift_the_line_numbers() -> None:
+    judged = queries(b'PatientID,Remark\n1,"two\nlines"\n*,\n')
+
+    assert [str(found) for found in judged.findings] == [
+        "Line 3, column PatientID: No * or ? here: write the whole value."
+    ]
+
+
+def test_empty_lines_do_not_shift_the_line_numbers() -> None:
+    assert [row.line for row in queries(b"PatientID\n\n7\n\n\n8\n").rows] == [3, 6]
+
+
+def test_blanks_that_do_not_break_are_trimmed() -> None:
+    assert only("PatientID\n\u00a0 7\u202f\u200b\n".encode()).patient_id == "7"
+
+
+def test_titles_and_middle_names_do_not_belong_to_a_name() -> None:
+    data = 'PatientName;Geb.-Dat.\n"Prof. Dr. von Weiß, Dr. Karl-Heinz Josef";12.8.1964\n'.encode()
+
+    assert only(data).name == sheet.PersonName("von Weiß", "Karl-Heinz")
+
+
+@pytest.mark.parametrize("header", ["patient id", "PATIENTID", "Pat.-ID", "Patientennummer", "MRN"])
+def test_headers_are_forgiven(header: str) -> None:
+    assert only(f"{header}\n7\n".encode()).patient_id == "7"
+
+
+def test_a_title_above_the_headers_raises_a_doubt_and_is_no_row() -> None:
+    table = sheet.read(io.BytesIO(b"Our study of 2024\n\nPatientID;Modality\n7;CT\n"), "list.csv")
+
+    mapping = sheet.guess(table, SheetKind.QUERY)
+
+    assert mapping.header_line == 3
+    assert not mapping.sure
+    assert [row.line for row in sheet.query_rows(table, mapping).rows] == [4]
+
+
+def test_an_unknown_header_asks_and_the_answer_is_remembered() -> None:
+    table = sheet.read(io.BytesIO(b"Fallnr.;Wer\nA1;7\n"), "list.csv")
+    assert not sheet.guess(table, SheetKind.QUERY).sure
+
+    said = sheet.chosen(table, SheetKind.QUERY, 1, {Field.PATIENT_ID: 1})
+    again = sheet.read(io.BytesIO(b"Fallnr.;Wer\nA2;8\n"), "other.csv")
+    recalled = sheet.recalled(again, said.to_json())
+
+    assert recalled is not None
+    assert recalled.sure
+    assert [row.row.patient_id for row in sheet.query_rows(again, recalled).good] == ["8"]
+    assert "7" not in str(said.to_json())
+
+
+def test_a_sheet_with_other_headers_recalls_nothing() -> None:
+    table = sheet.read(io.BytesIO(b"Fallnr.;Wer\nA1;7\n"), "list.csv")
+    said = sheet.chosen(table, SheetKind.QUERY, 1, {Field.PATIENT_ID: 1})
+
+    other = sheet.read(io.BytesIO(b"Wer;Fallnr.\n7;A1\n"), "list.csv")
+
+    assert sheet.recalled(other, said.to_json()) is None
+
+
+def test_own_columns_are_kept() -> None:
+    judged = queries(b"Center;PatientID;Remark\nBern;7;urgent\n")
+
+    assert judged.own_headers == ("Center", "Remark")
+    assert judged.rows[0].own == ("Bern", "urgent")
+
+
+def test_rows_that_look_alike_are_warned_of_with_all_their_lines() -> None:
+    judged = queries(b"PatientID;Modality\n007;CT\n8;CT\n7;CT\n8;CT\n")
+
+    assert [str(found) for found in judged.findings] == [
+        "Lines 2 and 4, column PatientID: Ids that differ only by leading zeros or upper and "
+        "lower case: one patient?",
+        "Lines 3 and 5: The same row more than once: it is done once.",
+    ]
+    assert len(judged.good) == 4
+
+
+def test_a_modality_may_be_several_and_german() -> None:
+    assert only("PatientID;Modalität\n7;CT / MRT\n".encode()).modalities == ("CT", "MR")
+
+
+@pytest.mark.parametrize("kind", SheetKind)
+@pytest.mark.parametrize("form", ["xlsx", "csv"])
+def test_a_template_is_read_and_its_examples_are_left_out(kind: SheetKind, form: str) -> None:
+    data = sheet.template_xlsx(kind) if form == "xlsx" else sheet.template_csv(kind)
+    table = sheet.read(io.BytesIO(data), f"template.{form}")
+    mapping = sheet.guess(table, kind)
+
+    rows = sheet.query_rows if kind is SheetKind.QUERY else sheet.transfer_rows
+    judged = rows(table, mapping)
+
+    assert mapping.sure
+    assert [row.verdict for row in judged.rows] == [Verdict.LEFT_OUT] * 2
+
+
+@pytest.mark.parametrize("form", ["xlsx", "csv"])
+def test_ten_thousand_rows_are_read_and_judged_within_three_seconds(form: str) -> None:
+    columns = ("PatientID", "PatientName", "PatientBirthDate", "From", "Until", "Modality", "Own")
+    rows = [
+        (
+            f"{n:08}",
+            f"Family{n}, Given",
+            "1964-08-12",
+            "2024-01-01",
+            "2024-12-31",
+            "CT, MR",
+            f"k{n}",
+        )
+        for n in range(limits.MOST_ROWS)
+    ]
+    target = io.BytesIO()
+    if form == "xlsx":
+        sheet.write_xlsx(columns, rows, target)
+    else:
+        target.write(b"".join(sheet.csv_chunks(columns, rows)))
+    began = time.process_time(), time.monotonic()
+
+    judged = queries(target.getvalue(), f"list.{form}")
+
+    assert len(judged.good) == limits.MOST_ROWS
+    # Twice the promise: other tests run beside this one.
+    assert time.monotonic() - began[1] < 6
+    assert time.process_time() - began[0] < 3
