@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import django
 from django.core.management import execute_from_command_line
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:
+        _require_zone()
         return int(COMMANDS[chosen.command](chosen) or 0)
     except (Refusal, AlreadyRunning, NotReady, KeyMissing) as error:
         say(str(error))
@@ -143,12 +145,18 @@ def receiver(chosen: argparse.Namespace) -> int:
 
 
 def stop(chosen: argparse.Namespace) -> int:
-    """Stops a node without the pages: what runs ends within seconds, nothing new starts."""
+    """Stops a node, or all, without the pages: every connection is cut, nothing new starts."""
     _require_keys()
     _setup()
-    from adit.nodes.pause import stop_by_name
+    from adit.nodes.pause import stop_by_name, stop_everything
 
-    if not stop_by_name(chosen.node, f"{chosen.reason} ({getpass.getuser()} at the machine)"):
+    reason = f"{chosen.reason} ({getpass.getuser()} at the machine)"
+    if bool(chosen.node) == chosen.all:
+        raise Refusal("Name one PACS or folder, or say --all.")
+    if chosen.all:
+        say(f"{stop_everything(reason)} stopped. Only a person opens each again, on its page.")
+        return 0
+    if not stop_by_name(chosen.node, reason):
         raise Refusal(f"There is no PACS or folder called {chosen.node}. Names are case-sensitive.")
     say(f"{chosen.node} is stopped. Only a person opens it again, on its page.")
     return 0
@@ -205,7 +213,8 @@ def _parser() -> argparse.ArgumentParser:
         text = (command.__doc__ or "").splitlines()[0]
         sub = commands.add_parser(name, help=text, description=text)
         if name == "stop":
-            sub.add_argument("node", metavar="NODE", help="its name, as on its page")
+            sub.add_argument("node", metavar="NODE", nargs="?", help="its name, as on its page")
+            sub.add_argument("--all", action="store_true", help="every PACS and folder")
             sub.add_argument("--reason", default="stopped", help="shown to all who wait for it")
     commands.add_parser("manage", help="Django's own commands, such as createsuperuser.")
     return parser
@@ -243,6 +252,16 @@ def _require_keys() -> None:
     for path in (config.KEY_FILE, config.SECRET_KEY_FILE):
         if not path.exists():
             raise KeyMissing(f"{path} is missing. `adit up` makes a new data folder ready.")
+
+
+def _require_zone() -> None:
+    """Before Django asks: hours in a zone that does not exist would open a PACS at any time."""
+    try:
+        ZoneInfo(config.TIME_ZONE)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Refusal(
+            f"ADIT_TIME_ZONE={config.TIME_ZONE} is no time zone. Write one like Europe/Berlin."
+        ) from None
 
 
 def _hint_first_user() -> None:

@@ -24,6 +24,7 @@ class Stop:
     def __init__(self) -> None:
         self._set = threading.Event()
         self._actions: list[Callable[[], None]] = []
+        self._soon: str | None = None
         self.reason = ""
 
     def set(self, reason: str) -> None:
@@ -34,6 +35,14 @@ class Stop:
         self._set.set()
         for action in list(self._actions):
             action()
+
+    def set_soon(self, reason: str | None) -> None:
+        """Asks for the end once the series in hand is done; None takes it back."""
+        self._soon = reason
+
+    @property
+    def ends_soon(self) -> bool:
+        return self._soon is not None
 
     def is_set(self) -> bool:
         return self._set.is_set()
@@ -46,6 +55,12 @@ class Stop:
         self._actions.append(action)
         if self._set.is_set():
             action()
+
+    def check_between(self) -> None:
+        """Between two series: raises Stopped also for an end that was asked for soon."""
+        if self._soon is not None:
+            self.set(self._soon)
+        self.check()
 
     def check(self) -> None:
         """Raises Stopped with the reason."""

@@ -7,6 +7,7 @@ it: an image that nobody expects is refused, or laid apart.
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace as but
 from typing import TYPE_CHECKING
@@ -74,6 +75,7 @@ class Receiver:
         self._ending = threading.Event()
         self._desk = _Desk(settings, spool, register, self._ending)
         self._register = register
+        self._talking: dict[Conversation, tuple[str, str]] = {}
         spool.prepare()
         self._doorway = Doorway(settings.host, settings.port, self._serve)
         self.port = self._doorway.port
@@ -85,6 +87,14 @@ class Receiver:
     def stop(self) -> None:
         self._ending.set()
         self._doorway.stop()
+
+    def cut(self, is_unwanted: Callable[[str, str], bool]) -> int:
+        """Aborts the associations of those AE titles at those addresses; how many."""
+        talking = tuple(self._talking.items())
+        unwanted = [conversation for conversation, who in talking if is_unwanted(*who)]
+        for conversation in unwanted:
+            conversation.abort()
+        return len(unwanted)
 
     def __enter__(self) -> "Receiver":
         self.start()
@@ -106,6 +116,7 @@ class Receiver:
             line.shake_hands()
             calling = self._negotiate(caller, line, conversation)
             if calling:
+                self._talking[conversation] = (calling, caller.address)
                 self._talk(caller, calling, conversation)
         except Untrusted as error:
             log.warning("%s", error)
@@ -113,6 +124,7 @@ class Receiver:
             if not conversation.released:
                 log.info("%s", error)
         finally:
+            self._talking.pop(conversation, None)
             conversation.close()
 
     # Negotiation -------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def _passages(
             break
         rejections.read((_series_ref(order, record), record) for record in series)
         for record in series:
-            stop.check()
+            stop.check_between()
             seen.add(record.series_uid)
             ref = _series_ref(order, record)
             why = order.selection.why_not(record)

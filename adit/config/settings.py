@@ -128,6 +128,8 @@ SWEEP_S = env.int("ADIT_SWEEP_S", 15)
 RETRY_PAUSES_S = env.list("ADIT_RETRY_PAUSES_S", [60, 300, 900], subcast=int)
 STALL_S = env.int("ADIT_STALL_S", 1200)
 """A task from which nothing came for so long is given up; longer than any wait of the engine."""
+PAUSE_GRACE_S = env.int("ADIT_PAUSE_GRACE_S", 300)
+"""So long a series may go on after a pause of its PACS; a stop waits for nothing."""
 MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
 BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: nobody told
 PSEUDONYM_SOURCE = env.str("ADIT_PSEUDONYM_SOURCE", "")  # see profiles/source.py; "": projects' own

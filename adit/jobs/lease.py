@@ -14,8 +14,9 @@ from django.utils.translation import gettext as _
 
 from adit.jobs import queue
 from adit.jobs.models import JobState, Task, TaskState
-from adit.nodes.connect import Purpose, why_waiting
+from adit.nodes.connect import Purpose, why_not_longer
 from adit.nodes.models import Node
+from adit.nodes.waits import Ended, Halted, Paused, Waits
 from adit.profiles import trials
 from adit.profiles.models import Trial
 from adit_engine.handoff import Stop
@@ -99,6 +100,7 @@ class Lease:
         self.stop = LeasedStop(self._left_s())
         self._ended = threading.Event()
         self._heard_at = time.monotonic()
+        self._eased_at: float | None = None
         self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
@@ -181,14 +183,36 @@ class Lease:
                 self.stop.set(Over(over))
 
     def _look_at_nodes(self) -> None:
-        """Pauses and windows' ends; the urgent lane knows no windows."""
+        """Pauses, stops, and the ends of hours, which the urgent lane does not know."""
         purposes = {node.pk: purpose for node, purpose in self.nodes}
         rows = Node.objects.select_related("paused_by").filter(pk__in=purposes)
-        for node in rows:
-            waits = why_waiting(node, purposes[node.pk], urgent=self.task.job.urgent)
-            if waits is not None:
-                self.until = waits.until
-                self.stop.set(Interrupted(waits))
+        holder, urgent = queue.holder_of(self.task), self.task.job.urgent
+        found = [why_not_longer(row, purposes[row.pk], holder, urgent=urgent) for row in rows]
+        pauses = [waits for waits in found if isinstance(waits, Paused)]
+        self._ease(pauses[0] if pauses else None)
+        for waits in found:
+            if waits is not None and not isinstance(waits, Paused):
+                self._yield_to(waits)
+
+    def _ease(self, pause: Paused | None) -> None:
+        """The series in hand may be finished, unless it takes too long."""
+        self.stop.set_soon(Interrupted(pause) if pause is not None else None)
+        if pause is None:
+            self._eased_at = None
+            return
+        now = time.monotonic()
+        self._eased_at = self._eased_at or now
+        if now - self._eased_at > settings.PAUSE_GRACE_S:
+            self.stop.set(Interrupted(pause))
+
+    def _yield_to(self, waits: Waits) -> None:
+        if isinstance(waits, Ended):
+            self.stop.set(Canceled(_("%(why)s.") % {"why": waits}))
+            return
+        self.until = waits.until
+        self.stop.set(Interrupted(waits))
+        if isinstance(waits, Halted):
+            self._abort()
 
     def _abort(self) -> None:
         for abort in self.aborts:

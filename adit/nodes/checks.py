@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -15,7 +16,7 @@ from adit.accounts.models import User
 from adit.accounts.rights import Person, Right, require
 from adit.audit.trail import record
 from adit.nodes import rows
-from adit.nodes.connect import Purpose, open_node
+from adit.nodes.connect import Purpose, open_node, require_still
 from adit.nodes.forms import form_for, is_secret
 from adit.nodes.models import Check, Node
 from adit.nodes.search import turn
@@ -169,7 +170,8 @@ def _found(user: Person, node: Node, what: Check.What, ask: Ask) -> list[Finding
     holder = f"check:{secrets.token_hex(8)}"
     try:
         with turn(node), open_node(user, node, Purpose.CHECK, holder=holder) as opened:
-            watched(opened, gather, _Deadline(until, lambda: False))
+            require = partial(require_still, node, Purpose.CHECK, holder)
+            watched(opened, gather, _Deadline(until, lambda: False, require))
     except Waits:
         raise
     except (NodeError, NotFound, WrongInput) as error:

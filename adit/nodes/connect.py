@@ -13,11 +13,11 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Person, Refused, Right, may, require, require_active
 from adit.audit.trail import record
-from adit.nodes import slots, window
+from adit.nodes import slots
 from adit.nodes.access import may_read, may_write
 from adit.nodes.models import Lane, Node
 from adit.nodes.reception import house_reception
-from adit.nodes.waits import Waits
+from adit.nodes.waits import Ended, Halted, NoSlot, Paused, Waits
 from adit_engine import nodes as engine
 from adit_engine.errors import NodeError, WrongInput
 
@@ -62,7 +62,7 @@ def open_node(
     with _with_contact(row):
         require_purpose(user, row, purpose, urgent=urgent)
         waits = why_waiting(row, purpose, urgent=urgent)
-        if waits is not None and not _may_test(user, purpose):
+        if waits is not None and (isinstance(waits, Halted) or not _may_test(user, purpose)):
             raise waits
         slot = slots.take(row, purpose.lane(urgent), holder, purpose.lasts_s)
         try:
@@ -121,14 +121,35 @@ def why_waiting(row: Node, purpose: Purpose, *, urgent: bool = False) -> Waits |
     if not row.is_open:
         return Waits(row.name, _("it is not in use yet. Whoever manages it has to open it"))
     if row.paused_at is not None:
-        waits = Waits(row.name, _paused(row))
+        waits = (Paused if row.stopped_at is None else Halted)(row.name, _paused(row))
         waits.contact = _contact(row)
         return waits
-    lane, now = purpose.lane(urgent), timezone.now()
-    if not window.allowed_now(row, lane, now):
-        until = window.opens_next(row, lane, now)
-        return Waits(row.name, slots.closed_sentence(until), until)
-    return None
+    return slots.why_closed(row, purpose.lane(urgent), timezone.now())
+
+
+def why_not_longer(
+    row: Node, purpose: Purpose, holder: str, *, urgent: bool = False
+) -> Waits | None:
+    """Why who holds a slot has to give the node up: as above, somebody ended this one, or the
+    hours to come allow fewer connections.
+    """
+    lane = purpose.lane(urgent)
+    slot = row.slots.select_related("ended_by").filter(holder=holder, lane=lane).first()
+    if slot is not None and slot.ended_by is not None:
+        words = {"who": slot.ended_by.get_full_name() or slot.ended_by.username}
+        return Ended(row.name, _("this connection was ended by %(who)s") % words)
+    waits = why_waiting(row, purpose, urgent=urgent)
+    if waits is None and slot is not None and slots.is_beyond(row, slot, timezone.now()):
+        return NoSlot(row.name, _("fewer connections are allowed from now on"))
+    return waits
+
+
+def require_still(row: Node, purpose: Purpose, holder: str) -> None:
+    """Raises Waits when whoever holds a slot has to end now. Tests of a paused node may go on."""
+    fresh = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
+    waits = why_not_longer(fresh, purpose, holder) if fresh is not None else None
+    if waits is not None and (purpose is not Purpose.CHECK or isinstance(waits, (Halted, Ended))):
+        raise waits
 
 
 def engine_settings(row: Node) -> dict[str, Any]:
@@ -165,5 +186,12 @@ def _may_test(user: Person, purpose: Purpose) -> bool:
 
 
 def _paused(row: Node) -> str:
-    who = row.paused_by.get_full_name() or row.paused_by.username if row.paused_by else "?"
-    return _("paused by %(who)s: %(reason)s") % {"who": who, "reason": row.pause_reason or "–"}
+    words = {"reason": row.pause_reason or "–"}
+    if row.paused_by is None:
+        return (
+            _("paused: %(reason)s") if row.stopped_at is None else _("stopped: %(reason)s")
+        ) % words
+    words["who"] = row.paused_by.get_full_name() or row.paused_by.username
+    if row.stopped_at is None:
+        return _("paused by %(who)s: %(reason)s") % words
+    return _("stopped by %(who)s: %(reason)s") % words

@@ -22,8 +22,8 @@ EMPTY_ROWS = 2
 MOST_ROWS = 21
 
 NIGHTS = [
-    {"days": list(DAYS), "from": "20:00", "to": "06:00"},
-    {"days": ["sat", "sun"], "from": "00:00", "to": "00:00"},
+    {"days": list(DAYS[:5]), "from": "20:00", "to": "06:00"},
+    {"days": list(DAYS[5:]), "from": "00:00", "to": "00:00"},
 ]
 """What is proposed for a new PACS: at night, and at weekends."""
 

@@ -72,10 +72,27 @@ class RowRegister:
         """Nodes that are known, whoever a C-MOVE under way names, and `adit doctor` here."""
         if is_ourselves(ae_title, address):
             return True
+        if self.is_stopped(ae_title, address):
+            return False
         if any(sender.is_at(ae_title, address) for sender in self._senders_called(ae_title)):
             return True
         awaited = (one for e in self.live(fresh=True) for one in e.wanted.senders)
         return any(sender.is_at(ae_title, address) for sender in awaited)
+
+    def is_stopped(self, ae_title: str, address: str) -> bool:
+        """Whether a person stopped every node that sends under this title from there."""
+        with _database("nodes"):
+            if not Node.objects.filter(kind="dimse").exclude(stopped_at=None).exists():
+                return False
+            rows = Node.objects.filter(kind="dimse")
+            found = {
+                row.stopped_at is not None
+                for row in rows
+                for one in _senders(row, ae_title)
+                if one.is_at(ae_title, address)
+            }
+            return found == {True}
+        return False
 
     def strayed(self, stray: Stray) -> None:
         if self._strays.add(stray):
@@ -142,6 +159,8 @@ def _attend(register: RowRegister, receiver: Receiver, end: threading.Event) -> 
     sweep_at = time.monotonic() + SWEEP_S
     while not end.wait(KNOWN_FOR_S):
         register.write_strays()
+        if receiver.cut(register.is_stopped):
+            log.warning("cut what a stopped PACS was sending")
         if settings.HAND_OVER_URL:
             register.live()
         if time.monotonic() > sweep_at:

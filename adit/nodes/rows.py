@@ -6,7 +6,6 @@ from typing import Any
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person, Refused, Right, require
@@ -62,20 +61,6 @@ def open(user: Person, node: Node) -> None:
 def close(user: Person, node: Node) -> None:
     """Nothing new begins there until somebody opens it."""
     _change(user, node, "node.taken_out_of_use", is_open=False)
-
-
-def pause(user: Person, node: Node, reason: str) -> None:
-    """Nothing new begins there; everybody whose work waits reads the reason and who paused it."""
-    reason = reason.strip()
-    if not reason or len(reason) > 200:
-        raise WrongInput(_("Say in at most 200 characters why; those who wait will read it."))
-    values = {"paused_at": timezone.now(), "paused_by_id": user.pk, "pause_reason": reason}
-    _change(user, node, "node.paused", details={"reason": reason}, **values)
-
-
-def reopen(user: Person, node: Node) -> None:
-    """Ends a pause."""
-    _change(user, node, "node.reopened", paused_at=None, paused_by_id=None, pause_reason="")
 
 
 def remove(user: Person, node: Node) -> None:

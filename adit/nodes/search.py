@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person
 from adit.audit.trail import record as record_event
-from adit.nodes.connect import Purpose, open_node
+from adit.nodes.connect import Purpose, open_node, require_still
 from adit.nodes.models import Node
 from adit.nodes.waits import NoSlot
 from adit.nodes.watched import Watch, answer_of
@@ -92,8 +92,12 @@ def cancel(key: str) -> None:
 
 
 def _ask(user: Person, node: Node, query: Query, reduce: Reduce[T], key: str = "") -> T:
-    watch = Watch(time.monotonic() + settings.SEARCH_DEADLINE_S, partial(_is_canceled, key))
     holder = f"search:{secrets.token_hex(8)}"
+    watch = Watch(
+        time.monotonic() + settings.SEARCH_DEADLINE_S,
+        partial(_is_canceled, key),
+        partial(require_still, node, Purpose.SEARCH, holder),
+    )
     with turn(node), open_node(user, node, Purpose.SEARCH, holder=holder) as opened:
         watch.check(node.name)
         return answer_of(opened, query, reduce, watch)

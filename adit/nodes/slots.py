@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -13,6 +13,8 @@ from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.waits import NoSlot, Waits
 
 _TRANSFERS = (Lane.RETRIEVE, Lane.URGENT)
+EARLY = timedelta(seconds=10)
+"""So long before hours end, or allow less, nothing new begins and what runs is ended."""
 
 
 def take(node: Node, lane: str, holder: str, expires_s: float) -> Slot:
@@ -64,19 +66,43 @@ def in_use(node: Node) -> QuerySet[Slot]:
 def free(node: Node, lane: str, at: datetime | None = None) -> int:
     """How many more the lane may take now; sure only while the node's row is locked."""
     at = at or timezone.now()
-    room = window.allowed_now(node, lane, at) - _count(node, lane, at)
+    room = allowed(node, lane, at) - _count(node, lane, at)
     if lane == Lane.URGENT:
         room = min(room, node.retrieve_limit - _count(node, Lane.RETRIEVE, at))
     return max(0, room)
 
 
+def allowed(node: Node, lane: str, at: datetime) -> int:
+    """How many the lane may hold: of now and of soon, the fewer, since nothing ends at once."""
+    return min(window.allowed_now(node, lane, at), window.allowed_now(node, lane, at + EARLY))
+
+
+def why_closed(node: Node, lane: str, at: datetime) -> Waits | None:
+    """Outside its hours, or so close to their end that nothing would get done; else None."""
+    shut = next((t for t in (at, at + EARLY) if not window.allowed_now(node, lane, t)), None)
+    if shut is None:
+        return None
+    until = window.opens_next(node, lane, shut)
+    return Waits(node.name, closed_sentence(until), until)
+
+
+def is_beyond(node: Node, slot: Slot, at: datetime) -> bool:
+    """Whether it is one of those too many, the newest first, for what is allowed now or soon."""
+    lane = Lane.RETRIEVE if slot.lane in _TRANSFERS else slot.lane
+    lanes = _TRANSFERS if slot.lane in _TRANSFERS else (lane,)
+    older = node.slots.filter(lane__in=lanes, expires_at__gt=at, pk__lte=slot.pk)
+    held = older.aggregate(held=Sum("weight"))["held"] or 0
+    most = node.retrieve_limit if slot.lane == Lane.URGENT else allowed(node, lane, at)
+    return bool(held > most)
+
+
 def _require_free(node: Node, lane: str, at: datetime) -> None:
     if free(node, lane, at):
         return
-    used, total = _count(node, lane, at), window.allowed_now(node, lane, at)
-    if total == 0:
-        until = window.opens_next(node, lane, at)
-        raise Waits(node.name, closed_sentence(until), until)
+    closed = why_closed(node, lane, at)
+    if closed is not None:
+        raise closed
+    used, total = _count(node, lane, at), allowed(node, lane, at)
     if lane == Lane.URGENT and used < total:
         used, total = _count(node, Lane.RETRIEVE, at), node.retrieve_limit
     words = {"used": used, "total": total}
@@ -86,7 +112,8 @@ def _require_free(node: Node, lane: str, at: datetime) -> None:
 def _count(node: Node, lane: str, at: datetime) -> int:
     """Transfers count together, urgent or not; the urgent lane's own cap counts urgent ones."""
     lanes = _TRANSFERS if lane == Lane.RETRIEVE else (lane,)
-    return node.slots.filter(lane__in=lanes, expires_at__gt=at).count()
+    held = node.slots.filter(lane__in=lanes, expires_at__gt=at).aggregate(held=Sum("weight"))
+    return int(held["held"] or 0)
 
 
 def closed_sentence(until: datetime | None) -> str:

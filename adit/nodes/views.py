@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
-from adit.nodes import access, checks, rows, words
+from adit.nodes import access, checks, pause, rows, words
 from adit.nodes.editor import Editor
 from adit.nodes.forms import AccessForm, TryForm
 from adit.nodes.models import Node
@@ -74,16 +74,48 @@ def node_pause(request: HttpRequest, pk: int) -> HttpResponse:
     """Asks for the reason, which everyone whose job waits will read."""
     user = person(request)
     node = managed_node(user, pk)
+    done = _("%(node)s is paused.") % {"node": node.name}
+    return _with_reason(request, node, lambda reason: pause.pause(user, node, reason), done)
+
+
+def node_stop(request: HttpRequest, pk: int) -> HttpResponse:
+    """Likewise, and cuts what runs."""
+    user = person(request)
+    node = managed_node(user, pk)
+    done = _("%(node)s is stopped: every connection is cut within seconds.") % {"node": node.name}
+    return _with_reason(
+        request, node, lambda reason: pause.stop(user, node, reason), done, is_stop=True
+    )
+
+
+def stop_all(request: HttpRequest) -> HttpResponse:
+    """Likewise, for all that there are."""
+    user = person(request)
+    require_manager(user)
+    done = _("All are stopped: every connection is cut within seconds.")
+    return _with_reason(
+        request, None, lambda reason: pause.stop_all(user, reason), done, is_stop=True
+    )
+
+
+def _with_reason(
+    request: HttpRequest,
+    node: Node | None,
+    act: Callable[[str], object],
+    done: str,
+    *,
+    is_stop: bool = False,
+) -> HttpResponse:
     reason, wrong = request.POST.get("reason", ""), ""
     if request.method == "POST":
         try:
-            rows.pause(user, node, reason)
+            act(reason)
         except AditError as error:
             wrong = str(error)
         else:
-            messages.success(request, _("%(node)s is paused.") % {"node": node.name})
-            return redirect("node", pk)
-    context = {"node": node, "reason": reason, "wrong": wrong}
+            messages.success(request, done)
+            return redirect("nodes") if node is None else redirect("node", node.pk)
+    context = {"node": node, "reason": reason, "wrong": wrong, "is_stop": is_stop}
     return render(request, "nodes/node_pause.html", context, status=422 if wrong else 200)
 
 
@@ -138,7 +170,7 @@ def node_delete(request: HttpRequest, pk: int) -> HttpResponse:
 VERBS: Mapping[str, tuple[Callable[[User, Node], None], Any]] = {
     "open": (rows.open, _lazy("%(node)s is open.")),
     "close": (rows.close, _lazy("%(node)s is closed: nothing new begins there.")),
-    "reopen": (rows.reopen, _lazy("%(node)s is open again.")),
+    "reopen": (pause.reopen, _lazy("%(node)s is open again.")),
 }
 
 

@@ -21,3 +21,15 @@ class Waits(NodeError):
 
 class NoSlot(Waits):
     """All connections that this node allows are in use."""
+
+
+class Paused(Waits):
+    """A person paused it: nothing new starts, and what runs may finish its series."""
+
+
+class Halted(Waits):
+    """A person stopped it: every connection is cut."""
+
+
+class Ended(Waits):
+    """A person ended this one connection."""

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from django.conf import settings
@@ -16,6 +16,7 @@ from adit_engine.query import Query
 from adit_engine.record import Record
 
 TICK_S = 0.5
+LOOK_S = 2.0
 LAST_WORDS_S = 2.0
 """How long an aborted node may take to let go, before it is left to its own deadlines."""
 
@@ -32,6 +33,15 @@ class Watch:
 
     until: float
     is_canceled: Callable[[], bool]
+    require: Callable[[], None] = lambda: None
+    """Raises Waits when the node may be used no longer; asked every two seconds."""
+    _asked_at: float = field(default_factory=time.monotonic)
+
+    def look(self) -> None:
+        now = time.monotonic()
+        if now - self._asked_at > LOOK_S:
+            self._asked_at = now
+            self.require()
 
     def check(self, node: str) -> None:
         """Raises Stopped when canceled, TimedOut past the deadline."""
@@ -76,6 +86,7 @@ def watched(node: Node, ask: Callable[[threading.Event], T], watch: Watch) -> T:
         try:
             while not wait([answer], TICK_S).done:
                 watch.check(node.name)
+                watch.look()
         except BaseException:
             stop.set()
             node.abort()

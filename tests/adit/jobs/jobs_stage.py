@@ -10,6 +10,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "engine"))
 
 import samples
+from django.db import connection
 
 from adit.jobs import queue, runner
 from adit.jobs.models import Task
@@ -77,6 +78,26 @@ def work(worker: str = "test") -> Task | None:
         return None
     runner.run(task)
     return Task.objects.get(pk=task.pk)
+
+
+def claimed() -> Task:
+    task = queue.claim("test")
+    assert task is not None
+    return task
+
+
+def in_thread(task: Task) -> threading.Thread:
+    """A worker that runs the task while the test goes on."""
+
+    def run() -> None:
+        try:
+            runner.run(task)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
 
 
 def until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:

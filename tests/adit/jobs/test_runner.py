@@ -1,7 +1,6 @@
 """A task is run: what is delivered, withheld, lost or stopped stands in rows and in the ledger."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,12 +9,12 @@ import pytest
 import samples
 from django.db import connection
 from django.utils import timezone
-from jobs_stage import GatedNode, put_study, shelf, until, work
+from jobs_stage import GatedNode, claimed, in_thread, put_study, shelf, until, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, ledger, progress, queue, runner, sealed
+from adit.jobs import actions, ledger, progress, sealed
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.nodes.models import Node, Slot
@@ -30,26 +29,6 @@ Ordering = Callable[..., Job]
 
 def sums(item: Item) -> int:
     return item.delivered + item.withheld + item.failed + item.skipped
-
-
-def in_thread(task: Task) -> threading.Thread:
-    """A worker that runs the task while the test goes on."""
-
-    def run() -> None:
-        try:
-            runner.run(task)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
-
-def claimed() -> Task:
-    task = queue.claim("test")
-    assert task is not None
-    return task
 
 
 def test_a_study_is_delivered_pseudonymized_and_accounted_for(
@@ -349,22 +328,6 @@ def test_a_stopping_worker_gives_the_task_back_without_counting_a_failure(
     task = Task.objects.get()
     assert (task.state, task.failures, task.not_before) == (TaskState.PENDING, 0, None)
     assert not Slot.objects.exists()
-
-
-def test_a_paused_node_ends_what_runs_and_says_who_paused_it(
-    order_studies: Ordering, gated: type[GatedNode], source: Node, pacsadmin: User
-) -> None:
-    order_studies("1", images=3)
-    thread = in_thread(claimed())
-    gated.gate.release()
-    source.paused_at, source.paused_by, source.pause_reason = timezone.now(), pacsadmin, "moving"
-    source.save()
-    thread.join(10)
-    task = Task.objects.get()
-    assert (task.state, task.failures) == (TaskState.PENDING, 0)
-    assert work() is None
-    task.refresh_from_db()
-    assert task.waits_for == "PACS1: paused by pacsadmin: moving"
 
 
 def test_at_the_end_of_the_allowed_hours_a_task_stops_and_knows_when_it_goes_on(

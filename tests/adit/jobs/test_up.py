@@ -106,8 +106,31 @@ def test_a_node_is_stopped_from_the_machine_itself(house: Installed) -> None:
     house.do("order")
     house.do("claim-none")
     ((waits_for,),) = house.rows("select waits_for from jobs_task")
-    assert waits_for.startswith("from: paused by")
-    assert "migration" in waits_for
+    assert waits_for.startswith("from: stopped: migration (")
+
+
+def test_all_nodes_are_stopped_from_the_machine_itself(house: Installed) -> None:
+    house.do("prepare")
+    for unclear in (("stop",), ("stop", "from", "--all")):
+        done = house.adit(*unclear)
+        assert done.returncode == 1
+        assert "or say --all" in done.stderr
+    done = house.adit("stop", "--all", "--reason", "fire")
+    assert (done.returncode, "2 stopped." in done.stderr + done.stdout) == (0, True)
+    rows = house.rows("select stopped_at, pause_reason from nodes_node")
+    assert len(rows) == 2
+    assert all(at is not None and reason.startswith("fire (") for at, reason in rows)
+    ((events,),) = house.rows("select count(*) from audit_event where action = 'node.stopped'")
+    assert events == 2
+
+
+def test_a_zone_that_does_not_exist_is_refused_at_start(house: Installed) -> None:
+    house.do("prepare")
+    house.settings["ADIT_TIME_ZONE"] = "Europe/Atlantis"
+    for command in ("up", "worker", "doctor"):
+        done = house.adit(command)
+        assert done.returncode == 1
+        assert "ADIT_TIME_ZONE=Europe/Atlantis is no time zone" in done.stderr
 
 
 def test_the_key_of_the_pages_and_the_ledger_are_not_readable_by_others(house: Installed) -> None:

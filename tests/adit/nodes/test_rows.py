@@ -6,7 +6,7 @@ from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
 from adit.jobs.models import Job
-from adit.nodes import rows
+from adit.nodes import pause, rows
 from adit.nodes.domain import domain_of
 from adit.nodes.models import Access, Node
 from adit_engine.errors import WrongInput
@@ -22,8 +22,8 @@ MANAGERS = {"pacsadmin": True, "root": True, "coordinator": False, "dpo": False,
         (lambda user, node: rows.save_node(user, Node(name="new", kind="memory")), "node.created"),
         (lambda user, node: rows.open(user, node), "node.put_in_use"),
         (lambda user, node: rows.close(user, node), "node.taken_out_of_use"),
-        (lambda user, node: rows.pause(user, node, "migration"), "node.paused"),
-        (lambda user, node: rows.reopen(user, node), "node.reopened"),
+        (lambda user, node: pause.pause(user, node, "migration"), "node.paused"),
+        (lambda user, node: pause.reopen(user, node), "node.reopened"),
         (lambda user, node: rows.remove(user, node), "node.removed"),
     ],
 )
@@ -51,19 +51,19 @@ def test_opening_and_closing(pacsadmin, make_node):
 
 
 def test_a_pause_says_who_and_why_until_somebody_reopens(pacsadmin, source):
-    rows.pause(pacsadmin, source, " migration ")
+    pause.pause(pacsadmin, source, " migration ")
 
     assert (source.paused_by, source.pause_reason) == (pacsadmin, "migration")
     assert source.paused_at is not None
     assert Event.objects.get(action="node.paused").details["reason"] == "migration"
-    rows.reopen(pacsadmin, source)
+    pause.reopen(pacsadmin, source)
     assert (source.paused_at, source.paused_by, source.pause_reason) == (None, None, "")
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201])
 def test_a_pause_needs_a_reason_that_others_can_read(pacsadmin, source, reason):
     with pytest.raises(WrongInput, match="those who wait will read it"):
-        rows.pause(pacsadmin, source, reason)
+        pause.pause(pacsadmin, source, reason)
 
 
 def test_the_trail_names_what_changed_and_no_values(pacsadmin, source):
@@ -79,7 +79,7 @@ def test_the_trail_names_what_changed_and_no_values(pacsadmin, source):
 
 def test_saving_a_form_does_not_end_a_pause_that_came_in_between(pacsadmin, source):
     stale = Node.objects.get(pk=source.pk)
-    rows.pause(pacsadmin, source, "migration")
+    pause.pause(pacsadmin, source, "migration")
 
     rows.save_node(pacsadmin, stale)
 

@@ -1,0 +1,131 @@
+"""Each address of nodes, for each role, with a node of the group and with somebody else's."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from django.urls import reverse
+
+from adit.accounts import groups as standard
+from adit.accounts.models import User
+from adit.nodes import urls as addresses
+from adit.nodes.models import Node
+
+pytestmark = pytest.mark.django_db
+
+ROLES = ("nobody", "stranger", "coordinator", "dpo", "pacsadmin", "root")
+SIGN_IN, OK, AWAY, NO, HIDDEN, WRONG = 302, 200, 302, 403, 404, 422
+
+ALL = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN}
+USERS = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN, "stranger": HIDDEN, "dpo": HIDDEN}
+MANAGERS = USERS | {"coordinator": NO}
+MANAGERS_ALONE = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "pacsadmin": OK, "root": OK}
+DEED = {role: AWAY if status == OK else status for role, status in USERS.items()}
+"""Leads away: done, or with a sentence why not."""
+
+
+def but(roles: Mapping[str, int], ok: int) -> dict[str, int]:
+    return {role: ok if status == OK else status for role, status in roles.items()}
+
+
+# name of the route -> (method, arguments, what each role gets)
+MATRIX = {
+    "nodes": ("get", (), ALL),
+    "node_new": ("get", (), MANAGERS_ALONE),
+    "node_new_kind": ("get", ("folder",), MANAGERS_ALONE),
+    "node": ("get", ("node",), USERS),
+    "node_edit": ("get", ("node",), MANAGERS),
+    "node_access": ("get", ("node",), MANAGERS),
+    "node_pause": ("get", ("node",), MANAGERS),
+    "node_stop": ("get", ("node",), MANAGERS),
+    "stop_all": ("get", (), MANAGERS_ALONE),
+    "node_delete": ("get", ("node",), MANAGERS),
+    "node_test": ("post", ("node",), DEED),
+    "node_fetch": ("post", ("node",), but(MANAGERS, AWAY)),
+    "node_write": ("post", ("node",), but(MANAGERS, AWAY)),
+    "node_adopt": ("post", ("node",), but(MANAGERS, AWAY)),
+    "node_sheet": ("get", ("node",), MANAGERS),
+    "node_sheet_text": ("get", ("node",), MANAGERS),
+    "quarantine": ("get", (), MANAGERS_ALONE),
+    "quarantine_delete": ("post", (), but(MANAGERS_ALONE, AWAY)),
+    "node_do": ("post", ("node", "close"), DEED),
+}
+MANAGED = ("pacsadmin", "root")
+
+
+@pytest.fixture
+def people(make_user: Callable[..., User], root: User) -> dict[str, User | None]:
+    return {
+        "nobody": None,
+        "stranger": make_user("stranger"),
+        "coordinator": make_user("coordinator", standard.COORDINATORS),
+        "dpo": make_user("dpo", standard.DATA_PROTECTION),
+        "pacsadmin": make_user("pacsadmin", standard.PACS_ADMINISTRATORS),
+        "root": root,
+    }
+
+
+def client_of(person: User | None) -> Client:
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    client = Client()
+    if person is not None:
+        client.force_login(person)
+    return client
+
+
+def address(name: str, arguments: tuple[object, ...], node: Node) -> str:
+    values: dict[object, object] = {"node": node.pk}
+    return reverse(name, args=[values.get(one, one) for one in arguments])
+
+
+def test_every_address_of_nodes_stands_in_the_matrix() -> None:
+    assert {pattern.name for pattern in addresses.urlpatterns} == set(MATRIX)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", MATRIX)
+def test_who_gets_what(
+    name: str, role: str, people: dict[str, User | None], folder_node: Node
+) -> None:
+    method, arguments, expected = MATRIX[name]
+
+    answer = getattr(client_of(people[role]), method)(address(name, arguments, folder_node))
+
+    assert answer.status_code == expected[role]
+    if role == "nobody":
+        assert answer["Location"].startswith("/accounts/login/")
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", ["node_pause", "node_stop", "stop_all"])
+def test_only_managers_pause_and_stop(
+    name: str, role: str, people: dict[str, User | None], folder_node: Node
+) -> None:
+    path = address(name, MATRIX[name][1], folder_node)
+
+    client_of(people[role]).post(path, {"reason": "maintenance"})
+
+    folder_node.refresh_from_db()
+    assert (folder_node.paused_at is not None) == (role in MANAGED)
+    assert (folder_node.stopped_at is not None) == (role in MANAGED and name != "node_pause")
+
+
+@pytest.mark.parametrize("name", ["node_pause", "node_stop", "stop_all"])
+def test_a_stop_without_a_reason_comes_back(name: str, pacsadmin: User, folder_node: Node) -> None:
+    path = address(name, MATRIX[name][1], folder_node)
+
+    answer = client_of(pacsadmin).post(path, {"reason": " "})
+
+    assert answer.status_code == WRONG
+    folder_node.refresh_from_db()
+    assert folder_node.paused_at is None
+
+
+@pytest.mark.parametrize("name", [n for n, row in MATRIX.items() if row[0] == "post"])
+def test_what_changes_something_is_never_a_link(
+    name: str, pacsadmin: User, folder_node: Node
+) -> None:
+    path = address(name, MATRIX[name][1], folder_node)
+
+    assert client_of(pacsadmin).get(path).status_code == 405
