@@ -47,6 +47,8 @@ class Event:
     """Of what was withheld, so that people can judge it by device."""
     treatment: Treatment | None = field(default=None, repr=False, compare=False)
     """What was done to its elements, where it was pseudonymized and the destination took it."""
+    path: str = field(default="", repr=False)
+    """Where its file lies, below the destination's folder; empty where there are no files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,13 @@ class Entry:
     sha256: str = ""
     device: Device | None = None
     treatment: Treatment | None = field(default=None, repr=False, compare=False)
+    path: str = field(default="", repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Names its treatment by digest; the manifest says what that is."""
         values = {name: getattr(self, name) for name in _PLAIN}
+        if self.path:
+            values["path"] = self.path
         if self.device is not None:
             values["device"] = self.device.to_json()
         if self.treatment is not None:

@@ -197,6 +197,7 @@ class Passage:
             stored.size_bytes,
             stored.sha256,
             treatment=self._treatments.pop(ref.instance_uid, None),
+            path=stored.path,
         )
         self._manifest.add(event)
         return event
@@ -227,6 +228,7 @@ class Passage:
                 entry.size_bytes,
                 entry.sha256,
                 treatment=entry.treatment,
+                path=entry.path,
             )
             self._manifest.add(event)
             yield event

@@ -3,41 +3,21 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from adit_engine import part10
 from adit_engine.catalog import KEYWORDS, Catalog, Entry
-from adit_engine.elements import elements
-from adit_engine.errors import Malformed, Stopped, StorageFull, StorageTrouble, WrongInput
+from adit_engine.errors import Malformed, Stopped, StorageTrouble, WrongInput
+from adit_engine.filing import Filing
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
-from adit_engine.layout import path_of
 from adit_engine.nodes import identifier
 from adit_engine.nodes.attempt import Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.nodes.ground import Ground
 from adit_engine.query import Query
-from adit_engine.readback import ReadBack
-from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Level, Ref
-from adit_engine.tree import TEMP_PREFIX, Draft, Tree, storage_trouble
+from adit_engine.tree import TEMP_PREFIX, storage_trouble
 
-GROUP_FILES = 16
-GROUP_BYTES = 32 * 1024 * 1024
-_CHARACTER_SET = 0x00080005
-_NAMING = {
-    0x00080018: "SOPInstanceUID",
-    0x00080020: "StudyDate",
-    0x00080030: "StudyTime",
-    0x00080060: "Modality",
-    0x0008103E: "SeriesDescription",
-    0x00100020: "PatientID",
-    0x00120020: "ClinicalTrialProtocolID",
-    0x0020000D: "StudyInstanceUID",
-    0x0020000E: "SeriesInstanceUID",
-    0x00200011: "SeriesNumber",
-}
-_LAST_NAMING = max(_NAMING)
 _HEAD_BYTES = 64 * 1024
 """In so much of a file everything stands that is searched by, as a rule."""
 _LISTED = identifier.tags_of(KEYWORDS)
@@ -81,13 +61,13 @@ class FolderNode:
         self.name = name
         self.settings = settings
         self.base = Path(settings.path)
-        self._tree = Tree(
+        self._filing = Filing(
             name,
             self.base,
+            reserve_mb=settings.reserve_mb,
             folder_mode=int(settings.folder_mode, 8),
             file_mode=int(settings.file_mode, 8),
         )
-        self._read_back = ReadBack(Tree(name, self.base))
         self._entries: dict[str, tuple[tuple[int, int], Entry | None]] = {}
         self._aborted = False
 
@@ -96,6 +76,7 @@ class FolderNode:
 
     def abort(self) -> None:
         self._aborted = True
+        self._filing.abort()
 
     # What lies there ------------------------------------------------------------------------
 
@@ -178,82 +159,11 @@ class FolderNode:
     def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
         """Files become visible in groups; an answer comes when its file is."""
         self._ready()
-        self._has_room()
-        drafts: list[tuple[Draft, Stored]] = []
-        is_done = False
-        try:
-            with self._tree.staying():
-                yield from self._files(instances, drafts)
-            is_done = True
-        finally:
-            self._tree.discard(draft for draft, _ in drafts)
-            self._read_back.end(at_once=not is_done)
-
-    def _files(
-        self, instances: Iterable[Instance], drafts: list[tuple[Draft, Stored]]
-    ) -> Iterator[Stored]:
-        """What is written and not yet visible stands in `drafts`, should this end early."""
-        for instance in instances:
-            if self._aborted:
-                raise Stopped(f"{self.name}: writing was stopped.")
-            written = self._write(instance)
-            if isinstance(written, Stored):
-                yield written
-                continue
-            drafts.append(written)
-            size = sum(draft.size_bytes for draft, _ in drafts)
-            if len(drafts) >= GROUP_FILES or size >= GROUP_BYTES:
-                yield from self._publish(drafts)
-        yield from self._publish(drafts)
+        yield from self._filing.store(instances)
 
     def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
         """Reads each file back: its length and sha256 must be those that were written."""
-        tree, proves = self._tree, self._read_back.proves
-        with tree.staying():
-            kept = [one for one in stored if proves(_names(one), one.sha256, tree)]
-        return iter([one.ref.instance_uid for one in kept])
-
-    def _publish(self, drafts: list[tuple[Draft, Stored]]) -> Iterator[Stored]:
-        self._has_room()
-        self._tree.publish([draft for draft, _ in drafts])
-        self._read_back.begin([draft.names for draft, _ in drafts])
-        done = [stored for _, stored in drafts]
-        drafts.clear()
-        yield from done
-
-    def _write(self, instance: Instance) -> tuple[Draft, Stored] | Stored:
-        head = part10.file_head(instance)
-        values = _naming_values(instance, head)
-        names = path_of(values)
-        digest = instance.sha256()
-        stored = Stored(
-            instance.in_header.ref,
-            size_bytes=instance.size_bytes,
-            sha256=digest,
-            path="/".join(names),
-        )
-        there = self._digest(names)
-        if there is None:
-            return self._tree.write(names, (head, *instance.parts())), stored
-        if there == digest:
-            return stored
-        error = "another object with the same UID lies there already, and is left as it is"
-        return Stored(stored.ref, status=0x0111, error=error)
-
-    def _digest(self, names: tuple[str, ...]) -> str | None:
-        """The sha256 of a visible file's data set; None where there is no file, "" if broken."""
-        file = self._tree.open(names)
-        if file is None:
-            return None
-        with file:
-            try:
-                return part10.data_set_sha256(file)
-            except Malformed:
-                return ""
-
-    def _has_room(self) -> None:
-        if self._tree.free_bytes() < self.settings.reserve_mb * 1_000_000:
-            raise StorageFull(self.name, "the disk is nearly full. Make room there, then retry.")
+        return self._filing.confirm(stored)
 
     def _ready(self) -> None:
         """Raises StorageTrouble when the folder is not there or its network share not mounted."""
@@ -267,10 +177,6 @@ class FolderNode:
             raise StorageTrouble(
                 self.name, "the network folder is not mounted. Mount it, then retry."
             )
-
-
-def _names(stored: Stored) -> tuple[str, ...]:
-    return tuple(stored.path.split("/"))
 
 
 def _is_mounted(path: Path) -> bool:
@@ -313,27 +219,3 @@ def _rare_entry(path: Path, place: str) -> Entry | None:
         return Entry.of(header, place)
     except (InvalidDicomError, ValueError, EOFError, NotImplementedError):
         return None
-
-
-def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
-    """The values that names are made of; plain and UTF-8 text without pydicom's help."""
-    if instance.transfer_syntax_uid not in (DEFLATED_LE, EXPLICIT_BE):
-        found = {}
-        for element in elements(instance.header, instance.explicit):
-            if element.tag > _LAST_NAMING:
-                break
-            if element.tag in _NAMING or element.tag == _CHARACTER_SET:
-                value = bytes(instance.header[element.value : element.end])
-                found[element.tag] = value.strip(b" \0")
-        unicode = found.pop(_CHARACTER_SET, b"") == b"ISO_IR 192"
-        if unicode or all(value.isascii() for value in found.values()):
-            return {_NAMING[tag]: value.decode(errors="replace") for tag, value in found.items()}
-    from pydicom import dcmread  # takes long to load
-
-    header = dcmread(
-        BytesIO(head + b"".join(instance.parts())),
-        stop_before_pixels=True,
-        specific_tags=list(_NAMING.values()),
-    )
-    record = Record.of(Level.IMAGE, header)
-    return {keyword: record.text(keyword) for keyword in _NAMING.values()}
