@@ -213,6 +213,31 @@ class Draft(models.Model):
         return f"draft {self.pk}"
 
 
+class SheetColumns(models.Model):
+    """What a person said of sheets with certain headers: which column is what. Holds no text."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="sheet_columns"
+    )
+    kind = models.CharField(max_length=16)
+    signature = models.CharField(max_length=64)
+    """Keyed hash of the headers."""
+    header_line = models.PositiveIntegerField()
+    places = models.JSONField(default=dict)
+    """Columns, counted from 0, by the words of sheet.Field."""
+    used_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "kind", "signature"], name="one_answer_per_headers"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"columns {self.pk}"
+
+
 class Decision(models.TextChoices):
     """What a reviewer decided on images that were held back."""
 

@@ -2,7 +2,6 @@
 
     table = sheet.read(file, name)                      raises Unreadable: file, line, column, why
     mapping = sheet.guess(table, SheetKind.QUERY)       ask *which column is what* unless mapping.sure
-    mapping = sheet.recalled(table, remembered) or …    remembered = mapping.to_json(), no patient data
     mapping = sheet.chosen(table, kind, header_line, {Field.PATIENT_ID: 0, …})
     judged = sheet.query_rows(table, mapping)           Judged[QueryRow]
     judged = sheet.transfer_rows(table, mapping, pseudonym_required=True)      Judged[TransferRow]
@@ -17,12 +16,12 @@ Unreadable and WrongInput carry sentences for people; nothing here ever says wha
 
 from adit.jobs.sheets.columns import FIELDS, Field, SheetKind
 from adit.jobs.sheets.judged import Finding, Judged, JudgedRow, Verdict, lines_in_words
-from adit.jobs.sheets.mapping import Mapping, chosen, guess, mapping_at, recalled
+from adit.jobs.sheets.mapping import Mapping, chosen, guess, mapping_at
 from adit.jobs.sheets.person_name import PersonName, first_given, person_name
 from adit.jobs.sheets.query_rows import QueryRow, query_rows
 from adit.jobs.sheets.reading import read
 from adit.jobs.sheets.row_reader import DateOrder
-from adit.jobs.sheets.table import Cell, CellKind, Line, Table, Unreadable, letters
+from adit.jobs.sheets.table import Cell, CellKind, Line, Table, Unreadable, letters, table_of
 from adit.jobs.sheets.template import columns, examples, template_csv, template_xlsx
 from adit.jobs.sheets.transfer_rows import TransferRow, transfer_rows
 from adit.jobs.sheets.writing import (
@@ -69,7 +68,7 @@ __all__ = [
     "person_name",
     "query_rows",
     "read",
-    "recalled",
+    "table_of",
     "template_csv",
     "template_xlsx",
     "transfer_rows",

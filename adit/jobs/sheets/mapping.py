@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
-from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -82,15 +81,6 @@ class Mapping:
         """Whether the columns can answer any row at all."""
         return any(needed <= {f for f, c in self.places} for needed in _NEEDED[self.kind])
 
-    def to_json(self) -> dict[str, Any]:
-        """To be remembered under `signature`; holds headers and nothing of the rows."""
-        return {
-            "kind": self.kind,
-            "header_line": self.header_line,
-            "places": dict(self.places),
-            "signature": self.signature,
-        }
-
     @property
     def signature(self) -> str:
         """What sheets with the same headers in the same order have in common."""
@@ -134,20 +124,6 @@ def chosen(
     if line is None:
         raise WrongInput(_("The sheet has no such line."))
     return Mapping(kind, header_line, tuple(places.items()), line.texts(table.width))
-
-
-def recalled(table: Table, remembered: Dictionary[str, Any]) -> Mapping | None:
-    """What was said of a sheet with the same headers in the same line; None = it has others."""
-    try:
-        mapping = chosen(
-            table,
-            SheetKind(remembered["kind"]),
-            int(remembered["header_line"]),
-            {Field(field): int(column) for field, column in remembered["places"].items()},
-        )
-    except (KeyError, ValueError, WrongInput):
-        return None
-    return mapping if mapping.signature == remembered["signature"] else None
 
 
 def _score(line: Line, kind: SheetKind) -> tuple[int, int]:

@@ -1,8 +1,9 @@
 """Table: what a sheet's lines say, cell by cell, before anybody knows which column is what."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -68,6 +69,44 @@ class Table:
 
     def after(self, number: int) -> Iterator[Line]:
         return (line for line in self.lines if line.number > number)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain text as it is, other cells as [kind, text]."""
+        lines = [[line.number, [_packed(cell) for cell in line.cells]] for line in self.lines]
+        return {
+            "file": self.file,
+            "sheet": self.sheet,
+            "others": list(self.other_sheets),
+            "lines": lines,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Table":
+        lines = tuple(
+            Line(number, tuple(_unpacked(cell) for cell in cells))
+            for number, cells in data["lines"]
+        )
+        return cls(data["file"], lines, data["sheet"], tuple(data["others"]))
+
+
+def table_of(file: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table that was not read from a file: headers, and below them rows of text."""
+    texts = (headers, *rows)
+    return Table(
+        file,
+        tuple(Line(n, tuple(map(Cell, row))) for n, row in enumerate(texts, 1)),
+    )
+
+
+def _packed(cell: Cell) -> str | list[str]:
+    return cell.text if cell.kind is CellKind.TEXT else [cell.kind, cell.text]
+
+
+def _unpacked(cell: str | list[str]) -> Cell:
+    if isinstance(cell, str):
+        return Cell(cell) if cell else NOTHING
+    kind, text = cell
+    return Cell(text, CellKind(kind))
 
 
 class Unreadable(WrongInput):
