@@ -5,32 +5,17 @@ from io import BytesIO
 from pathlib import Path
 
 from adit_engine import part10
-from adit_engine.elements import elements
 from adit_engine.errors import Malformed, Stopped, StorageFull
-from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, Instance
+from adit_engine.instance import CHARACTER_SET, DEFLATED_LE, EXPLICIT_BE, NAMING, Instance
 from adit_engine.layout import path_of
 from adit_engine.nodes.base import Stored
-from adit_engine.readback import ReadBack
+from adit_engine.readback import ReadBack, Written
 from adit_engine.record import Record
 from adit_engine.reference import Level
-from adit_engine.tree import Draft, Tree
+from adit_engine.tree import Tree
 
 GROUP_FILES = 16
-GROUP_BYTES = 32 * 1024 * 1024
-_CHARACTER_SET = 0x00080005
-_NAMING = {
-    0x00080018: "SOPInstanceUID",
-    0x00080020: "StudyDate",
-    0x00080030: "StudyTime",
-    0x00080060: "Modality",
-    0x0008103E: "SeriesDescription",
-    0x00100020: "PatientID",
-    0x00120020: "ClinicalTrialProtocolID",
-    0x0020000D: "StudyInstanceUID",
-    0x0020000E: "SeriesInstanceUID",
-    0x00200011: "SeriesNumber",
-}
-_LAST_NAMING = max(_NAMING)
+GROUP_BYTES = 16 * 1024 * 1024
 
 
 class Filing:
@@ -48,7 +33,7 @@ class Filing:
         self.owner = owner
         self.reserve_mb = reserve_mb
         self.tree = Tree(owner, base, folder_mode=folder_mode, file_mode=file_mode)
-        self._read_back = ReadBack(Tree(owner, base))
+        self._read_back = ReadBack()
         self._aborted = False
 
     def abort(self) -> None:
@@ -58,14 +43,14 @@ class Filing:
     def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
         """Files become visible in groups; an answer comes when its file is."""
         self.require_room()
-        drafts: list[tuple[Draft, Stored]] = []
+        drafts: list[Written] = []
         is_done = False
         try:
             with self.tree.staying():
                 yield from self._files(instances, drafts)
             is_done = True
         finally:
-            self.tree.discard(draft for draft, _ in drafts)
+            self.tree.discard(one.draft for one in drafts)
             self._read_back.end(at_once=not is_done)
 
     def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
@@ -80,9 +65,7 @@ class Filing:
         if self.tree.free_bytes() < self.reserve_mb * 1_000_000 + size_bytes:
             raise StorageFull(self.owner, "the disk is nearly full. Make room there, then retry.")
 
-    def _files(
-        self, instances: Iterable[Instance], drafts: list[tuple[Draft, Stored]]
-    ) -> Iterator[Stored]:
+    def _files(self, instances: Iterable[Instance], drafts: list[Written]) -> Iterator[Stored]:
         """What is written and not yet visible stands in `drafts`, should this end early."""
         for instance in instances:
             if self._aborted:
@@ -92,20 +75,21 @@ class Filing:
                 yield written
                 continue
             drafts.append(written)
-            size = sum(draft.size_bytes for draft, _ in drafts)
+            size = sum(one.draft.size_bytes for one in drafts)
             if len(drafts) >= GROUP_FILES or size >= GROUP_BYTES:
                 yield from self._publish(drafts)
         yield from self._publish(drafts)
 
-    def _publish(self, drafts: list[tuple[Draft, Stored]]) -> Iterator[Stored]:
+    def _publish(self, drafts: list[Written]) -> Iterator[Stored]:
         self.require_room()
-        self.tree.publish([draft for draft, _ in drafts])
-        self._read_back.begin([draft.names for draft, _ in drafts])
-        done = [stored for _, stored in drafts]
+        self.tree.publish([one.draft for one in drafts])
+        done = list(drafts)
         drafts.clear()
-        yield from done
+        self._read_back.begin(done)
+        for one in done:
+            yield one.stored
 
-    def _write(self, instance: Instance) -> tuple[Draft, Stored] | Stored:
+    def _write(self, instance: Instance) -> Written | Stored:
         head = part10.file_head(instance)
         values = _naming_values(instance, head)
         names = path_of(values)
@@ -118,7 +102,8 @@ class Filing:
         )
         there = self._digest(names)
         if there is None:
-            return self.tree.write(names, (head, *instance.parts())), stored
+            parts = (head, *instance.parts())
+            return Written(self.tree.write(names, parts), stored, parts)
         if there == digest:
             return stored
         error = "another object with the same UID lies there already, and is left as it is"
@@ -126,7 +111,7 @@ class Filing:
 
     def _digest(self, names: tuple[str, ...]) -> str | None:
         """The sha256 of a visible file's data set; None where there is no file, "" if broken."""
-        file = self.tree.open(names)
+        file = self.tree.open(names) if self.tree.stamp(names) else None
         if file is None:
             return None
         with file:
@@ -143,22 +128,17 @@ def _names(stored: Stored) -> tuple[str, ...]:
 def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
     """The values that names are made of; plain and UTF-8 text without pydicom's help."""
     if instance.transfer_syntax_uid not in (DEFLATED_LE, EXPLICIT_BE):
-        found = {}
-        for element in elements(instance.header, instance.explicit):
-            if element.tag > _LAST_NAMING:
-                break
-            if element.tag in _NAMING or element.tag == _CHARACTER_SET:
-                value = bytes(instance.header[element.value : element.end])
-                found[element.tag] = value.strip(b" \0")
-        unicode = found.pop(_CHARACTER_SET, b"") == b"ISO_IR 192"
+        identity = instance.in_header
+        found = {word: identity.trimmed(tag) for tag, word in NAMING.items()}
+        unicode = identity.trimmed(CHARACTER_SET) == b"ISO_IR 192"
         if unicode or all(value.isascii() for value in found.values()):
-            return {_NAMING[tag]: value.decode(errors="replace") for tag, value in found.items()}
+            return {word: value.decode(errors="replace") for word, value in found.items()}
     from pydicom import dcmread  # takes long to load
 
     header = dcmread(
         BytesIO(head + b"".join(instance.parts())),
         stop_before_pixels=True,
-        specific_tags=list(_NAMING.values()),
+        specific_tags=list(NAMING.values()),
     )
     record = Record.of(Level.IMAGE, header)
-    return {keyword: record.text(keyword) for keyword in _NAMING.values()}
+    return {keyword: record.text(keyword) for keyword in NAMING.values()}

@@ -22,6 +22,24 @@ _SERIES_UID = 0x0020000E
 _INSTANCE_UID = 0x00080018
 _CLASS_UID = 0x00080016
 _IDENTITY = frozenset({_PATIENT_ID, _STUDY_UID, _SERIES_UID, _INSTANCE_UID, _CLASS_UID})
+CHARACTER_SET = 0x00080005
+NAMING = {
+    _INSTANCE_UID: "SOPInstanceUID",
+    0x00080020: "StudyDate",
+    0x00080030: "StudyTime",
+    0x00080060: "Modality",
+    0x0008103E: "SeriesDescription",
+    _PATIENT_ID: "PatientID",
+    0x00120020: "ClinicalTrialProtocolID",
+    _STUDY_UID: "StudyInstanceUID",
+    _SERIES_UID: "SeriesInstanceUID",
+    0x00200011: "SeriesNumber",
+}
+"""What folders and files are named after."""
+
+_EARLY = _IDENTITY | NAMING.keys() | {CHARACTER_SET}
+_LAST_EARLY = max(_EARLY)
+"""Read on one walk, since each walk costs as much as writing the file."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,7 @@ class Instance:
         """Cuts one encoded data set in two, without copying. Raises Malformed."""
         if syntax in (DEFLATED_LE, EXPLICIT_BE):
             return cls(sop_class_uid, instance_uid, syntax, data)
-        cut, found = header_end_and_values(data, syntax != IMPLICIT_LE, _IDENTITY)
+        cut, found = header_end_and_values(data, syntax != IMPLICIT_LE, _EARLY)
         view = memoryview(data)
         rest = (view[cut:],) if cut < len(data) else ()
         instance = cls(sop_class_uid, instance_uid, syntax, view[:cut], rest)
@@ -84,9 +102,9 @@ class Instance:
             header = _inflated_start(header)
         found: dict[int, bytes] = {}
         for element in elements(header, self.explicit):
-            if element.tag > _SERIES_UID:
+            if element.tag > _LAST_EARLY:
                 break
-            if element.tag in _IDENTITY:
+            if element.tag in _EARLY:
                 found[element.tag] = bytes(header[element.value : element.end])
         return Identity(found)
 
@@ -97,10 +115,14 @@ class Identity:
     def __init__(self, found: dict[int, bytes]) -> None:
         self._found = found
 
+    def trimmed(self, tag: int) -> bytes:
+        """The bytes of one of NAMING, or of the character set; empty where it is absent."""
+        return self._found.get(tag, b"").strip(b" \0")
+
     @property
     def patient_id(self) -> bytes:
         """The trimmed bytes: to compare, without guessing at a character set."""
-        return self._found.get(_PATIENT_ID, b"").strip(b" \0")
+        return self.trimmed(_PATIENT_ID)
 
     @property
     def sop_class_uid(self) -> str:
@@ -115,7 +137,7 @@ class Identity:
         )
 
     def _uid(self, tag: int, name: str) -> str:
-        value = self._found.get(tag, b"").strip(b" \0")
+        value = self.trimmed(tag)
         if not value or not value.isascii():
             raise Malformed(f"The data set has no {name}.")
         return value.decode("ascii")

@@ -1,37 +1,53 @@
 """Read-back: files that were just written are read again, in a thread, while the next are written."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 
 from adit_engine import part10
-from adit_engine.errors import Malformed, StorageTrouble
-from adit_engine.tree import Tree
+from adit_engine.elements import Buffer
+from adit_engine.errors import Malformed
+from adit_engine.nodes.base import Stored
+from adit_engine.tree import Draft, Stamp, Tree, stamp_of
 
-Names = tuple[str, ...]
-Stamp = tuple[int, int, int]
+_READ_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that was written: `parts` are the bytes that it has to hold."""
+
+    draft: Draft
+    stored: Stored
+    parts: Sequence[Buffer]
 
 
 class ReadBack:
-    """Digests of data sets as they stand on the disk. `tree` is used by no other thread."""
+    """What the files of one group after the other hold, byte by byte."""
 
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-        self._wanted: SimpleQueue[Names | None] = SimpleQueue()
-        self._found: dict[Names, tuple[Stamp, str]] = {}
+    def __init__(self) -> None:
+        self._wanted: SimpleQueue[Sequence[Written] | None] = SimpleQueue()
+        self._found: dict[tuple[str, ...], tuple[Stamp, str]] = {}
+        self._idle = Event()
         self._thread: Thread | None = None
         self._left = False
 
-    def begin(self, files: Iterable[Names]) -> None:
-        """Does not wait. The files have their names already."""
+    def begin(self, files: Sequence[Written]) -> None:
+        """The files have their names already; each is closed once it is read.
+
+        Waits for the group before, so that no more than two are held in memory.
+        """
         if self._thread is None:
             self._left = False
+            self._idle.set()
             self._thread = Thread(target=self._read, name="read back", daemon=True)
             self._thread.start()
-        for names in files:
-            self._wanted.put(names)
+        self._idle.wait()
+        self._idle.clear()
+        self._wanted.put(files)
 
     def end(self, *, at_once: bool) -> None:
         """The thread has ended afterwards; `at_once` leaves the rest unread."""
@@ -41,36 +57,49 @@ class ReadBack:
             self._thread.join()
             self._thread = None
 
-    def proves(self, names: Names, digest: str, tree: Tree) -> bool:
+    def proves(self, names: tuple[str, ...], digest: str, tree: Tree) -> bool:
         """Whether the file holds that data set. It is read now if it was not, or changed since."""
         known = self._found.pop(names, None)
+        if known is not None and known == (tree.stamp(names), digest):
+            return True
         file = tree.open(names)
         if file is None:
             return False
         with file:
-            if known is not None and known[0] == _stamp(file.fileno()):
-                return known[1] == digest
             try:
                 return part10.data_set_sha256(file) == digest
             except Malformed:
                 return False
 
     def _read(self) -> None:
-        with self._tree.staying():
-            while (names := self._wanted.get()) is not None:
-                if not self._left:
-                    with suppress(StorageTrouble, Malformed, OSError):
-                        self._read_one(names)
+        while (files := self._wanted.get()) is not None:
+            for one in files:
+                with one.draft.held as held, suppress(OSError):
+                    if not self._left:
+                        self._read_one(one, held.fileno())
+            self._idle.set()
 
-    def _read_one(self, names: Names) -> None:
-        file = self._tree.open(names)
-        if file is not None:
-            with file:
-                stamp = _stamp(file.fileno())
-                self._found[names] = (stamp, part10.data_set_sha256(file))
+    def _read_one(self, one: Written, descriptor: int) -> None:
+        stamp = stamp_of(os.fstat(descriptor))
+        same = stamp.size_bytes == one.draft.size_bytes and _holds(descriptor, one.parts)
+        self._found[one.draft.names] = (stamp, one.stored.sha256 if same else "")
 
 
-def _stamp(descriptor: int) -> Stamp:
-    """Another file, another length or another time of change: it has to be read again."""
-    stat = os.fstat(descriptor)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _holds(descriptor: int, parts: Sequence[Buffer]) -> bool:
+    """Whether the file begins with these bytes."""
+    read, position = bytearray(_READ_BYTES), 0
+    for piece in _pieces(parts):
+        if len(read) != len(piece):
+            read = bytearray(len(piece))
+        # Of two buffers the one on the left is the one that is compared as a whole, not by item.
+        if os.preadv(descriptor, [read], position) != len(piece) or read != piece:
+            return False
+        position += len(piece)
+    return True
+
+
+def _pieces(parts: Sequence[Buffer]) -> Iterator[memoryview]:
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), _READ_BYTES):
+            yield view[start : start + _READ_BYTES]

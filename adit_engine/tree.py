@@ -4,20 +4,36 @@ import errno
 import fcntl
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, FileIO
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from stat import S_ISREG
+from typing import NamedTuple
 
 from adit_engine.elements import Buffer
 from adit_engine.errors import StorageFull, StorageTrouble
 
 TEMP_PREFIX = ".adit-"
+_MOST_BUFFERS = 512
 SURELY_LOCKED_S = 2.0
 """A temporary file that is older and not locked was left by a process that is dead."""
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Stamp(NamedTuple):
+    """Another file, another length or another time of change: it has to be read again."""
+
+    inode: int
+    size_bytes: int
+    changed_ns: int
+
+
+def stamp_of(stat: os.stat_result) -> Stamp:
+    return Stamp(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +41,14 @@ class Draft:
     """A file under its temporary name, written but not yet visible.
 
     `held` stays open and locked until it is published or discarded: the lock falls with
-    the process, and so tells others whether anybody still works on it.
+    the process, and so tells others whether anybody still works on it. Whoever publishes it
+    closes it.
     """
 
     names: tuple[str, ...]
     temp: str
     size_bytes: int
-    held: BinaryIO
+    held: FileIO
 
 
 class Tree:
@@ -51,19 +68,17 @@ class Tree:
     def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> Draft:
         """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
         temp = f"{TEMP_PREFIX}{os.urandom(16).hex()}.part"
-        size = 0
         with self._trouble(), self._folder(names[:-1], make=True) as folder:
             if names[:-1] not in self._cleaned:
                 self._cleaned.add(names[:-1])
                 _remove_abandoned(folder)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(temp, flags, self._file_mode, dir_fd=folder)
-            held = os.fdopen(descriptor, "wb", buffering=0)
+            held = FileIO(descriptor, "r+")
             try:
                 with suppress(OSError):  # some network folders know no locks
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for part in parts:
-                    size += _write_all(descriptor, part)
+                size = _write_all(descriptor, parts)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temp, dir_fd=folder)
@@ -79,7 +94,6 @@ class Tree:
             for draft in drafts:
                 with self._folder(draft.names[:-1]) as folder:
                     os.rename(draft.temp, draft.names[-1], src_dir_fd=folder, dst_dir_fd=folder)
-                draft.held.close()
             for names in {draft.names[:-1] for draft in drafts}:
                 with self._folder(names) as folder:
                     os.fsync(folder)
@@ -100,6 +114,16 @@ class Tree:
                     return os.fdopen(os.open(names[-1], flags, dir_fd=folder), "rb")
             except FileNotFoundError:
                 return None
+
+    def stamp(self, names: tuple[str, ...]) -> Stamp | None:
+        """Of a visible file; None where there is none."""
+        with self._trouble():
+            try:
+                with self._folder(names[:-1]) as folder:
+                    stat = os.stat(names[-1], dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+        return stamp_of(stat) if S_ISREG(stat.st_mode) else None
 
     def free_bytes(self) -> int:
         """What may still be written there."""
@@ -177,11 +201,16 @@ def storage_trouble(owner: str, error: OSError) -> StorageTrouble:
     return StorageTrouble(owner, f"the folder cannot be used ({words}). Check the disk or mount.")
 
 
-def _write_all(descriptor: int, part: Buffer) -> int:
-    view = memoryview(part).cast("B")
-    total = len(view)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _write_all(descriptor: int, parts: Iterable[Buffer]) -> int:
+    """All parts with as few calls as it takes; says how many bytes that were."""
+    queue = deque(memoryview(part) for part in parts if len(part))
+    total = sum(len(view) for view in queue)
+    while queue:
+        count = os.writev(descriptor, list(islice(queue, _MOST_BUFFERS)))
+        while queue and count >= len(queue[0]):
+            count -= len(queue.popleft())
+        if count:
+            queue[0] = queue[0][count:]
     return total
 
 

@@ -27,7 +27,11 @@ MIN_BYTES_PER_S = 1000
 # Set again before each wait, since Linux forgets it; other systems have nothing like it.
 _QUICKACK = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)
 _MAX_CONTROL_PDU = 1024 * 1024
+_READ_BYTES = 256 * 1024
+_SLICE_S = 1.0
+"""A wait in the kernel is at most so long; then it is seen whether there is more time."""
 _PDU_HEAD = Struct(">BxI")
+_TIMEVAL = Struct("@ll")
 _TLS_RECORDS = (0x15, 0x16)
 """With what TLS begins to speak, and to refuse (RFC 8446 5.1); no PDU has these numbers."""
 _OPENING_HINT = (
@@ -47,6 +51,9 @@ class Pdu(IntEnum):
     RELEASE_RQ = 5
     RELEASE_RP = 6
     ABORT = 7
+
+
+_PDUS = {int(kind): kind for kind in Pdu}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,9 @@ class Line:
         self._aborted = False
         self._sending = threading.Lock()
         self._hint = _OPENING_HINT
-        self._buffer = bytearray(peer.max_pdu)
+        self._buffer = memoryview(bytearray(max(_READ_BYTES, peer.max_pdu + _PDU_HEAD.size)))
+        self._start = self._end = 0
+        self._slice_s = 0.0
         self._left_s = peer.patience.total_s
         self._deadline = 0.0
         self._within_s = 0.0
@@ -109,7 +118,7 @@ class Line:
         """The line of a connection that somebody else has opened."""
         line = cls(peer)
         line._socket = one
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        line._connected_now(one)
         return line
 
     def connect(self) -> None:
@@ -123,7 +132,7 @@ class Line:
                 self._check_aborted()
                 one.settimeout(max(until - time.monotonic(), 0.001))
                 one.connect(address)
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._connected_now(one)
                 return
             except OSError as failed:
                 error = failed
@@ -131,6 +140,11 @@ class Line:
                 one.close()
         self._check_aborted()
         raise self._unreachable(error)
+
+    def _connected_now(self, one: socket.socket) -> None:
+        """The kernel minds the time from now on, which saves two calls at each wait."""
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one.settimeout(None)
 
     def shake_hands(self) -> None:
         """Nothing to agree on in the clear."""
@@ -213,6 +227,9 @@ class Line:
 
     def heard(self, within_s: float) -> bool:
         """Whether bytes, or the connection's end, have come within that time. Raises Stopped."""
+        return self._start < self._end or self._readable(within_s)
+
+    def _readable(self, within_s: float) -> bool:
         poll = select.poll()
         poll.register(self._connected(), select.POLLIN)
         return bool(poll.poll(within_s * 1000))
@@ -222,21 +239,46 @@ class Line:
 
         Raises ConnectionLost, also for an A-ABORT, TimedOut and Stopped.
         """
-        head = memoryview(bytearray(6))
-        self._read_into(head)
-        number, length = _PDU_HEAD.unpack(head)
-        most = 2 * self.peer.max_pdu if number == Pdu.P_DATA else _MAX_CONTROL_PDU
+        self._check_aborted()
+        if self._start < self._end:
+            self._begin()
+        self._gather(_PDU_HEAD.size)
+        number, length = _PDU_HEAD.unpack_from(self._buffer, self._start)
+        kind = _PDUS.get(number)
+        most = 2 * self.peer.max_pdu if kind is Pdu.P_DATA else _MAX_CONTROL_PDU
         if number in _TLS_RECORDS:
             raise self._speaks_tls()
-        if number not in list(Pdu) or length > most:
+        if kind is None or length > most:
             raise self.fault("sent something that is not DICOM")
-        if length > len(self._buffer):
-            self._buffer = bytearray(length)
-        body = memoryview(self._buffer)[:length]
-        self._read_into(body)
-        if number == Pdu.ABORT:
+        self._gather(_PDU_HEAD.size + length)
+        begin = self._start + _PDU_HEAD.size
+        self._start = begin + length
+        if kind is Pdu.ABORT:
             raise self._lost("aborted the association")
-        return Pdu(number), body
+        return kind, self._buffer[begin : self._start]
+
+    def _gather(self, count: int) -> None:
+        """Reads until so many bytes lie ready, and as many more as have come already."""
+        if self._end - self._start >= count:
+            return
+        if len(self._buffer) - self._start < count:
+            ready = self._buffer[self._start : self._end]
+            if len(self._buffer) < count:
+                self._buffer = memoryview(bytearray(count))
+            self._buffer[: len(ready)] = ready
+            self._start, self._end = 0, len(ready)
+        elif self._start == self._end:
+            self._start = self._end = 0
+        while self._end - self._start < count:
+            self._end += self._received(self._buffer[self._end :])
+
+    def _received(self, view: memoryview) -> int:
+        return self._take(view)
+
+    def _begin(self) -> None:
+        """The first byte may have lain here already, when the deadline was set."""
+        if not self._begun:
+            self._progress(0, time.monotonic())
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """All of it, without joining. Raises ConnectionLost, TimedOut, Stopped."""
@@ -250,8 +292,9 @@ class Line:
             started = self._arm(one)
             try:
                 count = one.sendmsg(queue)
-            except TimeoutError:
-                raise self._timed_out() from None
+            except BlockingIOError:
+                self._waited_in_vain(started)
+                continue
             except OSError as error:
                 raise self._lost("broke off the connection") from error
             self._progress(count, started)
@@ -260,25 +303,23 @@ class Line:
             if count:
                 queue[0] = queue[0][count:]
 
-    def _read_into(self, view: memoryview) -> None:
-        while view:
-            view = view[self._take(view) :]
-
     def _take(self, view: memoryview) -> int:
         """As many bytes as are there, one or more; waits for the first."""
         one = self._connected()
-        started = self._arm(one)
-        try:
-            one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-            count = one.recv_into(view)
-        except TimeoutError:
-            raise self._timed_out() from None
-        except OSError as error:
-            raise self._lost("broke off the connection") from error
-        if not count:
-            raise self._lost("closed the connection in the middle of the work")
-        self._progress(count, started)
-        return count
+        while True:
+            started = self._arm(one)
+            try:
+                one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+                count = one.recv_into(view)
+            except BlockingIOError:
+                self._waited_in_vain(started)
+                continue
+            except OSError as error:
+                raise self._lost("broke off the connection") from error
+            if not count:
+                raise self._lost("closed the connection in the middle of the work")
+            self._progress(count, started)
+            return count
 
     def _connected(self) -> socket.socket:
         self._check_aborted()
@@ -304,13 +345,23 @@ class Line:
         self._left_s = total_s
 
     def _arm(self, one: socket.socket) -> float:
-        """Sets the time that the next wait may take, and says when it began."""
+        """Sees to it that the next wait ends in time, and says when it began."""
         now = time.monotonic()
         left_s = min(self._deadline - now, self._left_s)
         if left_s <= 0:
             raise self._timed_out()
-        one.settimeout(left_s)
+        slice_s = min(left_s, _SLICE_S)
+        if not slice_s / 2 <= self._slice_s <= slice_s:
+            self._slice_s = slice_s
+            seconds, part = divmod(max(int(slice_s * 1e6), 1000), 1_000_000)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                one.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(seconds, part))
         return now
+
+    def _waited_in_vain(self, started: float) -> None:
+        """Nothing has moved; whether there is more time is for the next wait to see."""
+        self._check_aborted()
+        self._left_s -= time.monotonic() - started
 
     def _progress(self, count: int, started: float) -> None:
         """The first bytes, and then only enough of them, move the deadline."""

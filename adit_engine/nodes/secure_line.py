@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from socket import socket
+from socket import MSG_DONTWAIT, socket
 from typing import Any
 
 from adit_engine.elements import Buffer
@@ -120,12 +120,10 @@ class SecureLine(Line):
         until = time.monotonic() + within_s
         while not self._has_more():
             left_s = until - time.monotonic()
-            if not super().heard(max(left_s, 0)):
+            if not self._readable(max(left_s, 0)):
                 return False
-            one = self._connected()
-            one.setblocking(False)
             try:
-                count = one.recv_into(self._raw)
+                count = self._connected().recv_into(self._raw, 0, MSG_DONTWAIT)
             except BlockingIOError:
                 continue
             except OSError:
@@ -155,23 +153,15 @@ class SecureLine(Line):
         except ssl.SSLError as error:
             raise self._lost("broke off the connection") from error
 
-    def _read_into(self, view: memoryview) -> None:
-        if self._ahead and view:
+    def _received(self, view: memoryview) -> int:
+        if self._ahead:
             view[:1], self._ahead = self._ahead, b""
-            view = view[1:]
             self._begin()
-        while view:
-            count = self._decrypted(view)
-            view = view[count:]
-            if count:
-                self._begin()
-            else:
-                self._take_in()
-
-    def _begin(self) -> None:
-        """The first byte may have lain here already, when the deadline was set."""
-        if not self._begun:
-            self._progress(0, time.monotonic())
+            return 1
+        while not (count := self._decrypted(view)):
+            self._take_in()
+        self._begin()
+        return count
 
     def _decrypted(self, view: memoryview) -> int:
         """What lies there already; 0 when more has to come first."""
@@ -191,7 +181,7 @@ class SecureLine(Line):
 
     def _has_more(self) -> bool:
         """Whether there is a byte, or the end, for whoever reads next."""
-        if self._ahead or self._broken is not None:
+        if self._start < self._end or self._ahead or self._broken is not None:
             return True
         try:
             with self._sending:

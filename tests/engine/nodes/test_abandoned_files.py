@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
-from adit_engine.tree import Tree
+from adit_engine.tree import Draft, Tree
 
 
 def part(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def publish(tree: Tree, draft: Draft) -> None:
+    tree.publish([draft])
+    draft.held.close()
 
 
 def age(path: Path) -> None:
@@ -20,7 +25,7 @@ def test_a_dead_processs_temporary_file_is_removed_with_the_next_write(tmp_path:
     left.write_bytes(b"half")
     age(left)
     tree = Tree("Folder", tmp_path)
-    tree.publish([tree.write(("a", "1.dcm"), [b"whole"])])
+    publish(tree, tree.write(("a", "1.dcm"), [b"whole"]))
     assert part(tmp_path / "a") == ["1.dcm"]
 
 
@@ -29,8 +34,8 @@ def test_what_another_one_is_writing_stays(tmp_path: Path) -> None:
     draft = other.write(("a", "1.dcm"), [b"whole"])
     age(tmp_path / "a" / draft.temp)
     tree = Tree("Folder", tmp_path)
-    tree.publish([tree.write(("a", "2.dcm"), [b"more"])])
-    other.publish([draft])
+    publish(tree, tree.write(("a", "2.dcm"), [b"more"]))
+    publish(other, draft)
     assert part(tmp_path / "a") == ["1.dcm", "2.dcm"]
 
 

@@ -1,0 +1,55 @@
+"""What was written is read again before it counts as kept: byte by byte, and anew when it changed."""
+
+from pathlib import Path
+
+import pytest
+
+from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.tree import Tree
+from tests.engine import samples
+
+Folder = tuple[FolderNode, Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return FolderNode("Research", FolderSettings(str(tmp_path))), tmp_path
+
+
+def test_what_lies_there_as_it_was_written_is_proven(folder: Folder) -> None:
+    node, _ = folder
+    stored = list(node.store([samples.instance(samples.ct(number)) for number in range(20)]))
+    assert set(node.confirm(stored)) == {one.ref.instance_uid for one in stored}
+
+
+def test_a_file_that_was_changed_after_it_was_read_again_is_not_proven(folder: Folder) -> None:
+    node, base = folder
+    stored = list(node.store([samples.instance(samples.ct(number)) for number in range(3)]))
+    path = base / stored[1].path
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert set(node.confirm(stored)) == {stored[n].ref.instance_uid for n in (0, 2)}
+
+
+def test_a_disk_that_keeps_other_bytes_than_it_was_given_is_found_out(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, base = folder
+    publish = Tree.publish
+
+    def worn(tree: Tree, drafts: list) -> None:  # type: ignore[type-arg]
+        publish(tree, drafts)
+        drafts[0].held.seek(-1, 2)
+        drafts[0].held.write(b"\x7f")
+
+    monkeypatch.setattr(Tree, "publish", worn)
+    stored = list(node.store([samples.instance(samples.ct(number)) for number in range(3)]))
+    assert set(node.confirm(stored)) == {one.ref.instance_uid for one in stored[1:]}
+
+
+def test_a_file_that_is_gone_is_not_proven(folder: Folder) -> None:
+    node, base = folder
+    stored = list(node.store([samples.instance(samples.ct(number)) for number in range(3)]))
+    (base / stored[0].path).unlink()
+    assert set(node.confirm(stored)) == {one.ref.instance_uid for one in stored[1:]}
