@@ -2,7 +2,7 @@
 # What `make test` does: the system packages, then the three storeys of tests.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-unset DJANGO_SETTINGS_MODULE ADIT_DATA DATABASE_URL PORT
+unset DJANGO_SETTINGS_MODULE ADIT_DATA DATABASE_URL DATABASE_URL_FILE PORT
 
 # What shows that it is there, and the package that brings it.
 declare -A needs=(
@@ -48,6 +48,8 @@ storey() {
 }
 storey "the engine, without Django" .venv-engine/bin/python -m pytest tests/engine -q -n 2
 storey "the house" .venv/bin/python -m pytest tests/adit -q -n 2
+storey "the house, on PostgreSQL" .venv/bin/python tests/lab/on_postgresql.py \
+    tests/adit/{accounts,audit,jobs,nodes,profiles,vault} -q -n 2
 storey "usefulness, read by highdicom" \
     .venv/bin/python -m pytest tests/engine/pseudonymize/test_deid_highdicom.py -q
 storey "the whole road" .venv/bin/python -m pytest tests/system -q

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import dj_database_url
 from csp.constants import NONE, SELF
 from environs import Env
 
@@ -96,7 +97,9 @@ TEMPLATES = [
 # Databases ----------------------------------------------------------------------------------
 
 DATABASES = {
-    "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{DATA_DIR / 'adit.sqlite3'}"),
+    "default": dj_database_url.parse(
+        given("DATABASE_URL", f"sqlite:///{DATA_DIR / 'adit.sqlite3'}")
+    ),
 }
 EMBEDDED = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 if EMBEDDED:
@@ -109,13 +112,39 @@ if EMBEDDED:
             "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16000;"
         ),
     }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # A machine that vanished, or a process that was frozen while it held a lock, stops nobody long.
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        {
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+            "options": "-c lock_timeout=20s -c idle_in_transaction_session_timeout=30s",
+        }
+    )
 
-CACHES = {
-    "default": {
-        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
-        "LOCATION": "adit_cache",
+REDIS_URL = given("ADIT_REDIS_URL")
+"""What all processes share for a while: answers of nodes, counts of sign-ins; "": in the database."""
+if REDIS_URL:
+    CACHES = {
+        "default": {
+            "BACKEND": "adit.config.redis_cache.RedisCache",
+            "LOCATION": REDIS_URL,
+            "KEY_PREFIX": "adit",
+        }
     }
-}
+else:
+    CACHES = {
+        "default": {
+            "BACKEND": "adit.config.table_cache.TableCache",
+            "LOCATION": "adit_cache",
+            "KEY_PREFIX": "adit",
+        }
+    }
 
 # Jobs ---------------------------------------------------------------------------------------
 
@@ -136,6 +165,8 @@ PSEUDONYM_SOURCE = env.str("ADIT_PSEUDONYM_SOURCE", "")  # see profiles/source.p
 MAX_STUDIES_PER_JOB = env.int("ADIT_MAX_STUDIES_PER_JOB", 10)
 SEARCH_DEADLINE_S = env.int("ADIT_SEARCH_DEADLINE_S", 30)
 SEARCH_LIMIT = env.int("ADIT_SEARCH_LIMIT", 500)
+SEARCH_KEPT_S = env.int("ADIT_SEARCH_KEPT_S", 60)
+"""A PACS is not asked the same question again within so long; 0: always."""
 SEARCH_THREADS = env.int("ADIT_SEARCH_THREADS", 4)  # of the web process: half of its threads
 URGENT_LIMIT = env.int("ADIT_URGENT_LIMIT", 1)
 CALLING_AE_TITLE = env.str("ADIT_AE_TITLE", "ADIT")

@@ -150,6 +150,7 @@ class Lease:
             self.stop.set(Lost(error))
         except Error as error:
             log.warning("task %d: lease not renewed (%s)", self.task.pk, type(error).__name__)
+            connection.close()
         else:
             self.stop.holds_until = asked_at + settings.LEASE_S
 
@@ -164,6 +165,7 @@ class Lease:
                 self._look_at_nodes()
         except Error as error:
             log.warning("task %d: database away (%s)", self.task.pk, type(error).__name__)
+            connection.close()
 
     def _look_at_rows(self) -> None:
         row = (

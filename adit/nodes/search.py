@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.conf import settings
 from django.core.cache import cache
@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person
 from adit.audit.trail import record as record_event
+from adit.nodes import cache as answers
 from adit.nodes.connect import Purpose, open_node, require_still
 from adit.nodes.models import Node
 from adit.nodes.waits import NoSlot
@@ -32,9 +33,18 @@ _CANCELED_S = 300
 _NARROWS_NOTHING = frozenset({"ModalitiesInStudy", "Modality"})
 
 T = TypeVar("T")
-Reduce = Callable[[Iterator[Record], Answers], T]
 
 _asking = threading.BoundedSemaphore(settings.SEARCH_THREADS)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape(Generic[T]):
+    """What is made of a node's answers, and how that becomes JSON and itself again."""
+
+    word: str
+    made: Callable[[Iterator[Record], Answers], T]
+    plain: Callable[[T], Any]
+    restored: Callable[[Any], T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +68,7 @@ def search(
     """
     _require_narrow(query)
     begun = time.monotonic()
-    first = partial(_first, settings.SEARCH_LIMIT)
-    records, more, capped = _ask(user, node, query, first, cancelled)
+    records, more, capped = _ask(user, node, query, _first(settings.SEARCH_LIMIT), cancelled)
     seconds = round(time.monotonic() - begun, 3)
     details = {
         "node": node.name,
@@ -78,12 +87,12 @@ def series_of(
     user: Person, node: Node, study: StudyRef, patient_id: str = ""
 ) -> tuple[Record, ...]:
     """The series of one study. Raises as `search` does."""
-    return _ask(user, node, Query.series_of(study, patient_id), partial(_first, MOST_SERIES))[0]
+    return _ask(user, node, Query.series_of(study, patient_id), _first(MOST_SERIES))[0]
 
 
 def classes_of(user: Person, node: Node, series: SeriesRef, patient_id: str = "") -> Counter[str]:
     """How many images of which SOP class a series holds. Raises as `search` does."""
-    return _ask(user, node, Query.instances_of(series, patient_id), _classes)
+    return _ask(user, node, Query.instances_of(series, patient_id), _CLASSES)
 
 
 def cancel(key: str) -> None:
@@ -91,16 +100,23 @@ def cancel(key: str) -> None:
     cache.set(_cache_key(key), True, _CANCELED_S)
 
 
-def _ask(user: Person, node: Node, query: Query, reduce: Reduce[T], key: str = "") -> T:
+def _ask(user: Person, node: Node, query: Query, shape: Shape[T], key: str = "") -> T:
+    """Of the node, unless it answered just that a moment ago."""
     holder = f"search:{secrets.token_hex(8)}"
     watch = Watch(
         time.monotonic() + settings.SEARCH_DEADLINE_S,
         partial(_is_canceled, key),
         partial(require_still, node, Purpose.SEARCH, holder),
     )
-    with turn(node), open_node(user, node, Purpose.SEARCH, holder=holder) as opened:
-        watch.check(node.name)
-        return answer_of(opened, query, reduce, watch)
+    question = answers.Question(user, node, query, shape.word)
+    with answers.turn(question, lambda: watch.check(node.name)) as held:
+        if held is not None:
+            return shape.restored(held)
+        with turn(node), open_node(user, node, Purpose.SEARCH, holder=holder) as opened:
+            watch.check(node.name)
+            answer = answer_of(opened, query, shape.made, watch)
+        answers.keep(question, shape.plain(answer))
+        return answer
 
 
 @contextmanager
@@ -114,16 +130,33 @@ def turn(node: Node) -> Iterator[None]:
         _asking.release()
 
 
-def _first(
-    most: int, records: Iterator[Record], answers: Answers
-) -> tuple[tuple[Record, ...], bool, bool]:
-    found = tuple(islice(records, most))
-    more = next(records, None) is not None
-    return found, more, answers.capped
+_First = tuple[tuple[Record, ...], bool, bool]
 
 
-def _classes(records: Iterator[Record], answers: Answers) -> Counter[str]:
-    return Counter(record.sop_class_uid for record in records)
+def _first(most: int) -> Shape[_First]:
+    """So many records, whether there are more, and whether the node cut its answer."""
+
+    def made(records: Iterator[Record], answers: Answers) -> _First:
+        found = tuple(islice(records, most))
+        more = next(records, None) is not None
+        return found, more, answers.capped
+
+    def plain(first: _First) -> Any:
+        return [[record.to_json() for record in first[0]], *first[1:]]
+
+    def restored(held: Any) -> _First:
+        records, more, capped = held
+        return tuple(map(Record.from_json, records)), more, capped
+
+    return Shape(f"first {most}", made, plain, restored)
+
+
+_CLASSES: Shape[Counter[str]] = Shape(
+    "classes",
+    lambda records, answers: Counter(record.sop_class_uid for record in records),
+    dict,
+    Counter,
+)
 
 
 def _require_narrow(query: Query) -> None:

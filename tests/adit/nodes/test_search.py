@@ -84,7 +84,7 @@ def test_a_date_range_narrows(coordinator, source):
 
 
 def test_beyond_the_limit_it_says_that_there_is_more(coordinator, source, settings):
-    settings.SEARCH_LIMIT = 3
+    settings.SEARCH_LIMIT, settings.SEARCH_KEPT_S = 3, 0
     for number in range(3):
         put("PACS1", f"1.2.{number}")
     assert search.search(coordinator, source, by_id()).more is False

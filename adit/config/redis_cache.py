@@ -1,0 +1,85 @@
+"""Redis cache: what all machines share for a while. Without Redis all goes on, a little slower.
+
+Values are JSON: Django's own would unpickle, and so run, whatever somebody wrote into Redis.
+While Redis is away each process remembers for itself, so that sign-ins are throttled all the same.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.core.cache.backends import redis as djangos
+from django.core.cache.backends.locmem import LocMemCache
+from redis import BlockingConnectionPool, RedisError
+
+ANSWER_S = 1.0
+REST_S = 5.0
+"""After a failure Redis is left alone for so long: no page waits for it again and again."""
+MOST_CONNECTIONS = 20
+
+log = logging.getLogger(__name__)
+
+
+class Text:
+    """Values as JSON text; what is none was not written by us, and counts as absent."""
+
+    def dumps(self, value: Any) -> Any:
+        return value if type(value) is int else json.dumps(value)
+
+    def loads(self, data: bytes) -> Any:
+        try:
+            return json.loads(data)
+        except ValueError:
+            return None
+
+
+def _guarded(name: str) -> Callable[..., Any]:
+    """The operation of this name: by Redis, or, while that is away, within this process."""
+
+    def operate(self: "RedisCache", *args: Any, **kwargs: Any) -> Any:
+        if time.monotonic() >= RedisCache.rests_until:
+            try:
+                return getattr(djangos.RedisCache, name)(self, *args, **kwargs)
+            except (RedisError, OSError) as error:
+                self.rest(error)
+        return getattr(self.here, name)(*args, **kwargs)
+
+    operate.__name__ = name
+    return operate
+
+
+class RedisCache(djangos.RedisCache):
+    rests_until = 0.0
+    """For all threads of this process, each of which has a cache of its own."""
+
+    def __init__(self, server: str, params: dict[str, Any]) -> None:
+        options = {
+            "serializer": Text,
+            "pool_class": BlockingConnectionPool,
+            "max_connections": MOST_CONNECTIONS,
+            "timeout": ANSWER_S,
+            "socket_timeout": ANSWER_S,
+            "socket_connect_timeout": ANSWER_S,
+            "health_check_interval": 30,
+        }
+        super().__init__(server, {**params, "OPTIONS": options})
+        self.here = LocMemCache("while Redis is away", params)
+
+    def rest(self, error: Exception) -> None:
+        RedisCache.rests_until = time.monotonic() + REST_S
+        # Its text may hold the address; the kind says enough.
+        log.warning("Redis is away (%s): this process remembers for itself", type(error).__name__)
+
+    add = _guarded("add")
+    get = _guarded("get")
+    set = _guarded("set")
+    touch = _guarded("touch")
+    delete = _guarded("delete")
+    get_many = _guarded("get_many")
+    set_many = _guarded("set_many")
+    delete_many = _guarded("delete_many")
+    has_key = _guarded("has_key")
+    incr = _guarded("incr")
+    clear = _guarded("clear")

@@ -1,0 +1,121 @@
+"""Table cache: what processes share for a while where there is no Redis: rows of the database.
+
+Values are JSON: Django's own would unpickle, and so run, whatever somebody wrote into the table.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.core.cache.backends.db import BaseDatabaseCache
+from django.db import connection, transaction
+from django.utils import timezone
+
+_PUT = (
+    "INSERT INTO {table} (cache_key, value, expires) VALUES (%s, %s, %s) ON CONFLICT (cache_key) "
+    "DO UPDATE SET value = excluded.value, expires = excluded.expires"
+)
+_FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+class TableCache(BaseDatabaseCache):
+    """Its table is made by Django's `createcachetable`; what has ended goes with `sweep`."""
+
+    def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
+        rows = self._rows(
+            "SELECT value FROM {table} WHERE cache_key = %s AND expires > %s",
+            [self.make_and_validate_key(key, version=version), _moment(timezone.now())],
+        )
+        try:
+            return json.loads(rows[0][0]) if rows else default
+        except ValueError:
+            return default
+
+    def set(
+        self,
+        key: str,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> None:
+        self._put(key, value, timeout, version, "")
+
+    def add(
+        self,
+        key: str,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+    ) -> bool:
+        return self._put(key, value, timeout, version, "WHERE {table}.expires <= %s") == 1
+
+    def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        changed = self._do(
+            "UPDATE {table} SET expires = %s WHERE cache_key = %s AND expires > %s",
+            [
+                self._end(timeout),
+                self.make_and_validate_key(key, version=version),
+                _moment(timezone.now()),
+            ],
+        )
+        return changed == 1
+
+    def delete(self, key: str, version: int | None = None) -> bool:
+        name = self.make_and_validate_key(key, version=version)
+        return self._do("DELETE FROM {table} WHERE cache_key = %s", [name]) == 1
+
+    def has_key(self, key: str, version: int | None = None) -> bool:
+        found = self._rows(
+            "SELECT 1 FROM {table} WHERE cache_key = %s AND expires > %s",
+            [self.make_and_validate_key(key, version=version), _moment(timezone.now())],
+        )
+        return bool(found)
+
+    def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
+        """Raises ValueError where there is no such key."""
+        with transaction.atomic():
+            value = self.get(key, version=version)
+            if value is None:
+                raise ValueError(f"there is no key {key}")
+            self._do(
+                "UPDATE {table} SET value = %s WHERE cache_key = %s",
+                [json.dumps(value + delta), self.make_and_validate_key(key, version=version)],
+            )
+        return int(value + delta)
+
+    def clear(self) -> None:
+        self._do("DELETE FROM {table}", [])
+
+    def sweep(self) -> int:
+        """Removes what has ended; how many that were."""
+        return self._do("DELETE FROM {table} WHERE expires <= %s", [_moment(timezone.now())])
+
+    def _put(self, key: str, value: Any, timeout: Any, version: int | None, unless: str) -> int:
+        name = self.make_and_validate_key(key, version=version)
+        command = f"{_PUT} {unless}"
+        values = [name, json.dumps(value), self._end(timeout)]
+        return self._do(command, [*values, _moment(timezone.now())] if unless else values)
+
+    def _end(self, timeout: Any) -> Any:
+        seconds = self.get_backend_timeout(timeout)
+        end = _FOREVER if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        return _moment(end)
+
+    def _do(self, command: str, values: Sequence[Any]) -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(self._named(command), values)
+            return int(cursor.rowcount)
+
+    def _rows(self, command: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(self._named(command), values)
+            return list(cursor.fetchall())
+
+    def _named(self, command: str) -> str:
+        return command.format(table=connection.ops.quote_name(str(self._table)))
+
+
+def _moment(at: datetime) -> Any:
+    return connection.ops.adapt_datetimefield_value(at)

@@ -1,0 +1,331 @@
+"""A node is not asked the same question twice within a while, whatever keeps the answers."""
+
+import json
+import os
+import pickle
+import threading
+import time
+from base64 import b64decode
+
+import pytest
+import redis
+from django.core.cache import cache, caches
+from django.db import connection
+from lab.services import needs_redis
+from test_search import by_id, put
+
+from adit.accounts.groups import COORDINATORS
+from adit.accounts.rights import Refused
+from adit.audit.models import Event
+from adit.config import redis_cache
+from adit.config.redis_cache import RedisCache
+from adit.nodes import search
+from adit.nodes.models import Node
+from adit.nodes.waits import Waits
+from adit_engine import nodes
+from adit_engine.errors import NodeError, WrongInput
+from adit_engine.nodes.memory import MemoryNode
+from adit_engine.reference import SeriesRef, StudyRef
+
+CANARY = "CANARY-4711"
+
+
+class CountingNode(MemoryNode):
+    asked: list[str] = []
+    may_answer = threading.Event()
+
+    def find(self, query):
+        self.asked.append(query.level.value)
+        assert self.may_answer.wait(20)
+        return super().find(query)
+
+
+@pytest.fixture
+def counted(source, monkeypatch, settings):
+    """The questions that reached the node."""
+    settings.SEARCH_KEPT_S = 60
+    monkeypatch.setitem(nodes.KINDS, "counting", f"{__name__}:CountingNode")
+    source.kind = "counting"
+    source.save()
+    CountingNode.asked = []
+    CountingNode.may_answer = threading.Event()
+    CountingNode.may_answer.set()
+    put("PACS1", "1.2.3", PatientID=CANARY, PatientName="Canary^Bird")
+    return CountingNode.asked
+
+
+@pytest.fixture(params=["table", pytest.param("redis", marks=needs_redis)])
+def kept(request, settings, db):
+    """What lies in the cache, as bytes, for each of the two that we have."""
+    if request.param == "table":
+
+        def lying():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT cache_key, value FROM adit_cache")
+                return [(key.encode(), value.encode()) for key, value in cursor.fetchall()]
+
+        yield lying
+        return
+    service = request.getfixturevalue("shared")
+    with redis.Redis.from_url(service.url) as client:
+        yield lambda: [(key, client.get(key)) for key in client.scan_iter()]
+
+
+@pytest.fixture
+def shared(settings, redis_service):
+    """An empty Redis as the cache of all processes."""
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "adit.config.redis_cache.RedisCache",
+            "LOCATION": redis_service.url,
+        }
+    }
+    RedisCache.rests_until = 0.0
+    caches["default"].here.clear()
+    with redis.Redis.from_url(redis_service.url) as client:
+        client.flushall()
+    yield redis_service
+    RedisCache.rests_until = 0.0
+
+
+def ask(user, node, patient_id=CANARY):
+    return [record.study_uid for record in search.search(user, node, by_id(patient_id)).records]
+
+
+def test_the_same_question_reaches_the_node_once(coordinator, source, counted, kept):
+    study, series = StudyRef("1.2.3"), SeriesRef("1.2.3", "1.2.3.1")
+    first = [
+        search.search(coordinator, source, by_id(CANARY)).records,
+        search.series_of(coordinator, source, study),
+        search.classes_of(coordinator, source, series),
+    ]
+    again = [
+        search.search(coordinator, source, by_id(CANARY)).records,
+        search.series_of(coordinator, source, study),
+        search.classes_of(coordinator, source, series),
+    ]
+    assert again == first
+    assert first[0][0].patient_name == "Canary^Bird"
+    assert counted == ["STUDY", "SERIES", "IMAGE"]
+    assert Event.objects.filter(action="node.remembered").count() == 3
+    assert Event.objects.filter(action="search.run").count() == 2
+    ask(coordinator, source, "another")
+    assert len(counted) == 4
+
+
+def test_what_is_kept_is_sealed_text_without_a_word_of_a_patient(
+    coordinator, source, counted, kept
+):
+    ask(coordinator, source)
+    (answer,) = [value for key, value in kept() if b"answer:" in key]
+    told = repr(kept())
+    assert CANARY not in told
+    assert "Canary" not in told
+    assert "1.2.3" not in told
+    text = json.loads(answer)
+    assert CANARY.encode() not in b64decode(text)
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads(answer)
+
+
+def test_an_answer_ends_after_the_settings_time(coordinator, source, counted, kept, settings):
+    ask(coordinator, source)
+    settings.SEARCH_KEPT_S = 1
+    deadline = time.monotonic() + 20
+    while len(counted) == 1:
+        ask(coordinator, source)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    settings.SEARCH_KEPT_S = 0
+    ask(coordinator, source)
+    ask(coordinator, source)
+    assert len(counted) == 4
+
+
+def test_who_sees_more_or_less_does_not_get_the_others_answer(make_user, source, counted, kept):
+    from django.contrib.auth.models import Group, Permission
+
+    clear = Group.objects.create(name="See names")
+    clear.permissions.set(Permission.objects.filter(codename="see_identified"))
+    masked, seeing = (make_user(name, COORDINATORS) for name in ("masked", "seeing"))
+    for group in masked.groups.all():
+        group.permissions.remove(*group.permissions.filter(codename="see_identified"))
+    seeing.groups.add(clear)
+    ask(seeing, source)
+    ask(masked, source)
+    assert len(counted) == 2
+    ask(masked, source)
+    ask(seeing, source)
+    assert len(counted) == 2
+
+
+def test_nobody_hears_from_the_cache_what_the_gate_would_not_let_them_ask(
+    coordinator, stranger, source, counted, kept
+):
+    ask(coordinator, source)
+    with pytest.raises(Refused):
+        ask(stranger, source)
+    Node.objects.filter(pk=source.pk).update(is_open=False)
+    with pytest.raises(Waits):
+        ask(coordinator, source)
+
+
+def test_a_node_that_was_set_up_anew_is_asked_anew(coordinator, source, counted, kept):
+    ask(coordinator, source)
+    source.settings = {"note": "moved to another machine"}
+    source.save()
+    with pytest.raises(WrongInput, match="has no settings note"):
+        ask(coordinator, source)
+
+
+def test_what_failed_is_asked_again(coordinator, source, counted, kept, monkeypatch):
+    def fail(self, query):
+        counted.append("failed")
+        raise NodeError("PACS1", "it does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CountingNode, "find", fail)
+        with pytest.raises(NodeError):
+            ask(coordinator, source)
+    assert ask(coordinator, source) == ["1.2.3"]
+    assert counted == ["failed", "STUDY"]
+
+
+def test_an_answer_that_somebody_moved_or_wrote_is_not_believed(
+    coordinator, source, counted, kept, tmp_path
+):
+    put("PACS1", "1.2.4", PatientID="other")
+    ask(coordinator, source)
+    name = next(key for key in _names(kept) if ":asked" not in key)
+    ask(coordinator, source, "other")
+    other = next(key for key in _names(kept) if key != name and ":asked" not in key)
+    cache.set(name, cache.get(other), 60)
+    assert ask(coordinator, source) == ["1.2.3"]
+    _write_raw(kept, name, pickle.dumps(_Trap(str(tmp_path / "sprung"))))
+    assert ask(coordinator, source) == ["1.2.3"]
+    assert not (tmp_path / "sprung").exists()
+
+
+class _Trap:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def _names(kept):
+    return [key.decode().split(":", 2)[2] for key, _value in kept()]
+
+
+def _write_raw(kept, name, value):
+    full = caches["default"].make_key(name)
+    if isinstance(caches["default"], RedisCache):
+        caches["default"]._cache.get_client(full, write=True).set(full, value)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE adit_cache SET value = %s WHERE cache_key = %s", [value.hex(), full])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_ask_the_same_at_the_same_time_ask_once(coordinator, source, counted):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def asks():
+        try:
+            return ask(coordinator, source)
+        finally:
+            connection.close()
+
+    CountingNode.may_answer.clear()
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(asks) for _ in range(2)]
+        deadline = time.monotonic() + 20
+        while not counted:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        CountingNode.may_answer.set()
+        assert [one.result(30) for one in both] == [["1.2.3"], ["1.2.3"]]
+    assert counted == ["STUDY"]
+
+
+# Redis -----------------------------------------------------------------------------------------
+
+
+@needs_redis
+def test_without_redis_all_goes_on(coordinator, source, counted, shared, caplog):
+    shared.kill()
+    try:
+        begun = time.monotonic()
+        assert ask(coordinator, source) == ["1.2.3"]
+        assert ask(coordinator, source) == ["1.2.3"]
+        assert time.monotonic() - begun < 10
+        assert "Redis is away" in caplog.text
+        assert shared.password not in caplog.text
+        search.cancel("one")
+        assert search._is_canceled("one"), "this process remembers for itself"
+    finally:
+        shared.start()
+    RedisCache.rests_until = 0.0
+    cache.set("note", [1, "kept"], 30)
+    with redis.Redis.from_url(shared.url) as client:
+        assert client.get(caches["default"].make_key("note")) == b'[1, "kept"]'
+
+
+@needs_redis
+def test_a_frozen_redis_holds_up_one_page_for_a_second(shared):
+    shared.freeze()
+    try:
+        begun = time.monotonic()
+        for number in range(20):
+            cache.set(f"note {number}".replace(" ", "-"), number)
+        assert time.monotonic() - begun < 3 * redis_cache.ANSWER_S + 1
+        assert cache.get("note-19") == 19
+    finally:
+        shared.thaw()
+        RedisCache.rests_until = 0.0
+
+
+@needs_redis
+def test_a_flushed_redis_only_costs_a_question(coordinator, source, counted, shared):
+    ask(coordinator, source)
+    with redis.Redis.from_url(shared.url) as client:
+        client.flushall()
+    assert ask(coordinator, source) == ["1.2.3"]
+    assert len(counted) == 2
+
+
+@pytest.mark.parametrize("redis_too", [False, pytest.param(True, marks=needs_redis)])
+def test_sign_ins_are_throttled(client, make_user, redis_too, request):
+    """A wrong password many times, and the account's door stays shut for a while."""
+    if redis_too:
+        request.getfixturevalue("shared")
+    user = make_user("anna")
+    for _ in range(12):
+        answer = client.post("/accounts/login/", {"login": "anna", "password": "wrong"})
+    assert answer.status_code in (200, 429)
+    right = {"login": "anna", "password": "a long enough password"}
+    client.post("/accounts/login/", right)
+    assert "_auth_user_id" not in client.session, "too many wrong ones before"
+    cache.clear()
+    client.post("/accounts/login/", right)
+    assert client.session["_auth_user_id"] == str(user.pk)
+
+
+def test_a_table_cache_keeps_counts_and_forgets(db):
+    assert cache.add("mark", 1, 60)
+    assert not cache.add("mark", 2, 60)
+    assert cache.incr("mark", 4) == 5
+    assert cache.get("mark") == 5
+    assert cache.touch("mark", 90)
+    cache.set("mark", 6, 0)
+    assert cache.get("mark") is None
+    assert not cache.has_key("mark")
+    assert cache.add("mark", 3, 60), "one that has ended counts as absent"
+    cache.set("gone", "x", 0)
+    assert caches["default"].sweep() == 1
+    assert cache.delete("mark")
+    with pytest.raises(ValueError, match="no key"):
+        cache.incr("mark")
