@@ -1,8 +1,12 @@
-"""Installed: a test's handle on an installation that runs in processes and a folder of its own."""
+"""Installed: a test's handle on an installation that runs in processes and a folder of its own.
+
+Where the tests run on PostgreSQL, so does it, in a database of its own.
+"""
 
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import sqlite3
@@ -13,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from jobs_stage import until
 
 FIELD = str(Path(__file__).parent / "field.py")
@@ -31,6 +36,8 @@ class Installed:
 
     def __post_init__(self) -> None:
         self.port = free_port()
+        if "ADIT_TEST_DATABASE" in os.environ and "DATABASE_URL" not in self.settings:
+            self.settings["DATABASE_URL"] = new_database(os.environ["ADIT_TEST_DATABASE"])
 
     @property
     def env(self) -> dict[str, str]:
@@ -75,6 +82,9 @@ class Installed:
         return told
 
     def rows(self, query: str) -> list[Any]:
+        if "DATABASE_URL" in self.settings:
+            with psycopg.connect(self.settings["DATABASE_URL"]) as base:
+                return base.execute(query.encode()).fetchall()
         with contextlib.closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
             return base.execute(query).fetchall()
 
@@ -115,6 +125,13 @@ class Installed:
 
     def log(self) -> str:
         return (self.data / "up.log").read_text()
+
+
+def new_database(cluster: str) -> str:
+    name = f"installed_{secrets.token_hex(4)}"
+    with psycopg.connect(cluster, autocommit=True) as base:
+        base.execute(f"CREATE DATABASE {name}".encode())
+    return f"{cluster.rpartition('/')[0]}/{name}"
 
 
 def family_of(pid: int) -> list[int]:

@@ -83,7 +83,7 @@ def test_a_stopped_house_goes_on_where_it_was(house: Installed) -> None:
 
 def test_a_lost_message_delays_a_job_until_the_next_sweep_only(house: Installed) -> None:
     with house.up():
-        unheard = Installed(house.data, {**QUICK, "ADIT_BROKER_URL": "memory://"})
+        unheard = Installed(house.data, {**house.settings, "ADIT_BROKER_URL": "memory://"})
         unheard.do("order")
         until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 60)
 
@@ -97,7 +97,7 @@ def test_a_killed_scheduler_and_web_server_are_replaced(house: Installed) -> Non
         for pid in old:
             os.kill(pid, signal.SIGKILL)
         until(lambda: not any(is_alive(pid) for pid in old))
-        Installed(house.data, {**QUICK, "ADIT_BROKER_URL": "memory://"}).do("order")
+        Installed(house.data, {**house.settings, "ADIT_BROKER_URL": "memory://"}).do("order")
         until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 60)
         until(lambda: answers(house.port), 20)
 
