@@ -23,6 +23,10 @@ _FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 class TableCache(BaseDatabaseCache):
     """Its table is made by Django's `createcachetable`; what has ended goes with `sweep`."""
 
+    def __init__(self, table: str, params: dict[str, Any]) -> None:
+        super().__init__(table, params)
+        self.quoted = connection.ops.quote_name(table)
+
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         rows = self._rows(
             "SELECT value FROM {table} WHERE cache_key = %s AND expires > %s",
@@ -114,7 +118,7 @@ class TableCache(BaseDatabaseCache):
             return list(cursor.fetchall())
 
     def _named(self, command: str) -> str:
-        return command.format(table=connection.ops.quote_name(str(self._table)))
+        return command.format(table=self.quoted)
 
 
 def _moment(at: datetime) -> Any:
