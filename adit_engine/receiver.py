@@ -29,6 +29,7 @@ from adit_engine.nodes.association import line_class
 from adit_engine.nodes.command import Command, Field, Operation, answer
 from adit_engine.nodes.conversation import Conversation
 from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
+from adit_engine.pace import Pace
 from adit_engine.quarantine import Quarantine
 from adit_engine.reference import checked_uid
 from adit_engine.spool import Arriving, Spool
@@ -76,6 +77,7 @@ class Receiver:
         self._desk = _Desk(settings, spool, register, self._ending)
         self._register = register
         self._talking: dict[Conversation, tuple[str, str]] = {}
+        self._paces: dict[tuple[str, str], Pace] = {}
         spool.prepare()
         self._doorway = Doorway(settings.host, settings.port, self._serve)
         self.port = self._doorway.port
@@ -95,6 +97,11 @@ class Receiver:
         for conversation in unwanted:
             conversation.abort()
         return len(unwanted)
+
+    def keep_pace(self, rate_of: Callable[[str, str], float | None]) -> None:
+        """From now on takes so many bytes a second from each that has called; None: all it gets."""
+        for who, pace in tuple(self._paces.items()):
+            pace.rate_bytes_s = rate_of(*who)
 
     def __enter__(self) -> "Receiver":
         self.start()
@@ -116,7 +123,9 @@ class Receiver:
             line.shake_hands()
             calling = self._negotiate(caller, line, conversation)
             if calling:
-                self._talking[conversation] = (calling, caller.address)
+                who = (calling, caller.address)
+                self._talking[conversation] = who
+                line.pace = self._paces.setdefault(who, Pace())
                 self._talk(caller, calling, conversation)
         except Untrusted as error:
             log.warning("%s", error)

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from adit.jobs import queue
 from adit.jobs.models import JobState, Task, TaskState
+from adit.nodes import meter
 from adit.nodes.connect import Purpose, why_not_longer
 from adit.nodes.models import Node
 from adit.nodes.waits import Ended, Halted, Paused, Waits
@@ -186,6 +187,7 @@ class Lease:
 
     def _look_at_nodes(self) -> None:
         """Pauses, stops, and the ends of hours, which the urgent lane does not know."""
+        meter.look(queue.holder_of(self.task))
         purposes = {node.pk: purpose for node, purpose in self.nodes}
         rows = Node.objects.select_related("paused_by").filter(pk__in=purposes)
         holder, urgent = queue.holder_of(self.task), self.task.job.urgent

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from adit.jobs import states
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.nodes import slots
-from adit.nodes.connect import Purpose, why_waiting
+from adit.nodes.connect import Purpose, hold_of, why_waiting
 from adit.nodes.models import Lane, Node
 from adit.nodes.waits import Waits
 from adit_engine.errors import AditError
@@ -44,6 +44,12 @@ class _Road:
     @property
     def lane(self) -> Lane:
         return self.purpose.lane(self.urgent)
+
+    def purposes_at(self, node: int) -> list[Purpose]:
+        places = [(self.source, self.purpose)]
+        if self.purpose is not Purpose.SEARCH:
+            places.append((self.destination, Purpose.STORE))
+        return [purpose for pk, purpose in places if pk == node]
 
     @property
     def node_ids(self) -> list[int]:
@@ -240,7 +246,8 @@ def _reserve(road: _Road, nodes: dict[int, Node], task: Task) -> bool:
         with transaction.atomic():
             for pk in road.node_ids:
                 _require_usable(nodes[pk], road)
-                slots.take(nodes[pk], road.lane, holder_of(task), settings.LEASE_S)
+                hold = hold_of(nodes[pk], road.purposes_at(pk), task.job.owner_id, task.job_id)
+                slots.take(nodes[pk], road.lane, holder_of(task), settings.LEASE_S, hold)
     except Waits as wait:
         sentence = str(wait)[:200]
         _on(road).exclude(waits_for=sentence).update(waits_for=sentence)

@@ -1,6 +1,6 @@
 """Connect: the gate to every node: asks for rights, takes a connection, leaves a trail."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from enum import StrEnum
@@ -13,10 +13,10 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Person, Refused, Right, may, require, require_active
 from adit.audit.trail import record
-from adit.nodes import slots
+from adit.nodes import meter, slots
 from adit.nodes.access import may_read, may_write
-from adit.nodes.models import Lane, Node
-from adit.nodes.reception import house_reception
+from adit.nodes.models import Lane, Node, Slot
+from adit.nodes.reception import BY_MOVE, house_reception
 from adit.nodes.waits import Ended, Halted, NoSlot, Paused, Waits
 from adit_engine import nodes as engine
 from adit_engine.errors import NodeError, WrongInput
@@ -64,7 +64,8 @@ def open_node(
         waits = why_waiting(row, purpose, urgent=urgent)
         if waits is not None and (isinstance(waits, Halted) or not _may_test(user, purpose)):
             raise waits
-        slot = slots.take(row, purpose.lane(urgent), holder, purpose.lasts_s)
+        hold = hold_of(row, (purpose,), user.pk)
+        slot = slots.take(row, purpose.lane(urgent), holder, purpose.lasts_s, hold)
         try:
             record(
                 "node.opened",
@@ -72,15 +73,17 @@ def open_node(
                 about=f"node:{row.pk}",
                 details={"node": row.name, "purpose": purpose.value, "holder": holder},
             )
-            reception = house_reception(row)
-            node = engine.open(row.kind, row.name, engine_settings(row), reception=reception)
+            reception = house_reception(row, slot)
+            values = _narrowed(engine_settings(row), slot)
+            node = engine.open(row.kind, row.name, values, reception=reception)
             try:
-                yield node
+                yield meter.begin(node, slot)
             except BaseException:
                 node.abort()
                 raise
             finally:
                 node.close()
+                meter.end(slot)
         finally:
             if slot.is_new:
                 slots.give_back(slot)
@@ -114,6 +117,34 @@ def require_purpose(user: Person, row: Node, purpose: Purpose, *, urgent: bool =
             raise Refused(_("None of your groups may send to %(node)s. Ask its manager.") % words)
     elif not _may_test(user, purpose) and not may_read(user, row):
         raise Refused(_("None of your groups may fetch from %(node)s. Ask its manager.") % words)
+
+
+def hold_of(
+    row: Node, purposes: Iterable[Purpose], user: int | None, job: int | None = None
+) -> slots.Hold:
+    """How many associations at once it takes to use the node for these, and for whom."""
+    purposes = tuple(purposes)
+    ranges = [_associations(row, purpose) for purpose in purposes]
+    least, most = (sum(numbers) for numbers in zip(*ranges, strict=True))
+    return slots.Hold(user, job, least, most, fetches=Purpose.RETRIEVE in purposes)
+
+
+def _associations(row: Node, purpose: Purpose) -> tuple[int, int]:
+    """At least and at most."""
+    if row.kind == "dimse" and purpose is Purpose.STORE:
+        return 1, int(row.settings.get("store_associations") or 1)
+    if row.kind == "dimse" and purpose is Purpose.RETRIEVE and settings.RECEIVER_PORT:
+        way = row.settings.get("retrieve", "auto")
+        if way == "move" or (way == "auto" and row.moves):
+            return BY_MOVE, BY_MOVE
+    return 1, 1
+
+
+def _narrowed(values: dict[str, Any], slot: Slot) -> dict[str, Any]:
+    """No more associations for sending than are counted."""
+    if "store_associations" in values:
+        values["store_associations"] = min(values["store_associations"] or 1, slot.weight)
+    return values
 
 
 def why_waiting(row: Node, purpose: Purpose, *, urgent: bool = False) -> Waits | None:

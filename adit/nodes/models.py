@@ -30,8 +30,6 @@ class Node(models.Model):
     """Of all transfers together, each way; None: as fast as it goes."""
     takes_images = models.BooleanField(_("images may be sent to it"), default=True)
     """Else it is a source only, whatever its groups may."""
-    freed_at = models.DateTimeField(null=True, editable=False)
-    """When a transfer ended there last; kept only where a pause between studies was agreed."""
 
     paused_at = models.DateTimeField(null=True, blank=True)
     stopped_at = models.DateTimeField(null=True, blank=True)
@@ -43,6 +41,8 @@ class Node(models.Model):
 
     names_originator = models.BooleanField(null=True, editable=False)
     """Whether its images name the C-MOVE that asked for them; None: not seen yet."""
+    moves = models.BooleanField(default=False, editable=False)
+    """Its images were seen to come by C-MOVE, that is over a second connection."""
 
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -100,6 +100,8 @@ class Slot(models.Model):
     images = models.PositiveIntegerField(default=0)
     size_bytes = models.BigIntegerField(default=0)
     """So far, in both directions."""
+    fetches = models.BooleanField(default=False)
+    """Whether images are taken from there: they count for the budget of whoever ordered."""
     at_once = models.PositiveSmallIntegerField(default=1)
     """How many associations its lane had in use with this one, and how many it was allowed then."""
     allowed = models.PositiveSmallIntegerField(default=0)
@@ -136,6 +138,23 @@ class Use(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node} {self.day} {self.lane}"
+
+
+class Spent(models.Model):
+    """What one person has fetched in a day, by all doors together."""
+
+    user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="spent")
+    day = models.DateField()
+    studies = models.PositiveIntegerField(default=0)
+    size_bytes = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "day"], name="one_spent_a_day_and_person")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} {self.day}"
 
 
 class Budget(models.Model):

@@ -14,11 +14,14 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from adit.nodes import strays
+from adit.nodes import slots, strays
 from adit.nodes.delivery import Delivery
 from adit.nodes.models import Expectation, Lane, Node, Slot
 from adit.nodes.papers import wants_tls
+from adit.nodes.uses import LATE
+from adit.nodes.waits import NoSlot
 from adit_engine.expectation import Awaited, Sender, Stray, Wanted
 from adit_engine.expectation import Expectation as Expected
 from adit_engine.instance import Instance
@@ -26,6 +29,8 @@ from adit_engine.reception import TURN_S, SpoolAwaited, another_under_way, tells
 from adit_engine.spool import Spool
 
 LATE_S = 30
+BY_MOVE = 2
+"""Associations of a C-MOVE: ours, and the archive's."""
 
 STRAYS_WITHIN_S = 3.0
 """So long after they came, what the receiver got is written at the latest."""
@@ -39,19 +44,22 @@ _LOOK_S = 0.25
 class HouseReception:
     """For nodes opened in the house; used by one thread at a time, which may be any."""
 
-    def __init__(self, row: Node) -> None:
+    def __init__(self, row: Node, slot: Slot | None = None) -> None:
         self.ae_title = settings.CALLING_AE_TITLE
         elsewhere = "the receiver's machine" if settings.HAND_OVER_URL else "this machine"
         machine = settings.RECEIVER_ADDRESS or elsewhere
         secured = ", by TLS" if wants_tls() else ""
         self.address = f"{machine}, port {settings.RECEIVER_PORT}{secured}"
         self._node_id = row.pk
+        self._name = row.name
+        self._slot = slot
 
     @contextmanager
     def expect(self, wanted: Wanted, check: Callable[[], None]) -> Iterator["HouseAwaited"]:
-        """Raises NodeBusy, StorageTrouble, ConnectionLost, and what `check` raises."""
+        """Raises NoSlot, NodeBusy, StorageTrouble, ConnectionLost, and what `check` raises."""
         way = by_broker if settings.HAND_OVER_URL else by_spool
         try:
+            self._count_both()
             row = self._entered(wanted, check)
             try:
                 with way(row) as awaited:
@@ -83,10 +91,18 @@ class HouseReception:
             Slot.objects.create(
                 node_id=self._node_id,
                 lane=Lane.RETRIEVE,
-                holder=f"late:{row.token}",
+                holder=f"{LATE}{row.token}",
                 taken_at=now,
                 expires_at=now + timedelta(seconds=LATE_S),
             )
+
+    def _count_both(self) -> None:
+        """Ours, and the one by which the images come; next time both are counted from the start."""
+        if self._slot is None:
+            return
+        Node.objects.filter(pk=self._node_id, moves=False).update(moves=True)
+        if not slots.widen(self._slot, BY_MOVE):
+            raise NoSlot(self._name, _("no second connection is left for a C-MOVE"))
 
     def _entered(self, wanted: Wanted, check: Callable[[], None]) -> Expectation:
         until = time.monotonic() + TURN_S
@@ -166,9 +182,9 @@ class HouseAwaited:
         self._awaited.check_room()
 
 
-def house_reception(row: Node) -> HouseReception | None:
-    """None where no receiver runs."""
-    return HouseReception(row) if settings.RECEIVER_PORT else None
+def house_reception(row: Node, slot: Slot | None = None) -> HouseReception | None:
+    """None where no receiver runs. `slot` counts for what comes in, too."""
+    return HouseReception(row, slot) if settings.RECEIVER_PORT else None
 
 
 def house_spool() -> Spool:

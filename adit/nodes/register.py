@@ -14,6 +14,7 @@ from adit.nodes import strays
 from adit.nodes.connect import engine_settings
 from adit.nodes.dispatch import Dispatch
 from adit.nodes.health import is_ourselves
+from adit.nodes.meter import KB
 from adit.nodes.models import Expectation, Node
 from adit.nodes.papers import receiver_tls, renew
 from adit.nodes.reception import expected, house_spool, leave_database, live_rows
@@ -94,6 +95,19 @@ class RowRegister:
             return found == {True}
         return False
 
+    def rate_of(self, ae_title: str, address: str) -> float | None:
+        """Bytes a second that were agreed on with whoever sends under this title from there."""
+        with _database("nodes"):
+            rows = Node.objects.filter(kind="dimse").exclude(rate_kb_s=None)
+            rates = [
+                row.rate_kb_s * KB
+                for row in rows
+                if row.rate_kb_s is not None
+                and any(one.is_at(ae_title, address) for one in _senders(row, ae_title))
+            ]
+            return float(min(rates)) if rates else None
+        return None
+
     def strayed(self, stray: Stray) -> None:
         if self._strays.add(stray):
             self.write_strays()
@@ -161,6 +175,7 @@ def _attend(register: RowRegister, receiver: Receiver, end: threading.Event) -> 
         register.write_strays()
         if receiver.cut(register.is_stopped):
             log.warning("cut what a stopped PACS was sending")
+        receiver.keep_pace(register.rate_of)
         if settings.HAND_OVER_URL:
             register.live()
         if time.monotonic() > sweep_at:

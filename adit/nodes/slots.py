@@ -1,5 +1,7 @@
 """Slots: how many associations are open at a node, counted in the database for all processes."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -8,7 +10,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from adit.nodes import window
+from adit.nodes import uses, window
 from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.waits import NoSlot, Waits
 
@@ -17,28 +19,55 @@ EARLY = timedelta(seconds=10)
 """So long before hours end, or allow less, nothing new begins and what runs is ended."""
 
 
-def take(node: Node, lane: str, holder: str, expires_s: float) -> Slot:
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """For whom a node is used, and by how many associations at once: `least` to `most`."""
+
+    user: int | None = None
+    job: int | None = None
+    least: int = 1
+    most: int = 1
+    fetches: bool = False
+
+
+def take(node: Node, lane: str, holder: str, expires_s: float, hold: Hold = Hold()) -> Slot:
     """The slot of this holder in this lane; taken now unless it holds one already (`is_new`).
 
-    One that is held is only prolonged. Raises Waits outside the node's hours, NoSlot when all are
-    in use.
+    One that is held is only prolonged. Raises Waits outside the node's hours, NoSlot when too few
+    are left.
     """
     with transaction.atomic():
         row = Node.objects.select_for_update().get(pk=node.pk)
         now = timezone.now()
         expires_at = now + timedelta(seconds=expires_s)
-        row.slots.filter(expires_at__lte=now).delete()
+        _end(row.slots.filter(expires_at__lte=now))
         held = row.slots.filter(lane=lane, holder=holder).first()
         if held is not None:
             held.expires_at = max(held.expires_at, expires_at)
             held.save(update_fields=["expires_at"])
             return held
-        _require_free(row, lane, now)
-        slot = Slot.objects.create(
-            node=row, lane=lane, holder=holder, taken_at=now, expires_at=expires_at
-        )
+        _require_free(row, lane, now, hold.least)
+        slot = Slot(node=row, lane=lane, holder=holder, taken_at=now, expires_at=expires_at)
+        slot.user_id, slot.job, slot.fetches = hold.user, hold.job, hold.fetches
+        _weigh(slot, min(hold.most, free(row, lane, now)), now)
         slot.is_new = True
         return slot
+
+
+def widen(slot: Slot, weight: int) -> bool:
+    """Counts it as so many associations from now on; False where too few are left.
+
+    Tests are widened in any case: whoever manages the node asks for them, one at a time.
+    """
+    with transaction.atomic():
+        row, now = Node.objects.select_for_update().get(pk=slot.node_id), timezone.now()
+        held = row.slots.filter(pk=slot.pk).first()
+        if held is None or held.weight >= weight:
+            return held is not None
+        if held.lane != Lane.SEARCH and free(row, held.lane, now) < weight - held.weight:
+            return False
+        _weigh(held, weight, now)
+        return True
 
 
 def renew(holder: str, expires_s: float) -> int:
@@ -50,12 +79,20 @@ def renew(holder: str, expires_s: float) -> int:
 
 def release(holder: str) -> None:
     """Gives back all slots of a holder."""
-    Slot.objects.filter(holder=holder).delete()
+    with transaction.atomic():
+        _end(Slot.objects.filter(holder=holder))
 
 
 def give_back(slot: Slot) -> None:
     """Gives back this one slot."""
-    Slot.objects.filter(pk=slot.pk).delete()
+    with transaction.atomic():
+        _end(Slot.objects.filter(pk=slot.pk))
+
+
+def end_expired() -> None:
+    """What a crash left behind; else it is done when somebody takes the next one."""
+    with transaction.atomic():
+        _end(Slot.objects.filter(expires_at__lte=timezone.now()))
 
 
 def in_use(node: Node) -> QuerySet[Slot]:
@@ -66,10 +103,13 @@ def in_use(node: Node) -> QuerySet[Slot]:
 def free(node: Node, lane: str, at: datetime | None = None) -> int:
     """How many more the lane may take now; sure only while the node's row is locked."""
     at = at or timezone.now()
-    room = allowed(node, lane, at) - _count(node, lane, at)
-    if lane == Lane.URGENT:
-        room = min(room, node.retrieve_limit - _count(node, Lane.RETRIEVE, at))
-    return max(0, room)
+    most = allowed(node, lane, at)
+    if lane != Lane.URGENT:
+        return max(0, most - _count(node, lane, at))
+    # Its own cap counts what is urgent; the limit of the node counts all associations.
+    if node.slots.filter(lane=Lane.URGENT, expires_at__gt=at).count() >= most:
+        return 0
+    return max(0, node.retrieve_limit - _count(node, Lane.RETRIEVE, at))
 
 
 def allowed(node: Node, lane: str, at: datetime) -> int:
@@ -96,24 +136,72 @@ def is_beyond(node: Node, slot: Slot, at: datetime) -> bool:
     return bool(held > most)
 
 
-def _require_free(node: Node, lane: str, at: datetime) -> None:
-    if free(node, lane, at):
+def _require_free(node: Node, lane: str, at: datetime, least: int) -> None:
+    if free(node, lane, at) >= least:
         return
     closed = why_closed(node, lane, at)
     if closed is not None:
         raise closed
+    raise _none_left(node, lane, at, least)
+
+
+def _none_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
     used, total = _count(node, lane, at), allowed(node, lane, at)
-    if lane == Lane.URGENT and used < total:
-        used, total = _count(node, Lane.RETRIEVE, at), node.retrieve_limit
-    words = {"used": used, "total": total}
-    raise NoSlot(node.name, _("%(used)d of %(total)d connections in use") % words)
+    if lane == Lane.URGENT:
+        urgent = node.slots.filter(lane=lane, expires_at__gt=at).count()
+        if urgent >= total:
+            used = urgent
+        else:
+            used, total = _count(node, Lane.RETRIEVE, at), node.retrieve_limit
+    words = {"used": used, "total": total, "least": least, "gap": node.gap_s}
+    if total < least:
+        text = _("C-MOVE needs %(least)d connections at once, and its limit is %(total)d")
+        return NoSlot(node.name, text % words)
+    rests = node.slots.filter(holder__startswith=uses.REST, expires_at__gt=at)
+    soonest = rests.order_by("expires_at").first()
+    if soonest is not None:
+        return NoSlot(
+            node.name, _("rests %(gap)d s between two studies") % words, soonest.expires_at
+        )
+    return NoSlot(node.name, _("%(used)d of %(total)d connections in use") % words)
 
 
 def _count(node: Node, lane: str, at: datetime) -> int:
-    """Transfers count together, urgent or not; the urgent lane's own cap counts urgent ones."""
-    lanes = _TRANSFERS if lane == Lane.RETRIEVE else (lane,)
+    """Associations, of transfers urgent or not."""
+    lanes = _TRANSFERS if lane in _TRANSFERS else (lane,)
     held = node.slots.filter(lane__in=lanes, expires_at__gt=at).aggregate(held=Sum("weight"))
     return int(held["held"] or 0)
+
+
+def _weigh(slot: Slot, weight: int, at: datetime) -> None:
+    """Saves it with this weight, and with what it makes of the lane's use."""
+    others = _count(slot.node, slot.lane, at) - (slot.weight if slot.pk else 0)
+    slot.weight = weight
+    slot.at_once = max(slot.at_once if slot.pk else 0, others + weight)
+    slot.allowed = allowed(slot.node, slot.lane, at)
+    if slot.lane == Lane.URGENT:
+        slot.allowed = slot.node.retrieve_limit
+    slot.save()
+
+
+def _end(found: Iterable[Slot]) -> None:
+    """Into the record of use; where a pause between studies was agreed, the slot keeps it."""
+    now, ended = timezone.now(), []
+    for slot in found:
+        mine = Slot.objects.filter(pk=slot.pk, holder=slot.holder)
+        if _rests(slot, now):
+            until = now + timedelta(seconds=slot.node.gap_s)
+            is_mine = mine.update(holder=f"{uses.REST}{slot.pk}", expires_at=until, job=None)
+        else:
+            is_mine = mine.delete()[0]
+        if is_mine:
+            ended.append(slot)
+    uses.note(ended)
+
+
+def _rests(slot: Slot, at: datetime) -> bool:
+    is_over = slot.holder.startswith((uses.LATE, uses.REST)) or slot.expires_at <= at
+    return slot.lane in _TRANSFERS and not is_over and slot.node.gap_s > 0
 
 
 def closed_sentence(until: datetime | None) -> str:

@@ -146,7 +146,9 @@ class DicomwebNode:
         self.settings = settings
         patience = settings.patience
         total_s = patience.total_s if settings.total_s is None else settings.total_s
-        self._client = WebClient(settings.peer(name), total_s)
+        peer = settings.peer(name)
+        self.pace = peer.patience.pace
+        self._client = WebClient(peer, total_s)
         within_s = patience.no_progress_s
         self._qido = Qido(self._client, settings.qido_prefix, settings.page_size, within_s)
         self._wado = Wado(self._client, settings.wado_prefix, patience)

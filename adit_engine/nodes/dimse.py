@@ -52,6 +52,7 @@ class DimseNode:
         self.name = name
         self.settings = settings
         self._associations = Associations(settings.peer(name))
+        self.pace = self._associations.peer.patience.pace
         patient_root = settings.query_root == "patient"
         self._find_class = _FIND_CLASSES[settings.query_root]
         self._get_class = PATIENT_ROOT_GET if patient_root else STUDY_ROOT_GET

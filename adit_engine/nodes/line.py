@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from queue import Empty, SimpleQueue
 from struct import Struct
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, ConnectionLost, Stopped, TimedOut, Unreachable, Untrusted
+from adit_engine.pace import Pace
 
 if TYPE_CHECKING:
     from adit_engine.nodes.tls import Seal, Tls
@@ -65,6 +66,8 @@ class Patience:
     first_byte_s: float = 600
     no_progress_s: float = 60
     total_s: float = 24 * 3600
+    pace: Pace = field(default_factory=Pace, compare=False)
+    """How quickly bytes may travel; waiting for that is on nobody's account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Line:
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
+        self.pace = peer.patience.pace
         self.over = False
         """True once nothing more can be said: released, aborted, or broken off by the peer."""
         self.faulty = False
@@ -369,13 +373,13 @@ class Line:
         self._left_s -= now - started
         self._gathered += count
         patience_s = self.peer.patience.no_progress_s
-        if self._firm:
-            return
-        if not self._begun or self._gathered >= MIN_BYTES_PER_S * patience_s:
+        far = self._gathered >= MIN_BYTES_PER_S * patience_s
+        if not self._firm and (far or not self._begun):
             self._begun = True
             self._gathered = 0
             self._deadline = now + patience_s
             self._within_s = patience_s
+        self._deadline += self.pace.keep(count, lambda: self._aborted)
 
     # Faults ------------------------------------------------------------------------------------
 

@@ -132,13 +132,13 @@ class WebLine:
         self._phase_s -= spent
         self._total_s -= spent
         self._gathered += count
-        if self._firm:
-            return
         patience_s = self._patience.no_progress_s
-        if not self._begun or self._gathered >= MIN_BYTES_PER_S * patience_s:
+        far = self._gathered >= MIN_BYTES_PER_S * patience_s
+        if not self._firm and (far or not self._begun):
             self._begun = True
             self._gathered = 0
             self._phase_s = self._granted_s = patience_s
+        self._patience.pace.keep(count, lambda: self._aborted)
 
     # Bytes -------------------------------------------------------------------------------------
 

@@ -1,0 +1,100 @@
+"""Meter: counts what travels to and from an opened node, and divides the rate agreed on."""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+from django.db.models import F, Sum
+from django.utils import timezone
+
+from adit.nodes.models import Lane, Node, Slot
+from adit_engine.instance import Instance
+from adit_engine.nodes.base import Stored
+from adit_engine.pace import Pace
+from adit_engine.reference import Ref
+
+KB = 1000
+
+
+class Metered:
+    """An opened node whose images are counted on their way; else as the node itself."""
+
+    def __init__(self, node: Any, slot: Slot) -> None:
+        self._node = node
+        self.meter = Meter(slot, getattr(node, "pace", None))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        with closing(self._node.fetch(refs, patient_id=patient_id)) as fetched:
+            yield from self.meter.counted(fetched)
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        stored: Iterator[Stored] = self._node.store(self.meter.counted(instances))
+        return stored
+
+
+class Meter:
+    """Of one slot; counted in the threads of the engine, written by whoever looks."""
+
+    def __init__(self, slot: Slot, pace: Pace | None) -> None:
+        self.slot = slot
+        self.pace = pace
+        self._lock = threading.Lock()
+        self._images = self._size_bytes = 0
+
+    def counted(self, instances: Iterable[Instance]) -> Iterator[Instance]:
+        for instance in instances:
+            with self._lock:
+                self._images += 1
+                self._size_bytes += instance.size_bytes
+            yield instance
+
+    def look(self) -> None:
+        """Writes what was counted since the last look, and keeps to the rate of now."""
+        with self._lock:
+            images, size_bytes = self._images, self._size_bytes
+            self._images = self._size_bytes = 0
+        if images:
+            Slot.objects.filter(pk=self.slot.pk).update(
+                images=F("images") + images, size_bytes=F("size_bytes") + size_bytes
+            )
+        if self.pace is not None:
+            self.pace.rate_bytes_s = _share(self.slot)
+
+
+_open: dict[int, Meter] = {}
+"""By the slot's key, those of this process."""
+
+
+def begin(node: Any, slot: Slot) -> Metered:
+    metered = Metered(node, slot)
+    metered.meter.look()
+    _open[slot.pk] = metered.meter
+    return metered
+
+
+def end(slot: Slot) -> None:
+    meter = _open.pop(slot.pk, None)
+    if meter is not None:
+        meter.look()
+
+
+def look(holder: str) -> None:
+    """Of all nodes that this holder has open; called every few seconds while it works."""
+    for meter in tuple(_open.values()):
+        if meter.slot.holder == holder:
+            meter.look()
+
+
+def _share(slot: Slot) -> float | None:
+    """Bytes a second: the node's rate, by the weight of this one among all that are open."""
+    rate = Node.objects.filter(pk=slot.node_id).values_list("rate_kb_s", flat=True).first()
+    if rate is None or slot.lane == Lane.SEARCH:
+        return None
+    mine = Slot.objects.filter(node=slot.node_id, expires_at__gt=timezone.now())
+    total = mine.exclude(lane=Lane.SEARCH).aggregate(total=Sum("weight"))["total"] or 1
+    own = mine.filter(pk=slot.pk).values_list("weight", flat=True).first() or 1
+    return rate * KB * own / total

@@ -1,0 +1,52 @@
+"""Uses: what was asked of each node, day by day, for whoever agreed on the limits."""
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from django.db.models import F
+from django.db.models.functions import Greatest
+from django.utils import timezone
+
+from adit.nodes.models import Node, Slot, Spent, Use
+
+KEPT_DAYS = 90
+LATE, REST = "late:", "rest:"
+"""Holders of slots that count as in use, and are nobody's work: what may still be on its way after
+a C-MOVE, and the pause between two studies."""
+
+
+def note(slots: Iterable[Slot]) -> None:
+    """Adds connections that have ended to the record of their day, in the order of their nodes."""
+    today = timezone.localdate()
+    for slot in sorted(slots, key=lambda slot: (slot.node_id, slot.pk)):
+        if not slot.holder.startswith((LATE, REST)):
+            _add(slot, today)
+
+
+def clean() -> int:
+    """Forgets what is older than people look at; how many lines."""
+    before = timezone.localdate() - timedelta(days=KEPT_DAYS)
+    Spent.objects.filter(day__lt=before).delete()
+    return Use.objects.filter(day__lt=before).delete()[0]
+
+
+def of(node: Node) -> list[Use]:
+    """The newest day first."""
+    since = timezone.localdate() - timedelta(days=KEPT_DAYS)
+    return list(node.uses.filter(day__gte=since))
+
+
+def _add(slot: Slot, day: date) -> None:
+    use, _ = Use.objects.get_or_create(node_id=slot.node_id, day=day, lane=slot.lane)
+    Use.objects.filter(pk=use.pk).update(
+        connections=F("connections") + 1,
+        images=F("images") + slot.images,
+        size_bytes=F("size_bytes") + slot.size_bytes,
+        most_at_once=Greatest("most_at_once", slot.at_once),
+        allowed=Greatest("allowed", slot.allowed),
+    )
+    if slot.fetches and slot.user_id is not None:
+        spent, _ = Spent.objects.get_or_create(user_id=slot.user_id, day=day)
+        Spent.objects.filter(pk=spent.pk).update(
+            studies=F("studies") + 1, size_bytes=F("size_bytes") + slot.size_bytes
+        )

@@ -1,0 +1,134 @@
+"""The record of use: what each day asked of a node, crashes and pauses included."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from adit.accounts.models import User
+from adit.nodes import slots, uses
+from adit.nodes.connect import Purpose, hold_of
+from adit.nodes.models import Lane, Node, Slot, Spent, Use
+from adit.nodes.slots import Hold
+from adit.nodes.waits import NoSlot
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def node(make_node: Callable[..., Node]) -> Node:
+    return make_node("PACS1", retrieve_limit=3)
+
+
+def transferred(node: Node, holder: str, images: int, size_bytes: int, hold: Hold) -> None:
+    slot = slots.take(node, Lane.RETRIEVE, holder, 60, hold)
+    Slot.objects.filter(pk=slot.pk).update(images=images, size_bytes=size_bytes)
+    slots.release(holder)
+
+
+def test_what_has_ended_is_added_to_its_day(node: Node, coordinator: User) -> None:
+    hold = Hold(coordinator.pk, 7, fetches=True)
+    transferred(node, "task:1", 10, 5_000, hold)
+    transferred(node, "task:2", 20, 6_000, hold)
+
+    use = Use.objects.get()
+    assert (use.day, use.lane) == (timezone.localdate(), Lane.RETRIEVE)
+    assert (use.connections, use.images, use.size_bytes) == (2, 30, 11_000)
+    assert (use.most_at_once, use.allowed) == (1, 3)
+    spent = Spent.objects.get()
+    assert (spent.user, spent.studies, spent.size_bytes) == (coordinator, 2, 11_000)
+
+
+def test_the_most_at_once_is_kept_beside_what_was_allowed(node: Node) -> None:
+    for number in range(3):
+        slots.take(node, Lane.RETRIEVE, f"task:{number}", 60)
+    for number in range(3):
+        slots.release(f"task:{number}")
+    transferred(node, "task:9", 1, 1, Hold())
+
+    assert (Use.objects.get().most_at_once, Use.objects.get().allowed) == (3, 3)
+
+
+def test_what_only_sends_counts_for_no_budget(node: Node, coordinator: User) -> None:
+    transferred(node, "task:1", 1, 1, Hold(coordinator.pk))
+
+    assert not Spent.objects.exists()
+
+
+@pytest.mark.parametrize("found_by", ["the next one", "the sweeper"])
+def test_a_crash_is_counted_once(found_by: str, node: Node) -> None:
+    slot = slots.take(node, Lane.RETRIEVE, "task:1", 60)
+    past = timezone.now() - timedelta(seconds=1)
+    Slot.objects.filter(pk=slot.pk).update(images=4, expires_at=past)
+
+    if found_by == "the sweeper":
+        slots.end_expired()
+    slots.take(node, Lane.RETRIEVE, "task:2", 60)
+    slots.end_expired()
+
+    assert (Use.objects.get().connections, Use.objects.get().images) == (1, 4)
+
+
+def test_what_is_older_than_ninety_days_is_forgotten(node: Node) -> None:
+    transferred(node, "task:1", 1, 1, Hold())
+    Use.objects.update(day=timezone.localdate() - timedelta(days=91))
+    transferred(node, "task:2", 1, 1, Hold())
+
+    assert uses.clean() == 1
+    assert uses.of(node) == [Use.objects.get()]
+
+
+def test_between_two_studies_a_connection_rests(node: Node) -> None:
+    node.retrieve_limit, node.gap_s = 1, 30
+    node.save()
+    slots.take(node, Lane.RETRIEVE, "task:1", 60)
+    slots.release("task:1")
+
+    with pytest.raises(NoSlot, match="PACS1: rests 30 s between two studies") as error:
+        slots.take(node, Lane.RETRIEVE, "task:2", 60)
+    assert error.value.until is not None
+    assert 25 < (error.value.until - timezone.now()).total_seconds() <= 30
+    slots.take(node, Lane.SEARCH, "search:1", 60)
+    Slot.objects.filter(lane=Lane.RETRIEVE).update(expires_at=timezone.now())
+    assert slots.take(node, Lane.RETRIEVE, "task:2", 60).is_new
+    assert Use.objects.get(lane=Lane.RETRIEVE).connections == 1, "a rest is no connection"
+
+
+def test_a_c_move_counts_as_two_from_the_start_once_it_is_known(make_node, settings) -> None:
+    settings.RECEIVER_PORT = 11112
+    by_choice = make_node("A", kind="dimse", settings={"retrieve": "move"})
+    unknown, known = make_node("B", kind="dimse"), make_node("C", kind="dimse", moves=True)
+
+    holds = [hold_of(row, [Purpose.RETRIEVE], None) for row in (by_choice, unknown, known)]
+
+    assert [(hold.least, hold.most) for hold in holds] == [(2, 2), (1, 1), (2, 2)]
+    for number in (1, 2):
+        slots.take(known, Lane.RETRIEVE, f"late:{number}", 60)
+    with pytest.raises(NoSlot, match="2 of 2"):
+        slots.take(known, Lane.RETRIEVE, "task:1", 60, holds[2])
+    known.retrieve_limit = 1
+    known.save()
+    with pytest.raises(NoSlot, match="C-MOVE needs 2 connections at once, and its limit is 1"):
+        slots.take(known, Lane.RETRIEVE, "task:1", 60, holds[2])
+
+
+def test_a_second_connection_for_sending_is_taken_where_there_is_room(make_node) -> None:
+    row = make_node("A", kind="dimse", settings={"store_associations": 2}, retrieve_limit=3)
+    hold = hold_of(row, [Purpose.STORE], None)
+
+    first = slots.take(row, Lane.RETRIEVE, "task:1", 60, hold)
+    second = slots.take(row, Lane.RETRIEVE, "task:2", 60, hold)
+
+    assert (first.weight, second.weight) == (2, 1)
+    assert slots.free(row, Lane.RETRIEVE) == 0
+
+
+def test_a_slot_is_widened_only_within_the_limit(make_node) -> None:
+    row = make_node("A", retrieve_limit=3)
+    first = slots.take(row, Lane.RETRIEVE, "task:1", 60)
+    second = slots.take(row, Lane.RETRIEVE, "task:2", 60)
+
+    assert slots.widen(first, 2)
+    assert slots.widen(first, 2), "it is as wide already"
+    assert not slots.widen(second, 2)
