@@ -1,6 +1,7 @@
 """What a node can do: four small protocols, all that `transfer` knows; Triable is for tests alone."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -116,6 +117,15 @@ class Searchable(Protocol):
 
     def find(self, query: Query) -> Answers:
         """Lazy. Closing the answers closes the association. Raises NodeError."""
+        ...
+
+
+@runtime_checkable
+class Conversing(Protocol):
+    """A node whose searches cost less in a row."""
+
+    def conversation(self) -> AbstractContextManager[None]:
+        """Within the block searches share one association, opened anew after a fault."""
         ...
 
 

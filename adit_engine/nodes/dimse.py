@@ -1,6 +1,7 @@
 """DIMSE node: a PACS or any other DICOM application, spoken to over the network."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -30,6 +31,7 @@ from adit_engine.nodes.retrieval import (
     wishes_of,
 )
 from adit_engine.nodes.search import Found, Search
+from adit_engine.nodes.shared import Shared
 from adit_engine.nodes.storage import Storage
 from adit_engine.query import Query
 from adit_engine.record import Record
@@ -59,6 +61,7 @@ class DimseNode:
         self._move_class = PATIENT_ROOT_MOVE if patient_root else STUDY_ROOT_MOVE
         self._reception = reception
         self._aborted = False
+        self._shared: Shared | None = None
         self._fetches: set[Fetching] = set()
         self._route = Route(
             settings.retrieve,
@@ -150,8 +153,23 @@ class DimseNode:
         """Answers that do not match by our own reading are left out, and count for the cap."""
         return Found(self._records(query), query, self.settings.result_cap)
 
+    @contextmanager
+    def conversation(self) -> Iterator[None]:
+        """Within the block finds share one association; it is opened by the first, and again after
+        a fault, a search that was not read to its end, or when the peer has released it.
+        """
+        with Shared(self._associations, self._search.context()) as shared:
+            self._shared = shared
+            try:
+                yield
+            finally:
+                self._shared = None
+
     def _records(self, query: Query, search: Search | None = None) -> Iterator[Record]:
         asking = search or self._search
+        if self._shared is not None and search is None and query.level is not Level.PATIENT:
+            yield from self._shared.records(lambda association: asking.ask(association, query))
+            return
         with self._associations.open([asking.context(query.level)]) as association:
             yield from asking.ask(association, query)
 

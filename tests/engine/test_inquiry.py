@@ -1,0 +1,300 @@
+"""Inquiry: full answers from archives that cap, ignore, refuse, or write names in their own way."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+import pytest
+
+from adit_engine.errors import NodeRefused, Stopped, WrongInput
+from adit_engine.handoff import Stop
+from adit_engine.inquiry import OUT_OF_RESOURCES, Answer, Inquiry
+from adit_engine.nodes.base import Answers
+from adit_engine.query import Query
+from adit_engine.question import Person, Question
+from adit_engine.record import Record
+from adit_engine.reference import Level
+
+
+@dataclass
+class Shelf:
+    """An archive of records with the manners of real ones; notes what it was asked."""
+
+    records: list[Record]
+    cap: int | None = None
+    ignores: frozenset[str] = frozenset()
+    refuses: frozenset[str] = frozenset()
+    overflows: bool = False
+    """Gives nothing and A700 instead of the first few."""
+    is_silent_about_modalities: bool = False
+    name: str = "PACS1"
+    asked: list[Query] = field(default_factory=list)
+
+    def find(self, query: Query) -> Answers:
+        self.asked.append(query)
+        return Answers(self._found(query), self.cap)
+
+    def _found(self, query: Query) -> Iterator[Record]:
+        used = set(query.keys) | ({"StudyDate"} if query.study_date else set())
+        if used & self.refuses:
+            raise NodeRefused(self.name, "does not know a key.", status=0xA900)
+        plain = Query(
+            query.level,
+            {name: value for name, value in query.keys.items() if name not in self.ignores},
+            None if "StudyDate" in self.ignores else query.study_date,
+        )
+        matching = [r for r in self.records if r.level is query.level and plain.matches(r)]
+        if self.overflows and self.cap is not None and len(matching) > self.cap:
+            raise NodeRefused(self.name, "has too much to say.", status=OUT_OF_RESOURCES)
+        for record in matching[: self.cap]:
+            if self.is_silent_about_modalities and record.level is Level.STUDY:
+                yield Record(record.level, {**record.values, "ModalitiesInStudy": ""})
+            else:
+                yield record
+
+
+def study(uid: int, **values: object) -> Record:
+    usual = {
+        "StudyInstanceUID": f"1.2.{uid}",
+        "PatientID": "1001",
+        "PatientName": "Müller^Jürgen",
+        "PatientBirthDate": "19640812",
+        "StudyDate": "20240229",
+        "StudyDescription": "CT Thorax",
+        "ModalitiesInStudy": ("CT",),
+        "AccessionNumber": f"A{uid}",
+    }
+    return Record(Level.STUDY, {**usual, **values})  # type: ignore[arg-type]
+
+
+def series(of: int, number: int, **values: object) -> Record:
+    usual = {
+        "StudyInstanceUID": f"1.2.{of}",
+        "SeriesInstanceUID": f"1.2.{of}.{number}",
+        "SeriesNumber": str(number),
+        "SeriesDescription": f"Serie {number}",
+        "Modality": "CT",
+    }
+    return Record(Level.SERIES, {**usual, **values})  # type: ignore[arg-type]
+
+
+def ask(shelf: Shelf, *questions: Question) -> list[Answer]:
+    return list(Inquiry(shelf, Stop()).answers(questions))
+
+
+def uids(answer: Answer) -> list[str]:
+    return [record.series_uid or record.study_uid for record in answer.records]
+
+
+BY_ID = Person(patient_id="1001")
+
+
+def named(family: str, given: str = "", born: date = date(1964, 8, 12)) -> Question:
+    return Question(Person(family=family, given=given, birth_date=born))
+
+
+@pytest.mark.parametrize("held", ["Müller^Jürgen", "Mueller^Juergen", "MUELLER^JUERGEN^KARL^DR."])
+@pytest.mark.parametrize("asked", ["Müller", "Mueller", "MÜLLER"])
+def test_umlauts_are_found_in_both_spellings(asked: str, held: str) -> None:
+    (answer,) = ask(Shelf([study(1, PatientName=held)]), named(asked, "Jürgen"))
+
+    assert uids(answer) == ["1.2.1"]
+
+
+@pytest.mark.parametrize("held", ["Müller^Hans", "Muster^Jürgen", "Möller^Jürgen"])
+def test_another_name_is_somebody_else(held: str) -> None:
+    (answer,) = ask(Shelf([study(1, PatientName=held)]), named("Müller", "Jürgen"))
+
+    assert uids(answer) == []
+
+
+def test_letters_that_no_key_can_hold_are_found_by_birth_date() -> None:
+    shelf = Shelf([study(1, PatientName="Yamada^Tarou=山田^太郎"), study(2)])
+
+    (answer,) = ask(shelf, named("山田", "太郎"))
+
+    assert uids(answer) == ["1.2.1"]
+    assert [set(query.keys) for query in shelf.asked] == [{"PatientBirthDate"}]
+
+
+def test_an_archive_that_writes_a_name_unlike_all_spellings_is_asked_by_birth_date() -> None:
+    shelf = Shelf([study(1, PatientName="Weiß-Groß^A")])
+
+    (answer,) = ask(shelf, named("Weiss Gross", "A"))
+
+    assert uids(answer) == ["1.2.1"]
+
+
+def test_the_archive_is_asked_little_and_the_rest_is_sorted_here() -> None:
+    shelf = Shelf(
+        [study(1), study(2, StudyDescription="MR Kopf", ModalitiesInStudy=("MR", "SR")), study(3)]
+    )
+    question = Question(BY_ID, modalities=("MR", "PT"), study_description="mr*KOPF")
+
+    (answer,) = ask(shelf, question)
+
+    assert uids(answer) == ["1.2.2"]
+    assert [dict(query.keys) for query in shelf.asked] == [{"PatientID": "1001"}]
+
+
+def test_one_asking_answers_all_rows_of_the_same_question() -> None:
+    shelf = Shelf([study(1), study(2, StudyDescription="MR Kopf", ModalitiesInStudy=("MR",))])
+    rows = (
+        Question(BY_ID),
+        Question(BY_ID, modalities=("MR",)),
+        Question(BY_ID, study_description="*abdomen*"),
+    )
+    assert len({row.key for row in rows}) == 1
+
+    answers = ask(shelf, *rows)
+
+    assert [uids(answer) for answer in answers] == [["1.2.1", "1.2.2"], ["1.2.2"], []]
+    assert len(shelf.asked) == 1
+
+
+def test_studies_come_newest_first() -> None:
+    days = ("20200101", "20240101", "20220101")
+    shelf = Shelf([study(n, StudyDate=day) for n, day in enumerate(days)])
+
+    (answer,) = ask(shelf, Question(BY_ID))
+
+    assert uids(answer) == ["1.2.1", "1.2.2", "1.2.0"]
+
+
+def test_dates_are_inclusive() -> None:
+    shelf = Shelf([study(n, StudyDate=f"2024010{n}") for n in range(1, 6)])
+
+    (answer,) = ask(shelf, Question(BY_ID, date(2024, 1, 2), date(2024, 1, 4)))
+
+    assert sorted(uids(answer)) == ["1.2.2", "1.2.3", "1.2.4"]
+
+
+@pytest.mark.parametrize("overflows", [False, True])
+def test_a_cap_is_circumvented_by_asking_for_parts_of_the_time(overflows: bool) -> None:
+    first = date(2010, 1, 1)
+    days = [first + timedelta(days=11 * n) for n in range(200)]
+    held = [study(n, StudyDate=f"{day:%Y%m%d}") for n, day in enumerate(days)]
+    shelf = Shelf(held, cap=25, overflows=overflows)
+
+    (answer,) = ask(shelf, Question(BY_ID))
+
+    assert len(answer.records) == 200
+    assert not answer.is_capped
+
+
+def test_where_one_day_is_more_than_the_cap_the_answer_is_capped() -> None:
+    shelf = Shelf([study(n) for n in range(40)], cap=10)
+
+    (answer,) = ask(shelf, Question(BY_ID, date(2024, 2, 1), date(2024, 3, 1)))
+
+    assert answer.is_capped
+    assert len(answer.records) == 10
+
+
+def test_an_archive_that_gives_nothing_however_little_is_asked_is_an_error() -> None:
+    shelf = Shelf([study(n) for n in range(40)], cap=10, overflows=True)
+
+    with pytest.raises(NodeRefused):
+        ask(shelf, Question(BY_ID, date(2024, 2, 29), date(2024, 2, 29)))
+
+
+@pytest.mark.parametrize("key", ["PatientID", "StudyDate", "PatientName"])
+def test_a_key_that_the_archive_ignores_does_not_let_strangers_in(key: str) -> None:
+    held = [study(1), study(2, PatientID="9", PatientName="Doe^J"), study(3, StudyDate="20200101")]
+    shelf = Shelf(held, ignores=frozenset({key}))
+    question = Question(
+        Person("1001", "Müller", "Jürgen", date(1964, 8, 12)), date(2024, 1, 1), date(2024, 12, 31)
+    )
+
+    (answer,) = ask(shelf, question)
+
+    assert uids(answer) == ["1.2.1"]
+
+
+def test_a_key_that_the_archive_refuses_is_left_out_and_said() -> None:
+    shelf = Shelf([study(1), study(2, StudyDate="20200101")], refuses=frozenset({"StudyDate"}))
+
+    (answer,) = ask(shelf, Question(BY_ID, first=date(2024, 1, 1)))
+
+    assert uids(answer) == ["1.2.1"]
+    assert answer.is_loose
+
+
+def test_an_archive_that_refuses_the_only_key_is_an_error() -> None:
+    with pytest.raises(NodeRefused):
+        ask(Shelf([study(1)], refuses=frozenset({"PatientID"})), Question(BY_ID))
+
+
+def test_a_number_that_belongs_to_somebody_else_is_said() -> None:
+    person = Person("1001", "Huber", "Anna", date(1990, 1, 1))
+
+    (answer,) = ask(Shelf([study(1)]), Question(person))
+
+    assert answer.other_person
+    assert uids(answer) == []
+
+
+def test_an_accession_number_alone_finds_its_study() -> None:
+    (answer,) = ask(Shelf([study(1), study(2)]), Question(Person(accession_number="A2")))
+
+    assert uids(answer) == ["1.2.2"]
+
+
+def test_studies_of_several_patients_are_counted() -> None:
+    shelf = Shelf([study(1), study(2, PatientID="1002")])
+
+    (answer,) = ask(shelf, named("Müller", "Jürgen"))
+
+    assert answer.patients == 2
+
+
+def test_series_are_found_by_number_and_description_with_the_values_of_their_study() -> None:
+    held = [study(1), series(1, 1), series(1, 2, SeriesDescription="T1 MPRAGE"), series(1, 3)]
+    rows = (
+        Question(BY_ID, series_description="t1*"),
+        Question(BY_ID, series_number=3),
+        Question(BY_ID, series_description="*", series_number=1),
+    )
+    shelf = Shelf(held)
+
+    answers = ask(shelf, *rows)
+
+    assert [uids(answer) for answer in answers] == [["1.2.1.2"], ["1.2.1.3"], ["1.2.1.1"]]
+    assert answers[0].records[0].patient_id == "1001"
+    assert [query.level for query in shelf.asked] == [Level.STUDY, Level.SERIES]
+
+
+def test_an_archive_that_does_not_tell_modalities_is_asked_for_its_series() -> None:
+    held = [study(1), study(2), series(1, 1), series(2, 1, Modality="MR")]
+    shelf = Shelf(held, is_silent_about_modalities=True)
+
+    (answer,) = ask(shelf, Question(BY_ID, modalities=("MR",)))
+
+    assert uids(answer) == ["1.2.2"]
+
+
+def test_a_stop_ends_the_asking() -> None:
+    stop = Stop()
+    stop.set("canceled")
+
+    with pytest.raises(Stopped):
+        list(Inquiry(Shelf([study(1)]), stop).answers([Question(BY_ID)]))
+
+
+def test_a_question_comes_back_from_json_as_it_was() -> None:
+    question = Question(
+        Person("1", "Müller", "Jürgen", date(1964, 8, 12), "A1"),
+        date(2024, 1, 1),
+        None,
+        ("CT", "MR"),
+        "thorax*",
+        "t1?",
+        3,
+    )
+
+    assert Question.from_json(question.to_json()) == question
+
+
+def test_a_question_names_somebody() -> None:
+    with pytest.raises(WrongInput):
+        Person(family="Müller")
