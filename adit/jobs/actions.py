@@ -9,10 +9,10 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
 from adit.audit import trail
-from adit.jobs import rules, states
+from adit.jobs import roads, rules, states
 from adit.jobs.bell import ring_on_commit
 from adit.jobs.lists import may_act_on, may_see
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
 from adit.jobs.ordering import Ordered, needs_approval, prepared
 
 T, J = TaskState, JobState
@@ -121,7 +121,7 @@ def make_urgent(user: User, job: Job) -> None:
 
     def act(locked: Job) -> None:
         Job.objects.filter(pk=locked.pk).update(urgent=True)
-        Task.objects.filter(job=locked, state=T.PENDING).update(waits_for="")
+        Road.objects.filter(job=locked).update(waits_for="")
 
     _act(user, job, "urgent", act)
 
@@ -243,6 +243,7 @@ def _made(user: User, ordered: Ordered, key: str) -> Job:
     job.idempotency_key = key
     job.save()
     Task.objects.bulk_create(ordered.tasks(job))
+    roads.lay(job)
     trail.record(
         "job.created",
         user=user,

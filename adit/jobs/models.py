@@ -69,6 +69,40 @@ class Job(models.Model):
         return f"{self.kind} {self.pk}"
 
 
+class Road(models.Model):
+    """The tasks of one job that use the same nodes in the same lane: they wait for the same things.
+
+    A claim looks at roads, of which there are few, never at all waiting tasks.
+    """
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="roads")
+    source = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
+    lane = models.CharField(max_length=16, choices=Lane)
+    waits_for = models.CharField(max_length=200, blank=True)
+    """Why its next task does not start now, as whoever looked last found."""
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "source", "lane"], name="one_road_per_nodes")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job} by {self.source}"
+
+
+class Turn(models.Model):
+    """When a task of this person was begun last: whoever waited longest is next."""
+
+    owner = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="turn"
+    )
+    last_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.owner} {self.last_at}"
+
+
 class Task(models.Model):
     """The piece of a job that one worker does: one study, one row of a query sheet."""
 
@@ -77,6 +111,8 @@ class Task(models.Model):
     source = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
     lane = models.CharField(max_length=16, choices=Lane, default=Lane.RETRIEVE)
     """What it needs of its nodes: searching opens the source alone; urgent is the job's word."""
+    road = models.ForeignKey(Road, null=True, on_delete=models.SET_NULL, related_name="tasks")
+    """By source and lane; roads.lay() sets it. What stands on no road never starts."""
     payload = models.BinaryField()
     """The kind's payload, sealed under the trial's key."""
     state = models.CharField(max_length=16, choices=TaskState, default=TaskState.PENDING)
@@ -92,7 +128,6 @@ class Task(models.Model):
     """It failed because going on could have mixed patients or studies."""
     stop_asked = models.BooleanField(default=False)
     """A person wants this one task to end; its worker looks every second."""
-    waits_for = models.CharField(max_length=200, blank=True)
     rules = models.JSONField(default=list)
     """By which rules its images were changed, as adit.jobs.rules writes them; empty as it is."""
     started_at = models.DateTimeField(null=True)
@@ -104,7 +139,8 @@ class Task(models.Model):
             models.UniqueConstraint(fields=["job", "position"], name="one_task_per_position")
         ]
         indexes = [
-            models.Index(fields=["state", "not_before", "id"]),
+            models.Index(fields=["road", "state", "id", "not_before"]),
+            models.Index(fields=["job", "state"]),
             models.Index(fields=["state", "lease_until"]),
         ]
 

@@ -1,21 +1,21 @@
 """Queue: which task is next, and who holds it. The task row is the queue; messages only wake."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Max, Min, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from adit.jobs import states
-from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.jobs import roads, states
+from adit.jobs.light import light
+from adit.jobs.models import Job, JobState, Task, TaskState, Turn
+from adit.jobs.roads import Candidate, Way
 from adit.nodes import slots
 from adit.nodes.connect import Purpose, hold_of, why_waiting
 from adit.nodes.models import Lane, Node
-from adit.nodes.waits import Waits
+from adit.nodes.waits import NoSlot, Waits
 from adit_engine.errors import AditError
 
 
@@ -23,69 +23,31 @@ class LeaseLost(AditError):
     """Another attempt has taken over, or nobody knows: make no effect any more."""
 
 
-_ROAD = ("source", "job__destination", "job__urgent", "lane")
-"""The columns by which tasks share a road."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Road:
-    """Tasks that use the same nodes in the same lane wait for the same things."""
-
-    source: int | None
-    destination: int | None
-    urgent: bool
-    task_lane: str
-
-    @property
-    def purpose(self) -> Purpose:
-        """For which the source is used."""
-        return Purpose.SEARCH if self.task_lane == Lane.SEARCH else Purpose.RETRIEVE
-
-    @property
-    def lane(self) -> Lane:
-        return self.purpose.lane(self.urgent)
-
-    def purposes_at(self, node: int) -> list[Purpose]:
-        places = [(self.source, self.purpose)]
-        if self.purpose is not Purpose.SEARCH:
-            places.append((self.destination, Purpose.STORE))
-        return [purpose for pk, purpose in places if pk == node]
-
-    @property
-    def node_ids(self) -> list[int]:
-        """In the order in which rows are locked."""
-        used = {self.source} if self.purpose is Purpose.SEARCH else {self.source, self.destination}
-        return sorted(pk for pk in used if pk is not None)
-
-
 def holder_of(task: Task) -> str:
     """Under which name a task holds its slots."""
     return f"task:{task.pk}"
 
 
-def due() -> QuerySet[Task]:
-    """What waits for nothing but nodes and workers."""
-    now = timezone.now()
-    return Task.objects.filter(
-        Q(not_before=None) | Q(not_before__lte=now),
-        state=TaskState.PENDING,
-        job__state__in=states.RUNNABLE_JOBS,
-    )
-
-
 def claim(worker: str) -> Task | None:
     """The next task, leased to this worker and with a slot at each of its nodes; None: nothing due.
 
-    What cannot start now gets a sentence that says why.
+    Ways that are obviously closed are passed by without a lock; they get a sentence that says why.
     """
-    with transaction.atomic():
-        roads = _roads()
-        nodes = _locked_nodes(roads)
-        for road, owner, priority in _turns(roads):
-            task = _first(road, owner, priority)
-            if task is None or not _reserve(road, nodes, task):
-                continue
-            return _leased(task, worker)
+    looked: dict[Way, bool] = {}
+    for candidate in roads.in_turn():
+        way = candidate.way
+        if way not in looked:
+            looked[way] = _is_open(way)
+        if not looked[way]:
+            continue
+        try:
+            task = _taken(candidate, worker)
+        except Waits as wait:
+            roads.say(way, str(wait))
+            looked[way] = not isinstance(wait, NoSlot)
+        else:
+            if task is not None:
+                return task
     return None
 
 
@@ -104,7 +66,8 @@ def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | N
 
     Only failures are counted; `until` is when a node opens. Raises states.Overtaken.
     """
-    with transaction.atomic():
+    with light():
+        slots.release(holder_of(task))
         states.locked(task.job_id)
         failures = task.failures + (1 if failed else 0)
         if failed and failures >= settings.MAX_FAILURES:
@@ -112,10 +75,7 @@ def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | N
             states.move(task, TaskState.FAILURE, text, failures=failures)
         else:
             not_before = timezone.now() + _pause(failures) if failed else until
-            states.move(
-                task, TaskState.PENDING, why, failures=failures, not_before=not_before, waits_for=""
-            )
-        slots.release(holder_of(task))
+            states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
 
 
 def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
@@ -129,25 +89,28 @@ def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
 
 def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
     """The end of a task. Raises states.Overtaken."""
-    with transaction.atomic():
-        states.move(task, to, message[:2000], broke_rule=broke_rule)
+    with light():
         slots.release(holder_of(task))
+        states.move(task, to, message[:2000], broke_rule=broke_rule)
 
 
-def sweep() -> int:
-    """Takes back what dead workers held; how many tasks are due now, for who rings the bell."""
+def sweep() -> bool:
+    """Takes back what dead workers held; whether tasks are due now, for who rings the bell."""
     expired = Task.objects.filter(state=TaskState.IN_PROGRESS, lease_until__lt=timezone.now())
     for pk in expired.values_list("pk", flat=True):
         _take_back(pk)
     _settle_canceling()
-    return due().count()
+    for way in {candidate.way for candidate in roads.in_turn()}:
+        _is_open(way)
+    return roads.with_work().exists()
 
 
 def _take_back(pk: int) -> None:
     with transaction.atomic():
-        task = Task.objects.filter(pk=pk).first()
+        task = Task.objects.filter(pk=pk).select_related("source", "job__destination").first()
         if task is None:
             return
+        _lock_nodes(task)
         job = states.locked(task.job_id)
         task = Task.objects.select_for_update().get(pk=pk)
         now = timezone.now()
@@ -159,6 +122,12 @@ def _take_back(pk: int) -> None:
             finish(task, TaskState.CANCELED, _("Canceled."))
         else:
             _after_loss(task)
+
+
+def _lock_nodes(task: Task) -> None:
+    """Before its job: a claim takes them in this order, too."""
+    ids = [node.pk for node, _purpose in purposes_of(task)]
+    list(Node.objects.select_for_update(of=("self",)).filter(pk__in=ids).order_by("pk"))
 
 
 def _after_loss(task: Task) -> None:
@@ -181,95 +150,68 @@ def _settle_canceling() -> None:
             states.derive(states.locked(pk))
 
 
-def _roads() -> list[_Road]:
-    return [_Road(*row) for row in due().order_by().values_list(*_ROAD).distinct()]
+def _is_open(way: Way) -> bool:
+    """Whether a task may start on this way now, as it seems; says what is in the way."""
+    waits = _obstacle(roads.nodes_of(way), way)
+    roads.say(way, "" if waits is None else str(waits))
+    return waits is None
 
 
-def _locked_nodes(roads: Iterable[_Road]) -> dict[int, Node]:
-    """Locked in id order before anything is counted: two claims never both see one free slot."""
-    ids = sorted({pk for road in roads for pk in road.node_ids})
-    rows = Node.objects.select_for_update(of=("self",)).filter(pk__in=ids).order_by("pk")
-    return {node.pk: node for node in rows}
+def _obstacle(nodes: Iterable[Node], way: Way) -> Waits | None:
+    for node in nodes:
+        waits = why_waiting(node, way.purpose, urgent=way.urgent)
+        if waits is not None:
+            return waits
+    return None
 
 
-def _turns(roads: Iterable[_Road]) -> Iterator[tuple[_Road, int, int]]:
-    """Roads with owner and priority: higher first, then whose turn it is, then the oldest task."""
-    keys = (*_ROAD, "job__owner", "job__priority")
-    rows = due().order_by().values(*keys).annotate(first=Min("pk"))
-    turns = dict(
-        Task.objects.exclude(started_at=None)
-        .filter(job__owner__in={row["job__owner"] for row in rows})
-        .order_by()
-        .values_list("job__owner")
-        .annotate(last=Max("started_at"))
-    )
+def _taken(candidate: Candidate, worker: str) -> Task | None:
+    """Nodes are locked before jobs, and jobs before tasks, by all who lock several of them.
 
-    def order(row: dict[str, object]) -> tuple[object, ...]:
-        last = turns.get(row["job__owner"])
-        return (
-            not row["job__urgent"],
-            -int(str(row["job__priority"])),
-            0.0 if last is None else last.timestamp(),
-            row["first"],
+    Raises Waits.
+    """
+    way = candidate.way
+    with light():
+        nodes = list(roads.nodes_of(way).select_for_update(of=("self",)))
+        waits = _obstacle(nodes, way)
+        if waits is not None:
+            raise waits
+        job = Job.objects.select_for_update(of=("self",)).filter(
+            roads=candidate.road, state__in=states.RUNNABLE_JOBS
         )
-
-    for row in sorted(rows, key=order):
-        road = _Road(*(row[name] for name in _ROAD))
-        yield road, row["job__owner"], row["job__priority"]
-
-
-def _on(road: _Road) -> QuerySet[Task]:
-    return due().filter(
-        source=road.source,
-        job__destination=road.destination,
-        job__urgent=road.urgent,
-        lane=road.task_lane,
-    )
+        for locked in job:
+            task = _first(candidate.road)
+            if task is None:
+                continue
+            for node in nodes:
+                hold = hold_of(node, way.purposes_at(node.pk), candidate.owner, locked.pk)
+                slots.take(node, way.lane, holder_of(task), settings.LEASE_S, hold)
+            _take_turn(candidate.owner)
+            return _leased(locked, task, worker)
+    return None
 
 
-def _first(road: _Road, owner: int, priority: int) -> Task | None:
-    """Locked, after its job: whoever acts on a job locks it before its tasks, too."""
-    tasks = _on(road).filter(job__owner=owner, job__priority=priority).order_by("pk")
-    job_id = tasks.values_list("job", flat=True).first()
-    if job_id is None:
-        return None
-    states.locked(job_id)
-    tasks = tasks.filter(job=job_id)
+def _first(road: int) -> Task | None:
+    tasks = roads.due(road=road).order_by("pk")
     if connection.features.has_select_for_update_skip_locked:
         tasks = tasks.select_for_update(skip_locked=True, of=("self",))
     return tasks.first()
 
 
-def _reserve(road: _Road, nodes: dict[int, Node], task: Task) -> bool:
-    """Takes a slot at each node; where one waits, says so on all tasks of the road."""
-    try:
-        with transaction.atomic():
-            for pk in road.node_ids:
-                _require_usable(nodes[pk], road)
-                hold = hold_of(nodes[pk], road.purposes_at(pk), task.job.owner_id, task.job_id)
-                slots.take(nodes[pk], road.lane, holder_of(task), settings.LEASE_S, hold)
-    except Waits as wait:
-        sentence = str(wait)[:200]
-        _on(road).exclude(waits_for=sentence).update(waits_for=sentence)
-        return False
-    return True
+def _take_turn(owner: int) -> None:
+    now = timezone.now()
+    if not Turn.objects.filter(owner=owner).update(last_at=now):
+        Turn.objects.create(owner_id=owner, last_at=now)
 
 
-def _require_usable(node: Node, road: _Road) -> None:
-    """Raises Waits: not open, paused, outside its hours."""
-    waits = why_waiting(node, road.purpose, urgent=road.urgent)
-    if waits is not None:
-        raise waits
-
-
-def _leased(task: Task, worker: str) -> Task:
-    states.move(
+def _leased(job: Job, task: Task, worker: str) -> Task:
+    states.move_task(
+        job,
         task,
         TaskState.IN_PROGRESS,
         attempt=task.attempt + 1,
         lease_until=timezone.now() + timedelta(seconds=settings.LEASE_S),
         worker=worker[:100],
-        waits_for="",
         not_before=None,
     )
     return task

@@ -61,11 +61,16 @@ def move(row: Job | Task, to: JobState | TaskState, message: str = "", **fields:
     """
     with transaction.atomic():
         if isinstance(row, Task):
-            job = locked(row.job_id)
-            _move_task(row, TaskState(to), message, fields)
-            derive(job)
+            move_task(locked(row.job_id), row, TaskState(to), message, **fields)
         else:
             _move_job(row, JobState(to), message, fields)
+
+
+def move_task(job: Job, task: Task, to: TaskState, message: str = "", **fields: Any) -> None:
+    """As `move`, for who holds the job's lock already."""
+    _move_task(task, to, message, fields)
+    if not (to == T.IN_PROGRESS and job.state == J.IN_PROGRESS):
+        derive(job)
 
 
 def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) -> int:
@@ -73,7 +78,7 @@ def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) ->
     sources = [state for state, targets in TASK_MOVES.items() if to in targets]
     with transaction.atomic():
         count = tasks.filter(job=job, state__in=sources).update(
-            state=to, **{**_times(to), "lease_until": None, "waits_for": "", **fields}
+            state=to, **{**_times(to), "lease_until": None, **fields}
         )
         derive(job)
     return count
@@ -81,8 +86,8 @@ def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) ->
 
 def derive(job: Job) -> None:
     """Moves a locked job to where its tasks say it is."""
-    tasks = list(Task.objects.filter(job=job).only("state", "broke_rule"))
-    to = _derived(JobState(job.state), tasks)
+    found = Task.objects.filter(job=job).order_by().values_list("state", flat=True).distinct()
+    to = _derived(job, {TaskState(state) for state in found})
     ended = to in _ENDS
     message = verdict.of_job(job, to) if ended else ""
     if to != job.state:
@@ -91,9 +96,9 @@ def derive(job: Job) -> None:
         Job.objects.filter(pk=job.pk).update(message=message)
 
 
-def _derived(now: JobState, tasks: list[Task]) -> JobState:
-    states = {TaskState(task.state) for task in tasks}
-    if now is J.WAITING_FOR_APPROVAL or not tasks:
+def _derived(job: Job, states: set[TaskState]) -> JobState:
+    now = JobState(job.state)
+    if now is J.WAITING_FOR_APPROVAL or not states:
         return now
     if now is J.CANCELING and T.IN_PROGRESS in states:
         return J.CANCELING
@@ -103,9 +108,13 @@ def _derived(now: JobState, tasks: list[Task]) -> JobState:
         return J.CANCELED
     if states == {T.SUCCESS}:
         return J.SUCCESS
-    if states == {T.FAILURE} or any(task.broke_rule for task in tasks):
+    if states == {T.FAILURE} or _broke_rule(job):
         return J.FAILURE
     return J.WARNING
+
+
+def _broke_rule(job: Job) -> bool:
+    return Task.objects.filter(job=job, broke_rule=True).exists()
 
 
 def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) -> None:

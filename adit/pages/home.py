@@ -8,8 +8,8 @@ from django.http import HttpRequest
 
 from adit.accounts import rights
 from adit.accounts.models import User
-from adit.jobs import lists, progress
-from adit.jobs.models import Decision, HeldBack, Job, JobState, Task, TaskState
+from adit.jobs import lists, progress, roads
+from adit.jobs.models import Decision, HeldBack, Job, JobState
 from adit.jobs.progress import Progress
 from adit.nodes import quarantine
 from adit.nodes.places import Place, places_of
@@ -87,9 +87,7 @@ class Home:
 
 
 def _line(job: Job) -> Line:
-    waiting = Task.objects.filter(job=job, state=TaskState.PENDING).exclude(waits_for="")
-    first = waiting.order_by("position").values_list("waits_for", flat=True).first()
-    return Line(job, progress.progress_of(job), first or "")
+    return Line(job, progress.progress_of(job), next(iter(roads.sentences(job)), ""))
 
 
 def _to_review(user: User) -> int:

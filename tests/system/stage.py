@@ -193,9 +193,9 @@ def make_strays() -> None:
 def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
     from django.utils import timezone
 
-    from adit.jobs import sealed
+    from adit.jobs import roads, sealed
     from adit.jobs.kinds.base import TaskPlan
-    from adit.jobs.models import Item, Job, JobState, Task, TaskState
+    from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
     from adit.profiles import trials
 
     trial = trials.default_trial()
@@ -221,9 +221,11 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
             source=nodes["PACS1"],
             payload=sealed.seal_task(trial, job, 1, plan, plan.pseudonym),
             state=task_state,
-            waits_for="PACS1 opens at 20:00" if state == JobState.PENDING else "",
             message=MESSAGES.get(state, ""),
         )
+        roads.lay(job)
+        if state == JobState.PENDING:
+            Road.objects.filter(job=job).update(waits_for="PACS1 opens at 20:00")
         delivered, withheld, failed = COUNTS.get(state, (0, 0, 0))
         if state in COUNTS:
             Item.objects.create(

@@ -17,9 +17,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, order_right
 from adit.audit.models import Event
-from adit.jobs import actions, lists, progress
+from adit.jobs import actions, lists, progress, roads
 from adit.jobs.filters import JobFilter
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, Task
 from adit.jobs.views.about import about, kind_label
 from adit.jobs.views.door import person, visible_job
 from adit.jobs.words import action_in_words
@@ -174,8 +174,7 @@ def _tasks(job: Job) -> QuerySet[Task]:
 
 def _waits(job: Job) -> list[str]:
     """Why waiting tasks wait, each sentence once."""
-    waiting = Task.objects.filter(job=job, state=TaskState.PENDING).exclude(waits_for="")
-    return list(waiting.order_by().values_list("waits_for", flat=True).distinct()[:5])
+    return list(dict.fromkeys(roads.sentences(job)))[:5]
 
 
 def _timeline(job: Job) -> list[tuple[Event, str]]:

@@ -96,7 +96,7 @@ def _visible_task(user: User, pk: int, position: int) -> Task:
     job: Job = visible_job(user, pk)
     task = (
         Task.objects.filter(job=job, position=position)
-        .select_related("source", "job__trial", "job__destination", "job__owner")
+        .select_related("source", "road", "job__trial", "job__destination", "job__owner")
         .first()
     )
     if task is None:

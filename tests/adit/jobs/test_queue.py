@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.jobs import actions, queue
-from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.jobs.models import Job, JobState, Road, Task, TaskState
 from adit.nodes import slots
 from adit.nodes.models import Lane, Node, Slot
 from adit_engine.nodes.memory import MemoryNode
@@ -89,7 +89,7 @@ def test_no_more_tasks_run_than_a_node_allows_and_the_next_one_says_why_it_waits
     claimed()
     assert queue.claim("test") is None
     waiting = Task.objects.get(state=TaskState.PENDING)
-    assert waiting.waits_for == "PACS1: 2 of 2 connections in use"
+    assert waiting.road.waits_for == "PACS1: 2 of 2 connections in use"
 
 
 @pytest.mark.django_db
@@ -113,8 +113,8 @@ def test_outside_the_allowed_hours_nothing_starts_but_what_is_urgent(
     source.save()
     job = order_studies("1", images=1)
     assert queue.claim("test") is None
-    assert "opens on" in Task.objects.get().waits_for
-    assert "20:00" in Task.objects.get().waits_for
+    assert "opens on" in Road.objects.get().waits_for
+    assert "20:00" in Road.objects.get().waits_for
     Job.objects.filter(pk=job.pk).update(urgent=True)
     assert queue.claim("test") is not None
 

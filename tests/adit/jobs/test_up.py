@@ -105,7 +105,7 @@ def test_a_node_is_stopped_from_the_machine_itself(house: Installed) -> None:
     assert reason.startswith("migration (")
     house.do("order")
     house.do("claim-none")
-    ((waits_for,),) = house.rows("select waits_for from jobs_task")
+    ((waits_for,),) = house.rows("select waits_for from jobs_road")
     assert waits_for.startswith("from: stopped: migration (")
 
 

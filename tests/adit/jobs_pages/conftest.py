@@ -8,7 +8,7 @@ from django.conf import settings
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.jobs import sealed
+from adit.jobs import roads, sealed
 from adit.jobs.kinds.base import TaskPlan
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.nodes.models import Node
@@ -74,6 +74,7 @@ def make_job(source: Node, destination: Node) -> Callable[..., Job]:
                 payload=sealed.seal_task(trial, job, position, plan, "LUNG-0001"),
                 state=TaskState(state) if state in TaskState.values else TaskState.PENDING,
             )
+        roads.lay(job)
         return job
 
     return make

@@ -6,7 +6,8 @@ import pytest
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs import roads
+from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
 from adit.nodes.models import Node
 from adit.profiles import trials
 
@@ -22,9 +23,9 @@ def order(owner: User, destination: Node, state: JobState, waits_for: str = "") 
         state=state,
         idempotency_key=f"{owner.pk}-{state}",
     )
-    task = Task.objects.create(
-        job=job, position=1, payload=b"", state=TaskState.PENDING, waits_for=waits_for
-    )
+    task = Task.objects.create(job=job, position=1, payload=b"", state=TaskState.PENDING)
+    roads.lay(job)
+    Road.objects.update(waits_for=waits_for)
     Item.objects.create(
         task=task, attempt=1, index="1", sealed=b"", expected=120, delivered=56, withheld=2
     )

@@ -9,7 +9,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from adit.accounts.models import User
-from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.jobs import roads
+from adit.jobs.models import Job, JobState, Road, Task, TaskState
 from adit.nodes.models import Node
 from adit.profiles import trials
 
@@ -35,12 +36,15 @@ def many_tasks(coordinator: User, destination: Node) -> None:
     )
     Task.objects.bulk_create(
         (
-            Task(job=job, position=n, payload=b"", state=TaskState.PENDING, waits_for="PACS1")
+            Task(job=job, position=n, payload=b"", state=TaskState.PENDING)
             for job in jobs
             for n in range(TASKS_EACH)
         ),
         batch_size=2000,
     )
+    for job in jobs:
+        roads.lay(job)
+    Road.objects.update(waits_for="PACS1 opens at 20:00")
 
 
 def test_pages_render_within_200_ms_of_work(
