@@ -46,7 +46,8 @@ from adit_engine.pseudonymize.verify_rules import (
     UIDS,
     Made,
 )
-from adit_engine.pseudonymize.verify_search import search, search_bytes
+from adit_engine.pseudonymize.verify_search import SAID, search, search_bytes
+from adit_engine.pseudonymize.verify_spellings import Spellings, spellings
 from adit_engine.pseudonymize.verify_words import STAMP_TEXT
 
 _CACHED = 64
@@ -71,7 +72,7 @@ class Verifier:
         self._empty = must_be_empty(self._options)
         self._differ = must_differ(self._options)
         self._stamps = _stamp_text(change)
-        self._evidence: OrderedDict[object, Evidence] = OrderedDict()
+        self._evidence: OrderedDict[object, tuple[Evidence, Spellings]] = OrderedDict()
 
     def check(self, source: Instance, output: Instance) -> None:
         """Raises Withhold when `output` must not leave, or when either cannot be understood."""
@@ -86,7 +87,7 @@ class Verifier:
     def _check(self, source: Instance, output: Instance) -> None:
         before, after = read(source, tolerant=True), read(output)
         found = found_in(before, self._differ, TOP)
-        proof = self._proof(found)
+        proof, spelled = self._proof(found)
         made = Made(self._options, self._pseudonym, found, after)
         made.look(self._empty, self._differ)
         self._check_meta(source, output, made)
@@ -94,11 +95,14 @@ class Verifier:
         self._check_pixels(source, output, (before, found), (after, made))
         for region in after.regions:
             search(region, proof, self._options)
+            code = spelled.found_in(region)
+            if code is not None:
+                raise Withhold(code, f"{SAID[code]}, spelled otherwise, stands in a text.")
         hidden = readable_parts(after).lower()
         if hidden:
             search_bytes(hidden, proof)
 
-    def _proof(self, found: Found) -> Evidence:
+    def _proof(self, found: Found) -> tuple[Evidence, Spellings]:
         """The evidence; the same for all instances of a series, so it is kept."""
         dates = frozenset() if FULL_DATES in self._options else frozenset(found.dates)
         lifted = {
@@ -111,8 +115,9 @@ class Verifier:
         known = self._evidence.get(key)
         if known is None:
             asked = replace(found, identity=set(identity), dates=set(dates))
-            known = evidence(asked, self._stamps)
-            self._check_pseudonym(known)
+            left = [value for kind, value in found.identity if kind in lifted]
+            known = evidence(asked, self._stamps), spellings(asked, self._stamps, left)
+            self._check_pseudonym(known[0])
             self._evidence[key] = known
             if len(self._evidence) > _CACHED:
                 self._evidence.popitem(last=False)

@@ -32,7 +32,7 @@ _TAGS = {
 }
 _KIND = {int(tag, 16): kind for kind, tags in _TAGS.items() for tag in tags.split()}
 _BIRTH_DATE, _STUDY_ID, _CHARSET = 0x00100030, 0x00200010, 0x00080005
-_EQUIPMENT = frozenset({0x00080070, 0x00081090, 0x00181020})
+_EQUIPMENT = frozenset({0x00080070, 0x00081090})
 _KIND_OF_VR = {b"PN": NAME, b"AE": DEVICE}
 _BY_VR = frozenset({b"UI", b"DA", b"DT", *_KIND_OF_VR})
 
@@ -63,7 +63,7 @@ _SPLIT_NAME = re.compile(r"[\s^=,;:.\\/()\[\]_\-\"&+*]+")
 _APOSTROPHE = re.compile(r"['’`´]")
 _SPLIT_PLACE = re.compile(r"[\r\n^;,|\\]+")
 _DIGITS = re.compile(rb"\d+")
-_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "æ": "ae"})
+GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "æ": "ae"})
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june", "july"),
     *("august", "september", "october", "november", "december"),
@@ -164,12 +164,12 @@ def plain_dates(value: bytes) -> list[bytes]:
 
 def evidence(found: Found, stamps: bytes) -> Evidence:
     """`stamps`: our own words, in lower case; what stands among them proves nothing inside text."""
-    codecs = _codecs(found.charset)
+    codecs = codecs_of(found.charset)
     tokens: dict[bytes, Needle] = {}
     whole: dict[bytes, str] = {}
     for code, raw in found.identity:
         for needle in _needles(code, raw, codecs):
-            if code in (INSTITUTION, DEVICE) and _names_equipment(needle.text, found.equipment):
+            if _names_equipment(code, needle.text, found.equipment):
                 continue
             if len(needle.text) < 4 or is_token_in(needle, stamps):
                 whole.setdefault(needle.text, code)
@@ -190,10 +190,12 @@ def evidence(found: Found, stamps: bytes) -> Evidence:
     return Evidence(tuple(tokens.values()), by_year, whole, tuple(long_numbers))
 
 
-def _names_equipment(word: bytes, equipment: bytes) -> bool:
+def _names_equipment(code: str, word: bytes, equipment: bytes) -> bool:
     """A station may be called as its model is, and a short word may be a part of the maker's name."""
+    if code not in (DEVICE, INSTITUTION):
+        return False
     whole = {value.strip(b" \0") for value in equipment.split(b"\\")}
-    return word in whole or (len(word) < 6 and word in equipment)
+    return (code == DEVICE and word in whole) or (len(word) < 6 and word in equipment)
 
 
 def _is_long_number(text: bytes) -> bool:
@@ -236,7 +238,7 @@ def spelled(day: str) -> Iterator[bytes]:
             yield f"{word} {int(date)}, {year}".encode()
 
 
-def _codecs(charset: bytes) -> tuple[str, ...]:
+def codecs_of(charset: bytes) -> tuple[str, ...]:
     """Candidates in which a value may be meant; more of them than needed does no harm."""
     labels = [
         term.strip().replace(b"2022 IR", b"_IR").replace(b"ISO _", b"ISO_")
@@ -246,7 +248,7 @@ def _codecs(charset: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*known, "utf-8", "latin-1"]))
 
 
-def _texts(raw: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def texts(raw: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(text, codec) for every way in which the bytes can be read."""
     if raw.isascii() and b"\x1b" not in raw:
         yield raw.decode("ascii"), "ascii"
@@ -268,7 +270,7 @@ def _decoded(data: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _needles(code: str, raw: bytes, codecs: tuple[str, ...]) -> Iterator[Needle]:
-    for text, codec in _texts(raw, codecs):
+    for text, codec in texts(raw, codecs):
         for word in _words(code, text):
             for variant in _variants(word):
                 yield from _encoded(variant, codec, code)
@@ -309,7 +311,7 @@ def _variants(word: str) -> Iterator[str]:
             word.title(),
             unicodedata.normalize("NFC", lower),
             unicodedata.normalize("NFD", lower),
-            lower.translate(_GERMAN),
+            lower.translate(GERMAN),
             "".join(letter for letter in bare if not unicodedata.combining(letter)),
         )
     )
@@ -328,7 +330,7 @@ def _words(code: str, text: str) -> Iterable[str]:
 def _name_words(text: str) -> Iterator[str]:
     for name in text.split("\\"):
         for group in name.split("="):
-            parts = [part for part in _SPLIT_NAME.split(group) if _tells(part)]
+            parts = name_parts(group)
             for part in parts:
                 yield part
                 if _APOSTROPHE.search(part):
@@ -338,6 +340,11 @@ def _name_words(text: str) -> Iterator[str]:
                 for mark in ("^", " ", ", ", ",", "_", "-"):
                     yield first + mark + second
                     yield second + mark + first
+
+
+def name_parts(group: str) -> list[str]:
+    """The words of one component group of a name, without titles and words for nobody."""
+    return [part for part in _SPLIT_NAME.split(group) if _tells(part)]
 
 
 def _tells(word: str) -> bool:

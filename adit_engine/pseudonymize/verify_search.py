@@ -47,7 +47,7 @@ _CODED = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x00181210, 
 _COUNTERS = frozenset({0x00209056, 0x00620005, 0x30060026})
 _EQUIPMENT = frozenset({0x00080070, 0x00081090, 0x00181020})
 
-_SAID = {
+SAID = {
     NAME: "A part of a person's name",
     ID: "An identifying number",
     BIRTH: "The birth date",
@@ -78,7 +78,7 @@ def search(region: Region, proof: Evidence, options: frozenset[str]) -> None:
             tag = _proven_tag(region, low, starts, (needle, at), keep_uids)
             # A remark of harmless words may stand in a description; a remark is no name.
             if tag is not None and not (needle.code == TEXT and tag in spared):
-                raise hit(needle.code, _SAID[needle.code], tag)
+                raise hit(needle.code, SAID[needle.code], tag)
             at = low.find(needle.text, at + 1)
     if proof.whole:
         _search_whole(region, low, proof.whole)
@@ -100,7 +100,7 @@ def _search_numbers(tag: int, data: bytes, proof: Evidence) -> None:
     for needle in proof.binary:
         at = data.find(needle.text)
         if at >= 0 and not at % len(needle.text):
-            raise hit(needle.code, _SAID[needle.code], tag)
+            raise hit(needle.code, SAID[needle.code], tag)
     if len(data) >= _SHORTEST_ARRAY:
         _search_array(tag, data.lower(), proof)
 
@@ -113,14 +113,14 @@ def _search_array(tag: int, low: bytes, proof: Evidence) -> None:
     for text in (low[::-1], low.replace(b"\0", b""), bytes(turned)):
         for needle in _present(text, proof):
             if len(needle.text) >= _LONG_WORD:
-                raise hit(needle.code, _SAID[needle.code], tag)
+                raise hit(needle.code, SAID[needle.code], tag)
 
 
 def search_bytes(low: bytes, proof: Evidence) -> None:
     """In what stands among coded pixels, where the neighbours of a long word say nothing of it."""
     for needle in _present(low, proof):
         if len(needle.text) >= _LONG_WORD or is_token_in(needle, low):
-            raise Withhold(needle.code, f"{_SAID[needle.code]} stands among the pixel data.")
+            raise Withhold(needle.code, f"{SAID[needle.code]} stands among the pixel data.")
 
 
 def _proven_tag(
@@ -190,7 +190,7 @@ def _search_whole(region: Region, low: bytes, whole: dict[bytes, str]) -> None:
         for word in value.split(b"\\") if b"\\" in value else (value,):
             word = word.strip(b" \0")
             if word in whole and not _tells_nothing(tag, vr, word):
-                raise hit(whole[word], _SAID[whole[word]], tag)
+                raise hit(whole[word], SAID[whole[word]], tag)
 
 
 def _tells_nothing(tag: int, vr: bytes, word: bytes) -> bool:

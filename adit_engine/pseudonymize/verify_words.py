@@ -10,8 +10,9 @@ VOCABULARY = frozenset(
     abdomen abdomenpelvis abdominal acute adc addition adult angio ankle anterior aorta apex arm
     arterial artery atlas attenuation axial axilla back basic bile biopsy bladder blood body bolus
     bone brain breast bronchus bypass carotid cervical chest circle clavicle clinical cine coccyx
-    code colon color combined contrast coronal coronary cranial cspine decay derived detail diastole
-    diffusion dixon drug duct dynamic ear edge elbow emission energy enhanced esophagus expiration
+    code colon color combined compressed compression contrast coronal coronary cranial cspine
+    decay derived detail diastole diffusion dixon drug duct dynamic ear edge elbow
+    emission energy enhanced esophagus expiration
     external extremity eye face fast fat feet femur field fibula finger first flow foot frame full
     gradient gray hand hands head headneck heart heel helical high hip hour humerus image inner
     injection inspiration internal inversion iodine jaw joint kidney knee lateral left leg legs
@@ -56,6 +57,27 @@ NOBODY = frozenset(
     doctor dont frau herr hospital imaging known mister miss missing mrs name none noname null
     operator patient person phantom physician prof professor radiologist radiology removed service
     system tech technician technologist test unknown unspecified user undefined
+    """.split()
+)
+
+# Words of many names of places: alone they tell of none.
+PLACES = frozenset(
+    b"""
+    abteilung academic academy allgemeine america american associates austria avenue belgium boulevard
+    california canada center central centrale centre centro china city clinic clinica clinical
+    clinics clinique college community company corporation county department deutschland diagnostic
+    diagnostics diagnostik erlangen federal florida forchheim foundation france gemeinschaft
+    general germany gmbh gross group haupt health healthcare heights highway hospital hospitals
+    institut institute international italia italy japan kingdom klinik klinikum kliniken
+    krankenhaus laboratory limited london medicine medizin medizinische memorial national
+    netherlands north northern nuclear nuklearmedizin ospedale paris partners platz poliklinik
+    practice praxis private public radiologie radiologische radiologischen radiology regional
+    research royal saint sankt school science sciences service services south southern spain
+    specialist specialists spital state states station stiftung strasse street suisse
+    switzerland technologies technology therapie therapy tokyo town universitaet
+    universitaetsklinikum universitaetsmedizin universitair universitaire universitat universitario
+    universitatsklinikum universitatsmedizin university united veterans village west western world
+    york zentral zentrum
     """.split()
 )
 

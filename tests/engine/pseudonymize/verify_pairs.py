@@ -100,7 +100,8 @@ _GONE = ["AccessionNumber", "ReferringPhysicianName", "PatientBirthDate", "Patie
 _REMOVED = [
     *("InstitutionName", "InstitutionAddress", "StationName", "StudyDescription"),
     *("PerformingPhysicianName", "OperatorsName", "OtherPatientIDsSequence", "PatientAddress"),
-    *("PatientTelephoneNumbers", "PatientComments", "DeviceSerialNumber", "RequestedProcedureID"),
+    *("PatientTelephoneNumbers", "PatientTelecomInformation", "PatientComments"),
+    *("DeviceSerialNumber", "RequestedProcedureID"),
 ]
 
 
