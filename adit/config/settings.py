@@ -163,6 +163,7 @@ MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
 BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: nobody told
 PSEUDONYM_SOURCE = env.str("ADIT_PSEUDONYM_SOURCE", "")  # see profiles/source.py; "": projects' own
 MAX_STUDIES_PER_JOB = env.int("ADIT_MAX_STUDIES_PER_JOB", 10)
+MAX_TRANSFER_ROWS = env.int("ADIT_MAX_TRANSFER_ROWS", 500)
 SEARCH_DEADLINE_S = env.int("ADIT_SEARCH_DEADLINE_S", 30)
 SEARCH_LIMIT = env.int("ADIT_SEARCH_LIMIT", 500)
 SEARCH_KEPT_S = env.int("ADIT_SEARCH_KEPT_S", 60)

@@ -4,20 +4,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
 from adit.audit import trail
-from adit.jobs import roads, rules, states
+from adit.jobs import lines, roads, rules, sealed, states
 from adit.jobs.bell import ring_on_commit
+from adit.jobs.kinds import KINDS
 from adit.jobs.lists import may_act_on, may_see
-from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, Road, Stage, Task, TaskState
 from adit.jobs.ordering import Ordered, needs_approval, prepared
+from adit.nodes.models import Lane
 
 T, J = TaskState, JobState
 _GAPS = (T.FAILURE, T.WARNING, T.CANCELED)
-_CANCELABLE = frozenset({J.WAITING_FOR_APPROVAL, J.PENDING, J.IN_PROGRESS})
+_UNSTARTED = frozenset({J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
+_CANCELABLE = frozenset({*_UNSTARTED, J.PENDING, J.IN_PROGRESS})
 
 
 def create(user: User, kind: str, order: Any, *, key: str, **wishes: Any) -> Job:
@@ -63,9 +67,9 @@ def cancel(user: User, job: Job) -> None:
 
     def act(locked: Job) -> None:
         waiting = locked.tasks.filter(state=T.PENDING)
-        if locked.state == J.WAITING_FOR_APPROVAL:
+        if locked.state in _UNSTARTED:
             states.move_tasks(locked, waiting, T.CANCELED)
-            states.move(locked, J.CANCELED, _("Canceled before it was approved."))
+            states.move(locked, J.CANCELED, _("Canceled before it was started."))
             return
         states.move(locked, J.CANCELING)
         states.move_tasks(locked, waiting, T.CANCELED)
@@ -77,7 +81,7 @@ def resume(user: User, job: Job) -> None:
     """Goes on with a canceled job; what was delivered stays delivered."""
 
     def act(locked: Job) -> None:
-        if locked.approved_by_id is None and needs_approval(locked.owner, locked.tasks.count()):
+        if locked.approved_by_id is None and _is_large(locked):
             states.move(locked, J.WAITING_FOR_APPROVAL)
         states.move_tasks(locked, locked.tasks.filter(state=T.CANCELED), T.PENDING, **_FRESH)
 
@@ -88,7 +92,7 @@ def retry_failed(user: User, job: Job) -> None:
     """Tries again what failed or has gaps, and only what is missing: the ledger stays."""
 
     def act(locked: Job) -> None:
-        gaps = locked.tasks.filter(state__in=_GAPS)
+        gaps = _workable(locked).filter(state__in=_GAPS)
         states.move_tasks(locked, gaps, T.PENDING, **_FRESH)
 
     _act(user, job, "retry", act)
@@ -111,7 +115,7 @@ def restart(user: User, job: Job) -> None:
     def act(locked: Job) -> None:
         Item.objects.filter(task__job=locked).delete()
         Task.objects.filter(job=locked).update(rules=[])
-        states.move_tasks(locked, locked.tasks.exclude(state=T.PENDING), T.PENDING, **_FRESH)
+        states.move_tasks(locked, _workable(locked).exclude(state=T.PENDING), T.PENDING, **_FRESH)
 
     _act(user, job, "restart", act)
 
@@ -202,7 +206,9 @@ _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
     "cancel": lambda user, job, state: state in _CANCELABLE and may_act_on(user, job),
     "resume": lambda user, job, state: state == J.CANCELED and may_act_on(user, job),
     "retry": lambda user, job, state: (
-        state in (J.WARNING, J.FAILURE) and may_act_on(user, job) and _has_gaps(job)
+        state in (J.WARNING, J.FAILURE, J.WAITING_FOR_OWNER)
+        and may_act_on(user, job)
+        and _has_gaps(job)
     ),
     "retry_withheld": lambda user, job, state: (
         state in (J.SUCCESS, J.WARNING, J.FAILURE)
@@ -220,7 +226,7 @@ _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
         and may_act_on(user, job)
     ),
     "delete": lambda user, job, state: (
-        state in states.ENDED_JOBS | {J.WAITING_FOR_APPROVAL} and may_act_on(user, job)
+        state in states.ENDED_JOBS | _UNSTARTED and may_act_on(user, job)
     ),
 }
 
@@ -228,7 +234,7 @@ _DONE: Mapping[str, frozenset[JobState]] = {
     "approve": frozenset({J.PENDING, J.IN_PROGRESS}),
     "return": frozenset({J.CANCELED}),
     "cancel": frozenset({J.CANCELING, J.CANCELED}),
-    "resume": frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL}),
+    "resume": frozenset({J.PENDING, J.IN_PROGRESS, *_UNSTARTED}),
     "retry": frozenset({J.PENDING, J.IN_PROGRESS}),
     "retry_withheld": frozenset({J.PENDING, J.IN_PROGRESS}),
     "restart": frozenset({J.PENDING, J.IN_PROGRESS}),
@@ -242,8 +248,11 @@ def _made(user: User, ordered: Ordered, key: str) -> Job:
     job = ordered.job
     job.idempotency_key = key
     job.save()
-    Task.objects.bulk_create(ordered.tasks(job))
+    tasks = Task.objects.bulk_create(ordered.tasks(job))
     roads.lay(job)
+    by_position = {task.position: task for task in tasks}
+    asked = ((by_position[position], rows) for position, rows in ordered.rows if rows)
+    lines.make(sealed.box_of(job.trial), job, asked)
     trail.record(
         "job.created",
         user=user,
@@ -334,4 +343,16 @@ def _may_judge(user: User, job: Job, state: JobState) -> bool:
 
 
 def _has_gaps(job: Job) -> bool:
-    return job.tasks.filter(state__in=_GAPS).exists()
+    return _workable(job).filter(state__in=_GAPS).exists()
+
+
+def _workable(job: Job) -> QuerySet[Task]:
+    """Without the tasks of a check that is over: what they found was started, or left."""
+    begins_with = getattr(KINDS.get(job.kind), "stage", "")
+    if begins_with != Stage.CHECK or job.stage == Stage.CHECK:
+        return job.tasks.all()
+    return job.tasks.exclude(lane=Lane.SEARCH)
+
+
+def _is_large(job: Job) -> bool:
+    return needs_approval(job.owner, job.tasks.exclude(lane=Lane.SEARCH).count(), job.kind)

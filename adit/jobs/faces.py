@@ -53,7 +53,7 @@ def told(asked: Asked, decided: Decided) -> FaceTold | None:
     """Judged by what searches tell, which knows no slice thickness; None where no face may show."""
     risks: list[tuple[FaceRisk, int | None]] = []
     for pick, series in asked:
-        risks += _of_study(pick) if series is None else [_of_series(pick, one) for one in series]
+        risks += _of_study(pick) if series is None else [risk_of(pick.study, one) for one in series]
     risks = [(risk, images) for risk, images in risks if risk is not FaceRisk.NONE]
     if not risks:
         return None
@@ -63,11 +63,12 @@ def told(asked: Asked, decided: Decided) -> FaceTold | None:
     return FaceTold(likely, len(risks) - likely, images, decided)
 
 
-def _of_series(pick: Pick, series: Record) -> tuple[FaceRisk, int | None]:
+def risk_of(study: Record, series: Record) -> tuple[FaceRisk, int | None]:
+    """With the number of images, None where it was not told."""
     named = Named(
         series.series_description,
         series.texts("BodyPartExamined"),
-        (pick.study.study_description,),
+        (study.study_description,),
     )
     images = series.instance_count
     return face_risk(series.text("Modality"), named, images=images), images

@@ -13,6 +13,7 @@ class JobState(models.TextChoices):
     WAITING_FOR_APPROVAL = "waiting_for_approval", _("waits for approval")
     PENDING = "pending", _("waiting")
     IN_PROGRESS = "in_progress", _("running")
+    WAITING_FOR_OWNER = "waiting_for_owner", _("waits for its owner")
     CANCELING = "canceling", _("being canceled")
     CANCELED = "canceled", _("canceled")
     SUCCESS = "success", _("complete")
@@ -29,6 +30,14 @@ class TaskState(models.TextChoices):
     FAILURE = "failure", _("failed")
 
 
+class Stage(models.TextChoices):
+    """Of a job that goes in steps: after each of them it waits for its owner."""
+
+    WHOLE = "", _("all of it")
+    CHECK = "check", _("check")
+    PILOT = "pilot", _("pilot")
+
+
 class Job(models.Model):
     """What a person ordered: one kind, one destination where there is one."""
 
@@ -43,6 +52,7 @@ class Job(models.Model):
     """The kind's Order, with a version; never identifying values (those stand in payloads)."""
     state = models.CharField(max_length=24, choices=JobState, default=JobState.PENDING)
     """Moved by states.py alone."""
+    stage = models.CharField(max_length=8, choices=Stage, default=Stage.WHOLE, blank=True)
     priority = models.SmallIntegerField(default=0)
     urgent = models.BooleanField(default=False)
     idempotency_key = models.CharField(max_length=64)
@@ -214,6 +224,8 @@ class ResultLine(models.Model):
     """The node has answered."""
     notes = models.JSONField(default=list)
     """Words of kinds.base.Note."""
+    facts = models.JSONField(default=dict)
+    """Counts and reasons without identifying values, so that many lines are added up unopened."""
     modalities = models.CharField(max_length=64, blank=True)
     instances = models.PositiveIntegerField(null=True)
 
@@ -226,6 +238,29 @@ class ResultLine(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task} line {self.line}.{self.number}"
+
+
+class Delivery(models.Model):
+    """One series that a trial has delivered whole to a destination: so it need not go again."""
+
+    trial = models.ForeignKey(Trial, on_delete=models.CASCADE, related_name="+")
+    destination = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="+")
+    index = models.CharField(max_length=64)
+    """Keyed hash, under the trial's key, of the series UID and of how it was changed."""
+    images = models.PositiveIntegerField()
+    """How many the source had listed."""
+    job = models.ForeignKey(Job, null=True, on_delete=models.SET_NULL, related_name="+")
+    at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["trial", "destination", "index"], name="one_delivery_per_series"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"delivery {self.pk}"
 
 
 class Draft(models.Model):

@@ -11,7 +11,7 @@ from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, order_right, require
 from adit.jobs import sealed
 from adit.jobs.kinds import kind_of
-from adit.jobs.kinds.base import Order, SendAsIs, TaskPlan
+from adit.jobs.kinds.base import Order, SendAsIs, SheetRow, TaskPlan
 from adit.jobs.models import Job, JobState, Task
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
@@ -58,6 +58,12 @@ class Ordered:
             "reason": self.job.order["reason"],
             "state": self.job.state,
         }
+
+    @property
+    def rows(self) -> Iterator[tuple[int, tuple[SheetRow, ...]]]:
+        """Those that each task answers, by its position."""
+        for position, planned in enumerate(self.planned, start=1):
+            yield position, planned.plan.rows
 
     def tasks(self, job: Job) -> Iterator[Task]:
         """Rows for a saved job. Fixes each patient's pseudonym in the trial's registry on the way.
@@ -117,19 +123,30 @@ def prepared(
         destination=destination,
         trial=trial,
         order=_facts(order),
-        state=_first_state(user, len(plans)),
+        state=_first_state(user, kind.word, plans),
+        stage=getattr(kind, "stage", ""),
         urgent=urgent,
         title=title.strip()[:100],
     )
     return Ordered(job, user, trial, is_as_is, planned)
 
 
-def needs_approval(user: User, studies: int) -> bool:
-    return not user.is_staff and studies > settings.MAX_STUDIES_PER_JOB
+def needs_approval(user: User, size: int, kind: str = "selective") -> bool:
+    """Whether an order of so many studies, or of so many rows of a sheet, is looked at first."""
+    most: int = getattr(settings, _LIMITS.get(kind, "MAX_STUDIES_PER_JOB"))
+    return not user.is_staff and size > most
 
 
-def _first_state(user: User, studies: int) -> JobState:
-    return JobState.WAITING_FOR_APPROVAL if needs_approval(user, studies) else JobState.PENDING
+_LIMITS = {"batch_transfer": "MAX_TRANSFER_ROWS"}
+"""The setting of each kind that is ordered by a sheet."""
+
+
+def _first_state(user: User, kind: str, plans: list[TaskPlan]) -> JobState:
+    """A check asks for nobody's approval: nothing leaves by it."""
+    size = sum(not plan.searches for plan in plans)
+    if needs_approval(user, size, kind):
+        return JobState.WAITING_FOR_APPROVAL
+    return JobState.PENDING
 
 
 def _facts(order: Order) -> dict[str, Any]:
@@ -140,6 +157,7 @@ def _facts(order: Order) -> dict[str, Any]:
         "change": AS_IS if isinstance(change, SendAsIs) else PSEUDONYMIZED,
         "reason": change.reason if isinstance(change, SendAsIs) else "",
         "announced": sorted(order.announced),
+        **getattr(order, "facts", {}),
     }
 
 

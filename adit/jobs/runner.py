@@ -13,18 +13,19 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Refused
 from adit.audit.trail import record
-from adit.jobs import queue, rules, sealed, states, verdict
+from adit.jobs import appraisal, deliveries, lines, queue, rules, sealed, states, verdict
 from adit.jobs.kinds import kind_of
-from adit.jobs.kinds.base import Context, Found, Yielded
+from adit.jobs.kinds.base import Checked, Context, Found, Yielded
 from adit.jobs.lease import Canceled, Interrupted, Lease, Lost, Over, Stalled
 from adit.jobs.ledger import Ledger, settle
-from adit.jobs.models import Item, Task, TaskState
+from adit.jobs.models import Item, ResultLine, Task, TaskState
 from adit.jobs.ordering import AS_IS
 from adit.jobs.progress import counts_of
 from adit.jobs.sealed import TaskContent
 from adit.nodes.connect import Purpose, open_node
+from adit.nodes.models import Lane
 from adit.nodes.waits import Waits
-from adit.profiles import mapping
+from adit.profiles import mapping, trials
 from adit.vault.box import SealBroken
 from adit_engine.errors import AditError, RuleBroken
 from adit_engine.pseudonymize.change import Change, Pseudonymized
@@ -95,7 +96,9 @@ def _transfer(task: Task, lease: Lease) -> None:
             with closing(_stream(job.kind, content, context)) as told_all:
                 for told in told_all:
                     lease.progress()
-                    if not isinstance(told, Found):
+                    if isinstance(told, Checked):
+                        lines.answer(box, task, told, appraisal.facts_of(job, told.studies))
+                    elif not isinstance(told, Found):
                         ledger.take(told)
         finally:
             with suppress(queue.LeaseLost, Error):
@@ -123,10 +126,14 @@ def _opened(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
         yield next(iter(opened.values()), None), destination
 
 
-def _change(task: Task, content: TaskContent) -> Change:
+def _change(task: Task, content: TaskContent) -> Change | None:
     """Asked anew for each attempt: a trial may have ended, a right may be gone. Raises Refused."""
     job = task.job
     assert task.source is not None
+    if task.lane == Lane.SEARCH:
+        trial = job.trial or trials.default_trial()
+        mapping.require_trial(job.owner, trial, task.source, job.destination)
+        return None
     if job.order["change"] == AS_IS:
         return mapping.as_is_for(
             job.owner, job.trial, task.source, job.destination, reason=job.order["reason"]
@@ -183,8 +190,11 @@ def _failed(message: str, *, broke_rule: bool = False) -> End:
 
 
 def _judged(task: Task) -> None:
-    """The attempt went through: the items say how it ended."""
-    judged = verdict.of_task(Item.objects.filter(task=task), task.job.order["announced"])
+    """The attempt went through: the items, or the lines of a search, say how it ended."""
+    if task.lane == Lane.SEARCH:
+        judged = verdict.of_search(ResultLine.objects.filter(task=task))
+    else:
+        judged = verdict.of_task(Item.objects.filter(task=task), task.job.order["announced"])
     _finish(task, judged.state, judged.message)
 
 
@@ -192,6 +202,8 @@ def _finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False
     counts = counts_of(Item.objects.filter(task=task))
     with transaction.atomic():
         queue.finish(task, to, message, broke_rule=broke_rule)
+        if to in (TaskState.SUCCESS, TaskState.WARNING):
+            deliveries.note(task)
         record(
             "task.ended",
             user=task.job.owner,

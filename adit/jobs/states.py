@@ -27,10 +27,12 @@ _ENDS = frozenset({J.SUCCESS, J.WARNING, J.FAILURE, J.CANCELED})
 
 JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
     J.WAITING_FOR_APPROVAL: frozenset({J.PENDING, J.CANCELED}),
-    J.PENDING: frozenset({J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_APPROVAL}) | _ENDS,
-    J.IN_PROGRESS: frozenset({J.PENDING, J.CANCELING}) | _ENDS,
+    J.PENDING: frozenset({J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
+    | _ENDS,
+    J.IN_PROGRESS: frozenset({J.PENDING, J.CANCELING, J.WAITING_FOR_OWNER}) | _ENDS,
+    J.WAITING_FOR_OWNER: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL}) | _ENDS,
     J.CANCELING: _ENDS,
-    J.CANCELED: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL}),
+    J.CANCELED: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER}),
     J.SUCCESS: frozenset({J.PENDING, J.IN_PROGRESS}),
     J.WARNING: frozenset({J.PENDING, J.IN_PROGRESS}),
     J.FAILURE: frozenset({J.PENDING, J.IN_PROGRESS}),
@@ -88,7 +90,9 @@ def derive(job: Job) -> None:
     """Moves a locked job to where its tasks say it is."""
     found = Task.objects.filter(job=job).order_by().values_list("state", flat=True).distinct()
     to = _derived(job, {TaskState(state) for state in found})
-    ended = to in _ENDS
+    if job.stage and to in _ENDS - {J.CANCELED}:
+        to = J.WAITING_FOR_OWNER
+    ended = to in _ENDS or to is J.WAITING_FOR_OWNER
     message = verdict.of_job(job, to) if ended else ""
     if to != job.state:
         _move_job(job, to, message, {})

@@ -207,11 +207,14 @@ def _series_count(pick: Pick, series: tuple[Record, ...] | None) -> int | None:
 
 def _size(pick: Pick, series: tuple[Record, ...] | None) -> int:
     if series is not None and all(record.instance_count is not None for record in series):
-        return sum(_usual(record.modalities) * (record.instance_count or 0) for record in series)
-    return _usual(pick.study.modalities) * (pick.instance_count or 0)
+        return sum(
+            usual_bytes(record.modalities) * (record.instance_count or 0) for record in series
+        )
+    return usual_bytes(pick.study.modalities) * (pick.instance_count or 0)
 
 
-def _usual(modalities: Iterable[str]) -> int:
+def usual_bytes(modalities: Iterable[str]) -> int:
+    """Of one image, for an estimate."""
     sizes = [USUAL_BYTES.get(modality, OTHER_BYTES) for modality in modalities]
     return max(sizes, default=OTHER_BYTES)
 

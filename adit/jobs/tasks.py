@@ -7,7 +7,7 @@ import socket
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
-from adit.jobs import drafts, over, queue, runner
+from adit.jobs import batch, drafts, over, queue, runner
 from adit.jobs.bell import WORK_TASK, ring
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.ledger import settle
@@ -30,6 +30,7 @@ def work() -> None:
 def sweep() -> None:
     """Finds what dead workers held, and rings for what is due: no lost message delays for long."""
     over.fail_what_waits()
+    batch.start_by_themselves()
     waiting = queue.sweep()
     settle()
     if waiting:

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, ResultLine, Stage, Task, TaskState
 from adit.jobs.progress import Counts, counts_of
 
 MOST_REASONS = 4
@@ -36,9 +36,24 @@ def of_task(items: QuerySet[Item], announced: Collection[str]) -> Verdict:
     return Verdict(TaskState.WARNING, f"{_delivered(counts)} {_joined(gaps)}")
 
 
+def of_search(lines: QuerySet[ResultLine]) -> Verdict:
+    """An answer is a success, whatever it says; what it says stands with each row."""
+    rows = set(lines.values_list("line", flat=True))
+    found = set(lines.filter(is_found=True).values_list("line", flat=True))
+    words = {"n": len(found), "all": len(rows)}
+    return Verdict(TaskState.SUCCESS, _("Something was found for %(n)d of %(all)d rows.") % words)
+
+
 def of_job(job: Job, state: JobState) -> str:
-    """The sentence that stands with an ended job."""
+    """The sentence that stands with a job that has ended, or waits for its owner."""
+    if state == JobState.WAITING_FOR_OWNER and job.stage == Stage.CHECK:
+        return _(
+            "The check is done. Nothing has been fetched yet: look through the rows and start."
+        )
     counts = counts_of(Item.objects.filter(task__job=job))
+    if state == JobState.WAITING_FOR_OWNER:
+        words = {"n": counts.delivered}
+        return _("The pilot is done, %(n)d images delivered: look at them, then continue.") % words
     if state == JobState.SUCCESS:
         return _complete(counts)
     if state == JobState.CANCELED:

@@ -7,6 +7,8 @@ from django.utils.translation import gettext_lazy as _
 
 WORDS: Mapping[str, Any] = {
     "job.created": _("ordered"),
+    "job.started": _("started after the check"),
+    "job.continued": _("continued after the pilot"),
     "job.approved": _("approved"),
     "job.returned": _("returned to its owner"),
     "job.canceled": _("canceled"),

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from adit.jobs.kinds.base import Kind
+from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.kinds.selective import Selective
 from adit_engine.errors import WrongInput
 
-KINDS: Mapping[str, Kind] = {kind.word: kind for kind in (Selective(),)}
+KINDS: Mapping[str, Kind] = {kind.word: kind for kind in (Selective(), BatchTransfer())}
 
 
 def kind_of(word: str) -> Kind:

@@ -62,6 +62,8 @@ class SheetRow:
     line: int
     own: tuple[str, ...] = field(default=(), repr=False)
     pseudonym: str = ""
+    asked: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What its known columns say, by the template's header: so an export can be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,16 @@ class Note(StrEnum):
     """The ID or accession number is there, with another name, birth date or ID."""
     NOT_ASKED = "not_asked"
     """The node refused a key: the answers were sorted by us alone."""
+    SEVERAL = "several"
+    """More than one study matches: a person chooses."""
+    SERIES_GONE = "series_gone"
+    """The study is there, and does not have the series that the row names."""
+    NO_ANSWER = "no_answer"
+    """The node could not answer for this row alone; the sentence stands with it."""
+    DELIVERED = "delivered"
+    """All of it was delivered before, to the same place for the same project."""
+    LEFT_OUT = "left_out"
+    """A person left the row out before the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +134,38 @@ class Found:
     notes: tuple[Note, ...] = ()
 
 
-Yielded = Listed | Event | Outcome | Found
+@dataclass(frozen=True, slots=True)
+class SeriesSeen:
+    """One series as the source lists it. `classes` are images by SOP class; None: not told."""
+
+    record: Record = field(repr=False)
+    classes: Mapping[str, int] | None = None
+
+    @property
+    def images(self) -> int | None:
+        return sum(self.classes.values()) if self.classes else self.record.instance_count
+
+
+@dataclass(frozen=True, slots=True)
+class StudySeen:
+    """One study that a row may mean, with those of its series that the row names."""
+
+    record: Record = field(repr=False)
+    series: tuple[SeriesSeen, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a source holds for one line of a sheet, before anything is fetched."""
+
+    line: int
+    studies: tuple[StudySeen, ...] = field(repr=False)
+    notes: tuple[Note, ...] = ()
+    why: str = ""
+    """The node's sentence where it could not answer."""
+
+
+Yielded = Listed | Event | Outcome | Found | Checked
 
 
 class Kind(Protocol):

@@ -36,6 +36,7 @@ def test_each_state_offers_the_actions_that_make_sense_to_the_owner(
     offered = {state: set(actions.allowed(coordinator, in_state(job, state))) for state in JobState}
     assert offered == {
         JobState.WAITING_FOR_APPROVAL: {"cancel", "delete"},
+        JobState.WAITING_FOR_OWNER: {"cancel", "retry", "delete"},
         JobState.PENDING: {"cancel"},
         JobState.IN_PROGRESS: {"cancel"},
         JobState.CANCELING: set(),

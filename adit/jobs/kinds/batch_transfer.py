@@ -1,0 +1,296 @@
+"""Batch transfer: the studies of a sheet, checked first, then sent to one destination."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from typing import Any, ClassVar
+
+from adit.jobs.kinds.base import (
+    Checked,
+    Context,
+    Note,
+    OrderedChange,
+    Pseudonymize,
+    SeriesSeen,
+    SheetRow,
+    StudySeen,
+    TaskPlan,
+    Yielded,
+)
+from adit_engine.errors import AditError, WrongInput
+from adit_engine.pseudonymize.pseudonym import checked_pseudonym
+from adit_engine.record import Record
+from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.select import Selection
+from adit_engine.sighting import Sighting, Wanted
+from adit_engine.transfer import Order as Transfer
+from adit_engine.transfer import transfer
+
+MOST_ROWS = 10_000
+QUESTIONS_PER_TASK = 25
+"""So many questions of a check are one task: few enough to be tried again, many enough to be quick."""
+MOST_STUDIES_SEEN = 20
+"""Of a row that means so many studies, these are shown to choose from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the sheet. `wanted` names the study; an empty series UID means all of it."""
+
+    line: int
+    wanted: Wanted
+    series_uid: str = ""
+    pseudonym: str = ""
+    own: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        wanted = self.wanted
+        if wanted.study_uid:
+            object.__setattr__(
+                self, "wanted", replace(wanted, study_uid=StudyRef(wanted.study_uid).study_uid)
+            )
+        elif not (wanted.accession_number or (wanted.patient_id and wanted.study_date)):
+            raise WrongInput(f"Line {self.line} names no study.")
+        if self.pseudonym:
+            checked_pseudonym(self.pseudonym)
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """By the headers of the template."""
+        wanted = self.wanted
+        day = wanted.study_date
+        values = {
+            "PatientID": wanted.patient_id,
+            "StudyInstanceUID": wanted.study_uid,
+            "SeriesInstanceUID": self.series_uid,
+            "AccessionNumber": wanted.accession_number,
+            "StudyDate": day.isoformat() if day else "",
+            "Days": str(wanted.days) if wanted.days else "",
+            "Modality": ", ".join(wanted.modalities),
+            "Pseudonym": self.pseudonym,
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A sheet to be checked, and, once it is started, transferred.
+
+    `pilot` are the first studies that go alone; `starts_itself`: when each row has one hit.
+    """
+
+    rows: tuple[Row, ...] = field(repr=False)
+    source: int
+    destination: int
+    trial: int | None = None
+    change: OrderedChange = field(default=Pseudonymize())
+    own_headers: tuple[str, ...] = ()
+    skips_delivered: bool = True
+    starts_itself: bool = False
+    pilot: int = 0
+    announced: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise WrongInput("The sheet has no row that can be ordered.")
+        if len(self.rows) > MOST_ROWS:
+            raise WrongInput(f"At most {MOST_ROWS} rows fit into one order: split the sheet.")
+        if self.source == self.destination:
+            raise WrongInput("Source and destination are the same: choose another destination.")
+        if len({row.line for row in self.rows}) < len(self.rows):
+            raise WrongInput("One line of the sheet is ordered twice.")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What identifies nobody and stays with the job."""
+        return {
+            "source": self.source,
+            "own_headers": list(self.own_headers),
+            "skips_delivered": self.skips_delivered,
+            "starts_itself": self.starts_itself,
+            "pilot": self.pilot,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A row whose study is known. `series_uids` are those that come along; none named = all."""
+
+    line: int
+    source: int
+    study: Record = field(repr=False)
+    series_uids: tuple[str, ...] = ()
+    pseudonym: str = ""
+
+
+class BatchTransfer:
+    word: ClassVar[str] = "batch_transfer"
+    label: ClassVar[str] = "Batch transfer"
+    stage: ClassVar[str] = "check"
+    """It begins with a check, and waits for its owner after that."""
+
+    def plan(self, order: Order) -> list[TaskPlan]:
+        """The tasks of the check; those of the transfer follow from what it finds."""
+        by_question: dict[Wanted, list[Row]] = {}
+        for row in order.rows:
+            by_question.setdefault(_question(row.wanted), []).append(row)
+        questions = list(by_question.values())
+        return [
+            _check_plan(order.source, questions[at : at + QUESTIONS_PER_TASK])
+            for at in range(0, len(questions), QUESTIONS_PER_TASK)
+        ]
+
+    def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+        if "check" in payload:
+            return check([_row_from(row) for row in payload["check"]], context)
+        assert context.destination is not None, "a transfer has a destination"
+        assert context.change is not None, "and says what happens to its images"
+        order = Transfer(
+            StudyRef(payload["study_uid"]),
+            payload["patient_id"],
+            Selection(tuple(payload["series_uids"]), context.modalities),
+        )
+        return transfer(
+            order,
+            context.source,
+            context.destination,
+            context.change,
+            context.held,
+            context.stop,
+        )
+
+
+def transfers(rows: Sequence[Ready]) -> list[TaskPlan]:
+    """One task for each study, in the order of the sheet; it answers all rows that name the study."""
+    by_study: dict[tuple[int, str], list[Ready]] = {}
+    for row in rows:
+        by_study.setdefault((row.source, row.study.study_uid), []).append(row)
+    return [_transfer_plan(same) for same in by_study.values()]
+
+
+def check(rows: Sequence[Row], context: Context) -> Iterator[Checked]:
+    """Asks the source for each row; lazy. What it refuses for one row alone is said with the row."""
+    sighting = Sighting(context.source, context.stop)
+    for row in rows:
+        try:
+            yield _checked(row, sighting)
+        except AditError as error:
+            if error.again or context.stop.is_set():
+                raise
+            yield Checked(row.line, (), (Note.NO_ANSWER,), str(error))
+
+
+def _checked(row: Row, sighting: Sighting) -> Checked:
+    sighted = sighting.studies(row.wanted)
+    mine = [study for study in sighted.studies if row.wanted.is_of_patient(study)]
+    capped = (Note.CAPPED,) if sighted.is_capped else ()
+    if not mine:
+        note = Note.OTHER_PERSON if sighted.studies else Note.NOTHING
+        return Checked(row.line, (), (note, *capped))
+    if row.wanted.study_uid and len(sighted.studies) > 1:
+        # One study UID under two patients: nothing of it may leave before that is put right.
+        return Checked(row.line, (), (Note.PATIENTS,))
+    seen = [_seen(row, study, sighting) for study in mine[:MOST_STUDIES_SEEN]]
+    studies = tuple(study for study in seen if study.series)
+    if not studies:
+        return Checked(row.line, (), (Note.SERIES_GONE if row.series_uid else Note.NOTHING,))
+    return Checked(row.line, studies, (*_notes(studies), *capped))
+
+
+def _notes(studies: Sequence[StudySeen]) -> tuple[Note, ...]:
+    if len(studies) == 1:
+        return ()
+    several = len({study.record.patient_id for study in studies}) > 1
+    return (Note.SEVERAL, Note.PATIENTS) if several else (Note.SEVERAL,)
+
+
+def _seen(row: Row, study: Record, sighting: Sighting) -> StudySeen:
+    series = [one for one in sighting.series(study) if row.series_uid in ("", one.series_uid)]
+    if row.wanted.modalities and not study.modalities:
+        held = {word for one in series for word in one.modalities}
+        series = [] if held.isdisjoint(row.wanted.modalities) else series
+    return StudySeen(
+        study, tuple(SeriesSeen(one, sighting.classes(study, one) or None) for one in series)
+    )
+
+
+def _question(wanted: Wanted) -> Wanted:
+    """The same for rows that one answer serves."""
+    return Wanted(study_uid=wanted.study_uid) if wanted.study_uid else wanted
+
+
+def _check_plan(source: int, questions: Sequence[Sequence[Row]]) -> TaskPlan:
+    rows = [row for same in questions for row in same]
+    lines = sorted(row.line for row in rows)
+    return TaskPlan(
+        source=source,
+        payload={"check": [_row_to(row) for row in rows]},
+        title=f"Check of lines {lines[0]} to {lines[-1]}",
+        searches=True,
+        rows=tuple(SheetRow(row.line, row.own, row.pseudonym, row.asked) for row in rows),
+    )
+
+
+def _transfer_plan(rows: Sequence[Ready]) -> TaskPlan:
+    study = rows[0].study
+    whole = any(not row.series_uids for row in rows)
+    series = () if whole else tuple(dict.fromkeys(uid for row in rows for uid in row.series_uids))
+    return TaskPlan(
+        source=rows[0].source,
+        payload={
+            "study_uid": study.study_uid,
+            "patient_id": study.patient_id,
+            "series_uids": [SeriesRef(study.study_uid, uid).series_uid for uid in series],
+            "labels": _labels(study),
+        },
+        patient_id=study.patient_id,
+        pseudonym=next((row.pseudonym for row in rows if row.pseudonym), ""),
+        title=_title(study),
+        rows=tuple(SheetRow(row.line) for row in rows),
+    )
+
+
+def _labels(study: Record) -> dict[str, str]:
+    return {
+        "patient_name": study.patient_name,
+        "birth_date": study.text("PatientBirthDate"),
+        "study_date": study.text("StudyDate"),
+        "study_description": study.study_description,
+        "modalities": ", ".join(study.modalities),
+        "accession_number": study.accession_number,
+    }
+
+
+def _title(study: Record) -> str:
+    parts: Iterable[str] = (
+        study.text("StudyDate"),
+        ", ".join(study.modalities),
+        study.study_description,
+    )
+    return " ".join(part for part in parts if part) or "Study"
+
+
+def _row_to(row: Row) -> dict[str, Any]:
+    day = row.wanted.study_date
+    wanted = {
+        **asdict(row.wanted),
+        "study_date": day.isoformat() if day else None,
+        "modalities": list(row.wanted.modalities),
+    }
+    return {"line": row.line, "wanted": wanted, "series_uid": row.series_uid}
+
+
+def _row_from(data: Mapping[str, Any]) -> Row:
+    wanted = data["wanted"]
+    day = wanted["study_date"]
+    return Row(
+        data["line"],
+        Wanted(
+            **{
+                **wanted,
+                "study_date": date.fromisoformat(day) if day else None,
+                "modalities": tuple(wanted["modalities"]),
+            }
+        ),
+        data["series_uid"],
+    )

@@ -1,0 +1,108 @@
+"""Lines: the rows of a sheet and what answers each, sealed; every row has its line from the order on."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from adit.jobs.kinds.base import Checked, SeriesSeen, SheetRow, StudySeen
+from adit.jobs.models import Job, ResultLine, Task, TaskState
+from adit.jobs.queue import LeaseLost
+from adit.vault.box import Box
+from adit_engine.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a line holds of persons: the row as asked, and the studies that it may mean."""
+
+    own: tuple[str, ...] = field(default=(), repr=False)
+    pseudonym: str = ""
+    asked: dict[str, str] = field(default_factory=dict, repr=False)
+    studies: tuple[StudySeen, ...] = field(default=(), repr=False)
+    chosen: int | None = None
+    """Which of the studies is meant; None as long as nobody knows."""
+    why: str = ""
+
+    @property
+    def study(self) -> StudySeen | None:
+        return None if self.chosen is None else self.studies[self.chosen]
+
+
+def make(box: Box, job: Job, rows: Iterable[tuple[Task, Sequence[SheetRow]]]) -> None:
+    """A line for each row that tasks will answer. Tasks and job are saved."""
+    ResultLine.objects.bulk_create(
+        ResultLine(task=task, job=job, line=row.line, sealed=seal(box, job.pk, row.line, _of(row)))
+        for task, asked in rows
+        for row in asked
+    )
+
+
+def answer(box: Box, task: Task, checked: Checked, facts: dict[str, Any]) -> None:
+    """Writes what a source holds for a row, under the task's fence. Raises LeaseLost."""
+    with transaction.atomic():
+        mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+        if mine.update(attempt=task.attempt) != 1:
+            raise LeaseLost(_("Another worker has taken over this task."))
+        line = ResultLine.objects.get(task=task, line=checked.line)
+        before = opened(box, line)
+        chosen = 0 if len(checked.studies) == 1 else None
+        content = Content(
+            before.own, before.pseudonym, before.asked, checked.studies, chosen, checked.why
+        )
+        line.sealed = seal(box, line.job_id, line.line, content)
+        line.is_asked, line.is_found = True, bool(checked.studies)
+        line.notes = [note.value for note in checked.notes]
+        line.facts = facts
+        line.save(update_fields=["sealed", "is_asked", "is_found", "notes", "facts"])
+
+
+def seal(box: Box, job_id: int, line: int, content: Content) -> bytes:
+    values = {
+        "own": list(content.own),
+        "pseudonym": content.pseudonym,
+        "asked": content.asked,
+        "studies": [_study_to(study) for study in content.studies],
+        "chosen": content.chosen,
+        "why": content.why,
+    }
+    return box.seal(values, _place(job_id, line))
+
+
+def opened(box: Box, line: ResultLine) -> Content:
+    """Raises SealBroken."""
+    values = box.open(line.sealed, _place(line.job_id, line.line))
+    return Content(
+        tuple(values["own"]),
+        values["pseudonym"],
+        values["asked"],
+        tuple(_study_from(study) for study in values["studies"]),
+        values["chosen"],
+        values["why"],
+    )
+
+
+def _place(job_id: int, line: int) -> str:
+    """Not the task's: a line goes over from the task that checks it to the one that transfers it."""
+    return f"job {job_id} line {line}"
+
+
+def _of(row: SheetRow) -> Content:
+    return Content(row.own, row.pseudonym, dict(row.asked))
+
+
+def _study_to(study: StudySeen) -> dict[str, Any]:
+    series = [
+        {"record": one.record.to_json(), "classes": dict(one.classes) if one.classes else None}
+        for one in study.series
+    ]
+    return {"record": study.record.to_json(), "series": series}
+
+
+def _study_from(data: dict[str, Any]) -> StudySeen:
+    return StudySeen(
+        Record.from_json(data["record"]),
+        tuple(SeriesSeen(Record.from_json(o["record"]), o["classes"]) for o in data["series"]),
+    )

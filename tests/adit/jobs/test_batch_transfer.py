@@ -1,0 +1,426 @@
+"""A sheet of studies is checked, started, run, and each of its rows is answered."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from jobs_stage import put_study, shelf, work
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.jobs import actions, batch, lines, queue, sealed
+from adit.jobs.batch import Unfit, Wishes
+from adit.jobs.kinds.base import Note
+from adit.jobs.kinds.batch_transfer import Order, Row
+from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState
+from adit.nodes.models import Access, Lane, Node
+from adit_engine.errors import NodeRefused, WrongInput
+from adit_engine.nodes.base import Answers
+from adit_engine.nodes.memory import MemoryNode
+from adit_engine.query import Query
+from adit_engine.reference import Level
+from adit_engine.sighting import Wanted
+
+ROOT = "1.2.826.0.1.3680043.8.498.77"
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ANNE, BEN = "PID-4711-0815", "PID-0002"
+
+
+def by_uid(line: int, study: str, patient: str = ANNE, **more: str) -> Row:
+    return Row(line, Wanted(patient, study_uid=f"{ROOT}.{study}"), **more)
+
+
+@pytest.fixture
+def order_rows(
+    coordinator: User, source: Node, destination: Node, trial: object
+) -> Callable[..., Job]:
+    def order(*rows: Row, to: Node | None = None, user: User | None = None, **more: object) -> Job:
+        values = {"trial": trial.pk, **more}
+        asked = Order(rows, source.pk, (to or destination).pk, **values)
+        key = f"{Job.objects.count()}"
+        return actions.create(user or coordinator, "batch_transfer", asked, key=key)
+
+    return order
+
+
+def run_all(job: Job) -> Job:
+    while work() is not None:
+        pass
+    return Job.objects.get(pk=job.pk)
+
+
+def notes(job: Job) -> dict[int, list[str]]:
+    return {row.line: row.notes for row in job.lines.all()}
+
+
+def test_a_check_fetches_nothing_and_waits_for_its_owner(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=3, series=2)
+    job = run_all(order_rows(by_uid(2, "1", own=("my key",))))
+
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert "look through the rows" in job.message
+    assert not shelf(destination)
+    line = job.lines.get()
+    assert (line.is_asked, line.is_found, line.notes) == (True, True, [])
+    assert line.facts["series"] == 2
+    assert line.facts["images"] == 6
+    content = lines.opened(sealed.box_of(job.trial), line)
+    assert content.own == ("my key",)
+    assert content.study is not None
+    assert {task.lane for task in job.tasks.all()} == {Lane.SEARCH}
+
+
+def test_each_row_says_what_the_source_holds_for_it(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1", AccessionNumber="A1")
+    put_study(source, "2", AccessionNumber="A2", PatientID=BEN)
+    put_study(source, "3", AccessionNumber="A2", StudyDate="20240301")
+    put_study(source, "4", AccessionNumber="A4", StudyDate="20240302")
+    put_study(source, "5", AccessionNumber="A4", StudyDate="20240303")
+    day = Wanted(ANNE, study_date=date(2024, 3, 1), days=0, modalities=("CT",))
+    days = Wanted(ANNE, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
+    mr = Wanted(ANNE, study_date=date(2024, 3, 1), days=2, modalities=("MR",))
+    job = run_all(
+        order_rows(
+            by_uid(2, "1"),
+            by_uid(3, "77"),
+            by_uid(4, "2"),
+            Row(5, Wanted(accession_number="A1")),
+            Row(6, Wanted(accession_number="A2")),
+            Row(7, Wanted(accession_number="A4")),
+            Row(8, day),
+            Row(9, days),
+            Row(10, mr),
+            Row(11, Wanted(ANNE, study_uid=f"{ROOT}.1"), series_uid=f"{ROOT}.1.9"),
+            Row(12, Wanted(BEN, accession_number="A2")),
+        )
+    )
+    assert notes(job) == {
+        2: [],
+        3: [Note.NOTHING],
+        4: [Note.OTHER_PERSON],
+        5: [],
+        6: [Note.SEVERAL, Note.PATIENTS],
+        7: [Note.SEVERAL],
+        8: [],
+        9: [Note.SEVERAL],
+        10: [Note.NOTHING],
+        11: [Note.SERIES_GONE],
+        12: [],
+    }
+
+
+def test_one_study_uid_under_two_patients_is_never_started(
+    order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orthanc lists such a study twice."""
+    put_study(source, "1", images=1)
+    find = MemoryNode.find
+
+    def twice(self: MemoryNode, query: Query) -> Answers:
+        records = list(find(self, query))
+        if query.level is Level.STUDY:
+            records += [replace(r, values={**r.values, "PatientID": BEN}) for r in records]
+        return Answers(iter(records))
+
+    monkeypatch.setattr(MemoryNode, "find", twice)
+    job = run_all(order_rows(by_uid(2, "1")))
+    line = job.lines.get()
+    assert (line.notes, line.is_found) == ([Note.PATIENTS], False)
+    with pytest.raises(WrongInput, match="No row is left"):
+        batch.start(job.owner, job, Wishes())
+
+
+def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=2, series=3)
+    put_study(source, "2", images=1, PatientID=BEN)
+    series = {"series_uid": f"{ROOT}.1.1"}
+    job = run_all(
+        order_rows(
+            by_uid(2, "1", **series),
+            by_uid(3, "2", BEN, pseudonym="LUNG-B"),
+            by_uid(4, "1", series_uid=f"{ROOT}.1.3"),
+            by_uid(5, "99"),
+        )
+    )
+    batch.start(job.owner, job, Wishes())
+    assert not shelf(destination)
+    job = run_all(job)
+
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 5
+    sent = job.tasks.filter(lane=Lane.RETRIEVE)
+    assert sent.count() == 2
+    by_line = {row.line: row.task for row in job.lines.select_related("task")}
+    assert by_line[2] == by_line[4] != by_line[3]
+    assert sealed.open_task(by_line[3]).pseudonym == "LUNG-B"
+    assert by_line[5].lane == Lane.SEARCH
+
+
+def test_a_second_start_makes_no_second_task(order_rows: Callable[..., Job], source: Node) -> None:
+    put_study(source, "1")
+    job = run_all(order_rows(by_uid(2, "1")))
+    again = Job.objects.get(pk=job.pk)
+    batch.start(job.owner, job, Wishes())
+    batch.start(job.owner, again, Wishes())
+    assert Task.objects.filter(lane=Lane.RETRIEVE).count() == 1
+
+
+def test_the_owner_chooses_among_several_hits_and_leaves_rows_out(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=1, StudyDate="20240101")
+    put_study(source, "2", images=2, StudyDate="20240102")
+    put_study(source, "3", images=4, AccessionNumber="OTHER")
+    job = run_all(
+        order_rows(
+            Row(2, Wanted(accession_number="ACC20240229")),
+            Row(3, Wanted(accession_number="ACC20240229")),
+            by_uid(4, "3"),
+        )
+    )
+    batch.start(job.owner, job, Wishes(choices={2: 1}, left_out={4}))
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 2
+    assert notes(job)[4] == [Note.LEFT_OUT]
+    assert notes(job)[3] == [Note.SEVERAL]
+
+
+def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=2)
+    put_study(source, "2", images=2, PatientID=BEN)
+    first = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
+    batch.start(first.owner, first, Wishes())
+    assert run_all(first).state == JobState.SUCCESS
+    assert Delivery.objects.count() == 2
+
+    put_study(source, "1", images=2, series=2)
+    second = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
+    facts = {row.line: row.facts for row in second.lines.all()}
+    assert (facts[2]["series"], facts[2]["there"]) == (1, 1)
+    assert (facts[3]["series"], facts[3]["there"]) == (0, 1)
+    batch.start(second.owner, second, Wishes())
+    second = run_all(second)
+    assert second.state == JobState.SUCCESS
+    assert notes(second)[3] == [Note.DELIVERED]
+    sent = Item.objects.filter(task__job=second, left_out="")
+    assert [item.delivered for item in sent] == [2]
+
+    third = run_all(order_rows(by_uid(2, "1"), skips_delivered=False))
+    batch.start(third.owner, third, Wishes())
+    assert run_all(third).state == JobState.SUCCESS
+    assert Item.objects.filter(task__job=third, left_out="").count() == 2
+    assert len(shelf(destination)) == 6
+
+
+def test_a_series_that_has_grown_is_fetched_again(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=2)
+    first = run_all(order_rows(by_uid(2, "1")))
+    batch.start(first.owner, first, Wishes())
+    run_all(first)
+    put_study(source, "1", images=3)
+    second = run_all(order_rows(by_uid(2, "1")))
+    batch.start(second.owner, second, Wishes())
+    run_all(second)
+    assert len(shelf(destination)) == 3
+
+
+def test_a_pilot_sends_the_first_studies_and_waits_then_the_rest_follows(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    for study in "123":
+        put_study(source, study, images=1)
+    job = run_all(order_rows(*(by_uid(2 + n, study) for n, study in enumerate("123"))))
+    batch.start(job.owner, job, Wishes(pilot=1))
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert "pilot is done, 1 images" in job.message
+    assert len(shelf(destination)) == 1
+
+    batch.start(job.owner, job, Wishes())
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 3
+    assert [
+        e.action for e in Event.objects.filter(action__in=("job.started", "job.continued"))
+    ] == [
+        "job.started",
+        "job.continued",
+    ]
+
+
+def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1")
+    plain = run_all(order_rows(by_uid(2, "1"), starts_itself=True))
+    odd = run_all(order_rows(by_uid(2, "1"), by_uid(3, "9"), starts_itself=True))
+    not_asked = run_all(order_rows(by_uid(2, "1")))
+
+    assert batch.start_by_themselves() == 1
+    assert batch.start_by_themselves() == 0
+    assert run_all(plain).state == JobState.SUCCESS
+    odd.refresh_from_db()
+    assert odd.state == JobState.WAITING_FOR_OWNER
+    assert "1 rows want to be looked at" in odd.message
+    assert Job.objects.get(pk=not_asked.pk).state == JobState.WAITING_FOR_OWNER
+
+
+def test_a_large_transfer_is_approved_by_somebody_else_after_its_check(
+    order_rows: Callable[..., Job], source: Node, pacsadmin: User, settings: object
+) -> None:
+    settings.MAX_TRANSFER_ROWS = 1
+    for study in "12":
+        put_study(source, study)
+    job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2")))
+    assert job.state == JobState.WAITING_FOR_OWNER
+    batch.start(job.owner, job, Wishes())
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+    assert work() is None
+    actions.approve(pacsadmin, job)
+    assert run_all(job).state == JobState.SUCCESS
+
+
+def test_pseudonyms_that_contradict_the_project_are_said_with_their_lines_and_nothing_starts(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1", AccessionNumber="A1")
+    put_study(source, "2", AccessionNumber="A2")
+    put_study(source, "3", AccessionNumber="A3", PatientID=BEN)
+    job = run_all(
+        order_rows(
+            Row(2, Wanted(accession_number="A1"), pseudonym="ONE"),
+            Row(3, Wanted(accession_number="A2"), pseudonym="TWO"),
+            Row(4, Wanted(accession_number="A3"), pseudonym="ONE"),
+        )
+    )
+    with pytest.raises(Unfit) as unfit:
+        batch.start(job.owner, job, Wishes())
+    assert set(unfit.value.by_line) == {3, 4}
+    job.refresh_from_db()
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert not job.tasks.filter(lane=Lane.RETRIEVE).exists()
+    batch.start(job.owner, job, Wishes(left_out={3, 4}))
+    assert run_all(job).state == JobState.SUCCESS
+
+
+def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
+    order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_study(source, "1")
+    find = MemoryNode.find
+
+    def picky(self: MemoryNode, query: Query) -> Answers:
+        if "AccessionNumber" in query.keys:
+            raise NodeRefused(self.name, "it does not search by accession number", 0xA900)
+        return find(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", picky)
+    job = run_all(order_rows(by_uid(2, "1"), Row(3, Wanted(accession_number="A1"))))
+    assert notes(job) == {2: [], 3: [Note.NO_ANSWER]}
+    content = lines.opened(sealed.box_of(job.trial), job.lines.get(line=3))
+    assert "does not search by accession number" in content.why
+
+
+def test_a_right_that_is_gone_ends_the_check_and_is_said(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1")
+    job = order_rows(by_uid(2, "1"))
+    Access.objects.filter(node=source).delete()
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    task = job.tasks.get()
+    assert task.state == TaskState.FAILURE
+    assert "None of your groups may fetch from PACS1" in task.message
+    assert not job.lines.get().is_asked
+
+
+def test_a_canceled_check_is_resumed_and_then_waits_for_its_owner(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1")
+    job = order_rows(by_uid(2, "1"))
+    actions.cancel(job.owner, job)
+    assert job.state == JobState.CANCELED
+    actions.resume(job.owner, job)
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    actions.cancel(job.owner, job)
+    assert job.state == JobState.CANCELED
+    assert work() is None
+
+
+def test_a_check_that_broke_off_is_tried_again_and_ends_the_same(
+    order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study in "123":
+        put_study(source, study)
+    job = order_rows(*(by_uid(2 + n, study) for n, study in enumerate("123")))
+    task = queue.claim("dies")
+    assert task is not None
+    lines.answer(sealed.box_of(job.trial), task, _nothing(2), {})
+    Task.objects.filter(pk=task.pk).update(lease_until="2020-01-01T00:00:00+00:00")
+    queue.sweep()
+    job = run_all(job)
+    assert notes(job) == {2: [], 3: [], 4: []}
+    assert ResultLine.objects.count() == 3
+
+
+def test_staff_restart_the_transfer_and_not_the_check(
+    order_rows: Callable[..., Job], source: Node, destination: Node, coordinator: User
+) -> None:
+    put_study(source, "1")
+    coordinator.is_staff = True
+    coordinator.save()
+    job = run_all(order_rows(by_uid(2, "1")))
+    batch.start(job.owner, job, Wishes())
+    job = run_all(job)
+    shelf(destination).clear()
+    actions.restart(coordinator, job)
+    assert run_all(job).state == JobState.SUCCESS
+    assert len(shelf(destination)) == 3
+
+
+def test_the_same_study_is_asked_for_once_in_a_sheet(
+    order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_study(source, "1", series=2)
+    asked: list[str] = []
+    find = MemoryNode.find
+
+    def counted(self: MemoryNode, query: Query) -> Answers:
+        asked.append(query.level.value)
+        return find(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", counted)
+    run_all(order_rows(*(by_uid(line, "1") for line in range(2, 30))))
+    assert asked == ["STUDY", "SERIES"]
+
+
+def test_nothing_that_identifies_stands_in_the_job_or_in_facts(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1")
+    job = run_all(order_rows(by_uid(2, "1", own=("secret key",))))
+    plain = f"{job.order} {job.message} {job.lines.get().facts} {job.tasks.get().message}"
+    for value in (ANNE, "Mustermann", "ACC20240229", "19560412", "secret key", ROOT):
+        assert value not in plain
+
+
+def _nothing(line: int) -> object:
+    from adit.jobs.kinds.base import Checked
+
+    return Checked(line, (), (Note.NOTHING,))
