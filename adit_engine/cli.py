@@ -9,10 +9,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adit_engine import cli_check, node_url
-from adit_engine.errors import AditError, NotFound, RuleBroken, WrongInput
+from adit_engine import cli_check, cli_pack, node_url
+from adit_engine.errors import AditError, CannotDo, NotFound, RuleBroken, WrongInput
 from adit_engine.expectation import Reception
-from adit_engine.nodes.base import Grade
+from adit_engine.nodes.base import Grade, Searchable
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import Level, StudyRef
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     echo = commands.add_parser("echo", help="see whether a node answers")
     echo.add_argument(
-        "node", help="dimse://CALLED@host:port?calling=ADIT, dimse+tls://… or folder:PATH"
+        "node", help="dimse://CALLED@host:port?calling=ADIT, dimse+tls://…, folder:PATH"
     )
     echo.set_defaults(run=_echo)
 
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--from", dest="source", required=True, metavar="URL")
     fetch.add_argument("--to", dest="destination", required=True, metavar="FOLDER")
     _what(fetch)
+    _packing(fetch)
     _receiving(fetch)
     fetch.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
 
@@ -79,12 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("--from", dest="source", required=True, metavar="FOLDER")
     send.add_argument("--to", dest="destination", required=True, metavar="URL")
     _what(send, everything=True)
+    _packing(send)
     send.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
 
     move = commands.add_parser("transfer", help="from any node to any node, changed or as is")
     move.add_argument("--from", dest="source", required=True, metavar="URL")
     move.add_argument("--to", dest="destination", required=True, metavar="URL")
     _what(move)
+    _packing(move)
     _receiving(move)
     change = move.add_mutually_exclusive_group(required=True)
     change.add_argument("--as-is", action="store_true", help="identified, byte for byte")
@@ -125,6 +128,14 @@ def _what(parser: argparse.ArgumentParser, everything: bool = False) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.set_defaults(trial="", trial_name="", sponsor="", key_file=None, profile=None)
     parser.set_defaults(receiver=None, withhold_faces=False, accept_faces=None)
+
+
+def _packing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--password-file",
+        metavar="FILE",
+        help="that of an archive:FILE.7z; else you are asked, since others can see our command",
+    )
 
 
 def _receiving(parser: argparse.ArgumentParser) -> None:
@@ -171,7 +182,7 @@ def _find(options: argparse.Namespace) -> int:
         keys[keyword] = value
     query = Query(Level(options.level.upper()), keys)
     with node_url.opened(options.source) as node:
-        answers = node.find(query)
+        answers = _searchable(node).find(query)
         for record in answers:
             print(json.dumps(record.to_json()["values"]) if options.json else _line(record))
     if answers.capped:
@@ -192,6 +203,7 @@ def _line(record: Record) -> str:
 def _transfer(options: argparse.Namespace) -> int:
     began = time.monotonic()
     trip = Trip(options)
+    password = cli_pack.password_for(options)
     with (
         _reception(options) as reception,
         node_url.opened(options.source, reception=reception) as source,
@@ -199,7 +211,7 @@ def _transfer(options: argparse.Namespace) -> int:
     ):
         if node_url.same_place(options.source, options.destination):
             raise WrongInput("Source and destination are the same folder.")
-        studies = _studies(options, source)
+        studies = _studies(options, _searchable(source))
         trip.fits(studies)
         for study in studies:
             try:
@@ -208,7 +220,15 @@ def _transfer(options: argparse.Namespace) -> int:
                 trip.broke(str(broken))
             except AditError as error:
                 trip.broke(str(error))
+        if password:
+            cli_pack.pack(trip, destination, password)
     return trip.report(time.monotonic() - began)
+
+
+def _searchable(node: Any) -> Any:
+    if not isinstance(node, Searchable):
+        raise CannotDo(node.name, "it takes images and gives none back.")
+    return node
 
 
 @contextmanager

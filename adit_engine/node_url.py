@@ -31,12 +31,14 @@ _TLS_ONLY = ("certificate_name", "least_tls")
 def opened(url: str, *, make: bool = False, reception: Reception | None = None) -> Iterator[Any]:
     """The node behind a URL or a plain path. `make` creates a folder that is not there yet."""
     kind, name, settings = parsed(url)
-    if make and kind == "folder":
+    if make and kind in ("folder", "archive"):
         try:
             Path(settings["path"]).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_trouble(name, error) from error
-    node = nodes.open(kind, name, settings, reception=reception)
+    node: Any = nodes.open(kind, name, settings, reception=reception)
+    if kind == "archive":
+        node.gather_as(Path(name).stem)
     try:
         yield node
     finally:
@@ -51,12 +53,14 @@ def parsed(url: str) -> tuple[str, str, dict[str, Any]]:
         if not path:
             raise WrongInput("folder: needs a path.")
         return "folder", path, {"path": os.path.abspath(path)}
+    if scheme == "archive":
+        return _archive(rest)
     if scheme in ("dicomweb+http", "dicomweb+https"):
         return _dicomweb(url.removeprefix("dicomweb+"))
     if scheme not in ("dimse", "dimse+tls"):
         raise WrongInput(
             f"{scheme}: is no kind of node; use dimse://CALLED@host:port, "
-            "dimse+tls://CALLED@host:port, dicomweb+https://host/root or a path."
+            "dimse+tls://CALLED@host:port, dicomweb+https://host/root, archive:FILE.7z or a path."
         )
     return _dimse(url)
 
@@ -80,6 +84,15 @@ def text_of(path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise WrongInput(f"{path}: cannot be read: {reason}.") from None
+
+
+def _archive(path: str) -> tuple[str, str, dict[str, Any]]:
+    """What is gathered lies beside the file to be, where only we can read it."""
+    if not path.endswith(".7z"):
+        raise WrongInput("Write archive:FILE.7z, such as archive:/data/lung.7z.")
+    name = os.path.abspath(path)
+    folder = os.path.dirname(name)
+    return "archive", name, {"path": folder, "staging": os.path.join(folder, ".adit-gathered")}
 
 
 def _dimse(url: str) -> tuple[str, str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader, FileIO
 from itertools import islice
 from pathlib import Path
@@ -67,6 +67,17 @@ class Tree:
 
     def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> Draft:
         """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
+        with self._trouble():
+            draft = self.begin(names)
+            try:
+                size = _write_all(draft.held.fileno(), parts)
+            except BaseException:
+                self.discard([draft])
+                raise
+        return replace(draft, size_bytes=size)
+
+    def begin(self, names: tuple[str, ...]) -> Draft:
+        """A file that the caller writes, under a temporary name. Raises StorageTrouble."""
         temp = f"{TEMP_PREFIX}{os.urandom(16).hex()}.part"
         with self._trouble(), self._folder(names[:-1], make=True) as folder:
             if names[:-1] not in self._cleaned:
@@ -75,16 +86,15 @@ class Tree:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(temp, flags, self._file_mode, dir_fd=folder)
             held = FileIO(descriptor, "r+")
-            try:
-                with suppress(OSError):  # some network folders know no locks
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                size = _write_all(descriptor, parts)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(temp, dir_fd=folder)
-                held.close()
-                raise
-        return Draft(names, temp, size, held)
+            with suppress(OSError):  # some network folders know no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return Draft(names, temp, 0, held)
+
+    def reopen(self, draft: Draft) -> BufferedReader:
+        """To read what was written and is not visible yet; the caller closes it."""
+        with self._trouble(), self._folder(draft.names[:-1]) as folder:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.fdopen(os.open(draft.temp, flags, dir_fd=folder), "rb")
 
     def publish(self, drafts: Sequence[Draft]) -> None:
         """Makes files visible: all are on the disk before the first gets its name."""

@@ -48,6 +48,7 @@ class Trip:
         self.outcomes: list[Outcome] = []
         self.manifests: dict[str, Manifest] = {}
         self.errors: list[str] = []
+        self.archives: list[str] = []
         self.bar = sys.stderr if sys.stderr.isatty() and not options.json else None
         if options.trial and not options.sponsor:
             raise WrongInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
@@ -120,6 +121,13 @@ class Trip:
         self.errors.append(text)
         print(f"adit-engine: {text}", file=sys.stderr)
 
+    def undo(self, code: str, reason: str) -> None:
+        """What was delivered did not arrive after all."""
+        for manifest in self.manifests.values():
+            for uid in manifest.delivered_entries():
+                ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uid)
+                manifest.add(Event(ref, State.FAILED, code, reason))
+
     def report(self, seconds: float) -> int:
         if self.bar is not None:
             print(file=self.bar)
@@ -150,6 +158,7 @@ class Trip:
             "errors": self.errors,
             "faces": {"chosen": self.faces.value, "reason": self.options.accept_faces or ""},
             "manifest": str(path),
+            "archives": self.archives,
             "seconds": round(seconds, 2),
             "bytes": sum(e.size_bytes for m in self.manifests.values() for e in m.entries.values()),
         }
@@ -211,5 +220,6 @@ def _sentence(answer: dict[str, Any]) -> str:
         f"({answer['bytes'] / 1e6:.1f} MB in {answer['seconds']} s)"
     ]
     lines += [f"  {count} × {reason}" for reason, count in answer["reasons"].items()]
+    lines += [f"archive: {path}" for path in answer["archives"]]
     lines.append(f"ledger: {answer['manifest']}")
     return "\n".join(lines)

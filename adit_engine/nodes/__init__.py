@@ -9,6 +9,7 @@ from adit_engine.expectation import Reception
 from adit_engine.nodes.base import Node
 
 KINDS: Mapping[str, str] = {
+    "archive": "adit_engine.nodes.archive:ArchiveNode",
     "dicomweb": "adit_engine.nodes.dicomweb:DicomwebNode",
     "dimse": "adit_engine.nodes.dimse:DimseNode",
     "folder": "adit_engine.nodes.folder:FolderNode",

@@ -1,11 +1,13 @@
 """What a node can do: four small protocols, all that `transfer` knows; Triable is for tests alone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
+from adit_engine.contents import Line
+from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.query import Query
 from adit_engine.record import Record
@@ -169,6 +171,70 @@ class Storable(Protocol):
 
         Raises CannotDo where a node has no means to prove anything.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """One image that lies apart until it is packed. `ref` holds the UIDs under which it goes out.
+
+    `sha256` and `size_bytes` are those of its data set, as Stored said.
+    """
+
+    ref: InstanceRef
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What one build puts into the file called `name`, without ending, and its parts.
+
+    `images` and `size_bytes` are the sums of `gathered`, which is read once. `others` are lines of
+    the contents for images that did not come; `about` stands at their head.
+    """
+
+    name: str
+    images: int
+    size_bytes: int
+    gathered: Iterable[Gathered]
+    others: Iterable[Line] = ()
+    about: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """So much more was written, or tested: each image counts twice."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A finished file below the node's folder."""
+
+    name: str
+    size_bytes: int
+    images: int
+
+
+@runtime_checkable
+class Packer(Protocol):
+    """A Storable that keeps images apart until all have come, and then makes files of them."""
+
+    name: str
+
+    def gather_as(self, title: str) -> None:
+        """Under which title images are gathered from now on."""
+        ...
+
+    def pack(self, bundle: Bundle, password: str, stop: Stop) -> Iterator[Step | Packed]:
+        """Lazy; Packed at the end, once the files are visible. May be begun anew until `forget`."""
+        ...
+
+    def forget(self) -> None:
+        """Removes what was gathered."""
         ...
 
 

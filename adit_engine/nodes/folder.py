@@ -13,10 +13,10 @@ from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
 from adit_engine.nodes import identifier
 from adit_engine.nodes.attempt import Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
-from adit_engine.nodes.ground import Ground
+from adit_engine.nodes.ground import Ground, require_mounted
 from adit_engine.query import Query
 from adit_engine.reference import InstanceRef, Level, Ref
-from adit_engine.tree import TEMP_PREFIX, storage_trouble
+from adit_engine.tree import TEMP_PREFIX
 
 _HEAD_BYTES = 64 * 1024
 """In so much of a file everything stands that is searched by, as a rule."""
@@ -166,21 +166,7 @@ class FolderNode:
         return self._filing.confirm(stored)
 
     def _ready(self) -> None:
-        """Raises StorageTrouble when the folder is not there or its network share not mounted."""
-        try:
-            os.stat(self.base)
-        except OSError as error:
-            raise storage_trouble(self.name, error) from error
-        if not self.base.is_dir():
-            raise StorageTrouble(self.name, "there is a file where the folder should be.")
-        if self.settings.network and not _is_mounted(self.base):
-            raise StorageTrouble(
-                self.name, "the network folder is not mounted. Mount it, then retry."
-            )
-
-
-def _is_mounted(path: Path) -> bool:
-    return any(os.path.ismount(step) for step in (path, *path.parents) if step != Path("/"))
+        require_mounted(self.name, self.base, self.settings.network)
 
 
 def _entry(path: Path, place: str) -> Entry | None:

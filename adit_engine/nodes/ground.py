@@ -114,6 +114,22 @@ class Ground:
             )
 
 
+def require_mounted(name: str, base: Path, is_network: bool) -> None:
+    """Raises StorageTrouble when the folder is not there or its network share not mounted."""
+    try:
+        os.stat(base)
+    except OSError as error:
+        raise storage_trouble(name, error) from error
+    if not base.is_dir():
+        raise StorageTrouble(name, "there is a file where the folder should be.")
+    if is_network and not _is_mounted(base):
+        raise StorageTrouble(name, "the network folder is not mounted. Mount it, then retry.")
+
+
+def _is_mounted(path: Path) -> bool:
+    return any(os.path.ismount(step) for step in (path, *path.parents) if step != Path("/"))
+
+
 def kind_of_mount(path: Path) -> str:
     """The kind of file system, such as ext4 or cifs; empty where the system does not tell."""
     try:

@@ -50,7 +50,7 @@ class Key:
         return self._primitive(vector).encryptor()
 
     def decryptor(self, vector: bytes) -> CipherContext:
-        return self._primitive(vector.ljust(BLOCK, b"\0")).decryptor()
+        return self._primitive(vector).decryptor()
 
     def _primitive(self, vector: bytes) -> Primitive[Any]:
         return Primitive(AES256(self.secret), CBC(vector))

@@ -23,11 +23,15 @@ class Reader:
         self._file = file
         self._password = password
         self._keys: dict[tuple[bytes, int], Key] = {}
+        self._names = b""
+        """In UTF-16, each ended by two zeros."""
         self._buffer = bytearray(PIECE_BYTES + BLOCK)
         self._packed = array("Q")
         self._sizes = array("Q")
         self._crcs = array("I")
-        self._secrets: list[Properties] = []
+        self._vectors = bytearray()
+        self._salted: list[tuple[bytes, int]] = []
+        """Salt and power of each file; mostly one value, held once."""
         self._read_header()
 
     def files(self) -> Iterator[tuple[str, Iterator[memoryview]]]:
@@ -36,13 +40,22 @@ class Reader:
         Its end raises Malformed where the checksum does not fit.
         """
         position = START_BYTES
-        for index, name in enumerate(self._names):
+        for index, name in enumerate(self._each_name()):
             yield name, self._content(index, position)
             position += self._packed[index]
 
+    def _each_name(self) -> Iterator[str]:
+        start = at = 0
+        while (end := self._names.find(b"\0\0", at)) >= 0:
+            at = end + 1
+            if (end - start) % 2 == 0:
+                yield self._names[start:end].decode("utf-16-le", "replace")
+                start = at = end + 2
+
     def _content(self, index: int, position: int) -> Iterator[memoryview]:
         size, crc = self._sizes[index], 0
-        for piece in self._decrypted(self._secrets[index], position, size):
+        secret = self._secret(index)
+        for piece in self._decrypted(secret, position, size):
             crc = crc32(piece, crc)
             yield piece
         if crc != self._crcs[index]:
@@ -61,6 +74,10 @@ class Reader:
             taken = min(done, left)
             yield memoryview(self._buffer)[:taken]
             left -= taken
+
+    def _secret(self, index: int) -> Properties:
+        salt, power = self._salted[index]
+        return Properties(power, salt, bytes(self._vectors[index * BLOCK : (index + 1) * BLOCK]))
 
     def _key(self, secret: Properties) -> Key:
         name = (secret.salt, secret.power)
@@ -87,8 +104,10 @@ class Reader:
         cursor.expect(Word.END)
         if len(self._sizes) != 1:
             raise Malformed("The archive's list of files is not where it should be.")
-        secret, length, check = self._secrets.pop(), self._sizes.pop(), self._crcs.pop()
+        secret, length, check = self._secret(0), self._sizes.pop(), self._crcs.pop()
         self._packed.pop()
+        self._salted.pop()
+        self._vectors.clear()
         header = bytearray()
         for piece in self._decrypted(secret, START_BYTES + position, length):
             header += piece
@@ -107,11 +126,10 @@ class Reader:
         cursor.expect(Word.FILES)
         count = cursor.number()
         cursor.expect(Word.NAMES)
-        names = bytes(cursor.take(cursor.number()))[1:].decode("utf-16-le", "replace")
+        self._names = bytes(cursor.take(cursor.number())[1:])
         cursor.expect(Word.END)
         cursor.expect(Word.END)
-        self._names = names.split("\0")[:-1]
-        if not count == len(self._names) == len(self._sizes):
+        if not count == sum(1 for _ in self._each_name()) == len(self._sizes):
             raise Malformed("The archive has more names than files, or fewer.")
 
     def _read_streams(self, cursor: Cursor) -> int:
@@ -125,7 +143,12 @@ class Reader:
         cursor.expect(Word.FOLDER)
         if cursor.number() != count or cursor.byte():
             raise Malformed("The archive's files are joined in a way that ADIT does not make.")
-        self._secrets.extend(_read_folder(cursor) for _ in range(count))
+        for _ in range(count):
+            secret = _read_folder(cursor)
+            name = (secret.salt, secret.power)
+            is_same = self._salted and self._salted[-1] == name
+            self._salted.append(self._salted[-1] if is_same else name)
+            self._vectors += secret.vector.ljust(BLOCK, b"\0")
         cursor.expect(Word.UNPACK_SIZE)
         for _ in range(count):
             size = cursor.number()

@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from adit.demo.archive import Archive
 from adit_engine.errors import AditError, CannotDo, NotFound, Stopped, WrongInput
 from adit_engine.instance import Instance
 from adit_engine.nodes import KINDS, kind_class
-from adit_engine.nodes.base import Checkable, Retrievable, Searchable, Storable, Stored
+from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
+from adit_engine.nodes.base import Checkable, Packer, Retrievable, Searchable, Storable, Stored
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.query import Query
@@ -95,6 +96,17 @@ def _dicomweb(folder: Path) -> Iterator[Place]:
         yield Place(lambda: web_peers.node(archive.http_port), lambda: _uids(archive))
 
 
+@contextmanager
+def _archive(folder: Path) -> Iterator[Place]:
+    base = folder / "archives"
+    base.mkdir()
+    settings = ArchiveSettings(path=str(base), staging=str(folder / "gathered"), reserve_mb=0)
+    yield Place(
+        lambda: ArchiveNode("PACS1", settings),
+        lambda: [path.stem for path in (folder / "gathered").rglob("*.dcm")],
+    )
+
+
 def _uids(archive: peers.Orthanc) -> list[str]:
     return [one["MainDicomTags"]["SOPInstanceUID"] for one in archive.rest("/instances?expand")]
 
@@ -102,6 +114,7 @@ def _uids(archive: peers.Orthanc) -> list[str]:
 PLACES: dict[str, tuple[str, Callable[[Path], AbstractContextManager[Place]], Any]] = {
     "memory": ("memory", _memory, ()),
     "folder": ("folder", _folder, ()),
+    "archive": ("archive", _archive, ()),
     "dimse to Orthanc": ("dimse", _orthanc, peers.needs_orthanc),
     "dimse to dcmqrscp": ("dimse", _dcmqrscp, peers.needs_dcmtk),
     "dimse to the demo archive": ("dimse", _demo, ()),
@@ -109,7 +122,15 @@ PLACES: dict[str, tuple[str, Callable[[Path], AbstractContextManager[Place]], An
 }
 """Of each place the kind of its nodes, how to set it up, and what it needs."""
 
+TAKERS = {"archive"}
+"""Places that take images and give none back."""
+
 NONSENSE: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "archive": [
+        ({"path": "relative/path"}, "Folder"),
+        ({"path": "/x", "staging": "relative/path"}, "Folder for what is gathered"),
+        ({"path": "/x", "part_gb": 0}, "Largest file"),
+    ],
     "memory": [],  # takes whatever it is called
     "folder": [
         ({}, "Folder"),
@@ -144,9 +165,15 @@ NONSENSE: dict[str, list[tuple[dict[str, Any], str]]] = {
 """Of each kind settings that cannot be, and the field that the sentence must name."""
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=it[2] or ()) for name, it in PLACES.items()]
-)
+def _params(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=PLACES[name][2] or ()) for name in names]
+
+
+every_place = pytest.mark.parametrize("place", _params(PLACES), indirect=True, scope="module")
+"""For tests that search and fetch nothing."""
+
+
+@pytest.fixture(scope="module", params=_params(name for name in PLACES if name not in TAKERS))
 def place(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
@@ -225,6 +252,14 @@ def test_a_node_keeps_to_the_protocols(node: Any) -> None:
     assert node.name == "PACS1"
 
 
+@pytest.mark.parametrize("place", TAKERS, indirect=True, scope="module")
+def test_a_taker_keeps_to_its_protocols_and_promises_nothing_more(node: Any) -> None:
+    assert all(isinstance(node, p) for p in (Checkable, Storable, Packer))
+    assert not isinstance(node, Searchable | Retrievable)
+    assert node.name == "PACS1"
+
+
+@every_place
 def test_a_check_finds_in_words_and_nothing_bad(node: Any) -> None:
     findings = list(node.check())
 
@@ -270,6 +305,7 @@ def test_study_series_and_instances_come_byte_by_byte(node: Any) -> None:
     assert by_uid(list(node.fetch(single))) == by_uid([sent()[1], sent()[8]])
 
 
+@every_place
 def test_each_stored_instance_is_answered_once_and_in_order(node: Any) -> None:
     stored = list(node.store(sent()))
 
@@ -291,6 +327,7 @@ def test_what_is_stored_again_is_there_once(node: Any, place: Place) -> None:
         assert sorted(kept) == sorted(one.instance_uid for one in sent())
 
 
+@every_place
 def test_only_what_is_kept_is_confirmed(node: Any) -> None:
     stored = list(node.store(sent()))
     never = InstanceRef(SERIES.study_uid, SERIES.series_uid, f"{SERIES.series_uid}.99")
@@ -324,6 +361,7 @@ def test_leaving_a_store_early_keeps_what_was_answered(node: Any) -> None:
     assert by_uid(list(node.fetch([first.ref]))) == by_uid(others()[:1])
 
 
+@every_place
 def test_an_abort_from_another_thread_ends_the_work_at_once(node: Any) -> None:
     ended = threading.Event()
     outcome: list[object] = []

@@ -22,7 +22,7 @@ PASSWORD = "Seven4-Zip-Opens-this"
 KEY = Key.of(PASSWORD)
 QUICK = Key.of(PASSWORD, power=4)
 CONTENTS = {
-    f"Trial/P-1/Sérîe {size}/1.2.{size}.dcm": random.Random(size).randbytes(size)
+    f"Trial/P-1/Sérîe Ā{size}/1.2.{size}.dcm": random.Random(size).randbytes(size)
     for size in (1, 15, 16, 17, 262_143, 262_144, 262_145, 1_000_001)
 }
 
