@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def prepare() -> None:
-    """Makes the data folder ready: keys, tables, groups. Raises KeyMissing, Refusal."""
+    """Makes data folder and database ready: keys, tables, groups. Raises KeyMissing, Refusal."""
     config.DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
     _make_keys()
     _setup()
@@ -84,7 +84,7 @@ def check_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((config.WEB_HOST, port))
         except OSError:
             raise Refusal(
                 f"Port {port} is in use. Stop the program that uses it, or choose another one: "
@@ -105,10 +105,19 @@ def up(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def make_ready(chosen: argparse.Namespace) -> int:
+    """Keys, tables and groups, at first and after each upgrade; then the processes may start."""
+    prepare()
+    _hint_first_user()
+    say("ready: `adit web`, `worker`, `scheduler` and `receiver` may start.")
+    return 0
+
+
 def web(chosen: argparse.Namespace) -> int:
     """The pages. Replaces this process by the web server's."""
     _require_keys()
-    arguments = ["--interface", "wsgi", "--host", HOST, "--port", str(config.PORT)]
+    config.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    arguments = ["--interface", "wsgi", "--host", config.WEB_HOST, "--port", str(config.PORT)]
     arguments += ["--workers", "1", "--blocking-threads", str(WEB_THREADS), "--http", "1"]
     arguments += ["--no-ws", "--log-level", "error", "--respawn-failed-workers"]
     arguments += ["--workers-kill-timeout", "4", "adit.config.wsgi:application"]
@@ -196,6 +205,7 @@ def demo(chosen: argparse.Namespace) -> int:
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "up": up,
+    "prepare": make_ready,
     "web": web,
     "worker": worker,
     "receiver": receiver,
@@ -234,8 +244,8 @@ def _setup() -> None:
 def _make_keys() -> None:
     if not config.KEY_FILE.exists() and _has_database():
         raise KeyMissing(
-            f"There is a database in {config.DATA_DIR}, but its master key {config.KEY_FILE} is "
-            "missing. Put the backed-up key there: without it sealed values cannot be read."
+            f"There is a database already, but its master key {config.KEY_FILE} is missing. "
+            "Put the backed-up key there: without it sealed values cannot be read."
         )
     if make_key(config.KEY_FILE):
         say(f"made the master key {config.KEY_FILE}")
@@ -245,13 +255,26 @@ def _make_keys() -> None:
 
 
 def _has_database() -> bool:
-    return config.EMBEDDED and (config.DATA_DIR / "adit.sqlite3").exists()
+    """Asked before Django can be set up. Raises Refusal when nobody knows."""
+    if config.EMBEDDED:
+        return (config.DATA_DIR / "adit.sqlite3").exists()
+    import psycopg  # only the distributed form has it
+
+    try:
+        with psycopg.connect(config.DATABASE_URL, connect_timeout=5) as base:
+            row = base.execute("SELECT to_regclass('django_migrations') IS NOT NULL").fetchone()
+    except psycopg.Error as error:
+        raise Refusal(
+            f"The database does not let us in ({type(error).__name__}): look at DATABASE_URL, "
+            "its password, and whether PostgreSQL runs."
+        ) from None
+    return bool(row and row[0])
 
 
 def _require_keys() -> None:
     for path in (config.KEY_FILE, config.SECRET_KEY_FILE):
         if not path.exists():
-            raise KeyMissing(f"{path} is missing. `adit up` makes a new data folder ready.")
+            raise KeyMissing(f"{path} is missing. `adit up` or `adit prepare` makes a new one.")
 
 
 def _require_zone() -> None:

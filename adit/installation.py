@@ -4,6 +4,7 @@ import fcntl
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -21,6 +22,7 @@ from adit.vault.box import SealBroken
 from adit.vault.master import KeyMissing, master_box
 
 ENOUGH_BYTES = 2_000_000_000
+_PREPARING = 0xAD17
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,33 @@ class Finding:
 def make_tables() -> None:
     """Tables, standard groups and the site's own trial. Safe to repeat. Raises KeyMissing."""
     master_box()
+    with _alone():
+        _migrate()
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    settings.BROKER_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _migrate() -> None:
     call_command("migrate", interactive=False, verbosity=0)
     call_command("createcachetable", verbosity=0)
     groups.make_standard_groups()
     ensure_order_rights(KINDS)
     _check_key()
-    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
-    settings.BROKER_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two machines that are prepared at the same time take turns."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '120s'")
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_PREPARING])
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [_PREPARING])
 
 
 def has_users() -> bool:

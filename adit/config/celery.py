@@ -46,6 +46,10 @@ def _setup() -> dict[str, Any]:
         # A worker that runs a task for hours answers no heartbeat meanwhile.
         "broker_heartbeat": 0,
         "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # Who orders does not wait for a broker that is away: the sweep rings again.
+        "broker_connection_timeout": 2,
+        "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

@@ -24,7 +24,9 @@ SECRET_KEY_FILE = Path(env.str("ADIT_SECRET_KEY_FILE", str(DATA_DIR / "keys" / "
 PORT = env.int("PORT", 8000)
 DEBUG = False
 
-ALLOWED_HOSTS = env.list("ADIT_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+WEB_HOST = env.str("ADIT_WEB_HOST", "127.0.0.1")
+# This machine itself asks, too, whether the pages are there.
+ALLOWED_HOSTS = [*env.list("ADIT_HOSTS", []), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("ADIT_ORIGINS", [])
 BEHIND_TLS = env.bool("ADIT_TLS", False)
 
@@ -96,11 +98,8 @@ TEMPLATES = [
 
 # Databases ----------------------------------------------------------------------------------
 
-DATABASES = {
-    "default": dj_database_url.parse(
-        given("DATABASE_URL", f"sqlite:///{DATA_DIR / 'adit.sqlite3'}")
-    ),
-}
+DATABASE_URL = given("DATABASE_URL", f"sqlite:///{DATA_DIR / 'adit.sqlite3'}")
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
 EMBEDDED = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 if EMBEDDED:
     # Deferred transactions that turn into writers fail at once with "database is locked".

@@ -53,8 +53,10 @@ class Orthanc:
 
 
 @contextmanager
-def running_orthanc(ae_title: str, folder: Path) -> Iterator[Orthanc]:
-    """Starts one and ends it again; the folder holds its storage, settings and log."""
+def running_orthanc(ae_title: str, folder: Path, **more: Any) -> Iterator[Orthanc]:
+    """Starts one and ends it again; the folder holds its storage, settings and log. `more` are lines
+    of its configuration.
+    """
     assert ORTHANC is not None
     folder.mkdir(parents=True)
     orthanc = Orthanc(ae_title, free_port(), free_port())
@@ -75,6 +77,7 @@ def running_orthanc(ae_title: str, folder: Path) -> Iterator[Orthanc]:
         "OverwriteInstances": False,
         "HttpServerEnabled": True,
         "Plugins": [],
+        **more,
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:

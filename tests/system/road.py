@@ -1,7 +1,7 @@
 """Road: fills an installation for a transfer between two archives, and reads its ledger afterwards.
 
-Run in a process of its own: `road.py make '{"Source PACS": {…}, …}'` or `road.py ledger JOB`;
-prints JSON.
+Run in a process of its own: `road.py make '{"Source PACS": {…}, …}'`, `road.py ledger JOB` or
+`road.py order '["PATIENT", "PROJECT"]'`; prints JSON.
 """
 
 import json
@@ -25,7 +25,9 @@ def main(verb: str, argument: str) -> None:
     import django
 
     django.setup()
-    json.dump(make(json.loads(argument)) if verb == "make" else ledger(int(argument)), sys.stdout)
+    given = json.loads(argument)
+    verbs = {"make": make, "ledger": ledger, "order": lambda words: order(*words)}
+    json.dump(verbs[verb](given), sys.stdout)
 
 
 def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -58,6 +60,27 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
         trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
         trials.create_trial(root, trial, members=[group])
     return {}
+
+
+def order(patient: str, protocol_id: str) -> dict[str, Any]:
+    """The one study of a patient, without a page."""
+    from adit.accounts.models import User
+    from adit.jobs import actions
+    from adit.jobs.kinds.selective import Order, Pick
+    from adit.nodes import search
+    from adit.nodes.models import Node
+    from adit.profiles.models import Trial
+    from adit_engine.query import Query
+    from adit_engine.reference import Level
+
+    user = User.objects.get(username="coordinator")
+    source, destination = (Node.objects.get(name=name) for name in (SOURCE, DESTINATION))
+    (found,) = search.search(user, source, Query(Level.STUDY, {"PatientID": patient})).records
+    announced = ("pixel-rule", "class")
+    trial = Trial.objects.get(protocol_id=protocol_id)
+    pick = Pick(source.pk, found.study_uid, patient)
+    wanted = Order((pick,), destination.pk, trial.pk, announced=announced)
+    return {"job": actions.create(user, "selective", wanted, key=f"{patient} {protocol_id}").pk}
 
 
 def ledger(job_id: int) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -35,17 +35,20 @@ class Road:
     data: Path
     source: Orthanc
     destination: Orthanc
-    up: "subprocess.Popen[bytes]"
+    up: "subprocess.Popen[bytes] | None" = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def ledger(self, job: int) -> dict[str, Any]:
-        return dict(run_road(self.data, "ledger", str(job)))
+        return dict(run_road(self.data, "ledger", str(job), self.settings))
 
 
-def run_road(data: Path, verb: str, argument: str) -> Any:
+def run_road(
+    data: Path, verb: str, argument: str, settings: Mapping[str, str] | None = None
+) -> Any:
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("road.py")), verb, argument],
         cwd=ROOT,
-        env={**os.environ, "ADIT_DATA": str(data), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "ADIT_DATA": str(data), "PYTHONPATH": str(ROOT), **(settings or {})},
         capture_output=True,
         text=True,
         timeout=100,
@@ -218,6 +221,7 @@ def test_after_kill_9_of_the_worker_the_job_completes_by_itself(
     before = road.destination.count()
     page.click("#start")
     wait_until(lambda: road.destination.count() >= before + 20, "the first images")
+    assert road.up is not None
     for pid in workers_of(road.up.pid):
         os.kill(pid, signal.SIGKILL)
     arrived = road.destination.count() - before

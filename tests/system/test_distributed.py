@@ -1,0 +1,166 @@
+"""Several machines with PostgreSQL, RabbitMQ and Redis: the same road, the same limits, no shared disk."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import images
+import psycopg
+import pytest
+from conftest import SCREEN, sign_in
+from farm import Farm, at_orthanc, farm, needs_services, start_all
+from lab.archive import Lying
+from lab.lies import holdings
+from orthanc import needs_chromium, needs_orthanc, running_orthanc
+from playwright.sync_api import Browser
+from test_moves import instances
+from test_transfer import DESTINATION, SOURCE, Road, compare, order, run_road, wait_for_end
+
+from adit.demo.services import Site
+from adit_engine import part10
+
+pytestmark = [*needs_services, pytest.mark.timeout(400)]
+
+ROAD = str(Path(__file__).with_name("road.py"))
+MOVES = str(Path(__file__).with_name("moves.py"))
+ENDED = {"success", "warning", "failure"}
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Farm, Road]]:
+    """All processes, a source that sends by C-MOVE alone, and a destination."""
+    folder = tmp_path_factory.mktemp("distributed")
+    with (
+        farm(folder / "farm") as one,
+        running_orthanc("SOURCE", folder / "source", **at_orthanc(one)) as source,
+        running_orthanc("RESEARCH", folder / "destination") as destination,
+    ):
+        for file in images.study() + images.long_study():
+            source.put(file)
+        nodes = {
+            SOURCE: {**source.settings, "retrieve": "move"},
+            DESTINATION: destination.settings,
+        }
+        run_road(one.data("web"), "make", json.dumps(nodes), one.told("web"))
+        start_all(one)
+        told = one.told("web")
+        yield one, Road(one.url, one.data("web"), source, destination, None, told)
+
+
+@needs_orthanc
+@needs_chromium
+def test_an_order_by_page_goes_over_all_machines_and_each_image_is_accounted_for(
+    road: tuple[Farm, Road], browser: Browser
+) -> None:
+    one, way = road
+    context = browser.new_context(viewport=SCREEN)
+    try:
+        page = context.new_page()
+        sign_in(page, way.url, "coordinator")
+        order(page, way.url, "LUNG-JS", images.PATIENT_ID)
+        page.click("#start")
+        job = wait_for_end(page, way.url, seconds=120)
+    finally:
+        context.close()
+    found = compare(way, job, "LUNG-JS", withheld={f"{images.STUDY}.99.1"})
+    assert len(found) == 36
+    assert not list(one.folder.glob("worker-*/spool/*/*")), "workers got them by the broker"
+    assert not list((one.data("receiver") / "spool").glob("[0-9a-f]*/*")), "nothing is left"
+    for text in images.IDENTIFYING:
+        assert text not in one.log()
+
+
+@needs_orthanc
+def test_a_job_ordered_while_the_broker_is_down_is_kept_and_starts_when_it_is_back(
+    road: tuple[Farm, Road],
+) -> None:
+    one, way = road
+    broker = one.services["rabbitmq"]
+    before = way.destination.count()
+    broker.kill()
+    begun = time.monotonic()
+    ordered = json.loads(
+        one.run("web", ROAD, "order", json.dumps([images.PATIENT_ID, "LUNG-PLAIN"]))
+    )
+    assert time.monotonic() - begun < 30
+    assert job_state(one, ordered["job"]) == "pending"
+    broker.start()
+    one.wait_for(lambda: job_state(one, ordered["job"]) in ENDED, "the job", 90)
+    compare(way, ordered["job"], "LUNG-PLAIN", withheld={f"{images.STUDY}.99.1"})
+    assert way.destination.count() == before + 36
+
+
+@needs_orthanc
+def test_a_broker_that_goes_away_during_the_hand_over_loses_nothing(
+    road: tuple[Farm, Road],
+) -> None:
+    one, way = road
+    before = way.destination.count()
+    ordered = json.loads(one.run("web", ROAD, "order", json.dumps([images.LONG_ID, "LUNG-KILL"])))
+    one.wait_for(lambda: way.destination.count() > before + 10, "the first images", 90)
+    one.services["rabbitmq"].kill()
+    assert way.destination.count() < before + images.LONG, "too late: nothing was tested"
+    one.services["rabbitmq"].start()
+    one.wait_for(lambda: job_state(one, ordered["job"]) in ENDED, "the job", 120)
+    assert len(compare(way, ordered["job"], "LUNG-KILL")) == images.LONG
+
+
+def job_state(one: Farm, pk: int) -> str:
+    with closing(psycopg.connect(one.services["postgresql"].url)) as base:
+        row = base.execute("select state from jobs_job where id = %s", [pk]).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+class Counting(Lying):
+    """An archive that counts how many associations are open at it."""
+
+    lock = threading.Lock()
+    now = most = total = 0
+
+    def converse(self, one: socket.socket) -> None:
+        with self.lock:
+            self.now += 1
+            self.total += 1
+            self.most = max(self.most, self.now)
+        try:
+            time.sleep(0.5)  # long enough for another worker to come along
+            super().converse(one)
+        finally:
+            with self.lock:
+                self.now -= 1
+
+
+def test_workers_on_several_machines_share_the_limit_of_an_archive(tmp_path: Path) -> None:
+    """Four workers, two associations: measured at the archive, never a third."""
+    held = instances(12)
+    shelf, scratch = tmp_path / "shelf", tmp_path / "scratch"
+    for path in (shelf, scratch):
+        path.mkdir()
+    for instance in held:
+        (shelf / f"{instance.instance_uid}.dcm").write_bytes(b"".join(part10.file_parts(instance)))
+    with (
+        farm(tmp_path / "farm", workers=4) as one,
+        Counting(Site("LAB", holdings(shelf), {}), scratch=scratch) as archive,
+    ):
+        node = {"host": "127.0.0.1", "port": archive.port, "called_ae_title": "LAB"}
+        made = {**node, "retrieve": "get", "limit": 2}
+        one.run("web", MOVES, "make", json.dumps(made))
+        start_all(one, workers=4)
+        studies = sorted({instance.in_header.ref.study_uid for instance in held})
+        pairs = [[study, trial] for study in studies for trial in ("LUNG", "HEART")]
+        one.run("web", MOVES, "order", json.dumps({"pairs": pairs, "patient": images.PATIENT_ID}))
+        told: list[dict[str, object]] = []
+
+        def all_ended() -> bool:
+            told[:] = json.loads(one.run("web", MOVES, "told"))
+            return {str(job["state"]) for job in told} <= ENDED
+
+        one.wait_for(all_ended, "all jobs", 120)
+    assert [job["state"] for job in told] == ["success"] * len(pairs)
+    assert archive.total > 2
+    assert archive.most <= 2
