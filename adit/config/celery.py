@@ -60,6 +60,11 @@ def _setup() -> dict[str, Any]:
                 "schedule": settings.SWEEP_S,
                 "options": {"queue": UPKEEP_QUEUE, "expires": 4 * settings.SWEEP_S},
             },
+            "mail": {
+                "task": "adit.jobs.mail",
+                "schedule": 60.0,
+                "options": {"queue": UPKEEP_QUEUE, "expires": 60},
+            },
             "clean": {
                 "task": "adit.jobs.clean",
                 "schedule": 3600.0,

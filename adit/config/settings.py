@@ -264,8 +264,21 @@ TIME_ZONE = env.str("ADIT_TIME_ZONE", "Europe/Berlin")
 
 # Mail ---------------------------------------------------------------------------------------
 
-EMAIL_BACKEND = env.str("ADIT_MAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
-DEFAULT_FROM_EMAIL = env.str("ADIT_MAIL_FROM", "adit@localhost")
+EMAIL_HOST = given("ADIT_MAIL_HOST")
+MAIL = bool(EMAIL_HOST)
+"""Whether mails are sent at all: not as long as nobody has named a mail server."""
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL else 'dummy'}.EmailBackend"
+EMAIL_PORT = int(given("ADIT_MAIL_PORT", "25"))
+EMAIL_HOST_USER = given("ADIT_MAIL_USER")
+EMAIL_HOST_PASSWORD = given("ADIT_MAIL_PASSWORD")
+EMAIL_USE_TLS = given("ADIT_MAIL_TLS") == "starttls"
+EMAIL_USE_SSL = given("ADIT_MAIL_TLS") == "tls"
+EMAIL_TIMEOUT = 5
+DEFAULT_FROM_EMAIL = given("ADIT_MAIL_FROM", "adit@localhost")
+MAIL_ADMINS = [address for address in given("ADIT_MAIL_ADMINS").split(",") if address]
+"""Who is told of failures; nobody named: superusers."""
+SITE_URL = given("ADIT_URL", f"http://localhost:{PORT}").rstrip("/")
+"""Under which people reach the pages; stands in mails."""
 
 # Logs: names of modules and sentences, never arguments of a request --------------------------
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
@@ -10,7 +11,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
 from adit.audit import trail
-from adit.jobs import lines, roads, rules, sealed, states
+from adit.jobs import letters, lines, roads, rules, sealed, states
 from adit.jobs.bell import ring_on_commit
 from adit.jobs.kinds import KINDS
 from adit.jobs.lists import may_act_on, may_see
@@ -24,15 +25,18 @@ _UNSTARTED = frozenset({J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
 _CANCELABLE = frozenset({*_UNSTARTED, J.PENDING, J.IN_PROGRESS})
 
 
-def create(user: User, kind: str, order: Any, *, key: str, **wishes: Any) -> Job:
+def create(
+    user: User, kind: str, order: Any, *, key: str, mail: bool = False, **wishes: Any
+) -> Job:
     """A job and its tasks. The same key of the same person gives the same job again.
 
-    `wishes`: title, urgent. Raises Refused, WrongInput.
+    `mail`: tell its owner when it has ended. `wishes`: title, urgent. Raises Refused, WrongInput.
     """
     there = Job.objects.filter(owner=user, idempotency_key=key).first()
     if there is not None:
         return there
     ordered = prepared(user, kind, order, **wishes)
+    ordered.job.mail_at_end = mail
     try:
         with transaction.atomic():
             return _made(user, ordered, key)
@@ -48,6 +52,7 @@ def approve(user: User, job: Job) -> None:
 
     def act(locked: Job) -> None:
         states.move(locked, J.PENDING, approved_by=user)
+        letters.note_judged(locked, approved=True)
 
     _act(user, job, "approve", act)
 
@@ -58,6 +63,7 @@ def give_back(user: User, job: Job, reason: str) -> None:
     def act(locked: Job) -> None:
         states.move_tasks(locked, locked.tasks.all(), T.CANCELED)
         states.move(locked, J.CANCELED, _("Not approved: %s") % reason)
+        letters.note_judged(locked, approved=False)
 
     _act(user, job, "return", act, reason=reason)
 
@@ -121,9 +127,13 @@ def restart(user: User, job: Job) -> None:
 
 
 def make_urgent(user: User, job: Job) -> None:
-    """Skips the allowed hours from now on, never the limit of connections."""
+    """Skips the allowed hours from now on, never the limit of connections.
+
+    What was approved was another order: it has to be approved again.
+    """
 
     def act(locked: Job) -> None:
+        _void_approval(locked)
         Job.objects.filter(pk=locked.pk).update(urgent=True)
         Road.objects.filter(job=locked).update(waits_for="")
 
@@ -161,6 +171,47 @@ def stop_task(user: User, task: Task) -> None:
     _act_on_task(user, task, "stop", act)
 
 
+def reset_task(user: User, task: Task) -> None:
+    """One study from nothing: its ledger is emptied, and all of it is fetched and stored again."""
+
+    def act(locked: Job) -> None:
+        Item.objects.filter(task=task.pk).delete()
+        row = locked.tasks.filter(pk=task.pk)
+        row.update(rules=[])
+        states.move_tasks(locked, row, T.PENDING, **_FRESH)
+
+    _act_on_task(user, task, "reset", act)
+
+
+def delete_task(user: User, task: Task) -> None:
+    """Takes one study out of the order; the trail remembers that it was there."""
+
+    def act(locked: Job) -> None:
+        locked.tasks.filter(pk=task.pk).delete()
+        _void_approval(locked)
+        states.derive(locked)
+
+    _act_on_task(user, task, "delete", act)
+
+
+def want_mail(user: User, job: Job) -> None:
+    """The owner is told by mail when the job has ended."""
+
+    def act(locked: Job) -> None:
+        Job.objects.filter(pk=locked.pk).update(mail_at_end=True)
+
+    _act(user, job, "mail", act)
+
+
+def want_no_mail(user: User, job: Job) -> None:
+    """The owner is not told by mail after all."""
+
+    def act(locked: Job) -> None:
+        Job.objects.filter(pk=locked.pk).update(mail_at_end=False)
+
+    _act(user, job, "no_mail", act)
+
+
 ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
     "approve": approve,
     "cancel": cancel,
@@ -169,6 +220,8 @@ ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
     "retry_withheld": retry_withheld,
     "restart": restart,
     "urgent": make_urgent,
+    "mail": want_mail,
+    "no_mail": want_no_mail,
     "delete": delete,
 }
 """Those that need nothing but the job, by the words that `allowed` speaks."""
@@ -181,14 +234,31 @@ def allowed(user: User, job: Job) -> frozenset[str]:
     return frozenset(names if may_see(user, job) else ())
 
 
+TASK_ACTIONS: Mapping[str, Callable[[User, Task], None]] = {
+    "retry": retry_task,
+    "stop": stop_task,
+    "reset": reset_task,
+    "delete": delete_task,
+}
+
+
 def allowed_on_task(user: User, task: Task) -> frozenset[str]:
-    """Of retry and stop, what this person may do with one task now."""
+    """What this person may do with one task now."""
     job, state = task.job, T(task.state)
-    if not may_act_on(user, job) or job.state in (J.WAITING_FOR_APPROVAL, J.CANCELING):
+    if not may_act_on(user, job) or job.state == J.CANCELING:
         return frozenset()
-    if state in states.LIVE_TASKS:
-        return frozenset({"stop"})
-    return frozenset({"retry"} if state in _GAPS else ())
+    names = set()
+    is_waiting = job.state == J.WAITING_FOR_APPROVAL
+    if state in states.LIVE_TASKS and not is_waiting:
+        names.add("stop")
+    if state in _GAPS and not is_waiting:
+        names.add("retry")
+    if state not in states.LIVE_TASKS and not is_waiting and user.is_staff:
+        names.add("reset")
+    is_running = job.state == J.IN_PROGRESS or state == T.IN_PROGRESS
+    if not is_running and Task.objects.filter(job=job).exclude(pk=task.pk).exists():
+        names.add("delete")
+    return frozenset(names)
 
 
 _FRESH: Mapping[str, Any] = {
@@ -224,7 +294,10 @@ _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
         and may(user, Right.BE_URGENT)
         and may(job.owner, Right.BE_URGENT)  # asked again when its nodes are opened
         and may_act_on(user, job)
+        and not (job.approved_by_id and state == J.IN_PROGRESS)  # it would void the approval
     ),
+    "mail": lambda user, job, state: _may_be_told(user, job, state) and not job.mail_at_end,
+    "no_mail": lambda user, job, state: _may_be_told(user, job, state) and job.mail_at_end,
     "delete": lambda user, job, state: (
         state in states.ENDED_JOBS | _UNSTARTED and may_act_on(user, job)
     ),
@@ -239,6 +312,8 @@ _DONE: Mapping[str, frozenset[JobState]] = {
     "retry_withheld": frozenset({J.PENDING, J.IN_PROGRESS}),
     "restart": frozenset({J.PENDING, J.IN_PROGRESS}),
     "urgent": frozenset(),
+    "mail": frozenset(J),
+    "no_mail": frozenset(J),
     "delete": frozenset(),
 }
 """Where a job stands once the action was done: asking again changes nothing and is no error."""
@@ -261,7 +336,19 @@ def _made(user: User, ordered: Ordered, key: str) -> Job:
     )
     if job.state == J.PENDING:
         ring_on_commit()
+    elif job.state == J.WAITING_FOR_APPROVAL:
+        letters.ask_approval(job)
     return job
+
+
+def _void_approval(job: Job) -> None:
+    """After a change: whoever approved has seen something else."""
+    if job.approved_by_id is None:
+        return
+    if job.state == J.PENDING:
+        states.move(job, J.WAITING_FOR_APPROVAL, approved_by=None)
+    else:
+        Job.objects.filter(pk=job.pk).update(approved_by=None)
 
 
 def _act(user: User, job: Job, name: str, act: Callable[[Job], None], **details: Any) -> None:
@@ -289,14 +376,37 @@ def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) 
         if locked is None or row is None:
             return
         if name not in allowed_on_task(user, row):
-            if may_act_on(user, locked):
+            if _is_done(user, locked, row, name):
                 return
-            raise Refused(_("This is not your job: ask its owner, or staff."))
-        act(locked)
+            raise Refused(_task_refusal(user, locked, row, name))
         about, details = f"job:{locked.pk}", {"task": row.position}
+        act(locked)
         trail.record(f"task.{_PAST[name]}", user=user, about=about, details=details)
         ring_on_commit()
-    task.refresh_from_db()
+    if name != "delete":
+        task.refresh_from_db()
+
+
+def _is_done(user: User, job: Job, task: Task, name: str) -> bool:
+    """Whether the task stands already where the action leads."""
+    if not may_act_on(user, job):
+        return False
+    state = T(task.state)
+    return (name == "stop" and state not in states.LIVE_TASKS) or (
+        name in ("retry", "reset") and state in states.LIVE_TASKS
+    )
+
+
+def _task_refusal(user: User, job: Job, task: Task, name: str) -> str:
+    if not may_act_on(user, job):
+        return _("This is not your job: ask its owner, or staff.")
+    if name == "reset" and not user.is_staff:
+        return _("Only staff start a study from nothing. Retry fetches what is missing.")
+    if name == "delete":
+        if job.state == J.IN_PROGRESS or task.state == T.IN_PROGRESS:
+            return _("The job is running: stop the study, or cancel the job first.")
+        return _("It is the only study of this job: delete the job.")
+    return _("The study is “%s” now: this cannot be done with it.") % task.get_state_display()
 
 
 _PAST: Mapping[str, str] = {
@@ -309,7 +419,10 @@ _PAST: Mapping[str, str] = {
     "restart": "restarted",
     "urgent": "made_urgent",
     "delete": "deleted",
+    "mail": "mail_wanted",
+    "no_mail": "mail_unwanted",
     "stop": "stopped",
+    "reset": "reset",
 }
 
 
@@ -325,6 +438,8 @@ def _refusal(user: User, job: Job, name: str) -> str:
         require(user, Right.BE_URGENT)
         if not may(job.owner, Right.BE_URGENT):
             return _("Whoever ordered this job may not skip the allowed hours.")
+        if job.approved_by_id and job.state == J.IN_PROGRESS:
+            return _("The job runs as it was approved: cancel it, then make it urgent.")
     if name == "retry_withheld" and job.state in states.ENDED_JOBS:
         return _("Nothing was withheld that other rules would judge anew by now.")
     if name == "restart" and not user.is_staff:
@@ -340,6 +455,11 @@ def _may_judge(user: User, job: Job, state: JobState) -> bool:
         and job.owner_id != user.pk
         and may(user, Right.APPROVE_JOBS)
     )
+
+
+def _may_be_told(user: User, job: Job, state: JobState) -> bool:
+    is_open = state not in states.ENDED_JOBS
+    return settings.MAIL and is_open and job.owner_id == user.pk and bool(user.email)
 
 
 def _has_gaps(job: Job) -> bool:

@@ -56,6 +56,8 @@ class Job(models.Model):
     priority = models.SmallIntegerField(default=0)
     urgent = models.BooleanField(default=False)
     idempotency_key = models.CharField(max_length=64)
+    mail_at_end = models.BooleanField(default=False)
+    """Its owner wants to be told by mail."""
     title = models.CharField(max_length=100, blank=True)
     message = models.TextField(blank=True)
     approved_by = models.ForeignKey(
@@ -200,6 +202,49 @@ class Item(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task} item {self.pk}"
+
+
+class Letter(models.Model):
+    """One mail to one address about a job; gone out when `sent_at` is set."""
+
+    class What(models.TextChoices):
+        ENDED = "ended", _("has ended")
+        FAILED = "failed", _("has failed")
+        ASKED = "asked", _("waits for approval")
+        APPROVED = "approved", _("is approved")
+        RETURNED = "returned", _("is returned")
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="letters")
+    what = models.CharField(max_length=16, choices=What)
+    number = models.PositiveIntegerField()
+    """Tells apart that a job ended a second time, after a retry."""
+    state = models.CharField(max_length=24)
+    """Of the job when it was written."""
+    address = models.EmailField()
+    attempt = models.PositiveIntegerField(default=0)
+    """Counts who tried to send it; fences as that of a task."""
+    not_before = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField(null=True)
+    given_up = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["job", "what", "number", "address"], name="one_letter_each"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["id"],
+                condition=models.Q(sent_at=None, given_up=False),
+                name="letters_that_wait",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.what}"
 
 
 class ResultLine(models.Model):

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from adit.jobs import verdict
+from adit.jobs import letters, verdict
 from adit.jobs.models import Job, JobState, Task, TaskState
 
 T, J = TaskState, JobState
@@ -141,6 +141,10 @@ def _move_job(job: Job, to: JobState, message: str, fields: dict[str, Any]) -> N
     if Job.objects.filter(pk=job.pk, state=job.state).update(**values) != 1:
         raise Overtaken(f"job {job.pk} is not {job.state} any more")
     _copy(job, values)
+    if to in _ENDS:
+        letters.note_end(job, to)
+    elif to == J.WAITING_FOR_APPROVAL:
+        letters.ask_approval(job)
 
 
 def _times(to: JobState | TaskState) -> dict[str, Any]:

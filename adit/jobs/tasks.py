@@ -7,8 +7,8 @@ import socket
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
-from adit.jobs import batch, drafts, over, queue, runner
-from adit.jobs.bell import WORK_TASK, ring
+from adit.jobs import batch, drafts, mail, over, queue, runner
+from adit.jobs.bell import MAIL_TASK, WORK_TASK, ring
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.ledger import settle
 
@@ -35,6 +35,12 @@ def sweep() -> None:
     settle()
     if waiting:
         ring()
+
+
+@shared_task(name=MAIL_TASK)
+def send_mail() -> None:
+    """Sends the letters that wait."""
+    mail.send_waiting()
 
 
 @shared_task(name="adit.jobs.clean")

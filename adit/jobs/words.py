@@ -22,11 +22,15 @@ WORDS: Mapping[str, Any] = {
     "withheld.left": _("withheld images: left where they are"),
     "withheld.reopened": _("withheld images: to be decided anew"),
     "job.made_urgent": _("made urgent"),
+    "job.mail_wanted": _("mail at the end is wanted"),
+    "job.mail_unwanted": _("no mail at the end"),
     "job.ended": _("ended"),
     "job.seen": _("patient data looked at"),
     "job.report_downloaded": _("report downloaded"),
     "task.retried": _("one study is tried again"),
     "task.stopped": _("one study is stopped"),
+    "task.reset": _("one study is started from nothing"),
+    "task.deleted": _("one study is taken out"),
     "task.ended": _("one study has ended"),
 }
 

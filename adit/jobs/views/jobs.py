@@ -128,6 +128,8 @@ ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
     "retry_withheld": actions.retry_withheld,
     "restart": actions.restart,
     "urgent": actions.make_urgent,
+    "mail": actions.want_mail,
+    "no_mail": actions.want_no_mail,
 }
 
 DONE: Mapping[str, Any] = {
@@ -138,6 +140,8 @@ DONE: Mapping[str, Any] = {
     "retry_withheld": _lazy("What was withheld is tried again under the rules of now."),
     "restart": _lazy("The job starts from nothing."),
     "urgent": _lazy("The job is urgent now: it does not wait for the allowed hours."),
+    "mail": _lazy("You will get a mail when the job has ended."),
+    "no_mail": _lazy("You will get no mail when the job has ended."),
 }
 
 

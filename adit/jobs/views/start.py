@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -166,6 +167,7 @@ def _shown(
         "when": when(nodes_used, is_urgent=prepared.urgent),
         "needs_approval": ordering.needs_approval(user, len(prepared.basket)),
         "trouble": trouble,
+        "may_be_mailed": settings.MAIL and bool(user.email),
     }
     return render(request, "jobs/summary.html", context, status=422 if trouble else 200)
 
@@ -181,6 +183,7 @@ def _start(request: HttpRequest, user: User, key: str, prepared: Prepared) -> Ht
                     key=_idempotency_key(key, number),
                     title=prepared.title,
                     urgent=prepared.urgent,
+                    mail="mail" in request.POST,
                 )
                 for number, order in enumerate(prepared.orders())
             ]

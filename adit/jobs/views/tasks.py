@@ -1,6 +1,6 @@
 """Task: one study of a job, its series with what was expected, delivered, withheld and why."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -60,25 +60,25 @@ def task_live(request: HttpRequest, pk: int, position: int) -> HttpResponse:
 def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> HttpResponse:
     user = person(request)
     task = _visible_task(user, pk, position)
-    if verb not in ACTIONS:
+    act = actions.TASK_ACTIONS.get(verb)
+    if act is None:
         raise Http404
     try:
-        ACTIONS[verb](user, task)
+        act(user, task)
     except AditError as error:
         messages.error(request, str(error))
     else:
         messages.success(request, str(DONE[verb]))
+    if not Task.objects.filter(pk=task.pk).exists():
+        return HttpResponseRedirect(reverse("job", args=[pk]))
     return HttpResponseRedirect(reverse("job_task", args=[pk, position]))
 
-
-ACTIONS: Mapping[str, Callable[[User, Task], None]] = {
-    "retry": actions.retry_task,
-    "stop": actions.stop_task,
-}
 
 DONE: Mapping[str, Any] = {
     "retry": _lazy("What is missing of this study is tried again."),
     "stop": _lazy("This study is being stopped: nothing more of it will be sent."),
+    "reset": _lazy("This study starts from nothing."),
+    "delete": _lazy("This study is taken out of the job."),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from django.conf import settings as conf
 from jobs_stage import put_study, shelf, work
+from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
@@ -128,7 +129,7 @@ def test_one_study_is_tried_again_by_itself(
     assert job.state == JobState.FAILURE
     put_study(source, "2", images=1)
     second = job.tasks.get(position=2)
-    assert actions.allowed_on_task(coordinator, second) == {"retry"}
+    assert actions.allowed_on_task(coordinator, second) == {"retry", "delete"}
     actions.retry_task(coordinator, second)
     work()
     job.refresh_from_db()
@@ -162,3 +163,73 @@ def test_what_passes_the_broker_says_nothing_but_that_there_is_work() -> None:
     arguments, named, _ = json.loads(base64.b64decode(message["body"]))
     assert (arguments, named) == ([], {})
     assert (message["headers"]["argsrepr"], message["headers"]["kwargsrepr"]) == ("()", "{}")
+
+
+def test_a_change_of_what_was_approved_asks_for_approval_again(
+    order_studies: Ordering, make_user: Callable[..., User], pacsadmin: User, settings: Settings
+) -> None:
+    settings.MAX_STUDIES_PER_JOB = 1
+    owner = make_user("quick", "Coordinators", "PACS administrators")
+    job = order_studies("1", "2", "3", images=1, user=owner)
+    with pytest.raises(Refused, match="own order"):
+        actions.approve(owner, job)
+    actions.approve(pacsadmin, job)
+    assert (job.state, job.approved_by) == (JobState.PENDING, pacsadmin)
+    actions.make_urgent(owner, job)
+    assert (job.state, job.approved_by) == (JobState.WAITING_FOR_APPROVAL, None)
+    assert work() is None
+    actions.approve(pacsadmin, job)
+    actions.delete_task(owner, job.tasks.get(position=2))
+    job.refresh_from_db()
+    assert (job.state, job.approved_by) == (JobState.WAITING_FOR_APPROVAL, None)
+    actions.approve(pacsadmin, job)
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.IN_PROGRESS
+    assert job.approved_by == pacsadmin
+
+
+def test_a_job_that_runs_as_approved_is_not_made_urgent(
+    order_studies: Ordering, make_user: Callable[..., User], pacsadmin: User, settings: Settings
+) -> None:
+    settings.MAX_STUDIES_PER_JOB = 1
+    owner = make_user("quick", "Coordinators", "PACS administrators")
+    job = order_studies("1", "2", images=1, user=owner)
+    actions.approve(pacsadmin, job)
+    work()
+    job.refresh_from_db()
+    with pytest.raises(Refused, match="as it was approved"):
+        actions.make_urgent(owner, job)
+
+
+def test_one_study_is_taken_out_of_a_job_and_the_last_one_is_not(
+    order_studies: Ordering, coordinator: User
+) -> None:
+    job = order_studies("1", "2", images=1)
+    first = job.tasks.get(position=1)
+    for _ in range(2):
+        actions.delete_task(coordinator, first)
+    with pytest.raises(Refused, match="delete the job"):
+        actions.delete_task(coordinator, job.tasks.get())
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert Event.objects.filter(action="task.deleted").count() == 1
+
+
+def test_staff_start_one_study_from_nothing(
+    order_studies: Ordering, coordinator: User, root: User, destination: Node
+) -> None:
+    job = order_studies("1", "2", images=1)
+    work()
+    work()
+    first = job.tasks.get(position=1)
+    with pytest.raises(Refused, match="Only staff"):
+        actions.reset_task(coordinator, first)
+    for _ in range(2):
+        actions.reset_task(root, first)
+    assert not first.items.exists()
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert Event.objects.filter(action="task.reset").count() == 1

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 from django.urls import reverse
+from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.audit.models import Event
@@ -293,3 +294,31 @@ def test_a_job_that_waits_for_a_person_is_not_loaded_anew_while_one_types(
     job = make_job(coordinator, state=JobState.WAITING_FOR_APPROVAL)
     page = as_user(coordinator).get(reverse("job", args=[job.pk]))
     assert b'http-equiv="refresh"' not in page.content
+
+
+def test_one_study_is_taken_out_of_the_job_on_its_page(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, state=JobState.PENDING, tasks=2)
+    client = as_user(coordinator)
+    assert "Take it out of the job" in client.get(f"/jobs/{job.pk}/2/live/").content.decode()
+    page = client.post(reverse("job_task_action", args=[job.pk, 2, "delete"]), follow=True)
+    assert page.redirect_chain == [(reverse("job", args=[job.pk]), 302)]
+    assert job.tasks.count() == 1
+    assert "Take it out of the job" not in client.get(f"/jobs/{job.pk}/1/live/").content.decode()
+
+
+def test_mail_at_the_end_is_a_click_where_there_is_a_mail_server(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser, settings: Settings
+) -> None:
+    job = make_job(coordinator, state=JobState.PENDING)
+    client = as_user(coordinator)
+    assert "Mail me at the end" not in client.get(f"/jobs/{job.pk}/live/").content.decode()
+    settings.MAIL = True
+    coordinator.email = "cora@hospital.example"
+    coordinator.save()
+    assert "Mail me at the end" in client.get(f"/jobs/{job.pk}/live/").content.decode()
+    page = client.post(reverse("job_action", args=[job.pk, "mail"]), follow=True)
+    assert "No mail at the end" in page.content.decode()
+    job.refresh_from_db()
+    assert job.mail_at_end

@@ -1,0 +1,169 @@
+"""Mail: at the end of a job, about approvals, and of failures; each once, and never about a patient."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.utils import timezone
+from jobs_stage import PATIENT, work
+from lab.postbox import Postbox, postbox
+from pytest_django import Settings
+
+from adit.accounts.models import User
+from adit.jobs import actions, mail
+from adit.jobs.models import Job, JobState, Letter
+from adit.nodes.models import Node
+from adit_engine.nodes.memory import MemoryNode
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Ordering = Callable[..., Job]
+
+
+@pytest.fixture
+def box(settings: Settings) -> Iterator[Postbox]:
+    with postbox() as box:
+        settings.MAIL = True
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", box.port
+        settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
+        settings.DEFAULT_FROM_EMAIL = "ADIT <adit@hospital.example>"
+        settings.SITE_URL = "https://adit.hospital.example"
+        settings.MAIL_ADMINS = []
+        yield box
+
+
+@pytest.fixture
+def owner(coordinator: User) -> User:
+    coordinator.email = "cora@hospital.example"
+    coordinator.save()
+    return coordinator
+
+
+@pytest.fixture
+def approver(pacsadmin: User) -> User:
+    pacsadmin.email = "paul@hospital.example"
+    pacsadmin.save()
+    return pacsadmin
+
+
+def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
+    box: Postbox, owner: User, order_studies: Ordering
+) -> None:
+    job = order_studies("1", "2", images=1)
+    actions.want_mail(owner, job)
+    work()
+    assert mail.send_waiting() == 0, "the job has not ended yet"
+    work()
+    assert [mail.send_waiting(), mail.send_waiting()] == [1, 0]
+
+    (letter,) = box.taken
+    assert (letter["To"], letter["Auto-Submitted"]) == ("cora@hospital.example", "auto-generated")
+    assert letter["Subject"] == f"ADIT: job {job.pk} has ended: complete"
+    text = letter.get_content()
+    assert f"https://adit.hospital.example/jobs/{job.pk}/" in text
+    for secret in (PATIENT, "Mustermann", "1.2."):
+        assert secret not in letter.as_string()
+
+
+def test_who_wants_none_gets_none(box: Postbox, owner: User, order_studies: Ordering) -> None:
+    order_studies("1", images=1)
+    work()
+    assert mail.send_waiting() == 0
+    assert not box.taken
+
+
+def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
+    box: Postbox, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the mail server's answer and our note of it."""
+    actions.want_mail(owner, order_studies("1", images=1))
+    work()
+    with monkeypatch.context() as context:
+        context.setattr(mail, "_mark_sent", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            mail.send_waiting()
+    assert mail.send_waiting() == 0, "held by who sends it, as far as anybody knows"
+    Letter.objects.update(not_before=timezone.now())
+    assert mail.send_waiting() == 1
+
+    first, second = box.taken
+    assert first["Message-ID"] == second["Message-ID"]
+    assert first["Message-ID"].endswith("@hospital.example>")
+
+
+def test_a_late_sender_does_not_note_over_another_ones_head(
+    box: Postbox, owner: User, order_studies: Ordering
+) -> None:
+    actions.want_mail(owner, order_studies("1", images=1))
+    work()
+    late = mail._taken()
+    assert late is not None
+    Letter.objects.update(not_before=timezone.now())
+    assert mail.send_waiting() == 1
+    assert mail._mark_sent(late) == 0
+
+
+def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
+    box: Postbox, owner: User, order_studies: Ordering
+) -> None:
+    actions.want_mail(owner, order_studies("1", images=1))
+    work()
+    box.answer = "451 come back later"
+    assert mail.send_waiting() == 0
+    letter = Letter.objects.get()
+    assert letter.sent_at is None
+    assert letter.not_before is not None
+    assert letter.not_before > timezone.now()
+    box.answer = "250 kept"
+    Letter.objects.update(not_before=None)
+    assert mail.send_waiting() == 1
+
+
+def test_a_failure_is_told_to_those_who_look_after_adit(
+    box: Postbox, owner: User, order_studies: Ordering, source: Node, settings: Settings
+) -> None:
+    settings.MAIL_ADMINS = ["it@hospital.example"]
+    job = order_studies("1", images=1)
+    MemoryNode.shelves[source.name].clear()
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.FAILURE
+    assert mail.send_waiting() == 1
+    assert box.taken[0]["To"] == "it@hospital.example"
+    assert box.subjects() == [f"ADIT: job {job.pk} has failed"]
+
+
+def test_approvers_are_asked_and_the_owner_is_told_what_they_say(
+    box: Postbox, owner: User, approver: User, order_studies: Ordering, settings: Settings
+) -> None:
+    settings.MAX_STUDIES_PER_JOB = 1
+    first = order_studies("1", "2", images=1)
+    second = order_studies("3", "4", images=1)
+    actions.approve(approver, first)
+    actions.give_back(approver, second, "Mrs Mustermann has withdrawn her consent")
+    mail.send_waiting()
+
+    told = [(letter["To"], letter["Subject"]) for letter in box.taken]
+    assert sorted(told) == sorted(
+        [
+            ("paul@hospital.example", f"ADIT: job {first.pk} waits for approval"),
+            ("paul@hospital.example", f"ADIT: job {second.pk} waits for approval"),
+            ("cora@hospital.example", f"ADIT: job {first.pk} is approved"),
+            ("cora@hospital.example", f"ADIT: job {second.pk} is returned to you"),
+        ]
+    )
+    assert not any("Mustermann" in letter.as_string() for letter in box.taken)
+
+
+def test_without_a_mail_server_nothing_is_written(
+    owner: User, order_studies: Ordering, settings: Settings
+) -> None:
+    settings.MAIL = False
+    job = order_studies("1", images=1)
+    Job.objects.filter(pk=job.pk).update(mail_at_end=True)
+    work()
+    assert not Letter.objects.exists()
+
+
+def _killed(letter: Letter) -> int:
+    raise KeyboardInterrupt
