@@ -12,7 +12,6 @@ from adit_engine.errors import AditError, CannotDo, Stopped
 from adit_engine.expectation import Reception
 from adit_engine.nodes import kind_class
 from adit_engine.nodes.base import Finding, Grade, Triable
-from adit_engine.nodes.example import chosen
 from adit_engine.reference import StudyRef
 
 WITHIN_S = 60.0
@@ -112,6 +111,8 @@ def _timed(node: Any, within_s: float) -> Iterator[Finding]:
 
 
 def _fetched(node: Any, options: argparse.Namespace) -> Iterable[Finding]:
+    from adit_engine.nodes.example import chosen  # no other command needs it
+
     study = None if options.fetch == NEWEST else StudyRef(options.fetch)
     try:
         image, patient_id = chosen(node, study)

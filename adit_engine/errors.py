@@ -5,6 +5,7 @@ AditError
 │   └── ProfileError         a profile that is ambiguous or broken, with the line
 ├── Malformed                bytes that are not DICOM as they claim to be
 ├── Withhold                 one instance must not leave, with a reason that names no person
+│   └── Hit                  the second look found something in what was about to leave
 ├── Stopped                  a person, a window's end or a shutdown stopped the work
 ├── NotFound                 the node answered, and does not have it
 ├── RuleBroken               the task must not go on: two patients under one study, a foreign object
@@ -48,6 +49,10 @@ class Withhold(AditError):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+class Hit(Withhold):
+    """The second look found something in what was about to leave."""
 
 
 class Stopped(AditError):

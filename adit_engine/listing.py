@@ -46,7 +46,7 @@ class Listing:
 
     def first(self) -> Listed:
         """The list that is the expectation. Raises NodeError, Stopped."""
-        answer = self._ask()
+        answer = self._ask(Query.instances_of(self.ref, self.patient_id))
         why = self._why_not_proven(answer)
         return Listed(
             self.ref,
@@ -59,10 +59,12 @@ class Listing:
 
     def again(self, expected: frozenset[str]) -> Difference:
         """The source's list of now. One that was cut short proves nothing of what is not in it."""
-        answer, self._early = self._early or self._ask(), None
+        answer, self._early = self._early or self._ask(self._uids), None
         if not answer.names_images:
             return Difference()
         now = frozenset(answer.classes)
+        if now - expected:
+            self._ask(Query.instances_of(self.ref, self.patient_id))
         return Difference(now - expected, frozenset() if answer.capped else expected - now)
 
     def ask_early(self) -> None:
@@ -71,11 +73,14 @@ class Listing:
         So the source answers while the destination still stores. What fails here is asked anew.
         """
         with suppress(AditError):
-            self._early = self._ask()
+            self._early = self._ask(self._uids)
 
-    def _ask(self) -> Answer:
-        query = Query.instances_of(self.ref, self.patient_id)
+    @property
+    def _uids(self) -> Query:
+        """Enough to see whether the list is the same still."""
+        return Query.uids_of(self.ref, self.patient_id)
 
+    def _ask(self, query: Query) -> Answer:
         def ask() -> Answer:
             answers = self.source.find(query)
             found = {r.instance_uid: r.sop_class_uid for r in answers if query.matches(r)}
@@ -86,7 +91,8 @@ class Listing:
             answer = RetryPolicy().call(ask, self.stop)
         except CannotDo:
             return Answer({}, names_images=False)
-        self.classes.update(answer.classes)
+        for uid, kind in answer.classes.items():
+            self.classes[uid] = kind or self.classes.get(uid, "")
         return answer
 
     def _why_not_proven(self, answer: Answer) -> str:

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 
 from adit_engine.device import Device
-from adit_engine.errors import AditError, CannotDo, NodeError, RuleBroken, Stopped, Withhold
+from adit_engine.errors import (
+    AditError,
+    CannotDo,
+    Hit,
+    NodeError,
+    RuleBroken,
+    Stopped,
+    Withhold,
+)
 from adit_engine.handoff import read_ahead
 from adit_engine.instance import Instance
 from adit_engine.listing import Listing
@@ -14,7 +22,7 @@ from adit_engine.nodes.base import Source, Storable, Stored
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
-from adit_engine.traveller import Hit, Traveller
+from adit_engine.traveller import Traveller
 from adit_engine.treatment import Treatment
 
 ROUNDS = 3

@@ -1,21 +1,17 @@
 """Traveller: what all series of one study share: whose it is, what changes, and who may stop it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from adit_engine.errors import RuleBroken, Withhold
+from adit_engine.errors import RuleBroken
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
-from adit_engine.pseudonymize import admit
-from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Change, Pseudonymized
-from adit_engine.pseudonymize.tally import Tally
+from adit_engine.pseudonymize.change import AsIs, Change
 from adit_engine.rejection import Rejections
 from adit_engine.treatment import Treatment
 
-
-class Hit(Withhold):
-    """The second look found something in what was about to leave."""
+if TYPE_CHECKING:
+    from adit_engine.pseudonymizing import Pseudonymizing
 
 
 @dataclass
@@ -28,7 +24,7 @@ class Traveller:
     rejections: Rejections
 
     def __post_init__(self) -> None:
-        self._check = _second_look(self.change)
+        self._rules = _rules(self.change)
         self._patient = self.patient_id.encode() if self.patient_id else None
 
     def admit_patient(self, patient_id: bytes) -> None:
@@ -47,25 +43,20 @@ class Traveller:
 
         Raises Withhold, and Hit after the second look.
         """
-        tally = Tally()
-        changed = apply(self.change, instance, tally)
-        if self._check is not None:
-            try:
-                self._check(instance, changed)
-            except Withhold as hit:
-                raise Hit(hit.code, hit.reason) from None
-        return changed, next(iter(tally.treatments), None)
+        if self._rules is None:
+            return instance, None
+        return self._rules.outgoing(instance)
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
         """Code and sentence when objects of this class will be withheld whatever they hold."""
-        if isinstance(self.change, Pseudonymized) and sop_class_uid:
-            return admit.why_not(sop_class_uid, self.change.profile)
+        if self._rules is None or not sop_class_uid:
+            return None
+        return self._rules.why_refused(sop_class_uid)
+
+
+def _rules(change: Change) -> "Pseudonymizing | None":
+    if isinstance(change, AsIs):
         return None
+    from adit_engine.pseudonymizing import Pseudonymizing  # takes long to load
 
-
-def _second_look(change: Change) -> Callable[[Instance, Instance], None] | None:
-    if not isinstance(change, Pseudonymized):
-        return None
-    from adit_engine.pseudonymize.verify import Verifier  # takes long to load
-
-    return Verifier(change).check
+    return Pseudonymizing(change)

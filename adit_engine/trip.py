@@ -16,8 +16,6 @@ from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.face import CODE as FACE
 from adit_engine.pseudonymize.face import Faces
-from adit_engine.pseudonymize.keyfile import trial_key
-from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import checked_pseudonym
 from adit_engine.query import Query
 from adit_engine.record import Record
@@ -56,6 +54,9 @@ class Trip:
             checked_pseudonym(options.pseudonym)
         self.faces = _chosen(options)
         if not options.as_is:
+            from adit_engine.pseudonymize.keyfile import trial_key  # both take long to load
+            from adit_engine.pseudonymize.profile import Profile
+
             path = options.profile
             self.profile = Profile.read(path) if path else Profile.default()
             self.key = trial_key(options.key_file, options.trial)

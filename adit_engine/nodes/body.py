@@ -1,7 +1,6 @@
 """Body: the data of one message while it comes in; small in memory, large in a nameless file."""
 
 import mmap
-import tempfile
 from typing import BinaryIO
 
 from adit_engine.elements import Buffer
@@ -27,6 +26,8 @@ class Body:
         if self._limit is not None and self.size_bytes > self._limit:
             raise Malformed("An answer is larger than any answer needs to be.")
         if self._file is None and self.size_bytes > MAPPED_FROM_BYTES:
+            import tempfile  # takes long to load, for what is seldom needed
+
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whole() or drop()
             self._file.write(self._memory)
             self._memory = bytearray()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import replace as but
 from datetime import UTC, datetime
 from functools import partial
 
@@ -13,16 +13,12 @@ from adit_engine.errors import (
 )
 from adit_engine.expectation import Reception
 from adit_engine.instance import Instance
-from adit_engine.nodes import dummy, letters, search
+from adit_engine.nodes import search
 from adit_engine.nodes.association import Association, Associations
-from adit_engine.nodes.attempt import Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Proposal, Stored
-from adit_engine.nodes.detour import Detour
 from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.fetching import Fetching, Route
-from adit_engine.nodes.manners import Manners
 from adit_engine.nodes.moving import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
-from adit_engine.nodes.offers import Chosen, Offers
 from adit_engine.nodes.retrieval import (
     PATIENT_ROOT_GET,
     STUDY_ROOT_GET,
@@ -90,6 +86,8 @@ class DimseNode:
 
     def check(self) -> Iterator[Finding]:
         """By one association that asks for everything, and some ten small searches."""
+        from adit_engine.nodes.offers import Chosen, Offers  # only a check needs it
+
         given = self.settings
         chosen = Chosen(given.query_root, given.retrieve, given.calling_ae_title, given.max_pdu)
         offers = Offers(self._associations, chosen)
@@ -102,6 +100,9 @@ class DimseNode:
 
     def _manners(self, root: str) -> Iterator[Finding]:
         """Without the settings that it may propose to change."""
+        from adit_engine.nodes import letters  # only a check needs them
+        from adit_engine.nodes.manners import Manners
+
         plainly = Search(self.name, _FIND_CLASSES[root], letters.READ_AS)
 
         def ask(query: Query) -> Answers:
@@ -116,13 +117,16 @@ class DimseNode:
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
     ) -> Iterator[Finding]:
         """By C-GET and, where a receiver runs, by C-MOVE; proposes the way that works."""
+        from adit_engine.nodes.attempt import Limit, attempted  # only a check needs them
+        from adit_engine.nodes.detour import Detour
+
         came = []
         for by, way in _WAYS.items():
             if by == "move" and self._reception is None:
                 yield Finding(Grade.WARNING, "C-MOVE was not tried: no receiver runs here.")
                 continue
             began = datetime.now(UTC)
-            fetch = partial(self._fetch, replace(self._route, by=by), [image], patient_id)
+            fetch = partial(self._fetch, but(self._route, by=by), [image], patient_id)
             attempt = attempted(way, image, fetch, Limit(within_s, self.break_off))
             if attempt.came:
                 came.append(by)
@@ -145,6 +149,8 @@ class DimseNode:
 
     def try_writing(self) -> Iterator[Finding]:
         """By C-STORE of a made-up image, which stays there."""
+        from adit_engine.nodes import dummy  # only a check needs it
+
         return dummy.sent(self, dummy.dummy(self.settings.calling_ae_title))
 
     # Search ------------------------------------------------------------------------------------
@@ -218,13 +224,13 @@ class DimseNode:
                 series.setdefault(one.ref.series, set()).add(one.ref.instance_uid)
         with self._associations.open([self._search.context()]) as association:
             for ref, unproven in series.items():
-                query, before = Query.instances_of(ref), len(unproven) + 1
+                query, before = Query.uids_of(ref), len(unproven) + 1
                 yield from self._proven(association, query, unproven)
                 # A node may cut the answers by UID short, too.
                 while 0 < len(unproven) < before:
                     before = len(unproven)
                     for lot in lots(sorted(unproven)):
-                        by_uid = Query(Level.IMAGE, {**query.keys, "SOPInstanceUID": lot})
+                        by_uid = but(query, keys={**query.keys, "SOPInstanceUID": lot})
                         yield from self._proven(association, by_uid, unproven)
 
     def _proven(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:

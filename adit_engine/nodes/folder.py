@@ -11,7 +11,6 @@ from adit_engine.errors import Malformed, Stopped, StorageTrouble, WrongInput
 from adit_engine.filing import Filing
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
 from adit_engine.nodes import identifier
-from adit_engine.nodes.attempt import Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.nodes.ground import Ground, require_mounted
 from adit_engine.query import Query
@@ -92,6 +91,8 @@ class FolderNode:
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
     ) -> Iterator[Finding]:
         """By reading its file; what is slow here is to find it."""
+        from adit_engine.nodes.attempt import Limit, attempted  # only a check needs it
+
         limit = Limit(within_s, self.break_off)
         yield attempted("reading the folder", image, lambda: self.fetch([image]), limit).finding()
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from adit_engine.errors import StorageTrouble
 from adit_engine.nodes.base import Finding, Grade, Proposal
@@ -46,7 +45,7 @@ class Ground:
 
     def tried(self) -> Iterator[Finding]:
         """Writes a file as images are written, and removes it. Never raises StorageTrouble."""
-        place = self.base / f"{TEMP_PREFIX}{uuid4().hex}"
+        place = self.base / f"{TEMP_PREFIX}{os.urandom(16).hex()}"
         try:
             yield from self._written(place)
         except OSError as error:

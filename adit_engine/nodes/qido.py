@@ -12,7 +12,7 @@ from adit_engine.nodes import dicom_json, web_status
 from adit_engine.nodes.base import Answers
 from adit_engine.nodes.repeats import Repeats
 from adit_engine.nodes.web_client import Answer, Ask, WebClient
-from adit_engine.query import RETURNED, Query
+from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import Level, SeriesRef, checked_uid
 
@@ -197,7 +197,7 @@ def _parameters(query: Query) -> list[tuple[str, str]]:
             found.append((keyword, ",".join(values)))
     if query.study_date is not None:
         found.append(("StudyDate", str(query.study_date)))
-    found += [("includefield", name) for name in RETURNED[query.level] if name not in query.keys]
+    found += [("includefield", name) for name in query.returned if name not in query.keys]
     return [(name, value) for name, value in found if value] + [("fuzzymatching", "false")]
 
 
@@ -258,7 +258,7 @@ def proven(qido: Qido, wanted: Sequence[tuple[SeriesRef, str]]) -> Iterator[str]
     for ref, uid in wanted:
         series.setdefault(ref, set()).add(uid)
     for ref, unproven in series.items():
-        whole = Query.instances_of(ref)
+        whole = Query.uids_of(ref)
         yield from _listed(qido, whole, unproven)
         before = len(unproven) + 1
         # A node may cut these answers short, too.

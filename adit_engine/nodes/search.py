@@ -95,7 +95,7 @@ class Search:
         series_uid = query.keys.get("SeriesInstanceUID", "")
         if query.level is not Level.IMAGE or not isinstance(series_uid, str) or not listing.count:
             return
-        if "SOPInstanceUID" in query.keys:
+        if "SOPInstanceUID" in query.keys or query.only is not None:
             return
         self._listings.pop(series_uid, None)
         self._listings[series_uid] = listing

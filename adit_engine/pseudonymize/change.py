@@ -1,11 +1,14 @@
 """Change: what happens to an object on its way. Pseudonymized, or as it is; there is no third."""
 
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize.face import Faces
-from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import TrialKey, checked_pseudonym
+
+if TYPE_CHECKING:
+    from adit_engine.pseudonymize.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Pseudonymized:
     has chosen `faces`, what may show a face is withheld.
     """
 
-    profile: Profile
+    profile: "Profile"
     pseudonym: str
     key: TrialKey = field(repr=False)
     stamp: TrialStamp | None

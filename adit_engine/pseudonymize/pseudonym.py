@@ -4,6 +4,7 @@ import hmac
 import re
 from base64 import b32encode
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 
 from adit_engine.errors import WrongInput
@@ -46,15 +47,11 @@ class TrialKey:
 
     def uid(self, original: str) -> str:
         """A UID below 2.25 (PS3.5 B.2) that stands for `original` within this trial."""
-        digest = bytearray(hmac.digest(self._keys["uid"], original.encode(), sha256)[:16])
-        digest[6] = digest[6] & 0x0F | 0x80
-        digest[8] = digest[8] & 0x3F | 0x80
-        return f"2.25.{int.from_bytes(digest)}"
+        return _uid(self._keys["uid"], original)
 
     def date_offset_days(self, pseudonym: str) -> int:
         """Whole days to add to each date of this patient; always negative."""
-        digest = hmac.digest(self._keys["date"], pseudonym.encode(), sha256)
-        return -(SHORTEST_SHIFT_DAYS + int.from_bytes(digest[:8]) % SHIFT_SPAN_DAYS)
+        return _date_offset_days(self._keys["date"], pseudonym)
 
     def generated_pseudonym(self, domain: str, patient_id: str) -> str:
         """A pseudonym for a patient of a patient-id domain. Raises WrongInput without an id."""
@@ -65,8 +62,23 @@ class TrialKey:
         return "P" + b32encode(digest[:10]).decode("ascii")
 
     def _derived(self, purpose: str) -> bytes:
-        # Here, as it takes long to load, and what travels as it is has no key.
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+        """HKDF with SHA-256 and no salt (RFC 5869), of as many bytes as one block has."""
+        extracted = hmac.digest(bytes(32), self.secret, sha256)
+        return hmac.digest(extracted, f"adit {purpose}".encode() + b"\x01", sha256)
 
-        return HKDF(SHA256(), 32, None, f"adit {purpose}".encode()).derive(self.secret)
+
+# The images of one series share most of their UIDs, and the whole patient one offset.
+
+
+@lru_cache(maxsize=4096)
+def _uid(key: bytes, original: str) -> str:
+    digest = bytearray(hmac.digest(key, original.encode(), sha256)[:16])
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return f"2.25.{int.from_bytes(digest)}"
+
+
+@lru_cache(maxsize=64)
+def _date_offset_days(key: bytes, pseudonym: str) -> int:
+    digest = hmac.digest(key, pseudonym.encode(), sha256)
+    return -(SHORTEST_SHIFT_DAYS + int.from_bytes(digest[:8]) % SHIFT_SPAN_DAYS)
