@@ -128,7 +128,7 @@ class Identity:
     def sop_class_uid(self) -> str:
         return self._uid(_CLASS_UID, "SOP Class UID")
 
-    @property
+    @cached_property
     def ref(self) -> InstanceRef:
         return InstanceRef(
             self._uid(_STUDY_UID, "Study Instance UID"),

@@ -109,6 +109,10 @@ def _dimse(url: str) -> tuple[str, str, dict[str, Any]]:
     secure, asked = parts.scheme == "dimse+tls", []
     if secure:
         settings["transport"] = "tls"
+    else:
+        # A node that serves one association at a time is not kept waiting by the second; only a
+        # TLS handshake would wait for it.
+        settings["store_associations"] = 2
     for key, value in parse_qsl(parts.query, True):
         name = _SHORT.get(key, key)
         if not secure and (key in _TLS_FILES or name in _TLS_ONLY):

@@ -186,6 +186,8 @@ def _patient(patient_id: str) -> dict[str, str]:
 
 
 def _value_matches(keyword: str, wanted: str | tuple[str, ...], record: Record) -> bool:
+    if record.values.get(keyword) == wanted:
+        return True
     held = record.texts(keyword)
     if not held:
         return True

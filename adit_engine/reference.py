@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from adit_engine.errors import WrongInput
 
@@ -19,6 +20,7 @@ class Level(StrEnum):
     IMAGE = "IMAGE"
 
 
+@lru_cache(maxsize=4096)
 def checked_uid(text: str) -> str:
     """The UID without padding. Archives hold UIDs with leading zeros in a component, so those pass.
 

@@ -23,16 +23,27 @@ class Association(Conversation):
 
     def __init__(self, peer: Peer) -> None:
         super().__init__(peer, line_class(peer)(peer))
+        self._proposal: Proposal
+        self._is_agreed = False
 
     def open(self, contexts: Sequence[Context]) -> None:
         """Connects and negotiates. Raises Unreachable, Untrusted, TimedOut, AssociationRejected,
         NodeBusy, ConnectionLost, or Stopped after an abort.
         """
+        self.request(contexts)
+        self.agree()
+
+    def request(self, contexts: Sequence[Context]) -> None:
+        """Connects and asks; the answer is for `agree` to wait for. Raises as `open`."""
         peer, line = self.peer, self._line
-        proposal = Proposal(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
+        self._proposal = Proposal(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
         line.connect()
         line.expect_within(peer.patience.association_s, "answer the association request", firm=True)
-        line.send([pdu(Pdu.ASSOCIATE_RQ, proposal.encode())])
+        line.send([pdu(Pdu.ASSOCIATE_RQ, self._proposal.encode())])
+
+    def agree(self) -> None:
+        """Reads the answer to `request`. Raises as `open`."""
+        peer, line = self.peer, self._line
         kind, body = line.read_pdu()
         if kind is Pdu.ASSOCIATE_RJ and len(body) == 4:
             line.over = True
@@ -40,9 +51,10 @@ class Association(Conversation):
         if kind is not Pdu.ASSOCIATE_AC:
             raise line.fault("answered the association request with something else")
         try:
-            self.agreement = Agreement.decode(bytes(body), proposal)
+            self.agreement = Agreement.decode(bytes(body), self._proposal)
         except Malformed as error:
             raise line.fault("sent a broken answer to the association request") from error
+        self._is_agreed = True
         line.established()
 
     @property
@@ -53,7 +65,7 @@ class Association(Conversation):
     def release(self) -> None:
         """Ends in good order, within RELEASE_S; falls back to closing. Raises nothing."""
         with suppress(NodeError, Stopped):
-            if not self.over:
+            if self._is_agreed and not self.over:
                 self._line.expect_within(RELEASE_S, "release the association", firm=True)
                 self._line.send([pdu(Pdu.RELEASE_RQ)])
                 while self._line.read_pdu()[0] is not Pdu.RELEASE_RP:
@@ -82,11 +94,18 @@ class Associations:
     @contextmanager
     def open(self, contexts: Sequence[Context]) -> Iterator[Association]:
         """An association, released at a normal end and aborted at any other."""
+        with self.requested(contexts) as association:
+            association.agree()
+            yield association
+
+    @contextmanager
+    def requested(self, contexts: Sequence[Context]) -> Iterator[Association]:
+        """As `open`, without waiting for the answer; one that never agreed is aborted at the end."""
         association = Association(self.peer)
         self._open.add(association)
         try:
             self.check_aborted()
-            association.open(contexts)
+            association.request(contexts)
             yield association
             association.release()
         finally:

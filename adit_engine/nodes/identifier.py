@@ -135,6 +135,8 @@ def _keyword_and_vr(element: Element) -> tuple[str, str]:
 
 
 def _value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    if vr in _PLAIN and b"\\" not in raw:
+        return raw.decode("latin-1").strip(" \0")
     if vr in _NUMBERS:
         try:
             parts = [str(part[0]) for part in _NUMBERS[vr].iter_unpack(raw)]

@@ -16,7 +16,7 @@ from adit_engine.nodes.negotiation import MAX_CONTEXTS, Context
 
 LANES = 1
 """Associations at once, unless told otherwise. By two, the next image travels while the node files
-the one before; a node that serves one association at a time lets the second wait in vain."""
+the one before. Nobody waits for the second: a node that serves one at a time gets all by the first."""
 
 SECOND_LANE_FROM = 8
 """So many instances go by one association before another is worth its opening."""
@@ -66,6 +66,8 @@ class Storage:
         self._offered: dict[str, list[str]] = {}
         self._stack = ExitStack()
         self._lanes: list[_Lane] = []
+        self._coming: _Lane | None = None
+        """One more, asked for and not agreed to yet."""
         self._sent = 0
         self._retries = VAIN_RETRIES
 
@@ -200,22 +202,28 @@ class Storage:
         return next(lane for lane in self._lanes if id(lane) not in busy)
 
     def _widen(self) -> bool:
-        """Opens one association more where it is allowed, worth it, and the node agrees."""
+        """Whether there is one association more, where it is allowed, worth it, and agreed to."""
         if len(self._lanes) >= self._most_lanes or self._sent < SECOND_LANE_FROM:
             return False
-        lane = self._add_lane()
+        lane = self._coming or self._stack.enter_context(_Lane())
         try:
-            self._renew(lane)
+            if self._coming is None:
+                self._coming = lane
+                self._request(lane)
+            assert lane.association is not None
+            if not lane.association.heard(0):
+                return False
+            lane.association.agree()
         except NodeError:
-            self._lanes.remove(lane)
+            lane.stack.close()
             self._most_lanes = len(self._lanes)
             return False
+        self._lanes.append(lane)
+        self._coming = None
         return True
 
-    def _add_lane(self) -> _Lane:
-        lane = self._stack.enter_context(_Lane())
-        self._lanes.append(lane)
-        return lane
+    def _add_lane(self) -> None:
+        self._lanes.append(self._stack.enter_context(_Lane()))
 
     def _prepare(self, lane: _Lane, instance: Instance) -> None:
         """Makes sure that an association is open which has offered this class and syntax."""
@@ -233,8 +241,14 @@ class Storage:
             del self._offered[next(other for other in self._offered if other != kind)]
 
     def _renew(self, lane: _Lane) -> None:
+        self._request(lane)
+        assert lane.association is not None
+        lane.association.agree()
+
+    def _request(self, lane: _Lane) -> None:
+        """Asks for a fresh association in place of the one that the lane had."""
         lane.stack.close()
         lane.association = None
         contexts = [Context(k, (syntax,)) for k, held in self._offered.items() for syntax in held]
-        lane.association = lane.stack.enter_context(self._associations.open(contexts))
+        lane.association = lane.stack.enter_context(self._associations.requested(contexts))
         lane.proposed = {kind: tuple(held) for kind, held in self._offered.items()}

@@ -315,13 +315,13 @@ def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A profile can be at fault; here the change itself is, by leaving things as they are."""
-    from adit_engine import traveller
+    from adit_engine import pseudonymizing
 
     def leaky(change: object, one: Instance, tally: object = None) -> Instance:
         return one if one.instance_uid.endswith(".1.3") else real(change, one)
 
-    real = traveller.apply
-    monkeypatch.setattr(traveller, "apply", leaky)
+    real = pseudonymizing.apply
+    monkeypatch.setattr(pseudonymizing, "apply", leaky)
     source, destination = node("A", *two_series()), node("B")
 
     told, manifests, error = run(source, destination, pseudonymized())

@@ -16,7 +16,7 @@ from test_dicomweb_fetch import archive as web_archive
 from web_peers import Liar, Request, Said
 
 from adit.demo.archive import Archive
-from adit_engine import multipart, part10, traveller
+from adit_engine import multipart, part10, pseudonymizing
 from adit_engine.errors import RuleBroken
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
@@ -110,12 +110,12 @@ def test_an_image_of_another_patient_ends_the_task_though_the_source_is_silent(
 def test_a_hit_ends_the_series_though_the_source_is_silent_and_the_next_one_comes(
     stalling: Callable[..., Any], route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = traveller.apply
+    real = pseudonymizing.apply
 
     def leaky(change: Change, one: Instance, tally: object = None) -> Instance:
         return one if one.instance_uid.endswith(".1.2") else real(change, one)
 
-    monkeypatch.setattr(traveller, "apply", leaky)
+    monkeypatch.setattr(pseudonymizing, "apply", leaky)
     node = stalling(route, ct(1), ct(2), large(3), *(ct(n, series="2") for n in (1, 2)))
     stamp = TrialStamp("University Hospital", "LUNG", "Lung Study")
     change = Pseudonymized(Profile.default(), "LUNG-0001", TrialKey(b"k" * 32), stamp)
