@@ -30,7 +30,7 @@ from lab.orders import (
     shelf,
 )
 
-from adit_engine import pseudonymizing
+from adit_engine import pseudonymizing, traveller
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Stored
 from adit_engine.nodes.folder import FolderNode
@@ -175,12 +175,19 @@ def _call_everything_delivered(patch: pytest.MonkeyPatch) -> None:
 
 def _mislabel(patch: pytest.MonkeyPatch) -> None:
     """Another trial's pseudonym and UIDs, and nobody looks a second time."""
-    patch.setattr(pseudonymizing, "_second_look", lambda change: None)
-    patch.setattr(pseudonymizing, "apply", lambda change, one, tally: apply(change_for("HEART"), one))
+
+    class Blind:
+        def __init__(self, change: Change) -> None:
+            self.check = lambda original, made: None
+
+    patch.setattr(pseudonymizing, "Verifier", Blind)
+    patch.setattr(
+        pseudonymizing, "apply", lambda change, one, tally: apply(change_for("HEART"), one)
+    )
 
 
 def _admit_everybody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(pseudonymizing.Traveller, "admit_patient", lambda self, patient_id: None)
+    patch.setattr(traveller.Traveller, "admit_patient", lambda self, patient_id: None)
 
 
 NO_LIES: tuple[Lie, ...] = ()
