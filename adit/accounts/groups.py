@@ -15,6 +15,7 @@ STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
     COORDINATORS: frozenset(
         {
             order_right("selective"),
+            order_right("batch_query"),
             order_right("batch_transfer"),
             Right.SEE_IDENTIFIED,
             Right.CHOOSE_PSEUDONYMS,
@@ -38,7 +39,7 @@ STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
 
 def make_standard_groups() -> dict[str, Group]:
     """The standard groups by name. A group that exists already keeps the rights it has."""
-    ensure_order_rights(["selective", "batch_transfer"])
+    ensure_order_rights(["selective", "batch_query", "batch_transfer"])
     groups = {}
     for name, rights in STANDARD_GROUPS.items():
         groups[name], is_new = Group.objects.get_or_create(name=name)

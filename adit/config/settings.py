@@ -163,6 +163,7 @@ BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: no
 PSEUDONYM_SOURCE = env.str("ADIT_PSEUDONYM_SOURCE", "")  # see profiles/source.py; "": projects' own
 MAX_STUDIES_PER_JOB = env.int("ADIT_MAX_STUDIES_PER_JOB", 10)
 MAX_TRANSFER_ROWS = env.int("ADIT_MAX_TRANSFER_ROWS", 500)
+MAX_QUERY_ROWS = env.int("ADIT_MAX_QUERY_ROWS", 1000)
 SEARCH_DEADLINE_S = env.int("ADIT_SEARCH_DEADLINE_S", 30)
 SEARCH_LIMIT = env.int("ADIT_SEARCH_LIMIT", 500)
 SEARCH_KEPT_S = env.int("ADIT_SEARCH_KEPT_S", 60)
@@ -223,6 +224,10 @@ STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [PACKAGE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
+# Uploaded lists name patients: they stay in memory, and what is larger is dropped unread.
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
+FILE_UPLOAD_MAX_MEMORY_SIZE = 6_000_000
+
 WHITENOISE_MAX_AGE = 3600
 
 SESSION_COOKIE_HTTPONLY = True

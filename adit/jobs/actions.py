@@ -16,7 +16,7 @@ from adit.jobs.bell import ring_on_commit
 from adit.jobs.kinds import KINDS
 from adit.jobs.lists import may_act_on, may_see
 from adit.jobs.models import Item, Job, JobState, Road, Stage, Task, TaskState
-from adit.jobs.ordering import Ordered, needs_approval, prepared
+from adit.jobs.ordering import Ordered, needs_approval, prepared, size_of
 from adit.nodes.models import Lane
 
 T, J = TaskState, JobState
@@ -475,4 +475,4 @@ def _workable(job: Job) -> QuerySet[Task]:
 
 
 def _is_large(job: Job) -> bool:
-    return needs_approval(job.owner, job.tasks.exclude(lane=Lane.SEARCH).count(), job.kind)
+    return needs_approval(job.owner, size_of(job), job.kind)

@@ -12,6 +12,7 @@ from adit.accounts.rights import Refused, Right, order_right, require
 from adit.jobs import sealed
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Order, SendAsIs, SheetRow, TaskPlan
+from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Job, JobState, Task
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
@@ -110,13 +111,16 @@ def prepared(
         require(user, Right.TRANSFER_IDENTIFIED)
     plans = kind.plan(order)
     nodes = Node.objects.in_bulk({plan.source for plan in plans} | {order.destination})
-    planned = [Planned(plan, _readable(user, nodes.get(plan.source))) for plan in plans]
+    sources = {
+        pk: _readable(user, nodes.get(pk)) for pk in dict.fromkeys(plan.source for plan in plans)
+    }
+    planned = [Planned(plan, sources[plan.source]) for plan in plans]
     destination = None
     if order.destination is not None:
         destination = _writable(user, nodes.get(order.destination))
     trial = _trial(user, order.trial)
-    for each in planned:
-        mapping.require_trial(user, trial, each.source, destination)
+    for source in sources.values():
+        mapping.require_trial(user, trial, source, destination)
     job = Job(
         kind=kind.word,
         owner=user,
@@ -137,16 +141,28 @@ def needs_approval(user: User, size: int, kind: str = "selective") -> bool:
     return not user.is_staff and size > most
 
 
-_LIMITS = {"batch_transfer": "MAX_TRANSFER_ROWS"}
+_LIMITS = {"batch_transfer": "MAX_TRANSFER_ROWS", BatchQuery.word: "MAX_QUERY_ROWS"}
 """The setting of each kind that is ordered by a sheet."""
 
 
 def _first_state(user: User, kind: str, plans: list[TaskPlan]) -> JobState:
-    """A check asks for nobody's approval: nothing leaves by it."""
-    size = sum(not plan.searches for plan in plans)
-    if needs_approval(user, size, kind):
+    if needs_approval(user, _size(kind, plans), kind):
         return JobState.WAITING_FOR_APPROVAL
     return JobState.PENDING
+
+
+def _size(kind: str, plans: list[TaskPlan]) -> int:
+    """Studies, or the rows of a query; a check asks for nobody's approval: nothing leaves by it."""
+    if kind == BatchQuery.word:
+        return len({row.line for plan in plans for row in plan.rows})
+    return sum(not plan.searches for plan in plans)
+
+
+def size_of(job: Job) -> int:
+    """As it was counted when the job was ordered."""
+    if job.kind == BatchQuery.word:
+        return job.lines.values("line").distinct().count()
+    return job.tasks.exclude(lane=Lane.SEARCH).count()
 
 
 def _facts(order: Order) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Queue: which task is next, and who holds it. The task row is the queue; messages only wake."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -59,6 +59,31 @@ def beat(task: Task) -> datetime:
         raise LeaseLost(_("Another worker has taken over this task."))
     slots.renew(holder_of(task), settings.LEASE_S)
     return until
+
+
+def beat_more(tasks: Sequence[Task]) -> None:
+    """Renews the leases of those that a worker has beside the one that it beats for."""
+    until = timezone.now() + timedelta(seconds=settings.LEASE_S)
+    for worker in {task.worker for task in tasks}:
+        pks = [task.pk for task in tasks if task.worker == worker]
+        mine = Task.objects.filter(pk__in=pks, worker=worker, state=TaskState.IN_PROGRESS)
+        mine.update(lease_until=until)
+
+
+def claim_more(job: Job, held: Task, most: int) -> list[Task]:
+    """Further tasks on the road of one that is held, for who has locked the job and keeps the slot.
+
+    Leased to the same worker.
+    """
+    if job.state != JobState.IN_PROGRESS:
+        return []
+    tasks = roads.due(road=held.road_id).order_by("pk")
+    if connection.features.has_select_for_update_skip_locked:
+        tasks = tasks.select_for_update(skip_locked=True, of=("self",))
+    found = list(tasks[:most])
+    until = timezone.now() + timedelta(seconds=settings.LEASE_S)
+    states.begin_tasks(job, found, lease_until=until, worker=held.worker, not_before=None)
+    return found
 
 
 def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | None = None) -> None:

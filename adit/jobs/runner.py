@@ -1,43 +1,27 @@
 """Runner: runs one claimed task to its end, and writes down what came of it."""
 
 import logging
-import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from django.db import Error, connection, transaction
-from django.utils.translation import gettext as _
+from django.db import Error, connection
 
-from adit.accounts.rights import Refused
-from adit.audit.trail import record
-from adit.jobs import appraisal, deliveries, lines, queue, rules, sealed, states, verdict
+from adit.jobs import appraisal, ends, lines, queue, rules, sealed, states
+from adit.jobs.ends import End
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Checked, Context, Found, Yielded
-from adit.jobs.lease import Canceled, Interrupted, Lease, Lost, Over, Stalled
+from adit.jobs.lease import Lease, Lost
 from adit.jobs.ledger import Ledger, settle
-from adit.jobs.models import Item, ResultLine, Task, TaskState
+from adit.jobs.models import Task
 from adit.jobs.ordering import AS_IS
-from adit.jobs.progress import counts_of
 from adit.jobs.sealed import TaskContent
 from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Lane
-from adit.nodes.waits import Waits
 from adit.profiles import mapping, trials
-from adit.vault.box import SealBroken
-from adit_engine.errors import AditError, RuleBroken
 from adit_engine.pseudonymize.change import Change, Pseudonymized
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How an attempt ended; carried out under the fence."""
-
-    carry_out: Callable[[Task], None]
 
 
 def run(task: Task) -> None:
@@ -60,24 +44,11 @@ def _attempted(task: Task) -> End:
     with Lease(task, queue.purposes_of(task)) as lease:
         try:
             _transfer(task, lease)
-        except queue.LeaseLost:
-            return _given_back(_("The task was taken away."))
-        except Error as error:
-            log.warning("task %d: database away (%s)", task.pk, type(error).__name__)
-            connection.close()
-            return _given_back(_("The database did not answer."), failed=True)
-        except AditError as error:
-            return _after(error, lease)
-        except SealBroken:
-            return _failed(_("What this task is about cannot be read: its key is gone."))
-        except Exception as error:  # noqa: BLE001 - the one place that catches all, by house rule
-            if lease.stop.is_set():
-                return _stopped(lease)
-            log.error("task %d: internal error\n%s", task.pk, _told(error))
-            return _failed(_("Internal error: ask staff to look at the log, then retry."))
+        except Exception as error:  # noqa: BLE001 - one of the two places that catch all
+            return ends.of(error, task, lease)
         if lease.stop.is_set() and isinstance(lease.stop.reason, Lost):
-            return _stopped(lease)
-    return End(_judged)
+            return ends.stopped(lease)
+    return End(ends.judged)
 
 
 def _transfer(task: Task, lease: Lease) -> None:
@@ -146,76 +117,3 @@ def _change(task: Task, content: TaskContent) -> Change | None:
         content.patient_id,
         pseudonym=content.pseudonym,
     )
-
-
-def _told(error: Exception) -> str:
-    """Where it happened and of which kind it is; its text may quote a patient's data, so it stays."""
-    place = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
-    return f"{place}{type(error).__name__}"
-
-
-# Ends ---------------------------------------------------------------------------------------------
-
-
-def _after(error: AditError, lease: Lease) -> End:
-    """A stop makes nodes fail in odd ways, so it is looked at first."""
-    if lease.stop.is_set():
-        return _stopped(lease)
-    if isinstance(error, Waits):
-        return _given_back(str(error), until=error.until)
-    if isinstance(error, RuleBroken):
-        return _failed(str(error), broke_rule=True)
-    if isinstance(error, Refused) or not error.again:
-        return _failed(str(error))
-    return _given_back(str(error), failed=True)
-
-
-def _stopped(lease: Lease) -> End:
-    reason = lease.stop.reason
-    if isinstance(reason, Canceled):
-        return End(lambda task: _finish(task, TaskState.CANCELED, str(reason)))
-    if isinstance(reason, Over):
-        return _failed(str(reason))
-    if isinstance(reason, Stalled):
-        return _given_back(str(reason), failed=True)
-    return _given_back(str(reason), until=lease.until if isinstance(reason, Interrupted) else None)
-
-
-def _given_back(why: str, *, failed: bool = False, until: datetime | None = None) -> End:
-    return End(lambda task: queue.give_back(task, why, failed=failed, until=until))
-
-
-def _failed(message: str, *, broke_rule: bool = False) -> End:
-    return End(lambda task: _finish(task, TaskState.FAILURE, message, broke_rule=broke_rule))
-
-
-def _judged(task: Task) -> None:
-    """The attempt went through: the items, or the lines of a search, say how it ended."""
-    if task.lane == Lane.SEARCH:
-        judged = verdict.of_search(ResultLine.objects.filter(task=task))
-    else:
-        judged = verdict.of_task(Item.objects.filter(task=task), task.job.order["announced"])
-    _finish(task, judged.state, judged.message)
-
-
-def _finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
-    counts = counts_of(Item.objects.filter(task=task))
-    with transaction.atomic():
-        queue.finish(task, to, message, broke_rule=broke_rule)
-        if to in (TaskState.SUCCESS, TaskState.WARNING):
-            deliveries.note(task)
-        record(
-            "task.ended",
-            user=task.job.owner,
-            about=f"job:{task.job_id}",
-            details={
-                "task": task.position,
-                "attempt": task.attempt,
-                "state": to.value,
-                "expected": counts.expected,
-                "delivered": counts.delivered,
-                "withheld": counts.withheld,
-                "failed": counts.failed,
-                "skipped": counts.skipped,
-            },
-        )

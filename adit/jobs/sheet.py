@@ -16,10 +16,11 @@ Unreadable and WrongInput carry sentences for people; nothing here ever says wha
 
 from adit.jobs.sheets.columns import FIELDS, Field, SheetKind
 from adit.jobs.sheets.judged import Finding, Judged, JudgedRow, Verdict, lines_in_words
+from adit.jobs.sheets.limits import MOST_FILE_BYTES, MOST_ROWS
 from adit.jobs.sheets.mapping import Mapping, chosen, guess, mapping_at
 from adit.jobs.sheets.person_name import PersonName, first_given, person_name
 from adit.jobs.sheets.query_rows import QueryRow, query_rows
-from adit.jobs.sheets.reading import read
+from adit.jobs.sheets.reading import Readable, read
 from adit.jobs.sheets.row_reader import DateOrder
 from adit.jobs.sheets.table import Cell, CellKind, Line, Table, Unreadable, letters, table_of
 from adit.jobs.sheets.template import columns, examples, template_csv, template_xlsx
@@ -36,6 +37,8 @@ from adit.jobs.sheets.writing import (
 
 __all__ = [
     "FIELDS",
+    "MOST_FILE_BYTES",
+    "MOST_ROWS",
     "QUERY_RESULT",
     "RESULT_LINE",
     "RESULT_OUTCOME",
@@ -51,6 +54,7 @@ __all__ = [
     "Mapping",
     "PersonName",
     "QueryRow",
+    "Readable",
     "SheetKind",
     "Table",
     "TransferRow",

@@ -1,6 +1,6 @@
 """States: the table of allowed moves of jobs and tasks; nothing else may set a state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -84,6 +84,32 @@ def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) ->
         )
         derive(job)
     return count
+
+
+def end_tasks(job: Job, ends: Mapping[tuple[TaskState, str], Sequence[Task]]) -> None:
+    """Ends running tasks of a locked job, by state and message, each as the attempt that it was
+    read with. Raises Overtaken.
+    """
+    for (to, message), tasks in ends.items():
+        for attempt in {task.attempt for task in tasks}:
+            pks = [task.pk for task in tasks if task.attempt == attempt]
+            rows = Task.objects.filter(pk__in=pks, attempt=attempt, state=T.IN_PROGRESS)
+            values = {"state": to, "message": message, "lease_until": None, "worker": ""}
+            if rows.update(**values, **_times(to)) != len(pks):
+                raise Overtaken(f"tasks of {job} have moved in the meantime")
+    derive(job)
+
+
+def begin_tasks(job: Job, tasks: Sequence[Task], **fields: Any) -> None:
+    """A next attempt at waiting tasks of a locked, running job. Raises Overtaken."""
+    for attempt in {task.attempt for task in tasks}:
+        pks = [task.pk for task in tasks if task.attempt == attempt]
+        rows = Task.objects.filter(pk__in=pks, attempt=attempt, state=T.PENDING, job=job)
+        values = {"state": T.IN_PROGRESS, "attempt": attempt + 1, "message": "", **fields}
+        if rows.update(**values, **_times(T.IN_PROGRESS)) != len(pks):
+            raise Overtaken(f"tasks of {job} have moved in the meantime")
+    for task in tasks:
+        _copy(task, {"state": T.IN_PROGRESS, "attempt": task.attempt + 1, **fields})
 
 
 def derive(job: Job) -> None:

@@ -7,7 +7,7 @@ import socket
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
-from adit.jobs import batch, drafts, mail, over, queue, runner
+from adit.jobs import batch, drafts, mail, over, queue, runner, streak
 from adit.jobs.bell import MAIL_TASK, WORK_TASK, ring
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.ledger import settle
@@ -23,7 +23,7 @@ def work() -> None:
         task = queue.claim(name)
         if task is None:
             return
-        runner.run(task)
+        (streak if streak.is_one(task) else runner).run(task)
 
 
 @shared_task(name="adit.jobs.sweep")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 from django.utils import timezone
 
@@ -56,7 +56,7 @@ class Upload:
 
 def take(
     user: User,
-    file: BinaryIO,
+    file: sheet.Readable,
     name: str,
     kind: SheetKind,
     order: DateOrder = DateOrder.DAY_FIRST,

@@ -2,13 +2,15 @@
 
 from django.urls import path
 
-from adit.jobs.views import jobs, report, selective, start, tasks, uid_map, withheld
+from adit.jobs.views import jobs, query, report, selective, start, tasks, uid_map, withheld
+from adit.jobs.views.sheets import routes
 
 urlpatterns = [
     path("", jobs.job_list, name="jobs"),
     path("new/selective/", selective.new_selective, name="job_new_selective"),
     path("new/selective/cancel/", selective.cancel_search, name="job_cancel_search"),
     path("new/selective/summary/<str:key>/", start.summary, name="job_summary"),
+    *routes(query.DESK),
     path("withheld/", withheld.withheld_list, name="withheld"),
     path("withheld/<int:pk>/", withheld.withheld_group, name="withheld_group"),
     path("withheld/<int:pk>/devices/", withheld.withheld_devices, name="withheld_devices"),

@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Item, Job, JobState, ResultLine, Stage, Task, TaskState
 from adit.jobs.progress import Counts, counts_of
 
@@ -50,6 +51,8 @@ def of_job(job: Job, state: JobState) -> str:
         return _(
             "The check is done. Nothing has been fetched yet: look through the rows and start."
         )
+    if job.kind == BatchQuery.word:
+        return _answered(job, state)
     counts = counts_of(Item.objects.filter(task__job=job))
     if state == JobState.WAITING_FOR_OWNER:
         words = {"n": counts.delivered}
@@ -75,6 +78,27 @@ def of_job(job: Job, state: JobState) -> str:
     else:
         parts.append(_("The studies below say why."))
     return " ".join(parts)
+
+
+def _answered(job: Job, state: JobState) -> str:
+    """How many rows of a query were answered, and with what."""
+    lines = ResultLine.objects.filter(job=job).order_by()
+    rows = lines.values("line").distinct().count()
+    found = lines.filter(is_found=True).values("line").distinct().count()
+    open_rows = lines.filter(is_asked=False).values("line").distinct().count()
+    said = [_("Something was found for %(n)d of %(all)d rows.") % {"n": found, "all": rows}]
+    if open_rows and state == JobState.CANCELED:
+        said.append(_("Canceled: %(n)d rows were not asked.") % {"n": open_rows})
+    elif open_rows:
+        said.append(
+            ngettext(
+                "%d row was not answered: the results say why.",
+                "%d rows were not answered: the results say why.",
+                open_rows,
+            )
+            % open_rows
+        )
+    return " ".join(said)
 
 
 def _gaps(items: list[Item], announced: Collection[str]) -> list[str]:

@@ -83,6 +83,11 @@ def release(holder: str) -> None:
         _end(Slot.objects.filter(holder=holder))
 
 
+def hand_on(holder: str, to: str) -> None:
+    """The same association goes on under another name."""
+    Slot.objects.filter(holder=holder).update(holder=to)
+
+
 def give_back(slot: Slot) -> None:
     """Gives back this one slot."""
     with transaction.atomic():

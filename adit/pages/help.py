@@ -51,6 +51,14 @@ TOPICS = (
         "search",
     ),
     Topic(
+        "batch-query",
+        _("Batch query"),
+        _(
+            "Have a list of patients looked up: what the sheet may say, verdicts, results, downloads."
+        ),
+        "file-text",
+    ),
+    Topic(
         "jobs",
         _("Jobs"),
         _("Follow what you ordered: states, counts, gaps, and what to do about them."),

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 
 from adit.jobs.kinds.base import Kind
+from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.kinds.selective import Selective
 from adit_engine.errors import WrongInput
 
-KINDS: Mapping[str, Kind] = {kind.word: kind for kind in (Selective(), BatchTransfer())}
+KINDS: Mapping[str, Kind] = {
+    kind.word: kind for kind in (Selective(), BatchQuery(), BatchTransfer())
+}
 
 
 def kind_of(word: str) -> Kind:

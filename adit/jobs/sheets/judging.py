@@ -1,6 +1,6 @@
 """Judging: the way from a table and its mapping to rows with verdicts, whatever the kind."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 from django.utils.translation import gettext as _
@@ -23,11 +23,16 @@ def judged(
     order: DateOrder,
     one: Callable[[RowReader], R],
     crosswise: Crosswise[R],
+    left_out: Collection[int] = (),
 ) -> Judged[R]:
-    """`one` reads a row and notes findings; `crosswise` compares those that have no error."""
+    """`one` reads a row and notes findings; `crosswise` compares those that have no error.
+
+    Lines that a person left out are judged, but not compared with others.
+    """
     lines = _lines(table, mapping)
     rows = [_row(RowReader(line, mapping, order), mapping, one) for line in lines]
-    found = crosswise([row.row for row in rows if row.row is not None])
+    compared = (row for row in rows if row.line not in left_out)
+    found = crosswise([row.row for row in compared if row.row is not None])
     return Judged(
         table.file,
         tuple(mapping.name(column) for field, column in mapping.places),

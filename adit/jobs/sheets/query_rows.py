@@ -1,6 +1,6 @@
 """Query rows: what each row of a batch query asks for."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -42,14 +42,18 @@ class QueryRow:
 
 
 def query_rows(
-    table: Table, mapping: Mapping, order: DateOrder = DateOrder.DAY_FIRST
+    table: Table,
+    mapping: Mapping,
+    order: DateOrder = DateOrder.DAY_FIRST,
+    *,
+    left_out: Collection[int] = (),
 ) -> Judged[QueryRow]:
     """In the order of the sheet. Raises Unreadable without rows or with too many."""
 
     def compared(rows: list[QueryRow]) -> Iterator[Finding]:
         return _crosswise(rows, _header(mapping))
 
-    return judged(table, mapping, order, _row, compared)
+    return judged(table, mapping, order, _row, compared, left_out)
 
 
 def _header(mapping: Mapping) -> str:

@@ -5,7 +5,7 @@ import math
 import re
 import subprocess
 import sys
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from adit.jobs.sheets import limits
 from adit.jobs.sheets.refusal import Place, Refusal, gettext_noop
@@ -17,7 +17,13 @@ _TEXT_ENDINGS = (".csv", ".txt", ".tsv")
 _LONGEST_NAME = 100
 
 
-def read(file: BinaryIO, name: str) -> Table:
+class Readable(Protocol):
+    """A file of bytes, opened or uploaded."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+def read(file: Readable, name: str) -> Table:
     """The file whole, parsed by a process of its own with limits of time and memory.
 
     Nothing is stored anywhere. Raises Unreadable.

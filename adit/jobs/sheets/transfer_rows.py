@@ -1,6 +1,6 @@
 """Transfer rows: which study or series each row of a batch transfer names."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -41,6 +41,7 @@ def transfer_rows(
     order: DateOrder = DateOrder.DAY_FIRST,
     *,
     pseudonym_required: bool = False,
+    left_out: Collection[int] = (),
 ) -> Judged[TransferRow]:
     """In the order of the sheet. Raises Unreadable without rows or with too many.
 
@@ -54,7 +55,7 @@ def transfer_rows(
     def compared(rows: list[TransferRow]) -> Iterator[Finding]:
         return _crosswise(rows, mapping)
 
-    return judged(table, mapping, order, one, compared)
+    return judged(table, mapping, order, one, compared, left_out)
 
 
 def _row(reader: RowReader, mapping: Mapping, pseudonym_required: bool) -> TransferRow:

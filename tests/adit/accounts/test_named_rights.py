@@ -15,7 +15,12 @@ from adit.accounts.rights import (
     require_active,
 )
 
-EVERY_RIGHT = [*Right, order_right("selective"), order_right("batch_transfer")]
+EVERY_RIGHT = [
+    *Right,
+    order_right("selective"),
+    order_right("batch_query"),
+    order_right("batch_transfer"),
+]
 
 
 def test_each_right_is_a_permission_and_each_permission_a_right():

@@ -27,6 +27,7 @@ ORDERERS = dict.fromkeys(ROLES, NO) | {
     "member": OK,
     "root": OK,
 }
+LED_AWAY = {role: AWAY if status == OK else status for role, status in ORDERERS.items()}
 JOB = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN, "stranger": HIDDEN, "other": HIDDEN}
 DEED = {role: AWAY if status == OK else status for role, status in JOB.items()}
 """A deed always leads away: done, or with a sentence why not."""
@@ -42,7 +43,11 @@ MATRIX = {
     "jobs": ("get", (), ALL_IN),
     "job_new_selective": ("get", (), ORDERERS),
     "job_cancel_search": ("post", (), {r: 204 if s == OK else s for r, s in ORDERERS.items()}),
-    "job_summary": ("get", ("key",), {r: AWAY if s == OK else s for r, s in ORDERERS.items()}),
+    "job_summary": ("get", ("key",), LED_AWAY),
+    "job_new_query": ("get", (), ORDERERS),
+    "job_query_template": ("get", ("xlsx",), ORDERERS),
+    "job_query_columns": ("get", ("key",), LED_AWAY),
+    "job_query_rows": ("get", ("key",), LED_AWAY),
     "job": ("get", ("job",), JOB),
     "job_live": ("get", ("job",), JOB),
     "job_report": ("get", ("job",), JOB),

@@ -1,0 +1,109 @@
+"""Batch query: a sheet of questions about patients, answered row by row; nothing is transferred."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from adit.jobs.kinds.base import (
+    Context,
+    Found,
+    Note,
+    OrderedChange,
+    Pseudonymize,
+    SheetRow,
+    TaskPlan,
+    Yielded,
+)
+from adit_engine.errors import WrongInput
+from adit_engine.inquiry import Answer, Inquiry
+from adit_engine.question import Question
+
+MOST_ROWS = 10_000
+MOST_SOURCES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the sheet: what it asks, and what comes back with its answer."""
+
+    sheet: SheetRow
+    question: Question = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Raises WrongInput. Each row is asked of each source; sources are rows of nodes."""
+
+    rows: tuple[Row, ...] = field(repr=False)
+    sources: tuple[int, ...]
+    trial: int | None = None
+    own_headers: tuple[str, ...] = ()
+    """Of the user's own columns, which come back with the answers."""
+    destination: None = None
+    change: OrderedChange = field(default=Pseudonymize())
+    """Nothing leaves, so nothing is changed."""
+    announced: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise WrongInput("No row is left to ask for: tick at least one.")
+        if len(self.rows) > MOST_ROWS:
+            raise WrongInput(f"At most {MOST_ROWS} rows fit into one query: split the sheet.")
+        if not self.sources:
+            raise WrongInput("Tick at least one PACS or folder to ask.")
+        if len(set(self.sources)) > MOST_SOURCES:
+            raise WrongInput(f"At most {MOST_SOURCES} PACS or folders in one query.")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What of the order may lie in the clear."""
+        return {"own_headers": list(self.own_headers)}
+
+
+class BatchQuery:
+    word: ClassVar[str] = "batch_query"
+    label: ClassVar[str] = "Batch query"
+    in_a_row: ClassVar[bool] = True
+    """Its tasks are small searches: a worker asks those that follow each other together."""
+
+    def plan(self, order: Order) -> list[TaskPlan]:
+        """One task per question and source: rows that ask the same share one."""
+        groups: dict[tuple[str, ...], list[Row]] = {}
+        for row in order.rows:
+            groups.setdefault(row.question.key, []).append(row)
+        return [
+            _plan(source, rows)
+            for source in dict.fromkeys(order.sources)
+            for rows in groups.values()
+        ]
+
+    def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+        asked = payload["questions"]
+        questions = [Question.from_json(one["question"]) for one in asked]
+        answers = Inquiry(context.source, context.stop).answers(questions)
+        for one, answer in zip(asked, answers, strict=True):
+            yield Found(one["line"], answer.records, _notes(answer))
+
+
+def _plan(source: int, rows: list[Row]) -> TaskPlan:
+    questions = [{"line": row.sheet.line, "question": row.question.to_json()} for row in rows]
+    lines = ", ".join(str(row.sheet.line) for row in rows)
+    return TaskPlan(
+        source=source,
+        payload={"questions": questions},
+        patient_id=rows[0].question.person.patient_id,
+        title=f"Line {lines}" if len(rows) == 1 else f"Lines {lines}",
+        searches=True,
+        rows=tuple(row.sheet for row in rows),
+    )
+
+
+def _notes(answer: Answer) -> tuple[Note, ...]:
+    said = {
+        Note.NOTHING: not answer.records,
+        Note.OTHER_PERSON: answer.other_person,
+        Note.CAPPED: answer.is_capped,
+        Note.PATIENTS: answer.patients > 1,
+        Note.NOT_ASKED: answer.is_loose,
+    }
+    return tuple(note for note, is_so in said.items() if is_so)

@@ -1,0 +1,220 @@
+"""The pages from a dropped file to an order: nothing is created before it, and nothing is lost."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from adit.accounts.models import User
+from adit.jobs.models import Draft, Job, ResultLine, SheetColumns
+from adit.jobs.sheet import write_xlsx
+from adit.nodes.models import Node
+from adit.profiles.models import Trial
+
+pytestmark = pytest.mark.django_db
+
+NEW = "/jobs/new/query/"
+GOOD = b"PatientID;Modality;My key\n0001;CT;a\n0002;MR;b\n"
+
+
+@pytest.fixture
+def client(as_user: Callable[[User | None], Client], coordinator: User) -> Client:
+    return as_user(coordinator)
+
+
+def upload(client: Client, data: bytes, name: str = "list.csv", **more: str) -> object:
+    return client.post(NEW, {"sheet": SimpleUploadedFile(name, data), **more})
+
+
+def rows_of(client: Client, data: bytes) -> str:
+    """The address of the rows of an uploaded sheet."""
+    answer = upload(client, data)
+    assert answer.status_code == 302, answer.content.decode()  # type: ignore[attr-defined]
+    return str(answer["Location"])  # type: ignore[index]
+
+
+def test_a_good_file_leads_to_its_rows_and_orders_nothing(client: Client, source: Node) -> None:
+    address = rows_of(client, GOOD)
+
+    page = client.get(address).content.decode()
+
+    assert "0001" in page
+    assert "Ask 2 rows" in page
+    assert "My key" in page
+    assert not Job.objects.exists()
+
+
+def test_a_broken_file_is_refused_in_words_and_leaves_nothing(client: Client) -> None:
+    answer = upload(client, b'PatientID;x\n1;"open\n', "patients.csv")
+
+    assert answer.status_code == 422  # type: ignore[attr-defined]
+    page = answer.content.decode()  # type: ignore[attr-defined]
+    assert "patients.csv, line 2: A quotation mark" in page
+    assert "Traceback" not in page
+    assert not Draft.objects.exists()
+
+
+def test_a_file_that_is_too_large_is_refused_unread(client: Client) -> None:
+    answer = upload(client, b"PatientID\n" + b"1\n" * 4_000_000)
+
+    assert answer.status_code == 422  # type: ignore[attr-defined]
+    assert "more than 5 MB" in answer.content.decode()  # type: ignore[attr-defined]
+
+
+def test_no_file_is_said(client: Client) -> None:
+    answer = client.post(NEW, {})
+
+    assert "Choose a file first." in answer.content.decode()
+
+
+def test_which_column_is_what_is_asked_with_guesses_and_remembered(client: Client) -> None:
+    address = rows_of(client, b"Fallnr.;Wer\nA1;0001\n")
+    assert address.endswith("/columns/")
+    page = client.get(address).content.decode()
+    assert '<option value="AccessionNumber" selected>' in page
+
+    answer = client.post(address, {"header": "1", "column-0": "", "column-1": "PatientID"})
+
+    assert "0001" in client.get(answer["Location"]).content.decode()
+    assert SheetColumns.objects.count() == 1
+    again = rows_of(client, b"Fallnr.;Wer\nA2;0002\n")
+    assert not again.endswith("/columns/")
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ({"column-0": "PatientID", "column-1": "PatientID"}, "Two columns are said to be the same"),
+        ({"column-0": "", "column-1": "Modality"}, "Say at least which column"),
+    ],
+)
+def test_columns_that_make_no_question_are_refused(
+    client: Client, said: dict[str, str], complaint: str
+) -> None:
+    address = rows_of(client, b"Fallnr.;Wer\nA1;0001\n")
+
+    answer = client.post(address, {"header": "1", **said})
+
+    assert answer.status_code == 422
+    assert complaint in answer.content.decode()
+
+
+def test_another_header_line_can_be_chosen(client: Client) -> None:
+    address = rows_of(client, b"What;Ever\nWer;Fallnr.\n0001;A1\n")
+
+    answer = client.post(address, {"header": "2", "do": "header"})
+    page = client.get(answer["Location"]).content.decode()
+
+    assert 'id_column_1">Fallnr.' in page
+
+
+def test_the_order_makes_the_job_and_forgets_the_sheet(
+    client: Client, source: Node, trial: Trial
+) -> None:
+    address = rows_of(client, GOOD)
+
+    answer = client.post(
+        address,
+        {"do": "start", "sources": source.pk, "trial": trial.pk, "title": "My query"},
+    )
+
+    job = Job.objects.get()
+    assert answer["Location"] == reverse("job", args=[job.pk])
+    assert (job.kind, job.title, job.trial, job.tasks.count()) == (
+        "batch_query",
+        "My query",
+        trial,
+        2,
+    )
+    assert job.order["own_headers"] == ["My key"]
+    assert ResultLine.objects.filter(job=job).count() == 2
+    assert not Draft.objects.exists()
+    again = client.post(address, {"do": "start", "sources": source.pk})
+    assert again["Location"] == answer["Location"]
+    assert Job.objects.count() == 1
+
+
+def test_rows_with_errors_hold_the_order_up_until_they_are_left_out(
+    client: Client, source: Node
+) -> None:
+    address = rows_of(client, b"PatientID\n0001\nwrong*\n")
+    order = {"do": "start", "sources": source.pk, "title": "kept"}
+
+    refused = client.post(address, order)
+    assert refused.status_code == 422
+    assert "1 rows have errors" in refused.content.decode()
+    assert 'value="kept"' in refused.content.decode()
+    assert not Job.objects.exists()
+
+    client.post(address, {**order, "skip_errors": "on"})
+    assert Job.objects.get().tasks.count() == 1
+
+
+def test_a_row_left_out_by_hand_is_not_asked_and_clears_others_of_its_contradiction(
+    client: Client, source: Node
+) -> None:
+    address = rows_of(client, b"PatientID;Pseudonym\n1;A\n1;B\n2;C\n")
+    assert "2 errors" in client.get(address).content.decode()
+
+    client.post(address, {"do": "page:1", "shown": ["2", "3", "4"], "out": ["3"]})
+
+    page = client.get(address).content.decode()
+    assert "0 errors" in page
+    assert "Ask 2 rows" in page
+    client.post(address, {"do": "start", "sources": source.pk, "shown": ["2", "3"], "out": ["3"]})
+    assert sorted(ResultLine.objects.values_list("line", flat=True)) == [2, 4]
+
+
+def test_a_sheet_can_be_looked_at_by_its_verdicts(client: Client) -> None:
+    address = rows_of(client, b"PatientID\n0001\nwrong*\n")
+
+    answer = client.post(address, {"do": "show:error"})
+    page = client.get(answer["Location"]).content.decode()
+
+    assert "wrong*" in page
+    assert ">0001<" not in page
+
+
+def test_nobody_sees_the_sheet_of_somebody_else(
+    client: Client, as_user: Callable[[User | None], Client], make_user: Callable[..., User]
+) -> None:
+    address = rows_of(client, GOOD)
+
+    answer = as_user(make_user("other", "Coordinators")).get(address)
+
+    assert answer.status_code == 302
+    assert answer["Location"] == NEW
+
+
+def test_addresses_and_titles_tell_nothing(client: Client) -> None:
+    address = rows_of(client, GOOD)
+
+    page = client.get(address).content.decode()
+
+    assert "0001" not in address
+    assert "0001" not in page[: page.index("</title>")]
+    assert "no-store" in client.get(address)["Cache-Control"]
+
+
+@pytest.mark.parametrize("form", ["xlsx", "csv"])
+def test_a_template_can_be_downloaded_and_read(client: Client, form: str) -> None:
+    data = client.get(f"{NEW}template.{form}").content
+
+    answer = upload(client, data, f"template.{form}")
+
+    page = client.get(answer["Location"]).content.decode()  # type: ignore[index]
+    assert "An example of the template" in page
+
+
+def test_a_sheet_of_a_thousand_rows_is_shown_in_pages(client: Client) -> None:
+    target = io.BytesIO()
+    write_xlsx(("PatientID",), [(f"{n:06}",) for n in range(1000)], target)
+    address = str(upload(client, target.getvalue(), "list.xlsx")["Location"])  # type: ignore[index]
+
+    page = client.get(f"{address}?page=10").content.decode()
+
+    assert "000999" in page
+    assert "Page 10 of 10" in page
