@@ -1,12 +1,11 @@
 """Places: nodes as a person sees them: state, use, what one may do, and how they are set up."""
 
 from dataclasses import dataclass, fields
-from datetime import datetime
 
 from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person
-from adit.nodes import access, slots, window, words
+from adit.nodes import access, window, words
 from adit.nodes.hours import DAY_NAMES
 from adit.nodes.models import Lane, Node
 from adit_engine.errors import WrongInput
@@ -38,14 +37,6 @@ class Place:
         return cls(node, words.status_of(node), reads, writes, *_used(node.pk, words.in_use()))
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """One connection that is open now."""
-
-    what: str
-    since: datetime
-
-
 def places_of(user: Person) -> list[Place]:
     """The nodes a person may fetch from, send to, or manage. Four queries, however many there are."""
     reads = set(access.readable_nodes(user).values_list("pk", flat=True))
@@ -61,18 +52,6 @@ def places_of(user: Person) -> list[Place]:
             *_used(node.pk, used),
         )
         for node in nodes
-    ]
-
-
-def slots_of(node: Node) -> list[Use]:
-    names = {
-        "task": _("part of a job"),
-        "search": _("search"),
-        "check": _("test"),
-    }
-    return [
-        Use(names.get(slot.holder.partition(":")[0], slot.lane), slot.taken_at)
-        for slot in slots.in_use(node).order_by("taken_at")
     ]
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from adit.nodes import check_views, quarantine_views, sheet_views, views
+from adit.nodes import check_views, quarantine_views, sheet_views, use_views, views
 
 urlpatterns = [
     path("", views.node_list, name="nodes"),
@@ -14,6 +14,9 @@ urlpatterns = [
     path("<int:pk>/pause/", views.node_pause, name="node_pause"),
     path("<int:pk>/stop/", views.node_stop, name="node_stop"),
     path("stop/", views.stop_all, name="stop_all"),
+    path("<int:pk>/connections/<int:slot>/end/", use_views.node_end, name="node_end"),
+    path("<int:pk>/use.csv", use_views.node_use_csv, name="node_use_csv"),
+    path("<int:pk>/use.xlsx", use_views.node_use_xlsx, name="node_use_xlsx"),
     path("<int:pk>/delete/", views.node_delete, name="node_delete"),
     path("<int:pk>/test/", check_views.node_test, name="node_test"),
     path("<int:pk>/test/fetch/", check_views.node_fetch, name="node_fetch"),

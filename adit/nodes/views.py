@@ -13,11 +13,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
-from adit.nodes import access, checks, pause, rows, words
+from adit.nodes import access, charts, checks, openings, pause, rows, words
 from adit.nodes.editor import Editor
 from adit.nodes.forms import AccessForm, TryForm
 from adit.nodes.models import Node
-from adit.nodes.places import Place, facts_of, places_of, slots_of
+from adit.nodes.places import Place, facts_of, places_of
 from adit_engine.errors import AditError
 from adit_engine.nodes import KINDS
 
@@ -46,7 +46,9 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
         "tests": checks.last(node, manages=manages) if may_test else [],
         "try_form": TryForm(),
         "leaves_image": node.kind in ("dimse", "dicomweb"),
-        "slots": slots_of(node),
+        "openings": openings.of(node),
+        "sees_jobs": may(user, Right.SEE_ALL_JOBS),
+        "charts": charts.of(node) if manages else [],
         "facts": facts_of(node) if manages else [],
         "groups": node.access.select_related("group").order_by("group__name") if manages else [],
     }

@@ -129,8 +129,11 @@ class House:
         return json.loads(done.stdout)
 
     def states(self) -> set[str]:
+        return set(self.column("select state from jobs_job"))
+
+    def column(self, query: str) -> list[str]:
         with closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
-            return {state for (state,) in base.execute("select state from jobs_job")}
+            return [value for (value,) in base.execute(query)]
 
     def order_all(self) -> None:
         """Each study for each trial, all at once."""
@@ -155,14 +158,14 @@ class House:
 
 
 @contextmanager
-def house(data: Path, archive: Archive, receiver: int) -> Iterator[House]:
+def house(data: Path, archive: Archive, receiver: int, **more: Any) -> Iterator[House]:
     data.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_", "DATA"))}
     port = free_port()
     mine = {"ADIT_DATA": str(data), "PORT": str(port), "ADIT_RECEIVER_PORT": str(receiver), **SOON}
     one = House(data, {**kept, **mine})
     node = {"host": "127.0.0.1", "port": archive.port, "called_ae_title": archive.called}
-    one.do("make", **node, retrieve="move", **QUICK)
+    one.do("make", **{**node, "retrieve": "move", **QUICK, **more})
     with (data / "up.log").open("wb") as log:
         up = subprocess.Popen(
             [sys.executable, "-m", "adit.cli", "up"],

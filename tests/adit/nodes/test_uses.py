@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from io import BytesIO
 
 import pytest
+from django.test import Client
 from django.utils import timezone
+from openpyxl import load_workbook
 
 from adit.accounts.models import User
+from adit.audit.models import Event
 from adit.nodes import slots, uses
 from adit.nodes.connect import Purpose, hold_of
 from adit.nodes.models import Lane, Node, Slot, Spent, Use
@@ -132,3 +136,36 @@ def test_a_slot_is_widened_only_within_the_limit(make_node) -> None:
     assert slots.widen(first, 2)
     assert slots.widen(first, 2), "it is as wide already"
     assert not slots.widen(second, 2)
+
+
+def test_the_record_is_drawn_and_exported_for_managers(
+    node: Node, pacsadmin: User, coordinator: User, settings
+) -> None:
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    transferred(node, "task:1", 12, 5_000_000_000, Hold(coordinator.pk, 7, fetches=True))
+    slots.take(node, Lane.RETRIEVE, "task:2", 60, Hold(coordinator.pk, 8))
+    client = Client()
+    client.force_login(pacsadmin)
+
+    page = client.get(f"/nodes/{node.pk}/").content.decode()
+    lines = client.get(f"/nodes/{node.pk}/use.csv").content.decode().splitlines()
+    book = load_workbook(BytesIO(client.get(f"/nodes/{node.pk}/use.xlsx").content))
+
+    assert "job 8" in page
+    assert coordinator.username in page
+    assert page.count('class="use-bar"') == 4, "one day with something in each chart"
+    assert lines[1] == f"{timezone.localdate()},retrieve,1,1,3,12,5000000000"
+    assert [cell.value for cell in book.active[2]][2:] == [1, 1, 3, 12, 5_000_000_000]
+
+
+def test_a_manager_ends_one_connection_from_the_page(node: Node, pacsadmin: User, settings) -> None:
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    slot = slots.take(node, Lane.RETRIEVE, "task:2", 60)
+    client = Client()
+    client.force_login(pacsadmin)
+
+    client.post(f"/nodes/{node.pk}/connections/{slot.pk}/end/")
+
+    slot.refresh_from_db()
+    assert slot.ended_by == pacsadmin
+    assert Event.objects.get(action="node.connection_ended").user == pacsadmin
