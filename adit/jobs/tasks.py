@@ -11,6 +11,7 @@ from adit.jobs import batch, drafts, mail, over, queue, runner, streak
 from adit.jobs.bell import MAIL_TASK, WORK_TASK, ring
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.ledger import settle
+from adit.nodes import slots, uses
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def sweep() -> None:
     over.fail_what_waits()
     batch.start_by_themselves()
     waiting = queue.sweep()
+    slots.end_expired()
     settle()
     if waiting:
         ring()
@@ -47,6 +49,7 @@ def send_mail() -> None:
 def clean() -> None:
     """Forgets what nobody came back to."""
     drafts.sweep()
+    uses.clean()
 
 
 @worker_shutting_down.connect

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import CharField, QuerySet, Sum, Value
+from django.db.models.functions import Cast, Concat
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -40,7 +41,7 @@ def take(node: Node, lane: str, holder: str, expires_s: float, hold: Hold = Hold
         row = Node.objects.select_for_update().get(pk=node.pk)
         now = timezone.now()
         expires_at = now + timedelta(seconds=expires_s)
-        _end(row.slots.filter(expires_at__lte=now))
+        _set_aside(row, holder, now)
         held = row.slots.filter(lane=lane, holder=holder).first()
         if held is not None:
             held.expires_at = max(held.expires_at, expires_at)
@@ -95,7 +96,7 @@ def give_back(slot: Slot) -> None:
 
 
 def end_expired() -> None:
-    """What a crash left behind; else it is done when somebody takes the next one."""
+    """What a crash left behind, and pauses that are over."""
     with transaction.atomic():
         _end(Slot.objects.filter(expires_at__lte=timezone.now()))
 
@@ -187,6 +188,15 @@ def _weigh(slot: Slot, weight: int, at: datetime) -> None:
     if slot.lane == Lane.URGENT:
         slot.allowed = slot.node.retrieve_limit
     slot.save()
+
+
+def _set_aside(node: Node, holder: str, at: datetime) -> None:
+    """What expired under the same name counts no more; `end_expired` records it.
+
+    Not here, since whoever ends a task records its use before it locks the task's job.
+    """
+    expired = node.slots.filter(holder=holder, expires_at__lte=at)
+    expired.update(holder=Concat(Value(uses.GONE), Cast("pk", CharField())))
 
 
 def _end(found: Iterable[Slot]) -> None:

@@ -10,9 +10,9 @@ from django.utils import timezone
 from adit.nodes.models import Node, Slot, Spent, Use
 
 KEPT_DAYS = 90
-LATE, REST = "late:", "rest:"
-"""Holders of slots that count as in use, and are nobody's work: what may still be on its way after
-a C-MOVE, and the pause between two studies."""
+GONE, LATE, REST = "gone:", "late:", "rest:"
+"""Holders of slots that are nobody's work any more: lost by a crash, what may still be on its way
+after a C-MOVE, and the pause between two studies."""
 
 
 def note(slots: Iterable[Slot]) -> None:

@@ -65,12 +65,15 @@ def test_a_series_that_takes_too_long_is_cut_after_a_pause(
     order_studies: Ordering,
     gated: type[GatedNode],
     source: Node,
+    destination: Node,
     pacsadmin: User,
     settings: Settings,
 ) -> None:
     settings.PAUSE_GRACE_S = 1
     order_studies("1", images=3)
     thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
 
     pause.pause(pacsadmin, source, "moving")
 
@@ -89,12 +92,13 @@ def test_a_pause_that_ends_in_time_stops_nothing(
 ) -> None:
     order_studies("1", images=2, series=2)
     thread = in_thread(claimed())
-    until(lambda: leases)
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
     pause.pause(pacsadmin, source, "moving")
     until(lambda: leases[0].stop.ends_soon)
     pause.reopen(pacsadmin, source)
     until(lambda: not leases[0].stop.ends_soon)
-    for _ in range(4):
+    for _ in range(3):
         gated.gate.release()
 
     thread.join(15)
@@ -139,11 +143,17 @@ def test_a_stop_cuts_within_seconds_and_the_task_goes_on_later(
 
 
 def test_one_connection_is_ended_and_the_others_go_on(
-    order_studies: Ordering, gated: type[GatedNode], source: Node, pacsadmin: User
+    order_studies: Ordering,
+    gated: type[GatedNode],
+    source: Node,
+    destination: Node,
+    pacsadmin: User,
 ) -> None:
-    order_studies("1", "2", images=1)
+    order_studies("1", "2", images=2)
     task = claimed()
     thread = in_thread(task)
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
 
     pause.end_one(pacsadmin, source, source.slots.get().pk)
 
@@ -152,7 +162,8 @@ def test_one_connection_is_ended_and_the_others_go_on(
     assert task.state == TaskState.CANCELED
     assert task.message == "PACS1: this connection was ended by pacsadmin."
     gated.close_gate()
-    gated.gate.release()
+    for _ in range(2):
+        gated.gate.release()
     other = work()
     assert other is not None
     assert other.state == TaskState.SUCCESS

@@ -60,15 +60,15 @@ def test_what_only_sends_counts_for_no_budget(node: Node, coordinator: User) -> 
     assert not Spent.objects.exists()
 
 
-@pytest.mark.parametrize("found_by", ["the next one", "the sweeper"])
-def test_a_crash_is_counted_once(found_by: str, node: Node) -> None:
+@pytest.mark.parametrize("holder", ["task:1", "task:2"])
+def test_a_crash_is_counted_once(holder: str, node: Node) -> None:
     slot = slots.take(node, Lane.RETRIEVE, "task:1", 60)
     past = timezone.now() - timedelta(seconds=1)
     Slot.objects.filter(pk=slot.pk).update(images=4, expires_at=past)
 
-    if found_by == "the sweeper":
-        slots.end_expired()
-    slots.take(node, Lane.RETRIEVE, "task:2", 60)
+    assert slots.take(node, Lane.RETRIEVE, holder, 60).is_new
+    assert slots.in_use(node).count() == 1
+    slots.end_expired()
     slots.end_expired()
 
     assert (Use.objects.get().connections, Use.objects.get().images) == (1, 4)
