@@ -6,6 +6,8 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from environs import Env
 
+from adit.config import logs
+
 env = Env()
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
@@ -285,17 +287,13 @@ MAIL_ADMINS = [address for address in given("ADIT_MAIL_ADMINS").split(",") if ad
 SITE_URL = given("ADIT_URL", f"http://localhost:{PORT}").rstrip("/")
 """Under which people reach the pages; stands in mails."""
 
+# For machines that watch ----------------------------------------------------------------------
+
+METRICS_TOKEN = given("ADIT_METRICS_TOKEN")
+"""Who shows it as `Authorization: Bearer …` may read the metrics; "": whoever asks from METRICS_FROM."""
+METRICS_FROM = env.list("ADIT_METRICS_FROM", ["127.0.0.1", "::1"])
+
 # Logs: names of modules and sentences, never arguments of a request --------------------------
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {
-        "adit": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        "pydicom": {"handlers": [], "level": "CRITICAL", "propagate": False},
-        "pynetdicom": {"handlers": [], "level": "CRITICAL", "propagate": False},
-    },
-}
+LOG_FORM = env.str("ADIT_LOG", "lines" if EMBEDDED else "json")
+LOGGING = logs.config(LOG_FORM)

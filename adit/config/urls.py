@@ -4,6 +4,7 @@ from django.urls import include, path
 
 urlpatterns = [
     path("accounts/", include("adit.accounts.urls")),
+    path("", include("adit.monitor.urls")),
     path("", include("adit.pages.urls")),
     path("jobs/", include("adit.jobs.urls")),
     path("nodes/", include("adit.nodes.urls")),

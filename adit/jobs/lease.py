@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -102,7 +103,9 @@ class Lease:
         self._ended = threading.Event()
         self._heard_at = time.monotonic()
         self._eased_at: float | None = None
-        self._thread = threading.Thread(target=self._watch, name="lease", daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._watch,), name="lease", daemon=True
+        )
 
     def __enter__(self) -> "Lease":
         self._thread.start()

@@ -8,6 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from adit.audit.trail import record
 from adit.jobs import roads, states
 from adit.jobs.light import light
 from adit.jobs.models import Job, JobState, Task, TaskState, Turn
@@ -101,6 +102,8 @@ def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | N
         else:
             not_before = timezone.now() + _pause(failures) if failed else until
             states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
+        if failed:
+            _record("task.again", task, failures)
 
 
 def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
@@ -162,10 +165,16 @@ def _after_loss(task: Task) -> None:
     if failures >= settings.MAX_FAILURES:
         text = _("Its worker was lost %d times: ask staff to look at the log.") % failures
         finish(task, TaskState.FAILURE, text)
-        return
-    not_before = timezone.now() + _pause(failures - 1) if failures > 1 else None
-    states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
-    slots.release(holder_of(task))
+    else:
+        not_before = timezone.now() + _pause(failures - 1) if failures > 1 else None
+        states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
+        slots.release(holder_of(task))
+    _record("task.lost", task, failures)
+
+
+def _record(action: str, task: Task, failures: int) -> None:
+    details = {"task": task.position, "attempt": task.attempt, "failures": failures}
+    record(action, about=f"job:{task.job_id}", details=details)
 
 
 def _settle_canceling() -> None:

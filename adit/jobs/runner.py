@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 from django.db import Error, connection
+from structlog.contextvars import bound_contextvars
 
 from adit.jobs import appraisal, ends, lines, queue, rules, sealed, states
 from adit.jobs.ends import End
@@ -29,6 +30,11 @@ def run(task: Task) -> None:
     task = Task.objects.select_related(
         "job__owner", "job__trial", "job__destination", "source"
     ).get(pk=task.pk)
+    with bound_contextvars(job=task.job_id, task=task.pk, attempt=task.attempt):
+        _run(task)
+
+
+def _run(task: Task) -> None:
     end = _attempted(task)
     try:
         end.carry_out(task)

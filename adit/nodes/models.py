@@ -129,6 +129,8 @@ class Use(models.Model):
     """How many were allowed at that time."""
     images = models.PositiveBigIntegerField(default=0)
     size_bytes = models.PositiveBigIntegerField(default=0)
+    seconds = models.FloatField(default=0)
+    """For how long associations were held, all of them together."""
 
     class Meta:
         ordering = ["-day", "lane"]

@@ -182,9 +182,31 @@ def connected(url: str) -> Iterator[Wire]:
 
 def connect(url: str) -> Wire:
     """To be closed by the caller. Raises Away."""
+    connection = _connection(url)
+    try:
+        with _told():
+            connection.connect()
+            return Wire(connection)
+    except BaseException:
+        connection.collect()
+        raise
+
+
+def version(url: str) -> str:
+    """The broker's own version, which it tells to whom it lets in. Raises Away."""
+    connection = _connection(url)
+    try:
+        with _told():
+            connection.connect()
+            return str(connection.server_properties.get("version", ""))
+    finally:
+        connection.collect()
+
+
+def _connection(url: str) -> amqp.Connection:
     scheme, host, port, user, password, path, _ = url_to_parts(url)
     secure = scheme == "amqps"
-    connection = amqp.Connection(
+    return amqp.Connection(
         f"{host}:{port or (5671 if secure else 5672)}",
         user,
         password,
@@ -194,13 +216,6 @@ def connect(url: str) -> Wire:
         read_timeout=SILENT_S,
         write_timeout=SILENT_S,
     )
-    try:
-        with _told():
-            connection.connect()
-            return Wire(connection)
-    except BaseException:
-        connection.collect()
-        raise
 
 
 @contextmanager

@@ -42,6 +42,7 @@ def _add(slot: Slot, day: date) -> None:
         connections=F("connections") + 1,
         images=F("images") + slot.images,
         size_bytes=F("size_bytes") + slot.size_bytes,
+        seconds=F("seconds") + _held_s(slot) * slot.weight,
         most_at_once=Greatest("most_at_once", slot.at_once),
         allowed=Greatest("allowed", slot.allowed),
     )
@@ -50,3 +51,9 @@ def _add(slot: Slot, day: date) -> None:
         Spent.objects.filter(pk=spent.pk).update(
             studies=F("studies") + 1, size_bytes=F("size_bytes") + slot.size_bytes
         )
+
+
+def _held_s(slot: Slot) -> float:
+    """One that a crash left behind counts until it expired."""
+    end = min(timezone.now(), slot.expires_at)
+    return max(0.0, (end - slot.taken_at).total_seconds())

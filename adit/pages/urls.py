@@ -1,4 +1,4 @@
-"""Addresses of home, help, the audit trail and the sign of life."""
+"""Addresses of home, help and the audit trail."""
 
 from django.urls import path
 
@@ -12,5 +12,4 @@ urlpatterns = [
     path("trail/", trail_views.trail_page, name="trail"),
     path("trail/verify/", trail_views.trail_verify, name="trail_verify"),
     path("trail/export/", trail_views.trail_export, name="trail_export"),
-    path("healthz", views.healthz, name="healthz"),
 ]

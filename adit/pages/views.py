@@ -1,11 +1,8 @@
-"""Pages that belong to no single room: home, help, and the sign of life."""
+"""Pages that belong to no single room: home and help."""
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import connection
-from django.db.utils import Error
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from adit.pages import help as manuals
@@ -41,16 +38,3 @@ def manual_topic(request: HttpRequest, slug: str) -> HttpResponse:
     except KeyError:
         raise Http404 from None
     return render(request, "help/page.html", {"topic": topic, "topics": manuals.TOPICS})
-
-
-@login_not_required
-@never_cache
-@require_safe
-def healthz(request: HttpRequest) -> HttpResponse:
-    """For a machine that watches: 200 while pages can be served and the database answers."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except Error:
-        return JsonResponse({"web": "ok", "database": "does not answer"}, status=503)
-    return JsonResponse({"web": "ok", "database": "ok"})

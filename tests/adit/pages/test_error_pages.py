@@ -76,10 +76,3 @@ def test_form_without_its_token_is_explained(coordinator: User) -> None:
 
     assert response.status_code == 403
     assert "This form was open too long" in response.content.decode()
-
-
-def test_sign_of_life_is_there_for_machines(db: None) -> None:
-    response = Client().get("/healthz")
-
-    assert response.status_code == 200
-    assert response.json() == {"web": "ok", "database": "ok"}

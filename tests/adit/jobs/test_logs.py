@@ -1,0 +1,83 @@
+"""Logs say which job and task, and never what an exception says of a patient."""
+
+import io
+import json
+import logging
+import logging.config
+
+import pytest
+from jobs_stage import BrokenNode, work
+from structlog.contextvars import bound_contextvars
+
+from adit.config import logs
+
+CANARY = "Mustermann^Änne 19560412"
+
+
+@pytest.fixture(params=["json", "lines"])
+def written(request):
+    """What a logger of ours and one of Celery's write in this form."""
+    config = logs.config(request.param)
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    made = config["formatters"]["chosen"]
+    handler.setFormatter(made["()"]() if request.param == "json" else made["()"](made["format"]))
+    handler.addFilter(logs.Discreet())
+    loggers = [logging.getLogger(name) for name in ("adit.canary", "celery.app.trace")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield request.param, stream
+    for logger in loggers:
+        logger.removeHandler(handler)
+
+
+def test_exceptions_are_named_without_their_text(written):
+    form, stream = written
+    with bound_contextvars(job=12, task=34):
+        try:
+            raise ValueError(CANARY)
+        except ValueError as error:
+            logging.getLogger("adit.canary").exception("it broke")
+            logging.getLogger("celery.app.trace").error(
+                "Task %(name)s raised: %(exc)s", {"name": "work", "exc": repr(error)}, exc_info=True
+            )
+    told = stream.getvalue()
+    assert "Mustermann" not in told.replace(f'"{CANARY}"', "")
+    assert "1956" not in told
+    assert "ValueError" in told
+    assert "test_logs.py" in told
+    if form == "json":
+        lines = [json.loads(line) for line in told.splitlines()]
+        assert [(line["job"], line["task"]) for line in lines] == [(12, 34)] * 2
+        assert lines[0]["event"] == "it broke"
+        assert lines[0]["level"] == "error"
+        assert {"timestamp", "logger", "exception"} <= set(lines[0])
+    else:
+        assert "it broke [job=12 task=34]" in told
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_fault_of_the_program_is_logged_with_its_task_and_without_a_patient(
+    order_studies, source, monkeypatch, written
+):
+    from adit_engine import nodes
+
+    monkeypatch.setitem(nodes.KINDS, "broken", "jobs_stage:BrokenNode")
+    assert BrokenNode
+    source.kind = "broken"
+    source.save()
+    job = order_studies("1")
+    form, stream = written
+    handler = logging.getLogger("adit.canary").handlers[-1]
+    logger = logging.getLogger("adit")
+    logger.addHandler(handler)
+    try:
+        work()
+    finally:
+        logger.removeHandler(handler)
+    told = stream.getvalue()
+    assert "ZeroDivisionError" in told
+    assert "Mustermann" not in told
+    assert "Änne" not in told
+    if form == "json":
+        assert json.loads(told.splitlines()[0])["job"] == job.pk

@@ -1,0 +1,95 @@
+"""Metrics are true, say nothing about people, and are not for everybody."""
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from jobs_stage import PATIENT, work
+from prometheus_client.parser import text_string_to_metric_families
+
+from adit.jobs import queue
+from adit.jobs.models import Task
+from adit.nodes.models import Node
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def scraped(client=None, **headers):
+    answer = (client or Client()).get("/metrics", headers=headers)
+    assert answer.status_code == 200
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.content.decode())
+        for sample in family.samples
+    }
+
+
+def test_images_bytes_and_jobs_are_those_of_the_rows(order_studies):
+    order_studies("1", "2", images=3, series=2)
+    before = scraped()
+    assert before["adit_tasks_waiting", ("reason", "worker")] == 2
+    assert before["adit_jobs", ("state", "pending")] == 1
+    while work():
+        pass
+    told = scraped()
+    places = (("destination", "Research PACS"), ("source", "PACS1"))
+    assert told["adit_instances_total", places[0], ("outcome", "delivered"), places[1]] == 12
+    assert told["adit_instances_total", places[0], ("outcome", "failed"), places[1]] == 0
+    assert told[("adit_delivered_bytes_total", *places)] > 12 * 500
+    assert told["adit_tasks", ("kind", "selective"), ("state", "success")] == 2
+    assert told["adit_attempts_total",] == 2
+    assert told["adit_tasks_waiting", ("reason", "worker")] == 0
+    retrieve = ("lane", "retrieve"), ("node", "PACS1")
+    assert told[("adit_node_connections", *retrieve)] == 2
+    assert told[("adit_node_connection_seconds", *retrieve)] > 0
+
+
+def test_why_parts_wait(order_studies, source, coordinator):
+    order_studies("1")
+    Node.objects.filter(pk=source.pk).update(paused_at=timezone.now())
+    assert scraped()["adit_tasks_waiting", ("reason", "paused")] == 1
+    assert scraped()["adit_node_paused", ("node", "PACS1")] == 1
+    Node.objects.filter(pk=source.pk).update(paused_at=None, is_open=False)
+    assert scraped()["adit_tasks_waiting", ("reason", "not_open")] == 1
+    Node.objects.filter(pk=source.pk).update(is_open=True, retrieve_limit=1)
+    order_studies("2")
+    assert queue.claim("test") is not None
+    assert scraped()["adit_tasks_waiting", ("reason", "connections")] == 1
+    Task.objects.filter(state="pending").update(not_before=timezone.now() + timedelta(hours=1))
+    told = scraped()
+    assert told["adit_tasks_waiting", ("reason", "later")] == 1
+    assert told["adit_tasks_waiting", ("reason", "connections")] == 0
+
+
+def test_lost_leases_and_retries_are_counted(order_studies):
+    order_studies("1")
+    task = queue.claim("test")
+    Task.objects.update(lease_until=timezone.now() - timedelta(minutes=1))
+    queue.sweep()
+    told = scraped()
+    assert (told["adit_lease_losses_total",], told["adit_retries_total",]) == (1, 0)
+    task = queue.claim("test")
+    queue.give_back(task, "it did not answer", failed=True)
+    told = scraped()
+    assert (told["adit_lease_losses_total",], told["adit_retries_total",]) == (1, 1)
+
+
+def test_no_patient_and_no_person_stands_in_them(order_studies, coordinator):
+    order_studies("1", PatientName="Canary^Bird")
+    work()
+    told = Client().get("/metrics").content.decode()
+    for word in (PATIENT, "Canary", coordinator.username, "1.2.826"):
+        assert word not in told
+
+
+def test_they_are_not_there_for_everybody(settings, coordinator):
+    assert Client(REMOTE_ADDR="192.0.2.7").get("/metrics").status_code == 404
+    assert Client().get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 404
+    settings.METRICS_FROM = ["192.0.2.0/24"]
+    assert Client(REMOTE_ADDR="192.0.2.7").get("/metrics").status_code == 200
+    settings.METRICS_TOKEN = "a long token"
+    assert Client(REMOTE_ADDR="192.0.2.7").get("/metrics").status_code == 404
+    assert Client().get("/metrics", headers={"Authorization": "Bearer x"}).status_code == 404
+    shown = {"Authorization": "Bearer a long token"}
+    assert Client(REMOTE_ADDR="198.51.100.1").get("/metrics", headers=shown).status_code == 200

@@ -1,0 +1,118 @@
+"""Signs of life tell the truth: of each part, within seconds, and to whoever may hear it."""
+
+import contextlib
+import time
+from unittest.mock import patch
+
+import pytest
+from django.test import Client
+from lab.services import needs_rabbitmq, needs_redis
+
+from adit.monitor import signs
+
+
+@pytest.fixture
+def ready(settings, db):
+    settings.BROKER_DIR.mkdir(parents=True, exist_ok=True)
+    return lambda: Client().get("/readyz")
+
+
+def test_a_house_in_order_is_ready(ready):
+    answer = ready()
+    assert answer.json() == dict.fromkeys(("database", "tables", "broker", "cache", "disk"), "ok")
+    assert answer.status_code == 200
+    assert "no-store" in answer.headers["Cache-Control"]
+    assert not answer.cookies
+
+
+def test_the_process_says_that_it_lives_whatever_else_does(db):
+    with patch.object(signs, "all_signs", side_effect=AssertionError):
+        answer = Client().get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"web": "ok"})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_process_asks_no_database_for_its_sign_of_life(django_assert_num_queries):
+    with django_assert_num_queries(0):
+        assert Client().get("/healthz").status_code == 200
+
+
+def test_a_full_disk_is_said(ready, monkeypatch):
+    monkeypatch.setattr(signs, "ENOUGH_BYTES", 10**18)
+    answer = ready()
+    assert answer.status_code == 503
+    assert answer.json()["disk"] == "less than 2 GB are free"
+
+
+def test_a_broker_folder_that_is_gone_is_said(ready, settings, tmp_path):
+    settings.BROKER_DIR = tmp_path / "gone"
+    answer = ready()
+    assert (answer.status_code, answer.json()["broker"]) == (503, "its folder cannot be written")
+
+
+def test_tables_that_are_behind_are_said(ready, monkeypatch):
+    class Behind:
+        def __init__(self, connection):
+            self.loader = self
+            self.graph = self
+
+        def leaf_nodes(self):
+            return []
+
+        def migration_plan(self, targets):
+            return [object()] * 3
+
+    monkeypatch.setattr(signs, "MigrationExecutor", Behind)
+    answer = ready()
+    assert answer.status_code == 503
+    assert answer.json()["tables"] == "3 changes of tables are due"
+
+
+@needs_redis
+def test_redis_away_and_back(ready, settings, redis_service):
+    settings.REDIS_URL = redis_service.url
+    assert ready().json()["cache"] == "ok"
+    with down(redis_service):
+        answer = ready()
+        assert answer.status_code == 503
+        assert answer.json()["cache"] == "away (ConnectionError)"
+        assert redis_service.password not in answer.content.decode()
+    assert ready().status_code == 200
+
+
+@needs_redis
+def test_a_frozen_redis_is_an_answer_within_seconds(ready, settings, redis_service):
+    settings.REDIS_URL = redis_service.url
+    redis_service.freeze()
+    try:
+        begun = time.monotonic()
+        answer = ready()
+        assert time.monotonic() - begun < signs.WITHIN_S + 3
+        assert answer.json()["cache"].startswith("away (Timeout")
+    finally:
+        redis_service.thaw()
+
+
+@needs_rabbitmq
+def test_rabbitmq_away_or_with_another_password(ready, settings, rabbitmq_service):
+    settings.BROKER_URL = rabbitmq_service.url
+    assert ready().json()["broker"] == "ok"
+    settings.BROKER_URL = rabbitmq_service.url.replace(rabbitmq_service.password, "wrong")
+    assert ready().json()["broker"] == "away (AccessRefused)"
+    settings.BROKER_URL = rabbitmq_service.url
+    rabbitmq_service.freeze()
+    try:
+        begun = time.monotonic()
+        assert ready().json()["broker"] != "ok"
+        assert time.monotonic() - begun < signs.WITHIN_S + 3
+    finally:
+        rabbitmq_service.thaw()
+
+
+@contextlib.contextmanager
+def down(service):
+    service.kill()
+    try:
+        yield
+    finally:
+        service.start()
