@@ -20,7 +20,8 @@ DONE = {
     "113101": "where a pixel rule of the profile covers the device; claimed on those objects only",
     "113103": "by dropping overlays, curves and annotations",
     "113104": "sequences of structured content keep codes of listed schemes and numbers",
-    "113105": "a description stays when all its words are listed and its numbers are short",
+    "113105": "a description stays when all its words are listed and its numbers are short; "
+    "what is said about the person goes",
     "113106": "legal dates stay; excludes 113107",
     "113107": "whole days, one offset for each patient and trial; excludes 113106",
     "113108": "ages above 90 years become 090Y; the age is computed where it is missing",
@@ -131,12 +132,14 @@ def _rows() -> Iterator[str]:
     yield ""
     yield "What happens at the top level of a CT image under the preset `strict` and under `default`,"
     yield "before the pseudonym and the stamp are written. K: the option keeps it; C: cleans it."
+    yield "A dash: it could be cleaned, and goes, since it is said about the person."
     yield "Odd groups (the table's last row) are removed, but for 113111."
     yield ""
     yield "| tag | name | table | strict | default | options |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for tag, row in sorted(tables.confidentiality().items()):
-        options = " ".join(f"{code}={cell}" for code, cell in row.options.items())
+        gone = row.tag in tables.reviewed("remove")
+        options = " ".join(f"{code}={'-' if gone else cell}" for code, cell in row.options.items())
         where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
         words = (where, row.keyword or "(repeating group)", row.basic)
         yield f"| {' | '.join((*words, *(found[tag] for found in everywhere)))} | {options} |"

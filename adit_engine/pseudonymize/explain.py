@@ -25,6 +25,7 @@ from adit_engine.pseudonymize.pseudonym import SHIFT_SPAN_DAYS, SHORTEST_SHIFT_D
 from adit_engine.pseudonymize.rules import Lost, Rule, rule_book
 
 _LOST = {Lost.NOTHING: "removed", Lost.EMPTY: "emptied", Lost.DUMMY: "replaced by a filler"}
+_WORDED = "stays if made of listed words"
 _MOVING = (actions.shift_dates, actions.shift_datetimes)
 
 
@@ -41,7 +42,7 @@ def fate(rule: Rule | None) -> str:
     if rule.act in _MOVING:
         return "date moved"
     if rule.act in descriptors.KEEPERS.values():
-        return "stays if made of listed words"
+        return _WORDED
     return "stays"
 
 
@@ -86,7 +87,7 @@ def _goes(profile: Profile) -> list[str]:
         f"- Of the {counted.total()} kinds of entries that the standard lists as possibly "
         f"identifying, {gone} are removed, emptied or replaced by a filler in a CT image: names, "
         "addresses, telephone numbers, identifiers, accession numbers, birth date, physicians, "
-        "staff, remarks.",
+        "staff, remarks. " + _others(counted),
         "- Each entry that nobody has listed as harmless, wherever it is nested.",
         "- Drawings and texts laid over the image, small preview images, signatures, attachments, "
         "and whatever stands before or behind the image in the file.",
@@ -98,6 +99,19 @@ def _goes(profile: Profile) -> list[str]:
     if not profile.options & {MODIFIED_DATES, FULL_DATES}:
         lines.append("- All dates and times.")
     return lines
+
+
+def _others(counted: Counter[str]) -> str:
+    """What becomes of the other rows, so that the numbers add up."""
+    told = {
+        "new UID": "get a new UID",
+        "date moved": "are dates that move",
+        "looked into": "are lists that are looked into by the same rules",
+        _WORDED: "stay if made of listed words",
+        "stays": "stay, times of day among them",
+    }
+    parts = [f"{counted[word]} {text}" for word, text in told.items() if counted[word]]
+    return f"Of the others, {', '.join(parts)}." if parts else ""
 
 
 def _changes(profile: Profile) -> list[str]:
@@ -135,9 +149,11 @@ def _stays(profile: Profile) -> list[str]:
         "technical text that devices choose from lists, not people.",
         f"- Coded terms of {len(tables.code_schemes())} public vocabularies, such as SNOMED CT.",
     ]
-    kept = _names(profile)
+    kept, worded = _names(profile, "stays"), _names(profile, _WORDED)
     if kept:
         lines.append(f"- Of the patient: {', '.join(kept)}.")
+    if worded:
+        lines.append(f"- Of the patient, if made of listed words alone: {', '.join(worded)}.")
     told = {
         FULL_DATES: "All dates and times as they are.",
         DEVICE_IDENTITY: "Serial number, station name and other names of the device.",
@@ -154,14 +170,13 @@ def _stays(profile: Profile) -> list[str]:
     return lines
 
 
-def _names(profile: Profile) -> list[str]:
-    """Attributes of the patient group that pass, by name, over all classes that may leave."""
-    names = {tag: row.keyword for tag, row in tables.confidentiality().items()}
-    names |= {tag: keyword for keyword, tag in tables.keywords().items()}
+def _names(profile: Profile, how: str) -> list[str]:
+    """Attributes of the patient group with this fate, by name, over all classes that may leave."""
+    names = {tag: keyword for keyword, tag in tables.keywords().items()}
     passing: set[str] = set()
     for iod in {one.iod for one in tables.admitted().values()}:
         for tag, rule in rule_book(profile, iod).top.rules.items():
-            if tag >> 16 == 0x0010 and fate(rule).startswith("stays"):
+            if tag >> 16 == 0x0010 and fate(rule) == how:
                 passing.add(_spaced(names.get(tag, "")))
     return sorted(passing)
 
@@ -170,7 +185,9 @@ def _spaced(keyword: str) -> str:
     """ "PatientBodyMassIndex" as "patient body mass index"; abbreviations stay together."""
     return " ".join(
         word if word.isupper() and len(word) > 1 else word.lower()
-        for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", keyword)
+        for word in re.findall(
+            r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+?(?=for[A-Z])|[A-Z]?[a-z0-9]+", keyword
+        )
     )
 
 

@@ -219,6 +219,8 @@ class RuleBook:
                 actions.keep_zone if row.tag == TIMEZONE and self._dates else None
             )
         if row.options.get(CLEAN_DESCRIPTORS) == "C" and row.vr in _TEXT:
+            if row.tag in tables.reviewed("remove"):
+                return None
             return self._descriptor(row.vr)
         if not self._keeps(row):
             return None

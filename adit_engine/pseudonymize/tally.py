@@ -126,9 +126,15 @@ def named(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return [
         {
             "tag": f"({tag >> 16:04X},{tag & 0xFFFF:04X})",
-            "name": "private elements" if tag & 0x10000 else names.get(tag, ""),
+            "name": names.get(tag) or _unnamed(tag),
             "action": done,
             "count": count,
         }
         for tag, done, count in rows
     ]
+
+
+def _unnamed(tag: int) -> str:
+    if tag & 0x10000:
+        return "private elements"
+    return {0x5000: "curve", 0x6000: "overlay"}.get(tag >> 16 & 0xFF00, "")

@@ -69,7 +69,9 @@ def dictionary() -> dict[int, str]:
 
 @cache
 def keywords() -> dict[str, int]:
-    return {keyword: int(tag, 16) for tag, _, keyword in _rows("dictionary.tsv")}
+    """Of the dictionary, and of what Table E.1-1 knows beyond it."""
+    newer = {row.keyword: tag for tag, row in confidentiality().items()}
+    return newer | {keyword: int(tag, 16) for tag, _, keyword in _rows("dictionary.tsv")}
 
 
 @cache

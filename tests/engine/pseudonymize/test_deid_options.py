@@ -1,5 +1,7 @@
 """Options and presets: what each of them lets through, and what not even they do."""
 
+from dataclasses import replace
+
 import pytest
 from deid_objects import (
     CT,
@@ -18,6 +20,7 @@ from deid_objects import (
 )
 from pydicom.dataset import Dataset
 
+from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.descriptors import is_harmless
@@ -85,6 +88,35 @@ def test_a_patient_called_as_a_part_of_the_body_is_not_described() -> None:
     ds = released(made | {0x00100010: ("PN", b"Head^Erika")}, change("113107", "113105"))
     assert "SeriesDescription" not in ds
     assert ds.StudyDescription == "neck plain"
+
+
+SAID_OF_THE_PERSON = {
+    0x00100016: "UT",
+    0x00100033: "LO",
+    0x00100034: "LO",
+    0x00100042: "UT",
+    0x00100045: "UT",
+    0x00102000: "LO",
+    0x00102110: "LO",
+    0x00102180: "SH",
+    0x001021B0: "LT",
+    0x00104000: "LT",
+}
+
+
+def test_what_is_said_about_the_person_is_no_description() -> None:
+    made = header() | NAMED | {tag: (vr, b"left 12") for tag, vr in SAID_OF_THE_PERSON.items()}
+    ds = released(made, change("113105", "113107", "113108"))
+    assert [hex(tag) for tag in SAID_OF_THE_PERSON if tag in ds] == []
+
+
+@pytest.mark.parametrize("tag", SAID_OF_THE_PERSON)
+def test_the_second_look_does_not_let_it_pass_either(tag: int) -> None:
+    how, source = change("113105", "113107"), instance(header() | NAMED)
+    out = apply(how, source)
+    left = out.header + encode(tag, SAID_OF_THE_PERSON[tag], b"left 12")
+    with pytest.raises(Withhold):
+        verify(source, replace(out, header=left), how)
 
 
 # Structured content -------------------------------------------------------------------------------

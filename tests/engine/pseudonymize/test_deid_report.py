@@ -1,5 +1,6 @@
 """What is told of a change: counts without values, a page in plain words, and the conformance page."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -83,6 +84,14 @@ def test_the_rows_of_a_report_hold_no_value() -> None:
     assert [row["tag"] for row in rows] == sorted(row["tag"] for row in rows)
 
 
+def test_curves_overlays_and_private_elements_are_called_so() -> None:
+    made = header(t60000010=("US", b"\4\0"), t50000010=("US", b"\4\0"), t00091001=("LO", NAME))
+    names = {row["tag"]: row["name"] for row in tally_of(made).rows()}
+    assert names["(6000,0010)"] == "overlay"
+    assert names["(5000,0010)"] == "curve"
+    assert "" not in names.values()
+
+
 # In plain words -----------------------------------------------------------------------------------
 
 
@@ -92,6 +101,15 @@ def test_each_preset_is_explained(name: str) -> None:
     for heading in ("What goes", "What is changed", "What stays", "What is withheld", "Risks"):
         assert heading in text
     assert Profile.preset(name).name in text
+
+
+def test_the_page_counts_every_row_and_says_nothing_stays_that_may_go() -> None:
+    described = explained(Profile.preset("ct-mr-research"))
+    [line] = [line for line in described.splitlines() if "kinds of entries" in line]
+    total, *parts = map(int, re.findall(r"(?<![\w.])\d+(?= )", line))
+    assert total == sum(parts)
+    assert "patient comments" not in described
+    assert "Of the patient, if made of listed words alone: patient breed" in described
 
 
 def test_the_page_says_what_the_options_do() -> None:
