@@ -46,7 +46,7 @@ def profile_page(request: HttpRequest, pk: int) -> HttpResponse:
         "edition": EDITION,
         "trials": trials.visible_to(user).filter(profile=profile),
         "manages": manages,
-        "may_try": manages and may(user, Right.SEE_IDENTIFIED),
+        "may_try": may(user, Right.SEE_IDENTIFIED),
     }
     return render(request, "profiles/profile.html", context)
 
@@ -85,7 +85,7 @@ def profile_new(request: HttpRequest, pk: int) -> HttpResponse:
 def profile_try(request: HttpRequest, pk: int) -> HttpResponse:
     """One image, before and after; nothing of it is stored, and no address shows it."""
     user = person(request)
-    only_with(user, Right.MANAGE_PROFILES, Right.SEE_IDENTIFIED)
+    only_with(user, Right.SEE_IDENTIFIED)
     profile = known_profile(pk)
     nodes = access.readable_nodes(user).order_by("name")
     form = TryForm(request.POST or None, nodes=nodes)

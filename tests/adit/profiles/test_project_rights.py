@@ -45,7 +45,7 @@ MATRIX = {
     "profile_plain": ("get", ("profile",), who(OK)),
     "profile_new": ("get", ("profile",), who(NO, dpo=OK, root=OK)),
     "profile_pixels": ("get", ("profile",), who(NO, dpo=OK, root=OK)),
-    "profile_try": ("get", ("profile",), who(NO, root=OK)),
+    "profile_try": ("get", ("profile",), who(NO, member=OK, keyholder=OK, root=OK)),
 }
 
 
