@@ -50,7 +50,12 @@ class Wanted:
         return not self.patient_id or self.patient_id.strip() == study.patient_id
 
     def fits(self, study: Record) -> bool:
-        """By what the row says beside its key; what the node left empty does not speak against."""
+        """By what the row says beside its key; what the node left empty does not speak against.
+
+        A study UID needs nothing beside it.
+        """
+        if self.study_uid:
+            return True
         day = not (self.span and study.study_date) or study.study_date in self.span
         word = not (self.modalities and study.modalities)
         return day and (word or not set(self.modalities).isdisjoint(study.modalities))

@@ -2,7 +2,18 @@
 
 from django.urls import path
 
-from adit.jobs.views import jobs, query, report, selective, start, tasks, uid_map, withheld
+from adit.jobs.views import (
+    jobs,
+    query,
+    report,
+    selective,
+    start,
+    tasks,
+    transfer,
+    transfer_rows,
+    uid_map,
+    withheld,
+)
 from adit.jobs.views.sheets import routes
 
 urlpatterns = [
@@ -11,12 +22,18 @@ urlpatterns = [
     path("new/selective/cancel/", selective.cancel_search, name="job_cancel_search"),
     path("new/selective/summary/<str:key>/", start.summary, name="job_summary"),
     *routes(query.DESK),
+    *routes(transfer.DESK),
     path("withheld/", withheld.withheld_list, name="withheld"),
     path("withheld/<int:pk>/", withheld.withheld_group, name="withheld_group"),
     path("withheld/<int:pk>/devices/", withheld.withheld_devices, name="withheld_devices"),
     path("withheld/<int:pk>/picture.png", withheld.withheld_picture, name="withheld_picture"),
     path("uids/<int:pk>/", uid_map.uid_map, name="uid_map"),
     path("<int:pk>/", jobs.job_page, name="job"),
+    path("<int:pk>/rows/", transfer_rows.transfer_rows, name="job_batch_rows"),
+    path("<int:pk>/rows/start/", transfer_rows.transfer_start, name="job_batch_start"),
+    path("<int:pk>/rows/names/", transfer_rows.transfer_names, name="job_batch_names"),
+    path("<int:pk>/result.<str:form>", transfer_rows.transfer_result, name="job_batch_result"),
+    path("<int:pk>/again.<str:form>", transfer_rows.transfer_again, name="job_batch_again"),
     path("<int:pk>/live/", jobs.job_live, name="job_live"),
     path("<int:pk>/report/", report.job_report, name="job_report"),
     path("<int:pk>/report.json", report.job_report_file, name="job_report_file"),

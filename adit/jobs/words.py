@@ -27,6 +27,8 @@ WORDS: Mapping[str, Any] = {
     "job.ended": _("ended"),
     "job.seen": _("patient data looked at"),
     "job.report_downloaded": _("report downloaded"),
+    "job.result_downloaded": _("result sheet downloaded"),
+    "job.names_downloaded": _("result sheet with pseudonyms downloaded"),
     "task.retried": _("one study is tried again"),
     "task.stopped": _("one study is stopped"),
     "task.reset": _("one study is started from nothing"),

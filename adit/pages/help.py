@@ -59,6 +59,12 @@ TOPICS = (
         "file-text",
     ),
     Topic(
+        "batch-transfer",
+        _("Batch transfer"),
+        _("Have a list of studies checked, approved and sent, with an answer for every row."),
+        "list-check",
+    ),
+    Topic(
         "jobs",
         _("Jobs"),
         _("Follow what you ordered: states, counts, gaps, and what to do about them."),

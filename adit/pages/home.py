@@ -51,7 +51,9 @@ class Home:
     def of(cls, request: HttpRequest) -> "Home":
         user = cast(User, request.user)
         mine = Job.objects.filter(owner=user).select_related("destination", "trial")
-        open_jobs = mine.filter(state__in=[*RUNNING, JobState.WAITING_FOR_APPROVAL])
+        open_jobs = mine.filter(
+            state__in=[*RUNNING, JobState.WAITING_FOR_APPROVAL, JobState.WAITING_FOR_OWNER]
+        )
         lines = [_line(job) for job in open_jobs[:MOST]]
         return cls(
             lines=lines,

@@ -1,6 +1,7 @@
 """Batch transfer: the studies of a sheet, checked first, then sent to one destination."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from adit.jobs.kinds.base import (
     Yielded,
 )
 from adit_engine.errors import AditError, WrongInput
+from adit_engine.nodes.base import Conversing
 from adit_engine.pseudonymize.pseudonym import checked_pseudonym
 from adit_engine.record import Record
 from adit_engine.reference import SeriesRef, StudyRef
@@ -171,13 +173,16 @@ def transfers(rows: Sequence[Ready]) -> list[TaskPlan]:
 def check(rows: Sequence[Row], context: Context) -> Iterator[Checked]:
     """Asks the source for each row; lazy. What it refuses for one row alone is said with the row."""
     sighting = Sighting(context.source, context.stop)
-    for row in rows:
-        try:
-            yield _checked(row, sighting)
-        except AditError as error:
-            if error.again or context.stop.is_set():
-                raise
-            yield Checked(row.line, (), (Note.NO_ANSWER,), str(error))
+    with ExitStack() as stack:
+        if isinstance(context.source, Conversing):
+            stack.enter_context(context.source.conversation())
+        for row in rows:
+            try:
+                yield _checked(row, sighting)
+            except AditError as error:
+                if error.again or context.stop.is_set():
+                    raise
+                yield Checked(row.line, (), (Note.NO_ANSWER,), str(error))
 
 
 def _checked(row: Row, sighting: Sighting) -> Checked:

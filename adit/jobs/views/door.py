@@ -1,19 +1,24 @@
 """Door: who may enter the pages of jobs. Signing in and caches are the middleware's matter."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import wraps
 from typing import Any, cast
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.rights import may, order_right
+from adit.audit import trail
+from adit.audit.models import Event
 from adit.jobs import lists
 from adit.jobs.models import Job
 
 View = Callable[..., HttpResponse]
+ONE_LOOK = timedelta(minutes=10)
 
 
 def person(request: HttpRequest) -> User:
@@ -43,3 +48,13 @@ def visible_job(user: User, pk: int) -> Job:
     if job is None:
         raise Http404
     return job
+
+
+def note_look(user: User, job: Job, details: dict[str, Any]) -> None:
+    """Once in a while is enough: a page that is loaded anew each few seconds is one look."""
+    about = f"job:{job.pk}"
+    looks = Event.objects.filter(
+        about=about, action="job.seen", user=user, at__gt=timezone.now() - ONE_LOOK
+    )
+    if not any(event.details == details for event in looks.defer("patient_sealed")):
+        trail.record("job.seen", user=user, about=about, details=details)

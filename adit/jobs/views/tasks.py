@@ -2,29 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.audit import trail
-from adit.audit.models import Event
 from adit.jobs import actions, progress, sealed
 from adit.jobs.models import Item, Job, Task, TaskState
 from adit.jobs.views.about import about
-from adit.jobs.views.door import person, visible_job
+from adit.jobs.views.door import note_look, person, visible_job
 from adit.vault.box import SealBroken
 from adit_engine.errors import AditError
-
-ONE_LOOK = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +38,7 @@ def task_page(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     task = _visible_task(user, pk, position)
     context = _task_context(user, task)
     if context["sees_identified"]:
-        _record_look(user, task)
+        note_look(user, task.job, {"task": task.position})
     return render(request, "jobs/task.html", context)
 
 
@@ -80,16 +74,6 @@ DONE: Mapping[str, Any] = {
     "reset": _lazy("This study starts from nothing."),
     "delete": _lazy("This study is taken out of the job."),
 }
-
-
-def _record_look(user: User, task: Task) -> None:
-    """Once in a while is enough: a page that is loaded anew each few seconds is one look."""
-    about, details = f"job:{task.job_id}", {"task": task.position}
-    looks = Event.objects.filter(
-        about=about, action="job.seen", user=user, at__gt=timezone.now() - ONE_LOOK
-    )
-    if not any(event.details == details for event in looks.defer("patient_sealed")):
-        trail.record("job.seen", user=user, about=about, details=details)
 
 
 def _visible_task(user: User, pk: int, position: int) -> Task:

@@ -33,6 +33,9 @@ DEED = {role: AWAY if status == OK else status for role, status in JOB.items()}
 """A deed always leads away: done, or with a sentence why not."""
 MAY_ACT = frozenset({"owner", "staff", "root"})
 
+NOT_A_BATCH = dict.fromkeys(ROLES, HIDDEN) | {"nobody": SIGN_IN}
+"""The job of this matrix has no sheet; who gets what of one that has stands with its own tests."""
+
 REVIEWERS = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "root": OK}
 """None of the standard groups reviews; a picture is there for who has looked at it."""
 
@@ -50,6 +53,15 @@ MATRIX = {
     "job_query_rows": ("get", ("key",), LED_AWAY),
     "job": ("get", ("job",), JOB),
     "job_live": ("get", ("job",), JOB),
+    "job_new_transfer": ("get", (), ORDERERS),
+    "job_transfer_template": ("get", ("xlsx",), ORDERERS),
+    "job_transfer_columns": ("get", ("key",), LED_AWAY),
+    "job_transfer_rows": ("get", ("key",), LED_AWAY),
+    "job_batch_rows": ("get", ("job",), NOT_A_BATCH),
+    "job_batch_start": ("post", ("job",), NOT_A_BATCH),
+    "job_batch_names": ("post", ("job",), NOT_A_BATCH),
+    "job_batch_result": ("get", ("job", "xlsx"), NOT_A_BATCH),
+    "job_batch_again": ("get", ("job", "xlsx"), NOT_A_BATCH),
     "job_report": ("get", ("job",), JOB),
     "job_report_file": ("get", ("job",), JOB),
     "job_delete": ("get", ("job",), JOB),

@@ -1,0 +1,174 @@
+"""Answers: what became of each row of a batch transfer, whatever happened to it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+
+from adit.jobs import lines, progress, sealed
+from adit.jobs.kinds.base import Note
+from adit.jobs.lines import Content
+from adit.jobs.models import Item, Job, JobState, ResultLine, Stage, Task, TaskState
+from adit.jobs.progress import Counts
+from adit.nodes.models import Lane, Node
+from adit.vault.box import Box, SealBroken
+
+SERIES_UID = "SeriesInstanceUID"
+
+WORDS: Mapping[str, Any] = {
+    Note.NOTHING: _lazy("The source has no such study."),
+    Note.CAPPED: _lazy("The source gives only so many answers at a time: there may be more."),
+    Note.PATIENTS: _lazy(
+        "It points to two patients: correct the row, or ask who looks after the PACS."
+    ),
+    Note.OTHER_PERSON: _lazy("The study is there under another patient ID: correct the row."),
+    Note.SEVERAL: _lazy("Several studies match: choose one."),
+    Note.SERIES_GONE: _lazy("The study is there, without this series."),
+    Note.NO_ANSWER: _lazy("The source could not answer for this row:"),
+    Note.DELIVERED: _lazy("Delivered before, nothing new: skipped."),
+    Note.LEFT_OUT: _lazy("Left out before the start."),
+}
+_BAD = frozenset({Note.NOTHING, Note.OTHER_PERSON, Note.SERIES_GONE, Note.NO_ANSWER})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row. `state` is one that badges know, `word` says it; counts are None before a transfer.
+
+    `content` is None once the project's key is destroyed.
+    """
+
+    line: int
+    state: str
+    word: str
+    why: str = ""
+    counts: Counts | None = None
+    task: Task | None = None
+    content: Content | None = field(default=None, repr=False)
+    generated: str = ""
+    """The pseudonym that ADIT made for it: for those who may re-identify."""
+    place: str = ""
+    """The folder as users see it, or the destination's name."""
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Neither delivered, nor left out on purpose, nor still on its way."""
+        is_left_out = self.state == "canceled" and self.task is None
+        return self.state in ("failure", "warning", "canceled") and not is_left_out
+
+
+def answers_of(job: Job, rows: Sequence[ResultLine], *, places: bool = False) -> list[Answer]:
+    """In the order given; `rows` come with their tasks. `places` opens ledgers, which takes longer."""
+    box = sealed.box_of(job.trial)
+    contents = {row.pk: _content(box, row) for row in rows}
+    sent = [row for row in rows if row.task.lane != Lane.SEARCH]
+    by_task = progress.counts_by_task({row.task.pk: row.task for row in sent}.values())
+    found = []
+    for row in rows:
+        content = contents[row.pk]
+        if row.task.lane == Lane.SEARCH:
+            found.append(_checked(job, row, content))
+            continue
+        series = content.asked.get(SERIES_UID, "") if content else ""
+        counts = by_task.get(row.task_id, Counts())
+        if series:
+            counts = progress.counts_of(_items(box, row.task, series))
+        found.append(
+            _sent(job, row, content, counts, _place(box, job, row, series) if places else "")
+        )
+    return found
+
+
+def notes_in_words(row: ResultLine, content: Content | None) -> str:
+    said = [str(WORDS[Note(note)]) for note in row.notes if note in WORDS]
+    if content is not None and content.why:
+        said.append(content.why)
+    there = row.facts.get("there", 0)
+    if there and Note.DELIVERED not in row.notes:
+        said.append(_("%(n)d series were delivered before: skipped.") % {"n": there})
+    return " ".join(said)
+
+
+def _checked(job: Job, row: ResultLine, content: Content | None) -> Answer:
+    """A row that no task of the transfer answers (yet)."""
+    state, word = _standing(job, row, content)
+    why = notes_in_words(row, content)
+    if not row.is_asked and row.task.state == TaskState.FAILURE:
+        why = row.task.message
+    return Answer(row.line, state, str(word), why, content=content)
+
+
+def _standing(job: Job, row: ResultLine, content: Content | None) -> tuple[str, Any]:
+    notes = set(row.notes)
+    if Note.LEFT_OUT in notes:
+        return "canceled", _("left out")
+    if not row.is_asked:
+        if row.task.state in (TaskState.FAILURE, TaskState.CANCELED):
+            return "failure", _("not asked")
+        return "pending", _("not asked yet")
+    if Note.DELIVERED in notes:
+        return "success", _("there already")
+    if not row.is_found or notes & _BAD:
+        return "failure", _("not found") if Note.PATIENTS not in notes else _("two patients")
+    if content is not None and content.chosen is None:
+        return "warning", _("several")
+    if job.stage == Stage.WHOLE:
+        return "failure", _("not started")
+    waits = job.stage == Stage.PILOT
+    return "good", _("waits for the pilot") if waits else _("found")
+
+
+def _sent(job: Job, row: ResultLine, content: Content | None, counts: Counts, place: str) -> Answer:
+    task = row.task
+    generated = ""
+    if content is not None and not content.pseudonym:
+        generated = sealed.open_task(task).pseudonym
+    why = " ".join(part for part in (task.message, notes_in_words(row, content)) if part)
+    if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
+        why = _("It waits for approval.")
+    word = str(TaskState(task.state).label)
+    return Answer(row.line, task.state, word, why, counts, task, content, generated, place)
+
+
+def _items(box: Box, task: Task, series_uid: str) -> Any:
+    items = Item.objects.filter(task=task)
+    return items.filter(index=sealed.series_index(box, task, series_uid)) if series_uid else items
+
+
+def _place(box: Box, job: Job, row: ResultLine, series_uid: str) -> str:
+    if job.destination is None:
+        return ""
+    items = _items(box, row.task, series_uid).filter(delivered__gt=0)
+    for item in items[:1]:
+        entries = sealed.open_item(item, box).manifest.delivered_entries().values()
+        path = next((entry.path for entry in entries if entry.path), "")
+        if path:
+            folder = PurePosixPath(path).parent
+            return shown_path(job.destination, folder if series_uid else folder.parent)
+        return job.destination.name
+    return ""
+
+
+def shown_path(node: Node, below: PurePosixPath) -> str:
+    r"""As users see it: \\server\share\LUNG\LUNG-0001 where that is how the folder is shown."""
+    base = str(node.settings.get("shown_path") or node.settings.get("path") or node.name)
+    mark = "\\" if "\\" in base else "/"
+    return base.rstrip("\\/") + mark + mark.join(below.parts)
+
+
+def _content(box: Box, row: ResultLine) -> Content | None:
+    try:
+        return lines.opened(box, row)
+    except SealBroken:
+        return None
+
+
+def rows_of(job: Job) -> Any:
+    return job.lines.select_related("task").order_by("line")
+
+
+def in_need(answers: Iterable[Answer]) -> list[Answer]:
+    return [answer for answer in answers if answer.needs_a_look]

@@ -1,0 +1,198 @@
+"""New batch transfer: from where to where a judged sheet goes, and the jobs that come of it."""
+
+from typing import Any
+
+from django import forms
+from django.db import transaction
+from django.utils.translation import gettext_lazy as _
+
+from adit.accounts.models import User
+from adit.accounts.rights import Right, may
+from adit.jobs import actions, sheet
+from adit.jobs.forms import AS_IS, MOST_DESTINATIONS, PSEUDONYMIZED, NodesField
+from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
+from adit.jobs.kinds.batch_transfer import BatchTransfer, Order, Row
+from adit.jobs.models import Job
+from adit.jobs.sheet import Judged, JudgedRow, SheetKind, TransferRow
+from adit.jobs.uploads import Upload
+from adit.jobs.views.sheets import Desk
+from adit.nodes import access
+from adit.nodes.models import Node
+from adit.profiles import trials
+from adit.profiles.models import Trial
+from adit_engine.sighting import Wanted
+
+MOST_PILOT = 10_000
+
+
+class TransferForm(forms.Form):
+    source = forms.ModelChoiceField(
+        label=_("Fetch from"),
+        queryset=Node.objects.none(),
+        empty_label=None,
+        error_messages={"required": _("Choose the PACS or folder to fetch from.")},
+    )
+    destinations = NodesField(
+        label=_("Send to"),
+        queryset=Node.objects.none(),
+        error_messages={"required": _("Tick where the images shall go.")},
+    )
+    trial = forms.ModelChoiceField(
+        label=_("Research project"),
+        queryset=Trial.objects.none(),
+        required=False,
+        empty_label=_("No research project"),
+        help_text=_("It stands in the header of each image and owns the pseudonyms."),
+    )
+    change = forms.ChoiceField(
+        label=_("Patient data"),
+        initial=PSEUDONYMIZED,
+        choices=[
+            (PSEUDONYMIZED, _("Pseudonymize on the way")),
+            (AS_IS, _("Send as it is, with names and dates")),
+        ],
+        widget=forms.RadioSelect(attrs={"class": "form-check-input"}),
+    )
+    reason = forms.CharField(
+        label=_("Reason for sending identified data"), required=False, max_length=200
+    )
+    title = forms.CharField(
+        label=_("Title"),
+        required=False,
+        max_length=100,
+        help_text=_("For your own overview. No patient names or numbers, please."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    pilot = forms.IntegerField(
+        label=_("Pilot: only so many studies at first"),
+        required=False,
+        min_value=1,
+        max_value=MOST_PILOT,
+        help_text=_("The rest waits until you have looked at them."),
+    )
+    generate = forms.BooleanField(
+        label=_("Make a pseudonym where the list gives none"), required=False
+    )
+    skips_delivered = forms.BooleanField(
+        label=_("Skip what this project has delivered there before"), required=False
+    )
+    starts_itself = forms.BooleanField(
+        label=_("Start by itself if every row has exactly one hit"), required=False
+    )
+    urgent = forms.BooleanField(
+        label=_("Urgent: do not wait for the allowed hours"), required=False
+    )
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        user: User,
+        upload: Upload,
+        judged: Judged[TransferRow],
+        initial: dict[str, Any],
+    ) -> None:
+        super().__init__(data, initial={**(initial or _USUAL)})
+        self.judged = judged
+        self._limit("source", access.readable_nodes(user))
+        self._limit("destinations", access.writable_nodes(user))
+        self._limit("trial", trials.usable_by(user))
+        if not may(user, Right.TRANSFER_IDENTIFIED):
+            del self.fields["change"], self.fields["reason"]
+        if not may(user, Right.BE_URGENT):
+            del self.fields["urgent"]
+
+    def _limit(self, name: str, rows: Any) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ModelChoiceField)
+        assert field.queryset is not None
+        field.queryset = field.queryset.model.objects.filter(pk__in=[row.pk for row in rows])
+
+    def clean_destinations(self) -> Any:
+        nodes = self.cleaned_data["destinations"]
+        if len(nodes) > MOST_DESTINATIONS:
+            raise forms.ValidationError(_("At most two destinations at a time."))
+        return nodes
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        if values.get("change") == AS_IS:
+            if not values.get("reason"):
+                self.add_error("reason", _("Say in a few words why identified data must be sent."))
+            return values
+        bare = [row.line for row in self.judged.good if row.row and not row.row.pseudonym]
+        if bare and not values.get("generate"):
+            text = _("The list gives no pseudonym (line %(lines)s): tick this, or add them.")
+            self.add_error("generate", text % {"lines": sheet.lines_in_words(bare)})
+        return values
+
+
+_USUAL = {"generate": True, "skips_delivered": True, "change": PSEUDONYMIZED}
+
+
+def judge(user: User, upload: Upload) -> Judged[TransferRow]:
+    """Raises sheet.Unreadable."""
+    return sheet.transfer_rows(upload.table, upload.mapping, upload.order, left_out=upload.left_out)
+
+
+def start(user: User, upload: Upload, judged: Judged[TransferRow], form: TransferForm) -> Job:
+    """A job for each destination; the first. Raises Refused, WrongInput."""
+    values = form.cleaned_data
+    is_as_is = values.get("change") == AS_IS
+    change: OrderedChange = SendAsIs(values["reason"]) if is_as_is else Pseudonymize()
+    with transaction.atomic():
+        jobs = [
+            actions.create(
+                user,
+                BatchTransfer.word,
+                Order(
+                    rows=tuple(_row(row) for row in judged.good),
+                    source=values["source"].pk,
+                    destination=node.pk,
+                    trial=values["trial"].pk if values["trial"] else None,
+                    change=change,
+                    own_headers=judged.own_headers,
+                    skips_delivered=values["skips_delivered"],
+                    starts_itself=values["starts_itself"],
+                    pilot=values["pilot"] or 0,
+                ),
+                key=f"{upload.key}.{number}",
+                title=values["title"],
+                urgent=values.get("urgent", False),
+            )
+            for number, node in enumerate(values["destinations"])
+        ]
+    return jobs[0]
+
+
+def _row(judged: JudgedRow[TransferRow]) -> Row:
+    row = judged.row
+    assert row is not None, "only good rows are ordered"
+    return Row(
+        line=row.line,
+        wanted=Wanted(
+            patient_id=row.patient_id,
+            study_uid=row.study_uid,
+            accession_number=row.accession,
+            study_date=row.study_date,
+            days=row.days,
+            modalities=row.modalities,
+        ),
+        series_uid=row.series_uid,
+        pseudonym=row.pseudonym,
+        own=judged.own,
+    )
+
+
+DESK = Desk(
+    kind=BatchTransfer.word,
+    word="transfer",
+    sheet=SheetKind.TRANSFER,
+    title=_("New batch transfer"),
+    lead=_("Have a list of studies sent: it is checked first, and every row is answered."),
+    help="batch-transfer",
+    order_template="jobs/_transfer_order.html",
+    judge=judge,
+    form=TransferForm,
+    start=start,
+)

@@ -1,0 +1,223 @@
+"""Rows of a batch transfer: what the check found, the start, and what became of each row."""
+
+import io
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.rights import Right, may, require
+from adit.audit import trail
+from adit.jobs import batch, forecast, ordering, result_sheet, sheet
+from adit.jobs.answers import answers_of, rows_of
+from adit.jobs.batch import Wishes
+from adit.jobs.kinds.batch_transfer import BatchTransfer
+from adit.jobs.lists import may_act_on
+from adit.jobs.models import Job, JobState, Stage
+from adit.jobs.result_sheet import Sees
+from adit.jobs.summary import size_in_words
+from adit.jobs.tally import Tally, tally_of
+from adit.jobs.views.door import note_look, person, visible_job
+from adit.jobs.when import when
+from adit.nodes.models import Node
+from adit_engine.errors import AditError, WrongInput
+
+ROWS_PER_PAGE = 100
+MOST_CHOICES = 200
+MOST_REASON = 200
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
+
+
+@require_safe
+def transfer_rows(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    job = _visible(user, pk)
+    return _page(request, user, job)
+
+
+@require_POST
+def transfer_start(request: HttpRequest, pk: int) -> HttpResponse:
+    """Starts after the check, or goes on after the pilot."""
+    user = person(request)
+    job = _visible(user, pk)
+    try:
+        wishes = _wishes(request)
+        batch.start(user, job, wishes)
+    except AditError as error:
+        return _page(request, user, job, str(error))
+    if job.state == JobState.WAITING_FOR_APPROVAL:
+        messages.success(request, _("Ordered. Somebody else has to approve it before it starts."))
+    else:
+        messages.success(request, _("The transfer is started."))
+    return HttpResponseRedirect(reverse("job", args=[pk]))
+
+
+@require_safe
+def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
+    """The result sheet: each row as uploaded, and what became of it. Given pseudonyms alone."""
+    user = person(request)
+    job = _visible(user, pk)
+    sees = Sees(_sees(user, job))
+    trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
+    columns, rows = result_sheet.columns_of(job, sees), result_sheet.rows(job, sees)
+    return _file(form, f"job-{job.pk}-result", columns, rows)
+
+
+@require_POST
+def transfer_names(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """The result sheet with the pseudonyms that ADIT has made: a right, a reason, a record."""
+    user = person(request)
+    job = _visible(user, pk)
+    reason = request.POST.get("reason", "").strip()[:MOST_REASON]
+    try:
+        require(user, Right.REIDENTIFY)
+        if not reason:
+            raise WrongInput(_("Say why you need the pseudonyms beside the patients."))
+    except AditError as error:
+        return _page(request, user, job, str(error))
+    details = {"reason": reason}
+    trail.record("job.names_downloaded", user=user, about=f"job:{job.pk}", details=details)
+    sees = Sees(_sees(user, job), generated=True)
+    columns, rows = result_sheet.columns_of(job, sees), result_sheet.rows(job, sees)
+    return _file("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
+
+
+@require_safe
+def transfer_again(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
+    """The rows that failed, as a sheet to be corrected and uploaded again."""
+    user = person(request)
+    job = _visible(user, pk)
+    if not _sees(user, job):
+        raise Http404
+    trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
+    rows = result_sheet.rows_again(job, Sees(True))
+    return _file(form, f"job-{job.pk}-rows-again", result_sheet.columns_again(job), rows)
+
+
+def _visible(user: User, pk: int) -> Job:
+    job = visible_job(user, pk)
+    if job.kind != BatchTransfer.word:
+        raise Http404
+    return job
+
+
+def _sees(user: User, job: Job) -> bool:
+    """Whoever uploaded a sheet knows what it says."""
+    return may(user, Right.SEE_IDENTIFIED) or job.owner_id == user.pk
+
+
+def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> HttpResponse:
+    sees = _sees(user, job)
+    show = request.GET.get("show", "")
+    rows = _filtered(job, show)
+    page = Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page"))
+    if sees:
+        note_look(user, job, {"rows": True})
+    tally = tally_of(job)
+    waits = job.state == JobState.WAITING_FOR_OWNER
+    context = {
+        "job": job,
+        "answers": answers_of(job, list(page)),
+        "page": page,
+        "query": f"show={show}&" if show in SHOWN else "",
+        "show": show if show in SHOWN else "",
+        "tally": tally,
+        "sees": sees,
+        "is_live": job.state in MOVING,
+        "is_check": job.stage == Stage.CHECK,
+        "may_start": waits and may_act_on(user, job),
+        "may_reidentify": may(user, Right.REIDENTIFY),
+        "trouble": trouble,
+        "typed": request.POST if trouble else {},
+        **(_before(job, tally, sees) if waits else {}),
+    }
+    return render(request, "jobs/transfer_rows.html", context, status=422 if trouble else 200)
+
+
+def _before(job: Job, tally: Tally, sees: bool) -> dict[str, Any]:
+    """What is to be known before the start."""
+    source = Node.objects.filter(pk=job.order["source"]).first()
+    nodes = [node for node in (source, job.destination) if node is not None]
+    end = None
+    if source is not None and job.destination is not None:
+        end = forecast.finish(
+            source, job.destination, tally.size_bytes, tally.ready, urgent=job.urgent
+        )
+    several = rows_of(job).filter(line__in=tally.several_lines[:MOST_CHOICES]) if sees else []
+    return {
+        "source": source,
+        "size": size_in_words(tally.size_bytes),
+        "when": when(nodes, is_urgent=job.urgent),
+        "finish": end,
+        "choices": answers_of(job, list(several)) if job.stage == Stage.CHECK else [],
+        "more_choices": max(0, tally.several - MOST_CHOICES),
+        "needs_approval": job.approved_by_id is None
+        and ordering.needs_approval(job.owner, tally.ready + tally.several, job.kind),
+    }
+
+
+SHOWN = ("found", "open")
+
+
+def _filtered(job: Job, show: str) -> Any:
+    """All rows, those that were found, or those that were not, or not for certain."""
+    rows = rows_of(job)
+    if show == "found":
+        return rows.filter(is_found=True, notes=[])
+    if show == "open":
+        return rows.exclude(is_found=True, notes=[])
+    return rows
+
+
+def _wishes(request: HttpRequest) -> Wishes:
+    """Raises WrongInput."""
+    choices: dict[int, int] = {}
+    for name in request.POST:
+        line, value = re.fullmatch(r"choice-(\d{1,6})", name), request.POST.get(name, "")
+        if line and re.fullmatch(r"\d{1,3}", value):
+            choices[int(line[1])] = int(value)
+    pilot = request.POST.get("pilot", "").strip()
+    if pilot and not re.fullmatch(r"\d{1,5}", pilot):
+        raise WrongInput(_("Pilot: write a number of studies, or leave it empty."))
+    left_out = _lines(request.POST.get("leave_out", ""))
+    return Wishes(choices, left_out, int(pilot or 0))
+
+
+def _lines(text: str) -> frozenset[int]:
+    """From `3, 7-12` as messages name lines. Raises WrongInput."""
+    lines: set[int] = set()
+    for part in re.split(r"[,;\s]+", text.strip()):
+        found = re.fullmatch(r"(\d{1,6})(?:[-–](\d{1,6}))?", part)
+        if part and not found:
+            raise WrongInput(_("Lines to leave out: write them like 3, 7-12."))
+        if found:
+            lines |= set(range(int(found[1]), min(int(found[2] or found[1]), 20_000) + 1))
+    return frozenset(lines)
+
+
+def _file(form: str, name: str, columns: tuple[str, ...], rows: Iterable[Any]) -> HttpResponseBase:
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
+    if form == "csv":
+        chunks = sheet.csv_chunks(columns, rows)
+        return StreamingHttpResponse(chunks, content_type="text/csv", headers=headers)
+    if form != "xlsx":
+        raise Http404
+    target = io.BytesIO()
+    sheet.write_xlsx(columns, rows, target)
+    return HttpResponse(target.getvalue(), content_type=XLSX, headers=headers)

@@ -1,0 +1,371 @@
+"""The rows of a batch transfer on pages: looked through, started, and given back as a sheet."""
+
+import csv
+import io
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
+
+from jobs_stage import PATIENT, put_study, shelf, work
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.jobs import actions, batch, forecast
+from adit.jobs.batch import Wishes
+from adit.jobs.kinds.batch_transfer import Order, Row
+from adit.jobs.models import Job, JobState
+from adit.nodes.models import Lane, Node
+from adit_engine.sighting import Wanted
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = "1.2.826.0.1.3680043.8.498.77"
+OWN = ("=HYPERLINK(1)", "007")
+
+
+def row(line: int, study: str, **more: Any) -> Row:
+    return Row(line, Wanted(PATIENT, study_uid=f"{ROOT}.{study}"), own=OWN, **more)
+
+
+def run_all(job: Job) -> Job:
+    while work() is not None:
+        pass
+    return Job.objects.get(pk=job.pk)
+
+
+@pytest.fixture
+def checked(coordinator: User, source: Node, destination: Node, trial: Any) -> Callable[..., Job]:
+    def make(*rows: Row, to: Node | None = None, **more: Any) -> Job:
+        order = Order(
+            rows,
+            source.pk,
+            (to or destination).pk,
+            trial=trial.pk,
+            own_headers=("Own", "Key"),
+            **more,
+        )
+        key = f"{Job.objects.count()}"
+        return run_all(actions.create(coordinator, "batch_transfer", order, key=key))
+
+    return make
+
+
+def sheet_of(client: Client, job: Job, name: str = "job_batch_result") -> list[dict[str, str]]:
+    """The rows of the workbook by header; every cell in it is text."""
+    answer = client.get(reverse(name, args=[job.pk, "xlsx"]))
+    assert answer.status_code == 200
+    page = openpyxl.load_workbook(io.BytesIO(answer.content)).active
+    lines = list(page.iter_rows())
+    for cell in (cell for line in lines for cell in line):
+        assert cell.value is None or cell.data_type == "s"
+    headers = [cell.value for cell in lines[0]]
+    return [dict(zip(headers, (c.value or "" for c in line), strict=True)) for line in lines[1:]]
+
+
+def test_the_check_is_looked_through_and_started_on_its_page(
+    checked: Callable[..., Job], source: Node, destination: Node, coordinator: User, as_user: Any
+) -> None:
+    put_study(source, "1", images=2, AccessionNumber="A1")
+    put_study(source, "2", images=3, StudyDate="20240301")
+    put_study(source, "3", images=4, StudyDate="20240302")
+    days = Wanted(PATIENT, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
+    job = checked(row(2, "1"), Row(3, days, own=OWN), row(4, "9"))
+    client = as_user(coordinator)
+
+    page = client.get(reverse("job", args=[job.pk])).content.decode()
+    assert "Look through the rows and start" in page
+    page = client.get(reverse("job_batch_rows", args=[job.pk])).content.decode()
+    for words in (
+        "Several studies match: choose one.",
+        "The source has no such study.",
+        "choice-3",
+    ):
+        assert words in page
+    answer = client.post(reverse("job_batch_start", args=[job.pk]), {"choice-3": "2"})
+    assert answer.headers["Location"] == reverse("job", args=[job.pk])
+
+    assert run_all(job).state == JobState.SUCCESS
+    assert len(shelf(destination)) == 6
+    rows = sheet_of(client, job)
+    assert [r["ADIT outcome"] for r in rows] == ["complete", "complete", "not found"]
+    assert [r["ADIT expected"] for r in rows] == ["2", "4", ""]
+    assert [r["ADIT delivered"] for r in rows] == ["2", "4", ""]
+
+
+def test_what_was_typed_comes_back_when_the_start_is_refused(
+    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    job = checked(row(2, "1"))
+    answer = as_user(coordinator).post(
+        reverse("job_batch_start", args=[job.pk]), {"leave_out": "two", "pilot": "1"}
+    )
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert "write them like 3, 7-12" in page
+    assert 'value="two"' in page
+    answer = as_user(coordinator).post(
+        reverse("job_batch_start", args=[job.pk]), {"leave_out": "2"}
+    )
+    assert "No row is left to be started" in answer.content.decode()
+    assert Job.objects.get(pk=job.pk).state == JobState.WAITING_FOR_OWNER
+
+
+def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_text(
+    checked: Callable[..., Job],
+    source: Node,
+    folder_node: Node,
+    coordinator: User,
+    as_user: Any,
+) -> None:
+    folder_node.settings = {**folder_node.settings, "shown_path": r"\\server\research"}
+    folder_node.save()
+    put_study(source, "1", images=2, PatientID="000123")
+    wanted = Wanted("000123", study_uid=f"{ROOT}.1")
+    job = checked(
+        Row(5, wanted, pseudonym="0007", own=OWN),
+        Row(9, wanted, own=OWN, pseudonym="0007", series_uid=f"{ROOT}.1.1"),
+        to=folder_node,
+    )
+    batch.start(coordinator, job, Wishes())
+    run_all(job)
+    first, second = sheet_of(as_user(coordinator), job)
+    assert first["PatientID"] == "000123"
+    assert first["Pseudonym"] == "0007"
+    assert (first["Own"], first["Key"]) == OWN
+    assert first["ADIT line"] == "5"
+    assert first["ADIT place"].startswith(r"\\server\research\LUNG\0007" + "\\")
+    assert second["ADIT place"].startswith(first["ADIT place"] + "\\")
+    below = first["ADIT place"].removeprefix(r"\\server\research").replace("\\", "/").strip("/")
+    files = list((Path(folder_node.settings["path"]) / below).rglob("*.dcm"))
+    assert len(files) == 2 == int(first["ADIT delivered"])
+
+    answer = as_user(coordinator).get(reverse("job_batch_result", args=[job.pk, "csv"]))
+    text = b"".join(answer.streaming_content).decode("utf-8-sig")
+    line = next(csv.DictReader(io.StringIO(text)))
+    assert line["Own"] == "'=HYPERLINK(1)"
+    assert line["Key"] == "007"
+
+
+def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
+    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+) -> None:
+    from adit.jobs import sheet
+
+    put_study(source, "1")
+    day = Wanted("000999", study_date=date(2024, 1, 1), days=3, modalities=("CT", "MR"))
+    job = checked(row(2, "1"), row(3, "9"), Row(4, day, own=OWN, pseudonym="P9"))
+    batch.start(coordinator, job, Wishes())
+    run_all(job)
+    answer = as_user(coordinator).get(reverse("job_batch_again", args=[job.pk, "xlsx"]))
+    table = sheet.read(io.BytesIO(answer.content), "again.xlsx")
+    judged = sheet.transfer_rows(table, sheet.guess(table, sheet.SheetKind.TRANSFER))
+    assert [one.row.study_uid for one in judged.good if one.row] == [f"{ROOT}.9", ""]
+    last = judged.good[1].row
+    assert last is not None
+    assert (last.patient_id, last.study_date, last.days) == ("000999", date(2024, 1, 1), 3)
+    assert (last.modalities, last.pseudonym) == (("CT", "MR"), "P9")
+    assert judged.good[1].own == OWN
+
+
+def test_made_pseudonyms_stand_only_in_the_sheet_of_those_who_may_reidentify(
+    checked: Callable[..., Job], source: Node, coordinator: User, root: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    job = checked(row(2, "1"))
+    batch.start(coordinator, job, Wishes())
+    run_all(job)
+    text = str(sheet_of(as_user(coordinator), job))
+    assert "LUNG-0001" not in text
+    names = reverse("job_batch_names", args=[job.pk])
+    assert as_user(coordinator).post(names, {"reason": "why not"}).status_code == 422
+    assert as_user(root).post(names, {"reason": " "}).status_code == 422
+    answer = as_user(root).post(names, {"reason": "a finding must be told"})
+    page = openpyxl.load_workbook(io.BytesIO(answer.content)).active
+    assert "LUNG-0001" in {cell.value for line in page.iter_rows() for cell in line}
+    event = Event.objects.get(action="job.names_downloaded")
+    assert event.details == {"reason": "a finding must be told"}
+
+
+def test_who_may_not_see_identified_data_sees_no_row_of_another_person(
+    checked: Callable[..., Job], source: Node, pacsadmin: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    job = checked(row(2, "1", pseudonym="GIVEN"))
+    page = as_user(pacsadmin).get(reverse("job_batch_rows", args=[job.pk])).content.decode()
+    (only,) = sheet_of(as_user(pacsadmin), job)
+    for text in (page, str(only)):
+        assert "GIVEN" in text
+        for value in (PATIENT, ROOT, "HYPERLINK", "Thorax"):
+            assert value not in text
+    again = reverse("job_batch_again", args=[job.pk, "xlsx"])
+    assert as_user(pacsadmin).get(again).status_code == 404
+
+
+def test_a_stranger_does_not_learn_that_the_rows_are_there(
+    checked: Callable[..., Job], source: Node, stranger: User, pacsadmin: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    job = checked(row(2, "1"))
+    for name in ("job_batch_rows", "job_batch_start"):
+        method = "post" if name.endswith("start") else "get"
+        answer = getattr(as_user(stranger), method)(reverse(name, args=[job.pk]))
+        assert answer.status_code == 404
+    answer = as_user(pacsadmin).post(reverse("job_batch_start", args=[job.pk]))
+    assert "This is not your job" in answer.content.decode()
+    assert Job.objects.get(pk=job.pk).state == JobState.WAITING_FOR_OWNER
+
+
+def test_the_forecast_goes_on_only_while_all_nodes_are_open(
+    source: Node, destination: Node, settings: Any
+) -> None:
+    settings.TIME_ZONE = "UTC"
+    now = forecast.timezone.now()
+    end = forecast.walked((source, destination), Lane.RETRIEVE, 3600)
+    assert end is not None
+    assert 3590 < (end - now).total_seconds() < 3700
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    source.windows = [{"days": days, "from": "00:00", "to": "01:00", "limit": 2}]
+    later = forecast.walked((source, destination), Lane.RETRIEVE, 2 * 3600)
+    assert later is not None
+    assert (later - now).total_seconds() > 24 * 3600
+
+
+def test_the_page_of_ten_thousand_rows_comes_at_once(
+    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+) -> None:
+    import time
+
+    from adit.jobs.models import ResultLine
+
+    put_study(source, "1")
+    job = checked(row(2, "1"))
+    line = job.lines.get()
+    ResultLine.objects.bulk_create(
+        ResultLine(
+            task=line.task,
+            job=job,
+            line=n,
+            sealed=line.sealed,
+            is_asked=True,
+            is_found=True,
+            facts=line.facts,
+        )
+        for n in range(100, 10_100)
+    )
+    client = as_user(coordinator)
+    address = reverse("job_batch_rows", args=[job.pk])
+    client.get(address)
+    begun = time.process_time()
+    assert client.get(address + "?page=3").status_code == 200
+    assert time.process_time() - begun < 0.6
+
+
+# From the file to the order -----------------------------------------------------------------------
+
+
+def upload(client: Client, text: str) -> str:
+    """The address of the rows of an uploaded sheet."""
+    file = SimpleUploadedFile("list.csv", text.encode())
+    answer = client.post(reverse("job_new_transfer"), {"sheet": file})
+    assert answer.status_code == 302, answer.content.decode()
+    return str(answer["Location"])
+
+
+def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
+    source: Node,
+    destination: Node,
+    folder_node: Node,
+    trial: Any,
+    coordinator: User,
+    as_user: Any,
+) -> None:
+    put_study(source, "1")
+    client = as_user(coordinator)
+    address = upload(client, f"PatientID;StudyInstanceUID;My key\n{PATIENT};{ROOT}.1;007\n")
+    page = client.get(address).content.decode()
+    assert "Check 1 row" in page
+    assert not Job.objects.exists()
+    order = {
+        "do": "start",
+        "source": source.pk,
+        "destinations": [destination.pk, folder_node.pk],
+        "trial": trial.pk,
+        "generate": "on",
+        "skips_delivered": "on",
+        "pilot": "3",
+    }
+    assert client.post(address, order).status_code == 302
+    jobs = list(Job.objects.order_by("pk"))
+    assert [job.destination for job in jobs] == [destination, folder_node]
+    assert jobs[0].order["own_headers"] == ["My key"]
+    assert (jobs[0].order["pilot"], jobs[0].order["starts_itself"]) == (3, False)
+    for job in jobs:
+        job = run_all(job)
+        batch.start(coordinator, job, Wishes())
+        assert run_all(job).state == JobState.SUCCESS
+    assert len(shelf(destination)) == 3
+    assert len(list(Path(folder_node.settings["path"]).rglob("*.dcm"))) == 3
+
+
+def test_a_list_without_pseudonyms_needs_the_word_that_they_are_made(
+    source: Node, destination: Node, coordinator: User, as_user: Any
+) -> None:
+    client = as_user(coordinator)
+    address = upload(client, "PatientID;StudyInstanceUID\n1;1.2.3\n2;1.2.4\n")
+    order = {"do": "start", "source": source.pk, "destinations": [destination.pk]}
+    answer = client.post(address, order)
+    assert answer.status_code == 422
+    assert "The list gives no pseudonym (line 2–3)" in answer.content.decode()
+    assert not Job.objects.exists()
+
+
+def test_what_may_not_be_used_is_not_offered_and_not_taken(
+    source: Node, destination: Node, make_node: Any, coordinator: User, as_user: Any
+) -> None:
+    hidden = make_node("Hidden PACS")
+    client = as_user(coordinator)
+    address = upload(client, "PatientID;StudyInstanceUID\n1;1.2.3\n")
+    assert "Hidden PACS" not in client.get(address).content.decode()
+    for source_pk, destination_pk in ((hidden.pk, destination.pk), (source.pk, hidden.pk)):
+        order = {"do": "start", "source": source_pk, "destinations": [destination_pk]}
+        assert client.post(address, {**order, "generate": "on"}).status_code == 422
+    as_is = {"change": "as_is", "reason": "x", "urgent": "on", "generate": "on"}
+    client.post(
+        address, {"do": "start", "source": source.pk, "destinations": [destination.pk], **as_is}
+    )
+    job = Job.objects.get()
+    assert (job.order["change"], job.urgent) == ("pseudonymized", False)
+
+
+def test_the_export_of_a_query_is_uploaded_as_it_is(
+    source: Node, destination: Node, coordinator: User, as_user: Any
+) -> None:
+    from adit.jobs import sheet
+
+    put_study(source, "1", series=2)
+    columns = sheet.with_own((*sheet.QUERY_RESULT, sheet.RESULT_LINE, sheet.RESULT_REASON), ["Key"])
+    found = ["P-1", PATIENT, "Mustermann^Änne", "1956-04-12", "CT", "2024-02-29", "101500"]
+    found += ["Thorax", "6", "ACC20240229", f"{ROOT}.1", "", "", "", "2", "", "007"]
+    nothing = ["P-2", "0009", *[""] * 12, "3", "Nothing was found.", "008"]
+    text = b"".join(sheet.csv_chunks(columns, [found, nothing])).decode()
+    client = as_user(coordinator)
+    address = upload(client, text)
+    assert "left out" in client.get(address).content.decode()
+    order = {"do": "start", "source": source.pk, "destinations": [destination.pk]}
+    assert client.post(address, order).status_code == 302
+    job = run_all(Job.objects.get())
+    batch.start(coordinator, job, Wishes())
+    assert run_all(job).state == JobState.SUCCESS
+    (only,) = sheet_of(client, job)
+    assert (only["Pseudonym"], only["Key"], only["ADIT delivered"]) == ("P-1", "007", "6")
