@@ -19,6 +19,8 @@ STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
             order_right("batch_transfer"),
             Right.SEE_IDENTIFIED,
             Right.CHOOSE_PSEUDONYMS,
+            Right.USE_ARCHIVES,
+            Right.DOWNLOAD,
         }
     ),
     PACS_ADMINISTRATORS: frozenset(

@@ -20,6 +20,8 @@ class User(AbstractUser):
             ("see_identified", "See names and birth dates"),
             ("transfer_identified", "Transfer identified data"),
             ("choose_pseudonyms", "Choose pseudonyms"),
+            ("use_archives", "Order encrypted 7-Zip files"),
+            ("download", "Download in the browser"),
             ("be_urgent", "Skip the allowed hours"),
             ("approve_jobs", "Approve jobs"),
             ("see_all_jobs", "See everybody's jobs"),

@@ -25,6 +25,8 @@ class Right(StrEnum):
     SEE_IDENTIFIED = "see_identified"
     TRANSFER_IDENTIFIED = "transfer_identified"
     CHOOSE_PSEUDONYMS = "choose_pseudonyms"
+    USE_ARCHIVES = "use_archives"
+    DOWNLOAD = "download"
     BE_URGENT = "be_urgent"
     APPROVE_JOBS = "approve_jobs"
     SEE_ALL_JOBS = "see_all_jobs"

@@ -163,6 +163,12 @@ PAUSE_GRACE_S = env.int("ADIT_PAUSE_GRACE_S", 300)
 MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
 BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: nobody told
 PSEUDONYM_SOURCE = env.str("ADIT_PSEUDONYM_SOURCE", "")  # see profiles/source.py; "": projects' own
+ARCHIVE_DIR = Path(env.str("ADIT_ARCHIVES", str(DATA_DIR / "archives")))
+"""Where finished 7-Zip files lie, unless the place in question names a folder of its own."""
+GATHERED_DIR = Path(env.str("ADIT_GATHERED", str(DATA_DIR / "gathered")))
+"""Where their images lie until then, unencrypted; workers on several machines need one in common."""
+ARCHIVE_DAYS = env.int("ADIT_ARCHIVE_DAYS", 14)  # after which they are deleted
+DOWNLOADS = env.int("ADIT_DOWNLOADS", 3)  # at once, each of which keeps a thread of the web process
 MAX_STUDIES_PER_JOB = env.int("ADIT_MAX_STUDIES_PER_JOB", 10)
 MAX_TRANSFER_ROWS = env.int("ADIT_MAX_TRANSFER_ROWS", 500)
 MAX_QUERY_ROWS = env.int("ADIT_MAX_QUERY_ROWS", 1000)

@@ -17,6 +17,7 @@ from adit.profiles import trials
 from adit.profiles.models import Faces, Trial
 
 PACS, RESEARCH_PACS, RESEARCH_FOLDER = "Demo PACS", "Research PACS", "Research folder"
+SEVEN_ZIP = "Encrypted 7-Zip file"
 AE_TITLES = {PACS: "DEMOPACS", RESEARCH_PACS: "RESEARCHPACS"}
 TRIAL = "DEMO-TRIAL"
 HOST = "127.0.0.1"
@@ -121,7 +122,7 @@ def _nodes(places: Places, ports: Mapping[str, int]) -> list[Node]:
         for name, title in AE_TITLES.items()
     ]
     folder = {"path": str(places.folder), "shown_path": str(places.folder), **_SITE}
-    rows = [*archives, (RESEARCH_FOLDER, "folder", folder)]
+    rows = [*archives, (RESEARCH_FOLDER, "folder", folder), (SEVEN_ZIP, "archive", _SITE)]
     return [
         Node.objects.update_or_create(
             name=name,

@@ -11,13 +11,14 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
 from adit.audit import trail
-from adit.jobs import letters, lines, roads, rules, sealed, states
+from adit.jobs import archives, letters, lines, roads, rules, sealed, states
 from adit.jobs.bell import ring_on_commit
 from adit.jobs.kinds import KINDS
 from adit.jobs.lists import may_act_on, may_see
 from adit.jobs.models import Item, Job, JobState, Road, Stage, Task, TaskState
 from adit.jobs.ordering import Ordered, needs_approval, prepared, size_of
 from adit.nodes.models import Lane
+from adit_engine.errors import WrongInput
 
 T, J = TaskState, JobState
 _GAPS = (T.FAILURE, T.WARNING, T.CANCELED)
@@ -26,17 +27,27 @@ _CANCELABLE = frozenset({*_UNSTARTED, J.PENDING, J.IN_PROGRESS})
 
 
 def create(
-    user: User, kind: str, order: Any, *, key: str, mail: bool = False, **wishes: Any
+    user: User,
+    kind: str,
+    order: Any,
+    *,
+    key: str,
+    mail: bool = False,
+    archive_password: str = "",
+    **wishes: Any,
 ) -> Job:
     """A job and its tasks. The same key of the same person gives the same job again.
 
-    `mail`: tell its owner when it has ended. `wishes`: title, urgent. Raises Refused, WrongInput.
+    `mail`: tell its owner when it has ended. `archive_password`: that of an archive as destination,
+    and else nothing. `wishes`: title, urgent. Raises Refused, WrongInput.
     """
     there = Job.objects.filter(owner=user, idempotency_key=key).first()
     if there is not None:
         return there
     ordered = prepared(user, kind, order, **wishes)
     ordered.job.mail_at_end = mail
+    if archives.is_archive(ordered.job.destination):
+        ordered.job.archive_password = archives.checked(archive_password)
     try:
         with transaction.atomic():
             return _made(user, ordered, key)
@@ -119,6 +130,7 @@ def restart(user: User, job: Job) -> None:
     """From nothing: the ledger is emptied, and all is fetched and stored again."""
 
     def act(locked: Job) -> None:
+        archives.forget(locked)
         Item.objects.filter(task__job=locked).delete()
         Task.objects.filter(job=locked).update(rules=[])
         states.move_tasks(locked, _workable(locked).exclude(state=T.PENDING), T.PENDING, **_FRESH)
@@ -144,6 +156,7 @@ def delete(user: User, job: Job) -> None:
     """Forgets the job, its tasks and its ledger; the trail remembers that it was."""
 
     def act(locked: Job) -> None:
+        archives.forget(locked)
         locked.delete()
 
     _act(user, job, "delete", act)
@@ -256,7 +269,7 @@ def allowed_on_task(user: User, task: Task) -> frozenset[str]:
     if state not in states.LIVE_TASKS and not is_waiting and user.is_staff:
         names.add("reset")
     is_running = job.state == J.IN_PROGRESS or state == T.IN_PROGRESS
-    if not is_running and Task.objects.filter(job=job).exclude(pk=task.pk).exists():
+    if not is_running and _studies(job).exclude(pk=task.pk).exists():
         names.add("delete")
     return frozenset(names)
 
@@ -324,6 +337,7 @@ def _made(user: User, ordered: Ordered, key: str) -> Job:
     job.idempotency_key = key
     job.save()
     tasks = Task.objects.bulk_create(ordered.tasks(job))
+    archives.lay_packing(job)
     roads.lay(job)
     by_position = {task.position: task for task in tasks}
     asked = ((by_position[position], rows) for position, rows in ordered.rows if rows)
@@ -361,8 +375,10 @@ def _act(user: User, job: Job, name: str, act: Callable[[Job], None], **details:
             if J(locked.state) in _DONE[name] and may_act_on(user, locked):
                 return
             raise Refused(_refusal(user, locked, name))
+        _require_password(locked, name)
         about = f"job:{locked.pk}"
         act(locked)
+        _pack_again(locked, name)
         trail.record(f"job.{_PAST[name]}", user=user, about=about, details=details)
         ring_on_commit()
     if name != "delete":
@@ -379,8 +395,10 @@ def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) 
             if _is_done(user, locked, row, name):
                 return
             raise Refused(_task_refusal(user, locked, row, name))
+        _require_password(locked, name)
         about, details = f"job:{locked.pk}", {"task": row.position}
         act(locked)
+        _pack_again(locked, name)
         trail.record(f"task.{_PAST[name]}", user=user, about=about, details=details)
         ring_on_commit()
     if name != "delete":
@@ -407,6 +425,20 @@ def _task_refusal(user: User, job: Job, task: Task, name: str) -> str:
             return _("The job is running: stop the study, or cancel the job first.")
         return _("It is the only study of this job: delete the job.")
     return _("The study is “%s” now: this cannot be done with it.") % task.get_state_display()
+
+
+def _require_password(job: Job, name: str) -> None:
+    """Raises WrongInput."""
+    if archives.lacks_password(job, name):
+        raise WrongInput(_("Give a new password for the 7-Zip file: the old one was not kept."))
+
+
+def _pack_again(job: Job, name: str) -> None:
+    """What is fetched anew goes into a file of its own."""
+    if name in archives.ASKS_PASSWORD and archives.is_archive(job.destination):
+        job.refresh_from_db()
+        if archives.reopen(job):
+            states.move_tasks(job, job.tasks.filter(is_packing=True), T.PENDING, **_FRESH)
 
 
 _PAST: Mapping[str, str] = {
@@ -476,3 +508,7 @@ def _workable(job: Job) -> QuerySet[Task]:
 
 def _is_large(job: Job) -> bool:
     return needs_approval(job.owner, size_of(job), job.kind)
+
+
+def _studies(job: Job) -> QuerySet[Task]:
+    return job.tasks.exclude(lane=Lane.SEARCH).filter(is_packing=False)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit import trail
-from adit.jobs import appraisal, lines, roads, sealed, states
+from adit.jobs import appraisal, archives, lines, roads, sealed, states
 from adit.jobs.bell import ring_on_commit
 from adit.jobs.kinds.base import Note, TaskPlan
 from adit.jobs.kinds.batch_transfer import Ready, transfers
@@ -129,6 +129,8 @@ def _started(job: Job, wishes: Wishes) -> int:
     known = set(job.order["announced"]) | set(appraisal.announced(facts))
     job.order = {**job.order, "announced": sorted(known), "starts_itself": False}
     job.save(update_fields=["stage", "order"])
+    archives.lay_packing(job)
+    roads.lay(job)
     if waits and job.approved_by_id is None:
         states.move(job, JobState.WAITING_FOR_APPROVAL)
     else:

@@ -50,6 +50,8 @@ class Job(models.Model):
     """Whose key seals payloads and items; the site's default trial where none was chosen."""
     order = models.JSONField(default=dict)
     """The kind's Order, with a version; never identifying values (those stand in payloads)."""
+    archive_password = SealedField(null=True)
+    """Of the 7-Zip file in which it ends; only until the job has ended, see states.py."""
     state = models.CharField(max_length=24, choices=JobState, default=JobState.PENDING)
     """Moved by states.py alone."""
     stage = models.CharField(max_length=8, choices=Stage, default=Stage.WHOLE, blank=True)
@@ -125,6 +127,8 @@ class Task(models.Model):
     """What it needs of its nodes: searching opens the source alone; urgent is the job's word."""
     road = models.ForeignKey(Road, null=True, on_delete=models.SET_NULL, related_name="tasks")
     """By source and lane; roads.lay() sets it. What stands on no road never starts."""
+    is_packing = models.BooleanField(default=False)
+    """The last one of a job that ends in a 7-Zip file: builds it when all others have ended."""
     payload = models.BinaryField()
     """The kind's payload, sealed under the trial's key."""
     state = models.CharField(max_length=16, choices=TaskState, default=TaskState.PENDING)
@@ -245,6 +249,29 @@ class Letter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job} {self.what}"
+
+
+class Archive(models.Model):
+    """A finished 7-Zip file: one part of what a job has packed at a time."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="archives")
+    round = models.PositiveIntegerField()
+    """Counts from 0; later ones are supplements, with what a retry brought."""
+    name = models.CharField(max_length=120)
+    size_bytes = models.BigIntegerField()
+    images = models.PositiveIntegerField()
+    built_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    removed_at = models.DateTimeField(null=True)
+    marks = models.BinaryField(default=b"")
+    """Which images its round has packed: 16 bytes for each, with the round's first part."""
+
+    class Meta:
+        ordering = ["-built_at", "-id"]
+        constraints = [models.UniqueConstraint(fields=["job", "name"], name="one_archive_per_name")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class ResultLine(models.Model):

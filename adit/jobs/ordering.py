@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, order_right, require
-from adit.jobs import sealed
+from adit.jobs import archives, sealed
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Order, SendAsIs, SheetRow, TaskPlan
 from adit.jobs.kinds.batch_query import BatchQuery
@@ -118,6 +118,8 @@ def prepared(
     destination = None
     if order.destination is not None:
         destination = _writable(user, nodes.get(order.destination))
+        if archives.is_archive(destination):
+            require(user, Right.USE_ARCHIVES)
     trial = _trial(user, order.trial)
     for source in sources.values():
         mapping.require_trial(user, trial, source, destination)
@@ -162,7 +164,7 @@ def size_of(job: Job) -> int:
     """As it was counted when the job was ordered."""
     if job.kind == BatchQuery.word:
         return job.lines.values("line").distinct().count()
-    return job.tasks.exclude(lane=Lane.SEARCH).count()
+    return job.tasks.exclude(lane=Lane.SEARCH).filter(is_packing=False).count()
 
 
 def _facts(order: Order) -> dict[str, Any]:

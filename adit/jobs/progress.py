@@ -69,7 +69,7 @@ class Progress:
 def task_counts(jobs: Iterable[int]) -> dict[int, Progress]:
     """How many tasks of each job are over; images are not looked at. One query."""
     rows = (
-        Task.objects.filter(job_id__in=list(jobs))
+        Task.objects.filter(job_id__in=list(jobs), is_packing=False)
         .order_by()
         .values("job_id", "state")
         .annotate(n=Count("id"))

@@ -9,6 +9,7 @@ from django.utils import timezone
 from adit.jobs import progress, sealed
 from adit.jobs.models import Item, Job, Task
 from adit.jobs.ordering import AS_IS
+from adit.jobs.outputs import keeps_uids
 from adit.jobs.rules import Rules, rules_of
 from adit.profiles import trials
 from adit.profiles.models import Profile
@@ -16,7 +17,7 @@ from adit.profiles.versions import rules_of as rules_in
 from adit.vault.box import SealBroken
 from adit_engine.outcome import Manifest
 from adit_engine.pseudonymize.face import CODE as FACE
-from adit_engine.pseudonymize.profile import BASIC, RETAIN_UIDS
+from adit_engine.pseudonymize.profile import BASIC
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.pseudonymize.tally import Done, named
 from adit_engine.treatment import Row, Treatment, added_up
@@ -32,7 +33,8 @@ def report_of(job: Job) -> dict[str, Any]:
     """
     items = Item.objects.filter(task__job=job)
     counts = progress.counts_of(items)
-    tasks = list(Task.objects.filter(job=job).select_related("job__trial").order_by("position"))
+    found = Task.objects.filter(job=job, is_packing=False).select_related("job__trial")
+    tasks = list(found.order_by("position"))
     done = _done(items)
     return {
         "format": FORMAT,
@@ -154,17 +156,12 @@ def _out(key: TrialKey | None, original: str | None) -> str | None:
 
 def _key(task: Task) -> TrialKey | None:
     used = rules_of(task)
-    if not used or task.job.order.get("change") == AS_IS or _keeps_uids(used):
+    if not used or task.job.order.get("change") == AS_IS or keeps_uids(used):
         return None
     try:
         return trials.key_of(task.job.trial or trials.default_trial(), used[-1].generation)
     except SealBroken:
         return None
-
-
-def _keeps_uids(used: list[Rules]) -> bool:
-    profiles = Profile.objects.filter(pk__in={rules.profile for rules in used})
-    return any(RETAIN_UIDS in rules_in(profile).options for profile in profiles)
 
 
 def _manifests(task: Task) -> Iterator[tuple[Item, Manifest | None]]:

@@ -63,10 +63,16 @@ def lay(job: Job) -> None:
 
 
 def due(**which: object) -> QuerySet[Task]:
-    """What waits for nothing but nodes and workers."""
+    """What waits for nothing but nodes and workers; packing also waits for the rest of its job."""
     now = timezone.now()
+    others = Task.objects.filter(
+        job=OuterRef("job"), is_packing=False, state__in=list(states.LIVE_TASKS)
+    )
     return Task.objects.filter(
-        Q(not_before=None) | Q(not_before__lte=now), state=TaskState.PENDING, **which
+        Q(is_packing=False) | ~Exists(others),
+        Q(not_before=None) | Q(not_before__lte=now),
+        state=TaskState.PENDING,
+        **which,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import Error, connection
 from structlog.contextvars import bound_contextvars
 
-from adit.jobs import appraisal, ends, lines, queue, rules, sealed, states
+from adit.jobs import appraisal, archives, ends, lines, packing, queue, rules, sealed, states
 from adit.jobs.ends import End
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Checked, Context, Found, Yielded
@@ -49,12 +49,12 @@ def _run(task: Task) -> None:
 def _attempted(task: Task) -> End:
     with Lease(task, queue.purposes_of(task)) as lease:
         try:
-            _transfer(task, lease)
+            (packing.pack if task.is_packing else _transfer)(task, lease)
         except Exception as error:  # noqa: BLE001 - one of the two places that catch all
             return ends.of(error, task, lease)
         if lease.stop.is_set() and isinstance(lease.stop.reason, Lost):
             return ends.stopped(lease)
-    return End(ends.judged)
+    return End(packing.end if task.is_packing else ends.judged)
 
 
 def _transfer(task: Task, lease: Lease) -> None:
@@ -100,6 +100,8 @@ def _opened(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
             lease.aborts.append(node.abort)
             opened[purpose] = node
         destination = opened.pop(Purpose.STORE, None)
+        if archives.is_archive(job.destination) and destination is not None:
+            destination.gather_as(archives.title_of(job))
         yield next(iter(opened.values()), None), destination
 
 

@@ -138,13 +138,18 @@ def _derived(job: Job, states: set[TaskState]) -> JobState:
         return J.CANCELED
     if states == {T.SUCCESS}:
         return J.SUCCESS
-    if states == {T.FAILURE} or _broke_rule(job):
+    if states == {T.FAILURE} or _broke_rule(job) or _is_unpacked(job):
         return J.FAILURE
     return J.WARNING
 
 
 def _broke_rule(job: Job) -> bool:
     return Task.objects.filter(job=job, broke_rule=True).exists()
+
+
+def _is_unpacked(job: Job) -> bool:
+    """What was gathered for a 7-Zip file has reached nobody without it."""
+    return Task.objects.filter(job=job, is_packing=True, state=T.FAILURE).exists()
 
 
 def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) -> None:
@@ -162,6 +167,8 @@ def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) 
 def _move_job(job: Job, to: JobState, message: str, fields: dict[str, Any]) -> None:
     _check(to in JOB_MOVES[JobState(job.state)], job, to)
     values = {"state": to, "message": message, **_times(to), **fields}
+    if to in _ENDS:
+        values["archive_password"] = None
     if to == J.IN_PROGRESS and job.started_at is not None:
         del values["started_at"]
     if Job.objects.filter(pk=job.pk, state=job.state).update(**values) != 1:

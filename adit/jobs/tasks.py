@@ -7,7 +7,7 @@ import socket
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
-from adit.jobs import batch, drafts, mail, over, queue, runner, streak
+from adit.jobs import archives, batch, drafts, mail, over, queue, runner, streak
 from adit.jobs.bell import MAIL_TASK, WORK_TASK, ring
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.ledger import settle
@@ -50,6 +50,8 @@ def clean() -> None:
     """Forgets what nobody came back to."""
     drafts.sweep()
     uses.clean()
+    archives.remove_expired()
+    archives.forget_gathered()
 
 
 @worker_shutting_down.connect

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from adit.jobs.views import (
+    archives,
     jobs,
     query,
     report,
@@ -23,6 +24,7 @@ urlpatterns = [
     path("new/selective/summary/<str:key>/", start.summary, name="job_summary"),
     *routes(query.DESK),
     *routes(transfer.DESK),
+    path("downloads/", archives.archive_list, name="archives"),
     path("withheld/", withheld.withheld_list, name="withheld"),
     path("withheld/<int:pk>/", withheld.withheld_group, name="withheld_group"),
     path("withheld/<int:pk>/devices/", withheld.withheld_devices, name="withheld_devices"),
@@ -38,6 +40,8 @@ urlpatterns = [
     path("<int:pk>/report/", report.job_report, name="job_report"),
     path("<int:pk>/report.json", report.job_report_file, name="job_report_file"),
     path("<int:pk>/delete/", jobs.job_delete, name="job_delete"),
+    path("<int:pk>/files/<int:number>/", archives.archive_file, name="archive_file"),
+    path("<int:pk>/password/<slug:verb>/", archives.job_password, name="job_password"),
     path("<int:pk>/return/", jobs.job_return, name="job_return"),
     path("<int:pk>/do/<slug:verb>/", jobs.job_action, name="job_action"),
     path("<int:pk>/<int:position>/", tasks.task_page, name="job_task"),

@@ -61,7 +61,8 @@ def of_job(job: Job, state: JobState) -> str:
         return _complete(counts)
     if state == JobState.CANCELED:
         return _("Canceled. %(n)d images had been delivered before.") % {"n": counts.delivered}
-    ends = Counter(Task.objects.filter(job=job).values_list("state", flat=True))
+    tasks = Task.objects.filter(job=job)
+    ends = Counter(tasks.filter(is_packing=False).values_list("state", flat=True))
     parts = [_delivered(counts)] if counts.delivered else [_("Nothing was delivered.")]
     if ends[TaskState.FAILURE]:
         parts.append(
@@ -73,7 +74,10 @@ def of_job(job: Job, state: JobState) -> str:
             ngettext("%d study has gaps.", "%d studies have gaps.", ends[TaskState.WARNING])
             % ends[TaskState.WARNING]
         )
-    if Task.objects.filter(job=job, broke_rule=True).exists():
+    unpacked = tasks.filter(is_packing=True, state=TaskState.FAILURE).first()
+    if unpacked is not None and counts.delivered:
+        return _("The 7-Zip file was not built: %s") % unpacked.message
+    if tasks.filter(broke_rule=True).exists():
         parts.append(_("A rule that keeps patients apart was broken: see the failed studies."))
     else:
         parts.append(_("The studies below say why."))

@@ -4,11 +4,12 @@ from django.db.models import Q, QuerySet
 
 from adit.accounts.rights import Person, Right, may
 from adit.nodes.models import Access, Node
+from adit_engine.nodes import TAKERS
 
 
 def readable_nodes(user: Person) -> QuerySet[Node]:
     """The nodes that the user may search in and fetch from, open or not."""
-    return _accessible(user, may_read=True)
+    return _accessible(user, may_read=True).exclude(kind__in=TAKERS)
 
 
 def writable_nodes(user: Person) -> QuerySet[Node]:

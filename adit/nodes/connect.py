@@ -1,9 +1,10 @@
 """Connect: the gate to every node: asks for rights, takes a connection, leaves a trail."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -196,9 +197,23 @@ def engine_settings(row: Node) -> dict[str, Any]:
             _("%(node)s: %(kind)s has no settings %(names)s. Save the node's form anew.")
             % {"node": row.name, "kind": row.kind, "names": ", ".join(unknown)}
         )
+    for name, folder in _OWN_FOLDERS.get(row.kind, {}).items():
+        if not values.get(name):
+            values[name] = str(_made(folder()))
     if "calling_ae_title" in names and not values.get("calling_ae_title"):
         values["calling_ae_title"] = settings.CALLING_AE_TITLE
     return values
+
+
+_OWN_FOLDERS: Mapping[str, Mapping[str, Callable[[], Path]]] = {
+    "archive": {"path": lambda: settings.ARCHIVE_DIR, "staging": lambda: settings.GATHERED_DIR}
+}
+"""Of a kind, settings for which this installation has a folder where none is given."""
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 def _fresh(user: Person, row: Node) -> tuple[Person, Node]:

@@ -71,6 +71,12 @@ TOPICS = (
         "list-check",
     ),
     Topic(
+        "archives",
+        _("Encrypted 7-Zip files"),
+        _("Have images packed into one file with a password, download it, and open it."),
+        "archive",
+    ),
+    Topic(
         "withheld",
         _("Withheld images"),
         _("Look at what was held back, mask or release a device, and have it sent after all."),

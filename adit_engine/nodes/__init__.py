@@ -18,6 +18,10 @@ KINDS: Mapping[str, str] = {
 """Each kind's class; its `Settings` attribute is the dataclass of its settings."""
 
 
+TAKERS = frozenset({"archive"})
+"""Kinds that take images and give none back."""
+
+
 def kind_class(kind: str) -> Any:
     """The class behind a kind's word. Raises WrongInput."""
     try:

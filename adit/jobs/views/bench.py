@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import basket, drafts, given
+from adit.jobs import archives, basket, drafts, given
 from adit.jobs.basket import Basket, Pick, PickedPatient
 from adit.jobs.forms import ORDER_KEY, PSEUDONYM, May, OrderForm, SearchForm
 from adit.jobs.found import Found
@@ -60,7 +60,10 @@ class Bench:
 
     @cached_property
     def destinations(self) -> list[Node]:
-        return list(access.writable_nodes(self.user))
+        nodes = access.writable_nodes(self.user)
+        if not may(self.user, Right.USE_ARCHIVES):
+            return [node for node in nodes if not archives.is_archive(node)]
+        return list(nodes)
 
     @cached_property
     def may(self) -> May:

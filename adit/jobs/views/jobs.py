@@ -17,11 +17,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, order_right
 from adit.audit.models import Event
-from adit.jobs import actions, lists, progress, roads
+from adit.jobs import actions, archives, lists, progress, roads
 from adit.jobs.filters import JobFilter
 from adit.jobs.models import Item, Job, JobState, Task
 from adit.jobs.views.about import about, kind_label
 from adit.jobs.views.door import person, visible_job
+from adit.jobs.views.files import file_rows
 from adit.jobs.words import action_in_words
 from adit_engine.errors import AditError, WrongInput
 
@@ -95,6 +96,8 @@ def job_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     act = ACTIONS.get(verb)
     if act is None:
         raise Http404
+    if archives.lacks_password(job, verb) and verb in actions.allowed(user, job):
+        return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
     try:
         act(user, job)
     except AditError as error:
@@ -168,12 +171,15 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
             for task in page
         ],
         "allowed": actions.allowed(user, job),
+        "packing": job.tasks.filter(is_packing=True).first(),
+        "archives": file_rows(user, job.archives.order_by("round", "pk")),
         "timeline": _timeline(job),
     }
 
 
 def _tasks(job: Job) -> QuerySet[Task]:
-    return Task.objects.filter(job=job).select_related("source", "job__trial").order_by("position")
+    tasks = Task.objects.filter(job=job, is_packing=False)
+    return tasks.select_related("source", "job__trial").order_by("position")
 
 
 def _waits(job: Job) -> list[str]:

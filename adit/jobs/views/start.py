@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, basket, drafts, given, ordering
+from adit.jobs import actions, archives, basket, drafts, given, ordering
 from adit.jobs.basket import Basket, Pick, PickedPatient
 from adit.jobs.faces import Decided
 from adit.jobs.forms import AS_IS, ORDER_KEY, OrderForm, pseudonym_field
@@ -23,12 +23,14 @@ from adit.jobs.kinds import selective
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
 from adit.jobs.models import Job
 from adit.jobs.summary import Summary, size_in_words, summary_of
+from adit.jobs.views.archives import typed_password
 from adit.jobs.views.door import orders, person
 from adit.jobs.when import when
 from adit.nodes.models import Node
 from adit.profiles import mapping, trials
 from adit.profiles.models import Trial
 from adit_engine.errors import AditError, WrongInput
+from adit_engine.password import proposed_password
 from adit_engine.pseudonymize.profile import Profile
 
 if TYPE_CHECKING:
@@ -146,6 +148,10 @@ def summary(request: HttpRequest, key: str) -> HttpResponse:
     return _shown(request, user, key, prepared)
 
 
+def _makes_archive(prepared: Prepared) -> bool:
+    return any(map(archives.is_archive, Node.objects.filter(pk__in=prepared.destinations)))
+
+
 def _shown(
     request: HttpRequest, user: User, key: str, prepared: Prepared, trouble: str = ""
 ) -> HttpResponse:
@@ -168,12 +174,15 @@ def _shown(
         "needs_approval": ordering.needs_approval(user, len(prepared.basket)),
         "trouble": trouble,
         "may_be_mailed": settings.MAIL and bool(user.email),
+        "makes_archive": _makes_archive(prepared),
+        "proposal": proposed_password(),
     }
     return render(request, "jobs/summary.html", context, status=422 if trouble else 200)
 
 
 def _start(request: HttpRequest, user: User, key: str, prepared: Prepared) -> HttpResponse:
     try:
+        password = typed_password(request) if _makes_archive(prepared) else ""
         with transaction.atomic():
             jobs = [
                 actions.create(
@@ -184,6 +193,7 @@ def _start(request: HttpRequest, user: User, key: str, prepared: Prepared) -> Ht
                     title=prepared.title,
                     urgent=prepared.urgent,
                     mail="mail" in request.POST,
+                    archive_password=password,
                 )
                 for number, order in enumerate(prepared.orders())
             ]

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, progress, sealed
+from adit.jobs import actions, archives, progress, sealed
 from adit.jobs.models import Item, Job, Task, TaskState
 from adit.jobs.views.about import about
 from adit.jobs.views.door import note_look, person, visible_job
@@ -57,6 +57,9 @@ def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> Http
     act = actions.TASK_ACTIONS.get(verb)
     if act is None:
         raise Http404
+    is_closed = verb == "retry" and archives.lacks_password(task.job, verb)
+    if is_closed and verb in actions.allowed_on_task(user, task):
+        return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
     try:
         act(user, task)
     except AditError as error:

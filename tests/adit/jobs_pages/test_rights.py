@@ -1,16 +1,19 @@
 """Each address of jobs, for each role, with an own and somebody else's job: who gets what."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import get_resolver, reverse
+from django.utils import timezone
 
 from adit.accounts.models import User
 from adit.jobs import drafts
 from adit.jobs import urls as addresses
-from adit.jobs.models import HeldBack, Item, Job, JobState
+from adit.jobs.models import Archive, HeldBack, Item, Job, JobState
+from adit.nodes.models import Node
 from adit.profiles import trials
 from adit.profiles.models import Trial
 
@@ -39,6 +42,18 @@ NOT_A_BATCH = dict.fromkeys(ROLES, HIDDEN) | {"nobody": SIGN_IN}
 REVIEWERS = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "root": OK}
 """None of the standard groups reviews; a picture is there for who has looked at it."""
 
+DOWNLOADERS = {"nobody": SIGN_IN, "other": OK, "owner": OK, "member": OK, "root": OK}
+FILE = {
+    "nobody": SIGN_IN,
+    "owner": OK,
+    "member": OK,
+    "pacsadmin": NO,
+    "dpo": NO,
+    "staff": NO,
+    "root": OK,
+}
+"""Who sees the job and may download; the stranger's and the other coordinator's is hidden."""
+
 KEY_HOLDERS = {"nobody": SIGN_IN, "member": NO, "dpo": NO, "root": OK}
 
 # name of the route -> (method, arguments, what each role gets)
@@ -65,6 +80,9 @@ MATRIX = {
     "job_report": ("get", ("job",), JOB),
     "job_report_file": ("get", ("job",), JOB),
     "job_delete": ("get", ("job",), JOB),
+    "archives": ("get", (), dict.fromkeys(ROLES, NO) | DOWNLOADERS),
+    "archive_file": ("get", ("job", "archive"), dict.fromkeys(ROLES, HIDDEN) | FILE),
+    "job_password": ("get", ("job", "retry"), JOB),
     "job_return": ("post", ("job",), DEED),
     "job_action": ("post", ("job", "cancel"), DEED),
     "job_task": ("get", ("job", 1), JOB),
@@ -100,20 +118,40 @@ def people(
 
 
 @pytest.fixture
-def job(people: dict[str, User | None], root: User, make_job: Callable[..., Job]) -> Job:
+def job(
+    people: dict[str, User | None],
+    root: User,
+    make_job: Callable[..., Job],
+    make_node: Callable[..., Node],
+    tmp_path: Path,
+) -> Job:
     colleagues = Group.objects.get(name="Lung colleagues")
     trial = Trial(protocol_id="LUNG", sponsor="University")
     trials.create_trial(root, trial, members=[colleagues])
     job = make_job(people["owner"], state=JobState.PENDING, trial=trial)
+    job.destination = make_node("7-Zip", kind="archive", settings={"path": str(tmp_path)})
+    job.save()
+    (tmp_path / "a.7z").write_bytes(b"7-Z")
     task = job.tasks.get()
     item = task.items.first() or Item.objects.create(task=task, attempt=1, index="i", sealed=b"")
+    now = timezone.now()
+    Archive.objects.create(
+        job=job, round=0, name="a.7z", size_bytes=3, images=1, built_at=now, expires_at=now
+    )
     HeldBack.objects.create(item=item, code="class", reason="A document.", images=1)
     return job
 
 
 def address(name: str, arguments: tuple[object, ...], job: Job) -> str:
     held = HeldBack.objects.values_list("pk", flat=True)[0]
-    values = {"job": job.pk, "key": drafts.new_key(), "held": held, "trial": job.trial_id}
+    archive = job.archives.get().pk
+    values = {
+        "job": job.pk,
+        "archive": archive,
+        "key": drafts.new_key(),
+        "held": held,
+        "trial": job.trial_id,
+    }
     return reverse(name, args=[values.get(str(a), a) for a in arguments])
 
 
@@ -131,6 +169,7 @@ def test_who_gets_what(name: str, role: str, people: dict[str, User | None], job
     if person is not None:
         client.force_login(person)
     answer = getattr(client, method)(address(name, arguments, job))
+    answer.close()
     assert answer.status_code == expected[role]
     if person is None:
         assert answer["Location"].startswith("/accounts/login/")

@@ -1,0 +1,213 @@
+"""Archives: encrypted 7-Zip files to download, with ranges, and the password of the next one."""
+
+import re
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import BinaryIO
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.rights import Right, may
+from adit.audit import trail
+from adit.audit.models import Event
+from adit.jobs import archives
+from adit.jobs.models import Archive
+from adit.jobs.views.door import person, visible_job
+from adit.jobs.views.files import file_rows
+from adit.jobs.views.jobs import ACTIONS, DONE
+from adit.nodes import shelf
+from adit_engine.errors import AditError
+from adit_engine.password import proposed_password
+
+PIECE_BYTES = 256 * 1024
+ONE_DOWNLOAD = timedelta(minutes=10)
+"""Requests for parts of one file within it are one download to the trail."""
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+@require_safe
+def archive_list(request: HttpRequest) -> HttpResponse:
+    """What may be downloaded, newest first."""
+    user = person(request)
+    if not may(user, Right.DOWNLOAD):
+        raise PermissionDenied(_("You may not download files in the browser."))
+    files = archives.visible(user)[:200]
+    context = {"rows": file_rows(user, files), "days": settings.ARCHIVE_DAYS}
+    return render(request, "jobs/archive_list.html", context)
+
+
+@require_safe
+def archive_file(request: HttpRequest, pk: int, number: int) -> HttpResponseBase:
+    """The file itself, whole or from where the browser was cut off."""
+    user = person(request)
+    one = archives.visible(user).filter(job=visible_job(user, pk), pk=number).first()
+    if one is None or one.job.destination is None:
+        raise Http404
+    why = archives.why_no_download(user, one)
+    if why:
+        raise PermissionDenied(why)
+    file = shelf.opened(one.job.destination, one.name)
+    if file is None:
+        raise Http404
+    return _answer(request, user, one, file)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+    """A new password before an ended job goes on: the old one is not kept."""
+    user = person(request)
+    job = visible_job(user, pk)
+    if verb not in archives.ASKS_PASSWORD & ACTIONS.keys() or not archives.is_archive(
+        job.destination
+    ):
+        raise Http404
+    trouble = ""
+    if request.method == "POST":
+        try:
+            password = typed_password(request)
+            with transaction.atomic():
+                archives.keep_password(user, job, password)
+                ACTIONS[verb](user, job)
+        except AditError as error:
+            trouble = str(error)
+        else:
+            messages.success(request, str(DONE[verb]))
+            return HttpResponseRedirect(reverse("job", args=[pk]))
+    context = {"job": job, "verb": verb, "trouble": trouble, "proposal": proposed_password()}
+    return render(request, "jobs/job_password.html", context, status=422 if trouble else 200)
+
+
+def typed_password(request: HttpRequest) -> str:
+    """As typed; whoever has not kept it is asked again. Raises WrongInput."""
+    password = archives.checked(request.POST.get("archive_password", ""))
+    if not request.POST.get("archive_kept"):
+        raise archives.not_kept()
+    return password
+
+
+# Streaming ----------------------------------------------------------------------------------------
+
+
+class _Downloads:
+    """How many go on in this process: each keeps one of its threads busy."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def take(self) -> bool:
+        with self._lock:
+            if self.count >= settings.DOWNLOADS:
+                return False
+            self.count += 1
+            return True
+
+    def give_back(self) -> None:
+        with self._lock:
+            self.count -= 1
+
+
+DOWNLOADS = _Downloads()
+
+
+class _Pieces(Iterator[bytes]):
+    """So many bytes of a file, in pieces; closed by whoever sends them, come what may."""
+
+    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+        self._file = file
+        self._left = length
+        self._is_open = True
+        file.seek(start)
+
+    def __next__(self) -> bytes:
+        piece = self._file.read(min(PIECE_BYTES, self._left)) if self._is_open else b""
+        if not piece:
+            self.close()
+            raise StopIteration
+        self._left -= len(piece)
+        return piece
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._file.close()
+            DOWNLOADS.give_back()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _answer(request: HttpRequest, user: User, one: Archive, file: BinaryIO) -> HttpResponseBase:
+    size = file.seek(0, 2)
+    tag = f'"{one.pk}-{one.built_at.timestamp():.0f}-{size}"'
+    start, end = 0, size
+    if request.headers.get("If-Range", tag) == tag:
+        asked = _asked(request.headers.get("Range", ""), size)
+        if asked is None:
+            file.close()
+            return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}"})
+        start, end = asked
+    headers = {
+        "Content-Type": "application/x-7z-compressed",
+        "Content-Disposition": f'attachment; filename="{one.name}"',
+        "Accept-Ranges": "bytes",
+        "ETag": tag,
+        "Content-Length": str(end - start),
+    }
+    is_part = (start, end) != (0, size)
+    if is_part:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    if request.method == "HEAD":
+        file.close()
+        return HttpResponse(status=206 if is_part else 200, headers=headers)
+    if not DOWNLOADS.take():
+        file.close()
+        text = _("Too many downloads are going on at the moment: try again in a minute.")
+        return HttpResponse(
+            text, status=503, headers={"Retry-After": "60"}, content_type="text/plain"
+        )
+    _record(user, one)
+    pieces = _Pieces(file, start, end - start)
+    return StreamingHttpResponse(pieces, status=206 if is_part else 200, headers=headers)
+
+
+def _asked(header: str, size: int) -> tuple[int, int] | None:
+    """From and until, the whole for what is no single range (RFC 9110 14.2); None: not there."""
+    match = _RANGE.fullmatch(header.replace(" ", ""))
+    if match is None or not any(match.groups()):
+        return 0, size
+    first, last = match.groups()
+    if not first:
+        length = min(int(last), size)
+        return (size - length, size) if length else None
+    start, end = int(first), min(int(last) + 1 if last else size, size)
+    if last and int(last) < start:
+        return 0, size
+    return (start, end) if start < size else None
+
+
+def _record(user: User, one: Archive) -> None:
+    about, details = f"job:{one.job_id}", {"file": one.name}
+    before = Event.objects.filter(
+        about=about, action="archive.downloaded", user=user, at__gt=timezone.now() - ONE_DOWNLOAD
+    )
+    if not any(event.details == details for event in before.defer("patient_sealed")):
+        trail.record("archive.downloaded", user=user, about=about, details=details)

@@ -1,0 +1,459 @@
+"""Jobs that end in an encrypted 7-Zip file: built once, whole, with a password that nobody keeps."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import samples
+from django.db import connection
+from django.utils import timezone
+from jobs_stage import PATIENT, put_study, shelf, work
+from pydicom import dcmread
+
+from adit.accounts import groups as standard
+from adit.accounts.models import User
+from adit.accounts.rights import Refused, Right
+from adit.audit.models import Event
+from adit.jobs import actions, archives, queue
+from adit.jobs.kinds.selective import Order, Pick
+from adit.jobs.models import Archive, Job, JobState, Task, TaskState
+from adit.jobs.tasks import clean
+from adit.nodes.access import readable_nodes
+from adit.nodes.models import Node
+from adit_engine.errors import Malformed, WrongInput
+from adit_engine.packing import Packing
+from adit_engine.sevenzip.reader import Reader
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PASSWORD = "four words and 1 sign!"
+NEXT_PASSWORD = "five words and 2 signs?!"
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "archives").mkdir()
+    return {"path": tmp_path / "archives", "staging": tmp_path / "gathered"}
+
+
+@pytest.fixture
+def archive_node(make_node: Callable[..., Node], places: dict[str, Path]) -> Node:
+    settings = {name: str(path) for name, path in places.items()}
+    return make_node("7-Zip", kind="archive", settings=settings, writes=(standard.COORDINATORS,))
+
+
+@pytest.fixture
+def order(coordinator: User, source: Node, archive_node: Node) -> Callable[..., Job]:
+    def ordered(*studies: str, password: str = PASSWORD, **changes: object) -> Job:
+        picks = tuple(
+            Pick(source.pk, put_study(source, study, **changes), PATIENT) for study in studies
+        )
+        key = f"{studies}{Job.objects.count()}"
+        wanted = Order(picks, archive_node.pk)
+        return actions.create(coordinator, "selective", wanted, key=key, archive_password=password)
+
+    return ordered
+
+
+def work_off() -> None:
+    while work() is not None:
+        pass
+
+
+def unpacked(path: Path, password: str = PASSWORD) -> dict[str, bytes]:
+    with path.open("rb") as file:
+        return {n: b"".join(map(bytes, c)) for n, c in Reader(file, password).files()}
+
+
+def images_in(path: Path, password: str = PASSWORD) -> dict[str, bytes]:
+    return {n: c for n, c in unpacked(path, password).items() if n.endswith(".dcm")}
+
+
+def files_below(path: Path) -> list[str]:
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+
+
+def dump() -> str:
+    rows = ""
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names():
+            cursor.execute(f'SELECT * FROM "{table}"')
+            rows += repr(cursor.fetchall())
+    return rows
+
+
+def test_a_job_ends_in_one_file_with_all_that_arrived(
+    order: Callable[..., Job], places: dict[str, Path]
+) -> None:
+    job = order("1", "2", images=3)
+
+    work_off()
+
+    job.refresh_from_db()
+    assert (job.state, job.message) == (JobState.SUCCESS, "All 6 images delivered.")
+    assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
+    assert files_below(places["staging"]) == []
+    images = images_in(places["path"] / f"job-{job.pk}.7z")
+    assert len(images) == 6
+    for content in images.values():
+        header = dcmread(io.BytesIO(content))
+        assert header.PatientID != PATIENT
+        assert header.PatientIdentityRemoved == "YES"
+    row = Archive.objects.get()
+    assert (row.images, row.round, row.removed_at) == (6, 0, None)
+    assert row.size_bytes == (places["path"] / row.name).stat().st_size
+    built = Event.objects.get(action="archive.built")
+    assert built.details["images"] == 6
+
+
+@pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not installed")
+def test_7z_opens_it_with_the_password_alone(
+    order: Callable[..., Job], places: dict[str, Path]
+) -> None:
+    job = order("1")
+    work_off()
+    path = str(places["path"] / f"job-{job.pk}.7z")
+
+    def seven_zip(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["7z", *arguments, path], capture_output=True, text=True, timeout=60)
+
+    assert seven_zip("t", f"-p{PASSWORD}").returncode == 0
+    without = seven_zip("l", "-pwrong")
+    assert ".dcm" not in without.stdout
+    assert "Wrong password" in without.stderr
+
+
+def test_the_contents_say_what_is_in_it_and_what_is_not_and_name_nobody(
+    order: Callable[..., Job], places: dict[str, Path], source: Node
+) -> None:
+    job = order("1", images=3)
+    study = samples.ct(9, study="1", BurnedInAnnotation="YES")
+    shelf(source)[study.SOPInstanceUID] = samples.instance(study)
+    work_off()
+
+    files = unpacked(places["path"] / f"job-{job.pk}.7z")
+    name = f"contents-job-{job.pk}"
+    told = json.loads(files[f"{name}.json"])
+    rows = list(csv.DictReader(io.StringIO(files[f"{name}.csv"].decode())))
+    assert told["job"] == job.pk
+    assert [row["outcome"] for row in rows] == ["delivered"] * 3 + ["withheld"]
+    assert rows[3]["reason"]
+    for row in rows[:3]:
+        content = files[row["path"]]
+        assert row["sha256"] == sha256(content).hexdigest()
+        assert row["instance_uid"] == dcmread(io.BytesIO(content)).SOPInstanceUID
+    text = b"".join(files[n] for n in files if n.startswith("contents")).decode()
+    assert samples.ROOT not in text
+    assert PATIENT not in text
+
+
+def test_packing_waits_for_all_others_of_its_job(
+    order: Callable[..., Job], places: dict[str, Path]
+) -> None:
+    job = order("1", "2")
+    first = queue.claim("one")
+    second = queue.claim("two")
+    assert first is not None
+    assert second is not None
+
+    assert queue.claim("three") is None
+
+    queue.finish(first, TaskState.FAILURE, "gone")
+    assert queue.claim("three") is None
+    queue.finish(second, TaskState.FAILURE, "gone")
+    third = queue.claim("three")
+    assert third is not None
+    assert third.is_packing
+    assert job.tasks.filter(is_packing=True).get().pk == third.pk
+
+
+def test_the_password_is_sealed_until_the_file_is_built_and_gone_afterwards(
+    order: Callable[..., Job],
+) -> None:
+    job = order("1")
+    assert job.archive_password == PASSWORD
+    assert PASSWORD not in dump()
+
+    work_off()
+
+    job.refresh_from_db()
+    assert job.archive_password is None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT archive_password FROM jobs_job")
+        assert cursor.fetchall() == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("password", "why"), [("", "Give the password"), ("short", "12 characters")]
+)
+def test_without_a_good_password_nothing_is_ordered(
+    order: Callable[..., Job], password: str, why: str
+) -> None:
+    with pytest.raises(WrongInput, match=why):
+        order("1", password=password)
+
+    assert not Job.objects.exists()
+
+
+def test_a_password_that_everybody_tries_first_is_refused(order: Callable[..., Job]) -> None:
+    with pytest.raises(WrongInput, match="everybody tries"):
+        order("1", password="1234567890qwertyuiop"[:0] + "qwertyuiop123")
+
+
+def test_ordering_one_needs_its_right(order: Callable[..., Job], groups: dict[str, object]) -> None:
+    rights = groups[standard.COORDINATORS].permissions  # type: ignore[attr-defined]
+    rights.remove(rights.get(codename=Right.USE_ARCHIVES))
+
+    with pytest.raises(Refused, match="Order encrypted 7-Zip files"):
+        order("1")
+
+
+def test_what_a_retry_brings_goes_into_a_supplement_with_a_new_password(
+    order: Callable[..., Job], places: dict[str, Path], source: Node, coordinator: User
+) -> None:
+    job = order("1", "2", images=2)
+    held = dict(shelf(source))
+    lost = {uid for uid in held if uid.startswith(f"{samples.ROOT}.2.")}
+    for uid in lost:
+        del shelf(source)[uid]
+    work_off()
+    job.refresh_from_db()
+    assert job.state == JobState.WARNING
+    assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 2
+
+    shelf(source).update(held)
+    with pytest.raises(WrongInput, match="Give a new password"):
+        actions.retry_failed(coordinator, job)
+    archives.keep_password(coordinator, job, NEXT_PASSWORD)
+    actions.retry_failed(coordinator, job)
+    work_off()
+
+    job.refresh_from_db()
+    assert (job.state, job.archive_password) == (JobState.SUCCESS, None)
+    first = images_in(places["path"] / f"job-{job.pk}.7z")
+    more = images_in(places["path"] / f"job-{job.pk}-supplement-1.7z", NEXT_PASSWORD)
+    assert len(more) == 2
+    assert not first.keys() & more.keys()
+    assert [one.round for one in Archive.objects.order_by("pk")] == [0, 1]
+
+
+def test_canceled_and_resumed_all_lies_in_one_file(
+    order: Callable[..., Job], places: dict[str, Path], coordinator: User
+) -> None:
+    job = order("1", "2", images=2)
+    assert work() is not None
+    actions.cancel(coordinator, job)
+    job.refresh_from_db()
+    assert (job.state, job.archive_password) == (JobState.CANCELED, None)
+
+    archives.keep_password(coordinator, job, NEXT_PASSWORD)
+    actions.resume(coordinator, job)
+    work_off()
+
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert len(images_in(places["path"] / f"job-{job.pk}.7z", NEXT_PASSWORD)) == 4
+
+
+def test_when_nothing_arrived_there_is_no_file(
+    order: Callable[..., Job], places: dict[str, Path], source: Node
+) -> None:
+    job = order("1")
+    shelf(source).clear()
+
+    work_off()
+
+    job.refresh_from_db()
+    assert job.state == JobState.FAILURE
+    assert files_below(places["path"]) == []
+
+
+def test_a_file_that_cannot_be_built_is_a_failure_and_costs_no_second_fetch(
+    order: Callable[..., Job],
+    places: dict[str, Path],
+    source: Node,
+    coordinator: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = order("1", images=3)
+    monkeypatch.setattr("adit_engine.packing.Packing._compared", _broken)
+    work_off()
+    job.refresh_from_db()
+    assert job.state == JobState.FAILURE
+    assert "could not be read back" in job.message
+    assert files_below(places["path"]) == []
+    monkeypatch.undo()
+    shelf(source).clear()
+
+    archives.keep_password(coordinator, job, PASSWORD)
+    actions.retry_failed(coordinator, job)
+    work_off()
+
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 3
+
+
+def test_a_full_disk_is_tried_again_by_itself(
+    order: Callable[..., Job], places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = order("1")
+    assert work() is not None
+    monkeypatch.setattr("adit_engine.packing.Writer.close", _full)
+
+    task = work()
+
+    assert task is not None
+    assert (task.state, task.failures) == (TaskState.PENDING, 1)
+    assert "disk is full" in task.message
+    assert task.not_before is not None
+    assert files_below(places["path"]) == []
+    monkeypatch.undo()
+    Task.objects.filter(pk=task.pk).update(not_before=None)
+    work_off()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+
+
+def test_a_worker_lost_after_the_file_was_shown_leaves_one_file_and_one_row(
+    order: Callable[..., Job], places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = order("1", images=3)
+    assert work() is not None
+    monkeypatch.setattr("adit.jobs.packing._write_down", _lost)
+    work()
+    assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
+    monkeypatch.undo()
+
+    work_off()
+
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
+    assert Archive.objects.get().images == 3
+    assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 3
+
+
+def test_a_worker_lost_after_the_row_was_written_builds_nothing_twice(
+    order: Callable[..., Job], places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = order("1", images=3)
+    assert work() is not None
+    monkeypatch.setattr("adit.jobs.packing._others_live", _lost)
+    work()
+    before = (places["path"] / f"job-{job.pk}.7z").stat().st_ino
+    monkeypatch.undo()
+
+    work_off()
+
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert (places["path"] / f"job-{job.pk}.7z").stat().st_ino == before
+    assert files_below(places["staging"]) == []
+    assert Archive.objects.count() == 1
+
+
+def test_a_study_begun_again_while_the_file_is_built_has_it_built_again(
+    order: Callable[..., Job],
+    places: dict[str, Path],
+    coordinator: User,
+    source: Node,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = order("1", "2", images=2)
+    held = dict(shelf(source))
+    for uid in [uid for uid in held if uid.startswith(f"{samples.ROOT}.2.")]:
+        del shelf(source)[uid]
+    assert work() is not None
+    failed = work()
+    assert failed is not None
+    assert failed.state == TaskState.FAILURE
+    pack = Packing.pack
+
+    def meanwhile(self: Packing, bundle: object) -> object:
+        monkeypatch.undo()
+        shelf(source).update(held)
+        actions.retry_task(coordinator, failed)
+        return pack(self, bundle)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("adit_engine.packing.Packing.pack", meanwhile)
+
+    work_off()
+
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    names = files_below(places["path"])
+    assert names == [f"job-{job.pk}-supplement-1.7z", f"job-{job.pk}.7z"]
+    assert sum(len(images_in(places["path"] / name)) for name in names) == 4
+
+
+def test_files_are_deleted_after_their_days_and_that_is_written_down(
+    order: Callable[..., Job], places: dict[str, Path], coordinator: User
+) -> None:
+    job = order("1")
+    work_off()
+    clean()
+    assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
+
+    Archive.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    clean()
+
+    assert files_below(places["path"]) == []
+    assert Archive.objects.get().removed_at is not None
+    assert not archives.visible(coordinator).exists()
+    removed = Event.objects.get(action="archive.removed")
+    assert removed.details == {"file": f"job-{job.pk}.7z", "why": "expired"}
+
+
+def test_deleting_a_job_deletes_its_files(
+    order: Callable[..., Job], places: dict[str, Path], coordinator: User
+) -> None:
+    job = order("1")
+    work_off()
+
+    actions.delete(coordinator, job)
+
+    assert files_below(places["path"]) == []
+    assert not Archive.objects.exists()
+
+
+def test_what_was_gathered_for_a_job_that_failed_is_forgotten_after_its_days(
+    order: Callable[..., Job],
+    places: dict[str, Path],
+    coordinator: User,
+) -> None:
+    job = order("1", "2")
+    assert work() is not None
+    actions.cancel(coordinator, job)
+    clean()
+    assert files_below(places["staging"])
+
+    Job.objects.update(ended_at=timezone.now() - timedelta(days=15))
+    clean()
+
+    assert files_below(places["staging"]) == []
+
+
+def test_nobody_searches_in_an_archive(root: User, archive_node: Node) -> None:
+
+    assert archive_node not in readable_nodes(root)
+
+
+def _broken(*arguments: object) -> object:
+
+    raise Malformed("damaged")
+
+
+def _full(writer: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def _lost(*arguments: object) -> bool:
+    raise queue.LeaseLost("killed")
