@@ -13,8 +13,10 @@ def readable_nodes(user: Person) -> QuerySet[Node]:
 
 
 def writable_nodes(user: Person) -> QuerySet[Node]:
-    """The nodes that the user may send to, open or not; clinical ones need a right of their own."""
-    nodes = _accessible(user, may_write=True)
+    """The nodes that the user may send to, open or not; clinical ones need a right of their own,
+    and to those that are a source only nobody sends.
+    """
+    nodes = _accessible(user, may_write=True).filter(takes_images=True)
     return nodes if may(user, Right.WRITE_CLINICAL) else nodes.filter(is_clinical=False)
 
 

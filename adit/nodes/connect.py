@@ -112,6 +112,8 @@ def require_purpose(user: Person, row: Node, purpose: Purpose, *, urgent: bool =
         require(user, Right.BE_URGENT)
     words = {"node": row.name}
     if purpose is Purpose.STORE:
+        if not row.takes_images:
+            raise Refused(_("%(node)s is a source only: no images are sent to it.") % words)
         if row.is_clinical:
             require(user, Right.WRITE_CLINICAL)
         if not may_write(user, row):

@@ -8,10 +8,11 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
-from adit.nodes import rows
+from adit.nodes import picture, rows
 from adit.nodes.forms import NodeForm, form_for
-from adit.nodes.hours import HoursForm
+from adit.nodes.hours import NIGHTS, HoursForm, SpecialsForm, with_row, without_row
 from adit.nodes.models import Node
+from adit.nodes.picture import Picture
 from adit_engine.errors import WrongInput
 
 HINTS = {
@@ -19,7 +20,13 @@ HINTS = {
     "is_clinical": _("Patient care depends on it; sending to it needs a right of its own."),
     "retrieve_limit": _("How many may be open at once, for all users and jobs together."),
     "search_limit": _("Likewise for searches and tests."),
+    "gap_s": _("So long each connection rests after a study. 0: not at all."),
+    "rate_kb_s": _("Of all transfers together, such as 12500 for 100 Mbit/s. Empty: no limit."),
+    "takes_images": _("Without the tick it is a source only, whatever its groups may."),
 }
+
+
+_PREFIXES = ("hours", "special")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +41,15 @@ class Problem:
 class Editor:
     """What is typed comes back when it is not accepted."""
 
+    wrong_hours = ""
+    """Why the hours cannot be drawn, once somebody asked for the picture."""
+
     def __init__(self, data: Any, node: Node) -> None:
+        self.is_changing_rows = data is not None and bool({"add", "remove", "show"} & set(data))
+        data = _with_rows_changed(data)
         self.node = node
+        if node.pk is None and node.kind == "dimse":
+            node.takes_images = False
         self.row = NodeForm(data, instance=node)
         self.row.fields["kind"].disabled = True
         # Opening and hours have forms of their own.
@@ -44,25 +58,55 @@ class Editor:
             self.row.fields[name].help_text = hint
         self.settings = form_for(node.kind)(data, node=node)
         self.hours = HoursForm(data, node)
+        self.specials = SpecialsForm(data, node)
 
     @property
     def problems(self) -> list[Problem]:
         """What was not accepted, in the order of the page; empty before anything was sent."""
-        every = (self.row, self.settings, *self.hours.forms)
+        if self.is_changing_rows:
+            return []
+        every = (self.row, self.settings, *self.hours.forms, *self.specials.forms)
         return [problem for form in every for problem in _problems_of(form)]
+
+    @property
+    def picture(self) -> Picture | None:
+        """Of the hours as they are typed; None while they cannot be read."""
+        if not self.hours.is_bound:
+            proposed = NIGHTS if self.node.pk is None and self.node.kind == "dimse" else None
+            windows, exceptions = proposed or self.node.windows, self.node.exceptions
+        elif self.hours.is_valid() and self.specials.is_valid():
+            windows, exceptions = self.hours.rows, self.specials.rows
+        else:
+            return None
+        try:
+            return picture.of(self.node, windows, exceptions)
+        except WrongInput as error:
+            self.wrong_hours = str(error)
+            return None
 
     def save(self, user: User) -> Node | None:
         """The saved node, or None when something was not accepted. Raises Refused."""
-        if not all(form.is_valid() for form in (self.row, self.settings, self.hours)):
+        forms_ = (self.row, self.settings, self.hours, self.specials)
+        if self.is_changing_rows or not all(form.is_valid() for form in forms_):
             return None
         node = self.row.save(commit=False)
         node.settings, node.secrets = self.settings.settings, self.settings.secrets
-        node.windows = self.hours.windows
+        node.windows, node.exceptions = self.hours.rows, self.specials.rows
         try:
             return rows.save_node(user, node)
         except WrongInput as error:
             self.row.add_error(None, str(error))
             return None
+
+
+def _with_rows_changed(data: Any) -> Any:
+    """What was sent by one of the buttons that only add or take away a row."""
+    if data is None:
+        return None
+    prefix, _dash, number = str(data.get("remove", "")).partition("-")
+    if prefix in _PREFIXES and number.isdigit():
+        return without_row(data, prefix, int(number))
+    return with_row(data, data["add"]) if data.get("add") in _PREFIXES else data
 
 
 def _problems_of(form: forms.Form | forms.ModelForm) -> Iterator[Problem]:

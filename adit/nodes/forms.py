@@ -45,6 +45,14 @@ class NodeForm(forms.ModelForm):
     search_limit = forms.IntegerField(
         label=_("connections for searches"), min_value=0, max_value=MOST_CONNECTIONS, initial=2
     )
+    gap_s = forms.IntegerField(
+        label=_("seconds between two studies"),
+        min_value=0,
+        max_value=3600,
+        required=False,
+        initial=0,
+    )
+    rate_kb_s = forms.IntegerField(label=_("kB a second"), min_value=50, required=False)
     windows = forms.JSONField(label=_("allowed hours"), required=False)
 
     class Meta:
@@ -56,12 +64,18 @@ class NodeForm(forms.ModelForm):
             "is_clinical",
             "retrieve_limit",
             "search_limit",
+            "gap_s",
+            "rate_kb_s",
+            "takes_images",
             "windows",
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["kind"].disabled = self.instance.pk is not None
+
+    def clean_gap_s(self) -> int:
+        return int(self.cleaned_data["gap_s"] or 0)
 
     def clean_windows(self) -> list[Any]:
         rows = self.cleaned_data["windows"] or []

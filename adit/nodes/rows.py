@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person, Refused, Right, require
 from adit.audit.trail import record
-from adit.nodes import window
+from adit.nodes import special, window
 from adit.nodes.connect import engine_settings
 from adit.nodes.models import Access, Node
 from adit_engine.errors import WrongInput
@@ -26,8 +26,12 @@ _WATCHED = (
     "is_open",
     "is_clinical",
     "windows",
+    "exceptions",
     "retrieve_limit",
     "search_limit",
+    "gap_s",
+    "rate_kb_s",
+    "takes_images",
 )
 
 
@@ -42,6 +46,7 @@ def save_node(user: Person, node: Node, access: GroupAccess | None = None) -> No
         node.settings = {**node.settings, "domain": node.settings.get("domain") or node.name}
     kind_class(node.kind).Settings(**engine_settings(node))
     window.read(node.windows)
+    special.read(node.exceptions)
     with transaction.atomic():
         before = Node.objects.filter(pk=node.pk).first()
         _save(node)

@@ -13,12 +13,12 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
-from adit.nodes import access, charts, checks, openings, pause, rows, words
+from adit.nodes import access, charts, checks, openings, pause, picture, rows, words
 from adit.nodes.editor import Editor
 from adit.nodes.forms import AccessForm, TryForm
 from adit.nodes.models import Node
 from adit.nodes.places import Place, facts_of, places_of
-from adit_engine.errors import AditError
+from adit_engine.errors import AditError, WrongInput
 from adit_engine.nodes import KINDS
 
 OFFERED = [kind for kind in KINDS if kind != "memory"]
@@ -49,6 +49,7 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
         "openings": openings.of(node),
         "sees_jobs": may(user, Right.SEE_ALL_JOBS),
         "charts": charts.of(node) if manages else [],
+        "picture": _drawn(node),
         "facts": facts_of(node) if manages else [],
         "groups": node.access.select_related("group").order_by("group__name") if manages else [],
     }
@@ -203,6 +204,16 @@ def require_manager(user: User) -> None:
         raise PermissionDenied(str(error)) from None
 
 
+def _drawn(node: Node) -> picture.Picture | None:
+    """Its hours; None where there is nothing to see, or nothing that can be read."""
+    if not (node.windows or node.exceptions):
+        return None
+    try:
+        return picture.of(node, node.windows, node.exceptions)
+    except WrongInput:
+        return None
+
+
 def _edit(request: HttpRequest, user: User, node: Node) -> HttpResponse:
     editor = Editor(request.POST if request.method == "POST" else None, node)
     if request.method == "POST":
@@ -215,5 +226,5 @@ def _edit(request: HttpRequest, user: User, node: Node) -> HttpResponse:
         "node": node if node.pk else None,
         "kind": words.kind_word(node.kind),
     }
-    status = 422 if request.method == "POST" else 200
+    status = 422 if request.method == "POST" and not editor.is_changing_rows else 200
     return render(request, "nodes/node_edit.html", context, status=status)

@@ -35,7 +35,9 @@ def filled(client: Client, path: str, **values: Any) -> Mapping[str, Any]:
     """What a browser would send when only `values` were typed over."""
     forms = client.get(path).context["editor"]
     data: dict[str, Any] = {}
-    for form in (forms.row, forms.settings, forms.hours.management_form, *forms.hours.forms):
+    sets = (forms.hours, forms.specials)
+    every = [form for one in sets for form in (one.management_form, *one.forms)]
+    for form in (forms.row, forms.settings, *every):
         for field in form:
             value = field.value()
             if value is not None and value is not False:
