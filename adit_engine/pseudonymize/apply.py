@@ -198,9 +198,11 @@ def _taken_apart(instance: Instance) -> _Parts:
         return _Parts(header, found, header, None, [])
     whole = instance.rest[0] if len(instance.rest) == 1 else b"".join(instance.rest)
     body = Source(memoryview(whole), explicit)
-    first, *behind = elements(body.data, explicit)
+    first = next(elements(body.data, explicit))
     if first.tag not in PIXEL_TAGS:
         raise Malformed("The pixel data do not stand where they should.")
+    is_padded = not bytes(body.data[first.end :]).strip(b"\0")
+    behind = [] if is_padded else list(elements(body.data, explicit, first.end))
     return _Parts(header, found, body, first, behind)
 
 
@@ -327,7 +329,7 @@ def _pixels(
     new = (_native if is_native else _compressed)(data, element, form, values, instance)
     if new is not None:
         return new
-    if not parts.behind and instance.rest:
+    if element.end == len(data) and instance.rest:
         return instance.rest
     return (data[element.start : element.end],)
 

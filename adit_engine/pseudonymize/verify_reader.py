@@ -66,7 +66,8 @@ class Content:
 def read(instance: Instance, *, tolerant: bool = False) -> Content:
     """The whole instance, without copying pixels. Raises Withhold where it cannot be followed.
 
-    Only a tolerant reading allows the checksum that some writers leave behind deflated data.
+    Only a tolerant reading allows what some writers leave behind: a checksum behind deflated data,
+    zeros behind the pixels.
     """
     syntax = instance.transfer_syntax_uid
     header = bytes(instance.header)
@@ -79,7 +80,7 @@ def read(instance: Instance, *, tolerant: bool = False) -> Content:
     content = Content([reader.region], {}, syntax == EXPLICIT_BE)
     stream = _Stream([memoryview(header)[end:], *rest])
     if stream.size:
-        _read_stream(stream, content, explicit)
+        _read_stream(stream, content, explicit, tolerant)
     return content
 
 
@@ -113,7 +114,7 @@ class _Stream:
         return b"".join(self.slices(start, end))
 
 
-def _read_stream(stream: _Stream, content: Content, explicit: bool) -> None:
+def _read_stream(stream: _Stream, content: Content, explicit: bool, tolerant: bool) -> None:
     """Pixel elements one by one; from the first element of another kind on, all of it as text."""
     at = 0
     while at < stream.size:
@@ -129,13 +130,15 @@ def _read_stream(stream: _Stream, content: Content, explicit: bool) -> None:
         at = _fragments_end(stream, start) if encapsulated else start + length
         stop = at - 8 if encapsulated else at
         content.pixels[tag] = PixelValue(encapsulated, stream.slices(start, stop))
+        if tolerant and not stream.take(at, stream.size).strip(b"\0"):
+            return
     if at < stream.size:
         reader = _Reader(stream.take(at, stream.size), content.big_endian)
         end = reader.data_set(0, len(reader.data), 0, explicit)
         content.regions.append(reader.region)
         if end < len(reader.data):
             left = _Stream([memoryview(reader.data)[end:]])
-            _read_stream(left, content, explicit)
+            _read_stream(left, content, explicit, tolerant)
 
 
 def _fragments_end(stream: _Stream, at: int) -> int:

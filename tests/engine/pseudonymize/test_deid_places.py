@@ -22,6 +22,7 @@ from adit_engine.errors import Withhold, WrongInput
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import TrialStamp
+from adit_engine.pseudonymize.verify import verify
 
 NAME = b"Mustermann^Erika"
 
@@ -55,6 +56,23 @@ def test_curves_and_overlays_go(group: int) -> None:
     ds = result(instance(made))
     assert not [e for e in ds if e.tag.group == group]
     assert NAME not in out_bytes(instance(made))
+
+
+@pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "implicit"])
+@pytest.mark.parametrize("size", [1, 2, 8, 511])
+def test_zeros_that_fill_a_file_up_are_cut(size: int, explicit: bool) -> None:
+    plain = instance(header(), explicit=explicit)
+    padded = replace(plain, rest=(b"".join(map(bytes, plain.rest)) + bytes(size),))
+    out = apply(change(), padded)
+    verify(padded, out, change())
+    assert out.sha256() == apply(change(), plain).sha256()
+
+
+def test_other_bytes_behind_the_pixels_withhold() -> None:
+    plain = instance(header())
+    padded = replace(plain, rest=(b"".join(map(bytes, plain.rest)) + bytes(8) + NAME,))
+    with pytest.raises(Withhold):
+        apply(change(), padded)
 
 
 def test_group_lengths_and_groups_of_other_services_go() -> None:
