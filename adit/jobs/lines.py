@@ -68,12 +68,12 @@ def seal(box: Box, job_id: int, line: int, content: Content) -> bytes:
         "chosen": content.chosen,
         "why": content.why,
     }
-    return box.seal(values, _place(job_id, line))
+    return box.seal(values, place(job_id, line))
 
 
 def opened(box: Box, line: ResultLine) -> Content:
     """Raises SealBroken."""
-    values = box.open(line.sealed, _place(line.job_id, line.line))
+    values = box.open(line.sealed, place(line.job_id, line.line))
     return Content(
         tuple(values["own"]),
         values["pseudonym"],
@@ -84,7 +84,7 @@ def opened(box: Box, line: ResultLine) -> Content:
     )
 
 
-def _place(job_id: int, line: int) -> str:
+def place(job_id: int, line: int) -> str:
     """Not the task's: a line goes over from the task that checks it to the one that transfers it."""
     return f"job {job_id} line {line}"
 

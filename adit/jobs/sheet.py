@@ -27,9 +27,11 @@ from adit.jobs.sheets.template import columns, examples, template_csv, template_
 from adit.jobs.sheets.transfer_rows import TransferRow, transfer_rows
 from adit.jobs.sheets.writing import (
     QUERY_RESULT,
+    RESULT_FOUND,
     RESULT_LINE,
     RESULT_OUTCOME,
     RESULT_REASON,
+    RESULT_SOURCE,
     csv_chunks,
     with_own,
     write_xlsx,
@@ -40,9 +42,11 @@ __all__ = [
     "MOST_FILE_BYTES",
     "MOST_ROWS",
     "QUERY_RESULT",
+    "RESULT_FOUND",
     "RESULT_LINE",
     "RESULT_OUTCOME",
     "RESULT_REASON",
+    "RESULT_SOURCE",
     "Cell",
     "CellKind",
     "DateOrder",

@@ -29,6 +29,8 @@ WORDS: Mapping[str, Any] = {
     "archive.removed": _("7-Zip file deleted"),
     "job.ended": _("ended"),
     "job.seen": _("patient data looked at"),
+    "job.results_downloaded": _("results downloaded"),
+    "rows.answered": _("rows answered"),
     "job.report_downloaded": _("report downloaded"),
     "job.result_downloaded": _("result sheet downloaded"),
     "job.names_downloaded": _("result sheet with pseudonyms downloaded"),

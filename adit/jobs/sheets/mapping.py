@@ -62,11 +62,6 @@ class Mapping:
         )
 
     @property
-    def our_columns(self) -> tuple[int, ...]:
-        """Those that hold answers of an earlier export."""
-        return tuple(column for column, header in enumerate(self.headers) if is_ours(header))
-
-    @property
     def own_headers(self) -> tuple[str, ...]:
         return tuple(self.name(column) for column in self.own)
 

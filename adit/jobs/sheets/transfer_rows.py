@@ -13,6 +13,7 @@ from adit.jobs.sheets.judging import judged
 from adit.jobs.sheets.mapping import Mapping
 from adit.jobs.sheets.row_reader import DateOrder, RowReader
 from adit.jobs.sheets.table import Table
+from adit.jobs.sheets.writing import RESULT_FOUND
 
 MOST_DAYS = 366
 
@@ -59,6 +60,9 @@ def transfer_rows(
 
 
 def _row(reader: RowReader, mapping: Mapping, pseudonym_required: bool) -> TransferRow:
+    if _found_nothing(reader, mapping):
+        reader.leave_out(_("The query found nothing for this row: it is left out."))
+        return TransferRow(reader.line.number)
     row = TransferRow(
         reader.line.number,
         patient_id=reader.identifier(Field.PATIENT_ID, 64),
@@ -72,9 +76,6 @@ def _row(reader: RowReader, mapping: Mapping, pseudonym_required: bool) -> Trans
     )
     if reader.failed:
         return row
-    if not row.study_uid and not row.accession and _found_nothing(reader, mapping):
-        reader.leave_out(_("The query found nothing for this row: it is left out."))
-        return row
     _check_enough(reader, row)
     if pseudonym_required and not row.pseudonym:
         reader.error(Field.PSEUDONYM, _("The pseudonym is missing."))
@@ -82,9 +83,11 @@ def _row(reader: RowReader, mapping: Mapping, pseudonym_required: bool) -> Trans
 
 
 def _found_nothing(reader: RowReader, mapping: Mapping) -> bool:
-    """A row of a query's export that says in our own columns why nothing was found."""
-    cells = reader.line.cells
-    return any(not cell.empty for column, cell in enumerate(cells) if column in mapping.our_columns)
+    """A row of a query's export for which there is no result."""
+    headers = [header.strip() for header in mapping.headers]
+    if RESULT_FOUND not in headers:
+        return False
+    return reader.line.cell(headers.index(RESULT_FOUND)).text.strip() == "no"
 
 
 def _check_enough(reader: RowReader, row: TransferRow) -> None:

@@ -30,6 +30,9 @@ QUERY_RESULT = (
 RESULT_LINE = "ADIT line"
 RESULT_OUTCOME = "ADIT outcome"
 RESULT_REASON = "ADIT reason"
+RESULT_SOURCE = "ADIT source"
+RESULT_FOUND = "ADIT found"
+"""Of a query's export: `no` for a row without a result, which a batch transfer leaves out."""
 """Headers that begin with ADIT and a blank are answers: an upload does not take them for data."""
 
 _RUNS = re.compile(r"'*[=+\-@\t\r]")

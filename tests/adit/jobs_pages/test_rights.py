@@ -79,6 +79,12 @@ MATRIX = {
     "job_batch_again": ("get", ("job", "xlsx"), NOT_A_BATCH),
     "job_report": ("get", ("job",), JOB),
     "job_report_file": ("get", ("job",), JOB),
+    "job_results": ("get", ("job",), dict.fromkeys(ROLES, HIDDEN) | {"nobody": SIGN_IN}),
+    "job_results_file": (
+        "get",
+        ("job", "csv"),
+        dict.fromkeys(ROLES, HIDDEN) | {"nobody": SIGN_IN},
+    ),
     "job_delete": ("get", ("job",), JOB),
     "archives": ("get", (), dict.fromkeys(ROLES, NO) | DOWNLOADERS),
     "archive_file": ("get", ("job", "archive"), dict.fromkeys(ROLES, HIDDEN) | FILE),

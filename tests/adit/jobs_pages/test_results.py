@@ -1,0 +1,306 @@
+"""Results of a query: every row answered, picked, downloaded as text, handed to a transfer."""
+
+import csv
+import io
+import re
+import time
+from collections.abc import Callable
+
+import openpyxl
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.jobs import actions, hits, queue, sealed, sheet, states
+from adit.jobs.kinds.base import Found, Note, SheetRow
+from adit.jobs.kinds.batch_query import Order, Row
+from adit.jobs.models import Draft, Job, ResultLine, Task, TaskState
+from adit.jobs.sheet import SheetKind, Verdict
+from adit.nodes.models import Node
+from adit_engine.question import Person, Question
+from adit_engine.record import Record
+from adit_engine.reference import Level
+
+pytestmark = pytest.mark.django_db
+
+ROOT = "1.2.826.0.1.3680043.8.498.55"
+DANGER = "=HYPERLINK(1)"
+
+
+def study(number: int, patient: str, day: str = "20240101", **values: object) -> Record:
+    usual = {
+        "PatientID": patient,
+        "PatientName": f"Name{patient}^Ada",
+        "PatientBirthDate": "19640812",
+        "StudyDate": day,
+        "StudyTime": "101500",
+        "StudyDescription": f"Study {number}",
+        "ModalitiesInStudy": ["CT"],
+        "StudyInstanceUID": f"{ROOT}.{number}",
+        "AccessionNumber": f"0{number}",
+        "NumberOfStudyRelatedInstances": str(number),
+    }
+    return Record(Level.STUDY, {**usual, **values})  # type: ignore[arg-type]
+
+
+def row(line: int, patient: str, own: tuple[str, ...] = ("my key",)) -> Row:
+    return Row(
+        SheetRow(line, own, f"P{line}", {"PatientID": patient}),
+        Question(Person(patient_id=patient)),
+    )
+
+
+@pytest.fixture
+def make_query(coordinator: User, source: Node) -> Callable[..., Job]:
+    """A query whose rows were answered so: make_query({"0001": [study(…), …]}, failed={"9": "why"})."""
+
+    def make(
+        answers: dict[str, list[Record]],
+        *,
+        failed: dict[str, str] | None = None,
+        notes: dict[str, tuple[Note, ...]] | None = None,
+        own: tuple[str, ...] = ("my key",),
+    ) -> Job:
+        failed, notes = failed or {}, notes or {}
+        rows = [row(n, patient, own) for n, patient in enumerate([*answers, *failed], start=2)]
+        order = Order(tuple(rows), (source.pk,), own_headers=("Key",))
+        job = actions.create(coordinator, "batch_query", order, key=f"q{Job.objects.count()}")
+        first = queue.claim("test")
+        assert first is not None
+        job = Job.objects.get(pk=job.pk)
+        tasks = [first, *queue.claim_more(job, first, len(rows))]
+        told = {}
+        for task, one in zip(tasks, answers, strict=False):
+            line = rows[task.position - 1].sheet.line
+            records = tuple(answers[one])
+            empty = () if records else (Note.NOTHING,)
+            told[task] = [Found(line, records, empty + notes.get(one, ()))]
+        hits.write(sealed.box_of(job.trial), told)
+        ends: dict[tuple[TaskState, str], list[Task]] = {}
+        for task in tasks[: len(answers)]:
+            ends.setdefault((TaskState.SUCCESS, ""), []).append(task)
+        for task, why in zip(tasks[len(answers) :], failed.values(), strict=True):
+            ends.setdefault((TaskState.FAILURE, why), []).append(task)
+        states.end_tasks(job, ends)
+        return Job.objects.get(pk=job.pk)
+
+    return make
+
+
+@pytest.fixture
+def query(make_query: Callable[..., Job]) -> Job:
+    return make_query(
+        {
+            "0001": [study(1, "0001", "20240301"), study(2, "0001", "20220301")],
+            "0002": [
+                study(3, "0002", "20230101", StudyDescription=DANGER, ModalitiesInStudy=["MR"])
+            ],
+            "0003": [],
+        },
+        failed={"0004": "PACS1 does not like this question."},
+        notes={"0002": (Note.CAPPED,)},
+    )
+
+
+@pytest.fixture
+def client(as_user: Callable[[User | None], Client], coordinator: User) -> Client:
+    return as_user(coordinator)
+
+
+def page_of(client: Client, job: Job, query: str = "") -> str:
+    answer = client.get(reverse("job_results", args=[job.pk]) + query)
+    assert answer.status_code == 200
+    return re.sub("<dialog.*?</dialog>", "", answer.content.decode(), flags=re.DOTALL)
+
+
+def post(client: Client, job: Job, **values: object) -> object:
+    return client.post(reverse("job_results", args=[job.pk]), values)
+
+
+def rows_in(client: Client, job: Job, form: str, query: str = "") -> list[list[str | None]]:
+    answer = client.get(reverse("job_results_file", args=[job.pk, form]) + query)
+    assert answer.status_code == 200
+    data = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    if form == "csv":
+        return list(csv.reader(io.StringIO(data.decode("utf-8-sig"))))
+    sheet_ = openpyxl.load_workbook(io.BytesIO(data)).active
+    assert sheet_ is not None
+    cells = [cell for line in sheet_.iter_rows() for cell in line if cell.value is not None]
+    assert {cell.data_type for cell in cells} == {"s"}
+    return [[cell.value for cell in line] for line in sheet_.iter_rows()]
+
+
+def test_each_row_is_there_with_its_own_columns_and_what_came_of_it(
+    client: Client, query: Job
+) -> None:
+    page = page_of(client, query)
+
+    assert page.count("my key") == 5
+    assert "Name0001, Ada" in page
+    assert "2024-03-01" in page
+    assert "Nothing was found." in page
+    assert "PACS1 does not like this question." in page
+    assert "There may be more" in page
+    assert "3 of 3 results picked" in page
+
+
+@pytest.mark.parametrize(
+    ("show", "lines"), [("found", 3), ("nothing", 1), ("failed", 1), ("open", 0), ("note", 1)]
+)
+def test_rows_are_filtered_by_what_came_of_them(
+    client: Client, query: Job, show: str, lines: int
+) -> None:
+    assert page_of(client, query, f"?show={show}").count("my key") == lines
+
+
+def test_results_are_sorted(client: Client, query: Job) -> None:
+    page = page_of(client, query, "?sort=date")
+    assert page.index("2022-03-01") < page.index("2023-01-01") < page.index("2024-03-01")
+    page = page_of(client, query, "?sort=-date")
+    assert page.index("2024-03-01") < page.index("2023-01-01") < page.index("2022-03-01")
+
+
+def test_what_is_looked_for_never_stands_in_an_address(client: Client, query: Job) -> None:
+    answer = post(client, query, do="look", text="name0002")
+
+    assert "0002" not in answer["Location"]  # type: ignore[index]
+    page = client.get(answer["Location"]).content.decode()  # type: ignore[index]
+    assert "Name0002" in page
+    assert "Name0001" not in page
+
+
+def picks(client: Client, job: Job) -> list[str | None]:
+    rows = rows_in(client, job, "csv", "?picked")
+    at = rows[0].index("StudyInstanceUID")
+    return [str(row[at]).removeprefix(f"{ROOT}.") for row in rows[1:] if row[at]]
+
+
+def test_results_are_picked_singly(client: Client, query: Job) -> None:
+    shown = list(ResultLine.objects.filter(is_found=True).values_list("pk", flat=True))
+
+    post(client, query, do="keep:1", shown=shown, pick=shown[1:])
+
+    assert picks(client, query) == ["2", "3"]
+    assert "2 of 3 results picked" in page_of(client, query)
+
+
+@pytest.mark.parametrize(
+    ("rule", "picked"),
+    [
+        ({"most": "1", "order": "newest"}, ["1", "3"]),
+        ({"most": "1", "order": "near", "near": "2022-05-01"}, ["2", "3"]),
+        ({"most": "2"}, ["1", "2", "3"]),
+        ({"modalities": "mr"}, ["3"]),
+        ({"most": "1", "modalities": "CT"}, ["1"]),
+    ],
+)
+def test_results_are_picked_by_a_rule(
+    client: Client, query: Job, rule: dict[str, str], picked: list[str]
+) -> None:
+    post(client, query, do="rule", **rule)
+
+    assert picks(client, query) == picked
+
+
+def test_all_and_none_can_be_picked(client: Client, query: Job) -> None:
+    post(client, query, do="none")
+    assert picks(client, query) == []
+    post(client, query, do="all")
+    assert picks(client, query) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("form", ["xlsx", "csv"])
+def test_a_download_holds_all_rows_as_text_with_own_columns_and_reasons(
+    client: Client, query: Job, form: str
+) -> None:
+    head, *rows = rows_in(client, query, form)
+
+    assert head == [
+        *sheet.QUERY_RESULT,
+        "ADIT line",
+        "ADIT source",
+        "ADIT found",
+        "ADIT reason",
+        "Key",
+    ]
+    by_line = [dict(zip(head, row, strict=True)) for row in rows]
+    assert [r["PatientID"] for r in by_line] == ["0001", "0001", "0002", "0003", "0004"]
+    assert [r["ADIT found"] for r in by_line] == ["yes", "yes", "yes", "no", "no"]
+    assert by_line[0]["AccessionNumber"] == "01"
+    assert by_line[2]["StudyDescription"] == (DANGER if form == "xlsx" else f"'{DANGER}")
+    assert by_line[4]["ADIT reason"] == "PACS1 does not like this question."
+    assert "There may be more" in str(by_line[2]["ADIT reason"])
+    assert {r["Key"] for r in by_line} == {"my key"}
+
+
+@pytest.mark.parametrize("form", ["xlsx", "csv"])
+def test_a_download_is_a_batch_transfer_as_it_is(client: Client, query: Job, form: str) -> None:
+    answer = client.get(reverse("job_results_file", args=[query.pk, form]))
+    data = b"".join(answer.streaming_content) if answer.streaming else answer.content
+
+    table = sheet.read(io.BytesIO(data), f"results.{form}")
+    mapping = sheet.guess(table, SheetKind.TRANSFER)
+    judged = sheet.transfer_rows(table, mapping)
+
+    assert mapping.sure
+    assert [r.verdict for r in judged.rows] == [Verdict.OK] * 3 + [Verdict.LEFT_OUT] * 2
+    first = judged.rows[0].row
+    assert first is not None
+    assert (first.patient_id, first.study_uid, first.pseudonym) == ("0001", f"{ROOT}.1", "P2")
+    assert "Key" in judged.own_headers
+
+
+def test_who_may_not_see_identified_data_sees_masks_in_page_and_download(
+    query: Job,
+    as_user: Callable[[User | None], Client],
+    make_user: Callable[..., User],
+) -> None:
+    approver = make_user("approver", "PACS administrators")
+    client = as_user(approver)
+
+    page = page_of(client, query)
+    rows = rows_in(client, query, "csv")
+
+    told = page + str(rows)
+    for secret in ("Name0001", "0001", "1964", "2024-03-01", "Study 1", f"{ROOT}.1", "my key"):
+        assert secret not in told
+    assert "•••" in page
+    assert "CT" in page
+
+
+def test_looking_and_downloading_stand_in_the_trail(client: Client, query: Job) -> None:
+    page_of(client, query)
+    page_of(client, query)
+    rows_in(client, query, "csv")
+
+    events = list(Event.objects.values_list("action", flat=True))
+    assert events.count("job.seen") == 1
+    assert events.count("job.results_downloaded") == 1
+
+
+def test_picks_lie_sealed(client: Client, query: Job) -> None:
+    post(client, query, do="look", text="Name0001")
+
+    assert b"Name0001" not in bytes(
+        Draft.objects.extra(select={"raw": "content"}).values("raw")[0]["raw"]
+    )
+
+
+def test_ten_thousand_results_are_shown_sorted_and_found_within_300_ms(
+    client: Client, make_query: Callable[..., Job], settings: object
+) -> None:
+    settings.MAX_QUERY_ROWS = 10_000  # type: ignore[attr-defined]
+    many = {f"{n:05}": [study(n, f"{n:05}", f"20{n % 24:02}0101")] for n in range(10_000)}
+    job = make_query(many)
+    page_of(client, job)
+
+    for query in ("", "?page=200", "?sort=-date", "?show=found&sort=name"):
+        took = []
+        for _ in range(3):
+            began = time.process_time()
+            page_of(client, job, query)
+            took.append(time.process_time() - began)
+        print(query, took)
+        assert min(took) < 0.3, query
