@@ -3,7 +3,7 @@
 import mmap
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from adit_engine.errors import Stopped
@@ -136,29 +136,42 @@ class Handoff(Iterator[Instance]):
             self._stop.check()
 
 
-def read_ahead(
-    source: Iterator[Instance],
-    *,
-    unblock: Callable[[], None] | None = None,
-    limit_bytes: int = LIMIT_BYTES,
-    stop: Stop | None = None,
-) -> Generator[Instance, None, None]:
+class ReadAhead(Iterator[Instance]):
     """The same instances, pulled from `source` by a thread of its own, as far as the limit allows.
 
-    Raises what the source raises. `unblock` ends a wait inside the source at once (a node's
-    `break_off`); it is called when the puller leaves early. Without it the source's own deadline
-    ends the wait. The thread has ended when this iterator has.
+    The thread begins at once, and has ended when this iterator has, or after `close`. Raises what
+    the source raises. `unblock` ends a wait inside the source at once (a node's `break_off`); it is
+    called when the puller leaves early. Without it the source's own deadline ends the wait.
     """
-    handoff = Handoff(limit_bytes, stop)
-    thread = threading.Thread(target=_push, args=(source, handoff), name="read ahead", daemon=True)
-    thread.start()
-    try:
-        yield from handoff
-    finally:
-        handoff.close()
-        if not handoff.finished and unblock is not None:
-            unblock()
-        thread.join()
+
+    def __init__(
+        self,
+        source: Iterator[Instance],
+        *,
+        unblock: Callable[[], None] | None = None,
+        limit_bytes: int = LIMIT_BYTES,
+        stop: Stop | None = None,
+    ) -> None:
+        self._handoff = Handoff(limit_bytes, stop)
+        self._unblock = unblock
+        arguments = (source, self._handoff)
+        self._thread = threading.Thread(
+            target=_push, args=arguments, name="read ahead", daemon=True
+        )
+        self._thread.start()
+
+    def __next__(self) -> Instance:
+        try:
+            return next(self._handoff)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._handoff.close()
+        if not self._handoff.finished and self._unblock is not None:
+            self._unblock()
+        self._thread.join()
 
 
 def memory_bytes(instance: Instance) -> int:

@@ -37,6 +37,9 @@ def opened(url: str, *, make: bool = False, reception: Reception | None = None) 
         except OSError as error:
             raise storage_trouble(name, error) from error
     node: Any = nodes.open(kind, name, settings, reception=reception)
+    if kind == "dimse":
+        # By hand nobody counts connections.
+        node.lists_meanwhile = True
     if kind == "archive":
         node.gather_as(Path(name).stem)
     try:

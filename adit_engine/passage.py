@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 
 from adit_engine.device import Device
@@ -15,10 +15,10 @@ from adit_engine.errors import (
     Stopped,
     Withhold,
 )
-from adit_engine.handoff import read_ahead
+from adit_engine.handoff import ReadAhead
 from adit_engine.instance import Instance
 from adit_engine.listing import Listing
-from adit_engine.nodes.base import Source, Storable, Stored
+from adit_engine.nodes.base import Eager, Source, Storable, Stored
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
@@ -35,7 +35,7 @@ CONFIRM_EVERY_S = 5.0
 """So long they wait at least: the destination is asked seldom when it is quick."""
 
 
-AHEAD_BYTES = 32 * 1024 * 1024
+AHEAD_BYTES = 64 * 1024 * 1024
 """How much the source may be ahead of the destination, so that both work at the same time."""
 
 
@@ -64,6 +64,8 @@ class Passage:
         self._events: deque[Event] = deque()
         self._notes: list[str] = []
         self._withheld_by_hit = False
+        self._early: ReadAhead | None = None
+        """What comes already while the list is asked for."""
         self._devices: dict[str, Device] = {}
         self._treatments: dict[str, Treatment | None] = {}
 
@@ -71,6 +73,14 @@ class Passage:
 
     def deliver(self, destination: Storable) -> Iterator[Listed | Event | Outcome]:
         """Listed, then Events, then the Outcome; see transfer.transfer."""
+        self._early = self._begun_early()
+        try:
+            yield from self._delivered(destination)
+        finally:
+            if self._early is not None:
+                self._early.close()
+
+    def _delivered(self, destination: Storable) -> Iterator[Listed | Event | Outcome]:
         yield self._list()
         self._take_over()
         yield from self._end_unasked()
@@ -276,22 +286,53 @@ class Passage:
         Raises Hit and RuleBroken through the destination, so that it takes back what is not
         visible there yet.
         """
-        stop = self._traveller.stop
-        read = read_ahead(
-            self._fetched(refs),
-            unblock=self._source.break_off,
-            limit_bytes=AHEAD_BYTES,
-            stop=stop,
-        )
-        with closing(read) as ahead:
+        early, self._early = self._early, None
+        if early is not None and refs == [self.ref]:
+            came = yield from self._outgoing(early)
+            if came:
+                return
+        elif early is not None:
+            early.close()
+        yield from self._outgoing(self._read(self._fetched(refs)))
+
+    def _outgoing(self, ahead: ReadAhead) -> Generator[Instance, None, bool]:
+        """Says at the end whether anything came at all."""
+        came = False
+        with closing(ahead):
             for instance in ahead:
-                stop.check()
+                came = True
+                self._traveller.stop.check()
                 outgoing = self._checked(instance)
                 if outgoing is not None:
                     yield outgoing
+        return came
+
+    def _read(self, instances: Iterator[Instance]) -> ReadAhead:
+        return ReadAhead(
+            instances,
+            unblock=self._source.break_off,
+            limit_bytes=AHEAD_BYTES,
+            stop=self._traveller.stop,
+        )
+
+    def _begun_early(self) -> ReadAhead | None:
+        """Only where the whole series is wanted, and nothing in it is known to have to stay."""
+        if self._before or not isinstance(self._source, Eager):
+            return None
+        traveller = self._traveller
+        images = self._source.fetch_early(
+            self.ref,
+            patient_id=traveller.patient_id,
+            count=self._listing.record.instance_count,
+            may_come=lambda kind: traveller.why_refused(kind) is None,
+        )
+        return None if images is None else self._read(self._then_listed(images))
 
     def _fetched(self, refs: Sequence[Ref]) -> Iterator[Instance]:
-        yield from self._source.fetch(refs, patient_id=self._traveller.patient_id)
+        return self._then_listed(self._source.fetch(refs, patient_id=self._traveller.patient_id))
+
+    def _then_listed(self, instances: Iterator[Instance]) -> Iterator[Instance]:
+        yield from instances
         if self._manifest.expected is not None:
             self._listing.ask_early()
 

@@ -1,6 +1,6 @@
 """What a node can do: four small protocols, all that `transfer` knows; Triable is for tests alone."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,7 +11,7 @@ from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.query import Query
 from adit_engine.record import Record
-from adit_engine.reference import InstanceRef, Ref
+from adit_engine.reference import InstanceRef, Ref, SeriesRef
 
 
 class Grade(StrEnum):
@@ -153,6 +153,26 @@ class Retrievable(Protocol):
 
 class Source(Searchable, Retrievable, Protocol):
     """What can be found in and fetched from."""
+
+
+@runtime_checkable
+class Eager(Protocol):
+    """A source that can send the images of a series while it is asked for their list."""
+
+    def fetch_early(
+        self,
+        series: SeriesRef,
+        *,
+        patient_id: str,
+        count: int | None,
+        may_come: Callable[[str], bool],
+    ) -> Iterator[Instance] | None:
+        """The whole series, lazily, by a second association; to be pulled by another thread than
+        the one that asks for the list. None where there is to be no second one, or where it is not
+        known which SOP classes come, or one of them may not. Nothing comes, and nothing is raised,
+        when the node does not take part: then it has to be fetched as usual.
+        """
+        ...
 
 
 @runtime_checkable

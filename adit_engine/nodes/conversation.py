@@ -51,6 +51,7 @@ class Conversation:
         """True once the peer has ended the conversation in good order."""
         self._line = line
         self._message_id = 0
+        self._image_bytes = 0
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
 
     # Ending ------------------------------------------------------------------------------------
@@ -121,9 +122,12 @@ class Conversation:
         context_id, command = self.receive_command(within_s, what)
         if not command.has_data:
             return Message(context_id, command, b"")
-        body = Body(None if command.operation == Operation.STORE else MAX_ANSWER_BYTES)
+        is_image = command.operation == Operation.STORE
+        body = Body(None, self._image_bytes) if is_image else Body(MAX_ANSWER_BYTES)
         try:
             self.receive_data(context_id, body)
+            if is_image:
+                self._image_bytes = body.size_bytes
             return Message(context_id, command, body.whole())
         except Malformed as error:
             raise self.fault("sent an answer that is too large") from error

@@ -1,10 +1,11 @@
 """DIMSE node: a PACS or any other DICOM application, spoken to over the network."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as but
 from datetime import UTC, datetime
 from functools import partial
+from threading import Event
 
 from adit_engine.errors import (
     CannotDo,
@@ -20,8 +21,10 @@ from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.fetching import Fetching, Route
 from adit_engine.nodes.moving import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
 from adit_engine.nodes.retrieval import (
+    CLASSES_PER_LOAD,
     PATIENT_ROOT_GET,
     STUDY_ROOT_GET,
+    Load,
     Wish,
     lots,
     wishes_of,
@@ -58,6 +61,9 @@ class DimseNode:
         self._reception = reception
         self._aborted = False
         self._shared: Shared | None = None
+        self.lists_meanwhile = False
+        """Whether a second association may be held, to ask for a list while images come."""
+        self._asking = Event()
         self._fetches: set[Fetching] = set()
         self._route = Route(
             settings.retrieve,
@@ -74,6 +80,7 @@ class DimseNode:
         self._associations.abort()
         for fetching in tuple(self._fetches):
             fetching.close()
+        self._asking.set()
         self._search.forget()
 
     def abort(self) -> None:
@@ -177,6 +184,7 @@ class DimseNode:
             yield from self._shared.records(lambda association: asking.ask(association, query))
             return
         with self._associations.open([asking.context(query.level)]) as association:
+            self._asking.set()
             yield from asking.ask(association, query)
 
     # Retrieval ---------------------------------------------------------------------------------
@@ -188,7 +196,46 @@ class DimseNode:
             raise CannotDo(self.name, f"{text} Set Retrieve by to get, or run a receiver.")
         return self._fetch(self._route, refs, patient_id)
 
+    def fetch_early(
+        self,
+        series: SeriesRef,
+        *,
+        patient_id: str,
+        count: int | None,
+        may_come: Callable[[str], bool],
+    ) -> Iterator[Instance] | None:
+        """By C-GET alone, of the classes that a search for the study has told."""
+        classes = self._search.classes_of(series.study_uid)
+        is_told = 0 < len(classes) <= CLASSES_PER_LOAD and all(map(may_come, classes))
+        if not self.lists_meanwhile or self._route.by == "move" or not is_told:
+            return None
+        fetching, wishes = self._fetching(self._route, [series], patient_id)
+        self._asking.clear()
+        return self._fetched_early(fetching, Load(tuple(wishes), classes), count)
+
+    def _fetched_early(
+        self, fetching: Fetching, load: Load, count: int | None
+    ) -> Iterator[Instance]:
+        """After the search has its association: a node that grants one alone answers that first."""
+        came = False
+        try:
+            if self._asking.wait(self.settings.association_s):
+                for instance in fetching.early(load, count):
+                    came = True
+                    yield instance
+        except NodeError:
+            if came:
+                raise
+        finally:
+            self._fetches.discard(fetching)
+
     def _fetch(self, route: Route, refs: Sequence[Ref], patient_id: str) -> Iterator[Instance]:
+        fetching, wishes = self._fetching(route, refs, patient_id)
+        return self._fetched(fetching, wishes)
+
+    def _fetching(
+        self, route: Route, refs: Sequence[Ref], patient_id: str
+    ) -> tuple[Fetching, list[Wish]]:
         if self._get_class == PATIENT_ROOT_GET and not patient_id:
             raise WrongInput(f"{self.name} has a patient root: say the patient's id with the UIDs.")
         # With a study root the patient's id is no key of a retrieval (PS3.4 C.6.2.2).
@@ -197,7 +244,7 @@ class DimseNode:
         self._fetches.add(fetching)
         if self._aborted:
             fetching.stop()
-        return self._fetched(fetching, wishes_of(refs, patient_id if patient_root else ""))
+        return fetching, wishes_of(refs, patient_id if patient_root else "")
 
     def _fetched(self, fetching: Fetching, wishes: Sequence[Wish]) -> Iterator[Instance]:
         try:
@@ -209,6 +256,7 @@ class DimseNode:
         """Ends the fetches under way at once, from any thread; the node may be asked again."""
         for fetching in tuple(self._fetches):
             fetching.stop()
+        self._asking.set()
 
     # Storage -----------------------------------------------------------------------------------
 

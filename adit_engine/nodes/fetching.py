@@ -8,7 +8,7 @@ from adit_engine.expectation import Reception, Sender
 from adit_engine.instance import Instance
 from adit_engine.nodes.association import Association, Associations, Peer
 from adit_engine.nodes.moving import Moving
-from adit_engine.nodes.retrieval import CLASSES_PER_LOAD, Retrieval, Wish, loads_of
+from adit_engine.nodes.retrieval import CLASSES_PER_LOAD, Load, Retrieval, Wish, loads_of
 from adit_engine.nodes.search import Listing, Search
 from adit_engine.query import Query
 from adit_engine.reference import Level, SeriesRef, StudyRef
@@ -78,6 +78,10 @@ class Fetching:
                     raise
             if not got and self._may_move():
                 yield from self._moved([pair for pair in listed if pair[0] in load.wishes])
+
+    def early(self, load: Load, count: int | None) -> Iterator[Instance]:
+        """By C-GET, without a search. Raises as `images`."""
+        return Retrieval(self._associations, self._route.get_class).images(load, count)
 
     def _may_move(self) -> bool:
         return self._route.by == "auto" and self._reception is not None

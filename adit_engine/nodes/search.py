@@ -29,6 +29,7 @@ class Search:
         self._root = root
         self._fallback = fallback
         self._listings: dict[str, Listing] = {}
+        self._classes: dict[str, tuple[str, ...]] = {}
 
     def context(self, level: Level = Level.STUDY) -> Context:
         """What to propose. Only a patient root knows the level PATIENT."""
@@ -63,6 +64,7 @@ class Search:
                 raise self._endless()
             record = self._record(query, message.data, explicit)
             listing.add(record)
+            self._note_classes(record)
             yield record
 
     def _endless(self) -> TimedOut:
@@ -73,8 +75,13 @@ class Search:
         """What an earlier answer told of a series that was listed whole."""
         return self._listings.get(series_uid)
 
+    def classes_of(self, study_uid: str) -> tuple[str, ...]:
+        """The SOP classes of a study, where an earlier answer has told them."""
+        return self._classes.get(study_uid, ())
+
     def forget(self) -> None:
         self._listings.clear()
+        self._classes.clear()
 
     def _record(self, query: Query, data: Buffer, explicit: bool) -> Record:
         """Fills in the UIDs that were asked for: some archives leave out those of higher levels."""
@@ -89,6 +96,12 @@ class Search:
             if asked and isinstance(asked, str) and not values.get(keyword):
                 values[keyword] = asked
         return Record(query.level, values)
+
+    def _note_classes(self, record: Record) -> None:
+        if record.level is Level.STUDY and (classes := record.texts("SOPClassesInStudy")):
+            self._classes[record.study_uid] = classes
+            if len(self._classes) > KNOWN_SERIES:
+                del self._classes[next(iter(self._classes))]
 
     def _remember(self, query: Query, listing: "Listing") -> None:
         """Keeps the classes of a series that was listed whole, so that fetch need not ask again."""

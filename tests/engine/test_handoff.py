@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from adit_engine.errors import ConnectionLost, Stopped
-from adit_engine.handoff import Handoff, Stop, memory_bytes, read_ahead
+from adit_engine.handoff import Handoff, ReadAhead, Stop, memory_bytes
 from adit_engine.instance import Instance
 
 IN_TIME_S = 5.0
@@ -151,7 +151,7 @@ def test_reading_ahead_gives_all_and_closes_its_source() -> None:
         finally:
             closed.set()
 
-    got = list(read_ahead(source(), unblock=lambda: None, limit_bytes=300))
+    got = list(ReadAhead(source(), unblock=lambda: None, limit_bytes=300))
 
     assert len(got) == 20
     assert closed.is_set()
@@ -163,7 +163,7 @@ def test_reading_ahead_raises_what_its_source_raises() -> None:
         raise ConnectionLost("PACS1", "broke off")
 
     unblocked: list[bool] = []
-    stream = read_ahead(source(), unblock=lambda: unblocked.append(True))
+    stream = ReadAhead(source(), unblock=lambda: unblocked.append(True))
 
     assert next(stream).instance_uid == "1.2.1"
     with pytest.raises(ConnectionLost):
@@ -180,7 +180,7 @@ def test_leaving_early_unblocks_a_waiting_source_and_leaves_no_thread() -> None:
         assert aborted.wait(IN_TIME_S)
         raise Stopped("PACS1: the work was stopped.")
 
-    stream = read_ahead(source(), unblock=aborted.set)
+    stream = ReadAhead(source(), unblock=aborted.set)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
 

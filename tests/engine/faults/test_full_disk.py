@@ -1,5 +1,6 @@
 """Our own disk is full: told as that, and the next attempt finds all."""
 
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +30,7 @@ def test_a_large_image_that_finds_no_room_is_told(
         bench = Bench(tmp_path / "runs", received, shelf(tmp_path / "source", images()))
         with monkeypatch.context() as patch:
             patch.setattr(body, "MAPPED_FROM_BYTES", 100)
-            patch.setattr(body.tempfile, "TemporaryFile", no_room)
+            patch.setattr(tempfile, "TemporaryFile", no_room)
             bench.run(order)
         bench.run(again)
 
