@@ -151,9 +151,12 @@ def header_end(data: Buffer, explicit: bool) -> int:
 
 
 def header_end_and_values(
-    data: Buffer, explicit: bool, wanted: frozenset[int]
+    data: Buffer, explicit: bool, wanted: frozenset[int], last: int = 0xFFFFFFFF
 ) -> tuple[int, dict[int, bytes]]:
-    """As header_end, with the values of some elements before it, found on the same walk."""
+    """As header_end, with the values of some elements before it, found on the same walk.
+
+    The walk ends behind the tag `last`, where one is given.
+    """
     stop, position, found = len(data), 0, {}
     unpack, short = _TAG_VR_LENGTH.unpack_from, _SHORT_VRS
     while position < stop:
@@ -165,6 +168,8 @@ def header_end_and_values(
                 tag = group << 16 | number
                 if tag in wanted:
                     found[tag] = bytes(data[position + 8 : end])
+                elif tag > last:
+                    break
                 position = end
                 continue
         element = _element_at(data, explicit, position, stop, 0)
@@ -172,10 +177,12 @@ def header_end_and_values(
             return element.start, found
         if element.tag >= 0xFFFE0000:
             raise Malformed(f"A delimiter stands at byte {position} where an element should.")
+        if element.tag > last:
+            break
         if element.tag in wanted:
             found[element.tag] = bytes(data[element.value : element.end])
         position = element.end
-    return stop, found
+    return position, found
 
 
 def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> Element:

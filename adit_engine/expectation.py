@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from ipaddress import IPv4Network as _IPv4Network
 from typing import Protocol
@@ -28,7 +29,11 @@ class Sender:
         if ae_title != self.ae_title:
             return False
         here = _address(address)
-        return not self.networks or any(here in ip_network(one) for one in self.networks)
+        return not self.networks or any(here in _network(one) for one in self.networks)
+
+
+# Asked for each image that comes in.
+_network = lru_cache(maxsize=256)(ip_network)
 
 
 def senders(text: str) -> tuple[Sender, ...]:
@@ -190,6 +195,7 @@ def address_of(text: str) -> str:
     return str(_address(text))
 
 
+@lru_cache(maxsize=256)
 def _address(text: str) -> IPv4Address | IPv6Address:
     address = ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None

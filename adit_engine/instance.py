@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import sha256
 from struct import unpack_from
 
-from adit_engine.elements import UNDEFINED, Buffer, elements, header_end_and_values
+from adit_engine.elements import UNDEFINED, Buffer, header_end_and_values
 from adit_engine.errors import Malformed
 from adit_engine.reference import InstanceRef
 
@@ -100,12 +100,7 @@ class Instance:
         header = self.header
         if self.transfer_syntax_uid == DEFLATED_LE:
             header = _inflated_start(header)
-        found: dict[int, bytes] = {}
-        for element in elements(header, self.explicit):
-            if element.tag > _LAST_EARLY:
-                break
-            if element.tag in _EARLY:
-                found[element.tag] = bytes(header[element.value : element.end])
+        _, found = header_end_and_values(header, self.explicit, _EARLY, _LAST_EARLY)
         return Identity(found)
 
 
