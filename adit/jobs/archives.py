@@ -18,7 +18,7 @@ from adit.audit import trail
 from adit.jobs import lists, sealed
 from adit.jobs.kinds.base import TaskPlan
 from adit.jobs.models import Archive, Job, JobState, Task, TaskState
-from adit.nodes import shelf
+from adit.nodes import access, shelf
 from adit.nodes.models import Node
 from adit.profiles import trials
 from adit_engine.errors import StorageTrouble, WrongInput
@@ -31,6 +31,12 @@ AS_IS = "as_is"
 
 def is_archive(node: Node | None) -> bool:
     return node is not None and node.kind == shelf.ARCHIVE
+
+
+def destinations(user: User) -> list[Node]:
+    """Where this person may send, 7-Zip files only with the right to order them."""
+    nodes = access.writable_nodes(user)
+    return list(nodes if may(user, Right.USE_ARCHIVES) else nodes.exclude(kind=shelf.ARCHIVE))
 
 
 def title_of(job: Job) -> str:

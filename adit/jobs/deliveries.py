@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from adit.jobs import sealed
+from adit.jobs import archives, sealed
 from adit.jobs.models import Delivery, Item, Job, Task, TaskState
 from adit.jobs.ordering import AS_IS
 from adit.profiles import trials
@@ -10,9 +10,12 @@ from adit.vault.box import Box
 
 
 def note(task: Task) -> None:
-    """Notes what an ended task has delivered whole, or as it was announced."""
+    """Notes what an ended task has delivered whole, or as it was announced.
+
+    What lies in one 7-Zip file is not there in the next one, which may be for somebody else.
+    """
     job = task.job
-    if job.destination is None or job.trial is None:
+    if job.destination is None or job.trial is None or archives.is_archive(job.destination):
         return
     box = sealed.box_of(job.trial)
     for item in Item.objects.filter(task=task, is_final=True, left_out="", delivered__gt=0):

@@ -13,6 +13,7 @@ from typing import Any
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 SOURCE, DESTINATION, SILENT = "Source PACS", "Research PACS", "Silent PACS"
+SEVEN_ZIP = "Encrypted 7-Zip file"
 TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL")
 
 
@@ -56,6 +57,8 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
             may_read=name in (SOURCE, SILENT),
             may_write=name == DESTINATION,
         )
+    archive = Node.objects.create(name=SEVEN_ZIP, kind="archive", settings={}, is_open=True)
+    Access.objects.create(group=group, node=archive, may_write=True)
     for protocol_id in TRIALS:
         trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
         trials.create_trial(root, trial, members=[group])

@@ -247,7 +247,9 @@ def workers_of(supervisor: int) -> list[int]:
     return found
 
 
-def order(page: Page, url: str, trial: str, patient_id: str, pseudonym: str = "") -> None:
+def order(
+    page: Page, url: str, trial: str, patient_id: str, pseudonym: str = "", to: str = DESTINATION
+) -> None:
     """From the empty page to the summary."""
     page.goto(f"{url}/jobs/new/selective/")
     page.get_by_label("Patient ID", exact=True).fill(patient_id)
@@ -261,7 +263,7 @@ def order(page: Page, url: str, trial: str, patient_id: str, pseudonym: str = ""
     expect(page.locator("#basket")).to_contain_text("whole study")
     if pseudonym:
         page.fill("#basket input[name^=pseudonym_]", pseudonym)
-    page.get_by_label(DESTINATION).check()
+    page.get_by_label(to).check()
     page.get_by_label("Research project").select_option(label=trial)
     page.click("#summary-button")
     page.wait_for_url("**/summary/**")

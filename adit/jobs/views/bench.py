@@ -60,10 +60,7 @@ class Bench:
 
     @cached_property
     def destinations(self) -> list[Node]:
-        nodes = access.writable_nodes(self.user)
-        if not may(self.user, Right.USE_ARCHIVES):
-            return [node for node in nodes if not archives.is_archive(node)]
-        return list(nodes)
+        return archives.destinations(self.user)
 
     @cached_property
     def may(self) -> May:

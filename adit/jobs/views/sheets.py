@@ -31,7 +31,9 @@ from adit_engine.errors import AditError, WrongInput
 ROWS_PER_PAGE = 100
 LINES_SHOWN = 8
 MOST_HEADER_LINE = 20
-NOT_KEPT = ("csrfmiddlewaretoken", "do", "shown", "out", "show", "skip_errors")
+SECRET = ("archive_password", "archive_kept")
+"""Never kept, not even sealed: whoever is shown the page again types them again."""
+NOT_KEPT = ("csrfmiddlewaretoken", "do", "shown", "out", "show", "skip_errors", *SECRET)
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -80,7 +82,8 @@ class Sheet:
 
     def form(self, *, bound: bool) -> Any:
         typed = self.upload.typed
-        data = forms_data(typed) if bound else None
+        secret = {name: self.request.POST.getlist(name) for name in SECRET}
+        data = forms_data({**typed, **secret}) if bound else None
         initial = {name: v if len(v) > 1 else v[0] for name, v in typed.items() if v}
         return self.desk.form(
             data, user=self.user, upload=self.upload, judged=self.chosen, initial=initial

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, sheet
+from adit.jobs import actions, archives, sheet
 from adit.jobs.forms import AS_IS, MOST_DESTINATIONS, PSEUDONYMIZED, NodesField
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
 from adit.jobs.kinds.batch_transfer import BatchTransfer, Order, Row
@@ -20,6 +20,8 @@ from adit.nodes import access
 from adit.nodes.models import Node
 from adit.profiles import trials
 from adit.profiles.models import Trial
+from adit_engine.errors import WrongInput
+from adit_engine.password import proposed_password
 from adit_engine.sighting import Wanted
 
 MOST_PILOT = 10_000
@@ -82,6 +84,8 @@ class TransferForm(forms.Form):
     urgent = forms.BooleanField(
         label=_("Urgent: do not wait for the allowed hours"), required=False
     )
+    archive_password = forms.CharField(required=False, strip=False)
+    archive_kept = forms.BooleanField(required=False)
 
     def __init__(
         self,
@@ -95,7 +99,9 @@ class TransferForm(forms.Form):
         super().__init__(data, initial={**(initial or _USUAL)})
         self.judged = judged
         self._limit("source", access.readable_nodes(user))
-        self._limit("destinations", access.writable_nodes(user))
+        places = archives.destinations(user)
+        self.offers_archive = any(map(archives.is_archive, places))
+        self._limit("destinations", places)
         self._limit("trial", trials.usable_by(user))
         if not may(user, Right.TRANSFER_IDENTIFIED):
             del self.fields["change"], self.fields["reason"]
@@ -114,8 +120,20 @@ class TransferForm(forms.Form):
             raise forms.ValidationError(_("At most two destinations at a time."))
         return nodes
 
+    @property
+    def proposal(self) -> str:
+        return proposed_password()
+
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
+        if any(map(archives.is_archive, values.get("destinations") or ())):
+            try:
+                archives.checked(values.get("archive_password", ""))
+            except WrongInput as error:
+                self.add_error("archive_password", str(error))
+            else:
+                if not values.get("archive_kept"):
+                    self.add_error("archive_password", str(archives.not_kept()))
         if values.get("change") == AS_IS:
             if not values.get("reason"):
                 self.add_error("reason", _("Say in a few words why identified data must be sent."))
@@ -159,6 +177,7 @@ def start(user: User, upload: Upload, judged: Judged[TransferRow], form: Transfe
                 key=f"{upload.key}.{number}",
                 title=values["title"],
                 urgent=values.get("urgent", False),
+                archive_password=values.get("archive_password", ""),
             )
             for number, node in enumerate(values["destinations"])
         ]

@@ -21,15 +21,20 @@ from adit.accounts import groups as standard
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right
 from adit.audit.models import Event
-from adit.jobs import actions, archives, queue
+from adit.jobs import actions, archives, batch, queue
+from adit.jobs.batch import Wishes
+from adit.jobs.kinds.batch_transfer import Order as BatchOrder
+from adit.jobs.kinds.batch_transfer import Row
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Archive, Job, JobState, Task, TaskState
 from adit.jobs.tasks import clean
 from adit.nodes.access import readable_nodes
 from adit.nodes.models import Node
+from adit.profiles.models import Trial
 from adit_engine.errors import Malformed, WrongInput
 from adit_engine.packing import Packing
 from adit_engine.sevenzip.reader import Reader
+from adit_engine.sighting import Wanted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -457,3 +462,67 @@ def _full(writer: object) -> None:
 
 def _lost(*arguments: object) -> bool:
     raise queue.LeaseLost("killed")
+
+
+@pytest.fixture
+def checked_batch(
+    coordinator: User, source: Node, archive_node: Node, trial: Trial
+) -> Callable[..., Job]:
+    def ordered(*studies: str, **more: object) -> Job:
+        rows = tuple(
+            Row(line, Wanted(PATIENT, study_uid=f"{samples.ROOT}.{study}"))
+            for line, study in enumerate(studies, start=2)
+        )
+        asked = BatchOrder(rows, source.pk, archive_node.pk, trial=trial.pk, **more)
+        key, password = f"batch {Job.objects.count()}", PASSWORD
+        job = actions.create(
+            coordinator, "batch_transfer", asked, key=key, archive_password=password
+        )
+        work_off()
+        job.refresh_from_db()
+        return job
+
+    return ordered
+
+
+def test_a_batch_is_packed_once_all_of_it_was_started(
+    checked_batch: Callable[..., Job],
+    places: dict[str, Path],
+    source: Node,
+    coordinator: User,
+) -> None:
+    for study in ("1", "2", "3"):
+        put_study(source, study, images=2)
+    job = checked_batch("1", "2", "3")
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert job.archive_password == PASSWORD
+    assert not job.tasks.filter(is_packing=True).exists()
+
+    batch.start(coordinator, job, Wishes(pilot=1))
+    work_off()
+    job.refresh_from_db()
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert files_below(places["path"]) == []
+    batch.start(coordinator, job, Wishes())
+    work_off()
+
+    job.refresh_from_db()
+    assert (job.state, job.archive_password) == (JobState.SUCCESS, None)
+    assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
+    assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 6
+
+
+def test_what_lies_in_an_earlier_file_is_not_skipped_in_the_next_one(
+    checked_batch: Callable[..., Job],
+    places: dict[str, Path],
+    source: Node,
+    coordinator: User,
+) -> None:
+    put_study(source, "1", images=2)
+    for _ in range(2):
+        job = checked_batch("1")
+        batch.start(coordinator, job, Wishes())
+        work_off()
+
+    files = [places["path"] / name for name in files_below(places["path"])]
+    assert [len(images_in(path)) for path in files] == [2, 2]

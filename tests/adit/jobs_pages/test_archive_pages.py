@@ -1,0 +1,310 @@
+"""7-Zip files on pages: ordered with a password that nothing keeps, downloaded in parts, and gone."""
+
+import html
+import os
+import re
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from adit.accounts import groups as standard
+from adit.accounts.models import User
+from adit.accounts.rights import Right
+from adit.audit.models import Event
+from adit.jobs.models import Archive, Draft, Job, JobState, Task
+from adit.jobs.views.archives import DOWNLOADS
+from adit.nodes.models import Node
+from adit.profiles.models import Trial
+from adit_engine.password import checked_password
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PASSWORD = "four words and 1 sign!"
+CONTENT = os.urandom(700_000)
+
+
+@pytest.fixture
+def archive_node(make_node: Callable[..., Node], tmp_path: Path) -> Node:
+    (tmp_path / "archives").mkdir()
+    folders = {"path": str(tmp_path / "archives"), "staging": str(tmp_path / "gathered")}
+    return make_node("7-Zip", kind="archive", settings=folders, writes=(standard.COORDINATORS,))
+
+
+@pytest.fixture
+def archive(
+    coordinator: User, make_job: Callable[..., Job], archive_node: Node, tmp_path: Path
+) -> Archive:
+    """A finished file of the coordinator."""
+    job = make_job(coordinator)
+    job.destination = archive_node
+    job.save()
+    Task.objects.create(job=job, position=2, is_packing=True, payload=b"", state="success")
+    (tmp_path / "archives" / f"job-{job.pk}.7z").write_bytes(CONTENT)
+    now = timezone.now()
+    return Archive.objects.create(
+        job=job,
+        round=0,
+        name=f"job-{job.pk}.7z",
+        size_bytes=len(CONTENT),
+        images=4,
+        built_at=now,
+        expires_at=now + timedelta(days=14),
+    )
+
+
+@pytest.fixture
+def client(as_user: Callable[[User | None], Client], coordinator: User) -> Client:
+    return as_user(coordinator)
+
+
+def address(archive: Archive) -> str:
+    return reverse("archive_file", args=[archive.job_id, archive.pk])
+
+
+def body(answer: Any) -> bytes:
+    content = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    answer.close()
+    return content
+
+
+def test_the_job_page_offers_the_file_and_says_how_to_open_it(
+    client: Client, archive: Archive
+) -> None:
+    page = client.get(reverse("job", args=[archive.job_id])).content.decode()
+
+    assert address(archive) in page
+    assert archive.name in page
+    assert "7-Zip (Windows)" in page
+    assert "1 of 1 studies done" in page
+
+
+def test_the_whole_file_comes_with_its_name_and_length(client: Client, archive: Archive) -> None:
+    answer = client.get(address(archive))
+
+    assert body(answer) == CONTENT
+    assert answer["Content-Length"] == str(len(CONTENT))
+    assert answer["Content-Disposition"] == f'attachment; filename="{archive.name}"'
+    assert answer["Cache-Control"] == "no-store, private"
+    assert DOWNLOADS.count == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "start", "end"),
+    [
+        ("bytes=0-99", 0, 100),
+        ("bytes=100-", 100, len(CONTENT)),
+        ("bytes=-10", len(CONTENT) - 10, len(CONTENT)),
+        ("bytes=0-99999999", 0, len(CONTENT)),
+        ("bytes=699999-699999", 699_999, 700_000),
+    ],
+)
+def test_a_part_of_it_comes_where_it_was_cut_off(
+    client: Client, archive: Archive, header: str, start: int, end: int
+) -> None:
+    answer = client.get(address(archive), headers={"Range": header})
+
+    assert body(answer) == CONTENT[start:end]
+    whole = end - start == len(CONTENT)
+    assert answer.status_code == (200 if whole else 206)
+    if not whole:
+        assert answer["Content-Range"] == f"bytes {start}-{end - 1}/{len(CONTENT)}"
+
+
+@pytest.mark.parametrize("header", ["bytes=5-2", "bytes=-", "bytes=1-2,4-5", "pages=1-2", "bytes"])
+def test_a_range_that_is_none_gets_the_whole(client: Client, archive: Archive, header: str) -> None:
+    answer = client.get(address(archive), headers={"Range": header})
+
+    assert answer.status_code == 200
+    assert body(answer) == CONTENT
+
+
+@pytest.mark.parametrize("header", ["bytes=700000-", "bytes=900000-900001", "bytes=-0"])
+def test_a_range_beyond_the_end_is_said_so(client: Client, archive: Archive, header: str) -> None:
+    answer = client.get(address(archive), headers={"Range": header})
+
+    assert answer.status_code == 416
+    assert answer["Content-Range"] == f"bytes */{len(CONTENT)}"
+
+
+def test_of_another_file_no_part_is_sent(client: Client, archive: Archive) -> None:
+    tag = client.head(address(archive))["ETag"]
+    same = client.get(address(archive), headers={"Range": "bytes=5-", "If-Range": tag})
+    other = client.get(address(archive), headers={"Range": "bytes=5-", "If-Range": '"old"'})
+
+    assert (same.status_code, body(same)) == (206, CONTENT[5:])
+    assert (other.status_code, body(other)) == (200, CONTENT)
+
+
+def test_a_head_request_tells_the_length_and_sends_nothing(
+    client: Client, archive: Archive
+) -> None:
+    answer = client.head(address(archive))
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer["Content-Length"] == str(len(CONTENT))
+    assert not Event.objects.filter(action="archive.downloaded").exists()
+
+
+def test_a_download_in_parts_is_one_line_of_the_trail(client: Client, archive: Archive) -> None:
+    for start in (0, 100, 200):
+        body(client.get(address(archive), headers={"Range": f"bytes={start}-{start + 99}"}))
+
+    event = Event.objects.get(action="archive.downloaded")
+    assert event.about == f"job:{archive.job_id}"
+    assert event.details == {"file": archive.name}
+
+
+def test_more_downloads_at_once_than_threads_are_asked_to_wait(
+    client: Client, archive: Archive, settings: Any
+) -> None:
+    settings.DOWNLOADS = 1
+    first = client.get(address(archive))
+
+    second = client.get(address(archive))
+
+    assert second.status_code == 503
+    assert second["Retry-After"] == "60"
+    first.close()
+    assert body(client.get(address(archive))) == CONTENT
+
+
+def test_a_browser_gone_in_the_middle_gives_its_place_back(
+    client: Client, archive: Archive
+) -> None:
+    answer = client.get(address(archive))
+    next(iter(answer.streaming_content))
+    answer.close()
+
+    assert DOWNLOADS.count == 0
+
+
+def test_downloading_needs_its_right(
+    client: Client, archive: Archive, groups: dict[str, Group]
+) -> None:
+    rights = groups[standard.COORDINATORS].permissions
+    rights.remove(rights.get(codename=Right.DOWNLOAD))
+
+    assert client.get(address(archive)).status_code == 403
+    assert client.get(reverse("archives")).status_code == 403
+    page = client.get(reverse("job", args=[archive.job_id])).content.decode()
+    assert address(archive) not in page
+    assert "You may not download files" in page
+
+
+def test_identified_images_are_for_who_may_transfer_them(client: Client, archive: Archive) -> None:
+    archive.job.order["change"] = "as_is"
+    archive.job.save()
+
+    assert client.get(address(archive)).status_code == 403
+
+
+def test_what_was_deleted_says_when_and_is_not_there(client: Client, archive: Archive) -> None:
+    Archive.objects.update(removed_at=timezone.now())
+
+    page = client.get(reverse("job", args=[archive.job_id])).content.decode()
+
+    assert client.get(address(archive)).status_code == 404
+    assert address(archive) not in page
+    assert "deleted" in page
+
+
+def test_a_file_that_somebody_took_away_is_not_there(
+    client: Client, archive: Archive, tmp_path: Path
+) -> None:
+    (tmp_path / "archives" / archive.name).unlink()
+
+    assert client.get(address(archive)).status_code == 404
+
+
+def test_downloads_lists_what_one_may_have(
+    client: Client, archive: Archive, as_user: Callable[[User | None], Client], make_user: Any
+) -> None:
+    assert address(archive) in client.get(reverse("archives")).content.decode()
+
+    other = as_user(make_user("other", standard.COORDINATORS))
+    assert address(archive) not in other.get(reverse("archives")).content.decode()
+
+
+def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
+    client: Client, archive: Archive
+) -> None:
+    Job.objects.update(state=JobState.WARNING)
+    Task.objects.filter(is_packing=False).update(state="warning")
+
+    led = client.post(reverse("job_action", args=[archive.job_id, "retry"]))
+    page = client.get(led["Location"]).content.decode()
+    weak = client.post(led["Location"], {"archive_password": "short", "archive_kept": "yes"})
+    unkept = client.post(led["Location"], {"archive_password": PASSWORD})
+
+    proposal = html.unescape(re.search(r'name="archive_password"[^>]* value="([^"]+)"', page)[1])  # type: ignore[index]
+    assert checked_password(proposal) == proposal
+    assert "at least 12 characters" in weak.content.decode()
+    assert "Write the password down first" in unkept.content.decode()
+    assert Job.objects.get().archive_password is None
+
+    done = client.post(led["Location"], {"archive_password": PASSWORD, "archive_kept": "yes"})
+
+    assert done["Location"] == reverse("job", args=[archive.job_id])
+    job = Job.objects.get()
+    assert (job.state, job.archive_password) == (JobState.PENDING, PASSWORD)
+    assert set(job.tasks.values_list("state", flat=True)) == {"pending"}
+
+
+def test_a_refused_retry_keeps_no_password(client: Client, archive: Archive) -> None:
+    page = reverse("job_password", args=[archive.job_id, "resume"])
+
+    answer = client.post(page, {"archive_password": PASSWORD, "archive_kept": "yes"})
+
+    assert answer.status_code == 422
+    assert Job.objects.get().archive_password is None
+
+
+def test_a_batch_is_ordered_with_a_password_that_no_draft_keeps(
+    client: Client, archive_node: Node, source: Node, trial: Trial
+) -> None:
+    sheet = SimpleUploadedFile("list.csv", b"PatientID;StudyInstanceUID\n0001;1.2.3.4\n")
+    rows = client.post(reverse("job_new_transfer"), {"sheet": sheet})["Location"]
+    assert "Only for a 7-Zip file" in client.get(rows).content.decode()
+    order = {
+        "do": "start",
+        "source": source.pk,
+        "destinations": archive_node.pk,
+        "trial": trial.pk,
+        "generate": "on",
+        "change": "pseudonymized",
+        "archive_password": PASSWORD,
+    }
+
+    unkept = client.post(rows, order)
+
+    assert "Write the password down first" in unkept.content.decode()
+    assert PASSWORD not in unkept.content.decode()
+    assert all(PASSWORD not in repr(draft.content) for draft in Draft.objects.all())
+    assert not Job.objects.exists()
+
+    client.post(rows, {**order, "archive_kept": "yes"})
+
+    assert Job.objects.get().archive_password == PASSWORD
+
+
+def test_places_are_counted_by_all_threads() -> None:
+    def walk() -> None:
+        for _ in range(200):
+            if DOWNLOADS.take():
+                DOWNLOADS.give_back()
+
+    threads = [threading.Thread(target=walk) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert DOWNLOADS.count == 0

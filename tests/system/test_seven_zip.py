@@ -1,0 +1,295 @@
+"""An encrypted 7-Zip file from the order to the download: whole, tested, and its password nowhere."""
+
+import csv
+import io
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import images
+import pytest
+from conftest import DIRECTLY, sign_in, wait_until
+from orthanc import needs_chromium, needs_orthanc
+from playwright.sync_api import Page, expect
+from pydicom import dcmread
+from test_look import findings
+from test_transfer import Road, open_page, order, road, wait_for_end, workers_of  # noqa: F401
+
+needs_7z = pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not installed")
+pytestmark = [needs_orthanc, needs_chromium, needs_7z]
+
+SEVEN_ZIP = "Encrypted 7-Zip file"
+PASSWORD = "Four#Words&1-Sign"
+
+
+def seven_zip(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = ["7z", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def order_archive(page: Page, url: str, trial: str, patient_id: str, password: str) -> None:
+    """From the empty page to Start."""
+    order(page, url, trial, patient_id, to=SEVEN_ZIP)
+    page.fill("#archive_password", password)
+    page.check("#archive_kept")
+    page.click("#start")
+
+
+def unpacked(path: Path, folder: Path) -> dict[str, Path]:
+    """By SOP Instance UID."""
+    done = seven_zip("x", f"-p{PASSWORD}", f"-o{folder}", path)
+    assert done.returncode == 0, done.stdout
+    return {str(dcmread(p).SOPInstanceUID): p for p in folder.rglob("*.dcm")}
+
+
+class Watch:
+    """Looks at all command lines and our processes' environments for a word, while jobs run."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word.encode()
+        self.seen: list[str] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.05):
+            for folder in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    try:
+                        if self.word in (folder / name).read_bytes():
+                            self.seen.append(f"{folder.name}/{name}")
+                    except OSError:
+                        continue
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("javascript", "trial"),
+    [(True, "LUNG-JS"), (False, "LUNG-PLAIN")],
+    ids=["with JavaScript", "without JavaScript"],
+)
+def test_a_study_is_ordered_as_a_file_downloaded_and_opened(
+    road: Road,  # noqa: F811
+    open_page: Callable[[bool], Page],  # noqa: F811
+    tmp_path: Path,
+    javascript: bool,
+    trial: str,
+) -> None:
+    page = open_page(javascript)
+    sign_in(page, road.url, "coordinator")
+    with Watch(PASSWORD) as watch:
+        order_archive(page, road.url, trial, images.PATIENT_ID, PASSWORD)
+        job = wait_for_end(page, road.url)
+    assert PASSWORD not in page.content()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+
+    assert path.name == f"job-{job}.7z"
+    assert seven_zip("t", f"-p{PASSWORD}", path).returncode == 0
+    listed = seven_zip("l", "-pnot-the-password", path)
+    assert "Cannot open encrypted archive" in listed.stdout + listed.stderr
+    assert ".dcm" not in listed.stdout + listed.stderr
+    found = unpacked(path, tmp_path / "out")
+    ledger = road.ledger(job)
+    ends = {
+        uid: entry["state"]
+        for manifest in ledger["manifests"]
+        for uid, entry in manifest["instances"].items()
+    }
+    assert sorted(found) == sorted(
+        ledger["out"][u] for u, end in ends.items() if end == "delivered"
+    )
+    text = (tmp_path / "out" / f"contents-job-{job}.csv").read_text()
+    for row in csv.DictReader(io.StringIO(text)):
+        if row["outcome"] == "delivered":
+            content = found[row["instance_uid"]].read_bytes()
+            assert row["sha256"] == sha256(content).hexdigest()
+            assert int(row["size_bytes"]) == len(content)
+        for secret in images.IDENTIFYING:
+            assert secret not in str(row)
+    assert watch.seen == []
+    assert places_of(PASSWORD, road.data) == []
+
+
+def places_of(word: str, folder: Path) -> list[str]:
+    """Files below it that hold the word: database and its journals, broker, logs, all of it."""
+    words = [word.encode(), word.encode("utf-16-le"), word.encode().hex().encode()]
+    return [
+        str(path)
+        for path in folder.rglob("*")
+        if path.is_file() and any(one in path.read_bytes() for one in words)
+    ]
+
+
+@pytest.mark.timeout(120)
+def test_a_weak_password_is_said_in_words_and_nothing_starts(
+    road: Road,  # noqa: F811
+    open_page: Callable[[bool], Page],  # noqa: F811
+) -> None:
+    page = open_page(False)
+    sign_in(page, road.url, "coordinator")
+    order_archive(page, road.url, "LUNG-JS", images.PATIENT_ID, "Passwort2026")
+
+    expect(page.locator("[role=alert]")).to_contain_text("too easy to guess")
+    assert "Passwort2026" not in page.content()
+    assert "/summary/" in page.url
+
+
+@pytest.mark.timeout(120)
+def test_a_download_goes_on_where_it_was_cut_off_and_no_thread_is_left_behind(
+    road: Road,  # noqa: F811
+    open_page: Callable[[bool], Page],  # noqa: F811
+) -> None:
+    page = open_page(True)
+    sign_in(page, road.url, "coordinator")
+    order_archive(page, road.url, "LUNG-JS", images.LONG_ID, PASSWORD)
+    job = wait_for_end(page, road.url)
+    address = page.get_by_role("link", name="Download").get_attribute("href")
+    cookie = "; ".join(f"{c['name']}={c['value']}" for c in page.context.cookies())
+    path = road.data / "archives" / f"job-{job}.7z"
+    whole = path.read_bytes()
+
+    def fetch(**headers: str) -> tuple[int, bytes, dict[str, str]]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(
+            f"{road.url}{address}", headers={"Cookie": cookie, **named}
+        )
+        try:
+            with DIRECTLY.open(request, timeout=20) as answer:
+                return answer.status, answer.read(), dict(answer.headers)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(), dict(error.headers)
+
+    status, first, headers = fetch(Range="bytes=0-99999")
+    assert (status, first) == (206, whole[:100_000])
+    assert headers["content-range"] == f"bytes 0-99999/{len(whole)}"
+    status, rest, _ = fetch(Range="bytes=100000-", If_Range=headers["etag"])
+    assert (status, first + rest) == (206, whole)
+    assert fetch(Range="bytes=-7")[1] == whole[-7:]
+    assert fetch(Range="bytes=5-", If_Range='"another"')[:2] == (200, whole)
+    assert fetch(Range=f"bytes={len(whole)}-")[0] == 416
+    assert fetch(Range="lines=1-2")[:2] == (200, whole)
+
+    with path.open("ab") as file:  # large enough that no buffer on the way holds all of it
+        file.truncate(200_000_000)
+    for _ in range(12):
+        gone_in_the_middle(road.url, str(address), cookie)
+    wait_until(lambda: fetch(Range="bytes=0-0")[0] == 206, "downloads that broke off are over", 30)
+
+
+def gone_in_the_middle(url: str, address: str, cookie: str) -> None:
+    """A browser that is closed after the first bytes."""
+    request = urllib.request.Request(f"{url}{address}", headers={"Cookie": cookie})
+    with suppress(urllib.error.HTTPError), DIRECTLY.open(request, timeout=20) as answer:
+        answer.read(1000)
+
+
+PHASES = {
+    "gathering": lambda now: len(list((now.data / "gathered").rglob("*.dcm"))) >= 20,
+    "packing": lambda now: bool(drafts(now)),
+    "testing": lambda now: any(starts(path) for path in drafts(now)),
+    "shown": lambda now: bool(new_archives(now)),
+}
+"""When the workers are killed, by what can be seen on the disk."""
+
+known: set[str] = set()
+
+
+def drafts(road: Road) -> list[Path]:  # noqa: F811
+    return list((road.data / "archives").glob(".adit-*"))
+
+
+def starts(path: Path) -> bool:
+    """Its signature is written last, so it is being tested."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"7z"
+    except OSError:
+        return False
+
+
+def new_archives(road: Road) -> set[str]:  # noqa: F811
+    return {path.name for path in (road.data / "archives").glob("*.7z")} - known
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("phase", PHASES)
+def test_killed_in_each_phase_the_file_is_the_same_as_undisturbed(
+    road: Road,  # noqa: F811
+    open_page: Callable[[bool], Page],  # noqa: F811
+    tmp_path: Path,
+    phase: str,
+) -> None:
+    page = open_page(True)
+    sign_in(page, road.url, "coordinator")
+    assert road.up is not None
+    workers = workers_of(road.up.pid)
+    known.update(path.name for path in (road.data / "archives").glob("*.7z"))
+    order_archive(page, road.url, "LUNG-KILL", images.LONG_ID, PASSWORD)
+    deadline = time.monotonic() + 60
+    while not PHASES[phase](road):
+        assert time.monotonic() < deadline, f"{phase} never began"
+        time.sleep(0.001)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    job = wait_for_end(page, road.url, seconds=120)
+
+    found = unpacked(road.data / "archives" / f"job-{job}.7z", tmp_path / "out")
+    ledger = road.ledger(job)
+    assert sorted(found) == sorted(ledger["out"].values())
+    assert len(found) == images.LONG
+    assert new_archives(road) == {f"job-{job}.7z"}
+    assert not list((road.data / "gathered").rglob("*.dcm"))
+
+
+@pytest.mark.timeout(120)
+def test_its_pages_are_for_everyone(
+    road: Road,  # noqa: F811
+    open_page: Callable[[bool], Page],  # noqa: F811
+) -> None:
+    page = open_page(True)
+    sign_in(page, road.url, "coordinator")
+    found: dict[str, list[str]] = {}
+    pictures = os.environ.get("ADIT_PICTURES")
+
+    def look(step: str) -> None:
+        for colours in ("light", "dark"):
+            page.emulate_media(color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]
+            rules = ("color-contrast",) if colours == "dark" else ()
+            found[f"{step}, {colours}"] = findings(page, *rules)
+            if pictures:
+                page.screenshot(path=f"{pictures}/{step}-{colours}.png", full_page=True)
+
+    order(page, road.url, "LUNG-JS", images.PATIENT_ID, to=SEVEN_ZIP)
+    look("summary")
+    page.fill("#archive_password", PASSWORD)
+    page.check("#archive_kept")
+    page.click("#start")
+    job = wait_for_end(page, road.url)
+    look("job")
+    page.goto(f"{road.url}/jobs/downloads/")
+    look("downloads")
+    page.goto(f"{road.url}/jobs/{job}/password/retry/")
+    look("password")
+    page.goto(f"{road.url}/help/archives")
+    look("help")
+    assert {step: errors for step, errors in found.items() if errors} == {}
