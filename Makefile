@@ -36,9 +36,11 @@ test-adit: $(VENV)/.ready  ## the house's tests
 test-system: $(VENV)/.ready  ## the whole road, with real archives and a real browser
 	@$(BIN)/python -m pytest tests/system -q
 
-chaos: $(ENGINE_VENV)/.ready  ## 2,000 orders from archives that lie over wires that break (RUNS=n SEED=n)
+chaos: setup  ## archives that lie, then kills and restarts of all that runs, in both forms (RUNS=n KILLS=n SEED=n)
 	@ADIT_LAB_RUNS=$(or $(RUNS),2000) ADIT_LAB_SEED=$(or $(SEED),0) \
 		nice -n 19 $(ENGINE_VENV)/bin/python -m pytest tests/engine/test_chaos.py -q -n0 -k mixed_faults
+	@ADIT_HAVOC_KILLS=$(or $(KILLS),150) ADIT_HAVOC_SEED=$(or $(SEED),0) \
+		$(BIN)/python -m pytest tests/system/test_havoc.py -q -s
 
 deid-corpus: $(ENGINE_VENV)/.ready  ## pseudonymize objects made to leak; count what is left of it
 	@$(ENGINE_VENV)/bin/python scripts/deid_corpus.py

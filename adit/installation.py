@@ -5,16 +5,16 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from django.conf import settings
 from django.core.management import call_command
 from django.db import Error, connection
-from django.db.migrations.executor import MigrationExecutor
 
+from adit import footing
 from adit.accounts import groups
 from adit.accounts.models import User
 from adit.accounts.rights import ensure_order_rights
+from adit.footing import Finding
 from adit.jobs.kinds import KINDS
 from adit.nodes import health
 from adit.profiles import trials
@@ -23,14 +23,6 @@ from adit.vault.master import KeyMissing, master_box
 
 ENOUGH_BYTES = 2_000_000_000
 _PREPARING = 0xAD17
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at; `next_step` is empty when it is as it should be."""
-
-    what: str
-    next_step: str = ""
 
 
 def make_tables() -> None:
@@ -73,9 +65,7 @@ def examine() -> Iterator[Finding]:
     """What works and what does not; touches nothing."""
     yield _folder()
     yield _key()
-    yield _tables()
-    if settings.EMBEDDED:
-        yield _broker()
+    yield from footing.examine()
     yield _disk()
     found = health.examine(runs=_runs() or not settings.EMBEDDED)
     yield from (Finding(one.what, one.next_step) for one in found)
@@ -115,26 +105,6 @@ def _key() -> Finding:
     if stat.S_IMODE(settings.KEY_FILE.stat().st_mode) & 0o077:
         return Finding(what, "Others may read it: chmod 600 it.")
     return Finding(what)
-
-
-def _tables() -> Finding:
-    try:
-        executor = MigrationExecutor(connection)
-        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except Error as error:
-        return Finding("database", f"It does not answer ({type(error).__name__}).")
-    if missing:
-        return Finding(
-            "database", f"{len(missing)} changes of tables are due: `adit up` makes them."
-        )
-    return Finding("database")
-
-
-def _broker() -> Finding:
-    what = f"broker folder {settings.BROKER_DIR}"
-    if settings.BROKER_DIR.is_dir():
-        return Finding(what)
-    return Finding(what, "It does not exist yet: `adit up` makes it.")
 
 
 def _runs() -> bool:

@@ -82,6 +82,9 @@ class Farm:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
         return done.stdout
 
+    def run_on_web(self, *words: str) -> str:
+        return self.run("web", *words)
+
     def start(self, name: str, machine: str, command: str) -> None:
         self._commands[name] = (machine, command)
         self._begin(name)

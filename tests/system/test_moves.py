@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,8 +117,12 @@ class House:
 
     def do(self, verb: str, **values: Any) -> Any:
         script = str(Path(__file__).with_name("moves.py"))
+        return self.run(script, verb, json.dumps(values))
+
+    def run(self, *words: str) -> Any:
+        """One of our scripts to its end; what it printed as JSON."""
         done = subprocess.run(
-            [sys.executable, script, verb, json.dumps(values)],
+            [sys.executable, *words],
             cwd=ROOT,
             env={**self.env, "PYTHONPATH": str(ROOT)},
             capture_output=True,
@@ -158,12 +162,19 @@ class House:
 
 
 @contextmanager
-def house(data: Path, archive: Archive, receiver: int, **more: Any) -> Iterator[House]:
+def house(
+    data: Path,
+    archive: Archive,
+    receiver: int,
+    *,
+    told: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Iterator[House]:
     data.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_", "DATA"))}
     port = free_port()
-    mine = {"ADIT_DATA": str(data), "PORT": str(port), "ADIT_RECEIVER_PORT": str(receiver), **SOON}
-    one = House(data, {**kept, **mine})
+    mine = {"ADIT_DATA": str(data), "PORT": str(port), "ADIT_RECEIVER_PORT": str(receiver)}
+    one = House(data, {**kept, **mine, **SOON, **(told or {})})
     node = {"host": "127.0.0.1", "port": archive.port, "called_ae_title": archive.called}
     one.do("make", **{**node, "retrieve": "move", **QUICK, **more})
     with (data / "up.log").open("wb") as log:

@@ -74,7 +74,7 @@ class Installed:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
         )
 
     def ledger(self) -> dict[str, Any]:

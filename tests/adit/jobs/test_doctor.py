@@ -1,0 +1,150 @@
+"""`adit doctor` says of each service what is wrong and how to mend it, and shows no password."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from installed import Installed, new_database
+from lab.services import Service, free_port, needs_rabbitmq, needs_redis
+
+from adit import footing
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory,
+    postgresql_service: Service,
+    rabbitmq_service: Service,
+    redis_service: Service,
+) -> Installed:
+    """An installation of the distributed form that was prepared."""
+    told = {
+        "DATABASE_URL": new_database(postgresql_service.url),
+        "ADIT_BROKER_URL": rabbitmq_service.url,
+        "ADIT_REDIS_URL": redis_service.url,
+    }
+    one = Installed(tmp_path_factory.mktemp("site") / "var", told)
+    done = one.adit("prepare")
+    assert done.returncode == 0, done.stderr
+    return one
+
+
+def told(site: Installed, expected: int, **changes: str) -> str:
+    other = Installed(site.data, {**site.settings, **changes})
+    done = other.adit("doctor")
+    assert done.returncode == expected, done.stdout + done.stderr
+    for url in site.settings.values():
+        assert url.rpartition("@")[0].rpartition(":")[2] not in done.stdout + done.stderr
+    return done.stdout
+
+
+def wrong(url: str) -> str:
+    """The same place with another password."""
+    before, _, place = url.rpartition("@")
+    return f"{before.rpartition(':')[0]}:wrong@{place}"
+
+
+def gone(url: str) -> str:
+    """Where nobody listens."""
+    before, _, place = url.rpartition("@")
+    return f"{before}@127.0.0.1:{free_port()}/{place.partition('/')[2]}"
+
+
+def test_all_in_order(site: Installed) -> None:
+    said = told(site, 0)
+    for part in (
+        "database (PostgreSQL at 127.0.0.1:",
+        "tables",
+        "clock of this machine",
+        "broker (RabbitMQ at 127.0.0.1:",
+        "cache (Redis at 127.0.0.1:",
+        "master key",
+    ):
+        assert f"ok  {part}" in said
+    assert "!!" not in said
+
+
+def test_a_database_that_refuses_us_or_is_not_there_is_said(site: Installed) -> None:
+    url = site.settings["DATABASE_URL"]
+    refused = told(site, 1, DATABASE_URL=wrong(url))
+    assert "It refuses the user or password of DATABASE_URL." in refused
+    silent = told(site, 1, DATABASE_URL=gone(url))
+    assert "does PostgreSQL run, and is DATABASE_URL right?" in silent
+    for said in (refused, silent):
+        assert said.count("!!") == 1, said
+
+
+def test_a_missing_key_beside_a_filled_database_is_refused(site: Installed) -> None:
+    key = site.data / "keys" / "master.key"
+    kept = key.read_text()
+    key.unlink()
+    try:
+        assert "holds no master key" in told(site, 1)
+        done = site.adit("prepare")
+        assert done.returncode == 1
+        assert "Put the backed-up key there" in done.stderr
+        assert not key.exists()
+    finally:
+        key.write_text(kept)
+        key.chmod(0o600)
+
+
+@needs_rabbitmq
+def test_a_broker_that_refuses_us_or_is_not_there_is_said(
+    settings: Any, rabbitmq_service: Service
+) -> None:
+    settings.BROKER_URL = rabbitmq_service.url
+    assert footing._broker().next_step == ""
+    settings.BROKER_URL = wrong(rabbitmq_service.url)
+    assert footing._broker().next_step.startswith("It refuses the user, password or virtual host")
+    settings.BROKER_URL = gone(rabbitmq_service.url)
+    finding = footing._broker()
+    assert finding.next_step.startswith("Nobody answers there: does RabbitMQ run")
+    assert rabbitmq_service.password not in finding.what + finding.next_step
+
+
+@needs_redis
+def test_a_redis_that_refuses_us_or_is_not_there_is_said(
+    settings: Any, redis_service: Service
+) -> None:
+    settings.REDIS_URL = redis_service.url
+    assert footing._redis().next_step == ""
+    settings.REDIS_URL = wrong(redis_service.url)
+    assert footing._redis().next_step == "It refuses the password of ADIT_REDIS_URL."
+    settings.REDIS_URL = gone(redis_service.url)
+    finding = footing._redis()
+    assert finding.next_step.startswith("Nobody answers there: does Redis run")
+    assert redis_service.password not in finding.what + finding.next_step
+
+
+def test_a_zone_that_does_not_exist_is_said(settings: Any) -> None:
+    settings.TIME_ZONE = "Europe/Nowhere"
+    assert "Write one like Europe/Berlin" in footing._zone().next_step
+
+
+def test_tables_of_an_older_version_are_said(
+    db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.EMBEDDED = False
+    monkeypatch.setattr(
+        footing.MigrationExecutor, "migration_plan", lambda self, targets: [object()] * 2
+    )
+    said = footing._tables().next_step
+    assert said == "2 changes of tables are due: `adit prepare` makes them."
+
+
+def test_clocks_that_differ_are_said(
+    db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if settings.EMBEDDED:
+        pytest.skip("SQLite has no clock of its own")
+    real = footing.timezone.now
+    monkeypatch.setattr(footing.timezone, "now", lambda: real() + timedelta(seconds=30))
+    assert "30 s away from the database's" in footing._clock().next_step
+
+
+def test_an_old_service_is_said() -> None:
+    assert footing._recent("RabbitMQ", "broker", 3).next_step.startswith("It is version 3")
+    assert footing._recent("PostgreSQL", "database", 17).next_step == ""

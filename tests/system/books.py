@@ -1,0 +1,104 @@
+"""Books: what an installation's rows say was delivered, held against the source and the folders.
+
+Run in a process of its own, with ADIT_DATA: `books.py SHELF`, where the source's files lie; prints JSON.
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "engine")]
+
+
+def main(shelf: str) -> None:
+    os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
+    import django
+
+    django.setup()
+    json.dump(audited(Path(shelf)), sys.stdout)
+
+
+def audited(shelf: Path) -> dict[str, Any]:
+    """The auditor's count over all trials, and how often each part of a job ended."""
+    from lab.auditor import Auditor
+    from lab.orders import kept
+
+    from adit.audit import trail
+    from adit.audit.models import Event
+    from adit.jobs.models import Job, Task
+    from adit.nodes.models import Node, Slot
+    from adit.profiles.models import Trial
+    from adit_engine import part10
+
+    source = [part10.read(path) for path in sorted(shelf.iterdir())]
+    auditor = Auditor()
+    for trial in Trial.objects.filter(is_default=False):
+        folder = Path(Node.objects.get(name=trial.protocol_id).settings["path"])
+        truth, ledger = _truth(trial, source), _ledger(trial)
+        auditor.audit(truth, ledger, [kept(folder)])
+    ended = Counter(Event.objects.filter(action="task.ended").values_list("about", flat=True))
+    return {
+        "violations": dict(auditor.violations),
+        "found": auditor.found[:10],
+        "complete": auditor.complete,
+        "delivered": auditor.delivered,
+        "jobs": dict(Counter(Job.objects.values_list("state", flat=True))),
+        "tasks": Task.objects.count(),
+        "ended": sum(ended.values()),
+        "ended_twice": [about for about, count in ended.items() if count > 1],
+        "attempts": sum(Task.objects.values_list("attempt", flat=True)),
+        "lost": Event.objects.filter(action="task.lost").count(),
+        "slots": Slot.objects.filter(holder__startswith="task:").count(),
+        "trail": trail.verify() is None,
+    }
+
+
+def _truth(trial: Any, source: list[Any]) -> dict[str, Any]:
+    """What this trial's jobs asked for, as it must look."""
+    from lab.auditor import expectations
+
+    from adit.jobs import sealed
+    from adit.jobs.models import Job
+    from adit.profiles import mapping
+    from adit_engine.reference import StudyRef
+
+    truth: dict[str, Any] = {}
+    for job in Job.objects.filter(trial=trial).select_related("owner", "destination"):
+        for task in job.tasks.select_related("source"):
+            content = sealed.open_task(task)
+            change = mapping.change_for(
+                job.owner,
+                trial,
+                task.source,
+                job.destination,
+                content.patient_id,
+                pseudonym=content.pseudonym,
+            )
+            study = StudyRef(content.payload["study_uid"])
+            truth.update(expectations(source, study, change))
+    return truth
+
+
+def _ledger(trial: Any) -> Any:
+    from lab.auditor import Ledger
+
+    from adit.jobs import sealed
+    from adit.jobs.models import Item
+    from adit_engine.outcome import Listed, Outcome
+
+    ledger = Ledger()
+    ledger.begin()
+    for item in Item.objects.filter(task__job__trial=trial).select_related("task__job__trial"):
+        manifest = sealed.open_item(item).manifest
+        uid = manifest.series.series_uid
+        ledger.attempts[-1] += [Listed(manifest.series, manifest.expected), Outcome.of(manifest)]
+        ledger.manifests[uid] = manifest
+        ledger.delivered_then[(0, uid)] = frozenset(manifest.delivered_entries())
+    return ledger
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
