@@ -57,6 +57,7 @@ _CODECS = {
     b"GB18030": "gb18030",
     b"GBK": "gb18030",
 }
+_ANY_CODEC = tuple(dict.fromkeys(_CODECS.values()))
 _ESCAPE = re.compile(rb"\x1b(?:\$?[()\-][@-Z]|\$[@AB])")
 _JAPANESE = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
 _SPLIT_NAME = re.compile(r"[\s^=,;:.\\/()\[\]_\-\"&+*]+")
@@ -258,7 +259,11 @@ def texts(raw: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         if read:
             yield from read
             return
-    yield from _decoded(_ESCAPE.sub(b"", raw), (*codecs, "euc_kr", "gb18030"))
+    data = _ESCAPE.sub(b"", raw)
+    yield from _decoded(data, (*codecs, "euc_kr", "gb18030"))
+    if not [*_decoded(data, codecs[:1])]:
+        # The label is false, so it may be any other; what leaves is written in UTF-8.
+        yield from ((text, "utf-8") for text, _ in _decoded(data, _ANY_CODEC))
 
 
 def _decoded(data: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -230,3 +230,21 @@ def test_without_a_trial_no_trial_is_named() -> None:
 def test_a_trial_that_cannot_be_written_is_refused(words: tuple[str, str]) -> None:
     with pytest.raises(WrongInput):
         TrialStamp(*words)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("Люксембург", "iso8859-5"), ("Διονυσιος", "iso8859-7"), ("Štěpánek", "iso8859-2"),
+        ("Çavuşoğlu", "iso8859-9"), ("สมชายดี", "tis-620"), ("ﾔﾏﾀﾞ", "shift_jis"),
+    ],
+)  # fmt: skip
+def test_a_name_under_a_false_label_is_looked_for_in_every_character_set(
+    name: str, codec: str
+) -> None:
+    made = header(t00080005=("CS", b"ISO_IR 192"), t00100010=("PN", name.encode(codec)))
+    verify(instance(made), apply(change(), instance(made)), change())
+    told = instance(made | {0x00081090: ("LO", b"of " + name.encode())})
+    with pytest.raises(Withhold) as held:
+        verify(told, apply(change(), told), change())
+    assert held.value.code == "verify-name"
