@@ -5,6 +5,7 @@ import getpass
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import urllib.error
@@ -96,8 +97,9 @@ def up(chosen: argparse.Namespace) -> int:
     """Everything on one machine, until Ctrl-C."""
     with only_one(config.DATA_DIR):
         check_port(config.PORT)
-        prepare()
-        _hint_first_user()
+        prepared = _prepared_apart()
+        if prepared:
+            return prepared
         with Supervisor(house()) as supervisor:
             if supervisor.wait_ready(READY_S):
                 say(f"ready at http://{HOST}:{config.PORT}/ (Ctrl-C stops it)")
@@ -109,8 +111,15 @@ def make_ready(chosen: argparse.Namespace) -> int:
     """Keys, tables and groups, at first and after each upgrade; then the processes may start."""
     prepare()
     _hint_first_user()
-    say("ready: `adit web`, `worker`, `scheduler` and `receiver` may start.")
+    if not chosen.quiet:
+        say("ready: `adit web`, `worker`, `scheduler` and `receiver` may start.")
     return 0
+
+
+def _prepared_apart() -> int:
+    """In a process of its own, so that the one that stays holds neither models nor libraries."""
+    argv = [sys.executable, "-m", "adit.cli", "prepare", "--quiet"]
+    return subprocess.run(argv, check=False).returncode  # noqa: S603 - our own command
 
 
 def web(chosen: argparse.Namespace) -> int:
@@ -222,6 +231,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         text = (command.__doc__ or "").splitlines()[0]
         sub = commands.add_parser(name, help=text, description=text)
+        if name == "prepare":
+            sub.add_argument("--quiet", action="store_true", help="says nothing when all is well")
         if name == "stop":
             sub.add_argument("node", metavar="NODE", nargs="?", help="its name, as on its page")
             sub.add_argument("--all", action="store_true", help="every PACS and folder")

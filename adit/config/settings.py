@@ -161,6 +161,10 @@ STALL_S = env.int("ADIT_STALL_S", 1200)
 PAUSE_GRACE_S = env.int("ADIT_PAUSE_GRACE_S", 300)
 """So long a series may go on after a pause of its PACS; a stop waits for nothing."""
 MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
+BREAKER_FAILURES = env.int("ADIT_BREAKER_FAILURES", 3)
+"""So often in a row a node does not answer before somebody is told."""
+BREAKER_PAUSES_S = env.list("ADIT_BREAKER_PAUSES_S", [15, 60, 120, 300, 600], subcast=int)
+"""For so long a node that does not answer rests, after the first failure, the second and so on."""
 BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: nobody told
 PSEUDONYM_SOURCE = env.str("ADIT_PSEUDONYM_SOURCE", "")  # see profiles/source.py; "": projects' own
 ARCHIVE_DIR = Path(env.str("ADIT_ARCHIVES", str(DATA_DIR / "archives")))

@@ -13,7 +13,7 @@ from adit.jobs import roads, states
 from adit.jobs.light import light
 from adit.jobs.models import Job, JobState, Task, TaskState, Turn
 from adit.jobs.roads import Candidate, Way
-from adit.nodes import slots
+from adit.nodes import breaker, slots
 from adit.nodes.connect import Purpose, hold_of, why_waiting
 from adit.nodes.models import Lane, Node
 from adit.nodes.waits import NoSlot, Waits
@@ -92,7 +92,7 @@ def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | N
 
     Only failures are counted; `until` is when a node opens. Raises states.Overtaken.
     """
-    with light():
+    with transaction.atomic() if failed else light():
         slots.release(holder_of(task))
         states.locked(task.job_id)
         failures = task.failures + (1 if failed else 0)
@@ -193,7 +193,7 @@ def _is_open(way: Way) -> bool:
 
 def _obstacle(nodes: Iterable[Node], way: Way) -> Waits | None:
     for node in nodes:
-        waits = why_waiting(node, way.purpose, urgent=way.urgent)
+        waits = why_waiting(node, way.purpose, urgent=way.urgent) or breaker.why_resting(node)
         if waits is not None:
             return waits
     return None
@@ -220,6 +220,8 @@ def _taken(candidate: Candidate, worker: str) -> Task | None:
             for node in nodes:
                 hold = hold_of(node, way.purposes_at(node.pk), candidate.owner, locked.pk)
                 slots.take(node, way.lane, holder_of(task), settings.LEASE_S, hold)
+                if hasattr(node, "breaker"):
+                    breaker.try_by_one(node, settings.LEASE_S)
             _take_turn(candidate.owner)
             return _leased(locked, task, worker)
     return None

@@ -128,4 +128,5 @@ def sentences(job: Job) -> list[str]:
 
 def nodes_of(way: Way) -> QuerySet[Node]:
     """In the order in which they are locked."""
-    return Node.objects.filter(pk__in=way.node_ids).order_by("pk")
+    rows = Node.objects.filter(pk__in=way.node_ids).order_by("pk")
+    return rows.select_related("paused_by", "breaker")

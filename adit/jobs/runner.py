@@ -9,6 +9,7 @@ from django.db import Error, connection
 from structlog.contextvars import bound_contextvars
 
 from adit.jobs import appraisal, archives, ends, lines, packing, queue, rules, sealed, states
+from adit.jobs.contact import Contact
 from adit.jobs.ends import End
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Checked, Context, Found, Yielded
@@ -20,6 +21,7 @@ from adit.jobs.sealed import TaskContent
 from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Lane
 from adit.profiles import mapping, trials
+from adit_engine.errors import AditError
 from adit_engine.pseudonymize.change import Change, Pseudonymized
 
 log = logging.getLogger(__name__)
@@ -48,16 +50,22 @@ def _run(task: Task) -> None:
 
 def _attempted(task: Task) -> End:
     with Lease(task, queue.purposes_of(task)) as lease:
+        contact = Contact(task.source, task.job.destination)
         try:
-            (packing.pack if task.is_packing else _transfer)(task, lease)
+            if task.is_packing:
+                packing.pack(task, lease)
+            else:
+                _transfer(task, lease, contact)
         except Exception as error:  # noqa: BLE001 - one of the two places that catch all
+            if isinstance(error, AditError) and not lease.stop.is_set():
+                contact.end(error)
             return ends.of(error, task, lease)
         if lease.stop.is_set() and isinstance(lease.stop.reason, Lost):
             return ends.stopped(lease)
     return End(packing.end if task.is_packing else ends.judged)
 
 
-def _transfer(task: Task, lease: Lease) -> None:
+def _transfer(task: Task, lease: Lease, contact: Contact) -> None:
     """Opens, runs, writes down. Raises the engine's errors, LeaseLost, Refused, Waits."""
     job = task.job
     box = sealed.box_of(job.trial)
@@ -73,6 +81,7 @@ def _transfer(task: Task, lease: Lease) -> None:
             with closing(_stream(job.kind, content, context)) as told_all:
                 for told in told_all:
                     lease.progress()
+                    contact.take(told)
                     if isinstance(told, Checked):
                         lines.answer(box, task, told, appraisal.facts_of(job, told.studies))
                     elif not isinstance(told, Found):

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.rights import Refused
 from adit.audit.trail import record
 from adit.jobs import ends, hits, queue, sealed, states
+from adit.jobs.contact import Contact
 from adit.jobs.ends import End
 from adit.jobs.kinds import KINDS, kind_of
 from adit.jobs.kinds.base import Context, Found
@@ -28,7 +29,7 @@ from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Lane
 from adit.nodes.waits import Waits
 from adit.profiles import mapping, trials
-from adit_engine.errors import NodeError
+from adit_engine.errors import AditError, NodeError
 from adit_engine.nodes.base import Conversing
 
 LASTS_S = 10.0
@@ -92,6 +93,7 @@ class Streak:
             pk=first.pk
         )
         self._job = self._first.job
+        self._contact = Contact(self._first.source, None)
         self._box = sealed.box_of(self._job.trial)
         self._stack = stack
         self._node: Any = None
@@ -114,10 +116,13 @@ class Streak:
                 return Asked(asked.answered, asked.failed, ends.stopped(lease), True)
             try:
                 asked.answered[task] = self._answers(task, lease)
+                self._contact.answered()
             except Exception as error:  # noqa: BLE001 - the other place that catches all
                 if _is_of_one_row(error, lease):
                     asked.failed[task] = str(error)
                     continue
+                if isinstance(error, AditError) and not lease.stop.is_set():
+                    self._contact.end(error)
                 end = ends.of(error, task, lease)
                 return Asked(asked.answered, asked.failed, end, lease.stop.is_set())
             lease.progress()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from django.utils.translation import gettext as _
 
+from adit.nodes.breaker import why_resting
 from adit.nodes.connect import Purpose, why_waiting
 from adit.nodes.models import Node
 from adit_engine.errors import WrongInput
@@ -17,7 +18,7 @@ def when(nodes: Iterable[Node], *, is_urgent: bool) -> list[str]:
 
 def _obstacle(node: Node, is_urgent: bool) -> str:
     try:
-        waits = why_waiting(node, Purpose.RETRIEVE, urgent=is_urgent)
+        waits = why_waiting(node, Purpose.RETRIEVE, urgent=is_urgent) or why_resting(node)
     except WrongInput as error:
         return f"{node}: {error}"
     return str(waits) if waits else ""

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Person, Right, require
 from adit.audit.trail import record
-from adit.nodes import rows
+from adit.nodes import breaker, rows
 from adit.nodes.connect import Purpose, open_node, require_still
 from adit.nodes.forms import form_for, is_secret
 from adit.nodes.models import Check, Node
@@ -151,6 +151,8 @@ def _checked(user: Person, node: Node, what: Check.What, ask: Ask) -> list[Findi
         "findings": [asdict(finding) for finding in findings],
     }
     Check.objects.update_or_create(node=node, what=what, defaults=values)
+    if worst is not Grade.BAD:
+        breaker.answered(node)
     details = {"node": node.name, "test": what.value, "worst": worst.value}
     record("node.checked", user=user, about=f"node:{node.pk}", details=details)
     return findings

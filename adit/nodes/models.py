@@ -74,6 +74,21 @@ class Lane(models.TextChoices):
     URGENT = "urgent"
 
 
+class Breaker(models.Model):
+    """A node that did not answer when it was asked last; gone when it does."""
+
+    node = models.OneToOneField(Node, on_delete=models.CASCADE, related_name="breaker")
+    failures = models.PositiveIntegerField(default=0)
+    """In a row."""
+    since = models.DateTimeField()
+    rests_until = models.DateTimeField(null=True)
+    tried_until = models.DateTimeField(null=True)
+    """For so long one task is trying, and no other one."""
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.failures}"
+
+
 class Slot(models.Model):
     """One association that may be open now at a node; gone when released or expired."""
 

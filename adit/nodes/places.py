@@ -42,7 +42,7 @@ def places_of(user: Person) -> list[Place]:
     reads = set(access.readable_nodes(user).values_list("pk", flat=True))
     writes = set(access.writable_nodes(user).values_list("pk", flat=True))
     used = words.in_use()
-    nodes = access.visible_nodes(user).select_related("paused_by").defer("secrets")
+    nodes = access.visible_nodes(user).select_related("paused_by", "breaker").defer("secrets")
     return [
         Place(
             node,

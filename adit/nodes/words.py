@@ -8,7 +8,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
-from adit.nodes import slots, window
+from adit.nodes import breaker, slots, window
 from adit.nodes.models import Lane, Node, Slot
 from adit_engine.errors import WrongInput
 
@@ -44,6 +44,9 @@ def status_of(node: Node) -> Status:
         return Status("closed", _("closed"), _("Nobody has opened it yet, or somebody closed it."))
     if node.paused_at is not None:
         return Status("paused", _("paused"), _pause(node))
+    waits = breaker.why_resting(node)
+    if waits is not None:
+        return Status("resting", _("does not answer"), str(waits))
     return _by_hours(node)
 
 

@@ -20,6 +20,7 @@ from adit.audit.models import Event
 from adit.jobs import actions, archives, lists, progress, roads
 from adit.jobs.filters import JobFilter
 from adit.jobs.models import Item, Job, JobState, Task
+from adit.jobs.outlook import outlook
 from adit.jobs.views.about import about, kind_label
 from adit.jobs.views.door import person, visible_job
 from adit.jobs.views.files import file_rows
@@ -165,6 +166,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         "reasons": progress.reasons_of(items),
         "left_out": progress.left_out_of(items),
         "waits": _waits(job),
+        "outlook": outlook(job),
         "page": page,
         "rows": [
             (task, counts.get(task.pk, progress.Counts()), about(task, sees_identified))

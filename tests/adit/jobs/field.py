@@ -59,7 +59,62 @@ def fill(series: str, images: str) -> None:
             (folder / f"{image}.dcm").write_bytes(content)
 
 
+def fill_studies(studies: str) -> None:
+    """Lays so many studies of one image into the source."""
+    import samples
+
+    for number in range(1, int(studies) + 1):
+        content = samples.file_bytes(samples.ct(1, study=str(number)))
+        (DATA / "from" / f"{number}.dcm").write_bytes(content)
+
+
+def order_dead(studies: str) -> None:
+    """An order of so many studies from a PACS where nobody listens."""
+    import socket
+
+    from adit.nodes.models import Access, Node
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"host": "127.0.0.1", "port": port, "called_ae_title": "DEAD"}
+    node = Node.objects.create(
+        name="dead", kind="dimse", is_open=True, settings=settings, retrieve_limit=20
+    )
+    group = Access.objects.get(node__name="from").group
+    Access.objects.create(group=group, node=node, may_read=True)
+    _order(studies, "dead", key="dead")
+
+
+def work(seconds: str) -> None:
+    """Claims and runs for so long, from a source that takes its time; how many were done."""
+    from adit.jobs import queue, runner
+    from adit_engine.nodes.folder import FolderNode
+
+    fetch = FolderNode.fetch
+
+    def slowly(self, *args, **values):  # type: ignore[no-untyped-def]
+        time.sleep(0.5)
+        yield from fetch(self, *args, **values)
+
+    FolderNode.fetch = slowly  # type: ignore[method-assign]
+    end, done = time.monotonic() + float(seconds), 0
+    while time.monotonic() < end:
+        task = queue.claim("field")
+        if task is None:
+            time.sleep(0.1)
+            continue
+        runner.run(task)
+        task.refresh_from_db()
+        done += task.state == "success"
+    print(json.dumps(done))
+
+
 def order(studies: str = "1", key: str = "a") -> None:
+    _order(studies, "from", key)
+
+
+def _order(studies: str, source_name: str, key: str) -> None:
     import samples
     from jobs_stage import PATIENT
 
@@ -68,7 +123,7 @@ def order(studies: str = "1", key: str = "a") -> None:
     from adit.jobs.kinds.selective import Order, Pick
     from adit.nodes.models import Node
 
-    source, destination = Node.objects.get(name="from"), Node.objects.get(name="to")
+    source, destination = Node.objects.get(name=source_name), Node.objects.get(name="to")
     picks = [
         Pick(source.pk, f"{samples.ROOT}.{number}", PATIENT)
         for number in range(1, int(studies) + 1)
@@ -133,6 +188,9 @@ COMMANDS = {
     "fill": fill,
     "order": order,
     "limit": limit,
+    "fill-studies": fill_studies,
+    "order-dead": order_dead,
+    "work": work,
     "claim-all": claim_all,
     "claim-none": claim_none,
     "ledger": ledger,

@@ -161,7 +161,7 @@ def test_a_folder_that_is_not_there_fails_at_once_with_the_next_step(
 def test_a_pacs_that_does_not_answer_is_tried_again_and_given_up_in_the_end(
     order_studies: Ordering, source: Node, settings: Settings
 ) -> None:
-    settings.MAX_FAILURES, settings.RETRY_PAUSES_S = 2, [60]
+    settings.MAX_FAILURES, settings.RETRY_PAUSES_S, settings.BREAKER_PAUSES_S = 2, [60], [0]
     order_studies("1")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

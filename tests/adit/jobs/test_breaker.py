@@ -1,0 +1,140 @@
+"""A node that does not answer rests: its tasks wait, one at a time tries, the others' go on."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+from installed import Installed
+from jobs_stage import work
+
+from adit.jobs import queue
+from adit.jobs.models import Job, Road, Task, TaskState
+from adit.nodes import breaker
+from adit.nodes.models import Alarm, Breaker, Node
+from adit.nodes.words import status_of
+from adit_engine.errors import NotFound, Unreachable
+
+Ordering = Callable[..., Job]
+
+SECONDS = 40
+DEAD_TASKS = 500
+
+
+@pytest.fixture
+def dead(source: Node) -> Node:
+    """The source, at a port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    source.kind = "dimse"
+    source.settings = {"host": "127.0.0.1", "port": port, "called_ae_title": "DEAD"}
+    source.save()
+    return source
+
+
+def fail(node: Node, times: int = 1) -> None:
+    for _ in range(times):
+        breaker.failed(node, Unreachable(node.name, "no connection"))
+
+
+def rested(node: Node) -> Node:
+    """As it is when its rest is over."""
+    Breaker.objects.filter(node=node).update(rests_until=timezone.now())
+    return Node.objects.select_related("breaker").get(pk=node.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_one_failure_the_other_tasks_wait_and_say_why(
+    order_studies: Ordering, dead: Node
+) -> None:
+    order_studies("1", "2", "3", images=1)
+    assert work() is not None
+    assert queue.claim("test") is None
+    assert Task.objects.filter(attempt=1).count() == 1, "the others did not try"
+    said = Road.objects.get().waits_for
+    assert said.startswith("PACS1: has not answered since ")
+    assert "is asked again at" in said
+    status = status_of(Node.objects.select_related("breaker").get(pk=dead.pk))
+    assert (status.state, "has not answered" in status.why) == ("resting", True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_its_rest_one_task_tries_and_an_answer_lets_all_go_on(
+    order_studies: Ordering, source: Node
+) -> None:
+    order_studies("1", "2", "3", images=1)
+    fail(source, 3)
+    assert Alarm.objects.filter(node=source, ended_at=None).count() == 1
+    assert work() is None
+    rested(source)
+    trying = queue.claim("test")
+    assert trying is not None
+    assert queue.claim("another") is None
+    assert "one task is trying now" in Road.objects.get().waits_for
+    queue.give_back(trying, "lost interest")
+    rested(source)
+    Breaker.objects.update(tried_until=None)
+    assert work() is not None
+    assert not Breaker.objects.exists()
+    assert not Alarm.objects.filter(ended_at=None).exists()
+    assert {work().state, work().state} == {TaskState.SUCCESS}  # type: ignore[union-attr]
+
+
+@pytest.mark.django_db
+def test_rests_grow_and_only_what_says_nobody_is_there_counts(source: Node) -> None:
+    rests = []
+    for _ in range(6):
+        fail(source)
+        row = Breaker.objects.get()
+        assert row.rests_until is not None
+        rests.append(round((row.rests_until - timezone.now()).total_seconds()))
+    assert rests == [15, 60, 120, 300, 600, 600]
+    Breaker.objects.all().delete()
+    breaker.failed(source, NotFound("it is not there"))
+    breaker.failed(source, Unreachable("another node", "no connection"))
+    assert not Breaker.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_conversation_that_breaks_off_later_is_no_reason_to_rest(
+    order_studies: Ordering, source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adit_engine.errors import ConnectionLost
+    from adit_engine.nodes.memory import MemoryNode
+
+    def fetch(self: MemoryNode, *args: object, **values: object) -> object:
+        raise ConnectionLost(self.name, "the connection broke off")
+
+    order_studies("1", images=1)
+    monkeypatch.setattr(MemoryNode, "fetch", fetch)
+    work()
+    assert not Breaker.objects.exists()
+
+
+@pytest.mark.timeout(400)
+def test_500_tasks_for_a_dead_node_leave_another_ones_rate_at_80_percent(tmp_path: Path) -> None:
+    """Two houses at the same time, so that whatever else the machine does meets both."""
+    houses = [Installed(tmp_path / name) for name in ("alone", "beside")]
+    for house in houses:
+        house.do("prepare")
+        house.do("limit", "20")
+        house.do("fill-studies", "200")
+    houses[1].do("order-dead", str(DEAD_TASKS))
+    for house in houses:
+        house.do("order", "200", "living")
+    workers = {
+        house.data.name: [house.begin("work", str(SECONDS)) for _ in range(2)] for house in houses
+    }
+    done = dict.fromkeys(workers, 0)
+    for name, processes in workers.items():
+        for process in processes:
+            out, err = process.communicate(timeout=SECONDS + 100)
+            assert process.returncode == 0, err
+            done[name] += json.loads(out)
+    tried = houses[1].rows("select count(*) from jobs_task where failures > 0")[0][0]
+    assert 1 <= tried <= 3, "one at a time, ever more seldom"
+    assert done["alone"] > 20, "else nothing was measured"
+    assert done["beside"] >= 0.8 * done["alone"], done
