@@ -1,0 +1,117 @@
+"""Stop now is felt everywhere: by searches that wait, and by what a PACS is sending to us."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection
+
+from adit.accounts.groups import COORDINATORS
+from adit.accounts.models import User
+from adit.nodes import pause, search
+from adit.nodes.models import Node, Slot
+from adit.nodes.reception import house_spool
+from adit.nodes.register import RowRegister
+from adit.nodes.waits import Halted
+from adit_engine.errors import AssociationRejected, ConnectionLost
+from adit_engine.nodes.association import Association, Patience, Peer
+from adit_engine.nodes.negotiation import Context
+from adit_engine.query import Query
+from adit_engine.receiver import Receiver, ReceiverSettings
+from adit_engine.reference import Level
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """Lets everybody in and never says a word; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+def pacs(make_node: Callable[..., Node], port: int) -> Node:
+    settings = {"host": "127.0.0.1", "port": port, "called_ae_title": "PACS", "association_s": 60}
+    return make_node("PACS1", kind="dimse", settings=settings, reads=(COORDINATORS,))
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_search_that_waits_is_cut_within_ten_seconds(
+    everywhere: bool,
+    coordinator: User,
+    pacsadmin: User,
+    make_node: Callable[..., Node],
+    silent: int,
+) -> None:
+    node = pacs(make_node, silent)
+    stopped_at: list[float] = []
+
+    def stop() -> None:
+        until = time.monotonic() + 20
+        while not Slot.objects.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        if everywhere:
+            pause.stop_all(pacsadmin, "fire")
+        else:
+            pause.stop(pacsadmin, node, "fire")
+        stopped_at.append(time.monotonic())
+        connection.close()
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    with pytest.raises(Halted, match="PACS1: stopped by pacsadmin: fire"):
+        search.search(coordinator, node, Query(Level.STUDY, {"PatientID": "1"}))
+    stopping.join(20)
+
+    assert time.monotonic() - stopped_at[0] < 10
+    assert not Slot.objects.exists()
+
+
+def test_the_receiver_cuts_a_stopped_pacs_and_lets_it_in_no_more(
+    pacsadmin: User, make_node: Callable[..., Node], settings, tmp_path
+) -> None:
+    settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB = tmp_path / "spool", 0
+    node, register = pacs(make_node, 104), RowRegister()
+    with Receiver(ReceiverSettings("ADIT", "127.0.0.1", 0), house_spool(), register) as receiver:
+        sending, other = calling(receiver, "PACS"), calling(receiver, "PACS")
+        sending.open([Context(CT, ("1.2.840.10008.1.2.1",))])
+        assert receiver.cut(register.is_stopped) == 0
+
+        pause.stop(pacsadmin, node, "fire")
+
+        assert receiver.cut(register.is_stopped) == 1
+        with pytest.raises(ConnectionLost):
+            sending.receive(10, "say something")
+        with pytest.raises(AssociationRejected):
+            other.open([Context(CT, ("1.2.840.10008.1.2.1",))])
+        pause.reopen(pacsadmin, node)
+        again = calling(receiver, "PACS")
+        again.open([Context(CT, ("1.2.840.10008.1.2.1",))])
+        again.release()
+        for one in (sending, other):
+            one.close()
+
+
+def calling(receiver: Receiver, title: str) -> Association:
+    peer = Peer("ADIT", "127.0.0.1", receiver.port, "ADIT", title, 65536, Patience())
+    return Association(peer)
+
+
+def test_what_a_pacs_sends_keeps_to_its_rate(
+    make_node: Callable[..., Node], settings, tmp_path
+) -> None:
+    settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB = tmp_path / "spool", 0
+    node, register = pacs(make_node, 104), RowRegister()
+    with Receiver(ReceiverSettings("ADIT", "127.0.0.1", 0), house_spool(), register) as receiver:
+        first = calling(receiver, "PACS")
+        first.open([Context(CT, ("1.2.840.10008.1.2.1",))])
+        Node.objects.filter(pk=node.pk).update(rate_kb_s=50)
+        receiver.keep_pace(register.rate_of)
+
+        (pace,) = receiver._paces.values()
+        assert pace.rate_bytes_s == 50_000
+        first.close()
