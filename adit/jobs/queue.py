@@ -1,6 +1,6 @@
 """Queue: which task is next, and who holds it. The task row is the queue; messages only wake."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -13,11 +13,14 @@ from adit.jobs import roads, states
 from adit.jobs.light import light
 from adit.jobs.models import Job, JobState, Task, TaskState, Turn
 from adit.jobs.roads import Candidate, Way
-from adit.nodes import breaker, slots
+from adit.nodes import breaker, budgets, slots
 from adit.nodes.connect import Purpose, hold_of, why_waiting
 from adit.nodes.models import Lane, Node
-from adit.nodes.waits import NoSlot, Waits
+from adit.nodes.waits import NoSlot, OverBudget, Waits
 from adit_engine.errors import AditError
+
+Spent = Mapping[int, OverBudget]
+"""By owner."""
 
 
 class LeaseLost(AditError):
@@ -35,11 +38,13 @@ def claim(worker: str) -> Task | None:
     Ways that are obviously closed are passed by without a lock; they get a sentence that says why.
     """
     looked: dict[Way, bool] = {}
-    for candidate in roads.in_turn():
+    candidates = list(roads.in_turn())
+    spent = _spent(candidates)
+    for candidate in candidates:
         way = candidate.way
         if way not in looked:
-            looked[way] = _is_open(way)
-        if not looked[way]:
+            looked[way] = _is_open(way, spent)
+        if not looked[way] or _is_spent(candidate, spent):
             continue
         try:
             task = _taken(candidate, worker)
@@ -128,8 +133,12 @@ def sweep() -> bool:
     for pk in expired.values_list("pk", flat=True):
         _take_back(pk)
     _settle_canceling()
-    for way in {candidate.way for candidate in roads.in_turn()}:
-        _is_open(way)
+    candidates = list(roads.in_turn())
+    spent = _spent(candidates)
+    for way in {candidate.way for candidate in candidates}:
+        _is_open(way, spent)
+    for candidate in candidates:
+        _is_spent(candidate, spent)
     return roads.with_work().exists()
 
 
@@ -184,10 +193,28 @@ def _settle_canceling() -> None:
             states.derive(states.locked(pk))
 
 
-def _is_open(way: Way) -> bool:
+def _spent(candidates: Iterable[Candidate]) -> Spent:
+    """Who may fetch nothing more today, and why."""
+    fetch = (one for one in candidates if one.way.purpose is Purpose.RETRIEVE)
+    return budgets.spent_by({one.owner for one in fetch})
+
+
+def _is_spent(candidate: Candidate, spent: Spent) -> bool:
+    why = spent.get(candidate.owner)
+    if why is None or candidate.way.purpose is not Purpose.RETRIEVE:
+        return False
+    roads.say(candidate.way, str(why), owners=[candidate.owner])
+    return True
+
+
+def _is_open(way: Way, spent: Spent) -> bool:
     """Whether a task may start on this way now, as it seems; says what is in the way."""
     waits = _obstacle(roads.nodes_of(way), way)
-    roads.say(way, "" if waits is None else str(waits))
+    if waits is None:
+        fetches = way.purpose is Purpose.RETRIEVE
+        roads.say(way, "", but=list(spent) if fetches else ())
+    else:
+        roads.say(way, str(waits))
     return waits is None
 
 

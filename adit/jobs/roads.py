@@ -1,6 +1,6 @@
 """Roads: which tasks wait for the same nodes, whose turn it is, and what keeps them waiting."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
@@ -110,11 +110,17 @@ def on(way: Way) -> QuerySet[Road]:
     )
 
 
-def say(way: Way, sentence: str) -> None:
-    """Why nothing starts on it now; empty when nothing is in the way."""
+def say(
+    way: Way, sentence: str, *, owners: Collection[int] | None = None, but: Collection[int] = ()
+) -> None:
+    """Why nothing starts on it now, of these owners or of all but some; empty when nothing is in
+    the way.
+    """
     said = sentence[:200]
-    stale = on(way).exclude(waits_for=said).values_list("pk", flat=True)
-    pks = list(stale)
+    stale = on(way).exclude(waits_for=said).exclude(job__owner__in=but)
+    if owners is not None:
+        stale = stale.filter(job__owner__in=owners)
+    pks = list(stale.values_list("pk", flat=True))
     if pks:
         Road.objects.filter(pk__in=pks).update(waits_for=said)
 

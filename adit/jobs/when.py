@@ -4,16 +4,18 @@ from collections.abc import Iterable
 
 from django.utils.translation import gettext as _
 
+from adit.nodes import budgets
 from adit.nodes.breaker import why_resting
 from adit.nodes.connect import Purpose, why_waiting
 from adit.nodes.models import Node
 from adit_engine.errors import WrongInput
 
 
-def when(nodes: Iterable[Node], *, is_urgent: bool) -> list[str]:
-    """One sentence for each node that must be waited for; one for now when there is none."""
+def when(nodes: Iterable[Node], *, is_urgent: bool, owner: int, studies: int) -> list[str]:
+    """One sentence for each node or budget that must be waited for; one for now when there is none."""
     obstacles = [sentence for node in nodes if (sentence := _obstacle(node, is_urgent))]
-    return obstacles or [_("Now, as soon as a worker is free.")]
+    now = [] if obstacles else [_("Now, as soon as a worker is free.")]
+    return obstacles + (budgets.warnings(owner, studies) or now)
 
 
 def _obstacle(node: Node, is_urgent: bool) -> str:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Person, Refused, Right, may, require, require_active
 from adit.audit.trail import record
-from adit.nodes import meter, slots
+from adit.nodes import budgets, meter, slots
 from adit.nodes.access import may_read, may_write
 from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.reception import BY_MOVE, house_reception
@@ -65,6 +65,8 @@ def open_node(
         waits = why_waiting(row, purpose, urgent=urgent)
         if waits is not None and (isinstance(waits, Halted) or not _may_test(user, purpose)):
             raise waits
+        if purpose is Purpose.RETRIEVE and not slots.holds(row, holder):
+            budgets.require_left(user.pk)
         hold = hold_of(row, (purpose,), user.pk)
         slot = slots.take(row, purpose.lane(urgent), holder, purpose.lasts_s, hold)
         try:

@@ -101,6 +101,10 @@ def end_expired() -> None:
         _end(Slot.objects.filter(expires_at__lte=timezone.now()))
 
 
+def holds(node: Node, holder: str) -> bool:
+    return in_use(node).filter(holder=holder).exists()
+
+
 def in_use(node: Node) -> QuerySet[Slot]:
     """The slots that count now, of all lanes."""
     return node.slots.filter(expires_at__gt=timezone.now())

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from adit.nodes import check_views, quarantine_views, sheet_views, use_views, views
+from adit.nodes import budget_views, check_views, quarantine_views, sheet_views, use_views, views
 
 urlpatterns = [
     path("", views.node_list, name="nodes"),
@@ -24,6 +24,7 @@ urlpatterns = [
     path("<int:pk>/test/adopt/", check_views.node_adopt, name="node_adopt"),
     path("<int:pk>/sheet/", sheet_views.node_sheet, name="node_sheet"),
     path("<int:pk>/sheet.txt", sheet_views.node_sheet_text, name="node_sheet_text"),
+    path("budgets/", budget_views.budget_list, name="budgets"),
     path("quarantine/", quarantine_views.quarantine, name="quarantine"),
     path("quarantine/delete/", quarantine_views.quarantine_delete, name="quarantine_delete"),
     path("<int:pk>/do/<slug:verb>/", views.node_do, name="node_do"),

@@ -33,3 +33,7 @@ class Halted(Waits):
 
 class Ended(Waits):
     """A person ended this one connection."""
+
+
+class OverBudget(Waits):
+    """A group has fetched as much today as it may; `node` names the budget."""

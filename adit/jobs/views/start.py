@@ -170,7 +170,12 @@ def _shown(
         "sources": sorted({pick.node for pick in prepared.basket}),
         "size": size_in_words(prepared.summary.size_bytes),
         "sees_identified": may(user, Right.SEE_IDENTIFIED),
-        "when": when(nodes_used, is_urgent=prepared.urgent),
+        "when": when(
+            nodes_used,
+            is_urgent=prepared.urgent,
+            owner=user.pk,
+            studies=len(prepared.basket) * len(prepared.destinations),
+        ),
         "needs_approval": ordering.needs_approval(user, len(prepared.basket)),
         "trouble": trouble,
         "may_be_mailed": settings.MAIL and bool(user.email),

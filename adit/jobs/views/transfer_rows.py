@@ -163,7 +163,7 @@ def _before(job: Job, tally: Tally, sees: bool) -> dict[str, Any]:
     return {
         "source": source,
         "size": size_in_words(tally.size_bytes),
-        "when": when(nodes, is_urgent=job.urgent),
+        "when": when(nodes, is_urgent=job.urgent, owner=job.owner_id, studies=tally.ready),
         "finish": end,
         "choices": answers_of(job, list(several)) if job.stage == Stage.CHECK else [],
         "more_choices": max(0, tally.several - MOST_CHOICES),

@@ -50,6 +50,7 @@ MATRIX = {
     "node_adopt": ("post", ("node",), but(MANAGERS, AWAY)),
     "node_sheet": ("get", ("node",), MANAGERS),
     "node_sheet_text": ("get", ("node",), MANAGERS),
+    "budgets": ("get", (), MANAGERS_ALONE),
     "quarantine": ("get", (), MANAGERS_ALONE),
     "quarantine_delete": ("post", (), but(MANAGERS_ALONE, AWAY)),
     "node_do": ("post", ("node", "close"), DEED),

@@ -1,0 +1,37 @@
+"""A job over its group's budget waits for midnight and says so; others go on."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Group
+from jobs_stage import work
+
+from adit.accounts.groups import COORDINATORS
+from adit.accounts.models import User
+from adit.jobs import queue, roads
+from adit.jobs.models import Job, TaskState
+from adit.nodes.models import Budget, Node
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Ordering = Callable[..., Job]
+
+
+def test_a_job_over_the_budget_waits_and_says_so_and_others_go_on(
+    order_studies: Ordering, make_user: Callable[..., User], source: Node, root: User
+) -> None:
+    Budget.objects.create(group=Group.objects.get(name=COORDINATORS), studies=1)
+    mine, others = order_studies("1", "2"), order_studies("3", user=root)
+    done = [work(), work()]
+
+    assert work() is None
+    assert [task.state for task in done if task] == [TaskState.SUCCESS] * 2
+    said = ["Today's budget of Coordinators: is used up, goes on at 00:00"]
+    assert roads.sentences(mine) == said
+    queue.sweep()
+    assert roads.sentences(mine) == said
+    assert not others.tasks.filter(state=TaskState.PENDING).exists()
+    Budget.objects.update(studies=2)
+    last = work()
+    assert last is not None
+    assert last.state == TaskState.SUCCESS
