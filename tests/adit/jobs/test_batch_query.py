@@ -22,7 +22,7 @@ from adit_engine.nodes.memory import MemoryNode
 from adit_engine.query import Query
 from adit_engine.question import Person, Question
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def by_id(line: int, patient_id: str, **more: object) -> Row:

@@ -30,7 +30,7 @@ from adit_engine.errors import NotFound, WrongInput
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 DEVICE = Device(US_FRAMES, "Sonomaker", "S9", "V1.2", ROWS, COLUMNS)
 

@@ -24,7 +24,7 @@ from adit.jobs.models import Decision, HeldBack, Job  # noqa: E402
 from adit.nodes.models import Access, Node  # noqa: E402
 from adit.profiles.models import Profile, Trial  # noqa: E402
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/jobs/withheld/"
 REASON = "it writes names at the top"
