@@ -10,6 +10,7 @@ declare -A needs=(
     [/usr/share/orthanc/plugins/libOrthancDicomWeb.so]=orthanc-dicomweb
     [/usr/lib/postgresql/*/bin/postgres]=postgresql
     [rabbitmq-server]=rabbitmq-server [redis-server]=redis-server
+    [docker-compose]=docker-compose [systemd-analyze]=systemd
 )
 missing=()
 for sign in "${!needs[@]}"; do

@@ -12,6 +12,8 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
 from django.conf import settings
 
+from adit.config import pulse
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
 
 WORK_QUEUE = "work"
@@ -80,6 +82,7 @@ app.add_defaults(_setup)
 def run_worker(queue: str) -> int:
     """Takes messages of one queue until SIGTERM; one process, one task at a time."""
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
+    pulse.keep(queue, by_tasks=queue == UPKEEP_QUEUE)
     if queue == UPKEEP_QUEUE:
         worker_ready.connect(_start_clock, weak=False)
     name = f"--hostname={queue}-{os.getpid()}@%h"

@@ -31,6 +31,10 @@ WEB_HOST = env.str("ADIT_WEB_HOST", "127.0.0.1")
 ALLOWED_HOSTS = [*env.list("ADIT_HOSTS", []), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("ADIT_ORIGINS", [])
 BEHIND_TLS = env.bool("ADIT_TLS", False)
+if BEHIND_TLS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# How many proxies of ours stand before the pages: whoever signs in is told apart by his address.
+ALLAUTH_TRUSTED_PROXY_COUNT = env.int("ADIT_PROXIES", 0)
 
 
 def _secret_key() -> str:
