@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
-from adit.jobs import lines, progress, sealed
+from adit.jobs import archives, lines, progress, sealed
 from adit.jobs.kinds.base import Note
 from adit.jobs.lines import Content
 from adit.jobs.models import Item, Job, JobState, ResultLine, Stage, Task, TaskState
@@ -145,6 +145,9 @@ def _place(box: Box, job: Job, row: ResultLine, series_uid: str) -> str:
     for item in items[:1]:
         entries = sealed.open_item(item, box).manifest.delivered_entries().values()
         path = next((entry.path for entry in entries if entry.path), "")
+        if path and archives.is_archive(job.destination):
+            built = job.archives.filter(removed_at=None).order_by("pk")
+            return ", ".join(built.values_list("name", flat=True))
         if path:
             folder = PurePosixPath(path).parent
             return shown_path(job.destination, folder if series_uid else folder.parent)

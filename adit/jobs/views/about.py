@@ -48,7 +48,7 @@ def about(task: Task, sees_identified: bool) -> About:
         patient_name=labels.get("patient_name", ""),
         birth_date=labels.get("birth_date", ""),
         study_date=labels.get("study_date", ""),
-        description=labels.get("study_description", ""),
+        description=labels.get("study_description", "") if labels else content.title,
         accession_number=labels.get("accession_number", ""),
         modalities=labels.get("modalities", ""),
     )

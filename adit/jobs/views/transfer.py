@@ -12,7 +12,7 @@ from adit.jobs import actions, archives, sheet
 from adit.jobs.forms import AS_IS, MOST_DESTINATIONS, PSEUDONYMIZED, NodesField
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
 from adit.jobs.kinds.batch_transfer import BatchTransfer, Order, Row
-from adit.jobs.models import Job
+from adit.jobs.models import Job, Task
 from adit.jobs.sheet import Judged, JudgedRow, SheetKind, TransferRow
 from adit.jobs.uploads import Upload
 from adit.jobs.views.sheets import Desk
@@ -96,7 +96,8 @@ class TransferForm(forms.Form):
         judged: Judged[TransferRow],
         initial: dict[str, Any],
     ) -> None:
-        super().__init__(data, initial={**(initial or _USUAL)})
+        usual = {**_USUAL, "source": _source_of(upload)}
+        super().__init__(data, initial=initial or usual)
         self.judged = judged
         self._limit("source", access.readable_nodes(user))
         places = archives.destinations(user)
@@ -143,6 +144,13 @@ class TransferForm(forms.Form):
             text = _("The list gives no pseudonym (line %(lines)s): tick this, or add them.")
             self.add_error("generate", text % {"lines": sheet.lines_in_words(bare)})
         return values
+
+
+def _source_of(upload: Upload) -> int | None:
+    """The PACS that a query has asked, where the rows come from one."""
+    if upload.job is None:
+        return None
+    return Task.objects.filter(job=upload.job).values_list("source", flat=True).first()
 
 
 _USUAL = {"generate": True, "skips_delivered": True, "change": PSEUDONYMIZED}

@@ -16,15 +16,16 @@ from django.urls import reverse
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 
-from jobs_stage import PATIENT, put_study, shelf, work
+from jobs_stage import PATIENT, put_study, shelf
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, batch, forecast
+from adit.jobs import actions, batch, forecast, tasks
 from adit.jobs.batch import Wishes
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Job, JobState
 from adit.nodes.models import Lane, Node
+from adit_engine.sevenzip.reader import Reader
 from adit_engine.sighting import Wanted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,14 +39,13 @@ def row(line: int, study: str, **more: Any) -> Row:
 
 
 def run_all(job: Job) -> Job:
-    while work() is not None:
-        pass
+    tasks.work()
     return Job.objects.get(pk=job.pk)
 
 
 @pytest.fixture
 def checked(coordinator: User, source: Node, destination: Node, trial: Any) -> Callable[..., Job]:
-    def make(*rows: Row, to: Node | None = None, **more: Any) -> Job:
+    def make(*rows: Row, to: Node | None = None, password: str = "", **more: Any) -> Job:
         order = Order(
             rows,
             source.pk,
@@ -55,7 +55,8 @@ def checked(coordinator: User, source: Node, destination: Node, trial: Any) -> C
             **more,
         )
         key = f"{Job.objects.count()}"
-        return run_all(actions.create(coordinator, "batch_transfer", order, key=key))
+        wishes = {"key": key, "archive_password": password}
+        return run_all(actions.create(coordinator, "batch_transfer", order, **wishes))
 
     return make
 
@@ -348,24 +349,82 @@ def test_what_may_not_be_used_is_not_offered_and_not_taken(
     assert (job.order["change"], job.urgent) == ("pseudonymized", False)
 
 
-def test_the_export_of_a_query_is_uploaded_as_it_is(
-    source: Node, destination: Node, coordinator: User, as_user: Any
-) -> None:
-    from adit.jobs import sheet
-
+@pytest.fixture
+def queried(source: Node, coordinator: User, as_user: Any) -> Job:
+    """A batch query that found two studies of one patient, and nothing for another."""
     put_study(source, "1", series=2)
-    columns = sheet.with_own((*sheet.QUERY_RESULT, sheet.RESULT_LINE, sheet.RESULT_REASON), ["Key"])
-    found = ["P-1", PATIENT, "Mustermann^Änne", "1956-04-12", "CT", "2024-02-29", "101500"]
-    found += ["Thorax", "6", "ACC20240229", f"{ROOT}.1", "", "", "", "2", "", "007"]
-    nothing = ["P-2", "0009", *[""] * 12, "3", "Nothing was found.", "008"]
-    text = b"".join(sheet.csv_chunks(columns, [found, nothing])).decode()
-    client = as_user(coordinator)
-    address = upload(client, text)
-    assert "left out" in client.get(address).content.decode()
+    put_study(source, "2", images=1)
+    client, text = as_user(coordinator), f"PatientID;Pseudonym;Key\n{PATIENT};P-1;007\n009;P-2;8\n"
+    file = SimpleUploadedFile("list.csv", text.encode())
+    address = client.post(reverse("job_new_query"), {"sheet": file})["Location"]
+    assert client.post(address, {"do": "start", "sources": [source.pk]}).status_code == 302
+    return run_all(Job.objects.get())
+
+
+def sent(client: Client, address: str, source: Node, destination: Node) -> list[dict[str, str]]:
+    """Orders the rows of an upload, starts after the check; the result sheet."""
     order = {"do": "start", "source": source.pk, "destinations": [destination.pk]}
-    assert client.post(address, order).status_code == 302
-    job = run_all(Job.objects.get())
-    batch.start(coordinator, job, Wishes())
+    answer = client.post(address, order)
+    assert answer.status_code == 302, answer.content.decode()
+    job = run_all(Job.objects.get(kind="batch_transfer"))
+    batch.start(job.owner, job, Wishes())
     assert run_all(job).state == JobState.SUCCESS
-    (only,) = sheet_of(client, job)
-    assert (only["Pseudonym"], only["Key"], only["ADIT delivered"]) == ("P-1", "007", "6")
+    return sheet_of(client, job)
+
+
+def test_the_export_of_a_query_is_uploaded_as_it_is(
+    queried: Job, source: Node, destination: Node, coordinator: User, as_user: Any
+) -> None:
+    client = as_user(coordinator)
+    export = client.get(reverse("job_results_file", args=[queried.pk, "xlsx"])).content
+    file = SimpleUploadedFile("query.xlsx", export)
+    address = client.post(reverse("job_new_transfer"), {"sheet": file})["Location"]
+    assert "left out" in client.get(address).content.decode()
+    rows = sent(client, address, source, destination)
+    assert sorted(row["ADIT delivered"] for row in rows) == ["1", "6"]
+    assert {(row["Pseudonym"], row["Key"]) for row in rows} == {("P-1", "007")}
+    assert len(shelf(destination)) == 7
+
+
+def test_what_is_picked_of_a_query_is_transferred_without_a_file(
+    queried: Job, source: Node, destination: Node, coordinator: User, as_user: Any
+) -> None:
+    client, results = as_user(coordinator), reverse("job_results", args=[queried.pk])
+    client.post(results, {"do": "rule", "most": "1", "order": "newest"})
+    answer = client.post(results, {"do": "transfer"})
+    page = client.get(answer["Location"]).content.decode()
+    assert "Check 1 row" in page
+    assert f'<option value="{source.pk}" selected>' in page
+    (only,) = sent(client, answer["Location"], source, destination)
+    assert (only["Pseudonym"], only["Key"]) == ("P-1", "007")
+
+
+def test_a_list_ends_in_a_7_zip_file_that_is_built_after_the_pilot_and_the_rest(
+    checked: Callable[..., Job],
+    source: Node,
+    make_node: Any,
+    coordinator: User,
+    as_user: Any,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "archives").mkdir()
+    places = {"path": str(tmp_path / "archives"), "staging": str(tmp_path / "gathered")}
+    node = make_node("7-Zip", kind="archive", settings=places, writes=("Coordinators",))
+    put_study(source, "1", images=2)
+    put_study(source, "2", images=1)
+    password = "four words and 1 sign!"
+    job = checked(row(2, "1"), row(3, "2"), row(4, "9"), to=node, password=password)
+    client, start = as_user(coordinator), reverse("job_batch_start", args=[job.pk])
+    assert client.post(start, {"pilot": "1"}).status_code == 302
+    assert run_all(job).state == JobState.WAITING_FOR_OWNER
+    assert not list((tmp_path / "archives").iterdir())
+    assert client.post(start).status_code == 302
+    job = run_all(job)
+
+    assert job.state == JobState.SUCCESS
+    assert job.archive_password is None
+    with (tmp_path / "archives" / f"job-{job.pk}.7z").open("rb") as file:
+        names = [name for name, _content in Reader(file, password).files()]
+    assert sum(name.endswith(".dcm") for name in names) == 3
+    rows = sheet_of(client, job)
+    assert [r["ADIT place"] for r in rows] == [f"job-{job.pk}.7z"] * 2 + [""]

@@ -1,0 +1,93 @@
+"""Lists: fills an installation for batch transfers, and reads afterwards what each row brought.
+
+Run in a process of its own, with ADIT_DATA: `lists_stage.py make JSON` or `told JOB`; prints JSON.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+DATA = Path(os.environ["ADIT_DATA"])
+PASSWORD = "a long enough password"
+SOURCE, PACS, FOLDER = "Source PACS", "Research PACS", "Research folder"
+TRIALS = ("LISTS-JS", "LISTS-PLAIN", "LISTS-CALM", "LISTS-KILL")
+
+
+def main(verb: str, argument: str = "{}") -> None:
+    from adit import cli
+
+    if verb == "make":
+        cli.prepare()
+    else:
+        os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
+        import django
+
+        django.setup()
+    told = {"make": make, "told": told_of}[verb](**json.loads(argument))
+    json.dump(told, sys.stdout)
+
+
+def make(**nodes: dict[str, Any]) -> None:
+    """`source` and `pacs` are the settings of two archives; the folder is made here."""
+    from django.contrib.auth.models import Group
+
+    from adit.accounts.groups import COORDINATORS, PACS_ADMINISTRATORS
+    from adit.accounts.models import User
+    from adit.nodes.models import Access, Node
+    from adit.profiles import trials
+    from adit.profiles.models import Trial
+
+    group = Group.objects.get(name=COORDINATORS)
+    User.objects.create_user("coordinator", password=PASSWORD).groups.add(group)
+    approver = User.objects.create_user("approver", password=PASSWORD)
+    approver.groups.add(Group.objects.get(name=PACS_ADMINISTRATORS))
+    root = User.objects.create_superuser("root", password=PASSWORD)
+    (DATA / "research").mkdir()
+    folder = {"path": str(DATA / "research"), "shown_path": r"\\server\research"}
+    for name, kind, settings in (
+        (SOURCE, "dimse", nodes["source"]),
+        (PACS, "dimse", nodes["pacs"]),
+        (FOLDER, "folder", folder),
+    ):
+        node = Node.objects.create(name=name, kind=kind, settings=settings, is_open=True)
+        reads = name == SOURCE
+        Access.objects.create(group=group, node=node, may_read=reads, may_write=not reads)
+    for protocol_id in TRIALS:
+        trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
+        trials.create_trial(root, trial, members=[group])
+
+
+def told_of(job: int) -> dict[str, Any]:
+    """The job's state, and for each line the output UIDs of the images delivered for it."""
+    from adit.jobs import lines, sealed
+    from adit.jobs.models import Item, Job
+    from adit.profiles import trials
+
+    row = Job.objects.get(pk=job)
+    assert row.trial is not None
+    box, key = sealed.box_of(row.trial), trials.key_of(row.trial)
+    found: dict[int, list[str]] = {}
+    for line in row.lines.select_related("task"):
+        content = lines.opened(box, line)
+        wanted = content.asked.get("SeriesInstanceUID", "")
+        manifests = [
+            sealed.open_item(item, box).manifest for item in Item.objects.filter(task=line.task)
+        ]
+        found[line.line] = sorted(
+            key.uid(uid)
+            for one in manifests
+            if wanted in ("", one.series.series_uid)
+            for uid in one.delivered_entries()
+        )
+    return {
+        "state": row.state,
+        "message": row.message,
+        "lines": found,
+        "attempts": list(row.tasks.values_list("attempt", flat=True)),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

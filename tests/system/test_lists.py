@@ -1,0 +1,431 @@
+"""A list as a person walks it: uploaded, checked, approved, sent; then its result is compared."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import images
+import openpyxl
+import pydicom
+import pytest
+from conftest import ROOT, SCREEN, answers, free_port, sign_in, wait_until
+from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
+from playwright.sync_api import Browser, Page, expect
+from test_look import findings
+from test_transfer import workers_of
+
+from adit.jobs.sheets.writing import QUERY_RESULT, with_own, write_xlsx
+
+pytestmark = [needs_orthanc, needs_chromium, pytest.mark.timeout(300)]
+
+SOURCE, PACS, FOLDER = "Source PACS", "Research PACS", "Research folder"
+SOON = {
+    "ADIT_RECEIVER_PORT": "0",
+    "ADIT_LEASE_S": "6",
+    "ADIT_BEAT_S": "2",
+    "ADIT_SWEEP_S": "2",
+    "ADIT_MAX_TRANSFER_ROWS": "3",
+    "ADIT_RETRY_PAUSES_S": "1",
+}
+ZEROS, TWO = "0000815", "PID-TWO"
+SMALL, FIRST, SECOND, DOUBLE = (f"{images.ROOT}.{n}" for n in (3, 4, 5, 6))
+COLUMNS = with_own((*QUERY_RESULT, "ADIT line"), ("My key",))
+
+
+@dataclass(frozen=True)
+class House:
+    url: str
+    data: Path
+    pacs: Orthanc
+    up: "subprocess.Popen[bytes]"
+    env: dict[str, str]
+
+    def told(self, job: int) -> dict[str, Any]:
+        return dict(run_stage(self.env, "told", job=job))
+
+    def one(self, query: str) -> Any:
+        with closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
+            return base.execute(query).fetchone()[0]
+
+    def files_of(self, trial: str) -> dict[str, pydicom.FileDataset]:
+        """What lies in the folder for a project, by path below it."""
+        base = self.data / "research"
+        return {
+            str(path.relative_to(base)): pydicom.dcmread(path)
+            for path in (base / trial).rglob("*.dcm")
+        }
+
+
+def run_stage(env: dict[str, str], verb: str, **values: Any) -> Any:
+    script = str(Path(__file__).with_name("lists_stage.py"))
+    done = subprocess.run(
+        [sys.executable, script, verb, json.dumps(values)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def held() -> list[bytes]:
+    """What the source holds: good studies, two that one number means, and one of two patients."""
+    small = [
+        images.ct(series, n, study=SMALL, PatientID=ZEROS, AccessionNumber="A-3")
+        for series in (1, 2)
+        for n in range(1, 4)
+    ]
+    both = [
+        images.ct(1, n, study=study, PatientID=TWO, AccessionNumber="A-45", StudyDate=day)
+        for study, day, count in ((FIRST, "20240301", 2), (SECOND, "20240302", 5))
+        for n in range(1, count + 1)
+    ]
+    double = [
+        images.ct(1, n, study=DOUBLE, PatientID=patient)
+        for n, patient in ((1, "PID-X"), (2, "PID-Y"))
+    ]
+    return [*images.study(), *images.long_study(), *small, *both, *double]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("lists")
+    data = folder / "data"
+    data.mkdir()
+    port = free_port()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_"))}
+    mine = {"ADIT_DATA": str(data), "PORT": str(port), "PYTHONPATH": str(ROOT), **SOON}
+    env = {**kept, **mine}
+    with (
+        running_orthanc("SOURCE", folder / "source") as source,
+        running_orthanc("RESEARCH", folder / "pacs") as pacs,
+        (folder / "up.log").open("wb") as log,
+    ):
+        for file in held():
+            source.put(file)
+        run_stage(env, "make", source=source.settings, pacs=pacs.settings)
+        up = subprocess.Popen(
+            [sys.executable, "-m", "adit.cli", "up"],
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_until(lambda: up.poll() is not None or answers(f"{url}/healthz"), "adit up", 60)
+            assert up.poll() is None, (folder / "up.log").read_text()[-3000:]
+            yield House(url, data, pacs, up, env)
+        finally:
+            up.send_signal(signal.SIGTERM)
+            try:
+                up.wait(20)
+            except subprocess.TimeoutExpired:
+                up.kill()
+                up.wait()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """A fresh browser window, with JavaScript or without."""
+    contexts = []
+
+    def open_it(javascript: bool = True) -> Page:
+        contexts.append(browser.new_context(viewport=SCREEN, java_script_enabled=javascript))
+        return contexts[-1].new_page()
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+def result_of_a_query(folder: Path) -> Path:
+    """A sheet as a batch query exports it: good, ambiguous, missing and contradictory rows."""
+
+    def row(key: str, **said: str) -> list[str]:
+        return [*(said.get(name, "") for name in QUERY_RESULT), key, f"key {key}"]
+
+    rows = [
+        row("2", PatientID=images.PATIENT_ID, StudyInstanceUID=images.STUDY, Pseudonym="0007"),
+        row(
+            "3",
+            PatientID=ZEROS,
+            PatientName="Müller^Zoë",
+            StudyInstanceUID=SMALL,
+            SeriesInstanceUID=f"{SMALL}.2",
+            Pseudonym="0008",
+        ),
+        row("4", AccessionNumber="A-45"),
+        row("5", PatientID="PID-X", StudyInstanceUID=DOUBLE),
+        row("6", PatientID="PID-NONE", StudyInstanceUID=f"{images.ROOT}.404"),
+        row("7", PatientID="PID-WRONG", StudyInstanceUID=FIRST),
+        row("8", PatientID=images.LONG_ID, StudyInstanceUID=images.LONG_STUDY),
+    ]
+    path = folder / "query result.xlsx"
+    with path.open("wb") as file:
+        write_xlsx(COLUMNS, rows, file)
+    return path
+
+
+def order(page: Page, url: str, sheet: Path, trial: str, *destinations: str) -> None:
+    """From the empty page to the check."""
+    page.goto(f"{url}/jobs/new/transfer/")
+    page.set_input_files("#id_sheet", sheet)
+    page.click("main button:has-text('Read the list')")
+    expect(page.locator("#rows")).to_contain_text("Line")
+    page.get_by_label("Fetch from").select_option(label=SOURCE)
+    for name in destinations:
+        page.get_by_label(name).check()
+    page.get_by_label("Research project").select_option(label=trial)
+    assert images.PATIENT_ID not in page.url + page.title()
+    page.click("#start")
+    page.wait_for_url(re.compile(rf"{url}/jobs/\d+/$"))
+
+
+def number_of(page: Page) -> int:
+    return int(page.url.rstrip("/").rsplit("/", 1)[1])
+
+
+def checked(page: Page, url: str, job: int) -> None:
+    """Waits on the job's page until the check is done, and opens the rows."""
+    page.goto(f"{url}/jobs/{job}/")
+    expect(page.locator("#job-state")).to_contain_text("waits for its owner", timeout=60_000)
+    page.get_by_role("link", name="Look through the rows and start").click()
+    expect(page.locator("#start-form")).to_be_visible()
+
+
+def result(page: Page, url: str, job: int) -> list[dict[str, str]]:
+    """The result sheet by header; every cell of it is text."""
+    answer = page.request.get(f"{url}/jobs/{job}/result.xlsx")
+    assert answer.status == 200
+    sheet = openpyxl.load_workbook(BytesIO(answer.body())).active
+    assert sheet is not None
+    lines = list(sheet.iter_rows())
+    assert {c.data_type for line in lines for c in line if c.value is not None} == {"s"}
+    names = [str(cell.value) for cell in lines[0]]
+    return [dict(zip(names, (str(c.value or "") for c in x), strict=True)) for x in lines[1:]]
+
+
+@pytest.mark.parametrize(
+    ("javascript", "trial"),
+    [(True, "LISTS-JS"), (False, "LISTS-PLAIN")],
+    ids=["with JavaScript", "without JavaScript"],
+)
+def test_a_list_is_checked_approved_and_sent_and_its_result_matches_what_lies_there(
+    house: House, open_page: Callable[..., Page], tmp_path: Path, javascript: bool, trial: str
+) -> None:
+    page, other = open_page(javascript), open_page(javascript)
+    sign_in(page, house.url, "coordinator")
+    sign_in(other, house.url, "approver")
+    order(page, house.url, result_of_a_query(tmp_path), trial, PACS, FOLDER)
+    first = number_of(page)
+    jobs = {PACS: first, FOLDER: first + 1}
+    for job in jobs.values():
+        checked(page, house.url, job)
+        rows = page.locator("#rows")
+        for line, words in {
+            2: "found",
+            4: "Several studies match",
+            5: "points to two patients",
+            6: "has no such study",
+            7: "under another patient ID",
+        }.items():
+            expect(rows.locator(f"#line-{line}")).to_contain_text(words)
+        expect(page.locator("#tally")).to_contain_text("Secondary Capture")
+        page.locator("#choice-4 input").nth(1).check()
+        page.click("#start")
+        expect(page.locator("#job-state")).to_contain_text("waits for approval")
+        other.goto(f"{house.url}/jobs/{job}/")
+        other.click("main button:has-text('Approve')")
+    for job in jobs.values():
+        page.goto(f"{house.url}/jobs/{job}/")
+        expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
+        assert house.told(job)["state"] == "success", house.told(job)["message"]
+    compare_pacs(house, trial, house.told(jobs[PACS]), result(page, house.url, jobs[PACS]))
+    compare_folder(house, trial, house.told(jobs[FOLDER]), result(page, house.url, jobs[FOLDER]))
+
+
+EXPECTED = {
+    2: ("complete", "37", "36", "1"),
+    3: ("complete", "3", "3", "0"),
+    4: ("complete", "5", "5", "0"),
+    5: ("two patients", "", "", ""),
+    6: ("not found", "", "", ""),
+    7: ("not found", "", "", ""),
+    8: ("complete", "300", "300", "0"),
+}
+"""Outcome, expected, delivered, withheld, by line."""
+
+
+def compare_rows(told: dict[str, Any], rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        line = int(row["ADIT line"])
+        names = ("ADIT outcome", "ADIT expected", "ADIT delivered", "ADIT withheld")
+        assert tuple(row[name] for name in names) == EXPECTED[line]
+        assert len(told["lines"][str(line)]) == int(row["ADIT delivered"] or 0)
+        assert row["My key"] == f"key {line}"
+    assert [row["Pseudonym"] for row in rows[:3]] == ["0007", "0008", ""]
+    assert rows[1]["PatientID"] == ZEROS
+
+
+def compare_pacs(
+    house: House, trial: str, told: dict[str, Any], rows: list[dict[str, str]]
+) -> None:
+    compare_rows(told, rows)
+    there = [
+        ds
+        for file in house.pacs.files()
+        if (ds := pydicom.dcmread(BytesIO(file))).get("ClinicalTrialProtocolID") == trial
+    ]
+    claimed = [uid for line in told["lines"].values() for uid in line]
+    assert sorted(ds.SOPInstanceUID for ds in there) == sorted(claimed)
+    of_line = {uid: line for line, uids in told["lines"].items() for uid in uids}
+    patients = {(of_line[ds.SOPInstanceUID], ds.PatientID) for ds in there}
+    assert ("2", "0007") in patients
+    assert len(patients) == 4
+    assert_clean(there)
+
+
+def compare_folder(
+    house: House, trial: str, told: dict[str, Any], rows: list[dict[str, str]]
+) -> None:
+    compare_rows(told, rows)
+    files = house.files_of(trial)
+    claimed = [uid for line in told["lines"].values() for uid in line]
+    assert sorted(ds.SOPInstanceUID for ds in files.values()) == sorted(claimed)
+    for row in rows:
+        if not row["ADIT place"]:
+            continue
+        assert row["ADIT place"].startswith(r"\\server\research" + "\\")
+        below = row["ADIT place"].removeprefix("\\\\server\\research\\").replace("\\", "/")
+        mine = [ds.SOPInstanceUID for path, ds in files.items() if path.startswith(f"{below}/")]
+        assert sorted(mine) == told["lines"][row["ADIT line"]]
+    assert_clean(list(files.values()))
+
+
+def assert_clean(found: list[pydicom.FileDataset]) -> None:
+    for ds in found:
+        text = str(ds)
+        for value in (*images.IDENTIFYING, ZEROS, TWO, "A-45"):
+            assert value not in text
+
+
+def long_list(folder: Path) -> Path:
+    """Many rows that find nothing, so that a check lasts; and some that find something."""
+    path = folder / "long list.csv"
+    lines = ["PatientID;StudyInstanceUID;AccessionNumber"]
+    lines += [f"PID-{n};;NONE-{n}" for n in range(150)]
+    lines += [
+        f"{images.PATIENT_ID};{images.STUDY};",
+        f"{images.LONG_ID};{images.LONG_STUDY};",
+        f"{ZEROS};{SMALL};",
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def kill_workers(house: House) -> None:
+    for pid in workers_of(house.up.pid):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
+    house: House, open_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    """In the check, at the start, and between two images."""
+    page = open_page()
+    sign_in(page, house.url, "coordinator")
+    ends = {}
+    for trial, is_calm in (("LISTS-CALM", True), ("LISTS-KILL", False)):
+        order(page, house.url, long_list(tmp_path), trial, FOLDER)
+        job = number_of(page)
+        asked = f"select count(*) from jobs_resultline where job_id = {job} and is_asked"
+        if not is_calm:
+            wait_until(lambda asked=asked: house.one(asked) >= 5, "the first rows")
+            assert house.one(asked) < 153, "the check was over before it could be killed"
+            kill_workers(house)
+        checked(page, house.url, job)
+        assert house.one(asked) == 153
+        page.click("#start")
+        page.wait_for_url(re.compile(r"/jobs/\d+/$"))
+        if not is_calm:
+            kill_workers(house)
+            wait_until(lambda: len(house.files_of("LISTS-KILL")) > 60, "images", 90)
+            assert len(house.files_of("LISTS-KILL")) < 342, "all was over before it was killed"
+            kill_workers(house)
+        expect(page.locator("#job-state")).to_contain_text("complete", timeout=150_000)
+        told = house.told(job)
+        assert told["state"] == "success", told["message"]
+        rows = result(page, house.url, job)
+        files = house.files_of(trial)
+        claimed = [uid for line in told["lines"].values() for uid in line]
+        assert sorted(ds.SOPInstanceUID for ds in files.values()) == sorted(claimed)
+        assert_clean(list(files.values()))
+        names = [name for name in rows[0] if name != "ADIT place"]
+        ends[trial] = [[row[name] for name in names] for row in rows], len(files)
+        if not is_calm:
+            assert max(told["attempts"]) > 1, "nobody was killed at work"
+    assert ends["LISTS-CALM"] == ends["LISTS-KILL"]
+    assert ends["LISTS-KILL"][1] == 36 + images.LONG + 6
+
+
+def test_the_rows_are_for_everyone(
+    house: House, open_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    """No accessibility error in either colour, and nothing cut off at twice the size."""
+    page = open_page()
+    sign_in(page, house.url, "coordinator")
+    found: dict[str, list[str]] = {}
+
+    def look(step: str) -> None:
+        for colours in ("light", "dark"):
+            page.emulate_media(color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]
+            rules = ("color-contrast",) if colours == "dark" else ()
+            found[f"{step}, {colours}"] = findings(page, *rules)
+            if "ADIT_PICTURES" in os.environ:
+                name = step.replace(" ", "-")
+                page.screenshot(
+                    path=f"{os.environ['ADIT_PICTURES']}/{name}-{colours}.png", full_page=True
+                )
+        page.set_viewport_size({"width": 683, "height": 384})
+        width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        found[f"{step}, narrow"] = [f"{width} px too wide"] if width > 0 else []
+        page.set_viewport_size(SCREEN)
+
+    page.goto(f"{house.url}/jobs/new/transfer/")
+    look("upload")
+    page.set_input_files("#id_sheet", result_of_a_query(tmp_path))
+    page.click("main button:has-text('Read the list')")
+    look("order")
+    page.get_by_label(FOLDER).check()
+    page.get_by_label("Research project").select_option(label="LISTS-CALM")
+    page.click("#start")
+    page.wait_for_url(re.compile(r"/jobs/\d+/$"))
+    job = number_of(page)
+    checked(page, house.url, job)
+    look("checked")
+    page.fill("#leave_out", "two")
+    page.click("#start")
+    expect(page.locator("#trouble")).to_be_visible()
+    look("refused")
+    page.fill("#leave_out", "8")
+    page.fill("#pilot", "1")
+    page.click("#start")
+    page.wait_for_url(re.compile(r"/jobs/\d+/$"))
+    expect(page.locator("#job-state")).to_contain_text("waits for its owner", timeout=60_000)
+    page.get_by_role("link", name="Look at the pilot and continue").click()
+    look("pilot")
+    assert {step: errors for step, errors in found.items() if errors} == {}
