@@ -1,18 +1,24 @@
 """Filing: lays objects down as files below a base folder, whole or not at all, and proves it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from hashlib import file_digest
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
 from adit_engine import part10
+from adit_engine.contents import Line, contents
 from adit_engine.errors import Malformed, Stopped, StorageFull
 from adit_engine.instance import CHARACTER_SET, DEFLATED_LE, EXPLICIT_BE, NAMING, Instance
 from adit_engine.layout import path_of
-from adit_engine.nodes.base import Stored
+from adit_engine.nodes.base import Bundle, Gathered, Stored
+from adit_engine.outcome import State
 from adit_engine.readback import ReadBack, Written
 from adit_engine.record import Record
 from adit_engine.reference import Level
-from adit_engine.tree import Tree
+from adit_engine.tree import Draft, Tree
 
 GROUP_FILES = 16
 GROUP_BYTES = 16 * 1024 * 1024
@@ -62,8 +68,53 @@ class Filing:
 
     def require_room(self, size_bytes: int = 0) -> None:
         """Raises StorageFull unless so much fits there besides what is to stay free."""
-        if self.tree.free_bytes() < self.reserve_mb * 1_000_000 + size_bytes:
+        free = self.tree.free_bytes() - self.reserve_mb * 1_000_000
+        if free < size_bytes and free > 0:
+            raise StorageFull(
+                self.owner,
+                f"{free / 1e9:.1f} GB may still be used, and about {size_bytes / 1e9:.1f} GB are "
+                "needed. Make room there, then retry.",
+            )
+        if free < size_bytes:
             raise StorageFull(self.owner, "the disk is nearly full. Make room there, then retry.")
+
+    def list_contents(self, bundle: Bundle) -> None:
+        """Writes contents-NAME.csv and .json beside what lies there, in place of older ones.
+
+        Reads each file, as it is the file's own sha256 that people can compare. It is laid into
+        the project's folder where there is one. Raises StorageTrouble.
+        """
+        gathered = iter(bundle.gathered)
+        first = next(gathered, None)
+        folder = _top(first.path) if first is not None else ()
+        drafts: list[Draft] = []
+        try:
+            with ExitStack() as stack, self.tree.trouble():
+                for ending in ("csv", "json"):
+                    drafts.append(self.tree.begin((*folder, f"contents-{bundle.name}.{ending}")))
+                texts = [stack.enter_context(_text(draft)) for draft in drafts]
+                with contents(texts[0], texts[1], bundle.about) as listed:
+                    for one in chain(() if first is None else (first,), gathered):
+                        listed.add(self._line(one))
+                    for line in bundle.others:
+                        listed.add(line)
+            self.tree.publish(drafts)
+            for draft in drafts:
+                draft.held.close()
+            drafts = []
+        finally:
+            self.tree.discard(drafts)
+
+    def _line(self, one: Gathered) -> Line:
+        uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)
+        file = self.tree.open(tuple(one.path.split("/")))
+        if file is None:
+            gone = "it was delivered, and the file is not there any more"
+            return Line(*uids, State.DELIVERED.value, gone, one.path)
+        with file:
+            digest = file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+        return Line(*uids, State.DELIVERED.value, "", one.path, size, digest)
 
     def _files(self, instances: Iterable[Instance], drafts: list[Written]) -> Iterator[Stored]:
         """What is written and not yet visible stands in `drafts`, should this end early."""
@@ -119,6 +170,16 @@ class Filing:
                 return part10.data_set_sha256(file)
             except Malformed:
                 return ""
+
+
+def _top(path: str) -> tuple[str, ...]:
+    """The project's folder, as layout.py makes it; the base itself without a project."""
+    names = path.split("/")
+    return (names[0],) if len(names) == 5 else ()
+
+
+def _text(draft: Draft) -> TextIO:
+    return open(draft.held.fileno(), "w", encoding="utf-8", newline="", closefd=False)
 
 
 def _names(stored: Stored) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ class Tree:
 
     def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> Draft:
         """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
-        with self._trouble():
+        with self.trouble():
             draft = self.begin(names)
             try:
                 size = _write_all(draft.held.fileno(), parts)
@@ -79,7 +79,7 @@ class Tree:
     def begin(self, names: tuple[str, ...]) -> Draft:
         """A file that the caller writes, under a temporary name. Raises StorageTrouble."""
         temp = f"{TEMP_PREFIX}{os.urandom(16).hex()}.part"
-        with self._trouble(), self._folder(names[:-1], make=True) as folder:
+        with self.trouble(), self._folder(names[:-1], make=True) as folder:
             if names[:-1] not in self._cleaned:
                 self._cleaned.add(names[:-1])
                 _remove_abandoned(folder)
@@ -92,13 +92,13 @@ class Tree:
 
     def reopen(self, draft: Draft) -> BufferedReader:
         """To read what was written and is not visible yet; the caller closes it."""
-        with self._trouble(), self._folder(draft.names[:-1]) as folder:
+        with self.trouble(), self._folder(draft.names[:-1]) as folder:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.fdopen(os.open(draft.temp, flags, dir_fd=folder), "rb")
 
     def publish(self, drafts: Sequence[Draft]) -> None:
         """Makes files visible: all are on the disk before the first gets its name."""
-        with self._trouble():
+        with self.trouble():
             for draft in drafts:
                 os.fsync(draft.held.fileno())
             for draft in drafts:
@@ -117,7 +117,7 @@ class Tree:
 
     def open(self, names: tuple[str, ...]) -> BufferedReader | None:
         """A visible file, to read, or None where there is none; the caller closes it."""
-        with self._trouble():
+        with self.trouble():
             try:
                 with self._folder(names[:-1]) as folder:
                     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -127,7 +127,7 @@ class Tree:
 
     def stamp(self, names: tuple[str, ...]) -> Stamp | None:
         """Of a visible file; None where there is none."""
-        with self._trouble():
+        with self.trouble():
             try:
                 with self._folder(names[:-1]) as folder:
                     stat = os.stat(names[-1], dir_fd=folder, follow_symlinks=False)
@@ -137,7 +137,7 @@ class Tree:
 
     def free_bytes(self) -> int:
         """What may still be written there."""
-        with self._trouble():
+        with self.trouble():
             room = os.statvfs(self.base)
         return room.f_bavail * room.f_frsize
 
@@ -186,7 +186,8 @@ class Tree:
         return here
 
     @contextmanager
-    def _trouble(self) -> Iterator[None]:
+    def trouble(self) -> Iterator[None]:
+        """What the disk says no to inside, in words: StorageTrouble, StorageFull."""
         try:
             yield
         except OSError as error:

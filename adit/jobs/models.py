@@ -52,6 +52,8 @@ class Job(models.Model):
     """The kind's Order, with a version; never identifying values (those stand in payloads)."""
     archive_password = SealedField(null=True)
     """Of the 7-Zip file in which it ends; only until the job has ended, see states.py."""
+    contents_at = models.DateTimeField(null=True, db_index=True)
+    """When the list beside its images is to be written next; None: it is written, see contents.py."""
     state = models.CharField(max_length=24, choices=JobState, default=JobState.PENDING)
     """Moved by states.py alone."""
     stage = models.CharField(max_length=8, choices=Stage, default=Stage.WHOLE, blank=True)

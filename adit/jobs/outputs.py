@@ -1,6 +1,8 @@
 """Outputs: under which UIDs the images of a task went out, and what became of each, as lines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+from django.utils import timezone
 
 from adit.jobs import sealed
 from adit.jobs.models import Item, Job, Task
@@ -10,10 +12,23 @@ from adit.profiles import trials
 from adit.profiles.models import Profile
 from adit.profiles.versions import rules_of as rules_in
 from adit_engine.contents import Line
-from adit_engine.nodes.base import Gathered
+from adit_engine.nodes.base import Bundle, Gathered
 from adit_engine.outcome import Manifest, State
 from adit_engine.pseudonymize.profile import RETAIN_UIDS
 from adit_engine.reference import InstanceRef
+
+
+def bundle(
+    job: Job, name: str, each: Iterable[Gathered], images: int = 0, size_bytes: int = 0
+) -> Bundle:
+    """What a list of contents, or a 7-Zip file, is made of."""
+    has_project = job.trial is not None and not job.trial.is_default
+    about: dict[str, str | int] = {
+        "job": job.pk,
+        "project": job.trial.protocol_id if job.trial is not None and has_project else "",
+        "made_at": timezone.now().isoformat(timespec="seconds"),
+    }
+    return Bundle(name, images, size_bytes, each, not_delivered(job), about)
 
 
 def gathered(job: Job) -> Iterator[Gathered]:

@@ -82,13 +82,7 @@ def _bundle(job: Job, before: frozenset[bytes]) -> Bundle:
     rounds = Archive.objects.filter(job=job).values_list("round", flat=True)
     number = max(rounds, default=-1) + 1
     name = archives.title_of(job) + (f"-supplement-{number}" if number else "")
-    about: dict[str, str | int] = {
-        "job": job.pk,
-        "project": _project(job),
-        "made_at": timezone.now().isoformat(),
-    }
-    others = outputs.not_delivered(job)
-    return Bundle(name, images, size_bytes, _new(job, before), others, about)
+    return outputs.bundle(job, name, _new(job, before), images, size_bytes)
 
 
 def _new(job: Job, before: frozenset[bytes]) -> Iterator[Gathered]:
@@ -109,10 +103,6 @@ def _mark(one: Gathered) -> bytes:
 def _packed_before(job: Job) -> frozenset[bytes]:
     rows = Archive.objects.filter(job=job).values_list("marks", flat=True)
     return frozenset(bytes(m[i : i + 16]) for m in map(bytes, rows) for i in range(0, len(m), 16))
-
-
-def _project(job: Job) -> str:
-    return job.trial.protocol_id if job.trial is not None and not job.trial.is_default else ""
 
 
 # What comes out -----------------------------------------------------------------------------------

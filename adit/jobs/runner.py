@@ -8,7 +8,7 @@ from typing import Any
 from django.db import Error, connection
 from structlog.contextvars import bound_contextvars
 
-from adit.jobs import appraisal, archives, ends, lines, packing, queue, rules, sealed, states
+from adit.jobs import appraisal, archives, ends, lines, packing, queue, quota, rules, sealed, states
 from adit.jobs.contact import Contact
 from adit.jobs.ends import End
 from adit.jobs.kinds import kind_of
@@ -100,6 +100,8 @@ def _stream(kind: str, content: TaskContent, context: Context) -> Generator[Yiel
 def _opened(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
     """Its nodes, by the gate: rights are asked again, and what is opened stands in the trail."""
     job, holder = task.job, queue.holder_of(task)
+    if task.lane != Lane.SEARCH:
+        quota.require(job.destination)
     with ExitStack() as stack:
         opened: dict[Purpose, Any] = {}
         for row, purpose in queue.purposes_of(task):

@@ -169,6 +169,7 @@ def _move_job(job: Job, to: JobState, message: str, fields: dict[str, Any]) -> N
     values = {"state": to, "message": message, **_times(to), **fields}
     if to in _ENDS:
         values["archive_password"] = None
+        values["contents_at"] = timezone.now()
     if to == J.IN_PROGRESS and job.started_at is not None:
         del values["started_at"]
     if Job.objects.filter(pk=job.pk, state=job.state).update(**values) != 1:

@@ -7,7 +7,7 @@ import socket
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
-from adit.jobs import archives, batch, drafts, mail, over, queue, runner, streak
+from adit.jobs import archives, batch, contents, drafts, mail, over, queue, quota, runner, streak
 from adit.jobs.bell import MAIL_TASK, WORK_TASK, ring
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.ledger import settle
@@ -22,6 +22,7 @@ def work() -> None:
     name = f"{socket.gethostname()}:{os.getpid()}"
     while not SHUTDOWN.requested:
         task = queue.claim(name)
+        contents.write_due()
         if task is None:
             return
         (streak if streak.is_one(task) else runner).run(task)
@@ -35,7 +36,7 @@ def sweep() -> None:
     waiting = queue.sweep()
     slots.end_expired()
     settle()
-    if waiting:
+    if waiting or contents.due().exists():
         ring()
 
 
@@ -52,6 +53,7 @@ def clean() -> None:
     uses.clean()
     archives.remove_expired()
     archives.forget_gathered()
+    quota.look()
 
 
 @worker_shutting_down.connect

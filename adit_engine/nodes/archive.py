@@ -165,5 +165,12 @@ class ArchiveNode:
         )
         yield from packing.pack(bundle)
 
+    def require_room(self, size_bytes: int) -> None:
+        """Both for what is gathered and for the file. Raises StorageTrouble."""
+        self._ready()
+        self._make_staging()
+        self._filing.require_room(size_bytes)
+        Filing(self.name, self.base, reserve_mb=self.settings.reserve_mb).require_room(size_bytes)
+
     def _ready(self) -> None:
         require_mounted(self.name, self.base, self.settings.network)

@@ -11,7 +11,7 @@ from adit_engine.errors import Malformed, Stopped, StorageTrouble, WrongInput
 from adit_engine.filing import Filing
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
 from adit_engine.nodes import identifier
-from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
+from adit_engine.nodes.base import Answers, Bundle, Finding, Grade, Stored, setting
 from adit_engine.nodes.ground import Ground, require_mounted
 from adit_engine.query import Query
 from adit_engine.reference import InstanceRef, Level, Ref
@@ -31,6 +31,9 @@ class FolderSettings:
     network: bool = setting(
         False, "It is a network folder", help="Refuse to write while it is not mounted."
     )
+    quota_gb: int = setting(
+        0, "At most (GB)", help="What jobs may lay down there in all; 0: no limit."
+    )
     reserve_mb: int = setting(
         200, "Space to keep free (MB)", help="Below it nothing is written.", advanced=True
     )
@@ -44,6 +47,8 @@ class FolderSettings:
     def __post_init__(self) -> None:
         if not self.path or not os.path.isabs(self.path):
             raise WrongInput("Folder: give a full path that begins with /.")
+        if self.quota_gb < 0:
+            raise WrongInput("At most (GB): give 0 for no limit, or more.")
         for name in ("file_mode", "folder_mode"):
             try:
                 int(getattr(self, name), 8)
@@ -165,6 +170,16 @@ class FolderNode:
     def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
         """Reads each file back: its length and sha256 must be those that were written."""
         return self._filing.confirm(stored)
+
+    def require_room(self, size_bytes: int) -> None:
+        """Raises StorageTrouble unless it is there, mounted, and has room for so much."""
+        self._ready()
+        self._filing.require_room(size_bytes)
+
+    def list_contents(self, bundle: Bundle) -> None:
+        """See Filing.list_contents."""
+        self._ready()
+        self._filing.list_contents(bundle)
 
     def _ready(self) -> None:
         require_mounted(self.name, self.base, self.settings.network)

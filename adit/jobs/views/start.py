@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, archives, basket, drafts, given, ordering
+from adit.jobs import actions, archives, basket, drafts, given, ordering, quota
 from adit.jobs.basket import Basket, Pick, PickedPatient
 from adit.jobs.faces import Decided
 from adit.jobs.forms import AS_IS, ORDER_KEY, OrderForm, pseudonym_field
@@ -148,6 +148,13 @@ def summary(request: HttpRequest, key: str) -> HttpResponse:
     return _shown(request, user, key, prepared)
 
 
+def _no_room(prepared: Prepared) -> list[str]:
+    """Why what is ordered does not fit where it shall go, as far as sizes can be told."""
+    nodes = Node.objects.filter(pk__in=prepared.destinations)
+    size = prepared.summary.size_bytes
+    return [why for why in (quota.why_no_room(node, size) for node in nodes) if why]
+
+
 def _makes_archive(prepared: Prepared) -> bool:
     return any(map(archives.is_archive, Node.objects.filter(pk__in=prepared.destinations)))
 
@@ -179,6 +186,7 @@ def _shown(
         "needs_approval": ordering.needs_approval(user, len(prepared.basket)),
         "trouble": trouble,
         "may_be_mailed": settings.MAIL and bool(user.email),
+        "no_room": _no_room(prepared),
         "makes_archive": _makes_archive(prepared),
         "proposal": proposed_password(),
     }
@@ -187,6 +195,8 @@ def _shown(
 
 def _start(request: HttpRequest, user: User, key: str, prepared: Prepared) -> HttpResponse:
     try:
+        for why in _no_room(prepared):
+            raise WrongInput(why)
         password = typed_password(request) if _makes_archive(prepared) else ""
         with transaction.atomic():
             jobs = [
