@@ -112,9 +112,8 @@ class Streak:
     def _ask(self, lot: Sequence[Task], lease: Lease) -> Asked:
         asked = Asked()
         for task in lot:
-            if lease.stop.is_set():
-                return Asked(asked.answered, asked.failed, ends.stopped(lease), True)
             try:
+                lease.stop.check_between()
                 asked.answered[task] = self._answers(task, lease)
                 self._contact.answered()
             except Exception as error:  # noqa: BLE001 - the other place that catches all

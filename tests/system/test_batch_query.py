@@ -1,0 +1,350 @@
+"""A mixed sheet of sixty rows, walked through by a person: each row comes back with the right verdict."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import images
+import openpyxl
+import pytest
+import xlsxwriter
+from conftest import ROOT, SCREEN, answers, free_port, sign_in, wait_until
+from orthanc import needs_chromium, needs_orthanc, running_orthanc
+from playwright.sync_api import Browser, Page, expect
+from test_look import findings
+from test_transfer import DESTINATION, SOON, SOURCE, run_road
+
+pytestmark = [needs_orthanc, needs_chromium]
+
+UID = "1.2.826.0.1.3680043.8.498.88"
+COLUMNS = (
+    "Key",
+    "PatientID",
+    "PatientName",
+    "Geb.-Dat.",
+    "AccessionNumber",
+    "From",
+    "Until",
+    "Modality",
+    "StudyDescription",
+    "SeriesDescription",
+    "SeriesNumber",
+)
+PEOPLE = (
+    ("000101", "Müller^Jürgen^Karl", "19640812", "ISO_IR 100"),
+    ("000102", "Mueller^Anna^^Dr.", "19640813", "ISO_IR 100"),
+    ("000103", "Weiß^Zoë", "19700101", "ISO_IR 192"),
+    ("000104", "Yamada^Tarou=山田^太郎=やまだ^たろう", "19800202", ["", "ISO 2022 IR 87"]),
+    ("000105", "Sato^Hanako=佐藤^花子", "19810303", "ISO_IR 192"),
+    ("000106", "Doe^John", "19500505", "ISO_IR 100"),
+    ("000107", "Doe^John", "19500505", "ISO_IR 100"),
+)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a row asks, and what has to come back: UIDs' ends, and words of the reason."""
+
+    asks: dict[str, str]
+    studies: tuple[str, ...] = ()
+    says: str = ""
+
+
+def rows() -> list[Expected]:
+    by_id = [Expected({"PatientID": f"{n:06}"}, (str(n),)) for n in range(1, 21)]
+    by_name = [
+        Expected({"PatientName": name, "Geb.-Dat.": born}, (uid,))
+        for name, born, uid in (
+            ("Müller, Jürgen", "1964-08-12", "101"),
+            ("Mueller, Juergen", "12.08.1964", "101"),
+            ("MÜLLER, JÜRGEN", "1964-08-12", "101"),
+            ("Müller^Jürgen", "19640812", "101"),
+            ("Prof. Dr. Müller, Anna", "1964-08-13", "102"),
+            ("Mueller, Anna Maria", "1964-08-13", "102"),
+            ("Weiß, Zoë", "1970-01-01", "103"),
+            ("Weiss, Zoe", "1970-01-01", "103"),
+            ("山田, 太郎", "1980-02-02", "104"),
+            ("山田^太郎", "1980-02-02", "104"),
+            ("Yamada, Tarou", "1980-02-02", "104"),
+            ("佐藤, 花子", "1981-03-03", "105"),
+            ("Sato, Hanako", "1981-03-03", "105"),
+        )
+    ]
+    by_accession = [Expected({"AccessionNumber": f"ACC{n:04}"}, (str(n),)) for n in range(1, 6)]
+    narrowed = [
+        Expected({"PatientID": "000001", "Modality": "CT, MR"}, ("1",)),
+        Expected({"PatientID": "000001", "Modality": "MR"}, (), "Nothing"),
+        Expected({"PatientID": "000002", "StudyDescription": "*THORAX*"}, ("2",)),
+        Expected({"PatientID": "000002", "StudyDescription": "abdomen"}, (), "Nothing"),
+        Expected({"PatientID": "000003", "From": "2024-01-03", "Until": "03.01.2024"}, ("3",)),
+        Expected({"PatientID": "000003", "From": "2024-01-04"}, (), "Nothing"),
+        Expected({"PatientID": "000004", "SeriesNumber": "2"}, ("4.2",)),
+        Expected({"PatientID": "000004", "SeriesDescription": "thorax ?"}, ("4.1", "4.2")),
+    ]
+    ambiguous = [
+        Expected(
+            {"PatientName": "Doe, John", "Geb.-Dat.": "1950-05-05"},
+            ("106", "107"),
+            "Studies of several",
+        )
+    ]
+    strangers = [
+        Expected(
+            {"PatientID": "000005", "PatientName": "Huber, Eva", "Geb.-Dat.": "1990-01-01"},
+            (),
+            "belongs to another",
+        ),
+        Expected({"PatientID": "000006", "AccessionNumber": "ACC0007"}, (), "belongs to another"),
+    ]
+    missing = [
+        Expected({"PatientID": "1"}, (), "Nothing"),
+        Expected({"PatientID": "999999"}, (), "Nothing"),
+        Expected({"AccessionNumber": "NONE"}, (), "Nothing"),
+        Expected({"PatientName": "Nobody, Norbert", "Geb.-Dat.": "1964-08-12"}, (), "Nothing"),
+        Expected({"PatientName": "Müller, Jürgen", "Geb.-Dat.": "1964-08-11"}, (), "Nothing"),
+        Expected({"PatientName": "Müller, Hans", "Geb.-Dat.": "1964-08-12"}, (), "Nothing"),
+    ]
+    wrong = [
+        Expected({"PatientID": "0000*"}),
+        Expected({"PatientName": "Müller, Jürgen"}),
+        Expected({"PatientID": "000001", "From": "31.02.2024"}),
+        Expected({"Modality": "CT"}),
+        Expected({"PatientName": "Jürgen Müller", "Geb.-Dat.": "1964-08-12"}),
+    ]
+    return [*by_id, *by_name, *by_accession, *narrowed, *ambiguous, *strangers, *missing, *wrong]
+
+
+WRONG = 5
+ROWS = rows()
+
+
+def workbook() -> bytes:
+    target = io.BytesIO()
+    book = xlsxwriter.Workbook(target, {"in_memory": True})
+    page = book.add_worksheet()
+    page.write_row(0, 0, COLUMNS)
+    for line, row in enumerate(ROWS, 1):
+        for column, name in enumerate(COLUMNS):
+            said = {"Key": f"key {line + 1}", **row.asks}.get(name, "")
+            if said:
+                page.write_string(line, column, said)
+    book.close()
+    return target.getvalue()
+
+
+def held() -> list[bytes]:
+    """Twenty people of one study, the fourth with two series; and those of PEOPLE."""
+    made = []
+    for n in range(1, 21):
+        values = {
+            "PatientID": f"{n:06}",
+            "PatientName": f"Family{n}^Given",
+            "PatientBirthDate": f"19{40 + n}0101",
+            "AccessionNumber": f"ACC{n:04}",
+            "StudyDate": f"202401{n:02}",
+        }
+        for series in (1, 2) if n == 4 else (1,):
+            made.append(images.ct(series, 1, study=f"{UID}.{n}", **values))
+    for patient, name, born, charset in PEOPLE:
+        made.append(
+            images.ct(
+                1,
+                1,
+                study=f"{UID}.{int(patient)}",
+                SpecificCharacterSet=charset,  # type: ignore[arg-type]
+                PatientID=patient,
+                PatientName=name,
+                PatientBirthDate=born,
+                AccessionNumber=f"X{patient}",
+            )
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an ADIT as `adit up` runs it, beside an archive that speaks UTF-8."""
+    folder = tmp_path_factory.mktemp("query")
+    data = folder / "data"
+    data.mkdir()
+    with running_orthanc("SOURCE", folder / "source", DefaultEncoding="Utf8") as source:
+        for file in held():
+            source.put(file)
+        run_road(data, "make", json.dumps({SOURCE: source.settings, DESTINATION: source.settings}))
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        environment = {**os.environ, "ADIT_DATA": str(data), "PORT": str(port), **SOON}
+        with (data / "up.log").open("wb") as log:
+            up = subprocess.Popen(
+                [str(Path(sys.executable).with_name("adit")), "up"],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            wait_until(lambda: up.poll() is not None or answers(f"{url}/healthz"), "adit up", 60)
+            assert up.poll() is None, (data / "up.log").read_text()[-3000:]
+            yield url
+        finally:
+            up.send_signal(signal.SIGTERM)
+            try:
+                up.wait(20)
+            except subprocess.TimeoutExpired:
+                up.kill()
+                up.wait()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[[bool], Page]]:
+    contexts = []
+
+    def open_it(javascript: bool) -> Page:
+        contexts.append(
+            browser.new_context(
+                viewport=SCREEN, java_script_enabled=javascript, accept_downloads=True
+            )
+        )
+        return contexts[-1].new_page()
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+def picture(page: Page, name: str) -> None:
+    """For who wants to look: ADIT_PICTURES names a folder."""
+    folder = os.environ.get("ADIT_PICTURES")
+    if not folder:
+        return
+    for colours in ("light", "dark"):
+        page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
+        page.screenshot(path=f"{folder}/{name}-{colours}.png", full_page=True)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_sixty_mixed_rows_come_back_with_the_right_verdict_on_each(
+    site: str, open_page: Callable[[bool], Page], tmp_path: Path, javascript: bool
+) -> None:
+    assert len(ROWS) == 60
+    page = open_page(javascript)
+    sign_in(page, site, "coordinator")
+    page.goto(f"{site}/jobs/new/query/")
+    picture(page, "query-new")
+    file = tmp_path / "patients.xlsx"
+    file.write_bytes(workbook())
+    page.set_input_files("#id_sheet", str(file))
+    page.click("text=Read the list")
+
+    expect(page.locator("#verdicts")).to_contain_text("5 errors")
+    expect(page.locator("main")).to_contain_text("Your own columns come back with the results: Key")
+    picture(page, "query-rows")
+    page.get_by_label(SOURCE).check()
+    page.select_option("#id_trial", index=1)
+    page.fill("#id_title", "Sixty rows")
+    page.click("#start")
+    expect(page.locator("#notice")).to_contain_text("5 rows have errors")
+    expect(page.locator("#id_title")).to_have_value("Sixty rows")
+    page.check("#id_skip_errors")
+    page.click("#start")
+
+    expect(page.locator("#job-state")).to_contain_text("complete", timeout=60_000)
+    picture(page, "query-job")
+    page.click("text=Results")
+    expect(page.locator("main")).to_contain_text("Something was found for")
+    picture(page, "query-results")
+    head, *found = downloaded(page, "All as Excel")
+    check(head, found)
+
+
+def downloaded(page: Page, link: str) -> list[tuple[str, ...]]:
+    with page.expect_download() as waiting:
+        page.click(f"text={link}")
+    book = openpyxl.load_workbook(io.BytesIO(Path(waiting.value.path()).read_bytes()))
+    assert book.active is not None
+    cells = [cell for row in book.active.iter_rows() for cell in row if cell.value is not None]
+    assert {cell.data_type for cell in cells} == {"s"}
+    return [tuple(str(c or "") for c in row) for row in book.active.iter_rows(values_only=True)]
+
+
+def check(head: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
+    """Row by row: which studies or series, and what is said."""
+    by_line: dict[int, list[dict[str, str]]] = {}
+    for row in found:
+        named = dict(zip(head, row, strict=True))
+        by_line.setdefault(int(named["ADIT line"]), []).append(named)
+    assert sorted(by_line) == list(range(2, 62 - WRONG))
+    wrong = {}
+    for line, told in by_line.items():
+        expected = ROWS[line - 2]
+        uids = {
+            (one["SeriesInstanceUID"] or one["StudyInstanceUID"]).removeprefix(f"{UID}.")
+            for one in told
+        } - {""}
+        says = told[0]["ADIT reason"]
+        is_right = (
+            uids == set(expected.studies)
+            and (
+                says.startswith(expected.says)
+                if expected.says == "Nothing"
+                else expected.says in says
+            )
+            and bool(says) == bool(expected.says)
+            and {one["Key"] for one in told} == {f"key {line}"}
+            and {one["ADIT found"] for one in told} == {"yes" if expected.studies else "no"}
+        )
+        if not is_right:
+            wrong[line] = (expected, told)
+    assert wrong == {}
+
+
+@pytest.mark.timeout(240)
+def test_the_pages_of_a_query_are_for_everyone(
+    site: str, open_page: Callable[[bool], Page], tmp_path: Path
+) -> None:
+    """No accessibility error in either colour, and nothing cut off at twice the size."""
+    page = open_page(True)
+    found: dict[str, list[str]] = {}
+
+    def look(step: str) -> None:
+        for colours in ("light", "dark"):
+            page.emulate_media(color_scheme=colours, reduced_motion="reduce")  # type: ignore[arg-type]
+            rules = ("color-contrast",) if colours == "dark" else ()
+            found[f"{step}, {colours}"] = findings(page, *rules)
+        page.set_viewport_size({"width": 683, "height": 384})
+        width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        found[f"{step}, narrow"] = [f"{width} px too wide"] if width > 0 else []
+        page.set_viewport_size(SCREEN)
+
+    sign_in(page, site, "coordinator")
+    page.goto(f"{site}/jobs/new/query/")
+    look("new")
+    file = tmp_path / "own.csv"
+    file.write_text("Fallnr.;Wer\nACC0001;000001\nACC0002;000002\n")
+    page.set_input_files("#id_sheet", str(file))
+    page.click("text=Read the list")
+    page.wait_for_url("**/columns/")
+    look("columns")
+    picture(page, "query-columns")
+    page.select_option("#id_column_1", "PatientID")
+    page.click("text=Go on to the rows")
+    look("rows")
+    page.get_by_label(SOURCE).check()
+    page.click("#start")
+    expect(page.locator("#job-state")).to_contain_text("complete", timeout=60_000)
+    look("job")
+    page.click("text=Results")
+    look("results")
+    page.fill("#id_most", "1")
+    page.click("text=Pick by this rule")
+    expect(page.locator("#pick-title")).to_contain_text("2 of 2 results picked")
+    assert "0000" not in page.url
+    assert {step: errors for step, errors in found.items() if errors} == {}
