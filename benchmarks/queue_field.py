@@ -48,8 +48,27 @@ def order(tasks: str, source: str = "from") -> int:
 
 def backlog(tasks: str, source: str) -> int:
     """So many waiting tasks in jobs of 500, of several owners; how many."""
+    from adit.accounts.models import User
+    from adit.jobs import roads
+    from adit.jobs.models import Job, Task
+    from adit.nodes.models import Node
+    from adit.profiles import trials
+
+    nodes = {node.name: node for node in Node.objects.all()}
     for number in range(int(tasks) // TASKS_EACH):
-        _order(TASKS_EACH, source, owner=number % OWNERS)
+        job = Job.objects.create(
+            kind="selective",
+            owner=User.objects.get(username=f"person{number % OWNERS}"),
+            destination=nodes["to"],
+            trial=trials.default_trial(),
+            order={"change": "pseudonymized", "reason": "", "announced": []},
+            idempotency_key=f"{source} {number}",
+        )
+        Task.objects.bulk_create(
+            Task(job=job, position=position, source=nodes[source], payload=bytes(300))
+            for position in range(1, TASKS_EACH + 1)
+        )
+        roads.lay(job)
     return int(tasks)
 
 
@@ -61,21 +80,22 @@ def clear() -> None:
     Job.objects.update(state=JobState.SUCCESS)
 
 
-def claim_all(name: str) -> dict[str, Any]:
-    """Claims and finishes until nothing is due."""
+def claim_all(name: str, at: str) -> dict[str, Any]:
+    """From this moment on claims and finishes until nothing is due."""
     from adit.jobs import queue
     from adit.jobs.models import TaskState
 
-    begun, count, held = time.time(), 0, []
+    queue.roads.with_work().exists()
+    time.sleep(max(0.0, float(at) - time.time()))
+    begun, count, spent = time.time(), 0, time.process_time()
     while True:
-        at = time.perf_counter()
         task = queue.claim(name)
-        held.append(time.perf_counter() - at)
         if task is None:
             break
         queue.finish(task, TaskState.SUCCESS, "done")
         count += 1
-    return {"begun": begun, "ended": time.time(), "count": count, "slowest": max(held)}
+    cpu_ms = 1000 * (time.process_time() - spent) / max(count, 1)
+    return {"begun": begun, "ended": time.time(), "count": count, "cpu_ms": cpu_ms}
 
 
 def claim_some(times: str) -> dict[str, float]:
@@ -98,11 +118,14 @@ def page() -> dict[str, float]:
     from django.test import Client
 
     from adit.accounts.models import User
+    from adit.jobs.models import Job
 
     settings.ALLOWED_HOSTS = ["*"]
     root, _ = User.objects.get_or_create(username="root", is_staff=True, is_superuser=True)
+    newest = Job.objects.order_by("-id").first()
+    assert newest is not None
     told = {}
-    for name, address in (("jobs", "/jobs/"), ("home", "/"), ("job", "/jobs/1/")):
+    for name, address in (("jobs", "/jobs/"), ("home", "/"), ("job", f"/jobs/{newest.pk}/")):
         client = Client()
         client.force_login(root)
         spent = []
@@ -114,27 +137,31 @@ def page() -> dict[str, float]:
     return told
 
 
-def waited(job: str) -> float:
-    """Milliseconds from the order to the claim of a job's first task; -1: not yet."""
+def order_now() -> tuple[int, float]:
+    """A job of one task, and the second in which its order was committed."""
+    return _order(1, "from"), time.time()
+
+
+def waited(job: str, ordered: str) -> float:
+    """Milliseconds from then to the claim of its task."""
     from adit.jobs.models import Job
 
-    row = Job.objects.get(pk=job)
-    if row.started_at is None:
-        return -1.0
-    return 1000 * (row.started_at - row.created_at).total_seconds()
+    started_at = Job.objects.get(pk=job).started_at
+    if started_at is None:
+        raise RuntimeError(f"job {job} was not begun in time")
+    return 1000 * (started_at.timestamp() - float(ordered))
 
 
 def _order(tasks: int, source: str, owner: int = 0) -> int:
     from adit.accounts.models import User
     from adit.jobs import actions
     from adit.jobs.kinds.selective import Order, Pick
-    from adit.nodes.models import Access, Node
+    from adit.nodes.models import Node
 
     person = User.objects.get(username=f"person{owner}")
     person.is_superuser = True
     nodes = {node.name: node for node in Node.objects.all()}
     picks = tuple(Pick(nodes[source].pk, f"1.2.3.{n}", "P1") for n in range(1, tasks + 1))
-    del Access
     key = f"{time.time_ns()}"
     return actions.create(person, "selective", Order(picks, nodes["to"].pk), key=key).pk
 
@@ -147,6 +174,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "claim-all": claim_all,
     "claim-some": claim_some,
     "page": page,
+    "order-now": order_now,
     "waited": waited,
 }
 

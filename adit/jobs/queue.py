@@ -57,6 +57,17 @@ def claim(worker: str) -> Task | None:
     return None
 
 
+def still_held(task: Task, *related: str) -> Task:
+    """Its row, read anew, as the attempt that was claimed: whoever was frozen since the claim must
+    not go on under another one's number. Raises LeaseLost.
+    """
+    mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+    row = mine.select_related(*related).first()
+    if row is None:
+        raise LeaseLost(_("Another worker has taken over this task."))
+    return row
+
+
 def beat(task: Task) -> datetime:
     """Renews lease and slots; until when. Raises LeaseLost when the attempt is not ours any more."""
     until = timezone.now() + timedelta(seconds=settings.LEASE_S)
@@ -129,6 +140,7 @@ def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False)
 
 def sweep() -> bool:
     """Takes back what dead workers held; whether tasks are due now, for who rings the bell."""
+    _shorten_leases()
     expired = Task.objects.filter(state=TaskState.IN_PROGRESS, lease_until__lt=timezone.now())
     for pk in expired.values_list("pk", flat=True):
         _take_back(pk)
@@ -140,6 +152,14 @@ def sweep() -> bool:
     for candidate in candidates:
         _is_spent(candidate, spent)
     return roads.with_work().exists()
+
+
+def _shorten_leases() -> None:
+    """After the clock was put back they would last too long. Who is still there renews its own."""
+    longest = timezone.now() + timedelta(seconds=settings.LEASE_S)
+    Task.objects.filter(
+        state=TaskState.IN_PROGRESS, lease_until__gt=longest + timedelta(seconds=settings.BEAT_S)
+    ).update(lease_until=longest)
 
 
 def _take_back(pk: int) -> None:

@@ -29,16 +29,14 @@ log = logging.getLogger(__name__)
 
 def run(task: Task) -> None:
     """Runs a task that was claimed just now. Raises nothing but the end of the process."""
-    task = Task.objects.select_related(
-        "job__owner", "job__trial", "job__destination", "source"
-    ).get(pk=task.pk)
     with bound_contextvars(job=task.job_id, task=task.pk, attempt=task.attempt):
         _run(task)
 
 
 def _run(task: Task) -> None:
-    end = _attempted(task)
     try:
+        task = queue.still_held(task, "job__owner", "job__trial", "job__destination", "source")
+        end = _attempted(task)
         end.carry_out(task)
         settle()
     except (states.Overtaken, queue.LeaseLost):

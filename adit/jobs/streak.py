@@ -89,9 +89,7 @@ class Streak:
     """The stack holds the opened node."""
 
     def __init__(self, first: Task, stack: ExitStack) -> None:
-        self._first = Task.objects.select_related("job__owner", "job__trial", "source").get(
-            pk=first.pk
-        )
+        self._first = queue.still_held(first, "job__owner", "job__trial", "source")
         self._job = self._first.job
         self._contact = Contact(self._first.source, None)
         self._box = sealed.box_of(self._job.trial)

@@ -87,17 +87,23 @@ def order_dead(studies: str) -> None:
 
 
 def work(seconds: str) -> None:
-    """Claims and runs for so long, from a source that takes its time; how many were done."""
+    """Claims and runs for so long, from a source that takes its time; how many were done.
+
+    Begins once the file `go` is there, after it has shown with a file that it could.
+    """
     from adit.jobs import queue, runner
     from adit_engine.nodes.folder import FolderNode
 
     fetch = FolderNode.fetch
 
     def slowly(self, *args, **values):  # type: ignore[no-untyped-def]
-        time.sleep(0.5)
+        time.sleep(1.5)
         yield from fetch(self, *args, **values)
 
     FolderNode.fetch = slowly  # type: ignore[method-assign]
+    (DATA / f"ready-{os.getpid()}").touch()
+    while not (DATA / "go").exists():
+        time.sleep(0.05)
     end, done = time.monotonic() + float(seconds), 0
     while time.monotonic() < end:
         task = queue.claim("field")

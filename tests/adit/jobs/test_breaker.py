@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 from installed import Installed
-from jobs_stage import work
+from jobs_stage import until, work
 
 from adit.jobs import queue
 from adit.jobs.models import Job, Road, Task, TaskState
@@ -19,7 +19,7 @@ from adit_engine.errors import NotFound, Unreachable
 
 Ordering = Callable[..., Job]
 
-SECONDS = 40
+SECONDS = 60
 DEAD_TASKS = 500
 
 
@@ -128,6 +128,10 @@ def test_500_tasks_for_a_dead_node_leave_another_ones_rate_at_80_percent(tmp_pat
     workers = {
         house.data.name: [house.begin("work", str(SECONDS)) for _ in range(2)] for house in houses
     }
+    for house in houses:
+        until(lambda house=house: len(list(house.data.glob("ready-*"))) == 2, 60)  # type: ignore[misc]
+    for house in houses:
+        (house.data / "go").touch()
     done = dict.fromkeys(workers, 0)
     for name, processes in workers.items():
         for process in processes:

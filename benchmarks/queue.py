@@ -1,0 +1,233 @@
+"""The queue's numbers: `python -m benchmarks.queue [--postgresql] [--quick] [--only NAME]`.
+
+Claims and ends a second by eight processes, a claim and the pages beside 100,000 waiting tasks, how
+long an order waits for an idle worker, and what an installation takes that has nothing to do. All
+on folders and servers of its own, which are removed afterwards.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+PROCESSES = 8
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    what: str
+    found: float
+    unit: str
+    limit: float
+    at_most: bool = True
+
+    @property
+    def is_met(self) -> bool:
+        return self.found <= self.limit if self.at_most else self.found >= self.limit
+
+    def line(self) -> str:
+        bound = f"at {'most' if self.at_most else 'least'} {self.limit:g} {self.unit}"
+        verdict = "met" if self.is_met else "**missed**"
+        return f"| {self.what} | {self.found:.4g} {self.unit} | {bound} | {verdict} |"
+
+
+@dataclass
+class Field:
+    """An installation in a folder of its own."""
+
+    data: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def env(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_"))}
+        kept.pop("DATABASE_URL", None)
+        own = {"ADIT_DATA": str(self.data), "ADIT_RECEIVER_PORT": "0", "PORT": str(_free_port())}
+        return {**kept, **own, **self.settings}
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.queue_field", *arguments],
+            env=self.env,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def do(self, *arguments: str) -> Any:
+        return told_by(self.begin(*arguments))
+
+    @contextmanager
+    def up(self) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "adit.cli", "up"],
+            env=self.env,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "ready at" in line:
+                    break
+            else:
+                raise RuntimeError("`adit up` did not come up")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    with ExitStack() as stack:
+        settings: dict[str, str] = {}
+        if options.postgresql:
+            from lab.services import postgresql
+
+            settings["DATABASE_URL"] = stack.enter_context(postgresql()).url
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="adit-bench-"))
+        place = Field(Path(folder) / "var", settings)
+        place.do("prepare")
+        load = os.getloadavg()[0]
+        print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {load:.1f}, ")
+        print(f"Python {platform.python_version()}, {'PostgreSQL' if settings else 'SQLite'}\n")
+        print("| what | found | limit | |\n|---|---|---|---|")
+        for name, measure in MEASURES.items():
+            if options.only in ("", name):
+                for number in measure(place, options):
+                    print(number.line(), flush=True)
+    return 0
+
+
+def throughput(place: Field, options: argparse.Namespace) -> Iterator[Number]:
+    """Eight processes that begin at the same moment."""
+    tasks, rates = (800 if options.quick else 4000), []
+    for _ in range(1 if options.quick else 3):
+        place.do("order", str(tasks))
+        at = str(time.time() + 8)
+        claimers = [place.begin("claim-all", f"process {n}", at) for n in range(PROCESSES)]
+        told = [told_by(claimer) for claimer in claimers]
+        count = sum(one["count"] for one in told)
+        if count != tasks:
+            raise RuntimeError(f"{count} claims of {tasks} tasks")
+        begun, ended = min(one["begun"] for one in told), max(one["ended"] for one in told)
+        rates.append(count / (ended - begun))
+    least = 250 if "DATABASE_URL" in place.settings else 300
+    yield Number("claimed and finished, 8 processes", max(rates), "a second", least, at_most=False)
+    cpu = statistics.median(one["cpu_ms"] for one in told)
+    yield Number("processor for one claim and its end", cpu, "ms", 2 * 1000 / least)
+
+
+def backlog(place: Field, options: argparse.Namespace) -> Iterator[Number]:
+    """100,000 tasks that wait, half of them for a closed node."""
+    tasks = 10_000 if options.quick else 100_000
+    place.do("backlog", str(tasks // 2), "closed")
+    place.do("backlog", str(tasks // 2), "from")
+    claims = place.do("claim-some", "200")
+    yield Number(f"a claim beside {tasks:,} tasks, median", claims["median"], "ms", 20)
+    for name, median in place.do("page").items():
+        yield Number(f"page: {name}, beside them", median, "ms", 200)
+    place.do("clear")
+
+
+def wake_up(place: Field, options: argparse.Namespace) -> Iterator[Number]:
+    """From the commit of an order to the claim by an idle worker."""
+    waits = []
+    with place.up():
+        time.sleep(3)
+        for _ in range(5 if options.quick else 20):
+            job, ordered = place.do("order-now")
+            time.sleep(1.5)
+            waits.append(place.do("waited", str(job), str(ordered)))
+    limit = 200
+    yield Number("wake-up of an idle worker, median", statistics.median(waits), "ms", limit)
+    yield Number("wake-up of an idle worker, slowest", max(waits), "ms", limit)
+
+
+def idle(place: Field, options: argparse.Namespace) -> Iterator[Number]:
+    """All processes of `adit up` together; memory that they share is counted once."""
+    lasts = 20 if options.quick else 120
+    with place.up() as up:
+        time.sleep(15)
+        family = _family(up.pid)
+        before = sum(_cpu_s(pid) for pid in family)
+        time.sleep(lasts)
+        spent = sum(_cpu_s(pid) for pid in family) - before
+        yield Number("idle: processor", 100 * spent / lasts, "% of a core", 2)
+        yield Number("idle: memory", sum(_pss_mb(pid) for pid in family), "MB", 500)
+
+
+MEASURES = {"throughput": throughput, "backlog": backlog, "wake-up": wake_up, "idle": idle}
+
+
+def told_by(process: subprocess.Popen[str]) -> Any:
+    out, err = process.communicate(timeout=900)
+    if process.returncode or "locked" in err:
+        raise RuntimeError(err[-2000:])
+    return json.loads(out.splitlines()[-1])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.queue", description=__doc__)
+    parser.add_argument("--postgresql", action="store_true", help="on a private server")
+    parser.add_argument("--quick", action="store_true", help="less of everything")
+    parser.add_argument("--only", default="", choices=["", *MEASURES], help="one of them")
+    return parser
+
+
+def _family(pid: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            try:
+                parent = int((place / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            parents.setdefault(parent, []).append(int(place.name))
+    found, ask = [pid], [pid]
+    while ask:
+        children = parents.get(ask.pop(), [])
+        found += children
+        ask += children
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _pss_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT / "tests")]
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""What happens to machines: clocks jump, processes freeze, disks fill up, messages go astray."""
+
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import time_machine
+from django.conf import settings as conf
+from django.db import connection
+from django.utils import timezone
+from installed import Installed
+from jobs_stage import put_study, shelf, until, work
+from pydicom import dcmread
+
+from adit.accounts.models import User
+from adit.jobs import actions, queue, runner, states, tasks
+from adit.jobs.bell import ring
+from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.nodes import rows
+from adit.nodes.models import Node, Slot
+from adit_engine.errors import AditError
+
+Ordering = Callable[..., Job]
+
+SERIES, IMAGES = 6, 70
+
+
+def claimed() -> Task:
+    task = queue.claim("test")
+    assert task is not None
+    return task
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_clock_that_jumps_ahead_costs_an_attempt_and_doubles_nothing(
+    order_studies: Ordering, destination: Node
+) -> None:
+    job = order_studies("1", images=2)
+    late = claimed()
+    with time_machine.travel(timezone.now() + timedelta(hours=1)):
+        queue.sweep()
+        assert work() is not None
+        job.refresh_from_db()
+        assert job.state == JobState.SUCCESS
+        runner.run(late)
+        with pytest.raises(states.Overtaken):
+            queue.finish(late, TaskState.FAILURE, "late")
+    job.refresh_from_db()
+    assert (job.state, Task.objects.get().attempt) == (JobState.SUCCESS, 2)
+    assert len(shelf(destination)) == 2
+
+
+@pytest.mark.django_db
+def test_a_clock_that_jumps_back_does_not_keep_a_lost_task_for_an_hour(
+    order_studies: Ordering,
+) -> None:
+    order_studies("1", images=1)
+    claimed()
+    before = timezone.now() - timedelta(hours=1)
+    with time_machine.travel(before):
+        queue.sweep()
+        assert Task.objects.get().state == TaskState.IN_PROGRESS, "its worker may still be there"
+    with time_machine.travel(before + timedelta(seconds=conf.LEASE_S + 1)):
+        queue.sweep()
+        assert Task.objects.get().state == TaskState.PENDING
+
+
+@pytest.mark.django_db
+def test_a_worker_that_is_still_there_outlasts_a_clock_that_jumps_back(
+    order_studies: Ordering,
+) -> None:
+    order_studies("1", images=1)
+    task = claimed()
+    before = timezone.now() - timedelta(hours=1)
+    with time_machine.travel(before):
+        queue.sweep()
+    with time_machine.travel(before + timedelta(seconds=conf.BEAT_S)):
+        queue.beat(task)
+    with time_machine.travel(before + timedelta(seconds=conf.LEASE_S + 1)):
+        queue.sweep()
+        assert Task.objects.get().state == TaskState.IN_PROGRESS
+
+
+def test_a_worker_frozen_beyond_its_lease_wakes_up_and_changes_nothing(tmp_path: Path) -> None:
+    house = Installed(
+        tmp_path / "var", {"ADIT_LEASE_S": "3", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
+    )
+    house.do("prepare")
+    house.do("fill", str(SERIES), str(IMAGES))
+    with house.up():
+        house.do("order")
+        until(lambda: len(house.delivered()) > IMAGES, 60)
+        ((worker, state),) = house.rows("select worker, state from jobs_task")
+        assert state == "in_progress", "the transfer was over before it could be frozen"
+        frozen = int(worker.rsplit(":", 1)[1])
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 90)
+            told, before = house.ledger(), house.delivered()
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        time.sleep(3)  # for whatever it might still do
+        assert house.ledger() == told
+        assert house.delivered() == before
+    total = SERIES * IMAGES
+    assert (told["expected"], told["delivered"], told["others"]) == (total, total, 0)
+    assert told["attempt"] >= 2
+    uids = Counter(dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in before)
+    assert len(uids) == total
+    assert set(uids.values()) == {1}
+    files = [path for path in (house.data / "to").rglob("*") if path.is_file()]
+    assert len(files) == total, "nothing half-written is left"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(not conf.EMBEDDED, reason="a full disk stops PostgreSQL as a whole")
+def test_a_disk_that_is_full_loses_nothing_and_the_job_goes_on_when_there_is_room(
+    order_studies: Ordering, destination: Node
+) -> None:
+    job = order_studies("1", images=300)
+    task = claimed()
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM")
+        ((pages,),) = cursor.execute("PRAGMA page_count").fetchall()
+        cursor.execute(f"PRAGMA max_page_count = {pages}")
+    runner.run(task)
+    connection.close()  # the limit ends with the connection
+    task.refresh_from_db()
+    assert task.state in (TaskState.IN_PROGRESS, TaskState.PENDING)
+    assert not task.items.filter(is_final=True).exists()
+    Task.objects.filter(state=TaskState.IN_PROGRESS).update(lease_until=timezone.now())
+    queue.sweep()
+    Task.objects.update(not_before=None)
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 300
+
+
+@pytest.mark.django_db
+def test_a_node_for_which_tasks_wait_is_not_removed_and_says_so(
+    order_studies: Ordering, source: Node, pacsadmin: User, coordinator: User
+) -> None:
+    job = order_studies("1", images=1)
+    with pytest.raises(AditError, match="jobs"):
+        rows.remove(pacsadmin, source)
+    assert queue.claim("test") is not None
+    Task.objects.update(state=TaskState.SUCCESS)
+    Slot.objects.all().delete()
+    Job.objects.update(state=JobState.SUCCESS)
+    job.refresh_from_db()
+    actions.delete(coordinator, job)
+    rows.remove(pacsadmin, source)
+    assert not Node.objects.filter(pk=source.pk).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_is_kept_while_the_broker_is_away(
+    order_studies: Ordering, destination: Node
+) -> None:
+    shutil.rmtree(conf.BROKER_DIR, ignore_errors=True)
+    conf.BROKER_DIR.write_text("in the way")
+    try:
+        job = order_studies("1", images=1)
+        assert job.state == JobState.PENDING
+        tasks.sweep()
+    finally:
+        conf.BROKER_DIR.unlink()
+    tasks.sweep()
+    waiting = list((conf.BROKER_DIR / "waiting").glob("*.work.msg"))
+    assert waiting, "the sweep rings as soon as the broker is back"
+    tasks.work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_messages_that_come_doubled_late_or_for_nothing_change_nothing(
+    order_studies: Ordering, destination: Node
+) -> None:
+    tasks.work()
+    job = order_studies("1", "2", images=1)
+    for _ in range(3):
+        tasks.work()
+    ring(20)
+    tasks.work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert set(job.tasks.values_list("attempt", flat=True)) == {1}
+    assert len(shelf(destination)) == 2
+    put_study(Node.objects.get(name="PACS1"), "3", images=1)
+    tasks.work()
+    assert len(shelf(destination)) == 2
