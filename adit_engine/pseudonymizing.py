@@ -1,5 +1,9 @@
 """Pseudonymizing: the rules that an image goes through before it leaves, and the second look at it."""
 
+import sys
+from importlib import import_module
+from threading import Thread
+
 from adit_engine.errors import Hit, Withhold
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize import admit
@@ -16,6 +20,9 @@ class Pseudonymizing:
     def __init__(self, change: Pseudonymized) -> None:
         self._change = change
         self._look = Verifier(change).check
+        # The look at pixels needs it. It is loaded while the source thinks about its first answer.
+        if "numpy" not in sys.modules:
+            Thread(target=import_module, args=("numpy",), name="load numpy", daemon=True).start()
 
     def outgoing(self, instance: Instance) -> tuple[Instance, Treatment | None]:
         """The instance as it may leave, and what was done to it.

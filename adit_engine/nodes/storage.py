@@ -19,7 +19,8 @@ LANES = 1
 the one before. Nobody waits for the second: a node that serves one at a time gets all by the first."""
 
 SECOND_LANE_FROM = 8
-"""So many instances go by one association before another is worth its opening."""
+SECOND_LANE_FROM_BYTES = 16 * 1024 * 1024
+"""So many instances, or bytes, go by one association before another is worth its opening."""
 
 VAIN_RETRIES = 5
 """After so many second tries that did not help, a failure is taken at its word."""
@@ -68,7 +69,7 @@ class Storage:
         self._lanes: list[_Lane] = []
         self._coming: _Lane | None = None
         """One more, asked for and not agreed to yet."""
-        self._sent = 0
+        self._sent = self._sent_bytes = 0
         self._retries = VAIN_RETRIES
 
     def answers(self, instances: Iterable[Instance]) -> Iterator[Stored]:
@@ -114,6 +115,7 @@ class Storage:
         except ConnectionLost:
             self._send_afresh(due)
         self._sent += 1
+        self._sent_bytes += outgoing.size_bytes
         due.digest = outgoing.sha256()
         return due
 
@@ -203,7 +205,8 @@ class Storage:
 
     def _widen(self) -> bool:
         """Whether there is one association more, where it is allowed, worth it, and agreed to."""
-        if len(self._lanes) >= self._most_lanes or self._sent < SECOND_LANE_FROM:
+        is_worth_it = self._sent >= SECOND_LANE_FROM or self._sent_bytes >= SECOND_LANE_FROM_BYTES
+        if len(self._lanes) >= self._most_lanes or not is_worth_it:
             return False
         lane = self._coming or self._stack.enter_context(_Lane())
         try:
