@@ -12,6 +12,8 @@ from adit_engine.record import Record
 from adit_engine.reference import SeriesRef
 from adit_engine.retry import RetryPolicy
 
+_OFFLINE = ("OFFLINE", "UNAVAILABLE")
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -42,6 +44,8 @@ class Listing:
     patient_id: str = field(default="", repr=False)
     classes: dict[str, str] = field(default_factory=dict)
     """SOP class by instance UID, of all that was ever listed; empty text where it was not told."""
+    offline: set[str] = field(default_factory=set)
+    """What can only be fetched after somebody has brought it back (PS3.4 C.4.1.1.3)."""
     _early: Answer | None = field(default=None, init=False, repr=False)
 
     def first(self) -> Listed:
@@ -83,7 +87,10 @@ class Listing:
     def _ask(self, query: Query) -> Answer:
         def ask() -> Answer:
             answers = self.source.find(query)
-            found = {r.instance_uid: r.sop_class_uid for r in answers if query.matches(r)}
+            matching = [record for record in answers if query.matches(record)]
+            found = {record.instance_uid: record.sop_class_uid for record in matching}
+            gone = {one.instance_uid for one in matching if one.availability in _OFFLINE}
+            self.offline.update(gone)
             found.pop("", None)
             return Answer(found, answers.capped)
 

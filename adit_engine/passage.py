@@ -39,6 +39,12 @@ AHEAD_BYTES = 64 * 1024 * 1024
 """How much the source may be ahead of the destination, so that both work at the same time."""
 
 
+_OFFLINE = (
+    "the source says that this image is offline, so that nobody can fetch it: ask its "
+    "administrator to bring it back, then retry"
+)
+
+
 class Passage:
     """One series. `held` is the ledger of earlier attempts; what it delivered is not sent again."""
 
@@ -169,6 +175,8 @@ class Passage:
         if end is None:
             why = self._traveller.why_refused(self._listing.classes.get(uid, ""))
             end = (State.WITHHELD, *why) if why else None
+        if end is None and uid in self._listing.offline:
+            end = (State.FAILED, "offline", _OFFLINE)
         if end is not None:
             self._unasked.add(uid)
             yield self._end(self._ref(uid), *end)

@@ -15,6 +15,7 @@ from adit_engine.pseudonymize.change import AsIs, Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.query import Query
+from adit_engine.record import Record
 from adit_engine.reference import Ref, StudyRef
 from adit_engine.select import Selection
 from adit_engine.transfer import Order, transfer
@@ -288,6 +289,36 @@ def test_image_that_comes_during_the_transfer_is_fetched_and_told() -> None:
 
     assert f"{ROOT}.1.1.99" in destination.held
     assert any("new images came" in note for o in outcomes(told) for note in o.notes)
+
+
+class OnTape(MemoryNode):
+    """Says of one image that it is offline, of one that it is nearline, and sends all but the first."""
+
+    def find(self, query: Query) -> Answers:
+        said = {f"{ROOT}.1.1.2": "OFFLINE", f"{ROOT}.1.1.3": "NEARLINE"}
+        return Answers(
+            Record(
+                one.level, {**one.values, "InstanceAvailability": said.get(one.instance_uid, "")}
+            )
+            for one in super().find(query)
+        )
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        for one in super().fetch(refs, patient_id=patient_id):
+            assert one.instance_uid != f"{ROOT}.1.1.2", "nobody waits for what is offline"
+            yield one
+
+
+def test_what_is_offline_fails_at_once_in_words_and_what_is_nearline_is_waited_for() -> None:
+    source, destination = fill(OnTape("A", MemorySettings()), *two_series()), node("B")
+
+    told, manifests, _ = run(source, destination)
+
+    lost = manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"]
+    assert (lost.state, lost.code) == (State.FAILED, "offline")
+    assert "administrator" in lost.reason
+    assert f"{ROOT}.1.1.3" in destination.held
+    assert total(outcomes(told)).delivered == 9
 
 
 def test_stopped_transfer_sends_nothing_more() -> None:

@@ -27,6 +27,7 @@ from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.query import Query
 from adit_engine.reference import StudyRef
 from adit_engine.transfer import Order, transfer
 from lab.archive import Lying
@@ -147,6 +148,8 @@ class Case:
     change: Change
     plans: list[Plan]
     names_originator: bool = True
+    lists_meanwhile: bool = False
+    """A series comes while its list is asked for, as by hand."""
     ledger: Ledger = field(default_factory=Ledger)
     sent: list[list[Sent]] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -172,6 +175,7 @@ def case(number: int, seed: int) -> Case:
         rng.choice(CHANGES),
         [*plans, Plan()],
         rng.random() < 0.6,
+        rng.random() < 0.5,
     )
 
 
@@ -303,6 +307,7 @@ class _Attempt:
             **more,
         )
         node = DimseNode(title, settings, self._bench.received.reception)
+        node.lists_meanwhile = self._case.lists_meanwhile
         return self._stack.enter_context(closing(node))
 
     def _web(self, name: str, port: int) -> DicomwebNode:
@@ -320,6 +325,8 @@ class _Attempt:
         ledger.begin()
         try:
             held = dict(ledger.manifests)
+            if one.lists_meanwhile:
+                list(source.find(Query.study(one.order.study)))
             for told in transfer(one.order, source, keeper, one.change, held, stop):
                 ledger.write(told)
                 if plan.stop_after is not None and len(ledger.attempts[-1]) > plan.stop_after:

@@ -101,6 +101,9 @@ class Farm:
         with suppress(ProcessLookupError):
             os.killpg(self._running[name].pid, how)
 
+    def runs(self, name: str) -> bool:
+        return self._running[name].poll() is None
+
     def names(self, command: str) -> list[str]:
         return [name for name, (_, used) in self._commands.items() if used == command]
 

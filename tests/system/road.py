@@ -14,7 +14,7 @@ DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 SOURCE, DESTINATION, SILENT = "Source PACS", "Research PACS", "Silent PACS"
 SEVEN_ZIP = "Encrypted 7-Zip file"
-TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL")
+TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL", "LUNG-SHOT")
 
 
 def main(verb: str, argument: str) -> None:

@@ -1,11 +1,15 @@
 """Several machines with PostgreSQL, RabbitMQ and Redis: the same road, the same limits, no shared disk."""
 
 import json
+import os
+import random
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import images
@@ -28,6 +32,7 @@ pytestmark = [*needs_services, pytest.mark.timeout(400)]
 ROAD = str(Path(__file__).with_name("road.py"))
 MOVES = str(Path(__file__).with_name("moves.py"))
 ENDED = {"success", "warning", "failure"}
+KILLS = 4
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +112,32 @@ def test_a_broker_that_goes_away_during_the_hand_over_loses_nothing(
     one.services["rabbitmq"].start()
     one.wait_for(lambda: job_state(one, ordered["job"]) in ENDED, "the job", 120)
     assert len(compare(way, ordered["job"], "LUNG-KILL")) == images.LONG
+
+
+@needs_orthanc
+def test_receiver_and_workers_killed_during_the_hand_over_lose_nothing(
+    road: tuple[Farm, Road],
+) -> None:
+    """kill -9: what had been handed over by the broker is found again, or fetched again."""
+    one, way = road
+    seed = int(os.environ.get("ADIT_LAB_SEED", "0")) or secrets.randbelow(2**31)
+    rng, before = random.Random(seed), way.destination.count()
+    ordered = json.loads(one.run("web", ROAD, "order", json.dumps([images.LONG_ID, "LUNG-SHOT"])))
+    one.wait_for(lambda: way.destination.count() > before, "the first images", 90)
+    for number in range(KILLS):
+        victims = one.names("receiver") if number % 2 else one.names("worker")
+        for name in victims:
+            one.kill(name)
+        if number == 0:
+            assert way.destination.count() < before + images.LONG, "too late: nothing was tested"
+        one.wait_for(partial(all_run, one, victims), f"the next start, seed {seed}", 60)
+        time.sleep(rng.uniform(0.2, 2.0))
+    one.wait_for(lambda: job_state(one, ordered["job"]) in ENDED, f"the job, seed {seed}", 200)
+    assert len(compare(way, ordered["job"], "LUNG-SHOT")) == images.LONG
+
+
+def all_run(one: Farm, names: list[str]) -> bool:
+    return all(map(one.runs, names))
 
 
 def job_state(one: Farm, pk: int) -> str:
