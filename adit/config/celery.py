@@ -67,6 +67,11 @@ def _setup() -> dict[str, Any]:
                 "schedule": 60.0,
                 "options": {"queue": UPKEEP_QUEUE, "expires": 60},
             },
+            "watch": {
+                "task": "adit.jobs.watch",
+                "schedule": 300.0,
+                "options": {"queue": UPKEEP_QUEUE, "expires": 300},
+            },
             "clean": {
                 "task": "adit.jobs.clean",
                 "schedule": 3600.0,

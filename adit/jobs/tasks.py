@@ -7,11 +7,23 @@ import socket
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
-from adit.jobs import archives, batch, contents, drafts, mail, over, queue, quota, runner, streak
+from adit.jobs import (
+    archives,
+    batch,
+    contents,
+    drafts,
+    mail,
+    over,
+    queue,
+    quota,
+    runner,
+    streak,
+    stuck,
+)
 from adit.jobs.bell import MAIL_TASK, WORK_TASK, ring
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.ledger import settle
-from adit.nodes import slots, uses
+from adit.nodes import alarms, slots, uses
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +56,14 @@ def sweep() -> None:
 def send_mail() -> None:
     """Sends the letters that wait."""
     mail.send_waiting()
+
+
+@shared_task(name="adit.jobs.watch")
+def watch() -> None:
+    """Looks for what somebody should look at, and tells them."""
+    stuck.look()
+    alarms.look_around()
+    alarms.tell()
 
 
 @shared_task(name="adit.jobs.clean")

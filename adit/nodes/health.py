@@ -38,6 +38,24 @@ def examine(*, runs: bool) -> Iterator[Finding]:
     yield from _nodes()
 
 
+def certificates() -> Iterator[tuple[str, Finding]]:
+    """What can be said of each certificate without calling anybody, and an opaque word for it."""
+    if settings.RECEIVER_PORT:
+        try:
+            tls = receiver_tls()
+        except WrongInput as error:
+            what = _("The receiver's certificate")
+            yield "receiver", Finding(Grade.BAD, what, str(error))
+        else:
+            papers = () if tls is None else (tls.papers.certificate, tls.papers.trusted)
+            for number, pem in enumerate(papers):
+                for finding in _lasting(pem.label, pem.text, is_ours=number == 0):
+                    yield f"receiver:{number}", finding
+    for row in Node.objects.filter(kind="dimse"):
+        for number, finding in enumerate(_of_node(row)):
+            yield f"node:{row.pk}:{number}", finding
+
+
 def is_ourselves(ae_title: str, address: str) -> bool:
     """Whether it is this machine that asks for its own receiver."""
     if ae_title != settings.CALLING_AE_TITLE:
@@ -120,17 +138,21 @@ def _nodes() -> Iterator[Finding]:
         # Said already, of the database or of the key.
         return
     for row in rows:
-        if row.settings.get("transport") != "tls":
-            continue
-        try:
-            given = DimseSettings(**engine_settings(row))
-        except WrongInput as error:
-            yield Finding(Grade.BAD, row.name, str(error))
-            continue
-        label = _("%(node)s: our client certificate") % {"node": row.name}
-        yield from _lasting(label, given.client_certificate, is_ours=True)
-        label = _("%(node)s: its CA certificate") % {"node": row.name}
-        yield from _lasting(label, given.ca_certificate, is_ours=False)
+        yield from _of_node(row)
+
+
+def _of_node(row: Node) -> Iterator[Finding]:
+    if row.settings.get("transport") != "tls":
+        return
+    try:
+        given = DimseSettings(**engine_settings(row))
+    except WrongInput as error:
+        yield Finding(Grade.BAD, row.name, str(error))
+        return
+    label = _("%(node)s: our client certificate") % {"node": row.name}
+    yield from _lasting(label, given.client_certificate, is_ours=True)
+    label = _("%(node)s: its CA certificate") % {"node": row.name}
+    yield from _lasting(label, given.ca_certificate, is_ours=False)
 
 
 def _lasting(label: str, text: str, *, is_ours: bool) -> Iterator[Finding]:

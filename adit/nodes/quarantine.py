@@ -129,6 +129,11 @@ def waits(user: User) -> bool:
     return turned.exists() or not _house().is_empty()
 
 
+def count() -> int:
+    """How many images lie there, on this machine."""
+    return sum(1 for _ in _house().contents())
+
+
 def _house() -> Quarantine:
     return Quarantine(house_spool(), _limit_bytes())
 

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person, Refused, Right, require
 from adit.audit.trail import record
-from adit.nodes import special, window
+from adit.nodes import alarms, special, window
 from adit.nodes.connect import engine_settings
 from adit.nodes.models import Access, Node
 from adit_engine.errors import WrongInput
@@ -34,6 +34,11 @@ _WATCHED = (
     "takes_images",
 )
 
+_AGREED = frozenset(
+    {"windows", "exceptions", "retrieve_limit", "search_limit", "gap_s", "rate_kb_s"}
+)
+"""What was agreed on with whoever looks after the node: they are told."""
+
 
 def save_node(user: Person, node: Node, access: GroupAccess | None = None) -> Node:
     """Saves a new or changed row, and the access of the groups named. Raises Refused, WrongInput.
@@ -50,7 +55,10 @@ def save_node(user: Person, node: Node, access: GroupAccess | None = None) -> No
     with transaction.atomic():
         before = Node.objects.filter(pk=node.pk).first()
         _save(node)
-        details: dict[str, Any] = {"node": node.name, "changed": _changed(before, node)}
+        changed = _changed(before, node)
+        details: dict[str, Any] = {"node": node.name, "changed": changed}
+        if agreed := _AGREED.intersection(changed):
+            alarms.hours_changed(user, node, agreed)
         if access is not None:
             details["access"] = _save_access(node, access)
         action = "node.changed" if before else "node.created"

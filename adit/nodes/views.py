@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
-from adit.nodes import access, charts, checks, openings, pause, picture, rows, words
+from adit.nodes import access, alarms, charts, checks, openings, pause, picture, rows, words
 from adit.nodes.editor import Editor
 from adit.nodes.forms import AccessForm, TryForm
 from adit.nodes.models import Node
@@ -50,6 +50,7 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
         "sees_jobs": may(user, Right.SEE_ALL_JOBS),
         "charts": charts.of(node) if manages else [],
         "picture": _drawn(node),
+        "alarms": alarms.open_for(user, node),
         "facts": facts_of(node) if manages else [],
         "groups": node.access.select_related("group").order_by("group__name") if manages else [],
     }

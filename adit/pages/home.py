@@ -11,7 +11,8 @@ from adit.accounts.models import User
 from adit.jobs import lists, progress, roads
 from adit.jobs.models import Decision, HeldBack, Job, JobState
 from adit.jobs.progress import Progress
-from adit.nodes import quarantine
+from adit.nodes import alarms, quarantine
+from adit.nodes.models import Alarm
 from adit.nodes.places import Place, places_of
 from adit.profiles import trials
 
@@ -44,6 +45,7 @@ class Home:
     to_review: int = 0
     strays: bool = False
     """Something is in quarantine, or was turned away."""
+    alarms: list[Alarm] = field(default_factory=list)
     more: int = 0
     groups: list[str] = field(default_factory=list)
 
@@ -69,6 +71,7 @@ class Home:
             may_review=rights.may(user, rights.Right.REVIEW_WITHHELD),
             to_review=_to_review(user),
             strays=quarantine.waits(user),
+            alarms=list(alarms.open_for(user)[:MOST]),
             more=max(0, open_jobs.count() - MOST) if len(lines) == MOST else 0,
             groups=[group.name for group in user.groups.order_by("name")],
         )

@@ -11,8 +11,8 @@ from django.test import Client
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.nodes import strays
-from adit.nodes.models import Node, Stray
+from adit.nodes import alarms, quarantine, strays
+from adit.nodes.models import Alarm, Node, Stray
 from adit.nodes.reception import HouseReception, house_spool
 from adit.nodes.register import RowRegister
 from adit_engine.expectation import Fate, Sender, Wanted
@@ -94,6 +94,23 @@ def test_an_unasked_image_is_laid_apart_listed_and_deleted(
         "images": 1,
         "from": ["FARM@127.0.0.1"],
     }
+
+
+def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
+    pacsadmin: User, make_node: Callable[..., Node], receiver: Receiver
+) -> None:
+    known(make_node, "FARM")
+    assert send(receiver, "FARM") == ""
+
+    alarms.look_around()
+
+    alarm = Alarm.objects.get(what=Alarm.What.QUARANTINE)
+    assert "in quarantine that nobody asked for: 1." in alarm.text
+    (lot,) = quarantine.held(pacsadmin).lots
+    quarantine.delete_images(pacsadmin, [(lot.calling, lot.address, lot.class_uid)])
+    alarms.look_around()
+    alarm.refresh_from_db()
+    assert alarm.ended_at is not None
 
 
 def test_unknown_callers_are_counted_and_can_be_forgotten(
