@@ -507,7 +507,7 @@ def _workable(job: Job) -> QuerySet[Task]:
 
 
 def _is_large(job: Job) -> bool:
-    return needs_approval(job.owner, size_of(job), job.kind)
+    return needs_approval(job.owner, size_of(job), job.kind, job.trial)
 
 
 def _studies(job: Job) -> QuerySet[Task]:

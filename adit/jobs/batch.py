@@ -123,7 +123,7 @@ def _started(job: Job, wishes: Wishes) -> int:
             _("No row is left to be started: none of them names one study for certain.")
         )
     tasks = _made(job, source, transfers(now))
-    waits = job.stage == Stage.CHECK and needs_approval(job.owner, len(ready), job.kind)
+    waits = job.stage == Stage.CHECK and needs_approval(job.owner, len(ready), job.kind, job.trial)
     job.stage = Stage.PILOT if is_pilot else Stage.WHOLE
     facts = [line.row.facts for line in open_lines]
     known = set(job.order["announced"]) | set(appraisal.announced(facts))

@@ -129,7 +129,7 @@ def prepared(
         destination=destination,
         trial=trial,
         order=_facts(order),
-        state=_first_state(user, kind.word, plans),
+        state=_first_state(user, kind.word, plans, trial),
         stage=getattr(kind, "stage", ""),
         urgent=urgent,
         title=title.strip()[:100],
@@ -137,8 +137,15 @@ def prepared(
     return Ordered(job, user, trial, is_as_is, planned)
 
 
-def needs_approval(user: User, size: int, kind: str = "selective") -> bool:
-    """Whether an order of so many studies, or of so many rows of a sheet, is looked at first."""
+def needs_approval(
+    user: User, size: int, kind: str = "selective", trial: Trial | None = None
+) -> bool:
+    """Whether an order of so many studies, or of so many rows of a sheet, is looked at first.
+
+    A trial may ask for that whatever the size, of everyone; a query sends nothing.
+    """
+    if trial is not None and trial.second_person and size and kind != BatchQuery.word:
+        return True
     most: int = getattr(settings, _LIMITS.get(kind, "MAX_STUDIES_PER_JOB"))
     return not user.is_staff and size > most
 
@@ -147,8 +154,8 @@ _LIMITS = {"batch_transfer": "MAX_TRANSFER_ROWS", BatchQuery.word: "MAX_QUERY_RO
 """The setting of each kind that is ordered by a sheet."""
 
 
-def _first_state(user: User, kind: str, plans: list[TaskPlan]) -> JobState:
-    if needs_approval(user, _size(kind, plans), kind):
+def _first_state(user: User, kind: str, plans: list[TaskPlan], trial: Trial) -> JobState:
+    if needs_approval(user, _size(kind, plans), kind, trial):
         return JobState.WAITING_FOR_APPROVAL
     return JobState.PENDING
 

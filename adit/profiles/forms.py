@@ -103,6 +103,9 @@ class TrialForm(forms.ModelForm):
             "legal_basis": _("Such as consent, or a law and its paragraph."),
             "recipient": _("Who gets the images in the end."),
             "modalities": _("Such as CT, MR. Series of others stay. Empty: all."),
+            "second_person": _(
+                "Nobody approves an own order. Searches and checks need no approval."
+            ),
             "faces_reason": _("Needed where the risk is accepted. It stands in each job's report."),
             "profile": _(
                 "What is removed and what stays. Another profile gives all images new identifiers "

@@ -86,6 +86,9 @@ class Trial(models.Model):
     )
     """Such as "CT, MR"; empty = all. Series of others stay."""
     patient_cap = models.PositiveIntegerField(_("at most so many patients"), null=True, blank=True)
+    second_person = models.BooleanField(
+        _("each transfer is approved by a second person"), default=False
+    )
     expires_on = models.DateField(_("ends on"), null=True, blank=True)
     deletion_on = models.DateField(_("data are deleted on"), null=True, blank=True)
     is_revoked = models.BooleanField(_("revoked"), default=False)

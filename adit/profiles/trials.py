@@ -41,7 +41,7 @@ PAPERS = (
     "deletion_on",
 )
 """What was applied for and approved."""
-LIMITS = ("modalities", "patient_cap")
+LIMITS = ("modalities", "patient_cap", "second_person")
 _CHANGEABLE = (*OWN_WORDS, *PAPERS, *LIMITS, "faces", "faces_reason", "profile")
 
 

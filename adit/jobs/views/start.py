@@ -183,7 +183,7 @@ def _shown(
             owner=user.pk,
             studies=len(prepared.basket) * len(prepared.destinations),
         ),
-        "needs_approval": ordering.needs_approval(user, len(prepared.basket)),
+        "needs_approval": ordering.needs_approval(user, len(prepared.basket), trial=trial),
         "trouble": trouble,
         "may_be_mailed": settings.MAIL and bool(user.email),
         "no_room": _no_room(prepared),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
@@ -84,6 +85,7 @@ class TransferForm(forms.Form):
     urgent = forms.BooleanField(
         label=_("Urgent: do not wait for the allowed hours"), required=False
     )
+    mail = forms.BooleanField(label=_("Mail me when it has ended"), required=False)
     archive_password = forms.CharField(required=False, strip=False)
     archive_kept = forms.BooleanField(required=False)
 
@@ -108,6 +110,8 @@ class TransferForm(forms.Form):
             del self.fields["change"], self.fields["reason"]
         if not may(user, Right.BE_URGENT):
             del self.fields["urgent"]
+        if not (settings.MAIL and user.email):
+            del self.fields["mail"]
 
     def _limit(self, name: str, rows: Any) -> None:
         field = self.fields[name]
@@ -185,6 +189,7 @@ def start(user: User, upload: Upload, judged: Judged[TransferRow], form: Transfe
                 key=f"{upload.key}.{number}",
                 title=values["title"],
                 urgent=values.get("urgent", False),
+                mail=values.get("mail", False),
                 archive_password=values.get("archive_password", ""),
             )
             for number, node in enumerate(values["destinations"])

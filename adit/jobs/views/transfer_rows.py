@@ -168,7 +168,7 @@ def _before(job: Job, tally: Tally, sees: bool) -> dict[str, Any]:
         "choices": answers_of(job, list(several)) if job.stage == Stage.CHECK else [],
         "more_choices": max(0, tally.several - MOST_CHOICES),
         "needs_approval": job.approved_by_id is None
-        and ordering.needs_approval(job.owner, tally.ready + tally.several, job.kind),
+        and ordering.needs_approval(job.owner, tally.ready + tally.several, job.kind, job.trial),
     }
 
 

@@ -15,6 +15,7 @@ from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState
 from adit.nodes.models import Access, Lane, Node
+from adit.profiles.models import Trial
 from adit_engine.errors import NodeRefused, WrongInput
 from adit_engine.nodes.base import Answers
 from adit_engine.nodes.memory import MemoryNode
@@ -424,3 +425,24 @@ def _nothing(line: int) -> object:
     from adit.jobs.kinds.base import Checked
 
     return Checked(line, (), (Note.NOTHING,))
+
+
+def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_alone(
+    order_rows: Callable[..., Job],
+    source: Node,
+    trial: Trial,
+    coordinator: User,
+    pacsadmin: User,
+) -> None:
+    trial.second_person = True
+    trial.save()
+    coordinator.is_staff = True
+    coordinator.save()
+    put_study(source, "1")
+    job = run_all(order_rows(by_uid(2, "1")))
+    assert job.state == JobState.WAITING_FOR_OWNER
+    batch.start(job.owner, job, Wishes())
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+    assert "approve" not in actions.allowed(coordinator, job)
+    actions.approve(pacsadmin, job)
+    assert run_all(job).state == JobState.SUCCESS
