@@ -165,7 +165,14 @@ class FolderNode:
     def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
         """Files become visible in groups; an answer comes when its file is."""
         self._ready()
-        yield from self._filing.store(instances)
+        yield from self._filing.store(self._while_there(instances))
+
+    def _while_there(self, instances: Iterable[Instance]) -> Iterator[Instance]:
+        """A share that goes away in between leaves an empty folder, into which nothing is written."""
+        for instance in instances:
+            if self.settings.network:
+                self._ready()
+            yield instance
 
     def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
         """Reads each file back: its length and sha256 must be those that were written."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -191,9 +192,25 @@ def test_a_download_goes_on_where_it_was_cut_off_and_no_thread_is_left_behind(
 
     with path.open("ab") as file:  # large enough that no buffer on the way holds all of it
         file.truncate(200_000_000)
+    before = peak_mb(road)
+    assert len(fetch()[1]) == 200_000_000
+    assert peak_mb(road) - before < 50
     for _ in range(12):
         gone_in_the_middle(road.url, str(address), cookie)
     wait_until(lambda: fetch(Range="bytes=0-0")[0] == 206, "downloads that broke off are over", 30)
+
+
+def peak_mb(road: Road) -> float:  # noqa: F811
+    """The most memory that the web process ever had."""
+    mark, peaks = f"ADIT_DATA={road.data}".encode(), [0.0]
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_ours = mark in (folder / "environ").read_bytes().split(b"\0")
+            if is_ours and b"granian" in (folder / "cmdline").read_bytes():
+                (line,) = re.findall(r"VmHWM:\s+(\d+) kB", (folder / "status").read_text())
+                peaks.append(int(line) / 1000)
+    assert max(peaks) > 0
+    return max(peaks)
 
 
 def gone_in_the_middle(url: str, address: str, cookie: str) -> None:

@@ -1,7 +1,9 @@
 """Folder node: whole files or none, no way out, and plain words when the folder is at fault."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,53 @@ def node(path: Path, **settings: object) -> FolderNode:
 
 def files(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file())
+
+
+@contextmanager
+def share(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Something mounted there, and how to take it away; where nobody may mount, it only seems so."""
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], capture_output=True)
+    if mounted.returncode:
+        real, here = os.path.ismount, {str(path)}
+        monkeypatch.setattr(os.path, "ismount", lambda p: str(p) in here or real(p))
+        yield here.clear
+        return
+    is_there = [True]
+
+    def take_away() -> None:
+        if is_there.pop() if is_there else False:
+            subprocess.run(["umount", "-l", path], check=True, timeout=20)
+
+    try:
+        yield take_away
+    finally:
+        take_away()
+
+
+def test_a_share_that_goes_away_in_between_ends_it_cleanly_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, stored = tmp_path / "share", []
+
+    def slowly(take_away: Callable[[], None]) -> Iterator[Instance]:
+        for n in range(1, 41):
+            if n == 20:
+                take_away()
+            yield instance(ct(n))
+
+    with share(base, monkeypatch) as take_away:
+        writing = node(base, network=True).store(slowly(take_away))
+        with pytest.raises(StorageTrouble, match="not mounted"):
+            stored += list(writing)
+        is_real = not files(base)
+    assert len([path for path in files(base) if path.suffix != ".dcm"]) == 0
+    if is_real:
+        assert files(base) == []  # nothing was written into the empty mount point
+    (base / "later").mkdir()
+    again = node(base / "later")
+    assert all(one.kept for one in again.store(instance(ct(n)) for n in range(1, 41)))
+    assert len(files(base / "later")) == 40
 
 
 def test_stored_file_is_a_whole_dicom_file_with_its_own_head(tmp_path: Path) -> None:
