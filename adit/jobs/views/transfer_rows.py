@@ -165,7 +165,7 @@ def _before(job: Job, tally: Tally, sees: bool) -> dict[str, Any]:
         "size": size_in_words(tally.size_bytes),
         "when": when(nodes, is_urgent=job.urgent, owner=job.owner_id, studies=tally.ready),
         "finish": end,
-        "choices": answers_of(job, list(several)) if job.stage == Stage.CHECK else [],
+        "choices": answers_of(job, list(several)),
         "more_choices": max(0, tally.several - MOST_CHOICES),
         "needs_approval": job.approved_by_id is None
         and ordering.needs_approval(job.owner, tally.ready + tally.several, job.kind, job.trial),
