@@ -19,7 +19,9 @@ from adit.jobs.sheet import (
     RESULT_REASON,
     RESULT_SOURCE,
     Field,
+    SheetKind,
 )
+from adit.jobs.sheet import columns as template_columns
 from adit.vault.box import Box
 
 MASK = "•••"
@@ -293,6 +295,22 @@ def table(
             reason(result),
             *(result.own if sees.own else own_blank),
         )
+
+
+def again_columns() -> tuple[str, ...]:
+    """Of a sheet with the rows that have no result, as they were asked."""
+    return tuple(str(field) for field in template_columns(SheetKind.QUERY))
+
+
+def again_table(job: Job, results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
+    """For who may see what was asked."""
+    seen: set[int] = set()
+    for result in results:
+        if result.values or result.line in seen:
+            continue
+        seen.add(result.line)
+        asked = {**result.asked, Field.PSEUDONYM: result.pseudonym}
+        yield (*(asked.get(column, "") for column in again_columns()), *result.own)
 
 
 def _shown(result: Result, column: str, sees: Sees) -> str:

@@ -35,7 +35,7 @@ from adit_engine.nodes.base import Conversing
 LASTS_S = 10.0
 """Then it is somebody else's turn at the node."""
 MOST, FIRST = 64, 4
-QUICK_S, SLOW_S = 0.3, 1.0
+QUICK_S, SLOW_S = 0.5, 2.0
 """A lot that took less is followed by one of twice as many tasks; by half as many, if more."""
 
 log = logging.getLogger(__name__)

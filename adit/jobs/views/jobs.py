@@ -191,5 +191,6 @@ def _waits(job: Job) -> list[str]:
 
 def _timeline(job: Job) -> list[tuple[Event, str]]:
     events = Event.objects.filter(about=f"job:{job.pk}").select_related("user")
+    events = events.exclude(action="rows.answered")
     newest = events.order_by("-id").defer("patient_sealed")[:MOST_EVENTS]
     return [(event, action_in_words(event.action)) for event in newest]

@@ -143,12 +143,20 @@ def results_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
-    """All rows, or with ?picked only the picked results beside the rows without one."""
+    """All rows; with ?picked only the picked results beside the rows without one; with ?again only
+    the latter, as they were asked.
+    """
     bench = Bench.of(request, pk)
     picks = bench.kept["picks"] if "picked" in request.GET else None
     only = None if picks is None else frozenset(picks)
-    columns = sheet.with_own(query_results.columns(), query_results.own_headers(bench.job))
+    columns = query_results.columns()
     rows = query_results.table(bench.job, bench.every, bench.sees, only)
+    if "again" in request.GET:
+        if not bench.sees.own:
+            raise PermissionDenied(_("You have no right to see what was asked."))
+        columns = query_results.again_columns()
+        rows = query_results.again_table(bench.job, bench.every)
+    columns = sheet.with_own(columns, query_results.own_headers(bench.job))
     trail.record(
         "job.results_downloaded",
         user=bench.user,
@@ -198,6 +206,8 @@ def _page(bench: Bench) -> HttpResponse:
         "all_picked": picks is None,
         "found": found.count(),
         "sees_identified": bench.sees.identified,
+        "sees_own": bench.sees.own,
+        "without_result": counts[Outcome.NOTHING] + counts[Outcome.FAILED],
         "may_transfer": bool(_transfer_address("x")) and may(bench.user, order_right(TRANSFER)),
         "is_gone": not results and bool(page.paginator.count),
         "is_live": bool(counts[Outcome.OPEN]) and bench.job.ended_at is None,

@@ -19,6 +19,7 @@ from adit.jobs.kinds.batch_query import Order, Row
 from adit.jobs.models import Draft, Job, ResultLine, Task, TaskState
 from adit.jobs.sheet import SheetKind, Verdict
 from adit.nodes.models import Node
+from adit.vault.box import Box
 from adit_engine.question import Person, Question
 from adit_engine.record import Record
 from adit_engine.reference import Level
@@ -304,3 +305,37 @@ def test_ten_thousand_results_are_shown_sorted_and_found_within_300_ms(
             took.append(time.process_time() - began)
         print(query, took)
         assert min(took) < 0.3, query
+
+
+def test_the_page_of_a_query_tells_of_questions_and_leads_to_the_results(
+    client: Client, query: Job
+) -> None:
+    page = client.get(reverse("job", args=[query.pk])).content.decode()
+
+    assert "4 of 4 questions asked" in page
+    assert reverse("job_results", args=[query.pk]) in page
+    assert "PACS1 does not like this question." in page
+    assert "Delivered" not in re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
+
+
+def test_rows_without_a_result_are_downloaded_to_be_asked_again(client: Client, query: Job) -> None:
+    answer = client.get(reverse("job_results_file", args=[query.pk, "xlsx"]) + "?again")
+
+    table = sheet.read(io.BytesIO(answer.content), "again.xlsx")
+    judged = sheet.query_rows(table, sheet.guess(table, SheetKind.QUERY))
+
+    assert [r.row.patient_id for r in judged.good] == ["0003", "0004"]  # type: ignore[union-attr]
+    assert [r.row.pseudonym for r in judged.good] == ["P4", "P5"]  # type: ignore[union-attr]
+    assert [r.own for r in judged.good] == [("my key",), ("my key",)]
+
+
+def test_results_whose_key_is_destroyed_say_so(
+    client: Client, query: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destroyed key opens nothing: the box that is left is another one."""
+    monkeypatch.setattr(sealed, "box_of", lambda trial: Box(b"0" * 32))
+
+    page = page_of(client, query)
+
+    assert "cannot be read any more" in page
+    assert rows_in(client, query, "csv")[1:] == []
