@@ -117,9 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def throughput(place: Field, options: argparse.Namespace) -> Iterator[Number]:
     """Eight processes that begin at the same moment."""
-    tasks, rates = (800 if options.quick else 4000), []
+    tasks, rates = (1000 if options.quick else 4000), []
     for _ in range(1 if options.quick else 3):
-        place.do("order", str(tasks))
+        place.do("backlog", str(tasks), "from")
         at = str(time.time() + 8)
         claimers = [place.begin("claim-all", f"process {n}", at) for n in range(PROCESSES)]
         told = [told_by(claimer) for claimer in claimers]

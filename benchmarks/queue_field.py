@@ -62,7 +62,7 @@ def backlog(tasks: str, source: str) -> int:
             destination=nodes["to"],
             trial=trials.default_trial(),
             order={"change": "pseudonymized", "reason": "", "announced": []},
-            idempotency_key=f"{source} {number}",
+            idempotency_key=f"{time.time_ns()}",
         )
         Task.objects.bulk_create(
             Task(job=job, position=position, source=nodes[source], payload=bytes(300))

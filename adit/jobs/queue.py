@@ -135,7 +135,8 @@ def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False)
     """The end of a task. Raises states.Overtaken."""
     with light():
         slots.release(holder_of(task))
-        states.move(task, to, message[:2000], broke_rule=broke_rule)
+        job = states.locked(task.job_id)
+        states.move_task(job, task, to, message[:2000], broke_rule=broke_rule)
 
 
 def sweep() -> bool:
@@ -266,7 +267,7 @@ def _taken(candidate: Candidate, worker: str) -> Task | None:
                 continue
             for node in nodes:
                 hold = hold_of(node, way.purposes_at(node.pk), candidate.owner, locked.pk)
-                slots.take(node, way.lane, holder_of(task), settings.LEASE_S, hold)
+                slots.take_locked(node, way.lane, holder_of(task), settings.LEASE_S, hold)
                 if hasattr(node, "breaker"):
                     breaker.try_by_one(node, settings.LEASE_S)
             _take_turn(candidate.owner)

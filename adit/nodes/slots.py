@@ -1,6 +1,6 @@
 """Slots: how many associations are open at a node, counted in the database for all processes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -39,20 +39,31 @@ def take(node: Node, lane: str, holder: str, expires_s: float, hold: Hold = Hold
     """
     with transaction.atomic():
         row = Node.objects.select_for_update().get(pk=node.pk)
-        now = timezone.now()
-        expires_at = now + timedelta(seconds=expires_s)
+        return take_locked(row, lane, holder, expires_s, hold)
+
+
+def take_locked(row: Node, lane: str, holder: str, expires_s: float, hold: Hold) -> Slot:
+    """As `take`, for who has locked the node's row: a claim, which has no time for a query more."""
+    now = timezone.now()
+    expires_at = now + timedelta(seconds=expires_s)
+    slots = list(row.slots.all())
+    mine = [slot for slot in slots if slot.holder == holder]
+    if any(slot.expires_at <= now for slot in mine):
         _set_aside(row, holder, now)
-        held = row.slots.filter(lane=lane, holder=holder).first()
-        if held is not None:
-            held.expires_at = max(held.expires_at, expires_at)
-            held.save(update_fields=["expires_at"])
-            return held
-        _require_free(row, lane, now, hold.least)
-        slot = Slot(node=row, lane=lane, holder=holder, taken_at=now, expires_at=expires_at)
-        slot.user_id, slot.job, slot.fetches = hold.user, hold.job, hold.fetches
-        _weigh(slot, min(hold.most, free(row, lane, now)), now)
-        slot.is_new = True
-        return slot
+    live = [slot for slot in slots if slot.expires_at > now]
+    held = next((slot for slot in live if (slot.holder, slot.lane) == (holder, lane)), None)
+    if held is not None:
+        held.expires_at = max(held.expires_at, expires_at)
+        held.save(update_fields=["expires_at"])
+        return held
+    room = _room(row, lane, now, live)
+    if room < hold.least:
+        raise why_closed(row, lane, now) or _none_left(row, lane, now, hold.least)
+    slot = Slot(node=row, lane=lane, holder=holder, taken_at=now, expires_at=expires_at)
+    slot.user_id, slot.job, slot.fetches = hold.user, hold.job, hold.fetches
+    _weigh(slot, min(hold.most, room), now, _held(live, lane))
+    slot.is_new = True
+    return slot
 
 
 def widen(slot: Slot, weight: int) -> bool:
@@ -67,7 +78,7 @@ def widen(slot: Slot, weight: int) -> bool:
             return held is not None
         if held.lane != Lane.SEARCH and free(row, held.lane, now) < weight - held.weight:
             return False
-        _weigh(held, weight, now)
+        _weigh(held, weight, now, _count(row, held.lane, now) - held.weight)
         return True
 
 
@@ -80,8 +91,8 @@ def renew(holder: str, expires_s: float) -> int:
 
 def release(holder: str) -> None:
     """Gives back all slots of a holder."""
-    with transaction.atomic():
-        _end(Slot.objects.filter(holder=holder))
+    with transaction.atomic(savepoint=False):
+        _end(Slot.objects.filter(holder=holder).select_related("node"))
 
 
 def hand_on(holder: str, to: str) -> None:
@@ -113,13 +124,17 @@ def in_use(node: Node) -> QuerySet[Slot]:
 def free(node: Node, lane: str, at: datetime | None = None) -> int:
     """How many more the lane may take now; sure only while the node's row is locked."""
     at = at or timezone.now()
+    return _room(node, lane, at, list(node.slots.filter(expires_at__gt=at)))
+
+
+def _room(node: Node, lane: str, at: datetime, live: Sequence[Slot]) -> int:
     most = allowed(node, lane, at)
     if lane != Lane.URGENT:
-        return max(0, most - _count(node, lane, at))
+        return max(0, most - _held(live, lane))
     # Its own cap counts what is urgent; the limit of the node counts all associations.
-    if node.slots.filter(lane=Lane.URGENT, expires_at__gt=at).count() >= most:
+    if sum(slot.lane == Lane.URGENT for slot in live) >= most:
         return 0
-    return max(0, node.retrieve_limit - _count(node, Lane.RETRIEVE, at))
+    return max(0, node.retrieve_limit - _held(live, Lane.RETRIEVE))
 
 
 def allowed(node: Node, lane: str, at: datetime) -> int:
@@ -146,15 +161,6 @@ def is_beyond(node: Node, slot: Slot, at: datetime) -> bool:
     return bool(held > most)
 
 
-def _require_free(node: Node, lane: str, at: datetime, least: int) -> None:
-    if free(node, lane, at) >= least:
-        return
-    closed = why_closed(node, lane, at)
-    if closed is not None:
-        raise closed
-    raise _none_left(node, lane, at, least)
-
-
 def _none_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
     used, total = _count(node, lane, at), allowed(node, lane, at)
     if lane == Lane.URGENT:
@@ -177,15 +183,17 @@ def _none_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
 
 
 def _count(node: Node, lane: str, at: datetime) -> int:
+    return _held(list(node.slots.filter(expires_at__gt=at)), lane)
+
+
+def _held(live: Sequence[Slot], lane: str) -> int:
     """Associations, of transfers urgent or not."""
     lanes = _TRANSFERS if lane in _TRANSFERS else (lane,)
-    held = node.slots.filter(lane__in=lanes, expires_at__gt=at).aggregate(held=Sum("weight"))
-    return int(held["held"] or 0)
+    return sum(slot.weight for slot in live if slot.lane in lanes)
 
 
-def _weigh(slot: Slot, weight: int, at: datetime) -> None:
-    """Saves it with this weight, and with what it makes of the lane's use."""
-    others = _count(slot.node, slot.lane, at) - (slot.weight if slot.pk else 0)
+def _weigh(slot: Slot, weight: int, at: datetime, others: int) -> None:
+    """Saves it with this weight, and with what it makes of the lane's use beside all others."""
     slot.weight = weight
     slot.at_once = max(slot.at_once if slot.pk else 0, others + weight)
     slot.allowed = allowed(slot.node, slot.lane, at)

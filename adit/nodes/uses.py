@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from typing import Any
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
@@ -37,8 +38,9 @@ def of(node: Node) -> list[Use]:
 
 
 def _add(slot: Slot, day: date) -> None:
-    use, _ = Use.objects.get_or_create(node_id=slot.node_id, day=day, lane=slot.lane)
-    Use.objects.filter(pk=use.pk).update(
+    _add_up(
+        Use.objects.filter(node_id=slot.node_id, day=day, lane=slot.lane),
+        {"node_id": slot.node_id, "day": day, "lane": slot.lane},
         connections=F("connections") + 1,
         images=F("images") + slot.images,
         size_bytes=F("size_bytes") + slot.size_bytes,
@@ -47,10 +49,19 @@ def _add(slot: Slot, day: date) -> None:
         allowed=Greatest("allowed", slot.allowed),
     )
     if slot.fetches and slot.user_id is not None:
-        spent, _ = Spent.objects.get_or_create(user_id=slot.user_id, day=day)
-        Spent.objects.filter(pk=spent.pk).update(
-            studies=F("studies") + 1, size_bytes=F("size_bytes") + slot.size_bytes
+        _add_up(
+            Spent.objects.filter(user_id=slot.user_id, day=day),
+            {"user_id": slot.user_id, "day": day},
+            studies=F("studies") + 1,
+            size_bytes=F("size_bytes") + slot.size_bytes,
         )
+
+
+def _add_up(rows: QuerySet[Any], first: dict[str, Any], **values: Any) -> None:
+    """The row is there but for the first time in a day, so it is looked for only then."""
+    if not rows.update(**values):
+        rows.model._default_manager.get_or_create(**first)
+        rows.update(**values)
 
 
 def _held_s(slot: Slot) -> float:
