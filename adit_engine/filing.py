@@ -35,10 +35,11 @@ class Filing:
         reserve_mb: int,
         folder_mode: int = 0o750,
         file_mode: int = 0o640,
+        group: int = -1,
     ) -> None:
         self.owner = owner
         self.reserve_mb = reserve_mb
-        self.tree = Tree(owner, base, folder_mode=folder_mode, file_mode=file_mode)
+        self.tree = Tree(owner, base, folder_mode=folder_mode, file_mode=file_mode, group=group)
         self._read_back = ReadBack()
         self._aborted = False
 

@@ -48,12 +48,22 @@ def path_of(values: Mapping[str, str]) -> tuple[str, ...]:
         )
     )
     names = (
-        component(values.get("PatientID", ""), "no-patient-id"),
+        _patient(values.get("PatientID", "").strip()),
         component(f"{day or 'study'}-{_short(values['StudyInstanceUID'])}", "study"),
         component(f"{series or 'series'}-{_short(values['SeriesInstanceUID'])}", "series"),
         component(values["SOPInstanceUID"], "instance") + ".dcm",
     )
     return _bounded(((component(trial, "trial"),) if trial else ()) + names)
+
+
+def _patient(text: str) -> str:
+    """What some disk could take for another patient's folder is marked by a digest of itself: Abc
+    beside ABC where case counts for nothing, a/b beside a_b anywhere.
+    """
+    name = component(text, "no-patient-id")
+    if not text or (name == text and name == name.upper()):
+        return name
+    return f"{_cut(name, MAX_COMPONENT_BYTES - 9).rstrip(' .')}-{_short(text)}"
 
 
 def _bounded(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -55,12 +55,19 @@ class Tree:
     """A base folder. `owner` is the node's name, for errors. Modes are those of new entries."""
 
     def __init__(
-        self, owner: str, base: Path, *, folder_mode: int = 0o750, file_mode: int = 0o640
+        self,
+        owner: str,
+        base: Path,
+        *,
+        folder_mode: int = 0o750,
+        file_mode: int = 0o640,
+        group: int = -1,
     ) -> None:
         self.owner = owner
         self.base = base
         self._folder_mode = folder_mode
         self._file_mode = file_mode
+        self._group = group
         self._cleaned: set[tuple[str, ...]] = set()
         self._here: tuple[tuple[str, ...], int] | None = None
         self._stays = 0
@@ -86,9 +93,17 @@ class Tree:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(temp, flags, self._file_mode, dir_fd=folder)
             held = FileIO(descriptor, "r+")
+            self._own(descriptor, self._file_mode)
             with suppress(OSError):  # some network folders know no locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return Draft(names, temp, 0, held)
+
+    def _own(self, descriptor: int, mode: int) -> None:
+        """Rights and group exactly as they are set; where a share keeps its own, those stay."""
+        with suppress(OSError):
+            os.fchmod(descriptor, mode)
+        if self._group >= 0:
+            os.fchown(descriptor, -1, self._group)
 
     def reopen(self, draft: Draft) -> BufferedReader:
         """To read what was written and is not visible yet; the caller closes it."""
@@ -174,10 +189,10 @@ class Tree:
         here = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:
-                if make:
-                    with suppress(FileExistsError):
-                        os.mkdir(name, self._folder_mode, dir_fd=here)
+                is_new = make and _made(name, here, self._folder_mode)
                 below = os.open(name, _FOLDER_FLAGS, dir_fd=here)
+                if is_new:
+                    self._own(below, self._folder_mode)
                 os.close(here)
                 here = below
         except BaseException:
@@ -192,6 +207,15 @@ class Tree:
             yield
         except OSError as error:
             raise storage_trouble(self.owner, error) from error
+
+
+def _made(name: str, folder: int, mode: int) -> bool:
+    """False where it was there before."""
+    try:
+        os.mkdir(name, mode, dir_fd=folder)
+    except FileExistsError:
+        return False
+    return True
 
 
 def storage_trouble(owner: str, error: OSError) -> StorageTrouble:

@@ -1,5 +1,6 @@
 """Folder node: a local or network folder of DICOM files."""
 
+import grp
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ class FolderSettings:
     )
     file_mode: str = setting("640", "Rights of new files", advanced=True)
     folder_mode: str = setting("750", "Rights of new folders", advanced=True)
+    group: str = setting(
+        "", "Group of new files", help="As this machine knows it; empty: as usual.", advanced=True
+    )
     domain: str = setting(
         "", "Patient-ID domain", help="Places that share patient ids name the same.", advanced=True
     )
@@ -71,6 +75,7 @@ class FolderNode:
             reserve_mb=settings.reserve_mb,
             folder_mode=int(settings.folder_mode, 8),
             file_mode=int(settings.file_mode, 8),
+            group=_group_of(settings.group),
         )
         self._entries: dict[str, tuple[tuple[int, int], Entry | None]] = {}
         self._aborted = False
@@ -190,6 +195,16 @@ class FolderNode:
 
     def _ready(self) -> None:
         require_mounted(self.name, self.base, self.settings.network)
+
+
+def _group_of(name: str) -> int:
+    """Its number; -1 for none. Raises WrongInput."""
+    if not name:
+        return -1
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise WrongInput(f"Group of new files: this machine knows no group {name}.") from None
 
 
 def _entry(path: Path, place: str) -> Entry | None:

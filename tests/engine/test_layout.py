@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,22 @@ def test_two_series_of_one_name_do_not_share_a_folder() -> None:
     values = {"PatientID": "P", "SeriesNumber": "2", "SeriesDescription": "axial", **UIDS}
 
     assert path_of(values)[2] != path_of({**values, "SeriesInstanceUID": "1.2.3.9"})[2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("ABC", "Abc"), ("abc", "aBc"), ("A/B", "A_B"), ("A:B", "A?B"), ("STRASSE", "Straße")],
+)
+def test_two_patients_share_no_folder_on_any_disk(one: str, other: str) -> None:
+    names = [path_of({"PatientID": text, **UIDS})[0] for text in (one, other)]
+
+    assert names[0].casefold() != names[1].casefold()
+
+
+def test_a_plain_patient_id_is_its_folder() -> None:
+    assert path_of({"PatientID": "LUNG-0001", **UIDS})[0] == "LUNG-0001"
+    assert path_of({"PatientID": "Müller 1", **UIDS})[0].startswith("Müller 1-")
+    assert path_of(UIDS)[0] == "no-patient-id"
 
 
 def test_patient_id_that_is_a_path_stays_one_name() -> None:

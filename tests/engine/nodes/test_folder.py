@@ -73,6 +73,31 @@ def test_a_share_that_goes_away_in_between_ends_it_cleanly_and_goes_on_later(
     assert len(files(base / "later")) == 40
 
 
+def test_rights_and_group_are_as_set_whatever_the_process_usually_gives(tmp_path: Path) -> None:
+    group = next(iter(set(os.getgroups()) - {os.getgid()}), os.getgid())
+    if os.geteuid() == 0:
+        group = 12345
+    before = os.umask(0o077)
+    try:
+        settings = {"file_mode": "664", "folder_mode": "2775", "group": str(group)}
+        list(node(tmp_path, **settings).store([instance(ct(1))]))
+    finally:
+        os.umask(before)
+
+    (path,) = files(tmp_path)
+    assert path.stat().st_mode & 0o7777 == 0o664
+    assert path.stat().st_gid == group
+    for folder in path.relative_to(tmp_path).parents:
+        if folder != Path():
+            assert (tmp_path / folder).stat().st_mode & 0o7777 == 0o2775
+            assert (tmp_path / folder).stat().st_gid == group
+
+
+def test_a_group_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WrongInput, match=r"^Group of new files: "):
+        node(tmp_path, group="nobody-knows-this-group")
+
+
 def test_stored_file_is_a_whole_dicom_file_with_its_own_head(tmp_path: Path) -> None:
     one = instance(ct(1))
 
