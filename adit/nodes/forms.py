@@ -52,7 +52,7 @@ class NodeForm(forms.ModelForm):
         required=False,
         initial=0,
     )
-    rate_kb_s = forms.IntegerField(label=_("kB a second"), min_value=50, required=False)
+    rate_kb_s = forms.IntegerField(label=_("speed (kB a second)"), min_value=50, required=False)
     windows = forms.JSONField(label=_("allowed hours"), required=False)
 
     class Meta:

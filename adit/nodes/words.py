@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from django.db.models import Sum
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -43,7 +44,8 @@ def status_of(node: Node) -> Status:
     if not node.is_open:
         return Status("closed", _("closed"), _("Nobody has opened it yet, or somebody closed it."))
     if node.paused_at is not None:
-        return Status("paused", _("paused"), _pause(node))
+        word = _("paused") if node.stopped_at is None else _("stopped")
+        return Status("paused", word, _pause(node))
     waits = breaker.why_resting(node)
     if waits is not None:
         return Status("resting", _("does not answer"), str(waits))
@@ -69,11 +71,15 @@ def _by_hours(node: Node) -> Status:
 
 def _pause(node: Node) -> str:
     who = node.paused_by.get_full_name() or node.paused_by.get_username() if node.paused_by else ""
-    words = _("Paused by %(who)s") % {"who": who} if who else _("Paused")
+    if node.stopped_at is None:
+        words = _("Paused by %(who)s") % {"who": who} if who else _("Paused")
+    else:
+        words = _("Stopped by %(who)s") % {"who": who} if who else _("Stopped")
     return f"{words}: {node.pause_reason}" if node.pause_reason else f"{words}."
 
 
 def in_use() -> Counter[tuple[int, str]]:
     """How many connections are open now, by node and lane. One query."""
-    rows = Slot.objects.filter(expires_at__gt=timezone.now()).values_list("node_id", "lane")
-    return Counter((node, Lane(lane).value) for node, lane in rows)
+    rows = Slot.objects.filter(expires_at__gt=timezone.now()).order_by()
+    held = rows.values_list("node_id", "lane").annotate(held=Sum("weight"))
+    return Counter({(node, Lane(lane).value): held for node, lane, held in held})

@@ -11,6 +11,13 @@ from pathlib import Path
 
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
+HOURS = [
+    {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "20:00", "to": "06:00", "limit": 2},
+    {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "12:00", "to": "13:00", "limit": 1},
+    {"days": ["sat", "sun"], "from": "00:00", "to": "24:00"},
+    {"days": ["sat", "sun"], "from": "06:00", "to": "22:00", "lane": "search"},
+    {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "00:00", "to": "24:00", "lane": "search"},
+]
 
 
 def main() -> None:
@@ -51,6 +58,7 @@ def fill() -> dict[str, object]:
         people[name] = user
     nodes = make_nodes(groups, people["pacsadmin"])
     make_checks(nodes["PACS1"], people["pacsadmin"])
+    make_uses(nodes["PACS1"], groups, people["pacsadmin"])
     make_strays()
     jobs = make_jobs(people["coordinator"], nodes)
     make_projects(people, groups)
@@ -93,7 +101,15 @@ def make_nodes(groups: dict, admin: object) -> dict:
     folder.mkdir()
     dimse = {"host": "127.0.0.1", "port": 11112, "called_ae_title": "PACS1"}
     rows = {
-        "PACS1": Node(kind="dimse", settings=dimse, is_open=True, is_clinical=True),
+        "PACS1": Node(
+            kind="dimse",
+            settings=dimse,
+            is_open=True,
+            is_clinical=True,
+            retrieve_limit=4,
+            windows=HOURS,
+            exceptions=[{"from": str(timezone.localdate()), "as": "sun", "why": "holiday"}],
+        ),
         "Research PACS": Node(kind="dimse", settings=dimse, is_open=True),
         "Research folder": Node(kind="folder", settings={"path": str(folder)}, is_open=True),
         "Old archive": Node(
@@ -115,7 +131,12 @@ def make_nodes(groups: dict, admin: object) -> dict:
         node=rows["PACS1"],
         lane=Lane.RETRIEVE,
         holder="task:1",
-        taken_at=now,
+        user=admin,
+        job=3,
+        weight=2,
+        images=1200,
+        size_bytes=640_000_000,
+        taken_at=now - timedelta(minutes=2),
         expires_at=now + timedelta(days=1),
     )
     for name, reads in (("PACS1", True), ("Old archive", True)):
@@ -123,6 +144,32 @@ def make_nodes(groups: dict, admin: object) -> dict:
     for name in ("Research PACS", "Research folder"):
         Access.objects.create(group=groups["Coordinators"], node=rows[name], may_write=True)
     return rows
+
+
+def make_uses(node: object, groups: dict, manager: object) -> None:
+    """Ninety days of transfers, one of them beyond what was allowed, a budget and an alarm."""
+    from django.utils import timezone
+
+    from adit.nodes import alarms
+    from adit.nodes.models import Alarm, Budget, Lane, Use
+
+    today = timezone.localdate()
+    for n in range(90):
+        if n % 7 == 6:
+            continue
+        Use.objects.create(
+            node=node,
+            day=today - timedelta(days=n),
+            lane=Lane.RETRIEVE,
+            connections=n % 11 * 7 + 4,
+            most_at_once=6 if n == 40 else n % 4 + 1,
+            allowed=4,
+            images=n % 13 * 900 + 50,
+            size_bytes=(n % 9 + 1) * 1_500_000_000,
+        )
+    Budget.objects.create(group=groups["Coordinators"], studies=50)
+    alarms.sound(Alarm.What.BREAKER, "staged", "No answer since 07:12, 3 times in a row.", node)
+    alarms.hours_changed(manager, node, ["windows"])
 
 
 def make_checks(node: object, admin: object) -> None:
