@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +16,11 @@ import openpyxl
 import pytest
 import xlsxwriter
 from conftest import ROOT, SCREEN, answers, free_port, sign_in, wait_until
+from lab.wire import Wire
 from orthanc import needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Browser, Page, expect
 from test_look import findings
-from test_transfer import DESTINATION, SOON, SOURCE, run_road
+from test_transfer import DESTINATION, SILENT, SOON, SOURCE, run_road, workers_of
 
 pytestmark = [needs_orthanc, needs_chromium]
 
@@ -167,16 +169,27 @@ def held() -> list[bytes]:
     return made
 
 
+@dataclass(frozen=True)
+class Site:
+    url: str
+    supervisor: int
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an ADIT as `adit up` runs it, beside an archive that speaks UTF-8."""
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """An ADIT as `adit up` runs it, beside an archive that speaks UTF-8, and a slow way to it."""
     folder = tmp_path_factory.mktemp("query")
     data = folder / "data"
     data.mkdir()
-    with running_orthanc("SOURCE", folder / "source", DefaultEncoding="Utf8") as source:
+    with (
+        running_orthanc("SOURCE", folder / "source", DefaultEncoding="Utf8") as source,
+        Wire(source.dicom_port, 0, "delay", amount=0.15) as slow,
+    ):
         for file in held():
             source.put(file)
-        run_road(data, "make", json.dumps({SOURCE: source.settings, DESTINATION: source.settings}))
+        nodes = dict.fromkeys((SOURCE, DESTINATION), source.settings)
+        nodes[SILENT] = {**source.settings, "port": slow.port}
+        run_road(data, "make", json.dumps(nodes))
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         environment = {**os.environ, "ADIT_DATA": str(data), "PORT": str(port), **SOON}
@@ -192,7 +205,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             wait_until(lambda: up.poll() is not None or answers(f"{url}/healthz"), "adit up", 60)
             assert up.poll() is None, (data / "up.log").read_text()[-3000:]
-            yield url
+            yield Site(url, up.pid)
         finally:
             up.send_signal(signal.SIGTERM)
             try:
@@ -200,6 +213,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 up.kill()
                 up.wait()
+
+
+@pytest.fixture
+def site(running: Site) -> str:
+    return running.url
 
 
 @pytest.fixture
@@ -348,3 +366,28 @@ def test_the_pages_of_a_query_are_for_everyone(
     expect(page.locator("#pick-title")).to_contain_text("2 of 2 results picked")
     assert "0000" not in page.url
     assert {step: errors for step, errors in found.items() if errors} == {}
+
+
+@pytest.mark.timeout(240)
+def test_after_kill_9_of_the_workers_each_row_is_answered_all_the_same(
+    running: Site, open_page: Callable[[bool], Page], tmp_path: Path
+) -> None:
+    page = open_page(True)
+    sign_in(page, running.url, "lonely")
+    page.goto(f"{running.url}/jobs/new/query/")
+    file = tmp_path / "patients.xlsx"
+    file.write_bytes(workbook())
+    page.set_input_files("#id_sheet", str(file))
+    page.click("text=Read the list")
+    page.check("#id_skip_errors")
+    page.click("#start")
+
+    live = page.locator("#job-live")
+    expect(live).to_contain_text(re.compile(r"([5-9]|[12][0-9]) of 41 questions"), timeout=60_000)
+    for pid in workers_of(running.supervisor):
+        os.kill(pid, signal.SIGKILL)
+
+    expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
+    page.click("text=Results")
+    head, *found = downloaded(page, "All as Excel")
+    check(head, found)

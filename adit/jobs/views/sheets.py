@@ -396,10 +396,8 @@ def _about(row: Any) -> list[Any]:
     for finding in row.findings:
         if len(finding.lines) > 1:
             others = sheet.lines_in_words([n for n in finding.lines if n != row.line])
-            with_others = _("%(text)s (with line %(lines)s)") % {
-                "text": finding.text,
-                "lines": others,
-            }
+            words = {"text": finding.text, "lines": others}
+            with_others = _("%(text)s (Other lines: %(lines)s)") % words
             found.append(replace(finding, text=with_others))
         else:
             found.append(finding)
