@@ -7,13 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.conf import settings as conf
+from django.db import connection
 from django.utils import timezone
 from installed import Installed
 from jobs_stage import put_study, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs import actions, queue
+from adit.jobs import actions, queue, roads
 from adit.jobs.models import Job, JobState, Road, Task, TaskState
 from adit.nodes import slots
 from adit.nodes.models import Lane, Node, Slot
@@ -268,3 +270,16 @@ def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
         most = max(most, running)
     assert 2 <= most <= 3, "as many at once as the node allows, and no more"
     assert house.rows("select state, count(*) from jobs_task group by state") == [("success", 60)]
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(not conf.EMBEDDED, reason="SQLite tells its plan in words")
+def test_a_claim_never_reads_through_the_table_of_tasks(order_studies: Ordering) -> None:
+    road = order_studies("1", images=1).roads.get()
+    for asked in (roads.with_work(), roads.due(road=road.pk).order_by("pk")):
+        sql, values = asked.query.sql_with_params()
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+            plan = [row[3] for row in cursor.fetchall()]
+        assert any("(road_id=? AND state=?)" in step for step in plan), plan
+        assert not any(step.startswith("SCAN") for step in plan), plan
