@@ -299,11 +299,10 @@ def test_ten_thousand_results_are_shown_sorted_and_found_within_300_ms(
 
     for query in ("", "?page=200", "?sort=-date", "?show=found&sort=name"):
         took = []
-        for _ in range(3):
+        for _ in range(5):
             began = time.process_time()
             page_of(client, job, query)
             took.append(time.process_time() - began)
-        print(query, took)
         assert min(took) < 0.3, query
 
 

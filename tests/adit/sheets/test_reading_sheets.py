@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 import time
 from datetime import date, datetime
 
@@ -207,11 +208,16 @@ def test_ten_thousand_rows_are_read_and_judged_within_three_seconds(form: str) -
         sheet.write_xlsx(columns, rows, target)
     else:
         target.write(b"".join(sheet.csv_chunks(columns, rows)))
-    began = time.process_time(), time.monotonic()
+    began = _processor_s()
 
     judged = queries(target.getvalue(), f"list.{form}")
 
     assert len(judged.good) == limits.MOST_ROWS
-    # Twice the promise: other tests run beside this one.
-    assert time.monotonic() - began[1] < 6
-    assert time.process_time() - began[0] < 3
+    # Not by the clock: other tests run beside this one.
+    assert _processor_s() - began < 3
+
+
+def _processor_s() -> float:
+    """Of this process and of those that read for it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + used.ru_utime + used.ru_stime
