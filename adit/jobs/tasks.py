@@ -33,8 +33,8 @@ def work() -> None:
     """There is work: takes tasks until nothing is due, or this process shall end."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     while not SHUTDOWN.requested:
+        contents.write_due()  # before a task is held: no lease runs out meanwhile
         task = queue.claim(name)
-        contents.write_due()
         if task is None:
             return
         (streak if streak.is_one(task) else runner).run(task)

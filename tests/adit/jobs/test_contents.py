@@ -17,7 +17,8 @@ from adit.accounts.models import User
 from adit.jobs import actions, contents, quota
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
-from adit.jobs.models import Item, Job, JobState, TaskState
+from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.tasks import work as work_as_a_worker
 from adit.nodes.models import Alarm, Node
 from adit.profiles.models import Trial
 
@@ -206,3 +207,23 @@ def test_little_room_is_an_alarm_and_one_mail(
     Item.objects.update(size_bytes=1)
     quota.look()
     assert not Alarm.objects.filter(ended_at=None).exists()
+
+
+def test_a_list_is_written_while_no_task_is_held(
+    order: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    write = contents.write_due
+
+    def watched() -> int:
+        held.append(Task.objects.filter(state=TaskState.IN_PROGRESS).count())
+        return write()
+
+    monkeypatch.setattr(contents, "write_due", watched)
+    first, second = order("1"), order("2")
+
+    work_as_a_worker()
+
+    assert held == [0, 0, 0]
+    for job in (first, second):
+        assert len(listed(tmp_path / "out", job)) == 3
