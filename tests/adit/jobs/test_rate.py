@@ -1,0 +1,53 @@
+"""A rate that was agreed on for a PACS is kept by a transfer, and followed when it changes."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import samples
+from jobs_stage import PATIENT, work
+
+from adit.accounts.models import User
+from adit.demo.archive import Archive
+from adit.jobs import actions
+from adit.jobs.kinds.selective import Order, Pick
+from adit.jobs.models import TaskState
+from adit.nodes.models import Node, Use
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RATE_KB_S = 500
+SIDE, IMAGES = 512, 4
+SIZE = SIDE * SIDE * 2 * IMAGES
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[int]:
+    """Holds a study of 2 MB; its port."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for number in range(1, IMAGES + 1):
+        image = samples.ct(number, Rows=SIDE, Columns=SIDE, PixelData=bytes(SIDE * SIDE * 2))
+        (folder / f"{number}.dcm").write_bytes(samples.file_bytes(image))
+    with Archive("PACS", folder) as one:
+        yield one.port
+
+
+def test_a_transfer_keeps_to_the_rate(
+    archive: int, source: Node, destination: Node, coordinator: User
+) -> None:
+    place = {"host": "127.0.0.1", "port": archive, "called_ae_title": "PACS", "retrieve": "get"}
+    source.kind, source.settings, source.rate_kb_s = "dimse", place, RATE_KB_S
+    source.save()
+    picks = (Pick(source.pk, f"{samples.ROOT}.1", PATIENT),)
+    actions.create(coordinator, "selective", Order(picks, destination.pk), key="a")
+    began = time.monotonic()
+
+    task = work()
+
+    assert task is not None
+    assert task.state == TaskState.SUCCESS
+    least_s = SIZE / (RATE_KB_S * 1000) - 0.5
+    assert time.monotonic() - began >= least_s
+    assert Use.objects.get(node=source).size_bytes >= SIZE
