@@ -1,6 +1,7 @@
 """Batch: from the checked rows of a sheet to its transfer: start, pilot, continue."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from django.db import transaction
@@ -22,6 +23,9 @@ from adit.nodes import access
 from adit.nodes.models import Lane, Node
 from adit.profiles import mapping, trials
 from adit_engine.errors import AditError, WrongInput
+
+Names = dict[tuple[str, str], str]
+"""Pseudonyms by patient ID and given pseudonym."""
 
 
 class Unfit(WrongInput):
@@ -55,6 +59,7 @@ def start(user: User, job: Job, wishes: Wishes) -> None:
 
     Raises Refused, Unfit, WrongInput when no row is left to start.
     """
+    names = _registered(user, job, wishes)
     with transaction.atomic():
         locked = Job.objects.select_for_update(of=("self",)).get(pk=job.pk)
         if not may_act_on(user, locked):
@@ -64,7 +69,7 @@ def start(user: User, job: Job, wishes: Wishes) -> None:
                 raise Refused(_("The check is not done yet."))
             return
         was = locked.stage
-        count = _started(locked, wishes)
+        count = _started(locked, wishes, names)
         action = "job.started" if was == Stage.CHECK else "job.continued"
         trail.record(
             action,
@@ -107,7 +112,26 @@ def _starts_itself(job: Job) -> bool:
     return not why
 
 
-def _started(job: Job, wishes: Wishes) -> int:
+def _registered(user: User, job: Job, wishes: Wishes) -> Names:
+    """Fixes the pseudonyms one by one, so that the start itself holds no lock for long.
+
+    What is refused is left to the start, which says so with its lines.
+    """
+    row = Job.objects.get(pk=job.pk)
+    source = Node.objects.filter(pk=row.order.get("source")).first()
+    names: Names = {}
+    if source is None or row.state != JobState.WAITING_FOR_OWNER or not may_act_on(user, row):
+        return names
+    ready = [one for line in _open_lines(row) if (one := _ready(row, line, source, wishes))]
+    for plan in transfers(_now(row, ready, wishes)):
+        key = (plan.patient_id, plan.pseudonym)
+        if key not in names:
+            with suppress(AditError):
+                names[key] = _pseudonym(row, source, plan)
+    return names
+
+
+def _started(job: Job, wishes: Wishes, names: Names) -> int:
     open_lines = _open_lines(job)
     source = Node.objects.filter(pk=job.order["source"]).first()
     if source is None or not access.may_read(job.owner, source):
@@ -115,16 +139,15 @@ def _started(job: Job, wishes: Wishes) -> int:
     if job.destination is None or not access.may_write(job.owner, job.destination):
         raise Refused(_("You may not send to this PACS or folder any more: choose another."))
     ready = [one for line in open_lines if (one := _ready(job, line, source, wishes))]
-    is_pilot = job.stage == Stage.CHECK and 0 < wishes.pilot < len(_studies(ready))
-    now = _first_studies(ready, wishes.pilot) if is_pilot else ready
+    now = _now(job, ready, wishes)
     _keep(job, open_lines)
     if not ready and job.stage == Stage.CHECK:
         raise WrongInput(
             _("No row is left to be started: none of them names one study for certain.")
         )
-    tasks = _made(job, source, transfers(now))
+    tasks = _made(job, source, transfers(now), names)
     waits = job.stage == Stage.CHECK and needs_approval(job.owner, len(ready), job.kind, job.trial)
-    job.stage = Stage.PILOT if is_pilot else Stage.WHOLE
+    job.stage = Stage.PILOT if len(now) < len(ready) else Stage.WHOLE
     facts = [line.row.facts for line in open_lines]
     known = set(job.order["announced"]) | set(appraisal.announced(facts))
     job.order = {**job.order, "announced": sorted(known), "starts_itself": False}
@@ -172,12 +195,12 @@ def _ready(job: Job, line: _Line, source: Node, wishes: Wishes) -> Ready | None:
     )
 
 
-def _studies(ready: Sequence[Ready]) -> list[str]:
-    return list(dict.fromkeys(one.study.study_uid for one in ready))
-
-
-def _first_studies(ready: Sequence[Ready], count: int) -> list[Ready]:
-    first = set(_studies(ready)[:count])
+def _now(job: Job, ready: Sequence[Ready], wishes: Wishes) -> Sequence[Ready]:
+    """The rows of the pilot's studies, or all."""
+    studies = list(dict.fromkeys(one.study.study_uid for one in ready))
+    if job.stage != Stage.CHECK or not 0 < wishes.pilot < len(studies):
+        return ready
+    first = set(studies[: wishes.pilot])
     return [one for one in ready if one.study.study_uid in first]
 
 
@@ -190,7 +213,7 @@ def _keep(job: Job, open_lines: Sequence[_Line]) -> None:
     )
 
 
-def _made(job: Job, source: Node, plans: Sequence[TaskPlan]) -> list[Task]:
+def _made(job: Job, source: Node, plans: Sequence[TaskPlan], names: Names) -> list[Task]:
     """Saved tasks; their lines go over to them. Raises Unfit."""
     last = job.tasks.aggregate(last=Max("position"))["last"] or 0
     trial = job.trial or trials.default_trial()
@@ -198,7 +221,8 @@ def _made(job: Job, source: Node, plans: Sequence[TaskPlan]) -> list[Task]:
     tasks: list[Task] = []
     for position, plan in enumerate(plans, start=last + 1):
         try:
-            pseudonym = _pseudonym(job, source, plan)
+            known = names.get((plan.patient_id, plan.pseudonym))
+            pseudonym = known or _pseudonym(job, source, plan)
         except AditError as error:
             troubles |= {row.line: str(error) for row in plan.rows}
             continue
