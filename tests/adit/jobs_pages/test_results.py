@@ -289,6 +289,7 @@ def test_picks_lie_sealed(client: Client, query: Job) -> None:
     )
 
 
+@pytest.mark.timeout(400)  # most of it goes into making them
 def test_ten_thousand_results_are_shown_sorted_and_found_within_300_ms(
     client: Client, make_query: Callable[..., Job], settings: object
 ) -> None:
@@ -299,7 +300,7 @@ def test_ten_thousand_results_are_shown_sorted_and_found_within_300_ms(
 
     for query in ("", "?page=200", "?sort=-date", "?show=found&sort=name"):
         took = []
-        for _ in range(5):
+        for _ in range(4):
             began = time.process_time()
             page_of(client, job, query)
             took.append(time.process_time() - began)
