@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from ipaddress import IPv4Network as _IPv4Network
 from typing import Protocol
 
+from adit_engine.commitment import Receipt, Report
 from adit_engine.errors import WrongInput
 from adit_engine.instance import Instance
 from adit_engine.reference import AETitle
@@ -130,6 +131,18 @@ class Stray:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question to a node what it keeps (Storage Commitment), and who may bring its report."""
+
+    node: str
+    transaction_uid: str
+    senders: tuple[Sender, ...]
+
+    def is_from(self, ae_title: str, address: str) -> bool:
+        return any(sender.is_at(ae_title, address) for sender in self.senders)
+
+
 class Awaited(Protocol):
     """The images of one expectation, as they come."""
 
@@ -169,6 +182,14 @@ class Reception(Protocol):
         """
         ...
 
+    def await_report(
+        self, asked: Asked, within_s: float
+    ) -> AbstractContextManager[Callable[[], Report | None]]:
+        """The report is taken as long as the block lasts, `within_s` at most; what the block gets
+        says whether it has come. It does not wait.
+        """
+        ...
+
 
 class Register(Protocol):
     """What a receiver has to know; asked from many threads."""
@@ -187,6 +208,10 @@ class Register(Protocol):
 
     def strayed(self, stray: Stray) -> None:
         """Something came that nobody expected; may be told a thousand times a second."""
+        ...
+
+    def reported(self, report: Report, ae_title: str, address: str) -> Receipt:
+        """A report came from this application there; the first one of a question counts."""
         ...
 
 

@@ -186,12 +186,16 @@ class Outcome:
     reasons: tuple[tuple[str, str, int], ...] = ()
     """(code, sentence, how many instances), most frequent first."""
     notes: tuple[str, ...] = ()
-    """Sentences about the series as a whole: still growing, new, vanished."""
+    """Sentences about the series as a whole: still growing, new, vanished. Each is a gap."""
+    remarks: tuple[str, ...] = ()
+    """Sentences that somebody may want to know, and that leave nothing open."""
     left_out: str = ""
     """Why Selection left the whole series out; empty when it came along."""
 
     @classmethod
-    def of(cls, manifest: Manifest, notes: tuple[str, ...] = ()) -> "Outcome":
+    def of(
+        cls, manifest: Manifest, notes: tuple[str, ...] = (), remarks: tuple[str, ...] = ()
+    ) -> "Outcome":
         entries = manifest.entries.values()
         ends = Counter(entry.state for entry in entries)
         reasons = Counter((e.code, e.reason) for e in entries if e.code)
@@ -204,6 +208,7 @@ class Outcome:
             skipped=ends[State.SKIPPED],
             reasons=tuple((code, reason, n) for (code, reason), n in reasons.most_common()),
             notes=notes,
+            remarks=remarks,
         )
 
     @property

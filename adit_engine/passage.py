@@ -18,7 +18,7 @@ from adit_engine.errors import (
 from adit_engine.handoff import ReadAhead
 from adit_engine.instance import Instance
 from adit_engine.listing import Listing
-from adit_engine.nodes.base import Eager, Source, Storable, Stored
+from adit_engine.nodes.base import Eager, NotKept, Remark, Source, Storable, Stored
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
@@ -43,6 +43,8 @@ _OFFLINE = (
     "the source says that this image is offline, so that nobody can fetch it: ask its "
     "administrator to bring it back, then retry"
 )
+
+_NOT_LISTED = "the destination took this image, and does not list it now"
 
 
 class Passage:
@@ -69,6 +71,7 @@ class Passage:
         self._unasked: set[str] = set()
         self._events: deque[Event] = deque()
         self._notes: list[str] = []
+        self._remarks: list[str] = []
         self._withheld_by_hit = False
         self._early: ReadAhead | None = None
         """What comes already while the list is asked for."""
@@ -113,7 +116,8 @@ class Passage:
         self._notes += self._traveller.rejections.remarks(delivered)
         if self._has_twins():
             self._notes.append("the source sent two different objects under one UID")
-        return Outcome.of(self._manifest, tuple(dict.fromkeys(self._notes)))
+        notes, remarks = (tuple(dict.fromkeys(said)) for said in (self._notes, self._remarks))
+        return Outcome.of(self._manifest, notes, remarks)
 
     # Listing -----------------------------------------------------------------------------------
 
@@ -234,15 +238,11 @@ class Passage:
             return
         batch = list(waiting)
         waiting.clear()
-        try:
-            kept = set(destination.confirm(batch))
-        except CannotDo:
-            self._notes.append("the destination has no means to prove what it keeps")
-            kept = {stored.ref.instance_uid for stored in batch}
+        kept, reasons = self._proofs(destination, batch)
         for stored in batch:
             ref = self._origin[stored.ref.instance_uid]
             if stored.ref.instance_uid not in kept:
-                reason = "the destination took this image, and does not list it now"
+                reason = reasons.get(stored.ref.instance_uid, _NOT_LISTED)
                 yield self._end(ref, State.FAILED, "not-kept", reason)
                 continue
             entry = self._manifest.entries[ref.instance_uid]
@@ -258,6 +258,25 @@ class Passage:
             )
             self._manifest.add(event)
             yield event
+
+    def _proofs(
+        self, destination: Storable, batch: list[Stored]
+    ) -> tuple[set[str], dict[str, str]]:
+        """What is proven to be kept, and why some others are not."""
+        kept: set[str] = set()
+        reasons: dict[str, str] = {}
+        try:
+            for proof in destination.confirm(batch):
+                if isinstance(proof, Remark):
+                    self._remarks.append(proof.text)
+                elif isinstance(proof, NotKept):
+                    reasons[proof.instance_uid] = proof.reason
+                else:
+                    kept.add(proof)
+        except CannotDo:
+            self._notes.append("the destination has no means to prove what it keeps")
+            kept = {stored.ref.instance_uid for stored in batch}
+        return kept, reasons
 
     def _told(self) -> Iterator[Event]:
         while self._events:

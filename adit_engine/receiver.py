@@ -1,4 +1,5 @@
-"""Receiver: Storage SCP: takes what a C-MOVE sends and lays it in the spool.
+"""Receiver: Storage SCP: takes what a C-MOVE sends and lays it in the spool; and reports of what
+archives keep (Storage Commitment).
 
 It answers "kept" only for what would outlive it, and hands nothing to anybody who did not ask for
 it: an image that nobody expects is refused, or laid apart.
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from dataclasses import replace as but
 from typing import TYPE_CHECKING
 
+from adit_engine.commitment import Receipt, Report
 from adit_engine.doorway import Caller, Doorway
 from adit_engine.errors import Malformed, NodeError, Stopped, Untrusted, WrongInput
 from adit_engine.expectation import (
@@ -29,6 +31,7 @@ from adit_engine.nodes.association import line_class
 from adit_engine.nodes.command import Command, Field, Operation, answer
 from adit_engine.nodes.conversation import Conversation
 from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
+from adit_engine.nodes.reporting import is_report, take_report
 from adit_engine.pace import Pace
 from adit_engine.quarantine import Quarantine
 from adit_engine.reference import checked_uid
@@ -195,11 +198,25 @@ class Receiver:
                 )
             elif command.operation == Operation.ECHO and not command.has_data:
                 status = statuses.SUCCESS
+            elif is_report(command):
+                take_report(
+                    conversation,
+                    context_id,
+                    command,
+                    lambda report: self._reported(report, calling, caller.address),
+                )
+                continue
             elif command.operation == Operation.CANCEL:
                 continue
             else:
                 raise conversation.fault("asked for something else than to store images")
             conversation.send(context_id, answer(command, status))
+
+    def _reported(self, report: Report, calling: str, address: str) -> Receipt:
+        receipt = self._register.reported(report, calling, address)
+        if receipt is not Receipt.TAKEN:
+            log.warning("a report from %.16r at %s: %s", calling, address, receipt.value)
+        return receipt
 
 
 class _Desk:

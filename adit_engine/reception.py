@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
+from adit_engine.commitment import Receipt, Report
 from adit_engine.errors import NodeBusy, StorageFull
-from adit_engine.expectation import Expectation, Fate, Sender, Stray, Wanted
+from adit_engine.expectation import Asked, Expectation, Fate, Sender, Stray, Wanted
 from adit_engine.instance import Instance
 from adit_engine.spool import Spool
 
@@ -62,6 +63,8 @@ class LocalReception:
         self._number = random.randrange(0xFFFF)  # noqa: S311
         self._naming: dict[str, bool] = {}
         self._strays: deque[Stray] = deque(maxlen=MOST_STRAYS)
+        self._asked: dict[str, Asked] = {}
+        self._reports: dict[str, Report] = {}
 
     # For nodes ---------------------------------------------------------------------------------
 
@@ -98,6 +101,19 @@ class LocalReception:
     def strays(self, source: str, since: datetime) -> Sequence[Stray]:
         return concerning(source, [one for one in tuple(self._strays) if one.at >= since])
 
+    @contextmanager
+    def await_report(self, asked: Asked, within_s: float) -> Iterator[Callable[[], Report | None]]:
+        uid = asked.transaction_uid
+        with self._lock:
+            self._asked[uid] = asked
+            self._callers.update(asked.senders)
+        try:
+            yield lambda: self._reports.get(uid)
+        finally:
+            with self._lock:
+                del self._asked[uid]
+                self._reports.pop(uid, None)
+
     # For the receiver --------------------------------------------------------------------------
 
     def live(self, *, fresh: bool = False) -> Sequence[Expectation]:
@@ -113,6 +129,16 @@ class LocalReception:
 
     def strayed(self, stray: Stray) -> None:
         self._strays.append(stray)
+
+    def reported(self, report: Report, ae_title: str, address: str) -> Receipt:
+        with self._lock:
+            asked = self._asked.get(report.transaction_uid)
+            if asked is None:
+                return Receipt.UNKNOWN
+            if not asked.is_from(ae_title, address):
+                return Receipt.STRANGER
+            self._reports.setdefault(report.transaction_uid, report)
+            return Receipt.TAKEN
 
 
 def concerning(source: str, strays: Sequence[Stray]) -> Sequence[Stray]:

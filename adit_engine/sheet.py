@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from adit_engine.nodes import acceptance, offers, retrieval, search, statuses
+from adit_engine.commitment import COMMITMENT
+from adit_engine.nodes import acceptance, retrieval, search, statuses
 from adit_engine.nodes.moving import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
 from adit_engine.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 
@@ -61,10 +62,11 @@ def own_address(host: str, port: int) -> str:
 
 
 def _dimse(given: Any, us: Ourselves) -> Iterator[Section]:
-    moves = us.receiver_port is not None and given.retrieve != "get"
     title = given.calling_ae_title
+    moves = us.receiver_port is not None and given.retrieve != "get"
+    reports = us.receiver_port is not None and us.ae_title == title and given.proof == "commitment"
     how = "TLS" if given.transport == "tls" else "plain DICOM, not encrypted"
-    yield Section("We are", tuple(_us(us, title, moves)))
+    yield Section("We are", tuple(_us(us, title, moves or reports)))
     yield Section(
         "You are, as we have it",
         (
@@ -74,33 +76,39 @@ def _dimse(given: Any, us: Ourselves) -> Iterator[Section]:
             ("Your contact", given.contact or "please name one"),
         ),
     )
-    yield Section("Please register", tuple(_register(given, us, moves)))
+    yield Section("Please register", tuple(_register(given, us, moves, reports)))
     yield Section("What we ask you for", tuple(_services(given, moves)))
     if moves:
         yield Section("What we offer you, for your C-MOVE", tuple(_offered()))
+    if reports:
+        yield Section("What we offer you, for your reports", tuple(_offered_for_reports()))
 
 
-def _us(us: Ourselves, title: str, moves: bool) -> Iterator[tuple[str, str]]:
+def _us(us: Ourselves, title: str, is_called: bool) -> Iterator[tuple[str, str]]:
     yield "Our AE title", title
     yield "Our address", us.address or "please ask us"
-    if moves:
+    if is_called:
         yield "Our receiver listens on", f"port {us.receiver_port}"
         if us.ae_title != title:
             yield "Its AE title", us.ae_title
-        yield "Images to it come by", "TLS" if us.by_tls else "plain DICOM, not encrypted"
+        yield "To it one speaks by", "TLS" if us.by_tls else "plain DICOM, not encrypted"
     yield "Our software", f"{IMPLEMENTATION_NAME}, implementation class UID {IMPLEMENTATION_UID}"
 
 
-def _register(given: Any, us: Ourselves, moves: bool) -> Iterator[tuple[str, str]]:
+def _register(given: Any, us: Ourselves, moves: bool, reports: bool) -> Iterator[tuple[str, str]]:
     title, where = given.calling_ae_title, us.address or "our address"
+    senders = given.senders or f"{given.called_ae_title} from {given.host}"
     yield (
         "Calling AE title",
         f"{title} from {where} may open associations to {given.called_ae_title}",
     )
     if moves:
         yield "C-MOVE destination", f"{us.ae_title} = {where}, port {us.receiver_port}"
-        senders = given.senders or f"{given.called_ae_title} from {given.host}"
         yield "We take images from", f"{senders}; please tell us of any other sender"
+    if reports:
+        yield "Storage commitment reports to", f"{us.ae_title} = {where}, port {us.receiver_port}"
+        yield "We take reports from", f"{senders}; please tell us of any other sender"
+    if moves or reports:
         yield "Firewall, from you to us", f"{where}, TCP port {us.receiver_port}"
     yield "Firewall, from us to you", f"{given.host}, TCP port {given.port}"
 
@@ -118,8 +126,14 @@ def _services(given: Any, moves: bool) -> Iterator[tuple[str, str]]:
     if moves:
         yield "C-MOVE", f"{root} ({move}), SCU"
     yield "C-STORE", "all storage classes that are sent to you, SCU; only where that was agreed"
-    name = statuses.class_name(offers.COMMITMENT)
-    yield "Storage commitment", f"{name} ({offers.COMMITMENT}), SCU; where you offer it"
+    if given.proof == "find":
+        yield "Proof of keeping", "C-FIND at image level of what we have sent"
+    elif given.proof == "commitment":
+        name = statuses.class_name(COMMITMENT)
+        yield "Proof of keeping", f"{name} ({COMMITMENT}), SCU; within {given.commitment_s:g} s"
+        yield "", "else C-FIND at image level of what we have sent"
+    else:
+        yield "Proof of keeping", "not asked for"
 
 
 def _offered() -> Iterator[tuple[str, str]]:
@@ -129,6 +143,12 @@ def _offered() -> Iterator[tuple[str, str]]:
         "Transfer syntaxes",
         "Explicit and Implicit VR Little Endian; JPEG, JPEG-LS, JPEG 2000 and RLE as they are stored",
     )
+
+
+def _offered_for_reports() -> Iterator[tuple[str, str]]:
+    name = statuses.class_name(COMMITMENT)
+    yield "N-EVENT-REPORT", f"{name} ({COMMITMENT}), we are SCU: propose yourselves as SCP"
+    yield "Transfer syntaxes", "Explicit and Implicit VR Little Endian"
 
 
 def _dicomweb(given: Any, us: Ourselves) -> Iterator[Section]:

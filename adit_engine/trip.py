@@ -135,7 +135,7 @@ class Trip:
         for manifest in self.manifests.values():
             manifest.close(State.FAILED, "broken-off", "the transfer broke off before this image")
         outcomes = [
-            Outcome.of(self.manifests[o.series.series_uid], o.notes)
+            Outcome.of(self.manifests[o.series.series_uid], o.notes, o.remarks)
             if o.series.series_uid in self.manifests
             else o
             for o in self._all_outcomes()
@@ -207,7 +207,7 @@ def _reasons(outcomes: list[Outcome]) -> dict[str, int]:
     for outcome in outcomes:
         for _, sentence, count in outcome.reasons:
             reasons[sentence] = reasons.get(sentence, 0) + count
-        for note in (*outcome.notes, outcome.left_out):
+        for note in (*outcome.notes, *outcome.remarks, outcome.left_out):
             if note:
                 reasons[note] = reasons.get(note, 0) + 1
     return reasons

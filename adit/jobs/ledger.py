@@ -172,6 +172,7 @@ class Ledger:
             "size_bytes": sum(entry.size_bytes for entry in entries),
             "reasons": [list(reason) for reason in outcome.reasons],
             "notes": list(outcome.notes),
+            "remarks": list(outcome.remarks),
             "elements": added_up(series.manifest.treatments.items()),
             "left_out": outcome.left_out[:200],
             "is_final": is_final,

@@ -189,6 +189,9 @@ class Item(models.Model):
     reasons = models.JSONField(default=list)
     """[code, sentence, count], without identifying values."""
     notes = models.JSONField(default=list)
+    """Sentences about the series as a whole, each of them a gap."""
+    remarks = models.JSONField(default=list)
+    """Sentences that leave nothing open, such as how it was proven that images are kept."""
     elements = models.JSONField(default=list)
     """[tag, what was done, count] over the delivered images, as the manifest adds up; no values."""
     left_out = models.CharField(max_length=200, blank=True)

@@ -136,6 +136,7 @@ def _series(item: Item, manifest: Manifest | None, key: TrialKey | None) -> dict
             {"code": code, "reason": sentence, "images": n} for code, sentence, n in item.reasons
         ],
         "notes": item.notes,
+        "remarks": item.remarks,
         "outputs": sorted(_outputs(manifest, key), key=lambda each: str(each["sha256"])),
     }
 

@@ -31,7 +31,8 @@ def of_task(items: QuerySet[Item], announced: Collection[str]) -> Verdict:
             TaskState.FAILURE, _("Nothing was transferred: no series of this study came along.")
         )
     if not gaps:
-        return Verdict(TaskState.SUCCESS, _complete(counts))
+        said = _remarks(rows)
+        return Verdict(TaskState.SUCCESS, " ".join(filter(None, (_complete(counts), said))))
     if not counts.delivered:
         return Verdict(TaskState.FAILURE, _("Nothing was delivered: %s") % _joined(gaps))
     return Verdict(TaskState.WARNING, f"{_delivered(counts)} {_joined(gaps)}")
@@ -144,6 +145,12 @@ def _delivered(counts: Counts) -> str:
         "n": counts.delivered,
         "all": max(counts.listed, counts.delivered),
     }
+
+
+def _remarks(items: list[Item]) -> str:
+    """What leaves nothing open, and somebody may want to know."""
+    said = dict.fromkeys(text for item in items for text in item.remarks)
+    return _joined([f"{text[:1].upper()}{text[1:]}" for text in said])
 
 
 def _joined(sentences: list[str]) -> str:

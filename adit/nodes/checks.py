@@ -53,16 +53,21 @@ class Told:
 
     @property
     def problems(self) -> list[Line]:
-        return [line for line in self.lines if line.finding.grade is not Grade.GOOD]
+        """What asks for a look: what is not well, and what could be better."""
+        return [line for line in self.lines if not _is_settled(line)]
 
     @property
     def good(self) -> list[Line]:
-        return [line for line in self.lines if line.finding.grade is Grade.GOOD]
+        return [line for line in self.lines if _is_settled(line)]
 
     @property
     def who(self) -> str:
         by = self.check.by
         return (by.get_full_name() or by.get_username()) if by is not None else "–"
+
+
+def _is_settled(line: Line) -> bool:
+    return line.finding.grade is Grade.GOOD and not line.proposals
 
 
 def check(user: Person, node: Node) -> list[Finding]:

@@ -251,6 +251,24 @@ class Expectation(models.Model):
         return int(self.pk - 1) % 0xFFFF + 1
 
 
+class Question(models.Model):
+    """A node was asked what it keeps (Storage Commitment); gone when who asked has the report.
+
+    It holds what a report names: classes and UIDs, under which the images went out.
+    """
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="questions")
+    transaction_uid = models.CharField(max_length=64, unique=True)
+    senders = models.JSONField()
+    """Who may bring the report: pairs of an AE title and a list of networks."""
+    expires_at = models.DateTimeField(db_index=True)
+    report = models.JSONField(null=True)
+    """`kept`: pairs of class and instance; `failed`: reasons by instance. None: none came yet."""
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.transaction_uid}"
+
+
 class Check(models.Model):
     """What the last test of a node found, of each sort of test."""
 

@@ -16,13 +16,14 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from adit.nodes import slots, strays
+from adit.nodes import questions, slots, strays
 from adit.nodes.delivery import Delivery
 from adit.nodes.models import Expectation, Lane, Node, Slot
 from adit.nodes.papers import wants_tls
 from adit.nodes.uses import LATE
 from adit.nodes.waits import NoSlot
-from adit_engine.expectation import Awaited, Sender, Stray, Wanted
+from adit_engine.commitment import Report
+from adit_engine.expectation import Asked, Awaited, Sender, Stray, Wanted
 from adit_engine.expectation import Expectation as Expected
 from adit_engine.instance import Instance
 from adit_engine.reception import TURN_S, SpoolAwaited, another_under_way, tells_apart
@@ -81,6 +82,15 @@ class HouseReception:
             while not (found := strays.concerning(source, since)) and time.monotonic() < until:
                 time.sleep(_LOOK_S)
             return found
+        finally:
+            leave_database()
+
+    @contextmanager
+    def await_report(self, asked: Asked, within_s: float) -> Iterator[Callable[[], Report | None]]:
+        """Over the row that the receiver answers; an archive's connection for it is not counted."""
+        try:
+            with questions.awaited(self._node_id, asked, within_s) as come:
+                yield come
         finally:
             leave_database()
 

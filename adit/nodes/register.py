@@ -10,7 +10,7 @@ from dataclasses import replace
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from adit.nodes import strays
+from adit.nodes import questions, strays
 from adit.nodes.connect import engine_settings
 from adit.nodes.dispatch import Dispatch
 from adit.nodes.health import is_ourselves
@@ -18,6 +18,7 @@ from adit.nodes.meter import KB
 from adit.nodes.models import Expectation, Node
 from adit.nodes.papers import receiver_tls, renew
 from adit.nodes.reception import expected, house_spool, leave_database, live_rows
+from adit_engine.commitment import Receipt, Report
 from adit_engine.errors import WrongInput
 from adit_engine.expectation import Expectation as Expected
 from adit_engine.expectation import Sender, Stray, senders
@@ -112,6 +113,11 @@ class RowRegister:
         if self._strays.add(stray):
             self.write_strays()
 
+    def reported(self, report: Report, ae_title: str, address: str) -> Receipt:
+        with _database("questions"):
+            return questions.answer(report, ae_title, address)
+        return Receipt.NOT_NOW
+
     def write_strays(self) -> None:
         """What has come since it was written last."""
         gathered = self._strays.take()
@@ -195,6 +201,7 @@ def sweep() -> None:
         for token in set(tokens) - live:
             spool.close(token)
         Expectation.objects.exclude(token__in=live).delete()
+        questions.sweep()
     spool.sweep_closed()
 
 

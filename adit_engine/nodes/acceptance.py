@@ -1,11 +1,12 @@
 """Acceptance: what we agree to when another application opens an association with us (PS3.8 9.3)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from struct import error as StructError
 from struct import pack, unpack_from
 
+from adit_engine.commitment import COMMITMENT
 from adit_engine.errors import Malformed
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
 from adit_engine.nodes.negotiation import APPLICATION_CONTEXT, Agreement, item, items, uid
@@ -20,6 +21,7 @@ NO_ROOM_NOW = (2, 3, 2)
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
 _ACCEPTED, _UNKNOWN_CLASS, _UNKNOWN_SYNTAX = 0, 3, 4
+_SMALL = (VERIFICATION, COMMITMENT)
 _DICOM_ROOT = "1.2.840.10008."
 _IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.(1\.1\.[0-9.]+|34\.(7|10))")
 # JPEG, JPEG-LS, JPEG 2000, MPEG, HTJ2K, JPEG XL and RLE. Left out: deflated data sets, which grow
@@ -46,6 +48,8 @@ class Request:
     max_pdu: int
     is_version_1: bool
     _fixed: bytes
+    _serving: frozenset[str] = frozenset()
+    """Classes for which the caller wants to be the one that serves (PS3.7 D.3.3.4)."""
 
     @classmethod
     def decode(cls, body: bytes) -> "Request":
@@ -53,7 +57,7 @@ class Request:
         if len(body) < 68:
             raise Malformed("The association request is too short.")
         offers: dict[int, Offer] = {}
-        max_pdu, is_dicom = 0, False
+        max_pdu, is_dicom, serving = 0, False, frozenset[str]()
         try:
             for kind, value in items(body[68:]):
                 if kind == 0x10:
@@ -64,12 +68,13 @@ class Request:
                         raise Malformed("The association request numbers its contexts wrongly.")
                     offers[offer.context_id] = offer
                 elif kind == 0x50:
-                    max_pdu = _max_pdu(value)
+                    max_pdu, serving = _max_pdu(value), frozenset(_served(value))
             called, calling = (body[at : at + 16].decode("ascii").strip(" \0") for at in (4, 20))
         except (IndexError, StructError, UnicodeDecodeError) as error:
             raise Malformed("The association request is broken.") from error
         is_version_1 = is_dicom and bool(unpack_from(">H", body)[0] & 1)
-        return cls(called, calling, tuple(offers.values()), max_pdu, is_version_1, body[4:68])
+        fixed = body[4:68]
+        return cls(called, calling, tuple(offers.values()), max_pdu, is_version_1, fixed, serving)
 
     def accept(
         self, choose: Callable[[Offer], str | None], max_pdu: int
@@ -90,6 +95,10 @@ class Request:
             whole.append(item(0x21, pack(">BxBx", offer.context_id, result) + inside))
         user = item(0x51, pack(">I", max_pdu))
         user += item(0x52, IMPLEMENTATION_UID.encode("ascii"))
+        # Who reports what it keeps has been asked by us, and serves on an association of its own.
+        if COMMITMENT in self._serving and COMMITMENT in {uid for uid, _ in contexts.values()}:
+            raw = COMMITMENT.encode("ascii")
+            user += item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01")
         user += item(0x55, IMPLEMENTATION_NAME.encode("ascii"))
         whole.append(item(0x50, user))
         agreement = Agreement(contexts, self.max_pdu, frozenset(c for c, _ in contexts.values()))
@@ -97,17 +106,17 @@ class Request:
 
 
 def syntax_for(offer: Offer) -> str | None:
-    """What a receiver of images chooses: any storage class, known or not, and the echo.
+    """What a receiver of images chooses: any storage class, known or not, the echo, and reports.
 
     Uncompressed when the caller leaves it to us: whoever offers both in one context can send
     both, and not every sender compresses for us what it holds uncompressed.
     """
-    if offer.class_uid != VERIFICATION and not _is_storage(offer.class_uid):
+    if offer.class_uid not in _SMALL and not _is_storage(offer.class_uid):
         return None
     for plain in (EXPLICIT_LE, IMPLICIT_LE):
         if plain in offer.syntaxes:
             return plain
-    if offer.class_uid == VERIFICATION:
+    if offer.class_uid in _SMALL:
         return ""
     return next((syntax for syntax in offer.syntaxes if _COMPRESSED.fullmatch(syntax)), "")
 
@@ -129,3 +138,11 @@ def _offer(value: bytes) -> Offer:
 
 def _max_pdu(value: bytes) -> int:
     return next((int(unpack_from(">I", part)[0]) for kind, part in items(value) if kind == 0x51), 0)
+
+
+def _served(value: bytes) -> Iterator[str]:
+    for kind, part in items(value):
+        if kind == 0x54:
+            (length,) = unpack_from(">H", part)
+            if part[2 + length :][1]:
+                yield uid(part[2 : 2 + length])

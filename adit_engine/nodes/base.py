@@ -53,12 +53,33 @@ class Stored:
     error: str = ""
     size_bytes: int = 0
     sha256: str = ""
+    class_uid: str = ""
+    """Its SOP class; empty where nobody will ask for it by that."""
     path: str = ""
     """Where it lies, below the node's base folder; empty for nodes without files."""
 
     @property
     def kept(self) -> bool:
         return not self.error
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """An image of which the node says itself that, or why, it does not keep it."""
+
+    instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A sentence on how the proof came about, for the remarks of the outcome."""
+
+    text: str
+
+
+Proof = str | NotKept | Remark
+"""A string is the output instance UID of an image that is proven to be kept."""
 
 
 class Answers(Iterator[Record]):
@@ -186,8 +207,8 @@ class Storable(Protocol):
         """
         ...
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
-        """The output instance UIDs of which the node proves that it keeps them.
+    def confirm(self, stored: Sequence[Stored]) -> Iterator[Proof]:
+        """Names what the node proves that it keeps; what it does not name is not kept.
 
         Raises CannotDo where a node has no means to prove anything.
         """

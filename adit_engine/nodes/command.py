@@ -14,6 +14,7 @@ class Field(IntEnum):
     """The element numbers of group 0000 that are read or written here (PS3.7 E.1)."""
 
     CLASS_UID = 0x0002
+    REQUESTED_CLASS = 0x0003
     OPERATION = 0x0100
     MESSAGE_ID = 0x0110
     ANSWERS_TO = 0x0120
@@ -24,6 +25,9 @@ class Field(IntEnum):
     OFFENDING = 0x0901
     COMMENT = 0x0902
     INSTANCE_UID = 0x1000
+    REQUESTED_INSTANCE = 0x1001
+    EVENT_TYPE = 0x1002
+    ACTION_TYPE = 0x1008
     REMAINING = 0x1020
     COMPLETED = 0x1021
     FAILED = 0x1022
@@ -40,6 +44,8 @@ class Operation(IntEnum):
     FIND = 0x0020
     MOVE = 0x0021
     ECHO = 0x0030
+    EVENT_REPORT = 0x0100
+    ACTION = 0x0130
     CANCEL = 0x0FFF
 
 
@@ -47,7 +53,9 @@ ANSWER = 0x8000
 NO_DATA = 0x0101
 WITH_DATA = 0x0001
 
-_UIDS = frozenset({Field.CLASS_UID, Field.INSTANCE_UID})
+_UIDS = frozenset(
+    {Field.CLASS_UID, Field.INSTANCE_UID, Field.REQUESTED_CLASS, Field.REQUESTED_INSTANCE}
+)
 _WORDS = frozenset({Field.DESTINATION, Field.ORIGINATOR})
 _NUMBERS = frozenset(Field) - _UIDS - _WORDS - {Field.OFFENDING, Field.COMMENT}
 _KNOWN = {int(field): field for field in Field}
@@ -139,6 +147,20 @@ def request(
     return Command(values)
 
 
+def action(message_id: int, class_uid: str, instance_uid: str, action_type: int) -> Command:
+    """An N-ACTION request; its data follow (PS3.7 10.3.4)."""
+    return Command(
+        {
+            Field.REQUESTED_CLASS: class_uid,
+            Field.OPERATION: Operation.ACTION,
+            Field.MESSAGE_ID: message_id,
+            Field.DATA_SET: WITH_DATA,
+            Field.REQUESTED_INSTANCE: instance_uid,
+            Field.ACTION_TYPE: action_type,
+        }
+    )
+
+
 def cancel(message_id: int) -> Command:
     """Asks for the end of the operation that this message began (PS3.7 9.3.2.3)."""
     return Command(
@@ -151,7 +173,7 @@ def cancel(message_id: int) -> Command:
 
 
 def answer(to: Command, status: int) -> Command:
-    """The answer to a C-STORE or C-ECHO request of the peer."""
+    """The answer to a C-STORE, C-ECHO or N-EVENT-REPORT request of the peer."""
     values: dict[Field, Value] = {
         Field.CLASS_UID: to.text(Field.CLASS_UID),
         Field.OPERATION: (to.operation or 0) | ANSWER,
@@ -159,8 +181,11 @@ def answer(to: Command, status: int) -> Command:
         Field.DATA_SET: NO_DATA,
         Field.STATUS: status,
     }
-    if to.operation == Operation.STORE:
+    if to.operation in (Operation.STORE, Operation.EVENT_REPORT):
         values[Field.INSTANCE_UID] = to.text(Field.INSTANCE_UID)
+    event = to.number(Field.EVENT_TYPE)
+    if to.operation == Operation.EVENT_REPORT and event is not None:
+        values[Field.EVENT_TYPE] = event
     return Command(values)
 
 

@@ -15,18 +15,19 @@ from adit_engine.errors import (
 from adit_engine.expectation import Reception
 from adit_engine.instance import Instance
 from adit_engine.nodes import search
-from adit_engine.nodes.association import Association, Associations
-from adit_engine.nodes.base import Answers, Finding, Grade, Proposal, Stored
+from adit_engine.nodes.association import Associations
+from adit_engine.nodes.base import Answers, Finding, Grade, Proof, Proposal, Stored
+from adit_engine.nodes.committing import Committing
 from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.fetching import Fetching, Route
 from adit_engine.nodes.moving import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
+from adit_engine.nodes.proving import Proving
 from adit_engine.nodes.retrieval import (
     CLASSES_PER_LOAD,
     PATIENT_ROOT_GET,
     STUDY_ROOT_GET,
     Load,
     Wish,
-    lots,
     wishes_of,
 )
 from adit_engine.nodes.search import Found, Search
@@ -73,6 +74,12 @@ class DimseNode:
             settings.whose_images,
         )
         self._search = Search(name, self._find_class, settings.character_set_fallback)
+        committing = self._committing(settings.commitment_s)
+        self._proving = Proving(settings.proof, self._associations, self._search, committing)
+
+    def _committing(self, within_s: float) -> Committing:
+        senders = self.settings.whose_images
+        return Committing(self._associations, self._reception, senders, within_s)
 
     def close(self) -> None:
         """Ends what an iterator that nobody finished still holds open."""
@@ -96,7 +103,9 @@ class DimseNode:
         from adit_engine.nodes.offers import Chosen, Offers  # only a check needs it
 
         given = self.settings
-        chosen = Chosen(given.query_root, given.retrieve, given.calling_ae_title, given.max_pdu)
+        chosen = Chosen(
+            given.query_root, given.retrieve, given.calling_ae_title, given.max_pdu, given.proof
+        )
         offers = Offers(self._associations, chosen)
         try:
             yield from offers.findings()
@@ -155,10 +164,16 @@ class DimseNode:
         yield Finding(Grade.WARNING, what, step, (Proposal("retrieve", came[0], why),))
 
     def try_writing(self) -> Iterator[Finding]:
-        """By C-STORE of a made-up image, which stays there."""
-        from adit_engine.nodes import dummy  # only a check needs it
+        """By C-STORE of a made-up image, which stays there; then it is asked for by both ways."""
+        from adit_engine.nodes import dummy, pledge  # only a check needs them
 
-        return dummy.sent(self, dummy.dummy(self.settings.calling_ae_title))
+        image, given = dummy.dummy(self.settings.calling_ae_title), self.settings
+        taken = yield from dummy.sent(self, image, self._proving.found)
+        if taken:
+            most_s = pledge.WITHOUT_RECEIVER_S if self._reception is None else pledge.WITHIN_S
+            committing = self._committing(min(given.commitment_s, most_s))
+            named = image.sop_class_uid, image.instance_uid
+            yield from pledge.findings(committing, named, given.proof)
 
     # Search ------------------------------------------------------------------------------------
 
@@ -264,25 +279,6 @@ class DimseNode:
         """By C-STORE. What the node takes in no syntax of its own choice is an error of its own."""
         return Storage(self._associations, self.settings.store_associations).answers(instances)
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
-        """By a C-FIND at IMAGE level for each series; what stays open is asked for by UID."""
-        series: dict[SeriesRef, set[str]] = {}
-        for one in stored:
-            if one.kept:
-                series.setdefault(one.ref.series, set()).add(one.ref.instance_uid)
-        with self._associations.open([self._search.context()]) as association:
-            for ref, unproven in series.items():
-                query, before = Query.uids_of(ref), len(unproven) + 1
-                yield from self._proven(association, query, unproven)
-                # A node may cut the answers by UID short, too.
-                while 0 < len(unproven) < before:
-                    before = len(unproven)
-                    for lot in lots(sorted(unproven)):
-                        by_uid = but(query, keys={**query.keys, "SOPInstanceUID": lot})
-                        yield from self._proven(association, by_uid, unproven)
-
-    def _proven(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
-        for record in self._search.ask(association, query):
-            if record.instance_uid in unproven and query.matches(record):
-                unproven.discard(record.instance_uid)
-                yield record.instance_uid
+    def confirm(self, stored: Sequence[Stored]) -> Iterator[Proof]:
+        """By the way that the settings name: a search, or its own report, or not at all."""
+        return self._proving.proofs(stored)

@@ -15,6 +15,7 @@ from adit_engine.reference import AETitle
 _TIMES = ("connect_s", "association_s", "first_byte_s", "no_progress_s")
 _ROUTES = ("auto", "get", "move")
 _ROOTS = ("study", "patient")
+_PROOFS = ("find", "commitment", "none")
 MOST_STORE_ASSOCIATIONS = 2
 
 
@@ -105,6 +106,20 @@ class DimseSettings:
         "counts against the limit that was agreed on.",
         advanced=True,
     )
+    proof: str = setting(
+        "find",
+        "Proof that images are kept",
+        help="Of what we send. find: we search for it; commitment: the PACS reports it itself "
+        "(Storage Commitment), and is searched where no report comes; none: nobody asks.",
+        choices=_PROOFS,
+        advanced=True,
+    )
+    commitment_s: float = setting(
+        60.0,
+        "Seconds for its report",
+        help="Of Storage Commitment; after that we search.",
+        advanced=True,
+    )
     max_pdu: int = setting(131072, "Largest PDU we take (bytes)", advanced=True)
     connect_s: float = setting(5.0, "Seconds to connect", advanced=True)
     association_s: float = setting(15.0, "Seconds to open an association", advanced=True)
@@ -154,7 +169,7 @@ class DimseSettings:
             raise WrongInput("Connections for sending: 1 or 2.")
         if self.result_cap is not None and self.result_cap < 1:
             raise WrongInput("Result cap: give 1 or more, or leave it empty.")
-        if any(getattr(self, name) <= 0 for name in (*_TIMES, "drain_s")):
+        if any(getattr(self, name) <= 0 for name in (*_TIMES, "drain_s", "commitment_s")):
             raise WrongInput("Time limits are more than 0 seconds.")
         if self.total_s is not None and self.total_s <= 0:
             raise WrongInput("Seconds for one retrieval: more than 0, or leave it empty.")
@@ -164,6 +179,8 @@ class DimseSettings:
             raise WrongInput("Query root: study or patient.")
         if self.retrieve not in _ROUTES:
             raise WrongInput("Retrieve by: auto, get or move.")
+        if self.proof not in _PROOFS:
+            raise WrongInput("Proof that images are kept: find, commitment or none.")
         try:
             senders(self.senders)
         except WrongInput as error:

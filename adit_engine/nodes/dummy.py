@@ -1,14 +1,14 @@
 """Dummy: a made-up image of nobody, to see whether a node takes and keeps one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from hashlib import sha256
 from io import BytesIO
 
 from adit_engine import part10
 from adit_engine.errors import CannotDo, NodeError
 from adit_engine.instance import EXPLICIT_LE, Instance
-from adit_engine.nodes.base import Finding, Grade, Storable
+from adit_engine.nodes.base import Finding, Grade, Proof, Storable, Stored
 
 PATIENT_ID = "ADIT-TEST"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -49,23 +49,34 @@ def _uid(text: str) -> str:
     return f"2.25.{int.from_bytes(sha256(f'ADIT test {text}'.encode()).digest()[:15])}"
 
 
-def sent(node: Storable, instance: Instance) -> Iterator[Finding]:
-    """Stores it and asks whether it is kept. Never raises NodeError."""
-    started = time.monotonic()
+Confirm = Callable[[Sequence[Stored]], Iterable[Proof]]
+
+
+def sent(
+    node: Storable, instance: Instance, confirm: Confirm | None = None
+) -> Generator[Finding, None, bool]:
+    """Stores it and asks whether it is kept, by `confirm` or else as the node does.
+
+    Says at the end whether it was taken at all. Never raises NodeError.
+    """
+    started, taken = time.monotonic(), False
     try:
         stored = next(iter(node.store([instance])))
         if not stored.kept:
             what = f"{node.name} did not take the test image: {stored.error}."
             yield Finding(Grade.BAD, what, "Ask its administrator to allow us to store images.")
-            return
+            return False
+        taken = True
         took_ms = (time.monotonic() - started) * 1000
         what = f"{node.name} took the test image ({took_ms:.0f} ms"
         yield Finding(Grade.GOOD, f"{what}; {stored.warning})." if stored.warning else f"{what}).")
-        yield _proof(node, bool(list(node.confirm([stored]))))
+        proofs = set((confirm or node.confirm)([stored]))
+        yield _proof(node, stored.ref.instance_uid in proofs)
     except CannotDo as error:
         yield Finding(Grade.WARNING, f"Whether it keeps the test image cannot be told. {error}")
     except NodeError as error:
         yield Finding(Grade.BAD, str(error), "Mend this before anything is sent there.")
+    return taken
 
 
 def _proof(node: Storable, kept: bool) -> Finding:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from adit_engine.commitment import COMMITMENT
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
 from adit_engine.nodes import search, statuses, transport
 from adit_engine.nodes.association import Association, Associations
@@ -16,7 +17,6 @@ from adit_engine.nodes.retrieval import PATIENT_ROOT_GET, STUDY_ROOT_GET
 VERIFICATION = "1.2.840.10008.1.1"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
-COMMITMENT = "1.2.840.10008.1.20.1"
 RELATIONAL = b"\1"
 """Extended negotiation of a search: series and images without their study (PS3.4 C.5.1.1)."""
 USUAL_PDU = 131072
@@ -43,6 +43,7 @@ class Chosen:
     retrieve: str
     calling: str
     max_pdu: int
+    proof: str
 
 
 class Offers:
@@ -140,7 +141,18 @@ class Offers:
         if agreement.context_of(CT_IMAGE) is None:
             return
         if _has(agreement, COMMITMENT):
-            yield Finding(Grade.GOOD, "It can confirm that it keeps images (Storage Commitment).")
+            use = (
+                "and is asked to"
+                if self._chosen.proof == "commitment"
+                else "try by sending a test image whether its report comes"
+            )
+            what = f"It offers to confirm that it keeps images (Storage Commitment); {use}."
+            yield Finding(Grade.GOOD, what)
+        elif self._chosen.proof == "commitment" and self.root:
+            proposal = Proposal("proof", "find", "It offers no Storage Commitment to us.")
+            what = "It offers no Storage Commitment, though that is chosen; ADIT asks by a search."
+            step = "Choose find for the proof that images are kept."
+            yield Finding(Grade.WARNING, what, step, (proposal,))
         elif self.root:
             what = "It offers no Storage Commitment; ADIT asks by a search whether images are kept."
             yield Finding(Grade.GOOD, what)

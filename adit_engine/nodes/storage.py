@@ -131,7 +131,8 @@ class Storage:
             words = statuses.store_warning(status)
             warning = f"{words}; {warning}" if warning else words
         size = due.instance.size_bytes
-        return Stored(ref, status, warning, size_bytes=size, sha256=due.digest)
+        kind = due.instance.sop_class_uid
+        return Stored(ref, status, warning, size_bytes=size, sha256=due.digest, class_uid=kind)
 
     def _status(self, due: _Due) -> int:
         try:

@@ -19,6 +19,7 @@ from adit.demo.negotiation import Proposal
 from adit.demo.sending import Sender
 from adit.demo.services import Site, answer, choose
 from adit_engine.instance import IMPLICIT_LE
+from lab import pledges
 from lab.lies import Kind, Liar, Lie, Over, Part, Sent, presentation_state
 
 SUCCESS, PENDING, CANCELLED, WARNING, FULL = 0x0000, 0xFF00, 0xFE00, 0xB000, 0xA700
@@ -70,7 +71,7 @@ class Lying(Liar):
             raise Refused(2, 3, 2)
         if self.tells(Kind.REJECT, on=on):
             raise Refused(1, 1, 3)
-        chosen = choose(self.site, proposal)
+        chosen = {**choose(self.site, proposal), **self._pledging(proposal)}
         asks = [one.id for one in proposal.contexts if one.class_uid == _GET]
         if asks and self.tells(Kind.REFUSE, on=Part.GET):
             return {number: 3 if number in asks else answer for number, answer in chosen.items()}
@@ -82,6 +83,13 @@ class Lying(Liar):
             return {n: IMPLICIT_LE if IMPLICIT_LE in syntaxes[n] else 4 for n in chosen}
         return chosen
 
+    def _pledging(self, proposal: Proposal) -> dict[int, str | int]:
+        """It is asked by Storage Commitment as well, which the demo's archive does not know."""
+        offers = [one for one in proposal.contexts if one.class_uid == pledges.COMMITMENT]
+        if not offers or self.tells(Kind.NO_CLASS, on=Part.COMMIT):
+            return {}
+        return {one.id: one.syntaxes[0] for one in offers}
+
     def _answer(self, association: Association, message: Message) -> None:
         if message.field == commands.FIND:
             self._find(association, message)
@@ -89,6 +97,8 @@ class Lying(Liar):
             self._retrieve(association, message)
         elif message.field == commands.STORE:
             self._store(association, message)
+        elif message.field == pledges.ACTION:
+            pledges.pledge(self, association, message)
         else:
             answer(self.site, association, message)
 
@@ -108,6 +118,10 @@ class Lying(Liar):
             **(more or {}),
         }
         association.send(message.context_id, command, [data] if data else [])
+
+    def say(self, association: Association, on: Part, speak: Callable[[], T | None]) -> T | None:
+        """As `_say`, for a conversation of one message."""
+        return self._say(association, on, 0, speak)
 
     def _say(
         self, association: Association, on: Part, at: int, speak: Callable[[], T | None]
@@ -188,7 +202,7 @@ class Lying(Liar):
             self._respond(association, message, UNKNOWN_DESTINATION)
         elif self.tells(Kind.EARLY, on=on):
             self._respond(association, message, SUCCESS, {commands.COMPLETED: len(held)})
-            self._begin(self._send_late, association, message, held, address)
+            self.begin(self._send_late, association, message, held, address)
         else:
             try:
                 with self._senders(association, message, held, address) as senders:
@@ -332,6 +346,8 @@ class _Recorder:
 
 def _about(proposal: Proposal) -> Part:
     """What an association is for, by what it proposes."""
+    if [one.class_uid for one in proposal.contexts] == [pledges.COMMITMENT]:
+        return Part.COMMIT
     ends = {one.class_uid[-1] for one in proposal.contexts if one.class_uid.startswith(_QUERY)}
     for end, part in (("3", Part.GET), ("2", Part.MOVE), ("1", Part.FIND)):
         if end in ends:

@@ -68,6 +68,7 @@ class Part(StrEnum):
     MOVE = "retrieval by C-MOVE"
     SUB = "what a C-MOVE sends"
     STORE = "storage"
+    COMMIT = "report of what it keeps"
 
 
 BREAKS = (Kind.STALL, Kind.ABORT, Kind.HALF, Kind.TRICKLE, Kind.HUGE, Kind.FIN, Kind.RST)
@@ -118,6 +119,8 @@ class Log:
 
     sent: list[Sent] = field(default_factory=list)
     stored: list[Sent] = field(default_factory=list)
+    reports: list[int | None] = field(default_factory=list)
+    """How we answered its reports of what it keeps; None where they did not reach us."""
     lies: Counter[Kind] = field(default_factory=Counter)
 
 
@@ -138,7 +141,7 @@ class Liar:
         self.port = int(self._listener.getsockname()[1])
 
     def __enter__(self) -> "Liar":
-        self._begin(self._listen)
+        self.begin(self._listen)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,7 +158,7 @@ class Liar:
         """One connection, until either side ends it."""
         raise NotImplementedError
 
-    def _begin(self, action: Callable[..., None], *arguments: object) -> None:
+    def begin(self, action: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=action, args=arguments, name="lying archive", daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -165,7 +168,7 @@ class Liar:
             while not self._ending.is_set():
                 one, _ = self._listener.accept()
                 self._open.add(one)
-                self._begin(self._serve, one)
+                self.begin(self._serve, one)
 
     def _serve(self, one: socket.socket) -> None:
         try:

@@ -99,6 +99,15 @@ class Orthanc:
                 urllib.request.Request(address, method="DELETE"), timeout=20
             ).close()
 
+    def delete(self, instance_uid: str) -> None:
+        """One image, as somebody at its own pages would."""
+        address = f"http://127.0.0.1:{self.http_port}/tools/find"
+        asked = {"Level": "Instance", "Query": {"SOPInstanceUID": instance_uid}}
+        with urllib.request.urlopen(address, json.dumps(asked).encode(), timeout=20) as got:
+            (found,) = json.loads(got.read())
+        address = f"http://127.0.0.1:{self.http_port}/instances/{found}"
+        urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=20).close()
+
     def count(self) -> int:
         return int(self.rest("/statistics")["CountInstances"])
 

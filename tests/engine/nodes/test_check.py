@@ -458,7 +458,7 @@ def test_a_test_image_that_is_not_kept_is_no_success(kind: Kind, tmp_path: Path)
     with lying(tmp_path, Lie(kind, times=1000)) as archive:
         findings = list(peers.node(archive.port, "LIAR", **BRIEF).try_writing())
 
-    assert findings[-1].grade is not Grade.GOOD
+    assert {finding.grade for finding in findings} != {Grade.GOOD}
 
 
 # Writing, only when asked -------------------------------------------------------------------------

@@ -1,0 +1,153 @@
+"""Pledges: how the lying archive answers whether it keeps what it took (PS3.4 annex J).
+
+New associations are pynetdicom's, so that another reading of the standard proposes the roles.
+"""
+
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
+from pydicom.uid import generate_uid
+from pynetdicom import AE, build_role
+
+from adit.demo import command as commands
+from adit.demo.association import Association, Message
+from adit_engine.instance import IMPLICIT_LE
+from lab.lies import Kind, Part
+
+if TYPE_CHECKING:
+    from lab.archive import Lying
+
+COMMITMENT, INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
+ACTION, EVENT_REPORT = 0x0130, 0x0100
+_REQUESTED_CLASS, _REQUESTED_INSTANCE, _EVENT_TYPE = 0x0003, 0x1001, 0x1002
+NO_SUCH_INSTANCE = 0x0112
+_RESOURCES = 0x0213
+
+Images = Sequence[tuple[str, str]]
+
+
+def pledge(archive: "Lying", association: Association, message: Message) -> None:
+    """Answers one question, and reports; by an association of its own to whom it knows."""
+    syntax = association.contexts[message.context_id].syntaxes[0]
+    asked = read_dataset(BytesIO(bytes(message.data or b"")), syntax == IMPLICIT_LE, True)
+    assert message.command[_REQUESTED_INSTANCE] == INSTANCE
+    report = _report(archive, asked)
+    if archive.tells(Kind.EXHAUSTED, on=Part.COMMIT):
+        _agree(archive, association, message, _RESOURCES)
+        return
+    address = archive.site.peers.get(association.proposal.calling)
+    if archive.tells(Kind.EARLY, on=Part.COMMIT):
+        _here(archive, association, message.context_id, report)
+        _agree(archive, association, message)
+        return
+    _agree(archive, association, message)
+    if archive.tells(Kind.NOTHING, on=Part.COMMIT):
+        return
+    times = 2 if archive.tells(Kind.TWICE, on=Part.COMMIT) else 1
+    if address is None:
+        for _ in range(times):
+            _here(archive, association, message.context_id, report)
+    else:
+        archive.begin(_there, archive, association.proposal.calling, address, report, times)
+
+
+def _agree(archive: "Lying", association: Association, message: Message, status: int = 0) -> None:
+    answer: dict[int, int | str] = {
+        commands.AFFECTED_CLASS: COMMITMENT,
+        commands.FIELD: ACTION | commands.RESPONSE,
+        commands.RESPONDED_TO: message.id,
+        commands.STATUS: status,
+        commands.AFFECTED_INSTANCE: INSTANCE,
+    }
+    archive.say(association, Part.COMMIT, lambda: association.send(message.context_id, answer))
+
+
+def _report(archive: "Lying", asked: Dataset) -> Dataset:
+    """What it truly holds, but for the lies."""
+    held = {
+        one.uid for study in archive.site.holdings.studies.values() for one in study.instances()
+    }
+    report = Dataset()
+    report.TransactionUID = asked.TransactionUID
+    if archive.tells(Kind.TWIN, on=Part.COMMIT):
+        report.TransactionUID = generate_uid()
+    kept, failed = [], []
+    for at, one in enumerate(asked.ReferencedSOPSequence):
+        reason = 0 if one.ReferencedSOPInstanceUID in held else NO_SUCH_INSTANCE
+        disowned = archive.tells(Kind.ADMIT, at, Part.COMMIT) is not None
+        if archive.tells(Kind.OMIT, at, Part.COMMIT):
+            continue
+        if archive.tells(Kind.FOREIGN, at, Part.COMMIT):
+            one.ReferencedSOPInstanceUID = generate_uid()
+        if reason or disowned:
+            one.FailureReason = reason or NO_SUCH_INSTANCE
+            failed.append(one)
+        else:
+            kept.append(one)
+    if kept:
+        report.ReferencedSOPSequence = kept
+    if failed:
+        report.FailedSOPSequence = failed
+    return report
+
+
+def _event(report: Dataset) -> int:
+    return 2 if "FailedSOPSequence" in report else 1
+
+
+def _here(archive: "Lying", association: Association, context_id: int, report: Dataset) -> None:
+    """On the association of the question."""
+    implicit = association.contexts[context_id].syntaxes[0] == IMPLICIT_LE
+    target = DicomBytesIO()
+    target.is_little_endian, target.is_implicit_VR = True, implicit
+    write_dataset(target, report)
+    command: dict[int, int | str] = {
+        commands.AFFECTED_CLASS: COMMITMENT,
+        commands.FIELD: EVENT_REPORT,
+        commands.MESSAGE_ID: 7,
+        commands.AFFECTED_INSTANCE: INSTANCE,
+        _EVENT_TYPE: _event(report),
+    }
+    association.send(context_id, command, [target.getvalue()])
+    answer = association.receive()
+    if answer is not None:
+        assert answer.field == EVENT_REPORT | commands.RESPONSE
+        archive.log.reports.append(commands.number(answer.command, commands.STATUS))
+
+
+def _there(
+    archive: "Lying", called: str, address: tuple[str, int], report: Dataset, times: int
+) -> None:
+    """By an association of its own, over which it serves."""
+    try:
+        # pynetdicom leaves a socket behind where nobody listens.
+        socket.create_connection(address, 5).close()
+    except OSError:
+        archive.log.reports.append(None)
+        return
+    stranger = archive.tells(Kind.OTHER_TITLE, on=Part.COMMIT)
+    entity = AE("STRANGER" if stranger else archive.site.ae_title)
+    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = 5
+    entity.add_requested_context(COMMITMENT)
+    role = build_role(COMMITMENT, scp_role=True)
+    opened = entity.associate(*address, ae_title=called, ext_neg=[role])
+    if not opened.is_established:
+        archive.log.reports.append(None)
+        return
+    try:
+        assert opened.accepted_contexts[0].as_scp
+        for _ in range(times):
+            with suppress(RuntimeError):
+                status, _reply = opened.send_n_event_report(
+                    report, _event(report), COMMITMENT, INSTANCE
+                )
+                archive.log.reports.append(status.Status if "Status" in status else None)
+    finally:
+        opened.release()
