@@ -15,6 +15,7 @@ from django.db import Error, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from adit.nodes import questions, slots, strays
 from adit.nodes.delivery import Delivery
@@ -54,10 +55,13 @@ class HouseReception:
         self._node_id = row.pk
         self._name = row.name
         self._slot = slot
+        self._about = get_contextvars()
 
     @contextmanager
     def expect(self, wanted: Wanted, check: Callable[[], None]) -> Iterator["HouseAwaited"]:
         """Raises NoSlot, NodeBusy, StorageTrouble, ConnectionLost, and what `check` raises."""
+        # What the engine's thread logs is about this task, too.
+        bind_contextvars(**self._about)
         way = by_broker if settings.HAND_OVER_URL else by_spool
         try:
             self._count_both()

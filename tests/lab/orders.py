@@ -342,10 +342,10 @@ class _Attempt:
 
 
 def kept(folder: Path) -> dict[str, Kept]:
-    """What truly lies in a folder; two files of one UID are two."""
+    """What truly lies in a folder beside its lists of contents; two files of one UID are two."""
     found: dict[str, Kept] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
+        if path.is_file() and not path.name.startswith((".", "contents-")):
             one = part10.read(path)
             seen = one.in_header
             name = one.instance_uid if one.instance_uid not in found else str(path)

@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 import time
+import urllib.error
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -15,7 +16,7 @@ from pathlib import Path
 import images
 import psycopg
 import pytest
-from conftest import SCREEN, sign_in
+from conftest import DIRECTLY, SCREEN, sign_in
 from farm import Farm, at_orthanc, farm, needs_services, start_all
 from lab.archive import Lying
 from lab.lies import holdings
@@ -138,6 +139,50 @@ def test_receiver_and_workers_killed_during_the_hand_over_lose_nothing(
 
 def all_run(one: Farm, names: list[str]) -> bool:
     return all(map(one.runs, names))
+
+
+@needs_orthanc
+@pytest.mark.parametrize(
+    ("service", "parts"),
+    [("postgresql", {"database", "tables"}), ("redis", {"cache"}), ("rabbitmq", {"broker"})],
+)
+def test_readiness_says_what_is_away_and_recovers_by_itself(
+    road: tuple[Farm, Road], service: str, parts: set[str]
+) -> None:
+    one, _ = road
+    one.wait_for(lambda: asked(f"{one.url}/readyz")[0] == 200, "readiness", 30)
+    one.services[service].kill()
+    try:
+        status, body = asked(f"{one.url}/readyz")
+        assert status == 503
+        assert {part for part, word in json.loads(body).items() if word != "ok"} == parts
+        assert asked(f"{one.url}/healthz")[0] == 200, "the process lives"
+        assert asked(f"{one.url}/accounts/login/")[0] == 200, "a page that needs nobody"
+    finally:
+        one.services[service].start()
+    one.wait_for(lambda: asked(f"{one.url}/readyz")[0] == 200, "readiness", 30)
+
+
+def asked(url: str) -> tuple[int, str]:
+    try:
+        with DIRECTLY.open(url, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@needs_orthanc
+def test_logs_are_json_with_job_and_task_and_without_a_patient(road: tuple[Farm, Road]) -> None:
+    """After all that went before."""
+    one, _ = road
+    lines = [line for line in one.log().splitlines() if line.strip()]
+    told = [json.loads(line) for line in lines if not line.startswith(("[ERROR]", "[WARNING]"))]
+    assert all({"event", "level", "timestamp", "logger"} <= set(line) for line in told)
+    about = [line for line in told if {"job", "task", "attempt"} <= set(line)]
+    assert any("broker is away" in line["event"] for line in about)
+    for text in images.IDENTIFYING:
+        assert text not in one.log()
+        assert json.dumps(text)[1:-1] not in one.log()
 
 
 def job_state(one: Farm, pk: int) -> str:
