@@ -142,6 +142,9 @@ class ReadAhead(Iterator[Instance]):
     The thread begins at once, and has ended when this iterator has, or after `close`. Raises what
     the source raises. `unblock` ends a wait inside the source at once (a node's `break_off`); it is
     called when the puller leaves early. Without it the source's own deadline ends the wait.
+
+    `afterwards` is called in the thread once the source has ended well, while the puller goes on:
+    then only `close` waits for the thread. It raises nothing.
     """
 
     def __init__(
@@ -151,10 +154,12 @@ class ReadAhead(Iterator[Instance]):
         unblock: Callable[[], None] | None = None,
         limit_bytes: int = LIMIT_BYTES,
         stop: Stop | None = None,
+        afterwards: Callable[[], None] | None = None,
     ) -> None:
         self._handoff = Handoff(limit_bytes, stop)
         self._unblock = unblock
-        arguments = (source, self._handoff)
+        self._goes_on = afterwards is not None
+        arguments = (source, self._handoff, afterwards)
         self._thread = threading.Thread(
             target=_push, args=arguments, name="read ahead", daemon=True
         )
@@ -163,6 +168,10 @@ class ReadAhead(Iterator[Instance]):
     def __next__(self) -> Instance:
         try:
             return next(self._handoff)
+        except StopIteration:
+            if not self._goes_on:
+                self.close()
+            raise
         except BaseException:
             self.close()
             raise
@@ -183,7 +192,9 @@ def memory_bytes(instance: Instance) -> int:
     )
 
 
-def _push(source: Iterator[Instance], handoff: Handoff) -> None:
+def _push(
+    source: Iterator[Instance], handoff: Handoff, afterwards: Callable[[], None] | None
+) -> None:
     """Closes the source at the end, whoever ended it; its error goes to the puller."""
     error: BaseException | None = None
     try:
@@ -197,3 +208,5 @@ def _push(source: Iterator[Instance], handoff: Handoff) -> None:
             with suppress(Stopped):
                 close()
         handoff.finish(error)
+    if error is None and afterwards is not None:
+        afterwards()

@@ -74,7 +74,8 @@ class Listing:
     def ask_early(self) -> None:
         """Asks for what `again` will want, from the thread that fetched the last image.
 
-        So the source answers while the destination still stores. What fails here is asked anew.
+        So the source answers while the destination still stores, or is asked for its proof. What
+        fails here is asked anew.
         """
         with suppress(AditError):
             self._early = self._ask(self._uids)

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 
 from adit_engine.device import Device
 from adit_engine.errors import (
@@ -75,6 +75,8 @@ class Passage:
         self._withheld_by_hit = False
         self._early: ReadAhead | None = None
         """What comes already while the list is asked for."""
+        self._read_last: ReadAhead | None = None
+        """What has come, and asks for the list of now."""
         self._devices: dict[str, Device] = {}
         self._treatments: dict[str, Treatment | None] = {}
 
@@ -86,8 +88,8 @@ class Passage:
         try:
             yield from self._delivered(destination)
         finally:
-            if self._early is not None:
-                self._early.close()
+            self._leave(self._early)
+            self._leave(self._read_last)
 
     def _delivered(self, destination: Storable) -> Iterator[Listed | Event | Outcome]:
         yield self._list()
@@ -130,6 +132,7 @@ class Passage:
 
     def _look_again(self) -> Iterator[Event]:
         """Compares with the source's list of now: new images are expected too, lost ones are told."""
+        self._leave(self._read_last)
         if self._manifest.expected is None:
             return
         difference = self._listing.again(self._manifest.expected)
@@ -318,20 +321,25 @@ class Passage:
             came = yield from self._outgoing(early)
             if came:
                 return
-        elif early is not None:
-            early.close()
-        yield from self._outgoing(self._read(self._fetched(refs)))
+        self._leave(early)
+        self._leave(self._read_last)
+        instances = self._source.fetch(refs, patient_id=self._traveller.patient_id)
+        yield from self._outgoing(self._read(instances))
 
     def _outgoing(self, ahead: ReadAhead) -> Generator[Instance, None, bool]:
-        """Says at the end whether anything came at all."""
+        """Says at the end whether anything came at all. The thread of `ahead` may go on then."""
         came = False
-        with closing(ahead):
+        try:
             for instance in ahead:
                 came = True
                 self._traveller.stop.check()
                 outgoing = self._checked(instance)
                 if outgoing is not None:
                     yield outgoing
+        except BaseException:
+            ahead.close()
+            raise
+        self._read_last = ahead
         return came
 
     def _read(self, instances: Iterator[Instance]) -> ReadAhead:
@@ -340,7 +348,18 @@ class Passage:
             unblock=self._source.break_off,
             limit_bytes=AHEAD_BYTES,
             stop=self._traveller.stop,
+            afterwards=self._list_again,
         )
+
+    def _list_again(self) -> None:
+        """While the destination still stores, or is asked what it keeps."""
+        if self._manifest.expected is not None:
+            self._listing.ask_early()
+
+    @staticmethod
+    def _leave(ahead: ReadAhead | None) -> None:
+        if ahead is not None:
+            ahead.close()
 
     def _begun_early(self) -> ReadAhead | None:
         """Only where the whole series is wanted, and nothing in it is known to have to stay."""
@@ -353,15 +372,7 @@ class Passage:
             count=self._listing.record.instance_count,
             may_come=lambda kind: traveller.why_refused(kind) is None,
         )
-        return None if images is None else self._read(self._then_listed(images))
-
-    def _fetched(self, refs: Sequence[Ref]) -> Iterator[Instance]:
-        return self._then_listed(self._source.fetch(refs, patient_id=self._traveller.patient_id))
-
-    def _then_listed(self, instances: Iterator[Instance]) -> Iterator[Instance]:
-        yield from instances
-        if self._manifest.expected is not None:
-            self._listing.ask_early()
+        return None if images is None else self._read(images)
 
     def _checked(self, instance: Instance) -> Instance | None:
         """The instance as it may leave, or None when its end is told already."""

@@ -219,10 +219,11 @@ class DimseNode:
         count: int | None,
         may_come: Callable[[str], bool],
     ) -> Iterator[Instance] | None:
-        """By C-GET alone, of the classes that a search for the study has told."""
+        """By C-GET or, where it is set, by C-MOVE; of the classes that a search for the study told."""
         classes = self._search.classes_of(series.study_uid)
         is_told = 0 < len(classes) <= CLASSES_PER_LOAD and all(map(may_come, classes))
-        if not self.lists_meanwhile or self._route.by == "move" or not is_told:
+        is_deaf = self._route.by == "move" and self._reception is None
+        if not self.lists_meanwhile or is_deaf or not is_told:
             return None
         fetching, wishes = self._fetching(self._route, [series], patient_id)
         self._asking.clear()

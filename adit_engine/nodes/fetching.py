@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from adit_engine.errors import CannotDo, ConnectionLost, NodeRefused, NotFound
 from adit_engine.expectation import Reception, Sender
@@ -60,7 +61,7 @@ class Fetching:
         """Lazy. Asks first what will come, unless a find has told it. Raises NodeError, Stopped."""
         listed = self._listed(wishes)
         if self._route.by == "move":
-            yield from self._moved(listed)
+            yield from self._moved([wish for wish, _ in listed])
             return
         counts = {wish: len(wish.instance_uids) or listing.count for wish, listing in listed}
         pairs = ((wish, frozenset(it.classes or COMMON_CLASSES)) for wish, it in listed)
@@ -77,16 +78,18 @@ class Fetching:
                 if got or not self._may_move():
                     raise
             if not got and self._may_move():
-                yield from self._moved([pair for pair in listed if pair[0] in load.wishes])
+                yield from self._moved(load.wishes)
 
     def early(self, load: Load, count: int | None) -> Iterator[Instance]:
-        """By C-GET, without a search. Raises as `images`."""
+        """Without a search of its own; what is not known yet may be found meanwhile. Raises as `images`."""
+        if self._route.by == "move":
+            return self._moved(load.wishes, count)
         return Retrieval(self._associations, self._route.get_class).images(load, count)
 
     def _may_move(self) -> bool:
         return self._route.by == "auto" and self._reception is not None
 
-    def _moved(self, listed: Sequence[tuple[Wish, Listing]]) -> Iterator[Instance]:
+    def _moved(self, wishes: Sequence[Wish], count: int | None = None) -> Iterator[Instance]:
         """By C-MOVE, one wish after the other."""
         assert self._reception is not None
         self._moving = Moving(
@@ -97,9 +100,13 @@ class Fetching:
             self._route.drain_s,
         )
         self._associations.check_aborted()
-        for wish, listing in listed:
-            uids = wish.instance_uids or (listing.uids if wish.series_uid else ())
-            yield from self._moving.images(wish, frozenset(uids))
+        for wish in wishes:
+            yield from self._moving.images(wish, partial(self._uids, wish), count)
+
+    def _uids(self, wish: Wish) -> frozenset[str]:
+        """Of the images that a wish will bring, as far as a search has told them by now."""
+        listing = self._search.listing(wish.series_uid)
+        return frozenset(wish.instance_uids or (listing.uids if listing is not None else ()))
 
     def _listed(self, wishes: Sequence[Wish]) -> list[tuple[Wish, Listing]]:
         """What is known of each wish; asks the node where nothing is, and releases that first."""

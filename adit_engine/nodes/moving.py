@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from adit_engine.errors import (
@@ -29,6 +29,9 @@ CANCEL_S = 3.0
 
 _COUNTS = (Field.REMAINING, Field.COMPLETED, Field.FAILED, Field.WARNED)
 _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.002, 0.05
+
+Listed = Callable[[], frozenset[str]]
+"""The instance UIDs that belong to a wish, as far as they are known by now; none: not known yet."""
 
 
 class Moving:
@@ -68,16 +71,16 @@ class Moving:
         if self._stopped:
             raise Stopped(f"{self.name}: the work was stopped.")
 
-    def images(self, wish: Wish, listed: frozenset[str]) -> Iterator[Instance]:
-        """Lazy. `listed` are the instance UIDs that are known to belong to the wish.
+    def images(self, wish: Wish, listed: Listed, count: int | None = None) -> Iterator[Instance]:
+        """Lazy. `count` is how many are known to come where `listed` does not know it yet.
 
         Ends normally when a final status came that is no failure, and then either all listed
         images or none for `drain_s`. Raises NodeError, Stopped.
         """
-        with self.reception.expect(self._wanted(wish, listed), self.check) as awaited:
+        with self.reception.expect(self._wanted(wish, listed()), self.check) as awaited:
             self._busy = True
             try:
-                yield from _Move(self, wish, awaited, listed).images()
+                yield from _Move(self, wish, awaited, listed, count).images()
             finally:
                 self._busy = False
                 if self._timer is not None:
@@ -96,20 +99,21 @@ class _Move:
         moving: Moving,
         wish: Wish,
         awaited: Awaited,
-        listed: frozenset[str],
+        listed: Listed,
+        count: int | None,
     ) -> None:
         self._moving = moving
         self._wish = wish
         self._awaited = awaited
-        self._missing = set(listed)
-        self._is_listed = bool(listed)
-        self._received = False
+        self._listed = listed
+        self._came: set[str] = set()
         self._counts: tuple[int | None, ...] = ()
         patience = moving.peer.patience
         self._no_progress_s = patience.no_progress_s
         self._left_s = patience.total_s
-        if listed:
-            self._left_s = min(self._left_s, SPARE_S + PER_IMAGE_S * len(listed))
+        expected = len(listed()) or count
+        if expected:
+            self._left_s = min(self._left_s, SPARE_S + PER_IMAGE_S * expected)
         self._deadline = time.monotonic() + patience.first_byte_s
         self._within_s = patience.first_byte_s
         self._look_s = _SHORTEST_LOOK_S
@@ -142,7 +146,7 @@ class _Move:
             yield from self._arrived()
             raise
         yield from self._arrived()
-        if self._missing or status != statuses.SUCCESS:
+        if self._listed() - self._came or status != statuses.SUCCESS:
             self._awaited.check_room()
         self._finish(status)
 
@@ -151,7 +155,7 @@ class _Move:
             return association.receive(self._no_progress_s, "go on with the retrieval")
         except ConnectionLost as error:
             # Orthanc 1.12 and others say nothing else when they do not know our AE title.
-            if self._received or self._counts:
+            if self._came or self._counts:
                 raise
             title, address = self._moving.reception.ae_title, self._moving.reception.address
             text = (
@@ -182,8 +186,7 @@ class _Move:
     def _arrived(self) -> Iterator[Instance]:
         """What has come by now."""
         for instance in self._awaited.arrived():
-            self._received = True
-            self._missing.discard(instance.instance_uid)
+            self._came.add(instance.instance_uid)
             yield instance
             self._progress()
 
@@ -199,7 +202,7 @@ class _Move:
             raise self._timed_out("took longer in all than its time limit allows")
         if not heard and now > self._deadline:
             if not self._awaited.is_coming():
-                what = "send the next image" if self._received else "send an image"
+                what = "send the next image" if self._came else "send an image"
                 raise self._timed_out(f"did not {what} within {self._within_s:g} s")
             self._deadline = now + 1
         return heard
@@ -224,13 +227,13 @@ class _Move:
         if status == statuses.SUCCESS or status >> 12 == 0xB:
             return
         # A702: some were not sent; which came is for our own count to say.
-        if status != statuses.CANNOT_SEND or not self._received:
+        if status != statuses.CANNOT_SEND or not self._came:
             raise statuses.move_failure(name, status, reception.ae_title, reception.address)
 
     def _late_ones(self) -> Iterator[Instance]:
         """Some archives say that they are done before the images have come, or even left."""
         quiet_at = time.monotonic() + self._moving.drain_s
-        while self._missing or not self._is_listed:
+        while not (listed := self._listed()) or listed - self._came:
             for instance in self._arrived():
                 yield instance
                 quiet_at = time.monotonic() + self._moving.drain_s

@@ -186,3 +186,32 @@ def test_leaving_early_unblocks_a_waiting_source_and_leaves_no_thread() -> None:
 
     assert aborted.is_set()
     assert threading.active_count() == before
+
+
+def test_what_is_done_afterwards_keeps_the_puller_waiting_only_to_close() -> None:
+    allowed, done = threading.Event(), threading.Event()
+
+    def afterwards() -> None:
+        assert allowed.wait(IN_TIME_S)
+        done.set()
+
+    stream = ReadAhead(iter([instance(1)]), afterwards=afterwards)
+
+    assert len(list(stream)) == 1
+    assert not done.is_set()
+    allowed.set()
+    stream.close()
+    assert done.is_set()
+
+
+def test_nothing_is_done_after_a_source_that_failed() -> None:
+    def source() -> Iterator[Instance]:
+        raise ConnectionLost("PACS1", "broke off")
+        yield
+
+    done: list[bool] = []
+    stream = ReadAhead(source(), afterwards=lambda: done.append(True))
+
+    with pytest.raises(ConnectionLost):
+        next(stream)
+    assert done == []

@@ -1,5 +1,6 @@
 """The one path: what is sent, what is not, and what the ledger says of each instance."""
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
@@ -83,6 +84,33 @@ def test_every_instance_arrives_and_is_counted_once() -> None:
     assert (sums.expected, sums.delivered) == (10, 10)
     for manifest in manifests.values():
         assert {e.state for e in manifest.entries.values()} == {State.DELIVERED}
+
+
+def test_the_source_lists_again_while_the_destination_is_asked_for_its_proof() -> None:
+    asked_for_proof, listed_again = threading.Event(), threading.Event()
+
+    class Source(MemoryNode):
+        def find(self, query: Query) -> Answers:
+            if query == Query.uids_of(query_series):
+                listed_again.set()
+                assert asked_for_proof.wait(10)
+            return super().find(query)
+
+    class Destination(MemoryNode):
+        def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+            assert listed_again.wait(10)
+            asked_for_proof.set()
+            return super().confirm(stored)
+
+    images = [instance(ct(n)) for n in range(1, 6)]
+    query_series = images[0].in_header.ref.series
+    source = fill(Source("A", MemorySettings()), *images)
+    destination = fill(Destination("B", MemorySettings()))
+
+    told, _, error = run(source, destination, order=Order(STUDY, ""))
+
+    assert error is None
+    assert [o.verdict for o in outcomes(told)] == [Verdict.COMPLETE]
 
 
 def test_as_is_leaves_every_byte_as_it_was() -> None:

@@ -31,6 +31,7 @@ from adit_engine.errors import (
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.fetching import Fetching
 from adit_engine.nodes.identifier import encode
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.nodes.moving import STUDY_ROOT_MOVE
@@ -39,6 +40,7 @@ from adit_engine.nodes.search import STUDY_ROOT
 from adit_engine.outcome import Outcome, Verdict
 from adit_engine.part10 import file_parts, read
 from adit_engine.pseudonymize.change import AsIs
+from adit_engine.query import Query
 from adit_engine.reference import InstanceRef, SeriesRef, StudyRef
 from adit_engine.transfer import Order, transfer
 from adit_engine.trip import Exit
@@ -115,6 +117,63 @@ def test_a_whole_transfer_by_c_move(archive: peers.Orthanc, received: receiving.
 
     outcomes = [one for one in told if isinstance(one, Outcome)]
     assert [one.verdict for one in outcomes] == [Verdict.COMPLETE] * 2
+
+
+def test_images_come_by_c_move_before_their_list_is_known(
+    archive: peers.Orthanc, received: receiving.Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(archive, received.port)
+    list(archive.node().store(images(20)))
+    slow = {"retrieve": "move", "drain_s": 60.0}
+    source = peers.node(archive.port, archive.called, received.reception, **slow)
+    source.lists_meanwhile = True
+    list(source.find(Query.study(STUDY)))
+    early: list[str] = []
+    whole = Fetching.early
+
+    def noted(self: Fetching, *arguments: object) -> Iterator[Instance]:
+        for one in whole(self, *arguments):  # type: ignore[arg-type]
+            early.append(one.instance_uid)
+            yield one
+
+    monkeypatch.setattr(Fetching, "early", noted)
+    began = time.monotonic()
+    destination = MemoryNode("there", MemorySettings())
+    order = Order(STUDY, "PID-4711-0815")
+
+    told = list(transfer(order, source, destination, AsIs(), {}, Stop()))
+
+    outcomes = [one for one in told if isinstance(one, Outcome)]
+    assert [one.verdict for one in outcomes] == [Verdict.COMPLETE]
+    assert len(early) == 20
+    assert time.monotonic() - began < slow["drain_s"]
+
+
+def test_a_move_that_is_done_before_the_list_ends_with_the_list(
+    archive: peers.Orthanc, received: receiving.Received
+) -> None:
+    register(archive, received.port)
+    list(archive.node().store(images(5)))
+    source = peers.node(
+        archive.port, archive.called, received.reception, retrieve="move", drain_s=60.0
+    )
+    source.lists_meanwhile = True
+    list(source.find(Query.study(STUDY)))
+    coming = source.fetch_early(SERIES, patient_id="", count=5, may_come=lambda kind: True)
+    assert coming is not None
+    came: list[str] = []
+    thread = threading.Thread(target=lambda: came.extend(one.instance_uid for one in coming))
+    thread.start()
+
+    list(source.find(Query.uids_of(SERIES)))  # no list of what is to come: it waits on
+    peers.wait_until(lambda: len(came) == 5, "all images have come")
+    thread.join(1)
+    waits = thread.is_alive()
+    list(source.find(Query.instances_of(SERIES)))
+    thread.join(20)
+
+    assert waits
+    assert not thread.is_alive()
 
 
 def test_four_moves_at_a_time_get_each_their_own(
