@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("--to", dest="destination", required=True, metavar="URL")
     _what(send, everything=True)
     _packing(send)
+    _receiving(send)
     send.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
 
     move = commands.add_parser("transfer", help="from any node to any node, changed or as is")
@@ -143,7 +144,8 @@ def _receiving(parser: argparse.ArgumentParser) -> None:
         "--receiver",
         type=int,
         metavar="PORT",
-        help="take images here that the source sends by C-MOVE; it has to know our address",
+        help="take here what the source sends by C-MOVE, and what a destination with "
+        "?proof=commitment reports; they have to know our address",
     )
     for name, what in (
         ("certificate", "take them by TLS alone, with this certificate"),
@@ -207,7 +209,7 @@ def _transfer(options: argparse.Namespace) -> int:
     with (
         _reception(options) as reception,
         node_url.opened(options.source, reception=reception) as source,
-        node_url.opened(options.destination, make=True) as destination,
+        node_url.opened(options.destination, make=True, reception=reception) as destination,
     ):
         if node_url.same_place(options.source, options.destination):
             raise WrongInput("Source and destination are the same folder.")
@@ -237,13 +239,15 @@ def _reception(options: argparse.Namespace) -> Iterator[Reception | None]:
     if options.receiver is None:
         yield None
         return
-    kind, _, values = node_url.parsed(options.source)
-    if kind != "dimse":
-        raise WrongInput("--receiver is for a source such as dimse://PACS1@10.0.0.5:104.")
+    ends = (options.source, getattr(options, "destination", ""))
+    parsed = (node_url.parsed(url) for url in ends if url)
+    callers = [values for kind, _, values in parsed if kind == "dimse"]
+    if not callers:
+        raise WrongInput("--receiver is for a node such as dimse://PACS1@10.0.0.5:104.")
     from adit_engine.local import local_reception  # costs time that other commands need not spend
 
     folder = node_url.state_folder() / "spool"
-    with local_reception(values, options.receiver, folder, _receiver_tls(options)) as reception:
+    with local_reception(callers, options.receiver, folder, _receiver_tls(options)) as reception:
         yield reception
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def local_reception(
-    source: Mapping[str, Any], port: int, folder: Path, tls: "Tls | None" = None
+    callers: Sequence[Mapping[str, Any]], port: int, folder: Path, tls: "Tls | None" = None
 ) -> Iterator[LocalReception]:
-    """Takes what the source sends. `source` are the values of its settings; the spool is made
-    below `folder`, and removed at the end. Raises WrongInput when the port cannot be used.
+    """Takes what nodes send. `callers` are the values of their settings, and the first one's says
+    how we are called; the spool is made below `folder`, and removed at the end. Raises WrongInput
+    when the port cannot be used.
     """
-    given = DimseSettings(**source)
+    known = [DimseSettings(**values) for values in callers]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _sweep(folder)
     with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=folder) as place:
-        spool, title = Spool(Path(place)), given.calling_ae_title
+        spool, title = Spool(Path(place)), known[0].calling_ae_title
         words = f"this machine's address, port {port}"
-        reception = LocalReception(spool, title, words, given.whose_images())
+        senders = [sender for given in known for sender in given.whose_images()]
+        reception = LocalReception(spool, title, words, senders)
         try:
             receiver = Receiver(ReceiverSettings(title, port=port, tls=tls), spool, reception)
         except (OSError, OverflowError) as error:

@@ -12,7 +12,8 @@ import peers
 from samples import ct, instance
 from test_move import register
 
-from adit_engine import cli
+from adit_engine import cli, sheet
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.trip import Exit
 
 
@@ -131,3 +132,38 @@ def test_the_sheet_repeats_no_secret(tmp_path: Path, capsys: pytest.CaptureFixtu
     told = capsys.readouterr().out
     assert "GET https://pacs.example/dicom-web/studies" in told
     assert "Geheim" not in told
+
+
+@pytest.mark.parametrize(
+    ("proof", "words", "not_words"),
+    [
+        ("find", "C-FIND at image level of what we have sent", "1.2.840.10008.1.20.1"),
+        ("commitment", "Storage commitment reports to:", "not asked for"),
+        ("none", "not asked for", "1.2.840.10008.1.20.1"),
+    ],
+)
+def test_the_sheet_asks_for_the_proof_that_was_chosen(
+    proof: str, words: str, not_words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = f"dimse://PACS1@10.0.0.5:104?retrieve=get&proof={proof}"
+
+    assert cli.main(["sheet", place, "--address", "10.0.0.9", "--receiver", "11112"]) == 0
+
+    told = capsys.readouterr().out
+    assert words in told
+    assert not_words not in told
+    assert ("ADIT = 10.0.0.9, port 11112" in told) == (proof == "commitment")
+    assert "C-MOVE" not in told
+
+
+def test_the_sheet_promises_no_receiver_of_another_name_for_reports(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In the house the receiver has one name; a report goes to whoever asked."""
+    us = sheet.Ourselves("ADIT", "10.0.0.9", 11112)
+    given = DimseSettings("PACS1", "10.0.0.5", 104, "OTHER", retrieve="get", proof="commitment")
+
+    told = sheet.as_text("", sheet.sheet("dimse", given, us))
+
+    assert "11112" not in told
+    assert "1.2.840.10008.1.20.1" in told

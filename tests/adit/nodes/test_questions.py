@@ -1,5 +1,7 @@
 """Questions in the house: what a PACS reports to the receiver reaches the worker that asked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -7,14 +9,24 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
+from lab.archive import Lying
+from lab.lies import Kind, Lie, Part, holdings
 
-from adit.nodes import questions
+from adit.accounts.groups import COORDINATORS
+from adit.accounts.models import User
+from adit.demo.services import Site
+from adit.nodes import checks, questions
+from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Node, Question
 from adit.nodes.reception import HouseReception, house_spool
 from adit.nodes.register import RowRegister, sweep
 from adit_engine.commitment import Receipt, Report
 from adit_engine.expectation import Asked, Sender
+from adit_engine.nodes import dummy
+from adit_engine.nodes.base import NotKept, Proof, Remark
+from adit_engine.receiver import Receiver, ReceiverSettings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,3 +115,83 @@ def test_a_report_that_cannot_be_handed_on_is_not_taken(
                 cursor.execute("ALTER TABLE away RENAME TO nodes_question")
 
     assert receipt is Receipt.NOT_NOW
+
+
+# With a real receiver, and a PACS that opens an association to it --------------------------------------
+
+
+@contextmanager
+def house(settings: Any, folder: Path, *lies: Lie) -> Iterator[Lying]:
+    """The receiver of this house, and an archive that reports to it."""
+    settings.SPOOL_DIR = folder / "spool"
+    settings.SPOOL_RESERVE_MB = 0
+    settings.CALLING_AE_TITLE = "ADIT"
+    (folder / "kept").mkdir()
+    given = ReceiverSettings("ADIT", "127.0.0.1", 0)
+    with Receiver(given, house_spool(), RowRegister()) as receiver:
+        settings.RECEIVER_PORT = receiver.port
+        site = Site("PACS", holdings(folder / "kept"), {"ADIT": ("127.0.0.1", receiver.port)})
+        with Lying(site, lies, scratch=folder) as archive:
+            yield archive
+
+
+def destination(make_node: Any, archive: Lying, **values: Any) -> Node:
+    given = {"called_ae_title": "PACS", "host": "127.0.0.1", "port": archive.port, **values}
+    return make_node("PACS1", writes=(COORDINATORS,), kind="dimse", settings=given)
+
+
+def proofs_of(user: User, row: Node) -> list[Proof]:
+    with open_node(user, row, Purpose.STORE, holder="task:1") as node:
+        return list(node.confirm(list(node.store([dummy.dummy("ADIT")]))))
+
+
+def test_a_worker_gets_the_report_that_the_pacs_sends_to_the_receiver(
+    coordinator: User, make_node: Any, settings: Any, tmp_path: Path
+) -> None:
+    with house(settings, tmp_path) as archive:
+        row = destination(make_node, archive, proof="commitment")
+
+        proofs = proofs_of(coordinator, row)
+
+    assert archive.log.reports == [0]
+    assert proofs == [dummy.dummy("ADIT").instance_uid]
+    assert not Question.objects.exists()
+
+
+def test_a_pacs_that_lost_the_image_is_believed(
+    coordinator: User, make_node: Any, settings: Any, tmp_path: Path
+) -> None:
+    with house(settings, tmp_path, Lie(Kind.FORGET, on=Part.STORE)) as archive:
+        (proof,) = proofs_of(coordinator, destination(make_node, archive, proof="commitment"))
+
+    assert isinstance(proof, NotKept)
+    assert "0112" in proof.reason
+
+
+def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
+    coordinator: User, make_node: Any, settings: Any, tmp_path: Path
+) -> None:
+    with house(settings, tmp_path, Lie(Kind.NOTHING, on=Part.COMMIT)) as archive:
+        row = destination(make_node, archive, proof="commitment", commitment_s=1.0)
+
+        remark, proof = proofs_of(coordinator, row)
+
+    assert isinstance(remark, Remark)
+    assert "asked by a search" in remark.text
+    assert proof == dummy.dummy("ADIT").instance_uid
+    assert not Question.objects.exists()
+
+
+def test_a_test_image_proposes_reports_and_the_page_offers_to_adopt_it(
+    pacsadmin: User, make_node: Any, settings: Any, tmp_path: Path, client: Client
+) -> None:
+    with house(settings, tmp_path) as archive:
+        row = destination(make_node, archive)
+        checks.try_writing(pacsadmin, row)
+
+    client.force_login(pacsadmin)
+    page = client.get(f"/nodes/{row.pk}/").content.decode()
+    assert "Adopt: Proof that images are kept = commitment" in page
+    checks.adopt(pacsadmin, row, "proof", "commitment")
+    row.refresh_from_db()
+    assert row.settings["proof"] == "commitment"

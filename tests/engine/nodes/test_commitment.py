@@ -1,5 +1,6 @@
 """Storage Commitment: a PACS says itself what it keeps, and nothing else counts as kept."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from lab.lies import Kind, Lie, Part, holdings
 from samples import ROOT, ct, instance
 
 from adit.demo.services import Site
+from adit_engine import cli
 from adit_engine.commitment import Report, question
 from adit_engine.errors import Malformed, Stopped
 from adit_engine.handoff import Stop
@@ -417,3 +419,25 @@ def test_a_check_proposes_no_reports_where_none_came(tmp_path: Path) -> None:
     assert proposed(findings) == {}
     assert {finding.grade for finding in findings} == {Grade.GOOD}
     assert "no report could be had" in findings[-1].what
+
+
+# By hand -------------------------------------------------------------------------------------------
+
+
+@peers.needs_orthanc
+def test_the_command_line_takes_the_report_in_its_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    source(tmp_path)
+    port = peers.free_port()
+    us = {"AET": "ADIT", "Host": "127.0.0.1", "Port": port, "AllowStorageCommitment": True}
+    with peers.orthanc(tmp_path / "o", "KEEPER", DicomModalities={"adit": us}) as orthanc:
+        place = f"dimse://KEEPER@127.0.0.1:{orthanc.port}?proof=commitment"
+        arguments = ["send", "--from", str(tmp_path / "source"), "--to", place, "--json"]
+
+        code = cli.main([*arguments, "--receiver", str(port)])
+
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["outcome"], told["delivered"]) == (0, "complete", 3)
+    assert told["reasons"] == {}
