@@ -32,8 +32,8 @@ class Kept:
         who = {"user": user, "group": user, "extra_groups": []} if user else {}
         with (Path(order["folder"]) / "service.log").open("ab") as log:
             for command in order["beside"]:
-                self.begin(command, log, who)
-            self._main = self.begin(order["command"], log, who)
+                self._begin(command, log, who)
+            self._main = self._begin(order["command"], log, who)
         return "running"
 
     def _begin(self, command: list[str], log: Any, who: dict[str, Any]) -> subprocess.Popen[bytes]:

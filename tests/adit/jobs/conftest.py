@@ -49,7 +49,7 @@ def order_studies(coordinator: User, source: Node, destination: Node) -> Callabl
             for study in studies
         )
         ordered = Order(picks, (to or destination).pk, announced=announced)
-        key = f"{studies}{Job.objects.count()}"
+        key = f"{len(studies)} {studies[0]} {Job.objects.count()}"
         return actions.create(user or coordinator, "selective", ordered, key=key)
 
     return order

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 from jobs_stage import put_study
 
@@ -231,7 +232,8 @@ def test_a_lost_worker_costs_no_row(order_rows: Callable[..., Job]) -> None:
     job = order_rows(*(by_id(n, f"ID{n}") for n in range(2, 9)))
     first = queue.claim("dies")
     assert first is not None
-    more = queue.claim_more(Job.objects.get(pk=job.pk), first, 3)
+    with transaction.atomic():
+        more = queue.claim_more(Job.objects.get(pk=job.pk), first, 3)
     assert len(more) == 3
     Task.objects.filter(job=job, state=TaskState.IN_PROGRESS).update(
         lease_until=timezone.now() - timedelta(seconds=1)
