@@ -26,6 +26,17 @@ An empty cell cannot be; the reasons stand below. This page is made by
 
 """
 
+REPORTS = """
+## When a PACS is to report what it keeps (Storage Commitment)
+
+Tried by `tests/engine/nodes/test_commitment.py`, on the association on which we asked and by one that
+the PACS opens. No report, one for another question, one under another AE title, a refusal, an abort, a
+silence, or no such service: after its time limit the images are searched for, once and for all until
+the node is closed, and the outcome says so. An image that is reported as failed, left out, named under
+another UID or class: failed. Neither a report nor a search: failed. The same report twice: counts once.
+A report that is cut off, too large, of another event, or of somebody who was not asked: refused.
+"""
+
 LONG_RUN = """
 ## The long run
 
@@ -52,7 +63,7 @@ def page() -> str:
     names = [service.value for service in Service]
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += ["| " + " | ".join([row.fault, *map(str, _cells(row))]) + " |" for row in ROWS]
-    return HEAD + "\n".join([*lines, "", *_notes()]) + "\n" + LONG_RUN
+    return HEAD + "\n".join([*lines, "", *_notes()]) + "\n" + REPORTS + LONG_RUN
 
 
 def _cells(row: Row) -> Iterator[str]:

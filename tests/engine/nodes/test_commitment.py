@@ -17,13 +17,17 @@ from samples import ROOT, ct, instance
 
 from adit.demo.services import Site
 from adit_engine import cli
-from adit_engine.commitment import Report, question
-from adit_engine.errors import Malformed, Stopped
+from adit_engine.commitment import COMMITMENT, WELL_KNOWN_INSTANCE, Report, question
+from adit_engine.errors import ConnectionLost, Malformed, Stopped
+from adit_engine.expectation import Asked, Sender
 from adit_engine.handoff import Stop
-from adit_engine.instance import Instance
+from adit_engine.instance import EXPLICIT_LE, Instance
+from adit_engine.nodes.association import Associations, Patience, Peer
 from adit_engine.nodes.base import Finding, Grade, NotKept, Proof, Remark
+from adit_engine.nodes.command import Command, Field, Operation, Value
 from adit_engine.nodes.dimse import DimseNode
 from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.nodes.negotiation import Context
 from adit_engine.outcome import Event, Outcome, State, Verdict
 from adit_engine.pseudonymize.change import AsIs
 from adit_engine.reference import StudyRef
@@ -441,3 +445,68 @@ def test_the_command_line_takes_the_report_in_its_own_process(
     told = json.loads(capsys.readouterr().out)
     assert (code, told["outcome"], told["delivered"]) == (0, "complete", 3)
     assert told["reasons"] == {}
+
+
+# What our receiver answers to reports that are none ------------------------------------------------
+
+
+def reported(
+    received: receiving.Received, data: bytes, event: int = 1, class_uid: str = COMMITMENT
+) -> int | None:
+    """The status of our answer to a report by PACS, said byte by byte."""
+    patience = Patience(connect_s=3, association_s=3, no_progress_s=30)
+    peer = Peer("ADIT", "127.0.0.1", received.port, "ADIT", "PACS", 131072, patience)
+    values: dict[Field, Value] = {
+        Field.CLASS_UID: COMMITMENT,
+        Field.OPERATION: Operation.EVENT_REPORT,
+        Field.MESSAGE_ID: 3,
+        Field.DATA_SET: 1,
+        Field.INSTANCE_UID: WELL_KNOWN_INSTANCE,
+        Field.EVENT_TYPE: event,
+    }
+    with Associations(peer).open([Context(class_uid, (EXPLICIT_LE,))]) as association:
+        association.send(1, Command(values), [data])
+        answer = association.receive(10, "answer").command
+        assert answer.is_answer(Operation.EVENT_REPORT, 3)
+        assert answer.number(Field.EVENT_TYPE) == event
+        assert answer.text(Field.INSTANCE_UID) == WELL_KNOWN_INSTANCE
+        return answer.status
+
+
+WHOLE = question("2.25.7", [("1.2", "1.3")], explicit=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "event", "class_uid", "status"),
+    [
+        (WHOLE, 1, COMMITMENT, 0x0000),
+        (WHOLE, 3, COMMITMENT, 0x0113),
+        (WHOLE, 1, "1.2.840.10008.5.1.4.1.1.2", 0x0122),
+        (WHOLE[:-4], 1, COMMITMENT, 0x0115),
+        (question("2.25.8", [("1.2", "1.3")], explicit=True), 1, COMMITMENT, 0x0115),
+        (question("", [("1.2", "1.3")], explicit=True), 1, COMMITMENT, 0x0115),
+    ],
+    ids=["whole", "other-event", "other-class", "cut-off", "unknown", "nameless"],
+)
+def test_only_a_whole_report_on_what_we_asked_is_taken(
+    data: bytes, event: int, class_uid: str, status: int, tmp_path: Path
+) -> None:
+    asked = Asked("PACS1", "2.25.7", (Sender("PACS", receiving.HERE),))
+    with (
+        receiving.receiving(tmp_path) as received,
+        received.reception.await_report(asked, 5) as come,
+    ):
+        assert reported(received, data, event, class_uid) == status
+        assert (come() is not None) == (status == 0)
+
+
+def test_a_report_without_end_is_cut_off(tmp_path: Path) -> None:
+    asked = Asked("PACS1", "2.25.7", (Sender("PACS", receiving.HERE),))
+    endless = question("2.25.7", [("1.2", f"1.3.{n}") for n in range(60_000)], explicit=True)
+    with (
+        receiving.receiving(tmp_path) as received,
+        received.reception.await_report(asked, 5) as come,
+    ):
+        with pytest.raises(ConnectionLost):
+            reported(received, endless)
+        assert come() is None
