@@ -38,6 +38,7 @@ from lab.wire import HARMS, Wire
 
 ATTEMPTS = 3
 TIMES = {"connect_s": 1.0, "first_byte_s": 1.5, "no_progress_s": 1.0}
+NEARLINE_TIMES = {**TIMES, "first_byte_s": 6.0}
 PATIENT_TIMES = {"connect_s": 10.0, "first_byte_s": 20.0, "no_progress_s": 20.0}
 """For the last attempt, which meets no fault: a busy machine is none."""
 DEADLINE_S, SPARE_S = 20.0, 5.0
@@ -134,7 +135,9 @@ class Plan:
 
     @property
     def times(self) -> dict[str, float]:
-        return PATIENT_TIMES if self == Plan() else TIMES
+        if self == Plan():
+            return PATIENT_TIMES
+        return NEARLINE_TIMES if any(lie.kind is Kind.SLOW for lie in self.lies) else TIMES
 
 
 @dataclass
