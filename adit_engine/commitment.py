@@ -7,7 +7,8 @@ from enum import StrEnum
 from struct import pack, unpack_from
 
 from adit_engine.elements import Buffer, Element, elements, items
-from adit_engine.errors import Malformed
+from adit_engine.errors import Malformed, WrongInput
+from adit_engine.reference import checked_uid
 
 COMMITMENT = "1.2.840.10008.1.20.1"
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -124,4 +125,8 @@ def _references(data: Buffer, explicit: bool, sequence: Element) -> Iterator[tup
 
 
 def _uid(data: Buffer, element: Element) -> str:
-    return bytes(data[element.value : element.value_end]).decode("ascii", "replace").strip(" \0")
+    """Empty for what can be no UID, so that nothing else goes on from here."""
+    try:
+        return checked_uid(bytes(data[element.value : element.value_end]).decode("latin-1"))
+    except WrongInput:
+        return ""

@@ -83,7 +83,8 @@ class DimseSettings:
     senders: str = setting(
         "",
         "Senders",
-        help="Whose images are taken after a C-MOVE, such as PACS1@10.0.0.0/24, PACS2. "
+        help="Whose images are taken after a C-MOVE, and whose reports of what is kept, such as "
+        "PACS1@10.0.0.0/24, PACS2. "
         "Empty: the called AE title, from the host's address.",
         advanced=True,
     )

@@ -109,6 +109,12 @@ def test_an_image_reported_under_another_class_is_not_kept() -> None:
     assert not Report("2.25.7", frozenset({("1.9", "1.3")}), {}).proves(("1.2", "1.3"))
 
 
+def test_what_can_be_no_uid_is_no_image_of_ours() -> None:
+    report = Report.decode(question("2.25.7", [("1.2", "1.3\0.4")], explicit=True), explicit=True)
+
+    assert report.kept == frozenset()
+
+
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_report_that_is_cut_off_is_no_report(cut: int) -> None:
     whole = question("2.25.7", [("1.2", "1.3")], explicit=True)
@@ -485,8 +491,9 @@ WHOLE = question("2.25.7", [("1.2", "1.3")], explicit=True)
         (WHOLE[:-4], 1, COMMITMENT, 0x0115),
         (question("2.25.8", [("1.2", "1.3")], explicit=True), 1, COMMITMENT, 0x0115),
         (question("", [("1.2", "1.3")], explicit=True), 1, COMMITMENT, 0x0115),
+        (question("2.25\0.7", [("1.2", "1.3")], explicit=True), 1, COMMITMENT, 0x0115),
     ],
-    ids=["whole", "other-event", "other-class", "cut-off", "unknown", "nameless"],
+    ids=["whole", "other-event", "other-class", "cut-off", "unknown", "nameless", "no-uid"],
 )
 def test_only_a_whole_report_on_what_we_asked_is_taken(
     data: bytes, event: int, class_uid: str, status: int, tmp_path: Path
