@@ -3,27 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused, Right, may, require
+from adit.accounts.rights import Refused
 from adit.audit import trail
-from adit.jobs import archives, letters, lines, roads, rules, sealed, states
+from adit.jobs import archives, letters, lines, permits, roads, rules, sealed, states
 from adit.jobs.bell import ring_on_commit
-from adit.jobs.kinds import KINDS
-from adit.jobs.lists import may_act_on, may_see
-from adit.jobs.models import Item, Job, JobState, Road, Stage, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
 from adit.jobs.ordering import Ordered, needs_approval, prepared, size_of
-from adit.nodes.models import Lane
 from adit_engine.errors import WrongInput
 
 T, J = TaskState, JobState
-_GAPS = (T.FAILURE, T.WARNING, T.CANCELED)
-_UNSTARTED = frozenset({J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
-_CANCELABLE = frozenset({*_UNSTARTED, J.PENDING, J.IN_PROGRESS})
 
 
 def create(
@@ -84,7 +76,7 @@ def cancel(user: User, job: Job) -> None:
 
     def act(locked: Job) -> None:
         waiting = locked.tasks.filter(state=T.PENDING)
-        if locked.state in _UNSTARTED:
+        if locked.state in permits.UNSTARTED:
             states.move_tasks(locked, waiting, T.CANCELED)
             states.move(locked, J.CANCELED, _("Canceled before it was started."))
             return
@@ -109,7 +101,7 @@ def retry_failed(user: User, job: Job) -> None:
     """Tries again what failed or has gaps, and only what is missing: the ledger stays."""
 
     def act(locked: Job) -> None:
-        gaps = _workable(locked).filter(state__in=_GAPS)
+        gaps = permits.workable(locked).filter(state__in=permits.GAPS)
         states.move_tasks(locked, gaps, T.PENDING, **_FRESH)
 
     _act(user, job, "retry", act)
@@ -133,7 +125,9 @@ def restart(user: User, job: Job) -> None:
         archives.forget(locked)
         Item.objects.filter(task__job=locked).delete()
         Task.objects.filter(job=locked).update(rules=[])
-        states.move_tasks(locked, _workable(locked).exclude(state=T.PENDING), T.PENDING, **_FRESH)
+        states.move_tasks(
+            locked, permits.workable(locked).exclude(state=T.PENDING), T.PENDING, **_FRESH
+        )
 
     _act(user, job, "restart", act)
 
@@ -237,14 +231,7 @@ ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
     "no_mail": want_no_mail,
     "delete": delete,
 }
-"""Those that need nothing but the job, by the words that `allowed` speaks."""
-
-
-def allowed(user: User, job: Job) -> frozenset[str]:
-    """The actions that this person may do now: for buttons, and asked again by each action."""
-    state = J(job.state)
-    names = {name for name, rule in _RULES.items() if rule(user, job, state)}
-    return frozenset(names if may_see(user, job) else ())
+"""Those that need nothing but the job, by the words that `permits.allowed` speaks."""
 
 
 TASK_ACTIONS: Mapping[str, Callable[[User, Task], None]] = {
@@ -255,25 +242,6 @@ TASK_ACTIONS: Mapping[str, Callable[[User, Task], None]] = {
 }
 
 
-def allowed_on_task(user: User, task: Task) -> frozenset[str]:
-    """What this person may do with one task now."""
-    job, state = task.job, T(task.state)
-    if not may_act_on(user, job) or job.state == J.CANCELING:
-        return frozenset()
-    names = set()
-    is_waiting = job.state == J.WAITING_FOR_APPROVAL
-    if state in states.LIVE_TASKS and not is_waiting:
-        names.add("stop")
-    if state in _GAPS and not is_waiting:
-        names.add("retry")
-    if state not in states.LIVE_TASKS and not is_waiting and user.is_staff:
-        names.add("reset")
-    is_running = job.state == J.IN_PROGRESS or state == T.IN_PROGRESS
-    if not is_running and _studies(job).exclude(pk=task.pk).exists():
-        names.add("delete")
-    return frozenset(names)
-
-
 _FRESH: Mapping[str, Any] = {
     "failures": 0,
     "not_before": None,
@@ -282,54 +250,6 @@ _FRESH: Mapping[str, Any] = {
     "broke_rule": False,
     "ended_at": None,
 }
-
-_RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
-    "approve": lambda user, job, state: _may_judge(user, job, state),
-    "return": lambda user, job, state: _may_judge(user, job, state),
-    "cancel": lambda user, job, state: state in _CANCELABLE and may_act_on(user, job),
-    "resume": lambda user, job, state: state == J.CANCELED and may_act_on(user, job),
-    "retry": lambda user, job, state: (
-        state in (J.WARNING, J.FAILURE, J.WAITING_FOR_OWNER)
-        and may_act_on(user, job)
-        and _has_gaps(job)
-    ),
-    "retry_withheld": lambda user, job, state: (
-        state in (J.SUCCESS, J.WARNING, J.FAILURE)
-        and may_act_on(user, job)
-        and bool(rules.reopened(job))
-    ),
-    "restart": lambda user, job, state: (
-        state in states.ENDED_JOBS and user.is_staff and may_act_on(user, job)
-    ),
-    "urgent": lambda user, job, state: (
-        state in _CANCELABLE
-        and not job.urgent
-        and may(user, Right.BE_URGENT)
-        and may(job.owner, Right.BE_URGENT)  # asked again when its nodes are opened
-        and may_act_on(user, job)
-        and not (job.approved_by_id and state == J.IN_PROGRESS)  # it would void the approval
-    ),
-    "mail": lambda user, job, state: _may_be_told(user, job, state) and not job.mail_at_end,
-    "no_mail": lambda user, job, state: _may_be_told(user, job, state) and job.mail_at_end,
-    "delete": lambda user, job, state: (
-        state in states.ENDED_JOBS | _UNSTARTED and may_act_on(user, job)
-    ),
-}
-
-_DONE: Mapping[str, frozenset[JobState]] = {
-    "approve": frozenset({J.PENDING, J.IN_PROGRESS}),
-    "return": frozenset({J.CANCELED}),
-    "cancel": frozenset({J.CANCELING, J.CANCELED}),
-    "resume": frozenset({J.PENDING, J.IN_PROGRESS, *_UNSTARTED}),
-    "retry": frozenset({J.PENDING, J.IN_PROGRESS}),
-    "retry_withheld": frozenset({J.PENDING, J.IN_PROGRESS}),
-    "restart": frozenset({J.PENDING, J.IN_PROGRESS}),
-    "urgent": frozenset(),
-    "mail": frozenset(J),
-    "no_mail": frozenset(J),
-    "delete": frozenset(),
-}
-"""Where a job stands once the action was done: asking again changes nothing and is no error."""
 
 
 def _made(user: User, ordered: Ordered, key: str) -> Job:
@@ -371,10 +291,10 @@ def _act(user: User, job: Job, name: str, act: Callable[[Job], None], **details:
         locked = Job.objects.select_for_update(of=("self",)).filter(pk=job.pk).first()
         if locked is None:
             return
-        if name not in allowed(user, locked):
-            if J(locked.state) in _DONE[name] and may_act_on(user, locked):
+        if name not in permits.allowed(user, locked):
+            if permits.is_done(user, locked, name):
                 return
-            raise Refused(_refusal(user, locked, name))
+            raise Refused(permits.refusal(user, locked, name))
         _require_password(locked, name)
         about = f"job:{locked.pk}"
         act(locked)
@@ -391,10 +311,10 @@ def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) 
         row = Task.objects.filter(pk=task.pk).select_related("job").first()
         if locked is None or row is None:
             return
-        if name not in allowed_on_task(user, row):
-            if _is_done(user, locked, row, name):
+        if name not in permits.allowed_on_task(user, row):
+            if permits.is_task_done(user, locked, row, name):
                 return
-            raise Refused(_task_refusal(user, locked, row, name))
+            raise Refused(permits.task_refusal(user, locked, row, name))
         _require_password(locked, name)
         about, details = f"job:{locked.pk}", {"task": row.position}
         act(locked)
@@ -403,28 +323,6 @@ def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) 
         ring_on_commit()
     if name != "delete":
         task.refresh_from_db()
-
-
-def _is_done(user: User, job: Job, task: Task, name: str) -> bool:
-    """Whether the task stands already where the action leads."""
-    if not may_act_on(user, job):
-        return False
-    state = T(task.state)
-    return (name == "stop" and state not in states.LIVE_TASKS) or (
-        name in ("retry", "reset") and state in states.LIVE_TASKS
-    )
-
-
-def _task_refusal(user: User, job: Job, task: Task, name: str) -> str:
-    if not may_act_on(user, job):
-        return _("This is not your job: ask its owner, or staff.")
-    if name == "reset" and not user.is_staff:
-        return _("Only staff start a study from nothing. Retry fetches what is missing.")
-    if name == "delete":
-        if job.state == J.IN_PROGRESS or task.state == T.IN_PROGRESS:
-            return _("The job is running: stop the study, or cancel the job first.")
-        return _("It is the only study of this job: delete the job.")
-    return _("The study is “%s” now: this cannot be done with it.") % task.get_state_display()
 
 
 def _require_password(job: Job, name: str) -> None:
@@ -458,57 +356,5 @@ _PAST: Mapping[str, str] = {
 }
 
 
-def _refusal(user: User, job: Job, name: str) -> str:
-    if name in ("approve", "return"):
-        if job.owner_id == user.pk:
-            return _("Nobody approves an own order: ask somebody else with the right to approve.")
-        require(user, Right.APPROVE_JOBS)
-        return _("This job does not wait for approval.")
-    if not may_act_on(user, job):
-        return _("This is not your job: ask its owner, or staff.")
-    if name == "urgent":
-        require(user, Right.BE_URGENT)
-        if not may(job.owner, Right.BE_URGENT):
-            return _("Whoever ordered this job may not skip the allowed hours.")
-        if job.approved_by_id and job.state == J.IN_PROGRESS:
-            return _("The job runs as it was approved: cancel it, then make it urgent.")
-    if name == "retry_withheld" and job.state in states.ENDED_JOBS:
-        return _("Nothing was withheld that other rules would judge anew by now.")
-    if name == "restart" and not user.is_staff:
-        return _("Only staff restart a job from nothing. Retry fetches what is missing.")
-    if name == "delete":
-        return _("The job is not finished: cancel it first.")
-    return _("The job is “%s” now: this cannot be done with it.") % job.get_state_display()
-
-
-def _may_judge(user: User, job: Job, state: JobState) -> bool:
-    return (
-        state is J.WAITING_FOR_APPROVAL
-        and job.owner_id != user.pk
-        and may(user, Right.APPROVE_JOBS)
-    )
-
-
-def _may_be_told(user: User, job: Job, state: JobState) -> bool:
-    is_open = state not in states.ENDED_JOBS
-    return settings.MAIL and is_open and job.owner_id == user.pk and bool(user.email)
-
-
-def _has_gaps(job: Job) -> bool:
-    return _workable(job).filter(state__in=_GAPS).exists()
-
-
-def _workable(job: Job) -> QuerySet[Task]:
-    """Without the tasks of a check that is over: what they found was started, or left."""
-    begins_with = getattr(KINDS.get(job.kind), "stage", "")
-    if begins_with != Stage.CHECK or job.stage == Stage.CHECK:
-        return job.tasks.all()
-    return job.tasks.exclude(lane=Lane.SEARCH)
-
-
 def _is_large(job: Job) -> bool:
     return needs_approval(job.owner, size_of(job), job.kind, job.trial)
-
-
-def _studies(job: Job) -> QuerySet[Task]:
-    return job.tasks.exclude(lane=Lane.SEARCH).filter(is_packing=False)

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, order_right
 from adit.audit.models import Event
-from adit.jobs import actions, archives, lists, progress, roads
+from adit.jobs import actions, archives, lists, permits, progress, roads
 from adit.jobs.filters import JobFilter
 from adit.jobs.models import Item, Job, JobState, Task
 from adit.jobs.outlook import outlook
@@ -97,7 +97,7 @@ def job_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     act = ACTIONS.get(verb)
     if act is None:
         raise Http404
-    if archives.lacks_password(job, verb) and verb in actions.allowed(user, job):
+    if archives.lacks_password(job, verb) and verb in permits.allowed(user, job):
         return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
     try:
         act(user, job)
@@ -172,7 +172,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
             (task, counts.get(task.pk, progress.Counts()), about(task, sees_identified))
             for task in page
         ],
-        "allowed": actions.allowed(user, job),
+        "allowed": permits.allowed(user, job),
         "packing": job.tasks.filter(is_packing=True).first(),
         "archives": file_rows(user, job.archives.order_by("round", "pk")),
         "timeline": _timeline(job),

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, archives, progress, sealed
+from adit.jobs import actions, archives, permits, progress, sealed
 from adit.jobs.models import Item, Job, Task, TaskState
 from adit.jobs.views.about import about
 from adit.jobs.views.door import note_look, person, visible_job
@@ -58,7 +58,7 @@ def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> Http
     if act is None:
         raise Http404
     is_closed = verb == "retry" and archives.lacks_password(task.job, verb)
-    if is_closed and verb in actions.allowed_on_task(user, task):
+    if is_closed and verb in permits.allowed_on_task(user, task):
         return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
     try:
         act(user, task)
@@ -105,7 +105,7 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         ],
         "is_live": task.state not in progress.OVER,
         "is_running": task.state == TaskState.IN_PROGRESS,
-        "allowed": actions.allowed_on_task(user, task),
+        "allowed": permits.allowed_on_task(user, task),
         "is_staff": user.is_staff or may(user, Right.MANAGE_NODES),
     }
 

@@ -12,7 +12,7 @@ from pytest_django import Settings
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, lists
+from adit.jobs import actions, lists, permits
 from adit.jobs.bell import ring
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.nodes.models import Node
@@ -34,7 +34,7 @@ def test_each_state_offers_the_actions_that_make_sense_to_the_owner(
 ) -> None:
     job = order_studies("1", images=1)
     Task.objects.update(state=TaskState.WARNING)
-    offered = {state: set(actions.allowed(coordinator, in_state(job, state))) for state in JobState}
+    offered = {state: set(permits.allowed(coordinator, in_state(job, state))) for state in JobState}
     assert offered == {
         JobState.WAITING_FOR_APPROVAL: {"cancel", "delete"},
         JobState.WAITING_FOR_OWNER: {"cancel", "retry", "delete"},
@@ -54,12 +54,12 @@ def test_anothers_job_is_neither_seen_nor_touched(
     job = order_studies("1", images=1)
     other = make_user("other", "Coordinators")
     assert not lists.visible(other).exists()
-    assert not actions.allowed(other, job)
+    assert not permits.allowed(other, job)
     for act in actions.ACTIONS.values():
         with pytest.raises(Refused):
             act(other, job)
     assert lists.visible(pacsadmin).get() == job
-    assert not actions.allowed(pacsadmin, job), "who sees all jobs does not thereby act on them"
+    assert not permits.allowed(pacsadmin, job), "who sees all jobs does not thereby act on them"
     job.refresh_from_db()
     assert job.state == JobState.PENDING
 
@@ -129,7 +129,7 @@ def test_one_study_is_tried_again_by_itself(
     assert job.state == JobState.FAILURE
     put_study(source, "2", images=1)
     second = job.tasks.get(position=2)
-    assert actions.allowed_on_task(coordinator, second) == {"retry", "delete"}
+    assert permits.allowed_on_task(coordinator, second) == {"retry", "delete"}
     actions.retry_task(coordinator, second)
     work()
     job.refresh_from_db()

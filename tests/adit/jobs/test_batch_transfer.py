@@ -9,7 +9,7 @@ from jobs_stage import put_study, shelf, work
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, batch, lines, queue, sealed
+from adit.jobs import actions, batch, lines, permits, queue, sealed
 from adit.jobs.batch import Unfit, Wishes
 from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
@@ -443,6 +443,6 @@ def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_a
     assert job.state == JobState.WAITING_FOR_OWNER
     batch.start(job.owner, job, Wishes())
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    assert "approve" not in actions.allowed(coordinator, job)
+    assert "approve" not in permits.allowed(coordinator, job)
     actions.approve(pacsadmin, job)
     assert run_all(job).state == JobState.SUCCESS

@@ -8,7 +8,7 @@ import pytest
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, sealed
+from adit.jobs import actions, permits, sealed
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task
@@ -119,7 +119,7 @@ def test_an_order_above_the_limit_waits_for_approval(
         coordinator, "selective", Order(picks(source, 11), destination.pk), key="a"
     )
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    assert "approve" not in actions.allowed(coordinator, job)
+    assert "approve" not in permits.allowed(coordinator, job)
     with pytest.raises(Refused):
         actions.approve(coordinator, job)
     actions.approve(pacsadmin, job)

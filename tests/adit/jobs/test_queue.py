@@ -15,7 +15,7 @@ from jobs_stage import put_study, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs import actions, queue, roads
+from adit.jobs import actions, permits, queue, roads
 from adit.jobs.models import Job, JobState, Road, Task, TaskState
 from adit.nodes import slots
 from adit.nodes.models import Lane, Node, Slot
@@ -224,7 +224,7 @@ def test_a_retry_of_a_finished_job_begins_with_no_failures(
     MemoryNode.shelves[source.name].clear()
     work()
     job.refresh_from_db()
-    assert "retry" in actions.allowed(coordinator, job)
+    assert "retry" in permits.allowed(coordinator, job)
     put_study(source, "1", images=1)
     actions.retry_failed(coordinator, job)
     task = work()

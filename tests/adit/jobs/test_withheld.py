@@ -15,7 +15,7 @@ from ultrasound import BAND, COLUMNS, FRAMES, ROWS, US_FRAMES, clip, pixels, put
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, holdings, looks, review, rules, states
+from adit.jobs import actions, holdings, looks, permits, review, rules, states
 from adit.jobs.holdings import Group as HeldGroup
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Decision, HeldBack, Job, JobState, TaskState
@@ -145,20 +145,20 @@ def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
 ) -> None:
     job = order()
     assert job.state == JobState.SUCCESS
-    assert "retry_withheld" not in actions.allowed(coordinator, job)
+    assert "retry_withheld" not in permits.allowed(coordinator, job)
     first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     study_uid = delivered(destination)[0].StudyInstanceUID
     profile = review.mask(reviewer, known_group(reviewer), (BAND,), "it writes names at the top")
     trial.refresh_from_db()
     assert (trial.profile, trial.generation) == (profile, 1)
     job = Job.objects.get(pk=job.pk)
-    assert "retry_withheld" in actions.allowed(coordinator, job)
+    assert "retry_withheld" in permits.allowed(coordinator, job)
     actions.retry_withheld(coordinator, job)
     assert job.state == JobState.PENDING
     work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
-    assert "retry_withheld" not in actions.allowed(coordinator, job)
+    assert "retry_withheld" not in permits.allowed(coordinator, job)
     after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     assert len(after) == 4
     assert all(after[uid] == digest for uid, digest in first.items())
