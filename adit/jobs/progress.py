@@ -1,14 +1,15 @@
 """Progress: how far jobs are and what came of them, in counts, for pages that ask often."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.nodes.models import Lane
 
 ENDED = frozenset({JobState.CANCELED, JobState.SUCCESS, JobState.WARNING, JobState.FAILURE})
 OVER = frozenset({TaskState.CANCELED, TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE})
@@ -52,6 +53,8 @@ class Progress:
     tasks: int
     tasks_over: int
     counts: Counts = field(default_factory=Counts)
+    asks: bool = False
+    """All of its tasks are questions, as those of a query, or of a check before the start."""
 
     @property
     def percent(self) -> int:
@@ -67,25 +70,41 @@ class Progress:
 
 
 def task_counts(jobs: Iterable[int]) -> dict[int, Progress]:
-    """How many tasks of each job are over; images are not looked at. One query."""
+    """How many tasks of each job are over; images are not looked at. One query.
+
+    Once a job has studies to send, its check counts no more.
+    """
+    asked, sent = Q(lane=Lane.SEARCH), ~Q(lane=Lane.SEARCH)
+    over = Q(state__in=OVER)
     rows = (
         Task.objects.filter(job_id__in=list(jobs), is_packing=False)
         .order_by()
-        .values("job_id", "state")
-        .annotate(n=Count("id"))
+        .values("job_id")
+        .annotate(
+            asked=Count("id", filter=asked),
+            asked_over=Count("id", filter=asked & over),
+            sent=Count("id", filter=sent),
+            sent_over=Count("id", filter=sent & over),
+        )
     )
-    tasks: Counter[int] = Counter()
-    over: Counter[int] = Counter()
-    for row in rows:
-        tasks[row["job_id"]] += row["n"]
-        over[row["job_id"]] += row["n"] if row["state"] in OVER else 0
-    return {job: Progress(tasks[job], over[job]) for job in tasks}
+    return {row["job_id"]: _progress(row) for row in rows}
+
+
+def _progress(row: Mapping[str, Any]) -> Progress:
+    if row["sent"]:
+        return Progress(row["sent"], row["sent_over"])
+    return Progress(row["asked"], row["asked_over"], asks=True)
+
+
+def studies_of(job: Job) -> QuerySet[Task]:
+    """Its tasks that send something: neither questions, nor the packing of an archive."""
+    return Task.objects.filter(job=job, is_packing=False).exclude(lane=Lane.SEARCH)
 
 
 def progress_of(job: Job) -> Progress:
     """Tasks and images of one job. Two queries."""
     tasks = task_counts([job.pk]).get(job.pk, Progress(0, 0))
-    return Progress(tasks.tasks, tasks.tasks_over, counts_of(Item.objects.filter(task__job=job)))
+    return replace(tasks, counts=counts_of(Item.objects.filter(task__job=job)))
 
 
 def counts_of(items: QuerySet[Item]) -> Counts:

@@ -33,8 +33,7 @@ def report_of(job: Job) -> dict[str, Any]:
     """
     items = Item.objects.filter(task__job=job)
     counts = progress.counts_of(items)
-    found = Task.objects.filter(job=job, is_packing=False).select_related("job__trial")
-    tasks = list(found.order_by("position"))
+    tasks = list(progress.studies_of(job).select_related("job__trial").order_by("position"))
     done = _done(items)
     return {
         "format": FORMAT,

@@ -1,6 +1,7 @@
 """Lists: fills an installation for batch transfers, and reads afterwards what each row brought.
 
-Run in a process of its own, with ADIT_DATA: `lists_stage.py make JSON` or `told JOB`; prints JSON.
+Run in a process of its own, with ADIT_DATA: `lists_stage.py VERB JSON`, the verb being `make`, `told` or
+`renamed`; prints JSON.
 """
 
 import json
@@ -12,7 +13,8 @@ from typing import Any
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 SOURCE, PACS, FOLDER = "Source PACS", "Research PACS", "Research folder"
-TRIALS = ("LISTS-JS", "LISTS-PLAIN", "LISTS-CALM", "LISTS-KILL")
+SEVEN_ZIP = "Encrypted 7-Zip file"
+TRIALS = ("LISTS-JS", "LISTS-PLAIN", "LISTS-CALM", "LISTS-KILL", "CHAIN-JS", "CHAIN-PLAIN")
 
 
 def main(verb: str, argument: str = "{}") -> None:
@@ -25,7 +27,7 @@ def main(verb: str, argument: str = "{}") -> None:
         import django
 
         django.setup()
-    told = {"make": make, "told": told_of}[verb](**json.loads(argument))
+    told = {"make": make, "told": told_of, "renamed": renamed}[verb](**json.loads(argument))
     json.dump(told, sys.stdout)
 
 
@@ -50,6 +52,7 @@ def make(**nodes: dict[str, Any]) -> None:
         (SOURCE, "dimse", nodes["source"]),
         (PACS, "dimse", nodes["pacs"]),
         (FOLDER, "folder", folder),
+        (SEVEN_ZIP, "archive", {}),
     ):
         node = Node.objects.create(name=name, kind=kind, settings=settings, is_open=True)
         reads = name == SOURCE
@@ -87,6 +90,15 @@ def told_of(job: int) -> dict[str, Any]:
         "lines": found,
         "attempts": list(row.tasks.values_list("attempt", flat=True)),
     }
+
+
+def renamed(trial: str, uids: list[str]) -> dict[str, str]:
+    """What a project's key makes of these UIDs, whether or not anything was delivered."""
+    from adit.profiles import trials
+    from adit.profiles.models import Trial
+
+    key = trials.key_of(Trial.objects.get(protocol_id=trial))
+    return {uid: key.uid(uid) for uid in uids}
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -99,9 +99,12 @@ def held() -> list[bytes]:
     return [*images.study(), *images.long_study(), *small, *both, *double]
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("lists")
+@contextmanager
+def running_house(folder: Path, files: Iterable[bytes], **source_lines: Any) -> Iterator[House]:
+    """ADIT as `adit up` runs it, between a source that holds the files and an empty archive.
+
+    `source_lines` stand in the configuration of the source.
+    """
     data = folder / "data"
     data.mkdir()
     port = free_port()
@@ -109,11 +112,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     mine = {"ADIT_DATA": str(data), "PORT": str(port), "PYTHONPATH": str(ROOT), **SOON}
     env = {**kept, **mine}
     with (
-        running_orthanc("SOURCE", folder / "source") as source,
+        running_orthanc("SOURCE", folder / "source", **source_lines) as source,
         running_orthanc("RESEARCH", folder / "pacs") as pacs,
         (folder / "up.log").open("wb") as log,
     ):
-        for file in held():
+        for file in files:
             source.put(file)
         run_stage(env, "make", source=source.settings, pacs=pacs.settings)
         up = subprocess.Popen(
@@ -136,6 +139,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             except subprocess.TimeoutExpired:
                 up.kill()
                 up.wait()
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with running_house(tmp_path_factory.mktemp("lists"), held()) as house:
+        yield house
 
 
 @pytest.fixture
@@ -180,8 +189,10 @@ def result_of_a_query(folder: Path) -> Path:
     return path
 
 
-def order(page: Page, url: str, sheet: Path, trial: str, *destinations: str) -> None:
-    """From the empty page to the check."""
+def order(
+    page: Page, url: str, sheet: Path, trial: str, *destinations: str, password: str = ""
+) -> None:
+    """From the empty page to the check; the password is that of a 7-Zip file as destination."""
     page.goto(f"{url}/jobs/new/transfer/")
     page.set_input_files("#id_sheet", sheet)
     page.click("main button:has-text('Read the list')")
@@ -190,6 +201,9 @@ def order(page: Page, url: str, sheet: Path, trial: str, *destinations: str) -> 
     for name in destinations:
         page.get_by_label(name).check()
     page.get_by_label("Research project").select_option(label=trial)
+    if password:
+        page.fill("#archive_password", password)
+        page.check("#archive_kept")
     assert images.PATIENT_ID not in page.url + page.title()
     page.click("#start")
     page.wait_for_url(re.compile(rf"{url}/jobs/\d+/$"))

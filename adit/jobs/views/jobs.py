@@ -152,7 +152,7 @@ DONE: Mapping[str, Any] = {
 def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
     items = Item.objects.filter(task__job=job)
     far = progress.progress_of(job)
-    page = Paginator(_tasks(job), TASKS_PER_PAGE).get_page(request.GET.get("page"))
+    page = Paginator(_tasks(job, far.asks), TASKS_PER_PAGE).get_page(request.GET.get("page"))
     counts = progress.counts_by_task(page)
     sees_identified = may(user, Right.SEE_IDENTIFIED)
     return {
@@ -179,8 +179,8 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
     }
 
 
-def _tasks(job: Job) -> QuerySet[Task]:
-    tasks = Task.objects.filter(job=job, is_packing=False)
+def _tasks(job: Job, asks: bool) -> QuerySet[Task]:
+    tasks = Task.objects.filter(job=job) if asks else progress.studies_of(job)
     return tasks.select_related("source", "job__trial").order_by("position")
 
 

@@ -1,4 +1,4 @@
-"""Task: one study of a job, its series with what was expected, delivered, withheld and why."""
+"""Task: one study of a job, its series and what came of each; or one question of it, and its rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,15 +8,18 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, archives, permits, progress, sealed
+from adit.jobs import actions, archives, permits, progress, sealed, sheet
+from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Item, Job, Task, TaskState
 from adit.jobs.views.about import about
 from adit.jobs.views.door import note_look, person, visible_job
+from adit.nodes.models import Lane
 from adit.vault.box import SealBroken
 from adit_engine.errors import AditError
 
@@ -72,10 +75,10 @@ def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> Http
 
 
 DONE: Mapping[str, Any] = {
-    "retry": _lazy("What is missing of this study is tried again."),
-    "stop": _lazy("This study is being stopped: nothing more of it will be sent."),
-    "reset": _lazy("This study starts from nothing."),
-    "delete": _lazy("This study is taken out of the job."),
+    "retry": _lazy("What is missing is tried again."),
+    "stop": _lazy("It is being stopped: nothing more of it will be done."),
+    "reset": _lazy("It starts from nothing."),
+    "delete": _lazy("It is taken out of the job."),
 }
 
 
@@ -97,6 +100,9 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
     return {
         "task": task,
         "job": task.job,
+        "name": _name(task),
+        "asks": task.lane == Lane.SEARCH,
+        "lines": sheet.lines_in_words(_lines(task)) if task.lane == Lane.SEARCH else "",
         "about": about(task, sees_identified),
         "sees_identified": sees_identified,
         "counts": progress.counts_of(items),
@@ -108,6 +114,20 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         "allowed": permits.allowed_on_task(user, task),
         "is_staff": user.is_staff or may(user, Right.MANAGE_NODES),
     }
+
+
+def _name(task: Task) -> str:
+    """What people call this part of the job."""
+    words = _("Study %(n)d")
+    if task.lane == Lane.SEARCH:
+        is_query = task.job.kind == BatchQuery.word
+        words = _("Question %(n)d") if is_query else _("Check, part %(n)d")
+    return words % {"n": task.position}
+
+
+def _lines(task: Task) -> list[int]:
+    """Of the sheet, that it asks for, or asked for and that nothing else has answered since."""
+    return list(task.lines.order_by("line").values_list("line", flat=True).distinct())
 
 
 def _series(item: Item, sees_identified: bool) -> Series:

@@ -339,3 +339,23 @@ def test_results_whose_key_is_destroyed_say_so(
 
     assert "cannot be read any more" in page
     assert rows_in(client, query, "csv")[1:] == []
+
+
+def test_a_question_of_a_query_is_called_so_and_says_which_lines_it_answers(
+    client: Client, query: Job
+) -> None:
+    page = client.get(reverse("job_task", args=[query.pk, 2])).content.decode()
+    told = re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
+
+    assert "Question 2" in told
+    assert re.search(r"Lines of the list</dt>\s*<dd>3</dd>", told)
+    assert reverse("job_results", args=[query.pk]) in told
+    assert "Series" not in told
+    assert "Study 2" not in told
+
+
+def test_the_list_of_jobs_counts_the_questions_of_a_query(client: Client, query: Job) -> None:
+    page = client.get(reverse("jobs")).content.decode()
+
+    assert "4 of 4 questions" in page
+    assert "studies" not in re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)

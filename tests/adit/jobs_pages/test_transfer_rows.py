@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable
 from datetime import date
@@ -101,6 +102,35 @@ def test_the_check_is_looked_through_and_started_on_its_page(
     assert [r["ADIT outcome"] for r in rows] == ["complete", "complete", "not found"]
     assert [r["ADIT expected"] for r in rows] == ["2", "4", ""]
     assert [r["ADIT delivered"] for r in rows] == ["2", "4", ""]
+
+
+def test_a_check_is_no_study_before_the_start_and_is_not_counted_after_it(
+    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+) -> None:
+    put_study(source, "1", images=2)
+    put_study(source, "2", images=3)
+    job = checked(row(2, "1"), row(3, "2"))
+    client = as_user(coordinator)
+
+    def text(name: str, *where: int) -> str:
+        page = client.get(reverse(name, args=where)).content.decode()
+        return re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
+
+    page = text("job", job.pk)
+    assert "1 of 1 parts of the check done" in page
+    assert "images" not in page.split("What happened")[0]
+    assert "check: 1 of 1 parts" in text("jobs")
+    task = text("job_task", job.pk, 1)
+    assert "Check, part 1" in task
+    assert re.search(r"Lines of the list</dt>\s*<dd>2–3</dd>", task)
+    client.post(reverse("job_batch_start", args=[job.pk]))
+    assert run_all(job).state == JobState.SUCCESS
+
+    assert "2 of 2 studies done" in text("job", job.pk)
+    assert reverse("job_task", args=[job.pk, 1]) not in text("job", job.pk)
+    assert "2 of 2 studies" in text("jobs")
+    assert "Study 2" in text("job_task", job.pk, 2)
+    assert len(client.get(f"/jobs/{job.pk}/report.json").json()["studies"]) == 2
 
 
 def test_what_was_typed_comes_back_when_the_start_is_refused(

@@ -1,0 +1,198 @@
+"""The whole chain: sixty questions, their export sent unchanged, and what lies there compared with it."""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+from conftest import sign_in
+from orthanc import needs_chromium, needs_orthanc
+from playwright.sync_api import Page, expect
+from pydicom.dataset import Dataset
+from test_batch_query import PEOPLE, UID, answered, cells_of, check, held
+from test_lists import (
+    FOLDER,
+    PACS,
+    House,
+    checked,
+    number_of,
+    open_page,  # noqa: F401
+    order,
+    result,
+    run_stage,
+    running_house,
+)
+from test_seven_zip import PASSWORD, Watch, needs_7z, places_of, seven_zip
+
+pytestmark = [needs_orthanc, needs_chromium, needs_7z, pytest.mark.timeout(420)]
+
+SEVEN_ZIP = "Encrypted 7-Zip file"
+SHOWN = "\\\\server\\research\\"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A row of the export that found something."""
+
+    patient: str
+    reference: str
+    """The UID of the series, or of the whole study."""
+    instances: frozenset[str]
+    """Their new names under the project's key."""
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("chain")
+    with running_house(folder, held(), DefaultEncoding="Utf8") as house:
+        yield house
+
+
+@pytest.mark.parametrize(
+    ("javascript", "trial"),
+    [(True, "CHAIN-JS"), (False, "CHAIN-PLAIN")],
+    ids=["with JavaScript", "without JavaScript"],
+)
+def test_the_export_of_a_query_is_sent_and_its_result_sheet_matches_what_lies_there(
+    house: House,
+    open_page: Callable[..., Page],  # noqa: F811
+    tmp_path: Path,
+    javascript: bool,
+    trial: str,
+) -> None:
+    page, other = open_page(javascript), open_page(javascript)
+    sign_in(page, house.url, "coordinator")
+    sign_in(other, house.url, "approver")
+    export = tmp_path / "export.xlsx"
+    export.write_bytes(answered(page, house.url, tmp_path, trial).read_bytes())
+    head, *found = cells_of(export)
+    check(head, found)
+    wanted = wanted_of(house, trial, [dict(zip(head, row, strict=True)) for row in found])
+
+    with Watch(PASSWORD) as watch:
+        order(page, house.url, export, trial, PACS, FOLDER)
+        to_pacs = number_of(page)
+        order(page, house.url, export, trial, SEVEN_ZIP, password=PASSWORD)
+        to_archive = number_of(page)
+        jobs = {PACS: to_pacs, FOLDER: to_pacs + 1, SEVEN_ZIP: to_archive}
+        for job in jobs.values():
+            started_and_approved(page, other, house.url, job)
+        for job in jobs.values():
+            page.goto(f"{house.url}/jobs/{job}/")
+            expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
+
+    rows = {name: result(page, house.url, job) for name, job in jobs.items()}
+    keys = {line: row[head.index("Key")] for line, row in enumerate(found, 2)}
+    for told in rows.values():
+        compare_rows(wanted, told, keys)
+    lying = house.files_of(trial)
+    compare(wanted, list(lying.values()))
+    compare_places(wanted, rows[FOLDER], lying)
+    compare(wanted, in_pacs(house, trial))
+    archive = house.data / "archives" / f"job-{to_archive}.7z"
+    assert {row["ADIT place"] for row in rows[SEVEN_ZIP]} == {archive.name}
+    compare(wanted, unpacked(archive, tmp_path / "out"))
+    assert watch.seen == []
+    assert places_of(PASSWORD, house.data) == []
+
+
+def wanted_of(house: House, trial: str, found: list[dict[str, str]]) -> dict[int, Wanted]:
+    """By the line that the row has in the export: what has to come of it, from what the source holds."""
+    there = [pydicom.dcmread(BytesIO(file), stop_before_pixels=True) for file in held()]
+    uids = [str(ds.SOPInstanceUID) for ds in there]
+    names = run_stage(house.env, "renamed", trial=trial, uids=uids)
+    wanted = {}
+    for line, row in enumerate(found, 2):
+        if reference := row["SeriesInstanceUID"] or row["StudyInstanceUID"]:
+            mine = {
+                str(names[ds.SOPInstanceUID])
+                for ds in there
+                if reference in (ds.StudyInstanceUID, ds.SeriesInstanceUID)
+            }
+            assert mine
+            wanted[line] = Wanted(row["PatientID"], reference, frozenset(mine))
+    assert set().union(*(one.instances for one in wanted.values())) == set(names.values())
+    return wanted
+
+
+def started_and_approved(page: Page, other: Page, url: str, job: int) -> None:
+    checked(page, url, job)
+    expect(page.locator("#tally")).not_to_contain_text("Several studies match")
+    expect(page.locator("#tally")).not_to_contain_text("Not found")
+    page.click("#start")
+    expect(page.locator("#job-state")).to_contain_text("waits for approval")
+    other.goto(f"{url}/jobs/{job}/")
+    other.click("main button:has-text('Approve')")
+
+
+def compare_rows(
+    wanted: Mapping[int, Wanted], rows: list[dict[str, str]], keys: Mapping[int, str]
+) -> None:
+    """Every row that found something is answered, under the key that its owner gave it."""
+    assert [int(row["ADIT line"]) for row in rows] == sorted(wanted)
+    for row in rows:
+        one = wanted[int(row["ADIT line"])]
+        number = str(len(one.instances))
+        assert row["ADIT outcome"] == "complete", row
+        assert (row["ADIT expected"], row["ADIT delivered"]) == (number, number)
+        assert (row["ADIT withheld"], row["ADIT failed"], row["ADIT skipped"]) == ("0", "0", "0")
+        assert row["PatientID"] == one.patient
+        assert one.reference in (row["SeriesInstanceUID"], row["StudyInstanceUID"])
+        assert row["Key"] == keys[int(row["ADIT line"])]
+
+
+def compare(wanted: Mapping[int, Wanted], files: list[pydicom.FileDataset]) -> None:
+    """Each instance once, nothing else, a pseudonym for each patient, and nobody's name."""
+    uids = [str(ds.SOPInstanceUID) for ds in files]
+    assert sorted(uids) == sorted(set().union(*(one.instances for one in wanted.values())))
+    patient_of = {uid: one.patient for one in wanted.values() for uid in one.instances}
+    pairs = {(patient_of[uid], str(ds.PatientID)) for uid, ds in zip(uids, files, strict=True)}
+    patients, pseudonyms = zip(*pairs, strict=True)
+    assert len(pairs) == len(set(patients)) == len(set(pseudonyms)) == 20 + len(PEOPLE)
+    assert not set(patients) & set(pseudonyms)
+    for ds in files:
+        assert_clean(ds)
+
+
+def assert_clean(ds: Dataset) -> None:
+    names = {part for _, name, *_ in PEOPLE for part in name.replace("=", "^").split("^")}
+    text = str(ds)
+    for word in (*(names - {"", "Dr."}), "Family", "ACC0", "X0001", UID):
+        assert word not in text
+
+
+def compare_places(
+    wanted: Mapping[int, Wanted],
+    rows: list[dict[str, str]],
+    lying: Mapping[str, pydicom.FileDataset],
+) -> None:
+    """Where the sheet says that a row's images lie, they lie, and no others."""
+    for row in rows:
+        assert row["ADIT place"].startswith(SHOWN)
+        below = row["ADIT place"].removeprefix(SHOWN).replace("\\", "/")
+        mine = {str(ds.SOPInstanceUID) for at, ds in lying.items() if at.startswith(f"{below}/")}
+        assert mine == wanted[int(row["ADIT line"])].instances
+
+
+def in_pacs(house: House, trial: str) -> list[pydicom.FileDataset]:
+    every = [pydicom.dcmread(BytesIO(file)) for file in house.pacs.files()]
+    return [ds for ds in every if ds.get("ClinicalTrialProtocolID") == trial]
+
+
+def unpacked(path: Path, folder: Path) -> list[pydicom.FileDataset]:
+    """What the 7-Zip file holds; its own list of contents says the same."""
+    assert seven_zip("t", f"-p{PASSWORD}", path).returncode == 0
+    locked = seven_zip("l", "-pnot-the-password", path)
+    assert ".dcm" not in locked.stdout + locked.stderr
+    assert seven_zip("x", f"-p{PASSWORD}", f"-o{folder}", path).returncode == 0
+    files = [pydicom.dcmread(file) for file in folder.rglob("*.dcm")]
+    (contents,) = folder.glob("contents-*.csv")
+    listed = list(csv.DictReader(contents.read_text().splitlines()))
+    assert {row["outcome"] for row in listed} == {"delivered"}
+    assert sorted(row["instance_uid"] for row in listed) == sorted(
+        str(ds.SOPInstanceUID) for ds in files
+    )
+    return files
