@@ -35,6 +35,8 @@ class Proving:
         self._committing = committing
         self._silence = ""
         """Why it is not asked for reports any more."""
+        self._proven: dict[SeriesRef, int] = {}
+        """How many images of a series it was found to keep, at least."""
 
     def proofs(self, stored: Iterable[Stored]) -> Iterator[Proof]:
         """Lazy. Raises NodeError; CannotDo where only a search was wanted and there is none."""
@@ -85,20 +87,32 @@ class Proving:
     # By search ---------------------------------------------------------------------------------
 
     def found(self, stored: Iterable[Stored]) -> Iterator[str]:
-        """By a C-FIND at IMAGE level for each series; what stays open is asked for by UID."""
+        """By a C-FIND at IMAGE level for each series; what stays open is asked for by UID.
+
+        Few images of a series that is known to hold many are asked for by UID first.
+        """
         series: dict[SeriesRef, set[str]] = {}
         for one in stored:
             series.setdefault(one.ref.series, set()).add(one.ref.instance_uid)
         with self._associations.open([self._search.context()]) as association:
             for ref, unproven in series.items():
-                query, before = Query.uids_of(ref), len(unproven) + 1
-                yield from self._listed(association, query, unproven)
-                # A node may cut the answers by UID short, too.
-                while 0 < len(unproven) < before:
-                    before = len(unproven)
-                    for lot in lots(sorted(unproven)):
-                        by_uid = but(query, keys={**query.keys, "SOPInstanceUID": lot})
-                        yield from self._listed(association, by_uid, unproven)
+                count, whole = len(unproven), Query.uids_of(ref)
+                is_little = count <= self._proven.get(ref, 0)
+                if not is_little:
+                    yield from self._listed(association, whole, unproven)
+                yield from self._by_uid(association, whole, unproven)
+                if is_little and unproven:
+                    yield from self._listed(association, whole, unproven)
+                self._proven[ref] = self._proven.get(ref, 0) + count - len(unproven)
+
+    def _by_uid(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
+        """As long as that proves anything: a node may cut the answers by UID short, too."""
+        before = len(unproven) + 1
+        while 0 < len(unproven) < before:
+            before = len(unproven)
+            for lot in lots(sorted(unproven)):
+                by_uid = but(query, keys={**query.keys, "SOPInstanceUID": lot})
+                yield from self._listed(association, by_uid, unproven)
 
     def _listed(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
         for record in self._search.ask(association, query):

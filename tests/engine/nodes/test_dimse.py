@@ -1,6 +1,7 @@
 """The DIMSE node with real archives: what goes well, byte by byte."""
 
 import dataclasses
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from samples import ROOT, ct, instance
 from adit_engine import part10
 from adit_engine.errors import CannotDo, NotFound, WrongInput
 from adit_engine.instance import Instance
+from adit_engine.nodes.association import Association
 from adit_engine.nodes.base import Grade
+from adit_engine.nodes.search import Search
 from adit_engine.query import Query
+from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Level, SeriesRef, StudyRef
 
 STUDY = StudyRef(f"{ROOT}.1")
@@ -279,3 +283,32 @@ def test_a_destination_that_cannot_be_asked_proves_nothing(tmp_path: Path) -> No
     assert "not let us search" in warnings[0]
     assert "not let us fetch" in warnings[1]
     assert "proven" in warnings[2]
+
+
+@pytest.mark.parametrize("knows_uid_lists", [True, False])
+def test_few_images_of_a_long_series_are_proven_by_uid_or_by_the_whole_list(
+    archive: peers.Orthanc, monkeypatch: pytest.MonkeyPatch, knows_uid_lists: bool
+) -> None:
+    node = archive.node()
+    stored = list(node.store([instance(ct(number)) for number in range(1, 13)]))
+    lost = dataclasses.replace(
+        stored[0], ref=dataclasses.replace(stored[0].ref, instance_uid=f"{ROOT}.999")
+    )
+    asked: list[object] = []
+    ask = Search.ask
+
+    def noted(self: Search, association: Association, query: Query) -> Iterator[Record]:
+        asked.append(query.keys.get("SOPInstanceUID"))
+        answers = ask(self, association, query)
+        return answers if knows_uid_lists or asked[-1] is None else iter(())
+
+    monkeypatch.setattr(Search, "ask", noted)
+
+    assert len(list(node.confirm(stored[:9]))) == 9
+    assert asked == [None]
+    asked.clear()
+    proven = list(node.confirm([*stored[9:], lost]))
+
+    assert sorted(proven) == sorted(one.ref.instance_uid for one in stored[9:])
+    assert asked[0] is not None
+    assert asked[-1] is None  # the lost one is looked for in the whole list, too
