@@ -11,6 +11,7 @@ from typing import Any
 import peers
 import pytest
 import receiving
+import tls_peers
 from lab.archive import Lying
 from lab.lies import Kind, Lie, Part, holdings
 from samples import ROOT, ct, instance
@@ -18,11 +19,11 @@ from samples import ROOT, ct, instance
 from adit.demo.services import Site
 from adit_engine import cli
 from adit_engine.commitment import COMMITMENT, WELL_KNOWN_INSTANCE, Report, question
-from adit_engine.errors import ConnectionLost, Malformed, Stopped
+from adit_engine.errors import ConnectionLost, Malformed, NodeError, Stopped
 from adit_engine.expectation import Asked, Sender
 from adit_engine.handoff import Stop
 from adit_engine.instance import EXPLICIT_LE, Instance
-from adit_engine.nodes.association import Associations, Patience, Peer
+from adit_engine.nodes.association import Associations
 from adit_engine.nodes.base import Finding, Grade, NotKept, Proof, Remark
 from adit_engine.nodes.command import Command, Field, Operation, Value
 from adit_engine.nodes.dimse import DimseNode
@@ -457,11 +458,14 @@ def test_the_command_line_takes_the_report_in_its_own_process(
 
 
 def reported(
-    received: receiving.Received, data: bytes, event: int = 1, class_uid: str = COMMITMENT
+    received: receiving.Received,
+    data: bytes,
+    event: int = 1,
+    class_uid: str = COMMITMENT,
+    **settings: str,
 ) -> int | None:
     """The status of our answer to a report by PACS, said byte by byte."""
-    patience = Patience(connect_s=3, association_s=3, no_progress_s=30)
-    peer = Peer("ADIT", "127.0.0.1", received.port, "ADIT", "PACS", 131072, patience)
+    peer = received.sender(**settings).settings.peer("ADIT")
     values: dict[Field, Value] = {
         Field.CLASS_UID: COMMITMENT,
         Field.OPERATION: Operation.EVENT_REPORT,
@@ -505,6 +509,21 @@ def test_only_a_whole_report_on_what_we_asked_is_taken(
     ):
         assert reported(received, data, event, class_uid) == status
         assert (come() is not None) == (status == 0)
+
+
+def test_a_report_comes_by_tls_where_our_receiver_wants_that(tmp_path: Path) -> None:
+    asked = Asked("PACS1", "2.25.7", (Sender("PACS", receiving.HERE),))
+    shown = tls_peers.receiver_tls(trusted=tls_peers.CA.certificate)
+    with (
+        receiving.receiving(tmp_path, tls=shown) as received,
+        received.reception.await_report(asked, 5) as come,
+    ):
+        with pytest.raises(NodeError):
+            reported(received, WHOLE)
+        assert come() is None
+
+        assert reported(received, WHOLE, **tls_peers.mutual()) == 0
+        assert come() is not None
 
 
 def test_a_report_without_end_is_cut_off(tmp_path: Path) -> None:
