@@ -34,11 +34,11 @@ WORDS: Mapping[str, Any] = {
     "job.report_downloaded": _("report downloaded"),
     "job.result_downloaded": _("result sheet downloaded"),
     "job.names_downloaded": _("result sheet with pseudonyms downloaded"),
-    "task.retried": _("one study is tried again"),
-    "task.stopped": _("one study is stopped"),
-    "task.reset": _("one study is started from nothing"),
-    "task.deleted": _("one study is taken out"),
-    "task.ended": _("one study has ended"),
+    "task.retried": _("one part is tried again"),
+    "task.stopped": _("one part is stopped"),
+    "task.reset": _("one part is started from nothing"),
+    "task.deleted": _("one part is taken out"),
+    "task.ended": _("one part has ended"),
 }
 
 
