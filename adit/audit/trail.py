@@ -71,7 +71,7 @@ def record(
     index, sealed = _concealed(patient)
     with transaction.atomic():
         Head.objects.get_or_create(pk=1)
-        head = Head.objects.select_for_update().get(pk=1)
+        head = Head.objects.select_for_update(no_key=True).get(pk=1)
         event = Event(
             at=timezone.now(),
             user_id=user.pk if user is not None else None,

@@ -288,7 +288,7 @@ def _void_approval(job: Job) -> None:
 def _act(user: User, job: Job, name: str, act: Callable[[Job], None], **details: Any) -> None:
     """Rights, lock, deed, trail, bell. What is done already is no error. Raises Refused."""
     with transaction.atomic():
-        locked = Job.objects.select_for_update(of=("self",)).filter(pk=job.pk).first()
+        locked = Job.objects.select_for_update(of=("self",), no_key=True).filter(pk=job.pk).first()
         if locked is None:
             return
         if name not in permits.allowed(user, locked):
@@ -307,7 +307,9 @@ def _act(user: User, job: Job, name: str, act: Callable[[Job], None], **details:
 
 def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) -> None:
     with transaction.atomic():
-        locked = Job.objects.select_for_update(of=("self",)).filter(pk=task.job_id).first()
+        locked = (
+            Job.objects.select_for_update(of=("self",), no_key=True).filter(pk=task.job_id).first()
+        )
         row = Task.objects.filter(pk=task.pk).select_related("job").first()
         if locked is None or row is None:
             return

@@ -61,7 +61,7 @@ def start(user: User, job: Job, wishes: Wishes) -> None:
     """
     names = _registered(user, job, wishes)
     with transaction.atomic():
-        locked = Job.objects.select_for_update(of=("self",)).get(pk=job.pk)
+        locked = Job.objects.select_for_update(of=("self",), no_key=True).get(pk=job.pk)
         if not may_act_on(user, locked):
             raise Refused(_("This is not your job: ask its owner, or staff."))
         if locked.state != JobState.WAITING_FOR_OWNER:

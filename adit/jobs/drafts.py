@@ -30,7 +30,7 @@ def load(user: User, key: str) -> Any:
 
 def locked(user: User, key: str) -> Any:
     """As `load`; nobody else changes it until the transaction ends."""
-    draft = Draft.objects.select_for_update().filter(user=user, key=key).first()
+    draft = Draft.objects.select_for_update(no_key=True).filter(user=user, key=key).first()
     return None if draft is None else draft.content
 
 

@@ -33,7 +33,7 @@ def settle() -> None:
     open_items = Item.objects.filter(is_final=False, task__state__in=list(_NOT_REACHED))
     for pk in set(open_items.values_list("task", flat=True)):
         with transaction.atomic():
-            task = Task.objects.select_for_update(of=("self",)).get(pk=pk)
+            task = Task.objects.select_for_update(of=("self",), no_key=True).get(pk=pk)
             if task.state not in _NOT_REACHED:
                 continue
             end = _NOT_REACHED[TaskState(task.state)]

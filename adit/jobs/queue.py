@@ -96,7 +96,7 @@ def claim_more(job: Job, held: Task, most: int) -> list[Task]:
         return []
     tasks = roads.due(road=held.road_id).order_by("pk")
     if connection.features.has_select_for_update_skip_locked:
-        tasks = tasks.select_for_update(skip_locked=True, of=("self",))
+        tasks = tasks.select_for_update(skip_locked=True, of=("self",), no_key=True)
     found = list(tasks[:most])
     until = timezone.now() + timedelta(seconds=settings.LEASE_S)
     states.begin_tasks(job, found, lease_until=until, worker=held.worker, not_before=None)
@@ -170,7 +170,7 @@ def _take_back(pk: int) -> None:
             return
         _lock_nodes(task)
         job = states.locked(task.job_id)
-        task = Task.objects.select_for_update().get(pk=pk)
+        task = Task.objects.select_for_update(no_key=True).get(pk=pk)
         now = timezone.now()
         if task.state != TaskState.IN_PROGRESS or task.lease_until is None:
             return
@@ -185,7 +185,9 @@ def _take_back(pk: int) -> None:
 def _lock_nodes(task: Task) -> None:
     """Before its job: a claim takes them in this order, too."""
     ids = [node.pk for node, _purpose in purposes_of(task)]
-    list(Node.objects.select_for_update(of=("self",)).filter(pk__in=ids).order_by("pk"))
+    list(
+        Node.objects.select_for_update(of=("self",), no_key=True).filter(pk__in=ids).order_by("pk")
+    )
 
 
 def _after_loss(task: Task) -> None:
@@ -254,11 +256,11 @@ def _taken(candidate: Candidate, worker: str) -> Task | None:
     """
     way = candidate.way
     with light():
-        nodes = list(roads.nodes_of(way).select_for_update(of=("self",)))
+        nodes = list(roads.nodes_of(way).select_for_update(of=("self",), no_key=True))
         waits = _obstacle(nodes, way)
         if waits is not None:
             raise waits
-        job = Job.objects.select_for_update(of=("self",)).filter(
+        job = Job.objects.select_for_update(of=("self",), no_key=True).filter(
             roads=candidate.road, state__in=states.RUNNABLE_JOBS
         )
         for locked in job:
@@ -278,7 +280,7 @@ def _taken(candidate: Candidate, worker: str) -> Task | None:
 def _first(road: int) -> Task | None:
     tasks = roads.due(road=road).order_by("pk")
     if connection.features.has_select_for_update_skip_locked:
-        tasks = tasks.select_for_update(skip_locked=True, of=("self",))
+        tasks = tasks.select_for_update(skip_locked=True, of=("self",), no_key=True)
     return tasks.first()
 
 

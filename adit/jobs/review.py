@@ -137,7 +137,9 @@ def _ruled(
         rows = also_covered(group)
         if decision == Decision.RELEASED:
             rows = rows.exclude(code__in=NOT_SAID)
-        affected = list(rows.select_for_update(of=("self",)).select_related("item__task"))
+        affected = list(
+            rows.select_for_update(of=("self",), no_key=True).select_related("item__task")
+        )
         profile = reviewed.take_rule(user, group.trial, rule)
         _decide(
             user,

@@ -53,7 +53,7 @@ class Overtaken(Exception):
 
 def locked(job_id: int) -> Job:
     """The job's row, locked until the transaction ends. Take it before any of its tasks' rows."""
-    return Job.objects.select_for_update(of=("self",)).get(pk=job_id)
+    return Job.objects.select_for_update(of=("self",), no_key=True).get(pk=job_id)
 
 
 def move(row: Job | Task, to: JobState | TaskState, message: str = "", **fields: Any) -> None:

@@ -91,7 +91,7 @@ def tell() -> int:
         return 0
     with transaction.atomic():
         untold = list(
-            Alarm.objects.select_for_update(of=("self",))
+            Alarm.objects.select_for_update(of=("self",), no_key=True)
             .select_related("node")
             .filter(mailed_at=None, ended_at=None)
         )

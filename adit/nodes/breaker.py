@@ -25,7 +25,7 @@ def failed(node: Node, error: AditError) -> None:
     if not isinstance(error, COUNTED) or error.node != node.name:
         return
     with transaction.atomic():
-        row, _is_new = Breaker.objects.select_for_update().get_or_create(
+        row, _is_new = Breaker.objects.select_for_update(no_key=True).get_or_create(
             node=node, defaults={"since": timezone.now()}
         )
         row.failures += 1

@@ -64,7 +64,7 @@ def end_one(user: Person, node: Node, slot: int) -> None:
     """
     require(user, Right.MANAGE_NODES)
     with transaction.atomic():
-        row = Slot.objects.select_for_update().filter(pk=slot, node=node).first()
+        row = Slot.objects.select_for_update(no_key=True).filter(pk=slot, node=node).first()
         if row is None:
             raise WrongInput(_("This connection has ended already."))
         Slot.objects.filter(pk=row.pk).update(ended_by=user.pk)
@@ -82,7 +82,9 @@ def _stop(pks: Iterable[int], user: Person | None, reason: str) -> int:
 
 def _write(action: str, pks: Iterable[int], user: Person | None, values: dict[str, Any]) -> int:
     with transaction.atomic():
-        rows = list(Node.objects.select_for_update().filter(pk__in=list(pks)).order_by("pk"))
+        rows = list(
+            Node.objects.select_for_update(no_key=True).filter(pk__in=list(pks)).order_by("pk")
+        )
         Node.objects.filter(pk__in=[row.pk for row in rows]).update(**values)
         for row in rows:
             details = {"node": row.name, "reason": values["pause_reason"]}

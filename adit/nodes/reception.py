@@ -132,7 +132,9 @@ class HouseReception:
         """A new row, unless another move stands in the way."""
         with transaction.atomic():
             # The lock that lets only one decide at a time.
-            nodes = {node.pk: node for node in Node.objects.select_for_update().order_by("pk")}
+            nodes = {
+                node.pk: node for node in Node.objects.select_for_update(no_key=True).order_by("pk")
+            }
             names = nodes[self._node_id].names_originator
             for row in live_rows().filter(study_uid=wanted.study_uid):
                 if not tells_apart(expected(row).wanted, wanted, names):

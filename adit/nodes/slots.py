@@ -38,7 +38,7 @@ def take(node: Node, lane: str, holder: str, expires_s: float, hold: Hold = Hold
     are left.
     """
     with transaction.atomic():
-        row = Node.objects.select_for_update().get(pk=node.pk)
+        row = Node.objects.select_for_update(no_key=True).get(pk=node.pk)
         return take_locked(row, lane, holder, expires_s, hold)
 
 
@@ -72,7 +72,7 @@ def widen(slot: Slot, weight: int) -> bool:
     Tests are widened in any case: whoever manages the node asks for them, one at a time.
     """
     with transaction.atomic():
-        row, now = Node.objects.select_for_update().get(pk=slot.node_id), timezone.now()
+        row, now = Node.objects.select_for_update(no_key=True).get(pk=slot.node_id), timezone.now()
         held = row.slots.filter(pk=slot.pk).first()
         if held is None or held.weight >= weight:
             return held is not None

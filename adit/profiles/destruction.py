@@ -39,7 +39,7 @@ def destroy_key(user: Person, trial: Trial, reason: str, typed: str) -> None:
     if typed.strip() != trial.protocol_id:
         raise WrongInput(_("Type the project id exactly as it stands here, to be sure."))
     with transaction.atomic():
-        locked = Trial.objects.select_for_update().get(pk=trial.pk)
+        locked = Trial.objects.select_for_update(no_key=True).get(pk=trial.pk)
         require_key(locked)
         locked.key, locked.is_revoked, locked.key_destroyed_at = None, True, timezone.now()
         locked.save(update_fields=["key", "is_revoked", "key_destroyed_at"])

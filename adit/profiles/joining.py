@@ -35,7 +35,7 @@ def join(
     domain, bare = domain_of(node), patient_id.strip(" \0")
     index = index_of(trial, domain, bare)
     with transaction.atomic():
-        locked = Trial.objects.select_for_update().get(pk=trial.pk)
+        locked = Trial.objects.select_for_update(no_key=True).get(pk=trial.pk)
         require_key(locked)
         before = patient_of(trial, index)
         if before is not None and before.pk == patient.pk:

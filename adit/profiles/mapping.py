@@ -86,7 +86,7 @@ def pseudonym_for(
     if not given and patient_of(trial, index) is None:
         given = from_trust_centre(trial, domain, _bare(patient_id))
     with transaction.atomic():
-        locked = Trial.objects.select_for_update().get(pk=trial.pk)
+        locked = Trial.objects.select_for_update(no_key=True).get(pk=trial.pk)
         require_key(locked)
         row = patient_of(trial, index)
         if row is not None:

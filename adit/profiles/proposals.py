@@ -35,7 +35,7 @@ def accept(user: Person, trial: Trial) -> None:
     """Raises Refused; nobody accepts the own proposal."""
     require(user, Right.MANAGE_TRIALS)
     with transaction.atomic():
-        trial.refresh_from_db(from_queryset=Trial.objects.select_for_update())
+        trial.refresh_from_db(from_queryset=Trial.objects.select_for_update(no_key=True))
         if trial.is_accepted:
             return
         if trial.proposed_by_id == user.pk:

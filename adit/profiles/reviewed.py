@@ -32,7 +32,7 @@ def take_rule(user: Person, trial: Trial, rule: PixelRule) -> Profile:
     """
     require(user, Right.REVIEW_WITHHELD)
     with transaction.atomic():
-        locked = Trial.objects.select_for_update(of=("self",)).get(pk=trial.pk)
+        locked = Trial.objects.select_for_update(of=("self",), no_key=True).get(pk=trial.pk)
         require_key(locked)
         before = locked.profile
         text = _text(before, rule)

@@ -105,7 +105,7 @@ def change_trial(
     if trial.pattern:
         check_pattern(trial.pattern)
     with transaction.atomic():
-        before = Trial.objects.select_for_update().get(pk=trial.pk)
+        before = Trial.objects.select_for_update(no_key=True).get(pk=trial.pk)
         changed = [name for name in _CHANGEABLE if getattr(before, name) != getattr(trial, name)]
         if is_used(before) and set(changed) & set(OWN_WORDS):
             raise WrongInput(
@@ -149,7 +149,7 @@ def choose_profile(user: Person, trial: Trial, profile: Profile) -> None:
     """
     require(user, Right.MANAGE_TRIALS)
     with transaction.atomic():
-        trial.refresh_from_db(from_queryset=Trial.objects.select_for_update())
+        trial.refresh_from_db(from_queryset=Trial.objects.select_for_update(no_key=True))
         if trial.profile_id == profile.pk:
             return
         trial.generation += opens_generation(trial.profile, profile)

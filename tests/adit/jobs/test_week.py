@@ -119,7 +119,7 @@ def order(coordinator: User, source: Node, destination: Node) -> Callable[[str],
 def begin_anew() -> None:
     Item.objects.all().delete()
     Slot.objects.all().delete()
-    Task.objects.update(state=TaskState.PENDING, not_before=None, waits_for="", lease_until=None)
+    Task.objects.update(state=TaskState.PENDING, not_before=None, lease_until=None)
     Job.objects.update(state=JobState.PENDING)
 
 
