@@ -166,7 +166,7 @@ def _drop_one(patch: pytest.MonkeyPatch) -> None:
 
 
 def _call_everything_delivered(patch: pytest.MonkeyPatch) -> None:
-    def of(manifest: Manifest, notes: tuple[str, ...] = ()) -> Outcome:
+    def of(manifest: Manifest, *words: tuple[str, ...]) -> Outcome:
         expected = len(manifest.expected or ())
         return Outcome(manifest.series, expected, delivered=expected)
 
