@@ -102,4 +102,8 @@ def adit(one: House, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def waits(one: House) -> str:
-    return " ".join(one.column("select waits_for || message from jobs_task"))
+    said = (
+        "select coalesce(road.waits_for, '') || task.message from jobs_task task "
+        "left join jobs_road road on road.id = task.road_id"
+    )
+    return " ".join(one.column(said))
