@@ -18,15 +18,13 @@ from adit.jobs.kinds.base import (
     TaskPlan,
     Yielded,
 )
+from adit.jobs.kinds.sending import sent
 from adit_engine.errors import AditError, WrongInput
 from adit_engine.nodes.base import Conversing
 from adit_engine.pseudonymize.pseudonym import checked_pseudonym
 from adit_engine.record import Record
 from adit_engine.reference import SeriesRef, StudyRef
-from adit_engine.select import Selection
 from adit_engine.sighting import Sighting, Wanted
-from adit_engine.transfer import Order as Transfer
-from adit_engine.transfer import transfer
 
 MOST_ROWS = 10_000
 QUESTIONS_PER_TASK = 25
@@ -145,21 +143,7 @@ class BatchTransfer:
     def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
         if "check" in payload:
             return check([_row_from(row) for row in payload["check"]], context)
-        assert context.destination is not None, "a transfer has a destination"
-        assert context.change is not None, "and says what happens to its images"
-        order = Transfer(
-            StudyRef(payload["study_uid"]),
-            payload["patient_id"],
-            Selection(tuple(payload["series_uids"]), context.modalities),
-        )
-        return transfer(
-            order,
-            context.source,
-            context.destination,
-            context.change,
-            context.held,
-            context.stop,
-        )
+        return sent(payload, context)
 
 
 def transfers(rows: Sequence[Ready]) -> list[TaskPlan]:

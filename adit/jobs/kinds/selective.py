@@ -6,12 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from adit.jobs.kinds.base import Context, OrderedChange, Pseudonymize, TaskPlan, Yielded
+from adit.jobs.kinds.sending import sent
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize.pseudonym import checked_pseudonym
 from adit_engine.reference import SeriesRef, StudyRef
-from adit_engine.select import Selection
-from adit_engine.transfer import Order as Transfer
-from adit_engine.transfer import transfer
 
 MOST_STUDIES = 500
 
@@ -116,21 +114,7 @@ class Selective:
         ]
 
     def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
-        assert context.destination is not None, "a selective order has a destination"
-        assert context.change is not None, "and says what happens to its images"
-        order = Transfer(
-            StudyRef(payload["study_uid"]),
-            payload["patient_id"],
-            Selection(tuple(payload["series_uids"]), context.modalities),
-        )
-        return transfer(
-            order,
-            context.source,
-            context.destination,
-            context.change,
-            context.held,
-            context.stop,
-        )
+        return sent(payload, context)
 
 
 def _title(labels: Labels) -> str:
