@@ -137,7 +137,8 @@ class Filing:
         self.tree.publish([one.draft for one in drafts])
         done = list(drafts)
         drafts.clear()
-        self._read_back.begin(done)
+        with self.tree.trouble():
+            self._read_back.begin(done)
         for one in done:
             yield one.stored
 

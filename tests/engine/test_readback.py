@@ -1,9 +1,12 @@
 """What was written is read again before it counts as kept: byte by byte, and anew when it changed."""
 
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from adit_engine import readback
+from adit_engine.errors import StorageTrouble
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.tree import Tree
 from tests.engine import samples
@@ -53,3 +56,32 @@ def test_a_file_that_is_gone_is_not_proven(folder: Folder) -> None:
     stored = list(node.store([samples.instance(samples.ct(number)) for number in range(3)]))
     (base / stored[0].path).unlink()
     assert set(node.confirm(stored)) == {one.ref.instance_uid for one in stored[1:]}
+
+
+def test_what_goes_wrong_while_reading_is_told_to_who_writes(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise MemoryError
+
+    node, _ = folder
+    monkeypatch.setattr(readback, "_holds", fail)
+    with pytest.raises(MemoryError):
+        list(node.store([samples.instance(samples.ct(number)) for number in range(40)]))
+    monkeypatch.undo()
+    stored = list(node.store([samples.instance(samples.ct(number)) for number in range(40)]))
+    assert len(set(node.confirm(stored))) == 40
+
+
+def test_a_disk_that_does_not_answer_is_not_waited_for_without_end(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, _ = folder
+    over = Event()
+    monkeypatch.setattr(readback, "LONGEST_S", 0.2)
+    monkeypatch.setattr(readback, "_holds", lambda *_: over.wait(30))
+    try:
+        with pytest.raises(StorageTrouble, match="Research"):
+            list(node.store([samples.instance(samples.ct(number)) for number in range(40)]))
+    finally:
+        over.set()
