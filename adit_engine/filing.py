@@ -15,6 +15,7 @@ from adit_engine.instance import CHARACTER_SET, DEFLATED_LE, EXPLICIT_BE, NAMING
 from adit_engine.layout import path_of
 from adit_engine.nodes.base import Bundle, Gathered, Stored
 from adit_engine.outcome import State
+from adit_engine.pace import Pace
 from adit_engine.readback import ReadBack, Written
 from adit_engine.record import Record
 from adit_engine.reference import Level
@@ -36,8 +37,10 @@ class Filing:
         folder_mode: int = 0o750,
         file_mode: int = 0o640,
         group: int = -1,
+        pace: Pace | None = None,
     ) -> None:
         self.owner = owner
+        self.pace = pace or Pace()
         self.reserve_mb = reserve_mb
         self.tree = Tree(owner, base, folder_mode=folder_mode, file_mode=file_mode, group=group)
         self._read_back = ReadBack()
@@ -120,6 +123,7 @@ class Filing:
     def _files(self, instances: Iterable[Instance], drafts: list[Written]) -> Iterator[Stored]:
         """What is written and not yet visible stands in `drafts`, should this end early."""
         for instance in instances:
+            self.pace.keep(instance.size_bytes, lambda: self._aborted)
             if self._aborted:
                 raise Stopped(f"{self.owner}: writing was stopped.")
             written = self._write(instance)

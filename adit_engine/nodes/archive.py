@@ -14,6 +14,7 @@ from adit_engine.instance import Instance
 from adit_engine.layout import component
 from adit_engine.nodes.base import Bundle, Finding, Gathered, Grade, Packed, Step, Stored, setting
 from adit_engine.nodes.ground import Ground, require_mounted
+from adit_engine.pace import Pace
 from adit_engine.packing import Packing
 from adit_engine.tree import Tree, storage_trouble
 
@@ -70,6 +71,7 @@ class ArchiveNode:
         self.name = name
         self.settings = settings
         self.base = Path(settings.path)
+        self.pace = Pace()
         self._gathered: dict[str, Gathered] = {}
         self.gather_as("images")
 
@@ -82,6 +84,7 @@ class ArchiveNode:
             reserve_mb=self.settings.reserve_mb,
             folder_mode=0o700,
             file_mode=0o600,
+            pace=self.pace,
         )
 
     def close(self) -> None:

@@ -77,6 +77,7 @@ class FolderNode:
             file_mode=int(settings.file_mode, 8),
             group=_group_of(settings.group),
         )
+        self.pace = self._filing.pace
         self._entries: dict[str, tuple[tuple[int, int], Entry | None]] = {}
         self._aborted = False
 
@@ -128,7 +129,9 @@ class FolderNode:
         for ref, entries in self._catalog().below(refs).items():
             if self._aborted:
                 raise Stopped(f"{self.name}: reading was stopped.")
-            yield self._one(ref, [self.base / entry.place for entry in entries])
+            instance = self._one(ref, [self.base / entry.place for entry in entries])
+            self.pace.keep(instance.size_bytes, lambda: self._aborted)
+            yield instance
 
     def break_off(self) -> None:
         """Nothing to do: no file keeps anybody waiting for long."""

@@ -8,14 +8,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = Path(__file__).with_name("stage.py")
@@ -68,6 +68,43 @@ def answers(url: str) -> bool:
         return False
 
 
+LOGS: list[Path] = []
+"""Of the installations that run now, for the report of a test that fails."""
+
+
+@contextmanager
+def adit_up(log: Path, env: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """`adit up` in this environment from the moment it answers until the block ends."""
+    with log.open("wb") as file:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "adit.cli", "up"],
+            cwd=ROOT,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    LOGS.append(log)
+    healthy = f"http://127.0.0.1:{env['PORT']}/healthz"
+    try:
+        wait_until(lambda: up.poll() is not None or answers(healthy), "adit up", 60)
+        assert up.poll() is None, log.read_text()[-3000:]
+        yield up
+    finally:
+        LOGS.remove(log)
+        end(up, 20)
+
+
+def end(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Asks it to stop, and kills it should it not."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 @contextmanager
 def web_server(data: Path) -> Iterator[str]:
     """The web process alone, on a free port, over a data folder that was made ready."""
@@ -89,12 +126,7 @@ def web_server(data: Path) -> Iterator[str]:
             pytest.fail((data / "web.log").read_text()[-2000:])
         yield url
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 10)
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +157,38 @@ def browser() -> Iterator[Browser]:
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """A fresh browser window, with JavaScript or without."""
+    contexts = []
+
+    def open_it(javascript: bool = True) -> Page:
+        contexts.append(browser.new_context(viewport=SCREEN, java_script_enabled=javascript))
+        return contexts[-1].new_page()
+
+    open_it.contexts = contexts  # type: ignore[attr-defined]
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows where its windows stood, and what the installations said last."""
+    report = yield
+    if report.when == "call" and report.failed:
+        opened = getattr(item, "funcargs", {}).get("open_page")
+        for context in getattr(opened, "contexts", ()):
+            for page in context.pages:
+                with suppress(Error):
+                    words = page.locator("body").inner_text(timeout=2000)
+                    report.sections.append((page.url, words[:3000]))
+        report.sections += [(str(log), log.read_text()[-3000:]) for log in LOGS]
+    return report
 
 
 def sign_in(page: Page, url: str, username: str, password: str = PASSWORD) -> None:

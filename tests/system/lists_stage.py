@@ -1,7 +1,7 @@
 """Lists: fills an installation for batch transfers, and reads afterwards what each row brought.
 
-Run in a process of its own, with ADIT_DATA: `lists_stage.py VERB JSON`, the verb being `make`, `told` or
-`renamed`; prints JSON.
+Run in a process of its own, with ADIT_DATA: `lists_stage.py VERB JSON`, the verb being `make`, `pace`,
+`told` or `renamed`; prints JSON.
 """
 
 import json
@@ -27,7 +27,9 @@ def main(verb: str, argument: str = "{}") -> None:
         import django
 
         django.setup()
-    told = {"make": make, "told": told_of, "renamed": renamed}[verb](**json.loads(argument))
+    told = {"make": make, "pace": pace, "told": told_of, "renamed": renamed}[verb](
+        **json.loads(argument)
+    )
     json.dump(told, sys.stdout)
 
 
@@ -60,6 +62,13 @@ def make(**nodes: dict[str, Any]) -> None:
     for protocol_id in TRIALS:
         trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
         trials.create_trial(root, trial, members=[group])
+
+
+def pace(kb_s: int) -> None:
+    """The source gives so much a second from now on; 0: as fast as it can."""
+    from adit.nodes.models import Node
+
+    Node.objects.filter(name=SOURCE).update(rate_kb_s=kb_s or None)
 
 
 def told_of(job: int) -> dict[str, Any]:

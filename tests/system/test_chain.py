@@ -19,7 +19,6 @@ from test_lists import (
     House,
     checked,
     number_of,
-    open_page,  # noqa: F401
     order,
     result,
     run_stage,
@@ -58,7 +57,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 )
 def test_the_export_of_a_query_is_sent_and_its_result_sheet_matches_what_lies_there(
     house: House,
-    open_page: Callable[..., Page],  # noqa: F811
+    open_page: Callable[..., Page],
     tmp_path: Path,
     javascript: bool,
     trial: str,

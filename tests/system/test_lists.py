@@ -18,9 +18,9 @@ import images
 import openpyxl
 import pydicom
 import pytest
-from conftest import ROOT, SCREEN, answers, free_port, sign_in, wait_until
+from conftest import ROOT, SCREEN, adit_up, free_port, sign_in, wait_until
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from test_look import findings
 from test_transfer import workers_of
 
@@ -37,6 +37,8 @@ SOON = {
     "ADIT_MAX_TRANSFER_ROWS": "3",
     "ADIT_RETRY_PAUSES_S": "1",
 }
+SLOW_KB_S = 1500
+"""All images take eight seconds."""
 ZEROS, TWO = "0000815", "PID-TWO"
 SMALL, FIRST, SECOND, DOUBLE = (f"{images.ROOT}.{n}" for n in (3, 4, 5, 6))
 COLUMNS = with_own((*QUERY_RESULT, "ADIT line"), ("My key",))
@@ -114,51 +116,18 @@ def running_house(folder: Path, files: Iterable[bytes], **source_lines: Any) -> 
     with (
         running_orthanc("SOURCE", folder / "source", **source_lines) as source,
         running_orthanc("RESEARCH", folder / "pacs") as pacs,
-        (folder / "up.log").open("wb") as log,
     ):
         for file in files:
             source.put(file)
         run_stage(env, "make", source=source.settings, pacs=pacs.settings)
-        up = subprocess.Popen(
-            [sys.executable, "-m", "adit.cli", "up"],
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        url = f"http://127.0.0.1:{port}"
-        try:
-            wait_until(lambda: up.poll() is not None or answers(f"{url}/healthz"), "adit up", 60)
-            assert up.poll() is None, (folder / "up.log").read_text()[-3000:]
-            yield House(url, data, pacs, up, env)
-        finally:
-            up.send_signal(signal.SIGTERM)
-            try:
-                up.wait(20)
-            except subprocess.TimeoutExpired:
-                up.kill()
-                up.wait()
+        with adit_up(folder / "up.log", env) as up:
+            yield House(f"http://127.0.0.1:{port}", data, pacs, up, env)
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with running_house(tmp_path_factory.mktemp("lists"), held()) as house:
         yield house
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """A fresh browser window, with JavaScript or without."""
-    contexts = []
-
-    def open_it(javascript: bool = True) -> Page:
-        contexts.append(browser.new_context(viewport=SCREEN, java_script_enabled=javascript))
-        return contexts[-1].new_page()
-
-    yield open_it
-    for context in contexts:
-        context.close()
 
 
 def result_of_a_query(folder: Path) -> Path:
@@ -373,6 +342,7 @@ def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
             kill_workers(house)
         checked(page, house.url, job)
         assert house.one(asked) == 153
+        run_stage(house.env, "pace", kb_s=0 if is_calm else SLOW_KB_S)
         page.click("#start")
         page.wait_for_url(re.compile(r"/jobs/\d+/$"))
         if not is_calm:
@@ -380,6 +350,7 @@ def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
             wait_until(lambda: len(house.files_of("LISTS-KILL")) > 60, "images", 90)
             assert len(house.files_of("LISTS-KILL")) < 342, "all was over before it was killed"
             kill_workers(house)
+            run_stage(house.env, "pace", kb_s=0)
         expect(page.locator("#job-state")).to_contain_text("complete", timeout=150_000)
         told = house.told(job)
         assert told["state"] == "success", told["message"]

@@ -19,7 +19,7 @@ from typing import Any
 import images
 import pydicom
 import pytest
-from conftest import ROOT, answers, free_port, wait_until
+from conftest import ROOT, adit_up, free_port, wait_until
 
 sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "engine" / "nodes")]
 
@@ -177,28 +177,9 @@ def house(
     one = House(data, {**kept, **mine, **SOON, **(told or {})})
     node = {"host": "127.0.0.1", "port": archive.port, "called_ae_title": archive.called}
     one.do("make", **{**node, "retrieve": "move", **QUICK, **more})
-    with (data / "up.log").open("wb") as log:
-        up = subprocess.Popen(
-            [sys.executable, "-m", "adit.cli", "up"],
-            cwd=ROOT,
-            env=one.env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    one.pid = up.pid
-    try:
-        address = f"http://127.0.0.1:{port}/healthz"
-        wait_until(lambda: up.poll() is not None or answers(address), "adit up", 60)
-        assert up.poll() is None, one.log()[-3000:]
+    with adit_up(data / "up.log", one.env) as up:
+        one.pid = up.pid
         yield one
-    finally:
-        up.send_signal(signal.SIGTERM)
-        try:
-            up.wait(20)
-        except subprocess.TimeoutExpired:
-            up.kill()
-            up.wait()
 
 
 def assert_each_has_its_own(one: House, held: list[Instance]) -> None:

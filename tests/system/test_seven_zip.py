@@ -23,7 +23,7 @@ from orthanc import needs_chromium, needs_orthanc
 from playwright.sync_api import Page, expect
 from pydicom import dcmread
 from test_look import findings
-from test_transfer import Road, open_page, order, road, wait_for_end, workers_of  # noqa: F401
+from test_transfer import Road, order, road, wait_for_end, workers_of  # noqa: F401
 
 needs_7z = pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not installed")
 pytestmark = [needs_orthanc, needs_chromium, needs_7z]
@@ -88,7 +88,7 @@ class Watch:
 )
 def test_a_study_is_ordered_as_a_file_downloaded_and_opened(
     road: Road,  # noqa: F811
-    open_page: Callable[[bool], Page],  # noqa: F811
+    open_page: Callable[[bool], Page],
     tmp_path: Path,
     javascript: bool,
     trial: str,
@@ -144,7 +144,7 @@ def places_of(word: str, folder: Path) -> list[str]:
 @pytest.mark.timeout(120)
 def test_a_weak_password_is_said_in_words_and_nothing_starts(
     road: Road,  # noqa: F811
-    open_page: Callable[[bool], Page],  # noqa: F811
+    open_page: Callable[[bool], Page],
 ) -> None:
     page = open_page(False)
     sign_in(page, road.url, "coordinator")
@@ -158,7 +158,7 @@ def test_a_weak_password_is_said_in_words_and_nothing_starts(
 @pytest.mark.timeout(120)
 def test_a_download_goes_on_where_it_was_cut_off_and_no_thread_is_left_behind(
     road: Road,  # noqa: F811
-    open_page: Callable[[bool], Page],  # noqa: F811
+    open_page: Callable[[bool], Page],
 ) -> None:
     page = open_page(True)
     sign_in(page, road.url, "coordinator")
@@ -252,7 +252,7 @@ def new_archives(road: Road) -> set[str]:  # noqa: F811
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_in_each_phase_the_file_is_the_same_as_undisturbed(
     road: Road,  # noqa: F811
-    open_page: Callable[[bool], Page],  # noqa: F811
+    open_page: Callable[[bool], Page],
     tmp_path: Path,
     phase: str,
 ) -> None:
@@ -281,7 +281,7 @@ def test_killed_in_each_phase_the_file_is_the_same_as_undisturbed(
 @pytest.mark.timeout(120)
 def test_its_pages_are_for_everyone(
     road: Road,  # noqa: F811
-    open_page: Callable[[bool], Page],  # noqa: F811
+    open_page: Callable[[bool], Page],
 ) -> None:
     page = open_page(True)
     sign_in(page, road.url, "coordinator")

@@ -16,9 +16,9 @@ from typing import Any
 import images
 import pydicom
 import pytest
-from conftest import ROOT, SCREEN, answers, free_port, sign_in, wait_until
+from conftest import ROOT, SCREEN, adit_up, free_port, sign_in, wait_until
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from test_look import findings
 
 pytestmark = [needs_orthanc, needs_chromium]
@@ -76,40 +76,8 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         environment = {**os.environ, "ADIT_DATA": str(data), "PORT": str(port), **SOON}
-        with (data / "up.log").open("wb") as log:
-            up = subprocess.Popen(
-                [str(Path(sys.executable).with_name("adit")), "up"],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            wait_until(lambda: up.poll() is not None or answers(f"{url}/healthz"), "adit up", 60)
-            assert up.poll() is None, (data / "up.log").read_text()[-3000:]
+        with adit_up(data / "up.log", environment) as up:
             yield Road(url, data, source, destination, up)
-        finally:
-            up.send_signal(signal.SIGTERM)
-            try:
-                up.wait(20)
-            except subprocess.TimeoutExpired:
-                up.kill()
-                up.wait()
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[[bool], Page]]:
-    """A fresh browser window, with JavaScript or without."""
-    contexts = []
-
-    def open_it(javascript: bool) -> Page:
-        contexts.append(browser.new_context(viewport=SCREEN, java_script_enabled=javascript))
-        return contexts[-1].new_page()
-
-    yield open_it
-    for context in contexts:
-        context.close()
 
 
 @pytest.mark.timeout(180)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,9 +13,9 @@ import images
 import numpy as np
 import pydicom
 import pytest
-from conftest import ROOT, SCREEN, answers, free_port, sign_in, wait_until
+from conftest import ROOT, adit_up, free_port, sign_in, wait_until
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from pydicom.dataset import Dataset
 from test_look import findings
 from withheld_stage import PATIENTS, STUDIES
@@ -63,23 +62,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         url = f"http://127.0.0.1:{port}"
         environment = {**os.environ, "ADIT_DATA": str(data), "PORT": str(port)}
         environment["ADIT_RECEIVER_PORT"] = "0"
-        with (data / "up.log").open("wb") as log:
-            up = subprocess.Popen(
-                [str(Path(sys.executable).with_name("adit")), "up"],
-                cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        try:
-            wait_until(lambda: up.poll() is not None or answers(f"{url}/healthz"), "adit up", 60)
-            assert up.poll() is None, (data / "up.log").read_text()[-3000:]
+        with adit_up(data / "up.log", environment):
             yield Place(url, archive, folder, jobs)
-        finally:
-            up.send_signal(signal.SIGTERM)
-            try:
-                up.wait(20)
-            except subprocess.TimeoutExpired:
-                up.kill()
-                up.wait()
 
 
 def _staged(data: Path, places: dict[str, object]) -> dict[str, int]:
@@ -93,19 +77,6 @@ def _staged(data: Path, places: dict[str, object]) -> dict[str, int]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[[bool], Page]]:
-    contexts = []
-
-    def open_it(javascript: bool) -> Page:
-        contexts.append(browser.new_context(viewport=SCREEN, java_script_enabled=javascript))
-        return contexts[-1].new_page()
-
-    yield open_it
-    for context in contexts:
-        context.close()
 
 
 @pytest.mark.timeout(180)

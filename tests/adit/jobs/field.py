@@ -140,6 +140,13 @@ def _order(studies: str, source_name: str, key: str) -> None:
     print(job.pk)
 
 
+def pace(kb_s: str) -> None:
+    """The source gives so much a second from now on; 0: as fast as it can."""
+    from adit.nodes.models import Node
+
+    Node.objects.filter(name="from").update(rate_kb_s=int(kb_s) or None)
+
+
 def limit(connections: str) -> None:
     from adit.nodes.models import Node
 
@@ -193,6 +200,7 @@ COMMANDS = {
     "prepare": prepare,
     "fill": fill,
     "order": order,
+    "pace": pace,
     "limit": limit,
     "fill-studies": fill_studies,
     "order-dead": order_dead,

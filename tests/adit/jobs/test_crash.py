@@ -14,6 +14,8 @@ from pydicom import dcmread
 from adit.cli import answers
 
 SERIES, IMAGES = 6, 70
+SLOW_KB_S = 100
+"""All images take eight seconds."""
 QUICK = {"ADIT_LEASE_S": "3", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
 
 
@@ -35,6 +37,7 @@ def worker_in_the_middle(house: Installed) -> int:
 
 
 def test_a_killed_worker_is_replaced_and_its_task_completes_by_itself(house: Installed) -> None:
+    house.do("pace", str(SLOW_KB_S))
     with house.up():
         house.do("order")
         pid = worker_in_the_middle(house)
@@ -42,6 +45,7 @@ def test_a_killed_worker_is_replaced_and_its_task_completes_by_itself(house: Ins
         killed_at = time.monotonic()
         finished = {row[0] for row in house.rows("select number from jobs_item where is_final")}
         before = house.delivered()
+        house.do("pace", "0")
         assert len(before) < SERIES * IMAGES
         state = "select state from jobs_job"
         until(lambda: house.rows(state)[0][0] not in ("pending", "in_progress"), 60)
@@ -68,6 +72,7 @@ def test_a_killed_worker_is_replaced_and_its_task_completes_by_itself(house: Ins
 
 
 def test_a_stopped_house_goes_on_where_it_was(house: Installed) -> None:
+    house.do("pace", str(SLOW_KB_S))
     with house.up() as up:
         house.do("order")
         worker_in_the_middle(house)
@@ -78,6 +83,7 @@ def test_a_stopped_house_goes_on_where_it_was(house: Installed) -> None:
     ((state, failures, lease),) = house.rows("select state, failures, lease_until from jobs_task")
     assert (state, failures, lease) == ("pending", 0, None), "given back, without a failure"
     assert house.rows("select count(*) from nodes_slot") == [(0,)]
+    house.do("pace", "0")
     with house.up():
         until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 60)
         assert house.ledger()["delivered"] == SERIES * IMAGES

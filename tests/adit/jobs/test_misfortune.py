@@ -99,6 +99,7 @@ def test_a_worker_frozen_beyond_its_lease_wakes_up_and_changes_nothing(tmp_path:
     )
     house.do("prepare")
     house.do("fill", str(SERIES), str(IMAGES))
+    house.do("pace", "100")
     with house.up():
         house.do("order")
         until(lambda: len(house.delivered()) > IMAGES, 60)
@@ -106,6 +107,7 @@ def test_a_worker_frozen_beyond_its_lease_wakes_up_and_changes_nothing(tmp_path:
         assert state == "in_progress", "the transfer was over before it could be frozen"
         frozen = int(worker.rsplit(":", 1)[1])
         os.kill(frozen, signal.SIGSTOP)
+        house.do("pace", "0")
         try:
             until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 90)
             told, before = house.ledger(), bytes_of(house)

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +12,11 @@ import pytest
 from pydicom import dcmread
 from samples import ROOT, ct, file_bytes, instance
 
-from adit_engine.errors import StorageFull, StorageTrouble, WrongInput
+from adit_engine.errors import Stopped, StorageFull, StorageTrouble, WrongInput
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Grade
 from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.pace import BURST_S
 from adit_engine.query import Query
 from adit_engine.reference import Level, StudyRef
 
@@ -209,6 +212,32 @@ def test_disk_that_fills_up_in_mid_file_leaves_nothing(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     assert not files(tmp_path)
+
+
+def test_images_to_and_from_a_folder_keep_to_its_rate(tmp_path: Path) -> None:
+    opened, images = node(tmp_path), [instance(ct(n)) for n in range(1, 11)]
+    opened.pace.rate_bytes_s = sum(one.size_bytes for one in images) / 0.75
+
+    began = time.monotonic()
+    stored = list(opened.store(images))
+    written = time.monotonic()
+    fetched = list(opened.fetch([StudyRef(images[0].in_header.ref.study_uid)]))
+    ended = time.monotonic()
+
+    assert len(stored) == len(fetched) == 10
+    assert min(written - began, ended - written) >= 0.75 - BURST_S - 0.01
+
+
+def test_a_folder_that_is_to_stop_does_not_wait_for_its_rate(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    opened.pace.rate_bytes_s = 1.0
+    threading.Timer(0.3, opened.abort).start()
+
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        list(opened.store([instance(ct(1)), instance(ct(2))]))
+    assert time.monotonic() - began < 10
+    assert files(tmp_path) == []
 
 
 def test_relative_path_is_refused() -> None:
