@@ -11,6 +11,7 @@ from typing import TextIO
 from adit_engine import part10
 from adit_engine.contents import Line, contents
 from adit_engine.errors import Malformed, Stopped, StorageFull
+from adit_engine.handoff import Stop
 from adit_engine.instance import CHARACTER_SET, DEFLATED_LE, EXPLICIT_BE, NAMING, Instance
 from adit_engine.layout import path_of
 from adit_engine.nodes.base import Bundle, Gathered, Stored
@@ -45,6 +46,11 @@ class Filing:
         self.tree = Tree(owner, base, folder_mode=folder_mode, file_mode=file_mode, group=group)
         self._read_back = ReadBack()
         self._aborted = False
+        self._stop = Stop()
+
+    def heed(self, stop: Stop) -> None:
+        """From now on it is asked before each file gets its name."""
+        self._stop = stop
 
     def abort(self) -> None:
         """A store under way raises Stopped at its next instance."""
@@ -86,23 +92,25 @@ class Filing:
         """Writes contents-NAME.csv and .json beside what lies there, in place of older ones.
 
         Reads each file, as it is the file's own sha256 that people can compare. It is laid into
-        the project's folder where there is one. Raises StorageTrouble.
+        the project's folder where there is one; who begins last writes it. Raises StorageTrouble.
         """
         gathered = iter(bundle.gathered)
         first = next(gathered, None)
         folder = _top(first.path) if first is not None else ()
+        name = f"contents-{bundle.name}"
+        self.tree.supersede(folder, name)
         drafts: list[Draft] = []
         try:
             with ExitStack() as stack, self.tree.trouble():
                 for ending in ("csv", "json"):
-                    drafts.append(self.tree.begin((*folder, f"contents-{bundle.name}.{ending}")))
+                    drafts.append(self.tree.begin((*folder, f"{name}.{ending}"), lot=name))
                 texts = [stack.enter_context(_text(draft)) for draft in drafts]
                 with contents(texts[0], texts[1], bundle.about) as listed:
                     for one in chain(() if first is None else (first,), gathered):
                         listed.add(self._line(one))
                     for line in bundle.others:
                         listed.add(line)
-            self.tree.publish(drafts)
+            self.tree.replace(drafts, self._stop)
             for draft in drafts:
                 draft.held.close()
             drafts = []
@@ -137,40 +145,44 @@ class Filing:
         yield from self._publish(drafts)
 
     def _publish(self, drafts: list[Written]) -> Iterator[Stored]:
+        """What somebody else has laid there meanwhile is not touched, and judged as it lies there."""
         self.require_room()
-        self.tree.publish([one.draft for one in drafts])
+        taken = {d.names for d in self.tree.publish([one.draft for one in drafts], self._stop)}
         done = list(drafts)
         drafts.clear()
         with self.tree.trouble():
-            self._read_back.begin(done)
+            self._read_back.begin([one for one in done if one.draft.names not in taken])
         for one in done:
-            yield one.stored
+            names = one.draft.names
+            yield self._compared(one.stored, names) if names in taken else one.stored
 
     def _write(self, instance: Instance) -> Written | Stored:
         head = part10.file_head(instance)
         values = _naming_values(instance, head)
         names = path_of(values)
-        digest = instance.sha256()
         stored = Stored(
             instance.in_header.ref,
             size_bytes=instance.size_bytes,
-            sha256=digest,
+            sha256=instance.sha256(),
             path="/".join(names),
         )
-        there = self._digest(names)
-        if there is None:
-            parts = (head, *instance.parts())
-            return Written(self.tree.write(names, parts), stored, parts)
-        if there == digest:
+        if self.tree.stamp(names):
+            return self._compared(stored, names)
+        parts = (head, *instance.parts())
+        return Written(self.tree.write(names, parts), stored, parts)
+
+    def _compared(self, stored: Stored, names: tuple[str, ...]) -> Stored:
+        """With the file that lies there: the same data set counts as stored, another one stays."""
+        if self._digest(names) == stored.sha256:
             return stored
         error = "another object with the same UID lies there already, and is left as it is"
         return Stored(stored.ref, status=0x0111, error=error)
 
-    def _digest(self, names: tuple[str, ...]) -> str | None:
-        """The sha256 of a visible file's data set; None where there is no file, "" if broken."""
-        file = self.tree.open(names) if self.tree.stamp(names) else None
+    def _digest(self, names: tuple[str, ...]) -> str:
+        """The sha256 of a visible file's data set; "" if it is broken, or gone."""
+        file = self.tree.open(names)
         if file is None:
-            return None
+            return ""
         with file:
             try:
                 return part10.data_set_sha256(file)

@@ -41,8 +41,11 @@ class Packing:
     def pack(self, bundle: Bundle) -> Iterator[Step | Packed]:
         """Steps while it writes and tests; at the end each archive, visible from then on.
 
-        Raises StorageTrouble, StorageFull, Stopped.
+        What an earlier build of this bundle has begun is taken away first, whoever may still be at
+        it. Raises StorageTrouble, StorageFull, Stopped.
         """
+        self.stop.check()
+        self.target.supersede((), bundle.name)
         drafts: list[Draft] = []
         made: list[Packed] = []
         key, left = Key.of(self.password), iter(bundle.gathered)
@@ -52,14 +55,13 @@ class Packing:
             while following is not None:
                 number = len(drafts) + 1
                 name = bundle.name if is_one else f"{bundle.name}-part{number}"
-                drafts.append(self.target.begin((name + ENDING,)))
+                drafts.append(self.target.begin((name + ENDING,), lot=bundle.name))
                 part = _Part(following, left, self.part_bytes)
                 digests = yield from self._write(drafts[-1], key, name, part, bundle)
                 size = yield from self._test(drafts[-1], digests)
                 made.append(Packed(name + ENDING, size, part.images))
                 following = part.following
-            self.stop.check()
-            self.target.publish(drafts)
+            self.target.replace(drafts, self.stop)
             for draft in drafts:
                 draft.held.close()
             drafts = []

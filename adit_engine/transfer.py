@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from adit_engine.errors import Malformed, NotFound
 from adit_engine.handoff import Stop
-from adit_engine.nodes.base import Source, Storable
+from adit_engine.nodes.base import Heedful, Source, Storable
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
 from adit_engine.passage import Passage
 from adit_engine.pseudonymize.change import Change
@@ -46,6 +46,8 @@ def transfer(
     fetched again. Raises NotFound when the study is gone, RuleBroken when a foreign patient's image
     came (after the Outcome of that series), Stopped between instances, NodeError.
     """
+    if isinstance(destination, Heedful):
+        destination.heed(stop)
     for passage in _passages(order, source, change, held, stop):
         if isinstance(passage, Outcome):
             yield passage

@@ -5,9 +5,10 @@ import fcntl
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from io import BufferedReader, FileIO
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import NamedTuple
 
 from adit_engine.elements import Buffer
 from adit_engine.errors import StorageFull, StorageTrouble
+from adit_engine.handoff import Stop
+from adit_engine.naming import name_once
 
 TEMP_PREFIX = ".adit-"
 _MOST_BUFFERS = 512
@@ -83,9 +86,12 @@ class Tree:
                 raise
         return replace(draft, size_bytes=size)
 
-    def begin(self, names: tuple[str, ...]) -> Draft:
-        """A file that the caller writes, under a temporary name. Raises StorageTrouble."""
-        temp = f"{TEMP_PREFIX}{os.urandom(16).hex()}.part"
+    def begin(self, names: tuple[str, ...], lot: str = "") -> Draft:
+        """A file that the caller writes, under a temporary name. Raises StorageTrouble.
+
+        `lot` names what it belongs to, should somebody `supersede` that.
+        """
+        temp = f"{_prefix_of(lot) if lot else TEMP_PREFIX}{os.urandom(16).hex()}.part"
         with self.trouble(), self._folder(names[:-1], make=True) as folder:
             if names[:-1] not in self._cleaned:
                 self._cleaned.add(names[:-1])
@@ -111,17 +117,57 @@ class Tree:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.fdopen(os.open(draft.temp, flags, dir_fd=folder), "rb")
 
-    def publish(self, drafts: Sequence[Draft]) -> None:
-        """Makes files visible: all are on the disk before the first gets its name."""
+    def publish(self, drafts: Sequence[Draft], stop: Stop) -> list[Draft]:
+        """Makes files visible: all are on the disk before the first gets its name.
+
+        None takes the place of another file: those whose name is taken are returned, discarded.
+        `stop` is asked before each. Raises StorageTrouble, Stopped.
+        """
+        taken: list[Draft] = []
+
+        def name(draft: Draft, folder: int) -> None:
+            if not name_once(draft.temp, draft.names[-1], folder):
+                taken.append(draft)
+
+        self._show(drafts, stop, name)
+        self.discard(taken)
+        return taken
+
+    def replace(self, drafts: Sequence[Draft], stop: Stop) -> None:
+        """As `publish`, in place of files that have these names already."""
+
+        def name(draft: Draft, folder: int) -> None:
+            os.rename(draft.temp, draft.names[-1], src_dir_fd=folder, dst_dir_fd=folder)
+
+        self._show(drafts, stop, name)
+
+    def _show(
+        self, drafts: Sequence[Draft], stop: Stop, name: Callable[[Draft, int], None]
+    ) -> None:
         with self.trouble():
             for draft in drafts:
                 os.fsync(draft.held.fileno())
-            for draft in drafts:
-                with self._folder(draft.names[:-1]) as folder:
-                    os.rename(draft.temp, draft.names[-1], src_dir_fd=folder, dst_dir_fd=folder)
-            for names in {draft.names[:-1] for draft in drafts}:
-                with self._folder(names) as folder:
-                    os.fsync(folder)
+            try:
+                for draft in drafts:
+                    with self._folder(draft.names[:-1]) as folder:
+                        stop.check()
+                        name(draft, folder)
+            finally:
+                for names in {draft.names[:-1] for draft in drafts}:
+                    with self._folder(names) as folder:
+                        os.fsync(folder)
+
+    def supersede(self, names: tuple[str, ...], lot: str) -> None:
+        """Takes away what others have begun of a lot in this folder: it never becomes visible.
+
+        For what one alone may write at a time: who comes last does. Whoever was frozen meanwhile
+        finds no file to name when it wakes up.
+        """
+        with self.trouble(), suppress(FileNotFoundError), self._folder(names) as folder:
+            for name in os.listdir(folder):
+                if name.startswith(_prefix_of(lot)):
+                    with suppress(OSError):  # some shares keep what somebody has open
+                        os.unlink(name, dir_fd=folder)
 
     def discard(self, drafts: Iterable[Draft]) -> None:
         """Removes what was not published; what is gone already is no trouble."""
@@ -207,6 +253,11 @@ class Tree:
             yield
         except OSError as error:
             raise storage_trouble(self.owner, error) from error
+
+
+def _prefix_of(lot: str) -> str:
+    """Of temporary names; tells nothing of what will be seen."""
+    return f"{TEMP_PREFIX}{sha256(lot.encode()).hexdigest()[:16]}-"
 
 
 def _made(name: str, folder: int, mode: int) -> bool:

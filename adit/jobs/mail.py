@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from adit.jobs.lease import boot_time
 from adit.jobs.models import JobState, Letter
 
 LEASE_S = 120
@@ -30,9 +31,12 @@ def send_waiting() -> int:
     """Sends what is due; how many went out. A mail server that is away ends the round."""
     end, sent = time.monotonic() + LONGEST_S, 0
     while time.monotonic() < end:
+        asked_at = boot_time()
         letter = _taken()
         if letter is None:
             break
+        if boot_time() - asked_at > LEASE_S:
+            continue  # frozen since: somebody else may have sent it
         try:
             _message(letter).send()
         except smtplib.SMTPRecipientsRefused:

@@ -49,6 +49,7 @@ def pack(task: Task, lease: Lease) -> None:
         elif not before:
             raise NothingToPack(_("No image arrived, so there is no 7-Zip file."))
         if not _others_live(job):
+            lease.stop.check()
             node.forget()
 
 

@@ -1,6 +1,7 @@
 """Archive node: gathers images apart, then makes encrypted 7-Zip files of them; takes, never gives."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from adit_engine.packing import Packing
 from adit_engine.tree import Tree, storage_trouble
 
 GB = 1_000_000_000
+_ASIDE = ".gone-"
 _OVERHEAD = 1.01
 """An archive is a little larger than its images."""
 
@@ -93,6 +95,9 @@ class ArchiveNode:
     def abort(self) -> None:
         self._filing.abort()
 
+    def heed(self, stop: Stop) -> None:
+        self._filing.heed(stop)
+
     def check(self) -> Iterator[Finding]:
         try:
             self._ready()
@@ -137,8 +142,15 @@ class ArchiveNode:
         return list(self._gathered.values())
 
     def forget(self) -> None:
-        """Removes what was gathered under this title."""
-        shutil.rmtree(self._staging, ignore_errors=True)
+        """Removes what was gathered under this title until now.
+
+        Set aside first: what is gathered anew meanwhile stays, however long the removal takes.
+        """
+        aside = self._staging.with_name(f"{_ASIDE}{secrets.token_hex(8)}")
+        with suppress(OSError):
+            self._staging.rename(aside)
+        for one in self._staging.parent.glob(f"{_ASIDE}*"):
+            shutil.rmtree(one, ignore_errors=True)
         with suppress(OSError):  # others are gathering there
             self._staging.parent.rmdir()
 

@@ -215,6 +215,15 @@ class Storable(Protocol):
         ...
 
 
+@runtime_checkable
+class Heedful(Protocol):
+    """A Storable that gives files their names by itself, some time after it has pulled them."""
+
+    def heed(self, stop: Stop) -> None:
+        """Asks it from now on before each name: what is stopped shows nothing more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """One image that lies apart until it is packed. `ref` holds the UIDs under which it goes out.

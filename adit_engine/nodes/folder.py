@@ -10,6 +10,7 @@ from adit_engine import part10
 from adit_engine.catalog import KEYWORDS, Catalog, Entry
 from adit_engine.errors import Malformed, Stopped, StorageTrouble, WrongInput
 from adit_engine.filing import Filing
+from adit_engine.handoff import Stop
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
 from adit_engine.nodes import identifier
 from adit_engine.nodes.base import Answers, Bundle, Finding, Grade, Stored, setting
@@ -87,6 +88,9 @@ class FolderNode:
     def abort(self) -> None:
         self._aborted = True
         self._filing.abort()
+
+    def heed(self, stop: Stop) -> None:
+        self._filing.heed(stop)
 
     # What lies there ------------------------------------------------------------------------
 

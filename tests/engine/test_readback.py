@@ -7,6 +7,7 @@ import pytest
 
 from adit_engine import readback
 from adit_engine.errors import StorageTrouble
+from adit_engine.handoff import Stop
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.tree import Tree
 from tests.engine import samples
@@ -41,10 +42,11 @@ def test_a_disk_that_keeps_other_bytes_than_it_was_given_is_found_out(
     node, base = folder
     publish = Tree.publish
 
-    def worn(tree: Tree, drafts: list) -> None:  # type: ignore[type-arg]
-        publish(tree, drafts)
+    def worn(tree: Tree, drafts: list, stop: Stop) -> list:  # type: ignore[type-arg]
+        taken = publish(tree, drafts, stop)
         drafts[0].held.seek(-1, 2)
         drafts[0].held.write(b"\x7f")
+        return taken
 
     monkeypatch.setattr(Tree, "publish", worn)
     stored = list(node.store([samples.instance(samples.ct(number)) for number in range(3)]))

@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,29 @@ class Installed:
     def delivered(self) -> dict[Path, int]:
         """The whole files at the destination, each with its inode."""
         return {path: path.stat().st_ino for path in (self.data / "to").rglob("*.dcm")}
+
+    def freeze(self, pid: int) -> None:
+        """Stops a process in a moment in which it keeps nobody from the database.
+
+        A SQLite file is locked as a whole; PostgreSQL ends what is frozen in a transaction.
+        """
+        os.kill(pid, signal.SIGSTOP)
+        until_s = time.monotonic() + 30
+        while not self._is_writable():
+            assert time.monotonic() < until_s, "somebody else holds the database"
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.02)
+            os.kill(pid, signal.SIGSTOP)
+
+    def _is_writable(self) -> bool:
+        if "DATABASE_URL" in self.settings:
+            return True
+        base = sqlite3.connect(self.data / "adit.sqlite3", timeout=2)
+        with contextlib.closing(base), contextlib.suppress(sqlite3.OperationalError):
+            base.execute("BEGIN IMMEDIATE")
+            base.rollback()
+            return True
+        return False
 
     @contextlib.contextmanager
     def up(self) -> Iterator[subprocess.Popen[str]]:

@@ -103,6 +103,21 @@ def test_a_late_sender_does_not_note_over_another_ones_head(
     assert mail._mark_sent(late) == 0
 
 
+def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
+    box: Postbox, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hold on the letter has run out when it wakes up."""
+    actions.want_mail(owner, order_studies("1", images=1))
+    work()
+    clock = iter([100.0])
+    monkeypatch.setattr(mail, "boot_time", lambda: next(clock, 100.0 + mail.LEASE_S + 1))
+    assert mail.send_waiting() == 0
+    assert box.taken == []
+    monkeypatch.undo()
+    Letter.objects.update(not_before=timezone.now())
+    assert mail.send_waiting() == 1
+
+
 def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
     box: Postbox, owner: User, order_studies: Ordering
 ) -> None:

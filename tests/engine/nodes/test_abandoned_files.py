@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from adit_engine.handoff import Stop
 from adit_engine.tree import Draft, Tree
 
 
@@ -11,7 +12,7 @@ def part(folder: Path) -> list[str]:
 
 
 def publish(tree: Tree, draft: Draft) -> None:
-    tree.publish([draft])
+    tree.publish([draft], Stop())
     draft.held.close()
 
 

@@ -1,0 +1,216 @@
+"""Who was frozen while another one did its work wakes up late, and changes nothing that lies there."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from samples import ct, instance
+
+from adit_engine import naming
+from adit_engine.errors import Stopped, StorageTrouble
+from adit_engine.handoff import Stop
+from adit_engine.instance import Instance
+from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
+from adit_engine.nodes.base import Bundle, Packed
+from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.tree import TEMP_PREFIX, Tree
+
+PASSWORD = "four words and 1 sign!"
+Stamps = dict[str, tuple[int, int, int]]
+
+
+def folder(base: Path) -> FolderNode:
+    return FolderNode("Research", FolderSettings(path=str(base), reserve_mb=0))
+
+
+def stamps(base: Path) -> Stamps:
+    """Inode, time of change and time of the inode's own change, of whatever lies there."""
+    found = {}
+    for path in base.rglob("*"):
+        if path.is_file():
+            stat = path.stat()
+            found[path.name] = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
+    return found
+
+
+def visible(base: Path) -> Stamps:
+    return {name: seen for name, seen in stamps(base).items() if not name.startswith(TEMP_PREFIX)}
+
+
+def images(numbers: range, **changes: object) -> list[Instance]:
+    return [instance(ct(number, **changes)) for number in numbers]
+
+
+def then(instances: list[Instance], meanwhile: Callable[[], object]) -> Iterator[Instance]:
+    """All of them are written, and none has its name yet, when the other thing happens."""
+    yield from instances
+    meanwhile()
+
+
+def without_exclusive_names(monkeypatch: pytest.MonkeyPatch, *ways: str) -> None:
+    """As on shares that do not know them."""
+
+    def cannot(*_: object) -> None:
+        raise OSError(errno.EINVAL, "unknown here")
+
+    left = tuple((cannot if way.__name__ in ways else way, no) for way, no in naming._WAYS)
+    monkeypatch.setattr(naming, "_WAYS", left)
+
+
+SHARES = [(), ("_renamed",), ("_renamed", "_linked")]
+
+
+@pytest.mark.parametrize("unknown", SHARES)
+def test_files_of_another_one_keep_their_inode_and_their_times(
+    unknown: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_exclusive_names(monkeypatch, *unknown)
+    before: Stamps = {}
+
+    def the_other_one() -> None:
+        assert len(list(folder(tmp_path).store(images(range(1, 9))))) == 8
+        before.update(visible(tmp_path))
+
+    late = folder(tmp_path)
+    stored = list(late.store(then(images(range(1, 11)), the_other_one)))
+
+    after = stamps(tmp_path)
+    assert len(before) == 8
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 10, "and nothing half-written is left"
+    assert all(one.kept for one in stored)
+    assert set(late.confirm(stored)) == {one.ref.instance_uid for one in stored}
+
+
+@pytest.mark.parametrize("unknown", SHARES)
+def test_another_object_that_came_first_stays_and_the_late_one_is_refused(
+    unknown: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_exclusive_names(monkeypatch, *unknown)
+    before: Stamps = {}
+
+    def the_other_one() -> None:
+        list(folder(tmp_path).store(images(range(1, 2), KVP="80")))
+        before.update(visible(tmp_path))
+
+    stored = list(folder(tmp_path).store(then(images(range(1, 3)), the_other_one)))
+
+    assert [one.kept for one in stored] == [False, True]
+    assert "lies there already" in stored[0].error
+    after = stamps(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 2
+
+
+def test_nothing_gets_its_name_once_the_lease_has_run_out(tmp_path: Path) -> None:
+    late, stop = folder(tmp_path), Stop()
+    late.heed(stop)
+
+    with pytest.raises(Stopped, match="ran out"):
+        list(late.store(then(images(range(1, 9)), lambda: stop.set("The lease ran out."))))
+
+    assert stamps(tmp_path) == {}
+
+
+def test_the_lease_is_looked_at_before_each_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, stop, names = folder(tmp_path), Stop(), []
+    late.heed(stop)
+    name_once = naming.name_once
+
+    def slowly(temp: str, name: str, where: int) -> bool:
+        names.append(name)
+        if len(names) == 3:
+            stop.set("The lease ran out.")
+        return name_once(temp, name, where)
+
+    monkeypatch.setattr("adit_engine.tree.name_once", slowly)
+    with pytest.raises(Stopped):
+        list(late.store(images(range(1, 9))))
+
+    assert sorted(stamps(tmp_path)) == sorted(names)
+    assert len(names) == 3
+
+
+def test_a_share_that_links_and_loses_its_answer_does_not_take_its_own_file_for_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS asks again, and hears that the name is taken: by itself."""
+
+    def forgetful(temp: str, name: str, where: int) -> None:
+        os.link(temp, name, src_dir_fd=where, dst_dir_fd=where)
+        raise FileExistsError(errno.EEXIST, "asked twice")
+
+    monkeypatch.setattr(naming, "_WAYS", ((forgetful, frozenset[int]()),))
+    stored = list(folder(tmp_path).store(images(range(1, 3))))
+
+    assert all(one.kept for one in stored)
+    assert len(stamps(tmp_path)) == 2
+
+
+def test_the_list_beside_images_is_that_of_who_began_last(tmp_path: Path) -> None:
+    node = folder(tmp_path)
+    list(node.store(images(range(1, 3))))
+    late = Tree("Research", tmp_path)
+    name = "contents-job-1"
+    drafts = [late.begin((f"{name}.{ending}",), lot=name) for ending in ("csv", "json")]
+
+    folder(tmp_path).list_contents(Bundle("job-1", 0, 0, []))
+    before = stamps(tmp_path)
+
+    with pytest.raises(StorageTrouble):
+        late.replace(drafts, Stop())
+    late.discard(drafts)
+    assert stamps(tmp_path) == before
+    assert {f"{name}.csv", f"{name}.json"} < set(before)
+
+
+def test_a_7_zip_file_stays_as_it_is_when_who_was_frozen_over_it_wakes_up(tmp_path: Path) -> None:
+    late = archives(tmp_path)
+    bundle = Bundle("job-7", 3, 3, late.gathered)
+    told = late.pack(bundle, PASSWORD, Stop())
+    next(told)  # written, and not tested yet
+
+    other = archives(tmp_path)
+    (made,) = [t for t in other.pack(bundle, PASSWORD, Stop()) if isinstance(t, Packed)]
+    before = stamps(tmp_path / "out")
+
+    with pytest.raises(StorageTrouble):
+        list(told)
+    assert stamps(tmp_path / "out") == before
+    assert set(before) == {made.name}
+
+
+def test_what_is_gathered_anew_stays_however_long_the_removal_before_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was frozen while it removed images wakes up when others lie there."""
+    opened, anew = archives(tmp_path), []
+
+    def at_length(where: Path, **_: object) -> None:
+        anew.append(archives(tmp_path))
+        for path in sorted(where.rglob("*.dcm")):
+            path.unlink()
+
+    monkeypatch.setattr("adit_engine.nodes.archive.shutil.rmtree", at_length)
+    opened.forget()
+
+    (again,) = anew
+    assert sum(isinstance(t, Packed) for t in again.pack(bundle_of(again), PASSWORD, Stop())) == 1
+
+
+def archives(base: Path) -> ArchiveNode:
+    """With three images gathered."""
+    (base / "out").mkdir(exist_ok=True)
+    places = {"path": str(base / "out"), "staging": str(base / "gathered")}
+    opened = ArchiveNode("Archives", ArchiveSettings(**places, reserve_mb=0))
+    opened.gather_as("job-7")
+    list(opened.confirm(list(opened.store(images(range(1, 4))))))
+    return opened
+
+
+def bundle_of(opened: ArchiveNode) -> Bundle:
+    return Bundle("job-7", 3, 3, opened.gathered)
