@@ -14,7 +14,15 @@ DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 SOURCE, PACS, FOLDER = "Source PACS", "Research PACS", "Research folder"
 SEVEN_ZIP = "Encrypted 7-Zip file"
-TRIALS = ("LISTS-JS", "LISTS-PLAIN", "LISTS-CALM", "LISTS-KILL", "CHAIN-JS", "CHAIN-PLAIN")
+TRIALS = (
+    "LISTS-JS",
+    "LISTS-PLAIN",
+    "LISTS-CALM",
+    "LISTS-KILL",
+    "LISTS-LOOK",
+    "CHAIN-JS",
+    "CHAIN-PLAIN",
+)
 
 
 def main(verb: str, argument: str = "{}") -> None:

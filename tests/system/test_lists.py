@@ -396,7 +396,7 @@ def test_the_rows_are_for_everyone(
     page.click("main button:has-text('Read the list')")
     look("order")
     page.get_by_label(FOLDER).check()
-    page.get_by_label("Research project").select_option(label="LISTS-CALM")
+    page.get_by_label("Research project").select_option(label="LISTS-LOOK")
     page.click("#start")
     page.wait_for_url(re.compile(r"/jobs/\d+/$"))
     job = number_of(page)
