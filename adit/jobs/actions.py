@@ -11,7 +11,7 @@ from adit.accounts.rights import Refused
 from adit.audit import trail
 from adit.jobs import archives, letters, lines, permits, roads, rules, sealed, states
 from adit.jobs.bell import ring_on_commit
-from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState, Work
 from adit.jobs.ordering import Ordered, needs_approval, prepared, size_of
 from adit_engine.errors import WrongInput
 
@@ -92,7 +92,7 @@ def resume(user: User, job: Job) -> None:
     def act(locked: Job) -> None:
         if locked.approved_by_id is None and _is_large(locked):
             states.move(locked, J.WAITING_FOR_APPROVAL)
-        states.move_tasks(locked, locked.tasks.filter(state=T.CANCELED), T.PENDING, **_FRESH)
+        states.move_tasks(locked, locked.tasks.filter(state=T.CANCELED), T.PENDING, **states.AFRESH)
 
     _act(user, job, "resume", act)
 
@@ -102,7 +102,7 @@ def retry_failed(user: User, job: Job) -> None:
 
     def act(locked: Job) -> None:
         gaps = permits.workable(locked).filter(state__in=permits.GAPS)
-        states.move_tasks(locked, gaps, T.PENDING, **_FRESH)
+        states.move_tasks(locked, gaps, T.PENDING, **states.AFRESH)
 
     _act(user, job, "retry", act)
 
@@ -112,7 +112,7 @@ def retry_withheld(user: User, job: Job) -> None:
 
     def act(locked: Job) -> None:
         tasks = locked.tasks.filter(pk__in=rules.reopened(locked))
-        states.move_tasks(locked, tasks, T.PENDING, **_FRESH)
+        states.move_tasks(locked, tasks, T.PENDING, **states.AFRESH)
 
     now = rules.now_of(Job.objects.filter(pk=job.pk).first() or job)
     _act(user, job, "retry_withheld", act, profile=now.profile, generation=now.generation)
@@ -126,7 +126,7 @@ def restart(user: User, job: Job) -> None:
         Item.objects.filter(task__job=locked).delete()
         Task.objects.filter(job=locked).update(rules=[])
         states.move_tasks(
-            locked, permits.workable(locked).exclude(state=T.PENDING), T.PENDING, **_FRESH
+            locked, permits.workable(locked).exclude(state=T.PENDING), T.PENDING, **states.AFRESH
         )
 
     _act(user, job, "restart", act)
@@ -160,7 +160,7 @@ def retry_task(user: User, task: Task) -> None:
     """Tries one study again, and only what is missing of it."""
 
     def act(locked: Job) -> None:
-        states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.PENDING, **_FRESH)
+        states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.PENDING, **states.AFRESH)
 
     _act_on_task(user, task, "retry", act)
 
@@ -185,7 +185,7 @@ def reset_task(user: User, task: Task) -> None:
         Item.objects.filter(task=task.pk).delete()
         row = locked.tasks.filter(pk=task.pk)
         row.update(rules=[])
-        states.move_tasks(locked, row, T.PENDING, **_FRESH)
+        states.move_tasks(locked, row, T.PENDING, **states.AFRESH)
 
     _act_on_task(user, task, "reset", act)
 
@@ -239,16 +239,6 @@ TASK_ACTIONS: Mapping[str, Callable[[User, Task], None]] = {
     "stop": stop_task,
     "reset": reset_task,
     "delete": delete_task,
-}
-
-
-_FRESH: Mapping[str, Any] = {
-    "failures": 0,
-    "not_before": None,
-    "message": "",
-    "stop_asked": False,
-    "broke_rule": False,
-    "ended_at": None,
 }
 
 
@@ -338,7 +328,7 @@ def _pack_again(job: Job, name: str) -> None:
     if name in archives.ASKS_PASSWORD and archives.is_archive(job.destination):
         job.refresh_from_db()
         if archives.reopen(job):
-            states.move_tasks(job, job.tasks.filter(is_packing=True), T.PENDING, **_FRESH)
+            states.move_tasks(job, job.tasks.filter(work=Work.PACK), T.PENDING, **states.AFRESH)
 
 
 _PAST: Mapping[str, str] = {

@@ -77,7 +77,7 @@ def answers_of(job: Job, rows: Sequence[ResultLine], *, places: bool = False) ->
         if series:
             counts = progress.counts_of(_items(box, row.task, series))
         found.append(
-            _sent(job, row, content, counts, _place(box, job, row, series) if places else "")
+            _sent(job, box, row, content, counts, _place(box, job, row, series) if places else "")
         )
     return found
 
@@ -121,11 +121,13 @@ def _standing(job: Job, row: ResultLine, content: Content | None) -> tuple[str, 
     return "good", _("waits for the pilot") if waits else _("found")
 
 
-def _sent(job: Job, row: ResultLine, content: Content | None, counts: Counts, place: str) -> Answer:
+def _sent(
+    job: Job, box: Box, row: ResultLine, content: Content | None, counts: Counts, place: str
+) -> Answer:
     task = row.task
     generated = ""
     if content is not None and not content.pseudonym:
-        generated = sealed.open_task(task).pseudonym
+        generated = sealed.open_task(task, box).pseudonym
     why = " ".join(part for part in (task.message, notes_in_words(row, content)) if part)
     if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
         why = _("It waits for approval.")

@@ -17,7 +17,7 @@ from adit.accounts.rights import Right, may, require
 from adit.audit import trail
 from adit.jobs import lists, sealed
 from adit.jobs.kinds.base import TaskPlan
-from adit.jobs.models import Archive, Job, JobState, Task, TaskState
+from adit.jobs.models import Archive, Job, JobState, Task, TaskState, Work
 from adit.nodes import access, shelf
 from adit.nodes.models import Node
 from adit.profiles import trials
@@ -68,12 +68,12 @@ def not_kept() -> WrongInput:
 def lay_packing(job: Job) -> None:
     """The last task of a job that ends in a 7-Zip file, once it is known what all goes in."""
     tasks = Task.objects.filter(job=job)
-    if not is_archive(job.destination) or job.stage or tasks.filter(is_packing=True).exists():
+    if not is_archive(job.destination) or job.stage or tasks.filter(work=Work.PACK).exists():
         return
     last = (tasks.aggregate(last=Max("position"))["last"] or 0) + 1
     plan = TaskPlan(source=0, payload={}, title=_("Encrypted 7-Zip file"))
     payload = sealed.seal_task(job.trial or trials.default_trial(), job, last, plan, "")
-    Task.objects.create(job=job, position=last, is_packing=True, payload=payload)
+    Task.objects.create(job=job, position=last, work=Work.PACK, payload=payload)
 
 
 def keep_password(user: User, job: Job, password: str) -> None:
@@ -165,8 +165,8 @@ def forget(job: Job) -> None:
 def reopen(job: Job) -> bool:
     """Whether the file of a locked job has to be built again, since a part of it runs again."""
     tasks = Task.objects.filter(job=job)
-    live = tasks.filter(is_packing=False, state__in=(TaskState.PENDING, TaskState.IN_PROGRESS))
-    ended = tasks.filter(is_packing=True).exclude(
+    live = tasks.filter(work=Work.KIND, state__in=(TaskState.PENDING, TaskState.IN_PROGRESS))
+    ended = tasks.filter(work=Work.PACK).exclude(
         state__in=(TaskState.PENDING, TaskState.IN_PROGRESS)
     )
     return live.exists() and ended.exists()

@@ -30,6 +30,16 @@ class TaskState(models.TextChoices):
     FAILURE = "failure", _("failed")
 
 
+class Work(models.TextChoices):
+    """What a task is there for."""
+
+    KIND = "", _("what was ordered")
+    START = "start", _("the start")
+    """The one before all others, at position 0: makes the tasks of a transfer of checked rows."""
+    PACK = "pack", _("the 7-Zip file")
+    """The last one of a job that ends in a 7-Zip file: builds it when all others have ended."""
+
+
 class Stage(models.TextChoices):
     """Of a job that goes in steps: after each of them it waits for its owner."""
 
@@ -129,8 +139,7 @@ class Task(models.Model):
     """What it needs of its nodes: searching opens the source alone; urgent is the job's word."""
     road = models.ForeignKey(Road, null=True, on_delete=models.SET_NULL, related_name="tasks")
     """By source and lane; roads.lay() sets it. What stands on no road never starts."""
-    is_packing = models.BooleanField(default=False)
-    """The last one of a job that ends in a 7-Zip file: builds it when all others have ended."""
+    work = models.CharField(max_length=8, choices=Work, default=Work.KIND, blank=True)
     payload = models.BinaryField()
     """The kind's payload, sealed under the trial's key."""
     state = models.CharField(max_length=16, choices=TaskState, default=TaskState.PENDING)

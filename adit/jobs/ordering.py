@@ -13,7 +13,7 @@ from adit.jobs import archives, sealed
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Order, SendAsIs, SheetRow, TaskPlan
 from adit.jobs.kinds.batch_query import BatchQuery
-from adit.jobs.models import Job, JobState, Task
+from adit.jobs.models import Job, JobState, Task, Work
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
 from adit.profiles import mapping, trials
@@ -71,6 +71,7 @@ class Ordered:
 
         Raises Refused, and WrongInput when a pseudonym stands for another patient; names the row.
         """
+        box = sealed.box_of(self.trial)
         for position, planned in enumerate(self.planned, start=1):
             is_plain = self.is_as_is or planned.plan.searches
             pseudonym = "" if is_plain else self._pseudonym(position, planned)
@@ -79,7 +80,9 @@ class Ordered:
                 position=position,
                 source=planned.source,
                 lane=Lane.SEARCH if planned.plan.searches else Lane.RETRIEVE,
-                payload=sealed.seal_task(self.trial, job, position, planned.plan, pseudonym),
+                payload=sealed.seal_task(
+                    self.trial, job, position, planned.plan, pseudonym, box=box
+                ),
             )
 
     def _pseudonym(self, position: int, planned: Planned) -> str:
@@ -171,7 +174,7 @@ def size_of(job: Job) -> int:
     """As it was counted when the job was ordered."""
     if job.kind == BatchQuery.word:
         return job.lines.values("line").distinct().count()
-    return job.tasks.exclude(lane=Lane.SEARCH).filter(is_packing=False).count()
+    return job.tasks.exclude(lane=Lane.SEARCH).filter(work=Work.KIND).count()
 
 
 def _facts(order: Order) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from django.utils import timezone
 
 from adit.jobs import sealed
-from adit.jobs.models import Item, Job, Task
+from adit.jobs.models import Item, Job, Task, Work
 from adit.jobs.ordering import AS_IS
 from adit.jobs.rules import Rules, rules_of
 from adit.profiles import trials
@@ -56,7 +56,7 @@ def not_delivered(job: Job) -> Iterator[Line]:
 
 
 def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], Manifest]]:
-    tasks = Task.objects.filter(job=job, is_packing=False).select_related("job__trial")
+    tasks = Task.objects.filter(job=job, work=Work.KIND).select_related("job__trial")
     box = sealed.box_of(job.trial)
     for task in tasks.order_by("position"):
         uid_of = uids_of(task)

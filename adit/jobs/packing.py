@@ -14,7 +14,7 @@ from adit.accounts.rights import Refused
 from adit.audit.trail import record
 from adit.jobs import archives, outputs, queue, states
 from adit.jobs.lease import Lease
-from adit.jobs.models import Archive, Job, Task, TaskState
+from adit.jobs.models import Archive, Job, Task, TaskState, Work
 from adit.nodes import slots
 from adit.nodes.connect import Purpose, open_node
 from adit_engine.errors import AditError
@@ -69,7 +69,7 @@ def end(task: Task) -> None:
 
 
 def _others_live(job: Job) -> bool:
-    return Task.objects.filter(job=job, is_packing=False, state__in=_LIVE).exists()
+    return Task.objects.filter(job=job, work=Work.KIND, state__in=_LIVE).exists()
 
 
 # What goes in -------------------------------------------------------------------------------------
@@ -121,13 +121,10 @@ def _built(task: Task, lease: Lease, bundle: Bundle, told_all: Iterator[Any]) ->
         done += told.size_bytes
         if time.monotonic() - told_at > TELL_EVERY_S:
             told_at = time.monotonic()
-            _say(task, min(99, 50 * done // max(bundle.size_bytes, 1)))
+            percent = min(99, 50 * done // max(bundle.size_bytes, 1))
+            words = {"percent": percent}
+            queue.say(task, _("Being built and tested: %(percent)d %%.") % words)
     return made
-
-
-def _say(task: Task, percent: int) -> None:
-    mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
-    mine.update(message=_("Being built and tested: %(percent)d %%.") % {"percent": percent})
 
 
 def _write_down(task: Task, bundle: Bundle, made: list[Packed], before: frozenset[bytes]) -> None:

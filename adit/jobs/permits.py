@@ -11,7 +11,7 @@ from adit.accounts.rights import Right, may, require
 from adit.jobs import rules, states
 from adit.jobs.kinds import KINDS
 from adit.jobs.lists import may_act_on, may_see
-from adit.jobs.models import Job, JobState, Stage, Task, TaskState
+from adit.jobs.models import Job, JobState, Stage, Task, TaskState, Work
 from adit.nodes.models import Lane
 
 T, J = TaskState, JobState
@@ -97,11 +97,12 @@ def refusal(user: User, job: Job, name: str) -> str:
 
 
 def workable(job: Job) -> QuerySet[Task]:
-    """Without the tasks of a check that is over: what they found was started, or left."""
+    """Without the start, and without a check that is over: what it found was started, or left."""
     begins_with = getattr(KINDS.get(job.kind), "stage", "")
+    tasks = job.tasks.exclude(work=Work.START)
     if begins_with != Stage.CHECK or job.stage == Stage.CHECK:
-        return job.tasks.all()
-    return job.tasks.exclude(lane=Lane.SEARCH)
+        return tasks
+    return tasks.exclude(lane=Lane.SEARCH)
 
 
 _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
@@ -171,4 +172,4 @@ def _has_gaps(job: Job) -> bool:
 
 
 def _studies(job: Job) -> QuerySet[Task]:
-    return job.tasks.exclude(lane=Lane.SEARCH).filter(is_packing=False)
+    return job.tasks.exclude(lane=Lane.SEARCH).filter(work=Work.KIND)

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, Task, TaskState, Work
 from adit.nodes.models import Lane
 
 ENDED = frozenset({JobState.CANCELED, JobState.SUCCESS, JobState.WARNING, JobState.FAILURE})
@@ -77,7 +77,7 @@ def task_counts(jobs: Iterable[int]) -> dict[int, Progress]:
     asked, sent = Q(lane=Lane.SEARCH), ~Q(lane=Lane.SEARCH)
     over = Q(state__in=OVER)
     rows = (
-        Task.objects.filter(job_id__in=list(jobs), is_packing=False)
+        Task.objects.filter(job_id__in=list(jobs), work=Work.KIND)
         .order_by()
         .values("job_id")
         .annotate(
@@ -98,7 +98,7 @@ def _progress(row: Mapping[str, Any]) -> Progress:
 
 def studies_of(job: Job) -> QuerySet[Task]:
     """Its tasks that send something: neither questions, nor the packing of an archive."""
-    return Task.objects.filter(job=job, is_packing=False).exclude(lane=Lane.SEARCH)
+    return Task.objects.filter(job=job, work=Work.KIND).exclude(lane=Lane.SEARCH)
 
 
 def progress_of(job: Job) -> Progress:

@@ -103,6 +103,12 @@ def claim_more(job: Job, held: Task, most: int) -> list[Task]:
     return found
 
 
+def say(task: Task, message: str) -> None:
+    """How far a running task is, on pages."""
+    mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+    mine.update(message=message)
+
+
 def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | None = None) -> None:
     """Ends an attempt that is not the end of the task, or, after too many failures, is.
 

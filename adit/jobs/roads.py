@@ -7,7 +7,7 @@ from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from adit.jobs import states
-from adit.jobs.models import Job, Road, Task, TaskState
+from adit.jobs.models import Job, Road, Task, TaskState, Work
 from adit.nodes.connect import Purpose
 from adit.nodes.models import Lane, Node
 
@@ -66,10 +66,10 @@ def due(**which: object) -> QuerySet[Task]:
     """What waits for nothing but nodes and workers; packing also waits for the rest of its job."""
     now = timezone.now()
     others = Task.objects.filter(
-        job=OuterRef("job"), is_packing=False, state__in=list(states.LIVE_TASKS)
+        job=OuterRef("job"), work=Work.KIND, state__in=list(states.LIVE_TASKS)
     )
     return Task.objects.filter(
-        Q(is_packing=False) | ~Exists(others),
+        Q(work=Work.KIND) | ~Exists(others),
         Q(not_before=None) | Q(not_before__lte=now),
         state=TaskState.PENDING,
         **which,

@@ -8,14 +8,26 @@ from typing import Any
 from django.db import Error, connection
 from structlog.contextvars import bound_contextvars
 
-from adit.jobs import appraisal, archives, ends, lines, packing, queue, quota, rules, sealed, states
+from adit.jobs import (
+    appraisal,
+    archives,
+    ends,
+    lines,
+    packing,
+    queue,
+    quota,
+    rules,
+    sealed,
+    starting,
+    states,
+)
 from adit.jobs.contact import Contact
 from adit.jobs.ends import End
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Checked, Context, Found, Yielded
 from adit.jobs.lease import Lease, Lost
 from adit.jobs.ledger import Ledger, settle
-from adit.jobs.models import Task
+from adit.jobs.models import Task, Work
 from adit.jobs.ordering import AS_IS
 from adit.jobs.sealed import TaskContent
 from adit.nodes.connect import Purpose, open_node
@@ -50,17 +62,24 @@ def _attempted(task: Task) -> End:
     with Lease(task, queue.purposes_of(task)) as lease:
         contact = Contact(task.source, task.job.destination)
         try:
-            if task.is_packing:
-                packing.pack(task, lease)
-            else:
-                _transfer(task, lease, contact)
+            end = _carried_out(task, lease, contact)
         except Exception as error:  # noqa: BLE001 - one of the two places that catch all
             if isinstance(error, AditError) and not lease.stop.is_set():
                 contact.end(error)
             return ends.of(error, task, lease)
         if lease.stop.is_set() and isinstance(lease.stop.reason, Lost):
             return ends.stopped(lease)
-    return End(packing.end if task.is_packing else ends.judged)
+    return end
+
+
+def _carried_out(task: Task, lease: Lease, contact: Contact) -> End:
+    if task.work == Work.START:
+        return End(starting.made(task, lease).carry_out)
+    if task.work == Work.PACK:
+        packing.pack(task, lease)
+        return End(packing.end)
+    _transfer(task, lease, contact)
+    return End(ends.judged)
 
 
 def _transfer(task: Task, lease: Lease, contact: Contact) -> None:

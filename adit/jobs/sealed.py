@@ -31,14 +31,23 @@ class ItemContent:
     """Why the source's list cannot be trusted; empty when it can."""
 
 
-def seal_task(trial: Trial, job: Job, position: int, plan: TaskPlan, pseudonym: str) -> bytes:
+def seal_task(
+    trial: Trial,
+    job: Job,
+    position: int,
+    plan: TaskPlan,
+    pseudonym: str,
+    *,
+    box: Box | None = None,
+) -> bytes:
+    """Pass the trial's box when sealing many."""
     content = {
         "title": plan.title,
         "patient_id": plan.patient_id,
         "pseudonym": pseudonym,
         "payload": dict(plan.payload),
     }
-    return box_of(trial).seal(content, _task_place(job.pk, position))
+    return (box or box_of(trial)).seal(content, _task_place(job.pk, position))
 
 
 def open_task(task: Task, box: Box | None = None) -> TaskContent:

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from adit.jobs import letters, verdict
-from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.jobs.models import Job, JobState, Task, TaskState, Work
 
 T, J = TaskState, JobState
 
@@ -29,7 +29,8 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
     J.WAITING_FOR_APPROVAL: frozenset({J.PENDING, J.CANCELED}),
     J.PENDING: frozenset({J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
     | _ENDS,
-    J.IN_PROGRESS: frozenset({J.PENDING, J.CANCELING, J.WAITING_FOR_OWNER}) | _ENDS,
+    J.IN_PROGRESS: frozenset({J.PENDING, J.CANCELING, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
+    | _ENDS,
     J.WAITING_FOR_OWNER: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL}) | _ENDS,
     J.CANCELING: _ENDS,
     J.CANCELED: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER}),
@@ -37,6 +38,16 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
     J.WARNING: frozenset({J.PENDING, J.IN_PROGRESS}),
     J.FAILURE: frozenset({J.PENDING, J.IN_PROGRESS}),
 }
+
+AFRESH: Mapping[str, Any] = {
+    "failures": 0,
+    "not_before": None,
+    "message": "",
+    "stop_asked": False,
+    "broke_rule": False,
+    "ended_at": None,
+}
+"""What is set with a task that a person lets be tried again."""
 
 LIVE_TASKS = frozenset({T.PENDING, T.IN_PROGRESS})
 RUNNABLE_JOBS = frozenset({J.PENDING, J.IN_PROGRESS})
@@ -149,7 +160,7 @@ def _broke_rule(job: Job) -> bool:
 
 def _is_unpacked(job: Job) -> bool:
     """What was gathered for a 7-Zip file has reached nobody without it."""
-    return Task.objects.filter(job=job, is_packing=True, state=T.FAILURE).exists()
+    return Task.objects.filter(job=job, work=Work.PACK, state=T.FAILURE).exists()
 
 
 def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from adit.jobs.kinds.batch_query import BatchQuery
-from adit.jobs.models import Item, Job, JobState, ResultLine, Stage, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, ResultLine, Stage, Task, TaskState, Work
 from adit.jobs.progress import Counts, counts_of
 
 MOST_REASONS = 4
@@ -48,6 +48,9 @@ def of_search(lines: QuerySet[ResultLine]) -> Verdict:
 
 def of_job(job: Job, state: JobState) -> str:
     """The sentence that stands with a job that has ended, or waits for its owner."""
+    unstarted = Task.objects.filter(job=job, work=Work.START, state=TaskState.FAILURE).first()
+    if state == JobState.WAITING_FOR_OWNER and unstarted is not None:
+        return _("It was not started. %(why)s") % {"why": unstarted.message}
     if state == JobState.WAITING_FOR_OWNER and job.stage == Stage.CHECK:
         return _(
             "The check is done. Nothing has been fetched yet: look through the rows and start."
@@ -63,7 +66,7 @@ def of_job(job: Job, state: JobState) -> str:
     if state == JobState.CANCELED:
         return _("Canceled. %(n)d images had been delivered before.") % {"n": counts.delivered}
     tasks = Task.objects.filter(job=job)
-    ends = Counter(tasks.filter(is_packing=False).values_list("state", flat=True))
+    ends = Counter(tasks.filter(work=Work.KIND).values_list("state", flat=True))
     parts = [_delivered(counts)] if counts.delivered else [_("Nothing was delivered.")]
     if ends[TaskState.FAILURE]:
         parts.append(
@@ -75,7 +78,7 @@ def of_job(job: Job, state: JobState) -> str:
             ngettext("%d study has gaps.", "%d studies have gaps.", ends[TaskState.WARNING])
             % ends[TaskState.WARNING]
         )
-    unpacked = tasks.filter(is_packing=True, state=TaskState.FAILURE).first()
+    unpacked = tasks.filter(work=Work.PACK, state=TaskState.FAILURE).first()
     if unpacked is not None and counts.delivered:
         return _("The 7-Zip file was not built: %s") % unpacked.message
     if tasks.filter(broke_rule=True).exists():

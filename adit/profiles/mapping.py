@@ -47,13 +47,23 @@ def change_for(
     """
     trial = trial or default_trial()
     require_trial(user, trial, source, destination)
-    domain = domain_of(source)
-    if pseudonym and known_pseudonym(trial, domain, patient_id) != pseudonym:
-        require(user, Right.CHOOSE_PSEUDONYMS)
-    name = pseudonym_for(trial, domain, patient_id, given=pseudonym, user=user)
+    name = registered(user, trial, source, patient_id, pseudonym=pseudonym)
     Profile.objects.filter(pk=trial.profile_id, frozen_at=None).update(frozen_at=timezone.now())
     rules = Rules.parse(trial.profile.text)
     return Pseudonymized(rules, name, key_of(trial), stamp_of(trial), faces.chosen(trial))
+
+
+def registered(
+    user: Person, trial: Trial, source: Node, patient_id: str, *, pseudonym: str = ""
+) -> str:
+    """What this patient is called in a trial that the user may use for this source.
+
+    Given, or generated when empty. Raises Refused, Conflict, WrongInput.
+    """
+    domain = domain_of(source)
+    if pseudonym and known_pseudonym(trial, domain, patient_id) != pseudonym:
+        require(user, Right.CHOOSE_PSEUDONYMS)
+    return pseudonym_for(trial, domain, patient_id, given=pseudonym, user=user)
 
 
 def as_is_for(

@@ -27,9 +27,14 @@ class Unusable(AditError):
     """The trust centre gave what no pseudonym can be; names no patient."""
 
 
+def is_asked(trial: Trial) -> bool:
+    """Whether a trust centre names this trial's patients."""
+    return bool(settings.PSEUDONYM_SOURCE) and not trial.is_default
+
+
 def from_trust_centre(trial: Trial, domain: str, patient_id: str) -> str:
     """Empty where none is plugged in, and for the site's own trial. Raises AditError."""
-    if not settings.PSEUDONYM_SOURCE or trial.is_default or not patient_id:
+    if not is_asked(trial) or not patient_id:
         return ""
     source: PseudonymSource = import_string(settings.PSEUDONYM_SOURCE)()
     try:

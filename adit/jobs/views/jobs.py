@@ -17,9 +17,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, order_right
 from adit.audit.models import Event
-from adit.jobs import actions, archives, lists, permits, progress, roads
+from adit.jobs import actions, archives, lists, permits, progress, roads, states
 from adit.jobs.filters import JobFilter
-from adit.jobs.models import Item, Job, JobState, Task
+from adit.jobs.models import Item, Job, JobState, Task, Work
 from adit.jobs.outlook import outlook
 from adit.jobs.views.about import about, kind_label
 from adit.jobs.views.door import person, visible_job
@@ -173,14 +173,16 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
             for task in page
         ],
         "allowed": permits.allowed(user, job),
-        "packing": job.tasks.filter(is_packing=True).first(),
+        "start": job.tasks.filter(work=Work.START, state__in=states.LIVE_TASKS).first(),
+        "packing": job.tasks.filter(work=Work.PACK).first(),
         "archives": file_rows(user, job.archives.order_by("round", "pk")),
         "timeline": _timeline(job),
     }
 
 
 def _tasks(job: Job, asks: bool) -> QuerySet[Task]:
-    tasks = Task.objects.filter(job=job) if asks else progress.studies_of(job)
+    asked = Task.objects.filter(job=job, work=Work.KIND)
+    tasks = asked if asks else progress.studies_of(job)
     return tasks.select_related("source", "job__trial").order_by("position")
 
 

@@ -16,7 +16,7 @@ from adit.accounts.models import User
 from adit.accounts.rights import Right, may
 from adit.jobs import actions, archives, permits, progress, sealed, sheet
 from adit.jobs.kinds.batch_query import BatchQuery
-from adit.jobs.models import Item, Job, Task, TaskState
+from adit.jobs.models import Item, Job, Task, TaskState, Work
 from adit.jobs.views.about import about
 from adit.jobs.views.door import note_look, person, visible_job
 from adit.nodes.models import Lane
@@ -86,6 +86,7 @@ def _visible_task(user: User, pk: int, position: int) -> Task:
     job: Job = visible_job(user, pk)
     task = (
         Task.objects.filter(job=job, position=position)
+        .exclude(work=Work.START)
         .select_related("source", "road", "job__trial", "job__destination", "job__owner")
         .first()
     )

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -23,12 +23,12 @@ from django.views.decorators.http import require_POST, require_safe
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, require
 from adit.audit import trail
-from adit.jobs import batch, forecast, ordering, result_sheet, sheet
+from adit.jobs import batch, forecast, ordering, result_sheet, sheet, states
 from adit.jobs.answers import answers_of, rows_of
 from adit.jobs.batch import Wishes
 from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.lists import may_act_on
-from adit.jobs.models import Job, JobState, Stage
+from adit.jobs.models import Job, JobState, Stage, Work
 from adit.jobs.result_sheet import Sees
 from adit.jobs.summary import size_in_words
 from adit.jobs.tally import Tally, tally_of
@@ -61,10 +61,7 @@ def transfer_start(request: HttpRequest, pk: int) -> HttpResponse:
         batch.start(user, job, wishes)
     except AditError as error:
         return _page(request, user, job, str(error))
-    if job.state == JobState.WAITING_FOR_APPROVAL:
-        messages.success(request, _("Ordered. Somebody else has to approve it before it starts."))
-    else:
-        messages.success(request, _("The transfer is started."))
+    messages.success(request, _("The transfer is being prepared: it starts by itself."))
     return HttpResponseRedirect(reverse("job", args=[pk]))
 
 
@@ -130,6 +127,8 @@ def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> Http
     if sees:
         note_look(user, job, {"rows": True})
     tally = tally_of(job)
+    typed = request.POST if trouble else _typed_before(job)
+    start = job.tasks.filter(work=Work.START, state__in=states.LIVE_TASKS).first()
     waits = job.state == JobState.WAITING_FOR_OWNER
     context = {
         "job": job,
@@ -144,13 +143,14 @@ def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> Http
         "may_start": waits and may_act_on(user, job),
         "may_reidentify": may(user, Right.REIDENTIFY),
         "trouble": trouble,
-        "typed": request.POST if trouble else {},
-        **(_before(job, tally, sees) if waits else {}),
+        "start": start,
+        "typed": typed,
+        **(_before(job, tally, sees, typed) if waits else {}),
     }
     return render(request, "jobs/transfer_rows.html", context, status=422 if trouble else 200)
 
 
-def _before(job: Job, tally: Tally, sees: bool) -> dict[str, Any]:
+def _before(job: Job, tally: Tally, sees: bool, typed: Mapping[str, str]) -> dict[str, Any]:
     """What is to be known before the start."""
     source = Node.objects.filter(pk=job.order["source"]).first()
     nodes = [node for node in (source, job.destination) if node is not None]
@@ -165,10 +165,25 @@ def _before(job: Job, tally: Tally, sees: bool) -> dict[str, Any]:
         "size": size_in_words(tally.size_bytes),
         "when": when(nodes, is_urgent=job.urgent, owner=job.owner_id, studies=tally.ready),
         "finish": end,
-        "choices": answers_of(job, list(several)),
+        "choices": [
+            (answer, typed.get(f"choice-{answer.line}", ""))
+            for answer in answers_of(job, list(several))
+        ],
         "more_choices": max(0, tally.several - MOST_CHOICES),
         "needs_approval": job.approved_by_id is None
         and ordering.needs_approval(job.owner, tally.ready + tally.several, job.kind, job.trial),
+    }
+
+
+def _typed_before(job: Job) -> dict[str, str]:
+    """What was typed for a start that came to nothing."""
+    wishes = batch.last_wishes(job)
+    if wishes is None:
+        return {}
+    return {
+        "leave_out": _spans(wishes.left_out),
+        "pilot": str(wishes.pilot or ""),
+        **{f"choice-{line}": str(which) for line, which in wishes.choices.items()},
     }
 
 
@@ -209,6 +224,17 @@ def _lines(text: str) -> frozenset[int]:
         if found:
             lines |= set(range(int(found[1]), min(int(found[2] or found[1]), 20_000) + 1))
     return frozenset(lines)
+
+
+def _spans(lines: Collection[int]) -> str:
+    """As `_lines` reads them."""
+    spans: list[list[int]] = []
+    for line in sorted(lines):
+        if spans and line == spans[-1][1] + 1:
+            spans[-1][1] = line
+        else:
+            spans.append([line, line])
+    return ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in spans)
 
 
 def _file(form: str, name: str, columns: tuple[str, ...], rows: Iterable[Any]) -> HttpResponseBase:

@@ -26,7 +26,7 @@ from adit.jobs.batch import Wishes
 from adit.jobs.kinds.batch_transfer import Order as BatchOrder
 from adit.jobs.kinds.batch_transfer import Row
 from adit.jobs.kinds.selective import Order, Pick
-from adit.jobs.models import Archive, Job, JobState, Task, TaskState
+from adit.jobs.models import Archive, Job, JobState, Task, TaskState, Work
 from adit.jobs.tasks import clean
 from adit.nodes.access import readable_nodes
 from adit.nodes.models import Node
@@ -175,8 +175,8 @@ def test_packing_waits_for_all_others_of_its_job(
     queue.finish(second, TaskState.FAILURE, "gone")
     third = queue.claim("three")
     assert third is not None
-    assert third.is_packing
-    assert job.tasks.filter(is_packing=True).get().pk == third.pk
+    assert third.work == Work.PACK
+    assert job.tasks.filter(work=Work.PACK).get().pk == third.pk
 
 
 def test_the_password_is_sealed_until_the_file_is_built_and_gone_afterwards(
@@ -496,7 +496,7 @@ def test_a_batch_is_packed_once_all_of_it_was_started(
     job = checked_batch("1", "2", "3")
     assert job.state == JobState.WAITING_FOR_OWNER
     assert job.archive_password == PASSWORD
-    assert not job.tasks.filter(is_packing=True).exists()
+    assert not job.tasks.filter(work=Work.PACK).exists()
 
     batch.start(coordinator, job, Wishes(pilot=1))
     work_off()

@@ -1,5 +1,6 @@
 """A sheet of studies is checked, started, run, and each of its rows is answered."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -10,13 +11,13 @@ from jobs_stage import put_study, shelf, work
 from adit.accounts.models import User
 from adit.audit.models import Event
 from adit.jobs import actions, batch, lines, permits, queue, sealed
-from adit.jobs.batch import Unfit, Wishes
+from adit.jobs.batch import Wishes
 from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
-from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState
+from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState, Work
 from adit.nodes.models import Access, Lane, Node
 from adit.profiles.models import Trial
-from adit_engine.errors import NodeRefused, WrongInput
+from adit_engine.errors import NodeRefused
 from adit_engine.nodes.base import Answers
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.query import Query
@@ -133,8 +134,10 @@ def test_one_study_uid_under_two_patients_is_never_started(
     job = run_all(order_rows(by_uid(2, "1")))
     line = job.lines.get()
     assert (line.notes, line.is_found) == ([Note.PATIENTS], False)
-    with pytest.raises(WrongInput, match="No row is left"):
-        batch.start(job.owner, job, Wishes())
+    batch.start(job.owner, job, Wishes())
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert "No row is left" in job.message
 
 
 def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
@@ -170,7 +173,11 @@ def test_a_second_start_makes_no_second_task(order_rows: Callable[..., Job], sou
     job = run_all(order_rows(by_uid(2, "1")))
     again = Job.objects.get(pk=job.pk)
     batch.start(job.owner, job, Wishes())
+    batch.start(job.owner, again, Wishes(left_out={2}))
+    assert Task.objects.filter(work=Work.START).count() == 1
+    job = run_all(job)
     batch.start(job.owner, again, Wishes())
+    assert job.state == JobState.SUCCESS
     assert Task.objects.filter(lane=Lane.RETRIEVE).count() == 1
 
 
@@ -288,8 +295,8 @@ def test_a_large_transfer_is_approved_by_somebody_else_after_its_check(
     job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2")))
     assert job.state == JobState.WAITING_FOR_OWNER
     batch.start(job.owner, job, Wishes())
+    job = run_all(job)
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    assert work() is None
     actions.approve(pacsadmin, job)
     assert run_all(job).state == JobState.SUCCESS
 
@@ -307,11 +314,11 @@ def test_pseudonyms_that_contradict_the_project_are_said_with_their_lines_and_no
             Row(4, Wanted(accession_number="A3"), pseudonym="ONE"),
         )
     )
-    with pytest.raises(Unfit) as unfit:
-        batch.start(job.owner, job, Wishes())
-    assert set(unfit.value.by_line) == {3, 4}
-    job.refresh_from_db()
+    batch.start(job.owner, job, Wishes(left_out={99}))
+    job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
+    assert re.findall(r"Line (\d+):", job.message) == ["3", "4"]
+    assert batch.last_wishes(job) == Wishes({}, frozenset({99}), 0)
     assert not job.tasks.filter(lane=Lane.RETRIEVE).exists()
     batch.start(job.owner, job, Wishes(left_out={3, 4}))
     assert run_all(job).state == JobState.SUCCESS
@@ -442,6 +449,7 @@ def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_a
     job = run_all(order_rows(by_uid(2, "1")))
     assert job.state == JobState.WAITING_FOR_OWNER
     batch.start(job.owner, job, Wishes())
+    job = run_all(job)
     assert job.state == JobState.WAITING_FOR_APPROVAL
     assert "approve" not in permits.allowed(coordinator, job)
     actions.approve(pacsadmin, job)

@@ -20,7 +20,7 @@ from adit.accounts import groups as standard
 from adit.accounts.models import User
 from adit.accounts.rights import Right
 from adit.audit.models import Event
-from adit.jobs.models import Archive, Draft, Job, JobState, Task
+from adit.jobs.models import Archive, Draft, Job, JobState, Task, Work
 from adit.jobs.views.archives import DOWNLOADS
 from adit.nodes.models import Node
 from adit.profiles.models import Trial
@@ -47,7 +47,7 @@ def archive(
     job = make_job(coordinator)
     job.destination = archive_node
     job.save()
-    Task.objects.create(job=job, position=2, is_packing=True, payload=b"", state="success")
+    Task.objects.create(job=job, position=2, work=Work.PACK, payload=b"", state="success")
     (tmp_path / "archives" / f"job-{job.pk}.7z").write_bytes(CONTENT)
     now = timezone.now()
     return Archive.objects.create(
@@ -238,7 +238,7 @@ def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
     client: Client, archive: Archive
 ) -> None:
     Job.objects.update(state=JobState.WARNING)
-    Task.objects.filter(is_packing=False).update(state="warning")
+    Task.objects.filter(work=Work.KIND).update(state="warning")
 
     led = client.post(reverse("job_action", args=[archive.job_id, "retry"]))
     page = client.get(led["Location"]).content.decode()

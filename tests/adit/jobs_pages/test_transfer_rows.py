@@ -148,8 +148,11 @@ def test_what_was_typed_comes_back_when_the_start_is_refused(
     answer = as_user(coordinator).post(
         reverse("job_batch_start", args=[job.pk]), {"leave_out": "2"}
     )
-    assert "No row is left to be started" in answer.content.decode()
-    assert Job.objects.get(pk=job.pk).state == JobState.WAITING_FOR_OWNER
+    assert answer.status_code == 302
+    assert run_all(job).state == JobState.WAITING_FOR_OWNER
+    page = as_user(coordinator).get(reverse("job_batch_rows", args=[job.pk])).content.decode()
+    assert "It was not started. No row is left to be started" in page
+    assert re.search(r'name="leave_out"[^>]*value="2"', page)
 
 
 def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_text(
@@ -300,6 +303,10 @@ def test_the_page_of_ten_thousand_rows_comes_at_once(
     begun = time.process_time()
     assert client.get(address + "?page=3").status_code == 200
     assert time.process_time() - begun < 0.6
+    begun = time.process_time()
+    assert client.post(reverse("job_batch_start", args=[job.pk])).status_code == 302
+    assert time.process_time() - begun < 0.6, "a worker does the work"
+    assert "It waits for a free worker." in client.get(address).content.decode()
 
 
 # From the file to the order -----------------------------------------------------------------------

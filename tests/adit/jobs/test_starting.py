@@ -1,0 +1,150 @@
+"""A worker starts what was checked: all of it or nothing, wherever it is killed, and once."""
+
+import os
+import signal
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.db import connection
+from django.utils import timezone
+from jobs_stage import claimed, put_study, shelf, until, work
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.jobs import actions, batch, queue, runner, starting
+from adit.jobs.batch import Wishes
+from adit.jobs.kinds.batch_transfer import Order, Row
+from adit.jobs.lease import Lease
+from adit.jobs.models import Job, JobState, Task, TaskState, Work
+from adit.jobs.starting import Made
+from adit.nodes.models import Lane, Node
+from adit.profiles.models import Patient, Trial
+from adit_engine.sighting import Wanted
+
+ROOT = "1.2.826.0.1.3680043.8.498.77"
+pytestmark = pytest.mark.django_db(transaction=True)
+STUDIES = 4
+
+
+def run_all(job: Job) -> Job:
+    while work() is not None:
+        pass
+    return Job.objects.get(pk=job.pk)
+
+
+@pytest.fixture
+def checked(coordinator: User, source: Node, destination: Node, trial: Trial) -> Job:
+    """A check of four patients' studies that is done."""
+    names = [f"PID-{n}" for n in range(STUDIES)]
+    for n, patient in enumerate(names):
+        put_study(source, f"{n}", images=2, PatientID=patient, AccessionNumber=f"A{n}")
+    rows = tuple(
+        Row(n + 2, Wanted(patient, study_uid=f"{ROOT}.{n}")) for n, patient in enumerate(names)
+    )
+    order = Order(rows, source.pk, destination.pk, trial=trial.pk)
+    return run_all(actions.create(coordinator, "batch_transfer", order, key="checked"))
+
+
+def killed(task: Task, room: Any, name: str, time: int) -> None:
+    """Another process runs it, and is killed when it does this for the first, second … time."""
+    connection.close()
+    pid = os.fork()
+    if not pid:
+        done, calls = getattr(room, name), []
+
+        def again(*args: Any, **more: Any) -> Any:
+            calls.append(1)
+            if len(calls) == time:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done(*args, **more)
+
+        setattr(room, name, again)
+        try:
+            runner.run(task)
+        finally:
+            os._exit(1)
+    _pid, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status), "it was over before it could be killed"
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "time"),
+    [
+        (starting, "_ready", 2),
+        (starting.mapping, "registered", 2),
+        (starting.sealed, "seal_task", 2),
+        (starting.roads, "lay", 1),
+        (starting.trail, "record", 1),
+    ],
+    ids=["rows", "pseudonyms", "tasks", "being written", "before it is committed"],
+)
+def test_killed_in_the_middle_it_is_as_if_nothing_had_been_and_then_it_starts(
+    checked: Job, destination: Node, room: Any, name: str, time: int
+) -> None:
+    before = list(checked.lines.values("line", "task", "sealed", "notes", "facts"))
+    batch.start(checked.owner, checked, Wishes(left_out={5}))
+    killed(claimed(), room, name, time)
+
+    assert list(checked.lines.values("line", "task", "sealed", "notes", "facts")) == before
+    assert not checked.tasks.filter(lane=Lane.RETRIEVE).exists()
+    assert Event.objects.filter(action="job.started").count() == 0
+    with time_machine.travel(timezone.now() + timedelta(minutes=5)):
+        queue.sweep()
+        job = run_all(checked)
+    assert job.state == JobState.SUCCESS
+    assert job.tasks.filter(lane=Lane.RETRIEVE).count() == STUDIES - 1
+    assert len(shelf(destination)) == 2 * (STUDIES - 1)
+    assert Patient.objects.count() == STUDIES - 1
+    assert Event.objects.filter(action="job.started").count() == 1
+
+
+def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
+    checked: Job, destination: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "TELL_EVERY_S", 0.0)
+    said, stops = [], []
+    made = starting.made
+
+    def with_lease(task: Task, lease: Lease) -> Made:
+        stops.append(lease.stop)
+        return made(task, lease)
+
+    monkeypatch.setattr(starting, "made", with_lease)
+    seal = starting.sealed.seal_task
+
+    def looked_at(*args: Any, **more: Any) -> bytes:
+        said.append(checked.tasks.get(work=Work.START).message)
+        if len(said) == 2:
+            actions.cancel(checked.owner, checked)
+            until(lambda: stops and stops[0].is_set())
+        return seal(*args, **more)
+
+    batch.start(checked.owner, checked, Wishes())
+    monkeypatch.setattr(starting.sealed, "seal_task", looked_at)
+    job = run_all(checked)
+    assert said == ["Preparing study 1 of 4.", "Preparing study 2 of 4."]
+    assert job.state == JobState.CANCELED
+    monkeypatch.undo()
+    actions.resume(job.owner, job)
+    assert run_all(job).state == JobState.SUCCESS
+    assert len(shelf(destination)) == 2 * STUDIES
+
+
+def test_the_start_is_no_study_and_no_part_of_the_check(checked: Job) -> None:
+    batch.start(checked.owner, checked, Wishes())
+    assert checked.tasks.get(work=Work.START).position == batch.FIRST
+    job = run_all(checked)
+    sent = job.tasks.filter(lane=Lane.RETRIEVE).order_by("position")
+    assert list(sent.values_list("position", flat=True)) == [2, 3, 4, 5]
+
+
+def test_a_project_that_ended_meanwhile_lets_nothing_start(checked: Job, trial: Trial) -> None:
+    batch.start(checked.owner, checked, Wishes())
+    trial.expires_on = timezone.localdate() - timedelta(days=1)
+    trial.save()
+    job = run_all(checked)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert job.message.startswith("It was not started.")
+    assert job.tasks.get(work=Work.START).state == TaskState.FAILURE
