@@ -7,17 +7,14 @@ from adit_engine.errors import Withhold
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.verify_blanks import blanked_pixels, blanks
-from adit_engine.pseudonymize.verify_evidence import (
+from adit_engine.pseudonymize.verify_evidence import Evidence, Found, evidence, found_in
+from adit_engine.pseudonymize.verify_needles import (
     BIRTH,
     DEVICE,
     ID,
     INSTITUTION,
     NAME,
-    Evidence,
-    Found,
     Needle,
-    evidence,
-    found_in,
     is_token_in,
 )
 from adit_engine.pseudonymize.verify_pixels import Picture, readable_parts, same_pixels

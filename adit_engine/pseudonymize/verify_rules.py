@@ -4,13 +4,8 @@ from collections.abc import Iterable
 from datetime import date
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.verify_evidence import (
-    BIRTH,
-    DATE,
-    UID_LIKE,
-    Found,
-    plain_dates,
-)
+from adit_engine.pseudonymize.verify_evidence import UID_LIKE, Found
+from adit_engine.pseudonymize.verify_needles import BIRTH, DATE, plain_dates
 from adit_engine.pseudonymize.verify_pixels import READING
 from adit_engine.pseudonymize.verify_reader import ITEM, Content, Region
 from adit_engine.pseudonymize.verify_rows import FORBIDDEN_GROUPS, SAFE_PRIVATE, never_filled

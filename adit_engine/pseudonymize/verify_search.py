@@ -7,7 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.verify_evidence import (
+from adit_engine.pseudonymize.verify_evidence import Evidence
+from adit_engine.pseudonymize.verify_needles import (
     ADDRESS,
     BIRTH,
     DATE,
@@ -16,7 +17,6 @@ from adit_engine.pseudonymize.verify_evidence import (
     INSTITUTION,
     NAME,
     TEXT,
-    Evidence,
     Needle,
     is_token_in,
     stands_alone,

@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from adit_engine.pseudonymize.verify_evidence import (
+from adit_engine.pseudonymize.verify_evidence import Found
+from adit_engine.pseudonymize.verify_needles import (
     ADDRESS,
     BIRTH,
     DATE,
@@ -22,7 +23,6 @@ from adit_engine.pseudonymize.verify_evidence import (
     ID,
     INSTITUTION,
     NAME,
-    Found,
     Needle,
     codecs_of,
     is_token_in,
