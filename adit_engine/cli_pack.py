@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from getpass import getpass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ def password_for(options: argparse.Namespace) -> str:
         return checked_password(node_url.text_of(options.password_file))
     if not sys.stdin.isatty():
         raise WrongInput("Give the archive's password by --password-file: nobody can be asked.")
+    from getpass import getpass  # takes long to load, and is seldom needed
+
     password = checked_password(getpass("Password of the archive: "))
     if getpass("Once more: ") != password:
         raise WrongInput("The two passwords differ.")

@@ -1,6 +1,5 @@
 """Commitment: an archive is asked whether it keeps what it took, and reports (PS3.4 annex J)."""
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -88,6 +87,8 @@ class Report:
 
 def transaction() -> str:
     """A UID for one question; never used twice."""
+    import uuid  # takes long to load, and is seldom needed
+
     return f"2.25.{uuid.uuid4().int}"
 
 

@@ -1,6 +1,5 @@
 """Contents: the list that lies beside delivered images: what each file is, as csv and as json."""
 
-import csv
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +33,8 @@ class Contents:
     """Written line by line, both forms at once, so that any number of images takes no memory."""
 
     def __init__(self, as_csv: TextIO, as_json: TextIO) -> None:
+        import csv  # takes long to load, and few commands write such a list
+
         self._json = as_json
         self._rows = csv.writer(as_csv, lineterminator="\r\n")
         self._rows.writerow(COLUMNS)

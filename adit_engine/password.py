@@ -1,7 +1,6 @@
 """Password: what one of an encrypted 7-Zip file must be, and a proposal for one."""
 
 import re
-import secrets
 from itertools import pairwise
 
 from adit_engine.errors import WrongInput
@@ -38,6 +37,8 @@ def checked_password(text: str) -> str:
 
 def proposed_password() -> str:
     """A fresh one each time, of about 99 bits."""
+    import secrets  # takes long to load, and is seldom needed
+
     groups = ("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
     return "-".join(groups)
 

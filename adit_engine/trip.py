@@ -185,7 +185,9 @@ class Trip:
     def _write_manifest(self) -> Path:
         path = self.options.manifest or node_url.state_folder() / f"manifest-{time.time_ns()}.json"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        text = json.dumps([manifest.to_json() for manifest in self.manifests.values()], indent=1)
+        ledgers = [manifest.to_json() for manifest in self.manifests.values()]
+        # A line for each value, by the encoder that is ten times as quick as one that indents.
+        text = json.dumps(ledgers, separators=(",\n", ": "))
         temp = path.with_name(path.name + ".part")
         temp.touch(mode=0o600)
         temp.write_text(text)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +44,8 @@ class Ground:
 
     def tried(self) -> Iterator[Finding]:
         """Writes a file as images are written, and removes it. Never raises StorageTrouble."""
+        from shutil import rmtree  # takes long to load, and only a test needs it
+
         place = self.base / f"{TEMP_PREFIX}{os.urandom(16).hex()}"
         try:
             yield from self._written(place)
@@ -54,7 +55,7 @@ class Ground:
         except StorageTrouble as error:
             yield Finding(Grade.BAD, str(error))
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            rmtree(place, ignore_errors=True)
 
     def _mount(self) -> Iterator[Finding]:
         kind = kind_of_mount(self.base)

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
-from queue import Empty, SimpleQueue
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, ConnectionLost, Stopped, TimedOut, Unreachable, Untrusted
+from adit_engine.nodes.lookup import Address, Lookup
 from adit_engine.pace import Pace
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Line:
         self.faulty = False
         """True once the peer has left the protocol, so that no answer of it can be trusted."""
         self._socket: socket.socket | None = None
-        self._resolved: SimpleQueue[Any] = SimpleQueue()
+        self._lookup = Lookup(peer.host, peer.port)
         self._aborted = False
         self._sending = threading.Lock()
         self._hint = _OPENING_HINT
@@ -165,7 +165,7 @@ class Line:
     def abort(self) -> None:
         """Ends every wait on this line now; the thread in it gets Stopped."""
         self._aborted = True
-        self._resolved.put(None)
+        self._lookup.end()
         one = self._socket
         if one is not None:
             self._say_abort(one)
@@ -191,27 +191,17 @@ class Line:
             finally:
                 self._sending.release()
 
-    def _addresses(self) -> list[tuple[int, Any]]:
-        """Asks the resolver in a thread of its own, since nothing else can give it a deadline."""
+    def _addresses(self) -> list[Address]:
         peer = self.peer
-
-        def resolve() -> None:
-            try:
-                found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
-                self._resolved.put([(entry[0], entry[4]) for entry in found])
-            except (OSError, UnicodeError):
-                self._resolved.put([])
-
-        threading.Thread(target=resolve, name="resolve host", daemon=True).start()
         try:
-            addresses = self._resolved.get(timeout=peer.patience.connect_s)
-        except Empty:
+            addresses = self._lookup.addresses(peer.patience.connect_s)
+        except TimeoutError:
             text = f"the name service did not answer for {peer.host}. Check the network."
             raise Unreachable(peer.name, text) from None
         self._check_aborted()
         if not addresses:
             raise Unreachable(peer.name, f"the host name {peer.host} is unknown. Check the host.")
-        return list(addresses)
+        return addresses
 
     def _unreachable(self, error: OSError | None) -> Unreachable:
         place = f"{self.peer.host} port {self.peer.port}"
