@@ -156,9 +156,10 @@ def receiver(chosen: argparse.Namespace) -> int:
         end.wait()
         return 0
     _setup()
-    from adit.nodes.register import run
+    from adit.nodes import lookout, register
 
-    run(end)
+    lookout.begin(receives=True)
+    register.run(end)
     return 0
 
 

@@ -18,6 +18,7 @@ from adit.jobs.models import JobState, Task, TaskState
 from adit.nodes import meter
 from adit.nodes.connect import Purpose, why_not_longer
 from adit.nodes.models import Node
+from adit.nodes.outbox import boot_time
 from adit.nodes.waits import Ended, Halted, Paused, Waits
 from adit.profiles import trials
 from adit.profiles.models import Trial
@@ -80,11 +81,6 @@ class LeasedStop(Stop):
     def _look(self) -> None:
         if boot_time() > self.holds_until:
             self.set(Lost(_("The lease ran out.")))
-
-
-def boot_time() -> float:
-    """Seconds that go on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass

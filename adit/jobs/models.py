@@ -5,6 +5,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from adit.nodes.models import Lane, Node
+from adit.nodes.outbox import Outgoing
 from adit.profiles.models import Profile, Trial
 from adit.vault.fields import SealedField
 
@@ -222,7 +223,7 @@ class Item(models.Model):
         return f"{self.task} item {self.pk}"
 
 
-class Letter(models.Model):
+class Letter(Outgoing):
     """One mail to one address about a job; gone out when `sent_at` is set."""
 
     class What(models.TextChoices):
@@ -238,13 +239,6 @@ class Letter(models.Model):
     """Tells apart that a job ended a second time, after a retry."""
     state = models.CharField(max_length=24)
     """Of the job when it was written."""
-    address = models.EmailField()
-    attempt = models.PositiveIntegerField(default=0)
-    """Counts who tried to send it; fences as that of a task."""
-    not_before = models.DateTimeField(null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    sent_at = models.DateTimeField(null=True)
-    given_up = models.BooleanField(default=False)
 
     class Meta:
         ordering = ["id"]

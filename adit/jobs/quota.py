@@ -1,24 +1,16 @@
-"""Quota: how much jobs may lay down in a folder, and who is told when little of it is left."""
+"""Quota: how much jobs may lay down in a folder, and an alarm when little of it is left."""
 
-import re
-
-from django.conf import settings
-from django.core.mail import send_mail
 from django.db.models import Sum
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from adit.accounts.models import User
-from adit.accounts.rights import Right, may
 from adit.jobs.models import Item
-from adit.nodes import room
+from adit.nodes import alarms, room
 from adit.nodes.models import Alarm, Node
 from adit_engine.errors import StorageFull
 
 GB = 1_000_000_000
 WARN_AT = 0.9
-ABOUT = "quota"
-_MAIL = re.compile(r"[^\s<>,;()]+@[^\s<>,;()]+")
+ABOUT = "quota:"
 
 
 def used_bytes(node: Node) -> int:
@@ -43,45 +35,21 @@ def require(node: Node | None) -> None:
 
 
 def look() -> int:
-    """Opens and ends alarms, and mails each once; how many are open. The scheduler's hourly work."""
-    count = 0
+    """Opens and ends alarms; how many are open. The scheduler's hourly work."""
+    little: dict[str, str] = {}
     for node in Node.objects.filter(kind="folder"):
         quota = _quota(node)
         used = used_bytes(node) if quota else 0
-        alarms = Alarm.objects.filter(
-            what=Alarm.What.DISK, about=f"{ABOUT}:{node.pk}", ended_at=None
-        )
-        if not quota or used < WARN_AT * quota:
-            alarms.update(ended_at=timezone.now())
-            continue
-        count += 1
-        _tell(node, used, quota)
-    return count
-
-
-def _tell(node: Node, used: int, quota: int) -> None:
-    now = timezone.now()
-    words = {"node": node.name, "used": used / GB, "quota": quota / GB}
-    text = _("%(node)s: %(used).1f of %(quota).0f GB are used that were agreed on.") % words
-    alarm, _is_new = Alarm.objects.update_or_create(
-        what=Alarm.What.DISK,
-        about=f"{ABOUT}:{node.pk}",
-        ended_at=None,
-        defaults={"node": node, "text": text, "last_at": now},
-        create_defaults={"node": node, "text": text, "first_at": now, "last_at": now},
-    )
-    if alarm.mailed_at is None and settings.MAIL:
-        step = _("Make room there and delete jobs that are not needed, or agree on more.")
-        subject = _("ADIT: little room left in %(node)s") % {"node": node.name}
-        send_mail(subject, f"{text}\n\n{step}\n", None, _who(node), fail_silently=True)
-        Alarm.objects.filter(pk=alarm.pk).update(mailed_at=now)
-
-
-def _who(node: Node) -> list[str]:
-    """Whoever looks after the folder, and whoever manages places."""
-    contact = _MAIL.findall(str(node.settings.get("contact") or ""))
-    people = User.objects.filter(is_active=True).exclude(email="")
-    return sorted({*contact, *(u.email for u in people if may(u, Right.MANAGE_NODES))})
+        if quota and used >= WARN_AT * quota:
+            words = {"used": used / GB, "quota": quota / GB}
+            text = _(
+                "%(used).1f of %(quota).0f GB are used that were agreed on. Make room there and "
+                "delete jobs that are not needed, or agree on more."
+            )
+            little[f"{ABOUT}{node.pk}"] = text % words
+            alarms.sound(Alarm.What.DISK, f"{ABOUT}{node.pk}", text % words, node)
+    alarms.end_others(Alarm.What.DISK, little, kin=ABOUT)
+    return len(little)
 
 
 def _quota(node: Node) -> int:

@@ -23,7 +23,7 @@ from adit.jobs import (
 from adit.jobs.bell import MAIL_TASK, WORK_TASK, ring
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.ledger import settle
-from adit.nodes import alarms, slots, uses
+from adit.nodes import alarm_mail, alarms, lookout, slots, uses
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +56,16 @@ def sweep() -> None:
 def send_mail() -> None:
     """Sends the letters that wait."""
     mail.send_waiting()
+    alarm_mail.OUTBOX.send()
 
 
 @shared_task(name="adit.jobs.watch")
 def watch() -> None:
     """Looks for what somebody should look at, and tells them."""
     stuck.look()
-    alarms.look_around()
-    alarms.tell()
+    lookout.look_at_rows()
+    alarms.end_old()
+    alarm_mail.tell()
 
 
 @shared_task(name="adit.jobs.clean")
@@ -86,3 +88,9 @@ def _end_soon(**kwargs: object) -> None:
 def _look_for_work(**kwargs: object) -> None:
     """A worker that starts does not wait for the next sweep."""
     ring(1)
+
+
+@worker_ready.connect
+def _look_around(**kwargs: object) -> None:
+    """Each machine tells of its own disks."""
+    lookout.begin()

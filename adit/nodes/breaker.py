@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
+from adit.nodes import alarms
 from adit.nodes.models import Alarm, Breaker, Node
 from adit.nodes.waits import Waits
 from adit_engine.errors import AditError, ConnectionLost, TimedOut, Unreachable
@@ -40,7 +41,7 @@ def answered(node: Node) -> None:
     """It is there: nobody waits for it any more."""
     with transaction.atomic():
         if Breaker.objects.filter(node=node).delete()[0]:
-            Alarm.objects.filter(**_which(node), ended_at=None).update(ended_at=timezone.now())
+            alarms.end(Alarm.What.BREAKER, _about(node))
 
 
 def why_resting(node: Node) -> Waits | None:
@@ -71,19 +72,13 @@ def _pause(failures: int) -> timedelta:
 
 
 def _alarm(row: Breaker) -> None:
-    now, words = timezone.now(), {"n": row.failures, "since": _clock(row.since)}
+    words = {"n": row.failures, "since": _clock(row.since)}
     text = _("No answer since %(since)s, %(n)d times in a row.") % words
-    alarm, is_new = Alarm.objects.get_or_create(
-        **_which(row.node),
-        ended_at=None,
-        defaults={"text": text, "first_at": now, "last_at": now},
-    )
-    if not is_new:
-        Alarm.objects.filter(pk=alarm.pk).update(text=text, last_at=now)
+    alarms.sound(Alarm.What.BREAKER, _about(row.node), text, row.node)
 
 
-def _which(node: Node) -> dict[str, object]:
-    return {"what": Alarm.What.BREAKER, "about": f"node:{node.pk}", "node": node}
+def _about(node: Node) -> str:
+    return f"node:{node.pk}"
 
 
 def _clock(at: datetime) -> str:

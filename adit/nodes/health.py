@@ -38,19 +38,24 @@ def examine(*, runs: bool) -> Iterator[Finding]:
     yield from _nodes()
 
 
-def certificates() -> Iterator[tuple[str, Finding]]:
-    """What can be said of each certificate without calling anybody, and an opaque word for it."""
-    if settings.RECEIVER_PORT:
-        try:
-            tls = receiver_tls()
-        except WrongInput as error:
-            what = _("The receiver's certificate")
-            yield "receiver", Finding(Grade.BAD, what, str(error))
-        else:
-            papers = () if tls is None else (tls.papers.certificate, tls.papers.trusted)
-            for number, pem in enumerate(papers):
-                for finding in _lasting(pem.label, pem.text, is_ours=number == 0):
-                    yield f"receiver:{number}", finding
+def receiver_certificates() -> Iterator[tuple[str, Finding]]:
+    """What can be said of each where the receiver runs, and an opaque word for it."""
+    if not settings.RECEIVER_PORT:
+        return
+    try:
+        tls = receiver_tls()
+    except WrongInput as error:
+        what = _("The receiver's certificate")
+        yield "receiver", Finding(Grade.BAD, what, str(error))
+        return
+    papers = () if tls is None else (tls.papers.certificate, tls.papers.trusted)
+    for number, pem in enumerate(papers):
+        for finding in _lasting(pem.label, pem.text, is_ours=number == 0):
+            yield f"receiver:{number}", finding
+
+
+def node_certificates() -> Iterator[tuple[str, Finding]]:
+    """Of all nodes, without calling anybody; likewise."""
     for row in Node.objects.filter(kind="dimse"):
         for number, finding in enumerate(_of_node(row)):
             yield f"node:{row.pk}:{number}", finding

@@ -4,6 +4,7 @@ from django.contrib.auth.models import Group
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from adit.nodes.outbox import Outgoing
 from adit.vault.fields import SealedField
 
 
@@ -199,25 +200,37 @@ class Alarm(models.Model):
     what = models.CharField(max_length=16, choices=What)
     about = models.CharField(max_length=100, blank=True)
     """Tells alarms of one sort apart: a job, a certificate; opaque."""
+    machine = models.CharField(max_length=100, blank=True)
+    """Which one tells it, of itself; empty: whoever looks into the database."""
     node = models.ForeignKey(Node, null=True, on_delete=models.CASCADE, related_name="alarms")
     text = models.TextField()
     first_at = models.DateTimeField()
     last_at = models.DateTimeField(db_index=True)
     mailed_at = models.DateTimeField(null=True)
+    """When letters were written that tell it."""
     ended_at = models.DateTimeField(null=True, db_index=True)
 
     class Meta:
         ordering = ["-last_at", "-pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["what", "about"],
+                fields=["what", "machine", "about"],
                 condition=models.Q(ended_at=None),
                 name="one_open_alarm_of_a_sort",
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.what} {self.about}"
+        return f"{self.what} {self.machine} {self.about}"
+
+
+class AlarmLetter(Outgoing):
+    """One mail to one address, with all alarms that were untold at the time."""
+
+    alarms = models.ManyToManyField(Alarm, related_name="letters")
+
+    def __str__(self) -> str:
+        return f"alarms {self.pk}"
 
 
 class Expectation(models.Model):

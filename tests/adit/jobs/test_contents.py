@@ -19,6 +19,7 @@ from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.jobs.tasks import work as work_as_a_worker
+from adit.nodes import alarm_mail, alarms, lookout
 from adit.nodes.models import Alarm, Node
 from adit.profiles.models import Trial
 
@@ -197,12 +198,17 @@ def test_little_room_is_an_alarm_and_one_mail(
     assert quota.look() == 0
     Item.objects.update(size_bytes=950_000_000)
 
-    assert quota.look() == 1
-    assert quota.look() == 1
+    for _ in range(2):
+        assert quota.look() == 1
+        lookout.look()
+        alarms.end_old()
+        alarm_mail.tell()
 
-    (letter,) = mail.outbox
-    assert letter.to == ["admin@hospital.invalid", "ann@hospital.invalid"]
-    assert "0.9 of 1 GB" in letter.body or "0.95" in letter.body or "1.0 of 1 GB" in letter.body
+    assert sorted(letter.to[0] for letter in mail.outbox) == [
+        "admin@hospital.invalid",
+        "ann@hospital.invalid",
+    ]
+    assert "0.9 of 1 GB are used that were agreed on. Make room there" in mail.outbox[0].body
     assert Alarm.objects.filter(ended_at=None).count() == 1
     Item.objects.update(size_bytes=1)
     quota.look()

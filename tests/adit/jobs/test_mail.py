@@ -11,6 +11,7 @@ from pytest_django import Settings
 from adit.accounts.models import User
 from adit.jobs import actions, mail
 from adit.jobs.models import Job, JobState, Letter
+from adit.nodes import outbox
 from adit.nodes.models import Node
 from adit_engine.nodes.memory import MemoryNode
 
@@ -79,7 +80,7 @@ def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
     actions.want_mail(owner, order_studies("1", images=1))
     work()
     with monkeypatch.context() as context:
-        context.setattr(mail, "_mark_sent", _killed)
+        context.setattr(outbox.Outbox, "mark_sent", _killed)
         with pytest.raises(KeyboardInterrupt):
             mail.send_waiting()
     assert mail.send_waiting() == 0, "held by who sends it, as far as anybody knows"
@@ -96,11 +97,11 @@ def test_a_late_sender_does_not_note_over_another_ones_head(
 ) -> None:
     actions.want_mail(owner, order_studies("1", images=1))
     work()
-    late = mail._taken()
+    late = mail.OUTBOX.take()
     assert late is not None
     Letter.objects.update(not_before=timezone.now())
     assert mail.send_waiting() == 1
-    assert mail._mark_sent(late) == 0
+    assert mail.OUTBOX.mark_sent(late) == 0
 
 
 def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
@@ -110,7 +111,7 @@ def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
     actions.want_mail(owner, order_studies("1", images=1))
     work()
     clock = iter([100.0])
-    monkeypatch.setattr(mail, "boot_time", lambda: next(clock, 100.0 + mail.LEASE_S + 1))
+    monkeypatch.setattr(outbox, "boot_time", lambda: next(clock, 100.0 + outbox.LEASE_S + 1))
     assert mail.send_waiting() == 0
     assert box.taken == []
     monkeypatch.undo()
@@ -180,5 +181,5 @@ def test_without_a_mail_server_nothing_is_written(
     assert not Letter.objects.exists()
 
 
-def _killed(letter: Letter) -> int:
+def _killed(*_: object) -> int:
     raise KeyboardInterrupt

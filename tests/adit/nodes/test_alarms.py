@@ -1,19 +1,26 @@
 """Alarms: one row of a sort, shown to who can mend it, told once by mail, ended when it is over."""
 
 import shutil
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core import mail
+from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 from lab.certificates import Authority
+from lab.postbox import Postbox, postbox
 from test_node_pages import client_of
 
 from adit.accounts.models import User
-from adit.nodes import alarms, breaker, rows
-from adit.nodes.models import Alarm, Node
+from adit.nodes import alarm_mail, alarms, breaker, lookout, outbox, rows
+from adit.nodes.models import Alarm, AlarmLetter, Node
+from adit.nodes.outbox import Outbox
 from adit_engine.errors import Unreachable
 
 pytestmark = pytest.mark.django_db
@@ -46,8 +53,8 @@ def test_it_is_mailed_once_to_the_contact_and_to_staff(source: Node) -> None:
     source.save()
     rest(source)
 
-    assert alarms.tell() == 2
-    assert alarms.tell() == 0
+    assert alarm_mail.tell() == 2
+    assert alarm_mail.tell() == 0
 
     assert {one for m in mail.outbox for one in m.to} == {
         "staff@hospital.example",
@@ -60,18 +67,29 @@ def test_a_letter_that_cannot_be_sent_is_tried_again(source: Node, settings) -> 
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
     rest(source)
-    alarms.tell()
-    assert Alarm.objects.get().mailed_at is None
+    assert alarm_mail.tell() == 0
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    AlarmLetter.objects.update(not_before=timezone.now())
 
-    assert alarms.tell() == 1
+    assert alarm_mail.tell() == 1
+
+
+def test_an_alarm_for_which_nobody_has_an_address_is_told_once_somebody_has(
+    source: Node, settings
+) -> None:
+    settings.MAIL_ADMINS = []
+    rest(source)
+    assert alarm_mail.tell() == 0
+    settings.MAIL_ADMINS = ["staff@hospital.example"]
+
+    assert alarm_mail.tell() == 1
 
 
 def test_without_a_mail_server_nothing_is_lost(source: Node, settings) -> None:
     settings.MAIL = False
     rest(source)
 
-    assert alarms.tell() == 0
+    assert alarm_mail.tell() == 0
     assert Alarm.objects.get().mailed_at is None
 
 
@@ -89,29 +107,125 @@ def test_changed_hours_and_limits_are_told_and_other_changes_are_not(
     assert alarm.text == (
         "Changed by pacsadmin: connections for transfers, seconds between two studies."
     )
-    alarms.tell()
+    alarm_mail.tell()
     source.retrieve_limit = 8
     rows.save_node(pacsadmin, source)
-    assert alarms.tell() == 1, "a further change is told, too"
+    assert alarm_mail.tell() == 1, "a further change is told, too"
     Alarm.objects.update(last_at=timezone.now() - timedelta(days=3))
-    alarms.look_around()
+    alarms.end_old()
     assert Alarm.objects.get().ended_at is not None
 
 
 def test_a_disk_that_is_almost_full_sounds_until_there_is_room(
     monkeypatch: pytest.MonkeyPatch, settings, tmp_path: Path
 ) -> None:
-    settings.DATA_DIR = settings.SPOOL_DIR = tmp_path
-    monkeypatch.setattr(alarms, "LOW_DISK", 1.0)
-    alarms.look_around()
-    assert set(Alarm.objects.values_list("about", flat=True)) == {"data", "spool"}
-    free = round(100 * shutil.disk_usage(tmp_path).free / shutil.disk_usage(tmp_path).total)
-    assert f"{free} % left" in Alarm.objects.all()[0].text
+    settings.DATA_DIR = settings.SPOOL_DIR = settings.ARCHIVE_DIR = tmp_path
+    monkeypatch.setattr(lookout, "LOW_DISK", 1.0)
+    lookout.look()
+    alarm = Alarm.objects.get()
+    assert (alarm.machine, alarm.about) == (socket.gethostname(), "data"), "one disk, one alarm"
+    free = 100 * shutil.disk_usage(tmp_path).free // shutil.disk_usage(tmp_path).total
+    assert f"On {alarm.machine} the disk of the folder for data has {free} % left." == alarm.text
 
-    monkeypatch.setattr(alarms, "LOW_DISK", 0.0)
-    alarms.look_around()
+    monkeypatch.setattr(lookout, "LOW_DISK", 0.0)
+    lookout.look()
 
     assert not Alarm.objects.filter(ended_at=None).exists()
+
+
+def test_each_machine_tells_of_its_own_disks_and_ends_no_other_ones_alarm(
+    monkeypatch: pytest.MonkeyPatch, settings, tmp_path: Path
+) -> None:
+    settings.DATA_DIR = tmp_path
+    for name in ("worker-1", "worker-2"):
+        on_machine(monkeypatch, name, low_disk=1.0)
+    assert set(still_open()) == {"worker-1", "worker-2"}
+
+    on_machine(monkeypatch, "worker-1", low_disk=0.0)
+    assert still_open() == ["worker-2"]
+
+    alarms.end_old()
+    assert still_open() == ["worker-2"], "it may say it again"
+    Alarm.objects.update(last_at=timezone.now() - timedelta(hours=2))
+    alarms.end_old()
+    assert still_open() == [], "the machine is gone"
+
+
+def on_machine(monkeypatch: pytest.MonkeyPatch, name: str, *, low_disk: float) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    monkeypatch.setattr(lookout, "LOW_DISK", low_disk)
+    lookout.look()
+
+
+def still_open() -> list[str]:
+    return list(Alarm.objects.filter(ended_at=None).values_list("machine", flat=True))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_schedulers_send_one_letter_each(
+    source: Node, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have read the first letter before either takes it; a real mail server counts."""
+    both_have_read = threading.Barrier(2)
+
+    def in_step(name: str) -> F:
+        with suppress(threading.BrokenBarrierError):
+            both_have_read.wait(3)
+        return F(name)
+
+    monkeypatch.setattr(outbox, "F", in_step)
+    rest(source)
+    alarms.sound(Alarm.What.STUCK, "job:1", "Job 1 has not got on.")
+    settings.MAIL_ADMINS = [f"staff-{n}@hospital.example" for n in range(4)]
+    with postbox() as box:
+        by_smtp(settings, box)
+        sent: list[int] = []
+
+        def scheduler() -> None:
+            try:
+                sent.append(alarm_mail.tell())
+            finally:
+                connection.close()
+
+        threads = [threading.Thread(target=scheduler) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+
+    assert sorted(letter["To"] for letter in box.taken) == settings.MAIL_ADMINS
+    assert sum(sent) == 4
+    assert {letter["Subject"] for letter in box.taken} == {"ADIT: 2 alarms"}
+
+
+def test_a_letter_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
+    source: Node, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest(source)
+    with postbox() as box:
+        by_smtp(settings, box)
+
+        def dies(*_: object) -> int:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Outbox, "mark_sent", dies)
+        with pytest.raises(KeyboardInterrupt):
+            alarm_mail.tell()
+        monkeypatch.undo()
+        assert alarm_mail.tell() == 0, "it may still be on its way"
+        AlarmLetter.objects.update(not_before=timezone.now())
+        alarms.sound(Alarm.What.STUCK, "job:1", "Job 1 has not got on.")
+        assert alarm_mail.tell() == 2
+
+    first, again, other = (letter["Message-ID"] for letter in box.taken)
+    assert first == again
+    assert other != first
+
+
+def by_smtp(settings, box: Postbox) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", box.port
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
 
 
 def test_a_certificate_that_ends_sounds_until_it_is_renewed(
@@ -121,14 +235,14 @@ def test_a_certificate_that_ends_sounds_until_it_is_renewed(
     soon, later = (Authority().issue(until_day=days).certificate for days in (10, 400))
     node = make_node("A", kind="dimse", settings={**place, "ca_certificate": soon})
 
-    alarms.look_around()
+    lookout.look_at_rows()
 
     alarm = Alarm.objects.get(what=Alarm.What.CERTIFICATE)
     assert alarm.node == node
     assert "Put a renewed one there before" in alarm.text
     node.settings = {**place, "ca_certificate": later}
     node.save()
-    alarms.look_around()
+    lookout.look_at_rows()
     alarm.refresh_from_db()
     assert alarm.ended_at is not None
 

@@ -11,7 +11,7 @@ from django.test import Client
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.nodes import alarms, quarantine, strays
+from adit.nodes import lookout, quarantine, strays
 from adit.nodes.models import Alarm, Node, Stray
 from adit.nodes.reception import HouseReception, house_spool
 from adit.nodes.register import RowRegister
@@ -102,13 +102,13 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
     known(make_node, "FARM")
     assert send(receiver, "FARM") == ""
 
-    alarms.look_around()
+    lookout.look(receives=True)
 
     alarm = Alarm.objects.get(what=Alarm.What.QUARANTINE)
     assert "in quarantine that nobody asked for: 1." in alarm.text
     (lot,) = quarantine.held(pacsadmin).lots
     quarantine.delete_images(pacsadmin, [(lot.calling, lot.address, lot.class_uid)])
-    alarms.look_around()
+    lookout.look(receives=True)
     alarm.refresh_from_db()
     assert alarm.ended_at is not None
 

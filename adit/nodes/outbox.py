@@ -1,0 +1,127 @@
+"""Outbox: letters that wait go out, each once, whoever sends them and whatever dies meanwhile."""
+
+import hashlib
+import logging
+import smtplib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parseaddr
+from typing import Generic, TypeVar
+
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+LEASE_S = 120
+"""So long a letter that is being sent is nobody else's."""
+LONGEST_S = 10.0
+"""One round of sending; the rest waits for the next, so that nothing else waits for mail."""
+PAUSES_S = (60, 300, 900, 3600)
+GIVE_UP = timedelta(days=3)
+
+log = logging.getLogger(__name__)
+
+
+class Outgoing(models.Model):
+    """One mail to one address; gone out when `sent_at` is set."""
+
+    address = models.EmailField()
+    attempt = models.PositiveIntegerField(default=0)
+    """Counts who tried to send it; fences as that of a task."""
+    not_before = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField(null=True)
+    given_up = models.BooleanField(default=False)
+
+    class Meta:
+        abstract = True
+
+
+L = TypeVar("L", bound=Outgoing)
+
+
+@dataclass(frozen=True)
+class Outbox(Generic[L]):
+    """The letters of one kind. `words` are subject and text, `name` tells a letter from all others."""
+
+    kind: type[L]
+    words: Callable[[L], tuple[str, str]]
+    name: Callable[[L], str]
+
+    def send(self) -> int:
+        """Sends what is due; how many went out. A mail server that is away ends the round."""
+        end, sent = time.monotonic() + LONGEST_S, 0
+        while time.monotonic() < end:
+            asked_at = boot_time()
+            letter = self.take()
+            if letter is None:
+                break
+            if boot_time() - asked_at > LEASE_S:
+                continue  # frozen since: somebody else may have sent it
+            try:
+                self._message(letter).send()
+            except smtplib.SMTPRecipientsRefused:
+                self._give_up(letter, "the mail server refuses its address")
+            except (smtplib.SMTPException, OSError) as error:
+                self._put_back(letter, error)
+                break
+            else:
+                sent += self.mark_sent(letter)
+        return sent
+
+    def take(self) -> L | None:
+        """The next letter, held by this process."""
+        now = timezone.now()
+        waiting = self.kind._default_manager.filter(
+            Q(not_before=None) | Q(not_before__lte=now), sent_at=None, given_up=False
+        )
+        for letter in waiting.order_by("pk")[:20]:
+            mine = waiting.filter(pk=letter.pk, attempt=letter.attempt)
+            until = now + timedelta(seconds=LEASE_S)
+            if mine.update(attempt=F("attempt") + 1, not_before=until) == 1:
+                letter.attempt += 1
+                return letter
+        return None
+
+    def mark_sent(self, letter: L) -> int:
+        return self._held(letter).update(sent_at=timezone.now(), not_before=None)
+
+    def message_id(self, letter: L) -> str:
+        """The same however often it is sent, so that a second one is known for what it is."""
+        to = hashlib.sha256(letter.address.encode()).hexdigest()[:12]
+        domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].partition("@")[2] or "localhost"
+        made = int(letter.created_at.timestamp())
+        return f"<adit.{self.name(letter)}.{made}.{to}@{domain}>"
+
+    def _message(self, letter: L) -> EmailMessage:
+        subject, text = self.words(letter)
+        headers = {"Message-ID": self.message_id(letter), "Auto-Submitted": "auto-generated"}
+        server = get_connection(timeout=settings.EMAIL_TIMEOUT)
+        return EmailMessage(
+            f"ADIT: {subject}", text, to=[letter.address], headers=headers, connection=server
+        )
+
+    def _held(self, letter: L) -> models.QuerySet[L]:
+        mine = {"pk": letter.pk, "attempt": letter.attempt, "sent_at": None}
+        return self.kind._default_manager.filter(**mine)
+
+    def _put_back(self, letter: L, error: Exception) -> None:
+        if timezone.now() - letter.created_at > GIVE_UP:
+            self._give_up(letter, "no mail server took it for three days")
+            return
+        pause = PAUSES_S[min(letter.attempt, len(PAUSES_S)) - 1]
+        log.warning("mail %s not sent (%s)", self.name(letter), type(error).__name__)
+        self._held(letter).update(not_before=timezone.now() + timedelta(seconds=pause))
+
+    def _give_up(self, letter: L, why: str) -> None:
+        log.error("mail %s is given up: %s", self.name(letter), why)
+        self._held(letter).update(given_up=True)
+
+
+def boot_time() -> float:
+    """Seconds that go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

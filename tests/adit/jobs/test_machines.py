@@ -1,0 +1,80 @@
+"""Each machine tells of itself: a worker of its disks, the receiver of its certificate."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from installed import Installed, free_port
+from jobs_stage import until
+from lab.certificates import Authority
+
+ALARMS = "select what, machine, about, text from nodes_alarm where ended_at is null"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Installed:
+    installed = Installed(tmp_path / "var")
+    installed.do("prepare")
+    return installed
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte without a free byte."""
+    path = tmp_path / "full"
+    path.mkdir()
+    made = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
+    if subprocess.run(made, capture_output=True).returncode:
+        pytest.skip("needs root, to mount a disk that is full")
+    try:
+        with pytest.raises(OSError, match="No space"):
+            (path / "all").write_bytes(b"x" * 2_000_000)
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True, timeout=20)
+
+
+def test_a_worker_tells_of_a_disk_that_only_its_machine_sees(
+    house: Installed, full_disk: Path
+) -> None:
+    house.settings["ADIT_GATHERED"] = str(full_disk)
+    with running(house, "worker"):
+        until(lambda: house.rows(ALARMS), 60)
+    ((what, machine, about, text),) = house.rows(ALARMS)
+    assert (what, machine, about) == ("disk", socket.gethostname(), "gathered")
+    assert text.endswith("the disk of the folder for gathered has 0 % left.")
+
+
+def test_the_receiver_tells_of_its_certificate(house: Installed, tmp_path: Path) -> None:
+    certificate, key = Authority().issue(until_day=10).files(tmp_path, "receiver")
+    house.settings |= {
+        "ADIT_RECEIVER_PORT": str(free_port()),
+        "ADIT_RECEIVER_HOST": "127.0.0.1",
+        "ADIT_RECEIVER_TLS_CERTIFICATE": str(certificate),
+        "ADIT_RECEIVER_TLS_KEY": str(key),
+    }
+    with running(house, "receiver"):
+        until(lambda: house.rows(ALARMS), 60)
+    ((what, machine, about, text),) = house.rows(ALARMS)
+    assert (what, machine, about) == ("certificate", socket.gethostname(), "receiver:0")
+    assert "Put a renewed one there before" in text
+
+
+@contextmanager
+def running(house: Installed, command: str) -> Iterator[None]:
+    argv = [sys.executable, "-m", "adit.cli", command]
+    with (house.data / f"{command}.log").open("w") as log:
+        process = subprocess.Popen(argv, env=house.env, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
