@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lab.reaper import reaping
 from lab.services import postgresql_service, rabbitmq_service, redis_service  # noqa: F401
 
 DATA = Path(tempfile.mkdtemp(prefix="adit-test-"))
@@ -53,6 +54,14 @@ def pytest_xdist_setupnodes() -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(DATA, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """What the tests start ends with them, even if they are killed; so does their data folder."""
+    with reaping() as remove:
+        remove(DATA)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.reaper import unmarked
+
 READY_WITHIN_S = 60.0
 USER = "adit"
 
@@ -112,6 +114,7 @@ class Service:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=unmarked(),
             start_new_session=True,
         )
         assert keeper.stdin is not None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.reaper import reaping
 from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,6 +128,13 @@ def web_server(data: Path) -> Iterator[str]:
         yield url
     finally:
         end(process, 10)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """What the tests start ends with them, even if they are killed."""
+    with reaping():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -254,11 +254,15 @@ def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
     house.do("limit", "3")
     claimers = [house.begin("claim-all", f"process {n}") for n in range(8)]
     lines: list[str] = []
-    for claimer in claimers:
-        out, err = claimer.communicate(timeout=100)
-        assert "locked" not in err
-        assert claimer.returncode == 0, err
-        lines += out.splitlines()
+    try:
+        for claimer in claimers:
+            out, err = claimer.communicate(timeout=100)
+            assert "locked" not in err
+            assert claimer.returncode == 0, err
+            lines += out.splitlines()
+    finally:
+        for claimer in claimers:
+            claimer.kill()
     claims = [json.loads(line) for line in lines]
     assert len(claims) == 60
     assert set(Counter(task for task, *_ in claims).values()) == {1}

@@ -1,0 +1,81 @@
+"""Reaper: what the tests start ends with them, however they end.
+
+Everything that the tests start carries a mark in its environment. A process of its own waits until
+nobody can write to it any more; then it ends whatever still carries the mark, and removes the folders
+that it was told. Services have a keeper besides (keeper.py), which carries none.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+MARK = "STARTED_BY_TESTS"
+WITHIN_S = 15.0
+
+
+def unmarked() -> dict[str, str]:
+    """The environment for what ends by itself."""
+    return {name: value for name, value in os.environ.items() if name != MARK}
+
+
+@contextlib.contextmanager
+def reaping() -> Iterator[Callable[[Path], None]]:
+    """While the block lasts, all that is started is marked; yields how to name a folder to remove."""
+    mark = secrets.token_hex(16)
+    reaper = subprocess.Popen(
+        [sys.executable, __file__, mark],
+        stdin=subprocess.PIPE,
+        env=unmarked(),
+        text=True,
+        start_new_session=True,
+    )
+    told = reaper.stdin
+    assert told is not None
+
+    def remove(folder: Path) -> None:
+        told.write(f"{folder}\n")
+        told.flush()
+
+    os.environ[MARK] = mark
+    try:
+        yield remove
+    finally:
+        del os.environ[MARK]
+        told.close()
+        reaper.wait(WITHIN_S + 5)
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that carry it, but for those that have ended already."""
+    sought, found = f"{MARK}={mark}".encode(), []
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            with contextlib.suppress(OSError):
+                if sought in (place / "environ").read_bytes().split(b"\0"):
+                    found.append(int(place.name))
+    return found
+
+
+def main(mark: str) -> None:
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)
+    folders = sys.stdin.read().splitlines()
+    until = time.monotonic() + WITHIN_S
+    while (left := marked(mark)) and time.monotonic() < until:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
