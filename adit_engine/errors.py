@@ -9,6 +9,7 @@ AditError
 ├── Stopped                  a person, a window's end or a shutdown stopped the work
 ├── NotFound                 the node answered, and does not have it
 ├── RuleBroken               the task must not go on: two patients under one study, a foreign object
+├── PatientChanged           the source gives the patient another id now: a person has to say who it is
 └── NodeError                a node did not do its part; names the node
     ├── Unreachable          no connection could be made                          (again)
     ├── Untrusted            no TLS with it: a certificate, a name or a version does not fit
@@ -67,6 +68,20 @@ class NotFound(AditError):
 
 class RuleBroken(AditError):
     """The whole task must end: going on could mix patients or studies."""
+
+
+class PatientChanged(AditError):
+    """The study is the patient's under another id than ordered, as after a merge; nothing was sent.
+
+    `found` is that id: for those who may see it, never for a message or a log.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            "The source has given the patient of this study another ID since the order, as after a "
+            "merge. Nothing was sent: somebody has to confirm that it is the same person."
+        )
+        self.found = found
 
 
 class NodeError(AditError):

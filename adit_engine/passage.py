@@ -11,6 +11,7 @@ from adit_engine.errors import (
     CannotDo,
     Hit,
     NodeError,
+    PatientChanged,
     RuleBroken,
     Stopped,
     Withhold,
@@ -207,7 +208,7 @@ class Passage:
                     asked_at = time.monotonic()
         except Hit:
             self._withheld_by_hit = True
-        except (NodeError, Stopped, RuleBroken):
+        except (NodeError, Stopped, RuleBroken, PatientChanged):
             yield from self._told()
             with suppress(NodeError, Stopped):
                 yield from self._confirm(destination, waiting)
@@ -336,6 +337,8 @@ class Passage:
                 outgoing = self._checked(instance)
                 if outgoing is not None:
                     yield outgoing
+            if self._traveller.changed is not None:
+                raise self._traveller.changed
         except BaseException:
             ahead.close()
             raise
@@ -396,6 +399,8 @@ class Passage:
         except RuleBroken as broken:
             self._tell(ref, State.FAILED, "rule-broken", str(broken))
             raise
+        except PatientChanged:
+            return None
         except Withhold as held:
             self._devices[ref.instance_uid] = Device.of(instance)
             self._tell(ref, State.WITHHELD, held.code, held.reason)

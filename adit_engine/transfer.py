@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from adit_engine.errors import Malformed, NotFound
+from adit_engine.errors import Malformed, NotFound, PatientChanged
 from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Heedful, Source, Storable
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
@@ -23,11 +23,20 @@ ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One study to transfer. `patient_id` is the source's, as its record said when ordered."""
+    """One study to transfer. `patient_id` is the source's, as its record said when ordered.
+
+    `renamed` is the one that a person has confirmed to be the same patient's since then.
+    """
 
     study: StudyRef
     patient_id: str = field(repr=False)
     selection: Selection = Selection()
+    renamed: str = field(default="", repr=False)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """None: whoever's the study is, it is of one patient."""
+        return tuple(one for one in (self.patient_id, self.renamed) if self.patient_id and one)
 
 
 def transfer(
@@ -44,7 +53,8 @@ def transfer(
     followed by a DELIVERED once the destination has proven that it keeps it) and one Outcome.
     `held` maps series UIDs to the ledgers of earlier attempts: what they hold as delivered is not
     fetched again. Raises NotFound when the study is gone, RuleBroken when a foreign patient's image
-    came (after the Outcome of that series), Stopped between instances, NodeError.
+    came (after the Outcome of that series), PatientChanged when all of it is another patient's by
+    now (before anything is sent), Stopped between instances, NodeError.
     """
     if isinstance(destination, Heedful):
         destination.heed(stop)
@@ -62,11 +72,16 @@ def _passages(
 
     The source is asked again after the last one, since a study may still be growing.
     """
-    rejections = Rejections(source, stop, order.patient_id)
-    traveller = Traveller(order.patient_id, change, stop, rejections)
+    patient_id, records = _listed(order, source, stop)
+    rejections = Rejections(source, stop, patient_id)
+    traveller = Traveller(patient_id, change, stop, rejections, order.ids)
     seen: set[str] = set()
-    for _ in range(ROUNDS):
-        found = {record.series_uid: record for record in _series(order, source, stop)}
+    for round_ in range(ROUNDS):
+        if round_:
+            records = _series(order, patient_id, source, stop)
+        if not records:
+            raise _gone(source)
+        found = {record.series_uid: record for record in records}
         series = [record for uid, record in found.items() if uid not in seen]
         if not series:
             break
@@ -86,20 +101,37 @@ def _passages(
             yield Outcome(SeriesRef(order.study.study_uid, uid), 0, notes=(note,))
 
 
-def _series(order: Order, source: Source, stop: Stop) -> list[Record]:
-    """The study's series as the source lists them now. Raises NotFound."""
+def _listed(order: Order, source: Source, stop: Stop) -> tuple[str, list[Record]]:
+    """The id by which the source has the study now, and its series. Raises NotFound, PatientChanged."""
+    for patient_id in order.ids or ("",):
+        if records := _series(order, patient_id, source, stop):
+            return patient_id, records
+    if order.ids:
+        found = _asked(Query.study(order.study), source, stop)
+        now = {record.patient_id.strip() for record in found} - {""}
+        if len(now) == 1 and now.isdisjoint(one.strip() for one in order.ids):
+            raise PatientChanged(now.pop())
+    raise _gone(source)
 
+
+def _series(order: Order, patient_id: str, source: Source, stop: Stop) -> list[Record]:
+    """The study's series as the source lists them now."""
+    records = _asked(Query.series_of(order.study, patient_id), source, stop)
+    return sorted(records, key=lambda r: (r.series_number is None, r.series_number, r.series_uid))
+
+
+def _asked(query: Query, source: Source, stop: Stop) -> list[Record]:
     def ask() -> list[Record]:
-        query = Query.series_of(order.study, order.patient_id)
         return [record for record in source.find(query) if query.matches(record)]
 
-    records = RetryPolicy().call(ask, stop)
-    if not records:
-        raise NotFound(
-            f"{source.name} has no study under this UID and patient any more. It may have been "
-            "deleted, or merged with another patient: search for it again."
-        )
-    return sorted(records, key=lambda r: (r.series_number is None, r.series_number, r.series_uid))
+    return RetryPolicy().call(ask, stop)
+
+
+def _gone(source: Source) -> NotFound:
+    return NotFound(
+        f"{source.name} has no study under this UID and patient any more. It may have been "
+        "deleted: search for it again."
+    )
 
 
 def _series_ref(order: Order, record: Record) -> SeriesRef:

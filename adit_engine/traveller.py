@@ -1,9 +1,10 @@
 """Traveller: what all series of one study share: whose it is, what changes, and who may stop it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from adit_engine.errors import RuleBroken
+from adit_engine.errors import PatientChanged, RuleBroken
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.change import AsIs, Change
@@ -19,24 +20,37 @@ class Traveller:
     """Decides for each instance of a study whether it may leave, and as what."""
 
     patient_id: str = field(repr=False)
+    """By which the source lists the study."""
     change: Change
     stop: Stop
     rejections: Rejections
+    ids: Collection[str] = field(default=(), repr=False)
+    """By which the person of the order may go in images; empty = by any, as long as it is one."""
 
     def __post_init__(self) -> None:
         self._rules = _rules(self.change)
-        self._patient = self.patient_id.encode() if self.patient_id else None
+        self._ids = {known: one for one in self.ids for known in _spelled(one)}
+        self._first: str | bytes | None = None
+        self.changed: PatientChanged | None = None
+        """Set once an image came under another id than ordered; it is the end, and its like too."""
 
     def admit_patient(self, patient_id: bytes) -> None:
-        """Raises RuleBroken for an instance of another patient than the order's (or the first)."""
-        if self._patient is None:
-            self._patient = patient_id
-        if patient_id not in (self._patient, self.patient_id.encode("latin-1", "replace")):
+        """Lets one patient's images pass. Raises PatientChanged for all of them if it is not the
+        order's, RuleBroken for those of a second one.
+        """
+        who = self._ids.get(patient_id, patient_id)
+        if self._first is None:
+            self._first = who
+            if self._ids and patient_id not in self._ids:
+                self.changed = PatientChanged(_text(patient_id))
+        if who != self._first:
             raise RuleBroken(
-                "The source holds images of another patient under this study, or the patient was "
-                "merged since the order. Nothing more of it was sent: ask the PACS administrator "
-                "to put the study in order, then order it again."
+                "The source holds images of another patient under this study. Nothing more of it "
+                "was sent: ask the PACS administrator to put the study in order, then order it "
+                "again."
             )
+        if self.changed is not None:
+            raise self.changed
 
     def outgoing(self, instance: Instance) -> tuple[Instance, Treatment | None]:
         """The instance as it may leave, and what was done to it; None where it is as it was.
@@ -52,6 +66,19 @@ class Traveller:
         if self._rules is None or not sop_class_uid:
             return None
         return self._rules.why_refused(sop_class_uid)
+
+
+def _spelled(patient_id: str) -> tuple[bytes, bytes]:
+    """As headers may hold it."""
+    bare = patient_id.strip(" \0")
+    return bare.encode(), bare.encode("latin-1", "replace")
+
+
+def _text(patient_id: bytes) -> str:
+    try:
+        return patient_id.decode()
+    except UnicodeDecodeError:
+        return patient_id.decode("latin-1")
 
 
 def _rules(change: Change) -> "Pseudonymizing | None":

@@ -31,6 +31,7 @@ class User(AbstractUser):
             ("manage_profiles", "Manage profiles"),
             ("manage_users", "Manage users and groups"),
             ("reidentify", "Re-identify patients"),
+            ("confirm_patients", "Confirm that a patient ID was changed"),
             ("review_withheld", "Review withheld images"),
             ("read_trail", "Read the audit trail"),
         ]

@@ -36,6 +36,7 @@ class Right(StrEnum):
     MANAGE_PROFILES = "manage_profiles"
     MANAGE_USERS = "manage_users"
     REIDENTIFY = "reidentify"
+    CONFIRM_PATIENTS = "confirm_patients"
     REVIEW_WITHHELD = "review_withheld"
     READ_TRAIL = "read_trail"
 

@@ -75,7 +75,7 @@ def cancel(user: User, job: Job) -> None:
     """Ends what runs within 10 s, between instances; nothing new starts."""
 
     def act(locked: Job) -> None:
-        waiting = locked.tasks.filter(state=T.PENDING)
+        waiting = locked.tasks.filter(state__in=states.WAITING_TASKS)
         if locked.state in permits.UNSTARTED:
             states.move_tasks(locked, waiting, T.CANCELED)
             states.move(locked, J.CANCELED, _("Canceled before it was started."))
@@ -170,7 +170,7 @@ def stop_task(user: User, task: Task) -> None:
 
     def act(locked: Job) -> None:
         row = locked.tasks.get(pk=task.pk)
-        if row.state == T.PENDING:
+        if row.state in states.WAITING_TASKS:
             states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.CANCELED)
         else:
             Task.objects.filter(pk=task.pk).update(stop_asked=True)

@@ -11,14 +11,14 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Refused
 from adit.audit.trail import record
-from adit.jobs import deliveries, queue, verdict
+from adit.jobs import deliveries, held, queue, verdict
 from adit.jobs.lease import Canceled, Interrupted, Lease, Over, Stalled
 from adit.jobs.models import Item, ResultLine, Task, TaskState
 from adit.jobs.progress import counts_of
 from adit.nodes.models import Lane
 from adit.nodes.waits import Waits
 from adit.vault.box import SealBroken
-from adit_engine.errors import AditError, RuleBroken
+from adit_engine.errors import AditError, PatientChanged, RuleBroken
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ def after(error: AditError, lease: Lease) -> End:
         return stopped(lease)
     if isinstance(error, Waits):
         return given_back(str(error), until=error.until)
+    if isinstance(error, PatientChanged):
+        return End(lambda task: held.hold(task, error))
     if isinstance(error, RuleBroken):
         return failed(str(error), broke_rule=True)
     if isinstance(error, Refused) or not error.again:

@@ -15,6 +15,7 @@ class JobState(models.TextChoices):
     PENDING = "pending", _("waiting")
     IN_PROGRESS = "in_progress", _("running")
     WAITING_FOR_OWNER = "waiting_for_owner", _("waits for its owner")
+    HELD = "held", _("waits for a decision")
     CANCELING = "canceling", _("being canceled")
     CANCELED = "canceled", _("canceled")
     SUCCESS = "success", _("complete")
@@ -25,6 +26,7 @@ class JobState(models.TextChoices):
 class TaskState(models.TextChoices):
     PENDING = "pending", _("waiting")
     IN_PROGRESS = "in_progress", _("running")
+    HELD = "held", _("waits for a decision")
     CANCELED = "canceled", _("canceled")
     SUCCESS = "success", _("complete")
     WARNING = "warning", _("complete with gaps")

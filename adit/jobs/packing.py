@@ -21,7 +21,7 @@ from adit_engine.errors import AditError
 from adit_engine.nodes.base import Bundle, Gathered, Packed
 
 TELL_EVERY_S = 3.0
-_LIVE = (TaskState.PENDING, TaskState.IN_PROGRESS)
+_LIVE = tuple(states.OPEN_TASKS)
 
 
 class NothingToPack(AditError):

@@ -17,7 +17,7 @@ from adit.nodes.models import Lane
 T, J = TaskState, JobState
 GAPS = (T.FAILURE, T.WARNING, T.CANCELED)
 UNSTARTED = frozenset({J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
-_CANCELABLE = frozenset({*UNSTARTED, J.PENDING, J.IN_PROGRESS})
+_CANCELABLE = frozenset({*UNSTARTED, J.PENDING, J.IN_PROGRESS, J.HELD})
 
 
 def allowed(user: User, job: Job) -> frozenset[str]:
@@ -34,11 +34,11 @@ def allowed_on_task(user: User, task: Task) -> frozenset[str]:
         return frozenset()
     names = set()
     is_waiting = job.state == J.WAITING_FOR_APPROVAL
-    if state in states.LIVE_TASKS and not is_waiting:
+    if state in states.OPEN_TASKS and not is_waiting:
         names.add("stop")
     if state in GAPS and not is_waiting:
         names.add("retry")
-    if state not in states.LIVE_TASKS and not is_waiting and user.is_staff:
+    if state not in states.OPEN_TASKS and not is_waiting and user.is_staff:
         names.add("reset")
     is_running = job.state == J.IN_PROGRESS or state == T.IN_PROGRESS
     if not is_running and _studies(job).exclude(pk=task.pk).exists():
@@ -56,7 +56,7 @@ def is_task_done(user: User, job: Job, task: Task, name: str) -> bool:
     if not may_act_on(user, job):
         return False
     state = T(task.state)
-    return (name == "stop" and state not in states.LIVE_TASKS) or (
+    return (name == "stop" and state not in states.OPEN_TASKS) or (
         name in ("retry", "reset") and state in states.LIVE_TASKS
     )
 
@@ -111,7 +111,7 @@ _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
     "cancel": lambda user, job, state: state in _CANCELABLE and may_act_on(user, job),
     "resume": lambda user, job, state: state == J.CANCELED and may_act_on(user, job),
     "retry": lambda user, job, state: (
-        state in (J.WARNING, J.FAILURE, J.WAITING_FOR_OWNER)
+        state in (J.WARNING, J.FAILURE, J.WAITING_FOR_OWNER, J.HELD)
         and may_act_on(user, job)
         and _has_gaps(job)
     ),

@@ -66,7 +66,7 @@ def due(**which: object) -> QuerySet[Task]:
     """What waits for nothing but nodes and workers; packing also waits for the rest of its job."""
     now = timezone.now()
     others = Task.objects.filter(
-        job=OuterRef("job"), work=Work.KIND, state__in=list(states.LIVE_TASKS)
+        job=OuterRef("job"), work=Work.KIND, state__in=list(states.OPEN_TASKS)
     )
     return Task.objects.filter(
         Q(work=Work.KIND) | ~Exists(others),

@@ -1,6 +1,6 @@
 """Sealed: what identifies a person in tasks and items, kept under the trial's key alone."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adit.jobs.kinds.base import TaskPlan
@@ -48,6 +48,11 @@ def seal_task(
         "payload": dict(plan.payload),
     }
     return (box or box_of(trial)).seal(content, _task_place(job.pk, position))
+
+
+def reseal_task(task: Task, content: TaskContent) -> bytes:
+    """What has become known of it since it was ordered."""
+    return box_of(task.job.trial).seal(asdict(content), _task_place(task.job_id, task.position))
 
 
 def open_task(task: Task, box: Box | None = None) -> TaskContent:

@@ -14,7 +14,8 @@ T, J = TaskState, JobState
 
 TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
     T.PENDING: frozenset({T.IN_PROGRESS, T.CANCELED, T.FAILURE}),
-    T.IN_PROGRESS: frozenset({T.PENDING, T.SUCCESS, T.WARNING, T.FAILURE, T.CANCELED}),
+    T.IN_PROGRESS: frozenset({T.PENDING, T.HELD, T.SUCCESS, T.WARNING, T.FAILURE, T.CANCELED}),
+    T.HELD: frozenset({T.PENDING, T.FAILURE, T.CANCELED}),
     T.SUCCESS: frozenset({T.PENDING}),
     T.WARNING: frozenset({T.PENDING}),
     T.FAILURE: frozenset({T.PENDING}),
@@ -27,10 +28,15 @@ _ENDS = frozenset({J.SUCCESS, J.WARNING, J.FAILURE, J.CANCELED})
 
 JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
     J.WAITING_FOR_APPROVAL: frozenset({J.PENDING, J.CANCELED}),
-    J.PENDING: frozenset({J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
+    J.PENDING: frozenset(
+        {J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER, J.HELD}
+    )
     | _ENDS,
-    J.IN_PROGRESS: frozenset({J.PENDING, J.CANCELING, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
+    J.IN_PROGRESS: frozenset(
+        {J.PENDING, J.CANCELING, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER, J.HELD}
+    )
     | _ENDS,
+    J.HELD: frozenset({J.PENDING, J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_OWNER}) | _ENDS,
     J.WAITING_FOR_OWNER: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL}) | _ENDS,
     J.CANCELING: _ENDS,
     J.CANCELED: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER}),
@@ -50,6 +56,9 @@ AFRESH: Mapping[str, Any] = {
 """What is set with a task that a person lets be tried again."""
 
 LIVE_TASKS = frozenset({T.PENDING, T.IN_PROGRESS})
+WAITING_TASKS = frozenset({T.PENDING, T.HELD})
+"""Nobody works on them; those that are held go on only once a person has decided."""
+OPEN_TASKS = LIVE_TASKS | WAITING_TASKS
 RUNNABLE_JOBS = frozenset({J.PENDING, J.IN_PROGRESS})
 ENDED_JOBS = _ENDS
 
@@ -125,16 +134,24 @@ def begin_tasks(job: Job, tasks: Sequence[Task], **fields: Any) -> None:
 
 def derive(job: Job) -> None:
     """Moves a locked job to where its tasks say it is."""
-    found = Task.objects.filter(job=job).order_by().values_list("state", flat=True).distinct()
-    to = _derived(job, {TaskState(state) for state in found})
+    to = _derived(job, _found(job))
     if job.stage and to in _ENDS - {J.CANCELED}:
         to = J.WAITING_FOR_OWNER
-    ended = to in _ENDS or to is J.WAITING_FOR_OWNER
+    ended = to in _ENDS or to in (J.WAITING_FOR_OWNER, J.HELD)
     message = verdict.of_job(job, to) if ended else ""
     if to != job.state:
         _move_job(job, to, message, {})
     elif ended and message != job.message:
         Job.objects.filter(pk=job.pk).update(message=message)
+
+
+def _found(job: Job) -> set[TaskState]:
+    """The states of its tasks. A file waits for what is held, so it alone does not make it move."""
+    rows = Task.objects.filter(job=job).order_by().values_list("state", "work").distinct()
+    found = {(TaskState(state), work) for state, work in rows}
+    if T.HELD in {state for state, _work in found}:
+        found.discard((T.PENDING, Work.PACK.value))
+    return {state for state, _work in found}
 
 
 def _derived(job: Job, states: set[TaskState]) -> JobState:
@@ -145,6 +162,8 @@ def _derived(job: Job, states: set[TaskState]) -> JobState:
         return J.CANCELING
     if states & LIVE_TASKS:
         return J.IN_PROGRESS if states - {T.PENDING} else J.PENDING
+    if T.HELD in states:
+        return J.HELD
     if states == {T.CANCELED} or (T.CANCELED in states and now in (J.CANCELING, J.CANCELED)):
         return J.CANCELED
     if states == {T.SUCCESS}:

@@ -4,6 +4,7 @@ from django.urls import path
 
 from adit.jobs.views import (
     archives,
+    held,
     jobs,
     query,
     report,
@@ -49,5 +50,6 @@ urlpatterns = [
     path("<int:pk>/do/<slug:verb>/", jobs.job_action, name="job_action"),
     path("<int:pk>/<int:position>/", tasks.task_page, name="job_task"),
     path("<int:pk>/<int:position>/live/", tasks.task_live, name="job_task_live"),
+    path("<int:pk>/<int:position>/decide/", held.task_decide, name="job_task_decide"),
     path("<int:pk>/<int:position>/do/<slug:verb>/", tasks.task_action, name="job_task_action"),
 ]

@@ -57,6 +57,14 @@ def of_job(job: Job, state: JobState) -> str:
         )
     if job.kind == BatchQuery.word:
         return _answered(job, state)
+    if state == JobState.HELD:
+        n = Task.objects.filter(job=job, state=TaskState.HELD).count()
+        held = ngettext(
+            "The source has given the patient of %d study another ID: somebody has to confirm it.",
+            "The source has given the patients of %d studies other IDs: somebody has to confirm it.",
+            n,
+        )
+        return held % n
     counts = counts_of(Item.objects.filter(task__job=job))
     if state == JobState.WAITING_FOR_OWNER:
         words = {"n": counts.delivered}

@@ -38,6 +38,9 @@ WORDS: Mapping[str, Any] = {
     "task.stopped": _("one part is stopped"),
     "task.reset": _("one part is started from nothing"),
     "task.deleted": _("one part is taken out"),
+    "task.held": _("one part waits for a decision: its patient has another ID now"),
+    "task.patient_confirmed": _("a changed patient ID was confirmed"),
+    "task.patient_refused": _("a changed patient ID was refused"),
     "task.ended": _("one part has ended"),
 }
 

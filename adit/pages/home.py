@@ -8,8 +8,8 @@ from django.http import HttpRequest
 
 from adit.accounts import rights
 from adit.accounts.models import User
-from adit.jobs import lists, progress, roads
-from adit.jobs.models import Decision, HeldBack, Job, JobState
+from adit.jobs import held, lists, progress, roads
+from adit.jobs.models import Decision, HeldBack, Job, JobState, Task
 from adit.jobs.progress import Progress
 from adit.nodes import alarms, quarantine
 from adit.nodes.models import Alarm
@@ -45,6 +45,9 @@ class Home:
     to_review: int = 0
     strays: bool = False
     """Something is in quarantine, or was turned away."""
+    to_decide: int = 0
+    """Studies whose patient has another ID now; `decide_first` is one of them."""
+    decide_first: Task | None = None
     alarms: list[Alarm] = field(default_factory=list)
     more: int = 0
     groups: list[str] = field(default_factory=list)
@@ -54,7 +57,12 @@ class Home:
         user = cast(User, request.user)
         mine = Job.objects.filter(owner=user).select_related("destination", "trial")
         open_jobs = mine.filter(
-            state__in=[*RUNNING, JobState.WAITING_FOR_APPROVAL, JobState.WAITING_FOR_OWNER]
+            state__in=[
+                *RUNNING,
+                JobState.WAITING_FOR_APPROVAL,
+                JobState.WAITING_FOR_OWNER,
+                JobState.HELD,
+            ]
         )
         lines = [_line(job) for job in open_jobs[:MOST]]
         return cls(
@@ -70,6 +78,8 @@ class Home:
             to_approve=_to_approve(user).count(),
             may_review=rights.may(user, rights.Right.REVIEW_WITHHELD),
             to_review=_to_review(user),
+            to_decide=held.waiting(user).count(),
+            decide_first=held.waiting(user).order_by("pk").first(),
             strays=quarantine.waits(user),
             alarms=list(alarms.open_for(user)[:MOST]),
             more=max(0, open_jobs.count() - MOST) if len(lines) == MOST else 0,
@@ -99,8 +109,8 @@ def _to_review(user: User) -> int:
     """Images that wait for a reviewer's decision; asked of those who may decide alone."""
     if not rights.may(user, rights.Right.REVIEW_WITHHELD):
         return 0
-    held = HeldBack.objects.filter(decision=Decision.OPEN, item__task__job__in=lists.visible(user))
-    return held.aggregate(n=Sum("images"))["n"] or 0
+    back = HeldBack.objects.filter(decision=Decision.OPEN, item__task__job__in=lists.visible(user))
+    return back.aggregate(n=Sum("images"))["n"] or 0
 
 
 def _to_approve(user: User) -> QuerySet[Job]:

@@ -29,7 +29,34 @@ def join(
     UIDs of the trial are new. Raises Refused, WrongInput, Conflict.
     """
     require(user, Right.REIDENTIFY)
-    reason = checked_reason(reason)
+    _join(user, patient, node, patient_id, checked_reason(reason), new_generation=new_generation)
+
+
+def note_same(user: Person, patient: Patient, node: Node, patient_id: str, reason: str) -> None:
+    """As `join`, for who was asked about one study and has the right to answer, which the caller
+    has seen to. An id that has another pseudonym stays as it is. Raises Refused, Conflict.
+    """
+    before = patient_of(patient.trial, index_of(patient.trial, domain_of(node), patient_id))
+    if before is not None and before.pk != patient.pk:
+        raise Conflict(
+            _(
+                "This patient ID goes by %(before)s in the research project already, and the other "
+                "one by %(now)s. Have both joined on the project's page first."
+            )
+            % {"before": before.pseudonym, "now": patient.pseudonym}
+        )
+    _join(user, patient, node, patient_id, reason, new_generation=False)
+
+
+def _join(
+    user: Person,
+    patient: Patient,
+    node: Node,
+    patient_id: str,
+    reason: str,
+    *,
+    new_generation: bool,
+) -> None:
     trial = patient.trial
     require_key(trial)
     domain, bare = domain_of(node), patient_id.strip(" \0")

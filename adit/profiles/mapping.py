@@ -5,7 +5,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person, Refused, Right, require
-from adit.audit.trail import record, veiled
+from adit.audit.trail import Veiled, record, veiled
 from adit.nodes.domain import domain_of
 from adit.nodes.models import Node
 from adit.profiles import faces
@@ -133,6 +133,17 @@ def patient_of(trial: Trial, index: str) -> Patient | None:
     """Whose id it is; ids that were joined with another patient's come first."""
     joined = Patient.objects.filter(trial=trial, joined__index=index).first()
     return joined or Patient.objects.filter(trial=trial, index=index).first()
+
+
+def patient_at(trial: Trial | None, node: Node, patient_id: str) -> Patient | None:
+    """Whose id it is as this node speaks it."""
+    trial = trial or default_trial()
+    return patient_of(trial, index_of(trial, domain_of(node), patient_id))
+
+
+def veiled_patient(trial: Trial | None, node: Node, patient_id: str) -> Veiled:
+    """For the trail, under the trial's key."""
+    return veiled(box_of(trial or default_trial()), (domain_of(node), _bare(patient_id)))
 
 
 def require_trial(user: Person, trial: Trial, source: Node, destination: Node | None) -> None:

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from samples import ROOT, ct, instance
 
-from adit_engine.errors import ConnectionLost, NotFound, RuleBroken, Stopped
+from adit_engine.errors import ConnectionLost, NotFound, PatientChanged, RuleBroken, Stopped
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Answers, Stored
@@ -201,6 +202,72 @@ def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
     entries = manifests[f"{ROOT}.1.1"].entries
     assert sorted(e.state.value for e in entries.values()) == ["delivered"] * 2 + ["failed"] * 3
     assert entries[foreign.instance_uid].code == "rule-broken"
+
+
+OTHER = "SOMEBODY-ELSE"
+CHANGED = Order(STUDY, PATIENT, renamed=OTHER)
+
+
+def in_other_hands(listed_as: str = PATIENT) -> MemoryNode:
+    """All images are somebody else's by their headers; listed is what the archive's rows say."""
+
+    class Merged(MemoryNode):
+        def find(self, query: Query) -> Answers:
+            keys = {k: OTHER if v == listed_as else v for k, v in query.keys.items()}
+            if query.keys.get("PatientID", listed_as) != listed_as:
+                return Answers(iter(()))
+            records = super().find(replace(query, keys=keys))
+            told = [replace(r, values={**r.values, "PatientID": listed_as}) for r in records]
+            return Answers(iter(told))
+
+    images = [instance(ct(n, series=s, PatientID=OTHER)) for s in "12" for n in range(1, 4)]
+    return fill(Merged("A", MemorySettings()), *images)
+
+
+@pytest.mark.parametrize("listed_as", [PATIENT, OTHER], ids=["in its headers", "in its list"])
+def test_a_patient_who_has_another_id_by_now_waits_for_a_person_and_nothing_leaves(
+    listed_as: str,
+) -> None:
+    source, destination = in_other_hands(listed_as), node("B")
+    told, _, error = run(source, destination, pseudonymized())
+
+    assert isinstance(error, PatientChanged)
+    assert error.found == OTHER
+    assert OTHER not in str(error)
+    assert not destination.held
+    assert not outcomes(told)
+
+    told, _, error = run(source, destination, pseudonymized(), order=CHANGED)
+    assert error is None
+    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+    assert len(destination.held) == 6
+
+
+def test_a_second_patient_behind_a_changed_id_is_seen_before_anybody_is_asked() -> None:
+    source, destination = in_other_hands(), node("B")
+    third = instance(ct(9, series="1", PatientID="A-THIRD"))
+    source.held[third.instance_uid] = third
+
+    _, _, error = run(source, destination, pseudonymized())
+    assert isinstance(error, RuleBroken)
+    assert not destination.held
+
+
+@pytest.mark.parametrize("patient", [PATIENT, "A-THIRD"])
+def test_what_was_confirmed_lets_no_other_change_through(patient: str) -> None:
+    source, destination = in_other_hands(), node("B")
+    another = instance(ct(9, series="2", PatientID=patient))
+    source.held[another.instance_uid] = another
+
+    _, manifests, error = run(source, destination, pseudonymized(), order=CHANGED)
+    assert isinstance(error, RuleBroken)
+    assert manifests[f"{ROOT}.1.2"].entries[another.instance_uid].code == "rule-broken"
+
+
+def test_a_study_that_is_gone_is_not_taken_for_a_merged_one() -> None:
+    source = node("A", instance(ct(1, study="7")))
+    _, _, error = run(source, node("B"))
+    assert isinstance(error, NotFound)
 
 
 class Forgetful(MemoryNode):

@@ -11,7 +11,8 @@ from adit_engine.transfer import transfer
 
 
 def sent(payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
-    """The study of a payload with study_uid, patient_id and series_uids (none = all). Lazy.
+    """The study of a payload with study_uid, patient_id and series_uids (none = all), and
+    `renamed` where a person has confirmed another id of the patient. Lazy.
 
     Raises the engine's errors.
     """
@@ -21,6 +22,7 @@ def sent(payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
         StudyRef(payload["study_uid"]),
         payload["patient_id"],
         Selection(tuple(payload["series_uids"]), context.modalities),
+        payload.get("renamed", ""),
     )
     return transfer(
         order,

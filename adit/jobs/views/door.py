@@ -15,7 +15,7 @@ from adit.accounts.rights import may, order_right
 from adit.audit import trail
 from adit.audit.models import Event
 from adit.jobs import lists
-from adit.jobs.models import Job
+from adit.jobs.models import Job, Task, Work
 
 View = Callable[..., HttpResponse]
 ONE_LOOK = timedelta(minutes=10)
@@ -48,6 +48,20 @@ def visible_job(user: User, pk: int) -> Job:
     if job is None:
         raise Http404
     return job
+
+
+def visible_task(user: User, pk: int, position: int) -> Task:
+    """Raises Http404 as `visible_job` does."""
+    job = visible_job(user, pk)
+    task = (
+        Task.objects.filter(job=job, position=position)
+        .exclude(work=Work.START)
+        .select_related("source", "road", "job__trial", "job__destination", "job__owner")
+        .first()
+    )
+    if task is None:
+        raise Http404
+    return task
 
 
 def note_look(user: User, job: Job, details: dict[str, Any]) -> None:

@@ -14,11 +14,12 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, archives, permits, progress, sealed, sheet
+from adit.jobs import actions, archives, permits, progress, sealed, sheet, states
 from adit.jobs.kinds.batch_query import BatchQuery
-from adit.jobs.models import Item, Job, Task, TaskState, Work
+from adit.jobs.models import Item, Task, TaskState
 from adit.jobs.views.about import about
-from adit.jobs.views.door import note_look, person, visible_job
+from adit.jobs.views.door import note_look, person, visible_task
+from adit.jobs.views.held import held_context
 from adit.nodes.models import Lane
 from adit.vault.box import SealBroken
 from adit_engine.errors import AditError
@@ -38,7 +39,7 @@ class Series:
 @require_safe
 def task_page(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     user = person(request)
-    task = _visible_task(user, pk, position)
+    task = visible_task(user, pk, position)
     context = _task_context(user, task)
     if context["sees_identified"]:
         note_look(user, task.job, {"task": task.position})
@@ -49,14 +50,14 @@ def task_page(request: HttpRequest, pk: int, position: int) -> HttpResponse:
 def task_live(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     """The part of a task's page that changes by itself."""
     user = person(request)
-    context = _task_context(user, _visible_task(user, pk, position))
+    context = _task_context(user, visible_task(user, pk, position))
     return render(request, "jobs/_task_live.html", context)
 
 
 @require_POST
 def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> HttpResponse:
     user = person(request)
-    task = _visible_task(user, pk, position)
+    task = visible_task(user, pk, position)
     act = actions.TASK_ACTIONS.get(verb)
     if act is None:
         raise Http404
@@ -82,19 +83,6 @@ DONE: Mapping[str, Any] = {
 }
 
 
-def _visible_task(user: User, pk: int, position: int) -> Task:
-    job: Job = visible_job(user, pk)
-    task = (
-        Task.objects.filter(job=job, position=position)
-        .exclude(work=Work.START)
-        .select_related("source", "road", "job__trial", "job__destination", "job__owner")
-        .first()
-    )
-    if task is None:
-        raise Http404
-    return task
-
-
 def _task_context(user: User, task: Task) -> dict[str, Any]:
     items = Item.objects.filter(task=task)
     sees_identified = may(user, Right.SEE_IDENTIFIED)
@@ -110,9 +98,10 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         "series": [
             _series(item, sees_identified) for item in items.select_related("task__job__trial")
         ],
-        "is_live": task.state not in progress.OVER,
+        "is_live": task.state in states.LIVE_TASKS,
         "is_running": task.state == TaskState.IN_PROGRESS,
         "allowed": permits.allowed_on_task(user, task),
+        **held_context(user, task),
         "is_staff": user.is_staff or may(user, Right.MANAGE_NODES),
     }
 

@@ -16,6 +16,7 @@ register = template.Library()
 LOOKS = {
     "waiting_for_approval": ("hourglass", "info"),
     "waiting_for_owner": ("hourglass", "info"),
+    "held": ("hourglass", "warn"),
     "pending": ("clock", "neutral"),
     "in_progress": ("refresh", "info"),
     "canceling": ("ban", "neutral"),

@@ -42,6 +42,12 @@ NOT_A_BATCH = dict.fromkeys(ROLES, HIDDEN) | {"nobody": SIGN_IN}
 REVIEWERS = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "root": OK}
 """None of the standard groups reviews; a picture is there for who has looked at it."""
 
+DECIDERS = {role: NO if status == AWAY else status for role, status in DEED.items()} | {
+    "nobody": SIGN_IN,
+    "root": AWAY,
+}
+"""None of the standard groups confirms changed patient IDs."""
+
 DOWNLOADERS = {"nobody": SIGN_IN, "other": OK, "owner": OK, "member": OK, "root": OK}
 FILE = {
     "nobody": SIGN_IN,
@@ -94,6 +100,7 @@ MATRIX = {
     "job_task": ("get", ("job", 1), JOB),
     "job_task_live": ("get", ("job", 1), JOB),
     "job_task_action": ("post", ("job", 1, "stop"), DEED),
+    "job_task_decide": ("post", ("job", 1), DECIDERS),
     "uid_map": ("get", ("trial",), dict.fromkeys(ROLES, HIDDEN) | KEY_HOLDERS),
     "withheld": ("get", (), REVIEWERS),
     "withheld_group": ("get", ("held",), REVIEWERS),
