@@ -22,8 +22,19 @@ def used_bytes(node: Node) -> int:
 def why_no_room(node: Node, size_bytes: int) -> str:
     """Why an order of about this size does not fit there; empty when it does, as far as is known."""
     quota = _quota(node)
-    if quota and used_bytes(node) + size_bytes > quota:
+    used = used_bytes(node) if quota else 0
+    if quota and used >= quota:
         return _full(node, quota)
+    if quota and used + size_bytes > quota:
+        words = {"node": node.name, "used": used / GB, "quota": quota // GB, "n": size_bytes / GB}
+        return (
+            _(
+                "%(node)s: %(used).1f of the %(quota)d GB agreed on for this folder are used, and "
+                "about %(n).1f GB are needed. Make room there and delete jobs that are not needed, "
+                "or choose another place."
+            )
+            % words
+        )
     return room.why_none(node, size_bytes)
 
 

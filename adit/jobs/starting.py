@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit import trail
-from adit.jobs import appraisal, archives, lines, queue, roads, sealed, states
+from adit.jobs import appraisal, archives, lines, queue, quota, roads, sealed, states
 from adit.jobs.batch import Wishes
 from adit.jobs.bell import ring_on_commit
 from adit.jobs.kinds.base import Note, TaskPlan
@@ -119,6 +119,7 @@ class _Start:
             raise WrongInput(
                 _("No row is left to be started: none of them names one study for certain.")
             )
+        self._require_room(rows, now)
         plans = transfers(now)
         tasks = self._tasks(plans, self._names(plans))
         waits = job.stage == Stage.CHECK and needs_approval(
@@ -143,6 +144,15 @@ class _Start:
             raise Refused(_("You may not send to this PACS or folder any more: choose another."))
         mapping.require_trial(job.owner, self._trial, source, job.destination)
         self._source = source
+
+    def _require_room(self, rows: Sequence[_Line], now: Sequence[Ready]) -> None:
+        """Raises WrongInput."""
+        assert self._job.destination is not None, "a transfer has a destination"
+        of_line = {line.row.line: line.row.facts["bytes"] for line in rows if line.row.facts}
+        sizes = {(one.study.study_uid, one.series_uids): of_line[one.line] for one in now}
+        why = quota.why_no_room(self._job.destination, sum(sizes.values()))
+        if why:
+            raise WrongInput(why)
 
     def _open_lines(self) -> list[_Line]:
         """Those that were found and not started yet."""

@@ -8,9 +8,14 @@ from adit_engine.nodes import open as open_engine_node
 KINDS = ("folder", "archive")
 
 
+def is_measured(row: Node) -> bool:
+    """Whether it can be told at all."""
+    return row.kind in KINDS
+
+
 def why_none(row: Node, size_bytes: int) -> str:
     """Empty when about so much fits there, and for places that cannot tell. Writes nothing."""
-    if row.kind not in KINDS:
+    if not is_measured(row):
         return ""
     try:
         node = open_engine_node(row.kind, row.name, engine_settings(row))

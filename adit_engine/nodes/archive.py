@@ -184,7 +184,11 @@ class ArchiveNode:
         """Both for what is gathered and for the file. Raises StorageTrouble."""
         self._ready()
         self._make_staging()
-        self._filing.require_room(size_bytes)
+        try:
+            is_one_disk = self._staging.stat().st_dev == self.base.stat().st_dev
+        except OSError as error:
+            raise storage_trouble(self.name, error) from error
+        self._filing.require_room(2 * size_bytes if is_one_disk else size_bytes)
         Filing(self.name, self.base, reserve_mb=self.settings.reserve_mb).require_room(size_bytes)
 
     def _ready(self) -> None:

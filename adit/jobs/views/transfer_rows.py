@@ -23,7 +23,7 @@ from django.views.decorators.http import require_POST, require_safe
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, require
 from adit.audit import trail
-from adit.jobs import batch, forecast, ordering, result_sheet, sheet, states
+from adit.jobs import batch, forecast, ordering, permits, quota, result_sheet, sheet, states
 from adit.jobs.answers import answers_of, rows_of
 from adit.jobs.batch import Wishes
 from adit.jobs.kinds.batch_transfer import BatchTransfer
@@ -34,6 +34,7 @@ from adit.jobs.summary import size_in_words
 from adit.jobs.tally import Tally, tally_of
 from adit.jobs.views.door import note_look, person, visible_job
 from adit.jobs.when import when
+from adit.nodes import room
 from adit.nodes.models import Node
 from adit_engine.errors import AditError, WrongInput
 
@@ -145,6 +146,7 @@ def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> Http
         "trouble": trouble,
         "start": start,
         "typed": typed,
+        **_room(job, tally),
         **(_before(job, tally, sees, typed) if waits else {}),
     }
     return render(request, "jobs/transfer_rows.html", context, status=422 if trouble else 200)
@@ -172,6 +174,16 @@ def _before(job: Job, tally: Tally, sees: bool, typed: Mapping[str, str]) -> dic
         "more_choices": max(0, tally.several - MOST_CHOICES),
         "needs_approval": job.approved_by_id is None
         and ordering.needs_approval(job.owner, tally.ready + tally.several, job.kind, job.trial),
+    }
+
+
+def _room(job: Job, tally: Tally) -> dict[str, Any]:
+    """Whether it fits where it shall go, as long as somebody can still say no."""
+    if job.state not in permits.UNSTARTED or job.destination is None:
+        return {}
+    return {
+        "no_room": quota.why_no_room(job.destination, tally.size_bytes),
+        "is_measured": room.is_measured(job.destination),
     }
 
 

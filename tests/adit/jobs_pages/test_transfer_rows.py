@@ -24,7 +24,7 @@ from adit.audit.models import Event
 from adit.jobs import actions, batch, forecast, tasks
 from adit.jobs.batch import Wishes
 from adit.jobs.kinds.batch_transfer import Order, Row
-from adit.jobs.models import Job, JobState
+from adit.jobs.models import Item, Job, JobState
 from adit.nodes.models import Lane, Node
 from adit_engine.sevenzip.reader import Reader
 from adit_engine.sighting import Wanted
@@ -307,6 +307,37 @@ def test_the_page_of_ten_thousand_rows_comes_at_once(
     assert client.post(reverse("job_batch_start", args=[job.pk])).status_code == 302
     assert time.process_time() - begun < 0.6, "a worker does the work"
     assert "It waits for a free worker." in client.get(address).content.decode()
+
+
+def test_whether_it_fits_is_said_before_the_start_and_kept_to(
+    checked: Callable[..., Job],
+    source: Node,
+    folder_node: Node,
+    coordinator: User,
+    as_user: Any,
+    settings: Any,
+) -> None:
+    settings.MAX_TRANSFER_ROWS = 0
+    put_study(source, "1", images=3)
+    job = checked(row(2, "1"), row(3, "1"), to=folder_node)
+    client, address = as_user(coordinator), reverse("job_batch_rows", args=[job.pk])
+    assert "It fits, as far as can be told." in client.get(address).content.decode()
+    folder_node.settings["quota_gb"] = 1
+    folder_node.save()
+    earlier = Item.objects.create(
+        task=job.tasks.get(), attempt=1, index="x", sealed=b"", size_bytes=999_000_000
+    )
+    said = "1.0 of the 1 GB agreed on for this folder are used, and about 0.0 GB are needed"
+    assert said in client.get(address).content.decode()
+    client.post(reverse("job_batch_start", args=[job.pk]))
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert said in job.message
+    earlier.delete()
+    client.post(reverse("job_batch_start", args=[job.pk]))
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+    assert "It fits, as far as can be told." in client.get(address).content.decode()
 
 
 # From the file to the order -----------------------------------------------------------------------
