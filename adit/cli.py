@@ -1,4 +1,4 @@
-"""The command `adit`: runs the house, or one of its processes, and stops a PACS in an emergency."""
+"""The command `adit`: runs the house, or one of its processes, and keeps all from a PACS in an emergency."""
 
 import argparse
 import getpass
@@ -165,19 +165,29 @@ def receiver(chosen: argparse.Namespace) -> int:
 
 def stop(chosen: argparse.Namespace) -> int:
     """Stops a node, or all, without the pages: every connection is cut, nothing new starts."""
+    return _keep_away(chosen, cut=True)
+
+
+def pause(chosen: argparse.Namespace) -> int:
+    """Pauses a node, or all, without the pages: series in hand are finished, nothing new starts."""
+    return _keep_away(chosen, cut=False)
+
+
+def _keep_away(chosen: argparse.Namespace, *, cut: bool) -> int:
     _require_keys()
     _setup()
-    from adit.nodes.pause import stop_by_name, stop_everything
+    from adit.nodes.pause import from_machine
 
-    reason = f"{chosen.reason} ({getpass.getuser()} at the machine)"
     if bool(chosen.node) == chosen.all:
         raise Refusal("Name one PACS or folder, or say --all.")
+    reason = f"{chosen.reason} ({getpass.getuser()} at the machine)"
+    count, done = from_machine(chosen.node, reason, cut=cut), "stopped" if cut else "paused"
     if chosen.all:
-        say(f"{stop_everything(reason)} stopped. Only a person opens each again, on its page.")
+        say(f"{count} {done}. Only a person opens each again, on its page.")
         return 0
-    if not stop_by_name(chosen.node, reason):
+    if not count:
         raise Refusal(f"There is no PACS or folder called {chosen.node}. Names are case-sensitive.")
-    say(f"{chosen.node} is stopped. Only a person opens it again, on its page.")
+    say(f"{chosen.node} is {done}. Only a person opens it again, on its page.")
     return 0
 
 
@@ -223,6 +233,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "demo": demo,
     "doctor": doctor,
     "stop": stop,
+    "pause": pause,
 }
 
 
@@ -234,10 +245,10 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         if name == "prepare":
             sub.add_argument("--quiet", action="store_true", help="says nothing when all is well")
-        if name == "stop":
+        if name in ("stop", "pause"):
             sub.add_argument("node", metavar="NODE", nargs="?", help="its name, as on its page")
             sub.add_argument("--all", action="store_true", help="every PACS and folder")
-            sub.add_argument("--reason", default="stopped", help="shown to all who wait for it")
+            sub.add_argument("--reason", default=name, help="shown to all who wait for it")
     commands.add_parser("manage", help="Django's own commands, such as createsuperuser.")
     return parser
 

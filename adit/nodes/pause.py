@@ -21,8 +21,7 @@ LONGEST_REASON = 200
 def pause(user: Person, node: Node, reason: str) -> None:
     """Nothing new begins there; everybody whose work waits reads the reason and who paused it."""
     require(user, Right.MANAGE_NODES)
-    values = {"paused_at": timezone.now(), "paused_by_id": user.pk, "pause_reason": _said(reason)}
-    _write("node.paused", [node.pk], user, values)
+    _pause([node.pk], user, _said(reason))
     node.refresh_from_db()
 
 
@@ -39,14 +38,13 @@ def stop_all(user: Person, reason: str) -> int:
     return _stop(Node.objects.values_list("pk", flat=True), user, _said(reason))
 
 
-def stop_by_name(name: str, reason: str) -> bool:
-    """From the machine itself, without pages. False: no such node."""
-    return bool(_stop(Node.objects.filter(name=name).values_list("pk", flat=True), None, reason))
-
-
-def stop_everything(reason: str) -> int:
-    """From the machine itself: every node there is; how many."""
-    return _stop(Node.objects.values_list("pk", flat=True), None, reason)
+def from_machine(name: str | None, reason: str, *, cut: bool) -> int:
+    """A stop (`cut`) or a pause from the machine itself, without pages, of the node of this name,
+    or of every node there is; how many. 0: no such node.
+    """
+    found = Node.objects.all() if name is None else Node.objects.filter(name=name)
+    pks = list(found.values_list("pk", flat=True))
+    return _stop(pks, None, reason) if cut else _pause(pks, None, reason)
 
 
 def reopen(user: Person, node: Node) -> None:
@@ -72,12 +70,22 @@ def end_one(user: Person, node: Node, slot: int) -> None:
         record("node.connection_ended", user=user, about=f"node:{node.pk}", details=details)
 
 
+def _pause(pks: Iterable[int], user: Person | None, reason: str) -> int:
+    return _write("node.paused", pks, user, _values(user, reason))
+
+
 def _stop(pks: Iterable[int], user: Person | None, reason: str) -> int:
-    now = timezone.now()
+    values = _values(user, reason)
+    return _write("node.stopped", pks, user, {**values, "stopped_at": values["paused_at"]})
+
+
+def _values(user: Person | None, reason: str) -> dict[str, Any]:
     by = user.pk if user is not None else None
-    reason = reason[:LONGEST_REASON]
-    values = {"paused_at": now, "stopped_at": now, "paused_by_id": by, "pause_reason": reason}
-    return _write("node.stopped", pks, user, values)
+    return {
+        "paused_at": timezone.now(),
+        "paused_by_id": by,
+        "pause_reason": reason[:LONGEST_REASON],
+    }
 
 
 def _write(action: str, pks: Iterable[int], user: Person | None, values: dict[str, Any]) -> int:

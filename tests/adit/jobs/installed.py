@@ -147,6 +147,29 @@ class Installed:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
+    @contextlib.contextmanager
+    def running(self, *commands: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+        """Some of its processes alone, as on machines of their own, until the block ends."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self._running(command)) for command in commands]
+
+    @contextlib.contextmanager
+    def _running(self, command: str) -> Iterator[subprocess.Popen[bytes]]:
+        argv = [sys.executable, "-m", "adit.cli", command]
+        with (self.data / f"{command}.log").open("w") as log:
+            process = subprocess.Popen(
+                argv, env=self.env, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
     def log(self) -> str:
         return (self.data / "up.log").read_text()
 

@@ -2,9 +2,7 @@
 
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,7 +40,7 @@ def test_a_worker_tells_of_a_disk_that_only_its_machine_sees(
     house: Installed, full_disk: Path
 ) -> None:
     house.settings["ADIT_GATHERED"] = str(full_disk)
-    with running(house, "worker"):
+    with house.running("worker"):
         until(lambda: house.rows(ALARMS), 60)
     ((what, machine, about, text),) = house.rows(ALARMS)
     assert (what, machine, about) == ("disk", socket.gethostname(), "gathered")
@@ -57,24 +55,8 @@ def test_the_receiver_tells_of_its_certificate(house: Installed, tmp_path: Path)
         "ADIT_RECEIVER_TLS_CERTIFICATE": str(certificate),
         "ADIT_RECEIVER_TLS_KEY": str(key),
     }
-    with running(house, "receiver"):
+    with house.running("receiver"):
         until(lambda: house.rows(ALARMS), 60)
     ((what, machine, about, text),) = house.rows(ALARMS)
     assert (what, machine, about) == ("certificate", socket.gethostname(), "receiver:0")
     assert "Put a renewed one there before" in text
-
-
-@contextmanager
-def running(house: Installed, command: str) -> Iterator[None]:
-    argv = [sys.executable, "-m", "adit.cli", command]
-    with (house.data / f"{command}.log").open("w") as log:
-        process = subprocess.Popen(argv, env=house.env, stdout=log, stderr=log)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
