@@ -5,6 +5,7 @@ buffer that was handed in, at every depth, so that a caller can cut and join wit
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
 _TAG_LENGTH = Struct("<HHI")
 _TAG_VR_LENGTH = Struct("<HH2sH")
+_MARK_VR_LENGTH = Struct("<I2sH")
+"""A mark is a tag as it stands in the data, read as one number: the group comes last."""
 _LENGTH = Struct("<I")
 
 # PS3.5 7.1.2: these carry two reserved bytes and a length of four.
@@ -159,7 +162,12 @@ def header_end_and_values(
     """
     stop, position, found = len(data), 0, {}
     unpack, short = _TAG_VR_LENGTH.unpack_from, _SHORT_VRS
+    marks = _marks_of(wanted)
     while position < stop:
+        if explicit and last == 0xFFFFFFFF:
+            position = _skipped(data, position, stop, marks)
+            if position == stop:
+                break
         # As in elements(): most are explicit and short.
         if explicit and position + 8 <= stop:
             group, number, code, length = unpack(data, position)
@@ -183,6 +191,23 @@ def header_end_and_values(
             found[element.tag] = bytes(data[element.value : element.end])
         position = element.end
     return position, found
+
+
+def _skipped(data: Buffer, position: int, stop: int, marks: frozenset[int]) -> int:
+    """Steps over what is explicit, short, whole, of the header, and not among the marks."""
+    unpack, short, most = _MARK_VR_LENGTH.unpack_from, _SHORT_VRS, stop - 8
+    while position <= most:
+        mark, code, length = unpack(data, position)
+        end = position + 8 + length
+        if code not in short or mark in marks or end > stop or mark & 0xFFFF >= 0x7FE0:
+            break
+        position = end
+    return position
+
+
+@lru_cache(maxsize=16)
+def _marks_of(tags: frozenset[int]) -> frozenset[int]:
+    return frozenset((tag & 0xFFFF) << 16 | tag >> 16 for tag in tags)
 
 
 def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> Element:

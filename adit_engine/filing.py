@@ -130,6 +130,7 @@ class Filing:
 
     def _files(self, instances: Iterable[Instance], drafts: list[Written]) -> Iterator[Stored]:
         """What is written and not yet visible stands in `drafts`, should this end early."""
+        size = 0
         for instance in instances:
             self.pace.keep(instance.size_bytes, lambda: self._aborted)
             if self._aborted:
@@ -139,9 +140,10 @@ class Filing:
                 yield written
                 continue
             drafts.append(written)
-            size = sum(one.draft.size_bytes for one in drafts)
+            size += written.draft.size_bytes
             if len(drafts) >= GROUP_FILES or size >= GROUP_BYTES:
                 yield from self._publish(drafts)
+                size = 0
         yield from self._publish(drafts)
 
     def _publish(self, drafts: list[Written]) -> Iterator[Stored]:

@@ -37,7 +37,7 @@ NAMING = {
 }
 """What folders and files are named after."""
 
-_EARLY = _IDENTITY | NAMING.keys() | {CHARACTER_SET}
+_EARLY = _IDENTITY.union(NAMING, {CHARACTER_SET})
 _LAST_EARLY = max(_EARLY)
 """Read on one walk, since each walk costs as much as writing the file."""
 

@@ -18,7 +18,19 @@ _WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IG
 _NOT_ALLOWED = re.compile(r"[^\w.\-+=@() ]+", re.UNICODE)
 
 
-@lru_cache(maxsize=64)
+_OF_FOLDERS = (
+    "ClinicalTrialProtocolID",
+    "PatientID",
+    "StudyDate",
+    "StudyTime",
+    "StudyInstanceUID",
+    "SeriesNumber",
+    "Modality",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+)
+
+
 def component(text: str, fallback: str) -> str:
     """One name of a folder or file: NFC, plain characters, no leading or trailing dot or space.
 
@@ -35,25 +47,25 @@ def path_of(values: Mapping[str, str]) -> tuple[str, ...]:
     `<trial>/<patient>/<study date-time>/<series number-modality-description>/<instance uid>.dcm`;
     without a trial the first is left out.
     """
-    trial = values.get("ClinicalTrialProtocolID", "").strip()
-    day = "-".join(filter(None, (values.get("StudyDate", ""), values.get("StudyTime", "")[:6])))
-    series = "-".join(
-        filter(
-            None,
-            (
-                values.get("SeriesNumber", "").strip(),
-                values.get("Modality", "").strip(),
-                _cut(values.get("SeriesDescription", "").strip(), 40),
-            ),
-        )
-    )
+    file = component(values["SOPInstanceUID"], "instance") + ".dcm"
+    texts = tuple(values.get(keyword, "") for keyword in _OF_FOLDERS)
+    return (*_folders(texts, len(file.encode())), file)
+
+
+@lru_cache(maxsize=64)
+def _folders(texts: tuple[str, ...], file_bytes: int) -> tuple[str, ...]:
+    """The same for all images of a series. `texts` are those of `_OF_FOLDERS`."""
+    trial, patient, date, time, study_uid, number, modality, description, series_uid = texts
+    day = "-".join(filter(None, (date, time[:6])))
+    words = (number.strip(), modality.strip(), _cut(description.strip(), 40))
+    series = "-".join(filter(None, words))
     names = (
-        _patient(values.get("PatientID", "").strip()),
-        component(f"{day or 'study'}-{_short(values['StudyInstanceUID'])}", "study"),
-        component(f"{series or 'series'}-{_short(values['SeriesInstanceUID'])}", "series"),
-        component(values["SOPInstanceUID"], "instance") + ".dcm",
+        _patient(patient.strip()),
+        component(f"{day or 'study'}-{_short(study_uid)}", "study"),
+        component(f"{series or 'series'}-{_short(series_uid)}", "series"),
     )
-    return _bounded(((component(trial, "trial"),) if trial else ()) + names)
+    above = (component(trial.strip(), "trial"),) if trial.strip() else ()
+    return _bounded(above + names, file_bytes)
 
 
 def _patient(text: str) -> str:
@@ -66,11 +78,11 @@ def _patient(text: str) -> str:
     return f"{_cut(name, MAX_COMPONENT_BYTES - 9).rstrip(' .')}-{_short(text)}"
 
 
-def _bounded(names: tuple[str, ...]) -> tuple[str, ...]:
+def _bounded(names: tuple[str, ...], file_bytes: int) -> tuple[str, ...]:
     """Shortens the longest folder names until the path fits, each marked by a digest of itself."""
     parts = list(names)
-    while sum(len(part.encode()) + 1 for part in parts) > MAX_PATH_BYTES:
-        longest = max(range(len(parts) - 1), key=lambda i: len(parts[i].encode()))
+    while sum(len(part.encode()) + 1 for part in parts) + file_bytes + 1 > MAX_PATH_BYTES:
+        longest = max(range(len(parts)), key=lambda i: len(parts[i].encode()))
         whole = parts[longest]
         parts[longest] = f"{_cut(whole, len(whole.encode()) // 2 - 7)}-{_short(whole)}"
     return tuple(parts)

@@ -114,8 +114,16 @@ class Manifest:
     entries: dict[str, Entry] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
-        values = {name: getattr(event, name) for name in Entry.__slots__}
-        self.entries[event.ref.instance_uid] = Entry(**values)
+        self.entries[event.ref.instance_uid] = Entry(
+            event.state,
+            event.code,
+            event.reason,
+            event.size_bytes,
+            event.sha256,
+            event.device,
+            event.treatment,
+            event.path,
+        )
 
     def delivered_entries(self) -> dict[str, Entry]:
         """What arrived and was proven kept, by instance UID."""

@@ -3,6 +3,7 @@
 import mmap
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import sha256
 from io import BufferedReader
 from pathlib import Path
@@ -27,18 +28,22 @@ META_TAGS = (META_CLASS, META_INSTANCE, META_SYNTAX)
 
 def file_head(instance: Instance) -> bytes:
     """Preamble of zeros, the four letters, and the file meta group of an instance."""
-    meta = b"".join(
-        (
-            _element(0x0001, b"OB", b"\0\1"),
-            _element(0x0002, b"UI", instance.sop_class_uid.encode()),
-            _element(0x0003, b"UI", instance.instance_uid.encode()),
-            _element(0x0010, b"UI", instance.transfer_syntax_uid.encode()),
-            _element(0x0012, b"UI", IMPLEMENTATION_UID.encode()),
-            _element(0x0013, b"SH", IMPLEMENTATION_NAME.encode()),
-        )
-    )
+    before, behind = _around_uid(instance.sop_class_uid, instance.transfer_syntax_uid)
+    meta = before + _element(0x0003, b"UI", instance.instance_uid.encode()) + behind
     length = pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(meta))
     return b"\0" * 128 + b"DICM" + length + meta
+
+
+@lru_cache(maxsize=64)
+def _around_uid(sop_class_uid: str, syntax: str) -> tuple[bytes, bytes]:
+    """What stands before and behind an instance's UID: the same in all images of a series."""
+    before = _element(0x0001, b"OB", b"\0\1") + _element(0x0002, b"UI", sop_class_uid.encode())
+    behind = (
+        _element(0x0010, b"UI", syntax.encode()),
+        _element(0x0012, b"UI", IMPLEMENTATION_UID.encode()),
+        _element(0x0013, b"SH", IMPLEMENTATION_NAME.encode()),
+    )
+    return before, b"".join(behind)
 
 
 def file_parts(instance: Instance) -> Iterator[Buffer]:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from io import BufferedReader, FileIO
 from itertools import islice
@@ -74,6 +74,8 @@ class Tree:
         self._cleaned: set[tuple[str, ...]] = set()
         self._here: tuple[tuple[str, ...], int] | None = None
         self._stays = 0
+        self._trouble = _Trouble(owner)
+        self._visit = _Visit(self._arrived, self._left)
 
     def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> Draft:
         """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
@@ -84,7 +86,7 @@ class Tree:
             except BaseException:
                 self.discard([draft])
                 raise
-        return replace(draft, size_bytes=size)
+        return Draft(names, draft.temp, size, draft.held)
 
     def begin(self, names: tuple[str, ...], lot: str = "") -> Draft:
         """A file that the caller writes, under a temporary name. Raises StorageTrouble.
@@ -210,25 +212,27 @@ class Tree:
             yield
         finally:
             self._stays -= 1
-            if not self._stays:
-                self._leave()
+            self._left()
+
+    def _arrived(self) -> int:
+        assert self._here is not None
+        return self._here[1]
+
+    def _left(self) -> None:
+        if not self._stays:
+            self._leave()
 
     def _leave(self) -> None:
         if self._here is not None:
             os.close(self._here[1])
             self._here = None
 
-    @contextmanager
-    def _folder(self, names: Sequence[str], *, make: bool = False) -> Iterator[int]:
-        """A descriptor of a folder below the base."""
-        if self._here is None or self._here[0] != tuple(names):
+    def _folder(self, names: tuple[str, ...], *, make: bool = False) -> "_Visit":
+        """To be used with `with`, which gives a descriptor of a folder below the base."""
+        if self._here is None or self._here[0] != names:
             self._leave()
-            self._here = (tuple(names), self._reached(names, make=make))
-        try:
-            yield self._here[1]
-        finally:
-            if not self._stays:
-                self._leave()
+            self._here = (names, self._reached(names, make=make))
+        return self._visit
 
     def _reached(self, names: Sequence[str], *, make: bool) -> int:
         """Step by step, with O_NOFOLLOW at each; the caller closes it."""
@@ -246,13 +250,37 @@ class Tree:
             raise
         return here
 
-    @contextmanager
-    def trouble(self) -> Iterator[None]:
+    def trouble(self) -> "_Trouble":
         """What the disk says no to inside, in words: StorageTrouble, StorageFull."""
-        try:
-            yield
-        except OSError as error:
-            raise storage_trouble(self.owner, error) from error
+        return self._trouble
+
+
+class _Trouble:
+    """Entered several times for each file, so it is made once."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise storage_trouble(self._owner, error) from error
+
+
+class _Visit:
+    """A look into the folder that a tree has reached. Made once, like the above."""
+
+    def __init__(self, arrived: Callable[[], int], left: Callable[[], None]) -> None:
+        self._arrived = arrived
+        self._left = left
+
+    def __enter__(self) -> int:
+        return self._arrived()
+
+    def __exit__(self, *exc: object) -> None:
+        self._left()
 
 
 def _prefix_of(lot: str) -> str:

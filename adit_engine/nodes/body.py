@@ -1,23 +1,62 @@
 """Body: the data of one message while it comes in; small in memory, large in a nameless file."""
 
 import mmap
+from collections import deque
 from typing import BinaryIO
 
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed
 from adit_engine.part10 import MAPPED_FROM_BYTES
 
+STOCK_BYTES = 128 * 1024 * 1024
+
+
+class Stock:
+    """Memory for one image after the other. What nobody looks at any more serves again: to get new
+    memory from the system costs more than to fill it.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: deque[bytearray] = deque()
+        self._size_bytes = 0
+
+    def take(self) -> bytearray:
+        """As large as an image before, where there is any. Images end in the order they came in."""
+        if self._blocks and _is_free(self._blocks[0]):
+            block = self._blocks.popleft()
+            self._size_bytes -= len(block)
+            return block
+        return bytearray(len(self._blocks[-1])) if self._blocks else bytearray()
+
+    def keep(self, block: bytearray) -> None:
+        """It serves again once no view of it is left."""
+        if block:
+            self._blocks.append(block)
+            self._size_bytes += len(block)
+        while self._size_bytes > STOCK_BYTES:
+            self._size_bytes -= len(self._blocks.popleft())
+
+
+def _is_free(block: bytearray) -> bool:
+    """Python lets nobody change the size of what is still looked at."""
+    try:
+        block.append(block.pop())
+    except BufferError:
+        return False
+    return True
+
 
 class Body:
     """Takes pieces, gives the whole once. The file has no name, so nothing is left behind.
 
-    `limit_bytes` is for answers that have no reason to be large; None for images. `like_bytes` is
-    the size of the one before: most images of a series are of one size, and to grow costs time.
+    `limit_bytes` is for answers that have no reason to be large; None for images, which come in
+    memory of a stock.
     """
 
-    def __init__(self, limit_bytes: int | None, like_bytes: int = 0) -> None:
+    def __init__(self, limit_bytes: int | None, stock: Stock | None = None) -> None:
         self._limit = limit_bytes
-        self._memory = bytearray(min(like_bytes, MAPPED_FROM_BYTES))
+        self._stock = stock
+        self._memory = bytearray() if stock is None else stock.take()
         self._file: BinaryIO | None = None
         self.size_bytes = 0
 
@@ -49,7 +88,9 @@ class Body:
         """The bytes that came, mapped where they are large. Raises OSError."""
         if self._file is None:
             del self._memory[self.size_bytes :]
-            return self._memory
+            if self._stock is not None:
+                self._stock.keep(self._memory)
+            return memoryview(self._memory)
         with self._file as file:
             file.flush()
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

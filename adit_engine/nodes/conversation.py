@@ -9,7 +9,7 @@ from typing import Protocol
 
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, Malformed, NodeError, Stopped, StorageFull
-from adit_engine.nodes.body import Body
+from adit_engine.nodes.body import Body, Stock
 from adit_engine.nodes.command import Command, Operation
 from adit_engine.nodes.line import Line, Pdu, Peer, pdu
 from adit_engine.nodes.negotiation import Agreement
@@ -51,7 +51,8 @@ class Conversation:
         """True once the peer has ended the conversation in good order."""
         self._line = line
         self._message_id = 0
-        self._image_bytes = 0
+        self._stock = Stock()
+        self._said_before: tuple[bytes, Command] = (b"", Command({}))
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
 
     # Ending ------------------------------------------------------------------------------------
@@ -123,11 +124,9 @@ class Conversation:
         if not command.has_data:
             return Message(context_id, command, b"")
         is_image = command.operation == Operation.STORE
-        body = Body(None, self._image_bytes) if is_image else Body(MAX_ANSWER_BYTES)
+        body = Body(None, self._stock) if is_image else Body(MAX_ANSWER_BYTES)
         try:
             self.receive_data(context_id, body)
-            if is_image:
-                self._image_bytes = body.size_bytes
             return Message(context_id, command, body.whole())
         except Malformed as error:
             raise self.fault("sent an answer that is too large") from error
@@ -147,7 +146,7 @@ class Conversation:
         Raises ConnectionLost, TimedOut, Stopped.
         """
         self._line.expect_within(within_s, what)
-        raw = bytearray()
+        raw = b""
         flags = 0
         while not flags & _LAST:
             context_id, flags, piece = self._fragment()
@@ -156,10 +155,12 @@ class Conversation:
                 raise self.fault("sent data where a command should stand")
         if context_id not in self.agreement.contexts:
             raise self.fault("used a presentation context that was not agreed on")
-        try:
-            return context_id, Command.decode(raw)
-        except Malformed as error:
-            raise self.fault("sent a broken command") from error
+        if raw != self._said_before[0]:
+            try:
+                self._said_before = raw, Command.decode(raw)
+            except Malformed as error:
+                raise self.fault("sent a broken command") from error
+        return context_id, self._said_before[1]
 
     def receive_data(self, context_id: int, sink: Sink) -> None:
         """The data of the message whose command has just come."""

@@ -218,12 +218,12 @@ class Retrieval:
         if not uid or command.text(Field.CLASS_UID) != class_uid:
             association.send(message.context_id, answer(command, statuses.NO_SUCH_CLASS))
             return None
-        try:
-            instance = Instance.of(class_uid, uid, syntax, message.data)
-        except Malformed as error:
-            instance = Instance(class_uid, uid, syntax, b"", fault=str(error))
+        # First of all, since the node sends nothing more before it has our answer.
         association.send(message.context_id, answer(command, statuses.SUCCESS))
-        return instance
+        try:
+            return Instance.of(class_uid, uid, syntax, message.data)
+        except Malformed as error:
+            return Instance(class_uid, uid, syntax, b"", fault=str(error))
 
     def _finish(self, message: Message, status: int | None, explicit: bool, tally: _Tally) -> None:
         """Reads the final answer. Raises NodeBusy or NodeRefused for a failure."""
