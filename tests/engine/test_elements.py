@@ -4,7 +4,7 @@ from io import BytesIO
 from struct import pack
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomFileLike
@@ -12,9 +12,11 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
 from adit_engine.elements import (
+    PIXEL_TAGS,
     Element,
     elements,
     header_end,
+    header_end_and_values,
     is_sequence,
     items,
     nested_explicit,
@@ -173,3 +175,50 @@ def test_the_header_ends_where_the_pixels_begin() -> None:
     pixels = pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 2) + b"\1\0"
     assert header_end(head + pixels, True) == len(head)
     assert header_end(head, True) == len(head)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [0x00080018, 0x00080060, 0x00100020, 0x7FE00001, 0x7FE00010, 0x7FE10010, 0xFFFEE000]
+            ),
+            st.sampled_from([b"UI", b"CS", b"LO", b"US", b"OW", b"SQ", b"UN", b"??", b"\0\0"]),
+            st.binary(max_size=6),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 9),
+)
+@example([(0x00080060, b"CS", b"CT")], 1)
+@example([(0x00080060, b"CS", b"CT"), (0x00100020, b"LO", b"P1")], 1)
+@example([(0x00080018, b"UI", b"1.2"), (0xFFFEE000, b"UI", b"1.2")], 0)
+@example([(0x00080060, b"??", b"CT"), (0x00100020, b"LO", b"P1")], 0)
+def test_the_walk_to_the_pixels_sees_what_a_look_at_each_element_sees(
+    given_elements: list[tuple[int, bytes, bytes]], cut: int
+) -> None:
+    """It steps over most elements without looking; what is malformed it must not step over."""
+    whole = b"".join(
+        pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
+        for tag, vr, value in given_elements
+    )
+    data = whole[: len(whole) - cut]
+    wanted = frozenset({0x00080018, 0x00100020})
+
+    def one_by_one() -> tuple[int, dict[int, bytes]]:
+        found, end = {}, len(data)
+        for element in elements(data, True):
+            if element.tag in PIXEL_TAGS:
+                end = element.start
+                break
+            if element.tag in wanted:
+                found[element.tag] = data[element.value : element.end]
+        return end, found
+
+    try:
+        expected = one_by_one()
+    except Malformed:
+        with pytest.raises(Malformed):
+            header_end_and_values(data, True, wanted)
+    else:
+        assert header_end_and_values(data, True, wanted) == expected
