@@ -4,8 +4,10 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from django.conf import settings
 from django.core.cache import cache
+from django.db import connection
 from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person
@@ -22,13 +25,15 @@ from adit.nodes.connect import Purpose, open_node, require_still
 from adit.nodes.models import Node
 from adit.nodes.waits import NoSlot
 from adit.nodes.watched import Watch, answer_of
-from adit_engine.errors import WrongInput
+from adit_engine.errors import AditError, WrongInput
 from adit_engine.nodes.base import Answers
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import SeriesRef, StudyRef
 
 MOST_SERIES = 5000
+MOST_AT_ONCE = 8
+"""So many nodes are asked at the same time for one search."""
 _CANCELED_S = 300
 _NARROWS_NOTHING = frozenset({"ModalitiesInStudy", "Modality"})
 
@@ -66,9 +71,54 @@ def search(
     in the trail. Raises WrongInput for a search that narrows nothing, Refused, Waits, Stopped,
     TimedOut, NodeError.
     """
+    return _searched(user, node, query, turn, cancelled, named)
+
+
+def search_each(
+    user: Person, nodes: Sequence[Node], query: Query, *, cancelled: str = ""
+) -> list[SearchResult | AditError]:
+    """Of each node what it found, or why not; all are asked at the same time, each over a
+    connection of its own and with its own deadline, so that none waits for another.
+
+    For the web server it is one search. Raises NoSlot where too many run already, WrongInput.
+    """
+    _require_narrow(query)
+    if not nodes:
+        return []
+
+    def asked(node: Node) -> SearchResult | AditError:
+        try:
+            return _searched(user, node, query, _seated, cancelled)
+        except AditError as error:
+            return error
+
+    with turn(nodes[0]):
+        if len(nodes) == 1:
+            return [asked(nodes[0])]
+        return _side_by_side(asked, nodes)
+
+
+def _side_by_side(
+    asked: Callable[[Node], SearchResult | AditError], nodes: Sequence[Node]
+) -> list[SearchResult | AditError]:
+    def apart(node: Node) -> SearchResult | AditError:
+        try:
+            return asked(node)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(min(len(nodes), MOST_AT_ONCE), thread_name_prefix="source") as pool:
+        told = [pool.submit(copy_context().run, apart, node) for node in nodes]
+        return [each.result() for each in told]
+
+
+def _searched(
+    user: Person, node: Node, query: Query, seat: "Seat", cancelled: str = "", named: str = ""
+) -> SearchResult:
     _require_narrow(query)
     begun = time.monotonic()
-    records, more, capped = _ask(user, node, query, _first(settings.SEARCH_LIMIT), cancelled)
+    shape = _first(settings.SEARCH_LIMIT)
+    records, more, capped = _ask(user, node, query, shape, cancelled, seat)
     seconds = round(time.monotonic() - begun, 3)
     details = {
         "node": node.name,
@@ -100,8 +150,15 @@ def cancel(key: str) -> None:
     cache.set(_cache_key(key), True, _CANCELED_S)
 
 
-def _ask(user: Person, node: Node, query: Query, shape: Shape[T], key: str = "") -> T:
-    """Of the node, unless it answered just that a moment ago."""
+def _ask(
+    user: Person,
+    node: Node,
+    query: Query,
+    shape: Shape[T],
+    key: str = "",
+    seat: "Seat | None" = None,
+) -> T:
+    """Of the node, unless it answered just that a moment ago; `seat` is taken while it is asked."""
     holder = f"search:{secrets.token_hex(8)}"
     watch = Watch(
         time.monotonic() + settings.SEARCH_DEADLINE_S,
@@ -112,7 +169,7 @@ def _ask(user: Person, node: Node, query: Query, shape: Shape[T], key: str = "")
     with answers.turn(question, lambda: watch.check(node.name)) as held:
         if held is not None:
             return shape.restored(held)
-        with turn(node), open_node(user, node, Purpose.SEARCH, holder=holder) as opened:
+        with (seat or turn)(node), open_node(user, node, Purpose.SEARCH, holder=holder) as opened:
             watch.check(node.name)
             answer = answer_of(opened, query, shape.made, watch)
         answers.keep(question, shape.plain(answer))
@@ -128,6 +185,15 @@ def turn(node: Node) -> Iterator[None]:
         yield
     finally:
         _asking.release()
+
+
+Seat = Callable[[Node], AbstractContextManager[None]]
+
+
+@contextmanager
+def _seated(node: Node) -> Iterator[None]:
+    """It is part of a search that has its turn already."""
+    yield
 
 
 _First = tuple[tuple[Record, ...], bool, bool]

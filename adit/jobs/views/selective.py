@@ -56,18 +56,21 @@ def run_search(bench: Bench, what: str) -> HttpResponse:
     rows: list[Row] = []
     notes: list[str] = []
     hints: list[str] = []
-    for node in form.cleaned_data["sources"]:
-        try:
-            result = search.search(
-                bench.user, node, form.query(), cancelled=_search_key(bench.user.pk, key)
-            )
-        except Stopped:
+    sources = list(form.cleaned_data["sources"])
+    canceled = _search_key(bench.user.pk, key)
+    try:
+        results = search.search_each(bench.user, sources, form.query(), cancelled=canceled)
+    except AditError as error:
+        notes.append(str(error))
+        sources, results = [], []
+    for node, result in zip(sources, results, strict=True):
+        if isinstance(result, Stopped):
             notes.append(
                 _("The search was canceled before %(node)s had answered.") % {"node": node}
             )
-            break
-        except AditError as error:
-            notes.append(str(error))
+            continue
+        if isinstance(result, AditError):
+            notes.append(str(result))
             continue
         rows += [Row(node.pk, node.name, domain_of(node), record) for record in result.records]
         hints += _hints(node, result)

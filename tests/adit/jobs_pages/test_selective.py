@@ -192,6 +192,7 @@ def test_names_are_found_as_people_type_them(person: Person) -> None:
     assert "Yamada, Tarou (山田 太郎)" in person.text
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_search_by_days_description_and_modality(person: Person) -> None:
     nodes = goes_to("PACS1")
     person.press("search", study_from="2024-01-01", study_until="2024-12-31", sources=nodes)
@@ -226,6 +227,7 @@ def test_a_search_that_cannot_be_says_why_and_loses_nothing(
             assert f'value="{value}"' in person.text
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_closed_source_is_a_sentence_beside_what_others_found(
     person: Person, make_node: Callable[..., Node]
 ) -> None:

@@ -17,7 +17,7 @@ from adit.audit.models import Event
 from adit.nodes import search, slots
 from adit.nodes.models import Lane, Slot
 from adit.nodes.waits import NoSlot
-from adit_engine.errors import NodeError, Stopped, TimedOut, WrongInput
+from adit_engine.errors import ConnectionLost, NodeError, Stopped, TimedOut, WrongInput
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes import kind_class
 from adit_engine.nodes.memory import MemoryNode
@@ -266,3 +266,74 @@ def test_searches_leave_half_of_the_web_threads_free(coordinator, source, settin
             search.search(coordinator, source, by_id())
     finally:
         search._asking.release(taken)
+
+
+def found_by(monkeypatch, **ways):
+    """How nodes of these names answer: a function of the node and of its usual answer."""
+    find = MemoryNode.find
+
+    def by_name(self, query):
+        return ways[self.name](self, lambda: find(self, query))
+
+    monkeypatch.setattr(MemoryNode, "find", by_name)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_are_asked_at_the_same_time_and_a_dead_one_costs_nobody_anything(
+    coordinator, source, make_node, monkeypatch
+):
+    others = [make_node(name, reads=(COORDINATORS,)) for name in ("PACS2", "DEAD")]
+    put("PACS1", "1.2.3")
+    put("PACS2", "1.2.4")
+    both = threading.Barrier(2)
+
+    def together(node, answer):
+        both.wait(20)
+        return answer()
+
+    def dead(node, answer):
+        raise ConnectionLost(node.name, "the connection was cut")
+
+    found_by(monkeypatch, PACS1=together, PACS2=together, DEAD=dead)
+    first, second, third = search.search_each(coordinator, [source, *others], by_id())
+
+    assert [r.study_uid for r in (*first.records, *second.records)] == ["1.2.3", "1.2.4"]
+    assert isinstance(third, NodeError)
+    assert "DEAD" in str(third)
+    assert not Slot.objects.exists()
+    events = Event.objects.filter(action="search.run")
+    assert sorted(event.details["node"] for event in events) == ["PACS1", "PACS2"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_ends_all_of_them(coordinator, source, make_node, monkeypatch):
+    other = make_node("PACS2", reads=(COORDINATORS,))
+    asked, let_go = threading.Semaphore(0), threading.Event()
+
+    def silent(node, answer):
+        asked.release()
+        let_go.wait(30)
+        raise ConnectionLost(node.name, "the connection was cut")
+
+    found_by(monkeypatch, PACS1=silent, PACS2=silent)
+
+    def cancel_when_both_are_asked():
+        if asked.acquire(timeout=20) and asked.acquire(timeout=20):
+            search.cancel("key")
+
+    helper = threading.Thread(target=cancel_when_both_are_asked)
+    helper.start()
+    told = search.search_each(coordinator, [source, other], by_id(), cancelled="key")
+    let_go.set()
+    helper.join()
+    assert [type(one) for one in told] == [Stopped, Stopped]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_for_the_web_server_it_is_one_search(coordinator, source, make_node, monkeypatch):
+    others = [make_node(f"PACS{n}", reads=(COORDINATORS,)) for n in (2, 3)]
+    monkeypatch.setattr(search, "_asking", threading.BoundedSemaphore(1))
+    told = search.search_each(coordinator, [source, *others], by_id())
+    assert not [one for one in told if isinstance(one, Exception)]
+    with search.turn(source), pytest.raises(NoSlot):
+        search.search_each(coordinator, [source], by_id())
