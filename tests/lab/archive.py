@@ -18,6 +18,7 @@ from adit.demo.holdings import Arrival, Held
 from adit.demo.negotiation import Proposal
 from adit.demo.sending import Sender
 from adit.demo.services import Site, answer, choose
+from adit_engine.errors import Malformed
 from adit_engine.instance import IMPLICIT_LE
 from lab import pledges
 from lab.lies import Kind, Liar, Lie, Over, Part, Sent, presentation_state
@@ -29,7 +30,7 @@ CANNOT_COUNT, CANNOT_SEND = 0xA701, 0xA702
 T = TypeVar("T")
 _LATE_S = 0.2
 _GET = "1.2.840.10008.5.1.4.1.2.2.3"
-_GONE = (Ended, Over, Refused, OSError, ValueError, struct.error)
+_GONE = (Ended, Malformed, Over, Refused, OSError, ValueError, struct.error)
 _STATUS = {
     Kind.NO_ROOM: FULL,
     Kind.ADMIT: FULL,
