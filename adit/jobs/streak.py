@@ -34,7 +34,7 @@ from adit_engine.nodes.base import Conversing
 
 LASTS_S = 10.0
 """Then it is somebody else's turn at the node."""
-MOST, FIRST = 64, 4
+MOST, FIRST = 128, 4
 QUICK_S, SLOW_S = 0.5, 2.0
 """A lot that took less is followed by one of twice as many tasks; by half as many, if more."""
 

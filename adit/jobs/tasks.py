@@ -1,5 +1,6 @@
 """Tasks: what Celery calls. Messages are anonymous: what to do stands in the rows."""
 
+import gc
 import logging
 import os
 import socket
@@ -78,6 +79,12 @@ def clean() -> None:
     quota.look()
 
 
+def settle_memory() -> None:
+    """What is loaded once stays: the collector looks at it no more, which saves a tenth of a search."""
+    gc.collect()
+    gc.freeze()
+
+
 @worker_shutting_down.connect
 def _end_soon(**kwargs: object) -> None:
     """Runs in the signal's handler: the lease's thread sees it and stops the task in hand."""
@@ -87,6 +94,7 @@ def _end_soon(**kwargs: object) -> None:
 @worker_ready.connect
 def _look_for_work(**kwargs: object) -> None:
     """A worker that starts does not wait for the next sweep."""
+    settle_memory()
     ring(1)
 
 
