@@ -162,10 +162,10 @@ def header_end_and_values(
     """
     stop, position, found = len(data), 0, {}
     unpack, short = _TAG_VR_LENGTH.unpack_from, _SHORT_VRS
-    marks = _marks_of(wanted)
+    marks, behind = _marks_of(wanted), min(last >> 16, 0x7FDF) + 1
     while position < stop:
-        if explicit and last == 0xFFFFFFFF:
-            position = _skipped(data, position, stop, marks)
+        if explicit:
+            position = _skipped(data, position, stop, marks, behind)
             if position == stop:
                 break
         # As in elements(): most are explicit and short.
@@ -193,13 +193,13 @@ def header_end_and_values(
     return position, found
 
 
-def _skipped(data: Buffer, position: int, stop: int, marks: frozenset[int]) -> int:
-    """Steps over what is explicit, short, whole, of the header, and not among the marks."""
+def _skipped(data: Buffer, position: int, stop: int, marks: frozenset[int], behind: int) -> int:
+    """Steps over what is explicit, short, whole, not among the marks, and of a group before that."""
     unpack, short, most = _MARK_VR_LENGTH.unpack_from, _SHORT_VRS, stop - 8
     while position <= most:
         mark, code, length = unpack(data, position)
         end = position + 8 + length
-        if code not in short or mark in marks or end > stop or mark & 0xFFFF >= 0x7FE0:
+        if code not in short or mark in marks or end > stop or mark & 0xFFFF >= behind:
             break
         position = end
     return position

@@ -92,6 +92,7 @@ class Receiver:
     def stop(self) -> None:
         self._ending.set()
         self._doorway.stop()
+        self._spool.end_journals()
 
     def cut(self, is_unwanted: Callable[[str, str], bool]) -> int:
         """Aborts the associations of those AE titles at those addresses; how many."""
@@ -265,17 +266,20 @@ class _Desk:
     def _identified(
         self, sender: Arrival, arriving: Arriving, command: Command, uid: str
     ) -> Arrival:
-        named = but(
-            sender,
-            instance_uid=uid,
-            originator=command.text(Field.ORIGINATOR),
-            originator_id=command.number(Field.ORIGINATOR_ID),
-        )
         try:
             ref = arriving.ref()
+            study_uid, series_uid = ref.study_uid, ref.series_uid
         except (Malformed, WrongInput):
-            return named
-        return but(named, study_uid=ref.study_uid, series_uid=ref.series_uid)
+            study_uid = series_uid = ""
+        return Arrival(
+            sender.calling,
+            sender.address,
+            study_uid,
+            series_uid,
+            uid,
+            command.text(Field.ORIGINATOR),
+            command.number(Field.ORIGINATOR_ID),
+        )
 
     def _lay_down(self, arrival: Arrival, arriving: Arriving) -> int:
         """Tries with what is known of the expectations, then once more with what is true now."""
@@ -351,3 +355,4 @@ class _Desk:
         for known in (self._known, self._untaken):
             for token in known.keys() - live:
                 del known[token]
+                self._spool.end_journal(token)

@@ -26,7 +26,7 @@ RESERVE_BYTES = 1024 * 1024 * 1024
 GATHERED_BYTES = 1024 * 1024
 """An instance is written at once when it is smaller, and in pieces when it is larger."""
 
-_LOOK_EVERY_BYTES = 16 * 1024 * 1024
+_LOOK_EVERY_BYTES, _LOOK_EVERY_S = 16 * 1024 * 1024, 0.05
 _TOKEN = re.compile(r"[0-9a-z]{1,64}")
 _INCOMING, _JOURNAL = "_incoming", "journal"
 _SUFFIX = ".dcm"
@@ -41,6 +41,8 @@ class Spool:
         self.reserve_bytes = reserve_bytes
         self._base = str(folder)
         self._numbers = itertools.count()
+        self._journals: dict[str, int] = {}
+        self._room = _Room(self._base)
 
     def prepare(self) -> None:
         """Makes the folder. Raises StorageTrouble."""
@@ -118,8 +120,7 @@ class Spool:
 
     def has_room(self) -> bool:
         """Whether the disk has more free than the reserve."""
-        status = os.statvfs(self._base)
-        return status.f_bavail * status.f_frsize >= self.reserve_bytes
+        return self._room.free_bytes() >= self.reserve_bytes
 
     def arriving(self, sop_class_uid: str, instance_uid: str, syntax: str) -> "Arriving":
         """To be filled, and then placed or dropped."""
@@ -150,12 +151,22 @@ class Spool:
         return found
 
     def note(self, token: str, instance_uid: str, digest: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        journal = os.open(f"{self._place(token)}/{_JOURNAL}", flags, 0o600)
-        try:
-            os.write(journal, f"{instance_uid} {digest}\n".encode())
-        finally:
+        """In the journal, which stays open until it is ended."""
+        journal = self._journals.get(token)
+        if journal is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            journal = os.open(f"{self._place(token)}/{_JOURNAL}", flags, 0o600)
+            self._journals[token] = journal
+        os.write(journal, f"{instance_uid} {digest}\n".encode())
+
+    def end_journal(self, token: str) -> None:
+        journal = self._journals.pop(token, None)
+        if journal is not None:
             os.close(journal)
+
+    def end_journals(self) -> None:
+        for token in list(self._journals):
+            self.end_journal(token)
 
     def path_in(self, token: str, name: str) -> Path:
         return Path(self.place_in(token, name))
@@ -183,6 +194,22 @@ class Spool:
         text = f"the folder {self.folder} cannot be used: {error.strerror}. Ask its administrator."
         kind = StorageFull if error.errno in (28, 122) else StorageTrouble
         return kind("The receiver's spool", text)
+
+
+class _Room:
+    """What is free on a disk, looked at some twenty times a second at most."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._free_bytes = 0
+        self._looked_at = 0.0
+
+    def free_bytes(self) -> int:
+        now = time.monotonic()
+        if now > self._looked_at + _LOOK_EVERY_S:
+            status = os.statvfs(self._base)
+            self._free_bytes, self._looked_at = status.f_bavail * status.f_frsize, now
+        return self._free_bytes
 
 
 class Arriving:
