@@ -16,10 +16,11 @@ from adit.accounts.models import User
 from adit.accounts.rights import ensure_order_rights
 from adit.footing import Finding
 from adit.jobs.kinds import KINDS
-from adit.nodes import health
+from adit.nodes import common, health
 from adit.profiles import trials
 from adit.vault.box import SealBroken
 from adit.vault.master import KeyMissing, master_box
+from adit_engine.nodes.base import Finding as Looked
 
 ENOUGH_BYTES = 2_000_000_000
 _PREPARING = 0xAD17
@@ -68,7 +69,14 @@ def examine() -> Iterator[Finding]:
     yield from footing.examine()
     yield _disk()
     found = health.examine(runs=_runs() or not settings.EMBEDDED)
-    yield from (Finding(one.what, one.next_step) for one in found)
+    yield from (Finding(one.what, one.next_step) for one in (*found, *_common_folders()))
+
+
+def _common_folders() -> list[Looked]:
+    try:
+        return list(common.examine())
+    except Error:  # said already of the database
+        return []
 
 
 def _check_key() -> None:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Person, Refused, Right, may, require, require_active
 from adit.audit.trail import record
-from adit.nodes import budgets, meter, slots
+from adit.nodes import budgets, common, meter, slots
 from adit.nodes.access import may_read, may_write
 from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.reception import BY_MOVE, house_reception
@@ -78,6 +78,8 @@ def open_node(
             )
             reception = house_reception(row, slot)
             values = _narrowed(engine_settings(row), slot)
+            if purpose is Purpose.STORE:
+                common.require(row, values)
             node = engine.open(row.kind, row.name, values, reception=reception)
             try:
                 yield meter.begin(node, slot)

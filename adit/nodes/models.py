@@ -335,3 +335,14 @@ class Stray(models.Model):
 
     def __str__(self) -> str:
         return f"{self.calling}@{self.address} {self.fate}"
+
+
+class CommonFolder(models.Model):
+    """A folder that all machines share, by the mark that lies in it."""
+
+    word = models.CharField(max_length=32, unique=True)
+    """Which one it is."""
+    mark = models.CharField(max_length=32)
+
+    def __str__(self) -> str:
+        return self.word

@@ -28,8 +28,10 @@ from adit.jobs.kinds.batch_transfer import Row
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Archive, Job, JobState, Task, TaskState, Work
 from adit.jobs.tasks import clean
+from adit.nodes import common
 from adit.nodes.access import readable_nodes
-from adit.nodes.models import Node
+from adit.nodes.common import MARK
+from adit.nodes.models import CommonFolder, Node
 from adit.profiles.models import Trial
 from adit_engine.errors import Malformed, WrongInput
 from adit_engine.packing import Packing
@@ -82,7 +84,8 @@ def images_in(path: Path, password: str = PASSWORD) -> dict[str, bytes]:
 
 
 def files_below(path: Path) -> list[str]:
-    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+    files = (p for p in path.rglob("*") if p.is_file() and p.name != MARK)
+    return sorted(str(p.relative_to(path)) for p in files)
 
 
 def dump() -> str:
@@ -526,3 +529,62 @@ def test_what_lies_in_an_earlier_file_is_not_skipped_in_the_next_one(
 
     files = [places["path"] / name for name in files_below(places["path"])]
     assert [len(images_in(path)) for path in files] == [2, 2]
+
+
+def test_a_machine_with_another_folder_for_what_is_gathered_leaves_the_job_to_others(
+    order: Callable[..., Job],
+    archive_node: Node,
+    places: dict[str, Path],
+    settings: object,
+    tmp_path: Path,
+) -> None:
+    settings.EMBEDDED = False  # type: ignore[attr-defined]
+    job = order("1", "2")
+    assert work() is not None
+    assert (places["staging"] / MARK).read_text()
+
+    elsewhere = tmp_path / "not mounted"
+    Node.objects.filter(pk=archive_node.pk).update(
+        settings={**archive_node.settings, "staging": str(elsewhere)}
+    )
+    task = work()
+    assert task is not None
+    assert (task.state, task.failures) == (TaskState.PENDING, 1)
+    assert "is not the one that the other machines use" in task.message
+    assert not elsewhere.exists() or files_below(elsewhere) == []
+
+    archive_node.save()
+    Task.objects.update(not_before=None)
+    while work() is not None:
+        pass
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert job.archives.get().images == 6
+
+
+def test_a_file_is_not_built_from_another_machines_folder(
+    order: Callable[..., Job], archive_node: Node, settings: object, tmp_path: Path
+) -> None:
+    settings.EMBEDDED = False  # type: ignore[attr-defined]
+    job = order("1")
+    assert work() is not None
+    Node.objects.filter(pk=archive_node.pk).update(
+        settings={**archive_node.settings, "staging": str(tmp_path / "elsewhere")}
+    )
+    task = work()
+    assert task is not None
+    assert (task.work, task.state) == (Work.PACK, TaskState.PENDING)
+    assert "is not the one that the other machines use" in task.message
+    assert not job.archives.exists()
+
+
+def test_doctor_says_which_machine_has_another_folder(settings: object, tmp_path: Path) -> None:
+    settings.EMBEDDED = False  # type: ignore[attr-defined]
+    settings.GATHERED_DIR = tmp_path / "mine"  # type: ignore[attr-defined]
+    settings.ARCHIVE_DIR = tmp_path / "files"  # type: ignore[attr-defined]
+    assert not [one for one in common.examine() if one.next_step]
+    CommonFolder.objects.create(word="gathered", mark="theirs")
+    (said,) = [one for one in common.examine() if one.next_step]
+    assert str(tmp_path / "mine") in said.what
+    assert "ADIT_GATHERED" in said.next_step
+    assert "holds theirs" in said.next_step
