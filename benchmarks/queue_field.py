@@ -85,7 +85,7 @@ def claim_all(name: str, at: str) -> dict[str, Any]:
     from adit.jobs import queue
     from adit.jobs.models import TaskState
 
-    queue.roads.with_work().exists()
+    queue.roads.in_turn()
     time.sleep(max(0.0, float(at) - time.time()))
     begun, count, spent = time.time(), 0, time.process_time()
     while True:

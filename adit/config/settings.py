@@ -124,6 +124,7 @@ else:
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         {
             "connect_timeout": 5,
+            "prepare_threshold": 2,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

@@ -37,9 +37,8 @@ def hold(task: Task, changed: PatientChanged) -> None:
     content = sealed.open_task(task)
     payload = {**content.payload, FOUND: changed.found}
     with transaction.atomic():
-        slots.release(queue.holder_of(task))
-        states.locked(task.job_id)
         states.move(task, TaskState.HELD, str(changed), payload=_resealed(task, content, payload))
+        slots.release(queue.holder_of(task))
         trail.record("task.held", about=f"job:{task.job_id}", details={"task": task.position})
 
 

@@ -70,7 +70,7 @@ def _made(job: Job) -> Outlook:
 
 def _end(road: Road, task_s: float) -> datetime | None:
     way = Way(road.source_id, road.job.destination_id, road.job.urgent, road.lane)
-    nodes = list(roads.nodes_of(way))
+    nodes = roads.nodes_of(way)
     if any(_waits_for_a_person(node, way) for node in nodes):
         return None
     return _when_done(nodes, way, task_s * _before_end(road))

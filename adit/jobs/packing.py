@@ -15,7 +15,6 @@ from adit.audit.trail import record
 from adit.jobs import archives, outputs, queue, states
 from adit.jobs.lease import Lease
 from adit.jobs.models import Archive, Job, Task, TaskState, Work
-from adit.nodes import slots
 from adit.nodes.connect import Purpose, open_node
 from adit_engine.errors import AditError
 from adit_engine.nodes.base import Bundle, Gathered, Packed
@@ -56,7 +55,6 @@ def pack(task: Task, lease: Lease) -> None:
 def end(task: Task) -> None:
     """Done, unless a part of the job was begun again meanwhile. Raises states.Overtaken."""
     with transaction.atomic():
-        slots.release(queue.holder_of(task))
         job = states.locked(task.job_id)
         if _others_live(job):
             queue.give_back(task, _("More images are on their way: it is built again."))

@@ -4,19 +4,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.audit.trail import record
-from adit.jobs import roads, states
+from adit.jobs import roads, statements, states
 from adit.jobs.light import light
-from adit.jobs.models import Job, JobState, Task, TaskState, Turn
+from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.roads import Candidate, Way
 from adit.nodes import breaker, budgets, slots
 from adit.nodes.connect import Purpose, hold_of, why_waiting
 from adit.nodes.models import Lane, Node
-from adit.nodes.waits import NoSlot, OverBudget, Waits
+from adit.nodes.statements import look_at, places
+from adit.nodes.waits import OverBudget, Waits
+from adit.statement import Asked, ask
 from adit_engine.errors import AditError
 
 Spent = Mapping[int, OverBudget]
@@ -37,24 +39,29 @@ def claim(worker: str) -> Task | None:
 
     Ways that are obviously closed are passed by without a lock; they get a sentence that says why.
     """
-    looked: dict[Way, bool] = {}
-    candidates = list(roads.in_turn())
-    spent = _spent(candidates)
-    for candidate in candidates:
+    line = roads.in_turn()
+    spent = _spent(line)
+    closed: set[Way] = set()
+    for candidate in line:
         way = candidate.way
-        if way not in looked:
-            looked[way] = _is_open(way, spent)
-        if not looked[way] or _is_spent(candidate, spent):
+        if way in closed or _is_spent(candidate, spent):
             continue
         try:
             task = _taken(candidate, worker)
-        except Waits as wait:
-            roads.say(way, str(wait))
-            looked[way] = not isinstance(wait, NoSlot)
-        else:
-            if task is not None:
-                return task
+        except Waits as waits:
+            closed.add(way)
+            roads.say(_on(line, way, spent), str(waits))
+            continue
+        roads.say(_on(line, way, spent), "")
+        if task is not None:
+            return task
     return None
+
+
+def _on(line: Iterable[Candidate], way: Way, spent: Spent) -> list[Candidate]:
+    """Who waits for what this way waits for, rather than for midnight."""
+    is_fetch = way.purpose is Purpose.RETRIEVE
+    return [one for one in line if one.way == way and not (is_fetch and one.owner in spent)]
 
 
 def still_held(task: Task, *related: str) -> Task:
@@ -94,10 +101,10 @@ def claim_more(job: Job, held: Task, most: int) -> list[Task]:
     """
     if job.state != JobState.IN_PROGRESS:
         return []
-    tasks = roads.due(road=held.road_id).order_by("pk")
-    if connection.features.has_select_for_update_skip_locked:
-        tasks = tasks.select_for_update(skip_locked=True, of=("self",), no_key=True)
-    found = list(tasks[:most])
+    assert held.road_id is not None, "what was claimed stood on a road"
+    due = roads.first_due(job.pk, held.road_id, most)
+    ask(due)
+    found = [task for _state, task in roads.due(due)]
     until = timezone.now() + timedelta(seconds=settings.LEASE_S)
     states.begin_tasks(job, found, lease_until=until, worker=held.worker, not_before=None)
     return found
@@ -115,8 +122,6 @@ def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | N
     Only failures are counted; `until` is when a node opens. Raises states.Overtaken.
     """
     with transaction.atomic() if failed else light():
-        slots.release(holder_of(task))
-        states.locked(task.job_id)
         failures = task.failures + (1 if failed else 0)
         if failed and failures >= settings.MAX_FAILURES:
             text = _("%(why)s Tried %(n)d times.") % {"why": why, "n": failures}
@@ -124,6 +129,7 @@ def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | N
         else:
             not_before = timezone.now() + _pause(failures) if failed else until
             states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
+        slots.release(holder_of(task))
         if failed:
             _record("task.again", task, failures)
 
@@ -140,9 +146,9 @@ def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
 def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
     """The end of a task. Raises states.Overtaken."""
     with light():
-        slots.release(holder_of(task))
-        job = states.locked(task.job_id)
-        states.move_task(job, task, to, message[:2000], broke_rule=broke_rule)
+        gone = slots.give_up(holder_of(task))
+        states.end(task, to, message[:2000], broke_rule=broke_rule, beside=[gone])
+        slots.end(gone)
 
 
 def sweep() -> bool:
@@ -152,13 +158,22 @@ def sweep() -> bool:
     for pk in expired.values_list("pk", flat=True):
         _take_back(pk)
     _settle_canceling()
-    candidates = list(roads.in_turn())
-    spent = _spent(candidates)
-    for way in {candidate.way for candidate in candidates}:
-        _is_open(way, spent)
-    for candidate in candidates:
+    line = roads.in_turn()
+    spent = _spent(line)
+    for way in {candidate.way for candidate in line}:
+        roads.say(_on(line, way, spent), _why_closed(way))
+    for candidate in line:
         _is_spent(candidate, spent)
-    return roads.with_work().exists()
+    return bool(line)
+
+
+def _why_closed(way: Way) -> str:
+    """Connections in use aside; empty when nothing is in the way."""
+    try:
+        _require_open(roads.nodes_of(way), way)
+    except Waits as waits:
+        return str(waits)
+    return ""
 
 
 def _shorten_leases() -> None:
@@ -224,89 +239,71 @@ def _settle_canceling() -> None:
 
 def _spent(candidates: Iterable[Candidate]) -> Spent:
     """Who may fetch nothing more today, and why."""
-    fetch = (one for one in candidates if one.way.purpose is Purpose.RETRIEVE)
-    return budgets.spent_by({one.owner for one in fetch})
+    limited = (one for one in candidates if one.is_limited and one.way.purpose is Purpose.RETRIEVE)
+    owners = {one.owner for one in limited}
+    return budgets.spent_by(owners) if owners else {}
 
 
 def _is_spent(candidate: Candidate, spent: Spent) -> bool:
     why = spent.get(candidate.owner)
     if why is None or candidate.way.purpose is not Purpose.RETRIEVE:
         return False
-    roads.say(candidate.way, str(why), owners=[candidate.owner])
+    roads.say([candidate], str(why))
     return True
 
 
-def _is_open(way: Way, spent: Spent) -> bool:
-    """Whether a task may start on this way now, as it seems; says what is in the way."""
-    waits = _obstacle(roads.nodes_of(way), way)
-    if waits is None:
-        fetches = way.purpose is Purpose.RETRIEVE
-        roads.say(way, "", but=list(spent) if fetches else ())
-    else:
-        roads.say(way, str(waits))
-    return waits is None
-
-
-def _obstacle(nodes: Iterable[Node], way: Way) -> Waits | None:
+def _require_open(nodes: Iterable[Node], way: Way) -> None:
+    """Raises Waits where no task may start on this way now."""
     for node in nodes:
         waits = why_waiting(node, way.purpose, urgent=way.urgent) or breaker.why_resting(node)
         if waits is not None:
-            return waits
-    return None
+            raise waits
 
 
 def _taken(candidate: Candidate, worker: str) -> Task | None:
     """Nodes are locked before jobs, and jobs before tasks, by all who lock several of them.
 
-    Raises Waits.
+    Raises Waits; at first without a lock.
     """
     way = candidate.way
+    _require_open(roads.nodes_of(way), way)
     with light():
-        nodes = list(roads.nodes_of(way).select_for_update(of=("self",), no_key=True))
-        waits = _obstacle(nodes, way)
-        if waits is not None:
-            raise waits
-        job = Job.objects.select_for_update(of=("self",), no_key=True).filter(
-            roads=candidate.road, state__in=states.RUNNABLE_JOBS
-        )
-        for locked in job:
-            task = _first(candidate.road)
-            if task is None:
-                continue
-            for node in nodes:
-                hold = hold_of(node, way.purposes_at(node.pk), candidate.owner, locked.pk)
-                slots.take_locked(node, way.lane, holder_of(task), settings.LEASE_S, hold)
-                if hasattr(node, "breaker"):
-                    breaker.try_by_one(node, settings.LEASE_S)
-            _take_turn(candidate.owner)
-            return _leased(locked, task, worker)
+        due = roads.first_due(candidate.job, candidate.road, 1)
+        nodes, counted = _locked(way.node_ids, due)
+        _require_open(nodes, way)
+        for job_state, task in roads.due(due):
+            wanted = [
+                (node, hold_of(node, way.purposes_at(node.pk), candidate.owner, candidate.job))
+                for node in nodes
+            ]
+            holder = holder_of(task)
+            taken = (
+                slots.plan(wanted, way.lane, holder, settings.LEASE_S, counted) if wanted else []
+            )
+            _try_by_one(nodes)
+            now = timezone.now()
+            until = now + timedelta(seconds=settings.LEASE_S)
+            turn = statements.TAKE_TURN.of(candidate.owner, now)
+            beside = [*slots.save(taken), turn]
+            states.begin(job_state, task, worker=worker[:100], lease_until=until, beside=beside)
+            return task
     return None
 
 
-def _first(road: int) -> Task | None:
-    tasks = roads.due(road=road).order_by("pk")
-    if connection.features.has_select_for_update_skip_locked:
-        tasks = tasks.select_for_update(skip_locked=True, of=("self",), no_key=True)
-    return tasks.first()
+def _locked(pks: Sequence[int], due: Asked) -> tuple[list[Node], Asked]:
+    """The nodes and their slots; `due` is asked between them."""
+    if not pks:
+        ask(due)
+        return [], due
+    looked, counted = look_at(pks, locked=True), slots.count_at(pks)
+    ask(looked, due, counted)
+    return places(looked), counted
 
 
-def _take_turn(owner: int) -> None:
-    now = timezone.now()
-    if not Turn.objects.filter(owner=owner).update(last_at=now):
-        Turn.objects.create(owner_id=owner, last_at=now)
-
-
-def _leased(job: Job, task: Task, worker: str) -> Task:
-    states.move_task(
-        job,
-        task,
-        TaskState.IN_PROGRESS,
-        attempt=task.attempt + 1,
-        lease_until=timezone.now() + timedelta(seconds=settings.LEASE_S),
-        worker=worker[:100],
-        not_before=None,
-    )
-    return task
+def _try_by_one(nodes: Iterable[Node]) -> None:
+    for node in nodes:
+        if hasattr(node, "breaker"):
+            breaker.try_by_one(node, settings.LEASE_S)
 
 
 def _pause(failures: int) -> timedelta:

@@ -1,17 +1,17 @@
 """Roads: which tasks wait for the same nodes, whose turn it is, and what keeps them waiting."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from adit.jobs import states
-from adit.jobs.models import Job, Road, Task, TaskState, Work
+from adit.jobs import statements
+from adit.jobs.models import Job, JobState, Road, Task, TaskState
 from adit.nodes.connect import Purpose
 from adit.nodes.models import Lane, Node
-
-_WAY = ("source", "job__destination", "job__urgent", "lane")
+from adit.nodes.statements import look_at, places
+from adit.statement import Asked, ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,18 @@ class Way:
         return sorted(pk for pk in used if pk is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Candidate:
-    """One person's oldest road on one way, with a task that is due."""
+    """A road with a task that is due, and whose it is."""
 
     way: Way
     owner: int
+    job: int
     road: int
+    said: str
+    """Why nothing starts on it, as it was found last."""
+    is_limited: bool
+    """Its owner is in a group with a budget."""
 
 
 def lay(job: Job) -> None:
@@ -62,67 +67,36 @@ def lay(job: Job) -> None:
         loose.filter(source=source, lane=lane).update(road=road)
 
 
-def due(**which: object) -> QuerySet[Task]:
-    """What waits for nothing but nodes and workers; packing also waits for the rest of its job."""
-    now = timezone.now()
-    others = Task.objects.filter(
-        job=OuterRef("job"), work=Work.KIND, state__in=list(states.OPEN_TASKS)
-    )
-    return Task.objects.filter(
-        Q(work=Work.KIND) | ~Exists(others),
-        Q(not_before=None) | Q(not_before__lte=now),
-        state=TaskState.PENDING,
-        **which,
-    )
-
-
-def with_work() -> QuerySet[Road]:
-    """Roads on which a task is due."""
-    return Road.objects.filter(
-        Exists(due(road=OuterRef("pk"))), job__state__in=states.RUNNABLE_JOBS
-    )
-
-
-def in_turn() -> Iterator[Candidate]:
-    """Urgent before higher priority before whose turn it is before the oldest. One query."""
-    rows = (
-        with_work()
-        .order_by()
-        .values(*_WAY, "job__owner", "job__priority")
-        .annotate(road=Min("pk"))
-        .order_by(
-            "-job__urgent",
-            "-job__priority",
-            F("job__owner__turn__last_at").asc(nulls_first=True),
-            "road",
+def in_turn() -> list[Candidate]:
+    """Urgent before higher priority before whose turn it is before the oldest."""
+    rows = statements.IN_TURN.rows(timezone.now())
+    return [
+        Candidate(
+            Way(source, destination, bool(urgent), lane), owner, job, road, said, bool(limited)
         )
-    )
-    for row in rows:
-        yield Candidate(Way(*(row[name] for name in _WAY)), row["job__owner"], row["road"])
+        for source, destination, urgent, lane, owner, job, road, said, limited, due in rows
+        if due is not None
+    ]
 
 
-def on(way: Way) -> QuerySet[Road]:
-    return with_work().filter(
-        source=way.source,
-        job__destination=way.destination,
-        job__urgent=way.urgent,
-        lane=way.task_lane,
-    )
+def first_due(job: int, road: int, most: int) -> Asked:
+    """Locks the next tasks of a road, together with their job where it may run; see `due`."""
+    return statements.FIRST_DUE.of(job, road, timezone.now(), most)
 
 
-def say(
-    way: Way, sentence: str, *, owners: Collection[int] | None = None, but: Collection[int] = ()
-) -> None:
-    """Why nothing starts on it now, of these owners or of all but some; empty when nothing is in
-    the way.
-    """
+def due(asked: Asked) -> list[tuple[JobState, Task]]:
+    """Each with the state of its job."""
+    return [(JobState(state), statements.TASK.read(task)) for state, *task in asked.rows]
+
+
+def say(candidates: Iterable[Candidate], sentence: str) -> None:
+    """Why nothing starts on them now; empty when nothing is in the way."""
     said = sentence[:200]
-    stale = on(way).exclude(waits_for=said).exclude(job__owner__in=but)
-    if owners is not None:
-        stale = stale.filter(job__owner__in=owners)
-    pks = list(stale.values_list("pk", flat=True))
-    if pks:
-        Road.objects.filter(pk__in=pks).update(waits_for=said)
+    stale = [one for one in candidates if one.said != said]
+    if stale:
+        Road.objects.filter(pk__in=[one.road for one in stale]).update(waits_for=said)
+    for one in stale:
+        one.said = said
 
 
 def sentences(job: Job) -> list[str]:
@@ -132,7 +106,9 @@ def sentences(job: Job) -> list[str]:
     return list(said.values_list("waits_for", flat=True))
 
 
-def nodes_of(way: Way) -> QuerySet[Node]:
-    """In the order in which they are locked."""
-    rows = Node.objects.filter(pk__in=way.node_ids).order_by("pk")
-    return rows.select_related("paused_by", "breaker")
+def nodes_of(way: Way) -> list[Node]:
+    if not way.node_ids:
+        return []
+    looked = look_at(way.node_ids)
+    ask(looked)
+    return places(looked)

@@ -1,6 +1,6 @@
 """Slots: how many associations are open at a node, counted in the database for all processes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,9 +11,11 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from adit.nodes import uses, window
+from adit.nodes import statements, uses, window
 from adit.nodes.models import Lane, Node, Slot
+from adit.nodes.statements import Held
 from adit.nodes.waits import NoSlot, Waits
+from adit.statement import Asked, ask
 
 _TRANSFERS = (Lane.RETRIEVE, Lane.URGENT)
 EARLY = timedelta(seconds=10)
@@ -39,30 +41,63 @@ def take(node: Node, lane: str, holder: str, expires_s: float, hold: Hold = Hold
     """
     with transaction.atomic():
         row = Node.objects.select_for_update(no_key=True).get(pk=node.pk)
-        return take_locked(row, lane, holder, expires_s, hold)
+        counted = count_at([row])
+        ask(counted)
+        (slot,) = plan([(row, hold)], lane, holder, expires_s, counted)
+        if slot.is_new:
+            slot.save()
+        return slot
 
 
-def take_locked(row: Node, lane: str, holder: str, expires_s: float, hold: Hold) -> Slot:
-    """As `take`, for who has locked the node's row: a claim, which has no time for a query more."""
+def count_at(rows: Sequence[Node] | Sequence[int]) -> Asked:
+    """To be asked of one locked node or two before `plan`."""
+    pks = [row.pk if isinstance(row, Node) else row for row in rows]
+    return statements.count_at(pks, timezone.now())
+
+
+def plan(
+    wanted: Sequence[tuple[Node, Hold]], lane: str, holder: str, expires_s: float, counted: Asked
+) -> list[Slot]:
+    """One at each of these locked nodes; those that are new are to be saved. Raises as `take`."""
     now = timezone.now()
-    expires_at = now + timedelta(seconds=expires_s)
-    slots = list(row.slots.all())
-    mine = [slot for slot in slots if slot.holder == holder]
-    if any(slot.expires_at <= now for slot in mine):
-        _set_aside(row, holder, now)
-    live = [slot for slot in slots if slot.expires_at > now]
-    held = next((slot for slot in live if (slot.holder, slot.lane) == (holder, lane)), None)
-    if held is not None:
-        held.expires_at = max(held.expires_at, expires_at)
-        held.save(update_fields=["expires_at"])
-        return held
-    room = _room(row, lane, now, live)
+    until = now + timedelta(seconds=expires_s)
+    held = statements.held(counted)
+    slots = []
+    for row, hold in wanted:
+        here = [one for one in held if one.node == row.pk]
+        mine = [one for one in here if one.holder == holder]
+        if any(not one.is_live for one in mine):
+            _set_aside(row, holder, now)
+        again = next((one.pk for one in mine if one.is_live and one.lane == lane), None)
+        if again is not None:
+            slots.append(_prolonged(again, until))
+        else:
+            live = [one for one in here if one.is_live]
+            slots.append(_new(Slot(node=row, lane=lane, holder=holder), hold, live, now, until))
+    return slots
+
+
+def save(slots: Sequence[Slot]) -> list[Asked]:
+    """What saves those that are new."""
+    return statements.take([slot for slot in slots if slot.is_new])
+
+
+def _prolonged(pk: int, until: datetime) -> Slot:
+    slot = Slot.objects.get(pk=pk)
+    slot.expires_at = max(slot.expires_at, until)
+    slot.save(update_fields=["expires_at"])
+    return slot
+
+
+def _new(slot: Slot, hold: Hold, live: Sequence[Held], now: datetime, until: datetime) -> Slot:
+    room = _room(slot.node, slot.lane, now, live)
     if room < hold.least:
-        raise why_closed(row, lane, now) or _none_left(row, lane, now, hold.least)
-    slot = Slot(node=row, lane=lane, holder=holder, taken_at=now, expires_at=expires_at)
+        raise why_closed(slot.node, slot.lane, now) or _none_left(
+            slot.node, slot.lane, now, hold.least
+        )
+    slot.taken_at, slot.expires_at, slot.is_new = now, until, True
     slot.user_id, slot.job, slot.fetches = hold.user, hold.job, hold.fetches
-    _weigh(slot, min(hold.most, room), now, _held(live, lane))
-    slot.is_new = True
+    _weigh(slot, min(hold.most, room), now, _held(live, slot.lane))
     return slot
 
 
@@ -79,6 +114,7 @@ def widen(slot: Slot, weight: int) -> bool:
         if held.lane != Lane.SEARCH and free(row, held.lane, now) < weight - held.weight:
             return False
         _weigh(held, weight, now, _count(row, held.lane, now) - held.weight)
+        held.save()
         return True
 
 
@@ -92,7 +128,14 @@ def renew(holder: str, expires_s: float) -> int:
 def release(holder: str) -> None:
     """Gives back all slots of a holder."""
     with transaction.atomic(savepoint=False):
-        _end(Slot.objects.filter(holder=holder).select_related("node"))
+        gone = give_up(holder)
+        ask(gone)
+        end(gone)
+
+
+def give_up(holder: str) -> Asked:
+    """What gives back all slots of a holder; to be followed by `end`."""
+    return statements.GIVE_BACK_ALL.of(holder)
 
 
 def hand_on(holder: str, to: str) -> None:
@@ -103,13 +146,17 @@ def hand_on(holder: str, to: str) -> None:
 def give_back(slot: Slot) -> None:
     """Gives back this one slot."""
     with transaction.atomic():
-        _end(Slot.objects.filter(pk=slot.pk))
+        gone = statements.GIVE_BACK_ONE.of(slot.pk)
+        ask(gone)
+        end(gone)
 
 
 def end_expired() -> None:
     """What a crash left behind, and pauses that are over."""
     with transaction.atomic():
-        _end(Slot.objects.filter(expires_at__lte=timezone.now()))
+        gone = statements.GIVE_BACK_EXPIRED.of(timezone.now())
+        ask(gone)
+        end(gone)
 
 
 def holds(node: Node, holder: str) -> bool:
@@ -124,10 +171,16 @@ def in_use(node: Node) -> QuerySet[Slot]:
 def free(node: Node, lane: str, at: datetime | None = None) -> int:
     """How many more the lane may take now; sure only while the node's row is locked."""
     at = at or timezone.now()
-    return _room(node, lane, at, list(node.slots.filter(expires_at__gt=at)))
+    return _room(node, lane, at, _live(node, at))
 
 
-def _room(node: Node, lane: str, at: datetime, live: Sequence[Slot]) -> int:
+def _live(node: Node, at: datetime) -> list[Held]:
+    counted = statements.count_at([node.pk], at)
+    ask(counted)
+    return [one for one in statements.held(counted) if one.is_live]
+
+
+def _room(node: Node, lane: str, at: datetime, live: Sequence[Held]) -> int:
     most = allowed(node, lane, at)
     if lane != Lane.URGENT:
         return max(0, most - _held(live, lane))
@@ -183,23 +236,21 @@ def _none_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
 
 
 def _count(node: Node, lane: str, at: datetime) -> int:
-    return _held(list(node.slots.filter(expires_at__gt=at)), lane)
+    return _held(_live(node, at), lane)
 
 
-def _held(live: Sequence[Slot], lane: str) -> int:
+def _held(live: Sequence[Held], lane: str) -> int:
     """Associations, of transfers urgent or not."""
     lanes = _TRANSFERS if lane in _TRANSFERS else (lane,)
     return sum(slot.weight for slot in live if slot.lane in lanes)
 
 
 def _weigh(slot: Slot, weight: int, at: datetime, others: int) -> None:
-    """Saves it with this weight, and with what it makes of the lane's use beside all others."""
+    """With what this weight makes of the lane's use beside all others."""
     slot.weight = weight
     slot.at_once = max(slot.at_once if slot.pk else 0, others + weight)
-    slot.allowed = allowed(slot.node, slot.lane, at)
-    if slot.lane == Lane.URGENT:
-        slot.allowed = slot.node.retrieve_limit
-    slot.save()
+    is_urgent = slot.lane == Lane.URGENT
+    slot.allowed = slot.node.retrieve_limit if is_urgent else allowed(slot.node, slot.lane, at)
 
 
 def _set_aside(node: Node, holder: str, at: datetime) -> None:
@@ -211,24 +262,24 @@ def _set_aside(node: Node, holder: str, at: datetime) -> None:
     expired.update(holder=Concat(Value(uses.GONE), Cast("pk", CharField())))
 
 
-def _end(found: Iterable[Slot]) -> None:
-    """Into the record of use; where a pause between studies was agreed, the slot keeps it."""
-    now, ended = timezone.now(), []
-    for slot in found:
-        mine = Slot.objects.filter(pk=slot.pk, holder=slot.holder)
-        if _rests(slot, now):
-            until = now + timedelta(seconds=slot.node.gap_s)
-            is_mine = mine.update(holder=f"{uses.REST}{slot.pk}", expires_at=until, job=None)
-        else:
-            is_mine = mine.delete()[0]
-        if is_mine:
-            ended.append(slot)
-    uses.note(ended)
+def end(gone: Asked) -> None:
+    """Into the record of use; where a pause between studies was agreed, a slot stays for it."""
+    now, ended = timezone.now(), statements.given_back(gone)
+    for slot, gap_s in ended:
+        if gap_s and _rests(slot, now):
+            _rest(slot, now + timedelta(seconds=gap_s))
+    uses.note([slot for slot, _gap_s in ended])
+
+
+def _rest(slot: Slot, until: datetime) -> None:
+    values = {field.attname: getattr(slot, field.attname) for field in Slot._meta.concrete_fields}
+    values |= {"id": None, "holder": f"{uses.REST}{slot.pk}", "expires_at": until, "job": None}
+    Slot.objects.create(**values)
 
 
 def _rests(slot: Slot, at: datetime) -> bool:
     is_over = slot.holder.startswith((uses.LATE, uses.REST)) or slot.expires_at <= at
-    return slot.lane in _TRANSFERS and not is_over and slot.node.gap_s > 0
+    return slot.lane in _TRANSFERS and not is_over
 
 
 def closed_sentence(until: datetime | None) -> str:

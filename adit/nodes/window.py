@@ -8,9 +8,11 @@ with some, it is closed outside them; where a night runs on into the next day's 
 limit counts. Dated exceptions stand beside it, see adit.nodes.special.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -67,7 +69,7 @@ class Window:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Calendar:
     """The weekly windows of one node and its special days, in one zone."""
 
@@ -78,7 +80,7 @@ class Calendar:
     @classmethod
     def of(cls, node: Node) -> "Calendar":
         """Raises WrongInput where the row holds something else."""
-        return cls(calendar_of(node), special.read(node.exceptions), zone())
+        return _calendar(json.dumps(node.windows), json.dumps(node.exceptions), settings.TIME_ZONE)
 
     def is_closed(self, day: date) -> bool:
         """A special day on which nobody comes in, not even a night that began before it."""
@@ -126,6 +128,19 @@ class Calendar:
         return found.weekday is not None and found.weekday in window.days
 
 
+@lru_cache(maxsize=256)
+def _calendar(windows: str, exceptions: str, zone_name: str) -> Calendar:
+    """Made once for all nodes and times that have the same."""
+    read_windows, read_special = read(json.loads(windows)), special.read(json.loads(exceptions))
+    return Calendar(read_windows, read_special, ZoneInfo(zone_name))
+
+
+@lru_cache(maxsize=4096)
+def _limit(calendar: Calendar, lane: str, minute: datetime, most: int) -> int:
+    """Hours begin and end with a minute, so one answer serves all of it."""
+    return calendar.limit(lane, minute, most)
+
+
 def zone() -> ZoneInfo:
     """Of all clocks on the wall here."""
     return ZoneInfo(settings.TIME_ZONE)
@@ -156,7 +171,8 @@ def allowed_now(node: Node, lane: str, at: datetime) -> int:
         is_closed = calendar.is_closed(at.astimezone(calendar.zone).date())
         return 0 if is_closed else min(settings.URGENT_LIMIT, node.retrieve_limit)
     most = node.search_limit if lane == Lane.SEARCH else node.retrieve_limit
-    return calendar.limit(lane, at, most)
+    minute = at.astimezone(UTC).replace(second=0, microsecond=0)
+    return _limit(calendar, lane, minute, most)
 
 
 def opens_next(node: Node, lane: str, at: datetime) -> datetime | None:

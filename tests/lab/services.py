@@ -134,8 +134,10 @@ class Service:
 
 
 @contextmanager
-def postgresql() -> Iterator[Service]:
-    """A database cluster with one empty database; its owner may make others."""
+def postgresql(**settings: str) -> Iterator[Service]:
+    """A database cluster with one empty database; its owner may make others. Settings are of
+    postgresql.conf: fsync="on" for what a hospital would have.
+    """
     programs = postgresql_folder()
     assert programs is not None
     with _folder("postgres") as (folder, user):
@@ -148,7 +150,7 @@ def postgresql() -> Iterator[Service]:
             user,
             folder,
         )
-        settings = {
+        lines = {
             "listen_addresses": _LOOPBACK,
             "port": port,
             "unix_socket_directories": folder,
@@ -157,8 +159,9 @@ def postgresql() -> Iterator[Service]:
             "full_page_writes": "off",
             "max_connections": 60,
             "shared_buffers": "64MB",
+            **settings,
         }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in lines.items() for part in ("-c", f"{name}={value}")]
         yield from _running(
             Service(
                 "PostgreSQL",

@@ -13,7 +13,7 @@ from jobs_stage import PATIENT, put_study, shelf, work
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, held, permits, roads, sealed, states
+from adit.jobs import actions, held, permits, queue, roads, sealed, states
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
@@ -250,4 +250,6 @@ def test_a_7_zip_file_waits_for_the_decision(order: Callable[..., Job], source: 
     with transaction.atomic():
         states.derive(states.locked(job.pk))
     assert Job.objects.get().state == JobState.HELD
-    assert not roads.due(job=job).exists()
+    assert queue.claim("test") is None
+    Job.objects.update(state=JobState.IN_PROGRESS)
+    assert queue.claim("test") is None, "not even where its job may run"

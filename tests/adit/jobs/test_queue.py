@@ -15,7 +15,7 @@ from jobs_stage import put_study, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs import actions, permits, queue, roads
+from adit.jobs import actions, permits, queue, statements
 from adit.jobs.models import Job, JobState, Road, Task, TaskState
 from adit.nodes import slots
 from adit.nodes.models import Lane, Node, Slot
@@ -279,11 +279,13 @@ def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
 @pytest.mark.django_db
 @pytest.mark.skipif(not conf.EMBEDDED, reason="SQLite tells its plan in words")
 def test_a_claim_never_reads_through_the_table_of_tasks(order_studies: Ordering) -> None:
-    road = order_studies("1", images=1).roads.get()
-    for asked in (roads.with_work(), roads.due(road=road.pk).order_by("pk")):
-        sql, values = asked.query.sql_with_params()
+    road, now = order_studies("1", images=1).roads.get(), timezone.now().isoformat()
+    for asked, values in (
+        (statements.IN_TURN, [now]),
+        (statements.FIRST_DUE, [road.job_id, road.pk, now, 1]),
+    ):
         with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+            cursor.execute(f"EXPLAIN QUERY PLAN {asked.sql}", values)
             plan = [row[3] for row in cursor.fetchall()]
         assert any("(road_id=? AND state=?)" in step for step in plan), plan
         assert not any(step.startswith("SCAN") for step in plan), plan
