@@ -1,5 +1,6 @@
 """Pseudonymizing: the rules that an image goes through before it leaves, and the second look at it."""
 
+import os
 import sys
 from importlib import import_module
 from threading import Thread
@@ -22,7 +23,7 @@ class Pseudonymizing:
         self._look = Verifier(change).check
         # The look at pixels needs it. It is loaded while the source thinks about its first answer.
         if "numpy" not in sys.modules:
-            Thread(target=import_module, args=("numpy",), name="load numpy", daemon=True).start()
+            Thread(target=_load_numpy, name="load numpy", daemon=True).start()
 
     def outgoing(self, instance: Instance) -> tuple[Instance, Treatment | None]:
         """The instance as it may leave, and what was done to it.
@@ -40,3 +41,9 @@ class Pseudonymizing:
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
         """Code and sentence when objects of this class are withheld whatever they hold."""
         return admit.why_not(sop_class_uid, self._change.profile)
+
+
+def _load_numpy() -> None:
+    """Without threads for linear algebra, of which there is none here: they wait by running."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import_module("numpy")

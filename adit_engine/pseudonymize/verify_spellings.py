@@ -4,7 +4,6 @@ Text is read without its marks and blanks, forwards and backwards, so that a hyp
 front, an ending or letters set apart hide nothing.
 """
 
-import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -137,7 +136,9 @@ def _forms(said: bytes) -> Iterator[bytes]:
     """The text in ASCII, in both ways to write an umlaut, and without the escapes of web pages."""
     yield from _folds_of_text(said)
     if b"%" in said or b"&" in said:
-        plain = html.unescape(unquote_to_bytes(said).decode("utf-8", "replace"))
+        from html import unescape  # takes long to load, and is seldom needed
+
+        plain = unescape(unquote_to_bytes(said).decode("utf-8", "replace"))
         yield from _folds_of_text(plain.lower().encode())
 
 
