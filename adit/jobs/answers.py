@@ -1,7 +1,7 @@
 """Answers: what became of each row of a batch transfer, whatever happened to it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -52,6 +52,8 @@ class Answer:
     """The pseudonym that ADIT made for it: for those who may re-identify."""
     place: str = ""
     """The folder as users see it, or the destination's name."""
+    source: str = ""
+    """Where it was found, or is being asked for, where several places were chosen."""
 
     @property
     def needs_a_look(self) -> bool:
@@ -70,16 +72,23 @@ def answers_of(job: Job, rows: Sequence[ResultLine], *, places: bool = False) ->
     for row in rows:
         content = contents[row.pk]
         if row.task.lane == Lane.SEARCH:
-            found.append(_checked(job, row, content))
+            answer = _checked(job, row, content)
+            found.append(replace(answer, source=_source(job, row)))
             continue
         series = content.asked.get(SERIES_UID, "") if content else ""
         counts = by_task.get(row.task_id, Counts())
         if series:
             counts = progress.counts_of(_items(box, row.task, series))
-        found.append(
-            _sent(job, box, row, content, counts, _place(box, job, row, series) if places else "")
+        answer = _sent(
+            job, box, row, content, counts, _place(box, job, row, series) if places else ""
         )
+        found.append(replace(answer, source=_source(job, row)))
     return found
+
+
+def _source(job: Job, row: ResultLine) -> str:
+    several = bool(job.order.get("further"))
+    return row.task.source.name if several and row.task.source is not None else ""
 
 
 def notes_in_words(row: ResultLine, content: Content | None) -> str:
@@ -172,7 +181,7 @@ def _content(box: Box, row: ResultLine) -> Content | None:
 
 
 def rows_of(job: Job) -> Any:
-    return job.lines.select_related("task").order_by("line")
+    return job.lines.select_related("task__source").order_by("line")
 
 
 def in_need(answers: Iterable[Answer]) -> list[Answer]:

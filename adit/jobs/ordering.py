@@ -42,6 +42,8 @@ class Ordered:
     trial: Trial
     is_as_is: bool
     planned: list[Planned] = field(repr=False)
+    sources: tuple[str, ...] = ()
+    """By name."""
 
     @property
     def size(self) -> int:
@@ -52,7 +54,7 @@ class Ordered:
         """For the trail: names of places, never of patients."""
         destination = self.job.destination
         return {
-            "sources": sorted({planned.source.name for planned in self.planned}),
+            "sources": list(self.sources),
             "destination": destination.name if destination else "",
             "trial": self.trial.protocol_id,
             "change": self.job.order["change"],
@@ -113,10 +115,9 @@ def prepared(
     if is_as_is:
         require(user, Right.TRANSFER_IDENTIFIED)
     plans = kind.plan(order)
-    nodes = Node.objects.in_bulk({plan.source for plan in plans} | {order.destination})
-    sources = {
-        pk: _readable(user, nodes.get(pk)) for pk in dict.fromkeys(plan.source for plan in plans)
-    }
+    asked = dict.fromkeys([*(plan.source for plan in plans), *getattr(order, "further", ())])
+    nodes = Node.objects.in_bulk({*asked, order.destination})
+    sources = {pk: _readable(user, nodes.get(pk)) for pk in asked}
     planned = [Planned(plan, sources[plan.source]) for plan in plans]
     destination = None
     if order.destination is not None:
@@ -137,7 +138,8 @@ def prepared(
         urgent=urgent,
         title=title.strip()[:100],
     )
-    return Ordered(job, user, trial, is_as_is, planned)
+    names = tuple(sorted({source.name for source in sources.values()}))
+    return Ordered(job, user, trial, is_as_is, planned, names)
 
 
 def needs_approval(

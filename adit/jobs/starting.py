@@ -33,6 +33,9 @@ from adit.profiles.source import is_asked
 from adit.vault.box import Box
 from adit_engine.errors import AditError, WrongInput
 
+Who = tuple[int, str, str]
+"""A patient as a source speaks of them, and the pseudonym that was given."""
+
 TELL_EVERY_S = 1.0
 NAMES_AT_ONCE = 50
 """So few that nobody waits long for the registry, so many that the disk is waited for seldom."""
@@ -137,13 +140,17 @@ class _Start:
 
     def _require_nodes(self) -> None:
         job = self._job
-        source = Node.objects.filter(pk=job.order["source"]).first()
-        if source is None or not access.may_read(job.owner, source):
+        found = job.lines.filter(task__lane=Lane.SEARCH, is_found=True)
+        used = set(found.order_by().values_list("task__source", flat=True).distinct())
+        self._sources = Node.objects.in_bulk(used - {None})
+        if None in used or any(
+            not access.may_read(job.owner, node) for node in self._sources.values()
+        ):
             raise Refused(_("You may not fetch from this PACS or folder any more: choose another."))
         if job.destination is None or not access.may_write(job.owner, job.destination):
             raise Refused(_("You may not send to this PACS or folder any more: choose another."))
-        mapping.require_trial(job.owner, self._trial, source, job.destination)
-        self._source = source
+        for node in self._sources.values():
+            mapping.require_trial(job.owner, self._trial, node, job.destination)
 
     def _require_room(self, rows: Sequence[_Line], now: Sequence[Ready]) -> None:
         """Raises WrongInput."""
@@ -156,63 +163,58 @@ class _Start:
 
     def _open_lines(self) -> list[_Line]:
         """Those that were found and not started yet."""
-        rows = self._job.lines.filter(task__lane=Lane.SEARCH, is_found=True).order_by("line")
-        found = [row for row in rows if Note.LEFT_OUT not in row.notes]
-        return [_Line(row, lines.opened(self._box, row)) for row in found]
+        found = self._job.lines.filter(task__lane=Lane.SEARCH, is_found=True)
+        rows = found.select_related("task").order_by("line")
+        wanted = [row for row in rows if Note.LEFT_OUT not in row.notes]
+        return [_Line(row, lines.opened(self._box, row)) for row in wanted]
 
     def _ready_rows(self, rows: Sequence[_Line], wishes: Wishes) -> list[Ready]:
         ready: list[Ready] = []
         for number, line in enumerate(rows, start=1):
             self._go_on(_("Looking at row %(n)d of %(all)d."), number, len(rows))
-            one = _ready(self._job, line, self._source, wishes)
+            one = _ready(self._job, line, wishes)
             if one is not None:
                 ready.append(one)
             line.row.sealed = lines.seal(self._box, self._job.pk, line.row.line, line.content)
         return ready
 
-    def _names(self, plans: Sequence[TaskPlan]) -> dict[tuple[str, str], str]:
-        """Pseudonyms by patient ID and given pseudonym, fixed in the registry. Raises Unfit."""
-        wanted = list(dict.fromkeys((plan.patient_id, plan.pseudonym) for plan in plans))
+    def _names(self, plans: Sequence[TaskPlan]) -> dict[Who, str]:
+        """Pseudonyms, fixed in the registry. Raises Unfit."""
+        wanted = list(dict.fromkeys(map(_who, plans)))
         if self._job.order["change"] == AS_IS:
             return dict.fromkeys(wanted, "")
-        names: dict[tuple[str, str], str] = {}
-        refused: dict[tuple[str, str], str] = {}
+        names: dict[Who, str] = {}
+        refused: dict[Who, str] = {}
         for at in range(0, len(wanted), NAMES_AT_ONCE):
             self._go_on(_("Pseudonyms: patient %(n)d of %(all)d."), at + 1, len(wanted))
             # A trust centre is asked outside of any transaction.
             with nullcontext() if is_asked(self._trial) else transaction.atomic():
-                for key in wanted[at : at + NAMES_AT_ONCE]:
+                for who in wanted[at : at + NAMES_AT_ONCE]:
                     try:
-                        names[key] = self._name(*key)
+                        names[who] = self._name(*who)
                     except AditError as error:
-                        refused[key] = str(error)
+                        refused[who] = str(error)
         if refused:
-            raise Unfit(
-                {
-                    row.line: refused[key]
-                    for plan in plans
-                    if (key := (plan.patient_id, plan.pseudonym)) in refused
-                    for row in plan.rows
-                }
-            )
+            bad = [plan for plan in plans if _who(plan) in refused]
+            raise Unfit({row.line: refused[_who(plan)] for plan in bad for row in plan.rows})
         return names
 
-    def _name(self, patient_id: str, given: str) -> str:
+    def _name(self, source: int, patient_id: str, given: str) -> str:
         return mapping.registered(
-            self._job.owner, self._trial, self._source, patient_id, pseudonym=given
+            self._job.owner, self._trial, self._sources[source], patient_id, pseudonym=given
         )
 
     def _tasks(
-        self, plans: Sequence[TaskPlan], names: Mapping[tuple[str, str], str]
+        self, plans: Sequence[TaskPlan], names: Mapping[Who, str]
     ) -> list[tuple[Task, TaskPlan]]:
         job = self._job
         last = job.tasks.aggregate(last=Max("position"))["last"] or 0
         found = []
         for position, plan in enumerate(plans, start=last + 1):
             self._go_on(_("Preparing study %(n)d of %(all)d."), position - last, len(plans))
-            name = names[plan.patient_id, plan.pseudonym]
+            name = names[_who(plan)]
             payload = sealed.seal_task(self._trial, job, position, plan, name, box=self._box)
-            source = self._source
+            source = self._sources[plan.source]
             found.append((Task(job=job, position=position, source=source, payload=payload), plan))
         return found
 
@@ -225,7 +227,11 @@ class _Start:
             queue.say(self._task, text % {"n": number, "all": of})
 
 
-def _ready(job: Job, line: _Line, source: Node, wishes: Wishes) -> Ready | None:
+def _who(plan: TaskPlan) -> Who:
+    return plan.source, plan.patient_id, plan.pseudonym
+
+
+def _ready(job: Job, line: _Line, wishes: Wishes) -> Ready | None:
     """Notes on the line why it does not come along, and what was chosen."""
     row, content = line.row, line.content
     if row.line in wishes.left_out:
@@ -243,9 +249,10 @@ def _ready(job: Job, line: _Line, source: Node, wishes: Wishes) -> Ready | None:
         row.notes = sorted({*row.notes, Note.DELIVERED.value})
         return None
     picked = parts.new if parts.there or "SeriesInstanceUID" in content.asked else ()
+    assert row.task.source_id is not None, "what was found was found somewhere"
     return Ready(
         row.line,
-        source.pk,
+        row.task.source_id,
         study.record,
         tuple(one.record.series_uid for one in picked),
         "" if job.order["change"] == AS_IS else content.pseudonym,

@@ -1,6 +1,6 @@
 """Batch transfer: the studies of a sheet, checked first, then sent to one destination."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
@@ -27,6 +27,7 @@ from adit_engine.reference import SeriesRef, StudyRef
 from adit_engine.sighting import Sighting, Wanted
 
 MOST_ROWS = 10_000
+MOST_SOURCES = 5
 QUESTIONS_PER_TASK = 25
 """So many questions of a check are one task: few enough to be tried again, many enough to be quick."""
 MOST_STUDIES_SEEN = 20
@@ -76,7 +77,8 @@ class Row:
 class Order:
     """A sheet to be checked, and, once it is started, transferred.
 
-    `pilot` are the first studies that go alone; `starts_itself`: when each row has one hit.
+    `further` are asked one after the other for what `source` does not have. `pilot` are the first
+    studies that go alone; `starts_itself`: when each row has one hit.
     """
 
     rows: tuple[Row, ...] = field(repr=False)
@@ -89,13 +91,16 @@ class Order:
     starts_itself: bool = False
     pilot: int = 0
     announced: tuple[str, ...] = ()
+    further: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:
             raise WrongInput("The sheet has no row that can be ordered.")
         if len(self.rows) > MOST_ROWS:
             raise WrongInput(f"At most {MOST_ROWS} rows fit into one order: split the sheet.")
-        if self.source == self.destination:
+        if len({self.source, *self.further}) > MOST_SOURCES:
+            raise WrongInput(f"At most {MOST_SOURCES} PACS or folders to fetch from in one order.")
+        if self.destination in (self.source, *self.further):
             raise WrongInput("Source and destination are the same: choose another destination.")
         if len({row.line for row in self.rows}) < len(self.rows):
             raise WrongInput("One line of the sheet is ordered twice.")
@@ -105,6 +110,7 @@ class Order:
         """What identifies nobody and stays with the job."""
         return {
             "source": self.source,
+            "further": [pk for pk in dict.fromkeys(self.further) if pk != self.source],
             "own_headers": list(self.own_headers),
             "skips_delivered": self.skips_delivered,
             "starts_itself": self.starts_itself,
@@ -144,6 +150,12 @@ class BatchTransfer:
         if "check" in payload:
             return check([_row_from(row) for row in payload["check"]], context)
         return sent(payload, context)
+
+
+def checked_elsewhere(payload: Mapping[str, Any], source: int, lines: Collection[int]) -> TaskPlan:
+    """The check of these lines at another source, as the payload of the first one asks for them."""
+    rows = [_row_from(data) for data in payload["check"] if data["line"] in lines]
+    return _check_plan(source, [rows])
 
 
 def transfers(rows: Sequence[Ready]) -> list[TaskPlan]:

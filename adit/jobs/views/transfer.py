@@ -35,6 +35,12 @@ class TransferForm(forms.Form):
         empty_label=None,
         error_messages={"required": _("Choose the PACS or folder to fetch from.")},
     )
+    further = NodesField(
+        label=_("For what is not there, also look in"),
+        queryset=Node.objects.none(),
+        required=False,
+        help_text=_("They are asked in this order; a row comes from the first that has it."),
+    )
     destinations = NodesField(
         label=_("Send to"),
         queryset=Node.objects.none(),
@@ -98,10 +104,11 @@ class TransferForm(forms.Form):
         judged: Judged[TransferRow],
         initial: dict[str, Any],
     ) -> None:
-        usual = {**_USUAL, "source": _source_of(upload)}
+        usual = {**_USUAL, **_sources_of(upload)}
         super().__init__(data, initial=initial or usual)
         self.judged = judged
         self._limit("source", access.readable_nodes(user))
+        self._limit("further", access.readable_nodes(user))
         places = archives.destinations(user)
         self.offers_archive = any(map(archives.is_archive, places))
         self._limit("destinations", places)
@@ -150,11 +157,13 @@ class TransferForm(forms.Form):
         return values
 
 
-def _source_of(upload: Upload) -> int | None:
+def _sources_of(upload: Upload) -> dict[str, Any]:
     """The PACS that a query has asked, where the rows come from one."""
     if upload.job is None:
-        return None
-    return Task.objects.filter(job=upload.job).values_list("source", flat=True).first()
+        return {}
+    asked = Task.objects.filter(job=upload.job).order_by("pk").values_list("source", flat=True)
+    first, *further = dict.fromkeys(asked) or [None]
+    return {"source": first, "further": further}
 
 
 _USUAL = {"generate": True, "skips_delivered": True, "change": PSEUDONYMIZED}
@@ -185,6 +194,7 @@ def start(user: User, upload: Upload, judged: Judged[TransferRow], form: Transfe
                     skips_delivered=values["skips_delivered"],
                     starts_itself=values["starts_itself"],
                     pilot=values["pilot"] or 0,
+                    further=tuple(node.pk for node in values["further"]),
                 ),
                 key=f"{upload.key}.{number}",
                 title=values["title"],

@@ -154,8 +154,9 @@ def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> Http
 
 def _before(job: Job, tally: Tally, sees: bool, typed: Mapping[str, str]) -> dict[str, Any]:
     """What is to be known before the start."""
-    source = Node.objects.filter(pk=job.order["source"]).first()
-    nodes = [node for node in (source, job.destination) if node is not None]
+    sources = _sources(job)
+    source = sources[0] if sources else None
+    nodes = [node for node in (*sources, job.destination) if node is not None]
     end = None
     if source is not None and job.destination is not None:
         end = forecast.finish(
@@ -163,7 +164,7 @@ def _before(job: Job, tally: Tally, sees: bool, typed: Mapping[str, str]) -> dic
         )
     several = rows_of(job).filter(line__in=tally.several_lines[:MOST_CHOICES]) if sees else []
     return {
-        "source": source,
+        "sources": sources,
         "size": size_in_words(tally.size_bytes),
         "when": when(nodes, is_urgent=job.urgent, owner=job.owner_id, studies=tally.ready),
         "finish": end,
@@ -175,6 +176,13 @@ def _before(job: Job, tally: Tally, sees: bool, typed: Mapping[str, str]) -> dic
         "needs_approval": job.approved_by_id is None
         and ordering.needs_approval(job.owner, tally.ready + tally.several, job.kind, job.trial),
     }
+
+
+def _sources(job: Job) -> list[Node]:
+    """In the order in which they are asked."""
+    chosen = [job.order["source"], *job.order.get("further", [])]
+    nodes = Node.objects.in_bulk(chosen)
+    return [nodes[pk] for pk in chosen if pk in nodes]
 
 
 def _room(job: Job, tally: Tally) -> dict[str, Any]:

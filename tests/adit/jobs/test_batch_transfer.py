@@ -9,15 +9,18 @@ import pytest
 from jobs_stage import put_study, shelf, work
 
 from adit.accounts.models import User
+from adit.accounts.rights import Refused
 from adit.audit.models import Event
 from adit.jobs import actions, batch, lines, permits, queue, sealed
+from adit.jobs.answers import answers_of, rows_of
 from adit.jobs.batch import Wishes
 from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState, Work
+from adit.jobs.tally import tally_of
 from adit.nodes.models import Access, Lane, Node
 from adit.profiles.models import Trial
-from adit_engine.errors import NodeRefused
+from adit_engine.errors import NodeRefused, WrongInput
 from adit_engine.nodes.base import Answers
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.query import Query
@@ -454,3 +457,63 @@ def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_a
     assert "approve" not in permits.allowed(coordinator, job)
     actions.approve(pacsadmin, job)
     assert run_all(job).state == JobState.SUCCESS
+
+
+# Several sources ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old_pacs(make_node: Callable[..., Node]) -> Node:
+    return make_node("Old PACS", reads=("Coordinators",))
+
+
+def test_what_one_source_does_not_have_is_asked_of_the_next_and_comes_from_there(
+    order_rows: Callable[..., Job], source: Node, destination: Node, old_pacs: Node
+) -> None:
+    put_study(source, "1", images=1)
+    put_study(old_pacs, "1", images=3)
+    put_study(old_pacs, "2", images=2, PatientID=BEN)
+    rows = (by_uid(2, "1"), by_uid(3, "2", BEN, own=("key",)), by_uid(4, "3"), by_uid(5, "2"))
+    job = run_all(order_rows(*rows, further=(old_pacs.pk,)))
+
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert notes(job) == {2: [], 3: [], 4: [Note.NOTHING], 5: [Note.OTHER_PERSON]}
+    by_line = {row.line: row.task.source.name for row in job.lines.select_related("task__source")}
+    assert by_line == {2: "PACS1", 3: "Old PACS", 4: "Old PACS", 5: "Old PACS"}
+    assert tally_of(job).rows == 4
+    batch.start(job.owner, job, Wishes())
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 3
+    found = lines.opened(sealed.box_of(job.trial), job.lines.get(line=3))
+    assert found.own == ("key",)
+    said = {answer.line: answer.source for answer in answers_of(job, list(rows_of(job)))}
+    assert (said[2], said[3]) == ("PACS1", "Old PACS")
+
+
+def test_a_source_that_could_not_answer_passes_nothing_on(
+    order_rows: Callable[..., Job],
+    source: Node,
+    old_pacs: Node,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_study(old_pacs, "1")
+    find = MemoryNode.find
+
+    def refuses(self: MemoryNode, query: Query) -> Answers:
+        if self.name == source.name:
+            raise NodeRefused(self.name, "it cannot", 0xC000)
+        return find(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", refuses)
+    job = run_all(order_rows(by_uid(2, "1"), further=(old_pacs.pk,)))
+    assert notes(job) == {2: [Note.NO_ANSWER]}
+
+
+def test_every_source_needs_its_right_and_none_is_the_destination(
+    order_rows: Callable[..., Job], source: Node, destination: Node, make_node: Callable[..., Node]
+) -> None:
+    with pytest.raises(Refused):
+        order_rows(by_uid(2, "1"), further=(make_node("Secret PACS").pk,))
+    with pytest.raises(WrongInput, match="Source and destination are the same"):
+        order_rows(by_uid(2, "1"), further=(destination.pk,))
