@@ -8,6 +8,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from adit.jobs.basket import PickedPatient
+from adit.jobs.order_fields import NodesField, SendingFields, text_field
 from adit.nodes.models import Node
 from adit.profiles.models import Trial
 from adit_engine.errors import WrongInput
@@ -15,17 +16,9 @@ from adit_engine.pseudonymize.pseudonym import checked_pseudonym
 from adit_engine.query import DateRange, Query
 from adit_engine.reference import Level
 
-MOST_DESTINATIONS = 2
-
-PSEUDONYMIZED = "pseudonymized"
-AS_IS = "as_is"
-
 ORDER_KEY = "selective.order"
 PSEUDONYM = "pseudonym_"
 """The draft that keeps what was typed into the order."""
-
-
-_TICK = {"class": "form-check-input"}
 
 
 class DayInput(forms.DateInput):
@@ -41,43 +34,23 @@ class DayField(forms.DateField):
         super().__init__(label=label, required=False, input_formats=formats, widget=DayInput())
 
 
-def _text(
-    label: Any, placeholder: Any = "", *, length: int = 64, hint: Any = ""
-) -> forms.CharField:
-    attrs = {"class": "form-control", "placeholder": placeholder, "autocomplete": "off"}
-    return forms.CharField(
-        label=label,
-        required=False,
-        max_length=length,
-        help_text=hint,
-        widget=forms.TextInput(attrs=attrs),
-    )
-
-
-class NodesField(forms.ModelMultipleChoiceField):
-    """PACS and folders to tick."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(widget=forms.CheckboxSelectMultiple(attrs=_TICK), **kwargs)
-
-
 class SearchForm(forms.Form):
     sources = NodesField(
         label=_("Search in"),
         queryset=Node.objects.none(),
         error_messages={"required": _("Tick at least one PACS or folder to search in.")},
     )
-    patient_id = _text(_("Patient ID"))
-    patient_name = _text(
+    patient_id = text_field(_("Patient ID"))
+    patient_name = text_field(
         _("Patient name"),
         hint=_("Last name, first name; * stands for any letters."),
     )
     birth_date = DayField(_("Birth date"))
-    accession_number = _text(_("Accession number"), length=16)
+    accession_number = text_field(_("Accession number"), length=16)
     study_from = DayField(_("Study date from"))
     study_until = DayField(_("Study date until"))
-    modality = _text(_("Modality"), _("e.g. CT, MR"), length=40)
-    description = _text(_("Study description"), hint=_("A part of it is enough."))
+    modality = text_field(_("Modality"), _("e.g. CT, MR"), length=40)
+    description = text_field(_("Study description"), hint=_("A part of it is enough."))
 
     def __init__(self, data: Any, *, sources: Iterable[Node], **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
@@ -140,40 +113,8 @@ class May:
     be_urgent: bool
 
 
-class OrderForm(forms.Form):
+class OrderForm(SendingFields):
     """Where it goes, for which research project, and under which names."""
-
-    destinations = NodesField(
-        label=_("Send to"),
-        queryset=Node.objects.none(),
-        error_messages={"required": _("Tick where the images shall go.")},
-    )
-    trial = forms.ModelChoiceField(
-        label=_("Research project"),
-        queryset=Trial.objects.none(),
-        required=False,
-        empty_label=_("No research project"),
-        widget=forms.Select(attrs={"class": "form-select"}),
-        help_text=_("It stands in the header of each image and owns the pseudonyms."),
-    )
-    change = forms.ChoiceField(
-        label=_("Patient data"),
-        choices=[
-            (PSEUDONYMIZED, _("Pseudonymize on the way")),
-            (AS_IS, _("Send as it is, with names and dates")),
-        ],
-        widget=forms.RadioSelect(attrs=_TICK),
-        error_messages={"required": _("Choose what shall happen to the patient data.")},
-    )
-    reason = _text(_("Reason for sending identified data"), length=200)
-    urgent = forms.BooleanField(
-        label=_("Urgent: do not wait for the allowed hours"), required=False
-    )
-    title = _text(
-        _("Title"),
-        length=100,
-        hint=_("For your own overview. No patient names or numbers, please."),
-    )
 
     def __init__(
         self,
@@ -188,31 +129,15 @@ class OrderForm(forms.Form):
         super().__init__(data, **kwargs)
         self.patients = patients
         self.may = may
-        self._limit("destinations", Node, destinations)
-        self._limit("trial", Trial, trials)
-        if not may.send_identified:
-            del self.fields["change"], self.fields["reason"]
-        if not may.be_urgent:
-            del self.fields["urgent"]
+        self.limit("destinations", destinations)
+        self.limit("trial", trials)
+        self.drop_what_is_not_allowed(send_identified=may.send_identified, be_urgent=may.be_urgent)
         if may.choose_pseudonyms:
             for patient in patients:
-                self.fields[pseudonym_field(patient)] = _text(_("Pseudonym"), _("generated"))
-
-    def _limit(self, name: str, model: Any, rows: Iterable[Any]) -> None:
-        field = self.fields[name]
-        assert isinstance(field, forms.ModelChoiceField)
-        field.queryset = model.objects.filter(pk__in=[row.pk for row in rows])
-
-    def clean_destinations(self) -> Any:
-        nodes = self.cleaned_data["destinations"]
-        if len(nodes) > MOST_DESTINATIONS:
-            raise forms.ValidationError(_("At most two destinations at a time."))
-        return nodes
+                self.fields[pseudonym_field(patient)] = text_field(_("Pseudonym"), _("generated"))
 
     def clean(self) -> dict[str, Any]:
-        values = super().clean() or self.cleaned_data
-        if values.get("change") == AS_IS and not values.get("reason"):
-            self.add_error("reason", _("Say in a few words why identified data must be sent."))
+        values = super().clean()
         if not self.is_as_is:
             self._check_pseudonyms()
         return values
@@ -232,10 +157,6 @@ class OrderForm(forms.Form):
             if text in owners:
                 self.add_error(name, _("This pseudonym stands for another patient above."))
             owners[text] = name
-
-    @property
-    def is_as_is(self) -> bool:
-        return self.cleaned_data.get("change") == AS_IS
 
     def pseudonyms(self) -> dict[str, str]:
         """Given pseudonyms by the patient's token; patients without one get a generated one."""

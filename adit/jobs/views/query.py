@@ -2,58 +2,40 @@
 
 from typing import Any
 
-from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
 from adit.jobs import actions, sheet
-from adit.jobs.forms import NodesField
 from adit.jobs.kinds import batch_query
 from adit.jobs.kinds.base import SheetRow
 from adit.jobs.models import Job
+from adit.jobs.order_fields import NodesField, OrderFields
 from adit.jobs.sheet import Judged, JudgedRow, QueryRow, SheetKind
 from adit.jobs.uploads import Upload
-from adit.jobs.views.sheets import Desk
+from adit.jobs.views.desk import Desk
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.profiles import trials
-from adit.profiles.models import Trial
 from adit_engine.question import Person, Question
 
 
-class QueryForm(forms.Form):
+class QueryForm(OrderFields):
     sources = NodesField(
         label=_("Ask"),
         queryset=Node.objects.none(),
         error_messages={"required": _("Tick at least one PACS or folder to ask.")},
         help_text=_("Each row is asked of each one that is ticked."),
     )
-    trial = forms.ModelChoiceField(
-        label=_("Research project"),
-        queryset=Trial.objects.none(),
-        required=False,
-        empty_label=_("No research project"),
-        help_text=_("Its members see the results; its key seals them."),
-    )
-    title = forms.CharField(
-        label=_("Title"),
-        required=False,
-        max_length=100,
-        help_text=_("For your own overview. No patient names or numbers, please."),
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
-    )
 
     def __init__(
         self, data: Any, *, user: User, upload: Upload, judged: Any, initial: dict[str, Any]
     ) -> None:
-        readable = [node.pk for node in access.readable_nodes(user)]
+        readable_nodes = list(access.readable_nodes(user))
+        readable = [node.pk for node in readable_nodes]
         super().__init__(data, initial={"sources": readable[:1], **initial})
-        sources, trial = self.fields["sources"], self.fields["trial"]
-        assert isinstance(sources, forms.ModelChoiceField)
-        assert isinstance(trial, forms.ModelChoiceField)
-        sources.queryset = Node.objects.filter(pk__in=readable)
-        usable = [trial.pk for trial in trials.usable_by(user)]
-        trial.queryset = Trial.objects.filter(pk__in=usable)
+        self.fields["trial"].help_text = _("Its members see the results; its key seals them.")
+        self.limit("sources", readable_nodes)
+        self.limit("trial", trials.usable_by(user))
 
 
 def judge(user: User, upload: Upload) -> Judged[QueryRow]:

@@ -4,59 +4,35 @@ File → which column is what, where that is in doubt → a verdict on each row 
 created before the order; what was uploaded lies sealed in a draft, and addresses hold its key alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
 from adit.jobs import drafts, sheet, uploads
-from adit.jobs.models import Job
-from adit.jobs.sheet import DateOrder, Field, Judged, Mapping, SheetKind, Verdict
+from adit.jobs.sheet import DateOrder, Judged, Verdict
 from adit.jobs.uploads import Upload
+from adit.jobs.views.columns import columns_page
+from adit.jobs.views.desk import Desk, gone, upload_at
 from adit.jobs.views.door import orders, person
-from adit_engine.errors import AditError, WrongInput
+from adit.jobs.views.verdicts import SHOWN, rows_shown, shown_row
+from adit_engine.errors import AditError
 
 ROWS_PER_PAGE = 100
-LINES_SHOWN = 8
-MOST_HEADER_LINE = 20
 SECRET = ("archive_password", "archive_kept")
 """Never kept, not even sealed: whoever is shown the page again types them again."""
 NOT_KEPT = ("csrfmiddlewaretoken", "do", "shown", "out", "show", "skip_errors", *SECRET)
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What differs between the kinds of sheets; `word` stands in addresses and names of routes."""
-
-    kind: str
-    word: str
-    sheet: SheetKind
-    title: Any
-    lead: Any
-    help: str
-    order_template: str
-    """Included below the rows, within the form; it gets `form`, `judged` and `upload`."""
-    judge: Callable[[User, Upload], Judged[Any]]
-    form: Callable[..., forms.Form]
-    """form(data, user=…, upload=…, judged=…, initial=…)."""
-    start: Callable[[User, Upload, Judged[Any], Any], Job]
-    """Makes the job out of a valid form. Raises AditError."""
-
-    def address(self, page: str, *args: Any) -> str:
-        return reverse(f"job_{self.word}_{page}", args=args)
 
 
 @dataclass
@@ -106,7 +82,7 @@ class Sheet:
 
     def page(self, form: Any = None, notice: str = "") -> HttpResponse:
         show = self.request.GET.get("show", "")
-        rows = _shown(self.judged, self.upload, show)
+        rows = rows_shown(self.judged, self.upload, show)
         page = Paginator(rows, ROWS_PER_PAGE).get_page(self.request.GET.get("page"))
         counts = self.chosen.counts
         context = {
@@ -115,7 +91,7 @@ class Sheet:
             "rows_address": self.desk.address("rows", self.upload.key),
             "upload": self.upload,
             "judged": self.judged,
-            "rows": [_row(row, self.upload) for row in page],
+            "rows": [shown_row(row, self.upload) for row in page],
             "page": page,
             "show": show if show in SHOWN else "",
             "counts": counts,
@@ -130,21 +106,6 @@ class Sheet:
         }
         wrong = bool(notice) or form is not None
         return render(self.request, "jobs/sheet_rows.html", context, status=422 if wrong else 200)
-
-
-@dataclass(frozen=True, slots=True)
-class ShownRow:
-    line: int
-    verdict: str
-    """A state that the badge knows."""
-    word: Any
-    findings: tuple[str, ...]
-    cells: tuple[str, ...]
-    is_out: bool
-    may_be_left_out: bool
-
-
-SHOWN = ("error", "warning", "out")
 
 
 def routes(desk: Desk) -> list[URLPattern]:
@@ -194,34 +155,12 @@ def template(request: HttpRequest, desk: Desk, form: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def columns_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
-    """Which column is what: with guesses, and remembered for sheets with the same headers."""
-    user = person(request)
-    upload = _found(user, desk, key)
-    if upload is None:
-        return _gone(request, desk, key)
-    if request.method != "POST":
-        return _columns(request, desk, upload, _with_header(upload, request.GET.get("header")))
-    said = _with_header(upload, request.POST.get("header"))
-    if request.POST.get("do") == "header":
-        return HttpResponseRedirect(f"{desk.address('columns', key)}?header={said.header_line}")
-    try:
-        mapping = sheet.chosen(upload.table, desk.sheet, said.header_line, _places(request, upload))
-        if not mapping.enough():
-            raise WrongInput(_enough(desk.sheet))
-    except WrongInput as error:
-        return _columns(request, desk, upload, said, str(error), _said(request, upload))
-    uploads.settle(user, upload, mapping)
-    return HttpResponseRedirect(desk.address("rows", key))
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
 def rows_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
     """Each row with its verdict, and below them the order. Each button keeps what was ticked."""
     user = person(request)
-    upload = _found(user, desk, key)
+    upload = upload_at(user, desk, key)
     if upload is None:
-        return _gone(request, desk, key)
+        return gone(request, desk, key)
     one = Sheet(request, desk, user, upload)
     if not upload.mapping.sure:
         return HttpResponseRedirect(desk.address("columns", key))
@@ -292,139 +231,6 @@ def _why_no_file(request: HttpRequest) -> str:
             "most": sheet.MOST_FILE_BYTES // 1_000_000
         }
     return _("Choose a file first.")
-
-
-def _columns(
-    request: HttpRequest,
-    desk: Desk,
-    upload: Upload,
-    mapping: Mapping,
-    trouble: str = "",
-    said: dict[int, str] | None = None,
-) -> HttpResponse:
-    table = upload.table
-    guessed = {column: str(place) for place, column in mapping.places}
-    chosen = guessed if said is None else said
-    examples = [line for line in table.lines if line.number > mapping.header_line][:3]
-    context = {
-        "desk": desk,
-        "new_address": reverse(f"job_new_{desk.word}"),
-        "upload": upload,
-        "mapping": mapping,
-        "lines": table.lines[:LINES_SHOWN],
-        "header_lines": [line.number for line in table.lines if line.number <= MOST_HEADER_LINE],
-        "columns": [
-            {
-                "number": column,
-                "letter": sheet.letters(column + 1),
-                "header": mapping.name(column),
-                "field": chosen.get(column, ""),
-                "examples": [line.cell(column).text for line in examples],
-            }
-            for column in range(table.width)
-        ],
-        "fields": sheet.FIELDS[desk.sheet],
-        "trouble": trouble,
-    }
-    return render(request, "jobs/sheet_columns.html", context, status=422 if trouble else 200)
-
-
-def _with_header(upload: Upload, text: str | None) -> Mapping:
-    """The mapping with the headers in that line; as it is where nothing sensible was said."""
-    if text is None or not text.isdecimal() or len(text) > 4:
-        return upload.mapping
-    try:
-        return sheet.mapping_at(upload.table, upload.kind, int(text))
-    except WrongInput:
-        return upload.mapping
-
-
-def _said(request: HttpRequest, upload: Upload) -> dict[int, str]:
-    said = {n: request.POST.get(f"column-{n}", "") for n in range(upload.table.width)}
-    return {column: text for column, text in said.items() if text in set(Field)}
-
-
-def _places(request: HttpRequest, upload: Upload) -> dict[Field, int]:
-    """Raises WrongInput when two columns are said to be the same."""
-    said = _said(request, upload)
-    if len(set(said.values())) < len(said):
-        raise WrongInput(_("Two columns are said to be the same: each can be one thing only."))
-    return {Field(text): column for column, text in said.items()}
-
-
-def _enough(kind: SheetKind) -> str:
-    if kind is SheetKind.QUERY:
-        return _(
-            "Say at least which column holds the patient ID, or name and birth date, or the "
-            "accession number."
-        )
-    return _(
-        "Say at least which columns hold patient ID and study UID, or the accession number, or "
-        "patient ID, study date and modality."
-    )
-
-
-def _shown(judged: Judged[Any], upload: Upload, show: str) -> Sequence[Any]:
-    if show == "out":
-        return [
-            row
-            for row in judged.rows
-            if row.line in upload.left_out or row.verdict is Verdict.LEFT_OUT
-        ]
-    if show in ("error", "warning"):
-        return [row for row in judged.rows if row.verdict == show]
-    return judged.rows
-
-
-def _row(row: Any, upload: Upload) -> ShownRow:
-    is_out = row.line in upload.left_out or row.verdict is Verdict.LEFT_OUT
-    badge, word = ("canceled", _("left out")) if is_out else _BADGES[row.verdict]
-    return ShownRow(
-        row.line,
-        badge,
-        word,
-        tuple(f"{f.column}: {f.text}" if f.column else f.text for f in _about(row)),
-        row.shown,
-        is_out,
-        row.verdict is not Verdict.LEFT_OUT,
-    )
-
-
-def _about(row: Any) -> list[Any]:
-    """Findings of several rows name the others."""
-    found = []
-    for finding in row.findings:
-        if len(finding.lines) > 1:
-            others = sheet.lines_in_words([n for n in finding.lines if n != row.line])
-            words = {"text": finding.text, "lines": others}
-            with_others = _("%(text)s (Other lines: %(lines)s)") % words
-            found.append(replace(finding, text=with_others))
-        else:
-            found.append(finding)
-    return found
-
-
-_BADGES: dict[Verdict, tuple[str, Any]] = {
-    Verdict.OK: ("success", _lazy("ok")),
-    Verdict.WARNING: ("warning", _lazy("look")),
-    Verdict.ERROR: ("failure", _lazy("error")),
-    Verdict.LEFT_OUT: ("canceled", _lazy("left out")),
-}
-
-
-def _found(user: User, desk: Desk, key: str) -> Upload | None:
-    return uploads.load(user, key, desk.sheet)
-
-
-def _gone(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
-    """After the start, Back and a second Start lead to the job that there is."""
-    if not drafts.is_key(key):
-        raise Http404
-    job = Job.objects.filter(owner=person(request), idempotency_key=key).first()
-    if job is not None:
-        return HttpResponseRedirect(reverse("job", args=[job.pk]))
-    messages.info(request, _("This sheet is no longer kept: please upload it again."))
-    return HttpResponseRedirect(reverse(f"job_new_{desk.word}"))
 
 
 def _numbers(texts: list[str]) -> list[int]:

@@ -18,10 +18,11 @@ from adit.accounts.rights import Right, may
 from adit.jobs import actions, archives, basket, drafts, given, ordering, quota
 from adit.jobs.basket import Basket, Pick, PickedPatient
 from adit.jobs.faces import Decided
-from adit.jobs.forms import AS_IS, ORDER_KEY, OrderForm, pseudonym_field
+from adit.jobs.forms import ORDER_KEY, OrderForm, pseudonym_field
 from adit.jobs.kinds import selective
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
 from adit.jobs.models import Job
+from adit.jobs.order_fields import AS_IS
 from adit.jobs.summary import Summary, size_in_words, summary_of
 from adit.jobs.views.archives import typed_password
 from adit.jobs.views.door import orders, person

@@ -10,17 +10,16 @@ from django.utils.translation import gettext_lazy as _
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
 from adit.jobs import actions, archives, sheet
-from adit.jobs.forms import AS_IS, MOST_DESTINATIONS, PSEUDONYMIZED, NodesField
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
 from adit.jobs.kinds.batch_transfer import BatchTransfer, Order, Row
 from adit.jobs.models import Job, Task
+from adit.jobs.order_fields import AS_IS, PSEUDONYMIZED, NodesField, SendingFields
 from adit.jobs.sheet import Judged, JudgedRow, SheetKind, TransferRow
 from adit.jobs.uploads import Upload
-from adit.jobs.views.sheets import Desk
+from adit.jobs.views.desk import Desk
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.profiles import trials
-from adit.profiles.models import Trial
 from adit_engine.errors import WrongInput
 from adit_engine.password import proposed_password
 from adit_engine.sighting import Wanted
@@ -28,7 +27,7 @@ from adit_engine.sighting import Wanted
 MOST_PILOT = 10_000
 
 
-class TransferForm(forms.Form):
+class TransferForm(SendingFields):
     source = forms.ModelChoiceField(
         label=_("Fetch from"),
         queryset=Node.objects.none(),
@@ -40,37 +39,6 @@ class TransferForm(forms.Form):
         queryset=Node.objects.none(),
         required=False,
         help_text=_("They are asked in this order; a row comes from the first that has it."),
-    )
-    destinations = NodesField(
-        label=_("Send to"),
-        queryset=Node.objects.none(),
-        error_messages={"required": _("Tick where the images shall go.")},
-    )
-    trial = forms.ModelChoiceField(
-        label=_("Research project"),
-        queryset=Trial.objects.none(),
-        required=False,
-        empty_label=_("No research project"),
-        help_text=_("It stands in the header of each image and owns the pseudonyms."),
-    )
-    change = forms.ChoiceField(
-        label=_("Patient data"),
-        initial=PSEUDONYMIZED,
-        choices=[
-            (PSEUDONYMIZED, _("Pseudonymize on the way")),
-            (AS_IS, _("Send as it is, with names and dates")),
-        ],
-        widget=forms.RadioSelect(attrs={"class": "form-check-input"}),
-    )
-    reason = forms.CharField(
-        label=_("Reason for sending identified data"), required=False, max_length=200
-    )
-    title = forms.CharField(
-        label=_("Title"),
-        required=False,
-        max_length=100,
-        help_text=_("For your own overview. No patient names or numbers, please."),
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     pilot = forms.IntegerField(
         label=_("Pilot: only so many studies at first"),
@@ -88,9 +56,6 @@ class TransferForm(forms.Form):
     starts_itself = forms.BooleanField(
         label=_("Start by itself if every row has exactly one hit"), required=False
     )
-    urgent = forms.BooleanField(
-        label=_("Urgent: do not wait for the allowed hours"), required=False
-    )
     mail = forms.BooleanField(label=_("Mail me when it has ended"), required=False)
     archive_password = forms.CharField(required=False, strip=False)
     archive_kept = forms.BooleanField(required=False)
@@ -107,37 +72,25 @@ class TransferForm(forms.Form):
         usual = {**_USUAL, **_sources_of(upload)}
         super().__init__(data, initial=initial or usual)
         self.judged = judged
-        self._limit("source", access.readable_nodes(user))
-        self._limit("further", access.readable_nodes(user))
+        self.limit("source", access.readable_nodes(user))
+        self.limit("further", access.readable_nodes(user))
         places = archives.destinations(user)
         self.offers_archive = any(map(archives.is_archive, places))
-        self._limit("destinations", places)
-        self._limit("trial", trials.usable_by(user))
-        if not may(user, Right.TRANSFER_IDENTIFIED):
-            del self.fields["change"], self.fields["reason"]
-        if not may(user, Right.BE_URGENT):
-            del self.fields["urgent"]
+        self.limit("destinations", places)
+        self.limit("trial", trials.usable_by(user))
+        self.drop_what_is_not_allowed(
+            send_identified=may(user, Right.TRANSFER_IDENTIFIED),
+            be_urgent=may(user, Right.BE_URGENT),
+        )
         if not (settings.MAIL and user.email):
             del self.fields["mail"]
-
-    def _limit(self, name: str, rows: Any) -> None:
-        field = self.fields[name]
-        assert isinstance(field, forms.ModelChoiceField)
-        assert field.queryset is not None
-        field.queryset = field.queryset.model.objects.filter(pk__in=[row.pk for row in rows])
-
-    def clean_destinations(self) -> Any:
-        nodes = self.cleaned_data["destinations"]
-        if len(nodes) > MOST_DESTINATIONS:
-            raise forms.ValidationError(_("At most two destinations at a time."))
-        return nodes
 
     @property
     def proposal(self) -> str:
         return proposed_password()
 
     def clean(self) -> dict[str, Any]:
-        values = super().clean() or self.cleaned_data
+        values = super().clean()
         if any(map(archives.is_archive, values.get("destinations") or ())):
             try:
                 archives.checked(values.get("archive_password", ""))
@@ -146,9 +99,7 @@ class TransferForm(forms.Form):
             else:
                 if not values.get("archive_kept"):
                     self.add_error("archive_password", str(archives.not_kept()))
-        if values.get("change") == AS_IS:
-            if not values.get("reason"):
-                self.add_error("reason", _("Say in a few words why identified data must be sent."))
+        if self.is_as_is:
             return values
         bare = [row.line for row in self.judged.good if row.row and not row.row.pseudonym]
         if bare and not values.get("generate"):
