@@ -202,6 +202,7 @@ RECEIVER_ADDRESS = env.str("ADIT_RECEIVER_ADDRESS", "")
 RECEIVER_QUARANTINE_MB = env.int("ADIT_RECEIVER_QUARANTINE_MB", 0)
 RECEIVER_MARK_MB = env.int("ADIT_RECEIVER_MARK_MB", 512)
 """While more lies untaken for one retrieval, the PACS waits up to 20 s for each answer."""
+SAMPLES_DIR = DATA_DIR / "demo" / "samples"
 SPOOL_DIR = Path(env.str("ADIT_SPOOL", str(DATA_DIR / "spool")))
 SPOOL_RESERVE_MB = env.int("ADIT_SPOOL_RESERVE_MB", 1024)
 """So much of the disk stays free: below it, images are refused for now."""

@@ -14,6 +14,7 @@ from adit.jobs.progress import Progress
 from adit.nodes import alarms, quarantine
 from adit.nodes.models import Alarm
 from adit.nodes.places import Place, places_of
+from adit.pages import samples
 from adit.profiles import trials
 
 MOST = 6
@@ -48,6 +49,8 @@ class Home:
     to_decide: int = 0
     """Studies whose patient has another ID now; `decide_first` is one of them."""
     decide_first: Task | None = None
+    samples: list[str] = field(default_factory=list)
+    """Lists to try a batch query with."""
     alarms: list[Alarm] = field(default_factory=list)
     more: int = 0
     groups: list[str] = field(default_factory=list)
@@ -78,6 +81,7 @@ class Home:
             to_approve=_to_approve(user).count(),
             may_review=rights.may(user, rights.Right.REVIEW_WITHHELD),
             to_review=_to_review(user),
+            samples=samples.names(),
             to_decide=held.waiting(user).count(),
             decide_first=held.waiting(user).order_by("pk").first(),
             strays=quarantine.waits(user),

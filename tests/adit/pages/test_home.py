@@ -1,9 +1,12 @@
 """Home shows each person what that person can do, what runs, and what waits and why."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 
 from adit.accounts.models import User
 from adit.jobs import roads
@@ -107,3 +110,20 @@ def test_no_page_made_for_a_person_is_kept_in_a_cache(
     path: str, coordinator: User, as_user: AsUser
 ) -> None:
     assert "no-store" in as_user(coordinator).get(path)["Cache-Control"]
+
+
+def test_lists_to_try_things_with_are_linked_where_there_are_some(
+    coordinator: User, stranger: User, as_user: AsUser, settings: Any, tmp_path: Path
+) -> None:
+    assert "Lists to try it with" not in as_user(coordinator).get("/").content.decode()
+    settings.SAMPLES_DIR = tmp_path
+    (tmp_path / "list.xlsx").write_bytes(b"PK")
+    (tmp_path.parent / "secret.xlsx").write_bytes(b"PK")
+    client = as_user(coordinator)
+    assert "Lists to try it with" in client.get("/").content.decode()
+    assert "Lists to try it with" not in as_user(stranger).get("/").content.decode()
+    answer = client.get(reverse("sample", args=["list.xlsx"]))
+    assert b"".join(answer.streaming_content) == b"PK"
+    for name in ("nothing.xlsx", "..%2Fsecret.xlsx", "%2e%2e%2fsecret.xlsx"):
+        assert client.get(f"/samples/{name}").status_code == 404
+    assert Client().get("/samples/list.xlsx").status_code == 302

@@ -1,0 +1,24 @@
+"""Samples: lists to try things with, where an installation has some, as the demo does."""
+
+from pathlib import Path
+
+from django.conf import settings
+from django.http import FileResponse, Http404, HttpRequest
+from django.views.decorators.http import require_safe
+
+
+def names() -> list[str]:
+    return sorted(path.name for path in _files())
+
+
+@require_safe
+def sample(request: HttpRequest, name: str) -> FileResponse:
+    for path in _files():
+        if path.name == name:
+            return FileResponse(path.open("rb"), as_attachment=True, filename=name)
+    raise Http404
+
+
+def _files() -> list[Path]:
+    folder: Path = settings.SAMPLES_DIR
+    return [path for path in folder.glob("*.xlsx") if path.is_file()] if folder.is_dir() else []

@@ -1,0 +1,40 @@
+"""The demo's lists: the good one is good, and each mistake of the other one is found."""
+
+from pathlib import Path
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from adit.accounts.models import User
+from adit.demo import lists
+from adit.jobs import uploads
+from adit.jobs.sheet import DateOrder, Judged, SheetKind, Verdict
+from adit.jobs.views.query import judge
+
+pytestmark = pytest.mark.django_db
+
+
+def judged(user: User, path: Path) -> Judged:
+    file = SimpleUploadedFile(path.name, path.read_bytes())
+    upload = uploads.take(user, file, path.name, SheetKind.QUERY, DateOrder.DAY_FIRST)
+    assert upload.mapping.sure
+    return judge(user, upload)
+
+
+def test_the_good_list_has_no_error_and_the_other_one_most_of_them(
+    coordinator: User, tmp_path: Path
+) -> None:
+    lists.write(tmp_path)
+    lists.write(tmp_path)
+    good = judged(coordinator, tmp_path / lists.GOOD)
+    assert (good.counts[Verdict.ERROR], len(good.good)) == (0, 10)
+    faulty = judged(coordinator, tmp_path / lists.FAULTY)
+    verdicts = {row.line: row.verdict for row in faulty.rows}
+    assert {line for line, verdict in verdicts.items() if verdict is Verdict.ERROR} >= {
+        3,
+        4,
+        5,
+        6,
+        7,
+    }
+    assert Verdict.WARNING in verdicts.values()
