@@ -47,11 +47,13 @@ class Listing:
     offline: set[str] = field(default_factory=set)
     """What can only be fetched after somebody has brought it back (PS3.4 C.4.1.1.3)."""
     _early: Answer | None = field(default=None, init=False, repr=False)
+    _is_trusted: bool = field(default=False, init=False)
 
     def first(self) -> Listed:
         """The list that is the expectation. Raises NodeError, Stopped."""
         answer = self._ask(Query.instances_of(self.ref, self.patient_id))
         why = self._why_not_proven(answer)
+        self._is_trusted = not why
         return Listed(
             self.ref,
             None if why else frozenset(answer.classes),
@@ -75,8 +77,10 @@ class Listing:
         """Asks for what `again` will want, from the thread that fetched the last image.
 
         So the source answers while the destination still stores, or is asked for its proof. What
-        fails here is asked anew.
+        fails here is asked anew, and what was not to be trusted in the first place not at all.
         """
+        if not self._is_trusted:
+            return
         with suppress(AditError):
             self._early = self._ask(self._uids)
 

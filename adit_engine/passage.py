@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from adit_engine.device import Device
@@ -16,10 +16,10 @@ from adit_engine.errors import (
     Stopped,
     Withhold,
 )
-from adit_engine.handoff import ReadAhead
+from adit_engine.incoming import Incoming
 from adit_engine.instance import Instance
 from adit_engine.listing import Listing
-from adit_engine.nodes.base import Eager, NotKept, Remark, Source, Storable, Stored
+from adit_engine.nodes.base import NotKept, Remark, Source, Storable, Stored
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
 from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
@@ -34,10 +34,6 @@ FIRST_CONFIRM = 200
 
 CONFIRM_EVERY_S = 5.0
 """So long they wait at least: the destination is asked seldom when it is quick."""
-
-
-AHEAD_BYTES = 64 * 1024 * 1024
-"""How much the source may be ahead of the destination, so that both work at the same time."""
 
 
 _OFFLINE = (
@@ -60,9 +56,9 @@ class Passage:
         held: Manifest | None,
     ) -> None:
         self.ref = ref
-        self._source = source
         self._traveller = traveller
         self._listing = Listing(ref, record, source, traveller.stop, traveller.patient_id)
+        self._incoming = Incoming(ref, source, traveller, self._listing)
         self._manifest = Manifest(ref)
         self._before = held.delivered_entries() if held is not None else {}
         self._origin: dict[str, InstanceRef] = {}
@@ -74,10 +70,6 @@ class Passage:
         self._notes: list[str] = []
         self._remarks: list[str] = []
         self._withheld_by_hit = False
-        self._early: ReadAhead | None = None
-        """What comes already while the list is asked for."""
-        self._read_last: ReadAhead | None = None
-        """What has come, and asks for the list of now."""
         self._devices: dict[str, Device] = {}
         self._treatments: dict[str, Treatment | None] = {}
 
@@ -85,12 +77,12 @@ class Passage:
 
     def deliver(self, destination: Storable) -> Iterator[Listed | Event | Outcome]:
         """Listed, then Events, then the Outcome; see transfer.transfer."""
-        self._early = self._begun_early()
+        if not self._before:
+            self._incoming.begin_early()
         try:
             yield from self._delivered(destination)
         finally:
-            self._leave(self._early)
-            self._leave(self._read_last)
+            self._incoming.close()
 
     def _delivered(self, destination: Storable) -> Iterator[Listed | Event | Outcome]:
         yield self._list()
@@ -133,7 +125,7 @@ class Passage:
 
     def _look_again(self) -> Iterator[Event]:
         """Compares with the source's list of now: new images are expected too, lost ones are told."""
-        self._leave(self._read_last)
+        self._incoming.settle()
         if self._manifest.expected is None:
             return
         difference = self._listing.again(self._manifest.expected)
@@ -317,22 +309,8 @@ class Passage:
         Raises Hit and RuleBroken through the destination, so that it takes back what is not
         visible there yet.
         """
-        early, self._early = self._early, None
-        if early is not None and refs == [self.ref]:
-            came = yield from self._outgoing(early)
-            if came:
-                return
-        self._leave(early)
-        self._leave(self._read_last)
-        instances = self._source.fetch(refs, patient_id=self._traveller.patient_id)
-        yield from self._outgoing(self._read(instances))
-
-    def _outgoing(self, ahead: ReadAhead) -> Generator[Instance, None, bool]:
-        """Says at the end whether anything came at all. The thread of `ahead` may go on then."""
-        came = False
         try:
-            for instance in ahead:
-                came = True
+            for instance in self._incoming.images(refs):
                 self._traveller.stop.check()
                 outgoing = self._checked(instance)
                 if outgoing is not None:
@@ -340,42 +318,8 @@ class Passage:
             if self._traveller.changed is not None:
                 raise self._traveller.changed
         except BaseException:
-            ahead.close()
+            self._incoming.close()
             raise
-        self._read_last = ahead
-        return came
-
-    def _read(self, instances: Iterator[Instance]) -> ReadAhead:
-        return ReadAhead(
-            instances,
-            unblock=self._source.break_off,
-            limit_bytes=AHEAD_BYTES,
-            stop=self._traveller.stop,
-            afterwards=self._list_again,
-        )
-
-    def _list_again(self) -> None:
-        """While the destination still stores, or is asked what it keeps."""
-        if self._manifest.expected is not None:
-            self._listing.ask_early()
-
-    @staticmethod
-    def _leave(ahead: ReadAhead | None) -> None:
-        if ahead is not None:
-            ahead.close()
-
-    def _begun_early(self) -> ReadAhead | None:
-        """Only where the whole series is wanted, and nothing in it is known to have to stay."""
-        if self._before or not isinstance(self._source, Eager):
-            return None
-        traveller = self._traveller
-        images = self._source.fetch_early(
-            self.ref,
-            patient_id=traveller.patient_id,
-            count=self._listing.record.instance_count,
-            may_come=lambda kind: traveller.why_refused(kind) is None,
-        )
-        return None if images is None else self._read(images)
 
     def _checked(self, instance: Instance) -> Instance | None:
         """The instance as it may leave, or None when its end is told already."""
