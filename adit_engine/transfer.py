@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from adit_engine.errors import Malformed, NotFound, PatientChanged
 from adit_engine.handoff import Stop
-from adit_engine.nodes.base import Heedful, Source, Storable
+from adit_engine.nodes.base import Source, Storable
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
 from adit_engine.passage import Passage
 from adit_engine.pseudonymize.change import Change
@@ -56,8 +56,9 @@ def transfer(
     came (after the Outcome of that series), PatientChanged when all of it is another patient's by
     now (before anything is sent), Stopped between instances, NodeError.
     """
-    if isinstance(destination, Heedful):
-        destination.heed(stop)
+    heed = getattr(destination, "heed", None)  # asked so, since some stand before another node
+    if heed is not None:
+        heed(stop)
     for passage in _passages(order, source, change, held, stop):
         if isinstance(passage, Outcome):
             yield passage

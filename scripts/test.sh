@@ -11,6 +11,7 @@ declare -A needs=(
     [/usr/lib/postgresql/*/bin/postgres]=postgresql
     [rabbitmq-server]=rabbitmq-server [redis-server]=redis-server
     [docker-compose]=docker-compose [systemd-analyze]=systemd
+    [sqlite3]=sqlite3 [nginx]=nginx-light
 )
 missing=()
 for sign in "${!needs[@]}"; do

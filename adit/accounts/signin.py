@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from allauth.account.adapter import get_adapter
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.core.exceptions import PermissionDenied
 from django.dispatch import receiver
 from django.http import HttpRequest
 
@@ -35,4 +37,10 @@ def failed(credentials: dict[str, Any], request: HttpRequest | None = None, **_:
 
 
 def _from(request: HttpRequest | None) -> dict[str, str]:
-    return {} if request is None else {"address": request.META.get("REMOTE_ADDR", "")}
+    """The address as the throttle knows it: behind proxies of ours, what the last of them says."""
+    if request is None:
+        return {}
+    try:
+        return {"address": get_adapter().get_client_ip(request)}
+    except PermissionDenied:  # it came past the proxies
+        return {"address": request.META.get("REMOTE_ADDR", "")}

@@ -215,7 +215,6 @@ class Storable(Protocol):
         ...
 
 
-@runtime_checkable
 class Heedful(Protocol):
     """A Storable that gives files their names by itself, some time after it has pulled them."""
 

@@ -19,7 +19,7 @@ from jobs_stage import put_study, shelf, until, work
 from pydicom import dcmread
 
 from adit.accounts.models import User
-from adit.jobs import actions, queue, runner, states, tasks
+from adit.jobs import actions, lease, queue, runner, states, tasks
 from adit.jobs.bell import ring
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.nodes import rows
@@ -133,6 +133,32 @@ def test_a_worker_frozen_beyond_its_lease_wakes_up_and_changes_nothing(tmp_path:
     uids = Counter(dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in images)
     assert len(uids) == len(images) == total
     assert set(uids.values()) == {1}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_is_frozen_while_files_get_to_the_disk_gives_none_of_them_its_name(
+    order_studies: Ordering, folder_node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease ran out between writing and naming; another one finds nothing in its way."""
+    job = order_studies("1", images=3, to=folder_node)
+    base, slept_s, now, fsync = Path(folder_node.settings["path"]), [0.0], lease.boot_time, os.fsync
+
+    def freeze(descriptor: int) -> None:
+        slept_s[0] = 10.0 * conf.LEASE_S
+        fsync(descriptor)
+
+    with monkeypatch.context() as frozen:
+        frozen.setattr(lease, "boot_time", lambda: now() + slept_s[0])
+        frozen.setattr("adit_engine.tree.os.fsync", freeze)
+        task = work()
+    assert task is not None
+    assert (task.state, task.message) == (TaskState.PENDING, "The lease ran out.")
+    assert [path for path in base.rglob("*") if path.is_file()] == []
+
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert len(list(base.rglob("*.dcm"))) == 3
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,0 +1,129 @@
+"""Back up and restore as docs/operate.md says, word for word, while a job runs: nothing is sent twice."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from installed import Installed
+from jobs_stage import until
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "operate.md"
+SERIES, IMAGES = 4, 60
+MEANWHILE = 40
+"""So many images arrive between the backup and the loss of everything."""
+QUICK = {"ADIT_LEASE_S": "5", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
+STATE = "select state from jobs_job"
+
+
+def steps(title: str) -> list[str]:
+    """The lines of the page's block that begins with this comment."""
+    lines = iter(PAGE.read_text().splitlines())
+    found = []
+    for line in lines:
+        if line == f"    # {title}":
+            for step in lines:
+                if not step.startswith("    "):
+                    break
+                found.append(step.strip())
+    assert found, f"the page has no steps for: {title}"
+    return found
+
+
+class Rehearsal:
+    """One house, one backup of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.house = Installed(folder / "var", QUICK)
+        self.places = {name: folder / name.lower() for name in ("BACKUP", "SAFE")}
+        for place in self.places.values():
+            place.mkdir()
+        self.form = "PostgreSQL" if "DATABASE_URL" in self.house.settings else "one machine"
+
+    def follow(self, title: str) -> str:
+        """Each step by a shell, as an administrator types it; what they said."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        env = {**self.house.env, **{k: str(v) for k, v in self.places.items()}, "PATH": path}
+        said = ""
+        for step in steps(title):
+            done = subprocess.run(
+                ["bash", "-c", step], env=env, capture_output=True, text=True, timeout=200
+            )
+            assert done.returncode == 0, (step, done.stdout, done.stderr)
+            said += done.stdout + done.stderr
+        return said
+
+    def lose_everything(self) -> None:
+        """But the archive and the folder that images were sent to."""
+        for path in self.house.data.iterdir():
+            if path.name not in ("from", "to"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if self.form == "PostgreSQL":
+            server, _, name = self.house.settings["DATABASE_URL"].rpartition("/")
+            with psycopg.connect(f"{server}/postgres", autocommit=True) as base:
+                base.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+                base.execute(f"CREATE DATABASE {name}".encode())
+
+    def stamps(self) -> dict[Path, tuple[int, int]]:
+        return {
+            path: (path.stat().st_ino, path.stat().st_mtime_ns)
+            for path in (self.house.data / "to").rglob("*.dcm")
+        }
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="needs sqlite3: apt install sqlite3")
+@pytest.mark.skipif(shutil.which("pg_dump") is None, reason="needs pg_dump: apt install postgresql")
+@pytest.mark.timeout(400)
+def test_a_backup_made_while_a_job_runs_is_restored_and_the_job_ends_once(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(tmp_path)
+    house = rehearsal.house
+    house.do("prepare")
+    house.do("fill", str(SERIES), str(IMAGES))
+    house.do("pace", "10")
+    with house.up() as up:
+        house.do("order")
+        until(lambda: len(house.delivered()) > IMAGES, 90)
+        rehearsal.follow(f"back up, {rehearsal.form}")
+        known = len(house.delivered())
+        until(lambda: len(house.delivered()) > known + MEANWHILE, 90)
+        os.kill(up.pid, signal.SIGKILL)
+        up.wait()
+    assert house.rows(STATE) == [("in_progress",)], "nothing was under way any more"
+    before = rehearsal.stamps()
+    assert known + MEANWHILE < len(before) < SERIES * IMAGES
+
+    rehearsal.lose_everything()
+    rehearsal.follow(f"restore, {rehearsal.form}")
+    said = rehearsal.follow("restore, both")
+
+    assert "2 stopped." in said
+    assert house.ledger()["ledger"] < len(before), "it knows less than lies there"
+    with house.up():
+        until(lambda: house.rows("select state from jobs_task") == [("pending",)], 60)
+        time.sleep(3)  # sweeps and rings come and go
+        assert rehearsal.stamps() == before, "nothing is sent before somebody opens the source"
+        house.do("reopen")
+        until(lambda: house.rows(STATE) == [("success",)], 120)
+        told = house.ledger()
+    total = SERIES * IMAGES
+    assert (told["expected"], told["delivered"], told["ledger"]) == (total, total, total)
+    after = rehearsal.stamps()
+    assert {path: after[path] for path in before} == before, "what lay there stays as it was"
+    assert len(after) == total
+    assert "whole" in house.adit("manage", "audit", "verify").stdout
+
+
+@pytest.mark.timeout(400)
+def test_the_trail_of_a_database_that_was_tampered_with_is_found_out(tmp_path: Path) -> None:
+    """Else the step `audit verify` above proves nothing."""
+    house = Installed(tmp_path / "var")
+    house.do("prepare")
+    house.adit("stop", "--all")
+    assert house.adit("manage", "audit", "verify").returncode == 0
+    house.change("update audit_event set action = 'node.reopened' where action = 'node.stopped'")
+    assert house.adit("manage", "audit", "verify").returncode != 0
