@@ -1,6 +1,7 @@
 """adit-engine: what the person at the keyboard sees, and what a script can rely on."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -148,3 +149,22 @@ def test_transfer_starts_without_what_takes_long_to_load(source: Path, tmp_path:
     )
 
     assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_the_command_says_all_and_how_it_went_before_it_ends(source: Path, tmp_path: Path) -> None:
+    """It ends its process itself, and nothing that was said may be lost in a pipe."""
+    begun = [sys.executable, "-c", "from adit_engine.start import run; run()"]
+    buffered = {word: value for word, value in os.environ.items() if word != "PYTHONUNBUFFERED"}
+
+    def ended(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [*begun, *words]
+        return subprocess.run(command, env=buffered, capture_output=True, text=True, timeout=120)
+
+    out = str(tmp_path / "delivered")
+    whole = ended("fetch", "--from", str(source), "--to", out, "--all", "--json")
+    nowhere = ended("fetch", "--from", str(source), "--to", "/proc/nowhere", "--all")
+    wrong = ended("find", "--from", str(source), "PatientID")
+
+    assert (whole.returncode, json.loads(whole.stdout)["outcome"]) == (0, "complete")
+    assert (nowhere.returncode, "Create or mount it" in nowhere.stderr) == (2, True)
+    assert (wrong.returncode, "write Keyword=value" in wrong.stderr) == (64, True)
