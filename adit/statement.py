@@ -109,6 +109,11 @@ class Statement:
         self._named = names
 
     @cached_property
+    def is_answered(self) -> bool:
+        """By rows."""
+        return "RETURNING" in self.sql or self.sql.lstrip().startswith(("SELECT", "WITH"))
+
+    @cached_property
     def sql(self) -> str:
         names: dict[str, Any] = {"lock": Lock()}
         for name, what in self._named.items():
@@ -141,7 +146,7 @@ class Asked:
     """How many rows it has changed or found."""
 
     def take(self, cursor: Any) -> None:
-        self.rows = cursor.fetchall() if cursor.description else []
+        self.rows = cursor.fetchall() if self.statement.is_answered else []
         self.count = cursor.rowcount
 
 

@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.postgresql:
             from lab.services import postgresql
 
-            settings["DATABASE_URL"] = stack.enter_context(postgresql()).url
+            settings["DATABASE_URL"] = stack.enter_context(postgresql(fsync="on", full_page_writes="on")).url
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="adit-bench-"))
         place = Field(Path(folder) / "var", settings)
         place.do("prepare")

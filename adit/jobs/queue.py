@@ -145,9 +145,10 @@ def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
 
 def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
     """The end of a task. Raises states.Overtaken."""
-    with light():
+    with light() as lightly:
         gone = slots.give_up(holder_of(task))
-        states.end(task, to, message[:2000], broke_rule=broke_rule, beside=[gone])
+        beside = [*lightly, gone]
+        states.end(task, to, message[:2000], broke_rule=broke_rule, beside=beside)
         slots.end(gone)
 
 
@@ -267,9 +268,9 @@ def _taken(candidate: Candidate, worker: str) -> Task | None:
     """
     way = candidate.way
     _require_open(roads.nodes_of(way), way)
-    with light():
+    with light() as lightly:
         due = roads.first_due(candidate.job, candidate.road, 1)
-        nodes, counted = _locked(way.node_ids, due)
+        nodes, counted = _locked(way.node_ids, due, lightly)
         _require_open(nodes, way)
         for job_state, task in roads.due(due):
             wanted = [
@@ -290,13 +291,13 @@ def _taken(candidate: Candidate, worker: str) -> Task | None:
     return None
 
 
-def _locked(pks: Sequence[int], due: Asked) -> tuple[list[Node], Asked]:
+def _locked(pks: Sequence[int], due: Asked, first: Sequence[Asked]) -> tuple[list[Node], Asked]:
     """The nodes and their slots; `due` is asked between them."""
     if not pks:
-        ask(due)
+        ask(*first, due)
         return [], due
     looked, counted = look_at(pks, locked=True), slots.count_at(pks)
-    ask(looked, due, counted)
+    ask(*first, looked, due, counted)
     return places(looked), counted
 
 
