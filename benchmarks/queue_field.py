@@ -5,6 +5,7 @@ Run as `python -m benchmarks.queue_field COMMAND …` with ADIT_DATA set; prints
 
 import json
 import os
+import random
 import statistics
 import sys
 import time
@@ -15,6 +16,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
 
 TASKS_EACH = 500
 OWNERS = 5
+LOT = 64
 
 
 def main(command: str, *arguments: str) -> None:
@@ -39,11 +41,6 @@ def prepare() -> None:
     Node.objects.create(name="closed", kind="memory", is_open=False)
     for number in range(OWNERS):
         User.objects.create_user(f"person{number}", is_staff=True)
-
-
-def order(tasks: str, source: str = "from") -> int:
-    """One job of so many tasks; its number."""
-    return _order(int(tasks), source)
 
 
 def backlog(tasks: str, source: str) -> int:
@@ -85,17 +82,53 @@ def claim_all(name: str, at: str) -> dict[str, Any]:
     from adit.jobs import queue
     from adit.jobs.models import TaskState
 
-    queue.roads.in_turn()
-    time.sleep(max(0.0, float(at) - time.time()))
-    begun, count, spent = time.time(), 0, time.process_time()
-    while True:
+    def work() -> int:
         task = queue.claim(name)
         if task is None:
-            break
+            return 0
         queue.finish(task, TaskState.SUCCESS, "done")
-        count += 1
-    cpu_ms = 1000 * (time.process_time() - spent) / max(count, 1)
-    return {"begun": begun, "ended": time.time(), "count": count, "cpu_ms": cpu_ms}
+        return 1
+
+    return _at(at, work)
+
+
+def claim_lots(name: str, at: str) -> dict[str, Any]:
+    """The same as a streak of searches does it: the end of a lot and the next one at once."""
+    from django.db import transaction
+
+    from adit.jobs import queue, states
+    from adit.jobs.models import TaskState
+    from adit.nodes import slots
+
+    def work() -> int:
+        first = queue.claim(name)
+        lot = [first] if first is not None else []
+        count = len(lot)
+        while lot:
+            with transaction.atomic():
+                job, holder = states.locked(lot[0].job_id), queue.holder_of(lot[0])
+                states.end_tasks(job, {(TaskState.SUCCESS, "done"): lot})
+                lot = queue.claim_more(job, lot[0], LOT)
+                if lot:
+                    slots.hand_on(holder, queue.holder_of(lot[0]))
+                else:
+                    slots.release(holder)
+            count += len(lot)
+        return count
+
+    return _at(at, work)
+
+
+def _at(at: str, work: Callable[[], int]) -> dict[str, Any]:
+    from adit.jobs import roads
+
+    roads.in_turn()
+    time.sleep(max(0.0, float(at) - time.time()))
+    begun, count, spent = time.time(), 0, time.process_time()
+    while done := work():
+        count += done
+    cpu_s = time.process_time() - spent
+    return {"begun": begun, "ended": time.time(), "count": count, "cpu_s": cpu_s}
 
 
 def claim_some(times: str) -> dict[str, float]:
@@ -137,19 +170,31 @@ def page() -> dict[str, float]:
     return told
 
 
-def order_now() -> tuple[int, float]:
-    """A job of one task, and the second in which its order was committed."""
-    return _order(1, "from"), time.time()
+def wake_ups(times: str) -> list[float]:
+    """Milliseconds from the commit of an order, before anybody was told, to the claim of its task."""
+    from django.db import transaction
+
+    found = []
+    for _ in range(int(times)):
+        time.sleep(random.uniform(0.5, 1.5))
+        ordered: list[float] = []
+        with transaction.atomic():
+            transaction.on_commit(lambda seen=ordered: seen.append(time.time()))  # type: ignore[misc]
+            job = _order(1, "from")
+        found.append(1000 * (_started(job) - ordered[0]))
+    return found
 
 
-def waited(job: str, ordered: str) -> float:
-    """Milliseconds from then to the claim of its task."""
+def _started(job: int) -> float:
     from adit.jobs.models import Job
 
-    started_at = Job.objects.get(pk=job).started_at
-    if started_at is None:
-        raise RuntimeError(f"job {job} was not begun in time")
-    return 1000 * (started_at.timestamp() - float(ordered))
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        started_at = Job.objects.values_list("started_at", flat=True).get(pk=job)
+        if started_at is not None:
+            return started_at.timestamp()
+        time.sleep(0.1)
+    raise RuntimeError(f"job {job} was not begun in time")
 
 
 def _order(tasks: int, source: str, owner: int = 0) -> int:
@@ -168,14 +213,13 @@ def _order(tasks: int, source: str, owner: int = 0) -> int:
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "prepare": prepare,
-    "order": order,
     "backlog": backlog,
     "clear": clear,
     "claim-all": claim_all,
+    "claim-lots": claim_lots,
     "claim-some": claim_some,
     "page": page,
-    "order-now": order_now,
-    "waited": waited,
+    "wake-ups": wake_ups,
 }
 
 if __name__ == "__main__":
