@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from django.db import Error, connection, transaction
 from django.utils.translation import gettext as _
@@ -12,6 +13,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.rights import Refused
 from adit.audit.trail import record
 from adit.jobs import deliveries, held, onward, queue, states, verdict
+from adit.jobs.contact import Contact
 from adit.jobs.lease import Canceled, Interrupted, Lease, Over, Stalled
 from adit.jobs.models import Item, ResultLine, Task, TaskState
 from adit.jobs.progress import counts_of
@@ -31,8 +33,21 @@ class End:
     carry_out: Callable[[Task], None]
 
 
-def of(error: Exception, task: Task, lease: Lease) -> End:
-    """What an attempt that raised this comes to; what nobody foresaw is logged, once."""
+T = TypeVar("T")
+
+
+def tried(work: Callable[[], T], task: Task, lease: Lease, contact: Contact) -> T | End:
+    """What the work brings, or the end that its error is. The one place that catches all."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong, the task comes to an end
+        if isinstance(error, AditError) and not lease.stop.is_set():
+            contact.end(error)
+        return _of(error, task, lease)
+
+
+def _of(error: Exception, task: Task, lease: Lease) -> End:
+    """What nobody foresaw is logged, once."""
     if isinstance(error, queue.LeaseLost):
         return given_back(_("The task was taken away."))
     if isinstance(error, Error):

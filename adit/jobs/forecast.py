@@ -1,20 +1,21 @@
-"""Forecast: about when a transfer will have ended, by its size and the allowed hours of its nodes."""
+"""Forecast: about when a transfer would have ended that is not started yet, by its size.
+
+Of one that is under way outlook.py tells more, from what its own studies took.
+"""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db.models import Sum
-from django.utils import timezone
 
+from adit.jobs import spans
 from adit.jobs.models import Item, Task, TaskState
-from adit.nodes import window
 from adit.nodes.models import Lane, Node
 
 USUAL_BYTES_S = 5_000_000
 """Of a source from which nothing was fetched yet: a guess on the careful side."""
 STUDY_S = 2.0
 LOOKED_AT = 50
-MOST_SPANS = 200
 
 
 def finish(
@@ -41,20 +42,5 @@ def rate(source: Node) -> float:
 
 
 def walked(nodes: Sequence[Node], lane: str, seconds: float) -> datetime | None:
-    """When so many seconds of work are done that goes on only while all nodes are open."""
-    at, left = timezone.now(), timedelta(seconds=seconds)
-    for _span in range(MOST_SPANS):
-        closed = [node for node in nodes if not window.allowed_now(node, lane, at)]
-        if closed:
-            opens = [window.opens_next(node, lane, at) for node in closed]
-            known = [each for each in opens if each is not None]
-            if len(known) < len(opens):
-                return None
-            at = max(known)
-            continue
-        ends = [end for node in nodes if (end := window.closes_next(node, lane, at))]
-        if not ends or at + left <= min(ends):
-            return at + left
-        left -= min(ends) - at
-        at = min(ends)
-    return None
+    """When so many seconds of work are done, one study after the other."""
+    return spans.when_done(nodes, lane, seconds, at_once=1)

@@ -1,19 +1,18 @@
-"""Outlook: about when a job will have ended, from what its kind of work took, hours and the queue."""
+"""Outlook: about when a job will have ended that is under way, from what its studies took, hours and
+the queue.
+"""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.conf import settings
 from django.core.cache import cache
 from django.db.models import Avg, Count, F, QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from adit.jobs import roads, states
+from adit.jobs import roads, spans, states
 from adit.jobs.models import Job, Road, Task, TaskState
 from adit.jobs.roads import Way
-from adit.nodes import window
 from adit.nodes.connect import why_waiting
 from adit.nodes.models import Node
 from adit_engine.errors import WrongInput
@@ -22,7 +21,6 @@ SAMPLE = 50
 """So many tasks that ended last tell how long one takes."""
 KEPT_S = 15
 """Pages of running jobs ask every few seconds."""
-FARTHEST = timedelta(days=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,10 @@ def _end(road: Road, task_s: float) -> datetime | None:
     nodes = roads.nodes_of(way)
     if any(_waits_for_a_person(node, way) for node in nodes):
         return None
-    return _when_done(nodes, way, task_s * _before_end(road))
+    try:
+        return spans.when_done(nodes, way.lane, task_s * _before_end(road), _workers())
+    except WrongInput:
+        return None
 
 
 def _waits_for_a_person(node: Node, way: Way) -> bool:
@@ -111,30 +112,6 @@ def _before_end(road: Road) -> float:
         shared.exclude(job__owner=owner).order_by().values("job__owner").annotate(n=Count("id"))
     )
     return mine + sum(min(row["n"], mine) for row in others)
-
-
-def _when_done(nodes: Iterable[Node], way: Way, work_s: float) -> datetime | None:
-    """Walks through the hours, in which so many connections do so much at once."""
-    nodes, now = list(nodes), timezone.now()
-    try:
-        for begin, end in _spans(nodes, way.lane, now):
-            at_once = min([_workers(), *(window.allowed_now(n, way.lane, begin) for n in nodes)])
-            if at_once and work_s / at_once <= (end - begin).total_seconds():
-                return begin + timedelta(seconds=work_s / at_once)
-            work_s -= at_once * (end - begin).total_seconds()
-    except WrongInput:
-        return None
-    return None
-
-
-def _spans(nodes: list[Node], lane: str, now: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """In each of which nothing opens or closes."""
-    begin, last = now, now + FARTHEST
-    while begin < last:
-        edges = [next(window.Calendar.of(node).edges(lane, begin), last) for node in nodes]
-        end = min([*edges, last])
-        yield begin, end
-        begin = end
 
 
 def _workers() -> int:

@@ -33,7 +33,6 @@ from adit.jobs.sealed import TaskContent
 from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Lane
 from adit.profiles import mapping, trials
-from adit_engine.errors import AditError
 from adit_engine.pseudonymize.change import Change, Pseudonymized
 
 log = logging.getLogger(__name__)
@@ -61,12 +60,7 @@ def _run(task: Task) -> None:
 def _attempted(task: Task) -> End:
     with Lease(task, queue.purposes_of(task)) as lease:
         contact = Contact(task.source, task.job.destination)
-        try:
-            end = _carried_out(task, lease, contact)
-        except Exception as error:  # noqa: BLE001 - one of the two places that catch all
-            if isinstance(error, AditError) and not lease.stop.is_set():
-                contact.end(error)
-            return ends.of(error, task, lease)
+        end = ends.tried(lambda: _carried_out(task, lease, contact), task, lease, contact)
         if lease.stop.is_set() and isinstance(lease.stop.reason, Lost):
             return ends.stopped(lease)
     return end

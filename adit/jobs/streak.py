@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.db import Error, connection, transaction
 from django.utils.translation import gettext as _
 
-from adit.accounts.rights import Refused
 from adit.audit.trail import record
 from adit.jobs import ends, hits, queue, sealed, states
 from adit.jobs.contact import Contact
@@ -29,7 +29,7 @@ from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Lane
 from adit.nodes.waits import Waits
 from adit.profiles import mapping, trials
-from adit_engine.errors import AditError, NodeError
+from adit_engine.errors import NodeError
 from adit_engine.nodes.base import Conversing
 
 LASTS_S = 10.0
@@ -110,20 +110,23 @@ class Streak:
     def _ask(self, lot: Sequence[Task], lease: Lease) -> Asked:
         asked = Asked()
         for task in lot:
-            try:
-                lease.stop.check_between()
-                asked.answered[task] = self._answers(task, lease)
-                self._contact.answered()
-            except Exception as error:  # noqa: BLE001 - the other place that catches all
-                if _is_of_one_row(error, lease):
-                    asked.failed[task] = str(error)
-                    continue
-                if isinstance(error, AditError) and not lease.stop.is_set():
-                    self._contact.end(error)
-                end = ends.of(error, task, lease)
+            ask = partial(self._ask_one, task, lease, asked)
+            end = ends.tried(ask, task, lease, self._contact)
+            if end is not None:
                 return Asked(asked.answered, asked.failed, end, lease.stop.is_set())
             lease.progress()
         return asked
+
+    def _ask_one(self, task: Task, lease: Lease, asked: Asked) -> None:
+        """Raises as `_answers`, but for what the node refuses of this row alone."""
+        try:
+            lease.stop.check_between()
+            asked.answered[task] = self._answers(task, lease)
+            self._contact.answered()
+        except NodeError as error:
+            if not _is_of_one_row(error, lease):
+                raise
+            asked.failed[task] = str(error)
 
     def _answers(self, task: Task, lease: Lease) -> list[Found]:
         """Raises the engine's errors, Refused, Waits, SealBroken."""
@@ -205,11 +208,9 @@ class Streak:
         )
 
 
-def _is_of_one_row(error: Exception, lease: Lease) -> bool:
+def _is_of_one_row(error: NodeError, lease: Lease) -> bool:
     """The node refused this question for good, and may well answer the next one."""
-    if lease.stop.is_set() or isinstance(error, (Refused, Waits)):
-        return False
-    return isinstance(error, NodeError) and not error.again
+    return not (lease.stop.is_set() or isinstance(error, Waits) or error.again)
 
 
 def _ends(asked: Asked) -> Mapping[tuple[TaskState, str], list[Task]]:

@@ -14,6 +14,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 
@@ -264,7 +265,7 @@ def test_the_forecast_goes_on_only_while_all_nodes_are_open(
     source: Node, destination: Node, settings: Any
 ) -> None:
     settings.TIME_ZONE = "UTC"
-    now = forecast.timezone.now()
+    now = timezone.now()
     end = forecast.walked((source, destination), Lane.RETRIEVE, 3600)
     assert end is not None
     assert 3590 < (end - now).total_seconds() < 3700
