@@ -17,7 +17,6 @@ from adit.jobs.contact import Contact
 from adit.jobs.lease import Canceled, Interrupted, Lease, Over, Stalled
 from adit.jobs.models import Item, ResultLine, Task, TaskState
 from adit.jobs.progress import counts_of
-from adit.nodes import slots
 from adit.nodes.models import Lane
 from adit.nodes.waits import Waits
 from adit.vault.box import SealBroken
@@ -117,7 +116,6 @@ def _finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False
     counts = counts_of(Item.objects.filter(task=task))
     with transaction.atomic():
         if to == TaskState.SUCCESS and onward.next_source(task) is not None:
-            slots.release(queue.holder_of(task))
             states.locked(task.job_id)
             onward.pass_on(task)
         queue.finish(task, to, message, broke_rule=broke_rule)
