@@ -79,7 +79,7 @@ class PatientChanged(AditError):
     def __init__(self, found: str) -> None:
         super().__init__(
             "The source has given the patient of this study another ID since the order, as after a "
-            "merge. Nothing was sent: somebody has to confirm that it is the same person."
+            "merge. Nothing more of it is sent: somebody has to confirm that it is the same person."
         )
         self.found = found
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from adit.jobs import letters, statements, verdict
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
+from adit.nodes.models import Lane
 from adit.statement import Asked, ask
 
 T, J = TaskState, JobState
@@ -193,12 +194,22 @@ def derive(job: Job) -> None:
 
 
 def _found(job: Job) -> set[TaskState]:
-    """The states of its tasks. A file waits for what is held, so it alone does not make it move."""
-    rows = Task.objects.filter(job=job).order_by().values_list("state", "work").distinct()
-    found = {(TaskState(state), work) for state, work in rows}
-    if T.HELD in {state for state, _work in found}:
-        found.discard((T.PENDING, Work.PACK.value))
-    return {state for state, _work in found}
+    """The states of its tasks. A file waits for what is held, so it alone does not make it move;
+    and that questions were answered is no success where there are studies to be sent.
+    """
+    tasks = Task.objects.filter(job=job).order_by()
+    found = {
+        (TaskState(state), work, lane == Lane.SEARCH)
+        for state, work, lane in tasks.values_list("state", "work", "lane").distinct()
+    }
+    states = {state for state, _work, _asks in found}
+    sends = any(not asks for _state, _work, asks in found)
+    return {
+        state
+        for state, work, asks in found
+        if not (sends and asks and state is T.SUCCESS)
+        and not (T.HELD in states and work == Work.PACK and state is T.PENDING)
+    }
 
 
 def _derived(job: Job, states: set[TaskState]) -> JobState:

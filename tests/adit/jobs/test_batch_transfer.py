@@ -459,6 +459,19 @@ def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_a
     assert run_all(job).state == JobState.SUCCESS
 
 
+def test_a_transfer_of_which_nothing_arrived_has_failed_though_its_check_went_well(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    uid = put_study(source, "1")
+    job = run_all(order_rows(by_uid(2, "1")))
+    for one in [one for one in shelf(source).values() if one.in_header.ref.study_uid == uid]:
+        del shelf(source)[one.instance_uid]
+    batch.start(job.owner, job, Wishes())
+    job = run_all(job)
+    assert job.state == JobState.FAILURE
+    assert job.message.startswith("Nothing was delivered.")
+
+
 # Several sources ----------------------------------------------------------------------------------
 
 
