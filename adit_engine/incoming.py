@@ -47,11 +47,11 @@ class Incoming:
         """Lazy. What was begun early counts where it is what is wanted now, and brings anything."""
         early, self._early = self._early, None
         if early is not None and refs == [self._series]:
-            self._reading = early
-            first = next(early, None)
-            if first is not None:
-                yield first
-                yield from early
+            came, self._reading = False, early
+            for instance in early:
+                came = True
+                yield instance
+            if came:
                 return
         elif early is not None:
             early.close()

@@ -9,6 +9,7 @@ from adit_engine.errors import Malformed
 from adit_engine.part10 import MAPPED_FROM_BYTES
 
 STOCK_BYTES = 128 * 1024 * 1024
+_LOOKS = 3
 
 
 class Stock:
@@ -21,12 +22,17 @@ class Stock:
         self._size_bytes = 0
 
     def take(self) -> bytearray:
-        """As large as an image before, where there is any. Images end in the order they came in."""
-        if self._blocks and _is_free(self._blocks[0]):
-            block = self._blocks.popleft()
-            self._size_bytes -= len(block)
-            return block
-        return bytearray(len(self._blocks[-1])) if self._blocks else bytearray()
+        """As large as an image before, where there is any. Most images end in the order they came
+        in, so the oldest are looked at.
+        """
+        like_bytes = len(self._blocks[-1]) if self._blocks else 0
+        for _ in range(min(len(self._blocks), _LOOKS)):
+            if _is_free(self._blocks[0]):
+                block = self._blocks.popleft()
+                self._size_bytes -= len(block)
+                return block
+            self._blocks.rotate(-1)
+        return bytearray(like_bytes)
 
     def keep(self, block: bytearray) -> None:
         """It serves again once no view of it is left."""

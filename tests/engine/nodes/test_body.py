@@ -40,6 +40,15 @@ def test_the_memory_of_an_image_that_went_serves_the_next() -> None:
     assert second.obj is memory
 
 
+def test_one_image_that_is_kept_does_not_keep_the_memory_of_the_others() -> None:
+    stock = Stock()
+    kept = came(stock, b"a" * 1000)
+    blocks = {id(came(stock, bytes([number]) * 1000).obj) for number in range(100)}
+
+    assert len(blocks) <= 2
+    assert bytes(kept) == b"a" * 1000
+
+
 def test_an_image_of_another_size_leaves_nothing_of_the_one_before() -> None:
     stock = Stock()
 
