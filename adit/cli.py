@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         _require_zone()
+        _require_beats()
         return int(COMMANDS[chosen.command](chosen) or 0)
     except (Refusal, AlreadyRunning, NotReady, KeyMissing) as error:
         say(str(error))
@@ -308,6 +309,15 @@ def _require_zone() -> None:
         raise Refusal(
             f"ADIT_TIME_ZONE={config.TIME_ZONE} is no time zone. Write one like Europe/Berlin."
         ) from None
+
+
+def _require_beats() -> None:
+    """Else each task is taken away from a worker that is well, again and again."""
+    if config.LEASE_S < 2 * config.BEAT_S:
+        raise Refusal(
+            f"ADIT_LEASE_S={config.LEASE_S} is too short for ADIT_BEAT_S={config.BEAT_S}: "
+            "give a lease of at least two beats."
+        )
 
 
 def _hint_first_user() -> None:

@@ -1,7 +1,7 @@
 """Road: fills an installation for a transfer between two archives, and reads its ledger afterwards.
 
-Run in a process of its own: `road.py make '{"Source PACS": {…}, …}'`, `road.py ledger JOB` or
-`road.py order '["PATIENT", "PROJECT"]'`; prints JSON.
+Run in a process of its own: `road.py make '{"Source PACS": {…}, …}'`, `road.py ledger JOB`,
+`road.py order '["PATIENT", "PROJECT"]'` or `road.py pace KB_S`; prints JSON.
 """
 
 import json
@@ -14,7 +14,7 @@ DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 SOURCE, DESTINATION, SILENT = "Source PACS", "Research PACS", "Silent PACS"
 SEVEN_ZIP = "Encrypted 7-Zip file"
-TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL", "LUNG-SHOT")
+TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL", "LUNG-SHOT", "LUNG-BASE", "LUNG-FLUSH")
 
 
 def main(verb: str, argument: str) -> None:
@@ -27,7 +27,12 @@ def main(verb: str, argument: str) -> None:
 
     django.setup()
     given = json.loads(argument)
-    verbs = {"make": make, "ledger": ledger, "order": lambda words: order(*words)}
+    verbs = {
+        "make": make,
+        "ledger": ledger,
+        "order": lambda words: order(*words),
+        "pace": pace,
+    }
     json.dump(verbs[verb](given), sys.stdout)
 
 
@@ -63,6 +68,13 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
         trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
         trials.create_trial(root, trial, members=[group])
     return {}
+
+
+def pace(kb_s: int) -> None:
+    """So much a second goes to the destination from now on; 0: as fast as it goes."""
+    from adit.nodes.models import Node
+
+    Node.objects.filter(name=DESTINATION).update(rate_kb_s=kb_s or None)
 
 
 def order(patient: str, protocol_id: str) -> dict[str, Any]:

@@ -8,14 +8,15 @@ import socket
 import threading
 import time
 import urllib.error
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 import images
 import psycopg
 import pytest
+import redis
 from conftest import DIRECTLY, SCREEN, sign_in
 from farm import Farm, at_orthanc, farm, needs_services, start_all
 from lab.archive import Lying
@@ -100,19 +101,54 @@ def test_a_job_ordered_while_the_broker_is_down_is_kept_and_starts_when_it_is_ba
     assert way.destination.count() == before + 36
 
 
+def flush(one: Farm) -> None:
+    with redis.Redis.from_url(one.services["redis"].url) as client:
+        client.flushall()
+
+
+HARMS: dict[str, tuple[str, Callable[[Farm], None], Callable[[Farm], None]]] = {
+    "the broker is killed": (
+        "LUNG-KILL",
+        lambda one: one.services["rabbitmq"].kill(),
+        lambda one: one.services["rabbitmq"].start(),
+    ),
+    "the database is killed": (
+        "LUNG-BASE",
+        lambda one: one.services["postgresql"].kill(),
+        lambda one: one.services["postgresql"].start(),
+    ),
+    "Redis is flushed": ("LUNG-FLUSH", flush, lambda one: None),
+}
+
+
 @needs_orthanc
-def test_a_broker_that_goes_away_during_the_hand_over_loses_nothing(
-    road: tuple[Farm, Road],
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_goes_away_in_mid_transfer_loses_nothing_and_doubles_nothing(
+    harm: str, road: tuple[Farm, Road]
 ) -> None:
     one, way = road
+    trial, hurt, mend = HARMS[harm]
     before = way.destination.count()
-    ordered = json.loads(one.run("web", ROAD, "order", json.dumps([images.LONG_ID, "LUNG-KILL"])))
-    one.wait_for(lambda: way.destination.count() > before + 10, "the first images", 90)
-    one.services["rabbitmq"].kill()
-    assert way.destination.count() < before + images.LONG, "too late: nothing was tested"
-    one.services["rabbitmq"].start()
-    one.wait_for(lambda: job_state(one, ordered["job"]) in ENDED, "the job", 120)
-    assert len(compare(way, ordered["job"], "LUNG-KILL")) == images.LONG
+    with slowly(one):
+        words = json.dumps([images.LONG_ID, trial])
+        ordered = json.loads(one.run("web", ROAD, "order", words))
+        one.wait_for(lambda: way.destination.count() > before + 10, "the first images", 120)
+        hurt(one)
+        assert way.destination.count() < before + images.LONG, "too late: nothing was tested"
+        mend(one)
+    one.wait_for(lambda: job_state(one, ordered["job"]) in ENDED, "the job", 200)
+    assert len(compare(way, ordered["job"], trial)) == images.LONG
+    assert way.destination.count() == before + images.LONG
+
+
+@contextmanager
+def slowly(one: Farm) -> Iterator[None]:
+    """So slow that there is a middle, however quick the machine."""
+    one.run("web", ROAD, "pace", "20")
+    try:
+        yield
+    finally:
+        one.run("web", ROAD, "pace", "0")
 
 
 @needs_orthanc
@@ -123,16 +159,19 @@ def test_receiver_and_workers_killed_during_the_hand_over_lose_nothing(
     one, way = road
     seed = int(os.environ.get("ADIT_LAB_SEED", "0")) or secrets.randbelow(2**31)
     rng, before = random.Random(seed), way.destination.count()
-    ordered = json.loads(one.run("web", ROAD, "order", json.dumps([images.LONG_ID, "LUNG-SHOT"])))
-    one.wait_for(lambda: way.destination.count() > before, "the first images", 90)
-    for number in range(KILLS):
-        victims = one.names("receiver") if number % 2 else one.names("worker")
-        for name in victims:
-            one.kill(name)
-        if number == 0:
-            assert way.destination.count() < before + images.LONG, "too late: nothing was tested"
-        one.wait_for(partial(all_run, one, victims), f"the next start, seed {seed}", 60)
-        time.sleep(rng.uniform(0.2, 2.0))
+    words = json.dumps([images.LONG_ID, "LUNG-SHOT"])
+    with slowly(one):
+        ordered = json.loads(one.run("web", ROAD, "order", words))
+        one.wait_for(lambda: way.destination.count() > before, "the first images", 120)
+        for number in range(KILLS):
+            victims = one.names("receiver") if number % 2 else one.names("worker")
+            for name in victims:
+                one.kill(name)
+            if number == 0:
+                told = "too late: nothing was tested"
+                assert way.destination.count() < before + images.LONG, told
+            one.wait_for(partial(all_run, one, victims), f"the next start, seed {seed}", 60)
+            time.sleep(rng.uniform(0.2, 2.0))
     one.wait_for(lambda: job_state(one, ordered["job"]) in ENDED, f"the job, seed {seed}", 200)
     assert len(compare(way, ordered["job"], "LUNG-SHOT")) == images.LONG
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,16 +29,19 @@ pytestmark = peers.needs_orthanc
 
 
 @contextmanager
-def measured(folder: Path, receiver: int, per_study: int, studies: int) -> Iterator[tuple]:
+def measured(
+    folder: Path, receiver: int, per_series: int, studies: int, series: int = 1
+) -> Iterator[tuple]:
     """Orthanc behind a gauge, with another one before our receiver; what both saw together."""
     tally = Tally()
     with Gauge(receiver, tally, SLOWLY_S) as back:
         known = {"adit": ["ADIT", "127.0.0.1", back.port]}
         with peers.orthanc(folder, "PACS", DicomModalities=known) as one:
             held = [
-                part10.parse(images.ct(1, number, study=f"{images.ROOT}.{study}"))
+                part10.parse(images.ct(row, number, study=f"{images.ROOT}.{study}"))
                 for study in range(1, studies + 1)
-                for number in range(1, per_study + 1)
+                for row in range(1, series + 1)
+                for number in range(1, per_series + 1)
             ]
             list(one.node().store(held))
             with Gauge(one.port, tally, SLOWLY_S) as front:
@@ -87,6 +91,36 @@ def test_a_stop_from_the_machine_ends_all_associations_within_ten_seconds(
         assert not one.states() & ENDED
         before = len(tally.spans)
         wait_until(lambda: "fire" in waits(one), "the reason told to who waits", 30)
+        assert len(tally.spans) == before, "nothing new begins"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", ["get", "move"])
+def test_a_pause_from_the_machine_lets_the_series_in_hand_finish_and_no_other_begin(
+    way: str, tmp_path: Path
+) -> None:
+    receiver, in_series, rows = free_port(), 60, 4
+    with (
+        measured(tmp_path / "pacs", receiver, in_series, 1, rows) as (archive, tally),
+        house(tmp_path / "data", archive, receiver, retrieve=way, limit=2) as one,
+    ):
+
+        def arrived() -> Counter[Path]:
+            return Counter(path.parent for path in (one.data / "LUNG").rglob("*.dcm"))
+
+        one.do("order", pairs=[[f"{images.ROOT}.1", "LUNG"]], patient=PATIENT)
+        wait_until(lambda: arrived().total() > 0, "images", 60)
+        paused = adit(one, "pause", "PACS", "--reason", "moving")
+        assert paused.returncode == 0, paused.stderr
+        assert not one.states() & ENDED, "all was over before the pause"
+
+        wait_until(lambda: "paused: moving" in waits(one), "the reason told to who waits", 120)
+        wait_until(lambda: not tally.open, "the end of all associations", 30)
+        before = len(tally.spans)
+        came = arrived()
+        assert set(came.values()) == {in_series}, "whole series alone"
+        assert len(came) < rows, "and not all of them"
+        wait_until(lambda: one.column("select count(*) from nodes_slot") == [0], "no slot", 30)
         assert len(tally.spans) == before, "nothing new begins"
 
 

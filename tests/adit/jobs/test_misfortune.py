@@ -1,13 +1,17 @@
 """What happens to machines: clocks jump, processes freeze, disks fill up, messages go astray."""
 
 import os
+import secrets
 import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 import time_machine
@@ -162,18 +166,13 @@ def test_who_is_frozen_while_files_get_to_the_disk_gives_none_of_them_its_name(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.skipif(not conf.EMBEDDED, reason="a full disk stops PostgreSQL as a whole")
 def test_a_disk_that_is_full_loses_nothing_and_the_job_goes_on_when_there_is_room(
-    order_studies: Ordering, destination: Node
+    order_studies: Ordering, destination: Node, tmp_path: Path
 ) -> None:
     job = order_studies("1", images=300)
     task = claimed()
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM")
-        ((pages,),) = cursor.execute("PRAGMA page_count").fetchall()
-        cursor.execute(f"PRAGMA max_page_count = {pages}")
-    runner.run(task)
-    connection.close()  # the limit ends with the connection
+    with full_database(tmp_path):
+        runner.run(task)
     task.refresh_from_db()
     assert task.state in (TaskState.IN_PROGRESS, TaskState.PENDING)
     assert not task.items.filter(is_final=True).exists()
@@ -184,6 +183,56 @@ def test_a_disk_that_is_full_loses_nothing_and_the_job_goes_on_when_there_is_roo
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 300
+
+
+@contextmanager
+def full_database(folder: Path) -> Iterator[None]:
+    """A SQLite file that may not grow; in PostgreSQL the ledger lies on a disk without room."""
+    if conf.EMBEDDED:
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM")
+            ((pages,),) = cursor.execute("PRAGMA page_count").fetchall()
+            cursor.execute(f"PRAGMA max_page_count = {pages}")
+        try:
+            yield
+        finally:
+            connection.close()  # the limit ends with the connection
+        return
+    with small_disk(folder) as disk, connection.cursor() as cursor:
+        name = f"small_{secrets.token_hex(4)}"
+        cursor.execute(f"CREATE TABLESPACE {name} LOCATION '{disk / 'base'}'")
+        cursor.execute(f"ALTER TABLE jobs_item SET TABLESPACE {name}")
+        with pytest.raises(OSError, match="No space"):
+            (disk / "all").write_bytes(b"x" * 10_000_000)
+        try:
+            yield
+        finally:
+            (disk / "all").unlink()
+            connection.ensure_connection()
+            with connection.cursor() as again:
+                again.execute("ALTER TABLE jobs_item SET TABLESPACE pg_default")
+                again.execute(f"DROP TABLESPACE {name}")
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """One that the database server may use."""
+    made = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(made, capture_output=True).returncode:
+        pytest.skip("needs root, to mount a small disk")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW data_directory")
+            owner = Path(cursor.fetchone()[0]).stat()
+        for path in (folder, folder / "base"):
+            path.mkdir(exist_ok=True)
+            os.chown(path, owner.st_uid, owner.st_gid)
+        for parent in folder.parents:
+            if parent.is_relative_to(gettempdir()) and parent != Path(gettempdir()):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True, timeout=20)
 
 
 @pytest.mark.django_db

@@ -136,6 +136,13 @@ def test_a_zone_that_does_not_exist_is_refused_at_start(house: Installed) -> Non
         assert "ADIT_TIME_ZONE=Europe/Atlantis is no time zone" in done.stderr
 
 
+def test_a_lease_that_is_shorter_than_two_beats_is_refused_at_start(house: Installed) -> None:
+    house.settings["ADIT_LEASE_S"] = "5"
+    done = house.adit("worker")
+    assert done.returncode == 1
+    assert "ADIT_LEASE_S=5 is too short for ADIT_BEAT_S=10" in done.stderr
+
+
 def test_the_key_of_the_pages_and_the_ledger_are_not_readable_by_others(house: Installed) -> None:
     house.do("prepare")
     assert stat.S_IMODE(house.data.stat().st_mode) == 0o700
