@@ -68,6 +68,8 @@ def answers_of(job: Job, rows: Sequence[ResultLine], *, places: bool = False) ->
     contents = {row.pk: _content(box, row) for row in rows}
     sent = [row for row in rows if row.task.lane != Lane.SEARCH]
     by_task = progress.counts_by_task({row.task.pk: row.task for row in sent}.values())
+    asked = {row.pk: (row, _series_asked(contents[row.pk])) for row in sent}
+    arrived = _Arrived(box, job, asked) if places else None
     found = []
     for row in rows:
         content = contents[row.pk]
@@ -75,15 +77,20 @@ def answers_of(job: Job, rows: Sequence[ResultLine], *, places: bool = False) ->
             answer = _checked(job, row, content)
             found.append(replace(answer, source=_source(job, row)))
             continue
-        series = content.asked.get(SERIES_UID, "") if content else ""
+        series = _series_asked(content)
         counts = by_task.get(row.task_id, Counts())
         if series:
             counts = progress.counts_of(_items(box, row.task, series))
         answer = _sent(
-            job, box, row, content, counts, _place(box, job, row, series) if places else ""
+            job, box, row, content, counts, arrived.place(row, series) if arrived else ""
         )
         found.append(replace(answer, source=_source(job, row)))
     return found
+
+
+def _series_asked(content: Content | None) -> str:
+    """The one series that a row names; empty for all of the study."""
+    return content.asked.get(SERIES_UID, "") if content else ""
 
 
 def _source(job: Job, row: ResultLine) -> str:
@@ -149,21 +156,48 @@ def _items(box: Box, task: Task, series_uid: str) -> Any:
     return items.filter(index=sealed.series_index(box, task, series_uid)) if series_uid else items
 
 
-def _place(box: Box, job: Job, row: ResultLine, series_uid: str) -> str:
-    if job.destination is None:
-        return ""
-    items = _items(box, row.task, series_uid).filter(delivered__gt=0)
-    for item in items[:1]:
-        entries = sealed.open_item(item, box).manifest.delivered_entries().values()
+class _Arrived:
+    """Where the images of some rows lie: two queries for all of them, one ledger opened for each."""
+
+    def __init__(self, box: Box, job: Job, wanted: Mapping[int, tuple[ResultLine, str]]) -> None:
+        self._job, self._box = job, box
+        self._files: str | None = None
+        tasks = {row.task_id for row, _series in wanted.values()}
+        rows = Item.objects.filter(task__in=tasks, delivered__gt=0).values_list(
+            "task_id", "index", "pk"
+        )
+        first: dict[tuple[int, str], int] = {}
+        for task, index, pk in rows:
+            first.setdefault((task, ""), pk)
+            first[task, index] = pk
+        self._item_of = {
+            line: first.get((row.task_id, self._index(row, series)))
+            for line, (row, series) in wanted.items()
+        }
+        self._items = Item.objects.in_bulk({pk for pk in self._item_of.values() if pk})
+
+    def _index(self, row: ResultLine, series_uid: str) -> str:
+        return sealed.series_index(self._box, row.task, series_uid) if series_uid else ""
+
+    def place(self, row: ResultLine, series_uid: str) -> str:
+        node = self._job.destination
+        item = self._items.get(self._item_of.get(row.pk) or 0)
+        if node is None or item is None:
+            return ""
+        entries = sealed.open_item(item, self._box).manifest.delivered_entries().values()
         path = next((entry.path for entry in entries if entry.path), "")
-        if path and archives.is_archive(job.destination):
-            built = job.archives.filter(removed_at=None).order_by("pk")
-            return ", ".join(built.values_list("name", flat=True))
+        if path and archives.is_archive(node):
+            return self._names()
         if path:
             folder = PurePosixPath(path).parent
-            return shown_path(job.destination, folder if series_uid else folder.parent)
-        return job.destination.name
-    return ""
+            return shown_path(node, folder if series_uid else folder.parent)
+        return node.name
+
+    def _names(self) -> str:
+        if self._files is None:
+            built = self._job.archives.filter(removed_at=None).order_by("pk")
+            self._files = ", ".join(built.values_list("name", flat=True))
+        return self._files
 
 
 def shown_path(node: Node, below: PurePosixPath) -> str:
