@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from adit.jobs import deliveries
@@ -48,7 +49,7 @@ def facts_of(job: Job, studies: Sequence[StudySeen]) -> dict[str, Any]:
     study, parts = studies[0], coming(job, studies[0])
     profile = None
     if job.order["change"] != AS_IS:
-        profile = Profile.parse((job.trial or trials.default_trial()).profile.text)
+        profile = _rules((job.trial or trials.default_trial()).profile.text)
     return {
         "series": len(parts.new),
         "images": _sum(one.images for one in parts.new),
@@ -58,6 +59,12 @@ def facts_of(job: Job, studies: Sequence[StudySeen]) -> dict[str, Any]:
         "withheld": _withheld(parts.new, profile) if profile else [],
         "faces": _faces(job, study, parts.new) if profile else [],
     }
+
+
+@lru_cache(maxsize=8)
+def _rules(text: str) -> Profile:
+    """Rows by the thousand ask for the same."""
+    return Profile.parse(text)
 
 
 def announced(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
