@@ -1,7 +1,7 @@
 """Meter: counts what travels to and from an opened node, and divides the rate agreed on."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -12,28 +12,8 @@ from adit.nodes.models import Lane, Node, Slot
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Stored
 from adit_engine.pace import Pace
-from adit_engine.reference import Ref
 
 KB = 1000
-
-
-class Metered:
-    """An opened node whose images are counted on their way; else as the node itself."""
-
-    def __init__(self, node: Any, slot: Slot) -> None:
-        self._node = node
-        self.meter = Meter(slot, getattr(node, "pace", None))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._node, name)
-
-    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        with closing(self._node.fetch(refs, patient_id=patient_id)) as fetched:
-            yield from self.meter.counted(fetched)
-
-    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
-        stored: Iterator[Stored] = self._node.store(self.meter.counted(instances))
-        return stored
 
 
 class Meter:
@@ -69,11 +49,45 @@ _open: dict[int, Meter] = {}
 """By the slot's key, those of this process."""
 
 
-def begin(node: Any, slot: Slot) -> Metered:
-    metered = Metered(node, slot)
-    metered.meter.look()
-    _open[slot.pk] = metered.meter
-    return metered
+def begin(node: Any, slot: Slot) -> Any:
+    """The same node, whose images are counted on their way from now on.
+
+    Not another one before it: since Python 3.12 what stands before a node is no longer seen to be
+    all that the node is (Eager, Conversing, Triable).
+    """
+    meter = Meter(slot, getattr(node, "pace", None))
+    meter.look()
+    _open[slot.pk] = meter
+    for name, counting in _WAYS.items():
+        if hasattr(node, name):
+            setattr(node, name, counting(meter, getattr(node, name)))
+    return node
+
+
+def _fetching(meter: Meter, fetch: Callable[..., Iterator[Instance]]) -> Callable[..., Any]:
+    def counted(*args: Any, **values: Any) -> Iterator[Instance]:
+        with closing(fetch(*args, **values)) as fetched:  # type: ignore[type-var]
+            yield from meter.counted(fetched)
+
+    return counted
+
+
+def _fetching_early(meter: Meter, fetch: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(*args: Any, **values: Any) -> Iterator[Instance] | None:
+        early = fetch(*args, **values)
+        return None if early is None else _fetching(meter, lambda: early)()
+
+    return counted
+
+
+def _storing(meter: Meter, store: Callable[..., Iterator[Stored]]) -> Callable[..., Any]:
+    def counted(instances: Iterable[Instance], *args: Any, **values: Any) -> Iterator[Stored]:
+        return store(meter.counted(instances), *args, **values)
+
+    return counted
+
+
+_WAYS = {"fetch": _fetching, "fetch_early": _fetching_early, "store": _storing}
 
 
 def end(slot: Slot) -> None:

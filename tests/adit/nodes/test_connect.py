@@ -1,5 +1,6 @@
 """The gate: nobody reaches a node without a right, outside its hours, beyond its limit, or unseen."""
 
+import inspect
 from datetime import timedelta
 
 import pytest
@@ -232,3 +233,24 @@ def test_a_busy_node_is_nobodys_fault(coordinator, make_node, tmp_path):
         pass
 
     assert "Anna" not in str(waits.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "abilities"),
+    [
+        (
+            "dimse",
+            {"host": "127.0.0.1", "port": 104, "called_ae_title": "PACS"},
+            {"conversation", "fetch_early", "try_fetching", "try_writing", "store", "confirm"},
+        ),
+        ("folder", {"path": "/somewhere"}, {"try_fetching", "try_writing", "store", "heed"}),
+    ],
+)
+def test_what_is_opened_is_the_node_with_all_that_it_can_do(
+    coordinator: User, make_node, kind: str, settings: dict, abilities: set[str]
+) -> None:
+    """Seen without asking it, as Python 3.12 and newer look at protocols."""
+    row = make_node("Place", kind=kind, settings=settings, reads=[COORDINATORS])
+    with open_node(coordinator, row, Purpose.RETRIEVE, holder="test") as opened:
+        seen = {name for name in abilities if inspect.getattr_static(opened, name, None)}
+    assert seen == abilities
