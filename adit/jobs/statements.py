@@ -8,11 +8,14 @@ from adit.statement import Columns, Statement
 TASK = Columns(Task, *(field.name for field in Task._meta.concrete_fields), alias="t")
 
 DUE = """
-    t.{task.state} = {T.PENDING} AND (t.{task.not_before} IS NULL OR t.{task.not_before} <= %s)
+    t.{task.state} = {T.PENDING} AND COALESCE(t.{task.not_before} <= %s, TRUE)
     AND (t.{task.work} = {W.KIND} OR NOT EXISTS (
         SELECT 1 FROM {task} o WHERE o.{task.job} = t.{task.job} AND o.{task.work} = {W.KIND}
         AND o.{task.state} IN ({T.PENDING}, {T.IN_PROGRESS}, {T.HELD})))"""
-"""Waits for nothing but nodes and workers; what begins or ends a job also waits for the rest of it."""
+"""Waits for nothing but nodes and workers; what begins or ends a job also waits for the rest of it.
+
+COALESCE, since PostgreSQL would look up both halves of an OR and sort, where the first row is wanted.
+"""
 
 IN_TURN = Statement(
     """
