@@ -40,6 +40,7 @@ def test_each_state_offers_the_actions_that_make_sense_to_the_owner(
         JobState.WAITING_FOR_OWNER: {"cancel", "retry", "delete"},
         JobState.PENDING: {"cancel"},
         JobState.IN_PROGRESS: {"cancel"},
+        JobState.HELD: {"cancel", "retry"},
         JobState.CANCELING: set(),
         JobState.CANCELED: {"resume", "delete"},
         JobState.SUCCESS: {"delete"},
