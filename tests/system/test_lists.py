@@ -230,7 +230,7 @@ def test_a_list_is_checked_approved_and_sent_and_its_result_matches_what_lies_th
         expect(page.locator("#tally")).to_contain_text("Secondary Capture")
         page.locator("#choice-4 input").nth(1).check()
         page.click("#start")
-        expect(page.locator("#job-state")).to_contain_text("waits for approval")
+        expect(page.locator("#job-state")).to_contain_text("waits for approval", timeout=60_000)
         other.goto(f"{house.url}/jobs/{job}/")
         other.click("main button:has-text('Approve')")
     for job in jobs.values():
