@@ -1,10 +1,12 @@
 """Reaper: what tests start does not outlive them, even if they are killed."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 from lab import reaper
 
 SOME_TESTS = """
@@ -53,3 +55,12 @@ def test_what_killed_tests_have_started_ends_and_their_folder_goes(tmp_path: Pat
     while Path(f"/proc/{pid}").exists() or folder.exists():
         assert time.monotonic() < until, "it is still there"
         time.sleep(0.05)
+
+
+def test_one_within_another_leaves_the_outer_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(reaper.MARK, "outer")
+
+    with reaper.reaping():
+        assert os.environ[reaper.MARK] != "outer"
+
+    assert os.environ[reaper.MARK] == "outer"

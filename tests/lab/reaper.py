@@ -43,11 +43,15 @@ def reaping() -> Iterator[Callable[[Path], None]]:
         told.write(f"{folder}\n")
         told.flush()
 
+    outer = os.environ.get(MARK)
     os.environ[MARK] = mark
     try:
         yield remove
     finally:
-        del os.environ[MARK]
+        if outer is None:
+            del os.environ[MARK]
+        else:
+            os.environ[MARK] = outer
         told.close()
         reaper.wait(WITHIN_S + 5)
 
