@@ -320,6 +320,7 @@ def test_a_cancel_ends_all_of_them(coordinator, source, make_node, monkeypatch):
     def cancel_when_both_are_asked():
         if asked.acquire(timeout=20) and asked.acquire(timeout=20):
             search.cancel("key")
+        connection.close()
 
     helper = threading.Thread(target=cancel_when_both_are_asked)
     helper.start()
