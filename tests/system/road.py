@@ -71,10 +71,10 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def pace(kb_s: int) -> None:
-    """So much a second goes to the destination from now on; 0: as fast as it goes."""
+    """So much a second comes from the source and goes to the destination; 0: as fast as it goes."""
     from adit.nodes.models import Node
 
-    Node.objects.filter(name=DESTINATION).update(rate_kb_s=kb_s or None)
+    Node.objects.filter(name__in=(SOURCE, DESTINATION)).update(rate_kb_s=kb_s or None)
 
 
 def order(patient: str, protocol_id: str) -> dict[str, Any]:
