@@ -46,8 +46,8 @@ def prepare() -> None:
 def backlog(tasks: str, source: str) -> int:
     """So many waiting tasks in jobs of 500, of several owners; how many."""
     from adit.accounts.models import User
-    from adit.jobs import roads
     from adit.jobs.models import Job, Task
+    from adit.jobs.queueing import roads
     from adit.nodes.models import Node
     from adit.profiles import trials
 
@@ -120,7 +120,7 @@ def claim_lots(name: str, at: str) -> dict[str, Any]:
 
 
 def _at(at: str, work: Callable[[], int]) -> dict[str, Any]:
-    from adit.jobs import roads
+    from adit.jobs.queueing import roads
 
     roads.in_turn()
     time.sleep(max(0.0, float(at) - time.time()))

@@ -9,10 +9,14 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit import trail
-from adit.jobs import archives, letters, lines, permits, roads, rules, sealed, states
-from adit.jobs.bell import ring_on_commit
+from adit.jobs import letters, permits, sealed, states
+from adit.jobs.files import archives
 from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState, Work
 from adit.jobs.ordering import Ordered, needs_approval, prepared, size_of
+from adit.jobs.provenance import rules
+from adit.jobs.queueing import roads
+from adit.jobs.queueing.bell import ring_on_commit
+from adit.jobs.rows import lines
 from adit_engine.errors import WrongInput
 
 T, J = TaskState, JobState

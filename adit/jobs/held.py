@@ -12,9 +12,9 @@ from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
 from adit.audit import trail
 from adit.jobs import lists, queue, sealed, states
-from adit.jobs.bell import ring_on_commit
 from adit.jobs.models import Job, Task, TaskState
 from adit.jobs.ordering import AS_IS
+from adit.jobs.queueing.bell import ring_on_commit
 from adit.nodes import slots
 from adit.profiles import joining, mapping
 from adit.profiles.reason import checked_reason

@@ -6,8 +6,8 @@ from django.conf import settings
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right
-from adit.jobs.bell import call_postman
 from adit.jobs.models import Job, JobState, Letter
+from adit.jobs.queueing.bell import call_postman
 
 W = Letter.What
 

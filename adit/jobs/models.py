@@ -165,7 +165,7 @@ class Task(models.Model):
     stop_asked = models.BooleanField(default=False)
     """A person wants this one task to end; its worker looks every second."""
     rules = models.JSONField(default=list)
-    """By which rules its images were changed, as adit.jobs.rules writes them; empty as it is."""
+    """By which rules its images were changed, as adit.jobs.provenance.rules writes them; empty as it is."""
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 

@@ -9,7 +9,8 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, order_right, require
-from adit.jobs import archives, sealed
+from adit.jobs import sealed
+from adit.jobs.files import archives
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Order, SendAsIs, SheetRow, TaskPlan
 from adit.jobs.kinds.batch_query import BatchQuery

@@ -8,10 +8,11 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, require
-from adit.jobs import rules, states
+from adit.jobs import states
 from adit.jobs.kinds import KINDS
 from adit.jobs.lists import may_act_on, may_see
 from adit.jobs.models import Job, JobState, Stage, Task, TaskState, Work
+from adit.jobs.provenance import rules
 from adit.nodes.models import Lane
 
 T, J = TaskState, JobState

@@ -9,10 +9,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.audit.trail import record
-from adit.jobs import roads, statements, states
-from adit.jobs.light import light
+from adit.jobs import states
 from adit.jobs.models import Job, JobState, Task, TaskState
-from adit.jobs.roads import Candidate, Way
+from adit.jobs.queueing import roads, statements
+from adit.jobs.queueing.light import light
+from adit.jobs.queueing.roads import Candidate, Way
 from adit.nodes import breaker, budgets, slots
 from adit.nodes.connect import Purpose, hold_of, why_waiting
 from adit.nodes.models import Lane, Node

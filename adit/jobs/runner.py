@@ -8,27 +8,20 @@ from typing import Any
 from django.db import Error, connection
 from structlog.contextvars import bound_contextvars
 
-from adit.jobs import (
-    appraisal,
-    archives,
-    ends,
-    lines,
-    packing,
-    queue,
-    quota,
-    rules,
-    sealed,
-    starting,
-    states,
-)
-from adit.jobs.contact import Contact
-from adit.jobs.ends import End
+from adit.jobs import queue, sealed, states
+from adit.jobs.attempt import ends
+from adit.jobs.attempt.contact import Contact
+from adit.jobs.attempt.ends import End
+from adit.jobs.attempt.ledger import Ledger, settle
+from adit.jobs.checked import appraisal, starting
+from adit.jobs.files import archives, packing, quota
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Checked, Context, Found, Yielded
 from adit.jobs.lease import Lease, Lost
-from adit.jobs.ledger import Ledger, settle
 from adit.jobs.models import Task, Work
 from adit.jobs.ordering import AS_IS
+from adit.jobs.provenance import rules
+from adit.jobs.rows import lines
 from adit.jobs.sealed import TaskContent
 from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Lane

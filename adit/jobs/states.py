@@ -8,8 +8,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from adit.jobs import letters, statements, verdict
+from adit.jobs import letters, verdict
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
+from adit.jobs.queueing import statements
 from adit.nodes.models import Lane
 from adit.statement import Asked, ask
 

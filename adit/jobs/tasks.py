@@ -8,22 +8,15 @@ import socket
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
-from adit.jobs import (
-    archives,
-    batch,
-    contents,
-    drafts,
-    mail,
-    over,
-    queue,
-    quota,
-    runner,
-    streak,
-    stuck,
-)
-from adit.jobs.bell import MAIL_TASK, WORK_TASK, ring
+from adit.jobs import mail, over, queue, runner
+from adit.jobs.attempt import streak
+from adit.jobs.attempt.ledger import settle
+from adit.jobs.checked import batch
+from adit.jobs.files import archives, contents, quota
 from adit.jobs.lease import SHUTDOWN
-from adit.jobs.ledger import settle
+from adit.jobs.preparing import drafts
+from adit.jobs.queueing import stuck
+from adit.jobs.queueing.bell import MAIL_TASK, WORK_TASK, ring
 from adit.nodes import alarm_mail, alarms, lookout, slots, uses
 
 log = logging.getLogger(__name__)

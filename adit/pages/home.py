@@ -8,9 +8,10 @@ from django.http import HttpRequest
 
 from adit.accounts import rights
 from adit.accounts.models import User
-from adit.jobs import held, lists, progress, roads
+from adit.jobs import held, lists, progress
 from adit.jobs.models import Decision, HeldBack, Job, JobState, Task
 from adit.jobs.progress import Progress
+from adit.jobs.queueing import roads
 from adit.nodes import alarms, quarantine
 from adit.nodes.models import Alarm
 from adit.nodes.places import Place, places_of

@@ -69,7 +69,7 @@ def send(
     from adit.jobs import actions, queue, runner
     from adit.jobs.kinds.selective import Order, Pick
     from adit.jobs.models import Job
-    from adit.jobs.report import report_of
+    from adit.jobs.provenance.report import report_of
     from adit.nodes.access import may_read
     from adit.nodes.models import Node
     from adit.profiles.models import Trial

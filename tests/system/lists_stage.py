@@ -81,8 +81,9 @@ def pace(kb_s: int) -> None:
 
 def told_of(job: int) -> dict[str, Any]:
     """The job's state, and for each line the output UIDs of the images delivered for it."""
-    from adit.jobs import lines, sealed
+    from adit.jobs import sealed
     from adit.jobs.models import Item, Job
+    from adit.jobs.rows import lines
     from adit.profiles import trials
 
     row = Job.objects.get(pk=job)

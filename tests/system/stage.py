@@ -240,9 +240,10 @@ def make_strays() -> None:
 def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
     from django.utils import timezone
 
-    from adit.jobs import roads, sealed
+    from adit.jobs import sealed
     from adit.jobs.kinds.base import TaskPlan
     from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
+    from adit.jobs.queueing import roads
     from adit.profiles import trials
 
     trial = trials.default_trial()

@@ -28,7 +28,7 @@ from adit.accounts.models import User
 from adit.accounts.rights import Right, may
 from adit.audit import trail
 from adit.audit.models import Event
-from adit.jobs import archives
+from adit.jobs.files import archives
 from adit.jobs.models import Archive
 from adit.jobs.views.door import person, visible_job
 from adit.jobs.views.files import file_rows

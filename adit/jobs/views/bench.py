@@ -11,10 +11,11 @@ from django.urls import reverse
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import archives, basket, drafts, given
-from adit.jobs.basket import Basket, Pick, PickedPatient
-from adit.jobs.forms import ORDER_KEY, PSEUDONYM, May, OrderForm, SearchForm
-from adit.jobs.found import Found
+from adit.jobs.files import archives
+from adit.jobs.preparing import basket, drafts, given
+from adit.jobs.preparing.basket import Basket, Pick, PickedPatient
+from adit.jobs.preparing.forms import ORDER_KEY, PSEUDONYM, May, OrderForm, SearchForm
+from adit.jobs.preparing.found import Found
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.profiles import trials

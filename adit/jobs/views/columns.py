@@ -6,9 +6,10 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from adit.jobs import sheet, uploads
+from adit.jobs import sheet
+from adit.jobs.preparing import uploads
+from adit.jobs.preparing.uploads import Upload
 from adit.jobs.sheet import Field, Mapping, SheetKind
-from adit.jobs.uploads import Upload
 from adit.jobs.views.desk import Desk, gone, upload_at
 from adit.jobs.views.door import person
 from adit_engine.errors import WrongInput

@@ -11,10 +11,10 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.jobs import drafts, uploads
 from adit.jobs.models import Job
+from adit.jobs.preparing import drafts, uploads
+from adit.jobs.preparing.uploads import Upload
 from adit.jobs.sheet import Judged, SheetKind
-from adit.jobs.uploads import Upload
 from adit.jobs.views.door import person
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from adit.accounts.models import User
-from adit.jobs import archives
+from adit.jobs.files import archives
 from adit.jobs.models import Archive
 from adit.nodes import shelf
 

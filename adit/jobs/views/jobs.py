@@ -17,14 +17,16 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, order_right
 from adit.audit.models import Event
-from adit.jobs import actions, archives, lists, permits, progress, roads, states
-from adit.jobs.filters import JobFilter
+from adit.jobs import actions, lists, permits, progress, states
+from adit.jobs.ahead.outlook import outlook
+from adit.jobs.files import archives
 from adit.jobs.models import Item, Job, JobState, Task, Work
-from adit.jobs.outlook import outlook
+from adit.jobs.queueing import roads
 from adit.jobs.views.about import about, kind_label
 from adit.jobs.views.door import person, visible_job
 from adit.jobs.views.files import file_rows
-from adit.jobs.words import action_in_words
+from adit.jobs.views.filters import JobFilter
+from adit.jobs.views.words import action_in_words
 from adit_engine.errors import AditError, WrongInput
 
 MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})

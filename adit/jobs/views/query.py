@@ -9,9 +9,9 @@ from adit.jobs import actions, sheet
 from adit.jobs.kinds import batch_query
 from adit.jobs.kinds.base import SheetRow
 from adit.jobs.models import Job
-from adit.jobs.order_fields import NodesField, OrderFields
+from adit.jobs.preparing.order_fields import NodesField, OrderFields
+from adit.jobs.preparing.uploads import Upload
 from adit.jobs.sheet import Judged, JudgedRow, QueryRow, SheetKind
-from adit.jobs.uploads import Upload
 from adit.jobs.views.desk import Desk
 from adit.nodes import access
 from adit.nodes.models import Node

@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from adit.audit import trail
-from adit.jobs.report import report_of
+from adit.jobs.provenance.report import report_of
 from adit.jobs.views.about import kind_label
 from adit.jobs.views.door import person, visible_job
 from adit.profiles import faces

@@ -27,10 +27,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, order_right
 from adit.audit import trail
-from adit.jobs import drafts, query_results, sealed, sheet, uploads
+from adit.jobs import sealed, sheet
 from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Job
-from adit.jobs.query_results import Outcome, Result, Rule, Sees
+from adit.jobs.preparing import drafts, uploads
+from adit.jobs.rows import query_results
+from adit.jobs.rows.query_results import Outcome, Result, Rule, Sees
 from adit.jobs.sheet import SheetKind
 from adit.jobs.views.door import note_look, person, visible_job
 from adit.jobs.views.sheets import XLSX

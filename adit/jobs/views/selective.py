@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from adit.jobs import basket, drafts
-from adit.jobs.found import Found, Row, sorted_rows
+from adit.jobs.preparing import basket, drafts
+from adit.jobs.preparing.found import Found, Row, sorted_rows
 from adit.jobs.views.bench import Bench
 from adit.jobs.views.door import orders, person
 from adit.jobs.views.start import to_summary

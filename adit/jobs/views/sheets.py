@@ -19,9 +19,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import drafts, sheet, uploads
+from adit.jobs import sheet
+from adit.jobs.preparing import drafts, uploads
+from adit.jobs.preparing.uploads import Upload
 from adit.jobs.sheet import DateOrder, Judged, Verdict
-from adit.jobs.uploads import Upload
 from adit.jobs.views.columns import columns_page
 from adit.jobs.views.desk import Desk, gone, upload_at
 from adit.jobs.views.door import orders, person

@@ -15,18 +15,20 @@ from django.views.decorators.http import require_http_methods
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, archives, basket, drafts, given, ordering, quota
-from adit.jobs.basket import Basket, Pick, PickedPatient
-from adit.jobs.faces import Decided
-from adit.jobs.forms import ORDER_KEY, OrderForm, pseudonym_field
+from adit.jobs import actions, ordering
+from adit.jobs.ahead.when import when
+from adit.jobs.files import archives, quota
 from adit.jobs.kinds import selective
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
 from adit.jobs.models import Job
-from adit.jobs.order_fields import AS_IS
-from adit.jobs.summary import Summary, size_in_words, summary_of
+from adit.jobs.preparing import basket, drafts, given
+from adit.jobs.preparing.basket import Basket, Pick, PickedPatient
+from adit.jobs.preparing.faces import Decided
+from adit.jobs.preparing.forms import ORDER_KEY, OrderForm, pseudonym_field
+from adit.jobs.preparing.order_fields import AS_IS
+from adit.jobs.preparing.summary import Summary, size_in_words, summary_of
 from adit.jobs.views.archives import typed_password
 from adit.jobs.views.door import orders, person
-from adit.jobs.when import when
 from adit.nodes.models import Node
 from adit.profiles import mapping, trials
 from adit.profiles.models import Trial

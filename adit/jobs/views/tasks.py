@@ -14,7 +14,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, archives, permits, progress, sealed, sheet, states
+from adit.jobs import actions, permits, progress, sealed, sheet, states
+from adit.jobs.files import archives
 from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Item, Task, TaskState
 from adit.jobs.views.about import about

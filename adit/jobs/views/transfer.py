@@ -9,13 +9,14 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
-from adit.jobs import actions, archives, sheet
+from adit.jobs import actions, sheet
+from adit.jobs.files import archives
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
 from adit.jobs.kinds.batch_transfer import BatchTransfer, Order, Row
 from adit.jobs.models import Job, Task
-from adit.jobs.order_fields import AS_IS, PSEUDONYMIZED, NodesField, SendingFields
+from adit.jobs.preparing.order_fields import AS_IS, PSEUDONYMIZED, NodesField, SendingFields
+from adit.jobs.preparing.uploads import Upload
 from adit.jobs.sheet import Judged, JudgedRow, SheetKind, TransferRow
-from adit.jobs.uploads import Upload
 from adit.jobs.views.desk import Desk
 from adit.nodes import access
 from adit.nodes.models import Node

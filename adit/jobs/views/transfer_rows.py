@@ -23,17 +23,21 @@ from django.views.decorators.http import require_POST, require_safe
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, require
 from adit.audit import trail
-from adit.jobs import batch, forecast, ordering, permits, quota, result_sheet, sheet, states
-from adit.jobs.answers import answers_of, rows_of
-from adit.jobs.batch import Wishes
+from adit.jobs import ordering, permits, sheet, states
+from adit.jobs.ahead import forecast
+from adit.jobs.ahead.when import when
+from adit.jobs.checked import batch
+from adit.jobs.checked.batch import Wishes
+from adit.jobs.files import quota
 from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.lists import may_act_on
 from adit.jobs.models import Job, JobState, Stage, Work
-from adit.jobs.result_sheet import Sees
-from adit.jobs.summary import size_in_words
-from adit.jobs.tally import Tally, tally_of
+from adit.jobs.preparing.summary import size_in_words
+from adit.jobs.rows import result_sheet
+from adit.jobs.rows.answers import answers_of, rows_of
+from adit.jobs.rows.result_sheet import Sees
+from adit.jobs.rows.tally import Tally, tally_of
 from adit.jobs.views.door import note_look, person, visible_job
-from adit.jobs.when import when
 from adit.nodes import room
 from adit.nodes.models import Node
 from adit_engine.errors import AditError, WrongInput

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_http_methods
 
 from adit.accounts.rights import Refused, Right, require
 from adit.audit.table import csv_lines
-from adit.jobs.uid_map import HEADING, exported
+from adit.jobs.provenance.uid_map import HEADING, exported
 from adit.jobs.views.door import person
 from adit.profiles import trials
 from adit.profiles.forms import ReasonForm

@@ -8,8 +8,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import sheet
+from adit.jobs.preparing.uploads import Upload
 from adit.jobs.sheet import Judged, Verdict
-from adit.jobs.uploads import Upload
 
 SHOWN = ("error", "warning", "out")
 

@@ -13,11 +13,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
-from adit.jobs import holdings, looks, review, review_forms
-from adit.jobs.holdings import Group
 from adit.jobs.models import Decision
-from adit.jobs.review_forms import DecisionForm, Rectangles, rectangles_in
 from adit.jobs.views.door import person
+from adit.jobs.withheld import holdings, looks, review, review_forms
+from adit.jobs.withheld.holdings import Group
+from adit.jobs.withheld.review_forms import DecisionForm, Rectangles, rectangles_in
 from adit.profiles.models import Profile
 from adit.profiles.pictures import LARGEST, SMALL, png_of
 from adit_engine.errors import AditError

@@ -7,7 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from adit.accounts.models import User
 from adit.demo import lists
-from adit.jobs import uploads
+from adit.jobs.preparing import uploads
 from adit.jobs.sheet import DateOrder, Judged, SheetKind, Verdict
 from adit.jobs.views.query import judge
 

@@ -13,8 +13,8 @@ from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
 from adit.jobs import actions, lists, permits
-from adit.jobs.bell import ring
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.queueing.bell import ring
 from adit.nodes.models import Node
 from adit_engine.nodes.memory import MemoryNode
 

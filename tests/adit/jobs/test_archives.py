@@ -21,8 +21,10 @@ from adit.accounts import groups as standard
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right
 from adit.audit.models import Event
-from adit.jobs import actions, archives, batch, queue
-from adit.jobs.batch import Wishes
+from adit.jobs import actions, queue
+from adit.jobs.checked import batch
+from adit.jobs.checked.batch import Wishes
+from adit.jobs.files import archives
 from adit.jobs.kinds.batch_transfer import Order as BatchOrder
 from adit.jobs.kinds.batch_transfer import Row
 from adit.jobs.kinds.selective import Order, Pick
@@ -335,7 +337,7 @@ def test_a_worker_lost_after_the_file_was_shown_leaves_one_file_and_one_row(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.jobs.packing._write_down", _lost)
+    monkeypatch.setattr("adit.jobs.files.packing._write_down", _lost)
     work()
     assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
     monkeypatch.undo()
@@ -354,7 +356,7 @@ def test_a_worker_lost_after_the_row_was_written_builds_nothing_twice(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.jobs.packing._others_live", _lost)
+    monkeypatch.setattr("adit.jobs.files.packing._others_live", _lost)
     work()
     before = (places["path"] / f"job-{job.pk}.7z").stat().st_ino
     monkeypatch.undo()

@@ -11,10 +11,12 @@ from jobs_stage import put_study
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, lines, queue, sealed, streak
+from adit.jobs import actions, queue, sealed
+from adit.jobs.attempt import streak
 from adit.jobs.kinds.base import SheetRow
 from adit.jobs.kinds.batch_query import Order, Row
 from adit.jobs.models import Job, JobState, ResultLine, Task, TaskState
+from adit.jobs.rows import lines
 from adit.jobs.tasks import work
 from adit.nodes.models import Lane, Node, Slot
 from adit_engine.errors import NodeRefused, Unreachable, WrongInput

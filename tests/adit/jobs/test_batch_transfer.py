@@ -11,13 +11,15 @@ from jobs_stage import put_study, shelf, work
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, batch, lines, permits, queue, sealed
-from adit.jobs.answers import answers_of, rows_of
-from adit.jobs.batch import Wishes
+from adit.jobs import actions, permits, queue, sealed
+from adit.jobs.checked import batch
+from adit.jobs.checked.batch import Wishes
 from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState, Work
-from adit.jobs.tally import tally_of
+from adit.jobs.rows import lines
+from adit.jobs.rows.answers import answers_of, rows_of
+from adit.jobs.rows.tally import tally_of
 from adit.nodes.models import Access, Lane, Node
 from adit.profiles.models import Trial
 from adit_engine.errors import NodeRefused, WrongInput

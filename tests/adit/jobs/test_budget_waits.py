@@ -8,8 +8,9 @@ from jobs_stage import work
 
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
-from adit.jobs import queue, roads
+from adit.jobs import queue
 from adit.jobs.models import Job, TaskState
+from adit.jobs.queueing import roads
 from adit.nodes.models import Budget, Node
 
 pytestmark = pytest.mark.django_db(transaction=True)

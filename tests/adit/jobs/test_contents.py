@@ -14,7 +14,8 @@ from jobs_stage import PATIENT, put_study, shelf, work
 from pydicom import dcmread
 
 from adit.accounts.models import User
-from adit.jobs import actions, contents, quota
+from adit.jobs import actions
+from adit.jobs.files import contents, quota
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Item, Job, JobState, Task, TaskState

@@ -16,12 +16,13 @@ from jobs_stage import put_study, work
 from adit.accounts.models import User
 from adit.audit import trail
 from adit.audit.models import Event
-from adit.jobs import actions, basket, drafts, given, sealed
-from adit.jobs.basket import PickedPatient
-from adit.jobs.forms import ORDER_KEY, pseudonym_field
+from adit.jobs import actions, sealed
 from adit.jobs.kinds.selective import Labels, Order, Pick
 from adit.jobs.models import Job, Task
-from adit.jobs.report import report_of
+from adit.jobs.preparing import basket, drafts, given
+from adit.jobs.preparing.basket import PickedPatient
+from adit.jobs.preparing.forms import ORDER_KEY, pseudonym_field
+from adit.jobs.provenance.report import report_of
 from adit.nodes.models import Node
 from adit.profiles.destruction import compact, destroy_key
 from adit.profiles.identity import reidentify

@@ -13,10 +13,11 @@ from jobs_stage import PATIENT, put_study, shelf, work
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, held, permits, queue, roads, sealed, states
+from adit.jobs import actions, held, permits, queue, sealed, states
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
+from adit.jobs.queueing import roads
 from adit.nodes.models import Node, Slot
 from adit.profiles import mapping
 from adit.profiles.models import Trial

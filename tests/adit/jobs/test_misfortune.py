@@ -24,8 +24,8 @@ from pydicom import dcmread
 
 from adit.accounts.models import User
 from adit.jobs import actions, lease, queue, runner, states, tasks
-from adit.jobs.bell import ring
 from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.jobs.queueing.bell import ring
 from adit.nodes import rows
 from adit.nodes.models import Node, Slot
 from adit_engine.errors import AditError

@@ -10,8 +10,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from adit.accounts.models import User
+from adit.jobs.ahead.outlook import Outlook, outlook
 from adit.jobs.models import Job, Task, TaskState
-from adit.jobs.outlook import Outlook, outlook
 from adit.nodes.models import Node
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,7 @@ import pytest
 from jobs_stage import shelf, work
 
 from adit.jobs.models import Job
-from adit.jobs.report import report_of
+from adit.jobs.provenance.report import report_of
 from adit.nodes.models import Node
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -15,10 +15,11 @@ from jobs_stage import PATIENT, GatedNode, put_study, shelf, until, work
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, over, queue, runner, uid_map
+from adit.jobs import actions, over, queue, runner
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task, TaskState
-from adit.jobs.report import report_of
+from adit.jobs.provenance import uid_map
+from adit.jobs.provenance.report import report_of
 from adit.nodes.models import Node
 from adit.profiles.models import Faces, Trial
 from adit.profiles.trials import revoke

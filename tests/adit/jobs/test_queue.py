@@ -15,8 +15,9 @@ from jobs_stage import put_study, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs import actions, permits, queue, statements
+from adit.jobs import actions, permits, queue
 from adit.jobs.models import Job, JobState, Road, Task, TaskState
+from adit.jobs.queueing import statements
 from adit.nodes import slots
 from adit.nodes.models import Lane, Node, Slot
 from adit_engine.nodes.memory import MemoryNode

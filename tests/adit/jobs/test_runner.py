@@ -14,7 +14,8 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, ledger, progress, sealed
+from adit.jobs import actions, progress, sealed
+from adit.jobs.attempt import ledger
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.nodes.models import Node, Slot

@@ -13,12 +13,13 @@ from jobs_stage import claimed, put_study, shelf, until, work
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, batch, queue, runner, starting
-from adit.jobs.batch import Wishes
+from adit.jobs import actions, queue, runner
+from adit.jobs.checked import batch, starting
+from adit.jobs.checked.batch import Wishes
+from adit.jobs.checked.starting import Made
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.lease import Lease
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
-from adit.jobs.starting import Made
 from adit.nodes.models import Lane, Node
 from adit.profiles.models import Patient, Trial
 from adit_engine.sighting import Wanted

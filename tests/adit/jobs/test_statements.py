@@ -7,8 +7,8 @@ from django.conf import settings as conf
 from django.db import connection
 from django.utils import timezone
 
-from adit.jobs import statements as of_jobs
 from adit.jobs.models import Job, Task
+from adit.jobs.queueing import statements as of_jobs
 from adit.nodes import statements as of_nodes
 from adit.statement import Statement
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from adit.jobs import stuck
 from adit.jobs.models import Job, Task
+from adit.jobs.queueing import stuck
 from adit.nodes.models import Alarm
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -7,8 +7,9 @@ import pytest
 from django.db import connection
 
 from adit.accounts.models import User
-from adit.jobs import sheet, uploads
+from adit.jobs import sheet
 from adit.jobs.models import Draft, SheetColumns
+from adit.jobs.preparing import uploads
 from adit.jobs.sheet import Field, SheetKind
 
 pytestmark = pytest.mark.django_db

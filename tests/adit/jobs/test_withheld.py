@@ -15,11 +15,13 @@ from ultrasound import BAND, COLUMNS, FRAMES, ROWS, US_FRAMES, clip, pixels, put
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, holdings, looks, permits, review, rules, states
-from adit.jobs.holdings import Group as HeldGroup
+from adit.jobs import actions, permits, states
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Decision, HeldBack, Job, JobState, TaskState
-from adit.jobs.report import report_of
+from adit.jobs.provenance import rules
+from adit.jobs.provenance.report import report_of
+from adit.jobs.withheld import holdings, looks, review
+from adit.jobs.withheld.holdings import Group as HeldGroup
 from adit.nodes.models import Access, Node
 from adit.profiles import reviewed, trials
 from adit.profiles.models import Profile, Trial

@@ -8,9 +8,10 @@ from django.conf import settings
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.jobs import roads, sealed
+from adit.jobs import sealed
 from adit.jobs.kinds.base import TaskPlan
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.queueing import roads
 from adit.nodes.models import Node
 from adit.profiles import trials
 from adit_engine.outcome import Entry, Manifest, State

@@ -6,7 +6,7 @@ from test_selective import Person, goes_to, put
 
 from adit.accounts.models import User
 from adit.jobs.models import Item, Job, Task
-from adit.jobs.rules import now_of
+from adit.jobs.provenance.rules import now_of
 from adit.nodes.models import Node
 from adit.profiles.models import Trial
 

@@ -9,8 +9,9 @@ from django.test import Client
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import rules, sealed
+from adit.jobs import sealed
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.provenance import rules
 from adit.profiles import destruction, trials, versions
 from adit.profiles.models import Trial
 from adit_engine import __version__

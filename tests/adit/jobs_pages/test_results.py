@@ -13,10 +13,11 @@ from django.urls import reverse
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, hits, queue, sealed, sheet, states
+from adit.jobs import actions, queue, sealed, sheet, states
 from adit.jobs.kinds.base import Found, Note, SheetRow
 from adit.jobs.kinds.batch_query import Order, Row
 from adit.jobs.models import Draft, Job, ResultLine, Task, TaskState
+from adit.jobs.rows import hits
 from adit.jobs.sheet import SheetKind, Verdict
 from adit.nodes.models import Node
 from adit.vault.box import Box

@@ -10,9 +10,9 @@ from django.urls import get_resolver, reverse
 from django.utils import timezone
 
 from adit.accounts.models import User
-from adit.jobs import drafts
 from adit.jobs import urls as addresses
 from adit.jobs.models import Archive, HeldBack, Item, Job, JobState
+from adit.jobs.preparing import drafts
 from adit.nodes.models import Node
 from adit.profiles import trials
 from adit.profiles.models import Trial

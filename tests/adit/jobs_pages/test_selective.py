@@ -14,8 +14,9 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from adit.accounts.models import User
-from adit.jobs import basket, drafts, sealed
+from adit.jobs import sealed
 from adit.jobs.models import Draft, Job, JobState
+from adit.jobs.preparing import basket, drafts
 from adit.nodes.models import Node
 from adit.profiles import mapping, trials
 from adit.profiles.models import Trial

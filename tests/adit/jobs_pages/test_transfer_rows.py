@@ -22,8 +22,10 @@ from jobs_stage import PATIENT, put_study, shelf
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, batch, forecast, tasks
-from adit.jobs.batch import Wishes
+from adit.jobs import actions, tasks
+from adit.jobs.ahead import forecast
+from adit.jobs.checked import batch
+from adit.jobs.checked.batch import Wishes
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Item, Job, JobState
 from adit.nodes.models import Lane, Node

@@ -18,9 +18,10 @@ from ultrasound import COLUMNS, FRAMES, ROWS, clip, put  # noqa: E402
 
 from adit.accounts.models import User  # noqa: E402
 from adit.audit.models import Event  # noqa: E402
-from adit.jobs import actions, looks  # noqa: E402
+from adit.jobs import actions  # noqa: E402
 from adit.jobs.kinds.selective import Order, Pick  # noqa: E402
 from adit.jobs.models import Decision, HeldBack, Job  # noqa: E402
+from adit.jobs.withheld import looks  # noqa: E402
 from adit.nodes.models import Access, Node  # noqa: E402
 from adit.profiles.models import Profile, Trial  # noqa: E402
 

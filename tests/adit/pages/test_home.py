@@ -9,8 +9,8 @@ from django.test import Client
 from django.urls import reverse
 
 from adit.accounts.models import User
-from adit.jobs import roads
 from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
+from adit.jobs.queueing import roads
 from adit.nodes.models import Node
 from adit.profiles import trials
 

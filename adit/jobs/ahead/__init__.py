@@ -1,0 +1,1 @@
+"""Ahead: when an order will run, and about when it will have ended."""

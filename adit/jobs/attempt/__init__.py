@@ -1,0 +1,1 @@
+"""Attempt: one try at a task: whom it reached, what it noted of each image, how it ended."""

@@ -1,0 +1,111 @@
+"""Appraisal: what of a found study would come along, how large it is, and what would be withheld."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from adit.jobs.checked import deliveries
+from adit.jobs.kinds.base import SeriesSeen, StudySeen
+from adit.jobs.models import Job
+from adit.jobs.ordering import AS_IS
+from adit.jobs.preparing.faces import risk_of
+from adit.jobs.preparing.summary import usual_bytes
+from adit.profiles import faces, trials
+from adit_engine.pseudonymize import admit
+from adit_engine.pseudonymize.face import CODE, FaceRisk, Faces
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.select import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """The series of one study: those to be sent, and those that are there already."""
+
+    new: tuple[SeriesSeen, ...]
+    there: tuple[SeriesSeen, ...] = ()
+    not_allowed: tuple[SeriesSeen, ...] = ()
+    """Of modalities that the trial does not take."""
+
+
+def coming(job: Job, study: StudySeen) -> Coming:
+    """What was delivered before counts as there only if the source has no more images of it now."""
+    selection = Selection(modalities=job.trial.allowed_modalities if job.trial else ())
+    allowed = [one for one in study.series if not selection.why_not(one.record)]
+    others = tuple(one for one in study.series if selection.why_not(one.record))
+    made: Mapping[str, int] = {}
+    if job.order.get("skips_delivered"):
+        made = deliveries.made(job, (one.record.series_uid for one in allowed))
+    there = [one for one in allowed if _is_there(one, made)]
+    new = tuple(one for one in allowed if not _is_there(one, made))
+    return Coming(new, tuple(there), others)
+
+
+def facts_of(job: Job, studies: Sequence[StudySeen]) -> dict[str, Any]:
+    """Counts and reasons for the one study that a row means; nothing where that is not known."""
+    if len(studies) != 1:
+        return {}
+    study, parts = studies[0], coming(job, studies[0])
+    profile = None
+    if job.order["change"] != AS_IS:
+        profile = _rules((job.trial or trials.default_trial()).profile.text)
+    return {
+        "series": len(parts.new),
+        "images": _sum(one.images for one in parts.new),
+        "bytes": sum(_bytes(one) for one in parts.new),
+        "there": len(parts.there),
+        "not_allowed": len(parts.not_allowed),
+        "withheld": _withheld(parts.new, profile) if profile else [],
+        "faces": _faces(job, study, parts.new) if profile else [],
+    }
+
+
+@lru_cache(maxsize=8)
+def _rules(text: str) -> Profile:
+    """Rows by the thousand ask for the same."""
+    return Profile.parse(text)
+
+
+def announced(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Codes of withholding that the owner has been shown; then they are no gaps."""
+    codes = {code for one in facts for code, _why, _n in one.get("withheld", []) if code}
+    codes |= {code for one in facts for code, _n in one.get("faces", [])}
+    return tuple(sorted(codes))
+
+
+def _is_there(series: SeriesSeen, made: Mapping[str, int]) -> bool:
+    images = series.images
+    return images is not None and images <= made.get(series.record.series_uid, -1)
+
+
+def _withheld(series: Iterable[SeriesSeen], profile: Profile) -> list[list[Any]]:
+    """[code, sentence, images]; without a code what only may be withheld."""
+    parts: Counter[tuple[str, str]] = Counter()
+    for one in series:
+        for uid, count in (one.classes or {}).items():
+            if why := admit.why_not(uid, profile):
+                parts[why] += count
+        if not one.classes or not any(admit.why_not(uid, profile) for uid in one.classes):
+            modality = one.record.text("Modality")
+            if perhaps := admit.why_not_modality(modality, profile):
+                parts["", perhaps] += one.images or 0
+    return [[code, why, images] for (code, why), images in parts.most_common()]
+
+
+def _faces(job: Job, study: StudySeen, series: Iterable[SeriesSeen]) -> list[list[Any]]:
+    """[code, images] where thin slices may show a face and are not accepted."""
+    chosen = faces.chosen(job.trial or trials.default_trial())
+    if chosen is Faces.ACCEPT:
+        return []
+    risky = [one for one in series if risk_of(study.record, one.record)[0] is not FaceRisk.NONE]
+    return [[CODE, sum(one.images or 0 for one in risky)]] if risky else []
+
+
+def _bytes(series: SeriesSeen) -> int:
+    return usual_bytes(series.record.modalities) * (series.images or 0)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)

@@ -1,0 +1,160 @@
+"""Packing: the last task of a job whose images go into encrypted 7-Zip files: builds and tests them."""
+
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from adit.accounts.rights import Refused
+from adit.audit.trail import record
+from adit.jobs import queue, states
+from adit.jobs.files import archives
+from adit.jobs.lease import Lease
+from adit.jobs.models import Archive, Job, Task, TaskState, Work
+from adit.jobs.provenance import outputs
+from adit.nodes.connect import Purpose, open_node
+from adit_engine.errors import AditError
+from adit_engine.nodes.base import Bundle, Gathered, Packed
+
+TELL_EVERY_S = 3.0
+_LIVE = tuple(states.OPEN_TASKS)
+
+
+class NothingToPack(AditError):
+    """No image has arrived at all."""
+
+
+def pack(task: Task, lease: Lease) -> None:
+    """Builds the files of all that arrived since the last ones, and writes them down, fenced.
+
+    Raises the engine's errors, LeaseLost, Refused, Waits, SealBroken.
+    """
+    job, destination = task.job, task.job.destination
+    assert destination is not None, "packing has a place where the file goes"
+    if not job.archive_password:
+        raise Refused(_("The password of the 7-Zip file is gone: try again, and give a new one."))
+    holder, before = queue.holder_of(task), _packed_before(job)
+    place = open_node(job.owner, destination, Purpose.STORE, holder=holder, urgent=job.urgent)
+    with place as node:
+        lease.aborts.append(node.abort)
+        node.gather_as(archives.title_of(job))
+        bundle = _bundle(job, before)
+        if bundle.images:
+            told = node.pack(bundle, job.archive_password, lease.stop)
+            _write_down(task, bundle, _built(task, lease, bundle, told), before)
+        elif not before:
+            raise NothingToPack(_("No image arrived, so there is no 7-Zip file."))
+        if not _others_live(job):
+            lease.stop.check()
+            node.forget()
+
+
+def end(task: Task) -> None:
+    """Done, unless a part of the job was begun again meanwhile. Raises states.Overtaken."""
+    with transaction.atomic():
+        job = states.locked(task.job_id)
+        if _others_live(job):
+            queue.give_back(task, _("More images are on their way: it is built again."))
+            return
+        built = Archive.objects.filter(job=job)
+        images, n = sum(one.images for one in built), built.count()
+        words = {"n": n, "images": images}
+        message = ngettext("%(images)d images in one file.", "%(images)d images in %(n)d files.", n)
+        queue.finish(task, TaskState.SUCCESS, message % words)
+
+
+def _others_live(job: Job) -> bool:
+    return Task.objects.filter(job=job, work=Work.KIND, state__in=_LIVE).exists()
+
+
+# What goes in -------------------------------------------------------------------------------------
+
+
+def _bundle(job: Job, before: frozenset[bytes]) -> Bundle:
+    images = size_bytes = 0
+    for one in _new(job, before):
+        images += 1
+        size_bytes += one.size_bytes
+    rounds = Archive.objects.filter(job=job).values_list("round", flat=True)
+    number = max(rounds, default=-1) + 1
+    name = archives.title_of(job) + (f"-supplement-{number}" if number else "")
+    return outputs.bundle(job, name, _new(job, before), images, size_bytes)
+
+
+def _new(job: Job, before: frozenset[bytes]) -> Iterator[Gathered]:
+    """Each file once, though two parts of an order may have brought it."""
+    seen: set[bytes] = set()
+    for one in outputs.gathered(job):
+        mark = _mark(one)
+        if mark not in before and mark not in seen:
+            seen.add(mark)
+            yield one
+
+
+def _mark(one: Gathered) -> bytes:
+    """Tells it from all others, and nothing else."""
+    return sha256(f"{one.path}\0{one.sha256}".encode()).digest()[:16]
+
+
+def _packed_before(job: Job) -> frozenset[bytes]:
+    rows = Archive.objects.filter(job=job).values_list("marks", flat=True)
+    return frozenset(bytes(m[i : i + 16]) for m in map(bytes, rows) for i in range(0, len(m), 16))
+
+
+# What comes out -----------------------------------------------------------------------------------
+
+
+def _built(task: Task, lease: Lease, bundle: Bundle, told_all: Iterator[Any]) -> list[Packed]:
+    """The finished files; says on the way how far it is."""
+    made: list[Packed] = []
+    done, told_at = 0, time.monotonic()
+    for told in told_all:
+        lease.progress()
+        if isinstance(told, Packed):
+            made.append(told)
+            continue
+        done += told.size_bytes
+        if time.monotonic() - told_at > TELL_EVERY_S:
+            told_at = time.monotonic()
+            percent = min(99, 50 * done // max(bundle.size_bytes, 1))
+            words = {"percent": percent}
+            queue.say(task, _("Being built and tested: %(percent)d %%.") % words)
+    return made
+
+
+def _write_down(task: Task, bundle: Bundle, made: list[Packed], before: frozenset[bytes]) -> None:
+    """In one transaction with the fence. Raises LeaseLost."""
+    job, now = task.job, timezone.now()
+    marks = b"".join(_mark(one) for one in _new(job, before))
+    with transaction.atomic():
+        mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+        if mine.update(attempt=task.attempt) != 1:
+            raise queue.LeaseLost(_("Another worker has taken over this task."))
+        rounds = Archive.objects.filter(job=job).values_list("round", flat=True)
+        number = max(rounds, default=-1) + 1
+        for index, one in enumerate(made):
+            Archive.objects.create(
+                job=job,
+                round=number,
+                name=one.name,
+                size_bytes=one.size_bytes,
+                images=one.images,
+                built_at=now,
+                expires_at=now + archives.kept_until(),
+                marks=marks if index == 0 else b"",
+            )
+        record(
+            "archive.built",
+            user=job.owner,
+            about=f"job:{job.pk}",
+            details={
+                "files": [one.name for one in made],
+                "images": bundle.images,
+                "size_bytes": sum(one.size_bytes for one in made),
+            },
+        )

@@ -1,0 +1,1 @@
+"""Rows: the rows of a sheet, and what answers each of them."""

@@ -1,0 +1,224 @@
+"""Answers: what became of each row of a batch transfer, whatever happened to it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+
+from adit.jobs import progress, sealed
+from adit.jobs.files import archives
+from adit.jobs.kinds.base import Note
+from adit.jobs.models import Item, Job, JobState, ResultLine, Stage, Task, TaskState
+from adit.jobs.progress import Counts
+from adit.jobs.rows import lines
+from adit.jobs.rows.lines import Content
+from adit.nodes.models import Lane, Node
+from adit.vault.box import Box, SealBroken
+
+SERIES_UID = "SeriesInstanceUID"
+
+WORDS: Mapping[str, Any] = {
+    Note.NOTHING: _lazy("The source has no such study."),
+    Note.CAPPED: _lazy("The source gives only so many answers at a time: there may be more."),
+    Note.PATIENTS: _lazy(
+        "It points to two patients: correct the row, or ask who looks after the PACS."
+    ),
+    Note.OTHER_PERSON: _lazy("The study is there under another patient ID: correct the row."),
+    Note.SEVERAL: _lazy("Several studies match: choose one."),
+    Note.SERIES_GONE: _lazy("The study is there, without this series."),
+    Note.NO_ANSWER: _lazy("The source could not answer for this row:"),
+    Note.DELIVERED: _lazy("Delivered before, nothing new: skipped."),
+    Note.LEFT_OUT: _lazy("Left out before the start."),
+}
+_BAD = frozenset({Note.NOTHING, Note.OTHER_PERSON, Note.SERIES_GONE, Note.NO_ANSWER})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row. `state` is one that badges know, `word` says it; counts are None before a transfer.
+
+    `content` is None once the project's key is destroyed.
+    """
+
+    line: int
+    state: str
+    word: str
+    why: str = ""
+    counts: Counts | None = None
+    task: Task | None = None
+    content: Content | None = field(default=None, repr=False)
+    generated: str = ""
+    """The pseudonym that ADIT made for it: for those who may re-identify."""
+    place: str = ""
+    """The folder as users see it, or the destination's name."""
+    source: str = ""
+    """Where it was found, or is being asked for, where several places were chosen."""
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Neither delivered, nor left out on purpose, nor still on its way."""
+        is_left_out = self.state == "canceled" and self.task is None
+        return self.state in ("failure", "warning", "canceled") and not is_left_out
+
+
+def answers_of(job: Job, rows: Sequence[ResultLine], *, places: bool = False) -> list[Answer]:
+    """In the order given; `rows` come with their tasks. `places` opens ledgers, which takes longer."""
+    box = sealed.box_of(job.trial)
+    contents = {row.pk: _content(box, row) for row in rows}
+    sent = [row for row in rows if row.task.lane != Lane.SEARCH]
+    by_task = progress.counts_by_task({row.task.pk: row.task for row in sent}.values())
+    asked = {row.pk: (row, _series_asked(contents[row.pk])) for row in sent}
+    arrived = _Arrived(box, job, asked) if places else None
+    found = []
+    for row in rows:
+        content = contents[row.pk]
+        if row.task.lane == Lane.SEARCH:
+            answer = _checked(job, row, content)
+            found.append(replace(answer, source=_source(job, row)))
+            continue
+        series = _series_asked(content)
+        counts = by_task.get(row.task_id, Counts())
+        if series:
+            counts = progress.counts_of(_items(box, row.task, series))
+        answer = _sent(
+            job, box, row, content, counts, arrived.place(row, series) if arrived else ""
+        )
+        found.append(replace(answer, source=_source(job, row)))
+    return found
+
+
+def _series_asked(content: Content | None) -> str:
+    """The one series that a row names; empty for all of the study."""
+    return content.asked.get(SERIES_UID, "") if content else ""
+
+
+def _source(job: Job, row: ResultLine) -> str:
+    several = bool(job.order.get("further"))
+    return row.task.source.name if several and row.task.source is not None else ""
+
+
+def notes_in_words(row: ResultLine, content: Content | None) -> str:
+    said = [str(WORDS[Note(note)]) for note in row.notes if note in WORDS]
+    if content is not None and content.why:
+        said.append(content.why)
+    there = row.facts.get("there", 0)
+    if there and Note.DELIVERED not in row.notes:
+        said.append(_("%(n)d series were delivered before: skipped.") % {"n": there})
+    return " ".join(said)
+
+
+def _checked(job: Job, row: ResultLine, content: Content | None) -> Answer:
+    """A row that no task of the transfer answers (yet)."""
+    state, word = _standing(job, row, content)
+    why = notes_in_words(row, content)
+    if not row.is_asked and row.task.state == TaskState.FAILURE:
+        why = row.task.message
+    return Answer(row.line, state, str(word), why, content=content)
+
+
+def _standing(job: Job, row: ResultLine, content: Content | None) -> tuple[str, Any]:
+    notes = set(row.notes)
+    if Note.LEFT_OUT in notes:
+        return "canceled", _("left out")
+    if not row.is_asked:
+        if row.task.state in (TaskState.FAILURE, TaskState.CANCELED):
+            return "failure", _("not asked")
+        return "pending", _("not asked yet")
+    if Note.DELIVERED in notes:
+        return "success", _("there already")
+    if not row.is_found or notes & _BAD:
+        return "failure", _("not found") if Note.PATIENTS not in notes else _("two patients")
+    if content is not None and content.chosen is None:
+        return "warning", _("several")
+    if job.stage == Stage.WHOLE:
+        return "failure", _("not started")
+    waits = job.stage == Stage.PILOT
+    return "good", _("waits for the pilot") if waits else _("found")
+
+
+def _sent(
+    job: Job, box: Box, row: ResultLine, content: Content | None, counts: Counts, place: str
+) -> Answer:
+    task = row.task
+    generated = ""
+    if content is not None and not content.pseudonym:
+        generated = sealed.open_task(task, box).pseudonym
+    why = " ".join(part for part in (task.message, notes_in_words(row, content)) if part)
+    if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
+        why = _("It waits for approval.")
+    word = str(TaskState(task.state).label)
+    return Answer(row.line, task.state, word, why, counts, task, content, generated, place)
+
+
+def _items(box: Box, task: Task, series_uid: str) -> Any:
+    items = Item.objects.filter(task=task)
+    return items.filter(index=sealed.series_index(box, task, series_uid)) if series_uid else items
+
+
+class _Arrived:
+    """Where the images of some rows lie: two queries for all of them, one ledger opened for each."""
+
+    def __init__(self, box: Box, job: Job, wanted: Mapping[int, tuple[ResultLine, str]]) -> None:
+        self._job, self._box = job, box
+        self._files: str | None = None
+        tasks = {row.task_id for row, _series in wanted.values()}
+        rows = Item.objects.filter(task__in=tasks, delivered__gt=0).values_list(
+            "task_id", "index", "pk"
+        )
+        first: dict[tuple[int, str], int] = {}
+        for task, index, pk in rows:
+            first.setdefault((task, ""), pk)
+            first[task, index] = pk
+        self._item_of = {
+            line: first.get((row.task_id, self._index(row, series)))
+            for line, (row, series) in wanted.items()
+        }
+        self._items = Item.objects.in_bulk({pk for pk in self._item_of.values() if pk})
+
+    def _index(self, row: ResultLine, series_uid: str) -> str:
+        return sealed.series_index(self._box, row.task, series_uid) if series_uid else ""
+
+    def place(self, row: ResultLine, series_uid: str) -> str:
+        node = self._job.destination
+        item = self._items.get(self._item_of.get(row.pk) or 0)
+        if node is None or item is None:
+            return ""
+        entries = sealed.open_item(item, self._box).manifest.delivered_entries().values()
+        path = next((entry.path for entry in entries if entry.path), "")
+        if path and archives.is_archive(node):
+            return self._names()
+        if path:
+            folder = PurePosixPath(path).parent
+            return shown_path(node, folder if series_uid else folder.parent)
+        return node.name
+
+    def _names(self) -> str:
+        if self._files is None:
+            built = self._job.archives.filter(removed_at=None).order_by("pk")
+            self._files = ", ".join(built.values_list("name", flat=True))
+        return self._files
+
+
+def shown_path(node: Node, below: PurePosixPath) -> str:
+    r"""As users see it: \\server\share\LUNG\LUNG-0001 where that is how the folder is shown."""
+    base = str(node.settings.get("shown_path") or node.settings.get("path") or node.name)
+    mark = "\\" if "\\" in base else "/"
+    return base.rstrip("\\/") + mark + mark.join(below.parts)
+
+
+def _content(box: Box, row: ResultLine) -> Content | None:
+    try:
+        return lines.opened(box, row)
+    except SealBroken:
+        return None
+
+
+def rows_of(job: Job) -> Any:
+    return job.lines.select_related("task__source").order_by("line")
+
+
+def in_need(answers: Iterable[Answer]) -> list[Answer]:
+    return [answer for answer in answers if answer.needs_a_look]

@@ -1,0 +1,82 @@
+"""Result sheet: the rows of a batch transfer as they were uploaded, and beside them what became of each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from adit.jobs import sheet
+from adit.jobs.models import Job
+from adit.jobs.rows.answers import Answer, answers_of, rows_of
+from adit.jobs.sheet import RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, SheetKind
+
+COUNTS = ("expected", "delivered", "withheld", "failed", "skipped")
+PLACE = "ADIT place"
+GENERATED = "ADIT pseudonym"
+CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Sees:
+    """What the reader may see: what the rows said, and pseudonyms that ADIT has made."""
+
+    rows: bool
+    generated: bool = False
+
+
+def columns_of(job: Job, sees: Sees) -> tuple[str, ...]:
+    ours = [RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, *(f"ADIT {name}" for name in COUNTS), PLACE]
+    if sees.generated:
+        ours.append(GENERATED)
+    own = job.order.get("own_headers", []) if sees.rows else []
+    return sheet.with_own((*sheet.columns(SheetKind.TRANSFER), *ours), own)
+
+
+def rows(job: Job, sees: Sees) -> Iterator[Sequence[str]]:
+    """One for each row of the sheet, in its order; lazy."""
+    for answer in _answers(job):
+        given = [*_said(answer, sees), *_ours(answer)]
+        if sees.generated:
+            given.append(answer.generated)
+        yield [*given, *_own(job, answer, sees)]
+
+
+def columns_again(job: Job) -> tuple[str, ...]:
+    return sheet.with_own(sheet.columns(SheetKind.TRANSFER), job.order.get("own_headers", []))
+
+
+def rows_again(job: Job, sees: Sees) -> Iterator[Sequence[str]]:
+    """Those that want to be looked at, without our columns: to be corrected and uploaded again."""
+    for answer in _answers(job):
+        if answer.needs_a_look and answer.content is not None:
+            yield [*_said(answer, sees), *_own(job, answer, sees)]
+
+
+def _answers(job: Job) -> Iterator[Answer]:
+    every = list(rows_of(job))
+    for at in range(0, len(every), CHUNK):
+        yield from answers_of(job, every[at : at + CHUNK], places=True)
+
+
+def _said(answer: Answer, sees: Sees) -> list[str]:
+    """By the template's columns. A study that was found stands there by its UID."""
+    asked = dict(answer.content.asked) if answer.content else {}
+    if not sees.rows:
+        asked = {"Pseudonym": asked.get("Pseudonym", "")}
+    elif answer.content and answer.content.study is not None:
+        study = answer.content.study.record
+        asked = {"PatientID": study.patient_id, **asked, "StudyInstanceUID": study.study_uid}
+    return [asked.get(str(column), "") for column in sheet.columns(SheetKind.TRANSFER)]
+
+
+def _ours(answer: Answer) -> list[str]:
+    counts = answer.counts
+    numbers = [getattr(counts, name) if counts else None for name in COUNTS]
+    said = ["" if number is None else str(number) for number in numbers]
+    return [str(answer.line), answer.word, answer.why, *said, answer.place]
+
+
+def _own(job: Job, answer: Answer, sees: Sees) -> list[str]:
+    if not sees.rows:
+        return []
+    width = len(job.order.get("own_headers", []))
+    own = list(answer.content.own) if answer.content else []
+    return (own + [""] * width)[:width]

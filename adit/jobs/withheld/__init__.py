@@ -1,0 +1,1 @@
+"""Withheld: what was held back, looked at again, and decided on by a person."""
