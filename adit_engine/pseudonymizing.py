@@ -10,6 +10,7 @@ from adit_engine.instance import Instance
 from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.memory import Memory
 from adit_engine.pseudonymize.tally import Tally
 from adit_engine.pseudonymize.verify import Verifier
 from adit_engine.treatment import Treatment
@@ -20,6 +21,7 @@ class Pseudonymizing:
 
     def __init__(self, change: Pseudonymized) -> None:
         self._change = change
+        self._memory = Memory(change)
         self._look = Verifier(change).check
         # The look at pixels needs it. It is loaded while the source thinks about its first answer.
         if "numpy" not in sys.modules:
@@ -31,7 +33,7 @@ class Pseudonymizing:
         Raises Withhold, and Hit after the second look.
         """
         tally = Tally()
-        changed = apply(self._change, instance, tally)
+        changed = apply(self._change, instance, tally, self._memory)
         try:
             self._look(instance, changed)
         except Withhold as hit:

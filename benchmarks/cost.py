@@ -16,6 +16,7 @@ from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.keyfile import trial_key
+from adit_engine.pseudonymize.memory import Memory
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.verify import Verifier
 from benchmarks.data import CT, MR, Study, files
@@ -42,9 +43,10 @@ def in_memory(folder: Path) -> list[Figure]:
     change = Pseudonymized(Profile.default(), PSEUDONYM, trial_key(key, ""), None, Faces.ACCEPT)
     encoded = [b"".join(parts) for parts in files(Study(CT, _TIMES))]
     instances = [part10.parse(one) for one in encoded]
-    pairs = [(one, apply(change, one)) for one in instances]
+    memory = Memory(change)
+    pairs = [(one, apply(change, one, None, memory)) for one in instances]
     verifier = Verifier(change)
-    apply_ms = _each_ms([partial(apply, change, one) for one in instances])
+    apply_ms = _each_ms([partial(apply, change, one, None, memory) for one in instances])
     check_ms = _each_ms([partial(verifier.check, *pair) for pair in pairs])
     pydicom_ms = _each_ms([partial(_round_trip, one) for one in encoded])
     data = f"one CT (pydicom round trip: {pydicom_ms:.1f} ms)"

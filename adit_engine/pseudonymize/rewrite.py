@@ -1,12 +1,9 @@
 """Rewrite: one level of a data set after another, element by element, by the rules of its place."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from struct import Struct
+from dataclasses import replace
 
 from adit_engine.elements import (
-    MAX_DEPTH,
-    Buffer,
     Element,
     elements,
     is_sequence,
@@ -17,6 +14,8 @@ from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize import actions, codes, lookup
 from adit_engine.pseudonymize.actions import DUMMIES, KEEPERS, Action, Work
 from adit_engine.pseudonymize.charset import Charset
+from adit_engine.pseudonymize.encoding import Source, encoded, encoded_item
+from adit_engine.pseudonymize.memory import LONGEST, Known, Memory
 from adit_engine.pseudonymize.rules import (
     CHARACTER_SET,
     CODE_MEANING,
@@ -34,14 +33,8 @@ from adit_engine.pseudonymize.tally import BITS, CODES, Done, Notes
 
 PER_FRAME_GROUPS = 0x52009230
 
-_IMPLICIT = Struct("<HHI")
-_SHORT = Struct("<HH2sH")
-_LONG = Struct("<HH2sHI")
-_ITEM = Struct("<HHI")
 
-LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _MAYBE_SEQUENCE = frozenset({"SQ", ""})
-_ZERO_PADDED = frozenset({"UI", "OB", "UN"})
 _REMOVED, _EMPTIED, _REPLACED, _REWRITTEN = (
     CODES[done] for done in (Done.REMOVED, Done.EMPTIED, Done.REPLACED, Done.REWRITTEN)
 )
@@ -52,43 +45,16 @@ _DONE_BY: dict[Action, int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Encoded elements and how they are encoded. `depth` counts the sequences around them."""
-
-    data: Buffer
-    explicit: bool
-    depth: int = 0
-
-    def inside(self, explicit: bool) -> "Source":
-        """One sequence further in. Raises Malformed where there are too many."""
-        if self.depth >= MAX_DEPTH:
-            raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
-        return Source(self.data, explicit, self.depth + 1)
-
-
-def encoded(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
-    """One element. Raises Malformed where the value is longer than its VR can say."""
-    if len(value) & 1:
-        value += b"\0" if vr in _ZERO_PADDED else b" "
-    group, number = tag >> 16, tag & 0xFFFF
-    if not explicit:
-        return _IMPLICIT.pack(group, number, len(value)) + value
-    if vr in LONG_VRS:
-        return _LONG.pack(group, number, vr.encode(), 0, len(value)) + value
-    if len(value) > 0xFFFF:
-        raise Malformed(f"Element ({group:04x},{number:04x}) is too long for its VR.")
-    return _SHORT.pack(group, number, vr.encode(), len(value)) + value
-
-
 class Rewriter:
     """Rewrites one instance. `explicit` is how the result is encoded.
 
     It notes what it does to elements that do not just stay: `top` of the data set itself, `inside`
-    of each item of a sequence.
+    of each item of a sequence. What stands on the top level as in the image before, `memory` knows.
     """
 
-    def __init__(self, book: RuleBook, work: Work, explicit: bool, *, private: bool) -> None:
+    def __init__(
+        self, book: RuleBook, work: Work, explicit: bool, memory: Memory, *, private: bool
+    ) -> None:
         self.top: list[int] = []
         self.inside: list[Notes] = []
         self._notes = self.top
@@ -96,6 +62,8 @@ class Rewriter:
         self._work = work
         self._explicit = explicit
         self._private = private
+        self._memory = memory
+        self._known: dict[int, Known] = {}
 
     def level(
         self, source: Source, found: Iterable[Element], place: Place, work: Work | None = None
@@ -108,7 +76,10 @@ class Rewriter:
         work = work or self._work
         out: dict[int, bytes] = {}
         seen: set[int] = set()
-        rules = place.rules
+        rules, make = place.rules, self._element
+        if not source.depth:
+            make = self._as_before
+            self._known = self._knows(b"")
         creators: dict[int, bytes] = {}
         for element in found:
             tag = element[0]
@@ -117,7 +88,7 @@ class Rewriter:
             seen.add(tag)
             rule = rules.get(tag)
             if rule is not None:
-                new = self._element(source, element, rule, work)
+                new = make(source, element, rule, work)
                 if new is not None:
                     out[tag] = new
                 else:
@@ -127,7 +98,10 @@ class Rewriter:
             if tag == CHARACTER_SET:
                 if any(earlier > tag for earlier in seen):
                     raise Malformed("The character set stands behind text.")
-                work = replace(work, charset=Charset(_value(source, element)))
+                value = _value(source, element)
+                work = replace(work, charset=Charset(value))
+                if not source.depth:
+                    self._known = self._knows(value)
             elif tag & 0x10000:
                 if self._private:
                     self._private_element(source, element, work, creators, out)
@@ -136,6 +110,25 @@ class Rewriter:
         if not lookup.TABLES.keys().isdisjoint(out):
             lookup.cut(out, self._explicit)
         return out
+
+    def _knows(self, charset: bytes) -> dict[int, Known]:
+        """All that decides what an element becomes, but for the change, the tag and the value."""
+        context = (self._book, self._explicit, self._work.names, charset)
+        return self._memory.within(context)
+
+    def _as_before(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+        raw = bytes(source.data[element[2] : element[4]])
+        known = self._known.get(element[0])
+        if known is not None and known[0] == raw:
+            self.top += known[2]
+            self.inside += known[3]
+            return known[1]
+        top, inside = len(self.top), len(self.inside)
+        new = self._element(source, element, rule, work)
+        if len(raw) <= LONGEST:
+            noted = tuple(self.top[top:]), tuple(self.inside[inside:])
+            self._known[element[0]] = Known(raw, new, *noted)
+        return new
 
     def _element(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
         if rule.opened:
@@ -182,7 +175,7 @@ class Rewriter:
         self._notes.append(tag << BITS | _REPLACED)
         if rule.vrs == ("SQ",):
             outer, self._notes = self._notes, []
-            content = _item(self._dummy_item(rule.place))
+            content = encoded_item(self._dummyencoded_item(rule.place))
             self._notes = outer
             return encoded(tag, "SQ", content, self._explicit)
         return encoded(tag, rule.vrs[0], DUMMIES[rule.vrs[0]], self._explicit)
@@ -212,12 +205,14 @@ class Rewriter:
             found = list(
                 elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth)
             )
-            new = self._one_item(inner, found, place, work)
+            new = self._oneencoded_item(inner, found, place, work)
             if new or counted:
-                kept.append(_item(new))
+                kept.append(encoded_item(new))
         return b"".join(kept) if kept or empty else None
 
-    def _one_item(self, source: Source, found: list[Element], place: Place, work: Work) -> bytes:
+    def _oneencoded_item(
+        self, source: Source, found: list[Element], place: Place, work: Work
+    ) -> bytes:
         """Empty where nothing stays, or where it is a private code."""
         if place.coded and not self._is_standard_code(source, found):
             return b""
@@ -237,7 +232,7 @@ class Rewriter:
             return False
         return codes.is_standard(_value(source, value), _value(source, scheme))
 
-    def _dummy_item(self, number: int) -> bytes:
+    def _dummyencoded_item(self, number: int) -> bytes:
         place = self._book.place(number)
         if place.coded:
             tags = (CODE_VALUE, CODING_SCHEME, CODE_MEANING)
@@ -297,10 +292,6 @@ def _check_whole(source: Source, element: Element) -> None:
 
 def _value(source: Source, element: Element) -> bytes:
     return bytes(source.data[element.value : element.value_end])
-
-
-def _item(content: bytes) -> bytes:
-    return _ITEM.pack(0xFFFE, 0xE000, len(content)) + content
 
 
 def _pixels_would_change(tag: int) -> Withhold:

@@ -6,7 +6,7 @@ from struct import Struct
 from adit_engine.elements import MAX_DEPTH, UNDEFINED, Buffer
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, Instance
-from adit_engine.pseudonymize.rewrite import LONG_VRS
+from adit_engine.pseudonymize.encoding import LONG_VRS
 
 LONGEST_INFLATED = 256 << 20
 """Bytes. A deflated data set that grows beyond is withheld: a small file can announce terabytes."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.verify_evidence import UID_LIKE, Found
+from adit_engine.pseudonymize.verify_evidence import Found, uid_like
 from adit_engine.pseudonymize.verify_needles import BIRTH, DATE, plain_dates
 from adit_engine.pseudonymize.verify_pixels import READING
 from adit_engine.pseudonymize.verify_reader import ITEM, Content, Region
@@ -143,7 +143,7 @@ class Made:
             return
         kept = frozenset[bytes]()
         for region in self._content.regions:
-            for run in UID_LIKE.findall(region.data):
+            for run in uid_like(region.data):
                 if run in WELL_KNOWN_UIDS or run in self._checked_uids:
                     continue
                 if not kept:

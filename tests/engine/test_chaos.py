@@ -182,7 +182,7 @@ def _mislabel(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(pseudonymizing, "Verifier", Blind)
     patch.setattr(
-        pseudonymizing, "apply", lambda change, one, tally: apply(change_for("HEART"), one)
+        pseudonymizing, "apply", lambda change, one, tally, memory: apply(change_for("HEART"), one)
     )
 
 

@@ -26,7 +26,7 @@ from pydicom.filewriter import write_dataset
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.rewrite import encoded
+from adit_engine.pseudonymize.encoding import encoded
 from adit_engine.pseudonymize.tables import confidentiality, dictionary
 
 

@@ -1,0 +1,94 @@
+"""Pixel data: the element that leaves, of the same buffers where nothing in it had to go."""
+
+from adit_engine.elements import Buffer, Element
+from adit_engine.errors import Withhold
+from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
+from adit_engine.pseudonymize import pixels
+from adit_engine.pseudonymize.encapsulated import extended_table, rewritten
+from adit_engine.pseudonymize.encoding import encoded
+from adit_engine.pseudonymize.parts import Parts
+from adit_engine.pseudonymize.pixels import PixelFormat
+from adit_engine.pseudonymize.tables import Admitted
+
+PIXEL_DATA = 0x7FE00010
+OFFSETS = frozenset({0x7FE00001, 0x7FE00002})
+"""Where compressed frames begin, and how long they are (PS3.3 C.7.6.3.1.8)."""
+NATIVE = frozenset({EXPLICIT_LE, IMPLICIT_LE})
+_ALLOCATED = 0x00280100
+_FLOATS = {0x7FE00008: 4, 0x7FE00009: 8}
+
+
+def check_word_order(element: Element, values: dict[int, bytes]) -> None:
+    """PS3.5 7.3 turns each word of OW round; many writers turn whole numbers, and none says which."""
+    if element.vr == "OW" and values.get(_ALLOCATED, b"") not in (b"", b"\x08\0", b"\x10\0"):
+        raise Withhold(
+            "pixel-format", "Big endian pixels of more than 16 bits can be read in two ways."
+        )
+
+
+def check_overlays(parts: Parts, form: PixelFormat) -> None:
+    """An overlay inside the bits of the image cannot be taken out of it (PS3.3 C.9.2)."""
+    for element in parts.found:
+        if element.tag & 0xFF00FFFF == 0x60000102 and element.end - element.value == 2:
+            value = parts.header.data[element.value : element.end]
+            bit = int.from_bytes(value, "little")
+            if bit and form.mask >> bit & 1:
+                raise Withhold("pixel-bits", "An overlay lies in the bits of the image.")
+
+
+def pixel_data(
+    parts: Parts, values: dict[int, bytes], instance: Instance, admitted: Admitted
+) -> tuple[Buffer, ...]:
+    """The pixel data element, and nothing behind it; the same buffers where nothing had to go."""
+    element = parts.pixels
+    if element is None:
+        return ()
+    is_native = instance.transfer_syntax_uid in NATIVE
+    if element.undefined is is_native:
+        raise Withhold("pixel-format", "The pixels do not stand as the transfer syntax says.")
+    form = _format(element, values, admitted)
+    check_overlays(parts, form)
+    data = memoryview(parts.body.data)
+    new = (_native if is_native else _compressed)(data, element, form, values, instance)
+    if new is not None:
+        return new
+    if element.end == len(data) and instance.rest:
+        return instance.rest
+    return (data[element.start : element.end],)
+
+
+def _format(element: Element, values: dict[int, bytes], admitted: Admitted) -> PixelFormat:
+    size_bytes = _FLOATS.get(element.tag)
+    if size_bytes is not None and "float" in admitted.asks:
+        if element.vr in ("", "OF", "OD"):
+            return PixelFormat.of_floats(values, size_bytes)
+    elif element.tag == PIXEL_DATA and element.vr in ("", "OB", "OW"):
+        form = PixelFormat.of(values)
+        if form.allocated <= 32:
+            return form
+    raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
+
+
+def _native(
+    data: memoryview, element: Element, form: PixelFormat, _: object, instance: Instance
+) -> tuple[Buffer, ...] | None:
+    value = data[element.value : element.end]
+    new = pixels.native(value, form)
+    if len(new) == 1 and new[0] is value:
+        return None
+    head = encoded(element.tag, element.vr or "OW", b"", instance.explicit)
+    return (head[:-4] + sum(map(len, new)).to_bytes(4, "little"), *new)
+
+
+def _compressed(
+    data: memoryview,
+    element: Element,
+    form: PixelFormat,
+    values: dict[int, bytes],
+    instance: Instance,
+) -> tuple[Buffer, ...] | None:
+    new = rewritten(data, element, form, instance.transfer_syntax_uid)
+    tables_given = [values.get(tag) for tag in sorted(OFFSETS)]
+    if any(tables_given) and (new or tables_given != list(extended_table(data, element, form))):
+        raise Withhold("pixel-stream", "The table of where frames begin would no longer be true.")
+    return new

@@ -1,0 +1,124 @@
+"""An image is changed alike whatever images went before it."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from deid_objects import CT, MR, ROOT, change, encode, header, instance, items
+from test_deid_real_files import leaving  # noqa: F401 - a fixture
+
+from adit_engine.errors import Withhold
+from adit_engine.instance import Instance
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.memory import LONGEST, Memory
+from adit_engine.pseudonymize.profile import Profile, presets
+from adit_engine.pseudonymize.tally import Tally
+
+UMLAUT = "Haus der \u00c4rzte".encode("latin-1")
+
+
+def referenced(number: int) -> bytes:
+    return items(encode(0x00081150, "UI", CT.encode()) + encode(0x00081155, "UI", uid(number)))
+
+
+def uid(number: int) -> bytes:
+    return f"{ROOT}.{number}".encode()
+
+
+SERIES = [
+    header(t00200013=("IS", b"1 "), t00180015=("CS", b"HEAD")),
+    header(t00200013=("IS", b"2 "), t00180015=("CS", b"HEAD")),
+    header(t00080020=("DA", b"20200101"), t00080023=("DA", b"20200102")),
+    header(t00080020=("DA", b"20200101"), t00080023=("DA", b"someday ")),
+    header(t00081140=("SQ", referenced(1))),
+    header(t00081140=("SQ", referenced(2))),
+    header(t00081140=("SQ", referenced(2)[:-1] + b"\0")),
+    header(t00080005=("CS", b"ISO_IR 100"), t0008103E=("LO", UMLAUT)),
+    header(t00080005=("CS", b"ISO_IR 192"), t0008103E=("LO", UMLAUT)),
+    header(t0008103E=("LO", UMLAUT)),
+    header(t00100010=("PN", b"Head^Erika"), t0008103E=("LO", b"CT HEAD ")),
+    header(t00100010=("PN", b"Muster^Erika"), t0008103E=("LO", b"CT HEAD ")),
+    # An illegal trigger time goes from a CT, and leaves an empty one in an MR.
+    header(t00181060=("DS", b"soon")),
+    header(MR, t00181060=("DS", b"soon")),
+    header(MR, t0008103E=("LO", b"CT HEAD ")),
+    header(t00080008=("CS", b"ORIGINAL\\PRIMARY\\AXIAL ")),
+    header(t00081140=("SQ", b"".join(referenced(n) for n in range(LONGEST // 64)))),
+]
+"""Images that differ in one thing each: a value, its character set, whose it is, of what class."""
+
+
+def told(how: Pseudonymized, source: Instance, memory: Memory | None) -> object:
+    tally = Tally()
+    try:
+        out = apply(how, source, tally, memory)
+    except Withhold as held:
+        return held.code, held.reason
+    return out.sha256(), out.instance_uid, dict(tally.treatments)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_an_image_is_changed_and_counted_alike_whatever_went_before(name: str) -> None:
+    how = replace(change(), profile=Profile.preset(name))
+    sources = [instance(made, explicit=explicit) for made in SERIES for explicit in (True, False)]
+    alone = [told(how, source, None) for source in sources]
+    memory, order = Memory(how), random.Random(7)
+    for _ in range(12):
+        for place in order.sample(range(len(sources)), len(sources)):
+            assert told(how, sources[place], memory) == alone[place], place
+            assert told(how, sources[place], memory) == alone[place], place
+    assert len({one[0] for one in alone if isinstance(one, tuple)}) > len(SERIES) // 2
+
+
+def test_a_text_of_the_same_bytes_is_read_in_its_own_character_set() -> None:
+    how = change("113112")
+    memory = Memory(how)
+    made = [
+        instance(header(t00080005=("CS", charset), t00080080=("LO", UMLAUT)))
+        for charset in (b"ISO_IR 100", b"ISO_IR 192", b"ISO_IR 144")
+    ]
+    alone = [told(how, source, None) for source in made]
+    assert len(set(map(str, alone))) == len(made)
+    for source, expected in (*zip(made, alone, strict=True), (made[0], alone[0])):
+        assert told(how, source, memory) == expected
+
+
+def test_what_another_change_made_is_not_taken_over() -> None:
+    source, memory = instance(SERIES[0]), Memory(change())
+    apply(change(), source, None, memory)
+    other = change(pseudonym="HEART-0009")
+    assert apply(other, source, None, memory).sha256() == apply(other, source).sha256()
+
+
+def test_what_is_withheld_after_a_good_image_is_withheld_still() -> None:
+    how = change()
+    memory = Memory(how)
+    apply(how, instance(header()), None, memory)
+    for _ in range(2):
+        with pytest.raises(Withhold):
+            apply(how, instance(header(t00280301=("CS", b"YES"))), None, memory)
+
+
+def test_a_long_element_is_not_remembered_and_memory_stays_small() -> None:
+    how = change()
+    memory = Memory(how)
+    apply(how, instance(SERIES[-1]), None, memory)
+    kept = [known for context in memory.contexts() for known in context.values()]
+    assert kept
+    assert all(len(known.raw) <= LONGEST for known in kept)
+    for number in range(40):
+        name = ("PN", f"Name{number}^Erika".encode().ljust(14))
+        apply(how, instance(header(t00100010=name)), None, memory)
+    assert len(list(memory.contexts())) <= 8
+
+
+def test_real_files_are_changed_alike_in_any_order(
+    leaving: list[tuple[Path, Instance, Instance]],  # noqa: F811
+) -> None:
+    how, order = change(), random.Random(11)
+    memory = Memory(how)
+    for _ in range(3):
+        for path, source, out in order.sample(leaving, len(leaving)):
+            assert apply(how, source, None, memory).sha256() == out.sha256(), path.name
