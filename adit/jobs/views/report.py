@@ -1,32 +1,39 @@
 """Report of a job: a page to print, and a JSON file; for everyone who may see the job."""
 
-import json
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from adit.audit import trail
-from adit.jobs.provenance.report import report_of
+from adit.jobs.provenance import report
+from adit.jobs.provenance.study_report import StudyReports
 from adit.jobs.views.about import kind_label
 from adit.jobs.views.door import person, visible_job
 from adit.profiles import faces
 from adit.profiles.options import WORDS
 from adit_engine.pseudonymize.face import Faces
 
+STUDIES_PER_PAGE = 50
+
 
 @require_safe
 def job_report(request: HttpRequest, pk: int) -> HttpResponse:
     job = visible_job(person(request), pk)
-    report = report_of(job)
-    codes = sorted({code for rules in report["rules"] for code in rules["option_codes"]})
+    reports = StudyReports(job)
+    page = Paginator(report.studies_of(job), STUDIES_PER_PAGE).get_page(request.GET.get("page"))
+    told = report.head(job, reports) | report.sums(job)
+    codes = sorted({code for rules in told["rules"] for code in rules["option_codes"]})
     context = {
         "job": job,
         "kind": kind_label(job),
-        "report": report,
+        "report": told,
+        "page": page,
+        "studies": reports.of(list(page)),
         "codes": [(code, WORDS.get(code, "")) for code in codes],
-        "faces": list(dict.fromkeys(_faces(rules) for rules in report["rules"])),
+        "faces": list(dict.fromkeys(_faces(rules) for rules in told["rules"])),
     }
     return render(request, "jobs/report.html", context)
 
@@ -36,11 +43,10 @@ def _faces(rules: dict[str, Any]) -> str:
 
 
 @require_safe
-def job_report_file(request: HttpRequest, pk: int) -> HttpResponse:
+def job_report_file(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     user = person(request)
     job = visible_job(user, pk)
-    text = json.dumps(report_of(job), indent=2)
     trail.record("job.report_downloaded", user=user, about=f"job:{job.pk}")
-    response = HttpResponse(text, content_type="application/json")
-    response["Content-Disposition"] = f'attachment; filename="job-{job.pk}-report.json"'
-    return response
+    headers = {"Content-Disposition": f'attachment; filename="job-{job.pk}-report.json"'}
+    text = report.as_text(job)
+    return StreamingHttpResponse(text, content_type="application/json", headers=headers)

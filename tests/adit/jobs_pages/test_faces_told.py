@@ -1,5 +1,7 @@
 """Before the start and afterwards a person reads which images may show a face, and what is done."""
 
+import json
+
 import pytest
 from django.test import Client
 from test_selective import Person, goes_to, put
@@ -90,6 +92,6 @@ def test_the_report_tells_what_was_chosen_and_counted(
     assert "the risk is accepted. Reason: the board agreed" in page
     assert "<dt>Images sent at that risk</dt><dd>80</dd>" in page
     assert "<td>(0010,0010)</td><td>replaced</td>" in page
-    kept = client.get(f"/jobs/{job.pk}/report.json").json()
+    kept = json.loads(client.get(f"/jobs/{job.pk}/report.json").getvalue())
     assert kept["faces"] == {"accepted": 80, "withheld": 0}
     assert kept["elements"][0]["name"] == "PatientName"

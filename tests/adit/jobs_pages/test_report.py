@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from adit.accounts.models import User
 from adit.audit.models import Event
@@ -59,7 +61,7 @@ def report(client: Client, job: Job) -> dict[str, Any]:
     answer = client.get(f"/jobs/{job.pk}/report.json")
     assert answer.status_code == 200
     assert answer["Content-Disposition"] == f'attachment; filename="job-{job.pk}-report.json"'
-    made: dict[str, Any] = json.loads(answer.content)
+    made: dict[str, Any] = json.loads(answer.getvalue())
     return made
 
 
@@ -105,7 +107,7 @@ def test_outputs_are_named_by_new_uids_and_digests(
 def test_nothing_in_it_tells_who_it_was(
     coordinator: User, job: Job, as_user: AsUser, path: str
 ) -> None:
-    text = as_user(coordinator).get(f"/jobs/{job.pk}/{path}").content.decode()
+    text = as_user(coordinator).get(f"/jobs/{job.pk}/{path}").getvalue().decode()
 
     assert "LUNG-0001" in text
     for secret in ("Canary", "PID-0815", ROOT):
@@ -174,3 +176,50 @@ def test_after_the_key_is_gone_pages_say_so_in_words(
     assert "can no longer be opened" in page
     for path in ("", "live/", "1/live/", "report/"):
         assert as_user(coordinator).get(f"/jobs/{job.pk}/{path}").status_code == 200
+
+
+@pytest.fixture
+def long_job(
+    coordinator: User, trial: Trial, make_job: Callable[..., Job], make_item: Callable[..., Item]
+) -> Job:
+    """120 studies of one series; of the last, one image is withheld."""
+    job = make_job(coordinator, trial=trial, tasks=120)
+    for task in job.tasks.select_related("job__trial"):
+        is_last = task.position == 120
+        why = [["face", "It may show a face.", 1]] if is_last else []
+        kept = [[0x00080060, "kept", 2 + is_last]]
+        make_item(task, expected=2, delivered=2, elements=kept, reasons=why)
+    return job
+
+
+def test_a_long_report_comes_piece_by_piece(
+    coordinator: User, long_job: Job, as_user: AsUser
+) -> None:
+    with CaptureQueriesContext(connection) as asked:
+        answer = as_user(coordinator).get(f"/jobs/{long_job.pk}/report.json")
+        pieces = iter(answer)
+        first = next(pieces).decode()
+        before = len(asked)
+        made = json.loads(first + b"".join(pieces).decode())
+
+    assert '"totals"' in first
+    assert '"studies"' not in first
+    assert [study["number"] for study in made["studies"]] == list(range(1, 121))
+    assert made["elements"][0]["count"] == 119 * 2 + 3
+    assert len(asked) - before < 15, "a query for each study"
+
+
+def test_a_long_report_has_pages_and_sums_of_all(
+    coordinator: User, long_job: Job, as_user: AsUser
+) -> None:
+    client = as_user(coordinator)
+
+    first = client.get(f"/jobs/{long_job.pk}/report/").content.decode()
+    last = client.get(f"/jobs/{long_job.pk}/report/?page=3").content.decode()
+
+    assert 'id="study-50"' in first
+    assert 'id="study-51"' not in first
+    assert 'id="study-120"' in last
+    for page in (first, last):
+        assert '<td>kept</td><td class="number">241</td>' in page
+        assert "Page" in page

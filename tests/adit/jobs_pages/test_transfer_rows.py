@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -133,7 +134,7 @@ def test_a_check_is_no_study_before_the_start_and_is_not_counted_after_it(
     assert reverse("job_task", args=[job.pk, 1]) not in text("job", job.pk)
     assert "2 of 2 studies" in text("jobs")
     assert "Study 2" in text("job_task", job.pk, 2)
-    assert len(client.get(f"/jobs/{job.pk}/report.json").json()["studies"]) == 2
+    assert len(json.loads(client.get(f"/jobs/{job.pk}/report.json").getvalue())["studies"]) == 2
 
 
 def test_what_was_typed_comes_back_when_the_start_is_refused(
