@@ -111,7 +111,7 @@ class DimseSettings:
         "find",
         "Proof that images are kept",
         help="Of what we send. find: we search for it; commitment: the PACS reports it itself "
-        "(Storage Commitment), and is searched where no report comes; none: nobody asks.",
+        "(Storage Commitment) and a search agrees, or stands in for it; none: nobody asks.",
         choices=_PROOFS,
         advanced=True,
     )

@@ -1,4 +1,4 @@
-"""Proving: whether a PACS keeps what it took: by its own report, or by a search."""
+"""Proving: whether a PACS keeps what it took: by its own report beside a search, or by a search."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace as but
@@ -20,6 +20,9 @@ _UNASKED = (
 _UNPROVEN = (
     "the destination took this image, did not report whether it keeps it, and does not let us "
     "search for it"
+)
+_CONTRADICTED = (
+    "the destination took this image, reports that it keeps it, and a search does not find it there"
 )
 
 
@@ -58,12 +61,32 @@ class Proving:
             yield Remark(self._silence)
             yield from self._found_instead(stored)
             return
+        claimed = []
         for one in stored:
             image = one.class_uid, one.ref.instance_uid
             if report.proves(image):
-                yield one.ref.instance_uid
+                claimed.append(one)
             else:
                 yield NotKept(one.ref.instance_uid, report.why_not(image))
+        yield from self._compared(claimed)
+
+    def _compared(self, claimed: Sequence[Stored]) -> Iterator[Proof]:
+        """Some report at once, whatever became of the images: a search has to find them as well.
+
+        The report alone counts where no search is to be had for good. Raises NodeError.
+        """
+        if not claimed:
+            return
+        try:
+            found = set(self.found(claimed))
+        except NodeError as error:
+            if error.again:
+                raise
+            found = {one.ref.instance_uid for one in claimed}
+        yield from found
+        for one in claimed:
+            if one.ref.instance_uid not in found:
+                yield NotKept(one.ref.instance_uid, _CONTRADICTED)
 
     def _report(self, stored: Sequence[Stored]) -> Report | None:
         """None where none came; from then on a search answers, so that one wait is enough."""

@@ -56,7 +56,9 @@ def carried_out(folder: Path, cases: list[Case], everything: list[Instance]) -> 
         before = len(auditor.found)
         auditor.audit(truth, one.ledger, one.kept, one.sent)
         if len(auditor.found) > before:
-            auditor.found.append(f"... in {one.number}: {one.route} {one.keeper} {one.plans}")
+            auditor.found.append(
+                f"... in {one.number}: {one.route} {one.keeper} {one.proof} {one.plans}"
+            )
     return auditor
 
 

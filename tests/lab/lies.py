@@ -58,6 +58,8 @@ class Kind(StrEnum):
     HUGE = "announces four gigabytes"
     FIN = "closes the connection in the middle of a message"
     RST = "resets the connection in the middle of a message"
+    VOUCH = "reports that it keeps what it does not"
+    BOAST = "reports on images that it was not asked about"
 
 
 class Part(StrEnum):

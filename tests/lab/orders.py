@@ -32,7 +32,7 @@ from adit_engine.reference import StudyRef
 from adit_engine.transfer import Order, transfer
 from lab.archive import Lying
 from lab.auditor import Kept, Ledger
-from lab.lies import BREAKS, Kind, Liar, Lie, Sent, holdings
+from lab.lies import BREAKS, Kind, Liar, Lie, Part, Sent, holdings
 from lab.web import LyingWeb
 from lab.wire import HARMS, Wire
 
@@ -81,8 +81,27 @@ KEEPER_LIES = (
     Kind.ENDLESS,
     *BREAKS,
 )
+COMMIT_LIES = (
+    Kind.VOUCH,
+    Kind.NOTHING,
+    Kind.ADMIT,
+    Kind.TWIN,
+    Kind.TWICE,
+    Kind.OTHER_TITLE,
+    Kind.EARLY,
+    Kind.OMIT,
+    Kind.FOREIGN,
+    Kind.BOAST,
+    Kind.EXHAUSTED,
+    Kind.NO_CLASS,
+    *BREAKS,
+)
+"""Of its reports of what it keeps."""
+PROOFS = ("find", "commitment", "commitment")
+REPORTS = ("asking", "there", "elsewhere")
+"""By the association of the question, or by its own, from its address or from another one."""
 ROUTES = ("get", "get", "move", "move", "auto", "web", "web")
-KEEPERS = ("dimse", "folder", "web")
+KEEPERS = ("dimse", "dimse", "folder", "web")
 
 # Studies 1 and 2 are one patient's, 3 and 4 another's.
 PATIENTS = {"1": "PID-4711-0815", "2": "PID-4711-0815", "3": "PID-4711-0816", "4": "PID-4711-0816"}
@@ -131,11 +150,12 @@ class Plan:
     stop_after: int | None = None
     sends_from: str = ""
     """The address of this machine from which the archive's images come, where it is another."""
+    reports: str = "asking"
     spool_is_full: bool = False
 
     @property
     def times(self) -> dict[str, float]:
-        if self == Plan():
+        if replace(self, reports="asking") == Plan():
             return PATIENT_TIMES
         return NEARLINE_TIMES if any(lie.kind is Kind.SLOW for lie in self.lies) else TIMES
 
@@ -151,6 +171,8 @@ class Case:
     change: Change
     plans: list[Plan]
     names_originator: bool = True
+    proof: str = "find"
+    """How a PACS as the destination is asked what it keeps."""
     lists_meanwhile: bool = False
     """A series comes while its list is asked for, as by hand."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -170,7 +192,7 @@ def case(number: int, seed: int) -> Case:
     rng = random.Random(f"{seed}-{number}")
     route = rng.choice(ROUTES)
     plans = [_plan(rng, route) for _ in range(rng.randint(1, ATTEMPTS - 1))]
-    return Case(
+    made = Case(
         number,
         rng.choice(sorted(PATIENTS)),
         route,
@@ -178,8 +200,26 @@ def case(number: int, seed: int) -> Case:
         rng.choice(CHANGES),
         [*plans, Plan()],
         rng.random() < 0.6,
-        rng.random() < 0.5,
+        lists_meanwhile=rng.random() < 0.5,
     )
+    proof = rng.choice(PROOFS)
+    if made.keeper == "dimse" and proof == "commitment":
+        return replace(made, proof=proof, plans=[_committed(rng, plan) for plan in made.plans])
+    return made
+
+
+def _committed(rng: random.Random, plan: Plan) -> Plan:
+    """The same faults, with reports of what is kept; the last attempt's are honest."""
+    if plan == Plan():
+        return replace(plan, reports=rng.choice(REPORTS[:2]))
+    plan = replace(plan, reports=rng.choice(REPORTS))
+    if rng.random() < 0.3:
+        return plan
+    lie = Lie(rng.choice(COMMIT_LIES), rng.randrange(5), 99, Part.COMMIT)
+    lies = (*plan.keeper_lies, lie)
+    if lie.kind in (Kind.VOUCH, Kind.BOAST):
+        lies = (*lies, Lie(Kind.FORGET, rng.randrange(5), 1, Part.STORE))
+    return replace(plan, keeper_lies=lies)
 
 
 def _plan(rng: random.Random, route: str) -> Plan:
@@ -279,7 +319,8 @@ class _Attempt:
         if self._case.keeper == "folder":
             settings = FolderSettings(path=str(folder), reserve_mb=0)
             return None, FolderNode("Research", settings)
-        site, scratch = Site("KEEPER", holdings(folder)), self._base / "scratch"
+        site = Site("KEEPER", holdings(folder), self._report_to())
+        scratch = self._base / "scratch"
         is_web = self._case.keeper == "web"
         made: Liar = (
             LyingWeb(site, plan.keeper_lies, scratch)
@@ -288,7 +329,18 @@ class _Attempt:
         )
         keeper = self._stack.enter_context(made)
         port = self._wired(keeper.port, plan.keeper_harm, forth=True)
-        return keeper, self._web("KEEPER", port) if is_web else self._dimse("KEEPER", port)
+        if is_web:
+            return keeper, self._web("KEEPER", port)
+        more = {"proof": self._case.proof, "commitment_s": plan.times["connect_s"]}
+        return keeper, self._dimse("KEEPER", port, **more)
+
+    def _report_to(self) -> dict[str, tuple[str, int]]:
+        """Where the destination finds us, as it knows; nowhere: it stays on our association."""
+        port = self._bench.received.port
+        if self._plan.reports == "elsewhere":
+            wire = Wire(port, sys.maxsize, "delay", source="127.0.0.2")
+            port = self._stack.enter_context(wire).port
+        return {} if self._plan.reports == "asking" else {"ADIT": ("127.0.0.1", port)}
 
     def _wired(self, port: int, harm: Harm | None, *, forth: bool) -> int:
         if harm is None:

@@ -78,9 +78,11 @@ def _report(archive: "Lying", asked: Dataset) -> Dataset:
     report.TransactionUID = asked.TransactionUID
     if archive.tells(Kind.TWIN, on=Part.COMMIT):
         report.TransactionUID = generate_uid()
-    kept, failed = [], []
+    vouches = archive.tells(Kind.VOUCH, on=Part.COMMIT) is not None
+    kept, failed = _boasts(archive), []
     for at, one in enumerate(asked.ReferencedSOPSequence):
-        reason = 0 if one.ReferencedSOPInstanceUID in held else NO_SUCH_INSTANCE
+        is_kept = vouches or one.ReferencedSOPInstanceUID in held
+        reason = 0 if is_kept else NO_SUCH_INSTANCE
         disowned = archive.tells(Kind.ADMIT, at, Part.COMMIT) is not None
         if archive.tells(Kind.OMIT, at, Part.COMMIT):
             continue
@@ -96,6 +98,15 @@ def _report(archive: "Lying", asked: Dataset) -> Dataset:
     if failed:
         report.FailedSOPSequence = failed
     return report
+
+
+def _boasts(archive: "Lying") -> list[Dataset]:
+    if not archive.tells(Kind.BOAST, on=Part.COMMIT):
+        return []
+    made = Dataset()
+    made.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    made.ReferencedSOPInstanceUID = generate_uid()
+    return [made]
 
 
 def _event(report: Dataset) -> int:

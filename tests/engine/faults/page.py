@@ -33,8 +33,10 @@ Tried by `tests/engine/nodes/test_commitment.py`, on the association on which we
 the PACS opens. No report, one for another question, one under another AE title, a refusal, an abort, a
 silence, or no such service: after its time limit the images are searched for, once and for all until
 the node is closed, and the outcome says so. An image that is reported as failed, left out, named under
-another UID or class: failed. Neither a report nor a search: failed. The same report twice: counts once.
-A report that is cut off, too large, of another event, or of somebody who was not asked: refused.
+another UID or class: failed; so is one that is reported as kept and that a search does not find. Where no
+search is offered, the report alone counts. Neither a report nor a search: failed. The same report
+twice: counts once. A report that is cut off, too large, of another event, or of somebody who was not
+asked: refused.
 """
 
 LONG_RUN = """
@@ -43,7 +45,11 @@ LONG_RUN = """
 `make chaos` draws 2,000 orders from a seed and carries them out side by side: by C-GET, C-MOVE and
 WADO-RS, into a PACS by C-STORE, a DICOMweb service by STOW-RS and a folder, pseudonymized for two
 projects or as is, two or three attempts each, with these faults mixed at source, wire and
-destination. The auditor then compares each ledger with what the source truly sent and what the
+destination. PACS that are to report what they keep (two of three) lie about that as well: they vouch
+for what they dropped, disown what they hold, report never, twice, too early, too much, too little,
+about another question, or as somebody else.
+
+The auditor then compares each ledger with what the source truly sent and what the
 destination truly holds after each attempt. That it finds out an engine that drops, mislabels or
 mixes up images is tested by sabotage in `tests/engine/test_chaos.py`.
 

@@ -19,7 +19,7 @@ from samples import ROOT, ct, instance
 from adit.demo.services import Site
 from adit_engine import cli
 from adit_engine.commitment import COMMITMENT, WELL_KNOWN_INSTANCE, Report, question
-from adit_engine.errors import ConnectionLost, Malformed, NodeError, Stopped
+from adit_engine.errors import ConnectionLost, Malformed, NodeBusy, NodeError, Stopped
 from adit_engine.expectation import Asked, Sender
 from adit_engine.handoff import Stop
 from adit_engine.instance import EXPLICIT_LE, Instance
@@ -261,6 +261,43 @@ def test_only_what_the_report_names_as_kept_is_kept(
     assert kept(proofs) == sorted([uids()[0], uids()[2]])
     assert words in reasons(proofs)
     assert remarks(proofs) == ""
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same-association", "another"])
+def test_a_report_that_a_search_contradicts_is_not_believed(
+    tmp_path: Path, elsewhere: bool
+) -> None:
+    lost = Lie(Kind.FORGET, 1, 1, Part.STORE)
+    with told(tmp_path, lost, lie(Kind.VOUCH), elsewhere=elsewhere) as (node, _):
+        proofs = list(node.confirm(list(node.store(images()))))
+
+    assert kept(proofs) == sorted([uids()[0], uids()[2]])
+    assert "reports that it keeps it, and a search does not find it there" in reasons(proofs)
+
+
+@pytest.mark.parametrize("fault", [Kind.NO_CLASS, Kind.REJECT])
+def test_a_report_alone_counts_where_no_search_is_to_be_had(tmp_path: Path, fault: Kind) -> None:
+    with told(tmp_path, Lie(fault, 0, 99, Part.FIND)) as (node, _):
+        proofs = list(node.confirm(list(node.store(images()))))
+
+    assert kept(proofs) == sorted(uids())
+    assert remarks(proofs) == ""
+
+
+def test_a_search_that_is_out_of_resources_for_now_is_asked_again_later(tmp_path: Path) -> None:
+    with told(tmp_path, Lie(Kind.EXHAUSTED, 0, 99, Part.FIND)) as (node, _):
+        stored = list(node.store(images()))
+
+        with pytest.raises(NodeBusy):
+            list(node.confirm(stored))
+
+
+def test_a_report_on_images_that_were_not_asked_about_proves_nothing_more(tmp_path: Path) -> None:
+    lost = Lie(Kind.FORGET, 1, 1, Part.STORE)
+    with told(tmp_path, lost, lie(Kind.BOAST)) as (node, _):
+        proofs = list(node.confirm(list(node.store(images()))))
+
+    assert kept(proofs) == sorted([uids()[0], uids()[2]])
 
 
 def test_a_report_from_somebody_else_is_refused(tmp_path: Path) -> None:
