@@ -7,6 +7,7 @@ from benchmarks.table import Line, Promise
 from benchmarks.works import (
     GET,
     GETSCU,
+    LISTED,
     MOVE,
     MOVESCU,
     RELAY,
@@ -26,11 +27,12 @@ STOCK_PROMISE = Promise(1 / 10, 1 / 20)
 
 def lines(site: Site, rounds: int, place: str) -> list[Line]:
     """Every comparison that this site allows."""
-    works = (GET, GETSCU, MOVE, MOVESCU, STORE, STORESCU, TRANSFER, RELAY, SCRIPT)
+    works = (GET, GETSCU, LISTED, MOVE, MOVESCU, STORE, STORESCU, TRANSFER, RELAY, SCRIPT)
     times = interleaved(works, site, rounds)
     data = f"{site.study}, {place}"
     pairs = (
         ("C-GET to folder / getscu", GET, GETSCU, GET_PROMISE),
+        ("the same / findscu; getscu; findscu", GET, LISTED, GET_PROMISE),
         ("C-MOVE to folder / movescu", MOVE, MOVESCU, MOVE_PROMISE),
         ("C-STORE from folder / storescu", STORE, STORESCU, STORE_PROMISE),
         ("archive to archive / Orthanc relay", TRANSFER, RELAY, RELAY_PROMISE),

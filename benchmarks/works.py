@@ -77,6 +77,13 @@ def get_by_getscu(site: Site) -> None:
     _getscu(site)
 
 
+def get_by_script(site: Site) -> None:
+    """getscu between two lists of the images, as a script would that compares them afterwards."""
+    _findscu(site, "SOPInstanceUID", "SOPClassUID")
+    _getscu(site)
+    _findscu(site, "SOPInstanceUID")
+
+
 def move_by_engine(site: Site) -> None:
     source = f"{site.source.url}?retrieve=move"
     words = ("--from", source, "--to", site.out, "--receiver", str(site.receiver_port))
@@ -144,6 +151,15 @@ def _getscu(site: Site) -> None:
     _retrieve(site, "getscu")
 
 
+def _findscu(site: Site, *wanted: str) -> None:
+    one = site.source
+    place = (f"StudyInstanceUID={site.study.uid}", f"SeriesInstanceUID={site.study.uid}.1")
+    keys = [word for key in (*place, *wanted) for word in ("-k", key)]
+    where = (*_CALLING, one.ae_title, "127.0.0.1", str(one.dicom_port))
+    command = ["findscu", "-S", "-k", "QueryRetrieveLevel=IMAGE", *keys, *where]
+    run(command, options=one.options)
+
+
 def _retrieve(site: Site, tool: str, *more: str | int) -> None:
     one = site.source
     site.out.mkdir()
@@ -172,6 +188,7 @@ def in_destination(site: Site) -> int:
 
 GET = Work("adit-engine fetch", get_by_engine, in_folder)
 GETSCU = Work("getscu", get_by_getscu, in_folder)
+LISTED = Work("findscu; getscu; findscu", get_by_script, in_folder)
 MOVE = Work("adit-engine fetch by C-MOVE", move_by_engine, in_folder)
 MOVESCU = Work("movescu", move_by_movescu, in_folder)
 STORE = Work("adit-engine send", store_by_engine, in_destination)
