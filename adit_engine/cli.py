@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adit_engine import cli_check, cli_pack, node_url
-from adit_engine.errors import AditError, CannotDo, NotFound, RuleBroken, WrongInput
+from adit_engine.errors import AditError, CannotDo, NotFound, WrongInput
 from adit_engine.expectation import Reception
+from adit_engine.interruption import heeded
 from adit_engine.nodes.base import Grade, Searchable
 from adit_engine.query import Query
 from adit_engine.record import Record
@@ -29,16 +31,26 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 complete, 1 partial or unverifiable, 2 failed, 64 wrong use."""
+    """Exit codes: 0 complete, 1 partial or unverifiable, 2 failed, 64 wrong use, 130 stopped by
+    Ctrl-C, 143 by a kind kill, 141 when nobody reads our answer any more.
+    """
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except WrongInput as error:
         print(f"adit-engine: {error}", file=sys.stderr)
         return Exit.WRONG_USE
     except AditError as error:
         print(f"adit-engine: {error}", file=sys.stderr)
         return Exit.FAILED
+    except KeyboardInterrupt:
+        print("adit-engine: stopped at once", file=sys.stderr)
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Such as `head`, which has enough. What is still in the buffer shall complain to nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.UNREAD
     return code
 
 
@@ -199,7 +211,9 @@ def _line(record: Record) -> str:
         Level.IMAGE: "InstanceNumber SOPClassUID",
     }.get(record.level, "PatientID PatientName")
     uid = record.instance_uid or record.series_uid or record.study_uid
-    return "\t".join([uid, *(record.text(keyword) for keyword in keywords.split())])
+    columns = [uid, *(record.text(keyword) for keyword in keywords.split())]
+    # What an archive says is text, never a command to a terminal.
+    return "\t".join("".join(c if c.isprintable() else " " for c in one) for one in columns)
 
 
 def _transfer(options: argparse.Namespace) -> int:
@@ -215,16 +229,19 @@ def _transfer(options: argparse.Namespace) -> int:
             raise WrongInput("Source and destination are the same folder.")
         studies = _studies(options, _searchable(source))
         trip.fits(studies)
-        for study in studies:
-            try:
-                trip.go(study, source, destination)
-            except RuleBroken as broken:
-                trip.broke(str(broken))
-            except AditError as error:
-                trip.broke(str(error))
-        if password:
-            cli_pack.pack(trip, destination, password)
-    return trip.report(time.monotonic() - began)
+        with heeded(trip.stop) as stopped:
+            trip.stop.then(getattr(source, "abort", lambda: None))
+            for study in studies:
+                try:
+                    trip.go(study, source, destination)
+                except AditError as error:
+                    trip.broke(str(error))
+                if trip.stop.is_set():
+                    break
+            if password:
+                cli_pack.pack(trip, destination, password)
+            code = trip.report(time.monotonic() - began)
+            return stopped() or code
 
 
 def _searchable(node: Any) -> Any:

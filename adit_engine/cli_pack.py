@@ -7,7 +7,6 @@ from typing import Any
 
 from adit_engine import node_url
 from adit_engine.errors import AditError, WrongInput
-from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Bundle, Packed
 from adit_engine.password import checked_password
 from adit_engine.trip import Trip
@@ -42,7 +41,7 @@ def pack(trip: Trip, node: Any, password: str) -> None:
         node.forget()
         return
     try:
-        for told in node.pack(_bundle(trip, node), password, Stop()):
+        for told in node.pack(_bundle(trip, node), password, trip.stop):
             if isinstance(told, Packed):
                 trip.archives.append(str(Path(node.settings.path, told.name)))
     except AditError as error:

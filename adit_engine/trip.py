@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ class Exit(IntEnum):
     INCOMPLETE = 1
     FAILED = 2
     WRONG_USE = 64
+    INTERRUPTED = 130
+    UNREAD = 141
 
 
 class Trip:
@@ -47,6 +50,8 @@ class Trip:
         self.manifests: dict[str, Manifest] = {}
         self.errors: list[str] = []
         self.archives: list[str] = []
+        self.stop = Stop()
+        self.ledger = _place_of_ledger(options.manifest)
         self.bar = sys.stderr if sys.stderr.isatty() and not options.json else None
         if options.trial and not options.sponsor:
             raise WrongInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
@@ -83,7 +88,7 @@ class Trip:
             return
         order = Order(ref, study.patient_id, Selection(tuple(self.options.series)))
         change = self._change(study, source)
-        for told in transfer(order, source, destination, change, {}, Stop()):
+        for told in transfer(order, source, destination, change, {}, self.stop):
             if isinstance(told, Outcome):
                 self.outcomes.append(told)
             elif isinstance(told, Listed):
@@ -158,7 +163,7 @@ class Trip:
             "reasons": _reasons(outcomes),
             "errors": self.errors,
             "faces": {"chosen": self.faces.value, "reason": self.options.accept_faces or ""},
-            "manifest": str(path),
+            "manifest": str(path or ""),
             "archives": self.archives,
             "seconds": round(seconds, 2),
             "bytes": sum(e.size_bytes for m in self.manifests.values() for e in m.entries.values()),
@@ -182,17 +187,35 @@ class Trip:
             if uid not in told:
                 yield Outcome.of(manifest)
 
-    def _write_manifest(self) -> Path:
-        path = self.options.manifest or node_url.state_folder() / f"manifest-{time.time_ns()}.json"
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def _write_manifest(self) -> Path | None:
+        """None where it cannot be written, which is told."""
         ledgers = [manifest.to_json() for manifest in self.manifests.values()]
         # A line for each value, by the encoder that is ten times as quick as one that indents.
         text = json.dumps(ledgers, separators=(",\n", ": "))
-        temp = path.with_name(path.name + ".part")
-        temp.touch(mode=0o600)
-        temp.write_text(text)
-        temp.rename(path)
-        return Path(path)
+        temp = self.ledger.with_name(self.ledger.name + ".part")
+        try:
+            temp.touch(mode=0o600)
+            temp.write_text(text)
+            temp.rename(self.ledger)
+        except OSError as error:
+            self.broke(f"The ledger could not be written to {self.ledger}: {error.strerror}.")
+            return None
+        return self.ledger
+
+
+def _place_of_ledger(chosen: Path | None) -> Path:
+    """Seen before anything travels. Raises WrongInput."""
+    path = chosen or node_url.state_folder() / f"manifest-{time.time_ns()}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        why = "" if os.access(path.parent, os.W_OK) else "writing there is not allowed"
+    except OSError as error:
+        why = str(error.strerror)
+    if path.is_dir():
+        why = "this is a folder"
+    if why:
+        raise WrongInput(f"--manifest: no ledger can be written to {path}: {why}. Name a file.")
+    return path
 
 
 def _chosen(options: argparse.Namespace) -> Faces:
@@ -224,5 +247,5 @@ def _sentence(answer: dict[str, Any]) -> str:
     ]
     lines += [f"  {count} × {reason}" for reason, count in answer["reasons"].items()]
     lines += [f"archive: {path}" for path in answer["archives"]]
-    lines.append(f"ledger: {answer['manifest']}")
+    lines += [f"ledger: {answer['manifest']}"] if answer["manifest"] else []
     return "\n".join(lines)

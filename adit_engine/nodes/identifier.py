@@ -156,9 +156,13 @@ def _value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, 
 def _text(raw: bytes, encodings: tuple[str, ...]) -> str:
     """Archives name a character set and answer in another one; a wrong letter beats no record."""
     if b"\x1b" in raw and encodings:
+        import warnings
+
         from pydicom.charset import decode_bytes
 
-        return decode_bytes(raw, list(encodings), _DELIMITERS)
+        # An escape that no character set knows is nothing that whoever searches could mend.
+        with warnings.catch_warnings(action="ignore"):
+            return decode_bytes(raw, list(encodings), _DELIMITERS)
     for encoding in (*encodings[:1], "utf-8"):
         try:
             return raw.decode(encoding)

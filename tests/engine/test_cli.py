@@ -168,3 +168,43 @@ def test_the_command_says_all_and_how_it_went_before_it_ends(source: Path, tmp_p
     assert (whole.returncode, json.loads(whole.stdout)["outcome"]) == (0, "complete")
     assert (nowhere.returncode, "Create or mount it" in nowhere.stderr) == (2, True)
     assert (wrong.returncode, "write Keyword=value" in wrong.stderr) == (64, True)
+
+
+def test_a_ledger_that_cannot_be_written_is_told_before_anything_travels(
+    source: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "delivered"
+    for place in ("/proc/nowhere/ledger.json", str(tmp_path)):
+        call = ["fetch", "--from", str(source), "--to", str(out), "--all", "--manifest", place]
+
+        assert main(call) == 64
+        assert "no ledger can be written" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_what_reads_only_the_first_line_of_an_answer_sees_no_complaint(source: Path) -> None:
+    for number in range(4, 600):
+        (source / f"{number}.dcm").write_bytes(file_bytes(ct(number)))
+    command = f"{sys.executable} -c 'from adit_engine.start import run; run()'"
+
+    done = subprocess.run(
+        ["bash", "-c", f"{command} find --from {source} --level image | head -1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_what_an_archive_says_is_no_command_to_the_terminal(source: Path, capsys) -> None:
+    (source / "odd.dcm").write_bytes(
+        file_bytes(ct(9, study="7", StudyDescription="\x1b]0;gotcha\x07\n1.2.3"))
+    )
+
+    assert main(["find", "--from", str(source), f"StudyInstanceUID={ROOT}.7"]) == 0
+
+    out = capsys.readouterr().out
+    assert "gotcha" in out
+    assert "\x1b" not in out
+    assert out.count("\n") == 1
