@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -23,6 +24,7 @@ from conftest import PASSWORD, ROOT, adit_up, end, free_port, wait_until
 from lab.certificates import Authority
 
 SHIPPED = ROOT / "deploy" / "nginx.conf"
+START = "nginx -g 'daemon off;'"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 HOST = "adit.example.test"
 MB = 1024 * 1024
@@ -30,6 +32,9 @@ FILE_BYTES = 48 * MB
 
 pytestmark = [
     pytest.mark.skipif(NGINX is None, reason="needs nginx: apt install nginx-light"),
+    pytest.mark.skipif(
+        shutil.which("docker-compose") is None, reason="needs compose: apt install docker-compose"
+    ),
     pytest.mark.timeout(300),
 ]
 
@@ -110,6 +115,7 @@ class Client:
 
 @dataclass
 class Proxied:
+    web: int
     http_port: int
     https_port: int
     authority: Path
@@ -158,8 +164,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
 
 
 @contextmanager
-def nginx(folder: Path, web: int, names: Names, data: Path, file: str) -> Iterator[Proxied]:
-    """The shipped file; only what a container would bring is replaced, each of it found there."""
+def nginx(
+    folder: Path, web: int, names: Names, data: Path, file: str, published: str = ""
+) -> Iterator[Proxied]:
+    """The shipped file and its start; only what a container would bring is replaced, each of it
+    found there. `published` is what somebody has set for the compose file.
+    """
     authority = Authority()
     certificate, key = authority.issue(names=("localhost",)).files(folder, "tls")
     (folder / "ca.crt").write_text(authority.certificate)
@@ -183,17 +193,36 @@ def nginx(folder: Path, web: int, names: Names, data: Path, file: str) -> Iterat
     asked = [NGINX, "-c", str(folder / "nginx.conf"), "-e", "/dev/stderr", "-g", "daemon off;"]
     if os.geteuid() == 0:
         asked[-1] += " user root;"  # else its workers could not read what the test made
+    start = started_by_compose(published or str(https_port)).replace("/tmp/", f"{scratch}/")
+    assert START in start
+    asked = ["sh", "-c", start.replace(START, shlex.join(asked))]
     with log.open("wb") as out:
         process = subprocess.Popen(asked, cwd=folder, stdout=out, stderr=out)
     try:
         running = Proxied(
-            http_port, https_port, folder / "ca.crt", names, process.pid, data, log, file
+            web, http_port, https_port, folder / "ca.crt", names, process.pid, data, log, file
         )
         wait_until(lambda: process.poll() is not None or is_served(running), "nginx", 60)
         assert process.poll() is None, log.read_text()
         yield running
     finally:
         end(process, 10)
+
+
+def started_by_compose(published: str) -> str:
+    """What the container of the proxy runs."""
+    done = subprocess.run(
+        ["docker-compose", "-f", "deploy/compose.yaml", "config", "--format", "json"],
+        cwd=ROOT,
+        env={**os.environ, "ADIT_HOSTS": HOST, "ADIT_HTTPS_PORT": published},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    shell, option, script = json.loads(done.stdout)["services"]["proxy"]["command"]
+    assert (shell, option) == ("sh", "-c")
+    return str(script).replace("$$", "$")
 
 
 def is_served(site: Proxied) -> bool:
@@ -211,10 +240,25 @@ def root(site: Proxied) -> Client:
 
 
 def test_plain_http_leads_to_tls_and_nothing_else(site: Proxied) -> None:
+    there = f"https://{HOST}:{site.https_port}/jobs/?page=2"
+    assert led_to(site, "/jobs/?page=2") == (301, there)
+
+
+@pytest.mark.parametrize(
+    ("published", "port"), [("443", ""), ("10.0.0.1:443", ""), ("10.0.0.1:8443", ":8443")]
+)
+def test_plain_http_leads_to_the_port_that_is_published(
+    site: Proxied, tmp_path: Path, published: str, port: str
+) -> None:
+    with nginx(tmp_path, site.web, site.names, site.data, site.file, published) as other:
+        assert led_to(other, "/jobs/") == (301, f"https://{HOST}{port}/jobs/")
+
+
+def led_to(site: Proxied, path: str) -> tuple[int, str | None]:
     with closing(http.client.HTTPConnection("127.0.0.1", site.http_port, timeout=20)) as line:
-        line.request("GET", "/jobs/?page=2", headers={"Host": HOST})
+        line.request("GET", path, headers={"Host": f"{HOST}:{site.http_port}"})
         answer = line.getresponse()
-    assert (answer.status, answer.headers["Location"]) == (301, f"https://{HOST}/jobs/?page=2")
+    return answer.status, answer.headers["Location"]
 
 
 @pytest.mark.parametrize(("version", "spoken"), [("TLSv1_1", False), ("TLSv1_2", True)])
