@@ -13,7 +13,6 @@ from adit.accounts.rights import Refused, Right, may, require
 from adit.audit import trail
 from adit.jobs import lists, queue, sealed, states
 from adit.jobs.models import Job, Task, TaskState
-from adit.jobs.ordering import AS_IS
 from adit.jobs.queueing.bell import ring_on_commit
 from adit.nodes import slots
 from adit.profiles import joining, mapping
@@ -70,7 +69,7 @@ def confirm(user: User, task: Task, reason: str) -> None:
     def act(job: Job, row: Task) -> None:
         content = sealed.open_task(row)
         found = content.payload[FOUND]
-        if job.order["change"] != AS_IS:
+        if not job.is_as_is:
             _join(user, row, content.patient_id, found, reason)
         payload = {key: value for key, value in content.payload.items() if key != FOUND}
         resealed = _resealed(row, content, {**payload, RENAMED: found})

@@ -57,6 +57,10 @@ class Stage(models.TextChoices):
     PILOT = "pilot", _("pilot")
 
 
+AS_IS = "as_is"
+"""The change of an order by which images go as they are."""
+
+
 class Job(models.Model):
     """What a person ordered: one kind, one destination where there is one."""
 
@@ -102,6 +106,11 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+    @property
+    def is_as_is(self) -> bool:
+        """Whether its images go as they are, with names and dates."""
+        return self.order.get("change") == AS_IS
 
 
 class Road(models.Model):

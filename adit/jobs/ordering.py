@@ -14,7 +14,7 @@ from adit.jobs.files import archives
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Order, SendAsIs, SheetRow, TaskPlan
 from adit.jobs.kinds.batch_query import BatchQuery
-from adit.jobs.models import Job, JobState, Task, Work
+from adit.jobs.models import AS_IS, Job, JobState, Task, Work
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
 from adit.profiles import mapping, trials
@@ -23,7 +23,6 @@ from adit_engine.errors import WrongInput
 
 ORDER_VERSION = 1
 PSEUDONYMIZED = "pseudonymized"
-AS_IS = "as_is"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Checked, Context, Found, Yielded
 from adit.jobs.lease import Lease, Lost
 from adit.jobs.models import Task, Work
-from adit.jobs.ordering import AS_IS
 from adit.jobs.provenance import rules
 from adit.jobs.rows import lines
 from adit.jobs.sealed import TaskContent
@@ -128,7 +127,7 @@ def _change(task: Task, content: TaskContent) -> Change | None:
         trial = job.trial or trials.default_trial()
         mapping.require_trial(job.owner, trial, task.source, job.destination)
         return None
-    if job.order["change"] == AS_IS:
+    if job.is_as_is:
         return mapping.as_is_for(
             job.owner, job.trial, task.source, job.destination, reason=job.order["reason"]
         )

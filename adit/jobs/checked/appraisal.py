@@ -7,11 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from adit.jobs.checked import deliveries
+from adit.jobs.guess import risk_of, usual_bytes
 from adit.jobs.kinds.base import SeriesSeen, StudySeen
 from adit.jobs.models import Job
-from adit.jobs.ordering import AS_IS
-from adit.jobs.preparing.faces import risk_of
-from adit.jobs.preparing.summary import usual_bytes
 from adit.profiles import faces, trials
 from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.face import CODE, FaceRisk, Faces
@@ -48,7 +46,7 @@ def facts_of(job: Job, studies: Sequence[StudySeen]) -> dict[str, Any]:
         return {}
     study, parts = studies[0], coming(job, studies[0])
     profile = None
-    if job.order["change"] != AS_IS:
+    if not job.is_as_is:
         profile = _rules((job.trial or trials.default_trial()).profile.text)
     return {
         "series": len(parts.new),

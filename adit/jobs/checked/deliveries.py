@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 from adit.jobs import sealed
 from adit.jobs.files import archives
-from adit.jobs.models import Delivery, Item, Job, Task, TaskState
-from adit.jobs.ordering import AS_IS
+from adit.jobs.models import AS_IS, Delivery, Item, Job, Task, TaskState
 from adit.profiles import trials
 from adit.vault.box import Box
 
@@ -49,5 +48,5 @@ def made(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
 def _index(box: Box, job: Job, series_uid: str) -> str:
     """In another generation the same series gets other UIDs, and is another delivery."""
     trial = job.trial or trials.default_trial()
-    how = AS_IS if job.order["change"] == AS_IS else f"generation {trial.generation}"
+    how = AS_IS if job.is_as_is else f"generation {trial.generation}"
     return box.index(f"{how}\0{series_uid}", "delivered")

@@ -25,7 +25,7 @@ from adit.jobs.kinds.base import Note, TaskPlan
 from adit.jobs.kinds.batch_transfer import Ready, transfers
 from adit.jobs.lease import Lease
 from adit.jobs.models import Job, JobState, ResultLine, Stage, Task, TaskState
-from adit.jobs.ordering import AS_IS, needs_approval
+from adit.jobs.ordering import needs_approval
 from adit.jobs.queueing import roads
 from adit.jobs.queueing.bell import ring_on_commit
 from adit.jobs.rows import lines
@@ -185,7 +185,7 @@ class _Start:
     def _names(self, plans: Sequence[TaskPlan]) -> dict[Who, str]:
         """Pseudonyms, fixed in the registry. Raises Unfit."""
         wanted = list(dict.fromkeys(map(_who, plans)))
-        if self._job.order["change"] == AS_IS:
+        if self._job.is_as_is:
             return dict.fromkeys(wanted, "")
         names: dict[Who, str] = {}
         refused: dict[Who, str] = {}
@@ -259,7 +259,7 @@ def _ready(job: Job, line: _Line, wishes: Wishes) -> Ready | None:
         row.task.source_id,
         study.record,
         tuple(one.record.series_uid for one in picked),
-        "" if job.order["change"] == AS_IS else content.pseudonym,
+        "" if job.is_as_is else content.pseudonym,
     )
 
 

@@ -26,7 +26,6 @@ from adit_engine.password import checked_password
 
 ASKS_PASSWORD = frozenset({"resume", "retry", "retry_withheld", "restart", "reset"})
 """What a person does with an ended job after which a file is built again."""
-AS_IS = "as_is"
 
 
 def is_archive(node: Node | None) -> bool:
@@ -100,7 +99,7 @@ def why_no_download(user: User, archive: Archive) -> str:
     """Empty when the person may have the file."""
     if not may(user, Right.DOWNLOAD):
         return _("You may not download files in the browser. Ask whoever manages users and groups.")
-    if archive.job.order.get("change") == AS_IS and not may(user, Right.TRANSFER_IDENTIFIED):
+    if archive.job.is_as_is and not may(user, Right.TRANSFER_IDENTIFIED):
         return _("This file holds identified images, which you may not transfer.")
     return ""
 

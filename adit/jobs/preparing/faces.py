@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from adit.jobs.guess import risk_of
 from adit.jobs.preparing.basket import Pick
 from adit.profiles import faces
 from adit.profiles.models import Trial
@@ -61,17 +62,6 @@ def told(asked: Asked, decided: Decided) -> FaceTold | None:
     counts = [images for _, images in risks]
     images = None if None in counts else sum(count or 0 for count in counts)
     return FaceTold(likely, len(risks) - likely, images, decided)
-
-
-def risk_of(study: Record, series: Record) -> tuple[FaceRisk, int | None]:
-    """With the number of images, None where it was not told."""
-    named = Named(
-        series.series_description,
-        series.texts("BodyPartExamined"),
-        (study.study_description,),
-    )
-    images = series.instance_count
-    return face_risk(series.text("Modality"), named, images=images), images
 
 
 def _of_study(pick: Pick) -> list[tuple[FaceRisk, int | None]]:

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
+from adit.jobs.guess import usual_bytes
 from adit.jobs.preparing.basket import Basket, Pick
 from adit.jobs.preparing.faces import Decided, FaceTold, told
 from adit.nodes import search
@@ -18,25 +19,6 @@ from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.record import Record
 from adit_engine.reference import SeriesRef, StudyRef
-
-USUAL_BYTES = {
-    "CT": 530_000,
-    "MR": 300_000,
-    "PT": 70_000,
-    "NM": 1_000_000,
-    "CR": 8_000_000,
-    "DX": 15_000_000,
-    "MG": 27_000_000,
-    "XA": 20_000_000,
-    "RF": 8_000_000,
-    "US": 1_500_000,
-    "SC": 1_500_000,
-    "RTDOSE": 10_000_000,
-    "RTSTRUCT": 3_000_000,
-    "SEG": 5_000_000,
-}
-OTHER_BYTES = 1_000_000
-"""Usual sizes of one image in bytes: a query does not tell sizes."""
 
 BUDGET_S = 12.0
 MOST_SERIES_ASKED = 24
@@ -211,12 +193,6 @@ def _size(pick: Pick, series: tuple[Record, ...] | None) -> int:
             usual_bytes(record.modalities) * (record.instance_count or 0) for record in series
         )
     return usual_bytes(pick.study.modalities) * (pick.instance_count or 0)
-
-
-def usual_bytes(modalities: Iterable[str]) -> int:
-    """Of one image, for an estimate."""
-    sizes = [USUAL_BYTES.get(modality, OTHER_BYTES) for modality in modalities]
-    return max(sizes, default=OTHER_BYTES)
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

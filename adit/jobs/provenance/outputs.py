@@ -6,7 +6,6 @@ from django.utils import timezone
 
 from adit.jobs import sealed
 from adit.jobs.models import Item, Job, Task, Work
-from adit.jobs.ordering import AS_IS
 from adit.jobs.provenance.rules import Rules, rules_of
 from adit.profiles import trials
 from adit.profiles.models import Profile
@@ -67,7 +66,7 @@ def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], Manifest]]:
 def uids_of(task: Task) -> Callable[[str], str]:
     """From an original UID to the one that left; the same where UIDs were kept. Raises SealBroken."""
     used = rules_of(task)
-    if not used or task.job.order.get("change") == AS_IS or keeps_uids(used):
+    if not used or task.job.is_as_is or keeps_uids(used):
         return str
     return trials.key_of(task.job.trial or trials.default_trial(), used[-1].generation).uid
 

@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from adit.jobs import progress
 from adit.jobs.models import Item, Job, Task
-from adit.jobs.ordering import AS_IS
 from adit.jobs.provenance.rules import Rules
 from adit.jobs.provenance.study_report import StudyReports
 from adit_engine.pseudonymize.face import CODE as FACE
@@ -61,7 +60,7 @@ def head(job: Job, reports: StudyReports) -> dict[str, Any]:
             "ordered_at": _moment(job.created_at),
             "started_at": _moment(job.started_at),
             "ended_at": _moment(job.ended_at),
-            "identified": job.order.get("change") == AS_IS,
+            "identified": job.is_as_is,
         },
         "rules": [reports.rules(rules) for rules in _used(job)],
         "totals": {

@@ -8,7 +8,6 @@ from typing import Any
 
 from adit.jobs import sealed
 from adit.jobs.models import Item, Job, Task
-from adit.jobs.ordering import AS_IS
 from adit.jobs.provenance.outputs import keeps_uids
 from adit.jobs.provenance.rules import Rules, rules_of
 from adit.profiles import trials
@@ -87,7 +86,7 @@ class StudyReports:
         return self._keys[same]
 
     def _key_of(self, used: list[Rules]) -> TrialKey | None:
-        if not used or self._job.order.get("change") == AS_IS or keeps_uids(used):
+        if not used or self._job.is_as_is or keeps_uids(used):
             return None
         try:
             return trials.key_of(self._trial, used[-1].generation)

@@ -8,7 +8,6 @@ from adit.accounts.rights import Person, Right, require
 from adit.audit.trail import record
 from adit.jobs import sealed
 from adit.jobs.models import Item, Task
-from adit.jobs.ordering import AS_IS
 from adit.jobs.provenance.rules import rules_of
 from adit.profiles import trials
 from adit.profiles.models import Profile, Trial
@@ -39,7 +38,7 @@ def exported(user: Person, trial: Trial, reason: str) -> list[Row]:
 def _tasks(trial: Trial) -> Iterator[Task]:
     tasks = Task.objects.filter(job__trial=trial, items__delivered__gt=0).distinct()
     for task in tasks.select_related("job__trial").order_by("pk"):
-        if task.job.order.get("change") != AS_IS and rules_of(task):
+        if not task.job.is_as_is and rules_of(task):
             yield task
 
 
