@@ -31,6 +31,7 @@ from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
 from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.memory import Memory
 from adit_engine.pseudonymize.profile import (
     AVAILABLE,
     CLEAN_PIXELS,
@@ -88,6 +89,7 @@ class Road:
         stamp = TrialStamp("Sponsor of the corpus", "CORPUS-1")
         key = TrialKey(b"a key for a corpus without a use")
         self._change = Pseudonymized(profile, "CORPUS-0001", key, stamp, Faces.ACCEPT)
+        self._memory = Memory(self._change)
         self._verifier = Verifier(self._change)
 
     def take(self, data: bytes, tally: Tally) -> bytes | None:
@@ -96,7 +98,7 @@ class Road:
         self.reason = ""
         try:
             source = part10.parse(data)
-            made = apply(self._change, source)
+            made = apply(self._change, source, None, self._memory)
         except (Malformed, Withhold) as why:
             self.reason = str(why)
             tally.withheld[getattr(why, "code", "malformed")] += 1
