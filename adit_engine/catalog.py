@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adit_engine.query import RETURNED, Query
 from adit_engine.record import Record
-from adit_engine.reference import InstanceRef, Level, Ref
+from adit_engine.reference import InstanceRef, Level, Ref, SeriesRef
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -53,21 +53,20 @@ class Catalog:
 
     def below(self, refs: Iterable[Ref]) -> dict[InstanceRef, list[Entry]]:
         """The entries that the references name, by instance, in order."""
-        wanted = list(refs)
+        wanted = {_uids(one) for one in refs}
         found: dict[InstanceRef, list[Entry]] = {}
         for entry in self.entries:
             ref = entry.ref
-            if any(_is_below(ref, one) for one in wanted):
+            whole = _uids(ref)
+            if not wanted.isdisjoint((whole, whole[:2], whole[:1])):
                 found.setdefault(ref, []).append(entry)
         return found
 
 
-def _is_below(ref: InstanceRef, above: Ref) -> bool:
-    if above.level is Level.STUDY:
-        return ref.study_uid == above.study_uid
-    if above.level is Level.SERIES:
-        return ref.series == above
-    return ref == above
+def _uids(ref: Ref) -> tuple[str, ...]:
+    if isinstance(ref, InstanceRef):
+        return ref.study_uid, ref.series_uid, ref.instance_uid
+    return (ref.study_uid, ref.series_uid) if isinstance(ref, SeriesRef) else (ref.study_uid,)
 
 
 def _text(entry: Entry, keyword: str) -> str:

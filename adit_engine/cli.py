@@ -200,7 +200,7 @@ def _find(options: argparse.Namespace) -> int:
         for record in answers:
             print(json.dumps(record.to_json()["values"]) if options.json else _line(record))
     if answers.capped:
-        print(f"adit-engine: {node.name} cut its answer short", file=sys.stderr)
+        print(f"adit-engine: {node.name} {answers.shortfall}", file=sys.stderr)
     return Exit.COMPLETE
 
 

@@ -99,6 +99,11 @@ class Answers(Iterator[Record]):
     def capped(self) -> bool:
         return self._cap is not None and self.count >= self._cap
 
+    @property
+    def shortfall(self) -> str:
+        """What is to be said of a node whose answers were `capped`."""
+        return "cut its answer short"
+
     def close(self) -> None:
         """Ends the search early and releases what it holds."""
         close = getattr(self._records, "close", None)

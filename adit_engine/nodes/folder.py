@@ -2,6 +2,7 @@
 
 import grp
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,16 @@ from adit_engine.nodes import identifier
 from adit_engine.nodes.base import Answers, Bundle, Finding, Grade, Stored, setting
 from adit_engine.nodes.ground import Ground, require_mounted
 from adit_engine.query import Query
+from adit_engine.record import Record
 from adit_engine.reference import InstanceRef, Level, Ref
 from adit_engine.tree import TEMP_PREFIX
 
 _HEAD_BYTES = 64 * 1024
 """In so much of a file everything stands that is searched by, as a rule."""
 _LISTED = identifier.tags_of(KEYWORDS)
+_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
+_BEGINNINGS = (b"\x02\0", b"\x08\0")
+"""Of files whose preamble is missing: the file meta, or the data set itself."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,32 @@ class FolderSettings:
                 raise WrongInput(f"{name}: give octal digits such as 640.") from None
 
 
+class _Unreadable:
+    """Stands for a file that is DICOM, or cannot be opened, and tells us nothing."""
+
+
+_UNREADABLE = _Unreadable()
+_Stamp = tuple[int, int]
+_Seen = tuple[_Stamp, Entry | _Unreadable | None]
+
+
+class Present(Answers):
+    """What lies in a folder. `unread`: so many files or folders could not be looked into."""
+
+    def __init__(self, records: Iterator[Record], unread: int) -> None:
+        super().__init__(records)
+        self._unread = unread
+
+    @property
+    def capped(self) -> bool:
+        """Nobody knows of which study the unread ones are."""
+        return self._unread > 0
+
+    @property
+    def shortfall(self) -> str:
+        return f"has {self._unread} files or folders that cannot be read: see to their rights, or remove them"
+
+
 class FolderNode:
     """Reads any tree of DICOM files below its folder; writes as layout.py names them."""
 
@@ -79,7 +110,8 @@ class FolderNode:
             group=_group_of(settings.group),
         )
         self.pace = self._filing.pace
-        self._entries: dict[str, tuple[tuple[int, int], Entry | None]] = {}
+        self._entries: dict[str, _Seen] = {}
+        self._unread = 0
         self._aborted = False
 
     def close(self) -> None:
@@ -126,7 +158,8 @@ class FolderNode:
 
     def find(self, query: Query) -> Answers:
         self._ready()
-        return Answers(self._catalog().find(query))
+        catalog = self._catalog()
+        return Present(catalog.find(query), self._unread)
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         self._ready()
@@ -154,23 +187,29 @@ class FolderNode:
 
     def _catalog(self) -> Catalog:
         """What lies there now; only new and changed files are opened."""
-        seen: dict[str, tuple[tuple[int, int], Entry | None]] = {}
-        for folder, folders, files in os.walk(self.base):
+        seen: dict[str, _Seen] = {}
+        shut: list[OSError] = []
+        for path in self._files(shut):
+            if (stamp := _stamp(path, self.base)) is None:
+                continue
+            place = str(path.relative_to(self.base))
+            known = self._entries.get(place)
+            # Rights may have been given meanwhile, of which no time of a file tells.
+            fresh = known is None or known[0] != stamp or known[1] is _UNREADABLE
+            seen[place] = (stamp, _entry(path, place)) if fresh else known  # type: ignore[assignment]
+        self._entries = seen
+        found = [entry for _, entry in seen.values() if entry is not None]
+        entries = [entry for entry in found if isinstance(entry, Entry)]
+        self._unread = len(shut) + len(found) - len(entries)
+        return Catalog(entries)
+
+    def _files(self, shut: list[OSError]) -> Iterator[Path]:
+        """Those below the folder, without our own unfinished ones. `shut` gets what cannot be entered."""
+        for folder, folders, files in os.walk(self.base, onerror=shut.append):
             folders.sort()
             for name in sorted(files):
-                if name.startswith(TEMP_PREFIX):
-                    continue
-                path = Path(folder, name)
-                try:
-                    stat = path.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                place, stamp = str(path.relative_to(self.base)), (stat.st_mtime_ns, stat.st_size)
-                known = self._entries.get(place)
-                fresh = known is None or known[0] != stamp
-                seen[place] = (stamp, _entry(path, place)) if fresh else known  # type: ignore[assignment]
-        self._entries = seen
-        return Catalog(entry for _, entry in seen.values() if entry is not None)
+                if not name.startswith(TEMP_PREFIX):
+                    yield Path(folder, name)
 
     # Writing --------------------------------------------------------------------------------
 
@@ -214,21 +253,61 @@ def _group_of(name: str) -> int:
         raise WrongInput(f"Group of new files: this machine knows no group {name}.") from None
 
 
-def _entry(path: Path, place: str) -> Entry | None:
-    """The catalog's entry of a file; None for what is not DICOM or names no study."""
+def _stamp(path: Path, base: Path) -> _Stamp | None:
+    """What changes with a file; None for what is none, and for links that lead out of the folder."""
     try:
-        entry = _plain_entry(path, place) or _rare_entry(path, place)
-        if entry is not None:
-            entry.ref  # noqa: B018 - raises where a UID is missing
-    except (Malformed, WrongInput, OSError):
+        seen = path.lstat()
+        if stat.S_ISLNK(seen.st_mode):
+            if not path.resolve().is_relative_to(base.resolve()):
+                return None
+            seen = path.stat()
+    except (OSError, RuntimeError):
         return None
-    return entry
+    # A pipe or a device would keep whoever opens it waiting.
+    return (seen.st_mtime_ns, seen.st_size) if stat.S_ISREG(seen.st_mode) else None
 
 
-def _plain_entry(path: Path, place: str) -> Entry | None:
+def _entry(path: Path, place: str) -> Entry | _Unreadable | None:
+    """The catalog's entry of a file; None for what is not DICOM, or a DICOMDIR."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = memoryview(file.read(_HEAD_BYTES))
+        plain = _plain_entry(head, place)
+        entry = plain or _rare_entry(path, place)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return _UNREADABLE
+    if entry is not None and _names_itself(entry):
+        return entry
+    # What is whole and belongs to no study, such as a hanging protocol, is nobody's loss.
+    broken = plain is None and _is_dicom(head) and not _is_directory(path, head)
+    return _UNREADABLE if broken else None
+
+
+def _names_itself(entry: Entry) -> bool:
+    try:
+        return bool(entry.ref)
+    except WrongInput:
+        return False
+
+
+def _is_dicom(head: memoryview) -> bool:
+    begins_bare = bytes(head[:2]) in _BEGINNINGS and bytes(head[4:6]).isalpha()
+    return bytes(head[128:132]) == b"DICM" or begins_bare
+
+
+def _is_directory(path: Path, head: memoryview) -> bool:
+    """Beside the images of a CD lies a list of them."""
+    try:
+        meta, _ = part10.meta_and_start(head)
+    except Malformed:
+        meta = {}
+    return path.name.upper() == "DICOMDIR" or meta.get(part10.META_CLASS) == _DIRECTORY_CLASS
+
+
+def _plain_entry(head: memoryview, place: str) -> Entry | None:
     """From the start of the header alone; None where pydicom has to be asked."""
-    with path.open("rb", buffering=0) as file:
-        head = memoryview(file.read(_HEAD_BYTES))
     try:
         meta, start = part10.meta_and_start(head)
         syntax = meta[part10.META_SYNTAX]
@@ -248,5 +327,5 @@ def _rare_entry(path: Path, place: str) -> Entry | None:
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS))
         return Entry.of(header, place)
-    except (InvalidDicomError, ValueError, EOFError, NotImplementedError):
+    except (InvalidDicomError, Malformed, ValueError, EOFError, NotImplementedError):
         return None

@@ -1,7 +1,9 @@
 """Folder node: whole files or none, no way out, and plain words when the folder is at fault."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -270,3 +272,104 @@ def test_copies_count_once_and_contradictions_are_held_back(tmp_path: Path) -> N
 
     assert len(fetched) == 2
     assert {one.instance_uid[-1]: bool(one.fault) for one in fetched} == {"1": False, "2": True}
+
+
+# What lies there and is no plain file ---------------------------------------------------------------
+
+WHOLE = file_bytes(ct(2))
+
+
+def uids(folder: Path) -> tuple[list[str], bool]:
+    """The last part of each image's UID, and whether the list can be trusted."""
+    answers = node(folder).find(Query(Level.IMAGE, {}))
+    found = sorted(record.instance_uid.rpartition(".")[2] for record in answers)
+    return found, not answers.capped
+
+
+def test_a_pipe_in_a_folder_keeps_nobody_waiting(tmp_path: Path) -> None:
+    (tmp_path / "1.dcm").write_bytes(file_bytes(ct(1)))
+    os.mkfifo(tmp_path / "2.dcm")
+
+    assert uids(tmp_path) == (["1"], True)
+
+
+def test_links_are_followed_within_the_folder_only(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "1.dcm").write_bytes(file_bytes(ct(1)))
+    (tmp_path / "here" / "2.dcm").write_bytes(file_bytes(ct(2)))
+    (tmp_path / "here" / "out.dcm").symlink_to(tmp_path / "1.dcm")
+    (tmp_path / "here" / "in.dcm").symlink_to("2.dcm")
+    (tmp_path / "here" / "nowhere.dcm").symlink_to("gone")
+    (tmp_path / "here" / "round.dcm").symlink_to("round.dcm")
+
+    assert uids(tmp_path / "here") == (["2"], True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [WHOLE[:300], WHOLE[132:], WHOLE[WHOLE.index(b"\x08\0\x05\0CS") :]],
+    ids=["cut-off", "no-preamble", "no-head"],
+)
+def test_a_broken_file_leaves_nothing_proven_complete(tmp_path: Path, content: bytes) -> None:
+    """It may be of any study: nobody can tell any more."""
+    (tmp_path / "1.dcm").write_bytes(file_bytes(ct(1)))
+    (tmp_path / "2.dcm").write_bytes(content)
+
+    assert uids(tmp_path) == (["1"], False)
+
+
+def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
+    protocol = ct(3, StudyInstanceUID=None, SeriesInstanceUID=None)
+    listing = ct(4, StudyInstanceUID=None)
+    listing.SOPClassUID = "1.2.840.10008.1.3.10"
+    (tmp_path / "1.dcm").write_bytes(file_bytes(ct(1)))
+    (tmp_path / "protocol").write_bytes(file_bytes(protocol))
+    (tmp_path / "DICOMDIR").write_bytes(file_bytes(listing))
+    (tmp_path / "empty").touch()
+    (tmp_path / "notes.txt").write_text("Look at the second one.")
+    (tmp_path / "picture.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(500))
+
+    assert uids(tmp_path) == (["1"], True)
+
+
+def test_what_may_not_be_read_is_told_until_it_may() -> None:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        folder.chmod(0o755)
+        (folder / "1.dcm").write_bytes(file_bytes(ct(1)))
+        (folder / "2.dcm").write_bytes(file_bytes(ct(2)))
+        (folder / "shut").mkdir()
+        (folder / "shut" / "3.dcm").write_bytes(file_bytes(ct(3)))
+        reader = node(folder)
+
+        def find() -> tuple[int, bool, str]:
+            answers = reader.find(Query(Level.IMAGE, {}))
+            return len(list(answers)), answers.capped, answers.shortfall
+
+        (folder / "2.dcm").chmod(0)
+        (folder / "shut").chmod(0)
+        with as_nobody():
+            count, capped, words = find()
+        (folder / "2.dcm").chmod(0o644)
+        (folder / "shut").chmod(0o755)
+        with as_nobody():
+            later = find()
+
+        assert (count, capped) == (1, True)
+        assert "2 files or folders that cannot be read" in words
+        assert later[:2] == (3, False)
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
