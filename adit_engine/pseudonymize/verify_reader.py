@@ -1,7 +1,7 @@
 """Verification's own way of reading a data set: flat, strict, and shared with nobody."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,11 @@ Element = tuple[int, bytes, int, int, int]
 """Tag, VR, start and end of the value in the region's data, depth (0 = top level)."""
 
 
+Buffer = bytes | bytearray | memoryview
+Stretch = tuple[Buffer, int, int]
+"""A buffer, and where in it something begins and ends."""
+
+
 def not_understood(what: str) -> Withhold:
     return Withhold("verify-not-understood", f"Verification could not read it: {what}.")
 
@@ -50,10 +55,21 @@ class Region:
 
 @dataclass(slots=True)
 class PixelValue:
-    """`parts` follow one another; encapsulated values (PS3.5 A.4) begin with the offset table."""
+    """`parts` follow one another; encapsulated values (PS3.5 A.4) begin with the offset table.
+
+    `where`: which stretch of which buffer each part is.
+    """
 
     encapsulated: bool
     parts: list[memoryview]
+    where: list[Stretch] = field(default_factory=list)
+
+    def is_same_memory(self, other: "PixelValue") -> bool:
+        """Not a copy that is alike, but the very bytes; nothing is left to compare."""
+        return len(self.where) == len(other.where) and all(
+            one[0] is another[0] and one[1:] == another[1:]
+            for one, another in zip(self.where, other.where, strict=True)
+        )
 
 
 @dataclass(slots=True)
@@ -71,7 +87,7 @@ def read(instance: Instance, *, tolerant: bool = False) -> Content:
     """
     syntax = instance.transfer_syntax_uid
     header = bytes(instance.header)
-    rest: Sequence[memoryview] = [memoryview(part) for part in instance.rest]
+    rest: Sequence[Buffer] = instance.rest
     if syntax == DEFLATED_LE:
         header, rest = _inflated(b"".join((header, *rest)), 8 if tolerant else 0), ()
     reader = _Reader(header, syntax == EXPLICIT_BE)
@@ -95,23 +111,27 @@ def _inflated(data: bytes, longest_rest: int) -> bytes:
 class _Stream:
     """Bytes that lie in several buffers, read as if they were one."""
 
-    def __init__(self, parts: list[memoryview]) -> None:
-        self._parts = [part for part in parts if len(part)]
-        self.size = sum(len(part) for part in self._parts)
+    def __init__(self, parts: Iterable[Buffer]) -> None:
+        self._parts = [(part, memoryview(part)) for part in parts if len(part)]
+        self.size = sum(len(part) for _, part in self._parts)
 
-    def slices(self, start: int, end: int) -> list[memoryview]:
+    def _stretches(self, start: int, end: int) -> Iterator[tuple[memoryview, Stretch]]:
         if not 0 <= start <= end <= self.size:
             raise not_understood("an element ends behind the end of the data set")
-        found, at = [], 0
-        for part in self._parts:
+        at = 0
+        for buffer, part in self._parts:
             lower, upper = max(start - at, 0), min(end - at, len(part))
             if lower < upper:
-                found.append(part[lower:upper])
+                yield part[lower:upper], (buffer, lower, upper)
             at += len(part)
-        return found
+
+    def value(self, start: int, end: int, encapsulated: bool) -> PixelValue:
+        found = list(self._stretches(start, end))
+        parts, where = [part for part, _ in found], [place for _, place in found]
+        return PixelValue(encapsulated, parts, where)
 
     def take(self, start: int, end: int) -> bytes:
-        return b"".join(self.slices(start, end))
+        return b"".join(part for part, _ in self._stretches(start, end))
 
 
 def _read_stream(stream: _Stream, content: Content, explicit: bool, tolerant: bool) -> None:
@@ -129,7 +149,7 @@ def _read_stream(stream: _Stream, content: Content, explicit: bool, tolerant: bo
         encapsulated = length == _UNDEFINED
         at = _fragments_end(stream, start) if encapsulated else start + length
         stop = at - 8 if encapsulated else at
-        content.pixels[tag] = PixelValue(encapsulated, stream.slices(start, stop))
+        content.pixels[tag] = stream.value(start, stop, encapsulated)
         if tolerant and not stream.take(at, stream.size).strip(b"\0"):
             return
     if at < stream.size:

@@ -431,3 +431,23 @@ def test_one_verifier_serves_a_whole_series_of_several_patients() -> None:
     other.PatientName = "Armstrong^Louis"
     with pytest.raises(Withhold, match="person's name"):
         verifier.check(instance(other), instance(output))
+
+
+def test_other_pixels_in_the_same_memory_are_not_taken_for_the_same() -> None:
+    """Handed on uncopied they need no comparing; a stretch beside them in one buffer does."""
+    made = instance(original())
+    head, pixels = bytes(b"".join(made.rest)[:12]), b"".join(made.rest)[12:]
+    memory = bytearray(pixels + bytes(2))
+    source = replace(made, rest=(head, memoryview(memory)[: len(pixels)]))
+    output = instance(pseudonymized(original()))
+    shared = memoryview(memory)
+    verify(source, replace(output, rest=source.rest), change())
+    verify(source, replace(output, rest=(head, shared[: len(pixels)])), change())
+    beside = replace(output, rest=(head, shared[2:]))
+    assert withheld(source, beside).code == "verify-pixel"
+    one = head + pixels + bytes(2)
+    before, after = (
+        replace(made, rest=(one[:-2],)),
+        replace(output, rest=(head + pixels[2:], bytes(2))),
+    )
+    assert withheld(before, after).code == "verify-pixel"
