@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import sha256
 from struct import unpack_from
 
-from adit_engine.elements import UNDEFINED, Buffer, header_end_and_values
+from adit_engine.elements import UNDEFINED, Buffer, elements, header_end_and_values
 from adit_engine.errors import Malformed
 from adit_engine.reference import InstanceRef
 
@@ -37,6 +37,9 @@ NAMING = {
 }
 """What folders and files are named after."""
 
+_NO_DATA_SET = (0x0000, 0x0002)
+"""Groups of commands, and of heads of files."""
+
 _EARLY = _IDENTITY.union(NAMING, {CHARACTER_SET})
 _LAST_EARLY = max(_EARLY)
 """Read on one walk, since each walk costs as much as writing the file."""
@@ -65,9 +68,9 @@ class Instance:
         """Cuts one encoded data set in two, without copying. Raises Malformed."""
         if syntax in (DEFLATED_LE, EXPLICIT_BE):
             return cls(sop_class_uid, instance_uid, syntax, data)
-        cut, found = header_end_and_values(data, syntax != IMPLICIT_LE, _EARLY)
-        view = memoryview(data)
-        rest = (view[cut:],) if cut < len(data) else ()
+        view = _without_file_meta(memoryview(data), syntax != IMPLICIT_LE)
+        cut, found = header_end_and_values(view, syntax != IMPLICIT_LE, _EARLY)
+        rest = (view[cut:],) if cut < len(view) else ()
         instance = cls(sop_class_uid, instance_uid, syntax, view[:cut], rest)
         instance.__dict__["in_header"] = Identity(found)  # where cached_property would put it
         return instance
@@ -136,6 +139,18 @@ class Identity:
         if not value or not value.isascii():
             raise Malformed(f"The data set has no {name}.")
         return value.decode("ascii")
+
+
+def _without_file_meta(view: memoryview, explicit: bool) -> memoryview:
+    """Some archives leave a file's group 2 in what they send, where none belongs (PS3.5 7.1): written
+    behind our own, it would have the last word on the transfer syntax.
+    """
+    if len(view) < 2 or unpack_from("<H", view)[0] not in _NO_DATA_SET:
+        return view
+    for element in elements(view, explicit):
+        if element.tag >> 16 not in _NO_DATA_SET:
+            return view[element.start :]
+    return view[:0]
 
 
 def _inflated_start(data: Buffer) -> bytes:

@@ -106,7 +106,8 @@ def meta_and_start(view: memoryview) -> tuple[dict[int, str], int]:
 
 def meta_of(view: memoryview) -> tuple[dict[int, str], int]:
     """The UIDs of group 2 and where the data set starts; the group length may lie, so we look."""
-    position, found = 132, {}
+    position = 132
+    found: dict[int, str] = {}
     while position + 8 <= len(view) and unpack_from("<H", view, position)[0] == 0x0002:
         try:
             element = next(elements(view, True, position, None))
@@ -116,7 +117,8 @@ def meta_of(view: memoryview) -> tuple[dict[int, str], int]:
             value = bytes(view[element.value : element.end]).rstrip(b"\0 ")
             if not value.isascii():
                 raise Malformed("A UID in the file meta is not plain text.")
-            found[element.tag] = value.decode("ascii")
+            # Where the data set brings a group 2 of its own, the file's stands before it.
+            found.setdefault(element.tag, value.decode("ascii"))
         position = element.end
     return found, position
 

@@ -88,14 +88,24 @@ class Search:
         try:
             found = identifier.record(query.level, data, explicit, self._fallback)
         except Malformed as error:
-            text = f"answered the search with broken data. {error}"
-            raise NodeRefused(self._node, text) from error
+            found = self._otherwise(query, data, not explicit, error)
         values = dict(found.values)
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
             asked = query.keys.get(keyword, "")
             if asked and isinstance(asked, str) and not values.get(keyword):
                 values[keyword] = asked
         return Record(query.level, values)
+
+    def _otherwise(self, query: Query, data: Buffer, explicit: bool, error: Malformed) -> Record:
+        """Some archives agree on one way to encode and answer in the other."""
+        try:
+            found = identifier.record(query.level, data, explicit, self._fallback)
+        except Malformed:
+            found = Record(query.level, {})
+        if not found.values:
+            text = f"answered the search with broken data. {error}"
+            raise NodeRefused(self._node, text) from error
+        return found
 
     def _note_classes(self, record: Record) -> None:
         if record.level is Level.STUDY and (classes := record.texts("SOPClassesInStudy")):

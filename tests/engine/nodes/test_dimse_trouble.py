@@ -293,6 +293,23 @@ def test_broken_answers_fail_without_quoting_them() -> None:
     assert isinstance(error, NodeRefused)
 
 
+def test_answers_in_the_other_encoding_than_agreed_on_are_read() -> None:
+    answer = encode({"PatientID": "P1", "StudyInstanceUID": "1.2.3"}, explicit=False)
+
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        talk.hear()
+        pending = {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0xFF00}
+        talk.say(talk.context(STUDY_ROOT), pending, answer)
+        talk.say(talk.context(STUDY_ROOT), {**pending, 0x0900: 0})
+        talk.until_gone()
+
+    with peers.Scripted(script) as peer:
+        found = list(peers.node(peer.port).find(Query(Level.STUDY, {"PatientID": "P1"})))
+
+    assert [(one.patient_id, one.study_uid) for one in found] == [("P1", "1.2.3")]
+
+
 # Fetching --------------------------------------------------------------------------------------
 
 
