@@ -3,7 +3,7 @@
 import fnmatch
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -117,12 +117,22 @@ class Question:
         return asked is None or study.patient_birth_date == asked
 
     def to_json(self) -> dict[str, Any]:
-        values = asdict(self)
-        person = values["person"]
-        for holder, names in ((values, ("first", "last")), (person, ("birth_date",))):
-            for name in names:
-                holder[name] = holder[name].isoformat() if holder[name] else None
-        return {**values, "modalities": list(self.modalities)}
+        person = self.person
+        return {
+            "person": {
+                "patient_id": person.patient_id,
+                "family": person.family,
+                "given": person.given,
+                "birth_date": _text(person.birth_date),
+                "accession_number": person.accession_number,
+            },
+            "first": _text(self.first),
+            "last": _text(self.last),
+            "modalities": list(self.modalities),
+            "study_description": self.study_description,
+            "series_description": self.series_description,
+            "series_number": self.series_number,
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Question":
@@ -136,6 +146,10 @@ class Question:
                 "modalities": tuple(data["modalities"]),
             }
         )
+
+
+def _text(day: date | None) -> str | None:
+    return day.isoformat() if day else None
 
 
 def _day(text: str | None) -> date | None:

@@ -250,12 +250,10 @@ def _made(user: User, ordered: Ordered, key: str) -> Job:
     job = ordered.job
     job.idempotency_key = key
     job.save()
-    tasks = Task.objects.bulk_create(ordered.tasks(job))
+    ordered.lay_tasks(job)
     archives.lay_packing(job)
     roads.lay(job)
-    by_position = {task.position: task for task in tasks}
-    asked = ((by_position[position], rows) for position, rows in ordered.rows if rows)
-    lines.make(sealed.box_of(job.trial), job, asked)
+    lines.make(sealed.box_of(job.trial), job, ordered.rows)
     trail.record(
         "job.created",
         user=user,

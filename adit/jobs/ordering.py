@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from adit import many
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, order_right, require
 from adit.jobs import sealed
@@ -63,29 +64,29 @@ class Ordered:
         }
 
     @property
-    def rows(self) -> Iterator[tuple[int, tuple[SheetRow, ...]]]:
-        """Those that each task answers, by its position."""
+    def rows(self) -> Iterator[tuple[int, SheetRow]]:
+        """Of the sheet, each with the position of the task that answers it."""
         for position, planned in enumerate(self.planned, start=1):
-            yield position, planned.plan.rows
+            for row in planned.plan.rows:
+                yield position, row
 
-    def tasks(self, job: Job) -> Iterator[Task]:
+    def lay_tasks(self, job: Job) -> None:
         """Rows for a saved job. Fixes each patient's pseudonym in the trial's registry on the way.
 
         Raises Refused, and WrongInput when a pseudonym stands for another patient; names the row.
         """
+        names = ("position", "source_id", "lane", "payload")
+        many.insert(Task, {"job_id": job.pk}, names, self._tasks(job))
+
+    def _tasks(self, job: Job) -> Iterator[tuple[Any, ...]]:
         box = sealed.box_of(self.trial)
         for position, planned in enumerate(self.planned, start=1):
-            is_plain = self.is_as_is or planned.plan.searches
+            plan = planned.plan
+            is_plain = self.is_as_is or plan.searches
             pseudonym = "" if is_plain else self._pseudonym(position, planned)
-            yield Task(
-                job=job,
-                position=position,
-                source=planned.source,
-                lane=Lane.SEARCH if planned.plan.searches else Lane.RETRIEVE,
-                payload=sealed.seal_task(
-                    self.trial, job, position, planned.plan, pseudonym, box=box
-                ),
-            )
+            lane = Lane.SEARCH if plan.searches else Lane.RETRIEVE
+            payload = sealed.seal_task(self.trial, job, position, plan, pseudonym, box=box)
+            yield position, planned.source.pk, lane, payload
 
     def _pseudonym(self, position: int, planned: Planned) -> str:
         plan = planned.plan

@@ -1,12 +1,13 @@
 """Lines: the rows of a sheet and what answers each, sealed; every row has its line from the order on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from adit import many
 from adit.jobs.kinds.base import Checked, SeriesSeen, SheetRow, StudySeen
 from adit.jobs.models import Job, ResultLine, Task, TaskState
 from adit.jobs.queue import LeaseLost
@@ -31,13 +32,13 @@ class Content:
         return None if self.chosen is None else self.studies[self.chosen]
 
 
-def make(box: Box, job: Job, rows: Iterable[tuple[Task, Sequence[SheetRow]]]) -> None:
-    """A line for each row that tasks will answer. Tasks and job are saved."""
-    ResultLine.objects.bulk_create(
-        ResultLine(task=task, job=job, line=row.line, sealed=seal(box, job.pk, row.line, _of(row)))
-        for task, asked in rows
-        for row in asked
+def make(box: Box, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
+    """A line for each row, with the position of the task that will answer it; both are saved."""
+    tasks = dict(job.tasks.values_list("position", "pk"))
+    each = (
+        (tasks[position], row.line, seal(box, job.pk, row.line, _of(row))) for position, row in rows
     )
+    many.insert(ResultLine, {"job_id": job.pk}, ("task_id", "line", "sealed"), each)
 
 
 def answer(box: Box, task: Task, checked: Checked, facts: dict[str, Any]) -> None:
