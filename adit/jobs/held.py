@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, may, require
 from adit.audit import trail
-from adit.jobs import lists, queue, sealed, states
+from adit.jobs import letters, lists, queue, sealed, states
 from adit.jobs.models import Job, Task, TaskState
 from adit.jobs.queueing.bell import ring_on_commit
 from adit.nodes import slots
@@ -39,6 +39,13 @@ def hold(task: Task, changed: PatientChanged) -> None:
         states.move(task, TaskState.HELD, str(changed), payload=_resealed(task, content, payload))
         slots.release(queue.holder_of(task))
         trail.record("task.held", about=f"job:{task.job_id}", details={"task": task.position})
+        letters.note_held(task.job, deciders(task.job))
+
+
+def deciders(job: Job) -> list[User]:
+    """Who may decide on its held tasks."""
+    may_confirm = letters.holders(Right.CONFIRM_PATIENTS)
+    return [user for user in may_confirm if may_decide(user) and lists.may_see(user, job)]
 
 
 def waiting(user: User) -> QuerySet[Task]:

@@ -33,9 +33,20 @@ def note_judged(job: Job, *, approved: bool) -> None:
     _write(job, W.APPROVED if approved else W.RETURNED, [job.owner.email])
 
 
+def note_held(job: Job, deciders: Iterable[User]) -> None:
+    """A study waits for a word about its patient: once a job, however many of them follow."""
+    if not Letter.objects.filter(job=job, what=W.HELD).exists():
+        _write(job, W.HELD, (user.email for user in deciders))
+
+
 def approvers() -> list[User]:
     """Active people with the right to."""
-    return list(User.objects.with_perm(f"accounts.{Right.APPROVE_JOBS}", backend=_BY_GROUPS))
+    return holders(Right.APPROVE_JOBS)
+
+
+def holders(right: Right) -> list[User]:
+    """Active people who have it."""
+    return list(User.objects.with_perm(f"accounts.{right}", backend=_BY_GROUPS))
 
 
 def admins() -> list[str]:

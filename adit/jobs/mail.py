@@ -44,6 +44,17 @@ def _words(letter: Letter) -> tuple[str, str]:
             _("job %(n)d is returned to you") % words,
             _("Your job %(n)d was not approved. Its page says why.") % words,
         )
+    if letter.what == W.HELD:
+        return (
+            _("job %(n)d waits for a decision about a patient") % words,
+            _(
+                "A patient of job %(n)d of %(who)s has another ID at the source now, as after "
+                "patients were merged. Nothing of that study is sent before you, or somebody else "
+                "who may, has said on its page whether it is the same person. Further studies of "
+                "this job may wait for the same: Home counts them, and no other mail comes."
+            )
+            % words,
+        )
     if letter.what == W.FAILED:
         return (
             _("job %(n)d has failed") % words,

@@ -202,6 +202,7 @@ class Letter(Outgoing):
         ASKED = "asked", _("waits for approval")
         APPROVED = "approved", _("is approved")
         RETURNED = "returned", _("is returned")
+        HELD = "held", _("waits for a decision about a patient")
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="letters")
     what = models.CharField(max_length=16, choices=What)

@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.core.mail import EmailMessage
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from jobs_stage import PATIENT, put_study, shelf, work
+from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, held, permits, queue, sealed, states
+from adit.jobs import actions, held, mail, permits, queue, sealed, states
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
@@ -77,6 +79,40 @@ def test_a_merged_patient_is_held_and_nothing_is_sent_while_the_rest_goes_on(
     told = f"{job.message}{task.message}{[e.details for e in Event.objects.all()]}{job.order}"
     assert NOW not in told
     assert NOW.encode() not in bytes(task.payload)
+
+
+def test_who_may_decide_is_told_by_mail_once_a_job_and_of_no_patient(
+    order: Callable[..., Job],
+    source: Node,
+    steward: User,
+    coordinator: User,
+    root: User,
+    settings: Settings,
+    mailoutbox: list[EmailMessage],
+) -> None:
+    settings.MAIL, settings.SITE_URL = True, "https://adit.hospital.example"
+    blind = User.objects.create_user("blind")
+    blind.user_permissions.set(Permission.objects.filter(codename="confirm_patients"))
+    for user in (steward, coordinator, blind):
+        User.objects.filter(pk=user.pk).update(email=f"{user.username}@hospital.example")
+    User.objects.filter(pk=root.pk).update(email="", is_active=False)
+    job = order("1", "2", "3")
+    merged(source, "1")
+    merged(source, "2")
+    run_all(job)
+    mail.send_waiting()
+
+    (letter,) = mailoutbox
+    assert letter.to == ["steward@hospital.example"]
+    assert letter.subject == f"ADIT: job {job.pk} waits for a decision about a patient"
+    assert f"https://adit.hospital.example/jobs/{job.pk}/" in str(letter.body)
+    for secret in (PATIENT, NOW, "1.2."):
+        assert secret not in str(letter.message())
+
+    held.confirm(steward, job.tasks.get(position=1), WHY)
+    merged(source, "1", patient=THIRD)
+    assert run_all(job).state == JobState.HELD
+    assert mail.send_waiting() == 0
 
 
 def test_confirmed_it_goes_on_under_the_same_pseudonym(
