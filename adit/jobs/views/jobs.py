@@ -16,7 +16,6 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, order_right
-from adit.audit.models import Event
 from adit.jobs import actions, lists, permits, progress, states
 from adit.jobs.ahead.outlook import outlook
 from adit.jobs.files import archives
@@ -26,7 +25,7 @@ from adit.jobs.views.about import about, kind_label
 from adit.jobs.views.door import person, visible_job
 from adit.jobs.views.files import file_rows
 from adit.jobs.views.filters import JobFilter
-from adit.jobs.views.words import action_in_words
+from adit.jobs.views.timeline import timeline
 from adit_engine.errors import AditError, WrongInput
 
 MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
@@ -34,7 +33,6 @@ MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
 
 JOBS_PER_PAGE = 25
 TASKS_PER_PAGE = 50
-MOST_EVENTS = 50
 LONGEST_REASON = 200
 
 
@@ -178,7 +176,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         "start": job.tasks.filter(work=Work.START, state__in=states.LIVE_TASKS).first(),
         "packing": job.tasks.filter(work=Work.PACK).first(),
         "archives": file_rows(user, job.archives.order_by("round", "pk")),
-        "timeline": _timeline(job),
+        "timeline": timeline(job),
     }
 
 
@@ -191,10 +189,3 @@ def _tasks(job: Job, asks: bool) -> QuerySet[Task]:
 def _waits(job: Job) -> list[str]:
     """Why waiting tasks wait, each sentence once."""
     return list(dict.fromkeys(roads.sentences(job)))[:5]
-
-
-def _timeline(job: Job) -> list[tuple[Event, str]]:
-    events = Event.objects.filter(about=f"job:{job.pk}").select_related("user")
-    events = events.exclude(action="rows.answered")
-    newest = events.order_by("-id").defer("patient_sealed")[:MOST_EVENTS]
-    return [(event, action_in_words(event.action)) for event in newest]

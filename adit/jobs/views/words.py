@@ -41,7 +41,6 @@ WORDS: Mapping[str, Any] = {
     "task.held": _("one part waits for a decision: its patient has another ID now"),
     "task.patient_confirmed": _("a changed patient ID was confirmed"),
     "task.patient_refused": _("a changed patient ID was refused"),
-    "task.ended": _("one part has ended"),
 }
 
 

@@ -1,0 +1,64 @@
+"""What happened to a job: by whom, and what came by itself."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from adit.accounts.models import User
+from adit.audit.trail import record
+from adit.jobs.models import Job, JobState, Task
+from adit.jobs.views.timeline import FEW, timeline
+
+pytestmark = pytest.mark.django_db
+
+
+def ended(job: Job, number: int, state: str) -> None:
+    record(
+        "task.ended",
+        user=job.owner,
+        about=f"job:{job.pk}",
+        details={"task": number, "state": state},
+    )
+
+
+def test_studies_end_by_themselves_and_the_job_after_them(
+    coordinator: User, make_job: Callable[..., Job]
+) -> None:
+    job = make_job(coordinator, state=JobState.WARNING)
+    record("job.created", user=coordinator, about=f"job:{job.pk}", details={})
+    ended(job, 1, "success")
+    ended(job, 2, "failure")
+    job.ended_at = timezone.now()
+    told = [(one.words, one.who) for one in timeline(job)]
+    assert told[0] == (f"ended: {job.get_state_display()}", "")
+    assert told[1:3] == [("No. 2 ended: failed", ""), ("No. 1 ended: complete", "")]
+    assert told[3][1] == coordinator.get_username()
+
+
+def test_what_is_done_with_an_ended_job_stands_above_its_end(
+    coordinator: User, make_job: Callable[..., Job]
+) -> None:
+    job = make_job(coordinator, state=JobState.SUCCESS)
+    job.ended_at = timezone.now() - timedelta(minutes=5)
+    record("job.report_downloaded", user=coordinator, about=f"job:{job.pk}", details={})
+    assert [one.words for one in timeline(job)] == ["report downloaded", "ended: complete"]
+
+
+def test_the_ends_of_many_studies_do_not_push_out_the_order(
+    coordinator: User, make_job: Callable[..., Job], as_user: Callable[[User | None], Client]
+) -> None:
+    job = make_job(coordinator)
+    first = job.tasks.get()
+    for number in range(2, 70):
+        Task.objects.create(job=job, position=number, source=first.source, lane=first.lane)
+    record("job.created", user=coordinator, about=f"job:{job.pk}", details={})
+    for number in range(1, 70):
+        ended(job, number, "success")
+    assert job.tasks.count() > FEW
+    assert [one.words for one in timeline(job)] == ["ordered"]
+    page = as_user(coordinator).get(reverse("job", args=[job.pk]))
+    assert b"ordered" in page.content
