@@ -18,6 +18,8 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 _MAX_COMMAND = 64 * 1024
 _MAX_SEND_PDU = 1024 * 1024
+_MOST_EMPTY = 100
+"""So many pieces without content may come in a row; more of them are a way never to end."""
 _BATCH_BUFFERS = 512
 _BATCH_BYTES = 4 * 1024 * 1024
 _PDV_HEAD = Struct(">IBB")
@@ -54,6 +56,7 @@ class Conversation:
         self._stock = Stock()
         self._said_before: tuple[bytes, Command] = (b"", Command({}))
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
+        self._empty = 0
 
     # Ending ------------------------------------------------------------------------------------
 
@@ -183,11 +186,15 @@ class Conversation:
             if kind is not Pdu.P_DATA:
                 raise self.fault("sent something that does not belong here")
             self._split(body)
-        return self._fragments.popleft()
+        context_id, flags, piece = self._fragments.popleft()
+        self._empty = 0 if len(piece) else self._empty + 1
+        if self._empty > _MOST_EMPTY:
+            raise self.fault("sends pieces without content, and no end")
+        return context_id, flags, piece
 
     def _split(self, body: memoryview) -> None:
         position = 0
-        while position < len(body):
+        while position < len(body) or not position:
             if position + 6 > len(body):
                 raise self.fault("sent a broken PDU")
             length, context_id, flags = _PDV_HEAD.unpack_from(body, position)

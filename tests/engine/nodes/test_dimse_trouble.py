@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from struct import pack
 
 import peers
 import pytest
@@ -291,6 +292,30 @@ def test_broken_answers_fail_without_quoting_them() -> None:
         error = failed(lambda: find(peers.node(peer.port)))
 
     assert isinstance(error, NodeRefused)
+
+
+@pytest.mark.parametrize(
+    ("flags", "after"), [(1, False), (0, True), (None, False)], ids=["command", "data", "nothing"]
+)
+def test_pieces_without_content_are_no_way_to_go_on_for_ever(
+    flags: int | None, after: bool
+) -> None:
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        talk.hear()
+        context = talk.context(STUDY_ROOT)
+        if after:
+            pending = {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0xFF00}
+            whole = talk.message(context, pending, b"")
+            talk.raw(whole[: -len(talk.wrap(4, bytes(6)))])
+        empty = b"" if flags is None else pack(">IBB", 2, context, flags)
+        while True:
+            talk.raw(talk.wrap(4, empty) * 1000)
+
+    with peers.Scripted(script) as peer:
+        error = failed(lambda: find(peers.node(peer.port)))
+
+    assert isinstance(error, ConnectionLost)
 
 
 def test_answers_in_the_other_encoding_than_agreed_on_are_read() -> None:
