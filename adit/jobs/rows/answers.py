@@ -55,7 +55,8 @@ class Answer:
     place: str = ""
     """The folder as users see it, or the destination's name."""
     source: str = ""
-    """Where it was found, or is being asked for, where several places were chosen."""
+    """Where it was found, or is being asked for, where several places were chosen; no place
+    where none of them has it."""
 
     @property
     def needs_a_look(self) -> bool:
@@ -95,9 +96,16 @@ def _series_asked(content: Content | None) -> str:
     return content.asked.get(SERIES_UID, "") if content else ""
 
 
+def has_sources(job: Job) -> bool:
+    """Several places were chosen, one asked after the other."""
+    return bool(job.order.get("further"))
+
+
 def _source(job: Job, row: ResultLine) -> str:
-    several = bool(job.order.get("further"))
-    return row.task.source.name if several and row.task.source is not None else ""
+    is_nowhere = row.is_asked and row.notes == [Note.NOTHING.value]
+    if row.task.source is None or is_nowhere or not has_sources(job):
+        return ""
+    return row.task.source.name
 
 
 def notes_in_words(row: ResultLine, content: Content | None) -> str:

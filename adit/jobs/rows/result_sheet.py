@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from adit.jobs import sheet
 from adit.jobs.models import Job
-from adit.jobs.rows.answers import Answer, answers_of, rows_of
+from adit.jobs.rows.answers import Answer, answers_of, has_sources, rows_of
 from adit.jobs.sheet import RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, SheetKind
 
 COUNTS = ("expected", "delivered", "withheld", "failed", "skipped")
+SOURCE = "ADIT source"
 PLACE = "ADIT place"
 GENERATED = "ADIT pseudonym"
 CHUNK = 200
@@ -23,7 +24,8 @@ class Sees:
 
 
 def columns_of(job: Job, sees: Sees) -> tuple[str, ...]:
-    ours = [RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, *(f"ADIT {name}" for name in COUNTS), PLACE]
+    ours = [RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, *(f"ADIT {name}" for name in COUNTS)]
+    ours += [SOURCE, PLACE] if has_sources(job) else [PLACE]
     if sees.generated:
         ours.append(GENERATED)
     own = job.order.get("own_headers", []) if sees.rows else []
@@ -34,6 +36,7 @@ def rows(job: Job, sees: Sees) -> Iterator[Sequence[str]]:
     """One for each row of the sheet, in its order; lazy."""
     for answer in _answers(job):
         given = [*_said(answer, sees), *_ours(answer)]
+        given += [answer.source, answer.place] if has_sources(job) else [answer.place]
         if sees.generated:
             given.append(answer.generated)
         yield [*given, *_own(job, answer, sees)]
@@ -71,7 +74,7 @@ def _ours(answer: Answer) -> list[str]:
     counts = answer.counts
     numbers = [getattr(counts, name) if counts else None for name in COUNTS]
     said = ["" if number is None else str(number) for number in numbers]
-    return [str(answer.line), answer.word, answer.why, *said, answer.place]
+    return [str(answer.line), answer.word, answer.why, *said]
 
 
 def _own(job: Job, answer: Answer, sees: Sees) -> list[str]:

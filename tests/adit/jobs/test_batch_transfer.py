@@ -17,8 +17,9 @@ from adit.jobs.checked.batch import Wishes
 from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState, Work
-from adit.jobs.rows import lines
+from adit.jobs.rows import lines, result_sheet
 from adit.jobs.rows.answers import answers_of, rows_of
+from adit.jobs.rows.result_sheet import Sees
 from adit.jobs.rows.tally import tally_of
 from adit.nodes.models import Access, Lane, Node
 from adit.profiles.models import Trial
@@ -503,7 +504,36 @@ def test_what_one_source_does_not_have_is_asked_of_the_next_and_comes_from_there
     found = lines.opened(sealed.box_of(job.trial), job.lines.get(line=3))
     assert found.own == ("key",)
     said = {answer.line: answer.source for answer in answers_of(job, list(rows_of(job)))}
-    assert (said[2], said[3]) == ("PACS1", "Old PACS")
+    assert said == {2: "PACS1", 3: "Old PACS", 4: "", 5: "Old PACS"}
+
+
+def test_the_result_sheet_names_where_each_row_came_from(
+    order_rows: Callable[..., Job], source: Node, old_pacs: Node
+) -> None:
+    put_study(source, "1", images=1)
+    put_study(old_pacs, "2", images=2, PatientID=BEN)
+    rows = (by_uid(2, "1"), by_uid(3, "2", BEN), by_uid(4, "3"))
+    job = run_all(order_rows(*rows, further=(old_pacs.pk,)))
+    batch.start(job.owner, job, Wishes())
+    job = run_all(job)
+
+    for sees in (Sees(rows=True, generated=True), Sees(rows=False)):
+        columns = result_sheet.columns_of(job, sees)
+        sheet = [dict(zip(columns, row, strict=True)) for row in result_sheet.rows(job, sees)]
+        assert [row["ADIT source"] for row in sheet] == ["PACS1", "Old PACS", ""]
+        assert [row["ADIT line"] for row in sheet] == ["2", "3", "4"]
+        assert sheet[0]["ADIT place"] == "Research PACS"
+
+
+def test_the_result_sheet_of_one_source_does_not_name_it(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1", images=1)
+    job = run_all(order_rows(by_uid(2, "1")))
+
+    columns = result_sheet.columns_of(job, Sees(rows=True))
+    assert "ADIT source" not in columns
+    assert {len(row) for row in result_sheet.rows(job, Sees(rows=True))} == {len(columns)}
 
 
 def test_a_source_that_could_not_answer_passes_nothing_on(
