@@ -12,6 +12,7 @@ from adit_engine.record import Record
 from adit_engine.reference import Level
 
 MAX_OBJECT_CHARACTERS = 1024 * 1024
+MAX_SPACE_CHARACTERS = 1024 * 1024
 _SPACE = " \t\r\n"
 _SKIPPED = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
@@ -114,13 +115,16 @@ class _Reader:
 
     def next_character(self) -> str:
         """The next character that is no space, not taken yet; empty at the end."""
-        while True:
+        left = MAX_SPACE_CHARACTERS
+        while left > 0:
+            left -= len(self._window) - self._at
             while self._at < len(self._window):
                 if self._window[self._at] not in _SPACE:
                     return self._window[self._at]
                 self._at += 1
             if not self._more():
                 return ""
+        raise Malformed("The JSON holds space without end.")
 
     def take(self, character: str) -> None:
         if self.next_character() != character:

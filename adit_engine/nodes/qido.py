@@ -69,6 +69,8 @@ class Qido:
         """The objects of an answer that must be a list. Raises NodeRefused, ConnectionLost."""
         if answer.status not in web_status.OK:
             raise answer.problem()
+        if answer.says_nothing:
+            return
         if answer.media_type not in _JSON_TYPES:
             raise web_status.wrong_type(self._client.peer.name, _WHAT, answer.media_type)
         try:

@@ -22,6 +22,8 @@ from adit_engine.nodes.web_line import HINT, READ_BYTES, WebLine
 
 MAX_HEAD_BYTES = 256 * 1024 + READ_BYTES
 MAX_RETRY_AFTER_TRIES = 3
+_MOST_BYTES_A_PIECE = 1024 * 1024
+"""More than one piece and all that frames it needs, so that no trailer goes on for ever."""
 _MAX_IDLE = 2
 _DRAIN_BYTES = 64 * 1024
 _DRAIN_S = 1.0
@@ -98,6 +100,11 @@ class Answer:
         return self._response.chunked or self._response.length is not None
 
     @property
+    def says_nothing(self) -> bool:
+        """No body, and so no type either."""
+        return not self.content_type and self._response.length == 0
+
+    @property
     def warnings(self) -> list[str]:
         return self._response.headers.get_all("Warning") or []
 
@@ -113,6 +120,7 @@ class Answer:
         # http.client takes the end of the connection for the end of the body, so we count.
         left = None if self._response.chunked else self._response.length
         while left != 0:
+            self._line.allow_bytes(_MOST_BYTES_A_PIECE)
             try:
                 piece = self._response.read1(READ_BYTES if left is None else min(READ_BYTES, left))
             except (http.client.HTTPException, ValueError) as error:
@@ -121,6 +129,7 @@ class Answer:
                 break
             left = None if left is None else left - len(piece)
             yield piece
+        self._line.allow_bytes(None)
         if left:
             raise self._cut()
         self._whole = True

@@ -116,6 +116,31 @@ def test_json_that_is_a_bomb_or_broken_is_refused(text: bytes) -> None:
     assert "broken JSON" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("first", "for_ever"),
+    [
+        (chunk(b"["), chunk(b" " * 65536)),
+        (chunk(b"[]"), chunk(b" " * 65536)),
+        (chunk(b"[]") + b"0\r\n", b"X-More: to come\r\n" * 4000),
+    ],
+    ids=["before-an-object", "behind-the-list", "trailers"],
+)
+def test_an_answer_that_says_nothing_more_and_does_not_end_is_given_up(
+    first: bytes, for_ever: bytes
+) -> None:
+    said = itertools.chain([head(200, JSON), first], itertools.repeat(for_ever))
+
+    error = failed(find, scripted(said))
+
+    assert type(error) is ConnectionLost
+
+
+def test_a_success_without_a_body_is_an_empty_list() -> None:
+    nothing = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with Liar(scripted([nothing])) as liar, closing(liar.node()) as node:
+        assert find(node) == []
+
+
 def test_a_search_is_lazy_so_that_an_endless_one_can_be_left() -> None:
     endless = (chunk(b"," * (n > 0) + listed(1, n)[1:-1]) for n in itertools.count())
     said = itertools.chain([head(200, JSON), chunk(b"[")], endless)
