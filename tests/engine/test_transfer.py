@@ -443,7 +443,7 @@ def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
     """A profile can be at fault; here the change itself is, by leaving things as they are."""
     from adit_engine import pseudonymizing
 
-    def leaky(change: object, one: Instance, tally: object = None) -> Instance:
+    def leaky(change: object, one: Instance, *others: object) -> Instance:
         return one if one.instance_uid.endswith(".1.3") else real(change, one)
 
     real = pseudonymizing.apply

@@ -112,7 +112,7 @@ def test_a_hit_ends_the_series_though_the_source_is_silent_and_the_next_one_come
 ) -> None:
     real = pseudonymizing.apply
 
-    def leaky(change: Change, one: Instance, tally: object = None) -> Instance:
+    def leaky(change: Change, one: Instance, *others: object) -> Instance:
         return one if one.instance_uid.endswith(".1.2") else real(change, one)
 
     monkeypatch.setattr(pseudonymizing, "apply", leaky)
