@@ -30,11 +30,11 @@ def heeded(stop: Stop) -> Iterator[Callable[[], int | None]]:
     def hear(number: int, frame: FrameType | None) -> None:
         heard.append(number)
         put_back()
+        stop.set(REASON)  # before anybody reads that it is so
         print(
             "adit-engine: stopping after the image in hand; once more ends it at once",
             file=sys.stderr,
         )
-        stop.set(REASON)
 
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:

@@ -247,10 +247,16 @@ class Talk:
         return next(number for number, (held, _) in self.contexts.items() if held == uid)
 
     def hear(self) -> dict[int, bytes]:
-        """The next command by element number; its data set is read over."""
+        """The next command by element number; its data set is read over. Raises EOFError when the
+        other side has ended the association, whose release is answered.
+        """
         command, more = b"", True
         while more:
-            _, body = self.pdu()
+            kind, body = self.pdu()
+            if kind == 5:
+                self.raw(self.wrap(6, bytes(4)))
+            if kind != 4:
+                raise EOFError
             position = 0
             while position < len(body):
                 (length,) = struct.unpack_from(">I", body, position)

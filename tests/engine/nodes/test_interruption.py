@@ -16,17 +16,19 @@ from samples import ct, file_bytes
 def test_ctrl_c_ends_between_two_images_and_says_what_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """The destination answers to one image, and to the next only once the signal has come."""
+    """The destination answers to one image, and to the next only once the signal has come. One more
+    may have been in hand by then.
+    """
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     source = tmp_path / "source"
     source.mkdir()
-    for n in range(1, 4):
+    for n in range(1, 6):
         (source / f"{n}.dcm").write_bytes(file_bytes(ct(n)))
     sent, may_go_on = threading.Event(), threading.Event()
 
     def script(talk: Talk) -> None:
         talk.accept()
-        for count in range(2):
+        for count in range(5):
             command = talk.hear()
             if count == 1:
                 sent.set()
@@ -36,7 +38,6 @@ def test_ctrl_c_ends_between_two_images_and_says_what_came(
             kind = command[0x0002].decode().rstrip("\0")
             context = talk.context(kind)
             talk.say(context, {0x0002: kind, **status, 0x0900: 0, 0x1000: uid})
-        talk.until_gone()
 
     with Scripted(script) as peer:
         place = f"dimse://PACS@127.0.0.1:{peer.port}?proof=none&store_associations=1"
@@ -56,9 +57,9 @@ def test_ctrl_c_ends_between_two_images_and_says_what_came(
 
     told = json.loads(out)
     assert begun.returncode == 128 + number
-    assert (told["outcome"], told["expected"]) == ("partial", 3)
-    assert 1 <= told["delivered"] < 3
-    assert told["delivered"] + told["failed"] == 3
+    assert (told["outcome"], told["expected"]) == ("partial", 5)
+    assert told["delivered"] in (2, 3)
+    assert told["delivered"] + told["failed"] == 5
     assert Path(told["manifest"]).is_file()
     assert "stopped by whoever called it" in err
     assert "Traceback" not in err
