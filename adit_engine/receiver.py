@@ -30,7 +30,9 @@ from adit_engine.nodes.acceptance import Request
 from adit_engine.nodes.association import line_class
 from adit_engine.nodes.command import Command, Field, Operation, answer
 from adit_engine.nodes.conversation import Conversation
-from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
+from adit_engine.nodes.line import Line
+from adit_engine.nodes.pdu import Pdu, pdu
+from adit_engine.nodes.peer import Patience, Peer
 from adit_engine.nodes.reporting import is_report, take_report
 from adit_engine.pace import Pace
 from adit_engine.quarantine import Quarantine

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from adit_engine.errors import Malformed, NodeError, Stopped
 from adit_engine.nodes import statuses
 from adit_engine.nodes.conversation import Conversation, Message
-from adit_engine.nodes.line import Line, Patience, Pdu, Peer, pdu
+from adit_engine.nodes.line import Line
 from adit_engine.nodes.negotiation import Agreement, Context, Proposal
+from adit_engine.nodes.pdu import Pdu, pdu
+from adit_engine.nodes.peer import Patience, Peer
 
 if TYPE_CHECKING:
     from adit_engine.nodes.tls import Seal

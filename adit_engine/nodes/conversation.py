@@ -11,8 +11,10 @@ from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, Malformed, NodeError, Stopped, StorageFull
 from adit_engine.nodes.body import Body, Stock
 from adit_engine.nodes.command import Command, Operation
-from adit_engine.nodes.line import Line, Pdu, Peer, pdu
+from adit_engine.nodes.line import Line
 from adit_engine.nodes.negotiation import Agreement
+from adit_engine.nodes.pdu import Pdu, pdu
+from adit_engine.nodes.peer import Peer
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 

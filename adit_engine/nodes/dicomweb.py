@@ -8,8 +8,8 @@ from adit_engine.instance import Instance
 from adit_engine.nodes import dummy
 from adit_engine.nodes.attempt import Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
-from adit_engine.nodes.line import Patience
 from adit_engine.nodes.manners import Manners
+from adit_engine.nodes.peer import Patience
 from adit_engine.nodes.qido import Qido, proven
 from adit_engine.nodes.stow import Stow
 from adit_engine.nodes.wado import Wado

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from adit_engine.errors import WrongInput
 from adit_engine.expectation import Sender, senders
 from adit_engine.nodes import identifier, transport
-from adit_engine.nodes.association import Patience, Peer
 from adit_engine.nodes.base import setting
+from adit_engine.nodes.peer import Patience, Peer
 from adit_engine.nodes.transport import LEAST_TLS, TRANSPORTS
 from adit_engine.reference import AETitle
 

@@ -7,8 +7,9 @@ from functools import partial
 from adit_engine.errors import CannotDo, ConnectionLost, NodeRefused, NotFound
 from adit_engine.expectation import Reception, Sender
 from adit_engine.instance import Instance
-from adit_engine.nodes.association import Association, Associations, Peer
+from adit_engine.nodes.association import Association, Associations
 from adit_engine.nodes.moving import Moving
+from adit_engine.nodes.peer import Peer
 from adit_engine.nodes.retrieval import CLASSES_PER_LOAD, Load, Retrieval, Wish, loads_of
 from adit_engine.nodes.search import Listing, Search
 from adit_engine.query import Query

@@ -16,9 +16,10 @@ from adit_engine.errors import (
 from adit_engine.expectation import Awaited, Reception, Sender, Wanted
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes import identifier, statuses
-from adit_engine.nodes.association import Association, Associations, Message, Peer
+from adit_engine.nodes.association import Association, Associations, Message
 from adit_engine.nodes.command import Command, Field, Operation, cancel, request
 from adit_engine.nodes.negotiation import Context
+from adit_engine.nodes.peer import Peer
 from adit_engine.nodes.retrieval import PER_IMAGE_S, SPARE_S, UNCOMPRESSED, Wish
 
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"

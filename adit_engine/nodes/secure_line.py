@@ -12,7 +12,9 @@ from typing import Any
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, ConnectionLost
 from adit_engine.nodes import tls_fault
-from adit_engine.nodes.line import Line, Pdu, Peer, pdu
+from adit_engine.nodes.line import Line
+from adit_engine.nodes.pdu import Pdu, pdu
+from adit_engine.nodes.peer import Peer
 from adit_engine.nodes.tls import Seal
 
 _READ_BYTES = 256 * 1024

@@ -7,7 +7,7 @@ from adit_engine.elements import Buffer
 from adit_engine.errors import ConnectionLost, Malformed, NotFound, StorageFull
 from adit_engine.instance import Instance
 from adit_engine.nodes import web_status
-from adit_engine.nodes.line import Patience
+from adit_engine.nodes.peer import Patience
 from adit_engine.nodes.web_client import Answer, Ask, WebClient
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
 

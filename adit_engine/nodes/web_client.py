@@ -16,7 +16,7 @@ from adit_engine import multipart
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, ConnectionLost, Stopped, WrongInput
 from adit_engine.nodes import web_status
-from adit_engine.nodes.line import Patience
+from adit_engine.nodes.peer import Patience
 from adit_engine.nodes.web_address import Address, Place, places
 from adit_engine.nodes.web_line import HINT, READ_BYTES, WebLine
 

@@ -21,7 +21,7 @@ from adit_engine.errors import (
     TimedOut,
     Unreachable,
 )
-from adit_engine.nodes.line import MIN_BYTES_PER_S, Patience
+from adit_engine.nodes.peer import MIN_BYTES_PER_S, Patience
 from adit_engine.nodes.web_address import Address, Place
 
 READ_BYTES = 256 * 1024

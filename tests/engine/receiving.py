@@ -10,11 +10,12 @@ from typing import Any
 
 from adit_engine.expectation import Sender, Wanted
 from adit_engine.instance import Instance
-from adit_engine.nodes.association import Association, Associations, Patience, Peer
+from adit_engine.nodes.association import Association, Associations
 from adit_engine.nodes.command import Command, Field, Operation, Value
 from adit_engine.nodes.dimse import DimseNode
 from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.negotiation import Context
+from adit_engine.nodes.peer import Patience, Peer
 from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.reception import LocalReception
 from adit_engine.spool import Spool

@@ -16,8 +16,9 @@ from adit.nodes.reception import house_spool
 from adit.nodes.register import RowRegister
 from adit.nodes.waits import Halted
 from adit_engine.errors import AssociationRejected, ConnectionLost
-from adit_engine.nodes.association import Association, Patience, Peer
+from adit_engine.nodes.association import Association
 from adit_engine.nodes.negotiation import Context
+from adit_engine.nodes.peer import Patience, Peer
 from adit_engine.query import Query
 from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.reference import Level
