@@ -9,6 +9,8 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+from stage_lists import make_lists
+
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 HOURS = [
@@ -62,7 +64,8 @@ def fill() -> dict[str, object]:
     make_strays()
     jobs = make_jobs(people["coordinator"], nodes)
     make_projects(people, groups)
-    return {"jobs": jobs, "nodes": {name: node.pk for name, node in nodes.items()}}
+    lists = make_lists(people["coordinator"], nodes, jobs["held"], PASSWORD)
+    return {"lists": lists, "jobs": jobs, "nodes": {name: node.pk for name, node in nodes.items()}}
 
 
 def make_projects(people: dict, groups: dict) -> None:

@@ -1,5 +1,6 @@
 """How the pages look and behave for everyone: no accessibility error, both colours, no script."""
 
+import os
 from collections.abc import Callable
 from importlib.resources import files
 
@@ -18,6 +19,10 @@ PAGES = [
     (NOBODY, "/help/start"),
     (NOBODY, "/help/selective-transfer"),
     (NOBODY, "/help/jobs"),
+    (NOBODY, "/help/batch-query"),
+    (NOBODY, "/help/batch-transfer"),
+    (NOBODY, "/help/archives"),
+    (NOBODY, "/help/withheld"),
     (NOBODY, "/help/nodes"),
     (NOBODY, "/help/quarantine"),
     (NOBODY, "/help/projects"),
@@ -58,6 +63,19 @@ PAGES = [
     ("coordinator", "/jobs/8/delete/"),
     ("coordinator", "/jobs/new/selective/"),
     ("coordinator", "/jobs/3/report/"),
+    ("coordinator", "/jobs/new/query/"),
+    ("coordinator", "/jobs/new/transfer/"),
+    ("coordinator", "/jobs/11/"),
+    ("coordinator", "/jobs/11/results/"),
+    ("coordinator", "/jobs/12/"),
+    ("coordinator", "/jobs/12/rows/"),
+    ("coordinator", "/jobs/downloads/"),
+    ("coordinator", "/jobs/5/"),
+    ("coordinator", "/jobs/5/1/"),
+    ("reviewer", "/"),
+    ("reviewer", "/jobs/5/1/"),
+    ("reviewer", "/jobs/withheld/"),
+    ("reviewer", "/jobs/withheld/1/"),
     ("dpo", "/"),
     ("stranger", "/projects/"),
     ("coordinator", "/projects/new/"),
@@ -143,6 +161,32 @@ def test_open_menu_and_help_are_for_everyone(dark: bool, visit: Visit) -> None:
     assert menu == []
     assert page.is_visible(".help-dialog")
     assert dialog == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("scripted", [True, False], ids=["script", "no script"])
+@pytest.mark.parametrize(
+    ("path", "topic"),
+    [
+        ("/jobs/new/query/", "batch-query"),
+        ("/jobs/new/transfer/", "batch-transfer"),
+        ("/jobs/downloads/", "archives"),
+    ],
+)
+def test_help_of_lists_is_for_everyone(
+    path: str, topic: str, scripted: bool, dark: bool, visit: Visit
+) -> None:
+    page = visit("coordinator", dark=dark, java_script_enabled=scripted)
+    page.goto(path)
+
+    page.click(".help-opens")
+
+    assert page.is_visible(f".help-dialog a[href='/help/{topic}']")
+    if folder := os.environ.get("ADIT_PICTURES"):
+        colours, script = "dark" if dark else "light", "" if scripted else "-plain"
+        page.screenshot(path=f"{folder}/{topic}-{colours}{script}.png")
+    if scripted:
+        assert findings(page) == []
 
 
 ANSWERS = [

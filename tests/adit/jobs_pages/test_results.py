@@ -360,3 +360,14 @@ def test_the_list_of_jobs_counts_the_questions_of_a_query(client: Client, query:
 
     assert "4 of 4 questions" in page
     assert "studies" not in re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
+
+
+def test_what_the_page_says_is_not_what_is_looked_for(
+    coordinator: User, source: Node, client: Client, query: Job
+) -> None:
+    order = Order((row(2, "0001"),), (source.pk,), own_headers=("Key",))
+    running = actions.create(coordinator, "batch_query", order, key="runs")
+    page = client.get(reverse("job_results", args=[running.pk])).content.decode()
+
+    assert "The query still runs" in page
+    assert re.search(r'name="text"[^>]* value=""', page)

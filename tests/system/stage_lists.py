@@ -1,0 +1,162 @@
+"""Stage of lists: a query with its results, a checked list, what is held back, and a patient who changed.
+
+Called by stage.py, in its process. Nothing here is real, and nothing runs.
+"""
+
+from typing import Any
+
+ROOT = "1.2.826.0.1.3680043.8.498.99"
+RIGHTS = (
+    "review_withheld",
+    "confirm_patients",
+    "see_identified",
+    "see_all_jobs",
+    "manage_profiles",
+)
+NOT_SENT = ("burned-in", "Text may be burned into the picture.", 6)
+
+
+def make_lists(owner: Any, nodes: dict[str, Any], job_held: int, password: str) -> dict[str, int]:
+    """The reviewer may decide on all of it."""
+    from django.contrib.auth.models import Permission
+
+    from adit.accounts.models import User
+
+    reviewer = User.objects.create_user("reviewer", password=password, first_name="Rita")
+    reviewer.user_permissions.set(Permission.objects.filter(codename__in=RIGHTS))
+    owner.user_permissions.set(
+        Permission.objects.filter(codename__in=("order_batch_query", "order_batch_transfer"))
+    )
+    hold(job_held)
+    return {
+        "query": make_query(owner, nodes),
+        "checked": make_transfer(owner, nodes),
+        "held_back": make_held_back(),
+    }
+
+
+def study(number: int, **values: Any) -> Any:
+    from adit_engine.record import Record
+    from adit_engine.reference import Level
+
+    usual = {
+        "PatientID": f"000{number}",
+        "PatientName": "Beispiel^Berta",
+        "PatientBirthDate": "19640812",
+        "StudyDate": f"2024010{number}",
+        "StudyDescription": "Thorax",
+        "ModalitiesInStudy": ["CT"],
+        "StudyInstanceUID": f"{ROOT}.{number}",
+        "NumberOfStudyRelatedInstances": "120",
+    }
+    return Record(Level.STUDY, {**usual, **values})
+
+
+def make_query(owner: Any, nodes: dict[str, Any]) -> int:
+    """Found twice, found but capped, nothing, and not answered."""
+    from adit.jobs import actions, sealed
+    from adit.jobs.kinds.base import Found, Note, SheetRow
+    from adit.jobs.kinds.batch_query import Order, Row
+    from adit.jobs.models import Job, TaskState
+    from adit.jobs.rows import hits
+    from adit_engine.question import Person, Question
+
+    rows = tuple(
+        Row(
+            SheetRow(line, ("my key",), f"P{line}", {"PatientID": f"000{line}"}),
+            Question(Person(patient_id=f"000{line}")),
+        )
+        for line in range(2, 6)
+    )
+    sources = (nodes["PACS1"].pk, nodes["Old archive"].pk)
+    order = Order(rows, sources, own_headers=("Key",))
+    job = actions.create(owner, "batch_query", order, key="stage query")
+    answers: list[tuple[list[Any], tuple[Note, ...]]] = [
+        ([study(1), study(2)], ()),
+        ([study(3)], (Note.CAPPED,)),
+        ([], (Note.NOTHING,)),
+    ]
+    tasks = list(job.tasks.order_by("position"))
+    for task, (records, notes) in zip(tasks, answers, strict=False):
+        hits.write(sealed.box_of(job.trial), {task: [Found(task.position + 1, records, notes)]})
+    job.tasks.update(state=TaskState.SUCCESS)
+    job.tasks.filter(position=4).update(state=TaskState.FAILURE, message="PACS1 refuses it.")
+    Job.objects.filter(pk=job.pk).update(state="warning", message="3 of 4 rows were answered.")
+    return int(job.pk)
+
+
+def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
+    """Checked, with one row of each kind: sure, one of several, not there."""
+    from adit.jobs import actions, sealed
+    from adit.jobs.checked import appraisal
+    from adit.jobs.kinds.base import Checked, Note, SeriesSeen, StudySeen
+    from adit.jobs.kinds.batch_transfer import Order, Row
+    from adit.jobs.models import Job, TaskState
+    from adit.jobs.rows import lines
+    from adit_engine.record import Record
+    from adit_engine.reference import Level
+    from adit_engine.sighting import Wanted
+
+    def seen(number: int) -> StudySeen:
+        values = {"SeriesInstanceUID": f"{ROOT}.{number}.1", "Modality": "CT", "SeriesNumber": "1"}
+        images = {"NumberOfSeriesRelatedInstances": "120"}
+        series = Record(Level.SERIES, {**values, **images, "StudyInstanceUID": f"{ROOT}.{number}"})
+        return StudySeen(study(number), (SeriesSeen(series, {"1.2.840.10008.5.1.4.1.1.2": 120}),))
+
+    rows = tuple(Row(n, Wanted(f"000{n}", study_uid=f"{ROOT}.{n}"), own=("k",)) for n in (2, 3, 4))
+    order = Order(
+        rows,
+        nodes["PACS1"].pk,
+        nodes["Research folder"].pk,
+        own_headers=("Key",),
+        further=(nodes["Old archive"].pk,),
+    )
+    job = actions.create(owner, "batch_transfer", order, key="stage transfer")
+    task, box = job.tasks.get(), sealed.box_of(job.trial)
+    job.tasks.update(state=TaskState.IN_PROGRESS)
+    for line, studies, notes in (
+        (2, (seen(2),), ()),
+        (3, (seen(3), seen(5)), (Note.SEVERAL,)),
+        (4, (), (Note.NOTHING,)),
+    ):
+        facts = appraisal.facts_of(job, studies)
+        lines.answer(box, task, Checked(line, studies, notes), facts)
+    job.tasks.update(state=TaskState.SUCCESS)
+    Job.objects.filter(pk=job.pk).update(state="waiting_for_owner", message="")
+    return int(job.pk)
+
+
+def hold(pk: int) -> None:
+    """The patient of its one study has another ID now."""
+    from dataclasses import replace
+
+    from adit.jobs import sealed
+    from adit.jobs.held import FOUND
+    from adit.jobs.models import Task
+
+    task = Task.objects.select_related("job__trial").get(job=pk)
+    content = replace(sealed.open_task(task), patient_id="0815", payload={FOUND: "4711"})
+    task.payload = sealed.reseal_task(task, content)
+    task.message = "The patient has another ID at PACS1 now."
+    task.save()
+
+
+def make_held_back() -> int:
+    """Of the job with gaps, by an ultrasound device."""
+    from adit.jobs.models import HeldBack, Item
+
+    item = Item.objects.get(task__job__state="warning", withheld=6)
+    item.reasons = [list(NOT_SENT)]
+    item.save()
+    row = HeldBack.objects.create(
+        item=item,
+        code=NOT_SENT[0],
+        reason=NOT_SENT[1],
+        images=NOT_SENT[2],
+        sop_class="1.2.840.10008.5.1.4.1.1.6.1",
+        manufacturer="Sample Devices",
+        model="Sonar 3000",
+        rows=480,
+        columns=640,
+    )
+    return int(row.pk)
