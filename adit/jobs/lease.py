@@ -170,12 +170,13 @@ class Lease:
     def _look_at_rows(self) -> None:
         row = (
             Task.objects.filter(pk=self.task.pk)
-            .values_list("state", "attempt", "stop_asked", "job__state")
+            .values_list("state", "attempt", "worker", "stop_asked", "job__state")
             .first()
         )
-        if row is None or row[:2] != (TaskState.IN_PROGRESS, self.task.attempt):
+        mine = (TaskState.IN_PROGRESS, self.task.attempt, self.task.worker)
+        if row is None or row[:3] != mine:
             self.stop.set(Lost(_("The task was taken away.")))
-        elif row[2] or row[3] in (JobState.CANCELING, JobState.CANCELED):
+        elif row[3] or row[4] in (JobState.CANCELING, JobState.CANCELED):
             self.stop.set(Canceled(_("Canceled.")))
 
     def _look_at_trial(self) -> None:

@@ -192,6 +192,15 @@ class Task(models.Model):
     def __str__(self) -> str:
         return f"{self.job} task {self.position}"
 
+    def as_claimed(self) -> "models.QuerySet[Task]":
+        """Its row, while this attempt of this worker has it: the fence of whatever an attempt writes.
+
+        Both, since a database that was killed may forget a claim, and give its number once more.
+        """
+        return Task.objects.filter(
+            pk=self.pk, attempt=self.attempt, worker=self.worker, state=TaskState.IN_PROGRESS
+        )
+
 
 class Letter(Outgoing):
     """One mail to one address about a job; gone out when `sent_at` is set."""

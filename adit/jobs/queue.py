@@ -69,7 +69,7 @@ def still_held(task: Task, *related: str) -> Task:
     """Its row, read anew, as the attempt that was claimed: whoever was frozen since the claim must
     not go on under another one's number. Raises LeaseLost.
     """
-    mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+    mine = task.as_claimed()
     row = mine.select_related(*related).first()
     if row is None:
         raise LeaseLost(_("Another worker has taken over this task."))
@@ -79,7 +79,7 @@ def still_held(task: Task, *related: str) -> Task:
 def beat(task: Task) -> datetime:
     """Renews lease and slots; until when. Raises LeaseLost when the attempt is not ours any more."""
     until = timezone.now() + timedelta(seconds=settings.LEASE_S)
-    mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+    mine = task.as_claimed()
     if mine.update(lease_until=until) != 1:
         raise LeaseLost(_("Another worker has taken over this task."))
     slots.renew(holder_of(task), settings.LEASE_S)
@@ -113,7 +113,7 @@ def claim_more(job: Job, held: Task, most: int) -> list[Task]:
 
 def say(task: Task, message: str) -> None:
     """How far a running task is, on pages."""
-    mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+    mine = task.as_claimed()
     mine.update(message=message)
 
 

@@ -109,7 +109,8 @@ def end(
     """
     _check(to in _ENDED_TASKS and to in TASK_MOVES[TaskState(task.state)], task, to)
     now = timezone.now()
-    values = (to.value, message, broke_rule, now, task.pk, task.attempt, str(task.state))
+    mine = (task.pk, task.attempt, task.worker, str(task.state))
+    values = (to.value, message, broke_rule, now, *mine)
     job, ended = statements.LOCK_JOB.of(task.job_id), statements.END_TASK.of(*values)
     left = statements.LIVES_ON.of(task.job_id)
     ask(job, ended, left, *beside)
@@ -160,9 +161,11 @@ def end_tasks(job: Job, ends: Mapping[tuple[TaskState, str], Sequence[Task]]) ->
     read with. Raises Overtaken.
     """
     for (to, message), tasks in ends.items():
-        for attempt in {task.attempt for task in tasks}:
-            pks = [task.pk for task in tasks if task.attempt == attempt]
-            rows = Task.objects.filter(pk__in=pks, attempt=attempt, state=T.IN_PROGRESS)
+        for attempt, worker in {(task.attempt, task.worker) for task in tasks}:
+            pks = [task.pk for task in tasks if (task.attempt, task.worker) == (attempt, worker)]
+            rows = Task.objects.filter(
+                pk__in=pks, attempt=attempt, worker=worker, state=T.IN_PROGRESS
+            )
             values = {"state": to, "message": message, "lease_until": None, "worker": ""}
             if rows.update(**values, **_times(to)) != len(pks):
                 raise Overtaken(f"tasks of {job} have moved in the meantime")
@@ -247,7 +250,9 @@ def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) 
     if to != T.IN_PROGRESS:
         values.setdefault("lease_until", None)
         values.setdefault("worker", "")
-    rows = Task.objects.filter(pk=task.pk, state=task.state, attempt=task.attempt)
+    rows = Task.objects.filter(
+        pk=task.pk, state=task.state, attempt=task.attempt, worker=task.worker
+    )
     if rows.update(**values) != 1:
         raise Overtaken(f"task {task.pk} is not {task.state} in attempt {task.attempt} any more")
     _copy(task, values)

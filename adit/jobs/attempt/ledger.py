@@ -105,10 +105,7 @@ class Ledger:
     def write(self) -> None:
         """In one transaction with the fence: a lost attempt writes nothing. Raises LeaseLost."""
         with transaction.atomic():
-            mine = Task.objects.filter(
-                pk=self.task.pk, attempt=self.task.attempt, state=TaskState.IN_PROGRESS
-            )
-            if mine.update(attempt=self.task.attempt) != 1:
+            if self.task.as_claimed().update(attempt=self.task.attempt) != 1:
                 raise LeaseLost(_("Another worker has taken over this task."))
             for uid, series in self._series.items():
                 if series.dirty:

@@ -132,7 +132,7 @@ def _write_down(task: Task, bundle: Bundle, made: list[Packed], before: frozense
     job, now = task.job, timezone.now()
     marks = b"".join(_mark(one) for one in _new(job, before))
     with transaction.atomic():
-        mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+        mine = task.as_claimed()
         if mine.update(attempt=task.attempt) != 1:
             raise queue.LeaseLost(_("Another worker has taken over this task."))
         rounds = Archive.objects.filter(job=job).values_list("round", flat=True)

@@ -48,7 +48,7 @@ def note(task: Task) -> None:
     if before and before[-1] == used:
         return
     with transaction.atomic():
-        mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+        mine = task.as_claimed()
         if before and before[-1]["generation"] != used["generation"]:
             arrived = task.items.aggregate(n=Sum("delivered"))["n"] or 0
             before[-1] = {**before[-1], "superseded": arrived}

@@ -70,7 +70,8 @@ END_TASK = Statement(
     """
     UPDATE {task} SET {task.state} = %s, {task.message} = %s, {task.broke_rule} = %s,
         {task.ended_at} = %s, {task.lease_until} = NULL, {task.worker} = ''
-    WHERE {task.id} = %s AND {task.attempt} = %s AND {task.state} = %s""",
+    WHERE {task.id} = %s AND {task.attempt} = %s AND {task.worker} = %s
+    AND {task.state} = %s""",
     task=Task,
 )
 LIVES_ON = Statement(

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from adit import many
 from adit.jobs.kinds.base import Checked, SeriesSeen, SheetRow, StudySeen
-from adit.jobs.models import Job, ResultLine, Task, TaskState
+from adit.jobs.models import Job, ResultLine, Task
 from adit.jobs.queue import LeaseLost
 from adit.vault.box import Box
 from adit_engine.record import Record
@@ -44,7 +44,7 @@ def make(box: Box, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
 def answer(box: Box, task: Task, checked: Checked, facts: dict[str, Any]) -> None:
     """Writes what a source holds for a row, under the task's fence. Raises LeaseLost."""
     with transaction.atomic():
-        mine = Task.objects.filter(pk=task.pk, attempt=task.attempt, state=TaskState.IN_PROGRESS)
+        mine = task.as_claimed()
         if mine.update(attempt=task.attempt) != 1:
             raise LeaseLost(_("Another worker has taken over this task."))
         line = ResultLine.objects.filter(task=task, line=checked.line).first()

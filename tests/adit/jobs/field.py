@@ -182,6 +182,18 @@ def claim_all(name: str) -> None:
         print(json.dumps([task.pk, task.attempt, begun, ended]), flush=True)
 
 
+def claim_and_run(name: str) -> None:
+    """Claims one task, says as which attempt, and runs it once the file `go-NAME` is there."""
+    from adit.jobs import queue, runner
+
+    task = queue.claim(name)
+    assert task is not None
+    print(task.attempt, flush=True)
+    while not (DATA / f"go-{name}").exists():
+        time.sleep(0.02)
+    runner.run(task)
+
+
 def claim_none() -> None:
     from adit.jobs import queue
 
@@ -219,6 +231,7 @@ COMMANDS = {
     "order-dead": order_dead,
     "work": work,
     "claim-all": claim_all,
+    "claim-and-run": claim_and_run,
     "claim-none": claim_none,
     "ledger": ledger,
 }

@@ -1,0 +1,180 @@
+"""A claim does not wait for the disk: what a killed database forgets of it doubles and loses nothing."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from installed import Installed
+from jobs_stage import claimed, shelf, until
+from lab.services import Service, postgresql, postgresql_folder
+from pydicom import dcmread
+
+from adit.jobs import queue, runner, states
+from adit.jobs.attempt.ledger import Ledger
+from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.jobs.sealed import box_of
+from adit.nodes.models import Node, Slot
+from adit_engine.errors import AditError
+
+Ordering = Callable[..., Job]
+
+IMAGES = 5
+
+
+# Two workers under one number -----------------------------------------------------------------------
+
+
+def forget(task: Task) -> None:
+    """As a database that was killed before the claim had got to its disk."""
+    Slot.objects.all().delete()
+    Task.objects.filter(pk=task.pk).update(
+        state=TaskState.PENDING, attempt=task.attempt - 1, worker="", lease_until=None
+    )
+
+
+@pytest.fixture
+def twice(order_studies: Ordering) -> tuple[Task, Task]:
+    """One task as two workers hold it: whose claim was forgotten, and who claimed it after that."""
+    order_studies("1", images=IMAGES)
+    first = claimed()
+    forget(first)
+    second = queue.claim("another")
+    assert second is not None
+    assert (second.pk, second.attempt) == (first.pk, first.attempt)
+    return first, second
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whose_claim_was_forgotten_takes_nothing_from_who_has_the_task_now(
+    twice: tuple[Task, Task], destination: Node
+) -> None:
+    first, second = twice
+
+    runner.run(first)
+    for end in (
+        lambda: queue.give_back(first, "The database did not answer.", failed=True),
+        lambda: queue.finish(first, TaskState.FAILURE, "late"),
+    ):
+        with pytest.raises(states.Overtaken):
+            end()
+
+    assert shelf(destination) == {}
+    row = Task.objects.get()
+    assert (row.state, row.worker, row.failures) == (TaskState.IN_PROGRESS, "another", 0)
+    runner.run(second)
+    row.refresh_from_db()
+    assert (row.state, row.attempt) == (TaskState.SUCCESS, 1)
+    assert len(shelf(destination)) == IMAGES
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
+    twice: tuple[Task, Task],
+) -> None:
+    first, second = twice
+
+    for write in (
+        lambda: queue.beat(first),
+        lambda: queue.still_held(first),
+        lambda: Ledger(first, box_of(first.job.trial)).write(),
+    ):
+        with pytest.raises(AditError):
+            write()
+    queue.say(first, "I am at work")
+
+    assert Task.objects.get().message == ""
+    queue.beat(second)
+    queue.still_held(second)
+    Ledger(second, box_of(second.job.trial)).write()
+
+
+# A database that is killed --------------------------------------------------------------------------
+
+
+@contextmanager
+def house_on(base: Service, folder: Path) -> Iterator[Installed]:
+    made = Installed(folder / "var", {"DATABASE_URL": base.url})
+    made.do("prepare")
+    made.do("fill", "1", str(IMAGES))
+    made.do("order")
+    yield made
+
+
+def freeze_the_writer(base: Service) -> None:
+    """What is not awaited stays in memory from now on, until somebody else waits for the disk."""
+    with psycopg.connect(base.url) as connection:
+        connection.execute("CHECKPOINT")
+        query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"
+        ((pid,),) = connection.execute(query).fetchall()
+    os.kill(pid, signal.SIGSTOP)
+
+
+def state_of(house: Installed) -> tuple[str, int]:
+    ((state, attempt),) = house.rows("select state, attempt from jobs_task")
+    return state, attempt
+
+
+def told_of(house: Installed) -> Counter[str]:
+    """What the trail says was opened and ended."""
+    return Counter(action for (action,) in house.rows("select action from audit_event"))
+
+
+@pytest.mark.skipif(postgresql_folder() is None, reason="needs PostgreSQL: apt install postgresql")
+@pytest.mark.parametrize("late", [False, True], ids=["gives-up-before", "gives-up-after"])
+def test_a_database_killed_right_after_a_claim_has_the_task_done_exactly_once(
+    tmp_path: Path, late: bool
+) -> None:
+    """`late`: whose claim was forgotten goes on once somebody else has claimed the task."""
+    with postgresql() as base, house_on(base, tmp_path) as house:
+        freeze_the_writer(base)
+        first = house.begin("claim-and-run", "first")
+        assert first.stdout is not None
+        assert first.stdout.readline().strip() == "1"
+        base.kill()
+        base.start()
+        assert state_of(house) == ("pending", 0), "the claim was to be forgotten"
+
+        if not late:
+            (house.data / "go-first").touch()
+            assert first.wait(60) == 0
+            assert state_of(house) == ("pending", 0)
+        second = house.begin("claim-and-run", "second")
+        assert second.stdout is not None
+        assert second.stdout.readline().strip() == "1"
+        if late:
+            (house.data / "go-first").touch()
+            assert first.wait(60) == 0
+            assert state_of(house) == ("in_progress", 1)
+        assert house.delivered() == {}
+        (house.data / "go-second").touch()
+        assert second.wait(60) == 0
+
+        assert state_of(house) == ("success", 1)
+        told, trail = house.ledger(), told_of(house)
+        for process in (first, second):
+            process.communicate()
+    assert (told["job"], told["expected"], told["delivered"]) == (JobState.SUCCESS, IMAGES, IMAGES)
+    uids = [dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in house.delivered()]
+    assert (len(uids), len(set(uids))) == (IMAGES, IMAGES)
+    assert trail["task.ended"] == 1
+
+
+@pytest.mark.skipif(postgresql_folder() is None, reason="needs PostgreSQL: apt install postgresql")
+def test_a_claim_outlives_its_database_as_soon_as_its_worker_has_begun(tmp_path: Path) -> None:
+    with postgresql() as base, house_on(base, tmp_path) as house:
+        house.do("pace", "1")
+        freeze_the_writer(base)
+        (house.data / "go-first").touch()
+        first = house.begin("claim-and-run", "first")
+        until(lambda: told_of(house)["node.opened"] or first.poll() is not None, 30)
+        base.kill()
+        base.start()
+
+        assert state_of(house) == ("in_progress", 1)
+        first.kill()
+        first.communicate()
