@@ -42,10 +42,11 @@ def _read(form: str, data: bytes) -> dict[str, Any]:
         book = Book(data)
         lines = _counted(book.lines())
         others = [name for name in book.visible if name != book.sheet]
-        return {"lines": lines, "sheet": book.sheet, "others": others}
+        hidden = sorted(book.hidden)
+        return {"lines": lines, "sheet": book.sheet, "others": others, "hidden": hidden}
     from adit.jobs.sheets import csv_text
 
-    return {"lines": _counted(csv_text.lines(data)), "sheet": "", "others": []}
+    return {"lines": _counted(csv_text.lines(data)), "sheet": "", "others": [], "hidden": []}
 
 
 def _counted(lines: Iterable[tuple[int, list[Any]]]) -> list[tuple[int, list[Any]]]:

@@ -1,5 +1,6 @@
 """Columns: what a sheet of each kind may ask for, and under which headers people write it."""
 
+import unicodedata
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -102,7 +103,8 @@ _LETTERS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "é": 
 
 def plain(header: str) -> str:
     """Letters and digits alone, so that Geb.-Dat., GEB DAT and gebdat are one."""
-    return "".join(c for c in header.lower().translate(_LETTERS) if c.isascii() and c.isalnum())
+    whole = unicodedata.normalize("NFC", header).lower()
+    return "".join(c for c in whole.translate(_LETTERS) if c.isascii() and c.isalnum())
 
 
 def _by_header(words: Mapping[Field, str]) -> dict[str, list[Field]]:

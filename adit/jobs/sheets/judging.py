@@ -30,7 +30,10 @@ def judged(
     Lines that a person left out are judged, but not compared with others.
     """
     lines = _lines(table, mapping)
-    rows = [_row(RowReader(line, mapping, order), mapping, one) for line in lines]
+    rows = [
+        _row(RowReader(line, mapping, order), mapping, one, line.number in table.hidden)
+        for line in lines
+    ]
     compared = (row for row in rows if row.line not in left_out)
     found = crosswise([row.row for row in compared if row.row is not None])
     return Judged(
@@ -55,7 +58,11 @@ def _lines(table: Table, mapping: Mapping) -> list[Line]:
     return lines
 
 
-def _row(reader: RowReader, mapping: Mapping, one: Callable[[RowReader], R]) -> JudgedRow[R]:
+def _row(
+    reader: RowReader, mapping: Mapping, one: Callable[[RowReader], R], is_hidden: bool
+) -> JudgedRow[R]:
+    if is_hidden:
+        reader.warn(None, _("The workbook hides this row, as a filter does: is it meant?"))
     value: R | None = None
     if is_example(mapping, reader.line):
         reader.leave_out(_("An example of the template: it is left out."))

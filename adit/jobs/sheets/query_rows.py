@@ -80,6 +80,7 @@ def _row(reader: RowReader) -> QueryRow:
         reader.error(Field.UNTIL, _("The last day lies before the first."))
     if not reader.failed:
         _check_enough(reader, row)
+        reader.check_veil(row.pseudonym, row.patient_id)
     return row
 
 

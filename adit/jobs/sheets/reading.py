@@ -44,6 +44,7 @@ def read(file: Readable, name: str) -> Table:
         tuple(Line(number, tuple(map(_cell, values))) for number, values in answer["lines"]),
         answer["sheet"],
         tuple(answer["others"]),
+        frozenset(answer["hidden"]),
     )
 
 

@@ -65,6 +65,8 @@ class RowReader:
         text = _trimmed(cell.text)
         if cell.kind is CellKind.NUMBER and not self._sound_number(field, text):
             return ""
+        if cell.kind is CellKind.PADDED:
+            self.warn(field, _("The cell is a number that the sheet shows so: taken as shown."))
         if cell.kind is CellKind.DATE:
             self.error(field, _("The cell is a date. Format the column as text and type it again."))
             return ""
@@ -92,6 +94,11 @@ class RowReader:
         except WrongInput as error:
             self.error(Field.PSEUDONYM, str(error))
             return ""
+
+    def check_veil(self, pseudonym: str, patient_id: str) -> None:
+        """A pseudonym that is the patient's ID, but for zeros and case, would hide nobody."""
+        if pseudonym and pseudonym.lstrip("0").casefold() == patient_id.lstrip("0").casefold():
+            self.error(Field.PSEUDONYM, _("The pseudonym is the patient ID: give another one."))
 
     def day(self, field: Field) -> date | None:
         """A date cell, 2026-01-31, 20260131, 31.01.2026, or with / in the order that is set."""
@@ -226,5 +233,9 @@ class RowReader:
 
 
 def _trimmed(text: str) -> str:
-    """Non-breaking blanks at the ends count as blanks; invisible characters go everywhere."""
+    """Non-breaking blanks at the ends count as blanks; invisible characters go everywhere.
+
+    Letters with marks are one character, as PACS hold them: some programs write two.
+    """
+    text = unicodedata.normalize("NFC", text)
     return text.translate(_INVISIBLE).replace("\xa0", " ").replace("\u202f", " ").strip()

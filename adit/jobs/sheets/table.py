@@ -19,6 +19,8 @@ class CellKind(StrEnum):
     """Such as #N/A."""
     NO_VALUE = "no value"
     """A formula that no spreadsheet has calculated yet."""
+    PADDED = "padded"
+    """A number that the spreadsheet shows with leading zeros, as they stand here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Table:
     sheet: str = ""
     other_sheets: tuple[str, ...] = ()
     """Visible sheets of the workbook that were not read."""
+    hidden: frozenset[int] = frozenset()
+    """Lines that the workbook does not show, as those that a filter has taken away."""
 
     @property
     def width(self) -> int:
@@ -77,6 +81,7 @@ class Table:
             "file": self.file,
             "sheet": self.sheet,
             "others": list(self.other_sheets),
+            "hidden": sorted(self.hidden),
             "lines": lines,
         }
 
@@ -86,7 +91,8 @@ class Table:
             Line(number, tuple(_unpacked(cell) for cell in cells))
             for number, cells in data["lines"]
         )
-        return cls(data["file"], lines, data["sheet"], tuple(data["others"]))
+        others, hidden = tuple(data["others"]), frozenset(data.get("hidden", ()))
+        return cls(data["file"], lines, data["sheet"], others, hidden)
 
 
 def table_of(file: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

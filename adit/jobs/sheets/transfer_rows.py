@@ -77,6 +77,7 @@ def _row(reader: RowReader, mapping: Mapping, pseudonym_required: bool) -> Trans
     if reader.failed:
         return row
     _check_enough(reader, row)
+    reader.check_veil(row.pseudonym, row.patient_id)
     if pseudonym_required and not row.pseudonym:
         reader.error(Field.PSEUDONYM, _("The pseudonym is missing."))
     return row

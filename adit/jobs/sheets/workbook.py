@@ -24,10 +24,20 @@ _BROKEN = gettext_noop(
     "save it again as .xlsx."
 )
 _SUSPECT = re.compile(rb"\bt=[\"']e[\"']|<(?:\w+:)?f[\s>/]")
+_ROW = re.compile(rb"<(?:\w+:)?row\s([^>]*)>")
+_HIDDEN = re.compile(rb"\bhidden=[\"'](?:1|true)[\"']")
+_NUMBER = re.compile(rb"(?:^|\s)r=[\"'](\d{1,7})[\"']")
+_PLACED = re.compile(rb"<(?:\w+:)?c\s([^>]*)>")
+_STYLE = re.compile(rb"(?:^|\s)s=[\"'](\d{1,5})[\"']")
+_NAME = re.compile(rb"(?:^|\s)r=[\"']([A-Z]{1,3}\d{1,7})[\"']")
+_ZEROS = re.compile(r"0{2,64}(?=;|$)")
+_SAFE_DIGITS = 15
 _CELL = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
 
 Value = str | float | dict[str, str]
-"""As JSON can hold it: {"date": …}, {"error": …} and {"no value": ""} beside text and numbers."""
+"""As JSON can hold it: {"date": …}, {"error": …}, {"no value": ""} and {"padded": …} beside text
+and numbers."""
+Places = dict[tuple[int, int], int]
 
 
 class Book:
@@ -45,15 +55,18 @@ class Book:
             if sheet.visible is SheetVisibleEnum.Visible and sheet.typ is SheetTypeEnum.WorkSheet
         ]
         self.sheet = ""
+        self.hidden: set[int] = set()
+        """Lines of the sheet that a filter, or a person, has taken out of sight."""
 
     def lines(self) -> Iterator[tuple[int, list[Value]]]:
         """Of the first visible sheet that says anything; its name stands in `sheet` afterwards."""
         for name in self.visible:
             sheet = self._sheet(name)
-            odd = self._odd_cells(name)
+            data = self._xml(name)
+            odd = _checked_odd_cells(data)
             if sheet.end is not None or odd:
-                self.sheet = name
-                return _lines(sheet, odd)
+                self.sheet, self.hidden = name, _hidden(data)
+                return _lines(sheet, odd, self._padded(data))
         return iter(())
 
     def _sheet(self, name: str) -> CalamineSheet:
@@ -62,13 +75,26 @@ class Book:
         except (CalamineError, OSError, ValueError) as error:
             raise Refusal(_BROKEN) from error
 
-    def _odd_cells(self, name: str) -> dict[tuple[int, int], Value]:
-        """Cells that calamine shows as empty: errors, and formulas without a value."""
+    def _xml(self, name: str) -> bytes:
         try:
-            data = self._archive.read(self._part(name))
-            return _odd_cells(data) if _SUSPECT.search(data) else {}
+            return self._archive.read(self._part(name))
         except (KeyError, zipfile.BadZipFile, ElementTree.ParseError, NotImplementedError) as error:
             raise Refusal(_BROKEN) from error
+
+    def _padded(self, data: bytes) -> Places:
+        """How many digits are shown of cells whose format pads them with zeros, such as 00000000."""
+        if "xl/styles.xml" not in self._archive.namelist():
+            return {}
+        try:
+            widths = _padding_styles(ElementTree.fromstring(self._archive.read("xl/styles.xml")))  # noqa: S314
+        except (ElementTree.ParseError, ValueError):
+            return {}
+        found: Places = {}
+        for cell in _PLACED.finditer(data) if widths else ():
+            style, name = _STYLE.search(cell[1]), _NAME.search(cell[1])
+            if style and name and int(style[1]) in widths:
+                found[_place(name[1].decode(), 0, 0)] = widths[int(style[1])]
+        return found
 
     def _part(self, name: str) -> str:
         """The file of a sheet within the workbook (ECMA-376 part 1, 18.2.19)."""
@@ -118,8 +144,17 @@ def _bomb() -> Refusal:
     )
 
 
+def _padding_styles(styles: ElementTree.Element) -> dict[int, int]:
+    """Number of digits by the number of the style (ECMA-376 part 1, 18.8.10 and 18.8.30)."""
+    formats = [node for node in styles.iter() if _plain(node.tag) == "numFmt"]
+    codes = {node.get("numFmtId"): node.get("formatCode", "") for node in formats}
+    zeros = {key: len(found[0]) for key, code in codes.items() if (found := _ZEROS.match(code))}
+    (cells,) = [node for node in styles if _plain(node.tag) == "cellXfs"]
+    return {n: zeros[key] for n, one in enumerate(cells) if (key := one.get("numFmtId")) in zeros}
+
+
 def _lines(
-    sheet: CalamineSheet, odd: Mapping[tuple[int, int], Value]
+    sheet: CalamineSheet, odd: Mapping[tuple[int, int], Value], padded: Places
 ) -> Iterator[tuple[int, list[Value]]]:
     most = 2 * limits.MOST_ROWS
     end = max(sheet.end[0] + 1 if sheet.end else 0, max((line for line, column in odd), default=0))
@@ -129,11 +164,17 @@ def _lines(
     marks: dict[int, dict[int, Value]] = {}
     for (line, column), value in odd.items():
         marks.setdefault(line, {})[column] = value
+    widths: dict[int, dict[int, int]] = {}
+    for (line, column), width in padded.items():
+        widths.setdefault(line, {})[column] = width
     for number in range(1, end + 1):
         values: list[Value] = [_value(v) for v in rows[number - 1]] if number <= len(rows) else []
         for column, value in marks.get(number, {}).items():
             values.extend([""] * (column - len(values)))
             values[column - 1] = value
+        for column, width in widths.get(number, {}).items():
+            if column <= len(values):
+                values[column - 1] = _padded(values[column - 1], width)
         while values and values[-1] == "":
             values.pop()
         if any(not isinstance(value, str) or value.strip() for value in values):
@@ -153,6 +194,25 @@ def _value(value: Any) -> Value:
     if isinstance(value, date):
         return {"date": value.isoformat()}
     return str(value)
+
+
+def _padded(value: Value, width: int) -> Value:
+    if isinstance(value, float) and value.is_integer() and 0 <= value < 10**_SAFE_DIGITS:
+        return {"padded": f"{int(value):0{width}}"}
+    return value
+
+
+def _hidden(data: bytes) -> set[int]:
+    rows = (row[1] for row in _ROW.finditer(data) if _HIDDEN.search(row[1]))
+    return {int(number[1]) for row in rows if (number := _NUMBER.search(row))}
+
+
+def _checked_odd_cells(data: bytes) -> dict[tuple[int, int], Value]:
+    """Cells that calamine shows as empty: errors, and formulas without a value."""
+    try:
+        return _odd_cells(data) if _SUSPECT.search(data) else {}
+    except ElementTree.ParseError as error:
+        raise Refusal(_BROKEN) from error
 
 
 def _odd_cells(data: bytes) -> dict[tuple[int, int], Value]:

@@ -4,8 +4,10 @@ import io
 import json
 import resource
 import time
+import unicodedata
 from datetime import date, datetime
 
+import openpyxl
 import pytest
 from broken_sheets import changed, xlsx
 
@@ -36,6 +38,58 @@ def test_an_id_that_is_a_number_is_read_whole_and_warned_of() -> None:
     assert row.row.patient_id == "1234"
     assert row.verdict is Verdict.WARNING
     assert "leading zeros" in row.findings[0].text
+
+
+@pytest.mark.parametrize(
+    ("format", "shown"),
+    [("00000000", "00001234"), ("000000;@", "001234"), ("0", "1234"), ("0.00", "1234")],
+)
+def test_an_id_that_the_sheet_shows_with_leading_zeros_keeps_them(format: str, shown: str) -> None:
+    book = openpyxl.load_workbook(io.BytesIO(xlsx([["PatientID"], [1234.0]])))
+    book.worksheets[0]["A2"].number_format = format
+    file = io.BytesIO()
+    book.save(file)
+
+    (row,) = queries(file.getvalue(), "list.xlsx").rows
+
+    assert row.row is not None
+    assert row.row.patient_id == shown
+    assert row.verdict is Verdict.WARNING
+
+
+def test_rows_that_a_filter_hides_are_asked_about() -> None:
+    book = openpyxl.load_workbook(io.BytesIO(xlsx([["PatientID"], ["1"], ["2"], ["3"]])))
+    book.worksheets[0].row_dimensions[3].hidden = True
+    file = io.BytesIO()
+    book.save(file)
+
+    table = sheet.read(io.BytesIO(file.getvalue()), "list.xlsx")
+    kept = sheet.Table.from_json(json.loads(json.dumps(table.to_json())))
+    rows = sheet.query_rows(kept, sheet.guess(kept, SheetKind.QUERY)).rows
+
+    assert [row.verdict for row in rows] == [Verdict.OK, Verdict.WARNING, Verdict.OK]
+    assert "hides this row" in rows[1].findings[0].text
+
+
+def test_letters_whose_marks_are_written_apart_are_known() -> None:
+    text = "PatientID;Modalität;StudyDescription\nJÜ1;CT;Schädel\n"
+
+    row = only(unicodedata.normalize("NFD", text).encode())
+
+    assert (row.patient_id, row.modalities, row.study_description) == ("JÜ1", ("CT",), "Schädel")
+
+
+@pytest.mark.parametrize("pseudonym", ["0012A", "12a"])
+@pytest.mark.parametrize("kind", list(SheetKind))
+def test_a_pseudonym_that_is_the_patient_id_is_an_error(kind: SheetKind, pseudonym: str) -> None:
+    lines = f"PatientID;StudyInstanceUID;Pseudonym\n0012A;1.2.3;{pseudonym}\n7;1.2.4;P12A\n"
+    table = sheet.read(io.BytesIO(lines.encode()), "list.csv")
+    judge = sheet.query_rows if kind is SheetKind.QUERY else sheet.transfer_rows
+
+    rows = judge(table, sheet.guess(table, kind)).rows
+
+    assert [row.verdict for row in rows] == [Verdict.ERROR, Verdict.OK]
+    assert "The pseudonym is the patient ID" in rows[0].findings[0].text
 
 
 @pytest.mark.parametrize(
