@@ -103,6 +103,7 @@ def pseudonym_for(
             _check_same(row, given, trial)
             return row.pseudonym
         _require_room(locked)
+        _require_veil(given, patient_id)
         pseudonym = given or _generated(locked, domain, patient_id)
         if Patient.objects.filter(trial=trial, pseudonym__iexact=pseudonym).exists():
             raise _taken(pseudonym, trial)
@@ -192,6 +193,12 @@ def _check_same(row: Patient, given: str, trial: Trial) -> None:
             )
             % {"known": row.pseudonym, "trial": trial.protocol_id, "given": given}
         )
+
+
+def _require_veil(given: str, patient_id: str) -> None:
+    """What is the ID itself, but for zeros and case, hides nobody. Raises WrongInput."""
+    if given and given.lstrip("0").casefold() == _bare(patient_id).lstrip("0").casefold():
+        raise WrongInput(_("The pseudonym is the patient's own ID: give another one."))
 
 
 def _taken(pseudonym: str, trial: Trial) -> Conflict:

@@ -46,6 +46,15 @@ def test_without_a_pattern_the_pseudonym_follows_from_the_trials_key(make_trial)
     assert pseudonym_for(make_trial("LIVER"), "PACS1", "4711") != generated
 
 
+@pytest.mark.parametrize("given", ["0815A", "815a"])
+def test_a_patient_id_is_no_pseudonym(trial, given):
+    with pytest.raises(WrongInput, match="the patient's own ID"):
+        pseudonym_for(trial, "PACS1", "0815A ", given)
+
+    assert not trial.patients.exists()
+    assert pseudonym_for(trial, "PACS1", "", given) == given, "a patient without any ID"
+
+
 def test_a_given_pseudonym_wins_and_its_number_is_not_given_twice(trial):
     assert pseudonym_for(trial, "PACS1", "A", "lung-0001") == "lung-0001"
     assert pseudonym_for(trial, "PACS1", "B") == "LUNG-0002"
