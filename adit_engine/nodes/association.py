@@ -1,10 +1,11 @@
 """Association: one negotiated DICOM conversation with a node: opened, used, released or aborted."""
 
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from adit_engine.errors import Malformed, NodeError, Stopped
+from adit_engine.errors import Malformed, NodeBusy, NodeError, Stopped
 from adit_engine.nodes import statuses
 from adit_engine.nodes.conversation import Conversation, Message
 from adit_engine.nodes.line import Line
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Association", "Associations", "Message", "Patience", "Peer"]
 
 RELEASE_S = 5.0
+BUSY_PAUSES_S = (0.1, 1.0)
+"""Before another request to a peer that had no association free."""
+_LOOK_S = 0.05
 
 
 class Association(Conversation):
@@ -95,10 +99,35 @@ class Associations:
 
     @contextmanager
     def open(self, contexts: Sequence[Context]) -> Iterator[Association]:
-        """An association, released at a normal end and aborted at any other."""
-        with self.requested(contexts) as association:
+        """An association, released at a normal end and aborted at any other.
+
+        Asked for once more, and again, where the peer has none free: some count one that was
+        released a moment ago. Raises as Association.open.
+        """
+        with ExitStack() as stack:
+            yield self._agreed(contexts, stack)
+
+    def _agreed(self, contexts: Sequence[Context], stack: ExitStack) -> Association:
+        for pause_s in BUSY_PAUSES_S:
+            try:
+                return self._opened(contexts, stack)
+            except NodeBusy:
+                self.pause(pause_s)
+        return self._opened(contexts, stack)
+
+    def _opened(self, contexts: Sequence[Context], stack: ExitStack) -> Association:
+        with ExitStack() as attempt:
+            association = attempt.enter_context(self.requested(contexts))
             association.agree()
-            yield association
+            stack.push(attempt.pop_all())
+        return association
+
+    def pause(self, seconds: float) -> None:
+        """Raises Stopped after an abort, which may come by a signal handler and takes no lock."""
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            self.check_aborted()
+            time.sleep(min(_LOOK_S, left_s))
 
     @contextmanager
     def requested(self, contexts: Sequence[Context]) -> Iterator[Association]:

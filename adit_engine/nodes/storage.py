@@ -1,8 +1,8 @@
 """Storage: instances sent by C-STORE, each answered for (PS3.4 B.2)."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,11 @@ SECOND_LANE_FROM_BYTES = 16 * 1024 * 1024
 
 VAIN_RETRIES = 5
 """After so many second tries that did not help, a failure is taken at its word."""
+
+BUSY_S = 1.0
+"""So long a node that is out of resources is left alone before the second try."""
+
+_Asking = Callable[[Sequence[Context]], AbstractContextManager[Association]]
 
 _BYTES_PER_S = 5_000_000
 """A node may take its time over a large object before it answers."""
@@ -142,10 +147,12 @@ class Storage:
                 raise
             self._send_afresh(due)
             return self._receive(due)
-        if not due.is_second_try and statuses.may_pass_once_more(status) and self._retries > 0:
+        if not due.is_second_try and _may_pass(status) and self._retries > 0:
+            if statuses.is_busy(status):
+                self._associations.pause(BUSY_S)
             self._send_afresh(due)
             status = self._receive(due)
-            if statuses.may_pass_once_more(status):
+            if _may_pass(status):
                 self._retries -= 1
         return status
 
@@ -245,14 +252,20 @@ class Storage:
             del self._offered[next(other for other in self._offered if other != kind)]
 
     def _renew(self, lane: _Lane) -> None:
-        self._request(lane)
-        assert lane.association is not None
-        lane.association.agree()
+        """A fresh association in place of the one that the lane had."""
+        self._take(lane, self._associations.open)
 
     def _request(self, lane: _Lane) -> None:
-        """Asks for a fresh association in place of the one that the lane had."""
+        """Asks for one, and does not wait for the answer."""
+        self._take(lane, self._associations.requested)
+
+    def _take(self, lane: _Lane, asking: _Asking) -> None:
         lane.stack.close()
         lane.association = None
         contexts = [Context(k, (syntax,)) for k, held in self._offered.items() for syntax in held]
-        lane.association = lane.stack.enter_context(self._associations.requested(contexts))
+        lane.association = lane.stack.enter_context(asking(contexts))
         lane.proposed = {kind: tuple(held) for kind, held in self._offered.items()}
+
+
+def _may_pass(status: int) -> bool:
+    return statuses.may_pass_once_more(status) or statuses.is_busy(status)

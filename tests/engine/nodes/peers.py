@@ -149,14 +149,16 @@ def storescp(folder: Path, *options: str) -> Iterator[int]:
 
 
 @contextmanager
-def dcmqrscp(folder: Path, *known: str, options: Sequence[str] = ()) -> Iterator[int]:
+def dcmqrscp(
+    folder: Path, *known: str, options: Sequence[str] = (), most: int = 8
+) -> Iterator[int]:
     """dcmtk's small archive, called QR. `known` are lines of its host table."""
     assert DCMQRSCP is not None
     (folder / "db").mkdir(parents=True)
     port = free_port()
     hosts = "\n".join(["HostTable BEGIN", *known, "HostTable END"])
     (folder / "qr.cfg").write_text(
-        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 8\n"
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = {most}\n"
         f"{hosts}\nVendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\nQR {folder}/db RW (500, 1024mb) ANY\nAETable END\n"
     )

@@ -250,6 +250,21 @@ def test_dcmtk_archive_serves_study_root_by_series(tmp_path: Path) -> None:
 
 
 @peers.needs_dcmtk
+def test_dcmtk_archive_that_grants_one_association_takes_proves_and_gives(tmp_path: Path) -> None:
+    """It still counts the one before when the next is asked for."""
+    sent = images(3)
+    with peers.dcmqrscp(tmp_path / "qr", most=1) as port:
+        node = peers.node(port, "QR")
+
+        stored = list(node.store(sent))
+        kept = set(node.confirm(stored))
+
+        assert [one.error for one in stored] == [""] * 3
+        assert kept == {one.instance_uid for one in sent}
+        assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent)
+
+
+@peers.needs_dcmtk
 def test_what_the_destination_refuses_is_reencoded_without_loss(tmp_path: Path) -> None:
     source = [instance(ct(1)), compressed(ct(2), RLELossless)]
     with peers.storescp(tmp_path / "taken", "+xi") as port:

@@ -120,6 +120,34 @@ def test_rejections_for_good_and_for_now_are_told_apart(
     assert words in str(error)
 
 
+def test_a_pacs_that_has_no_association_free_for_a_moment_is_asked_once_more() -> None:
+    """Some still count one that was released just now."""
+    answers = answering(0)
+
+    def script(talk: peers.Talk) -> None:
+        if talk.number % 3 < 2:
+            talk.reject(2, 3, 2)
+        else:
+            answers(talk)
+
+    with peers.Scripted(script) as peer:
+        assert find(peers.node(peer.port)) == []
+        assert len(peer.talks) == 3
+
+
+def test_an_abort_ends_the_wait_for_a_free_association() -> None:
+    with peers.Scripted(lambda talk: talk.reject(2, 3, 2)) as peer:
+        node = peers.node(peer.port)
+        errors: list[AditError] = []
+        thread = threading.Thread(target=lambda: errors.append(failed(lambda: find(node))))
+        thread.start()
+        peers.wait_until(lambda: len(peer.talks) > 1, "it has been refused")
+        node.abort()
+        thread.join(5)
+
+    assert [type(error) for error in errors] == [Stopped]
+
+
 def test_check_finds_trouble_instead_of_raising() -> None:
     (finding,) = peers.node(peers.free_port()).check()
 
@@ -653,7 +681,6 @@ def taking(statuses: Iterator[int | None]) -> Callable[[peers.Talk], None]:
         (0xB000, True, "changed or left out"),
         (0xB007, True, "changed or left out"),
         (0x0111, True, "was there already"),
-        (0xA700, False, "try again later"),
         (0xA900, False, "does not fit its class"),
         (0x0122, False, "does not take this kind"),
         (0x1234, False, "no reason that we know"),
@@ -668,7 +695,7 @@ def test_each_status_of_a_stored_image_has_its_meaning(status: int, kept: bool, 
     assert words in (stored.warning if kept else stored.error)
 
 
-@pytest.mark.parametrize("first", [0x0110, 0xC001, None])
+@pytest.mark.parametrize("first", [0x0110, 0xC001, 0xA700, 0x0213, None])
 def test_a_failure_that_may_pass_is_tried_once_more_afresh(first: int | None) -> None:
     with peers.Scripted(taking(iter([0, first, 0, 0]))) as peer:
         stored = list(peers.node(peer.port).store(images(3)))
@@ -677,12 +704,16 @@ def test_a_failure_that_may_pass_is_tried_once_more_afresh(first: int | None) ->
     assert len(peer.talks) == 2
 
 
-def test_a_failure_that_stays_is_told_and_the_rest_goes_on() -> None:
-    with peers.Scripted(taking(iter([0xC001, 0xC001, 0, 0]))) as peer:
+@pytest.mark.parametrize(
+    ("status", "words"), [(0xC001, "C001"), (0xA700, "out of resources: try again later")]
+)
+def test_a_failure_that_stays_is_told_and_the_rest_goes_on(status: int, words: str) -> None:
+    with peers.Scripted(taking(iter([status, status, 0, 0]))) as peer:
         stored = list(peers.node(peer.port).store(images(3)))
 
     assert [one.kept for one in stored] == [False, True, True]
-    assert "C001" in stored[0].error
+    assert stored[0].status == status
+    assert words in stored[0].error
 
 
 def test_a_destination_that_hangs_up_twice_is_lost() -> None:
