@@ -244,7 +244,7 @@ ROWS = (
         {
             GET: "ddddd complete",
             MOVE: "ddddd complete",
-            STORE: "ddfdd partial",
+            STORE: "ddddd complete",
             STOW: "fdddd partial",
         },
         not_here={
@@ -364,7 +364,7 @@ ROWS = (
         },
         {
             **dict.fromkeys((*_SEARCH, *_FETCH), "----- NodeBusy"),
-            STORE: "ddfdd partial",
+            STORE: "ddddd complete",
             STOW: "fdddd partial",
         },
         not_here=_no(SUB, because="its room is our spool, as below"),
