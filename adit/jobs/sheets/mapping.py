@@ -104,6 +104,8 @@ def mapping_at(table: Table, kind: SheetKind, header_line: int) -> Mapping:
     if header_line != table.lines[0].number:
         doubts.insert(0, _("Line %(line)d was taken as the headers.") % {"line": header_line})
     mapping = Mapping(kind, header_line, tuple(places.items()), headers)
+    if kind is SheetKind.QUERY:
+        doubts += _unused_dates(headers, places)
     if not mapping.enough():
         doubts.append(_("Columns are missing, or their headers are not known."))
     return Mapping(kind, header_line, tuple(places.items()), headers, tuple(doubts))
@@ -127,6 +129,22 @@ def _score(line: Line, kind: SheetKind) -> tuple[int, int]:
         len({field for text in headers if (field := known(text, kind))}),
         len({field for text in headers if (field := guessed(text, kind))}),
     )
+
+
+def _unused_dates(headers: tuple[str, ...], places: Dictionary[Field, int]) -> list[str]:
+    """A day that somebody may want to ask for. Our own exports tell days, and do not ask."""
+    if {Field.FROM, Field.UNTIL} & set(places) or any(map(is_ours, headers)):
+        return []
+    return [
+        _(
+            "Column %(column)s (%(header)s) may be a study date. A batch query is limited by From "
+            "and Until: say which of them it is, or keep it as your own column."
+        )
+        % {"column": letters(column + 1), "header": header.strip()}
+        for column, header in enumerate(headers)
+        if Field.STUDY_DATE
+        in (known(header, SheetKind.TRANSFER), guessed(header, SheetKind.TRANSFER))
+    ]
 
 
 def _places(headers: tuple[str, ...], kind: SheetKind) -> tuple[dict[Field, int], list[str]]:

@@ -189,6 +189,17 @@ def test_a_title_above_the_headers_raises_a_doubt_and_is_no_row() -> None:
     assert [row.line for row in sheet.query_rows(table, mapping).rows] == [4]
 
 
+@pytest.mark.parametrize("header", ["StudyDate", "Untersuchungsdatum", "Datum"])
+def test_a_study_date_that_a_query_would_not_use_asks(header: str) -> None:
+    def doubts(headers: str) -> tuple[str, ...]:
+        table = sheet.read(io.BytesIO(f"PatientID;{headers}\n1;2024-01-02\n".encode()), "l.csv")
+        return sheet.guess(table, SheetKind.QUERY).doubts
+
+    assert [text for text in doubts(header) if "limited by From and Until" in text]
+    for other in (f"{header};From", f"{header};ADIT line", "Key"):
+        assert doubts(other) == ()
+
+
 def test_an_unknown_header_asks() -> None:
     table = sheet.read(io.BytesIO(b"Fallnr.;Wer\nA1;7\n"), "list.csv")
     assert not sheet.guess(table, SheetKind.QUERY).sure
