@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
@@ -106,7 +107,11 @@ def _starts_itself(job: Job) -> bool:
     odd = sum(not is_plain(row) for row in job.lines.only("is_found", "notes"))
     why = ""
     if odd:
-        why = _("It did not start by itself: %(n)d rows want to be looked at.") % {"n": odd}
+        why = ngettext(
+            "It did not start by itself: %(n)d row wants to be looked at.",
+            "It did not start by itself: %(n)d rows want to be looked at.",
+            odd,
+        ) % {"n": odd}
     order = {**job.order, "starts_itself": False}
     with transaction.atomic():
         waiting = Job.objects.filter(pk=job.pk, state=JobState.WAITING_FOR_OWNER)

@@ -189,6 +189,8 @@ class RowReader:
                 ),
             )
         else:
+            if cell.kind is CellKind.MERGED:
+                self.warn(field, _("The cell is merged with one above: it has the same value."))
             return cell
         return NOTHING
 

@@ -21,6 +21,8 @@ class CellKind(StrEnum):
     """A formula that no spreadsheet has calculated yet."""
     PADDED = "padded"
     """A number that the spreadsheet shows with leading zeros, as they stand here."""
+    MERGED = "merged"
+    """The value of a cell above, which is merged with this one."""
 
 
 @dataclass(frozen=True, slots=True)

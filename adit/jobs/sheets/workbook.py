@@ -1,9 +1,8 @@
 """Workbook: the cells of the first visible sheet of an .xlsx file."""
 
 import io
-import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from xml.etree import ElementTree
@@ -16,28 +15,20 @@ from python_calamine import (
     SheetVisibleEnum,
 )
 
-from adit.jobs.sheets import limits
+from adit.jobs.sheets import limits, markup
+from adit.jobs.sheets.markup import Place, plain
 from adit.jobs.sheets.refusal import Refusal, gettext_noop
 
 _BROKEN = gettext_noop(
     "The file is damaged or is no Excel workbook. Open it in Excel or LibreOffice and "
     "save it again as .xlsx."
 )
-_SUSPECT = re.compile(rb"\bt=[\"']e[\"']|<(?:\w+:)?f[\s>/]")
-_ROW = re.compile(rb"<(?:\w+:)?row\s([^>]*)>")
-_HIDDEN = re.compile(rb"\bhidden=[\"'](?:1|true)[\"']")
-_NUMBER = re.compile(rb"(?:^|\s)r=[\"'](\d{1,7})[\"']")
-_PLACED = re.compile(rb"<(?:\w+:)?c\s([^>]*)>")
-_STYLE = re.compile(rb"(?:^|\s)s=[\"'](\d{1,5})[\"']")
-_NAME = re.compile(rb"(?:^|\s)r=[\"']([A-Z]{1,3}\d{1,7})[\"']")
-_ZEROS = re.compile(r"0{2,64}(?=;|$)")
+_STYLES = "xl/styles.xml"
 _SAFE_DIGITS = 15
-_CELL = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
 
 Value = str | float | dict[str, str]
-"""As JSON can hold it: {"date": …}, {"error": …}, {"no value": ""} and {"padded": …} beside text
-and numbers."""
-Places = dict[tuple[int, int], int]
+"""As JSON can hold it: {"date": …}, {"error": …}, {"no value": ""}, {"padded": …} and {"merged": …}
+beside text and numbers."""
 
 
 class Book:
@@ -63,10 +54,10 @@ class Book:
         for name in self.visible:
             sheet = self._sheet(name)
             data = self._xml(name)
-            odd = _checked_odd_cells(data)
+            odd = self._odd_cells(data)
             if sheet.end is not None or odd:
-                self.sheet, self.hidden = name, _hidden(data)
-                return _lines(sheet, odd, self._padded(data))
+                self.sheet, self.hidden = name, markup.hidden(data)
+                return _spread(_lines(sheet, odd, self._widths(data)), markup.merged(data))
         return iter(())
 
     def _sheet(self, name: str) -> CalamineSheet:
@@ -81,20 +72,19 @@ class Book:
         except (KeyError, zipfile.BadZipFile, ElementTree.ParseError, NotImplementedError) as error:
             raise Refusal(_BROKEN) from error
 
-    def _padded(self, data: bytes) -> Places:
-        """How many digits are shown of cells whose format pads them with zeros, such as 00000000."""
-        if "xl/styles.xml" not in self._archive.namelist():
+    def _widths(self, data: bytes) -> dict[Place, int]:
+        if _STYLES not in self._archive.namelist():
             return {}
         try:
-            widths = _padding_styles(ElementTree.fromstring(self._archive.read("xl/styles.xml")))  # noqa: S314
-        except (ElementTree.ParseError, ValueError):
+            return markup.widths(data, self._archive.read(_STYLES))
+        except (ElementTree.ParseError, ValueError, zipfile.BadZipFile):
             return {}
-        found: Places = {}
-        for cell in _PLACED.finditer(data) if widths else ():
-            style, name = _STYLE.search(cell[1]), _NAME.search(cell[1])
-            if style and name and int(style[1]) in widths:
-                found[_place(name[1].decode(), 0, 0)] = widths[int(style[1])]
-        return found
+
+    def _odd_cells(self, data: bytes) -> Mapping[Place, Value]:
+        try:
+            return markup.odd_cells(data)
+        except ElementTree.ParseError as error:
+            raise Refusal(_BROKEN) from error
 
     def _part(self, name: str) -> str:
         """The file of a sheet within the workbook (ECMA-376 part 1, 18.2.19)."""
@@ -105,7 +95,7 @@ class Book:
         )
         targets = {link.get("Id"): link.get("Target", "") for link in links}
         for sheet in book.iter():
-            if _plain(sheet.tag) == "sheet" and sheet.get("name") == name:
+            if plain(sheet.tag) == "sheet" and sheet.get("name") == name:
                 target = targets[_by_plain_name(sheet.attrib)["id"]]
                 path = target.lstrip("/") if target.startswith("/") else f"xl/{target}"
                 return names[path.lower()]
@@ -144,17 +134,8 @@ def _bomb() -> Refusal:
     )
 
 
-def _padding_styles(styles: ElementTree.Element) -> dict[int, int]:
-    """Number of digits by the number of the style (ECMA-376 part 1, 18.8.10 and 18.8.30)."""
-    formats = [node for node in styles.iter() if _plain(node.tag) == "numFmt"]
-    codes = {node.get("numFmtId"): node.get("formatCode", "") for node in formats}
-    zeros = {key: len(found[0]) for key, code in codes.items() if (found := _ZEROS.match(code))}
-    (cells,) = [node for node in styles if _plain(node.tag) == "cellXfs"]
-    return {n: zeros[key] for n, one in enumerate(cells) if (key := one.get("numFmtId")) in zeros}
-
-
 def _lines(
-    sheet: CalamineSheet, odd: Mapping[tuple[int, int], Value], padded: Places
+    sheet: CalamineSheet, odd: Mapping[Place, Value], padded: Mapping[Place, int]
 ) -> Iterator[tuple[int, list[Value]]]:
     most = 2 * limits.MOST_ROWS
     end = max(sheet.end[0] + 1 if sheet.end else 0, max((line for line, column in odd), default=0))
@@ -196,58 +177,35 @@ def _value(value: Any) -> Value:
     return str(value)
 
 
+def _spread(
+    lines: Iterator[tuple[int, list[Value]]], merged: Mapping[int, Sequence[tuple[int, int]]]
+) -> Iterator[tuple[int, list[Value]]]:
+    """Fills what is merged down a column, in lines that say something else, too. `merged` has the
+    last line of each, by its first line and with its column.
+    """
+    open_until: dict[int, tuple[int, Value]] = {}
+    for number, values in lines:
+        for column, (last, value) in open_until.items():
+            if number <= last:
+                values.extend([""] * (column - len(values)))
+                values[column - 1] = values[column - 1] or {"merged": _said(value)}
+        for column, last in merged.get(number, ()):
+            if column <= len(values) and values[column - 1]:
+                open_until[column] = (last, values[column - 1])
+        yield number, values
+
+
+def _said(value: Value) -> str:
+    if isinstance(value, dict):
+        return "".join(value.values()).removesuffix(" 00:00:00")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def _padded(value: Value, width: int) -> Value:
     if isinstance(value, float) and value.is_integer() and 0 <= value < 10**_SAFE_DIGITS:
         return {"padded": f"{int(value):0{width}}"}
     return value
 
 
-def _hidden(data: bytes) -> set[int]:
-    rows = (row[1] for row in _ROW.finditer(data) if _HIDDEN.search(row[1]))
-    return {int(number[1]) for row in rows if (number := _NUMBER.search(row))}
-
-
-def _checked_odd_cells(data: bytes) -> dict[tuple[int, int], Value]:
-    """Cells that calamine shows as empty: errors, and formulas without a value."""
-    try:
-        return _odd_cells(data) if _SUSPECT.search(data) else {}
-    except ElementTree.ParseError as error:
-        raise Refusal(_BROKEN) from error
-
-
-def _odd_cells(data: bytes) -> dict[tuple[int, int], Value]:
-    found: dict[tuple[int, int], Value] = {}
-    line = column = 0
-    for event, node in ElementTree.iterparse(io.BytesIO(data), ("start", "end")):  # noqa: S314
-        tag = _plain(node.tag)
-        if event == "start" and tag == "row":
-            line, column = int(node.get("r") or line + 1), 0
-        elif event == "end" and tag == "c":
-            line, column = _place(node.get("r"), line, column + 1)
-            inside = {_plain(child.tag): child.text or "" for child in node}
-            if node.get("t") == "e":
-                found[line, column] = {"error": inside.get("v", "")}
-            elif "f" in inside and not inside.get("v") and node.get("t") != "str":
-                # Excel writes an empty text as t="str"; openpyxl writes an empty value for none.
-                found[line, column] = {"no value": ""}
-        elif event == "end" and tag == "row":
-            node.clear()
-    return found
-
-
-def _place(name: str | None, line: int, column: int) -> tuple[int, int]:
-    said = _CELL.fullmatch(name or "")
-    if said is None:
-        return line, column
-    number = 0
-    for letter in said[1]:
-        number = number * 26 + ord(letter) - 64
-    return int(said[2]), number
-
-
-def _plain(name: str) -> str:
-    return name.rpartition("}")[2]
-
-
 def _by_plain_name(attributes: Mapping[str, str]) -> dict[str, str]:
-    return {_plain(name): value for name, value in attributes.items()}
+    return {plain(name): value for name, value in attributes.items()}

@@ -15,6 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
@@ -194,9 +195,12 @@ def _start(one: Sheet) -> HttpResponse:
     if wrong and "skip_errors" not in one.request.POST:
         return one.page(
             form,
-            _(
+            ngettext(
+                "%(n)d row has an error. Correct it in the file and upload it again, or tick that "
+                "it is to be left out.",
                 "%(n)d rows have errors. Correct them in the file and upload it again, or tick that "
-                "they are to be left out."
+                "they are to be left out.",
+                wrong,
             )
             % {"n": wrong},
         )

@@ -288,7 +288,7 @@ def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
     assert run_all(plain).state == JobState.SUCCESS
     odd.refresh_from_db()
     assert odd.state == JobState.WAITING_FOR_OWNER
-    assert "1 rows want to be looked at" in odd.message
+    assert "1 row wants to be looked at" in odd.message
     assert Job.objects.get(pk=not_asked.pk).state == JobState.WAITING_FOR_OWNER
 
 

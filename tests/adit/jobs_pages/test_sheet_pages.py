@@ -145,7 +145,7 @@ def test_rows_with_errors_hold_the_order_up_until_they_are_left_out(
 
     refused = client.post(address, order)
     assert refused.status_code == 422
-    assert "1 rows have errors" in refused.content.decode()
+    assert "1 row has an error" in refused.content.decode()
     assert 'value="kept"' in refused.content.decode()
     assert not Job.objects.exists()
 

@@ -57,6 +57,20 @@ def test_an_id_that_the_sheet_shows_with_leading_zeros_keeps_them(format: str, s
     assert row.verdict is Verdict.WARNING
 
 
+def test_a_cell_that_is_merged_down_holds_for_each_line_that_says_something() -> None:
+    rows = [["PatientID", "From"], ["0012", "2024-01-01"], ["", "2024-01-02"], ["", ""], ["7", ""]]
+    book = openpyxl.load_workbook(io.BytesIO(xlsx(rows)))
+    book.worksheets[0].merge_cells("A2:A4")
+    file = io.BytesIO()
+    book.save(file)
+
+    read = queries(file.getvalue(), "list.xlsx").rows
+
+    found = [(row.line, row.row and row.row.patient_id, row.verdict) for row in read]
+    assert found == [(2, "0012", Verdict.OK), (3, "0012", Verdict.WARNING), (5, "7", Verdict.OK)]
+    assert "merged with one above" in read[1].findings[0].text
+
+
 def test_rows_that_a_filter_hides_are_asked_about() -> None:
     book = openpyxl.load_workbook(io.BytesIO(xlsx([["PatientID"], ["1"], ["2"], ["3"]])))
     book.worksheets[0].row_dimensions[3].hidden = True
