@@ -13,7 +13,7 @@ from adit_engine import part10
 from adit_engine.contents import Contents, Line, contents
 from adit_engine.errors import Malformed, StorageTrouble, WrongInput
 from adit_engine.handoff import Stop
-from adit_engine.nodes.base import Bundle, Gathered, Packed, Step
+from adit_engine.nodes.base import Bundle, Gathered, Packed, Showing, Step
 from adit_engine.outcome import State
 from adit_engine.sevenzip.cipher import Key
 from adit_engine.sevenzip.reader import Reader
@@ -38,8 +38,8 @@ class Packing:
     part_bytes: int
     stop: Stop
 
-    def pack(self, bundle: Bundle) -> Iterator[Step | Packed]:
-        """Steps while it writes and tests; at the end each archive, visible from then on.
+    def pack(self, bundle: Bundle) -> Iterator[Step | Showing | Packed]:
+        """Steps while it writes and tests; then the names, and at the end each archive, visible.
 
         What an earlier build of this bundle has begun is taken away first, whoever may still be at
         it. Raises StorageTrouble, StorageFull, Stopped.
@@ -61,6 +61,7 @@ class Packing:
                 size = yield from self._test(drafts[-1], digests)
                 made.append(Packed(name + ENDING, size, part.images))
                 following = part.following
+            yield Showing(tuple(one.name for one in made))
             self.target.replace(drafts, self.stop)
             for draft in drafts:
                 draft.held.close()

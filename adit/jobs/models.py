@@ -10,6 +10,7 @@ from adit.jobs.outcomes import Delivery as Delivery
 from adit.jobs.outcomes import HeldBack as HeldBack
 from adit.jobs.outcomes import Item as Item
 from adit.jobs.outcomes import ResultLine as ResultLine
+from adit.jobs.outcomes import Showing as Showing
 from adit.nodes.models import Lane, Node
 from adit.nodes.outbox import Outgoing
 from adit.profiles.models import Trial

@@ -78,6 +78,22 @@ class Archive(models.Model):
         return self.name
 
 
+class Showing(models.Model):
+    """The name of a 7-Zip file that was about to be shown, until it is listed as an Archive.
+
+    Whoever is killed in between leaves a file that nobody would ever find or delete.
+    """
+
+    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="showings")
+    name = models.CharField(max_length=120)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "name"], name="one_showing_per_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ResultLine(models.Model):
     """One line of what a sheet's questions found: a study or series, or a row without any (yet).
 

@@ -68,6 +68,7 @@ def clean() -> None:
     drafts.sweep()
     uses.clean()
     archives.remove_expired()
+    archives.remove_left()
     archives.forget_gathered()
     quota.look()
 

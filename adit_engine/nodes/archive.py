@@ -13,7 +13,17 @@ from adit_engine.filing import Filing
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.layout import component
-from adit_engine.nodes.base import Bundle, Finding, Gathered, Grade, Packed, Step, Stored, setting
+from adit_engine.nodes.base import (
+    Bundle,
+    Finding,
+    Gathered,
+    Grade,
+    Packed,
+    Showing,
+    Step,
+    Stored,
+    setting,
+)
 from adit_engine.nodes.ground import Ground, require_mounted
 from adit_engine.pace import Pace
 from adit_engine.packing import Packing
@@ -162,7 +172,7 @@ class ArchiveNode:
 
     # Packing -----------------------------------------------------------------------------------
 
-    def pack(self, bundle: Bundle, password: str, stop: Stop) -> Iterator[Step | Packed]:
+    def pack(self, bundle: Bundle, password: str, stop: Stop) -> Iterator[Step | Showing | Packed]:
         """Builds, tests and shows the archives of what was gathered; see Packing.pack.
 
         Safe to begin again at any time, until `forget`. Raises StorageTrouble, Stopped.

@@ -265,6 +265,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Showing:
+    """All is written and tested; files of these names become visible as soon as it goes on.
+
+    Whoever lists finished files writes the names down now: after that it may be killed in between.
+    """
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Packed:
     """A finished file below the node's folder."""
 

@@ -17,7 +17,7 @@ from adit.accounts.rights import Right, may, require
 from adit.audit import trail
 from adit.jobs import lists, sealed
 from adit.jobs.kinds.base import TaskPlan
-from adit.jobs.models import Archive, Job, JobState, Task, TaskState, Work
+from adit.jobs.models import Archive, Job, JobState, Showing, Task, TaskState, Work
 from adit.nodes import access, shelf
 from adit.nodes.models import Node
 from adit.profiles import trials
@@ -125,6 +125,33 @@ def remove(files: Iterable[Archive], why: str, user: User | None = None) -> int:
     return count
 
 
+def remove_unlisted(job: Job) -> int:
+    """Files that were shown by somebody who was killed before they were listed; how many.
+
+    For who packs, or when nobody does. What cannot be deleted stays noted. Raises nothing.
+    """
+    listed = Archive.objects.filter(job=job, removed_at=None).values_list("name", flat=True)
+    count = 0
+    for one in Showing.objects.filter(job=job):
+        if one.name not in listed and job.destination is not None:
+            try:
+                shelf.remove(job.destination, one.name)
+            except StorageTrouble:
+                continue
+            count += 1
+        one.delete()
+    return count
+
+
+def remove_left() -> int:
+    """The same for jobs in which nobody packs any more, such as canceled ones."""
+    at_work = Task.objects.filter(
+        work=Work.PACK, state__in=(TaskState.PENDING, TaskState.IN_PROGRESS)
+    )
+    left = Job.objects.filter(showings__isnull=False).exclude(pk__in=at_work.values("job"))
+    return sum(remove_unlisted(job) for job in left.distinct().select_related("destination"))
+
+
 def remove_expired() -> int:
     """The scheduler's hourly work."""
     over = Archive.objects.filter(removed_at=None, expires_at__lte=timezone.now())
@@ -153,8 +180,10 @@ def forget(job: Job) -> None:
     node = job.destination
     if node is None or not is_archive(node):
         return
-    names = list(Archive.objects.filter(job=job, removed_at=None).values_list("name", flat=True))
+    listed = Archive.objects.filter(job=job, removed_at=None).values_list("name", flat=True)
+    names = {*listed, *Showing.objects.filter(job=job).values_list("name", flat=True)}
     Archive.objects.filter(job=job).delete()
+    Showing.objects.filter(job=job).delete()
     title = title_of(job)
     for name in names:
         transaction.on_commit(partial(shelf.remove, node, name), robust=True)

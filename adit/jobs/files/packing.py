@@ -15,10 +15,11 @@ from adit.audit.trail import record
 from adit.jobs import queue, states
 from adit.jobs.files import archives
 from adit.jobs.lease import Lease
-from adit.jobs.models import Archive, Job, Task, TaskState, Work
+from adit.jobs.models import Archive, Job, Showing, Task, TaskState, Work
 from adit.jobs.provenance import outputs
 from adit.nodes.connect import Purpose, open_node
 from adit_engine.errors import AditError
+from adit_engine.nodes import base
 from adit_engine.nodes.base import Bundle, Gathered, Packed
 
 TELL_EVERY_S = 3.0
@@ -44,6 +45,7 @@ def pack(task: Task, lease: Lease) -> None:
         lease.aborts.append(node.abort)
         node.gather_as(archives.title_of(job))
         bundle = _bundle(job, before)
+        archives.remove_unlisted(job)
         if bundle.images:
             told = node.pack(bundle, job.archive_password, lease.stop)
             _write_down(task, bundle, _built(task, lease, bundle, told), before)
@@ -118,6 +120,9 @@ def _built(task: Task, lease: Lease, bundle: Bundle, told_all: Iterator[Any]) ->
         if isinstance(told, Packed):
             made.append(told)
             continue
+        if isinstance(told, base.Showing):
+            _announce(task, told.names)
+            continue
         done += told.size_bytes
         if time.monotonic() - told_at > TELL_EVERY_S:
             told_at = time.monotonic()
@@ -127,14 +132,26 @@ def _built(task: Task, lease: Lease, bundle: Bundle, told_all: Iterator[Any]) ->
     return made
 
 
+def _announce(task: Task, names: tuple[str, ...]) -> None:
+    """Before they are visible: what is not listed after that can still be found. Raises LeaseLost."""
+    with transaction.atomic():
+        _require_mine(task)
+        for name in names:
+            Showing.objects.get_or_create(job=task.job, name=name)
+
+
+def _require_mine(task: Task) -> None:
+    if task.as_claimed().update(attempt=task.attempt) != 1:
+        raise queue.LeaseLost(_("Another worker has taken over this task."))
+
+
 def _write_down(task: Task, bundle: Bundle, made: list[Packed], before: frozenset[bytes]) -> None:
     """In one transaction with the fence. Raises LeaseLost."""
     job, now = task.job, timezone.now()
     marks = b"".join(_mark(one) for one in _new(job, before))
     with transaction.atomic():
-        mine = task.as_claimed()
-        if mine.update(attempt=task.attempt) != 1:
-            raise queue.LeaseLost(_("Another worker has taken over this task."))
+        _require_mine(task)
+        Showing.objects.filter(job=job).delete()
         rounds = Archive.objects.filter(job=job).values_list("round", flat=True)
         number = max(rounds, default=-1) + 1
         for index, one in enumerate(made):

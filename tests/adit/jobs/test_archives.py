@@ -28,7 +28,7 @@ from adit.jobs.files import archives
 from adit.jobs.kinds.batch_transfer import Order as BatchOrder
 from adit.jobs.kinds.batch_transfer import Row
 from adit.jobs.kinds.selective import Order, Pick
-from adit.jobs.models import Archive, Job, JobState, Task, TaskState, Work
+from adit.jobs.models import Archive, Job, JobState, Showing, Task, TaskState, Work
 from adit.jobs.tasks import clean
 from adit.nodes import common
 from adit.nodes.access import readable_nodes
@@ -349,6 +349,66 @@ def test_a_worker_lost_after_the_file_was_shown_leaves_one_file_and_one_row(
     assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
     assert Archive.objects.get().images == 3
     assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 3
+
+
+def test_a_file_that_was_shown_and_never_listed_goes_when_its_job_is_canceled(
+    order: Callable[..., Job],
+    places: dict[str, Path],
+    coordinator: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = order("1", images=3)
+    assert work() is not None
+    monkeypatch.setattr("adit.jobs.files.packing._write_down", _lost)
+    work()
+    monkeypatch.undo()
+    (places["path"] / "job-999.7z").write_bytes(b"somebody else's")
+    clean()
+    assert files_below(places["path"]) == [f"job-{job.pk}.7z", "job-999.7z"], "it is built again"
+
+    actions.cancel(coordinator, job)
+    clean()
+
+    assert files_below(places["path"]) == ["job-999.7z"]
+    assert not Showing.objects.exists()
+
+
+def test_a_file_that_was_shown_and_never_listed_goes_with_its_job(
+    order: Callable[..., Job],
+    places: dict[str, Path],
+    coordinator: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = order("1", images=3)
+    assert work() is not None
+    monkeypatch.setattr("adit.jobs.files.packing._write_down", _lost)
+    work()
+    monkeypatch.undo()
+    actions.cancel(coordinator, job)
+    job.refresh_from_db()
+
+    actions.delete(coordinator, job)
+
+    assert files_below(places["path"]) == []
+
+
+def test_what_was_shown_in_other_parts_and_never_listed_goes_when_it_is_built_again(
+    order: Callable[..., Job], places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = order("1", images=3)
+    assert work() is not None
+    monkeypatch.setattr("adit.jobs.files.packing._write_down", _lost)
+    monkeypatch.setattr("adit_engine.packing.MOST_FILES", 2)
+    work()
+    assert len(files_below(places["path"])) == 2
+    monkeypatch.undo()
+
+    work_off()
+
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
+    assert not Showing.objects.exists()
 
 
 def test_a_worker_lost_after_the_row_was_written_builds_nothing_twice(
