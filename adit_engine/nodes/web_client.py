@@ -167,6 +167,9 @@ class Answer:
             return False
         return self._whole and not self._response.will_close
 
+    def close(self) -> None:
+        self._response.close()
+
     def _cut(self) -> AditError:
         return self.fault("broke off in the middle")
 
@@ -220,6 +223,7 @@ class WebClient:
             if answer.is_finished() and len(self._idle) < _MAX_IDLE:
                 self._keep(line)
         finally:
+            answer.close()
             self._drop(line)
 
     def _patiently(self, ask: Ask, total_s: float) -> tuple[WebLine, Answer]:
@@ -229,6 +233,7 @@ class WebClient:
             if answer.status not in web_status.BUSY:
                 break
             error, pause_s = answer.problem(), answer.retry_after_s
+            answer.close()
             self._drop(line)
             if not tries_left or pause_s is None or time.monotonic() + pause_s > until:
                 raise error
@@ -267,8 +272,10 @@ class WebClient:
         try:
             response.begin()
         except AditError as error:
+            response.close()
             raise cut or error from None
         except (http.client.HTTPException, OSError, ValueError) as error:
+            response.close()
             text = f"did not answer {ask.what} as a web server does. Check the root URL, or retry."
             raise cut or ConnectionLost(name, text) from error
         line.allow_bytes(None)

@@ -12,6 +12,11 @@ from peers import Scripted, Talk
 from samples import ct, file_bytes
 
 
+def heeds_ctrl_c() -> None:
+    """Also where these tests are run in the background, which has been told not to."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_between_two_images_and_says_what_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -47,6 +52,7 @@ def test_ctrl_c_ends_between_two_images_and_says_what_came(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=heeds_ctrl_c,
         )
         assert sent.wait(20)
         begun.send_signal(number)
