@@ -1,5 +1,7 @@
 """Derived objects, made and read again with highdicom: segments, maps, converted series."""
 
+import gc
+from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
@@ -20,6 +22,13 @@ highdicom = pytest.importorskip("highdicom", reason="highdicom is in the full en
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = "1.2.826.0.1.3680043.8.498.4712"
+
+
+@pytest.fixture(autouse=True)
+def _rid_of_what_it_leaves_open() -> Iterator[None]:
+    """highdicom closes no database that it makes in memory; the next file's tests heed that."""
+    yield
+    gc.collect()
 
 
 def ct_series() -> list[Dataset]:
