@@ -57,6 +57,8 @@ class RowReader:
         """Blanks at the ends go, line breaks inside become blanks."""
         cell = self._cell(field)
         text = " ".join(_trimmed(cell.text).split())
+        if not text:
+            return ""
         return self._plain(field, text, most)
 
     def identifier(self, field: Field, most: int) -> str:
@@ -132,6 +134,8 @@ class RowReader:
     def modalities(self) -> tuple[str, ...]:
         """One or several, parted by comma, semicolon, slash, backslash or blank."""
         text = _trimmed(self._cell(Field.MODALITY).text).upper()
+        if not text:
+            return ()
         said = [word for word in _SPLIT_MODALITIES.split(text) if word]
         if any(not _MODALITY.fullmatch(word) for word in said):
             self.error(Field.MODALITY, _("Write modalities as DICOM does: CT, MR, US …"))
@@ -195,7 +199,7 @@ class RowReader:
         return NOTHING
 
     def _plain(self, field: Field, text: str, most: int) -> str:
-        if "\\" in text or any(unicodedata.category(c) == "Cc" for c in text):
+        if "\\" in text or not (text.isprintable() or _is_plain(text)):
             self.error(field, _("No backslash, line break or control character here."))
         elif len(text) > most:
             self.error(field, _("At most %(most)d characters.") % {"most": most})
@@ -234,10 +238,17 @@ class RowReader:
         return None
 
 
+def _is_plain(text: str) -> bool:
+    """Without control characters."""
+    return not any(unicodedata.category(c) == "Cc" for c in text)
+
+
 def _trimmed(text: str) -> str:
     """Non-breaking blanks at the ends count as blanks; invisible characters go everywhere.
 
     Letters with marks are one character, as PACS hold them: some programs write two.
     """
+    if text.isascii():
+        return text.strip()
     text = unicodedata.normalize("NFC", text)
     return text.translate(_INVISIBLE).replace("\xa0", " ").replace("\u202f", " ").strip()
