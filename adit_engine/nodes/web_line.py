@@ -57,11 +57,14 @@ class WebLine:
         """To the first place that answers. Raises Unreachable, NodeRefused, Stopped."""
         until = time.monotonic() + self._patience.connect_s
         error: OSError | None = None
-        for family, place in places:
+        left = list(places)
+        while left:
+            family, place = left.pop(0)
             self._socket = one = socket.socket(family, socket.SOCK_STREAM)
             try:
                 self.check_aborted()
-                one.settimeout(max(until - time.monotonic(), 0.001))
+                # One address that swallows everything leaves time for the others.
+                one.settimeout(max((until - time.monotonic()) / (1 + len(left)), 0.001))
                 one.connect(place)
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if tls is not None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from samples import ROOT, ct, file_bytes
 
 from adit_engine.cli import main
@@ -208,3 +210,20 @@ def test_what_an_archive_says_is_no_command_to_the_terminal(source: Path, capsys
     assert "gotcha" in out
     assert "\x1b" not in out
     assert out.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_libraries_think_of_a_patients_values_is_shown_to_nobody(tmp_path: Path) -> None:
+    odd = ct(1, StudyDate="CANARY01", PatientName="Canary^" * 20)
+    odd.file_meta = FileMetaDataset()
+    odd.file_meta.MediaStorageSOPClassUID = odd.SOPClassUID
+    odd.file_meta.MediaStorageSOPInstanceUID = odd.SOPInstanceUID
+    odd.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    odd.save_as(tmp_path / "odd.dcm", enforce_file_format=True)
+    begun = [sys.executable, "-c", "from adit_engine.start import run; run()"]
+
+    done = subprocess.run(
+        [*begun, "find", "--from", str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")

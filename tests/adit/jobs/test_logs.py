@@ -6,6 +6,7 @@ import logging
 import logging.config
 
 import pytest
+from installed import Installed
 from jobs_stage import BrokenNode, work
 from structlog.contextvars import bound_contextvars
 
@@ -81,3 +82,13 @@ def test_a_fault_of_the_program_is_logged_with_its_task_and_without_a_patient(
     assert "Änne" not in told
     if form == "json":
         assert json.loads(told.splitlines()[0])["job"] == job.pk
+
+
+def test_warnings_of_libraries_which_quote_values_are_written_nowhere(tmp_path):
+    house = Installed(tmp_path / "var")
+    house.do("prepare")
+
+    done = house.adit("manage", "shell", "-c", f"import warnings; warnings.warn({CANARY!r})")
+
+    assert done.returncode == 0, done.stderr
+    assert "Mustermann" not in done.stdout + done.stderr

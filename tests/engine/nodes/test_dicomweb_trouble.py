@@ -5,11 +5,12 @@ import datetime
 import ipaddress
 import itertools
 import logging
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import peers
@@ -52,7 +53,9 @@ from adit_engine.errors import (
     WrongInput,
 )
 from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
-from adit_engine.nodes.web_address import why_refused
+from adit_engine.nodes.peer import Patience
+from adit_engine.nodes.web_address import Address, why_refused
+from adit_engine.nodes.web_line import WebLine
 
 nothing_left = web_peers.nothing_left
 
@@ -66,6 +69,27 @@ def test_closed_port_and_unknown_host_are_named() -> None:
         find(web_peers.node(port))
     with pytest.raises(Unreachable, match="no-such-host\\.invalid is unknown"):
         find(DicomwebNode("PACS1", DicomwebSettings("http://no-such-host.invalid/")))
+
+
+def test_an_address_that_swallows_everything_leaves_time_for_the_next_one() -> None:
+    """As where a name also leads to an IPv6 address that a firewall keeps silent about."""
+    with ExitStack() as stack:
+        deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        there = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        line = WebLine("PACS1", Patience(connect_s=6))
+        stack.callback(line.close)
+        address = Address.of("http://pacs.example/dicom-web")
+
+        began = time.monotonic()
+
+        line.connect(address, [(socket.AF_INET, one.getsockname()) for one in (deaf, there)], None)
+
+        assert time.monotonic() - began < 6
+        stack.enter_context(there.accept()[0])
 
 
 @pytest.mark.parametrize(
