@@ -12,6 +12,7 @@ from adit.jobs.sheets.refusal import Place, Refusal, gettext_noop
 
 _DELIMITERS = ";,\t"
 _ESCAPED = re.compile(r"'+[=+\-@\t\r]")
+_TEXT_FORMULA = re.compile(r'="([^"]*)"')
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
 _LINES_LOOKED_AT = 20
 
@@ -25,12 +26,18 @@ def lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
     for number, texts in _records(text, delimiter):
         if (number == 1 and said) or not any(text.strip() for text in texts):
             continue
+        while not texts[-1].strip():
+            texts.pop()
         limits.check_line(number, texts)
         yield number, [unescaped(text) for text in texts]
 
 
 def unescaped(text: str) -> str:
-    """Without the apostrophe that our exports put before what a spreadsheet would run."""
+    """Without the apostrophe that our exports put before what a spreadsheet would run, and without
+    the formula ="0012" by which other programs keep leading zeros.
+    """
+    if said := _TEXT_FORMULA.fullmatch(text):
+        return said[1]
     return text[1:] if _ESCAPED.match(text) else text
 
 

@@ -21,7 +21,9 @@ _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _ISO = re.compile(r"(\d{4})-?(\d{1,2})-?(\d{1,2})(?:[T ][\d:.]*)?")
 _NUMBERED = re.compile(r"(\d{1,2})\s*([./-])\s*(\d{1,2})\s*\2\s*(\d{4})(?: [\d:.]*)?")
 _EARLIEST_YEAR = 1860
-_SPLIT_MODALITIES = re.compile(r"[,;/\\|\s]+")
+_SHORTENED = re.compile(r"\d[.,]\d+E\+\d+", re.IGNORECASE)
+_SPLIT_MODALITIES = re.compile(r"[,;/\\|+&\s]+")
+_BETWEEN = frozenset({"AND", "OR", "UND", "ODER"})
 _MODALITY = re.compile(r"[A-Z0-9_]{1,16}")
 _GERMAN = {"MRT": "MR", "MRI": "MR", "SONO": "US", "PET": "PT", "DSA": "XA"}
 _USUAL = (
@@ -75,6 +77,19 @@ class RowReader:
         if any(c in text for c in "*?"):
             self.error(field, _("No * or ? here: write the whole value."))
             return ""
+        if _SHORTENED.fullmatch(text):
+            self.error(
+                field,
+                _(
+                    "A spreadsheet has shortened this number, and its digits are lost. "
+                    "Format the column as text and type it again."
+                ),
+            )
+            return ""
+        if text.startswith("'"):
+            self.warn(
+                field, _("It begins with an apostrophe: take it out if it is none of the ID.")
+            )
         return self._plain(field, text, most)
 
     def uid(self, field: Field) -> str:
@@ -132,11 +147,11 @@ class RowReader:
         return int(text)
 
     def modalities(self) -> tuple[str, ...]:
-        """One or several, parted by comma, semicolon, slash, backslash or blank."""
+        """One or several, parted by comma, semicolon, slash, backslash, plus or blank."""
         text = _trimmed(self._cell(Field.MODALITY).text).upper()
         if not text:
             return ()
-        said = [word for word in _SPLIT_MODALITIES.split(text) if word]
+        said = [word for word in _SPLIT_MODALITIES.split(text) if word and word not in _BETWEEN]
         if any(not _MODALITY.fullmatch(word) for word in said):
             self.error(Field.MODALITY, _("Write modalities as DICOM does: CT, MR, US …"))
             return ()

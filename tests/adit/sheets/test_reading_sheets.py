@@ -57,6 +57,36 @@ def test_an_id_that_the_sheet_shows_with_leading_zeros_keeps_them(format: str, s
     assert row.verdict is Verdict.WARNING
 
 
+def test_columns_that_say_nothing_at_all_are_none() -> None:
+    judged = queries(b"PatientID;Key;;;\n1;a;;;\n2;b;;; \n")
+
+    assert judged.own_headers == ("Key",)
+
+
+@pytest.mark.parametrize("said", ['="0012"', '"=""0012"""'])
+def test_a_formula_that_only_keeps_zeros_is_a_text(said: str) -> None:
+    assert only(f"PatientID;Modality\n{said};CT\n".encode()).patient_id == "0012"
+
+
+@pytest.mark.parametrize("said", ["1,23457E+11", "1.2e+09"])
+def test_a_number_that_a_spreadsheet_has_shortened_is_an_error(said: str) -> None:
+    (row,) = queries(f"PatientID;Modality\n{said};CT\n".encode()).rows
+
+    assert row.verdict is Verdict.ERROR
+    assert "its digits are lost" in row.findings[0].text
+
+
+def test_an_apostrophe_before_an_id_is_asked_about() -> None:
+    (row,) = queries(b"PatientID;Modality\n'0012;CT\n").rows
+
+    assert row.verdict is Verdict.WARNING
+
+
+@pytest.mark.parametrize("said", ["CT+MR", "CT und MR", "CT & MR", "ct/mr"])
+def test_modalities_are_parted_as_people_do(said: str) -> None:
+    assert only(f"PatientID;Modality\n1;{said}\n".encode()).modalities == ("CT", "MR")
+
+
 def test_a_cell_that_is_merged_down_holds_for_each_line_that_says_something() -> None:
     rows = [["PatientID", "From"], ["0012", "2024-01-01"], ["", "2024-01-02"], ["", ""], ["7", ""]]
     book = openpyxl.load_workbook(io.BytesIO(xlsx(rows)))
