@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from hashlib import file_digest
 from io import BytesIO
 from itertools import chain
@@ -12,7 +13,15 @@ from adit_engine import part10
 from adit_engine.contents import Line, contents
 from adit_engine.errors import Malformed, Stopped, StorageFull
 from adit_engine.handoff import Stop
-from adit_engine.instance import CHARACTER_SET, DEFLATED_LE, EXPLICIT_BE, NAMING, Instance
+from adit_engine.instance import (
+    CHARACTER_SET,
+    DEFLATED_LE,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    NAMING,
+    Instance,
+    inflated_start,
+)
 from adit_engine.layout import path_of
 from adit_engine.nodes.base import Bundle, Gathered, Stored
 from adit_engine.outcome import State
@@ -208,7 +217,7 @@ def _names(stored: Stored) -> tuple[str, ...]:
 
 def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
     """The values that names are made of; plain and UTF-8 text without pydicom's help."""
-    if instance.transfer_syntax_uid not in (DEFLATED_LE, EXPLICIT_BE):
+    if instance.transfer_syntax_uid != EXPLICIT_BE:
         identity = instance.in_header
         found = {word: identity.trimmed(tag) for tag, word in NAMING.items()}
         unicode = identity.trimmed(CHARACTER_SET) == b"ISO_IR 192"
@@ -216,8 +225,13 @@ def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
             return {word: value.decode(errors="replace") for word, value in found.items()}
     from pydicom import dcmread  # takes long to load
 
+    data = b"".join(instance.parts())
+    if instance.transfer_syntax_uid == DEFLATED_LE:
+        # Never as a whole: a small one may hold gigabytes.
+        instance = replace(instance, transfer_syntax_uid=EXPLICIT_LE, header=inflated_start(data))
+        head, data = part10.file_head(instance), bytes(instance.header)
     header = dcmread(
-        BytesIO(head + b"".join(instance.parts())),
+        BytesIO(head + data),
         stop_before_pixels=True,
         specific_tags=list(NAMING.values()),
     )

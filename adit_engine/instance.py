@@ -16,6 +16,9 @@ EXPLICIT_LE = "1.2.840.10008.1.2.1"
 DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BE = "1.2.840.10008.1.2.2"
 
+LONGEST_INFLATED = 256 * 1024 * 1024
+"""What a few bytes may grow to at most."""
+
 _PATIENT_ID = 0x00100020
 _STUDY_UID = 0x0020000D
 _SERIES_UID = 0x0020000E
@@ -102,7 +105,7 @@ class Instance:
             return Identity(_big_endian_identity(self.header))
         header = self.header
         if self.transfer_syntax_uid == DEFLATED_LE:
-            header = _inflated_start(header)
+            header = inflated_start(header)
         _, found = header_end_and_values(header, self.explicit, _EARLY, _LAST_EARLY)
         return Identity(found)
 
@@ -153,12 +156,24 @@ def _without_file_meta(view: memoryview, explicit: bool) -> memoryview:
     return view[:0]
 
 
-def _inflated_start(data: Buffer) -> bytes:
+def inflated_start(data: Buffer) -> bytes:
     """The first megabyte of a deflated data set: identity stands there (PS3.5 A.5)."""
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 1024 * 1024)
     except zlib.error:
         raise Malformed("The deflated data set cannot be inflated.") from None
+
+
+def inflated(data: Buffer) -> bytes:
+    """A whole deflated data set. Raises Malformed for one that would grow beyond all bounds."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        whole = inflate.decompress(data, LONGEST_INFLATED)
+    except zlib.error:
+        raise Malformed("The deflated data set cannot be inflated.") from None
+    if inflate.unconsumed_tail or not inflate.eof:
+        raise Malformed("The deflated data set is too large, or cut off.")
+    return whole
 
 
 def _big_endian_identity(data: Buffer) -> dict[int, bytes]:

@@ -12,7 +12,13 @@ from adit_engine.catalog import KEYWORDS, Catalog, Entry
 from adit_engine.errors import Malformed, Stopped, StorageTrouble, WrongInput
 from adit_engine.filing import Filing
 from adit_engine.handoff import Stop
-from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
+from adit_engine.instance import (
+    DEFLATED_LE,
+    EXPLICIT_BE,
+    IMPLICIT_LE,
+    Instance,
+    inflated_start,
+)
 from adit_engine.nodes import identifier
 from adit_engine.nodes.base import Answers, Bundle, Finding, Grade, Stored, setting
 from adit_engine.nodes.ground import Ground, require_mounted
@@ -273,7 +279,7 @@ def _entry(path: Path, place: str) -> Entry | _Unreadable | None:
         with path.open("rb", buffering=0) as file:
             head = memoryview(file.read(_HEAD_BYTES))
         plain = _plain_entry(head, place)
-        entry = plain or _rare_entry(path, place)
+        entry = plain or _rare_entry(path, head, place)
     except FileNotFoundError:
         return None
     except OSError:
@@ -299,11 +305,16 @@ def _is_dicom(head: memoryview) -> bool:
 
 def _is_directory(path: Path, head: memoryview) -> bool:
     """Beside the images of a CD lies a list of them."""
+    return (
+        path.name.upper() == "DICOMDIR" or _meta_of(head).get(part10.META_CLASS) == _DIRECTORY_CLASS
+    )
+
+
+def _meta_of(head: memoryview) -> dict[int, str]:
     try:
-        meta, _ = part10.meta_and_start(head)
+        return part10.meta_and_start(head)[0]
     except Malformed:
-        meta = {}
-    return path.name.upper() == "DICOMDIR" or meta.get(part10.META_CLASS) == _DIRECTORY_CLASS
+        return {}
 
 
 def _plain_entry(head: memoryview, place: str) -> Entry | None:
@@ -311,16 +322,20 @@ def _plain_entry(head: memoryview, place: str) -> Entry | None:
     try:
         meta, start = part10.meta_and_start(head)
         syntax = meta[part10.META_SYNTAX]
-        if syntax in (DEFLATED_LE, EXPLICIT_BE):
+        if syntax == EXPLICIT_BE:
             return None
         explicit, level = syntax != IMPLICIT_LE, Level.IMAGE
-        found = identifier.record(level, head[start:], explicit, "", _LISTED)
+        # Never as a whole: a small file may hold gigabytes.
+        data = inflated_start(head[start:]) if syntax == DEFLATED_LE else head[start:]
+        found = identifier.record(level, data, explicit, "", _LISTED)
     except (KeyError, Malformed):
         return None
     return Entry(found.values, place)
 
 
-def _rare_entry(path: Path, place: str) -> Entry | None:
+def _rare_entry(path: Path, head: memoryview, place: str) -> Entry | None:
+    if _meta_of(head).get(part10.META_SYNTAX) == DEFLATED_LE:
+        return None
     from pydicom import dcmread  # takes long to load
     from pydicom.errors import InvalidDicomError
 
