@@ -19,6 +19,7 @@ import web_peers
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from lab.certificates import Authority
 from test_dimse import images
 from web_peers import (
     BODY,
@@ -384,6 +385,21 @@ def test_images_come_over_tls_from_whom_the_ca_file_vouches_for(certificate: Pat
         untrusted = pytest.raises(NodeRefused, match="its certificate is not trusted")
         with closing(liar.node(scheme="https")) as stranger, untrusted:
             fetch(stranger)
+
+
+def test_a_hospitals_own_authority_is_trusted_whatever_its_certificates_leave_out(
+    tmp_path: Path,
+) -> None:
+    """Such as the identifier of its key, without which Python 3.13 refuses them by itself."""
+    authority = Authority()
+    held, both, trusted = authority.issue(), tmp_path / "both.pem", tmp_path / "ca.crt"
+    both.write_text(held.certificate + held.key)
+    trusted.write_text(authority.certificate)
+    with (
+        Liar(scripted(answer(200, TYPE, BODY)), tls_of(both)) as liar,
+        closing(liar.node(scheme="https", ca_file=str(trusted))) as node,
+    ):
+        assert len(fetch(node)) == 3
 
 
 def test_a_client_certificate_is_shown_where_it_is_wanted(certificate: Path) -> None:
