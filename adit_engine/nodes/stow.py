@@ -27,6 +27,8 @@ _BYTES_PER_S = 5_000_000
 _REFERENCED, _FAILED = "00081199", "00081198"
 _INSTANCE, _WARNING, _FAILURE = "00081155", "00081196", "00081197"
 _WHAT = "the upload (STOW-RS)"
+_TAKEN = web_status.OK | {201, 202, web_status.EMPTY}
+"""Whatever these say, or leave unsaid, of single images is what counts."""
 _OF_SINGLES = frozenset({400, 409, 413, 415, 422, 500, 502, 504})
 """Statuses that one instance among many can bring about."""
 
@@ -81,7 +83,7 @@ class Stow:
             for instance in batch:
                 yield from self._store([instance])
             return
-        if verdict.says_nothing and verdict.http_status not in web_status.OK | {202}:
+        if verdict.says_nothing and verdict.http_status not in _TAKEN:
             yield self._refused(batch, verdict)
             return
         self._vain = 0
@@ -168,7 +170,7 @@ class Stow:
                 found = {}
         elif answer.status in web_status.OK and "html" in answer.media_type:
             raise web_status.wrong_type(self._client.peer.name, _WHAT, answer.media_type)
-        is_good = answer.status in web_status.OK | {202}
+        is_good = answer.status in _TAKEN
         return _Verdict(
             answer.status,
             _by_uid(found, _REFERENCED, _WARNING),

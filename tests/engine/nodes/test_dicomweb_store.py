@@ -65,11 +65,13 @@ def test_what_was_there_already_counts_as_kept() -> None:
     assert [one.warning for one in answers] == ["it was there already"] * 3
 
 
-@pytest.mark.parametrize("body", [b"", b"thanks", b"[]", b"{}"])
-def test_a_success_that_names_nothing_is_proven_or_no_success(body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b""), (200, b"thanks"), (200, b"[]"), (201, b"{}"), (204, b"")]
+)
+def test_a_success_that_names_nothing_is_proven_or_no_success(status: int, body: bytes) -> None:
     def say(request: Request) -> Iterable[Said]:
         if request.method == "POST":
-            return answer(200, JSON, body)
+            return answer(status, JSON, body)
         return answer(200, JSON, json.dumps([{"00080018": {"Value": uids(2)}}]).encode())
 
     with Liar(say) as liar, closing(liar.node()) as node:
