@@ -429,7 +429,8 @@ def lying(folder: Path, lie: Lie, port: int = 0) -> Iterator[Lying]:
         path = folder / "held" / f"{one.instance_uid}.dcm"
         path.write_bytes(b"".join(file_parts(one)))
     site = Site("LIAR", holdings(folder / "held"), {"ADIT": ("127.0.0.1", port)})
-    with Lying(site, [lie], scratch=folder / "scratch") as archive:
+    again = replace(lie, at=lie.at + 1)  # what failed once is tried once more
+    with Lying(site, [lie, again], scratch=folder / "scratch") as archive:
         yield archive
 
 
