@@ -38,6 +38,7 @@ class Wire:
         self._heals = heals
         self._source = (source, 0) if source else None
         self._over = threading.Event()
+        self._is_healed = False
         self._open: list[socket.socket] = []
         self.connections = 0
         self.reached = threading.Event()
@@ -95,7 +96,7 @@ class Wire:
 
     def _pass_on(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
         while data := source.recv(4096):
-            if counted and not (self._heals and self.reached.is_set()):
+            if counted and not self._is_healed:
                 self._left -= len(data)
                 if self._left < 0:
                     good = max(0, len(data) + self._left)
@@ -109,6 +110,8 @@ class Wire:
     def _harm(self, target: socket.socket, rest: bytes) -> bool:
         """Whether the connection goes on. `rest` are the bytes that the harm is done to."""
         how = self._how
+        # Before the node can notice: it may be back before this thread goes on.
+        self._is_healed = self._heals
         if how == "flip" and not self.reached.is_set():
             rest = bytes([rest[0] ^ 1]) + rest[1:]
         if how == "cut":
