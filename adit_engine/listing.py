@@ -20,7 +20,8 @@ class Answer:
     """One answer of the source: the SOP class of each image by its UID."""
 
     classes: dict[str, str]
-    capped: bool = False
+    shortfall: str = ""
+    """Why it is not all that there is, where the source says so itself."""
     names_images: bool = True
     """False where the source lists no single images at all."""
 
@@ -71,7 +72,7 @@ class Listing:
         now = frozenset(answer.classes)
         if now - expected:
             self._ask(Query.instances_of(self.ref, self.patient_id))
-        return Difference(now - expected, frozenset() if answer.capped else expected - now)
+        return Difference(now - expected, frozenset() if answer.shortfall else expected - now)
 
     def ask_early(self) -> None:
         """Asks for what `again` will want, from the thread that fetched the last image.
@@ -97,7 +98,7 @@ class Listing:
             gone = {one.instance_uid for one in matching if one.availability in _OFFLINE}
             self.offline.update(gone)
             found.pop("", None)
-            return Answer(found, answers.capped)
+            return Answer(found, answers.shortfall if answers.capped else "")
 
         try:
             answer = RetryPolicy().call(ask, self.stop)
@@ -112,8 +113,8 @@ class Listing:
         count, listed = self.record.instance_count, len(answer.classes)
         if not answer.names_images:
             return "the source does not list single images, so nothing proves completeness"
-        if answer.capped:
-            return "the source cut its list short, so nothing proves completeness"
+        if answer.shortfall:
+            return f"the source {answer.shortfall}, so nothing proves completeness"
         if not listed:
             return "the source listed no image of this series"
         if count is not None and listed < count:

@@ -52,12 +52,15 @@ class Line(Watch):
         """Raises Unreachable, or Stopped after an abort."""
         until = time.monotonic() + self.peer.patience.connect_s
         error: OSError | None = None
-        for family, address in self._addresses():
+        left = list(self._addresses())
+        while left:
+            family, address = left.pop(0)
             one = socket.socket(family, socket.SOCK_STREAM)
             self._socket = one
             try:
                 self._check_aborted()
-                one.settimeout(max(until - time.monotonic(), 0.001))
+                # One address that swallows everything leaves time for the others.
+                one.settimeout(max((until - time.monotonic()) / (1 + len(left)), 0.001))
                 one.connect(address)
                 self._connected_now(one)
                 return

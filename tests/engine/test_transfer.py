@@ -464,3 +464,25 @@ def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
     assert ends["5"].code == "series-held-back"
     assert len(manifests[f"{ROOT}.1.2"].delivered_entries()) == 5
     assert all(b"Mustermann" not in b"".join(i.parts()) for i in destination.held.values())
+
+
+def test_why_a_source_has_not_listed_all_is_told_in_its_own_words() -> None:
+    class Part(Answers):
+        capped = True
+        shortfall = "has 2 files that cannot be read"
+
+    class Source(MemoryNode):
+        def find(self, query: Query) -> Answers:
+            return Part(super().find(query))
+
+    source = fill(Source("A", MemorySettings()), *[instance(ct(n)) for n in range(1, 4)])
+
+    told, _, error = run(source, node("B"), order=Order(STUDY, ""))
+
+    assert error is None
+    (outcome,) = outcomes(told)
+    assert outcome.verdict is Verdict.UNVERIFIABLE
+    assert (
+        "the source has 2 files that cannot be read, so nothing proves completeness"
+        in outcome.notes
+    )

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from struct import pack
 
 import peers
@@ -29,7 +29,10 @@ from adit_engine.instance import Instance
 from adit_engine.nodes.base import Grade
 from adit_engine.nodes.dimse import DimseNode
 from adit_engine.nodes.identifier import encode
+from adit_engine.nodes.line import Line
+from adit_engine.nodes.lookup import Address
 from adit_engine.nodes.offers import CT_IMAGE
+from adit_engine.nodes.peer import Patience, Peer
 from adit_engine.nodes.retrieval import STUDY_ROOT_GET
 from adit_engine.nodes.search import STUDY_ROOT
 from adit_engine.query import Query
@@ -802,3 +805,28 @@ class _Accepted:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._talk, name)
+
+
+def test_an_address_that_swallows_everything_leaves_time_for_the_next_one() -> None:
+    """As where a name also leads to an IPv6 address that a firewall keeps silent about."""
+    with ExitStack() as stack:
+        deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        there = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+        class OfTwo(Line):
+            def _addresses(self) -> list[Address]:
+                return [(socket.AF_INET, one.getsockname()) for one in (deaf, there)]
+
+        line = OfTwo(Peer("PACS1", "pacs1", 104, "PACS1", "ADIT", 131072, Patience(connect_s=6)))
+        stack.callback(line.close)
+
+        began = time.monotonic()
+
+        line.connect()
+
+        assert time.monotonic() - began < 6
+        stack.enter_context(there.accept()[0])
