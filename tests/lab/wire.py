@@ -38,6 +38,7 @@ class Wire:
         self._heals = heals
         self._source = (source, 0) if source else None
         self._over = threading.Event()
+        self._counting = threading.Lock()
         self._is_healed = False
         self._open: list[socket.socket] = []
         self.connections = 0
@@ -96,22 +97,26 @@ class Wire:
 
     def _pass_on(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
         while data := source.recv(4096):
-            if counted and not self._is_healed:
-                self._left -= len(data)
-                if self._left < 0:
-                    good = max(0, len(data) + self._left)
-                    target.sendall(data[:good])
-                    if not self._harm(target, data[good:]):
-                        return
-                    continue
-            target.sendall(data)
+            good = self._unharmed(len(data)) if counted else len(data)
+            target.sendall(data[:good])
+            if good < len(data) and not self._harm(target, data[good:]):
+                return
         target.shutdown(socket.SHUT_WR)
+
+    def _unharmed(self, size: int) -> int:
+        """How many of the bytes that have come pass as they are; one connection alone may heal it,
+        before a node can notice the harm.
+        """
+        with self._counting:
+            if self._is_healed:
+                return size
+            self._left -= size
+            self._is_healed = self._heals and self._left < 0
+            return max(0, size + min(0, self._left))
 
     def _harm(self, target: socket.socket, rest: bytes) -> bool:
         """Whether the connection goes on. `rest` are the bytes that the harm is done to."""
         how = self._how
-        # Before the node can notice: it may be back before this thread goes on.
-        self._is_healed = self._heals
         if how == "flip" and not self.reached.is_set():
             rest = bytes([rest[0] ^ 1]) + rest[1:]
         if how == "cut":
