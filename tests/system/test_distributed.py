@@ -108,13 +108,9 @@ def flush(one: Farm) -> None:
 
 
 def kill_broker(one: Farm) -> None:
-    """Until a worker has noticed, and said so with what it was at."""
+    """Long enough for whoever needs it to notice; a worker may have all images by then."""
     one.services["rabbitmq"].kill()
-    one.wait_for(lambda: any(map(is_about_broker, lines(one))), "a word of the broker", 60)
-
-
-def is_about_broker(line: dict[str, Any]) -> bool:
-    return {"job", "task", "attempt"} <= line.keys() and "broker is away" in line["event"]
+    time.sleep(AWAY_S)
 
 
 def lines(one: Farm) -> list[dict[str, Any]]:
@@ -126,6 +122,8 @@ def lines(one: Farm) -> list[dict[str, Any]]:
                 found.append(json.loads(line))
     return found
 
+
+AWAY_S = 5
 
 HARMS: dict[str, tuple[str, Callable[[Farm], None], Callable[[Farm], None]]] = {
     "the broker is killed": (
