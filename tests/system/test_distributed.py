@@ -256,9 +256,11 @@ class Counting(Lying):
         with self.lock:
             self.now += 1
             self.total += 1
-            self.most = max(self.most, self.now)
         try:
-            time.sleep(0.5)  # long enough for another worker to come along
+            time.sleep(0.1)  # one that has just been released may not have been counted out yet
+            with self.lock:
+                self.most = max(self.most, self.now)
+            time.sleep(0.4)  # long enough for another worker to come along
             super().converse(one)
         finally:
             with self.lock:
