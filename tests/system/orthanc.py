@@ -44,6 +44,13 @@ class Orthanc:
         with DIRECTLY.open(request, timeout=20) as answer:
             assert json.loads(answer.read())["Status"] == "Success"
 
+    def sends_to(self, port: int) -> None:
+        """Where ADIT is, for a C-MOVE to it."""
+        body = json.dumps(["ADIT", "127.0.0.1", port]).encode()
+        address = f"http://127.0.0.1:{self.http_port}/modalities/adit"
+        request = urllib.request.Request(address, data=body, method="PUT")
+        DIRECTLY.open(request, timeout=20).close()
+
     def files(self) -> list[bytes]:
         """Every instance that it keeps, as a DICOM file."""
         return [self.get(f"/instances/{name}/file") for name in json.loads(self.get("/instances"))]
