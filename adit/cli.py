@@ -20,7 +20,8 @@ from django.core.management import execute_from_command_line
 from adit.config import settings as config
 from adit.config.celery import UPKEEP_QUEUE, WORK_QUEUE, run_worker
 from adit.supervisor import AlreadyRunning, NotReady, Process, Supervisor, only_one, say
-from adit.vault.master import KeyMissing, make_key
+from adit.vault.master import KeyMissing
+from adit_engine.pseudonymize.keyfile import make_key
 
 READY_S = 30.0
 HOST = "127.0.0.1"

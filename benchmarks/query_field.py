@@ -106,7 +106,7 @@ def _installed(data: Path) -> None:
     data.mkdir()
     os.environ["ADIT_DATA"] = str(data)
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit.vault.master import make_key
+    from adit_engine.pseudonymize.keyfile import make_key
 
     make_key(data / "keys" / "master.key")
     make_key(data / "keys" / "web.key")

@@ -1,7 +1,5 @@
 """Master key: wraps trial keys and secret columns; lies in a file apart from the database."""
 
-import os
-import secrets
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,18 +10,6 @@ from adit.vault.box import Box
 
 class KeyMissing(Exception):
     """There is no usable master key: refuse to start, and say where it should be."""
-
-
-def make_key(path: Path) -> bool:
-    """Makes a key file, readable by its owner alone. False when there is one already."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
-    return True
 
 
 def master_box() -> Box:

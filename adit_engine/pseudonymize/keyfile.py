@@ -19,7 +19,7 @@ def trial_key(path: Path | None, trial: str) -> TrialKey:
         return read_key(path)
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     own = Path(base) / "adit" / "trial-keys.key"
-    if _make(own):
+    if make_key(own):
         print(f"adit-engine: a new key was made: {own}. Keep a copy of it.", file=sys.stderr)
     else:
         print(f"adit-engine: using the key in {own}", file=sys.stderr)
@@ -45,7 +45,8 @@ def key_text(key: TrialKey) -> str:
     return f"{key.secret.hex()} {key.generation}\n"
 
 
-def _make(path: Path) -> bool:
+def make_key(path: Path) -> bool:
+    """Makes a key file, readable by its owner alone. False when there is one already."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

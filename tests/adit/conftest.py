@@ -18,7 +18,7 @@ for name in ("ADIT_KEY_FILE", "ADIT_SECRET_KEY_FILE", "DATABASE_URL", "DATABASE_
 if "ADIT_TEST_DATABASE" in os.environ:
     os.environ["DATABASE_URL"] = os.environ["ADIT_TEST_DATABASE"]
 
-from adit.vault.master import make_key  # noqa: E402
+from adit_engine.pseudonymize.keyfile import make_key  # noqa: E402
 
 make_key(DATA / "keys" / "master.key")
 make_key(DATA / "keys" / "web.key")

@@ -19,7 +19,7 @@ TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL", "LUNG-SHOT", "LUNG-BASE", "LUNG-
 
 def main(verb: str, argument: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit.vault.master import make_key
+    from adit_engine.pseudonymize.keyfile import make_key
 
     make_key(DATA / "keys" / "master.key")
     make_key(DATA / "keys" / "web.key")

@@ -24,7 +24,7 @@ HOURS = [
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
-    from adit.vault.master import make_key
+    from adit_engine.pseudonymize.keyfile import make_key
 
     make_key(DATA / "keys" / "master.key")
     make_key(DATA / "keys" / "web.key")

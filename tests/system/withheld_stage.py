@@ -20,7 +20,7 @@ PATIENTS = {"LUNG-JS": "PID-US-1", "LUNG-PLAIN": "PID-US-2"}
 
 def main(argument: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit.vault.master import make_key
+    from adit_engine.pseudonymize.keyfile import make_key
 
     data = Path(os.environ["ADIT_DATA"])
     make_key(data / "keys" / "master.key")

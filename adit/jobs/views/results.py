@@ -1,6 +1,5 @@
 """Results of a batch query: looked through, picked, downloaded, handed to a batch transfer."""
 
-import io
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -15,7 +14,6 @@ from django.http import (
     HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
-    StreamingHttpResponse,
 )
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
@@ -35,7 +33,7 @@ from adit.jobs.rows import query_results
 from adit.jobs.rows.query_results import Outcome, Result, Rule, Sees
 from adit.jobs.sheet import SheetKind
 from adit.jobs.views.door import note_look, person, visible_job
-from adit.jobs.views.sheets import XLSX
+from adit.jobs.views.download import sheet_file
 from adit.vault.box import SealBroken
 
 ROWS_PER_PAGE = 50
@@ -165,15 +163,7 @@ def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
         about=f"job:{bench.job.pk}",
         details={"rows": len(bench.every), "identified": bench.sees.identified, "form": form},
     )
-    headers = {"Content-Disposition": f'attachment; filename="adit-query-{pk}.{form}"'}
-    if form == "csv":
-        chunks = sheet.csv_chunks(columns, rows)
-        return StreamingHttpResponse(chunks, content_type="text/csv", headers=headers)
-    if form != "xlsx":
-        raise Http404
-    target = io.BytesIO()
-    sheet.write_xlsx(columns, rows, target)
-    return HttpResponse(target.getvalue(), content_type=XLSX, headers=headers)
+    return sheet_file(form, f"adit-query-{pk}", columns, rows)
 
 
 def _page(bench: Bench) -> HttpResponse:

@@ -27,6 +27,7 @@ from adit.jobs.sheet import DateOrder, Judged, Verdict
 from adit.jobs.views.columns import columns_page
 from adit.jobs.views.desk import Desk, gone, upload_at
 from adit.jobs.views.door import orders, person
+from adit.jobs.views.download import XLSX
 from adit.jobs.views.verdicts import SHOWN, rows_shown, shown_row
 from adit_engine.errors import AditError
 
@@ -34,7 +35,6 @@ ROWS_PER_PAGE = 100
 SECRET = ("archive_password", "archive_kept")
 """Never kept, not even sealed: whoever is shown the page again types them again."""
 NOT_KEPT = ("csrfmiddlewaretoken", "do", "shown", "out", "show", "skip_errors", *SECRET)
-XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 @dataclass

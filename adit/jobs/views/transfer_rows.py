@@ -1,8 +1,7 @@
 """Rows of a batch transfer: what the check found, the start, and what became of each row."""
 
-import io
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -13,7 +12,6 @@ from django.http import (
     HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
-    StreamingHttpResponse,
 )
 from django.shortcuts import render
 from django.urls import reverse
@@ -23,7 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may, require
 from adit.audit import trail
-from adit.jobs import ordering, permits, sheet, states
+from adit.jobs import ordering, permits, states
 from adit.jobs.ahead import forecast
 from adit.jobs.ahead.when import when
 from adit.jobs.checked import batch
@@ -38,6 +36,7 @@ from adit.jobs.rows.answers import answers_of, rows_of
 from adit.jobs.rows.result_sheet import Sees
 from adit.jobs.rows.tally import Tally, tally_of
 from adit.jobs.views.door import note_look, person, visible_job
+from adit.jobs.views.download import sheet_file
 from adit.nodes import room
 from adit.nodes.models import Node
 from adit_engine.errors import AditError, WrongInput
@@ -45,7 +44,6 @@ from adit_engine.errors import AditError, WrongInput
 ROWS_PER_PAGE = 100
 MOST_CHOICES = 200
 MOST_REASON = 200
-XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
 
 
@@ -78,7 +76,7 @@ def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBas
     sees = Sees(_sees(user, job))
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
     columns, rows = result_sheet.columns_of(job, sees), result_sheet.rows(job, sees)
-    return _file(form, f"job-{job.pk}-result", columns, rows)
+    return sheet_file(form, f"job-{job.pk}-result", columns, rows)
 
 
 @require_POST
@@ -97,7 +95,7 @@ def transfer_names(request: HttpRequest, pk: int) -> HttpResponseBase:
     trail.record("job.names_downloaded", user=user, about=f"job:{job.pk}", details=details)
     sees = Sees(_sees(user, job), generated=True)
     columns, rows = result_sheet.columns_of(job, sees), result_sheet.rows(job, sees)
-    return _file("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
+    return sheet_file("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
 
 
 @require_safe
@@ -109,7 +107,7 @@ def transfer_again(request: HttpRequest, pk: int, form: str) -> HttpResponseBase
         raise Http404
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
     rows = result_sheet.rows_again(job, Sees(True))
-    return _file(form, f"job-{job.pk}-rows-again", result_sheet.columns_again(job), rows)
+    return sheet_file(form, f"job-{job.pk}-rows-again", result_sheet.columns_again(job), rows)
 
 
 def _visible(user: User, pk: int) -> Job:
@@ -259,15 +257,3 @@ def _spans(lines: Collection[int]) -> str:
         else:
             spans.append([line, line])
     return ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in spans)
-
-
-def _file(form: str, name: str, columns: tuple[str, ...], rows: Iterable[Any]) -> HttpResponseBase:
-    headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
-    if form == "csv":
-        chunks = sheet.csv_chunks(columns, rows)
-        return StreamingHttpResponse(chunks, content_type="text/csv", headers=headers)
-    if form != "xlsx":
-        raise Http404
-    target = io.BytesIO()
-    sheet.write_xlsx(columns, rows, target)
-    return HttpResponse(target.getvalue(), content_type=XLSX, headers=headers)

@@ -7,7 +7,8 @@ from django.db import connection
 
 from adit.nodes.models import Node
 from adit.vault.box import Box, SealBroken
-from adit.vault.master import KeyMissing, make_key, master_box
+from adit.vault.master import KeyMissing, master_box
+from adit_engine.pseudonymize.keyfile import make_key
 
 
 @pytest.fixture
