@@ -236,9 +236,12 @@ def _is_hers(expectation: Expectation, arrival: Arrival) -> bool:
 def _fits(expectation: Expectation, arrival: Arrival) -> bool:
     wanted = expectation.wanted
     if arrival.names_originator:
-        mine = (wanted.calling, expectation.message_id)
-        is_mine = (arrival.originator, arrival.originator_id) == mine
-        return is_mine and arrival.study_uid in ("", wanted.study_uid)
+        if arrival.originator_id != expectation.message_id:
+            return False
+        if arrival.originator == wanted.calling:
+            return arrival.study_uid in ("", wanted.study_uid)
+        # pynetdicom 3.0 and what is built on it write the archive's own AE title, not ours.
+        return arrival.originator == arrival.calling and arrival.study_uid == wanted.study_uid
     if arrival.study_uid != wanted.study_uid:
         return False
     if arrival.instance_uid in wanted.instance_uids:

@@ -89,6 +89,24 @@ def test_the_originator_decides_between_two_moves_of_one_study(
         assert [i.instance_uid for i in one.arrived()] == [first.instance_uid]
 
 
+def test_an_archive_that_names_itself_as_the_originator_is_told_by_our_number(
+    received: receiving.Received,
+) -> None:
+    first, second = images(2)
+    (foreign,) = images(1, study="2")
+    nameless = but(first, header=b"\x08\x00\x05", rest=())
+    with (
+        received.reception.expect(wanted(STUDY), never) as awaited,
+        sending(received.port, first, title="PACS") as archive,
+    ):
+        number = awaited.message_id
+        assert archive.store(first, ("PACS", number)) == KEPT
+        assert archive.store(second, ("PACS", (number + 7) % 65536)) == REFUSED
+        assert archive.store(foreign, ("PACS", number)) == REFUSED
+        assert archive.store(nameless, ("PACS", number)) == REFUSED
+        assert [one.instance_uid for one in awaited.arrived()] == [first.instance_uid]
+
+
 def test_without_the_originator_two_moves_of_one_study_take_turns(
     received: receiving.Received,
 ) -> None:
