@@ -279,6 +279,12 @@ def _receiver_tls(options: argparse.Namespace) -> "Tls | None":
 
 
 def _studies(options: argparse.Namespace, source: Any) -> list[Record]:
+    """Each once: some archives answer for a study several times, and not in the same words."""
+    found = _found(options, source)
+    return list({(one.study_uid, one.patient_id): one for one in reversed(found)}.values())[::-1]
+
+
+def _found(options: argparse.Namespace, source: Any) -> list[Record]:
     if options.all:
         return list(source.find(Query(Level.STUDY, {})))
     found = []

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from adit_engine import part10
 from adit_engine.contents import Line, contents
-from adit_engine.errors import Malformed, Stopped, StorageFull
+from adit_engine.errors import Malformed, NodeError, Stopped, StorageFull
 from adit_engine.handoff import Stop
 from adit_engine.instance import (
     CHARACTER_SET,
@@ -139,8 +139,16 @@ class Filing:
 
     def _files(self, instances: Iterable[Instance], drafts: list[Written]) -> Iterator[Stored]:
         """What is written and not yet visible stands in `drafts`, should this end early."""
-        size = 0
-        for instance in instances:
+        size, stream = 0, iter(instances)
+        while True:
+            try:
+                instance = next(stream, None)
+            except NodeError:
+                # What has come before the source broke off has passed by itself, and counts.
+                yield from self._publish(drafts)
+                raise
+            if instance is None:
+                break
             self.pace.keep(instance.size_bytes, lambda: self._aborted)
             if self._aborted:
                 raise Stopped(f"{self.owner}: writing was stopped.")

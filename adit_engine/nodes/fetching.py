@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from adit_engine.errors import CannotDo, ConnectionLost, NodeRefused, NotFound
+from adit_engine.errors import CannotDo, ConnectionLost, NodeBusy, NodeRefused, NotFound
 from adit_engine.expectation import Reception, Sender
 from adit_engine.instance import Instance
 from adit_engine.nodes.association import Association, Associations
@@ -102,7 +102,26 @@ class Fetching:
         )
         self._associations.check_aborted()
         for wish in wishes:
-            yield from self._moving.images(wish, partial(self._uids, wish), count)
+            came, singles = False, wish.singles()
+            try:
+                for instance in self._moving.images(wish, partial(self._uids, wish), count):
+                    came = True
+                    yield instance
+            except (NodeBusy, NodeRefused):
+                if came or not singles:
+                    raise
+            if not came:
+                yield from self._moved_singly(self._moving, singles)
+
+    def _moved_singly(self, moving: Moving, singles: Sequence[Wish]) -> Iterator[Instance]:
+        """As long as anything comes."""
+        for single in singles:
+            came = False
+            for instance in moving.images(single, partial(self._uids, single)):
+                came = True
+                yield instance
+            if not came:
+                return
 
     def _uids(self, wish: Wish) -> frozenset[str]:
         """Of the images that a wish will bring, as far as a search has told them by now."""

@@ -6,8 +6,9 @@ from collections.abc import Hashable
 MOST_ANSWERS = 1_000_000
 """More than any archive lists for one search."""
 
-MOST_REPEATS = 1000
-"""So many answers in a row that were given before: nothing new will come."""
+MOST_REPEATS = 50_000
+"""So many answers in a row that were given before: nothing new will come. An archive that answers
+once for each image says the same of a long study thousands of times."""
 
 _FEW = 10
 

@@ -1,6 +1,7 @@
 """Retrieval: images asked for by C-GET, and taken over the same association (PS3.4 C.4.3)."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as but
@@ -29,9 +30,30 @@ COMPRESSED = (
     "1.2.840.10008.1.2.5",
 )
 """JPEG baseline, extended, lossless; JPEG-LS; JPEG 2000; RLE."""
+RARE = (
+    "1.2.840.10008.1.2.4.201",
+    "1.2.840.10008.1.2.4.202",
+    "1.2.840.10008.1.2.4.203",
+    "1.2.840.10008.1.2.4.100",
+    "1.2.840.10008.1.2.4.101",
+    "1.2.840.10008.1.2.4.102",
+    "1.2.840.10008.1.2.4.103",
+    "1.2.840.10008.1.2.4.104",
+    "1.2.840.10008.1.2.4.105",
+    "1.2.840.10008.1.2.4.106",
+    "1.2.840.10008.1.2.4.107",
+    "1.2.840.10008.1.2.4.108",
+    "1.2.840.10008.1.2.4.110",
+    "1.2.840.10008.1.2.4.111",
+    "1.2.840.10008.1.2.4.112",
+    "1.2.840.10008.1.2.2",
+)
+"""HTJ2K; MPEG2, MPEG-4 and HEVC; JPEG XL; big endian, which not every archive turns round."""
 
 CLASSES_PER_LOAD = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
-"""So many SOP classes fit into one association in all their syntaxes."""
+"""So many SOP classes fit into one association in all their usual syntaxes; with fewer, the rare
+ones fit too.
+"""
 
 UIDS_PER_REQUEST = 256
 _FAILED_UIDS = 0x00080058
@@ -54,6 +76,11 @@ class Wish:
         if self.instance_uids:
             return Level.IMAGE
         return Level.SERIES if self.series_uid else Level.STUDY
+
+    def singles(self) -> "list[Wish]":
+        """One by one, where it names several images: not every archive takes a list of UIDs."""
+        uids = self.instance_uids
+        return [but(self, instance_uids=(uid,)) for uid in uids] if len(uids) > 1 else []
 
     def identifier(self) -> Mapping[str, str | tuple[str, ...]]:
         """The keys that name it, by DICOM keyword (PS3.4 C.4.3.1.3)."""
@@ -82,6 +109,11 @@ class _Tally:
     received: set[str] = field(default_factory=set)
     failed: int = 0
     failed_uids: tuple[str, ...] = ()
+
+    @property
+    def is_nothing(self) -> bool:
+        """Nothing came, nor was anything tried."""
+        return not (self.received or self.failed or self.failed_uids)
 
 
 def wishes_of(refs: Sequence[Ref], patient_id: str) -> list[Wish]:
@@ -129,32 +161,44 @@ class Retrieval:
 
         What fails is asked for once more, uncompressed, over a fresh association. Raises NodeError.
         """
-        again: list[Wish] = []
+        got, again = False, list[Wish]()
         with self._associations.open(self._contexts(load.classes, compressed=True)) as association:
             self._check_offer(association)
             if expected is not None:
                 limit_s = self._associations.peer.patience.total_s
                 association.allow_total(min(limit_s, SPARE_S + PER_IMAGE_S * expected))
-            for wish in load.wishes:
-                tally = _Tally()
+            wishes = deque(load.wishes)
+            while wishes:
+                wish, tally = wishes.popleft(), _Tally()
+                singles = wish.singles()
                 try:
                     yield from self._get(association, wish, tally)
                 except NodeRefused as refusal:
-                    if tally.received or not statuses.may_pass_once_more(refusal.status or 0):
+                    may_pass = statuses.may_pass_once_more(refusal.status or 0)
+                    if tally.received or not (may_pass or singles):
                         raise
+                if singles and tally.is_nothing:
+                    wishes.extendleft(reversed(singles))
+                    continue
+                got |= bool(tally.received)
                 again += _still_missing(wish, tally)
         if not again:
             return
         with self._associations.open(self._contexts(load.classes, compressed=False)) as association:
             self._check_offer(association)
             for wish in again:
-                yield from self._get(association, wish, _Tally())
+                try:
+                    yield from self._get(association, wish, _Tally())
+                except NodeRefused:
+                    # Of a part that failed twice the count tells; what came is not broken off for it.
+                    if not got:
+                        raise
 
     def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[Context]:
         """One context for each class and syntax: in a shared one the node would pick only one."""
         syntaxes: tuple[str, ...] = UNCOMPRESSED
         if compressed and len(classes) <= CLASSES_PER_LOAD:
-            syntaxes = (*UNCOMPRESSED, *COMPRESSED)
+            syntaxes = (*UNCOMPRESSED, *COMPRESSED, *RARE)
         storage = [
             Context(class_uid, (syntax,), received=True)
             for syntax in syntaxes

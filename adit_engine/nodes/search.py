@@ -144,18 +144,26 @@ class Listing:
 
 
 class Found(Answers):
-    """Leaves out what does not match, and stops at the cap; `count` is what the node answered."""
+    """Leaves out what does not match or was said already, and stops at the cap; `count` is what the
+    node answered.
+
+    Some archives keep images alone, and answer once for each of them at every level. Two patients
+    may share a study UID, so all of a record tells it apart.
+    """
 
     def __init__(self, records: Iterator[Record], query: Query, cap: int | None) -> None:
         super().__init__(records, cap)
         self._query = query
+        self._seen: set[int] = set()
 
     def __next__(self) -> Record:
         for record in self._records:
             if self.capped:
                 break
             self.count += 1
-            if self._query.matches(record):
+            mark = hash(frozenset(record.values.items()))
+            if mark not in self._seen and self._query.matches(record):
+                self._seen.add(mark)
                 return record
         self.close()
         raise StopIteration

@@ -32,6 +32,7 @@ _GENERAL = {
     0x0212: "it found the message mistyped",
     0x0213: "it is out of resources",
 }
+_NEXT = "Retry; if it happens again, ask its administrator to look into its log."
 _PERMANENT, _TRANSIENT = 1, 2
 _USER, _ACSE, _PRESENTATION = 1, 2, 3
 
@@ -82,8 +83,10 @@ def failure(node: str, what: str, status: int) -> AditError:
     if is_busy(status):
         return NodeBusy(node, f"{text} Try again later.")
     if status == CANCELLED:
-        return NodeRefused(node, f"cancelled {what}.", status)
-    return NodeRefused(node, text, status)
+        return NodeRefused(node, f"cancelled {what}. {_NEXT}", status)
+    if status == NOT_AUTHORISED:
+        return NodeRefused(node, text, status)
+    return NodeRefused(node, f"{text} {_NEXT}", status)
 
 
 def move_failure(node: str, status: int, ae_title: str, address: str) -> AditError:

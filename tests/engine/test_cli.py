@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom import dcmread
@@ -12,7 +14,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from samples import ROOT, ct, file_bytes
 
+from adit_engine import cli
 from adit_engine.cli import main
+from adit_engine.record import Record
+from adit_engine.reference import Level
 
 
 @pytest.fixture
@@ -118,6 +123,23 @@ def test_find_lists_studies(source: Path, capsys) -> None:
 
     assert code == 0
     assert f"{ROOT}.1\tPID-4711-0815" in capsys.readouterr().out
+
+
+def test_a_study_that_is_told_in_two_ways_is_transferred_once() -> None:
+    def told(patient: str, description: str) -> Record:
+        values = {"StudyInstanceUID": f"{ROOT}.1", "PatientID": patient}
+        return Record(Level.STUDY, {**values, "StudyDescription": description})
+
+    records = [told("A", "Thorax"), told("A", "Thorax nativ"), told("B", "Thorax")]
+    source = SimpleNamespace(find=lambda query: records)
+
+    studies = cli._studies(Namespace(all=True), source)
+
+    # Two patients under one UID are for the transfer to refuse.
+    assert [(one.patient_id, one.study_description) for one in studies] == [
+        ("A", "Thorax"),
+        ("B", "Thorax"),
+    ]
 
 
 def test_illegal_pseudonym_is_wrong_use(source: Path, tmp_path: Path, capsys) -> None:

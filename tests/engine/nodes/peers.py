@@ -252,7 +252,11 @@ class Talk:
         """The next command by element number; its data set is read over. Raises EOFError when the
         other side has ended the association, whose release is answered.
         """
-        command, more = b"", True
+        return self.hear_with_data()[0]
+
+    def hear_with_data(self) -> tuple[dict[int, bytes], bytes]:
+        """As `hear`, with the bytes of its data set."""
+        command, data, more = b"", b"", True
         while more:
             kind, body = self.pdu()
             if kind == 5:
@@ -266,9 +270,11 @@ class Talk:
                 position += 4 + length
                 if flags & 1:
                     command += piece
+                else:
+                    data += piece
                 if flags & 2:
                     more = bool(flags & 1) and _command(command)[0x0800] != b"\x01\x01"
-        return _command(command)
+        return _command(command), data
 
     def say(self, context: int, elements: dict[int, Any], data: bytes | None = None) -> None:
         self.raw(self.message(context, elements, data))

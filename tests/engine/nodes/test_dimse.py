@@ -9,8 +9,15 @@ import peers
 import pytest
 from lab.wire import Wire
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    HEVCMP51,
+    MPEG2MPML,
+    MPEG4HP41,
+    JPEG2000Lossless,
+    RLELossless,
+)
 from samples import ROOT, ct, instance
 
 from adit_engine import part10
@@ -193,6 +200,19 @@ def test_compressed_images_come_as_they_lie_there(archive: peers.Orthanc, syntax
 
     assert [one.error for one in stored] == [""] * 3
     assert by_uid(list(archive.node().fetch([STUDY]))) == by_uid(sent)
+
+
+@pytest.mark.parametrize("syntax", [MPEG2MPML, MPEG4HP41, HEVCMP51])
+def test_films_come_as_they_lie_there(archive: peers.Orthanc, syntax: str) -> None:
+    # Nobody looks into the stream.
+    film = ct(1, Rows=64, Columns=64, BitsAllocated=8, BitsStored=8, HighBit=7)
+    film.PixelData = encapsulate([bytes(range(250))])
+    film.file_meta = FileMetaDataset()
+    sent = instance_with(film, syntax)
+    stored = list(archive.node().store([sent]))
+
+    assert [one.error for one in stored] == [""]
+    assert by_uid(list(archive.node().fetch([STUDY]))) == by_uid([sent])
 
 
 def test_a_study_of_more_classes_than_one_association_holds(archive: peers.Orthanc) -> None:

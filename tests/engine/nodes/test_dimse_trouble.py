@@ -268,6 +268,30 @@ def test_a_search_without_success_at_its_end_fails(
     assert words in str(error)
 
 
+def test_a_study_that_is_told_once_for_each_of_its_images_is_one_study() -> None:
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        talk.hear()
+        context = talk.context(STUDY_ROOT)
+        for patient, times in (("A", 3000), ("B", 2), ("A", 1)):
+            record = Dataset()
+            record.PatientID = patient
+            record.StudyInstanceUID = STUDY.study_uid
+            answer = {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0xFF00}
+            for _ in range(times):
+                talk.say(context, answer, encode(record, explicit=True))
+        talk.say(context, {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0})
+        talk.until_gone()
+
+    with peers.Scripted(script) as peer:
+        answers = peers.node(peer.port).find(Query.study(STUDY))
+        found = [record.patient_id for record in answers]
+
+    # Two patients under one study UID stay two.
+    assert found == ["A", "B"]
+    assert answers.count == 3003
+
+
 def test_a_search_that_stalls_times_out() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
@@ -445,7 +469,7 @@ def test_success_without_any_image_is_asked_for_again_uncompressed() -> None:
         fetched = fetch(peers.node(peer.port))
 
     assert len(fetched) == 3
-    assert offered == [12, 3]
+    assert offered == [28, 3]
 
 
 def test_failed_images_are_asked_for_once_more() -> None:

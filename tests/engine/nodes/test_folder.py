@@ -14,7 +14,7 @@ import pytest
 from pydicom import dcmread
 from samples import ROOT, ct, file_bytes, instance
 
-from adit_engine.errors import Stopped, StorageFull, StorageTrouble, WrongInput
+from adit_engine.errors import ConnectionLost, Stopped, StorageFull, StorageTrouble, WrongInput
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Grade
 from adit_engine.nodes.folder import FolderNode, FolderSettings
@@ -153,6 +153,24 @@ def test_broken_off_stream_leaves_no_file_that_was_not_answered(tmp_path: Path) 
 
     assert sorted(answered) == [str(p.relative_to(tmp_path)) for p in files(tmp_path)]
     assert len(answered) == 16
+
+
+def test_what_came_before_a_source_broke_off_stays(tmp_path: Path) -> None:
+    def stream() -> Iterator[Instance]:
+        yield from (instance(ct(n)) for n in range(1, 4))
+        raise ConnectionLost("PACS1", "the connection broke off.")
+
+    answered = []
+
+    def store_all() -> None:
+        for stored in node(tmp_path).store(stream()):
+            answered.append(stored.path)
+
+    with pytest.raises(ConnectionLost):
+        store_all()
+
+    assert sorted(answered) == [str(p.relative_to(tmp_path)) for p in files(tmp_path)]
+    assert len(answered) == 3
 
 
 def test_confirm_tells_a_damaged_file_from_a_whole_one(tmp_path: Path) -> None:

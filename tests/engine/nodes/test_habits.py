@@ -1,0 +1,141 @@
+"""Habits of archives that are nobody's fault, and must not cost an image."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import peers
+import pytest
+import receiving
+from pydicom.dataset import Dataset
+from samples import ROOT, ct, instance
+
+from adit_engine.errors import NodeRefused
+from adit_engine.instance import Instance
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.identifier import encode
+from adit_engine.nodes.moving import STUDY_ROOT_MOVE
+from adit_engine.nodes.offers import CT_IMAGE
+from adit_engine.nodes.retrieval import STUDY_ROOT_GET
+from adit_engine.nodes.search import STUDY_ROOT
+from adit_engine.reference import InstanceRef
+
+FIND_ANSWER, GET_ANSWER, MOVE_ANSWER = 0x8020, 0x8010, 0x8021
+REFUSES, SAYS_NOTHING = 0xC413, 0x0000
+
+Serve = Callable[[peers.Talk, int, list[Instance]], int]
+"""Sends what was asked for, to the message of this number; gives the final status."""
+
+
+@pytest.fixture
+def received(tmp_path: Path) -> Iterator[receiving.Received]:
+    with receiving.receiving(tmp_path) as one:
+        yield one
+
+
+class ImagesAlone:
+    """Lists three CT images; of what it is asked for it reads no list of UIDs."""
+
+    def __init__(self, serve: Serve, to_a_list: int) -> None:
+        self.images = [instance(ct(number)) for number in range(1, 4)]
+        self._serve = serve
+        self._to_a_list = to_a_list
+        self.asked: list[int] = []
+
+    @property
+    def refs(self) -> list[InstanceRef]:
+        return [one.in_header.ref for one in self.images]
+
+    def __call__(self, talk: peers.Talk) -> None:
+        talk.accept(refuse=lambda kind, syntax: False)
+        while True:
+            command, data = talk.hear_with_data()
+            number = int.from_bytes(command[0x0110], "little")
+            if command[0x0100] == b"\x20\0":
+                self._list(talk, number)
+                continue
+            wanted = [one for one in self.images if one.instance_uid.encode() in data]
+            self.asked.append(len(wanted))
+            status = self._to_a_list if len(wanted) > 1 else self._serve(talk, number, wanted)
+            is_get = command[0x0100] == b"\x10\0"
+            kind, answer = (
+                (STUDY_ROOT_GET, GET_ANSWER) if is_get else (STUDY_ROOT_MOVE, MOVE_ANSWER)
+            )
+            talk.say(talk.context(kind), {0x0100: answer, 0x0120: number, 0x0900: status})
+
+    def _list(self, talk: peers.Talk, number: int) -> None:
+        answer = {0x0100: FIND_ANSWER, 0x0120: number}
+        for one in self.images:
+            record = Dataset()
+            record.SOPInstanceUID = one.instance_uid
+            record.SOPClassUID = one.sop_class_uid
+            pending = {**answer, 0x0900: 0xFF00}
+            talk.say(talk.context(STUDY_ROOT), pending, encode(record, explicit=True))
+        talk.say(talk.context(STUDY_ROOT), {**answer, 0x0900: 0})
+
+
+def sends(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
+    for one in wanted:
+        request = {0x0002: CT_IMAGE, 0x0100: 1, 0x0110: 1, 0x0700: 0, 0x1000: one.instance_uid}
+        talk.say(talk.context(CT_IMAGE), request, b"".join(one.parts()))
+        assert talk.hear()[0x0900] == b"\0\0"
+    return 0
+
+
+def by_get(peer: peers.Scripted) -> DimseNode:
+    return peers.node(peer.port, retrieve="get")
+
+
+@pytest.mark.parametrize("answer", [REFUSES, SAYS_NOTHING])
+def test_an_archive_that_reads_no_list_of_uids_is_asked_for_each_image_by_itself(
+    answer: int,
+) -> None:
+    archive = ImagesAlone(sends, answer)
+    with peers.Scripted(archive) as peer:
+        fetched = list(by_get(peer).fetch(archive.refs))
+
+    assert [one.sha256() for one in fetched] == [one.sha256() for one in archive.images]
+    assert archive.asked == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("answer", [REFUSES, SAYS_NOTHING])
+def test_an_archive_that_reads_no_list_of_uids_sends_each_image_by_itself(
+    received: receiving.Received, answer: int
+) -> None:
+    def moves(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
+        with receiving.sending(received.port, *wanted) as sending:
+            assert [sending.store(one, ("ADIT", number)) for one in wanted] == [0]
+        return 0
+
+    archive = ImagesAlone(moves, answer)
+    with peers.Scripted(archive) as peer:
+        settings = {"retrieve": "move", "senders": "PACS", "drain_s": 0.2}
+        node = peers.node(peer.port, "PACS", received.reception, **settings)
+        fetched = list(node.fetch(archive.refs))
+
+    assert [one.sha256() for one in fetched] == [one.sha256() for one in archive.images]
+    assert archive.asked == [3, 1, 1, 1]
+
+
+def test_an_image_that_an_archive_cannot_send_costs_no_other_one() -> None:
+    def serve(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
+        return 0xC000 if wanted[0].instance_uid == f"{ROOT}.1.1.2" else sends(talk, number, wanted)
+
+    archive = ImagesAlone(serve, REFUSES)
+    with peers.Scripted(archive) as peer:
+        fetched = list(by_get(peer).fetch(archive.refs))
+
+    first, _, third = archive.images
+    assert [one.instance_uid for one in fetched] == [first.instance_uid, third.instance_uid]
+    # Once more, uncompressed: by itself.
+    assert archive.asked == [3, 1, 1, 1, 1]
+
+
+def test_an_archive_that_sends_none_of_them_is_told_with_what_to_do_next() -> None:
+    archive = ImagesAlone(lambda talk, number, wanted: REFUSES, REFUSES)
+    with peers.Scripted(archive) as peer, pytest.raises(NodeRefused) as refused:
+        list(by_get(peer).fetch(archive.refs))
+
+    assert str(refused.value) == (
+        "PACS1: refused the retrieval with status C413: it cannot process it. Retry; if it "
+        "happens again, ask its administrator to look into its log."
+    )
