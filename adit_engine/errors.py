@@ -115,7 +115,13 @@ class AssociationRejected(NodeError):
 
 
 class NodeBusy(NodeError):
+    """The node refused for now. `status` is the DIMSE status (PS3.7 Annex C) where there is one."""
+
     again = True
+
+    def __init__(self, node: str, text: str, status: int | None = None) -> None:
+        super().__init__(node, text)
+        self.status = status
 
 
 class TimedOut(NodeError):

@@ -7,19 +7,15 @@ from functools import partial
 from adit_engine.errors import CannotDo, ConnectionLost, NodeBusy, NodeRefused, NotFound
 from adit_engine.expectation import Reception, Sender
 from adit_engine.instance import Instance
+from adit_engine.nodes import statuses
 from adit_engine.nodes.association import Association, Associations
+from adit_engine.nodes.guesses import COMMON_CLASSES
 from adit_engine.nodes.moving import Moving
 from adit_engine.nodes.peer import Peer
 from adit_engine.nodes.retrieval import CLASSES_PER_LOAD, Load, Retrieval, Wish, loads_of
 from adit_engine.nodes.search import Listing, Search
 from adit_engine.query import Query
 from adit_engine.reference import Level, SeriesRef, StudyRef
-
-COMMON_CLASSES = frozenset(
-    "1.2.840.10008.5.1.4.1.1." + end
-    for end in ("2", "2.1", "4", "4.1", "1", "1.1", "128", "6.1", "7", "12.1", "88.67")
-)
-"""What is asked for when a node does not say which SOP classes a study holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +70,10 @@ class Fetching:
                 for instance in retrieval.images(load, total):
                     got = True
                     yield instance
-            except (CannotDo, ConnectionLost, NodeRefused):
+            except (CannotDo, ConnectionLost, NodeBusy, NodeRefused) as error:
                 # Some archives hang up instead of saying that they do not offer C-GET.
-                if got or not self._may_move():
+                is_busy = isinstance(error, NodeBusy) and not statuses.could_not_send(error.status)
+                if got or is_busy or not self._may_move():
                     raise
             if not got and self._may_move():
                 yield from self._moved(load.wishes)

@@ -11,6 +11,7 @@ from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.nodes import identifier, statuses
 from adit_engine.nodes.association import Association, Associations, Message
 from adit_engine.nodes.command import Field, Operation, answer, request
+from adit_engine.nodes.guesses import COMMON_CLASSES, OTHER_CLASSES
 from adit_engine.nodes.negotiation import MAX_CONTEXTS, Context
 from adit_engine.reference import InstanceRef, Level, Ref, SeriesRef, StudyRef, checked_uid
 
@@ -173,9 +174,9 @@ class Retrieval:
                 singles = wish.singles()
                 try:
                     yield from self._get(association, wish, tally)
-                except NodeRefused as refusal:
-                    may_pass = statuses.may_pass_once_more(refusal.status or 0)
-                    if tally.received or not (may_pass or singles):
+                except (NodeBusy, NodeRefused) as refusal:
+                    may_help = singles or statuses.could_not_send(refusal.status)
+                    if tally.received or not may_help:
                         raise
                 if singles and tally.is_nothing:
                     wishes.extendleft(reversed(singles))
@@ -186,17 +187,29 @@ class Retrieval:
             return
         with self._associations.open(self._contexts(load.classes, compressed=False)) as association:
             self._check_offer(association)
-            for wish in again:
-                try:
-                    yield from self._get(association, wish, _Tally())
-                except NodeRefused:
-                    # Of a part that failed twice the count tells; what came is not broken off for it.
-                    if not got:
-                        raise
+            yield from self._once_more(association, again, got)
+
+    def _once_more(
+        self, association: Association, wishes: Sequence[Wish], got: bool
+    ) -> Iterator[Instance]:
+        """Of a part that fails twice the count tells: what came is not broken off for it."""
+        refusal: NodeBusy | NodeRefused | None = None
+        for wish in wishes:
+            tally = _Tally()
+            try:
+                yield from self._get(association, wish, tally)
+            except (NodeBusy, NodeRefused) as error:
+                refusal = error
+            got |= bool(tally.received)
+        if refusal is not None and not got:
+            raise refusal
 
     def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[Context]:
         """One context for each class and syntax: in a shared one the node would pick only one."""
         syntaxes: tuple[str, ...] = UNCOMPRESSED
+        if not compressed and frozenset(classes) == COMMON_CLASSES:
+            # A guess, which did not do.
+            classes = (*classes, *OTHER_CLASSES)
         if compressed and len(classes) <= CLASSES_PER_LOAD:
             syntaxes = (*UNCOMPRESSED, *COMPRESSED, *RARE)
         storage = [

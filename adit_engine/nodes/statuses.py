@@ -60,6 +60,11 @@ def may_pass_once_more(status: int) -> bool:
     return status == 0x0110 or status >> 12 == 0xC
 
 
+def could_not_send(status: int | None) -> bool:
+    """A retrieval of which nothing could be sent, for whatever reason."""
+    return status is not None and (status == CANNOT_SEND or may_pass_once_more(status))
+
+
 def is_stored_with_warning(status: int) -> bool:
     return status in _STORE_WARNINGS or status >> 12 == 0xB
 
@@ -79,9 +84,17 @@ def store_error(status: int) -> str:
 
 def failure(node: str, what: str, status: int) -> AditError:
     """The error for a final status that is no success. `what` is such as "the search"."""
+    if status == CANNOT_SEND:
+        return NodeBusy(
+            node,
+            "could not send any of the images that it was asked for (status A702). Try again "
+            "later; if it happens again, fetch by C-MOVE instead, or ask its administrator to look "
+            "into its log.",
+            status,
+        )
     text = f"refused {what} with status {status:04X}: {meaning(status)}."
     if is_busy(status):
-        return NodeBusy(node, f"{text} Try again later.")
+        return NodeBusy(node, f"{text} Try again later.", status)
     if status == CANCELLED:
         return NodeRefused(node, f"cancelled {what}. {_NEXT}", status)
     if status == NOT_AUTHORISED:

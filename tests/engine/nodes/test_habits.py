@@ -20,6 +20,7 @@ from adit_engine.nodes.search import STUDY_ROOT
 from adit_engine.reference import InstanceRef
 
 FIND_ANSWER, GET_ANSWER, MOVE_ANSWER = 0x8020, 0x8010, 0x8021
+SR = "1.2.840.10008.5.1.4.1.1.88.11"
 REFUSES, SAYS_NOTHING = 0xC413, 0x0000
 
 Serve = Callable[[peers.Talk, int, list[Instance]], int]
@@ -73,10 +74,10 @@ class ImagesAlone:
         talk.say(talk.context(STUDY_ROOT), {**answer, 0x0900: 0})
 
 
-def sends(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
+def sends(talk: peers.Talk, number: int, wanted: list[Instance], kind: str = CT_IMAGE) -> int:
     for one in wanted:
-        request = {0x0002: CT_IMAGE, 0x0100: 1, 0x0110: 1, 0x0700: 0, 0x1000: one.instance_uid}
-        talk.say(talk.context(CT_IMAGE), request, b"".join(one.parts()))
+        request = {0x0002: kind, 0x0100: 1, 0x0110: 1, 0x0700: 0, 0x1000: one.instance_uid}
+        talk.say(talk.context(kind), request, b"".join(one.parts()))
         assert talk.hear()[0x0900] == b"\0\0"
     return 0
 
@@ -116,9 +117,10 @@ def test_an_archive_that_reads_no_list_of_uids_sends_each_image_by_itself(
     assert archive.asked == [3, 1, 1, 1]
 
 
-def test_an_image_that_an_archive_cannot_send_costs_no_other_one() -> None:
+@pytest.mark.parametrize("status", [0xC000, 0xA702])
+def test_an_image_that_an_archive_cannot_send_costs_no_other_one(status: int) -> None:
     def serve(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
-        return 0xC000 if wanted[0].instance_uid == f"{ROOT}.1.1.2" else sends(talk, number, wanted)
+        return status if wanted[0].instance_uid == f"{ROOT}.1.1.2" else sends(talk, number, wanted)
 
     archive = ImagesAlone(serve, REFUSES)
     with peers.Scripted(archive) as peer:
@@ -128,6 +130,55 @@ def test_an_image_that_an_archive_cannot_send_costs_no_other_one() -> None:
     assert [one.instance_uid for one in fetched] == [first.instance_uid, third.instance_uid]
     # Once more, uncompressed: by itself.
     assert archive.asked == [3, 1, 1, 1, 1]
+
+
+def test_what_an_archive_cannot_send_by_c_get_comes_by_c_move(
+    received: receiving.Received,
+) -> None:
+    def serve(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
+        if any(kind == STUDY_ROOT_GET for kind, _ in talk.contexts.values()):
+            return 0xA702
+        with receiving.sending(received.port, *wanted) as sending:
+            assert [sending.store(one, ("ADIT", number)) for one in wanted] == [0]
+        return 0
+
+    archive = ImagesAlone(serve, REFUSES)
+    with peers.Scripted(archive) as peer:
+        settings = {"senders": "PACS", "drain_s": 0.2}
+        node = peers.node(peer.port, "PACS", received.reception, **settings)
+        fetched = list(node.fetch(archive.refs[:1]))
+
+    assert [one.sha256() for one in fetched] == [archive.images[0].sha256()]
+
+
+def test_a_report_comes_from_an_archive_that_does_not_say_what_it_holds() -> None:
+    report = instance(ct(4, SOPClassUID=SR))
+    gets: list[int] = []
+
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        while True:
+            command, data = talk.hear_with_data()
+            number = int.from_bytes(command[0x0110], "little")
+            answer = {0x0120: number, 0x0900: 0}
+            if command[0x0100] == b"\x20\0":
+                record = encode({"SOPInstanceUID": report.instance_uid}, explicit=True)
+                told = {**answer, 0x0100: FIND_ANSWER}
+                talk.say(talk.context(STUDY_ROOT), {**told, 0x0900: 0xFF00}, record)
+                talk.say(talk.context(STUDY_ROOT), told)
+                continue
+            gets.append(len(talk.contexts))
+            kinds = {kind for kind, _ in talk.contexts.values()}
+            if SR in kinds:
+                sends(talk, number, [report], SR)
+            final = {**answer, 0x0100: GET_ANSWER, 0x0900: 0 if SR in kinds else 0xB000}
+            talk.say(talk.context(STUDY_ROOT_GET), final)
+
+    with peers.Scripted(script) as peer:
+        fetched = list(by_get(peer).fetch([report.in_header.ref.series]))
+
+    assert [one.sha256() for one in fetched] == [report.sha256()]
+    assert max(gets) <= 128
 
 
 def test_an_archive_that_sends_none_of_them_is_told_with_what_to_do_next() -> None:
