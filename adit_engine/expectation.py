@@ -64,6 +64,8 @@ class Wanted:
     study_uid: str
     series_uids: frozenset[str] = frozenset()
     instance_uids: frozenset[str] = frozenset()
+    rate_bytes_s: float | None = None
+    """What the source may send a second, by all its moves together; None: as fast as it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,15 @@ def owner(expectations: Iterable[Expectation], arrival: Arrival) -> Expectation 
     """
     found = [e for e in expectations if _is_hers(e, arrival)]
     return found[0] if len(found) == 1 else None
+
+
+def likely(expectations: Iterable[Expectation], sent: Arrival) -> list[Expectation]:
+    """All whose image it may be, by who sends it and the originator, before its data set is read."""
+    found = [e for e in expectations if _may_come_from(e, sent)]
+    if not sent.names_originator:
+        return found
+    theirs = (sent.originator, sent.originator_id)
+    return [e for e in found if (e.wanted.calling, e.message_id) == theirs]
 
 
 def meant_for(expectations: Iterable[Expectation], arrival: Arrival) -> Expectation | None:
@@ -154,6 +165,10 @@ class Awaited(Protocol):
 
     def is_coming(self) -> bool:
         """Whether some image is on its way at this moment, as far as can be told."""
+        ...
+
+    def is_held_back(self) -> bool:
+        """Whether one is on its way that we ourselves slow down, to keep to the source's rate."""
         ...
 
     def check_room(self) -> None:
@@ -228,9 +243,12 @@ def _address(text: str) -> IPv4Address | IPv6Address:
 
 
 def _is_hers(expectation: Expectation, arrival: Arrival) -> bool:
+    return _may_come_from(expectation, arrival) and _fits(expectation, arrival)
+
+
+def _may_come_from(expectation: Expectation, arrival: Arrival) -> bool:
     senders = expectation.wanted.senders
-    known = any(one.is_at(arrival.calling, arrival.address) for one in senders)
-    return known and _fits(expectation, arrival)
+    return any(one.is_at(arrival.calling, arrival.address) for one in senders)
 
 
 def _fits(expectation: Expectation, arrival: Arrival) -> bool:

@@ -3,11 +3,20 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 BURST_S = 0.25
 """So much of the rate may be used at once after a rest."""
 
 _LOOK_S = 0.1
+
+
+class Keeping(Protocol):
+    """What a line asks after each piece that travelled."""
+
+    def keep(self, count: int, is_over: Callable[[], bool]) -> float:
+        """Waits as long as is due for so many bytes, or until it is over; for how long it had to."""
+        ...
 
 
 class Pace:
@@ -23,17 +32,21 @@ class Pace:
 
     def keep(self, count: int, is_over: Callable[[], bool]) -> float:
         """Waits as long as is due for so many bytes, or until it is over; for how long it had to."""
-        due_s = self._due_s(count)
+        due_s = self._next_s(count)
         until = time.monotonic() + due_s
         while (left_s := until - time.monotonic()) > 0 and not is_over():
             time.sleep(min(left_s, _LOOK_S))
         return due_s
 
-    def _due_s(self, count: int) -> float:
+    def due_s(self, count: int) -> float:
+        """How long so many bytes take at this rate, when nothing else travels."""
         rate = self.rate_bytes_s
-        if rate is None:
+        return 0.0 if rate is None else count / max(rate, 1.0)
+
+    def _next_s(self, count: int) -> float:
+        if self.rate_bytes_s is None:
             return 0.0
         with self._lock:
             now = time.monotonic()
-            self._free_at = max(self._free_at, now - BURST_S) + count / max(rate, 1.0)
+            self._free_at = max(self._free_at, now - BURST_S) + self.due_s(count)
             return max(0.0, self._free_at - now)

@@ -34,7 +34,7 @@ from adit_engine.nodes.line import Line
 from adit_engine.nodes.pdu import Pdu, pdu
 from adit_engine.nodes.peer import Patience, Peer
 from adit_engine.nodes.reporting import is_report, take_report
-from adit_engine.pace import Pace
+from adit_engine.pacing import Pacing
 from adit_engine.quarantine import Quarantine
 from adit_engine.reference import checked_uid
 from adit_engine.spool import Arriving, Spool
@@ -82,7 +82,7 @@ class Receiver:
         self._desk = _Desk(settings, spool, register, self._ending)
         self._register = register
         self._talking: dict[Conversation, tuple[str, str]] = {}
-        self._paces: dict[tuple[str, str], Pace] = {}
+        self._pacing = Pacing(register, spool, self._ending)
         spool.prepare()
         self._doorway = Doorway(settings.host, settings.port, self._serve)
         self.port = self._doorway.port
@@ -105,9 +105,10 @@ class Receiver:
         return len(unwanted)
 
     def keep_pace(self, rate_of: Callable[[str, str], float | None]) -> None:
-        """From now on takes so many bytes a second from each that has called; None: all it gets."""
-        for who, pace in tuple(self._paces.items()):
-            pace.rate_bytes_s = rate_of(*who)
+        """From now on takes what each source may send a second as its expectations say, and so
+        much from a caller of whom nothing is expected; None: all it gets.
+        """
+        self._pacing.look(rate_of)
 
     def __enter__(self) -> "Receiver":
         self.start()
@@ -131,8 +132,8 @@ class Receiver:
             if calling:
                 who = (calling, caller.address)
                 self._talking[conversation] = who
-                line.pace = self._paces.setdefault(who, Pace())
-                self._talk(caller, calling, conversation)
+                line.pace = self._pacing.of(Arrival(*who, "", "", ""))
+                self._talk(line, who, conversation)
         except Untrusted as error:
             log.warning("%s", error)
         except (NodeError, Stopped) as error:
@@ -189,16 +190,16 @@ class Receiver:
 
     # Messages ----------------------------------------------------------------------------------
 
-    def _talk(self, caller: Caller, calling: str, conversation: Conversation) -> None:
+    def _talk(self, line: Line, who: tuple[str, str], conversation: Conversation) -> None:
         """Until the caller releases, falls silent or leaves the protocol."""
         while True:
             context_id, command = conversation.receive_command(
                 self.settings.idle_s, "go on with its association"
             )
             if command.operation == Operation.STORE and command.has_data:
-                status = self._desk.take(
-                    Arrival(calling, caller.address, "", "", ""), conversation, context_id, command
-                )
+                sent = _announced(command, *who)
+                line.pace = self._pacing.of(sent, line.pace)
+                status = self._desk.take(sent, conversation, context_id, command)
             elif command.operation == Operation.ECHO and not command.has_data:
                 status = statuses.SUCCESS
             elif is_report(command):
@@ -206,7 +207,7 @@ class Receiver:
                     conversation,
                     context_id,
                     command,
-                    lambda report: self._reported(report, calling, caller.address),
+                    lambda report: self._reported(report, *who),
                 )
                 continue
             elif command.operation == Operation.CANCEL:
@@ -220,6 +221,12 @@ class Receiver:
         if receipt is not Receipt.TAKEN:
             log.warning("a report from %.16r at %s: %s", calling, address, receipt.value)
         return receipt
+
+
+def _announced(command: Command, calling: str, address: str) -> Arrival:
+    """What the command of a C-STORE tells; the data set, which follows, tells the rest."""
+    originator = command.text(Field.ORIGINATOR), command.number(Field.ORIGINATOR_ID)
+    return Arrival(calling, address, "", "", "", *originator)
 
 
 class _Desk:
@@ -242,7 +249,7 @@ class _Desk:
         self._untaken: dict[str, int] = {}
 
     def take(
-        self, sender: Arrival, conversation: Conversation, context_id: int, command: Command
+        self, sent: Arrival, conversation: Conversation, context_id: int, command: Command
     ) -> int:
         """Reads the data of one C-STORE request, and gives the status to answer with."""
         class_uid, syntax = conversation.agreement.contexts[context_id]
@@ -258,30 +265,20 @@ class _Desk:
             if arriving.is_full:
                 log.error("no room in the spool: images are refused until there is")
                 return statuses.OUT_OF_RESOURCES
-            return self._lay_down(self._identified(sender, arriving, command, uid), arriving)
+            return self._lay_down(self._identified(sent, arriving, uid), arriving)
         except OSError as error:
             log.error("the spool cannot be written: %s", error.strerror)
             return statuses.OUT_OF_RESOURCES
         finally:
             arriving.drop()
 
-    def _identified(
-        self, sender: Arrival, arriving: Arriving, command: Command, uid: str
-    ) -> Arrival:
+    def _identified(self, sent: Arrival, arriving: Arriving, uid: str) -> Arrival:
         try:
             ref = arriving.ref()
             study_uid, series_uid = ref.study_uid, ref.series_uid
         except (Malformed, WrongInput):
             study_uid = series_uid = ""
-        return Arrival(
-            sender.calling,
-            sender.address,
-            study_uid,
-            series_uid,
-            uid,
-            command.text(Field.ORIGINATOR),
-            command.number(Field.ORIGINATOR_ID),
-        )
+        return but(sent, study_uid=study_uid, series_uid=series_uid, instance_uid=uid)
 
     def _lay_down(self, arrival: Arrival, arriving: Arriving) -> int:
         """Tries with what is known of the expectations, then once more with what is true now."""

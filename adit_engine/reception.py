@@ -37,7 +37,10 @@ class SpoolAwaited:
         yield from self._spool.taken(self._token)
 
     def is_coming(self) -> bool:
-        return self._spool.last_activity_s() < _STILL_COMING_S
+        return self.is_held_back() or self._spool.last_activity_s() < _STILL_COMING_S
+
+    def is_held_back(self) -> bool:
+        return self._spool.is_held(self._token)
 
     def check_room(self) -> None:
         if not self._spool.has_room():

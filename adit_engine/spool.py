@@ -5,6 +5,7 @@ sorts by arrival. What is written there survives the end of any process, however
 power cut the ledger tells what is missing, and it is fetched again.
 """
 
+import errno
 import hashlib
 import itertools
 import mmap
@@ -27,8 +28,9 @@ GATHERED_BYTES = 1024 * 1024
 """An instance is written at once when it is smaller, and in pieces when it is larger."""
 
 _LOOK_EVERY_BYTES, _LOOK_EVERY_S = 16 * 1024 * 1024, 0.05
+_HELD_FOR_S = 3.0
 _TOKEN = re.compile(r"[0-9a-z]{1,64}")
-_INCOMING, _JOURNAL = "_incoming", "journal"
+_INCOMING, _JOURNAL, _HELD = "_incoming", "journal", "held"
 _SUFFIX = ".dcm"
 _META_WITHIN = 4096
 
@@ -115,6 +117,26 @@ class Spool:
         now = time.time()
         newest = max((_changed_at(entry) for entry in self._incoming()), default=0.0)
         return now - newest if newest else float("inf")
+
+    def hold(self, token: str) -> bool:
+        """Notes that an image for it is held back now; False when the expectation has ended."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        try:
+            held = os.open(f"{self._place(token)}/{_HELD}", flags, 0o600)
+        except OSError as error:
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+        try:
+            os.utime(held)
+        finally:
+            os.close(held)
+        return True
+
+    def is_held(self, token: str) -> bool:
+        """Whether an image for it is held back now, or was a moment ago."""
+        try:
+            return time.time() - os.stat(f"{self._place(token)}/{_HELD}").st_mtime < _HELD_FOR_S
+        except OSError:
+            return False
 
     # Receiving ---------------------------------------------------------------------------------
 

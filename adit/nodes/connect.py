@@ -16,8 +16,9 @@ from adit.accounts.rights import Person, Refused, Right, may, require, require_a
 from adit.audit.trail import record
 from adit.nodes import budgets, common, meter, slots
 from adit.nodes.access import may_read, may_write
+from adit.nodes.meter import BY_MOVE
 from adit.nodes.models import Lane, Node, Slot
-from adit.nodes.reception import BY_MOVE, house_reception
+from adit.nodes.reception import house_reception
 from adit.nodes.waits import Ended, Halted, NoSlot, Paused, Waits
 from adit_engine import nodes as engine
 from adit_engine.errors import NodeError, WrongInput

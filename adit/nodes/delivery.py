@@ -86,6 +86,9 @@ class Delivery:
     def is_coming(self) -> bool:
         return self._wire is None or self._unpacker.is_amid or self._signs.something_comes()
 
+    def is_held_back(self) -> bool:
+        return self._signs.something_comes()
+
     def check_room(self) -> None:
         if self._signs.is_full():
             raise no_room()

@@ -182,10 +182,14 @@ class Carrier(threading.Thread):
             self._over.set()
             return []
 
+    def _is_something_growing(self) -> bool:
+        spool = self._spool
+        return spool.is_held(self._token) or spool.last_activity_s() < _GROWING_S
+
     def _tell_worker(self, untaken: int) -> None:
         """By the row: a number that changes while something is on its way to the worker."""
         now = time.monotonic()
-        coming = untaken or self._spool.last_activity_s() < _GROWING_S
+        coming = untaken or self._is_something_growing()
         is_full = not self._spool.has_room()
         is_news = bool(coming) != bool(self._beats) or is_full != self._was_full
         if now < self._rest_until or not (is_news or (coming and now > self._beat_at)):

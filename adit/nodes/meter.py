@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
-from django.db.models import F, Sum
+from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
 
 from adit.nodes.models import Lane, Node, Slot
+from adit.nodes.uses import LATE, REST
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Stored
 from adit_engine.pace import Pace
 
 KB = 1000
+BY_MOVE = 2
+"""Associations of a C-MOVE: ours, and the archive's."""
 
 
 class Meter:
@@ -108,7 +111,26 @@ def _share(slot: Slot) -> float | None:
     rate = Node.objects.filter(pk=slot.node_id).values_list("rate_kb_s", flat=True).first()
     if rate is None or slot.lane == Lane.SEARCH:
         return None
-    mine = Slot.objects.filter(node=slot.node_id, expires_at__gt=timezone.now())
-    total = mine.exclude(lane=Lane.SEARCH).aggregate(total=Sum("weight"))["total"] or 1
+    mine = _open_at(slot.node_id)
     own = mine.filter(pk=slot.pk).values_list("weight", flat=True).first() or 1
-    return rate * KB * own / total
+    return rate * KB * own / _weight(mine)
+
+
+def rate_of_moves(node: Node, moves: int) -> float | None:
+    """Bytes a second for all that so many C-MOVEs make a node send; the rest is its other lines'.
+
+    What is late of moves that ended comes out of the same share.
+    """
+    if node.rate_kb_s is None:
+        return None
+    working = _open_at(node.pk).exclude(holder__startswith=LATE).exclude(holder__startswith=REST)
+    return node.rate_kb_s * KB * min(1.0, BY_MOVE * moves / _weight(working))
+
+
+def _open_at(node_id: int) -> QuerySet[Slot]:
+    now = timezone.now()
+    return Slot.objects.filter(node=node_id, expires_at__gt=now).exclude(lane=Lane.SEARCH)
+
+
+def _weight(slots: QuerySet[Slot]) -> int:
+    return slots.aggregate(total=Sum("weight"))["total"] or 1

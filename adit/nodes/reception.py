@@ -19,6 +19,7 @@ from structlog.contextvars import bind_contextvars, get_contextvars
 
 from adit.nodes import questions, slots, strays
 from adit.nodes.delivery import Delivery
+from adit.nodes.meter import BY_MOVE
 from adit.nodes.models import Expectation, Lane, Node, Slot
 from adit.nodes.papers import wants_tls
 from adit.nodes.uses import LATE
@@ -31,8 +32,6 @@ from adit_engine.reception import TURN_S, SpoolAwaited, another_under_way, tells
 from adit_engine.spool import Spool
 
 LATE_S = 30
-BY_MOVE = 2
-"""Associations of a C-MOVE: ours, and the archive's."""
 
 STRAYS_WITHIN_S = 3.0
 """So long after they came, what the receiver got is written at the latest."""
@@ -193,6 +192,9 @@ class HouseAwaited:
 
     def is_coming(self) -> bool:
         return self._awaited.is_coming()
+
+    def is_held_back(self) -> bool:
+        return self._awaited.is_held_back()
 
     def check_room(self) -> None:
         self._awaited.check_room()

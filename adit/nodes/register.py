@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from adit.nodes import questions, strays
 from adit.nodes.connect import engine_settings
 from adit.nodes.dispatch import Dispatch
 from adit.nodes.health import is_ourselves
-from adit.nodes.meter import KB
+from adit.nodes.meter import KB, rate_of_moves
 from adit.nodes.models import Expectation, Node
 from adit.nodes.papers import receiver_tls, renew
 from adit.nodes.reception import expected, house_spool, leave_database, live_rows
@@ -51,7 +52,7 @@ class RowRegister:
             if fresh or time.monotonic() > self._live_until:
                 with _database("expectations"):
                     rows = list(live_rows())
-                    self._live = tuple(expected(row) for row in rows)
+                    self._live = _with_rates(rows)
                     if self._dispatch is not None:
                         keys = {row.token: bytes.fromhex(row.key) for row in rows if row.key}
                         self._dispatch.follow(keys)
@@ -203,6 +204,17 @@ def sweep() -> None:
         Expectation.objects.exclude(token__in=live).delete()
         questions.sweep()
     spool.sweep_closed()
+
+
+def _with_rates(rows: Sequence[Expectation]) -> tuple[Expected, ...]:
+    moves = Counter(row.node for row in rows)
+    rates = {node.pk: rate_of_moves(node, count) for node, count in moves.items()}
+    found = []
+    for row in rows:
+        one = expected(row)
+        wanted = replace(one.wanted, rate_bytes_s=rates[row.node_id])
+        found.append(replace(one, wanted=wanted))
+    return tuple(found)
 
 
 def _senders(row: Node, ae_title: str) -> tuple[Sender, ...]:

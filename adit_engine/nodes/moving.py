@@ -89,7 +89,9 @@ class Moving:
 
     def _wanted(self, wish: Wish, listed: frozenset[str]) -> Wanted:
         series = frozenset({wish.series_uid} if wish.series_uid else ())
-        return Wanted(self.name, self._senders, self.peer.calling, wish.study_uid, series, listed)
+        rate_bytes_s = self.peer.patience.pace.rate_bytes_s
+        asked = wish.study_uid, series, listed
+        return Wanted(self.name, self._senders, self.peer.calling, *asked, rate_bytes_s)
 
 
 class _Move:
@@ -111,6 +113,7 @@ class _Move:
         self._counts: tuple[int | None, ...] = ()
         patience = moving.peer.patience
         self._no_progress_s = patience.no_progress_s
+        self._pace = patience.pace
         self._left_s = patience.total_s
         expected = len(listed()) or count
         if expected:
@@ -188,6 +191,7 @@ class _Move:
         """What has come by now."""
         for instance in self._awaited.arrived():
             self._came.add(instance.instance_uid)
+            self._left_s += self._pace.due_s(instance.size_bytes)
             yield instance
             self._progress()
 
@@ -199,7 +203,7 @@ class _Move:
         heard = association.heard(self._look_s)
         now = time.monotonic()
         self._left_s -= now - started
-        if self._left_s <= 0:
+        if self._left_s <= 0 and not self._is_kept_waiting():
             raise self._timed_out("took longer in all than its time limit allows")
         if not heard and now > self._deadline:
             if not self._awaited.is_coming():
@@ -207,6 +211,10 @@ class _Move:
                 raise self._timed_out(f"did not {what} within {self._within_s:g} s")
             self._deadline = now + 1
         return heard
+
+    def _is_kept_waiting(self) -> bool:
+        """By our own side, which keeps to the rate of the source: that is not on its account."""
+        return self._pace.rate_bytes_s is not None and self._awaited.is_held_back()
 
     def _progress(self) -> None:
         self._look_s = _SHORTEST_LOOK_S

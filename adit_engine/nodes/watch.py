@@ -9,6 +9,7 @@ from struct import Struct
 
 from adit_engine.errors import AditError, ConnectionLost, Stopped, TimedOut, Untrusted
 from adit_engine.nodes.peer import MIN_BYTES_PER_S, Peer
+from adit_engine.pace import Keeping
 
 _SLICE_S = 1.0
 """A wait in the kernel is at most so long; then it is seen whether there is more time."""
@@ -25,7 +26,7 @@ class Watch:
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.pace = peer.patience.pace
+        self.pace: Keeping = peer.patience.pace
         self.over = False
         """True once nothing more can be said: released, aborted, or broken off by the peer."""
         self.faulty = False

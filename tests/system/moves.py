@@ -28,7 +28,7 @@ def main(verb: str, argument: str = "{}") -> None:
     json.dump(told, sys.stdout)
 
 
-def make(limit: int = AT_A_TIME, **settings: Any) -> None:
+def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) -> None:
     """The PACS, a folder for each research project, and one coordinator."""
     from django.contrib.auth.models import Group
 
@@ -42,7 +42,12 @@ def make(limit: int = AT_A_TIME, **settings: Any) -> None:
     User.objects.create_user("coordinator", is_staff=True).groups.add(group)
     root = User.objects.create_superuser("root")
     source = Node.objects.create(
-        name="PACS", kind="dimse", settings=settings, is_open=True, retrieve_limit=limit
+        name="PACS",
+        kind="dimse",
+        settings=settings,
+        is_open=True,
+        retrieve_limit=limit,
+        rate_kb_s=rate_kb_s,
     )
     Access.objects.create(group=group, node=source, may_read=True)
     for name in TRIALS:

@@ -19,6 +19,7 @@ from lab.gauge import Gauge, Tally
 from test_moves import ENDED, PATIENT, Archive, House, house
 
 from adit_engine import part10
+from adit_engine.pace import BURST_S
 
 LIMIT = 2
 STUDIES = 5
@@ -65,6 +66,27 @@ def test_workers_never_hold_more_associations_than_the_limit(way: str, tmp_path:
         assert one.states() == {"success"}
         assert len(one.children("worker")) > LIMIT, "more could have been held"
         assert tally.most == LIMIT
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("way", ["get", "move"])
+def test_two_transfers_at_a_time_keep_to_the_rate_together(way: str, tmp_path: Path) -> None:
+    receiver, rate_kb_s, per_series = free_port(), 200, 40
+    with (
+        measured(tmp_path / "pacs", receiver, per_series, 2) as (archive, tally),
+        house(
+            tmp_path / "data", archive, receiver, retrieve=way, limit=4, rate_kb_s=rate_kb_s
+        ) as one,
+    ):
+        pairs = [[f"{images.ROOT}.{n}", "LUNG"] for n in (1, 2)]
+        one.do("order", pairs=pairs, patient=PATIENT)
+        wait_until(lambda: one.states() <= ENDED, "all jobs", 150)
+
+        assert one.states() == {"success"}
+        sizes = [len(images.ct(1, number)) for number in range(1, per_series + 1)]
+        least_s = 2 * sum(sizes) / rate_kb_s / 1000 - 2 * BURST_S
+        began, ended = tally.spans[0].begun, max(span.ended or span.begun for span in tally.spans)
+        assert (ended - began).total_seconds() >= least_s
 
 
 @pytest.mark.timeout(200)

@@ -1,6 +1,7 @@
 """Hand-over by RabbitMQ: images that a PACS sends reach the worker on another machine, and no one else."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from adit_engine.expectation import Awaited, Sender, Wanted
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes.dimse import DimseNode
 from adit_engine.nodes.dimse_settings import DimseSettings
+from adit_engine.pace import BURST_S
 from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.spool import Spool
 
@@ -167,3 +169,19 @@ def test_images_reach_the_worker_byte_for_byte_and_leave_nothing_behind(far, pac
         with pytest.raises(amqp.NotFound):
             line.connection.channel().queue_declare(queue, passive=True)
     line.connection.close()
+
+
+def test_a_rate_is_kept_and_the_worker_is_told_that_an_image_comes(far, pacs):
+    """One that shows in no spool until it is whole."""
+    size_bytes, rate_kb_s = 200_000, 50
+    type(pacs).objects.update(rate_kb_s=rate_kb_s)
+    with HouseReception(pacs).expect(wanted(), never) as awaited:
+        began = time.monotonic()
+        sending = threading.Thread(target=far.store, args=(image(1, size_bytes),))
+        sending.start()
+
+        until(awaited.is_held_back)
+        assert not list(awaited.arrived())
+        assert len(taken(awaited, 1)) == 1
+        assert time.monotonic() - began >= size_bytes / rate_kb_s / 1000 - BURST_S
+        sending.join(30)

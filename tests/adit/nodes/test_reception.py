@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace as but
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes.base import Grade
 from adit_engine.nodes.dimse import DimseNode
 from adit_engine.nodes.dimse_settings import DimseSettings
+from adit_engine.pace import BURST_S
 from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.reference import SeriesRef
 
@@ -265,6 +267,34 @@ def test_where_no_receiver_runs_a_node_says_so(settings, coordinator, pacs):
         open_node(coordinator, pacs, Purpose.RETRIEVE, holder="task:1") as node,
     ):
         list(node.fetch([SeriesRef(STUDY, SERIES)]))
+
+
+def test_the_receiver_knows_the_rate_of_a_node_and_what_its_other_lines_may_use_of_it(
+    pacs, receiver
+):
+    type(pacs).objects.update(rate_kb_s=90, retrieve_limit=4)
+    slots.take(pacs, Lane.RETRIEVE, "task:1", 60, slots.Hold(least=2, most=2))
+    with HouseReception(pacs).expect(wanted(), never):
+        (alone,) = RowRegister().live()
+        slots.take(pacs, Lane.RETRIEVE, "task:2", 60)
+        (beside_a_get,) = RowRegister().live()
+        type(pacs).objects.update(rate_kb_s=None)
+        (free,) = RowRegister().live()
+
+    found = [one.wanted.rate_bytes_s for one in (alone, beside_a_get, free)]
+    assert found == [90_000, 60_000, None]
+
+
+def test_what_is_sent_keeps_to_the_rate_from_the_first_byte(pacs, receiver):
+    type(pacs).objects.update(rate_kb_s=50)
+    whole = but(
+        image(1), rest=(bytes.fromhex("e07f1000") + b"OW\0\0" + b"\0\0\1\0" + bytes(65536),)
+    )
+    with HouseReception(pacs).expect(wanted(), never):
+        began = time.monotonic()
+        assert next(sender(receiver).store([whole])).kept
+
+    assert time.monotonic() - began >= whole.size_bytes / 50_000 - BURST_S
 
 
 def test_the_process_takes_calls_and_ends_when_asked(tmp_path: Path):

@@ -113,6 +113,6 @@ def test_what_a_pacs_sends_keeps_to_its_rate(
         Node.objects.filter(pk=node.pk).update(rate_kb_s=50)
         receiver.keep_pace(register.rate_of)
 
-        (pace,) = receiver._paces.values()
+        (pace,) = receiver._pacing._of_callers.values()
         assert pace.rate_bytes_s == 50_000
         first.close()
