@@ -17,7 +17,7 @@ from adit_engine.errors import (
     Withhold,
 )
 from adit_engine.incoming import Incoming
-from adit_engine.instance import Instance
+from adit_engine.instance import CHARACTER_SET, Instance
 from adit_engine.listing import Listing
 from adit_engine.nodes.base import NotKept, Remark, Source, Storable, Stored
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State
@@ -334,7 +334,8 @@ class Passage:
         try:
             if instance.fault:
                 raise Withhold("fault", instance.fault)
-            self._traveller.admit_patient(instance.in_header.patient_id)
+            says = instance.in_header
+            self._traveller.admit_patient(says.patient_id, says.trimmed(CHARACTER_SET))
             outgoing, treatment = self._traveller.outgoing(instance)
         except Hit as hit:
             self._devices[ref.instance_uid] = Device.of(instance)

@@ -8,6 +8,7 @@ from adit_engine.errors import PatientChanged, RuleBroken
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.change import AsIs, Change
+from adit_engine.pseudonymize.charset import Charset
 from adit_engine.rejection import Rejections
 from adit_engine.treatment import Treatment
 
@@ -34,14 +35,16 @@ class Traveller:
         self.changed: PatientChanged | None = None
         """Set once an image came under another id than ordered; it is the end, and its like too."""
 
-    def admit_patient(self, patient_id: bytes) -> None:
-        """Lets one patient's images pass. Raises PatientChanged for all of them if it is not the
-        order's, RuleBroken for those of a second one.
+    def admit_patient(self, patient_id: bytes, character_set: bytes = b"") -> None:
+        """Lets one patient's images pass. Both values as they stand in the image. Raises
+        PatientChanged for all of them if it is not the order's, RuleBroken for those of a second one.
         """
         who = self._ids.get(patient_id, patient_id)
+        if who is patient_id and not _is_plain(patient_id):
+            who = self._known_text(patient_id, character_set) or patient_id
         if self._first is None:
             self._first = who
-            if self._ids and patient_id not in self._ids:
+            if self._ids and isinstance(who, bytes):
                 self.changed = PatientChanged(_text(patient_id))
         if who != self._first:
             raise RuleBroken(
@@ -51,6 +54,11 @@ class Traveller:
             )
         if self.changed is not None:
             raise self.changed
+
+    def _known_text(self, patient_id: bytes, character_set: bytes) -> str | None:
+        """The order's id that this is in the letters of the image's own character set."""
+        text = Charset(character_set).text(patient_id) or ""
+        return self._ids.get(text.encode()) if text else None
 
     def outgoing(self, instance: Instance) -> tuple[Instance, Treatment | None]:
         """The instance as it may leave, and what was done to it; None where it is as it was.
@@ -72,6 +80,11 @@ def _spelled(patient_id: str) -> tuple[bytes, bytes]:
     """As headers may hold it."""
     bare = patient_id.strip(" \0")
     return bare.encode(), bare.encode("latin-1", "replace")
+
+
+def _is_plain(patient_id: bytes) -> bool:
+    """The same in all character sets."""
+    return patient_id.isascii() and b"\x1b" not in patient_id
 
 
 def _text(patient_id: bytes) -> str:

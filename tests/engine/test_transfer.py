@@ -25,6 +25,7 @@ from adit_engine.transfer import Order, transfer
 PATIENT = "PID-4711-0815"
 STUDY = StudyRef(f"{ROOT}.1")
 ORDER = Order(STUDY, PATIENT)
+PLAIN = {"ReferringPhysicianName": "", "InstitutionName": ""}
 
 
 def node(name: str, *instances: Instance) -> MemoryNode:
@@ -241,6 +242,35 @@ def test_a_patient_who_has_another_id_by_now_waits_for_a_person_and_nothing_leav
     assert error is None
     assert total(outcomes(told)).verdict is Verdict.COMPLETE
     assert len(destination.held) == 6
+
+
+@pytest.mark.parametrize(
+    ("letters", "patient"),
+    [
+        ("GB18030", "患者37"),
+        ("ISO_IR 144", "Д-37"),
+        ("\\ISO 2022 IR 87", "山-37"),
+        ("ISO_IR 192", "Ä37"),
+        ("ISO_IR 100", "Ä37"),
+    ],
+)
+def test_an_id_in_other_letters_is_read_as_the_image_says(letters: str, patient: str) -> None:
+    def image(number: int, patient: str) -> Instance:
+        sets = letters.split("\\") if "\\" in letters else letters
+        return instance(
+            ct(number, PatientID=patient, PatientName="A^B", SpecificCharacterSet=sets, **PLAIN)
+        )
+
+    order, destination = Order(STUDY, patient), node("B")
+    told, _, error = run(node("A", image(1, patient), image(2, patient)), destination, order=order)
+    assert error is None
+    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+
+    other = image(3, patient.replace("37", "38"))
+    destination = node("C")
+    _, _, error = run(node("A", image(1, patient), other), destination, order=order)
+    assert isinstance(error, RuleBroken)
+    assert other.instance_uid not in destination.held
 
 
 def test_a_second_patient_behind_a_changed_id_is_seen_before_anybody_is_asked() -> None:
