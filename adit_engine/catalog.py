@@ -43,7 +43,7 @@ class Catalog:
     def find(self, query: Query) -> Iterator[Record]:
         """One record for each patient, study, series or instance that matches; lazy."""
         key_of = _KEYS[query.level]
-        groups: dict[str, list[Entry]] = {}
+        groups: dict[tuple[str, ...], list[Entry]] = {}
         for entry in self.entries:
             groups.setdefault(key_of(entry), []).append(entry)
         for group in groups.values():
@@ -73,11 +73,16 @@ def _text(entry: Entry, keyword: str) -> str:
     return Record(Level.IMAGE, entry.values).text(keyword)
 
 
-_KEYS: Mapping[Level, Callable[[Entry], str]] = {
-    Level.PATIENT: lambda entry: _text(entry, "PatientID"),
-    Level.STUDY: lambda entry: _text(entry, "StudyInstanceUID"),
-    Level.SERIES: lambda entry: _text(entry, "SeriesInstanceUID"),
-    Level.IMAGE: lambda entry: _text(entry, "SOPInstanceUID"),
+def _texts(*keywords: str) -> Callable[[Entry], tuple[str, ...]]:
+    return lambda entry: tuple(_text(entry, keyword) for keyword in keywords)
+
+
+# With those of the levels above: what lies here may repeat a UID where none should.
+_KEYS: Mapping[Level, Callable[[Entry], tuple[str, ...]]] = {
+    Level.PATIENT: _texts("PatientID"),
+    Level.STUDY: _texts("StudyInstanceUID"),
+    Level.SERIES: _texts("StudyInstanceUID", "SeriesInstanceUID"),
+    Level.IMAGE: _texts("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 }
 
 

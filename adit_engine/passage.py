@@ -61,6 +61,9 @@ class Passage:
         self._incoming = Incoming(ref, source, traveller, self._listing)
         self._manifest = Manifest(ref)
         self._before = held.delivered_entries() if held is not None else {}
+        for uid in self._before:
+            with suppress(Withhold):
+                traveller.claim(self._ref(uid))
         self._origin: dict[str, InstanceRef] = {}
         self._sent: set[str] = set()
         self._came_again: dict[str, set[str]] = {}
@@ -336,6 +339,7 @@ class Passage:
                 raise Withhold("fault", instance.fault)
             says = instance.in_header
             self._traveller.admit_patient(says.patient_id, says.trimmed(CHARACTER_SET))
+            self._traveller.claim(ref)
             outgoing, treatment = self._traveller.outgoing(instance)
         except Hit as hit:
             self._devices[ref.instance_uid] = Device.of(instance)

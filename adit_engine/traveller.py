@@ -4,16 +4,22 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from adit_engine.errors import PatientChanged, RuleBroken
+from adit_engine.errors import PatientChanged, RuleBroken, Withhold
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.change import AsIs, Change
 from adit_engine.pseudonymize.charset import Charset
+from adit_engine.reference import InstanceRef
 from adit_engine.rejection import Rejections
 from adit_engine.treatment import Treatment
 
 if TYPE_CHECKING:
     from adit_engine.pseudonymizing import Pseudonymizing
+
+_REPEATED = (
+    "another series of this study holds an object under the same UID, and a destination may keep "
+    "only one of them: ask the PACS administrator to put the study in order"
+)
 
 
 @dataclass
@@ -32,6 +38,7 @@ class Traveller:
         self._rules = _rules(self.change)
         self._ids = {known: one for one in self.ids for known in _spelled(one)}
         self._first: str | bytes | None = None
+        self._series_of: dict[str, str] = {}
         self.changed: PatientChanged | None = None
         """Set once an image came under another id than ordered; it is the end, and its like too."""
 
@@ -54,6 +61,14 @@ class Traveller:
             )
         if self.changed is not None:
             raise self.changed
+
+    def claim(self, ref: InstanceRef) -> None:
+        """Raises Withhold where an image of another series has the same UID, and left before it.
+
+        Most archives know an image by its UID alone: of two they would keep the later one.
+        """
+        if self._series_of.setdefault(ref.instance_uid, ref.series_uid) != ref.series_uid:
+            raise Withhold("uid-repeated", _REPEATED)
 
     def _known_text(self, patient_id: bytes, character_set: bytes) -> str | None:
         """The order's id that this is in the letters of the image's own character set."""

@@ -189,7 +189,7 @@ def _mislabel(patch: pytest.MonkeyPatch) -> None:
 
 
 def _admit_everybody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(traveller.Traveller, "admit_patient", lambda self, patient_id: None)
+    patch.setattr(traveller.Traveller, "admit_patient", lambda self, *says: None)
 
 
 NO_LIES: tuple[Lie, ...] = ()

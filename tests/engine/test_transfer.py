@@ -3,14 +3,16 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from samples import ROOT, ct, instance
+from samples import ROOT, ct, file_bytes, instance
 
 from adit_engine.errors import ConnectionLost, NotFound, PatientChanged, RuleBroken, Stopped
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Answers, Stored
+from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
 from adit_engine.pseudonymize.change import AsIs, Pseudonymized, TrialStamp
@@ -307,6 +309,30 @@ class Forgetful(MemoryNode):
         for one in super().fetch(refs, patient_id=patient_id):
             if not one.instance_uid.endswith(".1.2"):
                 yield one
+
+
+def test_of_two_images_under_one_uid_in_two_series_the_second_stays(tmp_path: Path) -> None:
+    twin = ct(1, series="2", SOPInstanceUID=f"{ROOT}.1.1.1")
+    for name, one in {"a": ct(1), "b": ct(2), "c": twin, "d": ct(2, series="2")}.items():
+        (tmp_path / name).write_bytes(file_bytes(one))
+    source = FolderNode("A", FolderSettings(path=str(tmp_path)))
+    destination = node("B")
+
+    told, manifests, error = run(source, destination)
+
+    assert error is None
+    sums = total(outcomes(told))
+    assert (sums.expected, sums.delivered, sums.withheld) == (4, 3, 1)
+    assert manifests[f"{ROOT}.1.2"].entries[twin.SOPInstanceUID].code == "uid-repeated"
+    kept = destination.held[twin.SOPInstanceUID].in_header.ref
+    assert kept.series_uid == f"{ROOT}.1.1"
+
+    # Nor does it take the other one's place in a second attempt.
+    for series in manifests.values():
+        for uid in series.entries.keys() - series.delivered_entries().keys():
+            del series.entries[uid]
+    run(source, destination, held=manifests)
+    assert destination.held[twin.SOPInstanceUID].in_header.ref == kept
 
 
 def test_image_listed_and_never_sent_is_failed_and_named() -> None:
