@@ -1,12 +1,18 @@
 """Stop now is felt everywhere: by searches that wait, and by what a PACS is sending to us."""
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from django.db import connection
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "engine"))
+
+import samples
 
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
@@ -16,9 +22,13 @@ from adit.nodes.reception import house_spool
 from adit.nodes.register import RowRegister
 from adit.nodes.waits import Halted
 from adit_engine.errors import AssociationRejected, ConnectionLost
+from adit_engine.instance import Instance
 from adit_engine.nodes.association import Association
+from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse_settings import DimseSettings
 from adit_engine.nodes.negotiation import Context
 from adit_engine.nodes.peer import Patience, Peer
+from adit_engine.pace import BURST_S
 from adit_engine.query import Query
 from adit_engine.receiver import Receiver, ReceiverSettings
 from adit_engine.reference import Level
@@ -102,17 +112,28 @@ def calling(receiver: Receiver, title: str) -> Association:
     return Association(peer)
 
 
-def test_what_a_pacs_sends_keeps_to_its_rate(
+def test_what_a_pacs_sends_unasked_keeps_to_its_rate(
     make_node: Callable[..., Node], settings, tmp_path
 ) -> None:
     settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB = tmp_path / "spool", 0
     node, register = pacs(make_node, 104), RowRegister()
     with Receiver(ReceiverSettings("ADIT", "127.0.0.1", 0), house_spool(), register) as receiver:
-        first = calling(receiver, "PACS")
-        first.open([Context(CT, ("1.2.840.10008.1.2.1",))])
+        first, second = unasked(1), unasked(2)
+        assert not next(sender(receiver).store([first])).kept
         Node.objects.filter(pk=node.pk).update(rate_kb_s=50)
         receiver.keep_pace(register.rate_of)
+        began = time.monotonic()
 
-        (pace,) = receiver._pacing._of_callers.values()
-        assert pace.rate_bytes_s == 50_000
-        first.close()
+        assert not next(sender(receiver).store([second])).kept
+
+    assert time.monotonic() - began >= second.size_bytes / 50_000 - BURST_S
+
+
+def unasked(number: int) -> Instance:
+    """Of 100 kB."""
+    return samples.instance(samples.ct(number, Rows=1, Columns=1, PixelData=bytes(100_000)))
+
+
+def sender(receiver: Receiver) -> DimseNode:
+    given = DimseSettings("ADIT", "127.0.0.1", receiver.port, calling_ae_title="PACS")
+    return DimseNode("ADIT", given)
