@@ -252,7 +252,14 @@ class Storage:
             del self._offered[next(other for other in self._offered if other != kind)]
 
     def _renew(self, lane: _Lane) -> None:
-        """A fresh association in place of the one that the lane had."""
+        """A fresh association in place of the one that the lane had.
+
+        A node that serves one at a time would first serve the one that was asked for and never used.
+        """
+        if self._coming is not None:
+            self._coming.stack.close()
+            self._coming = None
+            self._most_lanes = len(self._lanes)
         self._take(lane, self._associations.open)
 
     def _request(self, lane: _Lane) -> None:

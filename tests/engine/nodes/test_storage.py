@@ -13,6 +13,7 @@ from adit_engine.instance import Instance
 from adit_engine.nodes.association import Associations
 from adit_engine.nodes.base import Stored
 from adit_engine.nodes.dimse_settings import DimseSettings
+from adit_engine.nodes.offers import MR_IMAGE
 from adit_engine.nodes.storage import SECOND_LANE_FROM, Storage
 
 pytestmark = pytest.mark.usefixtures("same_threads")
@@ -46,6 +47,18 @@ def test_a_node_that_serves_one_association_at_a_time_gets_all_by_that_one(tmp_p
         answers = list(storage("ANY", port, association_s=30).answers(images()))
 
     assert [a.kept for a in answers] == [True] * COUNT
+    assert time.monotonic() - began < 15
+
+
+def test_a_new_kind_of_image_does_not_wait_behind_an_association_that_nobody_uses(
+    tmp_path: Path,
+) -> None:
+    other = instance(ct(COUNT + 1, SOPClassUID=MR_IMAGE))
+    began = time.monotonic()
+    with peers.storescp(tmp_path / "taken") as port:
+        answers = list(storage("ANY", port, association_s=30).answers([*images(), other, other]))
+
+    assert [a.kept for a in answers] == [True] * (COUNT + 2)
     assert time.monotonic() - began < 15
 
 
