@@ -235,7 +235,9 @@ def _transfer(options: argparse.Namespace) -> int:
                 try:
                     trip.go(study, source, destination)
                 except AditError as error:
-                    trip.broke(str(error))
+                    trip.broke(
+                        f"study {study.study_uid}: {error}" if len(studies) > 1 else str(error)
+                    )
                 if trip.stop.is_set():
                     break
             if password:

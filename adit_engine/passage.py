@@ -41,6 +41,11 @@ _OFFLINE = (
     "administrator to bring it back, then retry"
 )
 
+_NO_PROOF = (
+    "the destination has no means to prove what it keeps (where its answer to each image is enough, "
+    "turn the proof off in its settings)"
+)
+
 _NOT_LISTED = "the destination took this image, and does not list it now"
 
 
@@ -273,7 +278,7 @@ class Passage:
                 else:
                     kept.add(proof)
         except CannotDo:
-            self._notes.append("the destination has no means to prove what it keeps")
+            self._notes.append(_NO_PROOF)
             kept = {stored.ref.instance_uid for stored in batch}
         return kept, reasons
 

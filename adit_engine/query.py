@@ -116,7 +116,10 @@ class Query:
                 raise WrongInput(f"{keyword} is no DICOM attribute.")
             parts = (value,) if isinstance(value, str) else value
             if any("\\" in part or any(ord(c) < 32 for c in part) for part in parts):
-                raise WrongInput(f"{keyword} holds a backslash or a control character.")
+                raise WrongInput(
+                    f"{keyword} holds a backslash or a control character, so that nobody can search "
+                    "by it. Correct it, or where an archive says so, ask its administrator to."
+                )
 
     @classmethod
     def series_of(cls, study: StudyRef, patient_id: str = "") -> "Query":
