@@ -107,13 +107,14 @@ class Verifier:
             for kind, code in ((DEVICE, DEVICES), (INSTITUTION, PLACES))
             if code in self._options
         }
-        identity = frozenset(value for value in found.identity if value[0] not in lifted)
-        key = (identity, found.charset, found.equipment, dates, frozenset(found.birth_dates))
+        identity, births = frozenset(found.identity), frozenset(found.birth_dates)
+        key = (identity, found.charset, found.equipment, dates, births)
         known = self._evidence.get(key)
         if known is None:
-            asked = replace(found, identity=set(identity), dates=set(dates))
-            left = [value for kind, value in found.identity if kind in lifted]
-            known = evidence(asked, self._stamps), spellings(asked, self._stamps, left)
+            left = {value for value in identity if value[0] in lifted}
+            asked = replace(found, identity=set(identity - left), dates=set(dates))
+            words = [word for _, word in left]
+            known = evidence(asked, self._stamps), spellings(asked, self._stamps, words)
             self._check_pseudonym(known[0])
             self._evidence[key] = known
             if len(self._evidence) > _CACHED:

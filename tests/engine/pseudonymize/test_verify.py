@@ -433,6 +433,25 @@ def test_one_verifier_serves_a_whole_series_of_several_patients() -> None:
         verifier.check(instance(other), instance(output))
 
 
+def test_an_institution_that_may_stay_excuses_its_name_in_its_own_images_alone() -> None:
+    """The patient lives in the Lindenallee; with 113112 the name of the institution is kept."""
+    options = ("113107", "113112")
+    verifier = Verifier(change(*options))
+
+    def pair(place: str) -> tuple[Instance, Instance]:
+        source = original()
+        source.InstitutionName = place
+        output = pseudonymized(source, *options)
+        output.InstitutionName = place
+        output.SoftwareVersions = "LindenalleeXY"
+        return instance(source), instance(output)
+
+    verifier.check(*pair("Lindenallee Klinik"))
+    with pytest.raises(Withhold, match="address"):
+        verifier.check(*pair("Klinik am Berg"))
+    verifier.check(*pair("Lindenallee Klinik"))
+
+
 def test_other_pixels_in_the_same_memory_are_not_taken_for_the_same() -> None:
     """Handed on uncopied they need no comparing; a stretch beside them in one buffer does."""
     made = instance(original())
