@@ -8,11 +8,12 @@ Real files are those that pydicom brings, and pydicom-data and deid-data where t
 
 import argparse
 import importlib.util
+import random
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,7 @@ import pydicom
 from deid_auditor import Residue, audit_made, audit_real
 from deid_cases import leak_cases
 from deid_hidden import hidden
+from deid_mixed import alone, became, series
 from deid_rows import class_cases, row_cases
 from deid_shown import shown
 from deid_told import told
@@ -42,9 +44,11 @@ from adit_engine.pseudonymize.profile import (
 )
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.pseudonymize.verify import Verifier
+from adit_engine.pseudonymizing import Pseudonymizing
 
 SHORT = 23
 """Every 23rd row in a short run; a prime, so that it meets all groups."""
+_LARGEST_MIXED = 1 << 18
 
 
 @dataclass
@@ -86,9 +90,7 @@ class Road:
     reason = ""
 
     def __init__(self, profile: Profile) -> None:
-        stamp = TrialStamp("Sponsor of the corpus", "CORPUS-1")
-        key = TrialKey(b"a key for a corpus without a use")
-        self._change = Pseudonymized(profile, "CORPUS-0001", key, stamp, Faces.ACCEPT)
+        self._change = _change(profile)
         self._memory = Memory(self._change)
         self._verifier = Verifier(self._change)
 
@@ -110,6 +112,12 @@ class Road:
             tally.by_verification[why.code] += 1
             return None
         return b"".join(bytes(part) for part in part10.file_parts(made))
+
+
+def _change(profile: Profile) -> Pseudonymized:
+    stamp = TrialStamp("Sponsor of the corpus", "CORPUS-1")
+    key = TrialKey(b"a key for a corpus without a use")
+    return Pseudonymized(profile, "CORPUS-0001", key, stamp, Faces.ACCEPT)
 
 
 def made_up(profile: Profile, *, short: bool) -> list[Tally]:
@@ -176,6 +184,24 @@ def attacked(profile: Profile, chosen: Iterable[Attack]) -> Tally:
     return tally
 
 
+def mixed(profile: Profile, objects: Sequence[bytes], runs: int) -> Tally:
+    """Each object of `runs` series beside itself alone."""
+    tally, chance = Tally(f"mixed series, profile {profile.name}"), random.Random(profile.name)
+    how = _change(profile)
+    road = Pseudonymizing(how)
+    for number in range(runs):
+        for data in series(objects, chance):
+            tally.objects += 1
+            tally.looked_for += 1
+            found, expected = became(road, data), alone(how, data)
+            if found[0] != "left":
+                tally.withheld[str(found[0])] += 1
+            if found != expected:
+                what = f"{found[0]}, and alone {expected[0]}"
+                tally.residues.append(Residue(f"series {number}", what, "another end"))
+    return tally
+
+
 MOST = Profile("Most that may stay", 1, AVAILABLE - {CLEAN_PIXELS, FULL_DATES, RETAIN_UIDS})
 """Every option that lets more through, but for those that keep what the attacks repeat."""
 
@@ -195,6 +221,15 @@ def real_files(*, largest_bytes: int = 1 << 30) -> list[Path]:
     )
 
 
+def mixable(*, short: bool) -> list[bytes]:
+    """Files of all parts of the corpus from which series are mixed; none is large."""
+    every = SHORT if short else 5
+    made = [case.data for case in chain(row_cases(every), class_cases(every), leak_cases())]
+    made += [attack.data for attack in attacks()]
+    made += [path.read_bytes() for path in real_files(largest_bytes=_LARGEST_MIXED)]
+    return [data for data in made if data[128:132] == b"DICM" and len(data) < _LARGEST_MIXED]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--short", action="store_true", help="a sample of the corpus")
@@ -209,6 +244,8 @@ def main() -> int:
     chosen = list(attacks())[:: 7 if short else 1]
     profiles = [Profile.preset(name) for name in presets()]
     tallies += [attacked(one, chosen) for one in (*profiles, MOST)]
+    objects = mixable(short=short)
+    tallies += [mixed(one, objects, 20 if short else 500) for one in (*profiles, MOST)]
     for tally in tallies:
         print("\n".join(tally.lines()))
     residues = sum(len(tally.residues) for tally in tallies)

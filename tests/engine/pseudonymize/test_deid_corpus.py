@@ -10,7 +10,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from deid_auditor import audit_made  # noqa: E402
 from deid_cases import leak_cases  # noqa: E402
-from deid_corpus import Tally, made_up, real, real_files  # noqa: E402
+from deid_corpus import MOST, Tally, made_up, mixable, mixed, real, real_files  # noqa: E402
 from deid_file import NAME, Case, Planted, file, header  # noqa: E402
 from deid_rows import rows  # noqa: E402
 
@@ -38,6 +38,13 @@ def test_real_files_keep_nothing_and_the_second_look_stops_none() -> None:
     assert tally.residues == []
     assert not tally.by_verification, tally.by_verification
     assert tally.released > 30
+
+
+@pytest.mark.parametrize("profile", [Profile.default(), MOST], ids=lambda one: one.name)
+def test_what_became_of_other_images_before_changes_nothing(profile: Profile) -> None:
+    tally = mixed(profile, mixable(short=True), runs=60)
+    assert tally.residues == []
+    assert tally.released > tally.objects // 2
 
 
 def test_the_corpus_knows_every_row_and_every_kind_of_leak() -> None:

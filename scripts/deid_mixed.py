@@ -1,0 +1,67 @@
+"""Mixed series: what went before an object must not change what becomes of it.
+
+Elements of one object are put into another, so that the images of a series differ in few things.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+
+from pydicom import Dataset, dcmread
+
+from adit_engine import part10
+from adit_engine.errors import Malformed, Withhold
+from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymizing import Pseudonymizing
+
+_MOST_MIXED, _MOST_TAKEN = 6, 6
+_OWN = frozenset({0x00080016, 0x00080018, 0x7FE00010})
+"""SOP class, SOP instance UID and pixels."""
+
+
+def series(objects: Sequence[bytes], chance: random.Random) -> Iterator[bytes]:
+    """Files of one series, in a random order, some of them more than once."""
+    first = chance.choice(objects)
+    made = [first]
+    for _ in range(chance.randint(1, _MOST_MIXED)):
+        other = first if chance.random() < 0.4 else chance.choice(objects)
+        mixed = _mixed(chance.choice(made), other, chance)
+        if mixed is not None:
+            made.append(mixed)
+    made += [first, *made[:2]]
+    yield from chance.sample(made, len(made))
+
+
+def became(road: Pseudonymizing, data: bytes) -> tuple[object, ...]:
+    """What left, and what was noted of it; else why nothing did."""
+    try:
+        source = part10.parse(data)
+        made, treatment = road.outgoing(source)
+    except Malformed as fault:
+        return ("malformed", str(fault))
+    except Withhold as held:
+        return (held.code, held.reason)
+    left = b"".join(bytes(part) for part in part10.file_parts(made))
+    return ("left", left, treatment and treatment.digest)
+
+
+def alone(change: Pseudonymized, data: bytes) -> tuple[object, ...]:
+    """What becomes of an object before which there was none."""
+    return became(Pseudonymizing(change), data)
+
+
+def _mixed(into: bytes, of: bytes, chance: random.Random) -> bytes | None:
+    """None where pydicom cannot write what came out."""
+    try:
+        target, giver = (dcmread(BytesIO(data), force=True) for data in (into, of))
+        for name in chance.sample(names := _names(giver), min(len(names), _MOST_TAKEN)):
+            target[name] = giver[name]
+        out = BytesIO()
+        target.save_as(out, enforce_file_format=False)
+    except Exception:  # noqa: BLE001 - objects that are broken on purpose break pydicom in many ways
+        return None
+    return out.getvalue()
+
+
+def _names(ds: Dataset) -> list[int]:
+    return [int(tag) for tag in ds.keys() if tag not in _OWN]  # noqa: SIM118 - its items are read
