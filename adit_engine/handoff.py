@@ -10,6 +10,8 @@ from adit_engine.errors import Stopped
 from adit_engine.instance import Instance
 
 LIMIT_BYTES = 64 * 1024 * 1024
+FILES_BYTES = 512 * 1024 * 1024
+"""So much may wait in files, too: a disk has its end as well."""
 
 _LOOK_S = 0.1
 """How often a wait looks whether it is to stop: a signal handler may set a Stop, and take no lock."""
@@ -69,32 +71,39 @@ class Stop:
 
 
 class Handoff(Iterator[Instance]):
-    """One thread puts, one pulls. A put waits while more than `limit_bytes` of memory are held.
-
-    What is mapped from a file does not count, and one instance always fits, however large.
+    """One thread puts, one pulls. A put waits while more than `limit_bytes` of memory are held, or
+    more than `files_bytes` mapped from files. One instance always fits, however large.
     """
 
-    def __init__(self, limit_bytes: int = LIMIT_BYTES, stop: Stop | None = None) -> None:
+    def __init__(
+        self,
+        limit_bytes: int = LIMIT_BYTES,
+        stop: Stop | None = None,
+        files_bytes: int = FILES_BYTES,
+    ) -> None:
         self._limit = limit_bytes
+        self._files_limit = files_bytes
         self._stop = stop
         self._held: deque[Instance] = deque()
         self._changed = threading.Condition()
         self.finished = False
         self._left = False
         self._error: BaseException | None = None
-        self.held_bytes = 0
+        self.held_bytes = self._held_in_files = 0
 
     def put(self, instance: Instance) -> None:
         """Raises Stopped when the work is stopped, or when nobody pulls any more."""
         size = memory_bytes(instance)
+        in_files = instance.size_bytes - size
         with self._changed:
-            while not self._left and self.held_bytes and self.held_bytes + size > self._limit:
+            while not self._left and self._has_no_room_for(size, in_files):
                 self._wait()
             if self._left:
                 raise Stopped("The other side of the hand-over has left.")
             self._check_stop()
             self._held.append(instance)
             self.held_bytes += size
+            self._held_in_files += in_files
             self._changed.notify_all()
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -111,7 +120,9 @@ class Handoff(Iterator[Instance]):
             self._check_stop()
             if self._held and not self._left:
                 instance = self._held.popleft()
-                self.held_bytes -= memory_bytes(instance)
+                size = memory_bytes(instance)
+                self.held_bytes -= size
+                self._held_in_files -= instance.size_bytes - size
                 self._changed.notify_all()
                 return instance
             error, self._error = self._error, None
@@ -124,8 +135,13 @@ class Handoff(Iterator[Instance]):
         with self._changed:
             self._left = True
             self._held.clear()
-            self.held_bytes = 0
+            self.held_bytes = self._held_in_files = 0
             self._changed.notify_all()
+
+    def _has_no_room_for(self, size: int, in_files: int) -> bool:
+        held, in_held = self.held_bytes, self._held_in_files
+        is_memory_full = held > 0 and held + size > self._limit
+        return is_memory_full or (in_held > 0 and in_held + in_files > self._files_limit)
 
     def _wait(self) -> None:
         self._check_stop()

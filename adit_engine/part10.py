@@ -2,13 +2,14 @@
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import sha256
 from io import BufferedReader
 from pathlib import Path
 from struct import pack, unpack_from
 
+from adit_engine import large
 from adit_engine.elements import Buffer, elements
 from adit_engine.errors import Malformed
 from adit_engine.instance import Instance
@@ -53,7 +54,10 @@ def file_parts(instance: Instance) -> Iterator[Buffer]:
 
 
 def read(path: Path) -> Instance:
-    """The object in a file; large ones are mapped, not read. Raises Malformed, OSError."""
+    """The object in a file that nobody else changes; large ones are mapped, not read.
+
+    Raises Malformed, OSError.
+    """
     # Three calls into the system; a file object makes a dozen, and each may wait for other threads.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -65,10 +69,27 @@ def read(path: Path) -> Instance:
         os.close(descriptor)
 
 
+def read_foreign(path: Path, owner: str, check: Callable[[], None]) -> Instance:
+    """The same in a file that others may change meanwhile: of a large one a copy is mapped, for who
+    reads what was cut off behind a map is killed. See large.copied for the rest.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < MAPPED_FROM_BYTES:
+            return parse(_whole(descriptor, size))
+        return parse(large.copied(descriptor, size, owner, check))
+    finally:
+        os.close(descriptor)
+
+
 def _whole(descriptor: int, size: int) -> Buffer:
-    """As much as there is, should the file have become shorter."""
+    """Raises Malformed when there is less than that."""
     data = os.read(descriptor, size)
-    while len(data) < size and (more := os.read(descriptor, size - len(data))):
+    while len(data) < size:
+        more = os.read(descriptor, size - len(data))
+        if not more:
+            raise Malformed(large.SHORTER)
         data += more
     return data
 

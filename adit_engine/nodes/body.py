@@ -1,9 +1,9 @@
 """Body: the data of one message while it comes in; small in memory, large in a nameless file."""
 
-import mmap
 from collections import deque
 from typing import BinaryIO
 
+from adit_engine import large
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed
 from adit_engine.part10 import MAPPED_FROM_BYTES
@@ -73,9 +73,7 @@ class Body:
         if self._limit is not None and self.size_bytes > self._limit:
             raise Malformed("An answer is larger than any answer needs to be.")
         if self._file is None and self.size_bytes > MAPPED_FROM_BYTES:
-            import tempfile  # takes long to load, for what is seldom needed
-
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whole() or drop()
+            self._file = large.nameless()
             self._file.write(memoryview(self._memory)[:start])
             self._memory = bytearray()
         if self._file is None:
@@ -98,8 +96,7 @@ class Body:
                 self._stock.keep(self._memory)
             return memoryview(self._memory)
         with self._file as file:
-            file.flush()
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return large.mapped(file)
 
     def drop(self) -> None:
         if self._file is not None:

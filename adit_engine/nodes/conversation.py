@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Protocol
 
+from adit_engine import large
 from adit_engine.elements import Buffer
-from adit_engine.errors import AditError, Malformed, NodeError, Stopped, StorageFull
+from adit_engine.errors import AditError, Malformed, NodeError, Stopped
 from adit_engine.nodes.body import Body, Stock
 from adit_engine.nodes.command import Command, Operation
 from adit_engine.nodes.line import Line
@@ -136,8 +137,7 @@ class Conversation:
         except Malformed as error:
             raise self.fault("sent an answer that is too large") from error
         except OSError as error:
-            text = "our temporary folder has no room for a large image. Make room, then retry."
-            raise StorageFull(self.peer.name, text) from error
+            raise large.no_room(self.peer.name) from error
         finally:
             body.drop()
 

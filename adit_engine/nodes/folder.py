@@ -170,8 +170,7 @@ class FolderNode:
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         self._ready()
         for ref, entries in self._catalog().below(refs).items():
-            if self._aborted:
-                raise Stopped(f"{self.name}: reading was stopped.")
+            self._check()
             instance = self._one(ref, [self.base / entry.place for entry in entries])
             self.pace.keep(instance.size_bytes, lambda: self._aborted)
             yield instance
@@ -182,7 +181,7 @@ class FolderNode:
     def _one(self, ref: InstanceRef, paths: list[Path]) -> Instance:
         """One object. Several files of one UID count once when their data sets are the same."""
         try:
-            first, *others = (part10.read(path) for path in paths)
+            first, *others = (self._read(path) for path in paths)
         except (Malformed, OSError) as error:
             text = str(error) if isinstance(error, Malformed) else "the file cannot be read"
             return Instance("", ref.instance_uid, "", b"", fault=text)
@@ -190,6 +189,14 @@ class FolderNode:
             fault = "Two different objects lie there under one UID."
             return Instance("", ref.instance_uid, "", b"", fault=fault)
         return first
+
+    def _read(self, path: Path) -> Instance:
+        """Raises Malformed, OSError, StorageFull, Stopped."""
+        return part10.read_foreign(path, self.name, self._check)
+
+    def _check(self) -> None:
+        if self._aborted:
+            raise Stopped(f"{self.name}: reading was stopped.")
 
     def _catalog(self) -> Catalog:
         """What lies there now; only new and changed files are opened."""

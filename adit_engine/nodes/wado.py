@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from adit_engine import multipart, part10
+from adit_engine import large, multipart, part10
 from adit_engine.elements import Buffer
-from adit_engine.errors import ConnectionLost, Malformed, NotFound, StorageFull
+from adit_engine.errors import ConnectionLost, Malformed, NotFound
 from adit_engine.instance import Instance
 from adit_engine.nodes import web_status
 from adit_engine.nodes.peer import Patience
@@ -97,8 +97,7 @@ class Wado:
         except Malformed as error:
             raise answer.fault("broke off or sent a broken body") from error
         except OSError as error:
-            text = "our temporary folder has no room for a large image. Make room, then retry."
-            raise StorageFull(self._name, text) from error
+            raise large.no_room(self._name) from error
 
     def _broken(self, count: int) -> ConnectionLost:
         parts = "a part that is" if count == 1 else f"{count} parts that are"

@@ -90,6 +90,31 @@ def test_what_is_mapped_from_a_file_takes_no_memory() -> None:
     assert memory_bytes(mapped) == 3
 
 
+def test_a_put_waits_while_too_much_lies_in_files() -> None:
+    handoff, put = Handoff(files_bytes=10_000), []
+    mapped = [in_a_file(number, size) for number, size in ((1, 4096), (2, 4096), (3, 40960))]
+
+    def push() -> None:
+        for one in mapped:
+            handoff.put(one)
+            put.append(one)
+        handoff.finish()
+
+    thread = started(push)
+    wait_until(lambda: len(put) == 2)
+    thread.join(0.2)
+    assert len(put) == 2
+    assert handoff.held_bytes == 0
+
+    assert list(handoff) == mapped
+    assert ended(thread)
+
+
+def in_a_file(number: int, size: int) -> Instance:
+    data = memoryview(mmap.mmap(-1, size))
+    return Instance("1.2", f"1.2.{number}", "1.2.840.10008.1.2", data[:100], (data[100:],))
+
+
 def test_an_error_comes_after_what_came_before_it() -> None:
     handoff = Handoff()
     handoff.put(instance(1))

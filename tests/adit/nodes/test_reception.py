@@ -27,7 +27,7 @@ from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Expectation, Lane, Slot
 from adit.nodes.reception import HouseReception, house_spool
 from adit.nodes.register import RowRegister, sweep
-from adit_engine import part10
+from adit_engine import large, part10
 from adit_engine.errors import CannotDo
 from adit_engine.expectation import Sender, Wanted
 from adit_engine.instance import EXPLICIT_LE, Instance
@@ -295,6 +295,13 @@ def test_what_is_sent_keeps_to_the_rate_from_the_first_byte(pacs, receiver):
         assert next(sender(receiver).store([whole])).kept
 
     assert time.monotonic() - began >= whole.size_bytes / 50_000 - BURST_S
+
+
+def test_large_objects_lie_beside_what_is_received(settings):
+    with large.nameless() as file:
+        place = os.readlink(f"/proc/self/fd/{file.fileno()}")
+
+    assert place.startswith(f"{settings.SPOOL_DIR}/_large/")
 
 
 def test_the_process_takes_calls_and_ends_when_asked(tmp_path: Path):

@@ -1,0 +1,157 @@
+"""Source files that another program changes while they are read: told in words, and nobody dies."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from samples import ROOT, ct, file_bytes, instance
+
+from adit_engine import large
+from adit_engine.errors import Stopped, StorageFull
+from adit_engine.handoff import Stop
+from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.outcome import Event, Outcome, State, Verdict
+from adit_engine.part10 import MAPPED_FROM_BYTES
+from adit_engine.pseudonymize.change import AsIs
+from adit_engine.reference import StudyRef
+from adit_engine.transfer import Order, transfer
+
+STUDY = StudyRef(f"{ROOT}.1")
+SHORTER = "The file became shorter while it was read."
+
+
+def write_large(path: Path, number: int) -> Path:
+    """So large that it goes through a file of our own."""
+    image = ct(number, Rows=1, Columns=1, PixelData=bytes(MAPPED_FROM_BYTES))
+    path.write_bytes(file_bytes(image))
+    return path
+
+
+def folder(path: Path) -> FolderNode:
+    return FolderNode("Shelf", FolderSettings(path=str(path)))
+
+
+READER = f"""
+import os, sys
+from pathlib import Path
+sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
+import test_changing_files as here
+path = Path(sys.argv[1])
+(one,) = here.folder(path.parent).fetch([here.STUDY])
+before = one.sha256()
+os.truncate(path, 100_000)
+print(one.sha256() == before)
+"""
+
+
+def test_a_large_file_that_is_cut_off_once_it_was_read_changes_nothing(tmp_path: Path) -> None:
+    """In a process of its own, which a mapped file would end."""
+    path = write_large(tmp_path / "1.dcm", 1)
+
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(path)], capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+
+
+@pytest.fixture
+def cutting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderNode:
+    """A folder of three large files, the second of which is cut off when its first piece is read."""
+    paths = [write_large(tmp_path / f"{number}.dcm", number) for number in (1, 2, 3)]
+    node, pread = folder(tmp_path), os.pread
+
+    def cut(descriptor: int, count: int, at: int) -> bytes:
+        piece = pread(descriptor, count, at)
+        if os.path.samestat(os.fstat(descriptor), paths[1].stat()):
+            os.truncate(paths[1], at + len(piece))
+        return piece
+
+    monkeypatch.setattr(os, "pread", cut)
+    return node
+
+
+def test_a_large_file_that_is_cut_off_while_it_is_read_is_told_and_the_rest_goes_on(
+    cutting: FolderNode,
+) -> None:
+    destination = MemoryNode("there", MemorySettings())
+
+    told = list(transfer(Order(STUDY, "PID-4711-0815"), cutting, destination, AsIs(), {}, Stop()))
+
+    (outcome,) = [one for one in told if isinstance(one, Outcome)]
+    assert outcome.verdict is Verdict.PARTIAL
+    events = [one for one in told if isinstance(one, Event)]
+    ended = {one.ref.instance_uid: (one.state, one.reason) for one in events}
+    delivered = (State.DELIVERED, "")
+    assert [ended[f"{ROOT}.1.1.{number}"] for number in (1, 3)] == [delivered] * 2
+    assert ended[f"{ROOT}.1.1.2"] == (State.WITHHELD, SHORTER)
+
+
+def test_a_small_file_that_is_cut_off_before_its_pixels_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it would be a whole object without pixels."""
+    path = tmp_path / "1.dcm"
+    path.write_bytes(file_bytes(ct(1)))
+    without_pixels = path.stat().st_size - len(instance(ct(1)).rest[0])
+    node, read = folder(tmp_path), os.read
+
+    def cut(descriptor: int, count: int) -> bytes:
+        os.truncate(path, without_pixels)
+        return read(descriptor, count)
+
+    monkeypatch.setattr(os, "read", cut)
+    (one,) = node.fetch([STUDY])
+
+    assert one.fault == SHORTER
+
+
+def test_a_stop_is_heeded_in_the_middle_of_a_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_large(tmp_path / "1.dcm", 1)
+    node, pread, pieces = folder(tmp_path), os.pread, []
+
+    def noted(descriptor: int, count: int, at: int) -> bytes:
+        pieces.append(at)
+        node.abort()
+        return pread(descriptor, count, at)
+
+    monkeypatch.setattr(os, "pread", noted)
+    with pytest.raises(Stopped, match="Shelf: reading was stopped"):
+        list(node.fetch([STUDY]))
+
+    assert len(pieces) == 1
+
+
+def test_no_room_for_a_large_file_is_our_own_trouble_and_not_the_files(tmp_path: Path) -> None:
+    """A file size limit of the process stands in for the full disk."""
+    write_large(tmp_path / "1.dcm", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, hard))
+    try:
+        with pytest.raises(StorageFull, match="Shelf: our temporary folder has no room"):
+            list(folder(tmp_path).fetch([STUDY]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_large_objects_lie_where_they_are_told_to_and_leave_nothing(tmp_path: Path) -> None:
+    (tmp_path / "shelf").mkdir()
+    write_large(tmp_path / "shelf" / "1.dcm", 1)
+    own = tmp_path / "own"
+    large.keep_in(own)
+    try:
+        (one,) = folder(tmp_path / "shelf").fetch([STUDY])
+        device = one.header.obj  # type: ignore[union-attr]
+        assert own.is_dir()
+        assert list(own.iterdir()) == []
+        assert len(device) > MAPPED_FROM_BYTES
+    finally:
+        large.keep_in(None)
