@@ -15,6 +15,9 @@ from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymizing import Pseudonymizing
 
 _MOST_MIXED, _MOST_TAKEN = 6, 6
+_LIKELY = 0.3
+_READ_BY_OTHERS = (0x00080005, 0x00100010)
+"""Character set and name of the patient, on which it depends how other elements are read."""
 _OWN = frozenset({0x00080016, 0x00080018, 0x7FE00010})
 """SOP class, SOP instance UID and pixels."""
 
@@ -56,6 +59,8 @@ def _mixed(into: bytes, of: bytes, chance: random.Random) -> bytes | None:
         target, giver = (dcmread(BytesIO(data), force=True) for data in (into, of))
         for name in chance.sample(names := _names(giver), min(len(names), _MOST_TAKEN)):
             target[name] = giver[name]
+        if chance.random() < _LIKELY:
+            target.update({tag: giver[tag] for tag in _READ_BY_OTHERS if tag in giver})
         out = BytesIO()
         target.save_as(out, enforce_file_format=False)
     except Exception:  # noqa: BLE001 - objects that are broken on purpose break pydicom in many ways
