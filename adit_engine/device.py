@@ -1,7 +1,7 @@
 """Device: which device made an image, and in which size; what pixel rules are keyed on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from adit_engine.elements import elements
@@ -57,6 +57,10 @@ class Device:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Device":
         return cls(**data)
+
+    def unnamed(self) -> "Device":
+        """Without its texts: where identity was found in an image, it may stand in these."""
+        return replace(self, manufacturer="", model="", software="")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

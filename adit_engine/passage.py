@@ -347,7 +347,7 @@ class Passage:
             self._traveller.claim(ref)
             outgoing, treatment = self._traveller.outgoing(instance)
         except Hit as hit:
-            self._devices[ref.instance_uid] = Device.of(instance)
+            self._devices[ref.instance_uid] = Device.of(instance).unnamed()
             self._tell(ref, State.WITHHELD, hit.code, hit.reason)
             raise
         except RuleBroken as broken:

@@ -1,5 +1,6 @@
 """The one path: what is sent, what is not, and what the ledger says of each instance."""
 
+import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -520,6 +521,19 @@ def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
     assert ends["5"].code == "series-held-back"
     assert len(manifests[f"{ROOT}.1.2"].delivered_entries()) == 5
     assert all(b"Mustermann" not in b"".join(i.parts()) for i in destination.held.values())
+
+
+def test_the_ledger_does_not_repeat_a_name_that_stands_where_the_device_should() -> None:
+    named = instance(ct(1, ManufacturerModelName="Scanner of Mustermann", SoftwareVersions="1"))
+    source, destination = node("A", named), node("B")
+
+    _, manifests, _ = run(source, destination, pseudonymized())
+
+    entry = manifests[f"{ROOT}.1.1"].entries[named.instance_uid]
+    assert (entry.state, entry.code) == (State.WITHHELD, "verify-name")
+    assert "Mustermann" not in json.dumps(entry.to_json())
+    assert entry.device is not None
+    assert (entry.device.sop_class, entry.device.rows) == (named.sop_class_uid, 16)
 
 
 def test_why_a_source_has_not_listed_all_is_told_in_its_own_words() -> None:
