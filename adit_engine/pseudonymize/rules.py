@@ -164,9 +164,12 @@ class RuleBook:
         if CODE_MEANING in level.kinds:
             for tag in CODE_PARTS & level.kinds.keys():
                 keeper = KEEPERS[_vrs(tag)[0]]
+                lost = Lost.NOTHING
                 if tag == CODING_SCHEME_VERSION:
                     keeper = codes.keep_version
-                rules[tag] = Rule(_vrs(tag), keeper, Lost.NOTHING)
+                elif tag == CODE_MEANING:
+                    keeper, lost = codes.word_keeper("LO"), Lost.DUMMY
+                rules[tag] = Rule(_vrs(tag), keeper, lost)
         return Place(rules, level.kinds)
 
     def _rule(self, tag: int, kind: str, place: int) -> Rule | None:
@@ -195,6 +198,8 @@ class RuleBook:
             return _SPECIAL[tag]
         if tag in _BULK:
             return actions.keep_bytes
+        if tag in tables.reviewed("words"):
+            return codes.word_keeper(vr)
         if vr in _TEXT and tag not in tables.safe_text():
             return self._descriptor(vr)
         if vr == "UI":

@@ -1,6 +1,7 @@
 """Tables: the standard's and our own reviewed ones, read from the files beside this when needed."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -132,8 +133,18 @@ def safe_words() -> frozenset[bytes]:
 
 
 @cache
-def code_schemes() -> frozenset[bytes]:
-    return frozenset(row[0].encode("ascii") for row in _rows("code_schemes.tsv"))
+def code_words() -> frozenset[bytes]:
+    """Of the meanings of PS3.16's codes, in lower case."""
+    return frozenset(row[0].encode("ascii") for row in _rows("code_words.tsv"))
+
+
+@cache
+def code_schemes() -> dict[bytes, re.Pattern[bytes]]:
+    """Designator to how the codes of that scheme are built."""
+    return {
+        name.encode("ascii"): re.compile(built.encode("ascii"))
+        for name, built, _ in _rows("code_schemes.tsv")
+    }
 
 
 @cache

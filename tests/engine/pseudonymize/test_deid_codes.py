@@ -1,0 +1,142 @@
+"""Codes and labels: what people type into a coded item, or call a segment, stays with them."""
+
+import pytest
+from deid_objects import change, encode, header, instance, items, result
+from pydicom.sr._concepts_dict import concepts
+from pydicom.sr._snomed_dict import mapping
+
+from adit_engine.pseudonymize import codes, tables
+from adit_engine.pseudonymize.actions import Work
+from adit_engine.pseudonymize.pseudonym import TrialKey
+
+
+def coded(value: bytes, scheme: bytes, meaning: bytes, version: bytes = b"") -> bytes:
+    made = encode(0x00080100, "SH", value) + encode(0x00080102, "SH", scheme)
+    if version:
+        made += encode(0x00080103, "SH", version)
+    return made + encode(0x00080104, "LO", meaning)
+
+
+def region(value: bytes, scheme: bytes, meaning: bytes, version: bytes = b""):
+    made = header(t00082218=("SQ", items(coded(value, scheme, meaning, version))))
+    return result(instance(made)).get("AnatomicRegionSequence")
+
+
+@pytest.mark.parametrize(
+    "meaning",
+    [
+        "Chest, Dr. Ostermeyer",
+        "St. Josefs Hospital, ward 7",
+        "Chest 4711234",
+        "Chest 12.03.1961",
+        "Brust von Frau Müller",
+    ],
+)
+def test_what_people_wrote_into_the_meaning_of_a_code_goes_and_the_code_stays(
+    meaning: str,
+) -> None:
+    (code,) = region(b"51185008", b"SCT", meaning.encode("latin-1"))
+    assert (code.CodeValue, code.CodingSchemeDesignator) == ("51185008", "SCT")
+    assert code.CodeMeaning == "REMOVED"
+
+
+@pytest.mark.parametrize(
+    "meaning",
+    [
+        "Chest",
+        "Entire left upper lobe (body structure)",
+        "^18^Fluorine",
+        "4-chamber view",
+        "LAO 30",
+    ],
+)
+def test_the_standards_words_in_the_meaning_of_a_code_stay(meaning: str) -> None:
+    (code,) = region(b"51185008", b"SCT", meaning.encode())
+    assert code.CodeMeaning == meaning
+
+
+def test_the_patients_own_name_in_the_meaning_of_a_code_goes_though_the_standard_knows_the_word() -> (
+    None
+):
+    made = header(
+        t00100010=("PN", b"Chest^Miller"),
+        t00082218=("SQ", items(coded(b"51185008", b"SCT", b"Chest of Miller"))),
+    )
+    (code,) = result(instance(made)).AnatomicRegionSequence
+    assert code.CodeMeaning == "REMOVED"
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme"),
+    [
+        (b"OSTERMEYER", b"SCT"),
+        (b"4711234", b"SCT"),
+        (b"19610312", b"SCT"),
+        (b"51185009", b"SCT"),  # its check digit is wrong
+        (b"OSTERMEYER", b"SRT"),
+        (b"OSTERMEYER", b"DCM"),
+        (b"19610312", b"DCM"),
+        (b"19610312", b"FMA"),
+        (b"OSTERMEYER", b"LN"),
+        (b"{ostermeyer}", b"UCUM"),
+        (b"19610312", b"UCUM"),
+        (b"OSTERMEYER", b"ISO3166_1"),
+        (b"19610312", b"UMLS"),
+    ],
+)
+def test_a_value_that_is_not_built_as_the_codes_of_its_scheme_is_none(
+    value: bytes, scheme: bytes
+) -> None:
+    assert region(value, scheme, b"Chest") is None
+
+
+def test_a_long_code_value_beside_a_short_one_is_looked_at_too() -> None:
+    item = coded(b"51185008", b"SCT", b"Chest") + encode(0x00080119, "UC", b"Ostermeyer")
+    made = header(t00082218=("SQ", items(item)))
+    assert "AnatomicRegionSequence" not in result(instance(made))
+
+
+@pytest.mark.parametrize(("version", "stays"), [(b"20030108", True), (b"Ostermeyer", False)])
+def test_a_version_of_a_scheme_is_a_number(version: bytes, stays: bool) -> None:
+    (code,) = region(b"51185008", b"SCT", b"Chest", version)
+    assert ("CodingSchemeVersion" in code) is stays
+
+
+def test_the_codes_of_the_standard_are_known_and_so_are_their_meanings() -> None:
+    work = Work(TrialKey(bytes(32)), 0)
+    keep = codes.word_keeper("LO")
+    strange, lost, all_of_them = [], [], 0
+    for scheme in concepts.keys() & {name.decode() for name in tables.code_schemes()}:
+        for known in concepts[scheme].values():
+            for value, (meaning, _) in known.items():
+                all_of_them += 1
+                if not codes.is_standard(value.encode(), scheme.encode()):
+                    strange.append(value)
+                fits = len(meaning) <= 64 and "breed" not in meaning
+                if fits and keep(meaning.encode(), work) is None:
+                    lost.append(meaning)
+    strange += [value for value in mapping["SRT"] if not codes.is_standard(value.encode(), b"SRT")]
+    assert all_of_them > 18000
+    assert len(strange) < 10, strange
+    assert len(lost) < all_of_them * 0.03, lost
+
+
+@pytest.mark.parametrize(
+    ("label", "left"),
+    [
+        ("Tumor of Ostermeyer", "REMOVED"),
+        ("seen 12.03.1961", "REMOVED"),
+        ("GTV primary lesion 2", "GTV primary lesion 2"),
+        ("kidney_left", "kidney_left"),
+        ("Segment 12", "Segment 12"),
+    ],
+)
+def test_the_name_of_a_segment_stays_when_it_is_made_of_known_words(label: str, left: str) -> None:
+    segment = encode(0x00620004, "US", b"\1\0") + encode(0x00620005, "LO", label.encode())
+    made = header(
+        t00080016=("UI", b"1.2.840.10008.5.1.4.1.1.66.4"),
+        t00080060=("CS", b"SEG"),
+        t00620002=("SQ", items(segment)),
+    )
+    (kept,) = result(instance(made), change()).SegmentSequence
+    assert kept.SegmentLabel == left
