@@ -31,13 +31,14 @@ def timeline(job: Job) -> list[Happening]:
     events = events.exclude(action="rows.answered")
     if len(job.tasks.values("pk")[: FEW + 1]) > FEW:
         events = events.exclude(action=_ENDED)
-    newest = events.order_by("-id").defer("patient_sealed")[:MOST_EVENTS]
+    newest = list(events.order_by("-id").defer("patient_sealed")[:MOST_EVENTS])
     told = [_told(event) for event in newest]
     if job.ended_at is None:
         return told
     end = Happening(job.ended_at, _("ended: %s") % job.get_state_display())
-    after = [one for one in told if one.at > end.at]
-    return [*after, end, *told[len(after) :]]
+    # The end of its last task is noted just after its own, and led to it.
+    after = sum(event.at > end.at and event.action != _ENDED for event in newest)
+    return [*told[:after], end, *told[after:]]
 
 
 def _told(event: Event) -> Happening:

@@ -31,8 +31,8 @@ def test_studies_end_by_themselves_and_the_job_after_them(
     job = make_job(coordinator, state=JobState.WARNING)
     record("job.created", user=coordinator, about=f"job:{job.pk}", details={})
     ended(job, 1, "success")
-    ended(job, 2, "failure")
     job.ended_at = timezone.now()
+    ended(job, 2, "failure")  # written just after, in the same transaction
     told = [(one.words, one.who) for one in timeline(job)]
     assert told[0] == (f"ended: {job.get_state_display()}", "")
     assert told[1:3] == [("No. 2 ended: failed", ""), ("No. 1 ended: complete", "")]
