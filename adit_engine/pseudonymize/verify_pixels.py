@@ -141,7 +141,7 @@ def pixel_mask(picture: Picture) -> int:
 
 
 def clean_above(picture: Picture) -> bool:
-    """Are the bits above the pixel nothing but its sign?"""
+    """Are the bits above the pixels zero in all of them, or in all of them nothing but the sign?"""
     allocated, high = picture.number(ALLOCATED), picture.number(HIGH_BIT)
     if allocated not in (8, 16, 32) or high + 1 >= allocated:
         return True
@@ -151,10 +151,12 @@ def clean_above(picture: Picture) -> bool:
     values = np.frombuffer(data, _dtype(picture, allocated // 8), len(data) * 8 // allocated)
     if not len(values):
         return True
-    if picture.number(SIGNED):
-        values = values.view(values.dtype.str.replace("u", "i"))
-        return int(values.min()) >= -(1 << high) and int(values.max()) < 1 << high
-    return int(values.max()) < 1 << (high + 1)
+    if int(values.max()) < 1 << (high + 1):
+        return True
+    if not picture.number(SIGNED):
+        return False
+    values = values.view(values.dtype.str.replace("u", "i"))
+    return int(values.min()) >= -(1 << high) and int(values.max()) < 1 << high
 
 
 def _dtype(picture: Picture, width: int) -> str:

@@ -66,6 +66,7 @@ def test_signed_pixels_are_extended_by_their_sign() -> None:
 def test_signed_pixels_without_an_overlay_stay_as_they_are(words: list[int]) -> None:
     made = native([*words, *range(13)], t00280103=("US", pack("<H", 1)))
     assert words_of(made)[:3] == words
+    verify(made, apply(change(), made), change())
 
 
 def test_spare_bits_below_the_image_are_wiped_too() -> None:
