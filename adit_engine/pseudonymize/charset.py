@@ -1,5 +1,7 @@
 """Charset: text of a data set in whatever character set it says, as UTF-8; nothing is guessed."""
 
+import re
+
 # PS3.3 C.12.1.1.2: defined term to Python codec. The first value of (0008,0005) holds until an
 # escape sequence changes it.
 _SINGLE = {
@@ -43,6 +45,8 @@ _ESCAPES = {
     b"\x1b$)C": ("ISO 2022 IR 149", "euc_kr"),
     b"\x1b$)A": ("ISO 2022 IR 58", "gb2312"),
 }
+# Devices write other marks between its parts; the number says which one is meant.
+_TERM = re.compile(r"ISO[ _-](2022[ _-])?IR[ _-]([0-9]+)")
 _NEEDS_ESCAPE = frozenset({"iso2022_jp", "iso2022_jp_2"})
 
 
@@ -50,7 +54,7 @@ class Charset:
     """The character set of one level of a data set, from the value of (0008,0005)."""
 
     def __init__(self, value: bytes) -> None:
-        terms = [term.strip(" \0") for term in value.decode("ascii", "replace").split("\\")]
+        terms = [_plain(term) for term in value.decode("ascii", "replace").split("\\")]
         self._first = _SINGLE.get(terms[0].replace("ISO 2022 IR", "ISO_IR"))
         self._extensions = (
             {"ISO 2022 IR 6", *terms} if len(terms) > 1 or "2022" in terms[0] else set()
@@ -81,6 +85,12 @@ class Charset:
             content = whole if codec in _NEEDS_ESCAPE else whole[len(sequence) :]
             text += content.decode(codec)
         return text
+
+
+def _plain(term: str) -> str:
+    term = term.strip(" \0")
+    found = _TERM.fullmatch(term)
+    return f"ISO{' 2022 IR' if found[1] else '_IR'} {found[2]}" if found else term
 
 
 DEFAULT = Charset(b"")

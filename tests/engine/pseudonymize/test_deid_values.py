@@ -18,10 +18,12 @@ from deid_objects import (
     result,
 )
 
+from adit_engine.errors import Withhold
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import AsIs
 from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.pseudonymize.verify import verify
 
 DAYS = KEY.date_offset_days("LUNG-0001")
 
@@ -279,3 +281,34 @@ def test_patients_of_nested_items_are_no_exception() -> None:
 def test_as_is_gives_the_object_itself() -> None:
     made = instance(header())
     assert apply(AsIs(), made) is made
+
+
+@pytest.mark.parametrize("term", [b"ISO-IR 100", b"ISO_IR_100", b"ISO IR 100", b"ISO_2022_IR_100"])
+def test_a_character_set_is_known_by_its_number_whatever_marks_stand_before_it(term: bytes) -> None:
+    made = instance(
+        header(
+            t00080005=("CS", term),
+            t00080070=("LO", b"M\xfcller Devices"),
+            t00281052=("DS", b"-1024 "),
+            t00281053=("DS", b"1 "),
+            t00281054=("LO", b"HU"),
+        )
+    )
+    out = apply(change(), made)
+    verify(made, out, change())
+    ds = result(made)
+    assert (ds.RescaleType, ds.Manufacturer) == ("HU", "Müller Devices")
+
+
+def test_an_image_whose_unit_cannot_be_read_is_withheld_and_the_unit_is_named() -> None:
+    made = instance(
+        header(
+            t00080005=("CS", b"LATIN1"),
+            t00281052=("DS", b"-1024 "),
+            t00281053=("DS", b"1 "),
+            t00281054=("LO", b"HU"),
+        )
+    )
+    with pytest.raises(Withhold) as held:
+        apply(change(), made)
+    assert "(0028,1054)" in held.value.reason
