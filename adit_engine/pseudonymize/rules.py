@@ -39,6 +39,7 @@ _BULK = frozenset(
     {0x00281201, 0x00281202, 0x00281203, 0x00281204, 0x00281221, 0x00281222, 0x00281223}
     | {0x00283006, 0x7FE00001, 0x7FE00002}
 )
+_FRAME_GROUPS = frozenset({0x52009229, 0x52009230})
 _NEVER_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0xFFFA, 0xFFFC, 0xFFFE})
 _KEEPING_OPTIONS = (
     PATIENT_CHARACTERISTICS,
@@ -122,6 +123,7 @@ class RuleBook:
         self._iod, levels = tables.iod(iod)
         self._levels = (Level({}, {}), *(_moved(level, 1) for level in levels))
         self._iod = _moved(self._iod, 1)
+        self._groups = {self._iod.inside[tag] for tag in _FRAME_GROUPS & self._iod.inside.keys()}
         self._places: dict[int, Place] = {}
         self._anywhere = self._rules_anywhere()
         self.top = self._top_place()
@@ -129,7 +131,10 @@ class RuleBook:
     def place(self, number: int) -> Place:
         place = self._places.get(number)
         if place is None:
-            place = self._places[number] = self._compiled(self._levels[number])
+            place = self._compiled(self._levels[number])
+            if number in self._groups:
+                _withhold_the_rest(place)
+            self._places[number] = place
         return place
 
     def _rules_anywhere(self) -> dict[int, Rule]:
@@ -150,8 +155,7 @@ class RuleBook:
         kinds = {**dict.fromkeys(added, "3"), **self._iod.kinds}
         inside = {**{tag: n for tag, n in extra.inside.items() if tag in added}, **self._iod.inside}
         top = self._compiled(Level(kinds, inside))
-        for tag in tables.reviewed("withhold") - top.rules.keys():
-            top.rules[tag] = Rule(_vrs(tag), None, Lost.NOTHING, withhold=True)
+        _withhold_the_rest(top)
         return top
 
     def _compiled(self, level: Level) -> Place:
@@ -242,6 +246,12 @@ class RuleBook:
         return any(
             code in self._options and row.options.get(code) == "K" for code in _KEEPING_OPTIONS
         )
+
+
+def _withhold_the_rest(place: Place) -> None:
+    """What says how pixels are read, and has no rule here since the IOD does not name it here."""
+    for tag in tables.reviewed("withhold") - place.rules.keys():
+        place.rules[tag] = Rule(_vrs(tag), None, Lost.NOTHING, withhold=True)
 
 
 def _lost_by_row(basic: str, kind: str, vr: str) -> Lost:

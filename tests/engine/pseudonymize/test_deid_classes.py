@@ -356,3 +356,25 @@ def test_values_whose_vr_a_writer_did_not_know_are_read_by_the_dictionary() -> N
     ds = result(instance(header(t00200032=("UN", b"1\\2\\3"), t00104000=("UN", b"Erika"))))
     assert ds.ImagePositionPatient == [1, 2, 3]
     assert "PatientComments" not in ds
+
+
+@pytest.mark.parametrize(
+    "groups",
+    ["PixelValueTransformationSequence", "PixelMeasuresSequence", "PlanePositionSequence"],
+)
+def test_frames_whose_class_does_not_know_their_geometry_or_values_are_withheld(
+    groups: str,
+) -> None:
+    """Of an enhanced XA image the standard names none of these: without them it would be misread."""
+    made = enhanced()
+    made.SOPClassUID, made.Modality = "1.2.840.10008.5.1.4.1.1.12.1.1", "XA"
+    for group in (*made.SharedFunctionalGroupsSequence, *made.PerFrameFunctionalGroupsSequence):
+        for keyword in [e.keyword for e in group]:
+            if keyword not in ("FrameContentSequence", groups):
+                delattr(group, keyword)
+    made.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = [
+        item(WindowCenter="40", WindowWidth="400")
+    ]
+    with pytest.raises(Withhold) as held:
+        released(made)
+    assert held.value.code == "pixel-meaning"
