@@ -112,6 +112,9 @@ class Command:
                 raise Malformed(f"The command ends inside an element at byte {position}.")
             group, number, length = _HEAD.unpack_from(data, position)
             start, position = position + 8, position + 8 + length
+            if group != 0 and Field.OPERATION in values:
+                # Orthanc 1.12.7 writes the list of failed images here, where no data set belongs.
+                break
             if group != 0 or position > size:
                 raise Malformed(f"The command is broken at byte {start - 8}.")
             field = _KNOWN.get(number)

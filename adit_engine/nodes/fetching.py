@@ -12,7 +12,15 @@ from adit_engine.nodes.association import Association, Associations
 from adit_engine.nodes.guesses import COMMON_CLASSES
 from adit_engine.nodes.moving import Moving
 from adit_engine.nodes.peer import Peer
-from adit_engine.nodes.retrieval import CLASSES_PER_LOAD, Load, Retrieval, Wish, loads_of
+from adit_engine.nodes.retrieval import (
+    CLASSES_PER_LOAD,
+    InVain,
+    Load,
+    Retrieval,
+    Wish,
+    loads_of,
+    lots,
+)
 from adit_engine.nodes.search import Listing, Search
 from adit_engine.query import Query
 from adit_engine.reference import Level, SeriesRef, StudyRef
@@ -72,11 +80,27 @@ class Fetching:
                     yield instance
             except (CannotDo, ConnectionLost, NodeBusy, NodeRefused) as error:
                 # Some archives hang up instead of saying that they do not offer C-GET.
-                is_busy = isinstance(error, NodeBusy) and not statuses.could_not_send(error.status)
-                if got or is_busy or not self._may_move():
+                cannot_send = statuses.could_not_send(getattr(error, "status", None))
+                if got or (isinstance(error, NodeBusy) and not cannot_send):
                     raise
+                singly = self._singly(load) if retrieval.has_tried else load
+                if not self._may_move() and singly == load:
+                    raise
+                if not self._may_move():
+                    yield from retrieval.images(singly, total)
+                    got = True
             if not got and self._may_move():
                 yield from self._moved(load.wishes)
+
+    def _singly(self, load: Load) -> Load:
+        """By the images that a search has told: one that cannot be sent may have cost the others."""
+        wishes = [
+            replace(wish, instance_uids=lot)
+            for wish in load.wishes
+            for lot in lots(sorted(self._uids(wish)))
+            if len(self._uids(wish)) > 1
+        ]
+        return replace(load, wishes=tuple(wishes)) if wishes else load
 
     def early(self, load: Load, count: int | None) -> Iterator[Instance]:
         """Without a search of its own; what is not known yet may be found meanwhile. Raises as `images`."""
@@ -99,26 +123,42 @@ class Fetching:
         )
         self._associations.check_aborted()
         for wish in wishes:
-            came, singles = False, wish.singles()
+            came: set[str] = set()
+            refusal = None
             try:
                 for instance in self._moving.images(wish, partial(self._uids, wish), count):
-                    came = True
+                    came.add(instance.instance_uid)
                     yield instance
-            except (NodeBusy, NodeRefused):
-                if came or not singles:
+            except (NodeBusy, NodeRefused) as error:
+                is_list = len(wish.instance_uids) > 1 and not came
+                if not (is_list or statuses.could_not_send(error.status)):
                     raise
-            if not came:
-                yield from self._moved_singly(self._moving, singles)
+                refusal = error
+            if refusal is not None or not came:
+                yield from self._moved_singly(self._moving, wish, refusal)
 
-    def _moved_singly(self, moving: Moving, singles: Sequence[Wish]) -> Iterator[Instance]:
-        """As long as anything comes."""
-        for single in singles:
-            came = False
-            for instance in moving.images(single, partial(self._uids, single)):
-                came = True
-                yield instance
-            if not came:
-                return
+    def _moved_singly(
+        self, moving: Moving, wish: Wish, refusal: NodeBusy | NodeRefused | None
+    ) -> Iterator[Instance]:
+        """What neither a series nor a list of UIDs has brought. Raises a refusal of all of it."""
+        uids = self._uids(wish)
+        singles = replace(wish, instance_uids=tuple(sorted(uids))).singles()
+        got, in_vain = False, InVain()
+        for single in singles if refusal is not None or wish.instance_uids else ():
+            came, said = False, None
+            try:
+                for instance in moving.images(single, partial(self._uids, single)):
+                    came = got = True
+                    yield instance
+            except (NodeBusy, NodeRefused) as error:
+                if not statuses.could_not_send(error.status):
+                    raise
+                refusal = said = error
+            if said is None and not came:
+                break
+            in_vain.note(said, came)
+        if refusal is not None and not got:
+            raise refusal
 
     def _uids(self, wish: Wish) -> frozenset[str]:
         """Of the images that a wish will bring, as far as a search has told them by now."""

@@ -235,8 +235,8 @@ class _Move:
             raise NodeRefused(name, "ended the retrieval without a status.")
         if status == statuses.SUCCESS or status >> 12 == 0xB:
             return
-        # A702: some were not sent; which came is for our own count to say.
-        if status != statuses.CANNOT_SEND or not self._came:
+        # Some were not sent, or it gave up at the first of them; our own count says which came.
+        if not statuses.could_not_send(status) or not self._came:
             raise statuses.move_failure(name, status, reception.ae_title, reception.address)
 
     def _late_ones(self) -> Iterator[Instance]:

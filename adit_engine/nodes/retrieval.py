@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as but
 
@@ -62,6 +62,9 @@ _COUNTS = (Field.REMAINING, Field.COMPLETED, Field.FAILED, Field.WARNED)
 SPARE_S, PER_IMAGE_S = 900.0, 10.0
 """What one association may take in all."""
 
+IN_VAIN_S = 30.0
+"""So long single images are asked for that an archive says it cannot send."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -78,10 +81,14 @@ class Wish:
             return Level.IMAGE
         return Level.SERIES if self.series_uid else Level.STUDY
 
-    def singles(self) -> "list[Wish]":
-        """One by one, where it names several images: not every archive takes a list of UIDs."""
-        uids = self.instance_uids
-        return [but(self, instance_uids=(uid,)) for uid in uids] if len(uids) > 1 else []
+    def singles(self, came: Collection[str] = ()) -> "list[Wish]":
+        """One by one, what did not come, where it names several images.
+
+        Not every archive takes a list of UIDs, and some give up at the first image that they cannot
+        send.
+        """
+        uids = self.instance_uids if len(self.instance_uids) > 1 else ()
+        return [but(self, instance_uids=(uid,)) for uid in uids if uid not in came]
 
     def identifier(self) -> Mapping[str, str | tuple[str, ...]]:
         """The keys that name it, by DICOM keyword (PS3.4 C.4.3.1.3)."""
@@ -149,6 +156,21 @@ def loads_of(wishes: Iterable[tuple[Wish, frozenset[str]]]) -> list[Load]:
     return loads
 
 
+class InVain:
+    """How long nothing has come any more of what is asked for one by one."""
+
+    def __init__(self) -> None:
+        self._fruitful_at = time.monotonic()
+
+    def note(self, refusal: NodeBusy | NodeRefused | None, came: bool) -> None:
+        """Raises the refusal when it has been long enough."""
+        now = time.monotonic()
+        if came:
+            self._fruitful_at = now
+        elif refusal is not None and now - self._fruitful_at > IN_VAIN_S:
+            raise refusal
+
+
 class Retrieval:
     """Serves loads one after the other, each over an association of its own."""
 
@@ -156,6 +178,8 @@ class Retrieval:
         self._associations = associations
         self._get_class = get_class
         self._name = associations.peer.name
+        self.has_tried = False
+        """Whether the node has counted images that it could not send."""
 
     def images(self, load: Load, expected: int | None) -> Iterator[Instance]:
         """Lazy. `expected` is how many images are known to come; it scales the time limit.
@@ -168,41 +192,42 @@ class Retrieval:
             if expected is not None:
                 limit_s = self._associations.peer.patience.total_s
                 association.allow_total(min(limit_s, SPARE_S + PER_IMAGE_S * expected))
-            wishes = deque(load.wishes)
+            wishes, in_vain = deque(load.wishes), InVain()
             while wishes:
                 wish, tally = wishes.popleft(), _Tally()
-                singles = wish.singles()
-                try:
-                    yield from self._get(association, wish, tally)
-                except (NodeBusy, NodeRefused) as refusal:
-                    may_help = singles or statuses.could_not_send(refusal.status)
-                    if tally.received or not may_help:
-                        raise
-                if singles and tally.is_nothing:
-                    wishes.extendleft(reversed(singles))
-                    continue
+                refusal = yield from self._tried(association, wish, tally, in_vain)
                 got |= bool(tally.received)
-                again += _still_missing(wish, tally)
+                if (refusal or tally.is_nothing) and (singles := wish.singles(tally.received)):
+                    wishes.extendleft(reversed(singles))
+                else:
+                    again += _still_missing(wish, tally)
         if not again:
             return
         with self._associations.open(self._contexts(load.classes, compressed=False)) as association:
             self._check_offer(association)
-            yield from self._once_more(association, again, got)
+            # Of a part that fails twice the count tells: what came is not broken off for it.
+            for wish in again:
+                tally = _Tally()
+                refusal = (yield from self._tried(association, wish, tally, in_vain)) or refusal
+                got |= bool(tally.received)
+            if refusal is not None and not got:
+                raise refusal
 
-    def _once_more(
-        self, association: Association, wishes: Sequence[Wish], got: bool
-    ) -> Iterator[Instance]:
-        """Of a part that fails twice the count tells: what came is not broken off for it."""
-        refusal: NodeBusy | NodeRefused | None = None
-        for wish in wishes:
-            tally = _Tally()
-            try:
-                yield from self._get(association, wish, tally)
-            except (NodeBusy, NodeRefused) as error:
-                refusal = error
-            got |= bool(tally.received)
-        if refusal is not None and not got:
-            raise refusal
+    def _tried(
+        self, association: Association, wish: Wish, tally: _Tally, in_vain: "InVain"
+    ) -> Generator[Instance, None, NodeBusy | NodeRefused | None]:
+        """One C-GET. Returns a refusal that another one may cure; raises all others."""
+        try:
+            yield from self._get(association, wish, tally)
+        except (NodeBusy, NodeRefused) as refusal:
+            is_list = len(wish.instance_uids) > 1 and not tally.received
+            if not (is_list or statuses.could_not_send(refusal.status)):
+                raise
+            self.has_tried |= tally.failed > 0
+            in_vain.note(refusal, bool(tally.received))
+            return refusal
+        in_vain.note(None, bool(tally.received))
+        return None
 
     def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[Context]:
         """One context for each class and syntax: in a shared one the node would pick only one."""

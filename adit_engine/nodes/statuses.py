@@ -120,6 +120,7 @@ def move_failure(node: str, status: int, ae_title: str, address: str) -> AditErr
             f"could not send its images to us (status A702). Ask its administrator whether "
             f"{ae_title} is registered at {address} and no firewall stands in between, and check "
             "the PACS's senders: images from others are refused. Try again later.",
+            status,
         )
     if may_pass_once_more(status):
         # Orthanc 1.12.7 answers C000 when it cannot reach us, or loses us in the middle.
@@ -128,6 +129,7 @@ def move_failure(node: str, status: int, ae_title: str, address: str) -> AditErr
             f"could not process the retrieval (status {status:04X}). Some PACS answer so when they "
             f"cannot reach us: ask its administrator whether {ae_title} is registered at "
             f"{address}. Try again later.",
+            status,
         )
     if status == CANNOT_COUNT:
         return NodeBusy(

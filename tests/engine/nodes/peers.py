@@ -279,8 +279,17 @@ class Talk:
     def say(self, context: int, elements: dict[int, Any], data: bytes | None = None) -> None:
         self.raw(self.message(context, elements, data))
 
-    def message(self, context: int, elements: dict[int, Any], data: bytes | None = None) -> bytes:
-        """A whole message; an int is a number of two bytes, a str a UID."""
+    def message(
+        self,
+        context: int,
+        elements: dict[int, Any],
+        data: bytes | None = None,
+        *,
+        behind: bytes = b"",
+    ) -> bytes:
+        """A whole message; an int is a number of two bytes, a str a UID. `behind` follows in the
+        command's own fragment, where nothing belongs.
+        """
         values = {0x0800: 0x0101 if data is None else 1, **elements}
         body = b""
         for number in sorted(values):
@@ -288,7 +297,7 @@ class Talk:
             raw = struct.pack("<H", value) if isinstance(value, int) else value.encode()
             raw += b"\0" * (len(raw) % 2)
             body += struct.pack("<HHI", 0, number, len(raw)) + raw
-        command = struct.pack("<HHII", 0, 0, 4, len(body)) + body
+        command = struct.pack("<HHII", 0, 0, 4, len(body)) + body + behind
         whole = self.wrap(4, struct.pack(">IBB", len(command) + 2, context, 3) + command)
         if data is not None:
             whole += self.wrap(4, struct.pack(">IBB", len(data) + 2, context, 2) + data)

@@ -23,8 +23,10 @@ FIND_ANSWER, GET_ANSWER, MOVE_ANSWER = 0x8020, 0x8010, 0x8021
 SR = "1.2.840.10008.5.1.4.1.1.88.11"
 REFUSES, SAYS_NOTHING = 0xC413, 0x0000
 
-Serve = Callable[[peers.Talk, int, list[Instance]], int]
-"""Sends what was asked for, to the message of this number; gives the final status."""
+Serve = Callable[[peers.Talk, int, list[Instance]], int | bytes]
+"""Sends what was asked for, to the message of this number; gives the final status, or what stands
+behind the final command of a failure.
+"""
 
 
 @pytest.fixture
@@ -34,9 +36,9 @@ def received(tmp_path: Path) -> Iterator[receiving.Received]:
 
 
 class ImagesAlone:
-    """Lists three CT images; of what it is asked for it reads no list of UIDs."""
+    """Lists three CT images; `to_a_list` is what it says to a list of UIDs, None to read it."""
 
-    def __init__(self, serve: Serve, to_a_list: int) -> None:
+    def __init__(self, serve: Serve, to_a_list: int | None) -> None:
         self.images = [instance(ct(number)) for number in range(1, 4)]
         self._serve = serve
         self._to_a_list = to_a_list
@@ -54,14 +56,21 @@ class ImagesAlone:
             if command[0x0100] == b"\x20\0":
                 self._list(talk, number)
                 continue
-            wanted = [one for one in self.images if one.instance_uid.encode() in data]
+            named = [one for one in self.images if one.instance_uid.encode() in data]
+            wanted = named or self.images
             self.asked.append(len(wanted))
-            status = self._to_a_list if len(wanted) > 1 else self._serve(talk, number, wanted)
+            is_deaf = len(wanted) > 1 and self._to_a_list is not None
+            status = self._to_a_list if is_deaf else self._serve(talk, number, wanted)
             is_get = command[0x0100] == b"\x10\0"
             kind, answer = (
                 (STUDY_ROOT_GET, GET_ANSWER) if is_get else (STUDY_ROOT_MOVE, MOVE_ANSWER)
             )
-            talk.say(talk.context(kind), {0x0100: answer, 0x0120: number, 0x0900: status})
+            said = {0x0100: answer, 0x0120: number, 0x0900: status}
+            if isinstance(status, bytes):
+                said |= {0x0900: 0xC000, 0x1022: 1}
+                talk.raw(talk.message(talk.context(kind), said, behind=status))
+            else:
+                talk.say(talk.context(kind), said)
 
     def _list(self, talk: peers.Talk, number: int) -> None:
         answer = {0x0100: FIND_ANSWER, 0x0120: number}
@@ -130,6 +139,53 @@ def test_an_image_that_an_archive_cannot_send_costs_no_other_one(status: int) ->
     assert [one.instance_uid for one in fetched] == [first.instance_uid, third.instance_uid]
     # Once more, uncompressed: by itself.
     assert archive.asked == [3, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3])
+def test_an_archive_that_gives_up_at_the_first_image_it_cannot_send_gives_all_others(
+    bad: int,
+) -> None:
+    """And says which one behind its command, where no data set belongs."""
+
+    def serve(talk: peers.Talk, number: int, wanted: list[Instance]) -> int | bytes:
+        for one in wanted:
+            if one.instance_uid == f"{ROOT}.1.1.{bad}":
+                return encode({"FailedSOPInstanceUIDList": one.instance_uid}, explicit=False)
+            sends(talk, number, [one])
+        return 0
+
+    archive = ImagesAlone(serve, None)
+    with peers.Scripted(archive) as peer:
+        node, series = by_get(peer), archive.refs[0].series
+        came = {one.instance_uid for one in node.fetch([series])}
+        left = [ref for ref in archive.refs if ref.instance_uid not in came]
+        came |= {one.instance_uid for one in node.fetch(left)} if came and len(left) > 1 else set()
+
+    assert came == {f"{ROOT}.1.1.{number}" for number in {1, 2, 3} - {bad}}
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3])
+def test_a_move_that_ends_at_the_first_image_it_cannot_send_brings_all_others(
+    received: receiving.Received, bad: int
+) -> None:
+    def moves(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
+        for one in wanted:
+            if one.instance_uid == f"{ROOT}.1.1.{bad}":
+                return 0xC000
+            with receiving.sending(received.port, one) as sending:
+                assert sending.store(one, ("ADIT", number)) == 0
+        return 0
+
+    archive = ImagesAlone(moves, None)
+    with peers.Scripted(archive) as peer:
+        settings = {"retrieve": "move", "senders": "PACS", "drain_s": 0.2}
+        node = peers.node(peer.port, "PACS", received.reception, **settings)
+        series = archive.refs[0].series
+        came = {one.instance_uid for one in node.fetch([series])}
+        left = [ref for ref in archive.refs if ref.instance_uid not in came]
+        came |= {one.instance_uid for one in node.fetch(left)} if len(left) > 1 else set()
+
+    assert came == {f"{ROOT}.1.1.{number}" for number in {1, 2, 3} - {bad}}
 
 
 def test_what_an_archive_cannot_send_by_c_get_comes_by_c_move(
