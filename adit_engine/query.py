@@ -115,7 +115,7 @@ class Query:
             if by_keyword(keyword) is None:
                 raise WrongInput(f"{keyword} is no DICOM attribute.")
             parts = (value,) if isinstance(value, str) else value
-            if any("\\" in part or any(ord(c) < 32 for c in part) for part in parts):
+            if not all(map(is_searchable, parts)):
                 raise WrongInput(
                     f"{keyword} holds a backslash or a control character, so that nobody can search "
                     "by it. Correct it, or where an archive says so, ask its administrator to."
@@ -182,6 +182,11 @@ class Query:
         ):
             return False
         return all(_value_matches(keyword, wanted, record) for keyword, wanted in self.keys.items())
+
+
+def is_searchable(value: str) -> bool:
+    """Whether it can be a key at all: a backslash parts values, and control characters none has."""
+    return "\\" not in value and all(ord(c) >= 32 for c in value)
 
 
 def _patient(patient_id: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from adit_engine.nodes.base import Source, Storable
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
 from adit_engine.passage import Passage
 from adit_engine.pseudonymize.change import Change
-from adit_engine.query import Query
+from adit_engine.query import Query, is_searchable
 from adit_engine.record import Record
 from adit_engine.reference import SeriesRef, StudyRef
 from adit_engine.rejection import Rejections
@@ -103,15 +103,23 @@ def _passages(
 
 
 def _listed(order: Order, source: Source, stop: Stop) -> tuple[str, list[Record]]:
-    """The id by which the source has the study now, and its series. Raises NotFound, PatientChanged."""
+    """The id by which the source lists the study now, and its series. Raises NotFound, PatientChanged.
+
+    The id is empty where the source calls the patient as ordered, and cannot search by that: leading
+    blanks or letters that it does not have in its index. Whose the images are is seen in each.
+    """
     for patient_id in order.ids or ("",):
-        if records := _series(order, patient_id, source, stop):
-            return patient_id, records
+        key = patient_id if is_searchable(patient_id) else ""
+        if records := _series(order, key, source, stop):
+            return key, records
     if order.ids:
         found = _asked(Query.study(order.study), source, stop)
         now = {record.patient_id.strip() for record in found} - {""}
-        if len(now) == 1 and now.isdisjoint(one.strip() for one in order.ids):
+        known = {one.strip() for one in order.ids}
+        if len(now) == 1 and now.isdisjoint(known):
             raise PatientChanged(now.pop())
+        if now and now <= known and (records := _series(order, "", source, stop)):
+            return "", records
     raise _gone(source)
 
 

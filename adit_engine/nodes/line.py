@@ -170,7 +170,9 @@ class Line(Watch):
         begin = self._start + HEAD.size
         self._start = begin + length
         if kind is Pdu.ABORT:
-            raise self._lost("aborted the association")
+            who = self.peer.calling if self.peer.called else ""
+            why = f" (some do where they do not allow {who} what was asked for)" if who else ""
+            raise self._lost(f"aborted the association{why}")
         return kind, self._buffer[begin : self._start]
 
     def _gather(self, count: int) -> None:

@@ -276,6 +276,36 @@ def test_an_id_in_other_letters_is_read_as_the_image_says(letters: str, patient:
     assert other.instance_uid not in destination.held
 
 
+class Illiterate(MemoryNode):
+    """Lists studies, and finds nothing by a patient's id that is not plain."""
+
+    def find(self, query: Query) -> Answers:
+        if not str(query.keys.get("PatientID", "P")).isascii():
+            return Answers(iter(()))
+        return super().find(query)
+
+
+@pytest.mark.parametrize("patient", ["Ä37", "A\\B"])
+def test_a_study_whose_patients_id_cannot_be_searched_by_is_found_by_its_uid(patient: str) -> None:
+    def image(number: int, patient: str) -> Instance:
+        return instance(ct(number, PatientID=patient))
+
+    source = fill(Illiterate("A", MemorySettings()), image(1, patient), image(2, patient))
+    order, destination = Order(STUDY, patient), node("B")
+    told, _, error = run(source, destination, order=order)
+    assert error is None
+    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+    assert len(destination.held) == 2
+
+    # Whose the images are is seen in each, all the same.
+    foreign = image(3, "SOMEBODY-ELSE")
+    source.held[foreign.instance_uid] = foreign
+    destination = node("C")
+    _, _, error = run(source, destination, order=order)
+    assert isinstance(error, RuleBroken)
+    assert foreign.instance_uid not in destination.held
+
+
 def test_a_second_patient_behind_a_changed_id_is_seen_before_anybody_is_asked() -> None:
     source, destination = in_other_hands(), node("B")
     third = instance(ct(9, series="1", PatientID="A-THIRD"))

@@ -9,7 +9,7 @@ import receiving
 from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
-from adit_engine.errors import NodeRefused
+from adit_engine.errors import ConnectionLost, NodeRefused
 from adit_engine.instance import Instance
 from adit_engine.nodes.dimse import DimseNode
 from adit_engine.nodes.identifier import encode
@@ -17,7 +17,8 @@ from adit_engine.nodes.moving import STUDY_ROOT_MOVE
 from adit_engine.nodes.offers import CT_IMAGE
 from adit_engine.nodes.retrieval import STUDY_ROOT_GET
 from adit_engine.nodes.search import STUDY_ROOT
-from adit_engine.reference import InstanceRef
+from adit_engine.query import Query
+from adit_engine.reference import InstanceRef, Level
 
 FIND_ANSWER, GET_ANSWER, MOVE_ANSWER = 0x8020, 0x8010, 0x8021
 SR = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -245,4 +246,20 @@ def test_an_archive_that_sends_none_of_them_is_told_with_what_to_do_next() -> No
     assert str(refused.value) == (
         "PACS1: refused the retrieval with status C413: it cannot process it. Retry; if it "
         "happens again, ask its administrator to look into its log."
+    )
+
+
+def test_an_archive_that_aborts_what_it_does_not_allow_is_told_with_that_possibility() -> None:
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        talk.hear()
+        talk.raw(talk.wrap(7, bytes(4)))
+        talk.until_gone()
+
+    with peers.Scripted(script) as peer, pytest.raises(ConnectionLost) as lost:
+        list(peers.node(peer.port).find(Query(Level.STUDY, {})))
+
+    assert str(lost.value) == (
+        "PACS1: aborted the association (some do where they do not allow ADIT what was asked "
+        "for). Retry; if it happens again, ask its administrator to look into its log."
     )
