@@ -4,7 +4,7 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from adit.jobs.models import JobState, Letter
+from adit.jobs.models import Letter, state_in_words
 from adit.nodes.outbox import Outbox
 
 
@@ -24,12 +24,17 @@ def _text(letter: Letter) -> tuple[str, str]:
     return subject, f"{first}\n\n{link}\n\n{ending}\n"
 
 
+def _came_empty(letter: Letter) -> bool:
+    """The job may be under way again since."""
+    return letter.state == letter.job.state and letter.job.came_empty
+
+
 def _words(letter: Letter) -> tuple[str, str]:
     """Subject and first sentence. Titles and reasons are people's own words, so they stay here."""
     job, W = letter.job, Letter.What
     words = {
         "n": job.pk,
-        "state": JobState(letter.state).label,
+        "state": state_in_words(letter.state, came_empty=_came_empty(letter)),
         "who": job.owner.get_full_name() or job.owner.get_username(),
     }
     if letter.what == W.ASKED:

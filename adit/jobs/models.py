@@ -1,7 +1,10 @@
 """Job and task: what a person ordered, and the piece one worker does; what came of it is in outcomes.py."""
 
+from functools import cached_property
+
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from adit.jobs.outcomes import Archive as Archive
@@ -40,6 +43,45 @@ class TaskState(models.TextChoices):
     FAILURE = "failure", _("failed")
 
 
+EMPTY = "empty"
+"""How a page shows the state of what ended as ordered with nothing delivered."""
+
+
+def state_in_words(state: str, *, came_empty: bool) -> str:
+    """Of a job or task. Nobody shall read "complete" where nothing has come."""
+    if came_empty:
+        return gettext("as ordered, nothing delivered")
+    return str(JobState(state).label)
+
+
+class Ended:
+    """What a job and a task have in common once they have ended."""
+
+    state: str
+
+    def outcomes(self) -> "models.QuerySet[Item]":
+        raise NotImplementedError
+
+    @cached_property
+    def came_empty(self) -> bool:
+        """It is a success, and yet all was held back, as announced and accepted. Asks the database;
+        progress.look_for_empty does so for many.
+        """
+        if self.state != JobState.SUCCESS:
+            return False
+        items = self.outcomes().filter(left_out="")
+        has_come = items.filter(delivered__gt=0).exists()
+        return not has_come and items.exclude(withheld=0, skipped=0).exists()
+
+    @property
+    def state_shown(self) -> str:
+        return EMPTY if self.came_empty else self.state
+
+    @property
+    def state_words(self) -> str:
+        return state_in_words(self.state, came_empty=self.came_empty)
+
+
 class Work(models.TextChoices):
     """What a task is there for."""
 
@@ -62,7 +104,7 @@ AS_IS = "as_is"
 """The change of an order by which images go as they are."""
 
 
-class Job(models.Model):
+class Job(Ended, models.Model):
     """What a person ordered: one kind, one destination where there is one."""
 
     kind = models.CharField(max_length=32)
@@ -113,6 +155,9 @@ class Job(models.Model):
         """Whether its images go as they are, with names and dates."""
         return self.order.get("change") == AS_IS
 
+    def outcomes(self) -> "models.QuerySet[Item]":
+        return Item.objects.filter(task__job=self)
+
 
 class Road(models.Model):
     """The tasks of one job that use the same nodes in the same lane: they wait for the same things.
@@ -148,7 +193,7 @@ class Turn(models.Model):
         return f"{self.owner} {self.last_at}"
 
 
-class Task(models.Model):
+class Task(Ended, models.Model):
     """The piece of a job that one worker does: one study, one row of a query sheet."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="tasks")
@@ -192,6 +237,9 @@ class Task(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job} task {self.position}"
+
+    def outcomes(self) -> "models.QuerySet[Item]":
+        return Item.objects.filter(task=self)
 
     def as_claimed(self) -> "models.QuerySet[Task]":
         """Its row, while this attempt of this worker has it: the fence of whatever an attempt writes.

@@ -71,7 +71,7 @@ def task_refusal(user: User, job: Job, task: Task, name: str) -> str:
         if job.state == J.IN_PROGRESS or task.state == T.IN_PROGRESS:
             return _("The job is running: stop the study, or cancel the job first.")
         return _("It is the only study of this job: delete the job.")
-    return _("The study is “%s” now: this cannot be done with it.") % task.get_state_display()
+    return _("The study is “%s” now: this cannot be done with it.") % task.state_words
 
 
 def refusal(user: User, job: Job, name: str) -> str:
@@ -94,7 +94,7 @@ def refusal(user: User, job: Job, name: str) -> str:
         return _("Only staff restart a job from nothing. Retry fetches what is missing.")
     if name == "delete":
         return _("The job is not finished: cancel it first.")
-    return _("The job is “%s” now: this cannot be done with it.") % job.get_state_display()
+    return _("The job is “%s” now: this cannot be done with it.") % job.state_words
 
 
 def workable(job: Job) -> QuerySet[Task]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from adit.jobs.models import Item, Job, JobState, Task, TaskState, Work
@@ -41,6 +41,11 @@ class Counts:
     @property
     def done(self) -> int:
         return self.delivered + self.withheld + self.failed + self.skipped
+
+    @property
+    def is_empty(self) -> bool:
+        """All that there was has been held back; of what ended as ordered."""
+        return not self.delivered and bool(self.withheld + self.skipped)
 
     @property
     def is_proven(self) -> bool:
@@ -120,6 +125,22 @@ def counts_by_task(tasks: Iterable[Task]) -> dict[int, Counts]:
         .annotate(**_SUMS)
     )
     return {row["task_id"]: _counts(dict(row)) for row in rows}
+
+
+def look_for_empty(jobs: Iterable[Job]) -> None:
+    """Asks of all of them at once which came_empty. One query, where any is a success."""
+    ended = [job for job in jobs if job.state == JobState.SUCCESS]
+    if not ended:
+        return
+    items = Item.objects.filter(task__job=OuterRef("pk"), left_out="")
+    empty = Job.objects.filter(
+        ~Exists(items.filter(delivered__gt=0)),
+        Exists(items.exclude(withheld=0, skipped=0)),
+        pk__in=[job.pk for job in ended],
+    )
+    found = set(empty.order_by().values_list("pk", flat=True))
+    for job in ended:
+        job.came_empty = job.pk in found
 
 
 def reasons_of(items: QuerySet[Item]) -> list[tuple[str, int]]:

@@ -69,9 +69,11 @@ class Home:
             ]
         )
         lines = [_line(job) for job in open_jobs[:MOST]]
+        ended = list(mine.filter(state__in=progress.ENDED)[:5])
+        progress.look_for_empty(ended)
         return cls(
             lines=lines,
-            ended=list(mine.filter(state__in=progress.ENDED)[:5]),
+            ended=ended,
             places=places_of(user),
             may_order=rights.may(user, rights.order_right("selective")),
             may_manage_nodes=rights.may(user, rights.Right.MANAGE_NODES),

@@ -55,6 +55,7 @@ def head(job: Job, reports: StudyReports) -> dict[str, Any]:
             "number": job.pk,
             "kind": job.kind,
             "state": job.state,
+            "nothing_delivered": job.came_empty,
             "destination": job.destination.name if job.destination else None,
             "project": job.trial.protocol_id if job.trial and not job.trial.is_default else None,
             "ordered_at": _moment(job.created_at),

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from adit.jobs import sealed
-from adit.jobs.models import Item, Job, Task
+from adit.jobs.models import Item, Job, Task, TaskState
+from adit.jobs.progress import Counts
 from adit.jobs.provenance.outputs import keeps_uids
 from adit.jobs.provenance.rules import Rules, rules_of
 from adit.profiles import trials
@@ -58,6 +59,7 @@ class StudyReports:
             "number": task.position,
             "pseudonym": self._pseudonym(task),
             "state": task.state,
+            "nothing_delivered": task.state == TaskState.SUCCESS and _is_empty(items),
             "study_uid": _out(key, study_uid),
             "versions": [self._version(rules) for rules in used],
             "series": [_series(*each, key) for each in zip(items, manifests, strict=True)],
@@ -113,6 +115,11 @@ class StudyReports:
             )
         except SealBroken:
             return None
+
+
+def _is_empty(items: Sequence[Item]) -> bool:
+    held = sum(item.withheld + item.skipped for item in items)
+    return Counts(delivered=sum(item.delivered for item in items), withheld=held).is_empty
 
 
 def _series(item: Item, manifest: Manifest | None, key: TrialKey | None) -> dict[str, Any]:

@@ -11,7 +11,17 @@ from django.utils.translation import gettext_lazy as _lazy
 from adit.jobs import progress, sealed
 from adit.jobs.files import archives
 from adit.jobs.kinds.base import Note
-from adit.jobs.models import Item, Job, JobState, ResultLine, Stage, Task, TaskState
+from adit.jobs.models import (
+    EMPTY,
+    Item,
+    Job,
+    JobState,
+    ResultLine,
+    Stage,
+    Task,
+    TaskState,
+    state_in_words,
+)
 from adit.jobs.progress import Counts
 from adit.jobs.rows import lines
 from adit.jobs.rows.lines import Content
@@ -157,8 +167,10 @@ def _sent(
     why = " ".join(part for part in (task.message, notes_in_words(row, content)) if part)
     if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
         why = _("It waits for approval.")
-    word = str(TaskState(task.state).label)
-    return Answer(row.line, task.state, word, why, counts, task, content, generated, place)
+    came_empty = task.state == TaskState.SUCCESS and counts.is_empty
+    word = state_in_words(task.state, came_empty=came_empty)
+    shown = EMPTY if came_empty else task.state
+    return Answer(row.line, shown, word, why, counts, task, content, generated, place)
 
 
 def _items(box: Box, task: Task, series_uid: str) -> Any:

@@ -19,7 +19,7 @@ from adit.accounts.rights import Right, may, order_right
 from adit.jobs import actions, lists, permits, progress, states
 from adit.jobs.ahead.outlook import outlook
 from adit.jobs.files import archives
-from adit.jobs.models import Item, Job, JobState, Task, Work
+from adit.jobs.models import Item, Job, JobState, Task, TaskState, Work
 from adit.jobs.queueing import roads
 from adit.jobs.views.about import about, kind_label
 from adit.jobs.views.door import person, visible_job
@@ -43,6 +43,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
     found = JobFilter(request.GET, queryset=jobs, request=request)
     page = Paginator(found.qs, JOBS_PER_PAGE).get_page(request.GET.get("page"))
     far = progress.task_counts(job.pk for job in page)
+    progress.look_for_empty(page)
     query = {k: v for k, v in request.GET.items() if k != "page" and v}
     context = {
         "filter": found,
@@ -154,6 +155,10 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
     far = progress.progress_of(job)
     page = Paginator(_tasks(job, far.asks), TASKS_PER_PAGE).get_page(request.GET.get("page"))
     counts = progress.counts_by_task(page)
+    job.came_empty = job.state == JobState.SUCCESS and far.counts.is_empty
+    for task in page:
+        is_success = task.state == TaskState.SUCCESS
+        task.came_empty = is_success and counts.get(task.pk, progress.Counts()).is_empty
     sees_identified = may(user, Right.SEE_IDENTIFIED)
     return {
         "job": job,

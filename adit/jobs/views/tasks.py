@@ -87,6 +87,8 @@ DONE: Mapping[str, Any] = {
 def _task_context(user: User, task: Task) -> dict[str, Any]:
     items = Item.objects.filter(task=task)
     sees_identified = may(user, Right.SEE_IDENTIFIED)
+    counts = progress.counts_of(items)
+    task.came_empty = task.state == TaskState.SUCCESS and counts.is_empty
     return {
         "task": task,
         "job": task.job,
@@ -95,7 +97,7 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         "lines": sheet.lines_in_words(_lines(task)) if task.lane == Lane.SEARCH else "",
         "about": about(task, sees_identified),
         "sees_identified": sees_identified,
-        "counts": progress.counts_of(items),
+        "counts": counts,
         "series": [
             _series(item, sees_identified) for item in items.select_related("task__job__trial")
         ],

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from adit.audit.models import Event
-from adit.jobs.models import Job, TaskState
+from adit.jobs.models import Job, TaskState, state_in_words
 from adit.jobs.views.words import action_in_words
 
 MOST_EVENTS = 50
@@ -35,7 +35,7 @@ def timeline(job: Job) -> list[Happening]:
     told = [_told(event) for event in newest]
     if job.ended_at is None:
         return told
-    end = Happening(job.ended_at, _("ended: %s") % job.get_state_display())
+    end = Happening(job.ended_at, _("ended: %s") % job.state_words)
     # The end of its last task is noted just after its own, and led to it.
     after = sum(event.at > end.at and event.action != _ENDED for event in newest)
     return [*told[:after], end, *told[after:]]
@@ -43,8 +43,12 @@ def timeline(job: Job) -> list[Happening]:
 
 def _told(event: Event) -> Happening:
     if event.action == _ENDED:
-        state = TaskState(event.details["state"]).label
-        words = _("No. %(n)d ended: %(state)s") % {"n": event.details["task"], "state": state}
+        said = event.details
+        is_success = said["state"] == TaskState.SUCCESS
+        held = said.get("withheld", 0) + said.get("skipped", 0)
+        came_empty = is_success and held > 0 and not said.get("delivered")
+        state = state_in_words(said["state"], came_empty=came_empty)
+        words = _("No. %(n)d ended: %(state)s") % {"n": said["task"], "state": state}
         return Happening(event.at, words)
     who = "" if event.user is None else event.user.get_full_name() or event.user.get_username()
     return Happening(event.at, action_in_words(event.action), who)

@@ -22,6 +22,7 @@ LOOKS = {
     "canceling": ("ban", "neutral"),
     "canceled": ("ban", "neutral"),
     "success": ("circle-check", "good"),
+    "empty": ("circle-dashed", "neutral"),
     "warning": ("alert-triangle", "warn"),
     "failure": ("circle-x", "bad"),
     "open": ("plug-connected", "good"),

@@ -536,6 +536,25 @@ def test_the_result_sheet_of_one_source_does_not_name_it(
     assert {len(row) for row in result_sheet.rows(job, Sees(rows=True))} == {len(columns)}
 
 
+def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1", images=2, BurnedInAnnotation="YES")
+    put_study(source, "2", images=2, PatientID=BEN)
+    job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
+    job.order["announced"] = ["burned-in"]
+    job.save()
+    batch.start(job.owner, job, Wishes())
+
+    job = run_all(job)
+
+    columns = result_sheet.columns_of(job, Sees(rows=True))
+    rows = [dict(zip(columns, row, strict=True)) for row in result_sheet.rows(job, Sees(rows=True))]
+    assert [row["ADIT outcome"] for row in rows] == ["as ordered, nothing delivered", "complete"]
+    assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
+    assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
+
+
 def test_a_source_that_could_not_answer_passes_nothing_on(
     order_rows: Callable[..., Job],
     source: Node,

@@ -1,0 +1,124 @@
+"""Where nothing was delivered, no page, sheet, mail or file says "complete": it was as ordered."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from adit.accounts.models import User
+from adit.jobs import mail, progress
+from adit.jobs.models import Item, Job, JobState, Letter
+
+AsUser = Callable[[User | None], Client]
+WORDS = "as ordered, nothing delivered"
+BADGE = f'<use href="/static/vendor/icons/icons.svg#circle-dashed"></use></svg>{WORDS}</span>'
+
+
+@pytest.fixture
+def job(coordinator: User, make_job: Callable[..., Job], make_item: Callable[..., Item]) -> Job:
+    """All of it was held back as announced and accepted."""
+    message = "Nothing to deliver: 12 images were held back as announced."
+    job = make_job(coordinator, state=JobState.SUCCESS, message=message)
+    make_item(job.tasks.get(), expected=12, withheld=12, reasons=[["face", "A face.", 12]])
+    return job
+
+
+def is_said(page: str) -> bool:
+    assert "</svg>complete</span>" not in page
+    return BADGE in page
+
+
+@pytest.mark.parametrize("path", ["/jobs/", "/", "/jobs/{}/", "/jobs/{}/1/", "/jobs/{}/report/"])
+def test_the_page_says_that_nothing_was_delivered(
+    path: str, coordinator: User, job: Job, as_user: AsUser
+) -> None:
+    page = as_user(coordinator).get(path.format(job.pk)).content.decode()
+
+    assert is_said(page)
+
+
+def test_home_says_why_nothing_was_delivered(coordinator: User, job: Job, as_user: AsUser) -> None:
+    assert job.message in as_user(coordinator).get("/").content.decode()
+
+
+def test_both_lines_of_what_happened_say_so(coordinator: User, job: Job, as_user: AsUser) -> None:
+    from django.utils import timezone
+
+    from adit.audit.trail import record
+
+    Job.objects.filter(pk=job.pk).update(ended_at=timezone.now())
+    details = {"task": 1, "state": "success", "delivered": 0, "withheld": 12, "skipped": 0}
+    record("task.ended", user=coordinator, about=f"job:{job.pk}", details=details)
+
+    page = as_user(coordinator).get(f"/jobs/{job.pk}/").content.decode()
+
+    assert f"No. 1 ended: {WORDS}" in page
+    assert f"<span>ended: {WORDS}" in page
+
+
+def test_the_report_says_so_as_a_fact_of_its_own(
+    coordinator: User, job: Job, as_user: AsUser
+) -> None:
+    told = json.loads(as_user(coordinator).get(f"/jobs/{job.pk}/report.json").getvalue())
+
+    assert (told["job"]["state"], told["job"]["nothing_delivered"]) == ("success", True)
+    assert [study["nothing_delivered"] for study in told["studies"]] == [True]
+
+
+def test_the_mail_says_so(job: Job) -> None:
+    letter = Letter(
+        job=job, what=Letter.What.ENDED, number=1, state="success", address="a@b.example"
+    )
+
+    subject, text = mail._text(letter)
+
+    assert subject == f"job {job.pk} has ended: {WORDS}"
+    assert f"has ended: {WORDS}." in text
+
+
+@pytest.mark.parametrize("delivered", [1, 12])
+def test_where_something_was_delivered_it_is_complete(
+    delivered: int,
+    coordinator: User,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., Item],
+    as_user: AsUser,
+) -> None:
+    job = make_job(coordinator, state=JobState.SUCCESS)
+    make_item(job.tasks.get(), expected=12, delivered=delivered, withheld=12 - delivered)
+    client = as_user(coordinator)
+
+    for path in ("/jobs/", f"/jobs/{job.pk}/", f"/jobs/{job.pk}/1/"):
+        page = client.get(path).content.decode()
+        assert "</svg>complete</span>" in page
+        assert BADGE not in page
+    told = json.loads(client.get(f"/jobs/{job.pk}/report.json").getvalue())
+    assert not told["job"]["nothing_delivered"]
+    assert not told["studies"][0]["nothing_delivered"]
+
+
+def test_a_query_that_was_answered_is_complete(
+    coordinator: User, make_job: Callable[..., Job]
+) -> None:
+    """Nothing was to be delivered, and nothing held back."""
+    assert make_job(coordinator, state=JobState.SUCCESS).state_words == "complete"
+
+
+def test_many_jobs_are_asked_at_once(
+    coordinator: User, job: Job, make_job: Callable[..., Job], make_item: Callable[..., Item]
+) -> None:
+    made = [make_job(coordinator, state=state) for state in (JobState.SUCCESS, JobState.FAILURE)]
+    for one in made:
+        make_item(one.tasks.get(), expected=3, delivered=3)
+    jobs = list(Job.objects.all())
+    with CaptureQueriesContext(
+        connection,
+    ) as asked:
+        progress.look_for_empty(jobs)
+        words = {one.pk: one.state_words for one in jobs}
+
+    assert len(asked) == 1
+    assert words == {job.pk: WORDS, made[0].pk: "complete", made[1].pk: "failed"}
