@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, ClassVar
 
@@ -272,11 +272,14 @@ def _title(study: Record) -> str:
 
 
 def _row_to(row: Row) -> dict[str, Any]:
-    day = row.wanted.study_date
+    asked, day = row.wanted, row.wanted.study_date
     wanted = {
-        **asdict(row.wanted),
+        "patient_id": asked.patient_id,
+        "study_uid": asked.study_uid,
+        "accession_number": asked.accession_number,
         "study_date": day.isoformat() if day else None,
-        "modalities": list(row.wanted.modalities),
+        "days": asked.days,
+        "modalities": list(asked.modalities),
     }
     return {"line": row.line, "wanted": wanted, "series_uid": row.series_uid}
 

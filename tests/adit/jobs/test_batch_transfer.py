@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date
 
 import pytest
@@ -14,6 +14,7 @@ from adit.audit.models import Event
 from adit.jobs import actions, permits, queue, sealed
 from adit.jobs.checked import batch
 from adit.jobs.checked.batch import Wishes
+from adit.jobs.kinds import batch_transfer
 from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState, Work
@@ -581,3 +582,11 @@ def test_every_source_needs_its_right_and_none_is_the_destination(
         order_rows(by_uid(2, "1"), further=(make_node("Secret PACS").pk,))
     with pytest.raises(WrongInput, match="Source and destination are the same"):
         order_rows(by_uid(2, "1"), further=(destination.pk,))
+
+
+def test_a_check_knows_all_that_a_row_names() -> None:
+    wanted = Wanted(ANNE, "1.2.3", "A1", date(2024, 2, 29), 3, ("CT", "PT"))
+    assert all(getattr(wanted, field.name) for field in fields(Wanted))
+    row = Row(7, wanted, series_uid="1.2.3.4")
+
+    assert batch_transfer._row_from(batch_transfer._row_to(row)) == row
