@@ -46,6 +46,11 @@ _NO_PROOF = (
     "turn the proof off in its settings)"
 )
 
+_TWO_UIDS = (
+    "The object has one instance UID inside and another on its outside, so that nobody can say "
+    "which one it is."
+)
+
 _NOT_LISTED = "the destination took this image, and does not list it now"
 
 
@@ -374,7 +379,10 @@ class Passage:
         except AditError as error:
             self._unreadable(instance, error)
             return None
-        if ref.series != self.ref or ref.instance_uid != instance.instance_uid:
+        if ref.series == self.ref and ref.instance_uid != instance.instance_uid:
+            self._ambiguous(ref, instance)
+            return None
+        if ref.series != self.ref:
             self._notes.append("the source sent an object of another series; it was not taken")
             return None
         expected = self._manifest.expected
@@ -390,6 +398,13 @@ class Passage:
             ref = self._ref(instance.instance_uid)
             if ref.instance_uid in (self._manifest.expected or {ref.instance_uid}):
                 self._tell(ref, State.WITHHELD, "malformed", str(error))
+
+    def _ambiguous(self, inside: InstanceRef, instance: Instance) -> None:
+        """Its end is told under the UID that was listed."""
+        for ref in (self._ref(instance.instance_uid), inside):
+            if ref.instance_uid in self._open():
+                self._tell(ref, State.WITHHELD, "two-uids", _TWO_UIDS)
+                return
 
     def _has_twins(self) -> bool:
         """The same object again is no news; another one under the same UID is."""

@@ -54,6 +54,27 @@ def test_transfer_pseudonymized_from_folder_to_folder(source: Path, tmp_path: Pa
     assert Path(told["manifest"]).stat().st_mode & 0o077 == 0
 
 
+def test_a_file_that_names_two_uids_is_withheld_and_the_reason_says_so(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = source / "2.dcm"
+    data, uid = path.read_bytes(), f"{ROOT}.1.1.2".encode()
+    path.write_bytes(data.replace(uid, uid[:-1] + b"9", 1))  # in the file meta alone
+
+    code = main(
+        ["transfer", "--from", str(source), "--to", f"folder:{tmp_path / 'out'}", "--all"]
+        + ["--pseudonym", "LUNG-0001", "--allow-withheld", "--json"]
+    )
+
+    told = answer(capsys)
+    assert code == 0
+    assert (told["delivered"], told["withheld"], told["failed"]) == (2, 1, 0)
+    assert list(told["reasons"]) == [
+        "The object has one instance UID inside and another on its outside, so that nobody can say "
+        "which one it is."
+    ]
+
+
 def test_transfer_demands_a_word_on_identity(source: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["transfer", "--from", str(source), "--to", str(tmp_path / "o"), "--all"])
