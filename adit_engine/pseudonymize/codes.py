@@ -3,7 +3,7 @@
 import re
 
 from adit_engine.pseudonymize import descriptors
-from adit_engine.pseudonymize.actions import KEEPERS, Action, Work
+from adit_engine.pseudonymize.actions import KEEPERS, Action, Work, keep_codes
 from adit_engine.pseudonymize.tables import code_schemes, code_words, safe_words
 
 _VERSION = re.compile(rb"[A-Za-z]{0,3}[0-9][0-9._-]{0,13}[A-Za-z]{0,2}")
@@ -56,6 +56,16 @@ def word_keeper(vr: str) -> Action:
         return legal(value, work) if _is_vocabulary(value, work.names) else None
 
     return keep
+
+
+def keep_terms(value: bytes, work: Work) -> bytes | None:
+    """CS, also in letters or with marks that it may not have, when it is made of known words."""
+    kept = keep_codes(value, work)
+    if kept is not None:
+        return kept
+    terms = value.rstrip(b"\0 ").split(b"\\")
+    known = all(len(term) <= 16 and _is_vocabulary(term, work.names) for term in terms)
+    return value if known else None
 
 
 def _is_vocabulary(value: bytes, names: frozenset[bytes]) -> bool:

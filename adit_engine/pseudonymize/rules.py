@@ -208,6 +208,8 @@ class RuleBook:
             return self._descriptor(vr)
         if vr == "UI":
             return self._uids
+        if vr == "CS" and tag not in tables.reviewed("withhold"):
+            return codes.keep_terms
         return self._dates.get(vr) or KEEPERS.get(vr)
 
     def _row(self, row: Row, kind: str, place: int) -> Rule | None:

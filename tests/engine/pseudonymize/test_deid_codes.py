@@ -1,13 +1,15 @@
 """Codes and labels: what people type into a coded item, or call a segment, stays with them."""
 
 import pytest
-from deid_objects import change, encode, header, instance, items, result
+from deid_objects import change, encode, header, instance, items, read, result
 from pydicom.sr._concepts_dict import concepts
 from pydicom.sr._snomed_dict import mapping
 
 from adit_engine.pseudonymize import codes, tables
 from adit_engine.pseudonymize.actions import Work
+from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.pseudonymize.verify import verify
 
 
 def coded(value: bytes, scheme: bytes, meaning: bytes, version: bytes = b"") -> bytes:
@@ -140,3 +142,23 @@ def test_the_name_of_a_segment_stays_when_it_is_made_of_known_words(label: str, 
     )
     (kept,) = result(instance(made), change()).SegmentSequence
     assert kept.SegmentLabel == left
+
+
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [
+        ("Chest", "Chest"),
+        ("Head-Neck", "Head-Neck"),
+        ("C-SPINE", "C-SPINE"),
+        ("Ostermeyer", None),
+        ("Chest 19610312", None),
+        ("Chest and abdomen", None),  # too long
+    ],
+)
+def test_a_term_in_small_letters_stays_when_it_is_made_of_known_words(
+    part: str, left: str | None
+) -> None:
+    source = instance(header(t00180015=("CS", part.encode())))
+    out = apply(change(), source)
+    verify(source, out, change())
+    assert read(out).get("BodyPartExamined") == left
