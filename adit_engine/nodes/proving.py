@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace as but
 
 from adit_engine.commitment import MOST_REFERENCES, Report
-from adit_engine.errors import CannotDo, NodeError
+from adit_engine.errors import CannotDo, NodeError, NodeRefused
 from adit_engine.nodes.association import Association, Associations
 from adit_engine.nodes.base import NotKept, Proof, Remark, Stored
 from adit_engine.nodes.committing import Committing
@@ -38,6 +38,8 @@ class Proving:
         self._committing = committing
         self._silence = ""
         """Why it is not asked for reports any more."""
+        self._takes_lists = True
+        """Whether it answers a search by several UIDs."""
         self._proven: dict[SeriesRef, int] = {}
         """How many images of a series it was found to keep, at least."""
 
@@ -120,7 +122,7 @@ class Proving:
         with self._associations.open([self._search.context()]) as association:
             for ref, unproven in series.items():
                 count, whole = len(unproven), Query.uids_of(ref)
-                is_little = count <= self._proven.get(ref, 0)
+                is_little = self._takes_lists and count <= self._proven.get(ref, 0)
                 if not is_little:
                     yield from self._listed(association, whole, unproven)
                 yield from self._by_uid(association, whole, unproven)
@@ -131,11 +133,16 @@ class Proving:
     def _by_uid(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
         """As long as that proves anything: a node may cut the answers by UID short, too."""
         before = len(unproven) + 1
-        while 0 < len(unproven) < before:
+        while self._takes_lists and 0 < len(unproven) < before:
             before = len(unproven)
             for lot in lots(sorted(unproven)):
                 by_uid = but(query, keys={**query.keys, "SOPInstanceUID": lot})
-                yield from self._listed(association, by_uid, unproven)
+                try:
+                    yield from self._listed(association, by_uid, unproven)
+                except NodeRefused:
+                    # The list of the whole series has the say.
+                    self._takes_lists = False
+                    break
 
     def _listed(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
         for record in self._search.ask(association, query):

@@ -1,6 +1,7 @@
 """Habits of archives that are nobody's fault, and must not cost an image."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import peers
@@ -11,6 +12,7 @@ from samples import ROOT, ct, instance
 
 from adit_engine.errors import ConnectionLost, NodeRefused
 from adit_engine.instance import Instance
+from adit_engine.nodes.base import Stored
 from adit_engine.nodes.dimse import DimseNode
 from adit_engine.nodes.identifier import encode
 from adit_engine.nodes.moving import STUDY_ROOT_MOVE
@@ -44,6 +46,7 @@ class ImagesAlone:
         self._serve = serve
         self._to_a_list = to_a_list
         self.asked: list[int] = []
+        self.refused = 0
 
     @property
     def refs(self) -> list[InstanceRef]:
@@ -55,7 +58,8 @@ class ImagesAlone:
             command, data = talk.hear_with_data()
             number = int.from_bytes(command[0x0110], "little")
             if command[0x0100] == b"\x20\0":
-                self._list(talk, number)
+                is_list = b"\\" in data and self._to_a_list is not None
+                self._list(talk, number, self._to_a_list if is_list else None)
                 continue
             named = [one for one in self.images if one.instance_uid.encode() in data]
             wanted = named or self.images
@@ -73,15 +77,16 @@ class ImagesAlone:
             else:
                 talk.say(talk.context(kind), said)
 
-    def _list(self, talk: peers.Talk, number: int) -> None:
+    def _list(self, talk: peers.Talk, number: int, refusal: int | None) -> None:
         answer = {0x0100: FIND_ANSWER, 0x0120: number}
-        for one in self.images:
+        self.refused += refusal is not None
+        for one in self.images if refusal is None else ():
             record = Dataset()
             record.SOPInstanceUID = one.instance_uid
             record.SOPClassUID = one.sop_class_uid
             pending = {**answer, 0x0900: 0xFF00}
             talk.say(talk.context(STUDY_ROOT), pending, encode(record, explicit=True))
-        talk.say(talk.context(STUDY_ROOT), {**answer, 0x0900: 0})
+        talk.say(talk.context(STUDY_ROOT), {**answer, 0x0900: refusal or 0})
 
 
 def sends(talk: peers.Talk, number: int, wanted: list[Instance], kind: str = CT_IMAGE) -> int:
@@ -125,6 +130,20 @@ def test_an_archive_that_reads_no_list_of_uids_sends_each_image_by_itself(
 
     assert [one.sha256() for one in fetched] == [one.sha256() for one in archive.images]
     assert archive.asked == [3, 1, 1, 1]
+
+
+def test_an_archive_that_searches_by_no_list_of_uids_proves_by_the_whole_series() -> None:
+    archive = ImagesAlone(sends, REFUSES)
+    lost = replace(archive.refs[0], instance_uid=f"{ROOT}.1.1.9")
+    with peers.Scripted(archive) as peer:
+        node = by_get(peer)
+        first = list(node.confirm([Stored(ref) for ref in archive.refs[:2]]))
+        second = list(node.confirm([Stored(archive.refs[2]), Stored(lost)]))
+        third = list(node.confirm([Stored(archive.refs[1]), Stored(lost)]))
+
+    one, two, three = (ref.instance_uid for ref in archive.refs)
+    assert (sorted(first), second, third) == ([one, two], [three], [two])
+    assert archive.refused == 1
 
 
 @pytest.mark.parametrize("status", [0xC000, 0xA702])
