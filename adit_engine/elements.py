@@ -211,6 +211,7 @@ def _marks_of(tags: frozenset[int]) -> frozenset[int]:
 
 
 def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> Element:
+    """Where it raises, what looks like a tag may be part of a text: it is not repeated."""
     if position + 8 > stop:
         raise Malformed(f"The data set ends inside an element at byte {position}.")
     if explicit:
@@ -222,9 +223,7 @@ def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: i
             if vr is None:
                 if group == 0xFFFE:
                     return Element((group << 16) | number, "", position, value, value, False)
-                raise Malformed(
-                    f"Element ({group:04x},{number:04x}) at byte {position} has no valid VR."
-                )
+                raise Malformed(f"The element at byte {position} has no valid VR.")
             if position + 12 > stop:
                 raise Malformed(f"The data set ends inside an element at byte {position}.")
             (length,) = _LENGTH.unpack_from(data, position + 8)
@@ -237,14 +236,10 @@ def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: i
     if length != UNDEFINED or group == 0xFFFE:
         end = value + (0 if group == 0xFFFE else length)
         if end > stop:
-            raise Malformed(
-                f"Element ({group:04x},{number:04x}) at byte {position} is longer than its data set."
-            )
+            raise Malformed(f"The element at byte {position} is longer than its data set.")
         return Element(tag, vr, position, value, end, False)
     if vr not in ("", "SQ", "UN") and tag not in PIXEL_TAGS:
-        raise Malformed(
-            f"Element ({group:04x},{number:04x}) at byte {position} may not be of undefined length."
-        )
+        raise Malformed(f"The element at byte {position} may not be of undefined length.")
     end = _sequence_end(data, explicit and vr != "UN", value, stop, depth + 1)
     return Element(tag, vr, position, value, end, True)
 

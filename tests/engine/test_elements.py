@@ -222,3 +222,17 @@ def test_the_walk_to_the_pixels_sees_what_a_look_at_each_element_sees(
             header_end_and_values(data, True, wanted)
     else:
         assert header_end_and_values(data, True, wanted) == expected
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize(
+    "text", [b"Mustermann, Erika", b"MusterLO\xff\xffErika", b"MustSQ\0\0\xff\xff\xff\xffErika"]
+)
+def test_text_that_stands_where_an_element_should_is_not_told_as_its_tag(
+    text: bytes, explicit: bool
+) -> None:
+    with pytest.raises(Malformed) as raised:
+        list(elements(text, explicit))
+    told = str(raised.value).lower().replace(",", "")
+    letters = [text[at : at + 2] for at in range(0, 4, 2)]
+    assert not any(part[::-1].hex() in told or part.hex() in told for part in letters)
