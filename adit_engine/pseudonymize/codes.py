@@ -8,6 +8,8 @@ from adit_engine.pseudonymize.tables import code_schemes, code_words, safe_words
 
 _VERSION = re.compile(rb"[A-Za-z]{0,3}[0-9][0-9._-]{0,13}[A-Za-z]{0,2}")
 _WORD = re.compile(rb"[A-Za-z]+")
+_TOKEN = re.compile(rb"[A-Za-z0-9]+")
+_NO_DIGIT = re.compile(rb"[^0-9]")
 _LONG_WORD, _LONGEST_NUMBER = 4, 3
 _BETWEEN = re.compile(rb"[ _./,;+()*&<>:%^'\[\]{}=#?!\"-]*")
 
@@ -76,8 +78,8 @@ def _is_vocabulary(value: bytes, names: frozenset[bytes]) -> bool:
     return (
         all(word in code_words() or word in safe_words() for word in words)
         and not any(word in names for word in words if len(word) > 1)
-        and all(len(number) <= _LONGEST_NUMBER for number in re.findall(rb"[0-9]+", text))
-        and not _BETWEEN.sub(b"", re.sub(rb"[A-Za-z0-9]+", b"", text))
+        and all(len(_NO_DIGIT.sub(b"", token)) <= _LONGEST_NUMBER for token in _TOKEN.findall(text))
+        and not _BETWEEN.sub(b"", _TOKEN.sub(b"", text))
     )
 
 

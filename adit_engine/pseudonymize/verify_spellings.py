@@ -146,7 +146,7 @@ def _folds_of_text(said: bytes) -> Iterator[bytes]:
     if said.isascii():
         yield said
         return
-    text = unicodedata.normalize("NFC", said.decode("utf-8", "replace"))
+    text = unicodedata.normalize("NFKC", said.decode("utf-8", "replace")).lower()
     yield from dict.fromkeys(form.encode() for form in _in_ascii(text))
 
 

@@ -31,6 +31,7 @@ def region(value: bytes, scheme: bytes, meaning: bytes, version: bytes = b""):
         "St. Josefs Hospital, ward 7",
         "Chest 4711234",
         "Chest 12.03.1961",
+        "Chest 26ed448",
         "Brust von Frau Müller",
     ],
 )

@@ -126,7 +126,7 @@ SPELLED = {
     "name": """Brücken-Müller|Brücken Müller|brueckenmuellers|ABrueckenmueller|FrauBrueckenmueller
         AnnelieseBrueckenmueller|BruckenmullerAnneliese|AnnelieseMaria|relleumnekceurB
         B r u e c k e n m u e l l e r|Br%C3%BCckenm%C3%BCller|Br&uuml;ckenm&uuml;ller|Brueckenm
-        Brückenmue11er|x-anneliese-x|annelieseX""",
+        Brückenmue11er|x-anneliese-x|annelieseX|SCANBRÜCKENMÜLLERS|Scan Ｂrückenmüllers""",
     "birth-date": """12.03.61|12.3.61|3/12/61|61-03-12|610312|120361|12_03_61|12. März 1961|12MAR1961
         12-Mar-61|Mar. 12, 1961|March 12th, 1961|12th of March 1961|1961 Mar 12|12 . 03 . 1961
         12:03:1961|1961-3-12|12.-03.-1961|12, 3, 1961|born19610312x""",
