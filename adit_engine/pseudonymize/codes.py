@@ -21,13 +21,14 @@ REMOVED = (b"REMOVED ", b"99ADIT", b"Removed ")
 
 # The check digit of SNOMED CT (Verhoeff): a group of ten elements, and what turns each place.
 _GROUP = (
-    *("0123456789", "1234067895", "2340178956", "3401289567", "4012395678"),
-    *("5987604321", "6598710432", "7659821043", "8765932104", "9876543210"),
+    *(b"0123456789", b"1234067895", b"2340178956", b"3401289567", b"4012395678"),
+    *(b"5987604321", b"6598710432", b"7659821043", b"8765932104", b"9876543210"),
 )
 _TURNS = (
-    *("0123456789", "1576283094", "5803796142", "8916043527"),
-    *("9453126870", "4286573901", "2793806415", "7046913258"),
+    *(b"0123456789", b"1576283094", b"5803796142", b"8916043527"),
+    *(b"9453126870", b"4286573901", b"2793806415", b"7046913258"),
 )
+_ZERO = ord("0")
 
 
 def keep_version(value: bytes, work: object) -> bytes | None:
@@ -42,7 +43,7 @@ def is_standard(value: bytes, scheme: bytes) -> bool:
     if pattern is None or not pattern.fullmatch(value):
         return False
     if scheme == b"SCT":
-        return _is_concept(value.decode())
+        return _is_concept(value)
     return scheme not in _WORDY or all(
         len(word) < _LONG_WORD or word.lower() in code_words() for word in _WORD.findall(value)
     )
@@ -74,20 +75,21 @@ def _is_vocabulary(value: bytes, names: frozenset[bytes]) -> bool:
     text = value.strip(b" \0")
     if descriptors.is_row_of_numbers(text):
         return False
-    words = {word.lower() for word in _WORD.findall(text)}
-    return (
-        all(word in code_words() or word in safe_words() for word in words)
-        and not any(word in names for word in words if len(word) > 1)
-        and all(len(_NO_DIGIT.sub(b"", token)) <= _LONGEST_NUMBER for token in _TOKEN.findall(text))
-        and not _BETWEEN.sub(b"", _TOKEN.sub(b"", text))
-    )
+    known, safe = code_words(), safe_words()
+    for token in _TOKEN.findall(text):
+        if len(_NO_DIGIT.sub(b"", token)) > _LONGEST_NUMBER:
+            return False
+        for word in _WORD.findall(token.lower()):
+            if (word not in known and word not in safe) or (len(word) > 1 and word in names):
+                return False
+    return not _BETWEEN.sub(b"", _TOKEN.sub(b"", text))
 
 
-def _is_concept(digits: str) -> bool:
+def _is_concept(digits: bytes) -> bool:
     """A concept of SNOMED CT, of its core or of an extension, with its check digit."""
-    if digits[-3:-1] not in ("00", "10"):
+    if digits[-3:-1] not in (b"00", b"10"):
         return False
-    check = 0
+    check = _ZERO
     for at, digit in enumerate(reversed(digits)):
-        check = int(_GROUP[check][int(_TURNS[at % 8][int(digit)])])
-    return check == 0
+        check = _GROUP[check - _ZERO][_TURNS[at & 7][digit - _ZERO] - _ZERO]
+    return check == _ZERO
