@@ -68,6 +68,8 @@ class Head(models.Model):
 
     hash = models.CharField(max_length=64, default=GENESIS)
     count = models.PositiveBigIntegerField(default=0)
+    told_at = models.DateTimeField(null=True)
+    """When it left the machine last."""
 
     def __str__(self) -> str:
         return f"{self.count} {self.hash}"

@@ -4,10 +4,12 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from adit.audit.models import GENESIS, Event, Head
@@ -18,6 +20,8 @@ Patient = tuple[str, str]
 """Patient-id domain and patient id."""
 
 
+TELL_EVERY = timedelta(hours=23)
+"""Less than a day, so that it stays at the same hour."""
 _PLACE = "trail patient"
 
 
@@ -124,9 +128,25 @@ def verify() -> Broken | None:
 
 
 def head() -> tuple[int, str]:
-    """How many events there are, and the last one's hash: what should leave the machine daily."""
+    """How many events there are, and the last one's hash: what leaves the machine daily."""
     end = Head.objects.filter(pk=1).first() or Head()
     return end.count, end.hash
+
+
+def take_head() -> tuple[int, str] | None:
+    """The head, for who sends it away now; None where it left within a day, or nothing was recorded."""
+    now = timezone.now()
+    due = Head.objects.filter(Q(told_at=None) | Q(told_at__lte=now - TELL_EVERY), pk=1, count__gt=0)
+    return head() if due.update(told_at=now) else None
+
+
+def holds(count: int, last: str) -> bool:
+    """Whether a head that left the machine is that of the trail as it was then.
+
+    Says more than `verify`, which believes whoever has the database and the key.
+    """
+    found = Event.objects.order_by("id").values_list("hash", flat=True)[count - 1 : count]
+    return count > 0 and list(found) == [last]
 
 
 def _is_whole(event: Event) -> bool:

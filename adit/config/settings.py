@@ -299,6 +299,7 @@ EMAIL_USE_SSL = given("ADIT_MAIL_TLS") == "tls"
 EMAIL_TIMEOUT = 5
 DEFAULT_FROM_EMAIL = given("ADIT_MAIL_FROM", "adit@localhost")
 MAIL_ADMINS = [address for address in given("ADIT_MAIL_ADMINS").split(",") if address]
+TRAIL_MAIL = [address for address in given("ADIT_TRAIL_MAIL").split(",") if address]
 """Who is told of failures; nobody named: superusers."""
 SITE_URL = given("ADIT_URL", f"http://localhost:{PORT}").rstrip("/")
 """Under which people reach the pages; stands in mails."""

@@ -17,7 +17,7 @@ from adit.jobs.lease import SHUTDOWN
 from adit.jobs.preparing import drafts
 from adit.jobs.queueing import stuck
 from adit.jobs.queueing.bell import MAIL_TASK, WORK_TASK, ring
-from adit.nodes import alarm_mail, alarms, lookout, slots, uses
+from adit.nodes import alarm_mail, alarms, lookout, slots, trail_mail, uses
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def send_mail() -> None:
     """Sends the letters that wait."""
     mail.send_waiting()
     alarm_mail.OUTBOX.send()
+    trail_mail.OUTBOX.send()
 
 
 @shared_task(name="adit.jobs.watch")
@@ -64,9 +65,10 @@ def watch() -> None:
 
 @shared_task(name="adit.jobs.clean")
 def clean() -> None:
-    """Forgets what nobody came back to."""
+    """Forgets what nobody came back to; once a day the end of the trail leaves the machine."""
     drafts.sweep()
     uses.clean()
+    trail_mail.tell()
     archives.remove_expired()
     archives.remove_left()
     archives.forget_gathered()

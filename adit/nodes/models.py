@@ -233,6 +233,16 @@ class AlarmLetter(Outgoing):
         return f"alarms {self.pk}"
 
 
+class HeadLetter(Outgoing):
+    """One mail to one address with the end of the trail as it was that day."""
+
+    count = models.PositiveBigIntegerField()
+    hash = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"head {self.count}"
+
+
 class Expectation(models.Model):
     """One C-MOVE under way: which images the receiver takes, and for whom; gone when it ends."""
 

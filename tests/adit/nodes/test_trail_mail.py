@@ -1,0 +1,92 @@
+"""The end of the trail leaves the machine once a day, and whoever rewrites the trail is found out."""
+
+import logging
+import re
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models import F
+
+from adit.audit import trail
+from adit.audit.models import Event, Head
+from adit.nodes import trail_mail
+from adit.nodes.models import HeadLetter
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def letters(settings) -> None:
+    settings.MAIL, settings.TRAIL_MAIL = True, ["dpo@hospital.example"]
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+
+def told() -> str:
+    """Sends what is due, and gives the command that the mail names."""
+    trail_mail.tell()
+    assert trail_mail.OUTBOX.send() == 1
+    return re.search(r"adit manage (audit verify --head .*)", str(mail.outbox[-1].body))[1]
+
+
+def test_it_is_logged_and_mailed_once_a_day(caplog) -> None:
+    trail.record("job.created", about="job:1")
+    with caplog.at_level(logging.INFO, "adit.nodes.trail_mail"):
+        told()
+        trail_mail.tell()
+    assert trail_mail.OUTBOX.send() == 0
+    count, last = trail.head()
+    assert caplog.messages == [f"the trail has {count} events, the last one {last}"]
+    assert (mail.outbox[0].to, last in mail.outbox[0].body) == (["dpo@hospital.example"], True)
+
+    Head.objects.update(told_at=F("told_at") - timedelta(days=1))
+    told()
+    assert HeadLetter.objects.count() == 2
+
+
+def test_nothing_is_said_of_a_trail_without_events() -> None:
+    trail_mail.tell()
+    assert not HeadLetter.objects.exists()
+
+
+def test_without_mail_it_is_logged_alone(settings, caplog) -> None:
+    settings.MAIL = False
+    trail.record("job.created", about="job:1")
+    with caplog.at_level(logging.INFO, "adit.nodes.trail_mail"):
+        trail_mail.tell()
+    assert caplog.messages
+    assert not HeadLetter.objects.exists()
+
+
+def test_the_command_of_an_old_mail_still_agrees_with_a_trail_that_went_on(capsys) -> None:
+    trail.record("job.created", about="job:1")
+    command = told().split()
+    trail.record("job.created", about="job:2")
+    call_command(*command)
+    assert "The trail is whole: 2 events" in capsys.readouterr().out
+
+
+def test_who_has_the_database_and_the_key_and_writes_the_trail_anew_is_found_out() -> None:
+    trail.record("job.created", about="job:1")
+    trail.record("patient.reidentified", about="job:1")
+    command = told().split()
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM audit_event")
+        cursor.execute("DELETE FROM audit_head")
+    for about in ("job:1", "job:7", "job:8"):
+        trail.record("job.created", about=about)
+    assert trail.verify() is None
+    with pytest.raises(CommandError, match="that had 2 events then: what came before that head"):
+        call_command(*command)
+
+
+def test_a_trail_that_ends_earlier_than_the_mail_says_is_told(capsys) -> None:
+    trail.record("job.created", about="job:1")
+    _, last = trail.head()
+    with pytest.raises(CommandError, match="older backup"):
+        call_command("audit", "verify", "--head", "2", last)
+    with pytest.raises(CommandError, match="number of events first"):
+        call_command("audit", "verify", "--head", last, "1")
+    assert Event.objects.count() == 1
