@@ -15,7 +15,7 @@ from adit_engine.nodes import body
 from adit_engine.pseudonymize.change import AsIs
 
 
-def no_room() -> BinaryIO:
+def no_room(**where: object) -> BinaryIO:
     """A file on a disk that is full."""
     return Path("/dev/full").open("w+b", buffering=0)
 
