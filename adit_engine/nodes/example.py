@@ -41,8 +41,9 @@ def heard(ask: Ask, query: Query, most: int = MOST_ANSWERS) -> Heard:
             came = list(islice(answers, most))
     except _REFUSALS as error:
         return Heard(refusal=str(error))
-    fit = tuple(one for one in came if query.matches(one))
-    return Heard(fit, len(came), len(came) < most)
+    # Some archives answer once for each image.
+    once = {frozenset(one.values.items()): one for one in came if query.matches(one)}
+    return Heard(tuple(once.values()), len(came), len(came) < most)
 
 
 def newest(ask: Ask) -> Heard:

@@ -74,7 +74,8 @@ class Manners:
         """Asks for two halves: when they hold more than the whole, the whole was cut."""
         count = len(found.records)
         if not found.is_whole:
-            yield Finding(Grade.GOOD, f"It lists {count} studies and more to one search.")
+            studies = "1 study" if count == 1 else f"{count} studies"
+            yield Finding(Grade.GOOD, f"It lists {studies} and more to one search.")
             return
         days = sorted(day for one in found.records if (day := one.study_date) is not None)
         middle = days[len(days) // 2] if days else None

@@ -27,6 +27,7 @@ from adit_engine.nodes.attempt import Attempt, Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Triable
 from adit_engine.nodes.detour import Detour
 from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.example import heard
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.ground import kind_of_mount
 from adit_engine.nodes.identifier import encode, record
@@ -232,6 +233,17 @@ def test_lists_that_are_cut_are_noticed(shelf: MemoryNode) -> None:
     assert proposed(list(Manners(asking(shelf, 55), 100).findings())) == {"result_cap": 55}
     assert proposed(list(Manners(asking(shelf, 55), 55).findings())) == {}
     assert proposed(list(Manners(asking(shelf), None).findings())) == {}
+
+
+def test_a_study_that_is_told_for_each_of_its_images_counts_once(shelf: MemoryNode) -> None:
+    def often(query: Query) -> Answers:
+        return Answers(record for record in shelf.find(query) for _ in range(3))
+
+    told = heard(often, Query(Level.STUDY, {}))
+
+    count = len(list(shelf.find(Query(Level.STUDY, {}))))
+    assert count > 1
+    assert (len(told.records), told.raw) == (count, 3 * count)
 
 
 def test_a_study_that_comes_in_meanwhile_is_no_cut_list(shelf: MemoryNode) -> None:
