@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from adit_engine.errors import Malformed, NotFound, PatientChanged
+from adit_engine.errors import Malformed, NodeBusy, NodeRefused, NotFound, PatientChanged
 from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Source, Storable
+from adit_engine.nodes.statuses import could_not_send
 from adit_engine.outcome import Event, Listed, Manifest, Outcome
 from adit_engine.passage import Passage
 from adit_engine.pseudonymize.change import Change
@@ -19,6 +20,9 @@ from adit_engine.traveller import Traveller
 
 ROUNDS = 3
 """How often new series are looked for when a study grows while it is transferred."""
+
+MOST_REFUSED = 3
+"""A source that could not send from so many series in a row is asked for no other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,24 @@ def transfer(
     heed = getattr(destination, "heed", None)  # asked so, since some stand before another node
     if heed is not None:
         heed(stop)
+    refusals: list[NodeBusy | NodeRefused] = []
+    in_a_row = 0
     for passage in _passages(order, source, change, held, stop):
         if isinstance(passage, Outcome):
             yield passage
-        else:
+            continue
+        try:
             yield from passage.deliver(destination)
+            in_a_row = 0
+        except (NodeBusy, NodeRefused) as error:
+            # What the source cannot send of one series is no reason to leave the others there.
+            refusals.append(error)
+            in_a_row += 1
+            is_other = error.node != source.name or not could_not_send(error.status)
+            if is_other or in_a_row >= MOST_REFUSED:
+                raise
+    if refusals:
+        raise refusals[0]
 
 
 def _passages(

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from samples import ROOT, ct, file_bytes, instance
 
-from adit_engine.errors import ConnectionLost, NotFound, PatientChanged, RuleBroken, Stopped
+from adit_engine.errors import (
+    ConnectionLost,
+    NodeRefused,
+    NotFound,
+    PatientChanged,
+    RuleBroken,
+    Stopped,
+)
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Answers, Stored
@@ -21,9 +28,9 @@ from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.query import Query
 from adit_engine.record import Record
-from adit_engine.reference import Ref, StudyRef
+from adit_engine.reference import Ref, SeriesRef, StudyRef
 from adit_engine.select import Selection
-from adit_engine.transfer import Order, transfer
+from adit_engine.transfer import MOST_REFUSED, Order, transfer
 
 PATIENT = "PID-4711-0815"
 STUDY = StudyRef(f"{ROOT}.1")
@@ -421,6 +428,41 @@ class Breaking(MemoryNode):
             if sent == 3:
                 raise ConnectionLost(self.name, "the connection broke off")
             yield one
+
+
+@pytest.mark.parametrize(("status", "delivered"), [(0xC000, 5), (0xA702, 5), (0xA900, 0)])
+def test_a_series_that_the_source_cannot_send_keeps_no_other_one_there(
+    status: int, delivered: int
+) -> None:
+    class Refuses(MemoryNode):
+        def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+            if refs[0] == SeriesRef(STUDY.study_uid, f"{ROOT}.1.1"):
+                raise NodeRefused(self.name, "refused the retrieval.", status)
+            return super().fetch(refs, patient_id=patient_id)
+
+    source, destination = fill(Refuses("A", MemorySettings()), *two_series()), node("B")
+
+    told, manifests, error = run(source, destination)
+
+    assert isinstance(error, NodeRefused)
+    assert len(destination.held) == delivered
+    assert not manifests[f"{ROOT}.1.1"].delivered_entries()
+    assert [one.verdict for one in outcomes(told)] == [Verdict.COMPLETE] * bool(delivered)
+
+
+def test_a_source_that_can_send_nothing_is_not_asked_series_by_series_to_the_end() -> None:
+    asked: set[str] = set()
+
+    class Refuses(MemoryNode):
+        def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+            asked.update(ref.series_uid for ref in refs if isinstance(ref, SeriesRef))
+            raise NodeRefused(self.name, "refused the retrieval.", 0xC000)
+
+    images = [instance(ct(1, series=str(number))) for number in range(1, 8)]
+    _, _, error = run(fill(Refuses("A", MemorySettings()), *images), node("B"))
+
+    assert isinstance(error, NodeRefused)
+    assert len(asked) == MOST_REFUSED
 
 
 def test_broken_connection_keeps_what_had_arrived_in_the_ledger() -> None:
