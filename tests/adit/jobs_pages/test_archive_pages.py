@@ -84,7 +84,7 @@ def test_the_job_page_offers_the_file_and_says_how_to_open_it(
     assert address(archive) in page
     assert archive.name in page
     assert "7-Zip (Windows)" in page
-    assert "1 of 1 studies done" in page
+    assert "1 of 1 study done" in page
 
 
 def test_the_whole_file_comes_with_its_name_and_length(client: Client, archive: Archive) -> None:

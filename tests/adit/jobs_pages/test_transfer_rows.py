@@ -121,7 +121,7 @@ def test_a_check_is_no_study_before_the_start_and_is_not_counted_after_it(
         return re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
 
     page = text("job", job.pk)
-    assert "1 of 1 parts of the check done" in page
+    assert "1 of 1 part of the check done" in page
     assert "images" not in page.split("What happened")[0]
     assert "check: 1 of 1 parts" in text("jobs")
     task = text("job_task", job.pk, 1)
