@@ -32,6 +32,7 @@ from adit_engine.pseudonymize.tables import dictionary, safe_private
 from adit_engine.pseudonymize.tally import BITS, CODES, Done, Notes
 
 PER_FRAME_GROUPS = 0x52009230
+VALUE_TYPE = 0x0040A040
 
 
 _MAYBE_SEQUENCE = frozenset({"SQ", ""})
@@ -213,8 +214,10 @@ class Rewriter:
     def _oneencoded_item(
         self, source: Source, found: list[Element], place: Place, work: Work
     ) -> bytes:
-        """Empty where nothing stays, or where it is a private code."""
+        """Empty where nothing stays, or where it is a private code or a name (PS3.3 10.2)."""
         if place.coded and not self._is_standard_code(source, found):
+            return b""
+        if any(e.tag == VALUE_TYPE and _value(source, e).strip(b" \0") == b"PNAME" for e in found):
             return b""
         outer, self._notes = self._notes, []
         out = self.level(source, found, place, work)

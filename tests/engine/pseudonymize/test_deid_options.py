@@ -144,6 +144,17 @@ def test_structured_content_keeps_standard_codes_and_numbers_only() -> None:
     assert "Mustermann" not in str(others)
 
 
+def test_a_content_item_that_is_a_name_goes_whole_as_it_would_be_broken_without_it() -> None:
+    name = encode(0x0040A043, "SQ", items(coded(b"121008", b"DCM", b"Person Observer Name")))
+    person = encode(0x0040A040, "CS", b"PNAME ") + name + encode(0x0040A123, "PN", b"Reader^Rita")
+    state = encode(0x0040A040, "CS", b"CODE") + encode(
+        0x0040A043, "SQ", items(coded(b"109054", b"DCM", b"Patient State"))
+    )
+    made = header(DX, t00400555=("SQ", items(state, person))) | NAMED
+    (only,) = released(made, change("113107", "113104")).AcquisitionContextSequence
+    assert only.ValueType == "CODE"
+
+
 # UIDs ---------------------------------------------------------------------------------------------
 
 
