@@ -18,6 +18,7 @@ from adit_engine.pseudonymize.encoding import Source, encoded, encoded_item
 from adit_engine.pseudonymize.memory import LONGEST, Known, Memory
 from adit_engine.pseudonymize.rules import (
     CHARACTER_SET,
+    CODE_MACRO,
     CODE_MEANING,
     CODE_PARTS,
     CODE_VALUE,
@@ -215,15 +216,28 @@ class Rewriter:
         self, source: Source, found: list[Element], place: Place, work: Work
     ) -> bytes:
         """Empty where nothing stays, or where it is a private code or a name (PS3.3 10.2)."""
-        if place.coded and not self._is_standard_code(source, found):
+        private = place.coded and not self._is_standard_code(source, found)
+        if private and not place.needs_more_than_a_code:
             return b""
         if any(e.tag == VALUE_TYPE and _value(source, e).strip(b" \0") == b"PNAME" for e in found):
             return b""
         outer, self._notes = self._notes, []
+        if private:
+            found = [element for element in found if element.tag not in CODE_MACRO]
         out = self.level(source, found, place, work)
+        if private and out:
+            out |= self._removed_code()
+            self._notes += [tag << BITS | _REPLACED for tag in self._removed_code()]
         self.inside.append((tuple(self._notes), tuple(out)))
         self._notes = outer
         return b"".join(out[tag] for tag in sorted(out))
+
+    def _removed_code(self) -> dict[int, bytes]:
+        tags, vrs = (CODE_VALUE, CODING_SCHEME, CODE_MEANING), ("SH", "SH", "LO")
+        return {
+            tag: encoded(tag, vr, value, self._explicit)
+            for tag, vr, value in zip(tags, vrs, codes.REMOVED, strict=True)
+        }
 
     def _is_standard_code(self, source: Source, found: list[Element]) -> bool:
         parts = {e.tag: e for e in found if e.tag in CODE_PARTS and not e.undefined}
@@ -239,12 +253,7 @@ class Rewriter:
     def _dummyencoded_item(self, number: int) -> bytes:
         place = self._book.place(number)
         if place.coded:
-            tags = (CODE_VALUE, CODING_SCHEME, CODE_MEANING)
-            vrs = ("SH", "SH", "LO")
-            return b"".join(
-                encoded(tag, vr, value, self._explicit)
-                for tag, vr, value in zip(tags, vrs, codes.REMOVED, strict=True)
-            )
+            return b"".join(self._removed_code().values())
         out = []
         for tag, kind in sorted(place.kinds.items()):
             rule = place.rules.get(tag)

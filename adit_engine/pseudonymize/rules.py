@@ -34,6 +34,11 @@ ICC_PROFILE = 0x00282000
 CODE_PARTS = frozenset(
     {CODE_VALUE, CODING_SCHEME, CODING_SCHEME_VERSION, CODE_MEANING, LONG_CODE_VALUE}
 )
+# The whole macro (PS3.3 Table 8.8-1): context groups, mapping resources and equivalent codes, too.
+CODE_MACRO = CODE_PARTS | frozenset(
+    {0x00080105, 0x00080106, 0x00080107, 0x0008010B, 0x0008010D, 0x0008010F, 0x00080117}
+    | {0x00080118, 0x00080120, 0x00080121, 0x00080122}
+)
 # The only bulk data that may stay beside the pixels: look-up tables and where frames begin.
 _BULK = frozenset(
     {0x00281201, 0x00281202, 0x00281203, 0x00281204, 0x00281221, 0x00281222, 0x00281223}
@@ -109,6 +114,11 @@ class Place:
     def coded(self) -> bool:
         """Whether its items are codes, wholly or among other things (PS3.3 8.8)."""
         return CODE_MEANING in self.kinds
+
+    @property
+    def needs_more_than_a_code(self) -> bool:
+        """Whether an item must hold something beside the code, as an agent has a number."""
+        return any(kind in ("1", "2") and tag not in CODE_MACRO for tag, kind in self.kinds.items())
 
 
 class RuleBook:

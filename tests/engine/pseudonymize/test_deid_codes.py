@@ -11,6 +11,8 @@ from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.pseudonymize.verify import verify
 
+MG = "1.2.840.10008.5.1.4.1.1.1.2"
+
 
 def coded(value: bytes, scheme: bytes, meaning: bytes, version: bytes = b"") -> bytes:
     made = encode(0x00080100, "SH", value) + encode(0x00080102, "SH", scheme)
@@ -163,3 +165,15 @@ def test_a_term_in_small_letters_stays_when_it_is_made_of_known_words(
     out = apply(change(), source)
     verify(source, out, change())
     assert read(out).get("BodyPartExamined") == left
+
+
+def test_a_private_code_that_holds_more_than_itself_loses_the_code_and_keeps_the_rest() -> None:
+    craniocaudal = encode(0x00540222, "SQ", items(coded(b"399161006", b"SCT", b"Cleavage")))
+    view = coded(b"RCC", b"99KLINIK", b"View of Ostermeyer") + craniocaudal
+    made = header(MG, t00540220=("SQ", items(view)))
+    source = instance(made)
+    out = apply(change(), source)
+    verify(source, out, change())
+    (kept,) = read(out).ViewCodeSequence
+    assert (kept.CodeValue, kept.CodingSchemeDesignator) == ("REMOVED", "99ADIT")
+    assert kept.ViewModifierCodeSequence[0].CodeMeaning == "Cleavage"
