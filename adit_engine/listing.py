@@ -3,9 +3,10 @@
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from adit_engine.errors import AditError, CannotDo
+from adit_engine.errors import AditError, CannotDo, NodeRefused
 from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Searchable
+from adit_engine.nodes.statuses import could_not_list
 from adit_engine.outcome import Listed
 from adit_engine.query import Query
 from adit_engine.record import Record
@@ -103,6 +104,11 @@ class Listing:
         try:
             answer = RetryPolicy().call(ask, self.stop)
         except CannotDo:
+            return Answer({}, names_images=False)
+        except NodeRefused as refusal:
+            # By its status: of this search, and not of us.
+            if not could_not_list(refusal.status):
+                raise
             return Answer({}, names_images=False)
         for uid, kind in answer.classes.items():
             self.classes[uid] = kind or self.classes.get(uid, "")

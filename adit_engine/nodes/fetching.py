@@ -201,8 +201,12 @@ class Fetching:
             return known
         ref, listing = SeriesRef(wish.study_uid, wish.series_uid), Listing()
         query = Query.instances_of(ref, wish.patient_id)
-        for record in self._search.ask(association, query):
-            listing.add(record)
+        try:
+            for record in self._search.ask(association, query):
+                listing.add(record)
+        except NodeRefused as refusal:
+            if not statuses.could_not_list(refusal.status):
+                raise
         if not listing.count:
             # Not every node lists single images: a series that it knows can still be fetched.
             series = Query(Level.SERIES, query.keys)

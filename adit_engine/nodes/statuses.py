@@ -65,6 +65,11 @@ def could_not_send(status: int | None) -> bool:
     return status is not None and (status == CANNOT_SEND or may_pass_once_more(status))
 
 
+def could_not_list(status: int | None) -> bool:
+    """A search that the node does not understand at this level; PS3.4 C.4.1.1.4: A900, Cxxx."""
+    return status is not None and (status in (0xA900, NO_SUCH_CLASS) or status >> 12 == 0xC)
+
+
 def is_stored_with_warning(status: int) -> bool:
     return status in _STORE_WARNINGS or status >> 12 == 0xB
 

@@ -11,16 +11,21 @@ from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
 from adit_engine.errors import ConnectionLost, NodeRefused
+from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.nodes.base import Stored
 from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.identifier import encode
 from adit_engine.nodes.moving import STUDY_ROOT_MOVE
 from adit_engine.nodes.offers import CT_IMAGE
 from adit_engine.nodes.retrieval import STUDY_ROOT_GET
 from adit_engine.nodes.search import STUDY_ROOT
+from adit_engine.outcome import Outcome, Verdict
+from adit_engine.pseudonymize.change import AsIs
 from adit_engine.query import Query
-from adit_engine.reference import InstanceRef, Level
+from adit_engine.reference import InstanceRef, Level, StudyRef
+from adit_engine.transfer import Order, transfer
 
 FIND_ANSWER, GET_ANSWER, MOVE_ANSWER = 0x8020, 0x8010, 0x8021
 SR = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -282,3 +287,39 @@ def test_an_archive_that_aborts_what_it_does_not_allow_is_told_with_that_possibi
         "PACS1: aborted the association (some do where they do not allow ADIT what was asked "
         "for). Retry; if it happens again, ask its administrator to look into its log."
     )
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC001, 0x0122])
+def test_a_series_whose_images_an_archive_does_not_list_comes_and_proves_nothing(
+    tmp_path: Path, status: int
+) -> None:
+    one = instance(ct(1))
+    series = {"StudyInstanceUID": f"{ROOT}.1", "SeriesInstanceUID": f"{ROOT}.1.1"}
+
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        while True:
+            command, data = talk.hear_with_data()
+            number = int.from_bytes(command[0x0110], "little")
+            answer = {0x0100: FIND_ANSWER, 0x0120: number}
+            find = STUDY_ROOT
+            if command[0x0100] == b"\x10\0":
+                assert sends(talk, number, [one]) == 0
+                talk.say(
+                    talk.context(STUDY_ROOT_GET), {0x0100: GET_ANSWER, 0x0120: number, 0x0900: 0}
+                )
+            elif b"IMAGE" in data:
+                talk.say(talk.context(find), {**answer, 0x0900: status})
+            else:
+                told = encode({**series, "PatientID": "PID-4711-0815"}, explicit=True)
+                talk.say(talk.context(find), {**answer, 0x0900: 0xFF00}, told)
+                talk.say(talk.context(find), {**answer, 0x0900: 0})
+
+    order = Order(StudyRef(f"{ROOT}.1"), "PID-4711-0815")
+    destination = FolderNode("B", FolderSettings(path=str(tmp_path)))
+    with peers.Scripted(script) as peer:
+        told = list(transfer(order, by_get(peer), destination, AsIs(), {}, Stop()))
+
+    (outcome,) = (one for one in told if isinstance(one, Outcome))
+    assert (outcome.verdict, outcome.delivered) == (Verdict.UNVERIFIABLE, 1)
+    assert any("does not list single images" in note for note in outcome.notes)
