@@ -13,7 +13,7 @@ import pytest
 from installed import Installed
 from jobs_stage import until
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "operate.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "operate.md"
 SERIES, IMAGES = 4, 60
 MEANWHILE = 40
 """So many images arrive between the backup and the loss of everything."""
