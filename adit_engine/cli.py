@@ -105,7 +105,17 @@ def _parser() -> argparse.ArgumentParser:
     change = move.add_mutually_exclusive_group(required=True)
     change.add_argument("--as-is", action="store_true", help="identified, byte for byte")
     change.add_argument("--pseudonym", metavar="P", help="for one patient")
-    change.add_argument("--generate", action="store_true", help="a pseudonym for each patient")
+    change.add_argument(
+        "--generate",
+        action="store_true",
+        help="a pseudonym for each patient, of this source alone unless --domain is given",
+    )
+    move.add_argument(
+        "--domain",
+        default="",
+        help="with --generate: sources that share patient IDs, such as two folders of one "
+        "hospital, name the same, and a patient has one pseudonym and one shift of dates in all",
+    )
     move.add_argument("--trial", default="", help="protocol id of the research project")
     move.add_argument("--trial-name", default="")
     move.add_argument("--sponsor", default="", help="required with --trial")

@@ -55,7 +55,9 @@ def parsed(url: str) -> tuple[str, str, dict[str, Any]]:
         path = rest if colon and scheme == "folder" else url
         if not path:
             raise WrongInput("folder: needs a path.")
-        return "folder", path, {"path": os.path.abspath(path)}
+        whole = os.path.abspath(path)
+        # However it was typed, the patients in it are the same.
+        return "folder", path, {"path": whole, "domain": whole}
     if scheme == "archive":
         return _archive(rest)
     if scheme in ("dicomweb+http", "dicomweb+https"):

@@ -119,7 +119,7 @@ class Trip:
             return AsIs()
         pseudonym = self.options.pseudonym
         if pseudonym is None:
-            domain = getattr(source.settings, "domain", "") or source.name
+            domain = self.options.domain or getattr(source.settings, "domain", "") or source.name
             pseudonym = self.key.generated_pseudonym(domain, study.patient_id)
         return Pseudonymized(self.profile, pseudonym, self.key, self.stamp, self.faces)
 

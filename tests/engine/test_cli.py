@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -73,6 +74,42 @@ def test_a_file_that_names_two_uids_is_withheld_and_the_reason_says_so(
         "The object has one instance UID inside and another on its outside, so that nobody can say "
         "which one it is."
     ]
+
+
+def _generated(source: str, out: Path, *more: str) -> tuple[str, str]:
+    """Pseudonym and study date of what came."""
+    main(
+        ["transfer", "--from", source, "--to", f"folder:{out}", "--all", "--generate"]
+        + ["--key-file", str(out.parent / "key"), *more]
+    )
+    ds = dcmread(next(out.rglob("*.dcm")))
+    return ds.PatientID, ds.StudyDate
+
+
+def test_folders_that_share_patient_ids_give_a_patient_one_pseudonym_and_one_shift_of_dates(
+    source: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("5" * 64)
+    key.chmod(0o600)
+    other = tmp_path / "other"
+    shutil.copytree(source, other)
+
+    alone = _generated(str(source), tmp_path / "a")
+    assert _generated(str(other), tmp_path / "b") != alone
+    shared = _generated(str(source), tmp_path / "c", "--domain", "Klinikum")
+    assert _generated(str(other), tmp_path / "d", "--domain", "Klinikum") == shared
+
+
+def test_a_folder_gives_the_same_pseudonym_however_its_path_is_typed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("5" * 64)
+    key.chmod(0o600)
+    monkeypatch.chdir(source.parent)
+
+    assert _generated("./source", tmp_path / "a") == _generated(str(source), tmp_path / "b")
 
 
 def test_transfer_demands_a_word_on_identity(source: Path, tmp_path: Path) -> None:
