@@ -116,7 +116,8 @@ def move_failure(node: str, status: int, ae_title: str, address: str) -> AditErr
         return NodeRefused(
             node,
             f"does not know where to send images for {ae_title} (status A801): ask its "
-            f"administrator to register the AE title {ae_title} at {address}.",
+            f"administrator to register the AE title {ae_title} at {address}. Some PACS say so when "
+            "we turned them away: check its senders, images from others are refused.",
             status,
         )
     if status == CANNOT_SEND:
