@@ -15,6 +15,7 @@ from pydicom.uid import UID
 from adit_engine import part10
 from adit_engine.errors import AditError, Malformed
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, Instance, inflated
+from adit_engine.pseudonymize.transcode import little_endian
 
 _QUIET = threading.Lock()
 
@@ -55,6 +56,8 @@ def _written(instance: Instance, target: str) -> Instance:
     if instance.transfer_syntax_uid == DEFLATED_LE:
         kind, uid, data = instance.sop_class_uid, instance.instance_uid, b"".join(instance.parts())
         instance = Instance.of(kind, uid, EXPLICIT_LE, inflated(data))
+    # pydicom would leave the words of pixel data as they are.
+    instance = little_endian(instance)
     whole = b"".join(part10.file_parts(instance))
     dataset: FileDataset = dcmread(BytesIO(whole))
     if UID(instance.transfer_syntax_uid).is_compressed and "PixelData" in dataset:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from struct import pack
 
 import peers
 import pytest
@@ -15,6 +16,8 @@ from pydicom.uid import (
     HEVCMP51,
     MPEG2MPML,
     MPEG4HP41,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     JPEG2000Lossless,
     RLELossless,
 )
@@ -301,6 +304,24 @@ def test_what_the_destination_refuses_is_reencoded_without_loss(tmp_path: Path) 
         assert there.PixelData == here.PixelData
         assert there.PatientName == here.PatientName
         assert {e.tag for e in there} == {e.tag for e in here}
+
+
+@peers.needs_dcmtk
+def test_a_big_endian_image_keeps_its_values_at_the_destination(tmp_path: Path) -> None:
+    """Its words are turned round, since we offer no big endian."""
+    words = [3 * number for number in range(256)]
+    image = ct(1, PixelData=pack(">256H", *words))
+    image.add_new(0x00283006, "OW", pack(">4H", 1, 2, 3, 4))
+    image.file_meta = FileMetaDataset()
+    with peers.storescp(tmp_path / "taken") as port:
+        (stored,) = peers.node(port).store([instance_with(image, ExplicitVRBigEndian)])
+
+    (path,) = (tmp_path / "taken").glob("*.dcm")
+    there = dcmread(path)
+    assert stored.kept
+    assert there.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert there.PixelData == pack("<256H", *words)
+    assert there[0x00283006].value == pack("<4H", 1, 2, 3, 4)
 
 
 @peers.needs_dcmtk
