@@ -109,8 +109,9 @@ class Rewriter:
                     self._private_element(source, element, work, creators, out)
             elif element[1] in _MAYBE_SEQUENCE:
                 _check_whole(source, element)
-        if not lookup.TABLES.keys().isdisjoint(out):
-            lookup.cut(out, self._explicit)
+        if not lookup.OF_TABLES.isdisjoint(out):
+            gone = lookup.cut(out, self._explicit)
+            self._notes += [tag << BITS | _REMOVED for tag in gone]
         return out
 
     def _knows(self, charset: bytes) -> dict[int, Known]:

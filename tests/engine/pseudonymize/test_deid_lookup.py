@@ -41,3 +41,17 @@ def test_a_table_as_long_as_announced_is_not_touched() -> None:
     made = instance(modality(TABLE, "OW", explicit=True))
     assert read(made).ModalityLUTSequence[0].LUTData == TABLE
     assert encode(0x00283006, "OW", TABLE) in out_bytes(made)
+
+
+@pytest.mark.parametrize("descriptor", [None, pack("<H", 4)])
+def test_a_table_that_nothing_describes_goes(descriptor: bytes | None) -> None:
+    made = header(t00281201=("OW", REMARK))
+    if descriptor is not None:
+        made[0x00281101] = ("US", descriptor)
+    assert REMARK not in out_bytes(instance(made))
+
+
+def test_a_table_inside_an_item_goes_too_where_nothing_describes_it() -> None:
+    lut = encode(0x00283004, "LO", b"HU") + encode(0x00283006, "OW", REMARK)
+    made = header(t00283000=("SQ", items(lut)))
+    assert REMARK not in out_bytes(instance(made))
