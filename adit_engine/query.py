@@ -200,12 +200,22 @@ def _value_matches(keyword: str, wanted: str | tuple[str, ...], record: Record) 
     if not held:
         return True
     patterns = (wanted,) if isinstance(wanted, str) else wanted
+    known = by_keyword(keyword)
+    if known is not None and known[1] == "DA" and any("-" in pattern for pattern in patterns):
+        return any(_within(part, pattern) for part in held for pattern in patterns)
     if keyword in _EXACT:
         return any(part.strip() == pattern.strip() for part in held for pattern in patterns)
     if keyword.endswith("UID") or keyword in _BROAD:
         return not set(patterns).isdisjoint(held)
     folded = [_folded(part) for part in held]
     return any(_like(part, _folded(pattern)) for part in folded for pattern in patterns)
+
+
+def _within(day: str, days: str) -> bool:
+    """PS3.4 C.2.2.2.5: 20260101-20260131, 20260101- or -20260131, or one day."""
+    first, dash, last = (part.strip() for part in days.replace(".", "").partition("-"))
+    day = day.replace(".", "").strip()
+    return (not first or first <= day) and (not last or day <= last) if dash else day == first
 
 
 def _folded(text: str) -> str:

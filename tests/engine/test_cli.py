@@ -215,6 +215,23 @@ def test_of_several_studies_the_one_that_fails_is_named(
     assert error.startswith(f"study {ROOT}.2: The source holds images of another patient")
 
 
+@pytest.mark.parametrize(
+    ("days", "finds"),
+    [
+        ("20240229", True),
+        ("20240101-20241231", True),
+        ("20240229-", True),
+        ("-20240229", True),
+        ("20240301-20241231", False),
+        ("-20240228", False),
+        ("20240228", False),
+    ],
+)
+def test_studies_are_found_by_a_range_of_days(source: Path, capsys, days: str, finds: bool) -> None:
+    assert main(["find", "--from", str(source), f"StudyDate={days}"]) == 0
+    assert bool(capsys.readouterr().out) is finds
+
+
 def test_illegal_pseudonym_is_wrong_use(source: Path, tmp_path: Path, capsys) -> None:
     out = str(tmp_path / "o")
     code = main(["transfer", "--from", str(source), "--to", out, "--all", "--pseudonym", "Änne 1"])
