@@ -245,6 +245,8 @@ class RuleBook:
             return self._descriptor(row.vr)
         if not self._keeps(row):
             return None
+        if row.tag in tables.reviewed("words"):
+            return codes.word_keeper(row.vr)
         return _SPECIAL.get(row.tag) or KEEPERS.get(row.vr)
 
     def _descriptor(self, vr: str) -> Action | None:

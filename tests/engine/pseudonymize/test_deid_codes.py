@@ -177,3 +177,14 @@ def test_a_private_code_that_holds_more_than_itself_loses_the_code_and_keeps_the
     (kept,) = read(out).ViewCodeSequence
     assert (kept.CodeValue, kept.CodingSchemeDesignator) == ("REMOVED", "99ADIT")
     assert kept.ViewModifierCodeSequence[0].CodeMeaning == "Cleavage"
+
+
+@pytest.mark.parametrize(
+    ("group", "left"), [("Hispanic/Latino", "Hispanic/Latino"), ("Ostermeyer", None)]
+)
+def test_an_ethnic_group_that_may_stay_is_made_of_known_words(group: str, left: str | None) -> None:
+    made = header(t00102160=("SH", group.encode()))
+    source, how = instance(made), change("113107", "113108")
+    out = apply(how, source)
+    verify(source, out, how)
+    assert read(out).get("EthnicGroup") == left
