@@ -208,7 +208,8 @@ class Storable(Protocol):
     def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
         """Pulls, stores, and answers once for each instance, in order. Raises NodeError.
 
-        When the iterable raises, what is not yet visible at the node is taken back.
+        When the iterable raises, what is not yet visible at the node is taken back; after a NodeError,
+        which says nothing against what came before, it is stored.
         """
         ...
 
