@@ -188,3 +188,15 @@ def test_an_ethnic_group_that_may_stay_is_made_of_known_words(group: str, left: 
     out = apply(how, source)
     verify(source, out, how)
     assert read(out).get("EthnicGroup") == left
+
+
+@pytest.mark.parametrize(
+    ("label", "left"), [("LIVER_TUMOR 2", "LIVER_TUMOR 2"), ("OSTERMEYER", "UNKNOWN")]
+)
+def test_the_label_of_a_map_or_segmentation_is_made_of_known_words(label: str, left: str) -> None:
+    made = header(
+        t00080016=("UI", b"1.2.840.10008.5.1.4.1.1.66.4"),
+        t00080060=("CS", b"SEG"),
+        t00700080=("CS", label.encode()),
+    )
+    assert result(instance(made)).ContentLabel == left
