@@ -94,6 +94,7 @@ def test_orthanc_sends_byte_by_byte(archive: peers.Orthanc, received: receiving.
 def test_orthanc_that_does_not_know_us_is_told_how(
     archive: peers.Orthanc, received: receiving.Received
 ) -> None:
+    register(archive, received.port)  # so that there is something to take away, whoever was first
     request = urllib.request.Request(
         f"http://127.0.0.1:{archive.http_port}/modalities/adit", method="DELETE"
     )
