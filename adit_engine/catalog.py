@@ -54,8 +54,11 @@ class Catalog:
     def below(self, refs: Iterable[Ref]) -> dict[InstanceRef, list[Entry]]:
         """The entries that the references name, by instance, in order."""
         wanted = {_uids(one) for one in refs}
+        studies = {whole[0] for whole in wanted}
         found: dict[InstanceRef, list[Entry]] = {}
         for entry in self.entries:
+            if Record(Level.IMAGE, entry.values).study_uid not in studies:
+                continue
             ref = entry.ref
             whole = _uids(ref)
             if not wanted.isdisjoint((whole, whole[:2], whole[:1])):
