@@ -63,7 +63,7 @@ class Traveller:
             raise self.changed
 
     def claim(self, ref: InstanceRef) -> None:
-        """Raises Withhold where an image of another series has the same UID, and left before it.
+        """Raises Withhold where an image of another series came under the same UID before.
 
         Most archives know an image by its UID alone: of two they would keep the later one.
         """

@@ -89,4 +89,6 @@ def test_a_trail_that_ends_earlier_than_the_mail_says_is_told(capsys) -> None:
         call_command("audit", "verify", "--head", "2", last)
     with pytest.raises(CommandError, match="number of events first"):
         call_command("audit", "verify", "--head", last, "1")
+    with pytest.raises(CommandError, match="the whole hash"):
+        call_command("audit", "verify", "--head", "1", last[:-1])
     assert Event.objects.count() == 1

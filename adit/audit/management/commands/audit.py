@@ -1,11 +1,14 @@
 """adit manage audit verify: is the trail as it was written? Says its head, to be kept elsewhere."""
 
+import re
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from adit.audit import trail
 from adit.audit.trail import head, verify
+
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 class Command(BaseCommand):
@@ -31,8 +34,11 @@ class Command(BaseCommand):
         self.stdout.write(f"The trail is whole: {count} events, the last one {last}.")
 
     def _compare(self, count: str, last: str) -> None:
-        if not count.isdecimal():
-            raise CommandError("--head: write the number of events first, then the hash.")
+        if not count.isdecimal() or not _HASH.fullmatch(last):
+            raise CommandError(
+                "--head: write the number of events first, then the whole hash: 64 digits and "
+                "letters from a to f, as the mail or the log has them."
+            )
         if not trail.holds(int(count), last):
             raise CommandError(
                 f"The trail is not the one that had {count} events then: what came before that "
