@@ -5,9 +5,18 @@ document.documentElement.classList.add("has-js");
 
 function ready(part) {
   for (const button of part.querySelectorAll("[data-close-note]")) button.hidden = false;
+  if (navigator.clipboard) for (const button of part.querySelectorAll("[data-copy]")) button.hidden = false;
   const first = part.querySelector("[data-focus]");
   if (first) first.focus();
 }
+
+/* A button copies the text of the part that it names. */
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+  button.textContent = button.dataset.copied;
+});
 
 /* Menus close when something else is clicked, and by Escape. */
 document.addEventListener("click", (event) => {

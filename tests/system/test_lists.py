@@ -172,6 +172,7 @@ def order(
     page.get_by_label("Research project").select_option(label=trial)
     if password:
         page.fill("#archive_password", password)
+        page.fill("#archive_password_again", password)
         page.check("#archive_kept")
     assert images.PATIENT_ID not in page.url + page.title()
     page.click("#start")

@@ -41,6 +41,7 @@ def order_archive(page: Page, url: str, trial: str, patient_id: str, password: s
     """From the empty page to Start."""
     order(page, url, trial, patient_id, to=SEVEN_ZIP)
     page.fill("#archive_password", password)
+    page.fill("#archive_password_again", password)
     page.check("#archive_kept")
     page.click("#start")
 
@@ -299,6 +300,7 @@ def test_its_pages_are_for_everyone(
     order(page, road.url, "LUNG-JS", images.PATIENT_ID, to=SEVEN_ZIP)
     look("summary")
     page.fill("#archive_password", PASSWORD)
+    page.fill("#archive_password_again", PASSWORD)
     page.check("#archive_kept")
     page.click("#start")
     job = wait_for_end(page, road.url)

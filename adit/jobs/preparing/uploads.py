@@ -10,6 +10,7 @@ from adit.accounts.models import User
 from adit.jobs import sheet
 from adit.jobs.models import SheetColumns
 from adit.jobs.preparing import drafts
+from adit.jobs.preparing.passwords import DraftPassword
 from adit.jobs.sheet import DateOrder, Field, Mapping, SheetKind, Table
 from adit.vault.master import master_box
 from adit_engine.errors import WrongInput
@@ -30,6 +31,7 @@ class Upload:
     """What was typed into the order's form, to come back."""
     job: int | None = None
     """The query whose results these rows are."""
+    password: DraftPassword = field(default_factory=DraftPassword, repr=False)
 
     @property
     def kind(self) -> SheetKind:
@@ -51,6 +53,7 @@ class Upload:
             "left_out": sorted(self.left_out),
             "typed": self.typed,
             "job": self.job,
+            "password": self.password.to_json(),
         }
         drafts.keep(user, self.key, content)
 
@@ -74,7 +77,7 @@ def hand_over(user: User, table: Table, kind: SheetKind, *, job: int | None = No
 def load(user: User, key: str, kind: SheetKind) -> Upload | None:
     """What this person uploaded under the key; None where there is nothing (any more)."""
     data = drafts.load(user, key) if drafts.is_key(key) else None
-    if not isinstance(data, dict) or data.get("kind") != kind or "table" not in data:
+    if not isinstance(data, dict) or data.get("kind") != kind or "password" not in data:
         return None
     table = Table.from_json(data["table"])
     return Upload(
@@ -85,6 +88,7 @@ def load(user: User, key: str, kind: SheetKind) -> Upload | None:
         left_out=frozenset(data["left_out"]),
         typed=data["typed"],
         job=data["job"],
+        password=DraftPassword.from_json(data["password"]),
     )
 
 

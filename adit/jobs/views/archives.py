@@ -30,12 +30,12 @@ from adit.audit import trail
 from adit.audit.models import Event
 from adit.jobs.files import archives
 from adit.jobs.models import Archive
+from adit.jobs.preparing import passwords
 from adit.jobs.views.door import person, visible_job
 from adit.jobs.views.files import file_rows
 from adit.jobs.views.jobs import ACTIONS, DONE
 from adit.nodes import shelf
 from adit_engine.errors import AditError
-from adit_engine.password import proposed_password
 
 PIECE_BYTES = 256 * 1024
 ONE_DOWNLOAD = timedelta(minutes=10)
@@ -80,27 +80,23 @@ def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     ):
         raise Http404
     trouble = ""
+    password = passwords.for_next_file(user, job)
     if request.method == "POST":
+        password = password.with_entries(request.POST)
+        passwords.keep_for_next_file(user, job, password)
         try:
-            password = typed_password(request)
+            checked = password.checked(request.POST)
             with transaction.atomic():
-                archives.keep_password(user, job, password)
+                archives.keep_password(user, job, checked)
                 ACTIONS[verb](user, job)
+                passwords.drop_for_next_file(user, job)
         except AditError as error:
             trouble = str(error)
         else:
             messages.success(request, str(DONE[verb]))
             return HttpResponseRedirect(reverse("job", args=[pk]))
-    context = {"job": job, "verb": verb, "trouble": trouble, "proposal": proposed_password()}
+    context = {"job": job, "verb": verb, "trouble": trouble, "password": password}
     return render(request, "jobs/job_password.html", context, status=422 if trouble else 200)
-
-
-def typed_password(request: HttpRequest) -> str:
-    """As typed; whoever has not kept it is asked again. Raises WrongInput."""
-    password = archives.checked(request.POST.get("archive_password", ""))
-    if not request.POST.get("archive_kept"):
-        raise archives.not_kept()
-    return password
 
 
 # Streaming ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from adit.jobs.preparing import basket, drafts, given
 from adit.jobs.preparing.basket import Basket, Pick, PickedPatient
 from adit.jobs.preparing.forms import ORDER_KEY, PSEUDONYM, May, OrderForm, SearchForm
 from adit.jobs.preparing.found import Found
+from adit.jobs.preparing.passwords import DraftPassword
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.profiles import trials
@@ -70,6 +71,18 @@ class Bench:
             choose_pseudonyms=may(self.user, Right.CHOOSE_PSEUDONYMS),
             be_urgent=may(self.user, Right.BE_URGENT),
         )
+
+    @cached_property
+    def password(self) -> DraftPassword:
+        """That of the summary shown last, so that a change of the order does not replace it."""
+        before = drafts.load(self.user, _kept(self.user)["summary"])
+        return DraftPassword.from_json(before["password"]) if before else DraftPassword()
+
+    def replace_summary(self, key: str) -> None:
+        """Keeps one summary of this order, with one password."""
+        kept = _kept(self.user)
+        drafts.drop(self.user, kept["summary"])
+        drafts.keep(self.user, ORDER_KEY, {**kept, "summary": key})
 
     def search_form(self, *, bound: bool) -> SearchForm:
         """Bound: judged. Else only filled in with what was typed, or all sources ticked."""
@@ -143,11 +156,16 @@ def _keep_order(user: User, typed: Mapping[str, list[str]]) -> None:
     names = {name: values for name, values in typed.items() if name.startswith(PSEUDONYM)}
     rest = {name: values for name, values in typed.items() if name not in names}
     hidden = given.hidden(_chosen(rest), {name: v for name, v in names.items() if any(v)})
-    drafts.keep(user, ORDER_KEY, {"typed": rest, "given": hidden})
+    drafts.keep(user, ORDER_KEY, {**_kept(user), "typed": rest, "given": hidden})
+
+
+def _kept(user: User) -> dict[str, Any]:
+    """What was typed, pseudonyms apart, and the key of the summary shown last."""
+    return {"typed": {}, "given": "", "summary": "", **(drafts.load(user, ORDER_KEY) or {})}
 
 
 def _kept_order(user: User) -> dict[str, list[str]]:
-    kept = drafts.load(user, ORDER_KEY) or {"typed": {}, "given": ""}
+    kept = _kept(user)
     return {**kept["typed"], **given.shown(_chosen(kept["typed"]), kept["given"])}
 
 

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
 from adit.jobs import sheet
-from adit.jobs.preparing import drafts, uploads
+from adit.jobs.preparing import drafts, passwords, uploads
 from adit.jobs.preparing.uploads import Upload
 from adit.jobs.sheet import DateOrder, Judged, Verdict
 from adit.jobs.views.columns import columns_page
@@ -32,9 +32,9 @@ from adit.jobs.views.verdicts import SHOWN, rows_shown, shown_row
 from adit_engine.errors import AditError
 
 ROWS_PER_PAGE = 100
-SECRET = ("archive_password", "archive_kept")
-"""Never kept, not even sealed: whoever is shown the page again types them again."""
-NOT_KEPT = ("csrfmiddlewaretoken", "do", "shown", "out", "show", "skip_errors", *SECRET)
+PASSWORD_FIELDS = (passwords.FIELD, passwords.AGAIN, passwords.KEPT)
+"""The entries are kept apart from the rest; the confirmation has to be given with each order."""
+NOT_KEPT = ("csrfmiddlewaretoken", "do", "shown", "out", "show", "skip_errors", *PASSWORD_FIELDS)
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Sheet:
 
     def form(self, *, bound: bool) -> Any:
         typed = self.upload.typed
-        secret = {name: self.request.POST.getlist(name) for name in SECRET}
-        data = forms_data({**typed, **secret}) if bound else None
+        confirmed = self.request.POST.getlist(passwords.KEPT)
+        data = forms_data({**typed, passwords.KEPT: confirmed}) if bound else None
         initial = {name: v if len(v) > 1 else v[0] for name, v in typed.items() if v}
         return self.desk.form(
             data, user=self.user, upload=self.upload, judged=self.chosen, initial=initial
@@ -73,7 +73,8 @@ class Sheet:
         shown = _numbers(posted.getlist("shown"))
         upload = self.upload.without(shown, _numbers(posted.getlist("out")))
         typed = {name: values for name, values in posted.lists() if name not in NOT_KEPT}
-        self.upload = replace(upload, typed=typed)
+        password = upload.password.with_entries(posted)
+        self.upload = replace(upload, typed=typed, password=password)
         self.upload.keep(self.user)
 
     def again(self, page: str = "1", show: str = "") -> HttpResponse:

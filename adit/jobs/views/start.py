@@ -1,6 +1,6 @@
 """Start: from the filled-in page to a summary, and from the summary to jobs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -26,14 +26,13 @@ from adit.jobs.preparing.basket import Basket, Pick, PickedPatient
 from adit.jobs.preparing.faces import Decided
 from adit.jobs.preparing.forms import ORDER_KEY, OrderForm, pseudonym_field
 from adit.jobs.preparing.order_fields import AS_IS
+from adit.jobs.preparing.passwords import DraftPassword
 from adit.jobs.preparing.summary import Summary, size_in_words, summary_of
-from adit.jobs.views.archives import typed_password
 from adit.jobs.views.door import orders, person
 from adit.nodes.models import Node
 from adit.profiles import mapping, trials
 from adit.profiles.models import Trial
 from adit_engine.errors import AditError, WrongInput
-from adit_engine.password import proposed_password
 from adit_engine.pseudonymize.profile import Profile
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ class Prepared:
     summary: Summary
     found: str
     """The key of the bench, to go back to."""
+    password: DraftPassword
 
     def to_json(self) -> dict[str, Any]:
         names = ("destinations", "trial", "reason", "urgent", "title", "found")
@@ -66,6 +66,7 @@ class Prepared:
             "pseudonyms": given.hidden(self.trial, self.pseudonyms),
             "basket": self.basket.to_json(),
             "summary": self.summary.to_json(),
+            "password": self.password.to_json(),
         }
 
     @classmethod
@@ -77,6 +78,7 @@ class Prepared:
                 "pseudonyms": given.shown(data["trial"], data["pseudonyms"]),
                 "basket": Basket.from_json(data["basket"]),
                 "summary": Summary.from_json(data["summary"]),
+                "password": DraftPassword.from_json(data["password"]),
             }
         )
 
@@ -134,6 +136,7 @@ def to_summary(bench: "Bench", what: str) -> HttpResponse:
     bench.found.keep(bench.user)
     key = drafts.new_key()
     drafts.keep(bench.user, key, prepared.to_json())
+    bench.replace_summary(key)
     return bench.elsewhere(reverse("job_summary", args=[key]))
 
 
@@ -143,10 +146,16 @@ def summary(request: HttpRequest, key: str) -> HttpResponse:
     """What will leave, before Start; the address tells nothing."""
     user = person(request)
     data = drafts.load(user, key) if drafts.is_key(key) else None
-    if data is None:
+    if data is None or "password" not in data:
         return _started_before(request, user, key)
     prepared = Prepared.from_json(data)
     if request.method == "POST":
+        password = prepared.password.with_entries(request.POST)
+        prepared = replace(prepared, password=password)
+        drafts.keep(user, key, prepared.to_json())
+        if request.POST.get("do") == "change":
+            back = f"{reverse('job_new_selective')}?found={prepared.found}#order"
+            return HttpResponseRedirect(back)
         return _start(request, user, key, prepared)
     return _shown(request, user, key, prepared)
 
@@ -191,7 +200,7 @@ def _shown(
         "may_be_mailed": settings.MAIL and bool(user.email),
         "no_room": _no_room(prepared),
         "makes_archive": _makes_archive(prepared),
-        "proposal": proposed_password(),
+        "password": prepared.password,
     }
     return render(request, "jobs/summary.html", context, status=422 if trouble else 200)
 
@@ -200,7 +209,7 @@ def _start(request: HttpRequest, user: User, key: str, prepared: Prepared) -> Ht
     try:
         for why in _no_room(prepared):
             raise WrongInput(why)
-        password = typed_password(request) if _makes_archive(prepared) else ""
+        password = prepared.password.checked(request.POST) if _makes_archive(prepared) else ""
         with transaction.atomic():
             jobs = [
                 actions.create(
@@ -263,6 +272,7 @@ def _prepared(bench: "Bench", form: OrderForm) -> Prepared:
         title=values["title"],
         summary=summary_of(bench.user, bench.basket, bench.sources, profile, Decided.by(trial)),
         found=bench.found.key,
+        password=bench.password,
     )
 
 

@@ -22,7 +22,6 @@ from adit.nodes import access
 from adit.nodes.models import Node
 from adit.profiles import trials
 from adit_engine.errors import WrongInput
-from adit_engine.password import proposed_password
 from adit_engine.sighting import Wanted
 
 MOST_PILOT = 10_000
@@ -58,7 +57,6 @@ class TransferForm(SendingFields):
         label=_("Start by itself if every row has exactly one hit"), required=False
     )
     mail = forms.BooleanField(label=_("Mail me when it has ended"), required=False)
-    archive_password = forms.CharField(required=False, strip=False)
     archive_kept = forms.BooleanField(required=False)
 
     def __init__(
@@ -73,6 +71,7 @@ class TransferForm(SendingFields):
         usual = {**_USUAL, **_sources_of(upload)}
         super().__init__(data, initial=initial or usual)
         self.judged = judged
+        self.password = upload.password
         self.limit("source", access.readable_nodes(user))
         self.limit("further", access.readable_nodes(user))
         places = archives.destinations(user)
@@ -86,20 +85,13 @@ class TransferForm(SendingFields):
         if not (settings.MAIL and user.email):
             del self.fields["mail"]
 
-    @property
-    def proposal(self) -> str:
-        return proposed_password()
-
     def clean(self) -> dict[str, Any]:
         values = super().clean()
         if any(map(archives.is_archive, values.get("destinations") or ())):
             try:
-                archives.checked(values.get("archive_password", ""))
+                values["archive_password"] = self.password.checked(values)
             except WrongInput as error:
-                self.add_error("archive_password", str(error))
-            else:
-                if not values.get("archive_kept"):
-                    self.add_error("archive_password", str(archives.not_kept()))
+                self.add_error("archive_kept", str(error))
         if self.is_as_is:
             return values
         bare = [row.line for row in self.judged.good if row.row and not row.row.pseudonym]

@@ -1,4 +1,4 @@
-"""7-Zip files on pages: ordered with a password that nothing keeps, downloaded in parts, and gone."""
+"""7-Zip files on pages: built with a new password, downloaded in parts, and gone."""
 
 import html
 import os
@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -20,15 +19,15 @@ from adit.accounts import groups as standard
 from adit.accounts.models import User
 from adit.accounts.rights import Right
 from adit.audit.models import Event
-from adit.jobs.models import Archive, Draft, Job, JobState, Task, Work
+from adit.jobs.models import Archive, Job, JobState, Task, Work
 from adit.jobs.views.archives import DOWNLOADS
 from adit.nodes.models import Node
-from adit.profiles.models import Trial
 from adit_engine.password import checked_password
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PASSWORD = "four words and 1 sign!"
+TWICE = {"archive_password": PASSWORD, "archive_password_again": PASSWORD}
 CONTENT = os.urandom(700_000)
 
 
@@ -242,8 +241,8 @@ def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
 
     led = client.post(reverse("job_action", args=[archive.job_id, "retry"]))
     page = client.get(led["Location"]).content.decode()
-    weak = client.post(led["Location"], {"archive_password": "short", "archive_kept": "yes"})
-    unkept = client.post(led["Location"], {"archive_password": PASSWORD})
+    weak = client.post(led["Location"], {**TWICE, "archive_password": "short"})
+    unkept = client.post(led["Location"], TWICE)
 
     proposal = html.unescape(re.search(r'name="archive_password"[^>]* value="([^"]+)"', page)[1])  # type: ignore[index]
     assert checked_password(proposal) == proposal
@@ -251,7 +250,7 @@ def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
     assert "Write the password down first" in unkept.content.decode()
     assert Job.objects.get().archive_password is None
 
-    done = client.post(led["Location"], {"archive_password": PASSWORD, "archive_kept": "yes"})
+    done = client.post(led["Location"], {**TWICE, "archive_kept": "yes"})
 
     assert done["Location"] == reverse("job", args=[archive.job_id])
     job = Job.objects.get()
@@ -262,38 +261,10 @@ def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
 def test_a_refused_retry_keeps_no_password(client: Client, archive: Archive) -> None:
     page = reverse("job_password", args=[archive.job_id, "resume"])
 
-    answer = client.post(page, {"archive_password": PASSWORD, "archive_kept": "yes"})
+    answer = client.post(page, {**TWICE, "archive_kept": "yes"})
 
     assert answer.status_code == 422
     assert Job.objects.get().archive_password is None
-
-
-def test_a_batch_is_ordered_with_a_password_that_no_draft_keeps(
-    client: Client, archive_node: Node, source: Node, trial: Trial
-) -> None:
-    sheet = SimpleUploadedFile("list.csv", b"PatientID;StudyInstanceUID\n0001;1.2.3.4\n")
-    rows = client.post(reverse("job_new_transfer"), {"sheet": sheet})["Location"]
-    assert "Only for a 7-Zip file" in client.get(rows).content.decode()
-    order = {
-        "do": "start",
-        "source": source.pk,
-        "destinations": archive_node.pk,
-        "trial": trial.pk,
-        "generate": "on",
-        "change": "pseudonymized",
-        "archive_password": PASSWORD,
-    }
-
-    unkept = client.post(rows, order)
-
-    assert "Write the password down first" in unkept.content.decode()
-    assert PASSWORD not in unkept.content.decode()
-    assert all(PASSWORD not in repr(draft.content) for draft in Draft.objects.all())
-    assert not Job.objects.exists()
-
-    client.post(rows, {**order, "archive_kept": "yes"})
-
-    assert Job.objects.get().archive_password == PASSWORD
 
 
 def test_places_are_counted_by_all_threads() -> None:
