@@ -19,6 +19,8 @@ class TaskContent:
     patient_id: str = field(repr=False)
     pseudonym: str
     payload: dict[str, Any] = field(repr=False)
+    is_given: bool = False
+    """The order itself gave the pseudonym."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def seal_task(
         "patient_id": plan.patient_id,
         "pseudonym": pseudonym,
         "payload": dict(plan.payload),
+        "is_given": bool(pseudonym) and pseudonym == plan.pseudonym,
     }
     return (box or box_of(trial)).seal(content, _task_place(job.pk, position))
 

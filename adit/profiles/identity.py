@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from adit.accounts.rights import Person, Refused, Right, require
+from adit.accounts.rights import Person, Refused
 from adit.audit.trail import record
 from adit.profiles.mapping import place_of
 from adit.profiles.models import Patient, Trial
 from adit.profiles.reason import checked_reason
-from adit.profiles.trials import about, box_of, require_key
+from adit.profiles.trials import about, box_of, require_key, require_link
 from adit.vault.box import Box, SealBroken
 
 
@@ -28,9 +28,9 @@ class Identified:
 
 def reidentify(user: Person, patient: Patient, reason: str) -> Identified:
     """Raises Refused, WrongInput; Refused as well for what does not open."""
-    require(user, Right.REIDENTIFY)
-    reason = checked_reason(reason)
     trial = patient.trial
+    require_link(user, trial)
+    reason = checked_reason(reason)
     require_key(trial)
     found = _opened(patient, box_of(trial))
     # Without the patient: beside the pseudonym, the trail would outlive the destruction of the key.
@@ -41,7 +41,7 @@ def reidentify(user: Person, patient: Patient, reason: str) -> Identified:
 
 def exported_map(user: Person, trial: Trial, reason: str) -> list[Identified]:
     """Every pseudonym of the trial with its patient, for the key holder. Raises as above."""
-    require(user, Right.REIDENTIFY)
+    require_link(user, trial)
     reason = checked_reason(reason)
     require_key(trial)
     with transaction.atomic():

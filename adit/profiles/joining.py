@@ -3,14 +3,14 @@
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from adit.accounts.rights import Person, Right, require
+from adit.accounts.rights import Person
 from adit.audit.trail import record, veiled
 from adit.nodes.domain import domain_of
 from adit.nodes.models import Node
 from adit.profiles.mapping import Conflict, index_of, patient_of, place_of
 from adit.profiles.models import JoinedId, Patient, Trial
 from adit.profiles.reason import checked_reason
-from adit.profiles.trials import about, box_of, require_key
+from adit.profiles.trials import about, box_of, require_key, require_link
 
 
 def join(
@@ -28,24 +28,24 @@ def join(
     they would have the same UIDs and other contents; so that needs `new_generation`, in which all
     UIDs of the trial are new. Raises Refused, WrongInput, Conflict.
     """
-    require(user, Right.REIDENTIFY)
+    require_link(user, patient.trial)
     _join(user, patient, node, patient_id, checked_reason(reason), new_generation=new_generation)
 
 
 def note_same(user: Person, patient: Patient, node: Node, patient_id: str, reason: str) -> None:
     """As `join`, for who was asked about one study and has the right to answer, which the caller
-    has seen to. An id that has another pseudonym stays as it is. Raises Refused, Conflict.
+    has seen to. An id that has another pseudonym stays as it is. Raises Refused, and Conflict
+    without a pseudonym: the user sees both IDs, and need not have the right to link them.
     """
-    before = patient_of(patient.trial, index_of(patient.trial, domain_of(node), patient_id))
-    if before is not None and before.pk != patient.pk:
+    try:
+        _join(user, patient, node, patient_id, reason, new_generation=False)
+    except Conflict:
         raise Conflict(
             _(
-                "This patient ID goes by %(before)s in the research project already, and the other "
-                "one by %(now)s. Have both joined on the project's page first."
+                "Both patient IDs have a pseudonym of their own in the research project. Ask "
+                "somebody who may re-identify patients to join them on the project's page first."
             )
-            % {"before": before.pseudonym, "now": patient.pseudonym}
-        )
-    _join(user, patient, node, patient_id, reason, new_generation=False)
+        ) from None
 
 
 def _join(

@@ -185,13 +185,14 @@ def _generated(trial: Trial, domain: str, patient_id: str) -> str:
 
 
 def _check_same(row: Patient, given: str, trial: Trial) -> None:
+    """The message does not name the known one: not everybody who reads it may link them."""
     if given and given != row.pseudonym:
         raise Conflict(
             _(
-                "This patient is already called %(known)s in the research project %(trial)s "
-                "and cannot be called %(given)s as well."
+                "This patient already has another pseudonym in the research project %(trial)s. "
+                "Give no pseudonym to use that one."
             )
-            % {"known": row.pseudonym, "trial": trial.protocol_id, "given": given}
+            % {"trial": trial.protocol_id}
         )
 
 

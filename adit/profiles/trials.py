@@ -203,6 +203,27 @@ def visible_to(user: Person) -> QuerySet[Trial]:
     return Trial.objects.filter(mine_or_proposed, is_default=False)
 
 
+def may_link(user: Person, trial: Trial) -> bool:
+    """Whether the user may see a pseudonym of the trial together with its patient.
+
+    This is the one rule for it: the right to re-identify, in a trial that the user may see. The
+    site's default has no members; there the right is enough.
+    """
+    return may(user, Right.REIDENTIFY) and (
+        trial.is_default or visible_to(user).filter(pk=trial.pk).exists()
+    )
+
+
+def require_link(user: Person, trial: Trial) -> None:
+    """Raises Refused where `may_link` says no."""
+    require(user, Right.REIDENTIFY)
+    if not may_link(user, trial):
+        raise Refused(
+            _("None of your groups is a member of the research project %(trial)s. Ask its manager.")
+            % {"trial": trial.protocol_id}
+        )
+
+
 def is_used(trial: Trial) -> bool:
     """Somebody has a pseudonym in it: images may have left that name it."""
     return trial.patients.exists()
@@ -307,7 +328,7 @@ def export_key(user: Person, trial: Trial) -> str:
     Whoever holds it can link pseudonyms to patients, hence both rights. Raises Refused.
     """
     require(user, Right.MANAGE_TRIALS)
-    require(user, Right.REIDENTIFY)
+    require_link(user, trial)
     require_key(trial)
     record("trial.key_exported", user=user, about=about(trial))
     return key_text(key_of(trial))

@@ -11,6 +11,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from adit.jobs import progress
+from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.models import Item, Job, Task
 from adit.jobs.provenance.rules import Rules
 from adit.jobs.provenance.study_report import StudyReports
@@ -25,19 +26,19 @@ MOST_TEXTS = 2000
 """So many different texts are counted before their numbers are added up."""
 
 
-def report_of(job: Job) -> dict[str, Any]:
+def report_of(job: Job, disclosure: Disclosure = NO_PATIENTS) -> dict[str, Any]:
     """As JSON can hold it. UIDs are those of the outputs, or None where they cannot be told:
 
     the project's key is destroyed, or the images kept their own (as they are, or by 113110). A
     study's ledger holds one generation alone, the last.
     """
-    reports = StudyReports(job)
+    reports = StudyReports(job, disclosure)
     return {**head(job, reports), **sums(job), "studies": list(_studies(job, reports))}
 
 
-def as_text(job: Job) -> Iterator[str]:
+def as_text(job: Job, disclosure: Disclosure) -> Iterator[str]:
     """The same as JSON, a study a line, so that a long report is never in memory."""
-    reports = StudyReports(job)
+    reports = StudyReports(job, disclosure)
     yield json.dumps(head(job, reports)).removesuffix("}")
     yield f",\n{json.dumps(sums(job))[1:-1]},\n" + '"studies": ['
     for number, study in enumerate(_studies(job, reports)):
@@ -62,6 +63,7 @@ def head(job: Job, reports: StudyReports) -> dict[str, Any]:
             "started_at": _moment(job.started_at),
             "ended_at": _moment(job.ended_at),
             "identified": job.is_as_is,
+            "pseudonyms_shown": reports.disclosure.generated,
         },
         "rules": [reports.rules(rules) for rules in _used(job)],
         "totals": {

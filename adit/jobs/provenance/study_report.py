@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from adit.jobs import sealed
+from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.models import Item, Job, Task, TaskState
 from adit.jobs.progress import Counts
 from adit.jobs.provenance.outputs import keeps_uids
@@ -23,8 +24,9 @@ from adit_engine.pseudonymize.pseudonym import TrialKey
 class StudyReports:
     """Those of one job. What its studies share, keys and profiles, is looked up once."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, disclosure: Disclosure = NO_PATIENTS) -> None:
         self._job = job
+        self.disclosure = disclosure
         self._trial = job.trial or trials.default_trial()
         self._profiles: dict[int, Profile | None] = {}
         self._keys: dict[tuple[Rules, ...], TrialKey | None] = {}
@@ -110,11 +112,12 @@ class StudyReports:
 
     def _pseudonym(self, task: Task) -> str | None:
         try:
-            return (
-                None if self._box is None else sealed.open_task(task, self._box).pseudonym or None
-            )
+            content = None if self._box is None else sealed.open_task(task, self._box)
         except SealBroken:
             return None
+        if content is None or not self.disclosure.shows(content):
+            return None
+        return content.pseudonym or None
 
 
 def _is_empty(items: Sequence[Item]) -> bool:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import progress, sealed
+from adit.jobs.disclosure import Disclosure
 from adit.jobs.files import archives
 from adit.jobs.kinds.base import Note
 from adit.jobs.models import (
@@ -25,6 +26,7 @@ from adit.jobs.models import (
 from adit.jobs.progress import Counts
 from adit.jobs.rows import lines
 from adit.jobs.rows.lines import Content
+from adit.jobs.sheet import Field
 from adit.nodes.models import Lane, Node
 from adit.vault.box import Box, SealBroken
 
@@ -64,6 +66,8 @@ class Answer:
     """The pseudonym that ADIT made for it: for those who may re-identify."""
     place: str = ""
     """The folder as users see it, or the destination's name."""
+    is_hidden: bool = False
+    """The reader may not see its pseudonym."""
     source: str = ""
     """Where it was found, or is being asked for, where several places were chosen; no place
     where none of them has it."""
@@ -99,6 +103,26 @@ def answers_of(job: Job, rows: Sequence[ResultLine], *, places: bool = False) ->
         )
         found.append(replace(answer, source=_source(job, row)))
     return found
+
+
+def as_disclosed(job: Job, answer: Answer, disclosure: Disclosure) -> Answer:
+    """Without the pseudonym, and the folders named by it, where the reader may not see them."""
+    content = answer.content
+    if content is None:
+        return answer
+    if not (disclosure.given if content.pseudonym else disclosure.generated):
+        asked = {name: value for name, value in content.asked.items() if name != Field.PSEUDONYM}
+        content = replace(content, pseudonym="", asked=asked)
+        answer = replace(answer, content=content, generated="", is_hidden=True)
+    node = job.destination
+    is_folder = node is not None and not archives.is_archive(node) and answer.place != node.name
+    hides_folder = not disclosure.rows if job.is_as_is else answer.is_hidden
+    if not (answer.place and is_folder and hides_folder):
+        return answer
+    words = _("%(node)s (folder not shown: its name identifies the patient)")
+    if not job.is_as_is:
+        words = _("%(node)s (folder not shown: it is named by the pseudonym)")
+    return replace(answer, place=words % {"node": node})
 
 
 def _series_asked(content: Content | None) -> str:

@@ -46,10 +46,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sees:
-    """Whether a person may see who a result is about, and the columns that its owner added."""
+    """Whether a person may see who a result is about, and what its owner's list added."""
 
     identified: bool
     own: bool
+    pseudonyms: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,9 @@ def _tells(result: Result, text: str, sees: Sees) -> bool:
 
 
 def _said(result: Result, sees: Sees) -> Iterator[str]:
-    yield from (result.pseudonym, ", ".join(result.modalities), str(result.line))
+    yield from (", ".join(result.modalities), str(result.line))
+    if sees.pseudonyms:
+        yield result.pseudonym
     if sees.own:
         yield from result.own
     if sees.identified:
@@ -302,19 +305,21 @@ def again_columns() -> tuple[str, ...]:
     return tuple(str(field) for field in template_columns(SheetKind.QUERY))
 
 
-def again_table(job: Job, results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
+def again_table(job: Job, results: Iterable[Result], sees: Sees) -> Iterator[tuple[str, ...]]:
     """For who may see what was asked."""
     seen: set[int] = set()
     for result in results:
         if result.values or result.line in seen:
             continue
         seen.add(result.line)
-        asked = {**result.asked, Field.PSEUDONYM: result.pseudonym}
+        asked = {**result.asked, Field.PSEUDONYM: result.pseudonym if sees.pseudonyms else ""}
         yield (*(asked.get(column, "") for column in again_columns()), *result.own)
 
 
 def _shown(result: Result, column: str, sees: Sees) -> str:
     text = result.cell(column)
+    if column == Field.PSEUDONYM:
+        return text if sees.pseudonyms else ""
     return MASK if text and not sees.identified and column in _IDENTIFYING else text
 
 

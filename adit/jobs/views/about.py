@@ -6,6 +6,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from adit.jobs import sealed
+from adit.jobs.disclosure import Disclosure
 from adit.jobs.kinds import KINDS
 from adit.jobs.models import Job, Task
 from adit.vault.box import SealBroken
@@ -26,24 +27,29 @@ class About:
     description: str = field(default="", repr=False)
     accession_number: str = field(default="", repr=False)
     modalities: str = ""
+    is_pseudonym_hidden: bool = False
     is_masked: bool = False
     is_closed: bool = False
 
 
-def about(task: Task, sees_identified: bool) -> About:
+def about(task: Task, disclosure: Disclosure) -> About:
     try:
         content = sealed.open_task(task)
     except SealBroken:
         return About(is_closed=True)
     labels: dict[str, Any] = content.payload.get("labels", {})
-    if not sees_identified:
+    pseudonym = content.pseudonym if disclosure.shows(content) else ""
+    is_hidden = bool(content.pseudonym) and not pseudonym
+    if not disclosure.identified:
         return About(
-            pseudonym=content.pseudonym,
+            pseudonym=pseudonym,
+            is_pseudonym_hidden=is_hidden,
             modalities=labels.get("modalities", ""),
             is_masked=True,
         )
     return About(
-        pseudonym=content.pseudonym,
+        pseudonym=pseudonym,
+        is_pseudonym_hidden=is_hidden,
         patient_id=content.patient_id,
         patient_name=labels.get("patient_name", ""),
         birth_date=labels.get("birth_date", ""),

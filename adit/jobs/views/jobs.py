@@ -18,6 +18,7 @@ from adit.accounts.models import User
 from adit.accounts.rights import Right, may, order_right
 from adit.jobs import actions, lists, permits, progress, states
 from adit.jobs.ahead.outlook import outlook
+from adit.jobs.disclosure import disclosed
 from adit.jobs.files import archives
 from adit.jobs.models import Item, Job, JobState, Task, TaskState, Work
 from adit.jobs.queueing import roads
@@ -159,7 +160,8 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
     for task in page:
         is_success = task.state == TaskState.SUCCESS
         task.came_empty = is_success and counts.get(task.pk, progress.Counts()).is_empty
-    sees_identified = may(user, Right.SEE_IDENTIFIED)
+    disclosure = disclosed(user, job)
+    told = [(task, about(task, disclosure)) for task in page]
     return {
         "job": job,
         "kind": kind_label(job),
@@ -174,9 +176,9 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         "outlook": outlook(job),
         "page": page,
         "rows": [
-            (task, counts.get(task.pk, progress.Counts()), about(task, sees_identified))
-            for task in page
+            (task, counts.get(task.pk, progress.Counts()), about_it) for task, about_it in told
         ],
+        "hides_pseudonyms": any(about_it.is_pseudonym_hidden for _task, about_it in told),
         "allowed": permits.allowed(user, job),
         "start": job.tasks.filter(work=Work.START, state__in=states.LIVE_TASKS).first(),
         "packing": job.tasks.filter(work=Work.PACK).first(),

@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from adit.audit import trail
+from adit.jobs.disclosure import disclosed
 from adit.jobs.provenance import report
 from adit.jobs.provenance.study_report import StudyReports
 from adit.jobs.views.about import kind_label
@@ -21,8 +22,9 @@ STUDIES_PER_PAGE = 50
 
 @require_safe
 def job_report(request: HttpRequest, pk: int) -> HttpResponse:
-    job = visible_job(person(request), pk)
-    reports = StudyReports(job)
+    user = person(request)
+    job = visible_job(user, pk)
+    reports = StudyReports(job, disclosed(user, job))
     page = Paginator(report.studies_of(job), STUDIES_PER_PAGE).get_page(request.GET.get("page"))
     told = report.head(job, reports) | report.sums(job)
     codes = sorted({code for rules in told["rules"] for code in rules["option_codes"]})
@@ -48,5 +50,5 @@ def job_report_file(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     job = visible_job(user, pk)
     trail.record("job.report_downloaded", user=user, about=f"job:{job.pk}")
     headers = {"Content-Disposition": f'attachment; filename="job-{job.pk}-report.json"'}
-    text = report.as_text(job)
+    text = report.as_text(job, disclosed(user, job))
     return StreamingHttpResponse(text, content_type="application/json", headers=headers)

@@ -23,9 +23,10 @@ from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.rights import Right, may, order_right
+from adit.accounts.rights import may, order_right
 from adit.audit import trail
 from adit.jobs import sealed, sheet
+from adit.jobs.disclosure import disclosed
 from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Job
 from adit.jobs.preparing import drafts, uploads
@@ -73,8 +74,8 @@ class Bench:
 
     @cached_property
     def sees(self) -> Sees:
-        sees = may(self.user, Right.SEE_IDENTIFIED)
-        return Sees(identified=sees, own=sees or self.job.owner_id == self.user.pk)
+        told = disclosed(self.user, self.job)
+        return Sees(identified=told.identified, own=told.rows, pseudonyms=told.given)
 
     @cached_property
     def every(self) -> list[Result]:
@@ -155,7 +156,7 @@ def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
         if not bench.sees.own:
             raise PermissionDenied(_("You have no right to see what was asked."))
         columns = query_results.again_columns()
-        rows = query_results.again_table(bench.job, bench.every)
+        rows = query_results.again_table(bench.job, bench.every, bench.sees)
     columns = sheet.with_own(columns, query_results.own_headers(bench.job))
     trail.record(
         "job.results_downloaded",
@@ -199,6 +200,7 @@ def _page(bench: Bench) -> HttpResponse:
         "found": found.count(),
         "sees_identified": bench.sees.identified,
         "sees_own": bench.sees.own,
+        "sees_pseudonyms": bench.sees.pseudonyms,
         "without_result": counts[Outcome.NOTHING] + counts[Outcome.FAILED],
         "may_transfer": bool(_transfer_address("x")) and may(bench.user, order_right(TRANSFER)),
         "is_gone": not results and bool(page.paginator.count),
@@ -277,9 +279,18 @@ def _hand_over(bench: Bench) -> HttpResponse:
     if not chosen:
         messages.error(bench.request, _("Nothing is picked: tick at least one result."))
         return bench.again()
+    sees_both = bench.sees.own and bench.sees.pseudonyms
+    if not sees_both and any(result.pseudonym for result in chosen):
+        raise PermissionDenied(
+            _(
+                "This list gives pseudonyms, which you may not see beside the patients. Ask its "
+                "owner to order the transfer."
+            )
+        )
     columns = sheet.with_own(query_results.columns(), query_results.own_headers(bench.job))
     # Sealed, and for this person alone, who need not see what is transferred.
-    rows = query_results.table(bench.job, chosen, Sees(identified=True, own=True))
+    sees = Sees(identified=True, own=True, pseudonyms=True)
+    rows = query_results.table(bench.job, chosen, sees)
     name = _("Results of job %(n)d") % {"n": bench.job.pk}
     table = sheet.table_of(name, columns, rows)
     upload = uploads.hand_over(bench.user, table, SheetKind.TRANSFER, job=bench.job.pk)

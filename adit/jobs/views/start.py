@@ -299,9 +299,9 @@ def _trial(prepared: Prepared) -> Trial | None:
 
 
 def _known(user: User, prepared: Prepared, patient: PickedPatient) -> str:
-    """The patient's pseudonym: as given, or as the trial knows it; empty when to be generated."""
+    """The pseudonym as given, or as the trial has it for a user who may link both; else empty."""
     name = prepared.pseudonyms.get(patient.token, "")
-    if name or not may(user, Right.CHOOSE_PSEUDONYMS):
-        return name
     trial = _trial(prepared) or trials.default_trial()
+    if name or not trials.may_link(user, trial):
+        return name
     return mapping.known_pseudonym(trial, patient.domain, patient.patient_id)

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 from adit.accounts.models import User
 from adit.accounts.rights import Right, may
 from adit.jobs import actions, permits, progress, sealed, sheet, states
+from adit.jobs.disclosure import disclosed
 from adit.jobs.files import archives
 from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Item, Task, TaskState
@@ -86,7 +87,8 @@ DONE: Mapping[str, Any] = {
 
 def _task_context(user: User, task: Task) -> dict[str, Any]:
     items = Item.objects.filter(task=task)
-    sees_identified = may(user, Right.SEE_IDENTIFIED)
+    disclosure = disclosed(user, task.job)
+    sees_identified = disclosure.identified
     counts = progress.counts_of(items)
     task.came_empty = task.state == TaskState.SUCCESS and counts.is_empty
     return {
@@ -95,7 +97,7 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         "name": _name(task),
         "asks": task.lane == Lane.SEARCH,
         "lines": sheet.lines_in_words(_lines(task)) if task.lane == Lane.SEARCH else "",
-        "about": about(task, sees_identified),
+        "about": about(task, disclosure),
         "sees_identified": sees_identified,
         "counts": counts,
         "series": [

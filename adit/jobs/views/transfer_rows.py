@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import messages
@@ -19,26 +20,26 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.rights import Right, may, require
 from adit.audit import trail
 from adit.jobs import ordering, permits, states
 from adit.jobs.ahead import forecast
 from adit.jobs.ahead.when import when
 from adit.jobs.checked import batch
 from adit.jobs.checked.batch import Wishes
+from adit.jobs.disclosure import disclosed
 from adit.jobs.files import quota
 from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.lists import may_act_on
 from adit.jobs.models import Job, JobState, Stage, Work
 from adit.jobs.preparing.summary import size_in_words
 from adit.jobs.rows import result_sheet
-from adit.jobs.rows.answers import answers_of, rows_of
-from adit.jobs.rows.result_sheet import Sees
+from adit.jobs.rows.answers import answers_of, as_disclosed, rows_of
 from adit.jobs.rows.tally import Tally, tally_of
 from adit.jobs.views.door import note_look, person, visible_job
 from adit.jobs.views.download import sheet_file
 from adit.nodes import room
 from adit.nodes.models import Node
+from adit.profiles import trials
 from adit_engine.errors import AditError, WrongInput
 
 ROWS_PER_PAGE = 100
@@ -73,9 +74,13 @@ def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBas
     """The result sheet: each row as uploaded, and what became of it. Given pseudonyms alone."""
     user = person(request)
     job = _visible(user, pk)
-    sees = Sees(_sees(user, job))
+    disclosure = disclosed(user, job)
+    if disclosure.rows:
+        # Beside the rows, those that ADIT made need a reason: see `transfer_names`.
+        disclosure = replace(disclosure, generated=False)
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
-    columns, rows = result_sheet.columns_of(job, sees), result_sheet.rows(job, sees)
+    columns = result_sheet.columns_of(job, disclosure)
+    rows = result_sheet.rows(job, disclosure)
     return sheet_file(form, f"job-{job.pk}-result", columns, rows)
 
 
@@ -86,15 +91,16 @@ def transfer_names(request: HttpRequest, pk: int) -> HttpResponseBase:
     job = _visible(user, pk)
     reason = request.POST.get("reason", "").strip()[:MOST_REASON]
     try:
-        require(user, Right.REIDENTIFY)
+        trials.require_link(user, job.trial or trials.default_trial())
         if not reason:
             raise WrongInput(_("Say why you need the pseudonyms beside the patients."))
     except AditError as error:
         return _page(request, user, job, str(error))
     details = {"reason": reason}
     trail.record("job.names_downloaded", user=user, about=f"job:{job.pk}", details=details)
-    sees = Sees(_sees(user, job), generated=True)
-    columns, rows = result_sheet.columns_of(job, sees), result_sheet.rows(job, sees)
+    disclosure = disclosed(user, job)
+    columns = result_sheet.columns_of(job, disclosure, names=True)
+    rows = result_sheet.rows(job, disclosure, names=True)
     return sheet_file("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
 
 
@@ -103,10 +109,11 @@ def transfer_again(request: HttpRequest, pk: int, form: str) -> HttpResponseBase
     """The rows that failed, as a sheet to be corrected and uploaded again."""
     user = person(request)
     job = _visible(user, pk)
-    if not _sees(user, job):
+    disclosure = disclosed(user, job)
+    if not disclosure.rows:
         raise Http404
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
-    rows = result_sheet.rows_again(job, Sees(True))
+    rows = result_sheet.rows_again(job, disclosure)
     return sheet_file(form, f"job-{job.pk}-rows-again", result_sheet.columns_again(job), rows)
 
 
@@ -117,13 +124,9 @@ def _visible(user: User, pk: int) -> Job:
     return job
 
 
-def _sees(user: User, job: Job) -> bool:
-    """Whoever uploaded a sheet knows what it says."""
-    return may(user, Right.SEE_IDENTIFIED) or job.owner_id == user.pk
-
-
 def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> HttpResponse:
-    sees = _sees(user, job)
+    disclosure = disclosed(user, job)
+    sees = disclosure.rows
     show = request.GET.get("show", "")
     rows = _filtered(job, show)
     page = Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page"))
@@ -135,7 +138,9 @@ def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> Http
     waits = job.state == JobState.WAITING_FOR_OWNER
     context = {
         "job": job,
-        "answers": answers_of(job, list(page)),
+        "answers": [
+            as_disclosed(job, answer, disclosure) for answer in answers_of(job, list(page))
+        ],
         "page": page,
         "query": f"show={show}&" if show in SHOWN else "",
         "show": show if show in SHOWN else "",
@@ -144,7 +149,8 @@ def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> Http
         "is_live": job.state in MOVING,
         "is_check": job.stage == Stage.CHECK,
         "may_start": waits and may_act_on(user, job),
-        "may_reidentify": may(user, Right.REIDENTIFY),
+        "may_reidentify": trials.may_link(user, job.trial or trials.default_trial()),
+        "hides_pseudonyms": not job.is_as_is and not disclosure.generated,
         "trouble": trouble,
         "start": start,
         "typed": typed,

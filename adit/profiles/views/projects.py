@@ -44,7 +44,7 @@ def trial_page(request: HttpRequest, pk: int) -> HttpResponse:
         "state": state,
         "word": word,
         "manages": may(user, Right.MANAGE_TRIALS),
-        "may_export": may(user, Right.REIDENTIFY),
+        "may_export": trials.may_link(user, trial),
         "may_import": may(user, Right.CHOOSE_PSEUDONYMS),
         "patients": trial.patients.count(),
         "options": options_of(rules_of(trial.profile)),

@@ -14,6 +14,7 @@ from adit.accounts.rights import Right, may
 from adit.audit.table import csv_lines
 from adit.nodes import access
 from adit.nodes.models import Node
+from adit.profiles import trials
 from adit.profiles.forms import JoinForm, PairsForm, ReasonForm
 from adit.profiles.identity import exported_map, reidentify
 from adit.profiles.joining import join
@@ -35,7 +36,7 @@ def trial_pseudonyms(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "trial": trial,
         "page": Paginator(rows, PER_PAGE).get_page(request.GET.get("page")),
-        "may_reidentify": may(user, Right.REIDENTIFY) and trial.key_destroyed_at is None,
+        "may_reidentify": trials.may_link(user, trial) and trial.key_destroyed_at is None,
         "may_import": may(user, Right.CHOOSE_PSEUDONYMS) and trial.key_destroyed_at is None,
     }
     return render(request, "profiles/pseudonyms.html", context)

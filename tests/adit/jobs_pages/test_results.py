@@ -272,6 +272,27 @@ def test_who_may_not_see_identified_data_sees_masks_in_page_and_download(
     assert "CT" in page
 
 
+def test_pseudonyms_of_another_persons_list_are_for_those_who_may_reidentify(
+    query: Job, as_user: Callable[[User | None], Client], make_user: Callable[..., User]
+) -> None:
+    client = as_user(make_user("colleague", "Coordinators", "PACS administrators"))
+
+    page = page_of(client, query)
+    rows = rows_in(client, query, "csv")
+    again = client.get(reverse("job_results_file", args=[query.pk, "csv"]) + "?again")
+    client.post(reverse("job_results", args=[query.pk]), {"do": "look", "text": "P2"})
+    looked_for = page_of(client, query)
+    client.post(reverse("job_results", args=[query.pk]), {"do": "look", "text": ""})
+    handed = client.post(reverse("job_results", args=[query.pk]), {"do": "transfer"})
+
+    for text in (page, str(rows), b"".join(again.streaming_content).decode()):  # type: ignore[attr-defined]
+        assert "000" in text
+        assert not re.search(r"\bP[2-5]\b", text)
+    assert "Name0001" in page
+    assert "Name0001" not in looked_for
+    assert handed.status_code == 403
+
+
 def test_looking_and_downloading_stand_in_the_trail(client: Client, query: Job) -> None:
     page_of(client, query)
     page_of(client, query)

@@ -436,7 +436,21 @@ def test_a_second_pseudonym_for_a_known_patient_is_refused(
     typed = {token_of(coordinator, "PID-0815"): "LUNG-2"}
     nodes = goes_to("Research PACS")
     person.press("summary", destinations=nodes, trial=str(trial.pk), **typed)
-    assert "already called LUNG-1" in person.text
+    assert "already has another pseudonym" in person.text
+    assert "LUNG-1" not in person.text
+
+
+@pytest.mark.parametrize("may_link", [False, True])
+def test_the_summary_names_a_known_pseudonym_to_who_may_reidentify_alone(
+    person: Person, coordinator: User, trial: Trial, may_link: bool
+) -> None:
+    mapping.pseudonym_for(trial, "PACS1", "PID-0815", given="LUNG-1")
+    if may_link:
+        with_right(coordinator, "reidentify")
+    picked(person, "0")
+    person.press("summary", destinations=goes_to("Research PACS"), trial=str(trial.pk))
+    assert "PID-0815" in person.text
+    assert ("LUNG-1" in person.text) is may_link
 
 
 def test_two_patients_of_one_order_have_two_pseudonyms(person: Person, coordinator: User) -> None:

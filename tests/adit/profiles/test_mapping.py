@@ -69,11 +69,10 @@ def test_numbers_grow_beyond_their_digits(make_trial):
 def test_a_second_pseudonym_for_one_patient_is_a_conflict(trial):
     pseudonym_for(trial, "PACS1", "4711-canary", "LUNG-A")
 
-    with pytest.raises(
-        Conflict, match=r"already called LUNG-A .* cannot be called LUNG-B"
-    ) as error:
+    with pytest.raises(Conflict, match="already has another pseudonym") as error:
         pseudonym_for(trial, "PACS1", "4711-canary", "LUNG-B")
     assert "canary" not in str(error.value)
+    assert "LUNG-A" not in str(error.value)
 
 
 @pytest.mark.parametrize("second", ["LUNG-A", "lung-a"])

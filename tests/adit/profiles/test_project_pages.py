@@ -205,7 +205,7 @@ def test_a_list_is_imported(
     [
         ("patient_id,pseudonym\ncanary,A-1\ncanary2,a-1", "Row 3: a-1 already stands for another"),
         ("patient_id,pseudonym\ncanary,A-1\ncanary,A-2", "Row 3: the same patient as in row 2"),
-        ("patient_id,pseudonym\nknown,A-1", "Row 2: This patient is already called LUNG-0001"),
+        ("patient_id,pseudonym\nknown,A-1", "Row 2: This patient already has another pseudonym"),
         ("patient_id,pseudonym\ncanary,A 1", "Row 2: A pseudonym has 1 to 64 characters"),
         ("patient_id,pseudonym\ncanary,A-1\n,A-2", "Row 3: patient id and pseudonym may not be"),
         ("patient_id,pseudonym\ncanary,A-1,more", "Row 2: it has 3 cells"),

@@ -14,13 +14,13 @@ from adit.audit.models import Event
 from adit.jobs import actions, permits, queue, sealed
 from adit.jobs.checked import batch
 from adit.jobs.checked.batch import Wishes
+from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.kinds import batch_transfer
 from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState, Work
 from adit.jobs.rows import lines, result_sheet
 from adit.jobs.rows.answers import answers_of, rows_of
-from adit.jobs.rows.result_sheet import Sees
 from adit.jobs.rows.tally import tally_of
 from adit.nodes.models import Access, Lane, Node
 from adit.profiles.models import Trial
@@ -32,6 +32,7 @@ from adit_engine.reference import Level
 from adit_engine.sighting import Wanted
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
+ALL = Disclosure(identified=True, rows=True, given=True, generated=True)
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ANNE, BEN = "PID-4711-0815", "PID-0002"
@@ -518,7 +519,7 @@ def test_the_result_sheet_names_where_each_row_came_from(
     batch.start(job.owner, job, Wishes())
     job = run_all(job)
 
-    for sees in (Sees(rows=True, generated=True), Sees(rows=False)):
+    for sees in (ALL, NO_PATIENTS):
         columns = result_sheet.columns_of(job, sees)
         sheet = [dict(zip(columns, row, strict=True)) for row in result_sheet.rows(job, sees)]
         assert [row["ADIT source"] for row in sheet] == ["PACS1", "Old PACS", ""]
@@ -532,9 +533,9 @@ def test_the_result_sheet_of_one_source_does_not_name_it(
     put_study(source, "1", images=1)
     job = run_all(order_rows(by_uid(2, "1")))
 
-    columns = result_sheet.columns_of(job, Sees(rows=True))
+    columns = result_sheet.columns_of(job, ALL)
     assert "ADIT source" not in columns
-    assert {len(row) for row in result_sheet.rows(job, Sees(rows=True))} == {len(columns)}
+    assert {len(row) for row in result_sheet.rows(job, ALL)} == {len(columns)}
 
 
 def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
@@ -549,8 +550,8 @@ def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
 
     job = run_all(job)
 
-    columns = result_sheet.columns_of(job, Sees(rows=True))
-    rows = [dict(zip(columns, row, strict=True)) for row in result_sheet.rows(job, Sees(rows=True))]
+    columns = result_sheet.columns_of(job, ALL)
+    rows = [dict(zip(columns, row, strict=True)) for row in result_sheet.rows(job, ALL)]
     assert [row["ADIT outcome"] for row in rows] == ["as ordered, nothing delivered", "complete"]
     assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
     assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
