@@ -26,6 +26,7 @@ from adit.jobs.models import (
 from adit.jobs.progress import Counts
 from adit.jobs.rows import lines
 from adit.jobs.rows.lines import Content
+from adit.jobs.rows.query_results import MASK
 from adit.jobs.sheet import Field
 from adit.nodes.models import Lane, Node
 from adit.vault.box import Box, SealBroken
@@ -110,10 +111,14 @@ def as_disclosed(job: Job, answer: Answer, disclosure: Disclosure) -> Answer:
     content = answer.content
     if content is None:
         return answer
-    if not (disclosure.given if content.pseudonym else disclosure.generated):
-        asked = {name: value for name, value in content.asked.items() if name != Field.PSEUDONYM}
-        content = replace(content, pseudonym="", asked=asked)
-        answer = replace(answer, content=content, generated="", is_hidden=True)
+    if content.pseudonym and not disclosure.given:
+        # Masked, not blank: a sheet uploaded again must not get another pseudonym silently.
+        content = replace(
+            content, pseudonym=MASK, asked={**content.asked, str(Field.PSEUDONYM): MASK}
+        )
+        answer = replace(answer, content=content, is_hidden=True)
+    elif answer.generated and not disclosure.generated:
+        answer = replace(answer, generated="", is_hidden=True)
     node = job.destination
     is_folder = node is not None and not archives.is_archive(node) and answer.place != node.name
     hides_folder = not disclosure.rows if job.is_as_is else answer.is_hidden

@@ -312,14 +312,14 @@ def again_table(job: Job, results: Iterable[Result], sees: Sees) -> Iterator[tup
         if result.values or result.line in seen:
             continue
         seen.add(result.line)
-        asked = {**result.asked, Field.PSEUDONYM: result.pseudonym if sees.pseudonyms else ""}
+        asked = {**result.asked, Field.PSEUDONYM: _shown(result, Field.PSEUDONYM, sees)}
         yield (*(asked.get(column, "") for column in again_columns()), *result.own)
 
 
 def _shown(result: Result, column: str, sees: Sees) -> str:
     text = result.cell(column)
     if column == Field.PSEUDONYM:
-        return text if sees.pseudonyms else ""
+        return MASK if text and not sees.pseudonyms else text
     return MASK if text and not sees.identified and column in _IDENTIFYING else text
 
 

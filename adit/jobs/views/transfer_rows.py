@@ -130,6 +130,7 @@ def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> Http
     show = request.GET.get("show", "")
     rows = _filtered(job, show)
     page = Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page"))
+    answers = [as_disclosed(job, answer, disclosure) for answer in answers_of(job, list(page))]
     if sees:
         note_look(user, job, {"rows": True})
     tally = tally_of(job)
@@ -138,9 +139,7 @@ def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> Http
     waits = job.state == JobState.WAITING_FOR_OWNER
     context = {
         "job": job,
-        "answers": [
-            as_disclosed(job, answer, disclosure) for answer in answers_of(job, list(page))
-        ],
+        "answers": answers,
         "page": page,
         "query": f"show={show}&" if show in SHOWN else "",
         "show": show if show in SHOWN else "",
@@ -150,7 +149,7 @@ def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> Http
         "is_check": job.stage == Stage.CHECK,
         "may_start": waits and may_act_on(user, job),
         "may_reidentify": trials.may_link(user, job.trial or trials.default_trial()),
-        "hides_pseudonyms": not job.is_as_is and not disclosure.generated,
+        "hides_pseudonyms": any(answer.is_hidden for answer in answers),
         "trouble": trouble,
         "start": start,
         "typed": typed,

@@ -188,6 +188,8 @@ def test_the_sheet_names_the_place_without_the_pseudonym(
 
     assert "Research folder (folder not shown" in text_of(as_user(colleague).get(address))
     assert "Re-identify patients" in text_of(as_user(colleague).get(rows))
+    again = text_of(as_user(colleague).get(reverse("job_batch_again", args=[listed.pk, "xlsx"])))
+    assert "•••" in again, "a blank would get another pseudonym when uploaded again"
 
 
 def test_the_owner_sees_the_pseudonyms_of_the_own_order_alone(

@@ -290,6 +290,7 @@ def test_pseudonyms_of_another_persons_list_are_for_those_who_may_reidentify(
         assert not re.search(r"\bP[2-5]\b", text)
     assert "Name0001" in page
     assert "Name0001" not in looked_for
+    assert "•••" in str(rows)
     assert handed.status_code == 403
 
 
