@@ -32,7 +32,7 @@ from adit_engine import part10
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.memory import Memory
 from adit_engine.pseudonymize.profile import (
     AVAILABLE,
@@ -117,7 +117,7 @@ class Road:
 def _change(profile: Profile) -> Pseudonymized:
     stamp = TrialStamp("Sponsor of the corpus", "CORPUS-1")
     key = TrialKey(b"a key for a corpus without a use")
-    return Pseudonymized(profile, "CORPUS-0001", key, stamp, Faces.ACCEPT)
+    return Pseudonymized(profile, "CORPUS-0001", key, stamp, Choice.ACCEPT, Choice.ACCEPT)
 
 
 def made_up(profile: Profile, *, short: bool) -> list[Tally]:

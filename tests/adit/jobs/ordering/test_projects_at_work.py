@@ -21,7 +21,7 @@ from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.provenance import uid_map
 from adit.jobs.provenance.report import report_of
 from adit.nodes.models import Node
-from adit.profiles.models import Faces, Trial
+from adit.profiles.models import RiskChoice, Trial
 from adit.profiles.trials import revoke
 from adit_engine.nodes.memory import MemoryNode
 
@@ -50,12 +50,12 @@ def elements(job: Job) -> dict[tuple[str, str], int]:
     return {(row["name"], row["action"]): row["count"] for row in rows}
 
 
-# Faces --------------------------------------------------------------------------------------------
+# RiskChoice --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
-    [("", "Nobody has chosen yet"), (Faces.WITHHOLD, "face could be drawn")],
+    [("", "Nobody has chosen yet"), (RiskChoice.WITHHOLD, "face could be drawn")],
 )
 def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
     order: Ordering, trial: Trial, destination: Node, chosen: str, words: str
@@ -72,7 +72,7 @@ def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
 
 
 def test_what_was_told_before_the_start_is_no_gap(order: Ordering, trial: Trial) -> None:
-    Trial.objects.filter(pk=trial.pk).update(faces=Faces.WITHHOLD)
+    Trial.objects.filter(pk=trial.pk).update(faces=RiskChoice.WITHHOLD)
     order(announced=("face",), **HEAD)
 
     task = work()
@@ -85,7 +85,7 @@ def test_an_accepted_face_stands_in_the_report_with_the_reason(
     order: Ordering, trial: Trial, destination: Node
 ) -> None:
     Trial.objects.filter(pk=trial.pk).update(
-        faces=Faces.ACCEPT, faces_reason="the ethics board has agreed"
+        faces=RiskChoice.ACCEPT, faces_reason="the ethics board has agreed"
     )
     job = order(**HEAD)
 

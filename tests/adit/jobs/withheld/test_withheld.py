@@ -451,9 +451,13 @@ def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
 def test_a_rule_that_would_change_what_could_leave_is_not_taken(
     reviewer: User, root: User, trial: Trial
 ) -> None:
-    any_version = PixelRule.for_device(replace(DEVICE, software="*"), (BAND,), "looked at")
+    any_version = PixelRule.for_device(
+        replace(DEVICE, software="*"), (BAND,), "looked at", Choice.ACCEPT
+    )
     reviewed.take_rule(reviewer, trial, any_version)
     with pytest.raises(WrongInput, match="could leave before"):
-        reviewed.take_rule(reviewer, trial, PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more"))
+        reviewed.take_rule(
+            reviewer, trial, PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more", Choice.ACCEPT)
+        )
     trial.refresh_from_db()
     assert (trial.profile.version, trial.generation) == (2, 1)
