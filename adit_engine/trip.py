@@ -126,7 +126,9 @@ class Trip:
         if pseudonym is None:
             domain = self.options.domain or getattr(source.settings, "domain", "") or source.name
             pseudonym = self.key.generated_pseudonym(domain, study.patient_id)
-        return Pseudonymized(self.profile, pseudonym, self.key, self.stamp, self.faces, self.header_word)
+        return Pseudonymized(
+            self.profile, pseudonym, self.key, self.stamp, self.faces, self.header_word
+        )
 
     def broke(self, text: str) -> None:
         self.errors.append(text)

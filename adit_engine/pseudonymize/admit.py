@@ -138,12 +138,12 @@ def check(
         )
     if not cover and "rule" in admitted.asks:
         raise Withhold("pixel-rule", "No pixel rule of the profile covers the device.")
-    if not cover and admitted.needs_rule(header_word):
-        raise Withhold(HEADER_WORD, f"{admitted.modality} {_UNSEEN} {_STEPS[header_word]}")
     if not cover and said(_CONVERSION_TYPE) in _CAPTURES:
         raise Withhold("conversion", "A secondary capture: text may be part of its pixels.")
     if cover < Cover.BLANKED and said(_BURNED_IN) not in (b"", b"NO"):
         raise Withhold("burned-in", "The object says that text is burned into its pixels.")
+    if not cover and admitted.needs_rule(header_word):
+        raise Withhold(HEADER_WORD, f"{admitted.modality} {_UNSEEN} {_STEPS[header_word]}")
     if not (cover or said(_BURNED_IN)) and "not-burned-in" in admitted.asks:
         raise Withhold(
             "burned-in-unknown",

@@ -52,6 +52,8 @@ def make(source: dict[str, Any], folders: list[str], trials: list[str]) -> dict[
             site_id="N1",
             faces=RiskChoice.ACCEPT,
             faces_reason="nobody lived who looks like this",
+            header_word=RiskChoice.ACCEPT,
+            header_word_reason="nobody wrote a name into these pixels",
         )
         create_trial(root, trial)
     return {}

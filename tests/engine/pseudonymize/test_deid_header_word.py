@@ -97,6 +97,13 @@ def test_no_class_of_these_leaves_on_its_header_alone(sop_class: str, choice: Ch
     assert asks_manager is (choice is Choice.UNDECIDED)
 
 
+@pytest.mark.parametrize("choice", NOT_ACCEPTED)
+def test_what_no_choice_can_open_says_so_first(choice: Choice) -> None:
+    assert code(with_name(CR, burned_in=b"YES"), how(choice)) == "burned-in"
+    assert code(with_name(CR, burned_in=b"YES"), how(choice, rule(CR))) == "burned-in"
+    assert code(with_name(CR, burned_in=b""), how(choice)) == "header-word"
+
+
 def test_these_are_all_classes_of_the_six_modalities() -> None:
     asking = {one.uid for one in tables.admitted().values() if "header-word" in one.asks}
 
@@ -122,7 +129,8 @@ def test_a_rule_for_the_device_opens_it_under_every_choice(sop_class: str, choic
 
     masked = how(choice, rule(sop_class, *BAND))
     assert code(image, masked) == ""
-    assert has_name(image) and not has_name(apply(masked, image))
+    assert has_name(image)
+    assert not has_name(apply(masked, image))
     assert code(image, how(choice, rule(sop_class))) == ""
 
 
