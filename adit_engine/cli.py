@@ -123,13 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     move.add_argument("--site-id", default="")
     move.add_argument("--key-file", type=Path, help="the trial's key; else one kept for you")
     move.add_argument("--profile", type=Path, help="a profile file; else the default")
-    _faces(move)
+    _risks(move)
     move.set_defaults(run=_transfer)
     return parser
 
 
-def _faces(parser: argparse.ArgumentParser) -> None:
-    """There is no default: until somebody chooses, what may show a face is withheld."""
+def _risks(parser: argparse.ArgumentParser) -> None:
+    """There is no default: until somebody chooses, what bears such a risk is withheld."""
     faces = parser.add_mutually_exclusive_group()
     faces.add_argument(
         "--withhold-faces",
@@ -138,6 +138,12 @@ def _faces(parser: argparse.ArgumentParser) -> None:
     )
     faces.add_argument(
         "--accept-faces", metavar="REASON", help="they leave; the reason stands in the answer"
+    )
+    parser.add_argument(
+        "--accept-header-word",
+        metavar="REASON",
+        help="radiographs and scintigrams (CR, DX, MG, XA, RF, NM) leave where the header says that "
+        "no text is burned into their pixels; without it a pixel rule has to cover the device",
     )
 
 
@@ -150,7 +156,8 @@ def _what(parser: argparse.ArgumentParser, everything: bool = False) -> None:
     parser.add_argument("--allow-withheld", action="store_true", help="refusals do not fail")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.set_defaults(trial="", trial_name="", sponsor="", key_file=None, profile=None)
-    parser.set_defaults(receiver=None, withhold_faces=False, accept_faces=None)
+    parser.set_defaults(receiver=None, withhold_faces=False)
+    parser.set_defaults(accept_faces=None, accept_header_word=None)
 
 
 def _packing(parser: argparse.ArgumentParser) -> None:

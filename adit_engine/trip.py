@@ -14,9 +14,10 @@ from adit_engine import node_url
 from adit_engine.errors import WrongInput
 from adit_engine.handoff import Stop
 from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
+from adit_engine.pseudonymize.admit import HEADER_WORD
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.face import CODE as FACE
-from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.pseudonym import checked_pseudonym
 from adit_engine.query import Query
 from adit_engine.record import Record
@@ -24,10 +25,13 @@ from adit_engine.reference import InstanceRef, StudyRef
 from adit_engine.select import Selection
 from adit_engine.transfer import Order, transfer
 
-_CHOOSE = (
-    "Images that may show a face were withheld, as nothing was chosen for them: "
-    "add --withhold-faces, or --accept-faces with a reason."
-)
+_CHOOSE = {
+    FACE: "Images that may show a face were withheld, as nothing was chosen for them: "
+    "add --withhold-faces, or --accept-faces with a reason.",
+    HEADER_WORD: "Images were withheld whose header is no proof that no text stands in their pixels: "
+    "add a pixel rule for the device to the profile, or --accept-header-word with a reason.",
+}
+"""What to do where nothing was chosen, by the code of the withholding."""
 
 
 class Exit(IntEnum):
@@ -57,7 +61,8 @@ class Trip:
             raise WrongInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
         if options.pseudonym:
             checked_pseudonym(options.pseudonym)
-        self.faces = _chosen(options)
+        self.faces = _chosen(options, "faces")
+        self.header_word = _chosen(options, "header_word")
         if not options.as_is:
             from adit_engine.pseudonymize.keyfile import trial_key  # both take long to load
             from adit_engine.pseudonymize.profile import Profile
@@ -121,7 +126,9 @@ class Trip:
         if pseudonym is None:
             domain = self.options.domain or getattr(source.settings, "domain", "") or source.name
             pseudonym = self.key.generated_pseudonym(domain, study.patient_id)
-        return Pseudonymized(self.profile, pseudonym, self.key, self.stamp, self.faces)
+        return Pseudonymized(
+            self.profile, pseudonym, self.key, self.stamp, self.faces, self.header_word
+        )
 
     def broke(self, text: str) -> None:
         self.errors.append(text)
@@ -162,16 +169,17 @@ class Trip:
             "skipped": sums.skipped,
             "reasons": _reasons(outcomes),
             "errors": self.errors,
-            "faces": {"chosen": self.faces.value, "reason": self.options.accept_faces or ""},
+            "faces": _told(self.faces, self.options.accept_faces),
+            "header_word": _told(self.header_word, self.options.accept_header_word),
             "manifest": str(path or ""),
             "archives": self.archives,
             "seconds": round(seconds, 2),
             "bytes": sum(e.size_bytes for m in self.manifests.values() for e in m.entries.values()),
         }
-        if self.faces is Faces.UNDECIDED and any(
-            code == FACE for outcome in outcomes for code, _, _ in outcome.reasons
-        ):
-            print(f"adit-engine: {_CHOOSE}", file=sys.stderr)
+        codes = {code for outcome in outcomes for code, _, _ in outcome.reasons}
+        for code, choice in ((FACE, self.faces), (HEADER_WORD, self.header_word)):
+            if choice is Choice.UNDECIDED and code in codes:
+                print(f"adit-engine: {_CHOOSE[code]}", file=sys.stderr)
         print(json.dumps(answer) if self.options.json else _sentence(answer))
         if failed:
             return Exit.FAILED
@@ -218,13 +226,18 @@ def _place_of_ledger(chosen: Path | None) -> Path:
     return path
 
 
-def _chosen(options: argparse.Namespace) -> Faces:
+def _chosen(options: argparse.Namespace, risk: str) -> Choice:
     """Raises WrongInput."""
-    if options.accept_faces is not None:
-        if not options.accept_faces.strip():
-            raise WrongInput("--accept-faces needs a reason.")
-        return Faces.ACCEPT
-    return Faces.WITHHOLD if options.withhold_faces else Faces.UNDECIDED
+    reason = getattr(options, f"accept_{risk}")
+    if reason is not None:
+        if not reason.strip():
+            raise WrongInput(f"--accept-{risk.replace('_', '-')} needs a reason.")
+        return Choice.ACCEPT
+    return Choice.WITHHOLD if getattr(options, f"withhold_{risk}", False) else Choice.UNDECIDED
+
+
+def _told(choice: Choice, reason: str | None) -> dict[str, str]:
+    return {"chosen": choice.value, "reason": reason or ""}
 
 
 def _reasons(outcomes: list[Outcome]) -> dict[str, int]:

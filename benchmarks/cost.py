@@ -14,7 +14,7 @@ from statistics import median
 from adit_engine import part10
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.keyfile import trial_key
 from adit_engine.pseudonymize.memory import Memory
 from adit_engine.pseudonymize.profile import Profile
@@ -40,7 +40,9 @@ def in_memory(folder: Path) -> list[Figure]:
     """Milliseconds of processor time for one CT: changed, and changed and verified."""
     key = folder / "memory.key"
     key.write_text("42" * 32)
-    change = Pseudonymized(Profile.default(), PSEUDONYM, trial_key(key, ""), None, Faces.ACCEPT)
+    change = Pseudonymized(
+        Profile.default(), PSEUDONYM, trial_key(key, ""), None, Choice.ACCEPT, Choice.ACCEPT
+    )
     encoded = [b"".join(parts) for parts in files(Study(CT, _TIMES))]
     instances = [part10.parse(one) for one in encoded]
     memory = Memory(change)

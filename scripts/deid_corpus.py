@@ -14,7 +14,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from deid_cases import leak_cases
 from deid_hidden import hidden
 from deid_mixed import alone, became, series
 from deid_rows import class_cases, row_cases
-from deid_shown import shown
+from deid_shown import radiographs, shown
 from deid_told import told
 from deid_victim import Attack, left_in
 
@@ -32,7 +32,7 @@ from adit_engine import part10
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.memory import Memory
 from adit_engine.pseudonymize.profile import (
     AVAILABLE,
@@ -89,8 +89,8 @@ class Road:
 
     reason = ""
 
-    def __init__(self, profile: Profile) -> None:
-        self._change = _change(profile)
+    def __init__(self, profile: Profile, header_word: Choice = Choice.ACCEPT) -> None:
+        self._change = replace(_change(profile), header_word=header_word)
         self._memory = Memory(self._change)
         self._verifier = Verifier(self._change)
 
@@ -117,7 +117,7 @@ class Road:
 def _change(profile: Profile) -> Pseudonymized:
     stamp = TrialStamp("Sponsor of the corpus", "CORPUS-1")
     key = TrialKey(b"a key for a corpus without a use")
-    return Pseudonymized(profile, "CORPUS-0001", key, stamp, Faces.ACCEPT)
+    return Pseudonymized(profile, "CORPUS-0001", key, stamp, Choice.ACCEPT, Choice.ACCEPT)
 
 
 def made_up(profile: Profile, *, short: bool) -> list[Tally]:
@@ -202,6 +202,16 @@ def mixed(profile: Profile, objects: Sequence[bytes], runs: int) -> Tally:
     return tally
 
 
+def unchosen(profile: Profile) -> Tally:
+    """Radiographs in a project that has not accepted the header's word: none may leave."""
+    road, tally = Road(profile, Choice.UNDECIDED), Tally("radiographs, nothing chosen")
+    for attack in radiographs():
+        tally.looked_for += 1
+        if road.take(attack.data, tally) is not None:
+            tally.residues.append(Residue(attack.kind, "must not leave", attack.name))
+    return tally
+
+
 MOST = Profile("Most that may stay", 1, AVAILABLE - {CLEAN_PIXELS, FULL_DATES, RETAIN_UIDS})
 """Every option that lets more through, but for those that keep what the attacks repeat."""
 
@@ -245,6 +255,7 @@ def main() -> int:
     profiles = [Profile.preset(name) for name in presets()]
     tallies += [attacked(one, chosen) for one in (*profiles, MOST)]
     objects = mixable(short=short)
+    tallies.append(unchosen(profile))
     tallies += [mixed(one, objects, 20 if short else 500) for one in (*profiles, MOST)]
     for tally in tallies:
         print("\n".join(tally.lines()))

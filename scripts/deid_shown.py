@@ -17,6 +17,18 @@ def shown() -> Iterator[Attack]:
         yield from kind()
 
 
+def radiographs() -> Iterator[Attack]:
+    """A name in the pixels of each class whose header proves nothing, whatever it says."""
+    ends = ("1", "1.1", "1.1.1", "1.2", "1.2.1", "13.1.3", "12.1", "12.1.1", "12.2", "12.2.1", "20")
+    for end in ends:
+        for said in (b"NO", b"YES", b""):
+            made = base(f"{CT[:-1]}{end}", t00280301=("CS", said))
+            made[0x7FE00010] = ("OW", NAME.ljust(32)[:32])
+            yield Attack(
+                "pixels", f"radiograph {end}, {said.decode() or 'nothing'} said", file(made)
+            )
+
+
 def _tables() -> Iterator[Attack]:
     """Look-up tables and profiles, which are bytes and stay."""
     for text in (NAME, WIDE, WIDE[1:] + b"\0", NAME[::-1]):

@@ -34,6 +34,8 @@ ASKS = {
     "gray": "one sample a pixel",
     "not-burned-in": "Burned In Annotation says NO, or a pixel rule covers the device",
     "float": "may hold floating point pixels",
+    "header-word": "where the project accepts the header's word on text in the pixels, or a pixel rule "
+    "covers the device",
     "rule": "only where a pixel rule covers the device",
 }
 

@@ -14,7 +14,7 @@ from adit.accounts.models import User
 from adit.accounts.rights import Right
 from adit.nodes.models import Access, Node
 from adit.profiles import trials
-from adit.profiles.models import Faces, Trial
+from adit.profiles.models import RiskChoice, Trial
 
 PACS, RESEARCH_PACS, RESEARCH_FOLDER = "Demo PACS", "Research PACS", "Research folder"
 SEVEN_ZIP = "Encrypted 7-Zip file"
@@ -147,8 +147,10 @@ def _trial(manager: User) -> Trial:
         protocol_name="Demo study of the thorax",
         sponsor="University of Sampletown",
         pattern="DEMO-####",
-        faces=Faces.ACCEPT,
+        faces=RiskChoice.ACCEPT,
         faces_reason="The patients of the demo are made up: nobody looks like this.",
+        header_word=RiskChoice.ACCEPT,
+        header_word_reason="All images of the demo are made up: no name stands in their pixels.",
     )
     members = Group.objects.filter(name__in=(groups.COORDINATORS, STUDENTS))
     return trials.create_trial(manager, trial, members=members)

@@ -1,7 +1,9 @@
-"""Guess: what a search lets one expect of a series: its size, and whether it may show a face."""
+"""Guess: what a search lets one expect of a series: its size, and the risks that it may bear."""
 
 from collections.abc import Iterable
 
+from adit.profiles.risks import HEADER_WORD
+from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.face import FaceRisk, Named, face_risk
 from adit_engine.record import Record
 
@@ -31,12 +33,12 @@ def usual_bytes(modalities: Iterable[str]) -> int:
     return max(sizes, default=OTHER_BYTES)
 
 
-def risk_of(study: Record, series: Record) -> tuple[FaceRisk, int | None]:
-    """With the number of images, None where it was not told."""
-    named = Named(
-        series.series_description,
-        series.texts("BodyPartExamined"),
-        (study.study_description,),
-    )
-    images = series.instance_count
-    return face_risk(series.text("Modality"), named, images=images), images
+def risk_of(risk: str, study: Record, series: Record | None, modality: str) -> FaceRisk:
+    """Whether a series bears a risk of risks.py; `series` is None where the source tells none."""
+    if risk == HEADER_WORD.name:
+        return FaceRisk.LIKELY if admit.needs_choice(modality) else FaceRisk.NONE
+    of_study = (study.study_description,)
+    if series is None:
+        return face_risk(modality, Named(study=of_study))
+    named = Named(series.series_description, series.texts("BodyPartExamined"), of_study)
+    return face_risk(modality, named, images=series.instance_count)

@@ -10,8 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
 from adit.nodes.models import Node
-from adit.profiles import trials, versions
-from adit.profiles.models import Faces, Profile, Trial
+from adit.profiles import risks, trials, versions
+from adit.profiles.models import Profile, RiskChoice, Trial
 from adit.profiles.pairs import LARGEST_BYTES, Pair, Rejected, read_pairs
 from adit.profiles.pattern import check_pattern
 from adit.profiles.reason import LONGEST_REASON
@@ -42,15 +42,23 @@ GROUPS: Sequence[tuple[Any, Sequence[str]]] = (
 """Headings of the page, and what stands below each."""
 
 
+class RiskField(forms.ChoiceField):
+    """Nothing is chosen beforehand."""
+
+    def __init__(self, risk: risks.Risk) -> None:
+        super().__init__(
+            label=risk.title,
+            choices=RiskChoice.choices,
+            widget=forms.RadioSelect(attrs=_TICK),
+            error_messages={"required": _("Choose: nothing is chosen for you.")},
+        )
+
+
 class TrialForm(forms.ModelForm):
     """What stands in images that left already cannot be typed over."""
 
-    faces = forms.ChoiceField(
-        label=_("Thin slices that may show a face"),
-        choices=Faces.choices,
-        widget=forms.RadioSelect(attrs=_TICK),
-        error_messages={"required": _("Choose: nothing is chosen for you.")},
-    )
+    faces = RiskField(risks.FACES)
+    header_word = RiskField(risks.HEADER_WORD)
 
     members = Ticks(
         _("members"),
@@ -79,8 +87,7 @@ class TrialForm(forms.ModelForm):
             "pattern",
             *trials.PAPERS,
             *trials.LIMITS,
-            "faces",
-            "faces_reason",
+            *risks.FIELDS,
             "profile",
             "members",
             "sources",
@@ -106,7 +113,10 @@ class TrialForm(forms.ModelForm):
             "second_person": _(
                 "Nobody approves an own order. Searches and checks need no approval."
             ),
-            "faces_reason": _("Needed where the risk is accepted. It stands in each job's report."),
+            **{
+                risk.reason: _("Needed where the risk is accepted. It stands in each job's report.")
+                for risk in risks.RISKS
+            },
             "profile": _(
                 "What is removed and what stays. Another profile gives all images new identifiers "
                 "from then on, unless it only adds pixel rules that open what was withheld."
@@ -134,7 +144,7 @@ class TrialForm(forms.ModelForm):
 
     def _settled(self) -> set[str]:
         if self.instance.is_default:
-            return set(self.fields) - {"profile", "faces", "faces_reason"}
+            return set(self.fields) - {"profile", *risks.FIELDS}
         used = trials.OWN_WORDS if trials.is_used(self.instance) else ()
         return {"protocol_id", *used}
 
@@ -153,8 +163,9 @@ class TrialForm(forms.ModelForm):
             text = cleaned.get(name) or ""
             if "\\" in text or not text.isprintable():
                 self.add_error(name, _("No backslash and no line break: it stands in images."))
-        if cleaned.get("faces") == Faces.ACCEPT and not cleaned.get("faces_reason"):
-            self.add_error("faces_reason", _("Say why the risk is accepted."))
+        for risk in risks.RISKS:
+            if cleaned.get(risk.name) == RiskChoice.ACCEPT and not cleaned.get(risk.reason):
+                self.add_error(risk.reason, _("Say why the risk is accepted."))
         return cleaned
 
     @property
@@ -163,6 +174,10 @@ class TrialForm(forms.ModelForm):
             (heading, [self[name] for name in self.fields if name in names])
             for heading, names in GROUPS
         ]
+
+    @property
+    def risk_fields(self) -> list[tuple[risks.Risk, forms.BoundField, forms.BoundField]]:
+        return [(risk, self[risk.name], self[risk.reason]) for risk in risks.RISKS]
 
     @property
     def ticks(self) -> list[forms.BoundField]:

@@ -8,7 +8,7 @@ from adit.accounts.rights import Person, Refused, Right, require
 from adit.audit.trail import Veiled, record, veiled
 from adit.nodes.domain import domain_of
 from adit.nodes.models import Node
-from adit.profiles import faces
+from adit.profiles import risks
 from adit.profiles.models import Patient, Profile, Trial
 from adit.profiles.pattern import numbered
 from adit.profiles.source import from_trust_centre
@@ -50,7 +50,7 @@ def change_for(
     name = registered(user, trial, source, patient_id, pseudonym=pseudonym)
     Profile.objects.filter(pk=trial.profile_id, frozen_at=None).update(frozen_at=timezone.now())
     rules = Rules.parse(trial.profile.text)
-    return Pseudonymized(rules, name, key_of(trial), stamp_of(trial), faces.chosen(trial))
+    return Pseudonymized(rules, name, key_of(trial), stamp_of(trial), **risks.chosen(trial))
 
 
 def registered(

@@ -41,8 +41,8 @@ class Profile(models.Model):
         super().save(*args, **kwargs)
 
 
-class Faces(models.TextChoices):
-    """What a trial has chosen for images from which a face could be drawn. There is no default."""
+class RiskChoice(models.TextChoices):
+    """What a trial has chosen for images that bear a risk (risks.py). There is no default."""
 
     WITHHOLD = "withhold", _("withhold them")
     ACCEPT = "accept", _("accept the risk, with a reason")
@@ -94,10 +94,20 @@ class Trial(models.Model):
     is_revoked = models.BooleanField(_("revoked"), default=False)
 
     faces = models.CharField(
-        _("thin slices that may show a face"), max_length=8, choices=Faces, blank=True
+        _("thin slices that may show a face"), max_length=8, choices=RiskChoice, blank=True
     )
     """Empty until somebody chose; until then they are withheld."""
     faces_reason = models.CharField(_("why the risk is accepted"), max_length=200, blank=True)
+    header_word = models.CharField(
+        _("radiographs that only their header says are free of text"),
+        max_length=8,
+        choices=RiskChoice,
+        blank=True,
+    )
+    """Likewise."""
+    header_word_reason = models.CharField(
+        _("why the header's word is accepted"), max_length=200, blank=True
+    )
     approval_number = models.CharField(_("approval number"), max_length=64, blank=True)
     responsible = models.CharField(_("responsible person"), max_length=100, blank=True)
     purpose = models.CharField(_("purpose"), max_length=300, blank=True)

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.rights import Person, Right, require
 from adit.audit.trail import record
+from adit.profiles import risks
 from adit.profiles.models import Profile, Trial
 from adit.profiles.trials import about, require_key
 from adit.profiles.versions import draft_of, next_version, opens_generation, rules_of
@@ -38,7 +39,7 @@ def take_rule(user: Person, trial: Trial, rule: PixelRule) -> Profile:
         text = _text(before, rule)
         version = next_version(before.name)
         made = Profile(name=before.name, version=version, text=text, frozen_at=timezone.now())
-        if opens_generation(before, made):
+        if opens_generation(before, made, risks.chosen(locked)["header_word"]):
             raise WrongInput(
                 _(
                     "This rule would change images that could leave before: change the profile instead."

@@ -16,13 +16,14 @@ from django.utils.translation import gettext as _
 from adit.accounts.rights import Person, Refused, Right, may, require, require_active
 from adit.audit.trail import record
 from adit.nodes.models import Node
-from adit.profiles import faces
+from adit.profiles import risks
 from adit.profiles.models import Profile, Trial
 from adit.profiles.pattern import check_pattern
-from adit.profiles.versions import opens_generation
+from adit.profiles.versions import opens_generation, rules_of
 from adit.vault.box import Box, SealBroken
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize.change import TrialStamp
+from adit_engine.pseudonymize.continuation import choice_continues
 from adit_engine.pseudonymize.keyfile import key_text
 from adit_engine.pseudonymize.profile import Profile as Rules
 from adit_engine.pseudonymize.pseudonym import TrialKey
@@ -42,7 +43,7 @@ PAPERS = (
 )
 """What was applied for and approved."""
 LIMITS = ("modalities", "patient_cap", "second_person")
-_CHANGEABLE = (*OWN_WORDS, *PAPERS, *LIMITS, "faces", "faces_reason", "profile")
+_CHANGEABLE = (*OWN_WORDS, *PAPERS, *LIMITS, *risks.FIELDS, "profile")
 
 
 class KeyDestroyed(SealBroken):
@@ -68,7 +69,7 @@ def made(user: Person, trial: Trial, action: str, relations: Mapping[str, Iterab
     """Saves a trial with a key of its own; who may is asked before. Raises WrongInput."""
     trial.key = secrets.token_hex(32)
     trial.is_default = False
-    faces.check(trial)
+    risks.check(trial)
     if trial.profile_id is None:
         trial.profile = default_profile()
     if trial.pattern:
@@ -82,7 +83,7 @@ def made(user: Person, trial: Trial, action: str, relations: Mapping[str, Iterab
         trial.save(force_insert=True)
         for name, rows in relations.items():
             getattr(trial, name).set(rows)
-        details = {"profile": str(trial.profile), **faces.facts(trial)}
+        details = {"profile": str(trial.profile), **risks.facts(trial)}
         record(action, user=user, about=about(trial), details=details)
     return trial
 
@@ -95,13 +96,15 @@ def change_trial(
     sources: Iterable[Node],
     destinations: Iterable[Node],
 ) -> None:
-    """Saves what was changed in a trial. Another profile opens a new generation of UIDs.
+    """Saves what was changed in a trial.
+
+    Another profile opens a new generation of UIDs, and so may another choice for the header's word.
 
     Raises Refused, and WrongInput for what may not change any more.
     """
     require(user, Right.MANAGE_TRIALS)
     stamp_of(trial)
-    faces.check(trial)
+    risks.check(trial)
     if trial.pattern:
         check_pattern(trial.pattern)
     with transaction.atomic():
@@ -111,7 +114,7 @@ def change_trial(
             raise WrongInput(
                 _("This research project has patients: what stands in their images stays as it is.")
             )
-        trial.generation = before.generation + opens_generation(before.profile, trial.profile)
+        trial.generation = before.generation + _opens_generation(before, trial)
         trial.save(update_fields=[*changed, "generation"])
         groups = (("members", members), ("sources", sources), ("destinations", destinations))
         for name, rows in groups:
@@ -121,9 +124,16 @@ def change_trial(
             "changed": changed,
             "profile": str(trial.profile),
             "generation": trial.generation,
-            **faces.facts(trial),
+            **risks.facts(trial),
         }
         record("trial.changed", user=user, about=about(trial), details=details)
+
+
+def _opens_generation(before: Trial, after: Trial) -> bool:
+    words = [risks.chosen(trial)["header_word"] for trial in (before, after)]
+    return opens_generation(before.profile, after.profile, words[0]) or not choice_continues(
+        rules_of(after.profile), *words
+    )
 
 
 def _set(relation: Any, rows: Iterable[Any]) -> bool:
@@ -152,7 +162,8 @@ def choose_profile(user: Person, trial: Trial, profile: Profile) -> None:
         trial.refresh_from_db(from_queryset=Trial.objects.select_for_update(no_key=True))
         if trial.profile_id == profile.pk:
             return
-        trial.generation += opens_generation(trial.profile, profile)
+        word = risks.chosen(trial)["header_word"]
+        trial.generation += opens_generation(trial.profile, profile, word)
         trial.profile = profile
         trial.save(update_fields=["profile", "generation"])
         details = {"profile": str(profile), "generation": trial.generation}

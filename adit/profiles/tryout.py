@@ -17,7 +17,7 @@ from adit_engine.errors import Malformed, Withhold, WrongInput
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.pseudonym import TrialKey
 from adit_engine.pseudonymize.transcode import little_endian
 from adit_engine.pseudonymize.verify import verify
@@ -54,8 +54,8 @@ def try_it(user: Person, profile: Profile, node: Node, study: StudyRef) -> Tried
 
 def _tried(profile: Profile, image: Instance) -> Tried:
     key = TrialKey(secrets.token_bytes(32))
-    # Nothing leaves, so that a face is no reason to show nothing.
-    change = Pseudonymized(rules_of(profile), PSEUDONYM, key, None, Faces.ACCEPT)
+    # Nothing leaves, so that a risk is no reason to show nothing.
+    change = Pseudonymized(rules_of(profile), PSEUDONYM, key, None, Choice.ACCEPT, Choice.ACCEPT)
     try:
         if image.fault:
             raise Withhold("fault", image.fault)

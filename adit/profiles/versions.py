@@ -8,6 +8,7 @@ from adit.accounts.rights import Person, Right, require
 from adit.audit.trail import record
 from adit.profiles.models import Profile
 from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.continuation import continues
 from adit_engine.pseudonymize.profile import Profile as Rules
 from adit_engine.pseudonymize.profile import presets
@@ -70,9 +71,13 @@ def rules_of(profile: Profile) -> Rules:
     return Rules.parse(profile.text)
 
 
-def opens_generation(before: Profile, after: Profile) -> bool:
-    """Whether images that could leave before would leave with other bytes: then UIDs are new, too."""
-    return before.text != after.text and not continues(rules_of(before), rules_of(after))
+def opens_generation(before: Profile, after: Profile, header_word: Choice) -> bool:
+    """Whether images that could leave before would leave with other bytes: then UIDs are new, too.
+
+    `header_word` is what the project had chosen before.
+    """
+    same = before.text == after.text
+    return not same and not continues(rules_of(before), rules_of(after), header_word)
 
 
 def draft_of(profile: Profile) -> str:

@@ -5,6 +5,7 @@ from enum import IntEnum
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize import tables
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.tables import Admitted
 
@@ -41,7 +42,9 @@ class Cover(IntEnum):
     BLANKED = 2
 
 
-OPENED = frozenset({"pixel-rule", "conversion", "burned-in", "burned-in-unknown"})
+HEADER_WORD = "header-word"
+"""Code of the refusal that a project can lift by accepting the header's word."""
+OPENED = frozenset({"pixel-rule", HEADER_WORD, "conversion", "burned-in", "burned-in-unknown"})
 """Codes of refusals that a pixel rule for the device can lift."""
 
 
@@ -72,10 +75,24 @@ def _name(uid: str) -> str:
     return "Unknown" if name == uid else name.removesuffix(" Storage")
 
 
-def why_not_modality(modality: str, profile: Profile) -> str | None:
-    """A sentence that says “may”, from the modality alone; None: nothing speaks against it."""
+def needs_choice(modality: str) -> bool:
+    """Whether images of this modality leave on their header's word only where that is accepted."""
+    return any(one.needs_choice for one in _classes(modality))
+
+
+def _classes(modality: str) -> list[Admitted]:
     plain = modality.strip(" \0").upper()
-    classes = [one for one in tables.admitted().values() if one.modality == plain]
+    return [one for one in tables.admitted().values() if one.modality == plain]
+
+
+def why_not_modality(modality: str, profile: Profile, header_word: Choice) -> str | None:
+    """A sentence that says “may”, from the modality alone; None: nothing speaks against it.
+
+    Nothing is said of images for which `needs_choice` and the choice tell more.
+    """
+    plain, classes = modality.strip(" \0").upper(), _classes(modality)
+    if header_word is not Choice.ACCEPT and needs_choice(modality):
+        return None
     ruled = {rule.sop_class for rule in profile.pixel_rules}
     if all("rule" in one.asks and one.uid not in ruled for one in classes):
         return f"Series of modality {plain or '(none)'} may be withheld: " + (
@@ -96,8 +113,16 @@ def why_not_modality(modality: str, profile: Profile) -> str | None:
 _NOT_LISTED = "their classes are not among those that can be pseudonymized."
 
 
-def check(admitted: Admitted, values: Mapping[int, bytes], cover: Cover = Cover.NOTHING) -> None:
-    """Raises Withhold for what this object says of itself. `values` are as encoded (see READ)."""
+def check(
+    admitted: Admitted,
+    values: Mapping[int, bytes],
+    header_word: Choice,
+    cover: Cover = Cover.NOTHING,
+) -> bool:
+    """Whether the object leaves on its header's word alone, which is accepted.
+
+    Raises Withhold for what it says of itself. `values` are as encoded (see READ).
+    """
 
     def said(tag: int) -> bytes:
         return values.get(tag, b"").strip(b" \0").upper()
@@ -117,17 +142,32 @@ def check(admitted: Admitted, values: Mapping[int, bytes], cover: Cover = Cover.
         raise Withhold("conversion", "A secondary capture: text may be part of its pixels.")
     if cover < Cover.BLANKED and said(_BURNED_IN) not in (b"", b"NO"):
         raise Withhold("burned-in", "The object says that text is burned into its pixels.")
+    if not cover and admitted.needs_rule(header_word):
+        raise Withhold(HEADER_WORD, f"{admitted.modality} {_UNSEEN} {_STEPS[header_word]}")
     if not (cover or said(_BURNED_IN)) and "not-burned-in" in admitted.asks:
         raise Withhold(
             "burned-in-unknown",
             f"{admitted.modality} images must say that no text is burned into their pixels.",
         )
+    return admitted.needs_choice and not cover
 
 
-def is_refused(admitted: Admitted, values: Mapping[int, bytes]) -> bool:
+_UNSEEN = (
+    "images can show text in their pixels, which a header does not rule out, and no pixel rule of "
+    "the profile covers the device."
+)
+_STEPS = {
+    Choice.UNDECIDED: "Ask a reviewer to decide about the device, or a manager of research projects to "
+    "accept the header's word.",
+    Choice.WITHHOLD: "The project does not accept the header's word. Ask a reviewer to decide about the "
+    "device.",
+}
+
+
+def is_refused(admitted: Admitted, values: Mapping[int, bytes], header_word: Choice) -> bool:
     """Whether the object stays here unless a pixel rule opens it."""
     try:
-        check(admitted, values)
+        check(admitted, values, header_word)
     except Withhold as held:
         return held.code in OPENED
     return False

@@ -105,11 +105,11 @@ def _pseudonymized(memory: Memory, instance: Instance) -> tuple[Instance, Traces
     rules: tuple[PixelRule, ...] = ()
     if change.profile.pixel_rules and parts.pixels is not None:
         rules = pixel_rules.covering(change.profile.pixel_rules, values)
-        if not admit.is_refused(admitted, values):
+        if not admit.is_refused(admitted, values, change.header_word):
             rules = tuple(rule for rule in rules if rule.applies == pixel_rules.ALL)
     where = tuple(rectangle for rule in rules for rectangle in rule.rectangles)
     cover = Cover.BLANKED if where else Cover.RELEASED if rules else Cover.NOTHING
-    admit.check(admitted, values, cover)
+    on_its_word = admit.check(admitted, values, change.header_word, cover)
     if was_big_endian and parts.pixels is not None:
         check_word_order(parts.pixels, values)
     may_show_face = _may_show_face(change, admitted, parts, values)
@@ -134,7 +134,9 @@ def _pseudonymized(memory: Memory, instance: Instance) -> tuple[Instance, Traces
         inside=tuple(rewriter.inside),
         stamped=_stamped_tags(change),
         leaving=tuple(out),
-        marks=(Done.BLANKED,) * bool(where) + (Done.FACE,) * may_show_face,
+        marks=(Done.BLANKED,) * bool(where)
+        + (Done.FACE,) * may_show_face
+        + (Done.HEADER_WORD,) * on_its_word,
     )
     return made, traces
 

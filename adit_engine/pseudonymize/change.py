@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.pseudonym import TrialKey, checked_pseudonym
 
 if TYPE_CHECKING:
@@ -36,15 +36,17 @@ class TrialStamp:
 class Pseudonymized:
     """`pseudonym` stands for one patient within one trial; `key` derives all UIDs and dates.
 
-    `stamp` is None for the site's default trial, which leaves no trial in the header. Until somebody
-    has chosen `faces`, what may show a face is withheld.
+    `stamp` is None for the site's default trial, which leaves no trial in the header. `faces` is the
+    choice for what may show a face, `header_word` that for radiographs whose header alone says that
+    no text is burned in; both are withheld unless they are accepted.
     """
 
     profile: "Profile"
     pseudonym: str
     key: TrialKey = field(repr=False)
     stamp: TrialStamp | None
-    faces: Faces = Faces.UNDECIDED
+    faces: Choice = Choice.UNDECIDED
+    header_word: Choice = Choice.UNDECIDED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pseudonym", checked_pseudonym(self.pseudonym))

@@ -201,6 +201,8 @@ def _withheld(profile: Profile) -> list[str]:
         "burned into them or that the person can be recognized.",
         f"- Images of {', '.join(asking)} that do not say that no text is burned in"
         + (", unless a pixel rule covers the device." if profile.pixel_rules else "."),
+        f"- Images of {_words_of(open_classes)}, whatever their header says of text in their pixels, "
+        "unless a pixel rule covers the device or the project accepts the header's word.",
         "- Objects that are damaged, or written in a way that cannot be checked.",
         "- Thin slices by CT, MR or PET that may show a head, unless the project accepts that a face "
         "can be drawn from them; what does not tell its part of the body counts as a head.",
@@ -221,6 +223,10 @@ def _withheld(profile: Profile) -> list[str]:
     return lines
 
 
+def _words_of(classes: list[tables.Admitted]) -> str:
+    return ", ".join(sorted({one.modality for one in classes if one.needs_choice}))
+
+
 def _listed(classes: list[tables.Admitted]) -> str:
     return ", ".join(sorted(one.name.removesuffix(" Storage") for one in classes))
 
@@ -231,7 +237,10 @@ def _risks(profile: Profile) -> list[str]:
 
 def _risk_lines(options: frozenset[str]) -> Iterator[str]:
     yield "Thin slices of a head by CT, MR or PET, where the project accepts them: a face can be drawn."
-    yield "Text burned into an image that does not say so, on a device that nobody has looked at."
+    yield (
+        "Text burned into an image that does not say so, on a device that nobody has looked at: in CT, "
+        "MR and PET, and where the project accepts the header's word in radiographs, too."
+    )
     yield "The image itself: implants, rare findings or jewellery can tell who it is to those who know."
     yield "Whoever has the trial's key, or the list of pseudonyms, can find the person again."
     if MODIFIED_DATES in options:

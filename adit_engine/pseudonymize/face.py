@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from adit_engine.elements import Buffer, Element, elements, is_sequence, items, nested_explicit
 from adit_engine.errors import Withhold
+from adit_engine.pseudonymize.choice import Choice
 
 THIN_MM = 3.0
 MANY_IMAGES = 60
@@ -77,14 +78,6 @@ class FaceRisk(Enum):
     LIKELY = "likely"
 
 
-class Faces(Enum):
-    """What was chosen for images from which a face could be drawn. Nothing is chosen for anyone."""
-
-    UNDECIDED = "undecided"
-    WITHHOLD = "withhold"
-    ACCEPT = "accept"
-
-
 SENTENCES = {
     FaceRisk.LIKELY: "Thin slices of a head: the person's face could be drawn from them.",
     FaceRisk.UNKNOWN: (
@@ -123,7 +116,7 @@ def face_risk(
 
 
 def check(
-    faces: Faces, modality: str, values: Mapping[int, bytes], nested: Iterable[tuple[int, bytes]]
+    faces: Choice, modality: str, values: Mapping[int, bytes], nested: Iterable[tuple[int, bytes]]
 ) -> bool:
     """Whether the object may show a face, which is accepted. Raises Withhold where it is not.
 
@@ -134,9 +127,9 @@ def check(
     risk = _in_header(modality, frozenset(nested), *(values.get(tag, b"") for tag in _ORDER))
     if risk is FaceRisk.NONE:
         return False
-    if faces is Faces.ACCEPT:
+    if faces is Choice.ACCEPT:
         return True
-    more = f" {UNDECIDED}" if faces is Faces.UNDECIDED else ""
+    more = f" {UNDECIDED}" if faces is Choice.UNDECIDED else ""
     raise Withhold(CODE, SENTENCES[risk] + more)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from adit_engine.device import READ, Device
 from adit_engine.errors import ProfileError
 from adit_engine.pseudonymize import tables
+from adit_engine.pseudonymize.choice import Choice
 
 __all__ = ["ALL", "ANY", "READ", "WITHHELD", "PixelRule", "Rectangle", "covering", "examples"]
 
@@ -90,10 +91,21 @@ class PixelRule:
 
     @classmethod
     def for_device(
-        cls, device: Device, rectangles: tuple[Rectangle, ...], reason: str
+        cls,
+        device: Device,
+        rectangles: tuple[Rectangle, ...],
+        reason: str,
+        header_word: Choice,
     ) -> "PixelRule":
-        """For this very device, and only for what would be withheld otherwise."""
-        return cls(**device.to_json(), rectangles=rectangles, applies=WITHHELD, reason=reason)
+        """For this very device, and only for what would be withheld otherwise.
+
+        Where the header's word is not accepted that is all of its images; they stay covered when
+        it is accepted later.
+        """
+        admitted = tables.admitted().get(device.sop_class)
+        unseen = admitted is not None and admitted.needs_choice and header_word is not Choice.ACCEPT
+        applies = ALL if unseen else WITHHELD
+        return cls(**device.to_json(), rectangles=rectangles, applies=applies, reason=reason)
 
     @property
     def device(self) -> tuple[str, str, str, str, int, int]:
@@ -101,11 +113,9 @@ class PixelRule:
         made = (self.manufacturer.casefold(), self.model.casefold(), self.software.casefold())
         return (self.sop_class, *made, self.rows, self.columns)
 
-    @property
-    def opens_only(self) -> bool:
+    def opens_only(self, header_word: Choice) -> bool:
         """Nothing that could leave without this rule is changed by it."""
-        admitted = tables.admitted()[self.sop_class]
-        return self.applies == WITHHELD or "rule" in admitted.asks
+        return self.applies == WITHHELD or tables.admitted()[self.sop_class].needs_rule(header_word)
 
     def covers(self, device: Device) -> bool:
         mine = (self.sop_class, *self.device[1:4], self.rows, self.columns)

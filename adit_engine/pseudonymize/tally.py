@@ -28,6 +28,8 @@ class Done(Enum):
     """Of pixel data: a pixel rule ran."""
     FACE = "may show a face"
     """Of pixel data: thin slices that may show a head, which the trial accepts."""
+    HEADER_WORD = "left on its header's word"
+    """Of pixel data: nobody has looked for text in it, which the trial accepts."""
 
 
 _DONE = tuple(Done)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from adit_engine.errors import Withhold
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.verify_blanks import blanked_pixels, blanks
+from adit_engine.pseudonymize.verify_blanks import blanked_pixels, check_covered, rules_for
 from adit_engine.pseudonymize.verify_evidence import Evidence, Found, evidence, found_in
 from adit_engine.pseudonymize.verify_needles import (
     BIRTH,
@@ -182,13 +182,16 @@ class Verifier:
         now: tuple[Content, Made],
     ) -> None:
         before, after = Picture(was[0], was[1].top), Picture(now[0], now[1].top)
-        rectangles = blanks(self._change, before, was[1].top)
+        rules = rules_for(self._change, before, was[1].top)
+        rectangles = [list(one) for rule in rules for one in rule.rectangles]
         claimed = CLEAN_PIXELS in now[1].codes
         said = was[1].top.get(BURNED_IN, b"").strip(b" \0")
         if claimed is not bool(rectangles):
             raise Withhold("verify-stamp", "What was done to the pixels is not said as it was.")
         if now[1].text(BURNED_IN) not in ((b"NO",) if claimed else (b"", said)):
             raise Withhold("verify-stamp", "Burned-in text is answered for without a reason.")
+        if not rules:
+            check_covered(self._change, was[1].top)
         if rectangles:
             blanked_pixels(before, after, rectangles, source.transfer_syntax_uid)
             return

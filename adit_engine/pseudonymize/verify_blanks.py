@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from numpy import generic
     from numpy.typing import NDArray
 
+    from adit_engine.pseudonymize.pixel_rules import PixelRule
+
 _PLANAR = 0x00280006
 _CLASS, _MAKER, _MODEL, _SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x00181020
 _CONVERSION, _BURNED_IN = 0x00080064, 0x00280301
@@ -52,14 +54,26 @@ _KEYWORDS = {
 }
 
 
-def blanks(change: Pseudonymized, picture: Picture, top: Mapping[int, bytes]) -> list[list[int]]:
-    """The rectangles that the profile's rules give the original: left, top, width, height."""
-    found: list[list[int]] = []
+_NO_PROOF = tuple(
+    _STORAGE + end
+    for end in (
+        *("1", "1.1", "1.1.1", "1.2", "1.2.1", "13.1.3", "20"),
+        *("12.1", "12.1.1", "12.2", "12.2.1"),
+    )
+)
+"""Radiographs and scintigrams: a header proves nothing, so their project has to accept its word."""
+
+
+def rules_for(
+    change: Pseudonymized, picture: Picture, top: Mapping[int, bytes]
+) -> "list[PixelRule]":
+    """The profile's rules for the original."""
     if not picture.pixels:
-        return found
+        return []
     size = (picture.number(ROWS), picture.number(COLUMNS))
     device = [_said(top.get(tag, b"")) for tag in (_CLASS, _MAKER, _MODEL, _SOFTWARE)]
-    could_leave = _could_leave(top)
+    could_leave = _could_leave(change, top)
+    found = []
     for rule in change.profile.pixel_rules:
         if could_leave and rule.applies == "withheld":
             continue
@@ -68,14 +82,28 @@ def blanks(change: Pseudonymized, picture: Picture, top: Mapping[int, bytes]) ->
         if rule.software == "*":
             matches[3] = True
         if all(matches) and size == (rule.rows, rule.columns):
-            found += [list(rectangle) for rectangle in rule.rectangles]
+            found.append(rule)
     return found
 
 
-def _could_leave(top: Mapping[int, bytes]) -> bool:
+def check_covered(change: Pseudonymized, top: Mapping[int, bytes]) -> None:
+    """Raises Withhold for an original, covered by no rule, that must not leave without one."""
+    if _needs_rule(change, _said(top.get(_CLASS, b""))):
+        raise Withhold(
+            "verify-pixel",
+            "Text can stand in these pixels: neither a pixel rule covers the device, nor does the "
+            "project accept the header's word.",
+        )
+
+
+def _needs_rule(change: Pseudonymized, kind: str) -> bool:
+    return kind in _CLOSED or (kind in _NO_PROOF and change.header_word.value != "accept")
+
+
+def _could_leave(change: Pseudonymized, top: Mapping[int, bytes]) -> bool:
     """Whether the original says enough for itself to leave without a rule for its device."""
     kind, captured, burned = (_said(top.get(t, b"")) for t in (_CLASS, _CONVERSION, _BURNED_IN))
-    if kind in _CLOSED or captured in _CAPTURED:
+    if _needs_rule(change, kind) or captured in _CAPTURED:
         return False
     return burned == "no" or (not burned and kind not in _MUST_SAY_NO)
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import ComputedRadiographyImageStorage, DeflatedExplicitVRLittleEndian
 from samples import ROOT, ct, file_bytes
 
 from adit_engine import cli
@@ -74,6 +74,48 @@ def test_a_file_that_names_two_uids_is_withheld_and_the_reason_says_so(
         "The object has one instance UID inside and another on its outside, so that nobody can say "
         "which one it is."
     ]
+
+
+@pytest.fixture
+def radiograph(source: Path) -> list[str]:
+    """The call that transfers a CR image whose header says that no text is burned in."""
+    for path in source.iterdir():
+        path.unlink()
+    cr = ct(1, SOPClassUID=ComputedRadiographyImageStorage, Modality="CR", BurnedInAnnotation="NO")
+    (source / "1.dcm").write_bytes(file_bytes(cr))
+    destination = f"folder:{source.parent / 'out'}"
+    return ["transfer", "--from", str(source), "--to", destination, "--all", "--generate", "--json"]
+
+
+def test_a_radiograph_is_withheld_and_the_command_says_what_to_add(
+    radiograph: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(radiograph)
+
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert (code, told["delivered"], told["withheld"]) == (1, 0, 1)
+    assert told["header_word"] == {"chosen": "undecided", "reason": ""}
+    assert "--accept-header-word with a reason" in said.err
+
+
+def test_a_radiograph_leaves_with_a_reason_that_stands_in_the_answer(
+    radiograph: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*radiograph, "--accept-header-word", "phantoms only"])
+
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert (code, told["delivered"]) == (0, 1)
+    assert told["header_word"] == {"chosen": "accept", "reason": "phantoms only"}
+    assert "--accept-header-word" not in said.err
+
+
+def test_accepting_the_word_of_headers_needs_a_reason(
+    radiograph: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*radiograph, "--accept-header-word", " "]) == 64
+    assert "--accept-header-word needs a reason" in capsys.readouterr().err
 
 
 def _generated(source: str, out: Path, *more: str) -> tuple[str, str]:

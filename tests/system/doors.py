@@ -34,7 +34,7 @@ def make(source: dict[str, Any], folders: list[str], trials: list[str]) -> dict[
     call_command("createcachetable")
     from adit.accounts.models import User
     from adit.nodes.models import Node
-    from adit.profiles.models import Faces, Trial
+    from adit.profiles.models import RiskChoice, Trial
     from adit.profiles.trials import create_trial
 
     root = User.objects.create_superuser("root")
@@ -50,8 +50,10 @@ def make(source: dict[str, Any], folders: list[str], trials: list[str]) -> dict[
             sponsor="University",
             site_name="North",
             site_id="N1",
-            faces=Faces.ACCEPT,
+            faces=RiskChoice.ACCEPT,
             faces_reason="nobody lived who looks like this",
+            header_word=RiskChoice.ACCEPT,
+            header_word_reason="nobody wrote a name into these pixels",
         )
         create_trial(root, trial)
     return {}

@@ -21,7 +21,7 @@ from adit_engine import part10
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.keyfile import read_key
 from adit_engine.pseudonymize.profile import Profile
 
@@ -143,7 +143,12 @@ def test_a_selective_job_the_command_line_and_python_give_the_same_bytes(
     assert files(tmp_path / "out") == by_job
 
     change = Pseudonymized(
-        Profile.default(), PSEUDONYM, read_key(doors.key_file()), STAMP, Faces.ACCEPT
+        Profile.default(),
+        PSEUDONYM,
+        read_key(doors.key_file()),
+        STAMP,
+        Choice.ACCEPT,
+        Choice.ACCEPT,
     )
     by_python = set()
     for original in doors.source.files():

@@ -10,9 +10,9 @@ from adit.jobs.checked import deliveries
 from adit.jobs.guess import risk_of, usual_bytes
 from adit.jobs.kinds.base import SeriesSeen, StudySeen
 from adit.jobs.models import Job
-from adit.profiles import faces, trials
+from adit.profiles import risks, trials
 from adit_engine.pseudonymize import admit
-from adit_engine.pseudonymize.face import CODE, FaceRisk, Faces
+from adit_engine.pseudonymize.face import FaceRisk
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.select import Selection
 
@@ -45,17 +45,17 @@ def facts_of(job: Job, studies: Sequence[StudySeen]) -> dict[str, Any]:
     if len(studies) != 1:
         return {}
     study, parts = studies[0], coming(job, studies[0])
-    profile = None
-    if not job.is_as_is:
-        profile = _rules((job.trial or trials.default_trial()).profile.text)
+    trial = job.trial or trials.default_trial()
+    profile = None if job.is_as_is else _rules(trial.profile.text)
+    decisions = risks.decisions(trial)
     return {
         "series": len(parts.new),
         "images": _sum(one.images for one in parts.new),
         "bytes": sum(_bytes(one) for one in parts.new),
         "there": len(parts.there),
         "not_allowed": len(parts.not_allowed),
-        "withheld": _withheld(parts.new, profile) if profile else [],
-        "faces": _faces(job, study, parts.new) if profile else [],
+        "withheld": _withheld(parts.new, profile, decisions) if profile else [],
+        "risks": _risks(study, parts.new, decisions) if profile else [],
     }
 
 
@@ -67,8 +67,10 @@ def _rules(text: str) -> Profile:
 
 def announced(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Codes of withholding that the owner has been shown; then they are no gaps."""
-    codes = {code for one in facts for code, _why, _n in one.get("withheld", []) if code}
-    codes |= {code for one in facts for code, _n in one.get("faces", [])}
+    codes: set[str] = set()
+    for one in facts:
+        codes |= {code for code, _why, _n in one.get("withheld", []) if code}
+        codes |= {code for code, _n in one.get("risks", [])}
     return tuple(sorted(codes))
 
 
@@ -77,8 +79,11 @@ def _is_there(series: SeriesSeen, made: Mapping[str, int]) -> bool:
     return images is not None and images <= made.get(series.record.series_uid, -1)
 
 
-def _withheld(series: Iterable[SeriesSeen], profile: Profile) -> list[list[Any]]:
+def _withheld(
+    series: Iterable[SeriesSeen], profile: Profile, decisions: Iterable[risks.Decision]
+) -> list[list[Any]]:
     """[code, sentence, images]; without a code what only may be withheld."""
+    word = next(one.choice for one in decisions if one.risk == risks.HEADER_WORD.name)
     parts: Counter[tuple[str, str]] = Counter()
     for one in series:
         for uid, count in (one.classes or {}).items():
@@ -86,18 +91,26 @@ def _withheld(series: Iterable[SeriesSeen], profile: Profile) -> list[list[Any]]
                 parts[why] += count
         if not one.classes or not any(admit.why_not(uid, profile) for uid in one.classes):
             modality = one.record.text("Modality")
-            if perhaps := admit.why_not_modality(modality, profile):
+            if perhaps := admit.why_not_modality(modality, profile, word):
                 parts["", perhaps] += one.images or 0
     return [[code, why, images] for (code, why), images in parts.most_common()]
 
 
-def _faces(job: Job, study: StudySeen, series: Iterable[SeriesSeen]) -> list[list[Any]]:
-    """[code, images] where thin slices may show a face and are not accepted."""
-    chosen = faces.chosen(job.trial or trials.default_trial())
-    if chosen is Faces.ACCEPT:
-        return []
-    risky = [one for one in series if risk_of(study.record, one.record)[0] is not FaceRisk.NONE]
-    return [[CODE, sum(one.images or 0 for one in risky)]] if risky else []
+def _risks(
+    study: StudySeen, series: Iterable[SeriesSeen], decisions: Iterable[risks.Decision]
+) -> list[list[Any]]:
+    """[code, images] for each risk that some series bear and that is not accepted."""
+    found = []
+    for decision in decisions:
+        risky = [one for one in series if _bears(decision.risk, study, one)]
+        if risky and not decision.is_accepted:
+            found.append([decision.known.code, sum(one.images or 0 for one in risky)])
+    return found
+
+
+def _bears(risk: str, study: StudySeen, series: SeriesSeen) -> bool:
+    modality = series.record.text("Modality")
+    return risk_of(risk, study.record, series.record, modality) is not FaceRisk.NONE
 
 
 def _bytes(series: SeriesSeen) -> int:

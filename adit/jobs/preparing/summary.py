@@ -11,9 +11,10 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.jobs.guess import usual_bytes
 from adit.jobs.preparing.basket import Basket, Pick
-from adit.jobs.preparing.faces import Decided, FaceTold, told
+from adit.jobs.preparing.risks import RiskTold, told
 from adit.nodes import search
 from adit.nodes.models import Node
+from adit.profiles.risks import HEADER_WORD, Decision
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.profile import Profile
@@ -53,13 +54,17 @@ class Summary:
     size_bytes: int
     withheld: tuple[Withheld, ...] = ()
     notes: tuple[str, ...] = ()
-    faces: FaceTold | None = None
+    risks: tuple[RiskTold, ...] = ()
 
     @property
     def announced(self) -> tuple[str, ...]:
         """Codes of withholding that were shown before the start; then they are no gaps."""
-        faces = self.faces.announced if self.faces is not None else ()
-        return tuple(sorted({*faces, *(part.code for part in self.withheld if part.is_sure)}))
+        codes = {code for risk in self.risks for code in risk.announced}
+        return tuple(sorted(codes | {part.code for part in self.withheld if part.is_sure}))
+
+    @property
+    def withheld_for_risks(self) -> tuple[RiskTold, ...]:
+        return tuple(risk for risk in self.risks if risk.announced)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,10 +72,10 @@ class Summary:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Summary":
         withheld = tuple(Withheld(**part) for part in data["withheld"])
-        faces = data["faces"]
-        if faces is not None:
-            faces = FaceTold(**{**faces, "decided": Decided(**faces["decided"])})
-        return cls(**{**data, "withheld": withheld, "notes": tuple(data["notes"]), "faces": faces})
+        risks = tuple(
+            RiskTold(**{**one, "decision": Decision(**one["decision"])}) for one in data["risks"]
+        )
+        return cls(**{**data, "withheld": withheld, "notes": tuple(data["notes"]), "risks": risks})
 
 
 @dataclass
@@ -114,12 +119,23 @@ class _Sources:
             return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    profile: Profile
+    decisions: tuple[Decision, ...]
+
+    def perhaps(self, modality: str, images: int | None) -> list[Withheld]:
+        word = next(one for one in self.decisions if one.risk == HEADER_WORD.name)
+        reason = admit.why_not_modality(modality, self.profile, word.choice)
+        return [Withheld("", reason, images)] if reason else []
+
+
 def summary_of(
     user: User,
     basket: Basket,
     nodes: Iterable[Node],
     profile: Profile | None,
-    decided: Decided,
+    decisions: tuple[Decision, ...],
 ) -> Summary:
     """Asks the sources within a small budget. `profile` is None for what is sent as it is."""
     by_id = {node.pk: node for node in nodes}
@@ -127,8 +143,9 @@ def summary_of(
     asked = [(pick, sources.series(pick)) for pick in basket]
     withheld: list[Withheld] = []
     if profile is not None:
+        rules = _Rules(profile, decisions)
         for pick, series in asked:
-            withheld += _withheld(sources, pick, series, profile)
+            withheld += _withheld(sources, pick, series, rules)
     counts = [pick.instance_count for pick in basket]
     return Summary(
         patients=len(basket.patients),
@@ -138,33 +155,28 @@ def summary_of(
         size_bytes=sum(_size(pick, series) for pick, series in asked),
         withheld=_added_up(withheld),
         notes=tuple(sources.troubles),
-        faces=None if profile is None else told(asked, decided),
+        risks=() if profile is None else told(asked, decisions),
     )
 
 
 def _withheld(
-    sources: _Sources, pick: Pick, series: tuple[Record, ...] | None, profile: Profile
+    sources: _Sources, pick: Pick, series: tuple[Record, ...] | None, rules: "_Rules"
 ) -> list[Withheld]:
     if series is None:
         words = pick.study.modalities
-        return [part for word in words for part in _perhaps_withheld(word, None, profile)]
+        return [part for word in words for part in rules.perhaps(word, None)]
     parts: list[Withheld] = []
     for record in series:
         classes = sources.classes(pick, record)
         if classes is None:
-            parts += _perhaps_withheld(record.text("Modality"), record.instance_count, profile)
+            parts += rules.perhaps(record.text("Modality"), record.instance_count)
             continue
         for uid, count in classes.items():
-            why = admit.why_not(uid, profile)
+            why = admit.why_not(uid, rules.profile)
             parts += [] if why is None else [Withheld(*why, count)]
-        if not any(admit.why_not(uid, profile) for uid in classes):
-            parts += _perhaps_withheld(record.text("Modality"), record.instance_count, profile)
+        if not any(admit.why_not(uid, rules.profile) for uid in classes):
+            parts += rules.perhaps(record.text("Modality"), record.instance_count)
     return parts
-
-
-def _perhaps_withheld(modality: str, images: int | None, profile: Profile) -> list[Withheld]:
-    reason = admit.why_not_modality(modality, profile)
-    return [Withheld("", reason, images)] if reason else []
 
 
 def _added_up(parts: list[Withheld]) -> tuple[Withheld, ...]:

@@ -15,8 +15,8 @@ from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.models import Item, Job, Task
 from adit.jobs.provenance.rules import Rules
 from adit.jobs.provenance.study_report import StudyReports
-from adit_engine.pseudonymize.face import CODE as FACE
-from adit_engine.pseudonymize.tally import Done, named
+from adit.profiles.risks import RISKS
+from adit_engine.pseudonymize.tally import named
 from adit_engine.treatment import Row, Treatment, added_up
 
 FORMAT = 1
@@ -79,16 +79,18 @@ def head(job: Job, reports: StudyReports) -> dict[str, Any]:
 
 
 def sums(job: Job) -> dict[str, Any]:
-    """Over all series: of faces, and of what was done to the elements of images that arrived."""
+    """Over all series: of each risk, and of what was done to the elements of images that arrived."""
     items = Item.objects.filter(task__job=job)
     done = _done(items)
     reasons = items.exclude(reasons=[]).order_by().values_list("reasons", flat=True)
+    held = [(code, images) for each in reasons for code, _why, images in each]
     return {
-        "faces": {
-            "accepted": sum(count for _tag, what, count in done if what == Done.FACE.value),
-            "withheld": sum(
-                images for each in reasons for code, _why, images in each if code == FACE
-            ),
+        **{
+            risk.name: {
+                "accepted": sum(n for _tag, what, n in done if what == risk.mark.value),
+                "withheld": sum(n for code, n in held if code == risk.code),
+            }
+            for risk in RISKS
         },
         "elements": named(done),
     }

@@ -8,7 +8,7 @@ from django.db.models import Sum
 
 from adit.jobs.models import Job, Task, TaskState
 from adit.jobs.queue import LeaseLost
-from adit.profiles import faces, trials
+from adit.profiles import risks, trials
 from adit_engine import __version__
 from adit_engine.pseudonymize.tables import EDITION
 
@@ -22,8 +22,10 @@ class Rules:
     engine: str
     edition: str
     faces: str = "undecided"
-    """What the project had chosen for images that may show a face, and why it accepts the risk."""
+    """What the project had chosen for each risk, and why it accepts it."""
     faces_reason: str = ""
+    header_word: str = "undecided"
+    header_word_reason: str = ""
     superseded: int = 0
     """Images that arrived under them, and that a later generation has sent again with new UIDs."""
 
@@ -31,10 +33,8 @@ class Rules:
 def now_of(job: Job) -> Rules:
     """Those by which an attempt would go now."""
     trial = job.trial or trials.default_trial()
-    chosen = faces.chosen(trial).value
-    return Rules(
-        trial.profile_id, trial.generation, __version__, EDITION, chosen, trial.faces_reason
-    )
+    facts = risks.facts(trial)
+    return Rules(trial.profile_id, trial.generation, __version__, EDITION, **facts)
 
 
 def note(task: Task) -> None:

@@ -12,7 +12,7 @@ from adit.jobs.models import Item, Job, Task, TaskState
 from adit.jobs.progress import Counts
 from adit.jobs.provenance.outputs import keeps_uids
 from adit.jobs.provenance.rules import Rules, rules_of
-from adit.profiles import trials
+from adit.profiles import risks, trials
 from adit.profiles.models import Profile
 from adit.profiles.versions import rules_of as rules_in
 from adit.vault.box import Box, SealBroken
@@ -48,8 +48,7 @@ class StudyReports:
             "generation": rules.generation,
             "tables": f"PS3.15 {rules.edition}",
             "engine": f"ADIT {rules.engine}",
-            "faces": rules.faces,
-            "faces_reason": rules.faces_reason,
+            **{name: getattr(rules, name) for name in risks.FIELDS},
         }
 
     def _study(self, task: Task, items: Sequence[Item]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from adit.jobs.kinds.base import Note
 from adit.jobs.models import Job, TaskState
 from adit.nodes.models import Lane
+from adit.profiles.risks import RISKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class Tally:
     not_allowed: int = 0
     withheld: tuple[tuple[str, str, int], ...] = ()
     """Code (empty: only perhaps), sentence, images; most frequent first."""
-    faces: int = 0
-    """Images of series that may show a face and are not accepted."""
+    risks: tuple[tuple[str, int], ...] = ()
+    """What is withheld for a risk that the project does not accept, as a sentence, and images."""
     unanswered: int = field(default=0)
     """Rows whose task failed, so that nobody knows."""
 
@@ -52,6 +53,7 @@ def tally_of(job: Job) -> Tally:
     """One query; nothing is unsealed."""
     counts: Counter[str] = Counter()
     withheld: Counter[tuple[str, str]] = Counter()
+    risky: Counter[str] = Counter()
     told = True
     several: list[int] = []
     values = job.lines.order_by("line").values_list(*_READ)
@@ -70,7 +72,8 @@ def tally_of(job: Job) -> Tally:
         counts["images"] += facts["images"] or 0
         counts["size_bytes"] += facts["bytes"]
         counts["not_allowed"] += facts["not_allowed"]
-        counts["faces"] += sum(n for _code, n in facts["faces"])
+        for code, n in facts["risks"]:
+            risky[code] += n
         for code, why, n in facts["withheld"]:
             withheld[code, why] += n
     images = counts.pop("images", 0) if told else counts.pop("images", 0) and None
@@ -78,6 +81,7 @@ def tally_of(job: Job) -> Tally:
         images=images,
         several_lines=tuple(several),
         withheld=tuple((code, why, n) for (code, why), n in withheld.most_common()),
+        risks=tuple((str(risk.unless), risky[risk.code]) for risk in RISKS if risk.code in risky),
         **{name: n for name, n in counts.items() if name not in ("waiting", "several")},
     )
 

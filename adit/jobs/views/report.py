@@ -13,9 +13,8 @@ from adit.jobs.provenance import report
 from adit.jobs.provenance.study_report import StudyReports
 from adit.jobs.views.about import kind_label
 from adit.jobs.views.door import person, visible_job
-from adit.profiles import faces
+from adit.profiles import risks
 from adit.profiles.options import WORDS
-from adit_engine.pseudonymize.face import Faces
 
 STUDIES_PER_PAGE = 50
 
@@ -35,13 +34,23 @@ def job_report(request: HttpRequest, pk: int) -> HttpResponse:
         "page": page,
         "studies": reports.of(list(page)),
         "codes": [(code, WORDS.get(code, "")) for code in codes],
-        "faces": list(dict.fromkeys(_faces(rules) for rules in told["rules"])),
+        "risks": _risks(told) if told["rules"] else [],
     }
     return render(request, "jobs/report.html", context)
 
 
-def _faces(rules: dict[str, Any]) -> str:
-    return faces.sentence(Faces(rules["faces"]), rules["faces_reason"])
+def _risks(told: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was chosen for each, in all attempts, and how many images it concerned."""
+    chosen = [one for rules in told["rules"] for one in risks.decisions_in(rules)]
+    return [
+        {
+            "name": risk.name,
+            "title": risk.title,
+            "sentences": dict.fromkeys(one.sentence for one in chosen if one.risk == risk.name),
+            **told[risk.name],
+        }
+        for risk in risks.RISKS
+    ]
 
 
 @require_safe

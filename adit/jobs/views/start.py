@@ -23,14 +23,13 @@ from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
 from adit.jobs.models import Job
 from adit.jobs.preparing import basket, drafts, given
 from adit.jobs.preparing.basket import Basket, Pick, PickedPatient
-from adit.jobs.preparing.faces import Decided
 from adit.jobs.preparing.forms import ORDER_KEY, OrderForm, pseudonym_field
 from adit.jobs.preparing.order_fields import AS_IS
 from adit.jobs.preparing.passwords import DraftPassword
 from adit.jobs.preparing.summary import Summary, size_in_words, summary_of
 from adit.jobs.views.door import orders, person
 from adit.nodes.models import Node
-from adit.profiles import mapping, trials
+from adit.profiles import mapping, risks, trials
 from adit.profiles.models import Trial
 from adit_engine.errors import AditError, WrongInput
 from adit_engine.pseudonymize.profile import Profile
@@ -270,7 +269,9 @@ def _prepared(bench: "Bench", form: OrderForm) -> Prepared:
         pseudonyms=form.pseudonyms(),
         urgent=values.get("urgent", False),
         title=values["title"],
-        summary=summary_of(bench.user, bench.basket, bench.sources, profile, Decided.by(trial)),
+        summary=summary_of(
+            bench.user, bench.basket, bench.sources, profile, risks.decisions(trial)
+        ),
         found=bench.found.key,
         password=bench.password,
     )

@@ -15,7 +15,7 @@ from adit.audit.trail import record
 from adit.jobs.models import Decision, HeldBack
 from adit.jobs.withheld import looks
 from adit.jobs.withheld.holdings import Group
-from adit.profiles import faces, reviewed, trials
+from adit.profiles import reviewed, risks, trials
 from adit.profiles.models import Profile
 from adit.profiles.reason import checked_reason
 from adit.profiles.versions import rules_of
@@ -50,7 +50,7 @@ def tried(user: User, group: Group, rectangles: tuple[Rectangle, ...]) -> Tried:
     image = looks.image_of(user, group.rows[0])
     rules = reviewed.with_rule(rules_of(group.trial.profile), _rule(group, rectangles, "trial run"))
     key = TrialKey(secrets.token_bytes(32))
-    change = Pseudonymized(rules, _TRIAL_RUN, key, None, faces.chosen(group.trial))
+    change = Pseudonymized(rules, _TRIAL_RUN, key, None, **risks.chosen(group.trial))
     try:
         if image.fault:
             raise Withhold("fault", image.fault)
@@ -188,7 +188,8 @@ def _require_state(group: Group, state: Decision) -> None:
 def _rule(group: Group, rectangles: tuple[Rectangle, ...], reason: str) -> PixelRule:
     if len(rectangles) > MOST_RECTANGLES:
         raise WrongInput(_("At most %d rectangles, please.") % MOST_RECTANGLES)
-    return PixelRule.for_device(group.device, rectangles, reason)
+    word = risks.chosen(group.trial)["header_word"]
+    return PixelRule.for_device(group.device, rectangles, reason, word)
 
 
 def _pks(group: Group) -> list[int]:

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from adit.accounts.rights import Right, may
-from adit.profiles import faces, proposals, trials
+from adit.profiles import proposals, risks, trials
 from adit.profiles.destruction import COMPACT_LATER, backups_until, compact, destroy_key
 from adit.profiles.forms import DestroyForm, TrialForm
 from adit.profiles.models import Trial
@@ -48,15 +48,10 @@ def trial_page(request: HttpRequest, pk: int) -> HttpResponse:
         "may_import": may(user, Right.CHOOSE_PSEUDONYMS),
         "patients": trial.patients.count(),
         "options": options_of(rules_of(trial.profile)),
-        "faces": _faces(trial),
+        "risks": risks.decisions(trial),
         "backups_until": backups_until(trial),
     }
     return render(request, "profiles/trial.html", context)
-
-
-def _faces(trial: Trial) -> tuple[str, str]:
-    how = faces.chosen(trial)
-    return faces.sentence(how, trial.faces_reason), faces.next_step(how)
 
 
 @asks

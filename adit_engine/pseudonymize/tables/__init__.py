@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from adit_engine.pseudonymize.choice import Choice
+
 _FOLDER = Path(__file__).parent
 
 EDITION = "2026c"
@@ -33,6 +35,15 @@ class Admitted:
     modality: str
     asks: frozenset[str]
     name: str
+
+    def needs_rule(self, header_word: Choice) -> bool:
+        """Whether none of its objects leaves unless a pixel rule covers the device."""
+        return "rule" in self.asks or (self.needs_choice and header_word is not Choice.ACCEPT)
+
+    @property
+    def needs_choice(self) -> bool:
+        """Whether a project has to accept the header's word, unless a pixel rule covers the device."""
+        return "header-word" in self.asks
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,8 @@ def test_the_report_names_the_rules(
             "engine": f"ADIT {__version__}",
             "faces": "undecided",
             "faces_reason": "",
+            "header_word": "undecided",
+            "header_word_reason": "",
         }
     ]
     assert made["job"]["project"] == "LUNG"

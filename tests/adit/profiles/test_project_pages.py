@@ -23,7 +23,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 def typed(**values: Any) -> dict[str, Any]:
     basis = {"protocol_id": "HEART", "sponsor": "University", "profile": Profile.objects.first().pk}
-    return {**basis, "faces": "withhold", **values}
+    return {**basis, "faces": "withhold", "header_word": "withhold", **values}
 
 
 def csv(text: str | bytes) -> SimpleUploadedFile:

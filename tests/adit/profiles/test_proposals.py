@@ -1,4 +1,4 @@
-"""Projects are proposed by anyone and accepted by a manager; faces are chosen, never by default."""
+"""Projects are proposed by anyone and accepted by a manager; risks are chosen, never by default."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ AsUser = Callable[[User], Client]
 def typed(**values: Any) -> dict[str, Any]:
     profile = Profile.objects.first() or default_profile()
     basis = {"protocol_id": "HEART", "sponsor": "University", "profile": profile.pk}
-    return {**basis, "faces": "withhold", **values}
+    return {**basis, "faces": "withhold", "header_word": "withhold", **values}
 
 
 def test_anyone_proposes_and_a_manager_accepts(
@@ -80,53 +80,72 @@ def test_nobody_accepts_the_own_proposal(root: User, coordinator: User) -> None:
         accept(coordinator, trial)
 
 
-# Faces --------------------------------------------------------------------------------------------
+# Risks --------------------------------------------------------------------------------------------
+
+RISKS = ["faces", "header_word"]
 
 
+@pytest.mark.parametrize("risk", RISKS)
 @pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({"faces": ""}, "nothing is chosen for you"),
-        ({"faces": "accept"}, "Say why the risk is accepted"),
-    ],
+    ("chosen", "sentence"),
+    [("", "nothing is chosen for you"), ("accept", "Say why the risk is accepted")],
 )
-def test_faces_are_chosen_and_accepting_needs_a_reason(
-    dpo: User, as_user: AsUser, values: dict[str, str], sentence: str
+def test_each_risk_is_chosen_and_accepting_needs_a_reason(
+    dpo: User, as_user: AsUser, risk: str, chosen: str, sentence: str
 ) -> None:
-    answer = as_user(dpo).post("/projects/new/", typed(**values))
+    answer = as_user(dpo).post("/projects/new/", typed(**{risk: chosen}))
     assert answer.status_code == 422
     assert sentence in answer.content.decode()
 
 
-def test_no_choice_is_made_for_anybody(dpo: User, as_user: AsUser) -> None:
+@pytest.mark.parametrize("risk", RISKS)
+def test_no_choice_is_made_for_anybody(dpo: User, as_user: AsUser, risk: str) -> None:
     page = as_user(dpo).get("/projects/new/").content.decode()
-    radios = [part for part in page.split("<input") if 'name="faces"' in part]
+    radios = [part for part in page.split("<input") if f'name="{risk}"' in part]
     assert len(radios) == 2
     assert not any("checked" in part.split(">")[0] for part in radios)
 
 
+@pytest.mark.parametrize("risk", RISKS)
 def test_the_choice_stands_on_the_page_and_in_the_trail(
-    dpo: User, trial: Trial, as_user: AsUser
+    dpo: User, trial: Trial, as_user: AsUser, risk: str
 ) -> None:
     client = as_user(dpo)
-    assert "nobody has chosen yet" in client.get(f"/projects/{trial.pk}/").content.decode()
+    assert client.get(f"/projects/{trial.pk}/").content.decode().count("nobody has chosen yet") == 2
 
-    given = typed(protocol_id="LUNG", faces="accept", faces_reason="the board agreed")
+    given = typed(protocol_id="LUNG", **{risk: "accept", f"{risk}_reason": "the board agreed"})
     client.post(f"/projects/{trial.pk}/edit/", given)
 
     page = client.get(f"/projects/{trial.pk}/").content.decode()
     assert "the risk is accepted. Reason: the board agreed" in page
+    assert "nobody has chosen yet" not in page
     details = Event.objects.get(action="trial.changed").details
-    assert (details["faces"], details["faces_reason"]) == ("accept", "the board agreed")
+    assert (details[risk], details[f"{risk}_reason"]) == ("accept", "the board agreed")
     trial.refresh_from_db()
     assert trial.generation == 1
 
 
+def test_to_accept_the_headers_word_no_longer_gives_new_identifiers(
+    dpo: User, trial: Trial, as_user: AsUser
+) -> None:
+    """What left unmasked could be masked from then on: one UID never has two contents."""
+    client, path = as_user(dpo), f"/projects/{trial.pk}/edit/"
+    accepted = {"header_word": "accept", "header_word_reason": "phantoms"}
+    client.post(path, typed(protocol_id="LUNG", **accepted))
+    trial.refresh_from_db()
+    assert trial.generation == 1
+
+    client.post(path, typed(protocol_id="LUNG"))
+
+    trial.refresh_from_db()
+    assert (trial.generation, trial.header_word, trial.header_word_reason) == (2, "withhold", "")
+
+
 def test_the_sites_own_project_chooses_too(dpo: User, as_user: AsUser) -> None:
     own = default_trial()
-    given = {"profile": own.profile_id, "faces": "withhold"}
+    given = {"profile": own.profile_id, "faces": "withhold", "header_word": "withhold"}
     as_user(dpo).post(f"/projects/{own.pk}/edit/", given)
-    assert default_trial().faces == "withhold"
+    assert (default_trial().faces, default_trial().header_word) == ("withhold", "withhold")
 
 
 def test_a_full_project_takes_no_more_patients(trial: Trial) -> None:

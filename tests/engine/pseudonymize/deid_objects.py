@@ -10,7 +10,7 @@ from pydicom.filereader import read_dataset
 from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import TrialKey
 
@@ -31,7 +31,7 @@ Header = dict[int, tuple[str, bytes]]
 
 def change(*options: str, key: TrialKey = KEY, pseudonym: str = "LUNG-0001") -> Pseudonymized:
     profile = Profile("Test", 1, frozenset(options)) if options else Profile.default()
-    return Pseudonymized(profile, pseudonym, key, TRIAL, Faces.ACCEPT)
+    return Pseudonymized(profile, pseudonym, key, TRIAL, Choice.ACCEPT, Choice.ACCEPT)
 
 
 def header(sop_class: str = CT, **more: tuple[str, bytes]) -> Header:

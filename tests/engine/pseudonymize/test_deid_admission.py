@@ -19,6 +19,7 @@ from pydicom.uid import UID_dictionary
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize import admit, tables
 from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.verify import verify
@@ -161,10 +162,10 @@ def test_rescale_and_modality_lut_survive_in_mr() -> None:
 
 def test_a_modality_alone_gives_a_may_be() -> None:
     plain = Profile.default()
-    assert admit.why_not_modality("CT", plain) is None
-    assert "not among those" in str(admit.why_not_modality("SR", plain))
-    assert "no pixel rule" in str(admit.why_not_modality("US", plain))
-    assert "no burned-in text can leave" in str(admit.why_not_modality("CR", plain))
+    assert admit.why_not_modality("CT", plain, Choice.ACCEPT) is None
+    assert "not among those" in str(admit.why_not_modality("SR", plain, Choice.ACCEPT))
+    assert "no pixel rule" in str(admit.why_not_modality("US", plain, Choice.ACCEPT))
+    assert "no burned-in text can leave" in str(admit.why_not_modality("CR", plain, Choice.ACCEPT))
 
 
 def test_what_may_be_is_told_by_the_rules_of_the_profile() -> None:
@@ -173,7 +174,9 @@ def test_what_may_be_is_told_by_the_rules_of_the_profile() -> None:
         return Profile("Test", 1, frozenset({"113107", "113101"}), (rule,))
 
     ultrasound = "1.2.840.10008.5.1.4.1.1.6.1"
-    told = str(admit.why_not_modality("US", ruled(ultrasound)))
+    told = str(admit.why_not_modality("US", ruled(ultrasound), Choice.ACCEPT))
     assert "may be withheld: only those of devices that a pixel rule" in told
-    assert "or whose device" in str(admit.why_not_modality("CR", ruled(CR)))
-    assert "or whose device" not in str(admit.why_not_modality("CR", ruled(ultrasound)))
+    assert "or whose device" in str(admit.why_not_modality("CR", ruled(CR), Choice.ACCEPT))
+    assert "or whose device" not in str(
+        admit.why_not_modality("CR", ruled(ultrasound), Choice.ACCEPT)
+    )

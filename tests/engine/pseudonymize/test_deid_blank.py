@@ -23,7 +23,7 @@ from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.pseudonymize import admit
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.verify import verify
@@ -37,7 +37,9 @@ RULE = PixelRule(US_FRAMES, "Maker", "Sonograph 5", "V2.1", ROWS, COLUMNS, (TOP,
 
 def change(*rules: PixelRule) -> Pseudonymized:
     options = frozenset({"113107", "113101"}) if rules else frozenset({"113107"})
-    return Pseudonymized(Profile("Test", 1, options, rules), "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
+    return Pseudonymized(
+        Profile("Test", 1, options, rules), "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT
+    )
 
 
 def noise(frames: int = 2, samples: int = 3, top: int = 256) -> np.ndarray:

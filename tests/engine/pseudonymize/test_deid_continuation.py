@@ -13,8 +13,8 @@ from adit_engine.errors import Withhold
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.continuation import continues
-from adit_engine.pseudonymize.face import Faces
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.verify import verify
@@ -29,7 +29,7 @@ def with_rules(*rules: PixelRule, version: int = 2) -> Profile:
 
 
 def out(source: Instance, profile: Profile) -> bytes:
-    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
+    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT)
     made = apply(how, source)
     verify(source, made, how)
     return b"".join(bytes(part) for part in made.parts())
@@ -54,9 +54,9 @@ def _header(made: Instance) -> dict[int, tuple[str, bytes]]:
 
 
 def test_an_added_rule_continues_a_version() -> None:
-    assert continues(PLAIN, with_rules(LATER))
-    assert continues(with_rules(LATER), with_rules(LATER, CR_RULE, version=3))
-    assert continues(PLAIN, with_rules(RULE))  # ultrasound never left without one
+    assert continues(PLAIN, with_rules(LATER), Choice.ACCEPT)
+    assert continues(with_rules(LATER), with_rules(LATER, CR_RULE, version=3), Choice.ACCEPT)
+    assert continues(PLAIN, with_rules(RULE), Choice.ACCEPT)  # ultrasound never left without one
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_an_added_rule_continues_a_version() -> None:
     ],
 )
 def test_any_other_change_does_not(after: Profile) -> None:
-    assert not continues(with_rules(LATER), after)
+    assert not continues(with_rules(LATER), after, Choice.ACCEPT)
 
 
 def test_what_could_leave_before_leaves_with_the_same_bytes() -> None:
@@ -86,7 +86,9 @@ def test_what_was_withheld_leaves_blanked() -> None:
     for burned_in in (None, b"YES"):
         source = radiograph(burned_in)
         assert code(source, PLAIN).startswith("burned-in")
-        how = Pseudonymized(with_rules(CR_RULE), "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
+        how = Pseudonymized(
+            with_rules(CR_RULE), "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT
+        )
         made = read(apply(how, source))
         verify(source, apply(how, source), how)
         assert made.BurnedInAnnotation == "NO"
@@ -96,7 +98,7 @@ def test_what_was_withheld_leaves_blanked() -> None:
 def test_a_released_device_leaves_as_it_is_and_claims_nothing() -> None:
     profile = with_rules(replace(CR_RULE, rectangles=(), reason="burns nothing in"))
     source = radiograph(None)
-    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
+    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT)
     made = apply(how, source)
     verify(source, made, how)
     ds = read(made)
@@ -128,7 +130,9 @@ def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_ca
     left = apply(released, source)
     with pytest.raises(Withhold) as caught:
         verify(
-            source, left, Pseudonymized(with_rules(LATER), "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
+            source,
+            left,
+            Pseudonymized(with_rules(LATER), "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT),
         )
     assert caught.value.code == "verify-stamp"
 
@@ -137,5 +141,5 @@ def test_a_device_is_read_from_the_header_and_makes_a_rule() -> None:
     device = Device.of(image(noise()))
     assert device == Device(US_FRAMES, "MAKER", "Sonograph 5", "V2.1", ROWS, 16)
     assert Device.from_json(device.to_json()) == device
-    assert PixelRule.for_device(device, ((0, 0, 1, 1),), "seen").covers(device)
+    assert PixelRule.for_device(device, ((0, 0, 1, 1),), "seen", Choice.ACCEPT).covers(device)
     assert not Device(US_FRAMES).is_known

@@ -7,7 +7,7 @@ from deid_objects import CT, MR, PET, change, encode, header, instance, items
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.tally import PIXEL_DATA, Done, Tally
 
 THIN, THICK = ("DS", b"1.0 "), ("DS", b"5.0 ")
@@ -15,7 +15,7 @@ ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 LEGACY_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 
 
-def leaves(sop_class: str = CT, faces: Faces = Faces.UNDECIDED, **elements: tuple[str, bytes]):
+def leaves(sop_class: str = CT, faces: Choice = Choice.UNDECIDED, **elements: tuple[str, bytes]):
     """True where it leaves; else why its face holds it back, or the code of another reason."""
     how = replace(change(), faces=faces)
     try:
@@ -79,17 +79,17 @@ ELSEWHERE = {
 def test_what_may_show_a_head_in_thin_slices_is_withheld(sop_class: str, elements) -> None:
     undecided = leaves(sop_class, **elements)
     assert "Nobody has chosen" in str(undecided)
-    withheld = leaves(sop_class, Faces.WITHHOLD, **elements)
+    withheld = leaves(sop_class, Choice.WITHHOLD, **elements)
     assert withheld is not True
     assert "face could be drawn" in str(withheld)
     assert "Nobody has chosen" not in str(withheld)
-    assert leaves(sop_class, Faces.ACCEPT, **elements) is True
+    assert leaves(sop_class, Choice.ACCEPT, **elements) is True
 
 
 @pytest.mark.parametrize("elements", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_what_shows_no_head_leaves_without_a_choice(elements) -> None:
-    assert leaves(CT, Faces.UNDECIDED, **elements) is True
-    assert leaves(CT, Faces.WITHHOLD, **elements) is True
+    assert leaves(CT, Choice.UNDECIDED, **elements) is True
+    assert leaves(CT, Choice.WITHHOLD, **elements) is True
 
 
 def test_the_localizer_of_a_ct_is_no_slice_and_that_of_an_mr_may_be() -> None:
@@ -121,7 +121,7 @@ def test_enhanced_images_tell_it_inside(sop_class: str, group: str) -> None:
 
 def test_the_decision_changes_no_byte_of_what_leaves() -> None:
     free = instance(header(t00180015=("CS", b"ABDOMEN")))
-    made = {apply(replace(change(), faces=faces), free).sha256() for faces in Faces}
+    made = {apply(replace(change(), faces=faces), free).sha256() for faces in Choice}
     assert len(made) == 1
 
 

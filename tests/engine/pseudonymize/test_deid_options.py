@@ -23,8 +23,9 @@ from pydicom.dataset import Dataset
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.descriptors import is_harmless
-from adit_engine.pseudonymize.face import FaceRisk, Faces, Named, face_risk
+from adit_engine.pseudonymize.face import FaceRisk, Named, face_risk
 from adit_engine.pseudonymize.profile import Profile, presets
 from adit_engine.pseudonymize.verify import verify
 
@@ -37,7 +38,9 @@ def released(made: dict[int, tuple[str, bytes]], how: Pseudonymized) -> Dataset:
 
 
 def by_preset(name: str) -> Pseudonymized:
-    return Pseudonymized(Profile.preset(name), "LUNG-0001", KEY, TRIAL, Faces.ACCEPT)
+    return Pseudonymized(
+        Profile.preset(name), "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT
+    )
 
 
 NAMED = {

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.verify import verify
 
@@ -29,7 +29,7 @@ def released(
 
 
 def preset(name: str, pseudonym: str = "LUNG-0001") -> Pseudonymized:
-    return Pseudonymized(Profile.preset(name), pseudonym, KEY, None, Faces.ACCEPT)
+    return Pseudonymized(Profile.preset(name), pseudonym, KEY, None, Choice.ACCEPT, Choice.ACCEPT)
 
 
 def philips(vr: str = "FL") -> Header:

@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, UID_dictionary
 
 from adit_engine.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
-from adit_engine.pseudonymize.face import Faces
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.profile import Profile
 from adit_engine.pseudonymize.pseudonym import TrialKey
 
@@ -28,7 +28,12 @@ def change(*options: str, pseudonym: str = PSEUDONYM, stamped: bool = True) -> P
     stamp = TrialStamp("University of Trials", "LUNG-7", "Lung of the North", "North", "N1")
     profile = Profile("Basic and dates", 1, frozenset(options or ("113107",)))
     return Pseudonymized(
-        profile, pseudonym, TrialKey(bytes(32)), stamp if stamped else None, Faces.ACCEPT
+        profile,
+        pseudonym,
+        TrialKey(bytes(32)),
+        stamp if stamped else None,
+        Choice.ACCEPT,
+        Choice.ACCEPT,
     )
 
 

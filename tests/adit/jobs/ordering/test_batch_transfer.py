@@ -557,6 +557,25 @@ def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
     assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
 
 
+def test_radiographs_that_the_check_told_of_are_no_gap(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    radiograph = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1", "Modality": "CR"}
+    put_study(source, "1", images=2, BurnedInAnnotation="NO", **radiograph)
+    put_study(source, "2", images=2, PatientID=BEN)
+    job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
+    ((why, images),) = tally_of(job).risks
+    assert images == 2
+    assert why.startswith("CR, DX, MG, XA, RF and NM images are withheld, unless a pixel rule")
+    assert tally_of(job).withheld == ()
+
+    batch.start(job.owner, job, Wishes())
+    job = run_all(job)
+
+    assert job.order["announced"] == ["header-word"]
+    assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
+
+
 def test_a_source_that_could_not_answer_passes_nothing_on(
     order_rows: Callable[..., Job],
     source: Node,

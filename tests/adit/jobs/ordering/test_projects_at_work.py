@@ -1,4 +1,4 @@
-"""A research project at work: its faces, its limits, its end; and what was done, counted once."""
+"""A research project at work: its risks, its limits, its end; and what was done, counted once."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.provenance import uid_map
 from adit.jobs.provenance.report import report_of
 from adit.nodes.models import Node
-from adit.profiles.models import Faces, Trial
+from adit.profiles.models import RiskChoice, Trial
 from adit.profiles.trials import revoke
 from adit_engine.nodes.memory import MemoryNode
 
@@ -55,7 +55,7 @@ def elements(job: Job) -> dict[tuple[str, str], int]:
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
-    [("", "Nobody has chosen yet"), (Faces.WITHHOLD, "face could be drawn")],
+    [("", "Nobody has chosen yet"), (RiskChoice.WITHHOLD, "face could be drawn")],
 )
 def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
     order: Ordering, trial: Trial, destination: Node, chosen: str, words: str
@@ -72,7 +72,7 @@ def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
 
 
 def test_what_was_told_before_the_start_is_no_gap(order: Ordering, trial: Trial) -> None:
-    Trial.objects.filter(pk=trial.pk).update(faces=Faces.WITHHOLD)
+    Trial.objects.filter(pk=trial.pk).update(faces=RiskChoice.WITHHOLD)
     order(announced=("face",), **HEAD)
 
     task = work()
@@ -85,7 +85,7 @@ def test_an_accepted_face_stands_in_the_report_with_the_reason(
     order: Ordering, trial: Trial, destination: Node
 ) -> None:
     Trial.objects.filter(pk=trial.pk).update(
-        faces=Faces.ACCEPT, faces_reason="the ethics board has agreed"
+        faces=RiskChoice.ACCEPT, faces_reason="the ethics board has agreed"
     )
     job = order(**HEAD)
 
@@ -96,6 +96,74 @@ def test_an_accepted_face_stands_in_the_report_with_the_reason(
     assert report["faces"] == {"accepted": 3, "withheld": 0}
     (rules,) = report["rules"]
     assert (rules["faces"], rules["faces_reason"]) == ("accept", "the ethics board has agreed")
+
+
+# The header's word --------------------------------------------------------------------------------
+
+RADIOGRAPH = {
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1",
+    "Modality": "CR",
+    "BurnedInAnnotation": "NO",
+}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [("", "a manager of research projects"), (RiskChoice.WITHHOLD, "Ask a reviewer to decide")],
+)
+def test_a_radiograph_is_withheld_unless_the_project_accepts_the_headers_word(
+    order: Ordering, trial: Trial, destination: Node, chosen: str, words: str
+) -> None:
+    Trial.objects.filter(pk=trial.pk).update(header_word=chosen)
+    job = order(**RADIOGRAPH)
+
+    task = work()
+
+    assert task is not None
+    assert (task.state, shelf(destination)) == (TaskState.FAILURE, {})
+    assert words in task.message
+    assert report_of(job)["header_word"] == {"accepted": 0, "withheld": 3}
+
+
+def test_a_radiograph_that_was_announced_as_withheld_is_no_gap(order: Ordering) -> None:
+    order(announced=("header-word",), **RADIOGRAPH)
+
+    task = work()
+
+    assert task is not None
+    assert task.state == TaskState.SUCCESS
+
+
+def test_the_accepted_word_of_a_header_stands_in_the_report_with_the_reason(
+    order: Ordering, trial: Trial, destination: Node
+) -> None:
+    Trial.objects.filter(pk=trial.pk).update(
+        header_word=RiskChoice.ACCEPT, header_word_reason="phantoms alone"
+    )
+    job = order(**RADIOGRAPH)
+
+    work()
+
+    assert len(shelf(destination)) == 3
+    report = report_of(Job.objects.get(pk=job.pk))
+    assert report["header_word"] == {"accepted": 3, "withheld": 0}
+    (rules,) = report["rules"]
+    assert (rules["header_word"], rules["header_word_reason"]) == ("accept", "phantoms alone")
+
+
+def test_what_was_withheld_comes_once_the_word_is_accepted(
+    order: Ordering, trial: Trial, destination: Node
+) -> None:
+    job = order(**RADIOGRAPH)
+    work()
+    Trial.objects.filter(pk=trial.pk).update(
+        header_word=RiskChoice.ACCEPT, header_word_reason="phantoms alone"
+    )
+
+    actions.retry_withheld(job.owner, Job.objects.get(pk=job.pk))
+    work()
+
+    assert len(shelf(destination)) == 3
 
 
 # Counts -------------------------------------------------------------------------------------------

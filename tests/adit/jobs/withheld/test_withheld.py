@@ -25,11 +25,12 @@ from adit.jobs.withheld.holdings import Group as HeldGroup
 from adit.nodes.models import Access, Node
 from adit.profiles import reviewed, trials
 from adit.profiles.models import Profile, Trial
-from adit.profiles.versions import draft_of, new_version
+from adit.profiles.versions import draft_of, new_version, rules_of
 from adit_engine import part10
 from adit_engine.device import Device
 from adit_engine.errors import NotFound, WrongInput
 from adit_engine.nodes.memory import MemoryNode
+from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -411,8 +412,47 @@ def radiograph(number: int, burned_in: str | None) -> object:
     return clip(number, **values)
 
 
+@pytest.fixture
+def trusting(trial: Trial) -> Trial:
+    """The project accepts the word of headers."""
+    trial.header_word, trial.header_word_reason = "accept", "phantoms alone"
+    trial.save()
+    return trial
+
+
+def test_a_radiograph_that_nobody_has_looked_at_leaves_masked_and_stays_so(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    destination: Node,
+    trial: Trial,
+) -> None:
+    job = order(radiograph(1, "NO"), radiograph(2, None))
+    group = known_group(reviewer)
+    assert (group.code, group.images, group.may_be_opened) == ("header-word", 2, True)
+
+    review.mask(reviewer, group, (BAND,), "names at the top")
+    actions.retry_withheld(coordinator, job)
+    work()
+
+    trial.refresh_from_db()
+    assert trial.generation == 1
+    left = [image for image in delivered(destination) if image.Modality == "CR"]
+    assert len(left) == 2
+    assert all(
+        "113101" in {code.CodeValue for code in image.DeidentificationMethodCodeSequence}
+        for image in left
+    )
+    (rule,) = rules_of(trial.profile).pixel_rules
+    assert rule.applies == "all"
+
+
 def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
-    order: Callable[..., Job], reviewer: User, coordinator: User, destination: Node
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    destination: Node,
+    trusting: Trial,
 ) -> None:
     job = order(radiograph(1, None), radiograph(2, "YES"), radiograph(3, "NO"))
     groups = {group.code: group for group in holdings.groups_of(reviewer, Decision.OPEN)}
@@ -428,7 +468,7 @@ def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
 
 
 def test_a_release_does_not_speak_for_images_that_say_otherwise(
-    order: Callable[..., Job], reviewer: User
+    order: Callable[..., Job], reviewer: User, trusting: Trial
 ) -> None:
     order(radiograph(1, None), radiograph(2, "YES"))
     groups = {group.code: group for group in holdings.groups_of(reviewer, Decision.OPEN)}
@@ -439,7 +479,7 @@ def test_a_release_does_not_speak_for_images_that_say_otherwise(
 
 
 def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
-    order: Callable[..., Job], reviewer: User
+    order: Callable[..., Job], reviewer: User, trusting: Trial
 ) -> None:
     order(radiograph(1, None), radiograph(2, "YES"))
     groups = {group.code: group for group in holdings.groups_of(reviewer, Decision.OPEN)}
@@ -451,9 +491,13 @@ def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
 def test_a_rule_that_would_change_what_could_leave_is_not_taken(
     reviewer: User, root: User, trial: Trial
 ) -> None:
-    any_version = PixelRule.for_device(replace(DEVICE, software="*"), (BAND,), "looked at")
+    any_version = PixelRule.for_device(
+        replace(DEVICE, software="*"), (BAND,), "looked at", Choice.ACCEPT
+    )
     reviewed.take_rule(reviewer, trial, any_version)
     with pytest.raises(WrongInput, match="could leave before"):
-        reviewed.take_rule(reviewer, trial, PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more"))
+        reviewed.take_rule(
+            reviewer, trial, PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more", Choice.ACCEPT)
+        )
     trial.refresh_from_db()
     assert (trial.profile.version, trial.generation) == (2, 1)

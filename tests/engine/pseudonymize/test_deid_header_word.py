@@ -1,0 +1,217 @@
+"""Radiographs leave on the word of their header only where the project accepts that."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from deid_objects import CR, CT, DX, MR, PET, change, header, instance, read
+
+from adit_engine.device import Device
+from adit_engine.errors import Withhold
+from adit_engine.instance import Instance
+from adit_engine.pseudonymize import tables
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.continuation import choice_continues, continues
+from adit_engine.pseudonymize.pixel_rules import ALL, WITHHELD, PixelRule
+from adit_engine.pseudonymize.profile import CLEAN_PIXELS, Profile
+from adit_engine.pseudonymize.tally import PIXEL_DATA, Done, Tally
+from adit_engine.pseudonymize.verify import verify
+
+XA = "1.2.840.10008.5.1.4.1.1.12.1"
+SIDE = 256
+BAND = ((0, 0, SIDE, 60),)
+WORDY = sorted(
+    one.uid
+    for one in tables.admitted().values()
+    if one.modality in {"CR", "DX", "MG", "XA", "RF", "NM"}
+)
+NOT_ACCEPTED = [Choice.UNDECIDED, Choice.WITHHOLD]
+
+
+def how(choice: Choice = Choice.UNDECIDED, *rules: PixelRule) -> Pseudonymized:
+    options = frozenset({"113107", CLEAN_PIXELS} if rules else {"113107"})
+    return replace(change(), profile=Profile("Test", 1, options, rules), header_word=choice)
+
+
+def rule(sop_class: str, *rectangles: tuple[int, int, int, int], applies: str = ALL) -> PixelRule:
+    device = ("Sample Devices", "Model 1", "")
+    return PixelRule(sop_class, *device, SIDE, SIDE, rectangles, applies, "somebody has looked")
+
+
+def with_name(sop_class: str, name: str = "MUELLER^ANNA", burned_in: bytes = b"NO") -> Instance:
+    """An image with a patient's name in its pixels, whatever its header says."""
+    canvas = np.full((SIDE, SIDE), 40, "<u2")
+    for place, letter in enumerate(name):
+        strokes = np.unpackbits(np.array([[ord(letter)]], np.uint8), axis=1)
+        canvas[20:34, 10 + 10 * place : 18 + 10 * place] = np.where(strokes, 250, 40)
+    pixels = canvas.tobytes()
+    size = ("US", SIDE.to_bytes(2, "little"))
+    made = header(
+        sop_class,
+        t00081090=("LO", b"Model 1"),
+        t00280010=size,
+        t00280011=size,
+        t00280301=("CS", burned_in),
+        t7FE00010=("OW", pixels),
+    )
+    return instance(made)
+
+
+def has_name(image: Instance) -> bool:
+    pixels = np.frombuffer(read(image).PixelData, "<u2").reshape(SIDE, SIDE)
+    return len(np.unique(pixels[:60])) > 1
+
+
+def code(image: Instance, choice: Pseudonymized) -> str:
+    """Empty where it leaves, second look and all."""
+    try:
+        verify(image, apply(choice, image), choice)
+    except Withhold as held:
+        return held.code
+    return ""
+
+
+def test_of_80_images_with_a_name_in_their_pixels_no_radiograph_leaves() -> None:
+    kinds = {"CR": CR, "DX": DX, "XA": XA, "CT": CT, "MR": MR}
+    names = [f"NAME{number}^ANNA" for number in range(16)]
+
+    left = {
+        kind: sum(code(with_name(uid, name), how()) == "" for name in names)
+        for kind, uid in kinds.items()
+    }
+
+    assert left == {"CR": 0, "DX": 0, "XA": 0, "CT": 16, "MR": 16}
+
+
+@pytest.mark.parametrize("sop_class", WORDY)
+@pytest.mark.parametrize("choice", NOT_ACCEPTED)
+def test_no_class_of_these_leaves_on_its_header_alone(sop_class: str, choice: Choice) -> None:
+    with pytest.raises(Withhold) as held:
+        apply(how(choice), with_name(sop_class))
+
+    assert held.value.code == "header-word"
+    assert "Ask a reviewer" in held.value.reason
+    asks_manager = "a manager of research projects" in held.value.reason
+    assert asks_manager is (choice is Choice.UNDECIDED)
+
+
+@pytest.mark.parametrize("choice", NOT_ACCEPTED)
+def test_what_no_choice_can_open_says_so_first(choice: Choice) -> None:
+    assert code(with_name(CR, burned_in=b"YES"), how(choice)) == "burned-in"
+    assert code(with_name(CR, burned_in=b"YES"), how(choice, rule(CR))) == "burned-in"
+    assert code(with_name(CR, burned_in=b""), how(choice)) == "header-word"
+
+
+def test_these_are_all_classes_of_the_six_modalities() -> None:
+    asking = {one.uid for one in tables.admitted().values() if "header-word" in one.asks}
+
+    assert asking == set(WORDY)
+    assert len(WORDY) == 11
+
+
+@pytest.mark.parametrize("sop_class", WORDY)
+def test_where_the_word_is_accepted_the_header_decides_as_before(sop_class: str) -> None:
+    accepted = how(Choice.ACCEPT)
+    asks = tables.admitted()[sop_class].asks
+
+    assert code(with_name(sop_class), accepted) == ""
+    assert code(with_name(sop_class, burned_in=b"YES"), accepted) == "burned-in"
+    unsaid = "burned-in-unknown" if "not-burned-in" in asks else ""
+    assert code(with_name(sop_class, burned_in=b""), accepted) == unsaid
+
+
+@pytest.mark.parametrize("choice", Choice)
+@pytest.mark.parametrize("sop_class", [CR, DX, XA])
+def test_a_rule_for_the_device_opens_it_under_every_choice(sop_class: str, choice: Choice) -> None:
+    image = with_name(sop_class)
+
+    masked = how(choice, rule(sop_class, *BAND))
+    assert code(image, masked) == ""
+    assert has_name(image)
+    assert not has_name(apply(masked, image))
+    assert code(image, how(choice, rule(sop_class))) == ""
+
+
+@pytest.mark.parametrize("choice", NOT_ACCEPTED)
+def test_a_rule_for_withheld_images_masks_what_the_header_no_longer_opens(choice: Choice) -> None:
+    late = rule(DX, *BAND, applies=WITHHELD)
+    image = with_name(DX)
+
+    assert code(image, how(choice, late)) == ""
+    assert not has_name(apply(how(choice, late), image))
+    assert has_name(apply(how(Choice.ACCEPT, late), image))
+
+
+@pytest.mark.parametrize("sop_class", [CT, MR, PET])
+def test_slices_are_not_concerned(sop_class: str) -> None:
+    assert code(with_name(sop_class), how()) == ""
+
+
+def test_another_device_stays_withheld() -> None:
+    other = replace(rule(CR, *BAND), model="Model 2")
+
+    assert code(with_name(CR), how(Choice.UNDECIDED, other)) == "header-word"
+
+
+@pytest.mark.parametrize("sop_class", WORDY)
+def test_the_second_look_refuses_what_left_without_a_choice(sop_class: str) -> None:
+    image = with_name(sop_class)
+    made = apply(how(Choice.ACCEPT), image)
+
+    for choice in NOT_ACCEPTED:
+        with pytest.raises(Withhold, match="neither a pixel rule") as held:
+            verify(image, made, how(choice))
+        assert held.value.code == "verify-pixel"
+        other = replace(rule(sop_class), model="Model 2")
+        with pytest.raises(Withhold, match="neither a pixel rule"):
+            verify(image, made, how(choice, other))
+
+
+def test_what_leaves_on_its_word_is_counted() -> None:
+    tally = Tally()
+
+    apply(how(Choice.ACCEPT), with_name(CR), tally)
+    apply(how(Choice.ACCEPT, rule(CR)), with_name(CR), tally)
+    apply(how(Choice.ACCEPT), with_name(CT), tally)
+
+    assert tally.counts[PIXEL_DATA, Done.HEADER_WORD] == 1
+
+
+# One UID never has two contents -------------------------------------------------------------------
+
+
+def test_a_rule_for_all_images_of_a_device_continues_only_where_none_of_them_left() -> None:
+    before, after = how().profile, how(Choice.UNDECIDED, rule(CR, *BAND)).profile
+
+    assert continues(before, after, Choice.UNDECIDED)
+    assert not continues(before, after, Choice.ACCEPT)
+
+
+def test_a_reviewers_rule_for_the_device_stays_when_the_word_is_accepted_later() -> None:
+    device = Device(CR, "Sample Devices", "Model 1", "", SIDE, SIDE)
+
+    made = PixelRule.for_device(device, BAND, "names at the top", Choice.UNDECIDED)
+    assert made.applies == ALL
+    assert PixelRule.for_device(device, BAND, "names", Choice.ACCEPT).applies == WITHHELD
+
+    assert not has_name(apply(how(Choice.ACCEPT, made), with_name(CR)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rules", "continuing"),
+    [
+        (Choice.UNDECIDED, Choice.WITHHOLD, (), True),
+        (Choice.UNDECIDED, Choice.ACCEPT, (), True),
+        (Choice.UNDECIDED, Choice.ACCEPT, (rule(CR, *BAND),), True),
+        (Choice.UNDECIDED, Choice.ACCEPT, (rule(CR, *BAND, applies=WITHHELD),), False),
+        (Choice.ACCEPT, Choice.WITHHOLD, (), False),
+        (Choice.ACCEPT, Choice.UNDECIDED, (), False),
+        (Choice.ACCEPT, Choice.ACCEPT, (rule(CR, *BAND, applies=WITHHELD),), True),
+    ],
+)
+def test_another_choice_makes_new_uids_where_images_would_leave_with_other_pixels(
+    before: Choice, after: Choice, rules: tuple[PixelRule, ...], continuing: bool
+) -> None:
+    assert choice_continues(how(before, *rules).profile, before, after) is continuing
