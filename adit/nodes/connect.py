@@ -192,12 +192,13 @@ def require_still(row: Node, purpose: Purpose, holder: str) -> None:
 
 
 def engine_settings(row: Node) -> dict[str, Any]:
-    """What the kind's settings dataclass takes: the row's values and, unsealed, its secrets.
+    """What the kind's settings dataclass takes: the row's values and the secrets that
+    were given for this very address.
 
     Raises WrongInput.
     """
     names = {field.name for field in fields(engine.kind_class(row.kind).Settings)}
-    values = {**row.settings, **(row.secrets or {})}
+    values = {**row.settings, **row.secrets_for(row.settings)}
     unknown = sorted(set(values) - names)
     if unknown:
         raise WrongInput(

@@ -90,7 +90,8 @@ class Editor:
         if self.is_changing_rows or not all(form.is_valid() for form in forms_):
             return None
         node = self.row.save(commit=False)
-        node.settings, node.secrets = self.settings.settings, self.settings.secrets
+        node.settings = self.settings.settings
+        node.give_secrets(self.settings.secrets)
         node.windows, node.exceptions = self.hours.rows, self.specials.rows
         try:
             return rows.save_node(user, node)
