@@ -360,3 +360,14 @@ def test_doctor_names_nodes_that_break_the_rule_and_makes_no_folder(
     assert f"{place}/data/spool" in found["folders of Research"]
     assert found["folders of Fine"] == found["folders of 7-Zip"] == ""
     assert not settings.GATHERED_DIR.exists()
+
+
+def test_access_to_a_node_that_breaks_the_rule_is_not_saved_and_the_page_says_why(
+    place: Path, pacsadmin: User, make_node: Callable[..., Node]
+) -> None:
+    node = make_node("Research", kind="folder", settings={"path": str(place / "data")})
+
+    answer = client_of(pacsadmin).post(f"/nodes/{node.pk}/access/", {"sent": "1"}, follow=True)
+
+    assert answer.status_code == 200
+    assert "ADIT&#x27;s own files" in answer.content.decode()
