@@ -12,6 +12,7 @@ from django.db import transaction
 from adit.accounts import groups
 from adit.accounts.models import User
 from adit.accounts.rights import Right
+from adit.nodes.folder_rules import FOR_NODES
 from adit.nodes.models import Access, Node
 from adit.profiles import trials
 from adit.profiles.models import RiskChoice, Trial
@@ -56,7 +57,7 @@ class Places:
 
     @property
     def folder(self) -> Path:
-        return self.base / "folder"
+        return self.base.parent / FOR_NODES / "demo"
 
     @property
     def report(self) -> Path:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.rights import Person, Refused, Right, may, require, require_active
 from adit.audit.trail import record
-from adit.nodes import budgets, common, meter, slots
+from adit.nodes import budgets, common, folder_rules, meter, slots
 from adit.nodes.access import may_read, may_write
 from adit.nodes.meter import BY_MOVE
 from adit.nodes.models import Lane, Node, Slot
@@ -192,18 +192,21 @@ def require_still(row: Node, purpose: Purpose, holder: str) -> None:
 
 
 def engine_settings(row: Node) -> dict[str, Any]:
-    """What the kind's settings dataclass takes: the row's values and, unsealed, its secrets.
+    """What the kind's settings dataclass takes: the row's values and the secrets that
+    were given for this very address. Links to folders are followed, so that what was examined is
+    what is used.
 
-    Raises WrongInput.
+    Raises WrongInput, FolderRefused.
     """
     names = {field.name for field in fields(engine.kind_class(row.kind).Settings)}
-    values = {**row.settings, **(row.secrets or {})}
+    values = {**row.settings, **row.secrets_for(row.settings)}
     unknown = sorted(set(values) - names)
     if unknown:
         raise WrongInput(
             _("%(node)s: %(kind)s has no settings %(names)s. Save the node's form anew.")
             % {"node": row.name, "kind": row.kind, "names": ", ".join(unknown)}
         )
+    values.update(folder_rules.checked(row, values))
     for name, folder in _OWN_FOLDERS.get(row.kind, {}).items():
         if not values.get(name):
             values[name] = str(_made(folder()))

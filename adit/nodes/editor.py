@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
 from adit.nodes import picture, rows
+from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.forms import NodeForm, form_for
 from adit.nodes.hours import NIGHTS, HoursForm, SpecialsForm, with_row, without_row
 from adit.nodes.models import Node
@@ -90,10 +91,14 @@ class Editor:
         if self.is_changing_rows or not all(form.is_valid() for form in forms_):
             return None
         node = self.row.save(commit=False)
-        node.settings, node.secrets = self.settings.settings, self.settings.secrets
+        node.settings = self.settings.settings
+        node.give_secrets(self.settings.secrets)
         node.windows, node.exceptions = self.hours.rows, self.specials.rows
         try:
             return rows.save_node(user, node)
+        except FolderRefused as error:
+            self.settings.add_error(error.setting, str(error))
+            return None
         except WrongInput as error:
             self.row.add_error(None, str(error))
             return None

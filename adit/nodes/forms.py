@@ -20,6 +20,15 @@ MOST_CONNECTIONS = 64
 _ADVANCED, _SECRET, _BELONGS_TO = "is_advanced", "is_secret", "belongs_to"
 _WORDS = {"plain": _("plain (not encrypted)"), "tls": _("tls (encrypted)")}
 
+_STORED = _(
+    "One is stored; leave empty to keep it. Enter it again when you change the address or how its "
+    "certificate is verified."
+)
+_ASKED_AGAIN = _(
+    "Enter it again. The address, or how its certificate is verified, has changed, and the stored "
+    "one is sent to the previous address only."
+)
+
 _FIELDS: Mapping[type, type[forms.Field]] = {
     str: forms.CharField,
     int: forms.IntegerField,
@@ -97,16 +106,17 @@ class SettingsForm(forms.Form):
         initial = {**stored, **(kwargs.pop("initial", None) or {})}
         kwargs = {"prefix": "settings", **kwargs, "initial": initial}
         super().__init__(*args, **kwargs)
-        for name in self.kept_secrets:
-            self.fields[name].help_text = _("One is stored; leave empty to keep it.")
+        for name in self._stored:
+            self.fields[name].help_text = _STORED
 
     @property
-    def kept_secrets(self) -> dict[str, Any]:
-        """Those stored for this node, by name."""
-        stored = (self.node.secrets if self.node is not None else None) or {}
-        return {name: value for name, value in stored.items() if name in self.fields}
+    def _stored(self) -> Iterator[str]:
+        names = self.node.secret_names if self.node is not None else ()
+        return (name for name in names if name in self.fields)
 
     def clean(self) -> dict[str, Any]:
+        if not self.errors:
+            self._ask_again()
         if not self.errors:
             try:
                 kind_class(self.kind).Settings(**self.settings, **self.secrets)
@@ -124,13 +134,25 @@ class SettingsForm(forms.Form):
     @property
     def secrets(self) -> dict[str, Any]:
         """For the row's `secrets`; an empty field means the stored one, as long as it is of use."""
-        found = {}
-        for name, field in self.fields.items():
-            if is_secret(field):
-                use = getattr(field, _BELONGS_TO)
-                kept = self.kept_secrets.get(name) if not use or self._value(use) else None
-                found[name] = self.cleaned_data.get(name) or kept
+        kept = self.node.secrets_for(self.settings) if self.node is not None else {}
+        found = {
+            name: self.cleaned_data.get(name) or (self._is_of_use(name) and kept.get(name))
+            for name, field in self.fields.items()
+            if is_secret(field)
+        }
         return {name: value for name, value in found.items() if value}
+
+    def _ask_again(self) -> None:
+        """Asks for the secrets that were stored for another address."""
+        for name in self._stored:
+            if self._is_of_use(name) and name not in self.secrets:
+                self[name].help_text = ""
+                self.add_error(name, _ASKED_AGAIN)
+
+    def _is_of_use(self, name: str) -> bool:
+        other, _equals, wanted = getattr(self.fields[name], _BELONGS_TO).partition("=")
+        value = self._value(other) if other else True
+        return bool(value == wanted if wanted else value)
 
     def plain(self) -> Iterator[forms.BoundField]:
         """The fields that everybody has to look at."""

@@ -8,7 +8,9 @@ from django.conf import settings
 from django.db import Error
 from django.utils.translation import gettext as _
 
+from adit.nodes import folder_rules
 from adit.nodes.connect import engine_settings
+from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.models import Node
 from adit.nodes.papers import receiver_tls
 from adit.vault.box import SealBroken
@@ -30,12 +32,15 @@ _PLACES = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 -
 
 
 def examine(*, runs: bool) -> Iterator[Finding]:
-    """The receiver, its certificates, and those of all nodes. Calls nobody but our own receiver,
-    which may be silent as long as nothing of this installation runs.
+    """The receiver, its certificates, those of all nodes, and their folders.
+
+    Calls nobody but our own receiver, which may be silent as long as nothing of this installation
+    runs.
     """
     if settings.RECEIVER_PORT:
         yield from _receiver(runs)
     yield from _nodes()
+    yield from _folders()
 
 
 def receiver_certificates() -> Iterator[tuple[str, Finding]]:
@@ -144,6 +149,22 @@ def _nodes() -> Iterator[Finding]:
         return
     for row in rows:
         yield from _of_node(row)
+
+
+def _folders() -> Iterator[Finding]:
+    """Makes none and opens none."""
+    try:
+        rows = list(Node.objects.filter(kind__in=folder_rules.FOLDERS).defer("secrets"))
+    except Error:
+        return
+    for row in rows:
+        what = _("folders of %(node)s") % {"node": row.name}
+        try:
+            folder_rules.checked(row, row.settings)
+        except FolderRefused as error:
+            yield Finding(Grade.BAD, what, str(error))
+        else:
+            yield Finding(Grade.GOOD, what)
 
 
 def _of_node(row: Node) -> Iterator[Finding]:

@@ -1,11 +1,15 @@
 """Node: a PACS or folder that this installation knows, and which groups may use it how."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from django.contrib.auth.models import Group
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from adit.nodes.outbox import Outgoing
 from adit.vault.fields import SealedField
+from adit_engine.nodes import recipient_of
 
 
 class Node(models.Model):
@@ -14,7 +18,10 @@ class Node(models.Model):
     """A word of adit_engine.nodes.KINDS; its settings dataclass says what `settings` holds."""
     settings = models.JSONField(default=dict)
     secrets = SealedField(null=True)
-    """The values of those settings that are secret, as a mapping."""
+    """`values` of those settings that are secret, and `for` whom they were given (recipient_of).
+
+    Written by `give_secrets` and read by `secrets_for`: no other recipient is sent any of them.
+    """
 
     is_open = models.BooleanField(_("in use"), default=False)
     """A newly created node is closed until a person opens it."""
@@ -52,6 +59,31 @@ class Node(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **more: Any) -> None:
+        """Drops secrets that were given for another recipient than the settings name now."""
+        if self.secrets and not self.secrets_for(self.settings):
+            self.secrets = None
+            if update_fields is not None:
+                update_fields = {*update_fields, "secrets"}
+        super().save(*args, update_fields=update_fields, **more)
+
+    def give_secrets(self, values: Mapping[str, Any]) -> None:
+        """Replaces all secrets. They are for the recipient that the settings name now."""
+        recipient = recipient_of(self.kind, self.settings)
+        self.secrets = {"for": recipient, "values": dict(values)} if values else None
+
+    def secrets_for(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The secrets, by name, if they were given for the recipient that these settings name."""
+        stored = self.secrets or {}
+        if not stored or stored.get("for") != recipient_of(self.kind, settings):
+            return {}
+        return dict(stored["values"])
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """Of which settings a secret is stored."""
+        return frozenset((self.secrets or {}).get("values", ()))
 
 
 class Access(models.Model):

@@ -65,7 +65,7 @@ def facts_of(node: Node) -> list[tuple[str, str]]:
     for field in fields(settings):
         value = node.settings.get(field.name, field.default)
         if field.metadata.get("secret"):
-            value = "••••••" if (node.secrets or {}).get(field.name) else ""
+            value = "••••••" if field.name in node.secret_names else ""
         elif field.metadata.get("advanced") and value == field.default:
             continue
         if field.metadata.get("pem") and not field.metadata.get("secret"):

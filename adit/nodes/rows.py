@@ -41,7 +41,9 @@ _AGREED = frozenset(
 
 
 def save_node(user: Person, node: Node, access: GroupAccess | None = None) -> Node:
-    """Saves a new or changed row, and the access of the groups named. Raises Refused, WrongInput.
+    """Saves a new or changed row, and the access of the groups named.
+
+    Raises Refused, WrongInput, FolderRefused.
 
     A new node whose settings name no patient-id domain gets its name as one, which stays when the
     node is renamed: pseudonyms hang on it.

@@ -129,8 +129,12 @@ def node_access(request: HttpRequest, pk: int) -> HttpResponse:
     node = managed_node(user, pk)
     form = AccessForm(request.POST or None, node=node)
     if request.method == "POST" and form.is_valid():
-        rows.save_node(user, node, form.access)
-        messages.success(request, _("Saved."))
+        try:
+            rows.save_node(user, node, form.access)
+        except AditError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, _("Saved."))
         return redirect("node", pk)
     return render(request, "nodes/node_access.html", {"node": node, "form": form})
 

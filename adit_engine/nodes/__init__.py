@@ -1,6 +1,8 @@
 """Nodes: the kinds of places that hold or take DICOM objects, imported when one is opened."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
@@ -29,6 +31,22 @@ def kind_class(kind: str) -> Any:
     except KeyError:
         raise WrongInput(f"There is no node kind {kind}; known are {', '.join(KINDS)}.") from None
     return getattr(import_module(module), name)
+
+
+def recipient_of(kind: str, settings: Mapping[str, Any]) -> list[str]:
+    """Who would receive the secrets of a node: kind, address and verification, normalized.
+
+    Settings may be wrong or incomplete. Raises WrongInput for no kind.
+    """
+    found = [kind]
+    for field in fields(kind_class(kind).Settings):
+        normalize = field.metadata["recipient"]
+        if normalize is not None:
+            value = settings.get(field.name, field.default)
+            with suppress(AttributeError, TypeError, WrongInput):
+                value = normalize(value)
+            found.append(f"{field.name}: {value}")
+    return found
 
 
 def open(

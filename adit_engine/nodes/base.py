@@ -323,10 +323,13 @@ def setting(
     choices: Sequence[str] = (),
     pem: bool = False,
     belongs_to: str = "",
+    recipient: Callable[[Any], object] | None = None,
 ) -> Any:
     """A field of a node's settings dataclass, from which forms, API schema and URLs are made.
 
-    `pem` is text of many lines; a secret is of no use without the field that it `belongs_to`.
+    `pem` is text of many lines; a secret is of no use without the field that it `belongs_to`, or
+    unless that field has one value (`field=value`). `recipient` normalizes a value that decides who
+    receives the node's secrets: the address, and how the other side is verified.
     """
     return field(
         default=default,
@@ -339,5 +342,6 @@ def setting(
             "choices": tuple(choices),
             "pem": pem,
             "belongs_to": belongs_to,
+            "recipient": recipient,
         },
     )

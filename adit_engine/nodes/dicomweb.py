@@ -24,18 +24,27 @@ _SIGN_INS = ("none", "basic", "bearer")
 _PREFIXES = ("qido_prefix", "wado_prefix", "stow_prefix")
 
 
+def _origin(url: str) -> str:
+    return Address.of(url.strip()).origin
+
+
 @dataclass(frozen=True)
 class DicomwebSettings:
-    url: str = setting("", "Root URL", help="Such as https://pacs1.example/dicom-web.")
+    url: str = setting(
+        "", "Root URL", help="Such as https://pacs1.example/dicom-web.", recipient=_origin
+    )
     sign_in: str = setting("none", "Sign-in", help="none, basic (user and password) or bearer.")
     user: str = setting("", "User", help="For basic.")
-    password: str = setting("", "Password", help="For basic.", secret=True)
-    token: str = setting("", "Token", help="For bearer.", secret=True)
+    password: str = setting(
+        "", "Password", help="For basic.", secret=True, belongs_to="sign_in=basic"
+    )
+    token: str = setting("", "Token", help="For bearer.", secret=True, belongs_to="sign_in=bearer")
     ca_file: str = setting(
         "",
         "CA file",
         help="Of whoever issued its certificate; empty: the authorities this machine trusts.",
         advanced=True,
+        recipient=str.strip,
     )
     client_certificate: str = setting(
         "", "Client certificate file", help="Where it wants one (mutual TLS).", advanced=True
@@ -89,6 +98,8 @@ class DicomwebSettings:
             raise WrongInput("Sign-in: none, basic or bearer.")
         if self.sign_in == "basic" and (not self.user or ":" in self.user):
             raise WrongInput("User: give one, without a colon.")
+        if self.sign_in == "basic" and not self.password:
+            raise WrongInput("Password: give one.")
         object.__setattr__(self, "token", self.token.strip())
         if self.sign_in == "bearer" and not self.token:
             raise WrongInput("Token: give one.")

@@ -19,13 +19,21 @@ _PROOFS = ("find", "commitment", "none")
 MOST_STORE_ASSOCIATIONS = 2
 
 
+def _host(name: str) -> str:
+    return name.strip().lower()
+
+
+def _pem(text: str) -> str:
+    return "".join(text.split())
+
+
 @dataclass(frozen=True)
 class DimseSettings:
     called_ae_title: str = setting(
         "", "Called AE title", help="The PACS's own AE title, as its administrator names it."
     )
-    host: str = setting("", "Host", help="Name or IP address.")
-    port: int = setting(104, "Port", help="Often 104, 4242 or 11112; with TLS 2762.")
+    host: str = setting("", "Host", help="Name or IP address.", recipient=_host)
+    port: int = setting(104, "Port", help="Often 104, 4242 or 11112; with TLS 2762.", recipient=str)
     calling_ae_title: str = setting(
         "ADIT", "Our AE title", help="Has to be registered at the PACS by its administrator."
     )
@@ -35,6 +43,7 @@ class DimseSettings:
         help="plain: anybody in between can read along; tls: encrypted, and sure who is there. "
         "The certificates are among the rarely needed settings.",
         choices=TRANSPORTS,
+        recipient=str,
     )
     ca_certificate: str = setting(
         "",
@@ -43,12 +52,14 @@ class DimseSettings:
         "PEM format. Empty: the authorities that this machine trusts.",
         advanced=True,
         pem=True,
+        recipient=_pem,
     )
     certificate_name: str = setting(
         "",
         "Name in its certificate",
         help="For tls: only where the PACS's certificate carries another name than the host.",
         advanced=True,
+        recipient=_host,
     )
     client_certificate: str = setting(
         "",

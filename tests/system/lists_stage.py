@@ -56,12 +56,13 @@ def make(**nodes: dict[str, Any]) -> None:
     approver = User.objects.create_user("approver", password=PASSWORD)
     approver.groups.add(Group.objects.get(name=PACS_ADMINISTRATORS))
     root = User.objects.create_superuser("root", password=PASSWORD)
-    (DATA / "research").mkdir()
-    folder = {"path": str(DATA / "research"), "shown_path": r"\\server\research"}
+    folder = DATA / "folders" / "research"
+    folder.mkdir(parents=True)
+    place = {"path": str(folder), "shown_path": r"\\server\research"}
     for name, kind, settings in (
         (SOURCE, "dimse", nodes["source"]),
         (PACS, "dimse", nodes["pacs"]),
-        (FOLDER, "folder", folder),
+        (FOLDER, "folder", place),
         (SEVEN_ZIP, "archive", {}),
     ):
         node = Node.objects.create(name=name, kind=kind, settings=settings, is_open=True)

@@ -51,8 +51,8 @@ def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) 
     )
     Access.objects.create(group=group, node=source, may_read=True)
     for name in TRIALS:
-        path = DATA / name
-        path.mkdir()
+        path = DATA / "folders" / name
+        path.mkdir(parents=True)
         folder = Node.objects.create(
             name=name, kind="folder", settings={"path": str(path)}, is_open=True
         )

@@ -23,7 +23,7 @@ def main(password: str, size_bytes: int) -> None:
     place = DATA / "archives"
     place.mkdir()
     node = Node.objects.create(
-        name="Encrypted 7-Zip file", kind="archive", is_open=True, settings={"path": str(place)}
+        name="Encrypted 7-Zip file", kind="archive", is_open=True, settings={}
     )
     now = timezone.now()
     job = Job.objects.create(

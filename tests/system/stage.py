@@ -100,8 +100,8 @@ def make_nodes(groups: dict, admin: object) -> dict:
 
     from adit.nodes.models import Access, Lane, Node, Slot
 
-    folder = DATA / "research"
-    folder.mkdir()
+    folder = DATA / "folders" / "research"
+    folder.mkdir(parents=True)
     dimse = {"host": "127.0.0.1", "port": 11112, "called_ae_title": "PACS1"}
     rows = {
         "PACS1": Node(

@@ -61,7 +61,7 @@ class House:
 
     def files_of(self, trial: str) -> dict[str, pydicom.FileDataset]:
         """What lies in the folder for a project, by path below it."""
-        base = self.data / "research"
+        base = self.data / "folders" / "research"
         return {
             str(path.relative_to(base)): pydicom.dcmread(path)
             for path in (base / trial).rglob("*.dcm")

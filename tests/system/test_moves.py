@@ -191,7 +191,7 @@ def assert_each_has_its_own(one: House, held: list[Instance]) -> None:
         assert [job["state"] for job in mine] == ["success"] * len(mine), mine
         expected = [uid for job in mine for uid in job["delivered"].values()]
         assert len(expected) == by_study.total()
-        there = [pydicom.dcmread(path) for path in (one.data / trial).rglob("*.dcm")]
+        there = [pydicom.dcmread(path) for path in (one.data / "folders" / trial).rglob("*.dcm")]
         assert sorted(ds.SOPInstanceUID for ds in there) == sorted(expected)
         assert {ds.ClinicalTrialProtocolID for ds in there} == {trial}
         assert len({ds.PatientID for ds in there}) == 1

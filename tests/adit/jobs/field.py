@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "engine")]
 
 DATA = Path(os.environ["ADIT_DATA"])
+FOLDERS = DATA / "folders"
 
 
 def main(command: str, *arguments: str) -> None:
@@ -38,9 +39,9 @@ def prepare() -> None:
     group = Group.objects.get(name=COORDINATORS)
     User.objects.create_user("coordinator").groups.add(group)
     for name in ("from", "to"):
-        (DATA / name).mkdir()
+        (FOLDERS / name).mkdir(parents=True)
         node = Node.objects.create(
-            name=name, kind="folder", is_open=True, settings={"path": str(DATA / name)}
+            name=name, kind="folder", is_open=True, settings={"path": str(FOLDERS / name)}
         )
         Access.objects.create(
             group=group, node=node, may_read=name == "from", may_write=name == "to"
@@ -52,7 +53,7 @@ def fill(series: str, images: str) -> None:
     import samples
 
     for number in range(1, int(series) + 1):
-        folder = DATA / "from" / str(number)
+        folder = FOLDERS / "from" / str(number)
         folder.mkdir()
         for image in range(1, int(images) + 1):
             content = samples.file_bytes(samples.ct(image, series=str(number)))
@@ -65,7 +66,7 @@ def fill_studies(studies: str) -> None:
 
     for number in range(1, int(studies) + 1):
         content = samples.file_bytes(samples.ct(1, study=str(number)))
-        (DATA / "from" / f"{number}.dcm").write_bytes(content)
+        (FOLDERS / "from" / f"{number}.dcm").write_bytes(content)
 
 
 def order_dead(studies: str) -> None:

@@ -95,7 +95,7 @@ class Installed:
 
     def delivered(self) -> dict[Path, int]:
         """The whole files at the destination, each with its inode."""
-        return {path: path.stat().st_ino for path in (self.data / "to").rglob("*.dcm")}
+        return {path: path.stat().st_ino for path in (self.data / "folders" / "to").rglob("*.dcm")}
 
     def freeze(self, pid: int) -> None:
         """Stops a process in a moment in which it keeps nobody from the database.

@@ -15,7 +15,7 @@ from adit_engine.nodes.base import setting
 
 @dataclass(frozen=True)
 class VaultSettings:
-    host: str = setting("", "Host", help="Where it is.")
+    host: str = setting("", "Host", help="Where it is.", recipient=str)
     port: int = setting(443, "Port")
     wait_s: float = setting(2.5, "Seconds to wait", advanced=True)
     cap: int | None = setting(None, "Cap", advanced=True)
@@ -46,6 +46,12 @@ def form_class(monkeypatch):
 
 def posted(**values):
     return {f"settings-{name}": value for name, value in values.items()}
+
+
+def sealed():
+    node = Node(kind="vault", settings={"host": "pacs1"})
+    node.give_secrets({"password": "canary"})
+    return node
 
 
 def test_every_kind_has_a_form_that_a_new_node_starts_from():
@@ -103,9 +109,9 @@ def test_what_the_dataclass_refuses_stands_at_its_field(form_class, typed, field
 
 
 def test_a_stored_secret_is_never_shown_and_kept_when_left_empty(form_class):
-    node = Node(kind="vault", settings={"host": "pacs1"}, secrets={"password": "canary"})
+    node = sealed()
 
-    form = form_class(posted(host="pacs2"), node=node)
+    form = form_class(posted(host="pacs1", port="444"), node=node)
 
     assert form.is_valid(), form.errors
     assert form.secrets == {"password": "canary"}
@@ -114,7 +120,7 @@ def test_a_stored_secret_is_never_shown_and_kept_when_left_empty(form_class):
 
 
 def test_a_secret_typed_anew_replaces_the_stored_one_exactly_as_typed(form_class):
-    node = Node(kind="vault", settings={"host": "pacs1"}, secrets={"password": "canary"})
+    node = sealed()
 
     form = form_class(posted(host="pacs1", password=" new one "), node=node)
 

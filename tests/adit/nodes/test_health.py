@@ -259,7 +259,7 @@ def secured(make_node, settings) -> Callable[..., Node]:
                 **values,
             },
         )
-        node.secrets = {"client_key": held.key}
+        node.give_secrets({"client_key": held.key})
         node.save()
         return node
 
@@ -286,17 +286,19 @@ def test_a_client_certificate_that_ends_is_said_with_the_nodes_name(secured):
 
 def test_of_several_authorities_one_that_lasts_is_enough(secured):
     pinned = CA.issue("pacs7", until_day=-0.5)
-    node = secured(CA.issue("adit"), pinned.certificate)
+    held = CA.issue("adit")
+    node = secured(held, pinned.certificate)
     assert "PACS7: its CA certificate" in problems()[0]
 
     node.settings["ca_certificate"] += CA.certificate
+    node.give_secrets({"client_key": held.key})
     node.save()
     assert problems() == []
 
 
 def test_a_nodes_key_that_does_not_belong_is_said(secured):
     node = secured(CA.issue("adit"))
-    node.secrets = {"client_key": CA.issue("other").key}
+    node.give_secrets({"client_key": CA.issue("other").key})
     node.save()
 
     (problem,) = problems()

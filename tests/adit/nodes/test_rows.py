@@ -68,12 +68,11 @@ def test_a_pause_needs_a_reason_that_others_can_read(pacsadmin, source, reason):
 
 def test_the_trail_names_what_changed_and_no_values(pacsadmin, source):
     source.settings = {"shelf": "canary"}
-    source.secrets = {}
     source.retrieve_limit = 5
     rows.save_node(pacsadmin, source)
 
     event = Event.objects.get(action="node.changed")
-    assert event.details["changed"] == ["secrets", "retrieve_limit", "settings.shelf"]
+    assert event.details["changed"] == ["retrieve_limit", "settings.shelf"]
     assert "canary" not in repr(event.details)
 
 

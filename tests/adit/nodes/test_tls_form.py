@@ -97,12 +97,12 @@ def test_a_stored_key_stays_until_another_is_typed(client: Client, saved: Node) 
 
     assert client.post(path, filled(client, path, name="PACS8")).status_code == 302
     saved.refresh_from_db()
-    assert saved.secrets["client_key"].split() == OURS.key.split()
+    assert engine_settings(saved)["client_key"].split() == OURS.key.split()
 
     changed = posted(client_certificate=OTHER.certificate, client_key=OTHER.key)
     assert client.post(path, filled(client, path, **changed)).status_code == 302
     saved.refresh_from_db()
-    assert saved.secrets["client_key"].split() == OTHER.key.split()
+    assert engine_settings(saved)["client_key"].split() == OTHER.key.split()
 
 
 def test_a_key_goes_with_its_certificate(client: Client, saved: Node) -> None:

@@ -223,6 +223,31 @@ def test_no_redirect_is_followed(action: Callable[[DicomwebNode], object]) -> No
 
 
 @ACTIONS
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    "sign_in",
+    [
+        {"sign_in": "basic", "user": "adit", "password": "canary"},
+        {"sign_in": "bearer", "token": "canary"},
+    ],
+)
+def test_a_redirect_takes_the_sign_in_to_no_other_place(
+    action: Callable[[DicomwebNode], object], status: int, sign_in: dict[str, str]
+) -> None:
+    with Liar(scripted(answer(200, JSON, b"[]"))) as elsewhere:
+        place = f"http://localhost:{elsewhere.port}/"
+        with Liar(scripted(answer(status, "", b"", Location=place))) as liar:
+            with (
+                closing(liar.node(**sign_in)) as opened,
+                pytest.raises(NodeRefused, match="ADIT follows none"),
+            ):
+                action(opened)
+
+            assert all(request.headers["authorization"] for request in liar.requests)
+        assert elsewhere.connections == 0
+
+
+@ACTIONS
 def test_a_web_page_with_status_200_is_no_answer(action: Callable[[DicomwebNode], object]) -> None:
     error = failed(action, scripted(answer(200, "text/html; charset=utf-8", b"<h1>Sign in</h1>")))
 

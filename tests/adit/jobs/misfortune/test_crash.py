@@ -61,7 +61,7 @@ def test_a_killed_worker_is_replaced_and_its_task_completes_by_itself(house: Ins
     assert len(uids) == total
     assert set(uids.values()) == {1}
     lists = {"contents-job-1.csv", "contents-job-1.json"}
-    files = [path for path in (house.data / "to").rglob("*") if path.is_file()]
+    files = [path for path in (house.data / "folders" / "to").rglob("*") if path.is_file()]
     left = [path.name for path in files if path.suffix != ".dcm" and path.name not in lists]
     assert not left, "nothing half-written is left"
     assert len(files) == total + len(lists)

@@ -40,7 +40,9 @@ LISTS = {"contents-job-1.csv", "contents-job-1.json"}
 
 def stamps_of(house: Installed) -> dict[Path, tuple[int, int, int]]:
     """Inode, time of change and time of the inode's own change, of whatever lies there."""
-    found = {path: path.stat() for path in (house.data / "to").rglob("*") if path.is_file()}
+    found = {
+        path: path.stat() for path in (house.data / "folders" / "to").rglob("*") if path.is_file()
+    }
     return {p: (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns) for p, stat in found.items()}
 
 

@@ -61,7 +61,7 @@ class Rehearsal:
     def lose_everything(self) -> None:
         """But the archive and the folder that images were sent to."""
         for path in self.house.data.iterdir():
-            if path.name not in ("from", "to"):
+            if path.name != "folders":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         if self.form == "PostgreSQL":
             server, _, name = self.house.settings["DATABASE_URL"].rpartition("/")
@@ -72,7 +72,7 @@ class Rehearsal:
     def stamps(self) -> dict[Path, tuple[int, int]]:
         return {
             path: (path.stat().st_ino, path.stat().st_mtime_ns)
-            for path in (self.house.data / "to").rglob("*.dcm")
+            for path in (self.house.data / "folders" / "to").rglob("*.dcm")
         }
 
 

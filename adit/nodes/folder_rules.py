@@ -1,0 +1,173 @@
+"""Folder rules: which folders a node may use, asked when it is saved and each time it is opened.
+
+No folder of a node lies in or above a folder of ADIT itself, a system tree, or a folder in which
+another node gathers unencrypted images. `folders` in the data folder is there for nodes.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+
+from adit.nodes.models import Node
+from adit_engine.errors import StorageTrouble
+
+FOR_NODES = "folders"
+"""Below the data folder; each node has a folder of its own in there."""
+PATH, STAGING = "path", "staging"
+FOLDERS: Mapping[str, tuple[str, ...]] = {"folder": (PATH,), "archive": (PATH, STAGING)}
+"""By kind, the settings that are folders of this machine."""
+
+_SYSTEM = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root"),
+    *("/run", "/sbin", "/sys", "/usr", "/var/backups", "/var/cache", "/var/lib", "/var/lock"),
+    *("/var/log", "/var/mail", "/var/run", "/var/spool"),
+)
+_ADIT = _lazy("ADIT's own files")
+_PROGRAM = _lazy("the program itself")
+_OS = _lazy("the operating system")
+
+_Mark = str | tuple[int, int]
+"""A path, or device and inode: the same folder may have two names, as by a mount."""
+
+
+class FolderRefused(StorageTrouble):
+    """The folder in `setting` must not be used."""
+
+    def __init__(self, node: str, setting: str, text: str) -> None:
+        super().__init__(node, text)
+        self.setting = setting
+
+
+@dataclass(frozen=True, slots=True)
+class _Reserved:
+    """A folder that is used for something else. Of a file only what lies above it is refused."""
+
+    path: str
+    what: Any
+    is_file: bool = False
+    is_asked: bool = True
+    """Whether the disk is asked; another node's network share may keep whoever asks waiting."""
+
+
+def checked(row: Node, values: Mapping[str, Any]) -> dict[str, str]:
+    """The folders in a node's settings with all links followed. Raises FolderRefused.
+
+    Those that are empty or relative are left out: what is right for them the kind says.
+    """
+    given = {name: str(values.get(name) or "") for name in FOLDERS.get(row.kind, ())}
+    found = {
+        name: _followed(row, name, path) for name, path in given.items() if os.path.isabs(path)
+    }
+    for name, real in found.items():
+        reserved = _reason(real, _all_reserved(row, name, found))
+        if reserved is not None:
+            raise FolderRefused(row.name, name, _sentence(row, given[name], real, reserved))
+    return found
+
+
+def _followed(row: Node, name: str, path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        raise FolderRefused(row.name, name, _("the folder is no path. Enter another.")) from None
+
+
+def _all_reserved(row: Node, name: str, found: Mapping[str, str]) -> Iterator[_Reserved]:
+    yield from _own()
+    yield from (_Reserved(path, _OS) for path in _SYSTEM)
+    if name == PATH and STAGING in found:
+        yield _Reserved(found[STAGING], _lazy("images that it gathers"))
+    others = Node.objects.filter(kind__in=FOLDERS).exclude(pk=row.pk)
+    for other, kind, given in others.values_list("name", "kind", "settings"):
+        if kind == "archive" and given.get(STAGING):
+            path = os.path.realpath(given[STAGING])
+            # Several such nodes may gather in one folder: each job has its own below it.
+            if name != STAGING or path != found[STAGING]:
+                yield _Reserved(path, _("images that %(node)s gathers") % {"node": other})
+        if name == STAGING and given.get(PATH):
+            path = os.path.normpath(given[PATH])
+            yield _Reserved(path, _("files of %(node)s") % {"node": other}, is_asked=False)
+
+
+def _own() -> Iterator[_Reserved]:
+    for folder in (
+        settings.DATA_DIR,
+        settings.SPOOL_DIR,
+        settings.ARCHIVE_DIR,
+        settings.GATHERED_DIR,
+        settings.STATIC_ROOT,
+        settings.BROKER_DIR,
+    ):
+        yield _Reserved(os.path.realpath(folder), _ADIT)
+    files = [
+        settings.KEY_FILE,
+        settings.SECRET_KEY_FILE,
+        settings.RECEIVER_TLS_KEY or settings.RECEIVER_TLS_CERTIFICATE,
+    ]
+    if settings.EMBEDDED:
+        files.append(settings.DATABASES["default"]["NAME"])
+    for file in filter(None, map(str, files)):
+        yield _Reserved(os.path.realpath(file), _ADIT, is_file=True)
+    for place in {str(settings.PROJECT_DIR), sys.prefix, sys.base_prefix} - {"/"}:
+        yield _Reserved(os.path.realpath(place), _PROGRAM)
+
+
+def _reason(real: str, every: Iterable[_Reserved]) -> _Reserved | None:
+    """The first that the folder lies in, is, or lies above."""
+    here, around = _marks(real), _marks_around(real)
+    excused = _above_allowed() if _is_allowed(real) else set()
+    for one in every:
+        there = _marks(one.path) if one.is_asked else {one.path}
+        is_inside = not one.is_file and not around.isdisjoint(there)
+        if is_inside and excused.isdisjoint(there):
+            return one
+        if not here.isdisjoint(_marks_around(one.path, is_asked=one.is_asked)):
+            return one
+    return None
+
+
+def _is_allowed(real: str) -> bool:
+    """Whether it lies below the folder for nodes; one that is a link itself would lead anywhere."""
+    allowed = Path(os.path.realpath(settings.DATA_DIR), FOR_NODES)
+    return str(allowed) == os.path.realpath(allowed) and allowed in Path(real).parents
+
+
+def _above_allowed() -> set[_Mark]:
+    return _marks_around(os.path.realpath(settings.DATA_DIR))
+
+
+def _marks(path: str) -> set[_Mark]:
+    found: set[_Mark] = {path}
+    with suppress(OSError):
+        seen = os.stat(path)
+        found.add((seen.st_dev, seen.st_ino))
+    return found
+
+
+def _marks_around(path: str, *, is_asked: bool = True) -> set[_Mark]:
+    """Of a folder and all above it."""
+    every = (path, *map(str, Path(path).parents))
+    return {mark for step in every for mark in (_marks(step) if is_asked else {step})}
+
+
+def _sentence(row: Node, given: str, real: str, reserved: _Reserved) -> str:
+    shown = given
+    if os.path.normpath(given) != real:
+        shown = _("%(path)s (a link to %(real)s)") % {"path": given, "real": real}
+    own = os.path.join(settings.DATA_DIR, FOR_NODES)
+    words = {"path": shown, "reserved": reserved.path, "what": reserved.what, "own": own}
+    text = _(
+        "the folder %(path)s lies in or above %(reserved)s, which is for %(what)s. Choose a folder "
+        "that is used for nothing else, such as one below /mnt, /srv or %(own)s"
+    )
+    if row.kind == "archive":
+        text = _("%(text)s, or leave the field empty") % {"text": text}
+    return f"{text % words}."

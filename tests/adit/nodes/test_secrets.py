@@ -1,0 +1,292 @@
+"""A node's secrets are used only where they were given for: its address and how that is verified."""
+
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.test import Client
+from lab.certificates import Authority
+from test_node_pages import client_of, filled
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.nodes import checks, rows
+from adit.nodes.connect import engine_settings
+from adit.nodes.forms import form_for
+from adit.nodes.models import Node
+from adit_engine.errors import WrongInput
+from adit_engine.nodes import KINDS, kind_class
+
+CA, OTHER_CA = Authority(), Authority()
+OURS = CA.issue("adit")
+WEB = {"url": "https://pacs1.example/dicom-web", "sign_in": "bearer"}
+BASIC = {"url": "https://pacs1.example/dicom-web", "sign_in": "basic", "user": "adit"}
+PACS = {
+    "called_ae_title": "PACS7",
+    "host": "pacs7",
+    "port": 2762,
+    "transport": "tls",
+    "ca_certificate": CA.certificate,
+    "client_certificate": OURS.certificate,
+}
+SECRETS = {"token": "canary-token", "password": "canary-password", "client_key": OURS.key}
+CHANGES = [
+    ("dicomweb", WEB, "token", {"url": "https://elsewhere.example/dicom-web"}),
+    ("dicomweb", WEB, "token", {"url": "http://pacs1.example/dicom-web"}),
+    ("dicomweb", WEB, "token", {"url": "https://pacs1.example:8443/dicom-web"}),
+    ("dicomweb", WEB, "token", {"url": "https://pacs1.example.attacker.example/dicom-web"}),
+    ("dicomweb", WEB, "token", {"ca_file": "/srv/other-ca.pem"}),
+    ("dicomweb", BASIC, "password", {"url": "https://elsewhere.example/dicom-web"}),
+    ("dicomweb", BASIC, "password", {"ca_file": "/srv/other-ca.pem"}),
+    ("dimse", PACS, "client_key", {"host": "elsewhere"}),
+    ("dimse", PACS, "client_key", {"port": 11112}),
+    ("dimse", PACS, "client_key", {"ca_certificate": OTHER_CA.certificate}),
+    ("dimse", PACS, "client_key", {"ca_certificate": ""}),
+    ("dimse", PACS, "client_key", {"certificate_name": "elsewhere"}),
+]
+changes = pytest.mark.parametrize(("kind", "given", "secret", "change"), CHANGES)
+SAME = [
+    ("dicomweb", WEB, "token", {"url": "https://PACS1.example:443/other-path"}),
+    ("dicomweb", WEB, "token", {"result_cap": 5, "contact": "Eve"}),
+    ("dimse", PACS, "client_key", {"host": " PACS7 "}),
+    ("dimse", PACS, "client_key", {"called_ae_title": "PACS8"}),
+    ("dimse", PACS, "client_key", {"ca_certificate": CA.certificate.replace("\n", "\r\n")}),
+]
+
+
+@pytest.fixture
+def make_sealed(make_node: Callable[..., Node]) -> Callable[..., Node]:
+    """A node with one stored secret."""
+
+    def make(kind: str, given: dict[str, object], secret: str) -> Node:
+        node = make_node("PACS1", kind=kind, settings=dict(given))
+        node.give_secrets({secret: SECRETS[secret]})
+        node.save()
+        return node
+
+    return make
+
+
+def posted(**values: object) -> dict[str, object]:
+    return {f"settings-{name}": value for name, value in values.items()}
+
+
+def stored(node: Node) -> Node:
+    return Node.objects.get(pk=node.pk)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_with_a_secret_says_who_receives_it(kind: str) -> None:
+    given = fields(kind_class(kind).Settings)
+
+    has_secret = any(field.metadata["secret"] for field in given)
+    assert has_secret <= any(field.metadata["recipient"] is not None for field in given)
+
+
+# Where it is used ---------------------------------------------------------------------------------
+
+
+@changes
+def test_a_changed_address_in_memory_is_opened_without_the_secret(
+    make_sealed, kind, given, secret, change
+) -> None:
+    node = make_sealed(kind, given, secret)
+    assert engine_settings(node)[secret] == SECRETS[secret]
+
+    node.settings = {**given, **change}
+
+    assert secret not in engine_settings(node)
+
+
+@changes
+def test_a_row_changed_past_the_model_is_opened_without_the_secret(
+    make_sealed, kind, given, secret, change
+) -> None:
+    node = make_sealed(kind, given, secret)
+
+    Node.objects.filter(pk=node.pk).update(settings={**given, **change})
+
+    assert secret not in engine_settings(stored(node))
+
+
+@changes
+@pytest.mark.parametrize("only", [None, ["settings"]])
+def test_saving_a_changed_address_drops_the_secret(
+    make_sealed, kind, given, secret, change, only
+) -> None:
+    node = make_sealed(kind, given, secret)
+
+    node.settings = {**given, **change}
+    node.save(update_fields=only)
+    assert stored(node).secrets is None
+
+    Node.objects.filter(pk=node.pk).update(settings=given)
+    assert secret not in engine_settings(stored(node))
+
+
+@pytest.mark.parametrize(("kind", "given", "secret", "change"), SAME)
+def test_other_changes_keep_it(make_sealed, kind, given, secret, change) -> None:
+    node = make_sealed(kind, given, secret)
+
+    node.settings = {**given, **change}
+    node.save()
+
+    assert engine_settings(stored(node))[secret] == SECRETS[secret]
+
+
+def test_a_secret_of_one_node_is_of_no_use_to_another(make_sealed, make_node) -> None:
+    node = make_sealed("dicomweb", WEB, "token")
+    other = make_node(
+        "Mine", kind="dicomweb", settings={**WEB, "url": "https://elsewhere.example/"}
+    )
+
+    Node.objects.filter(pk=other.pk).update(secrets=node.secrets)
+
+    assert "token" not in engine_settings(stored(other))
+
+
+@changes
+def test_the_service_refuses_a_changed_address_without_the_secret(
+    pacsadmin, make_sealed, kind, given, secret, change
+) -> None:
+    node = make_sealed(kind, given, secret)
+    node.settings = {**given, **change}
+
+    with pytest.raises(WrongInput, match=r"(?i)token|password|key"):
+        rows.save_node(pacsadmin, node)
+
+    assert stored(node).settings == given
+    assert stored(node).secrets_for(given) == {secret: SECRETS[secret]}
+
+
+def test_the_trail_says_that_secrets_changed(pacsadmin, make_sealed) -> None:
+    node = make_sealed("dicomweb", {**WEB, "sign_in": "none"}, "token")
+    node.settings = {**node.settings, "url": "https://elsewhere.example/"}
+
+    rows.save_node(pacsadmin, node)
+
+    assert Event.objects.get(action="node.changed").details["changed"] == [
+        "secrets",
+        "settings.url",
+    ]
+
+
+def test_a_test_of_a_changed_address_does_not_carry_it(pacsadmin, make_sealed, monkeypatch) -> None:
+    node = make_sealed("dicomweb", BASIC, "password")
+    Node.objects.filter(pk=node.pk).update(
+        settings={**BASIC, "url": "http://127.0.0.1:9/", "allow_local": True}
+    )
+    seen = []
+
+    def opened(kind, name, values, **more):
+        seen.append(values)
+        raise WrongInput("not opened")
+
+    monkeypatch.setattr("adit.nodes.connect.engine.open", opened)
+    checks.check(pacsadmin, stored(node))
+
+    assert len(seen) == 1
+    assert "password" not in seen[0]
+
+
+def test_secrets_stored_before_this_rule_are_bound_to_the_address_of_then(make_node) -> None:
+    migration = import_module("adit.nodes.migrations.0014_secrets_for")
+    node = make_node("PACS1", kind="dicomweb", settings=WEB)
+    plain = make_node("PACS2", kind="memory")
+    Node.objects.filter(pk=node.pk).update(secrets={"token": "canary-token"})
+    assert "token" not in engine_settings(stored(node))
+
+    migration.bind(apps, None)
+
+    assert engine_settings(stored(node))["token"] == "canary-token"
+    assert stored(plain).secrets is None
+    migration.release(apps, None)
+    assert stored(node).secrets == {"token": "canary-token"}
+
+
+# The form -----------------------------------------------------------------------------------------
+
+
+@changes
+def test_the_form_asks_again_at_the_field_and_saves_nothing(
+    pacsadmin: User, make_sealed, kind, given, secret, change
+) -> None:
+    node, client = make_sealed(kind, given, secret), client_of(pacsadmin)
+    path = f"/nodes/{node.pk}/edit/"
+
+    answer = client.post(path, filled(client, path, **posted(**change)))
+
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert re.search(rf'id="id_settings-{secret}_error">.*Enter it again', page)
+    assert "leave empty to keep it" not in page
+    assert "canary" not in page
+    assert stored(node).settings == given
+
+
+@changes
+def test_the_form_takes_the_secret_that_is_entered_again(
+    pacsadmin: User, make_sealed, kind, given, secret, change
+) -> None:
+    node, client = make_sealed(kind, given, secret), client_of(pacsadmin)
+    path = f"/nodes/{node.pk}/edit/"
+    again = OURS.key if secret == "client_key" else "again"
+
+    answer = client.post(path, filled(client, path, **posted(**change, **{secret: again})))
+
+    assert answer.status_code == 302, re.findall(r"field-error.*", answer.content.decode())
+    assert engine_settings(stored(node))[secret].split() == again.split()
+    assert stored(node).settings != given
+
+
+@pytest.mark.parametrize(("kind", "given", "secret", "change"), SAME)
+def test_the_form_keeps_it_when_the_address_stays(
+    pacsadmin: User, make_sealed, kind, given, secret, change
+) -> None:
+    node, client = make_sealed(kind, given, secret), client_of(pacsadmin)
+    path = f"/nodes/{node.pk}/edit/"
+
+    answer = client.post(path, filled(client, path, **posted(**change)))
+
+    assert answer.status_code == 302, re.findall(r"field-error.*", answer.content.decode())
+    assert engine_settings(stored(node))[secret] == SECRETS[secret]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "secret", "change"),
+    [
+        ("dicomweb", BASIC, "password", {"sign_in": "none", "user": ""}),
+        ("dimse", PACS, "client_key", {"client_certificate": ""}),
+    ],
+)
+def test_what_is_not_needed_any_more_is_not_asked_for(
+    pacsadmin: User, make_sealed, kind, given, secret, change
+) -> None:
+    node, client = make_sealed(kind, given, secret), client_of(pacsadmin)
+    path = f"/nodes/{node.pk}/edit/"
+    place = {"url": "https://elsewhere.example/"} if kind == "dicomweb" else {"host": "elsewhere"}
+
+    answer = client.post(path, filled(client, path, **posted(**change, **place)))
+
+    assert answer.status_code == 302, re.findall(r"field-error.*", answer.content.decode())
+    assert stored(node).secrets is None
+
+
+def test_the_form_says_beforehand_when_it_will_ask(pacsadmin: User, make_sealed) -> None:
+    node = make_sealed("dicomweb", WEB, "token")
+    client: Client = client_of(pacsadmin)
+
+    page = client.get(f"/nodes/{node.pk}/edit/").content.decode()
+
+    assert "One is stored; leave empty to keep it." in page
+    assert "Enter it again when you change the address or how its certificate is verified." in page
+
+
+def test_a_sign_in_by_password_needs_one() -> None:
+    form = form_for("dicomweb")(posted(**BASIC))
+
+    assert not form.is_valid()
+    assert form.errors == {"password": ["Password: give one."]}
