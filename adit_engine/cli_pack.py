@@ -7,7 +7,7 @@ from typing import Any
 
 from adit_engine import node_url
 from adit_engine.errors import AditError, WrongInput
-from adit_engine.nodes.base import Bundle, Packed
+from adit_engine.nodes.base import Bundle
 from adit_engine.password import checked_password
 from adit_engine.trip import Trip
 
@@ -41,9 +41,8 @@ def pack(trip: Trip, node: Any, password: str) -> None:
         node.forget()
         return
     try:
-        for told in node.pack(_bundle(trip, node), password, trip.stop):
-            if isinstance(told, Packed):
-                trip.archives.append(str(Path(node.settings.path, told.name)))
+        for packed in node.pack(_bundle(trip, node), password, trip.stop):
+            trip.archives.append(str(Path(node.settings.path, packed.name)))
     except AditError as error:
         trip.broke(str(error))
         trip.undo("not-packed", "the 7-Zip file could not be built")

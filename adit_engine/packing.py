@@ -2,23 +2,23 @@
 
 import os
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from io import TextIOWrapper
-from typing import BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from adit_engine import part10
 from adit_engine.contents import Contents, Line, contents
 from adit_engine.errors import Malformed, StorageTrouble, WrongInput
 from adit_engine.handoff import Stop
-from adit_engine.nodes.base import Bundle, Gathered, Packed, Showing, Step
+from adit_engine.nodes.base import Bundle, Gathered, Packed, Report, Showing, Step
 from adit_engine.outcome import State
-from adit_engine.sevenzip.cipher import Key
-from adit_engine.sevenzip.reader import Reader
-from adit_engine.sevenzip.writer import Writer
 from adit_engine.tree import Draft, Tree, storage_trouble
+
+if TYPE_CHECKING:
+    from adit_engine.sevenzip_file import SevenZipWriter
 
 ENDING = ".7z"
 MOST_FILES = 50_000
@@ -37,18 +37,21 @@ class Packing:
     password: str
     part_bytes: int
     stop: Stop
+    report: Report
+    _unreported: int = field(default=0, init=False)
 
-    def pack(self, bundle: Bundle) -> Iterator[Step | Showing | Packed]:
-        """Steps while it writes and tests; then the names, and at the end each archive, visible.
+    def pack(self, bundle: Bundle) -> list[Packed]:
+        """Build, test and show the archives of a bundle; return them in order.
 
         What an earlier build of this bundle has begun is taken away first, whoever may still be at
-        it. Raises StorageTrouble, StorageFull, Stopped.
+        it. Calls `report` with each step, and with the names before they are visible. Raises
+        StorageTrouble, StorageFull, Stopped, and whatever `report` raises.
         """
         self.stop.check()
         self.target.supersede((), bundle.name)
         drafts: list[Draft] = []
-        made: list[Packed] = []
-        key, left = Key.of(self.password), iter(bundle.gathered)
+        packed: list[Packed] = []
+        left = iter(bundle.gathered)
         is_one = bundle.size_bytes <= self.part_bytes and bundle.images <= MOST_FILES
         following: Gathered | None = next(left, None)
         try:
@@ -57,72 +60,86 @@ class Packing:
                 name = bundle.name if is_one else f"{bundle.name}-part{number}"
                 drafts.append(self.target.begin((name + ENDING,), lot=bundle.name))
                 part = _Part(following, left, self.part_bytes)
-                digests = yield from self._write(drafts[-1], key, name, part, bundle)
-                size = yield from self._test(drafts[-1], digests)
-                made.append(Packed(name + ENDING, size, part.images))
+                checksum = self._write(drafts[-1], name, part, bundle)
+                size = self._test(drafts[-1], checksum)
+                packed.append(Packed(name + ENDING, size, part.images))
                 following = part.following
-            yield Showing(tuple(one.name for one in made))
+            self.report(Showing(tuple(one.name for one in packed)))
             self.target.replace(drafts, self.stop)
             for draft in drafts:
                 draft.held.close()
             drafts = []
         finally:
             self.target.discard(drafts)
-        yield from made
+        return packed
+
+    def _advance(self, size_bytes: int) -> None:
+        """Called for each piece written or read back."""
+        self.stop.check()
+        self._unreported += size_bytes
+        if self._unreported >= _STEP_BYTES:
+            self.report(Step(self._unreported))
+            self._unreported = 0
 
     # Writing -----------------------------------------------------------------------------------
 
-    def _write(
-        self,
-        draft: Draft,
-        key: Key,
-        name: str,
-        part: "_Part",
-        bundle: Bundle,
-    ) -> Generator[Step, None, bytes]:
-        """Returns the sha256 of each file, 32 bytes each, in order."""
-        digests = bytearray()
+    def _write(self, draft: Draft, name: str, part: "_Part", bundle: Bundle) -> bytes:
+        """Write one archive and return the checksum of its members."""
+        from adit_engine.sevenzip_file import SevenZipWriter
+
         with self._trouble(), ExitStack() as stack:
-            file = stack.enter_context(open(draft.held.fileno(), "wb", closefd=False))
-            writer, told = Writer(file, key), 0
+            file = stack.enter_context(open(draft.held.fileno(), "w+b", closefd=False))
+            archive = SevenZipWriter(file, self.password)
             lists = [stack.enter_context(_scratch()) for _ in range(2)]
             with contents(lists[0], lists[1], bundle.about) as listed:
                 for one in part:
-                    self.stop.check()
-                    digests += self._add(writer, one, listed)
-                    if writer.size_bytes - told > _STEP_BYTES:
-                        yield Step(writer.size_bytes - told)
-                        told = writer.size_bytes
+                    self._add(archive, one, listed)
                 for line in bundle.others if part.following is None else ():
                     listed.add(line)
             for ending, text in zip(("csv", "json"), lists, strict=True):
                 text.flush()
-                source = _Source(text.buffer)
-                writer.add(f"contents-{name}.{ending}", source.pieces())
-                digests += source.whole.digest()
-            writer.close()
+                archive.add(f"contents-{name}.{ending}", self._pieces(text.buffer))
+            archive.close()
             file.flush()
             os.fsync(file.fileno())
-            yield Step(writer.size_bytes - told)
-        return bytes(digests)
+        return archive.checksum.digest()
 
-    def _add(self, writer: Writer, one: Gathered, listed: Contents) -> bytes:
-        """One image, which must be the one that was gathered."""
+    def _add(self, archive: "SevenZipWriter", one: Gathered, listed: Contents) -> None:
+        """Add one image, which must be the one that was gathered."""
         file = self.staging.open(tuple(one.path.split("/")))
         if file is None:
             raise self._lost()
         with file:
-            source = _Image(file)
+            data_set = sha256()
             try:
-                writer.add(one.path, source.pieces())
+                digest = archive.add(one.path, self._image(file, data_set.update))
             except Malformed:
                 raise self._lost() from None
-        if source.data_set.hexdigest() != one.sha256:
+            size_bytes = file.tell()
+        if data_set.hexdigest() != one.sha256:
             raise self._lost()
-        outcome, digest = State.DELIVERED.value, source.whole.hexdigest()
         uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)
-        listed.add(Line(*uids, outcome, "", one.path, source.size_bytes, digest))
-        return source.whole.digest()
+        listed.add(Line(*uids, State.DELIVERED.value, "", one.path, size_bytes, digest.hex()))
+
+    def _image(
+        self, file: BinaryIO, data_set: Callable[[memoryview], None]
+    ) -> Iterator[memoryview]:
+        """Pieces of a Part 10 file; also hands the data set on, by which an image is known."""
+        start: int | None = None
+        for piece in self._pieces(file):
+            if start is None:
+                _, start = part10.meta_and_start(piece)
+                data_set(piece[start:])
+            else:
+                data_set(piece)
+            yield piece
+
+    def _pieces(self, file: BinaryIO) -> Iterator[memoryview]:
+        file.seek(0)
+        buffer = memoryview(bytearray(_PIECE_BYTES))
+        while count := file.readinto(buffer):  # type: ignore[attr-defined]
+            self._advance(count)
+            yield buffer[:count]
 
     def _lost(self) -> StorageTrouble:
         return StorageTrouble(
@@ -133,34 +150,20 @@ class Packing:
 
     # Testing -----------------------------------------------------------------------------------
 
-    def _test(self, draft: Draft, digests: bytes) -> Generator[Step, None, int]:
-        """Opens it with the password, as it stands on the disk; returns its size."""
+    def _test(self, draft: Draft, checksum: bytes) -> int:
+        """Read an archive back from the disk with the password; return its size."""
+        from adit_engine.sevenzip_file import read_checksum
+
         with self._trouble(), self.target.reopen(draft) as file:
             size = os.fstat(file.fileno()).st_size
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             try:
-                yield from self._compared(Reader(file, self.password), digests)
+                found = read_checksum(file, self.password, self._advance)
             except (Malformed, WrongInput):
                 raise self._broken() from None
-        return size
-
-    def _compared(self, reader: Reader, digests: bytes) -> Iterator[Step]:
-        seen = told = 0
-        for _, content in reader.files():
-            self.stop.check()
-            digest = sha256()
-            for piece in content:
-                digest.update(piece)
-                told += len(piece)
-            if digest.digest() != digests[seen : seen + 32]:
-                raise self._broken()
-            seen += 32
-            if told > _STEP_BYTES:
-                yield Step(told)
-                told = 0
-        yield Step(told)
-        if seen != len(digests):
+        if found != checksum:
             raise self._broken()
+        return size
 
     def _broken(self) -> StorageTrouble:
         return StorageTrouble(
@@ -195,42 +198,6 @@ class _Part:
             self.images += 1
             yield one
             self.following = next(self._left, None)
-
-
-class _Source:
-    """A file on its way into the archive, digested as it passes."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.whole = sha256()
-        self.size_bytes = 0
-
-    def pieces(self) -> Iterator[memoryview]:
-        self._file.seek(0)
-        buffer = memoryview(bytearray(_PIECE_BYTES))
-        while count := self._file.readinto(buffer):  # type: ignore[attr-defined]
-            piece = buffer[:count]
-            self.whole.update(piece)
-            self.size_bytes += count
-            yield piece
-
-
-class _Image(_Source):
-    """Also the digest of the data set alone, by which an image is known; raises Malformed."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file)
-        self.data_set = sha256()
-
-    def pieces(self) -> Iterator[memoryview]:
-        start: int | None = None
-        for piece in super().pieces():
-            if start is None:
-                _, start = part10.meta_and_start(piece)
-                self.data_set.update(piece[start:])
-            else:
-                self.data_set.update(piece)
-            yield piece
 
 
 @contextmanager

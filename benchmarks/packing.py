@@ -16,7 +16,7 @@ from adit_engine import part10
 from adit_engine.handoff import Stop
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
-from adit_engine.nodes.base import Bundle, Gathered, Packed
+from adit_engine.nodes.base import Bundle, Gathered
 from adit_engine.reference import InstanceRef
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -37,8 +37,7 @@ def main(images: int = 4000, size: int = 530_000, folder: str = "") -> None:
         node.gather_as("job-1")
         bundle = Bundle("job-1", images, images * size, gathered)
         began, before = time.monotonic(), time.process_time()
-        told = node.pack(bundle, "four words and 1 sign!", Stop())
-        parts = sum(isinstance(one, Packed) for one in told)
+        parts = len(node.pack(bundle, "four words and 1 sign!", Stop()))
         wall_s, cpu_s = time.monotonic() - began, time.process_time() - before
     total_mb = images * size / 1e6
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

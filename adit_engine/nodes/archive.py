@@ -19,8 +19,7 @@ from adit_engine.nodes.base import (
     Gathered,
     Grade,
     Packed,
-    Showing,
-    Step,
+    Report,
     Stored,
     setting,
 )
@@ -172,8 +171,10 @@ class ArchiveNode:
 
     # Packing -----------------------------------------------------------------------------------
 
-    def pack(self, bundle: Bundle, password: str, stop: Stop) -> Iterator[Step | Showing | Packed]:
-        """Builds, tests and shows the archives of what was gathered; see Packing.pack.
+    def pack(
+        self, bundle: Bundle, password: str, stop: Stop, report: Report = lambda _: None
+    ) -> list[Packed]:
+        """Build, test and show the archives of what was gathered; see Packing.pack.
 
         Safe to begin again at any time, until `forget`. Raises StorageTrouble, Stopped.
         """
@@ -187,8 +188,9 @@ class ArchiveNode:
             password,
             self.settings.part_gb * GB,
             stop,
+            report,
         )
-        yield from packing.pack(bundle)
+        return packing.pack(bundle)
 
     def require_room(self, size_bytes: int) -> None:
         """Both for what is gathered and for the file. Raises StorageTrouble."""

@@ -267,12 +267,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """All is written and tested; files of these names become visible as soon as it goes on.
+    """All is written and tested; files of these names become visible next.
 
     Whoever lists finished files writes the names down now: after that it may be killed in between.
     """
 
     names: tuple[str, ...]
+
+
+Report = Callable[[Step | Showing], None]
+"""Called while archives are built. What it raises ends the build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +298,8 @@ class Packer(Protocol):
         """Under which title images are gathered from now on."""
         ...
 
-    def pack(self, bundle: Bundle, password: str, stop: Stop) -> Iterator[Step | Packed]:
-        """Lazy; Packed at the end, once the files are visible. May be begun anew until `forget`."""
+    def pack(self, bundle: Bundle, password: str, stop: Stop, report: Report = ...) -> list[Packed]:
+        """Return once the files are visible. May be begun anew until `forget`."""
         ...
 
     def forget(self) -> None:

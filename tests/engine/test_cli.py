@@ -294,7 +294,7 @@ def test_transfer_starts_without_what_takes_long_to_load(source: Path, tmp_path:
     out = tmp_path / "delivered"
     command = ["transfer", "--from", str(source), "--to", f"folder:{out}", "--study", f"{ROOT}.1"]
     told = "import sys; from adit_engine.cli import main; code = main(sys.argv[1:]); "
-    told += "print(sorted({'pydicom', 'httpx', 'pynetdicom'} & set(sys.modules)), code)"
+    told += "print(sorted({'pydicom', 'httpx', 'pynetdicom', 'py7zr'} & set(sys.modules)), code)"
 
     done = subprocess.run(
         [sys.executable, "-c", told, *command, "--pseudonym", "LUNG-0001", "--json"],

@@ -112,7 +112,7 @@ def test_a_file_that_is_there_already_is_never_replaced(
 def test_when_the_archive_cannot_be_built_nothing_counts_as_delivered(
     source: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adit_engine.packing.Writer.close", _full)
+    monkeypatch.setattr("adit_engine.sevenzip_file.SevenZipWriter.close", _full)
     arguments = transfer(source, str(tmp_path / "lung.7z"), "--as-is", "--json")
 
     code = main([*arguments, "--password-file", str(tmp_path / "password")])

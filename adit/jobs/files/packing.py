@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -47,8 +46,9 @@ def pack(task: Task, lease: Lease) -> None:
         bundle = _bundle(job, before)
         archives.remove_unlisted(job)
         if bundle.images:
-            told = node.pack(bundle, job.archive_password, lease.stop)
-            _write_down(task, bundle, _built(task, lease, bundle, told), before)
+            report = _progress(task, lease, bundle)
+            packed = node.pack(bundle, job.archive_password, lease.stop, report)
+            _write_down(task, bundle, packed, before)
         elif not before:
             raise NothingToPack(_("No image arrived, so there is no 7-Zip file."))
         if not _others_live(job):
@@ -111,25 +111,24 @@ def _packed_before(job: Job) -> frozenset[bytes]:
 # What comes out -----------------------------------------------------------------------------------
 
 
-def _built(task: Task, lease: Lease, bundle: Bundle, told_all: Iterator[Any]) -> list[Packed]:
-    """The finished files; says on the way how far it is."""
-    made: list[Packed] = []
+def _progress(task: Task, lease: Lease, bundle: Bundle) -> base.Report:
+    """Keep the lease alive and show the progress while files are built."""
     done, told_at = 0, time.monotonic()
-    for told in told_all:
+
+    def report(event: base.Step | base.Showing) -> None:
+        nonlocal done, told_at
         lease.progress()
-        if isinstance(told, Packed):
-            made.append(told)
-            continue
-        if isinstance(told, base.Showing):
-            _announce(task, told.names)
-            continue
-        done += told.size_bytes
+        if isinstance(event, base.Showing):
+            _announce(task, event.names)
+            return
+        done += event.size_bytes
         if time.monotonic() - told_at > TELL_EVERY_S:
             told_at = time.monotonic()
             percent = min(99, 50 * done // max(bundle.size_bytes, 1))
             words = {"percent": percent}
             queue.say(task, _("Being built and tested: %(percent)d %%.") % words)
-    return made
+
+    return report
 
 
 def _announce(task: Task, names: tuple[str, ...]) -> None:

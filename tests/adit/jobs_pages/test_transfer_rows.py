@@ -20,6 +20,7 @@ from django.utils import timezone
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 
 from jobs_stage import PATIENT, put_study, shelf
+from lab.sevenzip import unpacked
 
 from adit.accounts.models import User
 from adit.audit.models import Event
@@ -30,7 +31,6 @@ from adit.jobs.checked.batch import Wishes
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Item, Job, JobState
 from adit.nodes.models import Lane, Node
-from adit_engine.sevenzip.reader import Reader
 from adit_engine.sighting import Wanted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -495,8 +495,7 @@ def test_a_list_ends_in_a_7_zip_file_that_is_built_after_the_pilot_and_the_rest(
 
     assert job.state == JobState.SUCCESS
     assert job.archive_password is None
-    with (tmp_path / "archives" / f"job-{job.pk}.7z").open("rb") as file:
-        names = [name for name, _content in Reader(file, password).files()]
+    names = unpacked(tmp_path / "archives" / f"job-{job.pk}.7z", password)
     assert sum(name.endswith(".dcm") for name in names) == 3
     rows = sheet_of(client, job)
     assert [r["ADIT place"] for r in rows] == [f"job-{job.pk}.7z"] * 2 + [""]

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from lab.sevenzip import unpacked
 from pydicom import dcmread
 from samples import ct, instance
 
@@ -19,9 +20,8 @@ from adit_engine.contents import Line
 from adit_engine.errors import Stopped, StorageFull, StorageTrouble, WrongInput
 from adit_engine.handoff import Stop
 from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
-from adit_engine.nodes.base import Bundle, Packed
+from adit_engine.nodes.base import Bundle, Packed, Showing, Step
 from adit_engine.password import checked_password, proposed_password
-from adit_engine.sevenzip.reader import Reader
 
 PASSWORD = "four words and 1 sign!"
 
@@ -43,13 +43,9 @@ def packed(opened: ArchiveNode, **more: object) -> list[Packed]:
     gathered, stop = opened.gathered, more.pop("stop", None) or Stop()
     size = sum(one.size_bytes for one in gathered)
     name = opened._staging.name
-    told = opened.pack(Bundle(name, len(gathered), size, gathered, **more), PASSWORD, stop)
-    return [one for one in told if isinstance(one, Packed)]
-
-
-def unpacked(path: Path) -> dict[str, bytes]:
-    with path.open("rb") as file:
-        return {n: b"".join(map(bytes, c)) for n, c in Reader(file, PASSWORD).files()}
+    report = more.pop("report", lambda _: None)
+    bundle = Bundle(name, len(gathered), size, gathered, **more)
+    return opened.pack(bundle, PASSWORD, stop, report)
 
 
 def everything_below(folder: Path) -> list[str]:
@@ -66,7 +62,9 @@ def test_what_was_gathered_is_packed_once_and_forgotten(tmp_path: Path) -> None:
     assert everything_below(tmp_path) == ["out/job-7.7z"]
     assert (made.name, made.images) == ("job-7.7z", 3)
     assert made.size_bytes == (tmp_path / "out/job-7.7z").stat().st_size
-    images = {n: c for n, c in unpacked(tmp_path / "out/job-7.7z").items() if n.endswith(".dcm")}
+    images = {
+        n: c for n, c in unpacked(tmp_path / "out/job-7.7z", PASSWORD).items() if n.endswith(".dcm")
+    }
     pixels = {dcmread(io.BytesIO(content)).PixelData for content in images.values()}
     assert pixels == {ct(n).PixelData for n in range(1, 4)}
 
@@ -78,7 +76,7 @@ def test_its_contents_are_listed_in_it_as_csv_and_json(tmp_path: Path) -> None:
 
     packed(opened, others=[other], about={"job": 7})
 
-    files = unpacked(tmp_path / "out/job-7.7z")
+    files = unpacked(tmp_path / "out/job-7.7z", PASSWORD)
     told = json.loads(files["contents-job-7.json"])
     rows = list(csv.DictReader(io.StringIO(files["contents-job-7.csv"].decode())))
     assert (told["format"], told["job"]) == (1, 7)
@@ -103,7 +101,7 @@ def test_a_large_order_becomes_several_files_each_of_its_own(
     made = packed(opened)
 
     assert [one.name for one in made] == [f"job-7-part{n}.7z" for n in (1, 2, 3)]
-    parts = [unpacked(tmp_path / "out" / one.name) for one in made]
+    parts = [unpacked(tmp_path / "out" / one.name, PASSWORD) for one in made]
     images = [name for part in parts for name in part if name.endswith(".dcm")]
     assert len(images) == len(set(images)) == 5
     assert [sum(name.endswith(".dcm") for name in part) for part in parts] == [2, 2, 1]
@@ -172,7 +170,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
     short = node(tmp_path, reserve_mb=10**9)
 
     with pytest.raises(StorageFull, match="nearly full"):
-        list(short.pack(Bundle("job-7", 3, 1000, opened.gathered), PASSWORD, Stop()))
+        short.pack(Bundle("job-7", 3, 1000, opened.gathered), PASSWORD, Stop())
 
     assert everything_below(tmp_path / "out") == []
 
@@ -187,6 +185,93 @@ def test_a_stop_in_between_leaves_what_was_gathered_and_nothing_else(tmp_path: P
 
     assert everything_below(tmp_path / "out") == []
     assert len(packed(opened)) == 1
+
+
+@pytest.mark.parametrize("after", [1, 4, 8])
+def test_a_stop_between_any_two_pieces_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Of three images and two lists, written (1 to 5) and read back (6 to 10)."""
+    monkeypatch.setattr("adit_engine.packing._STEP_BYTES", 1)
+    opened, stop, steps = node(tmp_path), Stop(), []
+    gather(opened)
+
+    def report(event: Step | Showing) -> None:
+        steps.append(event)
+        if len(steps) == after:
+            stop.set("Canceled.")
+
+    with pytest.raises(Stopped, match="Canceled"):
+        packed(opened, stop=stop, report=report)
+
+    assert len(steps) == after
+    assert everything_below(tmp_path / "out") == []
+
+
+def test_a_large_image_is_stopped_in_its_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adit_engine.packing._PIECE_BYTES", 500)
+    monkeypatch.setattr("adit_engine.packing._STEP_BYTES", 1)
+    opened, stop, steps = node(tmp_path), Stop(), []
+    gather(opened, range(1, 2))
+
+    def report(event: Step | Showing) -> None:
+        steps.append(event)
+        if len(steps) == 2:
+            stop.set("Canceled.")
+
+    with pytest.raises(Stopped):
+        packed(opened, stop=stop, report=report)
+
+    assert [step.size_bytes for step in steps] == [500, 500]
+    assert opened.gathered[0].size_bytes > 1000
+
+
+def test_progress_counts_each_byte_written_and_read_back_and_ends_with_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adit_engine.packing._STEP_BYTES", 1)
+    monkeypatch.setattr("adit_engine.packing.MOST_FILES", 2)
+    opened, events, visible = node(tmp_path), [], []
+    gather(opened)
+
+    def report(event: Step | Showing) -> None:
+        events.append(event)
+        visible.extend((tmp_path / "out").glob("*.7z"))
+
+    made = packed(opened, report=report)
+
+    *steps, last = events
+    contents = [unpacked(tmp_path / "out" / one.name, PASSWORD) for one in made]
+    assert last == Showing(("job-7-part1.7z", "job-7-part2.7z"))
+    assert sum(step.size_bytes for step in steps) == 2 * sum(
+        len(content) for members in contents for content in members.values()
+    )
+    assert visible == []
+
+
+def test_what_a_report_raises_ends_the_build_and_leaves_nothing(tmp_path: Path) -> None:
+    """So a worker that has lost its lease shows nothing."""
+    opened = node(tmp_path)
+    gather(opened)
+
+    def lost(event: Step | Showing) -> None:
+        raise RuntimeError("lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        packed(opened, report=lost)
+
+    assert everything_below(tmp_path / "out") == []
+
+
+def test_an_archive_keeps_the_mode_of_its_node(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    gather(opened)
+
+    packed(opened)
+
+    assert (tmp_path / "out/job-7.7z").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_folder_that_is_not_there_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
@@ -223,7 +308,7 @@ def test_killed_at_any_moment_it_is_built_anew_from_what_was_gathered(tmp_path: 
     packed(node_with(tmp_path, "another"))
     opened.forget()
 
-    names = [n for n in unpacked(tmp_path / "out/job-7.7z") if n.endswith(".dcm")]
+    names = [n for n in unpacked(tmp_path / "out/job-7.7z", PASSWORD) if n.endswith(".dcm")]
     assert set(names) == wanted
     assert everything_below(tmp_path / "out") == ["another.7z", "job-7.7z"]
     assert seven_zip_tests(tmp_path / "out/job-7.7z")
@@ -255,7 +340,7 @@ node.gather_as("job-7")
 gathered = eval((folder / "gathered.txt").read_text())
 print("begins", flush=True)
 size = sum(one.size_bytes for one in gathered)
-list(node.pack(Bundle("job-7", len(gathered), size, gathered), sys.argv[2], Stop()))
+node.pack(Bundle("job-7", len(gathered), size, gathered), sys.argv[2], Stop())
 """
 
 

@@ -13,7 +13,7 @@ from adit_engine.errors import Stopped, StorageTrouble
 from adit_engine.handoff import Stop
 from adit_engine.instance import Instance
 from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
-from adit_engine.nodes.base import Bundle, Packed
+from adit_engine.nodes.base import Bundle, Showing, Step
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.tree import TEMP_PREFIX, Tree
 
@@ -168,20 +168,27 @@ def test_the_list_beside_images_is_that_of_who_began_last(tmp_path: Path) -> Non
     assert {f"{name}.csv", f"{name}.json"} < set(before)
 
 
-def test_a_7_zip_file_stays_as_it_is_when_who_was_frozen_over_it_wakes_up(tmp_path: Path) -> None:
-    late = archives(tmp_path)
+@pytest.mark.parametrize("frozen_at", [1, 6, 11])
+def test_a_7_zip_file_stays_as_it_is_when_who_was_frozen_over_it_wakes_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen_at: int
+) -> None:
+    """Frozen while it wrote (5 members), read them back, and before the name became visible."""
+    monkeypatch.setattr("adit_engine.packing._STEP_BYTES", 1)
+    late, other = archives(tmp_path), archives(tmp_path)
     bundle = Bundle("job-7", 3, 3, late.gathered)
-    told = late.pack(bundle, PASSWORD, Stop())
-    next(told)  # written, and not tested yet
+    seen: list[Step | Showing] = []
+    before: Stamps = {}
 
-    other = archives(tmp_path)
-    (made,) = [t for t in other.pack(bundle, PASSWORD, Stop()) if isinstance(t, Packed)]
-    before = stamps(tmp_path / "out")
+    def freeze(event: Step | Showing) -> None:
+        seen.append(event)
+        if len(seen) == frozen_at:
+            other.pack(bundle, PASSWORD, Stop())
+            before.update(stamps(tmp_path / "out"))
 
     with pytest.raises(StorageTrouble):
-        list(told)
+        late.pack(bundle, PASSWORD, Stop(), freeze)
     assert stamps(tmp_path / "out") == before
-    assert set(before) == {made.name}
+    assert set(before) == {"job-7.7z"}
 
 
 def test_what_is_gathered_anew_stays_however_long_the_removal_before_takes(
@@ -199,7 +206,7 @@ def test_what_is_gathered_anew_stays_however_long_the_removal_before_takes(
     opened.forget()
 
     (again,) = anew
-    assert sum(isinstance(t, Packed) for t in again.pack(bundle_of(again), PASSWORD, Stop())) == 1
+    assert len(again.pack(bundle_of(again), PASSWORD, Stop())) == 1
 
 
 def archives(base: Path) -> ArchiveNode:

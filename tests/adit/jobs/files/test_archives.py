@@ -15,6 +15,7 @@ import samples
 from django.db import connection
 from django.utils import timezone
 from jobs_stage import PATIENT, put_study, shelf, work
+from lab.sevenzip import unpacked
 from pydicom import dcmread
 
 from adit.accounts import groups as standard
@@ -37,7 +38,6 @@ from adit.nodes.models import CommonFolder, Node
 from adit.profiles.models import Trial
 from adit_engine.errors import Malformed, WrongInput
 from adit_engine.packing import Packing
-from adit_engine.sevenzip.reader import Reader
 from adit_engine.sighting import Wanted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -74,11 +74,6 @@ def order(coordinator: User, source: Node, archive_node: Node) -> Callable[..., 
 def work_off() -> None:
     while work() is not None:
         pass
-
-
-def unpacked(path: Path, password: str = PASSWORD) -> dict[str, bytes]:
-    with path.open("rb") as file:
-        return {n: b"".join(map(bytes, c)) for n, c in Reader(file, password).files()}
 
 
 def images_in(path: Path, password: str = PASSWORD) -> dict[str, bytes]:
@@ -148,7 +143,7 @@ def test_the_contents_say_what_is_in_it_and_what_is_not_and_name_nobody(
     shelf(source)[study.SOPInstanceUID] = samples.instance(study)
     work_off()
 
-    files = unpacked(places["path"] / f"job-{job.pk}.7z")
+    files = unpacked(places["path"] / f"job-{job.pk}.7z", PASSWORD)
     name = f"contents-job-{job.pk}"
     told = json.loads(files[f"{name}.json"])
     rows = list(csv.DictReader(io.StringIO(files[f"{name}.csv"].decode())))
@@ -293,7 +288,7 @@ def test_a_file_that_cannot_be_built_is_a_failure_and_costs_no_second_fetch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job = order("1", images=3)
-    monkeypatch.setattr("adit_engine.packing.Packing._compared", _broken)
+    monkeypatch.setattr("adit_engine.sevenzip_file.read_checksum", _broken)
     work_off()
     job.refresh_from_db()
     assert job.state == JobState.FAILURE
@@ -316,7 +311,7 @@ def test_a_full_disk_is_tried_again_by_itself(
 ) -> None:
     job = order("1")
     assert work() is not None
-    monkeypatch.setattr("adit_engine.packing.Writer.close", _full)
+    monkeypatch.setattr("adit_engine.sevenzip_file.SevenZipWriter.close", _full)
 
     task = work()
 

@@ -1,0 +1,14 @@
+"""Members of an encrypted 7-Zip file, as py7zr extracts them."""
+
+from pathlib import Path
+
+import py7zr
+from py7zr.io import BytesIOFactory
+
+
+def unpacked(path: Path, password: str) -> dict[str, bytes]:
+    factory = BytesIOFactory(1 << 30)
+    with py7zr.SevenZipFile(path, password=password) as archive:
+        names = archive.getnames()
+        archive.extractall(factory=factory)
+    return {name: factory.get(name).read() for name in names}
