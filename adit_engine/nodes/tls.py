@@ -95,7 +95,7 @@ class ClientTls:
         self._minimum = minimum
 
     def wrapped(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        return self._context.wrap_bio(incoming, outgoing, server_hostname=self.name)
+        return self.context.wrap_bio(incoming, outgoing, server_hostname=self.name)
 
     def check(self) -> None:
         """Raises WrongInput when the papers cannot be used; calls nobody."""
@@ -106,7 +106,8 @@ class ClientTls:
             raise WrongInput("Name in its certificate: this cannot be a name.") from None
 
     @cached_property
-    def _context(self) -> ssl.SSLContext:
+    def context(self) -> ssl.SSLContext:
+        """Raise WrongInput when the papers cannot be used."""
         context = self._own_context()
         if not self.papers.trusted.text:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)

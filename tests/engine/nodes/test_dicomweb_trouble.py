@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import peers
 import pytest
@@ -54,9 +55,7 @@ from adit_engine.errors import (
     WrongInput,
 )
 from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
-from adit_engine.nodes.peer import Patience
-from adit_engine.nodes.web_address import Address, why_refused
-from adit_engine.nodes.web_line import WebLine
+from adit_engine.nodes.dicomweb_http import why_refused
 
 nothing_left = web_peers.nothing_left
 
@@ -72,7 +71,28 @@ def test_closed_port_and_unknown_host_are_named() -> None:
         find(DicomwebNode("PACS1", DicomwebSettings("http://no-such-host.invalid/")))
 
 
-def test_an_address_that_swallows_everything_leaves_time_for_the_next_one() -> None:
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, int]]]:
+    """Where host names lead to in this test; a name that was looked up is forgotten."""
+    known: dict[str, list[tuple[str, int]]] = {}
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: bytes | str, *args: Any, flags: int = 0, **more: Any) -> list[Any]:
+        name = host.decode() if isinstance(host, bytes) else host
+        if flags & socket.AI_NUMERICHOST or not name.endswith(".example"):
+            return real(host, *args, flags=flags, **more)
+        if name not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        places = known.pop(name)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return known
+
+
+def test_an_address_that_swallows_everything_leaves_time_for_the_next_one(
+    lookups: dict[str, list[tuple[str, int]]],
+) -> None:
     """As where a name also leads to an IPv6 address that a firewall keeps silent about."""
     with ExitStack() as stack:
         deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -80,17 +100,31 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next_one() -> N
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(deaf.getsockname())
-        there = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        line = WebLine("PACS1", Patience(connect_s=6))
-        stack.callback(line.close)
-        address = Address.of("http://pacs.example/dicom-web")
-
+        liar = stack.enter_context(Liar(scripted(answer(200, JSON, b"[]"))))
+        lookups["pacs.example"] = [deaf.getsockname(), ("127.0.0.1", liar.port)]
+        url = "http://pacs.example/dicom-web"
+        settings = DicomwebSettings(url, allow_local=True, connect_s=4)
         began = time.monotonic()
 
-        line.connect(address, [(socket.AF_INET, one.getsockname()) for one in (deaf, there)], None)
+        with closing(DicomwebNode("PACS1", settings)) as node:
+            find(node)
 
-        assert time.monotonic() - began < 6
-        stack.enter_context(there.accept()[0])
+        assert time.monotonic() - began < 4
+        assert liar.requests[0].headers["host"] == "pacs.example"
+
+
+def test_a_host_is_looked_up_once_so_that_it_cannot_lead_elsewhere_later(
+    lookups: dict[str, list[tuple[str, int]]],
+) -> None:
+    last = [*answer(200, TYPE, BODY), CLOSE]
+    with Liar(lambda request: last) as liar:
+        lookups["pacs.example"] = [("127.0.0.1", liar.port)]
+        settings = DicomwebSettings("http://pacs.example/dicom-web", allow_local=True)
+
+        with closing(DicomwebNode("PACS1", settings)) as node:
+            assert [len(fetch(node)) for _ in range(2)] == [3, 3]
+
+        assert liar.connections == 2
 
 
 @pytest.mark.parametrize(
@@ -435,7 +469,7 @@ def test_a_stall_over_tls_ends_in_time_and_by_abort(certificate: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named() -> None:
     with Liar(scripted([CLOSE])) as liar:
         node = liar.node(scheme="https", ca_file="/no/such/file.pem")
-        with pytest.raises(WrongInput, match="the CA file cannot be read"):
+        with pytest.raises(WrongInput, match=r"PACS1: CA file: .* cannot be read"):
             find(node)
         (bad,) = node.check()
 
@@ -492,5 +526,5 @@ def test_a_url_that_shows_a_secret_or_says_nothing_is_refused(url: str, words: s
 def test_secrets_are_no_part_of_what_settings_say_of_themselves() -> None:
     settings = DicomwebSettings("https://pacs1/", sign_in="bearer", token="Geheim-Token")
 
-    assert "Geheim" not in repr(settings) + repr(settings.peer("PACS1"))
+    assert "Geheim" not in repr(settings) + repr(settings.server("PACS1"))
     assert dataclasses.asdict(settings)["token"] == "Geheim-Token"
