@@ -11,8 +11,8 @@ from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
 from adit_engine.nodes.dicomweb_http import (
     DicomwebClient,
     DicomwebServer,
-    RootUrl,
     basic_authorization,
+    parse_root_url,
 )
 from adit_engine.nodes.manners import Manners
 from adit_engine.nodes.peer import Patience
@@ -83,7 +83,7 @@ class DicomwebSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", self.url.strip())
-        RootUrl.parse(self.url)
+        parse_root_url(self.url)
         self._check_sign_in()
         self._check_paths()
         self._check_numbers()
@@ -103,7 +103,7 @@ class DicomwebSettings:
         for name in _PREFIXES:
             path = getattr(self, name).strip().strip("/")
             if path:
-                RootUrl.parse(f"http://host/{path}")
+                parse_root_url(f"http://host/{path}")
             object.__setattr__(self, name, f"/{path}" if path else "")
         if self.client_key and not self.client_certificate:
             raise WrongInput("Client key file: it needs a client certificate file.")
@@ -130,7 +130,7 @@ class DicomwebSettings:
         }[self.sign_in]
         return DicomwebServer(
             name,
-            RootUrl.parse(self.url),
+            parse_root_url(self.url),
             self.patience,
             authorization,
             self.ca_file,
@@ -184,10 +184,10 @@ class DicomwebNode:
 
     def try_writing(self) -> Iterator[Finding]:
         """By STOW-RS of a made-up image, which stays there."""
-        return dummy.sent(self, dummy.dummy(RootUrl.parse(self.settings.url).host))
+        return dummy.sent(self, dummy.dummy(parse_root_url(self.settings.url).host))
 
     def _check_secrecy(self) -> Iterator[Finding]:
-        if RootUrl.parse(self.settings.url).is_secure:
+        if parse_root_url(self.settings.url).scheme == "https":
             return
         what = "Images travel" if self.settings.sign_in == "none" else "Images and sign-in travel"
         yield Finding(

@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import httpcore
 import httpx
@@ -29,6 +28,7 @@ from adit_engine.errors import (
     CannotDo,
     ConnectionLost,
     NodeBusy,
+    NodeError,
     NodeRefused,
     Stopped,
     TimedOut,
@@ -38,11 +38,6 @@ from adit_engine.errors import (
 from adit_engine.nodes.lookup import Address, Lookup
 from adit_engine.nodes.peer import MIN_BYTES_PER_S, Patience
 from adit_engine.nodes.tls import ClientTls, Papers
-
-OK = frozenset({200, 206})
-EMPTY = 204
-GONE = frozenset({404, 410})
-BUSY = frozenset({429, 503})
 
 MAX_HEAD_BYTES = 96 * 1024
 """Less than what h11 holds, so that the error is ours and says what happened."""
@@ -72,43 +67,23 @@ _METADATA = frozenset({"169.254.169.254", "100.100.100.200", "192.0.0.192", "fd0
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-@dataclass(frozen=True, slots=True)
-class RootUrl:
-    """Scheme, host, port and path of a root URL. `path` is empty or begins with a slash."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    @classmethod
-    def parse(cls, url: str) -> "RootUrl":
-        """Raise WrongInput for anything but http(s)://host[:port][/path]."""
-        if any(not 0x20 < ord(character) < 0x7F for character in url):
-            raise WrongInput("Root URL: no spaces, and plain letters only.")
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-            httpx.URL(url)
-        except (ValueError, httpx.InvalidURL):
-            raise WrongInput("Root URL: this is no URL.") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise WrongInput("Root URL: write https://host/path, or http:// where it must be.")
-        if parts.username is not None or parts.password is not None:
-            raise WrongInput("Root URL: user and password have fields of their own.")
-        if parts.query or parts.fragment or ".." in parts.path.split("/"):
-            raise WrongInput("Root URL: without ?, # and dots that climb.")
-        default = 443 if parts.scheme == "https" else 80
-        path = parts.path.rstrip("/")
-        return cls(parts.scheme, parts.hostname, default if port is None else port, path)
-
-    @property
-    def is_secure(self) -> bool:
-        return self.scheme == "https"
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path}"
+def parse_root_url(url: str) -> httpx.URL:
+    """Raise WrongInput for anything but http(s)://host[:port][/path]."""
+    if any(not 0x20 < ord(character) < 0x7F for character in url):
+        raise WrongInput("Root URL: no spaces, and plain letters only.")
+    if "?" in url or "#" in url or ".." in url.split("/"):
+        raise WrongInput("Root URL: without ?, # and dots that climb.")
+    try:
+        root = httpx.URL(url.rstrip("/"))
+    except httpx.InvalidURL:
+        raise WrongInput("Root URL: this is no URL.") from None
+    if root.scheme not in ("http", "https") or not root.host:
+        raise WrongInput("Root URL: write https://host/path, or http:// where it must be.")
+    if root.userinfo:
+        raise WrongInput("Root URL: user and password have fields of their own.")
+    if root.port is not None and not 0 < root.port < 65536:
+        raise WrongInput("Root URL: the port is between 1 and 65535.")
+    return root
 
 
 def why_refused(ip: str, allow_local: bool) -> str:
@@ -137,6 +112,32 @@ def _unwrap(
     return ip
 
 
+# Statuses (RFC 9110) ---------------------------------------------------------------------------
+
+NO_CONTENT = 204
+_OK = frozenset({200, NO_CONTENT, 206})
+_GONE = frozenset({404, 410})
+_BUSY = frozenset({429, 503})
+_AGAIN = frozenset({408, 425, 500, 502, 504, 507})
+_MEANINGS = {
+    400: "it did not understand the request. Check the root URL and the prefixes",
+    401: "it did not accept our sign-in. Check user and password or token in its settings; "
+    "a token may have expired",
+    403: "our account may not do this. Ask its administrator for the right",
+    404: "nothing is known under this address. Check the root URL and the prefixes",
+    406: "it cannot answer in the form that we asked for. Ask its administrator whether it "
+    "speaks DICOMweb",
+    407: "a proxy stands between. Ask the network's administrator for a direct way",
+    410: "what was asked for is gone. Search for it again",
+    413: "this is too large for it. Ask its administrator to raise the limit",
+    414: "the address is too long for it",
+    415: "it does not take DICOM here. Check the root URL and the prefixes",
+    421: "it does not answer under this name. Check the root URL",
+    495: "it did not accept our client certificate",
+    496: "it wants a client certificate. Give one in its settings",
+}
+
+
 # Requests and responses ------------------------------------------------------------------------
 
 
@@ -145,7 +146,7 @@ class DicomwebServer:
     """Where the service is and how to talk to it. `name` is the node's, for errors."""
 
     name: str
-    root: RootUrl
+    root: httpx.URL
     patience: Patience
     authorization: str = field(default="", repr=False)
     ca_file: str = ""
@@ -153,11 +154,15 @@ class DicomwebServer:
     client_key: str = ""
     allow_local: bool = False
 
+    @property
+    def port(self) -> int:
+        return self.root.port or (443 if self.root.scheme == "https" else 80)
+
     def resolve(self) -> list[Address]:
         """Raise Unreachable, and NodeRefused where no address is allowed."""
         host = self.root.host
         try:
-            found = Lookup(host, self.root.port).addresses(self.patience.connect_s)
+            found = Lookup(host, self.port).addresses(self.patience.connect_s)
         except TimeoutError:
             text = f"the name service did not answer for {host}. Check the network."
             raise Unreachable(self.name, text) from None
@@ -174,7 +179,7 @@ class DicomwebServer:
 
     def load_tls(self) -> ssl.SSLContext | None:
         """None for http. Raise WrongInput when a file of the settings cannot be used."""
-        if not self.root.is_secure:
+        if self.root.scheme != "https":
             return None
         try:
             papers = Papers.of_files(
@@ -265,15 +270,35 @@ class DicomwebResponse:
     @property
     def is_empty(self) -> bool:
         """No body, and so no type either."""
-        return not self.content_type and self._headers.get("Content-Length") == "0"
+        has_none = self._headers.get("Content-Length") == "0" or self.status == NO_CONTENT
+        return has_none and not self.content_type
 
     @property
     def warnings(self) -> list[str]:
         return self._headers.get_list("Warning")
 
     @property
+    def is_ok(self) -> bool:
+        return self.status in _OK
+
+    @property
+    def is_gone(self) -> bool:
+        return self.status in _GONE
+
+    @property
+    def is_busy(self) -> bool:
+        return self.status in _BUSY
+
+    @property
     def retry_after_s(self) -> float | None:
-        return parse_retry_after(self._headers.get("Retry-After"))
+        """Seconds to wait, from a number or a date (RFC 9110 10.2.3); None without either."""
+        value = self._headers.get("Retry-After", "").strip()
+        if value.isdecimal():
+            return float(value[:9])
+        try:
+            return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+        except (ValueError, OverflowError):
+            return None
 
     def pieces(self) -> Iterator[bytes]:
         """The body, as it comes. Raise ConnectionLost where it is cut, TimedOut, Stopped."""
@@ -302,8 +327,36 @@ class DicomwebResponse:
         return ConnectionLost(self._node, f"{what} in answer to {self._what}. {_HINT}")
 
     def error(self) -> AditError:
-        """The error for a status that is no success."""
-        return error_for_status(self._node, self._what, self.status, self.retry_after_s)
+        """The error for a status that is no success. The node's own text may name a patient."""
+        node, what, status = self._node, self._what, self.status
+        if self.is_busy:
+            after_s = self.retry_after_s
+            when = "later" if after_s is None else f"in {after_s:.0f} s"
+            return NodeBusy(node, f"is too busy for {what} (status {status}). Try again {when}.")
+        if 300 <= status < 400:
+            return NodeRefused(
+                node,
+                f"answered {what} with a redirect (status {status}); ADIT follows none. "
+                "Enter the final address as root URL.",
+            )
+        if status in (405, 501):
+            return CannotDo(node, f"does not offer {what} here (status {status}).")
+        if status in _AGAIN or status > 507:
+            return NodeBusy(
+                node,
+                f"failed at {what} (status {status}). Try again later; if it stays, ask its "
+                "administrator to look into its log.",
+            )
+        meaning = _MEANINGS.get(status, "it gave no reason that we know")
+        return NodeRefused(node, f"refused {what} (status {status}): {meaning}.")
+
+    def type_error(self) -> NodeRefused:
+        """The error for a success that holds something else than DICOM, such as a sign-in page."""
+        kind = "a web page" if "html" in self.media_type else "something else than DICOM"
+        text = (
+            f"answered {self._what} with {kind}. Check the root URL, the prefixes and the sign-in."
+        )
+        return NodeRefused(self._node, text)
 
     def drain(self) -> None:
         """Skip the little that may be left, so that the connection can be used again."""
@@ -334,14 +387,14 @@ class DicomwebClient:
         self._exchanges: set[_Exchange] = set()
         self._aborted = False
         self._broken_off = False
-        self._closed = False
 
     def close(self) -> None:
-        """Whoever still waits closes the connections when the wait has ended."""
-        self._closed = True
-        for exchange in tuple(self._exchanges):
-            exchange.abort()
-        self._close_idle()
+        """End every wait and close all connections."""
+        self._abort_exchanges()
+        with self._opening:
+            http, self._http = self._http, None
+        if http is not None:
+            http.close()
 
     def abort(self) -> None:
         """End every wait now. It raises Stopped, and so does every later request."""
@@ -376,7 +429,7 @@ class DicomwebClient:
         until = time.monotonic() + request.within_s
         for tries_left in reversed(range(MAX_BUSY_TRIES)):
             response = self._send_once(request)
-            if response.status not in BUSY:
+            if not response.is_busy:
                 break
             error, pause_s = response.error(), response.retry_after_s
             self._finish(response)
@@ -394,7 +447,7 @@ class DicomwebClient:
             try:
                 return self._exchange(request, exchange)
             except BaseException as error:
-                self._forget(exchange)
+                self._exchanges.discard(exchange)
                 is_stale = isinstance(error, ConnectionLost) and exchange.is_reused
                 if not is_stale or not request.is_repeatable:
                     raise
@@ -416,24 +469,11 @@ class DicomwebClient:
                 self._http = httpx.Client(
                     transport=transport, trust_env=False, follow_redirects=False
                 )
-                self._closed = False
             return self._http
 
     def _finish(self, response: DicomwebResponse) -> None:
         response.close()
-        self._forget(response.exchange)
-
-    def _forget(self, exchange: "_Exchange") -> None:
-        self._exchanges.discard(exchange)
-        if self._closed:
-            self._close_idle()
-
-    def _close_idle(self) -> None:
-        """httpx would also close a socket under a thread that reads from it."""
-        if not self._exchanges:
-            http, self._http = self._http, None
-            if http is not None:
-                http.close()
+        self._exchanges.discard(response.exchange)
 
     def _abort_exchanges(self) -> None:
         for exchange in tuple(self._exchanges):
@@ -487,6 +527,7 @@ class _Exchange:
     def __init__(self, server: DicomwebServer, total_s: float, request: DicomwebRequest) -> None:
         self.socket: socket.socket | None = None
         self.is_reused = False
+        self.is_waiting = False
         self.cut: ConnectionLost | None = None
         """Why not all of the request was sent; the node may have answered before."""
         self._node = server.name
@@ -534,7 +575,8 @@ class _Exchange:
         if not size:
             raise self._lost("sent longer headers than any answer needs")
         one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        data = self._wait(one, lambda: one.recv(size), len)
+        data = self._wait(one, lambda: one.recv(size))
+        self._note_progress(len(data))
         if self._head_left is not None:
             # h11 would wait for an empty line, and a mail server sends none.
             if self._head_left == MAX_HEAD_BYTES and not b"HTTP/".startswith(data[:5]):
@@ -543,30 +585,33 @@ class _Exchange:
         return data
 
     def write(self, one: socket.socket, data: memoryview) -> int:
-        return self._wait(one, lambda: one.send(data), int)
+        count = self._wait(one, lambda: one.send(data))
+        self._note_progress(count)
+        return count
 
-    def _wait(
-        self, one: socket.socket, operation: Callable[[], _T], count: Callable[[_T], int]
-    ) -> _T:
-        self.check_aborted()
+    def _wait(self, one: socket.socket, operation: Callable[[], _T]) -> _T:
         left_s = min(self._phase_s, self._total_s)
         if left_s <= 0:
             raise self._timed_out()
         started = time.monotonic()
+        self.is_waiting = True
         try:
+            self.check_aborted()
             one.settimeout(left_s)
             result = operation()
         except TimeoutError:
             raise self._timed_out() from None
         except OSError as error:
             raise self._lost("broke off the connection") from error
+        finally:
+            self.is_waiting = False
         self.check_aborted()
-        self._note_progress(count(result), time.monotonic() - started)
-        return result
-
-    def _note_progress(self, count: int, spent_s: float) -> None:
+        spent_s = time.monotonic() - started
         self._phase_s -= spent_s
         self._total_s -= spent_s
+        return result
+
+    def _note_progress(self, count: int) -> None:
         self._gathered += count
         patience_s = self._patience.no_progress_s
         is_enough = self._gathered >= MIN_BYTES_PER_S * patience_s
@@ -615,9 +660,9 @@ class _Backend(httpcore.NetworkBackend):
             self._addresses = self._server.resolve()
         error: OSError | None = None
         for number, (family, address) in enumerate(self._addresses):
+            exchange.check_aborted()
             one = exchange.socket = socket.socket(family, socket.SOCK_STREAM)
             try:
-                exchange.check_aborted()
                 # One address that swallows everything leaves time for the others.
                 left_s = exchange.connect_until - time.monotonic()
                 one.settimeout(max(left_s / (len(self._addresses) - number), 0.001))
@@ -627,9 +672,6 @@ class _Backend(httpcore.NetworkBackend):
             except OSError as failed:
                 error = failed
                 one.close()
-            except BaseException:
-                one.close()
-                raise
         exchange.check_aborted()
         raise _unreachable(self._server, error)
 
@@ -661,25 +703,21 @@ class _Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         exchange: _Exchange = timeout
         try:
-            self._socket = ssl_context.wrap_socket(
+            self._socket = exchange.socket = ssl_context.wrap_socket(
                 self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
             )
-            exchange.socket = self._socket
-            exchange.check_aborted()
             self._socket.settimeout(max(exchange.connect_until - time.monotonic(), 0.001))
             self._socket.do_handshake()
-        except BaseException as error:
+        except OSError as error:
             self.close()
             exchange.check_aborted()
-            if isinstance(error, ssl.SSLCertVerificationError):
-                raise _untrusted(self._server, error) from error
-            if isinstance(error, OSError):
-                raise _unreachable(self._server, error) from error
-            raise
+            raise _unreachable(self._server, error) from error
         return self
 
     def close(self) -> None:
-        self._socket.close()
+        """A thread that still waits closes the socket itself; the client has aborted its wait."""
+        if self._exchange is None or not self._exchange.is_waiting:
+            self._socket.close()
 
     def get_extra_info(self, info: str) -> Any:
         if info != "is_readable":
@@ -696,16 +734,14 @@ class _Stream(httpcore.NetworkStream):
         return exchange
 
 
-def _untrusted(server: DicomwebServer, error: ssl.SSLCertVerificationError) -> NodeRefused:
-    return NodeRefused(
-        server.name,
-        f"its certificate is not trusted ({error.verify_message}). Give the CA file of whoever "
-        "issued it, or check the host name in the root URL.",
-    )
-
-
-def _unreachable(server: DicomwebServer, error: OSError | None) -> Unreachable:
-    place = f"{server.root.host} port {server.root.port}"
+def _unreachable(server: DicomwebServer, error: OSError | None) -> NodeError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return NodeRefused(
+            server.name,
+            f"its certificate is not trusted ({error.verify_message}). Give the CA file of whoever "
+            "issued it, or check the host name in the root URL.",
+        )
+    place = f"{server.root.host} port {server.port}"
     if isinstance(error, ConnectionRefusedError):
         text = f"nothing listens on {place}. Check the root URL, and whether it is running."
     elif isinstance(error, TimeoutError):
@@ -719,69 +755,3 @@ def _unreachable(server: DicomwebServer, error: OSError | None) -> Unreachable:
         reason = error.strerror if error is not None else "no address"
         text = f"no connection to {place}: {reason}. Check the root URL and the network."
     return Unreachable(server.name, text)
-
-
-# Statuses (RFC 9110) ---------------------------------------------------------------------------
-
-_AGAIN = frozenset({408, 425, 500, 502, 504, 507})
-_MEANINGS = {
-    400: "it did not understand the request. Check the root URL and the prefixes",
-    401: "it did not accept our sign-in. Check user and password or token in its settings; "
-    "a token may have expired",
-    403: "our account may not do this. Ask its administrator for the right",
-    404: "nothing is known under this address. Check the root URL and the prefixes",
-    406: "it cannot answer in the form that we asked for. Ask its administrator whether it "
-    "speaks DICOMweb",
-    407: "a proxy stands between. Ask the network's administrator for a direct way",
-    410: "what was asked for is gone. Search for it again",
-    413: "this is too large for it. Ask its administrator to raise the limit",
-    414: "the address is too long for it",
-    415: "it does not take DICOM here. Check the root URL and the prefixes",
-    421: "it does not answer under this name. Check the root URL",
-    495: "it did not accept our client certificate",
-    496: "it wants a client certificate. Give one in its settings",
-}
-
-
-def error_for_status(node: str, what: str, status: int, retry_after_s: float | None) -> AditError:
-    """The error for a status that is no success. The node's own text may name a patient."""
-    if status in BUSY:
-        when = "later" if retry_after_s is None else f"in {retry_after_s:.0f} s"
-        return NodeBusy(node, f"is too busy for {what} (status {status}). Try again {when}.")
-    if 300 <= status < 400:
-        return NodeRefused(
-            node,
-            f"answered {what} with a redirect (status {status}); ADIT follows none. "
-            "Enter the final address as root URL.",
-        )
-    if status in (405, 501):
-        return CannotDo(node, f"does not offer {what} here (status {status}).")
-    if status in _AGAIN or status > 507:
-        return NodeBusy(
-            node,
-            f"failed at {what} (status {status}). Try again later; if it stays, ask its "
-            "administrator to look into its log.",
-        )
-    meaning = _MEANINGS.get(status, "it gave no reason that we know")
-    return NodeRefused(node, f"refused {what} (status {status}): {meaning}.")
-
-
-def error_for_type(node: str, what: str, media_type: str) -> NodeRefused:
-    """A success that holds something else than DICOM, such as a sign-in page."""
-    kind = "a web page" if "html" in media_type else "something else than DICOM"
-    return NodeRefused(
-        node,
-        f"answered {what} with {kind}. Check the root URL, the prefixes and the sign-in.",
-    )
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from a number or a date (RFC 9110 10.2.3); None where it says nothing."""
-    if not value:
-        return None
-    if value.strip().isdecimal():
-        return float(value.strip()[:9])
-    try:
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (ValueError, OverflowError):
-        return None

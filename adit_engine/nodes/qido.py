@@ -10,15 +10,7 @@ from pydicom.datadict import dictionary_VR
 from adit_engine.errors import CannotDo, Malformed, NodeRefused, WrongInput
 from adit_engine.nodes import dicom_json
 from adit_engine.nodes.base import Answers
-from adit_engine.nodes.dicomweb_http import (
-    EMPTY,
-    GONE,
-    OK,
-    DicomwebClient,
-    DicomwebRequest,
-    DicomwebResponse,
-    error_for_type,
-)
+from adit_engine.nodes.dicomweb_http import DicomwebClient, DicomwebRequest, DicomwebResponse
 from adit_engine.nodes.repeats import Repeats
 from adit_engine.query import Query
 from adit_engine.record import Record
@@ -77,12 +69,12 @@ class Qido:
 
     def items(self, answer: DicomwebResponse) -> Iterator[dicom_json.Object]:
         """The objects of an answer that must be a list. Raises NodeRefused, ConnectionLost."""
-        if answer.status not in OK:
+        if not answer.is_ok:
             raise answer.error()
         if answer.is_empty:
             return
         if answer.media_type not in _JSON_TYPES:
-            raise error_for_type(self._client.server.name, _WHAT, answer.media_type)
+            raise answer.type_error()
         try:
             yield from dicom_json.objects(answer.pieces())
         except Malformed as error:
@@ -154,7 +146,7 @@ class _Search:
     def _page(self, query: Query, offset: int, page: "_Page") -> Generator[Record, None, None]:
         limit = [("limit", str(self._qido.page_size)), ("offset", str(offset))]
         with self._qido.ask(_target(query), _parameters(query) + limit) as answer:
-            if answer.status == EMPTY or self._is_unknown(answer, query):
+            if self._is_unknown(answer, query):
                 return
             repeats = Repeats(self._qido.within_s)
             page.tells_of_more = answer.status == 206 or _tells_of_more(answer.warnings)
@@ -173,7 +165,7 @@ class _Search:
 
     def _is_unknown(self, answer: DicomwebResponse, query: Query) -> bool:
         """A study or series that the node does not have, rather than a wrong address."""
-        return answer.status in GONE and "/" in _target(query)
+        return answer.is_gone and "/" in _target(query)
 
 
 class _Page:

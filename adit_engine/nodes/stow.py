@@ -9,14 +9,7 @@ from adit_engine.errors import AditError, CannotDo, Malformed, NodeRefused
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes import dicom_json, statuses
 from adit_engine.nodes.base import Stored
-from adit_engine.nodes.dicomweb_http import (
-    EMPTY,
-    OK,
-    DicomwebClient,
-    DicomwebRequest,
-    DicomwebResponse,
-    error_for_type,
-)
+from adit_engine.nodes.dicomweb_http import DicomwebClient, DicomwebRequest, DicomwebResponse
 from adit_engine.nodes.qido import Qido, proven
 from adit_engine.nodes.reencode import reencoded
 
@@ -34,7 +27,7 @@ _BYTES_PER_S = 5_000_000
 _REFERENCED, _FAILED = "00081199", "00081198"
 _INSTANCE, _WARNING, _FAILURE = "00081155", "00081196", "00081197"
 _WHAT = "the upload (STOW-RS)"
-_TAKEN = OK | {201, 202, EMPTY}
+_TAKEN = frozenset({200, 201, 202, 204, 206})
 """Whatever these say, or leave unsaid, of single images is what counts."""
 _OF_SINGLES = frozenset({400, 409, 413, 415, 422, 500, 502, 504})
 """Statuses that one instance among many can bring about."""
@@ -175,8 +168,8 @@ class Stow:
                 found = dicom_json.one_object(answer.read_all(MAX_ANSWER_BYTES))
             except Malformed:
                 found = {}
-        elif answer.status in OK and "html" in answer.media_type:
-            raise error_for_type(self._client.server.name, _WHAT, answer.media_type)
+        elif answer.is_ok and "html" in answer.media_type:
+            raise answer.type_error()
         is_good = answer.status in _TAKEN
         return _Verdict(
             answer.status,

@@ -7,13 +7,10 @@ from adit_engine.elements import Buffer
 from adit_engine.errors import ConnectionLost, Malformed, NotFound
 from adit_engine.instance import Instance
 from adit_engine.nodes.dicomweb_http import (
-    EMPTY,
-    GONE,
-    OK,
+    NO_CONTENT,
     DicomwebClient,
     DicomwebRequest,
     DicomwebResponse,
-    error_for_type,
 )
 from adit_engine.nodes.peer import Patience
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
@@ -60,9 +57,9 @@ class Wado:
         return DicomwebRequest("GET", path, self._accept, _WHAT, self._patience.first_byte_s)
 
     def _read(self, answer: DicomwebResponse, ref: Ref) -> Iterator[Instance]:
-        if answer.status == EMPTY:
+        if answer.status == NO_CONTENT:
             return
-        if answer.status in GONE:
+        if answer.is_gone:
             if isinstance(ref, InstanceRef):
                 return
             level = "series" if isinstance(ref, SeriesRef) else "study"
@@ -70,7 +67,7 @@ class Wado:
                 f"{self._name} does not have this {level} any more. Search for it again; if it is "
                 "found, check the root URL in its settings and its prefix for retrieval."
             )
-        if answer.status not in OK:
+        if not answer.is_ok:
             raise answer.error()
         answer.expect_within(self._patience.first_byte_s, "send an image")
         broken = 0
@@ -97,7 +94,7 @@ class Wado:
             boundary = multipart.new_boundary()
             kind, pieces = multipart.content_type(boundary), _wrapped(pieces, boundary)
         elif answer.media_type != "multipart/related":
-            raise error_for_type(self._name, _WHAT, answer.media_type)
+            raise answer.type_error()
         try:
             for part in multipart.parts(pieces, kind):
                 yield part.body

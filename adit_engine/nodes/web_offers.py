@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 
 from adit_engine import multipart
 from adit_engine.errors import NodeError, NodeRefused
 from adit_engine.nodes import dicom_json
 from adit_engine.nodes.base import Finding, Grade
-from adit_engine.nodes.dicomweb_http import EMPTY, GONE, OK, DicomwebClient, DicomwebRequest
+from adit_engine.nodes.dicomweb_http import DicomwebClient, DicomwebRequest
 from adit_engine.nodes.qido import Qido
 from adit_engine.nodes.wado import ACCEPT
 
@@ -16,7 +15,8 @@ NOWHERE = "/studies/2.25.1/series/2.25.2/instances/2.25.3"
 """An image that nobody can have."""
 
 _STUDY_UID = "0020000D"
-_NOT_OFFERED = frozenset({405, 501})
+_KNOWS_RETRIEVAL = frozenset({200, 204, 206, 400, 404, 406, 410})
+_NOT_OFFERED = frozenset({404, 405, 410, 501})
 _NOT_ALLOWED = frozenset({401, 403, 407})
 
 
@@ -46,10 +46,7 @@ class WebOffers:
     def _studies(self, **parameters: str) -> list[str]:
         """The study UIDs of one page. Raises NodeError."""
         with self._qido.ask("studies", list(parameters.items())) as answer:
-            if answer.status == EMPTY:
-                return []
-            with closing(self._qido.items(answer)) as items:  # type: ignore[type-var]
-                return [dicom_json.text_of(one, _STUDY_UID) for one in items]
+            return [dicom_json.text_of(one, _STUDY_UID) for one in self._qido.items(answer)]
 
     def _paging(self, first: list[str]) -> Finding:
         if len(first) > 1:
@@ -74,7 +71,7 @@ class WebOffers:
         try:
             with self._qido.ask("studies", [("limit", "1"), ("fuzzymatching", "true")]) as answer:
                 told = " ".join(answer.warnings).lower()
-                knows = answer.status in OK and "fuzzy" not in told
+                knows = answer.is_ok and "fuzzy" not in told
         except NodeError:
             knows = False
         if knows:
@@ -88,7 +85,7 @@ class WebOffers:
             "GET", f"{self._wado}{NOWHERE}", ACCEPT, "the retrieval (WADO-RS)", 30
         )
         status = self._status(request)
-        if status in OK | GONE | {EMPTY, 400, 406}:
+        if status in _KNOWS_RETRIEVAL:
             return Finding(Grade.GOOD, "It answers when asked for an image (WADO-RS).")
         return self._lacking("It does not let us fetch images (WADO-RS", status)
 
@@ -105,7 +102,7 @@ class WebOffers:
             multipart.content_type(boundary),
         )
         status = self._status(request)
-        if status is not None and status not in _NOT_OFFERED | _NOT_ALLOWED | GONE:
+        if status is not None and status not in _NOT_OFFERED | _NOT_ALLOWED:
             return Finding(Grade.GOOD, f"It takes uploads (STOW-RS; an empty one: {status}).")
         return self._lacking("It does not take images from us (STOW-RS", status)
 
