@@ -157,7 +157,8 @@ def _prepare(context: ssl.SSLContext, papers: Papers, minimum: str) -> None:
 
 def _trust(context: ssl.SSLContext, pem: Pem) -> None:
     try:
-        context.load_verify_locations(cadata=pem.text)
+        # Bundles of certificates hold comments in any letters; certificates themselves are ASCII.
+        context.load_verify_locations(cadata=pem.text.encode("ascii", "ignore").decode())
     except (ssl.SSLError, ValueError, TypeError):
         raise WrongInput(
             f"{pem.label}: this is no certificate in PEM format. Give the text from "

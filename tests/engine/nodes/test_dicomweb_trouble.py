@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from web_peers import (
     Liar,
     Said,
     answer,
+    chunk,
     failed,
     fetch,
     find,
@@ -56,6 +57,8 @@ from adit_engine.errors import (
 )
 from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
 from adit_engine.nodes.dicomweb_http import why_refused
+from adit_engine.query import Query
+from adit_engine.reference import Level
 
 nothing_left = web_peers.nothing_left
 
@@ -219,6 +222,39 @@ def test_sign_in_and_paths_are_sent_as_set(caplog: pytest.LogCaptureFixture) -> 
     assert not caplog.records
 
 
+def test_no_log_names_a_patient_whatever_level_is_set(caplog: pytest.LogCaptureFixture) -> None:
+    """httpx logs whole URLs, and the query of a URL can hold the patient's name."""
+    with Liar(scripted(answer(200, JSON, b"[]"))) as liar, closing(liar.node()) as node:
+        for name in ("httpx", "httpcore", "httpcore.connection", "httpcore.http11"):
+            caplog.set_level(logging.DEBUG, name)
+
+        list(node.find(Query(Level.STUDY, {"PatientName": "Mustermann"})))
+
+        assert "Mustermann" in liar.requests[0].path
+    assert not caplog.records
+
+
+def test_no_cookie_is_sent_and_no_location_is_read() -> None:
+    moved = answer(302, Set_Cookie="session=1", Location="http://[::1")
+    with Liar(scripted(moved)) as liar, closing(liar.node()) as node:
+        for _ in range(2):
+            with pytest.raises(NodeRefused, match="ADIT follows none"):
+                find(node)
+
+    assert not any("cookie" in request.headers for request in liar.requests)
+
+
+def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Liar(scripted(answer(200, JSON, b"[]"))) as proxy:
+        for name in ("http_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://localhost:{proxy.port}")
+        with Liar(scripted(answer(200, JSON, b"[]"))) as liar, closing(liar.node()) as node:
+            find(node)
+
+            assert liar.connections == 1
+    assert proxy.connections == 0
+
+
 # Whatever is asked -------------------------------------------------------------------------------
 
 ACTIONS = pytest.mark.parametrize("action", [find, fetch, store])
@@ -278,9 +314,25 @@ def test_headers_that_trickle_or_never_end_are_given_up(
 ) -> None:
     slow: Iterable[Said] = itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.cycle([b"X", 0.2]))
     endless: Iterable[Said] = itertools.chain([head(100)], itertools.repeat(head(100) * 500))
+    one_line = itertools.chain([b"HTTP/1.1 200 OK\r\nX: "], itertools.repeat(b"x" * 65536))
 
     assert type(failed(action, scripted(slow), within_s=3.5)) is TimedOut
     assert "longer headers" in str(failed(action, scripted(endless)))
+    assert "longer headers" in str(failed(action, scripted(one_line)))
+
+
+def test_a_node_that_says_it_is_working_on_it_keeps_its_time() -> None:
+    """Such as one that recalls from tape: the time without progress begins with the answer."""
+    said: list[Said] = [head(102, length=0), 1.3, *answer(200, TYPE, BODY)]
+    with Liar(scripted(said)) as liar, closing(liar.node()) as node:
+        assert len(fetch(node)) == 3
+
+
+def test_trailers_that_never_end_are_given_up() -> None:
+    body = [head(200, JSON), chunk(b"[]"), b"0\r\n"]
+    endless = itertools.chain(body, itertools.repeat(b"X: y\r\n" * 1000))
+
+    assert "broke off" in str(failed(find, scripted(endless)))
 
 
 @ACTIONS
@@ -314,6 +366,21 @@ def test_abort_ends_a_wait_at_once(action: Callable[[DicomwebNode], object]) -> 
             action(node)
         with pytest.raises(Stopped):
             action(node)
+        timer.join()
+
+    assert time.monotonic() - started < IN_TIME_S
+
+
+def test_close_ends_a_wait_of_another_thread() -> None:
+    with (
+        Liar(scripted([99.0])) as liar,
+        closing(liar.node(first_byte_s=60, no_progress_s=60)) as node,
+    ):
+        timer = threading.Timer(0.2, node.close)
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(Stopped):
+            fetch(node)
         timer.join()
 
     assert time.monotonic() - started < IN_TIME_S
@@ -464,6 +531,41 @@ def test_a_stall_over_tls_ends_in_time_and_by_abort(certificate: Path) -> None:
             timer.join()
 
     assert time.monotonic() - started < 2 * IN_TIME_S
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+def test_a_tls_handshake_that_never_ends_is_given_up(silent: int) -> None:
+    node = web_peers.node(silent, scheme="https", connect_s=0.5)
+    with closing(node), pytest.raises(Unreachable, match=r"did not answer within 0\.5 s"):
+        fetch(node)
+
+
+def test_abort_ends_a_tls_handshake(silent: int) -> None:
+    with closing(web_peers.node(silent, scheme="https", connect_s=60)) as node:
+        timer = threading.Timer(0.2, node.abort)
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(Stopped):
+            fetch(node)
+        timer.join()
+
+    assert time.monotonic() - started < IN_TIME_S
+
+
+def test_a_ca_file_may_hold_comments_in_any_letters(certificate: Path, tmp_path: Path) -> None:
+    trusted = tmp_path / "ca.pem"
+    trusted.write_text(f"# Főtanúsítvány\n{certificate.read_text()}", "utf-8")
+    with (
+        Liar(scripted(answer(200, TYPE, BODY)), tls_of(certificate)) as liar,
+        closing(liar.node(scheme="https", ca_file=str(trusted))) as node,
+    ):
+        assert len(fetch(node)) == 3
 
 
 def test_a_file_that_cannot_be_read_is_named() -> None:
