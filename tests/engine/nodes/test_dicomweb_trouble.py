@@ -169,6 +169,7 @@ def test_what_counts_as_this_machine_or_its_link() -> None:
         "http://pacs1/\r\nX: y",
         "http://pacs1/../admin",
         "http://pacs1:99999/",
+        "http://300.1.1.1/",
         "http://[::1",
         "http://päcs1/",
     ],
