@@ -431,6 +431,15 @@ def test_a_connection_that_the_node_has_closed_meanwhile_is_opened_anew() -> Non
     assert liar.connections == 3
 
 
+def test_a_kept_connection_that_ends_as_it_is_used_again_is_opened_anew() -> None:
+    page = answer(200, TYPE, BODY)
+    with Liar(scripted(page, [CLOSE], page)) as liar, closing(liar.node()) as node:
+        assert [len(fetch(node)) for _ in range(2)] == [3, 3]
+
+    assert liar.connections == 2
+    assert len(liar.requests) == 3
+
+
 def test_connections_are_kept_between_requests() -> None:
     with Liar(scripted(answer(200, TYPE, BODY))) as liar, closing(liar.node()) as node:
         assert [len(fetch(node)) for _ in range(3)] == [3, 3, 3]
