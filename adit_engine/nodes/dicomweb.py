@@ -8,13 +8,17 @@ from adit_engine.instance import Instance
 from adit_engine.nodes import dummy
 from adit_engine.nodes.attempt import Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
+from adit_engine.nodes.dicomweb_http import (
+    DicomwebClient,
+    DicomwebServer,
+    basic_authorization,
+    parse_root_url,
+)
 from adit_engine.nodes.manners import Manners
 from adit_engine.nodes.peer import Patience
 from adit_engine.nodes.qido import Qido, proven
 from adit_engine.nodes.stow import Stow
 from adit_engine.nodes.wado import Wado
-from adit_engine.nodes.web_address import Address
-from adit_engine.nodes.web_client import WebClient, WebPeer, basic
 from adit_engine.nodes.web_offers import WebOffers
 from adit_engine.query import Query
 from adit_engine.reference import InstanceRef, Ref
@@ -88,7 +92,7 @@ class DicomwebSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", self.url.strip())
-        Address.of(self.url)
+        parse_root_url(self.url)
         self._check_sign_in()
         self._check_paths()
         self._check_numbers()
@@ -110,7 +114,7 @@ class DicomwebSettings:
         for name in _PREFIXES:
             path = getattr(self, name).strip().strip("/")
             if path:
-                Address.of(f"http://host/{path}")
+                parse_root_url(f"http://host/{path}")
             object.__setattr__(self, name, f"/{path}" if path else "")
         if self.client_key and not self.client_certificate:
             raise WrongInput("Client key file: it needs a client certificate file.")
@@ -129,15 +133,15 @@ class DicomwebSettings:
     def patience(self) -> Patience:
         return Patience(**{name: getattr(self, name) for name in _TIMES})
 
-    def peer(self, name: str) -> WebPeer:
+    def server(self, name: str) -> DicomwebServer:
         authorization = {
             "none": "",
-            "basic": basic(self.user, self.password),
+            "basic": basic_authorization(self.user, self.password),
             "bearer": f"Bearer {self.token}",
         }[self.sign_in]
-        return WebPeer(
+        return DicomwebServer(
             name,
-            Address.of(self.url),
+            parse_root_url(self.url),
             self.patience,
             authorization,
             self.ca_file,
@@ -157,9 +161,9 @@ class DicomwebNode:
         self.settings = settings
         patience = settings.patience
         total_s = patience.total_s if settings.total_s is None else settings.total_s
-        peer = settings.peer(name)
-        self.pace = peer.patience.pace
-        self._client = WebClient(peer, total_s)
+        server = settings.server(name)
+        self.pace = server.patience.pace
+        self._client = DicomwebClient(server, total_s)
         within_s = patience.no_progress_s
         self._qido = Qido(self._client, settings.qido_prefix, settings.page_size, within_s)
         self._wado = Wado(self._client, settings.wado_prefix, patience)
@@ -191,11 +195,10 @@ class DicomwebNode:
 
     def try_writing(self) -> Iterator[Finding]:
         """By STOW-RS of a made-up image, which stays there."""
-        return dummy.sent(self, dummy.dummy(Address.of(self.settings.url).host))
+        return dummy.sent(self, dummy.dummy(parse_root_url(self.settings.url).host))
 
     def _check_secrecy(self) -> Iterator[Finding]:
-        address = Address.of(self.settings.url)
-        if address.secure:
+        if parse_root_url(self.settings.url).scheme == "https":
             return
         what = "Images travel" if self.settings.sign_in == "none" else "Images and sign-in travel"
         yield Finding(

@@ -8,10 +8,10 @@ from urllib.parse import quote, urlencode
 from pydicom.datadict import dictionary_VR
 
 from adit_engine.errors import CannotDo, Malformed, NodeRefused, WrongInput
-from adit_engine.nodes import dicom_json, web_status
+from adit_engine.nodes import dicom_json
 from adit_engine.nodes.base import Answers
+from adit_engine.nodes.dicomweb_http import DicomwebClient, DicomwebRequest, DicomwebResponse
 from adit_engine.nodes.repeats import Repeats
-from adit_engine.nodes.web_client import Answer, Ask, WebClient
 from adit_engine.query import Query
 from adit_engine.record import Record
 from adit_engine.reference import Level, SeriesRef, checked_uid
@@ -42,7 +42,9 @@ _WHAT = "the search (QIDO-RS)"
 class Qido:
     """Searches through a client. `prefix` is the path of the service below the root URL."""
 
-    def __init__(self, client: WebClient, prefix: str, page_size: int, within_s: float) -> None:
+    def __init__(
+        self, client: DicomwebClient, prefix: str, page_size: int, within_s: float
+    ) -> None:
         self.page_size = page_size
         self._client = client
         self._prefix = prefix
@@ -51,7 +53,7 @@ class Qido:
     def find(self, query: Query, cap: int | None) -> "Found":
         """Answers that do not match by our own reading are left out. Raises CannotDo."""
         if query.level not in _RESOURCES:
-            name = self._client.peer.name
+            name = self._client.server.name
             raise CannotDo(name, "cannot list patients (DICOMweb): search for studies.")
         return Found(_Search(self, query), query, cap)
 
@@ -61,18 +63,18 @@ class Qido:
 
     def ask(
         self, target: str, parameters: Sequence[tuple[str, str]]
-    ) -> AbstractContextManager[Answer]:
+    ) -> AbstractContextManager[DicomwebResponse]:
         path = f"{self._prefix}/{target}?{urlencode(parameters, quote_via=quote, safe='*,')}"
-        return self._client.ask(Ask("GET", path, ACCEPT, _WHAT, self.within_s))
+        return self._client.send(DicomwebRequest("GET", path, ACCEPT, _WHAT, self.within_s))
 
-    def items(self, answer: Answer) -> Iterator[dicom_json.Object]:
+    def items(self, answer: DicomwebResponse) -> Iterator[dicom_json.Object]:
         """The objects of an answer that must be a list. Raises NodeRefused, ConnectionLost."""
-        if answer.status not in web_status.OK:
-            raise answer.problem()
-        if answer.says_nothing:
+        if not answer.is_ok:
+            raise answer.error()
+        if answer.is_empty:
             return
         if answer.media_type not in _JSON_TYPES:
-            raise web_status.wrong_type(self._client.peer.name, _WHAT, answer.media_type)
+            raise answer.type_error()
         try:
             yield from dicom_json.objects(answer.pieces())
         except Malformed as error:
@@ -144,7 +146,7 @@ class _Search:
     def _page(self, query: Query, offset: int, page: "_Page") -> Generator[Record, None, None]:
         limit = [("limit", str(self._qido.page_size)), ("offset", str(offset))]
         with self._qido.ask(_target(query), _parameters(query) + limit) as answer:
-            if answer.status == web_status.EMPTY or self._is_unknown(answer, query):
+            if self._is_unknown(answer, query):
                 return
             repeats = Repeats(self._qido.within_s)
             page.tells_of_more = answer.status == 206 or _tells_of_more(answer.warnings)
@@ -161,9 +163,9 @@ class _Search:
                     page.fresh += 1
                     yield record
 
-    def _is_unknown(self, answer: Answer, query: Query) -> bool:
+    def _is_unknown(self, answer: DicomwebResponse, query: Query) -> bool:
         """A study or series that the node does not have, rather than a wrong address."""
-        return answer.status in web_status.GONE and "/" in _target(query)
+        return answer.is_gone and "/" in _target(query)
 
 
 class _Page:

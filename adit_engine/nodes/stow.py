@@ -7,11 +7,11 @@ from adit_engine import multipart, part10
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, CannotDo, Malformed, NodeRefused
 from adit_engine.instance import EXPLICIT_LE, Instance
-from adit_engine.nodes import dicom_json, statuses, web_status
+from adit_engine.nodes import dicom_json, statuses
 from adit_engine.nodes.base import Stored
+from adit_engine.nodes.dicomweb_http import DicomwebClient, DicomwebRequest, DicomwebResponse
 from adit_engine.nodes.qido import Qido, proven
 from adit_engine.nodes.reencode import reencoded
-from adit_engine.nodes.web_client import Answer, Ask, WebClient
 
 BATCH_INSTANCES = 32
 BATCH_BYTES = 16 * 1024 * 1024
@@ -27,7 +27,7 @@ _BYTES_PER_S = 5_000_000
 _REFERENCED, _FAILED = "00081199", "00081198"
 _INSTANCE, _WARNING, _FAILURE = "00081155", "00081196", "00081197"
 _WHAT = "the upload (STOW-RS)"
-_TAKEN = web_status.OK | {201, 202, web_status.EMPTY}
+_TAKEN = frozenset({200, 201, 202, 204, 206})
 """Whatever these say, or leave unsaid, of single images is what counts."""
 _OF_SINGLES = frozenset({400, 409, 413, 415, 422, 500, 502, 504})
 """Statuses that one instance among many can bring about."""
@@ -55,7 +55,7 @@ class _Verdict:
 class Stow:
     """Stores one stream. `qido` proves what an answer leaves open."""
 
-    def __init__(self, client: WebClient, prefix: str, qido: Qido, within_s: float) -> None:
+    def __init__(self, client: DicomwebClient, prefix: str, qido: Qido, within_s: float) -> None:
         self._client = client
         self._prefix = prefix
         self._qido = qido
@@ -148,7 +148,7 @@ class Stow:
     def _send(self, batch: Sequence[Instance]) -> _Verdict:
         boundary = multipart.new_boundary()
         body = list(multipart.encoded((part10.file_parts(one) for one in batch), boundary))
-        ask = Ask(
+        request = DicomwebRequest(
             "POST",
             f"{self._prefix}/studies",
             "application/dicom+json",
@@ -157,25 +157,25 @@ class Stow:
             body,
             multipart.content_type(boundary),
         )
-        with self._client.ask(ask) as answer:
+        with self._client.send(request) as answer:
             return self._verdict(answer)
 
-    def _verdict(self, answer: Answer) -> _Verdict:
+    def _verdict(self, answer: DicomwebResponse) -> _Verdict:
         """A broken answer to an upload that went well is one that names no instance."""
         found: dicom_json.Object = {}
         if answer.media_type in ("application/dicom+json", "application/json"):
             try:
-                found = dicom_json.one_object(answer.whole(MAX_ANSWER_BYTES))
+                found = dicom_json.one_object(answer.read_all(MAX_ANSWER_BYTES))
             except Malformed:
                 found = {}
-        elif answer.status in web_status.OK and "html" in answer.media_type:
-            raise web_status.wrong_type(self._client.peer.name, _WHAT, answer.media_type)
+        elif answer.is_ok and "html" in answer.media_type:
+            raise answer.type_error()
         is_good = answer.status in _TAKEN
         return _Verdict(
             answer.status,
             _by_uid(found, _REFERENCED, _WARNING),
             _by_uid(found, _FAILED, _FAILURE),
-            None if is_good else answer.problem(),
+            None if is_good else answer.error(),
         )
 
 

@@ -95,7 +95,7 @@ class ClientTls:
         self._minimum = minimum
 
     def wrapped(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        return self._context.wrap_bio(incoming, outgoing, server_hostname=self.name)
+        return self.context.wrap_bio(incoming, outgoing, server_hostname=self.name)
 
     def check(self) -> None:
         """Raises WrongInput when the papers cannot be used; calls nobody."""
@@ -106,7 +106,8 @@ class ClientTls:
             raise WrongInput("Name in its certificate: this cannot be a name.") from None
 
     @cached_property
-    def _context(self) -> ssl.SSLContext:
+    def context(self) -> ssl.SSLContext:
+        """Raise WrongInput when the papers cannot be used."""
         context = self._own_context()
         if not self.papers.trusted.text:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
@@ -156,7 +157,8 @@ def _prepare(context: ssl.SSLContext, papers: Papers, minimum: str) -> None:
 
 def _trust(context: ssl.SSLContext, pem: Pem) -> None:
     try:
-        context.load_verify_locations(cadata=pem.text)
+        # Bundles of certificates hold comments in any letters; certificates themselves are ASCII.
+        context.load_verify_locations(cadata=pem.text.encode("ascii", "ignore").decode())
     except (ssl.SSLError, ValueError, TypeError):
         raise WrongInput(
             f"{pem.label}: this is no certificate in PEM format. Give the text from "

@@ -6,9 +6,13 @@ from adit_engine import large, multipart, part10
 from adit_engine.elements import Buffer
 from adit_engine.errors import ConnectionLost, Malformed, NotFound
 from adit_engine.instance import Instance
-from adit_engine.nodes import web_status
+from adit_engine.nodes.dicomweb_http import (
+    NO_CONTENT,
+    DicomwebClient,
+    DicomwebRequest,
+    DicomwebResponse,
+)
 from adit_engine.nodes.peer import Patience
-from adit_engine.nodes.web_client import Answer, Ask, WebClient
 from adit_engine.reference import InstanceRef, Ref, SeriesRef
 
 ACCEPT = 'multipart/related; type="application/dicom"'
@@ -19,11 +23,11 @@ _WHAT = "the retrieval (WADO-RS)"
 class Wado:
     """Fetches through a client. `prefix` is the path of the service below the root URL."""
 
-    def __init__(self, client: WebClient, prefix: str, patience: Patience) -> None:
+    def __init__(self, client: DicomwebClient, prefix: str, patience: Patience) -> None:
         self._client = client
         self._prefix = prefix
         self._patience = patience
-        self._name = client.peer.name
+        self._name = client.server.name
         # As it is stored; a node that does not know the parameter answers 406 and is asked plainly.
         self._accept = f"{ACCEPT}; transfer-syntax=*"
 
@@ -37,25 +41,25 @@ class Wado:
             yield from self._images_of(ref)
 
     def _images_of(self, ref: Ref) -> Iterator[Instance]:
-        with self._client.ask(self._ask(ref)) as answer:
+        with self._client.send(self._request(ref)) as answer:
             if answer.status != 406 or self._accept == ACCEPT:
                 yield from self._read(answer, ref)
                 return
         self._accept = ACCEPT
         yield from self._images_of(ref)
 
-    def _ask(self, ref: Ref) -> Ask:
+    def _request(self, ref: Ref) -> DicomwebRequest:
         path = f"{self._prefix}/studies/{ref.study_uid}"
         if isinstance(ref, SeriesRef | InstanceRef):
             path += f"/series/{ref.series_uid}"
         if isinstance(ref, InstanceRef):
             path += f"/instances/{ref.instance_uid}"
-        return Ask("GET", path, self._accept, _WHAT, self._patience.first_byte_s)
+        return DicomwebRequest("GET", path, self._accept, _WHAT, self._patience.first_byte_s)
 
-    def _read(self, answer: Answer, ref: Ref) -> Iterator[Instance]:
-        if answer.status == web_status.EMPTY:
+    def _read(self, answer: DicomwebResponse, ref: Ref) -> Iterator[Instance]:
+        if answer.status == NO_CONTENT:
             return
-        if answer.status in web_status.GONE:
+        if answer.is_gone:
             if isinstance(ref, InstanceRef):
                 return
             level = "series" if isinstance(ref, SeriesRef) else "study"
@@ -63,8 +67,8 @@ class Wado:
                 f"{self._name} does not have this {level} any more. Search for it again; if it is "
                 "found, check the root URL in its settings and its prefix for retrieval."
             )
-        if answer.status not in web_status.OK:
-            raise answer.problem()
+        if not answer.is_ok:
+            raise answer.error()
         answer.expect_within(self._patience.first_byte_s, "send an image")
         broken = 0
         for body in self._bodies(answer):
@@ -81,16 +85,16 @@ class Wado:
         if broken:
             raise self._broken(broken)
 
-    def _bodies(self, answer: Answer) -> Iterator[Buffer]:
+    def _bodies(self, answer: DicomwebResponse) -> Iterator[Buffer]:
         """The files of an answer: its parts, or the whole of it where a single one came bare."""
         kind, pieces = answer.content_type, answer.pieces()
         if answer.media_type == multipart.DICOM:
-            if not answer.tells_its_length:
+            if not answer.has_length:
                 raise answer.fault("sent a file without telling its length")
             boundary = multipart.new_boundary()
             kind, pieces = multipart.content_type(boundary), _wrapped(pieces, boundary)
         elif answer.media_type != "multipart/related":
-            raise web_status.wrong_type(self._name, _WHAT, answer.media_type)
+            raise answer.type_error()
         try:
             for part in multipart.parts(pieces, kind):
                 yield part.body

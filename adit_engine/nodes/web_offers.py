@@ -2,32 +2,32 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 
 from adit_engine import multipart
 from adit_engine.errors import NodeError, NodeRefused
-from adit_engine.nodes import dicom_json, web_status
+from adit_engine.nodes import dicom_json
 from adit_engine.nodes.base import Finding, Grade
+from adit_engine.nodes.dicomweb_http import DicomwebClient, DicomwebRequest
 from adit_engine.nodes.qido import Qido
 from adit_engine.nodes.wado import ACCEPT
-from adit_engine.nodes.web_client import Ask, WebClient
 
 NOWHERE = "/studies/2.25.1/series/2.25.2/instances/2.25.3"
 """An image that nobody can have."""
 
 _STUDY_UID = "0020000D"
-_NOT_OFFERED = frozenset({405, 501})
+_KNOWS_RETRIEVAL = frozenset({200, 204, 206, 400, 404, 406, 410})
+_NOT_OFFERED = frozenset({404, 405, 410, 501})
 _NOT_ALLOWED = frozenset({401, 403, 407})
 
 
 class WebOffers:
     """`prefixes` are the paths of retrieval and upload below the root URL."""
 
-    def __init__(self, client: WebClient, qido: Qido, prefixes: tuple[str, str]) -> None:
+    def __init__(self, client: DicomwebClient, qido: Qido, prefixes: tuple[str, str]) -> None:
         self._client = client
         self._qido = qido
         self._wado, self._stow = prefixes
-        self._name = client.peer.name
+        self._name = client.server.name
 
     def findings(self) -> Iterator[Finding]:
         """Lazy. Raises NodeError, WrongInput where it cannot be searched."""
@@ -46,10 +46,7 @@ class WebOffers:
     def _studies(self, **parameters: str) -> list[str]:
         """The study UIDs of one page. Raises NodeError."""
         with self._qido.ask("studies", list(parameters.items())) as answer:
-            if answer.status == web_status.EMPTY:
-                return []
-            with closing(self._qido.items(answer)) as items:  # type: ignore[type-var]
-                return [dicom_json.text_of(one, _STUDY_UID) for one in items]
+            return [dicom_json.text_of(one, _STUDY_UID) for one in self._qido.items(answer)]
 
     def _paging(self, first: list[str]) -> Finding:
         if len(first) > 1:
@@ -74,7 +71,7 @@ class WebOffers:
         try:
             with self._qido.ask("studies", [("limit", "1"), ("fuzzymatching", "true")]) as answer:
                 told = " ".join(answer.warnings).lower()
-                knows = answer.status in web_status.OK and "fuzzy" not in told
+                knows = answer.is_ok and "fuzzy" not in told
         except NodeError:
             knows = False
         if knows:
@@ -84,16 +81,18 @@ class WebOffers:
     # Images ------------------------------------------------------------------------------------
 
     def _retrieving(self) -> Finding:
-        ask = Ask("GET", f"{self._wado}{NOWHERE}", ACCEPT, "the retrieval (WADO-RS)", 30)
-        status = self._status(ask)
-        if status in web_status.OK | web_status.GONE | {web_status.EMPTY, 400, 406}:
+        request = DicomwebRequest(
+            "GET", f"{self._wado}{NOWHERE}", ACCEPT, "the retrieval (WADO-RS)", 30
+        )
+        status = self._status(request)
+        if status in _KNOWS_RETRIEVAL:
             return Finding(Grade.GOOD, "It answers when asked for an image (WADO-RS).")
         return self._lacking("It does not let us fetch images (WADO-RS", status)
 
     def _storing(self) -> Finding:
         """By an upload that holds nothing."""
         boundary = multipart.new_boundary()
-        ask = Ask(
+        request = DicomwebRequest(
             "POST",
             f"{self._stow}/studies",
             "application/dicom+json",
@@ -102,15 +101,15 @@ class WebOffers:
             (multipart.ending(boundary),),
             multipart.content_type(boundary),
         )
-        status = self._status(ask)
-        if status is not None and status not in _NOT_OFFERED | _NOT_ALLOWED | web_status.GONE:
+        status = self._status(request)
+        if status is not None and status not in _NOT_OFFERED | _NOT_ALLOWED:
             return Finding(Grade.GOOD, f"It takes uploads (STOW-RS; an empty one: {status}).")
         return self._lacking("It does not take images from us (STOW-RS", status)
 
-    def _status(self, ask: Ask) -> int | None:
+    def _status(self, request: DicomwebRequest) -> int | None:
         """None where it broke off or was too busy to say."""
         try:
-            with self._client.ask(ask) as answer:
+            with self._client.send(request) as answer:
                 return answer.status
         except NodeError:
             return None

@@ -307,6 +307,20 @@ def test_transfer_starts_without_what_takes_long_to_load(source: Path, tmp_path:
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
+def test_an_echo_by_dimse_starts_without_the_http_client() -> None:
+    code = (
+        "import sys; from adit_engine.cli import main; "
+        "main(['echo', 'dimse://A@localhost:1']); "
+        "print('adit_engine.nodes.dimse' in sys.modules, 'httpx' in sys.modules)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout.splitlines()[-1] == "True False"
+
+
 def test_the_command_says_all_and_how_it_went_before_it_ends(source: Path, tmp_path: Path) -> None:
     """It ends its process itself, and nothing that was said may be lost in a pipe."""
     begun = [sys.executable, "-c", "from adit_engine.start import run; run()"]

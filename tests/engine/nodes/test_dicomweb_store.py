@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import web_peers
@@ -16,6 +18,7 @@ from adit_engine.errors import (
     NodeBusy,
 )
 from adit_engine.nodes.base import Stored
+from adit_engine.nodes.dicomweb_http import DicomwebClient, DicomwebRequest
 
 nothing_left = web_peers.nothing_left
 
@@ -120,6 +123,48 @@ def test_a_refusal_in_the_middle_of_an_upload_is_still_read() -> None:
 
     assert not answered.kept
     assert "too large" in answered.error
+
+
+class Chunks(Liar):
+    """Reads bodies that come in chunks."""
+
+    def _read(self, file: Any) -> Request | None:
+        request = super()._read(file)
+        if request is None:
+            return None
+        body = b""
+        while size := int(file.readline(), 16):
+            body += file.read(size)
+            file.readline()
+        file.readline()
+        return replace(request, body=body)
+
+
+def _upload(liar: Liar, body: Iterable[bytes]) -> int:
+    settings = liar.node().settings
+    client = DicomwebClient(settings.server("PACS1"), total_s=60)
+    request = DicomwebRequest("POST", "/studies", JSON, "the upload", 1, body, "application/dicom")
+    with closing(client), client.send(request) as response:
+        return response.status
+
+
+def test_a_body_of_unknown_length_is_sent_as_it_comes() -> None:
+    with Chunks(scripted(answer(200))) as liar:
+        assert _upload(liar, iter([b"abc", b"def"])) == 200
+
+    assert [request.body for request in liar.requests] == [b"abcdef"]
+    assert liar.requests[0].headers["transfer-encoding"] == "chunked"
+
+
+def test_a_body_that_is_gone_once_sent_is_not_sent_again() -> None:
+    """As a busy node would ask for; half a body could be taken for a whole one."""
+    with (
+        Chunks(scripted(answer(503, Retry_After="0"), answer(200))) as liar,
+        pytest.raises(NodeBusy),
+    ):
+        _upload(liar, iter([b"abc"]))
+
+    assert len(liar.requests) == 1
 
 
 def test_an_encoding_that_the_node_refuses_is_sent_uncompressed() -> None:

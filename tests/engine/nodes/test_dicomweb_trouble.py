@@ -9,9 +9,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import peers
 import pytest
@@ -33,6 +34,7 @@ from web_peers import (
     Liar,
     Said,
     answer,
+    chunk,
     failed,
     fetch,
     find,
@@ -54,9 +56,9 @@ from adit_engine.errors import (
     WrongInput,
 )
 from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
-from adit_engine.nodes.peer import Patience
-from adit_engine.nodes.web_address import Address, why_refused
-from adit_engine.nodes.web_line import WebLine
+from adit_engine.nodes.dicomweb_http import why_refused
+from adit_engine.query import Query
+from adit_engine.reference import Level
 
 nothing_left = web_peers.nothing_left
 
@@ -72,7 +74,28 @@ def test_closed_port_and_unknown_host_are_named() -> None:
         find(DicomwebNode("PACS1", DicomwebSettings("http://no-such-host.invalid/")))
 
 
-def test_an_address_that_swallows_everything_leaves_time_for_the_next_one() -> None:
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, int]]]:
+    """Where host names lead to in this test; a name that was looked up is forgotten."""
+    known: dict[str, list[tuple[str, int]]] = {}
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: bytes | str, *args: Any, flags: int = 0, **more: Any) -> list[Any]:
+        name = host.decode() if isinstance(host, bytes) else host
+        if flags & socket.AI_NUMERICHOST or not name.endswith(".example"):
+            return real(host, *args, flags=flags, **more)
+        if name not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        places = known.pop(name)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return known
+
+
+def test_an_address_that_swallows_everything_leaves_time_for_the_next_one(
+    lookups: dict[str, list[tuple[str, int]]],
+) -> None:
     """As where a name also leads to an IPv6 address that a firewall keeps silent about."""
     with ExitStack() as stack:
         deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -80,17 +103,31 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next_one() -> N
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(deaf.getsockname())
-        there = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        line = WebLine("PACS1", Patience(connect_s=6))
-        stack.callback(line.close)
-        address = Address.of("http://pacs.example/dicom-web")
-
+        liar = stack.enter_context(Liar(scripted(answer(200, JSON, b"[]"))))
+        lookups["pacs.example"] = [deaf.getsockname(), ("127.0.0.1", liar.port)]
+        url = "http://pacs.example/dicom-web"
+        settings = DicomwebSettings(url, allow_local=True, connect_s=4)
         began = time.monotonic()
 
-        line.connect(address, [(socket.AF_INET, one.getsockname()) for one in (deaf, there)], None)
+        with closing(DicomwebNode("PACS1", settings)) as node:
+            find(node)
 
-        assert time.monotonic() - began < 6
-        stack.enter_context(there.accept()[0])
+        assert time.monotonic() - began < 4
+        assert liar.requests[0].headers["host"] == "pacs.example"
+
+
+def test_a_host_is_looked_up_once_so_that_it_cannot_lead_elsewhere_later(
+    lookups: dict[str, list[tuple[str, int]]],
+) -> None:
+    last = [*answer(200, TYPE, BODY), CLOSE]
+    with Liar(lambda request: last) as liar:
+        lookups["pacs.example"] = [("127.0.0.1", liar.port)]
+        settings = DicomwebSettings("http://pacs.example/dicom-web", allow_local=True)
+
+        with closing(DicomwebNode("PACS1", settings)) as node:
+            assert [len(fetch(node)) for _ in range(2)] == [3, 3]
+
+        assert liar.connections == 2
 
 
 @pytest.mark.parametrize(
@@ -132,6 +169,7 @@ def test_what_counts_as_this_machine_or_its_link() -> None:
         "http://pacs1/\r\nX: y",
         "http://pacs1/../admin",
         "http://pacs1:99999/",
+        "http://300.1.1.1/",
         "http://[::1",
         "http://päcs1/",
     ],
@@ -183,6 +221,39 @@ def test_sign_in_and_paths_are_sent_as_set(caplog: pytest.LogCaptureFixture) -> 
     assert {r.headers["authorization"] for r in liar.requests} == {"Basic YWRpdDpww6Rzc3dvcnQ="}
     assert {r.headers["host"] for r in liar.requests} == {f"localhost:{liar.port}"}
     assert not caplog.records
+
+
+def test_no_log_names_a_patient_whatever_level_is_set(caplog: pytest.LogCaptureFixture) -> None:
+    """httpx logs whole URLs, and the query of a URL can hold the patient's name."""
+    with Liar(scripted(answer(200, JSON, b"[]"))) as liar, closing(liar.node()) as node:
+        for name in ("httpx", "httpcore", "httpcore.connection", "httpcore.http11"):
+            caplog.set_level(logging.DEBUG, name)
+
+        list(node.find(Query(Level.STUDY, {"PatientName": "Mustermann"})))
+
+        assert "Mustermann" in liar.requests[0].path
+    assert not caplog.records
+
+
+def test_no_cookie_is_sent_and_no_location_is_read() -> None:
+    moved = answer(302, Set_Cookie="session=1", Location="http://[::1")
+    with Liar(scripted(moved)) as liar, closing(liar.node()) as node:
+        for _ in range(2):
+            with pytest.raises(NodeRefused, match="ADIT follows none"):
+                find(node)
+
+    assert not any("cookie" in request.headers for request in liar.requests)
+
+
+def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Liar(scripted(answer(200, JSON, b"[]"))) as proxy:
+        for name in ("http_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://localhost:{proxy.port}")
+        with Liar(scripted(answer(200, JSON, b"[]"))) as liar, closing(liar.node()) as node:
+            find(node)
+
+            assert liar.connections == 1
+    assert proxy.connections == 0
 
 
 # Whatever is asked -------------------------------------------------------------------------------
@@ -269,9 +340,25 @@ def test_headers_that_trickle_or_never_end_are_given_up(
 ) -> None:
     slow: Iterable[Said] = itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.cycle([b"X", 0.2]))
     endless: Iterable[Said] = itertools.chain([head(100)], itertools.repeat(head(100) * 500))
+    one_line = itertools.chain([b"HTTP/1.1 200 OK\r\nX: "], itertools.repeat(b"x" * 65536))
 
     assert type(failed(action, scripted(slow), within_s=3.5)) is TimedOut
     assert "longer headers" in str(failed(action, scripted(endless)))
+    assert "longer headers" in str(failed(action, scripted(one_line)))
+
+
+def test_a_node_that_says_it_is_working_on_it_keeps_its_time() -> None:
+    """Such as one that recalls from tape: the time without progress begins with the answer."""
+    said: list[Said] = [head(102, length=0), 1.3, *answer(200, TYPE, BODY)]
+    with Liar(scripted(said)) as liar, closing(liar.node()) as node:
+        assert len(fetch(node)) == 3
+
+
+def test_trailers_that_never_end_are_given_up() -> None:
+    body = [head(200, JSON), chunk(b"[]"), b"0\r\n"]
+    endless = itertools.chain(body, itertools.repeat(b"X: y\r\n" * 1000))
+
+    assert "broke off" in str(failed(find, scripted(endless)))
 
 
 @ACTIONS
@@ -305,6 +392,21 @@ def test_abort_ends_a_wait_at_once(action: Callable[[DicomwebNode], object]) -> 
             action(node)
         with pytest.raises(Stopped):
             action(node)
+        timer.join()
+
+    assert time.monotonic() - started < IN_TIME_S
+
+
+def test_close_ends_a_wait_of_another_thread() -> None:
+    with (
+        Liar(scripted([99.0])) as liar,
+        closing(liar.node(first_byte_s=60, no_progress_s=60)) as node,
+    ):
+        timer = threading.Timer(0.2, node.close)
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(Stopped):
+            fetch(node)
         timer.join()
 
     assert time.monotonic() - started < IN_TIME_S
@@ -352,6 +454,15 @@ def test_a_connection_that_the_node_has_closed_meanwhile_is_opened_anew() -> Non
         assert [len(fetch(node)) for _ in range(3)] == [3, 3, 3]
 
     assert liar.connections == 3
+
+
+def test_a_kept_connection_that_ends_as_it_is_used_again_is_opened_anew() -> None:
+    page = answer(200, TYPE, BODY)
+    with Liar(scripted(page, [CLOSE], page)) as liar, closing(liar.node()) as node:
+        assert [len(fetch(node)) for _ in range(2)] == [3, 3]
+
+    assert liar.connections == 2
+    assert len(liar.requests) == 3
 
 
 def test_connections_are_kept_between_requests() -> None:
@@ -457,10 +568,49 @@ def test_a_stall_over_tls_ends_in_time_and_by_abort(certificate: Path) -> None:
     assert time.monotonic() - started < 2 * IN_TIME_S
 
 
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+def test_a_tls_handshake_that_never_ends_is_given_up(silent: int) -> None:
+    node = web_peers.node(silent, scheme="https", connect_s=0.5)
+    started = time.monotonic()
+
+    with closing(node), pytest.raises(Unreachable, match=r"did not answer within 0\.5 s"):
+        fetch(node)
+
+    assert time.monotonic() - started < IN_TIME_S
+
+
+def test_abort_ends_a_tls_handshake(silent: int) -> None:
+    with closing(web_peers.node(silent, scheme="https", connect_s=60)) as node:
+        timer = threading.Timer(0.2, node.abort)
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(Stopped):
+            fetch(node)
+        timer.join()
+
+    assert time.monotonic() - started < IN_TIME_S
+
+
+def test_a_ca_file_may_hold_comments_in_any_letters(certificate: Path, tmp_path: Path) -> None:
+    trusted = tmp_path / "ca.pem"
+    trusted.write_text(f"# Főtanúsítvány\n{certificate.read_text()}", "utf-8")
+    with (
+        Liar(scripted(answer(200, TYPE, BODY)), tls_of(certificate)) as liar,
+        closing(liar.node(scheme="https", ca_file=str(trusted))) as node,
+    ):
+        assert len(fetch(node)) == 3
+
+
 def test_a_file_that_cannot_be_read_is_named() -> None:
     with Liar(scripted([CLOSE])) as liar:
         node = liar.node(scheme="https", ca_file="/no/such/file.pem")
-        with pytest.raises(WrongInput, match="the CA file cannot be read"):
+        with pytest.raises(WrongInput, match=r"PACS1: CA file: .* cannot be read"):
             find(node)
         (bad,) = node.check()
 
@@ -517,5 +667,5 @@ def test_a_url_that_shows_a_secret_or_says_nothing_is_refused(url: str, words: s
 def test_secrets_are_no_part_of_what_settings_say_of_themselves() -> None:
     settings = DicomwebSettings("https://pacs1/", sign_in="bearer", token="Geheim-Token")
 
-    assert "Geheim" not in repr(settings) + repr(settings.peer("PACS1"))
+    assert "Geheim" not in repr(settings) + repr(settings.server("PACS1"))
     assert dataclasses.asdict(settings)["token"] == "Geheim-Token"
