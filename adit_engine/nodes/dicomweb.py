@@ -29,7 +29,9 @@ _PREFIXES = ("qido_prefix", "wado_prefix", "stow_prefix")
 
 
 def _origin(url: str) -> str:
-    return Address.of(url.strip()).origin
+    """Scheme, host and port in one spelling."""
+    root = parse_root_url(url.strip())
+    return f"{root.scheme}://{root.netloc.decode()}"
 
 
 @dataclass(frozen=True)
