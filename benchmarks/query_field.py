@@ -92,7 +92,7 @@ def _archive(folder: Path, stack: ExitStack) -> tuple[int, int]:
     """Its process and its port."""
     words = ["--ae-title", "DEMOPACS", "--port", "0", "--folder", str(folder)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "adit.demo.archive", *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "adit.demo.pacs", *words], stdout=subprocess.PIPE, text=True
     )
     stack.callback(process.wait)
     stack.callback(process.terminate)

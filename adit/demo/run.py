@@ -89,7 +89,7 @@ class Demo:
     def _command(self, name: str, folder: Path) -> list[str]:
         port = str(self._ports[name])
         title = cast.AE_TITLES[name]
-        module = [sys.executable, "-m", "adit.demo.archive"]
+        module = [sys.executable, "-m", "adit.demo.pacs"]
         where = ["--ae-title", title, "--port", port, "--folder", str(folder)]
         if settings.RECEIVER_PORT:
             where += ["--peer", f"{settings.CALLING_AE_TITLE}=127.0.0.1:{settings.RECEIVER_PORT}"]

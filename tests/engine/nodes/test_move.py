@@ -241,7 +241,7 @@ def demo_archive(folder: Path, port: int, sent: list[Instance]) -> Iterator[int]
     folder.mkdir()
     for number, one in enumerate(sent):
         (folder / f"{number}.dcm").write_bytes(b"".join(file_parts(one)))
-    command = [sys.executable, "-m", "adit.demo.archive", "--ae-title", "DEMO", "--port", "0"]
+    command = [sys.executable, "-m", "adit.demo.pacs", "--ae-title", "DEMO", "--port", "0"]
     command += ["--folder", str(folder), "--peer", f"ADIT=127.0.0.1:{port}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
