@@ -1,4 +1,4 @@
-"""A batch query of many rows beside a bare loop of the same C-FINDs, against the demo archive.
+"""A batch query of many rows beside a bare loop of the same C-FINDs, against the demo PACS.
 
     python -m benchmarks.query_field [ROWS]
 

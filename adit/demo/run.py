@@ -44,7 +44,7 @@ class Demo:
         self._coordinator = cast.assemble(self.places, self._ports, self._passwords)
 
     def archives(self) -> list[tuple[str, list[str], Callable[[], bool]]]:
-        """Name, command and readiness of the two demo archives."""
+        """Name, command and readiness of the two PACS of the demo."""
         folders = {cast.PACS: self.places.pacs, cast.RESEARCH_PACS: self.places.research_pacs}
         return [
             (name, self._command(name, folder), _listens(self._ports[name]))

@@ -2,14 +2,13 @@
 broken off at any byte, which no library allows.
 """
 
-import select
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from adit_engine.nodes.command import NO_DATA, WITH_DATA, Command, Field, Operation, Value
+from adit_engine.nodes.command import NO_DATA, WITH_DATA, Command, Field, Value
 from lab.negotiation import (
     MAX_PDU,
     Context,
@@ -135,14 +134,6 @@ class Association:
         self._sock.settimeout(STALL_S)
         for start in range(0, len(parts), _PIECES_AT_ONCE):
             _send_all(self._sock, parts[start : start + _PIECES_AT_ONCE])
-
-    def cancel_came(self) -> bool:
-        """Whether the peer has asked to stop, without waiting for it."""
-        readable, _, _ = select.select([self._sock], [], [], 0)
-        if not readable:
-            return False
-        message = self.receive()
-        return message is None or message.operation == Operation.CANCEL
 
     def release(self) -> None:
         self._sock.settimeout(REQUEST_S)

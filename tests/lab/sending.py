@@ -78,7 +78,7 @@ class Sender:
         self.association.send(found[0], command, [data])
         return self._answer(message_id)
 
-    def _answer(self, message_id: int) -> int:
+    def _answer(self, message_id: int) -> int | None:
         while True:
             message = self.association.receive()
             if message is None:

@@ -1,5 +1,7 @@
 """The demo PACS answers C-FIND at every level, as dcmtk and pynetdicom ask."""
 
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -125,6 +127,18 @@ def test_question_in_latin_1_is_answered_in_utf_8(pacs: DemoPacs) -> None:
     assert [(str(one.PatientName), one.SpecificCharacterSet) for one in found] == [
         ("Müller^Änne", "ISO_IR 192")
     ]
+
+
+@pytest.mark.skipif(shutil.which("findscu") is None, reason="needs dcmtk (apt install dcmtk)")
+def test_question_of_findscu_in_undeclared_utf_8_is_understood(pacs: DemoPacs) -> None:
+    call = ["findscu", "-S", "-aec", "DEMOPACS", "127.0.0.1", str(pacs.port)]
+    keys = ["QueryRetrieveLevel=STUDY", "PatientName=Müller*", "StudyInstanceUID"]
+    for key in keys:
+        call += ["-k", key]
+    done = subprocess.run(call, capture_output=True, timeout=30, check=True)
+    said = (done.stdout + done.stderr).decode()
+    assert said.count("UI [1.2.1") == 1
+    assert "Müller^Änne" in said
 
 
 def test_japanese_name_keeps_its_three_groups(pacs: DemoPacs) -> None:

@@ -395,7 +395,7 @@ def test_process_ends_within_two_seconds_even_while_someone_is_connected(filled:
         association.abort()
 
 
-def test_following_archive_ends_with_the_process_that_started_it(filled: Path) -> None:
+def test_following_pacs_ends_with_the_process_that_started_it(filled: Path) -> None:
     command = [sys.executable, "-m", "adit.demo.pacs", "--ae-title", "SECOND", "--port", "0"]
     command += ["--folder", str(filled), "--follow-parent"]
     code = f"import subprocess; p = subprocess.Popen({command!r}, stdout=-1);"
