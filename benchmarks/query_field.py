@@ -1,4 +1,4 @@
-"""A batch query of many rows beside a bare loop of the same C-FINDs, against the demo archive.
+"""A batch query of many rows beside a bare loop of the same C-FINDs, against the demo PACS.
 
     python -m benchmarks.query_field [ROWS]
 
@@ -92,7 +92,7 @@ def _archive(folder: Path, stack: ExitStack) -> tuple[int, int]:
     """Its process and its port."""
     words = ["--ae-title", "DEMOPACS", "--port", "0", "--folder", str(folder)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "adit.demo.archive", *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "adit.demo.pacs", *words], stdout=subprocess.PIPE, text=True
     )
     stack.callback(process.wait)
     stack.callback(process.terminate)

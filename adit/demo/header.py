@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
-from struct import unpack, unpack_from
+from struct import unpack
 
 from pydicom.charset import convert_encodings, default_encoding, python_encoding
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
@@ -12,7 +12,6 @@ from pydicom.multival import MultiValue
 from pydicom.values import convert_PN, convert_text
 
 from adit_engine.elements import Buffer, elements
-from adit_engine.errors import Malformed
 from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE
 
 PATIENT = [
@@ -90,22 +89,6 @@ def tags_of(keywords: Iterable[str]) -> dict[int, str]:
 
 
 INDEXED = tags_of([*PATIENT, *STUDY, *SERIES, *IMAGE])
-
-
-def file_meta(data: Buffer) -> tuple[str, int]:
-    """Transfer syntax of a Part 10 file, and where its data set begins. Raises Malformed."""
-    if bytes(data[128:132]) != b"DICM":
-        raise Malformed("This is no DICOM file.")
-    position = 132
-    syntax = ""
-    while position + 8 <= len(data) and unpack_from("<H", data, position)[0] == 2:
-        element = next(elements(data, True, position))
-        if element.tag == 0x00020010:
-            syntax = bytes(data[element.value : element.end]).decode("ascii").strip(" \0")
-        position = element.end
-    if not syntax:
-        raise Malformed("The file does not say its transfer syntax.")
-    return syntax, position
 
 
 def texts(data: Buffer, syntax: str, wanted: Mapping[int, str] | None = INDEXED) -> dict[str, str]:

@@ -11,8 +11,7 @@ from pydicom import Dataset, FileDataset, dcmread, dcmwrite
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
-from adit.demo import header
-from adit.demo.holdings import Arrival, write_part10
+from adit.demo.pacs_index import write_file
 from adit.demo.writing import uid
 
 _IMAGES = Path(pydicom.__file__).parent / "data"
@@ -153,9 +152,7 @@ def _write(folder: Path, dataset: FileDataset) -> Path:
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     out = BytesIO()
     dcmwrite(out, dataset, enforce_file_format=True)
-    syntax, offset = header.file_meta(out.getvalue())
     uids = (str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID))
     path = folder.joinpath(*uids, f"{dataset.SOPInstanceUID}.dcm")
-    data = out.getvalue()[offset:]
-    write_part10(path, Arrival(str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), syntax, data))
+    write_file(path, [out.getvalue()])
     return path

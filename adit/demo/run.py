@@ -44,7 +44,7 @@ class Demo:
         self._coordinator = cast.assemble(self.places, self._ports, self._passwords)
 
     def archives(self) -> list[tuple[str, list[str], Callable[[], bool]]]:
-        """Name, command and readiness of the two demo archives."""
+        """Name, command and readiness of the two PACS of the demo."""
         folders = {cast.PACS: self.places.pacs, cast.RESEARCH_PACS: self.places.research_pacs}
         return [
             (name, self._command(name, folder), _listens(self._ports[name]))
@@ -89,7 +89,7 @@ class Demo:
     def _command(self, name: str, folder: Path) -> list[str]:
         port = str(self._ports[name])
         title = cast.AE_TITLES[name]
-        module = [sys.executable, "-m", "adit.demo.archive"]
+        module = [sys.executable, "-m", "adit.demo.pacs"]
         where = ["--ae-title", title, "--port", port, "--folder", str(folder)]
         if settings.RECEIVER_PORT:
             where += ["--peer", f"{settings.CALLING_AE_TITLE}=127.0.0.1:{settings.RECEIVER_PORT}"]

@@ -13,9 +13,10 @@ from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from adit.demo.holdings import Arrival, write_part10
+from adit.demo.pacs_index import write_file
 from adit_engine.elements import elements
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
+from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
+from adit_engine.part10 import file_parts
 
 _NAMESPACE = UUID("5f0e2c9a-7a5b-4d1c-9a52-0d3b1f8e6c47")
 
@@ -57,7 +58,7 @@ def write_series(
             own.add_new(tag, vr, value)
         parts = {**shared, **_encoded(own, syntax)}
         data = b"".join(parts[tag] for tag in sorted(parts)) + _pixel_element(one.pixels, syntax)
-        write_part10(path, Arrival(str(header.SOPClassUID), instance_uid, syntax, data))
+        write_file(path, file_parts(Instance(header.SOPClassUID, instance_uid, syntax, data)))
         written.append(path)
     return written
 

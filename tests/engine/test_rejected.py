@@ -15,11 +15,11 @@ from key_objects import (
     WORKLIST,
     key_object,
 )
+from lab.archive import plain_archive
 from pydicom.dataset import Dataset
 from samples import ROOT, instance
 from test_transfer import STUDY, fill, node, outcomes, pseudonymized, run, two_series
 
-from adit.demo.archive import Archive
 from adit_engine import part10
 from adit_engine.errors import ConnectionLost, Malformed, NodeRefused, TimedOut
 from adit_engine.instance import Instance
@@ -107,7 +107,7 @@ def _dimse(route: str) -> Callable[[Path, ExitStack, list[Instance]], Any]:
     def made(folder: Path, stack: ExitStack, held: list[Instance]) -> Any:
         received = stack.enter_context(receiving.receiving(folder))
         known = {"ADIT": ("127.0.0.1", received.port)}
-        archive = stack.enter_context(Archive("DEMO", _files(folder, held), known))
+        archive = stack.enter_context(plain_archive("DEMO", _files(folder, held), known))
         settings = DimseSettings(
             called_ae_title="DEMO", host="127.0.0.1", port=archive.port, retrieve=route, **TIMES
         )

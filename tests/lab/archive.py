@@ -10,18 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from adit.demo import command as commands
-from adit.demo import header, matching, sending
-from adit.demo.association import Association, Bytes, Ended, Message, Refused
-from adit.demo.command import Command
-from adit.demo.holdings import Arrival, Held
-from adit.demo.negotiation import Proposal
-from adit.demo.sending import Sender
-from adit.demo.services import Site, answer, choose
+from adit.demo import header
+from adit.demo.pacs_index import StoredInstance, encode, find, select
 from adit_engine.errors import Malformed
-from adit_engine.instance import IMPLICIT_LE
-from lab import pledges
-from lab.lies import Kind, Liar, Lie, Over, Part, Sent, presentation_state
+from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
+from adit_engine.nodes.command import ANSWER, Field, Operation, Value
+from lab import pledges, sending
+from lab.association import Association, Bytes, Ended, Message, Refused
+from lab.lies import Kind, Liar, Lie, Over, Part, Sent, Site, holdings, presentation_state
+from lab.negotiation import Context, Proposal
+from lab.sending import Sender
 
 SUCCESS, PENDING, CANCELLED, WARNING, FULL = 0x0000, 0xFF00, 0xFE00, 0xB000, 0xA700
 SOME_FAILED, UNKNOWN_DESTINATION = 0xB000, 0xA801
@@ -38,6 +36,7 @@ _STATUS = {
     Kind.DUPLICATE: 0x0111,
 }
 _QUERY = "1.2.840.10008.5.1.4.1.2."
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
 _VERIFICATION = "1.2.840.10008.1.1"
 _ABORT_PDU = struct.pack(">BxI", 7, 4) + bytes(4)
 _HUGE_PDU = struct.pack(">BxI", 4, 0xFFFFFFFF) + bytes(65536)
@@ -72,7 +71,10 @@ class Lying(Liar):
             raise Refused(2, 3, 2)
         if self.tells(Kind.REJECT, on=on):
             raise Refused(1, 1, 3)
-        chosen = {**choose(self.site, proposal), **self._pledging(proposal)}
+        if proposal.called != self.site.ae_title:
+            raise Refused(1, 1, 7)
+        chosen = {one.id: _syntax_for(self.site, proposal, one) for one in proposal.contexts}
+        chosen |= self._pledging(proposal)
         asks = [one.id for one in proposal.contexts if one.class_uid == _GET]
         if asks and self.tells(Kind.REFUSE, on=Part.GET):
             return {number: 3 if number in asks else answer for number, answer in chosen.items()}
@@ -85,37 +87,37 @@ class Lying(Liar):
         return chosen
 
     def _pledging(self, proposal: Proposal) -> dict[int, str | int]:
-        """It is asked by Storage Commitment as well, which the demo's archive does not know."""
+        """It is asked by Storage Commitment as well, which is no storage class."""
         offers = [one for one in proposal.contexts if one.class_uid == pledges.COMMITMENT]
         if not offers or self.tells(Kind.NO_CLASS, on=Part.COMMIT):
             return {}
         return {one.id: one.syntaxes[0] for one in offers}
 
     def _answer(self, association: Association, message: Message) -> None:
-        if message.field == commands.FIND:
+        if message.operation == Operation.FIND:
             self._find(association, message)
-        elif message.field in (commands.GET, commands.MOVE):
+        elif message.operation in (Operation.GET, Operation.MOVE):
             self._retrieve(association, message)
-        elif message.field == commands.STORE:
+        elif message.operation == Operation.STORE:
             self._store(association, message)
-        elif message.field == pledges.ACTION:
+        elif message.operation == Operation.ACTION:
             pledges.pledge(self, association, message)
-        else:
-            answer(self.site, association, message)
+        elif message.operation == Operation.ECHO:
+            self._respond(association, message, SUCCESS)
 
     def _respond(
         self,
         association: Association,
         message: Message,
         status: int | None,
-        more: Mapping[int, int | str] | None = None,
+        more: Mapping[Field, Value] | None = None,
         data: bytes = b"",
     ) -> None:
-        command: dict[int, int | str] = {
-            commands.AFFECTED_CLASS: commands.text(message.command, commands.AFFECTED_CLASS),
-            commands.FIELD: message.field | commands.RESPONSE,
-            commands.RESPONDED_TO: message.id,
-            **({} if status is None else {commands.STATUS: status}),
+        command: dict[Field, Value] = {
+            Field.CLASS_UID: message.command.text(Field.CLASS_UID),
+            Field.OPERATION: message.operation | ANSWER,
+            Field.ANSWERS_TO: message.id,
+            **({} if status is None else {Field.STATUS: status}),
             **(more or {}),
         }
         association.send(message.context_id, command, [data] if data else [])
@@ -134,7 +136,9 @@ class Lying(Liar):
         one, honest = association._sock, association.send
         heard = _Recorder()
 
-        def record(context_id: int, command: Command, data: Sequence[Bytes] = ()) -> None:
+        def record(
+            context_id: int, command: Mapping[Field, Value], data: Sequence[Bytes] = ()
+        ) -> None:
             association._sock = heard  # type: ignore[assignment]
             try:
                 honest(context_id, command, data)
@@ -156,10 +160,10 @@ class Lying(Liar):
         if self.tells(Kind.EXHAUSTED, on=Part.FIND):
             self._respond(association, message, FULL)
             return
-        found = matching.answers(self.site.holdings, keys, self.site.ae_title)
+        found = find(self.site.index, keys, self.site.ae_title)
         for at, values in enumerate(self.cut_list(keys.get("QueryRetrieveLevel"), found)):
             pending = partial(
-                self._respond, association, message, PENDING, data=matching.encode(values, syntax)
+                self._respond, association, message, PENDING, data=encode(values, syntax)
             )
             if self.tells(Kind.ENDLESS, at, Part.FIND):
                 while not self._ending.wait(0.02):
@@ -173,7 +177,7 @@ class Lying(Liar):
         message: Message,
         on: Part,
         status: int,
-        counts: Mapping[int, int | str] | None = None,
+        counts: Mapping[Field, Value] | None = None,
     ) -> None:
         lacks_status = self.tells(Kind.NO_STATUS, on=on) is not None
         self._respond(association, message, None if lacks_status else status, counts)
@@ -183,10 +187,10 @@ class Lying(Liar):
     def _retrieve(self, association: Association, message: Message) -> None:
         syntax = association.contexts[message.context_id].syntaxes[0]
         keys = header.texts(message.data or b"", syntax, None)
-        held = matching.retrieved(self.site.holdings, keys) or []
-        on = Part.GET if message.field == commands.GET else Part.MOVE
+        held = select(self.site.index, keys) or []
+        on = Part.GET if message.operation == Operation.GET else Part.MOVE
         if self.tells(Kind.NOTHING, on=on):
-            self._respond(association, message, SUCCESS, {commands.COMPLETED: len(held)})
+            self._respond(association, message, SUCCESS, {Field.COMPLETED: len(held)})
             return
         if self.tells(Kind.EXHAUSTED, on=on):
             self._respond(association, message, CANNOT_COUNT)
@@ -198,11 +202,11 @@ class Lying(Liar):
             senders = [Sender(association, association.proposal.taken)]
             self._hand_over(association, message, held, senders)
             return
-        address = self.site.peers.get(commands.text(message.command, commands.DESTINATION))
+        address = self.site.peers.get(message.command.text(Field.DESTINATION))
         if address is None:
             self._respond(association, message, UNKNOWN_DESTINATION)
         elif self.tells(Kind.EARLY, on=on):
-            self._respond(association, message, SUCCESS, {commands.COMPLETED: len(held)})
+            self._respond(association, message, SUCCESS, {Field.COMPLETED: len(held)})
             self.begin(self._send_late, association, message, held, address)
         else:
             try:
@@ -213,13 +217,17 @@ class Lying(Liar):
 
     @contextmanager
     def _senders(
-        self, association: Association, message: Message, held: list[Held], address: tuple[str, int]
+        self,
+        association: Association,
+        message: Message,
+        held: list[StoredInstance],
+        address: tuple[str, int],
     ) -> Iterator[list[Sender]]:
-        called = commands.text(message.command, commands.DESTINATION)
+        called = message.command.text(Field.DESTINATION)
         title = "STRANGER" if self.tells(Kind.OTHER_TITLE, on=Part.MOVE) else self.site.ae_title
-        named: dict[int, int | str] = {
-            commands.ORIGINATOR: association.proposal.calling,
-            commands.ORIGINATOR_MESSAGE_ID: message.id,
+        named: dict[Field, Value] = {
+            Field.ORIGINATOR: association.proposal.calling,
+            Field.ORIGINATOR_ID: message.id,
         }
         senders: list[Sender] = []
         try:
@@ -236,7 +244,11 @@ class Lying(Liar):
                     sender.association.release()
 
     def _send_late(
-        self, association: Association, message: Message, held: list[Held], address: tuple[str, int]
+        self,
+        association: Association,
+        message: Message,
+        held: list[StoredInstance],
+        address: tuple[str, int],
     ) -> None:
         if self._ending.wait(_LATE_S):
             return
@@ -249,15 +261,15 @@ class Lying(Liar):
         self,
         association: Association,
         message: Message,
-        held: list[Held],
+        held: list[StoredInstance],
         senders: list[Sender],
     ) -> None:
-        failed, on = 0, Part.GET if message.field == commands.GET else Part.MOVE
+        failed, on = 0, Part.GET if message.operation == Operation.GET else Part.MOVE
         for at, instance in enumerate(held):
             if self.tells(Kind.ENDLESS, at, on):
                 self._say_pending(association, message, len(held) - at)
             failed += not self._send(senders, instance, at, message.id)
-            left = {commands.REMAINING: len(held) - at - 1, commands.COMPLETED: at + 1 - failed}
+            left = {Field.REMAINING: len(held) - at - 1, Field.COMPLETED: at + 1 - failed}
             pending = partial(self._respond, association, message, PENDING, left)
             if on is Part.MOVE:
                 self._say(association, on, at, pending)
@@ -266,19 +278,19 @@ class Lying(Liar):
             if any(sender.cancelled for sender in senders):
                 self._respond(association, message, CANCELLED)
                 return
-        counts = {commands.COMPLETED: len(held) - failed, commands.FAILED: failed}
+        counts = {Field.COMPLETED: len(held) - failed, Field.FAILED: failed}
         if self.tells(Kind.COUNTS, on=on):
-            counts, failed = {commands.COMPLETED: 999, commands.FAILED: 0}, 0
+            counts, failed = {Field.COMPLETED: 999, Field.FAILED: 0}, 0
         if any(self._told[lie] for lie in self._lies if lie.kind is Kind.ADMIT):
             failed = 0
         self._finish(association, message, on, SOME_FAILED if failed else SUCCESS, counts)
 
     def _say_pending(self, association: Association, message: Message, left: int) -> None:
         while not self._ending.wait(0.05):
-            self._respond(association, message, PENDING, {commands.REMAINING: left})
+            self._respond(association, message, PENDING, {Field.REMAINING: left})
         raise Ended("over")
 
-    def _send(self, senders: list[Sender], held: Held, at: int, first_id: int) -> bool:
+    def _send(self, senders: list[Sender], held: StoredInstance, at: int, first_id: int) -> bool:
         """Whether it is counted as sent. A C-MOVE outlives the end of what it sends over."""
         on = Part.GET if senders and senders[0].association.proposal.taken else Part.MOVE
         if self.tells(Kind.ADMIT, at, on):
@@ -287,7 +299,7 @@ class Lying(Liar):
         return all(taken)
 
     def _send_one(
-        self, senders: list[Sender], held: Held, kind: Kind | None, first_id: int, at: int
+        self, senders: list[Sender], held: StoredInstance, kind: Kind | None, first_id: int, at: int
     ) -> bool:
         going = self.altered(held, kind)
         content = going.path.read_bytes()[going.offset :]
@@ -313,21 +325,19 @@ class Lying(Liar):
         at = len(self.log.stored)
         if self.tells(Kind.ENDLESS, at, Part.STORE):
             self._say_pending(association, message, 1)
-        uid = commands.text(message.command, commands.AFFECTED_INSTANCE)
-        arrival = Arrival(
-            commands.text(message.command, commands.AFFECTED_CLASS),
+        uid = message.command.text(Field.INSTANCE_UID)
+        arrived = Instance(
+            message.command.text(Field.CLASS_UID),
             uid,
             association.contexts[message.context_id].syntaxes[0],
             bytes(message.data or b""),
         )
-        lied = self.keep(arrival)
+        lied = self.keep(arrived)
         status = _STATUS.get(lied, SUCCESS) if lied else SUCCESS
         if self.tells(Kind.NO_STATUS, at, Part.STORE):
-            self._respond(association, message, None, {commands.AFFECTED_INSTANCE: uid})
+            self._respond(association, message, None, {Field.INSTANCE_UID: uid})
             return
-        kept = partial(
-            self._respond, association, message, status, {commands.AFFECTED_INSTANCE: uid}
-        )
+        kept = partial(self._respond, association, message, status, {Field.INSTANCE_UID: uid})
         self._say(association, Part.STORE, at, kept)
 
 
@@ -343,6 +353,29 @@ class _Recorder:
     def sendmsg(self, parts: Sequence[Bytes]) -> int:
         self.data += b"".join(bytes(part) for part in parts)
         return sum(len(part) for part in parts)
+
+
+def plain_archive(
+    ae_title: str, folder: Path, peers: Mapping[str, tuple[str, int]] | None = None
+) -> Lying:
+    """One that tells no lies, over the files of a folder. Use it with `with`."""
+    return Lying(Site(ae_title, holdings(folder), peers or {}), scratch=folder)
+
+
+def _syntax_for(site: Site, proposal: Proposal, context: Context) -> str | int:
+    """The transfer syntax that is accepted, or the reason why none is (PS3.8 9.3.3.2)."""
+    syntaxes = context.syntaxes
+    if context.class_uid == _VERIFICATION or context.class_uid.startswith(_QUERY):
+        return next((one for one in (EXPLICIT_LE, IMPLICIT_LE) if one in syntaxes), 4)
+    held = site.index.syntaxes(context.class_uid)
+    if not context.class_uid.startswith(_STORAGE) and not held:
+        return 3
+    is_taken = context.class_uid in proposal.taken
+    if is_taken and len(held) == 1 and held[0] in syntaxes:
+        return held[0]
+    if is_taken or syntaxes[0] == IMPLICIT_LE:
+        return next((one for one in (EXPLICIT_LE, IMPLICIT_LE) if one in syntaxes), syntaxes[0])
+    return syntaxes[0]
 
 
 def _about(proposal: Proposal) -> Part:

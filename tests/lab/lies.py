@@ -10,7 +10,7 @@ import termios
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -18,8 +18,9 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from adit.demo.holdings import Arrival, Held, Holdings
-from adit.demo.services import Site
+from adit.demo.pacs_index import FolderIndex, StoredInstance
+from adit_engine import part10
+from adit_engine.instance import Instance
 
 
 class Kind(StrEnum):
@@ -87,6 +88,15 @@ class Lie:
     at: int = 0
     times: int = 1
     on: Part | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """Its AE title, what it holds, and where C-MOVE may send, by AE title."""
+
+    ae_title: str
+    index: FolderIndex
+    peers: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
 
 SLOW_S = 1.2
@@ -266,7 +276,7 @@ class Liar:
             ways.append(Kind.TWIN)
         return ways
 
-    def altered(self, held: Held, kind: Kind | None) -> Held:
+    def altered(self, held: StoredInstance, kind: Kind | None) -> StoredInstance:
         if kind is None:
             return held
         content = held.path.read_bytes()
@@ -280,15 +290,17 @@ class Liar:
         path.write_bytes(content)
         return replace(held, path=path)
 
-    def keep(self, arrival: Arrival) -> Kind | None:
+    def keep(self, arrived: Instance) -> Kind | None:
         """Keeps an instance as it lies about keeping; says how it lied."""
         at = len(self.log.stored)
         lied = next((kind for kind in _KEEPING if self.tells(kind, at, Part.STORE)), None)
-        data = foreign(bytes(arrival.data)) if lied is Kind.COERCE else bytes(arrival.data)
+        data = b"".join(arrived.parts())
+        if lied is Kind.COERCE:
+            data = foreign(data)
         if lied in (None, Kind.COERCE, Kind.DUPLICATE):
-            self.site.holdings.store(replace(arrival, data=data))
+            self.site.index.store(part10.file_head(arrived) + data)
         digest = hashlib.sha256(data).hexdigest()
-        self.log.stored.append(Sent(arrival.instance_uid, digest, lied, None))
+        self.log.stored.append(Sent(arrived.instance_uid, digest, lied, None))
         return lied
 
 
@@ -301,7 +313,7 @@ def _arrive(one: socket.socket) -> None:
         time.sleep(0.001)
 
 
-def presentation_state(beside: Held, folder: Path) -> Held:
+def presentation_state(beside: StoredInstance, folder: Path) -> StoredInstance:
     """What some archives make of annotations when a study is retrieved, in a series of its own."""
     made = dcmread(beside.path)
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = PRESENTATION_STATE
@@ -324,8 +336,8 @@ def foreign(content: bytes) -> bytes:
     return content[: tag + 8] + other + content[tag + 8 + size :]
 
 
-def holdings(folder: Path) -> Holdings:
+def holdings(folder: Path) -> FolderIndex:
     """What lies in a folder, read once; archives may share it as long as nobody stores."""
-    made = Holdings(folder)
+    made = FolderIndex(folder)
     made.load()
     return made

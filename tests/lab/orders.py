@@ -14,8 +14,7 @@ from typing import Any
 import receiving
 from samples import ROOT, ct, instance
 
-from adit.demo.holdings import Holdings
-from adit.demo.services import Site
+from adit.demo.pacs_index import FolderIndex
 from adit_engine import part10
 from adit_engine.errors import AditError
 from adit_engine.handoff import Stop
@@ -32,7 +31,7 @@ from adit_engine.reference import StudyRef
 from adit_engine.transfer import Order, transfer
 from lab.archive import Lying
 from lab.auditor import Kept, Ledger
-from lab.lies import BREAKS, Kind, Liar, Lie, Part, Sent, holdings
+from lab.lies import BREAKS, Kind, Liar, Lie, Part, Sent, Site, holdings
 from lab.web import LyingWeb
 from lab.wire import HARMS, Wire
 
@@ -252,7 +251,7 @@ def _plan(rng: random.Random, route: str) -> Plan:
 class Bench:
     """What all orders of a run share: the archive's holdings, and a receiver of ours."""
 
-    def __init__(self, folder: Path, received: receiving.Received, held: Holdings) -> None:
+    def __init__(self, folder: Path, received: receiving.Received, held: FolderIndex) -> None:
         self.folder = folder
         self.received = received
         self.held = held
@@ -408,8 +407,8 @@ def kept(folder: Path) -> dict[str, Kept]:
     return found
 
 
-def shelf(folder: Path, sent: Iterable[Instance]) -> Holdings:
-    """Holdings of an archive, made of these instances."""
+def shelf(folder: Path, sent: Iterable[Instance]) -> FolderIndex:
+    """What an archive holds, made of these instances."""
     folder.mkdir()
     for one in sent:
         (folder / f"{one.instance_uid}.dcm").write_bytes(b"".join(part10.file_parts(one)))

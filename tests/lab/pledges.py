@@ -16,17 +16,15 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role
 
-from adit.demo import command as commands
-from adit.demo.association import Association, Message
 from adit_engine.instance import IMPLICIT_LE
+from adit_engine.nodes.command import ANSWER, Field, Operation, Value
+from lab.association import Association, Message
 from lab.lies import Kind, Part
 
 if TYPE_CHECKING:
     from lab.archive import Lying
 
 COMMITMENT, INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
-ACTION, EVENT_REPORT = 0x0130, 0x0100
-_REQUESTED_CLASS, _REQUESTED_INSTANCE, _EVENT_TYPE = 0x0003, 0x1001, 0x1002
 NO_SUCH_INSTANCE = 0x0112
 _RESOURCES = 0x0213
 
@@ -37,7 +35,7 @@ def pledge(archive: "Lying", association: Association, message: Message) -> None
     """Answers one question, and reports; by an association of its own to whom it knows."""
     syntax = association.contexts[message.context_id].syntaxes[0]
     asked = read_dataset(BytesIO(bytes(message.data or b"")), syntax == IMPLICIT_LE, True)
-    assert message.command[_REQUESTED_INSTANCE] == INSTANCE
+    assert message.command.text(Field.REQUESTED_INSTANCE) == INSTANCE
     report = _report(archive, asked)
     if archive.tells(Kind.EXHAUSTED, on=Part.COMMIT):
         _agree(archive, association, message, _RESOURCES)
@@ -59,21 +57,19 @@ def pledge(archive: "Lying", association: Association, message: Message) -> None
 
 
 def _agree(archive: "Lying", association: Association, message: Message, status: int = 0) -> None:
-    answer: dict[int, int | str] = {
-        commands.AFFECTED_CLASS: COMMITMENT,
-        commands.FIELD: ACTION | commands.RESPONSE,
-        commands.RESPONDED_TO: message.id,
-        commands.STATUS: status,
-        commands.AFFECTED_INSTANCE: INSTANCE,
+    answer: dict[Field, Value] = {
+        Field.CLASS_UID: COMMITMENT,
+        Field.OPERATION: Operation.ACTION | ANSWER,
+        Field.ANSWERS_TO: message.id,
+        Field.STATUS: status,
+        Field.INSTANCE_UID: INSTANCE,
     }
     archive.say(association, Part.COMMIT, lambda: association.send(message.context_id, answer))
 
 
 def _report(archive: "Lying", asked: Dataset) -> Dataset:
     """What it truly holds, but for the lies."""
-    held = {
-        one.uid for study in archive.site.holdings.studies.values() for one in study.instances()
-    }
+    held = {one.uid for study in archive.site.index.studies.values() for one in study.instances()}
     report = Dataset()
     report.TransactionUID = asked.TransactionUID
     if archive.tells(Kind.TWIN, on=Part.COMMIT):
@@ -119,18 +115,18 @@ def _here(archive: "Lying", association: Association, context_id: int, report: D
     target = DicomBytesIO()
     target.is_little_endian, target.is_implicit_VR = True, implicit
     write_dataset(target, report)
-    command: dict[int, int | str] = {
-        commands.AFFECTED_CLASS: COMMITMENT,
-        commands.FIELD: EVENT_REPORT,
-        commands.MESSAGE_ID: 7,
-        commands.AFFECTED_INSTANCE: INSTANCE,
-        _EVENT_TYPE: _event(report),
+    command: dict[Field, Value] = {
+        Field.CLASS_UID: COMMITMENT,
+        Field.OPERATION: Operation.EVENT_REPORT,
+        Field.MESSAGE_ID: 7,
+        Field.INSTANCE_UID: INSTANCE,
+        Field.EVENT_TYPE: _event(report),
     }
     association.send(context_id, command, [target.getvalue()])
     answer = association.receive()
     if answer is not None:
-        assert answer.field == EVENT_REPORT | commands.RESPONSE
-        archive.log.reports.append(commands.number(answer.command, commands.STATUS))
+        assert answer.operation == Operation.EVENT_REPORT | ANSWER
+        archive.log.reports.append(answer.command.number(Field.STATUS))
 
 
 def _there(

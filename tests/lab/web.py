@@ -11,8 +11,7 @@ from urllib.parse import parse_qsl
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from adit.demo import matching
-from adit.demo.holdings import Arrival, Held
+from adit.demo.pacs_index import StoredInstance, find, select
 from adit_engine import part10
 from lab.lies import Kind, Liar, Over, Part, Sent, presentation_state
 
@@ -109,7 +108,7 @@ class LyingWeb(Liar):
     # Searches ----------------------------------------------------------------------------------
 
     def _find(self, request: Request, one: socket.socket) -> None:
-        found = matching.answers(self.site.holdings, request.keys, self.site.ae_title)
+        found = find(self.site.index, request.keys, self.site.ae_title)
         found = self.cut_list(request.level, found)
         asked = dict(request.parameters)
         first = int(asked.get("offset", 0))
@@ -124,7 +123,7 @@ class LyingWeb(Liar):
     # Retrieval ---------------------------------------------------------------------------------
 
     def _retrieve(self, request: Request, one: socket.socket) -> None:
-        held = matching.retrieved(self.site.holdings, request.keys)
+        held = select(self.site.index, request.keys)
         if not held:
             one.sendall(_answer(404, "text/plain", b"nothing"))
             return
@@ -144,7 +143,7 @@ class LyingWeb(Liar):
             said.append(_chunk(f"--{_BOUNDARY}--\r\n".encode()))
         one.sendall(b"".join([*said, _chunk(b"")]))
 
-    def _part(self, held: Held, kind: Kind | None) -> bytes:
+    def _part(self, held: StoredInstance, kind: Kind | None) -> bytes:
         going = self.altered(held, kind)
         content = going.path.read_bytes()
         digest = hashlib.sha256(content[going.offset :]).hexdigest()
@@ -169,13 +168,7 @@ class LyingWeb(Liar):
         admitted = False
         for content in _parts(request):
             instance = part10.parse(content)
-            arrival = Arrival(
-                instance.sop_class_uid,
-                instance.instance_uid,
-                instance.transfer_syntax_uid,
-                b"".join(instance.parts()),
-            )
-            lied = self.keep(arrival)
+            lied = self.keep(instance)
             admitted |= lied is Kind.ADMIT
             item: dict[str, Any] = {"00081155": {"vr": "UI", "Value": [instance.instance_uid]}}
             for tag, reasons in (("00081196", _WARNINGS), ("00081197", _REASONS)):

@@ -20,14 +20,13 @@ from conftest import DIRECTLY, SCREEN, sign_in
 from farm import Farm, at_orthanc, farm, needs_services, start_all
 from lab.archive import Lying
 from lab.gauge import Gauge, Tally
-from lab.lies import holdings
+from lab.lies import Site, holdings
 from lab.wire import Wire
 from orthanc import needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Browser
 from test_moves import instances
 from test_transfer import DESTINATION, SOURCE, Road, compare, order, run_road, wait_for_end
 
-from adit.demo.services import Site
 from adit_engine import part10
 
 pytestmark = [*needs_services, pytest.mark.timeout(400)]

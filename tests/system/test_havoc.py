@@ -21,11 +21,10 @@ from conftest import free_port
 from farm import Farm, farm, needs_services, start_all
 from havoc import Harm, Havoc, frozen
 from lab.archive import Lying
-from lab.lies import holdings
+from lab.lies import Site, holdings
 from lab.wire import Wire
 from test_moves import Archive, House, house
 
-from adit.demo.services import Site
 from adit_engine import part10
 
 KILLS = int(os.environ.get("ADIT_HAVOC_KILLS", "8"))

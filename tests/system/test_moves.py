@@ -25,10 +25,9 @@ sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "engine" / "nodes")]
 
 import peers
 from lab.archive import Lying
-from lab.lies import Sent, holdings
+from lab.lies import Sent, Site, holdings
 from lab.wire import Wire
 
-from adit.demo.services import Site
 from adit_engine import part10
 from adit_engine.instance import Instance
 

@@ -1,4 +1,4 @@
-"""A folder with a handful of studies, and an archive over it."""
+"""A folder with a handful of studies, and an pacs over it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_objects import instance
 
-from adit.demo.archive import Archive
+from adit.demo.pacs import DemoPacs
 
 # patient id, name, character set, birth date, then studies: uid, date, description, series
 PEOPLE = [
@@ -62,6 +62,6 @@ def filled(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def archive(filled: Path) -> Iterator[Archive]:
-    with Archive("DEMOPACS", filled) as running:
+def pacs(filled: Path) -> Iterator[DemoPacs]:
+    with DemoPacs("DEMOPACS", filled) as running:
         yield running

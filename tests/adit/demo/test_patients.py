@@ -15,7 +15,7 @@ from pydicom import dcmread
 from adit.demo import anatomy, real
 from adit.demo.examination import Examination
 from adit.demo.headers import BASIC_TEXT, CT, MR, SECONDARY
-from adit.demo.holdings import Held, Holdings, Study
+from adit.demo.pacs_index import FolderIndex, StoredInstance, StoredStudy
 from adit.demo.patients import MANY, SHOWCASE, make_patients, visits
 from adit.demo.stack import Stack
 from adit.demo.tomography import ct
@@ -27,25 +27,25 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
-def patients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holdings]:
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FolderIndex]:
     """Made in a folder where an older version had left a file, and someone had stored one."""
-    holdings = Holdings(tmp_path_factory.mktemp("demo") / "pacs")
-    (holdings.folder / "1.2").mkdir(parents=True)
+    index = FolderIndex(tmp_path_factory.mktemp("demo") / "pacs")
+    (index.folder / "1.2").mkdir(parents=True)
     for name in LEFT_BEHIND:
-        (holdings.folder / name).write_bytes(b"x")
-    marker = holdings.folder.parent / ".pacs.patients.json"
+        (index.folder / name).write_bytes(b"x")
+    marker = index.folder.parent / ".pacs.patients.json"
     marker.write_text(json.dumps({"version": 0, "files": LEFT_BEHIND[:1]}))
-    make_patients(holdings.folder)
-    holdings.load()
-    yield holdings
-    shutil.rmtree(holdings.folder)
+    make_patients(index.folder)
+    index.load()
+    yield index
+    shutil.rmtree(index.folder)
 
 
-def held(study: Study) -> list[Held]:
+def held(study: StoredStudy) -> list[StoredInstance]:
     return list(study.instances())
 
 
-def test_there_are_enough_patients_studies_and_years(patients: Holdings) -> None:
+def test_there_are_enough_patients_studies_and_years(patients: FolderIndex) -> None:
     studies = list(patients.studies.values())
     by_patient = Counter(study.values["PatientID"] for study in studies)
     assert len(by_patient) >= 40
@@ -56,7 +56,7 @@ def test_there_are_enough_patients_studies_and_years(patients: Holdings) -> None
     assert size < 350e6
 
 
-def test_names_come_in_many_scripts_and_character_sets(patients: Holdings) -> None:
+def test_names_come_in_many_scripts_and_character_sets(patients: FolderIndex) -> None:
     names = {study.values["PatientName"] for study in patients.studies.values()}
     assert {
         "Müller^Änne",
@@ -67,7 +67,7 @@ def test_names_come_in_many_scripts_and_character_sets(patients: Holdings) -> No
     } <= names
 
 
-def test_each_instance_lies_at_its_place_under_its_own_uid(patients: Holdings) -> None:
+def test_each_instance_lies_at_its_place_under_its_own_uid(patients: FolderIndex) -> None:
     for study_uid, study in patients.studies.items():
         for series_uid, series in study.series.items():
             for instance_uid, one in series.instances.items():
@@ -78,7 +78,7 @@ def test_each_instance_lies_at_its_place_under_its_own_uid(patients: Holdings) -
 
 
 def test_showcase_is_a_ct_study_of_several_series_with_things_to_withhold(
-    patients: Holdings,
+    patients: FolderIndex,
 ) -> None:
     study = patients.studies[SHOWCASE["study_uid"]]
     assert study.values["PatientID"] == SHOWCASE["patient_id"]
@@ -91,13 +91,13 @@ def test_showcase_is_a_ct_study_of_several_series_with_things_to_withhold(
     assert {one.values["Rows"] for one in held(study) if one.class_uid == CT} == {"512"}
 
 
-def test_one_study_is_long_enough_to_be_interrupted(patients: Holdings) -> None:
+def test_one_study_is_long_enough_to_be_interrupted(patients: FolderIndex) -> None:
     study = patients.studies[MANY["study_uid"]]
     assert study.instance_count >= 400
     assert sum(one.path.stat().st_size for one in held(study)) < 40e6
 
 
-def test_identity_stands_in_every_corner_of_the_showcase(patients: Holdings) -> None:
+def test_identity_stands_in_every_corner_of_the_showcase(patients: FolderIndex) -> None:
     study = patients.studies[SHOWCASE["study_uid"]]
     axial = next(
         one for one in study.series.values() if "Thorax 8.0" in one.values["SeriesDescription"]
@@ -117,7 +117,7 @@ def test_identity_stands_in_every_corner_of_the_showcase(patients: Holdings) -> 
         assert first.get(keyword)
 
 
-def test_slices_of_a_series_stand_at_even_distances(patients: Holdings) -> None:
+def test_slices_of_a_series_stand_at_even_distances(patients: FolderIndex) -> None:
     for series in patients.studies[SHOWCASE["study_uid"]].series.values():
         images = [dcmread(one.path, stop_before_pixels=True) for one in series.instances.values()]
         if len(images) < 3:
@@ -131,7 +131,7 @@ def test_slices_of_a_series_stand_at_even_distances(patients: Holdings) -> None:
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
-def test_generated_objects_are_valid_dicom(patients: Holdings) -> None:
+def test_generated_objects_are_valid_dicom(patients: FolderIndex) -> None:
     faults = []
     for _, visit in visits():
         for series in patients.studies[visit.study_uid].series.values():
@@ -142,7 +142,7 @@ def test_generated_objects_are_valid_dicom(patients: Holdings) -> None:
     assert faults == []
 
 
-def test_diffusion_series_say_their_b_values(patients: Holdings) -> None:
+def test_diffusion_series_say_their_b_values(patients: FolderIndex) -> None:
     study = next(patients.studies[visit.study_uid] for kind, visit in visits() if kind == "mr")
     b_values = {
         dcmread(one.path, stop_before_pixels=True).get("DiffusionBValue")
@@ -152,14 +152,14 @@ def test_diffusion_series_say_their_b_values(patients: Holdings) -> None:
     assert {0.0, 1000.0} <= b_values
 
 
-def test_second_call_leaves_every_file_alone(patients: Holdings) -> None:
+def test_second_call_leaves_every_file_alone(patients: FolderIndex) -> None:
     some = sorted(patients.folder.rglob("*.dcm"))[::100]
     before = {path: path.stat().st_mtime_ns for path in some}
     make_patients(patients.folder)
     assert {path: path.stat().st_mtime_ns for path in some} == before
 
 
-def test_older_version_is_cleared_away_but_not_what_others_stored(patients: Holdings) -> None:
+def test_older_version_is_cleared_away_but_not_what_others_stored(patients: FolderIndex) -> None:
     assert [path.name for path in (patients.folder / "1.2").iterdir()] == ["stored.txt"]
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from django.conf import settings as config
 from django.test import Client
+from lab.archive import Lying, plain_archive
 
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
 from adit.accounts.rights import Refused
 from adit.audit.models import Event
-from adit.demo.archive import Archive
 from adit.nodes import checks, slots
 from adit.nodes.models import Check, Lane, Node, Slot, Stray
 from adit.nodes.reception import house_spool
@@ -54,16 +54,16 @@ def receiver(settings: Any, tmp_path: Path) -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def archive(receiver: Receiver, tmp_path: Path) -> Iterator[Archive]:
+def archive(receiver: Receiver, tmp_path: Path) -> Iterator[Lying]:
     folder = tmp_path / "demo"
     folder.mkdir()
     (folder / "1.dcm").write_bytes(b"".join(part10.file_parts(dummy("the house's tests"))))
-    with Archive("DEMO", folder, {"ADIT": ("127.0.0.1", receiver.port)}) as one:
+    with plain_archive("DEMO", folder, {"ADIT": ("127.0.0.1", receiver.port)}) as one:
         yield one
 
 
 @pytest.fixture
-def pacs(make_node: Callable[..., Node], archive: Archive) -> Node:
+def pacs(make_node: Callable[..., Node], archive: Lying) -> Node:
     values = {"called_ae_title": "DEMO", "host": "127.0.0.1", "port": archive.port}
     return make_node(
         "PACS1", reads=(COORDINATORS,), kind="dimse", settings={**values, "drain_s": 0.5}
@@ -230,16 +230,14 @@ def test_a_study_that_is_none_is_refused_in_words(pacsadmin: User, pacs: Node) -
     assert not Check.objects.exists()
 
 
-def test_a_test_image_is_sent_only_when_asked(
-    pacsadmin: User, pacs: Node, archive: Archive
-) -> None:
+def test_a_test_image_is_sent_only_when_asked(pacsadmin: User, pacs: Node, archive: Lying) -> None:
     client = client_of(pacsadmin)
     client.post(f"/nodes/{pacs.pk}/test/")
-    assert len(archive.site.holdings) == 1
+    assert len(archive.site.index) == 1
 
     page = client.post(f"/nodes/{pacs.pk}/test/write/", follow=True).content.decode()
 
-    assert len(archive.site.holdings) == 2
+    assert len(archive.site.index) == 2
     assert "patient ADIT-TEST" in page
 
 

@@ -12,11 +12,10 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from lab.archive import Lying
-from lab.lies import Kind, Lie, Part, holdings
+from lab.lies import Kind, Lie, Part, Site, holdings
 
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
-from adit.demo.services import Site
 from adit.nodes import checks, questions
 from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Node, Question

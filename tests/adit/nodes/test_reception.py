@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.utils import timezone
+from lab.archive import Lying, plain_archive
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage
 
 from adit.accounts.groups import COORDINATORS
-from adit.demo.archive import Archive
 from adit.nodes import slots
 from adit.nodes.connect import Purpose, open_node
 from adit.nodes.models import Expectation, Lane, Slot
@@ -74,18 +74,18 @@ def receiver(settings, tmp_path: Path) -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def demo(receiver: Receiver, tmp_path: Path) -> Iterator[Archive]:
+def demo(receiver: Receiver, tmp_path: Path) -> Iterator[Lying]:
     folder = tmp_path / "demo"
     folder.mkdir()
     for number in range(1, 6):
         one = image(number)
         (folder / f"{number}.dcm").write_bytes(b"".join(part10.file_parts(one)))
-    with Archive("DEMO", folder, {"ADIT": ("127.0.0.1", receiver.port)}) as archive:
+    with plain_archive("DEMO", folder, {"ADIT": ("127.0.0.1", receiver.port)}) as archive:
         yield archive
 
 
 @pytest.fixture
-def pacs(make_node, demo: Archive):
+def pacs(make_node, demo: Lying):
     values = {"called_ae_title": "DEMO", "host": "127.0.0.1", "port": demo.port, "drain_s": 0.5}
     return make_node(
         "PACS1", reads=(COORDINATORS,), kind="dimse", settings={**values, "retrieve": "move"}

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 from lab.archive import Lying
-from lab.lies import Liar, holdings
+from lab.lies import Liar, Site, holdings
 from lab.web import LyingWeb
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 from samples import ct
 
-from adit.demo.services import Site
 from adit_engine import part10
 
 SIZE_MIB = int(os.environ.get("ADIT_LARGE_MIB", "96"))

@@ -9,13 +9,13 @@ from typing import Any
 import peers
 import pytest
 import receiving
+from lab.archive import plain_archive
 from lab.wire import Wire
 from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 from test_dicomweb_fetch import archive as web_archive
 from web_peers import Liar, Request, Said
 
-from adit.demo.archive import Archive
 from adit_engine import multipart, part10, pseudonymizing
 from adit_engine.errors import RuleBroken
 from adit_engine.handoff import Stop
@@ -80,7 +80,7 @@ def stalling(tmp_path: Path) -> Iterator[Callable[..., Any]]:
             received = stack.enter_context(receiving.receiving(tmp_path))
             back = Wire(received.port, STALL_AFTER, "stall", forth=True, heals=True)
             port = stack.enter_context(back).port
-            archive = Archive("DEMO", folder, {"ADIT": ("127.0.0.1", port)})
+            archive = plain_archive("DEMO", folder, {"ADIT": ("127.0.0.1", port)})
             stack.enter_context(archive)
             port = archive.port
             if route == "get":

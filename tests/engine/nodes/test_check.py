@@ -15,11 +15,10 @@ import pytest
 import receiving
 import web_peers
 from lab.archive import Lying
-from lab.lies import Kind, Lie, holdings
+from lab.lies import Kind, Lie, Site, holdings
 from samples import ROOT, ct, instance
 from test_move import register
 
-from adit.demo.services import Site
 from adit_engine.errors import AssociationRejected
 from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes import letters, statuses

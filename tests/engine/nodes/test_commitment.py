@@ -13,10 +13,9 @@ import pytest
 import receiving
 import tls_peers
 from lab.archive import Lying
-from lab.lies import Kind, Lie, Part, holdings
+from lab.lies import Kind, Lie, Part, Site, holdings
 from samples import ROOT, ct, instance
 
-from adit.demo.services import Site
 from adit_engine import cli
 from adit_engine.commitment import COMMITMENT, WELL_KNOWN_INSTANCE, Report, question
 from adit_engine.errors import ConnectionLost, Malformed, NodeBusy, NodeError, Stopped

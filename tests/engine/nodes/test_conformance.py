@@ -15,7 +15,7 @@ import web_peers
 from lab.lies import holdings
 from samples import ROOT, ct, instance
 
-from adit.demo.archive import Archive
+from adit.demo.pacs import DemoPacs
 from adit_engine.errors import AditError, CannotDo, NotFound, Stopped, WrongInput
 from adit_engine.instance import Instance
 from adit_engine.nodes import KINDS, kind_class
@@ -79,9 +79,9 @@ def _dcmqrscp(folder: Path) -> Iterator[Place]:
 
 @contextmanager
 def _demo(folder: Path) -> Iterator[Place]:
-    with Archive("DEMO", folder / "demo") as archive:
+    with DemoPacs("DEMO", folder / "demo") as pacs:
         yield Place(
-            lambda: peers.node(archive.port, "DEMO"),
+            lambda: peers.node(pacs.port, "DEMO"),
             lambda: [
                 one.uid
                 for study in holdings(folder / "demo").studies.values()
@@ -117,7 +117,7 @@ PLACES: dict[str, tuple[str, Callable[[Path], AbstractContextManager[Place]], An
     "archive": ("archive", _archive, ()),
     "dimse to Orthanc": ("dimse", _orthanc, peers.needs_orthanc),
     "dimse to dcmqrscp": ("dimse", _dcmqrscp, peers.needs_dcmtk),
-    "dimse to the demo archive": ("dimse", _demo, ()),
+    "dimse to the demo PACS": ("dimse", _demo, ()),
     "dicomweb to Orthanc": ("dicomweb", _dicomweb, web_peers.needs_orthanc),
 }
 """Of each place the kind of its nodes, how to set it up, and what it needs."""

@@ -236,12 +236,12 @@ def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @contextmanager
-def demo_archive(folder: Path, port: int, sent: list[Instance]) -> Iterator[int]:
-    """The demo's archive, which knows ADIT at that port."""
+def demo_pacs(folder: Path, port: int, sent: list[Instance]) -> Iterator[int]:
+    """The demo PACS, which knows ADIT at that port."""
     folder.mkdir()
     for number, one in enumerate(sent):
         (folder / f"{number}.dcm").write_bytes(b"".join(file_parts(one)))
-    command = [sys.executable, "-m", "adit.demo.archive", "--ae-title", "DEMO", "--port", "0"]
+    command = [sys.executable, "-m", "adit.demo.pacs", "--ae-title", "DEMO", "--port", "0"]
     command += ["--folder", str(folder), "--peer", f"ADIT=127.0.0.1:{port}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -253,9 +253,9 @@ def demo_archive(folder: Path, port: int, sent: list[Instance]) -> Iterator[int]
         process.stdout.close()
 
 
-def test_the_demo_archive_sends_byte_by_byte(tmp_path: Path, received: receiving.Received) -> None:
+def test_the_demo_pacs_sends_byte_by_byte(tmp_path: Path, received: receiving.Received) -> None:
     sent = images(5)
-    with demo_archive(tmp_path / "demo", received.port, sent) as port:
+    with demo_pacs(tmp_path / "demo", received.port, sent) as port:
         node = peers.node(port, "DEMO", received.reception, **MOVE)
 
         assert by_uid(list(node.fetch([SERIES]))) == by_uid(sent)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from jobs_stage import work
 from lab.archive import Lying
-from lab.lies import Kind, Lie, Part, holdings
+from lab.lies import Kind, Lie, Part, Site, holdings
 
-from adit.demo.services import Site
 from adit.jobs.models import Item, Job, TaskState
 from adit.nodes.models import Node
 

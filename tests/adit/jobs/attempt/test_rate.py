@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import samples
 from jobs_stage import PATIENT, work
+from lab.archive import plain_archive
 
 from adit.accounts.models import User
-from adit.demo.archive import Archive
 from adit.jobs import actions
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import TaskState
@@ -30,7 +30,7 @@ def archive(tmp_path: Path) -> Iterator[int]:
     for number in range(1, IMAGES + 1):
         image = samples.ct(number, Rows=SIDE, Columns=SIDE, PixelData=bytes(SIDE * SIDE * 2))
         (folder / f"{number}.dcm").write_bytes(samples.file_bytes(image))
-    with Archive("PACS", folder) as one:
+    with plain_archive("PACS", folder) as one:
         yield one.port
 
 

@@ -14,11 +14,11 @@ import samples
 import time_machine
 from django.db import connection
 from jobs_stage import PATIENT, in_thread
+from lab.archive import plain_archive
 from lab.gauge import Gauge, Tally
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.demo.archive import Archive
 from adit.jobs import actions, queue
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
@@ -85,7 +85,7 @@ def archive(tmp_path: Path, tally: Tally, request: pytest.FixtureRequest) -> Ite
             content = samples.file_bytes(samples.ct(image, study=study))
             (folder / f"{study}-{image}.dcm").write_bytes(content)
     delay_s = VERY_SLOWLY_S if is_long else SLOWLY_S
-    with Archive("SLOW", folder) as one, Gauge(one.port, tally, delay_s) as gauge:
+    with plain_archive("SLOW", folder) as one, Gauge(one.port, tally, delay_s) as gauge:
         yield gauge.port
 
 

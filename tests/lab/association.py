@@ -1,21 +1,21 @@
-"""Association: one DICOM conversation, as the demo archive holds it: blocking, one thread each."""
+"""An association of the lab's archive: blocking, one thread each. What it sends can be recorded and
+broken off at any byte, which no library allows.
+"""
 
-import select
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from adit.demo import command as commands
-from adit.demo.command import Command
-from adit.demo.negotiation import (
+from adit_engine.nodes.command import NO_DATA, WITH_DATA, Command, Field, Value
+from lab.negotiation import (
     MAX_PDU,
     Context,
     Proposal,
-    decode_agreement,
+    decode_acceptance,
     decode_proposal,
-    encode_agreement,
+    encode_acceptance,
     encode_proposal,
 )
 
@@ -47,16 +47,16 @@ class Message:
     """One DIMSE message. `data` is None where no data set came along."""
 
     context_id: int
-    command: dict[int, int | str]
+    command: Command
     data: bytearray | None
 
     @property
-    def field(self) -> int:
-        return commands.number(self.command, commands.FIELD)
+    def operation(self) -> int:
+        return self.command.operation or 0
 
     @property
     def id(self) -> int:
-        return commands.number(self.command, commands.MESSAGE_ID)
+        return self.command.message_id
 
 
 class Association:
@@ -85,13 +85,13 @@ class Association:
         kind, body = _read_pdu(sock)
         if kind != _RQ:
             raise Ended("no association request")
-        proposal = decode_proposal(body)
+        proposal = decode_proposal(_pdu(kind, body))
         try:
             answers = choose(proposal)
         except Refused as refused:
             _write_pdu(sock, _RJ, refused.answer)
             raise
-        _write_pdu(sock, _AC, encode_agreement(proposal, answers, proposal.roles))
+        sock.sendall(encode_acceptance(proposal, answers))
         syntaxes = {key: answer for key, answer in answers.items() if isinstance(answer, str)}
         return cls(sock, proposal, syntaxes, proposal.max_pdu)
 
@@ -101,17 +101,17 @@ class Association:
         sock = socket.create_connection(address, timeout=REQUEST_S)
         try:
             tune(sock)
-            _write_pdu(sock, _RQ, encode_proposal(proposal))
+            sock.sendall(encode_proposal(proposal))
             kind, body = _read_pdu(sock)
             if kind == _RJ:
                 raise Refused(*body[1:4])
             if kind != _AC:
                 raise Ended("no answer to the association request")
-            agreement = decode_agreement(body)
+            acceptance = decode_acceptance(_pdu(kind, body))
         except BaseException:
             sock.close()
             raise
-        return cls(sock, proposal, agreement.syntaxes, agreement.max_pdu)
+        return cls(sock, proposal, acceptance.syntaxes, acceptance.max_pdu)
 
     def receive(self) -> Message | None:
         """The next message, or None when the peer has released. Raises Ended, OSError."""
@@ -119,29 +119,21 @@ class Association:
         first = next(self._pieces, None)
         if first is None:
             return None
-        command = commands.decode(self._joined(first, is_command=True))
-        data = None
-        if command.get(commands.DATA_SET, commands.NO_DATA_SET) != commands.NO_DATA_SET:
-            data = self._joined(self._piece(), is_command=False)
+        command = Command.decode(self._joined(first, is_command=True))
+        data = self._joined(self._piece(), is_command=False) if command.has_data else None
         return Message(first[0], command, data)
 
-    def send(self, context_id: int, command: Command, data: Sequence[Bytes] = ()) -> None:
+    def send(
+        self, context_id: int, command: Mapping[Field, Value], data: Sequence[Bytes] = ()
+    ) -> None:
         """One message; the data set is sent from where it lies. Raises OSError."""
-        has_data = {commands.DATA_SET: 1 if data else commands.NO_DATA_SET}
-        parts = list(self._pdus(context_id, 1, [commands.encode({**command, **has_data})]))
+        whole = Command({**command, Field.DATA_SET: WITH_DATA if data else NO_DATA})
+        parts = list(self._pdus(context_id, 1, [whole.encode()]))
         if data:
             parts += self._pdus(context_id, 0, data)
         self._sock.settimeout(STALL_S)
         for start in range(0, len(parts), _PIECES_AT_ONCE):
             _send_all(self._sock, parts[start : start + _PIECES_AT_ONCE])
-
-    def cancel_came(self) -> bool:
-        """Whether the peer has asked to stop, without waiting for it."""
-        readable, _, _ = select.select([self._sock], [], [], 0)
-        if not readable:
-            return False
-        message = self.receive()
-        return message is None or message.field == commands.CANCEL
 
     def release(self) -> None:
         self._sock.settimeout(REQUEST_S)
@@ -238,7 +230,11 @@ def _read(sock: socket.socket, size: int) -> bytes:
 
 
 def _write_pdu(sock: socket.socket, kind: int, body: bytes) -> None:
-    sock.sendall(struct.pack(">BxI", kind, len(body)) + body)
+    sock.sendall(_pdu(kind, body))
+
+
+def _pdu(kind: int, body: bytes) -> bytes:
+    return struct.pack(">BxI", kind, len(body)) + body
 
 
 def _send_all(sock: socket.socket, parts: list[Bytes]) -> None:

@@ -1,21 +1,23 @@
-"""The demo archive answers C-FIND at every level, as dcmtk and pynetdicom ask."""
+"""The demo PACS answers C-FIND at every level, as dcmtk and pynetdicom ask."""
 
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
 from pydicom import Dataset
 from pynetdicom import AE
 
-from adit.demo.archive import Archive
+from adit.demo.pacs import DemoPacs
 
 STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1.1"
 
 
-def find(archive: Archive, level: str, root: str = STUDY_ROOT, **keys: Any) -> list[Dataset]:
+def find(pacs: DemoPacs, level: str, root: str = STUDY_ROOT, **keys: Any) -> list[Dataset]:
     ae = AE("TESTER")
     ae.add_requested_context(root)
-    association = ae.associate("127.0.0.1", archive.port, ae_title="DEMOPACS")
+    association = ae.associate("127.0.0.1", pacs.port, ae_title="DEMOPACS")
     assert association.is_established
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
@@ -32,9 +34,9 @@ def study_uids(answers: list[Dataset]) -> list[str]:
     return sorted(one.StudyInstanceUID for one in answers)
 
 
-def test_universal_study_query_counts_what_belongs_to_each_study(archive: Archive) -> None:
+def test_universal_study_query_counts_what_belongs_to_each_study(pacs: DemoPacs) -> None:
     found = find(
-        archive,
+        pacs,
         "STUDY",
         StudyInstanceUID="",
         ModalitiesInStudy="",
@@ -53,9 +55,9 @@ def test_universal_study_query_counts_what_belongs_to_each_study(archive: Archiv
 
 
 @pytest.mark.parametrize("root", [STUDY_ROOT, PATIENT_ROOT])
-def test_every_level_is_answered_with_its_own_keys(archive: Archive, root: str) -> None:
+def test_every_level_is_answered_with_its_own_keys(pacs: DemoPacs, root: str) -> None:
     series = find(
-        archive,
+        pacs,
         "SERIES",
         root,
         StudyInstanceUID="1.2.1",
@@ -67,7 +69,7 @@ def test_every_level_is_answered_with_its_own_keys(archive: Archive, root: str) 
         ("1.2.1.2", 2),
     }
     images = find(
-        archive,
+        pacs,
         "IMAGE",
         root,
         StudyInstanceUID="1.2.1",
@@ -79,9 +81,9 @@ def test_every_level_is_answered_with_its_own_keys(archive: Archive, root: str) 
     assert {one.Rows for one in images} == {10}
 
 
-def test_patient_level_joins_the_studies_of_a_person(archive: Archive) -> None:
+def test_patient_level_joins_the_studies_of_a_person(pacs: DemoPacs) -> None:
     found = find(
-        archive,
+        pacs,
         "PATIENT",
         PATIENT_ROOT,
         PatientID="P2",
@@ -106,17 +108,17 @@ def test_patient_level_joins_the_studies_of_a_person(archive: Archive) -> None:
     ],
 )
 def test_names_match_without_regard_to_case_in_every_script(
-    archive: Archive, asked: str, expected: list[str]
+    pacs: DemoPacs, asked: str, expected: list[str]
 ) -> None:
     found = find(
-        archive, "STUDY", SpecificCharacterSet="ISO_IR 192", PatientName=asked, StudyInstanceUID=""
+        pacs, "STUDY", SpecificCharacterSet="ISO_IR 192", PatientName=asked, StudyInstanceUID=""
     )
     assert study_uids(found) == expected
 
 
-def test_question_in_latin_1_is_answered_in_utf_8(archive: Archive) -> None:
+def test_question_in_latin_1_is_answered_in_utf_8(pacs: DemoPacs) -> None:
     found = find(
-        archive,
+        pacs,
         "STUDY",
         SpecificCharacterSet="ISO_IR 100",
         PatientName="Müller*",
@@ -127,8 +129,20 @@ def test_question_in_latin_1_is_answered_in_utf_8(archive: Archive) -> None:
     ]
 
 
-def test_japanese_name_keeps_its_three_groups(archive: Archive) -> None:
-    found = find(archive, "STUDY", PatientID="P2", PatientName="", StudyInstanceUID="1.2.2")
+@pytest.mark.skipif(shutil.which("findscu") is None, reason="needs dcmtk (apt install dcmtk)")
+def test_question_of_findscu_in_undeclared_utf_8_is_understood(pacs: DemoPacs) -> None:
+    call = ["findscu", "-S", "-aec", "DEMOPACS", "127.0.0.1", str(pacs.port)]
+    keys = ["QueryRetrieveLevel=STUDY", "PatientName=Müller*", "StudyInstanceUID"]
+    for key in keys:
+        call += ["-k", key]
+    done = subprocess.run(call, capture_output=True, timeout=30, check=True)
+    said = (done.stdout + done.stderr).decode()
+    assert said.count("UI [1.2.1") == 1
+    assert "Müller^Änne" in said
+
+
+def test_japanese_name_keeps_its_three_groups(pacs: DemoPacs) -> None:
+    found = find(pacs, "STUDY", PatientID="P2", PatientName="", StudyInstanceUID="1.2.2")
     assert str(found[0].PatientName) == "Yamada^Tarou=山田^太郎=やまだ^たろう"
 
 
@@ -142,8 +156,8 @@ def test_japanese_name_keeps_its_three_groups(archive: Archive) -> None:
         ("20230101-20230201", []),
     ],
 )
-def test_date_ranges_include_both_ends(archive: Archive, asked: str, expected: list[str]) -> None:
-    assert study_uids(find(archive, "STUDY", StudyDate=asked, StudyInstanceUID="")) == expected
+def test_date_ranges_include_both_ends(pacs: DemoPacs, asked: str, expected: list[str]) -> None:
+    assert study_uids(find(pacs, "STUDY", StudyDate=asked, StudyInstanceUID="")) == expected
 
 
 @pytest.mark.parametrize(
@@ -159,16 +173,14 @@ def test_date_ranges_include_both_ends(archive: Archive, asked: str, expected: l
         ({"StudyDescription": "ct thorax"}, []),
     ],
 )
-def test_keys_narrow_the_answer(
-    archive: Archive, keys: dict[str, Any], expected: list[str]
-) -> None:
-    assert study_uids(find(archive, "STUDY", **{"StudyInstanceUID": "", **keys})) == expected
+def test_keys_narrow_the_answer(pacs: DemoPacs, keys: dict[str, Any], expected: list[str]) -> None:
+    assert study_uids(find(pacs, "STUDY", **{"StudyInstanceUID": "", **keys})) == expected
 
 
-def test_level_that_does_not_exist_is_refused(archive: Archive) -> None:
+def test_level_that_does_not_exist_is_refused(pacs: DemoPacs) -> None:
     ae = AE("TESTER")
     ae.add_requested_context(STUDY_ROOT)
-    association = ae.associate("127.0.0.1", archive.port, ae_title="DEMOPACS")
+    association = ae.associate("127.0.0.1", pacs.port, ae_title="DEMOPACS")
     identifier = Dataset()
     identifier.QueryRetrieveLevel = "WARD"
     statuses = [status.Status for status, _ in association.send_c_find(identifier, STUDY_ROOT)]
@@ -176,10 +188,10 @@ def test_level_that_does_not_exist_is_refused(archive: Archive) -> None:
     assert statuses == [0xA900]
 
 
-def test_wrong_called_ae_title_is_refused(archive: Archive) -> None:
+def test_wrong_called_ae_title_is_refused(pacs: DemoPacs) -> None:
     ae = AE("TESTER")
     ae.add_requested_context("1.2.840.10008.1.1")
-    association = ae.associate("127.0.0.1", archive.port, ae_title="OTHERPACS")
+    association = ae.associate("127.0.0.1", pacs.port, ae_title="OTHERPACS")
     assert association.is_rejected
     answer = association.acceptor.primitive
     assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 7)

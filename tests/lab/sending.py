@@ -1,25 +1,21 @@
-"""Sending: one held instance over an association, as it lies on disk wherever the peer takes it."""
+"""How the lab's archive sends one instance: as it lies on disk wherever the peer takes it."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from io import BytesIO
 
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
-from pydicom.uid import UID
-
-from adit.demo import command as commands
-from adit.demo.association import Association, Ended
-from adit.demo.holdings import Held
-from adit.demo.negotiation import Context
-from adit_engine.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
+from adit.demo.pacs_index import StoredInstance
+from adit_engine import part10
+from adit_engine.errors import AditError
+from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
+from adit_engine.nodes.command import Field, Operation, Value
+from adit_engine.nodes.reencode import reencoded
+from lab.association import Association, Ended
+from lab.negotiation import Context
 
 _CONTEXTS_AT_ONCE = 64
 _MEDIUM = 0
 
 
-def contexts_for(held: Iterable[Held]) -> Iterator[tuple[Context, ...]]:
+def contexts_for(held: Iterable[StoredInstance]) -> Iterator[tuple[Context, ...]]:
     """What to propose for these instances: one context for each class and syntax, and one plain.
 
     Several tuples where one association cannot carry that many contexts (PS3.8 9.3.2.2).
@@ -52,7 +48,7 @@ class Sender:
         self,
         association: Association,
         classes: frozenset[str],
-        originator: Mapping[int, int | str] | None = None,
+        originator: Mapping[Field, Value] | None = None,
     ) -> None:
         self.association = association
         self.cancelled = False
@@ -62,37 +58,37 @@ class Sender:
             if context.class_uid in classes:
                 self._contexts.setdefault((context.class_uid, context.syntaxes[0]), context.id)
 
-    def takes(self, held: Held) -> bool:
+    def takes(self, held: StoredInstance) -> bool:
         return self._context(held) is not None
 
-    def send(self, held: Held, message_id: int) -> int | None:
+    def send(self, held: StoredInstance, message_id: int) -> int | None:
         """The status of the peer; None where the instance could not be sent at all."""
         found = self._context(held)
         data = _encoded(held, found[1]) if found else None
         if found is None or data is None:
             return None
         command = {
-            commands.AFFECTED_CLASS: held.class_uid,
-            commands.FIELD: commands.STORE,
-            commands.MESSAGE_ID: message_id,
-            commands.PRIORITY: _MEDIUM,
-            commands.AFFECTED_INSTANCE: held.uid,
+            Field.CLASS_UID: held.class_uid,
+            Field.OPERATION: Operation.STORE,
+            Field.MESSAGE_ID: message_id,
+            Field.PRIORITY: _MEDIUM,
+            Field.INSTANCE_UID: held.uid,
             **self._originator,
         }
         self.association.send(found[0], command, [data])
         return self._answer(message_id)
 
-    def _answer(self, message_id: int) -> int:
+    def _answer(self, message_id: int) -> int | None:
         while True:
             message = self.association.receive()
             if message is None:
                 raise Ended("released before the answer")
-            if message.field == commands.CANCEL:
+            if message.operation == Operation.CANCEL:
                 self.cancelled = True
-            elif commands.number(message.command, commands.RESPONDED_TO) == message_id:
-                return commands.number(message.command, commands.STATUS)
+            elif message.command.number(Field.ANSWERS_TO) == message_id:
+                return message.command.number(Field.STATUS)
 
-    def _context(self, held: Held) -> tuple[int, str] | None:
+    def _context(self, held: StoredInstance) -> tuple[int, str] | None:
         for syntax in (held.syntax, EXPLICIT_LE, IMPLICIT_LE):
             context_id = self._contexts.get((held.class_uid, syntax))
             if context_id is not None:
@@ -100,39 +96,13 @@ class Sender:
         return None
 
 
-def _encoded(held: Held, syntax: str) -> memoryview | bytes | None:
+def _encoded(held: StoredInstance, syntax: str) -> bytes | None:
     """The data set in a syntax; None for a file that vanished or that no decoder understands."""
     try:
         content = held.path.read_bytes()
-        return (
-            memoryview(content)[held.offset :] if syntax == held.syntax else _again(content, syntax)
-        )
-    except (OSError, ValueError, AttributeError, NotImplementedError, RuntimeError):
+        if syntax == held.syntax:
+            return content[held.offset :]
+        made = reencoded(part10.parse(content), [syntax])
+    except (AditError, OSError):
         return None
-
-
-def _again(content: bytes, syntax: str) -> bytes:
-    dataset = dcmread(BytesIO(content))
-    before = dataset.file_meta.TransferSyntaxUID
-    if before.is_compressed and not before.is_deflated:
-        dataset.decompress(generate_instance_uid=False)
-    if before == EXPLICIT_BE:
-        _swap(dataset)
-    out = DicomBytesIO()
-    out.is_little_endian = True
-    out.is_implicit_VR = syntax == IMPLICIT_LE
-    plain = Dataset(dataset)
-    plain.set_original_encoding(UID(syntax).is_implicit_VR, True)
-    write_dataset(out, plain)
-    return bytes(out.getvalue())
-
-
-def _swap(dataset: Dataset) -> None:
-    """PS3.5 7.3: words of pixel data stand the other way round in big endian."""
-    if "PixelData" in dataset and dataset["PixelData"].VR == "OW" and dataset.BitsAllocated > 8:
-        words = bytearray(dataset.PixelData)
-        size = dataset.BitsAllocated // 8
-        for byte in range(size // 2):
-            low, high = slice(byte, None, size), slice(size - 1 - byte, None, size)
-            words[low], words[high] = words[high], words[low]
-        dataset.PixelData = bytes(words)
+    return b"".join(made.parts()) if made is not None else None

@@ -1,4 +1,4 @@
-"""The demo archive hands over and takes in instances byte by byte, with dcmtk and pynetdicom."""
+"""The demo PACS hands over and takes in instances byte by byte, with dcmtk and pynetdicom."""
 
 import contextlib
 import os
@@ -14,19 +14,17 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.filereader import read_dataset
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from pynetdicom import AE, build_role, evt
 from small_objects import CT, MR, instance
 
-from adit.demo import command as commands
-from adit.demo.archive import Archive
-from adit.demo.association import Association
-from adit.demo.holdings import Holdings
-from adit.demo.negotiation import Context, Proposal
+from adit.demo.pacs import DemoPacs
+from adit.demo.pacs_index import FolderIndex
 
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 needs_dcmtk = pytest.mark.skipif(
     shutil.which("getscu") is None, reason="needs dcmtk (apt install dcmtk)"
 )
@@ -59,37 +57,55 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
 @needs_dcmtk
 @pytest.mark.parametrize("root", ["-S", "-P"])
 def test_c_get_of_a_study_brings_the_same_bytes(
-    archive: Archive, filled: Path, tmp_path: Path, root: str
+    pacs: DemoPacs, filled: Path, tmp_path: Path, root: str
 ) -> None:
     (tmp_path / "out").mkdir()
     done = dcmtk(
-        "getscu", root, "-aec", "DEMOPACS", "127.0.0.1", archive.port, "-od", tmp_path / "out",
+        "getscu", root, "-aec", "DEMOPACS", "127.0.0.1", pacs.port, "-od", tmp_path / "out",
         "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=P1", "-k", "StudyInstanceUID=1.2.1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert by_uid(tmp_path / "out") == by_uid(filled / "1.2.1")
 
 
+def store(port: int, sent: Dataset | Path, class_uid: str = CT) -> int:
+    """The status with which the PACS answers."""
+    ae = AE("TESTER")
+    ae.add_requested_context(class_uid, "1.2.840.10008.1.2.1")
+    association = ae.associate("127.0.0.1", port, ae_title="SECOND")
+    status = association.send_c_store(sent).Status
+    association.release()
+    return int(status)
+
+
 def get(
-    archive: Archive, level: str, syntaxes: list[str], **keys: object
+    pacs: DemoPacs,
+    level: str,
+    syntaxes: list[str],
+    *,
+    classes: tuple[str, ...] = (CT, MR),
+    cancel: bool = False,
+    **keys: object,
 ) -> tuple[list[bytes], int, int]:
     """Data sets as they came, how many came completely, and the final status."""
     came: list[bytes] = []
 
     def keep(event: evt.Event) -> int:
         came.append(event.encoded_dataset(include_meta=False))
+        if cancel and len(came) == 1:
+            event.assoc.send_c_cancel(1, query_model=GET)
         return 0
 
     ae = AE("TESTER")
     ae.add_requested_context(GET)
-    for class_uid in (CT, MR):
+    for class_uid in classes:
         for syntax in syntaxes:
             ae.add_requested_context(class_uid, syntax)
-    roles = [build_role(class_uid, scp_role=True) for class_uid in (CT, MR)]
+    roles = [build_role(class_uid, scp_role=True) for class_uid in classes]
     association = ae.associate(
         "127.0.0.1",
-        archive.port,
-        ae_title="DEMOPACS",
+        pacs.port,
+        ae_title=pacs.ae_title,
         ext_neg=roles,
         evt_handlers=[(evt.EVT_C_STORE, keep)],
     )
@@ -102,20 +118,18 @@ def get(
     return came, last.get("NumberOfCompletedSuboperations", 0), last.Status
 
 
-def test_c_get_asks_for_single_instances(archive: Archive, filled: Path) -> None:
+def test_c_get_asks_for_single_instances(pacs: DemoPacs, filled: Path) -> None:
     wanted = ["1.2.1.1.1", "1.2.1.1.3"]
     came, completed, status = get(
-        archive, "IMAGE", ["1.2.840.10008.1.2.1"],
+        pacs, "IMAGE", ["1.2.840.10008.1.2.1"],
         StudyInstanceUID="1.2.1", SeriesInstanceUID="1.2.1.1", SOPInstanceUID=wanted,
     )  # fmt: skip
     assert (completed, status) == (2, 0)
     assert sorted(came) == sorted(data_set(filled / f"1.2.1/1.2.1.1/{uid}.dcm") for uid in wanted)
 
 
-def test_peer_that_takes_implicit_only_gets_implicit(archive: Archive) -> None:
-    came, completed, status = get(
-        archive, "STUDY", [ImplicitVRLittleEndian], StudyInstanceUID="1.2.2"
-    )
+def test_peer_that_takes_implicit_only_gets_implicit(pacs: DemoPacs) -> None:
+    came, completed, status = get(pacs, "STUDY", [ImplicitVRLittleEndian], StudyInstanceUID="1.2.2")
     assert (completed, status) == (2, 0)
     read = [
         read_dataset(BytesIO(data), is_implicit_VR=True, is_little_endian=True) for data in came
@@ -134,24 +148,22 @@ def test_compressed_image_is_unpacked_for_a_peer_that_cannot_read_it(tmp_path: P
     (tmp_path / "pacs").mkdir()
     source.save_as(tmp_path / "pacs" / "one.dcm", enforce_file_format=True)
     uid = str(source.SOPInstanceUID)
-    with Archive("DEMOPACS", tmp_path / "pacs") as archive:
-        unpacked = get(archive, "STUDY", ["1.2.840.10008.1.2.1"], StudyInstanceUID="1.2.7")
-        as_held = get(
-            archive, "STUDY", ["1.2.840.10008.1.2.1", RLELossless], StudyInstanceUID="1.2.7"
-        )
+    with DemoPacs("DEMOPACS", tmp_path / "pacs") as pacs:
+        unpacked = get(pacs, "STUDY", ["1.2.840.10008.1.2.1"], StudyInstanceUID="1.2.7")
+        as_held = get(pacs, "STUDY", ["1.2.840.10008.1.2.1", RLELossless], StudyInstanceUID="1.2.7")
     assert unpacked[1:] == (1, 0)
     assert plain in unpacked[0][0]
     assert uid.encode() in unpacked[0][0]
     assert as_held[0] == [data_set(tmp_path / "pacs" / "one.dcm")]
 
 
-def test_c_get_tells_what_it_could_not_send(archive: Archive) -> None:
-    came, completed, status = get(archive, "STUDY", [RLELossless], StudyInstanceUID="1.2.1")
+def test_c_get_tells_what_it_could_not_send(pacs: DemoPacs) -> None:
+    came, completed, status = get(pacs, "STUDY", [RLELossless], StudyInstanceUID="1.2.1")
     assert (came, completed, status) == ([], 0, 0xA702)
 
 
-def test_retrieval_without_unique_key_is_refused(archive: Archive) -> None:
-    assert get(archive, "STUDY", ["1.2.840.10008.1.2.1"], PatientName="*")[2] == 0xA900
+def test_retrieval_without_unique_key_is_refused(pacs: DemoPacs) -> None:
+    assert get(pacs, "STUDY", ["1.2.840.10008.1.2.1"], PatientName="*")[2] == 0xA900
 
 
 @pytest.fixture
@@ -171,8 +183,8 @@ def receiver(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 @needs_dcmtk
 def test_c_move_sends_to_a_registered_peer(filled: Path, receiver: tuple[int, Path]) -> None:
     port, folder = receiver
-    with Archive("DEMOPACS", filled, {"RECEIVER": ("127.0.0.1", port)}) as archive:
-        call = ["movescu", "-S", "-aec", "DEMOPACS", "127.0.0.1", archive.port]
+    with DemoPacs("DEMOPACS", filled, {"RECEIVER": ("127.0.0.1", port)}) as pacs:
+        call = ["movescu", "-S", "-aec", "DEMOPACS", "127.0.0.1", pacs.port]
         wanted = ["-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3"]
         moved = dcmtk(*call, "-aem", "RECEIVER", *wanted)
         unknown = dcmtk("movescu", "-v", *call[1:], "-aem", "NOBODY", *wanted)
@@ -181,30 +193,123 @@ def test_c_move_sends_to_a_registered_peer(filled: Path, receiver: tuple[int, Pa
     assert "MoveDestinationUnknown" in unknown.stdout + unknown.stderr
 
 
+def test_c_move_names_who_asked_and_by_which_message(filled: Path) -> None:
+    originators: set[tuple[str, int]] = set()
+
+    def note(event: evt.Event) -> int:
+        request = event.request
+        title = str(request.MoveOriginatorApplicationEntityTitle).strip()
+        originators.add((title, request.MoveOriginatorMessageID))
+        return 0
+
+    destination = AE("RECEIVER")
+    destination.add_supported_context(CT)
+    server = destination.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, note)]
+    )
+    port = server.socket.getsockname()[1]
+    ae = AE("TESTER")
+    ae.add_requested_context(MOVE)
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", "1.2.1"
+    with DemoPacs("DEMOPACS", filled, {"RECEIVER": ("127.0.0.1", port)}) as pacs:
+        association = ae.associate("127.0.0.1", pacs.port, ae_title="DEMOPACS")
+        answers = list(association.send_c_move(identifier, "RECEIVER", MOVE, msg_id=77))
+        association.release()
+    server.shutdown()
+    assert (answers[-1][0].Status, answers[-1][0].NumberOfCompletedSuboperations) == (0, 5)
+    assert originators == {("TESTER", 77)}
+
+
+def test_c_get_ends_after_a_cancel(pacs: DemoPacs) -> None:
+    came, completed, status = get(
+        pacs, "STUDY", ["1.2.840.10008.1.2.1"], cancel=True, StudyInstanceUID="1.2.1"
+    )
+    assert status == 0xFE00
+    assert len(came) == completed < 5
+
+
+@needs_dcmtk
+def test_c_get_does_not_wait_for_acknowledgements(tmp_path: Path) -> None:
+    """Nagle's algorithm at the peer and delayed acknowledgements here cost 40 ms an image."""
+    count = 100
+    (tmp_path / "out").mkdir()
+    (tmp_path / "pacs").mkdir()
+    for number in range(count):
+        uids = {"StudyInstanceUID": "1.2.7", "SeriesInstanceUID": "1.2.7.1"}
+        one = instance(f"1.2.7.1.{number}", **uids)
+        one.save_as(tmp_path / "pacs" / f"{number}.dcm", enforce_file_format=True)
+    with DemoPacs("DEMOPACS", tmp_path / "pacs") as pacs:
+        began = time.monotonic()
+        done = dcmtk(
+            "getscu", "-S", "-aec", "DEMOPACS", "127.0.0.1", pacs.port, "-od", tmp_path / "out",
+            "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.7",
+        )  # fmt: skip
+        seconds = time.monotonic() - began
+    assert done.returncode == 0
+    assert len(list((tmp_path / "out").iterdir())) == count
+    assert seconds < count * 0.04 * 0.8
+
+
+def test_sop_class_that_pynetdicom_does_not_know_is_stored_and_sent(tmp_path: Path) -> None:
+    retired = "1.2.840.10008.5.1.4.1.1.3"
+    one = instance("1.2.7.1.1", StudyInstanceUID="1.2.7", SeriesInstanceUID="1.2.7.1")
+    one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = retired
+    with DemoPacs("SECOND", tmp_path / "second") as pacs:
+        assert store(pacs.port, one, class_uid=retired) == 0
+        came, _, status = get(
+            pacs, "STUDY", ["1.2.840.10008.1.2.1"], classes=(retired,), StudyInstanceUID="1.2.7"
+        )
+        stored = data_set(tmp_path / "second/1.2.7/1.2.7.1/1.2.7.1.1.dcm")
+    assert status == 0
+    assert came == [stored]
+
+
+def test_big_endian_image_is_turned_round_for_a_peer_that_cannot_read_it(tmp_path: Path) -> None:
+    one = instance("1.2.7.1.1", StudyInstanceUID="1.2.7", SeriesInstanceUID="1.2.7.1")
+    one["PixelData"].VR = "OW"
+    (tmp_path / "pacs").mkdir()
+    pixels = one.PixelData
+    one.PixelData = b"".join(pixels[n : n + 2][::-1] for n in range(0, len(pixels), 2))
+    one["PixelData"].VR = "OW"
+    one.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    dcmwrite(
+        tmp_path / "pacs" / "one.dcm",
+        one,
+        implicit_vr=False,
+        little_endian=False,
+        enforce_file_format=True,
+    )
+    with DemoPacs("DEMOPACS", tmp_path / "pacs") as pacs:
+        came, *counts = get(pacs, "STUDY", ["1.2.840.10008.1.2.1"], StudyInstanceUID="1.2.7")
+    assert counts == [1, 0]
+    assert pixels in came[0]
+
+
 @needs_dcmtk
 def test_stored_instances_are_found_and_outlive_a_restart(tmp_path: Path, filled: Path) -> None:
     folder = tmp_path / "second"
     files = sorted(str(path) for path in (filled / "1.2.2").rglob("*.dcm"))
     for _ in range(2):  # storing again must change nothing
-        with Archive("SECOND", folder) as archive:
-            done = dcmtk("storescu", "-aec", "SECOND", "127.0.0.1", archive.port, *files)
+        with DemoPacs("SECOND", folder) as pacs:
+            done = dcmtk("storescu", "-aec", "SECOND", "127.0.0.1", pacs.port, *files)
             assert done.returncode == 0, done.stderr
-            assert len(archive.site.holdings) == 2
+            assert len(pacs.index) == 2
     found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert [str(path) for path in found] == [f"1.2.2/1.2.2.1/1.2.2.1.{n}.dcm" for n in (1, 2)]
     assert by_uid(folder) == by_uid(filled / "1.2.2")
-    again = Holdings(folder)
+    again = FolderIndex(folder)
     again.load()
     assert list(again.studies) == ["1.2.2"]
 
 
 def test_changed_content_under_the_same_uid_replaces_the_file(tmp_path: Path) -> None:
     names = {"StudyInstanceUID": "1.2.8", "SeriesInstanceUID": "1.2.8.1", "PatientID": "P8"}
-    with Archive("SECOND", tmp_path / "second") as archive:
+    with DemoPacs("SECOND", tmp_path / "second") as pacs:
         for moved in ("1.2.8", "1.2.8", "1.2.9"):
             ae = AE("TESTER")
             ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
-            association = ae.associate("127.0.0.1", archive.port, ae_title="SECOND")
+            association = ae.associate("127.0.0.1", pacs.port, ae_title="SECOND")
             sent = instance("1.2.8.1.1", **{**names, "StudyInstanceUID": moved})
             assert association.send_c_store(sent).Status == 0
             association.release()
@@ -213,7 +318,7 @@ def test_changed_content_under_the_same_uid_replaces_the_file(tmp_path: Path) ->
             for path in (tmp_path / "second").rglob("*.dcm")
         ]
         assert paths == ["1.2.9/1.2.8.1/1.2.8.1.1.dcm"]
-        assert list(archive.site.holdings.studies) == ["1.2.9"]
+        assert list(pacs.index.studies) == ["1.2.9"]
 
 
 @pytest.mark.parametrize(("harmless", "study_uid"), [("10", ".."), ("1.2.3.4.5", "../../etc")])
@@ -222,23 +327,14 @@ def test_uid_that_would_climb_out_of_the_folder_is_refused(
 ) -> None:
     sent = instance("1.2.8.1.1", StudyInstanceUID=harmless, SeriesInstanceUID="1.2.8.1")
     sent.save_as(tmp_path / "sent", enforce_file_format=True)
-    data = data_set(tmp_path / "sent").replace(harmless.encode(), study_uid.encode())
-    with Archive("SECOND", tmp_path / "second") as archive:
-        context = Context(1, CT, ("1.2.840.10008.1.2.1",))
-        peer = Association.requested(
-            ("127.0.0.1", archive.port), Proposal("SECOND", "TESTER", (context,))
-        )
-        command: dict[int, int | str] = {
-            commands.AFFECTED_CLASS: CT,
-            commands.FIELD: commands.STORE,
-            commands.MESSAGE_ID: 1,
-            commands.AFFECTED_INSTANCE: "1.2.8.1.1",
-        }
-        peer.send(1, command, [data])
-        answer = peer.receive()
-        peer.release()
-    assert answer is not None
-    assert answer.command[commands.STATUS] == 0xC000
+    data = data_set(tmp_path / "sent")
+    head = (tmp_path / "sent").read_bytes()[: -len(data)]
+    changed = data.replace(harmless.encode(), study_uid.encode())
+    (tmp_path / "sent").write_bytes(head + changed)
+    with DemoPacs("SECOND", tmp_path / "second") as pacs:
+        # The file is sent as it is, since the PACS has turned this on for the process.
+        status = store(pacs.port, tmp_path / "sent")
+    assert status == 0xC000
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".dcm", ".part")]
 
 
@@ -247,7 +343,7 @@ def test_full_disk_is_answered_as_out_of_resources(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000));"
-        "from adit.demo.archive import main; sys.exit(main(sys.argv[1:]))"
+        "from adit.demo.pacs import main; sys.exit(main(sys.argv[1:]))"
     )
     with running(tmp_path / "second", [sys.executable, "-c", code]) as (_, port):
         ae = AE("TESTER")
@@ -264,10 +360,10 @@ def test_full_disk_is_answered_as_out_of_resources(tmp_path: Path) -> None:
 
 
 class running:
-    """The archive as a process of its own; yields the process and its port."""
+    """The PACS as a process of its own; yields the process and its port."""
 
     def __init__(self, folder: Path, command: list[str] | None = None) -> None:
-        self.command = command or [sys.executable, "-m", "adit.demo.archive"]
+        self.command = command or [sys.executable, "-m", "adit.demo.pacs"]
         self.command += ["--ae-title", "SECOND", "--port", "0", "--folder", str(folder)]
 
     def __enter__(self) -> tuple[subprocess.Popen[bytes], int]:
@@ -299,8 +395,8 @@ def test_process_ends_within_two_seconds_even_while_someone_is_connected(filled:
         association.abort()
 
 
-def test_following_archive_ends_with_the_process_that_started_it(filled: Path) -> None:
-    command = [sys.executable, "-m", "adit.demo.archive", "--ae-title", "SECOND", "--port", "0"]
+def test_following_pacs_ends_with_the_process_that_started_it(filled: Path) -> None:
+    command = [sys.executable, "-m", "adit.demo.pacs", "--ae-title", "SECOND", "--port", "0"]
     command += ["--folder", str(filled), "--follow-parent"]
     code = f"import subprocess; p = subprocess.Popen({command!r}, stdout=-1);"
     code += "p.stdout.readline(); print(p.pid)"
@@ -319,23 +415,22 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
-def test_second_start_takes_headers_from_the_cache_and_sees_what_changed(filled: Path) -> None:
-    first = Holdings(filled)
-    first.load()
-    assert first.cache_path.is_file()
+def test_index_sees_what_changed_and_removes_interrupted_writes(filled: Path) -> None:
     (filled / "1.2.4/1.2.4.1/1.2.4.1.1.dcm").unlink()
     names = {"StudyInstanceUID": "1.2.5", "SeriesInstanceUID": "1.2.5.1"}
     instance("1.2.5.1.1", **names).save_as(filled / "new.dcm", enforce_file_format=True)
     (filled / "left.part").write_bytes(b"cut off")
-    second = Holdings(filled)
-    second.load()
-    assert sorted(second.studies) == ["1.2.1", "1.2.2", "1.2.3", "1.2.5"]
+    (filled / "notes.txt").write_bytes(b"")
+    index = FolderIndex(filled)
+    index.load()
+    assert sorted(index.studies) == ["1.2.1", "1.2.2", "1.2.3", "1.2.5"]
     assert not (filled / "left.part").exists()
-    assert second.studies["1.2.1"].values["PatientName"] == "Müller^Änne"
+    assert (filled / "notes.txt").exists()
+    assert index.studies["1.2.1"].values["PatientName"] == "Müller^Änne"
 
 
-def test_archive_starts_without_django(filled: Path) -> None:
-    code = "import sys, adit.demo.archive, adit.demo.patients;"
+def test_pacs_starts_without_django(filled: Path) -> None:
+    code = "import sys, adit.demo.pacs, adit.demo.patients;"
     code += "print([name for name in sys.modules if name.startswith('django')])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
@@ -343,14 +438,14 @@ def test_archive_starts_without_django(filled: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_garbage_does_not_bring_the_archive_down(archive: Archive) -> None:
+def test_garbage_does_not_bring_the_pacs_down(pacs: DemoPacs) -> None:
     for garbage in (
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x01\x00\xff\xff\xff\xff",
         b"\x01\x00\x00\x00\x00\x04abcd",
         os.urandom(500),
     ):
-        with socket.create_connection(("127.0.0.1", archive.port), timeout=5) as peer:
+        with socket.create_connection(("127.0.0.1", pacs.port), timeout=1) as peer:
             peer.sendall(garbage)
             with contextlib.suppress(OSError):
                 peer.shutdown(socket.SHUT_WR)
@@ -358,6 +453,6 @@ def test_garbage_does_not_bring_the_archive_down(archive: Archive) -> None:
                     pass
     ae = AE("TESTER")
     ae.add_requested_context("1.2.840.10008.1.1")
-    association = ae.associate("127.0.0.1", archive.port, ae_title="DEMOPACS")
+    association = ae.associate("127.0.0.1", pacs.port, ae_title="DEMOPACS")
     assert association.send_c_echo().Status == 0
     association.release()
