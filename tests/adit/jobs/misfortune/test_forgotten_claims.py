@@ -57,7 +57,7 @@ def test_whose_claim_was_forgotten_takes_nothing_from_who_has_the_task_now(
 
     runner.run(first)
     for end in (
-        lambda: queue.give_back(first, "The database did not answer.", failed=True),
+        lambda: queue.release_task(first, "The database did not answer.", failed=True),
         lambda: queue.finish(first, TaskState.FAILURE, "late"),
     ):
         with pytest.raises(states.Overtaken):
@@ -79,16 +79,16 @@ def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
     first, second = twice
 
     for write in (
-        lambda: queue.beat(first),
+        lambda: queue.renew_lease(first),
         lambda: queue.still_held(first),
         lambda: Ledger(first, box_of(first.job.trial)).write(),
     ):
         with pytest.raises(AditError):
             write()
-    queue.say(first, "I am at work")
+    queue.set_progress_message(first, "I am at work")
 
     assert Task.objects.get().message == ""
-    queue.beat(second)
+    queue.renew_lease(second)
     queue.still_held(second)
     Ledger(second, box_of(second.job.trial)).write()
 
