@@ -206,7 +206,9 @@ class Task(Ended, models.Model):
     source = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
     lane = models.CharField(max_length=16, choices=Lane, default=Lane.RETRIEVE)
     """What it needs of its nodes: searching opens the source alone; urgent is the job's word."""
-    group = models.ForeignKey(TaskGroup, null=True, on_delete=models.SET_NULL, related_name="tasks")
+    group = models.ForeignKey(
+        TaskGroup, null=True, on_delete=models.SET_NULL, related_name="tasks", db_index=False
+    )
     """Set by assign_groups(). A task without a group is never claimed."""
     work = models.CharField(max_length=8, choices=Work, default=Work.KIND, blank=True)
     payload = models.BinaryField()
@@ -235,6 +237,7 @@ class Task(Ended, models.Model):
             models.UniqueConstraint(fields=["job", "position"], name="one_task_per_position")
         ]
         indexes = [
+            # The only index by group: with another one PostgreSQL reads tasks that have ended, too.
             models.Index(fields=["group", "state", "id", "not_before"], name="due_tasks_of_group"),
             models.Index(fields=["job", "state"]),
             models.Index(fields=["state", "lease_until"]),

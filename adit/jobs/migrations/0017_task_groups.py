@@ -24,6 +24,11 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=('job', 'source', 'lane'), name='one_task_group_per_source_and_lane'),
         ),
         migrations.RenameField(model_name='task', old_name='road', new_name='group'),
+        migrations.AlterField(
+            model_name='task',
+            name='group',
+            field=models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='tasks', to='jobs.taskgroup'),
+        ),
         migrations.RenameModel(old_name='Turn', new_name='LastClaim'),
         migrations.RenameField(model_name='lastclaim', old_name='last_at', new_name='at'),
         migrations.AlterField(

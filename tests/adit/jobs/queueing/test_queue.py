@@ -1,6 +1,7 @@
 """The queue: what is next, who holds it, and what becomes of it when its holder is lost."""
 
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -308,7 +309,7 @@ def test_a_claim_looks_up_due_tasks_by_an_index(order_studies: Ordering, is_anal
     """Also just after a large order, when PostgreSQL has no statistics of it yet."""
     jobs = [order_studies(f"{number}", images=1) for number in range(10)]
     group = jobs[0].task_groups.get()
-    copy_tasks(10_000)
+    copy_tasks(2_000)
     if is_analyzed:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE jobs_task")
@@ -319,14 +320,13 @@ def test_a_claim_looks_up_due_tasks_by_an_index(order_studies: Ordering, is_anal
     ]
 
     for plan in plans:
+        steps = "\n".join(plan)
         if conf.EMBEDDED:
-            assert any("(group_id=? AND state=?)" in step for step in plan), plan
-            assert not any("SCAN jobs_task " in f"{step} " for step in plan), plan
+            assert "(group_id=? AND state=?)" in steps, steps
+            assert not re.search(r"SCAN (jobs_task|V0)\b", steps), steps
         else:
-            steps = "\n".join(plan)
-            assert "Index Scan using jobs_task_group" in steps, steps
-            assert "Seq Scan on jobs_task" not in steps, steps
-            assert "Bitmap Heap Scan on jobs_task " not in steps, steps
+            assert "Index Scan using due_tasks_of_group on jobs_task" in steps, steps
+            assert not re.search(r"(Seq|Heap) Scan on jobs_task( v0)?  ", steps), steps
 
 
 @pytest.mark.django_db
