@@ -73,7 +73,8 @@ def _claim_from(group: TaskGroup, worker: str) -> Task | None:
     for node in nodes:
         hold = hold_of(node, route.purposes_at(node.pk), job.owner_id, job.pk)
         slots.reserve(node, route.lane, holder_of(task), settings.LEASE_S, hold)
-        breaker.try_by_one(node, settings.LEASE_S)
+        if hasattr(node, "breaker"):
+            breaker.try_by_one(node, settings.LEASE_S)
     states.move_task(
         job,
         task,
@@ -190,7 +191,8 @@ def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
 @transaction.atomic
 def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
     """End a task and release its slots. Raises states.Overtaken."""
-    states.move(task, to, message[:2000], broke_rule=broke_rule)
+    job = states.locked(task.job_id)
+    states.move_task(job, task, to, message[:2000], broke_rule=broke_rule)
     slots.release(holder_of(task))
 
 

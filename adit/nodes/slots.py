@@ -128,7 +128,7 @@ def release_expired() -> None:
 
 def _release(slots: QuerySet[Slot]) -> None:
     """Where the node rests between two studies, another slot takes the place of a released one."""
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         locked = slots.select_related("node").select_for_update(of=("self",)).order_by("pk")
         ended, now = list(locked), timezone.now()
         Slot.objects.filter(pk__in=[slot.pk for slot in ended]).delete()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import F
 from django.db.models.functions import Greatest
@@ -23,8 +24,9 @@ def note(slots: Iterable[Slot]) -> None:
     today = timezone.localdate()
     ended = [slot for slot in slots if not slot.holder.startswith((LATE, REST))]
     for slot in sorted(ended, key=lambda slot: (slot.node_id, slot.lane)):
-        use, _ = Use.objects.get_or_create(node_id=slot.node_id, day=today, lane=slot.lane)
-        Use.objects.filter(pk=use.pk).update(
+        _add(
+            Use,
+            {"node_id": slot.node_id, "day": today, "lane": slot.lane},
             connections=F("connections") + 1,
             images=F("images") + slot.images,
             size_bytes=F("size_bytes") + slot.size_bytes,
@@ -38,10 +40,20 @@ def note(slots: Iterable[Slot]) -> None:
         if slot.fetches and slot.user_id is not None
     ]
     for user, size_bytes in sorted(fetched):
-        spent, _ = Spent.objects.get_or_create(user_id=user, day=today)
-        Spent.objects.filter(pk=spent.pk).update(
-            studies=F("studies") + 1, size_bytes=F("size_bytes") + size_bytes
+        _add(
+            Spent,
+            {"user_id": user, "day": today},
+            studies=F("studies") + 1,
+            size_bytes=F("size_bytes") + size_bytes,
         )
+
+
+def _add(model: type[Use] | type[Spent], key: dict[str, Any], **sums: Any) -> None:
+    """Update the row with this key; the first time in a day it is created."""
+    rows = model._default_manager.filter(**key)
+    if not rows.update(**sums):
+        model._default_manager.get_or_create(**key)
+        rows.update(**sums)
 
 
 def clean() -> int:
