@@ -65,7 +65,7 @@ def backlog(tasks: str, source: str) -> int:
             Task(job=job, position=position, source=nodes[source], payload=bytes(300))
             for position in range(1, TASKS_EACH + 1)
         )
-        roads.lay(job)
+        roads.assign_groups(job)
     return int(tasks)
 
 
@@ -122,7 +122,7 @@ def claim_lots(name: str, at: str) -> dict[str, Any]:
 def _at(at: str, work: Callable[[], int]) -> dict[str, Any]:
     from adit.jobs.queueing import roads
 
-    roads.in_turn()
+    list(roads.runnable_groups())
     time.sleep(max(0.0, float(at) - time.time()))
     begun, count, spent = time.time(), 0, time.process_time()
     while done := work():
@@ -142,7 +142,7 @@ def claim_some(times: str) -> dict[str, float]:
         spent.append(1000 * (time.perf_counter() - begun))
         if task is None:
             raise RuntimeError("nothing was claimed")
-        queue.give_back(task, "bench")
+        queue.release_task(task, "bench")
     first, *others = spent
     return {"first": first, "median": statistics.median(others), "most": max(others)}
 

@@ -11,7 +11,7 @@ from adit.accounts.rights import Refused
 from adit.audit import trail
 from adit.jobs import letters, permits, sealed, states
 from adit.jobs.files import archives
-from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState, Work
+from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState, Work
 from adit.jobs.ordering import Ordered, needs_approval, prepared, size_of
 from adit.jobs.provenance import rules
 from adit.jobs.queueing import roads
@@ -145,7 +145,7 @@ def make_urgent(user: User, job: Job) -> None:
     def act(locked: Job) -> None:
         _void_approval(locked)
         Job.objects.filter(pk=locked.pk).update(urgent=True)
-        Road.objects.filter(job=locked).update(waits_for="")
+        TaskGroup.objects.filter(job=locked).update(wait_reason="")
 
     _act(user, job, "urgent", act)
 
@@ -252,7 +252,7 @@ def _made(user: User, ordered: Ordered, key: str) -> Job:
     job.save()
     ordered.lay_tasks(job)
     archives.lay_packing(job)
-    roads.lay(job)
+    roads.assign_groups(job)
     lines.make(sealed.box_of(job.trial), job, ordered.rows)
     trail.record(
         "job.created",

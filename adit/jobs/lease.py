@@ -145,7 +145,7 @@ class Lease:
             return
         asked_at = boot_time()
         try:
-            queue.beat(self.task)
+            queue.renew_lease(self.task)
         except queue.LeaseLost as error:
             self.stop.set(Lost(error))
         except Error as error:

@@ -43,6 +43,9 @@ class TaskState(models.TextChoices):
     FAILURE = "failure", _("failed")
 
 
+RUNNABLE_JOBS = frozenset({JobState.PENDING, JobState.IN_PROGRESS})
+OPEN_TASKS = frozenset({TaskState.PENDING, TaskState.IN_PROGRESS, TaskState.HELD})
+
 EMPTY = "empty"
 """How a page shows the state of what ended as ordered with nothing delivered."""
 
@@ -159,38 +162,40 @@ class Job(Ended, models.Model):
         return Item.objects.filter(task__job=self)
 
 
-class Road(models.Model):
-    """The tasks of one job that use the same nodes in the same lane: they wait for the same things.
+class TaskGroup(models.Model):
+    """The tasks of one job with the same source and lane: they wait for the same nodes.
 
-    A claim looks at roads, of which there are few, never at all waiting tasks.
+    A claim sorts groups, of which there are few, instead of all pending tasks.
     """
 
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="roads")
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="task_groups")
     source = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
     lane = models.CharField(max_length=16, choices=Lane)
-    waits_for = models.CharField(max_length=200, blank=True)
-    """Why its next task does not start now, as whoever looked last found."""
+    wait_reason = models.CharField(max_length=200, blank=True)
+    """Why no task of the group starts now; empty if nothing prevents it."""
 
     class Meta:
         ordering = ["id"]
         constraints = [
-            models.UniqueConstraint(fields=["job", "source", "lane"], name="one_road_per_nodes")
+            models.UniqueConstraint(
+                fields=["job", "source", "lane"], name="one_task_group_per_source_and_lane"
+            )
         ]
 
     def __str__(self) -> str:
-        return f"{self.job} by {self.source}"
+        return f"{self.job} from {self.source}"
 
 
-class Turn(models.Model):
-    """When a task of this person was begun last: whoever waited longest is next."""
+class LastClaim(models.Model):
+    """When a task of this user was last claimed: users take turns, the longest waiting first."""
 
     owner = models.OneToOneField(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="turn"
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="last_claim"
     )
-    last_at = models.DateTimeField()
+    at = models.DateTimeField()
 
     def __str__(self) -> str:
-        return f"{self.owner} {self.last_at}"
+        return f"{self.owner} {self.at}"
 
 
 class Task(Ended, models.Model):
@@ -201,8 +206,10 @@ class Task(Ended, models.Model):
     source = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
     lane = models.CharField(max_length=16, choices=Lane, default=Lane.RETRIEVE)
     """What it needs of its nodes: searching opens the source alone; urgent is the job's word."""
-    road = models.ForeignKey(Road, null=True, on_delete=models.SET_NULL, related_name="tasks")
-    """By source and lane; roads.lay() sets it. What stands on no road never starts."""
+    group = models.ForeignKey(
+        TaskGroup, null=True, on_delete=models.SET_NULL, related_name="tasks", db_index=False
+    )
+    """Set by assign_groups(). A task without a group is never claimed."""
     work = models.CharField(max_length=8, choices=Work, default=Work.KIND, blank=True)
     payload = models.BinaryField()
     """The kind's payload, sealed under the trial's key."""
@@ -230,7 +237,8 @@ class Task(Ended, models.Model):
             models.UniqueConstraint(fields=["job", "position"], name="one_task_per_position")
         ]
         indexes = [
-            models.Index(fields=["road", "state", "id", "not_before"]),
+            # The only index by group: with another one PostgreSQL reads tasks that have ended, too.
+            models.Index(fields=["group", "state", "id", "not_before"], name="due_tasks_of_group"),
             models.Index(fields=["job", "state"]),
             models.Index(fields=["state", "lease_until"]),
         ]

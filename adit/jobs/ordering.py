@@ -7,7 +7,6 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from adit import many
 from adit.accounts.models import User
 from adit.accounts.rights import Refused, Right, order_right, require
 from adit.jobs import sealed
@@ -75,10 +74,9 @@ class Ordered:
 
         Raises Refused, and WrongInput when a pseudonym stands for another patient; names the row.
         """
-        names = ("position", "source_id", "lane", "payload")
-        many.insert(Task, {"job_id": job.pk}, names, self._tasks(job))
+        Task.objects.bulk_create(self._tasks(job))
 
-    def _tasks(self, job: Job) -> Iterator[tuple[Any, ...]]:
+    def _tasks(self, job: Job) -> Iterator[Task]:
         box = sealed.box_of(self.trial)
         for position, planned in enumerate(self.planned, start=1):
             plan = planned.plan
@@ -86,7 +84,9 @@ class Ordered:
             pseudonym = "" if is_plain else self._pseudonym(position, planned)
             lane = Lane.SEARCH if plan.searches else Lane.RETRIEVE
             payload = sealed.seal_task(self.trial, job, position, plan, pseudonym, box=box)
-            yield position, planned.source.pk, lane, payload
+            yield Task(
+                job=job, position=position, source=planned.source, lane=lane, payload=payload
+            )
 
     def _pseudonym(self, position: int, planned: Planned) -> str:
         plan = planned.plan

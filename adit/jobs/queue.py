@@ -10,20 +10,14 @@ from django.utils.translation import gettext as _
 
 from adit.audit.trail import record
 from adit.jobs import states
-from adit.jobs.models import Job, JobState, Task, TaskState
-from adit.jobs.queueing import roads, statements
-from adit.jobs.queueing.light import light
-from adit.jobs.queueing.roads import Candidate, Way
+from adit.jobs.models import Job, JobState, LastClaim, Task, TaskGroup, TaskState
+from adit.jobs.queueing import roads
+from adit.jobs.queueing.roads import Route
 from adit.nodes import breaker, budgets, slots
 from adit.nodes.connect import Purpose, hold_of, why_waiting
 from adit.nodes.models import Lane, Node
-from adit.nodes.statements import look_at, places
-from adit.nodes.waits import OverBudget, Waits
-from adit.statement import Asked, ask
+from adit.nodes.waits import Waits
 from adit_engine.errors import AditError
-
-Spent = Mapping[int, OverBudget]
-"""By owner."""
 
 
 class LeaseLost(AditError):
@@ -36,33 +30,85 @@ def holder_of(task: Task) -> str:
 
 
 def claim(worker: str) -> Task | None:
-    """The next task, leased to this worker and with a slot at each of its nodes; None: nothing due.
+    """Lease the next task to this worker, with a slot at each of its nodes; None if nothing is due.
 
-    Ways that are obviously closed are passed by without a lock; they get a sentence that says why.
+    Groups whose nodes are closed are skipped without a lock. Each group that does not get its turn
+    is told why.
     """
-    line = roads.in_turn()
-    spent = _spent(line)
-    closed: set[Way] = set()
-    for candidate in line:
-        way = candidate.way
-        if way in closed or _is_spent(candidate, spent):
+    groups = list(roads.runnable_groups())
+    blocked = _store_blocks(groups)
+    open_groups = [group for group in groups if group.pk not in blocked]
+    full: set[Route] = set()
+    for group in open_groups:
+        route = Route.of(group)
+        if route in full:
             continue
+        same_route = [other for other in open_groups if Route.of(other) == route]
         try:
-            task = _taken(candidate, worker)
+            task = _claim_from(group, worker)
         except Waits as waits:
-            closed.add(way)
-            roads.say(_on(line, way, spent), str(waits))
+            full.add(route)
+            roads.set_wait_reason(same_route, str(waits))
             continue
-        roads.say(_on(line, way, spent), "")
+        roads.set_wait_reason(same_route, "")
         if task is not None:
             return task
     return None
 
 
-def _on(line: Iterable[Candidate], way: Way, spent: Spent) -> list[Candidate]:
-    """Who waits for what this way waits for, rather than for midnight."""
-    is_fetch = way.purpose is Purpose.RETRIEVE
-    return [one for one in line if one.way == way and not (is_fetch and one.owner in spent)]
+@transaction.atomic
+def _claim_from(group: TaskGroup, worker: str) -> Task | None:
+    """The next due task of a group; None if another worker was faster. Raises Waits.
+
+    Locks are taken in the order in which all code takes them: nodes by id, job, task.
+    """
+    route = Route.of(group)
+    nodes = _lock_nodes(route.node_ids)
+    _require_open(nodes, route)
+    runnable = Job.objects.filter(pk=group.job_id, state__in=states.RUNNABLE_JOBS)
+    job = runnable.select_for_update(of=("self",), no_key=True).first()
+    task = next(iter(_lock_due(group.pk, 1)), None)
+    if job is None or task is None:
+        return None
+    for node in nodes:
+        hold = hold_of(node, route.purposes_at(node.pk), job.owner_id, job.pk)
+        slots.reserve(node, route.lane, holder_of(task), settings.LEASE_S, hold)
+        if hasattr(node, "breaker"):
+            breaker.try_by_one(node, settings.LEASE_S)
+    states.move_task(
+        job,
+        task,
+        TaskState.IN_PROGRESS,
+        attempt=task.attempt + 1,
+        worker=worker[:100],
+        lease_until=_lease_end(),
+        not_before=None,
+    )
+    LastClaim.objects.bulk_create(
+        [LastClaim(owner_id=job.owner_id, at=timezone.now())],
+        update_conflicts=True,
+        unique_fields=["owner"],
+        update_fields=["at"],
+    )
+    return task
+
+
+def _lock_nodes(ids: Iterable[int]) -> list[Node]:
+    """The rows of nodes, locked in the order of their ids.
+
+    Breakers are read by a second query, so that they are not older than the lock.
+    """
+    nodes = Node.objects.filter(pk__in=ids).order_by("pk")
+    return list(nodes.select_for_update(no_key=True).prefetch_related("breaker"))
+
+
+def _lock_due(group_id: int, limit: int) -> list[Task]:
+    due = roads.due_tasks().filter(group=group_id).order_by("pk")
+    return list(due.select_for_update(of=("self",), no_key=True, skip_locked=True)[:limit])
+
+
+def _lease_end() -> datetime:
+    return timezone.now() + timedelta(seconds=settings.LEASE_S)
 
 
 def still_held(task: Task, *related: str) -> Task:
@@ -76,9 +122,9 @@ def still_held(task: Task, *related: str) -> Task:
     return row
 
 
-def beat(task: Task) -> datetime:
-    """Renews lease and slots; until when. Raises LeaseLost when the attempt is not ours any more."""
-    until = timezone.now() + timedelta(seconds=settings.LEASE_S)
+def renew_lease(task: Task) -> datetime:
+    """Renew lease and slots; return until when. Raises LeaseLost if another attempt took over."""
+    until = _lease_end()
     mine = task.as_claimed()
     if mine.update(lease_until=until) != 1:
         raise LeaseLost(_("Another worker has taken over this task."))
@@ -86,53 +132,51 @@ def beat(task: Task) -> datetime:
     return until
 
 
-def beat_more(tasks: Sequence[Task]) -> None:
-    """Renews the leases of those that a worker has beside the one that it beats for."""
-    until = timezone.now() + timedelta(seconds=settings.LEASE_S)
+def renew_other_leases(tasks: Sequence[Task]) -> None:
+    """Renew the leases of tasks that a worker has claimed beside the one that holds the slot."""
+    until = _lease_end()
     for worker in {task.worker for task in tasks}:
         pks = [task.pk for task in tasks if task.worker == worker]
         mine = Task.objects.filter(pk__in=pks, worker=worker, state=TaskState.IN_PROGRESS)
         mine.update(lease_until=until)
 
 
-def claim_more(job: Job, held: Task, most: int) -> list[Task]:
-    """Further tasks on the road of one that is held, for who has locked the job and keeps the slot.
+def claim_more(job: Job, claimed: Task, most: int) -> list[Task]:
+    """Lease further tasks of the group of a claimed task to the same worker.
 
-    Leased to the same worker.
+    The caller has locked the job, and keeps the slot of the claimed task.
     """
     if job.state != JobState.IN_PROGRESS:
         return []
-    assert held.road_id is not None, "what was claimed stood on a road"
-    due = roads.first_due(job.pk, held.road_id, most)
-    ask(due)
-    found = [task for _state, task in roads.due(due)]
-    until = timezone.now() + timedelta(seconds=settings.LEASE_S)
-    states.begin_tasks(job, found, lease_until=until, worker=held.worker, not_before=None)
-    return found
+    assert claimed.group_id is not None, "a claimed task has a group"
+    tasks = _lock_due(claimed.group_id, most)
+    states.begin_tasks(job, tasks, lease_until=_lease_end(), worker=claimed.worker, not_before=None)
+    return tasks
 
 
-def say(task: Task, message: str) -> None:
-    """How far a running task is, on pages."""
-    mine = task.as_claimed()
-    mine.update(message=message)
+def set_progress_message(task: Task, message: str) -> None:
+    """Store how far a running task is, for pages."""
+    task.as_claimed().update(message=message)
 
 
-def give_back(task: Task, why: str, *, failed: bool = False, until: datetime | None = None) -> None:
-    """Ends an attempt that is not the end of the task, or, after too many failures, is.
+@transaction.atomic
+def release_task(
+    task: Task, why: str, *, failed: bool = False, until: datetime | None = None
+) -> None:
+    """End an attempt; the task becomes pending again, or fails after too many failures.
 
-    Only failures are counted; `until` is when a node opens. Raises states.Overtaken.
+    Only failures are counted. `until` is when a node opens. Raises states.Overtaken.
     """
-    with transaction.atomic() if failed else light():
-        failures = task.failures + (1 if failed else 0)
-        if failed and failures >= settings.MAX_FAILURES:
-            text = _("%(why)s Tried %(n)d times.") % {"why": why, "n": failures}
-            states.move(task, TaskState.FAILURE, text, failures=failures)
-        else:
-            not_before = timezone.now() + _pause(failures) if failed else until
-            states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
-        slots.release(holder_of(task))
-        if failed:
-            _record("task.again", task, failures)
+    failures = task.failures + (1 if failed else 0)
+    if failed and failures >= settings.MAX_FAILURES:
+        text = _("%(why)s Tried %(n)d times.") % {"why": why, "n": failures}
+        states.move(task, TaskState.FAILURE, text, failures=failures)
+    else:
+        not_before = timezone.now() + _pause(failures) if failed else until
+        states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
+    slots.release(holder_of(task))
+    if failed:
+        _record("task.again", task, failures)
 
 
 def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
@@ -144,13 +188,12 @@ def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
     return tuple((node, purpose) for node, purpose in places if node is not None)
 
 
+@transaction.atomic
 def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
-    """The end of a task. Raises states.Overtaken."""
-    with light() as lightly:
-        gone = slots.give_up(holder_of(task))
-        beside = [*lightly, gone]
-        states.end(task, to, message[:2000], broke_rule=broke_rule, beside=beside)
-        slots.end(gone)
+    """End a task and release its slots. Raises states.Overtaken."""
+    job = states.locked(task.job_id)
+    states.move_task(job, task, to, message[:2000], broke_rule=broke_rule)
+    slots.release(holder_of(task))
 
 
 def sweep() -> bool:
@@ -160,22 +203,45 @@ def sweep() -> bool:
     for pk in expired.values_list("pk", flat=True):
         _take_back(pk)
     _settle_canceling()
-    line = roads.in_turn()
-    spent = _spent(line)
-    for way in {candidate.way for candidate in line}:
-        roads.say(_on(line, way, spent), _why_closed(way))
-    for candidate in line:
-        _is_spent(candidate, spent)
-    return bool(line)
+    groups = list(roads.runnable_groups())
+    blocked = _store_blocks(groups)
+    roads.set_wait_reason([group for group in groups if group.pk not in blocked], "")
+    return bool(groups)
 
 
-def _why_closed(way: Way) -> str:
-    """Connections in use aside; empty when nothing is in the way."""
-    try:
-        _require_open(roads.nodes_of(way), way)
-    except Waits as waits:
-        return str(waits)
-    return ""
+def _store_blocks(groups: Sequence[TaskGroup]) -> set[int]:
+    """Store why groups cannot start now, connections in use aside; return their ids."""
+    reasons = _block_reasons(groups)
+    for reason in set(reasons.values()):
+        roads.set_wait_reason([g for g in groups if reasons.get(g.pk) == reason], reason)
+    return set(reasons)
+
+
+def _block_reasons(groups: Sequence[TaskGroup]) -> Mapping[int, str]:
+    """By group. A used up budget comes first: it lasts longer than what a node waits for."""
+    routes = {group.pk: Route.of(group) for group in groups}
+    fetching = [g.job.owner_id for g in groups if routes[g.pk].purpose is Purpose.RETRIEVE]
+    over_budget = budgets.spent_by(fetching) if fetching else {}
+    closed = _closed_routes(set(routes.values()))
+    reasons: dict[int, str] = {}
+    for group in groups:
+        route = routes[group.pk]
+        if route.purpose is Purpose.RETRIEVE and group.job.owner_id in over_budget:
+            reasons[group.pk] = str(over_budget[group.job.owner_id])
+        elif route in closed:
+            reasons[group.pk] = closed[route]
+    return reasons
+
+
+def _closed_routes(routes: Iterable[Route]) -> Mapping[Route, str]:
+    """Those on which no task may start now, each with the reason."""
+    closed = {}
+    for route in routes:
+        try:
+            _require_open(roads.nodes_of(route), route)
+        except Waits as waits:
+            closed[route] = str(waits)
+    return closed
 
 
 def _shorten_leases() -> None:
@@ -191,7 +257,7 @@ def _take_back(pk: int) -> None:
         task = Task.objects.filter(pk=pk).select_related("source", "job__destination").first()
         if task is None:
             return
-        _lock_nodes(task)
+        _lock_nodes(node.pk for node, _purpose in purposes_of(task))
         job = states.locked(task.job_id)
         task = Task.objects.select_for_update(no_key=True).get(pk=pk)
         now = timezone.now()
@@ -203,14 +269,6 @@ def _take_back(pk: int) -> None:
             finish(task, TaskState.CANCELED, _("Canceled."))
         else:
             _after_loss(task)
-
-
-def _lock_nodes(task: Task) -> None:
-    """Before its job: a claim takes them in this order, too."""
-    ids = [node.pk for node, _purpose in purposes_of(task)]
-    list(
-        Node.objects.select_for_update(of=("self",), no_key=True).filter(pk__in=ids).order_by("pk")
-    )
 
 
 def _after_loss(task: Task) -> None:
@@ -239,73 +297,12 @@ def _settle_canceling() -> None:
             states.derive(states.locked(pk))
 
 
-def _spent(candidates: Iterable[Candidate]) -> Spent:
-    """Who may fetch nothing more today, and why."""
-    limited = (one for one in candidates if one.is_limited and one.way.purpose is Purpose.RETRIEVE)
-    owners = {one.owner for one in limited}
-    return budgets.spent_by(owners) if owners else {}
-
-
-def _is_spent(candidate: Candidate, spent: Spent) -> bool:
-    why = spent.get(candidate.owner)
-    if why is None or candidate.way.purpose is not Purpose.RETRIEVE:
-        return False
-    roads.say([candidate], str(why))
-    return True
-
-
-def _require_open(nodes: Iterable[Node], way: Way) -> None:
-    """Raises Waits where no task may start on this way now."""
+def _require_open(nodes: Iterable[Node], route: Route) -> None:
+    """Raises Waits where no task may start on this route now."""
     for node in nodes:
-        waits = why_waiting(node, way.purpose, urgent=way.urgent) or breaker.why_resting(node)
+        waits = why_waiting(node, route.purpose, urgent=route.urgent) or breaker.why_resting(node)
         if waits is not None:
             raise waits
-
-
-def _taken(candidate: Candidate, worker: str) -> Task | None:
-    """Nodes are locked before jobs, and jobs before tasks, by all who lock several of them.
-
-    Raises Waits; at first without a lock.
-    """
-    way = candidate.way
-    _require_open(roads.nodes_of(way), way)
-    with light() as lightly:
-        due = roads.first_due(candidate.job, candidate.road, 1)
-        nodes, counted = _locked(way.node_ids, due, lightly)
-        _require_open(nodes, way)
-        for job_state, task in roads.due(due):
-            wanted = [
-                (node, hold_of(node, way.purposes_at(node.pk), candidate.owner, candidate.job))
-                for node in nodes
-            ]
-            holder = holder_of(task)
-            taken = (
-                slots.plan(wanted, way.lane, holder, settings.LEASE_S, counted) if wanted else []
-            )
-            _try_by_one(nodes)
-            now = timezone.now()
-            until = now + timedelta(seconds=settings.LEASE_S)
-            turn = statements.TAKE_TURN.of(candidate.owner, now)
-            beside = [*slots.save(taken), turn]
-            states.begin(job_state, task, worker=worker[:100], lease_until=until, beside=beside)
-            return task
-    return None
-
-
-def _locked(pks: Sequence[int], due: Asked, first: Sequence[Asked]) -> tuple[list[Node], Asked]:
-    """The nodes and their slots; `due` is asked between them."""
-    if not pks:
-        ask(*first, due)
-        return [], due
-    looked, counted = look_at(pks, locked=True), slots.count_at(pks)
-    ask(*first, looked, due, counted)
-    return places(looked), counted
-
-
-def _try_by_one(nodes: Iterable[Node]) -> None:
-    for node in nodes:
-        if hasattr(node, "breaker"):
-            breaker.try_by_one(node, settings.LEASE_S)
 
 
 def _pause(failures: int) -> timedelta:

@@ -1,7 +1,6 @@
 """States: the table of allowed moves of jobs and tasks; nothing else may set a state."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -9,10 +8,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from adit.jobs import letters, verdict
+from adit.jobs.models import OPEN_TASKS as OPEN_TASKS
+from adit.jobs.models import RUNNABLE_JOBS as RUNNABLE_JOBS
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
-from adit.jobs.queueing import statements
 from adit.nodes.models import Lane
-from adit.statement import Asked, ask
 
 T, J = TaskState, JobState
 
@@ -62,9 +61,7 @@ AFRESH: Mapping[str, Any] = {
 LIVE_TASKS = frozenset({T.PENDING, T.IN_PROGRESS})
 WAITING_TASKS = frozenset({T.PENDING, T.HELD})
 """Nobody works on them; those that are held go on only once a person has decided."""
-OPEN_TASKS = LIVE_TASKS | WAITING_TASKS
 _ENDED_TASKS = frozenset(TaskState) - OPEN_TASKS
-RUNNABLE_JOBS = frozenset({J.PENDING, J.IN_PROGRESS})
 ENDED_JOBS = _ENDS
 
 
@@ -79,51 +76,6 @@ class Overtaken(Exception):
 def locked(job_id: int) -> Job:
     """The job's row, locked until the transaction ends. Take it before any of its tasks' rows."""
     return Job.objects.select_for_update(of=("self",), no_key=True).get(pk=job_id)
-
-
-def begin(
-    job_state: JobState, task: Task, *, worker: str, lease_until: datetime, beside: Sequence[Asked]
-) -> None:
-    """A next attempt at a waiting task, which is locked and so is its job. Raises Overtaken.
-
-    `beside` is what is asked of the database on the same journey.
-    """
-    _check(T.IN_PROGRESS in TASK_MOVES[TaskState(task.state)], task, T.IN_PROGRESS)
-    now = timezone.now()
-    begun = statements.BEGIN_TASK.of(worker, lease_until, now, task.pk, task.attempt)
-    ask(*beside, begun)
-    _require(begun, task)
-    task.state, task.attempt, task.worker = T.IN_PROGRESS, task.attempt + 1, worker
-    task.lease_until, task.started_at, task.ended_at = lease_until, now, None
-    task.not_before, task.message = None, ""
-    if job_state != J.IN_PROGRESS:
-        derive(locked(task.job_id))
-
-
-def end(
-    task: Task, to: TaskState, message: str, *, broke_rule: bool, beside: Sequence[Asked]
-) -> None:
-    """Locks the job and ends a task, maybe its last one. Raises Forbidden, Overtaken.
-
-    `beside` is what is asked of the database on the same journey.
-    """
-    _check(to in _ENDED_TASKS and to in TASK_MOVES[TaskState(task.state)], task, to)
-    now = timezone.now()
-    mine = (task.pk, task.attempt, task.worker, str(task.state))
-    values = (to.value, message, broke_rule, now, *mine)
-    job, ended = statements.LOCK_JOB.of(task.job_id), statements.END_TASK.of(*values)
-    left = statements.LIVES_ON.of(task.job_id)
-    ask(job, ended, left, *beside)
-    _require(ended, task)
-    task.state, task.message, task.broke_rule, task.ended_at = to, message, broke_rule, now
-    task.lease_until, task.worker = None, ""
-    if job.rows != [(J.IN_PROGRESS,)] or not left.rows:
-        derive(locked(task.job_id))
-
-
-def _require(asked: Asked, task: Task) -> None:
-    if asked.count != 1:
-        raise Overtaken(f"task {task.pk} is not {task.state} in attempt {task.attempt} any more")
 
 
 def move(row: Job | Task, to: JobState | TaskState, message: str = "", **fields: Any) -> None:
@@ -141,8 +93,18 @@ def move(row: Job | Task, to: JobState | TaskState, message: str = "", **fields:
 def move_task(job: Job, task: Task, to: TaskState, message: str = "", **fields: Any) -> None:
     """As `move`, for who holds the job's lock already."""
     _move_task(task, to, message, fields)
-    if not (to == T.IN_PROGRESS and job.state == J.IN_PROGRESS):
+    if not _stays_in_progress(job, to):
         derive(job)
+
+
+def _stays_in_progress(job: Job, to: TaskState) -> bool:
+    """Whether moving one task cannot move its job: spares most ends a look at all its tasks."""
+    if job.state != J.IN_PROGRESS:
+        return False
+    if to == T.IN_PROGRESS:
+        return True
+    live = Task.objects.filter(job=job, state__in=LIVE_TASKS).exclude(work=Work.PACK)
+    return to in _ENDED_TASKS and live.exists()
 
 
 def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) -> int:

@@ -40,7 +40,7 @@ def sweep() -> None:
     over.fail_what_waits()
     batch.start_by_themselves()
     waiting = queue.sweep()
-    slots.end_expired()
+    slots.release_expired()
     settle()
     if waiting or contents.due().exists():
         ring()

@@ -92,7 +92,7 @@ def open_node(
                 meter.end(slot)
         finally:
             if slot.is_new:
-                slots.give_back(slot)
+                slots.release_slot(slot)
 
 
 @contextmanager

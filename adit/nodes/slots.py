@@ -11,11 +11,9 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from adit.nodes import statements, uses, window
+from adit.nodes import uses, window
 from adit.nodes.models import Lane, Node, Slot
-from adit.nodes.statements import Held
 from adit.nodes.waits import NoSlot, Waits
-from adit.statement import Asked, ask
 
 _TRANSFERS = (Lane.RETRIEVE, Lane.URGENT)
 EARLY = timedelta(seconds=10)
@@ -34,70 +32,58 @@ class Hold:
 
 
 def take(node: Node, lane: str, holder: str, expires_s: float, hold: Hold = Hold()) -> Slot:
-    """The slot of this holder in this lane; taken now unless it holds one already (`is_new`).
+    """Return the slot of this holder in this lane, a new one (`is_new`) unless it holds one.
 
-    One that is held is only prolonged. Raises Waits outside the node's hours, NoSlot when too few
-    are left.
+    An existing slot is only renewed. Raises Waits outside the node's hours, NoSlot when too few
+    associations are left.
     """
     with transaction.atomic():
-        row = Node.objects.select_for_update(no_key=True).get(pk=node.pk)
-        counted = count_at([row])
-        ask(counted)
-        (slot,) = plan([(row, hold)], lane, holder, expires_s, counted)
-        if slot.is_new:
-            slot.save()
-        return slot
+        locked = Node.objects.select_for_update(no_key=True).get(pk=node.pk)
+        return reserve(locked, lane, holder, expires_s, hold)
 
 
-def count_at(rows: Sequence[Node] | Sequence[int]) -> Asked:
-    """To be asked of one locked node or two before `plan`."""
-    pks = [row.pk if isinstance(row, Node) else row for row in rows]
-    return statements.count_at(pks, timezone.now())
-
-
-def plan(
-    wanted: Sequence[tuple[Node, Hold]], lane: str, holder: str, expires_s: float, counted: Asked
-) -> list[Slot]:
-    """One at each of these locked nodes; those that are new are to be saved. Raises as `take`."""
+def reserve(node: Node, lane: str, holder: str, expires_s: float, hold: Hold) -> Slot:
+    """Like `take`, at a node whose row the caller has locked."""
     now = timezone.now()
     until = now + timedelta(seconds=expires_s)
-    held = statements.held(counted)
-    slots = []
-    for row, hold in wanted:
-        here = [one for one in held if one.node == row.pk]
-        mine = [one for one in here if one.holder == holder]
-        if any(not one.is_live for one in mine):
-            _set_aside(row, holder, now)
-        again = next((one.pk for one in mine if one.is_live and one.lane == lane), None)
-        if again is not None:
-            slots.append(_prolonged(again, until))
-        else:
-            live = [one for one in here if one.is_live]
-            slots.append(_new(Slot(node=row, lane=lane, holder=holder), hold, live, now, until))
-    return slots
+    held = list(node.slots.all())
+    own = [slot for slot in held if slot.holder == holder]
+    if any(slot.expires_at <= now for slot in own):
+        _set_aside(node, holder, now)
+    active = [slot for slot in held if slot.expires_at > now]
+    for slot in own:
+        if slot in active and slot.lane == lane:
+            slot.expires_at = max(slot.expires_at, until)
+            slot.save(update_fields=["expires_at"])
+            return slot
+    return _create(node, lane, holder, hold, active, now, until)
 
 
-def save(slots: Sequence[Slot]) -> list[Asked]:
-    """What saves those that are new."""
-    return statements.take([slot for slot in slots if slot.is_new])
-
-
-def _prolonged(pk: int, until: datetime) -> Slot:
-    slot = Slot.objects.get(pk=pk)
-    slot.expires_at = max(slot.expires_at, until)
-    slot.save(update_fields=["expires_at"])
-    return slot
-
-
-def _new(slot: Slot, hold: Hold, live: Sequence[Held], now: datetime, until: datetime) -> Slot:
-    room = _room(slot.node, slot.lane, now, live)
+def _create(
+    node: Node,
+    lane: str,
+    holder: str,
+    hold: Hold,
+    active: Sequence[Slot],
+    now: datetime,
+    until: datetime,
+) -> Slot:
+    room = _room(node, lane, now, active)
     if room < hold.least:
-        raise why_closed(slot.node, slot.lane, now) or _none_left(
-            slot.node, slot.lane, now, hold.least
-        )
-    slot.taken_at, slot.expires_at, slot.is_new = now, until, True
-    slot.user_id, slot.job, slot.fetches = hold.user, hold.job, hold.fetches
-    _weigh(slot, min(hold.most, room), now, _held(live, slot.lane))
+        raise why_closed(node, lane, now) or _none_left(node, lane, now, hold.least)
+    slot = Slot(
+        node=node,
+        lane=lane,
+        holder=holder,
+        taken_at=now,
+        expires_at=until,
+        user_id=hold.user,
+        job=hold.job,
+        fetches=hold.fetches,
+    )
+    _weigh(slot, min(hold.most, room), now, _held(active, lane))
+    slot.save()
+    slot.is_new = True
     return slot
 
 
@@ -126,37 +112,35 @@ def renew(holder: str, expires_s: float) -> int:
 
 
 def release(holder: str) -> None:
-    """Gives back all slots of a holder."""
+    """Release all slots of a holder and record their use."""
+    _release(Slot.objects.filter(holder=holder))
+
+
+def release_slot(slot: Slot) -> None:
+    """Release one slot and record its use."""
+    _release(Slot.objects.filter(pk=slot.pk))
+
+
+def release_expired() -> None:
+    """Release what crashed processes left behind, and end rests that are over."""
+    _release(Slot.objects.filter(expires_at__lte=timezone.now()))
+
+
+def _release(slots: QuerySet[Slot]) -> None:
+    """Where the node rests between two studies, another slot takes the place of a released one."""
     with transaction.atomic(savepoint=False):
-        gone = give_up(holder)
-        ask(gone)
-        end(gone)
-
-
-def give_up(holder: str) -> Asked:
-    """What gives back all slots of a holder; to be followed by `end`."""
-    return statements.GIVE_BACK_ALL.of(holder)
+        locked = slots.select_related("node").select_for_update(of=("self",)).order_by("pk")
+        ended, now = list(locked), timezone.now()
+        Slot.objects.filter(pk__in=[slot.pk for slot in ended]).delete()
+        for slot in ended:
+            if slot.node.gap_s and _rests(slot, now):
+                _rest(slot, now + timedelta(seconds=slot.node.gap_s))
+        uses.note(ended)
 
 
 def hand_on(holder: str, to: str) -> None:
     """The same association goes on under another name."""
     Slot.objects.filter(holder=holder).update(holder=to)
-
-
-def give_back(slot: Slot) -> None:
-    """Gives back this one slot."""
-    with transaction.atomic():
-        gone = statements.GIVE_BACK_ONE.of(slot.pk)
-        ask(gone)
-        end(gone)
-
-
-def end_expired() -> None:
-    """What a crash left behind, and pauses that are over."""
-    with transaction.atomic():
-        gone = statements.GIVE_BACK_EXPIRED.of(timezone.now())
-        ask(gone)
-        end(gone)
 
 
 def holds(node: Node, holder: str) -> bool:
@@ -171,23 +155,21 @@ def in_use(node: Node) -> QuerySet[Slot]:
 def free(node: Node, lane: str, at: datetime | None = None) -> int:
     """How many more the lane may take now; sure only while the node's row is locked."""
     at = at or timezone.now()
-    return _room(node, lane, at, _live(node, at))
+    return _room(node, lane, at, _active(node, at))
 
 
-def _live(node: Node, at: datetime) -> list[Held]:
-    counted = statements.count_at([node.pk], at)
-    ask(counted)
-    return [one for one in statements.held(counted) if one.is_live]
+def _active(node: Node, at: datetime) -> list[Slot]:
+    return list(node.slots.filter(expires_at__gt=at))
 
 
-def _room(node: Node, lane: str, at: datetime, live: Sequence[Held]) -> int:
+def _room(node: Node, lane: str, at: datetime, active: Sequence[Slot]) -> int:
     most = allowed(node, lane, at)
     if lane != Lane.URGENT:
-        return max(0, most - _held(live, lane))
+        return max(0, most - _held(active, lane))
     # Its own cap counts what is urgent; the limit of the node counts all associations.
-    if sum(slot.lane == Lane.URGENT for slot in live) >= most:
+    if sum(slot.lane == Lane.URGENT for slot in active) >= most:
         return 0
-    return max(0, node.retrieve_limit - _held(live, Lane.RETRIEVE))
+    return max(0, node.retrieve_limit - _held(active, Lane.RETRIEVE))
 
 
 def allowed(node: Node, lane: str, at: datetime) -> int:
@@ -236,13 +218,13 @@ def _none_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
 
 
 def _count(node: Node, lane: str, at: datetime) -> int:
-    return _held(_live(node, at), lane)
+    return _held(_active(node, at), lane)
 
 
-def _held(live: Sequence[Held], lane: str) -> int:
+def _held(active: Sequence[Slot], lane: str) -> int:
     """Associations, of transfers urgent or not."""
     lanes = _TRANSFERS if lane in _TRANSFERS else (lane,)
-    return sum(slot.weight for slot in live if slot.lane in lanes)
+    return sum(slot.weight for slot in active if slot.lane in lanes)
 
 
 def _weigh(slot: Slot, weight: int, at: datetime, others: int) -> None:
@@ -254,21 +236,12 @@ def _weigh(slot: Slot, weight: int, at: datetime, others: int) -> None:
 
 
 def _set_aside(node: Node, holder: str, at: datetime) -> None:
-    """What expired under the same name counts no more; `end_expired` records it.
+    """What expired under the same name counts no more; `release_expired` records it.
 
     Not here, since whoever ends a task records its use before it locks the task's job.
     """
     expired = node.slots.filter(holder=holder, expires_at__lte=at)
     expired.update(holder=Concat(Value(uses.GONE), Cast("pk", CharField())))
-
-
-def end(gone: Asked) -> None:
-    """Into the record of use; where a pause between studies was agreed, a slot stays for it."""
-    now, ended = timezone.now(), statements.given_back(gone)
-    for slot, gap_s in ended:
-        if gap_s and _rests(slot, now):
-            _rest(slot, now + timedelta(seconds=gap_s))
-    uses.note([slot for slot, _gap_s in ended])
 
 
 def _rest(slot: Slot, until: datetime) -> None:

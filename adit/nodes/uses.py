@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
+from django.db.models import F
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from adit.nodes import statements
 from adit.nodes.models import Node, Slot, Spent, Use
-from adit.statement import ask
 
 KEPT_DAYS = 90
 GONE, LATE, REST = "gone:", "late:", "rest:"
@@ -16,19 +17,43 @@ after a C-MOVE, and the pause between two studies."""
 
 
 def note(slots: Iterable[Slot]) -> None:
-    """Adds connections that have ended to the record of their day, in the order of their nodes."""
+    """Add ended connections to the records of today.
+
+    Rows are locked in one order: those of nodes first, then those of users, each by key.
+    """
     today = timezone.localdate()
     ended = [slot for slot in slots if not slot.holder.startswith((LATE, REST))]
-    used = [
-        statements.add_use(slot, today, _held_s(slot) * slot.weight)
-        for slot in sorted(ended, key=lambda slot: (slot.node_id, slot.pk))
-    ]
-    spent = [
-        statements.SPENT.of(slot.user_id, today, slot.size_bytes)
-        for slot in sorted(ended, key=lambda slot: (slot.user_id or 0, slot.pk))
+    for slot in sorted(ended, key=lambda slot: (slot.node_id, slot.lane)):
+        _add(
+            Use,
+            {"node_id": slot.node_id, "day": today, "lane": slot.lane},
+            connections=F("connections") + 1,
+            images=F("images") + slot.images,
+            size_bytes=F("size_bytes") + slot.size_bytes,
+            seconds=F("seconds") + _held_s(slot) * slot.weight,
+            most_at_once=Greatest("most_at_once", slot.at_once),
+            allowed=Greatest("allowed", slot.allowed),
+        )
+    fetched = [
+        (slot.user_id, slot.size_bytes)
+        for slot in ended
         if slot.fetches and slot.user_id is not None
     ]
-    ask(*used, *spent)
+    for user, size_bytes in sorted(fetched):
+        _add(
+            Spent,
+            {"user_id": user, "day": today},
+            studies=F("studies") + 1,
+            size_bytes=F("size_bytes") + size_bytes,
+        )
+
+
+def _add(model: type[Use] | type[Spent], key: dict[str, Any], **sums: Any) -> None:
+    """Update the row with this key; the first time in a day it is created."""
+    rows = model._default_manager.filter(**key)
+    if not rows.update(**sums):
+        model._default_manager.get_or_create(**key)
+        rows.update(**sums)
 
 
 def clean() -> int:

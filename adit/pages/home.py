@@ -109,7 +109,7 @@ class Home:
 
 
 def _line(job: Job) -> Line:
-    return Line(job, progress.progress_of(job), next(iter(roads.sentences(job)), ""))
+    return Line(job, progress.progress_of(job), next(iter(roads.wait_reasons(job)), ""))
 
 
 def _to_review(user: User) -> int:

@@ -245,7 +245,7 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
 
     from adit.jobs import sealed
     from adit.jobs.kinds.base import TaskPlan
-    from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
+    from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState
     from adit.jobs.queueing import roads
     from adit.profiles import trials
 
@@ -274,9 +274,9 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
             state=task_state,
             message=MESSAGES.get(state, ""),
         )
-        roads.lay(job)
+        roads.assign_groups(job)
         if state == JobState.PENDING:
-            Road.objects.filter(job=job).update(waits_for="PACS1 opens at 20:00")
+            TaskGroup.objects.filter(job=job).update(wait_reason="PACS1 opens at 20:00")
         delivered, withheld, failed = COUNTS.get(state, (0, 0, 0))
         if state in COUNTS:
             Item.objects.create(

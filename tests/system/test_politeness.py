@@ -159,7 +159,7 @@ def adit(one: House, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def waits(one: House) -> str:
     said = (
-        "select coalesce(road.waits_for, '') || task.message from jobs_task task "
-        "left join jobs_road road on road.id = task.road_id"
+        "select coalesce(grp.wait_reason, '') || task.message from jobs_task task "
+        "left join jobs_taskgroup grp on grp.id = task.group_id"
     )
     return " ".join(one.column(said))

@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 
 from adit.jobs import states
 from adit.jobs.ahead import spans
-from adit.jobs.models import Job, Road, Task, TaskState
+from adit.jobs.models import Job, Task, TaskGroup, TaskState
 from adit.jobs.queueing import roads
-from adit.jobs.queueing.roads import Way
+from adit.jobs.queueing.roads import Route
 from adit.nodes.connect import why_waiting
 from adit.nodes.models import Node
 from adit_engine.errors import WrongInput
@@ -61,33 +61,33 @@ def outlook(job: Job) -> Outlook:
 def _made(job: Job) -> Outlook:
     live = Task.objects.filter(job=job, state__in=states.LIVE_TASKS)
     ends, took = [], _task_s(job)
-    for road in Road.objects.filter(pk__in=live.values("road")).select_related("job"):
-        ends.append(None if took is None else _end(road, took))
+    for group in TaskGroup.objects.filter(pk__in=live.values("group")).select_related("job"):
+        ends.append(None if took is None else _end(group, took))
     if not ends or None in ends:
         return Outlook(took)
     return Outlook(took, max(end for end in ends if end is not None))
 
 
-def _end(road: Road, task_s: float) -> datetime | None:
-    way = Way(road.source_id, road.job.destination_id, road.job.urgent, road.lane)
-    nodes = roads.nodes_of(way)
-    if any(_waits_for_a_person(node, way) for node in nodes):
+def _end(group: TaskGroup, task_s: float) -> datetime | None:
+    route = Route.of(group)
+    nodes = roads.nodes_of(route)
+    if any(_waits_for_a_person(node, route) for node in nodes):
         return None
     try:
-        return spans.when_done(nodes, way.lane, task_s * _before_end(road), _workers())
+        return spans.when_done(nodes, route.lane, task_s * _before_end(group), _workers())
     except WrongInput:
         return None
 
 
-def _waits_for_a_person(node: Node, way: Way) -> bool:
-    waits = why_waiting(node, way.purpose, urgent=way.urgent)
+def _waits_for_a_person(node: Node, route: Route) -> bool:
+    waits = why_waiting(node, route.purpose, urgent=route.urgent)
     return waits is not None and waits.until is None
 
 
 def _task_s(job: Job) -> float | None:
     """Of this job's tasks, or, before the first has ended, of the last ones from its sources."""
     ended = Task.objects.filter(state__in=(TaskState.SUCCESS, TaskState.WARNING))
-    sources = job.roads.values("source")
+    sources = job.task_groups.values("source")
     return _average(ended.filter(job=job)) or _average(ended.filter(source__in=sources))
 
 
@@ -98,18 +98,18 @@ def _average(tasks: QuerySet[Task]) -> float | None:
     return max(took.total_seconds(), 0.1) if took is not None else None
 
 
-def _before_end(road: Road) -> float:
-    """How many tasks are done by then, as people take turns: own ones up to this road, and of each
+def _before_end(group: TaskGroup) -> float:
+    """How many tasks are done by then, as people take turns: own ones up to this group, and of each
     other person no more than that.
     """
     shared = Task.objects.filter(
-        road__source=road.source_id,
-        road__lane=road.lane,
+        group__source=group.source_id,
+        group__lane=group.lane,
         state__in=states.LIVE_TASKS,
         job__state__in=states.RUNNABLE_JOBS,
     )
-    owner = road.job.owner_id
-    mine = shared.filter(job__owner=owner, road__lte=road.pk).count()
+    owner = group.job.owner_id
+    mine = shared.filter(job__owner=owner, group__lte=group.pk).count()
     others = (
         shared.exclude(job__owner=owner).order_by().values("job__owner").annotate(n=Count("id"))
     )

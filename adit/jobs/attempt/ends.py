@@ -97,7 +97,7 @@ def stopped(lease: Lease) -> End:
 
 
 def given_back(why: str, *, failed: bool = False, until: datetime | None = None) -> End:
-    return End(lambda task: queue.give_back(task, why, failed=failed, until=until))
+    return End(lambda task: queue.release_task(task, why, failed=failed, until=until))
 
 
 def failed(message: str, *, broke_rule: bool = False) -> End:

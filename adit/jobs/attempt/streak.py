@@ -64,7 +64,7 @@ class LotLease(Lease):
 
     def _beat(self) -> None:
         super()._beat()
-        queue.beat_more(self._others)
+        queue.renew_other_leases(self._others)
 
 
 def is_one(task: Task) -> bool:

@@ -98,7 +98,7 @@ def _lay(job: Job, payload: Mapping[str, Any]) -> None:
         states.move_tasks(job, there, TaskState.PENDING, **states.AFRESH)
         return
     Task.objects.create(job=job, position=FIRST, work=Work.START, lane=Lane.SEARCH, payload=content)
-    roads.lay(job)
+    roads.assign_groups(job)
     states.derive(job)
 
 

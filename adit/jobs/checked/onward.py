@@ -35,7 +35,7 @@ def pass_on(task: Task) -> bool:
         payload=sealed.seal_task(trial, job, position, plan, ""),
     )
     lines.update(task=laid, is_asked=False, notes=[])
-    roads.lay(job)
+    roads.assign_groups(job)
     return True
 
 

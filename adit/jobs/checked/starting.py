@@ -87,7 +87,7 @@ class Made:
             job.save(update_fields=["stage", "order"])
             _write(job, self)
             archives.lay_packing(job)
-            roads.lay(job)
+            roads.assign_groups(job)
             if self.waits_for_approval and job.approved_by_id is None:
                 states.move(job, JobState.WAITING_FOR_APPROVAL)
             queue.finish(task, TaskState.SUCCESS, "")
@@ -228,7 +228,7 @@ class _Start:
         self._lease.progress()
         if time.monotonic() - self._told_at > TELL_EVERY_S:
             self._told_at = time.monotonic()
-            queue.say(self._task, text % {"n": number, "all": of})
+            queue.set_progress_message(self._task, text % {"n": number, "all": of})
 
 
 def _who(plan: TaskPlan) -> Who:

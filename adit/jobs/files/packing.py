@@ -61,7 +61,7 @@ def end(task: Task) -> None:
     with transaction.atomic():
         job = states.locked(task.job_id)
         if _others_live(job):
-            queue.give_back(task, _("More images are on their way: it is built again."))
+            queue.release_task(task, _("More images are on their way: it is built again."))
             return
         built = Archive.objects.filter(job=job)
         images, n = sum(one.images for one in built), built.count()
@@ -126,7 +126,7 @@ def _progress(task: Task, lease: Lease, bundle: Bundle) -> base.Report:
             told_at = time.monotonic()
             percent = min(99, 50 * done // max(bundle.size_bytes, 1))
             words = {"percent": percent}
-            queue.say(task, _("Being built and tested: %(percent)d %%.") % words)
+            queue.set_progress_message(task, _("Being built and tested: %(percent)d %%.") % words)
 
     return report
 

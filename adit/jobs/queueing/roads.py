@@ -1,27 +1,29 @@
-"""Roads: which tasks wait for the same nodes, whose turn it is, and what keeps them waiting."""
+"""Task groups: which tasks may run now, in which order, and why the others wait."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from adit.jobs.models import Job, JobState, Road, Task, TaskState
-from adit.jobs.queueing import statements
+from adit.jobs.models import OPEN_TASKS, RUNNABLE_JOBS, Job, Task, TaskGroup, TaskState, Work
 from adit.nodes.connect import Purpose
 from adit.nodes.models import Lane, Node
-from adit.nodes.statements import look_at, places
-from adit.statement import Asked, ask
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """The nodes that tasks use, and how: who shares it waits for the same things."""
+class Route:
+    """The nodes that tasks use, and in which lane. Tasks with the same route wait together."""
 
     source: int | None
     destination: int | None
-    urgent: bool
     task_lane: str
+    urgent: bool
+
+    @classmethod
+    def of(cls, group: TaskGroup) -> "Route":
+        return cls(group.source_id, group.job.destination_id, group.lane, group.job.urgent)
 
     @property
     def purpose(self) -> Purpose:
@@ -33,82 +35,81 @@ class Way:
         return self.purpose.lane(self.urgent)
 
     def purposes_at(self, node: int) -> list[Purpose]:
-        places = [(self.source, self.purpose)]
+        uses = [(self.source, self.purpose)]
         if self.purpose is not Purpose.SEARCH:
-            places.append((self.destination, Purpose.STORE))
-        return [purpose for pk, purpose in places if pk == node]
+            uses.append((self.destination, Purpose.STORE))
+        return [purpose for pk, purpose in uses if pk == node]
 
     @property
-    def node_ids(self) -> list[int]:
-        """In the order in which rows are locked."""
+    def node_ids(self) -> frozenset[int]:
         used = {self.source} if self.purpose is Purpose.SEARCH else {self.source, self.destination}
-        return sorted(pk for pk in used if pk is not None)
+        return frozenset(pk for pk in used if pk is not None)
 
 
-@dataclass(slots=True)
-class Candidate:
-    """A road with a task that is due, and whose it is."""
-
-    way: Way
-    owner: int
-    job: int
-    road: int
-    said: str
-    """Why nothing starts on it, as it was found last."""
-    is_limited: bool
-    """Its owner is in a group with a budget."""
+def assign_groups(job: Job) -> None:
+    """Assign the tasks of a job to their groups. Safe to repeat."""
+    ungrouped = Task.objects.filter(job=job, group=None)
+    for source, lane in ungrouped.order_by().values_list("source", "lane").distinct():
+        group, _ = TaskGroup.objects.get_or_create(job=job, source_id=source, lane=lane)
+        ungrouped.filter(source=source, lane=lane).update(group=group)
 
 
-def lay(job: Job) -> None:
-    """Puts the tasks of a job on their roads. Safe to repeat."""
-    loose = Task.objects.filter(job=job, road=None)
-    for source, lane in loose.order_by().values_list("source", "lane").distinct():
-        road, _ = Road.objects.get_or_create(job=job, source_id=source, lane=lane)
-        loose.filter(source=source, lane=lane).update(road=road)
+def due_tasks() -> QuerySet[Task]:
+    """Pending tasks that wait for nothing but nodes and workers.
+
+    A task that starts or packs a job also waits for all ordinary tasks of that job.
+    """
+    now = timezone.now()
+    unfinished = Task.objects.filter(job=OuterRef("job"), work=Work.KIND, state__in=OPEN_TASKS)
+    # Coalesce: with `IS NULL OR <=`, PostgreSQL reads and sorts the whole group to find one task.
+    return Task.objects.alias(due_at=Coalesce("not_before", Value(now))).filter(
+        Q(work=Work.KIND) | ~Exists(unfinished), state=TaskState.PENDING, due_at__lte=now
+    )
 
 
-def in_turn() -> list[Candidate]:
-    """Urgent before higher priority before whose turn it is before the oldest."""
-    rows = statements.IN_TURN.rows(timezone.now())
-    return [
-        Candidate(
-            Way(source, destination, bool(urgent), lane), owner, job, road, said, bool(limited)
+def runnable_groups() -> QuerySet[TaskGroup]:
+    """Groups with a due task and a job that may run, in the order in which they are claimed.
+
+    Urgent jobs come first, then higher priority, then the owner whose last claim is the longest
+    ago, then the oldest group. `job` is loaded in part.
+    """
+    # LIMIT 1 keeps PostgreSQL from joining all pending tasks, as it may do for EXISTS.
+    due = due_tasks().filter(group=OuterRef("pk")).order_by().values("pk")[:1]
+    return (
+        TaskGroup.objects.alias(next_task=Subquery(due))
+        .filter(job__state__in=RUNNABLE_JOBS, next_task__isnull=False)
+        .select_related("job")
+        .only(
+            *("job", "source", "lane", "wait_reason"),
+            *("job__owner", "job__destination", "job__urgent"),
         )
-        for source, destination, urgent, lane, owner, job, road, said, limited, due in rows
-        if due is not None
-    ]
+        .order_by(
+            "-job__urgent",
+            "-job__priority",
+            F("job__owner__last_claim__at").asc(nulls_first=True),
+            "pk",
+        )
+    )
 
 
-def first_due(job: int, road: int, most: int) -> Asked:
-    """Locks the next tasks of a road, together with their job where it may run; see `due`."""
-    return statements.FIRST_DUE.of(job, road, timezone.now(), most)
-
-
-def due(asked: Asked) -> list[tuple[JobState, Task]]:
-    """Each with the state of its job."""
-    return [(JobState(state), statements.TASK.read(task)) for state, *task in asked.rows]
-
-
-def say(candidates: Iterable[Candidate], sentence: str) -> None:
-    """Why nothing starts on them now; empty when nothing is in the way."""
-    said = sentence[:200]
-    stale = [one for one in candidates if one.said != said]
+def set_wait_reason(groups: Iterable[TaskGroup], reason: str) -> None:
+    """Store why no task of these groups starts now; an empty string if nothing prevents it."""
+    reason = reason[:200]
+    stale = [group for group in groups if group.wait_reason != reason]
     if stale:
-        Road.objects.filter(pk__in=[one.road for one in stale]).update(waits_for=said)
-    for one in stale:
-        one.said = said
+        TaskGroup.objects.filter(pk__in=[group.pk for group in stale]).update(wait_reason=reason)
+    for group in stale:
+        group.wait_reason = reason
 
 
-def sentences(job: Job) -> list[str]:
-    """Why its waiting tasks do not start, one for each road that has some."""
-    waiting = Task.objects.filter(road=OuterRef("pk"), state=TaskState.PENDING)
-    said = Road.objects.filter(Exists(waiting), job=job).exclude(waits_for="")
-    return list(said.values_list("waits_for", flat=True))
+def wait_reasons(job: Job) -> list[str]:
+    """Why the pending tasks of a job do not start, one reason per group that has some."""
+    pending = Task.objects.filter(group=OuterRef("pk"), state=TaskState.PENDING)
+    waiting = TaskGroup.objects.filter(Exists(pending), job=job).exclude(wait_reason="")
+    return list(waiting.values_list("wait_reason", flat=True))
 
 
-def nodes_of(way: Way) -> list[Node]:
-    if not way.node_ids:
-        return []
-    looked = look_at(way.node_ids)
-    ask(looked)
-    return places(looked)
+def nodes_of(route: Route) -> list[Node]:
+    """The nodes of a route, each with its breaker."""
+    nodes = Node.objects.filter(pk__in=route.node_ids)
+    return list(nodes.select_related("breaker").order_by("pk"))

@@ -22,7 +22,7 @@ def look() -> int:
     """Sounds an alarm for each, and ends those of jobs that have got on; how many are stuck."""
     stuck = list(_stuck())
     for job in stuck:
-        why = next(iter(roads.sentences(job)), "")
+        why = next(iter(roads.wait_reasons(job)), "")
         text = _("Job %(n)d has not got on for 48 hours. Look at its page.") % {"n": job.pk}
         alarms.sound(Alarm.What.STUCK, _about(job), f"{text} {why}".strip())
     alarms.end_others(Alarm.What.STUCK, map(_about, stuck))

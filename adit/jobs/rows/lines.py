@@ -7,7 +7,6 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from adit import many
 from adit.jobs.kinds.base import Checked, SeriesSeen, SheetRow, StudySeen
 from adit.jobs.models import Job, ResultLine, Task
 from adit.jobs.queue import LeaseLost
@@ -35,10 +34,15 @@ class Content:
 def make(box: Box, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
     """A line for each row, with the position of the task that will answer it; both are saved."""
     tasks = dict(job.tasks.values_list("position", "pk"))
-    each = (
-        (tasks[position], row.line, seal(box, job.pk, row.line, _of(row))) for position, row in rows
+    ResultLine.objects.bulk_create(
+        ResultLine(
+            job=job,
+            task_id=tasks[position],
+            line=row.line,
+            sealed=seal(box, job.pk, row.line, _of(row)),
+        )
+        for position, row in rows
     )
-    many.insert(ResultLine, {"job_id": job.pk}, ("task_id", "line", "sealed"), each)
 
 
 def answer(box: Box, task: Task, checked: Checked, facts: dict[str, Any]) -> None:

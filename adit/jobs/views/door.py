@@ -56,7 +56,7 @@ def visible_task(user: User, pk: int, position: int) -> Task:
     task = (
         Task.objects.filter(job=job, position=position)
         .exclude(work=Work.START)
-        .select_related("source", "road", "job__trial", "job__destination", "job__owner")
+        .select_related("source", "group", "job__trial", "job__destination", "job__owner")
         .first()
     )
     if task is None:

@@ -195,4 +195,4 @@ def _tasks(job: Job, asks: bool) -> QuerySet[Task]:
 
 def _waits(job: Job) -> list[str]:
     """Why waiting tasks wait, each sentence once."""
-    return list(dict.fromkeys(roads.sentences(job)))[:5]
+    return list(dict.fromkeys(roads.wait_reasons(job)))[:5]

@@ -75,7 +75,7 @@ def make_job(source: Node, destination: Node) -> Callable[..., Job]:
                 payload=sealed.seal_task(trial, job, position, plan, "LUNG-0001"),
                 state=TaskState(state) if state in TaskState.values else TaskState.PENDING,
             )
-        roads.lay(job)
+        roads.assign_groups(job)
         return job
 
     return make

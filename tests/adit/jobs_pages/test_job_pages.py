@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState
 
 pytestmark = pytest.mark.django_db
 
@@ -137,7 +137,7 @@ def test_a_waiting_job_says_why_it_waits(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING, tasks=2)
-    Road.objects.filter(job=job).update(waits_for="PACS1 opens at 20:00")
+    TaskGroup.objects.filter(job=job).update(wait_reason="PACS1 opens at 20:00")
     page = as_user(coordinator).get(reverse("job", args=[job.pk]))
     assert page.context["waits"] == ["PACS1 opens at 20:00"]
     assert b"PACS1 opens at 20:00" in page.content
@@ -186,7 +186,7 @@ def test_what_an_archive_says_is_shown_as_text_everywhere(
     )
     task = job.tasks.get()
     Task.objects.update(message=HOSTILE)
-    Road.objects.update(waits_for=HOSTILE)
+    TaskGroup.objects.update(wait_reason=HOSTILE)
     values = {"reasons": [["x", HOSTILE, 1]], "notes": [HOSTILE], "left_out": ""}
     make_item(task, description=HOSTILE, why=HOSTILE, modality="<script>", **values)
     client = as_user(coordinator)

@@ -68,8 +68,8 @@ def test_a_crash_is_counted_once(holder: str, node: Node) -> None:
 
     assert slots.take(node, Lane.RETRIEVE, holder, 60).is_new
     assert slots.in_use(node).count() == 1
-    slots.end_expired()
-    slots.end_expired()
+    slots.release_expired()
+    slots.release_expired()
 
     assert (Use.objects.get().connections, Use.objects.get().images) == (1, 4)
 

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from adit.accounts.models import User
-from adit.jobs.models import Item, Job, JobState, Road, Task, TaskState
+from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState
 from adit.jobs.queueing import roads
 from adit.nodes.models import Node
 from adit.profiles import trials
@@ -17,7 +17,7 @@ from adit.profiles import trials
 AsUser = Callable[[User], Client]
 
 
-def order(owner: User, destination: Node, state: JobState, waits_for: str = "") -> Job:
+def order(owner: User, destination: Node, state: JobState, wait_reason: str = "") -> Job:
     job = Job.objects.create(
         kind="selective",
         owner=owner,
@@ -27,8 +27,8 @@ def order(owner: User, destination: Node, state: JobState, waits_for: str = "") 
         idempotency_key=f"{owner.pk}-{state}",
     )
     task = Task.objects.create(job=job, position=1, payload=b"", state=TaskState.PENDING)
-    roads.lay(job)
-    Road.objects.update(waits_for=waits_for)
+    roads.assign_groups(job)
+    TaskGroup.objects.update(wait_reason=wait_reason)
     Item.objects.create(
         task=task, attempt=1, index="1", sealed=b"", expected=120, delivered=56, withheld=2
     )
@@ -60,7 +60,7 @@ def test_coordinator_sees_own_running_job_with_its_counts(
 def test_waiting_job_says_why_it_waits(
     coordinator: User, destination: Node, as_user: AsUser
 ) -> None:
-    order(coordinator, destination, JobState.PENDING, waits_for="PACS1 opens at 20:00")
+    order(coordinator, destination, JobState.PENDING, wait_reason="PACS1 opens at 20:00")
 
     page = as_user(coordinator).get("/").content.decode()
 

@@ -9,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from adit.accounts.models import User
-from adit.jobs.models import Job, JobState, Road, Task, TaskState
+from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
 from adit.jobs.queueing import roads
 from adit.nodes.models import Node
 from adit.profiles import trials
@@ -43,8 +43,8 @@ def many_tasks(coordinator: User, destination: Node) -> None:
         batch_size=2000,
     )
     for job in jobs:
-        roads.lay(job)
-    Road.objects.update(waits_for="PACS1 opens at 20:00")
+        roads.assign_groups(job)
+    TaskGroup.objects.update(wait_reason="PACS1 opens at 20:00")
 
 
 def test_pages_render_within_200_ms_of_work(

@@ -58,7 +58,7 @@ def test_a_pause_lets_the_series_finish_and_nothing_new_starts(
     assert len(shelf(destination)) == 3, "the series in hand, and no other"
     assert work() is None
     task.refresh_from_db()
-    assert task.road.waits_for == "PACS1: paused by pacsadmin: moving"
+    assert task.group.wait_reason == "PACS1: paused by pacsadmin: moving"
 
 
 def test_a_series_that_takes_too_long_is_cut_after_a_pause(

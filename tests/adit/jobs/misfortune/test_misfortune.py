@@ -96,7 +96,7 @@ def test_a_worker_that_is_still_there_outlasts_a_clock_that_jumps_back(
     with time_machine.travel(before):
         queue.sweep()
     with time_machine.travel(before + timedelta(seconds=conf.BEAT_S)):
-        queue.beat(task)
+        queue.renew_lease(task)
     with time_machine.travel(before + timedelta(seconds=conf.LEASE_S + 1)):
         queue.sweep()
         assert Task.objects.get().state == TaskState.IN_PROGRESS

@@ -11,7 +11,7 @@ from installed import Installed
 from jobs_stage import until, work
 
 from adit.jobs import queue
-from adit.jobs.models import Job, Road, Task, TaskState
+from adit.jobs.models import Job, Task, TaskGroup, TaskState
 from adit.nodes import breaker
 from adit.nodes.models import Alarm, Breaker, Node
 from adit.nodes.words import status_of
@@ -54,7 +54,7 @@ def test_after_one_failure_the_other_tasks_wait_and_say_why(
     assert work() is not None
     assert queue.claim("test") is None
     assert Task.objects.filter(attempt=1).count() == 1, "the others did not try"
-    said = Road.objects.get().waits_for
+    said = TaskGroup.objects.get().wait_reason
     assert said.startswith("PACS1: has not answered since ")
     assert "is asked again at" in said
     status = status_of(Node.objects.select_related("breaker").get(pk=dead.pk))
@@ -73,8 +73,8 @@ def test_after_its_rest_one_task_tries_and_an_answer_lets_all_go_on(
     trying = queue.claim("test")
     assert trying is not None
     assert queue.claim("another") is None
-    assert "one task is trying now" in Road.objects.get().waits_for
-    queue.give_back(trying, "lost interest")
+    assert "one task is trying now" in TaskGroup.objects.get().wait_reason
+    queue.release_task(trying, "lost interest")
     rested(source)
     Breaker.objects.update(tried_until=None)
     assert work() is not None

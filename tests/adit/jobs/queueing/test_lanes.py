@@ -9,7 +9,7 @@ from jobs_stage import work
 from adit.jobs import queue
 from adit.jobs.kinds.base import Context, Yielded
 from adit.jobs.kinds.selective import Selective
-from adit.jobs.models import Job, Road, Task, TaskState
+from adit.jobs.models import Job, Task, TaskGroup, TaskState
 from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.special import DAYS
 
@@ -20,7 +20,7 @@ Ordering = Callable[..., Job]
 def searching_task(order_studies: Ordering) -> Task:
     task = order_studies("1").tasks.get()
     Task.objects.update(lane=Lane.SEARCH)
-    Road.objects.update(lane=Lane.SEARCH)
+    TaskGroup.objects.update(lane=Lane.SEARCH)
     task.refresh_from_db()
     return task
 
@@ -60,7 +60,7 @@ def test_transfers_and_searches_of_one_node_wait_apart(
     assert queue.claim("test") is None
     waiting.refresh_from_db()
     assert waiting.state == TaskState.PENDING
-    assert waiting.road.waits_for
+    assert waiting.group.wait_reason
 
 
 @pytest.mark.django_db

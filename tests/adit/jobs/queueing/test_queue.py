@@ -1,14 +1,20 @@
 """The queue: what is next, who holds it, and what becomes of it when its holder is lost."""
 
 import json
+import re
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings as conf
 from django.db import connection
+from django.db.models import QuerySet
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from installed import Installed
 from jobs_stage import put_study, work
@@ -16,10 +22,10 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.jobs import actions, permits, queue
-from adit.jobs.models import Job, JobState, Road, Task, TaskState
-from adit.jobs.queueing import statements
+from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
+from adit.jobs.queueing import roads
 from adit.nodes import slots
-from adit.nodes.models import Lane, Node, Slot
+from adit.nodes.models import Breaker, Lane, Node, Slot
 from adit_engine.nodes.memory import MemoryNode
 
 Ordering = Callable[..., Job]
@@ -92,7 +98,7 @@ def test_no_more_tasks_run_than_a_node_allows_and_the_next_one_says_why_it_waits
     claimed()
     assert queue.claim("test") is None
     waiting = Task.objects.get(state=TaskState.PENDING)
-    assert waiting.road.waits_for == "PACS1: 2 of 2 connections in use"
+    assert waiting.group.wait_reason == "PACS1: 2 of 2 connections in use"
 
 
 @pytest.mark.django_db
@@ -116,8 +122,8 @@ def test_outside_the_allowed_hours_nothing_starts_but_what_is_urgent(
     source.save()
     job = order_studies("1", images=1)
     assert queue.claim("test") is None
-    assert "opens on" in Road.objects.get().waits_for
-    assert "20:00" in Road.objects.get().waits_for
+    assert "opens on" in TaskGroup.objects.get().wait_reason
+    assert "20:00" in TaskGroup.objects.get().wait_reason
     Job.objects.filter(pk=job.pk).update(urgent=True)
     assert queue.claim("test") is not None
 
@@ -142,12 +148,12 @@ def test_a_beat_renews_lease_and_slots_of_the_present_attempt_only(
     task = claimed()
     before = Task.objects.get().lease_until
     settings.LEASE_S = 600
-    queue.beat(task)
+    queue.renew_lease(task)
     assert Task.objects.get().lease_until > before + timedelta(seconds=500)
     assert Slot.objects.first().expires_at > before + timedelta(seconds=500)
     Task.objects.update(attempt=2)
     with pytest.raises(queue.LeaseLost):
-        queue.beat(task)
+        queue.renew_lease(task)
 
 
 @pytest.mark.django_db
@@ -206,12 +212,12 @@ def test_failures_are_bounded_and_pauses_grow(order_studies: Ordering, settings:
     waits = []
     for _ in range(2):
         Task.objects.update(not_before=None)
-        queue.give_back(claimed(), "PACS1 did not answer.", failed=True)
+        queue.release_task(claimed(), "PACS1 did not answer.", failed=True)
         waits.append(round((Task.objects.get().not_before - timezone.now()).total_seconds()))
         assert queue.claim("test") is None, "not before its pause is over"
     assert waits == [60, 300]
     Task.objects.update(not_before=None)
-    queue.give_back(claimed(), "PACS1 did not answer.", failed=True)
+    queue.release_task(claimed(), "PACS1 did not answer.", failed=True)
     task = Task.objects.get()
     assert task.state == TaskState.FAILURE
     assert task.message == "PACS1 did not answer. Tried 3 times."
@@ -277,16 +283,106 @@ def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
     assert house.rows("select state, count(*) from jobs_task group by state") == [("success", 60)]
 
 
+# What the database does for a claim -----------------------------------------------------------------
+
+
+def plan_of(rows: QuerySet[Any]) -> list[str]:
+    """The steps of the database's query plan."""
+    return [step.strip() for step in rows.explain().splitlines()]
+
+
+def copy_tasks(times: int) -> None:
+    """Copy each task, and tell the database nothing of how many there are by then."""
+    kept = [f.column for f in Task._meta.concrete_fields if f.name not in ("id", "position")]
+    columns = ", ".join(f'"{column}"' for column in kept)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH RECURSIVE copies(n) AS (SELECT 10 UNION ALL SELECT n + 1 FROM copies WHERE n < %s) "
+            f"INSERT INTO jobs_task (position, {columns}) SELECT n, {columns} FROM jobs_task, copies",
+            [9 + times],
+        )
+
+
 @pytest.mark.django_db
-@pytest.mark.skipif(not conf.EMBEDDED, reason="SQLite tells its plan in words")
-def test_a_claim_never_reads_through_the_table_of_tasks(order_studies: Ordering) -> None:
-    road, now = order_studies("1", images=1).roads.get(), timezone.now().isoformat()
-    for asked, values in (
-        (statements.IN_TURN, [now]),
-        (statements.FIRST_DUE, [road.job_id, road.pk, now, 1]),
-    ):
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_a_claim_looks_up_due_tasks_by_an_index(order_studies: Ordering, is_analyzed: bool) -> None:
+    """Also just after a large order, when PostgreSQL has no statistics of it yet."""
+    jobs = [order_studies(f"{number}", images=1) for number in range(10)]
+    group = jobs[0].task_groups.get()
+    copy_tasks(2_000)
+    if is_analyzed:
         with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN QUERY PLAN {asked.sql}", values)
-            plan = [row[3] for row in cursor.fetchall()]
-        assert any("(road_id=? AND state=?)" in step for step in plan), plan
-        assert not any(step.startswith("SCAN") for step in plan), plan
+            cursor.execute("ANALYZE jobs_task")
+
+    plans = [
+        plan_of(roads.runnable_groups()),
+        plan_of(roads.due_tasks().filter(group=group).order_by("pk")[:1]),
+    ]
+
+    for plan in plans:
+        steps = "\n".join(plan)
+        if conf.EMBEDDED:
+            assert "(group_id=? AND state=?)" in steps, steps
+            assert not re.search(r"SCAN (jobs_task|V0)\b", steps), steps
+        else:
+            assert "Index Scan using due_tasks_of_group on jobs_task" in steps, steps
+            assert not re.search(r"(Seq|Heap) Scan on jobs_task( v0)?  ", steps), steps
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(conf.EMBEDDED, reason="SQLite locks the whole database")
+def test_a_claim_locks_nodes_then_the_job_then_the_task_and_counts_slots_after_that(
+    order_studies: Ordering,
+) -> None:
+    order_studies("1", images=1)
+
+    with CaptureQueriesContext(connection) as captured:
+        claimed()
+
+    locks = [q["sql"] for q in captured if "FOR NO KEY UPDATE" in q["sql"]]
+    tables = [sql.split(' FROM "')[1].split('"')[0] for sql in locks]
+    assert tables == ["nodes_node", "jobs_job", "jobs_task"]
+    assert locks[0].endswith('ORDER BY "nodes_node"."id" ASC FOR NO KEY UPDATE')
+    assert locks[2].endswith("SKIP LOCKED")
+    queries = [q["sql"] for q in captured]
+    counts = [n for n, sql in enumerate(queries) if ' FROM "nodes_slot"' in sql]
+    assert counts[0] > queries.index(locks[0])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_one_of_two_claims_at_the_same_time_tries_a_node_that_did_not_answer(
+    order_studies: Ordering, source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_studies("1", "2", images=1)
+    past = timezone.now() - timedelta(minutes=1)
+    Breaker.objects.create(node=source, failures=1, since=past, rests_until=past)
+    found: list[Task | None] = []
+    first_has_begun, second_waits = threading.Event(), threading.Event()
+    lock_nodes, reserve = queue._lock_nodes, slots.reserve
+
+    def second_claim() -> None:
+        first_has_begun.wait(10)
+        found.append(queue.claim("second"))
+        connection.close()
+
+    def lock(ids: Iterable[int]) -> list[Node]:
+        if threading.current_thread() is thread:
+            second_waits.set()
+        return lock_nodes(ids)
+
+    def reserve_late(*arguments: Any) -> Slot:
+        if threading.current_thread() is not thread:
+            first_has_begun.set()
+            second_waits.wait(2)
+            time.sleep(0.3)
+        return reserve(*arguments)
+
+    monkeypatch.setattr(queue, "_lock_nodes", lock)
+    monkeypatch.setattr(slots, "reserve", reserve_late)
+    thread = threading.Thread(target=second_claim)
+    thread.start()
+    found.append(queue.claim("first"))
+    thread.join(20)
+
+    assert len(found) == 2
+    assert found.count(None) == 1

@@ -76,7 +76,7 @@ def killed(task: Task, room: Any, name: str, time: int) -> None:
         (starting, "_ready", 2),
         (starting.mapping, "registered", 2),
         (starting.sealed, "seal_task", 2),
-        (starting.roads, "lay", 1),
+        (starting.roads, "assign_groups", 1),
         (starting.trail, "record", 1),
     ],
     ids=["rows", "pseudonyms", "tasks", "being written", "before it is committed"],

@@ -70,7 +70,7 @@ def test_lost_leases_and_retries_are_counted(order_studies):
     told = scraped()
     assert (told["adit_lease_losses_total",], told["adit_retries_total",]) == (1, 0)
     task = queue.claim("test")
-    queue.give_back(task, "it did not answer", failed=True)
+    queue.release_task(task, "it did not answer", failed=True)
     told = scraped()
     assert (told["adit_lease_losses_total",], told["adit_retries_total",]) == (1, 1)
 

@@ -108,8 +108,8 @@ def test_a_node_is_stopped_from_the_machine_itself(house: Installed) -> None:
     assert reason.startswith("migration (")
     house.do("order")
     house.do("claim-none")
-    ((waits_for,),) = house.rows("select waits_for from jobs_road")
-    assert waits_for.startswith("from: stopped: migration (")
+    ((reason,),) = house.rows("select wait_reason from jobs_taskgroup")
+    assert reason.startswith("from: stopped: migration (")
 
 
 def test_all_nodes_are_stopped_from_the_machine_itself(house: Installed) -> None:

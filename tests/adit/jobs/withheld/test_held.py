@@ -283,7 +283,7 @@ def test_a_7_zip_file_waits_for_the_decision(order: Callable[..., Job], source: 
     merged(source)
     job = run_all(job)
     Task.objects.create(job=job, position=2, work=Work.PACK, payload=b"")
-    roads.lay(job)
+    roads.assign_groups(job)
     with transaction.atomic():
         states.derive(states.locked(job.pk))
     assert Job.objects.get().state == JobState.HELD
