@@ -20,8 +20,8 @@ from django.core.management import execute_from_command_line
 from adit.config import settings as config
 from adit.config.celery import UPKEEP_QUEUE, WORK_QUEUE, run_worker
 from adit.supervisor import AlreadyRunning, NotReady, Process, Supervisor, only_one, say
-from adit.vault.master import KeyMissing
-from adit_engine.pseudonymize.keyfile import make_key
+from adit.vault.master_key import KeyMissing
+from adit_engine.pseudonymize.keys import make_key
 
 READY_S = 30.0
 HOST = "127.0.0.1"
@@ -161,10 +161,11 @@ def receiver(chosen: argparse.Namespace) -> int:
         end.wait()
         return 0
     _setup()
-    from adit.nodes import lookout, register
+    from adit.nodes import host_checks
+    from adit.nodes.receiving import receiver_state
 
-    lookout.begin(receives=True)
-    register.run(end)
+    host_checks.begin(receives=True)
+    receiver_state.run(end)
     return 0
 
 

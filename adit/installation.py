@@ -10,16 +10,16 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import Error, connection
 
-from adit import footing
+from adit import service_checks
 from adit.accounts import groups
 from adit.accounts.models import User
-from adit.accounts.rights import ensure_order_rights
-from adit.footing import Finding
+from adit.accounts.permissions import ensure_order_rights
 from adit.jobs.kinds import KINDS
-from adit.nodes import common, health
-from adit.profiles import trials
-from adit.vault.box import SealBroken
-from adit.vault.master import KeyMissing, master_box
+from adit.nodes import health, shared_folders
+from adit.projects import services
+from adit.service_checks import Finding
+from adit.vault.cipher import SealBroken
+from adit.vault.master_key import KeyMissing, master_box
 from adit_engine.nodes.base import Finding as Looked
 
 ENOUGH_BYTES = 2_000_000_000
@@ -27,7 +27,7 @@ _PREPARING = 0xAD17
 
 
 def make_tables() -> None:
-    """Tables, standard groups and the site's own trial. Safe to repeat. Raises KeyMissing."""
+    """Tables, standard groups and the site's own project. Safe to repeat. Raises KeyMissing."""
     master_box()
     with _alone():
         _migrate()
@@ -66,7 +66,7 @@ def examine() -> Iterator[Finding]:
     """What works and what does not; touches nothing."""
     yield _folder()
     yield _key()
-    yield from footing.examine()
+    yield from service_checks.examine()
     yield _disk()
     found = health.examine(runs=_runs() or not settings.EMBEDDED)
     yield from (Finding(one.what, one.next_step) for one in (*found, *_common_folders()))
@@ -74,7 +74,7 @@ def examine() -> Iterator[Finding]:
 
 def _common_folders() -> list[Looked]:
     try:
-        return list(common.examine())
+        return list(shared_folders.examine())
     except Error:  # said already of the database
         return []
 
@@ -82,7 +82,7 @@ def _common_folders() -> list[Looked]:
 def _check_key() -> None:
     """Reads what the key sealed before. Raises KeyMissing."""
     try:
-        _ = trials.default_trial().key
+        _ = services.default_project().key
     except SealBroken:
         raise KeyMissing(
             f"The master key in {settings.KEY_FILE} is not the one with which this database was "

@@ -2,9 +2,10 @@
 
 Little endian only, explicit and implicit (PS3.5 7.1). Offsets count bytes from the start of the
 buffer that was handed in, at every depth, so that a caller can cut and join without copying.
-"""
+Encoding: data elements and items as bytes (PS3.5 7.1, 7.5)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
@@ -275,3 +276,45 @@ def _sequence_end(data: Buffer, explicit: bool, position: int, stop: int, depth:
         if (group, number) == (0xFFFE, 0xE0DD):
             return position + 8
         position = _item_at(data, explicit, position, stop, depth).end
+
+
+_IMPLICIT = Struct("<HHI")
+_SHORT = Struct("<HH2sH")
+_LONG = Struct("<HH2sHI")
+_ITEM = Struct("<HHI")
+
+LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
+_ZERO_PADDED = frozenset({"UI", "OB", "UN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Encoded elements and how they are encoded. `depth` counts the sequences around them."""
+
+    data: Buffer
+    explicit: bool
+    depth: int = 0
+
+    def inside(self, explicit: bool) -> "Source":
+        """One sequence further in. Raises Malformed where there are too many."""
+        if self.depth >= MAX_DEPTH:
+            raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
+        return Source(self.data, explicit, self.depth + 1)
+
+
+def encoded(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
+    """One element. Raises Malformed where the value is longer than its VR can say."""
+    if len(value) & 1:
+        value += b"\0" if vr in _ZERO_PADDED else b" "
+    group, number = tag >> 16, tag & 0xFFFF
+    if not explicit:
+        return _IMPLICIT.pack(group, number, len(value)) + value
+    if vr in LONG_VRS:
+        return _LONG.pack(group, number, vr.encode(), 0, len(value)) + value
+    if len(value) > 0xFFFF:
+        raise Malformed(f"Element ({group:04x},{number:04x}) is too long for its VR.")
+    return _SHORT.pack(group, number, vr.encode(), len(value)) + value
+
+
+def encoded_item(content: bytes) -> bytes:
+    return _ITEM.pack(0xFFFE, 0xE000, len(content)) + content

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adit_engine.dicom_file.transcode import little_endian
 from adit_engine.elements import PIXEL_TAGS, Element, elements
 from adit_engine.errors import Malformed, Withhold, WrongInput
-from adit_engine.instance import Instance
-from adit_engine.pseudonymize.decode import decoded
 from adit_engine.pseudonymize.encapsulated import Encapsulated
-from adit_engine.pseudonymize.pixels import READ, PixelFormat
-from adit_engine.pseudonymize.transcode import little_endian
+from adit_engine.pseudonymize.pixel_decoding import decoded
+from adit_engine.pseudonymize.pixel_format import READ, PixelFormat
+from adit_engine.values.instance import Instance
 
 Picture = NDArray[np.uint8]
 """Rows and columns, or rows, columns and red, green, blue."""

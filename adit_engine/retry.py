@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from adit_engine.bounded_stream import Stop
 from adit_engine.errors import AditError
-from adit_engine.handoff import Stop
 
 T = TypeVar("T")
 

@@ -11,14 +11,14 @@ from io import BytesIO
 from pathlib import Path
 from statistics import median
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.keyfile import trial_key
-from adit_engine.pseudonymize.memory import Memory
+from adit_engine.pseudonymize.element_cache import Memory
+from adit_engine.pseudonymize.keys import project_key
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.verify import Verifier
+from adit_engine.pseudonymize.verify.verifier import Verifier
 from benchmarks.data import CT, MR, Study, files
 from benchmarks.peers import environment
 from benchmarks.table import Figure, Promise
@@ -41,7 +41,7 @@ def in_memory(folder: Path) -> list[Figure]:
     key = folder / "memory.key"
     key.write_text("42" * 32)
     change = Pseudonymized(
-        Profile.default(), PSEUDONYM, trial_key(key, ""), None, Choice.ACCEPT, Choice.ACCEPT
+        Profile.default(), PSEUDONYM, project_key(key, ""), None, Choice.ACCEPT, Choice.ACCEPT
     )
     encoded = [b"".join(parts) for parts in files(Study(CT, _TIMES))]
     instances = [part10.parse(one) for one in encoded]

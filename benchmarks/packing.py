@@ -12,12 +12,12 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
-from adit_engine import part10
-from adit_engine.handoff import Stop
-from adit_engine.instance import EXPLICIT_LE, Instance
-from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file import part10
 from adit_engine.nodes.base import Bundle, Gathered
-from adit_engine.reference import InstanceRef
+from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
+from adit_engine.values.instance import EXPLICIT_LE, Instance
+from adit_engine.values.references import InstanceRef
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ROOT = "1.2.826.0.1.3680043.8.498"

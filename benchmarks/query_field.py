@@ -48,7 +48,7 @@ def main(rows: int) -> None:
 
 def _settle() -> None:
     """As a worker does when it starts."""
-    from adit.jobs.tasks import settle_memory
+    from adit.worker.tasks import settle_memory
 
     settle_memory()
 
@@ -106,7 +106,7 @@ def _installed(data: Path) -> None:
     data.mkdir()
     os.environ["ADIT_DATA"] = str(data)
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit_engine.pseudonymize.keyfile import make_key
+    from adit_engine.pseudonymize.keys import make_key
 
     make_key(data / "keys" / "master.key")
     make_key(data / "keys" / "web.key")
@@ -124,14 +124,14 @@ def _settings(port: int) -> dict[str, Any]:
 
 
 def _questions(rows: int) -> list[Any]:
-    from adit_engine.question import Person, Question
+    from adit_engine.patient_search.search import Person, Question
 
     return [Question(Person(patient_id=f"{n:06}")) for n in range(rows)]
 
 
 def _bare(port: int, rows: int) -> float:
-    from adit_engine.nodes.dimse import DimseNode
-    from adit_engine.nodes.dimse_settings import DimseSettings
+    from adit_engine.nodes.dimse.node import DimseNode
+    from adit_engine.nodes.dimse.settings import DimseSettings
 
     global _untimed
     _untimed = 0.0
@@ -148,12 +148,12 @@ def _query(port: int, rows: int) -> float:
     """From the first claim to the end of the job, as one worker does it."""
     from adit.accounts.groups import COORDINATORS, make_standard_groups
     from adit.accounts.models import User
-    from adit.jobs import actions
     from adit.jobs.kinds.base import SheetRow
     from adit.jobs.kinds.batch_query import Order, Row
     from adit.jobs.models import Job, JobState
-    from adit.jobs.tasks import work
     from adit.nodes.models import Access, Node
+    from adit.orders import actions
+    from adit.worker.tasks import work
 
     group = make_standard_groups()[COORDINATORS]
     user, is_new = User.objects.get_or_create(username="bench", is_staff=True)

@@ -46,10 +46,10 @@ def prepare() -> None:
 def backlog(tasks: str, source: str) -> int:
     """So many waiting tasks in jobs of 500, of several owners; how many."""
     from adit.accounts.models import User
+    from adit.jobs import task_groups
     from adit.jobs.models import Job, Task
-    from adit.jobs.queueing import roads
     from adit.nodes.models import Node
-    from adit.profiles import trials
+    from adit.projects import services
 
     nodes = {node.name: node for node in Node.objects.all()}
     for number in range(int(tasks) // TASKS_EACH):
@@ -57,7 +57,7 @@ def backlog(tasks: str, source: str) -> int:
             kind="selective",
             owner=User.objects.get(username=f"person{number % OWNERS}"),
             destination=nodes["to"],
-            trial=trials.default_trial(),
+            project=services.default_project(),
             order={"change": "pseudonymized", "reason": "", "announced": []},
             idempotency_key=f"{time.time_ns()}",
         )
@@ -65,7 +65,7 @@ def backlog(tasks: str, source: str) -> int:
             Task(job=job, position=position, source=nodes[source], payload=bytes(300))
             for position in range(1, TASKS_EACH + 1)
         )
-        roads.assign_groups(job)
+        task_groups.assign_groups(job)
     return int(tasks)
 
 
@@ -98,7 +98,7 @@ def claim_lots(name: str, at: str) -> dict[str, Any]:
 
     from adit.jobs import queue, states
     from adit.jobs.models import TaskState
-    from adit.nodes import slots
+    from adit.nodes.limits import slots
 
     def work() -> int:
         first = queue.claim(name)
@@ -120,9 +120,9 @@ def claim_lots(name: str, at: str) -> dict[str, Any]:
 
 
 def _at(at: str, work: Callable[[], int]) -> dict[str, Any]:
-    from adit.jobs.queueing import roads
+    from adit.jobs import task_groups
 
-    list(roads.runnable_groups())
+    list(task_groups.runnable_groups())
     time.sleep(max(0.0, float(at) - time.time()))
     begun, count, spent = time.time(), 0, time.process_time()
     while done := work():
@@ -201,9 +201,9 @@ def _started(job: int) -> float:
 
 def _order(tasks: int, source: str, owner: int = 0) -> int:
     from adit.accounts.models import User
-    from adit.jobs import actions
     from adit.jobs.kinds.selective import Order, Pick
     from adit.nodes.models import Node
+    from adit.orders import actions
 
     person = User.objects.get(username=f"person{owner}")
     person.is_superuser = True

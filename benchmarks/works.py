@@ -33,8 +33,8 @@ class Site:
 
     @property
     def key(self) -> Path:
-        """A trial's key, which protects nobody."""
-        return self.files.parent / "trial.key"
+        """A project's key, which protects nobody."""
+        return self.files.parent / "project.key"
 
     def fill(self) -> None:
         """Writes the study's files and brings them into the source."""

@@ -6,16 +6,17 @@ from pathlib import Path
 import django
 from django.template.loader import get_template
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "adit" / "templates"
+PACKAGE = Path(__file__).resolve().parent.parent / "adit"
 
 
 def main() -> int:
     django.setup()
     count = 0
-    for path in sorted(TEMPLATES.rglob("*")):
-        if path.suffix in (".html", ".txt"):
-            get_template(str(path.relative_to(TEMPLATES)))
-            count += 1
+    for folder in sorted(PACKAGE.glob("*/templates")):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in (".html", ".txt"):
+                get_template(str(path.relative_to(folder)))
+                count += 1
     print(f"{count} templates")
     return 0 if count else 1
 

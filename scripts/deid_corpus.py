@@ -28,12 +28,13 @@ from deid_shown import radiographs, shown
 from deid_told import told
 from deid_victim import Attack, left_in
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.memory import Memory
+from adit_engine.pseudonymize.element_cache import Memory
+from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import (
     AVAILABLE,
     CLEAN_PIXELS,
@@ -42,9 +43,8 @@ from adit_engine.pseudonymize.profile import (
     Profile,
     presets,
 )
-from adit_engine.pseudonymize.pseudonym import TrialKey
-from adit_engine.pseudonymize.verify import Verifier
-from adit_engine.pseudonymizing import Pseudonymizing
+from adit_engine.pseudonymize.verify.verifier import Verifier
+from adit_engine.transfer.policy import Pseudonymizing
 
 SHORT = 23
 """Every 23rd row in a short run; a prime, so that it meets all groups."""
@@ -115,8 +115,8 @@ class Road:
 
 
 def _change(profile: Profile) -> Pseudonymized:
-    stamp = TrialStamp("Sponsor of the corpus", "CORPUS-1")
-    key = TrialKey(b"a key for a corpus without a use")
+    stamp = ClinicalTrialAttributes("Sponsor of the corpus", "CORPUS-1")
+    key = ProjectKey(b"a key for a corpus without a use")
     return Pseudonymized(profile, "CORPUS-0001", key, stamp, Choice.ACCEPT, Choice.ACCEPT)
 
 

@@ -9,10 +9,10 @@ from io import BytesIO
 
 from pydicom import Dataset, dcmread
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymizing import Pseudonymizing
+from adit_engine.transfer.policy import Pseudonymizing
 
 _MOST_MIXED, _MOST_TAKEN = 6, 6
 _LIKELY = 0.3

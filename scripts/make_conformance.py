@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adit_engine.pseudonymize import tables
-from adit_engine.pseudonymize.explain import fates
+from adit_engine.pseudonymize.explanation import fates
 from adit_engine.pseudonymize.profile import AVAILABLE, BASIC, MEANINGS, Profile, presets
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "conformance.md"

@@ -6,4 +6,4 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         # Receivers attach when their module is read, which needs the models.
-        from adit.accounts import signin  # noqa: F401
+        from adit.accounts import signals  # noqa: F401

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from django.contrib.auth.models import Group, Permission
 
 from adit.accounts.models import User
-from adit.accounts.rights import Right, ensure_order_rights, order_right
+from adit.accounts.permissions import Right, ensure_order_rights, order_right
 
 COORDINATORS = "Coordinators"
 PACS_ADMINISTRATORS = "PACS administrators"

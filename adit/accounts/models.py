@@ -27,7 +27,7 @@ class User(AbstractUser):
             ("see_all_jobs", "See everybody's jobs"),
             ("manage_nodes", "Manage PACS and folders"),
             ("write_clinical", "Write to clinical PACS"),
-            ("manage_trials", "Manage research projects"),
+            ("manage_projects", "Manage research projects"),
             ("manage_profiles", "Manage profiles"),
             ("manage_users", "Manage users and groups"),
             ("reidentify", "Re-identify patients"),

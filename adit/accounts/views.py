@@ -10,7 +10,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from adit.accounts import rights
+from adit.accounts import permissions
 from adit.accounts.models import Theme, User
 
 
@@ -43,8 +43,8 @@ def profile(request: HttpRequest) -> HttpResponse:
 
 
 def _right(name: str) -> str:
-    label = rights.label(name)
-    is_kind = name == rights.order_right(label.replace(" ", "_"))
+    label = permissions.label(name)
+    is_kind = name == permissions.order_right(label.replace(" ", "_"))
     return _("Order jobs: %(kind)s") % {"kind": label} if is_kind else label
 
 

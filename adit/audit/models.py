@@ -34,7 +34,7 @@ class Event(models.Model):
     action = models.CharField(max_length=64)
     """What was done, as noun.verb: job.created, node.opened, search.run, signin.failed."""
     about = models.CharField(max_length=128, blank=True)
-    """What it was done to: job:12, node:3, trial:LUNG. Never a patient."""
+    """What it was done to: job:12, node:3, project:LUNG. Never a patient."""
     details = models.JSONField(default=dict)
     """Counts, names of nodes, reasons. Never identifying values."""
     patient_index = models.CharField(max_length=64, blank=True, db_index=True)

@@ -13,8 +13,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from adit.audit.models import GENESIS, Event, Head
-from adit.vault.box import Box, SealBroken
-from adit.vault.master import master_box
+from adit.vault.cipher import Box, SealBroken
+from adit.vault.master_key import master_box
 
 Patient = tuple[str, str]
 """Patient-id domain and patient id."""

@@ -12,7 +12,7 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
 from django.conf import settings
 
-from adit.config import pulse
+from adit.config import heartbeat
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
 
@@ -29,12 +29,12 @@ def _setup() -> dict[str, Any]:
     in_folder = settings.BROKER_URL.startswith("filesystem:")
     embedded = {
         "broker_url": "filesystem://localhost",
-        "broker_transport": "adit.config.broker:Transport",
+        "broker_transport": "adit.config.broker_transport:Transport",
         "broker_transport_options": {"folder": str(settings.BROKER_DIR), "polling_interval": 0.1},
     }
     return {
         **(embedded if in_folder else {"broker_url": settings.BROKER_URL}),
-        "imports": ("adit.jobs.tasks",),
+        "imports": ("adit.worker.tasks",),
         # Messages are anonymous and may get lost: no result, no late acknowledgement, no hoarding.
         "task_ignore_result": True,
         "task_acks_late": False,
@@ -63,7 +63,7 @@ def _setup() -> dict[str, Any]:
                 "options": {"queue": UPKEEP_QUEUE, "expires": 4 * settings.SWEEP_S},
             },
             "mail": {
-                "task": "adit.jobs.mail",
+                "task": "adit.jobs.notifications",
                 "schedule": 60.0,
                 "options": {"queue": UPKEEP_QUEUE, "expires": 60},
             },
@@ -87,7 +87,7 @@ app.add_defaults(_setup)
 def run_worker(queue: str) -> int:
     """Takes messages of one queue until SIGTERM; one process, one task at a time."""
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
-    pulse.keep(queue, by_tasks=queue == UPKEEP_QUEUE)
+    heartbeat.keep(queue, by_tasks=queue == UPKEEP_QUEUE)
     if queue == UPKEEP_QUEUE:
         worker_ready.connect(_start_clock, weak=False)
     name = f"--hostname={queue}-{os.getpid()}@%h"

@@ -6,7 +6,7 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from environs import Env
 
-from adit.config import logs
+from adit.config import logging_config
 
 env = Env()
 
@@ -51,6 +51,16 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    "adit.vault",
+    "adit.audit",
+    "adit.accounts",  # before allauth, whose templates it replaces
+    "adit.nodes",
+    "adit.projects",
+    "adit.jobs",
+    "adit.orders",
+    "adit.results",
+    "adit.review",
+    "adit.pages",
     "allauth",
     "allauth.account",
     "crispy_forms",
@@ -58,13 +68,6 @@ INSTALLED_APPS = [
     "django_tables2",
     "django_filters",
     "csp",
-    "adit.vault",
-    "adit.audit",
-    "adit.accounts",
-    "adit.nodes",
-    "adit.profiles",
-    "adit.jobs",
-    "adit.pages",
 ]
 
 MIDDLEWARE = [
@@ -76,7 +79,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "adit.accounts.privacy.no_store",
+    "adit.accounts.middleware.no_store",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -90,7 +93,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [PACKAGE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -146,7 +148,7 @@ if REDIS_URL:
 else:
     CACHES = {
         "default": {
-            "BACKEND": "adit.config.table_cache.TableCache",
+            "BACKEND": "adit.config.database_cache.TableCache",
             "LOCATION": "adit_cache",
             "KEY_PREFIX": "adit",
         }
@@ -171,7 +173,9 @@ BREAKER_FAILURES = env.int("ADIT_BREAKER_FAILURES", 3)
 BREAKER_PAUSES_S = env.list("ADIT_BREAKER_PAUSES_S", [15, 60, 120, 300, 600], subcast=int)
 """For so long a node that does not answer rests, after the first failure, the second and so on."""
 BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: nobody told
-PSEUDONYM_SOURCE = env.str("ADIT_PSEUDONYM_SOURCE", "")  # see profiles/source.py; "": projects' own
+PSEUDONYM_SOURCE = env.str(
+    "ADIT_PSEUDONYM_SOURCE", ""
+)  # see projects/trust_centre.py; "": projects' own
 ARCHIVE_DIR = Path(env.str("ADIT_ARCHIVES", str(DATA_DIR / "archives")))
 """Where finished 7-Zip files lie, unless the place in question names a folder of its own."""
 GATHERED_DIR = Path(env.str("ADIT_GATHERED", str(DATA_DIR / "gathered")))
@@ -313,4 +317,4 @@ METRICS_FROM = env.list("ADIT_METRICS_FROM", ["127.0.0.1", "::1"])
 # Logs: names of modules and sentences, never arguments of a request --------------------------
 
 LOG_FORM = env.str("ADIT_LOG", "lines" if EMBEDDED else "json")
-LOGGING = logs.config(LOG_FORM)
+LOGGING = logging_config.config(LOG_FORM)

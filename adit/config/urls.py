@@ -4,11 +4,11 @@ from django.urls import include, path
 
 urlpatterns = [
     path("accounts/", include("adit.accounts.urls")),
-    path("", include("adit.monitor.urls")),
+    path("", include("adit.monitoring.urls")),
     path("", include("adit.pages.urls")),
     path("jobs/", include("adit.jobs.urls")),
     path("nodes/", include("adit.nodes.urls")),
-    path("", include("adit.profiles.urls")),
+    path("", include("adit.projects.urls")),
 ]
 
 handler500 = "adit.pages.errors.server_error"

@@ -11,11 +11,11 @@ from django.db import transaction
 
 from adit.accounts import groups
 from adit.accounts.models import User
-from adit.accounts.rights import Right
+from adit.accounts.permissions import Right
 from adit.nodes.folder_rules import FOR_NODES
 from adit.nodes.models import Access, Node
-from adit.profiles import trials
-from adit.profiles.models import RiskChoice, Trial
+from adit.projects import services
+from adit.projects.models import Project, RiskChoice
 
 PACS, RESEARCH_PACS, RESEARCH_FOLDER = "Demo PACS", "Research PACS", "Research folder"
 SEVEN_ZIP = "Encrypted 7-Zip file"
@@ -88,7 +88,7 @@ def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str])
                 group=Group.objects.get(name=group),
                 defaults={"may_read": True, "may_write": not is_source},
             )
-    _trial(people["dpo"])
+    _project(people["dpo"])
     return people["coordinator"]
 
 
@@ -139,11 +139,11 @@ def _nodes(places: Places, ports: Mapping[str, int]) -> list[Node]:
     ]
 
 
-def _trial(manager: User) -> Trial:
-    found = Trial.objects.filter(protocol_id=TRIAL).first()
+def _project(manager: User) -> Project:
+    found = Project.objects.filter(protocol_id=TRIAL).first()
     if found is not None:
         return found
-    trial = Trial(
+    project = Project(
         protocol_id=TRIAL,
         protocol_name="Demo study of the thorax",
         sponsor="University of Sampletown",
@@ -154,4 +154,4 @@ def _trial(manager: User) -> Trial:
         header_word_reason="All images of the demo are made up: no name stands in their pixels.",
     )
     members = Group.objects.filter(name__in=(groups.COORDINATORS, STUDENTS))
-    return trials.create_trial(manager, trial, members=members)
+    return services.create_project(manager, project, members=members)

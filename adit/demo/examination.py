@@ -7,7 +7,7 @@ from typing import Any
 
 from adit.demo.headers import SIGNA, Scan, Visit, header
 from adit.demo.writing import Slice, write_series
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 
 
 @dataclass(frozen=True)

@@ -7,36 +7,36 @@ from uuid import uuid4
 
 from adit.accounts.models import User
 from adit.demo.cast import PACS, RESEARCH_FOLDER, RESEARCH_PACS, TRIAL
-from adit.jobs import actions
 from adit.jobs.kinds.selective import Labels, Order, Pick
 from adit.jobs.models import Job
 from adit.jobs.progress import ENDED
 from adit.nodes import search
 from adit.nodes.models import Node
-from adit.profiles.models import Trial
+from adit.orders import actions
+from adit.projects.models import Project
 from adit_engine.errors import NotFound
-from adit_engine.pseudonymize import admit
+from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.query import DateRange, Query
-from adit_engine.record import Record
-from adit_engine.reference import Level, SeriesRef, StudyRef
+from adit_engine.values.query import DateRange, Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level, SeriesRef, StudyRef
 
 DEADLINE_S = 120.0
 
 
 def order(user: User, study_uid: str) -> list[Job]:
-    """One study, pseudonymized for the demo's trial, to both destinations: two jobs."""
+    """One study, pseudonymized for the demo's project, to both destinations: two jobs."""
     source = Node.objects.get(name=PACS)
     study = _found(user, source, study_uid)
     announced = _announced(user, source, study)
-    trial = Trial.objects.get(protocol_id=TRIAL)
+    project = Project.objects.get(protocol_id=TRIAL)
     jobs = []
     for name in (RESEARCH_PACS, RESEARCH_FOLDER):
         destination = Node.objects.get(name=name)
         wanted = Order(
             picks=(pick_of(source, study),),
             destination=destination.pk,
-            trial=trial.pk,
+            project=project.pk,
             announced=announced,
         )
         title = f"Demo: {study.study_description} to {name}"
@@ -51,7 +51,7 @@ def order_ultrasound(user: User, study_uid: str) -> Job:
     wanted = Order(
         picks=(pick_of(source, study),),
         destination=Node.objects.get(name=RESEARCH_FOLDER).pk,
-        trial=Trial.objects.get(protocol_id=TRIAL).pk,
+        project=Project.objects.get(protocol_id=TRIAL).pk,
         announced=_announced(user, source, study),
     )
     title = "Demo: ultrasound, withheld until it is reviewed"
@@ -96,7 +96,7 @@ def _refusals(user: User, source: Node, study: Record) -> Iterator[tuple[str, st
     for series in search.series_of(user, source, ref, study.patient_id):
         below = SeriesRef(study.study_uid, series.series_uid)
         for uid in search.classes_of(user, source, below, study.patient_id):
-            why = admit.why_not(uid, profile)
+            why = admission.why_not(uid, profile)
             if why is not None:
                 yield why
 

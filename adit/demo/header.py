@@ -12,7 +12,7 @@ from pydicom.multival import MultiValue
 from pydicom.values import convert_PN, convert_text
 
 from adit_engine.elements import Buffer, elements
-from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE
+from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE
 
 PATIENT = [
     "PatientName",

@@ -32,10 +32,10 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from adit.demo import header
 from adit.demo.pacs_index import FolderIndex, StoredInstance, Values, encode, find, select
-from adit_engine import part10
+from adit_engine.dicom_file import part10
+from adit_engine.dicom_file.transcode import little_endian
 from adit_engine.errors import AditError, Malformed
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
-from adit_engine.pseudonymize.transcode import little_endian
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 
 MAX_ASSOCIATIONS = 50
 MAX_PDU = 262144

@@ -20,10 +20,10 @@ from pathlib import Path
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from adit.demo import header
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed
-from adit_engine.instance import IMPLICIT_LE
+from adit_engine.values.instance import IMPLICIT_LE
 
 UNIQUE_KEYS = {
     "PATIENT": "PatientID",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adit.jobs import sealed
+from adit.jobs import encrypted_payload
 from adit.jobs.models import Item, Job
 from adit.jobs.progress import counts_of
 
@@ -16,8 +16,8 @@ def row_of(job: Job) -> dict[str, Any]:
     """One job in figures; `expected` is None where the source gave no list to trust."""
     items = Item.objects.filter(task__job=job)
     counts = counts_of(items)
-    tasks = list(job.tasks.select_related("source", "job__trial"))
-    pseudonyms = sorted({sealed.open_task(task).pseudonym for task in tasks})
+    tasks = list(job.tasks.select_related("source", "job__project"))
+    pseudonyms = sorted({encrypted_payload.open_task(task).pseudonym for task in tasks})
     reasons: Counter[str] = Counter()
     for item in items:
         reasons.update({sentence: count for _, sentence, count in item.reasons})
@@ -29,7 +29,7 @@ def row_of(job: Job) -> dict[str, Any]:
         "source": ", ".join(sorted({task.source.name for task in tasks if task.source})),
         "destination": job.destination.name if job.destination else "",
         "pseudonym": pseudonyms[0] if len(pseudonyms) == 1 else pseudonyms,
-        "trial": job.trial.protocol_id if job.trial else "",
+        "project": job.project.protocol_id if job.project else "",
         "expected": counts.expected,
         "delivered": counts.delivered,
         "withheld": counts.withheld,

@@ -11,11 +11,11 @@ from django.utils import timezone
 from adit.accounts.models import User
 from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, STUDENTS, TRIAL
 from adit.demo.first_jobs import pick_of
-from adit.jobs import actions
 from adit.jobs.kinds.selective import Order
 from adit.nodes.models import Access, Node
-from adit.profiles.models import Trial
-from adit_engine.record import Record
+from adit.orders import actions
+from adit.projects.models import Project
+from adit_engine.values.record import Record
 
 STUDIES_TO_APPROVE = 11
 
@@ -79,6 +79,6 @@ def _order(user: User, source: Node, studies: list[Record], title: str) -> None:
     order = Order(
         picks=tuple(pick_of(source, study) for study in studies),
         destination=Node.objects.get(name=RESEARCH_FOLDER).pk,
-        trial=Trial.objects.get(protocol_id=TRIAL).pk,
+        project=Project.objects.get(protocol_id=TRIAL).pk,
     )
     actions.create(user, "selective", order, key=f"{source.name} {title}"[:64], title=title)

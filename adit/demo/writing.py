@@ -14,9 +14,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from adit.demo.pacs_index import write_file
+from adit_engine.dicom_file.part10 import file_parts
 from adit_engine.elements import elements
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.part10 import file_parts
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 
 _NAMESPACE = UUID("5f0e2c9a-7a5b-4d1c-9a52-0d3b1f8e6c47")
 

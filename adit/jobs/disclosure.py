@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from adit.accounts.models import User
-from adit.accounts.rights import Right, may
+from adit.accounts.permissions import Right, may
+from adit.jobs.encrypted_payload import TaskContent
 from adit.jobs.models import Job
-from adit.jobs.sealed import TaskContent
-from adit.profiles import trials
+from adit.projects import services
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +38,5 @@ def disclosed(user: User, job: Job) -> Disclosure:
     is_owner = job.owner_id == user.pk
     identified = may(user, Right.SEE_IDENTIFIED)
     rows = identified or is_owner
-    links = not rows or trials.may_link(user, job.trial or trials.default_trial())
+    links = not rows or services.may_link(user, job.project or services.default_project())
     return Disclosure(identified, rows, given=links or is_owner, generated=links)

@@ -15,14 +15,14 @@ from django.utils.translation import gettext as _
 
 from adit.jobs import queue
 from adit.jobs.models import JobState, Task, TaskState
-from adit.nodes import meter
-from adit.nodes.connect import Purpose, why_not_longer
+from adit.nodes.gateway import Purpose, why_not_longer
+from adit.nodes.limits.unavailable import Ended, Halted, Paused, Waits
 from adit.nodes.models import Node
-from adit.nodes.outbox import boot_time
-from adit.nodes.waits import Ended, Halted, Paused, Waits
-from adit.profiles import trials
-from adit.profiles.models import Trial
-from adit_engine.handoff import Stop
+from adit.nodes.usage import metering
+from adit.notifications.outbox import boot_time
+from adit.projects import services
+from adit.projects.models import Project
+from adit_engine.bounded_stream import Stop
 
 LOOK_S = 0.5
 NODES_EVERY_S = 2.0
@@ -161,7 +161,7 @@ class Lease:
         try:
             self._look_at_rows()
             if look_at_nodes:
-                self._look_at_trial()
+                self._look_at_project()
                 self._look_at_nodes()
         except Error as error:
             log.warning("task %d: database away (%s)", self.task.pk, type(error).__name__)
@@ -179,15 +179,15 @@ class Lease:
         elif row[3] or row[4] in (JobState.CANCELING, JobState.CANCELED):
             self.stop.set(Canceled(_("Canceled.")))
 
-    def _look_at_trial(self) -> None:
-        for trial in Trial.objects.filter(jobs=self.task.job_id):
-            over = trials.why_over(trial)
+    def _look_at_project(self) -> None:
+        for project in Project.objects.filter(jobs=self.task.job_id):
+            over = services.why_over(project)
             if over:
                 self.stop.set(Over(over))
 
     def _look_at_nodes(self) -> None:
         """Pauses, stops, and the ends of hours, which the urgent lane does not know."""
-        meter.look(queue.holder_of(self.task))
+        metering.look(queue.holder_of(self.task))
         purposes = {node.pk: purpose for node, purpose in self.nodes}
         rows = Node.objects.select_related("paused_by").filter(pk__in=purposes)
         holder, urgent = queue.holder_of(self.task), self.task.job.urgent

@@ -9,14 +9,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.audit.trail import record
-from adit.jobs import states
+from adit.jobs import states, task_groups
 from adit.jobs.models import Job, JobState, LastClaim, Task, TaskGroup, TaskState
-from adit.jobs.queueing import roads
-from adit.jobs.queueing.roads import Route
-from adit.nodes import breaker, budgets, slots
-from adit.nodes.connect import Purpose, hold_of, why_waiting
+from adit.jobs.task_groups import Route
+from adit.nodes.gateway import Purpose, hold_of, why_waiting
+from adit.nodes.limits import breaker, budgets, slots
+from adit.nodes.limits.unavailable import Waits
 from adit.nodes.models import Lane, Node
-from adit.nodes.waits import Waits
 from adit_engine.errors import AditError
 
 
@@ -35,7 +34,7 @@ def claim(worker: str) -> Task | None:
     Groups whose nodes are closed are skipped without a lock. Each group that does not get its turn
     is told why.
     """
-    groups = list(roads.runnable_groups())
+    groups = list(task_groups.runnable_groups())
     blocked = _store_blocks(groups)
     open_groups = [group for group in groups if group.pk not in blocked]
     full: set[Route] = set()
@@ -48,9 +47,9 @@ def claim(worker: str) -> Task | None:
             task = _claim_from(group, worker)
         except Waits as waits:
             full.add(route)
-            roads.set_wait_reason(same_route, str(waits))
+            task_groups.set_wait_reason(same_route, str(waits))
             continue
-        roads.set_wait_reason(same_route, "")
+        task_groups.set_wait_reason(same_route, "")
         if task is not None:
             return task
     return None
@@ -103,7 +102,7 @@ def _lock_nodes(ids: Iterable[int]) -> list[Node]:
 
 
 def _lock_due(group_id: int, limit: int) -> list[Task]:
-    due = roads.due_tasks().filter(group=group_id).order_by("pk")
+    due = task_groups.due_tasks().filter(group=group_id).order_by("pk")
     return list(due.select_for_update(of=("self",), no_key=True, skip_locked=True)[:limit])
 
 
@@ -203,9 +202,9 @@ def sweep() -> bool:
     for pk in expired.values_list("pk", flat=True):
         _take_back(pk)
     _settle_canceling()
-    groups = list(roads.runnable_groups())
+    groups = list(task_groups.runnable_groups())
     blocked = _store_blocks(groups)
-    roads.set_wait_reason([group for group in groups if group.pk not in blocked], "")
+    task_groups.set_wait_reason([group for group in groups if group.pk not in blocked], "")
     return bool(groups)
 
 
@@ -213,7 +212,7 @@ def _store_blocks(groups: Sequence[TaskGroup]) -> set[int]:
     """Store why groups cannot start now, connections in use aside; return their ids."""
     reasons = _block_reasons(groups)
     for reason in set(reasons.values()):
-        roads.set_wait_reason([g for g in groups if reasons.get(g.pk) == reason], reason)
+        task_groups.set_wait_reason([g for g in groups if reasons.get(g.pk) == reason], reason)
     return set(reasons)
 
 
@@ -238,7 +237,7 @@ def _closed_routes(routes: Iterable[Route]) -> Mapping[Route, str]:
     closed = {}
     for route in routes:
         try:
-            _require_open(roads.nodes_of(route), route)
+            _require_open(task_groups.nodes_of(route), route)
         except Waits as waits:
             closed[route] = str(waits)
     return closed

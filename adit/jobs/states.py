@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from adit.jobs import letters, verdict
+from adit.jobs import notifications, verdict
 from adit.jobs.models import OPEN_TASKS as OPEN_TASKS
 from adit.jobs.models import RUNNABLE_JOBS as RUNNABLE_JOBS
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
@@ -232,9 +232,9 @@ def _move_job(job: Job, to: JobState, message: str, fields: dict[str, Any]) -> N
         raise Overtaken(f"job {job.pk} is not {job.state} any more")
     _copy(job, values)
     if to in _ENDS:
-        letters.note_end(job, to)
+        notifications.note_end(job, to)
     elif to == J.WAITING_FOR_APPROVAL:
-        letters.ask_approval(job)
+        notifications.ask_approval(job)
 
 
 def _times(to: JobState | TaskState) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Access: which nodes a person may fetch from and send to; a union over the person's groups."""
+"""Access: which nodes a person may fetch from and send to; a union over the person's groups.
+Domain: whose patient ids a node speaks; the same id of two domains is two patients."""
 
 from django.db.models import Q, QuerySet
 
-from adit.accounts.rights import Person, Right, may
+from adit.accounts.permissions import Person, Right, may
 from adit.nodes.models import Access, Node
 from adit_engine.nodes import TAKERS
 
@@ -43,3 +44,8 @@ def _accessible(user: Person, **direction: bool) -> QuerySet[Node]:
         return Node.objects.all()
     rows = Access.objects.filter(group__in=user.groups.all(), **direction)
     return Node.objects.filter(pk__in=rows.values("node"))
+
+
+def domain_of(node: Node) -> str:
+    """What the node's settings name, or else the node's own name."""
+    return str(node.settings.get("domain") or node.name)

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from adit.accounts.rights import Person, Right, may
+from adit.accounts.permissions import Person, Right, may
 from adit.nodes.models import Alarm, AlarmLetter, Node
 
 KEPT_DAYS = 90

@@ -1,7 +1,7 @@
 from django.apps import AppConfig
 from django.conf import settings
 
-from adit_engine import large
+from adit_engine.dicom_file import temp_files
 
 
 class NodesConfig(AppConfig):
@@ -9,4 +9,4 @@ class NodesConfig(AppConfig):
 
     def ready(self) -> None:
         # Beside what is received: /tmp may be memory.
-        large.keep_in(settings.SPOOL_DIR / "_large")
+        temp_files.keep_in(settings.SPOOL_DIR / "_large")

@@ -8,12 +8,13 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
-from adit.nodes import picture, rows
+from adit.nodes import services
+from adit.nodes.calendar import chart
+from adit.nodes.calendar.chart import Picture
+from adit.nodes.calendar.forms import NIGHTS, HoursForm, SpecialsForm, with_row, without_row
 from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.forms import NodeForm, form_for
-from adit.nodes.hours import NIGHTS, HoursForm, SpecialsForm, with_row, without_row
 from adit.nodes.models import Node
-from adit.nodes.picture import Picture
 from adit_engine.errors import WrongInput
 
 HINTS = {
@@ -80,7 +81,7 @@ class Editor:
         else:
             return None
         try:
-            return picture.of(self.node, windows, exceptions)
+            return chart.of(self.node, windows, exceptions)
         except WrongInput as error:
             self.wrong_hours = str(error)
             return None
@@ -95,7 +96,7 @@ class Editor:
         node.give_secrets(self.settings.secrets)
         node.windows, node.exceptions = self.hours.rows, self.specials.rows
         try:
-            return rows.save_node(user, node)
+            return services.save_node(user, node)
         except FolderRefused as error:
             self.settings.add_error(error.setting, str(error))
             return None

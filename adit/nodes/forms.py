@@ -10,11 +10,11 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.utils.translation import gettext_lazy as _
 
-from adit.nodes import window
+from adit.nodes.calendar import windows as calendar_windows
 from adit.nodes.models import Node
 from adit_engine.errors import WrongInput
 from adit_engine.nodes import KINDS, kind_class
-from adit_engine.reference import StudyRef
+from adit_engine.values.references import StudyRef
 
 MOST_CONNECTIONS = 64
 _ADVANCED, _SECRET, _BELONGS_TO = "is_advanced", "is_secret", "belongs_to"
@@ -89,7 +89,7 @@ class NodeForm(forms.ModelForm):
     def clean_windows(self) -> list[Any]:
         rows = self.cleaned_data["windows"] or []
         try:
-            window.read(rows)
+            calendar_windows.read(rows)
         except WrongInput as error:
             raise forms.ValidationError(str(error)) from None
         return rows

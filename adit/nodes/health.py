@@ -9,23 +9,22 @@ from django.db import Error
 from django.utils.translation import gettext as _
 
 from adit.nodes import folder_rules
-from adit.nodes.connect import engine_settings
 from adit.nodes.folder_rules import FolderRefused
+from adit.nodes.gateway import engine_settings
 from adit.nodes.models import Node
-from adit.nodes.papers import receiver_tls
-from adit.vault.box import SealBroken
-from adit.vault.master import KeyMissing
+from adit.nodes.receiving.certificates import receiver_tls
+from adit.vault.cipher import SealBroken
+from adit.vault.master_key import KeyMissing
+from adit_engine.dicom_ul import tls as dicom_ul_tls
+from adit_engine.dicom_ul.acceptor import VERIFICATION
+from adit_engine.dicom_ul.association import Associations
+from adit_engine.dicom_ul.command_set import Operation, request
+from adit_engine.dicom_ul.pdu import Context
+from adit_engine.dicom_ul.tls import ServerTls
 from adit_engine.errors import NodeError, Unreachable, Untrusted, WrongInput
-from adit_engine.instance import IMPLICIT_LE
-from adit_engine.nodes import certificate
-from adit_engine.nodes.acceptance import VERIFICATION
-from adit_engine.nodes.association import Associations
 from adit_engine.nodes.base import Finding, Grade
-from adit_engine.nodes.command import Operation, request
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.nodes.negotiation import Context
-from adit_engine.nodes.tls import ServerTls
-from adit_engine.nodes.transport import WARN_DAYS
+from adit_engine.nodes.dimse.settings import WARN_DAYS, DimseSettings
+from adit_engine.values.instance import IMPLICIT_LE
 
 ANSWER_S = 5.0
 _PLACES = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what they mean here
@@ -114,7 +113,7 @@ def _ourselves(tls: ServerTls | None) -> DimseSettings:
     secure: dict[str, Any] = {}
     if tls is not None:
         shown = tls.papers.certificate.text
-        (first, *_others) = certificate.read(shown)
+        (first, *_others) = dicom_ul_tls.read(shown)
         secure = {
             "transport": "tls",
             "ca_certificate": _without_key(shown),
@@ -186,7 +185,7 @@ def _lasting(label: str, text: str, *, is_ours: bool) -> Iterator[Finding]:
     if not text:
         return
     try:
-        found = certificate.read(text)
+        found = dicom_ul_tls.read(text)
     except WrongInput as error:
         yield Finding(Grade.BAD, label, str(error))
         return

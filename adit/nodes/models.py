@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from adit.nodes.outbox import Outgoing
+from adit.notifications.outbox import Outgoing
 from adit.vault.fields import SealedField
 from adit_engine.nodes import recipient_of
 
@@ -28,9 +28,9 @@ class Node(models.Model):
     is_clinical = models.BooleanField(_("clinical PACS"), default=False)
     """Writing to it needs a right of its own."""
     windows = models.JSONField(_("allowed hours"), default=list, blank=True)
-    """The weekly calendar as adit.nodes.window reads it; an empty list is always open."""
+    """The weekly calendar as adit.nodes.calendar.windows reads it; an empty list is always open."""
     exceptions = models.JSONField(_("special days"), default=list, blank=True)
-    """Dated exceptions from the weekly calendar, as adit.nodes.window reads them."""
+    """Dated exceptions from the weekly calendar, as adit.nodes.calendar.windows reads them."""
     retrieve_limit = models.PositiveSmallIntegerField(_("connections for transfers"), default=2)
     search_limit = models.PositiveSmallIntegerField(_("connections for searches"), default=2)
     gap_s = models.PositiveIntegerField(_("seconds between two studies"), default=0)

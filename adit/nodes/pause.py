@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from adit.accounts.rights import Person, Right, require
+from adit.accounts.permissions import Person, Right, require
 from adit.audit.trail import record
 from adit.nodes.models import Node, Slot
 from adit_engine.errors import WrongInput

@@ -18,18 +18,18 @@ from django.core.cache import cache
 from django.db import connection
 from django.utils.translation import gettext as _
 
-from adit.accounts.rights import Person
+from adit.accounts.permissions import Person
 from adit.audit.trail import record as record_event
-from adit.nodes import cache as answers
-from adit.nodes.connect import Purpose, open_node, require_still
+from adit.nodes import search_cache as answers
+from adit.nodes.bounded_call import Watch, answer_of
+from adit.nodes.gateway import Purpose, open_node, require_still
+from adit.nodes.limits.unavailable import NoSlot
 from adit.nodes.models import Node
-from adit.nodes.waits import NoSlot
-from adit.nodes.watched import Watch, answer_of
 from adit_engine.errors import AditError, WrongInput
 from adit_engine.nodes.base import Answers
-from adit_engine.query import Query
-from adit_engine.record import Record
-from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import SeriesRef, StudyRef
 
 MOST_SERIES = 5000
 MOST_AT_ONCE = 8
@@ -67,7 +67,7 @@ def search(
 ) -> SearchResult:
     """The first studies that match, as many as the settings allow.
 
-    `cancelled` is an opaque key by which `cancel` ends it; `named` the trial or purpose that stands
+    `cancelled` is an opaque key by which `cancel` ends it; `named` the project or purpose that stands
     in the trail. Raises WrongInput for a search that narrows nothing, Refused, Waits, Stopped,
     TimedOut, NodeError.
     """

@@ -6,17 +6,17 @@ from typing import cast
 from django.db.models import QuerySet, Sum
 from django.http import HttpRequest
 
-from adit.accounts import rights
+from adit.accounts import permissions
 from adit.accounts.models import User
-from adit.jobs import held, lists, progress
+from adit.jobs import patient_id_changes, progress, task_groups, visibility
 from adit.jobs.models import Decision, HeldBack, Job, JobState, Task
 from adit.jobs.progress import Progress
-from adit.jobs.queueing import roads
-from adit.nodes import alarms, quarantine
+from adit.nodes import alarms
 from adit.nodes.models import Alarm
-from adit.nodes.places import Place, places_of
-from adit.pages import samples
-from adit.profiles import trials
+from adit.nodes.presentation import Place, places_of
+from adit.nodes.receiving import quarantine
+from adit.pages import sample_sheets
+from adit.projects import services
 
 MOST = 6
 RUNNING = (JobState.IN_PROGRESS, JobState.PENDING, JobState.CANCELING)
@@ -40,7 +40,7 @@ class Home:
     may_manage_nodes: bool
     may_see_all: bool
     may_read_trail: bool
-    may_manage_trials: bool
+    may_manage_projects: bool
     has_projects: bool
     to_approve: int = 0
     may_review: bool = False
@@ -59,7 +59,7 @@ class Home:
     @classmethod
     def of(cls, request: HttpRequest) -> "Home":
         user = cast(User, request.user)
-        mine = Job.objects.filter(owner=user).select_related("destination", "trial")
+        mine = Job.objects.filter(owner=user).select_related("destination", "project")
         open_jobs = mine.filter(
             state__in=[
                 *RUNNING,
@@ -75,18 +75,18 @@ class Home:
             lines=lines,
             ended=ended,
             places=places_of(user),
-            may_order=rights.may(user, rights.order_right("selective")),
-            may_manage_nodes=rights.may(user, rights.Right.MANAGE_NODES),
-            may_see_all=rights.may(user, rights.Right.SEE_ALL_JOBS),
-            may_read_trail=rights.may(user, rights.Right.READ_TRAIL),
-            may_manage_trials=rights.may(user, rights.Right.MANAGE_TRIALS),
-            has_projects=trials.visible_to(user).exists(),
+            may_order=permissions.may(user, permissions.order_right("selective")),
+            may_manage_nodes=permissions.may(user, permissions.Right.MANAGE_NODES),
+            may_see_all=permissions.may(user, permissions.Right.SEE_ALL_JOBS),
+            may_read_trail=permissions.may(user, permissions.Right.READ_TRAIL),
+            may_manage_projects=permissions.may(user, permissions.Right.MANAGE_TRIALS),
+            has_projects=services.visible_to(user).exists(),
             to_approve=_to_approve(user).count(),
-            may_review=rights.may(user, rights.Right.REVIEW_WITHHELD),
+            may_review=permissions.may(user, permissions.Right.REVIEW_WITHHELD),
             to_review=_to_review(user),
-            samples=samples.names(),
-            to_decide=held.waiting(user).count(),
-            decide_first=held.waiting(user).order_by("pk").first(),
+            samples=sample_sheets.names(),
+            to_decide=patient_id_changes.waiting(user).count(),
+            decide_first=patient_id_changes.waiting(user).order_by("pk").first(),
             strays=quarantine.waits(user),
             alarms=list(alarms.open_for(user)[:MOST]),
             more=max(0, open_jobs.count() - MOST) if len(lines) == MOST else 0,
@@ -109,20 +109,22 @@ class Home:
 
 
 def _line(job: Job) -> Line:
-    return Line(job, progress.progress_of(job), next(iter(roads.wait_reasons(job)), ""))
+    return Line(job, progress.progress_of(job), next(iter(task_groups.wait_reasons(job)), ""))
 
 
 def _to_review(user: User) -> int:
     """Images that wait for a reviewer's decision; asked of those who may decide alone."""
-    if not rights.may(user, rights.Right.REVIEW_WITHHELD):
+    if not permissions.may(user, permissions.Right.REVIEW_WITHHELD):
         return 0
-    back = HeldBack.objects.filter(decision=Decision.OPEN, item__task__job__in=lists.visible(user))
+    back = HeldBack.objects.filter(
+        decision=Decision.OPEN, item__task__job__in=visibility.visible(user)
+    )
     return back.aggregate(n=Sum("images"))["n"] or 0
 
 
 def _to_approve(user: User) -> QuerySet[Job]:
     """Others' jobs that wait for this person's approval."""
-    if not rights.may(user, rights.Right.APPROVE_JOBS):
+    if not permissions.may(user, permissions.Right.APPROVE_JOBS):
         return Job.objects.none()
-    waiting = lists.visible(user).filter(state=JobState.WAITING_FOR_APPROVAL)
+    waiting = visibility.visible(user).filter(state=JobState.WAITING_FOR_APPROVAL)
     return waiting.exclude(owner=user)

@@ -2,15 +2,15 @@
 
 from django.urls import path
 
-from adit.pages import samples, trail_views, views
+from adit.pages import audit_views, sample_sheets, views
 
 urlpatterns = [
     path("", views.home, name="home"),
     path("home/live", views.home_live, name="home_live"),
-    path("samples/<str:name>", samples.sample, name="sample"),
+    path("samples/<str:name>", sample_sheets.sample, name="sample"),
     path("help/", views.manual, name="help"),
     path("help/<slug:slug>", views.manual_topic, name="help_topic"),
-    path("trail/", trail_views.trail_page, name="trail"),
-    path("trail/verify/", trail_views.trail_verify, name="trail_verify"),
-    path("trail/export/", trail_views.trail_export, name="trail_export"),
+    path("trail/", audit_views.trail_page, name="trail"),
+    path("trail/verify/", audit_views.trail_verify, name="trail_verify"),
+    path("trail/export/", audit_views.trail_export, name="trail_export"),
 ]

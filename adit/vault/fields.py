@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import models
 
-from adit.vault.master import master_box
+from adit.vault.master_key import master_box
 
 
 class SealedField(models.BinaryField):

@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import Any
 
 from adit_engine.errors import WrongInput
-from adit_engine.expectation import Reception
 from adit_engine.nodes.base import Node
+from adit_engine.storage_scp.pending_moves import Reception
 
 KINDS: Mapping[str, str] = {
-    "archive": "adit_engine.nodes.archive:ArchiveNode",
-    "dicomweb": "adit_engine.nodes.dicomweb:DicomwebNode",
-    "dimse": "adit_engine.nodes.dimse:DimseNode",
+    "archive": "adit_engine.nodes.sevenzip:ArchiveNode",
+    "dicomweb": "adit_engine.nodes.dicomweb.node:DicomwebNode",
+    "dimse": "adit_engine.nodes.dimse.node:DimseNode",
     "folder": "adit_engine.nodes.folder:FolderNode",
     "memory": "adit_engine.nodes.memory:MemoryNode",
 }

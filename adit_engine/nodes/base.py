@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
-from adit_engine.contents import Line
-from adit_engine.handoff import Stop
-from adit_engine.instance import Instance
-from adit_engine.query import Query
-from adit_engine.record import Record
-from adit_engine.reference import InstanceRef, Ref, SeriesRef
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file.delivery_list import Line
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import InstanceRef, Ref, SeriesRef
 
 
 class Grade(StrEnum):

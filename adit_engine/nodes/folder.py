@@ -7,25 +7,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adit_engine import part10
-from adit_engine.catalog import KEYWORDS, Catalog, Entry
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file import part10
+from adit_engine.dicom_file.atomic import TEMP_PREFIX
+from adit_engine.dicom_file.header_index import KEYWORDS, Catalog, Entry
+from adit_engine.dicom_ul import identifier
 from adit_engine.errors import Malformed, Stopped, StorageTrouble, WrongInput
-from adit_engine.filing import Filing
-from adit_engine.handoff import Stop
-from adit_engine.instance import (
+from adit_engine.nodes.base import Answers, Bundle, Finding, Grade, Stored, setting
+from adit_engine.nodes.diagnostics.disk_probe import Ground, require_mounted
+from adit_engine.nodes.file_writer import Filing
+from adit_engine.values.instance import (
     DEFLATED_LE,
     EXPLICIT_BE,
     IMPLICIT_LE,
     Instance,
     inflated_start,
 )
-from adit_engine.nodes import identifier
-from adit_engine.nodes.base import Answers, Bundle, Finding, Grade, Stored, setting
-from adit_engine.nodes.ground import Ground, require_mounted
-from adit_engine.query import Query
-from adit_engine.record import Record
-from adit_engine.reference import InstanceRef, Level, Ref
-from adit_engine.tree import TEMP_PREFIX
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import InstanceRef, Level, Ref
 
 _HEAD_BYTES = 64 * 1024
 """In so much of a file everything stands that is searched by, as a rule."""
@@ -144,7 +144,10 @@ class FolderNode:
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
     ) -> Iterator[Finding]:
         """By reading its file; what is slow here is to find it."""
-        from adit_engine.nodes.attempt import Limit, attempted  # only a check needs it
+        from adit_engine.nodes.diagnostics.image_probe import (  # only a check needs it
+            Limit,
+            attempted,
+        )
 
         limit = Limit(within_s, self.break_off)
         yield attempted("reading the folder", image, lambda: self.fetch([image]), limit).finding()

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 from pydicom import dcmread
 
-from adit_engine import part10
-from adit_engine.catalog import Catalog, Entry
-from adit_engine.instance import Instance
+from adit_engine.dicom_file import part10
+from adit_engine.dicom_file.header_index import Catalog, Entry
 from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
-from adit_engine.query import Query
-from adit_engine.reference import Ref
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import Ref
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import UID
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
+from adit_engine.dicom_file.transcode import little_endian
 from adit_engine.errors import AditError, Malformed
-from adit_engine.instance import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, Instance, inflated
-from adit_engine.pseudonymize.transcode import little_endian
+from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, Instance, inflated
 
 _QUIET = threading.Lock()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from adit_engine.pseudonymize.charset import DEFAULT, Charset
-from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.tables import well_known_uids
 
 _NUMBER = re.compile(rb"[ ]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ ]*|[ ]*")
@@ -35,7 +35,7 @@ _CHARACTERS = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 class Work:
     """What the actions need to know about the instance at hand."""
 
-    key: TrialKey = field(repr=False)
+    key: ProjectKey = field(repr=False)
     offset_days: int
     charset: Charset = DEFAULT
     names: frozenset[bytes] = frozenset()

@@ -3,33 +3,42 @@
 import re
 from functools import lru_cache
 
+from adit_engine.dicom_file.transcode import little_endian
+from adit_engine.elements import encoded
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.pseudonymize import admit, descriptors, face, pixel_rules, pixels, stamp, tables
+from adit_engine.pseudonymize import (
+    admission,
+    deid_attributes,
+    face_risk,
+    pixel_format,
+    pixel_rules,
+    safe_text,
+    tables,
+)
 from adit_engine.pseudonymize.actions import Work
-from adit_engine.pseudonymize.admit import Cover
-from adit_engine.pseudonymize.blank import blanked
+from adit_engine.pseudonymize.admission import Cover
 from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized
-from adit_engine.pseudonymize.encoding import encoded
-from adit_engine.pseudonymize.memory import Memory
-from adit_engine.pseudonymize.parts import Parts, taken_apart
+from adit_engine.pseudonymize.compressed_streams import WALKS
+from adit_engine.pseudonymize.element_cache import Memory
 from adit_engine.pseudonymize.pixel_data import (
     NATIVE,
     OFFSETS,
     PIXEL_DATA,
+    Parts,
     check_overlays,
     check_word_order,
     pixel_data,
+    taken_apart,
 )
+from adit_engine.pseudonymize.pixel_format import PixelFormat
+from adit_engine.pseudonymize.pixel_masking import blanked
 from adit_engine.pseudonymize.pixel_rules import PixelRule, Rectangle
-from adit_engine.pseudonymize.pixels import PixelFormat
 from adit_engine.pseudonymize.profile import RETAIN_UIDS, SAFE_PRIVATE
 from adit_engine.pseudonymize.rewrite import Rewriter
 from adit_engine.pseudonymize.rules import RuleBook, rule_book
-from adit_engine.pseudonymize.streams import WALKS
+from adit_engine.pseudonymize.statistics import Done, Tally, Traces, treatment_of
 from adit_engine.pseudonymize.tables import Admitted, well_known_uids
-from adit_engine.pseudonymize.tally import Done, Tally, Traces, treatment_of
-from adit_engine.pseudonymize.transcode import little_endian
+from adit_engine.values.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 _CLASS_UID = 0x00080016
 _INSTANCE_UID = 0x00080018
@@ -37,21 +46,21 @@ _STUDY_UID = 0x0020000D
 _SERIES_UID = 0x0020000E
 _IDENTITY = frozenset({_CLASS_UID, _INSTANCE_UID, _STUDY_UID, _SERIES_UID})
 _UID = re.compile(r"[0-9.]{1,64}")
-_DATES = frozenset({stamp.BIRTH_DATE, stamp.STUDY_DATE})
+_DATES = frozenset({deid_attributes.BIRTH_DATE, deid_attributes.STUDY_DATE})
 _PHOTOMETRIC = 0x00280004
 _PLANAR = 0x00280006
 _PATIENT_NAME = 0x00100010
 _READ = frozenset(
     {
-        stamp.BURNED_IN,
+        deid_attributes.BURNED_IN,
         _PATIENT_NAME,
         _PLANAR,
         *OFFSETS,
         *_IDENTITY,
         *_DATES,
-        *admit.READ,
-        *face.READ,
-        *pixels.READ,
+        *admission.READ,
+        *face_risk.READ,
+        *pixel_format.READ,
         *pixel_rules.READ,
     }
 )
@@ -97,7 +106,7 @@ def _pseudonymized(memory: Memory, instance: Instance) -> tuple[Instance, Traces
     values = parts.values(_READ)
     uids = {tag: values.get(tag, b"").strip(b" \0") for tag in _IDENTITY}
     sop_class_uid = uids[_CLASS_UID].decode("latin-1") or instance.sop_class_uid.strip(" \0")
-    refused = admit.why_not(sop_class_uid, change.profile) if sop_class_uid else None
+    refused = admission.why_not(sop_class_uid, change.profile) if sop_class_uid else None
     if refused is not None:
         raise Withhold(*refused)
     _check_identity(uids, instance)
@@ -105,11 +114,11 @@ def _pseudonymized(memory: Memory, instance: Instance) -> tuple[Instance, Traces
     rules: tuple[PixelRule, ...] = ()
     if change.profile.pixel_rules and parts.pixels is not None:
         rules = pixel_rules.covering(change.profile.pixel_rules, values)
-        if not admit.is_refused(admitted, values, change.header_word):
+        if not admission.is_refused(admitted, values, change.header_word):
             rules = tuple(rule for rule in rules if rule.applies == pixel_rules.ALL)
     where = tuple(rectangle for rule in rules for rectangle in rule.rectangles)
     cover = Cover.BLANKED if where else Cover.RELEASED if rules else Cover.NOTHING
-    on_its_word = admit.check(admitted, values, change.header_word, cover)
+    on_its_word = admission.check(admitted, values, change.header_word, cover)
     if was_big_endian and parts.pixels is not None:
         check_word_order(parts.pixels, values)
     may_show_face = _may_show_face(change, admitted, parts, values)
@@ -164,9 +173,9 @@ def _blanked(
     out[_PHOTOMETRIC] = encoded(_PHOTOMETRIC, "CS", new.photometric, explicit)
     if form.samples > 1:
         out[_PLANAR] = encoded(_PLANAR, "US", new.planar, explicit)
-    out[stamp.BURNED_IN] = encoded(stamp.BURNED_IN, "CS", b"NO", explicit)
+    out[deid_attributes.BURNED_IN] = encoded(deid_attributes.BURNED_IN, "CS", b"NO", explicit)
     out |= _stamped(change, explicit, blanked=True)
-    value = b"".join(bytes(part) for part in pixels.native(new.pixels, form))
+    value = b"".join(bytes(part) for part in pixel_format.native(new.pixels, form))
     vr = "OW" if form.allocated > 8 or not explicit else "OB"
     return Instance(
         instance.sop_class_uid.strip(" \0") or values[_CLASS_UID].strip(b" \0").decode("ascii"),
@@ -194,13 +203,13 @@ def _may_show_face(
     change: Pseudonymized, admitted: Admitted, parts: Parts, values: dict[int, bytes]
 ) -> bool:
     """Raises Withhold where that is not accepted."""
-    told = face.told_inside(parts.header.data, parts.header.explicit, parts.found)
-    return face.check(change.faces, admitted.modality, values, told)
+    told = face_risk.told_inside(parts.header.data, parts.header.explicit, parts.found)
+    return face_risk.check(change.faces, admitted.modality, values, told)
 
 
 def _rewriter(memory: Memory, book: RuleBook, explicit: bool, name: bytes) -> Rewriter:
     change = memory.change
-    names = descriptors.words(name)
+    names = safe_text.words(name)
     work = Work(change.key, change.key.date_offset_days(change.pseudonym), names=names)
     private = SAFE_PRIVATE in change.profile.options
     return Rewriter(book, work, explicit, memory, private=private)
@@ -228,12 +237,12 @@ def _finish(
     if parts.pixels is None or not parts.pixels.undefined:
         for tag in OFFSETS:  # of compressed frames only, and compared with them below
             out.pop(tag, None)
-    if not values.get(stamp.BURNED_IN, b"").strip(b" \0"):
-        out.pop(stamp.BURNED_IN, None)
-    age = stamp.computed_age(change.profile, values)
-    if age is not None and stamp.AGE not in out:
-        out[stamp.AGE] = encoded(stamp.AGE, "AS", age, explicit)
-    for tag, vr in stamp.empties(out).items():
+    if not values.get(deid_attributes.BURNED_IN, b"").strip(b" \0"):
+        out.pop(deid_attributes.BURNED_IN, None)
+    age = deid_attributes.computed_age(change.profile, values)
+    if age is not None and deid_attributes.AGE not in out:
+        out[deid_attributes.AGE] = encoded(deid_attributes.AGE, "AS", age, explicit)
+    for tag, vr in deid_attributes.empties(out).items():
         out.setdefault(tag, encoded(tag, vr, b"", explicit))
     out |= _stamped(change, explicit)
 
@@ -251,11 +260,12 @@ def _new_uid(change: Pseudonymized, uid: bytes) -> str:
 @lru_cache(maxsize=1024)
 def _stamped(change: Pseudonymized, explicit: bool, *, blanked: bool = False) -> dict[int, bytes]:
     out = {
-        tag: encoded(tag, vr, value, explicit) for tag, (vr, value) in stamp.stamp(change).items()
+        tag: encoded(tag, vr, value, explicit)
+        for tag, (vr, value) in deid_attributes.stamp(change).items()
     }
     items = b""
-    for code in stamp.codes(change.profile, blanked=blanked):
+    for code in deid_attributes.codes(change.profile, blanked=blanked):
         item = b"".join(encoded(tag, vr, value, explicit) for tag, (vr, value) in code.items())
         items += b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item
-    out[stamp.CODES] = encoded(stamp.CODES, "SQ", items, explicit)
+    out[deid_attributes.CODES] = encoded(deid_attributes.CODES, "SQ", items, explicit)
     return out

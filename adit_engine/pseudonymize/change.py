@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.pseudonym import TrialKey, checked_pseudonym
+from adit_engine.pseudonymize.keys import ProjectKey, checked_pseudonym
 
 if TYPE_CHECKING:
     from adit_engine.pseudonymize.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)
-class TrialStamp:
+class ClinicalTrialAttributes:
     """What the header says of the trial (PS3.3 C.7.1.3). The sponsor may not be empty there."""
 
     sponsor: str
@@ -43,8 +43,8 @@ class Pseudonymized:
 
     profile: "Profile"
     pseudonym: str
-    key: TrialKey = field(repr=False)
-    stamp: TrialStamp | None
+    key: ProjectKey = field(repr=False)
+    stamp: ClinicalTrialAttributes | None
     faces: Choice = Choice.UNDECIDED
     header_word: Choice = Choice.UNDECIDED
 

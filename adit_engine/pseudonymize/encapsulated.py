@@ -5,8 +5,8 @@ from itertools import accumulate, pairwise
 
 from adit_engine.elements import Buffer, Element, items
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.pseudonymize.pixels import PixelFormat
-from adit_engine.pseudonymize.streams import walked
+from adit_engine.pseudonymize.compressed_streams import walked
+from adit_engine.pseudonymize.pixel_format import PixelFormat
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"

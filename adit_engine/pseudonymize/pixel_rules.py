@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adit_engine.device import READ, Device
 from adit_engine.errors import ProfileError
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.choice import Choice
+from adit_engine.values.device import READ, Device
 
 __all__ = ["ALL", "ANY", "READ", "WITHHELD", "PixelRule", "Rectangle", "covering", "examples"]
 

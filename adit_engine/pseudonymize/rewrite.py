@@ -1,21 +1,27 @@
-"""Rewrite: one level of a data set after another, element by element, by the rules of its place."""
+"""Look-up tables: as long as their descriptors say, with nothing behind the last entry.
+
+Without a descriptor nobody can read a table, and its bytes may be anything: it goes.
+Rewrite: one level of a data set after another, element by element, by the rules of its place."""
 
 from collections.abc import Iterable
 from dataclasses import replace
+from struct import Struct
 
 from adit_engine.elements import (
     Element,
+    Source,
     elements,
+    encoded,
+    encoded_item,
     is_sequence,
     items,
     nested_explicit,
 )
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.pseudonymize import actions, codes, lookup
+from adit_engine.pseudonymize import actions, safe_text
 from adit_engine.pseudonymize.actions import DUMMIES, KEEPERS, Action, Work
 from adit_engine.pseudonymize.charset import Charset
-from adit_engine.pseudonymize.encoding import Source, encoded, encoded_item
-from adit_engine.pseudonymize.memory import LONGEST, Known, Memory
+from adit_engine.pseudonymize.element_cache import LONGEST, Known, Memory
 from adit_engine.pseudonymize.rules import (
     CHARACTER_SET,
     CODE_MACRO,
@@ -29,8 +35,44 @@ from adit_engine.pseudonymize.rules import (
     Rule,
     RuleBook,
 )
+from adit_engine.pseudonymize.statistics import BITS, CODES, Done, Notes
 from adit_engine.pseudonymize.tables import dictionary, safe_private
-from adit_engine.pseudonymize.tally import BITS, CODES, Done, Notes
+
+TABLES = {0x00283006: 0x00283002, **{0x00281201 + n: 0x00281101 + n for n in range(4)}}
+"""Table to its descriptor (PS3.3 C.11.1.1, C.7.6.3.1.5, C.7.6.3.1.6)."""
+
+_SEGMENTED = {0x00281221 + n: 0x00281101 + n for n in range(3)}
+OF_TABLES = TABLES.keys() | _SEGMENTED.keys()
+
+_COUNT = Struct("<H")
+_LENGTH = Struct("<I")
+_LONG_HEAD, _SHORT_HEAD = 12, 8
+_DESCRIPTOR_BYTES = 6
+_BYTES = (b"OW", b"OB", b"UN")
+
+
+def cut(level: dict[int, bytes], explicit: bool) -> list[int]:
+    """Cuts the encoded tables of one level of a data set, in place. The tags of those that went."""
+    gone = [
+        tag
+        for tag, descriptor in (TABLES | _SEGMENTED).items()
+        if tag in level and len(level.get(descriptor, b"")) < _SHORT_HEAD + _DESCRIPTOR_BYTES
+    ]
+    for tag in gone:
+        del level[tag]
+    for tag, descriptor in TABLES.items():
+        table, says = level.get(tag), level.get(descriptor)
+        if table is None or says is None:
+            continue
+        entries: int = _COUNT.unpack_from(says, _SHORT_HEAD)[0] or 65536  # 0 stands for 65536
+        is_long = explicit and table[4:6] in _BYTES
+        head = _LONG_HEAD if is_long else _SHORT_HEAD
+        if len(table) > head + 2 * entries:
+            length = _LENGTH if is_long or not explicit else _COUNT
+            front = table[: head - length.size] + length.pack(2 * entries)
+            level[tag] = front + table[head : head + 2 * entries]
+    return gone
+
 
 PER_FRAME_GROUPS = 0x52009230
 VALUE_TYPE = 0x0040A040
@@ -109,8 +151,8 @@ class Rewriter:
                     self._private_element(source, element, work, creators, out)
             elif element[1] in _MAYBE_SEQUENCE:
                 _check_whole(source, element)
-        if not lookup.OF_TABLES.isdisjoint(out):
-            gone = lookup.cut(out, self._explicit)
+        if not OF_TABLES.isdisjoint(out):
+            gone = cut(out, self._explicit)
             self._notes += [tag << BITS | _REMOVED for tag in gone]
         return out
 
@@ -237,7 +279,7 @@ class Rewriter:
         tags, vrs = (CODE_VALUE, CODING_SCHEME, CODE_MEANING), ("SH", "SH", "LO")
         return {
             tag: encoded(tag, vr, value, self._explicit)
-            for tag, vr, value in zip(tags, vrs, codes.REMOVED, strict=True)
+            for tag, vr, value in zip(tags, vrs, safe_text.REMOVED, strict=True)
         }
 
     def _is_standard_code(self, source: Source, found: list[Element]) -> bool:
@@ -249,7 +291,7 @@ class Rewriter:
         if not values or scheme is None or CODE_MEANING not in parts:
             return False
         designator = _value(source, scheme)
-        return all(codes.is_standard(_value(source, value), designator) for value in values)
+        return all(safe_text.is_standard(_value(source, value), designator) for value in values)
 
     def _dummyencoded_item(self, number: int) -> bytes:
         place = self._book.place(number)

@@ -5,7 +5,7 @@ from enum import Enum
 from functools import lru_cache
 
 from adit_engine.elements import PIXEL_TAGS
-from adit_engine.pseudonymize import actions, codes, descriptors, icc, tables
+from adit_engine.pseudonymize import actions, icc_profile, safe_text, tables
 from adit_engine.pseudonymize.actions import KEEPERS, Action
 from adit_engine.pseudonymize.profile import (
     CLEAN_DESCRIPTORS,
@@ -70,7 +70,7 @@ _DATES: dict[str, dict[str, Action]] = {
 _SPECIAL: dict[int, Action] = {
     PATIENT_AGE: actions.keep_age,
     IMAGE_TYPE: actions.keep_first_codes,
-    ICC_PROFILE: icc.cleaned,
+    ICC_PROFILE: icc_profile.cleaned,
 }
 
 
@@ -180,9 +180,9 @@ class RuleBook:
                 keeper = KEEPERS[_vrs(tag)[0]]
                 lost = Lost.NOTHING
                 if tag == CODING_SCHEME_VERSION:
-                    keeper = codes.keep_version
+                    keeper = safe_text.keep_version
                 elif tag == CODE_MEANING:
-                    keeper, lost = codes.word_keeper("LO"), Lost.DUMMY
+                    keeper, lost = safe_text.word_keeper("LO"), Lost.DUMMY
                 rules[tag] = Rule(_vrs(tag), keeper, lost)
         return Place(rules, level.kinds)
 
@@ -213,13 +213,13 @@ class RuleBook:
         if tag in _BULK:
             return actions.keep_bytes
         if tag in tables.reviewed("words"):
-            return codes.word_keeper(vr)
+            return safe_text.word_keeper(vr)
         if vr in _TEXT and tag not in tables.safe_text():
             return self._descriptor(vr)
         if vr == "UI":
             return self._uids
         if vr == "CS" and tag not in tables.reviewed("withhold"):
-            return codes.keep_terms
+            return safe_text.keep_terms
         return self._dates.get(vr) or KEEPERS.get(vr)
 
     def _row(self, row: Row, kind: str, place: int) -> Rule | None:
@@ -246,11 +246,11 @@ class RuleBook:
         if not self._keeps(row):
             return None
         if row.tag in tables.reviewed("words"):
-            return codes.word_keeper(row.vr)
+            return safe_text.word_keeper(row.vr)
         return _SPECIAL.get(row.tag) or KEEPERS.get(row.vr)
 
     def _descriptor(self, vr: str) -> Action | None:
-        return descriptors.KEEPERS[vr] if CLEAN_DESCRIPTORS in self._options else None
+        return safe_text.DESCRIPTOR_KEEPERS[vr] if CLEAN_DESCRIPTORS in self._options else None
 
     def _cleans(self, row: Row) -> bool:
         """Structured content stays with its codes of listed schemes, and numbers."""

@@ -1,4 +1,4 @@
-"""What the house's tests share: a data folder of their own, people of each role, nodes, a trial."""
+"""What the house's tests share: a data folder of their own, people of each role, nodes, a project."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ for name in ("ADIT_KEY_FILE", "ADIT_SECRET_KEY_FILE", "DATABASE_URL", "DATABASE_
 if "ADIT_TEST_DATABASE" in os.environ:
     os.environ["DATABASE_URL"] = os.environ["ADIT_TEST_DATABASE"]
 
-from adit_engine.pseudonymize.keyfile import make_key  # noqa: E402
+from adit_engine.pseudonymize.keys import make_key  # noqa: E402
 
 make_key(DATA / "keys" / "master.key")
 make_key(DATA / "keys" / "web.key")
@@ -36,8 +36,8 @@ from django.db import connection  # noqa: E402
 from adit.accounts import groups as standard  # noqa: E402
 from adit.accounts.models import User  # noqa: E402
 from adit.nodes.models import Access, Node  # noqa: E402
-from adit.profiles.models import Trial  # noqa: E402
-from adit.profiles.trials import create_trial  # noqa: E402
+from adit.projects.models import Project  # noqa: E402
+from adit.projects.services import create_project  # noqa: E402
 from adit_engine.nodes.memory import MemoryNode  # noqa: E402
 
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -169,19 +169,19 @@ def folder_node(make_node: Callable[..., Node], tmp_path: Path) -> Node:
 
 
 @pytest.fixture
-def make_trial(groups: dict[str, Group], db: None) -> Callable[..., Trial]:
-    """A trial of the coordinators: make_trial("LUNG", pattern="LUNG-####", …)."""
-    manager = User.objects.create_superuser("trial-maker")
+def make_project(groups: dict[str, Group], db: None) -> Callable[..., Project]:
+    """A project of the coordinators: make_project("LUNG", pattern="LUNG-####", …)."""
+    manager = User.objects.create_superuser("project-maker")
 
     def make(
         protocol_id: str, *, members: tuple[str, ...] = (standard.COORDINATORS,), **values: object
-    ) -> Trial:
-        trial = Trial(protocol_id=protocol_id, **{"sponsor": "Test University", **values})
-        return create_trial(manager, trial, members=[groups[name] for name in members])
+    ) -> Project:
+        project = Project(protocol_id=protocol_id, **{"sponsor": "Test University", **values})
+        return create_project(manager, project, members=[groups[name] for name in members])
 
     return make
 
 
 @pytest.fixture
-def trial(make_trial: Callable[..., Trial]) -> Trial:
-    return make_trial("LUNG", protocol_name="Lung study", pattern="LUNG-####")
+def project(make_project: Callable[..., Project]) -> Project:
+    return make_project("LUNG", protocol_name="Lung study", pattern="LUNG-####")

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adit_engine.expectation import Sender, Wanted
-from adit_engine.instance import Instance
-from adit_engine.nodes.association import Association, Associations
-from adit_engine.nodes.command import Command, Field, Operation, Value
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.nodes.negotiation import Context
-from adit_engine.nodes.peer import Patience, Peer
-from adit_engine.receiver import Receiver, ReceiverSettings
-from adit_engine.reception import LocalReception
-from adit_engine.spool import Spool
+from adit_engine.dicom_ul.association import Association, Associations
+from adit_engine.dicom_ul.command_set import Command, Field, Operation, Value
+from adit_engine.dicom_ul.pdu import Context
+from adit_engine.dicom_ul.peer import Patience, Peer
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.storage_scp.inbox import LocalReception
+from adit_engine.storage_scp.pending_moves import Sender, Wanted
+from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.storage_scp.spool import Spool
+from adit_engine.values.instance import Instance
 
 HERE = ("127.0.0.1",)
 TIMES = {"connect_s": 3.0, "association_s": 3.0, "first_byte_s": 5.0, "no_progress_s": 5.0}

@@ -6,8 +6,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from adit_engine import part10
-from adit_engine.instance import Instance
+from adit_engine.dicom_file import part10
+from adit_engine.values.instance import Instance
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 

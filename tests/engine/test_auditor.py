@@ -11,13 +11,13 @@ from lab.lies import Kind, Sent
 from lab.orders import CHANGES, PATIENTS, change_for, images
 from samples import ROOT
 
-from adit_engine.handoff import Stop
+from adit_engine.bounded_stream import Stop
 from adit_engine.nodes.base import Stored
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.outcome import Event, Outcome, State
 from adit_engine.pseudonymize.change import AsIs, Change
-from adit_engine.reference import StudyRef
-from adit_engine.transfer import Order, transfer
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.outcome import Event, Outcome, State
+from adit_engine.values.references import StudyRef
 
 
 @dataclass

@@ -30,13 +30,13 @@ from lab.orders import (
     shelf,
 )
 
-from adit_engine import pseudonymizing, traveller
-from adit_engine.instance import Instance
 from adit_engine.nodes.base import Stored
 from adit_engine.nodes.folder import FolderNode
-from adit_engine.outcome import Manifest, Outcome, Verdict
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import AsIs, Change
+from adit_engine.transfer import policy
+from adit_engine.values.instance import Instance
+from adit_engine.values.outcome import Manifest, Outcome, Verdict
 
 RUNS = int(os.environ.get("ADIT_LAB_RUNS", "40"))
 SEED = int(os.environ.get("ADIT_LAB_SEED", "0")) or secrets.randbelow(2**31) + 1
@@ -182,14 +182,14 @@ def _mislabel(patch: pytest.MonkeyPatch) -> None:
         def __init__(self, change: Change) -> None:
             self.check = lambda original, made: None
 
-    patch.setattr(pseudonymizing, "Verifier", Blind)
+    patch.setattr(policy, "Verifier", Blind)
     patch.setattr(
-        pseudonymizing, "apply", lambda change, one, tally, memory: apply(change_for("HEART"), one)
+        policy, "apply", lambda change, one, tally, memory: apply(change_for("HEART"), one)
     )
 
 
 def _admit_everybody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(traveller.Traveller, "admit_patient", lambda self, *says: None)
+    patch.setattr(policy.Traveller, "admit_patient", lambda self, *says: None)
 
 
 NO_LIES: tuple[Lie, ...] = ()

@@ -15,10 +15,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, DeflatedExplicitVRLittleEndian
 from samples import ROOT, ct, file_bytes
 
-from adit_engine import cli
-from adit_engine.cli import main
-from adit_engine.record import Record
-from adit_engine.reference import Level
+from adit_engine.cli import main as cli_main
+from adit_engine.cli.main import main
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def test_a_study_that_is_told_in_two_ways_is_transferred_once() -> None:
     records = [told("A", "Thorax"), told("A", "Thorax nativ"), told("B", "Thorax")]
     source = SimpleNamespace(find=lambda query: records)
 
-    studies = cli._studies(Namespace(all=True), source)
+    studies = cli_main._studies(Namespace(all=True), source)
 
     # Two patients under one UID are for the transfer to refuse.
     assert [(one.patient_id, one.study_description) for one in studies] == [
@@ -293,7 +293,7 @@ def test_transfer_starts_without_what_takes_long_to_load(source: Path, tmp_path:
     """A person waits for a command: pydicom alone would double the time of a small study."""
     out = tmp_path / "delivered"
     command = ["transfer", "--from", str(source), "--to", f"folder:{out}", "--study", f"{ROOT}.1"]
-    told = "import sys; from adit_engine.cli import main; code = main(sys.argv[1:]); "
+    told = "import sys; from adit_engine.cli.main import main; code = main(sys.argv[1:]); "
     told += "print(sorted({'pydicom', 'httpx', 'pynetdicom', 'py7zr'} & set(sys.modules)), code)"
 
     done = subprocess.run(
@@ -309,9 +309,9 @@ def test_transfer_starts_without_what_takes_long_to_load(source: Path, tmp_path:
 
 def test_an_echo_by_dimse_starts_without_the_http_client() -> None:
     code = (
-        "import sys; from adit_engine.cli import main; "
+        "import sys; from adit_engine.cli.main import main; "
         "main(['echo', 'dimse://A@localhost:1']); "
-        "print('adit_engine.nodes.dimse' in sys.modules, 'httpx' in sys.modules)"
+        "print('adit_engine.nodes.dimse.node' in sys.modules, 'httpx' in sys.modules)"
     )
 
     done = subprocess.run(
@@ -323,7 +323,7 @@ def test_an_echo_by_dimse_starts_without_the_http_client() -> None:
 
 def test_the_command_says_all_and_how_it_went_before_it_ends(source: Path, tmp_path: Path) -> None:
     """It ends its process itself, and nothing that was said may be lost in a pipe."""
-    begun = [sys.executable, "-c", "from adit_engine.start import run; run()"]
+    begun = [sys.executable, "-c", "from adit_engine.__main__ import run; run()"]
     buffered = {word: value for word, value in os.environ.items() if word != "PYTHONUNBUFFERED"}
 
     def ended(*words: str) -> subprocess.CompletedProcess[str]:
@@ -355,7 +355,7 @@ def test_a_ledger_that_cannot_be_written_is_told_before_anything_travels(
 def test_what_reads_only_the_first_line_of_an_answer_sees_no_complaint(source: Path) -> None:
     for number in range(4, 600):
         (source / f"{number}.dcm").write_bytes(file_bytes(ct(number)))
-    command = f"{sys.executable} -c 'from adit_engine.start import run; run()'"
+    command = f"{sys.executable} -c 'from adit_engine.__main__ import run; run()'"
 
     done = subprocess.run(
         ["bash", "-c", f"{command} find --from {source} --level image | head -1"],
@@ -388,7 +388,7 @@ def test_what_libraries_think_of_a_patients_values_is_shown_to_nobody(tmp_path: 
     odd.file_meta.MediaStorageSOPInstanceUID = odd.SOPInstanceUID
     odd.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     odd.save_as(tmp_path / "odd.dcm", enforce_file_format=True)
-    begun = [sys.executable, "-c", "from adit_engine.start import run; run()"]
+    begun = [sys.executable, "-c", "from adit_engine.__main__ import run; run()"]
 
     done = subprocess.run(
         [*begun, "find", "--from", str(tmp_path)], capture_output=True, text=True, timeout=60

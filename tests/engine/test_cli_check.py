@@ -12,9 +12,10 @@ import peers
 from samples import ct, instance
 from test_move import register
 
-from adit_engine import cli, sheet
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.trip import Exit
+from adit_engine import registration_sheet
+from adit_engine.cli import main
+from adit_engine.cli.report import Exit
+from adit_engine.nodes.dimse.settings import DimseSettings
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_an_image_is_fetched_each_way_on_the_first_day(
     port = peers.free_port()
     register(archive, port)
 
-    code = cli.main(["check", url(archive), "--fetch", "newest", "--receiver", str(port)])
+    code = main.main(["check", url(archive), "--fetch", "newest", "--receiver", str(port)])
 
     told = capsys.readouterr().out
     assert code == Exit.COMPLETE
@@ -56,7 +57,7 @@ def test_a_c_move_that_never_comes_back_fails_and_names_what_to_register(
     study = ct(1).StudyInstanceUID
 
     arguments = ["check", url(archive, senders="FARM@127.0.0.1"), "--fetch", study]
-    code = cli.main([*arguments, "--receiver", str(port)])
+    code = main.main([*arguments, "--receiver", str(port)])
 
     told = capsys.readouterr().out
     assert code == Exit.FAILED
@@ -67,25 +68,25 @@ def test_a_c_move_that_never_comes_back_fails_and_names_what_to_register(
 def test_nothing_is_written_unless_asked(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["check", url(archive), "--json"]) == Exit.COMPLETE
+    assert main.main(["check", url(archive), "--json"]) == Exit.COMPLETE
     assert archive.count() == 2
     assert {one["grade"] for one in json.loads(capsys.readouterr().out)} == {"good"}
 
-    assert cli.main(["check", url(archive), "--write"]) == Exit.COMPLETE
+    assert main.main(["check", url(archive), "--write"]) == Exit.COMPLETE
     assert archive.count() == 3
 
 
 def test_a_study_that_is_not_there_is_a_finding(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["check", url(archive), "--fetch", "1.2.3"]) == Exit.FAILED
+    assert main.main(["check", url(archive), "--fetch", "1.2.3"]) == Exit.FAILED
     assert "lists no image of this study" in capsys.readouterr().out
 
 
 def test_a_silent_archive_ends_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     with peers.Scripted(peers.Talk.until_gone) as peer:
         place = f"dimse://PACS1@127.0.0.1:{peer.port}?association_s=60"
-        assert cli.main(["check", place, "--within", "0.3"]) == Exit.FAILED
+        assert main.main(["check", place, "--within", "0.3"]) == Exit.FAILED
 
     assert "had not answered everything within 0.3 s" in capsys.readouterr().out
 
@@ -93,7 +94,7 @@ def test_a_silent_archive_ends_with_the_limit(capsys: pytest.CaptureFixture[str]
 def test_echo_asks_for_no_more_than_an_answer(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["echo", url(archive)]) == Exit.COMPLETE
+    assert main.main(["echo", url(archive)]) == Exit.COMPLETE
 
     assert len(capsys.readouterr().out.splitlines()) == 1
 
@@ -101,7 +102,7 @@ def test_echo_asks_for_no_more_than_an_answer(
 def test_the_sheet_says_what_to_register(capsys: pytest.CaptureFixture[str]) -> None:
     place = "dimse://PACS1@10.0.0.5:104?calling=ADIT7&contact=Anna"
 
-    assert cli.main(["sheet", place, "--address", "10.0.0.9", "--receiver", "11112"]) == 0
+    assert main.main(["sheet", place, "--address", "10.0.0.9", "--receiver", "11112"]) == 0
 
     told = capsys.readouterr().out
     for words in (
@@ -117,7 +118,7 @@ def test_the_sheet_says_what_to_register(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_sheet_of_a_place_without_c_move_names_no_port(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert cli.main(["sheet", "dimse://PACS1@10.0.0.5:104", "--address", "10.0.0.9"]) == 0
+    assert main.main(["sheet", "dimse://PACS1@10.0.0.5:104", "--address", "10.0.0.9"]) == 0
 
     assert "C-MOVE" not in capsys.readouterr().out
 
@@ -127,7 +128,7 @@ def test_the_sheet_repeats_no_secret(tmp_path: Path, capsys: pytest.CaptureFixtu
     secret.write_text("Geheim-Token")
 
     place = f"dicomweb+https://pacs.example/dicom-web?token_file={secret}"
-    assert cli.main(["sheet", place]) == 0
+    assert main.main(["sheet", place]) == 0
 
     told = capsys.readouterr().out
     assert "GET https://pacs.example/dicom-web/studies" in told
@@ -147,7 +148,7 @@ def test_the_sheet_asks_for_the_proof_that_was_chosen(
 ) -> None:
     place = f"dimse://PACS1@10.0.0.5:104?retrieve=get&proof={proof}"
 
-    assert cli.main(["sheet", place, "--address", "10.0.0.9", "--receiver", "11112"]) == 0
+    assert main.main(["sheet", place, "--address", "10.0.0.9", "--receiver", "11112"]) == 0
 
     told = capsys.readouterr().out
     assert words in told
@@ -160,10 +161,10 @@ def test_the_sheet_promises_no_receiver_of_another_name_for_reports(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """In the house the receiver has one name; a report goes to whoever asked."""
-    us = sheet.Ourselves("ADIT", "10.0.0.9", 11112)
+    us = registration_sheet.Ourselves("ADIT", "10.0.0.9", 11112)
     given = DimseSettings("PACS1", "10.0.0.5", 104, "OTHER", retrieve="get", proof="commitment")
 
-    told = sheet.as_text("", sheet.sheet("dimse", given, us))
+    told = registration_sheet.as_text("", registration_sheet.sheet("dimse", given, us))
 
     assert "11112" not in told
     assert "1.2.840.10008.1.20.1" in told

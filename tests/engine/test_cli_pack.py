@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from samples import ct, file_bytes
 
-from adit_engine.cli import main
+from adit_engine.cli.main import main
 
 PASSWORD = "four words and 1 sign!"
 needs_7z = pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not installed")
@@ -55,7 +55,12 @@ def test_a_pseudonymized_transfer_ends_in_an_archive(source: Path, tmp_path: Pat
 
 def test_the_password_is_asked_for_twice_and_shown_nowhere(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "lung.7z"
-    command = [sys.executable, "-m", "adit_engine.cli", *transfer(source, str(target), "--as-is")]
+    command = [
+        sys.executable,
+        "-m",
+        "adit_engine.cli.main",
+        *transfer(source, str(target), "--as-is"),
+    ]
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, command)
@@ -112,7 +117,7 @@ def test_a_file_that_is_there_already_is_never_replaced(
 def test_when_the_archive_cannot_be_built_nothing_counts_as_delivered(
     source: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adit_engine.sevenzip_file.SevenZipWriter.close", _full)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_file.SevenZipWriter.close", _full)
     arguments = transfer(source, str(tmp_path / "lung.7z"), "--as-is", "--json")
 
     code = main([*arguments, "--password-file", str(tmp_path / "password")])

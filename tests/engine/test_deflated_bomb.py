@@ -10,10 +10,16 @@ from struct import pack
 import pytest
 from samples import ct, instance
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.errors import Malformed
-from adit_engine.instance import DEFLATED_LE, EXPLICIT_LE, LONGEST_INFLATED, Instance, inflated
 from adit_engine.nodes.reencode import reencoded
+from adit_engine.values.instance import (
+    DEFLATED_LE,
+    EXPLICIT_LE,
+    LONGEST_INFLATED,
+    Instance,
+    inflated,
+)
 
 MIB = 1024 * 1024
 ENOUGH_KIB = 700 * 1024
@@ -36,7 +42,7 @@ def test_a_folder_with_a_bomb_is_searched_and_its_file_carried_in_little_memory(
     (tmp_path / "source").mkdir()
     file = b"".join(bytes(part) for part in part10.file_parts(bomb(1024)))
     (tmp_path / "source" / "1.dcm").write_bytes(file)
-    begun = f"{sys.executable} -c 'from adit_engine.start import run; run()'"
+    begun = f"{sys.executable} -c 'from adit_engine.__main__ import run; run()'"
 
     def run(words: str) -> subprocess.CompletedProcess[str]:
         command = f"ulimit -v {ENOUGH_KIB}; XDG_STATE_HOME={tmp_path} {begun} {words}"

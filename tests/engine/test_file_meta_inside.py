@@ -8,8 +8,8 @@ import pytest
 from pydicom import dcmread
 from samples import ct, instance
 
-from adit_engine import part10
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
+from adit_engine.dicom_file import part10
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 
 
 def element(number: int, value: bytes, explicit: bool) -> bytes:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from adit_engine.bounded_stream import Handoff, ReadAhead, Stop, memory_bytes
 from adit_engine.errors import ConnectionLost, Stopped
-from adit_engine.handoff import Handoff, ReadAhead, Stop, memory_bytes
-from adit_engine.instance import Instance
+from adit_engine.values.instance import Instance
 
 IN_TIME_S = 5.0
 

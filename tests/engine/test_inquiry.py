@@ -6,14 +6,13 @@ from datetime import date, timedelta
 
 import pytest
 
+from adit_engine.bounded_stream import Stop
 from adit_engine.errors import NodeRefused, Stopped, WrongInput
-from adit_engine.handoff import Stop
-from adit_engine.inquiry import OUT_OF_RESOURCES, Answer, Inquiry
 from adit_engine.nodes.base import Answers
-from adit_engine.query import Query
-from adit_engine.question import Person, Question
-from adit_engine.record import Record
-from adit_engine.reference import Level
+from adit_engine.patient_search.search import OUT_OF_RESOURCES, Answer, Inquiry, Person, Question
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adit_engine.layout import MAX_COMPONENT_BYTES, component, path_of
+from adit_engine.dicom_file.layout import MAX_COMPONENT_BYTES, component, path_of
 
 UIDS = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SOPInstanceUID": "1.2.3.4.5"}
 

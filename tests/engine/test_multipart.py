@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adit_engine import multipart
+from adit_engine.dicom_file.part10 import MAPPED_FROM_BYTES
 from adit_engine.errors import Malformed
-from adit_engine.part10 import MAPPED_FROM_BYTES
+from adit_engine.nodes.dicomweb import multipart
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=frontier'
 BODY = (

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from adit_engine.pace import BURST_S, Pace
+from adit_engine.rate_limit import BURST_S, Pace
 
 
 def never() -> bool:

@@ -5,11 +5,11 @@ from threading import Event
 
 import pytest
 
-from adit_engine import readback
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file.atomic import Tree
 from adit_engine.errors import StorageTrouble
-from adit_engine.handoff import Stop
+from adit_engine.nodes import file_writer
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.tree import Tree
 from tests.engine import samples
 
 Folder = tuple[FolderNode, Path]
@@ -67,7 +67,7 @@ def test_what_goes_wrong_while_reading_is_told_to_who_writes(
         raise MemoryError
 
     node, _ = folder
-    monkeypatch.setattr(readback, "_holds", fail)
+    monkeypatch.setattr(file_writer, "_holds", fail)
     with pytest.raises(MemoryError):
         list(node.store([samples.instance(samples.ct(number)) for number in range(40)]))
     monkeypatch.undo()
@@ -80,8 +80,8 @@ def test_a_disk_that_does_not_answer_is_not_waited_for_without_end(
 ) -> None:
     node, _ = folder
     over = Event()
-    monkeypatch.setattr(readback, "LONGEST_S", 0.2)
-    monkeypatch.setattr(readback, "_holds", lambda *_: over.wait(30))
+    monkeypatch.setattr(file_writer, "LONGEST_S", 0.2)
+    monkeypatch.setattr(file_writer, "_holds", lambda *_: over.wait(30))
     try:
         with pytest.raises(StorageTrouble, match="Research"):
             list(node.store([samples.instance(samples.ct(number)) for number in range(40)]))

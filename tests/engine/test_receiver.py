@@ -18,15 +18,15 @@ import receiving
 from receiving import never, sending, wanted
 from samples import ROOT, ct, instance
 
+from adit_engine.bounded_stream import memory_bytes
+from adit_engine.dicom_ul import acceptor
+from adit_engine.dicom_ul.acceptor import Offer
 from adit_engine.errors import AssociationRejected, ConnectionLost
-from adit_engine.expectation import Sender, senders
-from adit_engine.handoff import memory_bytes
-from adit_engine.instance import DEFLATED_LE, EXPLICIT_LE, Instance
-from adit_engine.nodes import acceptance
-from adit_engine.nodes.acceptance import Offer
 from adit_engine.nodes.base import Grade
-from adit_engine.quarantine import Quarantine
-from adit_engine.spool import Spool
+from adit_engine.storage_scp.pending_moves import Sender, senders
+from adit_engine.storage_scp.quarantine import Quarantine
+from adit_engine.storage_scp.spool import Spool
+from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_LE, Instance
 
 STUDY, SERIES = f"{ROOT}.1", f"{ROOT}.1.1"
 KEPT, REFUSED, NO_ROOM, CONFUSED = 0x0000, 0x0124, 0xA700, 0xC000
@@ -412,7 +412,7 @@ def test_senders_are_read_as_people_write_them() -> None:
 def test_all_storage_classes_are_taken_and_nothing_else(
     class_uid: str, syntaxes: tuple[str, ...], chosen: str | None
 ) -> None:
-    assert acceptance.syntax_for(Offer(1, class_uid, syntaxes)) == chosen
+    assert acceptor.syntax_for(Offer(1, class_uid, syntaxes)) == chosen
 
 
 # Attacks ---------------------------------------------------------------------------------------

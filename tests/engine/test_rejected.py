@@ -20,20 +20,20 @@ from pydicom.dataset import Dataset
 from samples import ROOT, instance
 from test_transfer import STUDY, fill, node, outcomes, pseudonymized, run, two_series
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.errors import ConnectionLost, Malformed, NodeRefused, TimedOut
-from adit_engine.instance import Instance
 from adit_engine.nodes.base import Answers
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.outcome import State, Verdict
-from adit_engine.query import Query
-from adit_engine.reference import InstanceRef, Level, Ref
-from adit_engine.rejection import Note
-from adit_engine.select import Selection
-from adit_engine.transfer import Order
+from adit_engine.transfer.iocm import Note
+from adit_engine.transfer.study import Order
+from adit_engine.values.instance import Instance
+from adit_engine.values.outcome import State, Verdict
+from adit_engine.values.query import Query
+from adit_engine.values.references import InstanceRef, Level, Ref
+from adit_engine.values.selection import Selection
 
 BAD = f"{ROOT}.1.1.2", f"{ROOT}.1.1.4"
 NOTE = f"{ROOT}.1.9.1"
@@ -246,7 +246,7 @@ class Mute(MemoryNode):
 def test_with_a_note_that_cannot_be_read_no_series_is_called_complete(
     answer: Exception | None, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adit_engine.handoff.Stop.wait", lambda self, timeout_s: False)
+    monkeypatch.setattr("adit_engine.bounded_stream.Stop.wait", lambda self, timeout_s: False)
     made = fill(Mute("A", MemorySettings()), *study(key_object(QUALITY, BAD)))
     made.answer = answer
     order = Order(STUDY, "PID-4711-0815", Selection(modalities=("CT",)))

@@ -9,10 +9,10 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.errors import WrongInput
-from adit_engine.instance import Instance
 from adit_engine.rendering import frames_of, picture_of
+from adit_engine.values.instance import Instance
 
 
 def gray(values: np.ndarray, **changes: object) -> Instance:

@@ -16,7 +16,7 @@ import py7zr.compressor
 import pytest
 
 from adit_engine.errors import AditError, Malformed, Stopped, WrongInput
-from adit_engine.sevenzip_file import SevenZipWriter, read_checksum
+from adit_engine.nodes.sevenzip_file import SevenZipWriter, read_checksum
 
 PASSWORD = "Seven4-Zip-Opens-this"
 CONTENTS = {

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from samples import ct, instance
 
-from adit_engine import part10
+from adit_engine.bounded_stream import memory_bytes
+from adit_engine.dicom_file import part10
 from adit_engine.errors import StorageTrouble
-from adit_engine.handoff import memory_bytes
-from adit_engine.instance import Instance
-from adit_engine.spool import Arriving, Spool
+from adit_engine.storage_scp.spool import Arriving, Spool
+from adit_engine.values.instance import Instance
 
 TOKEN = "abc123"
 MIB = 1024 * 1024

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from samples import ROOT, ct, file_bytes, instance
 
+from adit_engine.bounded_stream import Stop
 from adit_engine.errors import (
     ConnectionLost,
     NodeRefused,
@@ -17,20 +18,19 @@ from adit_engine.errors import (
     RuleBroken,
     Stopped,
 )
-from adit_engine.handoff import Stop
-from adit_engine.instance import Instance
 from adit_engine.nodes.base import Answers, Stored
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
-from adit_engine.pseudonymize.change import AsIs, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.change import AsIs, ClinicalTrialAttributes, Pseudonymized
+from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.pseudonym import TrialKey
-from adit_engine.query import Query
-from adit_engine.record import Record
-from adit_engine.reference import Ref, SeriesRef, StudyRef
-from adit_engine.select import Selection
-from adit_engine.transfer import MOST_REFUSED, Order, transfer
+from adit_engine.transfer.study import MOST_REFUSED, Order, transfer
+from adit_engine.values.instance import Instance
+from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import Ref, SeriesRef, StudyRef
+from adit_engine.values.selection import Selection
 
 PATIENT = "PID-4711-0815"
 STUDY = StudyRef(f"{ROOT}.1")
@@ -54,8 +54,8 @@ def two_series() -> list[Instance]:
 
 
 def pseudonymized() -> Pseudonymized:
-    stamp = TrialStamp("University Hospital", "LUNG", "Lung Study")
-    return Pseudonymized(Profile.default(), "LUNG-0001", TrialKey(b"k" * 32), stamp)
+    stamp = ClinicalTrialAttributes("University Hospital", "LUNG", "Lung Study")
+    return Pseudonymized(Profile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp)
 
 
 def run(source, destination, change=None, *, order=ORDER, held=None, stop=None):
@@ -570,13 +570,13 @@ def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A profile can be at fault; here the change itself is, by leaving things as they are."""
-    from adit_engine import pseudonymizing
+    from adit_engine.transfer import policy
 
     def leaky(change: object, one: Instance, *others: object) -> Instance:
         return one if one.instance_uid.endswith(".1.3") else real(change, one)
 
-    real = pseudonymizing.apply
-    monkeypatch.setattr(pseudonymizing, "apply", leaky)
+    real = policy.apply
+    monkeypatch.setattr(policy, "apply", leaky)
     source, destination = node("A", *two_series()), node("B")
 
     told, manifests, error = run(source, destination, pseudonymized())

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from adit.demo import header
 from adit.demo.pacs_index import StoredInstance, encode, find, select
+from adit_engine.dicom_ul.command_set import ANSWER, Field, Operation, Value
 from adit_engine.errors import Malformed
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.nodes.command import ANSWER, Field, Operation, Value
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from lab import pledges, sending
 from lab.association import Association, Bytes, Ended, Message, Refused
 from lab.lies import Kind, Liar, Lie, Over, Part, Sent, Site, holdings, presentation_state

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from adit_engine.nodes.command import NO_DATA, WITH_DATA, Command, Field, Value
+from adit_engine.dicom_ul.command_set import NO_DATA, WITH_DATA, Command, Field, Value
 from lab.negotiation import (
     MAX_PDU,
     Context,

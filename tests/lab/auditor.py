@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from adit_engine.instance import Instance
-from adit_engine.outcome import Event, Listed, Manifest, Outcome, State, Verdict
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Change
-from adit_engine.reference import StudyRef
+from adit_engine.values.instance import Instance
+from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Verdict
+from adit_engine.values.references import StudyRef
 from lab.lies import Kind, Sent
 
 NOT_HELD = "called delivered, and not held"

@@ -19,8 +19,8 @@ from pathlib import Path
 from pydicom import dcmread
 
 from adit.demo.pacs_index import FolderIndex, StoredInstance
-from adit_engine import part10
-from adit_engine.instance import Instance
+from adit_engine.dicom_file import part10
+from adit_engine.values.instance import Instance
 
 
 class Kind(StrEnum):

@@ -15,20 +15,20 @@ import receiving
 from samples import ROOT, ct, instance
 
 from adit.demo.pacs_index import FolderIndex
-from adit_engine import part10
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file import part10
 from adit_engine.errors import AditError
-from adit_engine.handoff import Stop
-from adit_engine.instance import Instance
-from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
+from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.change import AsIs, Change, ClinicalTrialAttributes, Pseudonymized
+from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.pseudonym import TrialKey
-from adit_engine.query import Query
-from adit_engine.reference import StudyRef
-from adit_engine.transfer import Order, transfer
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import StudyRef
 from lab.archive import Lying
 from lab.auditor import Kept, Ledger
 from lab.lies import BREAKS, Kind, Liar, Lie, Part, Sent, Site, holdings
@@ -117,10 +117,10 @@ def images() -> list[Instance]:
     ]
 
 
-def change_for(trial: str) -> Pseudonymized:
-    stamp = TrialStamp("University Hospital", trial, f"{trial} Study")
-    key = TrialKey(trial.encode().ljust(32, b"k"))
-    return Pseudonymized(Profile.default(), f"{trial}-0001", key, stamp)
+def change_for(project: str) -> Pseudonymized:
+    stamp = ClinicalTrialAttributes("University Hospital", project, f"{project} Study")
+    key = ProjectKey(project.encode().ljust(32, b"k"))
+    return Pseudonymized(Profile.default(), f"{project}-0001", key, stamp)
 
 
 CHANGES: tuple[Change, ...] = (AsIs(), change_for("LUNG"), change_for("HEART"))

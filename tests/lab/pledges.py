@@ -16,8 +16,8 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role
 
-from adit_engine.instance import IMPLICIT_LE
-from adit_engine.nodes.command import ANSWER, Field, Operation, Value
+from adit_engine.dicom_ul.command_set import ANSWER, Field, Operation, Value
+from adit_engine.values.instance import IMPLICIT_LE
 from lab.association import Association, Message
 from lab.lies import Kind, Part
 

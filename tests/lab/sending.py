@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from adit.demo.pacs_index import StoredInstance
-from adit_engine import part10
+from adit_engine.dicom_file import part10
+from adit_engine.dicom_ul.command_set import Field, Operation, Value
 from adit_engine.errors import AditError
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
-from adit_engine.nodes.command import Field, Operation, Value
 from adit_engine.nodes.reencode import reencoded
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 from lab.association import Association, Ended
 from lab.negotiation import Context
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from adit.demo.pacs_index import StoredInstance, find, select
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from lab.lies import Kind, Liar, Over, Part, Sent, presentation_state
 
 _LEVELS = {"studies": "STUDY", "series": "SERIES", "instances": "IMAGE"}

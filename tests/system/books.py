@@ -22,7 +22,7 @@ def main(shelf: str) -> None:
 
 
 def audited(shelf: Path) -> dict[str, Any]:
-    """The auditor's count over all trials, and how often each part of a job ended."""
+    """The auditor's count over all projects, and how often each part of a job ended."""
     from lab.auditor import Auditor
     from lab.orders import kept
 
@@ -30,14 +30,14 @@ def audited(shelf: Path) -> dict[str, Any]:
     from adit.audit.models import Event
     from adit.jobs.models import Job, Task
     from adit.nodes.models import Node, Slot
-    from adit.profiles.models import Trial
-    from adit_engine import part10
+    from adit.projects.models import Project
+    from adit_engine.dicom_file import part10
 
     source = [part10.read(path) for path in sorted(shelf.iterdir())]
     auditor = Auditor()
-    for trial in Trial.objects.filter(is_default=False):
-        folder = Path(Node.objects.get(name=trial.protocol_id).settings["path"])
-        truth, ledger = _truth(trial, source), _ledger(trial)
+    for project in Project.objects.filter(is_default=False):
+        folder = Path(Node.objects.get(name=project.protocol_id).settings["path"])
+        truth, ledger = _truth(project, source), _ledger(project)
         auditor.audit(truth, ledger, [kept(folder)])
     ended = Counter(Event.objects.filter(action="task.ended").values_list("about", flat=True))
     return {
@@ -56,22 +56,22 @@ def audited(shelf: Path) -> dict[str, Any]:
     }
 
 
-def _truth(trial: Any, source: list[Any]) -> dict[str, Any]:
-    """What this trial's jobs asked for, as it must look."""
+def _truth(project: Any, source: list[Any]) -> dict[str, Any]:
+    """What this project's jobs asked for, as it must look."""
     from lab.auditor import expectations
 
-    from adit.jobs import sealed
+    from adit.jobs import encrypted_payload
     from adit.jobs.models import Job
-    from adit.profiles import mapping
-    from adit_engine.reference import StudyRef
+    from adit.projects import pseudonyms
+    from adit_engine.values.references import StudyRef
 
     truth: dict[str, Any] = {}
-    for job in Job.objects.filter(trial=trial).select_related("owner", "destination"):
+    for job in Job.objects.filter(project=project).select_related("owner", "destination"):
         for task in job.tasks.select_related("source"):
-            content = sealed.open_task(task)
-            change = mapping.change_for(
+            content = encrypted_payload.open_task(task)
+            change = pseudonyms.change_for(
                 job.owner,
-                trial,
+                project,
                 task.source,
                 job.destination,
                 content.patient_id,
@@ -82,17 +82,19 @@ def _truth(trial: Any, source: list[Any]) -> dict[str, Any]:
     return truth
 
 
-def _ledger(trial: Any) -> Any:
+def _ledger(project: Any) -> Any:
     from lab.auditor import Ledger
 
-    from adit.jobs import sealed
+    from adit.jobs import encrypted_payload
     from adit.jobs.models import Item
-    from adit_engine.outcome import Listed, Outcome
+    from adit_engine.values.outcome import Listed, Outcome
 
     ledger = Ledger()
     ledger.begin()
-    for item in Item.objects.filter(task__job__trial=trial).select_related("task__job__trial"):
-        manifest = sealed.open_item(item).manifest
+    for item in Item.objects.filter(task__job__project=project).select_related(
+        "task__job__project"
+    ):
+        manifest = encrypted_payload.open_item(item).manifest
         uid = manifest.series.series_uid
         ledger.attempts[-1] += [Listed(manifest.series, manifest.expected), Outcome.of(manifest)]
         ledger.manifests[uid] = manifest

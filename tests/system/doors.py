@@ -16,7 +16,7 @@ DATA = Path(os.environ["ADIT_DATA"])
 
 def main(verb: str, argument: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit_engine.pseudonymize.keyfile import make_key
+    from adit_engine.pseudonymize.keys import make_key
 
     make_key(DATA / "keys" / "master.key")
     make_key(DATA / "keys" / "web.key")
@@ -27,15 +27,15 @@ def main(verb: str, argument: str) -> None:
     json.dump((make if verb == "make" else send)(**given), sys.stdout)
 
 
-def make(source: dict[str, Any], folders: list[str], trials: list[str]) -> dict[str, Any]:
+def make(source: dict[str, Any], folders: list[str], projects: list[str]) -> dict[str, Any]:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
     call_command("createcachetable")
     from adit.accounts.models import User
     from adit.nodes.models import Node
-    from adit.profiles.models import RiskChoice, Trial
-    from adit.profiles.trials import create_trial
+    from adit.projects.models import Project, RiskChoice
+    from adit.projects.services import create_project
 
     root = User.objects.create_superuser("root")
     Node.objects.create(name="PACS", kind="dimse", settings=source, is_open=True)
@@ -43,8 +43,8 @@ def make(source: dict[str, Any], folders: list[str], trials: list[str]) -> dict[
         Path(folder).mkdir()
         settings = {"path": folder}
         Node.objects.create(name=Path(folder).name, kind="folder", settings=settings, is_open=True)
-    for protocol_id in trials:
-        trial = Trial(
+    for protocol_id in projects:
+        project = Project(
             protocol_id=protocol_id,
             protocol_name="Lung of the North",
             sponsor="University",
@@ -55,12 +55,12 @@ def make(source: dict[str, Any], folders: list[str], trials: list[str]) -> dict[
             header_word=RiskChoice.ACCEPT,
             header_word_reason="nobody wrote a name into these pixels",
         )
-        create_trial(root, trial)
+        create_project(root, project)
     return {}
 
 
 def send(
-    trial: str, studies: list[str], patient_id: str, pseudonym: str, to: str, days: int = 0
+    project: str, studies: list[str], patient_id: str, pseudonym: str, to: str, days: int = 0
 ) -> dict[str, Any]:
     """`days`: how much later than now it is in this process."""
     from django.utils import timezone
@@ -68,20 +68,22 @@ def send(
     real = timezone.now
     timezone.now = lambda: real() + timedelta(days=days)
     from adit.accounts.models import User
-    from adit.jobs import actions, queue, runner
+    from adit.jobs import queue
     from adit.jobs.kinds.selective import Order, Pick
     from adit.jobs.models import Job
-    from adit.jobs.provenance.report import report_of
     from adit.nodes.access import may_read
     from adit.nodes.models import Node
-    from adit.profiles.models import Trial
+    from adit.orders import actions
+    from adit.projects.models import Project
+    from adit.results.report import report_of
+    from adit.worker import runner
 
     root, source = User.objects.get(), Node.objects.get(name="PACS")
     assert may_read(root, source)
     picks = tuple(Pick(source.pk, uid, patient_id, pseudonym=pseudonym) for uid in studies)
     destination = Node.objects.get(name=to)
-    wanted = Order(picks, destination.pk, Trial.objects.get(protocol_id=trial).pk)
-    job = actions.create(root, "selective", wanted, key=f"{trial} {to}")
+    wanted = Order(picks, destination.pk, Project.objects.get(protocol_id=project).pk)
+    job = actions.create(root, "selective", wanted, key=f"{project} {to}")
     while (task := queue.claim(f"worker {os.getpid()}")) is not None:
         runner.run(task)
     job = Job.objects.get(pk=job.pk)

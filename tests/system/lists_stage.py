@@ -48,8 +48,8 @@ def make(**nodes: dict[str, Any]) -> None:
     from adit.accounts.groups import COORDINATORS, PACS_ADMINISTRATORS
     from adit.accounts.models import User
     from adit.nodes.models import Access, Node
-    from adit.profiles import trials
-    from adit.profiles.models import Trial
+    from adit.projects import services
+    from adit.projects.models import Project
 
     group = Group.objects.get(name=COORDINATORS)
     User.objects.create_user("coordinator", password=PASSWORD).groups.add(group)
@@ -69,8 +69,10 @@ def make(**nodes: dict[str, Any]) -> None:
         reads = name == SOURCE
         Access.objects.create(group=group, node=node, may_read=reads, may_write=not reads)
     for protocol_id in TRIALS:
-        trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
-        trials.create_trial(root, trial, members=[group])
+        project = Project(
+            protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
+        )
+        services.create_project(root, project, members=[group])
 
 
 def pace(kb_s: int) -> None:
@@ -82,20 +84,21 @@ def pace(kb_s: int) -> None:
 
 def told_of(job: int) -> dict[str, Any]:
     """The job's state, and for each line the output UIDs of the images delivered for it."""
-    from adit.jobs import sealed
+    from adit.jobs import encrypted_payload
     from adit.jobs.models import Item, Job
-    from adit.jobs.rows import lines
-    from adit.profiles import trials
+    from adit.projects import services
+    from adit.results import sheet_rows
 
     row = Job.objects.get(pk=job)
-    assert row.trial is not None
-    box, key = sealed.box_of(row.trial), trials.key_of(row.trial)
+    assert row.project is not None
+    box, key = encrypted_payload.box_of(row.project), services.key_of(row.project)
     found: dict[int, list[str]] = {}
     for line in row.lines.select_related("task"):
-        content = lines.opened(box, line)
+        content = sheet_rows.opened(box, line)
         wanted = content.asked.get("SeriesInstanceUID", "")
         manifests = [
-            sealed.open_item(item, box).manifest for item in Item.objects.filter(task=line.task)
+            encrypted_payload.open_item(item, box).manifest
+            for item in Item.objects.filter(task=line.task)
         ]
         found[line.line] = sorted(
             key.uid(uid)
@@ -111,12 +114,12 @@ def told_of(job: int) -> dict[str, Any]:
     }
 
 
-def renamed(trial: str, uids: list[str]) -> dict[str, str]:
+def renamed(project: str, uids: list[str]) -> dict[str, str]:
     """What a project's key makes of these UIDs, whether or not anything was delivered."""
-    from adit.profiles import trials
-    from adit.profiles.models import Trial
+    from adit.projects import services
+    from adit.projects.models import Project
 
-    key = trials.key_of(Trial.objects.get(protocol_id=trial))
+    key = services.key_of(Project.objects.get(protocol_id=project))
     return {uid: key.uid(uid) for uid in uids}
 
 

@@ -35,8 +35,8 @@ def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) 
     from adit.accounts.groups import COORDINATORS
     from adit.accounts.models import User
     from adit.nodes.models import Access, Node
-    from adit.profiles import trials
-    from adit.profiles.models import Trial
+    from adit.projects import services
+    from adit.projects.models import Project
 
     group = Group.objects.get(name=COORDINATORS)
     User.objects.create_user("coordinator", is_staff=True).groups.add(group)
@@ -57,45 +57,45 @@ def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) 
             name=name, kind="folder", settings={"path": str(path)}, is_open=True
         )
         Access.objects.create(group=group, node=folder, may_write=True)
-        trial = Trial(protocol_id=name, protocol_name=name, sponsor="Test sponsor")
-        trials.create_trial(root, trial, members=[group])
+        project = Project(protocol_id=name, protocol_name=name, sponsor="Test sponsor")
+        services.create_project(root, project, members=[group])
 
 
 def order(pairs: list[tuple[str, str]], patient: str) -> None:
-    """A job for each pair of a study and a trial."""
+    """A job for each pair of a study and a project."""
     from adit.accounts.models import User
-    from adit.jobs import actions
     from adit.jobs.kinds.selective import Order, Pick
     from adit.nodes.models import Node
-    from adit.profiles.models import Trial
+    from adit.orders import actions
+    from adit.projects.models import Project
 
     user = User.objects.get(username="coordinator")
     source = Node.objects.get(name="PACS").pk
-    for study, trial in pairs:
-        project = Trial.objects.get(protocol_id=trial)
-        destination = Node.objects.get(name=trial).pk
+    for study, project in pairs:
+        project = Project.objects.get(protocol_id=project)
+        destination = Node.objects.get(name=project).pk
         wanted = Order((Pick(source, study, patient),), destination, project.pk)
-        actions.create(user, "selective", wanted, key=f"{study}-{trial}")
+        actions.create(user, "selective", wanted, key=f"{study}-{project}")
 
 
 def told_of() -> list[dict[str, Any]]:
     """What each job says that it delivered, by the UIDs of the source and of the output."""
-    from adit.jobs import sealed
+    from adit.jobs import encrypted_payload
     from adit.jobs.models import Item, Job
-    from adit.profiles import trials
+    from adit.projects import services
 
     found = []
     for job in Job.objects.order_by("pk"):
-        items = Item.objects.filter(task__job=job).select_related("task__job__trial")
-        manifests = [sealed.open_item(item).manifest for item in items]
+        items = Item.objects.filter(task__job=job).select_related("task__job__project")
+        manifests = [encrypted_payload.open_item(item).manifest for item in items]
         delivered = [uid for one in manifests for uid in one.delivered_entries()]
-        assert job.trial is not None
-        key = trials.key_of(job.trial)
+        assert job.project is not None
+        key = services.key_of(job.project)
         found.append(
             {
                 "state": job.state,
                 "message": job.message,
-                "trial": job.trial.protocol_id,
+                "project": job.project.protocol_id,
                 "attempts": list(job.tasks.values_list("attempt", flat=True)),
                 "delivered": {uid: key.uid(uid) for uid in delivered},
             }

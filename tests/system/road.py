@@ -19,7 +19,7 @@ TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL", "LUNG-SHOT", "LUNG-BASE", "LUNG-
 
 def main(verb: str, argument: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit_engine.pseudonymize.keyfile import make_key
+    from adit_engine.pseudonymize.keys import make_key
 
     make_key(DATA / "keys" / "master.key")
     make_key(DATA / "keys" / "web.key")
@@ -45,8 +45,8 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     from adit.accounts.groups import COORDINATORS, make_standard_groups
     from adit.accounts.models import User
     from adit.nodes.models import Access, Node
-    from adit.profiles import trials
-    from adit.profiles.models import Trial
+    from adit.projects import services
+    from adit.projects.models import Project
 
     group = make_standard_groups()[COORDINATORS]
     lonely = Group.objects.create(name="Those who search the silent one")
@@ -65,8 +65,10 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     archive = Node.objects.create(name=SEVEN_ZIP, kind="archive", settings={}, is_open=True)
     Access.objects.create(group=group, node=archive, may_write=True)
     for protocol_id in TRIALS:
-        trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
-        trials.create_trial(root, trial, members=[group])
+        project = Project(
+            protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
+        )
+        services.create_project(root, project, members=[group])
     return {}
 
 
@@ -80,36 +82,38 @@ def pace(kb_s: int) -> None:
 def order(patient: str, protocol_id: str) -> dict[str, Any]:
     """The one study of a patient, without a page."""
     from adit.accounts.models import User
-    from adit.jobs import actions
     from adit.jobs.kinds.selective import Order, Pick
     from adit.nodes import search
     from adit.nodes.models import Node
-    from adit.profiles.models import Trial
-    from adit_engine.query import Query
-    from adit_engine.reference import Level
+    from adit.orders import actions
+    from adit.projects.models import Project
+    from adit_engine.values.query import Query
+    from adit_engine.values.references import Level
 
     user = User.objects.get(username="coordinator")
     source, destination = (Node.objects.get(name=name) for name in (SOURCE, DESTINATION))
     (found,) = search.search(user, source, Query(Level.STUDY, {"PatientID": patient})).records
     announced = ("pixel-rule", "class")
-    trial = Trial.objects.get(protocol_id=protocol_id)
+    project = Project.objects.get(protocol_id=protocol_id)
     pick = Pick(source.pk, found.study_uid, patient)
-    wanted = Order((pick,), destination.pk, trial.pk, announced=announced)
+    wanted = Order((pick,), destination.pk, project.pk, announced=announced)
     return {"job": actions.create(user, "selective", wanted, key=f"{patient} {protocol_id}").pk}
 
 
 def ledger(job_id: int) -> dict[str, Any]:
     """What the job says that it delivered: each series' manifest, opened, and the output's UIDs."""
-    from adit.jobs import sealed
+    from adit.jobs import encrypted_payload
     from adit.jobs.models import Item, Job
-    from adit.profiles import trials
+    from adit.projects import services
 
     job = Job.objects.get(pk=job_id)
-    items = Item.objects.filter(task__job=job).select_related("task__job__trial")
-    manifests = [sealed.open_item(item).manifest.to_json() for item in items if not item.left_out]
+    items = Item.objects.filter(task__job=job).select_related("task__job__project")
+    manifests = [
+        encrypted_payload.open_item(item).manifest.to_json() for item in items if not item.left_out
+    ]
     uids = {uid for manifest in manifests for uid in manifest["instances"]}
-    assert job.trial is not None
-    key = trials.key_of(job.trial)
+    assert job.project is not None
+    key = services.key_of(job.project)
     return {
         "state": job.state,
         "message": job.message,

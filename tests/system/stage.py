@@ -24,7 +24,7 @@ HOURS = [
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
-    from adit_engine.pseudonymize.keyfile import make_key
+    from adit_engine.pseudonymize.keys import make_key
 
     make_key(DATA / "keys" / "master.key")
     make_key(DATA / "keys" / "web.key")
@@ -73,25 +73,25 @@ def make_projects(people: dict, groups: dict) -> None:
     from django.contrib.auth.models import Group, Permission
 
     from adit.audit.trail import record
-    from adit.profiles import destruction, trials
-    from adit.profiles.mapping import pseudonym_for
-    from adit.profiles.models import Trial
+    from adit.projects import key_destruction, services
+    from adit.projects.models import Project
+    from adit.projects.pseudonyms import pseudonym_for
 
     holders = Group.objects.create(name="Key holders")
-    rights = ("reidentify", "manage_profiles", "manage_trials")
+    rights = ("reidentify", "manage_profiles", "manage_projects")
     holders.permissions.set(Permission.objects.filter(codename__in=rights))
     people["keyholder"].groups.add(holders)
     for name in ("LUNG", "OVER"):
-        trial = Trial(
+        project = Project(
             protocol_id=name,
             protocol_name=f"{name.capitalize()} screening",
             sponsor="University Hospital",
             pattern=f"{name}-####",
         )
-        trials.create_trial(people["dpo"], trial, members=[groups["Coordinators"]])
+        services.create_project(people["dpo"], project, members=[groups["Coordinators"]])
         for number in range(60):
-            pseudonym_for(trial, "PACS1", f"{number}")
-    destruction.destroy_key(people["dpo"], trial, "the study is over", "OVER")
+            pseudonym_for(project, "PACS1", f"{number}")
+    key_destruction.destroy_key(people["dpo"], project, "the study is over", "OVER")
     record("trail.verified", user=people["dpo"], details={"whole": True})
 
 
@@ -218,19 +218,19 @@ def make_strays() -> None:
     """Callers that were turned away, an image that was refused, and some in quarantine."""
     import json
 
-    from adit.nodes import strays
-    from adit.nodes.reception import house_spool
-    from adit_engine.expectation import Fate, Stray
+    from adit.nodes.receiving import unexpected_senders
+    from adit.nodes.receiving.retrievals import house_spool
+    from adit_engine.storage_scp.pending_moves import Fate, Stray
 
     ct = "1.2.840.10008.5.1.4.1.1.2"
-    gatherer = strays.Gatherer()
+    gatherer = unexpected_senders.Gatherer()
     for fate, title, kind, source in (
         (Fate.TURNED_AWAY, "PACS1B", "", ""),
         (Fate.REFUSED, "FARM2", ct, "PACS1"),
         (Fate.REFUSED, "MODALITY7", ct, ""),
     ):
         gatherer.add(Stray(fate, title, "ADIT", "10.0.0.7", kind, 500_000 if kind else 0, source))
-    strays.write(gatherer.take())
+    unexpected_senders.write(gatherer.take())
     folder = house_spool().folder / "_quarantine"
     folder.mkdir(parents=True)
     for number in range(3):
@@ -243,13 +243,12 @@ def make_strays() -> None:
 def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
     from django.utils import timezone
 
-    from adit.jobs import sealed
+    from adit.jobs import encrypted_payload, task_groups
     from adit.jobs.kinds.base import TaskPlan
     from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState
-    from adit.jobs.queueing import roads
-    from adit.profiles import trials
+    from adit.projects import services
 
-    trial = trials.default_trial()
+    project = services.default_project()
     made = {}
     now = timezone.now()
     for place, state in enumerate(JobState.values):
@@ -257,7 +256,7 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
             kind="selective",
             owner=owner,
             destination=nodes["Research folder" if place % 2 else "Research PACS"],
-            trial=trial,
+            project=project,
             state=state,
             idempotency_key=f"stage-{place}",
             message=MESSAGES.get(state, ""),
@@ -270,11 +269,11 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
             job=job,
             position=1,
             source=nodes["PACS1"],
-            payload=sealed.seal_task(trial, job, 1, plan, plan.pseudonym),
+            payload=encrypted_payload.seal_task(project, job, 1, plan, plan.pseudonym),
             state=task_state,
             message=MESSAGES.get(state, ""),
         )
-        roads.assign_groups(job)
+        task_groups.assign_groups(job)
         if state == JobState.PENDING:
             TaskGroup.objects.filter(job=job).update(wait_reason="PACS1 opens at 20:00")
         delivered, withheld, failed = COUNTS.get(state, (0, 0, 0))

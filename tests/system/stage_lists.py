@@ -36,8 +36,8 @@ def make_lists(owner: Any, nodes: dict[str, Any], job_held: int, password: str) 
 
 
 def study(number: int, **values: Any) -> Any:
-    from adit_engine.record import Record
-    from adit_engine.reference import Level
+    from adit_engine.values.record import Record
+    from adit_engine.values.references import Level
 
     usual = {
         "PatientID": f"000{number}",
@@ -54,12 +54,13 @@ def study(number: int, **values: Any) -> Any:
 
 def make_query(owner: Any, nodes: dict[str, Any]) -> int:
     """Found twice, found but capped, nothing, and not answered."""
-    from adit.jobs import actions, sealed
+    from adit.jobs import encrypted_payload
     from adit.jobs.kinds.base import Found, Note, SheetRow
     from adit.jobs.kinds.batch_query import Order, Row
     from adit.jobs.models import Job, TaskState
-    from adit.jobs.rows import hits
-    from adit_engine.question import Person, Question
+    from adit.orders import actions
+    from adit.results import sheet_rows
+    from adit_engine.patient_search.search import Person, Question
 
     rows = tuple(
         Row(
@@ -78,7 +79,10 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
     ]
     tasks = list(job.tasks.order_by("position"))
     for task, (records, notes) in zip(tasks, answers, strict=False):
-        hits.write(sealed.box_of(job.trial), {task: [Found(task.position + 1, records, notes)]})
+        sheet_rows.write(
+            encrypted_payload.box_of(job.project),
+            {task: [Found(task.position + 1, records, notes)]},
+        )
     job.tasks.update(state=TaskState.SUCCESS)
     job.tasks.filter(position=4).update(state=TaskState.FAILURE, message="PACS1 refuses it.")
     Job.objects.filter(pk=job.pk).update(state="warning", message="3 of 4 rows were answered.")
@@ -87,15 +91,15 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
 
 def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
     """Checked, with one row of each kind: sure, one of several, not there."""
-    from adit.jobs import actions, sealed
-    from adit.jobs.checked import appraisal
+    from adit.jobs import encrypted_payload
     from adit.jobs.kinds.base import Checked, Note, SeriesSeen, StudySeen
     from adit.jobs.kinds.batch_transfer import Order, Row
     from adit.jobs.models import Job, TaskState
-    from adit.jobs.rows import lines
-    from adit_engine.record import Record
-    from adit_engine.reference import Level
-    from adit_engine.sighting import Wanted
+    from adit.orders import actions, transfer_preview
+    from adit.results import sheet_rows
+    from adit_engine.transfer.study_lookup import Wanted
+    from adit_engine.values.record import Record
+    from adit_engine.values.references import Level
 
     def seen(number: int) -> StudySeen:
         values = {"SeriesInstanceUID": f"{ROOT}.{number}.1", "Modality": "CT", "SeriesNumber": "1"}
@@ -112,15 +116,15 @@ def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
         further=(nodes["Old archive"].pk,),
     )
     job = actions.create(owner, "batch_transfer", order, key="stage transfer")
-    task, box = job.tasks.get(), sealed.box_of(job.trial)
+    task, box = job.tasks.get(), encrypted_payload.box_of(job.project)
     job.tasks.update(state=TaskState.IN_PROGRESS)
     for line, studies, notes in (
         (2, (seen(2),), ()),
         (3, (seen(3), seen(5)), (Note.SEVERAL,)),
         (4, (), (Note.NOTHING,)),
     ):
-        facts = appraisal.facts_of(job, studies)
-        lines.answer(box, task, Checked(line, studies, notes), facts)
+        facts = transfer_preview.facts_of(job, studies)
+        sheet_rows.answer(box, task, Checked(line, studies, notes), facts)
     job.tasks.update(state=TaskState.SUCCESS)
     Job.objects.filter(pk=job.pk).update(state="waiting_for_owner", message="")
     return int(job.pk)
@@ -130,13 +134,13 @@ def hold(pk: int) -> None:
     """The patient of its one study has another ID now."""
     from dataclasses import replace
 
-    from adit.jobs import sealed
-    from adit.jobs.held import FOUND
+    from adit.jobs import encrypted_payload
     from adit.jobs.models import Task
+    from adit.jobs.patient_id_changes import FOUND
 
-    task = Task.objects.select_related("job__trial").get(job=pk)
-    content = replace(sealed.open_task(task), patient_id="0815", payload={FOUND: "4711"})
-    task.payload = sealed.reseal_task(task, content)
+    task = Task.objects.select_related("job__project").get(job=pk)
+    content = replace(encrypted_payload.open_task(task), patient_id="0815", payload={FOUND: "4711"})
+    task.payload = encrypted_payload.reseal_task(task, content)
     task.message = "The patient has another ID at PACS1 now."
     task.save()
 

@@ -249,9 +249,9 @@ def answered(page: Page, site: str, folder: Path, project: str = "") -> Path:
     picture(page, "query-rows")
     page.get_by_label(SOURCE).check()
     if project:
-        page.select_option("#id_trial", label=project)
+        page.select_option("#id_project", label=project)
     else:
-        page.select_option("#id_trial", index=1)
+        page.select_option("#id_project", index=1)
     page.fill("#id_title", "Sixty rows")
     page.click("#start")
     expect(page.locator("#notice")).to_contain_text("5 rows have errors")

@@ -51,7 +51,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.mark.parametrize(
-    ("javascript", "trial"),
+    ("javascript", "project"),
     [(True, "CHAIN-JS"), (False, "CHAIN-PLAIN")],
     ids=["with JavaScript", "without JavaScript"],
 )
@@ -60,21 +60,21 @@ def test_the_export_of_a_query_is_sent_and_its_result_sheet_matches_what_lies_th
     open_page: Callable[..., Page],
     tmp_path: Path,
     javascript: bool,
-    trial: str,
+    project: str,
 ) -> None:
     page, other = open_page(javascript), open_page(javascript)
     sign_in(page, house.url, "coordinator")
     sign_in(other, house.url, "approver")
     export = tmp_path / "export.xlsx"
-    export.write_bytes(answered(page, house.url, tmp_path, trial).read_bytes())
+    export.write_bytes(answered(page, house.url, tmp_path, project).read_bytes())
     head, *found = cells_of(export)
     check(head, found)
-    wanted = wanted_of(house, trial, [dict(zip(head, row, strict=True)) for row in found])
+    wanted = wanted_of(house, project, [dict(zip(head, row, strict=True)) for row in found])
 
     with Watch(PASSWORD) as watch:
-        order(page, house.url, export, trial, PACS, FOLDER)
+        order(page, house.url, export, project, PACS, FOLDER)
         to_pacs = number_of(page)
-        order(page, house.url, export, trial, SEVEN_ZIP, password=PASSWORD)
+        order(page, house.url, export, project, SEVEN_ZIP, password=PASSWORD)
         to_archive = number_of(page)
         jobs = {PACS: to_pacs, FOLDER: to_pacs + 1, SEVEN_ZIP: to_archive}
         for job in jobs.values():
@@ -87,10 +87,10 @@ def test_the_export_of_a_query_is_sent_and_its_result_sheet_matches_what_lies_th
     keys = {line: row[head.index("Key")] for line, row in enumerate(found, 2)}
     for told in rows.values():
         compare_rows(wanted, told, keys)
-    lying = house.files_of(trial)
+    lying = house.files_of(project)
     compare(wanted, list(lying.values()))
     compare_places(wanted, rows[FOLDER], lying)
-    compare(wanted, in_pacs(house, trial))
+    compare(wanted, in_pacs(house, project))
     archive = house.data / "archives" / f"job-{to_archive}.7z"
     assert {row["ADIT place"] for row in rows[SEVEN_ZIP]} == {archive.name}
     compare(wanted, unpacked(archive, tmp_path / "out"))
@@ -98,11 +98,11 @@ def test_the_export_of_a_query_is_sent_and_its_result_sheet_matches_what_lies_th
     assert places_of(PASSWORD, house.data) == []
 
 
-def wanted_of(house: House, trial: str, found: list[dict[str, str]]) -> dict[int, Wanted]:
+def wanted_of(house: House, project: str, found: list[dict[str, str]]) -> dict[int, Wanted]:
     """By the line that the row has in the export: what has to come of it, from what the source holds."""
     there = [pydicom.dcmread(BytesIO(file), stop_before_pixels=True) for file in held()]
     uids = [str(ds.SOPInstanceUID) for ds in there]
-    names = run_stage(house.env, "renamed", trial=trial, uids=uids)
+    names = run_stage(house.env, "renamed", project=project, uids=uids)
     wanted = {}
     for line, row in enumerate(found, 2):
         if reference := row["SeriesInstanceUID"] or row["StudyInstanceUID"]:
@@ -176,9 +176,9 @@ def compare_places(
         assert mine == wanted[int(row["ADIT line"])].instances
 
 
-def in_pacs(house: House, trial: str) -> list[pydicom.FileDataset]:
+def in_pacs(house: House, project: str) -> list[pydicom.FileDataset]:
     every = [pydicom.dcmread(BytesIO(file)) for file in house.pacs.files()]
-    return [ds for ds in every if ds.get("ClinicalTrialProtocolID") == trial]
+    return [ds for ds in every if ds.get("ClinicalTrialProtocolID") == project]
 
 
 def unpacked(path: Path, folder: Path) -> list[pydicom.FileDataset]:

@@ -27,7 +27,7 @@ from playwright.sync_api import Browser
 from test_moves import instances
 from test_transfer import DESTINATION, SOURCE, Road, compare, order, run_road, wait_for_end
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 
 pytestmark = [*needs_services, pytest.mark.timeout(400)]
 
@@ -150,17 +150,17 @@ def test_what_goes_away_in_mid_transfer_loses_nothing_and_doubles_nothing(
     harm: str, road: tuple[Farm, Road]
 ) -> None:
     one, way = road
-    trial, hurt, mend = HARMS[harm]
+    project, hurt, mend = HARMS[harm]
     before = way.destination.count()
     with slowly(one), slowly_sent(one, way):
-        words = json.dumps([images.LONG_ID, trial])
+        words = json.dumps([images.LONG_ID, project])
         ordered = json.loads(one.run("web", ROAD, "order", words))
         one.wait_for(lambda: way.destination.count() > before + 10, "the first images", 120)
         hurt(one)
         assert way.destination.count() < before + images.LONG, "too late: nothing was tested"
         mend(one)
         one.wait_for(lambda: job_state(one, ordered["job"]) in ENDED, "the job", 200)
-    assert len(compare(way, ordered["job"], trial)) == images.LONG
+    assert len(compare(way, ordered["job"], project)) == images.LONG
     assert way.destination.count() == before + images.LONG
 
 
@@ -279,7 +279,7 @@ def test_workers_on_several_machines_share_the_limit_of_an_archive(tmp_path: Pat
         one.run("web", MOVES, "make", json.dumps(made))
         start_all(one, workers=4)
         studies = sorted({instance.in_header.ref.study_uid for instance in held})
-        pairs = [[study, trial] for study in studies for trial in ("LUNG", "HEART")]
+        pairs = [[study, project] for study in studies for project in ("LUNG", "HEART")]
         one.run("web", MOVES, "order", json.dumps({"pairs": pairs, "patient": images.PATIENT_ID}))
         told: list[dict[str, object]] = []
 

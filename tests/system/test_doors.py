@@ -17,18 +17,18 @@ import pytest
 from conftest import ROOT
 from orthanc import Orthanc, needs_orthanc, running_orthanc
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.keyfile import read_key
+from adit_engine.pseudonymize.keys import read_key
 from adit_engine.pseudonymize.profile import Profile
 
 pytestmark = [needs_orthanc, pytest.mark.timeout(300)]
 
 PSEUDONYM = "LUNG-0001"
-STAMP = TrialStamp("University", "LUNG", "Lung of the North", "North", "N1")
+STAMP = ClinicalTrialAttributes("University", "LUNG", "Lung of the North", "North", "N1")
 LATER = f"{images.ROOT}.3"
 """A second visit of the same patient."""
 DAYS_BETWEEN = 731
@@ -49,21 +49,21 @@ class Doors:
         )
         return dict(json.loads(done.stdout))
 
-    def send(self, to: str, trial: str = "LUNG", **given: Any) -> Files:
+    def send(self, to: str, project: str = "LUNG", **given: Any) -> Files:
         wanted = {
             "studies": [images.STUDY],
             "patient_id": images.PATIENT_ID,
             "pseudonym": PSEUDONYM,
             **given,
         }
-        told = self.house("send", trial=trial, to=to, **wanted)
+        told = self.house("send", project=project, to=to, **wanted)
         assert told["state"] in ("success", "warning"), told["message"]
         return files(self.data.parent / to)
 
     def key_file(self) -> Path:
         path = self.data.parent / "lung.key"
         if not path.exists():
-            manage = [sys.executable, "-m", "adit.cli", "manage", "trial"]
+            manage = [sys.executable, "-m", "adit.cli", "manage", "project"]
             _run(manage, self.data)("export-key", "LUNG", str(path), "--user", "root")
         return path
 
@@ -116,7 +116,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
             "make",
             source=source.settings,
             folders=[str(folder / name) for name in FOLDERS],
-            trials=["LUNG", "HEART"],
+            projects=["LUNG", "HEART"],
         )
         yield made
 
@@ -168,7 +168,7 @@ def test_a_week_later_another_worker_gives_the_same_files(doors: Doors, by_job: 
 
 
 def test_two_projects_share_no_identifier(doors: Doors, by_job: Files) -> None:
-    other = doors.send("other", trial="HEART")
+    other = doors.send("other", project="HEART")
 
     uids = [{str(e.value) for e in uids_of(found)} for found in (by_job, other)]
     assert not uids[0] & uids[1]

@@ -25,7 +25,7 @@ from lab.lies import Site, holdings
 from lab.wire import Wire
 from test_moves import Archive, House, house
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 
 KILLS = int(os.environ.get("ADIT_HAVOC_KILLS", "8"))
 STUDIES = max(4, KILLS)
@@ -174,7 +174,7 @@ def test_whatever_is_killed_each_task_ends_once_and_nothing_is_wrong(
                 waiting = [state for (state,) in states(ground) if state not in ENDED]
                 if len(waiting) <= AT_ONCE and len(ordered) < STUDIES:
                     lot = studies()[len(ordered) : len(ordered) + AT_ONCE]
-                    pairs = [[study, trial] for study in lot for trial in TRIALS]
+                    pairs = [[study, project] for study in lot for project in TRIALS]
                     given = {"pairs": pairs, "patient": images.PATIENT_ID}
                     ground.run(MOVES, "order", json.dumps(given))
                     ordered.extend(lot)

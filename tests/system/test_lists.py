@@ -24,7 +24,7 @@ from playwright.sync_api import Page, expect
 from test_look import findings
 from test_transfer import workers_of
 
-from adit.jobs.sheets.writing import QUERY_RESULT, with_own, write_xlsx
+from adit.spreadsheets.writer import QUERY_RESULT, with_own, write_xlsx
 
 pytestmark = [needs_orthanc, needs_chromium, pytest.mark.timeout(300)]
 
@@ -59,12 +59,12 @@ class House:
         with closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
             return base.execute(query).fetchone()[0]
 
-    def files_of(self, trial: str) -> dict[str, pydicom.FileDataset]:
+    def files_of(self, project: str) -> dict[str, pydicom.FileDataset]:
         """What lies in the folder for a project, by path below it."""
         base = self.data / "folders" / "research"
         return {
             str(path.relative_to(base)): pydicom.dcmread(path)
-            for path in (base / trial).rglob("*.dcm")
+            for path in (base / project).rglob("*.dcm")
         }
 
 
@@ -159,7 +159,7 @@ def result_of_a_query(folder: Path) -> Path:
 
 
 def order(
-    page: Page, url: str, sheet: Path, trial: str, *destinations: str, password: str = ""
+    page: Page, url: str, sheet: Path, project: str, *destinations: str, password: str = ""
 ) -> None:
     """From the empty page to the check; the password is that of a 7-Zip file as destination."""
     page.goto(f"{url}/jobs/new/transfer/")
@@ -169,7 +169,7 @@ def order(
     page.get_by_label("Fetch from").select_option(label=SOURCE)
     for name in destinations:
         page.get_by_label(name).check()
-    page.get_by_label("Research project").select_option(label=trial)
+    page.get_by_label("Research project").select_option(label=project)
     if password:
         page.fill("#archive_password", password)
         page.fill("#archive_password_again", password)
@@ -204,17 +204,17 @@ def result(page: Page, url: str, job: int) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("javascript", "trial"),
+    ("javascript", "project"),
     [(True, "LISTS-JS"), (False, "LISTS-PLAIN")],
     ids=["with JavaScript", "without JavaScript"],
 )
 def test_a_list_is_checked_approved_and_sent_and_its_result_matches_what_lies_there(
-    house: House, open_page: Callable[..., Page], tmp_path: Path, javascript: bool, trial: str
+    house: House, open_page: Callable[..., Page], tmp_path: Path, javascript: bool, project: str
 ) -> None:
     page, other = open_page(javascript), open_page(javascript)
     sign_in(page, house.url, "coordinator")
     sign_in(other, house.url, "approver")
-    order(page, house.url, result_of_a_query(tmp_path), trial, PACS, FOLDER)
+    order(page, house.url, result_of_a_query(tmp_path), project, PACS, FOLDER)
     first = number_of(page)
     jobs = {PACS: first, FOLDER: first + 1}
     for job in jobs.values():
@@ -238,8 +238,8 @@ def test_a_list_is_checked_approved_and_sent_and_its_result_matches_what_lies_th
         page.goto(f"{house.url}/jobs/{job}/")
         expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
         assert house.told(job)["state"] == "success", house.told(job)["message"]
-    compare_pacs(house, trial, house.told(jobs[PACS]), result(page, house.url, jobs[PACS]))
-    compare_folder(house, trial, house.told(jobs[FOLDER]), result(page, house.url, jobs[FOLDER]))
+    compare_pacs(house, project, house.told(jobs[PACS]), result(page, house.url, jobs[PACS]))
+    compare_folder(house, project, house.told(jobs[FOLDER]), result(page, house.url, jobs[FOLDER]))
 
 
 EXPECTED = {
@@ -266,13 +266,13 @@ def compare_rows(told: dict[str, Any], rows: list[dict[str, str]]) -> None:
 
 
 def compare_pacs(
-    house: House, trial: str, told: dict[str, Any], rows: list[dict[str, str]]
+    house: House, project: str, told: dict[str, Any], rows: list[dict[str, str]]
 ) -> None:
     compare_rows(told, rows)
     there = [
         ds
         for file in house.pacs.files()
-        if (ds := pydicom.dcmread(BytesIO(file))).get("ClinicalTrialProtocolID") == trial
+        if (ds := pydicom.dcmread(BytesIO(file))).get("ClinicalTrialProtocolID") == project
     ]
     claimed = [uid for line in told["lines"].values() for uid in line]
     assert sorted(ds.SOPInstanceUID for ds in there) == sorted(claimed)
@@ -284,10 +284,10 @@ def compare_pacs(
 
 
 def compare_folder(
-    house: House, trial: str, told: dict[str, Any], rows: list[dict[str, str]]
+    house: House, project: str, told: dict[str, Any], rows: list[dict[str, str]]
 ) -> None:
     compare_rows(told, rows)
-    files = house.files_of(trial)
+    files = house.files_of(project)
     claimed = [uid for line in told["lines"].values() for uid in line]
     assert sorted(ds.SOPInstanceUID for ds in files.values()) == sorted(claimed)
     for row in rows:
@@ -333,8 +333,8 @@ def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
     page = open_page()
     sign_in(page, house.url, "coordinator")
     ends = {}
-    for trial, is_calm in (("LISTS-CALM", True), ("LISTS-KILL", False)):
-        order(page, house.url, long_list(tmp_path), trial, FOLDER)
+    for project, is_calm in (("LISTS-CALM", True), ("LISTS-KILL", False)):
+        order(page, house.url, long_list(tmp_path), project, FOLDER)
         job = number_of(page)
         asked = f"select count(*) from jobs_resultline where job_id = {job} and is_asked"
         if not is_calm:
@@ -356,12 +356,12 @@ def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
         told = house.told(job)
         assert told["state"] == "success", told["message"]
         rows = result(page, house.url, job)
-        files = house.files_of(trial)
+        files = house.files_of(project)
         claimed = [uid for line in told["lines"].values() for uid in line]
         assert sorted(ds.SOPInstanceUID for ds in files.values()) == sorted(claimed)
         assert_clean(list(files.values()))
         names = [name for name in rows[0] if name != "ADIT place"]
-        ends[trial] = [[row[name] for name in names] for row in rows], len(files)
+        ends[project] = [[row[name] for name in names] for row in rows], len(files)
         if not is_calm:
             assert max(told["attempts"]) > 1, "nobody was killed at work"
     assert ends["LISTS-CALM"] == ends["LISTS-KILL"]

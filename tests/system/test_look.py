@@ -101,7 +101,7 @@ PAGES = [
     ("dpo", "/profiles/1/next/"),
     ("keyholder", "/profiles/1/try/"),
     ("dpo", "/trail/"),
-    ("dpo", "/trail/?action=trial"),
+    ("dpo", "/trail/?action=project"),
 ]
 """Who looks at what. A new page is added here."""
 

@@ -1,4 +1,4 @@
-"""C-MOVE with all processes and real archives: trials side by side, and killed in the middle."""
+"""C-MOVE with all processes and real archives: projects side by side, and killed in the middle."""
 
 import json
 import os
@@ -28,8 +28,8 @@ from lab.archive import Lying
 from lab.lies import Sent, Site, holdings
 from lab.wire import Wire
 
-from adit_engine import part10
-from adit_engine.instance import Instance
+from adit_engine.dicom_file import part10
+from adit_engine.values.instance import Instance
 
 PATIENT = images.PATIENT_ID
 STUDIES = {f"{images.ROOT}.1": 2, f"{images.ROOT}.2": 1}
@@ -108,7 +108,7 @@ Running = Callable[[Path, int, list[Instance]], Any]
 
 @dataclass
 class House:
-    """An installation that runs, and the folders into which its trials' images go."""
+    """An installation that runs, and the folders into which its projects' images go."""
 
     data: Path
     env: dict[str, str]
@@ -139,8 +139,8 @@ class House:
             return [value for (value,) in base.execute(query)]
 
     def order_all(self) -> None:
-        """Each study for each trial, all at once."""
-        pairs = [[study, trial] for study in STUDIES for trial in TRIALS]
+        """Each study for each project, all at once."""
+        pairs = [[study, project] for study in STUDIES for project in TRIALS]
         self.do("order", pairs=pairs, patient=PATIENT)
 
     def log(self) -> str:
@@ -182,23 +182,25 @@ def house(
 
 
 def assert_each_has_its_own(one: House, held: list[Instance]) -> None:
-    """Each trial's folder holds each image of its jobs once, under its own UIDs, and nothing else."""
+    """Each project's folder holds each image of its jobs once, under its own UIDs, and nothing else."""
     jobs = one.do("told")
     by_study = Counter(instance.in_header.ref.study_uid for instance in held)
-    for trial in TRIALS:
-        mine = [job for job in jobs if job["trial"] == trial]
+    for project in TRIALS:
+        mine = [job for job in jobs if job["project"] == project]
         assert [job["state"] for job in mine] == ["success"] * len(mine), mine
         expected = [uid for job in mine for uid in job["delivered"].values()]
         assert len(expected) == by_study.total()
-        there = [pydicom.dcmread(path) for path in (one.data / "folders" / trial).rglob("*.dcm")]
+        there = [pydicom.dcmread(path) for path in (one.data / "folders" / project).rglob("*.dcm")]
         assert sorted(ds.SOPInstanceUID for ds in there) == sorted(expected)
-        assert {ds.ClinicalTrialProtocolID for ds in there} == {trial}
+        assert {ds.ClinicalTrialProtocolID for ds in there} == {project}
         assert len({ds.PatientID for ds in there}) == 1
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("running", ARCHIVES)
-def test_four_moves_of_overlapping_studies_for_two_trials(running: Running, tmp_path: Path) -> None:
+def test_four_moves_of_overlapping_studies_for_two_projects(
+    running: Running, tmp_path: Path
+) -> None:
     held, receiver = instances(40), free_port()
     with (
         running(tmp_path / "archive", receiver, held) as archive,

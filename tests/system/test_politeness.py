@@ -18,8 +18,8 @@ import peers
 from lab.gauge import Gauge, Tally
 from test_moves import ENDED, PATIENT, Archive, House, house
 
-from adit_engine import part10
-from adit_engine.pace import BURST_S
+from adit_engine.dicom_file import part10
+from adit_engine.rate_limit import BURST_S
 
 LIMIT = 2
 STUDIES = 5

@@ -37,9 +37,9 @@ def seven_zip(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-def order_archive(page: Page, url: str, trial: str, patient_id: str, password: str) -> None:
+def order_archive(page: Page, url: str, project: str, patient_id: str, password: str) -> None:
     """From the empty page to Start."""
-    order(page, url, trial, patient_id, to=SEVEN_ZIP)
+    order(page, url, project, patient_id, to=SEVEN_ZIP)
     page.fill("#archive_password", password)
     page.fill("#archive_password_again", password)
     page.check("#archive_kept")
@@ -83,7 +83,7 @@ class Watch:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    ("javascript", "trial"),
+    ("javascript", "project"),
     [(True, "LUNG-JS"), (False, "LUNG-PLAIN")],
     ids=["with JavaScript", "without JavaScript"],
 )
@@ -92,12 +92,12 @@ def test_a_study_is_ordered_as_a_file_downloaded_and_opened(
     open_page: Callable[[bool], Page],
     tmp_path: Path,
     javascript: bool,
-    trial: str,
+    project: str,
 ) -> None:
     page = open_page(javascript)
     sign_in(page, road.url, "coordinator")
     with Watch(PASSWORD) as watch:
-        order_archive(page, road.url, trial, images.PATIENT_ID, PASSWORD)
+        order_archive(page, road.url, project, images.PATIENT_ID, PASSWORD)
         job = wait_for_end(page, road.url)
     assert PASSWORD not in page.content()
     with page.expect_download() as download:

@@ -82,7 +82,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    ("javascript", "trial", "pseudonym"),
+    ("javascript", "project", "pseudonym"),
     [(True, "LUNG-JS", "LUNG-0001"), (False, "LUNG-PLAIN", "")],
     ids=["with JavaScript", "without JavaScript"],
 )
@@ -90,17 +90,17 @@ def test_a_study_is_found_picked_sent_and_each_image_accounted_for(
     road: Road,
     open_page: Callable[[bool], Page],
     javascript: bool,
-    trial: str,
+    project: str,
     pseudonym: str,
 ) -> None:
     page = open_page(javascript)
     sign_in(page, road.url, "coordinator")
-    order(page, road.url, trial, images.PATIENT_ID, pseudonym)
+    order(page, road.url, project, images.PATIENT_ID, pseudonym)
     expect(page.locator("main")).to_contain_text("1 image")
     expect(page.locator("main")).to_contain_text("withheld")
     page.click("#start")
     job = wait_for_end(page, road.url)
-    found = compare(road, job, trial, withheld={f"{images.STUDY}.99.1"})
+    found = compare(road, job, project, withheld={f"{images.STUDY}.99.1"})
     assert len(found) == 36
     assert pseudonym in ("", found[0].PatientID)
     assert images.PATIENT_ID not in page.url
@@ -216,7 +216,7 @@ def workers_of(supervisor: int) -> list[int]:
 
 
 def order(
-    page: Page, url: str, trial: str, patient_id: str, pseudonym: str = "", to: str = DESTINATION
+    page: Page, url: str, project: str, patient_id: str, pseudonym: str = "", to: str = DESTINATION
 ) -> None:
     """From the empty page to the summary."""
     page.goto(f"{url}/jobs/new/selective/")
@@ -232,7 +232,7 @@ def order(
     if pseudonym:
         page.fill("#basket input[name^=pseudonym_]", pseudonym)
     page.get_by_label(to).check()
-    page.get_by_label("Research project").select_option(label=trial)
+    page.get_by_label("Research project").select_option(label=project)
     page.click("#summary-button")
     page.wait_for_url("**/summary/**")
     assert patient_id not in page.title()
@@ -246,7 +246,7 @@ def wait_for_end(page: Page, url: str, seconds: float = 60) -> int:
 
 
 def compare(
-    road: Road, job: int, trial: str, withheld: Iterable[str] = ()
+    road: Road, job: int, project: str, withheld: Iterable[str] = ()
 ) -> list[pydicom.FileDataset]:
     """The destination, instance by instance, with what the ledger says; what lies there."""
     ledger = road.ledger(job)
@@ -261,7 +261,7 @@ def compare(
     assert {uid for uid, end in ends.items() if end == "withheld"} == set(withheld)
     sent = expected - set(withheld)
     assert {ends[uid] for uid in sent} == {"delivered"}
-    there = [file for file in road.destination.files() if is_of(file, trial)]
+    there = [file for file in road.destination.files() if is_of(file, project)]
     found = [pydicom.dcmread(BytesIO(file)) for file in there]
     names = [ds.SOPInstanceUID for ds in found]
     assert sorted(names) == sorted(ledger["out"][uid] for uid in sent)
@@ -275,6 +275,6 @@ def compare(
     return found
 
 
-def is_of(file: bytes, trial: str) -> bool:
+def is_of(file: bytes, project: str) -> bool:
     ds = pydicom.dcmread(BytesIO(file), stop_before_pixels=True)
-    return bool(ds.get("ClinicalTrialProtocolID") == trial)
+    return bool(ds.get("ClinicalTrialProtocolID") == project)

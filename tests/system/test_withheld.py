@@ -33,9 +33,9 @@ class Place:
     folder: Path
     jobs: dict[str, int]
 
-    def delivered(self, trial: str) -> list[Dataset]:
+    def delivered(self, project: str) -> list[Dataset]:
         """What lies at the job's destination."""
-        if trial == "LUNG-JS":
+        if project == "LUNG-JS":
             return [pydicom.dcmread(BytesIO(file)) for file in self.archive.files()]
         return [pydicom.dcmread(path) for path in sorted(self.folder.rglob("*.dcm"))]
 
@@ -51,10 +51,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         running_orthanc("SOURCE", base / "source") as source,
         running_orthanc("RESEARCH", base / "archive") as archive,
     ):
-        for trial, study in STUDIES.items():
+        for project, study in STUDIES.items():
             for number in range(1, SLICES + 1):
-                source.put(images.ct(1, number, study=study, PatientID=PATIENTS[trial]))
-            clip = images.clip(study, compressed=trial == "LUNG-JS", patient_id=PATIENTS[trial])
+                source.put(images.ct(1, number, study=study, PatientID=PATIENTS[project]))
+            clip = images.clip(study, compressed=project == "LUNG-JS", patient_id=PATIENTS[project])
             source.put(clip)
         places = {"source": source.settings, "archive": archive.settings, "folder": str(folder)}
         jobs = _staged(data, places)
@@ -81,23 +81,23 @@ def _staged(data: Path, places: dict[str, object]) -> dict[str, int]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    ("javascript", "trial"),
+    ("javascript", "project"),
     [(True, "LUNG-JS"), (False, "LUNG-PLAIN")],
     ids=["with JavaScript", "without JavaScript"],
 )
 def test_a_withheld_ultrasound_is_masked_and_delivered_into_its_study(
-    place: Place, open_page: Callable[[bool], Page], javascript: bool, trial: str
+    place: Place, open_page: Callable[[bool], Page], javascript: bool, project: str
 ) -> None:
     owner, reviewer = open_page(javascript), open_page(javascript)
     sign_in(owner, place.url, "coordinator")
-    job = f"{place.url}/jobs/{place.jobs[trial]}/"
+    job = f"{place.url}/jobs/{place.jobs[project]}/"
     _until(owner, job, "complete")
-    before = {ds.SOPInstanceUID: ds.PixelData for ds in place.delivered(trial)}
+    before = {ds.SOPInstanceUID: ds.PixelData for ds in place.delivered(project)}
     assert len(before) == SLICES
     assert owner.get_by_role("button", name="Retry withheld").count() == 0
 
     sign_in(reviewer, place.url, "reviewer")
-    _find_out(reviewer, place, trial)
+    _find_out(reviewer, place, project)
     reviewer.get_by_role("button", name="Look at an image").click()
     (_draw if javascript else _type)(reviewer)
     reviewer.get_by_role("button", name="Show what would leave").click()
@@ -112,8 +112,8 @@ def test_a_withheld_ultrasound_is_masked_and_delivered_into_its_study(
     owner.goto(job)
     owner.get_by_role("button", name="Retry withheld").click()
     _until(owner, job, "complete")
-    wait_until(lambda: len(place.delivered(trial)) == SLICES + 1, "the clip at the destination")
-    made = place.delivered(trial)
+    wait_until(lambda: len(place.delivered(project)) == SLICES + 1, "the clip at the destination")
+    made = place.delivered(project)
     assert len({ds.StudyInstanceUID for ds in made}) == 1
     (clip,) = (ds for ds in made if ds.SOPClassUID == ULTRASOUND)
     assert all(ds.PixelData == before[ds.SOPInstanceUID] for ds in made if ds is not clip)
@@ -128,13 +128,13 @@ def _until(page: Page, address: str, state: str) -> None:
     wait_until(ended, f"the job is {state}", 60)
 
 
-def _find_out(page: Page, place: Place, trial: str) -> None:
+def _find_out(page: Page, place: Place, project: str) -> None:
     """To the card of this project's clip, whose device is to be found out first."""
     page.goto(f"{place.url}/jobs/withheld/")
-    card = page.locator(".sheet-card", has_text=trial)
+    card = page.locator(".sheet-card", has_text=project)
     card.get_by_role("button", name="Find out the devices").click()
     expect(page.get_by_text("The devices are known now.")).to_be_visible()
-    page.locator(".sheet-card", has_text=trial).get_by_role("link", name="Sonomaker S9").click()
+    page.locator(".sheet-card", has_text=project).get_by_role("link", name="Sonomaker S9").click()
 
 
 def _draw(page: Page) -> None:

@@ -20,7 +20,7 @@ PATIENTS = {"LUNG-JS": "PID-US-1", "LUNG-PLAIN": "PID-US-2"}
 
 def main(argument: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit_engine.pseudonymize.keyfile import make_key
+    from adit_engine.pseudonymize.keys import make_key
 
     data = Path(os.environ["ADIT_DATA"])
     make_key(data / "keys" / "master.key")
@@ -40,11 +40,11 @@ def make(places: dict[str, Any]) -> dict[str, int]:
 
     from adit.accounts.groups import COORDINATORS, make_standard_groups
     from adit.accounts.models import User
-    from adit.jobs import actions
     from adit.jobs.kinds.selective import Order, Pick
     from adit.nodes.models import Access, Node
-    from adit.profiles import trials
-    from adit.profiles.models import Trial
+    from adit.orders import actions
+    from adit.projects import services
+    from adit.projects.models import Project
 
     coordinators = make_standard_groups()[COORDINATORS]
     reviewers = Group.objects.create(name="Image reviewers")
@@ -69,10 +69,12 @@ def make(places: dict[str, Any]) -> dict[str, int]:
         Access.objects.create(group=coordinators, node=node, may_write=True)
     jobs = {}
     for protocol_id, destination in (("LUNG-JS", archive), ("LUNG-PLAIN", folder)):
-        trial = Trial(protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor")
-        trials.create_trial(root, trial, members=[coordinators])
+        project = Project(
+            protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
+        )
+        services.create_project(root, project, members=[coordinators])
         pick = Pick(source.pk, STUDIES[protocol_id], PATIENTS[protocol_id])
-        order = Order((pick,), destination.pk, trial=trial.pk, announced=("pixel-rule",))
+        order = Order((pick,), destination.pk, project=project.pk, announced=("pixel-rule",))
         jobs[protocol_id] = actions.create(coordinator, "selective", order, key=protocol_id).pk
     return jobs
 

@@ -5,19 +5,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
+from adit_engine.bounded_stream import Stop
 from adit_engine.errors import WrongInput
-from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Source, Storable
-from adit_engine.outcome import Event, Listed, Manifest, Outcome
 from adit_engine.pseudonymize.change import Change
-from adit_engine.record import Record
+from adit_engine.values.outcome import Event, Listed, Manifest, Outcome
+from adit_engine.values.record import Record
 
 MOST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Pseudonymize:
-    """Ordered: each patient under a pseudonym of the trial, given with the pick or generated."""
+    """Ordered: each patient under a pseudonym of the project, given with the pick or generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ OrderedChange = Pseudonymize | SendAsIs
 
 
 class Order(Protocol):
-    """What every kind's order says. Node and trial are row ids; no trial = the site's own.
+    """What every kind's order says. Node and project are row ids; no project = the site's own.
 
     `announced` are the codes of withholding that were shown before the start and accepted.
     """
@@ -46,7 +46,7 @@ class Order(Protocol):
     def destination(self) -> int | None: ...
 
     @property
-    def trial(self) -> int | None: ...
+    def project(self) -> int | None: ...
 
     @property
     def change(self) -> OrderedChange: ...
@@ -97,7 +97,7 @@ class Context:
     held: Mapping[str, Manifest]
     stop: Stop
     modalities: tuple[str, ...] = ()
-    """Those that the trial allows; empty = all."""
+    """Those that the project allows; empty = all."""
 
 
 class Note(StrEnum):

@@ -15,8 +15,7 @@ from adit.jobs.kinds.base import (
     Yielded,
 )
 from adit_engine.errors import WrongInput
-from adit_engine.inquiry import Answer, Inquiry
-from adit_engine.question import Question
+from adit_engine.patient_search.search import Answer, Inquiry, Question
 
 MOST_ROWS = 10_000
 MOST_SOURCES = 5
@@ -36,7 +35,7 @@ class Order:
 
     rows: tuple[Row, ...] = field(repr=False)
     sources: tuple[int, ...]
-    trial: int | None = None
+    project: int | None = None
     own_headers: tuple[str, ...] = ()
     """Of the user's own columns, which come back with the answers."""
     destination: None = None

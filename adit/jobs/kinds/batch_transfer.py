@@ -21,10 +21,10 @@ from adit.jobs.kinds.base import (
 from adit.jobs.kinds.sending import sent
 from adit_engine.errors import AditError, WrongInput
 from adit_engine.nodes.base import Conversing
-from adit_engine.pseudonymize.pseudonym import checked_pseudonym
-from adit_engine.record import Record
-from adit_engine.reference import SeriesRef, StudyRef
-from adit_engine.sighting import Sighting, Wanted
+from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.transfer.study_lookup import Sighting, Wanted
+from adit_engine.values.record import Record
+from adit_engine.values.references import SeriesRef, StudyRef
 
 MOST_ROWS = 10_000
 MOST_SOURCES = 5
@@ -84,7 +84,7 @@ class Order:
     rows: tuple[Row, ...] = field(repr=False)
     source: int
     destination: int
-    trial: int | None = None
+    project: int | None = None
     change: OrderedChange = field(default=Pseudonymize())
     own_headers: tuple[str, ...] = ()
     skips_delivered: bool = True

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from adit.jobs.kinds.base import Context, OrderedChange, Pseudonymize, TaskPlan, Yielded
 from adit.jobs.kinds.sending import sent
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.pseudonym import checked_pseudonym
-from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.values.references import SeriesRef, StudyRef
 
 MOST_STUDIES = 500
 
@@ -30,7 +30,7 @@ class Labels:
 class Pick:
     """One study, or some series of it. `source` is a node's row; no series named = all of them.
 
-    `pseudonym` is the one given for this patient; empty = the trial's, generated where needed.
+    `pseudonym` is the one given for this patient; empty = the project's, generated where needed.
     """
 
     source: int
@@ -57,7 +57,7 @@ class Order:
 
     picks: tuple[Pick, ...]
     destination: int
-    trial: int | None = None
+    project: int | None = None
     change: OrderedChange = field(default=Pseudonymize())
     announced: tuple[str, ...] = ()
 
@@ -75,7 +75,7 @@ class Order:
             self._check_pseudonyms()
 
     def _check_pseudonyms(self) -> None:
-        """The same within this order; the trial's registry has the last word."""
+        """The same within this order; the project's registry has the last word."""
         by_patient: dict[tuple[int, str], str] = {}
         by_pseudonym: dict[tuple[int, str], str] = {}
         for row, pick in enumerate(self.picks, start=1):

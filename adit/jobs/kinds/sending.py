@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adit.jobs.kinds.base import Context, Yielded
-from adit_engine.reference import StudyRef
-from adit_engine.select import Selection
-from adit_engine.transfer import Order as Transfer
-from adit_engine.transfer import transfer
+from adit_engine.transfer.study import Order as Transfer
+from adit_engine.transfer.study import transfer
+from adit_engine.values.references import StudyRef
+from adit_engine.values.selection import Selection
 
 
 def sent(payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:

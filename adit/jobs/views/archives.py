@@ -25,16 +25,16 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.rights import Right, may
+from adit.accounts.permissions import Right, may
 from adit.audit import trail
 from adit.audit.models import Event
-from adit.jobs.files import archives
 from adit.jobs.models import Archive
-from adit.jobs.preparing import passwords
-from adit.jobs.views.door import person, visible_job
-from adit.jobs.views.files import file_rows
+from adit.jobs.views.access import person, visible_job
 from adit.jobs.views.jobs import ACTIONS, DONE
-from adit.nodes import shelf
+from adit.nodes import destination_folders
+from adit.orders import archive_passwords
+from adit.results import archives
+from adit.results.archives import file_rows
 from adit_engine.errors import AditError
 
 PIECE_BYTES = 256 * 1024
@@ -51,7 +51,7 @@ def archive_list(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied(_("You may not download files in the browser."))
     files = archives.visible(user)[:200]
     context = {"rows": file_rows(user, files), "days": settings.ARCHIVE_DAYS}
-    return render(request, "jobs/archive_list.html", context)
+    return render(request, "results/archive_list.html", context)
 
 
 @require_safe
@@ -64,7 +64,7 @@ def archive_file(request: HttpRequest, pk: int, number: int) -> HttpResponseBase
     why = archives.why_no_download(user, one)
     if why:
         raise PermissionDenied(why)
-    file = shelf.opened(one.job.destination, one.name)
+    file = destination_folders.opened(one.job.destination, one.name)
     if file is None:
         raise Http404
     return _answer(request, user, one, file)
@@ -80,16 +80,16 @@ def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     ):
         raise Http404
     trouble = ""
-    password = passwords.for_next_file(user, job)
+    password = archive_passwords.for_next_file(user, job)
     if request.method == "POST":
         password = password.with_entries(request.POST)
-        passwords.keep_for_next_file(user, job, password)
+        archive_passwords.keep_for_next_file(user, job, password)
         try:
             checked = password.checked(request.POST)
             with transaction.atomic():
                 archives.keep_password(user, job, checked)
                 ACTIONS[verb](user, job)
-                passwords.drop_for_next_file(user, job)
+                archive_passwords.drop_for_next_file(user, job)
         except AditError as error:
             trouble = str(error)
         else:

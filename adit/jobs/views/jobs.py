@@ -15,18 +15,18 @@ from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.rights import Right, may, order_right
-from adit.jobs import actions, lists, permits, progress, states
-from adit.jobs.ahead.outlook import outlook
+from adit.accounts.permissions import Right, may, order_right
+from adit.jobs import progress, states, task_groups, visibility
 from adit.jobs.disclosure import disclosed
-from adit.jobs.files import archives
+from adit.jobs.estimates import outlook
+from adit.jobs.filters import JobFilter
 from adit.jobs.models import Item, Job, JobState, Task, TaskState, Work
-from adit.jobs.queueing import roads
-from adit.jobs.views.about import about, kind_label
-from adit.jobs.views.door import person, visible_job
-from adit.jobs.views.files import file_rows
-from adit.jobs.views.filters import JobFilter
+from adit.jobs.views.access import person, visible_job
+from adit.jobs.views.task_labels import about, kind_label
 from adit.jobs.views.timeline import timeline
+from adit.orders import actions, permissions
+from adit.results import archives
+from adit.results.archives import file_rows
 from adit_engine.errors import AditError, WrongInput
 
 MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
@@ -40,7 +40,7 @@ LONGEST_REASON = 200
 @require_safe
 def job_list(request: HttpRequest) -> HttpResponse:
     user = person(request)
-    jobs = lists.visible(user).select_related("owner", "trial", "destination")
+    jobs = visibility.visible(user).select_related("owner", "project", "destination")
     found = JobFilter(request.GET, queryset=jobs, request=request)
     page = Paginator(found.qs, JOBS_PER_PAGE).get_page(request.GET.get("page"))
     far = progress.task_counts(job.pk for job in page)
@@ -99,7 +99,7 @@ def job_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     act = ACTIONS.get(verb)
     if act is None:
         raise Http404
-    if archives.lacks_password(job, verb) and verb in permits.allowed(user, job):
+    if archives.lacks_password(job, verb) and verb in permissions.allowed(user, job):
         return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
     try:
         act(user, job)
@@ -179,7 +179,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
             (task, counts.get(task.pk, progress.Counts()), about_it) for task, about_it in told
         ],
         "hides_pseudonyms": any(about_it.is_pseudonym_hidden for _task, about_it in told),
-        "allowed": permits.allowed(user, job),
+        "allowed": permissions.allowed(user, job),
         "start": job.tasks.filter(work=Work.START, state__in=states.LIVE_TASKS).first(),
         "packing": job.tasks.filter(work=Work.PACK).first(),
         "archives": file_rows(user, job.archives.order_by("round", "pk")),
@@ -190,9 +190,9 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
 def _tasks(job: Job, asks: bool) -> QuerySet[Task]:
     asked = Task.objects.filter(job=job, work=Work.KIND)
     tasks = asked if asks else progress.studies_of(job)
-    return tasks.select_related("source", "job__trial").order_by("position")
+    return tasks.select_related("source", "job__project").order_by("position")
 
 
 def _waits(job: Job) -> list[str]:
     """Why waiting tasks wait, each sentence once."""
-    return list(dict.fromkeys(roads.wait_reasons(job)))[:5]
+    return list(dict.fromkeys(task_groups.wait_reasons(job)))[:5]

@@ -1,10 +1,12 @@
-"""Task: one study of a job, its series and what came of each; or one question of it, and its rows."""
+"""Held: the page's part on a study whose patient has another ID by now: both IDs, and the decision.
+Task: one study of a job, its series and what came of each; or one question of it, and its rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -13,18 +15,53 @@ from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.rights import Right, may
-from adit.jobs import actions, permits, progress, sealed, sheet, states
+from adit.accounts.permissions import Right, may
+from adit.jobs import encrypted_payload, patient_id_changes, progress, states
 from adit.jobs.disclosure import disclosed
-from adit.jobs.files import archives
 from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Item, Task, TaskState
-from adit.jobs.views.about import about
-from adit.jobs.views.door import note_look, person, visible_task
-from adit.jobs.views.held import held_context
+from adit.jobs.views.access import note_look, person, visible_task
+from adit.jobs.views.task_labels import about
 from adit.nodes.models import Lane
-from adit.vault.box import SealBroken
+from adit.orders import actions, permissions
+from adit.results import archives
+from adit.spreadsheets import sheet
+from adit.vault.cipher import SealBroken
 from adit_engine.errors import AditError
+
+
+def held_context(user: User, task: Task) -> dict[str, Any]:
+    """Empty for a study that waits for nobody's word. IDs are for those who may see them."""
+    if task.state != TaskState.HELD:
+        return {}
+    ids = None
+    if may(user, Right.SEE_IDENTIFIED):
+        try:
+            ids = patient_id_changes.ids_of(task)
+        except SealBroken:
+            ids = None
+    return {
+        "held": {"ids": ids, "may_decide": ids is not None and patient_id_changes.may_decide(user)}
+    }
+
+
+@require_POST
+def task_decide(request: HttpRequest, pk: int, position: int) -> HttpResponse:
+    user = person(request)
+    task = visible_task(user, pk, position)
+    if not patient_id_changes.may_decide(user):
+        raise PermissionDenied(_("You may not confirm that a patient ID was changed."))
+    confirms = request.POST.get("do") == "confirm"
+    try:
+        (patient_id_changes.confirm if confirms else patient_id_changes.refuse)(
+            user, task, request.POST.get("reason", "")
+        )
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        done = _("Confirmed: the study goes on.") if confirms else _("Refused: nothing is sent.")
+        messages.success(request, done)
+    return HttpResponseRedirect(reverse("job_task", args=[pk, position]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +101,7 @@ def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> Http
     if act is None:
         raise Http404
     is_closed = verb == "retry" and archives.lacks_password(task.job, verb)
-    if is_closed and verb in permits.allowed_on_task(user, task):
+    if is_closed and verb in permissions.allowed_on_task(user, task):
         return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
     try:
         act(user, task)
@@ -101,11 +138,11 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         "sees_identified": sees_identified,
         "counts": counts,
         "series": [
-            _series(item, sees_identified) for item in items.select_related("task__job__trial")
+            _series(item, sees_identified) for item in items.select_related("task__job__project")
         ],
         "is_live": task.state in states.LIVE_TASKS,
         "is_running": task.state == TaskState.IN_PROGRESS,
-        "allowed": permits.allowed_on_task(user, task),
+        "allowed": permissions.allowed_on_task(user, task),
         **held_context(user, task),
         "is_staff": user.is_staff or may(user, Right.MANAGE_NODES),
     }
@@ -127,7 +164,7 @@ def _lines(task: Task) -> list[int]:
 
 def _series(item: Item, sees_identified: bool) -> Series:
     try:
-        content = sealed.open_item(item)
+        content = encrypted_payload.open_item(item)
     except SealBroken:
         return Series(item)
     return Series(item, content.description if sees_identified else "", content.why)

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from adit.audit.models import Event
 from adit.jobs.models import Job, TaskState, state_in_words
-from adit.jobs.views.words import action_in_words
+from adit.jobs.views.event_labels import action_in_words
 
 MOST_EVENTS = 50
 FEW = 5

@@ -5,7 +5,7 @@ from django.contrib.auth.models import AnonymousUser, Permission
 
 from adit.accounts.groups import COORDINATORS, STANDARD_GROUPS, make_standard_groups
 from adit.accounts.models import User
-from adit.accounts.rights import (
+from adit.accounts.permissions import (
     Refused,
     Right,
     ensure_order_rights,

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 
 from adit.audit.models import Event, Head, TrailIsAppendOnly
 from adit.audit.trail import Broken, head, patient_index, record, verify
-from adit.vault.master import master_box
+from adit.vault.master_key import master_box
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from adit.accounts.models import User
 from adit.demo import lists
-from adit.jobs.preparing import uploads
-from adit.jobs.sheet import DateOrder, Judged, SheetKind, Verdict
-from adit.jobs.views.query import judge
+from adit.orders import uploads
+from adit.orders.views.batch_query import judge
+from adit.spreadsheets.sheet import DateOrder, Judged, SheetKind, Verdict
 
 pytestmark = pytest.mark.django_db
 

@@ -6,11 +6,11 @@ import pytest
 from jobs_stage import PATIENT, GatedNode, put_study
 
 from adit.accounts.models import User
-from adit.jobs import actions
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.models import Job
 from adit.nodes.models import Node
+from adit.orders import actions
 from adit_engine import nodes
 
 

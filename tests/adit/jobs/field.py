@@ -92,7 +92,8 @@ def work(seconds: str) -> None:
 
     Begins once the file `go` is there, after it has shown with a file that it could.
     """
-    from adit.jobs import queue, runner
+    from adit.jobs import queue
+    from adit.worker import runner
     from adit_engine.nodes.folder import FolderNode
 
     fetch = FolderNode.fetch
@@ -126,9 +127,9 @@ def _order(studies: str, source_name: str, key: str) -> None:
     from jobs_stage import PATIENT
 
     from adit.accounts.models import User
-    from adit.jobs import actions
     from adit.jobs.kinds.selective import Order, Pick
     from adit.nodes.models import Node
+    from adit.orders import actions
 
     source, destination = Node.objects.get(name=source_name), Node.objects.get(name="to")
     picks = [
@@ -185,7 +186,8 @@ def claim_all(name: str) -> None:
 
 def claim_and_run(name: str) -> None:
     """Claims one task, says as which attempt, and runs it once the file `go-NAME` is there."""
-    from adit.jobs import queue, runner
+    from adit.jobs import queue
+    from adit.worker import runner
 
     task = queue.claim(name)
     assert task is not None
@@ -203,12 +205,12 @@ def claim_none() -> None:
 
 def ledger() -> None:
     """What the rows and sealed ledgers say, as one JSON object."""
-    from adit.jobs import sealed
+    from adit.jobs import encrypted_payload
     from adit.jobs.models import Job, Task
 
     job, task = Job.objects.get(), Task.objects.get()
     items = list(task.items.all())
-    manifests = [sealed.open_item(item).manifest for item in items]
+    manifests = [encrypted_payload.open_item(item).manifest for item in items]
     told = {
         "job": job.state,
         "message": job.message,

@@ -12,15 +12,16 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "engine"))
 import samples
 from django.db import connection
 
-from adit.jobs import queue, runner
+from adit.jobs import queue
 from adit.jobs.models import Task
 from adit.nodes.models import Node
+from adit.worker import runner
 from adit_engine.errors import ConnectionLost
-from adit_engine.instance import Instance
 from adit_engine.nodes.base import Answers
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.query import Query
-from adit_engine.reference import Ref
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import Ref
 
 PATIENT = "PID-4711-0815"
 

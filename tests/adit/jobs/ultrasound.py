@@ -5,8 +5,8 @@ import samples
 
 from adit.demo.glyphs import draw
 from adit.nodes.models import Node
-from adit_engine.instance import Instance
 from adit_engine.nodes.memory import MemoryNode
+from adit_engine.values.instance import Instance
 
 US_FRAMES = "1.2.840.10008.5.1.4.1.1.3.1"
 ROWS, COLUMNS, FRAMES = 48, 160, 3

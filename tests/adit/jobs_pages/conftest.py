@@ -8,14 +8,13 @@ from django.conf import settings
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.jobs import sealed
+from adit.jobs import encrypted_payload, task_groups
 from adit.jobs.kinds.base import TaskPlan
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
-from adit.jobs.queueing import roads
 from adit.nodes.models import Node
-from adit.profiles import trials
-from adit_engine.outcome import Entry, Manifest, State
-from adit_engine.reference import SeriesRef
+from adit.projects import services
+from adit_engine.values.outcome import Entry, Manifest, State
+from adit_engine.values.references import SeriesRef
 
 ROOT = "1.2.826.0.1.3680043.8.498.66"
 
@@ -51,12 +50,12 @@ def make_job(source: Node, destination: Node) -> Callable[..., Job]:
         labels: dict[str, str] | None = None,
         **values: Any,
     ) -> Job:
-        trial = values.pop("trial", None) or trials.default_trial()
+        project = values.pop("project", None) or services.default_project()
         job = Job.objects.create(
             kind="selective",
             owner=owner,
             destination=destination,
-            trial=trial,
+            project=project,
             state=state,
             order={"version": 1, "change": "pseudonymized", "reason": "", "announced": []},
             idempotency_key=f"made-{Job.objects.count()}",
@@ -72,10 +71,10 @@ def make_job(source: Node, destination: Node) -> Callable[..., Job]:
                 job=job,
                 position=position,
                 source=source,
-                payload=sealed.seal_task(trial, job, position, plan, "LUNG-0001"),
+                payload=encrypted_payload.seal_task(project, job, position, plan, "LUNG-0001"),
                 state=TaskState(state) if state in TaskState.values else TaskState.PENDING,
             )
-        roads.assign_groups(job)
+        task_groups.assign_groups(job)
         return job
 
     return make
@@ -89,12 +88,14 @@ def make_item() -> Callable[..., Item]:
         number = Item.objects.filter(task=task).count() + 1
         ref = SeriesRef(f"{ROOT}.1", f"{ROOT}.1.{number}")
         manifest = Manifest(ref, entries={f"{ROOT}.1.{number}.1": Entry(State.DELIVERED)})
-        box = sealed.box_of(task.job.trial)
+        box = encrypted_payload.box_of(task.job.project)
         return Item.objects.create(
             task=task,
             attempt=1,
-            index=sealed.series_index(box, task, ref.series_uid),
-            sealed=sealed.seal_item(box, task, sealed.ItemContent(manifest, description, why)),
+            index=encrypted_payload.series_index(box, task, ref.series_uid),
+            sealed=encrypted_payload.seal_item(
+                box, task, encrypted_payload.ItemContent(manifest, description, why)
+            ),
             number=number,
             is_final=True,
             **{"modality": "CT", **values},

@@ -17,12 +17,12 @@ from django.utils import timezone
 
 from adit.accounts import groups as standard
 from adit.accounts.models import User
-from adit.accounts.rights import Right
+from adit.accounts.permissions import Right
 from adit.audit.models import Event
 from adit.jobs.models import Archive, Job, JobState, Task, Work
 from adit.jobs.views.archives import DOWNLOADS
 from adit.nodes.models import Node
-from adit_engine.password import checked_password
+from adit_engine.values.archive_password import checked_password
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

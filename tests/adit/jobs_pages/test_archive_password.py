@@ -15,13 +15,13 @@ from django.urls import reverse
 from adit.accounts import groups as standard
 from adit.accounts.models import User
 from adit.jobs.models import Draft, Job, JobState, Task
-from adit.jobs.preparing import basket
-from adit.jobs.preparing.basket import Pick
 from adit.nodes.models import Node
-from adit.profiles.models import Trial
-from adit_engine.password import checked_password
-from adit_engine.record import Record
-from adit_engine.reference import Level
+from adit.orders import basket
+from adit.orders.basket import Pick
+from adit.projects.models import Project
+from adit_engine.values.archive_password import checked_password
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level
 
 pytestmark = pytest.mark.django_db
 
@@ -49,22 +49,22 @@ Form = tuple[str, dict[str, Any]]
 
 @pytest.fixture
 def summary(
-    client: Client, coordinator: User, archive_node: Node, source: Node, trial: Trial
+    client: Client, coordinator: User, archive_node: Node, source: Node, project: Project
 ) -> Form:
     """The summary of a selective transfer to a 7-Zip file."""
     values = {"StudyInstanceUID": "1.2.3.4", "PatientID": "PID-0815", "ModalitiesInStudy": ("CT",)}
     picks = [Pick(source.pk, source.name, "PACS1", Record(Level.STUDY, values))]
     basket.add(coordinator, picks)
-    return to_summary(client, archive_node, trial), {}
+    return to_summary(client, archive_node, project), {}
 
 
-def to_summary(client: Client, archive_node: Node, trial: Trial) -> str:
-    order = {"do": "summary", "destinations": archive_node.pk, "trial": trial.pk}
+def to_summary(client: Client, archive_node: Node, project: Project) -> str:
+    order = {"do": "summary", "destinations": archive_node.pk, "project": project.pk}
     return str(client.post(reverse("job_new_selective"), order)["Location"])
 
 
 @pytest.fixture
-def rows(client: Client, archive_node: Node, source: Node, trial: Trial) -> Form:
+def rows(client: Client, archive_node: Node, source: Node, project: Project) -> Form:
     """The rows of an uploaded batch transfer, and an order to a 7-Zip file below them."""
     sheet = SimpleUploadedFile("list.csv", b"PatientID;StudyInstanceUID\n0001;1.2.3.4\n")
     address = client.post(reverse("job_new_transfer"), {"sheet": sheet})["Location"]
@@ -72,7 +72,7 @@ def rows(client: Client, archive_node: Node, source: Node, trial: Trial) -> Form
         "do": "start",
         "source": source.pk,
         "destinations": archive_node.pk,
-        "trial": trial.pk,
+        "project": project.pk,
         "generate": "on",
     }
     return address, order
@@ -203,13 +203,13 @@ def test_saving_the_selection_and_filtering_keep_the_password(
 
 
 def test_changing_the_order_and_coming_back_keeps_the_password(
-    client: Client, summary: Form, archive_node: Node, trial: Trial
+    client: Client, summary: Form, archive_node: Node, project: Project
 ) -> None:
     address, _order = summary
     first = proposal(client, address)
 
     left = client.post(address, {**TWICE, "do": "change"})
-    again = to_summary(client, archive_node, trial)
+    again = to_summary(client, archive_node, project)
 
     assert left["Location"].startswith(reverse("job_new_selective"))
     assert again != address

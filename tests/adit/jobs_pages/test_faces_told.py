@@ -8,16 +8,16 @@ from test_selective import Person, goes_to, put
 
 from adit.accounts.models import User
 from adit.jobs.models import Item, Job, Task
-from adit.jobs.provenance.rules import now_of
 from adit.nodes.models import Node
-from adit.profiles.models import Trial
+from adit.projects.models import Project
+from adit.results.applied_rules import now_of
 
 pytestmark = pytest.mark.django_db
 HEAD = {"PatientID": "PID-9", "StudyDescription": "CCT", "BodyPartExamined": "HEAD"}
 
 
 @pytest.fixture
-def summary(coordinator: User, source: Node, destination: Node, trial: Trial) -> Person:
+def summary(coordinator: User, source: Node, destination: Node, project: Project) -> Person:
     """A head of 80 images and a knee, picked; go on with `summary.press("summary", …)`."""
     for number in range(80):
         put("PACS1", "7", "1", number + 1, **HEAD)
@@ -28,13 +28,13 @@ def summary(coordinator: User, source: Node, destination: Node, trial: Trial) ->
     return person
 
 
-def told(person: Person, trial: Trial) -> str:
-    person.press("summary", destinations=goes_to("Research PACS"), trial=str(trial.pk))
+def told(person: Person, project: Project) -> str:
+    person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
     return " ".join(person.text.split())
 
 
-def test_without_a_choice_the_summary_says_what_to_do(summary: Person, trial: Trial) -> None:
-    page = told(summary, trial)
+def test_without_a_choice_the_summary_says_what_to_do(summary: Person, project: Project) -> None:
+    page = told(summary, project)
 
     assert "1 series shows a head." in page
     assert "nobody has chosen yet" in page
@@ -44,10 +44,10 @@ def test_without_a_choice_the_summary_says_what_to_do(summary: Person, trial: Tr
     assert "face" in Job.objects.get().order["announced"]
 
 
-def test_what_is_accepted_is_told_with_the_reason(summary: Person, trial: Trial) -> None:
-    Trial.objects.filter(pk=trial.pk).update(faces="accept", faces_reason="the board agreed")
+def test_what_is_accepted_is_told_with_the_reason(summary: Person, project: Project) -> None:
+    Project.objects.filter(pk=project.pk).update(faces="accept", faces_reason="the board agreed")
 
-    page = told(summary, trial)
+    page = told(summary, project)
 
     assert "1 series shows a head." in page
     assert "the risk is accepted. Reason: the board agreed" in page
@@ -56,23 +56,23 @@ def test_what_is_accepted_is_told_with_the_reason(summary: Person, trial: Trial)
 
 
 def test_an_order_without_a_head_says_nothing_of_faces(
-    coordinator: User, source: Node, destination: Node, trial: Trial
+    coordinator: User, source: Node, destination: Node, project: Project
 ) -> None:
     put("PACS1", "8", "1", 1, PatientID="PID-8")  # a thorax
     person = Person(coordinator)
     person.press("search", patient_id="PID-8", sources=goes_to("PACS1"))
     person.press("add", study=["0"])
 
-    assert "may show a face" not in told(person, trial)
+    assert "may show a face" not in told(person, project)
 
 
 def test_the_report_tells_what_was_chosen_and_counted(
-    summary: Person, coordinator: User, trial: Trial
+    summary: Person, coordinator: User, project: Project
 ) -> None:
-    told(summary, trial)
+    told(summary, project)
     summary.start()
     job = Job.objects.get()
-    Trial.objects.filter(pk=trial.pk).update(faces="accept", faces_reason="the board agreed")
+    Project.objects.filter(pk=project.pk).update(faces="accept", faces_reason="the board agreed")
     job.refresh_from_db()
     rules = now_of(Job.objects.get())
     Task.objects.update(rules=[{name: getattr(rules, name) for name in rules.__slots__}])

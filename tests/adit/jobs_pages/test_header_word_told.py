@@ -5,18 +5,17 @@ from test_selective import Person, goes_to, put
 
 from adit.accounts.models import User
 from adit.jobs.models import Job
-from adit.jobs.preparing.risks import RiskTold
-from adit.jobs.preparing.summary import Summary
 from adit.nodes.models import Node
-from adit.profiles.models import Trial
-from adit.profiles.risks import decisions
+from adit.orders.summary import RiskTold, Summary
+from adit.projects.models import Project
+from adit.projects.risks import decisions
 
 pytestmark = pytest.mark.django_db
 CR, DX = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1"
 
 
 @pytest.fixture
-def summary(coordinator: User, source: Node, destination: Node, trial: Trial) -> Person:
+def summary(coordinator: User, source: Node, destination: Node, project: Project) -> Person:
     """A study of two CR images, one DX image and a CT slice, picked."""
     for number in (1, 2):
         put("PACS1", "7", "1", number, sop_class=CR, Modality="CR", PatientID="PID-9")
@@ -28,9 +27,9 @@ def summary(coordinator: User, source: Node, destination: Node, trial: Trial) ->
     return person
 
 
-def told(person: Person, trial: Trial, **chosen: str) -> str:
-    Trial.objects.filter(pk=trial.pk).update(**chosen)
-    person.press("summary", destinations=goes_to("Research PACS"), trial=str(trial.pk))
+def told(person: Person, project: Project, **chosen: str) -> str:
+    Project.objects.filter(pk=project.pk).update(**chosen)
+    person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
     return " ".join(person.text.split())
 
 
@@ -42,9 +41,9 @@ def told(person: Person, trial: Trial, **chosen: str) -> str:
     ],
 )
 def test_what_is_withheld_is_told_with_the_next_step(
-    summary: Person, trial: Trial, chosen: str, words: str, step: str
+    summary: Person, project: Project, chosen: str, words: str, step: str
 ) -> None:
-    page = told(summary, trial, header_word=chosen)
+    page = told(summary, project, header_word=chosen)
 
     assert "2 series (CR, DX) can show text in their pixels" in page
     assert "(3 images)" in page
@@ -57,9 +56,9 @@ def test_what_is_withheld_is_told_with_the_next_step(
 
 
 def test_what_is_accepted_is_told_with_the_reason_and_announces_nothing(
-    summary: Person, trial: Trial
+    summary: Person, project: Project
 ) -> None:
-    page = told(summary, trial, header_word="accept", header_word_reason="phantoms alone")
+    page = told(summary, project, header_word="accept", header_word_reason="phantoms alone")
 
     assert "2 series (CR, DX) can show text in their pixels" in page
     assert "the risk is accepted. Reason: phantoms alone" in page
@@ -69,18 +68,18 @@ def test_what_is_accepted_is_told_with_the_reason_and_announces_nothing(
 
 
 def test_an_order_without_radiographs_says_nothing_of_them(
-    coordinator: User, source: Node, destination: Node, trial: Trial
+    coordinator: User, source: Node, destination: Node, project: Project
 ) -> None:
     put("PACS1", "8", "1", 1, PatientID="PID-8")
     person = Person(coordinator)
     person.press("search", patient_id="PID-8", sources=goes_to("PACS1"))
     person.press("add", study=["0"])
 
-    assert "Text in the pixels" not in told(person, trial)
+    assert "Text in the pixels" not in told(person, project)
 
 
-def test_a_summary_survives_being_kept(trial: Trial) -> None:
-    risks = tuple(RiskTold(one, 1, 0, 3, "CR") for one in decisions(trial))
+def test_a_summary_survives_being_kept(project: Project) -> None:
+    risks = tuple(RiskTold(one, 1, 0, 3, "CR") for one in decisions(project))
     made = Summary(1, 1, 1, 3, 100, risks=risks)
 
     assert Summary.from_json(made.to_json()) == made

@@ -18,19 +18,19 @@ from jobs_stage import PATIENT, put_study
 
 from adit.accounts import groups as standard
 from adit.accounts.models import User
-from adit.accounts.rights import Refused, Right
-from adit.jobs import actions, tasks
+from adit.accounts.permissions import Refused, Right
 from adit.jobs import urls as addresses
-from adit.jobs.checked import batch
-from adit.jobs.checked.batch import Wishes
 from adit.jobs.kinds.batch_transfer import Order as BatchOrder
 from adit.jobs.kinds.batch_transfer import Row
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState
 from adit.nodes.models import Node
-from adit.profiles import joining, mapping, trials
-from adit.profiles.models import Patient, Trial
-from adit_engine.sighting import Wanted
+from adit.orders import actions, batch_start
+from adit.orders.batch_start import Wishes
+from adit.projects import patient_merge, pseudonyms, services
+from adit.projects.models import Patient, Project
+from adit.worker import tasks
+from adit_engine.transfer.study_lookup import Wanted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,7 +61,7 @@ def key_holder(make_user: Callable[..., User]) -> User:
 
 @pytest.fixture
 def selective(
-    coordinator: User, source: Node, folder_node: Node, trial: Trial
+    coordinator: User, source: Node, folder_node: Node, project: Project
 ) -> Callable[..., Job]:
     """A finished selective transfer of one study of each patient to a folder."""
 
@@ -70,7 +70,7 @@ def selective(
             Pick(source.pk, put_study(source, study, PatientID=patient), patient, **extra)  # type: ignore[arg-type]
             for study, patient, extra in (("1", PATIENT, {}), ("2", OTHER, given))
         )
-        order = Order(picks, folder_node.pk, trial=trial.pk)
+        order = Order(picks, folder_node.pk, project=project.pk)
         job = actions.create(coordinator, "selective", order, key=f"s{Job.objects.count()}")
         return worked(job)
 
@@ -78,7 +78,7 @@ def selective(
 
 
 @pytest.fixture
-def listed(coordinator: User, source: Node, folder_node: Node, trial: Trial) -> Job:
+def listed(coordinator: User, source: Node, folder_node: Node, project: Project) -> Job:
     """A finished batch transfer to a folder; the list names one pseudonym, the other is made."""
     put_study(source, "1")
     put_study(source, "2", PatientID=OTHER)
@@ -87,9 +87,9 @@ def listed(coordinator: User, source: Node, folder_node: Node, trial: Trial) -> 
         Row(3, Wanted(OTHER, study_uid=f"{ROOT}.2"), pseudonym=GIVEN, own=("mine",)),
         Row(4, Wanted(OTHER, study_uid=f"{ROOT}.9"), pseudonym=GIVEN, own=("mine",)),
     )
-    order = BatchOrder(rows, source.pk, folder_node.pk, trial=trial.pk, own_headers=("Own",))
+    order = BatchOrder(rows, source.pk, folder_node.pk, project=project.pk, own_headers=("Own",))
     job = worked(actions.create(coordinator, "batch_transfer", order, key="b"))
-    batch.start(coordinator, job, Wishes())
+    batch_start.start(coordinator, job, Wishes())
     return worked(job)
 
 
@@ -144,8 +144,8 @@ def responses(client: Client, job: Job) -> Iterator[tuple[str, str]]:
     for address in (
         reverse("jobs"),
         reverse("archives"),
-        reverse("trial_pseudonyms", args=[job.trial_id]),
-        reverse("trial", args=[job.trial_id]),
+        reverse("project_pseudonyms", args=[job.project_id]),
+        reverse("project", args=[job.project_id]),
         "/",
     ):
         yield address, text_of(client.get(address, follow=True))
@@ -256,7 +256,7 @@ def test_the_place_of_identified_images_is_for_those_who_see_patients(
     rows = (Row(2, Wanted(PATIENT, study_uid=f"{ROOT}.1")),)
     order = BatchOrder(rows, source.pk, folder_node.pk, change=SendAsIs("second opinion"))
     job = worked(actions.create(root, "batch_transfer", order, key="as is"))
-    batch.start(root, job, Wishes())
+    batch_start.start(root, job, Wishes())
     job = worked(job)
     address = reverse("job_batch_result", args=[job.pk, "csv"])
 
@@ -268,32 +268,37 @@ def test_the_place_of_identified_images_is_for_those_who_see_patients(
 
 
 def test_the_right_counts_within_ones_projects(
-    trial: Trial, key_holder: User, colleague: User, make_user: Any, make_trial: Any, root: User
+    project: Project,
+    key_holder: User,
+    colleague: User,
+    make_user: Any,
+    make_project: Any,
+    root: User,
 ) -> None:
-    foreign = make_trial("HEART", members=())
+    foreign = make_project("HEART", members=())
 
-    assert trials.may_link(key_holder, trial)
-    assert trials.may_link(key_holder, trials.default_trial())
-    assert not trials.may_link(key_holder, foreign)
-    assert trials.may_link(root, foreign)
-    assert not trials.may_link(colleague, trial)
+    assert services.may_link(key_holder, project)
+    assert services.may_link(key_holder, services.default_project())
+    assert not services.may_link(key_holder, foreign)
+    assert services.may_link(root, foreign)
+    assert not services.may_link(colleague, project)
     with pytest.raises(Refused):
-        trials.require_link(colleague, trial)
+        services.require_link(colleague, project)
     with pytest.raises(Refused):
-        trials.require_link(key_holder, foreign)
+        services.require_link(key_holder, foreign)
 
 
 def test_no_message_names_the_pseudonym_that_a_patient_has(
-    trial: Trial, source: Node, coordinator: User
+    project: Project, source: Node, coordinator: User
 ) -> None:
-    mapping.pseudonym_for(trial, "PACS1", PATIENT, given="LUNG-77")
-    mapping.pseudonym_for(trial, "PACS1", OTHER, given="LUNG-78")
+    pseudonyms.pseudonym_for(project, "PACS1", PATIENT, given="LUNG-77")
+    pseudonyms.pseudonym_for(project, "PACS1", OTHER, given="LUNG-78")
     patient = Patient.objects.get(pseudonym="LUNG-77")
 
-    with pytest.raises(mapping.Conflict) as second:
-        mapping.pseudonym_for(trial, "PACS1", PATIENT, given="LUNG-79")
-    with pytest.raises(mapping.Conflict) as joined:
-        joining.note_same(coordinator, patient, source, OTHER, "married")
+    with pytest.raises(pseudonyms.Conflict) as second:
+        pseudonyms.pseudonym_for(project, "PACS1", PATIENT, given="LUNG-79")
+    with pytest.raises(pseudonyms.Conflict) as joined:
+        patient_merge.note_same(coordinator, patient, source, OTHER, "married")
 
     assert "has another pseudonym" in str(second.value)
     for error in (second, joined):

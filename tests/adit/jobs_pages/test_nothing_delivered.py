@@ -9,7 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from adit.accounts.models import User
-from adit.jobs import mail, progress
+from adit.jobs import notifications, progress
 from adit.jobs.models import Item, Job, JobState, Letter
 
 AsUser = Callable[[User | None], Client]
@@ -73,7 +73,7 @@ def test_the_mail_says_so(job: Job) -> None:
         job=job, what=Letter.What.ENDED, number=1, state="success", address="a@b.example"
     )
 
-    subject, text = mail._text(letter)
+    subject, text = notifications._text(letter)
 
     assert subject == f"job {job.pk} has ended: {WORDS}"
     assert f"has ended: {WORDS}." in text

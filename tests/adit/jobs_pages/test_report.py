@@ -11,15 +11,15 @@ from django.test.utils import CaptureQueriesContext
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import sealed
+from adit.jobs import encrypted_payload
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
-from adit.jobs.provenance import rules
-from adit.profiles import destruction, trials, versions
-from adit.profiles.models import Trial
+from adit.projects import key_destruction, profile_versions, services
+from adit.projects.models import Project
+from adit.results import applied_rules
 from adit_engine import __version__
-from adit_engine.outcome import Entry, Manifest, State
 from adit_engine.pseudonymize.tables import EDITION
-from adit_engine.reference import SeriesRef
+from adit_engine.values.outcome import Entry, Manifest, State
+from adit_engine.values.references import SeriesRef
 
 AsUser = Callable[[User | None], Client]
 ROOT = "1.2.826.0.1.3680043.8.498.66"
@@ -27,11 +27,14 @@ ROOT = "1.2.826.0.1.3680043.8.498.66"
 
 @pytest.fixture
 def job(
-    coordinator: User, trial: Trial, make_job: Callable[..., Job], make_item: Callable[..., Item]
+    coordinator: User,
+    project: Project,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., Item],
 ) -> Job:
     """Two images delivered, one withheld; its rules noted as the worker does."""
     labels = {"patient_name": "Canary^Clara", "study_description": "Canary thorax"}
-    job = make_job(coordinator, state=JobState.WARNING, trial=trial, labels=labels)
+    job = make_job(coordinator, state=JobState.WARNING, project=project, labels=labels)
     task = job.tasks.get()
     item = make_item(
         task,
@@ -48,11 +51,11 @@ def job(
         f"{ROOT}.1.1.3": Entry(State.WITHHELD, "burned-in", "Text may be burned in."),
     }
     manifest = Manifest(SeriesRef(f"{ROOT}.1", f"{ROOT}.1.1"), frozenset(entries), entries)
-    content = sealed.ItemContent(manifest, "Canary series")
-    item.sealed = sealed.seal_item(trials.box_of(trial), task, content)
+    content = encrypted_payload.ItemContent(manifest, "Canary series")
+    item.sealed = encrypted_payload.seal_item(services.box_of(project), task, content)
     item.save()
     Task.objects.filter(pk=task.pk).update(state=TaskState.IN_PROGRESS)
-    rules.note(Task.objects.get(pk=task.pk))
+    applied_rules.note(Task.objects.get(pk=task.pk))
     Task.objects.filter(pk=task.pk).update(state=TaskState.WARNING)
     return job
 
@@ -66,7 +69,7 @@ def report(client: Client, job: Job) -> dict[str, Any]:
 
 
 def test_the_report_names_the_rules(
-    coordinator: User, job: Job, trial: Trial, as_user: AsUser
+    coordinator: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
     made = report(as_user(coordinator), job)
 
@@ -89,11 +92,11 @@ def test_the_report_names_the_rules(
 
 
 def test_outputs_are_named_by_new_uids_and_digests(
-    coordinator: User, job: Job, trial: Trial, as_user: AsUser
+    coordinator: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
     made = report(as_user(coordinator), job)
 
-    key, (study,) = trials.key_of(trial), made["studies"]
+    key, (study,) = services.key_of(project), made["studies"]
     (series,) = study["series"]
     assert study["study_uid"] == key.uid(f"{ROOT}.1")
     assert series["series_uid"] == key.uid(f"{ROOT}.1.1")
@@ -115,20 +118,20 @@ def test_nothing_in_it_tells_who_it_was(dpo: User, job: Job, as_user: AsUser, pa
 
 
 def test_an_earlier_generation_keeps_its_uids(
-    coordinator: User, job: Job, trial: Trial, as_user: AsUser
+    coordinator: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
     before = report(as_user(coordinator), job)["studies"]
-    Trial.objects.filter(pk=trial.pk).update(generation=2)
+    Project.objects.filter(pk=project.pk).update(generation=2)
 
     assert report(as_user(coordinator), job)["studies"] == before
 
 
 def test_a_study_of_two_generations_names_no_uids(
-    coordinator: User, job: Job, trial: Trial, as_user: AsUser
+    coordinator: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
-    Trial.objects.filter(pk=trial.pk).update(generation=2)
+    Project.objects.filter(pk=project.pk).update(generation=2)
     Task.objects.update(state=TaskState.IN_PROGRESS)
-    rules.note(job.tasks.select_related("job__trial").get())
+    applied_rules.note(job.tasks.select_related("job__project").get())
 
     made = report(as_user(coordinator), job)
 
@@ -152,7 +155,7 @@ def test_what_kept_its_own_uids_is_never_named_by_them(
     coordinator: User, dpo: User, job: Job, as_user: AsUser
 ) -> None:
     text = 'name = "K"\nversion = 1\n[[rules]]\ncode = "113100"\n[[rules]]\ncode = "113110"\n'
-    keeping = versions.new_version(dpo, text)
+    keeping = profile_versions.new_version(dpo, text)
     Task.objects.update(rules=[{**job.tasks.get().rules[0], "profile": keeping.pk}])
 
     made = report(as_user(coordinator), job)
@@ -163,9 +166,9 @@ def test_what_kept_its_own_uids_is_never_named_by_them(
 
 
 def test_after_the_key_is_gone_pages_say_so_in_words(
-    coordinator: User, dpo: User, root: User, job: Job, trial: Trial, as_user: AsUser
+    coordinator: User, dpo: User, root: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
-    destruction.destroy_key(dpo, trial, "over", "LUNG")
+    key_destruction.destroy_key(dpo, project, "over", "LUNG")
 
     made = report(as_user(coordinator), job)
     page = as_user(root).get(f"/jobs/{job.pk}/1/").content.decode()
@@ -180,11 +183,14 @@ def test_after_the_key_is_gone_pages_say_so_in_words(
 
 @pytest.fixture
 def long_job(
-    coordinator: User, trial: Trial, make_job: Callable[..., Job], make_item: Callable[..., Item]
+    coordinator: User,
+    project: Project,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., Item],
 ) -> Job:
     """120 studies of one series; of the last, one image is withheld."""
-    job = make_job(coordinator, trial=trial, tasks=120)
-    for task in job.tasks.select_related("job__trial"):
+    job = make_job(coordinator, project=project, tasks=120)
+    for task in job.tasks.select_related("job__project"):
         is_last = task.position == 120
         why = [["face", "It may show a face.", 1]] if is_last else []
         kept = [[0x00080060, "kept", 2 + is_last]]

@@ -13,17 +13,19 @@ from django.urls import reverse
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, queue, sealed, sheet, states
+from adit.jobs import encrypted_payload, queue, states
 from adit.jobs.kinds.base import Found, Note, SheetRow
 from adit.jobs.kinds.batch_query import Order, Row
 from adit.jobs.models import Draft, Job, ResultLine, Task, TaskState
-from adit.jobs.rows import hits
-from adit.jobs.sheet import SheetKind, Verdict
 from adit.nodes.models import Node
-from adit.vault.box import Box
-from adit_engine.question import Person, Question
-from adit_engine.record import Record
-from adit_engine.reference import Level
+from adit.orders import actions
+from adit.results import sheet_rows
+from adit.spreadsheets import sheet
+from adit.spreadsheets.sheet import SheetKind, Verdict
+from adit.vault.cipher import Box
+from adit_engine.patient_search.search import Person, Question
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level
 
 pytestmark = pytest.mark.django_db
 
@@ -79,7 +81,7 @@ def make_query(coordinator: User, source: Node) -> Callable[..., Job]:
             records = tuple(answers[one])
             empty = () if records else (Note.NOTHING,)
             told[task] = [Found(line, records, empty + notes.get(one, ()))]
-        hits.write(sealed.box_of(job.trial), told)
+        sheet_rows.write(encrypted_payload.box_of(job.project), told)
         ends: dict[tuple[TaskState, str], list[Task]] = {}
         for task in tasks[: len(answers)]:
             ends.setdefault((TaskState.SUCCESS, ""), []).append(task)
@@ -356,7 +358,7 @@ def test_results_whose_key_is_destroyed_say_so(
     client: Client, query: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A destroyed key opens nothing: the box that is left is another one."""
-    monkeypatch.setattr(sealed, "box_of", lambda trial: Box(b"0" * 32))
+    monkeypatch.setattr(encrypted_payload, "box_of", lambda project: Box(b"0" * 32))
 
     page = page_of(client, query)
 

@@ -12,10 +12,10 @@ from django.utils import timezone
 from adit.accounts.models import User
 from adit.jobs import urls as addresses
 from adit.jobs.models import Archive, HeldBack, Item, Job, JobState
-from adit.jobs.preparing import drafts
 from adit.nodes.models import Node
-from adit.profiles import trials
-from adit.profiles.models import Trial
+from adit.orders import drafts
+from adit.projects import services
+from adit.projects.models import Project
 
 pytestmark = pytest.mark.django_db
 
@@ -101,7 +101,7 @@ MATRIX = {
     "job_task_live": ("get", ("job", 1), JOB),
     "job_task_action": ("post", ("job", 1, "stop"), DEED),
     "job_task_decide": ("post", ("job", 1), DECIDERS),
-    "uid_map": ("get", ("trial",), dict.fromkeys(ROLES, HIDDEN) | KEY_HOLDERS),
+    "uid_map": ("get", ("project",), dict.fromkeys(ROLES, HIDDEN) | KEY_HOLDERS),
     "withheld": ("get", (), REVIEWERS),
     "withheld_group": ("get", ("held",), REVIEWERS),
     "withheld_devices": ("post", ("held",), REVIEWERS | {"root": AWAY}),
@@ -139,9 +139,9 @@ def job(
     tmp_path: Path,
 ) -> Job:
     colleagues = Group.objects.get(name="Lung colleagues")
-    trial = Trial(protocol_id="LUNG", sponsor="University")
-    trials.create_trial(root, trial, members=[colleagues])
-    job = make_job(people["owner"], state=JobState.PENDING, trial=trial)
+    project = Project(protocol_id="LUNG", sponsor="University")
+    services.create_project(root, project, members=[colleagues])
+    job = make_job(people["owner"], state=JobState.PENDING, project=project)
     job.destination = make_node("7-Zip", kind="archive", settings={"path": str(tmp_path)})
     job.save()
     (tmp_path / "a.7z").write_bytes(b"7-Z")
@@ -163,7 +163,7 @@ def address(name: str, arguments: tuple[object, ...], job: Job) -> str:
         "archive": archive,
         "key": drafts.new_key(),
         "held": held,
-        "trial": job.trial_id,
+        "project": job.project_id,
     }
     return reverse(name, args=[values.get(str(a), a) for a in arguments])
 

@@ -14,14 +14,14 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from adit.accounts.models import User
-from adit.jobs import sealed
+from adit.jobs import encrypted_payload
 from adit.jobs.models import Draft, Job, JobState
-from adit.jobs.preparing import basket, drafts
 from adit.nodes.models import Node
-from adit.profiles import mapping, trials
-from adit.profiles.models import Trial
-from adit_engine.instance import Instance
+from adit.orders import basket, drafts
+from adit.projects import pseudonyms, services
+from adit.projects.models import Project
 from adit_engine.nodes.memory import MemoryNode
+from adit_engine.values.instance import Instance
 
 pytestmark = pytest.mark.django_db
 
@@ -135,13 +135,13 @@ def filled(source: Node) -> Node:
 
 
 @pytest.fixture
-def trial(root: User, groups: dict[str, Group]) -> Trial:
-    made = Trial(protocol_id="LUNG", protocol_name="Lung study", sponsor="University")
-    return trials.create_trial(root, made, members=[groups["Coordinators"]])
+def project(root: User, groups: dict[str, Group]) -> Project:
+    made = Project(protocol_id="LUNG", protocol_name="Lung study", sponsor="University")
+    return services.create_project(root, made, members=[groups["Coordinators"]])
 
 
 @pytest.fixture
-def person(coordinator: User, filled: Node, destination: Node, trial: Trial) -> Person:
+def person(coordinator: User, filled: Node, destination: Node, project: Project) -> Person:
     return Person(coordinator)
 
 
@@ -327,9 +327,9 @@ def test_what_somebody_else_found_is_nobodys_business(
     assert "Mustermann" not in other.client.get(address).content.decode()
 
 
-def test_a_job_is_ordered_in_a_few_clicks(person: Person, trial: Trial) -> None:
+def test_a_job_is_ordered_in_a_few_clicks(person: Person, project: Project) -> None:
     picked(person, "0")
-    person.press("summary", destinations=goes_to("Research PACS"), trial=str(trial.pk))
+    person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
     summary = person.page.context["summary"]
     assert (summary.patients, summary.studies, summary.series, summary.images) == (1, 1, 3, 7)
     assert summary.announced == ("pixel-rule",)
@@ -338,9 +338,9 @@ def test_a_job_is_ordered_in_a_few_clicks(person: Person, trial: Trial) -> None:
     person.start()
     job = Job.objects.get()
     assert person.page.request["PATH_INFO"] == reverse("job", args=[job.pk])
-    assert (job.trial, job.state, job.kind) == (trial, JobState.PENDING, "selective")
+    assert (job.project, job.state, job.kind) == (project, JobState.PENDING, "selective")
     assert job.order["announced"] == ["pixel-rule"]
-    content = sealed.open_task(job.tasks.get())
+    content = encrypted_payload.open_task(job.tasks.get())
     assert content.payload["study_uid"] == f"{ROOT}.1"
     assert content.patient_id == "PID-0815"
     assert content.pseudonym
@@ -367,16 +367,18 @@ def test_what_was_picked_after_the_summary_stays_in_the_basket(
 
 
 def test_two_destinations_are_two_jobs_with_the_same_pseudonyms(
-    person: Person, folder_node: Node, trial: Trial
+    person: Person, folder_node: Node, project: Project
 ) -> None:
     picked(person, "0", "1")
     nodes = goes_to("Research PACS", "Research folder")
-    person.press("summary", destinations=nodes, trial=str(trial.pk))
+    person.press("summary", destinations=nodes, project=str(project.pk))
     person.start()
     first, second = Job.objects.order_by("pk")
     assert {str(first.destination), str(second.destination)} == {"Research PACS", "Research folder"}
     names = {
-        sealed.open_task(task).pseudonym for job in (first, second) for task in job.tasks.all()
+        encrypted_payload.open_task(task).pseudonym
+        for job in (first, second)
+        for task in job.tasks.all()
     }
     assert len(names) == 1
 
@@ -386,69 +388,69 @@ def token_of(user: User, patient_id: str) -> str:
     return next(f"pseudonym_{p.token}" for p in patients if p.patient_id == patient_id)
 
 
-def test_a_pseudonym_is_given_by_hand(person: Person, coordinator: User, trial: Trial) -> None:
+def test_a_pseudonym_is_given_by_hand(person: Person, coordinator: User, project: Project) -> None:
     picked(person, "0", "1")
     typed = {token_of(coordinator, "PID-0815"): "LUNG-7"}
     nodes = goes_to("Research PACS")
-    person.press("summary", destinations=nodes, trial=str(trial.pk), **typed)
+    person.press("summary", destinations=nodes, project=str(project.pk), **typed)
     assert "LUNG-7" in person.text
     person.start()
-    names = {sealed.open_task(task).pseudonym for task in Job.objects.get().tasks.all()}
+    names = {encrypted_payload.open_task(task).pseudonym for task in Job.objects.get().tasks.all()}
     assert names == {"LUNG-7"}
 
 
 @pytest.mark.parametrize("text", ["Müller", "a b", "x" * 65, HOSTILE, "../etc"])
 def test_an_illegal_pseudonym_is_said_where_it_was_typed_and_nothing_is_lost(
-    person: Person, coordinator: User, trial: Trial, text: str
+    person: Person, coordinator: User, project: Project, text: str
 ) -> None:
     picked(person, "0")
     typed = {token_of(coordinator, "PID-0815"): text, "title": "my lungs"}
     nodes = goes_to("Research PACS")
-    page = person.press("summary", destinations=nodes, trial=str(trial.pk), **typed)
+    page = person.press("summary", destinations=nodes, project=str(project.pk), **typed)
     assert page.status_code == 422
     assert "A pseudonym has 1 to 64" in person.text or "at most 64" in person.text
     kept = Fields(person.text).values
     assert kept["title"] == ["my lungs"]
     assert kept["destinations"] == nodes
-    assert kept["trial"] == [str(trial.pk)]
+    assert kept["project"] == [str(project.pk)]
     assert kept[token_of(coordinator, "PID-0815")] == [text]
     assert "<script>alert" not in person.text
 
 
 def test_a_pseudonym_of_somebody_else_is_refused_before_the_start(
-    person: Person, coordinator: User, trial: Trial
+    person: Person, coordinator: User, project: Project
 ) -> None:
-    mapping.pseudonym_for(trial, "PACS1", "PID-OTHER", given="LUNG-1")
+    pseudonyms.pseudonym_for(project, "PACS1", "PID-OTHER", given="LUNG-1")
     picked(person, "0")
     typed = {token_of(coordinator, "PID-0815"): "LUNG-1"}
     nodes = goes_to("Research PACS")
-    page = person.press("summary", destinations=nodes, trial=str(trial.pk), **typed)
+    page = person.press("summary", destinations=nodes, project=str(project.pk), **typed)
     assert page.status_code == 422
     assert "already stands for another patient" in person.text
-    assert not mapping.known_pseudonym(trial, "PACS1", "PID-0815")
+    assert not pseudonyms.known_pseudonym(project, "PACS1", "PID-0815")
 
 
 def test_a_second_pseudonym_for_a_known_patient_is_refused(
-    person: Person, coordinator: User, trial: Trial
+    person: Person, coordinator: User, project: Project
 ) -> None:
-    mapping.pseudonym_for(trial, "PACS1", "PID-0815", given="LUNG-1")
+    pseudonyms.pseudonym_for(project, "PACS1", "PID-0815", given="LUNG-1")
     picked(person, "0")
     typed = {token_of(coordinator, "PID-0815"): "LUNG-2"}
     nodes = goes_to("Research PACS")
-    person.press("summary", destinations=nodes, trial=str(trial.pk), **typed)
+    person.press("summary", destinations=nodes, project=str(project.pk), **typed)
     assert "already has another pseudonym" in person.text
     assert "LUNG-1" not in person.text
 
 
 @pytest.mark.parametrize("may_link", [False, True])
 def test_the_summary_names_a_known_pseudonym_to_who_may_reidentify_alone(
-    person: Person, coordinator: User, trial: Trial, may_link: bool
+    person: Person, coordinator: User, project: Project, may_link: bool
 ) -> None:
-    mapping.pseudonym_for(trial, "PACS1", "PID-0815", given="LUNG-1")
+    pseudonyms.pseudonym_for(project, "PACS1", "PID-0815", given="LUNG-1")
     if may_link:
         with_right(coordinator, "reidentify")
     picked(person, "0")
-    person.press("summary", destinations=goes_to("Research PACS"), trial=str(trial.pk))
+    person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
     assert "PID-0815" in person.text
     assert ("LUNG-1" in person.text) is may_link
 
@@ -463,11 +465,11 @@ def test_two_patients_of_one_order_have_two_pseudonyms(person: Person, coordinat
     assert "stands for another patient above" in person.text
 
 
-def test_a_registry_is_only_asked_before_the_start(person: Person, trial: Trial) -> None:
+def test_a_registry_is_only_asked_before_the_start(person: Person, project: Project) -> None:
     picked(person, "0")
-    person.press("summary", destinations=goes_to("Research PACS"), trial=str(trial.pk))
+    person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
     assert person.page.status_code == 200
-    assert trial.patients.count() == 0
+    assert project.patients.count() == 0
 
 
 def test_without_the_right_nothing_is_sent_as_it_is(person: Person) -> None:
@@ -544,7 +546,7 @@ def test_a_right_withdrawn_before_the_start_is_a_sentence(
 
 
 def test_hostile_names_are_text_on_every_page(
-    person: Person, coordinator: User, trial: Trial
+    person: Person, coordinator: User, project: Project
 ) -> None:
     hostile = {"PatientName": f"{HOSTILE}^x", "StudyDescription": HOSTILE, "PatientID": "<b>x"}
     put("PACS1", "9", "1", 1, SeriesDescription=HOSTILE, **hostile)

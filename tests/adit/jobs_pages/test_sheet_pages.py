@@ -10,9 +10,9 @@ from django.urls import reverse
 
 from adit.accounts.models import User
 from adit.jobs.models import Draft, Job, ResultLine, SheetColumns
-from adit.jobs.sheet import write_xlsx
 from adit.nodes.models import Node
-from adit.profiles.models import Trial
+from adit.projects.models import Project
+from adit.spreadsheets.sheet import write_xlsx
 
 pytestmark = pytest.mark.django_db
 
@@ -112,21 +112,21 @@ def test_another_header_line_can_be_chosen(client: Client) -> None:
 
 
 def test_the_order_makes_the_job_and_forgets_the_sheet(
-    client: Client, source: Node, trial: Trial
+    client: Client, source: Node, project: Project
 ) -> None:
     address = rows_of(client, GOOD)
 
     answer = client.post(
         address,
-        {"do": "start", "sources": source.pk, "trial": trial.pk, "title": "My query"},
+        {"do": "start", "sources": source.pk, "project": project.pk, "title": "My query"},
     )
 
     job = Job.objects.get()
     assert answer["Location"] == reverse("job", args=[job.pk])
-    assert (job.kind, job.title, job.trial, job.tasks.count()) == (
+    assert (job.kind, job.title, job.project, job.tasks.count()) == (
         "batch_query",
         "My query",
-        trial,
+        project,
         2,
     )
     assert job.order["own_headers"] == ["My key"]

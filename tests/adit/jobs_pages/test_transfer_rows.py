@@ -24,14 +24,14 @@ from lab.sevenzip import unpacked
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, tasks
-from adit.jobs.ahead import forecast
-from adit.jobs.checked import batch
-from adit.jobs.checked.batch import Wishes
+from adit.jobs import estimates
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Item, Job, JobState
 from adit.nodes.models import Lane, Node
-from adit_engine.sighting import Wanted
+from adit.orders import actions, batch_start
+from adit.orders.batch_start import Wishes
+from adit.worker import tasks
+from adit_engine.transfer.study_lookup import Wanted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,13 +49,13 @@ def run_all(job: Job) -> Job:
 
 
 @pytest.fixture
-def checked(coordinator: User, source: Node, destination: Node, trial: Any) -> Callable[..., Job]:
+def checked(coordinator: User, source: Node, destination: Node, project: Any) -> Callable[..., Job]:
     def make(*rows: Row, to: Node | None = None, password: str = "", **more: Any) -> Job:
         order = Order(
             rows,
             source.pk,
             (to or destination).pk,
-            trial=trial.pk,
+            project=project.pk,
             own_headers=("Own", "Key"),
             **more,
         )
@@ -175,7 +175,7 @@ def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_
         Row(9, wanted, own=OWN, pseudonym="0007", series_uid=f"{ROOT}.1.1"),
         to=folder_node,
     )
-    batch.start(coordinator, job, Wishes())
+    batch_start.start(coordinator, job, Wishes())
     run_all(job)
     first, second = sheet_of(as_user(coordinator), job)
     assert first["PatientID"] == "000123"
@@ -198,12 +198,12 @@ def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_
 def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
     checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
 ) -> None:
-    from adit.jobs import sheet
+    from adit.spreadsheets import sheet
 
     put_study(source, "1")
     day = Wanted("000999", study_date=date(2024, 1, 1), days=3, modalities=("CT", "MR"))
     job = checked(row(2, "1"), row(3, "9"), Row(4, day, own=OWN, pseudonym="P9"))
-    batch.start(coordinator, job, Wishes())
+    batch_start.start(coordinator, job, Wishes())
     run_all(job)
     answer = as_user(coordinator).get(reverse("job_batch_again", args=[job.pk, "xlsx"]))
     table = sheet.read(io.BytesIO(answer.content), "again.xlsx")
@@ -221,7 +221,7 @@ def test_made_pseudonyms_stand_only_in_the_sheet_of_those_who_may_reidentify(
 ) -> None:
     put_study(source, "1")
     job = checked(row(2, "1"))
-    batch.start(coordinator, job, Wishes())
+    batch_start.start(coordinator, job, Wishes())
     run_all(job)
     text = str(sheet_of(as_user(coordinator), job))
     assert "LUNG-0001" not in text
@@ -269,12 +269,12 @@ def test_the_forecast_goes_on_only_while_all_nodes_are_open(
 ) -> None:
     settings.TIME_ZONE = "UTC"
     now = timezone.now()
-    end = forecast.walked((source, destination), Lane.RETRIEVE, 3600)
+    end = estimates.walked((source, destination), Lane.RETRIEVE, 3600)
     assert end is not None
     assert 3590 < (end - now).total_seconds() < 3700
     days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
     source.windows = [{"days": days, "from": "00:00", "to": "01:00", "limit": 2}]
-    later = forecast.walked((source, destination), Lane.RETRIEVE, 2 * 3600)
+    later = estimates.walked((source, destination), Lane.RETRIEVE, 2 * 3600)
     assert later is not None
     assert (later - now).total_seconds() > 24 * 3600
 
@@ -359,7 +359,7 @@ def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
     source: Node,
     destination: Node,
     folder_node: Node,
-    trial: Any,
+    project: Any,
     coordinator: User,
     as_user: Any,
 ) -> None:
@@ -373,7 +373,7 @@ def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
         "do": "start",
         "source": source.pk,
         "destinations": [destination.pk, folder_node.pk],
-        "trial": trial.pk,
+        "project": project.pk,
         "generate": "on",
         "skips_delivered": "on",
         "pilot": "3",
@@ -385,7 +385,7 @@ def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
     assert (jobs[0].order["pilot"], jobs[0].order["starts_itself"]) == (3, False)
     for job in jobs:
         job = run_all(job)
-        batch.start(coordinator, job, Wishes())
+        batch_start.start(coordinator, job, Wishes())
         assert run_all(job).state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
     assert len(list(Path(folder_node.settings["path"]).rglob("*.dcm"))) == 3
@@ -439,7 +439,7 @@ def sent(client: Client, address: str, source: Node, destination: Node) -> list[
     answer = client.post(address, order)
     assert answer.status_code == 302, answer.content.decode()
     job = run_all(Job.objects.get(kind="batch_transfer"))
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     assert run_all(job).state == JobState.SUCCESS
     return sheet_of(client, job)
 

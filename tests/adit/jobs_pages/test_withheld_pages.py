@@ -18,12 +18,12 @@ from ultrasound import COLUMNS, FRAMES, ROWS, clip, put  # noqa: E402
 
 from adit.accounts.models import User  # noqa: E402
 from adit.audit.models import Event  # noqa: E402
-from adit.jobs import actions  # noqa: E402
 from adit.jobs.kinds.selective import Order, Pick  # noqa: E402
 from adit.jobs.models import Decision, HeldBack, Job  # noqa: E402
-from adit.jobs.withheld import looks  # noqa: E402
 from adit.nodes.models import Access, Node  # noqa: E402
-from adit.profiles.models import Profile, Trial  # noqa: E402
+from adit.orders import actions  # noqa: E402
+from adit.projects.models import Profile, Project  # noqa: E402
+from adit.review import images  # noqa: E402
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,17 +33,17 @@ REASON = "it writes names at the top"
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
-    looks.memory.clear()
+    images.memory.clear()
     yield
-    looks.memory.clear()
+    images.memory.clear()
 
 
 @pytest.fixture
-def job(coordinator: User, source: Node, destination: Node, trial: Trial) -> Job:
+def job(coordinator: User, source: Node, destination: Node, project: Project) -> Job:
     study = put_study(source, "1", images=1)
     put(source, clip(1))
     pick = Pick(source.pk, study, PATIENT)
-    wanted = Order((pick,), destination.pk, trial=trial.pk, announced=("pixel-rule",))
+    wanted = Order((pick,), destination.pk, project=project.pk, announced=("pixel-rule",))
     made = actions.create(coordinator, "selective", wanted, key="k")
     work()
     return made
@@ -114,7 +114,7 @@ def test_an_image_is_shown_only_after_somebody_asked_for_it(browser: Client) -> 
     assert browser.get(picture, {"frame": FRAMES}).status_code == 409
 
 
-def test_the_trial_run_shows_the_image_as_it_would_leave(browser: Client) -> None:
+def test_the_project_run_shows_the_image_as_it_would_leave(browser: Client) -> None:
     found_out(browser)
     browser.post(page(), {"do": "look"})
     answer = browser.post(page(), form((0, 0, COLUMNS, 16), do="try"))

@@ -18,9 +18,11 @@ from lab.postbox import Postbox, postbox
 from test_node_pages import client_of
 
 from adit.accounts.models import User
-from adit.nodes import alarm_mail, alarms, breaker, lookout, outbox, rows
+from adit.nodes import alarms, host_checks, notifications, services
+from adit.nodes.limits import breaker
 from adit.nodes.models import Alarm, AlarmLetter, Node
-from adit.nodes.outbox import Outbox
+from adit.notifications import outbox
+from adit.notifications.outbox import Outbox
 from adit_engine.errors import Unreachable
 
 pytestmark = pytest.mark.django_db
@@ -53,8 +55,8 @@ def test_it_is_mailed_once_to_the_contact_and_to_staff(source: Node) -> None:
     source.save()
     rest(source)
 
-    assert alarm_mail.tell() == 2
-    assert alarm_mail.tell() == 0
+    assert notifications.mail_alarms() == 2
+    assert notifications.mail_alarms() == 0
 
     assert {one for m in mail.outbox for one in m.to} == {
         "staff@hospital.example",
@@ -67,11 +69,11 @@ def test_a_letter_that_cannot_be_sent_is_tried_again(source: Node, settings) -> 
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
     rest(source)
-    assert alarm_mail.tell() == 0
+    assert notifications.mail_alarms() == 0
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     AlarmLetter.objects.update(not_before=timezone.now())
 
-    assert alarm_mail.tell() == 1
+    assert notifications.mail_alarms() == 1
 
 
 def test_an_alarm_for_which_nobody_has_an_address_is_told_once_somebody_has(
@@ -79,17 +81,17 @@ def test_an_alarm_for_which_nobody_has_an_address_is_told_once_somebody_has(
 ) -> None:
     settings.MAIL_ADMINS = []
     rest(source)
-    assert alarm_mail.tell() == 0
+    assert notifications.mail_alarms() == 0
     settings.MAIL_ADMINS = ["staff@hospital.example"]
 
-    assert alarm_mail.tell() == 1
+    assert notifications.mail_alarms() == 1
 
 
 def test_without_a_mail_server_nothing_is_lost(source: Node, settings) -> None:
     settings.MAIL = False
     rest(source)
 
-    assert alarm_mail.tell() == 0
+    assert notifications.mail_alarms() == 0
     assert Alarm.objects.get().mailed_at is None
 
 
@@ -97,20 +99,20 @@ def test_changed_hours_and_limits_are_told_and_other_changes_are_not(
     pacsadmin: User, source: Node
 ) -> None:
     source.name = "PACS One"
-    rows.save_node(pacsadmin, source)
+    services.save_node(pacsadmin, source)
     assert not Alarm.objects.exists()
     source.retrieve_limit, source.gap_s = 7, 3
-    rows.save_node(pacsadmin, source)
+    services.save_node(pacsadmin, source)
 
     alarm = Alarm.objects.get()
     assert alarm.node == source
     assert alarm.text == (
         "Changed by pacsadmin: connections for transfers, seconds between two studies."
     )
-    alarm_mail.tell()
+    notifications.mail_alarms()
     source.retrieve_limit = 8
-    rows.save_node(pacsadmin, source)
-    assert alarm_mail.tell() == 1, "a further change is told, too"
+    services.save_node(pacsadmin, source)
+    assert notifications.mail_alarms() == 1, "a further change is told, too"
     Alarm.objects.update(last_at=timezone.now() - timedelta(days=3))
     alarms.end_old()
     assert Alarm.objects.get().ended_at is not None
@@ -120,15 +122,15 @@ def test_a_disk_that_is_almost_full_sounds_until_there_is_room(
     monkeypatch: pytest.MonkeyPatch, settings, tmp_path: Path
 ) -> None:
     settings.DATA_DIR = settings.SPOOL_DIR = settings.ARCHIVE_DIR = tmp_path
-    monkeypatch.setattr(lookout, "LOW_DISK", 1.0)
-    lookout.look()
+    monkeypatch.setattr(host_checks, "LOW_DISK", 1.0)
+    host_checks.look()
     alarm = Alarm.objects.get()
     assert (alarm.machine, alarm.about) == (socket.gethostname(), "data"), "one disk, one alarm"
     free = 100 * shutil.disk_usage(tmp_path).free // shutil.disk_usage(tmp_path).total
     assert f"On {alarm.machine} the disk of the folder for data has {free} % left." == alarm.text
 
-    monkeypatch.setattr(lookout, "LOW_DISK", 0.0)
-    lookout.look()
+    monkeypatch.setattr(host_checks, "LOW_DISK", 0.0)
+    host_checks.look()
 
     assert not Alarm.objects.filter(ended_at=None).exists()
 
@@ -153,8 +155,8 @@ def test_each_machine_tells_of_its_own_disks_and_ends_no_other_ones_alarm(
 
 def on_machine(monkeypatch: pytest.MonkeyPatch, name: str, *, low_disk: float) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: name)
-    monkeypatch.setattr(lookout, "LOW_DISK", low_disk)
-    lookout.look()
+    monkeypatch.setattr(host_checks, "LOW_DISK", low_disk)
+    host_checks.look()
 
 
 def still_open() -> list[str]:
@@ -183,7 +185,7 @@ def test_two_schedulers_send_one_letter_each(
 
         def scheduler() -> None:
             try:
-                sent.append(alarm_mail.tell())
+                sent.append(notifications.mail_alarms())
             finally:
                 connection.close()
 
@@ -210,12 +212,12 @@ def test_a_letter_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
 
         monkeypatch.setattr(Outbox, "mark_sent", dies)
         with pytest.raises(KeyboardInterrupt):
-            alarm_mail.tell()
+            notifications.mail_alarms()
         monkeypatch.undo()
-        assert alarm_mail.tell() == 0, "it may still be on its way"
+        assert notifications.mail_alarms() == 0, "it may still be on its way"
         AlarmLetter.objects.update(not_before=timezone.now())
         alarms.sound(Alarm.What.STUCK, "job:1", "Job 1 has not got on.")
-        assert alarm_mail.tell() == 2
+        assert notifications.mail_alarms() == 2
 
     first, again, other = (letter["Message-ID"] for letter in box.taken)
     assert first == again
@@ -235,14 +237,14 @@ def test_a_certificate_that_ends_sounds_until_it_is_renewed(
     soon, later = (Authority().issue(until_day=days).certificate for days in (10, 400))
     node = make_node("A", kind="dimse", settings={**place, "ca_certificate": soon})
 
-    lookout.look_at_rows()
+    host_checks.look_at_rows()
 
     alarm = Alarm.objects.get(what=Alarm.What.CERTIFICATE)
     assert alarm.node == node
     assert "Put a renewed one there before" in alarm.text
     node.settings = {**place, "ca_certificate": later}
     node.save()
-    lookout.look_at_rows()
+    host_checks.look_at_rows()
     alarm.refresh_from_db()
     assert alarm.ended_at is not None
 

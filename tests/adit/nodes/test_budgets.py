@@ -10,13 +10,13 @@ from time_machine import travel
 
 from adit.accounts.groups import COORDINATORS, PACS_ADMINISTRATORS
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.nodes import budgets, slots
-from adit.nodes.connect import Purpose, open_node
+from adit.nodes.gateway import Purpose, open_node
+from adit.nodes.limits import budgets, slots
+from adit.nodes.limits.slots import Hold
+from adit.nodes.limits.unavailable import OverBudget
 from adit.nodes.models import Budget, Lane, Node, Slot, Spent
-from adit.nodes.slots import Hold
-from adit.nodes.waits import OverBudget
 
 pytestmark = pytest.mark.django_db
 

@@ -15,17 +15,17 @@ from lab.services import needs_redis
 from test_search import by_id, put
 
 from adit.accounts.groups import COORDINATORS
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
 from adit.config import redis_cache
 from adit.config.redis_cache import RedisCache
 from adit.nodes import search
+from adit.nodes.limits.unavailable import Waits
 from adit.nodes.models import Node
-from adit.nodes.waits import Waits
 from adit_engine import nodes
 from adit_engine.errors import NodeError, WrongInput
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.values.references import SeriesRef, StudyRef
 
 CANARY = "CANARY-4711"
 

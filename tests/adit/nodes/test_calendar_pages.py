@@ -8,10 +8,10 @@ from test_node_pages import client_of, filled
 from time_machine import travel
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.nodes import picture
-from adit.nodes.connect import Purpose, require_purpose
+from adit.nodes.calendar import chart
+from adit.nodes.gateway import Purpose, require_purpose
 from adit.nodes.models import Node
 from adit_engine.errors import WrongInput
 
@@ -148,7 +148,7 @@ def test_the_hours_are_drawn_before_they_are_saved(manager: Client, node: Node) 
 
 def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
     with travel("2026-06-10 12:00+02:00", tick=False):
-        drawn = picture.of(node, node.windows, [{"from": "2026-06-15", "as": "tue", "why": "x"}])
+        drawn = chart.of(node, node.windows, [{"from": "2026-06-15", "as": "tue", "why": "x"}])
 
     monday, tuesday, wednesday = drawn.rows[:3]
     assert [part.text for part in monday.transfers] == ["20:00–24:00: 2 at once"]
@@ -160,7 +160,7 @@ def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
     assert [part.text for part in wednesday.searches] == ["00:00–24:00: 2 at once"]
     assert (drawn.rows[7].is_special, drawn.rows[7].why) == (True, "Tuesday: x")
     with pytest.raises(WrongInput, match="no length"):
-        picture.of(node, [{**NIGHT, "to": "20:00"}], [])
+        chart.of(node, [{**NIGHT, "to": "20:00"}], [])
 
 
 def test_whoever_uses_a_node_sees_its_hours_drawn(coordinator: User, node: Node) -> None:

@@ -14,17 +14,18 @@ from lab.archive import Lying, plain_archive
 
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.nodes import checks, slots
+from adit.nodes import diagnostics
+from adit.nodes.limits import slots
+from adit.nodes.limits.unavailable import NoSlot
 from adit.nodes.models import Check, Lane, Node, Slot, Stray
-from adit.nodes.reception import house_spool
-from adit.nodes.register import RowRegister
-from adit.nodes.waits import NoSlot
-from adit_engine import part10
+from adit.nodes.receiving.receiver_state import RowRegister
+from adit.nodes.receiving.retrievals import house_spool
+from adit_engine.dicom_file import part10
 from adit_engine.nodes.base import Finding, Grade, Proposal
-from adit_engine.nodes.dummy import dummy
-from adit_engine.receiver import Receiver, ReceiverSettings
+from adit_engine.nodes.diagnostics.image_probe import dummy
+from adit_engine.storage_scp.server import Receiver, ReceiverSettings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,7 +103,7 @@ def proposing(setting: str, value: object) -> Finding:
 def test_a_test_is_for_managers_and_readers(
     request: pytest.FixtureRequest, source: Node, who: str
 ) -> None:
-    findings = checks.check(request.getfixturevalue(who), source)
+    findings = diagnostics.check(request.getfixturevalue(who), source)
 
     assert [finding.grade for finding in findings] == [Grade.GOOD]
     assert Event.objects.get(action="node.checked").details["worst"] == "good"
@@ -111,14 +112,14 @@ def test_a_test_is_for_managers_and_readers(
 @pytest.mark.parametrize("who", ["dpo", "stranger"])
 def test_a_test_is_for_nobody_else(request: pytest.FixtureRequest, source: Node, who: str) -> None:
     with pytest.raises(Refused):
-        checks.check(request.getfixturevalue(who), source)
+        diagnostics.check(request.getfixturevalue(who), source)
 
 
 def test_images_are_moved_for_managers_alone(coordinator: User, source: Node) -> None:
     with pytest.raises(Refused):
-        checks.try_fetching(coordinator, source, None)
+        diagnostics.try_fetching(coordinator, source, None)
     with pytest.raises(Refused):
-        checks.try_writing(coordinator, source)
+        diagnostics.try_writing(coordinator, source)
 
 
 def test_a_clinical_pacs_takes_a_test_image_from_who_may_write_there(
@@ -130,7 +131,7 @@ def test_a_clinical_pacs_takes_a_test_image_from_who_may_write_there(
     node = make_node("Clinic", is_clinical=True)
 
     with pytest.raises(Refused):
-        checks.try_writing(User.objects.get(pk=pacsadmin.pk), node)
+        diagnostics.try_writing(User.objects.get(pk=pacsadmin.pk), node)
 
 
 def test_what_a_node_does_wrong_is_a_finding(
@@ -140,7 +141,7 @@ def test_what_a_node_does_wrong_is_a_finding(
     broken = make_node("broken", kind="folder", settings={"path": ""})
 
     for node in (gone, broken):
-        assert checks.check(pacsadmin, node)[0].grade is Grade.BAD
+        assert diagnostics.check(pacsadmin, node)[0].grade is Grade.BAD
     assert {e.details["worst"] for e in Event.objects.filter(action="node.checked")} == {"bad"}
 
 
@@ -149,7 +150,7 @@ def test_a_test_waits_its_turn(pacsadmin: User, source: Node) -> None:
         slots.take(source, Lane.SEARCH, f"search:{number}", 60)
 
     with pytest.raises(NoSlot):
-        checks.check(pacsadmin, source)
+        diagnostics.check(pacsadmin, source)
 
 
 def test_a_silent_pacs_blocks_the_page_no_longer_than_the_deadline(
@@ -158,7 +159,7 @@ def test_a_silent_pacs_blocks_the_page_no_longer_than_the_deadline(
     settings.SEARCH_DEADLINE_S = 1
     started = time.monotonic()
 
-    findings = checks.check(pacsadmin, silent)
+    findings = diagnostics.check(pacsadmin, silent)
 
     assert time.monotonic() - started < 5
     assert [finding.grade for finding in findings] == [Grade.BAD]
@@ -179,7 +180,7 @@ def test_what_was_found_before_the_deadline_is_kept(
     settings.SEARCH_DEADLINE_S = 1
     monkeypatch.setattr(MemoryNode, "check", check)
 
-    findings = checks.check(pacsadmin, source)
+    findings = diagnostics.check(pacsadmin, source)
 
     assert findings[0].what == "It answers."
     assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.BAD]
@@ -247,11 +248,13 @@ def test_a_test_image_is_sent_only_when_asked(pacsadmin: User, pacs: Node, archi
 def test_a_proposal_is_adopted_as_if_it_had_been_typed(pacsadmin: User, pacs: Node) -> None:
     kept(pacs, proposing("result_cap", 200))
 
-    checks.adopt(pacsadmin, pacs, "result_cap", "200")
+    diagnostics.adopt(pacsadmin, pacs, "result_cap", "200")
 
     assert Node.objects.get(pk=pacs.pk).settings["result_cap"] == 200
     assert Event.objects.get(action="node.changed").details["changed"] == ["settings.result_cap"]
-    assert not any(line.proposals for one in checks.last(pacs, manages=True) for line in one.lines)
+    assert not any(
+        line.proposals for one in diagnostics.last(pacs, manages=True) for line in one.lines
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ from django.utils import timezone
 
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.nodes import slots
-from adit.nodes.connect import Purpose, open_node, why_waiting
+from adit.nodes.gateway import Purpose, open_node, why_waiting
+from adit.nodes.limits import slots
+from adit.nodes.limits.unavailable import NoSlot, Waits
 from adit.nodes.models import Access, Lane, Node, Slot
-from adit.nodes.waits import NoSlot, Waits
 from adit_engine.errors import NodeError, StorageTrouble, WrongInput
-from adit_engine.query import Query
-from adit_engine.reference import Level
+from adit_engine.values.query import Query
+from adit_engine.values.references import Level
 
 
 def opens(user, node, purpose, **more):

@@ -11,9 +11,9 @@ from test_node_pages import client_of, filled
 
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
-from adit.nodes import checks, folder_rules, health, room, rows, shelf
-from adit.nodes.connect import Purpose, engine_settings, open_node
+from adit.nodes import destination_folders, diagnostics, folder_rules, health, services
 from adit.nodes.folder_rules import FolderRefused
+from adit.nodes.gateway import Purpose, engine_settings, open_node
 from adit.nodes.models import Node
 from adit_engine.errors import StorageTrouble
 from adit_engine.nodes.base import Grade
@@ -277,7 +277,7 @@ def test_places_for_archives_may_share_folders_and_so_may_folders(
 
 def test_it_is_not_saved_by_the_service(place: Path, pacsadmin: User) -> None:
     with pytest.raises(FolderRefused, match="ADIT's own files"):
-        rows.save_node(pacsadmin, folder(place / "data" / "keys"))
+        services.save_node(pacsadmin, folder(place / "data" / "keys"))
     assert not Node.objects.exists()
 
 
@@ -325,7 +325,7 @@ def test_a_test_of_it_says_so_in_a_finding(
 ) -> None:
     node = make_node("Research", kind="folder", settings={"path": str(place / "data")})
 
-    (finding,) = checks.check(pacsadmin, node)
+    (finding,) = diagnostics.check(pacsadmin, node)
 
     assert finding.grade is Grade.BAD
     assert "ADIT's own files" in finding.what
@@ -337,11 +337,11 @@ def test_finished_files_are_neither_read_nor_removed_there(
     node = make_node("7-Zip", kind="archive", settings={"path": str(place / "data" / "keys")})
     (place / "data" / "keys" / "web.key").write_text("canary")
 
-    for use in (shelf.opened, shelf.remove):
+    for use in (destination_folders.opened, destination_folders.remove):
         with pytest.raises(StorageTrouble):
             use(node, "web.key")
     assert (place / "data" / "keys" / "web.key").exists()
-    assert "ADIT's own files" in room.why_none(node, 1)
+    assert "ADIT's own files" in destination_folders.why_none(node, 1)
     with pytest.raises(FolderRefused):
         engine_settings(node)
 

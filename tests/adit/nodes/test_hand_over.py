@@ -13,18 +13,18 @@ import pytest
 from lab.services import USER, Service
 from pydicom.uid import CTImageStorage
 
-from adit.nodes import post
-from adit.nodes.dispatch import Dispatch
 from adit.nodes.models import Expectation
-from adit.nodes.reception import HouseReception
-from adit.nodes.register import RowRegister
-from adit_engine.expectation import Awaited, Sender, Wanted
-from adit_engine.instance import EXPLICIT_LE, Instance
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.pace import BURST_S
-from adit_engine.receiver import Receiver, ReceiverSettings
-from adit_engine.spool import Spool
+from adit.nodes.receiving import amqp as receiving_amqp
+from adit.nodes.receiving.receiver_state import RowRegister
+from adit.nodes.receiving.retrievals import HouseReception
+from adit.nodes.receiving.sender import Dispatch
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.rate_limit import BURST_S
+from adit_engine.storage_scp.pending_moves import Awaited, Sender, Wanted
+from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.storage_scp.spool import Spool
+from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -165,7 +165,7 @@ def test_images_reach_the_worker_byte_for_byte_and_leave_nothing_behind(far, pac
     until(lambda: not far.spool.tokens())
     assert not Expectation.objects.exists()
     line = channel(broker)
-    for queue in (post.images_queue(token), post.receipts_queue(token)):
+    for queue in (receiving_amqp.images_queue(token), receiving_amqp.receipts_queue(token)):
         with pytest.raises(amqp.NotFound):
             line.connection.channel().queue_declare(queue, passive=True)
     line.connection.close()

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from lab.certificates import Authority, Held
 
-from adit.nodes import health, papers, register
+from adit.nodes import health
 from adit.nodes.models import Node
-from adit.nodes.reception import HouseReception
+from adit.nodes.receiving import certificates, receiver_state
+from adit.nodes.receiving.retrievals import HouseReception
 from adit_engine.errors import WrongInput
 from adit_engine.nodes.base import Finding, Grade
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.settings import DimseSettings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,7 +35,7 @@ def house(settings, tmp_path: Path, monkeypatch) -> None:
     settings.RECEIVER_PORT = free_port()
     for name in ("CERTIFICATE", "KEY", "CLIENT_CA"):
         setattr(settings, f"RECEIVER_TLS_{name}", "")
-    monkeypatch.setattr(register, "TRY_AGAIN_S", 0.1)
+    monkeypatch.setattr(receiver_state, "TRY_AGAIN_S", 0.1)
     # Its logger does not propagate, and pytest listens at the root.
     monkeypatch.setattr(logging.getLogger("adit"), "propagate", True)
 
@@ -79,7 +80,7 @@ def listens(port: int) -> bool:
 def running() -> Iterator[None]:
     """The receiver's process, as a thread."""
     end = threading.Event()
-    thread = threading.Thread(target=register.run, args=(end,))
+    thread = threading.Thread(target=receiver_state.run, args=(end,))
     thread.start()
     try:
         yield
@@ -180,7 +181,7 @@ def test_a_receiver_that_would_not_take_our_own_certificate_is_well(settings, fi
 def test_the_end_of_its_certificate_is_said_thirty_days_before(files, until_day, words):
     files(CA.issue("receiver", until_day=until_day, from_day=-30))
 
-    found = [problem for problem in problems(runs=False) if papers.CERTIFICATE in problem]
+    found = [problem for problem in problems(runs=False) if certificates.CERTIFICATE in problem]
 
     assert [words in problem for problem in found] == ([True] if words else [])
 
@@ -190,7 +191,7 @@ def test_a_key_that_does_not_belong_to_it_is_said(files):
 
     (problem,) = problems(runs=False)
 
-    assert f"{papers.KEY}: it does not belong to" in problem
+    assert f"{certificates.KEY}: it does not belong to" in problem
 
 
 def test_a_broken_certificate_never_makes_it_listen_in_the_clear(settings, files, caplog):
@@ -207,12 +208,12 @@ def test_a_client_ca_alone_is_no_reason_to_listen_in_the_clear(settings, tmp_pat
     settings.RECEIVER_TLS_CLIENT_CA = str(tmp_path / "ca.crt")
     (tmp_path / "ca.crt").write_text(CA.certificate)
 
-    with pytest.raises(WrongInput, match=f"{papers.CERTIFICATE}: it is needed"):
-        papers.receiver_tls()
+    with pytest.raises(WrongInput, match=f"{certificates.CERTIFICATE}: it is needed"):
+        certificates.receiver_tls()
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(settings, files, monkeypatch, caplog):
-    monkeypatch.setattr(register, "SWEEP_S", 0.1)
+    monkeypatch.setattr(receiver_state, "SWEEP_S", 0.1)
     caplog.set_level(logging.INFO)
     files()
     with answering(settings):

@@ -11,18 +11,19 @@ from django.test import Client
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.nodes import lookout, quarantine, strays
+from adit.nodes import host_checks
 from adit.nodes.models import Alarm, Node, Stray
-from adit.nodes.reception import HouseReception, house_spool
-from adit.nodes.register import RowRegister
-from adit_engine.expectation import Fate, Sender, Wanted
-from adit_engine.expectation import Stray as Arrived
+from adit.nodes.receiving import quarantine, unexpected_senders
+from adit.nodes.receiving.receiver_state import RowRegister
+from adit.nodes.receiving.retrievals import HouseReception, house_spool
 from adit_engine.nodes.base import Grade
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.nodes.dummy import PATIENT_ID, dummy
-from adit_engine.quarantine import Quarantine
-from adit_engine.receiver import Receiver, ReceiverSettings
+from adit_engine.nodes.diagnostics.image_probe import PATIENT_ID, dummy
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.storage_scp.pending_moves import Fate, Sender, Wanted
+from adit_engine.storage_scp.pending_moves import Stray as Arrived
+from adit_engine.storage_scp.quarantine import Quarantine
+from adit_engine.storage_scp.server import Receiver, ReceiverSettings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,13 +103,13 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
     known(make_node, "FARM")
     assert send(receiver, "FARM") == ""
 
-    lookout.look(receives=True)
+    host_checks.look(receives=True)
 
     alarm = Alarm.objects.get(what=Alarm.What.QUARANTINE)
     assert "in quarantine that nobody asked for: 1." in alarm.text
     (lot,) = quarantine.held(pacsadmin).lots
     quarantine.delete_images(pacsadmin, [(lot.calling, lot.address, lot.class_uid)])
-    lookout.look(receives=True)
+    host_checks.look(receives=True)
     alarm.refresh_from_db()
     assert alarm.ended_at is not None
 
@@ -155,21 +156,21 @@ def test_an_image_of_a_c_move_from_another_sender_names_the_node(
 
 
 def test_a_flood_of_names_does_not_fill_the_database() -> None:
-    many = strays.Gatherer()
-    for number in range(strays.MOST_ROWS + 50):
+    many = unexpected_senders.Gatherer()
+    for number in range(unexpected_senders.MOST_ROWS + 50):
         many.add(seen(Fate.TURNED_AWAY, f"AE{number}"))
 
-    strays.write(many.take())
+    unexpected_senders.write(many.take())
 
-    assert Stray.objects.count() == strays.MOST_ROWS
+    assert Stray.objects.count() == unexpected_senders.MOST_ROWS
 
 
 def test_a_thousand_images_a_second_are_added_up_in_memory() -> None:
-    gatherer = strays.Gatherer()
+    gatherer = unexpected_senders.Gatherer()
     due = [gatherer.add(seen(Fate.REFUSED, size_bytes=10)) for _ in range(3)]
-    strays.write(gatherer.take())
+    unexpected_senders.write(gatherer.take())
     due.append(gatherer.add(seen(Fate.REFUSED, size_bytes=10)))
-    strays.write(gatherer.take())
+    unexpected_senders.write(gatherer.take())
 
     row = Stray.objects.get()
     assert (row.count, row.size_bytes) == (4, 40)
@@ -204,25 +205,25 @@ def test_nonsense_deletes_nothing(
 def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: User) -> None:
     assert "arrived unasked" not in client_of(pacsadmin).get("/").content.decode()
 
-    gatherer = strays.Gatherer()
+    gatherer = unexpected_senders.Gatherer()
     gatherer.add(seen(Fate.TURNED_AWAY))
-    strays.write(gatherer.take())
+    unexpected_senders.write(gatherer.take())
 
     assert "arrived unasked" in client_of(pacsadmin).get("/").content.decode()
     assert "arrived unasked" not in client_of(coordinator).get("/").content.decode()
 
 
 def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:
-    gatherer = strays.Gatherer()
+    gatherer = unexpected_senders.Gatherer()
     gatherer.add(seen(Fate.TURNED_AWAY, "<script>x"))
-    strays.write(gatherer.take())
+    unexpected_senders.write(gatherer.take())
 
     assert "<script>x" not in client_of(pacsadmin).get(PATH).content.decode()
 
 
 def test_an_older_stray_is_no_answer_to_a_new_question(make_node: Callable[..., Node]) -> None:
-    gatherer = strays.Gatherer()
+    gatherer = unexpected_senders.Gatherer()
     gatherer.add(seen(Fate.TURNED_AWAY))
-    strays.write(gatherer.take())
+    unexpected_senders.write(gatherer.take())
 
-    assert strays.concerning("PACS1", datetime.now(UTC) + timedelta(seconds=1)) == []
+    assert unexpected_senders.concerning("PACS1", datetime.now(UTC) + timedelta(seconds=1)) == []

@@ -16,16 +16,17 @@ from lab.lies import Kind, Lie, Part, Site, holdings
 
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
-from adit.nodes import checks, questions
-from adit.nodes.connect import Purpose, open_node
+from adit.nodes import diagnostics
+from adit.nodes.gateway import Purpose, open_node
 from adit.nodes.models import Node, Question
-from adit.nodes.reception import HouseReception, house_spool
-from adit.nodes.register import RowRegister, sweep
-from adit_engine.commitment import Receipt, Report
-from adit_engine.expectation import Asked, Sender
-from adit_engine.nodes import dummy
+from adit.nodes.receiving import commitment_reports
+from adit.nodes.receiving.receiver_state import RowRegister, sweep
+from adit.nodes.receiving.retrievals import HouseReception, house_spool
 from adit_engine.nodes.base import NotKept, Proof, Remark
-from adit_engine.receiver import Receiver, ReceiverSettings
+from adit_engine.nodes.diagnostics import image_probe
+from adit_engine.storage_scp.pending_moves import Asked, Sender
+from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.values.commitment_report import Receipt, Report
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -89,7 +90,7 @@ def test_the_question_of_a_dead_worker_takes_nothing_and_is_swept(
 ) -> None:
     settings.SPOOL_DIR = tmp_path / "spool"
     late = timezone.now() - timedelta(seconds=1)
-    with questions.awaited(pacs.pk, replace(ASKED, transaction_uid="2.25.8"), 5):
+    with commitment_reports.awaited(pacs.pk, replace(ASKED, transaction_uid="2.25.8"), 5):
         house_spool().prepare()
         Question.objects.create(
             node=pacs, transaction_uid="2.25.7", senders=[["PACS", list(HERE)]], expires_at=late
@@ -141,7 +142,7 @@ def destination(make_node: Any, archive: Lying, **values: Any) -> Node:
 
 def proofs_of(user: User, row: Node) -> list[Proof]:
     with open_node(user, row, Purpose.STORE, holder="task:1") as node:
-        return list(node.confirm(list(node.store([dummy.dummy("ADIT")]))))
+        return list(node.confirm(list(node.store([image_probe.dummy("ADIT")]))))
 
 
 def test_a_worker_gets_the_report_that_the_pacs_sends_to_the_receiver(
@@ -153,7 +154,7 @@ def test_a_worker_gets_the_report_that_the_pacs_sends_to_the_receiver(
         proofs = proofs_of(coordinator, row)
 
     assert archive.log.reports == [0]
-    assert proofs == [dummy.dummy("ADIT").instance_uid]
+    assert proofs == [image_probe.dummy("ADIT").instance_uid]
     assert not Question.objects.exists()
 
 
@@ -177,7 +178,7 @@ def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
 
     assert isinstance(remark, Remark)
     assert "asked by a search" in remark.text
-    assert proof == dummy.dummy("ADIT").instance_uid
+    assert proof == image_probe.dummy("ADIT").instance_uid
     assert not Question.objects.exists()
 
 
@@ -186,11 +187,11 @@ def test_a_test_image_proposes_reports_and_the_page_offers_to_adopt_it(
 ) -> None:
     with house(settings, tmp_path) as archive:
         row = destination(make_node, archive)
-        checks.try_writing(pacsadmin, row)
+        diagnostics.try_writing(pacsadmin, row)
 
     client.force_login(pacsadmin)
     page = client.get(f"/nodes/{row.pk}/").content.decode()
     assert "Adopt: Proof that images are kept = commitment" in page
-    checks.adopt(pacsadmin, row, "proof", "commitment")
+    diagnostics.adopt(pacsadmin, row, "proof", "commitment")
     row.refresh_from_db()
     assert row.settings["proof"] == "commitment"

@@ -22,21 +22,21 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage
 
 from adit.accounts.groups import COORDINATORS
-from adit.nodes import slots
-from adit.nodes.connect import Purpose, open_node
+from adit.nodes.gateway import Purpose, open_node
+from adit.nodes.limits import slots
 from adit.nodes.models import Expectation, Lane, Slot
-from adit.nodes.reception import HouseReception, house_spool
-from adit.nodes.register import RowRegister, sweep
-from adit_engine import large, part10
+from adit.nodes.receiving.receiver_state import RowRegister, sweep
+from adit.nodes.receiving.retrievals import HouseReception, house_spool
+from adit_engine.dicom_file import part10, temp_files
 from adit_engine.errors import CannotDo
-from adit_engine.expectation import Sender, Wanted
-from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes.base import Grade
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.pace import BURST_S
-from adit_engine.receiver import Receiver, ReceiverSettings
-from adit_engine.reference import SeriesRef
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.rate_limit import BURST_S
+from adit_engine.storage_scp.pending_moves import Sender, Wanted
+from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.values.instance import EXPLICIT_LE, Instance
+from adit_engine.values.references import SeriesRef
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -298,7 +298,7 @@ def test_what_is_sent_keeps_to_the_rate_from_the_first_byte(pacs, receiver):
 
 
 def test_large_objects_lie_beside_what_is_received(settings):
-    with large.nameless() as file:
+    with temp_files.nameless() as file:
         place = os.readlink(f"/proc/self/fd/{file.fileno()}")
 
     assert place.startswith(f"{settings.SPOOL_DIR}/_large/")

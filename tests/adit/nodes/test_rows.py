@@ -3,11 +3,11 @@
 import pytest
 
 from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
 from adit.jobs.models import Job
-from adit.nodes import pause, rows
-from adit.nodes.domain import domain_of
+from adit.nodes import pause, services
+from adit.nodes.access import domain_of
 from adit.nodes.models import Access, Node
 from adit_engine.errors import WrongInput
 
@@ -18,13 +18,16 @@ MANAGERS = {"pacsadmin": True, "root": True, "coordinator": False, "dpo": False,
 @pytest.mark.parametrize(
     ("action", "event"),
     [
-        (lambda user, node: rows.save_node(user, node), "node.changed"),
-        (lambda user, node: rows.save_node(user, Node(name="new", kind="memory")), "node.created"),
-        (lambda user, node: rows.open(user, node), "node.put_in_use"),
-        (lambda user, node: rows.close(user, node), "node.taken_out_of_use"),
+        (lambda user, node: services.save_node(user, node), "node.changed"),
+        (
+            lambda user, node: services.save_node(user, Node(name="new", kind="memory")),
+            "node.created",
+        ),
+        (lambda user, node: services.open(user, node), "node.put_in_use"),
+        (lambda user, node: services.close(user, node), "node.taken_out_of_use"),
         (lambda user, node: pause.pause(user, node, "migration"), "node.paused"),
         (lambda user, node: pause.reopen(user, node), "node.reopened"),
-        (lambda user, node: rows.remove(user, node), "node.removed"),
+        (lambda user, node: services.remove(user, node), "node.removed"),
     ],
 )
 def test_only_who_manages_nodes_changes_them(request, source, who, allowed, action, event):
@@ -44,9 +47,9 @@ def test_only_who_manages_nodes_changes_them(request, source, who, allowed, acti
 def test_opening_and_closing(pacsadmin, make_node):
     node = make_node("PACS1", is_open=False)
 
-    rows.open(pacsadmin, node)
+    services.open(pacsadmin, node)
     assert Node.objects.get().is_open
-    rows.close(pacsadmin, node)
+    services.close(pacsadmin, node)
     assert not Node.objects.get().is_open
 
 
@@ -69,7 +72,7 @@ def test_a_pause_needs_a_reason_that_others_can_read(pacsadmin, source, reason):
 def test_the_trail_names_what_changed_and_no_values(pacsadmin, source):
     source.settings = {"shelf": "canary"}
     source.retrieve_limit = 5
-    rows.save_node(pacsadmin, source)
+    services.save_node(pacsadmin, source)
 
     event = Event.objects.get(action="node.changed")
     assert event.details["changed"] == ["retrieve_limit", "settings.shelf"]
@@ -80,34 +83,34 @@ def test_saving_a_form_does_not_end_a_pause_that_came_in_between(pacsadmin, sour
     stale = Node.objects.get(pk=source.pk)
     pause.pause(pacsadmin, source, "migration")
 
-    rows.save_node(pacsadmin, stale)
+    services.save_node(pacsadmin, stale)
 
     assert Node.objects.get(pk=source.pk).pause_reason == "migration"
 
 
 def test_settings_that_the_kind_refuses_are_not_saved(pacsadmin):
     with pytest.raises(WrongInput, match="full path"):
-        rows.save_node(pacsadmin, Node(name="F", kind="folder", settings={"path": "relative"}))
+        services.save_node(pacsadmin, Node(name="F", kind="folder", settings={"path": "relative"}))
     with pytest.raises(WrongInput, match="days"):
-        rows.save_node(pacsadmin, Node(name="M", kind="memory", windows=[{"from": "20:00"}]))
+        services.save_node(pacsadmin, Node(name="M", kind="memory", windows=[{"from": "20:00"}]))
     assert not Node.objects.exists()
 
 
 def test_a_name_that_is_taken_is_refused_with_a_sentence(pacsadmin, source):
     with pytest.raises(WrongInput, match="there is a PACS1 already"):
-        rows.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
+        services.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
 
 
 def test_renaming_a_node_does_not_make_its_patients_others(pacsadmin):
-    node = rows.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
+    node = services.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
     node.name = "PACS2"
-    rows.save_node(pacsadmin, node)
+    services.save_node(pacsadmin, node)
 
     assert domain_of(Node.objects.get()) == "PACS1"
 
 
 def test_access_is_saved_with_the_node(pacsadmin, source, groups):
-    rows.save_node(
+    services.save_node(
         pacsadmin,
         source,
         {groups[COORDINATORS]: (False, False), groups[DATA_PROTECTION]: (True, True)},
@@ -120,9 +123,11 @@ def test_access_is_saved_with_the_node(pacsadmin, source, groups):
     }
 
 
-def test_a_node_that_jobs_name_stays(pacsadmin, coordinator, destination, trial):
-    Job.objects.create(kind="selective", owner=coordinator, destination=destination, trial=trial)
+def test_a_node_that_jobs_name_stays(pacsadmin, coordinator, destination, project):
+    Job.objects.create(
+        kind="selective", owner=coordinator, destination=destination, project=project
+    )
 
     with pytest.raises(Refused, match="Close it instead"):
-        rows.remove(pacsadmin, destination)
+        services.remove(pacsadmin, destination)
     assert Node.objects.filter(pk=destination.pk).exists()

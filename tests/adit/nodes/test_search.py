@@ -12,17 +12,18 @@ from django.db import connection
 from pydicom import Dataset, dcmwrite
 
 from adit.accounts.groups import COORDINATORS
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.nodes import search, slots
+from adit.nodes import search
+from adit.nodes.limits import slots
+from adit.nodes.limits.unavailable import NoSlot
 from adit.nodes.models import Lane, Slot
-from adit.nodes.waits import NoSlot
 from adit_engine.errors import ConnectionLost, NodeError, Stopped, TimedOut, WrongInput
-from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.nodes import kind_class
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.query import DateRange, Query
-from adit_engine.reference import Level, SeriesRef, StudyRef
+from adit_engine.values.instance import EXPLICIT_LE, Instance
+from adit_engine.values.query import DateRange, Query
+from adit_engine.values.references import Level, SeriesRef, StudyRef
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SC = "1.2.840.10008.5.1.4.1.1.7"
@@ -110,7 +111,7 @@ def test_who_may_not_read_may_not_search(request, source, who):
 def test_the_trail_holds_counts_and_names_of_fields_and_no_values(coordinator, source):
     put("PACS1", "1.2.3", PatientID="canary")
 
-    search.search(coordinator, source, by_id("canary"), named="trial:LUNG")
+    search.search(coordinator, source, by_id("canary"), named="project:LUNG")
 
     event = Event.objects.get(action="search.run")
     assert event.user == coordinator
@@ -118,7 +119,7 @@ def test_the_trail_holds_counts_and_names_of_fields_and_no_values(coordinator, s
         "keys": ["PatientID"],
         "found": 1,
         "more": False,
-        "named": "trial:LUNG",
+        "named": "project:LUNG",
     }
     assert "canary" not in repr(list(Event.objects.values()))
 

@@ -13,9 +13,9 @@ from test_node_pages import client_of, filled
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.nodes import checks, rows
-from adit.nodes.connect import engine_settings
+from adit.nodes import diagnostics, services
 from adit.nodes.forms import form_for
+from adit.nodes.gateway import engine_settings
 from adit.nodes.models import Node
 from adit_engine.errors import WrongInput
 from adit_engine.nodes import KINDS, kind_class
@@ -156,7 +156,7 @@ def test_the_service_refuses_a_changed_address_without_the_secret(
     node.settings = {**given, **change}
 
     with pytest.raises(WrongInput, match=r"(?i)token|password|key"):
-        rows.save_node(pacsadmin, node)
+        services.save_node(pacsadmin, node)
 
     assert stored(node).settings == given
     assert stored(node).secrets_for(given) == {secret: SECRETS[secret]}
@@ -166,7 +166,7 @@ def test_the_trail_says_that_secrets_changed(pacsadmin, make_sealed) -> None:
     node = make_sealed("dicomweb", {**WEB, "sign_in": "none"}, "token")
     node.settings = {**node.settings, "url": "https://elsewhere.example/"}
 
-    rows.save_node(pacsadmin, node)
+    services.save_node(pacsadmin, node)
 
     assert Event.objects.get(action="node.changed").details["changed"] == [
         "secrets",
@@ -185,8 +185,8 @@ def test_a_test_of_a_changed_address_does_not_carry_it(pacsadmin, make_sealed, m
         seen.append(values)
         raise WrongInput("not opened")
 
-    monkeypatch.setattr("adit.nodes.connect.engine.open", opened)
-    checks.check(pacsadmin, stored(node))
+    monkeypatch.setattr("adit.nodes.gateway.engine.open", opened)
+    diagnostics.check(pacsadmin, stored(node))
 
     assert len(seen) == 1
     assert "password" not in seen[0]

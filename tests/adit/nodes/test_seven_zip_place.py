@@ -9,8 +9,8 @@ from django.urls import reverse
 from test_node_pages import filled
 
 from adit.accounts.models import User
-from adit.nodes import checks, room, shelf
-from adit.nodes.connect import engine_settings
+from adit.nodes import destination_folders, diagnostics
+from adit.nodes.gateway import engine_settings
 from adit.nodes.models import Node
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,7 +43,7 @@ def test_its_test_says_whether_files_can_be_laid_there(
 ) -> None:
     node = make_node("7-Zip files", kind="archive")
 
-    findings = checks.check(pacsadmin, node)
+    findings = diagnostics.check(pacsadmin, node)
 
     assert any("GB are free" in finding.what for finding in findings)
     assert not [finding for finding in findings if finding.grade == "bad"]
@@ -52,8 +52,8 @@ def test_its_test_says_whether_files_can_be_laid_there(
 def test_room_is_asked_for_before_the_start(make_node: Callable[..., Node]) -> None:
     node = make_node("7-Zip files", kind="archive")
 
-    assert room.why_none(node, 1000) == ""
-    assert "are needed" in room.why_none(node, 10**18)
+    assert destination_folders.why_none(node, 1000) == ""
+    assert "are needed" in destination_folders.why_none(node, 10**18)
 
 
 def test_users_read_the_path_that_they_know(make_node: Callable[..., Node]) -> None:
@@ -61,5 +61,8 @@ def test_users_read_the_path_that_they_know(make_node: Callable[..., Node]) -> N
 
     plain, shared = make_node("A", kind="archive"), make_node("B", kind="archive", settings=share)
 
-    assert shelf.path_for_users(plain, "job-1.7z") == ""
-    assert shelf.path_for_users(shared, "job-1.7z") == "\\\\server\\share\\archives\\job-1.7z"
+    assert destination_folders.path_for_users(plain, "job-1.7z") == ""
+    assert (
+        destination_folders.path_for_users(shared, "job-1.7z")
+        == "\\\\server\\share\\archives\\job-1.7z"
+    )

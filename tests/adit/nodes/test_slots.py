@@ -7,9 +7,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from adit.nodes import slots
+from adit.nodes.limits import slots
+from adit.nodes.limits.unavailable import NoSlot, Waits
 from adit.nodes.models import Lane, Slot
-from adit.nodes.waits import NoSlot, Waits
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from adit.nodes.calendar.special_days import Special
+from adit.nodes.calendar.special_days import read as read_special
+from adit.nodes.calendar.windows import Calendar, allowed_now, closes_next, opens_next, read
 from adit.nodes.models import Lane, Node
-from adit.nodes.special import Special
-from adit.nodes.special import read as read_special
-from adit.nodes.window import Calendar, allowed_now, closes_next, opens_next, read
 from adit_engine.errors import WrongInput
 
 NIGHTS = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "20:00", "to": "06:00", "limit": 4}

@@ -17,21 +17,21 @@ import samples
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
 from adit.nodes import pause, search
+from adit.nodes.limits.unavailable import Halted
 from adit.nodes.models import Node, Slot
-from adit.nodes.reception import house_spool
-from adit.nodes.register import RowRegister
-from adit.nodes.waits import Halted
+from adit.nodes.receiving.receiver_state import RowRegister
+from adit.nodes.receiving.retrievals import house_spool
+from adit_engine.dicom_ul.association import Association
+from adit_engine.dicom_ul.pdu import Context
+from adit_engine.dicom_ul.peer import Patience, Peer
 from adit_engine.errors import AssociationRejected, ConnectionLost
-from adit_engine.instance import Instance
-from adit_engine.nodes.association import Association
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.nodes.negotiation import Context
-from adit_engine.nodes.peer import Patience, Peer
-from adit_engine.pace import BURST_S
-from adit_engine.query import Query
-from adit_engine.receiver import Receiver, ReceiverSettings
-from adit_engine.reference import Level
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.rate_limit import BURST_S
+from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import Level
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -10,8 +10,8 @@ from lab.certificates import Authority
 from test_node_pages import client_of, filled
 
 from adit.accounts.models import User
-from adit.nodes.connect import engine_settings
 from adit.nodes.forms import form_for
+from adit.nodes.gateway import engine_settings
 from adit.nodes.models import Node
 
 CA = Authority()

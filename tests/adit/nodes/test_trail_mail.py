@@ -12,7 +12,7 @@ from django.db.models import F
 
 from adit.audit import trail
 from adit.audit.models import Event, Head
-from adit.nodes import trail_mail
+from adit.nodes import notifications
 from adit.nodes.models import HeadLetter
 
 pytestmark = pytest.mark.django_db
@@ -26,17 +26,17 @@ def letters(settings) -> None:
 
 def told() -> str:
     """Sends what is due, and gives the command that the mail names."""
-    trail_mail.tell()
-    assert trail_mail.OUTBOX.send() == 1
+    notifications.mail_audit_head()
+    assert notifications.AUDIT_HEAD_OUTBOX.send() == 1
     return re.search(r"adit manage (audit verify --head .*)", str(mail.outbox[-1].body))[1]
 
 
 def test_it_is_logged_and_mailed_once_a_day(caplog) -> None:
     trail.record("job.created", about="job:1")
-    with caplog.at_level(logging.INFO, "adit.nodes.trail_mail"):
+    with caplog.at_level(logging.INFO, "adit.nodes.notifications"):
         told()
-        trail_mail.tell()
-    assert trail_mail.OUTBOX.send() == 0
+        notifications.mail_audit_head()
+    assert notifications.AUDIT_HEAD_OUTBOX.send() == 0
     count, last = trail.head()
     assert caplog.messages == [f"the trail has {count} events, the last one {last}"]
     assert (mail.outbox[0].to, last in mail.outbox[0].body) == (["dpo@hospital.example"], True)
@@ -47,15 +47,15 @@ def test_it_is_logged_and_mailed_once_a_day(caplog) -> None:
 
 
 def test_nothing_is_said_of_a_trail_without_events() -> None:
-    trail_mail.tell()
+    notifications.mail_audit_head()
     assert not HeadLetter.objects.exists()
 
 
 def test_without_mail_it_is_logged_alone(settings, caplog) -> None:
     settings.MAIL = False
     trail.record("job.created", about="job:1")
-    with caplog.at_level(logging.INFO, "adit.nodes.trail_mail"):
-        trail_mail.tell()
+    with caplog.at_level(logging.INFO, "adit.nodes.notifications"):
+        notifications.mail_audit_head()
     assert caplog.messages
     assert not HeadLetter.objects.exists()
 

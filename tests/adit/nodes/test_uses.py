@@ -11,11 +11,12 @@ from openpyxl import load_workbook
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.nodes import slots, uses
-from adit.nodes.connect import Purpose, hold_of
+from adit.nodes.gateway import Purpose, hold_of
+from adit.nodes.limits import slots
+from adit.nodes.limits.slots import Hold
+from adit.nodes.limits.unavailable import NoSlot
 from adit.nodes.models import Lane, Node, Slot, Spent, Use
-from adit.nodes.slots import Hold
-from adit.nodes.waits import NoSlot
+from adit.nodes.usage import daily_use
 
 pytestmark = pytest.mark.django_db
 
@@ -79,8 +80,8 @@ def test_what_is_older_than_ninety_days_is_forgotten(node: Node) -> None:
     Use.objects.update(day=timezone.localdate() - timedelta(days=91))
     transferred(node, "task:2", 1, 1, Hold())
 
-    assert uses.clean() == 1
-    assert uses.of(node) == [Use.objects.get()]
+    assert daily_use.clean() == 1
+    assert daily_use.of(node) == [Use.objects.get()]
 
 
 def test_between_two_studies_a_connection_rests(node: Node) -> None:

@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from adit.nodes.calendar.windows import allowed_now, closes_next, opens_next, read
 from adit.nodes.models import Lane, Node
-from adit.nodes.window import allowed_now, closes_next, opens_next, read
 from adit_engine.errors import WrongInput
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -9,10 +9,10 @@ from django.test import Client
 from django.urls import reverse
 
 from adit.accounts.models import User
+from adit.jobs import task_groups
 from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState
-from adit.jobs.queueing import roads
 from adit.nodes.models import Node
-from adit.profiles import trials
+from adit.projects import services
 
 AsUser = Callable[[User], Client]
 
@@ -22,12 +22,12 @@ def order(owner: User, destination: Node, state: JobState, wait_reason: str = ""
         kind="selective",
         owner=owner,
         destination=destination,
-        trial=trials.default_trial(),
+        project=services.default_project(),
         state=state,
         idempotency_key=f"{owner.pk}-{state}",
     )
     task = Task.objects.create(job=job, position=1, payload=b"", state=TaskState.PENDING)
-    roads.assign_groups(job)
+    task_groups.assign_groups(job)
     TaskGroup.objects.update(wait_reason=wait_reason)
     Item.objects.create(
         task=task, attempt=1, index="1", sealed=b"", expected=120, delivered=56, withheld=2

@@ -9,10 +9,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from adit.accounts.models import User
+from adit.jobs import task_groups
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
-from adit.jobs.queueing import roads
 from adit.nodes.models import Node
-from adit.profiles import trials
+from adit.projects import services
 
 JOBS, TASKS_EACH = 200, 500
 MOST_S = 0.2
@@ -21,14 +21,14 @@ MOST_QUERIES = 60
 
 @pytest.fixture
 def many_tasks(coordinator: User, destination: Node) -> None:
-    trial = trials.default_trial()
+    project = services.default_project()
     states = [JobState.SUCCESS, JobState.WARNING, JobState.PENDING, JobState.IN_PROGRESS]
     jobs = Job.objects.bulk_create(
         Job(
             kind="selective",
             owner=coordinator,
             destination=destination,
-            trial=trial,
+            project=project,
             state=states[n % 4],
             idempotency_key=str(n),
         )
@@ -43,7 +43,7 @@ def many_tasks(coordinator: User, destination: Node) -> None:
         batch_size=2000,
     )
     for job in jobs:
-        roads.assign_groups(job)
+        task_groups.assign_groups(job)
     TaskGroup.objects.update(wait_reason="PACS1 opens at 20:00")
 
 

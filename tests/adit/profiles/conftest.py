@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group, Permission
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.accounts.rights import Right
+from adit.accounts.permissions import Right
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,7 +32,7 @@ def as_user() -> Callable[[User | None], Client]:
 
 @pytest.fixture
 def keyholder(make_user: Callable[..., User], groups: dict[str, Group]) -> User:
-    """A member of the coordinators' trials who may re-identify."""
+    """A member of the coordinators' projects who may re-identify."""
     holders = Group.objects.create(name="Key holders")
     holders.permissions.add(Permission.objects.get(codename=Right.REIDENTIFY))
     user = make_user("keyholder", "Coordinators")

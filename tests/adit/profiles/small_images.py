@@ -5,7 +5,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, generate_uid
 
-from adit_engine.instance import EXPLICIT_LE, Instance
+from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 
 def ct(with_values: Dataset) -> Instance:

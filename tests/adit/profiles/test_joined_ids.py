@@ -7,14 +7,14 @@ import pytest
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
 from adit.nodes.models import Node
-from adit.profiles.identity import exported_map, reidentify
-from adit.profiles.joining import join
-from adit.profiles.mapping import Conflict, known_pseudonym, pseudonym_for
-from adit.profiles.models import Patient, Trial
-from adit.profiles.trials import key_of
+from adit.projects.models import Patient, Project
+from adit.projects.patient_merge import join
+from adit.projects.pseudonyms import Conflict, known_pseudonym, pseudonym_for
+from adit.projects.reidentification import exported_map, reidentify
+from adit.projects.services import key_of
 from adit_engine.errors import WrongInput
 
 pytestmark = pytest.mark.django_db
@@ -23,44 +23,44 @@ WHY = "merged in the PACS on 2026-03-01"
 
 
 @pytest.fixture
-def patient(trial: Trial) -> Patient:
-    pseudonym_for(trial, "PACS1", "OLD-canary")
-    return trial.patients.get()
+def patient(project: Project) -> Patient:
+    pseudonym_for(project, "PACS1", "OLD-canary")
+    return project.patients.get()
 
 
 def test_an_id_that_is_new_goes_by_the_patients_pseudonym(
-    root: User, trial: Trial, source: Node, patient: Patient
+    root: User, project: Project, source: Node, patient: Patient
 ) -> None:
     join(root, patient, source, "NEW-canary", WHY)
 
-    assert pseudonym_for(trial, "PACS1", "NEW-canary") == "LUNG-0001"
-    assert known_pseudonym(trial, "PACS1", " OLD-canary ") == "LUNG-0001"
-    assert trial.patients.count() == 1
-    assert Trial.objects.get().generation == 1
+    assert pseudonym_for(project, "PACS1", "NEW-canary") == "LUNG-0001"
+    assert known_pseudonym(project, "PACS1", " OLD-canary ") == "LUNG-0001"
+    assert project.patients.count() == 1
+    assert Project.objects.get().generation == 1
     event = Event.objects.get(action="patient.joined")
     assert (event.user, event.details["reason"]) == (root, WHY)
     assert "canary" not in str(event.details)
 
 
 def test_an_id_with_a_pseudonym_of_its_own_needs_a_new_generation(
-    root: User, trial: Trial, source: Node, patient: Patient
+    root: User, project: Project, source: Node, patient: Patient
 ) -> None:
-    pseudonym_for(trial, "PACS1", "NEW-canary")
-    before = key_of(trial).uid("1.2.3")
+    pseudonym_for(project, "PACS1", "NEW-canary")
+    before = key_of(project).uid("1.2.3")
 
     with pytest.raises(Conflict, match="goes by LUNG-0002 already"):
         join(root, patient, source, "NEW-canary", WHY)
-    assert known_pseudonym(trial, "PACS1", "NEW-canary") == "LUNG-0002"
+    assert known_pseudonym(project, "PACS1", "NEW-canary") == "LUNG-0002"
     join(root, patient, source, "NEW-canary", WHY, new_generation=True)
 
-    now = Trial.objects.get()
-    assert known_pseudonym(trial, "PACS1", "NEW-canary") == "LUNG-0001"
+    now = Project.objects.get()
+    assert known_pseudonym(project, "PACS1", "NEW-canary") == "LUNG-0001"
     assert key_of(now).uid("1.2.3") != before
     assert pseudonym_for(now, "PACS1", "THIRD") == "LUNG-0003"
 
 
 def test_joining_twice_changes_nothing(
-    root: User, trial: Trial, source: Node, patient: Patient
+    root: User, project: Project, source: Node, patient: Patient
 ) -> None:
     for _ in range(2):
         join(root, patient, source, "NEW-canary", WHY)
@@ -69,11 +69,11 @@ def test_joining_twice_changes_nothing(
 
 
 def test_the_key_holder_sees_both_ids(
-    root: User, trial: Trial, source: Node, patient: Patient
+    root: User, project: Project, source: Node, patient: Patient
 ) -> None:
     join(root, patient, source, "NEW-canary", WHY)
     assert reidentify(root, patient, "x").joined == (("PACS1", "NEW-canary"),)
-    assert exported_map(root, trial, "x")[0].joined == (("PACS1", "NEW-canary"),)
+    assert exported_map(root, project, "x")[0].joined == (("PACS1", "NEW-canary"),)
 
 
 def test_it_needs_the_right_and_a_reason(
@@ -88,11 +88,11 @@ def test_it_needs_the_right_and_a_reason(
 
 
 def test_on_the_page(
-    root: User, trial: Trial, source: Node, patient: Patient, as_user: Callable[[User], Client]
+    root: User, project: Project, source: Node, patient: Patient, as_user: Callable[[User], Client]
 ) -> None:
-    client, path = as_user(root), f"/projects/{trial.pk}/pseudonyms/{patient.pk}/join/"
+    client, path = as_user(root), f"/projects/{project.pk}/pseudonyms/{patient.pk}/join/"
     typed: dict[str, Any] = {"node": source.pk, "patient_id": "NEW-canary", "reason": WHY}
-    pseudonym_for(trial, "PACS1", "NEW-canary")
+    pseudonym_for(project, "PACS1", "NEW-canary")
 
     refused = client.post(path, typed)
     assert (refused.status_code, b"goes by LUNG-0002 already" in refused.content) == (422, True)
@@ -122,22 +122,22 @@ def centre(settings: Any) -> type[Centre]:
 
 
 def test_a_trust_centre_names_new_patients_and_is_asked_once(
-    trial: Trial, centre: type[Centre]
+    project: Project, centre: type[Centre]
 ) -> None:
-    assert pseudonym_for(trial, "PACS1", "4711") == "TC-99"
+    assert pseudonym_for(project, "PACS1", "4711") == "TC-99"
     centre.answers = {}
-    assert pseudonym_for(trial, "PACS1", "4711") == "TC-99"
+    assert pseudonym_for(project, "PACS1", "4711") == "TC-99"
 
 
-def test_a_given_pseudonym_wins(trial: Trial, centre: type[Centre]) -> None:
-    assert pseudonym_for(trial, "PACS1", "4711", given="MINE-1") == "MINE-1"
+def test_a_given_pseudonym_wins(project: Project, centre: type[Centre]) -> None:
+    assert pseudonym_for(project, "PACS1", "4711", given="MINE-1") == "MINE-1"
 
 
-def test_what_it_gives_must_be_legal_and_free(trial: Trial, centre: type[Centre]) -> None:
-    from adit.profiles.source import Unusable
+def test_what_it_gives_must_be_legal_and_free(project: Project, centre: type[Centre]) -> None:
+    from adit.projects.trust_centre import Unusable
 
     with pytest.raises(Unusable, match="does not allow"):
-        pseudonym_for(trial, "PACS1", "4712")
-    pseudonym_for(trial, "PACS1", "1", given="TC-99")
+        pseudonym_for(project, "PACS1", "4712")
+    pseudonym_for(project, "PACS1", "1", given="TC-99")
     with pytest.raises(Conflict, match="stands for another patient"):
-        pseudonym_for(trial, "PACS1", "4711")
+        pseudonym_for(project, "PACS1", "4711")

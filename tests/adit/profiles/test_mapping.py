@@ -9,121 +9,115 @@ from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from adit.accounts.groups import COORDINATORS
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
 from adit.audit.trail import unveiled, verify
-from adit.profiles.mapping import (
-    Conflict,
-    as_is_for,
-    change_for,
-    known_pseudonym,
-    pseudonym_for,
-)
-from adit.profiles.models import Patient
-from adit.profiles.trials import box_of, default_trial, key_of, revoke
+from adit.projects.models import Patient
+from adit.projects.pseudonyms import Conflict, as_is_for, change_for, known_pseudonym, pseudonym_for
+from adit.projects.services import box_of, default_project, key_of, revoke
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.change import AsIs, TrialStamp
+from adit_engine.pseudonymize.change import AsIs, ClinicalTrialAttributes
 
 
-def test_a_patient_keeps_the_pseudonym(trial):
-    first = pseudonym_for(trial, "PACS1", "4711")
+def test_a_patient_keeps_the_pseudonym(project):
+    first = pseudonym_for(project, "PACS1", "4711")
 
     assert first == "LUNG-0001"
-    assert pseudonym_for(trial, "PACS1", " 4711\0") == first
-    assert known_pseudonym(trial, "PACS1", "4711") == first
-    assert known_pseudonym(trial, "PACS1", "4712") == ""
+    assert pseudonym_for(project, "PACS1", " 4711\0") == first
+    assert known_pseudonym(project, "PACS1", "4711") == first
+    assert known_pseudonym(project, "PACS1", "4712") == ""
 
 
-def test_the_same_id_of_another_domain_is_another_patient(trial):
-    assert pseudonym_for(trial, "PACS1", "4711") != pseudonym_for(trial, "PACS2", "4711")
+def test_the_same_id_of_another_domain_is_another_patient(project):
+    assert pseudonym_for(project, "PACS1", "4711") != pseudonym_for(project, "PACS2", "4711")
 
 
-def test_without_a_pattern_the_pseudonym_follows_from_the_trials_key(make_trial):
-    heart = make_trial("HEART")
+def test_without_a_pattern_the_pseudonym_follows_from_the_projects_key(make_project):
+    heart = make_project("HEART")
 
     generated = key_of(heart).generated_pseudonym("PACS1", "4711")
     assert pseudonym_for(heart, "PACS1", "4711") == generated
-    assert pseudonym_for(make_trial("LIVER"), "PACS1", "4711") != generated
+    assert pseudonym_for(make_project("LIVER"), "PACS1", "4711") != generated
 
 
 @pytest.mark.parametrize("given", ["0815A", "815a"])
-def test_a_patient_id_is_no_pseudonym(trial, given):
+def test_a_patient_id_is_no_pseudonym(project, given):
     with pytest.raises(WrongInput, match="the patient's own ID"):
-        pseudonym_for(trial, "PACS1", "0815A ", given)
+        pseudonym_for(project, "PACS1", "0815A ", given)
 
-    assert not trial.patients.exists()
-    assert pseudonym_for(trial, "PACS1", "", given) == given, "a patient without any ID"
-
-
-def test_a_given_pseudonym_wins_and_its_number_is_not_given_twice(trial):
-    assert pseudonym_for(trial, "PACS1", "A", "lung-0001") == "lung-0001"
-    assert pseudonym_for(trial, "PACS1", "B") == "LUNG-0002"
+    assert not project.patients.exists()
+    assert pseudonym_for(project, "PACS1", "", given) == given, "a patient without any ID"
 
 
-def test_numbers_grow_beyond_their_digits(make_trial):
-    small = make_trial("SMALL", pattern="S#", last_number=9)
+def test_a_given_pseudonym_wins_and_its_number_is_not_given_twice(project):
+    assert pseudonym_for(project, "PACS1", "A", "lung-0001") == "lung-0001"
+    assert pseudonym_for(project, "PACS1", "B") == "LUNG-0002"
+
+
+def test_numbers_grow_beyond_their_digits(make_project):
+    small = make_project("SMALL", pattern="S#", last_number=9)
 
     assert pseudonym_for(small, "PACS1", "A") == "S10"
 
 
-def test_a_second_pseudonym_for_one_patient_is_a_conflict(trial):
-    pseudonym_for(trial, "PACS1", "4711-canary", "LUNG-A")
+def test_a_second_pseudonym_for_one_patient_is_a_conflict(project):
+    pseudonym_for(project, "PACS1", "4711-canary", "LUNG-A")
 
     with pytest.raises(Conflict, match="already has another pseudonym") as error:
-        pseudonym_for(trial, "PACS1", "4711-canary", "LUNG-B")
+        pseudonym_for(project, "PACS1", "4711-canary", "LUNG-B")
     assert "canary" not in str(error.value)
     assert "LUNG-A" not in str(error.value)
 
 
 @pytest.mark.parametrize("second", ["LUNG-A", "lung-a"])
-def test_one_pseudonym_for_two_patients_is_a_conflict(trial, second):
-    pseudonym_for(trial, "PACS1", "4711", "LUNG-A")
+def test_one_pseudonym_for_two_patients_is_a_conflict(project, second):
+    pseudonym_for(project, "PACS1", "4711", "LUNG-A")
 
     with pytest.raises(Conflict, match="already stands for another patient") as error:
-        pseudonym_for(trial, "PACS1", "4712-canary", second)
+        pseudonym_for(project, "PACS1", "4712-canary", second)
     assert "canary" not in str(error.value)
 
 
 @pytest.mark.parametrize(("index", "pseudonym"), [("a", "P2"), ("b", "P1"), ("b", "p1")])
-def test_the_database_itself_keeps_the_mapping_unique_both_ways(trial, index, pseudonym):
-    Patient.objects.create(trial=trial, index="a", sealed=b"", pseudonym="P1")
+def test_the_database_itself_keeps_the_mapping_unique_both_ways(project, index, pseudonym):
+    Patient.objects.create(project=project, index="a", sealed=b"", pseudonym="P1")
 
     with pytest.raises(IntegrityError):
-        Patient.objects.create(trial=trial, index=index, sealed=b"", pseudonym=pseudonym)
+        Patient.objects.create(project=project, index=index, sealed=b"", pseudonym=pseudonym)
 
 
-def test_without_a_patient_id_a_pseudonym_must_be_given(trial):
+def test_without_a_patient_id_a_pseudonym_must_be_given(project):
     with pytest.raises(WrongInput, match="no patient ID"):
-        pseudonym_for(trial, "PACS1", " ")
+        pseudonym_for(project, "PACS1", " ")
 
-    assert pseudonym_for(trial, "PACS1", "", "LUNG-X") == "LUNG-X"
-    assert pseudonym_for(trial, "PACS1", "", "LUNG-X") == "LUNG-X"
+    assert pseudonym_for(project, "PACS1", "", "LUNG-X") == "LUNG-X"
+    assert pseudonym_for(project, "PACS1", "", "LUNG-X") == "LUNG-X"
     with pytest.raises(Conflict):
-        pseudonym_for(trial, "PACS1", "4711", "LUNG-X")
+        pseudonym_for(project, "PACS1", "4711", "LUNG-X")
 
 
 @pytest.mark.parametrize("given", ["Müller", "a b", "a\\b", "x" * 65])
-def test_an_illegal_pseudonym_is_refused(trial, given):
+def test_an_illegal_pseudonym_is_refused(project, given):
     with pytest.raises(WrongInput, match="1 to 64 characters"):
-        pseudonym_for(trial, "PACS1", "4711", given)
+        pseudonym_for(project, "PACS1", "4711", given)
 
 
-def test_no_patient_id_stands_in_the_database(trial):
-    pseudonym_for(trial, "PACS1", "4711-canary")
+def test_no_patient_id_stands_in_the_database(project):
+    pseudonym_for(project, "PACS1", "4711-canary")
 
     with connection.cursor() as cursor:
         for table in ("profiles_patient", "audit_event"):
             cursor.execute(f"SELECT * FROM {table}")
             assert "canary" not in repr(cursor.fetchall())
     event = Event.objects.get(action="pseudonym.registered")
-    assert unveiled(box_of(trial), event) == ("PACS1", "4711-canary")
+    assert unveiled(box_of(project), event) == ("PACS1", "4711-canary")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_patients_registered_at_once_get_each_a_number_of_their_own(trial):
+def test_patients_registered_at_once_get_each_a_number_of_their_own(project):
     def register(worker):
         try:
-            return [pseudonym_for(trial, "PACS1", f"patient {n}") for n in range(12)]
+            return [pseudonym_for(project, "PACS1", f"patient {n}") for n in range(12)]
         finally:
             connection.close()
 
@@ -139,73 +133,77 @@ def test_patients_registered_at_once_get_each_a_number_of_their_own(trial):
 
 
 def test_the_change_carries_profile_pseudonym_key_and_stamp(
-    coordinator, trial, source, destination
+    coordinator, project, source, destination
 ):
-    change = change_for(coordinator, trial, source, destination, "4711")
+    change = change_for(coordinator, project, source, destination, "4711")
 
     assert change.pseudonym == "LUNG-0001"
-    assert change.key.uid("1.2.3") == key_of(trial).uid("1.2.3")
-    assert change.stamp == TrialStamp("Test University", "LUNG", "Lung study")
-    trial.profile.refresh_from_db()
-    assert trial.profile.frozen_at is not None
+    assert change.key.uid("1.2.3") == key_of(project).uid("1.2.3")
+    assert change.stamp == ClinicalTrialAttributes("Test University", "LUNG", "Lung study")
+    project.profile.refresh_from_db()
+    assert project.profile.frozen_at is not None
 
 
-def test_without_a_trial_the_sites_own_is_used_and_not_stamped(coordinator, source, destination):
+def test_without_a_project_the_sites_own_is_used_and_not_stamped(coordinator, source, destination):
     change = change_for(coordinator, None, source, destination, "4711")
 
     assert change.stamp is None
-    assert change.pseudonym == known_pseudonym(default_trial(), "PACS1", "4711")
+    assert change.pseudonym == known_pseudonym(default_project(), "PACS1", "4711")
 
 
-def test_nodes_of_one_domain_share_their_patients(coordinator, trial, make_node, destination):
+def test_nodes_of_one_domain_share_their_patients(coordinator, project, make_node, destination):
     one, two = (make_node(name, settings={"domain": "hospital"}) for name in ("A", "B"))
 
-    names = {change_for(coordinator, trial, n, destination, "4711").pseudonym for n in (one, two)}
+    names = {change_for(coordinator, project, n, destination, "4711").pseudonym for n in (one, two)}
     assert names == {"LUNG-0001"}
 
 
 def test_choosing_a_pseudonym_needs_a_right_unless_it_is_the_known_one(
-    coordinator, groups, make_user, trial, source, destination
+    coordinator, groups, make_user, project, source, destination
 ):
-    assert change_for(coordinator, trial, source, destination, "1", pseudonym="A").pseudonym == "A"
+    assert (
+        change_for(coordinator, project, source, destination, "1", pseudonym="A").pseudonym == "A"
+    )
     groups[COORDINATORS].permissions.remove(Permission.objects.get(codename="choose_pseudonyms"))
     other = make_user("other", COORDINATORS)
 
-    assert change_for(other, trial, source, destination, "1", pseudonym="A").pseudonym == "A"
+    assert change_for(other, project, source, destination, "1", pseudonym="A").pseudonym == "A"
     with pytest.raises(Refused, match="Choose pseudonyms"):
-        change_for(other, trial, source, destination, "2", pseudonym="B")
+        change_for(other, project, source, destination, "2", pseudonym="B")
     assert not Patient.objects.filter(pseudonym="B").exists()
 
 
 @pytest.mark.parametrize("who", ["stranger", "pacsadmin"])
-def test_who_is_no_member_gets_no_change(request, trial, source, destination, who):
+def test_who_is_no_member_gets_no_change(request, project, source, destination, who):
     with pytest.raises(Refused, match="None of your groups"):
-        change_for(request.getfixturevalue(who), trial, source, destination, "4711")
+        change_for(request.getfixturevalue(who), project, source, destination, "4711")
     assert not Patient.objects.exists()
 
 
-def test_an_ended_or_revoked_trial_gives_no_change(coordinator, dpo, trial, source, destination):
-    trial.expires_on = timezone.localdate() - timedelta(days=1)
-    trial.save()
-    with pytest.raises(Refused, match="has ended"):
-        change_for(coordinator, trial, source, destination, "4711")
-    revoke(dpo, trial)
-    with pytest.raises(Refused, match="was revoked"):
-        change_for(coordinator, trial, source, destination, "4711")
-
-
-def test_a_trial_allows_only_the_nodes_it_names(
-    coordinator, trial, source, destination, folder_node
+def test_an_ended_or_revoked_project_gives_no_change(
+    coordinator, dpo, project, source, destination
 ):
-    trial.sources.add(source)
-    trial.destinations.add(destination)
+    project.expires_on = timezone.localdate() - timedelta(days=1)
+    project.save()
+    with pytest.raises(Refused, match="has ended"):
+        change_for(coordinator, project, source, destination, "4711")
+    revoke(dpo, project)
+    with pytest.raises(Refused, match="was revoked"):
+        change_for(coordinator, project, source, destination, "4711")
 
-    assert change_for(coordinator, trial, source, destination, "4711")
-    assert change_for(coordinator, trial, source, None, "4711")
+
+def test_a_project_allows_only_the_nodes_it_names(
+    coordinator, project, source, destination, folder_node
+):
+    project.sources.add(source)
+    project.destinations.add(destination)
+
+    assert change_for(coordinator, project, source, destination, "4711")
+    assert change_for(coordinator, project, source, None, "4711")
     with pytest.raises(Refused, match="LUNG does not allow Research folder"):
-        change_for(coordinator, trial, source, folder_node, "4711")
+        change_for(coordinator, project, source, folder_node, "4711")
     with pytest.raises(Refused, match="LUNG does not allow Research PACS"):
-        change_for(coordinator, trial, destination, destination, "4711")
+        change_for(coordinator, project, destination, destination, "4711")
 
 
 @pytest.mark.parametrize("who", ["coordinator", "pacsadmin", "dpo", "stranger"])
@@ -226,15 +224,15 @@ def test_identified_data_leave_with_a_reason_that_stands_in_the_trail(root, sour
     }
 
 
-def test_identified_data_leave_for_a_trial_only_where_it_allows(
-    root, trial, source, destination, folder_node
+def test_identified_data_leave_for_a_project_only_where_it_allows(
+    root, project, source, destination, folder_node
 ):
-    trial.destinations.add(destination)
+    project.destinations.add(destination)
 
-    assert as_is_for(root, trial, source, destination, reason="second opinion") == AsIs()
+    assert as_is_for(root, project, source, destination, reason="second opinion") == AsIs()
     with pytest.raises(Refused, match="LUNG does not allow Research folder"):
-        as_is_for(root, trial, source, folder_node, reason="second opinion")
-    trial.is_revoked = True
-    trial.save()
+        as_is_for(root, project, source, folder_node, reason="second opinion")
+    project.is_revoked = True
+    project.save()
     with pytest.raises(Refused, match="was revoked"):
-        as_is_for(root, trial, source, destination, reason="second opinion")
+        as_is_for(root, project, source, destination, reason="second opinion")

@@ -8,9 +8,9 @@ import pytest
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.profiles import trials
-from adit.profiles.models import Profile
-from adit.profiles.versions import rules_of
+from adit.projects import services
+from adit.projects.models import Profile
+from adit.projects.profile_versions import rules_of
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +31,7 @@ RULE = {
 
 @pytest.fixture
 def profile(db: None) -> Profile:
-    return trials.default_profile()
+    return services.default_profile()
 
 
 @pytest.fixture

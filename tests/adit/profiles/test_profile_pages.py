@@ -12,11 +12,11 @@ from small_images import ct
 from adit.accounts.models import User
 from adit.audit.models import Event
 from adit.nodes.models import Node
-from adit.profiles import trials
-from adit.profiles.models import Patient, Profile
-from adit_engine.instance import EXPLICIT_LE, Instance
+from adit.projects import services
+from adit.projects.models import Patient, Profile
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.pseudonymize.profile import presets
+from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 AsUser = Callable[[User], Client]
 TEXT = 'name = "{name}"\nversion = {version}\n\n[[rules]]\ncode = "113100"\n'
@@ -24,7 +24,7 @@ TEXT = 'name = "{name}"\nversion = {version}\n\n[[rules]]\ncode = "113100"\n'
 
 @pytest.fixture
 def profile(db: None) -> Profile:
-    return trials.default_profile()
+    return services.default_profile()
 
 
 def test_a_version_is_shown_in_words_with_its_codes(
@@ -38,7 +38,7 @@ def test_a_version_is_shown_in_words_with_its_codes(
 
 
 def test_the_projects_of_others_are_not_named(
-    stranger: User, coordinator: User, trial: object, profile: Profile, as_user: AsUser
+    stranger: User, coordinator: User, project: object, profile: Profile, as_user: AsUser
 ) -> None:
     assert "Lung study" in as_user(coordinator).get(f"/profiles/{profile.pk}/").content.decode()
     assert "Lung study" not in as_user(stranger).get(f"/profiles/{profile.pk}/").content.decode()

@@ -11,10 +11,10 @@ from django.test import Client
 from adit.accounts.models import User
 from adit.audit.models import Event
 from adit.nodes.models import Node
-from adit.profiles.mapping import known_pseudonym, pseudonym_for
-from adit.profiles.models import Patient, Profile, Trial
-from adit.profiles.trials import KeyDestroyed, box_of, change_trial, key_of
-from adit.profiles.versions import new_version
+from adit.projects.models import Patient, Profile, Project
+from adit.projects.profile_versions import new_version
+from adit.projects.pseudonyms import known_pseudonym, pseudonym_for
+from adit.projects.services import KeyDestroyed, box_of, change_project, key_of
 from adit_engine.errors import WrongInput
 
 AsUser = Callable[[User], Client]
@@ -32,22 +32,22 @@ def csv(text: str | bytes) -> SimpleUploadedFile:
 
 
 @pytest.fixture
-def client(dpo: User, trial: Trial, as_user: AsUser) -> Client:
-    """The browser of a manager of trials."""
+def client(dpo: User, project: Project, as_user: AsUser) -> Client:
+    """The browser of a manager of projects."""
     return as_user(dpo)
 
 
 def test_a_project_is_added_with_a_key_of_its_own(
-    client: Client, trial: Trial, source: Node, groups: dict[str, Group]
+    client: Client, project: Project, source: Node, groups: dict[str, Group]
 ) -> None:
     members = [groups["Coordinators"].pk]
     answer = client.post("/projects/new/", typed(members=members, sources=[source.pk]))
 
-    made = Trial.objects.get(protocol_id="HEART")
+    made = Project.objects.get(protocol_id="HEART")
     assert answer["Location"] == f"/projects/{made.pk}/"
     assert list(made.sources.all()) == [source]
-    assert made.key != trial.key
-    assert Event.objects.filter(action="trial.created", about="trial:HEART").exists()
+    assert made.key != project.key
+    assert Event.objects.filter(action="project.created", about="project:HEART").exists()
 
 
 @pytest.mark.parametrize(
@@ -71,65 +71,69 @@ def test_what_cannot_be_comes_back_as_it_was_typed(client: Client, field: str, v
     assert 'role="alert"' in page
     assert HOSTILE not in page
     assert "&lt;script&gt;" in page
-    assert Trial.objects.filter(is_default=False).count() == 1
+    assert Project.objects.filter(is_default=False).count() == 1
 
 
-def test_what_stands_in_images_cannot_be_typed_over(client: Client, trial: Trial) -> None:
+def test_what_stands_in_images_cannot_be_typed_over(client: Client, project: Project) -> None:
     values = typed(protocol_id="OTHER", sponsor="New sponsor", pattern="L-##")
-    client.post(f"/projects/{trial.pk}/edit/", values)
-    trial.refresh_from_db()
-    assert (trial.protocol_id, trial.sponsor) == ("LUNG", "New sponsor")
-    assert trial.pattern == "L-##"
+    client.post(f"/projects/{project.pk}/edit/", values)
+    project.refresh_from_db()
+    assert (project.protocol_id, project.sponsor) == ("LUNG", "New sponsor")
+    assert project.pattern == "L-##"
 
-    pseudonym_for(trial, "PACS1", "4711")
+    pseudonym_for(project, "PACS1", "4711")
     client.post(
-        f"/projects/{trial.pk}/edit/",
+        f"/projects/{project.pk}/edit/",
         typed(sponsor="Third", pattern="X-#", expires_on="2031-01-31"),
     )
 
-    trial.refresh_from_db()
-    assert (trial.sponsor, trial.pattern) == ("New sponsor", "L-##")
-    assert str(trial.expires_on) == "2031-01-31"
+    project.refresh_from_db()
+    assert (project.sponsor, project.pattern) == ("New sponsor", "L-##")
+    assert str(project.expires_on) == "2031-01-31"
 
 
-def test_the_registry_itself_refuses_what_the_form_does_not_offer(dpo: User, trial: Trial) -> None:
-    pseudonym_for(trial, "PACS1", "4711")
-    trial.sponsor = "Another"
+def test_the_registry_itself_refuses_what_the_form_does_not_offer(
+    dpo: User, project: Project
+) -> None:
+    pseudonym_for(project, "PACS1", "4711")
+    project.sponsor = "Another"
 
     with pytest.raises(WrongInput, match="has patients"):
-        change_trial(dpo, trial, members=[], sources=[], destinations=[])
+        change_project(dpo, project, members=[], sources=[], destinations=[])
 
 
-def test_another_profile_opens_a_new_generation(client: Client, dpo: User, trial: Trial) -> None:
+def test_another_profile_opens_a_new_generation(
+    client: Client, dpo: User, project: Project
+) -> None:
     strict = new_version(dpo, 'name = "Strict"\nversion = 1\n[[rules]]\ncode = "113100"\n')
-    before = key_of(trial).uid("1.2.3")
+    before = key_of(project).uid("1.2.3")
 
-    client.post(f"/projects/{trial.pk}/edit/", typed(profile=strict.pk, sponsor=trial.sponsor))
+    client.post(f"/projects/{project.pk}/edit/", typed(profile=strict.pk, sponsor=project.sponsor))
 
-    trial.refresh_from_db()
-    assert (trial.profile, trial.generation) == (strict, 2)
-    assert key_of(trial).uid("1.2.3") != before
-    details = Event.objects.get(action="trial.changed").details
+    project.refresh_from_db()
+    assert (project.profile, project.generation) == (strict, 2)
+    assert key_of(project).uid("1.2.3") != before
+    details = Event.objects.get(action="project.changed").details
     assert details["generation"] == 2
     assert "profile" in details["changed"]
 
 
-def test_revoking_is_said_and_recorded(client: Client, trial: Trial) -> None:
-    page = client.post(f"/projects/{trial.pk}/revoke/", follow=True).content.decode()
+def test_revoking_is_said_and_recorded(client: Client, project: Project) -> None:
+    page = client.post(f"/projects/{project.pk}/revoke/", follow=True).content.decode()
 
     assert "revoked" in page
-    assert Event.objects.filter(action="trial.revoked").exists()
+    assert Event.objects.filter(action="project.revoked").exists()
 
 
 # Who is who ----------------------------------------------------------------------------------
 
 
 def test_members_see_pseudonyms_and_never_ids(
-    coordinator: User, trial: Trial, as_user: AsUser
+    coordinator: User, project: Project, as_user: AsUser
 ) -> None:
-    pseudonym_for(trial, "PACS1", "4711-canary")
+    pseudonym_for(project, "PACS1", "4711-canary")
 
-    page = as_user(coordinator).get(f"/projects/{trial.pk}/pseudonyms/").content.decode()
+    page = as_user(coordinator).get(f"/projects/{project.pk}/pseudonyms/").content.decode()
 
     assert "LUNG-0001" in page
     assert "canary" not in page
@@ -137,11 +141,11 @@ def test_members_see_pseudonyms_and_never_ids(
 
 
 def test_the_key_holder_sees_one_id_once_and_it_is_recorded(
-    keyholder: User, trial: Trial, as_user: AsUser
+    keyholder: User, project: Project, as_user: AsUser
 ) -> None:
-    pseudonym_for(trial, "PACS1", "4711-canary")
-    client, patient = as_user(keyholder), trial.patients.get()
-    path = f"/projects/{trial.pk}/pseudonyms/{patient.pk}/"
+    pseudonym_for(project, "PACS1", "4711-canary")
+    client, patient = as_user(keyholder), project.patients.get()
+    path = f"/projects/{project.pk}/pseudonyms/{patient.pk}/"
 
     unsaid = client.post(path, {"reason": "  "})
     assert (unsaid.status_code, b"canary" in unsaid.content) == (422, False)
@@ -153,17 +157,17 @@ def test_the_key_holder_sees_one_id_once_and_it_is_recorded(
     assert "no-store" in told["Cache-Control"]
     assert b"canary" not in again.content
     event = Event.objects.get(action="patient.reidentified")
-    assert (event.user, event.about) == (keyholder, "trial:LUNG")
+    assert (event.user, event.about) == (keyholder, "project:LUNG")
     assert event.details == {"pseudonym": "LUNG-0001", "reason": "incidental finding"}
 
 
 def test_the_map_is_exported_without_formulas(
-    keyholder: User, trial: Trial, as_user: AsUser
+    keyholder: User, project: Project, as_user: AsUser
 ) -> None:
     for patient_id in ("=1+1", "+1", "-1", "@x", 'a;"b"', "Müller,7"):
-        pseudonym_for(trial, "PACS1", patient_id)
+        pseudonym_for(project, "PACS1", patient_id)
 
-    answer = as_user(keyholder).post(f"/projects/{trial.pk}/export/", {"reason": "audit of 2026"})
+    answer = as_user(keyholder).post(f"/projects/{project.pk}/export/", {"reason": "audit of 2026"})
 
     lines = answer.content.decode("utf-8-sig").splitlines()
     assert answer["Content-Disposition"] == 'attachment; filename="LUNG-pseudonyms.csv"'
@@ -175,7 +179,7 @@ def test_the_map_is_exported_without_formulas(
         "LUNG-0004,'@x,PACS1",
     ]
     assert lines[5:] == ['LUNG-0005,"a;""b""",PACS1', 'LUNG-0006,"Müller,7",PACS1']
-    event = Event.objects.get(action="trial.map_exported")
+    event = Event.objects.get(action="project.map_exported")
     assert event.details == {"reason": "audit of 2026", "patients": 6}
 
 
@@ -184,18 +188,18 @@ def test_the_map_is_exported_without_formulas(
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_list_is_imported(
-    coordinator: User, trial: Trial, source: Node, as_user: AsUser, separator: str
+    coordinator: User, project: Project, source: Node, as_user: AsUser, separator: str
 ) -> None:
     text = (
         f"\ufeffPseudonym{separator}Patient ID\r\nA-1{separator}Müller 7\r\n\r\nA-2{separator}8\r\n"
     )
-    path = f"/projects/{trial.pk}/import/"
+    path = f"/projects/{project.pk}/import/"
 
     answer = as_user(coordinator).post(path, {"node": source.pk, "file": csv(text)})
 
     assert answer.status_code == 302
-    assert known_pseudonym(trial, "PACS1", "Müller 7") == "A-1"
-    assert known_pseudonym(trial, "PACS1", "8") == "A-2"
+    assert known_pseudonym(project, "PACS1", "Müller 7") == "A-1"
+    assert known_pseudonym(project, "PACS1", "8") == "A-2"
     details = Event.objects.get(action="pseudonyms.imported").details
     assert details == {"new": 2, "known": 0, "domain": "PACS1"}
 
@@ -222,14 +226,14 @@ def test_a_list_is_imported(
 )
 def test_a_list_that_does_not_fit_leaves_nothing(
     coordinator: User,
-    trial: Trial,
+    project: Project,
     source: Node,
     as_user: AsUser,
     rows: str | bytes,
     said: str,
 ) -> None:
-    pseudonym_for(trial, "PACS1", "known")
-    path = f"/projects/{trial.pk}/import/"
+    pseudonym_for(project, "PACS1", "known")
+    path = f"/projects/{project.pk}/import/"
 
     answer = as_user(coordinator).post(path, {"node": source.pk, "file": csv(rows)})
 
@@ -237,15 +241,15 @@ def test_a_list_that_does_not_fit_leaves_nothing(
     assert answer.status_code == 422
     assert said in page
     assert "canary" not in page
-    assert Patient.objects.filter(trial=trial).count() == 1
+    assert Patient.objects.filter(project=project).count() == 1
     assert not Event.objects.filter(action="pseudonyms.imported").exists()
 
 
 def test_ids_of_a_pacs_that_one_may_not_read_are_not_imported(
-    coordinator: User, trial: Trial, make_node: Callable[..., Node], as_user: AsUser
+    coordinator: User, project: Project, make_node: Callable[..., Node], as_user: AsUser
 ) -> None:
     foreign = make_node("Foreign PACS")
-    path = f"/projects/{trial.pk}/import/"
+    path = f"/projects/{project.pk}/import/"
     client = as_user(coordinator)
 
     assert "Foreign PACS" not in client.get(path).content.decode()
@@ -260,48 +264,48 @@ def test_ids_of_a_pacs_that_one_may_not_read_are_not_imported(
     "values", [{}, {"reason": "done", "typed": "lung"}, {"reason": " ", "typed": "LUNG"}]
 )
 def test_a_key_is_not_destroyed_by_accident(
-    client: Client, trial: Trial, values: dict[str, str]
+    client: Client, project: Project, values: dict[str, str]
 ) -> None:
-    answer = client.post(f"/projects/{trial.pk}/destroy/", values)
+    answer = client.post(f"/projects/{project.pk}/destroy/", values)
 
     assert answer.status_code in (200, 422)
-    trial.refresh_from_db()
-    assert trial.key is not None
+    project.refresh_from_db()
+    assert project.key is not None
 
 
 def test_a_destroyed_key_cuts_the_tie_for_good(
-    client: Client, root: User, trial: Trial, as_user: AsUser
+    client: Client, root: User, project: Project, as_user: AsUser
 ) -> None:
     for patient_id in ("B-canary", "A-canary"):
-        pseudonym_for(trial, "PACS1", patient_id)
+        pseudonym_for(project, "PACS1", patient_id)
     before = dict(Patient.objects.values_list("pseudonym", "created_at"))
 
     done = {"reason": "the study is over", "typed": "LUNG"}
-    page = client.post(f"/projects/{trial.pk}/destroy/", done, follow=True).content.decode()
+    page = client.post(f"/projects/{project.pk}/destroy/", done, follow=True).content.decode()
 
     assert "nobody can tell any more who is behind a pseudonym" in page
-    stale = Trial.objects.get(pk=trial.pk)
+    stale = Project.objects.get(pk=project.pk)
     assert (stale.key, stale.is_revoked) == (None, True)
     with pytest.raises(KeyDestroyed):
         box_of(stale)
     after = dict(Patient.objects.values_list("pseudonym", "created_at"))
     assert after.keys() == before.keys()
     assert min(after.values()) > max(before.values())
-    details = Event.objects.get(action="trial.key_destroyed").details
+    details = Event.objects.get(action="project.key_destroyed").details
     assert details == {"reason": "the study is over", "patients": 2}
     for path in ("", "pseudonyms/", f"pseudonyms/{stale.patients.first().pk}/", "export/"):
-        assert as_user(root).get(f"/projects/{trial.pk}/{path}").status_code == 200
+        assert as_user(root).get(f"/projects/{project.pk}/{path}").status_code == 200
     for path in (f"pseudonyms/{stale.patients.first().pk}/", "export/"):
-        answer = as_user(root).post(f"/projects/{trial.pk}/{path}", {"reason": "x"})
+        answer = as_user(root).post(f"/projects/{project.pk}/{path}", {"reason": "x"})
         assert (answer.status_code, b"was destroyed" in answer.content) == (422, True)
         assert b"canary" not in answer.content
 
 
 def test_the_sites_own_key_stays(client: Client, dpo: User) -> None:
-    from adit.profiles.trials import default_trial
+    from adit.projects.services import default_project
 
-    own = default_trial()
+    own = default_project()
     page = client.get(f"/projects/{own.pk}/").content.decode()
     assert "Destroy its key" not in page
     client.post(f"/projects/{own.pk}/destroy/", {"reason": "x", "typed": own.protocol_id})
-    assert default_trial().key is not None
+    assert default_project().key is not None

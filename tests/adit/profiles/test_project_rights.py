@@ -8,9 +8,9 @@ from django.test import Client
 from django.urls import reverse
 
 from adit.accounts.models import User
-from adit.profiles import urls as addresses
-from adit.profiles.mapping import pseudonym_for
-from adit.profiles.models import Trial
+from adit.projects import urls as addresses
+from adit.projects.models import Project
+from adit.projects.pseudonyms import pseudonym_for
 
 pytestmark = pytest.mark.django_db
 
@@ -28,18 +28,26 @@ KEY = who(HIDDEN, member=NO, keyholder=OK, dpo=NO, root=OK)
 
 # name of the route -> (method, arguments, what each role gets)
 MATRIX = {
-    "trials": ("get", (), who(OK)),
-    "trial_new": ("get", (), who(OK)),
-    "trial": ("get", ("trial",), who(HIDDEN, **SEES)),
-    "trial_edit": ("get", ("trial",), MANAGES),
-    "trial_accept": ("post", ("trial",), {r: AWAY if s == OK else s for r, s in MANAGES.items()}),
-    "trial_revoke": ("post", ("trial",), {r: AWAY if s == OK else s for r, s in MANAGES.items()}),
-    "trial_destroy": ("get", ("trial",), MANAGES),
-    "trial_pseudonyms": ("get", ("trial",), who(HIDDEN, **SEES)),
-    "trial_reidentify": ("get", ("trial", "patient"), KEY),
-    "trial_join": ("get", ("trial", "patient"), KEY),
-    "trial_export": ("get", ("trial",), KEY),
-    "trial_import": ("get", ("trial",), who(HIDDEN, member=OK, keyholder=OK, dpo=NO, root=OK)),
+    "projects": ("get", (), who(OK)),
+    "project_new": ("get", (), who(OK)),
+    "project": ("get", ("project",), who(HIDDEN, **SEES)),
+    "project_edit": ("get", ("project",), MANAGES),
+    "project_accept": (
+        "post",
+        ("project",),
+        {r: AWAY if s == OK else s for r, s in MANAGES.items()},
+    ),
+    "project_revoke": (
+        "post",
+        ("project",),
+        {r: AWAY if s == OK else s for r, s in MANAGES.items()},
+    ),
+    "project_destroy": ("get", ("project",), MANAGES),
+    "project_pseudonyms": ("get", ("project",), who(HIDDEN, **SEES)),
+    "project_reidentify": ("get", ("project", "patient"), KEY),
+    "project_join": ("get", ("project", "patient"), KEY),
+    "project_export": ("get", ("project",), KEY),
+    "project_import": ("get", ("project",), who(HIDDEN, member=OK, keyholder=OK, dpo=NO, root=OK)),
     "profiles": ("get", (), who(OK)),
     "profile_version": ("get", ("profile",), who(OK)),
     "profile_plain": ("get", ("profile",), who(OK)),
@@ -65,12 +73,12 @@ def people(make_user: Callable[..., User], keyholder: User, root: User) -> dict[
     }
 
 
-def address(name: str, arguments: tuple[object, ...], trial: Trial) -> str:
-    pseudonym_for(trial, "PACS1", "4711-canary")
+def address(name: str, arguments: tuple[object, ...], project: Project) -> str:
+    pseudonym_for(project, "PACS1", "4711-canary")
     values = {
-        "trial": trial.pk,
-        "patient": trial.patients.get().pk,
-        "profile": trial.profile_id,
+        "project": project.pk,
+        "patient": project.patients.get().pk,
+        "profile": project.profile_id,
     }
     return reverse(name, args=[values[str(a)] for a in arguments])
 
@@ -85,12 +93,12 @@ def test_who_gets_what(
     name: str,
     role: str,
     people: dict[str, User | None],
-    trial: Trial,
+    project: Project,
     as_user: Callable[..., Client],
 ) -> None:
     method, arguments, expected = MATRIX[name]
 
-    answer = getattr(as_user(people[role]), method)(address(name, arguments, trial))
+    answer = getattr(as_user(people[role]), method)(address(name, arguments, project))
 
     assert answer.status_code == expected[role]
     assert b"canary" not in answer.content
@@ -102,7 +110,7 @@ def test_who_gets_what(
 
 @pytest.mark.parametrize("name", [name for name, row in MATRIX.items() if row[1]])
 def test_what_is_not_there_is_not_there(
-    name: str, root: User, trial: Trial, as_user: Callable[..., Client]
+    name: str, root: User, project: Project, as_user: Callable[..., Client]
 ) -> None:
     method, arguments, _ = MATRIX[name]
 
@@ -112,26 +120,35 @@ def test_what_is_not_there_is_not_there(
 
 
 def test_the_patient_of_another_project_is_not_there(
-    root: User, trial: Trial, make_trial: Callable[..., Trial], as_user: Callable[..., Client]
+    root: User,
+    project: Project,
+    make_project: Callable[..., Project],
+    as_user: Callable[..., Client],
 ) -> None:
-    other = make_trial("HEART")
+    other = make_project("HEART")
     pseudonym_for(other, "PACS1", "1")
 
-    path = reverse("trial_reidentify", args=[trial.pk, other.patients.get().pk])
+    path = reverse("project_reidentify", args=[project.pk, other.patients.get().pk])
 
     assert as_user(root).post(path, {"reason": "x"}).status_code == HIDDEN
 
 
 @pytest.mark.parametrize("role", ["member", "outsider", "pacsadmin"])
 def test_who_may_not_cannot_do_it_by_posting(
-    role: str, people: dict[str, User | None], trial: Trial, as_user: Callable[..., Client]
+    role: str, people: dict[str, User | None], project: Project, as_user: Callable[..., Client]
 ) -> None:
     client = as_user(people[role])
-    for name in ("trial_revoke", "trial_destroy", "trial_edit", "trial_export", "trial_reidentify"):
-        path = address(name, MATRIX[name][1], trial)
+    for name in (
+        "project_revoke",
+        "project_destroy",
+        "project_edit",
+        "project_export",
+        "project_reidentify",
+    ):
+        path = address(name, MATRIX[name][1], project)
         answer = client.post(path, {"reason": "because", "typed": "LUNG", "sponsor": "Mine"})
         assert answer.status_code in (NO, HIDDEN)
 
-    trial.refresh_from_db()
-    assert (trial.is_revoked, trial.sponsor) == (False, "Test University")
-    assert trial.key is not None
+    project.refresh_from_db()
+    assert (project.is_revoked, project.sponsor) == (False, "Test University")
+    assert project.key is not None

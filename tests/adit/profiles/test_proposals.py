@@ -8,13 +8,12 @@ from django.contrib.auth.models import Group
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
 from adit.nodes.models import Node
-from adit.profiles.mapping import pseudonym_for
-from adit.profiles.models import Profile, Trial
-from adit.profiles.proposals import accept
-from adit.profiles.trials import default_profile, default_trial, require_use, usable_by
+from adit.projects.models import Profile, Project
+from adit.projects.pseudonyms import pseudonym_for
+from adit.projects.services import accept, default_profile, default_project, require_use, usable_by
 
 pytestmark = pytest.mark.django_db
 AsUser = Callable[[User], Client]
@@ -32,7 +31,7 @@ def test_anyone_proposes_and_a_manager_accepts(
     members = [groups["Coordinators"].pk, groups["Data protection"].pk]
     papers = {"approval_number": "EK-77", "responsible": "Prof. X", "purpose": "Hearts"}
     proposed = as_user(coordinator).post("/projects/new/", typed(members=members[:1], **papers))
-    made = Trial.objects.get(protocol_id="HEART")
+    made = Project.objects.get(protocol_id="HEART")
 
     assert proposed["Location"] == f"/projects/{made.pk}/"
     assert (made.is_accepted, made.proposed_by, made.approval_number) == (
@@ -51,10 +50,10 @@ def test_anyone_proposes_and_a_manager_accepts(
 
     assert "is accepted" in done
     assert made in usable_by(coordinator)
-    actions = Event.objects.filter(about="trial:HEART").values_list("action", "user")
+    actions = Event.objects.filter(about="project:HEART").values_list("action", "user")
     assert list(actions) == [
-        ("trial.proposed", coordinator.pk),
-        ("trial.accepted", dpo.pk),
+        ("project.proposed", coordinator.pk),
+        ("project.accepted", dpo.pk),
     ]
 
 
@@ -71,13 +70,13 @@ def test_a_proposer_names_no_foreign_group_and_no_node(
 
 
 def test_nobody_accepts_the_own_proposal(root: User, coordinator: User) -> None:
-    trial = Trial(protocol_id="OWN", sponsor="U", profile=default_profile())
-    trial.proposed_by, trial.is_accepted, trial.key = root, False, "00" * 32
-    trial.save()
+    project = Project(protocol_id="OWN", sponsor="U", profile=default_profile())
+    project.proposed_by, project.is_accepted, project.key = root, False, "00" * 32
+    project.save()
     with pytest.raises(Refused, match="Somebody else"):
-        accept(root, trial)
+        accept(root, project)
     with pytest.raises(Refused, match="right"):
-        accept(coordinator, trial)
+        accept(coordinator, project)
 
 
 # Risks --------------------------------------------------------------------------------------------
@@ -108,49 +107,55 @@ def test_no_choice_is_made_for_anybody(dpo: User, as_user: AsUser, risk: str) ->
 
 @pytest.mark.parametrize("risk", RISKS)
 def test_the_choice_stands_on_the_page_and_in_the_trail(
-    dpo: User, trial: Trial, as_user: AsUser, risk: str
+    dpo: User, project: Project, as_user: AsUser, risk: str
 ) -> None:
     client = as_user(dpo)
-    assert client.get(f"/projects/{trial.pk}/").content.decode().count("nobody has chosen yet") == 2
+    assert (
+        client.get(f"/projects/{project.pk}/").content.decode().count("nobody has chosen yet") == 2
+    )
 
     given = typed(protocol_id="LUNG", **{risk: "accept", f"{risk}_reason": "the board agreed"})
-    client.post(f"/projects/{trial.pk}/edit/", given)
+    client.post(f"/projects/{project.pk}/edit/", given)
 
-    page = client.get(f"/projects/{trial.pk}/").content.decode()
+    page = client.get(f"/projects/{project.pk}/").content.decode()
     assert "the risk is accepted. Reason: the board agreed" in page
     assert "nobody has chosen yet" not in page
-    details = Event.objects.get(action="trial.changed").details
+    details = Event.objects.get(action="project.changed").details
     assert (details[risk], details[f"{risk}_reason"]) == ("accept", "the board agreed")
-    trial.refresh_from_db()
-    assert trial.generation == 1
+    project.refresh_from_db()
+    assert project.generation == 1
 
 
 def test_to_accept_the_headers_word_no_longer_gives_new_identifiers(
-    dpo: User, trial: Trial, as_user: AsUser
+    dpo: User, project: Project, as_user: AsUser
 ) -> None:
     """What left unmasked could be masked from then on: one UID never has two contents."""
-    client, path = as_user(dpo), f"/projects/{trial.pk}/edit/"
+    client, path = as_user(dpo), f"/projects/{project.pk}/edit/"
     accepted = {"header_word": "accept", "header_word_reason": "phantoms"}
     client.post(path, typed(protocol_id="LUNG", **accepted))
-    trial.refresh_from_db()
-    assert trial.generation == 1
+    project.refresh_from_db()
+    assert project.generation == 1
 
     client.post(path, typed(protocol_id="LUNG"))
 
-    trial.refresh_from_db()
-    assert (trial.generation, trial.header_word, trial.header_word_reason) == (2, "withhold", "")
+    project.refresh_from_db()
+    assert (project.generation, project.header_word, project.header_word_reason) == (
+        2,
+        "withhold",
+        "",
+    )
 
 
 def test_the_sites_own_project_chooses_too(dpo: User, as_user: AsUser) -> None:
-    own = default_trial()
+    own = default_project()
     given = {"profile": own.profile_id, "faces": "withhold", "header_word": "withhold"}
     as_user(dpo).post(f"/projects/{own.pk}/edit/", given)
-    assert (default_trial().faces, default_trial().header_word) == ("withhold", "withhold")
+    assert (default_project().faces, default_project().header_word) == ("withhold", "withhold")
 
 
-def test_a_full_project_takes_no_more_patients(trial: Trial) -> None:
-    Trial.objects.filter(pk=trial.pk).update(patient_cap=1)
-    trial.refresh_from_db()
-    assert pseudonym_for(trial, "PACS1", "1") == pseudonym_for(trial, "PACS1", "1")
+def test_a_full_project_takes_no_more_patients(project: Project) -> None:
+    Project.objects.filter(pk=project.pk).update(patient_cap=1)
+    project.refresh_from_db()
+    assert pseudonym_for(project, "PACS1", "1") == pseudonym_for(project, "PACS1", "1")
     with pytest.raises(Refused, match="LUNG is full"):
-        pseudonym_for(trial, "PACS1", "2")
+        pseudonym_for(project, "PACS1", "2")

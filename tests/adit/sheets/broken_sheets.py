@@ -15,8 +15,8 @@ from itertools import pairwise
 import openpyxl
 import xlsxwriter
 
-from adit.jobs import sheet
-from adit.jobs.sheet import SheetKind
+from adit.spreadsheets import sheet
+from adit.spreadsheets.sheet import SheetKind
 
 Q, T = SheetKind.QUERY, SheetKind.TRANSFER
 UID = "1.2.826.0.1.3680043.8.498."

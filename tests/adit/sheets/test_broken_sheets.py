@@ -9,11 +9,11 @@ import pytest
 from broken_sheets import FILES, ROWS, Broken, complaints
 from django.db import connection
 
-from adit.jobs.sheets import limits
+from adit.spreadsheets import limits
 
 MEASURE = """
 import resource, subprocess, sys
-reader = [sys.executable, "-I", "-m", "adit.jobs.sheets.child", sys.argv[1]]
+reader = [sys.executable, "-I", "-m", "adit.spreadsheets.subprocess_reader", sys.argv[1]]
 quiet = subprocess.DEVNULL
 subprocess.run(reader, stdin=sys.stdin.buffer, stdout=quiet, stderr=quiet)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -11,9 +11,8 @@ import openpyxl
 import pytest
 from broken_sheets import changed, xlsx
 
-from adit.jobs import sheet
-from adit.jobs.sheet import Field, QueryRow, SheetKind, Verdict
-from adit.jobs.sheets import limits
+from adit.spreadsheets import limits, sheet
+from adit.spreadsheets.sheet import Field, QueryRow, SheetKind, Verdict
 
 
 def queries(data: bytes, file: str = "list.csv") -> sheet.Judged[QueryRow]:

@@ -6,9 +6,9 @@ import pytest
 from django.db import connection
 
 from adit.nodes.models import Node
-from adit.vault.box import Box, SealBroken
-from adit.vault.master import KeyMissing, master_box
-from adit_engine.pseudonymize.keyfile import make_key
+from adit.vault.cipher import Box, SealBroken
+from adit.vault.master_key import KeyMissing, master_box
+from adit_engine.pseudonymize.keys import make_key
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_an_empty_sealed_column_stays_empty(db):
 
 
 def test_a_sealed_column_does_not_open_in_another_column(db):
-    sealed = master_box().seal({"password": "canary"}, "profiles.trial.key")
+    sealed = master_box().seal({"password": "canary"}, "profiles.project.key")
     node = Node.objects.create(name="PACS1", kind="memory")
     with connection.cursor() as cursor:
         cursor.execute("UPDATE nodes_node SET secrets = %s", [sealed])

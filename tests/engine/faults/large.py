@@ -20,17 +20,17 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2])]
 from lab.orders import change_for  # noqa: E402
 from samples import ROOT  # noqa: E402
 
-from adit_engine.handoff import Stop  # noqa: E402
-from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings  # noqa: E402
-from adit_engine.nodes.dimse import DimseNode  # noqa: E402
-from adit_engine.nodes.dimse_settings import DimseSettings  # noqa: E402
+from adit_engine.bounded_stream import Stop  # noqa: E402
+from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings  # noqa: E402
+from adit_engine.nodes.dimse.node import DimseNode  # noqa: E402
+from adit_engine.nodes.dimse.settings import DimseSettings  # noqa: E402
 from adit_engine.nodes.folder import FolderNode, FolderSettings  # noqa: E402
-from adit_engine.outcome import Outcome  # noqa: E402
-from adit_engine.receiver import Receiver, ReceiverSettings  # noqa: E402
-from adit_engine.reception import LocalReception  # noqa: E402
-from adit_engine.reference import StudyRef  # noqa: E402
-from adit_engine.spool import Spool  # noqa: E402
-from adit_engine.transfer import Order, transfer  # noqa: E402
+from adit_engine.storage_scp.inbox import LocalReception  # noqa: E402
+from adit_engine.storage_scp.server import Receiver, ReceiverSettings  # noqa: E402
+from adit_engine.storage_scp.spool import Spool  # noqa: E402
+from adit_engine.transfer.study import Order, transfer  # noqa: E402
+from adit_engine.values.outcome import Outcome  # noqa: E402
+from adit_engine.values.references import StudyRef  # noqa: E402
 
 LOOK_S = 0.01
 

@@ -10,8 +10,8 @@ from lab.leaks import nothing_left
 from lab.orders import Bench, Case, Plan, images, shelf
 from test_matrix import assert_the_next_attempt_heals
 
+from adit_engine.dicom_ul import message_buffer
 from adit_engine.errors import StorageFull
-from adit_engine.nodes import body
 from adit_engine.pseudonymize.change import AsIs
 
 
@@ -29,7 +29,7 @@ def test_a_large_image_that_finds_no_room_is_told(
     with nothing_left(), receiving.receiving(tmp_path) as received:
         bench = Bench(tmp_path / "runs", received, shelf(tmp_path / "source", images()))
         with monkeypatch.context() as patch:
-            patch.setattr(body, "MAPPED_FROM_BYTES", 100)
+            patch.setattr(message_buffer, "MAPPED_FROM_BYTES", 100)
             patch.setattr(tempfile, "TemporaryFile", no_room)
             bench.run(order)
         bench.run(again)

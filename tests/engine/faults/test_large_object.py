@@ -21,7 +21,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 from samples import ct
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 
 SIZE_MIB = int(os.environ.get("ADIT_LARGE_MIB", "96"))
 MOST_MIB = 85.0

@@ -16,9 +16,9 @@ from matrix import FIND, MOVE, QIDO, ROWS, STORE, STOW, SUB, WADO, Service, Trie
 from page import PAGE, page
 from samples import ROOT
 
-from adit_engine.outcome import Event, Outcome, Verdict
 from adit_engine.pseudonymize.change import AsIs
 from adit_engine.retry import RetryPolicy
+from adit_engine.values.outcome import Event, Outcome, Verdict
 
 TRIES, SPARE_S = 3, 5.0
 DEADLINE_S = TRIES * TIMES["first_byte_s"]

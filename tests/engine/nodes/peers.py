@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from adit_engine.expectation import Reception
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.storage_scp.pending_moves import Reception
 
 SBIN = "/usr/sbin:/usr/bin:/usr/local/bin"
 ORTHANC = shutil.which("Orthanc", path=SBIN)

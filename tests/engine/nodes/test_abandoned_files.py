@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from adit_engine.handoff import Stop
-from adit_engine.tree import Draft, Tree
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file.atomic import Draft, Tree
 
 
 def part(folder: Path) -> list[str]:

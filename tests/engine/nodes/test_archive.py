@@ -16,12 +16,12 @@ from lab.sevenzip import unpacked
 from pydicom import dcmread
 from samples import ct, instance
 
-from adit_engine.contents import Line
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file.delivery_list import Line
 from adit_engine.errors import Stopped, StorageFull, StorageTrouble, WrongInput
-from adit_engine.handoff import Stop
-from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
 from adit_engine.nodes.base import Bundle, Packed, Showing, Step
-from adit_engine.password import checked_password, proposed_password
+from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
+from adit_engine.values.archive_password import checked_password, proposed_password
 
 PASSWORD = "four words and 1 sign!"
 
@@ -94,7 +94,7 @@ def test_its_contents_are_listed_in_it_as_csv_and_json(tmp_path: Path) -> None:
 def test_a_large_order_becomes_several_files_each_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adit_engine.packing.MOST_FILES", 2)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MOST_FILES", 2)
     opened = node(tmp_path)
     gather(opened, range(1, 6))
 
@@ -192,7 +192,7 @@ def test_a_stop_between_any_two_pieces_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     """Of three images and two lists, written (1 to 5) and read back (6 to 10)."""
-    monkeypatch.setattr("adit_engine.packing._STEP_BYTES", 1)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
     opened, stop, steps = node(tmp_path), Stop(), []
     gather(opened)
 
@@ -211,8 +211,8 @@ def test_a_stop_between_any_two_pieces_leaves_nothing(
 def test_a_large_image_is_stopped_in_its_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adit_engine.packing._PIECE_BYTES", 500)
-    monkeypatch.setattr("adit_engine.packing._STEP_BYTES", 1)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._PIECE_BYTES", 500)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
     opened, stop, steps = node(tmp_path), Stop(), []
     gather(opened, range(1, 2))
 
@@ -231,8 +231,8 @@ def test_a_large_image_is_stopped_in_its_middle(
 def test_progress_counts_each_byte_written_and_read_back_and_ends_with_the_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adit_engine.packing._STEP_BYTES", 1)
-    monkeypatch.setattr("adit_engine.packing.MOST_FILES", 2)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MOST_FILES", 2)
     opened, events, visible = node(tmp_path), [], []
     gather(opened)
 
@@ -328,10 +328,10 @@ def seven_zip_tests(path: Path) -> bool:
 _PACK = """
 import sys
 from pathlib import Path
-from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
-from adit_engine.handoff import Stop
+from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
+from adit_engine.bounded_stream import Stop
 from adit_engine.nodes.base import Bundle, Gathered
-from adit_engine.reference import InstanceRef
+from adit_engine.values.references import InstanceRef
 
 folder = Path(sys.argv[1])
 node = ArchiveNode("Archives", ArchiveSettings(

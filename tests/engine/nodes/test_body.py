@@ -1,6 +1,6 @@
 """The memory in which images come serves again, and never while anybody still looks at it."""
 
-from adit_engine.nodes.body import Body, Stock
+from adit_engine.dicom_ul.message_buffer import Body, Stock
 
 
 def came(stock: Stock, data: bytes) -> memoryview:

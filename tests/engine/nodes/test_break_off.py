@@ -16,17 +16,19 @@ from samples import ROOT, ct, instance
 from test_dicomweb_fetch import archive as web_archive
 from web_peers import Liar, Request, Said
 
-from adit_engine import multipart, part10, pseudonymizing
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file import part10
 from adit_engine.errors import RuleBroken
-from adit_engine.handoff import Stop
-from adit_engine.instance import Instance
+from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.outcome import Event, Outcome, State
-from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.change import AsIs, Change, ClinicalTrialAttributes, Pseudonymized
+from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.pseudonym import TrialKey
-from adit_engine.reference import StudyRef
-from adit_engine.transfer import Order, transfer
+from adit_engine.transfer import policy
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.instance import Instance
+from adit_engine.values.outcome import Event, Outcome, State
+from adit_engine.values.references import StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
@@ -110,15 +112,15 @@ def test_an_image_of_another_patient_ends_the_task_though_the_source_is_silent(
 def test_a_hit_ends_the_series_though_the_source_is_silent_and_the_next_one_comes(
     stalling: Callable[..., Any], route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = pseudonymizing.apply
+    real = policy.apply
 
     def leaky(change: Change, one: Instance, *others: object) -> Instance:
         return one if one.instance_uid.endswith(".1.2") else real(change, one)
 
-    monkeypatch.setattr(pseudonymizing, "apply", leaky)
+    monkeypatch.setattr(policy, "apply", leaky)
     node = stalling(route, ct(1), ct(2), large(3), *(ct(n, series="2") for n in (1, 2)))
-    stamp = TrialStamp("University Hospital", "LUNG", "Lung Study")
-    change = Pseudonymized(Profile.default(), "LUNG-0001", TrialKey(b"k" * 32), stamp)
+    stamp = ClinicalTrialAttributes("University Hospital", "LUNG", "Lung Study")
+    change = Pseudonymized(Profile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp)
 
     _, outcomes, error, seconds = run(node, change)
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from samples import ROOT, ct, file_bytes, instance
 
-from adit_engine import large
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file import temp_files
+from adit_engine.dicom_file.part10 import MAPPED_FROM_BYTES
 from adit_engine.errors import Stopped, StorageFull
-from adit_engine.handoff import Stop
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.outcome import Event, Outcome, State, Verdict
-from adit_engine.part10 import MAPPED_FROM_BYTES
 from adit_engine.pseudonymize.change import AsIs
-from adit_engine.reference import StudyRef
-from adit_engine.transfer import Order, transfer
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.outcome import Event, Outcome, State, Verdict
+from adit_engine.values.references import StudyRef
 
 STUDY = StudyRef(f"{ROOT}.1")
 SHORTER = "The file became shorter while it was read."
@@ -146,7 +146,7 @@ def test_large_objects_lie_where_they_are_told_to_and_leave_nothing(tmp_path: Pa
     (tmp_path / "shelf").mkdir()
     write_large(tmp_path / "shelf" / "1.dcm", 1)
     own = tmp_path / "own"
-    large.keep_in(own)
+    temp_files.keep_in(own)
     try:
         (one,) = folder(tmp_path / "shelf").fetch([STUDY])
         device = one.header.obj  # type: ignore[union-attr]
@@ -154,4 +154,4 @@ def test_large_objects_lie_where_they_are_told_to_and_leave_nothing(tmp_path: Pa
         assert list(own.iterdir()) == []
         assert len(device) > MAPPED_FROM_BYTES
     finally:
-        large.keep_in(None)
+        temp_files.keep_in(None)

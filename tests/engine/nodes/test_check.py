@@ -19,26 +19,26 @@ from lab.lies import Kind, Lie, Site, holdings
 from samples import ROOT, ct, instance
 from test_move import register
 
+from adit_engine.dicom_file.part10 import file_parts
+from adit_engine.dicom_ul import statuses
+from adit_engine.dicom_ul.identifier import encode, record
+from adit_engine.dicom_ul.pdu import Agreement, Context, Proposal, item
 from adit_engine.errors import AssociationRejected
-from adit_engine.instance import EXPLICIT_LE, Instance
-from adit_engine.nodes import letters, statuses
-from adit_engine.nodes.attempt import Attempt, Limit, attempted
 from adit_engine.nodes.base import Answers, Finding, Grade, Triable
-from adit_engine.nodes.detour import Detour
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.example import heard
+from adit_engine.nodes.diagnostics import query_probe
+from adit_engine.nodes.diagnostics.disk_probe import kind_of_mount
+from adit_engine.nodes.diagnostics.image_probe import Attempt, Detour, Limit, attempted
+from adit_engine.nodes.diagnostics.query_probe import Manners
+from adit_engine.nodes.diagnostics.sample_series import heard
+from adit_engine.nodes.dimse.association_probe import CT_IMAGE, MR_IMAGE, VERIFICATION
+from adit_engine.nodes.dimse.c_find import PATIENT_ROOT, STUDY_ROOT
+from adit_engine.nodes.dimse.c_get import PATIENT_ROOT_GET, STUDY_ROOT_GET
+from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.nodes.ground import kind_of_mount
-from adit_engine.nodes.identifier import encode, record
-from adit_engine.nodes.manners import Manners
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.nodes.negotiation import Agreement, Context, Proposal, item
-from adit_engine.nodes.offers import CT_IMAGE, MR_IMAGE, VERIFICATION
-from adit_engine.nodes.retrieval import PATIENT_ROOT_GET, STUDY_ROOT_GET
-from adit_engine.nodes.search import PATIENT_ROOT, STUDY_ROOT
-from adit_engine.part10 import file_parts
-from adit_engine.query import Query
-from adit_engine.reference import InstanceRef, Level
+from adit_engine.values.instance import EXPLICIT_LE, Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import InstanceRef, Level
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
@@ -286,9 +286,9 @@ def test_letters_of_an_unnamed_set_are_recognized(
     name = "Muster^Anne" if encoding == "ascii" else "Muster^Änne"
     raw = encode({"PatientName": "#" * len(name.encode(encoding))}, explicit=True)
     answer = raw.replace(b"#" * len(name.encode(encoding)), name.encode(encoding))
-    found = record(Level.STUDY, answer, True, letters.READ_AS)
+    found = record(Level.STUDY, answer, True, query_probe.READ_AS)
 
-    findings = list(letters.findings([found], fallback))
+    findings = list(query_probe.findings([found], fallback))
 
     assert proposed(findings) == expected
     assert "Muster" not in said(findings)
@@ -534,7 +534,7 @@ def test_a_share_that_the_settings_do_not_know_as_one_is_proposed(
         "25 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
         f"30 25 0:50 / {share} rw,relatime shared:1 - cifs //server/share rw\n"
     )
-    monkeypatch.setattr("adit_engine.nodes.ground._MOUNTS", table)
+    monkeypatch.setattr("adit_engine.nodes.diagnostics.disk_probe._MOUNTS", table)
     given = FolderSettings(path=str(tmp_path), reserve_mb=0)
 
     assert kind_of_mount(tmp_path / "below") == "cifs"

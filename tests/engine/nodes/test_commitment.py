@@ -16,22 +16,22 @@ from lab.archive import Lying
 from lab.lies import Kind, Lie, Part, Site, holdings
 from samples import ROOT, ct, instance
 
-from adit_engine import cli
-from adit_engine.commitment import COMMITMENT, WELL_KNOWN_INSTANCE, Report, question
+from adit_engine.bounded_stream import Stop
+from adit_engine.cli import main
+from adit_engine.dicom_ul.association import Associations
+from adit_engine.dicom_ul.command_set import Command, Field, Operation, Value
+from adit_engine.dicom_ul.pdu import Context
 from adit_engine.errors import ConnectionLost, Malformed, NodeBusy, NodeError, Stopped
-from adit_engine.expectation import Asked, Sender
-from adit_engine.handoff import Stop
-from adit_engine.instance import EXPLICIT_LE, Instance
-from adit_engine.nodes.association import Associations
 from adit_engine.nodes.base import Finding, Grade, NotKept, Proof, Remark
-from adit_engine.nodes.command import Command, Field, Operation, Value
-from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.nodes.negotiation import Context
-from adit_engine.outcome import Event, Outcome, State, Verdict
 from adit_engine.pseudonymize.change import AsIs
-from adit_engine.reference import StudyRef
-from adit_engine.transfer import Order, transfer
+from adit_engine.storage_scp.pending_moves import Asked, Sender
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.commitment_report import COMMITMENT, WELL_KNOWN_INSTANCE, Report, question
+from adit_engine.values.instance import EXPLICIT_LE, Instance
+from adit_engine.values.outcome import Event, Outcome, State, Verdict
+from adit_engine.values.references import StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
@@ -172,7 +172,7 @@ def test_a_report_that_comes_twice_is_answered_and_counts_once(
 
 
 def test_many_images_are_asked_for_in_lots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adit_engine.nodes.proving.MOST_REFERENCES", 2)
+    monkeypatch.setattr("adit_engine.nodes.dimse.storage_proof.MOST_REFERENCES", 2)
     with told(tmp_path) as (node, archive):
         proofs = list(node.confirm(list(node.store(images(5)))))
         peers.wait_until(lambda: len(archive.log.reports) == 3, "three reports are answered")
@@ -483,7 +483,7 @@ def test_the_command_line_takes_the_report_in_its_own_process(
         place = f"dimse://KEEPER@127.0.0.1:{orthanc.port}?proof=commitment"
         arguments = ["send", "--from", str(tmp_path / "source"), "--to", place, "--json"]
 
-        code = cli.main([*arguments, "--receiver", str(port)])
+        code = main.main([*arguments, "--receiver", str(port)])
 
     told = json.loads(capsys.readouterr().out)
     assert (code, told["outcome"], told["delivered"]) == (0, "complete", 3)

@@ -17,14 +17,14 @@ from samples import ROOT, ct, instance
 
 from adit.demo.pacs import DemoPacs
 from adit_engine.errors import AditError, CannotDo, NotFound, Stopped, WrongInput
-from adit_engine.instance import Instance
 from adit_engine.nodes import KINDS, kind_class
-from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
 from adit_engine.nodes.base import Checkable, Packer, Retrievable, Searchable, Storable, Stored
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.query import Query
-from adit_engine.reference import InstanceRef, Level, SeriesRef, StudyRef
+from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
 
 PATIENT = "PID-4711-0815"
 STUDY = StudyRef(f"{ROOT}.1")

@@ -7,14 +7,13 @@ import pytest
 from lab.wire import Wire
 from samples import ct, instance
 
+from adit_engine.bounded_stream import Stop
 from adit_engine.errors import ConnectionLost, Stopped
-from adit_engine.handoff import Stop
-from adit_engine.inquiry import Inquiry
 from adit_engine.nodes.base import Conversing
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.query import Query
-from adit_engine.question import Person, Question
-from adit_engine.reference import Level
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.patient_search.search import Inquiry, Person, Question
+from adit_engine.values.query import Query
+from adit_engine.values.references import Level
 
 ALL = Query(Level.STUDY, {"PatientName": "*"})
 FAR = 1 << 40

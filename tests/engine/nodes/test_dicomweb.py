@@ -12,18 +12,19 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 from samples import ROOT, ct, instance
 from test_dimse import by_uid, compressed, images
 
-from adit_engine import node_url, part10
+from adit_engine.bounded_stream import Stop
+from adit_engine.cli import node_url
+from adit_engine.dicom_file import part10
 from adit_engine.errors import CannotDo, NotFound
-from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Checkable, Grade, Retrievable, Searchable, Storable
-from adit_engine.nodes.dicomweb import DicomwebNode
-from adit_engine.outcome import Outcome, Verdict
-from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
+from adit_engine.nodes.dicomweb.node import DicomwebNode
+from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
+from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.pseudonym import TrialKey
-from adit_engine.query import DateRange, Query
-from adit_engine.reference import InstanceRef, Level, SeriesRef, StudyRef
-from adit_engine.transfer import Order, transfer
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.values.query import DateRange, Query
+from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
 
 pytestmark = [web_peers.needs_orthanc, pytest.mark.usefixtures("same_threads")]
 
@@ -236,8 +237,8 @@ def test_a_study_goes_from_archive_to_archive_pseudonymized(
     node: DicomwebNode, other: DicomwebNode
 ) -> None:
     list(node.store(images(40) + images(3, series="2")))
-    stamp = TrialStamp("University Hospital", "LUNG", "Lung Study")
-    change = Pseudonymized(Profile.default(), "LUNG-0001", TrialKey(b"k" * 32), stamp)
+    stamp = ClinicalTrialAttributes("University Hospital", "LUNG", "Lung Study")
+    change = Pseudonymized(Profile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp)
     order = Order(STUDY, "PID-4711-0815")
 
     told = list(transfer(order, node, other, change, {}, Stop()))

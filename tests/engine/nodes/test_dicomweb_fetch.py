@@ -31,17 +31,17 @@ from web_peers import (
     scripted,
 )
 
-from adit_engine import multipart
+from adit_engine.bounded_stream import Stop
 from adit_engine.errors import (
     ConnectionLost,
     TimedOut,
 )
-from adit_engine.handoff import Stop
+from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.outcome import Outcome, Verdict
 from adit_engine.pseudonymize.change import AsIs
-from adit_engine.reference import InstanceRef
-from adit_engine.transfer import Order, transfer
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.values.references import InstanceRef
 
 nothing_left = web_peers.nothing_left
 

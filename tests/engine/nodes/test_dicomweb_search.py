@@ -13,9 +13,9 @@ from adit_engine.errors import (
     ConnectionLost,
     NodeRefused,
 )
-from adit_engine.nodes import dicom_json
-from adit_engine.query import Query
-from adit_engine.reference import Level
+from adit_engine.nodes.dicomweb import dicom_json
+from adit_engine.values.query import Query
+from adit_engine.values.references import Level
 
 nothing_left = web_peers.nothing_left
 

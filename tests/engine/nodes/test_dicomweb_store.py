@@ -18,7 +18,7 @@ from adit_engine.errors import (
     NodeBusy,
 )
 from adit_engine.nodes.base import Stored
-from adit_engine.nodes.dicomweb_http import DicomwebClient, DicomwebRequest
+from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest
 
 nothing_left = web_peers.nothing_left
 

@@ -43,7 +43,7 @@ from web_peers import (
     store,
 )
 
-from adit_engine import node_url
+from adit_engine.cli import node_url
 from adit_engine.errors import (
     AditError,
     CannotDo,
@@ -55,10 +55,10 @@ from adit_engine.errors import (
     Unreachable,
     WrongInput,
 )
-from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
-from adit_engine.nodes.dicomweb_http import why_refused
-from adit_engine.query import Query
-from adit_engine.reference import Level
+from adit_engine.nodes.dicomweb.http import why_refused
+from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings
+from adit_engine.values.query import Query
+from adit_engine.values.references import Level
 
 nothing_left = web_peers.nothing_left
 

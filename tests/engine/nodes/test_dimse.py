@@ -23,15 +23,15 @@ from pydicom.uid import (
 )
 from samples import ROOT, ct, instance
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
+from adit_engine.dicom_ul.association import Association
 from adit_engine.errors import CannotDo, NotFound, WrongInput
-from adit_engine.instance import Instance
-from adit_engine.nodes.association import Association
 from adit_engine.nodes.base import Grade
-from adit_engine.nodes.search import Search
-from adit_engine.query import Query
-from adit_engine.record import Record
-from adit_engine.reference import InstanceRef, Level, SeriesRef, StudyRef
+from adit_engine.nodes.dimse.c_find import Search
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
 
 STUDY = StudyRef(f"{ROOT}.1")
 

@@ -19,8 +19,8 @@ from pynetdicom.sop_class import (
 from samples import ROOT, ct, file_bytes, instance
 
 from adit_engine.nodes.base import Grade
-from adit_engine.query import Query
-from adit_engine.reference import SeriesRef
+from adit_engine.values.query import Query
+from adit_engine.values.references import SeriesRef
 
 SERIES = SeriesRef(f"{ROOT}.1", f"{ROOT}.1.1")
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
+from adit_engine.dicom_ul import identifier
+from adit_engine.dicom_ul.command_set import Command, Operation, request
+from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, Agreement, Context, Proposal
 from adit_engine.errors import Malformed, WrongInput
-from adit_engine.nodes import identifier
-from adit_engine.nodes.command import Command, Operation, request
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.nodes.negotiation import MAX_CONTEXTS, Agreement, Context, Proposal
-from adit_engine.nodes.retrieval import CLASSES_PER_LOAD, Wish, loads_of, wishes_of
-from adit_engine.reference import InstanceRef, Level, SeriesRef, StudyRef
+from adit_engine.nodes.dimse.c_get import CLASSES_PER_LOAD, Wish, loads_of, wishes_of
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
 
 GOOD: dict[str, Any] = {"called_ae_title": "PACS", "host": "10.0.0.5", "port": 104}
 

@@ -14,6 +14,9 @@ from lab.wire import Wire
 from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
+from adit_engine.dicom_ul.identifier import encode
+from adit_engine.dicom_ul.peer import Patience, Peer
+from adit_engine.dicom_ul.tcp_connection import Address, Line
 from adit_engine.errors import (
     AditError,
     AssociationRejected,
@@ -25,18 +28,14 @@ from adit_engine.errors import (
     TimedOut,
     Unreachable,
 )
-from adit_engine.instance import Instance
 from adit_engine.nodes.base import Grade
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.identifier import encode
-from adit_engine.nodes.line import Line
-from adit_engine.nodes.lookup import Address
-from adit_engine.nodes.offers import CT_IMAGE
-from adit_engine.nodes.peer import Patience, Peer
-from adit_engine.nodes.retrieval import STUDY_ROOT_GET
-from adit_engine.nodes.search import STUDY_ROOT
-from adit_engine.query import Query
-from adit_engine.reference import Level, SeriesRef, StudyRef
+from adit_engine.nodes.dimse.association_probe import CT_IMAGE
+from adit_engine.nodes.dimse.c_find import STUDY_ROOT
+from adit_engine.nodes.dimse.c_get import STUDY_ROOT_GET
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import Level, SeriesRef, StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 

@@ -10,18 +10,18 @@ from lab.leaks import nothing_left
 from pydicom.uid import CTImageStorage
 from samples import ROOT, ct, instance
 
+from adit_engine.bounded_stream import Stop
 from adit_engine.errors import NodeRefused
-from adit_engine.handoff import Stop
 from adit_engine.nodes.base import Eager
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.nodes.fetching import Fetching
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.retrieve import Fetching
+from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.outcome import Outcome, Verdict
 from adit_engine.pseudonymize.change import AsIs
-from adit_engine.query import Query
-from adit_engine.reference import StudyRef
-from adit_engine.transfer import Order, transfer
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.values.query import Query
+from adit_engine.values.references import StudyRef
 
 COUNT = 20
 STUDY = StudyRef(f"{ROOT}.1")

@@ -15,12 +15,12 @@ from pydicom import dcmread
 from samples import ROOT, ct, file_bytes, instance
 
 from adit_engine.errors import ConnectionLost, Stopped, StorageFull, StorageTrouble, WrongInput
-from adit_engine.instance import Instance
 from adit_engine.nodes.base import Grade
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.pace import BURST_S
-from adit_engine.query import Query
-from adit_engine.reference import Level, StudyRef
+from adit_engine.rate_limit import BURST_S
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import Level, StudyRef
 
 
 def node(path: Path, **settings: object) -> FolderNode:

@@ -10,22 +10,22 @@ import receiving
 from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_ul.identifier import encode
 from adit_engine.errors import ConnectionLost, NodeRefused
-from adit_engine.handoff import Stop
-from adit_engine.instance import Instance
 from adit_engine.nodes.base import Stored
-from adit_engine.nodes.dimse import DimseNode
+from adit_engine.nodes.dimse.association_probe import CT_IMAGE
+from adit_engine.nodes.dimse.c_find import STUDY_ROOT
+from adit_engine.nodes.dimse.c_get import STUDY_ROOT_GET
+from adit_engine.nodes.dimse.c_move import STUDY_ROOT_MOVE
+from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.nodes.identifier import encode
-from adit_engine.nodes.moving import STUDY_ROOT_MOVE
-from adit_engine.nodes.offers import CT_IMAGE
-from adit_engine.nodes.retrieval import STUDY_ROOT_GET
-from adit_engine.nodes.search import STUDY_ROOT
-from adit_engine.outcome import Outcome, Verdict
 from adit_engine.pseudonymize.change import AsIs
-from adit_engine.query import Query
-from adit_engine.reference import InstanceRef, Level, StudyRef
-from adit_engine.transfer import Order, transfer
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.instance import Instance
+from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.values.query import Query
+from adit_engine.values.references import InstanceRef, Level, StudyRef
 
 FIND_ANSWER, GET_ANSWER, MOVE_ANSWER = 0x8020, 0x8010, 0x8021
 SR = "1.2.840.10008.5.1.4.1.1.88.11"

@@ -48,7 +48,7 @@ def test_ctrl_c_ends_between_two_images_and_says_what_came(
         place = f"dimse://PACS@127.0.0.1:{peer.port}?proof=none&store_associations=1"
         command = ["send", "--from", str(source), "--to", place, "--json"]
         begun = subprocess.Popen(
-            [sys.executable, "-c", "from adit_engine.start import run; run()", *command],
+            [sys.executable, "-c", "from adit_engine.__main__ import run; run()", *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from samples import ct, instance
 
-from adit_engine import naming
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file import atomic
+from adit_engine.dicom_file.atomic import TEMP_PREFIX, Tree
 from adit_engine.errors import Stopped, StorageTrouble
-from adit_engine.handoff import Stop
-from adit_engine.instance import Instance
-from adit_engine.nodes.archive import ArchiveNode, ArchiveSettings
 from adit_engine.nodes.base import Bundle, Showing, Step
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.tree import TEMP_PREFIX, Tree
+from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
+from adit_engine.values.instance import Instance
 
 PASSWORD = "four words and 1 sign!"
 Stamps = dict[str, tuple[int, int, int]]
@@ -55,8 +55,8 @@ def without_exclusive_names(monkeypatch: pytest.MonkeyPatch, *ways: str) -> None
     def cannot(*_: object) -> None:
         raise OSError(errno.EINVAL, "unknown here")
 
-    left = tuple((cannot if way.__name__ in ways else way, no) for way, no in naming._WAYS)
-    monkeypatch.setattr(naming, "_WAYS", left)
+    left = tuple((cannot if way.__name__ in ways else way, no) for way, no in atomic._WAYS)
+    monkeypatch.setattr(atomic, "_WAYS", left)
 
 
 SHARES = [(), ("_renamed",), ("_renamed", "_linked")]
@@ -119,7 +119,7 @@ def test_the_lease_is_looked_at_before_each_name(
 ) -> None:
     late, stop, names = folder(tmp_path), Stop(), []
     late.heed(stop)
-    name_once = naming.name_once
+    name_once = atomic.name_once
 
     def slowly(temp: str, name: str, where: int) -> bool:
         names.append(name)
@@ -127,7 +127,7 @@ def test_the_lease_is_looked_at_before_each_name(
             stop.set("The lease ran out.")
         return name_once(temp, name, where)
 
-    monkeypatch.setattr("adit_engine.tree.name_once", slowly)
+    monkeypatch.setattr("adit_engine.dicom_file.atomic.name_once", slowly)
     with pytest.raises(Stopped):
         list(late.store(images(range(1, 9))))
 
@@ -144,7 +144,7 @@ def test_a_share_that_links_and_loses_its_answer_does_not_take_its_own_file_for_
         os.link(temp, name, src_dir_fd=where, dst_dir_fd=where)
         raise FileExistsError(errno.EEXIST, "asked twice")
 
-    monkeypatch.setattr(naming, "_WAYS", ((forgetful, frozenset[int]()),))
+    monkeypatch.setattr(atomic, "_WAYS", ((forgetful, frozenset[int]()),))
     stored = list(folder(tmp_path).store(images(range(1, 3))))
 
     assert all(one.kept for one in stored)
@@ -173,7 +173,7 @@ def test_a_7_zip_file_stays_as_it_is_when_who_was_frozen_over_it_wakes_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen_at: int
 ) -> None:
     """Frozen while it wrote (5 members), read them back, and before the name became visible."""
-    monkeypatch.setattr("adit_engine.packing._STEP_BYTES", 1)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
     late, other = archives(tmp_path), archives(tmp_path)
     bundle = Bundle("job-7", 3, 3, late.gathered)
     seen: list[Step | Showing] = []
@@ -202,7 +202,7 @@ def test_what_is_gathered_anew_stays_however_long_the_removal_before_takes(
         for path in sorted(where.rglob("*.dcm")):
             path.unlink()
 
-    monkeypatch.setattr("adit_engine.nodes.archive.shutil.rmtree", at_length)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip.shutil.rmtree", at_length)
     opened.forget()
 
     (again,) = anew

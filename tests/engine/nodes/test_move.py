@@ -17,7 +17,11 @@ import receiving
 from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
-from adit_engine import cli
+from adit_engine.bounded_stream import Stop
+from adit_engine.cli import main
+from adit_engine.cli.report import Exit
+from adit_engine.dicom_file.part10 import file_parts, read
+from adit_engine.dicom_ul.identifier import encode
 from adit_engine.errors import (
     AditError,
     CannotDo,
@@ -28,22 +32,18 @@ from adit_engine.errors import (
     TimedOut,
     WrongInput,
 )
-from adit_engine.handoff import Stop
-from adit_engine.instance import Instance
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.fetching import Fetching
-from adit_engine.nodes.identifier import encode
+from adit_engine.nodes.dimse.c_find import STUDY_ROOT
+from adit_engine.nodes.dimse.c_get import STUDY_ROOT_GET
+from adit_engine.nodes.dimse.c_move import STUDY_ROOT_MOVE
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.retrieve import Fetching
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.nodes.moving import STUDY_ROOT_MOVE
-from adit_engine.nodes.retrieval import STUDY_ROOT_GET
-from adit_engine.nodes.search import STUDY_ROOT
-from adit_engine.outcome import Outcome, Verdict
-from adit_engine.part10 import file_parts, read
 from adit_engine.pseudonymize.change import AsIs
-from adit_engine.query import Query
-from adit_engine.reference import InstanceRef, SeriesRef, StudyRef
-from adit_engine.transfer import Order, transfer
-from adit_engine.trip import Exit
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.instance import Instance
+from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.values.query import Query
+from adit_engine.values.references import InstanceRef, SeriesRef, StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
@@ -217,7 +217,7 @@ def test_the_command_line_takes_images_by_c_move(
     source = f"dimse://{archive.called}@127.0.0.1:{archive.port}?retrieve=move"
     arguments = ["fetch", "--from", source, "--to", str(tmp_path / "out")]
 
-    code = cli.main([*arguments, "--study", STUDY.study_uid, "--receiver", str(port)])
+    code = main.main([*arguments, "--study", STUDY.study_uid, "--receiver", str(port)])
 
     assert code == 0
     files = [read(path) for path in (tmp_path / "out").rglob("*.dcm")]
@@ -232,7 +232,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         source = "dimse://PACS@127.0.0.1:104?retrieve=move"
         arguments = ["fetch", "--from", source, "--to", str(tmp_path), "--study", "1.2"]
 
-        assert cli.main([*arguments, "--receiver", str(port)]) == Exit.WRONG_USE
+        assert main.main([*arguments, "--receiver", str(port)]) == Exit.WRONG_USE
 
 
 @contextmanager

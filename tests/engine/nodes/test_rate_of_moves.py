@@ -16,10 +16,10 @@ from samples import ROOT, ct, instance
 from test_move import register
 
 from adit_engine.errors import ConnectionLost
-from adit_engine.expectation import Sender
-from adit_engine.instance import Instance
-from adit_engine.pace import BURST_S
-from adit_engine.reference import StudyRef
+from adit_engine.rate_limit import BURST_S
+from adit_engine.storage_scp.pending_moves import Sender
+from adit_engine.values.instance import Instance
+from adit_engine.values.references import StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 

@@ -8,13 +8,13 @@ import peers
 import pytest
 from samples import ct, instance
 
+from adit_engine.dicom_ul.association import Associations
 from adit_engine.errors import RuleBroken
-from adit_engine.instance import Instance
-from adit_engine.nodes.association import Associations
 from adit_engine.nodes.base import Stored
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.nodes.offers import MR_IMAGE
-from adit_engine.nodes.storage import SECOND_LANE_FROM, Storage
+from adit_engine.nodes.dimse.association_probe import MR_IMAGE
+from adit_engine.nodes.dimse.c_store import SECOND_LANE_FROM, Storage
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.values.instance import Instance
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 

@@ -14,13 +14,13 @@ import tls_peers
 from samples import ROOT, ct, file_bytes, instance
 from tls_peers import mutual, tls
 
-from adit_engine import cli
+from adit_engine.cli import main
+from adit_engine.dicom_file.part10 import read
 from adit_engine.errors import NodeBusy
-from adit_engine.instance import Instance
 from adit_engine.nodes.base import Grade
-from adit_engine.part10 import read
-from adit_engine.query import Query
-from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import SeriesRef, StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
@@ -122,7 +122,7 @@ def test_the_command_line_fetches_by_tls_with_certificates_from_files(
     ):
         out = tmp_path / f"out{number}"
         study = ["--study", STUDY.study_uid, "--to", str(out)]
-        assert cli.main(["fetch", *study, "--from", *more]) == 0
+        assert main.main(["fetch", *study, "--from", *more]) == 0
         assert len([read(path) for path in out.rglob("*.dcm")]) == 3
 
 

@@ -8,11 +8,11 @@ import pytest
 import tls_peers
 from tls_peers import CA, OURS, PACS
 
-from adit_engine import cli, node_url
+from adit_engine.cli import main, node_url
+from adit_engine.cli.report import Exit
+from adit_engine.dicom_ul.tls import Papers, ServerTls
 from adit_engine.errors import WrongInput
-from adit_engine.nodes.dimse_settings import DimseSettings
-from adit_engine.nodes.tls import Papers, ServerTls
-from adit_engine.trip import Exit
+from adit_engine.nodes.dimse.settings import DimseSettings
 
 PLACE = {"called_ae_title": "PACS", "host": "pacs1"}
 LOCKED = CA.issue("locked", password=b"secret")
@@ -103,8 +103,8 @@ def test_a_private_key_is_never_accepted_where_it_would_not_be_sealed() -> None:
 def test_a_node_in_the_clear_does_not_load_ssl() -> None:
     program = (
         "import sys\n"
-        "from adit_engine.nodes.dimse import DimseNode\n"
-        "from adit_engine.nodes.dimse_settings import DimseSettings\n"
+        "from adit_engine.nodes.dimse.node import DimseNode\n"
+        "from adit_engine.nodes.dimse.settings import DimseSettings\n"
         "from adit_engine import receiver, node_url\n"
         "node_url.parsed('dimse://PACS@10.0.0.5:104')\n"
         "DimseNode('PACS1', DimseSettings('PACS', 'pacs1'))\n"
@@ -154,7 +154,7 @@ def test_a_receiver_without_its_certificate_is_wrong_use(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     given = ["--receiver", "0", "--receiver-client-ca", str(tmp_path / "none.crt")]
 
-    code = cli.main(["fetch", "--from", "dimse://P@h:1", "--to", "out", "--all", *given])
+    code = main.main(["fetch", "--from", "dimse://P@h:1", "--to", "out", "--all", *given])
 
     assert code == Exit.WRONG_USE
     assert "--receiver-client-ca" in capsys.readouterr().err

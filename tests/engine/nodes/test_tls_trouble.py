@@ -18,6 +18,8 @@ from lab.wire import Wire
 from samples import ROOT, ct, instance
 from tls_peers import CA, mutual, tls
 
+from adit_engine.dicom_ul.association import Association
+from adit_engine.dicom_ul.pdu import Context
 from adit_engine.errors import (
     AditError,
     ConnectionLost,
@@ -25,14 +27,12 @@ from adit_engine.errors import (
     TimedOut,
     Untrusted,
 )
-from adit_engine.instance import Instance
-from adit_engine.nodes.association import Association
 from adit_engine.nodes.base import Stored
-from adit_engine.nodes.dimse import DimseNode
-from adit_engine.nodes.negotiation import Context
-from adit_engine.nodes.search import STUDY_ROOT
-from adit_engine.query import Query
-from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.nodes.dimse.c_find import STUDY_ROOT
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import SeriesRef, StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 

@@ -13,7 +13,7 @@ from typing import Any
 import peers
 from lab.certificates import Authority, Held
 
-from adit_engine.nodes.tls import Papers, Pem, ServerTls
+from adit_engine.dicom_ul.tls import Papers, Pem, ServerTls
 
 CA = Authority()
 PACS = CA.issue("pacs", is_rsa=True)

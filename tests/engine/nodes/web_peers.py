@@ -17,13 +17,13 @@ import pytest
 from samples import ROOT, ct, file_bytes
 from test_dimse import images
 
-from adit_engine import multipart
 from adit_engine.errors import AditError
 from adit_engine.nodes.base import Stored
-from adit_engine.nodes.dicomweb import DicomwebNode, DicomwebSettings
-from adit_engine.query import Query
-from adit_engine.record import Record
-from adit_engine.reference import SeriesRef, StudyRef
+from adit_engine.nodes.dicomweb import multipart
+from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import SeriesRef, StudyRef
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 needs_orthanc = pytest.mark.skipif(

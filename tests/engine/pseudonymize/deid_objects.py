@@ -7,12 +7,12 @@ from struct import pack
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -22,14 +22,14 @@ DX = "1.2.840.10008.5.1.4.1.1.1.1"
 ROOT = "1.2.826.0.1.3680043.8.498.4711"
 
 LONG = {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}
-KEY = TrialKey(b"0123456789abcdef0123456789abcdef")
-TRIAL = TrialStamp("Sponsor AG", "EUDRA-1", "A trial", "Site", "S1")
+KEY = ProjectKey(b"0123456789abcdef0123456789abcdef")
+TRIAL = ClinicalTrialAttributes("Sponsor AG", "EUDRA-1", "A trial", "Site", "S1")
 
 Header = dict[int, tuple[str, bytes]]
 """Tag to VR and value; a value is padded when it is encoded."""
 
 
-def change(*options: str, key: TrialKey = KEY, pseudonym: str = "LUNG-0001") -> Pseudonymized:
+def change(*options: str, key: ProjectKey = KEY, pseudonym: str = "LUNG-0001") -> Pseudonymized:
     profile = Profile("Test", 1, frozenset(options)) if options else Profile.default()
     return Pseudonymized(profile, pseudonym, key, TRIAL, Choice.ACCEPT, Choice.ACCEPT)
 

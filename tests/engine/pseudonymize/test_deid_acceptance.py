@@ -27,7 +27,7 @@ from deid_corpus import Road, Tally, real_files  # noqa: E402
 from deid_rows import classes  # noqa: E402
 from deid_whole import whole_objects  # noqa: E402
 
-from adit_engine import part10  # noqa: E402
+from adit_engine.dicom_file import part10  # noqa: E402
 from adit_engine.pseudonymize.profile import Profile, presets  # noqa: E402
 
 pytestmark = [

@@ -17,12 +17,12 @@ from deid_objects import (
 from pydicom.uid import UID_dictionary
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize import admit, tables
+from adit_engine.pseudonymize import admission, tables
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.verify.verifier import verify
 
 XA, RF, NM, RTIMAGE = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("12.1", "12.2", "20", "481.1"))
 NO_IMAGES = {f"1.2.840.10008.5.1.4.1.1.481.{end}" for end in (3, 5, 8)}
@@ -37,7 +37,7 @@ def code(made: dict[int, tuple[str, bytes]]) -> str:
 
 @pytest.mark.parametrize("sop_class", sorted(OPEN))
 def test_the_open_classes_leave(sop_class: str) -> None:
-    assert admit.why_not(sop_class, Profile.default()) is None
+    assert admission.why_not(sop_class, Profile.default()) is None
     made = header(sop_class)
     if sop_class in NO_IMAGES:
         made = {tag: element for tag, element in made.items() if tag >> 16 not in (0x28, 0x7FE0)}
@@ -53,7 +53,7 @@ def test_every_other_class_is_withheld() -> None:
     classes = [uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class"]
     for sop_class in (*classes, "1.2.3.4.5"):
         if sop_class not in OPEN:
-            assert admit.why_not(sop_class, Profile.default()) is not None
+            assert admission.why_not(sop_class, Profile.default()) is not None
             assert code(header(sop_class)) in ("class", "pixel-rule")
 
 
@@ -162,10 +162,12 @@ def test_rescale_and_modality_lut_survive_in_mr() -> None:
 
 def test_a_modality_alone_gives_a_may_be() -> None:
     plain = Profile.default()
-    assert admit.why_not_modality("CT", plain, Choice.ACCEPT) is None
-    assert "not among those" in str(admit.why_not_modality("SR", plain, Choice.ACCEPT))
-    assert "no pixel rule" in str(admit.why_not_modality("US", plain, Choice.ACCEPT))
-    assert "no burned-in text can leave" in str(admit.why_not_modality("CR", plain, Choice.ACCEPT))
+    assert admission.why_not_modality("CT", plain, Choice.ACCEPT) is None
+    assert "not among those" in str(admission.why_not_modality("SR", plain, Choice.ACCEPT))
+    assert "no pixel rule" in str(admission.why_not_modality("US", plain, Choice.ACCEPT))
+    assert "no burned-in text can leave" in str(
+        admission.why_not_modality("CR", plain, Choice.ACCEPT)
+    )
 
 
 def test_what_may_be_is_told_by_the_rules_of_the_profile() -> None:
@@ -174,9 +176,9 @@ def test_what_may_be_is_told_by_the_rules_of_the_profile() -> None:
         return Profile("Test", 1, frozenset({"113107", "113101"}), (rule,))
 
     ultrasound = "1.2.840.10008.5.1.4.1.1.6.1"
-    told = str(admit.why_not_modality("US", ruled(ultrasound), Choice.ACCEPT))
+    told = str(admission.why_not_modality("US", ruled(ultrasound), Choice.ACCEPT))
     assert "may be withheld: only those of devices that a pixel rule" in told
-    assert "or whose device" in str(admit.why_not_modality("CR", ruled(CR), Choice.ACCEPT))
+    assert "or whose device" in str(admission.why_not_modality("CR", ruled(CR), Choice.ACCEPT))
     assert "or whose device" not in str(
-        admit.why_not_modality("CR", ruled(ultrasound), Choice.ACCEPT)
+        admission.why_not_modality("CR", ruled(ultrasound), Choice.ACCEPT)
     )

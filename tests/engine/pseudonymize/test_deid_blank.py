@@ -17,16 +17,16 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.errors import Withhold
-from adit_engine.instance import EXPLICIT_LE, Instance
-from adit_engine.pseudonymize import admit
+from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 US, US_FRAMES = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.3.1"
 SC = "1.2.840.10008.5.1.4.1.1.7"
@@ -207,9 +207,9 @@ def test_a_rule_for_another_device_covers_nothing(other: PixelRule) -> None:
 
 def test_without_a_rule_the_class_stays_closed() -> None:
     assert code(image(noise()), change()) == "pixel-rule"
-    assert admit.why_not(US_FRAMES, change().profile) is not None
-    assert admit.why_not(US_FRAMES, change(RULE).profile) is None
-    assert admit.why_not(US, change(RULE).profile) is not None
+    assert admission.why_not(US_FRAMES, change().profile) is not None
+    assert admission.why_not(US_FRAMES, change(RULE).profile) is None
+    assert admission.why_not(US, change(RULE).profile) is not None
 
 
 def test_a_rule_for_any_software_covers_all_of_them() -> None:

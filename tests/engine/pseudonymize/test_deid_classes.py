@@ -11,9 +11,9 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
 from adit_engine.errors import Withhold
-from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 RT = "1.2.840.10008.5.1.4.1.1.481"
 MR_ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"

@@ -7,17 +7,16 @@ import pytest
 from deid_objects import CR, CT, KEY, TRIAL, header, instance, read
 from test_deid_blank import ROWS, RULE, US_FRAMES, image, inside, noise
 
-from adit_engine.device import Device
 from adit_engine.elements import elements
 from adit_engine.errors import Withhold
-from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.continuation import continues
 from adit_engine.pseudonymize.pixel_rules import PixelRule
-from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.profile import Profile, continues
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.device import Device
+from adit_engine.values.instance import Instance
 
 PLAIN = Profile("Test", 1, frozenset({"113107"}))
 LATER = replace(RULE, applies="withheld", reason="looked at")

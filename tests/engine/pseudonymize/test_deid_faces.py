@@ -8,7 +8,7 @@ from deid_objects import CT, MR, PET, change, encode, header, instance, items
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.tally import PIXEL_DATA, Done, Tally
+from adit_engine.pseudonymize.statistics import PIXEL_DATA, Done, Tally
 
 THIN, THICK = ("DS", b"1.0 "), ("DS", b"5.0 ")
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 from deid_objects import CR, CT, DX, MR, PET, change, header, instance, read
 
-from adit_engine.device import Device
 from adit_engine.errors import Withhold
-from adit_engine.instance import Instance
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.continuation import choice_continues, continues
 from adit_engine.pseudonymize.pixel_rules import ALL, WITHHELD, PixelRule
-from adit_engine.pseudonymize.profile import CLEAN_PIXELS, Profile
-from adit_engine.pseudonymize.tally import PIXEL_DATA, Done, Tally
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.profile import CLEAN_PIXELS, Profile, choice_continues, continues
+from adit_engine.pseudonymize.statistics import PIXEL_DATA, Done, Tally
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.device import Device
+from adit_engine.values.instance import Instance
 
 XA = "1.2.840.10008.5.1.4.1.1.12.1"
 SIDE = 256

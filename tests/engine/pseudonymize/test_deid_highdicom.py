@@ -13,10 +13,10 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from adit_engine import part10
-from adit_engine.instance import Instance
+from adit_engine.dicom_file import part10
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.instance import Instance
 
 highdicom = pytest.importorskip("highdicom", reason="highdicom is in the full environment only")
 

@@ -7,7 +7,7 @@ from deid_objects import change, header, instance, result
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.icc import cleaned
+from adit_engine.pseudonymize.icc_profile import cleaned
 
 NAME = b"Mustermann^Erika"
 WIDE = "Mustermann^Erika".encode("utf-16-be")

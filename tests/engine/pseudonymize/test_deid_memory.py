@@ -9,12 +9,12 @@ from deid_objects import CT, MR, ROOT, change, encode, header, instance, items
 from test_deid_real_files import leaving  # noqa: F401 - a fixture
 
 from adit_engine.errors import Withhold
-from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.memory import LONGEST, Memory
+from adit_engine.pseudonymize.element_cache import LONGEST, Memory
 from adit_engine.pseudonymize.profile import Profile, presets
-from adit_engine.pseudonymize.tally import Tally
+from adit_engine.pseudonymize.statistics import Tally
+from adit_engine.values.instance import Instance
 
 UMLAUT = "Haus der \u00c4rzte".encode("latin-1")
 

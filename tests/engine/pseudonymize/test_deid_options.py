@@ -24,10 +24,10 @@ from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.descriptors import is_harmless
-from adit_engine.pseudonymize.face import FaceRisk, Named, face_risk
+from adit_engine.pseudonymize.face_risk import FaceRisk, Named, face_risk
 from adit_engine.pseudonymize.profile import Profile, presets
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.safe_text import is_harmless
+from adit_engine.pseudonymize.verify.verifier import verify
 
 
 def released(made: dict[int, tuple[str, bytes]], how: Pseudonymized) -> Dataset:

@@ -23,11 +23,11 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_dataset
 
+from adit_engine.elements import encoded
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.encoding import encoded
 from adit_engine.pseudonymize.tables import confidentiality, dictionary
+from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 
 def values(ds: Dataset) -> dict[int, object]:

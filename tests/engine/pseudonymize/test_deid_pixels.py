@@ -21,15 +21,15 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.elements import elements
 from adit_engine.errors import Withhold
-from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.compressed_streams import jpeg, jpeg_2000
 from adit_engine.pseudonymize.encapsulated import Encapsulated
-from adit_engine.pseudonymize.pixels import PixelFormat
-from adit_engine.pseudonymize.streams import jpeg, jpeg_2000
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.pixel_format import PixelFormat
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 NAME = b"Mustermann^Erika"
 

@@ -19,10 +19,10 @@ from deid_objects import (
 )
 
 from adit_engine.errors import Withhold, WrongInput
-from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import TrialStamp
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.change import ClinicalTrialAttributes
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 NAME = b"Mustermann^Erika"
 
@@ -229,7 +229,7 @@ def test_without_a_trial_no_trial_is_named() -> None:
 )
 def test_a_trial_that_cannot_be_written_is_refused(words: tuple[str, str]) -> None:
     with pytest.raises(WrongInput):
-        TrialStamp(*words)
+        ClinicalTrialAttributes(*words)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from deid_objects import change, read
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from adit_engine import part10
+from adit_engine.dicom_file import part10
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.tables import well_known_uids
+from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 # What is wrong in the originals is no concern of these tests.
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
@@ -107,7 +107,7 @@ def test_the_image_of_a_real_file_is_the_same(
 def test_real_files_give_the_same_bytes_twice_and_others_in_another_trial(
     leaving: list[tuple[Path, Instance, Instance]],
 ) -> None:
-    other_trial = change(key=TrialKey(b"z" * 32), pseudonym="OTHER-7")
+    other_trial = change(key=ProjectKey(b"z" * 32), pseudonym="OTHER-7")
     for path, source, out in leaving:
         assert apply(change(), source).sha256() == out.sha256(), path.name
         other = apply(other_trial, source)

@@ -11,10 +11,10 @@ from deid_objects import ROOT, change, encode, header, instance, items
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.explain import explained
+from adit_engine.pseudonymize.explanation import explained
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import Profile, presets
-from adit_engine.pseudonymize.tally import Done, Tally
+from adit_engine.pseudonymize.statistics import Done, Tally
 
 ROOT_FOLDER = Path(__file__).resolve().parents[3]
 NAME = b"Mustermann^Erika"

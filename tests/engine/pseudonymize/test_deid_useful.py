@@ -9,12 +9,12 @@ import pytest
 from deid_objects import KEY, MR, PET, ROOT, Header, change, encode, header, instance, items, read
 from pydicom.dataset import Dataset
 
-from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.instance import Instance
 
 SAFE_PRIVATE = ("113107", "113111")
 

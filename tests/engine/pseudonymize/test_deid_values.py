@@ -19,11 +19,11 @@ from deid_objects import (
 )
 
 from adit_engine.errors import Withhold
-from adit_engine.instance import EXPLICIT_LE, Instance
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.change import AsIs
-from adit_engine.pseudonymize.pseudonym import TrialKey
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.keys import ProjectKey
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 DAYS = KEY.date_offset_days("LUNG-0001")
 
@@ -135,7 +135,7 @@ def test_a_uid_that_only_begins_like_a_well_known_one_is_mapped() -> None:
 def test_two_trials_share_no_identifier() -> None:
     made = instance(header(t00200052=("UI", f"{ROOT}.8".encode())))
     one = result(made)
-    other = result(made, change(key=TrialKey(b"f" * 32), pseudonym="OTHER"))
+    other = result(made, change(key=ProjectKey(b"f" * 32), pseudonym="OTHER"))
     for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "StudyDate"):
         assert one[keyword].value != other[keyword].value
     assert one.FrameOfReferenceUID != other.FrameOfReferenceUID

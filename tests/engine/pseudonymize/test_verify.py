@@ -20,9 +20,9 @@ from verify_pairs import (
 )
 
 from adit_engine.errors import Withhold
-from adit_engine.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.verify import Verifier, verify
+from adit_engine.pseudonymize.verify.verifier import Verifier, verify
+from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 Plant = Callable[[Dataset], object]
 

@@ -11,16 +11,16 @@ from pydicom.dataset import Dataset
 from verify_pairs import change, code, instance, original, pseudonymized
 
 from adit_engine.errors import Withhold
-from adit_engine.instance import EXPLICIT_LE, IMPLICIT_LE
-from adit_engine.pseudonymize.verify import Verifier
-from adit_engine.pseudonymize.verify_reader import _implicit_vr
-from adit_engine.pseudonymize.verify_words import (
+from adit_engine.pseudonymize.verify.reader import _implicit_vr
+from adit_engine.pseudonymize.verify.stopwords import (
     MODELS,
     NOBODY,
     STAMP_TEXT,
     VENDORS,
     VOCABULARY,
 )
+from adit_engine.pseudonymize.verify.verifier import Verifier
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 
 VERIFIER = Verifier(change())
 SOURCE, OUTPUT = instance(original()), instance(pseudonymized(original()))

@@ -7,8 +7,8 @@ from pydicom.encaps import encapsulate
 from verify_pairs import change, instance, original, pseudonymized
 
 from adit_engine.errors import Withhold
-from adit_engine.instance import Instance
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.values.instance import Instance
 
 JPEG, JPEG_2000 = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
 START, SCAN, END = b"\xff\xd8", b"\xff\xda\0\4\1\1\x12\x34\xff\0\x56", b"\xff\xd9"

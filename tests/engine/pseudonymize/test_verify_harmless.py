@@ -9,7 +9,7 @@ from verify_pairs import SHIFT, change, code, instance, original, pseudonymized
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.verify import verify
+from adit_engine.pseudonymize.verify.verifier import verify
 
 
 def passes(source: Dataset, output: Dataset, by: Pseudonymized | None = None) -> None:

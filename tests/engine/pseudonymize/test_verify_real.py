@@ -11,9 +11,9 @@ from pydicom.filereader import _read_file_meta_info, read_preamble
 from verify_pairs import change
 
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.instance import Instance
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.verify import Verifier
+from adit_engine.pseudonymize.verify.verifier import Verifier
+from adit_engine.values.instance import Instance
 
 BUNDLED = Path(pydicom.__file__).parent / "data"
 

@@ -13,11 +13,11 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, UID_dictionary
 
-from adit_engine.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.pseudonymize.change import Pseudonymized, TrialStamp
+from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
 from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.pseudonym import TrialKey
+from adit_engine.values.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 PSEUDONYM = "LUNG-0001"
 SHIFT = timedelta(days=-100)
@@ -25,12 +25,14 @@ BIRTH_DATE, STUDY_DATE = "19700102", "20040119"
 
 
 def change(*options: str, pseudonym: str = PSEUDONYM, stamped: bool = True) -> Pseudonymized:
-    stamp = TrialStamp("University of Trials", "LUNG-7", "Lung of the North", "North", "N1")
+    stamp = ClinicalTrialAttributes(
+        "University of Trials", "LUNG-7", "Lung of the North", "North", "N1"
+    )
     profile = Profile("Basic and dates", 1, frozenset(options or ("113107",)))
     return Pseudonymized(
         profile,
         pseudonym,
-        TrialKey(bytes(32)),
+        ProjectKey(bytes(32)),
         stamp if stamped else None,
         Choice.ACCEPT,
         Choice.ACCEPT,

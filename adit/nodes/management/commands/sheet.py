@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from adit.nodes.models import Node
-from adit.nodes.sheet import sheet_of
+from adit.nodes.registration_sheet import sheet_of
 from adit_engine.errors import WrongInput
-from adit_engine.sheet import as_text
+from adit_engine.registration_sheet import as_text
 
 
 class Command(BaseCommand):

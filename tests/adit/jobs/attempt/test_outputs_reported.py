@@ -6,8 +6,8 @@ import pytest
 from jobs_stage import shelf, work
 
 from adit.jobs.models import Job
-from adit.jobs.provenance.report import report_of
 from adit.nodes.models import Node
+from adit.results.report import report_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

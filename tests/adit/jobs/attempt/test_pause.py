@@ -8,11 +8,11 @@ from jobs_stage import GatedNode, claimed, in_thread, shelf, until, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs import runner
 from adit.jobs.lease import Lease
 from adit.jobs.models import Job, Task, TaskState
 from adit.nodes import pause
 from adit.nodes.models import Node, Slot
+from adit.worker import runner
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

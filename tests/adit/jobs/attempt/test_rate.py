@@ -10,10 +10,10 @@ from jobs_stage import PATIENT, work
 from lab.archive import plain_archive
 
 from adit.accounts.models import User
-from adit.jobs import actions
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import TaskState
 from adit.nodes.models import Node, Use
+from adit.orders import actions
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,14 +14,15 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, progress, sealed
-from adit.jobs.attempt import ledger
+from adit.jobs import encrypted_payload, progress
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.nodes.models import Node, Slot
+from adit.orders import actions
+from adit.worker import ledger
 from adit_engine import nodes
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.outcome import State
+from adit_engine.values.outcome import State
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,7 +48,7 @@ def test_a_study_is_delivered_pseudonymized_and_accounted_for(
     assert job.started_at is not None
     assert job.ended_at is not None
     assert not Slot.objects.exists()
-    pseudonym = sealed.open_task(task).pseudonym
+    pseudonym = encrypted_payload.open_task(task).pseudonym
     for instance in shelf(destination).values():
         assert instance.in_header.patient_id.decode() == pseudonym
 
@@ -63,7 +64,7 @@ def test_no_row_of_ours_names_the_patient_or_an_original_uid(order_studies: Orde
     assert "PID-4711" not in rows
     assert "Mustermann" not in rows
     assert samples.ROOT not in rows
-    manifest = sealed.open_item(Item.objects.get()).manifest
+    manifest = encrypted_payload.open_item(Item.objects.get()).manifest
     assert len(manifest.delivered_entries()) == 3
 
 
@@ -198,7 +199,7 @@ def test_a_broken_connection_resumes_from_the_ledger(
     assert task.not_before is not None
     assert timedelta(seconds=30) < task.not_before - timezone.now() <= timedelta(seconds=60)
     assert "cut" in task.message
-    assert len(sealed.open_item(Item.objects.get()).manifest.delivered_entries()) == 2
+    assert len(encrypted_payload.open_item(Item.objects.get()).manifest.delivered_entries()) == 2
     Task.objects.update(not_before=None)
     gated.close_gate()
     for _ in range(3):
@@ -431,5 +432,5 @@ def test_retry_fetches_only_what_is_missing(
     assert len(shelf(destination)) == 4
     assert all(shelf(destination)[uid] is instance for uid, instance in sent.items())
     assert Item.objects.get().delivered == 4
-    entries = sealed.open_item(Item.objects.get()).manifest.entries.values()
+    entries = encrypted_payload.open_item(Item.objects.get()).manifest.entries.values()
     assert {entry.state for entry in entries} == {State.DELIVERED}

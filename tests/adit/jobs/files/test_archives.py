@@ -20,25 +20,25 @@ from pydicom import dcmread
 
 from adit.accounts import groups as standard
 from adit.accounts.models import User
-from adit.accounts.rights import Refused, Right
+from adit.accounts.permissions import Refused, Right
 from adit.audit.models import Event
-from adit.jobs import actions, queue
-from adit.jobs.checked import batch
-from adit.jobs.checked.batch import Wishes
-from adit.jobs.files import archives
+from adit.jobs import queue
 from adit.jobs.kinds.batch_transfer import Order as BatchOrder
 from adit.jobs.kinds.batch_transfer import Row
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Archive, Job, JobState, Showing, Task, TaskState, Work
-from adit.jobs.tasks import clean
-from adit.nodes import common
+from adit.nodes import shared_folders
 from adit.nodes.access import readable_nodes
-from adit.nodes.common import MARK
 from adit.nodes.models import CommonFolder, Node
-from adit.profiles.models import Trial
+from adit.nodes.shared_folders import MARK
+from adit.orders import actions, batch_start
+from adit.orders.batch_start import Wishes
+from adit.projects.models import Project
+from adit.results import archives
+from adit.worker.tasks import clean
 from adit_engine.errors import Malformed, WrongInput
-from adit_engine.packing import Packing
-from adit_engine.sighting import Wanted
+from adit_engine.nodes.sevenzip_builder import Packing
+from adit_engine.transfer.study_lookup import Wanted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -288,7 +288,7 @@ def test_a_file_that_cannot_be_built_is_a_failure_and_costs_no_second_fetch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job = order("1", images=3)
-    monkeypatch.setattr("adit_engine.sevenzip_file.read_checksum", _broken)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_file.read_checksum", _broken)
     work_off()
     job.refresh_from_db()
     assert job.state == JobState.FAILURE
@@ -311,7 +311,7 @@ def test_a_full_disk_is_tried_again_by_itself(
 ) -> None:
     job = order("1")
     assert work() is not None
-    monkeypatch.setattr("adit_engine.sevenzip_file.SevenZipWriter.close", _full)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_file.SevenZipWriter.close", _full)
 
     task = work()
 
@@ -332,7 +332,7 @@ def test_a_worker_lost_after_the_file_was_shown_leaves_one_file_and_one_row(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.jobs.files.packing._write_down", _lost)
+    monkeypatch.setattr("adit.worker.packing._write_down", _lost)
     work()
     assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
     monkeypatch.undo()
@@ -354,7 +354,7 @@ def test_a_file_that_was_shown_and_never_listed_goes_when_its_job_is_canceled(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.jobs.files.packing._write_down", _lost)
+    monkeypatch.setattr("adit.worker.packing._write_down", _lost)
     work()
     monkeypatch.undo()
     (places["path"] / "job-999.7z").write_bytes(b"somebody else's")
@@ -376,7 +376,7 @@ def test_a_file_that_was_shown_and_never_listed_goes_with_its_job(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.jobs.files.packing._write_down", _lost)
+    monkeypatch.setattr("adit.worker.packing._write_down", _lost)
     work()
     monkeypatch.undo()
     actions.cancel(coordinator, job)
@@ -392,8 +392,8 @@ def test_what_was_shown_in_other_parts_and_never_listed_goes_when_it_is_built_ag
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.jobs.files.packing._write_down", _lost)
-    monkeypatch.setattr("adit_engine.packing.MOST_FILES", 2)
+    monkeypatch.setattr("adit.worker.packing._write_down", _lost)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MOST_FILES", 2)
     work()
     assert len(files_below(places["path"])) == 2
     monkeypatch.undo()
@@ -411,7 +411,7 @@ def test_a_worker_lost_after_the_row_was_written_builds_nothing_twice(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.jobs.files.packing._others_live", _lost)
+    monkeypatch.setattr("adit.worker.packing._others_live", _lost)
     work()
     before = (places["path"] / f"job-{job.pk}.7z").stat().st_ino
     monkeypatch.undo()
@@ -448,7 +448,7 @@ def test_a_study_begun_again_while_the_file_is_built_has_it_built_again(
         actions.retry_task(coordinator, failed)
         return pack(self, bundle)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("adit_engine.packing.Packing.pack", meanwhile)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.Packing.pack", meanwhile)
 
     work_off()
 
@@ -526,14 +526,14 @@ def _lost(*arguments: object) -> bool:
 
 @pytest.fixture
 def checked_batch(
-    coordinator: User, source: Node, archive_node: Node, trial: Trial
+    coordinator: User, source: Node, archive_node: Node, project: Project
 ) -> Callable[..., Job]:
     def ordered(*studies: str, **more: object) -> Job:
         rows = tuple(
             Row(line, Wanted(PATIENT, study_uid=f"{samples.ROOT}.{study}"))
             for line, study in enumerate(studies, start=2)
         )
-        asked = BatchOrder(rows, source.pk, archive_node.pk, trial=trial.pk, **more)
+        asked = BatchOrder(rows, source.pk, archive_node.pk, project=project.pk, **more)
         key, password = f"batch {Job.objects.count()}", PASSWORD
         job = actions.create(
             coordinator, "batch_transfer", asked, key=key, archive_password=password
@@ -558,12 +558,12 @@ def test_a_batch_is_packed_once_all_of_it_was_started(
     assert job.archive_password == PASSWORD
     assert not job.tasks.filter(work=Work.PACK).exists()
 
-    batch.start(coordinator, job, Wishes(pilot=1))
+    batch_start.start(coordinator, job, Wishes(pilot=1))
     work_off()
     job.refresh_from_db()
     assert job.state == JobState.WAITING_FOR_OWNER
     assert files_below(places["path"]) == []
-    batch.start(coordinator, job, Wishes())
+    batch_start.start(coordinator, job, Wishes())
     work_off()
 
     job.refresh_from_db()
@@ -581,7 +581,7 @@ def test_what_lies_in_an_earlier_file_is_not_skipped_in_the_next_one(
     put_study(source, "1", images=2)
     for _ in range(2):
         job = checked_batch("1")
-        batch.start(coordinator, job, Wishes())
+        batch_start.start(coordinator, job, Wishes())
         work_off()
 
     files = [places["path"] / name for name in files_below(places["path"])]
@@ -639,9 +639,9 @@ def test_doctor_says_which_machine_has_another_folder(settings: object, tmp_path
     settings.EMBEDDED = False  # type: ignore[attr-defined]
     settings.GATHERED_DIR = tmp_path / "mine"  # type: ignore[attr-defined]
     settings.ARCHIVE_DIR = tmp_path / "files"  # type: ignore[attr-defined]
-    assert not [one for one in common.examine() if one.next_step]
+    assert not [one for one in shared_folders.examine() if one.next_step]
     CommonFolder.objects.create(word="gathered", mark="theirs")
-    (said,) = [one for one in common.examine() if one.next_step]
+    (said,) = [one for one in shared_folders.examine() if one.next_step]
     assert str(tmp_path / "mine") in said.what
     assert "ADIT_GATHERED" in said.next_step
     assert "holds theirs" in said.next_step

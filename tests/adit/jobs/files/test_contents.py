@@ -14,24 +14,26 @@ from jobs_stage import PATIENT, put_study, shelf, work
 from pydicom import dcmread
 
 from adit.accounts.models import User
-from adit.jobs import actions
-from adit.jobs.files import contents, quota
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
-from adit.jobs.tasks import work as work_as_a_worker
-from adit.nodes import alarm_mail, alarms, lookout
+from adit.nodes import alarms, host_checks, notifications
 from adit.nodes.models import Alarm, Node
-from adit.profiles.models import Trial
+from adit.orders import actions
+from adit.projects.models import Project
+from adit.results import delivery_lists, storage_quota
+from adit.worker.tasks import work as work_as_a_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def order(coordinator: User, source: Node, folder_node: Node, trial: Trial) -> Callable[..., Job]:
+def order(
+    coordinator: User, source: Node, folder_node: Node, project: Project
+) -> Callable[..., Job]:
     def ordered(*studies: str, user: User | None = None, **more: Any) -> Job:
         picks = tuple(Pick(source.pk, put_study(source, study), PATIENT) for study in studies)
-        wanted = Order(picks, folder_node.pk, **{"trial": trial.pk, **more})
+        wanted = Order(picks, folder_node.pk, **{"project": project.pk, **more})
         key = f"{studies}{Job.objects.count()}"
         return actions.create(user or coordinator, "selective", wanted, key=key)
 
@@ -41,7 +43,7 @@ def order(coordinator: User, source: Node, folder_node: Node, trial: Trial) -> C
 def work_off() -> None:
     while work() is not None:
         pass
-    contents.write_due()
+    delivery_lists.write_due()
 
 
 def listed(folder: Path, job: Job) -> list[dict[str, str]]:
@@ -97,7 +99,7 @@ def test_no_original_uid_stands_in_the_list_of_a_pseudonymized_job(
 def test_what_was_sent_as_it_is_stands_there_as_it_is(
     order: Callable[..., Job], root: User, tmp_path: Path
 ) -> None:
-    job = order("1", user=root, change=SendAsIs("they treat the patient"), trial=None)
+    job = order("1", user=root, change=SendAsIs("they treat the patient"), project=None)
     work_off()
 
     assert {row["study_uid"] for row in listed(tmp_path / "out", job)} == {f"{samples.ROOT}.1"}
@@ -128,15 +130,15 @@ def test_a_folder_that_is_away_gets_its_list_later(
     while work() is not None:
         pass
     (tmp_path / "out").rename(tmp_path / "away")
-    assert contents.write_due() == 0
-    assert contents.write_due() == 0
+    assert delivery_lists.write_due() == 0
+    assert delivery_lists.write_due() == 0
     (tmp_path / "away").rename(tmp_path / "out")
     Job.objects.update(contents_at=Job.objects.get().ended_at)
 
-    assert contents.write_due() == 1
+    assert delivery_lists.write_due() == 1
 
     assert len(listed(tmp_path / "out", job)) == 3
-    assert not contents.due().exists()
+    assert not delivery_lists.due().exists()
 
 
 def test_a_file_taken_away_before_is_said_in_the_list(
@@ -146,7 +148,7 @@ def test_a_file_taken_away_before_is_said_in_the_list(
     while work() is not None:
         pass
     next((tmp_path / "out").rglob("*.dcm")).unlink()
-    contents.write_due()
+    delivery_lists.write_due()
 
     rows = listed(tmp_path / "out", job)
     assert sum("not there any more" in row["reason"] for row in rows) == 1
@@ -158,12 +160,12 @@ def test_a_file_taken_away_before_is_said_in_the_list(
 def test_an_order_that_does_not_fit_is_said_before_anything_is_fetched(
     folder_node: Node, tmp_path: Path
 ) -> None:
-    assert quota.why_no_room(folder_node, 1000) == ""
-    assert "are needed. Make room there" in quota.why_no_room(folder_node, 10**18)
+    assert storage_quota.why_no_room(folder_node, 1000) == ""
+    assert "are needed. Make room there" in storage_quota.why_no_room(folder_node, 10**18)
 
     folder_node.settings["network"] = True
     (tmp_path / "out").rmdir()
-    assert "the folder is not there" in quota.why_no_room(folder_node, 1000)
+    assert "the folder is not there" in storage_quota.why_no_room(folder_node, 1000)
 
 
 def test_what_a_folder_was_agreed_to_hold_is_kept_to(
@@ -173,9 +175,9 @@ def test_what_a_folder_was_agreed_to_hold_is_kept_to(
     folder_node.save()
     order("1")
     work_off()
-    assert quota.why_no_room(folder_node, 1_000_000) == ""
+    assert storage_quota.why_no_room(folder_node, 1_000_000) == ""
     Item.objects.update(size_bytes=1_000_000_000)
-    assert "1 GB agreed on for this folder are used up" in quota.why_no_room(folder_node, 1)
+    assert "1 GB agreed on for this folder are used up" in storage_quota.why_no_room(folder_node, 1)
 
     later = order("2")
     task = work()
@@ -196,14 +198,14 @@ def test_little_room_is_an_alarm_and_one_mail(
     folder_node.save()
     order("1")
     work_off()
-    assert quota.look() == 0
+    assert storage_quota.look() == 0
     Item.objects.update(size_bytes=950_000_000)
 
     for _ in range(2):
-        assert quota.look() == 1
-        lookout.look()
+        assert storage_quota.look() == 1
+        host_checks.look()
         alarms.end_old()
-        alarm_mail.tell()
+        notifications.mail_alarms()
 
     assert sorted(letter.to[0] for letter in mail.outbox) == [
         "admin@hospital.invalid",
@@ -212,7 +214,7 @@ def test_little_room_is_an_alarm_and_one_mail(
     assert "0.9 of 1 GB are used that were agreed on. Make room there" in mail.outbox[0].body
     assert Alarm.objects.filter(ended_at=None).count() == 1
     Item.objects.update(size_bytes=1)
-    quota.look()
+    storage_quota.look()
     assert not Alarm.objects.filter(ended_at=None).exists()
 
 
@@ -220,13 +222,13 @@ def test_a_list_is_written_while_no_task_is_held(
     order: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
-    write = contents.write_due
+    write = delivery_lists.write_due
 
     def watched() -> int:
         held.append(Task.objects.filter(state=TaskState.IN_PROGRESS).count())
         return write()
 
-    monkeypatch.setattr(contents, "write_due", watched)
+    monkeypatch.setattr(delivery_lists, "write_due", watched)
     first, second = order("1"), order("2")
 
     work_as_a_worker()

@@ -16,23 +16,24 @@ from jobs_stage import put_study, work
 from adit.accounts.models import User
 from adit.audit import trail
 from adit.audit.models import Event
-from adit.jobs import actions, sealed
+from adit.jobs import encrypted_payload
 from adit.jobs.kinds.selective import Labels, Order, Pick
 from adit.jobs.models import Job, Task
-from adit.jobs.preparing import basket, drafts, given
-from adit.jobs.preparing.basket import PickedPatient
-from adit.jobs.preparing.forms import ORDER_KEY, pseudonym_field
-from adit.jobs.provenance.report import report_of
 from adit.nodes.models import Node
-from adit.profiles.destruction import compact, destroy_key
-from adit.profiles.identity import reidentify
-from adit.profiles.models import Patient, Trial
-from adit.profiles.pairs import Pair, import_pairs
-from adit.vault.box import SealBroken
+from adit.orders import actions, basket, drafts
+from adit.orders import drafts as orders_drafts
+from adit.orders.basket import PickedPatient
+from adit.orders.forms import ORDER_KEY, pseudonym_field
+from adit.projects.key_destruction import compact, destroy_key
+from adit.projects.models import Patient, Project
+from adit.projects.pseudonym_import import Pair, import_pairs
+from adit.projects.reidentification import reidentify
+from adit.results.report import report_of
+from adit.vault.cipher import SealBroken
 from adit.vault.fields import SealedField
-from adit.vault.master import master_box
-from adit_engine.record import Record
-from adit_engine.reference import Level
+from adit.vault.master_key import master_box
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,7 +41,9 @@ PATIENTS = {"1": "PID-ALPHA-canary", "2": "PID-BETA-canary", "3": "PID-GAMMA-can
 
 
 @pytest.fixture
-def finished(coordinator: User, root: User, source: Node, destination: Node, trial: Trial) -> Trial:
+def finished(
+    coordinator: User, root: User, source: Node, destination: Node, project: Project
+) -> Project:
     """A project with all that it leaves behind: jobs, a registry, drafts, a look at a patient."""
     rights = Permission.objects.filter(codename__in=["choose_pseudonyms"])
     coordinator.user_permissions.set(rights)
@@ -55,22 +58,25 @@ def finished(coordinator: User, root: User, source: Node, destination: Node, tri
         for study, patient in PATIENTS.items()
     )
     coordinator = User.objects.get(pk=coordinator.pk)
-    actions.create(coordinator, "selective", Order(picks, destination.pk, trial.pk), key="a")
+    actions.create(coordinator, "selective", Order(picks, destination.pk, project.pk), key="a")
     while work() is not None:
         pass
-    import_pairs(root, trial, source, [Pair(2, "PID-DELTA-canary", "GIVEN-9")])
-    reidentify(root, trial.patients.first(), "a finding that matters")
-    prepare(coordinator, source, trial)
-    return Trial.objects.get(pk=trial.pk)
+    import_pairs(root, project, source, [Pair(2, "PID-DELTA-canary", "GIVEN-9")])
+    reidentify(root, project.patients.first(), "a finding that matters")
+    prepare(coordinator, source, project)
+    return Project.objects.get(pk=project.pk)
 
 
-def prepare(user: User, source: Node, trial: Trial) -> None:
+def prepare(user: User, source: Node, project: Project) -> None:
     """Somebody is just typing a pseudonym for a patient in the basket."""
     values = {"StudyInstanceUID": "1.2.3", "PatientID": PATIENTS["1"], "PatientName": "A^Name"}
     pick = basket.Pick(source.pk, source.name, source.name, Record(Level.STUDY, values))
     basket.add(user, [pick])
     names = {pseudonym_field(pick.patient): ["LUNG-0001"]}
-    order = {"typed": {"trial": [str(trial.pk)]}, "given": given.hidden(trial.pk, names)}
+    order = {
+        "typed": {"project": [str(project.pk)]},
+        "given": orders_drafts.hidden(project.pk, names),
+    }
     drafts.keep(user, ORDER_KEY, order)
 
 
@@ -96,7 +102,7 @@ def traces(node: Node, patient: str) -> list[str]:
 
 
 def test_nothing_ties_a_patient_to_a_pseudonym_any_more(
-    finished: Trial, dpo: User, source: Node
+    finished: Project, dpo: User, source: Node
 ) -> None:
     pseudonyms = list(finished.patients.values_list("pseudonym", flat=True))
     assert sorted(pseudonyms) == ["GIVEN-7", "GIVEN-9", "LUNG-0001", "LUNG-0002"]
@@ -109,16 +115,16 @@ def test_nothing_ties_a_patient_to_a_pseudonym_any_more(
     for text in found:
         named = [name for name in pseudonyms if name in text]
         assert not (named and any(mark in text for mark in marks)), text[:80]
-    of_the_trial = [text for text in found if text.startswith("audit.Event") and "LUNG" in text]
-    assert len(of_the_trial) > 6
-    for text in of_the_trial:
+    of_the_project = [text for text in found if text.startswith("audit.Event") and "LUNG" in text]
+    assert len(of_the_project) > 6
+    for text in of_the_project:
         assert not any(mark in text for mark in marks), text[:200]
 
 
-def test_before_that_the_same_look_finds_them(finished: Trial, source: Node) -> None:
+def test_before_that_the_same_look_finds_them(finished: Project, source: Node) -> None:
     """So that the test above can fail: with the key, every place opens."""
-    box = sealed.box_of(finished)
-    opened = [sealed.open_task(task) for task in Task.objects.all()]
+    box = encrypted_payload.box_of(finished)
+    opened = [encrypted_payload.open_task(task) for task in Task.objects.all()]
     assert {(each.patient_id, each.pseudonym) for each in opened} >= {
         (PATIENTS["3"], "GIVEN-7"),
         (PATIENTS["1"], "LUNG-0001"),
@@ -126,11 +132,11 @@ def test_before_that_the_same_look_finds_them(finished: Trial, source: Node) -> 
     events = Event.objects.filter(action="pseudonym.registered").order_by("pk")
     assert [trail.unveiled(box, event)[1] for event in events][:3] == list(PATIENTS.values())
     order = drafts.load(Task.objects.first().job.owner, ORDER_KEY)
-    assert "LUNG-0001" in str(given.shown(finished.pk, order["given"]))
+    assert "LUNG-0001" in str(orders_drafts.shown(finished.pk, order["given"]))
     assert any(PATIENTS["1"] in text for text in rows())
 
 
-def test_no_sealed_column_opens_with_the_master_key(finished: Trial, dpo: User) -> None:
+def test_no_sealed_column_opens_with_the_master_key(finished: Project, dpo: User) -> None:
     places = {
         "jobs.Task": lambda row: f"job {row.job_id} task {row.position}",
         "jobs.Item": lambda row: f"task {row.task_id} item",
@@ -155,7 +161,7 @@ def test_no_sealed_column_opens_with_the_master_key(finished: Trial, dpo: User) 
 
 
 def test_the_registry_stands_in_another_order_and_under_other_indexes(
-    finished: Trial, dpo: User
+    finished: Project, dpo: User
 ) -> None:
     before = set(Patient.objects.values_list("index", flat=True))
     Patient.objects.filter(pseudonym="LUNG-0001").update(created_at="2020-01-01T00:00Z")
@@ -170,7 +176,7 @@ def test_the_registry_stands_in_another_order_and_under_other_indexes(
 
 
 def test_the_trail_stays_verifiable_and_notices_a_change_behind_the_veil(
-    finished: Trial, dpo: User
+    finished: Project, dpo: User
 ) -> None:
     destroy_key(dpo, finished, "the study is over", "LUNG")
 
@@ -186,7 +192,7 @@ def test_the_trail_stays_verifiable_and_notices_a_change_behind_the_veil(
     assert trail.verify() == trail.Broken(event.pk, "it was changed")
 
 
-def test_the_report_says_what_it_still_knows(finished: Trial, dpo: User) -> None:
+def test_the_report_says_what_it_still_knows(finished: Project, dpo: User) -> None:
     job = Job.objects.get()
     before = report_of(job)
     destroy_key(dpo, finished, "the study is over", "LUNG")
@@ -200,9 +206,9 @@ def test_the_report_says_what_it_still_knows(finished: Trial, dpo: User) -> None
 
 
 @pytest.mark.skipif(not settings.EMBEDDED, reason="looks into the file of an embedded database")
-def test_the_key_does_not_linger_in_the_database_file(finished: Trial, dpo: User) -> None:
+def test_the_key_does_not_linger_in_the_database_file(finished: Project, dpo: User) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT key FROM profiles_trial WHERE id = %s", [finished.pk])
+        cursor.execute("SELECT key FROM profiles_project WHERE id = %s", [finished.pk])
         key = bytes(cursor.fetchone()[0])
         cursor.execute("SELECT sealed FROM profiles_patient ORDER BY id")
         patients = [bytes(row[0]) for row in cursor.fetchall()]
@@ -219,7 +225,7 @@ def test_the_key_does_not_linger_in_the_database_file(finished: Trial, dpo: User
     assert not any(blob in left for blob in (key, *patients))
 
 
-def test_the_database_is_compacted_whichever_it_is(finished: Trial, dpo: User) -> None:
+def test_the_database_is_compacted_whichever_it_is(finished: Project, dpo: User) -> None:
     destroy_key(dpo, finished, "the study is over", "LUNG")
     assert compact()
     assert finished.patients.count() == 4

@@ -14,11 +14,12 @@ from jobs_stage import claimed, shelf
 from lab.services import Service, postgresql, postgresql_folder
 from pydicom import dcmread
 
-from adit.jobs import queue, runner, states
-from adit.jobs.attempt.ledger import Ledger
+from adit.jobs import queue, states
+from adit.jobs.encrypted_payload import box_of
 from adit.jobs.models import Job, JobState, Task, TaskState
-from adit.jobs.sealed import box_of
 from adit.nodes.models import Node, Slot
+from adit.worker import runner
+from adit.worker.ledger import Ledger
 from adit_engine.errors import AditError
 
 Ordering = Callable[..., Job]
@@ -81,7 +82,7 @@ def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
     for write in (
         lambda: queue.renew_lease(first),
         lambda: queue.still_held(first),
-        lambda: Ledger(first, box_of(first.job.trial)).write(),
+        lambda: Ledger(first, box_of(first.job.project)).write(),
     ):
         with pytest.raises(AditError):
             write()
@@ -90,7 +91,7 @@ def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
     assert Task.objects.get().message == ""
     queue.renew_lease(second)
     queue.still_held(second)
-    Ledger(second, box_of(second.job.trial)).write()
+    Ledger(second, box_of(second.job.project)).write()
 
 
 # A database that is killed --------------------------------------------------------------------------

@@ -23,11 +23,13 @@ from jobs_stage import put_study, shelf, until, work
 from pydicom import dcmread
 
 from adit.accounts.models import User
-from adit.jobs import actions, lease, queue, runner, states, tasks
+from adit.jobs import lease, queue, states
 from adit.jobs.models import Job, JobState, Task, TaskState
-from adit.jobs.queueing.bell import ring
-from adit.nodes import rows
+from adit.jobs.wakeup import ring
+from adit.nodes import services
 from adit.nodes.models import Node, Slot
+from adit.orders import actions
+from adit.worker import runner, tasks
 from adit_engine.errors import AditError
 
 Ordering = Callable[..., Job]
@@ -155,7 +157,7 @@ def test_who_is_frozen_while_files_get_to_the_disk_gives_none_of_them_its_name(
 
     with monkeypatch.context() as frozen:
         frozen.setattr(lease, "boot_time", lambda: now() + slept_s[0])
-        frozen.setattr("adit_engine.tree.os.fsync", freeze)
+        frozen.setattr("adit_engine.dicom_file.atomic.os.fsync", freeze)
         task = work()
     assert task is not None
     assert (task.state, task.message) == (TaskState.PENDING, "The lease ran out.")
@@ -243,14 +245,14 @@ def test_a_node_for_which_tasks_wait_is_not_removed_and_says_so(
 ) -> None:
     job = order_studies("1", images=1)
     with pytest.raises(AditError, match="jobs"):
-        rows.remove(pacsadmin, source)
+        services.remove(pacsadmin, source)
     assert queue.claim("test") is not None
     Task.objects.update(state=TaskState.SUCCESS)
     Slot.objects.all().delete()
     Job.objects.update(state=JobState.SUCCESS)
     job.refresh_from_db()
     actions.delete(coordinator, job)
-    rows.remove(pacsadmin, source)
+    services.remove(pacsadmin, source)
     assert not Node.objects.filter(pk=source.pk).exists()
 
 

@@ -10,12 +10,13 @@ from jobs_stage import put_study, shelf, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, lists, permits
+from adit.jobs import visibility
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
-from adit.jobs.queueing.bell import ring
+from adit.jobs.wakeup import ring
 from adit.nodes.models import Node
+from adit.orders import actions, permissions
 from adit_engine.nodes.memory import MemoryNode
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,7 +35,9 @@ def test_each_state_offers_the_actions_that_make_sense_to_the_owner(
 ) -> None:
     job = order_studies("1", images=1)
     Task.objects.update(state=TaskState.WARNING)
-    offered = {state: set(permits.allowed(coordinator, in_state(job, state))) for state in JobState}
+    offered = {
+        state: set(permissions.allowed(coordinator, in_state(job, state))) for state in JobState
+    }
     assert offered == {
         JobState.WAITING_FOR_APPROVAL: {"cancel", "delete"},
         JobState.WAITING_FOR_OWNER: {"cancel", "retry", "delete"},
@@ -54,13 +57,13 @@ def test_anothers_job_is_neither_seen_nor_touched(
 ) -> None:
     job = order_studies("1", images=1)
     other = make_user("other", "Coordinators")
-    assert not lists.visible(other).exists()
-    assert not permits.allowed(other, job)
+    assert not visibility.visible(other).exists()
+    assert not permissions.allowed(other, job)
     for act in actions.ACTIONS.values():
         with pytest.raises(Refused):
             act(other, job)
-    assert lists.visible(pacsadmin).get() == job
-    assert not permits.allowed(pacsadmin, job), "who sees all jobs does not thereby act on them"
+    assert visibility.visible(pacsadmin).get() == job
+    assert not permissions.allowed(pacsadmin, job), "who sees all jobs does not thereby act on them"
     job.refresh_from_db()
     assert job.state == JobState.PENDING
 
@@ -71,7 +74,7 @@ def test_a_closed_account_acts_on_nothing(order_studies: Ordering, coordinator: 
     coordinator.save()
     with pytest.raises(Refused):
         actions.cancel(coordinator, job)
-    assert not lists.visible(coordinator).exists()
+    assert not visibility.visible(coordinator).exists()
 
 
 def test_what_is_done_already_is_no_error_and_leaves_one_line_in_the_trail(
@@ -130,7 +133,7 @@ def test_one_study_is_tried_again_by_itself(
     assert job.state == JobState.FAILURE
     put_study(source, "2", images=1)
     second = job.tasks.get(position=2)
-    assert permits.allowed_on_task(coordinator, second) == {"retry", "delete"}
+    assert permissions.allowed_on_task(coordinator, second) == {"retry", "delete"}
     actions.retry_task(coordinator, second)
     work()
     job.refresh_from_db()

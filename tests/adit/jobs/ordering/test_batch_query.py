@@ -9,21 +9,22 @@ from django.utils import timezone
 from jobs_stage import put_study
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, queue, sealed
-from adit.jobs.attempt import streak
+from adit.jobs import encrypted_payload, queue
 from adit.jobs.kinds.base import SheetRow
 from adit.jobs.kinds.batch_query import Order, Row
 from adit.jobs.models import Job, JobState, ResultLine, Task, TaskState
-from adit.jobs.rows import lines
-from adit.jobs.tasks import work
 from adit.nodes.models import Lane, Node, Slot
+from adit.orders import actions
+from adit.results import sheet_rows
+from adit.worker import query_batch
+from adit.worker.tasks import work
 from adit_engine.errors import NodeRefused, Unreachable, WrongInput
 from adit_engine.nodes.base import Answers
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.query import Query
-from adit_engine.question import Person, Question
+from adit_engine.patient_search.search import Person, Question
+from adit_engine.values.query import Query
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -84,10 +85,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def found(job: Job) -> dict[int, list[str]]:
     """Patient IDs of the answers to each line."""
-    box = sealed.box_of(job.trial)
+    box = encrypted_payload.box_of(job.project)
     answers: dict[int, list[str]] = {}
     for line in ResultLine.objects.filter(job=job):
-        study = lines.opened(box, line).study
+        study = sheet_rows.opened(box, line).study
         answers.setdefault(line.line, []).extend([study.record.patient_id] if study else [])
     return answers
 
@@ -108,8 +109,8 @@ def test_each_row_is_answered_with_what_was_found_and_keeps_its_own_columns(
     assert found(job) == {2: ["ID3"], 3: ["ID0", "ID0"], 5: []}
     assert job.state == JobState.SUCCESS
     assert job.message == "Something was found for 2 of 3 rows."
-    box = sealed.box_of(job.trial)
-    own = [lines.opened(box, line).own for line in ResultLine.objects.filter(job=job)]
+    box = encrypted_payload.box_of(job.project)
+    own = [sheet_rows.opened(box, line).own for line in ResultLine.objects.filter(job=job)]
     assert own == [("key 2",), ("key 3",), ("key 3",), ("key 5",)]
     assert list(ResultLine.objects.filter(line=5).values_list("notes", "is_asked")) == [
         (["nothing"], True)
@@ -195,7 +196,7 @@ def test_a_streak_holds_one_connection_and_gives_it_back(
         return plain(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", find)
-    monkeypatch.setattr(streak, "LASTS_S", 600)  # however slow this machine is
+    monkeypatch.setattr(query_batch, "LASTS_S", 600)  # however slow this machine is
     order_rows(*(by_id(n, f"ID{n}") for n in range(2, 40)))
 
     work()
@@ -263,7 +264,7 @@ def test_who_was_overtaken_writes_nothing(
     task = queue.claim("late")
     assert task is not None
 
-    streak.run(task)
+    query_batch.run(task)
 
     assert found(job) == {2: []}
     assert states(job) == ["in_progress"]

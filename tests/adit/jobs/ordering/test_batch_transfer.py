@@ -9,27 +9,27 @@ import pytest
 from jobs_stage import put_study, shelf, work
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, permits, queue, sealed
-from adit.jobs.checked import batch
-from adit.jobs.checked.batch import Wishes
+from adit.jobs import encrypted_payload, queue
 from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.kinds import batch_transfer
 from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState, Work
-from adit.jobs.rows import lines, result_sheet
-from adit.jobs.rows.answers import answers_of, rows_of
-from adit.jobs.rows.tally import tally_of
 from adit.nodes.models import Access, Lane, Node
-from adit.profiles.models import Trial
+from adit.orders import actions, batch_start, permissions
+from adit.orders.batch_start import Wishes
+from adit.projects.models import Project
+from adit.results import sheet_rows, transfer_results
+from adit.results.check_summary import tally_of
+from adit.results.transfer_results import answers_of, rows_of
 from adit_engine.errors import NodeRefused, WrongInput
 from adit_engine.nodes.base import Answers
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.query import Query
-from adit_engine.reference import Level
-from adit_engine.sighting import Wanted
+from adit_engine.transfer.study_lookup import Wanted
+from adit_engine.values.query import Query
+from adit_engine.values.references import Level
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 ALL = Disclosure(identified=True, rows=True, given=True, generated=True)
@@ -44,10 +44,10 @@ def by_uid(line: int, study: str, patient: str = ANNE, **more: str) -> Row:
 
 @pytest.fixture
 def order_rows(
-    coordinator: User, source: Node, destination: Node, trial: object
+    coordinator: User, source: Node, destination: Node, project: object
 ) -> Callable[..., Job]:
     def order(*rows: Row, to: Node | None = None, user: User | None = None, **more: object) -> Job:
-        values = {"trial": trial.pk, **more}
+        values = {"project": project.pk, **more}
         asked = Order(rows, source.pk, (to or destination).pk, **values)
         key = f"{Job.objects.count()}"
         return actions.create(user or coordinator, "batch_transfer", asked, key=key)
@@ -78,7 +78,7 @@ def test_a_check_fetches_nothing_and_waits_for_its_owner(
     assert (line.is_asked, line.is_found, line.notes) == (True, True, [])
     assert line.facts["series"] == 2
     assert line.facts["images"] == 6
-    content = lines.opened(sealed.box_of(job.trial), line)
+    content = sheet_rows.opened(encrypted_payload.box_of(job.project), line)
     assert content.own == ("my key",)
     assert content.study is not None
     assert {task.lane for task in job.tasks.all()} == {Lane.SEARCH}
@@ -142,7 +142,7 @@ def test_one_study_uid_under_two_patients_is_never_started(
     job = run_all(order_rows(by_uid(2, "1")))
     line = job.lines.get()
     assert (line.notes, line.is_found) == ([Note.PATIENTS], False)
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
     assert "No row is left" in job.message
@@ -162,7 +162,7 @@ def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
             by_uid(5, "99"),
         )
     )
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     assert not shelf(destination)
     job = run_all(job)
 
@@ -172,7 +172,7 @@ def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
     assert sent.count() == 2
     by_line = {row.line: row.task for row in job.lines.select_related("task")}
     assert by_line[2] == by_line[4] != by_line[3]
-    assert sealed.open_task(by_line[3]).pseudonym == "LUNG-B"
+    assert encrypted_payload.open_task(by_line[3]).pseudonym == "LUNG-B"
     assert by_line[5].lane == Lane.SEARCH
 
 
@@ -180,11 +180,11 @@ def test_a_second_start_makes_no_second_task(order_rows: Callable[..., Job], sou
     put_study(source, "1")
     job = run_all(order_rows(by_uid(2, "1")))
     again = Job.objects.get(pk=job.pk)
-    batch.start(job.owner, job, Wishes())
-    batch.start(job.owner, again, Wishes(left_out={2}))
+    batch_start.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, again, Wishes(left_out={2}))
     assert Task.objects.filter(work=Work.START).count() == 1
     job = run_all(job)
-    batch.start(job.owner, again, Wishes())
+    batch_start.start(job.owner, again, Wishes())
     assert job.state == JobState.SUCCESS
     assert Task.objects.filter(lane=Lane.RETRIEVE).count() == 1
 
@@ -202,7 +202,7 @@ def test_the_owner_chooses_among_several_hits_and_leaves_rows_out(
             by_uid(4, "3"),
         )
     )
-    batch.start(job.owner, job, Wishes(choices={2: 1}, left_out={4}))
+    batch_start.start(job.owner, job, Wishes(choices={2: 1}, left_out={4}))
     job = run_all(job)
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 2
@@ -216,7 +216,7 @@ def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
     put_study(source, "1", images=2)
     put_study(source, "2", images=2, PatientID=BEN)
     first = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
-    batch.start(first.owner, first, Wishes())
+    batch_start.start(first.owner, first, Wishes())
     assert run_all(first).state == JobState.SUCCESS
     assert Delivery.objects.count() == 2
 
@@ -225,7 +225,7 @@ def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
     facts = {row.line: row.facts for row in second.lines.all()}
     assert (facts[2]["series"], facts[2]["there"]) == (1, 1)
     assert (facts[3]["series"], facts[3]["there"]) == (0, 1)
-    batch.start(second.owner, second, Wishes())
+    batch_start.start(second.owner, second, Wishes())
     second = run_all(second)
     assert second.state == JobState.SUCCESS
     assert notes(second)[3] == [Note.DELIVERED]
@@ -233,7 +233,7 @@ def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
     assert [item.delivered for item in sent] == [2]
 
     third = run_all(order_rows(by_uid(2, "1"), skips_delivered=False))
-    batch.start(third.owner, third, Wishes())
+    batch_start.start(third.owner, third, Wishes())
     assert run_all(third).state == JobState.SUCCESS
     assert Item.objects.filter(task__job=third, left_out="").count() == 2
     assert len(shelf(destination)) == 6
@@ -244,11 +244,11 @@ def test_a_series_that_has_grown_is_fetched_again(
 ) -> None:
     put_study(source, "1", images=2)
     first = run_all(order_rows(by_uid(2, "1")))
-    batch.start(first.owner, first, Wishes())
+    batch_start.start(first.owner, first, Wishes())
     run_all(first)
     put_study(source, "1", images=3)
     second = run_all(order_rows(by_uid(2, "1")))
-    batch.start(second.owner, second, Wishes())
+    batch_start.start(second.owner, second, Wishes())
     run_all(second)
     assert len(shelf(destination)) == 3
 
@@ -259,13 +259,13 @@ def test_a_pilot_sends_the_first_studies_and_waits_then_the_rest_follows(
     for study in "123":
         put_study(source, study, images=1)
     job = run_all(order_rows(*(by_uid(2 + n, study) for n, study in enumerate("123"))))
-    batch.start(job.owner, job, Wishes(pilot=1))
+    batch_start.start(job.owner, job, Wishes(pilot=1))
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
     assert "pilot is done, 1 images" in job.message
     assert len(shelf(destination)) == 1
 
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     job = run_all(job)
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
@@ -285,8 +285,8 @@ def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
     odd = run_all(order_rows(by_uid(2, "1"), by_uid(3, "9"), starts_itself=True))
     not_asked = run_all(order_rows(by_uid(2, "1")))
 
-    assert batch.start_by_themselves() == 1
-    assert batch.start_by_themselves() == 0
+    assert batch_start.start_by_themselves() == 1
+    assert batch_start.start_by_themselves() == 0
     assert run_all(plain).state == JobState.SUCCESS
     odd.refresh_from_db()
     assert odd.state == JobState.WAITING_FOR_OWNER
@@ -302,7 +302,7 @@ def test_a_large_transfer_is_approved_by_somebody_else_after_its_check(
         put_study(source, study)
     job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2")))
     assert job.state == JobState.WAITING_FOR_OWNER
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_APPROVAL
     actions.approve(pacsadmin, job)
@@ -322,13 +322,13 @@ def test_pseudonyms_that_contradict_the_project_are_said_with_their_lines_and_no
             Row(4, Wanted(accession_number="A3"), pseudonym="ONE"),
         )
     )
-    batch.start(job.owner, job, Wishes(left_out={99}))
+    batch_start.start(job.owner, job, Wishes(left_out={99}))
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
     assert re.findall(r"Line (\d+):", job.message) == ["3", "4"]
-    assert batch.last_wishes(job) == Wishes({}, frozenset({99}), 0)
+    assert batch_start.last_wishes(job) == Wishes({}, frozenset({99}), 0)
     assert not job.tasks.filter(lane=Lane.RETRIEVE).exists()
-    batch.start(job.owner, job, Wishes(left_out={3, 4}))
+    batch_start.start(job.owner, job, Wishes(left_out={3, 4}))
     assert run_all(job).state == JobState.SUCCESS
 
 
@@ -346,7 +346,7 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
     monkeypatch.setattr(MemoryNode, "find", picky)
     job = run_all(order_rows(by_uid(2, "1"), Row(3, Wanted(accession_number="A1"))))
     assert notes(job) == {2: [], 3: [Note.NO_ANSWER]}
-    content = lines.opened(sealed.box_of(job.trial), job.lines.get(line=3))
+    content = sheet_rows.opened(encrypted_payload.box_of(job.project), job.lines.get(line=3))
     assert "does not search by accession number" in content.why
 
 
@@ -387,7 +387,7 @@ def test_a_check_that_broke_off_is_tried_again_and_ends_the_same(
     job = order_rows(*(by_uid(2 + n, study) for n, study in enumerate("123")))
     task = queue.claim("dies")
     assert task is not None
-    lines.answer(sealed.box_of(job.trial), task, _nothing(2), {})
+    sheet_rows.answer(encrypted_payload.box_of(job.project), task, _nothing(2), {})
     Task.objects.filter(pk=task.pk).update(lease_until="2020-01-01T00:00:00+00:00")
     queue.sweep()
     job = run_all(job)
@@ -402,7 +402,7 @@ def test_staff_restart_the_transfer_and_not_the_check(
     coordinator.is_staff = True
     coordinator.save()
     job = run_all(order_rows(by_uid(2, "1")))
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     job = run_all(job)
     shelf(destination).clear()
     actions.restart(coordinator, job)
@@ -445,21 +445,21 @@ def _nothing(line: int) -> object:
 def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_alone(
     order_rows: Callable[..., Job],
     source: Node,
-    trial: Trial,
+    project: Project,
     coordinator: User,
     pacsadmin: User,
 ) -> None:
-    trial.second_person = True
-    trial.save()
+    project.second_person = True
+    project.save()
     coordinator.is_staff = True
     coordinator.save()
     put_study(source, "1")
     job = run_all(order_rows(by_uid(2, "1")))
     assert job.state == JobState.WAITING_FOR_OWNER
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    assert "approve" not in permits.allowed(coordinator, job)
+    assert "approve" not in permissions.allowed(coordinator, job)
     actions.approve(pacsadmin, job)
     assert run_all(job).state == JobState.SUCCESS
 
@@ -471,7 +471,7 @@ def test_a_transfer_of_which_nothing_arrived_has_failed_though_its_check_went_we
     job = run_all(order_rows(by_uid(2, "1")))
     for one in [one for one in shelf(source).values() if one.in_header.ref.study_uid == uid]:
         del shelf(source)[one.instance_uid]
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     job = run_all(job)
     assert job.state == JobState.FAILURE
     assert job.message.startswith("Nothing was delivered.")
@@ -499,11 +499,11 @@ def test_what_one_source_does_not_have_is_asked_of_the_next_and_comes_from_there
     by_line = {row.line: row.task.source.name for row in job.lines.select_related("task__source")}
     assert by_line == {2: "PACS1", 3: "Old PACS", 4: "Old PACS", 5: "Old PACS"}
     assert tally_of(job).rows == 4
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     job = run_all(job)
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
-    found = lines.opened(sealed.box_of(job.trial), job.lines.get(line=3))
+    found = sheet_rows.opened(encrypted_payload.box_of(job.project), job.lines.get(line=3))
     assert found.own == ("key",)
     said = {answer.line: answer.source for answer in answers_of(job, list(rows_of(job)))}
     assert said == {2: "PACS1", 3: "Old PACS", 4: "", 5: "Old PACS"}
@@ -516,12 +516,12 @@ def test_the_result_sheet_names_where_each_row_came_from(
     put_study(old_pacs, "2", images=2, PatientID=BEN)
     rows = (by_uid(2, "1"), by_uid(3, "2", BEN), by_uid(4, "3"))
     job = run_all(order_rows(*rows, further=(old_pacs.pk,)))
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     job = run_all(job)
 
     for sees in (ALL, NO_PATIENTS):
-        columns = result_sheet.columns_of(job, sees)
-        sheet = [dict(zip(columns, row, strict=True)) for row in result_sheet.rows(job, sees)]
+        columns = transfer_results.columns_of(job, sees)
+        sheet = [dict(zip(columns, row, strict=True)) for row in transfer_results.rows(job, sees)]
         assert [row["ADIT source"] for row in sheet] == ["PACS1", "Old PACS", ""]
         assert [row["ADIT line"] for row in sheet] == ["2", "3", "4"]
         assert sheet[0]["ADIT place"] == "Research PACS"
@@ -533,9 +533,9 @@ def test_the_result_sheet_of_one_source_does_not_name_it(
     put_study(source, "1", images=1)
     job = run_all(order_rows(by_uid(2, "1")))
 
-    columns = result_sheet.columns_of(job, ALL)
+    columns = transfer_results.columns_of(job, ALL)
     assert "ADIT source" not in columns
-    assert {len(row) for row in result_sheet.rows(job, ALL)} == {len(columns)}
+    assert {len(row) for row in transfer_results.rows(job, ALL)} == {len(columns)}
 
 
 def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
@@ -546,12 +546,12 @@ def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
     job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
     job.order["announced"] = ["burned-in"]
     job.save()
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
 
     job = run_all(job)
 
-    columns = result_sheet.columns_of(job, ALL)
-    rows = [dict(zip(columns, row, strict=True)) for row in result_sheet.rows(job, ALL)]
+    columns = transfer_results.columns_of(job, ALL)
+    rows = [dict(zip(columns, row, strict=True)) for row in transfer_results.rows(job, ALL)]
     assert [row["ADIT outcome"] for row in rows] == ["as ordered, nothing delivered", "complete"]
     assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
     assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
@@ -569,7 +569,7 @@ def test_radiographs_that_the_check_told_of_are_no_gap(
     assert why.startswith("CR, DX, MG, XA, RF and NM images are withheld, unless a pixel rule")
     assert tally_of(job).withheld == ()
 
-    batch.start(job.owner, job, Wishes())
+    batch_start.start(job.owner, job, Wishes())
     job = run_all(job)
 
     assert job.order["announced"] == ["header-word"]

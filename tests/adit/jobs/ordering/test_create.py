@@ -6,13 +6,14 @@ from dataclasses import replace
 import pytest
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, permits, sealed
+from adit.jobs import encrypted_payload
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task
 from adit.nodes.models import Node
+from adit.orders import actions, permissions
 from adit_engine.errors import WrongInput
 
 pytestmark = pytest.mark.django_db
@@ -42,7 +43,7 @@ def test_what_identifies_a_patient_stands_only_in_sealed_payloads(
     in_clear += repr(list(Event.objects.values_list("details", "about")))
     assert "PAT-1" not in in_clear
     assert "1.2.3.1" not in in_clear
-    assert sealed.open_task(task).patient_id == "PAT-1"
+    assert encrypted_payload.open_task(task).patient_id == "PAT-1"
 
 
 def test_the_same_submit_twice_is_one_job(coordinator: User, order: Order) -> None:
@@ -57,7 +58,8 @@ def test_pseudonyms_are_fixed_before_anything_leaves(coordinator: User, order: O
     job = actions.create(coordinator, "selective", order, key="a")
     again = actions.create(coordinator, "selective", order, key="b")
     first, second = (
-        [sealed.open_task(task).pseudonym for task in row.tasks.all()] for row in (job, again)
+        [encrypted_payload.open_task(task).pseudonym for task in row.tasks.all()]
+        for row in (job, again)
     )
     assert first == second
     assert len(set(first)) == 2
@@ -109,7 +111,7 @@ def test_identified_data_keeps_its_reason_in_the_trail(root: User, order: Order)
     )
     assert job.order["change"] == "as_is"
     assert Event.objects.get(action="job.created").details["reason"] == "second opinion"
-    assert sealed.open_task(job.tasks.get(position=1)).pseudonym == ""
+    assert encrypted_payload.open_task(job.tasks.get(position=1)).pseudonym == ""
 
 
 def test_an_order_above_the_limit_waits_for_approval(
@@ -119,7 +121,7 @@ def test_an_order_above_the_limit_waits_for_approval(
         coordinator, "selective", Order(picks(source, 11), destination.pk), key="a"
     )
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    assert "approve" not in permits.allowed(coordinator, job)
+    assert "approve" not in permissions.allowed(coordinator, job)
     with pytest.raises(Refused):
         actions.approve(coordinator, job)
     actions.approve(pacsadmin, job)

@@ -13,16 +13,18 @@ from django.utils import timezone
 from jobs_stage import PATIENT, GatedNode, put_study, shelf, until, work
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, over, queue, runner
+from adit.jobs import maintenance, queue
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task, TaskState
-from adit.jobs.provenance import uid_map
-from adit.jobs.provenance.report import report_of
 from adit.nodes.models import Node
-from adit.profiles.models import RiskChoice, Trial
-from adit.profiles.trials import revoke
+from adit.orders import actions
+from adit.projects.models import Project, RiskChoice
+from adit.projects.services import revoke
+from adit.results import uid_map
+from adit.results.report import report_of
+from adit.worker import runner
 from adit_engine.nodes.memory import MemoryNode
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,14 +34,14 @@ HEAD = {"BodyPartExamined": "HEAD", "StudyDescription": "CCT", "SliceThickness":
 
 
 @pytest.fixture
-def order(coordinator: User, source: Node, destination: Node, trial: Trial) -> Ordering:
+def order(coordinator: User, source: Node, destination: Node, project: Project) -> Ordering:
     """Orders one study for the project: order("1", images=3, announced=("face",), …)."""
 
     def order(
         study: str = "1", images: int = 3, announced: tuple[str, ...] = (), **changes: Any
     ) -> Job:
         pick = Pick(source.pk, put_study(source, study, images, **changes), PATIENT)
-        ordered = Order((pick,), destination.pk, trial.pk, announced=announced)
+        ordered = Order((pick,), destination.pk, project.pk, announced=announced)
         return actions.create(coordinator, "selective", ordered, key=f"{study}{announced}")
 
     return order
@@ -58,9 +60,9 @@ def elements(job: Job) -> dict[tuple[str, str], int]:
     [("", "Nobody has chosen yet"), (RiskChoice.WITHHOLD, "face could be drawn")],
 )
 def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
-    order: Ordering, trial: Trial, destination: Node, chosen: str, words: str
+    order: Ordering, project: Project, destination: Node, chosen: str, words: str
 ) -> None:
-    Trial.objects.filter(pk=trial.pk).update(faces=chosen)
+    Project.objects.filter(pk=project.pk).update(faces=chosen)
     job = order(**HEAD)
 
     task = work()
@@ -71,8 +73,8 @@ def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
     assert report_of(job)["faces"] == {"accepted": 0, "withheld": 3}
 
 
-def test_what_was_told_before_the_start_is_no_gap(order: Ordering, trial: Trial) -> None:
-    Trial.objects.filter(pk=trial.pk).update(faces=RiskChoice.WITHHOLD)
+def test_what_was_told_before_the_start_is_no_gap(order: Ordering, project: Project) -> None:
+    Project.objects.filter(pk=project.pk).update(faces=RiskChoice.WITHHOLD)
     order(announced=("face",), **HEAD)
 
     task = work()
@@ -82,9 +84,9 @@ def test_what_was_told_before_the_start_is_no_gap(order: Ordering, trial: Trial)
 
 
 def test_an_accepted_face_stands_in_the_report_with_the_reason(
-    order: Ordering, trial: Trial, destination: Node
+    order: Ordering, project: Project, destination: Node
 ) -> None:
-    Trial.objects.filter(pk=trial.pk).update(
+    Project.objects.filter(pk=project.pk).update(
         faces=RiskChoice.ACCEPT, faces_reason="the ethics board has agreed"
     )
     job = order(**HEAD)
@@ -112,9 +114,9 @@ RADIOGRAPH = {
     [("", "a manager of research projects"), (RiskChoice.WITHHOLD, "Ask a reviewer to decide")],
 )
 def test_a_radiograph_is_withheld_unless_the_project_accepts_the_headers_word(
-    order: Ordering, trial: Trial, destination: Node, chosen: str, words: str
+    order: Ordering, project: Project, destination: Node, chosen: str, words: str
 ) -> None:
-    Trial.objects.filter(pk=trial.pk).update(header_word=chosen)
+    Project.objects.filter(pk=project.pk).update(header_word=chosen)
     job = order(**RADIOGRAPH)
 
     task = work()
@@ -135,9 +137,9 @@ def test_a_radiograph_that_was_announced_as_withheld_is_no_gap(order: Ordering) 
 
 
 def test_the_accepted_word_of_a_header_stands_in_the_report_with_the_reason(
-    order: Ordering, trial: Trial, destination: Node
+    order: Ordering, project: Project, destination: Node
 ) -> None:
-    Trial.objects.filter(pk=trial.pk).update(
+    Project.objects.filter(pk=project.pk).update(
         header_word=RiskChoice.ACCEPT, header_word_reason="phantoms alone"
     )
     job = order(**RADIOGRAPH)
@@ -152,11 +154,11 @@ def test_the_accepted_word_of_a_header_stands_in_the_report_with_the_reason(
 
 
 def test_what_was_withheld_comes_once_the_word_is_accepted(
-    order: Ordering, trial: Trial, destination: Node
+    order: Ordering, project: Project, destination: Node
 ) -> None:
     job = order(**RADIOGRAPH)
     work()
-    Trial.objects.filter(pk=trial.pk).update(
+    Project.objects.filter(pk=project.pk).update(
         header_word=RiskChoice.ACCEPT, header_word_reason="phantoms alone"
     )
 
@@ -238,9 +240,9 @@ def _in_thread(task: Task) -> threading.Thread:
 
 
 def test_series_of_other_modalities_stay_with_a_reason(
-    order: Ordering, trial: Trial, destination: Node
+    order: Ordering, project: Project, destination: Node
 ) -> None:
-    Trial.objects.filter(pk=trial.pk).update(modalities="MR, PT")
+    Project.objects.filter(pk=project.pk).update(modalities="MR, PT")
     job = order()
 
     work()
@@ -251,23 +253,28 @@ def test_series_of_other_modalities_stay_with_a_reason(
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 def test_what_waits_for_a_project_that_is_over_fails_with_the_reason(
-    order: Ordering, root: User, trial: Trial, how: str
+    order: Ordering, root: User, project: Project, how: str
 ) -> None:
     job = order()
-    _end(root, trial, how)
+    _end(root, project, how)
 
-    assert over.fail_what_waits() == 1
+    assert maintenance.fail_what_waits() == 1
 
     task = Task.objects.get()
     job.refresh_from_db()
     assert (task.state, job.state) == (TaskState.FAILURE, JobState.FAILURE)
     assert "LUNG" in task.message
-    assert over.fail_what_waits() == 0
+    assert maintenance.fail_what_waits() == 0
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 def test_what_runs_for_it_stops_between_two_images(
-    order: Ordering, root: User, trial: Trial, gated: type[GatedNode], destination: Node, how: str
+    order: Ordering,
+    root: User,
+    project: Project,
+    gated: type[GatedNode],
+    destination: Node,
+    how: str,
 ) -> None:
     order(images=5)
     task = queue.claim("first")
@@ -277,7 +284,7 @@ def test_what_runs_for_it_stops_between_two_images(
     thread = _in_thread(task)
     until(lambda: len(shelf(destination)) >= 1)
 
-    _end(root, trial, how)
+    _end(root, project, how)
     thread.join(20)
 
     task = Task.objects.get()
@@ -287,12 +294,12 @@ def test_what_runs_for_it_stops_between_two_images(
 
 
 def test_an_extended_project_goes_on_where_it_was(
-    order: Ordering, root: User, trial: Trial, destination: Node
+    order: Ordering, root: User, project: Project, destination: Node
 ) -> None:
     job = order()
-    _end(root, trial, "expired")
-    over.fail_what_waits()
-    Trial.objects.filter(pk=trial.pk).update(expires_on=None)
+    _end(root, project, "expired")
+    maintenance.fail_what_waits()
+    Project.objects.filter(pk=project.pk).update(expires_on=None)
 
     actions.retry_failed(job.owner, Job.objects.get(pk=job.pk))
     work()
@@ -300,24 +307,24 @@ def test_an_extended_project_goes_on_where_it_was(
     assert len(shelf(destination)) == 3
 
 
-def _end(root: User, trial: Trial, how: str) -> None:
+def _end(root: User, project: Project, how: str) -> None:
     if how == "revoked":
-        revoke(root, Trial.objects.get(pk=trial.pk))
+        revoke(root, Project.objects.get(pk=project.pk))
     else:
         yesterday = timezone.localdate() - timedelta(days=1)
-        Trial.objects.filter(pk=trial.pk).update(expires_on=yesterday)
+        Project.objects.filter(pk=project.pk).update(expires_on=yesterday)
 
 
 # The map of identifiers ---------------------------------------------------------------------------
 
 
 def test_the_key_holder_gets_each_original_with_its_new_identifier(
-    order: Ordering, root: User, trial: Trial, destination: Node
+    order: Ordering, root: User, project: Project, destination: Node
 ) -> None:
     order(images=2)
     work()
 
-    rows = uid_map.exported(root, trial, "audit of 2026")
+    rows = uid_map.exported(root, project, "audit of 2026")
 
     arrived = {one.in_header.ref.instance_uid for one in shelf(destination).values()}
     images = {old: new for level, old, new, _name, _generation in rows if level == "image"}
@@ -325,20 +332,20 @@ def test_the_key_holder_gets_each_original_with_its_new_identifier(
     assert set(images.values()) == arrived
     assert [row[0] for row in rows] == ["study", "series", "image", "image"]
     assert {row[3] for row in rows} == {"LUNG-0001"}
-    event = Event.objects.get(action="trial.uids_exported")
+    event = Event.objects.get(action="project.uids_exported")
     assert event.details == {"reason": "audit of 2026", "uids": 4}
 
 
 def test_it_needs_the_right_and_a_reason_and_comes_as_a_file(
-    order: Ordering, root: User, coordinator: User, trial: Trial
+    order: Ordering, root: User, coordinator: User, project: Project
 ) -> None:
     order()
     work()
     with pytest.raises(Refused):
-        uid_map.exported(coordinator, trial, "x")
+        uid_map.exported(coordinator, project, "x")
     client = Client()
     client.force_login(root)
-    path = f"/jobs/uids/{trial.pk}/"
+    path = f"/jobs/uids/{project.pk}/"
     assert client.post(path, {"reason": " "}).status_code == 422
     answer = client.post(path, {"reason": "audit"})
     assert answer["Content-Type"].startswith("text/csv")

@@ -7,10 +7,10 @@ import pytest
 from django.db import connection
 
 from adit.accounts.models import User
-from adit.jobs import sheet
 from adit.jobs.models import Draft, SheetColumns
-from adit.jobs.preparing import uploads
-from adit.jobs.sheet import Field, SheetKind
+from adit.orders import uploads
+from adit.spreadsheets import sheet
+from adit.spreadsheets.sheet import Field, SheetKind
 
 pytestmark = pytest.mark.django_db
 

@@ -10,7 +10,7 @@ def main(folder: str, role: str, queue: str, count: str) -> None:
     options = {"folder": folder, "polling_interval": 0.02}
     with Connection(
         "filesystem://localhost",
-        transport="adit.config.broker:Transport",
+        transport="adit.config.broker_transport:Transport",
         transport_options=options,
     ) as connection:
         if role == "write":

@@ -12,9 +12,9 @@ from jobs_stage import until, work
 
 from adit.jobs import queue
 from adit.jobs.models import Job, Task, TaskGroup, TaskState
-from adit.nodes import breaker
+from adit.nodes.limits import breaker
 from adit.nodes.models import Alarm, Breaker, Node
-from adit.nodes.words import status_of
+from adit.nodes.presentation import status_of
 from adit_engine.errors import NotFound, Unreachable
 
 Ordering = Callable[..., Job]

@@ -11,7 +11,7 @@ import pytest
 from jobs_stage import until
 from kombu import Connection, Queue
 
-from adit.config import broker
+from adit.config import broker_transport
 
 POSTMAN = str(Path(__file__).parent / "postman.py")
 
@@ -28,7 +28,7 @@ def postman(folder: Path, role: str, queue: str, count: float) -> subprocess.Pop
 def connected(folder: Path) -> Connection:
     return Connection(
         "filesystem://localhost",
-        transport="adit.config.broker:Transport",
+        transport="adit.config.broker_transport:Transport",
         transport_options={"folder": str(folder), "polling_interval": 0.02},
     )
 
@@ -92,7 +92,7 @@ def test_what_killed_processes_left_is_swept_after_a_while(tmp_path: Path) -> No
     old, new = tmp_path / "passing" / "old", tmp_path / "passing" / "new"
     for path in (old, new):
         path.write_text("half")
-    os.utime(old, (time.time(), time.time() - broker.STALE_S - 1))
+    os.utime(old, (time.time(), time.time() - broker_transport.STALE_S - 1))
     with connected(tmp_path) as connection:
         connection.SimpleQueue("work").qsize()
     assert not old.exists()

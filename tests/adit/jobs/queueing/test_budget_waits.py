@@ -8,9 +8,8 @@ from jobs_stage import work
 
 from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
-from adit.jobs import queue
+from adit.jobs import queue, task_groups
 from adit.jobs.models import Job, TaskState
-from adit.jobs.queueing import roads
 from adit.nodes.models import Budget, Node
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,9 +27,9 @@ def test_a_job_over_the_budget_waits_and_says_so_and_others_go_on(
     assert work() is None
     assert [task.state for task in done if task] == [TaskState.SUCCESS] * 2
     said = ["Today's budget of Coordinators: is used up, goes on at 00:00"]
-    assert roads.wait_reasons(mine) == said
+    assert task_groups.wait_reasons(mine) == said
     queue.sweep()
-    assert roads.wait_reasons(mine) == said
+    assert task_groups.wait_reasons(mine) == said
     assert not others.tasks.filter(state=TaskState.PENDING).exists()
     Budget.objects.update(studies=2)
     last = work()

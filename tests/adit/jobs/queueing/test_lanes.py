@@ -10,8 +10,8 @@ from adit.jobs import queue
 from adit.jobs.kinds.base import Context, Yielded
 from adit.jobs.kinds.selective import Selective
 from adit.jobs.models import Job, Task, TaskGroup, TaskState
+from adit.nodes.calendar.special_days import DAYS
 from adit.nodes.models import Lane, Node, Slot
-from adit.nodes.special import DAYS
 
 Ordering = Callable[..., Job]
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs.ahead.outlook import Outlook, outlook
+from adit.jobs.estimates import Outlook, outlook
 from adit.jobs.models import Job, Task, TaskState
 from adit.nodes.models import Node
 

@@ -21,11 +21,11 @@ from jobs_stage import put_study, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs import actions, permits, queue
+from adit.jobs import queue, task_groups
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
-from adit.jobs.queueing import roads
-from adit.nodes import slots
+from adit.nodes.limits import slots
 from adit.nodes.models import Breaker, Lane, Node, Slot
+from adit.orders import actions, permissions
 from adit_engine.nodes.memory import MemoryNode
 
 Ordering = Callable[..., Job]
@@ -231,7 +231,7 @@ def test_a_retry_of_a_finished_job_begins_with_no_failures(
     MemoryNode.shelves[source.name].clear()
     work()
     job.refresh_from_db()
-    assert "retry" in permits.allowed(coordinator, job)
+    assert "retry" in permissions.allowed(coordinator, job)
     put_study(source, "1", images=1)
     actions.retry_failed(coordinator, job)
     task = work()
@@ -315,8 +315,8 @@ def test_a_claim_looks_up_due_tasks_by_an_index(order_studies: Ordering, is_anal
             cursor.execute("ANALYZE jobs_task")
 
     plans = [
-        plan_of(roads.runnable_groups()),
-        plan_of(roads.due_tasks().filter(group=group).order_by("pk")[:1]),
+        plan_of(task_groups.runnable_groups()),
+        plan_of(task_groups.due_tasks().filter(group=group).order_by("pk")[:1]),
     ]
 
     for plan in plans:

@@ -13,16 +13,16 @@ from jobs_stage import claimed, put_study, shelf, until, work
 
 from adit.accounts.models import User
 from adit.audit.models import Event
-from adit.jobs import actions, queue, runner
-from adit.jobs.checked import batch, starting
-from adit.jobs.checked.batch import Wishes
-from adit.jobs.checked.starting import Made
+from adit.jobs import queue
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.lease import Lease
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
 from adit.nodes.models import Lane, Node
-from adit.profiles.models import Patient, Trial
-from adit_engine.sighting import Wanted
+from adit.orders import actions, batch_start
+from adit.orders.batch_start import Made, Wishes
+from adit.projects.models import Patient, Project
+from adit.worker import runner
+from adit_engine.transfer.study_lookup import Wanted
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,7 +36,7 @@ def run_all(job: Job) -> Job:
 
 
 @pytest.fixture
-def checked(coordinator: User, source: Node, destination: Node, trial: Trial) -> Job:
+def checked(coordinator: User, source: Node, destination: Node, project: Project) -> Job:
     """A check of four patients' studies that is done."""
     names = [f"PID-{n}" for n in range(STUDIES)]
     for n, patient in enumerate(names):
@@ -44,7 +44,7 @@ def checked(coordinator: User, source: Node, destination: Node, trial: Trial) ->
     rows = tuple(
         Row(n + 2, Wanted(patient, study_uid=f"{ROOT}.{n}")) for n, patient in enumerate(names)
     )
-    order = Order(rows, source.pk, destination.pk, trial=trial.pk)
+    order = Order(rows, source.pk, destination.pk, project=project.pk)
     return run_all(actions.create(coordinator, "batch_transfer", order, key="checked"))
 
 
@@ -73,11 +73,11 @@ def killed(task: Task, room: Any, name: str, time: int) -> None:
 @pytest.mark.parametrize(
     ("room", "name", "time"),
     [
-        (starting, "_ready", 2),
-        (starting.mapping, "registered", 2),
-        (starting.sealed, "seal_task", 2),
-        (starting.roads, "assign_groups", 1),
-        (starting.trail, "record", 1),
+        (batch_start, "_ready", 2),
+        (batch_start.pseudonyms, "registered", 2),
+        (batch_start.encrypted_payload, "seal_task", 2),
+        (batch_start.task_groups, "assign_groups", 1),
+        (batch_start.trail, "record", 1),
     ],
     ids=["rows", "pseudonyms", "tasks", "being written", "before it is committed"],
 )
@@ -85,7 +85,7 @@ def test_killed_in_the_middle_it_is_as_if_nothing_had_been_and_then_it_starts(
     checked: Job, destination: Node, room: Any, name: str, time: int
 ) -> None:
     before = list(checked.lines.values("line", "task", "sealed", "notes", "facts"))
-    batch.start(checked.owner, checked, Wishes(left_out={5}))
+    batch_start.start(checked.owner, checked, Wishes(left_out={5}))
     killed(claimed(), room, name, time)
 
     assert list(checked.lines.values("line", "task", "sealed", "notes", "facts")) == before
@@ -104,16 +104,16 @@ def test_killed_in_the_middle_it_is_as_if_nothing_had_been_and_then_it_starts(
 def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
     checked: Job, destination: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(batch_start, "TELL_EVERY_S", 0.0)
     said, stops = [], []
-    made = starting.made
+    made = batch_start.made
 
     def with_lease(task: Task, lease: Lease) -> Made:
         stops.append(lease.stop)
         return made(task, lease)
 
-    monkeypatch.setattr(starting, "made", with_lease)
-    seal = starting.sealed.seal_task
+    monkeypatch.setattr(batch_start, "made", with_lease)
+    seal = batch_start.encrypted_payload.seal_task
 
     def looked_at(*args: Any, **more: Any) -> bytes:
         said.append(checked.tasks.get(work=Work.START).message)
@@ -122,8 +122,8 @@ def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
             until(lambda: stops and stops[0].is_set())
         return seal(*args, **more)
 
-    batch.start(checked.owner, checked, Wishes())
-    monkeypatch.setattr(starting.sealed, "seal_task", looked_at)
+    batch_start.start(checked.owner, checked, Wishes())
+    monkeypatch.setattr(batch_start.encrypted_payload, "seal_task", looked_at)
     job = run_all(checked)
     assert said == ["Preparing study 1 of 4.", "Preparing study 2 of 4."]
     assert job.state == JobState.CANCELED
@@ -134,17 +134,17 @@ def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
 
 
 def test_the_start_is_no_study_and_no_part_of_the_check(checked: Job) -> None:
-    batch.start(checked.owner, checked, Wishes())
-    assert checked.tasks.get(work=Work.START).position == batch.FIRST
+    batch_start.start(checked.owner, checked, Wishes())
+    assert checked.tasks.get(work=Work.START).position == batch_start.FIRST
     job = run_all(checked)
     sent = job.tasks.filter(lane=Lane.RETRIEVE).order_by("position")
     assert list(sent.values_list("position", flat=True)) == [2, 3, 4, 5]
 
 
-def test_a_project_that_ended_meanwhile_lets_nothing_start(checked: Job, trial: Trial) -> None:
-    batch.start(checked.owner, checked, Wishes())
-    trial.expires_on = timezone.localdate() - timedelta(days=1)
-    trial.save()
+def test_a_project_that_ended_meanwhile_lets_nothing_start(checked: Job, project: Project) -> None:
+    batch_start.start(checked.owner, checked, Wishes())
+    project.expires_on = timezone.localdate() - timedelta(days=1)
+    project.save()
     job = run_all(checked)
     assert job.state == JobState.WAITING_FOR_OWNER
     assert job.message.startswith("It was not started.")

@@ -19,10 +19,11 @@ from lab.gauge import Gauge, Tally
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs import actions, queue
+from adit.jobs import queue
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.nodes.models import Node, Slot
+from adit.orders import actions
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 

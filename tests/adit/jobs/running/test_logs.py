@@ -10,7 +10,7 @@ from installed import Installed
 from jobs_stage import BrokenNode, work
 from structlog.contextvars import bound_contextvars
 
-from adit.config import logs
+from adit.config import logging_config
 
 CANARY = "Mustermann^Änne 19560412"
 
@@ -18,12 +18,12 @@ CANARY = "Mustermann^Änne 19560412"
 @pytest.fixture(params=["json", "lines"])
 def written(request):
     """What a logger of ours and one of Celery's write in this form."""
-    config = logs.config(request.param)
+    config = logging_config.config(request.param)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     made = config["formatters"]["chosen"]
     handler.setFormatter(made["()"]() if request.param == "json" else made["()"](made["format"]))
-    handler.addFilter(logs.Discreet())
+    handler.addFilter(logging_config.Discreet())
     loggers = [logging.getLogger(name) for name in ("adit.canary", "celery.app.trace")]
     for logger in loggers:
         logger.addHandler(handler)

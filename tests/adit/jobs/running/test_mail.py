@@ -9,10 +9,11 @@ from lab.postbox import Postbox, postbox
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs import actions, mail
+from adit.jobs import notifications
 from adit.jobs.models import Job, JobState, Letter
-from adit.nodes import outbox
 from adit.nodes.models import Node
+from adit.notifications import outbox
+from adit.orders import actions
 from adit_engine.nodes.memory import MemoryNode
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,9 +54,9 @@ def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
     job = order_studies("1", "2", images=1)
     actions.want_mail(owner, job)
     work()
-    assert mail.send_waiting() == 0, "the job has not ended yet"
+    assert notifications.send_waiting() == 0, "the job has not ended yet"
     work()
-    assert [mail.send_waiting(), mail.send_waiting()] == [1, 0]
+    assert [notifications.send_waiting(), notifications.send_waiting()] == [1, 0]
 
     (letter,) = box.taken
     assert (letter["To"], letter["Auto-Submitted"]) == ("cora@hospital.example", "auto-generated")
@@ -69,7 +70,7 @@ def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
 def test_who_wants_none_gets_none(box: Postbox, owner: User, order_studies: Ordering) -> None:
     order_studies("1", images=1)
     work()
-    assert mail.send_waiting() == 0
+    assert notifications.send_waiting() == 0
     assert not box.taken
 
 
@@ -82,10 +83,10 @@ def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
     with monkeypatch.context() as context:
         context.setattr(outbox.Outbox, "mark_sent", _killed)
         with pytest.raises(KeyboardInterrupt):
-            mail.send_waiting()
-    assert mail.send_waiting() == 0, "held by who sends it, as far as anybody knows"
+            notifications.send_waiting()
+    assert notifications.send_waiting() == 0, "held by who sends it, as far as anybody knows"
     Letter.objects.update(not_before=timezone.now())
-    assert mail.send_waiting() == 1
+    assert notifications.send_waiting() == 1
 
     first, second = box.taken
     assert first["Message-ID"] == second["Message-ID"]
@@ -97,11 +98,11 @@ def test_a_late_sender_does_not_note_over_another_ones_head(
 ) -> None:
     actions.want_mail(owner, order_studies("1", images=1))
     work()
-    late = mail.OUTBOX.take()
+    late = notifications.OUTBOX.take()
     assert late is not None
     Letter.objects.update(not_before=timezone.now())
-    assert mail.send_waiting() == 1
-    assert mail.OUTBOX.mark_sent(late) == 0
+    assert notifications.send_waiting() == 1
+    assert notifications.OUTBOX.mark_sent(late) == 0
 
 
 def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
@@ -112,11 +113,11 @@ def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
     work()
     clock = iter([100.0])
     monkeypatch.setattr(outbox, "boot_time", lambda: next(clock, 100.0 + outbox.LEASE_S + 1))
-    assert mail.send_waiting() == 0
+    assert notifications.send_waiting() == 0
     assert box.taken == []
     monkeypatch.undo()
     Letter.objects.update(not_before=timezone.now())
-    assert mail.send_waiting() == 1
+    assert notifications.send_waiting() == 1
 
 
 def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
@@ -125,14 +126,14 @@ def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
     actions.want_mail(owner, order_studies("1", images=1))
     work()
     box.answer = "451 come back later"
-    assert mail.send_waiting() == 0
+    assert notifications.send_waiting() == 0
     letter = Letter.objects.get()
     assert letter.sent_at is None
     assert letter.not_before is not None
     assert letter.not_before > timezone.now()
     box.answer = "250 kept"
     Letter.objects.update(not_before=None)
-    assert mail.send_waiting() == 1
+    assert notifications.send_waiting() == 1
 
 
 def test_a_failure_is_told_to_those_who_look_after_adit(
@@ -144,7 +145,7 @@ def test_a_failure_is_told_to_those_who_look_after_adit(
     work()
     job.refresh_from_db()
     assert job.state == JobState.FAILURE
-    assert mail.send_waiting() == 1
+    assert notifications.send_waiting() == 1
     assert box.taken[0]["To"] == "it@hospital.example"
     assert box.subjects() == [f"ADIT: job {job.pk} has failed"]
 
@@ -157,7 +158,7 @@ def test_approvers_are_asked_and_the_owner_is_told_what_they_say(
     second = order_studies("3", "4", images=1)
     actions.approve(approver, first)
     actions.give_back(approver, second, "Mrs Mustermann has withdrawn her consent")
-    mail.send_waiting()
+    notifications.send_waiting()
 
     told = [(letter["To"], letter["Subject"]) for letter in box.taken]
     assert sorted(told) == sorted(

@@ -13,16 +13,23 @@ from jobs_stage import PATIENT, put_study, shelf, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, held, mail, permits, queue, sealed, states
+from adit.jobs import (
+    encrypted_payload,
+    notifications,
+    patient_id_changes,
+    queue,
+    states,
+    task_groups,
+)
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task, TaskState, Work
-from adit.jobs.queueing import roads
 from adit.nodes.models import Node, Slot
-from adit.profiles import mapping
-from adit.profiles.models import Trial
+from adit.orders import actions, permissions
+from adit.projects import pseudonyms
+from adit.projects.models import Project
 from adit_engine.errors import WrongInput
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,11 +49,11 @@ def steward(groups: Any) -> User:
 
 @pytest.fixture
 def order(
-    coordinator: User, source: Node, destination: Node, trial: Trial
+    coordinator: User, source: Node, destination: Node, project: Project
 ) -> Iterator[Callable[..., Job]]:
     def ordered(*studies: str, **more: Any) -> Job:
         picks = tuple(Pick(source.pk, put_study(source, study), PATIENT) for study in studies)
-        asked = Order(picks, destination.pk, **{"trial": trial.pk, **more})
+        asked = Order(picks, destination.pk, **{"project": project.pk, **more})
         return actions.create(coordinator, "selective", asked, key="held")
 
     return ordered
@@ -100,7 +107,7 @@ def test_who_may_decide_is_told_by_mail_once_a_job_and_of_no_patient(
     merged(source, "1")
     merged(source, "2")
     run_all(job)
-    mail.send_waiting()
+    notifications.send_waiting()
 
     (letter,) = mailoutbox
     assert letter.to == ["steward@hospital.example"]
@@ -109,27 +116,27 @@ def test_who_may_decide_is_told_by_mail_once_a_job_and_of_no_patient(
     for secret in (PATIENT, NOW, "1.2."):
         assert secret not in str(letter.message())
 
-    held.confirm(steward, job.tasks.get(position=1), WHY)
+    patient_id_changes.confirm(steward, job.tasks.get(position=1), WHY)
     merged(source, "1", patient=THIRD)
     assert run_all(job).state == JobState.HELD
-    assert mail.send_waiting() == 0
+    assert notifications.send_waiting() == 0
 
 
 def test_confirmed_it_goes_on_under_the_same_pseudonym(
-    order: Callable[..., Job], source: Node, destination: Node, steward: User, trial: Trial
+    order: Callable[..., Job], source: Node, destination: Node, steward: User, project: Project
 ) -> None:
     job = order("1")
     merged(source)
     task = run_all(job).tasks.get()
-    pseudonym = sealed.open_task(task).pseudonym
-    held.confirm(steward, task, WHY)
-    held.confirm(steward, task, WHY)
+    pseudonym = encrypted_payload.open_task(task).pseudonym
+    patient_id_changes.confirm(steward, task, WHY)
+    patient_id_changes.confirm(steward, task, WHY)
 
     job = run_all(job)
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
-    assert mapping.known_pseudonym(trial, "PACS1", NOW) == pseudonym
-    assert trial.patients.count() == 1
+    assert pseudonyms.known_pseudonym(project, "PACS1", NOW) == pseudonym
+    assert project.patients.count() == 1
     said = Event.objects.filter(action="task.patient_confirmed")
     assert {(e.user, e.details["reason"]) for e in said} == {(steward, WHY)}
     assert len({e.patient_index for e in said}) == said.count() == 2
@@ -142,7 +149,7 @@ def test_refused_it_has_failed_and_a_retry_asks_again(
 ) -> None:
     job = order("1")
     merged(source)
-    held.refuse(steward, run_all(job).tasks.get(), WHY)
+    patient_id_changes.refuse(steward, run_all(job).tasks.get(), WHY)
     job = run_all(job)
     assert job.state == JobState.FAILURE
     assert job.tasks.get().message == f"The changed patient ID was not confirmed: {WHY}"
@@ -157,11 +164,11 @@ def test_what_was_confirmed_is_that_one_change_alone(
 ) -> None:
     job = order("1")
     merged(source)
-    held.confirm(steward, run_all(job).tasks.get(), WHY)
+    patient_id_changes.confirm(steward, run_all(job).tasks.get(), WHY)
     merged(source, patient=THIRD)
     job = run_all(job)
     assert job.state == JobState.HELD
-    assert held.ids_of(job.tasks.get()).found == THIRD
+    assert patient_id_changes.ids_of(job.tasks.get()).found == THIRD
     assert not shelf(destination)
 
 
@@ -173,7 +180,7 @@ def test_a_second_patient_behind_the_confirmed_one_still_breaks_the_rule(
     task = run_all(job).tasks.get()
     merged(source, patient=THIRD, images=3)
     merged(source, patient=NOW, images=2)
-    held.confirm(steward, task, WHY)
+    patient_id_changes.confirm(steward, task, WHY)
     job = run_all(job)
     task.refresh_from_db()
     assert (job.state, task.state, task.broke_rule) == (JobState.FAILURE, TaskState.FAILURE, True)
@@ -181,14 +188,14 @@ def test_a_second_patient_behind_the_confirmed_one_still_breaks_the_rule(
 
 
 def test_an_id_that_has_another_pseudonym_is_not_joined_in_passing(
-    order: Callable[..., Job], source: Node, destination: Node, steward: User, trial: Trial
+    order: Callable[..., Job], source: Node, destination: Node, steward: User, project: Project
 ) -> None:
-    mapping.pseudonym_for(trial, "PACS1", NOW)
+    pseudonyms.pseudonym_for(project, "PACS1", NOW)
     job = order("1")
     merged(source)
     task = run_all(job).tasks.get()
-    with pytest.raises(mapping.Conflict, match="joined on the project's page first"):
-        held.confirm(steward, task, WHY)
+    with pytest.raises(pseudonyms.Conflict, match="joined on the project's page first"):
+        patient_id_changes.confirm(steward, task, WHY)
     assert Job.objects.get().state == JobState.HELD
     assert not shelf(destination)
 
@@ -199,7 +206,7 @@ def test_identified_data_of_a_merged_patient_are_held_too(
     destination: Node,
     steward: User,
     coordinator: User,
-    trial: Trial,
+    project: Project,
 ) -> None:
     right = Permission.objects.get(codename="transfer_identified")
     coordinator.user_permissions.add(right)
@@ -207,9 +214,9 @@ def test_identified_data_of_a_merged_patient_are_held_too(
     merged(source)
     task = run_all(job).tasks.get()
     assert task.state == TaskState.HELD
-    held.confirm(steward, task, WHY)
+    patient_id_changes.confirm(steward, task, WHY)
     assert run_all(job).state == JobState.SUCCESS
-    assert not trial.patients.exists()
+    assert not project.patients.exists()
     assert len(shelf(destination)) == 3
 
 
@@ -220,12 +227,12 @@ def test_who_may_not_see_or_confirm_does_not_decide(
     merged(source)
     task = run_all(job).tasks.get()
     with pytest.raises(Refused):
-        held.confirm(coordinator, task, WHY)
+        patient_id_changes.confirm(coordinator, task, WHY)
     with pytest.raises(WrongInput):
-        held.confirm(steward, task, "  ")
+        patient_id_changes.confirm(steward, task, "  ")
     steward.user_permissions.remove(Permission.objects.get(codename="see_identified"))
     with pytest.raises(Refused):
-        held.refuse(User.objects.get(pk=steward.pk), task, WHY)
+        patient_id_changes.refuse(User.objects.get(pk=steward.pk), task, WHY)
     assert Task.objects.get().state == TaskState.HELD
 
 
@@ -238,7 +245,7 @@ def test_a_held_study_is_canceled_stopped_and_resumed_like_others(
     job = run_all(job)
     actions.stop_task(job.owner, job.tasks.get(position=1))
     assert job.tasks.get(position=1).state == TaskState.CANCELED
-    assert "cancel" in permits.allowed(job.owner, job)
+    assert "cancel" in permissions.allowed(job.owner, job)
     actions.cancel(job.owner, job)
     assert Job.objects.get().state == JobState.CANCELED
     actions.resume(job.owner, job)
@@ -283,7 +290,7 @@ def test_a_7_zip_file_waits_for_the_decision(order: Callable[..., Job], source: 
     merged(source)
     job = run_all(job)
     Task.objects.create(job=job, position=2, work=Work.PACK, payload=b"")
-    roads.assign_groups(job)
+    task_groups.assign_groups(job)
     with transaction.atomic():
         states.derive(states.locked(job.pk))
     assert Job.objects.get().state == JobState.HELD

@@ -13,25 +13,28 @@ from pydicom.dataset import Dataset
 from ultrasound import BAND, COLUMNS, FRAMES, ROWS, US_FRAMES, clip, pixels, put
 
 from adit.accounts.models import User
-from adit.accounts.rights import Refused
+from adit.accounts.permissions import Refused
 from adit.audit.models import Event
-from adit.jobs import actions, permits, states
+from adit.jobs import states
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Decision, HeldBack, Job, JobState, TaskState
-from adit.jobs.provenance import rules
-from adit.jobs.provenance.report import report_of
-from adit.jobs.withheld import holdings, looks, review
-from adit.jobs.withheld.holdings import Group as HeldGroup
 from adit.nodes.models import Access, Node
-from adit.profiles import reviewed, trials
-from adit.profiles.models import Profile, Trial
-from adit.profiles.versions import draft_of, new_version, rules_of
-from adit_engine import part10
-from adit_engine.device import Device
+from adit.orders import actions, permissions
+from adit.projects import reviewed_rules, services
+from adit.projects.models import Profile, Project
+from adit.projects.profile_versions import draft_of, new_version, rules_of
+from adit.results import applied_rules
+from adit.results.report import report_of
+from adit.review import decisions as review_decisions
+from adit.review import groups as review_groups
+from adit.review import images
+from adit.review.groups import Group as HeldGroup
+from adit_engine.dicom_file import part10
 from adit_engine.errors import NotFound, WrongInput
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.pixel_rules import PixelRule
+from adit_engine.values.device import Device
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,7 +43,7 @@ DEVICE = Device(US_FRAMES, "Sonomaker", "S9", "V1.2", ROWS, COLUMNS)
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    looks.memory.clear()
+    images.memory.clear()
 
 
 @pytest.fixture
@@ -55,14 +58,18 @@ def reviewer(make_user: Callable[..., User], source: Node, groups: dict[str, Gro
 
 
 @pytest.fixture
-def order(coordinator: User, source: Node, destination: Node, trial: Trial) -> Callable[..., Job]:
+def order(
+    coordinator: User, source: Node, destination: Node, project: Project
+) -> Callable[..., Job]:
     """A CT series and an ultrasound series of one study, ordered and carried out."""
 
     def made(*clips: object, to: Node | None = None) -> Job:
         study = put_study(source, "1", images=2)
         put(source, *(clips or (clip(1), clip(2))))  # type: ignore[arg-type]
         pick = Pick(source.pk, study, PATIENT)
-        wanted = Order((pick,), (to or destination).pk, trial=trial.pk, announced=("pixel-rule",))
+        wanted = Order(
+            (pick,), (to or destination).pk, project=project.pk, announced=("pixel-rule",)
+        )
         job = actions.create(coordinator, "selective", wanted, key=f"k{Job.objects.count()}")
         work()
         job.refresh_from_db()
@@ -72,12 +79,12 @@ def order(coordinator: User, source: Node, destination: Node, trial: Trial) -> C
 
 
 def only_group(user: User, *decisions: Decision) -> HeldGroup:
-    (group,) = holdings.groups_of(user, *(decisions or (Decision.OPEN,)))
+    (group,) = review_groups.groups_of(user, *(decisions or (Decision.OPEN,)))
     return group
 
 
 def known_group(user: User) -> HeldGroup:
-    looks.find_devices(user, only_group(user).rows)
+    images.find_devices(user, only_group(user).rows)
     return only_group(user)
 
 
@@ -116,13 +123,13 @@ def test_an_image_is_looked_at_once_and_forgotten_by_others(
 ) -> None:
     order()
     row = only_group(reviewer).rows[0]
-    image = looks.image_of(reviewer, row)
+    image = images.image_of(reviewer, row)
     assert image.instance_uid.endswith("7.1")
     MemoryNode.shelves[source.name].clear()
-    assert looks.image_of(reviewer, row) is image
-    assert looks.memory.get((root.pk, row.pk)) is None
+    assert images.image_of(reviewer, row) is image
+    assert images.memory.get((root.pk, row.pk)) is None
     with pytest.raises(NotFound):
-        looks.image_of(root, row)
+        images.image_of(root, row)
 
 
 def test_without_the_rights_nobody_looks_or_decides(
@@ -131,12 +138,12 @@ def test_without_the_rights_nobody_looks_or_decides(
     order()
     group = known_group(reviewer)
     with pytest.raises(Refused):
-        looks.image_of(coordinator, group.rows[0])
-    for deed in (review.release, review.leave):
+        images.image_of(coordinator, group.rows[0])
+    for deed in (review_decisions.release, review_decisions.leave):
         with pytest.raises(Refused, match="Review"):
             deed(coordinator, group, "I want them")
     with pytest.raises(Refused):
-        review.mask(coordinator, group, (BAND,), "I want them")
+        review_decisions.mask(coordinator, group, (BAND,), "I want them")
 
 
 def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
@@ -144,24 +151,26 @@ def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
     reviewer: User,
     coordinator: User,
     destination: Node,
-    trial: Trial,
+    project: Project,
 ) -> None:
     job = order()
     assert job.state == JobState.SUCCESS
-    assert "retry_withheld" not in permits.allowed(coordinator, job)
+    assert "retry_withheld" not in permissions.allowed(coordinator, job)
     first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     study_uid = delivered(destination)[0].StudyInstanceUID
-    profile = review.mask(reviewer, known_group(reviewer), (BAND,), "it writes names at the top")
-    trial.refresh_from_db()
-    assert (trial.profile, trial.generation) == (profile, 1)
+    profile = review_decisions.mask(
+        reviewer, known_group(reviewer), (BAND,), "it writes names at the top"
+    )
+    project.refresh_from_db()
+    assert (project.profile, project.generation) == (profile, 1)
     job = Job.objects.get(pk=job.pk)
-    assert "retry_withheld" in permits.allowed(coordinator, job)
+    assert "retry_withheld" in permissions.allowed(coordinator, job)
     actions.retry_withheld(coordinator, job)
     assert job.state == JobState.PENDING
     work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
-    assert "retry_withheld" not in permits.allowed(coordinator, job)
+    assert "retry_withheld" not in permissions.allowed(coordinator, job)
     after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     assert len(after) == 4
     assert all(after[uid] == digest for uid, digest in first.items())
@@ -186,7 +195,7 @@ def test_only_what_was_withheld_is_fetched_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job = order()
-    review.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
+    review_decisions.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
     asked: list[str] = []
     fetch = MemoryNode.fetch
 
@@ -205,7 +214,7 @@ def test_report_and_timeline_name_both_versions(
     order: Callable[..., Job], reviewer: User, coordinator: User
 ) -> None:
     job = order()
-    review.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
+    review_decisions.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
     actions.retry_withheld(coordinator, job)
     work()
     job.refresh_from_db()
@@ -228,7 +237,7 @@ def test_a_retry_is_asked_twice_and_done_once(
     job = order()
     with pytest.raises(Refused, match="Nothing was withheld"):
         actions.retry_withheld(coordinator, job)
-    review.release(reviewer, known_group(reviewer), "it writes nothing into clips")
+    review_decisions.release(reviewer, known_group(reviewer), "it writes nothing into clips")
     with pytest.raises(Refused):
         actions.retry_withheld(stranger, job)
     actions.retry_withheld(coordinator, job)
@@ -240,7 +249,7 @@ def test_a_released_device_leaves_as_it_is(
     order: Callable[..., Job], reviewer: User, coordinator: User, destination: Node
 ) -> None:
     job = order(clip(1))
-    review.release(reviewer, known_group(reviewer), "it writes nothing into clips")
+    review_decisions.release(reviewer, known_group(reviewer), "it writes nothing into clips")
     actions.retry_withheld(coordinator, job)
     work()
     (ds,) = (ds for ds in delivered(destination) if ds.SOPClassUID == US_FRAMES)
@@ -255,8 +264,8 @@ def test_images_that_say_that_text_is_burned_in_are_not_released(
     order(clip(1, BurnedInAnnotation="YES"))
     group = known_group(reviewer)
     with pytest.raises(WrongInput, match="still be held back"):
-        review.release(reviewer, group, "no text, I think")
-    assert review.mask(reviewer, group, (BAND,), "names at the top")
+        review_decisions.release(reviewer, group, "no text, I think")
+    assert review_decisions.mask(reviewer, group, (BAND,), "names at the top")
 
 
 def test_another_image_size_stays_withheld_with_its_device(
@@ -265,7 +274,7 @@ def test_another_image_size_stays_withheld_with_its_device(
     half = pixels(3)[:, : ROWS // 2]
     other = clip(3, Rows=ROWS // 2, PixelData=half.tobytes())
     job = order(clip(1), other)
-    review.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
+    review_decisions.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
     actions.retry_withheld(coordinator, job)
     work()
     group = only_group(reviewer)
@@ -278,18 +287,18 @@ def test_what_is_left_disappears_from_the_open_list_and_can_be_decided_anew(
 ) -> None:
     order()
     group = known_group(reviewer)
-    review.leave(reviewer, group, "nobody needs them")
-    assert holdings.groups_of(reviewer, Decision.OPEN) == []
+    review_decisions.leave(reviewer, group, "nobody needs them")
+    assert review_groups.groups_of(reviewer, Decision.OPEN) == []
     with pytest.raises(Refused, match="already"):
-        review.mask(reviewer, group_now(reviewer, group), (BAND,), "names")
+        review_decisions.mask(reviewer, group_now(reviewer, group), (BAND,), "names")
     left = only_group(reviewer, Decision.LEFT)
-    review.reopen(reviewer, left, "somebody needs them after all")
+    review_decisions.reopen(reviewer, left, "somebody needs them after all")
     assert only_group(reviewer).pk == group.pk
     assert Event.objects.filter(action__in=("withheld.left", "withheld.reopened")).count() == 2
 
 
 def group_now(user: User, group: HeldGroup) -> HeldGroup:
-    found = holdings.group_of(user, group.pk)
+    found = review_groups.group_of(user, group.pk)
     assert found is not None
     return found
 
@@ -300,15 +309,15 @@ def test_a_reason_is_needed_and_nobody_opens_an_own_order(
     order()
     group = known_group(reviewer)
     with pytest.raises(WrongInput, match="Say why"):
-        review.leave(reviewer, group, " ")
+        review_decisions.leave(reviewer, group, " ")
     with pytest.raises(WrongInput, match="Say why"):
-        review.mask(reviewer, group, (BAND,), "")
+        review_decisions.mask(reviewer, group, (BAND,), "")
     reviewers = Group.objects.get(name="Reviewers")
     coordinator.groups.add(reviewers)
     coordinator = User.objects.get(pk=coordinator.pk)
     with pytest.raises(Refused, match="yourself"):
-        review.mask(coordinator, group, (BAND,), "names at the top")
-    review.leave(coordinator, group, "rather not")
+        review_decisions.mask(coordinator, group, (BAND,), "names at the top")
+    review_decisions.leave(coordinator, group, "rather not")
 
 
 @pytest.mark.parametrize("rectangle", [(0, 0, COLUMNS + 1, 5), (0, 0, 0, 5), (-1, 0, 5, 5)])
@@ -318,7 +327,7 @@ def test_rectangles_outside_the_image_are_refused(
     order()
     group = known_group(reviewer)
     with pytest.raises(WrongInput, match="inside the image"):
-        review.mask(reviewer, group, (rectangle,), "names at the top")
+        review_decisions.mask(reviewer, group, (rectangle,), "names at the top")
     assert Profile.objects.filter(version=2).count() == 0
 
 
@@ -331,8 +340,8 @@ def test_classes_that_nobody_can_release_can_only_be_left(
     assert group.code == "class"
     assert not group.may_be_opened
     with pytest.raises((Refused, WrongInput)):
-        review.release(reviewer, group, "harmless")
-    review.leave(reviewer, group, "a document")
+        review_decisions.release(reviewer, group, "harmless")
+    review_decisions.leave(reviewer, group, "a document")
 
 
 def test_a_device_without_a_name_can_only_be_left(
@@ -342,7 +351,7 @@ def test_a_device_without_a_name_can_only_be_left(
     group = known_group(reviewer)
     assert not group.names_its_device
     with pytest.raises((Refused, WrongInput)):
-        review.mask(reviewer, group, (BAND,), "names at the top")
+        review_decisions.mask(reviewer, group, (BAND,), "names at the top")
 
 
 def test_other_jobs_of_strangers_are_not_shown(order: Callable[..., Job], reviewer: User) -> None:
@@ -350,8 +359,8 @@ def test_other_jobs_of_strangers_are_not_shown(order: Callable[..., Job], review
     group = Group.objects.get(name="Reviewers")
     group.permissions.remove(Permission.objects.get(codename="see_all_jobs"))
     alone = User.objects.get(pk=reviewer.pk)
-    assert holdings.groups_of(alone, *Decision) == []
-    assert holdings.group_of(alone, HeldBack.objects.get().pk) is None
+    assert review_groups.groups_of(alone, *Decision) == []
+    assert review_groups.group_of(alone, HeldBack.objects.get().pk) is None
 
 
 def test_a_profile_of_another_generation_sends_the_whole_study_anew(
@@ -360,16 +369,16 @@ def test_a_profile_of_another_generation_sends_the_whole_study_anew(
     coordinator: User,
     root: User,
     destination: Node,
-    trial: Trial,
+    project: Project,
 ) -> None:
     """No study of the project ever holds images under two generations by a retry."""
     job = order()
     strict = Profile.objects.create(
         name="Strict", text='name = "Strict"\nversion = 1\n\n[[rules]]\ncode = "113100"\n'
     )
-    trials.choose_profile(root, trial, strict)
-    assert trial.generation == 2
-    assert rules.reopened(Job.objects.get(pk=job.pk)) == []
+    services.choose_profile(root, project, strict)
+    assert project.generation == 2
+    assert applied_rules.reopened(Job.objects.get(pk=job.pk)) == []
     before = {ds.StudyInstanceUID for ds in delivered(destination)}
     states.move(job.tasks.get(), TaskState.PENDING)
     work()
@@ -383,19 +392,19 @@ def test_a_profile_of_another_generation_sends_the_whole_study_anew(
 
 
 def test_a_chosen_version_that_only_adds_rules_keeps_the_generation(
-    root: User, trial: Trial
+    root: User, project: Project
 ) -> None:
     rule = (
         f'\n[[rules]]\ncode = "113101"\n\n[[pixels]]\nsop_class = "{US_FRAMES}"\n'
         'manufacturer = "A"\nmodel = "B"\nsoftware = "*"\nrows = 9\ncolumns = 9\n'
         "rectangles = [[0, 0, 9, 1]]\n"
     )
-    second = new_version(root, draft_of(trial.profile) + rule)
-    trials.choose_profile(root, trial, second)
-    assert trial.generation == 1
+    second = new_version(root, draft_of(project.profile) + rule)
+    services.choose_profile(root, project, second)
+    assert project.generation == 1
     third = new_version(root, draft_of(second).replace("9, 1", "9, 2"))
-    trials.choose_profile(root, trial, third)
-    assert trial.generation == 2
+    services.choose_profile(root, project, third)
+    assert project.generation == 2
 
 
 def radiograph(number: int, burned_in: str | None) -> object:
@@ -413,11 +422,11 @@ def radiograph(number: int, burned_in: str | None) -> object:
 
 
 @pytest.fixture
-def trusting(trial: Trial) -> Trial:
+def trusting(project: Project) -> Project:
     """The project accepts the word of headers."""
-    trial.header_word, trial.header_word_reason = "accept", "phantoms alone"
-    trial.save()
-    return trial
+    project.header_word, project.header_word_reason = "accept", "phantoms alone"
+    project.save()
+    return project
 
 
 def test_a_radiograph_that_nobody_has_looked_at_leaves_masked_and_stays_so(
@@ -425,25 +434,25 @@ def test_a_radiograph_that_nobody_has_looked_at_leaves_masked_and_stays_so(
     reviewer: User,
     coordinator: User,
     destination: Node,
-    trial: Trial,
+    project: Project,
 ) -> None:
     job = order(radiograph(1, "NO"), radiograph(2, None))
     group = known_group(reviewer)
     assert (group.code, group.images, group.may_be_opened) == ("header-word", 2, True)
 
-    review.mask(reviewer, group, (BAND,), "names at the top")
+    review_decisions.mask(reviewer, group, (BAND,), "names at the top")
     actions.retry_withheld(coordinator, job)
     work()
 
-    trial.refresh_from_db()
-    assert trial.generation == 1
+    project.refresh_from_db()
+    assert project.generation == 1
     left = [image for image in delivered(destination) if image.Modality == "CR"]
     assert len(left) == 2
     assert all(
         "113101" in {code.CodeValue for code in image.DeidentificationMethodCodeSequence}
         for image in left
     )
-    (rule,) = rules_of(trial.profile).pixel_rules
+    (rule,) = rules_of(project.profile).pixel_rules
     assert rule.applies == "all"
 
 
@@ -452,14 +461,14 @@ def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
     reviewer: User,
     coordinator: User,
     destination: Node,
-    trusting: Trial,
+    trusting: Project,
 ) -> None:
     job = order(radiograph(1, None), radiograph(2, "YES"), radiograph(3, "NO"))
-    groups = {group.code: group for group in holdings.groups_of(reviewer, Decision.OPEN)}
+    groups = {group.code: group for group in review_groups.groups_of(reviewer, Decision.OPEN)}
     assert set(groups) == {"burned-in-unknown", "burned-in"}
     first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
-    review.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
-    assert holdings.groups_of(reviewer, Decision.OPEN) == []
+    review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
+    assert review_groups.groups_of(reviewer, Decision.OPEN) == []
     actions.retry_withheld(coordinator, job)
     work()
     after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
@@ -468,36 +477,36 @@ def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
 
 
 def test_a_release_does_not_speak_for_images_that_say_otherwise(
-    order: Callable[..., Job], reviewer: User, trusting: Trial
+    order: Callable[..., Job], reviewer: User, trusting: Project
 ) -> None:
     order(radiograph(1, None), radiograph(2, "YES"))
-    groups = {group.code: group for group in holdings.groups_of(reviewer, Decision.OPEN)}
+    groups = {group.code: group for group in review_groups.groups_of(reviewer, Decision.OPEN)}
     with pytest.raises(WrongInput, match="say that text"):
-        review.release(reviewer, groups["burned-in"], "no text")
-    review.release(reviewer, groups["burned-in-unknown"], "no text")
+        review_decisions.release(reviewer, groups["burned-in"], "no text")
+    review_decisions.release(reviewer, groups["burned-in-unknown"], "no text")
     assert only_group(reviewer).code == "burned-in"
 
 
 def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
-    order: Callable[..., Job], reviewer: User, trusting: Trial
+    order: Callable[..., Job], reviewer: User, trusting: Project
 ) -> None:
     order(radiograph(1, None), radiograph(2, "YES"))
-    groups = {group.code: group for group in holdings.groups_of(reviewer, Decision.OPEN)}
-    review.leave(reviewer, groups["burned-in"], "text in the lungs, too")
+    groups = {group.code: group for group in review_groups.groups_of(reviewer, Decision.OPEN)}
+    review_decisions.leave(reviewer, groups["burned-in"], "text in the lungs, too")
     with pytest.raises(Refused, match="left on purpose"):
-        review.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
+        review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
 
 
 def test_a_rule_that_would_change_what_could_leave_is_not_taken(
-    reviewer: User, root: User, trial: Trial
+    reviewer: User, root: User, project: Project
 ) -> None:
     any_version = PixelRule.for_device(
         replace(DEVICE, software="*"), (BAND,), "looked at", Choice.ACCEPT
     )
-    reviewed.take_rule(reviewer, trial, any_version)
+    reviewed_rules.take_rule(reviewer, project, any_version)
     with pytest.raises(WrongInput, match="could leave before"):
-        reviewed.take_rule(
-            reviewer, trial, PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more", Choice.ACCEPT)
+        reviewed_rules.take_rule(
+            reviewer, project, PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more", Choice.ACCEPT)
         )
-    trial.refresh_from_db()
-    assert (trial.profile.version, trial.generation) == (2, 1)
+    project.refresh_from_db()
+    assert (project.profile.version, project.generation) == (2, 1)

@@ -1,0 +1,46 @@
+"""Sign-in: who signed in and out, and who tried to, stands in the trail."""
+
+from typing import Any
+
+from allauth.account.adapter import get_adapter
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.core.exceptions import PermissionDenied
+from django.dispatch import receiver
+from django.http import HttpRequest
+
+from adit.accounts.models import User
+from adit.audit.trail import record
+from adit.vault.master_key import master_box
+
+
+@receiver(user_logged_in)
+def signed_in(request: HttpRequest | None, user: User, **_: Any) -> None:
+    record("signin.done", user=user, about=f"user:{user.pk}", details=_from(request))
+
+
+@receiver(user_logged_out)
+def signed_out(request: HttpRequest | None, user: User | None, **_: Any) -> None:
+    if user is not None:
+        record("signout.done", user=user, about=f"user:{user.pk}", details=_from(request))
+
+
+@receiver(user_login_failed)
+def failed(credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
+    """A name that is nobody's may be a password typed into the wrong field: only its hash stays."""
+    typed = str(credentials.get("username") or credentials.get("email") or "")
+    user = User.objects.filter(username=typed).first()
+    if user is not None:
+        record("signin.failed", about=f"user:{user.pk}", details=_from(request))
+        return
+    name = master_box().index(typed, "sign-in name")[:16]
+    record("signin.failed", details={**_from(request), "unknown_name": name})
+
+
+def _from(request: HttpRequest | None) -> dict[str, str]:
+    """The address as the throttle knows it: behind proxies of ours, what the last of them says."""
+    if request is None:
+        return {}
+    try:
+        return {"address": get_adapter().get_client_ip(request)}
+    except PermissionDenied:  # it came past the proxies
+        return {"address": request.META.get("REMOTE_ADDR", "")}

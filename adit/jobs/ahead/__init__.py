@@ -1,1 +1,0 @@
-"""Ahead: when an order will run, and about when it will have ended."""

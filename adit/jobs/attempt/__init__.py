@@ -1,1 +1,0 @@
-"""Attempt: one try at a task: whom it reached, what it noted of each image, how it ended."""

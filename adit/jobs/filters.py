@@ -1,0 +1,79 @@
+"""Filters of the list of jobs: kind, state, research project, text, days."""
+
+from typing import Any, cast
+
+import django_filters
+from django import forms
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from adit.accounts.models import User
+from adit.jobs import visibility
+from adit.jobs.kinds import KINDS
+from adit.jobs.models import Job, JobState
+from adit.orders.forms import DayInput
+from adit.projects.models import Project
+
+_SELECT = {"class": "form-select"}
+
+
+def _kinds() -> list[tuple[str, Any]]:
+    return [(word, _(kind.label)) for word, kind in KINDS.items()]
+
+
+def _projects(request: HttpRequest | None) -> QuerySet[Project]:
+    """Those of the jobs that this person sees, and no others' names."""
+    assert request is not None
+    visible = visibility.visible(cast(User, request.user))
+    return Project.objects.filter(is_default=False, pk__in=visible.values("project"))
+
+
+class JobFilter(django_filters.FilterSet):
+    text = django_filters.CharFilter(
+        label=_("Search"),
+        method="by_text",
+        widget=forms.TextInput(
+            attrs={"class": "form-control", "placeholder": _("number, title, person")}
+        ),
+    )
+    kind = django_filters.ChoiceFilter(
+        label=_("Kind"),
+        choices=_kinds,
+        empty_label=_("all"),
+        widget=forms.Select(attrs=_SELECT),
+    )
+    state = django_filters.ChoiceFilter(
+        label=_("State"),
+        choices=JobState.choices,
+        empty_label=_("all"),
+        widget=forms.Select(attrs=_SELECT),
+    )
+    project = django_filters.ModelChoiceFilter(
+        label=_("Research project"),
+        queryset=_projects,
+        empty_label=_("all"),
+        widget=forms.Select(attrs=_SELECT),
+    )
+    since = django_filters.DateFilter(
+        label=_("Ordered from"),
+        field_name="created_at",
+        lookup_expr="date__gte",
+        widget=DayInput(),
+    )
+    until = django_filters.DateFilter(
+        label=_("Ordered until"),
+        field_name="created_at",
+        lookup_expr="date__lte",
+        widget=DayInput(),
+    )
+
+    class Meta:
+        model = Job
+        fields: list[str] = []
+
+    def by_text(self, jobs: QuerySet[Job], name: str, text: str) -> QuerySet[Job]:
+        match = Q(title__icontains=text) | Q(owner__username__iexact=text)
+        if text.isascii() and text.isdecimal() and len(text) < 12:
+            match |= Q(pk=int(text))
+        return jobs.filter(match)

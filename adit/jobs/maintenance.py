@@ -1,0 +1,75 @@
+"""Stuck: jobs that have not got on for two days, so that somebody looks why.
+Over: what still waits for a research project that has ended does not start any more."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Max
+from django.db.models.functions import Coalesce, Greatest
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from adit.jobs import states, task_groups
+from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.nodes import alarms
+from adit.nodes.models import Alarm
+from adit.projects import services
+from adit.projects.models import Project
+
+AFTER = timedelta(hours=48)
+MOST = 50
+_UNDER_WAY = (JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING)
+
+
+def look() -> int:
+    """Sounds an alarm for each, and ends those of jobs that have got on; how many are stuck."""
+    stuck = list(_stuck())
+    for job in stuck:
+        why = next(iter(task_groups.wait_reasons(job)), "")
+        text = _("Job %(n)d has not got on for 48 hours. Look at its page.") % {"n": job.pk}
+        alarms.sound(Alarm.What.STUCK, _about(job), f"{text} {why}".strip())
+    alarms.end_others(Alarm.What.STUCK, map(_about, stuck))
+    return len(stuck)
+
+
+def _stuck() -> Iterable[Job]:
+    """A task that runs is getting on: its worker gives it up when nothing comes."""
+    last = Greatest(
+        "created_at",
+        Coalesce(Max("tasks__started_at"), "created_at"),
+        Coalesce(Max("tasks__ended_at"), "created_at"),
+    )
+    running = Task.objects.filter(state=TaskState.IN_PROGRESS).values("job")
+    under_way = Job.objects.filter(state__in=_UNDER_WAY).exclude(pk__in=running)
+    before = timezone.now() - AFTER
+    return under_way.annotate(last_at=last).filter(last_at__lt=before).order_by("pk")[:MOST]
+
+
+def _about(job: Job) -> str:
+    return f"job:{job.pk}"
+
+
+def fail_what_waits() -> int:
+    """With the sentence that says why; how many tasks. What runs is stopped by its own lease."""
+    count = 0
+    for project in Project.objects.filter(services.over(), is_default=False):
+        waiting = Task.objects.filter(
+            state=TaskState.PENDING, job__project=project, job__state__in=states.RUNNABLE_JOBS
+        )
+        for pk in list(waiting.values_list("pk", flat=True)):
+            count += _fail(pk, services.why_over(project))
+    return count
+
+
+def _fail(pk: int, why: str) -> bool:
+    with transaction.atomic():
+        task = Task.objects.filter(pk=pk, state=TaskState.PENDING).first()
+        if task is None:
+            return False
+        states.locked(task.job_id)
+        try:
+            states.move(task, TaskState.FAILURE, why or _("The research project has ended."))
+        except states.Overtaken:
+            return False
+    return True

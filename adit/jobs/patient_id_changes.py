@@ -1,0 +1,136 @@
+"""Held: a study whose patient has another ID by now waits until a named person has said who it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Refused, Right, may, require
+from adit.audit import trail
+from adit.jobs import encrypted_payload, notifications, queue, states, visibility
+from adit.jobs.models import Job, Task, TaskState
+from adit.jobs.wakeup import ring_on_commit
+from adit.nodes.limits import slots
+from adit.projects import patient_merge, pseudonyms
+from adit.projects.validators import checked_reason
+from adit_engine.errors import PatientChanged
+
+FOUND, RENAMED = "found", "renamed"
+"""In a task's payload: the ID that waits for a word, and the one that a person has confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Both IDs of the patient of a held task: as ordered, and as the source gives it now."""
+
+    ordered: str = field(repr=False)
+    found: str = field(repr=False)
+
+
+def hold(task: Task, changed: PatientChanged) -> None:
+    """Ends an attempt: nothing of the study goes on by itself. Raises states.Overtaken."""
+    content = encrypted_payload.open_task(task)
+    payload = {**content.payload, FOUND: changed.found}
+    with transaction.atomic():
+        states.move(task, TaskState.HELD, str(changed), payload=_resealed(task, content, payload))
+        slots.release(queue.holder_of(task))
+        trail.record("task.held", about=f"job:{task.job_id}", details={"task": task.position})
+        notifications.note_held(task.job, deciders(task.job))
+
+
+def deciders(job: Job) -> list[User]:
+    """Who may decide on its held tasks."""
+    may_confirm = notifications.holders(Right.CONFIRM_PATIENTS)
+    return [user for user in may_confirm if may_decide(user) and visibility.may_see(user, job)]
+
+
+def waiting(user: User) -> QuerySet[Task]:
+    """Held tasks that this person may decide on."""
+    if not may_decide(user):
+        return Task.objects.none()
+    return visibility.visible_tasks(user).filter(state=TaskState.HELD)
+
+
+def may_decide(user: User) -> bool:
+    """Whoever decides has to see both IDs."""
+    return may(user, Right.CONFIRM_PATIENTS) and may(user, Right.SEE_IDENTIFIED)
+
+
+def ids_of(task: Task) -> Ids:
+    """Raises SealBroken."""
+    content = encrypted_payload.open_task(task)
+    return Ids(content.patient_id, content.payload.get(FOUND, ""))
+
+
+def confirm(user: User, task: Task, reason: str) -> None:
+    """It is the same person: the study goes on under both IDs, and under no third.
+
+    In a research project the new ID goes by the same pseudonym from now on. Raises Refused,
+    WrongInput, Conflict where it has another one there.
+    """
+
+    def act(job: Job, row: Task) -> None:
+        content = encrypted_payload.open_task(row)
+        found = content.payload[FOUND]
+        if not job.is_as_is:
+            _join(user, row, content.patient_id, found, reason)
+        payload = {key: value for key, value in content.payload.items() if key != FOUND}
+        resealed = _resealed(row, content, {**payload, RENAMED: found})
+        states.move_task(job, row, TaskState.PENDING, payload=resealed, **_AFRESH)
+        ring_on_commit()
+
+    _decide(user, task, reason, "task.patient_confirmed", act)
+
+
+def refuse(user: User, task: Task, reason: str) -> None:
+    """It is somebody else, or nobody knows: the study has failed. Raises Refused, WrongInput."""
+
+    def act(job: Job, row: Task) -> None:
+        words = {"why": reason.strip()}
+        text = _("The changed patient ID was not confirmed: %(why)s") % words
+        states.move_task(job, row, TaskState.FAILURE, text)
+
+    _decide(user, task, reason, "task.patient_refused", act)
+
+
+_AFRESH = {key: value for key, value in states.AFRESH.items() if key != "message"}
+
+
+def _decide(
+    user: User, task: Task, reason: str, action: str, act: Callable[[Job, Task], None]
+) -> None:
+    """Rights, lock, deed, trail. What is decided already is no error, and stays."""
+    require(user, Right.CONFIRM_PATIENTS)
+    require(user, Right.SEE_IDENTIFIED)
+    reason = checked_reason(reason)
+    with transaction.atomic():
+        job = states.locked(task.job_id)
+        if not visibility.may_see(user, job):
+            raise Refused(_("This is not your job: ask its owner, or staff."))
+        row = Task.objects.select_related("job__project", "job__owner", "source").get(pk=task.pk)
+        if row.state != TaskState.HELD:
+            return
+        assert row.source is not None, "what is fetched has a source"
+        details = {"task": row.position, "reason": reason}
+        ids = ids_of(row)
+        act(job, row)
+        for one in (ids.ordered, ids.found):
+            who = pseudonyms.veiled_patient(job.project, row.source, one)
+            trail.record(action, user=user, about=f"job:{job.pk}", details=details, patient=who)
+    task.refresh_from_db()
+
+
+def _join(user: User, task: Task, ordered: str, found: str, reason: str) -> None:
+    source = task.source
+    assert source is not None, "what is fetched has a source"
+    patient = pseudonyms.patient_at(task.job.project, source, ordered)
+    if patient is not None:
+        patient_merge.note_same(user, patient, source, found, reason)
+
+
+def _resealed(task: Task, content: encrypted_payload.TaskContent, payload: dict[str, Any]) -> bytes:
+    return encrypted_payload.reseal_task(task, replace(content, payload=payload))

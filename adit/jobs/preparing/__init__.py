@@ -1,1 +1,0 @@
-"""Preparing: what a person puts together in the web page before there is a job."""

@@ -1,1 +1,0 @@
-"""Provenance: by which rules images were changed and under which UIDs they went out; the report."""

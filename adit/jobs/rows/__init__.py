@@ -1,1 +1,0 @@
-"""Rows: the rows of a sheet, and what answers each of them."""

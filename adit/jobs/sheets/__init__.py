@@ -1,1 +1,0 @@
-"""Sheets: the rooms behind adit/jobs/sheet.py, which is their door."""

@@ -1,0 +1,115 @@
+"""Task groups: which tasks may run now, in which order, and why the others wait."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from adit.jobs.models import OPEN_TASKS, RUNNABLE_JOBS, Job, Task, TaskGroup, TaskState, Work
+from adit.nodes.gateway import Purpose
+from adit.nodes.models import Lane, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The nodes that tasks use, and in which lane. Tasks with the same route wait together."""
+
+    source: int | None
+    destination: int | None
+    task_lane: str
+    urgent: bool
+
+    @classmethod
+    def of(cls, group: TaskGroup) -> "Route":
+        return cls(group.source_id, group.job.destination_id, group.lane, group.job.urgent)
+
+    @property
+    def purpose(self) -> Purpose:
+        """For which the source is used."""
+        return Purpose.SEARCH if self.task_lane == Lane.SEARCH else Purpose.RETRIEVE
+
+    @property
+    def lane(self) -> Lane:
+        return self.purpose.lane(self.urgent)
+
+    def purposes_at(self, node: int) -> list[Purpose]:
+        uses = [(self.source, self.purpose)]
+        if self.purpose is not Purpose.SEARCH:
+            uses.append((self.destination, Purpose.STORE))
+        return [purpose for pk, purpose in uses if pk == node]
+
+    @property
+    def node_ids(self) -> frozenset[int]:
+        used = {self.source} if self.purpose is Purpose.SEARCH else {self.source, self.destination}
+        return frozenset(pk for pk in used if pk is not None)
+
+
+def assign_groups(job: Job) -> None:
+    """Assign the tasks of a job to their groups. Safe to repeat."""
+    ungrouped = Task.objects.filter(job=job, group=None)
+    for source, lane in ungrouped.order_by().values_list("source", "lane").distinct():
+        group, _ = TaskGroup.objects.get_or_create(job=job, source_id=source, lane=lane)
+        ungrouped.filter(source=source, lane=lane).update(group=group)
+
+
+def due_tasks() -> QuerySet[Task]:
+    """Pending tasks that wait for nothing but nodes and workers.
+
+    A task that starts or packs a job also waits for all ordinary tasks of that job.
+    """
+    now = timezone.now()
+    unfinished = Task.objects.filter(job=OuterRef("job"), work=Work.KIND, state__in=OPEN_TASKS)
+    # Coalesce: with `IS NULL OR <=`, PostgreSQL reads and sorts the whole group to find one task.
+    return Task.objects.alias(due_at=Coalesce("not_before", Value(now))).filter(
+        Q(work=Work.KIND) | ~Exists(unfinished), state=TaskState.PENDING, due_at__lte=now
+    )
+
+
+def runnable_groups() -> QuerySet[TaskGroup]:
+    """Groups with a due task and a job that may run, in the order in which they are claimed.
+
+    Urgent jobs come first, then higher priority, then the owner whose last claim is the longest
+    ago, then the oldest group. `job` is loaded in part.
+    """
+    # LIMIT 1 keeps PostgreSQL from joining all pending tasks, as it may do for EXISTS.
+    due = due_tasks().filter(group=OuterRef("pk")).order_by().values("pk")[:1]
+    return (
+        TaskGroup.objects.alias(next_task=Subquery(due))
+        .filter(job__state__in=RUNNABLE_JOBS, next_task__isnull=False)
+        .select_related("job")
+        .only(
+            *("job", "source", "lane", "wait_reason"),
+            *("job__owner", "job__destination", "job__urgent"),
+        )
+        .order_by(
+            "-job__urgent",
+            "-job__priority",
+            F("job__owner__last_claim__at").asc(nulls_first=True),
+            "pk",
+        )
+    )
+
+
+def set_wait_reason(groups: Iterable[TaskGroup], reason: str) -> None:
+    """Store why no task of these groups starts now; an empty string if nothing prevents it."""
+    reason = reason[:200]
+    stale = [group for group in groups if group.wait_reason != reason]
+    if stale:
+        TaskGroup.objects.filter(pk__in=[group.pk for group in stale]).update(wait_reason=reason)
+    for group in stale:
+        group.wait_reason = reason
+
+
+def wait_reasons(job: Job) -> list[str]:
+    """Why the pending tasks of a job do not start, one reason per group that has some."""
+    pending = Task.objects.filter(group=OuterRef("pk"), state=TaskState.PENDING)
+    waiting = TaskGroup.objects.filter(Exists(pending), job=job).exclude(wait_reason="")
+    return list(waiting.values_list("wait_reason", flat=True))
+
+
+def nodes_of(route: Route) -> list[Node]:
+    """The nodes of a route, each with its breaker."""
+    nodes = Node.objects.filter(pk__in=route.node_ids)
+    return list(nodes.select_related("breaker").order_by("pk"))

@@ -1,0 +1,80 @@
+"""DICOM's spellings as people read them: names, dates, sizes; masked for who may not see them."""
+
+import math
+from datetime import date, datetime
+
+from django import template
+from django.utils import formats, timezone
+from django.utils.translation import get_language
+
+from adit.jobs import progress
+from adit_engine.values.record import Record
+
+register = template.Library()
+
+MASK = "•••"
+
+
+@register.filter
+def person_name(text: str) -> str:
+    """`Yamada^Tarou=山田^太郎` as `Yamada, Tarou (山田 太郎)` (PS3.5 6.2.1.2)."""
+    groups = [_joined(group, " " if i else ", ") for i, group in enumerate(text.split("=")[:2])]
+    first, other = [*groups, ""][:2]
+    if not first:
+        return other
+    return f"{first} ({other})" if other else first
+
+
+def _joined(group: str, comma: str) -> str:
+    last, *others = [part.strip() for part in group.split("^")]
+    rest = " ".join(part for part in others if part)
+    return f"{last}{comma}{rest}" if last and rest else last or rest
+
+
+@register.filter
+def dicom_date(text: str) -> str:
+    """20260131 in the reader's own order; what is no date stays as it is."""
+    try:
+        day = datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()  # noqa: DTZ007
+    except ValueError:
+        return text
+    return _written(day)
+
+
+@register.filter
+def moment(at: datetime | None) -> str:
+    """Day and time on the reader's clock."""
+    if at is None:
+        return ""
+    local = timezone.localtime(at)
+    return f"{_written(local.date())} {local:%H:%M}"
+
+
+def _written(day: date) -> str:
+    # In English 04/12/1956 is two different days to two different people.
+    if (get_language() or "en").startswith("en"):
+        return day.isoformat()
+    return formats.date_format(day, "SHORT_DATE_FORMAT")
+
+
+@register.filter
+def text_of(record: Record, keyword: str) -> str:
+    """One value of a record by its DICOM keyword."""
+    return record.text(keyword)
+
+
+@register.filter
+def masked(text: str, sees: bool) -> str:
+    """The text for those who may see it; a mask that tells nothing, not even a length."""
+    return text if sees or not text else MASK
+
+
+@register.filter
+def size(size_bytes: int | None) -> str:
+    return "" if size_bytes is None else progress.size_in_words(size_bytes)
+
+
+@register.filter
+def share(part: int, whole: int | None) -> int:
+    """Whole percent, at least 1 for what is not nothing."""
+    return 0 if not part or not whole else max(1, math.floor(100 * part / whole))

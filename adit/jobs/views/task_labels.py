@@ -1,0 +1,66 @@
+"""About: what pages say of a task's patient and study, masked for those who may not see it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from adit.jobs import encrypted_payload
+from adit.jobs.disclosure import Disclosure
+from adit.jobs.kinds import KINDS
+from adit.jobs.models import Job, Task
+from adit.vault.cipher import SealBroken
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Empty texts where the task does not tell, or nobody can open it any more.
+
+    Without the right, only what stays the same after pseudonymization is filled in.
+    """
+
+    pseudonym: str = ""
+    patient_id: str = field(default="", repr=False)
+    patient_name: str = field(default="", repr=False)
+    birth_date: str = field(default="", repr=False)
+    study_date: str = field(default="", repr=False)
+    description: str = field(default="", repr=False)
+    accession_number: str = field(default="", repr=False)
+    modalities: str = ""
+    is_pseudonym_hidden: bool = False
+    is_masked: bool = False
+    is_closed: bool = False
+
+
+def about(task: Task, disclosure: Disclosure) -> About:
+    try:
+        content = encrypted_payload.open_task(task)
+    except SealBroken:
+        return About(is_closed=True)
+    labels: dict[str, Any] = content.payload.get("labels", {})
+    pseudonym = content.pseudonym if disclosure.shows(content) else ""
+    is_hidden = bool(content.pseudonym) and not pseudonym
+    if not disclosure.identified:
+        return About(
+            pseudonym=pseudonym,
+            is_pseudonym_hidden=is_hidden,
+            modalities=labels.get("modalities", ""),
+            is_masked=True,
+        )
+    return About(
+        pseudonym=pseudonym,
+        is_pseudonym_hidden=is_hidden,
+        patient_id=content.patient_id,
+        patient_name=labels.get("patient_name", ""),
+        birth_date=labels.get("birth_date", ""),
+        study_date=labels.get("study_date", ""),
+        description=labels.get("study_description", "") if labels else content.title,
+        accession_number=labels.get("accession_number", ""),
+        modalities=labels.get("modalities", ""),
+    )
+
+
+def kind_label(job: Job) -> str:
+    """What people call the kind; its word for kinds that are not installed any more."""
+    kind = KINDS.get(job.kind)
+    return _(kind.label) if kind else job.kind

@@ -1,1 +1,0 @@
-"""Withheld: what was held back, looked at again, and decided on by a person."""

@@ -1,0 +1,11 @@
+"""Addresses for machines that watch."""
+
+from django.urls import path
+
+from adit.monitoring import views
+
+urlpatterns = [
+    path("healthz", views.healthz, name="healthz"),
+    path("readyz", views.readyz, name="readyz"),
+    path("metrics", views.prometheus, name="metrics"),
+]

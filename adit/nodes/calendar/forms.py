@@ -1,0 +1,219 @@
+"""Hours: the forms in which a person writes a node's allowed hours and special days."""
+
+from collections.abc import Mapping
+from datetime import time
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+
+from adit.nodes.calendar.special_days import CLOSED, DAYS, LONGEST_WHY, day_name
+from adit.nodes.models import Lane, Node
+
+DAY_NAMES = (
+    _lazy("Mo"),
+    _lazy("Tu"),
+    _lazy("We"),
+    _lazy("Th"),
+    _lazy("Fr"),
+    _lazy("Sa"),
+    _lazy("Su"),
+)
+MOST_ROWS = 40
+
+NIGHTS = [
+    {"days": list(DAYS[:5]), "from": "20:00", "to": "06:00"},
+    {"days": list(DAYS[5:]), "from": "00:00", "to": "00:00"},
+]
+"""What is proposed for a new PACS: at night, and at weekends."""
+
+
+class ClockInput(forms.TimeInput):
+    """Written out: some browsers show a time of their own with AM and PM."""
+
+    def __init__(self) -> None:
+        attrs = {"size": 5, "maxlength": 5, "placeholder": "00:00", "autocomplete": "off"}
+        super().__init__(format="%H:%M", attrs=attrs)
+
+
+class ClockField(forms.TimeField):
+    def __init__(self, label: Any) -> None:
+        super().__init__(
+            label=label,
+            required=False,
+            input_formats=["%H:%M"],
+            widget=ClockInput(),
+            error_messages={"invalid": _lazy("Write times like 20:00.")},
+        )
+
+    def to_python(self, value: Any) -> Any:
+        return super().to_python("00:00" if value == "24:00" else value)
+
+
+class DayField(forms.DateField):
+    def __init__(self, label: Any) -> None:
+        super().__init__(
+            label=label,
+            required=False,
+            input_formats=["%Y-%m-%d"],
+            widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date", "size": 10}),
+            error_messages={"invalid": _lazy("Write days like 2026-12-24.")},
+        )
+
+
+class HourForm(forms.Form):
+    """One row: for what, on which days, from when until when, with how many connections."""
+
+    lane = forms.ChoiceField(
+        label=_lazy("For"),
+        choices=[(Lane.RETRIEVE, _lazy("transfers")), (Lane.SEARCH, _lazy("searches"))],
+        required=False,
+    )
+    days = forms.MultipleChoiceField(
+        label=_lazy("Days"),
+        choices=list(zip(DAYS, DAY_NAMES, strict=True)),
+        required=False,
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"}),
+    )
+    begin = ClockField(label=_lazy("From"))
+    end = ClockField(label=_lazy("Until"))
+    limit = forms.IntegerField(
+        label=_lazy("Connections"), required=False, min_value=0, max_value=64
+    )
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        if not values.get("days"):
+            if values.get("begin") or values.get("end"):
+                self.add_error("days", _("Tick the days on which these hours begin."))
+        elif values.get("begin") is None or values.get("end") is None:
+            self.add_error("begin", _("Say from when until when, such as 20:00 and 06:00."))
+        return values
+
+    @property
+    def row(self) -> dict[str, Any] | None:
+        """The row of the calendar; None for a row that was left empty."""
+        values = self.cleaned_data
+        if not values.get("days"):
+            return None
+        row = {
+            "days": values["days"],
+            "from": values["begin"].strftime("%H:%M"),
+            "to": f"{values['end']:%H:%M}" if values["end"] != time() else "24:00",
+        }
+        if values["limit"] is not None:
+            row["limit"] = values["limit"]
+        return {**row, "lane": Lane.SEARCH.value} if values["lane"] == Lane.SEARCH else row
+
+
+class SpecialForm(forms.Form):
+    """One row: from which day to which, what counts then, and why."""
+
+    first = DayField(label=_lazy("From"))
+    last = DayField(label=_lazy("Until"))
+    like = forms.ChoiceField(label=_lazy("Hours"), required=False)
+    why = forms.CharField(label=_lazy("Why"), required=False, max_length=LONGEST_WHY)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        as_on = [(day, _("as on a %s") % day_name(n)) for n, day in enumerate(DAYS)]
+        self.fields["like"].choices = [(CLOSED, _("closed")), *as_on]  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        if not self.errors and not values.get("first") and (values["last"] or values["why"]):
+            self.add_error("first", _("Say on which day this begins."))
+        return values
+
+    @property
+    def row(self) -> dict[str, Any] | None:
+        """The row of the special days; None for a row that was left empty."""
+        values = self.cleaned_data
+        if not values.get("first"):
+            return None
+        last = values["last"] or values["first"]
+        return {
+            "from": values["first"].isoformat(),
+            "to": last.isoformat(),
+            "as": values["like"] or CLOSED,
+            "why": values["why"],
+        }
+
+
+_Hours = forms.formset_factory(HourForm, extra=1, max_num=MOST_ROWS)
+_Specials = forms.formset_factory(SpecialForm, extra=1, max_num=MOST_ROWS)
+
+
+class HoursForm(_Hours):  # type: ignore[misc,valid-type]
+    """All rows of a node's weekly calendar, and an empty one."""
+
+    def __init__(self, data: Any, node: Node) -> None:
+        is_new_pacs = node.pk is None and node.kind == "dimse"
+        initial = [_initial(row) for row in (NIGHTS if is_new_pacs else node.windows)]
+        super().__init__(data, initial=initial, prefix="hours")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [form.row for form in self.forms if form.row is not None]
+
+
+class SpecialsForm(_Specials):  # type: ignore[misc,valid-type]
+    """All rows of a node's special days, and an empty one."""
+
+    def __init__(self, data: Any, node: Node) -> None:
+        initial = [
+            {"first": row["from"], "last": row.get("to"), "like": row["as"], "why": row.get("why")}
+            for row in node.exceptions
+        ]
+        super().__init__(data, initial=initial, prefix="special")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [form.row for form in self.forms if form.row is not None]
+
+
+def with_row(data: Mapping[str, Any], prefix: str) -> Any:
+    """What was typed, with one empty row more."""
+    changed = data.copy()  # type: ignore[attr-defined]
+    changed[f"{prefix}-TOTAL_FORMS"] = str(min(_count(data, prefix) + 1, MOST_ROWS))
+    return changed
+
+
+def without_row(data: Mapping[str, Any], prefix: str, number: int) -> Any:
+    """What was typed, less one row; those below it move up."""
+    changed, count = data.copy(), _count(data, prefix)  # type: ignore[attr-defined]
+    if not 0 <= number < count:
+        return changed
+    for name in [name for name in data if _place(name, prefix) >= number]:
+        del changed[name]
+    for name in data:
+        place = _place(name, prefix)
+        if place > number:
+            field = name.removeprefix(f"{prefix}-{place}-")
+            changed.setlist(f"{prefix}-{place - 1}-{field}", data.getlist(name))  # type: ignore[attr-defined]
+    changed[f"{prefix}-TOTAL_FORMS"] = str(count - 1)
+    return changed
+
+
+def _count(data: Mapping[str, Any], prefix: str) -> int:
+    text = str(data.get(f"{prefix}-TOTAL_FORMS", ""))
+    return min(int(text), MOST_ROWS) if text.isascii() and text.isdigit() else 0
+
+
+def _place(name: str, prefix: str) -> int:
+    """Of which row it is a field; -1: of none."""
+    number = name.removeprefix(f"{prefix}-").partition("-")[0]
+    return int(number) if name.startswith(f"{prefix}-") and number.isdigit() else -1
+
+
+def _initial(row: dict[str, Any]) -> dict[str, Any]:
+    end = "00:00" if row["to"] == "24:00" else row["to"]
+    lane = row.get("lane", Lane.RETRIEVE)
+    return {
+        "lane": lane,
+        "days": row["days"],
+        "begin": row["from"],
+        "end": end,
+        "limit": row.get("limit"),
+    }

@@ -1,0 +1,69 @@
+"""Room: whether a folder is there and has space for an order, asked before anything is fetched.
+Shelf: finished 7-Zip files as they lie in their node's folder: opened, measured, removed."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from adit.nodes.gateway import engine_settings
+from adit.nodes.models import Node
+from adit_engine.dicom_file.atomic import Tree
+from adit_engine.errors import StorageTrouble, WrongInput
+from adit_engine.nodes import open as open_engine_node
+
+KINDS = ("folder", "archive")
+
+
+def is_measured(row: Node) -> bool:
+    """Whether it can be told at all."""
+    return row.kind in KINDS
+
+
+def why_none(row: Node, size_bytes: int) -> str:
+    """Empty when about so much fits there, and for places that cannot tell. Writes nothing."""
+    if not is_measured(row):
+        return ""
+    try:
+        node = open_engine_node(row.kind, row.name, engine_settings(row))
+        node.require_room(size_bytes)  # type: ignore[attr-defined]
+    except (StorageTrouble, WrongInput) as error:
+        return str(error)
+    return ""
+
+
+ARCHIVE = "archive"
+"""The kind of node that makes them."""
+
+
+def opened(row: Node, name: str) -> BinaryIO | None:
+    """To read; None where it is gone. Raises StorageTrouble."""
+    return Tree(row.name, _folder(row)).open((name,))
+
+
+def remove(row: Node, name: str) -> None:
+    """Gone already is no trouble. Raises StorageTrouble."""
+    try:
+        (_folder(row) / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageTrouble(row.name, "a 7-Zip file could not be removed.") from error
+
+
+def forget_gathered(row: Node, title: str) -> None:
+    """Removes images that were laid apart for a file that will not be built any more."""
+    with suppress(StorageTrouble):
+        node = open_engine_node(row.kind, row.name, engine_settings(row))
+        node.gather_as(title)  # type: ignore[attr-defined]
+        node.forget()  # type: ignore[attr-defined]
+
+
+def path_for_users(row: Node, name: str) -> str:
+    """Where they find it without a browser; empty where they cannot."""
+    shown = str(row.settings.get("shown_path") or "")
+    if not shown:
+        return ""
+    sign = "\\" if "\\" in shown else "/"
+    return f"{shown.rstrip(sign)}{sign}{name}"
+
+
+def _folder(row: Node) -> Path:
+    return Path(engine_settings(row)["path"])

@@ -1,0 +1,204 @@
+"""Checks: tests of a node from the pages: bounded in time, kept in words, with proposals to adopt."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Person, Right, require
+from adit.audit.trail import record
+from adit.nodes import services
+from adit.nodes.bounded_call import Watch, watched
+from adit.nodes.forms import form_for, is_secret
+from adit.nodes.gateway import Purpose, open_node, require_still
+from adit.nodes.limits import breaker
+from adit.nodes.limits.unavailable import Waits
+from adit.nodes.models import Check, Node
+from adit.nodes.search import turn
+from adit_engine.errors import NodeError, NotFound, TimedOut, WrongInput
+from adit_engine.nodes.base import Finding, Grade, Proposal, Triable
+from adit_engine.nodes.diagnostics.sample_series import chosen
+from adit_engine.values.references import StudyRef
+
+SPARE_S = 15
+"""For a C-MOVE to be cancelled in good order, and late images to be waited for."""
+
+_WORST = (Grade.BAD, Grade.WARNING, Grade.GOOD)
+_What = Check.What
+
+Ask = Callable[[Any], Iterable[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One finding, with those of its proposals that were not adopted yet, and their fields' labels."""
+
+    finding: Finding
+    proposals: list[tuple[str, Proposal]]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the last test of one sort found."""
+
+    check: Check
+    lines: list[Line]
+
+    @property
+    def problems(self) -> list[Line]:
+        """What asks for a look: what is not well, and what could be better."""
+        return [line for line in self.lines if not _is_settled(line)]
+
+    @property
+    def good(self) -> list[Line]:
+        return [line for line in self.lines if _is_settled(line)]
+
+    @property
+    def who(self) -> str:
+        by = self.check.by
+        return (by.get_full_name() or by.get_username()) if by is not None else "–"
+
+
+def _is_settled(line: Line) -> bool:
+    return line.finding.grade is Grade.GOOD and not line.proposals
+
+
+def check(user: Person, node: Node) -> list[Finding]:
+    """Tests the node, for those who manage or may fetch from it. Raises Refused, Waits.
+
+    What the node does wrong is a finding, and so is that it did not end in time.
+    """
+    return _checked(user, node, _What.PLAIN, lambda opened: opened.check())
+
+
+def try_fetching(user: Person, node: Node, study: StudyRef | None) -> list[Finding]:
+    """Fetches one image of the study, or of a new one, by each way. Raises Refused, Waits."""
+    require(user, Right.MANAGE_NODES)
+
+    def ask(opened: Any) -> Iterator[Finding]:
+        if not isinstance(opened, Triable):
+            yield Finding(Grade.WARNING, _("Nothing can be tried with this kind of place."))
+            return
+        image, patient_id = chosen(opened, study)
+        within_s = settings.SEARCH_DEADLINE_S
+        yield from opened.try_fetching(image, within_s=within_s, patient_id=patient_id)
+
+    return _checked(user, node, _What.FETCH, ask)
+
+
+def try_writing(user: Person, node: Node) -> list[Finding]:
+    """Sends a made-up image, or writes a file and removes it. Raises Refused, Waits."""
+    require(user, Right.MANAGE_NODES)
+    if node.is_clinical:
+        require(user, Right.WRITE_CLINICAL)
+
+    def ask(opened: Any) -> Iterable[Finding]:
+        if isinstance(opened, Triable):
+            return opened.try_writing()
+        return [Finding(Grade.WARNING, _("Nothing can be tried with this kind of place."))]
+
+    return _checked(user, node, _What.WRITE, ask)
+
+
+def last(node: Node, *, manages: bool) -> list[Told]:
+    """What the last tests found; those by which settings are set up, for managers alone."""
+    held = node.checks.select_related("by").order_by("pk")
+    mine = held if manages else held.filter(what=_What.PLAIN)
+    return [Told(one, [_line(finding, node) for finding in one.findings]) for one in mine]
+
+
+def adopt(user: User, node: Node, setting: str, value: str) -> Proposal:
+    """Enters what a test proposed, as the node's form would. Raises Refused, NotFound, WrongInput."""
+    require(user, Right.MANAGE_NODES)
+    lines = (line for told in last(node, manages=True) for line in told.lines)
+    proposals = (proposal for line in lines for _label, proposal in line.proposals)
+    meant = (one for one in proposals if (one.setting, str(one.value)) == (setting, value))
+    proposal = next(meant, None)
+    if proposal is None:
+        raise NotFound(_("This proposal is gone: somebody has tested again. Look at the new one."))
+    field = form_for(node.kind).base_fields.get(proposal.setting)
+    if field is None or is_secret(field):
+        raise WrongInput(_("%(setting)s is no setting of it.") % {"setting": proposal.setting})
+    node.settings = {**node.settings, proposal.setting: proposal.value}
+    services.save_node(user, node)
+    return proposal
+
+
+def label(node: Node, proposal: Proposal) -> str:
+    """The setting as the node's form calls it."""
+    field = form_for(node.kind).base_fields.get(proposal.setting)
+    return str(field.label) if field is not None else proposal.setting
+
+
+# Asking -------------------------------------------------------------------------------------------
+
+
+class _Deadline(Watch):
+    def check(self, node: str) -> None:
+        if time.monotonic() > self.until:
+            raise TimedOut(node, _("had not answered everything in time. Test again later."))
+
+
+def _checked(user: Person, node: Node, what: Check.What, ask: Ask) -> list[Finding]:
+    findings = _found(user, node, what, ask)
+    grades = {finding.grade for finding in findings}
+    worst = next((grade for grade in _WORST if grade in grades), Grade.WARNING)
+    values = {
+        "at": timezone.now(),
+        "by_id": user.pk,
+        "findings": [asdict(finding) for finding in findings],
+    }
+    Check.objects.update_or_create(node=node, what=what, defaults=values)
+    if worst is not Grade.BAD:
+        breaker.answered(node)
+    details = {"node": node.name, "test": what.value, "worst": worst.value}
+    record("node.checked", user=user, about=f"node:{node.pk}", details=details)
+    return findings
+
+
+def _found(user: Person, node: Node, what: Check.What, ask: Ask) -> list[Finding]:
+    """What was found before the deadline stays found."""
+    findings: list[Finding] = []
+
+    def gather(stop: threading.Event) -> None:
+        for finding in ask(opened):
+            if stop.is_set():
+                return
+            findings.append(finding)
+
+    until = time.monotonic() + _limit_s(what)
+    holder = f"check:{secrets.token_hex(8)}"
+    try:
+        with turn(node), open_node(user, node, Purpose.CHECK, holder=holder) as opened:
+            require = partial(require_still, node, Purpose.CHECK, holder)
+            watched(opened, gather, _Deadline(until, lambda: False, require))
+    except Waits:
+        raise
+    except (NodeError, NotFound, WrongInput) as error:
+        findings = [*findings, Finding(Grade.BAD, str(error))]
+    return findings
+
+
+def _limit_s(what: Check.What) -> float:
+    """Two ways may be tried, each with its own limit."""
+    ways = 2 if what is _What.FETCH else 1
+    return ways * settings.SEARCH_DEADLINE_S + (SPARE_S if what is _What.FETCH else 0)
+
+
+def _line(kept: dict[str, Any], node: Node) -> Line:
+    fields = form_for(node.kind).base_fields
+    still = [
+        (str(fields[one.setting].label), one)
+        for one in (Proposal(**values) for values in kept["proposals"])
+        if one.setting in fields
+        and node.settings.get(one.setting, fields[one.setting].initial) != one.value
+    ]
+    return Line(Finding(Grade(kept["grade"]), kept["what"], kept["next_step"]), still)

@@ -1,0 +1,255 @@
+"""Connect: the gate to every node: asks for rights, takes a connection, leaves a trail."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Person, Refused, Right, may, require, require_active
+from adit.audit.trail import record
+from adit.nodes import folder_rules, shared_folders
+from adit.nodes.access import may_read, may_write
+from adit.nodes.limits import budgets, slots
+from adit.nodes.limits.unavailable import Ended, Halted, NoSlot, Paused, Waits
+from adit.nodes.models import Lane, Node, Slot
+from adit.nodes.receiving.retrievals import house_reception
+from adit.nodes.usage import metering
+from adit.nodes.usage.metering import BY_MOVE
+from adit_engine import nodes as engine
+from adit_engine.errors import NodeError, WrongInput
+
+MOST_CONTACT = 80
+"""So much of a contact stands in an error; all of it on the node's page."""
+
+
+class Purpose(StrEnum):
+    """What a node is opened for; says which right is needed and which lane is used."""
+
+    SEARCH = "search"
+    RETRIEVE = "retrieve"
+    STORE = "store"
+    CHECK = "check"
+
+    def lane(self, urgent: bool) -> Lane:
+        if self in (Purpose.SEARCH, Purpose.CHECK):
+            return Lane.SEARCH
+        return Lane.URGENT if urgent else Lane.RETRIEVE
+
+    @property
+    def lasts_s(self) -> int:
+        """For how long a slot counts that nobody renews."""
+        if self is Purpose.SEARCH:
+            return settings.SEARCH_DEADLINE_S + settings.LEASE_S
+        if self is Purpose.CHECK:
+            return 2 * settings.SEARCH_DEADLINE_S + settings.LEASE_S
+        return settings.LEASE_S
+
+
+@contextmanager
+def open_node(
+    user: Person, row: Node, purpose: Purpose, *, holder: str, urgent: bool = False
+) -> Iterator[Any]:
+    """The engine's node, for as long as the block lasts; aborted when the block fails.
+
+    `holder` is what the slot is counted under (task:12); a slot that it holds already is used and
+    left to whoever took it, else one is taken for the block. Who stays longer than a lease renews
+    it. Rights and row are read anew each time. Raises Refused, Waits, WrongInput, NodeError.
+    """
+    user, row = _fresh(user, row)
+    with _with_contact(row):
+        require_purpose(user, row, purpose, urgent=urgent)
+        waits = why_waiting(row, purpose, urgent=urgent)
+        if waits is not None and (isinstance(waits, Halted) or not _may_test(user, purpose)):
+            raise waits
+        if purpose is Purpose.RETRIEVE and not slots.holds(row, holder):
+            budgets.require_left(user.pk)
+        hold = hold_of(row, (purpose,), user.pk)
+        slot = slots.take(row, purpose.lane(urgent), holder, purpose.lasts_s, hold)
+        try:
+            record(
+                "node.opened",
+                user=user,
+                about=f"node:{row.pk}",
+                details={"node": row.name, "purpose": purpose.value, "holder": holder},
+            )
+            reception = house_reception(row, slot)
+            values = _narrowed(engine_settings(row), slot)
+            if purpose is Purpose.STORE:
+                shared_folders.require(row, values)
+            node = engine.open(row.kind, row.name, values, reception=reception)
+            try:
+                yield metering.begin(node, slot)
+            except BaseException:
+                node.abort()
+                raise
+            finally:
+                node.close()
+                metering.end(slot)
+        finally:
+            if slot.is_new:
+                slots.release_slot(slot)
+
+
+@contextmanager
+def _with_contact(row: Node) -> Iterator[None]:
+    """What the node does wrong is said with whom to ask; that others use it is nobody's fault."""
+    try:
+        yield
+    except NodeError as error:
+        if error.node == row.name and not isinstance(error, Waits):
+            error.contact = _contact(row)
+        raise
+
+
+def _contact(row: Node) -> str:
+    return str(row.settings.get("contact") or "")[:MOST_CONTACT]
+
+
+def require_purpose(user: Person, row: Node, purpose: Purpose, *, urgent: bool = False) -> None:
+    """Raises Refused unless the user may use the node for this; also asked when ordering."""
+    require_active(user)
+    if urgent:
+        require(user, Right.BE_URGENT)
+    words = {"node": row.name}
+    if purpose is Purpose.STORE:
+        if not row.takes_images:
+            raise Refused(_("%(node)s is a source only: no images are sent to it.") % words)
+        if row.is_clinical:
+            require(user, Right.WRITE_CLINICAL)
+        if not may_write(user, row):
+            raise Refused(_("None of your groups may send to %(node)s. Ask its manager.") % words)
+    elif not _may_test(user, purpose) and not may_read(user, row):
+        raise Refused(_("None of your groups may fetch from %(node)s. Ask its manager.") % words)
+
+
+def hold_of(
+    row: Node, purposes: Iterable[Purpose], user: int | None, job: int | None = None
+) -> slots.Hold:
+    """How many associations at once it takes to use the node for these, and for whom."""
+    purposes = tuple(purposes)
+    ranges = [_associations(row, purpose) for purpose in purposes]
+    least, most = (sum(numbers) for numbers in zip(*ranges, strict=True))
+    return slots.Hold(user, job, least, most, fetches=Purpose.RETRIEVE in purposes)
+
+
+def _associations(row: Node, purpose: Purpose) -> tuple[int, int]:
+    """At least and at most."""
+    if row.kind == "dimse" and purpose is Purpose.STORE:
+        return 1, int(row.settings.get("store_associations") or 1)
+    if row.kind == "dimse" and purpose is Purpose.RETRIEVE and settings.RECEIVER_PORT:
+        way = row.settings.get("retrieve", "auto")
+        if way == "move" or (way == "auto" and row.moves):
+            return BY_MOVE, BY_MOVE
+    return 1, 1
+
+
+def _narrowed(values: dict[str, Any], slot: Slot) -> dict[str, Any]:
+    """No more associations for sending than are counted."""
+    if "store_associations" in values:
+        values["store_associations"] = min(values["store_associations"] or 1, slot.weight)
+    return values
+
+
+def why_waiting(row: Node, purpose: Purpose, *, urgent: bool = False) -> Waits | None:
+    """Why the node may not be used now, connections in use aside; None when it may."""
+    if not row.is_open:
+        return Waits(row.name, _("it is not in use yet. Whoever manages it has to open it"))
+    if row.paused_at is not None:
+        waits = (Paused if row.stopped_at is None else Halted)(row.name, _paused(row))
+        waits.contact = _contact(row)
+        return waits
+    return slots.why_closed(row, purpose.lane(urgent), timezone.now())
+
+
+def why_not_longer(
+    row: Node, purpose: Purpose, holder: str, *, urgent: bool = False
+) -> Waits | None:
+    """Why who holds a slot has to give the node up: as above, somebody ended this one, or the
+    hours to come allow fewer connections.
+    """
+    lane = purpose.lane(urgent)
+    slot = row.slots.select_related("ended_by").filter(holder=holder, lane=lane).first()
+    if slot is not None and slot.ended_by is not None:
+        words = {"who": slot.ended_by.get_full_name() or slot.ended_by.username}
+        return Ended(row.name, _("this connection was ended by %(who)s") % words)
+    waits = why_waiting(row, purpose, urgent=urgent)
+    if waits is None and slot is not None and slots.is_beyond(row, slot, timezone.now()):
+        return NoSlot(row.name, _("fewer connections are allowed from now on"))
+    return waits
+
+
+def require_still(row: Node, purpose: Purpose, holder: str) -> None:
+    """Raises Waits when whoever holds a slot has to end now. Tests of a paused node may go on."""
+    fresh = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
+    waits = why_not_longer(fresh, purpose, holder) if fresh is not None else None
+    if waits is not None and (purpose is not Purpose.CHECK or isinstance(waits, (Halted, Ended))):
+        raise waits
+
+
+def engine_settings(row: Node) -> dict[str, Any]:
+    """What the kind's settings dataclass takes: the row's values and the secrets that
+    were given for this very address. Links to folders are followed, so that what was examined is
+    what is used.
+
+    Raises WrongInput, FolderRefused.
+    """
+    names = {field.name for field in fields(engine.kind_class(row.kind).Settings)}
+    values = {**row.settings, **row.secrets_for(row.settings)}
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise WrongInput(
+            _("%(node)s: %(kind)s has no settings %(names)s. Save the node's form anew.")
+            % {"node": row.name, "kind": row.kind, "names": ", ".join(unknown)}
+        )
+    values.update(folder_rules.checked(row, values))
+    for name, folder in _OWN_FOLDERS.get(row.kind, {}).items():
+        if not values.get(name):
+            values[name] = str(_made(folder()))
+    if "calling_ae_title" in names and not values.get("calling_ae_title"):
+        values["calling_ae_title"] = settings.CALLING_AE_TITLE
+    return values
+
+
+_OWN_FOLDERS: Mapping[str, Mapping[str, Callable[[], Path]]] = {
+    "archive": {"path": lambda: settings.ARCHIVE_DIR, "staging": lambda: settings.GATHERED_DIR}
+}
+"""Of a kind, settings for which this installation has a folder where none is given."""
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _fresh(user: Person, row: Node) -> tuple[Person, Node]:
+    person = User.objects.filter(pk=user.pk or 0).first()
+    node = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
+    if person is None:
+        raise Refused(_("Nobody opens a node without signing in."))
+    if node is None:
+        raise Refused(_("%(node)s was removed.") % {"node": row.name})
+    return person, node
+
+
+def _may_test(user: Person, purpose: Purpose) -> bool:
+    """Whoever manages nodes may test one that is closed or paused, but not use it."""
+    return purpose is Purpose.CHECK and may(user, Right.MANAGE_NODES)
+
+
+def _paused(row: Node) -> str:
+    words = {"reason": row.pause_reason or "–"}
+    if row.paused_by is None:
+        return (
+            _("paused: %(reason)s") if row.stopped_at is None else _("stopped: %(reason)s")
+        ) % words
+    words["who"] = row.paused_by.get_full_name() or row.paused_by.username
+    if row.stopped_at is None:
+        return _("paused by %(who)s: %(reason)s") % words
+    return _("stopped by %(who)s: %(reason)s") % words

@@ -1,0 +1,55 @@
+"""Papers: the receiver's certificates, read from the files that the settings name."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from adit_engine.dicom_ul.tls import Papers, ServerTls
+from adit_engine.errors import WrongInput
+
+if TYPE_CHECKING:
+    from adit_engine.storage_scp.server import Receiver
+
+CERTIFICATE = "ADIT_RECEIVER_TLS_CERTIFICATE"
+KEY = "ADIT_RECEIVER_TLS_KEY"
+CLIENT_CA = "ADIT_RECEIVER_TLS_CLIENT_CA"
+
+log = logging.getLogger(__name__)
+
+
+def wants_tls() -> bool:
+    """Any of the three is enough: nobody who named one meant to listen in the clear."""
+    return any(_paths())
+
+
+def receiver_tls() -> ServerTls | None:
+    """None in the clear. Raises WrongInput, which names the setting."""
+    if not wants_tls():
+        return None
+    certificate, key, client_ca = _paths()
+    papers = Papers.of_files((CERTIFICATE, certificate), (KEY, key), (CLIENT_CA, client_ca))
+    return ServerTls(papers)
+
+
+def renew(receiver: "Receiver") -> None:
+    """Shows what lies in the files now to whoever calls next; keeps the old when it does not fit."""
+    if receiver.tls is None:
+        return
+    try:
+        renewed = receiver_tls()
+    except WrongInput as error:
+        log.error("the receiver goes on with its old certificates: %s", error)
+        return
+    if renewed is not None and renewed.papers != receiver.tls.papers:
+        receiver.tls = renewed
+        log.info("the receiver shows new certificates from now on")
+
+
+def _paths() -> tuple[str, str, str]:
+    given = settings
+    return (
+        given.RECEIVER_TLS_CERTIFICATE,
+        given.RECEIVER_TLS_KEY,
+        given.RECEIVER_TLS_CLIENT_CA,
+    )

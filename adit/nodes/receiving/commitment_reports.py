@@ -1,0 +1,74 @@
+"""Questions: what a node was asked to report (Storage Commitment), as rows.
+
+The worker that asks makes the row; the receiver, which may be another machine, lays the report in it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error
+from django.utils import timezone
+
+from adit.nodes.models import Question
+from adit_engine.storage_scp.pending_moves import Asked, Sender
+from adit_engine.values.commitment_report import Receipt, Report
+
+SPARE_S = 60
+"""A row of a worker that died counts for so long beyond its time."""
+
+_LOOK_S = 0.25
+
+
+@contextmanager
+def awaited(node_id: int, asked: Asked, within_s: float) -> Iterator[Callable[[], Report | None]]:
+    """What the block gets asks the row, at most every _LOOK_S."""
+    row = Question.objects.create(
+        node_id=node_id,
+        transaction_uid=asked.transaction_uid,
+        senders=[[one.ae_title, list(one.networks)] for one in asked.senders],
+        expires_at=timezone.now() + timedelta(seconds=within_s + SPARE_S),
+    )
+    look_at = 0.0
+
+    def come() -> Report | None:
+        nonlocal look_at
+        if time.monotonic() < look_at:
+            return None
+        look_at = time.monotonic() + _LOOK_S
+        found = Question.objects.filter(pk=row.pk).values_list("report", flat=True).first()
+        return None if found is None else _read(asked.transaction_uid, found)
+
+    try:
+        yield come
+    finally:
+        # Else it is swept when its time is over.
+        with suppress(Error):
+            row.delete()
+
+
+def answer(report: Report, ae_title: str, address: str) -> Receipt:
+    """Lays a report that came from there into the row of its question; the first one counts."""
+    row = Question.objects.filter(
+        transaction_uid=report.transaction_uid, expires_at__gt=timezone.now()
+    ).first()
+    if row is None:
+        return Receipt.UNKNOWN
+    senders = tuple(Sender(title, tuple(networks)) for title, networks in row.senders)
+    if not Asked("", row.transaction_uid, senders).is_from(ae_title, address):
+        return Receipt.STRANGER
+    held = {"kept": sorted(report.kept), "failed": dict(report.failed)}
+    Question.objects.filter(pk=row.pk, report__isnull=True).update(report=held)
+    return Receipt.TAKEN
+
+
+def sweep() -> None:
+    """Removes what workers left that ended suddenly."""
+    Question.objects.filter(expires_at__lt=timezone.now()).delete()
+
+
+def _read(transaction_uid: str, held: dict[str, Any]) -> Report:
+    kept = frozenset((class_uid, instance_uid) for class_uid, instance_uid in held["kept"])
+    return Report(transaction_uid, kept, dict(held["failed"]))

@@ -1,0 +1,142 @@
+"""Quarantine: what the receiver got that nobody expected, as those see it who manage nodes."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from django.conf import settings
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Right, may, require
+from adit.audit.trail import record
+from adit.nodes.models import Stray
+from adit.nodes.receiving.retrievals import house_spool
+from adit_engine.dicom_ul.statuses import class_name
+from adit_engine.storage_scp.quarantine import LaidApart, Quarantine
+
+Sender = tuple[str, str, str]
+"""AE title, address and SOP class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """Images in quarantine of one sender and one kind of object."""
+
+    calling: str
+    address: str
+    class_uid: str
+    first_at: datetime
+    last_at: datetime
+    names: tuple[str, ...] = ()
+    size_bytes: int = 0
+
+    @property
+    def kind(self) -> str:
+        return class_name(self.class_uid) if self.class_uid else ""
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+    @property
+    def key(self) -> str:
+        """For the form that deletes it."""
+        return json.dumps([self.calling, self.address, self.class_uid])
+
+    def and_one(self, image: LaidApart) -> "Lot":
+        return replace(
+            self,
+            first_at=min(self.first_at, image.at),
+            last_at=max(self.last_at, image.at),
+            names=(*self.names, image.name),
+            size_bytes=self.size_bytes + image.size_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """What was turned away or refused, added up; and laid apart, where it is gone by now."""
+
+    row: Stray
+
+    @property
+    def kind(self) -> str:
+        return class_name(self.row.class_uid) if self.row.class_uid else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All of it. `limit_bytes` is 0 where nothing is laid apart."""
+
+    lots: list[Lot]
+    turned: list[Turned]
+    limit_bytes: int
+    elsewhere: bool
+    """Images lie on the receiver's machine, which this one is not sure to be."""
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(lot.size_bytes for lot in self.lots)
+
+    @property
+    def percent(self) -> int:
+        return min(100, round(100 * self.used_bytes / self.limit_bytes)) if self.limit_bytes else 0
+
+
+def held(user: User) -> Held:
+    """Names no patient, and that it was looked at is recorded. Raises Refused."""
+    require(user, Right.MANAGE_NODES)
+    lots: dict[Sender, Lot] = {}
+    for image in _house().contents():
+        key = (image.calling, image.address, image.class_uid)
+        lots[key] = lots.get(key, Lot(*key, image.at, image.at)).and_one(image)
+    turned = [Turned(row) for row in Stray.objects.exclude(fate=Stray.Fate.LAID_APART)]
+    found = Held(list(lots.values()), turned, _limit_bytes(), bool(settings.HAND_OVER_URL))
+    images = sum(lot.count for lot in found.lots)
+    record("quarantine.viewed", user=user, details={"images": images})
+    return found
+
+
+def delete_images(user: User, senders: Iterable[Sender]) -> int:
+    """Removes for good what these senders have in quarantine; says how many images. Raises Refused."""
+    require(user, Right.MANAGE_NODES)
+    meant, quarantine = set(senders), _house()
+    names = [
+        one.name
+        for one in quarantine.contents()
+        if (one.calling, one.address, one.class_uid) in meant
+    ]
+    count = quarantine.remove(names)
+    details = {"images": count, "from": sorted({f"{ae}@{address}" for ae, address, _ in meant})}
+    record("quarantine.deleted", user=user, details=details)
+    return count
+
+
+def forget_turned(user: User) -> int:
+    """Empties the list of what was turned away or refused. Raises Refused."""
+    require(user, Right.MANAGE_NODES)
+    count, _ = Stray.objects.all().delete()
+    record("quarantine.forgotten", user=user, details={"lines": count})
+    return count
+
+
+def waits(user: User) -> bool:
+    """Whether something lies here that somebody who manages nodes should look at."""
+    if not may(user, Right.MANAGE_NODES):
+        return False
+    turned = Stray.objects.exclude(fate=Stray.Fate.LAID_APART)
+    return turned.exists() or not _house().is_empty()
+
+
+def count() -> int:
+    """How many images lie there, on this machine."""
+    return sum(1 for _ in _house().contents())
+
+
+def _house() -> Quarantine:
+    return Quarantine(house_spool(), _limit_bytes())
+
+
+def _limit_bytes() -> int:
+    return int(settings.RECEIVER_QUARANTINE_MB) * 1024 * 1024

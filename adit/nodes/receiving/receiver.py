@@ -1,0 +1,189 @@
+"""Delivery: the worker's side of the hand-over: takes the images of one expectation from the broker."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+
+from django.db import Error
+
+from adit.nodes.models import Expectation
+from adit.nodes.receiving import amqp
+from adit.nodes.receiving.amqp import Away, Wire
+from adit.nodes.receiving.sealed_message import Unpacker, receipt_place
+from adit.vault.cipher import Box, SealBroken
+from adit_engine.errors import ConnectionLost, StorageFull, StorageTrouble
+from adit_engine.storage_scp.inbox import no_room
+from adit_engine.storage_scp.pending_moves import Expectation as Expected
+from adit_engine.values.instance import Instance
+
+PATIENCE_S = 120.0
+"""For so long images may be on their way without one coming, or the broker be away."""
+
+_LOOK_S = 0.001
+_AGAIN_S = 0.5
+_ASK_S = 1.0
+_FRESH_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """The images of one expectation, opened when they come; used by one thread at a time."""
+
+    def __init__(self, url: str, expectation: Expected, secret: bytes, folder: Path) -> None:
+        self.message_id = expectation.message_id
+        self._url = url
+        self._token = expectation.token
+        self._box = Box(secret)
+        self._unpacker = Unpacker(expectation.token, secret, folder)
+        self._wire: Wire | None = None
+        self._whole: deque[Instance] = deque()
+        self._taken: set[str] = set()
+        self._in_vain_since: float | None = None
+        self._connect_at = 0.0
+        self._signs = _Signs(expectation.token)
+
+    def open(self) -> None:
+        """Raises ConnectionLost when the broker is away: nothing has been asked for yet."""
+        try:
+            self._wire = self._connected()
+        except Away as error:
+            raise _in_words() from error
+
+    def close(self) -> None:
+        """The receiver is told that nothing more is taken, and the queues go."""
+        self._unpacker.close()
+        with suppress(Away):
+            wire = self._wire or self._connected()
+            try:
+                self._say(wire, {"end": True})
+                wire.settle(lambda: None)
+                wire.remove_queues(self._token)
+            except Away:
+                wire.drop()
+                raise
+            wire.close()
+
+    def arrived(self) -> Iterator[Instance]:
+        """Raises ConnectionLost when images wait in vain for PATIENCE_S."""
+        yield from self._came_whole()
+        try:
+            if self._wire is None:
+                if time.monotonic() < self._connect_at:
+                    return
+                self._connect_at = time.monotonic() + _AGAIN_S
+                self._wire = self._connected()
+            while self._wire.listen(_LOOK_S):
+                yield from self._came_whole()
+        except Away as error:
+            self._away(error)
+        self._look_for_vain_waiting()
+
+    def is_coming(self) -> bool:
+        return self._wire is None or self._unpacker.is_amid or self._signs.something_comes()
+
+    def is_held_back(self) -> bool:
+        return self._signs.something_comes()
+
+    def check_room(self) -> None:
+        if self._signs.is_full():
+            raise no_room()
+
+    def _came_whole(self) -> Iterator[Instance]:
+        while self._whole:
+            yield self._whole.popleft()
+
+    def _connected(self) -> Wire:
+        wire = amqp.connect(self._url)
+        try:
+            wire.make_queues(self._token)
+            wire.subscribe(amqp.images_queue(self._token), lambda body: self._open(wire, body))
+        except BaseException:
+            wire.drop()
+            raise
+        return wire
+
+    def _open(self, wire: Wire, message: bytes) -> None:
+        try:
+            unpacked = self._unpacker.add(message)
+        except SealBroken as error:
+            log.error("a message of the broker was dropped: %s", error)
+            return
+        except OSError as error:
+            text = f"an image cannot be kept: {error.strerror}. Ask ADIT's administrator."
+            kind = StorageFull if error.errno in (ENOSPC, EDQUOT) else StorageTrouble
+            raise kind("The worker's spool", text) from error
+        self._in_vain_since = None
+        if unpacked is None:
+            return
+        if unpacked.name not in self._taken:
+            self._taken.add(unpacked.name)
+            self._whole.append(unpacked.instance)
+        self._say(wire, {"taken": unpacked.name})
+
+    def _say(self, wire: Wire, receipt: dict[str, object]) -> None:
+        """A receipt that gets lost is asked for again by sending the image again."""
+        sealed = self._box.seal(receipt, receipt_place(self._token))
+        wire.send(amqp.receipts_queue(self._token), sealed, lambda: None)
+
+    def _away(self, error: Away) -> None:
+        if self._wire is not None:
+            log.warning("the broker is away (%s): images wait at the receiver", error)
+            self._wire.drop()
+            self._wire = None
+
+    def _look_for_vain_waiting(self) -> None:
+        now = time.monotonic()
+        if self._wire is not None and not self._signs.images_wait():
+            self._in_vain_since = None
+        elif self._in_vain_since is None:
+            self._in_vain_since = now
+        elif now - self._in_vain_since > PATIENCE_S:
+            raise _in_words()
+
+
+class _Signs:
+    """Whether the receiver says, by the row, that something is on its way."""
+
+    def __init__(self, token: str) -> None:
+        self._rows = Expectation.objects.filter(token=token)
+        self._beats = self._untaken = 0
+        self._is_full = False
+        self._changed_at = 0.0
+        self._ask_at = 0.0
+
+    def something_comes(self) -> bool:
+        """Lies in the receiver's spool, or is growing there."""
+        self._look()
+        return bool(self._beats) and time.monotonic() - self._changed_at < _FRESH_S
+
+    def images_wait(self) -> bool:
+        return self.something_comes() and bool(self._untaken)
+
+    def is_full(self) -> bool:
+        self._look()
+        return self._is_full
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now < self._ask_at:
+            return
+        self._ask_at = now + _ASK_S
+        with suppress(Error):
+            told = self._rows.values_list("beats", "untaken", "is_full").first()
+            beats, self._untaken, self._is_full = told or (0, 0, False)
+            if beats != self._beats:
+                self._changed_at = now
+            self._beats = beats
+
+
+def _in_words() -> ConnectionLost:
+    text = (
+        f"images wait at the receiver, and did not come within {PATIENCE_S:g} s. "
+        "Ask ADIT's administrator whether RabbitMQ runs; the work goes on by itself when it does."
+    )
+    return ConnectionLost("The way from the receiver", text)

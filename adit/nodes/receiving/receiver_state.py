@@ -1,0 +1,240 @@
+"""Register: what the receiver's process has to know of nodes and expectations, read from the rows."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from django.conf import settings
+from django.db import Error, close_old_connections, connection
+
+from adit.nodes.gateway import engine_settings
+from adit.nodes.health import is_ourselves
+from adit.nodes.models import Expectation, Node
+from adit.nodes.receiving import commitment_reports, unexpected_senders
+from adit.nodes.receiving.certificates import receiver_tls, renew
+from adit.nodes.receiving.retrievals import expected, house_spool, leave_database, live_rows
+from adit.nodes.receiving.sender import Dispatch
+from adit.nodes.usage.metering import KB, rate_of_moves
+from adit_engine.errors import WrongInput
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.storage_scp.pending_moves import Expectation as Expected
+from adit_engine.storage_scp.pending_moves import Sender, Stray, senders
+from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.values.commitment_report import Receipt, Report
+
+KNOWN_FOR_S = 2.0
+SENDERS_KNOWN_FOR_S = 30.0
+SWEEP_S = 60.0
+TRY_AGAIN_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class RowRegister:
+    """Asked from the receiver's many threads, each of which leaves the database again."""
+
+    def __init__(self, dispatch: Dispatch | None = None) -> None:
+        """Between machines, a dispatch is told what is awaited."""
+        self._lock = threading.Lock()
+        self._dispatch = dispatch
+        self._live: tuple[Expected, ...] = ()
+        self._live_until = 0.0
+        self._senders: dict[str, tuple[float, tuple[Sender, ...]]] = {}
+        self._naming: dict[str, bool] = {}
+        self._strays = unexpected_senders.Gatherer()
+
+    def live(self, *, fresh: bool = False) -> Sequence[Expected]:
+        with self._lock:
+            if fresh or time.monotonic() > self._live_until:
+                with _database("expectations"):
+                    rows = list(live_rows())
+                    self._live = _with_rates(rows)
+                    if self._dispatch is not None:
+                        keys = {row.token: bytes.fromhex(row.key) for row in rows if row.key}
+                        self._dispatch.follow(keys)
+                    self._live_until = time.monotonic() + KNOWN_FOR_S
+            return self._live
+
+    def came(self, expectation: Expected, *, names_originator: bool) -> None:
+        """One image without the originator is enough for never trusting the node in this again."""
+        node = expectation.wanted.source
+        if self._naming.get(node) in (False, names_originator):
+            return
+        self._naming[node] = names_originator
+        rows = Node.objects.filter(name=node)
+        with _database("nodes"):
+            if names_originator:
+                rows = rows.filter(names_originator=None)
+            rows.update(names_originator=names_originator)
+
+    def admits(self, ae_title: str, address: str) -> bool:
+        """Nodes that are known, whoever a C-MOVE under way names, and `adit doctor` here."""
+        if is_ourselves(ae_title, address):
+            return True
+        if self.is_stopped(ae_title, address):
+            return False
+        if any(sender.is_at(ae_title, address) for sender in self._senders_called(ae_title)):
+            return True
+        awaited = (one for e in self.live(fresh=True) for one in e.wanted.senders)
+        return any(sender.is_at(ae_title, address) for sender in awaited)
+
+    def is_stopped(self, ae_title: str, address: str) -> bool:
+        """Whether a person stopped every node that sends under this title from there."""
+        with _database("nodes"):
+            if not Node.objects.filter(kind="dimse").exclude(stopped_at=None).exists():
+                return False
+            rows = Node.objects.filter(kind="dimse")
+            found = {
+                row.stopped_at is not None
+                for row in rows
+                for one in _senders(row, ae_title)
+                if one.is_at(ae_title, address)
+            }
+            return found == {True}
+        return False
+
+    def rate_of(self, ae_title: str, address: str) -> float | None:
+        """Bytes a second that were agreed on with whoever sends under this title from there."""
+        with _database("nodes"):
+            rows = Node.objects.filter(kind="dimse").exclude(rate_kb_s=None)
+            rates = [
+                row.rate_kb_s * KB
+                for row in rows
+                if row.rate_kb_s is not None
+                and any(one.is_at(ae_title, address) for one in _senders(row, ae_title))
+            ]
+            return float(min(rates)) if rates else None
+        return None
+
+    def strayed(self, stray: Stray) -> None:
+        if self._strays.add(stray):
+            self.write_strays()
+
+    def reported(self, report: Report, ae_title: str, address: str) -> Receipt:
+        with _database("questions"):
+            return commitment_reports.answer(report, ae_title, address)
+        return Receipt.NOT_NOW
+
+    def write_strays(self) -> None:
+        """What has come since it was written last."""
+        gathered = self._strays.take()
+        if gathered:
+            with _database("strays"):
+                unexpected_senders.write(gathered)
+
+    def _senders_called(self, ae_title: str) -> tuple[Sender, ...]:
+        """Asks the name service for the nodes of this title alone, and holds up nobody else."""
+        until, known = self._senders.get(ae_title, (0.0, ()))
+        if time.monotonic() < until:
+            return known
+        with _database("nodes"):
+            rows = list(Node.objects.filter(kind="dimse"))
+            known = tuple(one for row in rows for one in _senders(row, ae_title))
+            if known:
+                self._senders[ae_title] = (time.monotonic() + SENDERS_KNOWN_FOR_S, known)
+        return known
+
+
+def run(end: threading.Event) -> None:
+    """The receiver's process, until `end`. A port that is taken is waited for."""
+    given = ReceiverSettings(
+        settings.CALLING_AE_TITLE,
+        settings.RECEIVER_HOST,
+        settings.RECEIVER_PORT,
+        mark_bytes=settings.RECEIVER_MARK_MB * 1024 * 1024,
+        quarantine_bytes=settings.RECEIVER_QUARANTINE_MB * 1024 * 1024,
+    )
+    url = settings.HAND_OVER_URL
+    dispatch = Dispatch(house_spool(), url) if url else None
+    while not end.is_set():
+        register = RowRegister(dispatch)
+        try:
+            secured = replace(given, tls=receiver_tls())
+            receiver = Receiver(secured, house_spool(), register)
+        except WrongInput as error:
+            log.error("no C-MOVE until this is mended: %s", error)
+            end.wait(TRY_AGAIN_S)
+            continue
+        except OSError as error:
+            log.error(
+                "the receiver cannot use port %d (%s): no C-MOVE until it can",
+                given.port,
+                error.strerror,
+            )
+            end.wait(TRY_AGAIN_S)
+            continue
+        with receiver:
+            how = "by TLS" if receiver.tls is not None else "in the clear"
+            log.info("takes images as %s on port %d, %s", given.ae_title, receiver.port, how)
+            _attend(register, receiver, end)
+    if dispatch is not None:
+        dispatch.stop()
+
+
+def _attend(register: RowRegister, receiver: Receiver, end: threading.Event) -> None:
+    """Between machines, what is awaited is also asked for while nobody calls."""
+    sweep_at = time.monotonic() + SWEEP_S
+    while not end.wait(KNOWN_FOR_S):
+        register.write_strays()
+        if receiver.cut(register.is_stopped):
+            log.warning("cut what a stopped PACS was sending")
+        receiver.keep_pace(register.rate_of)
+        if settings.HAND_OVER_URL:
+            register.live()
+        if time.monotonic() > sweep_at:
+            sweep_at = time.monotonic() + SWEEP_S
+            sweep()
+            renew(receiver)
+            close_old_connections()
+    register.write_strays()
+
+
+def sweep() -> None:
+    """Removes what workers left that ended suddenly."""
+    spool = house_spool()
+    tokens = spool.tokens()
+    with _database("expectations"):
+        live = set(live_rows().values_list("token", flat=True))
+        for token in set(tokens) - live:
+            spool.close(token)
+        Expectation.objects.exclude(token__in=live).delete()
+        commitment_reports.sweep()
+    spool.sweep_closed()
+
+
+def _with_rates(rows: Sequence[Expectation]) -> tuple[Expected, ...]:
+    moves = Counter(row.node for row in rows)
+    rates = {node.pk: rate_of_moves(node, count) for node, count in moves.items()}
+    found = []
+    for row in rows:
+        one = expected(row)
+        wanted = replace(one.wanted, rate_bytes_s=rates[row.node_id])
+        found.append(replace(one, wanted=wanted))
+    return tuple(found)
+
+
+def _senders(row: Node, ae_title: str) -> tuple[Sender, ...]:
+    try:
+        given = DimseSettings(**engine_settings(row))
+        mine = senders(given.senders) or (Sender(given.called_ae_title),)
+    except WrongInput:
+        return ()
+    if ae_title not in {sender.ae_title for sender in mine}:
+        return ()
+    return given.whose_images()
+
+
+@contextmanager
+def _database(what: str) -> Iterator[None]:
+    """Without the database the last answer stays: nobody new is let in."""
+    try:
+        yield
+    except Error as error:
+        log.error("the receiver cannot read the %s (%s)", what, type(error).__name__)
+        connection.close()
+    finally:
+        leave_database()

@@ -1,0 +1,179 @@
+"""Parcel: one received image on its way between two machines, cut into sealed messages.
+
+A message is a version, the salt, its number and the count in clear, and a sealed piece. The pieces
+together are a small head, which names the file in the receiver's spool, and then that file.
+"""
+
+import json
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from adit.vault.chunked_cipher import SALT_BYTES, TAG_BYTES, NewSeries, Series
+from adit.vault.cipher import SealBroken
+from adit_engine.storage_scp.spool import parsed
+from adit_engine.values.instance import Instance
+
+MESSAGE_BYTES = 4 * 1024 * 1024
+"""No message is larger: RabbitMQ 4 takes none over 16 MiB."""
+
+_VERSION = 1
+_CLEAR = struct.Struct(f">B{SALT_BYTES}sII")
+_HEAD_LENGTH = struct.Struct(">H")
+PIECE_BYTES = MESSAGE_BYTES - _CLEAR.size - TAG_BYTES
+
+
+def sealed(path: Path, token: str, secret: bytes) -> Iterator[bytes]:
+    """The messages of one image in the spool; each time under another key. Raises OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = json.dumps({"name": path.name, "size": size}).encode()
+        piece = _HEAD_LENGTH.pack(len(head)) + head
+        count = max(1, -(-(len(piece) + size) // PIECE_BYTES))
+        series = NewSeries(secret, _place(token), count)
+        for index in range(count):
+            piece += file.read(PIECE_BYTES - len(piece))
+            yield _CLEAR.pack(_VERSION, series.salt, index, count) + series.seal(piece)
+            piece = b""
+
+
+class Unpacking:
+    """The messages of one parcel, put together as they come, in whatever order, once or twice.
+
+    A parcel of one message stays in memory; a larger one grows in a file without a name.
+    """
+
+    def __init__(self, series: Series, folder: Path) -> None:
+        self.name = ""
+        """The file in the spool it comes from, as soon as that is known."""
+        self._series = series
+        self._missing = set(range(series.count))
+        self._folder = folder
+        self._file: int | None = None
+        self._single = b""
+        self._start = 0
+        self._size = 0
+
+    def add(self, index: int, piece: memoryview) -> bool:
+        """Whether it is whole now. Raises SealBroken, OSError."""
+        plain = self._series.open(index, piece)
+        if index not in self._missing:
+            return not self._missing
+        if index == 0:
+            self._read_head(plain)
+        if self._series.count == 1:
+            self._single = plain
+        else:
+            self._write(plain, index * PIECE_BYTES)
+        self._missing.discard(index)
+        return not self._missing
+
+    def content(self) -> memoryview:
+        """The file as it lay in the spool. Raises SealBroken when it was not sealed as a whole."""
+        view = memoryview(self._single)
+        if self._file is not None:
+            view = memoryview(mmap.mmap(self._file, 0, access=mmap.ACCESS_READ))
+            self.close()
+        content = view[self._start :]
+        if len(content) != self._size:
+            raise SealBroken("A parcel is not as long as its head says.")
+        return content
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _read_head(self, plain: bytes) -> None:
+        (length,) = _HEAD_LENGTH.unpack_from(plain)
+        self._start = _HEAD_LENGTH.size + length
+        head = json.loads(plain[_HEAD_LENGTH.size : self._start])
+        self.name, self._size = head["name"], head["size"]
+
+    def _write(self, plain: bytes, position: int) -> None:
+        if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                self._file = os.dup(file.fileno())
+        view = memoryview(plain)
+        while view:
+            written = os.pwrite(self._file, view, position)
+            view, position = view[written:], position + written
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """An image that came whole, and the file of the spool that can go now."""
+
+    name: str
+    instance: Instance
+
+
+class Unpacker:
+    """All parcels of one expectation. What does not open is dropped: it was not sealed for us."""
+
+    MOST = 16
+    """Parcels begun at a time; the oldest gives way, and its image is sent again."""
+
+    def __init__(self, token: str, secret: bytes, folder: Path) -> None:
+        self._place = _place(token)
+        self._secret = secret
+        self._folder = folder
+        self._begun: dict[bytes, Unpacking] = {}
+        self._done: set[bytes] = set()
+
+    @property
+    def is_amid(self) -> bool:
+        """Whether some image has come in part."""
+        return bool(self._begun)
+
+    def add(self, message: bytes) -> Unpacked | None:
+        """What has become whole by this message. Raises SealBroken, OSError."""
+        if len(message) < _CLEAR.size + TAG_BYTES:
+            raise SealBroken("A message is too short to be of a parcel.")
+        version, salt, index, count = _CLEAR.unpack_from(message)
+        if version != _VERSION or index >= count:
+            raise SealBroken("A message is of no parcel.")
+        if salt in self._done:
+            return None
+        unpacking = self._begun.get(salt)
+        if unpacking is None:
+            unpacking = Unpacking(Series(self._secret, self._place, salt, count), self._folder)
+        if not unpacking.add(index, memoryview(message)[_CLEAR.size :]):
+            self._begin(salt, unpacking)
+            return None
+        self._drop(salt, unpacking.name)
+        return Unpacked(unpacking.name, parsed(unpacking.content()))
+
+    def close(self) -> None:
+        for unpacking in self._begun.values():
+            unpacking.close()
+        self._begun.clear()
+
+    def _begin(self, salt: bytes, unpacking: Unpacking) -> None:
+        """Only what opened is remembered, so that strange messages fill nothing."""
+        self._begun[salt] = unpacking
+        while len(self._begun) > self.MOST:
+            self._begun.pop(next(iter(self._begun))).close()
+
+    def _drop(self, whole: bytes, name: str) -> None:
+        """The whole parcel leaves, and with it earlier sendings of the same image."""
+        for salt, unpacking in list(self._begun.items()):
+            if salt != whole and unpacking.name == name:
+                unpacking.close()
+                del self._begun[salt]
+        self._begun.pop(whole, None)
+        self._done.add(whole)
+
+
+def receipt_place(token: str) -> str:
+    """What a receipt is bound to, which the worker seals."""
+    return f"receipt {token}"
+
+
+def _place(token: str) -> str:
+    return f"parcel {token}"

@@ -1,0 +1,206 @@
+"""Dispatch: the receiver's side of the hand-over: sends on what lies in its spool.
+
+A file leaves the spool when the worker has said that it has the whole image. Whatever gets lost on
+the way, in the broker or with a process, is sent again; the worker takes each image once.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from django.db import Error, connection
+
+from adit.nodes.models import Expectation
+from adit.nodes.receiving import amqp, sealed_message
+from adit.nodes.receiving.amqp import Away, Wire
+from adit.vault.cipher import Box, SealBroken
+from adit_engine.errors import StorageTrouble
+from adit_engine.storage_scp.spool import Spool
+
+BEAT_S = 2.0
+"""How often the worker is told that images wait for it."""
+RESEND_S = 30.0
+"""An empty queue and no receipt for so long: the messages are lost."""
+
+_AGAIN_S = 0.5
+_LOOK_S = 0.02
+_GROWING_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Dispatch:
+    """A thread and a connection for each expectation that is open."""
+
+    def __init__(self, spool: Spool, url: str) -> None:
+        self._spool = spool
+        self._url = url
+        self._carriers: dict[str, Carrier] = {}
+
+    def follow(self, live: Mapping[str, bytes]) -> None:
+        """These are open now, each with its key; images for the others are refused. Quick."""
+        for token, carrier in list(self._carriers.items()):
+            if carrier.has_died:
+                del self._carriers[token]
+        for token in live.keys() - self._carriers.keys():
+            try:
+                self._spool.open(token)
+            except StorageTrouble as error:
+                log.error("%s", error)
+                continue
+            self._carriers[token] = Carrier(self._spool, self._url, token, live[token])
+            self._carriers[token].start()
+        for token in self._carriers.keys() - live.keys():
+            self._carriers.pop(token).end()
+
+    def stop(self) -> None:
+        """Ends the threads; what they have not handed over stays in the spool."""
+        for carrier in self._carriers.values():
+            carrier.leave()
+        for carrier in self._carriers.values():
+            carrier.join(2 * _AGAIN_S)
+
+
+class _Over(Exception):
+    """The expectation has ended."""
+
+
+class Carrier(threading.Thread):
+    """Carries the images of one expectation."""
+
+    def __init__(self, spool: Spool, url: str, token: str, secret: bytes) -> None:
+        super().__init__(name=f"carrier {token[:8]}", daemon=True)
+        self._spool = spool
+        self._url = url
+        self._token = token
+        self._secret = secret
+        self._box = Box(secret)
+        self._over = threading.Event()
+        self._leaving = False
+        self._sent: set[str] = set()
+        self._receipt_at = 0.0
+        self._patience_s = RESEND_S
+        self._beat_at = 0.0
+        self._beats = 0
+        self._was_full = False
+        self._rest_until = 0.0
+
+    @property
+    def has_died(self) -> bool:
+        """Ended, and nobody wanted it to."""
+        return self.ident is not None and not self.is_alive() and not self._over.is_set()
+
+    def end(self) -> None:
+        """The expectation has ended: images for it are refused from now on."""
+        self._over.set()
+        self._spool.close(self._token)
+
+    def leave(self) -> None:
+        """The receiver ends."""
+        self._over.set()
+
+    def run(self) -> None:
+        is_told = False
+        while not self._over.is_set():
+            self._sent.clear()
+            try:
+                with suppress(_Over), amqp.connected(self._url) as wire:
+                    wire.subscribe(amqp.receipts_queue(self._token), self._receipt)
+                    is_told = False
+                    self._carry(wire)
+            except Away as error:
+                if not is_told:
+                    is_told = True
+                    log.warning("images wait in the spool: the broker is away (%s)", error)
+                self._tell_worker(len(self._waiting()))
+                self._over.wait(_AGAIN_S)
+        connection.close()
+
+    def _carry(self, wire: Wire) -> None:
+        while True:
+            self._check()
+            waiting = self._waiting()
+            for path in waiting:
+                if path.name not in self._sent:
+                    self._send(wire, path)
+            if waiting:
+                wire.settle(self._check)
+                self._resend_lost(wire)
+            self._tell_worker(len(waiting))
+            while wire.listen(_LOOK_S if not waiting else 0.001):
+                self._check()
+
+    def _send(self, wire: Wire, path: Path) -> None:
+        try:
+            for message in sealed_message.sealed(path, self._token, self._secret):
+                wire.send(amqp.images_queue(self._token), message, self._check)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.error("an image in the spool cannot be read: %s", error.strerror)
+            return
+        self._sent.add(path.name)
+        self._receipt_at = time.monotonic()
+
+    def _resend_lost(self, wire: Wire) -> None:
+        """What was sent lies neither in the broker nor with the worker: from the beginning."""
+        if time.monotonic() - self._receipt_at < self._patience_s:
+            return
+        self._receipt_at = time.monotonic()
+        if wire.depth(amqp.images_queue(self._token)) == 0:
+            # A worker that is merely slow holds some messages unseen: ask ever more seldom.
+            self._patience_s *= 2
+            self._sent.clear()
+
+    def _receipt(self, message: bytes) -> None:
+        try:
+            said = self._box.open(message, sealed_message.receipt_place(self._token))
+        except SealBroken:
+            log.error("a receipt was dropped: it was not sealed by the worker")
+            return
+        self._receipt_at = time.monotonic()
+        self._patience_s = RESEND_S
+        if said.get("end"):
+            self.end()
+        elif said["taken"] in self._sent:
+            self._spool.path_in(self._token, Path(said["taken"]).stem).unlink(missing_ok=True)
+            self._sent.discard(said["taken"])
+
+    def _check(self) -> None:
+        if self._over.is_set():
+            raise _Over
+        self._tell_worker(max(1, len(self._sent)))
+
+    def _waiting(self) -> list[Path]:
+        try:
+            return self._spool.waiting(self._token)
+        except StorageTrouble:
+            # Its folder is gone: so is the expectation.
+            self._over.set()
+            return []
+
+    def _is_something_growing(self) -> bool:
+        spool = self._spool
+        return spool.is_held(self._token) or spool.last_activity_s() < _GROWING_S
+
+    def _tell_worker(self, untaken: int) -> None:
+        """By the row: a number that changes while something is on its way to the worker."""
+        now = time.monotonic()
+        coming = untaken or self._is_something_growing()
+        is_full = not self._spool.has_room()
+        is_news = bool(coming) != bool(self._beats) or is_full != self._was_full
+        if now < self._rest_until or not (is_news or (coming and now > self._beat_at)):
+            return
+        self._beat_at = now + BEAT_S
+        beats = self._beats + 1 if coming else 0
+        rows = Expectation.objects.filter(token=self._token)
+        try:
+            rows.update(beats=beats, untaken=untaken, is_full=is_full)
+            self._beats, self._was_full = beats, is_full
+        except Error:
+            self._rest_until = now + BEAT_S
+        finally:
+            connection.close()

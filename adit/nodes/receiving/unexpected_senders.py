@@ -1,0 +1,105 @@
+"""Strays: what the receiver got and nobody expected, gathered in its process and kept as rows."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from adit.nodes.models import Stray as Row
+from adit_engine.storage_scp.pending_moves import Fate, Stray
+
+MOST_ROWS = 500
+"""Whoever calls under a thousand names shall not fill the database."""
+WRITTEN_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Strays of one kind: the newest of them, how many there were, and since when."""
+
+    newest: Stray
+    count: int
+    size_bytes: int
+    first_at: datetime
+
+    def and_one(self, stray: Stray) -> "Tally":
+        size = self.size_bytes + stray.size_bytes
+        return replace(self, newest=stray, count=self.count + 1, size_bytes=size)
+
+
+class Gatherer:
+    """Adds up in memory what may come a thousand times a second; used by many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tallies: dict[tuple[str, ...], Tally] = {}
+        self._written_at = 0.0
+
+    def add(self, stray: Stray) -> bool:
+        """Whether it is time to write."""
+        key = tuple(_key(stray).values())
+        with self._lock:
+            held = self._tallies.get(key)
+            once = Tally(stray, 1, stray.size_bytes, stray.at)
+            self._tallies[key] = held.and_one(stray) if held else once
+            return time.monotonic() - self._written_at > WRITTEN_EVERY_S
+
+    def take(self) -> list[Tally]:
+        """What has gathered; it is for the caller to write now."""
+        with self._lock:
+            taken, self._tallies = list(self._tallies.values()), {}
+            self._written_at = time.monotonic()
+            return taken
+
+
+def write(tallies: Sequence[Tally]) -> None:
+    """Adds them to the rows, of which only the newest MOST_ROWS stay."""
+    if not tallies:
+        return
+    with transaction.atomic():
+        for one in tallies:
+            row, _ = Row.objects.get_or_create(
+                **_key(one.newest),
+                defaults={"first_at": one.first_at, "last_at": one.newest.at},
+            )
+            Row.objects.filter(pk=row.pk).update(
+                count=F("count") + one.count,
+                size_bytes=F("size_bytes") + one.size_bytes,
+                last_at=one.newest.at,
+            )
+        old = Row.objects.order_by("-last_at", "-pk").values_list("pk", flat=True)[MOST_ROWS:]
+        Row.objects.filter(pk__in=list(old)).delete()
+
+
+def concerning(source: str, since: datetime) -> list[Stray]:
+    """Those since then that seem to answer this node, or whose meaning nobody could tell."""
+    rows = Row.objects.filter(last_at__gte=since)
+    mine = rows.filter(Q(source=source) | Q(fate=Fate.TURNED_AWAY))
+    return [
+        Stray(
+            Fate(row.fate),
+            row.calling,
+            row.called,
+            row.address,
+            row.class_uid,
+            row.size_bytes,
+            row.source,
+            row.last_at,
+        )
+        for row in mine
+    ]
+
+
+def _key(stray: Stray) -> dict[str, str]:
+    return {
+        "fate": stray.fate.value,
+        "calling": stray.calling[:16],
+        "called": stray.called[:16],
+        "address": stray.address[:64],
+        "class_uid": stray.class_uid[:64],
+        "source": stray.source[:64],
+    }

@@ -1,0 +1,112 @@
+"""Cache: no node is asked the same question twice within a while; answers are sealed meanwhile.
+
+For looking around alone: what a transfer is about to fetch is listed by the node itself.
+"""
+
+import json
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Person, Right, may
+from adit.audit.trail import record
+from adit.nodes.gateway import Purpose, require_purpose, why_waiting
+from adit.nodes.models import Node
+from adit.vault.cipher import SealBroken
+from adit.vault.master_key import master_box
+from adit_engine.values.query import Query
+
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Question:
+    """Who asks which node for what; `shape` is what of the answer is kept, in a word."""
+
+    user: Person
+    node: Node
+    query: Query
+    shape: str
+
+    @cached_property
+    def key(self) -> str:
+        """Another one for each node as it is set up now, and for each view that a right opens."""
+        node = self.node
+        about = [
+            [node.pk, node.kind, node.settings, node.secrets],
+            asdict(self.query),
+            self.shape,
+            may(self.user, Right.SEE_IDENTIFIED),
+        ]
+        text = json.dumps(about, sort_keys=True, default=str)
+        return f"answer:{master_box().index(text, 'node answer')}"
+
+
+@contextmanager
+def turn(question: Question, check: Callable[[], None]) -> Iterator[Any]:
+    """What the node answered not long ago; None where it has to be asked, which is then for us.
+
+    Waits while somebody else asks just this; `check` is called meanwhile and may raise. Raises
+    Refused.
+    """
+    if not settings.SEARCH_KEPT_S or not _is_free(question):
+        yield None
+        return
+    held, mark = _kept(question), f"{question.key}:asked"
+    is_ours = False
+    try:
+        while held is None and not is_ours:
+            is_ours = cache.add(mark, 1, settings.SEARCH_DEADLINE_S)
+            if not is_ours:
+                check()
+                time.sleep(_LOOK_S)
+            held = _kept(question)
+        if held is not None:
+            _record(question)
+        yield held
+    finally:
+        if is_ours:
+            cache.delete(mark)
+
+
+def keep(question: Question, answer: Any) -> None:
+    """For as long as the settings say; `answer` is anything that JSON can hold."""
+    if settings.SEARCH_KEPT_S:
+        sealed = master_box().seal({"at": time.time(), "answer": answer}, question.key)
+        cache.set(question.key, b64encode(sealed).decode(), settings.SEARCH_KEPT_S)
+
+
+def _kept(question: Question) -> Any:
+    text = cache.get(question.key)
+    if not isinstance(text, str):
+        return None
+    try:
+        held = master_box().open(b64decode(text), question.key)
+    except (SealBroken, ValueError):
+        return None
+    is_fresh = 0 <= time.time() - held["at"] < settings.SEARCH_KEPT_S
+    return held["answer"] if is_fresh else None
+
+
+def _record(question: Question) -> None:
+    node = question.node
+    details = {"node": node.name, "level": question.query.level.value}
+    record("node.remembered", user=question.user, about=f"node:{node.pk}", details=details)
+
+
+def _is_free(question: Question) -> bool:
+    """Whether the node may be used just now, asked anew; where not, the gate says why."""
+    user = User.objects.filter(pk=question.user.pk or 0).first()
+    node = Node.objects.filter(pk=question.node.pk).first()
+    if user is None or node is None:
+        return False
+    require_purpose(user, node, Purpose.SEARCH)
+    return why_waiting(node, Purpose.SEARCH) is None

@@ -1,0 +1,121 @@
+"""Charts: ninety days of use as bars, against what was allowed; geometry alone, drawn by a template."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+
+from adit.nodes.models import Lane, Node, Use
+from adit.nodes.usage import daily_use
+
+WIDTH, HEIGHT = 720, 96
+_GB = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One day. `mark` is where a line across says what was allowed; None where nothing was."""
+
+    x: float
+    y: float
+    height: float
+    width: float
+    mark: float | None
+    is_beyond: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    title: str
+    top: str
+    """What the height of the chart stands for."""
+    bars: list[Bar]
+    first: date
+    last: date
+
+    @property
+    def summary(self) -> str:
+        words = {"title": self.title, "top": self.top}
+        return _("%(title)s on each of the last 90 days, at most %(top)s") % words
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    at: date
+    at_once: int = 0
+    allowed: int = 0
+    connections: int = 0
+    images: int = 0
+    size_bytes: int = 0
+
+
+def of(node: Node) -> list[Chart]:
+    """Of its transfers; none while nothing was transferred."""
+    rows = [use for use in daily_use.of(node) if use.lane != Lane.SEARCH]
+    if not rows:
+        return []
+    days = _days(rows)
+    return [
+        _chart(_("Connections at once"), days, lambda day: day.at_once, lambda day: day.allowed),
+        _chart(_("Studies"), days, lambda day: day.connections),
+        _chart(_("Images"), days, lambda day: day.images),
+        _chart(_("GB"), days, lambda day: day.size_bytes / _GB),
+    ]
+
+
+def _days(rows: Sequence[Use]) -> list[_Day]:
+    today = timezone.localdate()
+    every = [today - timedelta(days=n) for n in range(daily_use.KEPT_DAYS - 1, -1, -1)]
+    return [_day(at, [row for row in rows if row.day == at]) for at in every]
+
+
+def _day(at: date, rows: Sequence[Use]) -> _Day:
+    return _Day(
+        at,
+        max((row.most_at_once for row in rows), default=0),
+        max((row.allowed for row in rows), default=0),
+        sum(row.connections for row in rows),
+        sum(row.images for row in rows),
+        sum(row.size_bytes for row in rows),
+    )
+
+
+def _chart(
+    title: str,
+    days: Sequence[_Day],
+    value: Callable[[_Day], float],
+    limit: Callable[[_Day], float] | None = None,
+) -> Chart:
+    top = max(max(value(day), limit(day) if limit else 0) for day in days) or 1
+    step = WIDTH / len(days)
+    bars = []
+    for number, day in enumerate(days):
+        much, most = value(day), limit(day) if limit else 0
+        height = round(HEIGHT * much / top, 2)
+        bars.append(
+            Bar(
+                round(number * step, 2),
+                HEIGHT - height,
+                height,
+                round(step * 0.8, 2),
+                round(HEIGHT - HEIGHT * most / top, 2) if most else None,
+                bool(most and much > most),
+                _told(day.at, much, most),
+            )
+        )
+    return Chart(title, _number(top), bars, days[0].at, days[-1].at)
+
+
+def _told(day: date, much: float, most: float) -> str:
+    words = {"day": date_format(day, "j M"), "n": _number(much), "most": _number(most)}
+    if most:
+        return _("%(day)s: %(n)s of %(most)s") % words
+    return _("%(day)s: %(n)s") % words
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if isinstance(value, float) and value % 1 else f"{value:.0f}"

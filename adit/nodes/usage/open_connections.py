@@ -1,0 +1,65 @@
+"""Openings: the connections that a node has open now: for what, for whom, how quickly."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from adit.nodes.limits import slots
+from adit.nodes.models import Lane, Node, Slot
+from adit.nodes.usage import daily_use
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One holder of connections; `weight` says of how many."""
+
+    pk: int
+    what: str
+    job: int | None
+    who: str
+    since: datetime
+    weight: int
+    images: int
+    size_bytes: int
+    is_ending: bool
+    can_end: bool
+
+    @property
+    def bytes_per_s(self) -> int:
+        seconds = (timezone.now() - self.since).total_seconds()
+        return int(self.size_bytes / seconds) if seconds >= 1 else 0
+
+
+def of(node: Node) -> list[Opening]:
+    """The oldest first."""
+    rows = slots.in_use(node).select_related("user").order_by("taken_at")
+    return [_opening(row) for row in rows]
+
+
+def _opening(slot: Slot) -> Opening:
+    who = slot.user.get_full_name() or slot.user.get_username() if slot.user else ""
+    return Opening(
+        slot.pk,
+        _what(slot),
+        slot.job,
+        who,
+        slot.taken_at,
+        slot.weight,
+        slot.images,
+        slot.size_bytes,
+        is_ending=slot.ended_by_id is not None,
+        can_end=not slot.holder.startswith((daily_use.LATE, daily_use.REST)),
+    )
+
+
+def _what(slot: Slot) -> str:
+    names = {
+        "task": _("search of a job") if slot.lane == Lane.SEARCH else _("part of a job"),
+        "search": _("search"),
+        "check": _("test"),
+        "late": _("what may still come after a C-MOVE"),
+        "rest": _("pause between two studies"),
+    }
+    return names.get(slot.holder.partition(":")[0], slot.lane)

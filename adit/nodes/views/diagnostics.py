@@ -1,0 +1,79 @@
+"""Pages of tests: test a node, fetch one image, write something, adopt what was proposed."""
+
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST
+
+from adit.nodes import diagnostics
+from adit.nodes.forms import TryForm
+from adit.nodes.views.nodes import managed_node, person, visible_node
+from adit_engine.errors import AditError
+from adit_engine.nodes.base import Finding, Grade
+
+
+@require_POST
+def node_test(request: HttpRequest, pk: int) -> HttpResponse:
+    """Tests the node; its page shows what was found."""
+    user = person(request)
+    node = visible_node(user, pk)
+    return _done(request, pk, "plain", lambda: diagnostics.check(user, node))
+
+
+@require_POST
+def node_fetch(request: HttpRequest, pk: int) -> HttpResponse:
+    """Fetches one image by each way."""
+    user = person(request)
+    node = managed_node(user, pk)
+    form = TryForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, " ".join(str(error) for error in form.errors["study_uid"]))
+        return redirect("node", pk)
+    study = form.cleaned_data["study_uid"]
+    return _done(request, pk, "fetch", lambda: diagnostics.try_fetching(user, node, study))
+
+
+@require_POST
+def node_write(request: HttpRequest, pk: int) -> HttpResponse:
+    """Writes something made up there."""
+    user = person(request)
+    node = managed_node(user, pk)
+    return _done(request, pk, "write", lambda: diagnostics.try_writing(user, node))
+
+
+@require_POST
+def node_adopt(request: HttpRequest, pk: int) -> HttpResponse:
+    """Enters one proposed value."""
+    user = person(request)
+    node = managed_node(user, pk)
+    setting, value = (request.POST.get(name, "") for name in ("setting", "value"))
+    try:
+        proposal = diagnostics.adopt(user, node, setting, value)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        words = {"setting": diagnostics.label(node, proposal), "value": proposal.value}
+        messages.success(request, _("Entered: %(setting)s is now %(value)s. Test again.") % words)
+    return redirect("node", pk)
+
+
+def _done(
+    request: HttpRequest, pk: int, what: str, act: Callable[[], list[Finding]]
+) -> HttpResponse:
+    try:
+        findings = act()
+    except AditError as error:
+        messages.error(request, str(error))
+        return redirect("node", pk)
+    count = sum(finding.grade is not Grade.GOOD for finding in findings)
+    if count:
+        words = ngettext("%(n)d thing needs a look.", "%(n)d things need a look.", count)
+        messages.warning(request, words % {"n": count})
+    else:
+        messages.success(request, _("All that was tested works."))
+    return redirect(f"{reverse('node', args=[pk])}#found-{what}")

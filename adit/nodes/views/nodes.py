@@ -1,0 +1,273 @@
+"""Pages of nodes: the list, one node, and what may be done with it.
+Pages of sheets: what a node's administrator has to register, to print or to send."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django.views.decorators.http import require_POST, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Refused, Right, may, require
+from adit.nodes import access, alarms, diagnostics, pause, presentation, services
+from adit.nodes.calendar import chart
+from adit.nodes.editor import Editor
+from adit.nodes.forms import AccessForm, TryForm
+from adit.nodes.models import Node
+from adit.nodes.presentation import Place, facts_of, places_of
+from adit.nodes.registration_sheet import sheet_of
+from adit.nodes.usage import charts, open_connections
+from adit_engine.errors import AditError, WrongInput
+from adit_engine.nodes import KINDS
+from adit_engine.registration_sheet import Section, as_text
+
+OFFERED = [kind for kind in KINDS if kind != "memory"]
+
+
+@require_safe
+def node_list(request: HttpRequest) -> HttpResponse:
+    user = person(request)
+    context = {"places": places_of(user), "manages": may(user, Right.MANAGE_NODES)}
+    return render(request, "nodes/node_list.html", context)
+
+
+@require_safe
+def node_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """With what its last tests found."""
+    user = person(request)
+    node = visible_node(user, pk)
+    manages = may(user, Right.MANAGE_NODES)
+    may_test = manages or access.may_read(user, node)
+    context = {
+        "node": node,
+        "place": Place.of(user, node),
+        "manages": manages,
+        "may_test": may_test,
+        "tests": diagnostics.last(node, manages=manages) if may_test else [],
+        "try_form": TryForm(),
+        "leaves_image": node.kind in ("dimse", "dicomweb"),
+        "openings": open_connections.of(node),
+        "sees_jobs": may(user, Right.SEE_ALL_JOBS),
+        "charts": charts.of(node) if manages else [],
+        "picture": _drawn(node),
+        "alarms": alarms.open_for(user, node),
+        "facts": facts_of(node) if manages else [],
+        "groups": node.access.select_related("group").order_by("group__name") if manages else [],
+    }
+    return render(request, "nodes/node.html", context)
+
+
+@require_POST
+def node_do(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+    """Open, close, reopen."""
+    user = person(request)
+    node = visible_node(user, pk)
+    if verb not in VERBS:
+        raise Http404
+    act, done = VERBS[verb]
+    try:
+        act(user, node)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, str(done) % {"node": node.name})
+    return redirect("node", pk)
+
+
+def node_pause(request: HttpRequest, pk: int) -> HttpResponse:
+    """Asks for the reason, which everyone whose job waits will read."""
+    user = person(request)
+    node = managed_node(user, pk)
+    done = _("%(node)s is paused.") % {"node": node.name}
+    return _with_reason(request, node, lambda reason: pause.pause(user, node, reason), done)
+
+
+def node_stop(request: HttpRequest, pk: int) -> HttpResponse:
+    """Likewise, and cuts what runs."""
+    user = person(request)
+    node = managed_node(user, pk)
+    done = _("%(node)s is stopped: every connection is cut within seconds.") % {"node": node.name}
+    return _with_reason(
+        request, node, lambda reason: pause.stop(user, node, reason), done, is_stop=True
+    )
+
+
+def stop_all(request: HttpRequest) -> HttpResponse:
+    """Likewise, for all that there are."""
+    user = person(request)
+    require_manager(user)
+    done = _("All are stopped: every connection is cut within seconds.")
+    return _with_reason(
+        request, None, lambda reason: pause.stop_all(user, reason), done, is_stop=True
+    )
+
+
+def _with_reason(
+    request: HttpRequest,
+    node: Node | None,
+    act: Callable[[str], object],
+    done: str,
+    *,
+    is_stop: bool = False,
+) -> HttpResponse:
+    reason, wrong = request.POST.get("reason", ""), ""
+    if request.method == "POST":
+        try:
+            act(reason)
+        except AditError as error:
+            wrong = str(error)
+        else:
+            messages.success(request, done)
+            return redirect("nodes") if node is None else redirect("node", node.pk)
+    context = {"node": node, "reason": reason, "wrong": wrong, "is_stop": is_stop}
+    return render(request, "nodes/node_pause.html", context, status=422 if wrong else 200)
+
+
+def node_access(request: HttpRequest, pk: int) -> HttpResponse:
+    """Which groups may fetch from it and send to it."""
+    user = person(request)
+    node = managed_node(user, pk)
+    form = AccessForm(request.POST or None, node=node)
+    if request.method == "POST" and form.is_valid():
+        try:
+            services.save_node(user, node, form.access)
+        except AditError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, _("Saved."))
+        return redirect("node", pk)
+    return render(request, "nodes/node_access.html", {"node": node, "form": form})
+
+
+@require_safe
+def node_kinds(request: HttpRequest) -> HttpResponse:
+    """Which kind shall the new one be?"""
+    require_manager(person(request))
+    kinds = [(kind, presentation.kind_word(kind), presentation.kind_icon(kind)) for kind in OFFERED]
+    return render(request, "nodes/node_kinds.html", {"kinds": kinds})
+
+
+def node_new(request: HttpRequest, kind: str) -> HttpResponse:
+    user = person(request)
+    require_manager(user)
+    if kind not in OFFERED:
+        raise Http404
+    return _edit(request, user, Node(kind=kind))
+
+
+def node_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    return _edit(request, user, managed_node(user, pk))
+
+
+def node_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    node = managed_node(user, pk)
+    if request.method == "POST":
+        name = node.name
+        try:
+            services.remove(user, node)
+        except AditError as error:
+            messages.error(request, str(error))
+            return redirect("node", pk)
+        messages.success(request, _("%(node)s is removed.") % {"node": name})
+        return redirect("nodes")
+    return render(request, "nodes/node_delete.html", {"node": node})
+
+
+VERBS: Mapping[str, tuple[Callable[[User, Node], None], Any]] = {
+    "open": (services.open, _lazy("%(node)s is open.")),
+    "close": (services.close, _lazy("%(node)s is closed: nothing new begins there.")),
+    "reopen": (pause.reopen, _lazy("%(node)s is open again.")),
+}
+
+
+def person(request: HttpRequest) -> User:
+    return cast(User, request.user)
+
+
+def visible_node(user: User, pk: int) -> Node:
+    """Raises Http404 for what does not exist, and for what this person has nothing to do with."""
+    node = access.visible_nodes(user).select_related("paused_by").filter(pk=pk).first()
+    if node is None:
+        raise Http404
+    return node
+
+
+def managed_node(user: User, pk: int) -> Node:
+    """Raises Http404 likewise, and PermissionDenied for who may only use it."""
+    node = visible_node(user, pk)
+    require_manager(user)
+    return node
+
+
+def require_manager(user: User) -> None:
+    """Raises PermissionDenied."""
+    try:
+        require(user, Right.MANAGE_NODES)
+    except Refused as error:
+        raise PermissionDenied(str(error)) from None
+
+
+def _drawn(node: Node) -> chart.Picture | None:
+    """Its hours; None where there is nothing to see, or nothing that can be read."""
+    if not (node.windows or node.exceptions):
+        return None
+    try:
+        return chart.of(node, node.windows, node.exceptions)
+    except WrongInput:
+        return None
+
+
+def _edit(request: HttpRequest, user: User, node: Node) -> HttpResponse:
+    editor = Editor(request.POST if request.method == "POST" else None, node)
+    if request.method == "POST":
+        saved = editor.save(user)
+        if saved is not None:
+            messages.success(request, _("Saved. Press Test to see if it works."))
+            return redirect("node", saved.pk)
+    context = {
+        "editor": editor,
+        "node": node if node.pk else None,
+        "kind": presentation.kind_word(node.kind),
+    }
+    status = 422 if request.method == "POST" and not editor.is_changing_rows else 200
+    return render(request, "nodes/node_edit.html", context, status=status)
+
+
+@require_safe
+def node_sheet(request: HttpRequest, pk: int) -> HttpResponse:
+    def page(node: Node, sections: tuple[Section, ...]) -> HttpResponse:
+        return render(request, "nodes/node_sheet.html", {"node": node, "sections": sections})
+
+    return _shown(request, pk, page)
+
+
+@require_safe
+def node_sheet_text(request: HttpRequest, pk: int) -> HttpResponse:
+    """The same as plain text, for a mail."""
+
+    def text(node: Node, sections: tuple[Section, ...]) -> HttpResponse:
+        title = _("ADIT and %(node)s") % {"node": node.name}
+        return HttpResponse(as_text(title, sections), content_type="text/plain; charset=utf-8")
+
+    return _shown(request, pk, text)
+
+
+def _shown(
+    request: HttpRequest, pk: int, show: Callable[[Node, tuple[Section, ...]], HttpResponse]
+) -> HttpResponse:
+    """Back on the node's page, with a sentence, where its settings make no sheet."""
+    user = person(request)
+    node = managed_node(user, pk)
+    try:
+        sections = sheet_of(node, user)
+    except WrongInput as error:
+        messages.error(request, str(error))
+        return redirect("node", pk)
+    return show(node, sections)

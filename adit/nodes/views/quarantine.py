@@ -1,0 +1,49 @@
+"""Pages of the quarantine: what the receiver got that nobody expected, and its deletion."""
+
+import json
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from adit.nodes.receiving import quarantine as house
+from adit.nodes.views.nodes import person, require_manager
+
+
+@never_cache
+@require_safe
+def quarantine(request: HttpRequest) -> HttpResponse:
+    user = person(request)
+    require_manager(user)
+    return render(request, "nodes/quarantine.html", {"held": house.held(user)})
+
+
+@require_POST
+def quarantine_delete(request: HttpRequest) -> HttpResponse:
+    """Deletes the ticked lots, or forgets what was turned away."""
+    user = person(request)
+    require_manager(user)
+    if "forget" in request.POST:
+        house.forget_turned(user)
+        messages.success(request, _("The list is empty now."))
+        return redirect("quarantine")
+    lots = [lot for text in request.POST.getlist("lot") if (lot := _lot(text)) is not None]
+    if not lots:
+        messages.error(request, _("Tick what shall be deleted."))
+        return redirect("quarantine")
+    count = house.delete_images(user, lots)
+    words = ngettext("%(n)d image was deleted.", "%(n)d images were deleted.", count)
+    messages.success(request, words % {"n": count})
+    return redirect("quarantine")
+
+
+def _lot(text: str) -> house.Sender | None:
+    try:
+        calling, address, class_uid = json.loads(text)
+    except (ValueError, TypeError):
+        return None
+    return str(calling), str(address), str(class_uid)

@@ -1,0 +1,133 @@
+"""Pages of use: the record of ninety days as a file, and the end of one connection.
+Page of budgets: how much each group may fetch in a day, and has today."""
+
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import xlsxwriter
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.models import Group
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django.views.decorators.http import require_POST, require_safe
+
+from adit.audit import csv_export
+from adit.nodes import pause
+from adit.nodes.limits import budgets
+from adit.nodes.models import Budget, Node
+from adit.nodes.usage import daily_use
+from adit.nodes.views.nodes import managed_node, person, require_manager
+from adit_engine.errors import AditError
+
+_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+@require_POST
+def node_end(request: HttpRequest, pk: int, slot: int) -> HttpResponse:
+    """Ends one connection."""
+    user = person(request)
+    node = managed_node(user, pk)
+    try:
+        pause.end_one(user, node, slot)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("This connection ends within ten seconds."))
+    return redirect("node", pk)
+
+
+@require_safe
+def node_use_csv(request: HttpRequest, pk: int) -> HttpResponse:
+    node = managed_node(person(request), pk)
+    lines = "".join(csv_export.csv_lines([_columns(), *_rows(node)]))
+    return _file(lines.encode(), "text/csv; charset=utf-8", f"use-{pk}.csv")
+
+
+@require_safe
+def node_use_xlsx(request: HttpRequest, pk: int) -> HttpResponse:
+    node = managed_node(person(request), pk)
+    target = BytesIO()
+    book = xlsxwriter.Workbook(target, {"in_memory": True})
+    page, head = book.add_worksheet("ADIT"), book.add_format({"bold": True})
+    page.write_row(0, 0, _columns(), head)
+    page.set_column(0, len(_columns()) - 1, 18)
+    for number, row in enumerate(_rows(node), 1):
+        for column, value in enumerate(row):
+            write = page.write_string if isinstance(value, str) else page.write_number
+            write(number, column, value)
+    page.freeze_panes(1, 0)
+    book.close()
+    return _file(target.getvalue(), _XLSX, f"use-{pk}.xlsx")
+
+
+def _columns() -> list[str]:
+    return [
+        _("Day"),
+        _("Lane"),
+        _("Opened"),
+        _("Most at once"),
+        _("Allowed at once"),
+        _("Images"),
+        _("Bytes"),
+    ]
+
+
+def _rows(node: Node) -> Iterator[list[str | int]]:
+    for use in daily_use.of(node):
+        yield [
+            use.day.isoformat(),
+            use.lane,
+            use.connections,
+            use.most_at_once,
+            use.allowed,
+            use.images,
+            use.size_bytes,
+        ]
+
+
+def _file(content: bytes, kind: str, name: str) -> HttpResponse:
+    answer = HttpResponse(content, content_type=kind)
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+class BudgetForm(forms.Form):
+    """Of one group; an empty field is no limit."""
+
+    studies = forms.IntegerField(
+        label=_lazy("studies a day"), required=False, min_value=0, max_value=1_000_000
+    )
+    size_gb = forms.IntegerField(
+        label=_lazy("GB a day"), required=False, min_value=0, max_value=1_000_000
+    )
+
+    def __init__(self, data: Any, group: Group, held: Budget | None) -> None:
+        initial = {"studies": held and held.studies, "size_gb": held and held.size_gb}
+        super().__init__(data, prefix=f"group-{group.pk}", initial=initial)
+        self.group = group
+        self.used = budgets.used(group)
+
+
+def budget_list(request: HttpRequest) -> HttpResponse:
+    """Of all groups, on one page."""
+    user = person(request)
+    require_manager(user)
+    held = {budget.group_id: budget for budget in Budget.objects.all()}
+    groups = Group.objects.order_by("name")
+    data = request.POST if request.method == "POST" else None
+    rows = [BudgetForm(data, group, held.get(group.pk)) for group in groups]
+    wrong = [row for row in rows if not row.is_valid()]
+    if data is not None and not wrong:
+        with transaction.atomic():
+            for row in rows:
+                values = row.cleaned_data
+                budgets.save(user, row.group, values["studies"], values["size_gb"])
+        messages.success(request, _("Saved."))
+        return redirect("budgets")
+    status = 422 if data is not None else 200
+    return render(request, "nodes/budgets.html", {"rows": rows}, status=status)

@@ -1,0 +1,1 @@
+"""Orders: from what a person requests to jobs and tasks."""

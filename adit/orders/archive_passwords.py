@@ -1,0 +1,80 @@
+"""Password of a 7-Zip file while an order is prepared: proposed once, kept sealed with the draft."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.jobs.models import Job
+from adit.orders import drafts
+from adit.results import archives
+from adit_engine.errors import WrongInput
+from adit_engine.values.archive_password import proposed_password
+
+FIELD, AGAIN, KEPT = "archive_password", "archive_password_again", "archive_kept"
+
+
+@dataclass(frozen=True, slots=True)
+class DraftPassword:
+    """The proposal of one draft, and what was entered in both fields last."""
+
+    proposal: str = field(default_factory=proposed_password, repr=False)
+    entered: str | None = field(default=None, repr=False)
+    """None until a form was sent."""
+    again: str = field(default="", repr=False)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "DraftPassword":
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"proposal": self.proposal, "entered": self.entered, "again": self.again}
+
+    @property
+    def value(self) -> str:
+        """What stands in the first field."""
+        return self.proposal if self.entered is None else self.entered
+
+    def with_entries(self, posted: Mapping[str, Any]) -> "DraftPassword":
+        """Unchanged where the form did not ask for a password."""
+        if FIELD not in posted:
+            return self
+        return replace(self, entered=posted[FIELD], again=posted.get(AGAIN, ""))
+
+    def checked(self, posted: Mapping[str, Any]) -> str:
+        """The password to order with. Raises WrongInput.
+
+        The proposal needs no second entry. Every form has to confirm that the password was noted.
+        """
+        password = archives.checked(self.value)
+        if self.again != password and (self.again or password != self.proposal):
+            raise WrongInput(
+                _("The two entries of the password differ: type the same password in both fields.")
+            )
+        if not posted.get(KEPT):
+            raise archives.not_kept()
+        return password
+
+
+def for_next_file(user: User, job: Job) -> DraftPassword:
+    """The one this person prepares for an ended job; proposed and kept on first use."""
+    kept = drafts.load(user, _key(job))
+    if kept is not None:
+        return DraftPassword.from_json(kept)
+    password = DraftPassword()
+    keep_for_next_file(user, job, password)
+    return password
+
+
+def keep_for_next_file(user: User, job: Job, password: DraftPassword) -> None:
+    drafts.keep(user, _key(job), password.to_json())
+
+
+def drop_for_next_file(user: User, job: Job) -> None:
+    drafts.drop(user, _key(job))
+
+
+def _key(job: Job) -> str:
+    return f"password.{job.pk}"

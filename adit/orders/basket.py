@@ -1,0 +1,198 @@
+"""Basket: the studies and series picked by hand, kept sealed until they are ordered."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db import transaction
+
+from adit.accounts.models import User
+from adit.orders import drafts
+from adit.orders.search_results import Found, Row
+from adit.vault.master_key import master_box
+from adit_engine.values.record import Record
+
+KEY = "selective.basket"
+WHOLE = "whole"
+LIMIT = 500
+"""Studies in one basket; beyond it a sheet is the better way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One study. `series_uids` are the series picked, empty for the whole study.
+
+    `known` are the study's series as the source told, or None when nobody asked.
+    """
+
+    node_id: int
+    node: str
+    domain: str
+    study: Record
+    series_uids: tuple[str, ...] = ()
+    known: tuple[Record, ...] | None = None
+
+    @property
+    def token(self) -> str:
+        """Names this pick in a form without naming the study."""
+        return master_box().index(self.study.study_uid, "pick")[:16]
+
+    @property
+    def patient(self) -> "PickedPatient":
+        return PickedPatient(
+            domain=self.domain,
+            patient_id=self.study.patient_id,
+            name=self.study.patient_name,
+            birth_date=self.study.text("PatientBirthDate"),
+        )
+
+    @property
+    def series(self) -> tuple[Record, ...] | None:
+        """The series that come along; None for a whole study whose series nobody asked for."""
+        if self.known is None or not self.series_uids:
+            return self.known
+        return tuple(record for record in self.known if record.series_uid in self.series_uids)
+
+    @property
+    def instance_count(self) -> int | None:
+        """As the source told; None when it did not."""
+        if not self.series_uids:
+            return self.study.instance_count
+        counts = [record.instance_count for record in self.series or ()]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "node_id": self.node_id,
+            "node": self.node,
+            "domain": self.domain,
+            "study": self.study.to_json(),
+            "series_uids": list(self.series_uids),
+            "known": None if self.known is None else [r.to_json() for r in self.known],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Pick":
+        known = data["known"]
+        return cls(
+            node_id=data["node_id"],
+            node=data["node"],
+            domain=data["domain"],
+            study=Record.from_json(data["study"]),
+            series_uids=tuple(data["series_uids"]),
+            known=None if known is None else tuple(Record.from_json(r) for r in known),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PickedPatient:
+    """A patient of one domain of ids: the same id elsewhere may be somebody else's."""
+
+    domain: str
+    patient_id: str
+    name: str
+    birth_date: str
+
+    @property
+    def token(self) -> str:
+        """Names this patient in a form; the same as long as the installation's key is."""
+        return master_box().index(f"{self.domain}\0{self.patient_id}", "patient")[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Basket:
+    picks: tuple[Pick, ...] = ()
+
+    def __iter__(self) -> Iterator[Pick]:
+        return iter(self.picks)
+
+    def __len__(self) -> int:
+        return len(self.picks)
+
+    @property
+    def patients(self) -> tuple[PickedPatient, ...]:
+        """Each patient once, in the order of picking."""
+        by_token = {pick.patient.token: pick.patient for pick in reversed(self.picks)}
+        tokens = dict.fromkeys(pick.patient.token for pick in self.picks)
+        return tuple(by_token[token] for token in tokens)
+
+    def with_picks(self, picks: Iterable[Pick]) -> "Basket":
+        """A study picked again is joined with what is there: more series, or all of it.
+
+        Picked from another source, it replaces what is there: nothing leaves twice.
+        """
+        by_study = {pick.study.study_uid: pick for pick in self.picks}
+        for pick in picks:
+            there = by_study.get(pick.study.study_uid)
+            by_study[pick.study.study_uid] = _joined(there, pick)
+        return Basket(tuple(by_study.values()))
+
+    def without(self, tokens: Collection[str]) -> "Basket":
+        return Basket(tuple(pick for pick in self.picks if pick.token not in tokens))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [pick.to_json() for pick in self.picks]
+
+    @classmethod
+    def from_json(cls, data: list[dict[str, Any]]) -> "Basket":
+        return cls(tuple(Pick.from_json(pick) for pick in data))
+
+
+def load(user: User) -> Basket:
+    return Basket.from_json(drafts.load(user, KEY) or [])
+
+
+def add(user: User, picks: list[Pick]) -> None:
+    with transaction.atomic():
+        basket = _locked(user).with_picks(picks)
+        drafts.keep(user, KEY, basket.to_json())
+
+
+def remove(user: User, tokens: Collection[str]) -> None:
+    with transaction.atomic():
+        basket = _locked(user).without(tokens)
+        drafts.keep(user, KEY, basket.to_json())
+
+
+def clear(user: User) -> None:
+    drafts.drop(user, KEY)
+
+
+def picks_of(found: Found, ticked: Iterable[str]) -> list[Pick]:
+    """What was ticked in a table of results; a ticked study takes all its series along."""
+    series: dict[str, list[str]] = {}
+    for text in ticked:
+        study, dot, number = text.partition(".")
+        series.setdefault(study, []).append(number if dot else WHOLE)
+    picks = []
+    for text, numbers in series.items():
+        row = found.row(text)
+        if row is not None:
+            picks.append(_pick(row, () if WHOLE in numbers else tuple(sorted(numbers))))
+    return [pick for pick in picks if pick is not None]
+
+
+def _locked(user: User) -> Basket:
+    return Basket.from_json(drafts.locked(user, KEY) or [])
+
+
+def _pick(row: Row, numbers: tuple[str, ...]) -> Pick | None:
+    uids = [
+        record.series_uid
+        for position, record in enumerate(row.series or ())
+        if str(position) in numbers
+    ]
+    if numbers and not uids:
+        return None
+    return Pick(row.node_id, row.node, row.domain, row.study, tuple(uids), row.series)
+
+
+def _joined(there: Pick | None, more: Pick) -> Pick:
+    if there is None or there.node_id != more.node_id:
+        return more
+    known = more.known if there.known is None else there.known
+    if not there.series_uids or not more.series_uids:
+        return replace(there, series_uids=(), known=known)
+    uids = dict.fromkeys(there.series_uids + more.series_uids)
+    return replace(there, series_uids=tuple(uids), known=known)

@@ -1,0 +1,396 @@
+"""Batch: a sheet that was checked is started, by its owner or by itself, and goes on after a pilot.
+Starting: the task that makes the tasks of a transfer out of the checked rows of a sheet.
+
+All that takes long comes first and changes nothing but the registry of pseudonyms; then one
+transaction, under the task's fence, writes it all. Killed in between, it is as if nothing had been."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Refused
+from adit.audit import trail
+from adit.jobs import encrypted_payload, queue, states, task_groups
+from adit.jobs.kinds.base import Note, TaskPlan
+from adit.jobs.kinds.batch_transfer import Ready, transfers
+from adit.jobs.lease import Lease
+from adit.jobs.models import Job, JobState, ResultLine, Stage, Task, TaskState, Work
+from adit.jobs.visibility import may_act_on
+from adit.jobs.wakeup import ring_on_commit
+from adit.nodes import access
+from adit.nodes.models import Lane, Node
+from adit.orders import transfer_preview
+from adit.orders.service import needs_approval
+from adit.projects import pseudonyms, services
+from adit.projects.trust_centre import is_asked
+from adit.results import archives, sheet_rows, storage_quota
+from adit.results.sheet_rows import Content
+from adit.vault.cipher import Box
+from adit_engine.errors import AditError, WrongInput
+
+FIRST = 0
+"""The position of the start, before all that has a number on pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the owner says at the start. `choices`: which of its studies a row means, from 0."""
+
+    choices: Mapping[int, int] = field(default_factory=dict)
+    left_out: Collection[int] = ()
+    pilot: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "choices": {str(line): which for line, which in self.choices.items()},
+            "left_out": sorted(self.left_out),
+            "pilot": self.pilot,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Wishes":
+        choices = {int(line): which for line, which in data["choices"].items()}
+        return cls(choices, frozenset(data["left_out"]), data["pilot"])
+
+
+def start(user: User, job: Job, wishes: Wishes) -> None:
+    """Has a worker start it, or go on after a pilot. Asking twice changes nothing. Raises Refused.
+
+    What keeps it from being started is said once the worker has seen it: then it waits for its
+    owner again, as if nothing had been.
+    """
+    with transaction.atomic():
+        locked = states.locked(job.pk)
+        if not may_act_on(user, locked):
+            raise Refused(_("This is not your job: ask its owner, or staff."))
+        if locked.state != JobState.WAITING_FOR_OWNER:
+            if locked.stage == Stage.CHECK and not _is_on_its_way(locked):
+                raise Refused(_("The check is not done yet."))
+            return
+        _lay(locked, {"by": user.pk, **wishes.to_json()})
+        ring_on_commit()
+    job.refresh_from_db()
+
+
+def start_by_themselves() -> int:
+    """Starts what was ticked to start where each row has exactly one hit; how many jobs."""
+    waiting = Job.objects.filter(
+        state=JobState.WAITING_FOR_OWNER, stage=Stage.CHECK, order__starts_itself=True
+    )
+    return sum(_starts_itself(job) for job in waiting.select_related("owner"))
+
+
+def is_plain(row: ResultLine) -> bool:
+    """Whether the row means exactly one study, for certain."""
+    return row.is_found and set(row.notes) <= {Note.DELIVERED}
+
+
+def last_wishes(job: Job) -> Wishes | None:
+    """Of a start that came to nothing, so that nobody has to type them again. Raises SealBroken."""
+    task = Task.objects.filter(job=job, work=Work.START, state=TaskState.FAILURE).first()
+    return None if task is None else Wishes.from_json(encrypted_payload.open_task(task).payload)
+
+
+def _is_on_its_way(job: Job) -> bool:
+    live = Task.objects.filter(job=job, work=Work.START, state__in=states.LIVE_TASKS)
+    return live.exists()
+
+
+def _lay(job: Job, payload: Mapping[str, Any]) -> None:
+    """One start a job: the next one, after a pilot or a refusal, is the same task again."""
+    plan = TaskPlan(source=0, payload=payload, title=_("Start"), searches=True)
+    project = job.project or services.default_project()
+    content = encrypted_payload.seal_task(project, job, FIRST, plan, "")
+    there = Task.objects.filter(job=job, work=Work.START)
+    if there.update(payload=content):
+        states.move_tasks(job, there, TaskState.PENDING, **states.AFRESH)
+        return
+    Task.objects.create(job=job, position=FIRST, work=Work.START, lane=Lane.SEARCH, payload=content)
+    task_groups.assign_groups(job)
+    states.derive(job)
+
+
+def _starts_itself(job: Job) -> bool:
+    """Asks once: whatever comes of it, from then on it waits for its owner."""
+    odd = sum(not is_plain(row) for row in job.lines.only("is_found", "notes"))
+    why = ""
+    if odd:
+        why = ngettext(
+            "It did not start by itself: %(n)d row wants to be looked at.",
+            "It did not start by itself: %(n)d rows want to be looked at.",
+            odd,
+        ) % {"n": odd}
+    order = {**job.order, "starts_itself": False}
+    with transaction.atomic():
+        waiting = Job.objects.filter(pk=job.pk, state=JobState.WAITING_FOR_OWNER)
+        if not why:
+            try:
+                waiting.update(order=order)
+                start(job.owner, job, Wishes(pilot=job.order["pilot"]))
+            except AditError as error:
+                why = _("It did not start by itself. %(why)s") % {"why": error}
+        if why:
+            waiting.update(order=order, message=why)
+    return not why
+
+
+Who = tuple[int, str, str]
+"""A patient as a source speaks of them, and the pseudonym that was given."""
+
+TELL_EVERY_S = 1.0
+NAMES_AT_ONCE = 50
+"""So few that nobody waits long for the registry, so many that the disk is waited for seldom."""
+AT_ONCE = 500
+"""So many rows go into one statement."""
+
+
+class Unfit(WrongInput):
+    """Rows that cannot be started as they are, each with the sentence why."""
+
+    def __init__(self, by_line: Mapping[int, str]) -> None:
+        self.by_line = dict(by_line)
+        said = [_("Line %(line)d: %(why)s") % {"line": k, "why": v} for k, v in by_line.items()]
+        more = len(said) - 5
+        rest = [_("And %(n)d more.") % {"n": more}] if more > 0 else []
+        super().__init__(" ".join([*said[:5], *rest]))
+
+
+@dataclass
+class _Line:
+    row: ResultLine
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """All that will be written, in memory."""
+
+    by: int
+    """Who asked for the start."""
+    was: Stage
+    stage: Stage
+    waits_for_approval: bool
+    announced: tuple[str, ...]
+    lines: Sequence[_Line] = field(repr=False)
+    tasks: Sequence[tuple[Task, TaskPlan]] = field(repr=False)
+
+    def carry_out(self, task: Task) -> None:
+        """Writes it down and ends the task. Raises states.Overtaken."""
+        with transaction.atomic():
+            job = states.locked(task.job_id)
+            job.stage = self.stage
+            known = {*job.order["announced"], *self.announced}
+            job.order = {**job.order, "announced": sorted(known)}
+            job.save(update_fields=["stage", "order"])
+            _write(job, self)
+            archives.lay_packing(job)
+            task_groups.assign_groups(job)
+            if self.waits_for_approval and job.approved_by_id is None:
+                states.move(job, JobState.WAITING_FOR_APPROVAL)
+            queue.finish(task, TaskState.SUCCESS, "")
+            trail.record(
+                "job.started" if self.was == Stage.CHECK else "job.continued",
+                user=User.objects.filter(pk=self.by).first(),
+                about=f"job:{job.pk}",
+                details={"tasks": len(self.tasks), "pilot": self.stage == Stage.PILOT},
+            )
+            ring_on_commit()
+
+
+def made(task: Task, lease: Lease) -> Made:
+    """What a start comes to. Raises Refused, Unfit, WrongInput, Stopped, SealBroken."""
+    return _Start(task, lease).made()
+
+
+class _Start:
+    """The work on one start: rows, then pseudonyms, then tasks; says how far it is."""
+
+    def __init__(self, task: Task, lease: Lease) -> None:
+        self._task, self._job, self._lease = task, task.job, lease
+        self._project = self._job.project or services.default_project()
+        self._box: Box = encrypted_payload.box_of(self._project)
+        self._told_at = time.monotonic()
+
+    def made(self) -> Made:
+        job = self._job
+        payload = encrypted_payload.open_task(self._task, self._box).payload
+        wishes = Wishes.from_json(payload)
+        self._require_nodes()
+        rows = self._open_lines()
+        ready = self._ready_rows(rows, wishes)
+        now = _now(job, ready, wishes)
+        if not ready and job.stage == Stage.CHECK:
+            raise WrongInput(
+                _("No row is left to be started: none of them names one study for certain.")
+            )
+        self._require_room(rows, now)
+        plans = transfers(now)
+        tasks = self._tasks(plans, self._names(plans))
+        waits = job.stage == Stage.CHECK and needs_approval(
+            job.owner, len(ready), job.kind, job.project
+        )
+        return Made(
+            by=payload["by"],
+            was=Stage(job.stage),
+            stage=Stage.PILOT if len(now) < len(ready) else Stage.WHOLE,
+            waits_for_approval=waits,
+            announced=transfer_preview.announced(line.row.facts for line in rows),
+            lines=rows,
+            tasks=tasks,
+        )
+
+    def _require_nodes(self) -> None:
+        job = self._job
+        found = job.lines.filter(task__lane=Lane.SEARCH, is_found=True)
+        used = set(found.order_by().values_list("task__source", flat=True).distinct())
+        self._sources = Node.objects.in_bulk(used - {None})
+        if None in used or any(
+            not access.may_read(job.owner, node) for node in self._sources.values()
+        ):
+            raise Refused(_("You may not fetch from this PACS or folder any more: choose another."))
+        if job.destination is None or not access.may_write(job.owner, job.destination):
+            raise Refused(_("You may not send to this PACS or folder any more: choose another."))
+        for node in self._sources.values():
+            pseudonyms.require_project(job.owner, self._project, node, job.destination)
+
+    def _require_room(self, rows: Sequence[_Line], now: Sequence[Ready]) -> None:
+        """Raises WrongInput."""
+        assert self._job.destination is not None, "a transfer has a destination"
+        of_line = {line.row.line: line.row.facts["bytes"] for line in rows if line.row.facts}
+        sizes = {(one.study.study_uid, one.series_uids): of_line[one.line] for one in now}
+        why = storage_quota.why_no_room(self._job.destination, sum(sizes.values()))
+        if why:
+            raise WrongInput(why)
+
+    def _open_lines(self) -> list[_Line]:
+        """Those that were found and not started yet."""
+        found = self._job.lines.filter(task__lane=Lane.SEARCH, is_found=True)
+        rows = found.select_related("task").order_by("line")
+        wanted = [row for row in rows if Note.LEFT_OUT not in row.notes]
+        return [_Line(row, sheet_rows.opened(self._box, row)) for row in wanted]
+
+    def _ready_rows(self, rows: Sequence[_Line], wishes: Wishes) -> list[Ready]:
+        ready: list[Ready] = []
+        for number, line in enumerate(rows, start=1):
+            self._go_on(_("Looking at row %(n)d of %(all)d."), number, len(rows))
+            one = _ready(self._job, line, wishes)
+            if one is not None:
+                ready.append(one)
+            line.row.sealed = sheet_rows.seal(self._box, self._job.pk, line.row.line, line.content)
+        return ready
+
+    def _names(self, plans: Sequence[TaskPlan]) -> dict[Who, str]:
+        """Pseudonyms, fixed in the registry. Raises Unfit."""
+        wanted = list(dict.fromkeys(map(_who, plans)))
+        if self._job.is_as_is:
+            return dict.fromkeys(wanted, "")
+        names: dict[Who, str] = {}
+        refused: dict[Who, str] = {}
+        for at in range(0, len(wanted), NAMES_AT_ONCE):
+            self._go_on(_("Pseudonyms: patient %(n)d of %(all)d."), at + 1, len(wanted))
+            # A trust centre is asked outside of any transaction.
+            with nullcontext() if is_asked(self._project) else transaction.atomic():
+                for who in wanted[at : at + NAMES_AT_ONCE]:
+                    try:
+                        names[who] = self._name(*who)
+                    except AditError as error:
+                        refused[who] = str(error)
+        if refused:
+            bad = [plan for plan in plans if _who(plan) in refused]
+            raise Unfit({row.line: refused[_who(plan)] for plan in bad for row in plan.rows})
+        return names
+
+    def _name(self, source: int, patient_id: str, given: str) -> str:
+        return pseudonyms.registered(
+            self._job.owner, self._project, self._sources[source], patient_id, pseudonym=given
+        )
+
+    def _tasks(
+        self, plans: Sequence[TaskPlan], names: Mapping[Who, str]
+    ) -> list[tuple[Task, TaskPlan]]:
+        job = self._job
+        last = job.tasks.aggregate(last=Max("position"))["last"] or 0
+        found = []
+        for position, plan in enumerate(plans, start=last + 1):
+            self._go_on(_("Preparing study %(n)d of %(all)d."), position - last, len(plans))
+            name = names[_who(plan)]
+            payload = encrypted_payload.seal_task(
+                self._project, job, position, plan, name, box=self._box
+            )
+            source = self._sources[plan.source]
+            found.append((Task(job=job, position=position, source=source, payload=payload), plan))
+        return found
+
+    def _go_on(self, text: str, number: int, of: int) -> None:
+        """Raises Stopped."""
+        self._lease.stop.check()
+        self._lease.progress()
+        if time.monotonic() - self._told_at > TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            queue.set_progress_message(self._task, text % {"n": number, "all": of})
+
+
+def _who(plan: TaskPlan) -> Who:
+    return plan.source, plan.patient_id, plan.pseudonym
+
+
+def _ready(job: Job, line: _Line, wishes: Wishes) -> Ready | None:
+    """Notes on the line why it does not come along, and what was chosen."""
+    row, content = line.row, line.content
+    if row.line in wishes.left_out:
+        row.notes = [*row.notes, Note.LEFT_OUT.value]
+        return None
+    chosen = wishes.choices.get(row.line, content.chosen)
+    if chosen is None or not 0 <= chosen < len(content.studies):
+        return None
+    if chosen != content.chosen:
+        line.content = content = replace(content, chosen=chosen)
+    study = content.studies[chosen]
+    row.facts = transfer_preview.facts_of(job, [study])
+    parts = transfer_preview.coming(job, study)
+    if parts.there and not parts.new:
+        row.notes = sorted({*row.notes, Note.DELIVERED.value})
+        return None
+    picked = parts.new if parts.there or "SeriesInstanceUID" in content.asked else ()
+    assert row.task.source_id is not None, "what was found was found somewhere"
+    return Ready(
+        row.line,
+        row.task.source_id,
+        study.record,
+        tuple(one.record.series_uid for one in picked),
+        "" if job.is_as_is else content.pseudonym,
+    )
+
+
+def _now(job: Job, ready: Sequence[Ready], wishes: Wishes) -> Sequence[Ready]:
+    """The rows of the pilot's studies, or all."""
+    studies = list(dict.fromkeys(one.study.study_uid for one in ready))
+    if job.stage != Stage.CHECK or not 0 < wishes.pilot < len(studies):
+        return ready
+    first = set(studies[: wishes.pilot])
+    return [one for one in ready if one.study.study_uid in first]
+
+
+def _write(job: Job, made: Made) -> None:
+    """New tasks, and the lines that go over to them."""
+    Task.objects.bulk_create([task for task, _plan in made.tasks], batch_size=AT_ONCE)
+    answers = {row.line: task for task, plan in made.tasks for row in plan.rows}
+    rows: list[Any] = [line.row for line in made.lines]
+    for row in rows:
+        if row.line in answers:
+            row.task = answers[row.line]
+    ResultLine.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["id"],
+        update_fields=["task", "sealed", "notes", "facts"],
+        batch_size=AT_ONCE,
+    )

@@ -1,0 +1,284 @@
+"""Order fields: what forms of all orders ask for, and those of orders that send images somewhere.
+Forms of a selective transfer: what to search for, and what is to happen with what was picked."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from adit.nodes.models import Node
+from adit.orders.basket import PickedPatient
+from adit.projects.models import Project
+from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.values.query import DateRange, Query
+from adit_engine.values.references import Level
+
+MOST_DESTINATIONS = 2
+
+PSEUDONYMIZED = "pseudonymized"
+AS_IS = "as_is"
+
+_TICK = {"class": "form-check-input"}
+
+
+def text_field(
+    label: Any, placeholder: Any = "", *, length: int = 64, hint: Any = ""
+) -> forms.CharField:
+    attrs = {"class": "form-control", "placeholder": placeholder, "autocomplete": "off"}
+    return forms.CharField(
+        label=label,
+        required=False,
+        max_length=length,
+        help_text=hint,
+        widget=forms.TextInput(attrs=attrs),
+    )
+
+
+class NodesField(forms.ModelMultipleChoiceField):
+    """PACS and folders to tick."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget=forms.CheckboxSelectMultiple(attrs=_TICK), **kwargs)
+
+
+class OrderFields(forms.Form):
+    """What every order says, whatever is ordered."""
+
+    project = forms.ModelChoiceField(
+        label=_("Research project"),
+        queryset=Project.objects.none(),
+        required=False,
+        empty_label=_("No research project"),
+        widget=forms.Select(attrs={"class": "form-select"}),
+        help_text=_("It stands in the header of each image and owns the pseudonyms."),
+    )
+    title = text_field(
+        _("Title"),
+        length=100,
+        hint=_("For your own overview. No patient names or numbers, please."),
+    )
+
+    def limit(self, name: str, rows: Iterable[Any]) -> None:
+        """Offers and takes these alone."""
+        field = self.fields[name]
+        assert isinstance(field, forms.ModelChoiceField)
+        assert field.queryset is not None
+        field.queryset = field.queryset.model.objects.filter(pk__in=[row.pk for row in rows])
+
+
+class SendingFields(OrderFields):
+    """What an order says that sends images somewhere."""
+
+    destinations = NodesField(
+        label=_("Send to"),
+        queryset=Node.objects.none(),
+        error_messages={"required": _("Tick where the images shall go.")},
+    )
+    change = forms.ChoiceField(
+        label=_("Patient data"),
+        choices=[
+            (PSEUDONYMIZED, _("Pseudonymize on the way")),
+            (AS_IS, _("Send as it is, with names and dates")),
+        ],
+        widget=forms.RadioSelect(attrs=_TICK),
+        error_messages={"required": _("Choose what shall happen to the patient data.")},
+    )
+    reason = text_field(_("Reason for sending identified data"), length=200)
+    urgent = forms.BooleanField(
+        label=_("Urgent: do not wait for the allowed hours"), required=False
+    )
+
+    def drop_what_is_not_allowed(self, *, send_identified: bool, be_urgent: bool) -> None:
+        if not send_identified:
+            del self.fields["change"], self.fields["reason"]
+        if not be_urgent:
+            del self.fields["urgent"]
+
+    def clean_destinations(self) -> Any:
+        nodes = self.cleaned_data["destinations"]
+        if len(nodes) > MOST_DESTINATIONS:
+            raise forms.ValidationError(_("At most two destinations at a time."))
+        return nodes
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        if values.get("change") == AS_IS and not values.get("reason"):
+            self.add_error("reason", _("Say in a few words why identified data must be sent."))
+        return values
+
+    @property
+    def is_as_is(self) -> bool:
+        return self.cleaned_data.get("change") == AS_IS
+
+
+ORDER_KEY = "selective.order"
+PSEUDONYM = "pseudonym_"
+"""The draft that keeps what was typed into the order."""
+
+
+class DayInput(forms.DateInput):
+    input_type = "date"
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(format="%Y-%m-%d", attrs={"class": "form-control", **attrs})
+
+
+class DayField(forms.DateField):
+    def __init__(self, label: Any) -> None:
+        formats = ["%Y-%m-%d", "%d.%m.%Y", "%Y%m%d"]
+        super().__init__(label=label, required=False, input_formats=formats, widget=DayInput())
+
+
+class SearchForm(forms.Form):
+    sources = NodesField(
+        label=_("Search in"),
+        queryset=Node.objects.none(),
+        error_messages={"required": _("Tick at least one PACS or folder to search in.")},
+    )
+    patient_id = text_field(_("Patient ID"))
+    patient_name = text_field(
+        _("Patient name"),
+        hint=_("Last name, first name; * stands for any letters."),
+    )
+    birth_date = DayField(_("Birth date"))
+    accession_number = text_field(_("Accession number"), length=16)
+    study_from = DayField(_("Study date from"))
+    study_until = DayField(_("Study date until"))
+    modality = text_field(_("Modality"), _("e.g. CT, MR"), length=40)
+    description = text_field(_("Study description"), hint=_("A part of it is enough."))
+
+    def __init__(self, data: Any, *, sources: Iterable[Node], **kwargs: Any) -> None:
+        super().__init__(data, **kwargs)
+        ids = [node.pk for node in sources]
+        field = self.fields["sources"]
+        assert isinstance(field, NodesField)
+        field.queryset = Node.objects.filter(pk__in=ids)
+
+    def clean_modality(self) -> tuple[str, ...]:
+        words = self.cleaned_data["modality"].upper().replace(",", " ").split()
+        if not all(word.isascii() and word.isalnum() and len(word) <= 16 for word in words):
+            raise forms.ValidationError(_("Name modalities by their codes, such as CT or MR."))
+        return tuple(dict.fromkeys(words))
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        keys = ("patient_id", "patient_name", "birth_date", "accession_number")
+        more = ("study_from", "study_until", "description")
+        if not self.errors and not any(values.get(name) for name in keys + more):
+            raise forms.ValidationError(
+                _("Fill in at least one field besides the modality: the search must stay small.")
+            )
+        first, last = values.get("study_from"), values.get("study_until")
+        if first and last and first > last:
+            self.add_error("study_until", _("This day lies before the first one."))
+        elif not self.errors:
+            try:
+                self.query()
+            except WrongInput:
+                raise forms.ValidationError(
+                    _("A search field holds a backslash or an invisible character: remove it.")
+                ) from None
+        return values
+
+    def query(self) -> Query:
+        """Raises WrongInput for characters that DICOM does not allow."""
+        values = self.cleaned_data
+        keys: dict[str, str | tuple[str, ...]] = {}
+        for name, keyword in (("patient_id", "PatientID"), ("accession_number", "AccessionNumber")):
+            if values[name]:
+                keys[keyword] = values[name]
+        if values["patient_name"]:
+            keys["PatientName"] = _name_pattern(values["patient_name"])
+        if values["birth_date"]:
+            keys["PatientBirthDate"] = values["birth_date"].strftime("%Y%m%d")
+        if values["description"]:
+            keys["StudyDescription"] = _open_pattern(values["description"])
+        if values["modality"]:
+            keys["ModalitiesInStudy"] = values["modality"]
+        first, last = values["study_from"], values["study_until"]
+        return Query(Level.STUDY, keys, DateRange(first, last) if first or last else None)
+
+
+@dataclass(frozen=True, slots=True)
+class May:
+    """What a person may do with an order; decides which fields are shown."""
+
+    send_identified: bool
+    choose_pseudonyms: bool
+    be_urgent: bool
+
+
+class OrderForm(SendingFields):
+    """Where it goes, for which research project, and under which names."""
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        destinations: Iterable[Node],
+        projects: Iterable[Project],
+        patients: Sequence[PickedPatient],
+        may: May,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data, **kwargs)
+        self.patients = patients
+        self.may = may
+        self.limit("destinations", destinations)
+        self.limit("project", projects)
+        self.drop_what_is_not_allowed(send_identified=may.send_identified, be_urgent=may.be_urgent)
+        if may.choose_pseudonyms:
+            for patient in patients:
+                self.fields[pseudonym_field(patient)] = text_field(_("Pseudonym"), _("generated"))
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean()
+        if not self.is_as_is:
+            self._check_pseudonyms()
+        return values
+
+    def _check_pseudonyms(self) -> None:
+        owners: dict[str, str] = {}
+        for patient in self.patients:
+            name = pseudonym_field(patient)
+            text = self.cleaned_data.get(name, "")
+            if not text:
+                continue
+            try:
+                checked_pseudonym(text)
+            except WrongInput as error:
+                self.add_error(name, str(error))
+                continue
+            if text in owners:
+                self.add_error(name, _("This pseudonym stands for another patient above."))
+            owners[text] = name
+
+    def pseudonyms(self) -> dict[str, str]:
+        """Given pseudonyms by the patient's token; patients without one get a generated one."""
+        if self.is_as_is:
+            return {}
+        typed = {p.token: self.cleaned_data.get(pseudonym_field(p), "") for p in self.patients}
+        return {token: text for token, text in typed.items() if text}
+
+    def patient_rows(self) -> list[tuple[PickedPatient, Any]]:
+        """Each patient with the field for the pseudonym, None without the right to choose."""
+        names = [(patient, pseudonym_field(patient)) for patient in self.patients]
+        return [(patient, self[name] if name in self.fields else None) for patient, name in names]
+
+
+def pseudonym_field(patient: PickedPatient) -> str:
+    return f"{PSEUDONYM}{patient.token}"
+
+
+def _name_pattern(text: str) -> str:
+    """`Doe, John` as DICOM writes it; without a wildcard the beginning is enough."""
+    last, comma, first = text.partition(",")
+    name = f"{last.strip()}^{first.strip()}" if comma else text.strip()
+    return name if "*" in name or "?" in name else f"{name}*"
+
+
+def _open_pattern(text: str) -> str:
+    return text if "*" in text or "?" in text else f"*{text.strip()}*"

@@ -1,0 +1,52 @@
+"""Onward: rows of a check that one source does not have are asked of the next one that was chosen."""
+
+from django.db.models import Max
+
+from adit.jobs import encrypted_payload, task_groups
+from adit.jobs.kinds.base import Note
+from adit.jobs.kinds.batch_transfer import checked_elsewhere
+from adit.jobs.models import Task, Work
+from adit.nodes.models import Lane, Node
+from adit.projects import services
+
+
+def pass_on(task: Task) -> bool:
+    """Lays a task at the next source, which answers those rows from now on; whether there was need.
+
+    For who ends the check of a locked job. What a source could not say is not passed on: it may
+    well have the study.
+    """
+    source = next_source(task)
+    if source is None:
+        return False
+    lines = task.lines.filter(is_asked=True, is_found=False, notes=[Note.NOTHING.value])
+    numbers = set(lines.values_list("line", flat=True))
+    if not numbers:
+        return False
+    job, project = task.job, task.job.project or services.default_project()
+    plan = checked_elsewhere(encrypted_payload.open_task(task).payload, source.pk, numbers)
+    position = (job.tasks.aggregate(last=Max("position"))["last"] or 0) + 1
+    laid = Task.objects.create(
+        job=job,
+        position=position,
+        source=source,
+        lane=Lane.SEARCH,
+        payload=encrypted_payload.seal_task(project, job, position, plan, ""),
+    )
+    lines.update(task=laid, is_asked=False, notes=[])
+    task_groups.assign_groups(job)
+    return True
+
+
+def next_source(task: Task) -> Node | None:
+    """Who is asked after this one for what it does not have; None for what is no check, too."""
+    if task.work != Work.KIND or task.lane != Lane.SEARCH or task.source_id is None:
+        return None
+    order = task.job.order
+    chosen = [order.get("source"), *order.get("further", [])]
+    at = chosen.index(task.source_id) + 1 if task.source_id in chosen else len(chosen)
+    for pk in chosen[at:]:
+        node = Node.objects.filter(pk=pk).first()
+        if node is not None:
+            return node
+    return None

@@ -1,0 +1,113 @@
+"""Found: what one search brought, kept on our side so that a tick need only name a row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from adit.accounts.models import User
+from adit.orders import drafts
+from adit_engine.values.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One study at one node. `series` is None until someone asked for them."""
+
+    node_id: int
+    node: str
+    domain: str
+    study: Record
+    series: tuple[Record, ...] | None = None
+    is_open: bool = False
+    trouble: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "node_id": self.node_id,
+            "node": self.node,
+            "domain": self.domain,
+            "study": self.study.to_json(),
+            "series": None if self.series is None else [r.to_json() for r in self.series],
+            "is_open": self.is_open,
+            "trouble": self.trouble,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Row":
+        series = data["series"]
+        return cls(
+            node_id=data["node_id"],
+            node=data["node"],
+            domain=data["domain"],
+            study=Record.from_json(data["study"]),
+            series=None if series is None else tuple(Record.from_json(r) for r in series),
+            is_open=data["is_open"],
+            trouble=data["trouble"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`typed` are the search fields as typed; `rows` is None before the first search."""
+
+    key: str
+    typed: Mapping[str, list[str]] = field(default_factory=dict, repr=False)
+    rows: tuple[Row, ...] | None = None
+    notes: tuple[str, ...] = ()
+    """Sentences about nodes that did not answer as they should."""
+    hints: tuple[str, ...] = ()
+    """Sentences about nodes that had more than is shown."""
+    ticked: frozenset[str] = frozenset()
+    """"3" for the fourth study, "3.0" for its first series."""
+
+    @classmethod
+    def load(cls, user: User, key: str) -> "Found | None":
+        data = drafts.load(user, key) if drafts.is_key(key) else None
+        if not isinstance(data, dict) or "rows" not in data:
+            return None
+        rows = data["rows"]
+        return cls(
+            key=key,
+            typed=data["typed"],
+            rows=None if rows is None else tuple(Row.from_json(row) for row in rows),
+            notes=tuple(data["notes"]),
+            hints=tuple(data["hints"]),
+            ticked=frozenset(data["ticked"]),
+        )
+
+    def keep(self, user: User) -> None:
+        content = {
+            "typed": dict(self.typed),
+            "rows": None if self.rows is None else [row.to_json() for row in self.rows],
+            "notes": list(self.notes),
+            "hints": list(self.hints),
+            "ticked": sorted(self.ticked),
+        }
+        drafts.keep(user, self.key, content)
+
+    def row(self, text: str) -> Row | None:
+        """The row that a button or a tick names; None when there is no such row."""
+        rows = self.rows or ()
+        position = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else -1
+        return rows[position] if 0 <= position < len(rows) else None
+
+    def with_row(self, position: int, row: Row) -> "Found":
+        rows = list(self.rows or ())
+        rows[position] = row
+        return replace(self, rows=tuple(rows))
+
+    def with_ticks(self, ticked: frozenset[str]) -> "Found":
+        return replace(self, ticked=ticked)
+
+
+def sorted_rows(rows: list[Row]) -> tuple[Row, ...]:
+    """By patient, the newest study first."""
+    newest_first = sorted(
+        rows, key=lambda row: row.study.text("StudyDate") + row.study.study_time, reverse=True
+    )
+    return tuple(
+        sorted(
+            newest_first,
+            key=lambda row: (row.study.patient_name.casefold(), row.study.patient_id),
+        )
+    )

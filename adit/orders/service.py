@@ -1,0 +1,217 @@
+"""Ordering: from what a person asks for to rows: rights, plan, pseudonyms, sealed tasks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Refused, Right, order_right, require
+from adit.jobs import encrypted_payload
+from adit.jobs.kinds import kind_of
+from adit.jobs.kinds.base import Order, SendAsIs, SheetRow, TaskPlan
+from adit.jobs.kinds.batch_query import BatchQuery
+from adit.jobs.models import AS_IS, Job, JobState, Task, Work
+from adit.nodes import access
+from adit.nodes.models import Lane, Node
+from adit.projects import pseudonyms, services
+from adit.projects.models import Project
+from adit.results import archives
+from adit_engine.errors import WrongInput
+
+ORDER_VERSION = 1
+PSEUDONYMIZED = "pseudonymized"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One task to be, with its source's row."""
+
+    plan: TaskPlan
+    source: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """An order that was judged, ready to become rows. Nothing is written yet."""
+
+    job: Job
+    user: User
+    project: Project
+    is_as_is: bool
+    planned: list[Planned] = field(repr=False)
+    sources: tuple[str, ...] = ()
+    """By name."""
+
+    @property
+    def size(self) -> int:
+        return len(self.planned)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the trail: names of places, never of patients."""
+        destination = self.job.destination
+        return {
+            "sources": list(self.sources),
+            "destination": destination.name if destination else "",
+            "project": self.project.protocol_id,
+            "change": self.job.order["change"],
+            "reason": self.job.order["reason"],
+            "state": self.job.state,
+        }
+
+    @property
+    def rows(self) -> Iterator[tuple[int, SheetRow]]:
+        """Of the sheet, each with the position of the task that answers it."""
+        for position, planned in enumerate(self.planned, start=1):
+            for row in planned.plan.rows:
+                yield position, row
+
+    def lay_tasks(self, job: Job) -> None:
+        """Rows for a saved job. Fixes each patient's pseudonym in the project's registry on the way.
+
+        Raises Refused, and WrongInput when a pseudonym stands for another patient; names the row.
+        """
+        Task.objects.bulk_create(self._tasks(job))
+
+    def _tasks(self, job: Job) -> Iterator[Task]:
+        box = encrypted_payload.box_of(self.project)
+        for position, planned in enumerate(self.planned, start=1):
+            plan = planned.plan
+            is_plain = self.is_as_is or plan.searches
+            pseudonym = "" if is_plain else self._pseudonym(position, planned)
+            lane = Lane.SEARCH if plan.searches else Lane.RETRIEVE
+            payload = encrypted_payload.seal_task(
+                self.project, job, position, plan, pseudonym, box=box
+            )
+            yield Task(
+                job=job, position=position, source=planned.source, lane=lane, payload=payload
+            )
+
+    def _pseudonym(self, position: int, planned: Planned) -> str:
+        plan = planned.plan
+        try:
+            return pseudonyms.change_for(
+                self.user,
+                self.project,
+                planned.source,
+                self.job.destination,
+                plan.patient_id,
+                pseudonym=plan.pseudonym,
+            ).pseudonym
+        except (WrongInput, pseudonyms.Conflict) as error:
+            words = {"row": position, "why": error}
+            raise WrongInput(_("Study %(row)d: %(why)s") % words) from None
+
+
+def prepared(
+    user: User, kind_word: str, order: Order, *, title: str = "", urgent: bool = False
+) -> Ordered:
+    """Judges an order. Raises Refused, WrongInput."""
+    kind = kind_of(kind_word)
+    require(user, order_right(kind.word))
+    if urgent:
+        require(user, Right.BE_URGENT)
+    is_as_is = isinstance(order.change, SendAsIs)
+    if is_as_is:
+        require(user, Right.TRANSFER_IDENTIFIED)
+    plans = kind.plan(order)
+    asked = dict.fromkeys([*(plan.source for plan in plans), *getattr(order, "further", ())])
+    nodes = Node.objects.in_bulk({*asked, order.destination})
+    sources = {pk: _readable(user, nodes.get(pk)) for pk in asked}
+    planned = [Planned(plan, sources[plan.source]) for plan in plans]
+    destination = None
+    if order.destination is not None:
+        destination = _writable(user, nodes.get(order.destination))
+        if archives.is_archive(destination):
+            require(user, Right.USE_ARCHIVES)
+    project = _project(user, order.project)
+    for source in sources.values():
+        pseudonyms.require_project(user, project, source, destination)
+    job = Job(
+        kind=kind.word,
+        owner=user,
+        destination=destination,
+        project=project,
+        order=_facts(order),
+        state=_first_state(user, kind.word, plans, project),
+        stage=getattr(kind, "stage", ""),
+        urgent=urgent,
+        title=title.strip()[:100],
+    )
+    names = tuple(sorted({source.name for source in sources.values()}))
+    return Ordered(job, user, project, is_as_is, planned, names)
+
+
+def needs_approval(
+    user: User, size: int, kind: str = "selective", project: Project | None = None
+) -> bool:
+    """Whether an order of so many studies, or of so many rows of a sheet, is looked at first.
+
+    A project may ask for that whatever the size, of everyone; a query sends nothing.
+    """
+    if project is not None and project.second_person and size and kind != BatchQuery.word:
+        return True
+    most: int = getattr(settings, _LIMITS.get(kind, "MAX_STUDIES_PER_JOB"))
+    return not user.is_staff and size > most
+
+
+_LIMITS = {"batch_transfer": "MAX_TRANSFER_ROWS", BatchQuery.word: "MAX_QUERY_ROWS"}
+"""The setting of each kind that is ordered by a sheet."""
+
+
+def _first_state(user: User, kind: str, plans: list[TaskPlan], project: Project) -> JobState:
+    if needs_approval(user, _size(kind, plans), kind, project):
+        return JobState.WAITING_FOR_APPROVAL
+    return JobState.PENDING
+
+
+def _size(kind: str, plans: list[TaskPlan]) -> int:
+    """Studies, or the rows of a query; a check asks for nobody's approval: nothing leaves by it."""
+    if kind == BatchQuery.word:
+        return len({row.line for plan in plans for row in plan.rows})
+    return sum(not plan.searches for plan in plans)
+
+
+def size_of(job: Job) -> int:
+    """As it was counted when the job was ordered."""
+    if job.kind == BatchQuery.word:
+        return job.lines.values("line").distinct().count()
+    return job.tasks.exclude(lane=Lane.SEARCH).filter(work=Work.KIND).count()
+
+
+def _facts(order: Order) -> dict[str, Any]:
+    """What of the order identifies nobody; the rest stands in the tasks' sealed payloads."""
+    change = order.change
+    return {
+        "version": ORDER_VERSION,
+        "change": AS_IS if isinstance(change, SendAsIs) else PSEUDONYMIZED,
+        "reason": change.reason if isinstance(change, SendAsIs) else "",
+        "announced": sorted(order.announced),
+        **getattr(order, "facts", {}),
+    }
+
+
+def _readable(user: User, node: Node | None) -> Node:
+    if node is None or not access.may_read(user, node):
+        raise Refused(_("You may not fetch from this PACS or folder any more: choose another."))
+    return node
+
+
+def _writable(user: User, node: Node | None) -> Node:
+    if node is None or not access.may_write(user, node):
+        raise Refused(_("You may not send to this PACS or folder any more: choose another."))
+    return node
+
+
+def _project(user: User, pk: int | None) -> Project:
+    """The project's row, or the site's own. Raises Refused."""
+    if pk is None:
+        return services.default_project()
+    project = Project.objects.filter(pk=pk).first()
+    if project is None:
+        raise Refused(_("This research project is gone: choose another."))
+    services.require_use(user, project)
+    return project

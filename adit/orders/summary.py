@@ -1,0 +1,299 @@
+"""Risks: which of the ordered series bear one, told before the start, and what is done then.
+Summary: what will leave, what will stay and why, told to a person before the start."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from adit.accounts.models import User
+from adit.jobs.estimates import risk_of, usual_bytes
+from adit.nodes import search
+from adit.nodes.models import Node
+from adit.orders.basket import Basket, Pick
+from adit.projects.risks import HEADER_WORD, Decision
+from adit_engine.errors import AditError
+from adit_engine.pseudonymize import admission
+from adit_engine.pseudonymize.face_risk import FaceRisk
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.values.record import Record
+from adit_engine.values.references import SeriesRef, StudyRef
+
+Asked = Iterable[tuple[Pick, tuple[Record, ...] | None]]
+"""Each pick with the series that come along; None where the source did not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class RiskTold:
+    """`likely`: series that bear the risk. `perhaps`: what tells nothing, series or whole studies."""
+
+    decision: Decision
+    likely: int
+    perhaps: int
+    images: int | None
+    modalities: str
+
+    @property
+    def announced(self) -> tuple[str, ...]:
+        """The code of withholding, where that was told; then it is no gap."""
+        return () if self.decision.is_accepted else (self.decision.known.code,)
+
+    @property
+    def sentence(self) -> str:
+        """Which series bear the risk, and what it is."""
+        if self.decision.risk == HEADER_WORD.name:
+            return ngettext(
+                "%(n)d series (%(modalities)s) can show text in its pixels, and a header is no proof "
+                "that there is none.",
+                "%(n)d series (%(modalities)s) can show text in their pixels, and a header is no proof "
+                "that there is none.",
+                self.likely,
+            ) % {"n": self.likely, "modalities": self.modalities}
+        parts = []
+        if self.likely:
+            told = ngettext("%d series shows a head.", "%d series show a head.", self.likely)
+            parts.append(told % self.likely)
+        if self.perhaps:
+            told = ngettext(
+                "Of %d series the source does not tell that it shows no head, or how thin its slices "
+                "are.",
+                "Of %d series the source does not tell that they show no head, or how thin their "
+                "slices are.",
+                self.perhaps,
+            )
+            parts.append(told % self.perhaps)
+        return " ".join([*parts, _("From thin slices of a head the person's face can be drawn.")])
+
+
+def told(asked: Asked, decisions: Iterable[Decision]) -> tuple[RiskTold, ...]:
+    """Judged by what searches tell, which know no slice thickness; those alone that some series bear."""
+    series = [one for pick, found in asked for one in _lines(pick, found)]
+    told = (_told(series, decision) for decision in decisions)
+    return tuple(one for one in told if one is not None)
+
+
+_Line = tuple[Record, Record | None, str]
+"""A study, a series of it (None: not told), and a modality."""
+
+
+def _lines(pick: Pick, series: tuple[Record, ...] | None) -> list[_Line]:
+    if series is None:
+        return [(pick.study, None, modality) for modality in pick.study.modalities]
+    return [(pick.study, one, one.text("Modality")) for one in series]
+
+
+def _told(lines: Iterable[_Line], decision: Decision) -> RiskTold | None:
+    risks = [
+        (risk_of(decision.risk, study, series, modality), series, modality)
+        for study, series, modality in lines
+    ]
+    found = [one for one in risks if one[0] is not FaceRisk.NONE]
+    if not found:
+        return None
+    likely = sum(risk is FaceRisk.LIKELY for risk, _series, _modality in found)
+    counts = [series.instance_count if series else None for _risk, series, _modality in found]
+    images = None if None in counts else sum(count or 0 for count in counts)
+    modalities = ", ".join(sorted({modality for _risk, _series, modality in found}))
+    return RiskTold(decision, likely, len(found) - likely, images, modalities)
+
+
+BUDGET_S = 12.0
+MOST_SERIES_ASKED = 24
+"""How long and how often the sources are asked before the rest is judged by its modality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """`images` is None where the source did not tell.
+
+    `code` is that of the withholding when it is sure, told by the images' class; empty for what
+    only may happen, judged by the modality.
+    """
+
+    code: str
+    reason: str
+    images: int | None
+
+    @property
+    def is_sure(self) -> bool:
+        return bool(self.code)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts are None where a source did not tell them."""
+
+    patients: int
+    studies: int
+    series: int | None
+    images: int | None
+    size_bytes: int
+    withheld: tuple[Withheld, ...] = ()
+    notes: tuple[str, ...] = ()
+    risks: tuple[RiskTold, ...] = ()
+
+    @property
+    def announced(self) -> tuple[str, ...]:
+        """Codes of withholding that were shown before the start; then they are no gaps."""
+        codes = {code for risk in self.risks for code in risk.announced}
+        return tuple(sorted(codes | {part.code for part in self.withheld if part.is_sure}))
+
+    @property
+    def withheld_for_risks(self) -> tuple[RiskTold, ...]:
+        return tuple(risk for risk in self.risks if risk.announced)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Summary":
+        withheld = tuple(Withheld(**part) for part in data["withheld"])
+        risks = tuple(
+            RiskTold(**{**one, "decision": Decision(**one["decision"])}) for one in data["risks"]
+        )
+        return cls(**{**data, "withheld": withheld, "notes": tuple(data["notes"]), "risks": risks})
+
+
+@dataclass
+class _Sources:
+    """The archives as they are asked for the summary: not for long, not often, and once each."""
+
+    user: User
+    nodes: dict[int, Node]
+    until: float
+    asked: int = 0
+    troubles: dict[str, None] = field(default_factory=dict)
+
+    def series(self, pick: Pick) -> tuple[Record, ...] | None:
+        if pick.series is not None:
+            return pick.series
+        node = self.nodes.get(pick.node_id)
+        if node is None or not self._may_ask():
+            return None
+        study = StudyRef(pick.study.study_uid)
+        return self._ask(lambda: search.series_of(self.user, node, study, pick.study.patient_id))
+
+    def classes(self, pick: Pick, series: Record) -> dict[str, int] | None:
+        """Images by SOP class; None when not to be known."""
+        node = self.nodes.get(pick.node_id)
+        if node is None or not self._may_ask():
+            return None
+        ref = SeriesRef(pick.study.study_uid, series.series_uid)
+        return self._ask(
+            lambda: dict(search.classes_of(self.user, node, ref, pick.study.patient_id))
+        )
+
+    def _may_ask(self) -> bool:
+        return self.asked < MOST_SERIES_ASKED and time.monotonic() < self.until
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        self.asked += 1
+        try:
+            return question()
+        except AditError as error:
+            self.troubles[str(error)] = None
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    profile: Profile
+    decisions: tuple[Decision, ...]
+
+    def perhaps(self, modality: str, images: int | None) -> list[Withheld]:
+        word = next(one for one in self.decisions if one.risk == HEADER_WORD.name)
+        reason = admission.why_not_modality(modality, self.profile, word.choice)
+        return [Withheld("", reason, images)] if reason else []
+
+
+def summary_of(
+    user: User,
+    basket: Basket,
+    nodes: Iterable[Node],
+    profile: Profile | None,
+    decisions: tuple[Decision, ...],
+) -> Summary:
+    """Asks the sources within a small budget. `profile` is None for what is sent as it is."""
+    by_id = {node.pk: node for node in nodes}
+    sources = _Sources(user, by_id, time.monotonic() + BUDGET_S)
+    asked = [(pick, sources.series(pick)) for pick in basket]
+    withheld: list[Withheld] = []
+    if profile is not None:
+        rules = _Rules(profile, decisions)
+        for pick, series in asked:
+            withheld += _withheld(sources, pick, series, rules)
+    counts = [pick.instance_count for pick in basket]
+    return Summary(
+        patients=len(basket.patients),
+        studies=len(basket),
+        series=_sum(_series_count(pick, series) for pick, series in asked),
+        images=_sum(counts),
+        size_bytes=sum(_size(pick, series) for pick, series in asked),
+        withheld=_added_up(withheld),
+        notes=tuple(sources.troubles),
+        risks=() if profile is None else told(asked, decisions),
+    )
+
+
+def _withheld(
+    sources: _Sources, pick: Pick, series: tuple[Record, ...] | None, rules: "_Rules"
+) -> list[Withheld]:
+    if series is None:
+        words = pick.study.modalities
+        return [part for word in words for part in rules.perhaps(word, None)]
+    parts: list[Withheld] = []
+    for record in series:
+        classes = sources.classes(pick, record)
+        if classes is None:
+            parts += rules.perhaps(record.text("Modality"), record.instance_count)
+            continue
+        for uid, count in classes.items():
+            why = admission.why_not(uid, rules.profile)
+            parts += [] if why is None else [Withheld(*why, count)]
+        if not any(admission.why_not(uid, rules.profile) for uid in classes):
+            parts += rules.perhaps(record.text("Modality"), record.instance_count)
+    return parts
+
+
+def _added_up(parts: list[Withheld]) -> tuple[Withheld, ...]:
+    """The same reason once; an unknown number of images makes the sum unknown."""
+    images: Counter[tuple[str, str]] = Counter()
+    unknown: set[tuple[str, str]] = set()
+    for part in parts:
+        kind = (part.code, part.reason)
+        images[kind] += part.images or 0
+        if part.images is None:
+            unknown.add(kind)
+    return tuple(
+        Withheld(*kind, None if kind in unknown else count) for kind, count in images.most_common()
+    )
+
+
+def _series_count(pick: Pick, series: tuple[Record, ...] | None) -> int | None:
+    if pick.series_uids:
+        return len(pick.series_uids)
+    return len(series) if series is not None else pick.study.series_count
+
+
+def _size(pick: Pick, series: tuple[Record, ...] | None) -> int:
+    if series is not None and all(record.instance_count is not None for record in series):
+        return sum(
+            usual_bytes(record.modalities) * (record.instance_count or 0) for record in series
+        )
+    return usual_bytes(pick.study.modalities) * (pick.instance_count or 0)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
+
+
+def size_in_words(size_bytes: int) -> str:
+    """`≈ 1.2 GB`; an estimate, and marked as one."""
+    if size_bytes < 1_000_000_000:
+        return _("≈ %(size)d MB") % {"size": max(1, round(size_bytes / 1_000_000))}
+    return _("≈ %(size).1f GB") % {"size": size_bytes / 1_000_000_000}

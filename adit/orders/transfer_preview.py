@@ -1,0 +1,122 @@
+"""Appraisal: what of a found study would come along, how large it is, and what would be withheld."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from adit.jobs.estimates import risk_of, usual_bytes
+from adit.jobs.kinds.base import SeriesSeen, StudySeen
+from adit.jobs.models import Job
+from adit.projects import risks, services
+from adit.results import deliveries
+from adit_engine.pseudonymize import admission
+from adit_engine.pseudonymize.face_risk import FaceRisk
+from adit_engine.pseudonymize.profile import Profile
+from adit_engine.values.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """The series of one study: those to be sent, and those that are there already."""
+
+    new: tuple[SeriesSeen, ...]
+    there: tuple[SeriesSeen, ...] = ()
+    not_allowed: tuple[SeriesSeen, ...] = ()
+    """Of modalities that the project does not take."""
+
+
+def coming(job: Job, study: StudySeen) -> Coming:
+    """What was delivered before counts as there only if the source has no more images of it now."""
+    selection = Selection(modalities=job.project.allowed_modalities if job.project else ())
+    allowed = [one for one in study.series if not selection.why_not(one.record)]
+    others = tuple(one for one in study.series if selection.why_not(one.record))
+    made: Mapping[str, int] = {}
+    if job.order.get("skips_delivered"):
+        made = deliveries.made(job, (one.record.series_uid for one in allowed))
+    there = [one for one in allowed if _is_there(one, made)]
+    new = tuple(one for one in allowed if not _is_there(one, made))
+    return Coming(new, tuple(there), others)
+
+
+def facts_of(job: Job, studies: Sequence[StudySeen]) -> dict[str, Any]:
+    """Counts and reasons for the one study that a row means; nothing where that is not known."""
+    if len(studies) != 1:
+        return {}
+    study, parts = studies[0], coming(job, studies[0])
+    project = job.project or services.default_project()
+    profile = None if job.is_as_is else _rules(project.profile.text)
+    decisions = risks.decisions(project)
+    return {
+        "series": len(parts.new),
+        "images": _sum(one.images for one in parts.new),
+        "bytes": sum(_bytes(one) for one in parts.new),
+        "there": len(parts.there),
+        "not_allowed": len(parts.not_allowed),
+        "withheld": _withheld(parts.new, profile, decisions) if profile else [],
+        "risks": _risks(study, parts.new, decisions) if profile else [],
+    }
+
+
+@lru_cache(maxsize=8)
+def _rules(text: str) -> Profile:
+    """Rows by the thousand ask for the same."""
+    return Profile.parse(text)
+
+
+def announced(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Codes of withholding that the owner has been shown; then they are no gaps."""
+    codes: set[str] = set()
+    for one in facts:
+        codes |= {code for code, _why, _n in one.get("withheld", []) if code}
+        codes |= {code for code, _n in one.get("risks", [])}
+    return tuple(sorted(codes))
+
+
+def _is_there(series: SeriesSeen, made: Mapping[str, int]) -> bool:
+    images = series.images
+    return images is not None and images <= made.get(series.record.series_uid, -1)
+
+
+def _withheld(
+    series: Iterable[SeriesSeen], profile: Profile, decisions: Iterable[risks.Decision]
+) -> list[list[Any]]:
+    """[code, sentence, images]; without a code what only may be withheld."""
+    word = next(one.choice for one in decisions if one.risk == risks.HEADER_WORD.name)
+    parts: Counter[tuple[str, str]] = Counter()
+    for one in series:
+        for uid, count in (one.classes or {}).items():
+            if why := admission.why_not(uid, profile):
+                parts[why] += count
+        if not one.classes or not any(admission.why_not(uid, profile) for uid in one.classes):
+            modality = one.record.text("Modality")
+            if perhaps := admission.why_not_modality(modality, profile, word):
+                parts["", perhaps] += one.images or 0
+    return [[code, why, images] for (code, why), images in parts.most_common()]
+
+
+def _risks(
+    study: StudySeen, series: Iterable[SeriesSeen], decisions: Iterable[risks.Decision]
+) -> list[list[Any]]:
+    """[code, images] for each risk that some series bear and that is not accepted."""
+    found = []
+    for decision in decisions:
+        risky = [one for one in series if _bears(decision.risk, study, one)]
+        if risky and not decision.is_accepted:
+            found.append([decision.known.code, sum(one.images or 0 for one in risky)])
+    return found
+
+
+def _bears(risk: str, study: StudySeen, series: SeriesSeen) -> bool:
+    modality = series.record.text("Modality")
+    return risk_of(risk, study.record, series.record, modality) is not FaceRisk.NONE
+
+
+def _bytes(series: SeriesSeen) -> int:
+    return usual_bytes(series.record.modalities) * (series.images or 0)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)

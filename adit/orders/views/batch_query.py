@@ -1,0 +1,117 @@
+"""New batch query: what is asked of which PACS, and the job that comes of a judged sheet."""
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from adit.accounts.models import User
+from adit.jobs.kinds import batch_query
+from adit.jobs.kinds.base import SheetRow
+from adit.jobs.models import Job
+from adit.nodes import access
+from adit.nodes.models import Node
+from adit.orders import actions
+from adit.orders.forms import NodesField, OrderFields
+from adit.orders.uploads import Upload
+from adit.orders.views.sheets import Desk
+from adit.projects import services
+from adit.spreadsheets import sheet
+from adit.spreadsheets.sheet import Judged, JudgedRow, QueryRow, SheetKind
+from adit_engine.patient_search.search import Person, Question
+
+
+class QueryForm(OrderFields):
+    sources = NodesField(
+        label=_("Ask"),
+        queryset=Node.objects.none(),
+        error_messages={"required": _("Tick at least one PACS or folder to ask.")},
+        help_text=_("Each row is asked of each one that is ticked."),
+    )
+
+    def __init__(
+        self, data: Any, *, user: User, upload: Upload, judged: Any, initial: dict[str, Any]
+    ) -> None:
+        readable_nodes = list(access.readable_nodes(user))
+        readable = [node.pk for node in readable_nodes]
+        super().__init__(data, initial={"sources": readable[:1], **initial})
+        self.fields["project"].help_text = _("Its members see the results; its key seals them.")
+        self.limit("sources", readable_nodes)
+        self.limit("project", services.usable_by(user))
+
+
+def judge(user: User, upload: Upload) -> Judged[QueryRow]:
+    """Raises sheet.Unreadable."""
+    return sheet.query_rows(upload.table, upload.mapping, upload.order, left_out=upload.left_out)
+
+
+def start(user: User, upload: Upload, judged: Judged[QueryRow], form: QueryForm) -> Job:
+    """Raises Refused, WrongInput."""
+    values = form.cleaned_data
+    order = batch_query.Order(
+        rows=tuple(_row(row) for row in judged.good),
+        sources=tuple(node.pk for node in values["sources"]),
+        project=values["project"].pk if values["project"] else None,
+        own_headers=judged.own_headers,
+    )
+    return actions.create(
+        user, batch_query.BatchQuery.word, order, key=upload.key, title=values["title"]
+    )
+
+
+def _row(judged: JudgedRow[QueryRow]) -> batch_query.Row:
+    row = judged.row
+    assert row is not None, "only good rows are ordered"
+    return batch_query.Row(
+        SheetRow(row.line, judged.own, row.pseudonym, asked_of(row)), question_of(row)
+    )
+
+
+def question_of(row: QueryRow) -> Question:
+    person = Person(
+        patient_id=row.patient_id,
+        family=row.name.family if row.name else "",
+        given=row.name.given if row.name else "",
+        birth_date=row.birth_date,
+        accession_number=row.accession,
+    )
+    return Question(
+        person,
+        row.first_day,
+        row.last_day,
+        row.modalities,
+        row.study_description,
+        row.series_description,
+        row.series_number,
+    )
+
+
+def asked_of(row: QueryRow) -> dict[str, str]:
+    """What the row says, by the template's headers, so that an export can be asked again."""
+    name = ", ".join(part for part in (row.name.family, row.name.given) if part) if row.name else ""
+    said = {
+        sheet.Field.PATIENT_ID: row.patient_id,
+        sheet.Field.PATIENT_NAME: name,
+        sheet.Field.BIRTH_DATE: row.birth_date.isoformat() if row.birth_date else "",
+        sheet.Field.ACCESSION: row.accession,
+        sheet.Field.FROM: row.first_day.isoformat() if row.first_day else "",
+        sheet.Field.UNTIL: row.last_day.isoformat() if row.last_day else "",
+        sheet.Field.MODALITY: ", ".join(row.modalities),
+        sheet.Field.STUDY_DESCRIPTION: row.study_description,
+        sheet.Field.SERIES_DESCRIPTION: row.series_description,
+        sheet.Field.SERIES_NUMBER: "" if row.series_number is None else str(row.series_number),
+    }
+    return {str(field): text for field, text in said.items() if text}
+
+
+DESK = Desk(
+    kind=batch_query.BatchQuery.word,
+    word="query",
+    sheet=SheetKind.QUERY,
+    title=_("New batch query"),
+    lead=_("Have a list of patients looked up: each row is answered with the studies found."),
+    help="batch-query",
+    order_template="orders/_query_order.html",
+    judge=judge,
+    form=QueryForm,
+    start=start,
+)

@@ -1,0 +1,185 @@
+"""New batch transfer: from where to where a judged sheet goes, and the jobs that come of it."""
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.db import transaction
+from django.utils.translation import gettext_lazy as _
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Right, may
+from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
+from adit.jobs.kinds.batch_transfer import BatchTransfer, Order, Row
+from adit.jobs.models import Job, Task
+from adit.nodes import access
+from adit.nodes.models import Node
+from adit.orders import actions
+from adit.orders.forms import AS_IS, PSEUDONYMIZED, NodesField, SendingFields
+from adit.orders.uploads import Upload
+from adit.orders.views.sheets import Desk
+from adit.projects import services
+from adit.results import archives
+from adit.spreadsheets import sheet
+from adit.spreadsheets.sheet import Judged, JudgedRow, SheetKind, TransferRow
+from adit_engine.errors import WrongInput
+from adit_engine.transfer.study_lookup import Wanted
+
+MOST_PILOT = 10_000
+
+
+class TransferForm(SendingFields):
+    source = forms.ModelChoiceField(
+        label=_("Fetch from"),
+        queryset=Node.objects.none(),
+        empty_label=None,
+        error_messages={"required": _("Choose the PACS or folder to fetch from.")},
+    )
+    further = NodesField(
+        label=_("For what is not there, also look in"),
+        queryset=Node.objects.none(),
+        required=False,
+        help_text=_("They are asked in this order; a row comes from the first that has it."),
+    )
+    pilot = forms.IntegerField(
+        label=_("Pilot: only so many studies at first"),
+        required=False,
+        min_value=1,
+        max_value=MOST_PILOT,
+        help_text=_("The rest waits until you have looked at them."),
+    )
+    generate = forms.BooleanField(
+        label=_("Make a pseudonym where the list gives none"), required=False
+    )
+    skips_delivered = forms.BooleanField(
+        label=_("Skip what this project has delivered there before"), required=False
+    )
+    starts_itself = forms.BooleanField(
+        label=_("Start by itself if every row has exactly one hit"), required=False
+    )
+    mail = forms.BooleanField(label=_("Mail me when it has ended"), required=False)
+    archive_kept = forms.BooleanField(required=False)
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        user: User,
+        upload: Upload,
+        judged: Judged[TransferRow],
+        initial: dict[str, Any],
+    ) -> None:
+        usual = {**_USUAL, **_sources_of(upload)}
+        super().__init__(data, initial=initial or usual)
+        self.judged = judged
+        self.password = upload.password
+        self.limit("source", access.readable_nodes(user))
+        self.limit("further", access.readable_nodes(user))
+        places = archives.destinations(user)
+        self.offers_archive = any(map(archives.is_archive, places))
+        self.limit("destinations", places)
+        self.limit("project", services.usable_by(user))
+        self.drop_what_is_not_allowed(
+            send_identified=may(user, Right.TRANSFER_IDENTIFIED),
+            be_urgent=may(user, Right.BE_URGENT),
+        )
+        if not (settings.MAIL and user.email):
+            del self.fields["mail"]
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean()
+        if any(map(archives.is_archive, values.get("destinations") or ())):
+            try:
+                values["archive_password"] = self.password.checked(values)
+            except WrongInput as error:
+                self.add_error("archive_kept", str(error))
+        if self.is_as_is:
+            return values
+        bare = [row.line for row in self.judged.good if row.row and not row.row.pseudonym]
+        if bare and not values.get("generate"):
+            text = _("The list gives no pseudonym (line %(lines)s): tick this, or add them.")
+            self.add_error("generate", text % {"lines": sheet.lines_in_words(bare)})
+        return values
+
+
+def _sources_of(upload: Upload) -> dict[str, Any]:
+    """The PACS that a query has asked, where the rows come from one."""
+    if upload.job is None:
+        return {}
+    asked = Task.objects.filter(job=upload.job).order_by("pk").values_list("source", flat=True)
+    first, *further = dict.fromkeys(asked) or [None]
+    return {"source": first, "further": further}
+
+
+_USUAL = {"generate": True, "skips_delivered": True, "change": PSEUDONYMIZED}
+
+
+def judge(user: User, upload: Upload) -> Judged[TransferRow]:
+    """Raises sheet.Unreadable."""
+    return sheet.transfer_rows(upload.table, upload.mapping, upload.order, left_out=upload.left_out)
+
+
+def start(user: User, upload: Upload, judged: Judged[TransferRow], form: TransferForm) -> Job:
+    """A job for each destination; the first. Raises Refused, WrongInput."""
+    values = form.cleaned_data
+    is_as_is = values.get("change") == AS_IS
+    change: OrderedChange = SendAsIs(values["reason"]) if is_as_is else Pseudonymize()
+    with transaction.atomic():
+        jobs = [
+            actions.create(
+                user,
+                BatchTransfer.word,
+                Order(
+                    rows=tuple(_row(row) for row in judged.good),
+                    source=values["source"].pk,
+                    destination=node.pk,
+                    project=values["project"].pk if values["project"] else None,
+                    change=change,
+                    own_headers=judged.own_headers,
+                    skips_delivered=values["skips_delivered"],
+                    starts_itself=values["starts_itself"],
+                    pilot=values["pilot"] or 0,
+                    further=tuple(node.pk for node in values["further"]),
+                ),
+                key=f"{upload.key}.{number}",
+                title=values["title"],
+                urgent=values.get("urgent", False),
+                mail=values.get("mail", False),
+                archive_password=values.get("archive_password", ""),
+            )
+            for number, node in enumerate(values["destinations"])
+        ]
+    return jobs[0]
+
+
+def _row(judged: JudgedRow[TransferRow]) -> Row:
+    row = judged.row
+    assert row is not None, "only good rows are ordered"
+    return Row(
+        line=row.line,
+        wanted=Wanted(
+            patient_id=row.patient_id,
+            study_uid=row.study_uid,
+            accession_number=row.accession,
+            study_date=row.study_date,
+            days=row.days,
+            modalities=row.modalities,
+        ),
+        series_uid=row.series_uid,
+        pseudonym=row.pseudonym,
+        own=judged.own,
+    )
+
+
+DESK = Desk(
+    kind=BatchTransfer.word,
+    word="transfer",
+    sheet=SheetKind.TRANSFER,
+    title=_("New batch transfer"),
+    lead=_("Have a list of studies sent: it is checked first, and every row is answered."),
+    help="batch-transfer",
+    order_template="orders/_transfer_order.html",
+    judge=judge,
+    form=TransferForm,
+    start=start,
+)

@@ -1,0 +1,333 @@
+"""Bench: all that lies before a person who prepares a selective transfer, between two clicks.
+New selective transfer: search, pick, say where to, look at the summary, start."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Right, may
+from adit.jobs.views.access import orders, person
+from adit.nodes import access, search
+from adit.nodes.access import domain_of
+from adit.nodes.models import Node
+from adit.orders import basket, drafts
+from adit.orders import drafts as orders_drafts
+from adit.orders.archive_passwords import DraftPassword
+from adit.orders.basket import Basket, Pick, PickedPatient
+from adit.orders.forms import ORDER_KEY, PSEUDONYM, May, OrderForm, SearchForm
+from adit.orders.search_results import Found, Row, sorted_rows
+from adit.orders.views.start import to_summary
+from adit.projects import services
+from adit.results import archives
+from adit_engine.errors import AditError, Stopped
+from adit_engine.values.references import StudyRef
+
+NOT_KEPT = ("csrfmiddlewaretoken", "do", "found", "fresh")
+TICKS = ("study", "series")
+
+
+@dataclass
+class Bench:
+    """One request's view of it: what was found, the basket, and both forms."""
+
+    request: HttpRequest
+    user: User
+    found: Found
+
+    @classmethod
+    def of(cls, request: HttpRequest, user: User) -> "Bench":
+        """From what was kept; what a POST brings along is laid on top and kept again."""
+        posted = request.POST if request.method == "POST" else None
+        key = (posted or request.GET).get("found", "")
+        found = Found.load(user, key) or Found(drafts.new_key())
+        bench = cls(request, user, found)
+        if posted is not None:
+            bench._take(posted)
+        return bench
+
+    def _take(self, posted: QueryDict) -> None:
+        typed = {name: values for name, values in posted.lists() if name not in NOT_KEPT + TICKS}
+        mine = {name: typed.pop(name) for name in SearchForm.base_fields if name in typed}
+        ticked = frozenset(posted.getlist("study") + posted.getlist("series"))
+        self.is_new_search = mine != dict(self.found.typed)
+        self.found = replace(self.found, typed=mine, ticked=ticked)
+        _keep_order(self.user, typed)
+
+    @cached_property
+    def basket(self) -> Basket:
+        return basket.load(self.user)
+
+    @cached_property
+    def sources(self) -> list[Node]:
+        return list(access.readable_nodes(self.user))
+
+    @cached_property
+    def destinations(self) -> list[Node]:
+        return archives.destinations(self.user)
+
+    @cached_property
+    def may(self) -> May:
+        return May(
+            send_identified=may(self.user, Right.TRANSFER_IDENTIFIED),
+            choose_pseudonyms=may(self.user, Right.CHOOSE_PSEUDONYMS),
+            be_urgent=may(self.user, Right.BE_URGENT),
+        )
+
+    @cached_property
+    def password(self) -> DraftPassword:
+        """That of the summary shown last, so that a change of the order does not replace it."""
+        before = drafts.load(self.user, _kept(self.user)["summary"])
+        return DraftPassword.from_json(before["password"]) if before else DraftPassword()
+
+    def replace_summary(self, key: str) -> None:
+        """Keeps one summary of this order, with one password."""
+        kept = _kept(self.user)
+        drafts.drop(self.user, kept["summary"])
+        drafts.keep(self.user, ORDER_KEY, {**kept, "summary": key})
+
+    def search_form(self, *, bound: bool) -> SearchForm:
+        """Bound: judged. Else only filled in with what was typed, or all sources ticked."""
+        typed = self.found.typed
+        if bound:
+            return SearchForm(_as_post(typed), sources=self.sources)
+        first = {"sources": [node.pk for node in self.sources]}
+        return SearchForm(None, sources=self.sources, initial=_initial(typed) if typed else first)
+
+    def order_form(self, *, bound: bool) -> OrderForm:
+        typed = _kept_order(self.user)
+        return OrderForm(
+            _as_post(typed) if bound else None,
+            initial=_initial(typed),
+            destinations=self.destinations,
+            projects=services.usable_by(self.user),
+            patients=self.basket.patients,
+            may=self.may,
+        )
+
+    def again(self, place: str = "") -> HttpResponse:
+        """Keeps the bench and shows it at an address that tells nothing."""
+        self.found.keep(self.user)
+        address = f"{reverse('job_new_selective')}?found={self.found.key}"
+        return HttpResponseRedirect(f"{address}&at={place}#{place}" if place else address)
+
+    def elsewhere(self, address: str) -> HttpResponse:
+        """Leaves the bench, also when a part of the page was asked for."""
+        if "HX-Request" in self.request.headers:
+            return HttpResponse(headers={"HX-Redirect": address})
+        return HttpResponseRedirect(address)
+
+    def page(
+        self,
+        search_form: SearchForm | None = None,
+        order_form: OrderForm | None = None,
+        notice: str = "",
+    ) -> HttpResponse:
+        """The page itself; a form that is given shows its errors."""
+        wrong = bool(search_form or order_form or notice)
+        if wrong:
+            self.found.keep(self.user)
+        order_form = order_form or self.order_form(bound=False)
+        context = {
+            "found": self.found,
+            "place": self.request.GET.get("at", ""),
+            "fresh": drafts.new_key(),
+            "basket": self.basket,
+            "search_form": search_form or self.search_form(bound=False),
+            "order_form": order_form,
+            "patients": self._patients(order_form),
+            "notice": notice,
+            "may": self.may,
+            "sees_identified": may(self.user, Right.SEE_IDENTIFIED),
+            "sources": self.sources,
+            "destinations": self.destinations,
+        }
+        return render(
+            self.request, "orders/new_selective.html", context, status=422 if wrong else 200
+        )
+
+    def _patients(self, form: OrderForm) -> list[tuple[PickedPatient, Any, list[Pick]]]:
+        """The basket by patient, each with the field for the pseudonym where there is one."""
+        picks: dict[str, list[Pick]] = {}
+        for pick in self.basket:
+            picks.setdefault(pick.patient.token, []).append(pick)
+        return [(patient, field, picks[patient.token]) for patient, field in form.patient_rows()]
+
+
+def _keep_order(user: User, typed: Mapping[str, list[str]]) -> None:
+    names = {name: values for name, values in typed.items() if name.startswith(PSEUDONYM)}
+    rest = {name: values for name, values in typed.items() if name not in names}
+    hidden = orders_drafts.hidden(_chosen(rest), {name: v for name, v in names.items() if any(v)})
+    drafts.keep(user, ORDER_KEY, {**_kept(user), "typed": rest, "given": hidden})
+
+
+def _kept(user: User) -> dict[str, Any]:
+    """What was typed, pseudonyms apart, and the key of the summary shown last."""
+    return {"typed": {}, "given": "", "summary": "", **(drafts.load(user, ORDER_KEY) or {})}
+
+
+def _kept_order(user: User) -> dict[str, list[str]]:
+    kept = _kept(user)
+    return {**kept["typed"], **orders_drafts.shown(_chosen(kept["typed"]), kept["given"])}
+
+
+def _chosen(typed: Mapping[str, list[str]]) -> str:
+    """The project as it was chosen; empty for none."""
+    return (typed.get("project") or [""])[-1]
+
+
+def _as_post(typed: Mapping[str, list[str]]) -> QueryDict:
+    data = QueryDict(mutable=True)
+    for name, values in typed.items():
+        data.setlist(name, list(values))
+    return data
+
+
+def _initial(typed: Mapping[str, list[str]]) -> dict[str, Any]:
+    several = ("sources", "destinations")
+    return {
+        name: values if name in several else values[-1] for name, values in typed.items() if values
+    }
+
+
+@orders("selective")
+@require_http_methods(["GET", "POST"])
+def new_selective(request: HttpRequest) -> HttpResponse:
+    """One page. Each button posts all that was typed and names what to do."""
+    bench = Bench.of(request, person(request))
+    if request.method != "POST":
+        return bench.page()
+    verb, _colon, what = request.POST.get("do", "").partition(":")
+    return VERBS.get(verb, enter)(bench, what)
+
+
+@orders("selective")
+@require_POST
+def cancel_search(request: HttpRequest) -> HttpResponse:
+    """Ends the running search of this person's page; the search itself then answers."""
+    key = request.POST.get("fresh", "")
+    if drafts.is_key(key):
+        search.cancel(_search_key(person(request).pk, key))
+    return HttpResponse(status=204)
+
+
+def enter(bench: Bench, what: str) -> HttpResponse:
+    """The Enter key: searches when the search fields changed, else goes on."""
+    if bench.is_new_search or not len(bench.basket):
+        return run_search(bench, what)
+    return to_summary(bench, what)
+
+
+def run_search(bench: Bench, what: str) -> HttpResponse:
+    form = bench.search_form(bound=True)
+    if not form.is_valid():
+        return bench.page(search_form=form)
+    fresh = bench.request.POST.get("fresh", "")
+    key = fresh if drafts.is_key(fresh) else drafts.new_key()
+    rows: list[Row] = []
+    notes: list[str] = []
+    hints: list[str] = []
+    sources = list(form.cleaned_data["sources"])
+    canceled = _search_key(bench.user.pk, key)
+    try:
+        results = search.search_each(bench.user, sources, form.query(), cancelled=canceled)
+    except AditError as error:
+        notes.append(str(error))
+        sources, results = [], []
+    for node, result in zip(sources, results, strict=True):
+        if isinstance(result, Stopped):
+            notes.append(
+                _("The search was canceled before %(node)s had answered.") % {"node": node}
+            )
+            continue
+        if isinstance(result, AditError):
+            notes.append(str(result))
+            continue
+        rows += [Row(node.pk, node.name, domain_of(node), record) for record in result.records]
+        hints += _hints(node, result)
+    bench.found = Found(key, bench.found.typed, sorted_rows(rows), tuple(notes), tuple(hints))
+    return bench.again("results")
+
+
+def _hints(node: Node, result: search.SearchResult) -> list[str]:
+    words = {"node": node.name, "n": len(result.records)}
+    if result.more:
+        return [_("%(node)s has more than %(n)d studies that match: narrow the search.") % words]
+    if result.capped:
+        return [
+            _(
+                "%(node)s gives no more than %(n)d answers at a time, so there may be further "
+                "studies: narrow the search."
+            )
+            % words
+        ]
+    return []
+
+
+def expand(bench: Bench, what: str) -> HttpResponse:
+    """Asks for the series of one study and shows them; a second time hides them."""
+    row = bench.found.row(what)
+    if row is not None:
+        opened = replace(row, is_open=not row.is_open, trouble="")
+        if opened.is_open and opened.series is None:
+            opened = _with_series(bench, opened)
+        bench.found = bench.found.with_row(int(what), opened)
+    return bench.again(f"study-{what}" if row else "results")
+
+
+def add(bench: Bench, what: str) -> HttpResponse:
+    picks = basket.picks_of(bench.found, bench.found.ticked)
+    if not picks:
+        return bench.page(notice=_("Tick a study or some of its series first."))
+    if len(bench.basket) + len(picks) > basket.LIMIT:
+        return bench.page(
+            notice=_("The basket holds at most %(limit)d studies.") % {"limit": basket.LIMIT}
+        )
+    basket.add(bench.user, picks)
+    bench.found = bench.found.with_ticks(frozenset())
+    return bench.again("basket")
+
+
+def remove(bench: Bench, what: str) -> HttpResponse:
+    basket.remove(bench.user, [what])
+    return bench.again("basket")
+
+
+def clear(bench: Bench, what: str) -> HttpResponse:
+    basket.clear(bench.user)
+    return bench.again("basket")
+
+
+VERBS: dict[str, Callable[[Bench, str], HttpResponse]] = {
+    "search": run_search,
+    "expand": expand,
+    "add": add,
+    "remove": remove,
+    "clear": clear,
+    "summary": to_summary,
+}
+
+
+def _with_series(bench: Bench, row: Row) -> Row:
+    node = next((node for node in bench.sources if node.pk == row.node_id), None)
+    if node is None:
+        return replace(row, trouble=_("You may not read from this source any more."))
+    try:
+        study = StudyRef(row.study.study_uid)
+        records = search.series_of(bench.user, node, study, row.study.patient_id)
+    except AditError as error:
+        return replace(row, trouble=str(error))
+    by_number = sorted(records, key=lambda record: (record.series_number or 0, record.series_uid))
+    return replace(row, series=tuple(by_number))
+
+
+def _search_key(user_id: int, key: str) -> str:
+    """Nobody cancels the search of somebody else."""
+    return f"{user_id}.{key}"

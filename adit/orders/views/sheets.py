@@ -1,0 +1,443 @@
+"""Desk: where sheets of one kind are taken in, and what differs between the kinds.
+Columns: the page that asks which column of a sheet is what, with guesses.
+Verdicts: the rows of a judged sheet as its page shows them, each with what was found about it.
+Sheets: the pages from a dropped file to an order, whatever kind of job it becomes.
+
+File → which column is what, where that is in doubt → a verdict on each row → order. Nothing is
+created before the order; what was uploaded lies sealed in a draft, and addresses hold its key alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Right, may
+from adit.jobs.models import Job
+from adit.jobs.views.access import orders, person
+from adit.orders import archive_passwords, drafts, uploads
+from adit.orders.uploads import Upload
+from adit.spreadsheets import sheet
+from adit.spreadsheets.responses import XLSX
+from adit.spreadsheets.sheet import DateOrder, Field, Judged, Mapping, SheetKind, Verdict
+from adit_engine.errors import AditError, WrongInput
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What differs between the kinds of sheets; `word` stands in addresses and names of routes."""
+
+    kind: str
+    word: str
+    sheet: SheetKind
+    title: Any
+    lead: Any
+    help: str
+    order_template: str
+    """Included below the rows, within the form; it gets `form`, `judged` and `upload`."""
+    judge: Callable[[User, Upload], Judged[Any]]
+    form: Callable[..., forms.Form]
+    """form(data, user=…, upload=…, judged=…, initial=…)."""
+    start: Callable[[User, Upload, Judged[Any], Any], Job]
+    """Makes the job out of a valid form. Raises AditError."""
+
+    def address(self, page: str, *args: Any) -> str:
+        return reverse(f"job_{self.word}_{page}", args=args)
+
+
+def upload_at(user: User, desk: Desk, key: str) -> Upload | None:
+    """What this person has uploaded there, as long as it is kept."""
+    return uploads.load(user, key, desk.sheet)
+
+
+def gone(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
+    """After the start, Back and a second Start lead to the job that there is."""
+    if not drafts.is_key(key):
+        raise Http404
+    job = Job.objects.filter(owner=person(request), idempotency_key=key).first()
+    if job is not None:
+        return HttpResponseRedirect(reverse("job", args=[job.pk]))
+    messages.info(request, _("This sheet is no longer kept: please upload it again."))
+    return HttpResponseRedirect(reverse(f"job_new_{desk.word}"))
+
+
+LINES_SHOWN = 8
+MOST_HEADER_LINE = 20
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def columns_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
+    """Which column is what: with guesses, and remembered for sheets with the same headers."""
+    user = person(request)
+    upload = upload_at(user, desk, key)
+    if upload is None:
+        return gone(request, desk, key)
+    if request.method != "POST":
+        return _columns(request, desk, upload, _with_header(upload, request.GET.get("header")))
+    said = _with_header(upload, request.POST.get("header"))
+    if request.POST.get("do") == "header":
+        return HttpResponseRedirect(f"{desk.address('columns', key)}?header={said.header_line}")
+    try:
+        mapping = sheet.chosen(upload.table, desk.sheet, said.header_line, _places(request, upload))
+        if not mapping.enough():
+            raise WrongInput(_enough(desk.sheet))
+    except WrongInput as error:
+        return _columns(request, desk, upload, said, str(error), _said(request, upload))
+    uploads.settle(user, upload, mapping)
+    return HttpResponseRedirect(desk.address("rows", key))
+
+
+def _columns(
+    request: HttpRequest,
+    desk: Desk,
+    upload: Upload,
+    mapping: Mapping,
+    trouble: str = "",
+    said: dict[int, str] | None = None,
+) -> HttpResponse:
+    table = upload.table
+    guessed = {column: str(place) for place, column in mapping.places}
+    chosen = guessed if said is None else said
+    examples = [line for line in table.lines if line.number > mapping.header_line][:3]
+    context = {
+        "desk": desk,
+        "new_address": reverse(f"job_new_{desk.word}"),
+        "upload": upload,
+        "mapping": mapping,
+        "lines": table.lines[:LINES_SHOWN],
+        "header_lines": [line.number for line in table.lines if line.number <= MOST_HEADER_LINE],
+        "columns": [
+            {
+                "number": column,
+                "letter": sheet.letters(column + 1),
+                "header": mapping.name(column),
+                "field": chosen.get(column, ""),
+                "examples": [line.cell(column).text for line in examples],
+            }
+            for column in range(table.width)
+        ],
+        "fields": sheet.FIELDS[desk.sheet],
+        "trouble": trouble,
+    }
+    return render(request, "orders/sheet_columns.html", context, status=422 if trouble else 200)
+
+
+def _with_header(upload: Upload, text: str | None) -> Mapping:
+    """The mapping with the headers in that line; as it is where nothing sensible was said."""
+    if text is None or not text.isdecimal() or len(text) > 4:
+        return upload.mapping
+    try:
+        return sheet.mapping_at(upload.table, upload.kind, int(text))
+    except WrongInput:
+        return upload.mapping
+
+
+def _said(request: HttpRequest, upload: Upload) -> dict[int, str]:
+    said = {n: request.POST.get(f"column-{n}", "") for n in range(upload.table.width)}
+    return {column: text for column, text in said.items() if text in set(Field)}
+
+
+def _places(request: HttpRequest, upload: Upload) -> dict[Field, int]:
+    """Raises WrongInput when two columns are said to be the same."""
+    said = _said(request, upload)
+    if len(set(said.values())) < len(said):
+        raise WrongInput(_("Two columns are said to be the same: each can be one thing only."))
+    return {Field(text): column for column, text in said.items()}
+
+
+def _enough(kind: SheetKind) -> str:
+    if kind is SheetKind.QUERY:
+        return _(
+            "Say at least which column holds the patient ID, or name and birth date, or the "
+            "accession number."
+        )
+    return _(
+        "Say at least which columns hold patient ID and study UID, or the accession number, or "
+        "patient ID, study date and modality."
+    )
+
+
+SHOWN = ("error", "warning", "out")
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    line: int
+    verdict: str
+    """A state that the badge knows."""
+    word: Any
+    findings: tuple[str, ...]
+    cells: tuple[str, ...]
+    is_out: bool
+    may_be_left_out: bool
+
+
+def rows_shown(judged: Judged[Any], upload: Upload, show: str) -> Sequence[Any]:
+    if show == "out":
+        return [
+            row
+            for row in judged.rows
+            if row.line in upload.left_out or row.verdict is Verdict.LEFT_OUT
+        ]
+    if show in ("error", "warning"):
+        return [row for row in judged.rows if row.verdict == show]
+    return judged.rows
+
+
+def shown_row(row: Any, upload: Upload) -> ShownRow:
+    is_out = row.line in upload.left_out or row.verdict is Verdict.LEFT_OUT
+    badge, word = ("canceled", _("left out")) if is_out else _BADGES[row.verdict]
+    return ShownRow(
+        row.line,
+        badge,
+        word,
+        tuple(f"{f.column}: {f.text}" if f.column else f.text for f in _about(row)),
+        row.shown,
+        is_out,
+        row.verdict is not Verdict.LEFT_OUT,
+    )
+
+
+def _about(row: Any) -> list[Any]:
+    """Findings of several rows name the others."""
+    found = []
+    for finding in row.findings:
+        if len(finding.lines) > 1:
+            others = sheet.lines_in_words([n for n in finding.lines if n != row.line])
+            words = {"text": finding.text, "lines": others}
+            with_others = _("%(text)s (Other lines: %(lines)s)") % words
+            found.append(replace(finding, text=with_others))
+        else:
+            found.append(finding)
+    return found
+
+
+_BADGES: dict[Verdict, tuple[str, Any]] = {
+    Verdict.OK: ("success", _lazy("ok")),
+    Verdict.WARNING: ("warning", _lazy("look")),
+    Verdict.ERROR: ("failure", _lazy("error")),
+    Verdict.LEFT_OUT: ("canceled", _lazy("left out")),
+}
+
+
+ROWS_PER_PAGE = 100
+PASSWORD_FIELDS = (archive_passwords.FIELD, archive_passwords.AGAIN, archive_passwords.KEPT)
+"""The entries are kept apart from the rest; the confirmation has to be given with each order."""
+NOT_KEPT = ("csrfmiddlewaretoken", "do", "shown", "out", "show", "skip_errors", *PASSWORD_FIELDS)
+
+
+@dataclass
+class Sheet:
+    """One request's view of an upload."""
+
+    request: HttpRequest
+    desk: Desk
+    user: User
+    upload: Upload
+
+    @cached_property
+    def judged(self) -> Judged[Any]:
+        """All rows with their verdicts; those left out by hand say nothing about the others.
+
+        Raises sheet.Unreadable.
+        """
+        return self.desk.judge(self.user, self.upload)
+
+    @property
+    def chosen(self) -> Judged[Any]:
+        return self.judged.without(self.upload.left_out)
+
+    def form(self, *, bound: bool) -> Any:
+        typed = self.upload.typed
+        confirmed = self.request.POST.getlist(archive_passwords.KEPT)
+        data = forms_data({**typed, archive_passwords.KEPT: confirmed}) if bound else None
+        initial = {name: v if len(v) > 1 else v[0] for name, v in typed.items() if v}
+        return self.desk.form(
+            data, user=self.user, upload=self.upload, judged=self.chosen, initial=initial
+        )
+
+    def take(self) -> None:
+        """Keeps what was ticked and typed on the page."""
+        posted = self.request.POST
+        shown = _numbers(posted.getlist("shown"))
+        upload = self.upload.without(shown, _numbers(posted.getlist("out")))
+        typed = {name: values for name, values in posted.lists() if name not in NOT_KEPT}
+        password = upload.password.with_entries(posted)
+        self.upload = replace(upload, typed=typed, password=password)
+        self.upload.keep(self.user)
+
+    def again(self, page: str = "1", show: str = "") -> HttpResponse:
+        address = self.desk.address("rows", self.upload.key)
+        query = f"?page={page}" if page.isdecimal() else "?page=1"
+        shown = f"&show={show}" if show in SHOWN else ""
+        return HttpResponseRedirect(f"{address}{query}{shown}#rows")
+
+    def page(self, form: Any = None, notice: str = "") -> HttpResponse:
+        show = self.request.GET.get("show", "")
+        rows = rows_shown(self.judged, self.upload, show)
+        page = Paginator(rows, ROWS_PER_PAGE).get_page(self.request.GET.get("page"))
+        counts = self.chosen.counts
+        context = {
+            "desk": self.desk,
+            "new_address": reverse(f"job_new_{self.desk.word}"),
+            "rows_address": self.desk.address("rows", self.upload.key),
+            "upload": self.upload,
+            "judged": self.judged,
+            "rows": [shown_row(row, self.upload) for row in page],
+            "page": page,
+            "show": show if show in SHOWN else "",
+            "counts": counts,
+            "ok": counts[Verdict.OK],
+            "warned": counts[Verdict.WARNING],
+            "wrong": counts[Verdict.ERROR],
+            "ready": len(self.chosen.good),
+            "left_out": len(self.judged.rows) - len(self.chosen.rows) + counts[Verdict.LEFT_OUT],
+            "form": form or self.form(bound=False),
+            "sees_identified": may(self.user, Right.SEE_IDENTIFIED),
+            "notice": notice,
+        }
+        wrong = bool(notice) or form is not None
+        return render(self.request, "orders/sheet_rows.html", context, status=422 if wrong else 200)
+
+
+def routes(desk: Desk) -> list[URLPattern]:
+    """The addresses of one kind of sheet: job_new_<word>, job_<word>_template, …"""
+
+    def view(function: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        def bound(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+            return function(request, desk, **kwargs)
+
+        return orders(desk.kind)(bound)
+
+    base = f"new/{desk.word}/"
+    return [
+        path(base, view(new_sheet), name=f"job_new_{desk.word}"),
+        path(f"{base}template.<str:form>", view(template), name=f"job_{desk.word}_template"),
+        path(f"{base}<str:key>/columns/", view(columns_page), name=f"job_{desk.word}_columns"),
+        path(f"{base}<str:key>/", view(rows_page), name=f"job_{desk.word}_rows"),
+    ]
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_sheet(request: HttpRequest, desk: Desk) -> HttpResponse:
+    """Where a file is dropped; a good one leads on, a broken one is refused in words."""
+    if request.method != "POST":
+        return _upload_page(request, desk)
+    file = request.FILES.get("sheet")
+    if file is None:
+        return _upload_page(request, desk, _why_no_file(request))
+    order = DateOrder.MONTH_FIRST if request.POST.get("dates") == "month" else DateOrder.DAY_FIRST
+    try:
+        upload = uploads.take(person(request), file, file.name or "sheet", desk.sheet, order)
+    except AditError as error:
+        return _upload_page(request, desk, str(error))
+    page = "rows" if upload.mapping.sure else "columns"
+    return HttpResponseRedirect(desk.address(page, upload.key))
+
+
+@require_safe
+def template(request: HttpRequest, desk: Desk, form: str) -> HttpResponse:
+    """An empty sheet with text columns and two examples."""
+    makers = {"xlsx": (sheet.template_xlsx, XLSX), "csv": (sheet.template_csv, "text/csv")}
+    if form not in makers:
+        raise Http404
+    make, content_type = makers[form]
+    headers = {"Content-Disposition": f'attachment; filename="adit-{desk.word}.{form}"'}
+    return HttpResponse(make(desk.sheet), content_type=content_type, headers=headers)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def rows_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
+    """Each row with its verdict, and below them the order. Each button keeps what was ticked."""
+    user = person(request)
+    upload = upload_at(user, desk, key)
+    if upload is None:
+        return gone(request, desk, key)
+    one = Sheet(request, desk, user, upload)
+    if not upload.mapping.sure:
+        return HttpResponseRedirect(desk.address("columns", key))
+    try:
+        if request.method != "POST":
+            return one.page()
+        one.take()
+        verb, _colon, what = request.POST.get("do", "").partition(":")
+        if verb == "start":
+            return _start(one)
+        show = request.POST.get("show", "")
+        return one.again(what, show) if verb == "page" else one.again(show=what)
+    except sheet.Unreadable as error:
+        return _upload_page(request, desk, str(error))
+
+
+def forms_data(typed: dict[str, list[str]]) -> Any:
+    """What was typed, as a form takes it."""
+    data = QueryDict(mutable=True)
+    for name, values in typed.items():
+        data.setlist(name, values)
+    return data
+
+
+def _start(one: Sheet) -> HttpResponse:
+    form = one.form(bound=True)
+    if not one.chosen.good:
+        return one.page(form, _("No row is left that could be ordered."))
+    wrong = one.chosen.counts[Verdict.ERROR]
+    if wrong and "skip_errors" not in one.request.POST:
+        return one.page(
+            form,
+            ngettext(
+                "%(n)d row has an error. Correct it in the file and upload it again, or tick that "
+                "it is to be left out.",
+                "%(n)d rows have errors. Correct them in the file and upload it again, or tick that "
+                "they are to be left out.",
+                wrong,
+            )
+            % {"n": wrong},
+        )
+    if not form.is_valid():
+        return one.page(form)
+    try:
+        job = one.desk.start(one.user, one.upload, one.chosen, form)
+    except AditError as error:
+        form.add_error(None, str(error))
+        return one.page(form)
+    drafts.drop(one.user, one.upload.key)
+    messages.success(one.request, _("The job is ordered."))
+    return HttpResponseRedirect(reverse("job", args=[job.pk]))
+
+
+def _upload_page(request: HttpRequest, desk: Desk, trouble: str = "") -> HttpResponse:
+    templates = (("xlsx", _("Template for Excel")), ("csv", _("Template as CSV")))
+    context = {
+        "desk": desk,
+        "trouble": trouble,
+        "forms": [(desk.address("template", form), word) for form, word in templates],
+        "columns": sheet.columns(desk.sheet),
+        "examples": sheet.examples(desk.sheet),
+        "month_first": request.POST.get("dates") == "month",
+    }
+    return render(request, "orders/sheet_new.html", context, status=422 if trouble else 200)
+
+
+def _why_no_file(request: HttpRequest) -> str:
+    """The handler lets nothing through that is too large to be kept in memory."""
+    if int(request.META.get("CONTENT_LENGTH") or 0) > sheet.MOST_FILE_BYTES:
+        return _("The file has more than %(most)d MB. Split it, or save it as CSV.") % {
+            "most": sheet.MOST_FILE_BYTES // 1_000_000
+        }
+    return _("Choose a file first.")
+
+
+def _numbers(texts: list[str]) -> list[int]:
+    return [int(text) for text in texts if text.isascii() and text.isdecimal() and len(text) < 9]

@@ -1,0 +1,153 @@
+"""Trail: what people read of the audit trail: events found by person, action, subject and day."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.core.validators import RegexValidator
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from adit.accounts.models import User
+from adit.audit.models import Event
+from adit.audit.trail import record, verify
+
+PER_PAGE = 50
+READ, EXPORTED, VERIFIED = "trail.read", "trail.exported", "trail.verified"
+
+_WORD = RegexValidator(
+    r"\A[a-z_]+(\.[a-z_]*)?\Z", _("Such as job.created, or job for all of them.")
+)
+_ABOUT = RegexValidator(
+    r"\A(job|node|project|profile|user):[A-Za-z0-9_.-]*\Z",
+    _("Such as job:12, node:3 or project:LUNG; never a patient."),
+)
+
+
+def _day() -> forms.DateInput:
+    return forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+
+
+class TrailForm(forms.Form):
+    """All of it stands in the address and in the trail itself, so nothing of it is a patient."""
+
+    person = forms.ModelChoiceField(
+        User.objects.order_by("username"),
+        label=_("Person"),
+        required=False,
+        to_field_name="username",
+        empty_label=_("everybody"),
+    )
+    action = forms.CharField(label=_("Action"), required=False, max_length=64, validators=[_WORD])
+    about = forms.CharField(label=_("About"), required=False, max_length=128, validators=[_ABOUT])
+    since = forms.DateField(label=_("From"), required=False, widget=_day())
+    until = forms.DateField(label=_("Until"), required=False, widget=_day())
+    before = forms.IntegerField(
+        required=False, min_value=1, max_value=2**62, widget=forms.HiddenInput
+    )
+    """The oldest event of the page before."""
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What was asked for, as it stands in the address and in the trail."""
+        given = {name: self.cleaned_data.get(name) for name in self.fields if name != "before"}
+        return {name: str(value) for name, value in given.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One event, with its details in words. Whom it concerns stays sealed."""
+
+    event: Event
+    who: str
+    details: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    lines: list[Line]
+    older: str
+    """The query of the next page's address; empty on the last."""
+
+
+def page_of(user: User, form: TrailForm) -> Page:
+    """The newest events that match, those below `before` where it is given; recorded as a look."""
+    events = found(form)
+    before = form.cleaned_data.get("before")
+    if before:
+        events = events.filter(pk__lt=before)
+    rows = list(events[: PER_PAGE + 1])
+    older = ""
+    if len(rows) > PER_PAGE:
+        rows.pop()
+        older = urlencode({**form.asked, "before": rows[-1].pk})
+    record(READ, user=user, details={"asked": form.asked, "events": len(rows)})
+    return Page([line_of(event) for event in rows], older)
+
+
+def found(form: TrailForm) -> QuerySet[Event]:
+    """The newest first."""
+    asked = form.cleaned_data
+    wanted = Q()
+    if asked.get("person"):
+        wanted &= Q(user=asked["person"])
+    if asked.get("action"):
+        action = asked["action"]
+        wanted &= Q(action=action) if action.count(".") else Q(action__startswith=f"{action}.")
+    if asked.get("about"):
+        wanted &= Q(about=asked["about"])
+    if asked.get("since"):
+        wanted &= Q(at__gte=_midnight(asked["since"]))
+    if asked.get("until"):
+        wanted &= Q(at__lt=_midnight(asked["until"] + timedelta(days=1)))
+    events = Event.objects.filter(wanted).select_related("user")
+    return events.defer("patient_sealed").order_by("-id")
+
+
+def rows_of(events: QuerySet[Event]) -> Iterator[tuple[object, ...]]:
+    """For a file: a heading, then a row for each event."""
+    yield ("number", "at", "person", "action", "about", "details", "concerns_a_patient", "hash")
+    for event in events.iterator(chunk_size=1000):
+        line = line_of(event)
+        details = "; ".join(f"{name}: {text}" for name, text in line.details)
+        concerns = "yes" if event.patient_index else "no"
+        at = event.at.isoformat(timespec="seconds")
+        who = event.user.get_username() if event.user else ""
+        yield (event.pk, at, who, event.action, event.about, details, concerns, event.hash)
+
+
+def verified(user: User) -> Event:
+    """Walks the whole chain and records the result, which is the event that comes back."""
+    broken = verify()
+    details: dict[str, Any] = {"whole": broken is None}
+    if broken is not None:
+        details = {"whole": False, "event": broken.row, "why": broken.why}
+    return record(VERIFIED, user=user, details=details)
+
+
+def last_verified() -> Event | None:
+    events = Event.objects.filter(action=VERIFIED).defer("patient_sealed").select_related("user")
+    return events.order_by("-id").first()
+
+
+def line_of(event: Event) -> Line:
+    user = event.user
+    who = (user.get_full_name() or user.get_username()) if user else ""
+    details = [(str(name), _text(value)) for name, value in sorted(event.details.items())]
+    return Line(event, who, [(name, text) for name, text in details if text])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_text(inner)}" for name, inner in sorted(value.items()))
+    if isinstance(value, list):
+        return ", ".join(_text(inner) for inner in value)
+    return "" if value is None else str(value)
+
+
+def _midnight(day: Any) -> datetime:
+    return timezone.make_aware(datetime.combine(day, time.min))

@@ -1,0 +1,87 @@
+"""Pages of the audit trail, for those with the right to read it; reading is recorded, too."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import cast
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Refused, Right, require
+from adit.audit.csv_export import csv_lines
+from adit.audit.trail import record
+from adit.pages import audit_trail
+
+View = Callable[[HttpRequest], HttpResponseBase]
+
+
+def _for_readers(view: View) -> View:
+    @wraps(view)
+    def guarded(request: HttpRequest) -> HttpResponseBase:
+        try:
+            require(cast(User, request.user), Right.READ_TRAIL)
+        except Refused as error:
+            raise PermissionDenied(str(error)) from None
+        return view(request)
+
+    return guarded
+
+
+@require_safe
+@_for_readers
+def trail_page(request: HttpRequest) -> HttpResponse:
+    form = audit_trail.TrailForm(request.GET)
+    page = audit_trail.page_of(cast(User, request.user), form) if form.is_valid() else None
+    last = audit_trail.last_verified()
+    context = {
+        "form": form,
+        "fields": form.visible_fields(),
+        "page": page,
+        "asked": form.asked if page else {},
+        "last": audit_trail.line_of(last) if last else None,
+        "per_page": audit_trail.PER_PAGE,
+    }
+    return render(request, "pages/trail.html", context, status=200 if page else 422)
+
+
+@require_POST
+@_for_readers
+def trail_verify(request: HttpRequest) -> HttpResponse:
+    """Walks the whole chain; the result stands in the trail."""
+    event = audit_trail.verified(cast(User, request.user))
+    if event.details["whole"]:
+        messages.success(request, _("The trail is whole: no event was changed or removed."))
+    else:
+        words = {"row": event.details["event"] or "–", "why": event.details["why"]}
+        messages.error(request, _("The trail is broken at event %(row)s: %(why)s.") % words)
+    return redirect("trail")
+
+
+@require_POST
+@_for_readers
+def trail_export(request: HttpRequest) -> HttpResponseBase:
+    """What matches, as a CSV file."""
+    form = audit_trail.TrailForm(request.POST)
+    if not form.is_valid():
+        return redirect("trail")
+    events = audit_trail.found(form)
+    newest = events.values_list("pk", flat=True).first() or 0
+    record(
+        audit_trail.EXPORTED,
+        user=cast(User, request.user),
+        details={"asked": form.asked, "events": events.count()},
+    )
+    response = StreamingHttpResponse(
+        csv_lines(audit_trail.rows_of(events.filter(pk__lte=newest))),
+        content_type="text/csv; charset=utf-8",
+    )
+    name = f"trail-{timezone.localdate():%Y-%m-%d}.csv"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response

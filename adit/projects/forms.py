@@ -1,0 +1,287 @@
+"""Forms: a research project, a reason, a list of pseudonyms, a profile's text, an image to try."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from django import forms
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
+
+from adit.accounts.models import User
+from adit.nodes.models import Node
+from adit.projects import profile_versions, risks, services
+from adit.projects.models import Profile, Project, RiskChoice
+from adit.projects.pseudonym_import import LARGEST_BYTES, Pair, Rejected, read_pairs
+from adit.projects.validators import LONGEST_REASON, check_pattern
+from adit_engine.errors import WrongInput
+from adit_engine.values.references import StudyRef
+
+_TICK = {"class": "form-check-input"}
+
+
+class Ticks(forms.ModelMultipleChoiceField):
+    """Rows to tick; none is an answer, too."""
+
+    def __init__(self, label: Any, help_text: Any, queryset: QuerySet[Any]) -> None:
+        super().__init__(
+            queryset,
+            label=label,
+            help_text=help_text,
+            required=False,
+            widget=forms.CheckboxSelectMultiple(attrs=_TICK),
+        )
+
+
+GROUPS: Sequence[tuple[Any, Sequence[str]]] = (
+    (_("What it is"), (*services.OWN_WORDS, "protocol_id", "profile")),
+    (_("What was approved"), services.PAPERS),
+    (_("What may be sent"), services.LIMITS),
+)
+"""Headings of the page, and what stands below each."""
+
+
+class RiskField(forms.ChoiceField):
+    """Nothing is chosen beforehand."""
+
+    def __init__(self, risk: risks.Risk) -> None:
+        super().__init__(
+            label=risk.title,
+            choices=RiskChoice.choices,
+            widget=forms.RadioSelect(attrs=_TICK),
+            error_messages={"required": _("Choose: nothing is chosen for you.")},
+        )
+
+
+class ProjectForm(forms.ModelForm):
+    """What stands in images that left already cannot be typed over."""
+
+    faces = RiskField(risks.FACES)
+    header_word = RiskField(risks.HEADER_WORD)
+
+    members = Ticks(
+        _("members"),
+        _("People of these groups see the project and its jobs, and may order for it."),
+        Group.objects.order_by("name"),
+    )
+    sources = Ticks(
+        _("may come from"),
+        _("None ticked: from wherever the person may fetch."),
+        Node.objects.order_by("name"),
+    )
+    destinations = Ticks(
+        _("may go to"),
+        _("None ticked: to wherever the person may send."),
+        Node.objects.order_by("name"),
+    )
+
+    class Meta:
+        model = Project
+        fields = [
+            "protocol_id",
+            "protocol_name",
+            "sponsor",
+            "site_name",
+            "site_id",
+            "pattern",
+            *services.PAPERS,
+            *services.LIMITS,
+            *risks.FIELDS,
+            "profile",
+            "members",
+            "sources",
+            "destinations",
+        ]
+        widgets = {
+            name: forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+            for name in ("expires_on", "deletion_on")
+        }
+        help_texts = {
+            "protocol_id": _("Such as LUNG-2026. Stands in every image and never changes."),
+            "protocol_name": _("What people read."),
+            "sponsor": _("Who is responsible for the research. Stands in every image."),
+            "site_name": _("Your site, as the project calls it."),
+            "pattern": _("Such as LUNG-####. Empty: pseudonyms that tell nothing at all."),
+            "expires_on": _("After this day nothing leaves for it."),
+            "deletion_on": _("When the recipient has to delete what was sent."),
+            "approval_number": _("Such as that of the ethics board."),
+            "responsible": _("Who answers for the project."),
+            "legal_basis": _("Such as consent, or a law and its paragraph."),
+            "recipient": _("Who gets the images in the end."),
+            "modalities": _("Such as CT, MR. Series of others stay. Empty: all."),
+            "second_person": _(
+                "Nobody approves an own order. Searches and checks need no approval."
+            ),
+            **{
+                risk.reason: _("Needed where the risk is accepted. It stands in each job's report.")
+                for risk in risks.RISKS
+            },
+            "profile": _(
+                "What is removed and what stays. Another profile gives all images new identifiers "
+                "from then on, unless it only adds pixel rules that open what was withheld."
+            ),
+        }
+
+    def __init__(self, *args: Any, proposer: User | None = None, **kwargs: Any) -> None:
+        """A proposer names own groups alone; where it may come from and go to is a manager's."""
+        super().__init__(*args, **kwargs)
+        if proposer is not None:
+            del self.fields["sources"], self.fields["destinations"]
+            members = cast(forms.ModelMultipleChoiceField, self.fields["members"])
+            members.queryset = proposer.groups.order_by("name")
+        profile_versions.make_presets()
+        profile = cast(forms.ModelChoiceField, self.fields["profile"])
+        current = Profile.objects.filter(pk=self.instance.profile_id)
+        profile.queryset = profile_versions.newest() | current
+        profile.empty_label = None
+        if self.instance.pk is None:
+            self.fields["profile"].initial = services.default_profile()
+            return
+        for name in self._settled():
+            self.fields[name].disabled = True
+            self.fields[name].help_text = _("Stands in images already, so it stays as it is.")
+
+    def _settled(self) -> set[str]:
+        if self.instance.is_default:
+            return set(self.fields) - {"profile", *risks.FIELDS}
+        used = services.OWN_WORDS if services.is_used(self.instance) else ()
+        return {"protocol_id", *used}
+
+    def clean_pattern(self) -> str:
+        pattern = str(self.cleaned_data["pattern"])
+        if pattern:
+            try:
+                check_pattern(pattern)
+            except WrongInput as error:
+                raise forms.ValidationError(str(error)) from None
+        return pattern
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name in ("protocol_name", "sponsor", "site_name", "site_id"):
+            text = cleaned.get(name) or ""
+            if "\\" in text or not text.isprintable():
+                self.add_error(name, _("No backslash and no line break: it stands in images."))
+        for risk in risks.RISKS:
+            if cleaned.get(risk.name) == RiskChoice.ACCEPT and not cleaned.get(risk.reason):
+                self.add_error(risk.reason, _("Say why the risk is accepted."))
+        return cleaned
+
+    @property
+    def groups(self) -> list[tuple[Any, list[forms.BoundField]]]:
+        return [
+            (heading, [self[name] for name in self.fields if name in names])
+            for heading, names in GROUPS
+        ]
+
+    @property
+    def risk_fields(self) -> list[tuple[risks.Risk, forms.BoundField, forms.BoundField]]:
+        return [(risk, self[risk.name], self[risk.reason]) for risk in risks.RISKS]
+
+    @property
+    def ticks(self) -> list[forms.BoundField]:
+        return [self[name] for name, field in self.fields.items() if isinstance(field, Ticks)]
+
+    @property
+    def relations(self) -> dict[str, Any]:
+        names = ("members", "sources", "destinations")
+        return {name: self.cleaned_data.get(name, ()) for name in names}
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(
+        label=_("Why?"),
+        max_length=LONGEST_REASON,
+        help_text=_("Kept in the audit trail with your name. No patient names, please."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
+class JoinForm(ReasonForm):
+    """Another id of the same person, and whose patient ids it is of."""
+
+    node = forms.ModelChoiceField(
+        Node.objects.none(),
+        label=_("whose patient ids"),
+        help_text=_("The same number can be another patient in another hospital's PACS."),
+        empty_label=None,
+    )
+    patient_id = forms.CharField(
+        label=_("patient ID"),
+        max_length=64,
+        help_text=_("The id that is the same person's, exactly as the PACS shows it."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    new_generation = forms.BooleanField(
+        label=_("It has a pseudonym already: make all identifiers of images new from now on"),
+        required=False,
+        widget=forms.CheckboxInput(attrs=_TICK),
+    )
+    field_order = ("node", "patient_id", "reason", "new_generation")
+
+    def __init__(self, *args: Any, nodes: QuerySet[Node], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cast(forms.ModelChoiceField, self.fields["node"]).queryset = nodes
+
+
+class DestroyForm(ReasonForm):
+    typed = forms.CharField(
+        label=_("project id, typed again"),
+        max_length=64,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+
+class PairsForm(forms.Form):
+    """A CSV file of patient ids and pseudonyms, and whose patient ids they are."""
+
+    node = forms.ModelChoiceField(
+        Node.objects.none(),
+        label=_("whose patient ids"),
+        help_text=_("The same number can be another patient in another hospital's PACS."),
+        empty_label=None,
+    )
+    file = forms.FileField(
+        label=_("CSV file"),
+        help_text=_("Heading patient_id and pseudonym, then a row for each patient; in UTF-8."),
+        widget=forms.ClearableFileInput(attrs={"accept": ".csv,text/csv"}),
+    )
+
+    def __init__(self, *args: Any, nodes: QuerySet[Node], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cast(forms.ModelChoiceField, self.fields["node"]).queryset = nodes
+
+    def clean_file(self) -> list[Pair]:
+        try:
+            return read_pairs(self.cleaned_data["file"].read(LARGEST_BYTES + 1))
+        except Rejected as error:
+            raise forms.ValidationError(list(error.problems)) from None
+
+
+class ProfileForm(forms.Form):
+    text = forms.CharField(
+        label=_("rules"),
+        max_length=profile_versions.LONGEST_TEXT,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 18, "spellcheck": "false", "class": "code-box"}),
+    )
+
+
+class TryForm(forms.Form):
+    node = forms.ModelChoiceField(Node.objects.none(), label=_("PACS or folder"), empty_label=None)
+    study_uid = forms.CharField(
+        label=_("study UID"),
+        max_length=64,
+        help_text=_("Study Instance UID, as the PACS shows it. One image of it is fetched."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, nodes: QuerySet[Node], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cast(forms.ModelChoiceField, self.fields["node"]).queryset = nodes
+
+    def clean_study_uid(self) -> StudyRef:
+        try:
+            return StudyRef(self.cleaned_data["study_uid"])
+        except WrongInput as error:
+            raise forms.ValidationError(str(error)) from None

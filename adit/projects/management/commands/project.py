@@ -1,0 +1,53 @@
+"""adit manage project: exports a project's key; compacts the database after one was destroyed."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Refused
+from adit.projects.key_destruction import compact
+from adit.projects.models import Project
+from adit.projects.services import export_key
+
+
+class Command(BaseCommand):
+    help = "Keys of research projects: exported to a file, or made sure to be gone."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        export = actions.add_parser("export-key", help="to a new file that only its owner can read")
+        export.add_argument("project", help="the project id")
+        export.add_argument("file", type=Path)
+        export.add_argument("--user", required=True, help="who exports it; stands in the trail")
+        actions.add_parser("compact", help="takes traces of destroyed keys out of the database")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        {"export-key": self._export, "compact": self._compact}[options["action"]](options)
+
+    def _compact(self, options: dict[str, Any]) -> None:
+        if not compact():
+            raise CommandError("The database is busy: stop ADIT, then try again.")
+        self.stdout.write("The database is compacted.")
+
+    def _export(self, options: dict[str, Any]) -> None:
+        user = User.objects.filter(username=options["user"]).first()
+        project = Project.objects.filter(protocol_id=options["project"]).first()
+        if user is None or project is None:
+            raise CommandError("There is no such user or no such research project.")
+        try:
+            # Made before the export is recorded, so that a wrong path records nothing.
+            descriptor = os.open(options["file"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise CommandError(f"{options['file']}: {error.strerror}") from None
+        with os.fdopen(descriptor, "w") as file:
+            try:
+                file.write(export_key(user, project))
+            except Refused as error:
+                options["file"].unlink()
+                raise CommandError(str(error)) from None
+        self.stdout.write(
+            f"The key of {project.protocol_id} is in {options['file']}. Keep it safe."
+        )

@@ -1,0 +1,182 @@
+"""Profile, Project, Patient: what a research project changes, owns, and calls its patients."""
+
+from datetime import date
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
+
+from adit.nodes.models import Node
+from adit.vault.fields import SealedField
+
+
+class ProfileIsFrozen(Exception):
+    """A profile's version was used: a change makes a new version."""
+
+
+class Profile(models.Model):
+    """One version of a de-identification profile; frozen once it was used."""
+
+    name = models.CharField(_("name"), max_length=48)
+    version = models.PositiveIntegerField(_("version"), default=1)
+    text = models.TextField(_("rules"))
+    """The profile as adit_engine.pseudonymize.profile.Profile.parse reads it."""
+    frozen_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name", "-version"]
+        constraints = [models.UniqueConstraint(fields=["name", "version"], name="one_version")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk and Profile.objects.filter(pk=self.pk, frozen_at__isnull=False).exists():
+            raise ProfileIsFrozen(f"{self} was used already: make a new version of it.")
+        super().save(*args, **kwargs)
+
+
+class RiskChoice(models.TextChoices):
+    """What a project has chosen for images that bear a risk (risks.py). There is no default."""
+
+    WITHHOLD = "withhold", _("withhold them")
+    ACCEPT = "accept", _("accept the risk, with a reason")
+
+
+class Project(models.Model):
+    """A research project: owns a key, pseudonyms and a patient mapping."""
+
+    protocol_id = models.CharField(
+        _("project id"),
+        max_length=64,
+        unique=True,
+        validators=[RegexValidator(r"^[A-Za-z0-9_.-]+$", _("Letters, digits, dot, hyphen only."))],
+    )
+    protocol_name = models.CharField(_("project name"), max_length=64, blank=True)
+    sponsor = models.CharField(_("sponsor"), max_length=64)
+    site_name = models.CharField(_("site name"), max_length=64, blank=True)
+    site_id = models.CharField(_("site id"), max_length=64, blank=True)
+    is_default = models.BooleanField(default=False, editable=False)
+    """The site's own project, used when none is chosen; leaves no project in the header."""
+
+    key = SealedField(null=True)
+    """The project's 256-bit key as hex, sealed under the master key; None once it is destroyed."""
+    key_destroyed_at = models.DateTimeField(null=True, editable=False)
+    generation = models.PositiveIntegerField(default=1, editable=False)
+    profile = models.ForeignKey(Profile, on_delete=models.PROTECT, related_name="projects")
+    pattern = models.CharField(_("pseudonym pattern"), max_length=48, blank=True)
+    """Such as LUNG-#### for generated pseudonyms; empty: derived from the project's key."""
+    last_number = models.PositiveIntegerField(default=0, editable=False)
+    """The number that the pattern gave last."""
+
+    members = models.ManyToManyField(Group, related_name="projects", blank=True)
+    sources = models.ManyToManyField(Node, related_name="+", blank=True)
+    """Allowed sources; none named = all that the person may use. Likewise destinations."""
+    destinations = models.ManyToManyField(Node, related_name="+", blank=True)
+    modalities = models.CharField(
+        _("modalities"),
+        max_length=100,
+        blank=True,
+        validators=[RegexValidator(r"^[A-Z]{2,16}(, [A-Z]{2,16})*$", _("Such as CT, MR."))],
+    )
+    """Such as "CT, MR"; empty = all. Series of others stay."""
+    patient_cap = models.PositiveIntegerField(_("at most so many patients"), null=True, blank=True)
+    second_person = models.BooleanField(
+        _("each transfer is approved by a second person"), default=False
+    )
+    expires_on = models.DateField(_("ends on"), null=True, blank=True)
+    deletion_on = models.DateField(_("data are deleted on"), null=True, blank=True)
+    is_revoked = models.BooleanField(_("revoked"), default=False)
+
+    faces = models.CharField(
+        _("thin slices that may show a face"), max_length=8, choices=RiskChoice, blank=True
+    )
+    """Empty until somebody chose; until then they are withheld."""
+    faces_reason = models.CharField(_("why the risk is accepted"), max_length=200, blank=True)
+    header_word = models.CharField(
+        _("radiographs that only their header says are free of text"),
+        max_length=8,
+        choices=RiskChoice,
+        blank=True,
+    )
+    """Likewise."""
+    header_word_reason = models.CharField(
+        _("why the header's word is accepted"), max_length=200, blank=True
+    )
+    approval_number = models.CharField(_("approval number"), max_length=64, blank=True)
+    responsible = models.CharField(_("responsible person"), max_length=100, blank=True)
+    purpose = models.CharField(_("purpose"), max_length=300, blank=True)
+    legal_basis = models.CharField(_("legal basis"), max_length=200, blank=True)
+    recipient = models.CharField(_("recipient"), max_length=200, blank=True)
+    """Who gets the images in the end, beyond our own destinations."""
+    proposed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="+",
+    )
+    is_accepted = models.BooleanField(default=True, editable=False)
+    """False for a proposal that no project manager has accepted yet."""
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["protocol_id"]
+
+    def __str__(self) -> str:
+        return self.protocol_name or self.protocol_id
+
+    @property
+    def allowed_modalities(self) -> tuple[str, ...]:
+        """Empty = all."""
+        return tuple(part.strip() for part in self.modalities.split(",") if part.strip())
+
+    def is_over(self, today: date) -> bool:
+        return self.is_revoked or (self.expires_on is not None and self.expires_on < today)
+
+
+class JoinedId(models.Model):
+    """Another id of a patient: two ids were merged, or one person came from two hospitals."""
+
+    patient = models.ForeignKey("Patient", on_delete=models.CASCADE, related_name="joined")
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
+    index = models.CharField(max_length=64)
+    """As in Patient; here it comes first."""
+    sealed = models.BinaryField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "index"], name="one_patient_per_joined_id")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.patient)
+
+
+class Patient(models.Model):
+    """Within one project, one patient has one pseudonym and one pseudonym has one patient."""
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="patients")
+    index = models.CharField(max_length=64)
+    """Keyed hash of (patient-id domain, patient id) under the project's key."""
+    sealed = models.BinaryField()
+    """Domain and patient id under the project's key."""
+    pseudonym = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "index"], name="one_pseudonym_per_patient"),
+            # Folders and archives that do not tell A from a would mix two patients.
+            models.UniqueConstraint(
+                "project", Lower("pseudonym"), name="one_patient_per_pseudonym"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.pseudonym

@@ -1,0 +1,146 @@
+"""Pixel drafts: pixel rules added, changed and taken away in the text of a version to come.
+Pixel forms: one pixel rule as a person types it, and the draft that it goes into."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from adit.projects.models import Profile
+from adit.projects.profile_versions import LONGEST_TEXT, draft_of, next_version, rules_of
+from adit_engine.errors import ProfileError
+from adit_engine.pseudonymize.pixel_rules import ALL, LONGEST_REASON, WITHHELD, PixelRule, Rectangle
+from adit_engine.pseudonymize.profile import CLEAN_PIXELS
+from adit_engine.pseudonymize.profile import Profile as Rules
+from adit_engine.pseudonymize.tables import admitted
+
+PixelRules = tuple[PixelRule, ...]
+
+
+def begun(profile: Profile) -> str:
+    """The text to begin with. A text that is written in an unusual way is written anew."""
+    text, rules = draft_of(profile), rules_of(profile)
+    due = replace(rules, version=next_version(profile.name))
+    return text if Rules.parse(text) == due else due.to_text()
+
+
+def rules_in(text: str) -> PixelRules:
+    """Raises ProfileError."""
+    return Rules.parse(text).pixel_rules
+
+
+def put(text: str, rule: PixelRule, place: int | None = None) -> str:
+    """With the rule in that place, or behind all others. Raises ProfileError, with the line."""
+
+    def changed(rules: PixelRules) -> PixelRules:
+        if place is None or not 0 <= place < len(rules):
+            return (*rules, rule)
+        return (*rules[:place], rule, *rules[place + 1 :])
+
+    return _with(text, changed)
+
+
+def without(text: str, place: int) -> str:
+    """Raises ProfileError."""
+    return _with(text, lambda rules: tuple(r for n, r in enumerate(rules) if n != place))
+
+
+def _with(text: str, change: Callable[[PixelRules], PixelRules]) -> str:
+    before = Rules.parse(text)
+    after = change(before.pixel_rules)
+    options = before.options | {CLEAN_PIXELS} if after else before.options - {CLEAN_PIXELS}
+    plain = replace(before, options=before.options - {CLEAN_PIXELS}, pixel_rules=()).to_text()
+    option = f'\n[[rules]]\ncode = "{CLEAN_PIXELS}"\n' if CLEAN_PIXELS in options else ""
+    made = plain + option + "".join(rule.to_text() for rule in after)
+    Rules.parse(made)
+    return made
+
+
+def _text(label: Any, help_text: Any = "", *, required: bool = True) -> forms.CharField:
+    widget = forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
+    return forms.CharField(
+        label=label, help_text=help_text, max_length=256, required=required, widget=widget
+    )
+
+
+class DraftForm(forms.Form):
+    """The text as it stands now; the page carries it from click to click."""
+
+    text = forms.CharField(max_length=LONGEST_TEXT, strip=False, widget=forms.HiddenInput)
+
+
+class PixelRuleForm(forms.Form):
+    sop_class = forms.ChoiceField(label=_("kind of image"))
+    manufacturer = _text(_("manufacturer"))
+    model = _text(_("model"))
+    software = _text(
+        _("software"), _("The whole value, * for any, empty where none is named."), required=False
+    )
+    rows = forms.IntegerField(label=_("rows"), min_value=1, max_value=65535)
+    columns = forms.IntegerField(label=_("columns"), min_value=1, max_value=65535)
+    rectangles = forms.CharField(
+        label=_("rectangles"),
+        required=False,
+        help_text=_(
+            "One a line: from the left, from the top, width, height, in pixels. None: the device "
+            "burns nothing in; then say below why you know."
+        ),
+        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "class": "code-box"}),
+    )
+    applies = forms.ChoiceField(
+        label=_("applies to"),
+        choices=[
+            (WITHHELD, _("images that would be withheld without it")),
+            (ALL, _("all images of the device")),
+        ],
+        help_text=_("A rule for all images gives the project's images new identifiers."),
+    )
+    reason = forms.CharField(label=_("reason"), max_length=LONGEST_REASON, required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["sop_class"].choices = [  # type: ignore[attr-defined]
+            (uid, known.name.removesuffix(" Storage")) for uid, known in admitted().items()
+        ]
+
+    def clean_rectangles(self) -> tuple[Rectangle, ...]:
+        lines = self.cleaned_data["rectangles"].splitlines()
+        found = []
+        for number, line in enumerate(lines, start=1):
+            parts = line.replace(",", " ").split()
+            if not parts:
+                continue
+            if len(parts) != 4 or not all(part.isdecimal() and len(part) < 6 for part in parts):
+                raise forms.ValidationError(
+                    _("Line %(n)d: four whole numbers, please."), params={"n": number}
+                )
+            left, top, width, height = map(int, parts)
+            found.append((left, top, width, height))
+        return tuple(found)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors:
+            try:
+                self.rule = PixelRule(**cleaned)
+            except ProfileError as error:
+                self.add_error(None, str(error))
+        return cleaned
+
+
+def initial_of(rule: PixelRule) -> dict[str, Any]:
+    """What the form shows of a rule that is there."""
+    names = (
+        "sop_class",
+        "manufacturer",
+        "model",
+        "software",
+        "rows",
+        "columns",
+        "applies",
+        "reason",
+    )
+    lines = "\n".join(" ".join(map(str, one)) for one in rule.rectangles)
+    return {**{name: getattr(rule, name) for name in names}, "rectangles": lines}

@@ -1,0 +1,100 @@
+"""Plain: the engine's page for an ethics board, in sections that a template can lay out.
+Options: what the DICOM codes of a profile mean, in words that need no DICOM."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from adit_engine.pseudonymize.explanation import explained
+from adit_engine.pseudonymize.profile import (
+    AVAILABLE,
+    BASIC,
+    CLEAN_DESCRIPTORS,
+    DEVICE_IDENTITY,
+    FULL_DATES,
+    INSTITUTION_IDENTITY,
+    MEANINGS,
+    MODIFIED_DATES,
+    PATIENT_CHARACTERISTICS,
+    SAFE_PRIVATE,
+    Profile,
+)
+
+_BULLET = "- "
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    title: str
+    sentences: list[str]
+    points: list[str]
+
+
+def plain_sections(rules: Profile) -> list[Section]:
+    """A title and its lines by turns, with an empty line between; points begin with a hyphen."""
+    blocks = explained(rules).strip().split("\n\n")
+    return [_section(*pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)]
+
+
+def _section(title: str, body: str) -> Section:
+    lines = body.splitlines()
+    return Section(
+        title,
+        [line for line in lines if not line.startswith(_BULLET)],
+        [line.removeprefix(_BULLET) for line in lines if line.startswith(_BULLET)],
+    )
+
+
+WORDS: Mapping[str, Any] = {
+    BASIC: _(
+        "Everything that the standard lists as identifying is removed, emptied or replaced, at "
+        "every depth; all identifiers of studies, series and images are replaced."
+    ),
+    "113101": _("Text burned into the pixels is blanked by rules for each device."),
+    "113102": _("Features by which a face could be recognized are removed from the pixels."),
+    "113103": _("Graphics and overlays are cleaned by taking all of them away."),
+    "113104": _("Structured content stays as far as it is public codes and numbers."),
+    CLEAN_DESCRIPTORS: _("Descriptions stay where every word of them is known to be harmless."),
+    FULL_DATES: _("All dates and times stay as they are."),
+    MODIFIED_DATES: _(
+        "Dates are shifted by a number of days of each patient's own; intervals between a "
+        "patient's visits stay. Times of day stay."
+    ),
+    PATIENT_CHARACTERISTICS: _("Age (90 at most), sex, size and weight stay."),
+    DEVICE_IDENTITY: _("Which device made the images stays: its name, serial number and place."),
+    "113110": _("The original identifiers of studies, series and images stay."),
+    SAFE_PRIVATE: _(
+        "Values of manufacturers that the standard calls safe stay, such as those for diffusion "
+        "and PET."
+    ),
+    INSTITUTION_IDENTITY: _("The name and address of the institution stay."),
+}
+
+WITHOUT_DATES = _("All dates and times are removed.")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    code: str
+    meaning: str
+    """As the standard calls it."""
+    words: Any
+
+
+def options_of(rules: Profile) -> list[Option]:
+    """The basic profile first, then each option by its code."""
+    return [
+        Option(code, MEANINGS[code], WORDS.get(code, ""))
+        for code in (BASIC, *sorted(rules.options))
+    ]
+
+
+def available() -> list[Option]:
+    """The options that a profile may have now."""
+    return [Option(code, MEANINGS[code], WORDS.get(code, "")) for code in sorted(AVAILABLE)]
+
+
+def keeps_no_dates(rules: Profile) -> bool:
+    return not rules.options & {FULL_DATES, MODIFIED_DATES}

@@ -1,0 +1,87 @@
+"""Versions: profiles as they were and are; a change makes a new version, none is ever altered."""
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max, QuerySet
+from django.utils.translation import gettext as _
+
+from adit.accounts.permissions import Person, Right, require
+from adit.audit.trail import record
+from adit.projects.models import Profile
+from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.profile import Profile as Rules
+from adit_engine.pseudonymize.profile import continues, presets
+
+LONGEST_TEXT = 200_000
+LONGEST_NAME = 48
+"""As the column holds it."""
+
+
+def new_version(user: Person, text: str) -> Profile:
+    """Saves a profile as the next version of its name. Raises Refused, WrongInput, ProfileError."""
+    require(user, Right.MANAGE_PROFILES)
+    if len(text) > LONGEST_TEXT:
+        raise WrongInput(_("A profile has at most %d characters.") % LONGEST_TEXT)
+    text = text.replace("\r\n", "\n").strip() + "\n"
+    rules = Rules.parse(text)
+    if len(rules.name) > LONGEST_NAME:
+        raise WrongInput(_("The name of a profile has at most %d characters.") % LONGEST_NAME)
+    with transaction.atomic():
+        due = next_version(rules.name)
+        if rules.version != due:
+            raise WrongInput(
+                _("The next version of %(name)s is %(due)d: write version = %(due)d.")
+                % {"name": rules.name, "due": due}
+            )
+        try:
+            with transaction.atomic():
+                profile = Profile.objects.create(name=rules.name, version=rules.version, text=text)
+        except IntegrityError:
+            raise WrongInput(_("Somebody else has just saved this version: look again.")) from None
+        details = {"profile": str(profile), "options": sorted(rules.options)}
+        record("profile.created", user=user, about=f"profile:{profile.pk}", details=details)
+    return profile
+
+
+def next_version(name: str) -> int:
+    highest = Profile.objects.filter(name=name).aggregate(highest=Max("version"))["highest"]
+    return (highest or 0) + 1
+
+
+def newest() -> QuerySet[Profile]:
+    """The newest version of each name."""
+    tops = Profile.objects.values("name").annotate(top=Max("version"))
+    wanted = [
+        Profile.objects.filter(name=row["name"], version=row["top"]).values_list("pk", flat=True)[0]
+        for row in tops.order_by("name")
+    ]
+    return Profile.objects.filter(pk__in=wanted)
+
+
+def make_presets() -> None:
+    """Rows of the profiles that come with the engine. Safe to repeat; rows there are not altered."""
+    for preset in map(Rules.preset, presets()):
+        Profile.objects.get_or_create(
+            name=preset.name, version=preset.version, defaults={"text": preset.to_text()}
+        )
+
+
+def rules_of(profile: Profile) -> Rules:
+    return Rules.parse(profile.text)
+
+
+def opens_generation(before: Profile, after: Profile, header_word: Choice) -> bool:
+    """Whether images that could leave before would leave with other bytes: then UIDs are new, too.
+
+    `header_word` is what the project had chosen before.
+    """
+    same = before.text == after.text
+    return not same and not continues(rules_of(before), rules_of(after), header_word)
+
+
+def draft_of(profile: Profile) -> str:
+    """The text to begin the next version with."""
+    rules = rules_of(profile)
+    return profile.text.replace(
+        f"version = {rules.version}", f"version = {next_version(profile.name)}", 1
+    )

@@ -1,0 +1,147 @@
+"""Pairs: a list of patient ids and the pseudonyms they shall have, from a CSV file to the registry."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from adit.accounts.permissions import Person, Right, require
+from adit.audit.trail import record
+from adit.nodes.access import domain_of
+from adit.nodes.models import Node
+from adit.projects.models import Project
+from adit.projects.pseudonyms import Conflict, known_pseudonym, pseudonym_for
+from adit.projects.services import about, require_use
+from adit_engine.errors import WrongInput
+
+LARGEST_BYTES = 1 << 20
+MOST_PAIRS = 2000
+MOST_PROBLEMS = 50
+LONGEST_ID = 64
+PATIENT_ID, PSEUDONYM = "patient_id", "pseudonym"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    row: int
+    patient_id: str = field(repr=False)
+    pseudonym: str
+
+
+class Rejected(WrongInput):
+    """Nothing was stored; `problems` are sentences that name rows, never patient ids."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+
+
+def import_pairs(user: Person, project: Project, node: Node, pairs: list[Pair]) -> tuple[int, int]:
+    """Registers all pairs or none; ids are those that `node` speaks. How many are new, and known.
+
+    Raises Refused, and Rejected with a sentence for each row that does not fit.
+    """
+    require(user, Right.CHOOSE_PSEUDONYMS)
+    require_use(user, project)
+    domain, new, problems = domain_of(node), 0, _repeated(pairs)
+    with transaction.atomic():
+        for pair in pairs:
+            try:
+                new += not known_pseudonym(project, domain, pair.patient_id)
+                pseudonym_for(project, domain, pair.patient_id, given=pair.pseudonym, user=user)
+            except (Conflict, WrongInput) as error:
+                problems.append(_row(pair.row, str(error)))
+        if problems:
+            raise Rejected(_fewest(problems))
+        details = {"new": new, "known": len(pairs) - new, "domain": domain}
+        record("pseudonyms.imported", user=user, about=about(project), details=details)
+    return new, len(pairs) - new
+
+
+def read_pairs(data: bytes) -> list[Pair]:
+    """From CSV in UTF-8 with a heading; comma, semicolon or tab. Raises Rejected."""
+    if len(data) > LARGEST_BYTES:
+        raise Rejected([_("The file is larger than 1 MB: split it.")])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Rejected([_("The file is not text in UTF-8. Save it as “CSV UTF-8”.")]) from None
+    if "\0" in text:
+        raise Rejected([_("The file is no CSV file.")])
+    rows = _rows(text)
+    heading = next(rows, (1, []))[1]
+    places = _places(heading)
+    pairs, problems = [], []
+    for number, cells in rows:
+        if not any(cells):
+            continue
+        try:
+            pairs.append(_pair(number, cells, places, len(heading)))
+        except WrongInput as error:
+            problems.append(_row(number, str(error)))
+        if len(pairs) > MOST_PAIRS:
+            raise Rejected([_("The file has more than %d rows: split it.") % MOST_PAIRS])
+    if problems:
+        raise Rejected(_fewest(problems))
+    if not pairs:
+        raise Rejected([_("The file has a heading and no rows.")])
+    return pairs
+
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the number of its last line, as a spreadsheet or an editor counts."""
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for cells in reader:
+            yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error:
+        raise Rejected(
+            [_row(reader.line_num, _("a quotation mark stands where none should."))]
+        ) from None
+
+
+def _places(heading: list[str]) -> Mapping[str, int]:
+    names = [re.sub(r"[\s_-]+", "_", name.lower()) for name in heading]
+    if sorted(names) != [PATIENT_ID, PSEUDONYM]:
+        raise Rejected([_row(1, _("the heading must be patient_id and pseudonym, nothing else."))])
+    return {name: names.index(name) for name in names}
+
+
+def _pair(number: int, cells: list[str], places: Mapping[str, int], width: int) -> Pair:
+    if len(cells) != width:
+        raise WrongInput(_("it has %(n)d cells instead of two.") % {"n": len(cells)})
+    patient_id, pseudonym = cells[places[PATIENT_ID]], cells[places[PSEUDONYM]]
+    if not patient_id or not pseudonym:
+        raise WrongInput(_("patient id and pseudonym may not be empty."))
+    if len(patient_id) > LONGEST_ID or _CONTROL.search(patient_id):
+        raise WrongInput(_("this is no patient id: at most 64 characters, no backslash."))
+    return Pair(number, patient_id, pseudonym)
+
+
+def _repeated(pairs: list[Pair]) -> list[str]:
+    """Twice the same patient is a mistake in the list, even where both rows agree."""
+    seen: dict[str, int] = {}
+    problems = []
+    for pair in pairs:
+        first = seen.setdefault(pair.patient_id, pair.row)
+        if first != pair.row:
+            problems.append(_row(pair.row, _("the same patient as in row %d.") % first))
+    return problems
+
+
+def _row(number: int, what: str) -> str:
+    return _("Row %(row)d: %(what)s") % {"row": number, "what": what}
+
+
+def _fewest(problems: list[str]) -> list[str]:
+    more = len(problems) - MOST_PROBLEMS
+    if more <= 0:
+        return problems
+    return [*problems[:MOST_PROBLEMS], _("And %(n)d rows more.") % {"n": more}]

@@ -1,0 +1,71 @@
+"""Reviewed: a reviewer's decision on a device becomes a new version of a project's profile."""
+
+from dataclasses import replace
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from adit.accounts.permissions import Person, Right, require
+from adit.audit.trail import record
+from adit.projects import risks
+from adit.projects.models import Profile, Project
+from adit.projects.profile_versions import draft_of, next_version, opens_generation, rules_of
+from adit.projects.services import about, require_key
+from adit_engine.errors import ProfileError, WrongInput
+from adit_engine.pseudonymize.pixel_rules import PixelRule
+from adit_engine.pseudonymize.profile import CLEAN_PIXELS
+from adit_engine.pseudonymize.profile import Profile as Rules
+
+
+def with_rule(rules: Rules, rule: PixelRule) -> Rules:
+    """The same rules and one more. Raises ProfileError where one for this device is there."""
+    return replace(
+        rules, options=rules.options | {CLEAN_PIXELS}, pixel_rules=(*rules.pixel_rules, rule)
+    )
+
+
+def take_rule(user: Person, project: Project, rule: PixelRule) -> Profile:
+    """The project's next version, which it uses from now on in the same generation.
+
+    Whatever could leave before leaves with the same bytes, so UIDs stay. Raises Refused,
+    WrongInput, ProfileError.
+    """
+    require(user, Right.REVIEW_WITHHELD)
+    with transaction.atomic():
+        locked = Project.objects.select_for_update(of=("self",), no_key=True).get(pk=project.pk)
+        require_key(locked)
+        before = locked.profile
+        text = _text(before, rule)
+        version = next_version(before.name)
+        made = Profile(name=before.name, version=version, text=text, frozen_at=timezone.now())
+        if opens_generation(before, made, risks.chosen(locked)["header_word"]):
+            raise WrongInput(
+                _(
+                    "This rule would change images that could leave before: change the profile instead."
+                )
+            )
+        made.save(force_insert=True)
+        locked.profile = made
+        locked.save(update_fields=["profile"])
+        words = {"profile": str(made), "from": str(before), "rectangles": len(rule.rectangles)}
+        record("profile.created", user=user, about=f"profile:{made.pk}", details=words)
+        details = {"profile": str(made), "generation": locked.generation}
+        record("project.changed", user=user, about=about(locked), details=details)
+    project.refresh_from_db()
+    return made
+
+
+def _text(before: Profile, rule: PixelRule) -> str:
+    """The text as it stands, remarks and all, with the rule behind it."""
+    wanted = replace(with_rule(rules_of(before), rule), version=next_version(before.name))
+    option = (
+        ""
+        if CLEAN_PIXELS in rules_of(before).options
+        else f'\n[[rules]]\ncode = "{CLEAN_PIXELS}"\n'
+    )
+    text = f"{draft_of(before).rstrip()}\n{option}{rule.to_text()}"
+    try:
+        return text if Rules.parse(text) == wanted else wanted.to_text()
+    except ProfileError:
+        return wanted.to_text()

@@ -1,0 +1,34 @@
+"""Addresses of research projects and profiles; none of them tells anything about a patient."""
+
+from django.urls import path
+
+from adit.projects.views import pixel_rules, profiles, projects, pseudonyms
+
+urlpatterns = [
+    path("projects/", projects.project_list, name="projects"),
+    path("projects/new/", projects.project_new, name="project_new"),
+    path("projects/<int:pk>/", projects.project_page, name="project"),
+    path("projects/<int:pk>/edit/", projects.project_edit, name="project_edit"),
+    path("projects/<int:pk>/accept/", projects.project_accept, name="project_accept"),
+    path("projects/<int:pk>/revoke/", projects.project_revoke, name="project_revoke"),
+    path("projects/<int:pk>/destroy/", projects.project_destroy, name="project_destroy"),
+    path("projects/<int:pk>/pseudonyms/", pseudonyms.project_pseudonyms, name="project_pseudonyms"),
+    path(
+        "projects/<int:pk>/pseudonyms/<int:patient>/",
+        pseudonyms.project_reidentify,
+        name="project_reidentify",
+    ),
+    path(
+        "projects/<int:pk>/pseudonyms/<int:patient>/join/",
+        pseudonyms.project_join,
+        name="project_join",
+    ),
+    path("projects/<int:pk>/export/", pseudonyms.project_export, name="project_export"),
+    path("projects/<int:pk>/import/", pseudonyms.project_import, name="project_import"),
+    path("profiles/", profiles.profile_list, name="profiles"),
+    path("profiles/<int:pk>/", profiles.profile_page, name="profile_version"),
+    path("profiles/<int:pk>/plain/", profiles.profile_plain, name="profile_plain"),
+    path("profiles/<int:pk>/next/", profiles.profile_new, name="profile_new"),
+    path("profiles/<int:pk>/pixels/", pixel_rules.profile_pixels, name="profile_pixels"),
+    path("profiles/<int:pk>/try/", profiles.profile_try, name="profile_try"),
+]

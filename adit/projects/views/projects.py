@@ -1,0 +1,178 @@
+"""Research projects: the list, one of them, and what its managers do with it."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from adit.accounts.permissions import Right, may
+from adit.projects import risks, services
+from adit.projects.forms import DestroyForm, ProjectForm
+from adit.projects.key_destruction import COMPACT_LATER, backups_until, compact, destroy_key
+from adit.projects.models import Project
+from adit.projects.profile_text import options_of
+from adit.projects.profile_versions import rules_of
+from adit.projects.views.access import only_with, person, visible_project
+from adit_engine.errors import AditError
+
+asks = require_http_methods(["GET", "HEAD", "POST"])
+
+
+@require_safe
+def project_list(request: HttpRequest) -> HttpResponse:
+    user = person(request)
+    rows = services.visible_to(user).select_related("profile").prefetch_related("members")
+    context = {
+        "rows": [
+            (project, *_state(project)) for project in rows.order_by("is_default", "protocol_id")
+        ],
+        "manages": may(user, Right.MANAGE_TRIALS),
+    }
+    return render(request, "projects/project_list.html", context)
+
+
+@require_safe
+def project_page(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    project = visible_project(user, pk)
+    state, word = _state(project)
+    context = {
+        "project": project,
+        "state": state,
+        "word": word,
+        "manages": may(user, Right.MANAGE_TRIALS),
+        "may_export": services.may_link(user, project),
+        "may_import": may(user, Right.CHOOSE_PSEUDONYMS),
+        "patients": project.patients.count(),
+        "options": options_of(rules_of(project.profile)),
+        "risks": risks.decisions(project),
+        "backups_until": backups_until(project),
+    }
+    return render(request, "projects/project.html", context)
+
+
+@asks
+def project_new(request: HttpRequest) -> HttpResponse:
+    """Made by managers, proposed by all others."""
+    return _edit(request, Project())
+
+
+@require_POST
+def project_accept(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    project = visible_project(user, pk)
+    only_with(user, Right.MANAGE_TRIALS)
+    try:
+        services.accept(user, project)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("%s is accepted and may be used.") % project)
+    return redirect("project", pk)
+
+
+@asks
+def project_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    project = visible_project(user, pk)
+    only_with(user, Right.MANAGE_TRIALS)
+    return _edit(request, project)
+
+
+@require_POST
+def project_revoke(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    project = visible_project(user, pk)
+    only_with(user, Right.MANAGE_TRIALS)
+    try:
+        services.revoke(user, project)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("%s is revoked: nothing leaves for it any more.") % project)
+    return redirect("project", pk)
+
+
+@asks
+def project_destroy(request: HttpRequest, pk: int) -> HttpResponse:
+    """Asks for the reason and the project id, typed again."""
+    user = person(request)
+    project = visible_project(user, pk)
+    only_with(user, Right.MANAGE_TRIALS)
+    form = DestroyForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            destroy_key(user, project, form.cleaned_data["reason"], form.cleaned_data["typed"])
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, _("The key is destroyed. Nobody can undo this."))
+            if not compact():
+                messages.warning(request, COMPACT_LATER)
+            return redirect("project", pk)
+    context = {
+        "project": project,
+        "form": form,
+        "patients": project.patients.count(),
+        "backup_days": settings.BACKUP_DAYS,
+    }
+    return render(request, "projects/project_destroy.html", context, status=_status(form))
+
+
+def _edit(request: HttpRequest, project: Project) -> HttpResponse:
+    is_new = project.pk is None
+    user = person(request)
+    proposer = None if may(user, Right.MANAGE_TRIALS) else user
+    posted = request.POST if request.method == "POST" else None
+    form = ProjectForm(posted, instance=project, proposer=proposer)
+    if request.method == "POST" and form.is_valid():
+        saved = _saved(request, form)
+        if saved is not None:
+            return saved
+    # The form writes what was typed into its row before it is saved; the heading keeps the old.
+    heading = "" if is_new else str(Project.objects.get(pk=project.pk))
+    context = {
+        "form": form,
+        "pk": None if is_new else project.pk,
+        "heading": heading,
+        "proposes": proposer is not None,
+    }
+    return render(request, "projects/project_edit.html", context, status=_status(form))
+
+
+def _saved(request: HttpRequest, form: ProjectForm) -> HttpResponseRedirect | None:
+    user, project = person(request), form.instance
+    try:
+        if project.pk is None:
+            make = services.create_project if may(user, Right.MANAGE_TRIALS) else services.propose
+            project = make(user, project, **form.relations)
+        else:
+            services.change_project(user, project, **form.relations)
+    except AditError as error:
+        form.add_error(None, str(error))
+        return None
+    said = _("Saved.") if project.is_accepted else _("Proposed: a manager has to accept it.")
+    messages.success(request, said)
+    return redirect("project", project.pk)
+
+
+def _state(project: Project) -> tuple[str, Any]:
+    """The tone's word, and what people read."""
+    if project.key_destroyed_at is not None:
+        return "closed", _("key destroyed")
+    if not project.is_accepted:
+        return "waiting", _("proposed")
+    if project.is_revoked:
+        return "paused", _("revoked")
+    if project.is_over(timezone.localdate()):
+        return "closed", _("ended")
+    return "open", _("runs")
+
+
+def _status(form: Any) -> int:
+    return 422 if form.errors else 200

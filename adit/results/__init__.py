@@ -1,0 +1,1 @@
+"""Results: what was found and delivered: reports, result sheets, archives."""

@@ -1,0 +1,100 @@
+"""Tally: what the check of a sheet says in all: how much would come, what stays, what wants a look."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from adit.jobs.kinds.base import Note
+from adit.jobs.models import Job, TaskState
+from adit.nodes.models import Lane
+from adit.projects.risks import RISKS
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """`images` is None where the source did not tell for some row. Rows of one study count twice."""
+
+    rows: int = 0
+    asked: int = 0
+    ready: int = 0
+    several_lines: tuple[int, ...] = ()
+    """Those for which a person has to choose."""
+    not_found: int = 0
+    there: int = 0
+    left_out: int = 0
+    series: int = 0
+    images: int | None = 0
+    size_bytes: int = 0
+    series_there: int = 0
+    not_allowed: int = 0
+    withheld: tuple[tuple[str, str, int], ...] = ()
+    """Code (empty: only perhaps), sentence, images; most frequent first."""
+    risks: tuple[tuple[str, int], ...] = ()
+    """What is withheld for a risk that the project does not accept, as a sentence, and images."""
+    unanswered: int = field(default=0)
+    """Rows whose task failed, so that nobody knows."""
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.asked // self.rows if self.rows else 0
+
+    @property
+    def several(self) -> int:
+        return len(self.several_lines)
+
+    @property
+    def failing(self) -> int:
+        return self.not_found + self.unanswered
+
+
+_READ = ("line", "is_asked", "is_found", "notes", "facts", "task__lane", "task__state")
+
+
+def tally_of(job: Job) -> Tally:
+    """One query; nothing is unsealed."""
+    counts: Counter[str] = Counter()
+    withheld: Counter[tuple[str, str]] = Counter()
+    risky: Counter[str] = Counter()
+    told = True
+    several: list[int] = []
+    values = job.lines.order_by("line").values_list(*_READ)
+    for line, is_asked, is_found, notes, facts, lane, state in values:
+        counts["rows"] += 1
+        counts["asked"] += is_asked
+        sort = _sort(is_asked, is_found, set(notes), lane, state)
+        counts[sort] += 1
+        if sort == "several":
+            several.append(line)
+        counts["series_there"] += facts.get("there", 0)
+        if sort != "ready" or not facts:
+            continue
+        told = told and facts["images"] is not None
+        counts["series"] += facts["series"]
+        counts["images"] += facts["images"] or 0
+        counts["size_bytes"] += facts["bytes"]
+        counts["not_allowed"] += facts["not_allowed"]
+        for code, n in facts["risks"]:
+            risky[code] += n
+        for code, why, n in facts["withheld"]:
+            withheld[code, why] += n
+    images = counts.pop("images", 0) if told else counts.pop("images", 0) and None
+    return Tally(
+        images=images,
+        several_lines=tuple(several),
+        withheld=tuple((code, why, n) for (code, why), n in withheld.most_common()),
+        risks=tuple((str(risk.unless), risky[risk.code]) for risk in RISKS if risk.code in risky),
+        **{name: n for name, n in counts.items() if name not in ("waiting", "several")},
+    )
+
+
+def _sort(is_asked: bool, is_found: bool, notes: set[str], lane: str, state: str) -> str:
+    if Note.LEFT_OUT in notes:
+        return "left_out"
+    if not is_asked:
+        return "unanswered" if state in (TaskState.FAILURE, TaskState.CANCELED) else "waiting"
+    if Note.DELIVERED in notes:
+        return "there"
+    if not is_found:
+        return "not_found"
+    if Note.SEVERAL in notes and lane == Lane.SEARCH:
+        return "several"
+    return "ready"

@@ -1,0 +1,133 @@
+"""Outputs: under which UIDs the images of a task went out, and what became of each, as lines.
+Contents: once a job has ended, a list of its images is laid into the folder, beside them."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from adit.accounts.permissions import Refused
+from adit.jobs import encrypted_payload, states
+from adit.jobs.models import Item, Job, Task, Work
+from adit.nodes.gateway import Purpose, open_node
+from adit.projects import services
+from adit.projects.models import Profile
+from adit.projects.profile_versions import rules_of as rules_in
+from adit.results.applied_rules import Rules, rules_of
+from adit.vault.cipher import SealBroken
+from adit_engine.dicom_file.delivery_list import Line
+from adit_engine.errors import AditError
+from adit_engine.nodes.base import Bundle, Gathered
+from adit_engine.pseudonymize.profile import RETAIN_UIDS
+from adit_engine.values.outcome import Manifest, State
+from adit_engine.values.references import InstanceRef
+
+
+def bundle(
+    job: Job, name: str, each: Iterable[Gathered], images: int = 0, size_bytes: int = 0
+) -> Bundle:
+    """What a list of contents, or a 7-Zip file, is made of."""
+    has_project = job.project is not None and not job.project.is_default
+    about: dict[str, str | int] = {
+        "job": job.pk,
+        "project": job.project.protocol_id if job.project is not None and has_project else "",
+        "made_at": timezone.now().isoformat(timespec="seconds"),
+    }
+    return Bundle(name, images, size_bytes, each, not_delivered(job), about)
+
+
+def gathered(job: Job) -> Iterator[Gathered]:
+    """Every image that arrived and lies somewhere as a file, in the order of tasks. One item is
+    opened after the other. Raises SealBroken.
+    """
+    for uid_of, manifest in _manifests(job):
+        series = manifest.series
+        for original, entry in manifest.delivered_entries().items():
+            if entry.path:
+                ref = InstanceRef(
+                    uid_of(series.study_uid), uid_of(series.series_uid), uid_of(original)
+                )
+                yield Gathered(ref, entry.path, entry.sha256, entry.size_bytes)
+
+
+def not_delivered(job: Job) -> Iterator[Line]:
+    """What did not arrive, and why; under the UIDs that it would have gone out with."""
+    for uid_of, manifest in _manifests(job):
+        series = manifest.series
+        for original, entry in manifest.entries.items():
+            if entry.state is not State.DELIVERED:
+                uids = (uid_of(series.study_uid), uid_of(series.series_uid), uid_of(original))
+                yield Line(*uids, entry.state.value, entry.reason)
+
+
+def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], Manifest]]:
+    tasks = Task.objects.filter(job=job, work=Work.KIND).select_related("job__project")
+    box = encrypted_payload.box_of(job.project)
+    for task in tasks.order_by("position"):
+        uid_of = uids_of(task)
+        for item in Item.objects.filter(task=task).iterator(chunk_size=16):
+            yield uid_of, encrypted_payload.open_item(item, box).manifest
+
+
+def uids_of(task: Task) -> Callable[[str], str]:
+    """From an original UID to the one that left; the same where UIDs were kept. Raises SealBroken."""
+    used = rules_of(task)
+    if not used or task.job.is_as_is or keeps_uids(used):
+        return str
+    return services.key_of(task.job.project or services.default_project(), used[-1].generation).uid
+
+
+def keeps_uids(used: list[Rules]) -> bool:
+    profiles = Profile.objects.filter(pk__in={rules.profile for rules in used})
+    return any(RETAIN_UIDS in rules_in(profile).options for profile in profiles)
+
+
+BUSY = timedelta(minutes=30)
+"""So long nobody else begins a list that somebody writes."""
+AGAIN = timedelta(minutes=5)
+GIVEN_UP = timedelta(days=2)
+
+log = logging.getLogger(__name__)
+
+
+def due() -> QuerySet[Job]:
+    """Ended jobs whose folder does not tell yet what came of them."""
+    ended = Job.objects.filter(state__in=list(states.ENDED_JOBS), destination__kind="folder")
+    return ended.filter(contents_at__lte=timezone.now())
+
+
+def write_due() -> int:
+    """Writes the lists that are due; how many. What fails is tried again for two days."""
+    return sum(_written(pk) for pk in list(due().values_list("pk", flat=True)))
+
+
+def _written(pk: int) -> bool:
+    now = timezone.now()
+    mine = Job.objects.filter(pk=pk, contents_at__lte=now)
+    if mine.update(contents_at=now + BUSY) != 1:
+        return False
+    job = Job.objects.select_related("owner", "project", "destination").get(pk=pk)
+    again = None
+    try:
+        _write(job)
+    except (Refused, SealBroken) as error:
+        log.info("job %d: no list of its images (%s)", pk, type(error).__name__)
+    except AditError as error:
+        log.warning("job %d: its list of images is not written (%s)", pk, type(error).__name__)
+        is_old = job.ended_at is None or job.ended_at < now - GIVEN_UP
+        again = None if is_old else timezone.now() + AGAIN
+    Job.objects.filter(pk=pk, contents_at=now + BUSY).update(contents_at=again)
+    return again is None
+
+
+def _write(job: Job) -> None:
+    """Where nothing arrived there is nothing to list."""
+    assert job.destination is not None, "what is due has a folder"
+    if next(gathered(job), None) is None:
+        return
+    holder = f"contents:{job.pk}"
+    place = open_node(job.owner, job.destination, Purpose.STORE, holder=holder, urgent=job.urgent)
+    with place as node:
+        node.list_contents(bundle(job, f"job-{job.pk}", gathered(job)))

@@ -1,0 +1,379 @@
+"""Query results: the answered rows of a batch query, opened; sorted, picked by rule, as a table."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from adit.jobs.kinds.base import Note
+from adit.jobs.models import Job, ResultLine, TaskState
+from adit.results import sheet_rows
+from adit.spreadsheets.sheet import (
+    QUERY_RESULT,
+    RESULT_FOUND,
+    RESULT_LINE,
+    RESULT_REASON,
+    RESULT_SOURCE,
+    Field,
+    SheetKind,
+)
+from adit.spreadsheets.sheet import columns as template_columns
+from adit.vault.cipher import Box
+
+MASK = "•••"
+_IDENTIFYING = frozenset(QUERY_RESULT) - {
+    "Pseudonym",
+    "ModalitiesInStudy",
+    "NumberOfStudyRelatedInstances",
+    "SeriesNumber",
+}
+_ASKED = (Field.PATIENT_ID, Field.PATIENT_NAME, Field.BIRTH_DATE, Field.ACCESSION)
+
+
+class Outcome(StrEnum):
+    """What became of a row; the words of the filter."""
+
+    FOUND = "found"
+    NOTHING = "nothing"
+    FAILED = "failed"
+    OPEN = "open"
+    """Not asked yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sees:
+    """Whether a person may see who a result is about, and what its owner's list added."""
+
+    identified: bool
+    own: bool
+    pseudonyms: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line: a study or series found, or a row without any."""
+
+    pk: int
+    line: int
+    pseudonym: str
+    own: tuple[str, ...] = field(repr=False)
+    asked: Mapping[str, str] = field(repr=False)
+    values: Mapping[str, Any] = field(repr=False)
+    """Of the record, by DICOM keyword; empty where there is none."""
+    source: str = ""
+    outcome: Outcome = Outcome.OPEN
+    notes: tuple[Note, ...] = ()
+    why: str = ""
+    """Of a row that failed, or waits."""
+
+    def text(self, keyword: str) -> str:
+        value = self.values.get(keyword, "")
+        return value if isinstance(value, str) else "\\".join(value)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        told = self.values.get("ModalitiesInStudy") or ()
+        words = tuple(told.split("\\")) if isinstance(told, str) else tuple(told)
+        return (self.text("Modality"),) if self.text("SeriesInstanceUID") else tuple(sorted(words))
+
+    @property
+    def patient(self) -> str:
+        """As found; of a row without result, as it was asked."""
+        return self.text("PatientID") or self.asked.get(Field.PATIENT_ID, "")
+
+    @property
+    def name(self) -> str:
+        return self.text("PatientName") or self.asked.get(Field.PATIENT_NAME, "")
+
+    @property
+    def birth_date(self) -> str:
+        return self.text("PatientBirthDate") or self.asked.get(Field.BIRTH_DATE, "")
+
+    @property
+    def day(self) -> str:
+        return self.text("StudyDate")
+
+    @property
+    def description(self) -> str:
+        return self.text("StudyDescription")
+
+    @property
+    def series_number(self) -> str:
+        return self.text("SeriesNumber")
+
+    @property
+    def series_description(self) -> str:
+        return self.text("SeriesDescription")
+
+    @property
+    def instances(self) -> int:
+        level = "Series" if self.text("SeriesInstanceUID") else "Study"
+        told = self.text(f"NumberOf{level}RelatedInstances")
+        return int(told) if told.isdecimal() else 0
+
+    def cell(self, column: str) -> str:
+        """What stands in this column of an export."""
+        if column == "Pseudonym":
+            return self.pseudonym
+        if column == "ModalitiesInStudy":
+            return "\\".join(self.modalities)
+        if column == "NumberOfStudyRelatedInstances":
+            return str(self.instances) if self.instances else ""
+        if not self.values and column in _ASKED:
+            return self.asked.get(column, "")
+        return self.text(column)
+
+
+def opened(box: Box, rows: Iterable[ResultLine]) -> list[Result]:
+    """Lines that were read with their task and its source. Raises SealBroken."""
+    return [_opened(box, row) for row in rows]
+
+
+def rows_of(job: Job) -> QuerySet[ResultLine]:
+    """All lines in the order of the sheet."""
+    return (
+        ResultLine.objects.filter(job=job)
+        .select_related("task__source")
+        .only(
+            *("line", "number", "sealed", "is_found", "is_asked", "notes", "job_id"),
+            *("task__state", "task__message", "task__source__name"),
+        )
+        .order_by("line", "task_id", "number")
+    )
+
+
+def _opened(box: Box, row: ResultLine) -> Result:
+    content = box.open(row.sealed, sheet_rows.place(row.job_id, row.line))
+    outcome = _outcome(row)
+    return replace(
+        _result(row.pk, row.line, content),
+        source=row.task.source.name if row.task.source else "",
+        outcome=outcome,
+        notes=tuple(Note(note) for note in row.notes if note != Note.NOTHING),
+        why=row.task.message if outcome in (Outcome.FAILED, Outcome.OPEN) else "",
+    )
+
+
+def _result(pk: int, line: int, content: dict[str, Any]) -> Result:
+    studies = content["studies"]
+    return Result(
+        pk=pk,
+        line=line,
+        pseudonym=content["pseudonym"],
+        own=tuple(content["own"]),
+        asked=content["asked"],
+        values=studies[0]["record"]["values"] if studies else {},
+    )
+
+
+def _outcome(row: ResultLine) -> Outcome:
+    if row.is_found:
+        return Outcome.FOUND
+    if row.is_asked:
+        return Outcome.NOTHING
+    is_over = row.task.state in (TaskState.FAILURE, TaskState.CANCELED)
+    return Outcome.FAILED if is_over else Outcome.OPEN
+
+
+# Sorting and filtering -----------------------------------------------------------------------
+
+SORTS = {
+    "patient": lambda r: (r.patient, r.line),
+    "name": lambda r: (r.name.casefold(), r.line),
+    "born": lambda r: (r.birth_date, r.line),
+    "date": lambda r: (r.day, r.line),
+    "modality": lambda r: (r.modalities, r.line),
+    "description": lambda r: (r.text("StudyDescription").casefold(), r.line),
+    "images": lambda r: (r.instances, r.line),
+}
+"""By the words that addresses hold."""
+
+
+def in_order(box: Box, rows: QuerySet[ResultLine], sort: str, text: str, sees: Sees) -> list[int]:
+    """The keys of those lines in which a person can see the text, sorted.
+
+    `-date` is the newest first; rows without a result stay at the end. Raises SealBroken.
+    """
+    results = list(_lightly(box, rows))
+    if text:
+        results = [result for result in results if _tells(result, text, sees)]
+    key = SORTS.get(sort.removeprefix("-"))
+    if key is not None:
+        found = sorted((r for r in results if r.values), key=key, reverse=sort.startswith("-"))
+        results = found + [r for r in results if not r.values]
+    return [result.pk for result in results]
+
+
+def _lightly(box: Box, rows: QuerySet[ResultLine]) -> Iterator[Result]:
+    """Without what stands with their tasks."""
+    for pk, job, line, sealed in rows.values_list("pk", "job_id", "line", "sealed"):
+        content = box.open(sealed, sheet_rows.place(job, line))
+        yield _result(pk, line, content)
+
+
+def _tells(result: Result, text: str, sees: Sees) -> bool:
+    wanted = text.casefold().strip()
+    return any(wanted in said.casefold() for said in _said(result, sees))
+
+
+def _said(result: Result, sees: Sees) -> Iterator[str]:
+    yield from (", ".join(result.modalities), str(result.line))
+    if sees.pseudonyms:
+        yield result.pseudonym
+    if sees.own:
+        yield from result.own
+    if sees.identified:
+        yield from (result.patient, result.name, result.birth_date, result.day)
+        yield from (result.text("StudyDescription"), result.text("SeriesDescription"))
+        yield from (result.text("AccessionNumber"), result.asked.get(Field.ACCESSION, ""))
+
+
+# Picking -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which results of each row are picked. `most`: so many, the newest, or those nearest to a day."""
+
+    most: int | None = None
+    near: date | None = None
+    modalities: tuple[str, ...] = ()
+
+
+def picked(results: Iterable[Result], rule: Rule) -> list[int]:
+    """The keys of those that the rule picks."""
+    by_row: dict[int, list[Result]] = {}
+    for result in results:
+        fits = not rule.modalities or not set(rule.modalities).isdisjoint(result.modalities)
+        if result.values and fits:
+            by_row.setdefault(result.line, []).append(result)
+    return [r.pk for rows in by_row.values() for r in _first(rows, rule)[: rule.most]]
+
+
+def _first(rows: list[Result], rule: Rule) -> list[Result]:
+    newest = sorted(rows, key=lambda r: r.day + r.text("StudyTime"), reverse=True)
+    near = rule.near
+    if near is None:
+        return newest
+    return sorted(newest, key=lambda r: _days_from(near, r.day))
+
+
+def _days_from(day: date, text: str) -> int:
+    """A study without a date is further away than any other."""
+    try:
+        return abs((date(int(text[:4]), int(text[4:6]), int(text[6:8])) - day).days)
+    except ValueError:
+        return 1_000_000
+
+
+# Tables --------------------------------------------------------------------------------------
+
+
+def columns() -> tuple[str, ...]:
+    """Of an export, without the user's own: what a batch transfer reads, and our answers."""
+    return (*QUERY_RESULT, RESULT_LINE, RESULT_SOURCE, RESULT_FOUND, RESULT_REASON)
+
+
+def own_headers(job: Job) -> tuple[str, ...]:
+    return tuple(job.order.get("own_headers", ()))
+
+
+def table(
+    job: Job, results: Iterable[Result], sees: Sees, only: Collection[int] | None = None
+) -> Iterator[tuple[str, ...]]:
+    """Rows beside `columns` and the own headers. `only`: of what was found, just these."""
+    own_blank = ("",) * len(own_headers(job))
+    for result in results:
+        if only is not None and result.values and result.pk not in only:
+            continue
+        yield (
+            *(_shown(result, column, sees) for column in QUERY_RESULT),
+            str(result.line),
+            result.source,
+            "yes" if result.values else "no",
+            reason(result),
+            *(result.own if sees.own else own_blank),
+        )
+
+
+def again_columns() -> tuple[str, ...]:
+    """Of a sheet with the rows that have no result, as they were asked."""
+    return tuple(str(field) for field in template_columns(SheetKind.QUERY))
+
+
+def again_table(job: Job, results: Iterable[Result], sees: Sees) -> Iterator[tuple[str, ...]]:
+    """For who may see what was asked."""
+    seen: set[int] = set()
+    for result in results:
+        if result.values or result.line in seen:
+            continue
+        seen.add(result.line)
+        asked = {**result.asked, Field.PSEUDONYM: _shown(result, Field.PSEUDONYM, sees)}
+        yield (*(asked.get(column, "") for column in again_columns()), *result.own)
+
+
+def _shown(result: Result, column: str, sees: Sees) -> str:
+    text = result.cell(column)
+    if column == Field.PSEUDONYM:
+        return MASK if text and not sees.pseudonyms else text
+    return MASK if text and not sees.identified and column in _IDENTIFYING else text
+
+
+def reason(result: Result) -> str:
+    """Why there is no result, or what is to be known about it, in words."""
+    words = [NOTES[note]() for note in result.notes if note in NOTES]
+    if result.outcome is Outcome.NOTHING and Note.OTHER_PERSON not in result.notes:
+        words.insert(0, _("Nothing was found."))
+    elif result.outcome is Outcome.FAILED:
+        words.insert(0, result.why or _("It was not asked."))
+    elif result.outcome is Outcome.OPEN:
+        words.insert(0, result.why or _("It has not been asked yet."))
+    return " ".join(words)
+
+
+NOTES: Mapping[Note, Any] = {
+    Note.CAPPED: lambda: _(
+        "There may be more: the PACS gives only so many answers at a time. Narrow the dates."
+    ),
+    Note.PATIENTS: lambda: _("Studies of several patient IDs match: look before you transfer."),
+    Note.OTHER_PERSON: lambda: _(
+        "The number is there, and belongs to another name, birth date or patient ID."
+    ),
+    Note.NOT_ASKED: lambda: _("The PACS refused a condition: ADIT sorted its answers itself."),
+}
+
+
+def counts(job: Job) -> dict[Outcome, int]:
+    """Rows of the sheet by what became of them; three small queries."""
+    every = ResultLine.objects.filter(job=job).order_by()
+    over = (TaskState.FAILURE, TaskState.CANCELED)
+
+    def rows(of: QuerySet[ResultLine]) -> int:
+        return of.values("line").distinct().count()
+
+    return {
+        Outcome.FOUND: rows(every.filter(is_found=True)),
+        Outcome.NOTHING: rows(every.filter(is_found=False, is_asked=True)),
+        Outcome.FAILED: rows(every.filter(is_asked=False, task__state__in=over)),
+        Outcome.OPEN: rows(every.filter(is_asked=False).exclude(task__state__in=over)),
+    }
+
+
+def of_outcome(rows: QuerySet[ResultLine], outcome: str) -> QuerySet[ResultLine]:
+    """Those of one outcome; `note` are those with something to look at."""
+    over = (TaskState.FAILURE, TaskState.CANCELED)
+    if outcome == Outcome.FOUND:
+        return rows.filter(is_found=True)
+    if outcome == Outcome.NOTHING:
+        return rows.filter(is_found=False, is_asked=True)
+    if outcome == Outcome.FAILED:
+        return rows.filter(is_asked=False, task__state__in=over)
+    if outcome == Outcome.OPEN:
+        return rows.filter(is_asked=False).exclude(task__state__in=over)
+    if outcome == "note":
+        return rows.exclude(notes=[]).exclude(notes=[Note.NOTHING.value])
+    return rows

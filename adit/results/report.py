@@ -1,0 +1,293 @@
+"""Study report: what became of one study's series and images; it names outputs, never originals.
+Report: what became of a job's images and by which rules; no value in it identifies anybody."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from django.db.models import QuerySet, TextField
+from django.db.models.functions import Cast
+from django.utils import timezone
+
+from adit.jobs import encrypted_payload, progress
+from adit.jobs.disclosure import NO_PATIENTS, Disclosure
+from adit.jobs.models import Item, Job, Task, TaskState
+from adit.jobs.progress import Counts
+from adit.projects import risks, services
+from adit.projects.models import Profile
+from adit.projects.profile_versions import rules_of as rules_in
+from adit.projects.risks import RISKS
+from adit.results.applied_rules import Rules, rules_of
+from adit.results.delivery_lists import keeps_uids
+from adit.vault.cipher import Box, SealBroken
+from adit_engine.pseudonymize.keys import ProjectKey
+from adit_engine.pseudonymize.profile import BASIC
+from adit_engine.pseudonymize.statistics import named
+from adit_engine.values.outcome import Manifest, Row, Treatment, added_up
+
+
+class StudyReports:
+    """Those of one job. What its studies share, keys and profiles, is looked up once."""
+
+    def __init__(self, job: Job, disclosure: Disclosure = NO_PATIENTS) -> None:
+        self._job = job
+        self.disclosure = disclosure
+        self._project = job.project or services.default_project()
+        self._profiles: dict[int, Profile | None] = {}
+        self._keys: dict[tuple[Rules, ...], ProjectKey | None] = {}
+
+    def of(self, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
+        """As JSON can hold them, in the order of the tasks; lazy, by one query for all series."""
+        items: dict[int, list[Item]] = defaultdict(list)
+        for item in Item.objects.filter(task__in=tasks).defer("elements"):
+            items[item.task_id].append(item)
+        for task in tasks:
+            yield self._study(task, items[task.pk])
+
+    def rules(self, rules: Rules) -> dict[str, Any]:
+        profile = self._profile(rules.profile)
+        return {
+            "profile": profile.name if profile else None,
+            "version": profile.version if profile else None,
+            "option_codes": [BASIC, *sorted(rules_in(profile).options)] if profile else [],
+            "generation": rules.generation,
+            "tables": f"PS3.15 {rules.edition}",
+            "engine": f"ADIT {rules.engine}",
+            **{name: getattr(rules, name) for name in risks.FIELDS},
+        }
+
+    def _study(self, task: Task, items: Sequence[Item]) -> dict[str, Any]:
+        used = rules_of(task)
+        key = self._key(used)
+        manifests = [self._manifest(item) for item in items]
+        study_uid = next((each.series.study_uid for each in manifests if each is not None), None)
+        return {
+            "number": task.position,
+            "pseudonym": self._pseudonym(task),
+            "state": task.state,
+            "nothing_delivered": task.state == TaskState.SUCCESS and _is_empty(items),
+            "study_uid": _out(key, study_uid),
+            "versions": [self._version(rules) for rules in used],
+            "series": [_series(*each, key) for each in zip(items, manifests, strict=True)],
+        }
+
+    def _version(self, rules: Rules) -> dict[str, Any]:
+        """One of the attempts' rules. `superseded` images arrived under them, and came again later."""
+        profile = self._profile(rules.profile)
+        return {
+            "profile": profile.name if profile else None,
+            "version": profile.version if profile else None,
+            "generation": rules.generation,
+            "superseded": rules.superseded,
+        }
+
+    def _profile(self, pk: int) -> Profile | None:
+        if pk not in self._profiles:
+            self._profiles[pk] = Profile.objects.filter(pk=pk).first()
+        return self._profiles[pk]
+
+    def _key(self, used: list[Rules]) -> ProjectKey | None:
+        """None where no UID can be told."""
+        same = tuple(replace(rules, superseded=0) for rules in used)
+        if same not in self._keys:
+            self._keys[same] = self._key_of(used)
+        return self._keys[same]
+
+    def _key_of(self, used: list[Rules]) -> ProjectKey | None:
+        if not used or self._job.is_as_is or keeps_uids(used):
+            return None
+        try:
+            return services.key_of(self._project, used[-1].generation)
+        except SealBroken:
+            return None
+
+    @cached_property
+    def _box(self) -> Box | None:
+        try:
+            return services.box_of(self._project)
+        except SealBroken:
+            return None
+
+    def _manifest(self, item: Item) -> Manifest | None:
+        try:
+            return (
+                None if self._box is None else encrypted_payload.open_item(item, self._box).manifest
+            )
+        except SealBroken:
+            return None
+
+    def _pseudonym(self, task: Task) -> str | None:
+        try:
+            content = None if self._box is None else encrypted_payload.open_task(task, self._box)
+        except SealBroken:
+            return None
+        if content is None or not self.disclosure.shows(content):
+            return None
+        return content.pseudonym or None
+
+
+def _is_empty(items: Sequence[Item]) -> bool:
+    held = sum(item.withheld + item.skipped for item in items)
+    return Counts(delivered=sum(item.delivered for item in items), withheld=held).is_empty
+
+
+def _series(item: Item, manifest: Manifest | None, key: ProjectKey | None) -> dict[str, Any]:
+    return {
+        "number": item.number,
+        "modality": item.modality,
+        "series_uid": _out(key, manifest.series.series_uid if manifest else None),
+        "expected": item.expected,
+        "delivered": item.delivered,
+        "withheld": item.withheld,
+        "failed": item.failed,
+        "skipped": item.skipped,
+        "size_bytes": item.size_bytes,
+        "left_out": item.left_out,
+        "reasons": [
+            {"code": code, "reason": sentence, "images": n} for code, sentence, n in item.reasons
+        ],
+        "notes": item.notes,
+        "remarks": item.remarks,
+        "outputs": sorted(_outputs(manifest, key), key=lambda each: str(each["sha256"])),
+    }
+
+
+def _outputs(manifest: Manifest | None, key: ProjectKey | None) -> Iterator[dict[str, Any]]:
+    """Sorted by digest, so that their order tells nothing of the originals."""
+    for uid, entry in (manifest.delivered_entries() if manifest else {}).items():
+        yield {
+            "instance_uid": _out(key, uid),
+            "sha256": entry.sha256,
+            "size_bytes": entry.size_bytes,
+        }
+
+
+def _out(key: ProjectKey | None, original: str | None) -> str | None:
+    return key.uid(original) if key is not None and original is not None else None
+
+
+FORMAT = 1
+AT_ONCE = 50
+"""So many studies are in memory at a time."""
+MOST_TEXTS = 2000
+"""So many different texts are counted before their numbers are added up."""
+
+
+def report_of(job: Job, disclosure: Disclosure = NO_PATIENTS) -> dict[str, Any]:
+    """As JSON can hold it. UIDs are those of the outputs, or None where they cannot be told:
+
+    the project's key is destroyed, or the images kept their own (as they are, or by 113110). A
+    study's ledger holds one generation alone, the last.
+    """
+    reports = StudyReports(job, disclosure)
+    return {**head(job, reports), **sums(job), "studies": list(_studies(job, reports))}
+
+
+def as_text(job: Job, disclosure: Disclosure) -> Iterator[str]:
+    """The same as JSON, a study a line, so that a long report is never in memory."""
+    reports = StudyReports(job, disclosure)
+    yield json.dumps(head(job, reports)).removesuffix("}")
+    yield f",\n{json.dumps(sums(job))[1:-1]},\n" + '"studies": ['
+    for number, study in enumerate(_studies(job, reports)):
+        yield (",\n" if number else "\n") + json.dumps(study)
+    yield "\n]}\n"
+
+
+def head(job: Job, reports: StudyReports) -> dict[str, Any]:
+    """What is known at once."""
+    counts = progress.counts_of(Item.objects.filter(task__job=job))
+    return {
+        "format": FORMAT,
+        "made_at": timezone.now().isoformat(timespec="seconds"),
+        "job": {
+            "number": job.pk,
+            "kind": job.kind,
+            "state": job.state,
+            "nothing_delivered": job.came_empty,
+            "destination": job.destination.name if job.destination else None,
+            "project": job.project.protocol_id
+            if job.project and not job.project.is_default
+            else None,
+            "ordered_at": _moment(job.created_at),
+            "started_at": _moment(job.started_at),
+            "ended_at": _moment(job.ended_at),
+            "identified": job.is_as_is,
+            "pseudonyms_shown": reports.disclosure.generated,
+        },
+        "rules": [reports.rules(rules) for rules in _used(job)],
+        "totals": {
+            "series": counts.series,
+            "expected": counts.expected,
+            "delivered": counts.delivered,
+            "withheld": counts.withheld,
+            "failed": counts.failed,
+            "skipped": counts.skipped,
+            "size_bytes": counts.size_bytes,
+        },
+    }
+
+
+def sums(job: Job) -> dict[str, Any]:
+    """Over all series: of each risk, and of what was done to the elements of images that arrived."""
+    items = Item.objects.filter(task__job=job)
+    done = _done(items)
+    reasons = items.exclude(reasons=[]).order_by().values_list("reasons", flat=True)
+    held = [(code, images) for each in reasons for code, _why, images in each]
+    return {
+        **{
+            risk.name: {
+                "accepted": sum(n for _tag, what, n in done if what == risk.mark.value),
+                "withheld": sum(n for code, n in held if code == risk.code),
+            }
+            for risk in RISKS
+        },
+        "elements": named(done),
+    }
+
+
+def studies_of(job: Job) -> QuerySet[Task]:
+    """In the order in which the report names them."""
+    return progress.studies_of(job).order_by("position")
+
+
+def _studies(job: Job, reports: StudyReports) -> Iterator[dict[str, Any]]:
+    """Asked for in parts: whoever reads slowly keeps no query open."""
+    at = 0
+    while part := list(studies_of(job).filter(position__gt=at)[:AT_ONCE]):
+        yield from reports.of(part)
+        at = part[-1].position
+
+
+def _done(items: QuerySet[Item]) -> list[Row]:
+    """Most series are treated alike: their text is counted, and read once."""
+    rows: list[Row] = []
+    for texts in _texts(items.order_by(), "elements"):
+        many = [(Treatment((*rows,)), 1)]
+        many += [(Treatment.from_json(json.loads(text)), n) for text, n in texts.items()]
+        rows = added_up(many)
+    return rows
+
+
+def _used(job: Job) -> list[Rules]:
+    texts = [text for counted in _texts(studies_of(job), "rules") for text in counted]
+    every = (Rules(**used) for text in texts for used in json.loads(text))
+    return list(dict.fromkeys(replace(rules, superseded=0) for rules in every))
+
+
+def _texts(rows: QuerySet[Any], name: str) -> Iterator[Counter[str]]:
+    """A column of JSON as it is written, each text with its number, in the order of the rows."""
+    counted: Counter[str] = Counter()
+    texts = rows.annotate(text=Cast(name, TextField())).values_list("text", flat=True)
+    for text in texts.iterator(chunk_size=500):
+        counted[text] += 1
+        if len(counted) == MOST_TEXTS:
+            yield counted
+            counted = Counter()
+    yield counted
+
+
+def _moment(at: Any) -> str | None:
+    return at.isoformat(timespec="seconds") if at is not None else None

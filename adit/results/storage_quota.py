@@ -1,0 +1,78 @@
+"""Quota: how much jobs may lay down in a folder, and an alarm when little of it is left."""
+
+from django.db.models import Sum
+from django.utils.translation import gettext as _
+
+from adit.jobs.models import Item
+from adit.nodes import alarms, destination_folders
+from adit.nodes.models import Alarm, Node
+from adit_engine.errors import StorageFull
+
+GB = 1_000_000_000
+WARN_AT = 0.9
+ABOUT = "quota:"
+
+
+def used_bytes(node: Node) -> int:
+    """By what the jobs that ADIT still lists have delivered there."""
+    rows = Item.objects.filter(task__job__destination=node)
+    return int(rows.aggregate(total=Sum("size_bytes"))["total"] or 0)
+
+
+def why_no_room(node: Node, size_bytes: int) -> str:
+    """Why an order of about this size does not fit there; empty when it does, as far as is known."""
+    quota = _quota(node)
+    used = used_bytes(node) if quota else 0
+    if quota and used >= quota:
+        return _full(node, quota)
+    if quota and used + size_bytes > quota:
+        words = {"node": node.name, "used": used / GB, "quota": quota // GB, "n": size_bytes / GB}
+        return (
+            _(
+                "%(node)s: %(used).1f of the %(quota)d GB agreed on for this folder are used, and "
+                "about %(n).1f GB are needed. Make room there and delete jobs that are not needed, "
+                "or choose another place."
+            )
+            % words
+        )
+    return destination_folders.why_none(node, size_bytes)
+
+
+def require(node: Node | None) -> None:
+    """Before a study is sent there. Raises StorageFull."""
+    quota = _quota(node) if node is not None else 0
+    if node is not None and quota and used_bytes(node) >= quota:
+        raise StorageFull(node.name, _full(node, quota).removeprefix(f"{node.name}: "))
+
+
+def look() -> int:
+    """Opens and ends alarms; how many are open. The scheduler's hourly work."""
+    little: dict[str, str] = {}
+    for node in Node.objects.filter(kind="folder"):
+        quota = _quota(node)
+        used = used_bytes(node) if quota else 0
+        if quota and used >= WARN_AT * quota:
+            words = {"used": used / GB, "quota": quota / GB}
+            text = _(
+                "%(used).1f of %(quota).0f GB are used that were agreed on. Make room there and "
+                "delete jobs that are not needed, or agree on more."
+            )
+            little[f"{ABOUT}{node.pk}"] = text % words
+            alarms.sound(Alarm.What.DISK, f"{ABOUT}{node.pk}", text % words, node)
+    alarms.end_others(Alarm.What.DISK, little, kin=ABOUT)
+    return len(little)
+
+
+def _quota(node: Node) -> int:
+    return int(node.settings.get("quota_gb") or 0) * GB
+
+
+def _full(node: Node, quota: int) -> str:
+    words = {"node": node.name, "quota": quota // GB}
+    return (
+        _(
+            "%(node)s: the %(quota)d GB agreed on for this folder are used up. Make room there and "
+            "delete jobs that are not needed, or choose another place."
+        )
+        % words
+    )

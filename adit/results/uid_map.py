@@ -1,0 +1,69 @@
+"""Uid map: which new UID stands for which original, for the key holder of a research project."""
+
+from collections.abc import Iterator
+
+from django.utils.translation import gettext as _
+
+from adit.accounts.permissions import Person
+from adit.audit.trail import record
+from adit.jobs import encrypted_payload
+from adit.jobs.models import Item, Task
+from adit.projects import services
+from adit.projects.models import Profile, Project
+from adit.projects.profile_versions import rules_of as rules_in
+from adit.projects.validators import checked_reason
+from adit.results.applied_rules import rules_of
+from adit.vault.cipher import SealBroken
+from adit_engine.pseudonymize.keys import ProjectKey
+from adit_engine.pseudonymize.profile import RETAIN_UIDS
+
+HEADING = ("level", "id_old", "id_new", "pseudonym", "generation")
+Row = tuple[str, str, str, str, int]
+
+
+def exported(user: Person, project: Project, reason: str) -> list[Row]:
+    """Each study, series and image that was delivered for the project, once. Raises Refused, WrongInput.
+
+    Known as long as the jobs are: what a deleted job delivered does not stand in it.
+    """
+    services.require_link(user, project)
+    reason = checked_reason(reason)
+    services.require_key(project)
+    rows = list(dict.fromkeys(row for task in _tasks(project) for row in _rows(project, task)))
+    details = {"reason": reason, "uids": len(rows)}
+    record("project.uids_exported", user=user, about=services.about(project), details=details)
+    return rows
+
+
+def _tasks(project: Project) -> Iterator[Task]:
+    tasks = Task.objects.filter(job__project=project, items__delivered__gt=0).distinct()
+    for task in tasks.select_related("job__project").order_by("pk"):
+        if not task.job.is_as_is and rules_of(task):
+            yield task
+
+
+def _rows(project: Project, task: Task) -> Iterator[Row]:
+    """What the ledger holds is of the generation that went last."""
+    used = rules_of(task)[-1]
+    profile = Profile.objects.filter(pk=used.profile).first()
+    keeps = profile is not None and RETAIN_UIDS in rules_in(profile).options
+    key = None if keeps else services.key_of(project, used.generation)
+    try:
+        name = encrypted_payload.open_task(task).pseudonym
+        for item in Item.objects.filter(task=task, delivered__gt=0):
+            for level, uid in _originals(item):
+                yield level, uid, _new(key, uid), name, used.generation
+    except SealBroken:
+        return
+
+
+def _originals(item: Item) -> Iterator[tuple[str, str]]:
+    manifest = encrypted_payload.open_item(item).manifest
+    yield _("study"), manifest.series.study_uid
+    yield _("series"), manifest.series.series_uid
+    for uid in sorted(manifest.delivered_entries()):
+        yield _("image"), uid
+
+
+def _new(key: ProjectKey | None, uid: str) -> str:
+    return uid if key is None else key.uid(uid)

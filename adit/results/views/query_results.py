@@ -1,0 +1,305 @@
+"""Results of a batch query: looked through, picked, downloaded, handed to a batch transfer."""
+
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+)
+from django.shortcuts import render
+from django.urls import NoReverseMatch, reverse
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+from django.views.decorators.http import require_http_methods, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.permissions import may, order_right
+from adit.audit import trail
+from adit.jobs import encrypted_payload
+from adit.jobs.disclosure import disclosed
+from adit.jobs.kinds.batch_query import BatchQuery
+from adit.jobs.models import Job
+from adit.jobs.views.access import note_look, person, visible_job
+from adit.orders import drafts, uploads
+from adit.results import query_results
+from adit.results.query_results import Outcome, Result, Rule, Sees
+from adit.spreadsheets import sheet
+from adit.spreadsheets.responses import sheet_file
+from adit.spreadsheets.sheet import SheetKind
+from adit.vault.cipher import SealBroken
+
+ROWS_PER_PAGE = 50
+SHOWN = (*Outcome, "note")
+TRANSFER = "batch_transfer"
+
+
+@dataclass
+class Bench:
+    """One request's view of a query's results; what a person picked lies in a draft."""
+
+    request: HttpRequest
+    user: User
+    job: Job
+
+    @classmethod
+    def of(cls, request: HttpRequest, pk: int) -> "Bench":
+        """Raises Http404."""
+        user = person(request)
+        job = visible_job(user, pk)
+        if job.kind != BatchQuery.word:
+            raise Http404
+        return cls(request, user, job)
+
+    @property
+    def key(self) -> str:
+        return f"results.{self.job.pk}"
+
+    @cached_property
+    def kept(self) -> dict[str, Any]:
+        """picks: keys of the picked lines, None = all that were found; text: what to look for."""
+        return drafts.load(self.user, self.key) or {"picks": None, "text": ""}
+
+    def keep(self, **values: Any) -> None:
+        self.kept = {**self.kept, **values}
+        drafts.keep(self.user, self.key, self.kept)
+
+    @cached_property
+    def sees(self) -> Sees:
+        told = disclosed(self.user, self.job)
+        return Sees(identified=told.identified, own=told.rows, pseudonyms=told.given)
+
+    @cached_property
+    def every(self) -> list[Result]:
+        """All of them; empty when the project's key is gone."""
+        return self._opened(query_results.rows_of(self.job))
+
+    def _opened(self, rows: Any) -> list[Result]:
+        try:
+            return query_results.opened(encrypted_payload.box_of(self.job.project), rows)
+        except SealBroken:
+            return []
+
+    def view(self) -> tuple[str, str]:
+        """How it is sorted, and which outcome is shown: words that tell nothing."""
+        asked = self.request.POST if self.request.method == "POST" else self.request.GET
+        sort, show = asked.get("sort", ""), asked.get("show", "")
+        is_known = sort.removeprefix("-") in query_results.SORTS and self.sees.identified
+        return sort if is_known else "", show if show in SHOWN else ""
+
+    def page(self, number: str | None) -> tuple[Any, list[Result]]:
+        """The page and its results; only these are opened where nothing is sorted or looked for."""
+        sort, show = self.view()
+        rows = query_results.of_outcome(query_results.rows_of(self.job), show)
+        if not sort and not self.kept["text"]:
+            stored = Paginator(rows, ROWS_PER_PAGE).get_page(number)
+            return stored, self._opened(stored)
+        box = encrypted_payload.box_of(self.job.project)
+        try:
+            pks = query_results.in_order(box, rows, sort, self.kept["text"], self.sees)
+        except SealBroken:
+            pks = []
+        page = Paginator(pks, ROWS_PER_PAGE).get_page(number)
+        by_pk = {r.pk: r for r in self._opened(query_results.rows_of(self.job).filter(pk__in=page))}
+        return page, [by_pk[pk] for pk in page if pk in by_pk]
+
+    def again(self, number: str = "1") -> HttpResponse:
+        sort, show = self.view()
+        said = {"sort": sort, "show": show, "page": number if number.isdecimal() else "1"}
+        query = urlencode({name: word for name, word in said.items() if word})
+        address = reverse("job_results", args=[self.job.pk])
+        return HttpResponseRedirect(f"{address}?{query}#results")
+
+    def is_picked(self, result: Result) -> bool:
+        picks = self.kept["picks"]
+        return bool(result.values) and (picks is None or result.pk in set(picks))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def results_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """Each button keeps the ticks of the page."""
+    bench = Bench.of(request, pk)
+    if request.method != "POST":
+        return _page(bench)
+    _take(bench)
+    verb, _colon, what = request.POST.get("do", "").partition(":")
+    if verb == "transfer":
+        return _hand_over(bench)
+    if verb == "rule":
+        _pick_by_rule(bench)
+    elif verb in ("all", "none"):
+        bench.keep(picks=None if verb == "all" else [])
+    elif verb == "look":
+        bench.keep(text=request.POST.get("text", "").strip()[:100])
+    return bench.again(what)
+
+
+@require_safe
+def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
+    """All rows; with ?picked only the picked results beside the rows without one; with ?again only
+    the latter, as they were asked.
+    """
+    bench = Bench.of(request, pk)
+    picks = bench.kept["picks"] if "picked" in request.GET else None
+    only = None if picks is None else frozenset(picks)
+    columns = query_results.columns()
+    rows = query_results.table(bench.job, bench.every, bench.sees, only)
+    if "again" in request.GET:
+        if not bench.sees.own:
+            raise PermissionDenied(_("You have no right to see what was asked."))
+        columns = query_results.again_columns()
+        rows = query_results.again_table(bench.job, bench.every, bench.sees)
+    columns = sheet.with_own(columns, query_results.own_headers(bench.job))
+    trail.record(
+        "job.results_downloaded",
+        user=bench.user,
+        about=f"job:{bench.job.pk}",
+        details={"rows": len(bench.every), "identified": bench.sees.identified, "form": form},
+    )
+    return sheet_file(form, f"adit-query-{pk}", columns, rows)
+
+
+def _page(bench: Bench) -> HttpResponse:
+    page, results = bench.page(bench.request.GET.get("page"))
+    sort, show = bench.view()
+    counts = query_results.counts(bench.job)
+    picks = bench.kept["picks"]
+    found = query_results.rows_of(bench.job).filter(is_found=True)
+    if bench.sees.identified and results:
+        note_look(bench.user, bench.job, {"results": True})
+    context = {
+        "job": bench.job,
+        "page": page,
+        "rows": [
+            {
+                "result": result,
+                "reason": query_results.reason(result),
+                "is_picked": bench.is_picked(result),
+                "own": result.own if bench.sees.own else ("•••",) * len(result.own),
+            }
+            for result in results
+        ],
+        "sorts": _SORTS,
+        "own_headers": query_results.own_headers(bench.job),
+        "has_series": any(result.text("SeriesInstanceUID") for result in results),
+        "has_sources": bench.job.tasks.order_by().values("source").distinct().count() > 1,
+        "sort": sort,
+        "show": show,
+        "text": bench.kept["text"],
+        "filters": _filters(counts, found.count(), bench),
+        "picked": found.count() if picks is None else found.filter(pk__in=picks).count(),
+        "all_picked": picks is None,
+        "found": found.count(),
+        "sees_identified": bench.sees.identified,
+        "sees_own": bench.sees.own,
+        "sees_pseudonyms": bench.sees.pseudonyms,
+        "without_result": counts[Outcome.NOTHING] + counts[Outcome.FAILED],
+        "may_transfer": bool(_transfer_address("x")) and may(bench.user, order_right(TRANSFER)),
+        "is_gone": not results and bool(page.paginator.count),
+        "is_live": bool(counts[Outcome.OPEN]) and bench.job.ended_at is None,
+    }
+    return render(bench.request, "results/results.html", context)
+
+
+_SORTS = (
+    ("patient", _lazy("Patient ID")),
+    ("name", _lazy("Name")),
+    ("born", _lazy("Born")),
+    ("date", _lazy("Study date")),
+    ("modality", _lazy("Modality")),
+    ("description", _lazy("Study")),
+    ("images", _lazy("Images")),
+)
+
+
+def _filters(counts: dict[Outcome, int], found: int, bench: Bench) -> list[tuple[str, str, int]]:
+    noted = query_results.of_outcome(query_results.rows_of(bench.job), "note")
+    rows = [
+        ("", _("all rows"), sum(counts.values())),
+        (Outcome.FOUND, _("found"), counts[Outcome.FOUND]),
+        (Outcome.NOTHING, _("nothing found"), counts[Outcome.NOTHING]),
+        (Outcome.FAILED, _("failed"), counts[Outcome.FAILED]),
+        (Outcome.OPEN, _("not asked yet"), counts[Outcome.OPEN]),
+        ("note", _("to look at"), noted.values("line").distinct().count()),
+    ]
+    return [row for row in rows if row[2] or not row[0]]
+
+
+def _take(bench: Bench) -> None:
+    """The ticks of the lines that were shown."""
+    posted = bench.request.POST
+    shown = {int(text) for text in posted.getlist("shown") if text.isdecimal()}
+    ticked = {int(text) for text in posted.getlist("pick") if text.isdecimal()} & shown
+    if not shown - ticked and bench.kept["picks"] is None:
+        return
+    if bench.kept["picks"] is None:
+        found = query_results.rows_of(bench.job).filter(is_found=True)
+        picks = set(found.values_list("pk", flat=True))
+    else:
+        picks = set(bench.kept["picks"])
+    bench.keep(picks=sorted((picks - shown) | ticked))
+
+
+def _pick_by_rule(bench: Bench) -> None:
+    posted = bench.request.POST
+    most = posted.get("most", "")
+    words = posted.get("modalities", "").upper().replace(",", " ").split()
+    rule = Rule(
+        most=int(most) if most.isascii() and most.isdecimal() and 0 < int(most) < 1000 else None,
+        near=_day(posted.get("near", "")) if posted.get("order") == "near" else None,
+        modalities=tuple(words),
+    )
+    picks = query_results.picked(bench.every, rule)
+    bench.keep(picks=picks)
+    messages.success(bench.request, _("%(n)d results are picked.") % {"n": len(picks)})
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _hand_over(bench: Bench) -> HttpResponse:
+    """The picked results as rows of a batch transfer, as if their file had been uploaded."""
+    address = _transfer_address("")
+    if not may(bench.user, order_right(TRANSFER)) or not address:
+        raise PermissionDenied(_("You may not order this kind of job."))
+    picks = bench.kept["picks"]
+    chosen = [r for r in bench.every if r.values and (picks is None or r.pk in set(picks))]
+    if not chosen:
+        messages.error(bench.request, _("Nothing is picked: tick at least one result."))
+        return bench.again()
+    sees_both = bench.sees.own and bench.sees.pseudonyms
+    if not sees_both and any(result.pseudonym for result in chosen):
+        raise PermissionDenied(
+            _(
+                "This list gives pseudonyms, which you may not see beside the patients. Ask its "
+                "owner to order the transfer."
+            )
+        )
+    columns = sheet.with_own(query_results.columns(), query_results.own_headers(bench.job))
+    # Sealed, and for this person alone, who need not see what is transferred.
+    sees = Sees(identified=True, own=True, pseudonyms=True)
+    rows = query_results.table(bench.job, chosen, sees)
+    name = _("Results of job %(n)d") % {"n": bench.job.pk}
+    table = sheet.table_of(name, columns, rows)
+    upload = uploads.hand_over(bench.user, table, SheetKind.TRANSFER, job=bench.job.pk)
+    return HttpResponseRedirect(_transfer_address(upload.key))
+
+
+def _transfer_address(key: str) -> str:
+    try:
+        return reverse("job_transfer_rows", args=[key or "x"])
+    except NoReverseMatch:
+        return ""

@@ -1,0 +1,97 @@
+"""Report of a job: a page to print, and a JSON file; for everyone who may see the job.
+Uid map of a research project, as a file; with a right, a reason and a trail record."""
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from adit.accounts.permissions import Refused, Right, require
+from adit.audit import trail
+from adit.audit.csv_export import csv_lines
+from adit.jobs.disclosure import disclosed
+from adit.jobs.views.access import person, visible_job
+from adit.jobs.views.task_labels import kind_label
+from adit.projects import risks, services
+from adit.projects.forms import ReasonForm
+from adit.projects.profile_text import WORDS
+from adit.results import report
+from adit.results.report import StudyReports
+from adit.results.uid_map import HEADING, exported
+from adit_engine.errors import AditError
+
+STUDIES_PER_PAGE = 50
+
+
+@require_safe
+def job_report(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    job = visible_job(user, pk)
+    reports = StudyReports(job, disclosed(user, job))
+    page = Paginator(report.studies_of(job), STUDIES_PER_PAGE).get_page(request.GET.get("page"))
+    told = report.head(job, reports) | report.sums(job)
+    codes = sorted({code for rules in told["rules"] for code in rules["option_codes"]})
+    context = {
+        "job": job,
+        "kind": kind_label(job),
+        "report": told,
+        "page": page,
+        "studies": reports.of(list(page)),
+        "codes": [(code, WORDS.get(code, "")) for code in codes],
+        "risks": _risks(told) if told["rules"] else [],
+    }
+    return render(request, "results/report.html", context)
+
+
+def _risks(told: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was chosen for each, in all attempts, and how many images it concerned."""
+    chosen = [one for rules in told["rules"] for one in risks.decisions_in(rules)]
+    return [
+        {
+            "name": risk.name,
+            "title": risk.title,
+            "sentences": dict.fromkeys(one.sentence for one in chosen if one.risk == risk.name),
+            **told[risk.name],
+        }
+        for risk in risks.RISKS
+    ]
+
+
+@require_safe
+def job_report_file(request: HttpRequest, pk: int) -> StreamingHttpResponse:
+    user = person(request)
+    job = visible_job(user, pk)
+    trail.record("job.report_downloaded", user=user, about=f"job:{job.pk}")
+    headers = {"Content-Disposition": f'attachment; filename="job-{job.pk}-report.json"'}
+    text = report.as_text(job, disclosed(user, job))
+    return StreamingHttpResponse(text, content_type="application/json", headers=headers)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def uid_map(request: HttpRequest, pk: int) -> HttpResponse:
+    user = person(request)
+    project = services.visible_to(user).filter(pk=pk).first()
+    if project is None:
+        raise Http404
+    try:
+        require(user, Right.REIDENTIFY)
+    except Refused as error:
+        raise PermissionDenied(str(error)) from None
+    form = ReasonForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            rows = exported(user, project, form.cleaned_data["reason"])
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            text = "".join(csv_lines([HEADING, *rows]))
+            answer = HttpResponse(text, content_type="text/csv; charset=utf-8")
+            answer["Content-Disposition"] = f'attachment; filename="{project.protocol_id}-uids.csv"'
+            return answer
+    status = 422 if form.errors else 200
+    return render(
+        request, "results/uid_map.html", {"project": project, "form": form}, status=status
+    )

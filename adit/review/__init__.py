@@ -1,0 +1,1 @@
+"""Review: withheld images, inspected and decided on by a person."""

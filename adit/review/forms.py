@@ -1,0 +1,79 @@
+"""Forms of a review: rectangles in an image's pixels, and the reason for a decision."""
+
+import re
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from adit.projects.validators import LONGEST_REASON
+from adit.review.decisions import MOST_RECTANGLES
+from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.pixel_rules import Rectangle
+
+FIELDS = ("left", "top", "width", "height")
+_NUMBERS = {"inputmode": "numeric", "autocomplete": "off", "class": "form-control number-field"}
+_MASK = re.compile(r"\d{1,5}(,\d{1,5}){3}(;\d{1,5}(,\d{1,5}){3})*")
+
+
+def _number(label: Any, least: int) -> forms.IntegerField:
+    widget = forms.NumberInput(attrs=_NUMBERS)
+    return forms.IntegerField(
+        label=label, min_value=least, max_value=65535, required=False, widget=widget
+    )
+
+
+class RectangleForm(forms.Form):
+    """One rectangle; a row that is left empty is none."""
+
+    left = _number(_("from the left"), 0)
+    top = _number(_("from the top"), 0)
+    width = _number(_("wide"), 1)
+    height = _number(_("high"), 1)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        given = [cleaned.get(name) is not None for name in FIELDS]
+        if any(given) and not all(given) and not self.errors:
+            raise forms.ValidationError(_("A rectangle has four numbers."))
+        return cleaned
+
+
+Rectangles = forms.formset_factory(
+    RectangleForm, extra=3, max_num=MOST_RECTANGLES, absolute_max=MOST_RECTANGLES
+)
+
+
+def rectangles_in(formset: Any) -> tuple[Rectangle, ...]:
+    """Of a valid formset; rows without numbers are left out."""
+    rows = (form.cleaned_data for form in formset.forms)
+    whole = (row for row in rows if all(row.get(name) is not None for name in FIELDS))
+    return tuple((row["left"], row["top"], row["width"], row["height"]) for row in whole)
+
+
+def initial_of(rectangles: tuple[Rectangle, ...]) -> list[dict[str, int]]:
+    return [dict(zip(FIELDS, rectangle, strict=True)) for rectangle in rectangles]
+
+
+def mask_in_words(rectangles: tuple[Rectangle, ...]) -> str:
+    """As it stands in the address of a picture: 0,0,960,72;0,700,960,20."""
+    return ";".join(",".join(map(str, rectangle)) for rectangle in rectangles)
+
+
+def mask_of(text: str) -> tuple[Rectangle, ...]:
+    """Raises WrongInput."""
+    if not text:
+        return ()
+    if not _MASK.fullmatch(text) or text.count(";") >= MOST_RECTANGLES:
+        raise WrongInput(_("A mask is made of rectangles of four numbers each."))
+    rows = ([int(number) for number in part.split(",")] for part in text.split(";"))
+    return tuple((left, top, width, height) for left, top, width, height in rows)
+
+
+class DecisionForm(forms.Form):
+    reason = forms.CharField(
+        label=_("Why?"),
+        max_length=LONGEST_REASON,
+        help_text=_("Kept in the audit trail and in the profile. No patient names, please."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )

@@ -1,0 +1,147 @@
+"""Looks: a withheld image fetched for a reviewer to look at; it stays in memory, and not for long."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+from django.utils.translation import gettext as _
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Right, require
+from adit.audit.trail import record
+from adit.jobs import encrypted_payload
+from adit.jobs.models import HeldBack
+from adit.nodes.access import domain_of
+from adit.nodes.sample_images import Wanted, looked_at
+from adit.review import groups
+from adit.vault.cipher import SealBroken
+from adit_engine.dicom_file.transcode import little_endian
+from adit_engine.errors import Malformed, NotFound, Withhold
+from adit_engine.values.device import Device
+from adit_engine.values.instance import Instance
+from adit_engine.values.references import InstanceRef
+
+KEPT_S = 600
+MOST_BYTES = 512 << 20
+MOST_DEVICES = 60
+"""Series of which one image each is fetched at a time to learn which device made them."""
+
+
+@dataclass
+class _Memory:
+    """A few images in this process, each for the one person who looked at it."""
+
+    _kept: OrderedDict[tuple[int, int], tuple[float, Instance]] = field(default_factory=OrderedDict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def get(self, key: tuple[int, int]) -> Instance | None:
+        with self._lock:
+            self._forget()
+            found = self._kept.get(key)
+            return None if found is None else found[1]
+
+    def keep(self, key: tuple[int, int], instance: Instance) -> None:
+        with self._lock:
+            self._kept[key] = (time.monotonic() + KEPT_S, instance)
+            self._kept.move_to_end(key)
+            self._forget()
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+
+    def _forget(self) -> None:
+        now, size = time.monotonic(), 0
+        for key, (until, instance) in reversed(list(self._kept.items())):
+            size += instance.size_bytes
+            if until < now or size > MOST_BYTES:
+                del self._kept[key]
+
+
+memory = _Memory()
+
+
+def image_of(user: User, row: HeldBack) -> Instance:
+    """One of the images that the row counts: as kept from a look just before, or fetched anew.
+
+    Raises Refused, NotFound, Waits, TimedOut, NodeError.
+    """
+    _require(user)
+    kept = memory.get((user.pk, row.pk))
+    if kept is not None:
+        return kept
+    assert row.item.task.source is not None
+    (found,) = looked_at(user, row.item.task.source, [_wanted(row)], _whole)
+    _seen(user, [row])
+    if found is None:
+        raise NotFound(
+            _("%(node)s does not give this image any more.") % {"node": row.item.task.source.name}
+        )
+    groups.set_device(row, Device.of(found))
+    memory.keep((user.pk, row.pk), found)
+    return found
+
+
+def find_devices(user: User, rows: Sequence[HeldBack]) -> int:
+    """Looks at one image of each series, as many as a search's time allows; how many are left."""
+    _require(user)
+    source = rows[0].item.task.source
+    assert source is not None
+    mine = [row for row in rows if row.item.task.source_id == source.pk][:MOST_DEVICES]
+    found = looked_at(user, source, [_wanted(row) for row in mine], lambda i: Device.of(_whole(i)))
+    known = [(row, device) for row, device in zip(mine, found, strict=True) if device]
+    _seen(user, [row for row, _device in known])
+    for row, device in known:
+        groups.set_device(row, device)
+    return len(rows) - len(known)
+
+
+def _require(user: User) -> None:
+    require(user, Right.REVIEW_WITHHELD)
+    require(user, Right.SEE_IDENTIFIED)
+
+
+def _wanted(row: HeldBack) -> Wanted:
+    """Raises NotFound where nobody can tell any more which images they were."""
+    try:
+        manifest = encrypted_payload.open_item(row.item).manifest
+        patient_id = encrypted_payload.open_task(row.item.task).patient_id
+    except SealBroken:
+        raise NotFound(_("Which images these were cannot be read: the key is gone.")) from None
+    uids = sorted(uid for uid, entry in manifest.entries.items() if groups.is_of(entry, row))
+    if not uids:
+        raise NotFound(_("These images are not held back any more."))
+    ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uids[0])
+    return Wanted(ref, patient_id)
+
+
+def _whole(instance: Instance) -> Instance:
+    """In one piece of memory of our own, little endian where it can be."""
+    try:
+        plain = little_endian(instance)
+    except (Malformed, Withhold):
+        return instance
+    return Instance(
+        plain.sop_class_uid,
+        plain.instance_uid,
+        plain.transfer_syntax_uid,
+        bytes(plain.header),
+        tuple(bytes(part) for part in plain.rest),
+        instance.fault,
+    )
+
+
+def _seen(user: User, rows: Sequence[HeldBack]) -> None:
+    """A view of identified data, by patient and job."""
+    for task in {row.item.task for row in rows}:
+        assert task.source is not None
+        patient_id = encrypted_payload.open_task(task).patient_id
+        record(
+            "withheld.seen",
+            user=user,
+            about=f"job:{task.job_id}",
+            details={"task": task.position, "node": task.source.name},
+            patient=(domain_of(task.source), patient_id) if patient_id else None,
+        )

@@ -1,0 +1,247 @@
+"""Withheld: what was held back, by device and reason, and what a reviewer decides on it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Refused, Right, may, require
+from adit.jobs.models import Decision
+from adit.jobs.views.access import person
+from adit.projects.images import LARGEST, SMALL, png_of
+from adit.projects.models import Profile
+from adit.review import decisions, forms, images
+from adit.review import groups as review_groups
+from adit.review.forms import DecisionForm, Rectangles, rectangles_in
+from adit.review.groups import Group
+from adit_engine.errors import AditError
+from adit_engine.pseudonymize.pixel_rules import Rectangle
+from adit_engine.rendering import frames_of
+
+MOST_GROUPS = 100
+
+
+@require_safe
+def withheld_list(request: HttpRequest) -> HttpResponse:
+    user = _reviewer(request)
+    groups = review_groups.groups_of(user, *Decision)
+    by = {decision: [g for g in groups if g.decision is decision] for decision in Decision}
+    context = {
+        "open": [(group, _is_shown(user, group)) for group in by[Decision.OPEN][:MOST_GROUPS]],
+        "more": max(0, len(by[Decision.OPEN]) - MOST_GROUPS),
+        "ruled": by[Decision.MASKED] + by[Decision.RELEASED],
+        "left": by[Decision.LEFT],
+        "sees": may(user, Right.SEE_IDENTIFIED),
+    }
+    return render(request, "review/withheld_list.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def withheld_group(request: HttpRequest, pk: int) -> HttpResponse:
+    """One group: look at an image, draw, try, decide. What was typed comes back."""
+    user = _reviewer(request)
+    group = _group(user, pk)
+    posted = request.method == "POST"
+    initial = forms.initial_of(decisions.proposed(group)) if not posted else None
+    page = _Page(
+        user,
+        group,
+        Rectangles(request.POST if posted else None, initial=initial, prefix="r"),
+        DecisionForm(request.POST if posted else None),
+    )
+    if posted:
+        deed = DEEDS.get(request.POST.get("do", ""))
+        if deed is None:
+            raise Http404
+        try:
+            answer = deed(request, page)
+        except AditError as error:
+            page.decision.add_error(None, str(error))
+        else:
+            if answer is not None:
+                return answer
+    return render(request, "review/withheld.html", page.context(request), status=page.status)
+
+
+@require_POST
+def withheld_devices(request: HttpRequest, pk: int) -> HttpResponse:
+    """Finds out which devices made images that were not even fetched."""
+    user = _reviewer(request)
+    group = _group(user, pk)
+    try:
+        left = images.find_devices(user, [row for row in group.rows if not row.rows])
+    except (AditError, IndexError) as error:
+        messages.error(request, str(error) or _("These devices are known by now."))
+        return redirect("withheld")
+    if left:
+        text = ngettext(
+            "%d series is still to be looked at.", "%d series are still to be looked at.", left
+        )
+        messages.info(request, text % left)
+    else:
+        messages.success(request, _("The devices are known now."))
+    return redirect("withheld")
+
+
+@require_safe
+def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
+    """A PNG for whoever has looked at it; `look` fetches it first. No address tells of a patient."""
+    user = _reviewer(request)
+    group = _group(user, pk)
+    try:
+        require(user, Right.SEE_IDENTIFIED)
+        if "look" not in request.GET and not _is_shown(user, group):
+            raise Http404
+        image = images.image_of(user, group.rows[0])
+        if "mask" in request.GET:
+            tried = decisions.tried(user, group, forms.mask_of(request.GET["mask"]))
+            if tried.image is None:
+                raise Http404
+            image = tried.image
+        largest = SMALL if "small" in request.GET else LARGEST
+        frame = request.GET.get("frame", "0")
+        data = png_of(
+            image,
+            int(frame) if frame.isdecimal() else 0,
+            largest=largest,
+            whole_range="whole" in request.GET,
+        )
+    except AditError as error:
+        return HttpResponse(str(error), status=409, content_type="text/plain; charset=utf-8")
+    return HttpResponse(data, content_type="image/png", headers={"Cache-Control": "no-store"})
+
+
+class _Page:
+    """One group as it is shown, with what was typed."""
+
+    def __init__(self, user: User, group: Group, rectangles: Any, decision: DecisionForm) -> None:
+        self.user, self.group = user, group
+        self.rectangles, self.decision = rectangles, decision
+        self.tried: decisions.Tried | None = None
+
+    @property
+    def status(self) -> int:
+        return 422 if self.decision.is_bound and self.decision.errors and not self.tried else 200
+
+    @property
+    def mask(self) -> tuple[Rectangle, ...]:
+        valid = self.rectangles.is_bound and self.rectangles.is_valid()
+        return rectangles_in(self.rectangles) if valid else ()
+
+    def context(self, request: HttpRequest) -> dict[str, Any]:
+        group = self.group
+        image = images.memory.get((self.user.pk, group.pk))
+        frames = frames_of(image) if image is not None else 0
+        also = decisions.also_covered(group).exclude(code=group.code)
+        return {
+            "group": group,
+            "is_open": group.decision is Decision.OPEN,
+            "is_left": group.decision is Decision.LEFT,
+            "sees": may(self.user, Right.SEE_IDENTIFIED),
+            "is_own": decisions.is_own(self.user, group),
+            "may_release": group.code not in decisions.NOT_SAID,
+            "also": sum(row.images for row in also),
+            "is_shown": image is not None,
+            "frames": frames,
+            "steps": sorted({0, frames // 2, frames - 1}) if frames else [],
+            "frame": _frame(request, frames),
+            "whole": bool(request.POST.get("whole")),
+            "rectangles": self.rectangles,
+            "decision": self.decision,
+            "tried": self.tried,
+            "mask": forms.mask_in_words(self.mask),
+        }
+
+
+Deed = Callable[[HttpRequest, _Page], HttpResponse | None]
+
+
+def _look(request: HttpRequest, page: _Page) -> HttpResponse | None:
+    images.image_of(page.user, page.group.rows[0])
+    return redirect("withheld_group", page.group.pk)
+
+
+def _try(request: HttpRequest, page: _Page) -> HttpResponse | None:
+    page.decision = DecisionForm(initial={"reason": request.POST.get("reason", "")})
+    if page.rectangles.is_valid():
+        page.tried = decisions.tried(page.user, page.group, page.mask)
+    return None
+
+
+def _mask(request: HttpRequest, page: _Page) -> HttpResponse | None:
+    if not (page.rectangles.is_valid() and page.decision.is_valid()):
+        return None
+    reason = page.decision.cleaned_data["reason"]
+    return _told(request, decisions.mask(page.user, page.group, page.mask, reason))
+
+
+def _release(request: HttpRequest, page: _Page) -> HttpResponse | None:
+    if not page.decision.is_valid():
+        return None
+    return _told(
+        request, decisions.release(page.user, page.group, page.decision.cleaned_data["reason"])
+    )
+
+
+def _leave(request: HttpRequest, page: _Page) -> HttpResponse | None:
+    if not page.decision.is_valid():
+        return None
+    decisions.leave(page.user, page.group, page.decision.cleaned_data["reason"])
+    messages.success(request, _("They stay withheld."))
+    return redirect("withheld")
+
+
+def _reopen(request: HttpRequest, page: _Page) -> HttpResponse | None:
+    if not page.decision.is_valid():
+        return None
+    decisions.reopen(page.user, page.group, page.decision.cleaned_data["reason"])
+    return redirect("withheld_group", page.group.pk)
+
+
+DEEDS: Mapping[str, Deed] = {
+    "look": _look,
+    "try": _try,
+    "mask": _mask,
+    "release": _release,
+    "leave": _leave,
+    "reopen": _reopen,
+}
+
+
+def _told(request: HttpRequest, profile: Profile) -> HttpResponse:
+    text = _("Saved as %s. The jobs below can now be tried again by whoever ordered them.")
+    messages.success(request, text % profile)
+    return redirect("withheld")
+
+
+def _reviewer(request: HttpRequest) -> User:
+    user = person(request)
+    try:
+        require(user, Right.REVIEW_WITHHELD)
+    except Refused as error:
+        raise PermissionDenied(str(error)) from None
+    return user
+
+
+def _group(user: User, pk: int) -> Group:
+    group = review_groups.group_of(user, pk)
+    if group is None:
+        raise Http404
+    return group
+
+
+def _is_shown(user: User, group: Group) -> bool:
+    return images.memory.get((user.pk, group.pk)) is not None
+
+
+def _frame(request: HttpRequest, frames: int) -> int:
+    text = request.POST.get("frame", "1")
+    number = int(text) - 1 if text.isdecimal() and len(text) < 7 else 0
+    return min(max(number, 0), max(frames - 1, 0))

@@ -1,0 +1,124 @@
+"""Reading: a file that somebody uploaded, as a table, or the reason why not."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from typing import Any, Protocol
+
+from adit.spreadsheets import limits
+from adit.spreadsheets.limits import Place, Refusal, gettext_noop
+from adit.spreadsheets.table import NOTHING, Cell, CellKind, Line, Table, Unreadable
+
+_ZIP = b"PK\x03\x04"
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_TEXT_ENDINGS = (".csv", ".txt", ".tsv")
+_LONGEST_NAME = 100
+
+
+class Readable(Protocol):
+    """A file of bytes, opened or uploaded."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+def read(file: Readable, name: str) -> Table:
+    """The file whole, parsed by a process of its own with limits of time and memory.
+
+    Nothing is stored anywhere. Raises Unreadable.
+    """
+    shown = shown_name(name)
+    try:
+        data = file.read(limits.MOST_FILE_BYTES + 1)
+        limits.check_size(len(data))
+        answer = _asked(_form(data, name), data)
+        if "refused" in answer:
+            raise Refusal(answer["refused"], Place(*answer["place"]), **answer["values"])
+        if not answer["lines"]:
+            raise Refusal(gettext_noop("The sheet is empty."))
+    except Refusal as refusal:
+        raise Unreadable(shown, refusal) from None
+    return Table(
+        shown,
+        tuple(Line(number, tuple(map(_cell, values))) for number, values in answer["lines"]),
+        answer["sheet"],
+        tuple(answer["others"]),
+        frozenset(answer["hidden"]),
+    )
+
+
+def shown_name(name: str) -> str:
+    """The file's name without folders and control characters, shortened."""
+    last = re.split(r"[/\\]", name)[-1]
+    plain = "".join(c for c in last if c.isprintable()).strip()
+    return plain[-_LONGEST_NAME:] or "sheet"
+
+
+def _form(data: bytes, name: str) -> str:
+    """What the file is by its first bytes; its name decides only where those say nothing."""
+    ending = name.lower()
+    if not data.strip():
+        raise Refusal(gettext_noop("The file is empty."))
+    if data.startswith(_OLE):
+        raise Refusal(
+            gettext_noop(
+                "This is an old (.xls) or a password-protected workbook. "
+                "Save it as .xlsx, without a password."
+            )
+        )
+    if data.startswith(_ZIP):
+        if ending.endswith((".xlsm", ".xltm")):
+            raise Refusal(
+                gettext_noop("Workbooks that may hold macros are not read. Save it as .xlsx.")
+            )
+        return "xlsx"
+    if ending.endswith(_TEXT_ENDINGS):
+        return "csv"
+    if ending.endswith((".xlsx", ".xls", ".xlsb", ".xlsm", ".ods")):
+        raise Refusal(
+            gettext_noop(
+                "The file is not what its name says. Open it in Excel or LibreOffice and "
+                "save it again as .xlsx."
+            )
+        )
+    raise Refusal(gettext_noop("Only .xlsx and .csv files are read. Save the list as one of them."))
+
+
+def _asked(form: str, data: bytes) -> dict[str, Any]:
+    try:
+        done = subprocess.run(  # noqa: S603 our own module, no word of the file on the command line
+            [sys.executable, "-I", "-m", "adit.spreadsheets.subprocess_reader", form],
+            input=data,
+            capture_output=True,
+            timeout=limits.MOST_SECONDS,
+            check=True,
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        raise Refusal(
+            gettext_noop(
+                "The file needs too much time or memory to be read. Copy the list alone, without "
+                "formatting, into a new workbook; or save it as CSV."
+            )
+        ) from None
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def _cell(value: Any) -> Cell:
+    if value == "":
+        return NOTHING
+    if isinstance(value, str):
+        return Cell(value)
+    if isinstance(value, float):
+        return _number(value)
+    ((word, text),) = value.items()
+    kind = CellKind(word)
+    return Cell(text.removesuffix(" 00:00:00") if kind is CellKind.DATE else text, kind)
+
+
+def _number(value: float) -> Cell:
+    if not math.isfinite(value):
+        return Cell(str(value), CellKind.ERROR)
+    whole = value.is_integer() and abs(value) < 1e22
+    return Cell(str(int(value)) if whole else repr(value), CellKind.NUMBER)

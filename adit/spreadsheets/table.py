@@ -1,0 +1,146 @@
+"""Table: what a sheet's lines say, cell by cell, before anybody knows which column is what."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from adit.spreadsheets.limits import Place, Refusal
+from adit_engine.errors import WrongInput
+
+
+class CellKind(StrEnum):
+    TEXT = "text"
+    NUMBER = "number"
+    DATE = "date"
+    ERROR = "error"
+    """Such as #N/A."""
+    NO_VALUE = "no value"
+    """A formula that no spreadsheet has calculated yet."""
+    PADDED = "padded"
+    """A number that the spreadsheet shows with leading zeros, as they stand here."""
+    MERGED = "merged"
+    """The value of a cell above, which is merged with this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell as text: a whole number without .0, a date as 2026-01-31."""
+
+    text: str = field(default="", repr=False)
+    kind: CellKind = CellKind.TEXT
+
+    @property
+    def empty(self) -> bool:
+        return self.kind is CellKind.TEXT and not self.text.strip()
+
+
+NOTHING = Cell()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`number` counts from 1 as a spreadsheet does: a line break inside a cell does not count."""
+
+    number: int
+    cells: tuple[Cell, ...]
+
+    def cell(self, index: int) -> Cell:
+        return self.cells[index] if index < len(self.cells) else NOTHING
+
+    def texts(self, width: int) -> tuple[str, ...]:
+        return tuple(self.cell(index).text for index in range(width))
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All lines that say anything, in order. `file` is the name as uploaded, without folders."""
+
+    file: str
+    lines: tuple[Line, ...]
+    sheet: str = ""
+    other_sheets: tuple[str, ...] = ()
+    """Visible sheets of the workbook that were not read."""
+    hidden: frozenset[int] = frozenset()
+    """Lines that the workbook does not show, as those that a filter has taken away."""
+
+    @property
+    def width(self) -> int:
+        return max((len(line.cells) for line in self.lines), default=0)
+
+    def line(self, number: int) -> Line | None:
+        return next((line for line in self.lines if line.number == number), None)
+
+    def after(self, number: int) -> Iterator[Line]:
+        return (line for line in self.lines if line.number > number)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain text as it is, other cells as [kind, text]."""
+        lines = [[line.number, [_packed(cell) for cell in line.cells]] for line in self.lines]
+        return {
+            "file": self.file,
+            "sheet": self.sheet,
+            "others": list(self.other_sheets),
+            "hidden": sorted(self.hidden),
+            "lines": lines,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Table":
+        lines = tuple(
+            Line(number, tuple(_unpacked(cell) for cell in cells))
+            for number, cells in data["lines"]
+        )
+        others, hidden = tuple(data["others"]), frozenset(data.get("hidden", ()))
+        return cls(data["file"], lines, data["sheet"], others, hidden)
+
+
+def table_of(file: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table that was not read from a file: headers, and below them rows of text."""
+    texts = (headers, *rows)
+    return Table(
+        file,
+        tuple(Line(n, tuple(map(Cell, row))) for n, row in enumerate(texts, 1)),
+    )
+
+
+def _packed(cell: Cell) -> str | list[str]:
+    return cell.text if cell.kind is CellKind.TEXT else [cell.kind, cell.text]
+
+
+def _unpacked(cell: str | list[str]) -> Cell:
+    if isinstance(cell, str):
+        return Cell(cell) if cell else NOTHING
+    kind, text = cell
+    return Cell(text, CellKind(kind))
+
+
+class Unreadable(WrongInput):
+    """A file that is no sheet, or one beyond the limits; the text names file, line and column."""
+
+    def __init__(self, file: str, refusal: Refusal) -> None:
+        self.file = file
+        self.place = refusal.place
+        said = _(refusal.sentence) % refusal.values
+        super().__init__(f"{file}{where(refusal.place)}: {said}")
+
+
+def where(place: Place) -> str:
+    """Empty, or ", line 7, column C"."""
+    said = ""
+    if place.line:
+        said += ", " + _("line %(line)d") % {"line": place.line}
+    if place.column:
+        said += ", " + _("column %(column)s") % {"column": letters(place.column)}
+    return said
+
+
+def letters(column: int) -> str:
+    """A spreadsheet's name of a column: 1 is A, 27 is AA."""
+    name = ""
+    while column > 0:
+        column, rest = divmod(column - 1, 26)
+        name = chr(65 + rest) + name
+    return name

@@ -1,0 +1,31 @@
+"""Master key: wraps project keys and secret columns; lies in a file apart from the database."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from django.conf import settings
+
+from adit.vault.cipher import Box
+
+
+class KeyMissing(Exception):
+    """There is no usable master key: refuse to start, and say where it should be."""
+
+
+def master_box() -> Box:
+    """The box of this installation. Raises KeyMissing."""
+    return _box_of(settings.KEY_FILE)
+
+
+@lru_cache(maxsize=4)
+def _box_of(path: Path) -> Box:
+    try:
+        secret = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError):
+        secret = b""
+    if len(secret) != 32:
+        raise KeyMissing(
+            f"{path} holds no master key (64 hex digits). Put the backed-up key there; "
+            "without it sealed values of this database cannot be read."
+        )
+    return Box(secret)

@@ -1,0 +1,177 @@
+"""Contact: which of a task's nodes have answered in this attempt; what the breaker is told.
+Ends: how an attempt at a task can end, and what is written down then, under its fence."""
+
+import logging
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from django.db import Error, connection, transaction
+from django.utils.translation import gettext as _
+
+from adit.accounts.permissions import Refused
+from adit.audit.trail import record
+from adit.jobs import patient_id_changes, queue, states, verdict
+from adit.jobs.kinds.base import Yielded
+from adit.jobs.lease import Canceled, Interrupted, Lease, Over, Stalled
+from adit.jobs.models import Item, ResultLine, Task, TaskState
+from adit.jobs.progress import counts_of
+from adit.nodes.limits import breaker
+from adit.nodes.limits.unavailable import Waits
+from adit.nodes.models import Lane, Node
+from adit.orders import next_source
+from adit.results import deliveries
+from adit.vault.cipher import SealBroken
+from adit_engine.errors import AditError, PatientChanged, RuleBroken
+from adit_engine.values.outcome import Event, State
+
+_TAKEN = (State.STORED, State.DELIVERED)
+
+
+@dataclass
+class Contact:
+    """Whatever is told comes from the source; only a taken instance is the destination's word."""
+
+    source: Node | None
+    destination: Node | None
+    _heard: set[int] = field(default_factory=set)
+
+    def answered(self) -> None:
+        """The source has."""
+        self._hear(self.source)
+
+    def take(self, told: Yielded) -> None:
+        self.answered()
+        if isinstance(told, Event) and told.state in _TAKEN:
+            self._hear(self.destination)
+
+    def end(self, error: AditError) -> None:
+        """The attempt ended so: a node that has said nothing may be the reason."""
+        for node in (self.source, self.destination):
+            if node is not None and node.pk not in self._heard:
+                with suppress(Error):  # a database that is away counts nothing
+                    breaker.failed(node, error)
+
+    def _hear(self, node: Node | None) -> None:
+        if node is not None and node.pk not in self._heard:
+            self._heard.add(node.pk)
+            breaker.answered(node)
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended; carried out under the fence."""
+
+    carry_out: Callable[[Task], None]
+
+
+T = TypeVar("T")
+
+
+def tried(work: Callable[[], T], task: Task, lease: Lease, contact: Contact) -> T | End:
+    """What the work brings, or the end that its error is. The one place that catches all."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong, the task comes to an end
+        if isinstance(error, AditError) and not lease.stop.is_set():
+            contact.end(error)
+        return _of(error, task, lease)
+
+
+def _of(error: Exception, task: Task, lease: Lease) -> End:
+    """What nobody foresaw is logged, once."""
+    if isinstance(error, queue.LeaseLost):
+        return given_back(_("The task was taken away."))
+    if isinstance(error, Error):
+        log.warning("task %d: database away (%s)", task.pk, type(error).__name__)
+        connection.close()
+        return given_back(_("The database did not answer."), failed=True)
+    if isinstance(error, AditError):
+        return after(error, lease)
+    if isinstance(error, SealBroken):
+        return failed(_("What this task is about cannot be read: its key is gone."))
+    if lease.stop.is_set():
+        return stopped(lease)
+    log.error("task %d: internal error\n%s", task.pk, _told(error))
+    return failed(_("Internal error: ask staff to look at the log, then retry."))
+
+
+def _told(error: Exception) -> str:
+    """Where it happened and of which kind it is; its text may quote a patient's data, so it stays."""
+    place = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
+    return f"{place}{type(error).__name__}"
+
+
+def after(error: AditError, lease: Lease) -> End:
+    """A stop makes nodes fail in odd ways, so it is looked at first."""
+    if lease.stop.is_set():
+        return stopped(lease)
+    if isinstance(error, Waits):
+        return given_back(str(error), until=error.until)
+    if isinstance(error, PatientChanged):
+        return End(lambda task: patient_id_changes.hold(task, error))
+    if isinstance(error, RuleBroken):
+        return failed(str(error), broke_rule=True)
+    if isinstance(error, Refused) or not error.again:
+        return failed(str(error))
+    return given_back(str(error), failed=True)
+
+
+def stopped(lease: Lease) -> End:
+    reason = lease.stop.reason
+    if isinstance(reason, Canceled):
+        return End(lambda task: _finish(task, TaskState.CANCELED, str(reason)))
+    if isinstance(reason, Over):
+        return failed(str(reason))
+    if isinstance(reason, Stalled):
+        return given_back(str(reason), failed=True)
+    return given_back(str(reason), until=lease.until if isinstance(reason, Interrupted) else None)
+
+
+def given_back(why: str, *, failed: bool = False, until: datetime | None = None) -> End:
+    return End(lambda task: queue.release_task(task, why, failed=failed, until=until))
+
+
+def failed(message: str, *, broke_rule: bool = False) -> End:
+    return End(lambda task: _finish(task, TaskState.FAILURE, message, broke_rule=broke_rule))
+
+
+def judged(task: Task) -> None:
+    """The attempt went through: the items, or the lines of a search, say how it ended."""
+    if task.lane == Lane.SEARCH:
+        judged = verdict.of_search(ResultLine.objects.filter(task=task))
+    else:
+        judged = verdict.of_task(Item.objects.filter(task=task), task.job.order["announced"])
+    _finish(task, judged.state, judged.message)
+
+
+def _finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
+    counts = counts_of(Item.objects.filter(task=task))
+    with transaction.atomic():
+        if to == TaskState.SUCCESS and next_source.next_source(task) is not None:
+            states.locked(task.job_id)
+            next_source.pass_on(task)
+        queue.finish(task, to, message, broke_rule=broke_rule)
+        if to in (TaskState.SUCCESS, TaskState.WARNING):
+            deliveries.note(task)
+        record(
+            "task.ended",
+            user=task.job.owner,
+            about=f"job:{task.job_id}",
+            details={
+                "task": task.position,
+                "attempt": task.attempt,
+                "state": to.value,
+                "expected": counts.expected,
+                "delivered": counts.delivered,
+                "withheld": counts.withheld,
+                "failed": counts.failed,
+                "skipped": counts.skipped,
+            },
+        )

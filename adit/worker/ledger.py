@@ -1,0 +1,181 @@
+"""Ledger: what became of each instance, written to the task's items while it runs, fenced."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from adit.jobs import encrypted_payload
+from adit.jobs.encrypted_payload import ItemContent
+from adit.jobs.models import Item, Task, TaskState
+from adit.jobs.queue import LeaseLost
+from adit.review import groups
+from adit.vault.cipher import Box, SealBroken
+from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, added_up
+from adit_engine.values.references import SeriesRef
+
+EVERY_INSTANCES = 200
+EVERY_S = 5.0
+
+
+_NOT_REACHED = {
+    TaskState.CANCELED: (State.SKIPPED, "canceled", "not sent: the job was canceled before"),
+    TaskState.FAILURE: (State.FAILED, "not-reached", "not sent: the transfer failed before"),
+}
+"""What an ended task says of images that were listed and not reached."""
+
+
+def settle() -> None:
+    """Gives each listed image of ended tasks an end, so that the sum is whole. Safe to repeat."""
+    open_items = Item.objects.filter(is_final=False, task__state__in=list(_NOT_REACHED))
+    for pk in set(open_items.values_list("task", flat=True)):
+        with transaction.atomic():
+            task = Task.objects.select_for_update(of=("self",), no_key=True).get(pk=pk)
+            if task.state not in _NOT_REACHED:
+                continue
+            end = _NOT_REACHED[TaskState(task.state)]
+            try:
+                Ledger(task, encrypted_payload.box_of(task.job.project)).end(*end)
+            except SealBroken:
+                # Its project's key was destroyed: the counts stay as they were so far.
+                task.items.filter(is_final=False).update(is_final=True)
+
+
+@dataclass
+class _Series:
+    """One series as it stands now; `dirty` when the row does not know it yet."""
+
+    manifest: Manifest
+    description: str = ""
+    why: str = ""
+    number: int | None = None
+    modality: str = ""
+    outcome: Outcome | None = None
+    dirty: bool = True
+
+
+@dataclass
+class Ledger:
+    """All series of one task. Begins with what earlier attempts have written."""
+
+    task: Task
+    box: Box
+    _series: dict[str, _Series] = field(default_factory=dict)
+    _unwritten: int = 0
+
+    def __post_init__(self) -> None:
+        self._written_at = time.monotonic()
+        for item in self.task.items.all():
+            content = encrypted_payload.open_item(item, self.box)
+            self._series[content.manifest.series.series_uid] = _Series(
+                content.manifest,
+                content.description,
+                content.why,
+                item.number,
+                item.modality,
+                dirty=False,
+            )
+
+    @property
+    def held(self) -> Mapping[str, Manifest]:
+        """The ledgers of earlier attempts, by series UID; not changed by what is taken later."""
+        return {
+            uid: Manifest(m.series, m.expected, dict(m.entries))
+            for uid, m in ((uid, series.manifest) for uid, series in self._series.items())
+            if m.entries
+        }
+
+    def take(self, told: Listed | Event | Outcome) -> None:
+        """Notes it; writes at each Outcome, every 200 instances and every 5 s. Raises LeaseLost."""
+        if isinstance(told, Listed):
+            self._list(told)
+        elif isinstance(told, Event):
+            self._add(told)
+        else:
+            series = self._of(told.series)
+            series.outcome, series.dirty = told, True
+        overdue = time.monotonic() - self._written_at > EVERY_S
+        if isinstance(told, Outcome) or self._unwritten >= EVERY_INSTANCES or overdue:
+            self.write()
+
+    def write(self) -> None:
+        """In one transaction with the fence: a lost attempt writes nothing. Raises LeaseLost."""
+        with transaction.atomic():
+            if self.task.as_claimed().update(attempt=self.task.attempt) != 1:
+                raise LeaseLost(_("Another worker has taken over this task."))
+            for uid, series in self._series.items():
+                if series.dirty:
+                    item, _is_new = Item.objects.update_or_create(
+                        task=self.task,
+                        index=encrypted_payload.series_index(self.box, self.task, uid),
+                        defaults=self._row(series),
+                    )
+                    _note_held_back(item, series)
+        for series in self._series.values():
+            series.dirty = False
+        self._unwritten = 0
+        self._written_at = time.monotonic()
+
+    def end(self, state: State, code: str, reason: str) -> None:
+        """Closes each series that has no outcome; for a task that has ended, hence not fenced."""
+        for uid, series in self._series.items():
+            index = encrypted_payload.series_index(self.box, self.task, uid)
+            series.manifest.close(state, code, reason)
+            series.outcome = Outcome.of(series.manifest)
+            if self.task.items.filter(index=index, is_final=False).update(**self._row(series)):
+                _note_held_back(self.task.items.get(index=index), series)
+
+    def _list(self, listed: Listed) -> None:
+        """A new attempt begins: what was delivered stays, all else is judged anew."""
+        series = self._of(listed.series)
+        delivered = series.manifest.delivered_entries()
+        if listed.expected is not None:
+            delivered = {u: entry for u, entry in delivered.items() if u in listed.expected}
+        series.manifest = Manifest(listed.series, listed.expected, delivered)
+        series.description, series.why = listed.description, listed.why
+        series.number, series.modality = listed.number, listed.modality
+        series.outcome, series.dirty = None, True
+
+    def _add(self, event: Event) -> None:
+        series = self._of(event.ref.series)
+        series.manifest.add(event)
+        if series.manifest.expected is not None:
+            series.manifest.expected |= {event.ref.instance_uid}
+        series.dirty = True
+        self._unwritten += 1
+
+    def _of(self, ref: SeriesRef) -> _Series:
+        return self._series.setdefault(ref.series_uid, _Series(Manifest(ref)))
+
+    def _row(self, series: _Series) -> dict[str, Any]:
+        is_final = series.outcome is not None
+        outcome = series.outcome or Outcome.of(series.manifest)
+        entries = series.manifest.delivered_entries().values()
+        content = ItemContent(series.manifest, series.description, series.why)
+        return {
+            "attempt": self.task.attempt,
+            "sealed": encrypted_payload.seal_item(self.box, self.task, content),
+            "modality": series.modality[:16],
+            "number": series.number,
+            "expected": outcome.expected,
+            "stored": series.manifest.count(State.STORED),
+            "delivered": outcome.delivered,
+            "withheld": outcome.withheld,
+            "failed": outcome.failed,
+            "skipped": outcome.skipped,
+            "size_bytes": sum(entry.size_bytes for entry in entries),
+            "reasons": [list(reason) for reason in outcome.reasons],
+            "notes": list(outcome.notes),
+            "remarks": list(outcome.remarks),
+            "elements": added_up(series.manifest.treatments.items()),
+            "left_out": outcome.left_out[:200],
+            "is_final": is_final,
+        }
+
+
+def _note_held_back(item: Item, series: _Series) -> None:
+    if series.outcome is not None and (series.outcome.withheld or item.held_back.exists()):
+        groups.note(item, series.manifest)

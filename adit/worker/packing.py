@@ -1,0 +1,175 @@
+"""Packing: the last task of a job whose images go into encrypted 7-Zip files: builds and tests them."""
+
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from adit.accounts.permissions import Refused
+from adit.audit.trail import record
+from adit.jobs import queue, states
+from adit.jobs.lease import Lease
+from adit.jobs.models import Archive, Job, Showing, Task, TaskState, Work
+from adit.nodes.gateway import Purpose, open_node
+from adit.results import archives, delivery_lists
+from adit_engine.errors import AditError
+from adit_engine.nodes import base
+from adit_engine.nodes.base import Bundle, Gathered, Packed
+
+TELL_EVERY_S = 3.0
+_LIVE = tuple(states.OPEN_TASKS)
+
+
+class NothingToPack(AditError):
+    """No image has arrived at all."""
+
+
+def pack(task: Task, lease: Lease) -> None:
+    """Builds the files of all that arrived since the last ones, and writes them down, fenced.
+
+    Raises the engine's errors, LeaseLost, Refused, Waits, SealBroken.
+    """
+    job, destination = task.job, task.job.destination
+    assert destination is not None, "packing has a place where the file goes"
+    if not job.archive_password:
+        raise Refused(_("The password of the 7-Zip file is gone: try again, and give a new one."))
+    holder, before = queue.holder_of(task), _packed_before(job)
+    place = open_node(job.owner, destination, Purpose.STORE, holder=holder, urgent=job.urgent)
+    with place as node:
+        lease.aborts.append(node.abort)
+        node.gather_as(archives.title_of(job))
+        bundle = _bundle(job, before)
+        archives.remove_unlisted(job)
+        if bundle.images:
+            report = _progress(task, lease, bundle)
+            packed = node.pack(bundle, job.archive_password, lease.stop, report)
+            _write_down(task, bundle, packed, before)
+        elif not before:
+            raise NothingToPack(_("No image arrived, so there is no 7-Zip file."))
+        if not _others_live(job):
+            lease.stop.check()
+            node.forget()
+
+
+def end(task: Task) -> None:
+    """Done, unless a part of the job was begun again meanwhile. Raises states.Overtaken."""
+    with transaction.atomic():
+        job = states.locked(task.job_id)
+        if _others_live(job):
+            queue.release_task(task, _("More images are on their way: it is built again."))
+            return
+        built = Archive.objects.filter(job=job)
+        images, n = sum(one.images for one in built), built.count()
+        words = {"n": n, "images": images}
+        message = ngettext("%(images)d images in one file.", "%(images)d images in %(n)d files.", n)
+        queue.finish(task, TaskState.SUCCESS, message % words)
+
+
+def _others_live(job: Job) -> bool:
+    return Task.objects.filter(job=job, work=Work.KIND, state__in=_LIVE).exists()
+
+
+# What goes in -------------------------------------------------------------------------------------
+
+
+def _bundle(job: Job, before: frozenset[bytes]) -> Bundle:
+    images = size_bytes = 0
+    for one in _new(job, before):
+        images += 1
+        size_bytes += one.size_bytes
+    rounds = Archive.objects.filter(job=job).values_list("round", flat=True)
+    number = max(rounds, default=-1) + 1
+    name = archives.title_of(job) + (f"-supplement-{number}" if number else "")
+    return delivery_lists.bundle(job, name, _new(job, before), images, size_bytes)
+
+
+def _new(job: Job, before: frozenset[bytes]) -> Iterator[Gathered]:
+    """Each file once, though two parts of an order may have brought it."""
+    seen: set[bytes] = set()
+    for one in delivery_lists.gathered(job):
+        mark = _mark(one)
+        if mark not in before and mark not in seen:
+            seen.add(mark)
+            yield one
+
+
+def _mark(one: Gathered) -> bytes:
+    """Tells it from all others, and nothing else."""
+    return sha256(f"{one.path}\0{one.sha256}".encode()).digest()[:16]
+
+
+def _packed_before(job: Job) -> frozenset[bytes]:
+    rows = Archive.objects.filter(job=job).values_list("marks", flat=True)
+    return frozenset(bytes(m[i : i + 16]) for m in map(bytes, rows) for i in range(0, len(m), 16))
+
+
+# What comes out -----------------------------------------------------------------------------------
+
+
+def _progress(task: Task, lease: Lease, bundle: Bundle) -> base.Report:
+    """Keep the lease alive and show the progress while files are built."""
+    done, told_at = 0, time.monotonic()
+
+    def report(event: base.Step | base.Showing) -> None:
+        nonlocal done, told_at
+        lease.progress()
+        if isinstance(event, base.Showing):
+            _announce(task, event.names)
+            return
+        done += event.size_bytes
+        if time.monotonic() - told_at > TELL_EVERY_S:
+            told_at = time.monotonic()
+            percent = min(99, 50 * done // max(bundle.size_bytes, 1))
+            words = {"percent": percent}
+            queue.set_progress_message(task, _("Being built and tested: %(percent)d %%.") % words)
+
+    return report
+
+
+def _announce(task: Task, names: tuple[str, ...]) -> None:
+    """Before they are visible: what is not listed after that can still be found. Raises LeaseLost."""
+    with transaction.atomic():
+        _require_mine(task)
+        for name in names:
+            Showing.objects.get_or_create(job=task.job, name=name)
+
+
+def _require_mine(task: Task) -> None:
+    if task.as_claimed().update(attempt=task.attempt) != 1:
+        raise queue.LeaseLost(_("Another worker has taken over this task."))
+
+
+def _write_down(task: Task, bundle: Bundle, made: list[Packed], before: frozenset[bytes]) -> None:
+    """In one transaction with the fence. Raises LeaseLost."""
+    job, now = task.job, timezone.now()
+    marks = b"".join(_mark(one) for one in _new(job, before))
+    with transaction.atomic():
+        _require_mine(task)
+        Showing.objects.filter(job=job).delete()
+        rounds = Archive.objects.filter(job=job).values_list("round", flat=True)
+        number = max(rounds, default=-1) + 1
+        for index, one in enumerate(made):
+            Archive.objects.create(
+                job=job,
+                round=number,
+                name=one.name,
+                size_bytes=one.size_bytes,
+                images=one.images,
+                built_at=now,
+                expires_at=now + archives.kept_until(),
+                marks=marks if index == 0 else b"",
+            )
+        record(
+            "archive.built",
+            user=job.owner,
+            about=f"job:{job.pk}",
+            details={
+                "files": [one.name for one in made],
+                "images": bundle.images,
+                "size_bytes": sum(one.size_bytes for one in made),
+            },
+        )

@@ -1,0 +1,140 @@
+"""Runner: runs one claimed task to its end, and writes down what came of it."""
+
+import logging
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import Any
+
+from django.db import Error, connection
+from structlog.contextvars import bound_contextvars
+
+from adit.jobs import encrypted_payload, queue, states
+from adit.jobs.encrypted_payload import TaskContent
+from adit.jobs.kinds import kind_of
+from adit.jobs.kinds.base import Checked, Context, Found, Yielded
+from adit.jobs.lease import Lease, Lost
+from adit.jobs.models import Task, Work
+from adit.nodes.gateway import Purpose, open_node
+from adit.nodes.models import Lane
+from adit.orders import batch_start, transfer_preview
+from adit.projects import pseudonyms, services
+from adit.results import applied_rules, archives, sheet_rows, storage_quota
+from adit.worker import attempt_result, packing
+from adit.worker.attempt_result import Contact, End
+from adit.worker.ledger import Ledger, settle
+from adit_engine.pseudonymize.change import Change, Pseudonymized
+
+log = logging.getLogger(__name__)
+
+
+def run(task: Task) -> None:
+    """Runs a task that was claimed just now. Raises nothing but the end of the process."""
+    with bound_contextvars(job=task.job_id, task=task.pk, attempt=task.attempt):
+        _run(task)
+
+
+def _run(task: Task) -> None:
+    try:
+        task = queue.still_held(task, "job__owner", "job__project", "job__destination", "source")
+        end = _attempted(task)
+        end.carry_out(task)
+        settle()
+    except (states.Overtaken, queue.LeaseLost):
+        log.info("task %d: somebody else has it now", task.pk)
+    except Error as error:
+        log.warning("task %d: its end could not be written (%s)", task.pk, type(error).__name__)
+        connection.close()
+
+
+def _attempted(task: Task) -> End:
+    with Lease(task, queue.purposes_of(task)) as lease:
+        contact = Contact(task.source, task.job.destination)
+        end = attempt_result.tried(lambda: _carried_out(task, lease, contact), task, lease, contact)
+        if lease.stop.is_set() and isinstance(lease.stop.reason, Lost):
+            return attempt_result.stopped(lease)
+    return end
+
+
+def _carried_out(task: Task, lease: Lease, contact: Contact) -> End:
+    if task.work == Work.START:
+        return End(batch_start.made(task, lease).carry_out)
+    if task.work == Work.PACK:
+        packing.pack(task, lease)
+        return End(packing.end)
+    _transfer(task, lease, contact)
+    return End(attempt_result.judged)
+
+
+def _transfer(task: Task, lease: Lease, contact: Contact) -> None:
+    """Opens, runs, writes down. Raises the engine's errors, LeaseLost, Refused, Waits."""
+    job = task.job
+    box = encrypted_payload.box_of(job.project)
+    content = encrypted_payload.open_task(task)
+    change = _change(task, content)
+    if isinstance(change, Pseudonymized):
+        applied_rules.note(task)
+    ledger = Ledger(task, box)
+    with _opened(task, lease) as (source, destination):
+        modalities = job.project.allowed_modalities if job.project is not None else ()
+        context = Context(source, destination, change, ledger.held, lease.stop, modalities)
+        try:
+            with closing(_stream(job.kind, content, context)) as told_all:
+                for told in told_all:
+                    lease.progress()
+                    contact.take(told)
+                    if isinstance(told, Checked):
+                        sheet_rows.answer(
+                            box, task, told, transfer_preview.facts_of(job, told.studies)
+                        )
+                    elif not isinstance(told, Found):
+                        ledger.take(told)
+        finally:
+            with suppress(queue.LeaseLost, Error):
+                ledger.write()
+
+
+def _stream(kind: str, content: TaskContent, context: Context) -> Generator[Yielded, None, None]:
+    """A generator in any case, so that it can be closed."""
+    yield from kind_of(kind).run(content.payload, context)
+
+
+@contextmanager
+def _opened(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
+    """Its nodes, by the gate: rights are asked again, and what is opened stands in the trail."""
+    job, holder = task.job, queue.holder_of(task)
+    if task.lane != Lane.SEARCH:
+        storage_quota.require(job.destination)
+    with ExitStack() as stack:
+        opened: dict[Purpose, Any] = {}
+        for row, purpose in queue.purposes_of(task):
+            node = stack.enter_context(
+                open_node(job.owner, row, purpose, holder=holder, urgent=job.urgent)
+            )
+            lease.aborts.append(node.abort)
+            opened[purpose] = node
+        destination = opened.pop(Purpose.STORE, None)
+        if archives.is_archive(job.destination) and destination is not None:
+            destination.gather_as(archives.title_of(job))
+        yield next(iter(opened.values()), None), destination
+
+
+def _change(task: Task, content: TaskContent) -> Change | None:
+    """Asked anew for each attempt: a project may have ended, a right may be gone. Raises Refused."""
+    job = task.job
+    assert task.source is not None
+    if task.lane == Lane.SEARCH:
+        project = job.project or services.default_project()
+        pseudonyms.require_project(job.owner, project, task.source, job.destination)
+        return None
+    if job.is_as_is:
+        return pseudonyms.as_is_for(
+            job.owner, job.project, task.source, job.destination, reason=job.order["reason"]
+        )
+    return pseudonyms.change_for(
+        job.owner,
+        job.project,
+        task.source,
+        job.destination,
+        content.patient_id,
+        pseudonym=content.pseudonym,
+    )

@@ -1,0 +1,101 @@
+"""Tasks: what Celery calls. Messages are anonymous: what to do stands in the rows."""
+
+import gc
+import logging
+import os
+import socket
+
+from celery import shared_task
+from celery.signals import worker_ready, worker_shutting_down
+
+from adit.jobs import maintenance, notifications, queue
+from adit.jobs.lease import SHUTDOWN
+from adit.jobs.wakeup import MAIL_TASK, WORK_TASK, ring
+from adit.nodes import alarms, host_checks
+from adit.nodes import notifications as nodes_notifications
+from adit.nodes.limits import slots
+from adit.nodes.usage import daily_use
+from adit.orders import batch_start, drafts
+from adit.results import archives, delivery_lists, storage_quota
+from adit.worker import query_batch, runner
+from adit.worker.ledger import settle
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name=WORK_TASK)
+def work() -> None:
+    """There is work: takes tasks until nothing is due, or this process shall end."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    while not SHUTDOWN.requested:
+        delivery_lists.write_due()  # before a task is held: no lease runs out meanwhile
+        task = queue.claim(name)
+        if task is None:
+            return
+        (query_batch if query_batch.is_one(task) else runner).run(task)
+
+
+@shared_task(name="adit.jobs.sweep")
+def sweep() -> None:
+    """Finds what dead workers held, and rings for what is due: no lost message delays for long."""
+    maintenance.fail_what_waits()
+    batch_start.start_by_themselves()
+    waiting = queue.sweep()
+    slots.release_expired()
+    settle()
+    if waiting or delivery_lists.due().exists():
+        ring()
+
+
+@shared_task(name=MAIL_TASK)
+def send_mail() -> None:
+    """Sends the letters that wait."""
+    notifications.send_waiting()
+    nodes_notifications.ALARM_OUTBOX.send()
+    nodes_notifications.AUDIT_HEAD_OUTBOX.send()
+
+
+@shared_task(name="adit.jobs.watch")
+def watch() -> None:
+    """Looks for what somebody should look at, and tells them."""
+    maintenance.look()
+    host_checks.look_at_rows()
+    alarms.end_old()
+    nodes_notifications.mail_alarms()
+
+
+@shared_task(name="adit.jobs.clean")
+def clean() -> None:
+    """Forgets what nobody came back to; once a day the end of the trail leaves the machine."""
+    drafts.sweep()
+    daily_use.clean()
+    nodes_notifications.mail_audit_head()
+    archives.remove_expired()
+    archives.remove_left()
+    archives.forget_gathered()
+    storage_quota.look()
+
+
+def settle_memory() -> None:
+    """What is loaded once stays: the collector looks at it no more, which saves a tenth of a search."""
+    gc.collect()
+    gc.freeze()
+
+
+@worker_shutting_down.connect
+def _end_soon(**kwargs: object) -> None:
+    """Runs in the signal's handler: the lease's thread sees it and stops the task in hand."""
+    SHUTDOWN.requested = True
+
+
+@worker_ready.connect
+def _look_for_work(**kwargs: object) -> None:
+    """A worker that starts does not wait for the next sweep."""
+    settle_memory()
+    ring(1)
+
+
+@worker_ready.connect
+def _look_around(**kwargs: object) -> None:
+    """Each machine tells of its own disks."""
+    host_checks.begin()

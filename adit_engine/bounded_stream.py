@@ -1,0 +1,228 @@
+"""Handoff: turns pushed instances into a pulled stream, bounded in bytes; carries errors and stop."""
+
+import mmap
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from adit_engine.errors import Stopped
+from adit_engine.values.instance import Instance
+
+LIMIT_BYTES = 64 * 1024 * 1024
+FILES_BYTES = 512 * 1024 * 1024
+"""So much may wait in files, too: a disk has its end as well."""
+
+_LOOK_S = 0.1
+"""How often a wait looks whether it is to stop: a signal handler may set a Stop, and take no lock."""
+
+
+class Stop:
+    """Somebody wants the work to end. Asked between instances; also ends waits at once.
+
+    `reason` is a sentence for people. Safe to use from any thread and from a signal handler.
+    """
+
+    def __init__(self) -> None:
+        self._set = threading.Event()
+        self._actions: list[Callable[[], None]] = []
+        self._soon: str | None = None
+        self.reason = ""
+
+    def set(self, reason: str) -> None:
+        """Asks for the end; the first reason counts."""
+        if self._set.is_set():
+            return
+        self.reason = reason
+        self._set.set()
+        for action in list(self._actions):
+            action()
+
+    def set_soon(self, reason: str | None) -> None:
+        """Asks for the end once the series in hand is done; None takes it back."""
+        self._soon = reason
+
+    @property
+    def ends_soon(self) -> bool:
+        return self._soon is not None
+
+    def is_set(self) -> bool:
+        return self._set.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._set.wait(timeout_s)
+
+    def then(self, action: Callable[[], None]) -> None:
+        """Calls `action` when set, at once if it is set already."""
+        self._actions.append(action)
+        if self._set.is_set():
+            action()
+
+    def check_between(self) -> None:
+        """Between two series: raises Stopped also for an end that was asked for soon."""
+        if self._soon is not None:
+            self.set(self._soon)
+        self.check()
+
+    def check(self) -> None:
+        """Raises Stopped with the reason."""
+        if self._set.is_set():
+            raise Stopped(self.reason)
+
+
+class Handoff(Iterator[Instance]):
+    """One thread puts, one pulls. A put waits while more than `limit_bytes` of memory are held, or
+    more than `files_bytes` mapped from files. One instance always fits, however large.
+    """
+
+    def __init__(
+        self,
+        limit_bytes: int = LIMIT_BYTES,
+        stop: Stop | None = None,
+        files_bytes: int = FILES_BYTES,
+    ) -> None:
+        self._limit = limit_bytes
+        self._files_limit = files_bytes
+        self._stop = stop
+        self._held: deque[Instance] = deque()
+        self._changed = threading.Condition()
+        self.finished = False
+        self._left = False
+        self._error: BaseException | None = None
+        self.held_bytes = self._held_in_files = 0
+
+    def put(self, instance: Instance) -> None:
+        """Raises Stopped when the work is stopped, or when nobody pulls any more."""
+        size = memory_bytes(instance)
+        in_files = instance.size_bytes - size
+        with self._changed:
+            while not self._left and self._has_no_room_for(size, in_files):
+                self._wait()
+            if self._left:
+                raise Stopped("The other side of the hand-over has left.")
+            self._check_stop()
+            self._held.append(instance)
+            self.held_bytes += size
+            self._held_in_files += in_files
+            self._changed.notify_all()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Nothing more comes. The error is raised in the puller, after what came before it."""
+        with self._changed:
+            self.finished = True
+            self._error = error
+            self._changed.notify_all()
+
+    def __next__(self) -> Instance:
+        with self._changed:
+            while not self._held and not self.finished and not self._left:
+                self._wait()
+            self._check_stop()
+            if self._held and not self._left:
+                instance = self._held.popleft()
+                size = memory_bytes(instance)
+                self.held_bytes -= size
+                self._held_in_files -= instance.size_bytes - size
+                self._changed.notify_all()
+                return instance
+            error, self._error = self._error, None
+            if error is not None and not self._left:
+                raise error
+            raise StopIteration
+
+    def close(self) -> None:
+        """The puller leaves: what is held is dropped, and the next put raises Stopped."""
+        with self._changed:
+            self._left = True
+            self._held.clear()
+            self.held_bytes = self._held_in_files = 0
+            self._changed.notify_all()
+
+    def _has_no_room_for(self, size: int, in_files: int) -> bool:
+        held, in_held = self.held_bytes, self._held_in_files
+        is_memory_full = held > 0 and held + size > self._limit
+        return is_memory_full or (in_held > 0 and in_held + in_files > self._files_limit)
+
+    def _wait(self) -> None:
+        self._check_stop()
+        self._changed.wait(_LOOK_S)
+
+    def _check_stop(self) -> None:
+        if self._stop is not None:
+            self._stop.check()
+
+
+class ReadAhead(Iterator[Instance]):
+    """The same instances, pulled from `source` by a thread of its own, as far as the limit allows.
+
+    The thread begins at once, and has ended when this iterator has, or after `close`. Raises what
+    the source raises. `unblock` ends a wait inside the source at once (a node's `break_off`); it is
+    called when the puller leaves early. Without it the source's own deadline ends the wait.
+
+    `afterwards` is called in the thread once the source has ended well, while the puller goes on:
+    then only `close` waits for the thread. It raises nothing.
+    """
+
+    def __init__(
+        self,
+        source: Iterator[Instance],
+        *,
+        unblock: Callable[[], None] | None = None,
+        limit_bytes: int = LIMIT_BYTES,
+        stop: Stop | None = None,
+        afterwards: Callable[[], None] | None = None,
+    ) -> None:
+        self._handoff = Handoff(limit_bytes, stop)
+        self._unblock = unblock
+        self._goes_on = afterwards is not None
+        arguments = (source, self._handoff, afterwards)
+        self._thread = threading.Thread(
+            target=_push, args=arguments, name="read ahead", daemon=True
+        )
+        self._thread.start()
+
+    def __next__(self) -> Instance:
+        try:
+            return next(self._handoff)
+        except StopIteration:
+            if not self._goes_on:
+                self.close()
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._handoff.close()
+        if not self._handoff.finished and self._unblock is not None:
+            self._unblock()
+        self._thread.join()
+
+
+def memory_bytes(instance: Instance) -> int:
+    """What an instance takes of memory: buffers that are mapped from a file take none."""
+    return sum(
+        len(part)
+        for part in instance.parts()
+        if not (isinstance(part, memoryview) and isinstance(part.obj, mmap.mmap))
+    )
+
+
+def _push(
+    source: Iterator[Instance], handoff: Handoff, afterwards: Callable[[], None] | None
+) -> None:
+    """Closes the source at the end, whoever ended it; its error goes to the puller."""
+    error: BaseException | None = None
+    try:
+        for instance in source:
+            handoff.put(instance)
+    except BaseException as raised:  # noqa: BLE001 - the puller raises it
+        error = raised
+    finally:
+        close = getattr(source, "close", None)
+        if close is not None:
+            with suppress(Stopped):
+                close()
+        handoff.finish(error)
+    if error is None and afterwards is not None:
+        afterwards()

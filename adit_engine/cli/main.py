@@ -1,0 +1,322 @@
+"""adit-engine: echo, check, find, fetch, send and transfer by hand, for the person at the PACS at 2 am."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adit_engine.cli import check as cli_check
+from adit_engine.cli import node_url, pack
+from adit_engine.cli.report import Exit, Trip
+from adit_engine.cli.signals import heeded
+from adit_engine.errors import AditError, CannotDo, NotFound, WrongInput
+from adit_engine.nodes.base import Grade, Searchable
+from adit_engine.storage_scp.pending_moves import Reception
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level, StudyRef
+
+if TYPE_CHECKING:
+    from adit_engine.dicom_ul.tls import Tls
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        self.print_usage(sys.stderr)
+        self.exit(Exit.WRONG_USE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 complete, 1 partial or unverifiable, 2 failed, 64 wrong use, 130 stopped by
+    Ctrl-C, 143 by a kind kill, 141 when nobody reads our answer any more.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except WrongInput as error:
+        print(f"adit-engine: {error}", file=sys.stderr)
+        return Exit.WRONG_USE
+    except AditError as error:
+        print(f"adit-engine: {error}", file=sys.stderr)
+        return Exit.FAILED
+    except KeyboardInterrupt:
+        print("adit-engine: stopped at once", file=sys.stderr)
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Such as `head`, which has enough. What is still in the buffer shall complain to nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.UNREAD
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="adit-engine", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    echo = commands.add_parser("echo", help="see whether a node answers")
+    echo.add_argument(
+        "node", help="dimse://CALLED@host:port?calling=ADIT, dimse+tls://…, folder:PATH"
+    )
+    echo.set_defaults(run=_echo)
+
+    check = commands.add_parser("check", help="learn what a node can do, and what does not work")
+    cli_check.check_arguments(check)
+    _receiving(check)
+    check.set_defaults(run=_check)
+
+    sheet = commands.add_parser("sheet", help="what the administrator of a node has to register")
+    cli_check.sheet_arguments(sheet)
+    sheet.set_defaults(run=_sheet)
+
+    find = commands.add_parser("find", help="list studies, series or images")
+    find.add_argument("--from", dest="source", required=True, metavar="URL")
+    find.add_argument("--level", choices=["study", "series", "image"], default="study")
+    find.add_argument("keys", nargs="*", metavar="Keyword=value", help="PatientID=123 StudyDate=…")
+    find.add_argument("--json", action="store_true")
+    find.set_defaults(run=_find)
+
+    fetch = commands.add_parser("fetch", help="bring studies into a folder, as they are")
+    fetch.add_argument("--from", dest="source", required=True, metavar="URL")
+    fetch.add_argument("--to", dest="destination", required=True, metavar="FOLDER")
+    _what(fetch)
+    _packing(fetch)
+    _receiving(fetch)
+    fetch.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
+
+    send = commands.add_parser("send", help="send a folder's studies to a node, as they are")
+    send.add_argument("--from", dest="source", required=True, metavar="FOLDER")
+    send.add_argument("--to", dest="destination", required=True, metavar="URL")
+    _what(send, everything=True)
+    _packing(send)
+    _receiving(send)
+    send.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
+
+    move = commands.add_parser("transfer", help="from any node to any node, changed or as is")
+    move.add_argument("--from", dest="source", required=True, metavar="URL")
+    move.add_argument("--to", dest="destination", required=True, metavar="URL")
+    _what(move)
+    _packing(move)
+    _receiving(move)
+    change = move.add_mutually_exclusive_group(required=True)
+    change.add_argument("--as-is", action="store_true", help="identified, byte for byte")
+    change.add_argument("--pseudonym", metavar="P", help="for one patient")
+    change.add_argument(
+        "--generate",
+        action="store_true",
+        help="a pseudonym for each patient, of this source alone unless --domain is given",
+    )
+    move.add_argument(
+        "--domain",
+        default="",
+        help="with --generate: sources that share patient IDs, such as two folders of one "
+        "hospital, name the same, and a patient has one pseudonym and one shift of dates in all",
+    )
+    move.add_argument("--trial", default="", help="protocol id of the research project")
+    move.add_argument("--trial-name", default="")
+    move.add_argument("--sponsor", default="", help="required with --trial")
+    move.add_argument("--site-name", default="", help="your site, as the project calls it")
+    move.add_argument("--site-id", default="")
+    move.add_argument("--key-file", type=Path, help="the trial's key; else one kept for you")
+    move.add_argument("--profile", type=Path, help="a profile file; else the default")
+    _risks(move)
+    move.set_defaults(run=_transfer)
+    return parser
+
+
+def _risks(parser: argparse.ArgumentParser) -> None:
+    """There is no default: until somebody chooses, what bears such a risk is withheld."""
+    faces = parser.add_mutually_exclusive_group()
+    faces.add_argument(
+        "--withhold-faces",
+        action="store_true",
+        help="thin slices that may show a head (CT, MR, PET) stay",
+    )
+    faces.add_argument(
+        "--accept-faces", metavar="REASON", help="they leave; the reason stands in the answer"
+    )
+    parser.add_argument(
+        "--accept-header-word",
+        metavar="REASON",
+        help="radiographs and scintigrams (CR, DX, MG, XA, RF, NM) leave where the header says that "
+        "no text is burned into their pixels; without it a pixel rule has to cover the device",
+    )
+
+
+def _what(parser: argparse.ArgumentParser, everything: bool = False) -> None:
+    which = parser.add_mutually_exclusive_group(required=not everything)
+    which.add_argument("--study", action="append", default=[], metavar="UID")
+    which.add_argument("--all", action="store_true", default=everything)
+    parser.add_argument("--series", action="append", default=[], metavar="UID")
+    parser.add_argument("--manifest", type=Path, help="where the ledger goes")
+    parser.add_argument("--allow-withheld", action="store_true", help="refusals do not fail")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.set_defaults(trial="", trial_name="", sponsor="", key_file=None, profile=None)
+    parser.set_defaults(receiver=None, withhold_faces=False)
+    parser.set_defaults(accept_faces=None, accept_header_word=None)
+
+
+def _packing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--password-file",
+        metavar="FILE",
+        help="that of an archive:FILE.7z; else you are asked, since others can see our command",
+    )
+
+
+def _receiving(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--receiver",
+        type=int,
+        metavar="PORT",
+        help="take here what the source sends by C-MOVE, and what a destination with "
+        "?proof=commitment reports; they have to know our address",
+    )
+    for name, what in (
+        ("certificate", "take them by TLS alone, with this certificate"),
+        ("key", "its private key, where that is not in the same file"),
+        ("client-ca", "and only from who shows a certificate issued by this one"),
+    ):
+        parser.add_argument(f"--receiver-{name}", metavar="FILE", default="", help=what)
+
+
+def _echo(options: argparse.Namespace) -> int:
+    """The findings of a check as far as the first that tells whether the node answers."""
+    with node_url.opened(options.node) as node, closing(node.check()) as findings:
+        for finding in findings:
+            print(f"{finding.grade}: {finding.what} {finding.next_step}".rstrip())
+            if finding.grade is not Grade.WARNING:
+                return Exit.FAILED if finding.grade is Grade.BAD else Exit.COMPLETE
+    return Exit.COMPLETE
+
+
+def _check(options: argparse.Namespace) -> int:
+    with _reception(options) as reception:
+        return Exit.COMPLETE if cli_check.check(options, reception) else Exit.FAILED
+
+
+def _sheet(options: argparse.Namespace) -> int:
+    cli_check.write_sheet(options)
+    return Exit.COMPLETE
+
+
+def _find(options: argparse.Namespace) -> int:
+    keys = {}
+    for pair in options.keys:
+        keyword, equals, value = pair.partition("=")
+        if not equals:
+            raise WrongInput(f"{keyword}: write Keyword=value, such as PatientID=123.")
+        keys[keyword] = value
+    query = Query(Level(options.level.upper()), keys)
+    with node_url.opened(options.source) as node:
+        answers = _searchable(node).find(query)
+        for record in answers:
+            print(json.dumps(record.to_json()["values"]) if options.json else _line(record))
+    if answers.capped:
+        print(f"adit-engine: {node.name} {answers.shortfall}", file=sys.stderr)
+    return Exit.COMPLETE
+
+
+def _line(record: Record) -> str:
+    keywords = {
+        Level.STUDY: "PatientID PatientName StudyDate ModalitiesInStudy StudyDescription",
+        Level.SERIES: "SeriesNumber Modality SeriesDescription NumberOfSeriesRelatedInstances",
+        Level.IMAGE: "InstanceNumber SOPClassUID",
+    }.get(record.level, "PatientID PatientName")
+    uid = record.instance_uid or record.series_uid or record.study_uid
+    columns = [uid, *(record.text(keyword) for keyword in keywords.split())]
+    # What an archive says is text, never a command to a terminal.
+    return "\t".join("".join(c if c.isprintable() else " " for c in one) for one in columns)
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    trip = Trip(options)
+    password = pack.password_for(options)
+    with (
+        _reception(options) as reception,
+        node_url.opened(options.source, reception=reception) as source,
+        node_url.opened(options.destination, make=True, reception=reception) as destination,
+    ):
+        if node_url.same_place(options.source, options.destination):
+            raise WrongInput("Source and destination are the same folder.")
+        studies = _studies(options, _searchable(source))
+        trip.fits(studies)
+        with heeded(trip.stop) as stopped:
+            trip.stop.then(getattr(source, "abort", lambda: None))
+            for study in studies:
+                try:
+                    trip.go(study, source, destination)
+                except AditError as error:
+                    trip.broke(
+                        f"study {study.study_uid}: {error}" if len(studies) > 1 else str(error)
+                    )
+                if trip.stop.is_set():
+                    break
+            if password:
+                pack.pack(trip, destination, password)
+            code = trip.report(time.monotonic() - began)
+            return stopped() or code
+
+
+def _searchable(node: Any) -> Any:
+    if not isinstance(node, Searchable):
+        raise CannotDo(node.name, "it takes images and gives none back.")
+    return node
+
+
+@contextmanager
+def _reception(options: argparse.Namespace) -> Iterator[Reception | None]:
+    """A receiver for as long as this command runs, where one is wanted."""
+    if options.receiver is None:
+        yield None
+        return
+    ends = (options.source, getattr(options, "destination", ""))
+    parsed = (node_url.parsed(url) for url in ends if url)
+    callers = [values for kind, _, values in parsed if kind == "dimse"]
+    if not callers:
+        raise WrongInput("--receiver is for a node such as dimse://PACS1@10.0.0.5:104.")
+    from adit_engine.storage_scp.local import (
+        local_reception,  # costs time that other commands need not spend
+    )
+
+    folder = node_url.state_folder() / "spool"
+    with local_reception(callers, options.receiver, folder, _receiver_tls(options)) as reception:
+        yield reception
+
+
+def _receiver_tls(options: argparse.Namespace) -> "Tls | None":
+    paths = [options.receiver_certificate, options.receiver_key, options.receiver_client_ca]
+    if not any(paths):
+        return None
+    from adit_engine.dicom_ul.tls import Papers, ServerTls  # ssl: only for who needs it
+
+    labels = ("--receiver-certificate", "--receiver-key", "--receiver-client-ca")
+    return ServerTls(Papers.of_files(*zip(labels, paths, strict=True)))
+
+
+def _studies(options: argparse.Namespace, source: Any) -> list[Record]:
+    """Each once: some archives answer for a study several times, and not in the same words."""
+    found = _found(options, source)
+    return list({(one.study_uid, one.patient_id): one for one in reversed(found)}.values())[::-1]
+
+
+def _found(options: argparse.Namespace, source: Any) -> list[Record]:
+    if options.all:
+        return list(source.find(Query(Level.STUDY, {})))
+    found = []
+    for uid in options.study:
+        records = list(source.find(Query.study(StudyRef(uid))))
+        if not records:
+            raise NotFound(f"{source.name} has no study {uid}. Check the UID with: find")
+        found.extend(records)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

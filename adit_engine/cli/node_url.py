@@ -1,0 +1,191 @@
+"""Node URL: how a node is named on the command line, such as dimse://CALLED@host:port or a path."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+from adit_engine import nodes
+from adit_engine.dicom_file.atomic import storage_trouble
+from adit_engine.errors import WrongInput
+from adit_engine.storage_scp.pending_moves import Reception
+
+_SHORT = {
+    "retrieve": "retrieve",
+    "calling": "calling_ae_title",
+    "domain": "domain",
+    "name": "certificate_name",
+}
+_TLS_FILES = {
+    "ca_file": "ca_certificate",
+    "certificate_file": "client_certificate",
+    "key_file": "client_key",
+}
+_TLS_ONLY = ("certificate_name", "least_tls")
+
+
+@contextmanager
+def opened(url: str, *, make: bool = False, reception: Reception | None = None) -> Iterator[Any]:
+    """The node behind a URL or a plain path. `make` creates a folder that is not there yet."""
+    kind, name, settings = parsed(url)
+    if make and kind in ("folder", "archive"):
+        try:
+            Path(settings["path"]).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_trouble(name, error) from error
+    node: Any = nodes.open(kind, name, settings, reception=reception)
+    if kind == "dimse":
+        # By hand nobody counts connections.
+        node.lists_meanwhile = True
+    if kind == "archive":
+        node.gather_as(Path(name).stem)
+    try:
+        yield node
+    finally:
+        node.close()
+
+
+def parsed(url: str) -> tuple[str, str, dict[str, Any]]:
+    """Kind, a name for messages, and settings. Raises WrongInput."""
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme == "folder" or "/" in scheme:
+        path = rest if colon and scheme == "folder" else url
+        if not path:
+            raise WrongInput("folder: needs a path.")
+        whole = os.path.abspath(path)
+        # However it was typed, the patients in it are the same.
+        return "folder", path, {"path": whole, "domain": whole}
+    if scheme == "archive":
+        return _archive(rest)
+    if scheme in ("dicomweb+http", "dicomweb+https"):
+        return _dicomweb(url.removeprefix("dicomweb+"))
+    if scheme not in ("dimse", "dimse+tls"):
+        raise WrongInput(
+            f"{scheme}: is no kind of node; use dimse://CALLED@host:port, "
+            "dimse+tls://CALLED@host:port, dicomweb+https://host/root, archive:FILE.7z or a path."
+        )
+    return _dimse(url)
+
+
+def same_place(one: str, other: str) -> bool:
+    return parsed(one)[0] == parsed(other)[0] == "folder" and os.path.realpath(
+        parsed(one)[2]["path"]
+    ) == os.path.realpath(parsed(other)[2]["path"])
+
+
+def state_folder() -> Path:
+    """Where the command line keeps ledgers (XDG base directories)."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "adit"
+
+
+def text_of(path: str) -> str:
+    """What a file holds, such as a certificate. Raises WrongInput."""
+    try:
+        return Path(path).read_text().strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise WrongInput(f"{path}: cannot be read: {reason}.") from None
+
+
+def _archive(path: str) -> tuple[str, str, dict[str, Any]]:
+    """What is gathered lies beside the file to be, where only we can read it."""
+    if not path.endswith(".7z"):
+        raise WrongInput("Write archive:FILE.7z, such as archive:/data/lung.7z.")
+    name = os.path.abspath(path)
+    folder = os.path.dirname(name)
+    return "archive", name, {"path": folder, "staging": os.path.join(folder, ".adit-gathered")}
+
+
+def _dimse(url: str) -> tuple[str, str, dict[str, Any]]:
+    """Certificates and key of dimse+tls come from files: ca_file, certificate_file, key_file."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if not parts.username or not parts.hostname or port is None:
+        raise WrongInput("Write dimse://CALLED@host:port, such as dimse://PACS1@10.0.0.5:104.")
+    called = unquote(parts.username)
+    settings: dict[str, Any] = {"called_ae_title": called, "host": parts.hostname, "port": port}
+    secure, asked = parts.scheme == "dimse+tls", []
+    if secure:
+        settings["transport"] = "tls"
+    else:
+        # A node that serves one association at a time is not kept waiting by the second; only a
+        # TLS handshake would wait for it.
+        settings["store_associations"] = 2
+    for key, value in parse_qsl(parts.query, True):
+        name = _SHORT.get(key, key)
+        if not secure and (key in _TLS_FILES or name in _TLS_ONLY):
+            raise WrongInput(f"{key} is for dimse+tls://, not for dimse://.")
+        if name == "transport":
+            raise WrongInput("Write dimse+tls:// for TLS, dimse:// for plain DICOM.")
+        if name in _TLS_FILES.values():
+            raise WrongInput("Give certificates and key by ca_file, certificate_file, key_file.")
+        if key in _TLS_FILES:
+            settings[_TLS_FILES[key]] = text_of(value)
+        else:
+            asked.append((key, value))
+    settings.update(_values("dimse", "a DIMSE node", asked))
+    return "dimse", called, settings
+
+
+def _dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
+    """Password or token come from a file (password_file, token_file): others can see our command.
+
+    Who types an address here may call this machine too, so that is allowed.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if not parts.hostname or parts.password is not None:
+        raise WrongInput(
+            "Write dicomweb+https://host/root or dicomweb+https://USER@host/root?password_file=PATH."
+        )
+    _, _, place = parts.netloc.rpartition("@")
+    settings: dict[str, Any] = {
+        "url": urlunsplit((parts.scheme, place, parts.path, "", "")),
+        "allow_local": True,
+    }
+    if parts.username:
+        settings.update(user=unquote(parts.username), sign_in="basic")
+    asked = []
+    for key, value in parse_qsl(parts.query, True):
+        if key in ("password", "token"):
+            raise WrongInput(f"Put the {key} into a file, and give {key}_file=PATH.")
+        if key in ("password_file", "token_file"):
+            settings[key.removesuffix("_file")] = text_of(value)
+            settings["sign_in"] = "basic" if key == "password_file" else "bearer"
+        else:
+            asked.append((key, value))
+    settings.update(_values("dicomweb", "a DICOMweb node", asked))
+    return "dicomweb", place, settings
+
+
+def _values(kind: str, words: str, asked: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The settings that stand behind the ? of a URL."""
+    known = {field.name: field.type for field in fields(nodes.kind_class(kind).Settings)}
+    found = {}
+    for key, value in asked:
+        name = _SHORT.get(key, key)
+        if name not in known:
+            raise WrongInput(f"{key} is no setting of {words}.")
+        found[name] = _typed(known[name], key, value)
+    return found
+
+
+def _typed(kind: Any, key: str, value: str) -> Any:
+    text = getattr(kind, "__name__", str(kind))
+    try:
+        if text.startswith("int"):
+            return int(value)
+        if text.startswith("float"):
+            return float(value)
+    except ValueError:
+        raise WrongInput(f"{key} is a number.") from None
+    return value.lower() in ("1", "true", "yes", "on") if text == "bool" else value

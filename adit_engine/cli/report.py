@@ -1,0 +1,264 @@
+"""Trip: what one call of fetch, send or transfer brings about, added up over its studies."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.cli import node_url
+from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.admission import HEADER_WORD
+from adit_engine.pseudonymize.change import AsIs, Change, ClinicalTrialAttributes, Pseudonymized
+from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.face_risk import CODE as FACE
+from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.transfer.study import Order, transfer
+from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import InstanceRef, StudyRef
+from adit_engine.values.selection import Selection
+
+_CHOOSE = {
+    FACE: "Images that may show a face were withheld, as nothing was chosen for them: "
+    "add --withhold-faces, or --accept-faces with a reason.",
+    HEADER_WORD: "Images were withheld whose header is no proof that no text stands in their pixels: "
+    "add a pixel rule for the device to the profile, or --accept-header-word with a reason.",
+}
+"""What to do where nothing was chosen, by the code of the withholding."""
+
+
+class Exit(IntEnum):
+    """The command's exit codes, for scripts."""
+
+    COMPLETE = 0
+    INCOMPLETE = 1
+    FAILED = 2
+    WRONG_USE = 64
+    INTERRUPTED = 130
+    UNREAD = 141
+
+
+class Trip:
+    """What one call of fetch, send or transfer brings about, added up over its studies."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.outcomes: list[Outcome] = []
+        self.manifests: dict[str, Manifest] = {}
+        self.errors: list[str] = []
+        self.archives: list[str] = []
+        self.stop = Stop()
+        self.ledger = _place_of_ledger(options.manifest)
+        self.bar = sys.stderr if sys.stderr.isatty() and not options.json else None
+        if options.trial and not options.sponsor:
+            raise WrongInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
+        if options.pseudonym:
+            checked_pseudonym(options.pseudonym)
+        self.faces = _chosen(options, "faces")
+        self.header_word = _chosen(options, "header_word")
+        if not options.as_is:
+            from adit_engine.pseudonymize.keys import project_key  # both take long to load
+            from adit_engine.pseudonymize.profile import Profile
+
+            path = options.profile
+            self.profile = Profile.read(path) if path else Profile.default()
+            self.key = project_key(options.key_file, options.trial)
+            self.stamp = (
+                ClinicalTrialAttributes(
+                    options.sponsor,
+                    options.trial,
+                    options.trial_name,
+                    options.site_name,
+                    options.site_id,
+                )
+                if options.trial
+                else None
+            )
+
+    def fits(self, studies: list[Record]) -> None:
+        if self.options.pseudonym and len({study.patient_id for study in studies}) > 1:
+            raise WrongInput("--pseudonym is for one patient; several were named. Use --generate.")
+
+    def go(self, study: Record, source: Any, destination: Any) -> None:
+        ref = StudyRef(study.study_uid)
+        if self.options.generate and not study.patient_id:
+            self._withhold(ref, source)
+            return
+        order = Order(ref, study.patient_id, Selection(tuple(self.options.series)))
+        change = self._change(study, source)
+        for told in transfer(order, source, destination, change, {}, self.stop):
+            if isinstance(told, Outcome):
+                self.outcomes.append(told)
+            elif isinstance(told, Listed):
+                self.manifests[told.series.series_uid] = Manifest(told.series, told.expected)
+            else:
+                self._count(told)
+
+    def _withhold(self, study: StudyRef, source: Any) -> None:
+        """Without a patient ID there is no pseudonym: the study stays, and each image is named."""
+        reason = "without a patient ID no pseudonym can be generated"
+        for series in source.find(Query.series_of(study)):
+            ref = series.ref
+            uids = [record.instance_uid for record in source.find(Query.instances_of(ref))]
+            manifest = self.manifests[ref.series_uid] = Manifest(ref, frozenset(uids))
+            for uid in uids:
+                instance = InstanceRef(ref.study_uid, ref.series_uid, uid)
+                manifest.add(Event(instance, State.WITHHELD, "no-patient-id", reason))
+
+    def _count(self, event: Event) -> None:
+        self.manifests[event.ref.series_uid].add(event)
+        if self.bar is not None:
+            done = sum(len(manifest.entries) for manifest in self.manifests.values())
+            expected = sum(len(m.expected or ()) for m in self.manifests.values())
+            print(f"\r{done} of {expected} images", end="", file=self.bar, flush=True)
+
+    def _change(self, study: Record, source: Any) -> Change:
+        if self.options.as_is:
+            return AsIs()
+        pseudonym = self.options.pseudonym
+        if pseudonym is None:
+            domain = self.options.domain or getattr(source.settings, "domain", "") or source.name
+            pseudonym = self.key.generated_pseudonym(domain, study.patient_id)
+        return Pseudonymized(
+            self.profile, pseudonym, self.key, self.stamp, self.faces, self.header_word
+        )
+
+    def broke(self, text: str) -> None:
+        self.errors.append(text)
+        print(f"adit-engine: {text}", file=sys.stderr)
+
+    def undo(self, code: str, reason: str) -> None:
+        """What was delivered did not arrive after all."""
+        for manifest in self.manifests.values():
+            for uid in manifest.delivered_entries():
+                ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uid)
+                manifest.add(Event(ref, State.FAILED, code, reason))
+
+    def report(self, seconds: float) -> int:
+        if self.bar is not None:
+            print(file=self.bar)
+        for manifest in self.manifests.values():
+            manifest.close(State.FAILED, "broken-off", "the transfer broke off before this image")
+        outcomes = [
+            Outcome.of(self.manifests[o.series.series_uid], o.notes, o.remarks)
+            if o.series.series_uid in self.manifests
+            else o
+            for o in self._all_outcomes()
+        ]
+        path = self._write_manifest()
+        sums = total(outcomes)
+        failed = bool(self.errors) and not sums.delivered
+        verdict = "failed" if failed else sums.verdict.value
+        if self.errors and verdict == Verdict.COMPLETE:
+            verdict = Verdict.PARTIAL.value
+        received = sums.delivered + sums.withheld
+        answer = {
+            "outcome": verdict,
+            "expected": sums.expected,
+            "received": received,
+            "delivered": sums.delivered,
+            "withheld": sums.withheld,
+            "failed": sums.failed,
+            "skipped": sums.skipped,
+            "reasons": _reasons(outcomes),
+            "errors": self.errors,
+            "faces": _told(self.faces, self.options.accept_faces),
+            "header_word": _told(self.header_word, self.options.accept_header_word),
+            "manifest": str(path or ""),
+            "archives": self.archives,
+            "seconds": round(seconds, 2),
+            "bytes": sum(e.size_bytes for m in self.manifests.values() for e in m.entries.values()),
+        }
+        codes = {code for outcome in outcomes for code, _, _ in outcome.reasons}
+        for code, choice in ((FACE, self.faces), (HEADER_WORD, self.header_word)):
+            if choice is Choice.UNDECIDED and code in codes:
+                print(f"adit-engine: {_CHOOSE[code]}", file=sys.stderr)
+        print(json.dumps(answer) if self.options.json else _sentence(answer))
+        if failed:
+            return Exit.FAILED
+        only_withheld = sums.expected == sums.delivered + sums.withheld and not self.errors
+        fine = verdict == Verdict.COMPLETE or (self.options.allow_withheld and only_withheld)
+        return Exit.COMPLETE if fine else Exit.INCOMPLETE
+
+    def _all_outcomes(self) -> Iterator[Outcome]:
+        """The outcomes told, and one for each series whose transfer broke off."""
+        yield from self.outcomes
+        told = {outcome.series.series_uid for outcome in self.outcomes}
+        for uid, manifest in self.manifests.items():
+            if uid not in told:
+                yield Outcome.of(manifest)
+
+    def _write_manifest(self) -> Path | None:
+        """None where it cannot be written, which is told."""
+        ledgers = [manifest.to_json() for manifest in self.manifests.values()]
+        # A line for each value, by the encoder that is ten times as quick as one that indents.
+        text = json.dumps(ledgers, separators=(",\n", ": "))
+        temp = self.ledger.with_name(self.ledger.name + ".part")
+        try:
+            temp.touch(mode=0o600)
+            temp.write_text(text)
+            temp.rename(self.ledger)
+        except OSError as error:
+            self.broke(f"The ledger could not be written to {self.ledger}: {error.strerror}.")
+            return None
+        return self.ledger
+
+
+def _place_of_ledger(chosen: Path | None) -> Path:
+    """Seen before anything travels. Raises WrongInput."""
+    path = chosen or node_url.state_folder() / f"manifest-{time.time_ns()}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        why = "" if os.access(path.parent, os.W_OK) else "writing there is not allowed"
+    except OSError as error:
+        why = str(error.strerror)
+    if path.is_dir():
+        why = "this is a folder"
+    if why:
+        raise WrongInput(f"--manifest: no ledger can be written to {path}: {why}. Name a file.")
+    return path
+
+
+def _chosen(options: argparse.Namespace, risk: str) -> Choice:
+    """Raises WrongInput."""
+    reason = getattr(options, f"accept_{risk}")
+    if reason is not None:
+        if not reason.strip():
+            raise WrongInput(f"--accept-{risk.replace('_', '-')} needs a reason.")
+        return Choice.ACCEPT
+    return Choice.WITHHOLD if getattr(options, f"withhold_{risk}", False) else Choice.UNDECIDED
+
+
+def _told(choice: Choice, reason: str | None) -> dict[str, str]:
+    return {"chosen": choice.value, "reason": reason or ""}
+
+
+def _reasons(outcomes: list[Outcome]) -> dict[str, int]:
+    reasons: dict[str, int] = {}
+    for outcome in outcomes:
+        for _, sentence, count in outcome.reasons:
+            reasons[sentence] = reasons.get(sentence, 0) + count
+        for note in (*outcome.notes, *outcome.remarks, outcome.left_out):
+            if note:
+                reasons[note] = reasons.get(note, 0) + 1
+    return reasons
+
+
+def _sentence(answer: dict[str, Any]) -> str:
+    lines = [
+        f"{answer['outcome']}: {answer['delivered']} of "
+        f"{'?' if answer['expected'] is None else answer['expected']} images delivered, "
+        f"{answer['withheld']} withheld, {answer['failed']} failed, {answer['skipped']} skipped "
+        f"({answer['bytes'] / 1e6:.1f} MB in {answer['seconds']} s)"
+    ]
+    lines += [f"  {count} × {reason}" for reason, count in answer["reasons"].items()]
+    lines += [f"archive: {path}" for path in answer["archives"]]
+    lines += [f"ledger: {answer['manifest']}"] if answer["manifest"] else []
+    return "\n".join(lines)

@@ -1,0 +1,152 @@
+"""Part 10 file: one object on disk, with preamble and file meta made from nothing (PS3.10 7.1)."""
+
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from hashlib import sha256
+from io import BufferedReader
+from pathlib import Path
+from struct import pack, unpack_from
+
+from adit_engine.dicom_file import temp_files
+from adit_engine.elements import Buffer, elements
+from adit_engine.errors import Malformed
+from adit_engine.values.instance import Instance
+
+IMPLEMENTATION_UID = "2.25.121488291549119364894667366326857855592"
+IMPLEMENTATION_NAME = "ADIT"
+
+MAPPED_FROM_BYTES = 32 * 1024 * 1024
+
+_READ_BYTES = 256 * 1024
+
+META_CLASS = 0x00020002
+META_INSTANCE = 0x00020003
+META_SYNTAX = 0x00020010
+META_TAGS = (META_CLASS, META_INSTANCE, META_SYNTAX)
+
+
+def file_head(instance: Instance) -> bytes:
+    """Preamble of zeros, the four letters, and the file meta group of an instance."""
+    before, behind = _around_uid(instance.sop_class_uid, instance.transfer_syntax_uid)
+    meta = before + _element(0x0003, b"UI", instance.instance_uid.encode()) + behind
+    length = pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(meta))
+    return b"\0" * 128 + b"DICM" + length + meta
+
+
+@lru_cache(maxsize=64)
+def _around_uid(sop_class_uid: str, syntax: str) -> tuple[bytes, bytes]:
+    """What stands before and behind an instance's UID: the same in all images of a series."""
+    before = _element(0x0001, b"OB", b"\0\1") + _element(0x0002, b"UI", sop_class_uid.encode())
+    behind = (
+        _element(0x0010, b"UI", syntax.encode()),
+        _element(0x0012, b"UI", IMPLEMENTATION_UID.encode()),
+        _element(0x0013, b"SH", IMPLEMENTATION_NAME.encode()),
+    )
+    return before, b"".join(behind)
+
+
+def file_parts(instance: Instance) -> Iterator[Buffer]:
+    """The bytes of the whole file, in order, without copying the data set."""
+    yield file_head(instance)
+    yield from instance.parts()
+
+
+def read(path: Path) -> Instance:
+    """The object in a file that nobody else changes; large ones are mapped, not read.
+
+    Raises Malformed, OSError.
+    """
+    # Three calls into the system; a file object makes a dozen, and each may wait for other threads.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < MAPPED_FROM_BYTES:
+            return parse(_whole(descriptor, size))
+        return parse(memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)))
+    finally:
+        os.close(descriptor)
+
+
+def read_foreign(path: Path, owner: str, check: Callable[[], None]) -> Instance:
+    """The same in a file that others may change meanwhile: of a large one a copy is mapped, for who
+    reads what was cut off behind a map is killed. See large.copied for the rest.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < MAPPED_FROM_BYTES:
+            return parse(_whole(descriptor, size))
+        return parse(temp_files.copied(descriptor, size, owner, check))
+    finally:
+        os.close(descriptor)
+
+
+def _whole(descriptor: int, size: int) -> Buffer:
+    """Raises Malformed when there is less than that."""
+    data = os.read(descriptor, size)
+    while len(data) < size:
+        more = os.read(descriptor, size - len(data))
+        if not more:
+            raise Malformed(temp_files.SHORTER)
+        data += more
+    return data
+
+
+def data_set_sha256(file: BufferedReader) -> str:
+    """Hex digest of the data set in an opened file, whatever it holds. Raises Malformed, OSError."""
+    buffer = bytearray(_READ_BYTES)
+    view = memoryview(buffer)
+    count = file.readinto(view)
+    _, start = meta_and_start(view[:count])
+    digest = sha256(view[start:count])
+    while count := file.readinto(view):
+        digest.update(view[:count])
+    return digest.hexdigest()
+
+
+def parse(data: Buffer) -> Instance:
+    """The object in the bytes of a file. Raises Malformed for what is not a whole Part 10 file."""
+    view = memoryview(data)
+    meta, start = meta_and_start(view)
+    try:
+        sop_class, uid, syntax = (meta[t] for t in META_TAGS)
+    except KeyError as missing:
+        tag = int(missing.args[0])
+        raise Malformed(f"The file meta lacks ({tag >> 16:04x},{tag & 0xFFFF:04x}).") from None
+    return Instance.of(sop_class, uid, syntax, view[start:])
+
+
+def meta_and_start(view: memoryview) -> tuple[dict[int, str], int]:
+    """As meta_of, for bytes that may be no DICOM file at all. Raises Malformed."""
+    if len(view) < 144 or bytes(view[128:132]) != b"DICM":
+        raise Malformed("This is not a DICOM file: the letters DICM are missing at byte 128.")
+    return meta_of(view)
+
+
+def meta_of(view: memoryview) -> tuple[dict[int, str], int]:
+    """The UIDs of group 2 and where the data set starts; the group length may lie, so we look."""
+    position = 132
+    found: dict[int, str] = {}
+    while position + 8 <= len(view) and unpack_from("<H", view, position)[0] == 0x0002:
+        try:
+            element = next(elements(view, True, position, None))
+        except StopIteration:
+            break
+        if element.vr == "UI":
+            value = bytes(view[element.value : element.end]).rstrip(b"\0 ")
+            if not value.isascii():
+                raise Malformed("A UID in the file meta is not plain text.")
+            # Where the data set brings a group 2 of its own, the file's stands before it.
+            found.setdefault(element.tag, value.decode("ascii"))
+        position = element.end
+    return found, position
+
+
+def _element(number: int, vr: bytes, value: bytes) -> bytes:
+    if len(value) % 2:
+        value += b"\0" if vr == b"UI" else b" "
+    if vr == b"OB":
+        return pack("<HH2sHI", 0x0002, number, vr, 0, len(value)) + value
+    return pack("<HH2sH", 0x0002, number, vr, len(value)) + value

@@ -1,0 +1,138 @@
+"""Transcode: deflated and big endian data sets as explicit VR little endian, before anything else."""
+
+import zlib
+from struct import Struct
+
+from adit_engine.elements import LONG_VRS, MAX_DEPTH, UNDEFINED, Buffer
+from adit_engine.errors import Malformed, Withhold
+from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, Instance
+
+LONGEST_INFLATED = 256 << 20
+"""Bytes. A deflated data set that grows beyond is withheld: a small file can announce terabytes."""
+
+_HEAD = Struct(">HH2sH")
+_LENGTH = Struct(">I")
+_TAG_LENGTH = Struct(">HHI")
+_LITTLE = Struct("<HH2sH")
+_LITTLE_LONG = Struct("<HH2sHI")
+_LITTLE_TAG = Struct("<HHI")
+
+_WIDTHS = {
+    **dict.fromkeys(("US", "SS", "OW", "AT"), 2),
+    **dict.fromkeys(("UL", "SL", "FL", "OF", "OL"), 4),
+    **dict.fromkeys(("FD", "OD", "SV", "UV", "OV"), 8),
+}
+_VRS = frozenset(
+    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI"}
+    | LONG_VRS
+    | _WIDTHS.keys()
+)
+_SEQUENCE_END = (0xFFFE, 0xE0DD)
+_ITEM_END = (0xFFFE, 0xE00D)
+
+
+def little_endian(instance: Instance) -> Instance:
+    """The same object for all other transfer syntaxes. Raises Withhold and Malformed."""
+    if instance.transfer_syntax_uid not in (DEFLATED_LE, EXPLICIT_BE):
+        return instance
+    whole = b"".join(instance.parts())
+    if instance.transfer_syntax_uid == DEFLATED_LE:
+        data = _inflated(whole)
+    else:
+        data = _Swapper(whole).level(0, len(whole), 0)[0]
+    return Instance.of(instance.sop_class_uid, instance.instance_uid, EXPLICIT_LE, data)
+
+
+def _inflated(data: Buffer) -> bytes:
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        out = inflate.decompress(data, LONGEST_INFLATED)
+    except zlib.error:
+        raise Malformed("The deflated data set cannot be inflated.") from None
+    if inflate.unconsumed_tail or not inflate.eof:
+        raise Withhold("too-large", "The deflated data set is cut off, or grows beyond 256 MB.")
+    return out
+
+
+class _Swapper:
+    """PS3.5 7.3: tags, lengths and numbers turned round; text and bytes stay."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def level(self, start: int, stop: int, depth: int, *, item: bool = False) -> tuple[bytes, int]:
+        """The elements from `start`, and where they end: at `stop`, or behind the item's delimiter."""
+        if depth > MAX_DEPTH:
+            raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
+        out: list[bytes] = []
+        position = start
+        while position < stop:
+            if self._tag(position, stop) == _ITEM_END and item:
+                return b"".join(out), position + 8
+            element, position = self._element(position, stop, depth)
+            out.append(element)
+        return b"".join(out), position
+
+    def _element(self, position: int, stop: int, depth: int) -> tuple[bytes, int]:
+        self._tag(position, stop)
+        group, number, code, length = _HEAD.unpack_from(self._data, position)
+        vr = code.decode("ascii", "replace")
+        if vr not in _VRS:
+            raise Malformed(
+                f"Element ({group:04x},{number:04x}) at byte {position} has no valid VR."
+            )
+        value = position + 8
+        if vr in LONG_VRS:
+            if position + 12 > stop:
+                raise Malformed(f"The data set ends inside an element at byte {position}.")
+            (length,) = _LENGTH.unpack_from(self._data, position + 8)
+            value += 4
+        if vr == "SQ":
+            content, end = self._sequence(value, length, stop, depth + 1)
+            return _LITTLE_LONG.pack(group, number, code, 0, len(content)) + content, end
+        end = value + length
+        if length == UNDEFINED or end > stop:
+            raise Malformed(f"Element ({group:04x},{number:04x}) is longer than its data set.")
+        content = _swapped(self._data[value:end], vr)
+        if vr in LONG_VRS:
+            return _LITTLE_LONG.pack(group, number, code, 0, len(content)) + content, end
+        return _LITTLE.pack(group, number, code, len(content)) + content, end
+
+    def _sequence(self, position: int, length: int, stop: int, depth: int) -> tuple[bytes, int]:
+        end = stop if length == UNDEFINED else position + length
+        if end > stop:
+            raise Malformed(f"The sequence at byte {position} is longer than its data set.")
+        out: list[bytes] = []
+        while position < end:
+            tag = self._tag(position, end)
+            if tag == _SEQUENCE_END and length == UNDEFINED:
+                return b"".join(out), position + 8
+            if tag != (0xFFFE, 0xE000):
+                raise Malformed(f"A sequence holds something else than items at byte {position}.")
+            (size,) = _LENGTH.unpack_from(self._data, position + 4)
+            begin = position + 8
+            if size != UNDEFINED and begin + size > end:
+                raise Malformed(f"The item at byte {position} is longer than its sequence.")
+            inner = end if size == UNDEFINED else begin + size
+            content, position = self.level(begin, inner, depth, item=size == UNDEFINED)
+            out += [_LITTLE_TAG.pack(0xFFFE, 0xE000, len(content)), content]
+        if length == UNDEFINED:
+            raise Malformed(f"A sequence of undefined length does not end before byte {end}.")
+        return b"".join(out), end
+
+    def _tag(self, position: int, stop: int) -> tuple[int, int]:
+        if position + 8 > stop:
+            raise Malformed(f"The data set ends inside an element at byte {position}.")
+        group, number, _ = _TAG_LENGTH.unpack_from(self._data, position)
+        return group, number
+
+
+def _swapped(value: bytes, vr: str) -> bytes:
+    width = _WIDTHS.get(vr)
+    if width is None:
+        return value
+    if len(value) % width:
+        raise Malformed(f"A value of VR {vr} has a length that it cannot have.")
+    import numpy as np  # here, as it takes long to load, and big endian is rare
+
+    return np.frombuffer(value, f">u{width}").astype(f"<u{width}").tobytes()

@@ -1,0 +1,148 @@
+"""Acceptance: what we agree to when another application opens an association with us (PS3.8 9.3)."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from struct import error as StructError
+from struct import pack, unpack_from
+
+from adit_engine.dicom_file.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
+from adit_engine.dicom_ul.pdu import APPLICATION_CONTEXT, Agreement, item, items, uid
+from adit_engine.errors import Malformed
+from adit_engine.values.commitment_report import COMMITMENT
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
+
+VERIFICATION = "1.2.840.10008.1.1"
+
+UNKNOWN_CALLING_TITLE = (1, 1, 3)
+UNKNOWN_CALLED_TITLE = (1, 1, 7)
+OTHER_PROTOCOL = (1, 2, 2)
+NO_ROOM_NOW = (2, 3, 2)
+"""Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+
+_ACCEPTED, _UNKNOWN_CLASS, _UNKNOWN_SYNTAX = 0, 3, 4
+_SMALL = (VERIFICATION, COMMITMENT)
+_DICOM_ROOT = "1.2.840.10008."
+_IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.(1\.1\.[0-9.]+|34\.(7|10))")
+# JPEG, JPEG-LS, JPEG 2000, MPEG, HTJ2K, JPEG XL and RLE. Left out: deflated data sets, which grow
+# beyond any announced length; JPIP, whose pixels lie elsewhere; big endian, which all can turn.
+_COMPRESSED = re.compile(r"1\.2\.840\.10008\.1\.2\.(5|4\.(?!94|95)[0-9.]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One presentation context as it was proposed to us."""
+
+    context_id: int
+    class_uid: str
+    syntaxes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An A-ASSOCIATE-RQ. `max_pdu` is the caller's own; 0 = any."""
+
+    called: str
+    calling: str
+    offers: tuple[Offer, ...]
+    max_pdu: int
+    is_version_1: bool
+    _fixed: bytes
+    _serving: frozenset[str] = frozenset()
+    """Classes for which the caller wants to be the one that serves (PS3.7 D.3.3.4)."""
+
+    @classmethod
+    def decode(cls, body: bytes) -> "Request":
+        """Raises Malformed."""
+        if len(body) < 68:
+            raise Malformed("The association request is too short.")
+        offers: dict[int, Offer] = {}
+        max_pdu, is_dicom, serving = 0, False, frozenset[str]()
+        try:
+            for kind, value in items(body[68:]):
+                if kind == 0x10:
+                    is_dicom = value.strip(b"\0 ") == APPLICATION_CONTEXT
+                elif kind == 0x20:
+                    offer = _offer(value)
+                    if offer.context_id % 2 == 0 or offer.context_id in offers:
+                        raise Malformed("The association request numbers its contexts wrongly.")
+                    offers[offer.context_id] = offer
+                elif kind == 0x50:
+                    max_pdu, serving = _max_pdu(value), frozenset(_served(value))
+            called, calling = (body[at : at + 16].decode("ascii").strip(" \0") for at in (4, 20))
+        except (IndexError, StructError, UnicodeDecodeError) as error:
+            raise Malformed("The association request is broken.") from error
+        is_version_1 = is_dicom and bool(unpack_from(">H", body)[0] & 1)
+        fixed = body[4:68]
+        return cls(called, calling, tuple(offers.values()), max_pdu, is_version_1, fixed, serving)
+
+    def accept(
+        self, choose: Callable[[Offer], str | None], max_pdu: int
+    ) -> tuple[Agreement, bytes]:
+        """What is agreed on, and the body of the A-ASSOCIATE-AC that says so.
+
+        `choose` names the transfer syntax for an offer; "" when none of them will do, None when
+        the class is not taken at all.
+        """
+        whole = [item(0x10, APPLICATION_CONTEXT)]
+        contexts: dict[int, tuple[str, str]] = {}
+        for offer in self.offers:
+            syntax = choose(offer)
+            result = _UNKNOWN_CLASS if syntax is None else _ACCEPTED if syntax else _UNKNOWN_SYNTAX
+            if syntax:
+                contexts[offer.context_id] = (offer.class_uid, syntax)
+            inside = item(0x40, (syntax or IMPLICIT_LE).encode("ascii"))
+            whole.append(item(0x21, pack(">BxBx", offer.context_id, result) + inside))
+        user = item(0x51, pack(">I", max_pdu))
+        user += item(0x52, IMPLEMENTATION_UID.encode("ascii"))
+        # Who reports what it keeps has been asked by us, and serves on an association of its own.
+        if COMMITMENT in self._serving and COMMITMENT in {uid for uid, _ in contexts.values()}:
+            raw = COMMITMENT.encode("ascii")
+            user += item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01")
+        user += item(0x55, IMPLEMENTATION_NAME.encode("ascii"))
+        whole.append(item(0x50, user))
+        agreement = Agreement(contexts, self.max_pdu, frozenset(c for c, _ in contexts.values()))
+        return agreement, pack(">H2x", 1) + self._fixed + b"".join(whole)
+
+
+def syntax_for(offer: Offer) -> str | None:
+    """What a receiver of images chooses: any storage class, known or not, the echo, and reports.
+
+    Uncompressed when the caller leaves it to us: whoever offers both in one context can send
+    both, and not every sender compresses for us what it holds uncompressed.
+    """
+    if offer.class_uid not in _SMALL and not _is_storage(offer.class_uid):
+        return None
+    for plain in (EXPLICIT_LE, IMPLICIT_LE):
+        if plain in offer.syntaxes:
+            return plain
+    if offer.class_uid in _SMALL:
+        return ""
+    return next((syntax for syntax in offer.syntaxes if _COMPRESSED.fullmatch(syntax)), "")
+
+
+def _is_storage(class_uid: str) -> bool:
+    """Also classes younger than this program, and makers' own."""
+    return not class_uid.startswith(_DICOM_ROOT) or bool(_IMAGE_CLASSES.fullmatch(class_uid))
+
+
+def _offer(value: bytes) -> Offer:
+    class_uid, syntaxes = "", []
+    for kind, part in items(value[4:]):
+        if kind == 0x30:
+            class_uid = uid(part)
+        elif kind == 0x40:
+            syntaxes.append(uid(part))
+    return Offer(value[0], class_uid, tuple(syntaxes))
+
+
+def _max_pdu(value: bytes) -> int:
+    return next((int(unpack_from(">I", part)[0]) for kind, part in items(value) if kind == 0x51), 0)
+
+
+def _served(value: bytes) -> Iterator[str]:
+    for kind, part in items(value):
+        if kind == 0x54:
+            (length,) = unpack_from(">H", part)
+            if part[2 + length :][1]:
+                yield uid(part[2 : 2 + length])

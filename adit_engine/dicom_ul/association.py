@@ -1,0 +1,219 @@
+"""Association: one negotiated DICOM conversation with a node: opened, used, released or aborted.
+Shared: one association for searches that follow each other, so that each costs a question only."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from adit_engine.dicom_ul import statuses
+from adit_engine.dicom_ul.messages import Conversation, Message
+from adit_engine.dicom_ul.pdu import Agreement, Context, Pdu, Proposal, pdu
+from adit_engine.dicom_ul.peer import Patience, Peer
+from adit_engine.dicom_ul.tcp_connection import Line
+from adit_engine.errors import ConnectionLost, Malformed, NodeBusy, NodeError, Stopped
+from adit_engine.values.record import Record
+
+if TYPE_CHECKING:
+    from adit_engine.dicom_ul.tls import Seal
+
+__all__ = ["Association", "Associations", "Message", "Patience", "Peer"]
+
+RELEASE_S = 5.0
+BUSY_PAUSES_S = (0.1, 1.0)
+"""Before another request to a peer that had no association free."""
+_LOOK_S = 0.05
+
+
+class Association(Conversation):
+    """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__(peer, line_class(peer)(peer))
+        self._proposal: Proposal
+        self._is_agreed = False
+
+    def open(self, contexts: Sequence[Context]) -> None:
+        """Connects and negotiates. Raises Unreachable, Untrusted, TimedOut, AssociationRejected,
+        NodeBusy, ConnectionLost, or Stopped after an abort.
+        """
+        self.request(contexts)
+        self.agree()
+
+    def request(self, contexts: Sequence[Context]) -> None:
+        """Connects and asks; the answer is for `agree` to wait for. Raises as `open`."""
+        peer, line = self.peer, self._line
+        self._proposal = Proposal(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
+        line.connect()
+        line.expect_within(peer.patience.association_s, "answer the association request", firm=True)
+        line.send([pdu(Pdu.ASSOCIATE_RQ, self._proposal.encode())])
+
+    def agree(self) -> None:
+        """Reads the answer to `request`. Raises as `open`."""
+        peer, line = self.peer, self._line
+        kind, body = line.read_pdu()
+        if kind is Pdu.ASSOCIATE_RJ and len(body) == 4:
+            line.over = True
+            raise statuses.rejection(peer.name, peer.calling, peer.called, *body[1:])
+        if kind is not Pdu.ASSOCIATE_AC:
+            raise line.fault("answered the association request with something else")
+        try:
+            self.agreement = Agreement.decode(bytes(body), self._proposal)
+        except Malformed as error:
+            raise line.fault("sent a broken answer to the association request") from error
+        self._is_agreed = True
+        line.established()
+
+    @property
+    def seal(self) -> "Seal | None":
+        """How it is secured; None in the clear."""
+        return self._line.seal
+
+    def release(self) -> None:
+        """Ends in good order, within RELEASE_S; falls back to closing. Raises nothing."""
+        with suppress(NodeError, Stopped):
+            if self._is_agreed and not self.over:
+                self._line.expect_within(RELEASE_S, "release the association", firm=True)
+                self._line.send([pdu(Pdu.RELEASE_RQ)])
+                while self._line.read_pdu()[0] is not Pdu.RELEASE_RP:
+                    pass
+                self._line.over = True
+        self.close()
+
+
+def line_class(peer: Peer) -> type[Line]:
+    """In the clear or by TLS, as the peer's settings say."""
+    if peer.tls is None:
+        return Line
+    from adit_engine.dicom_ul.tls_connection import (
+        SecureLine,  # ssl costs time that most need not spend
+    )
+
+    return SecureLine
+
+
+class Associations:
+    """The associations that a node has open; ends them all at once, from any thread."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self._open: set[Association] = set()
+        self._aborted = False
+
+    @contextmanager
+    def open(self, contexts: Sequence[Context]) -> Iterator[Association]:
+        """An association, released at a normal end and aborted at any other.
+
+        Asked for once more, and again, where the peer has none free: some count one that was
+        released a moment ago. Raises as Association.open.
+        """
+        with ExitStack() as stack:
+            yield self._agreed(contexts, stack)
+
+    def _agreed(self, contexts: Sequence[Context], stack: ExitStack) -> Association:
+        for pause_s in BUSY_PAUSES_S:
+            try:
+                return self._opened(contexts, stack)
+            except NodeBusy:
+                self.pause(pause_s)
+        return self._opened(contexts, stack)
+
+    def _opened(self, contexts: Sequence[Context], stack: ExitStack) -> Association:
+        with ExitStack() as attempt:
+            association = attempt.enter_context(self.requested(contexts))
+            association.agree()
+            stack.push(attempt.pop_all())
+        return association
+
+    def pause(self, seconds: float) -> None:
+        """Raises Stopped after an abort, which may come by a signal handler and takes no lock."""
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0:
+            self.check_aborted()
+            time.sleep(min(_LOOK_S, left_s))
+
+    @contextmanager
+    def requested(self, contexts: Sequence[Context]) -> Iterator[Association]:
+        """As `open`, without waiting for the answer; one that never agreed is aborted at the end."""
+        association = Association(self.peer)
+        self._open.add(association)
+        try:
+            self.check_aborted()
+            association.request(contexts)
+            yield association
+            association.release()
+        finally:
+            association.close()
+            self._open.discard(association)
+
+    def abort(self) -> None:
+        self._aborted = True
+        for association in tuple(self._open):
+            association.abort()
+
+    def check_aborted(self) -> None:
+        """Raises Stopped after an abort."""
+        if self._aborted:
+            raise Stopped(f"{self.peer.name}: the work was stopped.")
+
+
+Ask = Callable[[Association], Iterator[Record]]
+
+
+class Shared:
+    """Use with `with`: the association is released at its end. One search at a time."""
+
+    def __init__(self, associations: Associations, context: Context) -> None:
+        self._associations = associations
+        self._context = context
+        self._stack = ExitStack()
+        self._association: Association | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def records(self, ask: Ask) -> Iterator[Record]:
+        """The answers to one search. Raises NodeError, Stopped.
+
+        Peers close what was idle for long: a lost association is opened once more, as long as
+        nothing was answered yet.
+        """
+        is_old = self._association is not None
+        is_begun = False
+        try:
+            for record in ask(self._opened()):
+                is_begun = True
+                yield record
+        except ConnectionLost:
+            self._drop()
+            if is_begun or not is_old:
+                raise
+        except BaseException:
+            self._drop()
+            raise
+        else:
+            return
+        yield from self.records(ask)
+
+    def _opened(self) -> Association:
+        self._associations.check_aborted()
+        if self._association is None:
+            opened = self._associations.open([self._context])
+            self._association = self._stack.enter_context(opened)
+        return self._association
+
+    def _drop(self) -> None:
+        """What is in the middle of an answer, or broken, is aborted: nobody can ask by it."""
+        if self._association is not None:
+            self._association = None
+            unusable = Stopped("The association is not used any more.")
+            self._stack.__exit__(type(unusable), unusable, None)

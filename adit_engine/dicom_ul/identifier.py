@@ -1,0 +1,189 @@
+"""Identifier: the data set of a search or retrieval: a query on its way out, a record coming in."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from struct import Struct, pack
+from struct import error as StructError
+from typing import TYPE_CHECKING
+
+from adit_engine.elements import Buffer, Element, elements
+from adit_engine.errors import WrongInput
+from adit_engine.values.attributes import by_keyword, by_tag
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Keys = Mapping[str, str | tuple[str, ...]]
+"""Values by keyword; several values are a tuple."""
+
+_CHARACTER_SET = 0x00080005
+_NUMBERS = {
+    "US": Struct("<H"),
+    "SS": Struct("<h"),
+    "UL": Struct("<I"),
+    "SL": Struct("<i"),
+    "FL": Struct("<f"),
+    "FD": Struct("<d"),
+}
+_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_PLAIN = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
+_ONE_VALUE = frozenset({"LT", "ST", "UT"})
+_LONG = frozenset({"UC", "UN", "UR", "UT"})
+_COMMON_SETS = {"": "iso8859", "ISO_IR 6": "iso8859", "ISO_IR 100": "latin_1", "ISO_IR 192": "UTF8"}
+"""Python's names, as pydicom gives them; it is asked for others only, since it takes long to load."""
+_DELIMITERS = {0x0A, 0x0C, 0x0D, 0x09, 0x5C, 0x5E, 0x3D}
+
+
+def encode(identifier: "Keys | Dataset", explicit: bool) -> bytes:
+    """Little endian, in UTF-8 where ASCII does not do. A Dataset is written by pydicom."""
+    if not isinstance(identifier, Mapping):
+        return _written(identifier, explicit)
+    texts = {k: v if isinstance(v, str) else "\\".join(v) for k, v in identifier.items()}
+    if not all(text.isascii() for text in texts.values()):
+        texts["SpecificCharacterSet"] = "ISO_IR 192"
+    encoded = {}
+    for keyword, text in texts.items():
+        known = by_keyword(keyword)
+        if known is None:
+            raise WrongInput(f"{keyword} is no DICOM attribute.")
+        encoded[known[0]] = _element(*known, text, explicit)
+    return b"".join(encoded[tag] for tag in sorted(encoded))
+
+
+def _element(tag: int, vr: str, text: str, explicit: bool) -> bytes:
+    if vr in _NUMBERS:
+        number = float if vr in ("FL", "FD") else int
+        value = b"".join(_NUMBERS[vr].pack(number(part)) for part in text.split("\\") if part)
+    elif vr in _TEXT or vr in _PLAIN or vr == "UR" or not text:
+        value = text.encode()
+    else:
+        raise WrongInput("An attribute of this kind cannot be searched by.")
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    group, number_in_group = tag >> 16, tag & 0xFFFF
+    if not explicit:
+        return pack("<HHI", group, number_in_group, len(value)) + value
+    if vr in _LONG or vr in ("SQ", "OB", "OW"):
+        return pack("<HH2sHI", group, number_in_group, vr.encode(), 0, len(value)) + value
+    return pack("<HH2sH", group, number_in_group, vr.encode(), len(value)) + value
+
+
+def _written(identifier: "Dataset", explicit: bool) -> bytes:
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    target = DicomBytesIO()
+    target.is_little_endian = True
+    target.is_implicit_VR = not explicit
+    write_dataset(target, identifier)
+    return target.getvalue()
+
+
+def tags_of(keywords: Iterable[str]) -> frozenset[int]:
+    """The tags by which `record` is told what to read; the character set is always among them."""
+    known = (by_keyword(keyword) for keyword in keywords)
+    return frozenset({_CHARACTER_SET, *(one[0] for one in known if one is not None)})
+
+
+def record(
+    level: Level, data: Buffer, explicit: bool, fallback: str, only: frozenset[int] | None = None
+) -> Record:
+    """A record of all texts and numbers; sequences, private and unreadable values are left out.
+
+    `fallback` is the character set (such as ISO_IR 100) of a node that names none; where it is
+    empty, UTF-8 is tried and then Latin-1. `only` are the tags to read, None for all; nothing is
+    looked at behind the last of them. Raises Malformed.
+    """
+    values: dict[str, str | tuple[str, ...]] = {}
+    encodings: tuple[str, ...] = ()
+    last = 0xFFFFFFFF if only is None else max(only)
+    for element in elements(data, explicit):
+        if element.tag > last:
+            break
+        if only is not None and element.tag not in only:
+            continue
+        raw = bytes(data[element.value : element.value_end])
+        if element.tag == _CHARACTER_SET:
+            encodings = _encodings(raw)
+        keyword, vr = _keyword_and_vr(element)
+        if keyword and not element.undefined:
+            value = _value(raw, vr, encodings or _encodings(fallback.encode()))
+            if value is not None:
+                values[keyword] = value
+    return Record(level, values)
+
+
+def uids(data: Buffer, explicit: bool, tag: int) -> tuple[str, ...]:
+    """The UIDs of one element, such as the Failed SOP Instance UID List. Raises Malformed."""
+    for element in elements(data, explicit):
+        if element.tag == tag:
+            text = bytes(data[element.value : element.end]).decode("ascii", "replace")
+            return tuple(uid for part in text.split("\\") if (uid := part.strip(" \0")))
+    return ()
+
+
+def is_character_set(term: str) -> bool:
+    """Whether it is a defined term of Specific Character Set (PS3.3 C.12.1.1.2)."""
+    return _encoding(term) is not None
+
+
+def _keyword_and_vr(element: Element) -> tuple[str, str]:
+    keyword, vr = by_tag(element.tag)
+    return keyword, vr if element.vr in ("", "UN") else element.vr
+
+
+def _value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    if vr in _PLAIN and b"\\" not in raw:
+        return raw.decode("latin-1").strip(" \0")
+    if vr in _NUMBERS:
+        try:
+            parts = [str(part[0]) for part in _NUMBERS[vr].iter_unpack(raw)]
+        except StructError:
+            return None
+    elif vr in _TEXT:
+        text = _text(raw, encodings)
+        parts = [text] if vr in _ONE_VALUE else text.split("\\")
+    elif vr in _PLAIN:
+        parts = raw.decode("latin-1").split("\\")
+    else:
+        return None
+    parts = [part.strip(" \0") for part in parts]
+    return tuple(parts) if len(parts) > 1 else "".join(parts)
+
+
+def _text(raw: bytes, encodings: tuple[str, ...]) -> str:
+    """Archives name a character set and answer in another one; a wrong letter beats no record."""
+    if b"\x1b" in raw and encodings:
+        import warnings
+
+        from pydicom.charset import decode_bytes
+
+        # An escape that no character set knows is nothing that whoever searches could mend.
+        with warnings.catch_warnings(action="ignore"):
+            return decode_bytes(raw, list(encodings), _DELIMITERS)
+    for encoding in (*encodings[:1], "utf-8"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("latin-1")
+
+
+@lru_cache(maxsize=256)
+def _encodings(raw: bytes) -> tuple[str, ...]:
+    """Python's names; none for a set that is absent, unknown, or plain ASCII only."""
+    terms = [term.strip(" \0") for term in raw.decode("latin-1").split("\\")]
+    known = [name for term in terms if (name := _encoding(term)) is not None]
+    plain = [name for name in known if name != _COMMON_SETS["ISO_IR 6"]]
+    return tuple(known) if plain else ()
+
+
+def _encoding(term: str) -> str | None:
+    if term in _COMMON_SETS:
+        return _COMMON_SETS[term]
+    from pydicom.charset import python_encoding
+
+    name: str | None = python_encoding.get(term)
+    return name

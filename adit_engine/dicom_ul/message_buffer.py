@@ -1,0 +1,103 @@
+"""Body: the data of one message while it comes in; small in memory, large in a nameless file."""
+
+from collections import deque
+from typing import BinaryIO
+
+from adit_engine.dicom_file import temp_files
+from adit_engine.dicom_file.part10 import MAPPED_FROM_BYTES
+from adit_engine.elements import Buffer
+from adit_engine.errors import Malformed
+
+STOCK_BYTES = 128 * 1024 * 1024
+_LOOKS = 3
+
+
+class Stock:
+    """Memory for one image after the other. What nobody looks at any more serves again: to get new
+    memory from the system costs more than to fill it.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: deque[bytearray] = deque()
+        self._size_bytes = 0
+
+    def take(self) -> bytearray:
+        """As large as an image before, where there is any. Most images end in the order they came
+        in, so the oldest are looked at.
+        """
+        like_bytes = len(self._blocks[-1]) if self._blocks else 0
+        for _ in range(min(len(self._blocks), _LOOKS)):
+            if _is_free(self._blocks[0]):
+                block = self._blocks.popleft()
+                self._size_bytes -= len(block)
+                return block
+            self._blocks.rotate(-1)
+        return bytearray(like_bytes)
+
+    def keep(self, block: bytearray) -> None:
+        """It serves again once no view of it is left."""
+        if block:
+            self._blocks.append(block)
+            self._size_bytes += len(block)
+        while self._size_bytes > STOCK_BYTES:
+            self._size_bytes -= len(self._blocks.popleft())
+
+
+def _is_free(block: bytearray) -> bool:
+    """Python lets nobody change the size of what is still looked at."""
+    try:
+        block.append(block.pop())
+    except BufferError:
+        return False
+    return True
+
+
+class Body:
+    """Takes pieces, gives the whole once. The file has no name, so nothing is left behind.
+
+    `limit_bytes` is for answers that have no reason to be large; None for images, which come in
+    memory of a stock.
+    """
+
+    def __init__(self, limit_bytes: int | None, stock: Stock | None = None) -> None:
+        self._limit = limit_bytes
+        self._stock = stock
+        self._memory = bytearray() if stock is None else stock.take()
+        self._file: BinaryIO | None = None
+        self.size_bytes = 0
+
+    def add(self, piece: memoryview) -> None:
+        """Raises Malformed beyond the limit, OSError when the temporary folder is full."""
+        start = self.size_bytes
+        self.size_bytes += len(piece)
+        if self._limit is not None and self.size_bytes > self._limit:
+            raise Malformed("An answer is larger than any answer needs to be.")
+        if self._file is None and self.size_bytes > MAPPED_FROM_BYTES:
+            self._file = temp_files.nameless()
+            self._file.write(memoryview(self._memory)[:start])
+            self._memory = bytearray()
+        if self._file is None:
+            self._put(start, piece)
+        else:
+            self._file.write(piece)
+
+    def _put(self, start: int, piece: memoryview) -> None:
+        if self.size_bytes <= len(self._memory):
+            memoryview(self._memory)[start : self.size_bytes] = piece
+        else:
+            del self._memory[start:]
+            self._memory += piece
+
+    def whole(self) -> Buffer:
+        """The bytes that came, mapped where they are large. Raises OSError."""
+        if self._file is None:
+            del self._memory[self.size_bytes :]
+            if self._stock is not None:
+                self._stock.keep(self._memory)
+            return memoryview(self._memory)
+        with self._file as file:
+            return temp_files.mapped(file)
+
+    def drop(self) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,223 @@
+"""Conversation: DIMSE messages over a line, in both directions, without threads (PS3.8 9.3)."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Protocol
+
+from adit_engine.dicom_file import temp_files
+from adit_engine.dicom_ul.command_set import Command, Operation
+from adit_engine.dicom_ul.message_buffer import Body, Stock
+from adit_engine.dicom_ul.pdu import Agreement, Pdu, pdu
+from adit_engine.dicom_ul.peer import Peer
+from adit_engine.dicom_ul.tcp_connection import Line
+from adit_engine.elements import Buffer
+from adit_engine.errors import AditError, Malformed, NodeError, Stopped
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+_MAX_COMMAND = 64 * 1024
+_MAX_SEND_PDU = 1024 * 1024
+_MOST_EMPTY = 100
+"""So many pieces without content may come in a row; more of them are a way never to end."""
+_BATCH_BUFFERS = 512
+_BATCH_BYTES = 4 * 1024 * 1024
+_PDV_HEAD = Struct(">IBB")
+_P_DATA_HEAD = Struct(">BxIIBB")
+_COMMAND, _LAST = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One whole DIMSE message; `data` is empty when none came with it."""
+
+    context_id: int
+    command: Command
+    data: Buffer = field(repr=False)
+
+
+class Sink(Protocol):
+    """Takes the pieces of a message's data as they come; a piece is valid during the call only."""
+
+    def add(self, piece: memoryview) -> None: ...
+
+
+class Conversation:
+    """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
+
+    agreement: Agreement
+
+    def __init__(self, peer: Peer, line: Line) -> None:
+        self.peer = peer
+        self.released = False
+        """True once the peer has ended the conversation in good order."""
+        self._line = line
+        self._message_id = 0
+        self._stock = Stock()
+        self._said_before: tuple[bytes, Command] = (b"", Command({}))
+        self._fragments: deque[tuple[int, int, memoryview]] = deque()
+        self._empty = 0
+
+    # Ending ------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """True once nothing more can be said."""
+        return self._line.over or self._line.faulty
+
+    def abort(self) -> None:
+        """Ends every wait of this conversation now; the thread in it gets Stopped."""
+        self._line.abort()
+
+    def close(self) -> None:
+        """At once; with an A-ABORT when the conversation was not over."""
+        self._line.close()
+
+    def allow_total(self, total_s: float) -> None:
+        """Bounds the time spent waiting for the peer from now on, in sum."""
+        self._line.allow_total(total_s)
+
+    def fault(self, what: str) -> AditError:
+        """The error for what is out of order; the conversation is not used again."""
+        return self._line.fault(what)
+
+    # Speaking ----------------------------------------------------------------------------------
+
+    def next_message_id(self) -> int:
+        self._message_id = self._message_id % 0xFFFF + 1
+        return self._message_id
+
+    def send(self, context_id: int, command: Command, data: Iterable[Buffer] = ()) -> None:
+        """One DIMSE message. Raises ConnectionLost, TimedOut, Stopped."""
+        self._line.expect_within(self.peer.patience.no_progress_s, "take what we send")
+        batch: list[Buffer] = []
+        size = 0
+        for buffer in self._encoded(context_id, command, data):
+            batch.append(buffer)
+            size += len(buffer)
+            if len(batch) >= _BATCH_BUFFERS or size >= _BATCH_BYTES:
+                self._line.send(batch)
+                batch, size = [], 0
+        self._line.send(batch)
+
+    def _encoded(
+        self, context_id: int, command: Command, data: Iterable[Buffer]
+    ) -> Iterator[Buffer]:
+        """The buffers of one message's PDUs, none larger than the peer takes."""
+        room = min(self.agreement.max_pdu or _MAX_SEND_PDU, _MAX_SEND_PDU) - 6
+        if room < 16:
+            raise self.fault("takes only PDUs that are too small for any message")
+        room -= room % 2
+        for flags, parts in ((_COMMAND, [command.encode()]), (0, list(data))):
+            left = sum(len(part) for part in parts)
+            for pieces in _cut(parts, room):
+                size = sum(len(piece) for piece in pieces)
+                left -= size
+                last = 0 if left else _LAST
+                yield _P_DATA_HEAD.pack(Pdu.P_DATA, size + 6, size + 2, context_id, flags | last)
+                yield from pieces
+
+    # Listening ---------------------------------------------------------------------------------
+
+    def receive(self, within_s: float, what: str) -> Message:
+        """The next DIMSE message. `within_s` is the time until its first byte, `what` such as
+        "answer the search". Raises ConnectionLost, TimedOut, Stopped, StorageFull.
+        """
+        context_id, command = self.receive_command(within_s, what)
+        if not command.has_data:
+            return Message(context_id, command, b"")
+        is_image = command.operation == Operation.STORE
+        body = Body(None, self._stock) if is_image else Body(MAX_ANSWER_BYTES)
+        try:
+            self.receive_data(context_id, body)
+            return Message(context_id, command, body.whole())
+        except Malformed as error:
+            raise self.fault("sent an answer that is too large") from error
+        except OSError as error:
+            raise temp_files.no_room(self.peer.name) from error
+        finally:
+            body.drop()
+
+    def heard(self, within_s: float) -> bool:
+        """Whether something has come, were it the end, within that time. Raises Stopped."""
+        return bool(self._fragments) or self._line.heard(within_s)
+
+    def receive_command(self, within_s: float, what: str) -> tuple[int, Command]:
+        """The next message's presentation context and command; its data are to be read next.
+
+        Raises ConnectionLost, TimedOut, Stopped.
+        """
+        self._line.expect_within(within_s, what)
+        raw = b""
+        flags = 0
+        while not flags & _LAST:
+            context_id, flags, piece = self._fragment()
+            raw += piece
+            if not flags & _COMMAND or len(raw) > _MAX_COMMAND:
+                raise self.fault("sent data where a command should stand")
+        if context_id not in self.agreement.contexts:
+            raise self.fault("used a presentation context that was not agreed on")
+        if raw != self._said_before[0]:
+            try:
+                self._said_before = raw, Command.decode(raw)
+            except Malformed as error:
+                raise self.fault("sent a broken command") from error
+        return context_id, self._said_before[1]
+
+    def receive_data(self, context_id: int, sink: Sink) -> None:
+        """The data of the message whose command has just come."""
+        flags = 0
+        while not flags & _LAST:
+            number, flags, piece = self._fragment()
+            if number != context_id or flags & _COMMAND:
+                raise self.fault("mixed two messages")
+            sink.add(piece)
+
+    def _fragment(self) -> tuple[int, int, memoryview]:
+        """The next piece of a message; valid until the next call. One PDU may hold several."""
+        while not self._fragments:
+            kind, body = self._line.read_pdu()
+            if kind is Pdu.RELEASE_RQ:
+                with suppress(NodeError, Stopped):
+                    self._line.send([pdu(Pdu.RELEASE_RP)])
+                self.released = True
+                raise self.fault("released the association in the middle of the work")
+            if kind is not Pdu.P_DATA:
+                raise self.fault("sent something that does not belong here")
+            self._split(body)
+        context_id, flags, piece = self._fragments.popleft()
+        self._empty = 0 if len(piece) else self._empty + 1
+        if self._empty > _MOST_EMPTY:
+            raise self.fault("sends pieces without content, and no end")
+        return context_id, flags, piece
+
+    def _split(self, body: memoryview) -> None:
+        position = 0
+        while position < len(body) or not position:
+            if position + 6 > len(body):
+                raise self.fault("sent a broken PDU")
+            length, context_id, flags = _PDV_HEAD.unpack_from(body, position)
+            end = position + 4 + length
+            if length < 2 or end > len(body):
+                raise self.fault("sent a broken PDU")
+            self._fragments.append((context_id, flags, body[position + 6 : end]))
+            position = end
+
+
+def _cut(parts: Iterable[Buffer], size: int) -> Iterator[list[memoryview]]:
+    """The bytes of all parts in lots of `size`, the last one smaller; copies nothing."""
+    lot: list[memoryview] = []
+    room = size
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            lot.append(view[:room])
+            room -= len(lot[-1])
+            view = view[len(lot[-1]) :]
+            if not room:
+                yield lot
+                lot, room = [], size
+    if lot:
+        yield lot

@@ -1,0 +1,213 @@
+"""PDU: the units in which an association speaks (PS3.8 9.3).
+Negotiation: what both sides agree on before the first DICOM message (PS3.8 9.3, PS3.7 D.3)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from struct import Struct, pack, unpack_from
+from struct import error as StructError
+
+from adit_engine.dicom_file.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
+from adit_engine.errors import Malformed
+
+HEAD = Struct(">BxI")
+"""Kind and length."""
+
+
+class Pdu(IntEnum):
+    """The kinds that there are."""
+
+    ASSOCIATE_RQ = 1
+    ASSOCIATE_AC = 2
+    ASSOCIATE_RJ = 3
+    P_DATA = 4
+    RELEASE_RQ = 5
+    RELEASE_RP = 6
+    ABORT = 7
+
+
+KINDS = {int(kind): kind for kind in Pdu}
+
+
+def pdu(kind: Pdu, body: bytes = bytes(4)) -> bytes:
+    return HEAD.pack(kind, len(body)) + body
+
+
+MAX_CONTEXTS = 128
+"""Context ids are the odd numbers from 1 to 255."""
+
+APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
+_DEFAULT_SYNTAX = "1.2.840.10008.1.2"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One presentation context: a SOP class and the transfer syntaxes offered for it.
+
+    `received` asks for the roles to be turned round: the peer sends this class to us (C-GET).
+    `extended` is what else is asked for with this class, byte by byte (PS3.7 D.3.3.5).
+    """
+
+    class_uid: str
+    syntaxes: tuple[str, ...]
+    received: bool = False
+    extended: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    called: str
+    calling: str
+    contexts: tuple[Context, ...]
+    max_pdu: int
+
+    def encode(self) -> bytes:
+        """The body of an A-ASSOCIATE-RQ."""
+        whole = [item(0x10, APPLICATION_CONTEXT)]
+        for context_id, context in numbered(self.contexts):
+            inside = item(0x30, context.class_uid.encode("ascii"))
+            inside += b"".join(item(0x40, syntax.encode("ascii")) for syntax in context.syntaxes)
+            whole.append(item(0x20, pack(">B3x", context_id) + inside))
+        titles = (title.encode("ascii").ljust(16) for title in (self.called, self.calling))
+        head = pack(">H2x16s16s32x", 1, *titles)
+        return head + b"".join(whole) + self._user_information()
+
+    def _user_information(self) -> bytes:
+        inside = [
+            item(0x51, pack(">I", self.max_pdu)),
+            item(0x52, IMPLEMENTATION_UID.encode("ascii")),
+        ]
+        # PS3.7 D.3.3.4: in the order of the identifiers, roles stand before the version name.
+        for name in dict.fromkeys(c.class_uid for c in self.contexts if c.received):
+            raw = name.encode("ascii")
+            inside.append(item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01"))
+        inside.append(item(0x55, IMPLEMENTATION_NAME.encode("ascii")))
+        for context in self.contexts:
+            if context.extended:
+                raw = context.class_uid.encode("ascii")
+                inside.append(item(0x56, pack(">H", len(raw)) + raw + context.extended))
+        return item(0x50, b"".join(inside))
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What the peer accepted: class and syntax by context id. `max_pdu` is its own; 0 = any."""
+
+    contexts: Mapping[int, tuple[str, str]]
+    max_pdu: int
+    known_classes: frozenset[str]
+    """Classes of which at least one context was not refused as an unknown abstract syntax."""
+    implementation: str = ""
+    """How the peer's program calls itself: its name, or its UID where it gave no name."""
+    extended: Mapping[str, bytes] = field(default_factory=dict)
+    """By class, what was granted of what was asked for beside it."""
+
+    @classmethod
+    def decode(cls, body: bytes, proposal: Proposal) -> "Agreement":
+        """Reads an A-ASSOCIATE-AC. A role that was not granted takes its contexts away.
+
+        Raises Malformed.
+        """
+        proposed = dict(numbered(proposal.contexts))
+        contexts: dict[int, tuple[str, str]] = {}
+        known: set[str] = set()
+        user = _UserItems()
+        if len(body) < 68:
+            raise Malformed("The answer to the association request is too short.")
+        try:
+            for kind, value in items(body[68:]):
+                if kind == 0x21 and value[0] in proposed:
+                    offer = proposed[value[0]]
+                    if value[2] != 3:
+                        known.add(offer.class_uid)
+                    if value[2] == 0:
+                        contexts[value[0]] = (offer.class_uid, _accepted_syntax(value, offer))
+                elif kind == 0x50:
+                    user = _UserItems.decode(value)
+        except (IndexError, StructError, UnicodeDecodeError) as error:
+            raise Malformed("The answer to the association request is broken.") from error
+        refused = [
+            context_id
+            for context_id, (class_uid, _) in contexts.items()
+            if proposed[context_id].received and class_uid not in user.granted
+        ]
+        for context_id in refused:
+            del contexts[context_id]
+        return cls(contexts, user.max_pdu, frozenset(known), user.implementation, user.extended)
+
+    def context_for(self, class_uid: str, syntax: str) -> int | None:
+        pair = (class_uid, syntax)
+        return next((number for number, held in self.contexts.items() if held == pair), None)
+
+    def context_of(self, class_uid: str) -> int | None:
+        return next((n for n, (held, _) in self.contexts.items() if held == class_uid), None)
+
+    def syntaxes(self, class_uid: str) -> tuple[str, ...]:
+        return tuple(syntax for held, syntax in self.contexts.values() if held == class_uid)
+
+
+def numbered(contexts: Sequence[Context]) -> Iterator[tuple[int, Context]]:
+    """Each context with its id: 1, 3, 5, …"""
+    if len(contexts) > MAX_CONTEXTS:
+        raise ValueError("An association holds at most 128 presentation contexts.")
+    return ((2 * position + 1, context) for position, context in enumerate(contexts))
+
+
+def _accepted_syntax(value: bytes, offer: Context) -> str:
+    syntax = next((uid(part) for kind, part in items(value[4:]) if kind == 0x40), _DEFAULT_SYNTAX)
+    if syntax not in offer.syntaxes:
+        raise Malformed("The peer accepted a transfer syntax that was not offered.")
+    return syntax
+
+
+@dataclass
+class _UserItems:
+    """What the peer says of itself beside the contexts."""
+
+    max_pdu: int = 0
+    granted: set[str] = field(default_factory=set)
+    """Classes which it is ready to send to us."""
+    implementation: str = ""
+    extended: dict[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def decode(cls, value: bytes) -> "_UserItems":
+        found = cls()
+        for kind, part in items(value):
+            if kind == 0x51:
+                (found.max_pdu,) = unpack_from(">I", part)
+            elif kind == 0x52:
+                found.implementation = found.implementation or _words(part)
+            elif kind == 0x55:
+                found.implementation = _words(part) or found.implementation
+            elif kind in (0x54, 0x56):
+                (length,) = unpack_from(">H", part)
+                class_uid, rest = uid(part[2 : 2 + length]), part[2 + length :]
+                if kind == 0x56:
+                    found.extended[class_uid] = rest
+                elif rest[1]:
+                    found.granted.add(class_uid)
+        return found
+
+
+def _words(raw: bytes) -> str:
+    return raw.decode("ascii", "replace").strip(" \0")[:64]
+
+
+def item(kind: int, value: bytes) -> bytes:
+    return pack(">BxH", kind, len(value)) + value
+
+
+def items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position < len(data):
+        kind, length = unpack_from(">BxH", data, position)
+        position += 4
+        if position + length > len(data):
+            raise Malformed("An item of the negotiation is longer than the whole.")
+        yield kind, data[position : position + length]
+        position += length
+
+
+def uid(raw: bytes) -> str:
+    return raw.decode("ascii").strip(" \0")

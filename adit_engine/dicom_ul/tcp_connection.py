@@ -1,0 +1,287 @@
+"""Lookup: where a host is; the name service is asked in a time limit of ours.
+Line: the network connection under an association; every wait on it has a deadline."""
+
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from adit_engine.dicom_ul.deadlines import Watch
+from adit_engine.dicom_ul.pdu import HEAD, KINDS, Pdu, pdu
+from adit_engine.dicom_ul.peer import Peer
+from adit_engine.elements import Buffer
+from adit_engine.errors import Unreachable
+
+if TYPE_CHECKING:
+    from adit_engine.dicom_ul.tls import Seal
+
+Address = tuple[int, Any]
+"""Its family, and what `connect` takes."""
+
+
+class Lookup:
+    """Used once, by one thread; only `end` may be called from any other, even by a signal handler."""
+
+    def __init__(self, host: str, port: int) -> None:
+        # As bytes where that does: text is checked letter by letter, by a module of its own.
+        self._host = host.encode() if host.isascii() else host
+        self._port = port
+        self._found: SimpleQueue[list[Address]] = SimpleQueue()
+
+    def addresses(self, within_s: float) -> list[Address]:
+        """None are found where nobody knows the host, or after `end`. Raises TimeoutError."""
+        try:
+            return self._asked(socket.AI_NUMERICHOST)
+        except (OSError, UnicodeError):
+            pass
+        # In a thread of its own, since nothing else can give the name service a deadline.
+        threading.Thread(target=self._ask, name="resolve host", daemon=True).start()
+        try:
+            return self._found.get(timeout=within_s)
+        except Empty:
+            raise TimeoutError from None
+
+    def end(self) -> None:
+        self._found.put([])
+
+    def _ask(self) -> None:
+        try:
+            self._found.put(self._asked(0))
+        except (OSError, UnicodeError):
+            self._found.put([])
+
+    def _asked(self, flags: int) -> list[Address]:
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=flags)
+        return [(entry[0], entry[4]) for entry in found]
+
+
+# Set again before each wait, since Linux forgets it; other systems have nothing like it.
+_QUICKACK = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)
+_MAX_CONTROL_PDU = 1024 * 1024
+_READ_BYTES = 256 * 1024
+_TLS_RECORDS = (0x15, 0x16)
+"""With what TLS begins to speak, and to refuse (RFC 8446 5.1); no PDU has these numbers."""
+
+
+class Line(Watch):
+    """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__(peer)
+        self._socket: socket.socket | None = None
+        self._lookup = Lookup(peer.host, peer.port)
+        self._sending = threading.Lock()
+        self._buffer = memoryview(bytearray(max(_READ_BYTES, peer.max_pdu + HEAD.size)))
+        self._start = self._end = 0
+
+    # Opening and ending ------------------------------------------------------------------------
+
+    @classmethod
+    def accepted(cls, one: socket.socket, peer: Peer) -> "Line":
+        """The line of a connection that somebody else has opened."""
+        line = cls(peer)
+        line._socket = one
+        line._connected_now(one)
+        return line
+
+    def connect(self) -> None:
+        """Raises Unreachable, or Stopped after an abort."""
+        until = time.monotonic() + self.peer.patience.connect_s
+        error: OSError | None = None
+        left = list(self._addresses())
+        while left:
+            family, address = left.pop(0)
+            one = socket.socket(family, socket.SOCK_STREAM)
+            self._socket = one
+            try:
+                self._check_aborted()
+                # One address that swallows everything leaves time for the others.
+                one.settimeout(max((until - time.monotonic()) / (1 + len(left)), 0.001))
+                one.connect(address)
+                self._connected_now(one)
+                return
+            except OSError as failed:
+                error = failed
+                self._socket = None
+                one.close()
+        self._check_aborted()
+        raise self._unreachable(error)
+
+    def _connected_now(self, one: socket.socket) -> None:
+        """The kernel minds the time from now on, which saves two calls at each wait."""
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one.settimeout(None)
+
+    def shake_hands(self) -> None:
+        """Nothing to agree on in the clear."""
+
+    @property
+    def seal(self) -> "Seal | None":
+        """How it is secured; None in the clear."""
+        return None
+
+    def abort(self) -> None:
+        """Ends every wait on this line now; the thread in it gets Stopped."""
+        self._aborted = True
+        self._lookup.end()
+        one = self._socket
+        if one is not None:
+            self._say_abort(one)
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Closes the socket, with an A-ABORT when the conversation was not over."""
+        one, self._socket = self._socket, None
+        if one is not None:
+            if not self.over and not self._aborted:
+                self._say_abort(one)
+            one.close()
+        self.over = True
+
+    def _say_abort(self, one: socket.socket) -> None:
+        """A-ABORT, as far as it goes without waiting and without cutting a PDU in two."""
+        if self._sending.acquire(blocking=False):
+            try:
+                with suppress(OSError):
+                    one.setblocking(False)
+                    one.send(pdu(Pdu.ABORT))
+            finally:
+                self._sending.release()
+
+    def _addresses(self) -> list[Address]:
+        peer = self.peer
+        try:
+            addresses = self._lookup.addresses(peer.patience.connect_s)
+        except TimeoutError:
+            text = f"the name service did not answer for {peer.host}. Check the network."
+            raise Unreachable(peer.name, text) from None
+        self._check_aborted()
+        if not addresses:
+            raise Unreachable(peer.name, f"the host name {peer.host} is unknown. Check the host.")
+        return addresses
+
+    def _unreachable(self, error: OSError | None) -> Unreachable:
+        place = f"{self.peer.host} port {self.peer.port}"
+        if isinstance(error, ConnectionRefusedError):
+            text = f"nothing listens on {place}. Check host and port, and whether it is running."
+        elif isinstance(error, TimeoutError):
+            text = (
+                f"{place} did not answer within {self.peer.patience.connect_s:g} s. "
+                "Check host, port and firewall."
+            )
+        else:
+            reason = error.strerror if error is not None else "no address"
+            text = f"no connection to {place}: {reason}. Check host, port and network."
+        return Unreachable(self.peer.name, text)
+
+    # Bytes -------------------------------------------------------------------------------------
+
+    def heard(self, within_s: float) -> bool:
+        """Whether bytes, or the connection's end, have come within that time. Raises Stopped."""
+        return self._start < self._end or self._readable(within_s)
+
+    def _readable(self, within_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self._connected(), select.POLLIN)
+        return bool(poll.poll(within_s * 1000))
+
+    def read_pdu(self) -> tuple[Pdu, memoryview]:
+        """The next PDU; its body lies in a buffer that the next call overwrites.
+
+        Raises ConnectionLost, also for an A-ABORT, TimedOut and Stopped.
+        """
+        self._check_aborted()
+        if self._start < self._end:
+            self._begin()
+        self._gather(HEAD.size)
+        number, length = HEAD.unpack_from(self._buffer, self._start)
+        kind = KINDS.get(number)
+        most = 2 * self.peer.max_pdu if kind is Pdu.P_DATA else _MAX_CONTROL_PDU
+        if number in _TLS_RECORDS:
+            raise self._speaks_tls()
+        if kind is None or length > most:
+            raise self.fault("sent something that is not DICOM")
+        self._gather(HEAD.size + length)
+        begin = self._start + HEAD.size
+        self._start = begin + length
+        if kind is Pdu.ABORT:
+            who = self.peer.calling if self.peer.called else ""
+            why = f" (some do where they do not allow {who} what was asked for)" if who else ""
+            raise self._lost(f"aborted the association{why}")
+        return kind, self._buffer[begin : self._start]
+
+    def _gather(self, count: int) -> None:
+        """Reads until so many bytes lie ready, and as many more as have come already."""
+        if self._end - self._start >= count:
+            return
+        if len(self._buffer) - self._start < count:
+            ready = self._buffer[self._start : self._end]
+            if len(self._buffer) < count:
+                self._buffer = memoryview(bytearray(count))
+            self._buffer[: len(ready)] = ready
+            self._start, self._end = 0, len(ready)
+        elif self._start == self._end:
+            self._start = self._end = 0
+        while self._end - self._start < count:
+            self._end += self._received(self._buffer[self._end :])
+
+    def _received(self, view: memoryview) -> int:
+        return self._take(view)
+
+    def _begin(self) -> None:
+        """The first byte may have lain here already, when the deadline was set."""
+        if not self._begun:
+            self._progress(0, time.monotonic())
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """All of it, without joining. Raises ConnectionLost, TimedOut, Stopped."""
+        queue = deque(memoryview(buffer) for buffer in buffers)
+        one = self._connected()
+        with self._sending:
+            self._push(one, queue)
+
+    def _push(self, one: socket.socket, queue: deque[memoryview]) -> None:
+        while queue:
+            started = self._arm(one)
+            try:
+                count = one.sendmsg(queue)
+            except BlockingIOError:
+                self._waited_in_vain(started)
+                continue
+            except OSError as error:
+                raise self._lost("broke off the connection") from error
+            self._progress(count, started)
+            while queue and count >= len(queue[0]):
+                count -= len(queue.popleft())
+            if count:
+                queue[0] = queue[0][count:]
+
+    def _take(self, view: memoryview) -> int:
+        """As many bytes as are there, one or more; waits for the first."""
+        one = self._connected()
+        while True:
+            started = self._arm(one)
+            try:
+                one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+                count = one.recv_into(view)
+            except BlockingIOError:
+                self._waited_in_vain(started)
+                continue
+            except OSError as error:
+                raise self._lost("broke off the connection") from error
+            if not count:
+                raise self._lost("closed the connection in the middle of the work")
+            self._progress(count, started)
+            return count
+
+    def _connected(self) -> socket.socket:
+        self._check_aborted()
+        if self._socket is None:
+            raise self._lost("is not connected any more")
+        return self._socket

@@ -1,0 +1,256 @@
+"""Secure line: a line whose bytes travel by TLS; deadlines and ways to end it are the same."""
+
+import ssl
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from socket import MSG_DONTWAIT, socket
+from typing import Any
+
+from adit_engine.dicom_ul import tls
+from adit_engine.dicom_ul.pdu import Pdu, pdu
+from adit_engine.dicom_ul.peer import Peer
+from adit_engine.dicom_ul.tcp_connection import Line
+from adit_engine.dicom_ul.tls import Seal
+from adit_engine.elements import Buffer
+from adit_engine.errors import AditError, ConnectionLost
+
+_READ_BYTES = 256 * 1024
+_WRITE_BYTES = 1024 * 1024
+_HANDSHAKE = (0x14, 0x15, 0x16)
+"""What the first byte of a TLS conversation can be (RFC 8446 5.1)."""
+
+
+class SecureLine(Line):
+    """OpenSSL works between two buffers in memory and never waits: all waiting is Line's.
+
+    `_sending` guards OpenSSL's state too, so that another thread can still say A-ABORT.
+    """
+
+    def __init__(self, peer: Peer) -> None:
+        """Raises WrongInput when the certificates cannot be used."""
+        super().__init__(peer)
+        assert peer.tls is not None
+        self._papers = peer.tls
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        # typeshed has the reading into a buffer wrong.
+        self._tls: Any = peer.tls.wrapped(self._incoming, self._outgoing)
+        self._raw = memoryview(bytearray(_READ_BYTES))
+        self._ahead = b""
+        self._broken: ssl.SSLError | None = None
+        self._said = False
+        self._shaken = False
+        self._torn = False
+        self._hint = tls.hint(peer.tls)
+
+    # Opening and ending ------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Raises Unreachable, Untrusted, TimedOut, ConnectionLost, Stopped."""
+        super().connect()
+        self.shake_hands()
+
+    def shake_hands(self) -> None:
+        within_s = self.peer.patience.association_s
+        self.expect_within(within_s, "finish the TLS handshake", firm=True)
+        while not self._shaken:
+            try:
+                with self._sending:
+                    self._tls.do_handshake()
+                self._shaken = True
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as error:
+                raise self._refused(error) from error
+            self._flush()
+            if not self._shaken:
+                self._take_in()
+
+    @property
+    def seal(self) -> Seal:
+        shown = self._tls.getpeercert() or {}
+        ends_at = None
+        if "notAfter" in shown:
+            ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC)
+        return Seal(self._tls.version(), ends_at)
+
+    def close(self) -> None:
+        """Closes the socket, with an A-ABORT when the conversation was not over."""
+        one = self._socket
+        if one is not None and not self._aborted:
+            if not self.over:
+                self._say_abort(one)
+                self.over = True
+            self._say_end(one)
+        super().close()
+
+    def _say_abort(self, one: socket) -> None:
+        if self._sending.acquire(blocking=False):
+            try:
+                if self._shaken and not self._torn:
+                    with suppress(OSError):
+                        self._tls.write(pdu(Pdu.ABORT))
+                        self._say_now(one)
+            finally:
+                self._sending.release()
+
+    def _say_end(self, one: socket) -> None:
+        """The close_notify, or the alert that is due (RFC 8446 6.1), as far as it goes."""
+        if self._sending.acquire(blocking=False):
+            try:
+                if not self._torn:
+                    # Always wants an answer, for which nobody waits.
+                    with suppress(OSError, ValueError):
+                        self._tls.unwrap()
+                    with suppress(OSError):
+                        self._say_now(one)
+            finally:
+                self._sending.release()
+
+    def _say_now(self, one: socket) -> None:
+        said = self._outgoing.read()
+        if said:
+            one.setblocking(False)
+            self._torn = one.send(said) < len(said)
+
+    # Bytes -------------------------------------------------------------------------------------
+
+    def heard(self, within_s: float) -> bool:
+        """Whether bytes of a message, or the end, have come; what TLS says to itself is neither."""
+        until = time.monotonic() + within_s
+        while not self._has_more():
+            left_s = until - time.monotonic()
+            if not self._readable(max(left_s, 0)):
+                return False
+            try:
+                count = self._connected().recv_into(self._raw, 0, MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            except OSError:
+                count = 0
+            if not count:
+                # Whoever reads next meets the end.
+                return True
+            self._feed(count)
+        return True
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        one = self._connected()
+        plain = memoryview(b"".join(buffers))
+        try:
+            with self._sending:
+                for start in range(0, len(plain), _WRITE_BYTES):
+                    self._encrypt(plain[start : start + _WRITE_BYTES])
+                    self._push_all(one)
+        except ConnectionLost as error:
+            raise self._last_words() or error from error
+
+    def _encrypt(self, plain: memoryview) -> None:
+        """One record at a time is what OpenSSL takes."""
+        try:
+            while plain:
+                plain = plain[self._tls.write(plain) :]
+        except ssl.SSLError as error:
+            raise self._lost("broke off the connection") from error
+
+    def _received(self, view: memoryview) -> int:
+        if self._ahead:
+            view[:1], self._ahead = self._ahead, b""
+            self._begin()
+            return 1
+        while not (count := self._decrypted(view)):
+            self._take_in()
+        self._begin()
+        return count
+
+    def _decrypted(self, view: memoryview) -> int:
+        """What lies there already; 0 when more has to come first."""
+        if self._broken is not None:
+            raise self._refused(self._broken)
+        try:
+            with self._sending:
+                count = int(self._tls.read(len(view), view))
+        except ssl.SSLWantReadError:
+            self._flush()
+            return 0
+        except ssl.SSLError as error:
+            raise self._refused(error) from error
+        if not count:
+            raise self._lost("closed the connection in the middle of the work")
+        return count
+
+    def _has_more(self) -> bool:
+        """Whether there is a byte, or the end, for whoever reads next."""
+        if self._start < self._end or self._ahead or self._broken is not None:
+            return True
+        try:
+            with self._sending:
+                self._ahead = self._tls.read(1)
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as error:
+            self._broken = error
+        return True
+
+    def _take_in(self) -> None:
+        """Waits for more from the other side."""
+        count = self._take(self._raw)
+        if not self._said:
+            self._said = True
+            if self._raw[0] not in _HANDSHAKE:
+                self.over = self.faulty = True
+                raise tls.not_tls(self.peer.name, self._papers)
+        self._feed(count)
+
+    def _feed(self, count: int) -> None:
+        self._incoming.write(self._raw[:count])
+
+    def _flush(self) -> None:
+        """What OpenSSL has to say by itself."""
+        if self._outgoing.pending:
+            one = self._connected()
+            with self._sending:
+                self._push_all(one)
+
+    def _push_all(self, one: socket) -> None:
+        self._torn = True
+        self._push(one, deque([memoryview(self._outgoing.read())]))
+        self._torn = False
+
+    # Faults ------------------------------------------------------------------------------------
+
+    def _lost(self, what: str) -> AditError:
+        if not self._shaken:
+            when = "TLS handshake" if self._said else "first word of TLS"
+            what = f"{what.removesuffix(' in the middle of the work')} at the {when}"
+        return super()._lost(what)
+
+    def _refused(self, error: ssl.SSLError) -> AditError:
+        """The error for what OpenSSL does not accept, or what the other side did not."""
+        self.faulty = True
+        if self._aborted:
+            return self._stopped()
+        fault = tls.fault(self.peer.name, self._papers, error)
+        return fault or self._lost(f"broke TLS off ({tls.words(error)})")
+
+    def _last_words(self) -> AditError | None:
+        """Why the other side hung up while we were still speaking, where it has said so.
+
+        In TLS 1.3 it judges our certificate only after the handshake has ended for us.
+        """
+        one = self._socket
+        if one is None or self._aborted:
+            return None
+        with suppress(OSError):
+            one.setblocking(False)
+            while count := one.recv_into(self._raw):
+                self._feed(count)
+        try:
+            self._tls.read(1)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLError as error:
+            return tls.fault(self.peer.name, self._papers, error)
+        return None

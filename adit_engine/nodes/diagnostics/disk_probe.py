@@ -1,0 +1,145 @@
+"""Ground: the disk under a folder: whether it is mounted, has room, and does what we rely on."""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from adit_engine.dicom_file.atomic import TEMP_PREFIX, storage_trouble
+from adit_engine.errors import StorageTrouble
+from adit_engine.nodes.base import Finding, Grade, Proposal
+
+NETWORK_KINDS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "9p"})
+SLOW_S = 0.5
+
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how a blank is written there
+_MOUNTS = Path("/proc/self/mountinfo")
+_TEXT = b"A test by ADIT.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """`is_network` and `reserve_mb` are what the settings say."""
+
+    name: str
+    base: Path
+    is_network: bool
+    reserve_mb: int
+
+    def findings(self) -> Iterator[Finding]:
+        """Of a folder that is there; writes nothing."""
+        yield Finding(Grade.GOOD, f"{self.name} is there.")
+        yield from self._mount()
+        yield self._room()
+        if os.access(self.base, os.R_OK | os.W_OK | os.X_OK):
+            yield Finding(Grade.GOOD, "ADIT may write there.")
+        else:
+            yield Finding(
+                Grade.WARNING,
+                "ADIT may read there, not write.",
+                "To use it as a destination, give the account that runs ADIT the right to write.",
+            )
+
+    def tried(self) -> Iterator[Finding]:
+        """Writes a file as images are written, and removes it. Never raises StorageTrouble."""
+        from shutil import rmtree  # takes long to load, and only a test needs it
+
+        place = self.base / f"{TEMP_PREFIX}{os.urandom(16).hex()}"
+        try:
+            yield from self._written(place)
+        except OSError as error:
+            text = str(storage_trouble(self.name, error))
+            yield Finding(Grade.BAD, f"A test file could not be written. {text}")
+        except StorageTrouble as error:
+            yield Finding(Grade.BAD, str(error))
+        finally:
+            rmtree(place, ignore_errors=True)
+
+    def _mount(self) -> Iterator[Finding]:
+        kind = kind_of_mount(self.base)
+        if self.is_network:
+            yield Finding(Grade.GOOD, f"It is mounted{f' ({kind})' if kind else ''}.")
+        elif kind in NETWORK_KINDS:
+            why = "So nothing is written into the empty place while the share is not mounted."
+            yield Finding(
+                Grade.WARNING,
+                f"It is a network folder ({kind}), which its settings do not say.",
+                "Tick that it is a network folder.",
+                (Proposal("network", True, why),),
+            )
+
+    def _room(self) -> Finding:
+        status = os.statvfs(self.base)
+        free_gb = status.f_bavail * status.f_frsize / 1e9
+        if free_gb * 1000 < self.reserve_mb:
+            return Finding(Grade.BAD, f"Only {free_gb:.1f} GB are free.", "Make room there.")
+        return Finding(Grade.GOOD, f"{free_gb:.0f} GB are free.")
+
+    def _written(self, place: Path) -> Iterator[Finding]:
+        started = time.monotonic()
+        place.mkdir()
+        temp, last = place / f"{TEMP_PREFIX}part", place / "test.txt"
+        with temp.open("xb") as file:
+            file.write(_TEXT)
+            file.flush()
+            os.fsync(file.fileno())
+        temp.rename(last)
+        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        took_s = time.monotonic() - started
+        if last.read_bytes() != _TEXT:
+            raise StorageTrouble(self.name, "a test file did not hold what was written into it.")
+        one_disk = last.stat().st_dev == self.base.stat().st_dev
+        last.unlink()
+        place.rmdir()
+        yield from self._verdict(took_s, one_disk=one_disk)
+
+    def _verdict(self, took_s: float, *, one_disk: bool) -> Iterator[Finding]:
+        what = f"A test file was written, secured, renamed and removed ({took_s * 1000:.0f} ms)."
+        if took_s < SLOW_S:
+            yield Finding(Grade.GOOD, what)
+        else:
+            step = "Many small images will take long. Ask whoever runs the disk or share."
+            yield Finding(Grade.WARNING, f"{what} That is slow.", step)
+        if not one_disk:
+            yield Finding(
+                Grade.WARNING,
+                "New folders there lie on another file system than the folder itself.",
+                "Enter the folder of that file system instead.",
+            )
+
+
+def require_mounted(name: str, base: Path, is_network: bool) -> None:
+    """Raises StorageTrouble when the folder is not there or its network share not mounted."""
+    try:
+        os.stat(base)
+    except OSError as error:
+        raise storage_trouble(name, error) from error
+    if not base.is_dir():
+        raise StorageTrouble(name, "there is a file where the folder should be.")
+    if is_network and not _is_mounted(base):
+        raise StorageTrouble(name, "the network folder is not mounted. Mount it, then retry.")
+
+
+def _is_mounted(path: Path) -> bool:
+    return any(os.path.ismount(step) for step in (path, *path.parents) if step != Path("/"))
+
+
+def kind_of_mount(path: Path) -> str:
+    """The kind of file system, such as ext4 or cifs; empty where the system does not tell."""
+    try:
+        lines = _MOUNTS.read_text().splitlines()
+    except OSError:
+        return ""
+    found = ("", "")
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        place = _OCTAL.sub(lambda match: chr(int(match[1], 8)), left.split()[4])
+        if path.is_relative_to(place) and len(place) >= len(found[0]):
+            found = (place, right.split()[0])
+    return found[1]

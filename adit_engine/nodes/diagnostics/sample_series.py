@@ -1,0 +1,131 @@
+"""Example: one series of a node and its images, to try things with: a named study's, or the newest's."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from adit_engine.errors import CannotDo, NodeBusy, NodeRefused, NotFound, WrongInput
+from adit_engine.nodes.base import Answers
+from adit_engine.values.query import DateRange, Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef, checked_uid
+
+Ask = Callable[[Query], Answers]
+
+MOST_ANSWERS = 1000
+"""A question is ended when so many answers have come."""
+NEWEST_DAYS = 7
+TELLING_ANSWERS = 50
+"""With fewer no limit can be seen: nobody cuts lists so short."""
+
+_REFUSALS = (CannotDo, NodeBusy, NodeRefused)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The answers to one question that fit it. `raw`: how many came, fit or not."""
+
+    records: tuple[Record, ...] = ()
+    raw: int = 0
+    is_whole: bool = True
+    refusal: str = ""
+
+
+def heard(ask: Ask, query: Query, most: int = MOST_ANSWERS) -> Heard:
+    """At most so many answers; a refusal is an answer, too. Raises TimedOut, ConnectionLost, …"""
+    try:
+        with closing(ask(query)) as answers:
+            came = list(islice(answers, most))
+    except _REFUSALS as error:
+        return Heard(refusal=str(error))
+    # Some archives answer once for each image.
+    once = {frozenset(one.values.items()): one for one in came if query.matches(one)}
+    return Heard(tuple(once.values()), len(came), len(came) < most)
+
+
+def newest(ask: Ask) -> Heard:
+    """Studies of the last days; of a node that has none, whatever it gives."""
+    week = heard(ask, Query(Level.STUDY, {}, DateRange(_days_ago(NEWEST_DAYS), None)))
+    if len(week.records) >= TELLING_ANSWERS or week.refusal:
+        return week
+    everything = heard(ask, Query(Level.STUDY, {}))
+    return week if everything.refusal and week.records else everything
+
+
+def example(ask: Ask, studies: Sequence[Record], *, by_patient: bool) -> "Example | None":
+    """One study, series and its images to try things with; a small one where there is a choice.
+
+    `by_patient`: the node wants the patient's id with each UID (patient root).
+    """
+    for study in sorted(filter(has_uid, studies), key=_size)[:3]:
+        found = Example.of(ask, study, by_patient=by_patient)
+        if found is not None:
+            return found
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One series of a study that the node listed, and the series' images as it lists them."""
+
+    place: SeriesRef
+    patient_id: str = field(repr=False)
+    """Of the study where the node wants it with each UID; else empty."""
+    told: int | None
+    """How many images the series holds, by the node's own count."""
+    images: tuple[str, ...]
+    """Their UIDs, at most MOST_ANSWERS."""
+
+    @classmethod
+    def of(cls, ask: Ask, study: Record, *, by_patient: bool) -> "Example | None":
+        """None for a study whose series are not told."""
+        ref, patient_id = StudyRef(study.study_uid), study.patient_id if by_patient else ""
+        found = heard(ask, Query.series_of(ref, patient_id)).records
+        series = sorted((one for one in found if one.series_uid), key=_size)
+        if not series:
+            return None
+        first = next((one for one in series if (one.instance_count or 0) > 1), series[0])
+        place = SeriesRef(ref.study_uid, first.series_uid)
+        images = heard(ask, Query.instances_of(place, patient_id)).records
+        uids = tuple(one.instance_uid for one in images if one.instance_uid)
+        return cls(place, patient_id, first.instance_count, uids)
+
+    @property
+    def image(self) -> InstanceRef | None:
+        """The first of its images."""
+        if not self.images:
+            return None
+        return InstanceRef(self.place.study_uid, self.place.series_uid, self.images[0])
+
+
+def chosen(node: Any, study: StudyRef | None) -> "tuple[InstanceRef, str]":
+    """An image of this study, or of a small one among the newest; and the patient's id where the
+    node wants it. `node` is Searchable. Raises NotFound, NodeError.
+    """
+    by_patient = getattr(node.settings, "query_root", "") == "patient"
+    found = newest(node.find) if study is None else heard(node.find, Query.study(study))
+    one = example(node.find, found.records, by_patient=by_patient)
+    if one is None or one.image is None:
+        which = "any study" if study is None else "this study"
+        raise NotFound(f"{node.name} lists no image of {which}. Choose another study by its UID.")
+    return one.image, one.patient_id
+
+
+def _days_ago(days: int) -> date:
+    return datetime.now(UTC).date() - timedelta(days)
+
+
+def has_uid(record: Record) -> bool:
+    try:
+        return bool(checked_uid(record.study_uid))
+    except WrongInput:
+        return False
+
+
+def _size(record: Record) -> tuple[bool, int]:
+    """Those of unknown size come last."""
+    count = record.instance_count
+    return count is None or count < 1, count or 0

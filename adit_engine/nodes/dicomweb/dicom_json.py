@@ -1,0 +1,165 @@
+"""DICOM JSON: answers of a DICOMweb node, read object by object into records (PS3.18 F)."""
+
+import codecs
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydicom.datadict import dictionary_keyword, dictionary_VR
+
+from adit_engine.errors import Malformed
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level
+
+MAX_OBJECT_CHARACTERS = 1024 * 1024
+MAX_SPACE_CHARACTERS = 1024 * 1024
+_SPACE = " \t\r\n"
+_SKIPPED = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+
+Object = Mapping[str, Any]
+
+
+def objects(pieces: Iterable[bytes]) -> Iterator[Object]:
+    """The objects of one JSON array that comes in pieces; lazy, one object in memory at a time.
+
+    An empty body is an empty array. Raises Malformed for anything else than a whole array of
+    objects, each of at most a million characters.
+    """
+    reader = _Reader(pieces)
+    if not reader.next_character():
+        return
+    reader.take("[")
+    if reader.next_character() == "]":
+        reader.take("]")
+    else:
+        while True:
+            yield reader.object()
+            if reader.next_character() != ",":
+                break
+            reader.take(",")
+        reader.take("]")
+    if reader.next_character():
+        raise Malformed("Text follows the JSON array.")
+
+
+def one_object(text: bytes) -> Object:
+    """One JSON object. Raises Malformed."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Malformed("This is no JSON.") from None
+    if not isinstance(found, dict):
+        raise Malformed("This is no JSON object.")
+    return found
+
+
+def record(level: Level, found: Object) -> Record:
+    """All texts and numbers; sequences, bulk data, private and unreadable values are left out."""
+    values: dict[str, str | tuple[str, ...]] = {}
+    for tag, attribute in found.items():
+        keyword, vr = _keyword_and_vr(tag)
+        if not keyword or not isinstance(attribute, dict):
+            continue
+        vr = str(attribute.get("vr") or vr)
+        held = attribute.get("Value", [])
+        if vr in _SKIPPED or not isinstance(held, list):
+            continue
+        texts = [_text(value) for value in held]
+        values[keyword] = tuple(texts) if len(texts) > 1 else "".join(texts)
+    return Record(level, values)
+
+
+def text_of(found: Object, tag: str) -> str:
+    """The first value of one attribute; empty where it has none that can be read."""
+    attribute = found.get(tag)
+    held = attribute.get("Value") if isinstance(attribute, dict) else None
+    return _text(held[0]) if isinstance(held, list) and held else ""
+
+
+def items_of(found: Object, tag: str) -> list[Object]:
+    """The items of a sequence."""
+    attribute = found.get(tag)
+    held = attribute.get("Value") if isinstance(attribute, dict) else None
+    return [item for item in held if isinstance(item, dict)] if isinstance(held, list) else []
+
+
+def _keyword_and_vr(tag: str) -> tuple[str, str]:
+    try:
+        number = int(tag, 16) if len(tag) == 8 else -1
+        return dictionary_keyword(number), dictionary_VR(number)
+    except (KeyError, ValueError, OverflowError):
+        return "", ""
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        groups = [value.get(name) for name in _NAME_GROUPS]
+        return "=".join(group if isinstance(group, str) else "" for group in groups).rstrip("=")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str):
+        return value.strip(" \0")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else ""
+
+
+class _Reader:
+    """Holds a window of the text: what is not read yet, from `_at` on."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._texts = codecs.iterdecode(pieces, "utf-8-sig")
+        self._window = ""
+        self._at = 0
+        self._decoder = json.JSONDecoder()
+
+    def next_character(self) -> str:
+        """The next character that is no space, not taken yet; empty at the end."""
+        left = MAX_SPACE_CHARACTERS
+        while left > 0:
+            left -= len(self._window) - self._at
+            while self._at < len(self._window):
+                if self._window[self._at] not in _SPACE:
+                    return self._window[self._at]
+                self._at += 1
+            if not self._more():
+                return ""
+        raise Malformed("The JSON holds space without end.")
+
+    def take(self, character: str) -> None:
+        if self.next_character() != character:
+            raise Malformed("This is no whole JSON array.")
+        self._at += 1
+
+    def object(self) -> Object:
+        if self.next_character() != "{":
+            raise Malformed("The JSON array holds something else than objects.")
+        tried = 0
+        while True:
+            # Trying only after the window has doubled keeps a slow trickle of pieces cheap.
+            if len(self._window) - self._at >= 2 * tried:
+                try:
+                    found, self._at = self._decoder.raw_decode(self._window, self._at)
+                except json.JSONDecodeError:
+                    tried = len(self._window) - self._at
+                except (RecursionError, ValueError):
+                    raise Malformed("The JSON is nested too deeply, or holds no values.") from None
+                else:
+                    return dict(found)
+            if len(self._window) - self._at > MAX_OBJECT_CHARACTERS:
+                raise Malformed("The JSON holds an object that is too large, or broken.")
+            if not self._more():
+                if tried == len(self._window) - self._at:
+                    raise Malformed("The JSON ends in the middle.")
+                tried = 0
+
+    def _more(self) -> bool:
+        try:
+            text = next(self._texts, None)
+        except UnicodeDecodeError:
+            raise Malformed("The JSON is not in UTF-8.") from None
+        if text is None:
+            return False
+        self._window = self._window[self._at :] + text
+        self._at = 0
+        return True

@@ -1,0 +1,197 @@
+"""Multipart: several DICOM objects in one web request or answer, streamed in both directions.
+
+multipart/related as RFC 2046 5.1, RFC 2387 and PS3.18 8.6.1 have it.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from adit_engine.dicom_ul.message_buffer import Body
+from adit_engine.elements import Buffer
+from adit_engine.errors import Malformed
+
+DICOM = "application/dicom"
+
+MAX_PREAMBLE_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 16 * 1024
+_MAX_PADDING = 256
+
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
+_BOUNDARY = re.compile(r"[\x20-\x7e]{0,199}[\x21-\x7e]")
+_REST_OF_LINE = re.compile(rb"(--)?[ \t]*\r?\n")
+_BEGUN_LINE = re.compile(rb"-?-?[ \t]*\r?")
+_END_OF_HEADERS = re.compile(rb"(?:\A|\n)\r?\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part. Names of headers are lower case. A large body is mapped from a nameless file."""
+
+    headers: Mapping[str, str]
+    body: Buffer = field(repr=False)
+
+    @property
+    def media_type(self) -> str:
+        return media_type(self.headers.get("content-type", ""))
+
+
+def media_type(content_type: str) -> str:
+    """The type alone, in lower case: `text/html` of `Text/HTML; charset=utf-8`."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def parameter(content_type: str, name: str) -> str:
+    """One parameter's value without quotes; empty where there is none."""
+    for key, value in _PARAMETER.findall(content_type):
+        if key.lower() == name:
+            text: str = value.strip()
+            return re.sub(r"\\(.)", r"\1", text[1:-1]) if text.startswith('"') else text
+    return ""
+
+
+# Reading ---------------------------------------------------------------------------------------
+
+
+def parts(pieces: Iterable[Buffer], content_type: str) -> Iterator[Part]:
+    """The parts of a body that comes in pieces of any size; lazy, one part in memory at a time.
+
+    Bare line feeds are taken as line ends too. Raises Malformed for a type that is not multipart
+    and for a body that ends before its last boundary, OSError when the temporary folder is full.
+    """
+    boundary = parameter(content_type, "boundary")
+    if not media_type(content_type).startswith("multipart/") or not _BOUNDARY.fullmatch(boundary):
+        raise Malformed("This is no multipart body: its type names no boundary.")
+    return _Reader(pieces, boundary.encode()).parts()
+
+
+class _Reader:
+    """Holds a window of the body: what is not given away yet, from `_at` on."""
+
+    def __init__(self, pieces: Iterable[Buffer], boundary: bytes) -> None:
+        self._pieces = iter(pieces)
+        self._mark = b"\n--" + boundary
+        # A boundary in the very first line then looks like any other.
+        self._window = b"\r\n"
+        self._at = 0
+        self._ended = False
+
+    def parts(self) -> Iterator[Part]:
+        preamble = _Preamble()
+        last = self._read_to_boundary(preamble.add)
+        while not last:
+            headers = self._headers()
+            body = Body(None)
+            try:
+                last = self._read_to_boundary(body.add)
+                yield Part(headers, body.whole())
+            finally:
+                body.drop()
+
+    def _read_to_boundary(self, add: Callable[[memoryview], None]) -> bool:
+        """Gives what stands before the next boundary; True when that was the last one."""
+        while True:
+            found = self._window.find(self._mark, self._at)
+            if found < 0:
+                # What may be the beginning of a boundary is kept, with the CR before it.
+                self._give(add, len(self._window) - len(self._mark) - 1)
+                self._more()
+                continue
+            line = found + len(self._mark)
+            end = _REST_OF_LINE.match(self._window, line, line + _MAX_PADDING)
+            if end or self._is_last_word(line):
+                is_cr = found > self._at and self._window[found - 1] == 0x0D
+                self._give(add, found - is_cr)
+                self._at = end.end() if end else len(self._window)
+                return end is None or end[1] is not None
+            if self._may_become_boundary(line):
+                self._give(add, found - 1)
+                self._more()
+            else:
+                self._give(add, found + 1)
+
+    def _may_become_boundary(self, line: int) -> bool:
+        rest = self._window[line : line + _MAX_PADDING]
+        return len(rest) < _MAX_PADDING and bool(_BEGUN_LINE.fullmatch(rest))
+
+    def _is_last_word(self, line: int) -> bool:
+        """The closing boundary needs no line end when nothing follows it."""
+        return self._ended and self._window[line:].rstrip(b" \t\r") == b"--"
+
+    def _headers(self) -> dict[str, str]:
+        while True:
+            block = self._window[self._at : self._at + MAX_HEADER_BYTES]
+            end = _END_OF_HEADERS.search(block)
+            if end:
+                self._at += end.end()
+                return _headers(block[: end.end()])
+            if len(block) == MAX_HEADER_BYTES:
+                raise Malformed("The headers of a part are longer than any need to be.")
+            self._more()
+
+    def _give(self, add: Callable[[memoryview], None], end: int) -> None:
+        if end > self._at:
+            add(memoryview(self._window)[self._at : end])
+            self._at = end
+
+    def _more(self) -> None:
+        """Raises Malformed when the body has ended for the second time."""
+        if self._ended:
+            raise Malformed("The multipart body ends before its last boundary.")
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._ended = True
+        else:
+            self._window = self._window[self._at :] + piece
+            self._at = 0
+
+
+class _Preamble:
+    """Text before the first boundary, which nobody reads; only so much of it is borne with."""
+
+    def __init__(self) -> None:
+        self._left = MAX_PREAMBLE_BYTES
+
+    def add(self, piece: memoryview) -> None:
+        self._left -= len(piece)
+        if self._left < 0:
+            raise Malformed("The body does not use the boundary that its type names.")
+
+
+def _headers(block: bytes) -> dict[str, str]:
+    text = re.sub(r"\r?\n[ \t]+", " ", block.decode("latin-1"))
+    lines = (line.partition(":") for line in text.splitlines() if ":" in line)
+    return {name.strip().lower(): value.strip() for name, _, value in lines}
+
+
+# Writing ---------------------------------------------------------------------------------------
+
+
+def new_boundary() -> str:
+    """Random, so that no object holds it."""
+    return f"adit-{secrets.token_hex(20)}"
+
+
+def content_type(boundary: str) -> str:
+    return f'multipart/related; type="{DICOM}"; boundary="{boundary}"'
+
+
+def part_head(boundary: str, part_type: str = DICOM) -> bytes:
+    """What stands before a part's body, the boundary included."""
+    return f"\r\n--{boundary}\r\nContent-Type: {part_type}\r\n\r\n".encode()
+
+
+def ending(boundary: str) -> bytes:
+    return f"\r\n--{boundary}--\r\n".encode()
+
+
+def encoded(bodies: Iterable[Iterable[Buffer]], boundary: str) -> Iterator[Buffer]:
+    """A body of DICOM parts, lazy; copies nothing. `bodies` gives the buffers of each part.
+
+    When `bodies` raises, the last boundary is never written, so that the reader sees the cut.
+    """
+    for body in bodies:
+        yield part_head(boundary)
+        yield from body
+    yield ending(boundary)

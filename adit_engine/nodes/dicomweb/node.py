@@ -1,0 +1,234 @@
+"""DICOMweb node: a PACS or a service that is searched, read and written over HTTP."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from adit_engine.dicom_ul.peer import Patience
+from adit_engine.errors import NodeError, WrongInput
+from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
+from adit_engine.nodes.diagnostics import image_probe
+from adit_engine.nodes.diagnostics.image_probe import Limit, attempted
+from adit_engine.nodes.diagnostics.query_probe import Manners
+from adit_engine.nodes.dicomweb.http import (
+    DicomwebClient,
+    DicomwebServer,
+    basic_authorization,
+    parse_root_url,
+)
+from adit_engine.nodes.dicomweb.qido import Qido, proven
+from adit_engine.nodes.dicomweb.stow import Stow
+from adit_engine.nodes.dicomweb.wado import Wado
+from adit_engine.nodes.dicomweb.web_probe import WebOffers
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import InstanceRef, Ref
+
+_TIMES = ("connect_s", "first_byte_s", "no_progress_s")
+_SIGN_INS = ("none", "basic", "bearer")
+_PREFIXES = ("qido_prefix", "wado_prefix", "stow_prefix")
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port in one spelling."""
+    root = parse_root_url(url.strip())
+    return f"{root.scheme}://{root.netloc.decode()}"
+
+
+@dataclass(frozen=True)
+class DicomwebSettings:
+    url: str = setting(
+        "", "Root URL", help="Such as https://pacs1.example/dicom-web.", recipient=_origin
+    )
+    sign_in: str = setting("none", "Sign-in", help="none, basic (user and password) or bearer.")
+    user: str = setting("", "User", help="For basic.")
+    password: str = setting(
+        "", "Password", help="For basic.", secret=True, belongs_to="sign_in=basic"
+    )
+    token: str = setting("", "Token", help="For bearer.", secret=True, belongs_to="sign_in=bearer")
+    ca_file: str = setting(
+        "",
+        "CA file",
+        help="Of whoever issued its certificate; empty: the authorities this machine trusts.",
+        advanced=True,
+        recipient=str.strip,
+    )
+    client_certificate: str = setting(
+        "", "Client certificate file", help="Where it wants one (mutual TLS).", advanced=True
+    )
+    client_key: str = setting(
+        "", "Client key file", help="Empty: it is in the certificate file.", advanced=True
+    )
+    qido_prefix: str = setting(
+        "", "Path for searches", help="Below the root URL, where it differs.", advanced=True
+    )
+    wado_prefix: str = setting("", "Path for retrieval", advanced=True)
+    stow_prefix: str = setting("", "Path for uploads", advanced=True)
+    result_cap: int | None = setting(
+        None,
+        "Result cap",
+        help="The most answers it gives to a search; empty where it has no such limit.",
+        advanced=True,
+    )
+    page_size: int = setting(1000, "Answers asked for at once", advanced=True)
+    connect_s: float = setting(5.0, "Seconds to connect", advanced=True)
+    first_byte_s: float = setting(
+        600.0,
+        "Seconds until the first image",
+        help="Long for tape and cloud archives.",
+        advanced=True,
+    )
+    no_progress_s: float = setting(60.0, "Seconds without progress", advanced=True)
+    total_s: float | None = setting(
+        None, "Seconds for one request", help="Waiting in all; empty: a day.", advanced=True
+    )
+    allow_local: bool = setting(
+        False,
+        "It may be this machine",
+        help="Allow loopback and link-local addresses, which are refused otherwise.",
+        advanced=True,
+    )
+    domain: str = setting(
+        "", "Patient-ID domain", help="Places that share patient ids name the same.", advanced=True
+    )
+    contact: str = setting("", "Contact", help="Name, phone or mail of who looks after it.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", self.url.strip())
+        parse_root_url(self.url)
+        self._check_sign_in()
+        self._check_paths()
+        self._check_numbers()
+
+    def _check_sign_in(self) -> None:
+        if self.sign_in not in _SIGN_INS:
+            raise WrongInput("Sign-in: none, basic or bearer.")
+        if self.sign_in == "basic" and (not self.user or ":" in self.user):
+            raise WrongInput("User: give one, without a colon.")
+        if self.sign_in == "basic" and not self.password:
+            raise WrongInput("Password: give one.")
+        object.__setattr__(self, "token", self.token.strip())
+        if self.sign_in == "bearer" and not self.token:
+            raise WrongInput("Token: give one.")
+        if any(not 0x20 < ord(character) < 0x7F for character in self.token):
+            raise WrongInput("Token: plain letters only, no spaces.")
+
+    def _check_paths(self) -> None:
+        for name in _PREFIXES:
+            path = getattr(self, name).strip().strip("/")
+            if path:
+                parse_root_url(f"http://host/{path}")
+            object.__setattr__(self, name, f"/{path}" if path else "")
+        if self.client_key and not self.client_certificate:
+            raise WrongInput("Client key file: it needs a client certificate file.")
+
+    def _check_numbers(self) -> None:
+        if self.result_cap is not None and self.result_cap < 1:
+            raise WrongInput("Result cap: give 1 or more, or leave it empty.")
+        if not 1 <= self.page_size <= 100_000:
+            raise WrongInput("Answers asked for at once: give 1 to 100000.")
+        if any(getattr(self, name) <= 0 for name in _TIMES):
+            raise WrongInput("Time limits are more than 0 seconds.")
+        if self.total_s is not None and self.total_s <= 0:
+            raise WrongInput("Seconds for one request: more than 0, or leave it empty.")
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(**{name: getattr(self, name) for name in _TIMES})
+
+    def server(self, name: str) -> DicomwebServer:
+        authorization = {
+            "none": "",
+            "basic": basic_authorization(self.user, self.password),
+            "bearer": f"Bearer {self.token}",
+        }[self.sign_in]
+        return DicomwebServer(
+            name,
+            parse_root_url(self.url),
+            self.patience,
+            authorization,
+            self.ca_file,
+            self.client_certificate,
+            self.client_key,
+            self.allow_local,
+        )
+
+
+class DicomwebNode:
+    """Keeps a connection open between requests, and uses one per running iterator."""
+
+    Settings = DicomwebSettings
+
+    def __init__(self, name: str, settings: DicomwebSettings) -> None:
+        self.name = name
+        self.settings = settings
+        patience = settings.patience
+        total_s = patience.total_s if settings.total_s is None else settings.total_s
+        server = settings.server(name)
+        self.pace = server.patience.pace
+        self._client = DicomwebClient(server, total_s)
+        within_s = patience.no_progress_s
+        self._qido = Qido(self._client, settings.qido_prefix, settings.page_size, within_s)
+        self._wado = Wado(self._client, settings.wado_prefix, patience)
+
+    def close(self) -> None:
+        """Ends what an iterator that nobody finished still holds open."""
+        self._client.close()
+
+    def abort(self) -> None:
+        self._client.abort()
+
+    def check(self) -> Iterator[Finding]:
+        """By some small searches, and by requests that bring and leave nothing."""
+        yield from self._check_secrecy()
+        given = self.settings
+        offers = WebOffers(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
+        try:
+            yield from offers.findings()
+            yield from Manners(self._qido.everything, given.result_cap).findings()
+        except (NodeError, WrongInput) as error:
+            yield Finding(Grade.BAD, str(error), "Mend this before the PACS is used.")
+
+    def try_fetching(
+        self, image: InstanceRef, *, within_s: float, patient_id: str = ""
+    ) -> Iterator[Finding]:
+        """By WADO-RS."""
+        limit = Limit(within_s, self.break_off)
+        yield attempted("WADO-RS", image, lambda: self.fetch([image]), limit).finding()
+
+    def try_writing(self) -> Iterator[Finding]:
+        """By STOW-RS of a made-up image, which stays there."""
+        return image_probe.sent(self, image_probe.dummy(parse_root_url(self.settings.url).host))
+
+    def _check_secrecy(self) -> Iterator[Finding]:
+        if parse_root_url(self.settings.url).scheme == "https":
+            return
+        what = "Images travel" if self.settings.sign_in == "none" else "Images and sign-in travel"
+        yield Finding(
+            Grade.WARNING,
+            f"{what} unencrypted (http).",
+            "Use https, unless both stand in one protected network.",
+        )
+
+    def find(self, query: Query) -> Answers:
+        """By QIDO-RS, page by page."""
+        self._client.resume()
+        return self._qido.find(query, self.settings.result_cap)
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        """By WADO-RS, in the stored transfer syntax. The patient's id is no part of a request."""
+        self._client.resume()
+        return self._wado.images(refs)
+
+    def break_off(self) -> None:
+        self._client.break_off()
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        """By STOW-RS, some instances a request; answers come when a request has ended."""
+        within_s = self.settings.no_progress_s
+        stow = Stow(self._client, self.settings.stow_prefix, self._qido, within_s)
+        return stow.answers(instances)
+
+    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+        """By QIDO-RS at instance level for each series; what stays open is asked for by UID."""
+        kept = [(one.ref.series, one.ref.instance_uid) for one in stored if one.kept]
+        return proven(self._qido, kept)

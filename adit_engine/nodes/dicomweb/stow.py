@@ -1,0 +1,195 @@
+"""STOW-RS: instances sent to a DICOMweb node in bounded requests, each answered for (PS3.18 10.5)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from adit_engine.dicom_file import part10
+from adit_engine.dicom_ul import statuses
+from adit_engine.elements import Buffer
+from adit_engine.errors import AditError, CannotDo, Malformed, NodeRefused
+from adit_engine.nodes.base import Stored
+from adit_engine.nodes.dicomweb import dicom_json, multipart
+from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest, DicomwebResponse
+from adit_engine.nodes.dicomweb.qido import Qido, proven
+from adit_engine.nodes.reencode import reencoded
+from adit_engine.values.instance import EXPLICIT_LE, Instance
+
+BATCH_INSTANCES = 32
+BATCH_BYTES = 16 * 1024 * 1024
+MAX_ANSWER_BYTES = 2 * 1024 * 1024
+VAIN_TRIES = 3
+"""After so many failures in a row, of one instance each, the node itself is taken as failing."""
+
+NO_SUCH_SYNTAX = 0xC122
+
+_BYTES_PER_S = 5_000_000
+"""A node may take its time over a large upload before it answers."""
+
+_REFERENCED, _FAILED = "00081199", "00081198"
+_INSTANCE, _WARNING, _FAILURE = "00081155", "00081196", "00081197"
+_WHAT = "the upload (STOW-RS)"
+_TAKEN = frozenset({200, 201, 202, 204, 206})
+"""Whatever these say, or leave unsaid, of single images is what counts."""
+_OF_SINGLES = frozenset({400, 409, 413, 415, 422, 500, 502, 504})
+"""Statuses that one instance among many can bring about."""
+
+_ABOUT_ONE = {
+    413: "it is too large for the PACS: ask its administrator to raise the limit",
+    415: "the PACS does not take this kind of object or encoding",
+}
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What the node said of a request: warnings and failures by instance UID."""
+
+    http_status: int
+    kept: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    error: AditError | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        return not self.kept and not self.failed
+
+
+class Stow:
+    """Stores one stream. `qido` proves what an answer leaves open."""
+
+    def __init__(self, client: DicomwebClient, prefix: str, qido: Qido, within_s: float) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._qido = qido
+        self._within_s = within_s
+        self._vain = 0
+
+    def answers(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        """One for each instance, in order; lazy. Raises NodeError, Stopped."""
+        batch: dict[str, Instance] = {}
+        size = 0
+        for instance in instances:
+            uid = instance.in_header.ref.instance_uid
+            is_full = len(batch) >= BATCH_INSTANCES or size + instance.size_bytes > BATCH_BYTES
+            if batch and (is_full or uid in batch):
+                held, batch, size = list(batch.values()), {}, 0
+                yield from self._store(held)
+            batch[uid] = instance
+            size += instance.size_bytes
+        if batch:
+            yield from self._store(list(batch.values()))
+
+    def _store(self, batch: Sequence[Instance]) -> Iterator[Stored]:
+        verdict = self._send(batch)
+        if verdict.says_nothing and verdict.http_status in _OF_SINGLES and len(batch) > 1:
+            for instance in batch:
+                yield from self._store([instance])
+            return
+        if verdict.says_nothing and verdict.http_status not in _TAKEN:
+            yield self._refused(batch, verdict)
+            return
+        self._vain = 0
+        there = self._there(batch, verdict)
+        for instance in batch:
+            yield self._stored(instance, verdict, there)
+
+    def _refused(self, batch: Sequence[Instance], verdict: _Verdict) -> Stored:
+        """The answer for the one instance of a request that failed as a whole."""
+        status = verdict.http_status
+        assert verdict.error is not None
+        if status not in _OF_SINGLES or len(batch) > 1:
+            raise verdict.error
+        self._vain += 1
+        if self._vain >= VAIN_TRIES and status not in _ABOUT_ONE:
+            raise verdict.error
+        words = _ABOUT_ONE.get(status, f"the PACS could not store it (status {status})")
+        return Stored(batch[0].in_header.ref, statuses.CANNOT_UNDERSTAND, error=words)
+
+    def _stored(self, instance: Instance, verdict: _Verdict, there: set[str]) -> Stored:
+        ref = instance.in_header.ref
+        uid = ref.instance_uid
+        status = verdict.failed.get(uid, verdict.kept.get(uid, statuses.SUCCESS))
+        if status == NO_SUCH_SYNTAX and uid in verdict.failed:
+            return self._reencoded(instance)
+        if uid in there:
+            done = Stored(ref, 0, "the PACS did not answer for it, and lists it now")
+        elif uid in verdict.failed and not statuses.is_stored_with_warning(status):
+            return Stored(ref, status or 0x0110, error=statuses.store_error(status or 0x0110))
+        elif uid not in verdict.kept and uid not in verdict.failed:
+            words = "the PACS did not say that it keeps it, and does not list it"
+            return Stored(ref, 0x0110, error=words)
+        else:
+            done = Stored(ref, status, statuses.store_warning(status) if status else "")
+        return replace(done, size_bytes=instance.size_bytes, sha256=instance.sha256())
+
+    def _reencoded(self, instance: Instance) -> Stored:
+        """Once more, uncompressed."""
+        ref, name = instance.in_header.ref, statuses.class_name(instance.transfer_syntax_uid)
+        is_plain = instance.transfer_syntax_uid == EXPLICIT_LE
+        other = None if is_plain else reencoded(instance, (EXPLICIT_LE,))
+        if other is None:
+            words = f"the PACS does not take {name}, and it could not be re-encoded"
+            return Stored(ref, NO_SUCH_SYNTAX, error=words)
+        stored = next(self._store([other]))
+        remark = f"re-encoded without loss as {statuses.class_name(EXPLICIT_LE)}"
+        warning = f"{stored.warning}; {remark}" if stored.warning else remark
+        return replace(stored, warning=warning) if stored.kept else stored
+
+    def _there(self, batch: Sequence[Instance], verdict: _Verdict) -> set[str]:
+        """What the node lists of those instances that its answer does not name."""
+        refs = [instance.in_header.ref for instance in batch]
+        named = verdict.kept.keys() | verdict.failed.keys()
+        unnamed = [(ref.series, ref.instance_uid) for ref in refs if ref.instance_uid not in named]
+        try:
+            return set(proven(self._qido, unnamed))
+        except (CannotDo, NodeRefused):
+            return set()
+
+    # The request -------------------------------------------------------------------------------
+
+    def _send(self, batch: Sequence[Instance]) -> _Verdict:
+        boundary = multipart.new_boundary()
+        body = list(multipart.encoded((part10.file_parts(one) for one in batch), boundary))
+        request = DicomwebRequest(
+            "POST",
+            f"{self._prefix}/studies",
+            "application/dicom+json",
+            _WHAT,
+            self._within_s + _size(body) / _BYTES_PER_S,
+            body,
+            multipart.content_type(boundary),
+        )
+        with self._client.send(request) as answer:
+            return self._verdict(answer)
+
+    def _verdict(self, answer: DicomwebResponse) -> _Verdict:
+        """A broken answer to an upload that went well is one that names no instance."""
+        found: dicom_json.Object = {}
+        if answer.media_type in ("application/dicom+json", "application/json"):
+            try:
+                found = dicom_json.one_object(answer.read_all(MAX_ANSWER_BYTES))
+            except Malformed:
+                found = {}
+        elif answer.is_ok and "html" in answer.media_type:
+            raise answer.type_error()
+        is_good = answer.status in _TAKEN
+        return _Verdict(
+            answer.status,
+            _by_uid(found, _REFERENCED, _WARNING),
+            _by_uid(found, _FAILED, _FAILURE),
+            None if is_good else answer.error(),
+        )
+
+
+def _by_uid(found: dicom_json.Object, sequence: str, reason: str) -> dict[str, int]:
+    return {
+        dicom_json.text_of(item, _INSTANCE): _number(dicom_json.text_of(item, reason))
+        for item in dicom_json.items_of(found, sequence)
+    }
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 6 else 0
+
+
+def _size(body: Iterable[Buffer]) -> int:
+    return sum(len(buffer) for buffer in body)

@@ -1,0 +1,116 @@
+"""WADO-RS: images fetched from a DICOMweb node, each handed on as it arrives (PS3.18 10.4)."""
+
+from collections.abc import Iterator, Sequence
+
+from adit_engine.dicom_file import part10, temp_files
+from adit_engine.dicom_ul.peer import Patience
+from adit_engine.elements import Buffer
+from adit_engine.errors import ConnectionLost, Malformed, NotFound
+from adit_engine.nodes.dicomweb import multipart
+from adit_engine.nodes.dicomweb.http import (
+    NO_CONTENT,
+    DicomwebClient,
+    DicomwebRequest,
+    DicomwebResponse,
+)
+from adit_engine.values.instance import Instance
+from adit_engine.values.references import InstanceRef, Ref, SeriesRef
+
+ACCEPT = 'multipart/related; type="application/dicom"'
+
+_WHAT = "the retrieval (WADO-RS)"
+
+
+class Wado:
+    """Fetches through a client. `prefix` is the path of the service below the root URL."""
+
+    def __init__(self, client: DicomwebClient, prefix: str, patience: Patience) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._patience = patience
+        self._name = client.server.name
+        # As it is stored; a node that does not know the parameter answers 406 and is asked plainly.
+        self._accept = f"{ACCEPT}; transfer-syntax=*"
+
+    def images(self, refs: Sequence[Ref]) -> Iterator[Instance]:
+        """One request for each reference; lazy, one image in memory at a time.
+
+        A single instance that the node does not have is left out. Raises NotFound for a study or
+        series, ConnectionLost where an answer is cut or holds something else than DICOM.
+        """
+        for ref in refs:
+            yield from self._images_of(ref)
+
+    def _images_of(self, ref: Ref) -> Iterator[Instance]:
+        with self._client.send(self._request(ref)) as answer:
+            if answer.status != 406 or self._accept == ACCEPT:
+                yield from self._read(answer, ref)
+                return
+        self._accept = ACCEPT
+        yield from self._images_of(ref)
+
+    def _request(self, ref: Ref) -> DicomwebRequest:
+        path = f"{self._prefix}/studies/{ref.study_uid}"
+        if isinstance(ref, SeriesRef | InstanceRef):
+            path += f"/series/{ref.series_uid}"
+        if isinstance(ref, InstanceRef):
+            path += f"/instances/{ref.instance_uid}"
+        return DicomwebRequest("GET", path, self._accept, _WHAT, self._patience.first_byte_s)
+
+    def _read(self, answer: DicomwebResponse, ref: Ref) -> Iterator[Instance]:
+        if answer.status == NO_CONTENT:
+            return
+        if answer.is_gone:
+            if isinstance(ref, InstanceRef):
+                return
+            level = "series" if isinstance(ref, SeriesRef) else "study"
+            raise NotFound(
+                f"{self._name} does not have this {level} any more. Search for it again; if it is "
+                "found, check the root URL in its settings and its prefix for retrieval."
+            )
+        if not answer.is_ok:
+            raise answer.error()
+        answer.expect_within(self._patience.first_byte_s, "send an image")
+        broken = 0
+        for body in self._bodies(answer):
+            try:
+                instance = part10.parse(body)
+            except Malformed as error:
+                if isinstance(ref, InstanceRef):
+                    yield Instance("", ref.instance_uid, "", b"", fault=str(error))
+                else:
+                    broken += 1
+            else:
+                yield instance
+                del instance
+        if broken:
+            raise self._broken(broken)
+
+    def _bodies(self, answer: DicomwebResponse) -> Iterator[Buffer]:
+        """The files of an answer: its parts, or the whole of it where a single one came bare."""
+        kind, pieces = answer.content_type, answer.pieces()
+        if answer.media_type == multipart.DICOM:
+            if not answer.has_length:
+                raise answer.fault("sent a file without telling its length")
+            boundary = multipart.new_boundary()
+            kind, pieces = multipart.content_type(boundary), _wrapped(pieces, boundary)
+        elif answer.media_type != "multipart/related":
+            raise answer.type_error()
+        try:
+            for part in multipart.parts(pieces, kind):
+                yield part.body
+        except Malformed as error:
+            raise answer.fault("broke off or sent a broken body") from error
+        except OSError as error:
+            raise temp_files.no_room(self._name) from error
+
+    def _broken(self, count: int) -> ConnectionLost:
+        parts = "a part that is" if count == 1 else f"{count} parts that are"
+        text = f"sent {parts} no DICOM in answer to {_WHAT}. Retry; ask its administrator if it"
+        return ConnectionLost(self._name, f"{text} happens again.")
+
+
+def _wrapped(pieces: Iterator[bytes], boundary: str) -> Iterator[bytes]:
+    yield multipart.part_head(boundary)
+    yield from pieces
+    yield multipart.ending(boundary)

@@ -1,0 +1,122 @@
+"""Web offers: what a DICOMweb service does for us, learned by requests that bring no image."""
+
+import time
+from collections.abc import Iterator
+
+from adit_engine.errors import NodeError, NodeRefused
+from adit_engine.nodes.base import Finding, Grade
+from adit_engine.nodes.dicomweb import dicom_json, multipart
+from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest
+from adit_engine.nodes.dicomweb.qido import Qido
+from adit_engine.nodes.dicomweb.wado import ACCEPT
+
+NOWHERE = "/studies/2.25.1/series/2.25.2/instances/2.25.3"
+"""An image that nobody can have."""
+
+_STUDY_UID = "0020000D"
+_KNOWS_RETRIEVAL = frozenset({200, 204, 206, 400, 404, 406, 410})
+_NOT_OFFERED = frozenset({404, 405, 410, 501})
+_NOT_ALLOWED = frozenset({401, 403, 407})
+
+
+class WebOffers:
+    """`prefixes` are the paths of retrieval and upload below the root URL."""
+
+    def __init__(self, client: DicomwebClient, qido: Qido, prefixes: tuple[str, str]) -> None:
+        self._client = client
+        self._qido = qido
+        self._wado, self._stow = prefixes
+        self._name = client.server.name
+
+    def findings(self) -> Iterator[Finding]:
+        """Lazy. Raises NodeError, WrongInput where it cannot be searched."""
+        started = time.monotonic()
+        first = self._studies(limit="1")
+        took_ms = (time.monotonic() - started) * 1000
+        yield Finding(Grade.GOOD, f"{self._name} answers searches (QIDO-RS, {took_ms:.0f} ms).")
+        if first:
+            yield self._paging(first)
+            yield self._fuzzy()
+        yield self._retrieving()
+        yield self._storing()
+
+    # Searches ----------------------------------------------------------------------------------
+
+    def _studies(self, **parameters: str) -> list[str]:
+        """The study UIDs of one page. Raises NodeError."""
+        with self._qido.ask("studies", list(parameters.items())) as answer:
+            return [dicom_json.text_of(one, _STUDY_UID) for one in self._qido.items(answer)]
+
+    def _paging(self, first: list[str]) -> Finding:
+        if len(first) > 1:
+            return Finding(
+                Grade.WARNING,
+                f"It was asked for one study and listed {len(first)}: it does not know pages.",
+                "If it cuts long lists, enter its limit as result cap.",
+            )
+        try:
+            second = self._studies(limit="1", offset="1")
+        except NodeRefused:
+            second = first
+        if second == first:
+            return Finding(
+                Grade.WARNING,
+                "It gives the first page of a long list and never the next one.",
+                "If it cuts long lists, enter its limit as result cap.",
+            )
+        return Finding(Grade.GOOD, "It gives long lists page by page (limit, offset).")
+
+    def _fuzzy(self) -> Finding:
+        try:
+            with self._qido.ask("studies", [("limit", "1"), ("fuzzymatching", "true")]) as answer:
+                told = " ".join(answer.warnings).lower()
+                knows = answer.is_ok and "fuzzy" not in told
+        except NodeError:
+            knows = False
+        if knows:
+            return Finding(Grade.GOOD, "It takes fuzzymatching; ADIT asks for exact names.")
+        return Finding(Grade.GOOD, "It does not know fuzzymatching, which ADIT does not need.")
+
+    # Images ------------------------------------------------------------------------------------
+
+    def _retrieving(self) -> Finding:
+        request = DicomwebRequest(
+            "GET", f"{self._wado}{NOWHERE}", ACCEPT, "the retrieval (WADO-RS)", 30
+        )
+        status = self._status(request)
+        if status in _KNOWS_RETRIEVAL:
+            return Finding(Grade.GOOD, "It answers when asked for an image (WADO-RS).")
+        return self._lacking("It does not let us fetch images (WADO-RS", status)
+
+    def _storing(self) -> Finding:
+        """By an upload that holds nothing."""
+        boundary = multipart.new_boundary()
+        request = DicomwebRequest(
+            "POST",
+            f"{self._stow}/studies",
+            "application/dicom+json",
+            "the upload (STOW-RS)",
+            30,
+            (multipart.ending(boundary),),
+            multipart.content_type(boundary),
+        )
+        status = self._status(request)
+        if status is not None and status not in _NOT_OFFERED | _NOT_ALLOWED:
+            return Finding(Grade.GOOD, f"It takes uploads (STOW-RS; an empty one: {status}).")
+        return self._lacking("It does not take images from us (STOW-RS", status)
+
+    def _status(self, request: DicomwebRequest) -> int | None:
+        """None where it broke off or was too busy to say."""
+        try:
+            with self._client.send(request) as answer:
+                return answer.status
+        except NodeError:
+            return None
+
+    def _lacking(self, what: str, status: int | None) -> Finding:
+        told = "no answer" if status is None else f"status {status}"
+        if status in _NOT_ALLOWED:
+            step = "Ask its administrator for the right, or check sign-in and certificates."
+        else:
+            step = "If it should, check root URL and prefixes, or ask its administrator."
+        return Finding(Grade.WARNING, f"{what}; {told}).", step)

@@ -1,0 +1,364 @@
+"""Guesses: which SOP classes may come from an archive that does not say what its studies hold.
+Retrieval: images asked for by C-GET, and taken over the same association (PS3.4 C.4.3)."""
+
+import time
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as but
+
+from adit_engine.dicom_ul import identifier, statuses
+from adit_engine.dicom_ul.association import Association, Associations, Message
+from adit_engine.dicom_ul.command_set import Field, Operation, answer, request
+from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, Context
+from adit_engine.errors import Malformed, NodeBusy, NodeRefused, TimedOut, WrongInput
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
+from adit_engine.values.references import InstanceRef, Level, Ref, SeriesRef, StudyRef, checked_uid
+
+_IMAGES = "1.2.840.10008.5.1.4.1.1."
+
+COMMON_CLASSES = frozenset(
+    _IMAGES + end
+    for end in ("2", "2.1", "4", "4.1", "1", "1.1", "128", "6.1", "7", "12.1", "88.67")
+)
+"""Offered first, in all usual syntaxes."""
+
+OTHER_CLASSES = tuple(
+    _IMAGES + end
+    for end in (
+        *("88.11", "88.22", "88.33", "88.34", "88.59", "88.40", "88.50", "88.65", "88.68"),
+        *("11.1", "11.2", "11.8", "66.4", "66", "66.1", "66.5", "66.7", "30", "67"),
+        *("481.1", "481.2", "481.3", "481.5", "481.8", "104.1", "104.2", "104.3"),
+        *("1.2", "1.2.1", "1.3", "13.1.3", "13.1.1", "12.2", "12.1.1", "3.1", "6.2", "20"),
+        *("7.2", "7.4", "4.2", "4.3", "4.4", "2.2", "128.1", "130"),
+        *("77.1.1", "77.1.2", "77.1.4", "77.1.5.1", "77.1.5.4", "9.1.1"),
+    )
+)
+"""Offered uncompressed where that left something out: reports, keys, segments, plans, rarer images."""
+
+
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
+
+UNCOMPRESSED = (EXPLICIT_LE, IMPLICIT_LE)
+COMPRESSED = (
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.5",
+)
+"""JPEG baseline, extended, lossless; JPEG-LS; JPEG 2000; RLE."""
+RARE = (
+    "1.2.840.10008.1.2.4.201",
+    "1.2.840.10008.1.2.4.202",
+    "1.2.840.10008.1.2.4.203",
+    "1.2.840.10008.1.2.4.100",
+    "1.2.840.10008.1.2.4.101",
+    "1.2.840.10008.1.2.4.102",
+    "1.2.840.10008.1.2.4.103",
+    "1.2.840.10008.1.2.4.104",
+    "1.2.840.10008.1.2.4.105",
+    "1.2.840.10008.1.2.4.106",
+    "1.2.840.10008.1.2.4.107",
+    "1.2.840.10008.1.2.4.108",
+    "1.2.840.10008.1.2.4.110",
+    "1.2.840.10008.1.2.4.111",
+    "1.2.840.10008.1.2.4.112",
+    "1.2.840.10008.1.2.2",
+)
+"""HTJ2K; MPEG2, MPEG-4 and HEVC; JPEG XL; big endian, which not every archive turns round."""
+
+CLASSES_PER_LOAD = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
+"""So many SOP classes fit into one association in all their usual syntaxes; with fewer, the rare
+ones fit too.
+"""
+
+UIDS_PER_REQUEST = 256
+_FAILED_UIDS = 0x00080058
+_COUNTS = (Field.REMAINING, Field.COMPLETED, Field.FAILED, Field.WARNED)
+SPARE_S, PER_IMAGE_S = 900.0, 10.0
+"""What one association may take in all."""
+
+IN_VAIN_S = 30.0
+"""So long single images are asked for that an archive says it cannot send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One C-GET or C-MOVE: of a study, a series, or some instances of one series."""
+
+    study_uid: str
+    series_uid: str = ""
+    instance_uids: tuple[str, ...] = ()
+    patient_id: str = field(default="", repr=False)
+
+    @property
+    def level(self) -> Level:
+        if self.instance_uids:
+            return Level.IMAGE
+        return Level.SERIES if self.series_uid else Level.STUDY
+
+    def singles(self, came: Collection[str] = ()) -> "list[Wish]":
+        """One by one, what did not come, where it names several images.
+
+        Not every archive takes a list of UIDs, and some give up at the first image that they cannot
+        send.
+        """
+        uids = self.instance_uids if len(self.instance_uids) > 1 else ()
+        return [but(self, instance_uids=(uid,)) for uid in uids if uid not in came]
+
+    def identifier(self) -> Mapping[str, str | tuple[str, ...]]:
+        """The keys that name it, by DICOM keyword (PS3.4 C.4.3.1.3)."""
+        keys = {
+            "QueryRetrieveLevel": self.level.value,
+            "PatientID": self.patient_id,
+            "StudyInstanceUID": self.study_uid,
+            "SeriesInstanceUID": self.series_uid,
+            "SOPInstanceUID": self.instance_uids,
+        }
+        return {keyword: value for keyword, value in keys.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Wishes that one association can serve, and the SOP classes that will come."""
+
+    wishes: tuple[Wish, ...]
+    classes: tuple[str, ...]
+
+
+@dataclass
+class _Tally:
+    """What one C-GET brought: by our own count, and by what the node says has failed."""
+
+    received: set[str] = field(default_factory=set)
+    failed: int = 0
+    failed_uids: tuple[str, ...] = ()
+
+    @property
+    def is_nothing(self) -> bool:
+        """Nothing came, nor was anything tried."""
+        return not (self.received or self.failed or self.failed_uids)
+
+
+def wishes_of(refs: Sequence[Ref], patient_id: str) -> list[Wish]:
+    """In the order of first mention; instances of one series share a request."""
+    instances: dict[SeriesRef, list[str]] = {}
+    wishes: dict[Ref, Wish] = {}
+    for ref in refs:
+        if isinstance(ref, InstanceRef):
+            instances.setdefault(ref.series, []).append(ref.instance_uid)
+        elif isinstance(ref, SeriesRef):
+            wishes[ref] = Wish(ref.study_uid, ref.series_uid, patient_id=patient_id)
+        elif isinstance(ref, StudyRef):
+            wishes[ref] = Wish(ref.study_uid, patient_id=patient_id)
+    single = [
+        Wish(ref.study_uid, ref.series_uid, lot, patient_id)
+        for ref, uids in instances.items()
+        for lot in lots(list(dict.fromkeys(uids)))
+    ]
+    return [*wishes.values(), *single]
+
+
+def loads_of(wishes: Iterable[tuple[Wish, frozenset[str]]]) -> list[Load]:
+    """As few associations as the limit on contexts allows; wishes keep their order."""
+    loads: list[Load] = []
+    for wish, classes in wishes:
+        last = loads[-1] if loads else Load((), ())
+        together = tuple(dict.fromkeys((*last.classes, *sorted(classes))))
+        if loads and len(together) <= CLASSES_PER_LOAD:
+            loads[-1] = Load((*last.wishes, wish), together)
+        else:
+            loads.append(Load((wish,), tuple(sorted(classes))))
+    return loads
+
+
+class InVain:
+    """How long nothing has come any more of what is asked for one by one."""
+
+    def __init__(self) -> None:
+        self._fruitful_at = time.monotonic()
+
+    def note(self, refusal: NodeBusy | NodeRefused | None, came: bool) -> None:
+        """Raises the refusal when it has been long enough."""
+        now = time.monotonic()
+        if came:
+            self._fruitful_at = now
+        elif refusal is not None and now - self._fruitful_at > IN_VAIN_S:
+            raise refusal
+
+
+class Retrieval:
+    """Serves loads one after the other, each over an association of its own."""
+
+    def __init__(self, associations: Associations, get_class: str) -> None:
+        self._associations = associations
+        self._get_class = get_class
+        self._name = associations.peer.name
+        self.has_tried = False
+        """Whether the node has counted images that it could not send."""
+
+    def images(self, load: Load, expected: int | None) -> Iterator[Instance]:
+        """Lazy. `expected` is how many images are known to come; it scales the time limit.
+
+        What fails is asked for once more, uncompressed, over a fresh association. Raises NodeError.
+        """
+        got, again = False, list[Wish]()
+        with self._associations.open(self._contexts(load.classes, compressed=True)) as association:
+            self._check_offer(association)
+            if expected is not None:
+                limit_s = self._associations.peer.patience.total_s
+                association.allow_total(min(limit_s, SPARE_S + PER_IMAGE_S * expected))
+            wishes, in_vain = deque(load.wishes), InVain()
+            while wishes:
+                wish, tally = wishes.popleft(), _Tally()
+                refusal = yield from self._tried(association, wish, tally, in_vain)
+                got |= bool(tally.received)
+                if (refusal or tally.is_nothing) and (singles := wish.singles(tally.received)):
+                    wishes.extendleft(reversed(singles))
+                else:
+                    again += _still_missing(wish, tally)
+        if not again:
+            return
+        with self._associations.open(self._contexts(load.classes, compressed=False)) as association:
+            self._check_offer(association)
+            # Of a part that fails twice the count tells: what came is not broken off for it.
+            for wish in again:
+                tally = _Tally()
+                refusal = (yield from self._tried(association, wish, tally, in_vain)) or refusal
+                got |= bool(tally.received)
+            if refusal is not None and not got:
+                raise refusal
+
+    def _tried(
+        self, association: Association, wish: Wish, tally: _Tally, in_vain: "InVain"
+    ) -> Generator[Instance, None, NodeBusy | NodeRefused | None]:
+        """One C-GET. Returns a refusal that another one may cure; raises all others."""
+        try:
+            yield from self._get(association, wish, tally)
+        except (NodeBusy, NodeRefused) as refusal:
+            is_list = len(wish.instance_uids) > 1 and not tally.received
+            if not (is_list or statuses.could_not_send(refusal.status)):
+                raise
+            self.has_tried |= tally.failed > 0
+            in_vain.note(refusal, bool(tally.received))
+            return refusal
+        in_vain.note(None, bool(tally.received))
+        return None
+
+    def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[Context]:
+        """One context for each class and syntax: in a shared one the node would pick only one."""
+        syntaxes: tuple[str, ...] = UNCOMPRESSED
+        if not compressed and frozenset(classes) == COMMON_CLASSES:
+            # A guess, which did not do.
+            classes = (*classes, *OTHER_CLASSES)
+        if compressed and len(classes) <= CLASSES_PER_LOAD:
+            syntaxes = (*UNCOMPRESSED, *COMPRESSED, *RARE)
+        storage = [
+            Context(class_uid, (syntax,), received=True)
+            for syntax in syntaxes
+            for class_uid in classes
+        ]
+        return [Context(self._get_class, UNCOMPRESSED), *storage[: MAX_CONTEXTS - 1]]
+
+    def _check_offer(self, association: Association) -> None:
+        agreement = association.agreement
+        if agreement.context_of(self._get_class) is None:
+            raise statuses.not_offered(self._name, "C-GET")
+        if len(agreement.contexts) < 2:
+            raise statuses.not_offered(self._name, "these kinds of images by C-GET")
+
+    def _get(self, association: Association, wish: Wish, tally: _Tally) -> Iterator[Instance]:
+        """One C-GET. Ends normally only when a final status came that is no failure."""
+        agreement = association.agreement
+        context_id = agreement.context_of(self._get_class)
+        assert context_id is not None
+        explicit = agreement.contexts[context_id][1] == EXPLICIT_LE
+        number = association.next_message_id()
+        command = request(Operation.GET, number, self._get_class, data=True)
+        association.send(context_id, command, [identifier.encode(wish.identifier(), explicit)])
+        patience = association.peer.patience
+        within_s = patience.first_byte_s
+        progress_until = time.monotonic() + within_s
+        counts: tuple[int | None, ...] = ()
+        while True:
+            message = association.receive(within_s, "go on with the retrieval")
+            within_s = patience.no_progress_s
+            if message.command.operation == Operation.STORE:
+                instance = self._take(association, message)
+                if instance is not None:
+                    tally.received.add(instance.instance_uid)
+                    yield instance
+                progress_until = time.monotonic() + within_s
+            elif message.command.is_answer(Operation.GET, number):
+                status = message.command.status
+                if status is None or status not in statuses.PENDING:
+                    self._finish(message, status, explicit, tally)
+                    return
+                before, counts = counts, tuple(message.command.number(one) for one in _COUNTS)
+                if before and counts != before:
+                    progress_until = time.monotonic() + within_s
+                self._check_progress(progress_until)
+
+    def _check_progress(self, until: float) -> None:
+        """Being told "pending" with the same counts again and again is no progress."""
+        if time.monotonic() > until:
+            text = "says that it is still at work, and sends no more images. Retry; if it happens "
+            raise TimedOut(self._name, text + "again, ask its administrator to look into its log.")
+
+    def _take(self, association: Association, message: Message) -> Instance | None:
+        """The instance of one C-STORE request, answered; None when it was refused."""
+        class_uid, syntax = association.agreement.contexts[message.context_id]
+        command = message.command
+        try:
+            uid = checked_uid(command.text(Field.INSTANCE_UID))
+        except WrongInput:
+            uid = ""
+        if not uid or command.text(Field.CLASS_UID) != class_uid:
+            association.send(message.context_id, answer(command, statuses.NO_SUCH_CLASS))
+            return None
+        # First of all, since the node sends nothing more before it has our answer.
+        association.send(message.context_id, answer(command, statuses.SUCCESS))
+        try:
+            return Instance.of(class_uid, uid, syntax, message.data)
+        except Malformed as error:
+            return Instance(class_uid, uid, syntax, b"", fault=str(error))
+
+    def _finish(self, message: Message, status: int | None, explicit: bool, tally: _Tally) -> None:
+        """Reads the final answer. Raises NodeBusy or NodeRefused for a failure."""
+        tally.failed = message.command.number(Field.FAILED) or 0
+        if message.data:
+            try:
+                tally.failed_uids = identifier.uids(message.data, explicit, _FAILED_UIDS)
+            except Malformed:
+                tally.failed_uids = ()
+        if status is None:
+            raise NodeRefused(self._name, "ended the retrieval without a status.")
+        if status != statuses.SUCCESS and status >> 12 != 0xB:
+            failure = statuses.failure(self._name, "the retrieval", status)
+            # A702: some sub-operations failed; which came is for our own count to say.
+            if not (isinstance(failure, NodeBusy) and tally.received):
+                raise failure
+
+
+def _still_missing(wish: Wish, tally: _Tally) -> list[Wish]:
+    """What to ask for once more when it failed; all of it when nothing came, whatever was said."""
+    if not tally.received:
+        return [wish]
+    if wish.level is Level.STUDY or not (tally.failed or tally.failed_uids):
+        return []
+    failed = [uid for uid in tally.failed_uids if uid not in tally.received]
+    if not failed and wish.level is Level.IMAGE:
+        failed = [uid for uid in wish.instance_uids if uid not in tally.received]
+    return [but(wish, instance_uids=lot) for lot in lots(failed)]
+
+
+def lots(uids: Sequence[str]) -> list[tuple[str, ...]]:
+    """As many UIDs as one request holds."""
+    steps = range(0, len(uids), UIDS_PER_REQUEST)
+    return [tuple(uids[start : start + UIDS_PER_REQUEST]) for start in steps]

@@ -1,0 +1,270 @@
+"""Moving: images asked for by C-MOVE, and taken as they come in at our receiver (PS3.4 C.4.2)."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from adit_engine.dicom_ul import identifier, statuses
+from adit_engine.dicom_ul.association import Association, Associations, Message
+from adit_engine.dicom_ul.command_set import Command, Field, Operation, cancel, request
+from adit_engine.dicom_ul.pdu import Context
+from adit_engine.dicom_ul.peer import Peer
+from adit_engine.errors import (
+    AditError,
+    ConnectionLost,
+    NodeError,
+    NodeRefused,
+    Stopped,
+    TimedOut,
+)
+from adit_engine.nodes.dimse.c_get import PER_IMAGE_S, SPARE_S, UNCOMPRESSED, Wish
+from adit_engine.storage_scp.pending_moves import Awaited, Reception, Sender, Wanted
+from adit_engine.values.instance import EXPLICIT_LE, Instance
+
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
+
+CANCEL_S = 3.0
+"""How long an archive has to obey a C-CANCEL before its association is aborted."""
+
+_COUNTS = (Field.REMAINING, Field.COMPLETED, Field.FAILED, Field.WARNED)
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.002, 0.05
+
+Listed = Callable[[], frozenset[str]]
+"""The instance UIDs that belong to a wish, as far as they are known by now; none: not known yet."""
+
+
+class Moving:
+    """Serves one wish after the other, each over an association and an expectation of its own."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        move_class: str,
+        reception: Reception,
+        senders: tuple[Sender, ...],
+        drain_s: float,
+    ) -> None:
+        self.peer = peer
+        self.name = peer.name
+        self.associations = Associations(peer)
+        self.context = Context(move_class, UNCOMPRESSED)
+        self.reception = reception
+        self.drain_s = drain_s
+        self._senders = senders
+        self._stopped = False
+        self._busy = False
+        self._timer: threading.Timer | None = None
+
+    def stop(self) -> None:
+        """Lets the archive be asked to cancel; aborts when that takes too long. From any thread."""
+        already, self._stopped = self._stopped, True
+        if already or not self._busy:
+            self.associations.abort()
+        else:
+            self._timer = threading.Timer(CANCEL_S + 1, self.associations.abort)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def check(self) -> None:
+        """Raises Stopped after a stop."""
+        if self._stopped:
+            raise Stopped(f"{self.name}: the work was stopped.")
+
+    def images(self, wish: Wish, listed: Listed, count: int | None = None) -> Iterator[Instance]:
+        """Lazy. `count` is how many are known to come where `listed` does not know it yet.
+
+        Ends normally when a final status came that is no failure, and then either all listed
+        images or none for `drain_s`. Raises NodeError, Stopped.
+        """
+        with self.reception.expect(self._wanted(wish, listed()), self.check) as awaited:
+            self._busy = True
+            try:
+                yield from _Move(self, wish, awaited, listed, count).images()
+            finally:
+                self._busy = False
+                if self._timer is not None:
+                    self._timer.cancel()
+
+    def _wanted(self, wish: Wish, listed: frozenset[str]) -> Wanted:
+        series = frozenset({wish.series_uid} if wish.series_uid else ())
+        rate_bytes_s = self.peer.patience.pace.rate_bytes_s
+        asked = wish.study_uid, series, listed
+        return Wanted(self.name, self._senders, self.peer.calling, *asked, rate_bytes_s)
+
+
+class _Move:
+    """One C-MOVE: its request, its answers, and what comes meanwhile and afterwards."""
+
+    def __init__(
+        self,
+        moving: Moving,
+        wish: Wish,
+        awaited: Awaited,
+        listed: Listed,
+        count: int | None,
+    ) -> None:
+        self._moving = moving
+        self._wish = wish
+        self._awaited = awaited
+        self._listed = listed
+        self._came: set[str] = set()
+        self._counts: tuple[int | None, ...] = ()
+        patience = moving.peer.patience
+        self._no_progress_s = patience.no_progress_s
+        self._pace = patience.pace
+        self._left_s = patience.total_s
+        expected = len(listed()) or count
+        if expected:
+            self._left_s = min(self._left_s, SPARE_S + PER_IMAGE_S * expected)
+        self._deadline = time.monotonic() + patience.first_byte_s
+        self._within_s = patience.first_byte_s
+        self._look_s = _SHORTEST_LOOK_S
+
+    def images(self) -> Iterator[Instance]:
+        with self._moving.associations.open([self._moving.context]) as association:
+            yield from self._until_answered(association)
+        yield from self._late_ones()
+
+    def _until_answered(self, association: Association) -> Iterator[Instance]:
+        number = self._ask(association)
+        try:
+            while True:
+                yield from self._arrived()
+                if not self._waited(association):
+                    continue
+                message = self._answer(association)
+                if message.command.is_answer(Operation.MOVE, number):
+                    status = message.command.status
+                    if status is None or status not in statuses.PENDING:
+                        break
+                    self._note(message.command)
+        except (GeneratorExit, Stopped):
+            self._cancel(association, number, CANCEL_S)
+            raise
+        except NodeError as error:
+            # What lies in the spool by now has come, whatever becomes of the rest.
+            if isinstance(error, TimedOut):
+                self._cancel(association, number, 0)
+            yield from self._arrived()
+            raise
+        yield from self._arrived()
+        if self._listed() - self._came or status != statuses.SUCCESS:
+            self._awaited.check_room()
+        self._finish(status)
+
+    def _answer(self, association: Association) -> Message:
+        try:
+            return association.receive(self._no_progress_s, "go on with the retrieval")
+        except ConnectionLost as error:
+            # Orthanc 1.12 and others say nothing else when they do not know our AE title.
+            if self._came or self._counts:
+                raise
+            title, address = self._moving.reception.ae_title, self._moving.reception.address
+            text = (
+                "ended the association when we asked for a C-MOVE. It may not know where to send "
+                f"images: ask its administrator to register the AE title {title} at {address}."
+            )
+            raise ConnectionLost(self._moving.name, text) from error
+
+    def _ask(self, association: Association) -> int:
+        moving, agreement = self._moving, association.agreement
+        context_id = agreement.context_of(moving.context.class_uid)
+        if context_id is None:
+            raise statuses.not_offered(moving.name, "C-MOVE")
+        number = self._awaited.message_id
+        command = request(
+            Operation.MOVE,
+            number,
+            moving.context.class_uid,
+            data=True,
+            destination=moving.reception.ae_title,
+        )
+        explicit = agreement.contexts[context_id][1] == EXPLICIT_LE
+        association.send(
+            context_id, command, [identifier.encode(self._wish.identifier(), explicit)]
+        )
+        return number
+
+    def _arrived(self) -> Iterator[Instance]:
+        """What has come by now."""
+        for instance in self._awaited.arrived():
+            self._came.add(instance.instance_uid)
+            self._left_s += self._pace.due_s(instance.size_bytes)
+            yield instance
+            self._progress()
+
+    def _waited(self, association: Association) -> bool:
+        """Whether the archive has something to say, within a moment. Raises TimedOut, Stopped."""
+        self._moving.check()
+        self._look_s = min(2 * self._look_s, _LONGEST_LOOK_S)
+        started = time.monotonic()
+        heard = association.heard(self._look_s)
+        now = time.monotonic()
+        self._left_s -= now - started
+        if self._left_s <= 0 and not self._is_kept_waiting():
+            raise self._timed_out("took longer in all than its time limit allows")
+        if not heard and now > self._deadline:
+            if not self._awaited.is_coming():
+                what = "send the next image" if self._came else "send an image"
+                raise self._timed_out(f"did not {what} within {self._within_s:g} s")
+            self._deadline = now + 1
+        return heard
+
+    def _is_kept_waiting(self) -> bool:
+        """By our own side, which keeps to the rate of the source: that is not on its account."""
+        return self._pace.rate_bytes_s is not None and self._awaited.is_held_back()
+
+    def _progress(self) -> None:
+        self._look_s = _SHORTEST_LOOK_S
+        self._within_s = self._no_progress_s
+        self._deadline = time.monotonic() + self._no_progress_s
+
+    def _note(self, command: Command) -> None:
+        """Being told the same again is no progress."""
+        counts = tuple(command.number(field) for field in _COUNTS)
+        if self._counts and counts != self._counts:
+            self._progress()
+        self._counts = counts
+
+    def _finish(self, status: int | None) -> None:
+        """Raises NodeBusy or NodeRefused for a failure; its counts are not believed."""
+        name, reception = self._moving.name, self._moving.reception
+        if status is None:
+            raise NodeRefused(name, "ended the retrieval without a status.")
+        if status == statuses.SUCCESS or status >> 12 == 0xB:
+            return
+        # Some were not sent, or it gave up at the first of them; our own count says which came.
+        if not statuses.could_not_send(status) or not self._came:
+            raise statuses.move_failure(name, status, reception.ae_title, reception.address)
+
+    def _late_ones(self) -> Iterator[Instance]:
+        """Some archives say that they are done before the images have come, or even left."""
+        quiet_at = time.monotonic() + self._moving.drain_s
+        while not (listed := self._listed()) or listed - self._came:
+            for instance in self._arrived():
+                yield instance
+                quiet_at = time.monotonic() + self._moving.drain_s
+            self._moving.check()
+            if time.monotonic() > quiet_at and not self._awaited.is_coming():
+                return
+            time.sleep(min(self._look_s, _LONGEST_LOOK_S))
+            self._look_s = min(2 * self._look_s, _LONGEST_LOOK_S)
+
+    def _cancel(self, association: Association, number: int, patience_s: float) -> None:
+        """Asks nicely, and gives it some seconds; the association is aborted afterwards."""
+        context_id = association.agreement.context_of(self._moving.context.class_uid)
+        until = time.monotonic() + patience_s
+        with suppress(AditError):
+            association.send(context_id or 1, cancel(number))
+            while (left_s := until - time.monotonic()) > 0 and association.heard(left_s):
+                command = association.receive(left_s, "cancel the retrieval").command
+                is_mine = command.is_answer(Operation.MOVE, number)
+                if is_mine and command.status not in statuses.PENDING:
+                    association.release()
+                    return
+
+    def _timed_out(self, what: str) -> TimedOut:
+        text = f"{what}. Retry; if it happens again, ask its administrator to look into its log."
+        return TimedOut(self._moving.name, text)

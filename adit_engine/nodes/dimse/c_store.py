@@ -1,0 +1,278 @@
+"""Storage: instances sent by C-STORE, each answered for (PS3.4 B.2)."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from adit_engine.dicom_ul import statuses
+from adit_engine.dicom_ul.association import Association, Associations
+from adit_engine.dicom_ul.command_set import Operation, request
+from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, Context
+from adit_engine.errors import AditError, ConnectionLost, NodeError, NodeRefused
+from adit_engine.nodes.base import Stored
+from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
+
+LANES = 1
+"""Associations at once, unless told otherwise. By two, the next image travels while the node files
+the one before. Nobody waits for the second: a node that serves one at a time gets all by the first."""
+
+SECOND_LANE_FROM = 8
+SECOND_LANE_FROM_BYTES = 16 * 1024 * 1024
+"""So many instances, or bytes, go by one association before another is worth its opening."""
+
+VAIN_RETRIES = 5
+"""After so many second tries that did not help, a failure is taken at its word."""
+
+BUSY_S = 1.0
+"""So long a node that is out of resources is left alone before the second try."""
+
+_Asking = Callable[[Sequence[Context]], AbstractContextManager[Association]]
+
+_BYTES_PER_S = 5_000_000
+"""A node may take its time over a large object before it answers."""
+
+
+class _Lane:
+    """One association at a time, and what it has offered; at most one answer is due on it."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+        self.association: Association | None = None
+        self.proposed: dict[str, tuple[str, ...]] = {}
+
+    def __enter__(self) -> "_Lane":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.stack.__exit__(*error)
+
+
+@dataclass
+class _Due:
+    """An instance that the node has been sent, or that needs no sending; `answer` is then given."""
+
+    lane: _Lane
+    instance: Instance
+    answer: Stored | None = None
+    warning: str = ""
+    digest: str = ""
+    number: int = 0
+    is_second_try: bool = False
+
+
+class Storage:
+    """Stores one stream over one or two associations; a new kind of object may need fresh ones."""
+
+    def __init__(self, associations: Associations, lanes: int = LANES) -> None:
+        self._associations = associations
+        self._name = associations.peer.name
+        self._most_lanes = lanes
+        self._offered: dict[str, list[str]] = {}
+        self._stack = ExitStack()
+        self._lanes: list[_Lane] = []
+        self._coming: _Lane | None = None
+        """One more, asked for and not agreed to yet."""
+        self._sent = self._sent_bytes = 0
+        self._retries = VAIN_RETRIES
+
+    def answers(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        """One for each instance, in order; lazy. Raises NodeError, Stopped.
+
+        When the iterable raises, the answers that are due come first.
+        """
+        due: deque[_Due] = deque()
+        stream = iter(instances)
+        with self._stack:
+            self._add_lane()
+            while True:
+                try:
+                    instance = next(stream, None)
+                except AditError:
+                    yield from self._last(due)
+                    raise
+                if instance is None:
+                    break
+                self._associations.check_aborted()
+                if len(due) == len(self._lanes) and not self._widen():
+                    yield self._answered(due.popleft())
+                due.append(self._begun(self._idle(due), instance))
+            while due:
+                yield self._answered(due.popleft())
+
+    def _last(self, due: deque[_Due]) -> Iterator[Stored]:
+        """What is under way when the stream breaks off, as far as the node still answers."""
+        with suppress(AditError):
+            while due:
+                yield self._answered(due.popleft())
+
+    def _begun(self, lane: _Lane, instance: Instance) -> _Due:
+        """Sends it, without waiting for the answer."""
+        self._prepare(lane, instance)
+        outgoing, warning = self._acceptable(lane, instance)
+        if outgoing is None:
+            refusal = Stored(instance.in_header.ref, statuses.NO_SUCH_CLASS, error=warning)
+            return _Due(lane, instance, refusal)
+        due = _Due(lane, outgoing, warning=warning)
+        try:
+            self._send(due)
+        except ConnectionLost:
+            self._send_afresh(due)
+        self._sent += 1
+        self._sent_bytes += outgoing.size_bytes
+        due.digest = outgoing.sha256()
+        return due
+
+    def _answered(self, due: _Due) -> Stored:
+        """Waits for the answer; some failures and a lost connection are tried once more, afresh."""
+        if due.answer is not None:
+            return due.answer
+        ref, status = due.instance.in_header.ref, self._status(due)
+        if status != statuses.SUCCESS and not statuses.is_stored_with_warning(status):
+            return Stored(ref, status, error=statuses.store_error(status))
+        warning = due.warning
+        if status != statuses.SUCCESS:
+            words = statuses.store_warning(status)
+            warning = f"{words}; {warning}" if warning else words
+        size = due.instance.size_bytes
+        kind = due.instance.sop_class_uid
+        return Stored(ref, status, warning, size_bytes=size, sha256=due.digest, class_uid=kind)
+
+    def _status(self, due: _Due) -> int:
+        try:
+            status = self._receive(due)
+        except ConnectionLost:
+            if due.is_second_try:
+                raise
+            self._send_afresh(due)
+            return self._receive(due)
+        if not due.is_second_try and _may_pass(status) and self._retries > 0:
+            if statuses.is_busy(status):
+                self._associations.pause(BUSY_S)
+            self._send_afresh(due)
+            status = self._receive(due)
+            if _may_pass(status):
+                self._retries -= 1
+        return status
+
+    def _acceptable(self, lane: _Lane, instance: Instance) -> tuple[Instance | None, str]:
+        """The instance as the node takes it, with a remark; or None with the reason."""
+        assert lane.association is not None
+        kind = instance.sop_class_uid
+        syntaxes = lane.association.agreement.syntaxes(kind)
+        syntax = instance.transfer_syntax_uid
+        if syntax in syntaxes:
+            return instance, ""
+        if not syntaxes:
+            return None, f"the PACS does not take {statuses.class_name(kind)}"
+        from adit_engine.nodes.reencode import reencoded  # takes long to load, and is seldom needed
+
+        other = reencoded(instance, syntaxes)
+        if other is None:
+            name = statuses.class_name(syntax)
+            return None, f"the PACS does not take {name}, and it could not be re-encoded"
+        name = statuses.class_name(other.transfer_syntax_uid)
+        return other, f"re-encoded without loss as {name}, which the PACS takes"
+
+    def _send_afresh(self, due: _Due) -> None:
+        due.is_second_try = True
+        self._renew(due.lane)
+        self._send(due)
+
+    def _send(self, due: _Due) -> None:
+        association, instance = due.lane.association, due.instance
+        assert association is not None
+        kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
+        context_id = association.agreement.context_for(kind, syntax)
+        if context_id is None:
+            raise NodeRefused(self._name, "took this kind of object a moment ago, and not now.")
+        due.number = association.next_message_id()
+        uid = instance.in_header.ref.instance_uid
+        command = request(Operation.STORE, due.number, kind, data=True, instance_uid=uid)
+        association.send(context_id, command, instance.parts())
+
+    def _receive(self, due: _Due) -> int:
+        association = due.lane.association
+        assert association is not None
+        patience = association.peer.patience
+        patience_s = patience.no_progress_s + due.instance.size_bytes / _BYTES_PER_S
+        answer = association.receive(patience_s, "answer a stored image").command
+        status = answer.status
+        is_mine = answer.is_answer(Operation.STORE, due.number)
+        # C-STORE knows no pending answer, and nobody can say which one would be the last.
+        if not is_mine or status is None or status in statuses.PENDING:
+            raise association.fault("did not answer a stored image in order")
+        return status
+
+    # Associations ------------------------------------------------------------------------------
+
+    def _idle(self, due: Iterable[_Due]) -> _Lane:
+        busy = {id(one.lane) for one in due}
+        return next(lane for lane in self._lanes if id(lane) not in busy)
+
+    def _widen(self) -> bool:
+        """Whether there is one association more, where it is allowed, worth it, and agreed to."""
+        is_worth_it = self._sent >= SECOND_LANE_FROM or self._sent_bytes >= SECOND_LANE_FROM_BYTES
+        if len(self._lanes) >= self._most_lanes or not is_worth_it:
+            return False
+        lane = self._coming or self._stack.enter_context(_Lane())
+        try:
+            if self._coming is None:
+                self._coming = lane
+                self._request(lane)
+            assert lane.association is not None
+            if not lane.association.heard(0):
+                return False
+            lane.association.agree()
+        except NodeError:
+            lane.stack.close()
+            self._most_lanes = len(self._lanes)
+            return False
+        self._lanes.append(lane)
+        self._coming = None
+        return True
+
+    def _add_lane(self) -> None:
+        self._lanes.append(self._stack.enter_context(_Lane()))
+
+    def _prepare(self, lane: _Lane, instance: Instance) -> None:
+        """Makes sure that an association is open which has offered this class and syntax."""
+        kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
+        offered = self._offered.setdefault(kind, [EXPLICIT_LE, IMPLICIT_LE])
+        if syntax not in offered and syntax not in (DEFLATED_LE, EXPLICIT_BE):
+            offered.append(syntax)
+        usable = lane.association is not None and not lane.association.over
+        if not usable or not set(offered) <= set(lane.proposed.get(kind, ())):
+            self._forget_oldest(kind)
+            self._renew(lane)
+
+    def _forget_oldest(self, kind: str) -> None:
+        while sum(len(syntaxes) for syntaxes in self._offered.values()) > MAX_CONTEXTS:
+            del self._offered[next(other for other in self._offered if other != kind)]
+
+    def _renew(self, lane: _Lane) -> None:
+        """A fresh association in place of the one that the lane had.
+
+        A node that serves one at a time would first serve the one that was asked for and never used.
+        """
+        if self._coming is not None:
+            self._coming.stack.close()
+            self._coming = None
+            self._most_lanes = len(self._lanes)
+        self._take(lane, self._associations.open)
+
+    def _request(self, lane: _Lane) -> None:
+        """Asks for one, and does not wait for the answer."""
+        self._take(lane, self._associations.requested)
+
+    def _take(self, lane: _Lane, asking: _Asking) -> None:
+        lane.stack.close()
+        lane.association = None
+        contexts = [Context(k, (syntax,)) for k, held in self._offered.items() for syntax in held]
+        lane.association = lane.stack.enter_context(asking(contexts))
+        lane.proposed = {kind: tuple(held) for kind, held in self._offered.items()}
+
+
+def _may_pass(status: int) -> bool:
+    return statuses.may_pass_once_more(status) or statuses.is_busy(status)

@@ -1,0 +1,295 @@
+"""DIMSE node: a PACS or any other DICOM application, spoken to over the network."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace as but
+from datetime import UTC, datetime
+from functools import partial
+from threading import Event
+
+from adit_engine.dicom_ul.association import Associations, Shared
+from adit_engine.errors import (
+    CannotDo,
+    NodeError,
+    WrongInput,
+)
+from adit_engine.nodes.base import Answers, Finding, Grade, Proof, Proposal, Stored
+from adit_engine.nodes.dimse import c_find
+from adit_engine.nodes.dimse.c_find import Found, Search
+from adit_engine.nodes.dimse.c_get import (
+    CLASSES_PER_LOAD,
+    PATIENT_ROOT_GET,
+    STUDY_ROOT_GET,
+    Load,
+    Wish,
+    wishes_of,
+)
+from adit_engine.nodes.dimse.c_move import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
+from adit_engine.nodes.dimse.c_store import Storage
+from adit_engine.nodes.dimse.retrieve import Fetching, Route
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.nodes.dimse.storage_commitment import Committing
+from adit_engine.nodes.dimse.storage_proof import Proving
+from adit_engine.storage_scp.pending_moves import Reception
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import InstanceRef, Level, Ref, SeriesRef
+
+_WAYS = {"get": "C-GET", "move": "C-MOVE"}
+_FIND_CLASSES = {"study": c_find.STUDY_ROOT, "patient": c_find.PATIENT_ROOT}
+
+
+class DimseNode:
+    """Opens an association for each call, and holds at most one per running iterator."""
+
+    Settings = DimseSettings
+    receives = True
+    """Its images may come by way of a reception."""
+
+    def __init__(
+        self, name: str, settings: DimseSettings, reception: Reception | None = None
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._associations = Associations(settings.peer(name))
+        self.pace = self._associations.peer.patience.pace
+        patient_root = settings.query_root == "patient"
+        self._find_class = _FIND_CLASSES[settings.query_root]
+        self._get_class = PATIENT_ROOT_GET if patient_root else STUDY_ROOT_GET
+        self._move_class = PATIENT_ROOT_MOVE if patient_root else STUDY_ROOT_MOVE
+        self._reception = reception
+        self._aborted = False
+        self._shared: Shared | None = None
+        self.lists_meanwhile = False
+        """Whether a second association may be held, to ask for a list while images come."""
+        self._asking = Event()
+        self._fetches: set[Fetching] = set()
+        self._route = Route(
+            settings.retrieve,
+            self._get_class,
+            self._move_class,
+            settings.drain_s,
+            settings.whose_images,
+        )
+        self._search = Search(name, self._find_class, settings.character_set_fallback)
+        committing = self._committing(settings.commitment_s)
+        self._proving = Proving(settings.proof, self._associations, self._search, committing)
+
+    def _committing(self, within_s: float) -> Committing:
+        senders = self.settings.whose_images
+        return Committing(self._associations, self._reception, senders, within_s)
+
+    def close(self) -> None:
+        """Ends what an iterator that nobody finished still holds open."""
+        self._aborted = True
+        self._associations.abort()
+        for fetching in tuple(self._fetches):
+            fetching.close()
+        self._asking.set()
+        self._search.forget()
+
+    def abort(self) -> None:
+        """Ends every wait at once; a C-MOVE is cancelled first, which may take some seconds."""
+        self._aborted = True
+        self._associations.abort()
+        self.break_off()
+
+    # Checks ------------------------------------------------------------------------------------
+
+    def check(self) -> Iterator[Finding]:
+        """By one association that asks for everything, and some ten small searches."""
+        from adit_engine.nodes.dimse.association_probe import (  # only a check needs it
+            Chosen,
+            Offers,
+        )
+
+        given = self.settings
+        chosen = Chosen(
+            given.query_root, given.retrieve, given.calling_ae_title, given.max_pdu, given.proof
+        )
+        offers = Offers(self._associations, chosen)
+        try:
+            yield from offers.findings()
+            if offers.root:
+                yield from self._manners(offers.root)
+        except NodeError as error:
+            yield Finding(Grade.BAD, str(error), "Mend this before the PACS is used.")
+
+    def _manners(self, root: str) -> Iterator[Finding]:
+        """Without the settings that it may propose to change."""
+        from adit_engine.nodes.diagnostics import query_probe  # only a check needs them
+        from adit_engine.nodes.diagnostics.query_probe import Manners
+
+        plainly = Search(self.name, _FIND_CLASSES[root], query_probe.READ_AS)
+
+        def ask(query: Query) -> Answers:
+            return Answers(self._records(query, plainly))
+
+        manners = Manners(ask, self.settings.result_cap, by_patient=root == "patient")
+        yield from manners.findings()
+        if manners.studies:
+            yield from query_probe.findings(manners.studies, self.settings.character_set_fallback)
+
+    def try_fetching(
+        self, image: InstanceRef, *, within_s: float, patient_id: str = ""
+    ) -> Iterator[Finding]:
+        """By C-GET and, where a receiver runs, by C-MOVE; proposes the way that works."""
+        from adit_engine.nodes.diagnostics.image_probe import (  # only a check needs them
+            Detour,
+            Limit,
+            attempted,
+        )
+
+        came = []
+        for by, way in _WAYS.items():
+            if by == "move" and self._reception is None:
+                yield Finding(Grade.WARNING, "C-MOVE was not tried: no receiver runs here.")
+                continue
+            began = datetime.now(UTC)
+            fetch = partial(self._fetch, but(self._route, by=by), [image], patient_id)
+            attempt = attempted(way, image, fetch, Limit(within_s, self.break_off))
+            if attempt.came:
+                came.append(by)
+            if attempt.came or by == "get" or self._reception is None:
+                yield attempt.finding()
+                continue
+            text, known = self.settings.senders, self.settings.whose_images()
+            yield from Detour(self.name, text, known, self._reception).findings(attempt, began)
+        yield from self._preferred(came)
+
+    def _preferred(self, came: Sequence[str]) -> Iterator[Finding]:
+        """What the attempts say of the setting Retrieve by."""
+        chosen = self.settings.retrieve
+        if not came or chosen in came or (chosen == "auto" and "get" in came):
+            return
+        why = f"By {_WAYS[came[0]]} the image came."
+        step = f"Choose {came[0]} for Retrieve by."
+        what = f"Images of {self.name} come by {_WAYS[came[0]]}, and its settings name another way."
+        yield Finding(Grade.WARNING, what, step, (Proposal("retrieve", came[0], why),))
+
+    def try_writing(self) -> Iterator[Finding]:
+        """By C-STORE of a made-up image, which stays there; then it is asked for by both ways."""
+        from adit_engine.nodes.diagnostics import image_probe
+        from adit_engine.nodes.dimse import storage_commitment  # only a check needs them
+
+        image, given = image_probe.dummy(self.settings.calling_ae_title), self.settings
+        taken = yield from image_probe.sent(self, image, self._proving.found)
+        if taken:
+            most_s = (
+                storage_commitment.WITHOUT_RECEIVER_S
+                if self._reception is None
+                else storage_commitment.WITHIN_S
+            )
+            committing = self._committing(min(given.commitment_s, most_s))
+            named = image.sop_class_uid, image.instance_uid
+            yield from storage_commitment.findings(committing, named, given.proof)
+
+    # Search ------------------------------------------------------------------------------------
+
+    def find(self, query: Query) -> Answers:
+        """Answers that do not match by our own reading are left out, and count for the cap."""
+        return Found(self._records(query), query, self.settings.result_cap)
+
+    @contextmanager
+    def conversation(self) -> Iterator[None]:
+        """Within the block finds share one association; it is opened by the first, and again after
+        a fault, a search that was not read to its end, or when the peer has released it.
+        """
+        with Shared(self._associations, self._search.context()) as shared:
+            self._shared = shared
+            try:
+                yield
+            finally:
+                self._shared = None
+
+    def _records(self, query: Query, search: Search | None = None) -> Iterator[Record]:
+        asking = search or self._search
+        if self._shared is not None and search is None and query.level is not Level.PATIENT:
+            yield from self._shared.records(lambda association: asking.ask(association, query))
+            return
+        with self._associations.open([asking.context(query.level)]) as association:
+            self._asking.set()
+            yield from asking.ask(association, query)
+
+    # Retrieval ---------------------------------------------------------------------------------
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        """By C-GET or C-MOVE. Asks first what will come, unless a find has told it."""
+        if self.settings.retrieve == "move" and self._reception is None:
+            text = "is set to C-MOVE, and no receiver runs here that could take its images."
+            raise CannotDo(self.name, f"{text} Set Retrieve by to get, or run a receiver.")
+        return self._fetch(self._route, refs, patient_id)
+
+    def fetch_early(
+        self,
+        series: SeriesRef,
+        *,
+        patient_id: str,
+        count: int | None,
+        may_come: Callable[[str], bool],
+    ) -> Iterator[Instance] | None:
+        """By C-GET or, where it is set, by C-MOVE; of the classes that a search for the study told."""
+        classes = self._search.classes_of(series.study_uid)
+        is_told = 0 < len(classes) <= CLASSES_PER_LOAD and all(map(may_come, classes))
+        is_deaf = self._route.by == "move" and self._reception is None
+        if not self.lists_meanwhile or is_deaf or not is_told:
+            return None
+        fetching, wishes = self._fetching(self._route, [series], patient_id)
+        self._asking.clear()
+        return self._fetched_early(fetching, Load(tuple(wishes), classes), count)
+
+    def _fetched_early(
+        self, fetching: Fetching, load: Load, count: int | None
+    ) -> Iterator[Instance]:
+        """After the search has its association: a node that grants one alone answers that first."""
+        came = False
+        try:
+            if self._asking.wait(self.settings.association_s):
+                for instance in fetching.early(load, count):
+                    came = True
+                    yield instance
+        except NodeError:
+            if came:
+                raise
+        finally:
+            self._fetches.discard(fetching)
+
+    def _fetch(self, route: Route, refs: Sequence[Ref], patient_id: str) -> Iterator[Instance]:
+        fetching, wishes = self._fetching(route, refs, patient_id)
+        return self._fetched(fetching, wishes)
+
+    def _fetching(
+        self, route: Route, refs: Sequence[Ref], patient_id: str
+    ) -> tuple[Fetching, list[Wish]]:
+        if self._get_class == PATIENT_ROOT_GET and not patient_id:
+            raise WrongInput(f"{self.name} has a patient root: say the patient's id with the UIDs.")
+        # With a study root the patient's id is no key of a retrieval (PS3.4 C.6.2.2).
+        patient_root = self._get_class == PATIENT_ROOT_GET
+        fetching = Fetching(self._associations.peer, route, self._search, self._reception)
+        self._fetches.add(fetching)
+        if self._aborted:
+            fetching.stop()
+        return fetching, wishes_of(refs, patient_id if patient_root else "")
+
+    def _fetched(self, fetching: Fetching, wishes: Sequence[Wish]) -> Iterator[Instance]:
+        try:
+            yield from fetching.images(wishes)
+        finally:
+            self._fetches.discard(fetching)
+
+    def break_off(self) -> None:
+        """Ends the fetches under way at once, from any thread; the node may be asked again."""
+        for fetching in tuple(self._fetches):
+            fetching.stop()
+        self._asking.set()
+
+    # Storage -----------------------------------------------------------------------------------
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        """By C-STORE. What the node takes in no syntax of its own choice is an error of its own."""
+        return Storage(self._associations, self.settings.store_associations).answers(instances)
+
+    def confirm(self, stored: Sequence[Stored]) -> Iterator[Proof]:
+        """By the way that the settings name: a search, or its own report, or not at all."""
+        return self._proving.proofs(stored)

@@ -1,0 +1,258 @@
+"""Reporting: an archive's report of what it keeps, read and answered (PS3.7 10.1.1, PS3.4 J.3.3).
+Committing: a PACS is asked by Storage Commitment what it keeps, and its report waited for.
+Pledge: whether a PACS really reports that it keeps the test image, for a check."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from adit_engine.dicom_ul import statuses
+from adit_engine.dicom_ul.association import Association, Associations
+from adit_engine.dicom_ul.command_set import Command, Field, Operation, action, answer
+from adit_engine.dicom_ul.message_buffer import Body
+from adit_engine.dicom_ul.messages import Conversation
+from adit_engine.dicom_ul.pdu import Context
+from adit_engine.errors import CannotDo, ConnectionLost, Malformed, NodeError, TimedOut
+from adit_engine.nodes.base import Finding, Grade, Proposal
+from adit_engine.nodes.dimse.c_get import UNCOMPRESSED
+from adit_engine.storage_scp.pending_moves import Asked, Reception, Sender
+from adit_engine.values.commitment_report import (
+    ALL_KEPT,
+    ASK,
+    COMMITMENT,
+    MOST_REPORT_BYTES,
+    SOME_FAILED,
+    WELL_KNOWN_INSTANCE,
+    Image,
+    Receipt,
+    Report,
+    question,
+    transaction,
+)
+from adit_engine.values.instance import EXPLICIT_LE
+
+_STATUSES = {
+    Receipt.TAKEN: statuses.SUCCESS,
+    Receipt.UNKNOWN: statuses.INVALID_VALUE,
+    Receipt.STRANGER: statuses.NOT_AUTHORISED,
+    Receipt.NOT_NOW: statuses.PROCESSING_FAILURE,
+}
+
+
+def is_report(command: Command) -> bool:
+    return command.operation == Operation.EVENT_REPORT and command.has_data
+
+
+def take_report(
+    conversation: Conversation,
+    context_id: int,
+    command: Command,
+    take: Callable[[Report], Receipt],
+) -> None:
+    """Reads the data of a report whose command has come, hands it to `take`, and answers."""
+    body = Body(MOST_REPORT_BYTES)
+    try:
+        conversation.receive_data(context_id, body)
+        data = body.whole()
+    except Malformed as error:
+        raise conversation.fault("sent a report that is too large") from error
+    finally:
+        body.drop()
+    class_uid, syntax = conversation.agreement.contexts[context_id]
+    if class_uid != COMMITMENT:
+        status = statuses.NO_SUCH_CLASS
+    elif command.number(Field.EVENT_TYPE) not in (ALL_KEPT, SOME_FAILED):
+        status = statuses.NO_SUCH_EVENT
+    else:
+        try:
+            status = _STATUSES[take(Report.decode(data, syntax == EXPLICIT_LE))]
+        except Malformed:
+            status = statuses.INVALID_VALUE
+    conversation.send(context_id, answer(command, status))
+
+
+HOLD_S = 5.0
+"""So long the association on which we asked stays open for the report; it may also come by one
+that the PACS opens. Where no such one can reach us, the first stays open to the end."""
+
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.25
+
+
+class Committing:
+    """Asks one question after the other. `reception` takes reports by associations of the PACS."""
+
+    def __init__(
+        self,
+        associations: Associations,
+        reception: Reception | None,
+        senders: Callable[[], tuple[Sender, ...]],
+        within_s: float,
+    ) -> None:
+        # The report goes to whom asked: where our receiver has another name it cannot come there.
+        reachable = reception is not None and reception.ae_title == associations.peer.calling
+        self._reception = reception if reachable else None
+        self._associations = associations
+        self._senders = senders
+        self._within_s = within_s
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the report may come by an association of its own."""
+        return self._reception is not None
+
+    def report(self, images: Sequence[Image]) -> Report:
+        """What the PACS says of them, at most MOST_REFERENCES. Raises NodeError, Stopped."""
+        asked = Asked(self._associations.peer.name, transaction(), self._senders())
+        with self._awaiting(asked) as come:
+            asking = _Question(self._associations, asked, come, self._within_s)
+            return asking.answered(images, may_come_later=self.is_reachable)
+
+    def _awaiting(self, asked: Asked) -> "AbstractContextManager[Callable[[], Report | None]]":
+        if self._reception is None:
+            return nullcontext(lambda: None)
+        return self._reception.await_report(asked, self._within_s)
+
+
+class _Question:
+    """One transaction: asked once, answered on this association or by one of the PACS."""
+
+    def __init__(
+        self,
+        associations: Associations,
+        asked: Asked,
+        come: Callable[[], Report | None],
+        within_s: float,
+    ) -> None:
+        self._associations = associations
+        self._name = associations.peer.name
+        self._asked = asked
+        self._come = come
+        self._within_s = within_s
+        self._report: Report | None = None
+
+    def answered(self, images: Sequence[Image], *, may_come_later: bool) -> Report:
+        """`may_come_later`: by an association of its own, when this one has ended."""
+        hold_s = HOLD_S if may_come_later else self._within_s
+        with self._associations.open([Context(COMMITMENT, UNCOMPRESSED)]) as association:
+            self._ask(association, images)
+            until = time.monotonic() + self._within_s
+            held_until = min(until, time.monotonic() + hold_s)
+            try:
+                self._wait(held_until, lambda look_s: self._hear(association, look_s))
+            except (ConnectionLost, TimedOut):
+                # The PACS may end it, and report by another one.
+                association.close()
+        if may_come_later:
+            self._wait(until, time.sleep)
+        if self._report is None:
+            text = (
+                f"did not report within {self._within_s:g} s whether it keeps images (Storage "
+                "Commitment). Ask its administrator to which address it sends its reports."
+            )
+            raise TimedOut(self._name, text)
+        return self._report
+
+    def _ask(self, association: Association, images: Sequence[Image]) -> None:
+        agreement = association.agreement
+        context_id = agreement.context_of(COMMITMENT)
+        if context_id is None:
+            raise statuses.not_offered(self._name, "Storage Commitment")
+        number = association.next_message_id()
+        explicit = agreement.contexts[context_id][1] == EXPLICIT_LE
+        command = action(number, COMMITMENT, WELL_KNOWN_INSTANCE, ASK)
+        data = question(self._asked.transaction_uid, images, explicit)
+        association.send(context_id, command, [data])
+        status = self._answer(association, number)
+        if status != statuses.SUCCESS:
+            raise statuses.failure(self._name, "the question what it keeps", status)
+
+    def _answer(self, association: Association, number: int) -> int:
+        """Some report before they have answered."""
+        within_s = association.peer.patience.no_progress_s
+        until = time.monotonic() + within_s
+        while (left_s := until - time.monotonic()) > 0:
+            context_id, command = association.receive_command(left_s, "answer what it keeps")
+            if is_report(command):
+                take_report(association, context_id, command, self._take)
+                continue
+            status = command.number(Field.STATUS)
+            is_mine = command.is_answer(Operation.ACTION, number) and not command.has_data
+            if not is_mine or status is None:
+                break
+            return status
+        raise association.fault("did not answer in order what it keeps")
+
+    def _hear(self, association: Association, look_s: float) -> None:
+        if association.heard(look_s):
+            within_s = association.peer.patience.no_progress_s
+            context_id, command = association.receive_command(within_s, "report what it keeps")
+            if not is_report(command):
+                raise association.fault("sent something else than a report")
+            take_report(association, context_id, command, self._take)
+
+    def _take(self, report: Report) -> Receipt:
+        """The first one counts; a PACS that missed our answer may send it again."""
+        if report.transaction_uid != self._asked.transaction_uid:
+            return Receipt.UNKNOWN
+        self._report = self._report or report
+        return Receipt.TAKEN
+
+    def _wait(self, until: float, look: Callable[[float], object]) -> None:
+        """Until the report has come by either way, or the time is over. Raises Stopped."""
+        look_s = _SHORTEST_LOOK_S
+        while True:
+            self._associations.check_aborted()
+            self._report = self._report or self._come()
+            left_s = until - time.monotonic()
+            if self._report is not None or left_s <= 0:
+                return
+            look(min(look_s, left_s))
+            look_s = min(2 * look_s, _LONGEST_LOOK_S)
+
+
+WITHIN_S = 20.0
+WITHOUT_RECEIVER_S = 3.0
+"""So long a check waits for the report at most: where it can only come on the association on which
+we asked, it comes soon or never.
+"""
+
+_TO_FIND = Proposal("proof", "find", "By a search it can be told whether images are kept.")
+
+
+def findings(committing: Committing, image: Image, chosen: str) -> Iterator[Finding]:
+    """`chosen` is what the settings say of proof. Proposes Storage Commitment where a report came,
+    and a search where that was chosen and none came. Never raises NodeError.
+    """
+    started = time.monotonic()
+    try:
+        report = committing.report([image])
+    except CannotDo as error:
+        if chosen == "commitment":
+            yield _unfit(str(error))
+        return
+    except NodeError as error:
+        if chosen == "commitment":
+            yield _unfit(str(error))
+        else:
+            yield Finding(
+                Grade.GOOD,
+                "It offers Storage Commitment, but no report could be had, so ADIT asks by a "
+                f"search. {error}",
+            )
+        return
+    took_ms = (time.monotonic() - started) * 1000
+    if not report.proves(image):
+        what = f"By Storage Commitment: {report.why_not(image)}."
+        step = "Ask its administrator why; leave the proof of keeping at find."
+        yield Finding(Grade.WARNING, what, step, (_TO_FIND,) if chosen == "commitment" else ())
+        return
+    what = f"It reported that it keeps the test image (Storage Commitment, {took_ms:.0f} ms)."
+    why = "Its own report came, and is the better proof."
+    proposal = Proposal("proof", "commitment", why)
+    yield Finding(Grade.GOOD, what, "", () if chosen == "commitment" else (proposal,))
+
+
+def _unfit(text: str) -> Finding:
+    step = "Choose find for the proof that images are kept, or have this mended."
+    what = f"Storage Commitment is chosen, and no report could be had. {text}"
+    return Finding(Grade.WARNING, what, step, (_TO_FIND,))

@@ -1,0 +1,151 @@
+"""Proving: whether a PACS keeps what it took: by its own report beside a search, or by a search."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace as but
+
+from adit_engine.dicom_ul.association import Association, Associations
+from adit_engine.errors import CannotDo, NodeError, NodeRefused
+from adit_engine.nodes.base import NotKept, Proof, Remark, Stored
+from adit_engine.nodes.dimse.c_find import Search
+from adit_engine.nodes.dimse.c_get import lots
+from adit_engine.nodes.dimse.storage_commitment import Committing
+from adit_engine.values.commitment_report import MOST_REFERENCES, Report
+from adit_engine.values.query import Query
+from adit_engine.values.references import SeriesRef
+
+_UNASKED = (
+    "the destination was not asked whether it keeps what it took: proof is turned off in its "
+    "settings, and its answer to each image is all there is"
+)
+_UNPROVEN = (
+    "the destination took this image, did not report whether it keeps it, and does not let us "
+    "search for it"
+)
+_CONTRADICTED = (
+    "the destination took this image, reports that it keeps it, and a search does not find it there"
+)
+
+
+class Proving:
+    """`by` is what the settings say: find, commitment or none."""
+
+    def __init__(
+        self, by: str, associations: Associations, search: Search, committing: Committing
+    ) -> None:
+        self._by = by
+        self._associations = associations
+        self._search = search
+        self._committing = committing
+        self._silence = ""
+        """Why it is not asked for reports any more."""
+        self._takes_lists = True
+        """Whether it answers a search by several UIDs."""
+        self._proven: dict[SeriesRef, int] = {}
+        """How many images of a series it was found to keep, at least."""
+
+    def proofs(self, stored: Iterable[Stored]) -> Iterator[Proof]:
+        """Lazy. Raises NodeError; CannotDo where only a search was wanted and there is none."""
+        kept = [one for one in stored if one.kept]
+        if self._by == "none":
+            yield Remark(_UNASKED)
+            yield from (one.ref.instance_uid for one in kept)
+        elif self._by == "commitment":
+            for begin in range(0, len(kept), MOST_REFERENCES):
+                yield from self._committed(kept[begin : begin + MOST_REFERENCES])
+        else:
+            yield from self.found(kept)
+
+    # By report ---------------------------------------------------------------------------------
+
+    def _committed(self, stored: Sequence[Stored]) -> Iterator[Proof]:
+        report = self._report(stored)
+        if report is None:
+            yield Remark(self._silence)
+            yield from self._found_instead(stored)
+            return
+        claimed = []
+        for one in stored:
+            image = one.class_uid, one.ref.instance_uid
+            if report.proves(image):
+                claimed.append(one)
+            else:
+                yield NotKept(one.ref.instance_uid, report.why_not(image))
+        yield from self._compared(claimed)
+
+    def _compared(self, claimed: Sequence[Stored]) -> Iterator[Proof]:
+        """Some report at once, whatever became of the images: a search has to find them as well.
+
+        The report alone counts where no search is to be had for good. Raises NodeError.
+        """
+        if not claimed:
+            return
+        try:
+            found = set(self.found(claimed))
+        except NodeError as error:
+            if error.again:
+                raise
+            found = {one.ref.instance_uid for one in claimed}
+        yield from found
+        for one in claimed:
+            if one.ref.instance_uid not in found:
+                yield NotKept(one.ref.instance_uid, _CONTRADICTED)
+
+    def _report(self, stored: Sequence[Stored]) -> Report | None:
+        """None where none came; from then on a search answers, so that one wait is enough."""
+        if self._silence:
+            return None
+        try:
+            return self._committing.report([(s.class_uid, s.ref.instance_uid) for s in stored])
+        except NodeError as error:
+            self._silence = (
+                f"what the destination keeps was asked by a search instead of Storage Commitment: "
+                f"{error}"
+            )
+            return None
+
+    def _found_instead(self, stored: Sequence[Stored]) -> Iterator[Proof]:
+        try:
+            yield from self.found(stored)
+        except CannotDo:
+            yield from (NotKept(one.ref.instance_uid, _UNPROVEN) for one in stored)
+
+    # By search ---------------------------------------------------------------------------------
+
+    def found(self, stored: Iterable[Stored]) -> Iterator[str]:
+        """By a C-FIND at IMAGE level for each series; what stays open is asked for by UID.
+
+        Few images of a series that is known to hold many are asked for by UID first.
+        """
+        series: dict[SeriesRef, set[str]] = {}
+        for one in stored:
+            series.setdefault(one.ref.series, set()).add(one.ref.instance_uid)
+        with self._associations.open([self._search.context()]) as association:
+            for ref, unproven in series.items():
+                count, whole = len(unproven), Query.uids_of(ref)
+                is_little = self._takes_lists and count <= self._proven.get(ref, 0)
+                if not is_little:
+                    yield from self._listed(association, whole, unproven)
+                yield from self._by_uid(association, whole, unproven)
+                if is_little and unproven:
+                    yield from self._listed(association, whole, unproven)
+                self._proven[ref] = self._proven.get(ref, 0) + count - len(unproven)
+
+    def _by_uid(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
+        """As long as that proves anything: a node may cut the answers by UID short, too."""
+        before = len(unproven) + 1
+        while self._takes_lists and 0 < len(unproven) < before:
+            before = len(unproven)
+            for lot in lots(sorted(unproven)):
+                by_uid = but(query, keys={**query.keys, "SOPInstanceUID": lot})
+                try:
+                    yield from self._listed(association, by_uid, unproven)
+                except NodeRefused:
+                    # The list of the whole series has the say.
+                    self._takes_lists = False
+                    break
+
+    def _listed(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
+        for record in self._search.ask(association, query):
+            if record.instance_uid in unproven and query.matches(record):
+                unproven.discard(record.instance_uid)
+                yield record.instance_uid

@@ -1,0 +1,368 @@
+"""Read-back: files that were just written are read again, in a thread, while the next are written.
+Filing: lays objects down as files below a base folder, whole or not at all, and proves it."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from errno import ETIMEDOUT
+from hashlib import file_digest
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import TextIO
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file import part10
+from adit_engine.dicom_file.atomic import Draft, Stamp, Tree, stamp_of
+from adit_engine.dicom_file.delivery_list import Line, contents
+from adit_engine.dicom_file.layout import path_of
+from adit_engine.elements import Buffer
+from adit_engine.errors import Malformed, NodeError, Stopped, StorageFull
+from adit_engine.nodes.base import Bundle, Gathered, Stored
+from adit_engine.rate_limit import Pace
+from adit_engine.values.instance import (
+    CHARACTER_SET,
+    DEFLATED_LE,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    NAMING,
+    Instance,
+    inflated_start,
+)
+from adit_engine.values.outcome import State
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level
+
+_READ_BYTES = 256 * 1024
+LONGEST_S = 600.0
+"""So long a group may take to be read; a disk that needs longer does not answer any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that was written: `parts` are the bytes that it has to hold."""
+
+    draft: Draft
+    stored: Stored
+    parts: Sequence[Buffer]
+
+
+class ReadBack:
+    """What the files of one group after the other hold, byte by byte."""
+
+    def __init__(self) -> None:
+        self._wanted: SimpleQueue[Sequence[Written] | None] = SimpleQueue()
+        self._found: dict[tuple[str, ...], tuple[Stamp, str]] = {}
+        self._idle = Event()
+        self._thread: Thread | None = None
+        self._left = False
+        self._fault: BaseException | None = None
+
+    def begin(self, files: Sequence[Written]) -> None:
+        """The files have their names already; each is closed once it is read.
+
+        Waits for the group before, so that no more than two are held in memory. Raises OSError when
+        the disk does not answer, and what went wrong with a group before.
+        """
+        if self._thread is None:
+            self._left, self._fault = False, None
+            self._idle.set()
+            self._thread = Thread(target=self._read, name="read back", daemon=True)
+            self._thread.start()
+        try:
+            self._require_idle()
+        except BaseException:
+            _close(files)
+            raise
+        self._idle.clear()
+        self._wanted.put(files)
+
+    def _require_idle(self) -> None:
+        if not self._idle.wait(LONGEST_S):
+            raise TimeoutError(ETIMEDOUT, os.strerror(ETIMEDOUT))
+        if self._fault is not None:
+            raise self._fault
+
+    def end(self, *, at_once: bool) -> None:
+        """The thread has ended afterwards; `at_once` leaves the rest unread."""
+        self._left = at_once
+        if self._thread is not None:
+            self._wanted.put(None)
+            self._thread.join(LONGEST_S)
+            self._thread = None
+
+    def proves(self, names: tuple[str, ...], digest: str, tree: Tree) -> bool:
+        """Whether the file holds that data set. It is read now if it was not, or changed since."""
+        known = self._found.pop(names, None)
+        if known is not None and known == (tree.stamp(names), digest):
+            return True
+        file = tree.open(names)
+        if file is None:
+            return False
+        with file:
+            try:
+                return part10.data_set_sha256(file) == digest
+            except Malformed:
+                return False
+
+    def _read(self) -> None:
+        while (files := self._wanted.get()) is not None:
+            try:
+                for one in files:
+                    with one.draft.held as held, suppress(OSError):
+                        if not self._left:
+                            self._read_one(one, held.fileno())
+            except BaseException as error:  # noqa: BLE001 - it is raised where the next group begins
+                self._fault = error
+            finally:
+                _close(files)
+                self._idle.set()
+
+    def _read_one(self, one: Written, descriptor: int) -> None:
+        stamp = stamp_of(os.fstat(descriptor))
+        same = stamp.size_bytes == one.draft.size_bytes and _holds(descriptor, one.parts)
+        self._found[one.draft.names] = (stamp, one.stored.sha256 if same else "")
+
+
+def _close(files: Sequence[Written]) -> None:
+    for one in files:
+        one.draft.held.close()
+
+
+def _holds(descriptor: int, parts: Sequence[Buffer]) -> bool:
+    """Whether the file begins with these bytes."""
+    read, position = bytearray(_READ_BYTES), 0
+    for piece in _pieces(parts):
+        if len(read) != len(piece):
+            read = bytearray(len(piece))
+        # Of two buffers the one on the left is the one that is compared as a whole, not by item.
+        if os.preadv(descriptor, [read], position) != len(piece) or read != piece:
+            return False
+        position += len(piece)
+    return True
+
+
+def _pieces(parts: Sequence[Buffer]) -> Iterator[memoryview]:
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), _READ_BYTES):
+            yield view[start : start + _READ_BYTES]
+
+
+GROUP_FILES = 16
+GROUP_BYTES = 16 * 1024 * 1024
+
+
+class Filing:
+    """Files are named as layout.py says. `owner` is the node's name, for errors."""
+
+    def __init__(
+        self,
+        owner: str,
+        base: Path,
+        *,
+        reserve_mb: int,
+        folder_mode: int = 0o750,
+        file_mode: int = 0o640,
+        group: int = -1,
+        pace: Pace | None = None,
+    ) -> None:
+        self.owner = owner
+        self.pace = pace or Pace()
+        self.reserve_mb = reserve_mb
+        self.tree = Tree(owner, base, folder_mode=folder_mode, file_mode=file_mode, group=group)
+        self._read_back = ReadBack()
+        self._aborted = False
+        self._stop = Stop()
+
+    def heed(self, stop: Stop) -> None:
+        """From now on it is asked before each file gets its name."""
+        self._stop = stop
+
+    def abort(self) -> None:
+        """A store under way raises Stopped at its next instance."""
+        self._aborted = True
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        """Files become visible in groups; an answer comes when its file is."""
+        self.require_room()
+        drafts: list[Written] = []
+        is_done = False
+        try:
+            with self.tree.staying():
+                yield from self._files(instances, drafts)
+            is_done = True
+        finally:
+            self.tree.discard(one.draft for one in drafts)
+            self._read_back.end(at_once=not is_done)
+
+    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+        """Reads each file back: its length and sha256 must be those that were written."""
+        tree, proves = self.tree, self._read_back.proves
+        with tree.staying():
+            kept = [one for one in stored if proves(_names(one), one.sha256, tree)]
+        return iter([one.ref.instance_uid for one in kept])
+
+    def require_room(self, size_bytes: int = 0) -> None:
+        """Raises StorageFull unless so much fits there besides what is to stay free."""
+        free = self.tree.free_bytes() - self.reserve_mb * 1_000_000
+        if free < size_bytes and free > 0:
+            raise StorageFull(
+                self.owner,
+                f"{free / 1e9:.1f} GB may still be used, and about {size_bytes / 1e9:.1f} GB are "
+                "needed. Make room there, then retry.",
+            )
+        if free < size_bytes:
+            raise StorageFull(self.owner, "the disk is nearly full. Make room there, then retry.")
+
+    def list_contents(self, bundle: Bundle) -> None:
+        """Writes contents-NAME.csv and .json beside what lies there, in place of older ones.
+
+        Reads each file, as it is the file's own sha256 that people can compare. It is laid into
+        the project's folder where there is one; who begins last writes it. Raises StorageTrouble.
+        """
+        gathered = iter(bundle.gathered)
+        first = next(gathered, None)
+        folder = _top(first.path) if first is not None else ()
+        name = f"contents-{bundle.name}"
+        self.tree.supersede(folder, name)
+        drafts: list[Draft] = []
+        try:
+            with ExitStack() as stack, self.tree.trouble():
+                for ending in ("csv", "json"):
+                    drafts.append(self.tree.begin((*folder, f"{name}.{ending}"), lot=name))
+                texts = [stack.enter_context(_text(draft)) for draft in drafts]
+                with contents(texts[0], texts[1], bundle.about) as listed:
+                    for one in chain(() if first is None else (first,), gathered):
+                        listed.add(self._line(one))
+                    for line in bundle.others:
+                        listed.add(line)
+            self.tree.replace(drafts, self._stop)
+            for draft in drafts:
+                draft.held.close()
+            drafts = []
+        finally:
+            self.tree.discard(drafts)
+
+    def _line(self, one: Gathered) -> Line:
+        uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)
+        file = self.tree.open(tuple(one.path.split("/")))
+        if file is None:
+            gone = "it was delivered, and the file is not there any more"
+            return Line(*uids, State.DELIVERED.value, gone, one.path)
+        with file:
+            digest = file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+        return Line(*uids, State.DELIVERED.value, "", one.path, size, digest)
+
+    def _files(self, instances: Iterable[Instance], drafts: list[Written]) -> Iterator[Stored]:
+        """What is written and not yet visible stands in `drafts`, should this end early."""
+        size, stream = 0, iter(instances)
+        while True:
+            try:
+                instance = next(stream, None)
+            except NodeError:
+                # What has come before the source broke off has passed by itself, and counts.
+                yield from self._publish(drafts)
+                raise
+            if instance is None:
+                break
+            self.pace.keep(instance.size_bytes, lambda: self._aborted)
+            if self._aborted:
+                raise Stopped(f"{self.owner}: writing was stopped.")
+            written = self._write(instance)
+            if isinstance(written, Stored):
+                yield written
+                continue
+            drafts.append(written)
+            size += written.draft.size_bytes
+            if len(drafts) >= GROUP_FILES or size >= GROUP_BYTES:
+                yield from self._publish(drafts)
+                size = 0
+        yield from self._publish(drafts)
+
+    def _publish(self, drafts: list[Written]) -> Iterator[Stored]:
+        """What somebody else has laid there meanwhile is not touched, and judged as it lies there."""
+        self.require_room()
+        taken = {d.names for d in self.tree.publish([one.draft for one in drafts], self._stop)}
+        done = list(drafts)
+        drafts.clear()
+        with self.tree.trouble():
+            self._read_back.begin([one for one in done if one.draft.names not in taken])
+        for one in done:
+            names = one.draft.names
+            yield self._compared(one.stored, names) if names in taken else one.stored
+
+    def _write(self, instance: Instance) -> Written | Stored:
+        head = part10.file_head(instance)
+        values = _naming_values(instance, head)
+        names = path_of(values)
+        stored = Stored(
+            instance.in_header.ref,
+            size_bytes=instance.size_bytes,
+            sha256=instance.sha256(),
+            path="/".join(names),
+        )
+        if self.tree.stamp(names):
+            return self._compared(stored, names)
+        parts = (head, *instance.parts())
+        return Written(self.tree.write(names, parts), stored, parts)
+
+    def _compared(self, stored: Stored, names: tuple[str, ...]) -> Stored:
+        """With the file that lies there: the same data set counts as stored, another one stays."""
+        if self._digest(names) == stored.sha256:
+            return stored
+        error = "another object with the same UID lies there already, and is left as it is"
+        return Stored(stored.ref, status=0x0111, error=error)
+
+    def _digest(self, names: tuple[str, ...]) -> str:
+        """The sha256 of a visible file's data set; "" if it is broken, or gone."""
+        file = self.tree.open(names)
+        if file is None:
+            return ""
+        with file:
+            try:
+                return part10.data_set_sha256(file)
+            except Malformed:
+                return ""
+
+
+def _top(path: str) -> tuple[str, ...]:
+    """The project's folder, as layout.py makes it; the base itself without a project."""
+    names = path.split("/")
+    return (names[0],) if len(names) == 5 else ()
+
+
+def _text(draft: Draft) -> TextIO:
+    return open(draft.held.fileno(), "w", encoding="utf-8", newline="", closefd=False)
+
+
+def _names(stored: Stored) -> tuple[str, ...]:
+    return tuple(stored.path.split("/"))
+
+
+def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
+    """The values that names are made of; plain and UTF-8 text without pydicom's help."""
+    if instance.transfer_syntax_uid != EXPLICIT_BE:
+        identity = instance.in_header
+        found = {word: identity.trimmed(tag) for tag, word in NAMING.items()}
+        unicode = identity.trimmed(CHARACTER_SET) == b"ISO_IR 192"
+        if unicode or all(value.isascii() for value in found.values()):
+            return {word: value.decode(errors="replace") for word, value in found.items()}
+    from pydicom import dcmread  # takes long to load
+
+    data = b"".join(instance.parts())
+    if instance.transfer_syntax_uid == DEFLATED_LE:
+        # Never as a whole: a small one may hold gigabytes.
+        instance = replace(instance, transfer_syntax_uid=EXPLICIT_LE, header=inflated_start(data))
+        head, data = part10.file_head(instance), bytes(instance.header)
+    header = dcmread(
+        BytesIO(head + data),
+        stop_before_pixels=True,
+        specific_tags=list(NAMING.values()),
+    )
+    record = Record.of(Level.IMAGE, header)
+    return {keyword: record.text(keyword) for keyword in NAMING.values()}

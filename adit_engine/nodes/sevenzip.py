@@ -1,0 +1,207 @@
+"""Archive node: gathers images apart, then makes encrypted 7-Zip files of them; takes, never gives."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file.atomic import Tree, storage_trouble
+from adit_engine.dicom_file.layout import component
+from adit_engine.errors import StorageTrouble, WrongInput
+from adit_engine.nodes.base import (
+    Bundle,
+    Finding,
+    Gathered,
+    Grade,
+    Packed,
+    Report,
+    Stored,
+    setting,
+)
+from adit_engine.nodes.diagnostics.disk_probe import Ground, require_mounted
+from adit_engine.nodes.file_writer import Filing
+from adit_engine.nodes.sevenzip_builder import Packing
+from adit_engine.rate_limit import Pace
+from adit_engine.values.instance import Instance
+
+GB = 1_000_000_000
+_ASIDE = ".gone-"
+_OVERHEAD = 1.01
+"""An archive is a little larger than its images."""
+
+
+@dataclass(frozen=True)
+class ArchiveSettings:
+    path: str = setting(
+        "", "Folder", help="Where finished 7-Zip files lie. Empty: in ADIT's own data folder."
+    )
+    shown_path: str = setting(
+        "",
+        "Folder as users see it",
+        help=r"Such as \\server\share\archives. Empty: they are downloaded in the browser only.",
+    )
+    network: bool = setting(
+        False, "It is a network folder", help="Refuse to write while it is not mounted."
+    )
+    staging: str = setting(
+        "",
+        "Folder for what is gathered",
+        help="Images lie there unencrypted until their 7-Zip file is built: on a disk that only "
+        "ADIT reads. Empty: in ADIT's own data folder.",
+        advanced=True,
+    )
+    part_gb: int = setting(
+        20, "Largest file (GB)", help="A larger order becomes several files, each of its own."
+    )
+    reserve_mb: int = setting(
+        200, "Space to keep free (MB)", help="Below it nothing is written.", advanced=True
+    )
+    domain: str = setting("", "Patient-ID domain", advanced=True)
+    contact: str = setting("", "Contact", help="Name, phone or mail of who looks after it.")
+
+    def __post_init__(self) -> None:
+        for label, path in (("Folder", self.path), ("Folder for what is gathered", self.staging)):
+            if path and not os.path.isabs(path):
+                raise WrongInput(f"{label}: give a full path that begins with /.")
+        if self.part_gb < 1:
+            raise WrongInput("Largest file (GB): give at least 1.")
+
+
+class ArchiveNode:
+    """`gather_as` says what belongs together; then `store` as often as needed, at the end `pack`."""
+
+    Settings = ArchiveSettings
+
+    def __init__(self, name: str, settings: ArchiveSettings) -> None:
+        if not settings.path or not settings.staging:
+            raise WrongInput("Folder: it must be known where archives lie, and what is gathered.")
+        self.name = name
+        self.settings = settings
+        self.base = Path(settings.path)
+        self.pace = Pace()
+        self._gathered: dict[str, Gathered] = {}
+        self.gather_as("images")
+
+    def gather_as(self, title: str) -> None:
+        """From now on images are gathered under this title, and packed from there."""
+        self._staging = Path(self.settings.staging, component(title, "images"))
+        self._filing = Filing(
+            self.name,
+            self._staging,
+            reserve_mb=self.settings.reserve_mb,
+            folder_mode=0o700,
+            file_mode=0o600,
+            pace=self.pace,
+        )
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        self._filing.abort()
+
+    def heed(self, stop: Stop) -> None:
+        self._filing.heed(stop)
+
+    def check(self) -> Iterator[Finding]:
+        try:
+            self._ready()
+        except StorageTrouble as error:
+            yield Finding(Grade.BAD, str(error), "Mend this before 7-Zip files are ordered.")
+            return
+        yield from self._ground().findings()
+
+    def try_writing(self) -> Iterator[Finding]:
+        """A file that is removed again."""
+        try:
+            self._ready()
+        except StorageTrouble as error:
+            yield Finding(Grade.BAD, str(error), "Mend this before 7-Zip files are ordered.")
+            return
+        yield from self._ground().tried()
+
+    def _ground(self) -> Ground:
+        given = self.settings
+        return Ground(self.name, self.base, given.network, given.reserve_mb)
+
+    # Gathering ---------------------------------------------------------------------------------
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+        """Lays them apart, unencrypted, where only we can read them."""
+        self._ready()
+        self._make_staging()
+        yield from self._filing.store(instances)
+
+    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+        """Reads each file back where it was laid apart."""
+        kept = set(self._filing.confirm(stored))
+        for one in stored:
+            if one.ref.instance_uid in kept:
+                found = Gathered(one.ref, one.path, one.sha256, one.size_bytes)
+                self._gathered[one.path] = found
+        return iter(kept)
+
+    @property
+    def gathered(self) -> list[Gathered]:
+        """What was confirmed since this node was opened."""
+        return list(self._gathered.values())
+
+    def forget(self) -> None:
+        """Removes what was gathered under this title until now.
+
+        Set aside first: what is gathered anew meanwhile stays, however long the removal takes.
+        """
+        aside = self._staging.with_name(f"{_ASIDE}{secrets.token_hex(8)}")
+        with suppress(OSError):
+            self._staging.rename(aside)
+        for one in self._staging.parent.glob(f"{_ASIDE}*"):
+            shutil.rmtree(one, ignore_errors=True)
+        with suppress(OSError):  # others are gathering there
+            self._staging.parent.rmdir()
+
+    def _make_staging(self) -> None:
+        try:
+            self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_trouble(self.name, error) from error
+
+    # Packing -----------------------------------------------------------------------------------
+
+    def pack(
+        self, bundle: Bundle, password: str, stop: Stop, report: Report = lambda _: None
+    ) -> list[Packed]:
+        """Build, test and show the archives of what was gathered; see Packing.pack.
+
+        Safe to begin again at any time, until `forget`. Raises StorageTrouble, Stopped.
+        """
+        self._ready()
+        target = Filing(self.name, self.base, reserve_mb=self.settings.reserve_mb)
+        target.require_room(int(bundle.size_bytes * _OVERHEAD))
+        packing = Packing(
+            self.name,
+            Tree(self.name, self._staging),
+            target.tree,
+            password,
+            self.settings.part_gb * GB,
+            stop,
+            report,
+        )
+        return packing.pack(bundle)
+
+    def require_room(self, size_bytes: int) -> None:
+        """Both for what is gathered and for the file. Raises StorageTrouble."""
+        self._ready()
+        self._make_staging()
+        try:
+            is_one_disk = self._staging.stat().st_dev == self.base.stat().st_dev
+        except OSError as error:
+            raise storage_trouble(self.name, error) from error
+        self._filing.require_room(2 * size_bytes if is_one_disk else size_bytes)
+        Filing(self.name, self.base, reserve_mb=self.settings.reserve_mb).require_room(size_bytes)
+
+    def _ready(self) -> None:
+        require_mounted(self.name, self.base, self.settings.network)

@@ -1,0 +1,207 @@
+"""Packing: makes encrypted 7-Zip files of gathered images; none is visible before all are tested."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, BinaryIO, TextIO
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file import part10
+from adit_engine.dicom_file.atomic import Draft, Tree, storage_trouble
+from adit_engine.dicom_file.delivery_list import Contents, Line, contents
+from adit_engine.errors import Malformed, StorageTrouble, WrongInput
+from adit_engine.nodes.base import Bundle, Gathered, Packed, Report, Showing, Step
+from adit_engine.values.outcome import State
+
+if TYPE_CHECKING:
+    from adit_engine.nodes.sevenzip_file import SevenZipWriter
+
+ENDING = ".7z"
+MOST_FILES = 50_000
+"""In one archive, so that its list of files takes little memory, here and where it is opened."""
+_PIECE_BYTES = 256 * 1024
+_STEP_BYTES = 64 * 1024 * 1024
+
+
+@dataclass
+class Packing:
+    """One build: files below `staging` become archives in `target`."""
+
+    owner: str
+    staging: Tree
+    target: Tree
+    password: str
+    part_bytes: int
+    stop: Stop
+    report: Report
+    _unreported: int = field(default=0, init=False)
+
+    def pack(self, bundle: Bundle) -> list[Packed]:
+        """Build, test and show the archives of a bundle; return them in order.
+
+        What an earlier build of this bundle has begun is taken away first, whoever may still be at
+        it. Calls `report` with each step, and with the names before they are visible. Raises
+        StorageTrouble, StorageFull, Stopped, and whatever `report` raises.
+        """
+        self.stop.check()
+        self.target.supersede((), bundle.name)
+        drafts: list[Draft] = []
+        packed: list[Packed] = []
+        left = iter(bundle.gathered)
+        is_one = bundle.size_bytes <= self.part_bytes and bundle.images <= MOST_FILES
+        following: Gathered | None = next(left, None)
+        try:
+            while following is not None:
+                number = len(drafts) + 1
+                name = bundle.name if is_one else f"{bundle.name}-part{number}"
+                drafts.append(self.target.begin((name + ENDING,), lot=bundle.name))
+                part = _Part(following, left, self.part_bytes)
+                checksum = self._write(drafts[-1], name, part, bundle)
+                size = self._test(drafts[-1], checksum)
+                packed.append(Packed(name + ENDING, size, part.images))
+                following = part.following
+            self.report(Showing(tuple(one.name for one in packed)))
+            self.target.replace(drafts, self.stop)
+            for draft in drafts:
+                draft.held.close()
+            drafts = []
+        finally:
+            self.target.discard(drafts)
+        return packed
+
+    def _advance(self, size_bytes: int) -> None:
+        """Called for each piece written or read back."""
+        self.stop.check()
+        self._unreported += size_bytes
+        if self._unreported >= _STEP_BYTES:
+            self.report(Step(self._unreported))
+            self._unreported = 0
+
+    # Writing -----------------------------------------------------------------------------------
+
+    def _write(self, draft: Draft, name: str, part: "_Part", bundle: Bundle) -> bytes:
+        """Write one archive and return the checksum of its members."""
+        from adit_engine.nodes.sevenzip_file import SevenZipWriter
+
+        with self._trouble(), ExitStack() as stack:
+            file = stack.enter_context(open(draft.held.fileno(), "w+b", closefd=False))
+            archive = SevenZipWriter(file, self.password)
+            lists = [stack.enter_context(_scratch()) for _ in range(2)]
+            with contents(lists[0], lists[1], bundle.about) as listed:
+                for one in part:
+                    self._add(archive, one, listed)
+                for line in bundle.others if part.following is None else ():
+                    listed.add(line)
+            for ending, text in zip(("csv", "json"), lists, strict=True):
+                text.flush()
+                archive.add(f"contents-{name}.{ending}", self._pieces(text.buffer))
+            archive.close()
+            file.flush()
+            os.fsync(file.fileno())
+        return archive.checksum.digest()
+
+    def _add(self, archive: "SevenZipWriter", one: Gathered, listed: Contents) -> None:
+        """Add one image, which must be the one that was gathered."""
+        file = self.staging.open(tuple(one.path.split("/")))
+        if file is None:
+            raise self._lost()
+        with file:
+            data_set = sha256()
+            try:
+                digest = archive.add(one.path, self._image(file, data_set.update))
+            except Malformed:
+                raise self._lost() from None
+            size_bytes = file.tell()
+        if data_set.hexdigest() != one.sha256:
+            raise self._lost()
+        uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)
+        listed.add(Line(*uids, State.DELIVERED.value, "", one.path, size_bytes, digest.hex()))
+
+    def _image(
+        self, file: BinaryIO, data_set: Callable[[memoryview], None]
+    ) -> Iterator[memoryview]:
+        """Pieces of a Part 10 file; also hands the data set on, by which an image is known."""
+        start: int | None = None
+        for piece in self._pieces(file):
+            if start is None:
+                _, start = part10.meta_and_start(piece)
+                data_set(piece[start:])
+            else:
+                data_set(piece)
+            yield piece
+
+    def _pieces(self, file: BinaryIO) -> Iterator[memoryview]:
+        file.seek(0)
+        buffer = memoryview(bytearray(_PIECE_BYTES))
+        while count := file.readinto(buffer):  # type: ignore[attr-defined]
+            self._advance(count)
+            yield buffer[:count]
+
+    def _lost(self) -> StorageTrouble:
+        return StorageTrouble(
+            self.owner,
+            "images that were gathered for the 7-Zip file are gone, or were changed, before it "
+            "was built. Start from nothing.",
+        )
+
+    # Testing -----------------------------------------------------------------------------------
+
+    def _test(self, draft: Draft, checksum: bytes) -> int:
+        """Read an archive back from the disk with the password; return its size."""
+        from adit_engine.nodes.sevenzip_file import read_checksum
+
+        with self._trouble(), self.target.reopen(draft) as file:
+            size = os.fstat(file.fileno()).st_size
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            try:
+                found = read_checksum(file, self.password, self._advance)
+            except (Malformed, WrongInput):
+                raise self._broken() from None
+        if found != checksum:
+            raise self._broken()
+        return size
+
+    def _broken(self) -> StorageTrouble:
+        return StorageTrouble(
+            self.owner,
+            "the 7-Zip file could not be read back as it was written. Check the disk, then retry.",
+        )
+
+    @contextmanager
+    def _trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_trouble(self.owner, error) from error
+
+
+class _Part:
+    """What goes into one archive: up to its size, or one image alone that is larger than that."""
+
+    def __init__(self, first: Gathered, left: Iterator[Gathered], most_bytes: int) -> None:
+        self.following: Gathered | None = first
+        self.images = 0
+        self._left = left
+        self._most_bytes = most_bytes
+        self._size = 0
+
+    def __iter__(self) -> Iterator[Gathered]:
+        """Afterwards `following` is the first of the next part, None where there is none."""
+        while (one := self.following) is not None:
+            self._size += one.size_bytes
+            if self.images and (self._size > self._most_bytes or self.images >= MOST_FILES):
+                return
+            self.images += 1
+            yield one
+            self.following = next(self._left, None)
+
+
+@contextmanager
+def _scratch() -> Iterator[TextIO]:
+    """A file without a name: nothing is left of it, whatever happens."""
+    with tempfile.TemporaryFile() as file, TextIOWrapper(file, "utf-8", newline="") as text:
+        yield text

@@ -1,0 +1,363 @@
+"""Question: what one row of a sheet asks for; which archive question that is, and what answers it.
+Inquiry: gets a full answer from a node that caps, ignores or refuses, and sorts it by rows."""
+
+import fnmatch
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.errors import NodeRefused, WrongInput
+from adit_engine.nodes.base import Searchable
+from adit_engine.patient_search import name_matching
+from adit_engine.values.query import DateRange, Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level, StudyRef
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Whom an archive is asked for: by number, by name and birth date, or by one examination."""
+
+    patient_id: str = field(default="", repr=False)
+    family: str = field(default="", repr=False)
+    given: str = field(default="", repr=False)
+    birth_date: date | None = field(default=None, repr=False)
+    accession_number: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not (self.patient_id or self.accession_number or (self.family and self.birth_date)):
+            raise WrongInput(
+                "A row needs a patient ID, or a name and a birth date, or an accession number."
+            )
+
+    def key(self) -> tuple[str, ...]:
+        """The same for all that ask an archive the same."""
+        if self.accession_number:
+            return ("accession", self.accession_number)
+        if self.patient_id:
+            return ("id", self.patient_id)
+        born = self.birth_date.isoformat() if self.birth_date else ""
+        return ("name", name_matching.pattern(self.family).lower(), born)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One row: whom, when and what. `modalities`: any of them. Descriptions may hold * and ?."""
+
+    person: Person
+    first: date | None = None
+    last: date | None = None
+    modalities: tuple[str, ...] = ()
+    study_description: str = ""
+    series_description: str = ""
+    series_number: int | None = None
+
+    @property
+    def asks_for_series(self) -> bool:
+        return bool(self.series_description) or self.series_number is not None
+
+    @property
+    def days(self) -> DateRange | None:
+        """Raises WrongInput when it ends before it begins."""
+        return DateRange(self.first, self.last) if self.first or self.last else None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The same for all rows that one answer of an archive serves."""
+        return (*self.person.key(), str(self.days or ""))
+
+    def queries(self) -> Iterator[Query]:
+        """What to ask, the second only if the first finds nobody of that name.
+
+        Little is asked and the rest sorted by us: archives match descriptions with regard to case,
+        ModalitiesInStudy by its whole text, and names by letters that they do not have.
+        """
+        person = self.person
+        if person.accession_number or person.patient_id:
+            name = "AccessionNumber" if person.accession_number else "PatientID"
+            yield Query(
+                Level.STUDY, {name: person.accession_number or person.patient_id}, self.days
+            )
+            return
+        assert person.birth_date is not None, "checked when it was made"
+        keys = {"PatientBirthDate": person.birth_date.strftime("%Y%m%d")}
+        family = name_matching.pattern(person.family)
+        if family:
+            yield Query(Level.STUDY, {**keys, "PatientName": family}, self.days)
+        yield Query(Level.STUDY, keys, self.days)
+
+    def is_of_person(self, study: Record) -> bool:
+        """What the archive left empty does not speak against it, but for the name."""
+        person = self.person
+        return (
+            _agrees(person.patient_id, study.patient_id)
+            and _agrees(person.accession_number, study.accession_number)
+            and (not study.text("PatientBirthDate") or self._is_born(study))
+            and (not person.family or name_matching.is_same(person.family, person.given, study))
+        )
+
+    def fits(self, study: Record) -> bool:
+        """Whether a study of the person is asked for; its modalities have to be known."""
+        return (
+            (self.days is None or study.study_date is None or study.study_date in self.days)
+            and _is_like(self.study_description, study.study_description)
+            and (not self.modalities or not set(self.modalities).isdisjoint(study.modalities))
+        )
+
+    def fits_series(self, series: Record) -> bool:
+        number = self.series_number
+        return (
+            (number is None or series.series_number == number)
+            and _is_like(self.series_description, series.series_description)
+            and (not self.modalities or series.text("Modality") in self.modalities)
+        )
+
+    def _is_born(self, study: Record) -> bool:
+        asked = self.person.birth_date
+        return asked is None or study.patient_birth_date == asked
+
+    def to_json(self) -> dict[str, Any]:
+        person = self.person
+        return {
+            "person": {
+                "patient_id": person.patient_id,
+                "family": person.family,
+                "given": person.given,
+                "birth_date": _text(person.birth_date),
+                "accession_number": person.accession_number,
+            },
+            "first": _text(self.first),
+            "last": _text(self.last),
+            "modalities": list(self.modalities),
+            "study_description": self.study_description,
+            "series_description": self.series_description,
+            "series_number": self.series_number,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Question":
+        person = {**data["person"], "birth_date": _day(data["person"]["birth_date"])}
+        days = {name: _day(data[name]) for name in ("first", "last")}
+        return cls(
+            **{
+                **data,
+                **days,
+                "person": Person(**person),
+                "modalities": tuple(data["modalities"]),
+            }
+        )
+
+
+def _text(day: date | None) -> str | None:
+    return day.isoformat() if day else None
+
+
+def _day(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+def _agrees(asked: str, held: str) -> bool:
+    return not asked or not held or asked.strip() == held
+
+
+def _is_like(asked: str, held: str) -> bool:
+    """Wildcards * and ?, without regard to case; a text that is not there is like * alone."""
+    if not asked.strip("*"):
+        return True
+    pattern = _folded(asked).replace("[", "[[]")
+    return fnmatch.fnmatchcase(_folded(held), pattern)
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+MOST_QUESTIONS = 64
+"""So often a range of dates is asked for in parts before the answer counts as capped."""
+OUT_OF_RESOURCES = 0xA700
+"""PS3.4 C.4.1.1.4: some archives end so instead of giving more answers than they like."""
+_EARLIEST = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What answers one question, studies newest first.
+
+    `other_person`: the number is there, and is somebody else's. `is_loose`: the node refused a key,
+    which was left to our own sorting.
+    """
+
+    records: tuple[Record, ...] = field(repr=False)
+    is_capped: bool = False
+    is_loose: bool = False
+    other_person: bool = False
+
+    @property
+    def patients(self) -> int:
+        """How many patient IDs there are in it."""
+        return len({record.patient_id for record in self.records})
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What a node said to one query, or to several that make one."""
+
+    records: tuple[Record, ...] = field(default=(), repr=False)
+    is_capped: bool = False
+    is_loose: bool = False
+    refusal: NodeRefused | None = None
+    """It gave nothing, for there was too much to give."""
+
+    def __add__(self, other: "_Heard") -> "_Heard":
+        return _Heard(
+            self.records + other.records,
+            self.is_capped or other.is_capped,
+            self.is_loose or other.is_loose,
+        )
+
+
+@dataclass
+class Inquiry:
+    """Asks one node. Rows whose questions have the same key are answered by one asking."""
+
+    node: Searchable
+    stop: Stop
+    _series: dict[str, _Heard] = field(default_factory=dict)
+
+    def answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
+        """One for each question, in order; all have the same key. Raises NodeError, Stopped."""
+        heard = self._studies(questions)
+        for question in questions:
+            yield self._answer(question, heard)
+
+    def _studies(self, questions: Sequence[Question]) -> _Heard:
+        """Each study once, newest first."""
+        heard = _Heard()
+        for query in questions[0].queries():
+            heard += self._all(query)
+            if any(q.is_of_person(study) for study in heard.records for q in questions):
+                break
+        return replace(heard, records=_newest_first(heard.records))
+
+    def _answer(self, question: Question, heard: _Heard) -> Answer:
+        mine = [study for study in heard.records if question.is_of_person(study)]
+        person = question.person
+        is_numbered = bool(person.patient_id or person.accession_number)
+        if question.modalities:
+            mine = [self._with_modalities(study) for study in mine]
+        found = [study for study in mine if question.fits(study)]
+        if not question.asks_for_series:
+            other = is_numbered and not mine and bool(heard.records)
+            return Answer(tuple(found), heard.is_capped, heard.is_loose, other)
+        for study in found:
+            heard += replace(self._series_of(study), records=())
+        series = (one for study in found for one in self._series_of(study).records)
+        fitting = tuple(one for one in series if question.fits_series(one))
+        other = is_numbered and not mine and bool(heard.records)
+        return Answer(fitting, heard.is_capped, heard.is_loose, other)
+
+    def _all(self, query: Query) -> _Heard:
+        """Also where the node gives only so many at a time: its dates are then asked in halves.
+
+        Where it gives nothing at all for being asked too much, that is an error only if asking for
+        less does not help.
+        """
+        heard = self._ask(query)
+        waiting = [(query, heard)] if heard.is_capped else []
+        heard = replace(heard, is_capped=False)
+        questions = 1
+        while waiting:
+            part, said = waiting.pop()
+            halves = () if said.is_loose else _halves(part)
+            if not halves or questions >= MOST_QUESTIONS:
+                if said.refusal is not None:
+                    raise said.refusal
+                heard = replace(heard, is_capped=True)
+                continue
+            for half in halves:
+                more = self._ask(half)
+                questions += 1
+                heard += replace(more, is_capped=False)
+                waiting += [(half, more)] if more.is_capped else []
+        return heard
+
+    def _ask(self, query: Query) -> _Heard:
+        """What matches by our own reading as well."""
+        self.stop.check()
+        records: list[Record] = []
+        answers = self.node.find(query)
+        try:
+            for record in answers:
+                self.stop.check()
+                if query.matches(record):
+                    records.append(record)
+        except NodeRefused as error:
+            if error.status == OUT_OF_RESOURCES:
+                return _Heard(tuple(records), True, refusal=None if records else error)
+            looser = _looser(query)
+            if looser is None:
+                raise
+            return replace(self._ask(looser), is_loose=True)
+        finally:
+            answers.close()
+        return _Heard(tuple(records), answers.capped)
+
+    def _with_modalities(self, study: Record) -> Record:
+        """Asks for its series where the node does not tell a study's modalities."""
+        if study.modalities:
+            return study
+        told = {one.text("Modality") for one in self._series_of(study).records} - {""}
+        return Record(study.level, {**study.values, "ModalitiesInStudy": tuple(sorted(told))})
+
+    def _series_of(self, study: Record) -> _Heard:
+        """With the values of the study; asked once."""
+        if study.study_uid not in self._series:
+            query = Query.series_of(StudyRef(study.study_uid), study.patient_id)
+            heard = self._ask(query)
+            by_number = sorted(heard.records, key=lambda r: (r.series_number or 0, r.series_uid))
+            merged = tuple(
+                replace(one, values={**study.values, **_told(one)})
+                for one in by_number
+                if one.series_uid
+            )
+            self._series[study.study_uid] = replace(heard, records=merged)
+        return self._series[study.study_uid]
+
+
+def _newest_first(studies: Iterable[Record]) -> tuple[Record, ...]:
+    once = {study.study_uid: study for study in studies if study.study_uid}
+    by_uid = sorted(once.values(), key=lambda study: study.study_uid)
+    return tuple(sorted(by_uid, key=lambda s: s.text("StudyDate") + s.study_time, reverse=True))
+
+
+def _told(record: Record) -> dict[str, str | tuple[str, ...]]:
+    return {keyword: value for keyword, value in record.values.items() if value}
+
+
+def _halves(query: Query) -> tuple[Query, ...]:
+    """The same for two spans of days; none where one day is left.
+
+    The first half keeps an open beginning and the second an open end: what lies outside of all
+    reasonable dates is asked for, too. A study without a date is found by none of them.
+    """
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    days = query.study_date
+    first = days.first if days and days.first else _EARLIEST
+    last = days.last if days and days.last else max(tomorrow, first)
+    if first >= last:
+        return ()
+    middle = first + (last - first) // 2
+    earlier = DateRange(days.first if days else None, middle)
+    later = DateRange(middle + timedelta(days=1), days.last if days else None)
+    return replace(query, study_date=earlier), replace(query, study_date=later)
+
+
+def _looser(query: Query) -> Query | None:
+    """For archives that refuse a key: without the name, then without the dates; None: all are needed."""
+    if "PatientName" in query.keys and len(query.keys) > 1:
+        keys = {name: value for name, value in query.keys.items() if name != "PatientName"}
+        return replace(query, keys=keys)
+    return replace(query, study_date=None) if query.study_date is not None else None

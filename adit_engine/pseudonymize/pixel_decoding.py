@@ -1,0 +1,79 @@
+"""Decode: the values of one compressed image, where nothing else tells what they hold."""
+
+from importlib import import_module
+from typing import Any
+
+from adit_engine.errors import Withhold
+from adit_engine.pseudonymize.pixel_format import PixelFormat
+
+# The first bytes tell what it is: JPEG 2000 begins with FF4F, JPEG-LS has a frame header FFF7.
+_JPEG_2000 = b"\xff\x4f"
+_JPEG_LS_FRAME = b"\xff\xf7"
+_LONGEST_HEADER = 65536
+# RLE begins with the number of its segments, and the first of them lies behind 64 bytes of header.
+_RLE = (b"\0\0\0", b"\x40\0\0\0")
+
+
+def decoded(data: bytes, form: PixelFormat) -> bytes:
+    """Little endian, in the allocated bits. Raises Withhold where it cannot be decoded."""
+    if (data[1:4], data[4:8]) == _RLE:
+        return _run_lengths(data, form)
+    try:
+        pixels = _decoder(data)(data)
+    except (RuntimeError, ValueError, TypeError):
+        raise Withhold("pixel-stream", "The compressed pixels cannot be decoded.") from None
+    if pixels.size != form.rows * form.columns * form.samples:
+        raise Withhold("pixel-stream", "The compressed pixels are of another size than announced.")
+    # Signed values become the same bits without a sign.
+    return bytes(pixels.astype(f"<i{form.allocated // 4}").astype(f"<u{form.allocated // 8}"))
+
+
+def _decoder(data: bytes) -> Any:
+    """Imported when needed: decoders take long to load, and most streams need none."""
+    if data.startswith(_JPEG_2000):
+        return import_module("openjpeg").decode
+    if _JPEG_LS_FRAME in data[:_LONGEST_HEADER]:
+        return lambda stream: import_module("jpeg_ls").decode(_as_array(stream))
+    return import_module("libjpeg").decode
+
+
+def _as_array(data: bytes) -> Any:
+    return import_module("numpy").frombuffer(data, "u1")
+
+
+def _run_lengths(data: bytes, form: PixelFormat) -> bytes:
+    """PS3.5 Annex G: a segment for each byte of each sample, the highest byte first."""
+    width, size = form.allocated // 8, form.rows * form.columns
+    starts = [int.from_bytes(data[4 * n : 4 * n + 4], "little") for n in range(1, data[0] + 1)]
+    planes = [
+        _unpacked(data[begin:end], size)
+        for begin, end in zip(starts, [*starts[1:], len(data)], strict=True)
+    ]
+    if len(planes) != width * form.samples:
+        raise Withhold("pixel-stream", "The compressed pixels are of another size than announced.")
+    out = bytearray(size * len(planes))
+    for number, plane in enumerate(planes):
+        sample, byte = divmod(number, width)
+        out[sample * width + width - 1 - byte :: len(planes)] = plane
+    return bytes(out)
+
+
+def _unpacked(segment: bytes, size: int) -> bytes:
+    """Runs and literals, until the plane is full."""
+    out = bytearray()
+    at = 0
+    while len(out) < size:
+        if at + 1 >= len(segment):
+            raise Withhold("pixel-stream", "The compressed pixels cannot be decoded.")
+        control = segment[at]
+        if control < 128:
+            out += segment[at + 1 : at + 2 + control]
+            at += 2 + control
+        elif control > 128:
+            out += segment[at + 1 : at + 2] * (257 - control)
+            at += 2
+        else:
+            at += 1
+    if len(out) != size:
+        raise Withhold("pixel-stream", "The compressed pixels are of another size than announced.")
+    return bytes(out)

@@ -1,0 +1,142 @@
+"""Tally: how many elements stayed, changed or went, by tag; never a value."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from adit_engine.pseudonymize.tables import keywords
+from adit_engine.values.outcome import Row, Treatment, added_up
+
+PIXEL_DATA = 0x7FE00010
+
+
+class Done(Enum):
+    """What became of one element. REWRITTEN: the same in another form, or cleaned inside."""
+
+    KEPT = "kept"
+    REWRITTEN = "rewritten"
+    NEW_UID = "new UID"
+    MOVED = "date moved"
+    REPLACED = "replaced"
+    EMPTIED = "emptied"
+    REMOVED = "removed"
+    ADDED = "added"
+    BLANKED = "blanked"
+    """Of pixel data: a pixel rule ran."""
+    FACE = "may show a face"
+    """Of pixel data: thin slices that may show a head, which the trial accepts."""
+    HEADER_WORD = "left on its header's word"
+    """Of pixel data: nobody has looked for text in it, which the trial accepts."""
+
+
+_DONE = tuple(Done)
+BITS = 4
+CODES = {done: number for number, done in enumerate(_DONE)}
+"""A note is `tag << BITS | code`: many are made for each instance, and numbers cost least."""
+
+Notes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Of one level: what was done to elements that did not just stay, and the tags that leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """All that tells what was done to one instance; equal traces are one treatment.
+
+    `top` is the data set itself before the stamp, `inside` each item of a sequence, `leaving` the
+    tags of the data set as it leaves, `marks` what was done to the pixels.
+    """
+
+    top: Notes
+    inside: tuple[Notes, ...]
+    stamped: frozenset[int]
+    leaving: tuple[int, ...]
+    marks: tuple[Done, ...] = ()
+
+
+@lru_cache(maxsize=64)
+def treatment_of(traces: Traces) -> Treatment:
+    sums = _top(traces)
+    for notes in traces.inside:
+        sums.update(_level(notes))
+    sums.update((PIXEL_DATA, mark) for mark in traces.marks)
+    whole: Counter[tuple[int, str]] = Counter()
+    for (tag, done), count in sums.items():
+        whole[tag & 0xFFFF0000 if tag & 0x10000 else tag, done.value] += count
+    return Treatment(tuple(sorted((tag, done, n) for (tag, done), n in whole.items())))
+
+
+def _level(notes: Notes) -> Counter[tuple[int, Done]]:
+    changed, leaving = notes
+    stays = set(leaving)
+    known = [(note >> BITS, _DONE[note & (1 << BITS) - 1]) for note in changed]
+    # A private creator is taken along later, when an element of its block stays.
+    told = [(tag, done) for tag, done in known if not (done is Done.REMOVED and tag in stays)]
+    tags = {tag for tag, _ in told}
+    return Counter(told + [(tag, Done.KEPT) for tag in leaving if tag not in tags])
+
+
+def _top(traces: Traces) -> Counter[tuple[int, Done]]:
+    """What the stamp overwrote, added and took away comes on top of what the rules did."""
+    sums: Counter[tuple[int, Done]] = Counter()
+    leaving, before = set(traces.leaving), _level(traces.top)
+    for (tag, done), count in before.items():
+        if done is not Done.REMOVED and tag not in leaving:
+            done = Done.REMOVED
+        elif tag in traces.stamped:
+            done = Done.REPLACED
+        elif done is Done.REMOVED and tag in leaving:
+            done = Done.EMPTIED
+        sums[tag, done] += count
+    came = {tag for tag, _ in before}
+    sums.update((tag, Done.ADDED) for tag in leaving - came)
+    return sums
+
+
+@dataclass
+class Tally:
+    """Adds up over instances. Private elements are counted by group, under element 0000."""
+
+    treatments: Counter[Treatment] = field(default_factory=Counter)
+
+    def note(self, treatment: Treatment) -> None:
+        self.treatments[treatment] += 1
+
+    @property
+    def instances(self) -> int:
+        return self.treatments.total()
+
+    @property
+    def counts(self) -> Counter[tuple[int, Done]]:
+        summed = added_up(self.treatments.items())
+        return Counter({(tag, Done(done)): count for tag, done, count in summed})
+
+    @property
+    def blanked(self) -> int:
+        """Instances in which a pixel rule ran."""
+        return self.counts[PIXEL_DATA, Done.BLANKED]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return named(added_up(self.treatments.items()))
+
+
+def named(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """For a report: tag, name, action, count."""
+    names = {tag: keyword for keyword, tag in keywords().items()}
+    return [
+        {
+            "tag": f"({tag >> 16:04X},{tag & 0xFFFF:04X})",
+            "name": names.get(tag) or _unnamed(tag),
+            "action": done,
+            "count": count,
+        }
+        for tag, done, count in rows
+    ]
+
+
+def _unnamed(tag: int) -> str:
+    if tag & 0x10000:
+        return "private elements"
+    return {0x5000: "curve", 0x6000: "overlay"}.get(tag >> 16 & 0xFF00, "")

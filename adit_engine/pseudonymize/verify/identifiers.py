@@ -1,0 +1,183 @@
+"""Evidence: what in the original tells who it is, spelled in the ways in which it could leak."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from struct import pack, unpack
+
+from adit_engine.pseudonymize.verify.patterns import (
+    ADDRESS,
+    BIRTH,
+    DATE,
+    DEVICE,
+    ID,
+    INSTITUTION,
+    NAME,
+    TEXT,
+    Needle,
+    codecs_of,
+    is_token_in,
+    needles_of,
+    plain_dates,
+    spelled,
+)
+from adit_engine.pseudonymize.verify.reader import Content, not_understood
+
+_TAGS = {
+    NAME: """00100010 00101001 00101005 00101060 00102297 00080090 0008009C 00081048 00081050
+        00081060 00081070 00321032 00401010 00402008""",
+    ID: """00100020 00101000 00080050 00200010 00401001 00400009 00400253 00380010 00380060
+        00402016 00402017 00101050 00101090 0040050A 40080040 40080200""",
+    ADDRESS: """00101040 00102154 00102155 00080092 00080094 00401102 00401103 00401104 00402010
+        00402011""",
+    INSTITUTION: """00080080 00080081 00081040 00102299 00380300 00380400 0038001E 00100021
+        00321033 00400243 00401005 00402009 00404036""",
+    DEVICE: """00081010 00181000 00181004 00181005 00181007 00181008 0018700A 00080054 00080055
+        00400001 00400010 00400241 00400242 00321021 300A00B2 30080105""",
+    TEXT: """00104000 001021B0 00204000 00324000 00401400 00084000 00102180 00384000 00402400""",
+}
+_KIND = {int(tag, 16): kind for kind, tags in _TAGS.items() for tag in tags.split()}
+_BIRTH_DATE, _STUDY_ID, _CHARSET = 0x00100030, 0x00200010, 0x00080005
+_EQUIPMENT = frozenset({0x00080070, 0x00081090})
+_KIND_OF_VR = {b"PN": NAME, b"AE": DEVICE}
+_BY_VR = frozenset({b"UI", b"DA", b"DT", *_KIND_OF_VR})
+
+_UID_LIKE = re.compile(rb"[0-2]\.\d(?=[\d.]{11})\d*(?:\.\d+)+")
+_SHORTEST_UID = 14
+_ONLY_NUMBERS = bytes(c if c in b"0123456789." else 0x20 for c in range(256))
+
+_LONGEST_EVIDENCE = 1 << 16
+
+
+@dataclass(slots=True)
+class Found:
+    """What one original holds, as raw values."""
+
+    identity: set[tuple[str, bytes]] = field(default_factory=set)
+    charset: bytes = b""
+    equipment: bytes = b""
+    uids: set[bytes] = field(default_factory=set)
+    dates: set[bytes] = field(default_factory=set)
+    birth_dates: set[bytes] = field(default_factory=set)
+    kept: dict[int, set[bytes]] = field(default_factory=dict)
+    top: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`tokens` are searched everywhere; `by_year` only where the year stands; `whole` as values.
+
+    `binary`: long numbers as a computer holds them, in the case in which they stand.
+    """
+
+    tokens: tuple[Needle, ...]
+    by_year: dict[bytes, tuple[Needle, ...]]
+    whole: dict[bytes, str]
+    binary: tuple[Needle, ...]
+
+
+def uid_like(data: bytes) -> list[bytes]:
+    """What looks like a UID, wherever it stands; its last digit may belong to the next element."""
+    # Most bytes are no digits: to cut at those first is half the work of a search from each.
+    numbers = data.translate(_ONLY_NUMBERS).split()
+    return [uid for run in numbers if len(run) >= _SHORTEST_UID for uid in _UID_LIKE.findall(run)]
+
+
+def found_in(content: Content, keep: frozenset[int], top: frozenset[int]) -> Found:
+    """Collects at every depth. Values of `keep` come as they are, of `top` from the top level."""
+    found = Found()
+    wanted = _WANTED | keep | top
+    for region in content.regions:
+        data = region.data
+        for run in uid_like(data):
+            found.uids.update((run, run[:-1]))
+        for tag, vr, start, end, depth in region.elements:
+            if tag in wanted or vr in _BY_VR:
+                if start == end:
+                    continue
+                value = data[start:end]
+                if not depth and tag in top:
+                    found.top[tag] = value
+                value = value.strip(b" \0")
+                if tag in keep:
+                    found.kept.setdefault(tag, set()).add(value.lower())
+                if tag in _WANTED or vr in _BY_VR:
+                    _collect(found, tag, vr, value)
+    return found
+
+
+_WANTED = frozenset({_BIRTH_DATE, _CHARSET, *_KIND}) | _EQUIPMENT
+
+
+def _collect(found: Found, tag: int, vr: bytes, value: bytes) -> None:
+    if len(value) > _LONGEST_EVIDENCE:
+        # Of a remark only the whole is looked for, and no text of this length can stay.
+        if vr in _KIND_OF_VR or _KIND.get(tag, TEXT) != TEXT:
+            raise not_understood("a name or number in it is longer than any can be")
+    elif tag in _KIND:
+        if tag != _STUDY_ID or len(value) >= 4:
+            found.identity.add((_KIND[tag], value))
+    elif tag == _BIRTH_DATE:
+        found.birth_dates.update(plain_dates(value))
+    elif tag in _EQUIPMENT:
+        found.equipment += b"\\" + value.lower()
+    elif tag == _CHARSET:
+        found.charset += b"\\" + value
+    elif vr == b"UI":
+        found.uids.update(uid.strip(b" \0") for uid in value.split(b"\\"))
+    elif vr in (b"DA", b"DT"):
+        found.dates.update(plain_dates(value))
+    elif vr in _KIND_OF_VR:
+        found.identity.add((_KIND_OF_VR[vr], value))
+
+
+def evidence(found: Found, stamps: bytes) -> Evidence:
+    """`stamps`: our own words, in lower case; what stands among them proves nothing inside text."""
+    codecs = codecs_of(found.charset)
+    tokens: dict[bytes, Needle] = {}
+    whole: dict[bytes, str] = {}
+    for code, raw in found.identity:
+        for needle in needles_of(code, raw, codecs):
+            if _names_equipment(code, needle.text, found.equipment):
+                continue
+            if len(needle.text) < 4 or is_token_in(needle, stamps):
+                whole.setdefault(needle.text, code)
+            else:
+                tokens.setdefault(needle.text, needle)
+    long_numbers = {
+        Needle(text, needle.code)
+        for needle in tokens.values()
+        if needle.code == ID and _is_long_number(needle.text)
+        for text in _in_bytes(int(needle.text))
+    }
+    by_year: dict[bytes, tuple[Needle, ...]] = {}
+    for code, days in ((BIRTH, found.birth_dates), (DATE, found.dates - found.birth_dates)):
+        for day in days:
+            needles = tuple(Needle(text, code) for text in spelled(day.decode()))
+            by_year[day[:4]] = by_year.get(day[:4], ()) + needles
+            long_numbers |= {Needle(text, code) for text in _in_bytes(int(day))}
+    return Evidence(tuple(tokens.values()), by_year, whole, tuple(long_numbers))
+
+
+def _names_equipment(code: str, word: bytes, equipment: bytes) -> bool:
+    """A station may be called as its model is, and a short word may be a part of the maker's name."""
+    if code not in (DEVICE, INSTITUTION):
+        return False
+    whole = {value.strip(b" \0") for value in equipment.split(b"\\")}
+    return (code == DEVICE and word in whole) or (len(word) < 6 and word in equipment)
+
+
+def _is_long_number(text: bytes) -> bool:
+    """Seven digits or more, and not a round number, as many settings are."""
+    return len(text) >= 7 and text.isdigit() and len(text.rstrip(b"0")) > 3
+
+
+def _in_bytes(number: int) -> Iterator[bytes]:
+    """As UL or SL, FD, and FL where that can hold it to the last digit; either byte first."""
+    for order in "<>":
+        if number < 1 << 32:
+            yield pack(order + "I", number)
+        if number < 1 << 53:
+            yield pack(order + "d", number)
+            if unpack("<f", pack("<f", number)) == (number,):
+                yield pack(order + "f", number)

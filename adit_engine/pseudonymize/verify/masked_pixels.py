@@ -1,0 +1,194 @@
+"""Verification of blanked pixels: the profile's rectangles are empty, and all around is what was."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from adit_engine.errors import Withhold
+from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.verify.pixels import (
+    ALLOCATED,
+    COLUMNS,
+    FRAMES,
+    HIGH_BIT,
+    PHOTOMETRIC,
+    ROWS,
+    SAMPLES,
+    SIGNED,
+    STORED,
+    Picture,
+    clean_above,
+    pixel_mask,
+)
+from adit_engine.pseudonymize.verify.reader import PIXELS
+from adit_engine.values.instance import EXPLICIT_BE, EXPLICIT_LE
+
+if TYPE_CHECKING:
+    from numpy import generic
+    from numpy.typing import NDArray
+
+    from adit_engine.pseudonymize.pixel_rules import PixelRule
+
+_PLANAR = 0x00280006
+_CLASS, _MAKER, _MODEL, _SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x00181020
+_CONVERSION, _BURNED_IN = 0x00080064, 0x00280301
+
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_CLOSED = tuple(_STORAGE + end for end in ("6.1", "3.1", "7", "7.2", "7.3", "7.4"))
+"""Ultrasound and secondary captures: none leaves without a rule."""
+_MUST_SAY_NO = tuple(
+    _STORAGE + end for end in ("1", "20", "12.1", "12.1.1", "12.2", "12.2.1", "481.1")
+)
+_CAPTURED = ("sc", "wsd", "di", "df", "si", "drw", "syn")
+
+_UNCOMPRESSED_AS = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_ICT": b"RGB", b"YBR_RCT": b"RGB"}
+_MAY_DIFFER = frozenset({PHOTOMETRIC, _PLANAR})
+_KEYWORDS = {
+    SAMPLES: "SamplesPerPixel",
+    ROWS: "Rows",
+    COLUMNS: "Columns",
+    ALLOCATED: "BitsAllocated",
+    STORED: "BitsStored",
+    HIGH_BIT: "HighBit",
+    SIGNED: "PixelRepresentation",
+    _PLANAR: "PlanarConfiguration",
+}
+
+
+_NO_PROOF = tuple(
+    _STORAGE + end
+    for end in (
+        *("1", "1.1", "1.1.1", "1.2", "1.2.1", "13.1.3", "20"),
+        *("12.1", "12.1.1", "12.2", "12.2.1"),
+    )
+)
+"""Radiographs and scintigrams: a header proves nothing, so their project has to accept its word."""
+
+
+def rules_for(
+    change: Pseudonymized, picture: Picture, top: Mapping[int, bytes]
+) -> "list[PixelRule]":
+    """The profile's rules for the original."""
+    if not picture.pixels:
+        return []
+    size = (picture.number(ROWS), picture.number(COLUMNS))
+    device = [_said(top.get(tag, b"")) for tag in (_CLASS, _MAKER, _MODEL, _SOFTWARE)]
+    could_leave = _could_leave(change, top)
+    found = []
+    for rule in change.profile.pixel_rules:
+        if could_leave and rule.applies == "withheld":
+            continue
+        asked = [rule.sop_class, rule.manufacturer, rule.model, rule.software]
+        matches = [have == want.lower() for have, want in zip(device, asked, strict=True)]
+        if rule.software == "*":
+            matches[3] = True
+        if all(matches) and size == (rule.rows, rule.columns):
+            found.append(rule)
+    return found
+
+
+def check_covered(change: Pseudonymized, top: Mapping[int, bytes]) -> None:
+    """Raises Withhold for an original, covered by no rule, that must not leave without one."""
+    if _needs_rule(change, _said(top.get(_CLASS, b""))):
+        raise Withhold(
+            "verify-pixel",
+            "Text can stand in these pixels: neither a pixel rule covers the device, nor does the "
+            "project accept the header's word.",
+        )
+
+
+def _needs_rule(change: Pseudonymized, kind: str) -> bool:
+    return kind in _CLOSED or (kind in _NO_PROOF and change.header_word.value != "accept")
+
+
+def _could_leave(change: Pseudonymized, top: Mapping[int, bytes]) -> bool:
+    """Whether the original says enough for itself to leave without a rule for its device."""
+    kind, captured, burned = (_said(top.get(t, b"")) for t in (_CLASS, _CONVERSION, _BURNED_IN))
+    if _needs_rule(change, kind) or captured in _CAPTURED:
+        return False
+    return burned == "no" or (not burned and kind not in _MUST_SAY_NO)
+
+
+def blanked_pixels(
+    source: Picture, output: Picture, rectangles: list[list[int]], syntax: str
+) -> None:
+    """Raises Withhold unless the output is the original but for the rectangles, each of one colour.
+
+    `syntax` is the transfer syntax of the original; the output is not compressed.
+    """
+    before, after = source.comparable(), output.comparable()
+    was, now = before.get(PHOTOMETRIC, b""), after.get(PHOTOMETRIC, b"")
+    if any(before.get(tag) != after.get(tag) for tag in {*before, *after} - _MAY_DIFFER):
+        raise _wrong("an attribute that tells how to read them changed")
+    if now not in (was, _UNCOMPRESSED_AS.get(was if isinstance(was, bytes) else b"")):
+        raise _wrong("their colours have another meaning")
+    if set(source.pixels) != {PIXELS} or set(output.pixels) != {PIXELS}:
+        raise _wrong("they are missing, or of another kind")
+    if output.pixels[PIXELS].encapsulated:
+        raise _wrong("they are still compressed")
+    length = sum(len(part) for part in output.pixels[PIXELS].parts)
+    if length != output.size + output.size % 2 or not clean_above(output):
+        raise _wrong("something stands behind them or in bits that belong to no pixel")
+    frames = zip(_frames(source, syntax), _frames(output, EXPLICIT_LE), strict=True)
+    colours: set[bytes] = set()
+    for one, other in frames:
+        _check_frame(one, other, rectangles, colours, output)
+    if not colours:
+        raise _wrong("there is no frame")
+
+
+def _check_frame(
+    one: "NDArray[generic]",
+    other: "NDArray[generic]",
+    rectangles: list[list[int]],
+    colours: set[bytes],
+    output: Picture,
+) -> None:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        raise _wrong("a frame has another size")
+    import numpy as np  # takes long to load, and few images are blanked
+
+    around = np.ones(one.shape[:2], bool)
+    for left, top, width, height in rectangles:
+        around[top : top + height, left : left + width] = False
+    mask = np.array(pixel_mask(output), f"u{one.dtype.itemsize}")
+    mine, theirs = (frame.view(mask.dtype)[around] & mask for frame in (one, other))
+    if not np.array_equal(mine, theirs):
+        raise _wrong("a pixel outside the rectangles has another value")
+    inside = other[~around].reshape(-1, output.number(SAMPLES))
+    colours.update(row.tobytes() for row in np.unique(inside, axis=0))
+    if len(colours) != 1:
+        raise _wrong("a rectangle is not blank")
+
+
+def _frames(picture: Picture, syntax: str) -> Iterator["NDArray[generic]"]:
+    """Each frame as rows, columns, samples; colours not converted."""
+    # Here, as they take long to load, and few images are blanked.
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.pixels.utils import iter_pixels
+    from pydicom.uid import UID
+
+    ds = Dataset()
+    for tag, keyword in _KEYWORDS.items():
+        if tag in picture.values:
+            setattr(ds, keyword, picture.number(tag))
+    if ds.SamplesPerPixel > 1 and "PlanarConfiguration" not in ds:
+        ds.PlanarConfiguration = 0
+    ds.PhotometricInterpretation = picture.values[PHOTOMETRIC].decode("ascii")
+    ds.NumberOfFrames = int(picture.values.get(FRAMES, b"1") or 1)
+    ds.PixelData = b"".join(picture.pixels[PIXELS].parts)
+    ds["PixelData"].VR = "OB" if ds.BitsAllocated <= 8 else "OW"
+    ds["PixelData"].is_undefined_length = picture.pixels[PIXELS].encapsulated
+    ds.file_meta = FileMetaDataset()
+    plain = EXPLICIT_BE if picture.big_endian else EXPLICIT_LE
+    is_compressed = picture.pixels[PIXELS].encapsulated
+    ds.file_meta.TransferSyntaxUID = UID(syntax if is_compressed else plain)
+    for frame in iter_pixels(ds, raw=True):
+        yield frame.astype(frame.dtype.newbyteorder("="))
+
+
+def _said(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \0").lower()
+
+
+def _wrong(what: str) -> Withhold:
+    return Withhold("verify-pixel", f"The blanked pixels are not what they must be: {what}.")

@@ -1,0 +1,265 @@
+"""Needles: the ways in which a name, a number, a place or a day may be spelled, and found again."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from adit_engine.pseudonymize.verify.stopwords import MODELS, NOBODY, VENDORS
+
+NAME, ID, BIRTH, DATE = "verify-name", "verify-id", "verify-birth-date", "verify-date"
+ADDRESS, INSTITUTION, DEVICE, TEXT = (
+    "verify-address",
+    "verify-institution",
+    "verify-device",
+    "verify-text",
+)
+
+_CODECS = {
+    b"ISO_IR 100": "latin-1",
+    b"ISO_IR 101": "iso8859-2",
+    b"ISO_IR 109": "iso8859-3",
+    b"ISO_IR 110": "iso8859-4",
+    b"ISO_IR 144": "iso8859-5",
+    b"ISO_IR 127": "iso8859-6",
+    b"ISO_IR 126": "iso8859-7",
+    b"ISO_IR 138": "iso8859-8",
+    b"ISO_IR 148": "iso8859-9",
+    b"ISO_IR 203": "iso8859-15",
+    b"ISO_IR 13": "shift_jis",
+    b"ISO_IR 166": "tis-620",
+    b"ISO_IR 149": "euc_kr",
+    b"ISO_IR 58": "gb18030",
+    b"GB18030": "gb18030",
+    b"GBK": "gb18030",
+}
+_ANY_CODEC = tuple(dict.fromkeys(_CODECS.values()))
+_ESCAPE = re.compile(rb"\x1b(?:\$?[()\-][@-Z]|\$[@AB])")
+_JAPANESE = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
+_SPLIT_NAME = re.compile(r"[\s^=,;:.\\/()\[\]_\-\"&+*]+")
+_APOSTROPHE = re.compile(r"['’`´]")
+_SPLIT_PLACE = re.compile(r"[\r\n^;,|\\]+")
+_DIGITS = re.compile(rb"\d+")
+GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "æ": "ae"})
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july"),
+    *("august", "september", "october", "november", "december"),
+)
+_FIRST_WIDE_CHARACTER = "\u0e00"  # from Thai on, scripts that put no blank between words
+
+
+@dataclass(frozen=True, slots=True)
+class Needle:
+    """`text` is in ASCII lower case. `loose`: found also inside a longer word."""
+
+    text: bytes
+    code: str
+    loose: bool = False
+
+
+def needles_of(code: str, raw: bytes, codecs: tuple[str, ...]) -> Iterator[Needle]:
+    for text, codec in texts(raw, codecs):
+        for word in _words(code, text):
+            for variant in _variants(word):
+                yield from _encoded(variant, codec, code)
+    if b"\x1b" in raw:
+        for piece in re.split(rb"[=^\\]", raw):
+            if len(piece) > 6:
+                yield Needle(piece.strip().lower(), code, loose=True)
+
+
+def _encoded(text: str, codec: str, code: str) -> Iterator[Needle]:
+    if text.isascii():
+        if len(text) > 1:
+            yield Needle(text.encode("ascii").lower(), code)
+        return
+    wide = max(text) >= _FIRST_WIDE_CHARACTER
+    for name in {codec, "utf-8", "latin-1"}:
+        try:
+            data = text.encode(name).lower()
+        except UnicodeEncodeError:
+            continue
+        if len(text) >= (2 if wide else 4):
+            yield Needle(data, code, loose=True)
+        elif len(data) < 4:
+            yield Needle(data, code)
+
+
+def _variants(word: str) -> Iterator[str]:
+    """Upper and lower case, composed and decomposed, and without what ASCII cannot write."""
+    yield word
+    if word.isascii():
+        return
+    lower = word.lower()
+    bare = unicodedata.normalize("NFKD", lower)
+    yield from dict.fromkeys(
+        (
+            lower,
+            word.upper(),
+            word.title(),
+            unicodedata.normalize("NFC", lower),
+            unicodedata.normalize("NFD", lower),
+            lower.translate(GERMAN),
+            "".join(letter for letter in bare if not unicodedata.combining(letter)),
+        )
+    )
+
+
+def _words(code: str, text: str) -> Iterable[str]:
+    if code == NAME:
+        return _name_words(text)
+    if code == ID:
+        return _id_words(text)
+    if code == TEXT:
+        return [" ".join(text.split())] if len(text) >= 10 else []
+    return _place_words(text, phone=code == ADDRESS)
+
+
+def _name_words(text: str) -> Iterator[str]:
+    for name in text.split("\\"):
+        for group in name.split("="):
+            parts = name_parts(group)
+            for part in parts:
+                yield part
+                if _APOSTROPHE.search(part):
+                    yield from (_APOSTROPHE.sub(mark, part) for mark in ("", " ", "'", "’", "`"))
+            if len(parts) > 1 and max(len(part) for part in parts[:2]) < 4:
+                first, second = parts[:2]
+                for mark in ("^", " ", ", ", ",", "_", "-"):
+                    yield first + mark + second
+                    yield second + mark + first
+
+
+def name_parts(group: str) -> list[str]:
+    """The words of one component group of a name, without titles and words for nobody."""
+    return [part for part in _SPLIT_NAME.split(group) if _tells(part)]
+
+
+def _tells(word: str) -> bool:
+    return bool(word) and word.lower().encode() not in NOBODY
+
+
+def _id_words(text: str) -> Iterator[str]:
+    for value in text.split("\\"):
+        word = value.strip(" \0")
+        bare = re.sub(r"[\s.\-/_:^]", "", word)
+        if not _tells(word) or not bare.strip("0"):
+            continue
+        yield word
+        digits = re.sub(r"\D", "", bare)
+        for other in (bare, bare.lstrip("0"), digits if len(digits) >= 7 else ""):
+            if other != word and len(other) >= 6:
+                yield other
+
+
+def _place_words(text: str, *, phone: bool) -> Iterator[str]:
+    whole = " ".join(text.split())
+    parts = [whole, *(" ".join(part.split()) for part in _SPLIT_PLACE.split(text))]
+    for part in dict.fromkeys(parts):
+        if len(part) < (4 if any(map(str.isalpha, part)) else 6):
+            continue
+        words = set(re.findall(rb"[^\W\d]+", part.lower().encode()))
+        if not words or words - NOBODY - VENDORS - MODELS:
+            yield part
+    digits = re.sub(r"\D", "", whole)
+    if phone and len(digits) >= 6 and len(digits) * 2 > len(whole):
+        yield digits
+
+
+def plain_dates(value: bytes) -> list[bytes]:
+    """Each date of a DA or DT value as YYYYMMDD; what is shorter than a day is left out."""
+    days = (day.strip().replace(b".", b"", 2)[:8] for day in re.split(rb"[\\-]", value))
+    return [day for day in days if len(day) == 8 and day.isdigit()]
+
+
+def spelled(day: str) -> Iterator[bytes]:
+    """A day as people write it, from YYYYMMDD."""
+    year, month, date = day[:4], day[4:6], day[6:]
+    yield day.encode()
+    for mark in "-./ _":
+        yield f"{year}{mark}{month}{mark}{date}".encode()
+        yield f"{date}{mark}{month}{mark}{year}".encode()
+        yield f"{month}{mark}{date}{mark}{year}".encode()
+    short = f"{int(date)}.{int(month)}.{year}"
+    if short != f"{date}.{month}.{year}":
+        yield short.encode()
+        yield f"{int(month)}/{int(date)}/{year}".encode()
+        yield f"{int(date)}/{int(month)}/{year}".encode()
+    if date + month != month + date:
+        yield f"{date}{month}{year}".encode()
+    yield f"{month}{date}{year}".encode()
+    if "01" <= month <= "12":
+        name = _MONTHS[int(month) - 1]
+        for word in {name, name[:3]}:
+            yield f"{int(date)} {word} {year}".encode()
+            yield f"{date}-{word}-{year}".encode()
+            yield f"{word} {int(date)}, {year}".encode()
+
+
+def codecs_of(charset: bytes) -> tuple[str, ...]:
+    """Candidates in which a value may be meant; more of them than needed does no harm."""
+    labels = [
+        term.strip().replace(b"2022 IR", b"_IR").replace(b"ISO _", b"ISO_")
+        for term in charset.split(b"\\")
+    ]
+    known = [_CODECS[label] for label in labels if label in _CODECS]
+    return tuple(dict.fromkeys([*known, "utf-8", "latin-1"]))
+
+
+def texts(raw: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(text, codec) for every way in which the bytes can be read."""
+    if raw.isascii() and b"\x1b" not in raw:
+        yield raw.decode("ascii"), "ascii"
+        return
+    if _JAPANESE.search(raw):
+        read = [*_decoded(raw, ("iso2022_jp_2", "iso2022_jp_ext"))]
+        if read:
+            yield from read
+            return
+    data = _ESCAPE.sub(b"", raw)
+    yield from _decoded(data, (*codecs, "euc_kr", "gb18030"))
+    if not [*_decoded(data, codecs[:1])]:
+        # The label is false, so it may be any other; what leaves is written in UTF-8.
+        yield from ((text, "utf-8") for text, _ in _decoded(data, _ANY_CODEC))
+
+
+def _decoded(data: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for codec in codecs:
+        try:
+            yield data.decode(codec), codec
+        except UnicodeDecodeError:
+            continue
+
+
+def is_token_in(needle: Needle, text: bytes) -> bool:
+    at = text.find(needle.text)
+    while at >= 0:
+        if stands_alone(needle, text, at, (0, len(text))):
+            return True
+        at = text.find(needle.text, at + 1)
+    return False
+
+
+def stands_alone(needle: Needle, data: bytes, at: int, within: tuple[int, int]) -> bool:
+    """Is the hit a word of its own, between the bounds of the value that it stands in?
+
+    A word of letters ends where a digit begins, and a number of six digits or more where a letter
+    does; a shorter number needs both, and no decimal point or UID component beside it.
+    """
+    if needle.loose:
+        return True
+    end = at + len(needle.text)
+    before = data[at - 1 : at] if at > within[0] else b""
+    after = data[end : end + 1] if end < within[1] else b""
+    if _DIGITS.fullmatch(needle.text):
+        if before.isdigit() or after.isdigit():
+            return False
+        if len(needle.text) >= 6:
+            return True
+        in_number = (before == b"." and data[max(at - 2, within[0]) : at - 1].isdigit()) or (
+            after == b"." and data[end + 1 : min(end + 2, within[1])].isdigit()
+        )
+        return not (before.isalpha() or after.isalpha() or in_number)
+    if needle.text.isalpha():
+        return not (before.isalpha() or after.isalpha())
+    return not (before.isalnum() or after.isalnum())

@@ -1,0 +1,315 @@
+"""Verification's own way of reading a data set: flat, strict, and shared with nobody."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from struct import Struct
+from struct import error as StructError
+
+from adit_engine.errors import Withhold
+from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
+
+ITEM = 0xFFFEE000
+FLOAT_PIXELS, DOUBLE_PIXELS, PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
+_PIXEL_TAGS = frozenset({FLOAT_PIXELS, DOUBLE_PIXELS, PIXELS})
+
+_ITEM_END, _SEQUENCE_END = 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+_DEEPEST = 64
+_MOST_GUESSES = 2000
+_LARGEST_INFLATED = 1 << 30
+_CONTAINERS = (b"SQ", b"UN")
+
+# PS3.5 7.1.2: these VRs have a two byte length, the others two reserved bytes and four of length.
+_SHORT_LENGTH = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_LONG_LENGTH = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_DICTIONARY = Path(__file__).parents[1] / "tables" / "dictionary.tsv"
+"""PS3.6: a table of the standard, held against pydicom's by a test; loading pydicom takes long."""
+
+Element = tuple[int, bytes, int, int, int]
+"""Tag, VR, start and end of the value in the region's data, depth (0 = top level)."""
+
+
+Buffer = bytes | bytearray | memoryview
+Stretch = tuple[Buffer, int, int]
+"""A buffer, and where in it something begins and ends."""
+
+
+def not_understood(what: str) -> Withhold:
+    return Withhold("verify-not-understood", f"Verification could not read it: {what}.")
+
+
+@dataclass(slots=True)
+class Region:
+    """A stretch of whole elements: what stands before the pixel data, or behind them.
+
+    Elements of nested items follow their sequence in the list; each item opens with an ITEM entry.
+    A sequence's own entry has an empty value when it holds no item, else a value of one byte.
+    """
+
+    data: bytes
+    elements: list[Element] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class PixelValue:
+    """`parts` follow one another; encapsulated values (PS3.5 A.4) begin with the offset table.
+
+    `where`: which stretch of which buffer each part is.
+    """
+
+    encapsulated: bool
+    parts: list[memoryview]
+    where: list[Stretch] = field(default_factory=list)
+
+    def is_same_memory(self, other: "PixelValue") -> bool:
+        """Not a copy that is alike, but the very bytes; nothing is left to compare."""
+        return len(self.where) == len(other.where) and all(
+            one[0] is another[0] and one[1:] == another[1:]
+            for one, another in zip(self.where, other.where, strict=True)
+        )
+
+
+@dataclass(slots=True)
+class Content:
+    regions: list[Region]
+    pixels: dict[int, PixelValue]
+    big_endian: bool
+
+
+def read(instance: Instance, *, tolerant: bool = False) -> Content:
+    """The whole instance, without copying pixels. Raises Withhold where it cannot be followed.
+
+    Only a tolerant reading allows what some writers leave behind: a checksum behind deflated data,
+    zeros behind the pixels.
+    """
+    syntax = instance.transfer_syntax_uid
+    header = bytes(instance.header)
+    rest: Sequence[Buffer] = instance.rest
+    if syntax == DEFLATED_LE:
+        header, rest = _inflated(b"".join((header, *rest)), 8 if tolerant else 0), ()
+    reader = _Reader(header, syntax == EXPLICIT_BE)
+    explicit = syntax != IMPLICIT_LE
+    end = reader.data_set(0, len(header), 0, explicit)
+    content = Content([reader.region], {}, syntax == EXPLICIT_BE)
+    stream = _Stream([memoryview(header)[end:], *rest])
+    if stream.size:
+        _read_stream(stream, content, explicit, tolerant)
+    return content
+
+
+def _inflated(data: bytes, longest_rest: int) -> bytes:
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    header = inflate.decompress(data, _LARGEST_INFLATED)
+    if not inflate.eof or len(inflate.unused_data.strip(b"\0")) > longest_rest:
+        raise not_understood("the deflated data set is too large or does not end where it should")
+    return header
+
+
+class _Stream:
+    """Bytes that lie in several buffers, read as if they were one."""
+
+    def __init__(self, parts: Iterable[Buffer]) -> None:
+        self._parts = [(part, memoryview(part)) for part in parts if len(part)]
+        self.size = sum(len(part) for _, part in self._parts)
+
+    def _stretches(self, start: int, end: int) -> Iterator[tuple[memoryview, Stretch]]:
+        if not 0 <= start <= end <= self.size:
+            raise not_understood("an element ends behind the end of the data set")
+        at = 0
+        for buffer, part in self._parts:
+            lower, upper = max(start - at, 0), min(end - at, len(part))
+            if lower < upper:
+                yield part[lower:upper], (buffer, lower, upper)
+            at += len(part)
+
+    def value(self, start: int, end: int, encapsulated: bool) -> PixelValue:
+        found = list(self._stretches(start, end))
+        parts, where = [part for part, _ in found], [place for _, place in found]
+        return PixelValue(encapsulated, parts, where)
+
+    def take(self, start: int, end: int) -> bytes:
+        return b"".join(part for part, _ in self._stretches(start, end))
+
+
+def _read_stream(stream: _Stream, content: Content, explicit: bool, tolerant: bool) -> None:
+    """Pixel elements one by one; from the first element of another kind on, all of it as text."""
+    at = 0
+    while at < stream.size:
+        head = stream.take(at, min(at + 12, stream.size))
+        reader = _Reader(head, content.big_endian)
+        tag, _vr, value, length = reader.head(0, explicit)
+        if tag not in _PIXEL_TAGS:
+            break
+        if tag in content.pixels:
+            raise not_understood("there are two pixel data elements")
+        start = at + value
+        encapsulated = length == _UNDEFINED
+        at = _fragments_end(stream, start) if encapsulated else start + length
+        stop = at - 8 if encapsulated else at
+        content.pixels[tag] = stream.value(start, stop, encapsulated)
+        if tolerant and not stream.take(at, stream.size).strip(b"\0"):
+            return
+    if at < stream.size:
+        reader = _Reader(stream.take(at, stream.size), content.big_endian)
+        end = reader.data_set(0, len(reader.data), 0, explicit)
+        content.regions.append(reader.region)
+        if end < len(reader.data):
+            left = _Stream([memoryview(reader.data)[end:]])
+            _read_stream(left, content, explicit, tolerant)
+
+
+def _fragments_end(stream: _Stream, at: int) -> int:
+    while True:
+        group, number, length = _LITTLE.implicit(stream.take(at, at + 8), 0)
+        tag = group << 16 | number
+        at += 8
+        if tag == _SEQUENCE_END:
+            return at
+        if tag != ITEM or length == _UNDEFINED:
+            raise not_understood("the compressed pixel data are not a row of fragments")
+        at += length
+
+
+@cache
+def _vrs() -> dict[int, bytes]:
+    """The VR of each attribute; where it may have several, the first."""
+    lines = _DICTIONARY.read_bytes().splitlines()
+    return {int(line[:8], 16): line[9:11] for line in lines if not line.startswith(b"#")}
+
+
+def _implicit_vr(tag: int) -> bytes:
+    """What the dictionary says; private elements and those it does not know are UN."""
+    if not tag & 0xFFFF:
+        return b"UL"
+    if tag & 0x10000:
+        return b"LO" if 0x10 <= tag & 0xFFFF <= 0xFF else b"UN"
+    return _vrs().get(tag, b"UN")
+
+
+class _Hopeless(Exception):
+    """Bytes made to be read in so many ways that trying them all would not end."""
+
+
+class _Order:
+    """How numbers are written: least significant byte first, or last."""
+
+    def __init__(self, sign: str) -> None:
+        self.explicit = Struct(sign + "HH2sH").unpack_from
+        self.implicit = Struct(sign + "HHL").unpack_from
+        self.long = Struct(sign + "L").unpack_from
+        self.item = Struct(sign + "HH").pack(0xFFFE, 0xE000)
+
+
+_LITTLE, _BIG = _Order("<"), _Order(">")
+
+
+class _Reader:
+    def __init__(self, data: bytes, big_endian: bool) -> None:
+        self.data = data
+        self.region = Region(data)
+        self._guesses = 0
+        self._order = _BIG if big_endian else _LITTLE
+
+    def head(self, at: int, explicit: bool) -> tuple[int, bytes, int, int]:
+        """Tag, VR, start of value, length. Items and delimiters have an empty VR."""
+        group, number, length = self._order.implicit(self.data, at)
+        tag = group << 16 | number
+        if group == 0xFFFE:
+            return tag, b"", at + 8, length
+        if not explicit:
+            return tag, _implicit_vr(tag), at + 8, length
+        vr = self.data[at + 4 : at + 6]
+        if vr in _SHORT_LENGTH:
+            return tag, vr, at + 8, self._order.explicit(self.data, at)[3]
+        if vr not in _LONG_LENGTH:
+            raise not_understood("an element has a value representation that does not exist")
+        return tag, vr, at + 12, self._order.long(self.data, at + 8)[0]
+
+    def data_set(self, at: int, end: int, depth: int, explicit: bool, is_open: bool = False) -> int:
+        """Reads elements up to `end`, the item's delimiter, or pixel data at the top level."""
+        if depth > _DEEPEST:
+            raise not_understood("its sequences are nested too deeply")
+        data, unpack, add = self.data, self._order.explicit, self.region.elements.append
+        while at < end:
+            group, number, vr, length = unpack(data, at)
+            tag = group << 16 | number
+            if explicit and vr in _SHORT_LENGTH and group != 0xFFFE:
+                value = at + 8
+            else:
+                tag, vr, value, length = self.head(at, explicit)
+                if tag == _ITEM_END and is_open:
+                    return value
+                if group == 0xFFFE:
+                    raise not_understood("an item stands where an element should be")
+                if tag in _PIXEL_TAGS and not depth:
+                    return at
+                if length == _UNDEFINED or vr in _CONTAINERS:
+                    at = self._container((tag, vr, value, length, depth), end, explicit)
+                    continue
+            at = value + length
+            if at > end:
+                raise not_understood("an element ends behind the end of what it stands in")
+            add((tag, vr, value, at, depth))
+        if is_open:
+            raise not_understood("an item has no end")
+        return at
+
+    def _container(self, head: tuple[int, bytes, int, int, int], end: int, explicit: bool) -> int:
+        """A sequence, or UN: bytes of a VR that the writer did not know (PS3.5 6.2.2)."""
+        tag, vr, value, length, depth = head
+        stop = end if length == _UNDEFINED else value + length
+        if stop > end:
+            raise not_understood("a sequence ends behind the end of what it stands in")
+        if vr == b"SQ":
+            return self._sequence((tag, value, stop, depth), explicit, length == _UNDEFINED)
+        if length == _UNDEFINED:
+            if tag in _PIXEL_TAGS:
+                rest = _Stream([memoryview(self.data)[value:stop]])
+                return value + _fragments_end(rest, 0)
+            if vr != b"UN":
+                raise not_understood("an element that is no sequence has no length")
+            return self._sequence((tag, value, stop, depth), False, True)
+        known = _implicit_vr(tag)
+        if self.data.startswith(self._order.item, value, stop) or known == b"SQ":
+            for as_explicit in (False, True):
+                if self._is_sequence((tag, value, stop, depth), as_explicit):
+                    return stop
+        self.region.elements.append((tag, known, value, stop, depth))
+        return stop
+
+    def _is_sequence(self, where: tuple[int, int, int, int], explicit: bool) -> bool:
+        self._guesses += 1
+        if self._guesses > _MOST_GUESSES:
+            raise _Hopeless
+        before = len(self.region.elements)
+        try:
+            return self._sequence(where, explicit, False) == where[2]
+        except (Withhold, ArithmeticError, ValueError, LookupError, StructError):
+            del self.region.elements[before:]
+            return False
+
+    def _sequence(self, where: tuple[int, int, int, int], explicit: bool, is_open: bool) -> int:
+        tag, at, stop, depth = where
+        elements = self.region.elements
+        mine = len(elements)
+        elements.append((tag, b"SQ", at, at, depth))
+        while at < stop:
+            group, number, length = self._order.implicit(self.data, at)
+            start = at + 8
+            if (group, number) == (0xFFFE, 0xE0DD) and is_open:
+                return start
+            if (group, number) != (0xFFFE, 0xE000):
+                raise not_understood("a sequence holds something that is not an item")
+            elements[mine] = (tag, b"SQ", start - 8, start - 7, depth)
+            elements.append((ITEM, b"", start, start, depth + 1))
+            item_open = length == _UNDEFINED
+            item_end = stop if item_open else start + length
+            if item_end > stop:
+                raise not_understood("an item ends behind the end of its sequence")
+            at = self.data_set(start, item_end, depth + 1, explicit, item_open)
+        if is_open:
+            raise not_understood("a sequence has no end")
+        return at

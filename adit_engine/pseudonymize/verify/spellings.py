@@ -1,0 +1,256 @@
+"""Spellings: names, numbers and dates as people also write them, in the text of what was made.
+
+Text is read without its marks and blanks, forwards and backwards, so that a hyphen, a word put in
+front, an ending or letters set apart hide nothing.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+from adit_engine.pseudonymize.verify.identifiers import Found
+from adit_engine.pseudonymize.verify.patterns import (
+    ADDRESS,
+    BIRTH,
+    DATE,
+    DEVICE,
+    GERMAN,
+    ID,
+    INSTITUTION,
+    NAME,
+    Needle,
+    codecs_of,
+    is_token_in,
+    name_parts,
+    texts,
+)
+from adit_engine.pseudonymize.verify.reader import Region
+from adit_engine.pseudonymize.verify.stopwords import MODELS, NOBODY, PLACES, VENDORS, VOCABULARY
+
+_TEXT_VRS = frozenset(b"AE AS CS LO LT SH ST UC UR UT".split())
+_BETWEEN = b"\x01"  # of two values; stands in no text
+_MARKS = bytes(c for c in range(128) if not chr(c).isalnum() and c != _BETWEEN[0])
+_NOT_LETTERS = re.compile(r"[\W_]+")
+_WORDS = re.compile(r"[^\W\d_]+")
+_DIGITS = re.compile(r"\d+")
+_WORD_TABLE = Path(__file__).parents[1] / "tables" / "safe_words.tsv"
+_KNOWN = b" ".join(VOCABULARY | VENDORS | MODELS | NOBODY) + _WORD_TABLE.read_bytes()
+# A shorter word stands inside others by chance.
+_LONG_NAME, _BEGINNING, _SHORT_PAIR = 6, 8, 5
+_LONG_NUMBER, _LONG_CODE, _LONG_PLACE, _LONG_LINE = 7, 6, 7, 10
+_PATIENT_NAME, _PATIENT_ID, _CHARSET = 0x00100010, 0x00100020, 0x00080005
+
+_MONTHS = (
+    "january jan januar jän jänner", "february feb februar", "march mar märz mrz",
+    "april apr", "may mai", "june jun juni", "july jul juli", "august aug",
+    "september sep sept", "october oct oktober okt", "november nov", "december dec dezember dez",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Spellings:
+    """`folded` is looked for in text without marks, `tokens` as words of the text itself."""
+
+    folded: tuple[tuple[bytes, str], ...]
+    tokens: tuple[Needle, ...]
+    short_days: re.Pattern[bytes] | None
+    _clean: bytes = b""
+
+    def found_in(self, region: Region) -> str | None:
+        """The code of what was found. Text that was looked at for the image before is known."""
+        said = _said(region)
+        if said == self._clean or not said:
+            return None
+        for form in _forms(said):
+            plain = form.translate(None, _MARKS)
+            for text in (plain, plain[::-1]):
+                for needle, code in self.folded:
+                    if needle in text:
+                        return code
+            for token in self.tokens:
+                if is_token_in(token, form):
+                    return token.code
+            if self.short_days is not None and self.short_days.search(form):
+                return BIRTH
+        self._clean = said
+        return None
+
+
+def spellings(found: Found, stamps: bytes, left: Iterable[bytes] = ()) -> Spellings:
+    """`stamps`, our own words in lower case, prove nothing; nor do values that were `left` there."""
+    codecs = codecs_of(found.charset)
+    told = [
+        stamps,
+        *(data for raw in left for text, _ in texts(raw, codecs) for data in _folds(text)),
+    ]
+    own = b"\n".join(told)
+    own_folded = own.translate(None, _MARKS)
+    folded: dict[bytes, str] = {}
+    tokens: dict[bytes, Needle] = {}
+    for code, data, alone in _all_of(found, codecs):
+        needle = Needle(data, code)
+        if not alone and data not in own_folded:
+            folded.setdefault(data, code)
+        elif alone and not is_token_in(needle, own):
+            tokens.setdefault(data, needle)
+    for code, days in ((BIRTH, found.birth_dates), (DATE, found.dates - found.birth_dates)):
+        for day in map(bytes.decode, days):
+            folded.update((data, code) for word in _days(day) for data in _folds(word))
+    return Spellings(
+        tuple(folded.items()),
+        tuple(tokens.values()),
+        _pattern(map(bytes.decode, found.birth_dates)),
+    )
+
+
+def _all_of(found: Found, codecs: tuple[str, ...]) -> Iterator[tuple[str, bytes, bool]]:
+    """(code, what to look for, as a word of its own) for all that tells who it is."""
+    for code, raw in found.identity:
+        for text, _ in texts(raw, codecs):
+            for value in text.split("\\"):
+                for alone, word in _of(code, value):
+                    for data in _folds(word):
+                        yield code, data, alone
+
+
+def _said(region: Region) -> bytes:
+    """All text of one data set, in lower case, but for what must name the pseudonym and trial."""
+    data = region.data
+    return _BETWEEN.join(
+        [
+            data[start:end]
+            for tag, vr, start, end, _ in region.elements
+            if vr in _TEXT_VRS
+            and start != end
+            and tag >> 16 != 0x0012
+            and tag not in (_PATIENT_NAME, _PATIENT_ID, _CHARSET)
+        ]
+    ).lower()
+
+
+def _forms(said: bytes) -> Iterator[bytes]:
+    """The text in ASCII, in both ways to write an umlaut, and without the escapes of web pages."""
+    yield from _folds_of_text(said)
+    if b"%" in said or b"&" in said:
+        from html import unescape  # takes long to load, and is seldom needed
+
+        plain = unescape(unquote_to_bytes(said).decode("utf-8", "replace"))
+        yield from _folds_of_text(plain.lower().encode())
+
+
+def _folds_of_text(said: bytes) -> Iterator[bytes]:
+    if said.isascii():
+        yield said
+        return
+    text = unicodedata.normalize("NFKC", said.decode("utf-8", "replace")).lower()
+    yield from dict.fromkeys(form.encode() for form in _in_ascii(text))
+
+
+def _in_ascii(lower: str) -> Iterator[str]:
+    for text in (lower.translate(GERMAN), lower):
+        bare = unicodedata.normalize("NFKD", text)
+        yield "".join(letter for letter in bare if not unicodedata.combining(letter))
+
+
+def _folds(word: str) -> Iterator[bytes]:
+    composed = unicodedata.normalize("NFC", word.lower())
+    yield from dict.fromkeys(form.encode() for form in _in_ascii(composed))
+
+
+def _of(code: str, value: str) -> Iterator[tuple[bool, str]]:
+    """(as a word of its own, word) for each way in which a value could be told."""
+    if code == NAME:
+        yield from _of_name(value)
+        return
+    plain = _NOT_LETTERS.sub("", value)
+    digits = "".join(_DIGITS.findall(plain))
+    if code == ID:
+        if (digits != plain and len(plain) >= _LONG_CODE) or len(plain) >= _LONG_NUMBER:
+            yield False, plain
+        if len(digits) >= _LONG_NUMBER and len(digits.strip("0")) > 3:
+            yield False, digits
+    elif code == DEVICE:
+        if len(plain) >= _LONG_CODE and len(digits) >= 4:
+            yield False, plain
+    elif code in (ADDRESS, INSTITUTION):
+        yield from _of_place(code, value, plain, digits)
+
+
+def _of_name(value: str) -> Iterator[tuple[bool, str]]:
+    for group in value.split("="):
+        parts = name_parts(group)
+        for part in parts:
+            plain = _NOT_LETTERS.sub("", part)
+            if len(plain) >= _LONG_NAME and not _is_known(plain):
+                beginning = plain[:_BEGINNING]
+                yield False, plain if _is_known(beginning) else beginning
+        for first, second in pairwise(parts):
+            for pair in (first + second, second + first):
+                if len(pair) >= _LONG_NAME and not _is_known(pair):
+                    yield False, pair
+            for pair in (second[0] + first, first + second[0]):
+                if len(pair) >= _SHORT_PAIR and not _is_known(pair):
+                    yield True, pair
+
+
+def _of_place(code: str, value: str, plain: str, digits: str) -> Iterator[tuple[bool, str]]:
+    words = [word for word in _WORDS.findall(value) if not _is_general(word)]
+    if len(plain) >= _LONG_LINE and words:
+        yield False, plain
+    for word in words:
+        if len(word) >= _LONG_PLACE:
+            yield False, word
+    if code == ADDRESS:
+        if "@" in value:
+            local = value.rpartition("@")[0].rpartition(":")[2].strip()
+            yield True, local
+        if len(digits) >= _LONG_NUMBER and len(digits) * 2 > len(plain):
+            yield False, digits[-_LONG_NUMBER:]
+        yield from ((True, number) for number in _DIGITS.findall(value) if len(number) == 5)
+
+
+def _is_known(word: str) -> bool:
+    """Part of a word that the standard or a maker uses."""
+    return any(form in _KNOWN for form in _folds(word))
+
+
+def _is_general(word: str) -> bool:
+    return _is_known(word) or any(form in PLACES for form in _folds(word))
+
+
+def _days(day: str) -> Iterator[str]:
+    """A day without marks, from YYYYMMDD; with the year in full."""
+    year, month, date = day[:4], day[4:6], day[6:]
+    short, short_month = date.lstrip("0"), month.lstrip("0")
+    for d, m in ((date, month), (short, short_month)):
+        if len(d + m) >= 3:
+            yield from (d + m + year, m + d + year, year + m + d)
+    if "01" <= month <= "12":
+        for word in _MONTHS[int(month) - 1].split():
+            for number in {date, short}:
+                yield from (number + word + year, word + number + year, year + word + number)
+            yield from (f"{short}{end}{word}{year}" for end in ("st", "nd", "rd", "th", "thof"))
+            yield from (f"{word}{short}{end}{year}" for end in ("st", "nd", "rd", "th"))
+            if len(word) == 3:
+                yield short.zfill(2) + word + year[2:]
+
+
+def _pattern(birth_dates: Iterable[str]) -> re.Pattern[bytes] | None:
+    """Finds these days with two digits for the year; no part of a longer number or version."""
+    short = {re.escape(word) for day in birth_dates for word in _short_days(day)}
+    if not short:
+        return None
+    return re.compile(rf"(?<![a-z0-9.])(?:{'|'.join(sorted(short))})(?![a-z0-9]|[./-]\d)".encode())
+
+
+def _short_days(day: str) -> Iterator[str]:
+    year, month, date = day[2:4], day[4:6], day[6:]
+    for *two, last in ((date, month, year), (month, date, year), (year, month, date)):
+        for mark in ("", *"./-_ "):
+            yield mark.join((*two, last))
+            if mark:
+                yield mark.join((*(part.lstrip("0") for part in two), last))

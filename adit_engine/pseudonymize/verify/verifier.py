@@ -1,0 +1,206 @@
+"""Verify: the independent second look at what is about to leave."""
+
+from collections import OrderedDict
+from dataclasses import replace
+
+from adit_engine.errors import Withhold
+from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.verify.attribute_checks import (
+    BURNED_IN,
+    CHARSET,
+    CLASS_UID,
+    CLEAN_PIXELS,
+    DEVICES,
+    FULL_DATES,
+    INSTANCE_UID,
+    METHOD,
+    MODIFIED_DATES,
+    PATIENT_ID,
+    PATIENT_NAME,
+    PLACES,
+    REMOVED,
+    SERIES_UID,
+    STUDY_UID,
+    SUBJECT,
+    TIME_MODIFIED,
+    TOP,
+    TRIAL,
+    UIDS,
+    Made,
+)
+from adit_engine.pseudonymize.verify.forbidden_elements import must_be_empty, must_differ
+from adit_engine.pseudonymize.verify.identifiers import Evidence, Found, evidence, found_in
+from adit_engine.pseudonymize.verify.masked_pixels import blanked_pixels, check_covered, rules_for
+from adit_engine.pseudonymize.verify.patterns import (
+    BIRTH,
+    DEVICE,
+    ID,
+    INSTITUTION,
+    NAME,
+    Needle,
+    is_token_in,
+)
+from adit_engine.pseudonymize.verify.pixels import Picture, readable_parts, same_pixels
+from adit_engine.pseudonymize.verify.reader import Content, not_understood, read
+from adit_engine.pseudonymize.verify.search import SAID, search, search_bytes
+from adit_engine.pseudonymize.verify.spellings import Spellings, spellings
+from adit_engine.pseudonymize.verify.stopwords import STAMP_TEXT
+from adit_engine.values.instance import Instance
+
+_CACHED = 64
+
+
+def verify(source: Instance, output: Instance, change: Pseudonymized) -> None:
+    """Raises Withhold when `output` must not leave, or cannot be understood."""
+    Verifier(change).check(source, output)
+
+
+class Verifier:
+    """Holds what is the same for all instances of one change; use one per task. Not thread-safe.
+
+    Expectations follow from the profile's options and the trial; how UIDs, dates and texts were
+    made is not known here, so that one mistake cannot be made in both places.
+    """
+
+    def __init__(self, change: Pseudonymized) -> None:
+        self._change = change
+        self._options = change.profile.options
+        self._pseudonym = change.pseudonym.encode()
+        self._empty = must_be_empty(self._options)
+        self._differ = must_differ(self._options)
+        self._stamps = _stamp_text(change)
+        self._evidence: OrderedDict[object, tuple[Evidence, Spellings]] = OrderedDict()
+
+    def check(self, source: Instance, output: Instance) -> None:
+        """Raises Withhold when `output` must not leave, or when either cannot be understood."""
+        try:
+            self._check(source, output)
+        except Withhold:
+            raise
+        except Exception:  # noqa: BLE001 - whatever goes wrong here, nothing may leave
+            # Without its cause: the text of that could hold a value of the header.
+            raise not_understood("something is in a form that was not foreseen") from None
+
+    def _check(self, source: Instance, output: Instance) -> None:
+        before, after = read(source, tolerant=True), read(output)
+        found = found_in(before, self._differ, TOP)
+        proof, spelled = self._proof(found)
+        made = Made(self._options, self._pseudonym, found, after)
+        made.look(self._empty, self._differ)
+        self._check_meta(source, output, made)
+        self._check_stamp(made)
+        self._check_pixels(source, output, (before, found), (after, made))
+        for region in after.regions:
+            search(region, proof, self._options)
+            code = spelled.found_in(region)
+            if code is not None:
+                raise Withhold(code, f"{SAID[code]}, spelled otherwise, stands in a text.")
+        hidden = readable_parts(after).lower()
+        if hidden:
+            search_bytes(hidden, proof)
+
+    def _proof(self, found: Found) -> tuple[Evidence, Spellings]:
+        """The evidence; the same for all instances of a series, so it is kept."""
+        dates = frozenset() if FULL_DATES in self._options else frozenset(found.dates)
+        lifted = {
+            kind
+            for kind, code in ((DEVICE, DEVICES), (INSTITUTION, PLACES))
+            if code in self._options
+        }
+        identity, births = frozenset(found.identity), frozenset(found.birth_dates)
+        key = (identity, found.charset, found.equipment, dates, births)
+        known = self._evidence.get(key)
+        if known is None:
+            left = {value for value in identity if value[0] in lifted}
+            asked = replace(found, identity=set(identity - left), dates=set(dates))
+            words = [word for _, word in left]
+            known = evidence(asked, self._stamps), spellings(asked, self._stamps, words)
+            self._check_pseudonym(known[0])
+            self._evidence[key] = known
+            if len(self._evidence) > _CACHED:
+                self._evidence.popitem(last=False)
+        return known
+
+    def _check_pseudonym(self, proof: Evidence) -> None:
+        """A pseudonym that a person gave may itself tell who it is."""
+        own = self._pseudonym.lower()
+        year_needles = (needle for needles in proof.by_year.values() for needle in needles)
+        long_ones = [
+            needle
+            for needle in (*proof.tokens, *year_needles)
+            if needle.code in (ID, BIRTH) and len(needle.text) >= 6
+        ]
+        hidden = [text for text, code in proof.whole.items() if code == ID and len(text) >= 6]
+        names = [text for text, code in proof.whole.items() if code == NAME and len(text) >= 4]
+        if (
+            own in proof.whole
+            or any(needle.text == own for needle in proof.tokens)
+            or any(is_token_in(needle, own) for needle in long_ones)
+            or any(is_token_in(Needle(text, ID), own) for text in hidden)
+            or len([name for name in names if is_token_in(Needle(name, NAME), own)]) > 1
+        ):
+            raise Withhold("verify-pseudonym", "The pseudonym itself names the patient.")
+
+    def _check_meta(self, source: Instance, output: Instance, made: Made) -> None:
+        named = (output.sop_class_uid.encode(), output.instance_uid.encode())
+        if named != (made.text(CLASS_UID), made.text(INSTANCE_UID)):
+            raise Withhold("verify-meta", "The file meta information names another object.")
+        if output.sop_class_uid != source.sop_class_uid.strip(" \0"):
+            raise Withhold("verify-meta", "The SOP class is not that of the original.")
+        if not (made.text(STUDY_UID) and made.text(SERIES_UID)):
+            raise Withhold("verify-meta", "The study or series UID is missing.")
+        if output.instance_uid == source.instance_uid.strip(" \0") and UIDS not in self._options:
+            raise Withhold("verify-uid", "The object still has its original UID.")
+        if made.text(CHARSET) not in (b"", b"ISO_IR 192"):
+            raise Withhold("verify-meta", "The character set is not ISO_IR 192.")
+
+    def _check_stamp(self, made: Made) -> None:
+        stamp = self._change.stamp
+        subject = made.text(SUBJECT) if stamp or made.text(SUBJECT) else self._pseudonym
+        names = (made.text(PATIENT_NAME).rstrip(b"^="), made.text(PATIENT_ID), subject)
+        if any(name != self._pseudonym for name in names):
+            raise Withhold("verify-stamp", "Patient name, ID or subject ID is not the pseudonym.")
+        for tag, field in TRIAL.items():
+            expected = getattr(stamp, field).strip() if stamp else ""
+            if made.text(tag) != expected.encode():
+                raise Withhold("verify-stamp", f"The trial's {field.replace('_', ' ')} is wrong.")
+        if made.text(REMOVED) != b"YES" or not made.text(METHOD).startswith(b"ADIT"):
+            raise Withhold("verify-stamp", "The object does not say that it was de-identified.")
+        dates = self._options & {FULL_DATES, MODIFIED_DATES}
+        if not {"113100", *dates} <= made.codes <= self._options | {"113100"}:
+            raise Withhold("verify-stamp", "The de-identification codes are not the profile's.")
+        told = {FULL_DATES: b"UNMODIFIED", MODIFIED_DATES: b"MODIFIED"}
+        expected_time = next((told[code] for code in sorted(dates)), b"REMOVED")
+        if made.text(TIME_MODIFIED) != expected_time:
+            raise Withhold("verify-stamp", "What was done to dates is not said, or said wrongly.")
+
+    def _check_pixels(
+        self,
+        source: Instance,
+        output: Instance,
+        was: tuple[Content, Found],
+        now: tuple[Content, Made],
+    ) -> None:
+        before, after = Picture(was[0], was[1].top), Picture(now[0], now[1].top)
+        rules = rules_for(self._change, before, was[1].top)
+        rectangles = [list(one) for rule in rules for one in rule.rectangles]
+        claimed = CLEAN_PIXELS in now[1].codes
+        said = was[1].top.get(BURNED_IN, b"").strip(b" \0")
+        if claimed is not bool(rectangles):
+            raise Withhold("verify-stamp", "What was done to the pixels is not said as it was.")
+        if now[1].text(BURNED_IN) not in ((b"NO",) if claimed else (b"", said)):
+            raise Withhold("verify-stamp", "Burned-in text is answered for without a reason.")
+        if not rules:
+            check_covered(self._change, was[1].top)
+        if rectangles:
+            blanked_pixels(before, after, rectangles, source.transfer_syntax_uid)
+            return
+        same_pixels(before, after, (source.transfer_syntax_uid, output.transfer_syntax_uid))
+
+
+def _stamp_text(change: Pseudonymized) -> bytes:
+    stamp = change.stamp
+    own = [change.pseudonym, change.profile.name]
+    if stamp is not None:
+        own += [getattr(stamp, field) for field in TRIAL.values()]
+    return b"\n".join((STAMP_TEXT, *(text.lower().encode() for text in own)))

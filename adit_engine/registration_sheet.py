@@ -1,0 +1,201 @@
+"""Sheet: what the administrator of a PACS has to know of us and register, in words to print."""
+
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from adit_engine.dicom_file.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
+from adit_engine.dicom_ul import acceptor, statuses
+from adit_engine.nodes.dimse import c_find, c_get
+from adit_engine.nodes.dimse.c_move import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
+from adit_engine.values.commitment_report import COMMITMENT
+
+_WIDTH = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Ourselves:
+    """How others reach us. `receiver_port` is None where no receiver runs, so no C-MOVE either."""
+
+    ae_title: str
+    address: str
+    receiver_port: int | None
+    by_tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and its lines: what, and the value to be typed in or agreed to."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+
+
+def sheet(kind: str, settings: Any, us: Ourselves) -> tuple[Section, ...]:
+    """For one node; `settings` is of its kind's dataclass. No secret is repeated."""
+    made = {"dimse": _dimse, "dicomweb": _dicomweb, "folder": _folder}.get(kind)
+    return tuple(made(settings, us)) if made is not None else ()
+
+
+def as_text(title: str, sections: Iterable[Section]) -> str:
+    """To be sent by mail or typed off."""
+    lines = [title, "=" * len(title)]
+    for section in sections:
+        lines += ["", section.title, "-" * len(section.title)]
+        lines += [f"{label + ':':<{_WIDTH}} {value}" for label, value in section.lines]
+    return "\n".join(lines)
+
+
+def own_address(host: str, port: int) -> str:
+    """Under which address of this machine a host is reached; nothing is sent. Empty: it is not."""
+    try:
+        (family, kind, _, _, there), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        with socket.socket(family, kind) as probe:
+            probe.connect(there)
+            return str(probe.getsockname()[0])
+    except (OSError, UnicodeError):
+        return ""
+
+
+# Each kind ----------------------------------------------------------------------------------------
+
+
+def _dimse(given: Any, us: Ourselves) -> Iterator[Section]:
+    title = given.calling_ae_title
+    moves = us.receiver_port is not None and given.retrieve != "get"
+    reports = us.receiver_port is not None and us.ae_title == title and given.proof == "commitment"
+    how = "TLS" if given.transport == "tls" else "plain DICOM, not encrypted"
+    yield Section("We are", tuple(_us(us, title, moves or reports)))
+    yield Section(
+        "You are, as we have it",
+        (
+            ("AE title", given.called_ae_title),
+            ("Host and port", f"{given.host}, port {given.port}"),
+            ("We call you by", how),
+            ("Your contact", given.contact or "please name one"),
+        ),
+    )
+    yield Section("Please register", tuple(_register(given, us, moves, reports)))
+    yield Section("What we ask you for", tuple(_services(given, moves)))
+    if moves:
+        yield Section("What we offer you, for your C-MOVE", tuple(_offered()))
+    if reports:
+        yield Section("What we offer you, for your reports", tuple(_offered_for_reports()))
+
+
+def _us(us: Ourselves, title: str, is_called: bool) -> Iterator[tuple[str, str]]:
+    yield "Our AE title", title
+    yield "Our address", us.address or "please ask us"
+    if is_called:
+        yield "Our receiver listens on", f"port {us.receiver_port}"
+        if us.ae_title != title:
+            yield "Its AE title", us.ae_title
+        yield "To it one speaks by", "TLS" if us.by_tls else "plain DICOM, not encrypted"
+    yield "Our software", f"{IMPLEMENTATION_NAME}, implementation class UID {IMPLEMENTATION_UID}"
+
+
+def _register(given: Any, us: Ourselves, moves: bool, reports: bool) -> Iterator[tuple[str, str]]:
+    title, where = given.calling_ae_title, us.address or "our address"
+    senders = given.senders or f"{given.called_ae_title} from {given.host}"
+    yield (
+        "Calling AE title",
+        f"{title} from {where} may open associations to {given.called_ae_title}",
+    )
+    if moves:
+        yield "C-MOVE destination", f"{us.ae_title} = {where}, port {us.receiver_port}"
+        yield "We take images from", f"{senders}; please tell us of any other sender"
+    if reports:
+        yield "Storage commitment reports to", f"{us.ae_title} = {where}, port {us.receiver_port}"
+        yield "We take reports from", f"{senders}; please tell us of any other sender"
+    if moves or reports:
+        yield "Firewall, from you to us", f"{where}, TCP port {us.receiver_port}"
+    yield "Firewall, from us to you", f"{given.host}, TCP port {given.port}"
+
+
+def _services(given: Any, moves: bool) -> Iterator[tuple[str, str]]:
+    patient = given.query_root == "patient"
+    root = "Patient Root" if patient else "Study Root"
+    find = c_find.PATIENT_ROOT if patient else c_find.STUDY_ROOT
+    get = c_get.PATIENT_ROOT_GET if patient else c_get.STUDY_ROOT_GET
+    move = PATIENT_ROOT_MOVE if patient else STUDY_ROOT_MOVE
+    yield "C-ECHO", f"Verification ({acceptor.VERIFICATION}), we are SCU"
+    yield "C-FIND", f"{root} Query/Retrieve ({find}), SCU; at study, series and image level"
+    if given.retrieve != "move":
+        yield "C-GET", f"{root} ({get}), SCU; storage classes with role selection, we are SCP"
+    if moves:
+        yield "C-MOVE", f"{root} ({move}), SCU"
+    yield "C-STORE", "all storage classes that are sent to you, SCU; only where that was agreed"
+    if given.proof == "find":
+        yield "Proof of keeping", "C-FIND at image level of what we have sent"
+    elif given.proof == "commitment":
+        name = statuses.class_name(COMMITMENT)
+        yield "Proof of keeping", f"{name} ({COMMITMENT}), SCU; within {given.commitment_s:g} s"
+        yield "", "else C-FIND at image level of what we have sent"
+    else:
+        yield "Proof of keeping", "not asked for"
+
+
+def _offered() -> Iterator[tuple[str, str]]:
+    yield "C-ECHO", f"Verification ({acceptor.VERIFICATION}), we are SCP"
+    yield "C-STORE", "all storage classes, we are SCP"
+    yield (
+        "Transfer syntaxes",
+        "Explicit and Implicit VR Little Endian; JPEG, JPEG-LS, JPEG 2000 and RLE as they are stored",
+    )
+
+
+def _offered_for_reports() -> Iterator[tuple[str, str]]:
+    name = statuses.class_name(COMMITMENT)
+    yield "N-EVENT-REPORT", f"{name} ({COMMITMENT}), we are SCU: propose yourselves as SCP"
+    yield "Transfer syntaxes", "Explicit and Implicit VR Little Endian"
+
+
+def _dicomweb(given: Any, us: Ourselves) -> Iterator[Section]:
+    parts = urlsplit(given.url)
+    words = {"none": "none", "basic": f"user {given.user} and a password", "bearer": "a token"}
+    certificate = "yes" if given.client_certificate else "no"
+    yield Section(
+        "We are",
+        (("Our address", us.address or "please ask us"), ("Our software", IMPLEMENTATION_NAME)),
+    )
+    yield Section(
+        "You are, as we have it",
+        (
+            ("Root URL", given.url),
+            ("Encrypted (https)", "yes" if parts.scheme == "https" else "no"),
+            ("We sign in by", words[given.sign_in]),
+            ("We show a certificate", certificate),
+            ("Your contact", given.contact or "please name one"),
+        ),
+    )
+    yield Section(
+        "What we ask you for",
+        (
+            ("QIDO-RS", f"GET {given.url}{given.qido_prefix}/studies, series and instances"),
+            ("WADO-RS", f"GET {given.url}{given.wado_prefix}/studies/…, in the stored syntax"),
+            ("STOW-RS", f"POST {given.url}{given.stow_prefix}/studies; only where agreed"),
+        ),
+    )
+
+
+def _folder(given: Any, us: Ourselves) -> Iterator[Section]:
+    yield Section(
+        "The folder",
+        (
+            ("As our machine sees it", given.path),
+            ("As users see it", given.shown_path or "the same"),
+            ("Network share", "yes" if given.network else "no"),
+            ("Our machine", us.address or socket.gethostname()),
+            ("Your contact", given.contact or "please name one"),
+        ),
+    )
+    yield Section(
+        "Please allow the account that runs ADIT",
+        (
+            ("As a source", "to list folders and read files"),
+            ("As a destination", "to make folders and files, to rename them and to delete its own"),
+            ("Rights of new entries", f"folders {given.folder_mode}, files {given.file_mode}"),
+        ),
+    )

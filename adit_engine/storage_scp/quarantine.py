@@ -1,0 +1,114 @@
+"""Quarantine: images that nobody expected, laid apart where no retrieval takes them; bounded."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from adit_engine.storage_scp.pending_moves import Stray
+from adit_engine.storage_scp.spool import Arriving, Spool
+
+FOLDER = "_quarantine"
+
+_NAME = re.compile(r"[0-9]{20}-[0-9]{6}")
+_IMAGE, _NOTE = ".dcm", ".json"
+_COUNTED_FOR_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaidApart:
+    """One image in quarantine. Of one whose note was lost, only time and size are known."""
+
+    name: str
+    at: datetime
+    size_bytes: int
+    calling: str = ""
+    address: str = ""
+    class_uid: str = ""
+
+
+class Quarantine:
+    """Below the folder of a spool; of all images together at most `limit_bytes`, 0: none at all.
+
+    Used by the receiver's threads and, through another object, by whoever looks and deletes.
+    """
+
+    def __init__(self, spool: Spool, limit_bytes: int) -> None:
+        self.folder = spool.folder / FOLDER
+        self.limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._used = 0
+        self._counted_until = 0.0
+
+    def take(self, arriving: Arriving, stray: Stray) -> bool:
+        """Whether there was room for it. Raises OSError."""
+        if not self.limit_bytes:
+            return False
+        with self._lock:
+            if time.monotonic() > self._counted_until:
+                self._used = self.used_bytes()
+                self._counted_until = time.monotonic() + _COUNTED_FOR_S
+            if self._used + arriving.size_bytes > self.limit_bytes:
+                return False
+            self._used += arriving.size_bytes
+        self.folder.mkdir(exist_ok=True, mode=0o700)
+        note = {
+            "calling": stray.calling,
+            "address": stray.address,
+            "class_uid": stray.class_uid,
+            "at": stray.at.isoformat(),
+        }
+        # The note first: an image without one could not say whence it came.
+        path = self.folder / (arriving.name + _NOTE)
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(note))
+        arriving.move_to(self.folder / (arriving.name + _IMAGE))
+        return True
+
+    def used_bytes(self) -> int:
+        return sum(one.size_bytes for one in self._images())
+
+    def is_empty(self) -> bool:
+        return next(self.folder.glob(f"*{_IMAGE}"), None) is None
+
+    def contents(self) -> list[LaidApart]:
+        """Newest first."""
+        return [self._read(one) for one in sorted(self._images(), key=_by_name, reverse=True)]
+
+    def remove(self, names: Iterable[str]) -> int:
+        """Deletes these images for good, and says how many were still there."""
+        count = 0
+        for name in names:
+            if _NAME.fullmatch(name):
+                with suppress(FileNotFoundError):
+                    (self.folder / (name + _IMAGE)).unlink()
+                    count += 1
+                (self.folder / (name + _NOTE)).unlink(missing_ok=True)
+        return count
+
+    def _images(self) -> list[LaidApart]:
+        found = []
+        with suppress(FileNotFoundError):
+            for path in self.folder.glob(f"*{_IMAGE}"):
+                with suppress(FileNotFoundError):
+                    state = path.stat()
+                    at = datetime.fromtimestamp(state.st_mtime, UTC)
+                    found.append(LaidApart(path.stem, at, state.st_size))
+        return found
+
+    def _read(self, image: LaidApart) -> LaidApart:
+        try:
+            note = json.loads((self.folder / (image.name + _NOTE)).read_text())
+            at = datetime.fromisoformat(note["at"])
+            who = {key: str(note[key]) for key in ("calling", "address", "class_uid")}
+        except (OSError, ValueError, KeyError, TypeError):
+            return image
+        return LaidApart(image.name, at, image.size_bytes, **who)
+
+
+def _by_name(image: LaidApart) -> str:
+    return image.name

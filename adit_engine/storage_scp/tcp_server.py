@@ -1,0 +1,116 @@
+"""Doorway: lets callers in, a thread for each, and keeps the room for those who speak."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from adit_engine.storage_scp.pending_moves import address_of
+
+MOST_SILENT = 128
+MOST_SILENT_FROM_ONE = 32
+"""Connections without an association, in all and from one address: one more, and the oldest goes."""
+MOST_TALKING = 64
+MOST_TALKING_FROM_ONE = 32
+
+_LOOK_S = 0.5
+
+
+@dataclass(eq=False)
+class Caller:
+    """One connection. `talks` once it has an association."""
+
+    socket: socket.socket
+    address: str
+    port: int
+    since: float = field(default_factory=time.monotonic)
+    talks: bool = False
+
+    def cut(self) -> None:
+        """What really wakes a thread that waits on it."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
+class Doorway:
+    """Listens. `serve` is called in a thread of its own for each caller, and closes nothing."""
+
+    def __init__(self, host: str, port: int, serve: Callable[[Caller], None]) -> None:
+        self._serve = serve
+        self._lock = threading.Lock()
+        self._callers: dict[Caller, threading.Thread] = {}
+        self._ending = False
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=256)
+        self._listener.settimeout(_LOOK_S)
+        self.port = int(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._listen, name="receiver", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cuts all connections; their threads have ended when this returns."""
+        self._ending = True
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+        with self._lock:
+            threads = list(self._callers.values())
+            for caller in self._callers:
+                caller.cut()
+        for thread in threads:
+            thread.join()
+
+    def has_room_for(self, caller: Caller) -> bool:
+        """Whether it may talk; if so, it is counted from now on."""
+        with self._lock:
+            talking = [other for other in self._callers if other.talks]
+            near = [other for other in talking if other.address == caller.address]
+            caller.talks = len(talking) < MOST_TALKING and len(near) < MOST_TALKING_FROM_ONE
+            return caller.talks
+
+    def _listen(self) -> None:
+        while not self._ending:
+            try:
+                one, (host, port, *_) = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                # Out of descriptors for a moment, or a caller that was gone already.
+                time.sleep(0 if self._ending else 0.05)
+                continue
+            one.setblocking(True)
+            self._let_in(Caller(one, address_of(host), port))
+
+    def _let_in(self, caller: Caller) -> None:
+        thread = threading.Thread(target=self._run, args=(caller,), name="caller", daemon=True)
+        with self._lock:
+            self._make_room(caller.address)
+            self._callers[caller] = thread
+            # A thread that waits to be listed would be missed when all are cut.
+            thread.start()
+
+    def _make_room(self, address: str) -> None:
+        """The oldest that never said a word gives way: who means it speaks at once."""
+        silent = [caller for caller in self._callers if not caller.talks]
+        near = [caller for caller in silent if caller.address == address]
+        if len(near) >= MOST_SILENT_FROM_ONE:
+            self._drop(near[0])
+        elif len(silent) >= MOST_SILENT:
+            self._drop(silent[0])
+
+    def _drop(self, caller: Caller) -> None:
+        caller.cut()
+        del self._callers[caller]
+
+    def _run(self, caller: Caller) -> None:
+        try:
+            self._serve(caller)
+        finally:
+            with self._lock:
+                self._callers.pop(caller, None)
+            caller.socket.close()

@@ -1,0 +1,131 @@
+"""Listing: what the source says one series holds: before the first image, and after the last."""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_ul.statuses import could_not_list
+from adit_engine.errors import AditError, CannotDo, NodeRefused
+from adit_engine.nodes.base import Searchable
+from adit_engine.retry import RetryPolicy
+from adit_engine.values.outcome import Listed
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import SeriesRef
+
+_OFFLINE = ("OFFLINE", "UNAVAILABLE")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of the source: the SOP class of each image by its UID."""
+
+    classes: dict[str, str]
+    shortfall: str = ""
+    """Why it is not all that there is, where the source says so itself."""
+    names_images: bool = True
+    """False where the source lists no single images at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What has changed at the source since the first list."""
+
+    new: frozenset[str] = frozenset()
+    vanished: frozenset[str] = frozenset()
+
+
+@dataclass
+class Listing:
+    """Asks the source for the images of one series. `record` is what it said of the series."""
+
+    ref: SeriesRef
+    record: Record
+    source: Searchable
+    stop: Stop
+    patient_id: str = field(default="", repr=False)
+    classes: dict[str, str] = field(default_factory=dict)
+    """SOP class by instance UID, of all that was ever listed; empty text where it was not told."""
+    offline: set[str] = field(default_factory=set)
+    """What can only be fetched after somebody has brought it back (PS3.4 C.4.1.1.3)."""
+    _early: Answer | None = field(default=None, init=False, repr=False)
+    _is_trusted: bool = field(default=False, init=False)
+
+    def first(self) -> Listed:
+        """The list that is the expectation. Raises NodeError, Stopped."""
+        answer = self._ask(Query.instances_of(self.ref, self.patient_id))
+        why = self._why_not_proven(answer)
+        self._is_trusted = not why
+        return Listed(
+            self.ref,
+            None if why else frozenset(answer.classes),
+            number=self.record.series_number,
+            modality="/".join(self.record.modalities),
+            description=self.record.series_description,
+            why=why,
+        )
+
+    def again(self, expected: frozenset[str]) -> Difference:
+        """The source's list of now. One that was cut short proves nothing of what is not in it."""
+        answer, self._early = self._early or self._ask(self._uids), None
+        if not answer.names_images:
+            return Difference()
+        now = frozenset(answer.classes)
+        if now - expected:
+            self._ask(Query.instances_of(self.ref, self.patient_id))
+        return Difference(now - expected, frozenset() if answer.shortfall else expected - now)
+
+    def ask_early(self) -> None:
+        """Asks for what `again` will want, from the thread that fetched the last image.
+
+        So the source answers while the destination still stores, or is asked for its proof. What
+        fails here is asked anew, and what was not to be trusted in the first place not at all.
+        """
+        if not self._is_trusted:
+            return
+        with suppress(AditError):
+            self._early = self._ask(self._uids)
+
+    @property
+    def _uids(self) -> Query:
+        """Enough to see whether the list is the same still."""
+        return Query.uids_of(self.ref, self.patient_id)
+
+    def _ask(self, query: Query) -> Answer:
+        def ask() -> Answer:
+            answers = self.source.find(query)
+            matching = [record for record in answers if query.matches(record)]
+            found = {record.instance_uid: record.sop_class_uid for record in matching}
+            gone = {one.instance_uid for one in matching if one.availability in _OFFLINE}
+            self.offline.update(gone)
+            found.pop("", None)
+            return Answer(found, answers.shortfall if answers.capped else "")
+
+        try:
+            answer = RetryPolicy().call(ask, self.stop)
+        except CannotDo:
+            return Answer({}, names_images=False)
+        except NodeRefused as refusal:
+            # By its status: of this search, and not of us.
+            if not could_not_list(refusal.status):
+                raise
+            return Answer({}, names_images=False)
+        for uid, kind in answer.classes.items():
+            self.classes[uid] = kind or self.classes.get(uid, "")
+        return answer
+
+    def _why_not_proven(self, answer: Answer) -> str:
+        """Why the list cannot be trusted; empty when it can."""
+        count, listed = self.record.instance_count, len(answer.classes)
+        if not answer.names_images:
+            return "the source does not list single images, so nothing proves completeness"
+        if answer.shortfall:
+            return f"the source {answer.shortfall}, so nothing proves completeness"
+        if not listed:
+            return "the source listed no image of this series"
+        if count is not None and listed < count:
+            return (
+                f"the source listed {listed} images and counts {count}, "
+                "so nothing proves completeness"
+            )
+        return ""

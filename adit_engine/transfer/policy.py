@@ -1,0 +1,163 @@
+"""Pseudonymizing: the rules that an image goes through before it leaves, and the second look at it.
+Traveller: what all series of one study share: whose it is, what changes, and who may stop it."""
+
+import os
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from importlib import import_module
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.errors import Hit, PatientChanged, RuleBroken, Withhold
+from adit_engine.pseudonymize import admission
+from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized
+from adit_engine.pseudonymize.charset import Charset
+from adit_engine.pseudonymize.element_cache import Memory
+from adit_engine.pseudonymize.statistics import Tally
+from adit_engine.pseudonymize.verify.verifier import Verifier
+from adit_engine.transfer.iocm import Rejections
+from adit_engine.values.instance import Instance
+from adit_engine.values.outcome import Treatment
+from adit_engine.values.references import InstanceRef
+
+
+class Pseudonymizing:
+    """Of one trial's rules for one patient."""
+
+    def __init__(self, change: Pseudonymized) -> None:
+        self._change = change
+        self._memory = Memory(change)
+        self._look = Verifier(change).check
+        # The look at pixels needs it. It is loaded while the source thinks about its first answer.
+        if "numpy" not in sys.modules:
+            Thread(target=_load_numpy, name="load numpy", daemon=True).start()
+
+    def outgoing(self, instance: Instance) -> tuple[Instance, Treatment | None]:
+        """The instance as it may leave, and what was done to it.
+
+        Raises Withhold, and Hit after the second look.
+        """
+        tally = Tally()
+        changed = apply(self._change, instance, tally, self._memory)
+        try:
+            self._look(instance, changed)
+        except Withhold as hit:
+            raise Hit(hit.code, hit.reason) from None
+        return changed, next(iter(tally.treatments), None)
+
+    def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
+        """Code and sentence when objects of this class are withheld whatever they hold."""
+        return admission.why_not(sop_class_uid, self._change.profile)
+
+
+def _load_numpy() -> None:
+    """Without threads for linear algebra, of which there is none here: they wait by running."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import_module("numpy")
+
+
+if TYPE_CHECKING:
+    pass
+
+_REPEATED = (
+    "another series of this study holds an object under the same UID, and a destination may keep "
+    "only one of them: ask the PACS administrator to put the study in order"
+)
+
+
+@dataclass
+class Traveller:
+    """Decides for each instance of a study whether it may leave, and as what."""
+
+    patient_id: str = field(repr=False)
+    """By which the source lists the study."""
+    change: Change
+    stop: Stop
+    rejections: Rejections
+    ids: Collection[str] = field(default=(), repr=False)
+    """By which the person of the order may go in images; empty = by any, as long as it is one."""
+
+    def __post_init__(self) -> None:
+        self._rules = _rules(self.change)
+        self._ids = {known: one for one in self.ids for known in _spelled(one)}
+        self._first: str | bytes | None = None
+        self._series_of: dict[str, str] = {}
+        self.changed: PatientChanged | None = None
+        """Set once an image came under another id than ordered; it is the end, and its like too."""
+
+    def admit_patient(self, patient_id: bytes, character_set: bytes = b"") -> None:
+        """Lets one patient's images pass. Both values as they stand in the image. Raises
+        PatientChanged for all of them if it is not the order's, RuleBroken for those of a second one.
+        """
+        who = self._ids.get(patient_id, patient_id)
+        if who is patient_id and not _is_plain(patient_id):
+            who = self._known_text(patient_id, character_set) or patient_id
+        if self._first is None:
+            self._first = who
+            if self._ids and isinstance(who, bytes):
+                self.changed = PatientChanged(_text(patient_id))
+        if who != self._first:
+            raise RuleBroken(
+                "The source holds images of another patient under this study. Nothing more of it "
+                "was sent: ask the PACS administrator to put the study in order, then order it "
+                "again."
+            )
+        if self.changed is not None:
+            raise self.changed
+
+    def claim(self, ref: InstanceRef) -> None:
+        """Raises Withhold where an image of another series came under the same UID before.
+
+        Most archives know an image by its UID alone: of two they would keep the later one.
+        """
+        if self._series_of.setdefault(ref.instance_uid, ref.series_uid) != ref.series_uid:
+            raise Withhold("uid-repeated", _REPEATED)
+
+    def _known_text(self, patient_id: bytes, character_set: bytes) -> str | None:
+        """The order's id that this is in the letters of the image's own character set."""
+        text = Charset(character_set).text(patient_id) or ""
+        return self._ids.get(text.encode()) if text else None
+
+    def outgoing(self, instance: Instance) -> tuple[Instance, Treatment | None]:
+        """The instance as it may leave, and what was done to it; None where it is as it was.
+
+        Raises Withhold, and Hit after the second look.
+        """
+        if self._rules is None:
+            return instance, None
+        return self._rules.outgoing(instance)
+
+    def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
+        """Code and sentence when objects of this class will be withheld whatever they hold."""
+        if self._rules is None or not sop_class_uid:
+            return None
+        return self._rules.why_refused(sop_class_uid)
+
+
+def _spelled(patient_id: str) -> tuple[bytes, bytes]:
+    """As headers may hold it."""
+    bare = patient_id.strip(" \0")
+    return bare.encode(), bare.encode("latin-1", "replace")
+
+
+def _is_plain(patient_id: bytes) -> bool:
+    """The same in all character sets."""
+    return patient_id.isascii() and b"\x1b" not in patient_id
+
+
+def _text(patient_id: bytes) -> str:
+    try:
+        return patient_id.decode()
+    except UnicodeDecodeError:
+        return patient_id.decode("latin-1")
+
+
+def _rules(change: Change) -> "Pseudonymizing | None":
+    if isinstance(change, AsIs):
+        return None
+    # takes long to load
+
+    return Pseudonymizing(change)

@@ -1,0 +1,489 @@
+"""Incoming: the images of one series as the source sends them, read ahead of the destination.
+Passage: one series on its way from the source to the destination, each instance accounted for."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from adit_engine.bounded_stream import ReadAhead
+from adit_engine.errors import (
+    AditError,
+    CannotDo,
+    Hit,
+    NodeError,
+    PatientChanged,
+    RuleBroken,
+    Stopped,
+    Withhold,
+)
+from adit_engine.nodes.base import Eager, NotKept, Remark, Source, Storable, Stored
+from adit_engine.transfer.inventory import Listing
+from adit_engine.transfer.policy import Traveller
+from adit_engine.values.device import Device
+from adit_engine.values.instance import CHARACTER_SET, Instance
+from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Treatment
+from adit_engine.values.record import Record
+from adit_engine.values.references import InstanceRef, Ref, SeriesRef
+
+AHEAD_BYTES = 64 * 1024 * 1024
+"""How much the source may be ahead of the destination, so that both work at the same time."""
+
+
+class Incoming:
+    """One series. What the source holds now is asked for by the thread that fetched, after the last
+    image: while the destination still stores, or is asked what it keeps.
+    """
+
+    def __init__(
+        self, series: SeriesRef, source: Source, traveller: Traveller, listing: Listing
+    ) -> None:
+        self._series = series
+        self._source = source
+        self._traveller = traveller
+        self._listing = listing
+        self._early: ReadAhead | None = None
+        """What comes already while the list is asked for."""
+        self._reading: ReadAhead | None = None
+        """What comes, or has come and asks for the list of now."""
+
+    def begin_early(self) -> None:
+        """Only where the whole series is wanted, and nothing in it is known to have to stay."""
+        if not isinstance(self._source, Eager):
+            return
+        traveller = self._traveller
+        images = self._source.fetch_early(
+            self._series,
+            patient_id=traveller.patient_id,
+            count=self._listing.record.instance_count,
+            may_come=lambda kind: traveller.why_refused(kind) is None,
+        )
+        self._early = None if images is None else self._read(images)
+
+    def images(self, refs: Sequence[Ref]) -> Iterator[Instance]:
+        """Lazy. What was begun early counts where it is what is wanted now, and brings anything."""
+        early, self._early = self._early, None
+        if early is not None and refs == [self._series]:
+            came, self._reading = False, early
+            for instance in early:
+                came = True
+                yield instance
+            if came:
+                return
+        elif early is not None:
+            early.close()
+        self.settle()
+        images = self._source.fetch(refs, patient_id=self._traveller.patient_id)
+        self._reading = self._read(images)
+        yield from self._reading
+
+    def settle(self) -> None:
+        """Waits for the list of now, where it is being asked for; else ends the fetch."""
+        if self._reading is not None:
+            self._reading.close()
+
+    def close(self) -> None:
+        self.settle()
+        if self._early is not None:
+            self._early.close()
+
+    def _read(self, images: Iterator[Instance]) -> ReadAhead:
+        return ReadAhead(
+            images,
+            unblock=self._source.break_off,
+            limit_bytes=AHEAD_BYTES,
+            stop=self._traveller.stop,
+            afterwards=self._listing.ask_early,
+        )
+
+
+ROUNDS = 3
+"""How often what is missing or new is asked for before it counts as missing for good."""
+
+FIRST_CONFIRM = 200
+"""How many stored instances wait for their proof at least; later half of what is proven."""
+
+CONFIRM_EVERY_S = 5.0
+"""So long they wait at least: the destination is asked seldom when it is quick."""
+
+
+_OFFLINE = (
+    "the source says that this image is offline, so that nobody can fetch it: ask its "
+    "administrator to bring it back, then retry"
+)
+
+_NO_PROOF = (
+    "the destination has no means to prove what it keeps (where its answer to each image is enough, "
+    "turn the proof off in its settings)"
+)
+
+_TWO_UIDS = (
+    "The object has one instance UID inside and another on its outside, so that nobody can say "
+    "which one it is."
+)
+
+_NOT_LISTED = "the destination took this image, and does not list it now"
+
+
+class Passage:
+    """One series. `held` is the ledger of earlier attempts; what it delivered is not sent again."""
+
+    def __init__(
+        self,
+        ref: SeriesRef,
+        record: Record,
+        source: Source,
+        traveller: Traveller,
+        held: Manifest | None,
+    ) -> None:
+        self.ref = ref
+        self._traveller = traveller
+        self._listing = Listing(ref, record, source, traveller.stop, traveller.patient_id)
+        self._incoming = Incoming(ref, source, traveller, self._listing)
+        self._manifest = Manifest(ref)
+        self._before = held.delivered_entries() if held is not None else {}
+        for uid in self._before:
+            with suppress(Withhold):
+                traveller.claim(self._ref(uid))
+        self._origin: dict[str, InstanceRef] = {}
+        self._sent: set[str] = set()
+        self._came_again: dict[str, set[str]] = {}
+        """The digests of what came under a UID that had been sent already."""
+        self._unasked: set[str] = set()
+        self._events: deque[Event] = deque()
+        self._notes: list[str] = []
+        self._remarks: list[str] = []
+        self._withheld_by_hit = False
+        self._devices: dict[str, Device] = {}
+        self._treatments: dict[str, Treatment | None] = {}
+
+    # The trip ----------------------------------------------------------------------------------
+
+    def deliver(self, destination: Storable) -> Iterator[Listed | Event | Outcome]:
+        """Listed, then Events, then the Outcome; see transfer.transfer."""
+        if not self._before:
+            self._incoming.begin_early()
+        try:
+            yield from self._delivered(destination)
+        finally:
+            self._incoming.close()
+
+    def _delivered(self, destination: Storable) -> Iterator[Listed | Event | Outcome]:
+        yield self._list()
+        self._take_over()
+        yield from self._end_unasked()
+        try:
+            for _ in range(ROUNDS):
+                refs = self._missing()
+                if not refs:
+                    break
+                yield from self._send(destination, refs)
+                if self._withheld_by_hit:
+                    break
+                yield from self._look_again()
+        except RuleBroken as broken:
+            yield from self._end_the_rest(State.FAILED, "rule-broken", str(broken))
+            yield self._outcome()
+            raise
+        yield from self._end_the_rest(
+            State.FAILED, "not-received", "the source listed this image and did not send it"
+        )
+        yield self._outcome()
+
+    def _outcome(self) -> Outcome:
+        delivered = self._manifest.delivered_entries()
+        self._notes += self._traveller.rejections.remarks(delivered)
+        if self._has_twins():
+            self._notes.append("the source sent two different objects under one UID")
+        notes, remarks = (tuple(dict.fromkeys(said)) for said in (self._notes, self._remarks))
+        return Outcome.of(self._manifest, notes, remarks)
+
+    # Listing -----------------------------------------------------------------------------------
+
+    def _list(self) -> Listed:
+        listed = self._listing.first()
+        self._manifest.expected = listed.expected
+        if listed.why:
+            self._notes.append(listed.why)
+        return listed
+
+    def _look_again(self) -> Iterator[Event]:
+        """Compares with the source's list of now: new images are expected too, lost ones are told."""
+        self._incoming.settle()
+        if self._manifest.expected is None:
+            return
+        difference = self._listing.again(self._manifest.expected)
+        if difference.new:
+            self._notes.append("new images came to this series during the transfer")
+            self._manifest.expected |= difference.new
+            for uid in sorted(difference.new):
+                yield from self._ended_unasked(uid)
+        for uid in sorted(self._open() & difference.vanished):
+            reason = "this image vanished from the source during the transfer"
+            yield self._end(self._ref(uid), State.FAILED, "vanished", reason)
+
+    def _take_over(self) -> None:
+        for uid, entry in self._before.items():
+            if self._manifest.expected is None or uid in self._manifest.expected:
+                self._manifest.entries[uid] = entry
+
+    # What is still to do -----------------------------------------------------------------------
+
+    def _open(self) -> set[str]:
+        """Listed instances without an end, whether or not the list can be trusted."""
+        listed = self._manifest.expected
+        return {
+            uid
+            for uid in (self._listing.classes if listed is None else listed)
+            if uid not in self._manifest.entries
+            or self._manifest.entries[uid].state is State.STORED
+        }
+
+    def _missing(self) -> list[Ref]:
+        """What to ask the source for: the whole series, or single instances when some are done."""
+        if self._manifest.expected is None:
+            told = self._manifest.entries.keys() - self._before.keys() - self._unasked
+            return [] if self._origin or told else [self.ref]
+        still = self._open()
+        if still == self._manifest.expected:
+            return [self.ref]
+        return [self._ref(uid) for uid in sorted(still)]
+
+    def _end_unasked(self) -> Iterator[Event]:
+        """What stays whatever it holds, for its class or because it is rejected: not even fetched."""
+        for uid in sorted(self._open()):
+            yield from self._ended_unasked(uid)
+
+    def _ended_unasked(self, uid: str) -> Iterator[Event]:
+        end = self._traveller.rejections.end_of(uid)
+        if end is None:
+            why = self._traveller.why_refused(self._listing.classes.get(uid, ""))
+            end = (State.WITHHELD, *why) if why else None
+        if end is None and uid in self._listing.offline:
+            end = (State.FAILED, "offline", _OFFLINE)
+        if end is not None:
+            self._unasked.add(uid)
+            yield self._end(self._ref(uid), *end)
+
+    # Sending -----------------------------------------------------------------------------------
+
+    def _send(self, destination: Storable, refs: Sequence[Ref]) -> Iterator[Event]:
+        """One round: what the destination has taken is confirmed even when the round breaks off."""
+        waiting: list[Stored] = []
+        proven, asked_at = 0, time.monotonic()
+        try:
+            for stored in destination.store(self._instances(refs)):
+                yield from self._told()
+                yield self._stored(stored)
+                if stored.kept:
+                    waiting.append(stored)
+                enough = len(waiting) >= max(FIRST_CONFIRM, proven // 2)
+                if enough and time.monotonic() > asked_at + CONFIRM_EVERY_S:
+                    proven += len(waiting)
+                    yield from self._confirm(destination, waiting)
+                    asked_at = time.monotonic()
+        except Hit:
+            self._withheld_by_hit = True
+        except (NodeError, Stopped, RuleBroken, PatientChanged):
+            yield from self._told()
+            with suppress(NodeError, Stopped):
+                yield from self._confirm(destination, waiting)
+            raise
+        yield from self._told()
+        yield from self._confirm(destination, waiting)
+        if self._withheld_by_hit:
+            reason = "held back because another image of this series did not pass the last check"
+            yield from self._end_the_rest(State.WITHHELD, "series-held-back", reason)
+
+    def _stored(self, stored: Stored) -> Event:
+        ref = self._origin[stored.ref.instance_uid]
+        if not stored.kept:
+            return self._end(ref, State.FAILED, "refused", stored.error)
+        event = Event(
+            ref,
+            State.STORED,
+            "warning" if stored.warning else "",
+            stored.warning,
+            stored.size_bytes,
+            stored.sha256,
+            treatment=self._treatments.pop(ref.instance_uid, None),
+            path=stored.path,
+        )
+        self._manifest.add(event)
+        return event
+
+    def _confirm(self, destination: Storable, waiting: list[Stored]) -> Iterator[Event]:
+        """Asks the destination what it keeps, and ends what waited for that proof."""
+        if not waiting:
+            return
+        batch = list(waiting)
+        waiting.clear()
+        kept, reasons = self._proofs(destination, batch)
+        for stored in batch:
+            ref = self._origin[stored.ref.instance_uid]
+            if stored.ref.instance_uid not in kept:
+                reason = reasons.get(stored.ref.instance_uid, _NOT_LISTED)
+                yield self._end(ref, State.FAILED, "not-kept", reason)
+                continue
+            entry = self._manifest.entries[ref.instance_uid]
+            event = Event(
+                ref,
+                State.DELIVERED,
+                entry.code,
+                entry.reason,
+                entry.size_bytes,
+                entry.sha256,
+                treatment=entry.treatment,
+                path=entry.path,
+            )
+            self._manifest.add(event)
+            yield event
+
+    def _proofs(
+        self, destination: Storable, batch: list[Stored]
+    ) -> tuple[set[str], dict[str, str]]:
+        """What is proven to be kept, and why some others are not."""
+        kept: set[str] = set()
+        reasons: dict[str, str] = {}
+        try:
+            for proof in destination.confirm(batch):
+                if isinstance(proof, Remark):
+                    self._remarks.append(proof.text)
+                elif isinstance(proof, NotKept):
+                    reasons[proof.instance_uid] = proof.reason
+                else:
+                    kept.add(proof)
+        except CannotDo:
+            self._notes.append(_NO_PROOF)
+            kept = {stored.ref.instance_uid for stored in batch}
+        return kept, reasons
+
+    def _told(self) -> Iterator[Event]:
+        while self._events:
+            yield self._events.popleft()
+
+    def _end(self, ref: InstanceRef, state: State, code: str, reason: str) -> Event:
+        event = Event(ref, state, code, reason, device=self._device(ref, state))
+        self._manifest.add(event)
+        return event
+
+    def _device(self, ref: InstanceRef, state: State) -> Device | None:
+        """Of what is withheld; of what was not fetched, the class alone is known."""
+        if state is not State.WITHHELD:
+            return None
+        listed = Device(self._listing.classes.get(ref.instance_uid, ""))
+        return self._devices.pop(ref.instance_uid, listed)
+
+    def _end_the_rest(self, state: State, code: str, reason: str) -> Iterator[Event]:
+        for uid in sorted(self._open() | self._under_way()):
+            yield self._end(self._ref(uid), state, code, reason)
+
+    def _under_way(self) -> set[str]:
+        """Handed to the destination, and never answered for."""
+        return self._sent - self._manifest.entries.keys()
+
+    def _ref(self, uid: str) -> InstanceRef:
+        return InstanceRef(self.ref.study_uid, self.ref.series_uid, uid)
+
+    # Fetching, checking, changing ----------------------------------------------------------------
+
+    def _instances(self, refs: Sequence[Ref]) -> Iterator[Instance]:
+        """The instances that may leave, changed and verified; lazy.
+
+        Raises Hit and RuleBroken through the destination, so that it takes back what is not
+        visible there yet.
+        """
+        try:
+            for instance in self._incoming.images(refs):
+                self._traveller.stop.check()
+                outgoing = self._checked(instance)
+                if outgoing is not None:
+                    yield outgoing
+            if self._traveller.changed is not None:
+                raise self._traveller.changed
+        except BaseException:
+            self._incoming.close()
+            raise
+
+    def _checked(self, instance: Instance) -> Instance | None:
+        """The instance as it may leave, or None when its end is told already."""
+        ref = self._belonging(instance)
+        if ref is None:
+            return None
+        self._traveller.rejections.learn(instance)
+        end = self._traveller.rejections.end_of(ref.instance_uid)
+        if end is not None:
+            self._tell(ref, *end)
+            return None
+        try:
+            if instance.fault:
+                raise Withhold("fault", instance.fault)
+            says = instance.in_header
+            self._traveller.admit_patient(says.patient_id, says.trimmed(CHARACTER_SET))
+            self._traveller.claim(ref)
+            outgoing, treatment = self._traveller.outgoing(instance)
+        except Hit as hit:
+            self._devices[ref.instance_uid] = Device.of(instance).unnamed()
+            self._tell(ref, State.WITHHELD, hit.code, hit.reason)
+            raise
+        except RuleBroken as broken:
+            self._tell(ref, State.FAILED, "rule-broken", str(broken))
+            raise
+        except PatientChanged:
+            return None
+        except Withhold as held:
+            self._devices[ref.instance_uid] = Device.of(instance)
+            self._tell(ref, State.WITHHELD, held.code, held.reason)
+            return None
+        if ref.instance_uid in self._sent:
+            self._came_again.setdefault(ref.instance_uid, set()).add(outgoing.sha256())
+            return None
+        self._sent.add(ref.instance_uid)
+        self._treatments[ref.instance_uid] = treatment
+        self._origin[outgoing.instance_uid] = ref
+        return outgoing
+
+    def _belonging(self, instance: Instance) -> InstanceRef | None:
+        """The instance's reference when it belongs to this series, is wanted and not ended."""
+        try:
+            ref = self._ref(instance.instance_uid) if instance.fault else instance.in_header.ref
+        except AditError as error:
+            self._unreadable(instance, error)
+            return None
+        if ref.series == self.ref and ref.instance_uid != instance.instance_uid:
+            self._ambiguous(ref, instance)
+            return None
+        if ref.series != self.ref:
+            self._notes.append("the source sent an object of another series; it was not taken")
+            return None
+        expected = self._manifest.expected
+        if expected is not None and ref.instance_uid not in expected:
+            self._notes.append("new images came to this series during the transfer")
+            self._manifest.expected = expected | {ref.instance_uid}
+        entry = self._manifest.entries.get(ref.instance_uid)
+        ended = entry is not None and entry.state not in (State.STORED, State.DELIVERED)
+        return None if ended or ref.instance_uid in self._before else ref
+
+    def _unreadable(self, instance: Instance, error: AditError) -> None:
+        with suppress(AditError):
+            ref = self._ref(instance.instance_uid)
+            if ref.instance_uid in (self._manifest.expected or {ref.instance_uid}):
+                self._tell(ref, State.WITHHELD, "malformed", str(error))
+
+    def _ambiguous(self, inside: InstanceRef, instance: Instance) -> None:
+        """Its end is told under the UID that was listed."""
+        for ref in (self._ref(instance.instance_uid), inside):
+            if ref.instance_uid in self._open():
+                self._tell(ref, State.WITHHELD, "two-uids", _TWO_UIDS)
+                return
+
+    def _has_twins(self) -> bool:
+        """The same object again is no news; another one under the same UID is."""
+        entries = self._manifest.entries
+        return any(
+            uid in entries and entries[uid].sha256 and digests != {entries[uid].sha256}
+            for uid, digests in self._came_again.items()
+        )
+
+    def _tell(self, ref: InstanceRef, state: State, code: str, reason: str) -> None:
+        self._events.append(self._end(ref, state, code, reason))

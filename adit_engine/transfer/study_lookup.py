@@ -1,0 +1,144 @@
+"""Sighting: looks whether a node holds what somebody names, and how much of it; fetches nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.errors import NodeRefused
+from adit_engine.nodes.base import Searchable
+from adit_engine.values.query import DateRange, Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level, SeriesRef, StudyRef
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What names a study: its UID; an accession number; or a patient, days and modalities."""
+
+    patient_id: str = field(default="", repr=False)
+    study_uid: str = field(default="", repr=False)
+    accession_number: str = field(default="", repr=False)
+    study_date: date | None = field(default=None, repr=False)
+    days: int = 0
+    modalities: tuple[str, ...] = ()
+
+    @property
+    def span(self) -> DateRange | None:
+        if self.study_date is None:
+            return None
+        around = timedelta(days=self.days)
+        return DateRange(self.study_date - around, self.study_date + around)
+
+    def queries(self) -> Iterator[Query]:
+        """The second only where the first finds nothing: some archives want the patient, too.
+
+        Modalities are sorted by us: archives match ModalitiesInStudy by its whole text.
+        """
+        if self.study_uid:
+            study = StudyRef(self.study_uid)
+            yield Query.study(study)
+            if self.patient_id:
+                yield Query.study(study, self.patient_id)
+        elif self.accession_number:
+            yield Query(Level.STUDY, {"AccessionNumber": self.accession_number})
+        else:
+            yield Query(Level.STUDY, {"PatientID": self.patient_id}, self.span)
+
+    def is_of_patient(self, study: Record) -> bool:
+        return not self.patient_id or self.patient_id.strip() == study.patient_id
+
+    def fits(self, study: Record) -> bool:
+        """By what the row says beside its key; what the node left empty does not speak against.
+
+        A study UID needs nothing beside it.
+        """
+        if self.study_uid:
+            return True
+        day = not (self.span and study.study_date) or study.study_date in self.span
+        word = not (self.modalities and study.modalities)
+        return day and (word or not set(self.modalities).isdisjoint(study.modalities))
+
+
+@dataclass(frozen=True, slots=True)
+class Sighted:
+    """Each study once for each patient it is listed under, the oldest first."""
+
+    studies: tuple[Record, ...] = field(repr=False)
+    is_capped: bool = False
+
+
+@dataclass
+class Sighting:
+    """Asks one node; what was asked once is not asked again."""
+
+    node: Searchable
+    stop: Stop
+    _studies: dict[str, tuple[list[Record], bool]] = field(default_factory=dict)
+    _series: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
+    _classes: dict[SeriesRef, Counter[str]] = field(default_factory=dict)
+
+    def studies(self, wanted: Wanted) -> Sighted:
+        """All that its key finds, whosesoever it is. Raises NodeError, Stopped."""
+        found: dict[tuple[str, str], Record] = {}
+        is_capped = False
+        for query in wanted.queries():
+            try:
+                records, is_capped = self._once(query)
+            except NodeRefused:
+                if not wanted.study_uid or not wanted.patient_id or "PatientID" in query.keys:
+                    raise
+                continue
+            for record in records:
+                if record.study_uid and wanted.fits(record):
+                    found.setdefault((record.study_uid, record.patient_id), record)
+            if found:
+                break
+        in_order = sorted(found.values(), key=lambda r: (r.text("StudyDate"), r.study_uid))
+        return Sighted(tuple(in_order), is_capped)
+
+    def series(self, study: Record) -> list[Record]:
+        """Raises NodeError, Stopped."""
+        key = (study.study_uid, study.patient_id)
+        if key not in self._series:
+            records, _capped = self._ask(Query.series_of(StudyRef(key[0]), key[1]))
+            self._series[key] = sorted(
+                (record for record in records if record.series_uid),
+                key=lambda r: (r.series_number is None, r.series_number or 0, r.series_uid),
+            )
+        return self._series[key]
+
+    def classes(self, study: Record, series: Record) -> Counter[str]:
+        """Images of a series by SOP class; empty when the node does not tell."""
+        ref = SeriesRef(study.study_uid, series.series_uid)
+        if ref not in self._classes:
+            self._classes[ref] = self._counted(study, series, ref)
+        return self._classes[ref]
+
+    def _counted(self, study: Record, series: Record, ref: SeriesRef) -> Counter[str]:
+        told = {uid.strip(" \0") for uid in study.texts("SOPClassesInStudy")} - {""}
+        if len(told) == 1 and series.instance_count:
+            return Counter({told.pop(): series.instance_count})
+        records, _capped = self._ask(Query.instances_of(ref, study.patient_id))
+        classes = Counter(record.sop_class_uid for record in records)
+        return Counter() if "" in classes else classes
+
+    def _once(self, query: Query) -> tuple[list[Record], bool]:
+        key = f"{sorted(query.keys.items())} {query.study_date}"
+        if key not in self._studies:
+            self._studies[key] = self._ask(query)
+        return self._studies[key]
+
+    def _ask(self, query: Query) -> tuple[list[Record], bool]:
+        self.stop.check()
+        answers = self.node.find(query)
+        records: list[Record] = []
+        try:
+            for record in answers:
+                self.stop.check()
+                if query.matches(record):
+                    records.append(record)
+        finally:
+            answers.close()
+        return records, answers.capped

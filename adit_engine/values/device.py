@@ -1,0 +1,79 @@
+"""Device: which device made an image, and in which size; what pixel rules are keyed on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from adit_engine.elements import elements
+from adit_engine.errors import Malformed
+from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, Instance
+
+CLASS, MANUFACTURER, MODEL, SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x00181020
+ROWS, COLUMNS = 0x00280010, 0x00280011
+
+READ = frozenset({CLASS, MANUFACTURER, MODEL, SOFTWARE, ROWS, COLUMNS})
+"""The tags whose values `Device.of_values` asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Texts as the header has them, without the spaces around. Only the class is always known:
+    an image that was not looked at has no size.
+    """
+
+    sop_class: str
+    manufacturer: str = ""
+    model: str = ""
+    software: str = ""
+    rows: int = 0
+    columns: int = 0
+
+    @classmethod
+    def of(cls, instance: Instance) -> "Device":
+        """As the header says; of one that cannot be read, the class that its carrier named."""
+        unknown = cls(instance.sop_class_uid.strip(" \0"))
+        if instance.fault or instance.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
+            return unknown
+        header = instance.header
+        try:
+            found = {
+                element.tag: bytes(header[element.value : element.end])
+                for element in elements(header, instance.explicit)
+                if element.tag in READ and not element.undefined
+            }
+        except Malformed:
+            return unknown
+        return cls.of_values(found) if found.get(CLASS) else unknown
+
+    @classmethod
+    def of_values(cls, values: Mapping[int, bytes]) -> "Device":
+        """From encoded values of the top level, by tag."""
+        kind, maker, model, software = (
+            _text(values.get(tag, b"")) for tag in (CLASS, MANUFACTURER, MODEL, SOFTWARE)
+        )
+        rows, columns = (_number(values.get(tag, b"")) for tag in (ROWS, COLUMNS))
+        return cls(kind, maker, model, software, rows, columns)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Device":
+        return cls(**data)
+
+    def unnamed(self) -> "Device":
+        """Without its texts: where identity was found in an image, it may stand in these."""
+        return replace(self, manufacturer="", model="", software="")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def is_known(self) -> bool:
+        """Somebody has looked at the image."""
+        return self.rows > 0 and self.columns > 0
+
+
+def _text(value: bytes) -> str:
+    return value.strip(b" \0").decode("latin-1")
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value, "little") if len(value) == 2 else 0

@@ -1,0 +1,197 @@
+"""Instance: one DICOM object as it travels: header bytes, and pixel bytes that nobody touched."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from struct import unpack_from
+
+from adit_engine.elements import UNDEFINED, Buffer, elements, header_end_and_values
+from adit_engine.errors import Malformed
+from adit_engine.values.references import InstanceRef
+
+IMPLICIT_LE = "1.2.840.10008.1.2"
+EXPLICIT_LE = "1.2.840.10008.1.2.1"
+DEFLATED_LE = "1.2.840.10008.1.2.1.99"
+EXPLICIT_BE = "1.2.840.10008.1.2.2"
+
+LONGEST_INFLATED = 256 * 1024 * 1024
+"""What a few bytes may grow to at most."""
+
+_PATIENT_ID = 0x00100020
+_STUDY_UID = 0x0020000D
+_SERIES_UID = 0x0020000E
+_INSTANCE_UID = 0x00080018
+_CLASS_UID = 0x00080016
+_IDENTITY = frozenset({_PATIENT_ID, _STUDY_UID, _SERIES_UID, _INSTANCE_UID, _CLASS_UID})
+CHARACTER_SET = 0x00080005
+NAMING = {
+    _INSTANCE_UID: "SOPInstanceUID",
+    0x00080020: "StudyDate",
+    0x00080030: "StudyTime",
+    0x00080060: "Modality",
+    0x0008103E: "SeriesDescription",
+    _PATIENT_ID: "PatientID",
+    0x00120020: "ClinicalTrialProtocolID",
+    _STUDY_UID: "StudyInstanceUID",
+    _SERIES_UID: "SeriesInstanceUID",
+    0x00200011: "SeriesNumber",
+}
+"""What folders and files are named after."""
+
+_NO_DATA_SET = (0x0000, 0x0002)
+"""Groups of commands, and of heads of files."""
+
+_EARLY = _IDENTITY.union(NAMING, {CHARACTER_SET})
+_LAST_EARLY = max(_EARLY)
+"""Read on one walk, since each walk costs as much as writing the file."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One data set without file meta, encoded in its transfer syntax, cut where pixel data begin.
+
+    `header` holds all elements before the pixel data, `rest` the pixel data element and whatever
+    follows it, in order. Deflated and big endian data sets stand whole in `header`.
+    `sop_class_uid` and `instance_uid` are what the carrier (C-STORE request, file meta) said;
+    `in_header` tells what the data set itself says.
+    """
+
+    sop_class_uid: str
+    instance_uid: str
+    transfer_syntax_uid: str
+    header: Buffer
+    rest: tuple[Buffer, ...] = ()
+    fault: str = ""
+    """A sentence when its carrier already knows that it must not go on."""
+
+    @classmethod
+    def of(cls, sop_class_uid: str, instance_uid: str, syntax: str, data: Buffer) -> "Instance":
+        """Cuts one encoded data set in two, without copying. Raises Malformed."""
+        if syntax in (DEFLATED_LE, EXPLICIT_BE):
+            return cls(sop_class_uid, instance_uid, syntax, data)
+        view = _without_file_meta(memoryview(data), syntax != IMPLICIT_LE)
+        cut, found = header_end_and_values(view, syntax != IMPLICIT_LE, _EARLY)
+        rest = (view[cut:],) if cut < len(view) else ()
+        instance = cls(sop_class_uid, instance_uid, syntax, view[:cut], rest)
+        instance.__dict__["in_header"] = Identity(found)  # where cached_property would put it
+        return instance
+
+    @property
+    def explicit(self) -> bool:
+        return self.transfer_syntax_uid != IMPLICIT_LE
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.header) + sum(len(part) for part in self.rest)
+
+    def parts(self) -> Iterator[Buffer]:
+        """The data set's bytes, in order, as they stand in memory."""
+        yield self.header
+        yield from self.rest
+
+    def sha256(self) -> str:
+        """Hex digest of the encoded data set, without preamble and file meta."""
+        digest = sha256()
+        for part in self.parts():
+            digest.update(part)
+        return digest.hexdigest()
+
+    @cached_property
+    def in_header(self) -> "Identity":
+        """What the data set says of itself. Raises Malformed where a UID is missing or illegal."""
+        if self.transfer_syntax_uid == EXPLICIT_BE:
+            return Identity(_big_endian_identity(self.header))
+        header = self.header
+        if self.transfer_syntax_uid == DEFLATED_LE:
+            header = inflated_start(header)
+        _, found = header_end_and_values(header, self.explicit, _EARLY, _LAST_EARLY)
+        return Identity(found)
+
+
+class Identity:
+    """Class, patient and UIDs as they stand in one data set."""
+
+    def __init__(self, found: dict[int, bytes]) -> None:
+        self._found = found
+
+    def trimmed(self, tag: int) -> bytes:
+        """The bytes of one of NAMING, or of the character set; empty where it is absent."""
+        return self._found.get(tag, b"").strip(b" \0")
+
+    @property
+    def patient_id(self) -> bytes:
+        """The trimmed bytes: to compare, without guessing at a character set."""
+        return self.trimmed(_PATIENT_ID)
+
+    @property
+    def sop_class_uid(self) -> str:
+        return self._uid(_CLASS_UID, "SOP Class UID")
+
+    @cached_property
+    def ref(self) -> InstanceRef:
+        return InstanceRef(
+            self._uid(_STUDY_UID, "Study Instance UID"),
+            self._uid(_SERIES_UID, "Series Instance UID"),
+            self._uid(_INSTANCE_UID, "SOP Instance UID"),
+        )
+
+    def _uid(self, tag: int, name: str) -> str:
+        value = self.trimmed(tag)
+        if not value or not value.isascii():
+            raise Malformed(f"The data set has no {name}.")
+        return value.decode("ascii")
+
+
+def _without_file_meta(view: memoryview, explicit: bool) -> memoryview:
+    """Some archives leave a file's group 2 in what they send, where none belongs (PS3.5 7.1): written
+    behind our own, it would have the last word on the transfer syntax.
+    """
+    if len(view) < 2 or unpack_from("<H", view)[0] not in _NO_DATA_SET:
+        return view
+    for element in elements(view, explicit):
+        if element.tag >> 16 not in _NO_DATA_SET:
+            return view[element.start :]
+    return view[:0]
+
+
+def inflated_start(data: Buffer) -> bytes:
+    """The first megabyte of a deflated data set: identity stands there (PS3.5 A.5)."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 1024 * 1024)
+    except zlib.error:
+        raise Malformed("The deflated data set cannot be inflated.") from None
+
+
+def inflated(data: Buffer) -> bytes:
+    """A whole deflated data set. Raises Malformed for one that would grow beyond all bounds."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        whole = inflate.decompress(data, LONGEST_INFLATED)
+    except zlib.error:
+        raise Malformed("The deflated data set cannot be inflated.") from None
+    if inflate.unconsumed_tail or not inflate.eof:
+        raise Malformed("The deflated data set is too large, or cut off.")
+    return whole
+
+
+def _big_endian_identity(data: Buffer) -> dict[int, bytes]:
+    """Walks the top level of an explicit big endian data set up to the series UID."""
+    found: dict[int, bytes] = {}
+    position = 0
+    while position + 12 <= len(data):
+        group, number = unpack_from(">HH", data, position)
+        tag = (group << 16) | number
+        if tag > _SERIES_UID:
+            break
+        vr = bytes(data[position + 4 : position + 6])
+        long = vr in (b"OB", b"OD", b"OF", b"OL", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
+        value = position + (12 if long else 8)
+        (length,) = unpack_from(">I" if long else ">H", data, position + (8 if long else 6))
+        if length == UNDEFINED:
+            raise Malformed("A big endian sequence of undefined length stands before the UIDs.")
+        if tag in _IDENTITY:
+            found[tag] = bytes(data[value : value + length])
+        position = value + length
+    return found

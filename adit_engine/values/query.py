@@ -1,0 +1,227 @@
+"""Query: what to look for, at which level, with DICOM matching."""
+
+import fnmatch
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from adit_engine.errors import WrongInput
+from adit_engine.values.attributes import by_keyword
+from adit_engine.values.record import Record
+from adit_engine.values.references import Level, SeriesRef, StudyRef
+
+RETURNED: Mapping[Level, tuple[str, ...]] = {
+    Level.PATIENT: (
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "IssuerOfPatientID",
+    ),
+    Level.STUDY: (
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "IssuerOfPatientID",
+        "StudyInstanceUID",
+        "StudyDate",
+        "StudyTime",
+        "StudyID",
+        "StudyDescription",
+        "AccessionNumber",
+        "ModalitiesInStudy",
+        "SOPClassesInStudy",
+        "NumberOfStudyRelatedSeries",
+        "NumberOfStudyRelatedInstances",
+        "InstanceAvailability",
+    ),
+    Level.SERIES: (
+        "PatientID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "SeriesNumber",
+        "SeriesDescription",
+        "Modality",
+        "BodyPartExamined",
+        "SeriesDate",
+        "SeriesTime",
+        "Manufacturer",
+        "ManufacturerModelName",
+        "NumberOfSeriesRelatedInstances",
+    ),
+    Level.IMAGE: (
+        "PatientID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "SOPInstanceUID",
+        "SOPClassUID",
+        "InstanceNumber",
+        "InstanceAvailability",
+    ),
+}
+"""The attributes asked for beside the matching keys (PS3.4 C.6.1.1, C.6.2.1).
+
+Of an image only what an archive has in its index: for Rows, Columns, ImageType and NumberOfFrames
+Orthanc 1.12.7 opens each file, which makes a list of a series several times as slow (seen 2026).
+"""
+
+_EXACT = frozenset({"PatientID", "AccessionNumber", "StudyID", "PatientBirthDate"})
+_BROAD = frozenset({"ModalitiesInStudy", "Modality"})
+
+
+@dataclass(frozen=True, slots=True)
+class DateRange:
+    """Two dates, both inclusive; either may be open, not both."""
+
+    first: date | None
+    last: date | None
+
+    def __post_init__(self) -> None:
+        if self.first is None and self.last is None:
+            raise WrongInput("A date range needs a first or a last day.")
+        if self.first is not None and self.last is not None and self.first > self.last:
+            raise WrongInput("The date range ends before it begins.")
+
+    def __str__(self) -> str:
+        """As DICOM spells it (PS3.4 C.2.2.2.5): 20260101-20260131, 20260101- or -20260131."""
+        first = self.first.strftime("%Y%m%d") if self.first else ""
+        last = self.last.strftime("%Y%m%d") if self.last else ""
+        return first if first == last else f"{first}-{last}"
+
+    def __contains__(self, day: date | None) -> bool:
+        if day is None:
+            return False
+        return (self.first is None or self.first <= day) and (self.last is None or day <= self.last)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Keys to match at one level. `keys` maps DICOM keywords to text, which may hold * and ?.
+
+    A list of UIDs or modalities is a tuple. `study_date` is kept apart since it is a range.
+    """
+
+    level: Level
+    keys: Mapping[str, str | tuple[str, ...]] = field(repr=False)
+    study_date: DateRange | None = field(default=None, repr=False)
+    only: tuple[str, ...] | None = None
+    """What is to be told beside the keys; None: all that the level has (RETURNED)."""
+
+    def __post_init__(self) -> None:
+        for keyword, value in self.keys.items():
+            if by_keyword(keyword) is None:
+                raise WrongInput(f"{keyword} is no DICOM attribute.")
+            parts = (value,) if isinstance(value, str) else value
+            if not all(map(is_searchable, parts)):
+                raise WrongInput(
+                    f"{keyword} holds a backslash or a control character, so that nobody can search "
+                    "by it. Correct it, or where an archive says so, ask its administrator to."
+                )
+
+    @classmethod
+    def series_of(cls, study: StudyRef, patient_id: str = "") -> "Query":
+        """All series of a study. `patient_id` serves archives with a patient root only."""
+        return cls(Level.SERIES, {"StudyInstanceUID": study.study_uid, **_patient(patient_id)})
+
+    @classmethod
+    def study(cls, study: StudyRef, patient_id: str = "") -> "Query":
+        return cls(Level.STUDY, {"StudyInstanceUID": study.study_uid, **_patient(patient_id)})
+
+    @classmethod
+    def instances_of(cls, series: SeriesRef, patient_id: str = "") -> "Query":
+        return cls(
+            Level.IMAGE,
+            {
+                "StudyInstanceUID": series.study_uid,
+                "SeriesInstanceUID": series.series_uid,
+                **_patient(patient_id),
+            },
+        )
+
+    @classmethod
+    def uids_of(cls, series: SeriesRef, patient_id: str = "") -> "Query":
+        """As instances_of, and nothing but the UIDs: an archive answers it in less time."""
+        whole = cls.instances_of(series, patient_id)
+        return cls(whole.level, whole.keys, only=("SOPInstanceUID",))
+
+    @property
+    def returned(self) -> tuple[str, ...]:
+        """The attributes that are asked for beside the keys."""
+        return RETURNED[self.level] if self.only is None else self.only
+
+    def to_identifier(self) -> dict[str, str | tuple[str, ...]]:
+        """The C-FIND identifier (PS3.4 C.4.1.1.3) by keyword, with all return keys of the level.
+
+        Several modalities cannot be asked for at once, so they are asked universally; `matches`
+        then sorts the answers.
+        """
+        identifier: dict[str, str | tuple[str, ...]] = {"QueryRetrieveLevel": self.level.value}
+        identifier |= dict.fromkeys(self.returned, "")
+        for keyword, value in self.keys.items():
+            if isinstance(value, str) or keyword.endswith("UID"):
+                identifier[keyword] = value
+            else:
+                identifier[keyword] = value[0] if len(value) == 1 else ""
+        if self.study_date is not None:
+            identifier["StudyDate"] = str(self.study_date)
+        return identifier
+
+    def matches(self, record: Record) -> bool:
+        """Whether an answer is one, by our own reading: archives ignore keys they do not know.
+
+        A key that the answer leaves empty does not speak against it. Names and descriptions are
+        compared without regard to case and accents' spelling, as many archives do.
+        """
+        if (
+            self.study_date is not None
+            and record.text("StudyDate")
+            and record.study_date not in self.study_date
+        ):
+            return False
+        return all(_value_matches(keyword, wanted, record) for keyword, wanted in self.keys.items())
+
+
+def is_searchable(value: str) -> bool:
+    """Whether it can be a key at all: a backslash parts values, and control characters none has."""
+    return "\\" not in value and all(ord(c) >= 32 for c in value)
+
+
+def _patient(patient_id: str) -> dict[str, str]:
+    return {"PatientID": patient_id} if patient_id else {}
+
+
+def _value_matches(keyword: str, wanted: str | tuple[str, ...], record: Record) -> bool:
+    if record.values.get(keyword) == wanted:
+        return True
+    held = record.texts(keyword)
+    if not held:
+        return True
+    patterns = (wanted,) if isinstance(wanted, str) else wanted
+    known = by_keyword(keyword)
+    if known is not None and known[1] == "DA" and any("-" in pattern for pattern in patterns):
+        return any(_within(part, pattern) for part in held for pattern in patterns)
+    if keyword in _EXACT:
+        return any(part.strip() == pattern.strip() for part in held for pattern in patterns)
+    if keyword.endswith("UID") or keyword in _BROAD:
+        return not set(patterns).isdisjoint(held)
+    folded = [_folded(part) for part in held]
+    return any(_like(part, _folded(pattern)) for part in folded for pattern in patterns)
+
+
+def _within(day: str, days: str) -> bool:
+    """PS3.4 C.2.2.2.5: 20260101-20260131, 20260101- or -20260131, or one day."""
+    first, dash, last = (part.strip() for part in days.replace(".", "").partition("-"))
+    day = day.replace(".", "").strip()
+    return (not first or first <= day) and (not last or day <= last) if dash else day == first
+
+
+def _folded(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return re.sub(r"[\^ ,]+", " ", text.rstrip("^= ")).strip()
+
+
+def _like(text: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))

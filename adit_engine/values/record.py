@@ -1,0 +1,158 @@
+"""Record: what a node answered about one patient, study, series or instance, with a typed face."""
+
+from collections.abc import Mapping, MutableSequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from adit_engine.errors import Malformed, WrongInput
+from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One answer to a query. `values` maps DICOM keywords to text; several values are a tuple.
+
+    What the node left out is the empty text, never None: archives differ in what they omit.
+    """
+
+    level: Level
+    values: Mapping[str, str | tuple[str, ...]] = field(repr=False)
+
+    @classmethod
+    def of(cls, level: Level, dataset: "Dataset") -> "Record":
+        """From a C-FIND identifier or a data set; sequences and binary values are left out."""
+        values: dict[str, str | tuple[str, ...]] = {}
+        for element in dataset:
+            if not element.keyword or element.VR in ("SQ", "OB", "OW", "OF", "OD", "UN"):
+                continue
+            value = element.value
+            if isinstance(value, MutableSequence | tuple):
+                values[element.keyword] = tuple(str(part) for part in value)
+            else:
+                values[element.keyword] = "" if value is None else str(value)
+        return cls(level, values)
+
+    def text(self, keyword: str) -> str:
+        """One value as text; several are joined by a backslash, as DICOM does."""
+        value = self.values.get(keyword, "")
+        return value if isinstance(value, str) else "\\".join(value)
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        value = self.values.get(keyword, "")
+        if isinstance(value, str):
+            return tuple(part for part in value.split("\\") if part)
+        return value
+
+    def number(self, keyword: str) -> int | None:
+        """A whole number, or None where the node gave none that can be read."""
+        try:
+            return int(self.text(keyword).strip())
+        except ValueError:
+            return None
+
+    @property
+    def study_uid(self) -> str:
+        return self.text("StudyInstanceUID").strip(" \0")
+
+    @property
+    def series_uid(self) -> str:
+        return self.text("SeriesInstanceUID").strip(" \0")
+
+    @property
+    def instance_uid(self) -> str:
+        return self.text("SOPInstanceUID").strip(" \0")
+
+    @property
+    def ref(self) -> StudyRef | SeriesRef | InstanceRef:
+        """The reference of this record's level. Raises Malformed where the node left a UID out."""
+        try:
+            if self.level is Level.STUDY:
+                return StudyRef(self.study_uid)
+            if self.level is Level.SERIES:
+                return SeriesRef(self.study_uid, self.series_uid)
+            return InstanceRef(self.study_uid, self.series_uid, self.instance_uid)
+        except WrongInput:
+            raise Malformed(
+                f"The PACS answered at {self.level} level without a usable UID."
+            ) from None
+
+    @property
+    def patient_id(self) -> str:
+        return self.text("PatientID").strip(" ")
+
+    @property
+    def patient_name(self) -> str:
+        return self.text("PatientName")
+
+    @property
+    def patient_birth_date(self) -> date | None:
+        return _date(self.text("PatientBirthDate"))
+
+    @property
+    def accession_number(self) -> str:
+        return self.text("AccessionNumber").strip(" ")
+
+    @property
+    def study_date(self) -> date | None:
+        return _date(self.text("StudyDate"))
+
+    @property
+    def study_time(self) -> str:
+        return self.text("StudyTime")
+
+    @property
+    def study_description(self) -> str:
+        return self.text("StudyDescription")
+
+    @property
+    def series_description(self) -> str:
+        return self.text("SeriesDescription")
+
+    @property
+    def series_number(self) -> int | None:
+        return self.number("SeriesNumber")
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Of a study: sorted, since archives give them in any order. Of a series: its one."""
+        return tuple(sorted(self.texts("ModalitiesInStudy"))) or self.texts("Modality")
+
+    @property
+    def sop_class_uid(self) -> str:
+        return self.text("SOPClassUID").strip(" \0")
+
+    @property
+    def series_count(self) -> int | None:
+        return self.number("NumberOfStudyRelatedSeries")
+
+    @property
+    def instance_count(self) -> int | None:
+        """How many instances the node says it holds; archives lie here, so it is a hint."""
+        level = "Study" if self.level is Level.STUDY else "Series"
+        return self.number(f"NumberOf{level}RelatedInstances")
+
+    @property
+    def availability(self) -> str:
+        """ONLINE, NEARLINE, OFFLINE or UNAVAILABLE (PS3.4 C.4.1.1.3); empty where not given."""
+        return self.text("InstanceAvailability")
+
+    def to_json(self) -> dict[str, Any]:
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in self.values.items()}
+        return {"level": self.level.value, "values": values}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Record":
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data["values"].items()}
+        return cls(Level(data["level"]), values)
+
+
+def _date(text: str) -> date | None:
+    """A DICOM date (PS3.5 6.2, VR DA), or None where it is absent, partial or illegal."""
+    try:
+        return datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()  # noqa: DTZ007
+    except ValueError:
+        return None

@@ -1,0 +1,40 @@
+"""adit manage project export-key: a key file for its owner alone, by somebody with the rights."""
+
+import stat
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from adit.projects.services import key_of
+from adit_engine.pseudonymize.keys import read_key
+
+
+def test_the_exported_file_gives_the_same_uids(root, project, tmp_path, capsys):
+    file = tmp_path / "lung.key"
+    call_command("project", "export-key", "LUNG", str(file), "--user", "root")
+
+    assert read_key(file).uid("1.2.3") == key_of(project).uid("1.2.3")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert project.key not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("project_id", "user", "sentence"),
+    [
+        ("LUNG", "dpo", "You need the right"),
+        ("LUNG", "nobody", "no such user"),
+        ("HEART", "root", "no such"),
+    ],
+)
+def test_without_rights_no_file_is_left(root, dpo, project, tmp_path, project_id, user, sentence):
+    with pytest.raises(CommandError, match=sentence):
+        call_command("project", "export-key", project_id, str(tmp_path / "x"), "--user", user)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_file_is_overwritten(root, project, tmp_path):
+    (tmp_path / "x").write_text("mine")
+
+    with pytest.raises(CommandError, match="File exists"):
+        call_command("project", "export-key", "LUNG", str(tmp_path / "x"), "--user", "root")
+    assert (tmp_path / "x").read_text() == "mine"

@@ -1,0 +1,189 @@
+"""Projects: who may make and use one, and what its key gives."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.utils import timezone
+
+from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
+from adit.accounts.permissions import Refused
+from adit.audit.models import Event
+from adit.projects.models import Profile, ProfileIsFrozen, Project
+from adit.projects.services import (
+    box_of,
+    choose_profile,
+    create_project,
+    default_project,
+    export_key,
+    key_of,
+    may_use,
+    require_use,
+    revoke,
+    usable_by,
+)
+from adit.vault.cipher import SealBroken
+from adit_engine.errors import WrongInput
+from adit_engine.pseudonymize.keys import read_key
+from adit_engine.pseudonymize.profile import Profile as Rules
+
+MATRIX = {"coordinator": False, "pacsadmin": False, "stranger": False, "dpo": True, "root": True}
+
+
+def unsaved(**values):
+    return Project(**{"protocol_id": "HEART", "sponsor": "University", **values})
+
+
+def other_profile():
+    rules = Rules("Other", 1, frozenset())
+    return Profile.objects.create(name="Other", text=rules.to_text())
+
+
+@pytest.mark.parametrize(("who", "allowed"), MATRIX.items())
+def test_only_project_managers_make_revoke_and_change_projects(request, project, who, allowed):
+    user = request.getfixturevalue(who)
+    for action in (
+        lambda: create_project(user, unsaved()),
+        lambda: choose_profile(user, project, other_profile()),
+        lambda: revoke(user, project),
+    ):
+        if allowed:
+            action()
+        else:
+            with pytest.raises(Refused, match="Manage research projects"):
+                action()
+
+
+def test_a_new_project_has_a_key_of_its_own_and_the_default_profile(dpo, groups):
+    one = create_project(dpo, unsaved(), members=[groups[COORDINATORS]])
+    two = create_project(dpo, unsaved(protocol_id="LIVER"))
+
+    assert len(bytes.fromhex(one.key)) == 32
+    assert one.key != two.key
+    assert Rules.parse(one.profile.text) == Rules.default()
+    assert Event.objects.get(action="project.created", about="project:HEART").user == dpo
+
+
+def test_the_key_does_not_stand_in_the_database(project):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM profiles_project")
+        rows = repr(cursor.fetchall())
+
+    assert project.protocol_id in rows
+    assert project.key not in rows
+    assert repr(bytes.fromhex(project.key))[2:-1] not in rows
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"protocol_id": "LÜNG"}, "Letters, digits, dot, hyphen only"),
+        ({"protocol_id": "LUNG"}, "already exists"),
+        ({"sponsor": ""}, "sponsor: "),
+        ({"pattern": "LUNG"}, "one run of #"),
+        ({"pattern": "A##-##"}, "one run of #"),
+        ({"pattern": "Ä-##"}, "one run of #"),
+    ],
+)
+def test_a_project_that_cannot_be_is_refused_with_a_sentence(dpo, project, values, sentence):
+    with pytest.raises(WrongInput, match=sentence):
+        create_project(dpo, unsaved(**values))
+
+
+def test_the_default_project_is_made_once_and_is_everybodys(stranger):
+    assert default_project() == default_project()
+    assert may_use(stranger, default_project())
+    assert default_project() not in usable_by(stranger)
+
+
+@pytest.mark.parametrize(
+    ("who", "allowed"),
+    {"coordinator": True, "pacsadmin": False, "stranger": False, "dpo": True, "root": True}.items(),
+)
+def test_members_and_project_managers_use_a_project(request, project, who, allowed):
+    user = request.getfixturevalue(who)
+
+    assert may_use(user, project) is allowed
+    assert (project in usable_by(user)) is allowed
+
+
+def test_a_closed_account_uses_no_project(coordinator, project):
+    coordinator.is_active = False
+
+    assert not may_use(coordinator, project)
+    assert not usable_by(coordinator).exists()
+
+
+def test_an_ended_project_is_for_nobody(coordinator, root, project):
+    project.expires_on = timezone.localdate() - timedelta(days=1)
+    project.save()
+
+    for user in (coordinator, root):
+        assert project not in usable_by(user)
+        with pytest.raises(Refused, match="LUNG has ended"):
+            require_use(user, project)
+
+
+def test_a_project_may_be_used_on_its_last_day(coordinator, project):
+    project.expires_on = timezone.localdate()
+    project.save()
+
+    assert may_use(coordinator, project)
+    assert project in usable_by(coordinator)
+
+
+def test_a_revoked_project_is_for_nobody(coordinator, dpo, project):
+    revoke(dpo, project)
+
+    assert project not in usable_by(coordinator)
+    with pytest.raises(Refused, match="LUNG was revoked"):
+        require_use(coordinator, project)
+
+
+def test_what_one_project_sealed_no_other_opens(make_project):
+    lung, heart = make_project("LUNG"), make_project("HEART")
+    sealed = box_of(lung).seal("secret", "here")
+
+    assert box_of(lung).open(sealed, "here") == "secret"
+    with pytest.raises(SealBroken):
+        box_of(heart).open(sealed, "here")
+
+
+def test_the_exported_key_makes_the_same_uids(root, project, tmp_path):
+    file = tmp_path / "lung.key"
+    file.write_text(export_key(root, project))
+
+    assert read_key(file).uid("1.2.3") == key_of(project).uid("1.2.3")
+    assert Event.objects.filter(action="project.key_exported", user=root).exists()
+
+
+def test_exporting_a_key_needs_two_rights(dpo, coordinator, project, groups, make_user):
+    for user in (dpo, coordinator):
+        with pytest.raises(Refused):
+            export_key(user, project)
+    groups[DATA_PROTECTION].permissions.add(Permission.objects.get(codename="reidentify"))
+
+    assert export_key(make_user("keyholder", DATA_PROTECTION), project)
+
+
+def test_another_profile_gives_other_uids(dpo, project):
+    before = key_of(project).uid("1.2.3")
+
+    choose_profile(dpo, project, project.profile)
+    assert key_of(project).uid("1.2.3") == before
+    choose_profile(dpo, project, other_profile())
+    assert key_of(project).uid("1.2.3") != before
+    assert key_of(project).generated_pseudonym("PACS1", "4711") == key_of(
+        Project.objects.get(pk=project.pk)
+    ).generated_pseudonym("PACS1", "4711")
+
+
+def test_a_used_profile_does_not_change_any_more(db):
+    profile = other_profile()
+    profile.frozen_at = timezone.now()
+    profile.save()
+
+    profile.text = "changed"
+    with pytest.raises(ProfileIsFrozen):
+        profile.save()
