@@ -122,7 +122,7 @@ def claim_lots(name: str, at: str) -> dict[str, Any]:
 def _at(at: str, work: Callable[[], int]) -> dict[str, Any]:
     from adit.jobs import task_groups
 
-    list(task_groups.runnable_groups())
+    task_groups.candidates()
     time.sleep(max(0.0, float(at) - time.time()))
     begun, count, spent = time.time(), 0, time.process_time()
     while done := work():

@@ -179,7 +179,7 @@ def _made(job: Job) -> Outlook:
 
 
 def _end(group: TaskGroup, task_s: float) -> datetime | None:
-    route = Route.of(group)
+    route = task_groups.route_of(group)
     nodes = task_groups.nodes_of(route)
     if any(_waits_for_a_person(node, route) for node in nodes):
         return None

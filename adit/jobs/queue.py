@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 
 from adit.audit.trail import record
 from adit.jobs import states, task_groups
-from adit.jobs.models import Job, JobState, LastClaim, Task, TaskGroup, TaskState
-from adit.jobs.task_groups import Route
+from adit.jobs.models import Job, JobState, LastClaim, Task, TaskState
+from adit.jobs.task_groups import Candidate, Route
 from adit.nodes.gateway import Purpose, hold_of, why_waiting
 from adit.nodes.limits import breaker, budgets, slots
 from adit.nodes.limits.unavailable import Waits
@@ -34,19 +34,18 @@ def claim(worker: str) -> Task | None:
     Groups whose nodes are closed are skipped without a lock. Each group that does not get its turn
     is told why.
     """
-    groups = list(task_groups.runnable_groups())
-    blocked = _store_blocks(groups)
-    open_groups = [group for group in groups if group.pk not in blocked]
+    candidates = task_groups.candidates()
+    blocked = _store_blocks(candidates)
+    unblocked = [candidate for candidate in candidates if candidate.group not in blocked]
     full: set[Route] = set()
-    for group in open_groups:
-        route = Route.of(group)
-        if route in full:
+    for candidate in unblocked:
+        if candidate.route in full:
             continue
-        same_route = [other for other in open_groups if Route.of(other) == route]
+        same_route = [other for other in unblocked if other.route == candidate.route]
         try:
-            task = _claim_from(group, worker)
+            task = _claim_from(candidate, worker)
         except Waits as waits:
-            full.add(route)
+            full.add(candidate.route)
             task_groups.set_wait_reason(same_route, str(waits))
             continue
         task_groups.set_wait_reason(same_route, "")
@@ -56,17 +55,17 @@ def claim(worker: str) -> Task | None:
 
 
 @transaction.atomic
-def _claim_from(group: TaskGroup, worker: str) -> Task | None:
+def _claim_from(candidate: Candidate, worker: str) -> Task | None:
     """The next due task of a group; None if another worker was faster. Raises Waits.
 
     Locks are taken in the order in which all code takes them: nodes by id, job, task.
     """
-    route = Route.of(group)
+    route = candidate.route
     nodes = _lock_nodes(route.node_ids)
     _require_open(nodes, route)
-    runnable = Job.objects.filter(pk=group.job_id, state__in=states.RUNNABLE_JOBS)
+    runnable = Job.objects.filter(pk=candidate.job, state__in=states.RUNNABLE_JOBS)
     job = runnable.select_for_update(of=("self",), no_key=True).first()
-    task = next(iter(_lock_due(group.pk, 1)), None)
+    task = next(iter(_lock_due(candidate.group, 1)), None)
     if job is None or task is None:
         return None
     for node in nodes:
@@ -95,10 +94,10 @@ def _claim_from(group: TaskGroup, worker: str) -> Task | None:
 def _lock_nodes(ids: Iterable[int]) -> list[Node]:
     """The rows of nodes, locked in the order of their ids.
 
-    Breakers are read by a second query, so that they are not older than the lock.
+    Breakers and slots are read by queries of their own: a join would be older than the lock.
     """
     nodes = Node.objects.filter(pk__in=ids).order_by("pk")
-    return list(nodes.select_for_update(no_key=True).prefetch_related("breaker"))
+    return list(nodes.select_for_update(no_key=True).prefetch_related("breaker", "slots"))
 
 
 def _lock_due(group_id: int, limit: int) -> list[Task]:
@@ -202,33 +201,30 @@ def sweep() -> bool:
     for pk in expired.values_list("pk", flat=True):
         _take_back(pk)
     _settle_canceling()
-    groups = list(task_groups.runnable_groups())
-    blocked = _store_blocks(groups)
-    task_groups.set_wait_reason([group for group in groups if group.pk not in blocked], "")
-    return bool(groups)
+    candidates = task_groups.candidates()
+    blocked = _store_blocks(candidates)
+    task_groups.set_wait_reason([one for one in candidates if one.group not in blocked], "")
+    return bool(candidates)
 
 
-def _store_blocks(groups: Sequence[TaskGroup]) -> set[int]:
+def _store_blocks(candidates: Sequence[Candidate]) -> set[int]:
     """Store why groups cannot start now, connections in use aside; return their ids."""
-    reasons = _block_reasons(groups)
+    reasons = _block_reasons(candidates)
     for reason in set(reasons.values()):
-        task_groups.set_wait_reason([g for g in groups if reasons.get(g.pk) == reason], reason)
+        task_groups.set_wait_reason(
+            [c for c in candidates if reasons.get(c.group) == reason], reason
+        )
     return set(reasons)
 
 
-def _block_reasons(groups: Sequence[TaskGroup]) -> Mapping[int, str]:
+def _block_reasons(candidates: Sequence[Candidate]) -> Mapping[int, str]:
     """By group. A used up budget comes first: it lasts longer than what a node waits for."""
-    routes = {group.pk: Route.of(group) for group in groups}
-    fetching = [g.job.owner_id for g in groups if routes[g.pk].purpose is Purpose.RETRIEVE]
-    over_budget = budgets.spent_by(fetching) if fetching else {}
-    closed = _closed_routes(set(routes.values()))
-    reasons: dict[int, str] = {}
-    for group in groups:
-        route = routes[group.pk]
-        if route.purpose is Purpose.RETRIEVE and group.job.owner_id in over_budget:
-            reasons[group.pk] = str(over_budget[group.job.owner_id])
-        elif route in closed:
-            reasons[group.pk] = closed[route]
+    fetching = [c for c in candidates if c.route.purpose is Purpose.RETRIEVE]
+    owners = {candidate.owner for candidate in fetching}
+    over_budget = budgets.spent_by(owners) if owners else {}
+    closed = _closed_routes({candidate.route for candidate in candidates})
+    reasons = {c.group: closed[c.route] for c in candidates if c.route in closed}
+    reasons |= {c.group: str(over_budget[c.owner]) for c in fetching if c.owner in over_budget}
     return reasons
 
 

@@ -21,10 +21,6 @@ class Route:
     task_lane: str
     urgent: bool
 
-    @classmethod
-    def of(cls, group: TaskGroup) -> "Route":
-        return cls(group.source_id, group.job.destination_id, group.lane, group.job.urgent)
-
     @property
     def purpose(self) -> Purpose:
         """For which the source is used."""
@@ -44,6 +40,21 @@ class Route:
     def node_ids(self) -> frozenset[int]:
         used = {self.source} if self.purpose is Purpose.SEARCH else {self.source, self.destination}
         return frozenset(pk for pk in used if pk is not None)
+
+
+@dataclass(slots=True)
+class Candidate:
+    """What a claim needs to know of a task group: far cheaper than two model instances."""
+
+    group: int
+    job: int
+    owner: int
+    route: Route
+    wait_reason: str
+
+
+def route_of(group: TaskGroup) -> Route:
+    return Route(group.source_id, group.job.destination_id, group.lane, group.job.urgent)
 
 
 def assign_groups(job: Job) -> None:
@@ -71,18 +82,13 @@ def runnable_groups() -> QuerySet[TaskGroup]:
     """Groups with a due task and a job that may run, in the order in which they are claimed.
 
     Urgent jobs come first, then higher priority, then the owner whose last claim is the longest
-    ago, then the oldest group. `job` is loaded in part.
+    ago, then the oldest group.
     """
     # LIMIT 1 keeps PostgreSQL from joining all pending tasks, as it may do for EXISTS.
     due = due_tasks().filter(group=OuterRef("pk")).order_by().values("pk")[:1]
     return (
         TaskGroup.objects.alias(next_task=Subquery(due))
         .filter(job__state__in=RUNNABLE_JOBS, next_task__isnull=False)
-        .select_related("job")
-        .only(
-            *("job", "source", "lane", "wait_reason"),
-            *("job__owner", "job__destination", "job__urgent"),
-        )
         .order_by(
             "-job__urgent",
             "-job__priority",
@@ -92,14 +98,27 @@ def runnable_groups() -> QuerySet[TaskGroup]:
     )
 
 
-def set_wait_reason(groups: Iterable[TaskGroup], reason: str) -> None:
+def candidates() -> list[Candidate]:
+    """The runnable groups, in the order in which they are claimed."""
+    rows = runnable_groups().values_list(
+        *("pk", "job", "job__owner", "wait_reason"),
+        *("source", "job__destination", "lane", "job__urgent"),
+    )
+    return [
+        Candidate(group, job, owner, Route(*route), reason)
+        for group, job, owner, reason, *route in rows
+    ]
+
+
+def set_wait_reason(candidates: Iterable[Candidate], reason: str) -> None:
     """Store why no task of these groups starts now; an empty string if nothing prevents it."""
     reason = reason[:200]
-    stale = [group for group in groups if group.wait_reason != reason]
+    stale = [candidate for candidate in candidates if candidate.wait_reason != reason]
     if stale:
-        TaskGroup.objects.filter(pk__in=[group.pk for group in stale]).update(wait_reason=reason)
-    for group in stale:
-        group.wait_reason = reason
+        groups = TaskGroup.objects.filter(pk__in=[candidate.group for candidate in stale])
+        groups.update(wait_reason=reason)
+    for candidate in stale:
+        candidate.wait_reason = reason
 
 
 def wait_reasons(job: Job) -> list[str]:
