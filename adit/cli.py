@@ -21,7 +21,7 @@ from adit.config import settings as config
 from adit.config.celery import UPKEEP_QUEUE, WORK_QUEUE, run_worker
 from adit.supervisor import AlreadyRunning, NotReady, Process, Supervisor, only_one, say
 from adit.vault.master_key import KeyMissing
-from adit_engine.pseudonymize.keys import make_key
+from adit_engine.pseudonymize.keys import create_key_file
 
 READY_S = 30.0
 HOST = "127.0.0.1"
@@ -276,10 +276,10 @@ def _make_keys() -> None:
             f"There is a database already, but its master key {config.KEY_FILE} is missing. "
             "Put the backed-up key there: without it sealed values cannot be read."
         )
-    if make_key(config.KEY_FILE):
+    if create_key_file(config.KEY_FILE):
         say(f"made the master key {config.KEY_FILE}")
         say("BACK IT UP APART FROM THE DATABASE: without it nobody reads pseudonyms or jobs again.")
-    make_key(config.SECRET_KEY_FILE)
+    create_key_file(config.SECRET_KEY_FILE)
     config.SECRET_KEY = config.SECRET_KEY_FILE.read_text().strip()
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from adit_engine.dicom_file.transcode import little_endian
 from adit_engine.elements import PIXEL_TAGS, Element, elements
 from adit_engine.errors import Malformed, Withhold, WrongInput
-from adit_engine.pseudonymize.encapsulated import Encapsulated
-from adit_engine.pseudonymize.pixel_decoding import decoded
-from adit_engine.pseudonymize.pixel_format import READ, PixelFormat
+from adit_engine.pseudonymize.encapsulated_pixel_data import EncapsulatedPixelData
+from adit_engine.pseudonymize.pixel_decoding import decode_frame
+from adit_engine.pseudonymize.pixel_format import REQUIRED_TAGS, PixelFormat
 from adit_engine.values.instance import Instance
 
 Picture = NDArray[np.uint8]
@@ -23,7 +23,7 @@ Picture = NDArray[np.uint8]
 _PHOTOMETRIC, _PLANAR, _PIXELS = 0x00280004, 0x00280006, 0x7FE00010
 _CENTER, _WIDTH, _INTERCEPT, _SLOPE = 0x00281050, 0x00281051, 0x00281052, 0x00281053
 _LUTS = ((0x00281101, 0x00281201), (0x00281102, 0x00281202), (0x00281103, 0x00281203))
-_ASKED = READ | {
+_ASKED = REQUIRED_TAGS | {
     _PLANAR,
     _CENTER,
     _WIDTH,
@@ -86,8 +86,10 @@ class _Image:
         one = replace(self.form, frames=1)
         planes = self._values.get(_PLANAR) == b"\1\0" and not self._element.undefined
         if self._element.undefined:
-            fragments = Encapsulated.of(self._data, self._element).frames(self.form)[number]
-            data = decoded(b"".join(fragments), one)
+            fragments = EncapsulatedPixelData.of(self._data, self._element).frames(self.form)[
+                number
+            ]
+            data = decode_frame(b"".join(fragments), one)
         else:
             start = self._element.value + number * one.size_bytes
             data = self._data[start : start + one.size_bytes]

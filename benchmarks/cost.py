@@ -13,11 +13,10 @@ from statistics import median
 
 from adit_engine.dicom_file import part10
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.element_cache import Memory
-from adit_engine.pseudonymize.keys import project_key
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.keys import load_project_key
+from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
+from adit_engine.pseudonymize.rewrite import ElementCache
 from adit_engine.pseudonymize.verify.verifier import Verifier
 from benchmarks.data import CT, MR, Study, files
 from benchmarks.peers import environment
@@ -40,12 +39,17 @@ def in_memory(folder: Path) -> list[Figure]:
     """Milliseconds of processor time for one CT: changed, and changed and verified."""
     key = folder / "memory.key"
     key.write_text("42" * 32)
-    change = Pseudonymized(
-        Profile.default(), PSEUDONYM, project_key(key, ""), None, Choice.ACCEPT, Choice.ACCEPT
+    change = Pseudonymization(
+        ConfidentialityProfile.default(),
+        PSEUDONYM,
+        load_project_key(key, ""),
+        None,
+        RiskDecision.ACCEPT,
+        RiskDecision.ACCEPT,
     )
     encoded = [b"".join(parts) for parts in files(Study(CT, _TIMES))]
     instances = [part10.parse(one) for one in encoded]
-    memory = Memory(change)
+    memory = ElementCache(change)
     pairs = [(one, apply(change, one, None, memory)) for one in instances]
     verifier = Verifier(change)
     apply_ms = _each_ms([partial(apply, change, one, None, memory) for one in instances])

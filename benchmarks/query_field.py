@@ -106,10 +106,10 @@ def _installed(data: Path) -> None:
     data.mkdir()
     os.environ["ADIT_DATA"] = str(data)
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit_engine.pseudonymize.keys import make_key
+    from adit_engine.pseudonymize.keys import create_key_file
 
-    make_key(data / "keys" / "master.key")
-    make_key(data / "keys" / "web.key")
+    create_key_file(data / "keys" / "master.key")
+    create_key_file(data / "keys" / "web.key")
     import django
 
     django.setup()

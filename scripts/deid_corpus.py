@@ -31,18 +31,21 @@ from deid_victim import Attack, left_in
 from adit_engine.dicom_file import part10
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.element_cache import Memory
 from adit_engine.pseudonymize.keys import ProjectKey
+from adit_engine.pseudonymize.parameters import (
+    ClinicalTrialAttributes,
+    Pseudonymization,
+    RiskDecision,
+)
 from adit_engine.pseudonymize.profile import (
-    AVAILABLE,
     CLEAN_PIXELS,
     FULL_DATES,
     RETAIN_UIDS,
-    Profile,
-    presets,
+    SUPPORTED_OPTIONS,
+    ConfidentialityProfile,
+    preset_names,
 )
+from adit_engine.pseudonymize.rewrite import ElementCache
 from adit_engine.pseudonymize.verify.verifier import Verifier
 from adit_engine.transfer.policy import Pseudonymizing
 
@@ -89,9 +92,11 @@ class Road:
 
     reason = ""
 
-    def __init__(self, profile: Profile, header_word: Choice = Choice.ACCEPT) -> None:
+    def __init__(
+        self, profile: ConfidentialityProfile, header_word: RiskDecision = RiskDecision.ACCEPT
+    ) -> None:
         self._change = replace(_change(profile), header_word=header_word)
-        self._memory = Memory(self._change)
+        self._memory = ElementCache(self._change)
         self._verifier = Verifier(self._change)
 
     def take(self, data: bytes, tally: Tally) -> bytes | None:
@@ -114,13 +119,15 @@ class Road:
         return b"".join(bytes(part) for part in part10.file_parts(made))
 
 
-def _change(profile: Profile) -> Pseudonymized:
+def _change(profile: ConfidentialityProfile) -> Pseudonymization:
     stamp = ClinicalTrialAttributes("Sponsor of the corpus", "CORPUS-1")
     key = ProjectKey(b"a key for a corpus without a use")
-    return Pseudonymized(profile, "CORPUS-0001", key, stamp, Choice.ACCEPT, Choice.ACCEPT)
+    return Pseudonymization(
+        profile, "CORPUS-0001", key, stamp, RiskDecision.ACCEPT, RiskDecision.ACCEPT
+    )
 
 
-def made_up(profile: Profile, *, short: bool) -> list[Tally]:
+def made_up(profile: ConfidentialityProfile, *, short: bool) -> list[Tally]:
     road = Road(profile)
     rows, classes = Tally("rows of Table E.1-1"), Tally("rows in all classes")
     leaks = Tally("other places")
@@ -137,7 +144,7 @@ def made_up(profile: Profile, *, short: bool) -> list[Tally]:
     return [rows, classes, leaks]
 
 
-def real(profile: Profile, files: Iterable[Path]) -> Tally:
+def real(profile: ConfidentialityProfile, files: Iterable[Path]) -> Tally:
     road, tally = Road(profile), Tally("real files")
     for path in files:
         data = path.read_bytes()
@@ -153,7 +160,7 @@ def real(profile: Profile, files: Iterable[Path]) -> Tally:
 
 def under_preset(name: str, files: Iterable[Path]) -> Tally:
     """Leak classes and real files, under a profile that lets more (or less) through."""
-    profile = Profile.preset(name)
+    profile = ConfidentialityProfile.preset(name)
     road, tally = Road(profile), real(profile, files)
     tally.what = f"other places and real files, preset {name}"
     for case in leak_cases():
@@ -171,7 +178,7 @@ def attacks() -> Iterator[Attack]:
     yield from shown()
 
 
-def attacked(profile: Profile, chosen: Iterable[Attack]) -> Tally:
+def attacked(profile: ConfidentialityProfile, chosen: Iterable[Attack]) -> Tally:
     """What somebody tried to carry out; also counts what was withheld though the rules clean it."""
     road, tally = Road(profile), Tally(f"attacks, profile {profile.name}")
     for attack in chosen:
@@ -184,7 +191,7 @@ def attacked(profile: Profile, chosen: Iterable[Attack]) -> Tally:
     return tally
 
 
-def mixed(profile: Profile, objects: Sequence[bytes], runs: int) -> Tally:
+def mixed(profile: ConfidentialityProfile, objects: Sequence[bytes], runs: int) -> Tally:
     """Each object of `runs` series beside itself alone."""
     tally, chance = Tally(f"mixed series, profile {profile.name}"), random.Random(profile.name)
     how = _change(profile)
@@ -202,9 +209,9 @@ def mixed(profile: Profile, objects: Sequence[bytes], runs: int) -> Tally:
     return tally
 
 
-def unchosen(profile: Profile) -> Tally:
+def unchosen(profile: ConfidentialityProfile) -> Tally:
     """Radiographs in a project that has not accepted the header's word: none may leave."""
-    road, tally = Road(profile, Choice.UNDECIDED), Tally("radiographs, nothing chosen")
+    road, tally = Road(profile, RiskDecision.UNDECIDED), Tally("radiographs, nothing chosen")
     for attack in radiographs():
         tally.looked_for += 1
         if road.take(attack.data, tally) is not None:
@@ -212,7 +219,9 @@ def unchosen(profile: Profile) -> Tally:
     return tally
 
 
-MOST = Profile("Most that may stay", 1, AVAILABLE - {CLEAN_PIXELS, FULL_DATES, RETAIN_UIDS})
+MOST = ConfidentialityProfile(
+    "Most that may stay", 1, SUPPORTED_OPTIONS - {CLEAN_PIXELS, FULL_DATES, RETAIN_UIDS}
+)
 """Every option that lets more through, but for those that keep what the attacks repeat."""
 
 
@@ -246,13 +255,13 @@ def main() -> int:
     short = parser.parse_args().short
     warnings.simplefilter("ignore")  # pydicom has much to say about broken files
     began = time.monotonic()
-    profile = Profile.default()
+    profile = ConfidentialityProfile.default()
     tallies = made_up(profile, short=short)
     files = real_files(largest_bytes=1 << 19 if short else 1 << 30)
     tallies.append(real(profile, files))
-    tallies += [under_preset(name, files) for name in presets() if name != "default"]
+    tallies += [under_preset(name, files) for name in preset_names() if name != "default"]
     chosen = list(attacks())[:: 7 if short else 1]
-    profiles = [Profile.preset(name) for name in presets()]
+    profiles = [ConfidentialityProfile.preset(name) for name in preset_names()]
     tallies += [attacked(one, chosen) for one in (*profiles, MOST)]
     objects = mixable(short=short)
     tallies.append(unchosen(profile))

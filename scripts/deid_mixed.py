@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread
 
 from adit_engine.dicom_file import part10
 from adit_engine.errors import Malformed, Withhold
-from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.transfer.policy import Pseudonymizing
 
 _MOST_MIXED, _MOST_TAKEN = 6, 6
@@ -48,7 +48,7 @@ def became(road: Pseudonymizing, data: bytes) -> tuple[object, ...]:
     return ("left", left, treatment and treatment.digest)
 
 
-def alone(change: Pseudonymized, data: bytes) -> tuple[object, ...]:
+def alone(change: Pseudonymization, data: bytes) -> tuple[object, ...]:
     """What becomes of an object before which there was none."""
     return became(Pseudonymizing(change), data)
 

@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adit_engine.pseudonymize import tables
-from adit_engine.pseudonymize.explanation import fates
-from adit_engine.pseudonymize.profile import AVAILABLE, BASIC, MEANINGS, Profile, presets
+from adit_engine.pseudonymize.explanation import describe_attributes
+from adit_engine.pseudonymize.profile import (
+    BASIC,
+    CODE_MEANINGS,
+    SUPPORTED_OPTIONS,
+    ConfidentialityProfile,
+    preset_names,
+)
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "conformance.md"
 
@@ -74,8 +80,8 @@ def _options() -> Iterator[str]:
     yield ""
     yield "| code | meaning (CID 7050) | what is done |"
     yield "| --- | --- | --- |"
-    for code, meaning in MEANINGS.items():
-        known = code == BASIC or code in AVAILABLE
+    for code, meaning in CODE_MEANINGS.items():
+        known = code == BASIC or code in SUPPORTED_OPTIONS
         yield f"| {code} | {meaning} | {DONE[code] if known else 'not supported'} |"
     yield ""
 
@@ -85,8 +91,8 @@ def _presets() -> Iterator[str]:
     yield ""
     yield "| file | name | options |"
     yield "| --- | --- | --- |"
-    for name in presets():
-        profile = Profile.preset(name)
+    for name in preset_names():
+        profile = ConfidentialityProfile.preset(name)
         yield f"| {name} | {profile.name} | {', '.join(sorted(profile.options)) or 'none'} |"
     yield ""
 
@@ -96,7 +102,7 @@ def _classes() -> Iterator[str]:
     yield ""
     yield "| SOP class | UID | condition |"
     yield "| --- | --- | --- |"
-    for one in sorted(tables.admitted().values(), key=lambda one: one.name):
+    for one in sorted(tables.admitted_sop_classes().values(), key=lambda one: one.name):
         conditions = "; ".join(ASKS[ask] for ask in sorted(one.asks))
         yield f"| {one.name} | {one.uid} | {conditions} |"
     yield ""
@@ -128,8 +134,8 @@ def _stamp() -> Iterator[str]:
 
 
 def _rows() -> Iterator[str]:
-    basic, default = Profile.preset("strict"), Profile.default()
-    everywhere = [fates(profile, "ct-image") for profile in (basic, default)]
+    basic, default = ConfidentialityProfile.preset("strict"), ConfidentialityProfile.default()
+    everywhere = [describe_attributes(profile, "ct-image") for profile in (basic, default)]
     yield "## Table E.1-1, row by row"
     yield ""
     yield "What happens at the top level of a CT image under the preset `strict` and under `default`,"

@@ -21,8 +21,8 @@ from deid_corpus import MOST, Road, Tally, attacked, attacks, real_files, unchos
 from pydicom import dcmread
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.profile import Profile, presets
+from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "deidentification.md"
 
@@ -68,7 +68,9 @@ def files() -> list[Path]:
     return [path for path in real_files() if "deid_data" not in path.parts]
 
 
-def measured(profile: Profile, header_word: Choice = Choice.ACCEPT) -> Tally:
+def measured(
+    profile: ConfidentialityProfile, header_word: RiskDecision = RiskDecision.ACCEPT
+) -> Tally:
     road, tally = Road(profile, header_word), Tally(profile.name)
     for path in files():
         data = path.read_bytes()
@@ -77,7 +79,7 @@ def measured(profile: Profile, header_word: Choice = Choice.ACCEPT) -> Tally:
     return tally
 
 
-def other_people(profile: Profile) -> Tally:
+def other_people(profile: ConfidentialityProfile) -> Tally:
     """Real headers under invented names and numbers, many of them also words of the trade."""
     chance = random.Random(4711)
     road, tally = Road(profile), Tally("other people")
@@ -130,23 +132,26 @@ def page() -> Iterator[str]:
     )
     yield "| profile | files | released | by admission | by rules | by verification alone |"
     yield "|---|---|---|---|---|---|"
-    tallies = [measured(Profile.preset(name)) for name in presets()]
+    tallies = [measured(ConfidentialityProfile.preset(name)) for name in preset_names()]
     for tally in tallies:
         yield f"| {tally.what} | {_row(tally)} |"
     yield "\nWhy, under the default profile:\n"
     yield "| reason | files |"
     yield "|---|---|"
-    default = tallies[presets().index("default")]
+    default = tallies[preset_names().index("default")]
     for code, number in sorted(default.withheld.items(), key=lambda pair: (-pair[1], pair[0])):
         yield f"| {(ADMISSION | RULES)[code]} | {number} |"
-    unsaid, named = measured(Profile.default(), Choice.UNDECIDED), unchosen(Profile.default())
+    unsaid, named = (
+        measured(ConfidentialityProfile.default(), RiskDecision.UNDECIDED),
+        unchosen(ConfidentialityProfile.default()),
+    )
     yield (
         f"\nWhere the header's word is not accepted, {default.released - unsaid.released} more of these "
         f"files stay.\nOf {named.objects} made-up radiographs with a name in their pixels "
         f"{named.released} leave then."
     )
     yield "\n## How much the second look holds back for nothing\n"
-    people = other_people(Profile.default())
+    people = other_people(ConfidentialityProfile.default())
     yield (
         f"The released files of up to 256 kB again, each under {PEOPLE_A_FILE} invented names, numbers\n"
         "and birth dates; many of the names are also words of the trade (Head, Gray, Vera, Siemens), the\n"
@@ -166,7 +171,7 @@ def page() -> Iterator[str]:
     )
     yield "| profile | objects | released | withheld | traces found |"
     yield "|---|---|---|---|---|"
-    for profile in (*map(Profile.preset, presets()), MOST):
+    for profile in (*map(ConfidentialityProfile.preset, preset_names()), MOST):
         tally = attacked(profile, chosen)
         held = tally.objects - tally.released
         residues = len(tally.residues)

@@ -16,7 +16,7 @@ from adit.orders import actions
 from adit.projects.models import Project
 from adit_engine.errors import NotFound
 from adit_engine.pseudonymize import admission
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.record import Record
 from adit_engine.values.references import Level, SeriesRef, StudyRef
@@ -91,12 +91,12 @@ def _announced(user: User, source: Node, study: Record) -> tuple[str, ...]:
 
 
 def _refusals(user: User, source: Node, study: Record) -> Iterator[tuple[str, str]]:
-    profile = Profile.default()
+    profile = ConfidentialityProfile.default()
     ref = StudyRef(study.study_uid)
     for series in search.series_of(user, source, ref, study.patient_id):
         below = SeriesRef(study.study_uid, series.series_uid)
         for uid in search.classes_of(user, source, below, study.patient_id):
-            why = admission.why_not(uid, profile)
+            why = admission.sop_class_refusal(uid, profile)
             if why is not None:
                 yield why
 

@@ -28,7 +28,7 @@ from adit.nodes.models import Lane, Node
 from adit.projects.risks import HEADER_WORD
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize import admission
-from adit_engine.pseudonymize.face_risk import FaceRisk, Named, face_risk
+from adit_engine.pseudonymize.face_risk import FaceRisk, SeriesTexts, assess_face_risk
 from adit_engine.values.record import Record
 
 USUAL_BYTES = {
@@ -60,12 +60,12 @@ def usual_bytes(modalities: Iterable[str]) -> int:
 def risk_of(risk: str, study: Record, series: Record | None, modality: str) -> FaceRisk:
     """Whether a series bears a risk of risks.py; `series` is None where the source tells none."""
     if risk == HEADER_WORD.name:
-        return FaceRisk.LIKELY if admission.needs_choice(modality) else FaceRisk.NONE
+        return FaceRisk.LIKELY if admission.needs_risk_decision(modality) else FaceRisk.NONE
     of_study = (study.study_description,)
     if series is None:
-        return face_risk(modality, Named(study=of_study))
-    named = Named(series.series_description, series.texts("BodyPartExamined"), of_study)
-    return face_risk(modality, named, images=series.instance_count)
+        return assess_face_risk(modality, SeriesTexts(study=of_study))
+    named = SeriesTexts(series.series_description, series.texts("BodyPartExamined"), of_study)
+    return assess_face_risk(modality, named, images=series.instance_count)
 
 
 FARTHEST = timedelta(days=60)

@@ -12,7 +12,7 @@ from adit.nodes.models import Node
 from adit.orders.basket import PickedPatient
 from adit.projects.models import Project
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.references import Level
 
@@ -248,7 +248,7 @@ class OrderForm(SendingFields):
             if not text:
                 continue
             try:
-                checked_pseudonym(text)
+                validate_pseudonym(text)
             except WrongInput as error:
                 self.add_error(name, str(error))
                 continue

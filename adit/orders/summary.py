@@ -19,7 +19,7 @@ from adit.projects.risks import HEADER_WORD, Decision
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.face_risk import FaceRisk
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.values.record import Record
 from adit_engine.values.references import SeriesRef, StudyRef
 
@@ -201,12 +201,12 @@ class _Sources:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    profile: Profile
+    profile: ConfidentialityProfile
     decisions: tuple[Decision, ...]
 
     def perhaps(self, modality: str, images: int | None) -> list[Withheld]:
         word = next(one for one in self.decisions if one.risk == HEADER_WORD.name)
-        reason = admission.why_not_modality(modality, self.profile, word.choice)
+        reason = admission.modality_warning(modality, self.profile, word.choice)
         return [Withheld("", reason, images)] if reason else []
 
 
@@ -214,7 +214,7 @@ def summary_of(
     user: User,
     basket: Basket,
     nodes: Iterable[Node],
-    profile: Profile | None,
+    profile: ConfidentialityProfile | None,
     decisions: tuple[Decision, ...],
 ) -> Summary:
     """Asks the sources within a small budget. `profile` is None for what is sent as it is."""
@@ -252,9 +252,9 @@ def _withheld(
             parts += rules.perhaps(record.text("Modality"), record.instance_count)
             continue
         for uid, count in classes.items():
-            why = admission.why_not(uid, rules.profile)
+            why = admission.sop_class_refusal(uid, rules.profile)
             parts += [] if why is None else [Withheld(*why, count)]
-        if not any(admission.why_not(uid, rules.profile) for uid in classes):
+        if not any(admission.sop_class_refusal(uid, rules.profile) for uid in classes):
             parts += rules.perhaps(record.text("Modality"), record.instance_count)
     return parts
 

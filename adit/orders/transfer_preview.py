@@ -13,7 +13,7 @@ from adit.projects import risks, services
 from adit.results import deliveries
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.face_risk import FaceRisk
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.values.selection import Selection
 
 
@@ -60,9 +60,9 @@ def facts_of(job: Job, studies: Sequence[StudySeen]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=8)
-def _rules(text: str) -> Profile:
+def _rules(text: str) -> ConfidentialityProfile:
     """Rows by the thousand ask for the same."""
-    return Profile.parse(text)
+    return ConfidentialityProfile.parse(text)
 
 
 def announced(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -80,18 +80,22 @@ def _is_there(series: SeriesSeen, made: Mapping[str, int]) -> bool:
 
 
 def _withheld(
-    series: Iterable[SeriesSeen], profile: Profile, decisions: Iterable[risks.Decision]
+    series: Iterable[SeriesSeen],
+    profile: ConfidentialityProfile,
+    decisions: Iterable[risks.Decision],
 ) -> list[list[Any]]:
     """[code, sentence, images]; without a code what only may be withheld."""
     word = next(one.choice for one in decisions if one.risk == risks.HEADER_WORD.name)
     parts: Counter[tuple[str, str]] = Counter()
     for one in series:
         for uid, count in (one.classes or {}).items():
-            if why := admission.why_not(uid, profile):
+            if why := admission.sop_class_refusal(uid, profile):
                 parts[why] += count
-        if not one.classes or not any(admission.why_not(uid, profile) for uid in one.classes):
+        if not one.classes or not any(
+            admission.sop_class_refusal(uid, profile) for uid in one.classes
+        ):
             modality = one.record.text("Modality")
-            if perhaps := admission.why_not_modality(modality, profile, word):
+            if perhaps := admission.modality_warning(modality, profile, word):
                 parts["", perhaps] += one.images or 0
     return [[code, why, images] for (code, why), images in parts.most_common()]
 

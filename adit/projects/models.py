@@ -24,7 +24,7 @@ class Profile(models.Model):
     name = models.CharField(_("name"), max_length=48)
     version = models.PositiveIntegerField(_("version"), default=1)
     text = models.TextField(_("rules"))
-    """The profile as adit_engine.pseudonymize.profile.Profile.parse reads it."""
+    """The profile as adit_engine.pseudonymize.profile.ConfidentialityProfile.parse reads it."""
     frozen_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -11,10 +11,16 @@ from django.utils.translation import gettext_lazy as _
 from adit.projects.models import Profile
 from adit.projects.profile_versions import LONGEST_TEXT, draft_of, next_version, rules_of
 from adit_engine.errors import ProfileError
-from adit_engine.pseudonymize.pixel_rules import ALL, LONGEST_REASON, WITHHELD, PixelRule, Rectangle
+from adit_engine.pseudonymize.pixel_rules import (
+    APPLIES_TO_ALL,
+    APPLIES_TO_WITHHELD,
+    MAX_REASON_LENGTH,
+    PixelRule,
+    Rectangle,
+)
 from adit_engine.pseudonymize.profile import CLEAN_PIXELS
-from adit_engine.pseudonymize.profile import Profile as Rules
-from adit_engine.pseudonymize.tables import admitted
+from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
+from adit_engine.pseudonymize.tables import admitted_sop_classes
 
 PixelRules = tuple[PixelRule, ...]
 
@@ -92,17 +98,18 @@ class PixelRuleForm(forms.Form):
     applies = forms.ChoiceField(
         label=_("applies to"),
         choices=[
-            (WITHHELD, _("images that would be withheld without it")),
-            (ALL, _("all images of the device")),
+            (APPLIES_TO_WITHHELD, _("images that would be withheld without it")),
+            (APPLIES_TO_ALL, _("all images of the device")),
         ],
         help_text=_("A rule for all images gives the project's images new identifiers."),
     )
-    reason = forms.CharField(label=_("reason"), max_length=LONGEST_REASON, required=False)
+    reason = forms.CharField(label=_("reason"), max_length=MAX_REASON_LENGTH, required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["sop_class"].choices = [  # type: ignore[attr-defined]
-            (uid, known.name.removesuffix(" Storage")) for uid, known in admitted().items()
+            (uid, known.name.removesuffix(" Storage"))
+            for uid, known in admitted_sop_classes().items()
         ]
 
     def clean_rectangles(self) -> tuple[Rectangle, ...]:

@@ -21,10 +21,9 @@ from adit_engine.elements import PIXEL_TAGS, Element, elements, is_sequence, ite
 from adit_engine.errors import Malformed, Withhold, WrongInput
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.charset import Charset
-from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.keys import ProjectKey
+from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import StudyRef
@@ -244,7 +243,9 @@ def try_it(user: Person, profile: Profile, node: Node, study: StudyRef) -> Tried
 def _tried(profile: Profile, image: Instance) -> Tried:
     key = ProjectKey(secrets.token_bytes(32))
     # Nothing leaves, so that a risk is no reason to show nothing.
-    change = Pseudonymized(rules_of(profile), PSEUDONYM, key, None, Choice.ACCEPT, Choice.ACCEPT)
+    change = Pseudonymization(
+        rules_of(profile), PSEUDONYM, key, None, RiskDecision.ACCEPT, RiskDecision.ACCEPT
+    )
     try:
         if image.fault:
             raise Withhold("fault", image.fault)

@@ -7,19 +7,19 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from adit_engine.pseudonymize.explanation import explained
+from adit_engine.pseudonymize.explanation import explain_profile
 from adit_engine.pseudonymize.profile import (
-    AVAILABLE,
     BASIC,
     CLEAN_DESCRIPTORS,
+    CODE_MEANINGS,
     DEVICE_IDENTITY,
     FULL_DATES,
     INSTITUTION_IDENTITY,
-    MEANINGS,
     MODIFIED_DATES,
     PATIENT_CHARACTERISTICS,
     SAFE_PRIVATE,
-    Profile,
+    SUPPORTED_OPTIONS,
+    ConfidentialityProfile,
 )
 
 _BULLET = "- "
@@ -32,9 +32,9 @@ class Section:
     points: list[str]
 
 
-def plain_sections(rules: Profile) -> list[Section]:
+def plain_sections(rules: ConfidentialityProfile) -> list[Section]:
     """A title and its lines by turns, with an empty line between; points begin with a hyphen."""
-    blocks = explained(rules).strip().split("\n\n")
+    blocks = explain_profile(rules).strip().split("\n\n")
     return [_section(*pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)]
 
 
@@ -83,18 +83,20 @@ class Option:
     words: Any
 
 
-def options_of(rules: Profile) -> list[Option]:
+def options_of(rules: ConfidentialityProfile) -> list[Option]:
     """The basic profile first, then each option by its code."""
     return [
-        Option(code, MEANINGS[code], WORDS.get(code, ""))
+        Option(code, CODE_MEANINGS[code], WORDS.get(code, ""))
         for code in (BASIC, *sorted(rules.options))
     ]
 
 
 def available() -> list[Option]:
     """The options that a profile may have now."""
-    return [Option(code, MEANINGS[code], WORDS.get(code, "")) for code in sorted(AVAILABLE)]
+    return [
+        Option(code, CODE_MEANINGS[code], WORDS.get(code, "")) for code in sorted(SUPPORTED_OPTIONS)
+    ]
 
 
-def keeps_no_dates(rules: Profile) -> bool:
+def keeps_no_dates(rules: ConfidentialityProfile) -> bool:
     return not rules.options & {FULL_DATES, MODIFIED_DATES}

@@ -8,9 +8,9 @@ from adit.accounts.permissions import Person, Right, require
 from adit.audit.trail import record
 from adit.projects.models import Profile
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.profile import Profile as Rules
-from adit_engine.pseudonymize.profile import continues, presets
+from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
+from adit_engine.pseudonymize.profile import is_compatible_version, preset_names
 
 LONGEST_TEXT = 200_000
 LONGEST_NAME = 48
@@ -60,7 +60,7 @@ def newest() -> QuerySet[Profile]:
 
 def make_presets() -> None:
     """Rows of the profiles that come with the engine. Safe to repeat; rows there are not altered."""
-    for preset in map(Rules.preset, presets()):
+    for preset in map(Rules.preset, preset_names()):
         Profile.objects.get_or_create(
             name=preset.name, version=preset.version, defaults={"text": preset.to_text()}
         )
@@ -70,13 +70,13 @@ def rules_of(profile: Profile) -> Rules:
     return Rules.parse(profile.text)
 
 
-def opens_generation(before: Profile, after: Profile, header_word: Choice) -> bool:
+def opens_generation(before: Profile, after: Profile, header_word: RiskDecision) -> bool:
     """Whether images that could leave before would leave with other bytes: then UIDs are new, too.
 
     `header_word` is what the project had chosen before.
     """
     same = before.text == after.text
-    return not same and not continues(rules_of(before), rules_of(after), header_word)
+    return not same and not is_compatible_version(rules_of(before), rules_of(after), header_word)
 
 
 def draft_of(profile: Profile) -> str:

@@ -22,9 +22,9 @@ from adit.projects.services import (
 from adit.projects.trust_centre import from_trust_centre
 from adit.projects.validators import numbered
 from adit_engine.errors import AditError, WrongInput
-from adit_engine.pseudonymize.change import AsIs, Pseudonymized
-from adit_engine.pseudonymize.keys import checked_pseudonym
-from adit_engine.pseudonymize.profile import Profile as Rules
+from adit_engine.pseudonymize.keys import validate_pseudonym
+from adit_engine.pseudonymize.parameters import AsIs, Pseudonymization
+from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 
 
 class Conflict(AditError):
@@ -39,7 +39,7 @@ def change_for(
     patient_id: str,
     *,
     pseudonym: str = "",
-) -> Pseudonymized:
+) -> Pseudonymization:
     """How this patient's images are changed for the project; the site's own where it is None.
 
     Registers the pseudonym (given, or generated when empty) and freezes the profile's version.
@@ -50,7 +50,9 @@ def change_for(
     name = registered(user, project, source, patient_id, pseudonym=pseudonym)
     Profile.objects.filter(pk=project.profile_id, frozen_at=None).update(frozen_at=timezone.now())
     rules = Rules.parse(project.profile.text)
-    return Pseudonymized(rules, name, key_of(project), stamp_of(project), **risks.chosen(project))
+    return Pseudonymization(
+        rules, name, key_of(project), stamp_of(project), **risks.chosen(project)
+    )
 
 
 def registered(
@@ -91,7 +93,7 @@ def pseudonym_for(
     A patient without an id is known by the given pseudonym alone. Raises Conflict, WrongInput.
     """
     if given:
-        checked_pseudonym(given)
+        validate_pseudonym(given)
     index = _index(project, domain, patient_id, given)
     if not given and patient_of(project, index) is None:
         given = from_trust_centre(project, domain, _bare(patient_id))
@@ -176,7 +178,7 @@ def _require_room(project: Project) -> None:
 
 def _generated(project: Project, domain: str, patient_id: str) -> str:
     if not project.pattern:
-        return key_of(project).generated_pseudonym(domain, patient_id)
+        return key_of(project).generate_pseudonym(domain, patient_id)
     number = project.last_number + 1
     while project.patients.filter(pseudonym__iexact=numbered(project.pattern, number)).exists():
         number += 1

@@ -15,7 +15,7 @@ from adit.projects.services import about, require_key
 from adit_engine.errors import ProfileError, WrongInput
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import CLEAN_PIXELS
-from adit_engine.pseudonymize.profile import Profile as Rules
+from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 
 
 def with_rule(rules: Rules, rule: PixelRule) -> Rules:

@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy as _
 from adit.projects.models import Project, RiskChoice
 from adit_engine.errors import WrongInput
 from adit_engine.pseudonymize import admission, face_risk
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.statistics import Done
+from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.statistics import AppliedAction
 
 Words = Any
 """Lazily translated."""
@@ -27,15 +27,15 @@ class Risk:
     name: str
     code: str
     """Of the withholding where the risk is not accepted."""
-    mark: Done
+    mark: AppliedAction
     """Of images that left although they bear the risk."""
     title: Words
     about: Words
     """What the risk is, for the person who chooses."""
     unless: Words
     """What is withheld, before it is known what was chosen."""
-    sentences: Mapping[Choice, Words]
-    steps: Mapping[Choice, Words]
+    sentences: Mapping[RiskDecision, Words]
+    steps: Mapping[RiskDecision, Words]
     """What to do where the images are needed."""
     why: Words
     """The question for the reason."""
@@ -48,8 +48,8 @@ class Risk:
 
 FACES = Risk(
     "faces",
-    face_risk.CODE,
-    Done.FACE,
+    face_risk.FACE_CODE,
+    AppliedAction.FACE,
     title=_("Thin slices that may show a face"),
     about=_(
         "From thin slices of a head by CT, MR or PET the person's face can be drawn. Somebody has to "
@@ -60,18 +60,18 @@ FACES = Risk(
         "chosen otherwise."
     ),
     sentences={
-        Choice.ACCEPT: _(
+        RiskDecision.ACCEPT: _(
             "Images that may show a face are sent: the risk is accepted. Reason: %(reason)s"
         ),
-        Choice.WITHHOLD: _(
+        RiskDecision.WITHHOLD: _(
             "Images that may show a face are withheld, as was chosen for the project."
         ),
-        Choice.UNDECIDED: _(
+        RiskDecision.UNDECIDED: _(
             "Images that may show a face are withheld: nobody has chosen yet what happens to them."
         ),
     },
     steps={
-        Choice.UNDECIDED: _(
+        RiskDecision.UNDECIDED: _(
             "If they are needed, ask a manager of research projects to choose “withhold” or “accept” "
             "on the project's page (without a project: the site's own), then order again."
         )
@@ -80,8 +80,8 @@ FACES = Risk(
 )
 HEADER_WORD = Risk(
     "header_word",
-    admission.HEADER_WORD,
-    Done.HEADER_WORD,
+    admission.UNCONFIRMED_ANNOTATION,
+    AppliedAction.HEADER_WORD,
     title=_("Text in the pixels of radiographs"),
     about=_(
         "Devices write names and dates into the pixels of CR, DX, MG, XA, RF and NM images, and the "
@@ -95,26 +95,26 @@ HEADER_WORD = Risk(
         "project has chosen otherwise."
     ),
     sentences={
-        Choice.ACCEPT: _(
+        RiskDecision.ACCEPT: _(
             "CR, DX, MG, XA, RF and NM images are sent on the word of their header: the risk is "
             "accepted. Reason: %(reason)s"
         ),
-        Choice.WITHHOLD: _(
+        RiskDecision.WITHHOLD: _(
             "CR, DX, MG, XA, RF and NM images are withheld, as was chosen for the project, unless a "
             "pixel rule covers the device."
         ),
-        Choice.UNDECIDED: _(
+        RiskDecision.UNDECIDED: _(
             "CR, DX, MG, XA, RF and NM images are withheld unless a pixel rule covers the device: "
             "nobody has chosen yet whether the header's word is accepted."
         ),
     },
     steps={
-        Choice.UNDECIDED: _(
+        RiskDecision.UNDECIDED: _(
             "If they are needed, ask a reviewer to decide about the device once they are withheld, or "
             "ask a manager of research projects to accept the header's word on the project's page "
             "(without a project: the site's own), then order again."
         ),
-        Choice.WITHHOLD: _(
+        RiskDecision.WITHHOLD: _(
             "If they are needed, ask a reviewer to decide about the device once they are withheld."
         ),
     },
@@ -134,8 +134,8 @@ class Decision:
     reason: str = ""
 
     @property
-    def choice(self) -> Choice:
-        return Choice(self.chosen)
+    def choice(self) -> RiskDecision:
+        return RiskDecision(self.chosen)
 
     @property
     def known(self) -> Risk:
@@ -157,11 +157,11 @@ class Decision:
 
     @property
     def is_accepted(self) -> bool:
-        return self.choice is Choice.ACCEPT
+        return self.choice is RiskDecision.ACCEPT
 
     @property
     def is_open(self) -> bool:
-        return self.choice is Choice.UNDECIDED
+        return self.choice is RiskDecision.UNDECIDED
 
 
 def decisions(project: Project) -> tuple[Decision, ...]:
@@ -174,7 +174,7 @@ def decisions_in(told: Mapping[str, Any]) -> tuple[Decision, ...]:
     return tuple(Decision(risk.name, told[risk.name], told[risk.reason]) for risk in RISKS)
 
 
-def chosen(project: Project) -> dict[str, Choice]:
+def chosen(project: Project) -> dict[str, RiskDecision]:
     """As the engine's Change takes them."""
     return {one.risk: one.choice for one in decisions(project)}
 
@@ -183,7 +183,7 @@ def facts(project: Project) -> dict[str, Any]:
     """For the trail and the ledger."""
     told: dict[str, Any] = {}
     for risk in RISKS:
-        told[risk.name] = getattr(project, risk.name) or Choice.UNDECIDED.value
+        told[risk.name] = getattr(project, risk.name) or RiskDecision.UNDECIDED.value
         told[risk.reason] = getattr(project, risk.reason)
     return told
 

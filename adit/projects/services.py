@@ -23,10 +23,10 @@ from adit.projects.profile_versions import opens_generation, rules_of
 from adit.projects.validators import check_pattern
 from adit.vault.cipher import Box, SealBroken
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.change import ClinicalTrialAttributes
-from adit_engine.pseudonymize.keys import ProjectKey, key_text
-from adit_engine.pseudonymize.profile import Profile as Rules
-from adit_engine.pseudonymize.profile import choice_continues
+from adit_engine.pseudonymize.keys import ProjectKey, format_key
+from adit_engine.pseudonymize.parameters import ClinicalTrialAttributes
+from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
+from adit_engine.pseudonymize.profile import is_compatible_decision
 
 DEFAULT_ID = "site-default"
 
@@ -133,7 +133,7 @@ def change_project(
 
 def _opens_generation(before: Project, after: Project) -> bool:
     words = [risks.chosen(project)["header_word"] for project in (before, after)]
-    return opens_generation(before.profile, after.profile, words[0]) or not choice_continues(
+    return opens_generation(before.profile, after.profile, words[0]) or not is_compatible_decision(
         rules_of(after.profile), *words
     )
 
@@ -355,7 +355,7 @@ def export_key(user: Person, project: Project) -> str:
     require_link(user, project)
     require_key(project)
     record("project.key_exported", user=user, about=about(project))
-    return key_text(key_of(project))
+    return format_key(key_of(project))
 
 
 def about(project: Project) -> str:

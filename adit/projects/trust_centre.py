@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from adit.projects.models import Project
 from adit_engine.errors import AditError, WrongInput
-from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.pseudonymize.keys import validate_pseudonym
 
 
 class PseudonymSource(Protocol):
@@ -38,7 +38,7 @@ def from_trust_centre(project: Project, domain: str, patient_id: str) -> str:
         return ""
     source: PseudonymSource = import_string(settings.PSEUDONYM_SOURCE)()
     try:
-        return checked_pseudonym(source.pseudonym(project.protocol_id, domain, patient_id))
+        return validate_pseudonym(source.pseudonym(project.protocol_id, domain, patient_id))
     except WrongInput:
         raise Unusable(
             _(

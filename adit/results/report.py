@@ -25,7 +25,7 @@ from adit.results.delivery_lists import keeps_uids
 from adit.vault.cipher import Box, SealBroken
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import BASIC
-from adit_engine.pseudonymize.statistics import named
+from adit_engine.pseudonymize.statistics import report_rows
 from adit_engine.values.outcome import Manifest, Row, Treatment, added_up
 
 
@@ -244,7 +244,7 @@ def sums(job: Job) -> dict[str, Any]:
             }
             for risk in RISKS
         },
-        "elements": named(done),
+        "elements": report_rows(done),
     }
 
 

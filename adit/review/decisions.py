@@ -20,11 +20,11 @@ from adit.projects.validators import checked_reason
 from adit.review import images
 from adit.review.groups import Group
 from adit_engine.errors import Withhold, WrongInput
-from adit_engine.pseudonymize.admission import OPENED
+from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized
 from adit_engine.pseudonymize.keys import ProjectKey
-from adit_engine.pseudonymize.pixel_rules import PixelRule, Rectangle, examples
+from adit_engine.pseudonymize.parameters import Pseudonymization
+from adit_engine.pseudonymize.pixel_rules import PixelRule, Rectangle, example_rules
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
 
@@ -52,7 +52,7 @@ def tried(user: User, group: Group, rectangles: tuple[Rectangle, ...]) -> Tried:
         rules_of(group.project.profile), _rule(group, rectangles, "project run")
     )
     key = ProjectKey(secrets.token_bytes(32))
-    change = Pseudonymized(rules, _TRIAL_RUN, key, None, **risks.chosen(group.project))
+    change = Pseudonymization(rules, _TRIAL_RUN, key, None, **risks.chosen(group.project))
     try:
         if image.fault:
             raise Withhold("fault", image.fault)
@@ -67,7 +67,7 @@ def proposed(group: Group) -> tuple[Rectangle, ...]:
     """Rectangles that somebody drew for the same device already, in any profile or example."""
     newest = Profile.objects.order_by("-pk")[:50]
     known = [rule for profile in newest for rule in rules_of(profile).pixel_rules]
-    covering = (rule for rule in (*known, *examples()) if rule.covers(group.device))
+    covering = (rule for rule in (*known, *example_rules()) if rule.covers(group.device))
     return next((rule.rectangles for rule in covering if rule.rectangles), ())
 
 
@@ -119,7 +119,10 @@ def also_covered(group: Group) -> QuerySet[HeldBack]:
     """All open rows of the project that a rule for the device is about, whatever the reason."""
     device = group.device.to_json()
     return HeldBack.objects.filter(
-        item__task__job__project=group.project, code__in=OPENED, decision=Decision.OPEN, **device
+        item__task__job__project=group.project,
+        code__in=LIFTED_BY_PIXEL_RULE,
+        decision=Decision.OPEN,
+        **device,
     )
 
 
@@ -174,7 +177,10 @@ def _require_openable(user: User, group: Group) -> None:
     services.require_key(group.project)
     device = group.device.to_json()
     left = HeldBack.objects.filter(
-        item__task__job__project=group.project, code__in=OPENED, decision=Decision.LEFT, **device
+        item__task__job__project=group.project,
+        code__in=LIFTED_BY_PIXEL_RULE,
+        decision=Decision.LEFT,
+        **device,
     )
     if left.exists():
         raise Refused(

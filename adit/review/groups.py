@@ -12,8 +12,8 @@ from adit.accounts.models import User
 from adit.jobs import visibility
 from adit.jobs.models import Decision, HeldBack, Item, Task
 from adit.projects.models import Project
-from adit_engine.pseudonymize.admission import OPENED
-from adit_engine.pseudonymize.tables import admitted
+from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
+from adit_engine.pseudonymize.tables import admitted_sop_classes
 from adit_engine.values.device import Device
 from adit_engine.values.outcome import Entry, Manifest, State
 
@@ -123,7 +123,7 @@ class Group:
     @property
     def may_be_opened(self) -> bool:
         """Whether a pixel rule could lift the reason at all."""
-        return self.code in OPENED and self.device.sop_class in admitted()
+        return self.code in LIFTED_BY_PIXEL_RULE and self.device.sop_class in admitted_sop_classes()
 
     @property
     def names_its_device(self) -> bool:

@@ -14,7 +14,7 @@ from adit.spreadsheets.mapping import Mapping
 from adit.spreadsheets.row_verdicts import Finding, Verdict
 from adit.spreadsheets.table import NOTHING, Cell, CellKind, Line
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.values.references import checked_uid
 
 _TITLES = frozenset({"dr", "prof", "professor", "pd", "herr", "frau"})
@@ -158,7 +158,7 @@ class RowReader:
         if not text:
             return ""
         try:
-            return checked_pseudonym(text)
+            return validate_pseudonym(text)
         except WrongInput as error:
             self.error(Field.PSEUDONYM, str(error))
             return ""

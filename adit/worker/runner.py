@@ -22,7 +22,7 @@ from adit.results import applied_rules, archives, sheet_rows, storage_quota
 from adit.worker import attempt_result, packing
 from adit.worker.attempt_result import Contact, End
 from adit.worker.ledger import Ledger, settle
-from adit_engine.pseudonymize.change import Change, Pseudonymized
+from adit_engine.pseudonymize.parameters import Change, Pseudonymization
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def _transfer(task: Task, lease: Lease, contact: Contact) -> None:
     box = encrypted_payload.box_of(job.project)
     content = encrypted_payload.open_task(task)
     change = _change(task, content)
-    if isinstance(change, Pseudonymized):
+    if isinstance(change, Pseudonymization):
         applied_rules.note(task)
     ledger = Ledger(task, box)
     with _opened(task, lease) as (source, destination):

@@ -13,11 +13,16 @@ from typing import Any
 from adit_engine.bounded_stream import Stop
 from adit_engine.cli import node_url
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.admission import HEADER_WORD
-from adit_engine.pseudonymize.change import AsIs, Change, ClinicalTrialAttributes, Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.face_risk import CODE as FACE
-from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.pseudonymize.admission import UNCONFIRMED_ANNOTATION
+from adit_engine.pseudonymize.face_risk import FACE_CODE as FACE
+from adit_engine.pseudonymize.keys import validate_pseudonym
+from adit_engine.pseudonymize.parameters import (
+    AsIs,
+    Change,
+    ClinicalTrialAttributes,
+    Pseudonymization,
+    RiskDecision,
+)
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
 from adit_engine.values.query import Query
@@ -28,7 +33,7 @@ from adit_engine.values.selection import Selection
 _CHOOSE = {
     FACE: "Images that may show a face were withheld, as nothing was chosen for them: "
     "add --withhold-faces, or --accept-faces with a reason.",
-    HEADER_WORD: "Images were withheld whose header is no proof that no text stands in their pixels: "
+    UNCONFIRMED_ANNOTATION: "Images were withheld whose header is no proof that no text stands in their pixels: "
     "add a pixel rule for the device to the profile, or --accept-header-word with a reason.",
 }
 """What to do where nothing was chosen, by the code of the withholding."""
@@ -60,16 +65,18 @@ class Trip:
         if options.trial and not options.sponsor:
             raise WrongInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
         if options.pseudonym:
-            checked_pseudonym(options.pseudonym)
+            validate_pseudonym(options.pseudonym)
         self.faces = _chosen(options, "faces")
         self.header_word = _chosen(options, "header_word")
         if not options.as_is:
-            from adit_engine.pseudonymize.keys import project_key  # both take long to load
-            from adit_engine.pseudonymize.profile import Profile
+            from adit_engine.pseudonymize.keys import load_project_key  # both take long to load
+            from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
             path = options.profile
-            self.profile = Profile.read(path) if path else Profile.default()
-            self.key = project_key(options.key_file, options.trial)
+            self.profile = (
+                ConfidentialityProfile.read(path) if path else ConfidentialityProfile.default()
+            )
+            self.key = load_project_key(options.key_file, options.trial)
             self.stamp = (
                 ClinicalTrialAttributes(
                     options.sponsor,
@@ -125,8 +132,8 @@ class Trip:
         pseudonym = self.options.pseudonym
         if pseudonym is None:
             domain = self.options.domain or getattr(source.settings, "domain", "") or source.name
-            pseudonym = self.key.generated_pseudonym(domain, study.patient_id)
-        return Pseudonymized(
+            pseudonym = self.key.generate_pseudonym(domain, study.patient_id)
+        return Pseudonymization(
             self.profile, pseudonym, self.key, self.stamp, self.faces, self.header_word
         )
 
@@ -177,8 +184,8 @@ class Trip:
             "bytes": sum(e.size_bytes for m in self.manifests.values() for e in m.entries.values()),
         }
         codes = {code for outcome in outcomes for code, _, _ in outcome.reasons}
-        for code, choice in ((FACE, self.faces), (HEADER_WORD, self.header_word)):
-            if choice is Choice.UNDECIDED and code in codes:
+        for code, choice in ((FACE, self.faces), (UNCONFIRMED_ANNOTATION, self.header_word)):
+            if choice is RiskDecision.UNDECIDED and code in codes:
                 print(f"adit-engine: {_CHOOSE[code]}", file=sys.stderr)
         print(json.dumps(answer) if self.options.json else _sentence(answer))
         if failed:
@@ -226,17 +233,21 @@ def _place_of_ledger(chosen: Path | None) -> Path:
     return path
 
 
-def _chosen(options: argparse.Namespace, risk: str) -> Choice:
+def _chosen(options: argparse.Namespace, risk: str) -> RiskDecision:
     """Raises WrongInput."""
     reason = getattr(options, f"accept_{risk}")
     if reason is not None:
         if not reason.strip():
             raise WrongInput(f"--accept-{risk.replace('_', '-')} needs a reason.")
-        return Choice.ACCEPT
-    return Choice.WITHHOLD if getattr(options, f"withhold_{risk}", False) else Choice.UNDECIDED
+        return RiskDecision.ACCEPT
+    return (
+        RiskDecision.WITHHOLD
+        if getattr(options, f"withhold_{risk}", False)
+        else RiskDecision.UNDECIDED
+    )
 
 
-def _told(choice: Choice, reason: str | None) -> dict[str, str]:
+def _told(choice: RiskDecision, reason: str | None) -> dict[str, str]:
     return {"chosen": choice.value, "reason": reason or ""}
 
 

@@ -9,47 +9,47 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from adit_engine.pseudonymize.charset import DEFAULT, Charset
+from adit_engine.pseudonymize.charset import DEFAULT_CHARSET, Charset
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.tables import well_known_uids
 
-_NUMBER = re.compile(rb"[ ]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ ]*|[ ]*")
-_WHOLE = re.compile(rb"[ ]*[+-]?[0-9]+[ ]*|[ ]*")
+_DECIMAL = re.compile(rb"[ ]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ ]*|[ ]*")
+_INTEGER = re.compile(rb"[ ]*[+-]?[0-9]+[ ]*|[ ]*")
 _UID = re.compile(rb"[0-9.]{0,64}")
-_CODE = re.compile(rb"[A-Z0-9 _]{0,16}")
+_CODE_STRING = re.compile(rb"[A-Z0-9 _]{0,16}")
 _DATE = re.compile(rb"[0-9]{8}")
 _TIME = re.compile(rb"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9]|60)?)?")
 _FRACTION = re.compile(rb"\.[0-9]{1,6}")
-_ZONE = re.compile(rb"[+-](0[0-9]|1[0-4])[0-5][0-9]")
+_UTC_OFFSET = re.compile(rb"[+-](0[0-9]|1[0-4])[0-5][0-9]")
 _AGE = re.compile(rb"([0-9]{3})([DWMY])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
-_LINES = re.compile(r"[\t\n\x0c\r]")
+_LINE_BREAKS = re.compile(r"[\t\n\x0c\r]")
 
-_OLDEST = {b"D": 32850, b"W": 4696, b"M": 1080, b"Y": 90}
+_MAX_AGE = {b"D": 32850, b"W": 4696, b"M": 1080, b"Y": 90}
 """Ages above 90 years leave as 090Y, whatever their unit."""
 
-_CHARACTERS = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
+_MAX_CHARACTERS = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 
 
 @dataclass(slots=True)
-class Work:
+class ActionContext:
     """What the actions need to know about the instance at hand."""
 
     key: ProjectKey = field(repr=False)
     offset_days: int
-    charset: Charset = DEFAULT
+    charset: Charset = DEFAULT_CHARSET
     names: frozenset[bytes] = frozenset()
     """Words of the patient's own name, in lower case."""
 
 
-Action = Callable[[bytes, Work], bytes | None]
+Action = Callable[[bytes, ActionContext], bytes | None]
 
 
-def padded(value: bytes, padding: bytes) -> bytes:
+def pad_value(value: bytes, padding: bytes) -> bytes:
     return value + padding if len(value) & 1 else value
 
 
-def map_uids(value: bytes, work: Work) -> bytes | None:
+def map_uids(value: bytes, work: ActionContext) -> bytes | None:
     """Each UID by the trial's key; well-known ones (PS3.6 Annex A) stay."""
     known = well_known_uids()
     uids = [uid.strip(b"\0 ") for uid in value.split(b"\\")]
@@ -59,115 +59,117 @@ def map_uids(value: bytes, work: Work) -> bytes | None:
     )
 
 
-def keep_uids(value: bytes, work: Work) -> bytes | None:
+def keep_uids(value: bytes, work: ActionContext) -> bytes | None:
     """Legal UIDs as they are (PS3.5 9.1), for option 113110."""
     clean = value.rstrip(b" \0")
     return value if all(_UID.fullmatch(uid.strip(b" \0")) for uid in clean.split(b"\\")) else None
 
 
-def shift_dates(value: bytes, work: Work) -> bytes | None:
+def shift_dates(value: bytes, work: ActionContext) -> bytes | None:
     """DA. Legal dates only: a partial date or a range would still be a real one."""
-    shifted = [_shifted(text.strip(b" \0"), work) for text in value.split(b"\\")]
+    shifted = [_shift_date(text.strip(b" \0"), work) for text in value.split(b"\\")]
     return None if None in shifted else b"\\".join(text or b"" for text in shifted)
 
 
-def shift_datetimes(value: bytes, work: Work) -> bytes | None:
+def shift_datetimes(value: bytes, work: ActionContext) -> bytes | None:
     """DT. Time of day, fraction and zone stay as they are."""
     shifted = []
     for text in (part.strip(b" \0") for part in value.split(b"\\")):
-        day, rest = _shifted(text[:8], work), text[8:]
+        day, rest = _shift_date(text[:8], work), text[8:]
         if day is None or (rest and not _is_time_and_zone(rest)):
             return None
         shifted.append(day + rest)
     return b"\\".join(shifted)
 
 
-def keep_dates(value: bytes, work: Work) -> bytes | None:
+def keep_dates(value: bytes, work: ActionContext) -> bytes | None:
     texts = [text.strip(b" \0") for text in value.split(b"\\")]
-    return value if all(not text or _read(text) for text in texts) else None
+    return value if all(not text or _parse_date(text) for text in texts) else None
 
 
-def keep_datetimes(value: bytes, work: Work) -> bytes | None:
+def keep_datetimes(value: bytes, work: ActionContext) -> bytes | None:
     for text in (part.strip(b" \0") for part in value.split(b"\\")):
-        if text and (_read(text[:8]) is None or (text[8:] and not _is_time_and_zone(text[8:]))):
+        if text and (
+            _parse_date(text[:8]) is None or (text[8:] and not _is_time_and_zone(text[8:]))
+        ):
             return None
     return value
 
 
-def keep_times(value: bytes, work: Work) -> bytes | None:
+def keep_times(value: bytes, work: ActionContext) -> bytes | None:
     texts = [text.strip(b" \0") for text in value.split(b"\\")]
     return value if all(not text or _is_time(text) for text in texts) else None
 
 
-def keep_zone(value: bytes, work: Work) -> bytes | None:
-    return value if _ZONE.fullmatch(value.strip(b" \0")) else None
+def keep_utc_offset(value: bytes, work: ActionContext) -> bytes | None:
+    return value if _UTC_OFFSET.fullmatch(value.strip(b" \0")) else None
 
 
-def keep_age(value: bytes, work: Work) -> bytes | None:
+def keep_age(value: bytes, work: ActionContext) -> bytes | None:
     found = _AGE.fullmatch(value.strip(b" \0"))
     if found is None:
         return None
-    return b"090Y" if int(found[1]) > _OLDEST[found[2]] else found[0]
+    return b"090Y" if int(found[1]) > _MAX_AGE[found[2]] else found[0]
 
 
-def text_keeper(vr: str) -> Action:
+def text_action(vr: str) -> Action:
     return lambda value, work: _keep_text(value, work, vr)
 
 
-def keep_decimals(value: bytes, work: Work) -> bytes | None:
-    return _keep_matching(_NUMBER, value)
+def keep_decimals(value: bytes, work: ActionContext) -> bytes | None:
+    return _keep_matching(_DECIMAL, value)
 
 
-def keep_integers(value: bytes, work: Work) -> bytes | None:
-    return _keep_matching(_WHOLE, value)
+def keep_integers(value: bytes, work: ActionContext) -> bytes | None:
+    return _keep_matching(_INTEGER, value)
 
 
-def keep_codes(value: bytes, work: Work) -> bytes | None:
+def keep_codes(value: bytes, work: ActionContext) -> bytes | None:
     """CS: capitals, digits, space and underscore, at most 16 of them (PS3.5 6.2)."""
     texts = value.rstrip(b"\0 ").split(b"\\")
-    return value if all(_CODE.fullmatch(text.strip(b" ")) for text in texts) else None
+    return value if all(_CODE_STRING.fullmatch(text.strip(b" ")) for text in texts) else None
 
 
-def keep_first_codes(value: bytes, work: Work) -> bytes | None:
+def keep_leading_codes(value: bytes, work: ActionContext) -> bytes | None:
     """Image Type: its values up to the first that is no legal CS, if at least two are."""
     legal: list[bytes] = []
     for text in value.rstrip(b"\0 ").split(b"\\"):
-        if not _CODE.fullmatch(text.strip(b" ")):
+        if not _CODE_STRING.fullmatch(text.strip(b" ")):
             return b"\\".join(legal) if len(legal) > 1 else None
         legal.append(text)
     return value
 
 
-def keep_bytes(value: bytes, work: Work) -> bytes | None:
+def keep_bytes(value: bytes, work: ActionContext) -> bytes | None:
     return value
 
 
-def binary_keeper(size: int) -> Action:
+def binary_action(size: int) -> Action:
     return lambda value, work: value if len(value) % size == 0 else None
 
 
-_SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 8, "UV": 8, "AT": 4}
+_BYTES_PER_VALUE = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 8, "UV": 8, "AT": 4}
 
 
-def value_count(vr: str, value: bytes) -> int:
+def value_multiplicity(vr: str, value: bytes) -> int:
     """How many values it holds (VM, PS3.5 6.4)."""
-    size = _SIZES.get(vr)
+    size = _BYTES_PER_VALUE.get(vr)
     if size is not None:
         return len(value) // size
     return value.count(b"\\") + 1 if value.strip(b" \0") else 0
 
 
-KEEPERS: dict[str, Action] = {
+KEEP_ACTIONS: dict[str, Action] = {
     "DS": keep_decimals,
     "IS": keep_integers,
     "CS": keep_codes,
     "UI": map_uids,
-    **{vr: binary_keeper(size) for vr, size in _SIZES.items()},
-    **{vr: text_keeper(vr) for vr in ("SH", "LO", "ST", "LT", "UT", "UC")},
+    **{vr: binary_action(size) for vr, size in _BYTES_PER_VALUE.items()},
+    **{vr: text_action(vr) for vr in ("SH", "LO", "ST", "LT", "UT", "UC")},
 }
 """How a value that may stay is checked, by VR. Anything that is not legal for its VR must go."""
 
-DUMMIES: dict[str, bytes] = {
+DUMMY_VALUES: dict[str, bytes] = {
     "AE": b"ADIT",
     "AS": b"000Y",
     "AT": b"\0\0\0\0",
@@ -205,9 +207,9 @@ DUMMIES: dict[str, bytes] = {
 """What stands where a value must be and the real one must go."""
 
 
-def age(birth: bytes, on: bytes) -> bytes | None:
+def age_from_dates(birth: bytes, on: bytes) -> bytes | None:
     """The AS value for two DA values, at most 090Y; None where one of them is no legal date."""
-    born, then = _read(birth.strip(b" \0")), _read(on.strip(b" \0"))
+    born, then = _parse_date(birth.strip(b" \0")), _parse_date(on.strip(b" \0"))
     if born is None or then is None or then < born:
         return None
     years = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
@@ -225,15 +227,15 @@ def _keep_matching(pattern: re.Pattern[bytes], value: bytes) -> bytes | None:
     return value if len(clean) == len(value) else clean
 
 
-def _keep_text(value: bytes, work: Work, vr: str) -> bytes | None:
+def _keep_text(value: bytes, work: ActionContext, vr: str) -> bytes | None:
     """In UTF-8. None for what cannot be decoded, is too long, or holds control characters."""
     clean = value.rstrip(b"\0 ")
     text = work.charset.text(clean)
     if text is None or _CONTROL.search(text):
         return None
-    longest = _CHARACTERS.get(vr)
+    longest = _MAX_CHARACTERS.get(vr)
     if vr in ("SH", "LO", "UC"):
-        if _LINES.search(text):
+        if _LINE_BREAKS.search(text):
             return None
         if longest is not None and any(len(part.strip()) > longest for part in text.split("\\")):
             return None
@@ -243,7 +245,7 @@ def _keep_text(value: bytes, work: Work, vr: str) -> bytes | None:
     return value if encoded == clean and b"\0" not in value else encoded
 
 
-def _read(text: bytes) -> date | None:
+def _parse_date(text: bytes) -> date | None:
     if not _DATE.fullmatch(text):
         return None
     try:
@@ -252,10 +254,10 @@ def _read(text: bytes) -> date | None:
         return None
 
 
-def _shifted(text: bytes, work: Work) -> bytes | None:
+def _shift_date(text: bytes, work: ActionContext) -> bytes | None:
     if not text:
         return b""
-    day = _read(text)
+    day = _parse_date(text)
     if day is None:
         return None
     try:
@@ -273,5 +275,5 @@ def _is_time(text: bytes) -> bool:
 
 def _is_time_and_zone(text: bytes) -> bool:
     if text[-5:-4] in (b"+", b"-"):
-        return bool(_ZONE.fullmatch(text[-5:])) and (len(text) == 5 or _is_time(text[:-5]))
+        return bool(_UTC_OFFSET.fullmatch(text[-5:])) and (len(text) == 5 or _is_time(text[:-5]))
     return _is_time(text)

@@ -5,20 +5,28 @@ from enum import IntEnum
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize import tables
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.profile import Profile
-from adit_engine.pseudonymize.tables import Admitted
+from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
+from adit_engine.pseudonymize.tables import AdmittedSopClass
 
 _IMAGE_TYPE = 0x00080008
 _CONVERSION_TYPE = 0x00080064
-_SAMPLES = 0x00280002
-_BURNED_IN = 0x00280301
-_RECOGNIZABLE = 0x00280302
+_SAMPLES_PER_PIXEL = 0x00280002
+_BURNED_IN_ANNOTATION = 0x00280301
+_RECOGNIZABLE_VISUAL_FEATURES = 0x00280302
 
-READ = frozenset({_IMAGE_TYPE, _CONVERSION_TYPE, _SAMPLES, _BURNED_IN, _RECOGNIZABLE})
+REQUIRED_TAGS = frozenset(
+    {
+        _IMAGE_TYPE,
+        _CONVERSION_TYPE,
+        _SAMPLES_PER_PIXEL,
+        _BURNED_IN_ANNOTATION,
+        _RECOGNIZABLE_VISUAL_FEATURES,
+    }
+)
 """The tags whose values `check` asks for."""
 
-_SCREENS = (
+_SCREEN_IMAGE_TYPES = (
     b"SCREEN SAVE",
     b"SCREENSAVE",
     b"SCREEN_SAVE",
@@ -30,10 +38,10 @@ _SCREENS = (
     b"PROTOCOL",
     b"PASTED",
 )
-_CAPTURES = frozenset({b"SC", b"WSD", b"DI", b"DF", b"SI", b"DRW", b"SYN"})
+_CAPTURE_CONVERSION_TYPES = frozenset({b"SC", b"WSD", b"DI", b"DF", b"SI", b"DRW", b"SYN"})
 
 
-class Cover(IntEnum):
+class RuleCoverage(IntEnum):
     """What the profile's pixel rules do for one image."""
 
     NOTHING = 0
@@ -42,30 +50,34 @@ class Cover(IntEnum):
     BLANKED = 2
 
 
-HEADER_WORD = "header-word"
+UNCONFIRMED_ANNOTATION = "header-word"
 """Code of the refusal that a project can lift by accepting the header's word."""
-OPENED = frozenset({"pixel-rule", HEADER_WORD, "conversion", "burned-in", "burned-in-unknown"})
+LIFTED_BY_PIXEL_RULE = frozenset(
+    {"pixel-rule", UNCONFIRMED_ANNOTATION, "conversion", "burned-in", "burned-in-unknown"}
+)
 """Codes of refusals that a pixel rule for the device can lift."""
 
 
-def why_not(sop_class_uid: str, profile: Profile) -> tuple[str, str] | None:
+def sop_class_refusal(
+    sop_class_uid: str, profile: ConfidentialityProfile
+) -> tuple[str, str] | None:
     """Code and sentence when no object of this class may leave; None: it depends on the object."""
     uid = sop_class_uid.strip(" \0")
-    admitted = tables.admitted().get(uid)
+    admitted = tables.admitted_sop_classes().get(uid)
     if admitted is not None:
         if "rule" not in admitted.asks or any(r.sop_class == uid for r in profile.pixel_rules):
             return None
         return (
             "pixel-rule",
-            f"{_name(uid)} objects leave only where a pixel rule of the profile covers the device.",
+            f"{_sop_class_name(uid)} objects leave only where a pixel rule of the profile covers the device.",
         )
     return (
         "class",
-        f"{_name(uid)} objects are not among those that can be pseudonymized.",
+        f"{_sop_class_name(uid)} objects are not among those that can be pseudonymized.",
     )
 
 
-def _name(uid: str) -> str:
+def _sop_class_name(uid: str) -> str:
     """What the standard calls a class; one that it does not know may be anything."""
     if not uid.startswith("1.2.840.10008."):
         return "Private or unknown"
@@ -75,28 +87,30 @@ def _name(uid: str) -> str:
     return "Unknown" if name == uid else name.removesuffix(" Storage")
 
 
-def needs_choice(modality: str) -> bool:
+def needs_risk_decision(modality: str) -> bool:
     """Whether images of this modality leave on their header's word only where that is accepted."""
-    return any(one.needs_choice for one in _classes(modality))
+    return any(one.needs_risk_decision for one in _classes_of_modality(modality))
 
 
-def _classes(modality: str) -> list[Admitted]:
+def _classes_of_modality(modality: str) -> list[AdmittedSopClass]:
     plain = modality.strip(" \0").upper()
-    return [one for one in tables.admitted().values() if one.modality == plain]
+    return [one for one in tables.admitted_sop_classes().values() if one.modality == plain]
 
 
-def why_not_modality(modality: str, profile: Profile, header_word: Choice) -> str | None:
+def modality_warning(
+    modality: str, profile: ConfidentialityProfile, header_word: RiskDecision
+) -> str | None:
     """A sentence that says “may”, from the modality alone; None: nothing speaks against it.
 
     Nothing is said of images for which `needs_choice` and the choice tell more.
     """
-    plain, classes = modality.strip(" \0").upper(), _classes(modality)
-    if header_word is not Choice.ACCEPT and needs_choice(modality):
+    plain, classes = modality.strip(" \0").upper(), _classes_of_modality(modality)
+    if header_word is not RiskDecision.ACCEPT and needs_risk_decision(modality):
         return None
     ruled = {rule.sop_class for rule in profile.pixel_rules}
     if all("rule" in one.asks and one.uid not in ruled for one in classes):
         return f"Series of modality {plain or '(none)'} may be withheld: " + (
-            "no pixel rule of the profile covers them." if classes else _NOT_LISTED
+            "no pixel rule of the profile covers them." if classes else _CLASSES_NOT_ADMITTED
         )
     asks = {ask for one in classes for ask in one.asks}
     covered = any(one.uid in ruled for one in classes)
@@ -110,14 +124,14 @@ def why_not_modality(modality: str, profile: Profile, header_word: Choice) -> st
     return f"{plain} images may be withheld: only {only} can leave."
 
 
-_NOT_LISTED = "their classes are not among those that can be pseudonymized."
+_CLASSES_NOT_ADMITTED = "their classes are not among those that can be pseudonymized."
 
 
 def check(
-    admitted: Admitted,
+    admitted: AdmittedSopClass,
     values: Mapping[int, bytes],
-    header_word: Choice,
-    cover: Cover = Cover.NOTHING,
+    header_word: RiskDecision,
+    cover: RuleCoverage = RuleCoverage.NOTHING,
 ) -> bool:
     """Whether the object leaves on its header's word alone, which is accepted.
 
@@ -128,46 +142,51 @@ def check(
         return values.get(tag, b"").strip(b" \0").upper()
 
     types = said(_IMAGE_TYPE).split(b"\\")
-    if any(word in one for one in types for word in _SCREENS):
+    if any(word in one for one in types for word in _SCREEN_IMAGE_TYPES):
         raise Withhold("image-type", "Its image type says that it shows a screen or a report.")
-    if said(_RECOGNIZABLE) not in (b"", b"NO"):
+    if said(_RECOGNIZABLE_VISUAL_FEATURES) not in (b"", b"NO"):
         raise Withhold("recognizable", "The object says that the person can be recognized in it.")
-    if "gray" in admitted.asks and values.get(_SAMPLES, b"") not in (b"", b"\x01\x00"):
+    if "gray" in admitted.asks and values.get(_SAMPLES_PER_PIXEL, b"") not in (b"", b"\x01\x00"):
         raise Withhold(
             "samples", f"A {admitted.modality} image in colour shows a screen or a report."
         )
     if not cover and "rule" in admitted.asks:
         raise Withhold("pixel-rule", "No pixel rule of the profile covers the device.")
-    if not cover and said(_CONVERSION_TYPE) in _CAPTURES:
+    if not cover and said(_CONVERSION_TYPE) in _CAPTURE_CONVERSION_TYPES:
         raise Withhold("conversion", "A secondary capture: text may be part of its pixels.")
-    if cover < Cover.BLANKED and said(_BURNED_IN) not in (b"", b"NO"):
+    if cover < RuleCoverage.BLANKED and said(_BURNED_IN_ANNOTATION) not in (b"", b"NO"):
         raise Withhold("burned-in", "The object says that text is burned into its pixels.")
     if not cover and admitted.needs_rule(header_word):
-        raise Withhold(HEADER_WORD, f"{admitted.modality} {_UNSEEN} {_STEPS[header_word]}")
-    if not (cover or said(_BURNED_IN)) and "not-burned-in" in admitted.asks:
+        raise Withhold(
+            UNCONFIRMED_ANNOTATION,
+            f"{admitted.modality} {_MAY_SHOW_TEXT} {_NEXT_STEPS[header_word]}",
+        )
+    if not (cover or said(_BURNED_IN_ANNOTATION)) and "not-burned-in" in admitted.asks:
         raise Withhold(
             "burned-in-unknown",
             f"{admitted.modality} images must say that no text is burned into their pixels.",
         )
-    return admitted.needs_choice and not cover
+    return admitted.needs_risk_decision and not cover
 
 
-_UNSEEN = (
+_MAY_SHOW_TEXT = (
     "images can show text in their pixels, which a header does not rule out, and no pixel rule of "
     "the profile covers the device."
 )
-_STEPS = {
-    Choice.UNDECIDED: "Ask a reviewer to decide about the device, or a manager of research projects to "
+_NEXT_STEPS = {
+    RiskDecision.UNDECIDED: "Ask a reviewer to decide about the device, or a manager of research projects to "
     "accept the header's word.",
-    Choice.WITHHOLD: "The project does not accept the header's word. Ask a reviewer to decide about the "
+    RiskDecision.WITHHOLD: "The project does not accept the header's word. Ask a reviewer to decide about the "
     "device.",
 }
 
 
-def is_refused(admitted: Admitted, values: Mapping[int, bytes], header_word: Choice) -> bool:
+def needs_pixel_rule(
+    admitted: AdmittedSopClass, values: Mapping[int, bytes], header_word: RiskDecision
+) -> bool:
     """Whether the object stays here unless a pixel rule opens it."""
     try:
         check(admitted, values, header_word)
     except Withhold as held:
-        return held.code in OPENED
+        return held.code in LIFTED_BY_PIXEL_RULE
     return False

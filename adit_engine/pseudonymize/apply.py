@@ -15,60 +15,67 @@ from adit_engine.pseudonymize import (
     safe_text,
     tables,
 )
-from adit_engine.pseudonymize.actions import Work
-from adit_engine.pseudonymize.admission import Cover
-from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized
-from adit_engine.pseudonymize.compressed_streams import WALKS
-from adit_engine.pseudonymize.element_cache import Memory
+from adit_engine.pseudonymize.actions import ActionContext
+from adit_engine.pseudonymize.admission import RuleCoverage
+from adit_engine.pseudonymize.encapsulated_pixel_data import STRIP_FUNCTIONS
+from adit_engine.pseudonymize.parameters import AsIs, Change, Pseudonymization
 from adit_engine.pseudonymize.pixel_data import (
-    NATIVE,
-    OFFSETS,
+    NATIVE_SYNTAXES,
+    OFFSET_TABLE_TAGS,
     PIXEL_DATA,
-    Parts,
+    SplitDataset,
+    build_pixel_data,
     check_overlays,
     check_word_order,
-    pixel_data,
-    taken_apart,
+    split_dataset,
 )
 from adit_engine.pseudonymize.pixel_format import PixelFormat
-from adit_engine.pseudonymize.pixel_masking import blanked
+from adit_engine.pseudonymize.pixel_masking import mask_pixels
 from adit_engine.pseudonymize.pixel_rules import PixelRule, Rectangle
 from adit_engine.pseudonymize.profile import RETAIN_UIDS, SAFE_PRIVATE
-from adit_engine.pseudonymize.rewrite import Rewriter
-from adit_engine.pseudonymize.rules import RuleBook, rule_book
-from adit_engine.pseudonymize.statistics import Done, Tally, Traces, treatment_of
-from adit_engine.pseudonymize.tables import Admitted, well_known_uids
+from adit_engine.pseudonymize.rewrite import ElementCache, Rewriter
+from adit_engine.pseudonymize.rules import CompiledRules, compile_rules
+from adit_engine.pseudonymize.statistics import (
+    AppliedAction,
+    ChangeStatistics,
+    InstanceChanges,
+    count_changes,
+)
+from adit_engine.pseudonymize.tables import AdmittedSopClass, well_known_uids
 from adit_engine.values.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
-_CLASS_UID = 0x00080016
-_INSTANCE_UID = 0x00080018
+_SOP_CLASS_UID = 0x00080016
+_SOP_INSTANCE_UID = 0x00080018
 _STUDY_UID = 0x0020000D
 _SERIES_UID = 0x0020000E
-_IDENTITY = frozenset({_CLASS_UID, _INSTANCE_UID, _STUDY_UID, _SERIES_UID})
+_IDENTITY_TAGS = frozenset({_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_UID, _SERIES_UID})
 _UID = re.compile(r"[0-9.]{1,64}")
-_DATES = frozenset({deid_attributes.BIRTH_DATE, deid_attributes.STUDY_DATE})
+_DATE_TAGS = frozenset({deid_attributes.PATIENT_BIRTH_DATE, deid_attributes.STUDY_DATE})
 _PHOTOMETRIC = 0x00280004
 _PLANAR = 0x00280006
 _PATIENT_NAME = 0x00100010
-_READ = frozenset(
+_REQUIRED_TAGS = frozenset(
     {
-        deid_attributes.BURNED_IN,
+        deid_attributes.BURNED_IN_ANNOTATION,
         _PATIENT_NAME,
         _PLANAR,
-        *OFFSETS,
-        *_IDENTITY,
-        *_DATES,
-        *admission.READ,
-        *face_risk.READ,
-        *pixel_format.READ,
+        *OFFSET_TABLE_TAGS,
+        *_IDENTITY_TAGS,
+        *_DATE_TAGS,
+        *admission.REQUIRED_TAGS,
+        *face_risk.REQUIRED_TAGS,
+        *pixel_format.REQUIRED_TAGS,
         *pixel_rules.READ,
     }
 )
-_SYNTAXES = NATIVE | WALKS.keys()
+_SUPPORTED_SYNTAXES = NATIVE_SYNTAXES | STRIP_FUNCTIONS.keys()
 
 
 def apply(
-    change: Change, instance: Instance, tally: Tally | None = None, memory: Memory | None = None
+    change: Change,
+    instance: Instance,
+    tally: ChangeStatistics | None = None,
+    memory: ElementCache | None = None,
 ) -> Instance:
     """The instance as it may leave: itself for AsIs, else a new one. Raises Withhold alone.
 
@@ -79,9 +86,9 @@ def apply(
     if isinstance(change, AsIs):
         return instance
     if memory is None or memory.change is not change:
-        memory = Memory(change)
+        memory = ElementCache(change)
     try:
-        made, traces = _pseudonymized(memory, instance)
+        made, traces = _pseudonymize_instance(memory, instance)
     except Withhold:
         raise
     except Malformed as error:
@@ -92,67 +99,71 @@ def apply(
         kind = type(error).__name__
         raise Withhold("not-understood", f"The object could not be understood ({kind}).") from None
     if tally is not None:
-        tally.note(treatment_of(traces))
+        tally.note(count_changes(traces))
     return made
 
 
-def _pseudonymized(memory: Memory, instance: Instance) -> tuple[Instance, Traces]:
+def _pseudonymize_instance(
+    memory: ElementCache, instance: Instance
+) -> tuple[Instance, InstanceChanges]:
     change = memory.change
     was_big_endian = instance.transfer_syntax_uid == EXPLICIT_BE
     instance = little_endian(instance)
-    if instance.transfer_syntax_uid not in _SYNTAXES:
+    if instance.transfer_syntax_uid not in _SUPPORTED_SYNTAXES:
         raise Withhold("syntax", "Objects of this transfer syntax cannot be checked.")
-    parts = taken_apart(instance)
-    values = parts.values(_READ)
-    uids = {tag: values.get(tag, b"").strip(b" \0") for tag in _IDENTITY}
-    sop_class_uid = uids[_CLASS_UID].decode("latin-1") or instance.sop_class_uid.strip(" \0")
-    refused = admission.why_not(sop_class_uid, change.profile) if sop_class_uid else None
+    parts = split_dataset(instance)
+    values = parts.values(_REQUIRED_TAGS)
+    uids = {tag: values.get(tag, b"").strip(b" \0") for tag in _IDENTITY_TAGS}
+    sop_class_uid = uids[_SOP_CLASS_UID].decode("latin-1") or instance.sop_class_uid.strip(" \0")
+    refused = admission.sop_class_refusal(sop_class_uid, change.profile) if sop_class_uid else None
     if refused is not None:
         raise Withhold(*refused)
     _check_identity(uids, instance)
-    admitted = tables.admitted()[sop_class_uid]
+    admitted = tables.admitted_sop_classes()[sop_class_uid]
     rules: tuple[PixelRule, ...] = ()
     if change.profile.pixel_rules and parts.pixels is not None:
-        rules = pixel_rules.covering(change.profile.pixel_rules, values)
-        if not admission.is_refused(admitted, values, change.header_word):
-            rules = tuple(rule for rule in rules if rule.applies == pixel_rules.ALL)
+        rules = pixel_rules.matching_rules(change.profile.pixel_rules, values)
+        if not admission.needs_pixel_rule(admitted, values, change.header_word):
+            rules = tuple(rule for rule in rules if rule.applies == pixel_rules.APPLIES_TO_ALL)
     where = tuple(rectangle for rule in rules for rectangle in rule.rectangles)
-    cover = Cover.BLANKED if where else Cover.RELEASED if rules else Cover.NOTHING
+    cover = (
+        RuleCoverage.BLANKED if where else RuleCoverage.RELEASED if rules else RuleCoverage.NOTHING
+    )
     on_its_word = admission.check(admitted, values, change.header_word, cover)
     if was_big_endian and parts.pixels is not None:
         check_word_order(parts.pixels, values)
-    may_show_face = _may_show_face(change, admitted, parts, values)
-    book = rule_book(change.profile, admitted.iod)
-    rewriter = _rewriter(memory, book, instance.explicit, values.get(_PATIENT_NAME, b""))
-    out = _by_rules(rewriter, book, parts)
+    may_show_face = _check_face_risk(change, admitted, parts, values)
+    book = compile_rules(change.profile, admitted.iod)
+    rewriter = _make_rewriter(memory, book, instance.explicit, values.get(_PATIENT_NAME, b""))
+    out = _apply_rules(rewriter, book, parts)
     by_rules = tuple(out)
-    _finish(change, parts, values, out, instance.explicit)
+    _add_required_attributes(change, parts, values, out, instance.explicit)
     made = (
-        _blanked(change, parts, values, (out, where), instance)
+        _mask_instance(change, parts, values, (out, where), instance)
         if where
         else Instance(
             sop_class_uid,
-            _new_uid(change, uids[_INSTANCE_UID]),
+            _map_uid(change, uids[_SOP_INSTANCE_UID]),
             instance.transfer_syntax_uid,
             b"".join(out[tag] for tag in sorted(out)),
-            pixel_data(parts, values, instance, admitted),
+            build_pixel_data(parts, values, instance, admitted),
         )
     )
-    traces = Traces(
+    traces = InstanceChanges(
         top=(tuple(rewriter.top), by_rules),
         inside=tuple(rewriter.inside),
-        stamped=_stamped_tags(change),
+        stamped=_deid_attribute_tags(change),
         leaving=tuple(out),
-        marks=(Done.BLANKED,) * bool(where)
-        + (Done.FACE,) * may_show_face
-        + (Done.HEADER_WORD,) * on_its_word,
+        marks=(AppliedAction.BLANKED,) * bool(where)
+        + (AppliedAction.FACE,) * may_show_face
+        + (AppliedAction.HEADER_WORD,) * on_its_word,
     )
     return made, traces
 
 
-def _blanked(
-    change: Pseudonymized,
-    parts: Parts,
+def _mask_instance(
+    change: Pseudonymization,
+    parts: SplitDataset,
     values: dict[int, bytes],
     made: tuple[dict[int, bytes], tuple[Rectangle, ...]],
     instance: Instance,
@@ -160,26 +171,28 @@ def _blanked(
     """With the rectangles blanked and the pixels uncompressed; its header says so."""
     out, where = made
     element = parts.pixels
-    is_native = instance.transfer_syntax_uid in NATIVE
+    is_native = instance.transfer_syntax_uid in NATIVE_SYNTAXES
     if element is None or element.tag != PIXEL_DATA or element.undefined is is_native:
         raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
     check_overlays(parts, PixelFormat.of({**values, _PHOTOMETRIC: b""}))
     data = memoryview(parts.body.data)
-    new = blanked(data, element, values, where, instance.transfer_syntax_uid)
+    new = mask_pixels(data, element, values, where, instance.transfer_syntax_uid)
     form = PixelFormat.of({**values, _PHOTOMETRIC: new.photometric})
     explicit = instance.explicit
-    for tag in OFFSETS:
+    for tag in OFFSET_TABLE_TAGS:
         out.pop(tag, None)
     out[_PHOTOMETRIC] = encoded(_PHOTOMETRIC, "CS", new.photometric, explicit)
     if form.samples > 1:
         out[_PLANAR] = encoded(_PLANAR, "US", new.planar, explicit)
-    out[deid_attributes.BURNED_IN] = encoded(deid_attributes.BURNED_IN, "CS", b"NO", explicit)
-    out |= _stamped(change, explicit, blanked=True)
-    value = b"".join(bytes(part) for part in pixel_format.native(new.pixels, form))
+    out[deid_attributes.BURNED_IN_ANNOTATION] = encoded(
+        deid_attributes.BURNED_IN_ANNOTATION, "CS", b"NO", explicit
+    )
+    out |= _encode_deid_attributes(change, explicit, blanked=True)
+    value = b"".join(bytes(part) for part in pixel_format.clean_native_pixels(new.pixels, form))
     vr = "OW" if form.allocated > 8 or not explicit else "OB"
     return Instance(
-        instance.sop_class_uid.strip(" \0") or values[_CLASS_UID].strip(b" \0").decode("ascii"),
-        _new_uid(change, values[_INSTANCE_UID].strip(b" \0")),
+        instance.sop_class_uid.strip(" \0") or values[_SOP_CLASS_UID].strip(b" \0").decode("ascii"),
+        _map_uid(change, values[_SOP_INSTANCE_UID].strip(b" \0")),
         EXPLICIT_LE if explicit else IMPLICIT_LE,
         b"".join(out[tag] for tag in sorted(out)),
         (encoded(PIXEL_DATA, vr, value, explicit),),
@@ -193,40 +206,45 @@ def _check_identity(uids: dict[int, bytes], instance: Instance) -> None:
         raise Withhold("identity", "A UID that says what the object is or belongs to is missing.")
     if not all(_UID.fullmatch(uid) for uid in said.values()):
         raise Withhold("identity", "A UID that says what the object is or belongs to is not legal.")
-    if well_known_uids() & {uid for tag, uid in uids.items() if tag != _CLASS_UID}:
+    if well_known_uids() & {uid for tag, uid in uids.items() if tag != _SOP_CLASS_UID}:
         raise Withhold("identity", "A UID of the object is one that the standard has taken.")
-    if instance.sop_class_uid.strip(" \0") not in ("", said[_CLASS_UID]):
+    if instance.sop_class_uid.strip(" \0") not in ("", said[_SOP_CLASS_UID]):
         raise Withhold("identity", "The object came as one of another class than its header says.")
 
 
-def _may_show_face(
-    change: Pseudonymized, admitted: Admitted, parts: Parts, values: dict[int, bytes]
+def _check_face_risk(
+    change: Pseudonymization,
+    admitted: AdmittedSopClass,
+    parts: SplitDataset,
+    values: dict[int, bytes],
 ) -> bool:
     """Raises Withhold where that is not accepted."""
-    told = face_risk.told_inside(parts.header.data, parts.header.explicit, parts.found)
+    told = face_risk.read_nested_values(parts.header.data, parts.header.explicit, parts.found)
     return face_risk.check(change.faces, admitted.modality, values, told)
 
 
-def _rewriter(memory: Memory, book: RuleBook, explicit: bool, name: bytes) -> Rewriter:
+def _make_rewriter(
+    memory: ElementCache, book: CompiledRules, explicit: bool, name: bytes
+) -> Rewriter:
     change = memory.change
-    names = safe_text.words(name)
-    work = Work(change.key, change.key.date_offset_days(change.pseudonym), names=names)
+    names = safe_text.split_words(name)
+    work = ActionContext(change.key, change.key.date_offset_days(change.pseudonym), names=names)
     private = SAFE_PRIVATE in change.profile.options
     return Rewriter(book, work, explicit, memory, private=private)
 
 
-def _by_rules(rewriter: Rewriter, book: RuleBook, parts: Parts) -> dict[int, bytes]:
+def _apply_rules(rewriter: Rewriter, book: CompiledRules, parts: SplitDataset) -> dict[int, bytes]:
     """Tag to encoded element of the whole top level, without the pixels."""
     out = rewriter.level(parts.header, parts.found, book.top)
     if parts.behind:
-        parts.refuse_twice()
+        parts.reject_duplicates()
         out |= rewriter.level(parts.body, parts.behind, book.top)
     return out
 
 
-def _finish(
-    change: Pseudonymized,
-    parts: Parts,
+def _add_required_attributes(
+    change: Pseudonymization,
+    parts: SplitDataset,
     values: dict[int, bytes],
     out: dict[int, bytes],
     explicit: bool,
@@ -235,37 +253,41 @@ def _finish(
     for tag in [tag for tag in out if tag >> 16 == 0x0012]:
         del out[tag]
     if parts.pixels is None or not parts.pixels.undefined:
-        for tag in OFFSETS:  # of compressed frames only, and compared with them below
+        for tag in OFFSET_TABLE_TAGS:  # of compressed frames only, and compared with them below
             out.pop(tag, None)
-    if not values.get(deid_attributes.BURNED_IN, b"").strip(b" \0"):
-        out.pop(deid_attributes.BURNED_IN, None)
-    age = deid_attributes.computed_age(change.profile, values)
-    if age is not None and deid_attributes.AGE not in out:
-        out[deid_attributes.AGE] = encoded(deid_attributes.AGE, "AS", age, explicit)
-    for tag, vr in deid_attributes.empties(out).items():
+    if not values.get(deid_attributes.BURNED_IN_ANNOTATION, b"").strip(b" \0"):
+        out.pop(deid_attributes.BURNED_IN_ANNOTATION, None)
+    age = deid_attributes.compute_patient_age(change.profile, values)
+    if age is not None and deid_attributes.PATIENT_AGE not in out:
+        out[deid_attributes.PATIENT_AGE] = encoded(deid_attributes.PATIENT_AGE, "AS", age, explicit)
+    for tag, vr in deid_attributes.required_empty_attributes(out).items():
         out.setdefault(tag, encoded(tag, vr, b"", explicit))
-    out |= _stamped(change, explicit)
+    out |= _encode_deid_attributes(change, explicit)
 
 
 @lru_cache(maxsize=256)
-def _stamped_tags(change: Pseudonymized) -> frozenset[int]:
-    return frozenset(_stamped(change, True))
+def _deid_attribute_tags(change: Pseudonymization) -> frozenset[int]:
+    return frozenset(_encode_deid_attributes(change, True))
 
 
-def _new_uid(change: Pseudonymized, uid: bytes) -> str:
+def _map_uid(change: Pseudonymization, uid: bytes) -> str:
     text = uid.decode("ascii")
     return text if RETAIN_UIDS in change.profile.options else change.key.uid(text)
 
 
 @lru_cache(maxsize=1024)
-def _stamped(change: Pseudonymized, explicit: bool, *, blanked: bool = False) -> dict[int, bytes]:
+def _encode_deid_attributes(
+    change: Pseudonymization, explicit: bool, *, blanked: bool = False
+) -> dict[int, bytes]:
     out = {
         tag: encoded(tag, vr, value, explicit)
-        for tag, (vr, value) in deid_attributes.stamp(change).items()
+        for tag, (vr, value) in deid_attributes.build_attributes(change).items()
     }
     items = b""
-    for code in deid_attributes.codes(change.profile, blanked=blanked):
+    for code in deid_attributes.build_method_codes(change.profile, blanked=blanked):
         item = b"".join(encoded(tag, vr, value, explicit) for tag, (vr, value) in code.items())
         items += b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item
-    out[deid_attributes.CODES] = encoded(deid_attributes.CODES, "SQ", items, explicit)
+    out[deid_attributes.METHOD_CODE_SEQUENCE] = encoded(
+        deid_attributes.METHOD_CODE_SEQUENCE, "SQ", items, explicit
+    )
     return out

@@ -4,7 +4,7 @@ import re
 
 # PS3.3 C.12.1.1.2: defined term to Python codec. The first value of (0008,0005) holds until an
 # escape sequence changes it.
-_SINGLE = {
+_CODECS = {
     "": "ascii",
     "ISO_IR 6": "ascii",
     "ISO_IR 100": "latin-1",
@@ -54,8 +54,8 @@ class Charset:
     """The character set of one level of a data set, from the value of (0008,0005)."""
 
     def __init__(self, value: bytes) -> None:
-        terms = [_plain(term) for term in value.decode("ascii", "replace").split("\\")]
-        self._first = _SINGLE.get(terms[0].replace("ISO 2022 IR", "ISO_IR"))
+        terms = [_normalize_term(term) for term in value.decode("ascii", "replace").split("\\")]
+        self._first = _CODECS.get(terms[0].replace("ISO 2022 IR", "ISO_IR"))
         self._extensions = (
             {"ISO 2022 IR 6", *terms} if len(terms) > 1 or "2022" in terms[0] else set()
         )
@@ -67,11 +67,11 @@ class Charset:
         try:
             if b"\x1b" not in value:
                 return value.decode(self._first)
-            return self._escaped(value)
+            return self._decode_escaped(value)
         except UnicodeDecodeError:
             return None
 
-    def _escaped(self, value: bytes) -> str | None:
+    def _decode_escaped(self, value: bytes) -> str | None:
         first, *pieces = value.split(b"\x1b")
         text = first.decode(self._first or "ascii")
         for piece in pieces:
@@ -87,11 +87,11 @@ class Charset:
         return text
 
 
-def _plain(term: str) -> str:
+def _normalize_term(term: str) -> str:
     term = term.strip(" \0")
     found = _TERM.fullmatch(term)
     return f"ISO{' 2022 IR' if found[1] else '_IR'} {found[2]}" if found else term
 
 
-DEFAULT = Charset(b"")
-UTF8 = b"ISO_IR 192"
+DEFAULT_CHARSET = Charset(b"")
+UTF8_TERM = b"ISO_IR 192"

@@ -5,53 +5,61 @@ from collections.abc import Collection, Mapping
 
 from adit_engine import __version__
 from adit_engine.pseudonymize import actions, tables
-from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
-from adit_engine.pseudonymize.charset import UTF8
+from adit_engine.pseudonymize.charset import UTF8_TERM
+from adit_engine.pseudonymize.parameters import ClinicalTrialAttributes, Pseudonymization
 from adit_engine.pseudonymize.profile import (
     BASIC,
     CLEAN_PIXELS,
+    CODE_MEANINGS,
     FULL_DATES,
-    MEANINGS,
     MODIFIED_DATES,
     PATIENT_CHARACTERISTICS,
-    Profile,
+    ConfidentialityProfile,
 )
 
-BIRTH_DATE = 0x00100030
+PATIENT_BIRTH_DATE = 0x00100030
 STUDY_DATE = 0x00080020
-AGE = 0x00101010
-BURNED_IN = 0x00280301
-CODES = 0x00120064
+PATIENT_AGE = 0x00101010
+BURNED_IN_ANNOTATION = 0x00280301
+METHOD_CODE_SEQUENCE = 0x00120064
 
 _LEGAL = re.compile(r"[^\\\x00-\x1f\x7f-\x9f]{0,64}")
 
-_EMPTY = {0x00080050: "SH", 0x00080090: "PN", BIRTH_DATE: "DA", 0x00100040: "CS", 0x00200010: "SH"}
+_TYPE_2_ATTRIBUTES = {
+    0x00080050: "SH",
+    0x00080090: "PN",
+    PATIENT_BIRTH_DATE: "DA",
+    0x00100040: "CS",
+    0x00200010: "SH",
+}
 """Type 2 in every IOD (PS3.3 C.7.1.1, C.7.2.1), and empty unless a rule kept them."""
 
-_SPECIES = frozenset({0x00102201, 0x00102202})
+_PATIENT_SPECIES = frozenset({0x00102201, 0x00102202})
 # Who answers for an animal (2C, PS3.3 C.7.1.1): dciodvfy asks for them where a species is named.
-_EMPTY_OF_ANIMALS = _EMPTY | {0x00102297: "PN", 0x00102299: "LO"}
+_TYPE_2_ATTRIBUTES_OF_ANIMALS = _TYPE_2_ATTRIBUTES | {0x00102297: "PN", 0x00102299: "LO"}
 
-Stamp = dict[int, tuple[str, bytes]]
+AttributeValues = dict[int, tuple[str, bytes]]
 
 
-def stamp(change: Pseudonymized) -> Stamp:
+def build_attributes(change: Pseudonymization) -> AttributeValues:
     """Tag to VR and value, the same for all objects of one patient in one trial."""
     pseudonym = change.pseudonym.encode("ascii")
-    found: Stamp = {
-        0x00080005: ("CS", UTF8),
+    found: AttributeValues = {
+        0x00080005: ("CS", UTF8_TERM),
         0x00100010: ("PN", pseudonym),
         0x00100020: ("LO", pseudonym),
         0x00120062: ("CS", b"YES"),
-        0x00120063: ("LO", _method(change.profile)),
-        0x00280303: ("CS", _dates(change.profile)),
+        0x00120063: ("LO", _method_value(change.profile)),
+        0x00280303: ("CS", _temporal_information_value(change.profile)),
     }
     if change.stamp is not None:
-        found |= {0x00120040: ("LO", pseudonym), **_trial(change.stamp)}
+        found |= {0x00120040: ("LO", pseudonym), **_clinical_trial_values(change.stamp)}
     return found
 
 
-def codes(profile: Profile, *, blanked: bool = False) -> list[dict[int, tuple[str, bytes]]]:
+def build_method_codes(
+    profile: ConfidentialityProfile, *, blanked: bool = False
+) -> list[dict[int, tuple[str, bytes]]]:
     """The items of De-identification Method Code Sequence: exactly what was done.
 
     `blanked`: a pixel rule ran on this image; without one, nothing is claimed of its pixels.
@@ -61,36 +69,40 @@ def codes(profile: Profile, *, blanked: bool = False) -> list[dict[int, tuple[st
         {
             0x00080100: ("SH", code.encode()),
             0x00080102: ("SH", b"DCM"),
-            0x00080104: ("LO", MEANINGS[code].encode()),
+            0x00080104: ("LO", CODE_MEANINGS[code].encode()),
         }
         for code in (BASIC, *sorted(done))
     ]
 
 
-def empties(kept: Collection[int]) -> Mapping[int, str]:
+def required_empty_attributes(kept: Collection[int]) -> Mapping[int, str]:
     """Tag to VR of what must be there, if only empty, beside the tags that were kept."""
-    return _EMPTY if _SPECIES.isdisjoint(kept) else _EMPTY_OF_ANIMALS
+    return (
+        _TYPE_2_ATTRIBUTES if _PATIENT_SPECIES.isdisjoint(kept) else _TYPE_2_ATTRIBUTES_OF_ANIMALS
+    )
 
 
-def computed_age(profile: Profile, values: Mapping[int, bytes]) -> bytes | None:
+def compute_patient_age(
+    profile: ConfidentialityProfile, values: Mapping[int, bytes]
+) -> bytes | None:
     """From the real dates, before they are shifted; None unless the profile keeps ages."""
     if PATIENT_CHARACTERISTICS not in profile.options:
         return None
-    return actions.age(values.get(BIRTH_DATE, b""), values.get(STUDY_DATE, b""))
+    return actions.age_from_dates(values.get(PATIENT_BIRTH_DATE, b""), values.get(STUDY_DATE, b""))
 
 
-def _method(profile: Profile) -> bytes:
+def _method_value(profile: ConfidentialityProfile) -> bytes:
     parts = (f"ADIT {__version__}", f"PS3.15 {tables.EDITION}", profile.name)
     return "\\".join(parts).encode()
 
 
-def _dates(profile: Profile) -> bytes:
+def _temporal_information_value(profile: ConfidentialityProfile) -> bytes:
     if FULL_DATES in profile.options:
         return b"UNMODIFIED"
     return b"MODIFIED" if MODIFIED_DATES in profile.options else b"REMOVED"
 
 
-def _trial(trial: ClinicalTrialAttributes) -> Stamp:
+def _clinical_trial_values(trial: ClinicalTrialAttributes) -> AttributeValues:
     """PS3.3 C.7.1.3: the sponsor and the protocol's id must have a value."""
     return {
         0x00120010: ("LO", trial.sponsor.encode()),

@@ -6,67 +6,71 @@ from collections.abc import Iterator
 
 from adit_engine import __version__
 from adit_engine.pseudonymize import actions, safe_text, tables
-from adit_engine.pseudonymize.keys import SHIFT_SPAN_DAYS, SHORTEST_SHIFT_DAYS
+from adit_engine.pseudonymize.keys import MIN_SHIFT_DAYS, SHIFT_SPAN_DAYS
 from adit_engine.pseudonymize.profile import (
     CLEAN_DESCRIPTORS,
     CLEAN_GRAPHICS,
     CLEAN_PIXELS,
     CLEAN_STRUCTURE,
+    CODE_MEANINGS,
     DEVICE_IDENTITY,
     FULL_DATES,
     INSTITUTION_IDENTITY,
-    MEANINGS,
     MODIFIED_DATES,
     PATIENT_CHARACTERISTICS,
     RETAIN_UIDS,
     SAFE_PRIVATE,
-    Profile,
+    ConfidentialityProfile,
 )
-from adit_engine.pseudonymize.rules import Lost, Rule, rule_book
+from adit_engine.pseudonymize.rules import AttributeRule, Replacement, compile_rules
 
-_LOST = {Lost.NOTHING: "removed", Lost.EMPTY: "emptied", Lost.DUMMY: "replaced by a filler"}
-_WORDED = "stays if made of listed words"
-_MOVING = (actions.shift_dates, actions.shift_datetimes)
+_REPLACEMENT_WORDS = {
+    Replacement.NOTHING: "removed",
+    Replacement.EMPTY: "emptied",
+    Replacement.DUMMY: "replaced by a filler",
+}
+_LISTED_WORDS_ONLY = "stays if made of listed words"
+_DATE_SHIFTS = (actions.shift_dates, actions.shift_datetimes)
 
 
-def fate(rule: Rule | None) -> str:
+def describe_rule(rule: AttributeRule | None) -> str:
     """What a rule does to its element, in a word or two."""
     if rule is None:
         return "removed"
     if rule.opened:
         return "looked into"
     if rule.act is None:
-        return _LOST[rule.lost]
+        return _REPLACEMENT_WORDS[rule.lost]
     if rule.act is actions.map_uids:
         return "new UID"
-    if rule.act in _MOVING:
+    if rule.act in _DATE_SHIFTS:
         return "date moved"
-    if rule.act in safe_text.DESCRIPTOR_KEEPERS.values():
-        return _WORDED
+    if rule.act in safe_text.DESCRIPTOR_ACTIONS.values():
+        return _LISTED_WORDS_ONLY
     return "stays"
 
 
-def fates(profile: Profile, iod: str) -> dict[int, str]:
+def describe_attributes(profile: ConfidentialityProfile, iod: str) -> dict[int, str]:
     """For each row of Table E.1-1, at the top level of one IOD, before the pseudonym is written."""
-    rules = rule_book(profile, iod).top.rules
-    return {tag: fate(rules.get(tag)) for tag in sorted(tables.confidentiality())}
+    rules = compile_rules(profile, iod).top.rules
+    return {tag: describe_rule(rules.get(tag)) for tag in sorted(tables.confidentiality())}
 
 
-def explained(profile: Profile) -> str:
+def explain_profile(profile: ConfidentialityProfile) -> str:
     """One page of plain text, in paragraphs with headings."""
     parts = (
-        _head(profile),
-        ("What goes", _goes(profile)),
-        ("What is changed", _changes(profile)),
-        ("What stays", _stays(profile)),
-        ("What is withheld", _withheld(profile)),
-        ("Risks that remain", _risks(profile)),
+        _header_lines(profile),
+        ("What goes", _removed_lines(profile)),
+        ("What is changed", _changed_lines(profile)),
+        ("What stays", _kept_lines(profile)),
+        ("What is withheld", _withheld_lines(profile)),
+        ("Risks that remain", _remaining_risk_lines(profile)),
     )
     return "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in parts) + "\n"
 
 
-def _head(profile: Profile) -> tuple[str, list[str]]:
-    done = ", ".join(f"{code} {MEANINGS[code]}" for code in sorted(profile.options))
+def _header_lines(profile: ConfidentialityProfile) -> tuple[str, list[str]]:
+    done = ", ".join(f"{code} {CODE_MEANINGS[code]}" for code in sorted(profile.options))
     return f"Profile “{profile.name}”, version {profile.version}", [
         f"This page says in plain words what ADIT {__version__} does to medical images before they "
         "leave the hospital under this profile. It is made from the rules that are carried out.",
@@ -76,18 +80,18 @@ def _head(profile: Profile) -> tuple[str, list[str]]:
     ]
 
 
-def _counted(profile: Profile) -> Counter[str]:
-    return Counter(fates(profile, "ct-image").values())
+def _count_descriptions(profile: ConfidentialityProfile) -> Counter[str]:
+    return Counter(describe_attributes(profile, "ct-image").values())
 
 
-def _goes(profile: Profile) -> list[str]:
-    counted = _counted(profile)
-    gone = sum(counted[word] for word in _LOST.values())
+def _removed_lines(profile: ConfidentialityProfile) -> list[str]:
+    counted = _count_descriptions(profile)
+    gone = sum(counted[word] for word in _REPLACEMENT_WORDS.values())
     lines = [
         f"- Of the {counted.total()} kinds of entries that the standard lists as possibly "
         f"identifying, {gone} are removed, emptied or replaced by a filler in a CT image: names, "
         "addresses, telephone numbers, identifiers, accession numbers, birth date, physicians, "
-        "staff, remarks. " + _others(counted),
+        "staff, remarks. " + _describe_others(counted),
         "- Each entry that nobody has listed as harmless, wherever it is nested.",
         "- Drawings and texts laid over the image, small preview images, signatures, attachments, "
         "and whatever stands before or behind the image in the file.",
@@ -101,20 +105,20 @@ def _goes(profile: Profile) -> list[str]:
     return lines
 
 
-def _others(counted: Counter[str]) -> str:
+def _describe_others(counted: Counter[str]) -> str:
     """What becomes of the other rows, so that the numbers add up."""
     told = {
         "new UID": "get a new UID",
         "date moved": "are dates that move",
         "looked into": "are lists that are looked into by the same rules",
-        _WORDED: "stay if made of listed words",
+        _LISTED_WORDS_ONLY: "stay if made of listed words",
         "stays": "stay, times of day among them",
     }
     parts = [f"{counted[word]} {text}" for word, text in told.items() if counted[word]]
     return f"Of the others, {', '.join(parts)}." if parts else ""
 
 
-def _changes(profile: Profile) -> list[str]:
+def _changed_lines(profile: ConfidentialityProfile) -> list[str]:
     lines = ["- Name and patient number become the pseudonym."]
     if RETAIN_UIDS not in profile.options:
         lines.append(
@@ -123,9 +127,9 @@ def _changes(profile: Profile) -> list[str]:
             "another trial or to the hospital without the key."
         )
     if MODIFIED_DATES in profile.options:
-        longest = SHORTEST_SHIFT_DAYS + SHIFT_SPAN_DAYS - 1
+        longest = MIN_SHIFT_DAYS + SHIFT_SPAN_DAYS - 1
         lines.append(
-            f"- All dates of one person move back by the same {SHORTEST_SHIFT_DAYS} to {longest} "
+            f"- All dates of one person move back by the same {MIN_SHIFT_DAYS} to {longest} "
             "days, so that intervals stay. Times of day are not changed."
         )
     if PATIENT_CHARACTERISTICS in profile.options:
@@ -142,15 +146,18 @@ def _changes(profile: Profile) -> list[str]:
     return lines
 
 
-def _stays(profile: Profile) -> list[str]:
+def _kept_lines(profile: ConfidentialityProfile) -> list[str]:
     lines = [
         "- The image itself, its geometry, and the technical values needed to measure in it.",
-        f"- Maker, model and software of the device, and {len(tables.safe_text())} kinds of "
+        f"- Maker, model and software of the device, and {len(tables.safe_text_tags())} kinds of "
         "technical text that devices choose from lists, not people.",
         f"- Coded terms of {len(tables.code_schemes())} public vocabularies, such as SNOMED CT; "
         "their meanings, and the names of segments, if made of listed words alone.",
     ]
-    kept, worded = _names(profile, "stays"), _names(profile, _WORDED)
+    kept, worded = (
+        _patient_attribute_names(profile, "stays"),
+        _patient_attribute_names(profile, _LISTED_WORDS_ONLY),
+    )
     if kept:
         lines.append(f"- Of the patient: {', '.join(kept)}.")
     if worded:
@@ -171,18 +178,18 @@ def _stays(profile: Profile) -> list[str]:
     return lines
 
 
-def _names(profile: Profile, how: str) -> list[str]:
+def _patient_attribute_names(profile: ConfidentialityProfile, how: str) -> list[str]:
     """Attributes of the patient group with this fate, by name, over all classes that may leave."""
     names = {tag: keyword for keyword, tag in tables.keywords().items()}
     passing: set[str] = set()
-    for iod in {one.iod for one in tables.admitted().values()}:
-        for tag, rule in rule_book(profile, iod).top.rules.items():
-            if tag >> 16 == 0x0010 and fate(rule) == how:
-                passing.add(_spaced(names.get(tag, "")))
+    for iod in {one.iod for one in tables.admitted_sop_classes().values()}:
+        for tag, rule in compile_rules(profile, iod).top.rules.items():
+            if tag >> 16 == 0x0010 and describe_rule(rule) == how:
+                passing.add(_split_keyword(names.get(tag, "")))
     return sorted(passing)
 
 
-def _spaced(keyword: str) -> str:
+def _split_keyword(keyword: str) -> str:
     """ "PatientBodyMassIndex" as "patient body mass index"; abbreviations stay together."""
     return " ".join(
         word if word.isupper() and len(word) > 1 else word.lower()
@@ -192,16 +199,16 @@ def _spaced(keyword: str) -> str:
     )
 
 
-def _withheld(profile: Profile) -> list[str]:
-    open_classes = [one for one in tables.admitted().values() if "rule" not in one.asks]
+def _withheld_lines(profile: ConfidentialityProfile) -> list[str]:
+    open_classes = [one for one in tables.admitted_sop_classes().values() if "rule" not in one.asks]
     asking = sorted({one.modality for one in open_classes if "not-burned-in" in one.asks})
     lines = [
-        f"- Whatever is not one of {len(open_classes)} kinds of objects: {_listed(open_classes)}.",
+        f"- Whatever is not one of {len(open_classes)} kinds of objects: {_class_names(open_classes)}.",
         "- Screen captures, dose reports and scanned documents, and images that say that text is "
         "burned into them or that the person can be recognized.",
         f"- Images of {', '.join(asking)} that do not say that no text is burned in"
         + (", unless a pixel rule covers the device." if profile.pixel_rules else "."),
-        f"- Images of {_words_of(open_classes)}, whatever their header says of text in their pixels, "
+        f"- Images of {_modalities_needing_decision(open_classes)}, whatever their header says of text in their pixels, "
         "unless a pixel rule covers the device or the project accepts the header's word.",
         "- Objects that are damaged, or written in a way that cannot be checked.",
         "- Thin slices by CT, MR or PET that may show a head, unless the project accepts that a face "
@@ -217,25 +224,25 @@ def _withheld(profile: Profile) -> list[str]:
         )
     covered = sorted({rule.sop_class for rule in profile.pixel_rules})
     if covered:
-        known = tables.admitted()
+        known = tables.admitted_sop_classes()
         named = [known[uid].name if uid in known else uid for uid in covered]
         lines.append(f"- Pixel rules open devices of: {', '.join(named)}; other devices stay.")
     return lines
 
 
-def _words_of(classes: list[tables.Admitted]) -> str:
-    return ", ".join(sorted({one.modality for one in classes if one.needs_choice}))
+def _modalities_needing_decision(classes: list[tables.AdmittedSopClass]) -> str:
+    return ", ".join(sorted({one.modality for one in classes if one.needs_risk_decision}))
 
 
-def _listed(classes: list[tables.Admitted]) -> str:
+def _class_names(classes: list[tables.AdmittedSopClass]) -> str:
     return ", ".join(sorted(one.name.removesuffix(" Storage") for one in classes))
 
 
-def _risks(profile: Profile) -> list[str]:
-    return [f"- {text}" for text in _risk_lines(profile.options)]
+def _remaining_risk_lines(profile: ConfidentialityProfile) -> list[str]:
+    return [f"- {text}" for text in _risk_sentences(profile.options)]
 
 
-def _risk_lines(options: frozenset[str]) -> Iterator[str]:
+def _risk_sentences(options: frozenset[str]) -> Iterator[str]:
     yield "Thin slices of a head by CT, MR or PET, where the project accepts them: a face can be drawn."
     yield (
         "Text burned into an image that does not say so, on a device that nobody has looked at: in CT, "

@@ -12,15 +12,15 @@ from functools import lru_cache
 
 from adit_engine.elements import Buffer, Element, elements, is_sequence, items, nested_explicit
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.parameters import RiskDecision
 
 THIN_MM = 3.0
 MANY_IMAGES = 60
 """As many slices of a head lie so close that a face can be drawn from them, if nothing tells how far."""
 
-_VOLUMES = frozenset({"CT", "MR", "PT"})
+_VOLUME_MODALITIES = frozenset({"CT", "MR", "PT"})
 
-_HEAD = (
+_HEAD_PARTS = (
     "head", "brain", "skull", "face", "facial", "crani", "cereb", "sinus", "orbit", "neck", "jaw",
     "maxill", "mandib", "dental", "pituitary", "sella", "whole", "neuro", "carotid", "karotis",
     "menin", "hippoc", "temporal", "tongue", "nasal", "larynx", "pharyn", "thyroid", "cspine",
@@ -32,13 +32,13 @@ _HEAD_WORDS = frozenset(
     {"ear", "iac", "tmj", "nnh", "cct", "ccta", "wb", "hno", "ent", "eye", "eyes", "hws", "nose"}
     | {"nase", "auge", "augen", "ohr", "tete", "tête", "hn", "kiefergelenk", "cow"}
 )
-_ELSEWHERE = (
+_OTHER_PARTS = (
     "abdom", "thora", "pelvi", "becken", "prostat", "lumbar", "kidney", "breast", "mamma", "liver",
     "leber", "niere", "lunge", "heart", "herz", "cardiac", "knee", "ankle", "wrist", "elbow",
     "femur", "tibia", "shoulder", "schulter", "sprunggelenk", "lspine", "tspine", "extremit",
     "pancrea", "pankrea", "colon", "uterus", "bladder", "rectum", "rektum", "oberbauch",
 )  # fmt: skip
-_ELSEWHERE_WORDS = frozenset(
+_OTHER_WORDS = frozenset(
     {"chest", "foot", "hand", "hip", "leg", "arm", "legs", "knie", "lws", "bws", "lung", "lungs"}
     | {"hüfte", "hufte", "fuß", "fuss", "bauch", "mrcp", "renal", "hepatic", "isg"}
 )
@@ -47,26 +47,30 @@ _IMAGE_TYPE = 0x00080008
 _STUDY_DESCRIPTION = 0x00081030
 _SERIES_DESCRIPTION = 0x0008103E
 _BODY_PART = 0x00180015
-_PROTOCOL = 0x00181030
-_COIL = 0x00181250
+_PROTOCOL_NAME = 0x00181030
+_RECEIVE_COIL = 0x00181250
 _ACQUISITION_PROTOCOL = 0x00189423
-_REQUESTED = 0x00321060
-_PERFORMED = 0x00400254
+_REQUESTED_PROCEDURE = 0x00321060
+_PERFORMED_STEP = 0x00400254
 _THICKNESS = 0x00180050
 _SPACING = 0x00180088
-_MEANING = 0x00080104
-_ABOUT = (_BODY_PART, _PROTOCOL, _COIL, _ACQUISITION_PROTOCOL, _PERFORMED)
-_STUDY = (_STUDY_DESCRIPTION, _REQUESTED)
-_LENGTHS = (_THICKNESS, _SPACING)
+_CODE_MEANING = 0x00080104
+_SERIES_TAGS = (_BODY_PART, _PROTOCOL_NAME, _RECEIVE_COIL, _ACQUISITION_PROTOCOL, _PERFORMED_STEP)
+_STUDY_TAGS = (_STUDY_DESCRIPTION, _REQUESTED_PROCEDURE)
+_LENGTH_TAGS = (_THICKNESS, _SPACING)
 
-READ = frozenset({_IMAGE_TYPE, _SERIES_DESCRIPTION, *_ABOUT, *_STUDY, *_LENGTHS})
+REQUIRED_TAGS = frozenset(
+    {_IMAGE_TYPE, _SERIES_DESCRIPTION, *_SERIES_TAGS, *_STUDY_TAGS, *_LENGTH_TAGS}
+)
 """The tags whose values `check` asks for."""
 
-_GROUPS = frozenset({0x52009229, 0x52009230})
-_REGION = 0x00082218
-_ANATOMY = 0x00209071
-_MEASURES = 0x00289110
-_OPENED = frozenset({_REGION, _ANATOMY, _MEASURES, *_GROUPS})
+_FUNCTIONAL_GROUPS = frozenset({0x52009229, 0x52009230})
+_ANATOMIC_REGION = 0x00082218
+_FRAME_ANATOMY = 0x00209071
+_PIXEL_MEASURES = 0x00289110
+_SEARCHED_SEQUENCES = frozenset(
+    {_ANATOMIC_REGION, _FRAME_ANATOMY, _PIXEL_MEASURES, *_FUNCTIONAL_GROUPS}
+)
 """Sequences that tell the part of the body and the thickness of enhanced images."""
 
 
@@ -78,7 +82,7 @@ class FaceRisk(Enum):
     LIKELY = "likely"
 
 
-SENTENCES = {
+RISK_MESSAGES = {
     FaceRisk.LIKELY: "Thin slices of a head: the person's face could be drawn from them.",
     FaceRisk.UNKNOWN: (
         "It may show a head in thin slices, from which the person's face could be drawn: "
@@ -87,12 +91,12 @@ SENTENCES = {
 }
 """What people are told; nothing where there is no risk."""
 
-CODE = "face"
-UNDECIDED = "Nobody has chosen yet whether such images are withheld or accepted."
+FACE_CODE = "face"
+UNDECIDED_MESSAGE = "Nobody has chosen yet whether such images are withheld or accepted."
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class SeriesTexts:
     """What a series is called. `about`: body part, protocol, coil, anatomy; `study`: of the whole."""
 
     description: str = ""
@@ -100,11 +104,11 @@ class Named:
     study: tuple[str, ...] = ()
 
 
-def face_risk(
-    modality: str, named: Named, thickness_mm: float | None = None, images: int | None = None
+def assess_face_risk(
+    modality: str, named: SeriesTexts, thickness_mm: float | None = None, images: int | None = None
 ) -> FaceRisk:
     """Of one series. `images` matter only where nothing tells how thick the slices are."""
-    if modality.strip(" \0").upper() not in _VOLUMES:
+    if modality.strip(" \0").upper() not in _VOLUME_MODALITIES:
         return FaceRisk.NONE
     if thickness_mm is not None and thickness_mm > THIN_MM:
         return FaceRisk.NONE
@@ -116,82 +120,87 @@ def face_risk(
 
 
 def check(
-    faces: Choice, modality: str, values: Mapping[int, bytes], nested: Iterable[tuple[int, bytes]]
+    faces: RiskDecision,
+    modality: str,
+    values: Mapping[int, bytes],
+    nested: Iterable[tuple[int, bytes]],
 ) -> bool:
     """Whether the object may show a face, which is accepted. Raises Withhold where it is not.
 
     `values` as encoded (see READ); `nested` from `told_inside`.
     """
-    if modality not in _VOLUMES:
+    if modality not in _VOLUME_MODALITIES:
         return False
-    risk = _in_header(modality, frozenset(nested), *(values.get(tag, b"") for tag in _ORDER))
+    risk = _assess_values(
+        modality, frozenset(nested), *(values.get(tag, b"") for tag in _TAG_ORDER)
+    )
     if risk is FaceRisk.NONE:
         return False
-    if faces is Choice.ACCEPT:
+    if faces is RiskDecision.ACCEPT:
         return True
-    more = f" {UNDECIDED}" if faces is Choice.UNDECIDED else ""
-    raise Withhold(CODE, SENTENCES[risk] + more)
+    more = f" {UNDECIDED_MESSAGE}" if faces is RiskDecision.UNDECIDED else ""
+    raise Withhold(FACE_CODE, RISK_MESSAGES[risk] + more)
 
 
-_ORDER = (_IMAGE_TYPE, _SERIES_DESCRIPTION, *_ABOUT, *_STUDY, *_LENGTHS)
+_TAG_ORDER = (_IMAGE_TYPE, _SERIES_DESCRIPTION, *_SERIES_TAGS, *_STUDY_TAGS, *_LENGTH_TAGS)
 
 
 @lru_cache(maxsize=256)
-def _in_header(modality: str, nested: frozenset[tuple[int, bytes]], *values: bytes) -> FaceRisk:
+def _assess_values(modality: str, nested: frozenset[tuple[int, bytes]], *values: bytes) -> FaceRisk:
     """Of one image. The images of a series say the same, so that most are judged but once."""
-    told = dict(zip(_ORDER, values, strict=True))
+    told = dict(zip(_TAG_ORDER, values, strict=True))
     if modality == "CT" and b"LOCALIZER" in told[_IMAGE_TYPE].upper():
         return FaceRisk.NONE  # a projection, no slice (PS3.3 C.8.2.1.1.1)
     lengths = [told[_THICKNESS], told[_SPACING]]
-    lengths += [value for tag, value in nested if tag in _LENGTHS]
-    named = Named(
-        _text(told[_SERIES_DESCRIPTION]),
+    lengths += [value for tag, value in nested if tag in _LENGTH_TAGS]
+    named = SeriesTexts(
+        _decode_text(told[_SERIES_DESCRIPTION]),
         tuple(
-            [_text(told[tag]) for tag in _ABOUT]
-            + [_text(value) for tag, value in sorted(nested) if tag not in _LENGTHS]
+            [_decode_text(told[tag]) for tag in _SERIES_TAGS]
+            + [_decode_text(value) for tag, value in sorted(nested) if tag not in _LENGTH_TAGS]
         ),
-        tuple(_text(told[tag]) for tag in _STUDY),
+        tuple(_decode_text(told[tag]) for tag in _STUDY_TAGS),
     )
-    return face_risk(modality, named, _smallest(lengths))
+    return assess_face_risk(modality, named, _smallest_length(lengths))
 
 
-def told_inside(
+def read_nested_values(
     data: Buffer, explicit: bool, found: Iterable[Element], depth: int = 0
 ) -> Iterator[tuple[int, bytes]]:
     """What sequences tell of the part of the body and of thickness. Raises Malformed."""
     for element in found:
-        if element[0] not in _OPENED or not is_sequence(element, "SQ"):
+        if element[0] not in _SEARCHED_SEQUENCES or not is_sequence(element, "SQ"):
             continue
         inside = nested_explicit(element, explicit)
         for item in items(data, inside, element, depth):
             level = list(elements(data, inside, item.value, item.value_end, depth + 1))
             for one in level:
-                if one.tag in (_MEANING, *_LENGTHS):
+                if one.tag in (_CODE_MEANING, *_LENGTH_TAGS):
                     yield one.tag, bytes(data[one.value : one.end])
-            yield from told_inside(data, inside, level, depth + 1)
+            yield from read_nested_values(data, inside, level, depth + 1)
 
 
-def _is_head(named: Named) -> bool | None:
+def _is_head(named: SeriesTexts) -> bool | None:
     """None: nothing tells. What a series calls itself weighs more than what its study is called."""
     own = (named.description, *named.about)
-    if any(_names(text, _HEAD, _HEAD_WORDS) for text in own):
+    if any(_contains_word(text, _HEAD_PARTS, _HEAD_WORDS) for text in own):
         return True
-    if _names(named.description, _ELSEWHERE, _ELSEWHERE_WORDS):
+    if _contains_word(named.description, _OTHER_PARTS, _OTHER_WORDS):
         return False
-    if any(_names(text, _HEAD, _HEAD_WORDS) for text in named.study):
+    if any(_contains_word(text, _HEAD_PARTS, _HEAD_WORDS) for text in named.study):
         return True
     is_elsewhere = any(
-        _names(text, _ELSEWHERE, _ELSEWHERE_WORDS) for text in (*named.about, *named.study)
+        _contains_word(text, _OTHER_PARTS, _OTHER_WORDS) for text in (*named.about, *named.study)
     )
     return False if is_elsewhere else None
 
 
-def _names(text: str, parts: tuple[str, ...], whole: frozenset[str]) -> bool:
+def _contains_word(text: str, parts: tuple[str, ...], whole: frozenset[str]) -> bool:
     words = "".join(sign if sign.isalpha() else " " for sign in text.lower()).split()
     return any(word in whole or any(part in word for part in parts) for word in words)
 
 
-def _text(value: bytes) -> str:
+def _decode_text(value: bytes) -> str:
     """Letters of an escaped character set (ISO 2022) are no words, and tell nothing."""
     if b"\x1b" in value:
         return ""
@@ -204,7 +213,7 @@ def _text(value: bytes) -> str:
 _NUMBER = re.compile(rb"[ ]*[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?[ \0]*|[ ]*\.[0-9]+[ \0]*")
 
 
-def _smallest(values: Iterable[bytes]) -> float | None:
+def _smallest_length(values: Iterable[bytes]) -> float | None:
     """Overlapping slices lie closer than they are thick; zero tells nothing."""
     known = [float(value.strip(b" \0")) for value in values if _NUMBER.fullmatch(value)]
     return min((length for length in known if length > 0), default=None)

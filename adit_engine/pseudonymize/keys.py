@@ -16,11 +16,11 @@ from adit_engine.errors import WrongInput
 
 _PSEUDONYM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-SHORTEST_SHIFT_DAYS = 30
+MIN_SHIFT_DAYS = 30
 SHIFT_SPAN_DAYS = 3620
 
 
-def checked_pseudonym(text: str) -> str:
+def validate_pseudonym(text: str) -> str:
     """Raises WrongInput for anything that a data set's character set could damage."""
     if not _PSEUDONYM.fullmatch(text):
         raise WrongInput(
@@ -44,21 +44,21 @@ class ProjectKey:
         if len(self.secret) != 32:
             raise WrongInput("A trial's key has 32 bytes.")
         keys = {
-            "uid": self._derived(f"uid {self.generation}"),
-            "date": self._derived("date"),
-            "pseudonym": self._derived("pseudonym"),
+            "uid": self._derive_key(f"uid {self.generation}"),
+            "date": self._derive_key("date"),
+            "pseudonym": self._derive_key("pseudonym"),
         }
         object.__setattr__(self, "_keys", keys)
 
     def uid(self, original: str) -> str:
         """A UID below 2.25 (PS3.5 B.2) that stands for `original` within this trial."""
-        return _uid(self._keys["uid"], original)
+        return _derive_uid(self._keys["uid"], original)
 
     def date_offset_days(self, pseudonym: str) -> int:
         """Whole days to add to each date of this patient; always negative."""
-        return _date_offset_days(self._keys["date"], pseudonym)
+        return _derive_date_offset(self._keys["date"], pseudonym)
 
-    def generated_pseudonym(self, domain: str, patient_id: str) -> str:
+    def generate_pseudonym(self, domain: str, patient_id: str) -> str:
         """A pseudonym for a patient of a patient-id domain. Raises WrongInput without an id."""
         if not patient_id.strip(" \0"):
             raise WrongInput("Without a patient ID no pseudonym can be generated.")
@@ -66,7 +66,7 @@ class ProjectKey:
         digest = hmac.digest(self._keys["pseudonym"], text.encode(), sha256)
         return "P" + b32encode(digest[:10]).decode("ascii")
 
-    def _derived(self, purpose: str) -> bytes:
+    def _derive_key(self, purpose: str) -> bytes:
         """HKDF with SHA-256 and no salt (RFC 5869), of as many bytes as one block has."""
         extracted = hmac.digest(bytes(32), self.secret, sha256)
         return hmac.digest(extracted, f"adit {purpose}".encode() + b"\x01", sha256)
@@ -76,7 +76,7 @@ class ProjectKey:
 
 
 @lru_cache(maxsize=4096)
-def _uid(key: bytes, original: str) -> str:
+def _derive_uid(key: bytes, original: str) -> str:
     digest = bytearray(hmac.digest(key, original.encode(), sha256)[:16])
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
@@ -84,22 +84,22 @@ def _uid(key: bytes, original: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _date_offset_days(key: bytes, pseudonym: str) -> int:
+def _derive_date_offset(key: bytes, pseudonym: str) -> int:
     digest = hmac.digest(key, pseudonym.encode(), sha256)
-    return -(SHORTEST_SHIFT_DAYS + int.from_bytes(digest[:8]) % SHIFT_SPAN_DAYS)
+    return -(MIN_SHIFT_DAYS + int.from_bytes(digest[:8]) % SHIFT_SPAN_DAYS)
 
 
-def project_key(path: Path | None, trial: str) -> ProjectKey:
+def load_project_key(path: Path | None, trial: str) -> ProjectKey:
     """The key in an exported file; without a path, one derived per trial from the user's own key.
 
     The user's own key is made on first use, readable by its owner alone; where it lies is said on
     standard error. Raises WrongInput for a file that holds no key.
     """
     if path is not None:
-        return read_key(path)
+        return read_key_file(path)
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     own = Path(base) / "adit" / "trial-keys.key"
-    if make_key(own):
+    if create_key_file(own):
         print(f"adit-engine: a new key was made: {own}. Keep a copy of it.", file=sys.stderr)
     else:
         print(f"adit-engine: using the key in {own}", file=sys.stderr)
@@ -107,11 +107,13 @@ def project_key(path: Path | None, trial: str) -> ProjectKey:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    secret = HKDF(SHA256(), 32, None, f"adit trial {trial}".encode()).derive(read_key(own).secret)
+    secret = HKDF(SHA256(), 32, None, f"adit trial {trial}".encode()).derive(
+        read_key_file(own).secret
+    )
     return ProjectKey(secret)
 
 
-def read_key(path: Path) -> ProjectKey:
+def read_key_file(path: Path) -> ProjectKey:
     """A key file holds 64 hex digits, and after a blank the generation where it is not 1."""
     try:
         digits, _, generation = path.read_text().strip().partition(" ")
@@ -120,12 +122,12 @@ def read_key(path: Path) -> ProjectKey:
         raise WrongInput(f"{path} holds no trial key (64 hex digits).") from None
 
 
-def key_text(key: ProjectKey) -> str:
+def format_key(key: ProjectKey) -> str:
     """What a key file holds."""
     return f"{key.secret.hex()} {key.generation}\n"
 
 
-def make_key(path: Path) -> bool:
+def create_key_file(path: Path) -> bool:
     """Makes a key file, readable by its owner alone. False when there is one already."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from adit_engine.elements import PIXEL_TAGS, Buffer, Element, Source, elements, encoded
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize import pixel_format
-from adit_engine.pseudonymize.encapsulated import extended_table, rewritten
+from adit_engine.pseudonymize.encapsulated_pixel_data import (
+    build_extended_offset_table,
+    rebuild_pixel_data,
+)
 from adit_engine.pseudonymize.pixel_format import PixelFormat
-from adit_engine.pseudonymize.tables import Admitted
+from adit_engine.pseudonymize.tables import AdmittedSopClass
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class SplitDataset:
     """One data set, taken apart: elements before the pixels, the pixels, elements behind them."""
 
     header: Source
@@ -31,14 +34,14 @@ class Parts:
             if element.tag in wanted and not element.undefined
         }
 
-    def refuse_twice(self) -> None:
+    def reject_duplicates(self) -> None:
         """Raises Malformed where an element stands before the pixels, and again behind them."""
         tags = {element.tag for element in self.found}
         if any(element.tag in tags or element.tag in PIXEL_TAGS for element in self.behind):
             raise Malformed("An element stands twice, before and behind the pixel data.")
 
 
-def taken_apart(instance: Instance) -> Parts:
+def split_dataset(instance: Instance) -> SplitDataset:
     """Without copying pixels. Raises Malformed."""
     explicit = instance.explicit
     header = Source(bytes(instance.header), explicit)
@@ -46,8 +49,8 @@ def taken_apart(instance: Instance) -> Parts:
     if not instance.rest:
         for place, element in enumerate(found):
             if element.tag in PIXEL_TAGS:
-                return Parts(header, found[:place], header, element, found[place + 1 :])
-        return Parts(header, found, header, None, [])
+                return SplitDataset(header, found[:place], header, element, found[place + 1 :])
+        return SplitDataset(header, found, header, None, [])
     whole = instance.rest[0] if len(instance.rest) == 1 else b"".join(instance.rest)
     body = Source(memoryview(whole), explicit)
     first = next(elements(body.data, explicit))
@@ -55,15 +58,15 @@ def taken_apart(instance: Instance) -> Parts:
         raise Malformed("The pixel data do not stand where they should.")
     is_padded = not bytes(body.data[first.end :]).strip(b"\0")
     behind = [] if is_padded else list(elements(body.data, explicit, first.end))
-    return Parts(header, found, body, first, behind)
+    return SplitDataset(header, found, body, first, behind)
 
 
 PIXEL_DATA = 0x7FE00010
-OFFSETS = frozenset({0x7FE00001, 0x7FE00002})
+OFFSET_TABLE_TAGS = frozenset({0x7FE00001, 0x7FE00002})
 """Where compressed frames begin, and how long they are (PS3.3 C.7.6.3.1.8)."""
-NATIVE = frozenset({EXPLICIT_LE, IMPLICIT_LE})
+NATIVE_SYNTAXES = frozenset({EXPLICIT_LE, IMPLICIT_LE})
 _ALLOCATED = 0x00280100
-_FLOATS = {0x7FE00008: 4, 0x7FE00009: 8}
+_FLOAT_PIXEL_BYTES = {0x7FE00008: 4, 0x7FE00009: 8}
 
 
 def check_word_order(element: Element, values: dict[int, bytes]) -> None:
@@ -74,7 +77,7 @@ def check_word_order(element: Element, values: dict[int, bytes]) -> None:
         )
 
 
-def check_overlays(parts: Parts, form: PixelFormat) -> None:
+def check_overlays(parts: SplitDataset, form: PixelFormat) -> None:
     """An overlay inside the bits of the image cannot be taken out of it (PS3.3 C.9.2)."""
     for element in parts.found:
         if element.tag & 0xFF00FFFF == 0x60000102 and element.end - element.value == 2:
@@ -84,20 +87,22 @@ def check_overlays(parts: Parts, form: PixelFormat) -> None:
                 raise Withhold("pixel-bits", "An overlay lies in the bits of the image.")
 
 
-def pixel_data(
-    parts: Parts, values: dict[int, bytes], instance: Instance, admitted: Admitted
+def build_pixel_data(
+    parts: SplitDataset, values: dict[int, bytes], instance: Instance, admitted: AdmittedSopClass
 ) -> tuple[Buffer, ...]:
     """The pixel data element, and nothing behind it; the same buffers where nothing had to go."""
     element = parts.pixels
     if element is None:
         return ()
-    is_native = instance.transfer_syntax_uid in NATIVE
+    is_native = instance.transfer_syntax_uid in NATIVE_SYNTAXES
     if element.undefined is is_native:
         raise Withhold("pixel-format", "The pixels do not stand as the transfer syntax says.")
-    form = _format(element, values, admitted)
+    form = _read_pixel_format(element, values, admitted)
     check_overlays(parts, form)
     data = memoryview(parts.body.data)
-    new = (_native if is_native else _compressed)(data, element, form, values, instance)
+    new = (_build_native if is_native else _build_encapsulated)(
+        data, element, form, values, instance
+    )
     if new is not None:
         return new
     if element.end == len(data) and instance.rest:
@@ -105,8 +110,10 @@ def pixel_data(
     return (data[element.start : element.end],)
 
 
-def _format(element: Element, values: dict[int, bytes], admitted: Admitted) -> PixelFormat:
-    size_bytes = _FLOATS.get(element.tag)
+def _read_pixel_format(
+    element: Element, values: dict[int, bytes], admitted: AdmittedSopClass
+) -> PixelFormat:
+    size_bytes = _FLOAT_PIXEL_BYTES.get(element.tag)
     if size_bytes is not None and "float" in admitted.asks:
         if element.vr in ("", "OF", "OD"):
             return PixelFormat.of_floats(values, size_bytes)
@@ -117,26 +124,28 @@ def _format(element: Element, values: dict[int, bytes], admitted: Admitted) -> P
     raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
 
 
-def _native(
+def _build_native(
     data: memoryview, element: Element, form: PixelFormat, _: object, instance: Instance
 ) -> tuple[Buffer, ...] | None:
     value = data[element.value : element.end]
-    new = pixel_format.native(value, form)
+    new = pixel_format.clean_native_pixels(value, form)
     if len(new) == 1 and new[0] is value:
         return None
     head = encoded(element.tag, element.vr or "OW", b"", instance.explicit)
     return (head[:-4] + sum(map(len, new)).to_bytes(4, "little"), *new)
 
 
-def _compressed(
+def _build_encapsulated(
     data: memoryview,
     element: Element,
     form: PixelFormat,
     values: dict[int, bytes],
     instance: Instance,
 ) -> tuple[Buffer, ...] | None:
-    new = rewritten(data, element, form, instance.transfer_syntax_uid)
-    tables_given = [values.get(tag) for tag in sorted(OFFSETS)]
-    if any(tables_given) and (new or tables_given != list(extended_table(data, element, form))):
+    new = rebuild_pixel_data(data, element, form, instance.transfer_syntax_uid)
+    tables_given = [values.get(tag) for tag in sorted(OFFSET_TABLE_TAGS)]
+    if any(tables_given) and (
+        new or tables_given != list(build_extended_offset_table(data, element, form))
+    ):
         raise Withhold("pixel-stream", "The table of where frames begin would no longer be true.")
     return new

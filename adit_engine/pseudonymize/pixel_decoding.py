@@ -9,17 +9,17 @@ from adit_engine.pseudonymize.pixel_format import PixelFormat
 # The first bytes tell what it is: JPEG 2000 begins with FF4F, JPEG-LS has a frame header FFF7.
 _JPEG_2000 = b"\xff\x4f"
 _JPEG_LS_FRAME = b"\xff\xf7"
-_LONGEST_HEADER = 65536
+_MAX_HEADER_BYTES = 65536
 # RLE begins with the number of its segments, and the first of them lies behind 64 bytes of header.
-_RLE = (b"\0\0\0", b"\x40\0\0\0")
+_RLE_SIGNATURE = (b"\0\0\0", b"\x40\0\0\0")
 
 
-def decoded(data: bytes, form: PixelFormat) -> bytes:
+def decode_frame(data: bytes, form: PixelFormat) -> bytes:
     """Little endian, in the allocated bits. Raises Withhold where it cannot be decoded."""
-    if (data[1:4], data[4:8]) == _RLE:
-        return _run_lengths(data, form)
+    if (data[1:4], data[4:8]) == _RLE_SIGNATURE:
+        return _decode_rle(data, form)
     try:
-        pixels = _decoder(data)(data)
+        pixels = _find_decoder(data)(data)
     except (RuntimeError, ValueError, TypeError):
         raise Withhold("pixel-stream", "The compressed pixels cannot be decoded.") from None
     if pixels.size != form.rows * form.columns * form.samples:
@@ -28,11 +28,11 @@ def decoded(data: bytes, form: PixelFormat) -> bytes:
     return bytes(pixels.astype(f"<i{form.allocated // 4}").astype(f"<u{form.allocated // 8}"))
 
 
-def _decoder(data: bytes) -> Any:
+def _find_decoder(data: bytes) -> Any:
     """Imported when needed: decoders take long to load, and most streams need none."""
     if data.startswith(_JPEG_2000):
         return import_module("openjpeg").decode
-    if _JPEG_LS_FRAME in data[:_LONGEST_HEADER]:
+    if _JPEG_LS_FRAME in data[:_MAX_HEADER_BYTES]:
         return lambda stream: import_module("jpeg_ls").decode(_as_array(stream))
     return import_module("libjpeg").decode
 
@@ -41,12 +41,12 @@ def _as_array(data: bytes) -> Any:
     return import_module("numpy").frombuffer(data, "u1")
 
 
-def _run_lengths(data: bytes, form: PixelFormat) -> bytes:
+def _decode_rle(data: bytes, form: PixelFormat) -> bytes:
     """PS3.5 Annex G: a segment for each byte of each sample, the highest byte first."""
     width, size = form.allocated // 8, form.rows * form.columns
     starts = [int.from_bytes(data[4 * n : 4 * n + 4], "little") for n in range(1, data[0] + 1)]
     planes = [
-        _unpacked(data[begin:end], size)
+        _unpack_segment(data[begin:end], size)
         for begin, end in zip(starts, [*starts[1:], len(data)], strict=True)
     ]
     if len(planes) != width * form.samples:
@@ -58,7 +58,7 @@ def _run_lengths(data: bytes, form: PixelFormat) -> bytes:
     return bytes(out)
 
 
-def _unpacked(segment: bytes, size: int) -> bytes:
+def _unpack_segment(segment: bytes, size: int) -> bytes:
     """Runs and literals, until the plane is full."""
     out = bytearray()
     at = 0

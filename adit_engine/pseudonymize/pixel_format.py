@@ -8,7 +8,7 @@ from adit_engine.elements import Buffer
 from adit_engine.errors import Withhold
 
 _SAMPLES = 0x00280002
-_PHOTOMETRIC = 0x00280004
+_PHOTOMETRIC_INTERPRETATION = 0x00280004
 _FRAMES = 0x00280008
 _ROWS = 0x00280010
 _COLUMNS = 0x00280011
@@ -18,10 +18,10 @@ _HIGH = 0x00280102
 _SIGNED = 0x00280103
 _PADDING = 0x00280120
 
-READ = frozenset(
+REQUIRED_TAGS = frozenset(
     {
         _SAMPLES,
-        _PHOTOMETRIC,
+        _PHOTOMETRIC_INTERPRETATION,
         _FRAMES,
         _ROWS,
         _COLUMNS,
@@ -61,7 +61,10 @@ class PixelFormat:
     @classmethod
     def of(cls, values: Mapping[int, bytes]) -> "PixelFormat":
         """From encoded values, by tag. Raises Withhold for what is missing or cannot be."""
-        numbers = {tag: _number(values.get(tag, b"")) for tag in READ - {_PHOTOMETRIC, _FRAMES}}
+        numbers = {
+            tag: _read_uint16(values.get(tag, b""))
+            for tag in REQUIRED_TAGS - {_PHOTOMETRIC_INTERPRETATION, _FRAMES}
+        }
         frames = values.get(_FRAMES, b"").strip(b" \0") or b"1"
         needed = {_SAMPLES, _ROWS, _COLUMNS, _ALLOCATED, _STORED, _HIGH, _SIGNED}
         if any(numbers[tag] is None for tag in needed) or not frames.isdigit():
@@ -77,12 +80,12 @@ class PixelFormat:
             signed=numbers[_SIGNED] == 1,
             padding=numbers[_PADDING],
         )
-        if not made._possible or b"YBR_FULL_422" in values.get(_PHOTOMETRIC, b""):
+        if not made._is_valid or b"YBR_FULL_422" in values.get(_PHOTOMETRIC_INTERPRETATION, b""):
             raise Withhold("pixel-format", "The header describes pixels that cannot be checked.")
         return made
 
     @property
-    def _possible(self) -> bool:
+    def _is_valid(self) -> bool:
         positive = min(self.samples, self.frames, self.rows, self.columns) > 0
         bits = 1 <= self.stored <= self.high + 1 <= self.allocated
         return positive and bits and self.allocated in (1, 8, 16, 32, 64)
@@ -98,7 +101,7 @@ class PixelFormat:
         return ((1 << self.stored) - 1) << (self.high + 1 - self.stored)
 
 
-def native(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
+def clean_native_pixels(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
     """The value of uncompressed pixel data: the same memory where nothing had to be changed.
 
     Raises Withhold when pixels are missing, or when padding uses bits that are to be cleaned.
@@ -110,7 +113,7 @@ def native(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
         pixels: Buffer = value
     else:
         pixels = memoryview(value)[:size]
-    clean = _cleaned(memoryview(value)[:size], form)
+    clean = _clear_spare_bits(memoryview(value)[:size], form)
     if clean is not None:
         pixels = clean
     if not size & 1:
@@ -122,14 +125,14 @@ def native(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
 
 def uses_spare_bits(value: bytes, form: PixelFormat) -> bool:
     """Whether decoded pixels set bits that the header does not give to the image."""
-    return _cleaned(memoryview(value), form) is not None
+    return _clear_spare_bits(memoryview(value), form) is not None
 
 
-def _number(value: bytes) -> int | None:
+def _read_uint16(value: bytes) -> int | None:
     return int.from_bytes(value, "little") if len(value) == 2 else None
 
 
-def _cleaned(value: memoryview, form: PixelFormat) -> bytes | None:
+def _clear_spare_bits(value: memoryview, form: PixelFormat) -> bytes | None:
     """None where no bit outside the image is set."""
     if form.stored == form.allocated:
         return None

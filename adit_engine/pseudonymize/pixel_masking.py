@@ -6,23 +6,22 @@ from typing import Any
 
 from adit_engine.elements import Element
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.compressed_streams import walked
-from adit_engine.pseudonymize.encapsulated import Encapsulated
-from adit_engine.pseudonymize.pixel_decoding import decoded
+from adit_engine.pseudonymize.encapsulated_pixel_data import EncapsulatedPixelData, strip_frame
+from adit_engine.pseudonymize.pixel_decoding import decode_frame
 from adit_engine.pseudonymize.pixel_format import PixelFormat
 from adit_engine.pseudonymize.pixel_rules import Rectangle
 
-_PHOTOMETRIC = 0x00280004
-_PLANAR = 0x00280006
+_PHOTOMETRIC_INTERPRETATION = 0x00280004
+_PLANAR_CONFIGURATION = 0x00280006
 
 # What decoded samples are, by what the header calls the compressed ones.
-_DECODED = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_RCT": b"RGB", b"YBR_ICT": b"RGB"}
+_DECODED_INTERPRETATION = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_RCT": b"RGB", b"YBR_ICT": b"RGB"}
 _COLOURS = frozenset({b"RGB", b"YBR_FULL"})
 _GRAYS = frozenset({b"MONOCHROME1", b"MONOCHROME2", b"PALETTE COLOR"})
 
 
 @dataclass(frozen=True, slots=True)
-class Blanked:
+class MaskedPixels:
     """Uncompressed pixels, and how they lie: colour by pixel where they were compressed."""
 
     pixels: bytes
@@ -30,35 +29,39 @@ class Blanked:
     planar: bytes
 
 
-def blanked(
+def mask_pixels(
     data: memoryview, element: Element, values: Mapping[int, bytes], where: tuple[Rectangle, ...],
     syntax: str,
-) -> Blanked:  # fmt: skip
+) -> MaskedPixels:  # fmt: skip
     """Raises Withhold for what cannot be decoded or is not known to be clean afterwards."""
-    said = values.get(_PHOTOMETRIC, b"").strip(b" \0")
-    form = PixelFormat.of({**values, _PHOTOMETRIC: b""})
-    now = _DECODED.get(said, said) if element.undefined else said
+    said = values.get(_PHOTOMETRIC_INTERPRETATION, b"").strip(b" \0")
+    form = PixelFormat.of({**values, _PHOTOMETRIC_INTERPRETATION: b""})
+    now = _DECODED_INTERPRETATION.get(said, said) if element.undefined else said
     if now not in (_GRAYS if form.samples == 1 else _COLOURS) or form.allocated not in (8, 16, 32):
         raise Withhold("pixel-format", "Pixels of this kind cannot be blanked.")
     if element.undefined:
-        pixels = b"".join(_frames(data, element, form, syntax))
+        pixels = b"".join(_decode_frames(data, element, form, syntax))
         planar = b"\0\0"
     else:
         pixels = bytes(data[element.value : element.end][: form.size_bytes])
-        planar = values.get(_PLANAR, b"\0\0") if form.samples > 1 else b"\0\0"
+        planar = values.get(_PLANAR_CONFIGURATION, b"\0\0") if form.samples > 1 else b"\0\0"
     if len(pixels) != form.size_bytes or planar not in (b"\0\0", b"\1\0"):
         raise Withhold("pixel-length", "There are fewer pixels than the header says.")
-    return Blanked(_with_blanks(pixels, form, planar == b"\1\0", (now, where)), now, planar)
+    return MaskedPixels(
+        _fill_rectangles(pixels, form, planar == b"\1\0", (now, where)), now, planar
+    )
 
 
-def _frames(data: memoryview, element: Element, form: PixelFormat, syntax: str) -> Iterator[bytes]:
+def _decode_frames(
+    data: memoryview, element: Element, form: PixelFormat, syntax: str
+) -> Iterator[bytes]:
     """The decoded frames; their streams are walked first, as for those that are passed on."""
     one = replace(form, frames=1)
-    for fragments in Encapsulated.of(data, element).frames(form):
-        yield decoded(walked(b"".join(fragments), form, syntax), one)
+    for fragments in EncapsulatedPixelData.of(data, element).frames(form):
+        yield decode_frame(strip_frame(b"".join(fragments), form, syntax), one)
 
 
-def _with_blanks(
+def _fill_rectangles(
     pixels: bytes, form: PixelFormat, by_plane: bool, how: tuple[bytes, tuple[Rectangle, ...]]
 ) -> bytes:
     import numpy as np  # here, as it takes longer to load than all the rest of the engine
@@ -68,7 +71,7 @@ def _with_blanks(
         shape = (form.frames, form.samples, form.rows, form.columns)
     image: Any = np.frombuffer(pixels, f"<u{form.allocated // 8}").reshape(shape).copy()
     photometric, where = how
-    black = _black(photometric, form)
+    black = _black_value(photometric, form)
     for left, top, width, height in where:
         rows, columns = slice(top, top + height), slice(left, left + width)
         for sample, value in enumerate(black):
@@ -79,7 +82,7 @@ def _with_blanks(
     return bytes(image.tobytes())
 
 
-def _black(photometric: bytes, form: PixelFormat) -> tuple[int, ...]:
+def _black_value(photometric: bytes, form: PixelFormat) -> tuple[int, ...]:
     """Zero, which need not be black; but in YBR it would be green."""
     if photometric == b"YBR_FULL":
         middle = 1 << (form.stored - 1)

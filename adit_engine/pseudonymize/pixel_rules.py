@@ -7,21 +7,30 @@ from typing import Any
 
 from adit_engine.errors import ProfileError
 from adit_engine.pseudonymize import tables
-from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.values.device import READ, Device
 
-__all__ = ["ALL", "ANY", "READ", "WITHHELD", "PixelRule", "Rectangle", "covering", "examples"]
+__all__ = [
+    "ANY_SOFTWARE",
+    "APPLIES_TO_ALL",
+    "APPLIES_TO_WITHHELD",
+    "READ",
+    "PixelRule",
+    "Rectangle",
+    "example_rules",
+    "matching_rules",
+]
 
-ANY = "*"
-ALL, WITHHELD = "all", "withheld"
-LONGEST_REASON = 200
+ANY_SOFTWARE = "*"
+APPLIES_TO_ALL, APPLIES_TO_WITHHELD = "all", "withheld"
+MAX_REASON_LENGTH = 200
 
 Rectangle = tuple[int, int, int, int]
 """Left, top, width, height, in pixels from the upper left corner."""
 
 _TEXTS = ("sop_class", "manufacturer", "model", "software")
 _NUMBERS = ("rows", "columns")
-_NEEDED = (*_TEXTS, *_NUMBERS, "rectangles")
+_REQUIRED = (*_TEXTS, *_NUMBERS, "rectangles")
 _OPTIONAL = ("applies", "reason")
 
 
@@ -40,7 +49,7 @@ class PixelRule:
     rows: int
     columns: int
     rectangles: tuple[Rectangle, ...]
-    applies: str = ALL
+    applies: str = APPLIES_TO_ALL
     """To all images of the device, or to those alone that would be withheld without the rule: it
     then changes nothing of any image that left before there was the rule."""
     reason: str = ""
@@ -52,14 +61,14 @@ class PixelRule:
                 continue
             if not text or text != text.strip() or not (text.isascii() and text.isprintable()):
                 raise ProfileError(f"a pixel rule needs a {name} in plain letters.")
-        if self.sop_class not in tables.admitted():
+        if self.sop_class not in tables.admitted_sop_classes():
             raise ProfileError("the sop_class of a pixel rule is none of those that may leave.")
         if not (0 < self.rows <= 65535 and 0 < self.columns <= 65535):
             raise ProfileError("rows and columns of a pixel rule are 1 to 65535.")
-        if self.applies not in (ALL, WITHHELD):
-            raise ProfileError(f'applies is "{ALL}" or "{WITHHELD}".')
-        if len(self.reason) > LONGEST_REASON or not self.reason.isprintable():
-            raise ProfileError(f"a reason has at most {LONGEST_REASON} characters in one line.")
+        if self.applies not in (APPLIES_TO_ALL, APPLIES_TO_WITHHELD):
+            raise ProfileError(f'applies is "{APPLIES_TO_ALL}" or "{APPLIES_TO_WITHHELD}".')
+        if len(self.reason) > MAX_REASON_LENGTH or not self.reason.isprintable():
+            raise ProfileError(f"a reason has at most {MAX_REASON_LENGTH} characters in one line.")
         if not (self.rectangles or self.reason.strip()):
             raise ProfileError(
                 "a pixel rule without rectangles says that the device burns nothing in: "
@@ -73,9 +82,9 @@ class PixelRule:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "PixelRule":
         """From a [[pixels]] entry of a profile."""
-        if set(entry) - set(_OPTIONAL) != set(_NEEDED):
+        if set(entry) - set(_OPTIONAL) != set(_REQUIRED):
             raise ProfileError(
-                f"a pixel rule has exactly {', '.join(_NEEDED)}; {' and '.join(_OPTIONAL)} may follow."
+                f"a pixel rule has exactly {', '.join(_REQUIRED)}; {' and '.join(_OPTIONAL)} may follow."
             )
         if not all(
             isinstance(entry[name], str) for name in (*_TEXTS, *(set(entry) & {*_OPTIONAL}))
@@ -95,16 +104,20 @@ class PixelRule:
         device: Device,
         rectangles: tuple[Rectangle, ...],
         reason: str,
-        header_word: Choice,
+        header_word: RiskDecision,
     ) -> "PixelRule":
         """For this very device, and only for what would be withheld otherwise.
 
         Where the header's word is not accepted that is all of its images; they stay covered when
         it is accepted later.
         """
-        admitted = tables.admitted().get(device.sop_class)
-        unseen = admitted is not None and admitted.needs_choice and header_word is not Choice.ACCEPT
-        applies = ALL if unseen else WITHHELD
+        admitted = tables.admitted_sop_classes().get(device.sop_class)
+        unseen = (
+            admitted is not None
+            and admitted.needs_risk_decision
+            and header_word is not RiskDecision.ACCEPT
+        )
+        applies = APPLIES_TO_ALL if unseen else APPLIES_TO_WITHHELD
         return cls(**device.to_json(), rectangles=rectangles, applies=applies, reason=reason)
 
     @property
@@ -113,36 +126,38 @@ class PixelRule:
         made = (self.manufacturer.casefold(), self.model.casefold(), self.software.casefold())
         return (self.sop_class, *made, self.rows, self.columns)
 
-    def opens_only(self, header_word: Choice) -> bool:
+    def affects_withheld_only(self, header_word: RiskDecision) -> bool:
         """Nothing that could leave without this rule is changed by it."""
-        return self.applies == WITHHELD or tables.admitted()[self.sop_class].needs_rule(header_word)
+        return self.applies == APPLIES_TO_WITHHELD or tables.admitted_sop_classes()[
+            self.sop_class
+        ].needs_rule(header_word)
 
     def covers(self, device: Device) -> bool:
         mine = (self.sop_class, *self.device[1:4], self.rows, self.columns)
         theirs = (device.manufacturer, device.model, device.software)
-        software = ANY if self.software == ANY else device.software.casefold()
+        software = ANY_SOFTWARE if self.software == ANY_SOFTWARE else device.software.casefold()
         names = (theirs[0].casefold(), theirs[1].casefold(), software)
         return mine == (device.sop_class, *names, device.rows, device.columns)
 
-    def meets(self, other: "PixelRule") -> bool:
+    def overlaps(self, other: "PixelRule") -> bool:
         """Whether there can be an image that both cover."""
         same = (self.device[:3], self.device[4:]) == (other.device[:3], other.device[4:])
         return same and (
-            self.device[3] == other.device[3] or ANY in (self.software, other.software)
+            self.device[3] == other.device[3] or ANY_SOFTWARE in (self.software, other.software)
         )
 
     def to_text(self) -> str:
-        lines = [f'{name} = "{_quoted(getattr(self, name))}"' for name in _TEXTS]
+        lines = [f'{name} = "{_escape(getattr(self, name))}"' for name in _TEXTS]
         lines += [f"{name} = {getattr(self, name)}" for name in _NUMBERS]
         lines.append(f"rectangles = {[list(one) for one in self.rectangles]}")
-        if self.applies != ALL:
+        if self.applies != APPLIES_TO_ALL:
             lines.append(f'applies = "{self.applies}"')
         if self.reason:
-            lines.append(f'reason = "{_quoted(self.reason)}"')
+            lines.append(f'reason = "{_escape(self.reason)}"')
         return "\n[[pixels]]\n" + "\n".join(lines) + "\n"
 
 
-def examples() -> tuple[PixelRule, ...]:
+def example_rules() -> tuple[PixelRule, ...]:
     """Rules to begin with, from tables/pixel_rules.toml: to be checked on images of one's own."""
     import tomllib  # here, as most calls need no example
 
@@ -150,7 +165,9 @@ def examples() -> tuple[PixelRule, ...]:
     return tuple(map(PixelRule.of, tomllib.loads(path.read_text(encoding="utf-8"))["pixels"]))
 
 
-def covering(rules: Iterable[PixelRule], values: Mapping[int, bytes]) -> tuple[PixelRule, ...]:
+def matching_rules(
+    rules: Iterable[PixelRule], values: Mapping[int, bytes]
+) -> tuple[PixelRule, ...]:
     """The rules for this image. `values` are those of the top level, as encoded, by READ's tags."""
     device = Device.of_values(values)
     return tuple(rule for rule in rules if rule.covers(device))
@@ -160,5 +177,5 @@ def _is_rectangle(given: object) -> bool:
     return isinstance(given, list) and len(given) == 4 and all(type(n) is int for n in given)
 
 
-def _quoted(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -8,8 +8,8 @@ from typing import Any
 
 from adit_engine.errors import ProfileError
 from adit_engine.pseudonymize import tables
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.pixel_rules import WITHHELD, PixelRule
+from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.pixel_rules import APPLIES_TO_WITHHELD, PixelRule
 
 BASIC = "113100"
 CLEAN_PIXELS = "113101"
@@ -24,7 +24,7 @@ RETAIN_UIDS = "113110"
 SAFE_PRIVATE = "113111"
 INSTITUTION_IDENTITY = "113112"
 
-MEANINGS = {
+CODE_MEANINGS = {
     BASIC: "Basic Application Confidentiality Profile",
     CLEAN_PIXELS: "Clean Pixel Data Option",
     "113102": "Clean Recognizable Visual Features Option",
@@ -41,7 +41,7 @@ MEANINGS = {
 }
 """Code to meaning, PS3.16 CID 7050."""
 
-AVAILABLE = frozenset(
+SUPPORTED_OPTIONS = frozenset(
     {
         CLEAN_PIXELS,
         CLEAN_GRAPHICS,
@@ -64,7 +64,7 @@ _NAME = re.compile(r"[^\\\x00-\x1f\x7f-\x9f]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class ConfidentialityProfile:
     """Raises ProfileError for what cannot be read in one way only, or is not available yet."""
 
     name: str
@@ -95,18 +95,18 @@ class Profile:
             raise ProfileError("Two pixel rules are for the same device and image size.")
 
     @classmethod
-    def default(cls) -> "Profile":
+    def default(cls) -> "ConfidentialityProfile":
         return cls("ADIT default", 1, frozenset({MODIFIED_DATES}))
 
     @classmethod
-    def preset(cls, name: str) -> "Profile":
+    def preset(cls, name: str) -> "ConfidentialityProfile":
         """One of the profiles that come along, by the name of its file. Raises ProfileError."""
-        if name not in presets():
-            raise ProfileError(f"“{name}” is none of the presets: {', '.join(presets())}.")
+        if name not in preset_names():
+            raise ProfileError(f"“{name}” is none of the presets: {', '.join(preset_names())}.")
         return cls.read(_PRESETS / f"{name}.toml")
 
     @classmethod
-    def parse(cls, text: str) -> "Profile":
+    def parse(cls, text: str) -> "ConfidentialityProfile":
         """Reads TOML: name, version, and [[rules]] that each have a `code`; the first is 113100."""
         import tomllib  # here, as most calls read no profile from a file
 
@@ -114,16 +114,16 @@ class Profile:
             read = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ProfileError(f"The profile is not legal TOML: {error}.") from None
-        _only(read, {"name", "version", "rules", "pixels"}, "")
+        _check_keys(read, {"name", "version", "rules", "pixels"}, "")
         name, version = read.get("name"), read.get("version")
         if not isinstance(name, str) or type(version) is not int:
             raise ProfileError('A profile begins with name = "…" and version = a whole number.')
-        codes = _codes(read.get("rules"), _lines(text, "rules"))
-        pixels = _pixel_rules(read.get("pixels", []), _lines(text, "pixels"))
+        codes = _parse_codes(read.get("rules"), _heading_lines(text, "rules"))
+        pixels = _parse_pixel_rules(read.get("pixels", []), _heading_lines(text, "pixels"))
         return cls(name, version, frozenset(codes) - {BASIC}, pixels)
 
     @classmethod
-    def read(cls, path: Path) -> "Profile":
+    def read(cls, path: Path) -> "ConfidentialityProfile":
         try:
             return cls.parse(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
@@ -133,26 +133,26 @@ class Profile:
         """TOML that `parse` reads back as an equal profile."""
         name = self.name.replace('"', '\\"')
         rules = (
-            f'\n[[rules]]\ncode = "{code}"  # {MEANINGS[code]}\n'
+            f'\n[[rules]]\ncode = "{code}"  # {CODE_MEANINGS[code]}\n'
             for code in (BASIC, *sorted(self.options))
         )
         pixels = "".join(rule.to_text() for rule in self.pixel_rules)
         return f'name = "{name}"\nversion = {self.version}\n' + "".join(rules) + pixels
 
 
-def presets() -> tuple[str, ...]:
+def preset_names() -> tuple[str, ...]:
     """Their names, in order."""
     return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))
 
 
 def _check_option(code: str, where: str = "") -> None:
-    if code not in MEANINGS or code == BASIC:
+    if code not in CODE_MEANINGS or code == BASIC:
         raise ProfileError(f"{where}{code} is no option code of PS3.15, as 113107 is one.")
-    if code not in AVAILABLE:
-        raise ProfileError(f"{where}{code} ({MEANINGS[code]}) is not available yet.")
+    if code not in SUPPORTED_OPTIONS:
+        raise ProfileError(f"{where}{code} ({CODE_MEANINGS[code]}) is not available yet.")
 
 
-def _only(read: dict[str, Any], known: set[str], where: str) -> None:
+def _check_keys(read: dict[str, Any], known: set[str], where: str) -> None:
     for key in read:
         if key not in known:
             raise ProfileError(
@@ -160,7 +160,7 @@ def _only(read: dict[str, Any], known: set[str], where: str) -> None:
             )
 
 
-def _lines(text: str, heading: str) -> list[int]:
+def _heading_lines(text: str, heading: str) -> list[int]:
     return [
         number
         for number, line in enumerate(text.splitlines(), 1)
@@ -168,7 +168,7 @@ def _lines(text: str, heading: str) -> list[int]:
     ]
 
 
-def _pixel_rules(entries: object, lines: list[int]) -> tuple[PixelRule, ...]:
+def _parse_pixel_rules(entries: object, lines: list[int]) -> tuple[PixelRule, ...]:
     if not isinstance(entries, list) or len(entries) != len(lines):
         raise ProfileError("A profile has a [[pixels]] heading for each pixel rule.")
     found: dict[object, PixelRule] = {}
@@ -183,13 +183,13 @@ def _pixel_rules(entries: object, lines: list[int]) -> tuple[PixelRule, ...]:
     return tuple(found.values())
 
 
-def _codes(rules: object, lines: list[int]) -> list[str]:
+def _parse_codes(rules: object, lines: list[int]) -> list[str]:
     if not isinstance(rules, list) or len(rules) != len(lines):
         raise ProfileError("A profile has a [[rules]] heading for each rule.")
     codes: list[str] = []
     for rule, line in zip(rules, lines, strict=True):
         where = f"Line {line}: "
-        _only(rule, {"code"}, where)
+        _check_keys(rule, {"code"}, where)
         code = rule.get("code")
         if not isinstance(code, str):
             raise ProfileError(f'{where}a rule has a code, as in code = "113107".')
@@ -204,12 +204,14 @@ def _codes(rules: object, lines: list[int]) -> list[str]:
         codes.append(code)
     if not codes or codes[0] != BASIC:
         raise ProfileError(
-            f"Line {lines[0] if lines else 1}: the first rule is {BASIC}, the {MEANINGS[BASIC]}."
+            f"Line {lines[0] if lines else 1}: the first rule is {BASIC}, the {CODE_MEANINGS[BASIC]}."
         )
     return codes
 
 
-def continues(before: Profile, after: Profile, header_word: Choice) -> bool:
+def is_compatible_version(
+    before: ConfidentialityProfile, after: ConfidentialityProfile, header_word: RiskDecision
+) -> bool:
     """Whether whatever could leave under `before` leaves with the same bytes under `after`.
 
     So it is where pixel rules were added that open what was withheld, and touch nothing else: the
@@ -225,22 +227,25 @@ def continues(before: Profile, after: Profile, header_word: Choice) -> bool:
         return False
     added = [rule for rule in after.pixel_rules if rule not in before.pixel_rules]
     return all(
-        rule.opens_only(header_word) and not any(rule.meets(known) for known in before.pixel_rules)
+        rule.affects_withheld_only(header_word)
+        and not any(rule.overlaps(known) for known in before.pixel_rules)
         for rule in added
     )
 
 
-def choice_continues(profile: Profile, before: Choice, after: Choice) -> bool:
+def is_compatible_decision(
+    profile: ConfidentialityProfile, before: RiskDecision, after: RiskDecision
+) -> bool:
     """Whether images leave with the same bytes under another choice for the header's word.
 
     A rule that is for withheld images alone masks fewer of them once the word is accepted. When it
     is accepted no longer, a rule may follow that masks images which left unmasked.
     """
-    if (before is Choice.ACCEPT) is (after is Choice.ACCEPT):
+    if (before is RiskDecision.ACCEPT) is (after is RiskDecision.ACCEPT):
         return True
-    return before is not Choice.ACCEPT and not any(
-        rule.applies == WITHHELD
+    return before is not RiskDecision.ACCEPT and not any(
+        rule.applies == APPLIES_TO_WITHHELD
         and rule.rectangles
-        and tables.admitted()[rule.sop_class].needs_choice
+        and tables.admitted_sop_classes()[rule.sop_class].needs_risk_decision
         for rule in profile.pixel_rules
     )

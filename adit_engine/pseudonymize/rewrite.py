@@ -1,11 +1,9 @@
-"""Look-up tables: as long as their descriptors say, with nothing behind the last entry.
+"""Rewrite the levels of a data set by the rules, with a cache of elements that repeat in a series."""
 
-Without a descriptor nobody can read a table, and its bytes may be anything: it goes.
-Rewrite: one level of a data set after another, element by element, by the rules of its place."""
-
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from struct import Struct
+from typing import NamedTuple
 
 from adit_engine.elements import (
     Element,
@@ -19,9 +17,9 @@ from adit_engine.elements import (
 )
 from adit_engine.errors import Malformed, Withhold
 from adit_engine.pseudonymize import actions, safe_text
-from adit_engine.pseudonymize.actions import DUMMIES, KEEPERS, Action, Work
+from adit_engine.pseudonymize.actions import DUMMY_VALUES, KEEP_ACTIONS, Action, ActionContext
 from adit_engine.pseudonymize.charset import Charset
-from adit_engine.pseudonymize.element_cache import LONGEST, Known, Memory
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.rules import (
     CHARACTER_SET,
     CODE_MACRO,
@@ -30,45 +28,88 @@ from adit_engine.pseudonymize.rules import (
     CODE_VALUE,
     CODING_SCHEME,
     LONG_CODE_VALUE,
-    Lost,
-    Place,
-    Rule,
-    RuleBook,
+    AttributeRule,
+    CompiledRules,
+    LevelRules,
+    Replacement,
 )
-from adit_engine.pseudonymize.statistics import BITS, CODES, Done, Notes
-from adit_engine.pseudonymize.tables import dictionary, safe_private
+from adit_engine.pseudonymize.statistics import ACTION_BITS, ACTION_CODES, AppliedAction, LevelNotes
+from adit_engine.pseudonymize.tables import dictionary, safe_private_attributes
 
-TABLES = {0x00283006: 0x00283002, **{0x00281201 + n: 0x00281101 + n for n in range(4)}}
+_MAX_CONTEXTS = 8
+MAX_CACHED_BYTES = 1 << 14
+"""Bytes of the longest element that is remembered."""
+
+
+class CachedElement(NamedTuple):
+    """An element as it stood, what left in its place (None: nothing), and what was noted of it."""
+
+    raw: bytes
+    made: bytes | None
+    top: tuple[int, ...]
+    inside: tuple[LevelNotes, ...]
+
+
+class ElementCache:
+    """Of images changed one after another by one `change`. Not thread-safe.
+
+    What an element becomes depends on its own bytes and on a context (its rules, how it is encoded,
+    the character set, the words of the patient's name). Only where all of that is the same, byte
+    for byte, is it known again; of each context the last value of a tag is kept.
+    """
+
+    def __init__(self, change: Pseudonymization) -> None:
+        self.change = change
+        self._contexts: dict[Hashable, dict[int, CachedElement]] = {}
+
+    def within(self, context: Hashable) -> dict[int, CachedElement]:
+        """By tag, of the data set itself; to be added to."""
+        known = self._contexts.get(context)
+        if known is None:
+            if len(self._contexts) >= _MAX_CONTEXTS:
+                self._contexts.clear()
+            known = self._contexts[context] = {}
+        return known
+
+    def contexts(self) -> Iterator[dict[int, CachedElement]]:
+        """All that is remembered, by context."""
+        yield from self._contexts.values()
+
+
+LUT_DESCRIPTORS = {0x00283006: 0x00283002, **{0x00281201 + n: 0x00281101 + n for n in range(4)}}
 """Table to its descriptor (PS3.3 C.11.1.1, C.7.6.3.1.5, C.7.6.3.1.6)."""
 
-_SEGMENTED = {0x00281221 + n: 0x00281101 + n for n in range(3)}
-OF_TABLES = TABLES.keys() | _SEGMENTED.keys()
+_SEGMENTED_LUT_DESCRIPTORS = {0x00281221 + n: 0x00281101 + n for n in range(3)}
+LUT_TAGS = LUT_DESCRIPTORS.keys() | _SEGMENTED_LUT_DESCRIPTORS.keys()
 
-_COUNT = Struct("<H")
-_LENGTH = Struct("<I")
-_LONG_HEAD, _SHORT_HEAD = 12, 8
+_UINT16 = Struct("<H")
+_UINT32 = Struct("<I")
+_LONG_HEADER_BYTES, _SHORT_HEADER_BYTES = 12, 8
 _DESCRIPTOR_BYTES = 6
-_BYTES = (b"OW", b"OB", b"UN")
+_BYTE_VRS = (b"OW", b"OB", b"UN")
 
 
-def cut(level: dict[int, bytes], explicit: bool) -> list[int]:
+def trim_lookup_tables(level: dict[int, bytes], explicit: bool) -> list[int]:
     """Cuts the encoded tables of one level of a data set, in place. The tags of those that went."""
     gone = [
         tag
-        for tag, descriptor in (TABLES | _SEGMENTED).items()
-        if tag in level and len(level.get(descriptor, b"")) < _SHORT_HEAD + _DESCRIPTOR_BYTES
+        for tag, descriptor in (LUT_DESCRIPTORS | _SEGMENTED_LUT_DESCRIPTORS).items()
+        if tag in level
+        and len(level.get(descriptor, b"")) < _SHORT_HEADER_BYTES + _DESCRIPTOR_BYTES
     ]
     for tag in gone:
         del level[tag]
-    for tag, descriptor in TABLES.items():
+    for tag, descriptor in LUT_DESCRIPTORS.items():
         table, says = level.get(tag), level.get(descriptor)
         if table is None or says is None:
             continue
-        entries: int = _COUNT.unpack_from(says, _SHORT_HEAD)[0] or 65536  # 0 stands for 65536
-        is_long = explicit and table[4:6] in _BYTES
-        head = _LONG_HEAD if is_long else _SHORT_HEAD
+        entries: int = (
+            _UINT16.unpack_from(says, _SHORT_HEADER_BYTES)[0] or 65536
+        )  # 0 stands for 65536
+        is_long = explicit and table[4:6] in _BYTE_VRS
+        head = _LONG_HEADER_BYTES if is_long else _SHORT_HEADER_BYTES
         if len(table) > head + 2 * entries:
-            length = _LENGTH if is_long or not explicit else _COUNT
+            length = _UINT32 if is_long or not explicit else _UINT16
             front = table[: head - length.size] + length.pack(2 * entries)
             level[tag] = front + table[head : head + 2 * entries]
     return gone
@@ -78,14 +119,20 @@ PER_FRAME_GROUPS = 0x52009230
 VALUE_TYPE = 0x0040A040
 
 
-_MAYBE_SEQUENCE = frozenset({"SQ", ""})
+_POSSIBLE_SEQUENCE_VRS = frozenset({"SQ", ""})
 _REMOVED, _EMPTIED, _REPLACED, _REWRITTEN = (
-    CODES[done] for done in (Done.REMOVED, Done.EMPTIED, Done.REPLACED, Done.REWRITTEN)
+    ACTION_CODES[done]
+    for done in (
+        AppliedAction.REMOVED,
+        AppliedAction.EMPTIED,
+        AppliedAction.REPLACED,
+        AppliedAction.REWRITTEN,
+    )
 )
-_DONE_BY: dict[Action, int] = {
-    actions.map_uids: CODES[Done.NEW_UID],
-    actions.shift_dates: CODES[Done.MOVED],
-    actions.shift_datetimes: CODES[Done.MOVED],
+_NOTED_BY_ACTION: dict[Action, int] = {
+    actions.map_uids: ACTION_CODES[AppliedAction.NEW_UID],
+    actions.shift_dates: ACTION_CODES[AppliedAction.MOVED],
+    actions.shift_datetimes: ACTION_CODES[AppliedAction.MOVED],
 }
 
 
@@ -97,20 +144,30 @@ class Rewriter:
     """
 
     def __init__(
-        self, book: RuleBook, work: Work, explicit: bool, memory: Memory, *, private: bool
+        self,
+        book: CompiledRules,
+        work: ActionContext,
+        explicit: bool,
+        memory: ElementCache,
+        *,
+        private: bool,
     ) -> None:
         self.top: list[int] = []
-        self.inside: list[Notes] = []
+        self.inside: list[LevelNotes] = []
         self._notes = self.top
         self._book = book
         self._work = work
         self._explicit = explicit
         self._private = private
         self._memory = memory
-        self._known: dict[int, Known] = {}
+        self._known: dict[int, CachedElement] = {}
 
     def level(
-        self, source: Source, found: Iterable[Element], place: Place, work: Work | None = None
+        self,
+        source: Source,
+        found: Iterable[Element],
+        place: LevelRules,
+        work: ActionContext | None = None,
     ) -> dict[int, bytes]:
         """Tag to encoded element, for all that stays of one level.
 
@@ -122,8 +179,8 @@ class Rewriter:
         seen: set[int] = set()
         rules, make = place.rules, self._element
         if not source.depth:
-            make = self._as_before
-            self._known = self._knows(b"")
+            make = self._rewrite_cached
+            self._known = self._cached_elements(b"")
         creators: dict[int, bytes] = {}
         for element in found:
             tag = element[0]
@@ -136,32 +193,34 @@ class Rewriter:
                 if new is not None:
                     out[tag] = new
                 else:
-                    self._notes.append(tag << BITS | _REMOVED)
+                    self._notes.append(tag << ACTION_BITS | _REMOVED)
                 continue
-            self._notes.append(tag << BITS | _REMOVED)
+            self._notes.append(tag << ACTION_BITS | _REMOVED)
             if tag == CHARACTER_SET:
                 if any(earlier > tag for earlier in seen):
                     raise Malformed("The character set stands behind text.")
-                value = _value(source, element)
+                value = _read_value(source, element)
                 work = replace(work, charset=Charset(value))
                 if not source.depth:
-                    self._known = self._knows(value)
+                    self._known = self._cached_elements(value)
             elif tag & 0x10000:
                 if self._private:
-                    self._private_element(source, element, work, creators, out)
-            elif element[1] in _MAYBE_SEQUENCE:
-                _check_whole(source, element)
-        if not OF_TABLES.isdisjoint(out):
-            gone = cut(out, self._explicit)
-            self._notes += [tag << BITS | _REMOVED for tag in gone]
+                    self._rewrite_private(source, element, work, creators, out)
+            elif element[1] in _POSSIBLE_SEQUENCE_VRS:
+                _check_sequence(source, element)
+        if not LUT_TAGS.isdisjoint(out):
+            gone = trim_lookup_tables(out, self._explicit)
+            self._notes += [tag << ACTION_BITS | _REMOVED for tag in gone]
         return out
 
-    def _knows(self, charset: bytes) -> dict[int, Known]:
+    def _cached_elements(self, charset: bytes) -> dict[int, CachedElement]:
         """All that decides what an element becomes, but for the change, the tag and the value."""
         context = (self._book, self._explicit, self._work.names, charset)
         return self._memory.within(context)
 
-    def _as_before(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+    def _rewrite_cached(
+        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+    ) -> bytes | None:
         raw = bytes(source.data[element[2] : element[4]])
         known = self._known.get(element[0])
         if known is not None and known[0] == raw:
@@ -170,12 +229,14 @@ class Rewriter:
             return known[1]
         top, inside = len(self.top), len(self.inside)
         new = self._element(source, element, rule, work)
-        if len(raw) <= LONGEST:
+        if len(raw) <= MAX_CACHED_BYTES:
             noted = tuple(self.top[top:]), tuple(self.inside[inside:])
-            self._known[element[0]] = Known(raw, new, *noted)
+            self._known[element[0]] = CachedElement(raw, new, *noted)
         return new
 
-    def _element(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+    def _element(
+        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+    ) -> bytes | None:
         if rule.opened:
             return self._sequence(source, element, rule, work)
         new: bytes | None = None
@@ -184,12 +245,14 @@ class Rewriter:
             if new is not None:
                 return new
         if rule.withhold:
-            raise _pixels_would_change(element.tag)
-        if element[1] in _MAYBE_SEQUENCE:
-            _check_whole(source, element)
-        return self._instead(element.tag, rule)
+            raise _pixel_meaning_error(element.tag)
+        if element[1] in _POSSIBLE_SEQUENCE_VRS:
+            _check_sequence(source, element)
+        return self._encode_replacement(element.tag, rule)
 
-    def _kept(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+    def _kept(
+        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+    ) -> bytes | None:
         tag, vr, start, begin, end, _ = element
         act, vrs = rule.act, rule.vrs
         if act is None:
@@ -208,37 +271,41 @@ class Rewriter:
         if new is value and same_form and not (end - begin) & 1:
             return bytes(source.data[start:end])
         if new is not value and new != value.rstrip(b" \0"):
-            self._notes.append(tag << BITS | _DONE_BY.get(act, _REWRITTEN))
+            self._notes.append(tag << ACTION_BITS | _NOTED_BY_ACTION.get(act, _REWRITTEN))
         return encoded(tag, vr, new, self._explicit)
 
-    def _instead(self, tag: int, rule: Rule) -> bytes | None:
-        if rule.lost is Lost.NOTHING:
+    def _encode_replacement(self, tag: int, rule: AttributeRule) -> bytes | None:
+        if rule.lost is Replacement.NOTHING:
             return None
-        if rule.lost is Lost.EMPTY:
-            self._notes.append(tag << BITS | _EMPTIED)
+        if rule.lost is Replacement.EMPTY:
+            self._notes.append(tag << ACTION_BITS | _EMPTIED)
             return encoded(tag, rule.vrs[0], b"", self._explicit)
-        self._notes.append(tag << BITS | _REPLACED)
+        self._notes.append(tag << ACTION_BITS | _REPLACED)
         if rule.vrs == ("SQ",):
             outer, self._notes = self._notes, []
-            content = encoded_item(self._dummyencoded_item(rule.place))
+            content = encoded_item(self._encode_dummy_item(rule.place))
             self._notes = outer
             return encoded(tag, "SQ", content, self._explicit)
-        return encoded(tag, rule.vrs[0], DUMMIES[rule.vrs[0]], self._explicit)
+        return encoded(tag, rule.vrs[0], DUMMY_VALUES[rule.vrs[0]], self._explicit)
 
-    def _sequence(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+    def _sequence(
+        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+    ) -> bytes | None:
         content = None
         # A UN of known length holds the same encoding as one of unknown length (PS3.5 6.2.2).
         if element.vr == "UN" or is_sequence(element, "SQ"):
             content = self._items(source, element, rule, work)
         if content is not None:
             if content != source.data[element.value : element.value_end]:
-                self._notes.append(element.tag << BITS | _REWRITTEN)
+                self._notes.append(element.tag << ACTION_BITS | _REWRITTEN)
             return encoded(element.tag, "SQ", content, self._explicit)
         if rule.withhold:
-            raise _pixels_would_change(element.tag)
-        return self._instead(element.tag, rule)
+            raise _pixel_meaning_error(element.tag)
+        return self._encode_replacement(element.tag, rule)
 
-    def _items(self, source: Source, element: Element, rule: Rule, work: Work) -> bytes | None:
+    def _items(
+        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+    ) -> bytes | None:
         """The items that stay, encoded; None when there were some and none of them stays."""
         inner = source.inside(nested_explicit(element, source.explicit))
         place = self._book.place(rule.place)
@@ -250,36 +317,38 @@ class Rewriter:
             found = list(
                 elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth)
             )
-            new = self._oneencoded_item(inner, found, place, work)
+            new = self._encode_one_item(inner, found, place, work)
             if new or counted:
                 kept.append(encoded_item(new))
         return b"".join(kept) if kept or empty else None
 
-    def _oneencoded_item(
-        self, source: Source, found: list[Element], place: Place, work: Work
+    def _encode_one_item(
+        self, source: Source, found: list[Element], place: LevelRules, work: ActionContext
     ) -> bytes:
         """Empty where nothing stays, or where it is a private code or a name (PS3.3 10.2)."""
-        private = place.coded and not self._is_standard_code(source, found)
-        if private and not place.needs_more_than_a_code:
+        private = place.holds_codes and not self._is_standard_code(source, found)
+        if private and not place.needs_other_attributes:
             return b""
-        if any(e.tag == VALUE_TYPE and _value(source, e).strip(b" \0") == b"PNAME" for e in found):
+        if any(
+            e.tag == VALUE_TYPE and _read_value(source, e).strip(b" \0") == b"PNAME" for e in found
+        ):
             return b""
         outer, self._notes = self._notes, []
         if private:
             found = [element for element in found if element.tag not in CODE_MACRO]
         out = self.level(source, found, place, work)
         if private and out:
-            out |= self._removed_code()
-            self._notes += [tag << BITS | _REPLACED for tag in self._removed_code()]
+            out |= self._encode_removed_code()
+            self._notes += [tag << ACTION_BITS | _REPLACED for tag in self._encode_removed_code()]
         self.inside.append((tuple(self._notes), tuple(out)))
         self._notes = outer
         return b"".join(out[tag] for tag in sorted(out))
 
-    def _removed_code(self) -> dict[int, bytes]:
+    def _encode_removed_code(self) -> dict[int, bytes]:
         tags, vrs = (CODE_VALUE, CODING_SCHEME, CODE_MEANING), ("SH", "SH", "LO")
         return {
             tag: encoded(tag, vr, value, self._explicit)
-            for tag, vr, value in zip(tags, vrs, safe_text.REMOVED, strict=True)
+            for tag, vr, value in zip(tags, vrs, safe_text.REMOVED_CODE, strict=True)
         }
 
     def _is_standard_code(self, source: Source, found: list[Element]) -> bool:
@@ -290,26 +359,28 @@ class Rewriter:
         scheme = parts.get(CODING_SCHEME)
         if not values or scheme is None or CODE_MEANING not in parts:
             return False
-        designator = _value(source, scheme)
-        return all(safe_text.is_standard(_value(source, value), designator) for value in values)
+        designator = _read_value(source, scheme)
+        return all(
+            safe_text.is_standard_code(_read_value(source, value), designator) for value in values
+        )
 
-    def _dummyencoded_item(self, number: int) -> bytes:
+    def _encode_dummy_item(self, number: int) -> bytes:
         place = self._book.place(number)
-        if place.coded:
-            return b"".join(self._removed_code().values())
+        if place.holds_codes:
+            return b"".join(self._encode_removed_code().values())
         out = []
         for tag, kind in sorted(place.kinds.items()):
             rule = place.rules.get(tag)
             if rule is not None and kind in ("1", "2"):
-                lost = Lost.DUMMY if kind == "1" else Lost.EMPTY
-                out.append(self._instead(tag, replace(rule, lost=lost)) or b"")
+                lost = Replacement.DUMMY if kind == "1" else Replacement.EMPTY
+                out.append(self._encode_replacement(tag, replace(rule, lost=lost)) or b"")
         return b"".join(out)
 
-    def _private_element(
+    def _rewrite_private(
         self,
         source: Source,
         element: Element,
-        work: Work,
+        work: ActionContext,
         creators: dict[int, bytes],
         out: dict[int, bytes],
     ) -> None:
@@ -317,25 +388,25 @@ class Rewriter:
         group, number = element.tag >> 16, element.tag & 0xFFFF
         block = (group << 16) | number >> 8
         if 0x10 <= number <= 0xFF:
-            creators[element.tag] = _value(source, element).strip(b" \0")
+            creators[element.tag] = _read_value(source, element).strip(b" \0")
             return
         creator = creators.get(block)
-        safe = safe_private().get((group, creator or b""), {}).get(number & 0xFF)
+        safe = safe_private_attributes().get((group, creator or b""), {}).get(number & 0xFF)
         if creator is None or safe is None or element.undefined:
             return
-        count = actions.value_count(safe.vr, _value(source, element))
+        count = actions.value_multiplicity(safe.vr, _read_value(source, element))
         if count < safe.least or (safe.most is not None and count > safe.most):
             return
-        rule = Rule((safe.vr,), KEEPERS[safe.vr], Lost.NOTHING)
+        rule = AttributeRule((safe.vr,), KEEP_ACTIONS[safe.vr], Replacement.NOTHING)
         kept = self._element(source, element, rule, work)
         if kept is not None:
             out[block] = encoded(block, "LO", creator, self._explicit)
             out[element.tag] = kept
 
 
-def _check_whole(source: Source, element: Element) -> None:
+def _check_sequence(source: Source, element: Element) -> None:
     """Raises Malformed where a sequence that goes is damaged: nobody else would say so."""
-    if element.vr not in _MAYBE_SEQUENCE or not is_sequence(
+    if element.vr not in _POSSIBLE_SEQUENCE_VRS or not is_sequence(
         element, dictionary().get(element.tag, "")
     ):
         return
@@ -343,14 +414,14 @@ def _check_whole(source: Source, element: Element) -> None:
     for item in items(source.data, source.explicit, element, source.depth):
         for one in elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth):
             if not one.tag & 0x10000:
-                _check_whole(inner, one)
+                _check_sequence(inner, one)
 
 
-def _value(source: Source, element: Element) -> bytes:
+def _read_value(source: Source, element: Element) -> bytes:
     return bytes(source.data[element.value : element.value_end])
 
 
-def _pixels_would_change(tag: int) -> Withhold:
+def _pixel_meaning_error(tag: int) -> Withhold:
     return Withhold(
         "pixel-meaning",
         f"Element ({tag >> 16:04x},{tag & 0xFFFF:04x}) may not leave as it is, and without it the "

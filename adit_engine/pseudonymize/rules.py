@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from adit_engine.elements import PIXEL_TAGS
 from adit_engine.pseudonymize import actions, icc_profile, safe_text, tables
-from adit_engine.pseudonymize.actions import KEEPERS, Action
+from adit_engine.pseudonymize.actions import KEEP_ACTIONS, Action
 from adit_engine.pseudonymize.profile import (
     CLEAN_DESCRIPTORS,
     CLEAN_STRUCTURE,
@@ -16,9 +16,9 @@ from adit_engine.pseudonymize.profile import (
     MODIFIED_DATES,
     PATIENT_CHARACTERISTICS,
     RETAIN_UIDS,
-    Profile,
+    ConfidentialityProfile,
 )
-from adit_engine.pseudonymize.tables import Level, Row
+from adit_engine.pseudonymize.tables import ConfidentialityRow, IodLevel
 
 CHARACTER_SET = 0x00080005
 IMAGE_TYPE = 0x00080008
@@ -40,22 +40,22 @@ CODE_MACRO = CODE_PARTS | frozenset(
     | {0x00080118, 0x00080120, 0x00080121, 0x00080122}
 )
 # The only bulk data that may stay beside the pixels: look-up tables and where frames begin.
-_BULK = frozenset(
+_KEPT_BULK_DATA = frozenset(
     {0x00281201, 0x00281202, 0x00281203, 0x00281204, 0x00281221, 0x00281222, 0x00281223}
     | {0x00283006, 0x7FE00001, 0x7FE00002}
 )
-_FRAME_GROUPS = frozenset({0x52009229, 0x52009230})
-_NEVER_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0xFFFA, 0xFFFC, 0xFFFE})
-_KEEPING_OPTIONS = (
+_FUNCTIONAL_GROUPS = frozenset({0x52009229, 0x52009230})
+_REMOVED_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0xFFFA, 0xFFFC, 0xFFFE})
+_RETAIN_OPTIONS = (
     PATIENT_CHARACTERISTICS,
     DEVICE_IDENTITY,
     INSTITUTION_IDENTITY,
     RETAIN_UIDS,
 )
 
-_NUMBERS = frozenset({"DS", "IS", "FL", "FD", "US", "SS", "UL", "SL", "UV", "SV"})
-_TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC"})
-_DATES: dict[str, dict[str, Action]] = {
+_NUMERIC_VRS = frozenset({"DS", "IS", "FL", "FD", "US", "SS", "UL", "SL", "UV", "SV"})
+_TEXT_VRS = frozenset({"LO", "SH", "ST", "LT", "UT", "UC"})
+_DATE_ACTIONS: dict[str, dict[str, Action]] = {
     MODIFIED_DATES: {
         "DA": actions.shift_dates,
         "DT": actions.shift_datetimes,
@@ -67,14 +67,14 @@ _DATES: dict[str, dict[str, Action]] = {
         "TM": actions.keep_times,
     },
 }
-_SPECIAL: dict[int, Action] = {
+_ATTRIBUTE_ACTIONS: dict[int, Action] = {
     PATIENT_AGE: actions.keep_age,
-    IMAGE_TYPE: actions.keep_first_codes,
-    ICC_PROFILE: icc_profile.cleaned,
+    IMAGE_TYPE: actions.keep_leading_codes,
+    ICC_PROFILE: icc_profile.clean_icc_profile,
 }
 
 
-class Lost(Enum):
+class Replacement(Enum):
     """What stands in the place of a value that must go."""
 
     NOTHING = 0
@@ -82,11 +82,16 @@ class Lost(Enum):
     DUMMY = 2
 
 
-_BY_TYPE = {"1": Lost.DUMMY, "1C": Lost.DUMMY, "2": Lost.EMPTY, "2C": Lost.EMPTY}
+_REPLACEMENT_BY_TYPE = {
+    "1": Replacement.DUMMY,
+    "1C": Replacement.DUMMY,
+    "2": Replacement.EMPTY,
+    "2C": Replacement.EMPTY,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AttributeRule:
     """`act` gives the value that may leave, or None when it must go; then `lost` says what stands.
 
     A sequence names the `place` that says what its items may hold; they are looked into when it is
@@ -97,210 +102,224 @@ class Rule:
 
     vrs: tuple[str, ...]
     act: Action | None
-    lost: Lost
+    lost: Replacement
     place: int = 0
     opened: bool = False
     withhold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LevelRules:
     """The rules of one place: the top level or the items of a sequence. Without a rule: it goes."""
 
-    rules: dict[int, Rule]
+    rules: dict[int, AttributeRule]
     kinds: dict[int, str]
 
     @property
-    def coded(self) -> bool:
+    def holds_codes(self) -> bool:
         """Whether its items are codes, wholly or among other things (PS3.3 8.8)."""
         return CODE_MEANING in self.kinds
 
     @property
-    def needs_more_than_a_code(self) -> bool:
+    def needs_other_attributes(self) -> bool:
         """Whether an item must hold something beside the code, as an agent has a number."""
         return any(kind in ("1", "2") and tag not in CODE_MACRO for tag, kind in self.kinds.items())
 
 
-class RuleBook:
+class CompiledRules:
     """All places of one SOP class under one profile; each is compiled when it is first needed."""
 
-    def __init__(self, profile: Profile, iod: str) -> None:
+    def __init__(self, profile: ConfidentialityProfile, iod: str) -> None:
         self._options = profile.options
         self._dates: dict[str, Action] = {}
         self._uids = actions.keep_uids if RETAIN_UIDS in self._options else actions.map_uids
-        for code in _DATES.keys() & profile.options:
-            self._dates = _DATES[code]
+        for code in _DATE_ACTIONS.keys() & profile.options:
+            self._dates = _DATE_ACTIONS[code]
         self._iod, levels = tables.iod(iod)
-        self._levels = (Level({}, {}), *(_moved(level, 1) for level in levels))
-        self._iod = _moved(self._iod, 1)
-        self._groups = {self._iod.inside[tag] for tag in _FRAME_GROUPS & self._iod.inside.keys()}
-        self._places: dict[int, Place] = {}
-        self._anywhere = self._rules_anywhere()
-        self.top = self._top_place()
+        self._levels = (IodLevel({}, {}), *(_renumber_level(level, 1) for level in levels))
+        self._iod = _renumber_level(self._iod, 1)
+        self._groups = {
+            self._iod.inside[tag] for tag in _FUNCTIONAL_GROUPS & self._iod.inside.keys()
+        }
+        self._places: dict[int, LevelRules] = {}
+        self._anywhere = self._compile_table_rules()
+        self.top = self._compile_top_level()
 
-    def place(self, number: int) -> Place:
+    def place(self, number: int) -> LevelRules:
         place = self._places.get(number)
         if place is None:
-            place = self._compiled(self._levels[number])
+            place = self._compile_level(self._levels[number])
             if number in self._groups:
-                _withhold_the_rest(place)
+                _withhold_unlisted(place)
             self._places[number] = place
         return place
 
-    def _rules_anywhere(self) -> dict[int, Rule]:
+    def _compile_table_rules(self) -> dict[int, AttributeRule]:
         """Table E.1-1 where the IOD does not name the attribute."""
-        found: dict[int, Rule] = {}
+        found: dict[int, AttributeRule] = {}
         for row in tables.confidentiality().values():
-            rule = None if _never(row.tag) else self._row(row, "", self._iod.inside.get(row.tag, 0))
+            rule = (
+                None
+                if _is_always_removed(row.tag)
+                else self._row(row, "", self._iod.inside.get(row.tag, 0))
+            )
             if rule is not None:
                 found[row.tag] = rule
         return found
 
-    def _top_place(self) -> Place:
+    def _compile_top_level(self) -> LevelRules:
         extra, extra_levels = tables.iod("additions")
         behind = len(self._levels)
-        self._levels = (*self._levels, *(_moved(level, behind) for level in extra_levels))
-        extra = _moved(extra, behind)
+        self._levels = (*self._levels, *(_renumber_level(level, behind) for level in extra_levels))
+        extra = _renumber_level(extra, behind)
         added = tables.reviewed("keep") - self._iod.kinds.keys()
         kinds = {**dict.fromkeys(added, "3"), **self._iod.kinds}
         inside = {**{tag: n for tag, n in extra.inside.items() if tag in added}, **self._iod.inside}
-        top = self._compiled(Level(kinds, inside))
-        _withhold_the_rest(top)
+        top = self._compile_level(IodLevel(kinds, inside))
+        _withhold_unlisted(top)
         return top
 
-    def _compiled(self, level: Level) -> Place:
+    def _compile_level(self, level: IodLevel) -> LevelRules:
         rules = dict(self._anywhere)
         for tag, kind in level.kinds.items():
             rules.pop(tag, None)
-            rule = None if _never(tag) else self._rule(tag, kind, level.inside.get(tag, 0))
+            rule = (
+                None if _is_always_removed(tag) else self._rule(tag, kind, level.inside.get(tag, 0))
+            )
             if rule is not None:
                 rules[tag] = rule
         if CODE_MEANING in level.kinds:
             for tag in CODE_PARTS & level.kinds.keys():
-                keeper = KEEPERS[_vrs(tag)[0]]
-                lost = Lost.NOTHING
+                keeper = KEEP_ACTIONS[_vrs(tag)[0]]
+                lost = Replacement.NOTHING
                 if tag == CODING_SCHEME_VERSION:
-                    keeper = safe_text.keep_version
+                    keeper = safe_text.keep_scheme_version
                 elif tag == CODE_MEANING:
-                    keeper, lost = safe_text.word_keeper("LO"), Lost.DUMMY
-                rules[tag] = Rule(_vrs(tag), keeper, lost)
-        return Place(rules, level.kinds)
+                    keeper, lost = safe_text.vocabulary_action("LO"), Replacement.DUMMY
+                rules[tag] = AttributeRule(_vrs(tag), keeper, lost)
+        return LevelRules(rules, level.kinds)
 
-    def _rule(self, tag: int, kind: str, place: int) -> Rule | None:
+    def _rule(self, tag: int, kind: str, place: int) -> AttributeRule | None:
         """For an attribute that the IOD names, or a reviewed addition to it."""
         row = tables.confidentiality().get(tag)
         if row is not None:
             return self._row(row, kind, place)
-        if self._goes(tag):
+        if self._is_removed(tag):
             return None
-        vrs, lost = _vrs(tag), _BY_TYPE.get(kind, Lost.NOTHING)
+        vrs, lost = _vrs(tag), _REPLACEMENT_BY_TYPE.get(kind, Replacement.NOTHING)
         # A number that must be there and is none is withheld: nobody may measure on an invented one.
-        invented = lost is Lost.DUMMY and vrs[0] in _NUMBERS
+        invented = lost is Replacement.DUMMY and vrs[0] in _NUMERIC_VRS
         withhold = invented or tag in tables.reviewed("withhold")
         if vrs == ("SQ",):
-            return Rule(vrs, None, lost, place, True, withhold)
-        return Rule(vrs, self._keeper(tag, vrs[0]), lost, withhold=withhold)
+            return AttributeRule(vrs, None, lost, place, True, withhold)
+        return AttributeRule(vrs, self._keeper(tag, vrs[0]), lost, withhold=withhold)
 
-    def _goes(self, tag: int) -> bool:
+    def _is_removed(self, tag: int) -> bool:
         if tag in tables.reviewed(PATIENT_CHARACTERISTICS):
             return PATIENT_CHARACTERISTICS not in self._options
         return tag in tables.reviewed("remove")
 
     def _keeper(self, tag: int, vr: str) -> Action | None:
         """Free text stays when reviewed, dates as the profile says, bulk data where listed."""
-        if tag in _SPECIAL:
-            return _SPECIAL[tag]
-        if tag in _BULK:
+        if tag in _ATTRIBUTE_ACTIONS:
+            return _ATTRIBUTE_ACTIONS[tag]
+        if tag in _KEPT_BULK_DATA:
             return actions.keep_bytes
         if tag in tables.reviewed("words"):
-            return safe_text.word_keeper(vr)
-        if vr in _TEXT and tag not in tables.safe_text():
-            return self._descriptor(vr)
+            return safe_text.vocabulary_action(vr)
+        if vr in _TEXT_VRS and tag not in tables.safe_text_tags():
+            return self._descriptor_action(vr)
         if vr == "UI":
             return self._uids
         if vr == "CS" and tag not in tables.reviewed("withhold"):
             return safe_text.keep_terms
-        return self._dates.get(vr) or KEEPERS.get(vr)
+        return self._dates.get(vr) or KEEP_ACTIONS.get(vr)
 
-    def _row(self, row: Row, kind: str, place: int) -> Rule | None:
+    def _row(self, row: ConfidentialityRow, kind: str, place: int) -> AttributeRule | None:
         """A row of Table E.1-1, after the profile's options."""
         vrs = tuple((row.vr or "UN").split("/"))
-        lost = _lost_by_row(row.basic, kind, vrs[0])
-        if vrs == ("SQ",) and (self._keeps(row) or self._cleans(row) or "U*" in row.basic):
-            return Rule(vrs, None, lost, place, True)
+        lost = _replacement_by_row(row.basic, kind, vrs[0])
+        if vrs == ("SQ",) and (
+            self._is_retained(row) or self._is_cleaned(row) or "U*" in row.basic
+        ):
+            return AttributeRule(vrs, None, lost, place, True)
         act = self._row_action(row)
-        return None if act is None and lost is Lost.NOTHING else Rule(vrs, act, lost, place)
+        return (
+            None
+            if act is None and lost is Replacement.NOTHING
+            else AttributeRule(vrs, act, lost, place)
+        )
 
-    def _row_action(self, row: Row) -> Action | None:
+    def _row_action(self, row: ConfidentialityRow) -> Action | None:
         if row.vr == "UI":
             return None if row.basic == "X" else self._uids
         if MODIFIED_DATES in row.options:
             # Device Identity would keep calibration dates; what happens to dates is one decision.
             return self._dates.get(row.vr) or (
-                actions.keep_zone if row.tag == TIMEZONE and self._dates else None
+                actions.keep_utc_offset if row.tag == TIMEZONE and self._dates else None
             )
-        if row.options.get(CLEAN_DESCRIPTORS) == "C" and row.vr in _TEXT:
+        if row.options.get(CLEAN_DESCRIPTORS) == "C" and row.vr in _TEXT_VRS:
             if row.tag in tables.reviewed("remove"):
                 return None
-            return self._descriptor(row.vr)
-        if not self._keeps(row):
+            return self._descriptor_action(row.vr)
+        if not self._is_retained(row):
             return None
         if row.tag in tables.reviewed("words"):
-            return safe_text.word_keeper(row.vr)
-        return _SPECIAL.get(row.tag) or KEEPERS.get(row.vr)
+            return safe_text.vocabulary_action(row.vr)
+        return _ATTRIBUTE_ACTIONS.get(row.tag) or KEEP_ACTIONS.get(row.vr)
 
-    def _descriptor(self, vr: str) -> Action | None:
-        return safe_text.DESCRIPTOR_KEEPERS[vr] if CLEAN_DESCRIPTORS in self._options else None
+    def _descriptor_action(self, vr: str) -> Action | None:
+        return safe_text.DESCRIPTOR_ACTIONS[vr] if CLEAN_DESCRIPTORS in self._options else None
 
-    def _cleans(self, row: Row) -> bool:
+    def _is_cleaned(self, row: ConfidentialityRow) -> bool:
         """Structured content stays with its codes of listed schemes, and numbers."""
         return CLEAN_STRUCTURE in self._options and row.options.get(CLEAN_STRUCTURE) == "C"
 
-    def _keeps(self, row: Row) -> bool:
+    def _is_retained(self, row: ConfidentialityRow) -> bool:
         return any(
-            code in self._options and row.options.get(code) == "K" for code in _KEEPING_OPTIONS
+            code in self._options and row.options.get(code) == "K" for code in _RETAIN_OPTIONS
         )
 
 
-def _withhold_the_rest(place: Place) -> None:
+def _withhold_unlisted(place: LevelRules) -> None:
     """What says how pixels are read, and has no rule here since the IOD does not name it here."""
     for tag in tables.reviewed("withhold") - place.rules.keys():
-        place.rules[tag] = Rule(_vrs(tag), None, Lost.NOTHING, withhold=True)
+        place.rules[tag] = AttributeRule(_vrs(tag), None, Replacement.NOTHING, withhold=True)
 
 
-def _lost_by_row(basic: str, kind: str, vr: str) -> Lost:
+def _replacement_by_row(basic: str, kind: str, vr: str) -> Replacement:
     """R4. X alone is literal: the table knows that no IOD needs the attribute.
 
     A name that may go goes even where the table would have another in its place (R5), and so does a
     sequence of which nothing is known.
     """
     if kind == "1C" and (vr == "PN" or (vr == "SQ" and "X" in basic)):
-        return Lost.NOTHING
+        return Replacement.NOTHING
     if basic == "X":
-        return Lost.DUMMY if kind == "1" else Lost.NOTHING
-    by_type = _BY_TYPE.get(kind, Lost.NOTHING)
+        return Replacement.DUMMY if kind == "1" else Replacement.NOTHING
+    by_type = _REPLACEMENT_BY_TYPE.get(kind, Replacement.NOTHING)
     if basic == "D":
-        return by_type if vr in ("PN", "SQ") else Lost.DUMMY
-    return Lost.EMPTY if by_type is Lost.NOTHING and "X" not in basic else by_type
+        return by_type if vr in ("PN", "SQ") else Replacement.DUMMY
+    return Replacement.EMPTY if by_type is Replacement.NOTHING and "X" not in basic else by_type
 
 
-def _moved(level: Level, by: int) -> Level:
-    return Level(level.kinds, {tag: number + by for tag, number in level.inside.items()})
+def _renumber_level(level: IodLevel, by: int) -> IodLevel:
+    return IodLevel(level.kinds, {tag: number + by for tag, number in level.inside.items()})
 
 
 def _vrs(tag: int) -> tuple[str, ...]:
     return tuple(tables.dictionary().get(tag, "UN").split("/"))
 
 
-def _never(tag: int) -> bool:
+def _is_always_removed(tag: int) -> bool:
     """R3, step 1: odd groups, curves, overlays, group lengths; also what is done apart."""
     group = tag >> 16
     of_repeats = group & 0xFF00 in (0x5000, 0x6000)
-    if group & 1 or group in _NEVER_GROUPS or of_repeats or tag in PIXEL_TAGS:
+    if group & 1 or group in _REMOVED_GROUPS or of_repeats or tag in PIXEL_TAGS:
         return True
     return not tag & 0xFFFF or tag == CHARACTER_SET
 
 
 @lru_cache(maxsize=256)
-def rule_book(profile: Profile, iod: str) -> RuleBook:
-    return RuleBook(profile, iod)
+def compile_rules(profile: ConfidentialityProfile, iod: str) -> CompiledRules:
+    return CompiledRules(profile, iod)

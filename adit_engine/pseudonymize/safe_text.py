@@ -4,107 +4,107 @@ Codes: whether a coded item is from a standard scheme, and which of its words ma
 import re
 
 from adit_engine.pseudonymize import actions
-from adit_engine.pseudonymize.actions import KEEPERS, Action, Work, keep_codes
+from adit_engine.pseudonymize.actions import KEEP_ACTIONS, Action, ActionContext, keep_codes
 from adit_engine.pseudonymize.tables import code_schemes, code_words, safe_words
 
 _TOKEN = re.compile(rb"[A-Za-z]+|[0-9]+")
-_BETWEEN = re.compile(rb"[ _./,+()*&<>:%-]*")
-_LONGEST_NUMBER = 3
+_SEPARATORS = re.compile(rb"[ _./,+()*&<>:%-]*")
+_MAX_DIGITS = 3
 # Three numbers in a row can be a date.
-_ROW = re.compile(rb"[0-9]+[^A-Za-z0-9]+[0-9]+[^A-Za-z0-9]+[0-9]")
+_NUMBER_SERIES = re.compile(rb"[0-9]+[^A-Za-z0-9]+[0-9]+[^A-Za-z0-9]+[0-9]")
 
 
-def is_harmless(value: bytes) -> bool:
+def is_safe_text(value: bytes) -> bool:
     """Whether each word is in safe_words.tsv, each number short, and no row of them a date."""
     text = value.strip(b" \0")
-    if not text.isascii() or is_row_of_numbers(text):
+    if not text.isascii() or may_contain_date(text):
         return False
-    return not _BETWEEN.sub(b"", _TOKEN.sub(b"", text)) and all(
-        len(token) <= _LONGEST_NUMBER if token.isdigit() else token.lower() in safe_words()
+    return not _SEPARATORS.sub(b"", _TOKEN.sub(b"", text)) and all(
+        len(token) <= _MAX_DIGITS if token.isdigit() else token.lower() in safe_words()
         for token in _TOKEN.findall(text)
     )
 
 
-def is_row_of_numbers(text: bytes) -> bool:
-    return bool(_ROW.search(text))
+def may_contain_date(text: bytes) -> bool:
+    return bool(_NUMBER_SERIES.search(text))
 
 
-def words(name: bytes) -> frozenset[bytes]:
+def split_words(name: bytes) -> frozenset[bytes]:
     """What a description may not say of a patient of this name, though the words are harmless."""
     return frozenset(token.lower() for token in _TOKEN.findall(name) if token.isalpha())
 
 
-def _keeper(vr: str) -> Action:
-    legal = actions.KEEPERS[vr]
+def _descriptor_action(vr: str) -> Action:
+    legal = actions.KEEP_ACTIONS[vr]
 
-    def keep(value: bytes, work: Work) -> bytes | None:
-        if not is_harmless(value) or not work.names.isdisjoint(words(value)):
+    def keep(value: bytes, work: ActionContext) -> bytes | None:
+        if not is_safe_text(value) or not work.names.isdisjoint(split_words(value)):
             return None
         return legal(value, work)
 
     return keep
 
 
-DESCRIPTOR_KEEPERS = {vr: _keeper(vr) for vr in ("LO", "SH", "ST", "LT", "UT", "UC")}
+DESCRIPTOR_ACTIONS = {vr: _descriptor_action(vr) for vr in ("LO", "SH", "ST", "LT", "UT", "UC")}
 """The actions for free text under Clean Descriptors, by VR."""
 
 
-_VERSION = re.compile(rb"[A-Za-z]{0,3}[0-9][0-9._-]{0,13}[A-Za-z]{0,2}")
+_SCHEME_VERSION = re.compile(rb"[A-Za-z]{0,3}[0-9][0-9._-]{0,13}[A-Za-z]{0,2}")
 _WORD = re.compile(rb"[A-Za-z]+")
 _TERM_TOKEN = re.compile(rb"[A-Za-z0-9]+")
 _NO_DIGIT = re.compile(rb"[^0-9]")
-_LONG_WORD, _LONGEST_TERM_NUMBER = 4, 3
-_BETWEEN_TERMS = re.compile(rb"[ _./,;+()*&<>:%^'\[\]{}=#?!\"-]*")
+_LONG_WORD, _MAX_TERM_DIGITS = 4, 3
+_TERM_SEPARATORS = re.compile(rb"[ _./,;+()*&<>:%^'\[\]{}=#?!\"-]*")
 
 # Schemes that have words, or units, for codes: a longer word in one of theirs must be a known one.
-_WORDY = frozenset({b"DCM", b"UCUM"})
+_SCHEMES_WITH_WORDS = frozenset({b"DCM", b"UCUM"})
 
-REMOVED = (b"REMOVED ", b"99ADIT", b"Removed ")
+REMOVED_CODE = (b"REMOVED ", b"99ADIT", b"Removed ")
 """Code value, scheme and meaning of an item that must be there, but not as it was (PS3.3 8.8)."""
 
 # The check digit of SNOMED CT (Verhoeff): a group of ten elements, and what turns each place.
-_GROUP = (
+_VERHOEFF_PRODUCTS = (
     *(b"0123456789", b"1234067895", b"2340178956", b"3401289567", b"4012395678"),
     *(b"5987604321", b"6598710432", b"7659821043", b"8765932104", b"9876543210"),
 )
-_TURNS = (
+_VERHOEFF_PERMUTATIONS = (
     *(b"0123456789", b"1576283094", b"5803796142", b"8916043527"),
     *(b"9453126870", b"4286573901", b"2793806415", b"7046913258"),
 )
 _ZERO = ord("0")
 
 
-def keep_version(value: bytes, work: object) -> bytes | None:
+def keep_scheme_version(value: bytes, work: object) -> bytes | None:
     """Coding Scheme Version: an action, stricter than for text, as versions look all alike."""
-    return value if _VERSION.fullmatch(value.strip(b" \0")) else None
+    return value if _SCHEME_VERSION.fullmatch(value.strip(b" \0")) else None
 
 
-def is_standard(value: bytes, scheme: bytes) -> bool:
+def is_standard_code(value: bytes, scheme: bytes) -> bool:
     """The scheme is in code_schemes.tsv, and the value is built as the codes of that scheme are."""
     scheme, value = scheme.strip(b" \0"), value.strip(b" \0")
     pattern = code_schemes().get(scheme)
     if pattern is None or not pattern.fullmatch(value):
         return False
     if scheme == b"SCT":
-        return _is_concept(value)
-    return scheme not in _WORDY or all(
+        return _is_snomed_concept(value)
+    return scheme not in _SCHEMES_WITH_WORDS or all(
         len(word) < _LONG_WORD or word.lower() in code_words() for word in _WORD.findall(value)
     )
 
 
-def word_keeper(vr: str) -> Action:
+def vocabulary_action(vr: str) -> Action:
     """Text stays when all its words are of PS3.16 or reviewed, none of the patient's name, and its
     numbers are short.
     """
-    legal = KEEPERS[vr]
+    legal = KEEP_ACTIONS[vr]
 
-    def keep(value: bytes, work: Work) -> bytes | None:
+    def keep(value: bytes, work: ActionContext) -> bytes | None:
         return legal(value, work) if _is_vocabulary(value, work.names) else None
 
     return keep
 
 
-def keep_terms(value: bytes, work: Work) -> bytes | None:
+def keep_terms(value: bytes, work: ActionContext) -> bytes | None:
     """CS, also in letters or with marks that it may not have, when it is made of known words."""
     kept = keep_codes(value, work)
     if kept is not None:
@@ -116,23 +116,25 @@ def keep_terms(value: bytes, work: Work) -> bytes | None:
 
 def _is_vocabulary(value: bytes, names: frozenset[bytes]) -> bool:
     text = value.strip(b" \0")
-    if is_row_of_numbers(text):
+    if may_contain_date(text):
         return False
     known, safe = code_words(), safe_words()
     for token in _TERM_TOKEN.findall(text):
-        if len(_NO_DIGIT.sub(b"", token)) > _LONGEST_TERM_NUMBER:
+        if len(_NO_DIGIT.sub(b"", token)) > _MAX_TERM_DIGITS:
             return False
         for word in _WORD.findall(token.lower()):
             if (word not in known and word not in safe) or (len(word) > 1 and word in names):
                 return False
-    return not _BETWEEN_TERMS.sub(b"", _TERM_TOKEN.sub(b"", text))
+    return not _TERM_SEPARATORS.sub(b"", _TERM_TOKEN.sub(b"", text))
 
 
-def _is_concept(digits: bytes) -> bool:
+def _is_snomed_concept(digits: bytes) -> bool:
     """A concept of SNOMED CT, of its core or of an extension, with its check digit."""
     if digits[-3:-1] not in (b"00", b"10"):
         return False
     check = _ZERO
     for at, digit in enumerate(reversed(digits)):
-        check = _GROUP[check - _ZERO][_TURNS[at & 7][digit - _ZERO] - _ZERO]
+        check = _VERHOEFF_PRODUCTS[check - _ZERO][
+            _VERHOEFF_PERMUTATIONS[at & 7][digit - _ZERO] - _ZERO
+        ]
     return check == _ZERO

@@ -13,7 +13,7 @@ from adit_engine.values.outcome import Row, Treatment, added_up
 PIXEL_DATA = 0x7FE00010
 
 
-class Done(Enum):
+class AppliedAction(Enum):
     """What became of one element. REWRITTEN: the same in another form, or cleaned inside."""
 
     KEPT = "kept"
@@ -32,35 +32,35 @@ class Done(Enum):
     """Of pixel data: nobody has looked for text in it, which the trial accepts."""
 
 
-_DONE = tuple(Done)
-BITS = 4
-CODES = {done: number for number, done in enumerate(_DONE)}
+_ACTIONS = tuple(AppliedAction)
+ACTION_BITS = 4
+ACTION_CODES = {done: number for number, done in enumerate(_ACTIONS)}
 """A note is `tag << BITS | code`: many are made for each instance, and numbers cost least."""
 
-Notes = tuple[tuple[int, ...], tuple[int, ...]]
+LevelNotes = tuple[tuple[int, ...], tuple[int, ...]]
 """Of one level: what was done to elements that did not just stay, and the tags that leave."""
 
 
 @dataclass(frozen=True, slots=True)
-class Traces:
+class InstanceChanges:
     """All that tells what was done to one instance; equal traces are one treatment.
 
     `top` is the data set itself before the stamp, `inside` each item of a sequence, `leaving` the
     tags of the data set as it leaves, `marks` what was done to the pixels.
     """
 
-    top: Notes
-    inside: tuple[Notes, ...]
+    top: LevelNotes
+    inside: tuple[LevelNotes, ...]
     stamped: frozenset[int]
     leaving: tuple[int, ...]
-    marks: tuple[Done, ...] = ()
+    marks: tuple[AppliedAction, ...] = ()
 
 
 @lru_cache(maxsize=64)
-def treatment_of(traces: Traces) -> Treatment:
-    sums = _top(traces)
+def count_changes(traces: InstanceChanges) -> Treatment:
+    sums = _count_top_level(traces)
     for notes in traces.inside:
-        sums.update(_level(notes))
+        sums.update(_count_level(notes))
     sums.update((PIXEL_DATA, mark) for mark in traces.marks)
     whole: Counter[tuple[int, str]] = Counter()
     for (tag, done), count in sums.items():
@@ -68,35 +68,37 @@ def treatment_of(traces: Traces) -> Treatment:
     return Treatment(tuple(sorted((tag, done, n) for (tag, done), n in whole.items())))
 
 
-def _level(notes: Notes) -> Counter[tuple[int, Done]]:
+def _count_level(notes: LevelNotes) -> Counter[tuple[int, AppliedAction]]:
     changed, leaving = notes
     stays = set(leaving)
-    known = [(note >> BITS, _DONE[note & (1 << BITS) - 1]) for note in changed]
+    known = [(note >> ACTION_BITS, _ACTIONS[note & (1 << ACTION_BITS) - 1]) for note in changed]
     # A private creator is taken along later, when an element of its block stays.
-    told = [(tag, done) for tag, done in known if not (done is Done.REMOVED and tag in stays)]
+    told = [
+        (tag, done) for tag, done in known if not (done is AppliedAction.REMOVED and tag in stays)
+    ]
     tags = {tag for tag, _ in told}
-    return Counter(told + [(tag, Done.KEPT) for tag in leaving if tag not in tags])
+    return Counter(told + [(tag, AppliedAction.KEPT) for tag in leaving if tag not in tags])
 
 
-def _top(traces: Traces) -> Counter[tuple[int, Done]]:
+def _count_top_level(traces: InstanceChanges) -> Counter[tuple[int, AppliedAction]]:
     """What the stamp overwrote, added and took away comes on top of what the rules did."""
-    sums: Counter[tuple[int, Done]] = Counter()
-    leaving, before = set(traces.leaving), _level(traces.top)
+    sums: Counter[tuple[int, AppliedAction]] = Counter()
+    leaving, before = set(traces.leaving), _count_level(traces.top)
     for (tag, done), count in before.items():
-        if done is not Done.REMOVED and tag not in leaving:
-            done = Done.REMOVED
+        if done is not AppliedAction.REMOVED and tag not in leaving:
+            done = AppliedAction.REMOVED
         elif tag in traces.stamped:
-            done = Done.REPLACED
-        elif done is Done.REMOVED and tag in leaving:
-            done = Done.EMPTIED
+            done = AppliedAction.REPLACED
+        elif done is AppliedAction.REMOVED and tag in leaving:
+            done = AppliedAction.EMPTIED
         sums[tag, done] += count
     came = {tag for tag, _ in before}
-    sums.update((tag, Done.ADDED) for tag in leaving - came)
+    sums.update((tag, AppliedAction.ADDED) for tag in leaving - came)
     return sums
 
 
 @dataclass
-class Tally:
+class ChangeStatistics:
     """Adds up over instances. Private elements are counted by group, under element 0000."""
 
     treatments: Counter[Treatment] = field(default_factory=Counter)
@@ -109,26 +111,26 @@ class Tally:
         return self.treatments.total()
 
     @property
-    def counts(self) -> Counter[tuple[int, Done]]:
+    def counts(self) -> Counter[tuple[int, AppliedAction]]:
         summed = added_up(self.treatments.items())
-        return Counter({(tag, Done(done)): count for tag, done, count in summed})
+        return Counter({(tag, AppliedAction(done)): count for tag, done, count in summed})
 
     @property
     def blanked(self) -> int:
         """Instances in which a pixel rule ran."""
-        return self.counts[PIXEL_DATA, Done.BLANKED]
+        return self.counts[PIXEL_DATA, AppliedAction.BLANKED]
 
     def rows(self) -> list[dict[str, Any]]:
-        return named(added_up(self.treatments.items()))
+        return report_rows(added_up(self.treatments.items()))
 
 
-def named(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def report_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """For a report: tag, name, action, count."""
     names = {tag: keyword for keyword, tag in keywords().items()}
     return [
         {
             "tag": f"({tag >> 16:04X},{tag & 0xFFFF:04X})",
-            "name": names.get(tag) or _unnamed(tag),
+            "name": names.get(tag) or _group_name(tag),
             "action": done,
             "count": count,
         }
@@ -136,7 +138,7 @@ def named(rows: Iterable[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _unnamed(tag: int) -> str:
+def _group_name(tag: int) -> str:
     if tag & 0x10000:
         return "private elements"
     return {0x5000: "curve", 0x6000: "overlay"}.get(tag >> 16 & 0xFF00, "")

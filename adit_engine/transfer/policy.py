@@ -13,10 +13,10 @@ from adit_engine.bounded_stream import Stop
 from adit_engine.errors import Hit, PatientChanged, RuleBroken, Withhold
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import AsIs, Change, Pseudonymized
 from adit_engine.pseudonymize.charset import Charset
-from adit_engine.pseudonymize.element_cache import Memory
-from adit_engine.pseudonymize.statistics import Tally
+from adit_engine.pseudonymize.parameters import AsIs, Change, Pseudonymization
+from adit_engine.pseudonymize.rewrite import ElementCache
+from adit_engine.pseudonymize.statistics import ChangeStatistics
 from adit_engine.pseudonymize.verify.verifier import Verifier
 from adit_engine.transfer.iocm import Rejections
 from adit_engine.values.instance import Instance
@@ -27,9 +27,9 @@ from adit_engine.values.references import InstanceRef
 class Pseudonymizing:
     """Of one trial's rules for one patient."""
 
-    def __init__(self, change: Pseudonymized) -> None:
+    def __init__(self, change: Pseudonymization) -> None:
         self._change = change
-        self._memory = Memory(change)
+        self._memory = ElementCache(change)
         self._look = Verifier(change).check
         # The look at pixels needs it. It is loaded while the source thinks about its first answer.
         if "numpy" not in sys.modules:
@@ -40,7 +40,7 @@ class Pseudonymizing:
 
         Raises Withhold, and Hit after the second look.
         """
-        tally = Tally()
+        tally = ChangeStatistics()
         changed = apply(self._change, instance, tally, self._memory)
         try:
             self._look(instance, changed)
@@ -50,7 +50,7 @@ class Pseudonymizing:
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
         """Code and sentence when objects of this class are withheld whatever they hold."""
-        return admission.why_not(sop_class_uid, self._change.profile)
+        return admission.sop_class_refusal(sop_class_uid, self._change.profile)
 
 
 def _load_numpy() -> None:

@@ -7,7 +7,7 @@ from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_ul.statuses import could_not_send
 from adit_engine.errors import Malformed, NodeBusy, NodeRefused, NotFound, PatientChanged
 from adit_engine.nodes.base import Source, Storable
-from adit_engine.pseudonymize.change import Change
+from adit_engine.pseudonymize.parameters import Change
 from adit_engine.retry import RetryPolicy
 from adit_engine.transfer.iocm import Rejections
 from adit_engine.transfer.policy import Traveller

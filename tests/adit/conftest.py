@@ -18,10 +18,10 @@ for name in ("ADIT_KEY_FILE", "ADIT_SECRET_KEY_FILE", "DATABASE_URL", "DATABASE_
 if "ADIT_TEST_DATABASE" in os.environ:
     os.environ["DATABASE_URL"] = os.environ["ADIT_TEST_DATABASE"]
 
-from adit_engine.pseudonymize.keys import make_key  # noqa: E402
+from adit_engine.pseudonymize.keys import create_key_file  # noqa: E402
 
-make_key(DATA / "keys" / "master.key")
-make_key(DATA / "keys" / "web.key")
+create_key_file(DATA / "keys" / "master.key")
+create_key_file(DATA / "keys" / "web.key")
 
 import django  # noqa: E402
 from django.conf import settings  # noqa: E402

@@ -14,7 +14,7 @@ from samples import ROOT
 from adit_engine.bounded_stream import Stop
 from adit_engine.nodes.base import Stored
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.pseudonymize.change import AsIs, Change
+from adit_engine.pseudonymize.parameters import AsIs, Change
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.outcome import Event, Outcome, State
 from adit_engine.values.references import StudyRef

@@ -33,7 +33,7 @@ from lab.orders import (
 from adit_engine.nodes.base import Stored
 from adit_engine.nodes.folder import FolderNode
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import AsIs, Change
+from adit_engine.pseudonymize.parameters import AsIs, Change
 from adit_engine.transfer import policy
 from adit_engine.values.instance import Instance
 from adit_engine.values.outcome import Manifest, Outcome, Verdict

@@ -21,9 +21,9 @@ from adit_engine.errors import (
 from adit_engine.nodes.base import Answers, Stored
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.pseudonymize.change import AsIs, ClinicalTrialAttributes, Pseudonymized
 from adit_engine.pseudonymize.keys import ProjectKey
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.parameters import AsIs, ClinicalTrialAttributes, Pseudonymization
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.transfer.study import MOST_REFUSED, Order, transfer
 from adit_engine.values.instance import Instance
 from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
@@ -53,9 +53,11 @@ def two_series() -> list[Instance]:
     return [instance(ct(n, series=s)) for s in ("1", "2") for n in range(1, 6)]
 
 
-def pseudonymized() -> Pseudonymized:
+def pseudonymized() -> Pseudonymization:
     stamp = ClinicalTrialAttributes("University Hospital", "LUNG", "Lung Study")
-    return Pseudonymized(Profile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp)
+    return Pseudonymization(
+        ConfidentialityProfile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp
+    )
 
 
 def run(source, destination, change=None, *, order=ORDER, held=None, stop=None):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Change
+from adit_engine.pseudonymize.parameters import Change
 from adit_engine.values.instance import Instance
 from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Verdict
 from adit_engine.values.references import StudyRef

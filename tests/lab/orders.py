@@ -22,9 +22,14 @@ from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.pseudonymize.change import AsIs, Change, ClinicalTrialAttributes, Pseudonymized
 from adit_engine.pseudonymize.keys import ProjectKey
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.parameters import (
+    AsIs,
+    Change,
+    ClinicalTrialAttributes,
+    Pseudonymization,
+)
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
@@ -117,10 +122,10 @@ def images() -> list[Instance]:
     ]
 
 
-def change_for(project: str) -> Pseudonymized:
+def change_for(project: str) -> Pseudonymization:
     stamp = ClinicalTrialAttributes("University Hospital", project, f"{project} Study")
     key = ProjectKey(project.encode().ljust(32, b"k"))
-    return Pseudonymized(Profile.default(), f"{project}-0001", key, stamp)
+    return Pseudonymization(ConfidentialityProfile.default(), f"{project}-0001", key, stamp)
 
 
 CHANGES: tuple[Change, ...] = (AsIs(), change_for("LUNG"), change_for("HEART"))

@@ -19,10 +19,10 @@ TRIALS = ("LUNG-JS", "LUNG-PLAIN", "LUNG-KILL", "LUNG-SHOT", "LUNG-BASE", "LUNG-
 
 def main(verb: str, argument: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit_engine.pseudonymize.keys import make_key
+    from adit_engine.pseudonymize.keys import create_key_file
 
-    make_key(DATA / "keys" / "master.key")
-    make_key(DATA / "keys" / "web.key")
+    create_key_file(DATA / "keys" / "master.key")
+    create_key_file(DATA / "keys" / "web.key")
     import django
 
     django.setup()

@@ -24,10 +24,10 @@ HOURS = [
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
-    from adit_engine.pseudonymize.keys import make_key
+    from adit_engine.pseudonymize.keys import create_key_file
 
-    make_key(DATA / "keys" / "master.key")
-    make_key(DATA / "keys" / "web.key")
+    create_key_file(DATA / "keys" / "master.key")
+    create_key_file(DATA / "keys" / "web.key")
     import django
 
     django.setup()

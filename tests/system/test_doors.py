@@ -20,10 +20,13 @@ from orthanc import Orthanc, needs_orthanc, running_orthanc
 from adit_engine.dicom_file import part10
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.keys import read_key
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.keys import read_key_file
+from adit_engine.pseudonymize.parameters import (
+    ClinicalTrialAttributes,
+    Pseudonymization,
+    RiskDecision,
+)
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
 pytestmark = [needs_orthanc, pytest.mark.timeout(300)]
 
@@ -142,13 +145,13 @@ def test_a_selective_job_the_command_line_and_python_give_the_same_bytes(
 
     assert files(tmp_path / "out") == by_job
 
-    change = Pseudonymized(
-        Profile.default(),
+    change = Pseudonymization(
+        ConfidentialityProfile.default(),
         PSEUDONYM,
-        read_key(doors.key_file()),
+        read_key_file(doors.key_file()),
         STAMP,
-        Choice.ACCEPT,
-        Choice.ACCEPT,
+        RiskDecision.ACCEPT,
+        RiskDecision.ACCEPT,
     )
     by_python = set()
     for original in doors.source.files():

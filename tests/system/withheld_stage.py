@@ -20,11 +20,11 @@ PATIENTS = {"LUNG-JS": "PID-US-1", "LUNG-PLAIN": "PID-US-2"}
 
 def main(argument: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
-    from adit_engine.pseudonymize.keys import make_key
+    from adit_engine.pseudonymize.keys import create_key_file
 
     data = Path(os.environ["ADIT_DATA"])
-    make_key(data / "keys" / "master.key")
-    make_key(data / "keys" / "web.key")
+    create_key_file(data / "keys" / "master.key")
+    create_key_file(data / "keys" / "web.key")
     import django
 
     django.setup()

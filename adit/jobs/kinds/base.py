@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import WrongInput
 from adit_engine.nodes.base import Source, Storable
-from adit_engine.pseudonymize.change import Change
+from adit_engine.pseudonymize.parameters import Change
 from adit_engine.values.outcome import Event, Listed, Manifest, Outcome
 from adit_engine.values.record import Record
 

@@ -21,7 +21,7 @@ from adit.jobs.kinds.base import (
 from adit.jobs.kinds.sending import sent
 from adit_engine.errors import AditError, WrongInput
 from adit_engine.nodes.base import Conversing
-from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.transfer.study_lookup import Sighting, Wanted
 from adit_engine.values.record import Record
 from adit_engine.values.references import SeriesRef, StudyRef
@@ -53,7 +53,7 @@ class Row:
         elif not (wanted.accession_number or (wanted.patient_id and wanted.study_date)):
             raise WrongInput(f"Line {self.line} names no study.")
         if self.pseudonym:
-            checked_pseudonym(self.pseudonym)
+            validate_pseudonym(self.pseudonym)
 
     @property
     def asked(self) -> dict[str, str]:

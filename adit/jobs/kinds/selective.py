@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from adit.jobs.kinds.base import Context, OrderedChange, Pseudonymize, TaskPlan, Yielded
 from adit.jobs.kinds.sending import sent
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.keys import checked_pseudonym
+from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.values.references import SeriesRef, StudyRef
 
 MOST_STUDIES = 500
@@ -48,7 +48,7 @@ class Pick:
         )
         object.__setattr__(self, "series_uids", tuple(series))
         if self.pseudonym:
-            checked_pseudonym(self.pseudonym)
+            validate_pseudonym(self.pseudonym)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from adit.projects import risks, services
 from adit.projects.models import Project
 from adit.results import archives, storage_quota
 from adit_engine.errors import AditError, WrongInput
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
 if TYPE_CHECKING:
     from adit.orders.views.selective import Bench
@@ -260,7 +260,7 @@ def _prepared(bench: "Bench", form: OrderForm) -> Prepared:
     values = form.cleaned_data
     project = values["project"] or services.default_project()
     as_is = values.get("change") == AS_IS
-    profile = None if as_is else Profile.parse(project.profile.text)
+    profile = None if as_is else ConfidentialityProfile.parse(project.profile.text)
     return Prepared(
         basket=bench.basket,
         destinations=tuple(node.pk for node in values["destinations"]),

@@ -14,7 +14,7 @@ from adit.projects.models import Profile
 from adit.projects.pixel_rule_forms import DraftForm, PixelRuleForm, initial_of
 from adit.projects.views.access import known_profile, only_with, person
 from adit_engine.errors import AditError
-from adit_engine.pseudonymize.tables import admitted
+from adit_engine.pseudonymize.tables import admitted_sop_classes
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -86,7 +86,8 @@ def _shown(
         "form": form,
         "place": place,
         "rules": [
-            (rule, admitted()[rule.sop_class].name.removesuffix(" Storage")) for rule in rules
+            (rule, admitted_sop_classes()[rule.sop_class].name.removesuffix(" Storage"))
+            for rule in rules
         ],
         "is_changed": text != pixel_rule_forms.begun(profile),
         "due": profile_versions.next_version(profile.name),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.parameters import RiskDecision
 
 _FOLDER = Path(__file__).parent
 
@@ -16,7 +16,7 @@ EDITION = "2026c"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ConfidentialityRow:
     """One row of Table E.1-1: the basic action, and K or C per option code."""
 
     tag: int
@@ -27,7 +27,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class AdmittedSopClass:
     """One SOP class that may leave. `asks` are the words explained in admission.tsv."""
 
     uid: str
@@ -36,65 +36,67 @@ class Admitted:
     asks: frozenset[str]
     name: str
 
-    def needs_rule(self, header_word: Choice) -> bool:
+    def needs_rule(self, header_word: RiskDecision) -> bool:
         """Whether none of its objects leaves unless a pixel rule covers the device."""
-        return "rule" in self.asks or (self.needs_choice and header_word is not Choice.ACCEPT)
+        return "rule" in self.asks or (
+            self.needs_risk_decision and header_word is not RiskDecision.ACCEPT
+        )
 
     @property
-    def needs_choice(self) -> bool:
+    def needs_risk_decision(self) -> bool:
         """Whether a project has to accept the header's word, unless a pixel rule covers the device."""
         return "header-word" in self.asks
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class IodLevel:
     """The attributes that an IOD names at one place: tag to type, and to the level of its items."""
 
     kinds: dict[int, str]
     inside: dict[int, int]
 
 
-def _rows(name: str) -> Iterator[list[str]]:
+def _read_rows(name: str) -> Iterator[list[str]]:
     for line in (_FOLDER / name).read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             yield line.split("\t")
 
 
 @cache
-def confidentiality() -> dict[int, Row]:
+def confidentiality() -> dict[int, ConfidentialityRow]:
     """PS3.15 Table E.1-1. Repeating groups stand under their first tag."""
     return {
-        int(tag, 16): Row(int(tag, 16), vr, keyword, basic, _options(options))
-        for tag, vr, keyword, basic, options in _rows("confidentiality.tsv")
+        int(tag, 16): ConfidentialityRow(int(tag, 16), vr, keyword, basic, _parse_options(options))
+        for tag, vr, keyword, basic, options in _read_rows("confidentiality.tsv")
     }
 
 
-def _options(text: str) -> dict[str, str]:
+def _parse_options(text: str) -> dict[str, str]:
     return dict(cell.split("=", 1) for cell in text.split())
 
 
 @cache
 def dictionary() -> dict[int, str]:
     """Tag to VR; several VRs are joined with a slash, as in US/SS."""
-    return {int(tag, 16): vr for tag, vr, _ in _rows("dictionary.tsv")}
+    return {int(tag, 16): vr for tag, vr, _ in _read_rows("dictionary.tsv")}
 
 
 @cache
 def keywords() -> dict[str, int]:
     """Of the dictionary, and of what Table E.1-1 knows beyond it."""
     newer = {row.keyword: tag for tag, row in confidentiality().items()}
-    return newer | {keyword: int(tag, 16) for tag, _, keyword in _rows("dictionary.tsv")}
+    return newer | {keyword: int(tag, 16) for tag, _, keyword in _read_rows("dictionary.tsv")}
 
 
 @cache
-def iod(name: str) -> tuple[Level, tuple[Level, ...]]:
+def iod(name: str) -> tuple[IodLevel, tuple[IodLevel, ...]]:
     """The top level of an IOD, and all its levels by number."""
     read = json.loads((_FOLDER / f"iod-{name}.json").read_text(encoding="utf-8"))
-    levels = tuple(_level(cells) for cells in read["levels"])
+    levels = tuple(_parse_level(cells) for cells in read["levels"])
     return levels[read["about"]["top"]], levels
 
 
-def _level(cells: dict[str, str | tuple[str, int]]) -> Level:
+def _parse_level(cells: dict[str, str | tuple[str, int]]) -> IodLevel:
     kinds: dict[int, str] = {}
     inside: dict[int, int] = {}
     for tag, cell in cells.items():
@@ -102,17 +104,17 @@ def _level(cells: dict[str, str | tuple[str, int]]) -> Level:
             kinds[int(tag, 16)] = cell
         else:
             kinds[int(tag, 16)], inside[int(tag, 16)] = cell
-    return Level(kinds, inside)
+    return IodLevel(kinds, inside)
 
 
 @cache
 def well_known_uids() -> frozenset[bytes]:
     """The UIDs of PS3.6 Annex A, as they stand in a data set, without padding."""
-    return frozenset(row[0].encode("ascii") for row in _rows("well_known_uids.tsv"))
+    return frozenset(row[0].encode("ascii") for row in _read_rows("well_known_uids.tsv"))
 
 
 @dataclass(frozen=True, slots=True)
-class SafePrivate:
+class SafePrivateAttribute:
     """One private element of Table E.3.10-1. `most` is None where any number of values is legal."""
 
     vr: str
@@ -121,32 +123,32 @@ class SafePrivate:
 
 
 @cache
-def safe_private() -> dict[tuple[int, bytes], dict[int, SafePrivate]]:
+def safe_private_attributes() -> dict[tuple[int, bytes], dict[int, SafePrivateAttribute]]:
     """PS3.15 Table E.3.10-1: group and creator to the last byte of each element."""
-    found: dict[tuple[int, bytes], dict[int, SafePrivate]] = {}
-    for group, element, vr, vm, creator in _rows("safe_private.tsv"):
+    found: dict[tuple[int, bytes], dict[int, SafePrivateAttribute]] = {}
+    for group, element, vr, vm, creator in _read_rows("safe_private.tsv"):
         place = found.setdefault((int(group, 16), creator.encode("ascii")), {})
         least, _, most = vm.partition("-")
         limit = None if most == "n" else int(most or least)
-        place[int(element, 16)] = SafePrivate(vr, int(least), limit)
+        place[int(element, 16)] = SafePrivateAttribute(vr, int(least), limit)
     return found
 
 
 @cache
-def safe_text() -> frozenset[int]:
-    return frozenset(keywords()[row[0]] for row in _rows("safe_text.tsv"))
+def safe_text_tags() -> frozenset[int]:
+    return frozenset(keywords()[row[0]] for row in _read_rows("safe_text.tsv"))
 
 
 @cache
 def safe_words() -> frozenset[bytes]:
     """In lower case."""
-    return frozenset(row[0].encode("ascii") for row in _rows("safe_words.tsv"))
+    return frozenset(row[0].encode("ascii") for row in _read_rows("safe_words.tsv"))
 
 
 @cache
 def code_words() -> frozenset[bytes]:
     """Of the meanings of PS3.16's codes, in lower case."""
-    return frozenset(row[0].encode("ascii") for row in _rows("code_words.tsv"))
+    return frozenset(row[0].encode("ascii") for row in _read_rows("code_words.tsv"))
 
 
 @cache
@@ -154,20 +156,20 @@ def code_schemes() -> dict[bytes, re.Pattern[bytes]]:
     """Designator to how the codes of that scheme are built."""
     return {
         name.encode("ascii"): re.compile(built.encode("ascii"))
-        for name, built, _ in _rows("code_schemes.tsv")
+        for name, built, _ in _read_rows("code_schemes.tsv")
     }
 
 
 @cache
 def reviewed(action: str) -> frozenset[int]:
     """The tags with this action in reviewed.tsv."""
-    return frozenset(keywords()[row[0]] for row in _rows("reviewed.tsv") if row[1] == action)
+    return frozenset(keywords()[row[0]] for row in _read_rows("reviewed.tsv") if row[1] == action)
 
 
 @cache
-def admitted() -> dict[str, Admitted]:
+def admitted_sop_classes() -> dict[str, AdmittedSopClass]:
     """SOP class UID to what is asked of it."""
     return {
-        uid: Admitted(uid, iod_name, modality, frozenset(asks.split()), name)
-        for uid, iod_name, modality, asks, name in _rows("admission.tsv")
+        uid: AdmittedSopClass(uid, iod_name, modality, frozenset(asks.split()), name)
+        for uid, iod_name, modality, asks, name in _read_rows("admission.tsv")
     }

@@ -6,57 +6,83 @@ from datetime import date
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.verify.forbidden_elements import (
     FORBIDDEN_GROUPS,
-    SAFE_PRIVATE,
-    never_filled,
+    SAFE_PRIVATE_BY_CREATOR,
+    always_empty,
 )
-from adit_engine.pseudonymize.verify.identifiers import Found, uid_like
-from adit_engine.pseudonymize.verify.patterns import BIRTH, DATE, plain_dates
-from adit_engine.pseudonymize.verify.pixels import READING
-from adit_engine.pseudonymize.verify.reader import ITEM, Content, Region
-from adit_engine.pseudonymize.verify.search import WELL_KNOWN_UIDS, hit
+from adit_engine.pseudonymize.verify.identifiers import OriginalIdentifiers, find_uids
+from adit_engine.pseudonymize.verify.patterns import BIRTH, DATE, parse_dates
+from adit_engine.pseudonymize.verify.pixels import PIXEL_MODULE_TAGS
+from adit_engine.pseudonymize.verify.reader import ITEM, DatasetContent, Region
+from adit_engine.pseudonymize.verify.search import WELL_KNOWN_UIDS, leak_error
 
-CLASS_UID, INSTANCE_UID, STUDY_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
+SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID, SERIES_UID = (
+    0x00080016,
+    0x00080018,
+    0x0020000D,
+    0x0020000E,
+)
 CHARSET, PATIENT_NAME, PATIENT_ID = 0x00080005, 0x00100010, 0x00100020
-SUBJECT, REMOVED, METHOD, METHOD_CODES = 0x00120040, 0x00120062, 0x00120063, 0x00120064
-TIME_MODIFIED, BURNED_IN, CONVERSION = 0x00280303, 0x00280301, 0x00080064
+SUBJECT_ID, IDENTITY_REMOVED, DEID_METHOD, DEID_METHOD_CODES = (
+    0x00120040,
+    0x00120062,
+    0x00120063,
+    0x00120064,
+)
+TEMPORAL_INFORMATION, BURNED_IN_ANNOTATION, CONVERSION_TYPE = 0x00280303, 0x00280301, 0x00080064
 DEVICE_TAGS = frozenset({0x00080070, 0x00081090, 0x00181020})
 """Maker, model and software: by them a pixel rule knows its device."""
-TRIAL = {
+CLINICAL_TRIAL_FIELDS = {
     0x00120010: "sponsor",
     0x00120020: "protocol_id",
     0x00120021: "protocol_name",
     0x00120030: "site_id",
     0x00120031: "site_name",
 }
-_OWN_MARKS = frozenset(TRIAL) | {SUBJECT, REMOVED, METHOD, METHOD_CODES}
-_HOW_TREATED = frozenset({REMOVED, METHOD, METHOD_CODES, TIME_MODIFIED})
-_MAIN_DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
-TOP = (
-    frozenset({CLASS_UID, INSTANCE_UID, STUDY_UID, SERIES_UID, CHARSET, PATIENT_NAME, PATIENT_ID})
-    | {TIME_MODIFIED, *_OWN_MARKS, *_MAIN_DATES}
-    | {BURNED_IN, CONVERSION, *DEVICE_TAGS}
-    | READING
+_OWN_TAGS = frozenset(CLINICAL_TRIAL_FIELDS) | {
+    SUBJECT_ID,
+    IDENTITY_REMOVED,
+    DEID_METHOD,
+    DEID_METHOD_CODES,
+}
+_DEID_TAGS = frozenset({IDENTITY_REMOVED, DEID_METHOD, DEID_METHOD_CODES, TEMPORAL_INFORMATION})
+_DATE_TAGS = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
+TOP_LEVEL_TAGS = (
+    frozenset(
+        {SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID, SERIES_UID, CHARSET, PATIENT_NAME, PATIENT_ID}
+    )
+    | {TEMPORAL_INFORMATION, *_OWN_TAGS, *_DATE_TAGS}
+    | {BURNED_IN_ANNOTATION, CONVERSION_TYPE, *DEVICE_TAGS}
+    | PIXEL_MODULE_TAGS
 )
 """What is asked of the top level by tag, in the original and in what was made of it."""
 
 _CODE_VALUE, _CODE_SCHEME, _DEVICE_UID = 0x00080100, 0x00080102, 0x00181002
-_LOOKED_AT = frozenset(b"AS DA DT PN UI".split())
-_NEVER_FILLED = never_filled()
-_STAND_INS = frozenset({b"REMOVED", b"19000101", b"19000101000000", b"000000"})
+_CHECKED_VRS = frozenset(b"AS DA DT PN UI".split())
+_ALWAYS_EMPTY = always_empty()
+_DUMMY_VALUES = frozenset({b"REMOVED", b"19000101", b"19000101000000", b"000000"})
 """What may stand where an IOD wants a value and the table wants none."""
 _LONGEST_SHIFT_DAYS, _SHORTEST_SHIFT_DAYS = -3650, -30
 
 # The option codes of PS3.15 Table E.1-1 in words.
 CLEAN_PIXELS, CLEAN_GRAPHICS = "113101", "113103"
-FULL_DATES, MODIFIED_DATES, AGES = "113106", "113107", "113108"
-DEVICES, UIDS, SAFE_PRIVATE_ELEMENTS, PLACES = "113109", "113110", "113111", "113112"
+FULL_DATES, MODIFIED_DATES, PATIENT_CHARACTERISTICS = "113106", "113107", "113108"
+DEVICE_IDENTITY, RETAIN_UIDS, RETAIN_SAFE_PRIVATE, INSTITUTION_IDENTITY = (
+    "113109",
+    "113110",
+    "113111",
+    "113112",
+)
 
 
-class Made:
+class OutputAttributes:
     """The output, looked at element by element against the rules of the profile."""
 
     def __init__(
-        self, options: frozenset[str], pseudonym: bytes, found: Found, content: Content
+        self,
+        options: frozenset[str],
+        pseudonym: bytes,
+        found: OriginalIdentifiers,
+        content: DatasetContent,
     ) -> None:
         self.top: dict[int, bytes] = {}
         self.codes: set[str] = set()
@@ -75,8 +101,8 @@ class Made:
         for region in self._content.regions:
             self._look_at(region, empty, differ)
             self._check_codes(region)
-            if SAFE_PRIVATE_ELEMENTS in self._options:
-                _check_creators(region)
+            if RETAIN_SAFE_PRIVATE in self._options:
+                _check_private_creators(region)
         self._check_uid_texts()
 
     def _look_at(self, region: Region, empty: frozenset[int], differ: frozenset[int]) -> None:
@@ -86,77 +112,79 @@ class Made:
                 checked = tag >> 16
                 self._check_group(tag, depth)
             if not tag & 0xFFFF and tag != ITEM:
-                raise hit("verify-group", "A group length", tag)
+                raise leak_error("verify-group", "A group length", tag)
             if start == end:
                 continue
-            if depth and tag in _HOW_TREATED:
-                raise hit("verify-stamp", "An inherited de-identification mark", tag)
+            if depth and tag in _DEID_TAGS:
+                raise leak_error("verify-stamp", "An inherited de-identification mark", tag)
             if tag in empty:
                 value = data[start:end].strip(b" \0")
-                stands_in = value in _STAND_INS and tag not in _NEVER_FILLED
+                stands_in = value in _DUMMY_VALUES and tag not in _ALWAYS_EMPTY
                 if vr == b"SQ" or (value and not stands_in):
-                    raise hit("verify-element", "What the profile removes", tag)
-            elif tag in TOP and not depth:
+                    raise leak_error("verify-element", "What the profile removes", tag)
+            elif tag in TOP_LEVEL_TAGS and not depth:
                 if tag in self.top:
-                    raise hit("verify-element", "An element twice", tag)
+                    raise leak_error("verify-element", "An element twice", tag)
                 self.top[tag] = data[start:end]
-            if vr in _LOOKED_AT or tag == PATIENT_ID:
-                self._look_closer(tag, vr, data[start:end].strip(b" \0"))
+            if vr in _CHECKED_VRS or tag == PATIENT_ID:
+                self._check_value(tag, vr, data[start:end].strip(b" \0"))
             if tag in differ:
                 self._check_differs(tag, data[start:end])
 
     def _check_group(self, tag: int, depth: int) -> None:
         group = tag >> 16
-        if group & 1 and SAFE_PRIVATE_ELEMENTS not in self._options:
-            raise hit("verify-private", "A private element", tag)
+        if group & 1 and RETAIN_SAFE_PRIVATE not in self._options:
+            raise leak_error("verify-private", "A private element", tag)
         if group in FORBIDDEN_GROUPS or group & 0xFF00 == 0x5000:
-            raise hit("verify-group", "An element of a group that must not leave", tag)
+            raise leak_error("verify-group", "An element of a group that must not leave", tag)
         if group & 0xFF00 == 0x6000 and CLEAN_GRAPHICS not in self._options:
-            raise hit("verify-group", "An overlay", tag)
+            raise leak_error("verify-group", "An overlay", tag)
         if group == 0x7FE0 and depth:
-            raise hit("verify-element", "A small copy of the pixels", tag)
+            raise leak_error("verify-element", "A small copy of the pixels", tag)
 
-    def _look_closer(self, tag: int, vr: bytes, value: bytes) -> None:
+    def _check_value(self, tag: int, vr: bytes, value: bytes) -> None:
         if vr == b"UI":
             self._check_uids(tag, value)
         elif vr == b"PN":
             if value.rstrip(b"^= ") not in (b"", self._pseudonym):
-                raise hit("verify-person", "A person's name", tag)
+                raise leak_error("verify-person", "A person's name", tag)
         elif vr == b"AS":
             self._check_age(tag, value)
         elif tag == PATIENT_ID and value != self._pseudonym:
-            raise hit("verify-id", "Another patient ID", tag)
+            raise leak_error("verify-id", "Another patient ID", tag)
         elif vr in (b"DA", b"DT"):
             self._check_date(tag, value)
 
     def _check_uids(self, tag: int, value: bytes) -> None:
-        if UIDS in self._options or (tag == _DEVICE_UID and DEVICES in self._options):
+        if RETAIN_UIDS in self._options or (
+            tag == _DEVICE_UID and DEVICE_IDENTITY in self._options
+        ):
             return
         for uid in (uid.strip(b" \0") for uid in value.split(b"\\")):
             if not uid or uid in WELL_KNOWN_UIDS or uid in self._checked_uids:
                 continue
             if uid in self._found.uids:
-                raise hit("verify-uid", "An original UID", tag)
+                raise leak_error("verify-uid", "An original UID", tag)
             if not uid.startswith(b"2.25."):
-                raise hit("verify-uid", "A UID that nobody here made", tag)
+                raise leak_error("verify-uid", "A UID that nobody here made", tag)
             self._checked_uids.add(uid)
 
     def _check_uid_texts(self) -> None:
         """Original UIDs in places that are no UID elements, or with something appended."""
-        if UIDS in self._options:
+        if RETAIN_UIDS in self._options:
             return
         kept = frozenset[bytes]()
         for region in self._content.regions:
-            for run in uid_like(region.data):
+            for run in find_uids(region.data):
                 if run in WELL_KNOWN_UIDS or run in self._checked_uids:
                     continue
                 if not kept:
                     kept = frozenset(self._found.uids) - WELL_KNOWN_UIDS - self._device_uids()
-                if not kept.isdisjoint(_beginnings(run)):
+                if not kept.isdisjoint(_uid_prefixes(run)):
                     raise Withhold("verify-uid", "An original UID stands in what was to leave.")
 
     def _device_uids(self) -> frozenset[bytes]:
-        if DEVICES not in self._options:
+        if DEVICE_IDENTITY not in self._options:
             return frozenset()
         return frozenset(
             region.data[start:end].strip(b" \0")
@@ -166,25 +194,25 @@ class Made:
         )
 
     def _check_age(self, tag: int, value: bytes) -> None:
-        if AGES not in self._options and value != b"000Y":
-            raise hit("verify-element", "An age", tag)
+        if PATIENT_CHARACTERISTICS not in self._options and value != b"000Y":
+            raise leak_error("verify-element", "An age", tag)
         if value.endswith(b"Y") and value[:-1].isdigit() and int(value[:-1]) > 90:
-            raise hit("verify-age", "An age above 90 years", tag)
+            raise leak_error("verify-age", "An age above 90 years", tag)
 
     def _check_date(self, tag: int, value: bytes) -> None:
         found = self._found
-        dates = plain_dates(value)
+        dates = parse_dates(value)
         if FULL_DATES in self._options:
             if any(day in found.birth_dates and day not in found.dates for day in dates):
-                raise hit(BIRTH, "The birth date", tag)
+                raise leak_error(BIRTH, "The birth date", tag)
             return
         if value and not dates:
-            raise hit(DATE, "A date that could not be shifted", tag)
+            raise leak_error(DATE, "A date that could not be shifted", tag)
         original = found.dates | found.birth_dates
-        if not original.isdisjoint(dates) and not set(dates) <= self._shifted(original):
-            raise hit(DATE, "An original date", tag)
+        if not original.isdisjoint(dates) and not set(dates) <= self._shift_dates(original):
+            raise leak_error(DATE, "An original date", tag)
 
-    def _shifted(self, original: Iterable[bytes]) -> set[bytes]:
+    def _shift_dates(self, original: Iterable[bytes]) -> set[bytes]:
         """Where the originals lie after the shift that the main dates show: never the originals.
 
         A date shifted onto another original date is no leak, and happens to some patients always.
@@ -192,8 +220,8 @@ class Made:
         if MODIFIED_DATES not in self._options:
             return set()
         shifts = {
-            _day(after) - _day(before)
-            for tag in _MAIN_DATES
+            _parse_date(after) - _parse_date(before)
+            for tag in _DATE_TAGS
             if (before := self._found.top.get(tag, b"").strip(b" \0"))
             and (after := self._main_date(tag))
         }
@@ -202,7 +230,7 @@ class Made:
         (shift,) = shifts
         if not _LONGEST_SHIFT_DAYS <= shift.days <= _SHORTEST_SHIFT_DAYS:
             return set()
-        return {f"{_day(day) + shift:%Y%m%d}".encode() for day in original if _is_day(day)}
+        return {f"{_parse_date(day) + shift:%Y%m%d}".encode() for day in original if _is_date(day)}
 
     def _main_date(self, tag: int) -> bytes:
         for region in self._content.regions:
@@ -213,23 +241,23 @@ class Made:
 
     def _check_differs(self, tag: int, value: bytes) -> None:
         word = value.strip(b" \0").lower()
-        if tag in _OWN_MARKS and word in (self.text(tag).lower(), self._pseudonym.lower()):
+        if tag in _OWN_TAGS and word in (self.text(tag).lower(), self._pseudonym.lower()):
             return  # the trial's own, which is compared elsewhere
-        if word in self._found.kept.get(tag, ()) and word not in _DUMMIES:
-            raise hit("verify-element", "The original value", tag)
+        if word in self._found.kept.get(tag, ()) and word not in _COMMON_VALUES:
+            raise leak_error("verify-element", "The original value", tag)
 
     def _check_codes(self, region: Region) -> None:
         inside = False
         for tag, _, start, end, depth in region.elements:
             if not depth:
-                inside = tag == METHOD_CODES
+                inside = tag == DEID_METHOD_CODES
             elif inside and depth == 1 and tag == _CODE_VALUE:
                 self.codes.add(region.data[start:end].strip(b" \0").decode("ascii"))
             elif inside and tag == _CODE_SCHEME and region.data[start:end].strip(b" \0") != b"DCM":
                 raise Withhold("verify-stamp", "A de-identification code is not of DICOM's scheme.")
 
 
-_DUMMIES = frozenset(
+_COMMON_VALUES = frozenset(
     b"""
     unknown anonymous anonymized removed dummy none 0 1 n/a na other no yes deidentified
     de-identified 00 0000 000000 000000.0 000000.000000 120000
@@ -237,21 +265,21 @@ _DUMMIES = frozenset(
 ) | {b""}
 
 
-def _is_day(value: bytes) -> bool:
+def _is_date(value: bytes) -> bool:
     try:
-        _day(value)
+        _parse_date(value)
     except ValueError:
         return False
     return True
 
 
-def _day(value: bytes) -> date:
+def _parse_date(value: bytes) -> date:
     if len(value) != 8:
         raise ValueError
     return date(int(value[:4]), int(value[4:6]), int(value[6:]))
 
 
-def _beginnings(run: bytes) -> set[bytes]:
+def _uid_prefixes(run: bytes) -> set[bytes]:
     """The run, without a last digit that may belong to the next element, and its long prefixes."""
     found = {run, run[:-1]}
     at = run.find(b".", 20)
@@ -261,7 +289,7 @@ def _beginnings(run: bytes) -> set[bytes]:
     return found
 
 
-def _check_creators(region: Region) -> None:
+def _check_private_creators(region: Region) -> None:
     """Private elements only of creators and numbers that PS3.15 E.3.10 calls safe."""
     creators: dict[tuple[int, int], bytes] = {}
     for tag, _, start, end, depth in region.elements:
@@ -274,5 +302,5 @@ def _check_creators(region: Region) -> None:
             creators[depth, group << 8 | element] = region.data[start:end].strip(b" \0")
             continue
         creator = creators.get((depth, group << 8 | element >> 8), b"")
-        if f"{group:04X}{element & 0xFF:02X}" not in SAFE_PRIVATE.get(creator, ()):
-            raise hit("verify-private", "A private element that is not known as safe", tag)
+        if f"{group:04X}{element & 0xFF:02X}" not in SAFE_PRIVATE_BY_CREATOR.get(creator, ()):
+            raise leak_error("verify-private", "A private element that is not known as safe", tag)

@@ -7,7 +7,7 @@ the option codes of which one is enough to let the element pass.
 from collections.abc import Iterable, Mapping
 
 # Basic action X, and what ADIT always empties. "gggg:eeee,eeee" names elements of one group.
-_EMPTY: dict[str, str] = {
+_EMPTIED_ROWS: dict[str, str] = {
     "": """
         0012:0022,0023,0032,0041,0043,0055,0071,0073,0082
         0008:0050,0090,0092,0094,0096,009C,009D,1048,1049,1050,1052,1060,1062
@@ -70,7 +70,7 @@ _EMPTY: dict[str, str] = {
 }
 
 # Basic actions that allow a dummy: what stands there must not be what stood there.
-_OTHER: dict[str, str] = {
+_REPLACED_ROWS: dict[str, str] = {
     "": """
         0012:0010,0020,0021,0030,0031,0040,0042,0050
         0008:1070 0034:0002,0005 0040:0512,0551,A027,A075,A123 0042:0011 0070:0006,0084
@@ -99,7 +99,7 @@ _OTHER: dict[str, str] = {
 }
 
 # PS3.15 Table E.3.10-1: safe private elements (group and last two digits) by private creator.
-SAFE_PRIVATE: dict[bytes, frozenset[str]] = {
+SAFE_PRIVATE_BY_CREATOR: dict[bytes, frozenset[str]] = {
     creator: frozenset(elements.split())
     for creator, elements in {
         b"Philips Imaging DD 001": """
@@ -125,31 +125,36 @@ FORBIDDEN_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0x0006, 0xFFFA, 0xFFFC})
 
 def must_be_empty(options: frozenset[str]) -> frozenset[int]:
     """Tags that may only stand there without a value under these options."""
-    return _without(_EMPTY, options)
+    return _select_tags(_EMPTIED_ROWS, options)
 
 
-def never_filled() -> frozenset[int]:
+def always_empty() -> frozenset[int]:
     """Tags that stand there without a value under whatever options, a stand-in included."""
-    return _tags([_EMPTY[""]])
+    return _parse_tags([_EMPTIED_ROWS[""]])
 
 
 def must_differ(options: frozenset[str]) -> frozenset[int]:
     """Tags whose value must not be the original one under these options."""
-    return _without(_OTHER, options)
+    return _select_tags(_REPLACED_ROWS, options)
 
 
-def descriptions() -> frozenset[int]:
+def description_tags() -> frozenset[int]:
     """Tags whose text may stay, cleaned, under Clean Descriptors (113105)."""
-    return _tags(
-        text for rows in (_EMPTY, _OTHER) for codes, text in rows.items() if "113105" in codes
+    return _parse_tags(
+        text
+        for rows in (_EMPTIED_ROWS, _REPLACED_ROWS)
+        for codes, text in rows.items()
+        if "113105" in codes
     )
 
 
-def _without(rows: Mapping[str, str], options: frozenset[str]) -> frozenset[int]:
-    return _tags(text for codes, text in rows.items() if not options.intersection(codes.split()))
+def _select_tags(rows: Mapping[str, str], options: frozenset[str]) -> frozenset[int]:
+    return _parse_tags(
+        text for codes, text in rows.items() if not options.intersection(codes.split())
+    )
 
 
-def _tags(rows: Iterable[str]) -> frozenset[int]:
+def _parse_tags(rows: Iterable[str]) -> frozenset[int]:
     return frozenset(
         int(group + element, 16)
         for text in rows

@@ -14,14 +14,14 @@ from adit_engine.pseudonymize.verify.patterns import (
     INSTITUTION,
     NAME,
     TEXT,
-    Needle,
-    codecs_of,
-    is_token_in,
-    needles_of,
-    plain_dates,
-    spelled,
+    IdentifierPattern,
+    candidate_codecs,
+    contains_word,
+    date_spellings,
+    make_patterns,
+    parse_dates,
 )
-from adit_engine.pseudonymize.verify.reader import Content, not_understood
+from adit_engine.pseudonymize.verify.reader import DatasetContent, unreadable_error
 
 _TAGS = {
     NAME: """00100010 00101001 00101005 00101060 00102297 00080090 0008009C 00081048 00081050
@@ -36,21 +36,21 @@ _TAGS = {
         00400001 00400010 00400241 00400242 00321021 300A00B2 30080105""",
     TEXT: """00104000 001021B0 00204000 00324000 00401400 00084000 00102180 00384000 00402400""",
 }
-_KIND = {int(tag, 16): kind for kind, tags in _TAGS.items() for tag in tags.split()}
+_CODE_BY_TAG = {int(tag, 16): kind for kind, tags in _TAGS.items() for tag in tags.split()}
 _BIRTH_DATE, _STUDY_ID, _CHARSET = 0x00100030, 0x00200010, 0x00080005
-_EQUIPMENT = frozenset({0x00080070, 0x00081090})
-_KIND_OF_VR = {b"PN": NAME, b"AE": DEVICE}
-_BY_VR = frozenset({b"UI", b"DA", b"DT", *_KIND_OF_VR})
+_EQUIPMENT_TAGS = frozenset({0x00080070, 0x00081090})
+_CODE_BY_VR = {b"PN": NAME, b"AE": DEVICE}
+_COLLECTED_VRS = frozenset({b"UI", b"DA", b"DT", *_CODE_BY_VR})
 
 _UID_LIKE = re.compile(rb"[0-2]\.\d(?=[\d.]{11})\d*(?:\.\d+)+")
 _SHORTEST_UID = 14
-_ONLY_NUMBERS = bytes(c if c in b"0123456789." else 0x20 for c in range(256))
+_DIGITS_AND_DOTS = bytes(c if c in b"0123456789." else 0x20 for c in range(256))
 
-_LONGEST_EVIDENCE = 1 << 16
+_MAX_VALUE_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
-class Found:
+class OriginalIdentifiers:
     """What one original holds, as raw values."""
 
     identity: set[tuple[str, bytes]] = field(default_factory=set)
@@ -64,35 +64,37 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class PatternSet:
     """`tokens` are searched everywhere; `by_year` only where the year stands; `whole` as values.
 
     `binary`: long numbers as a computer holds them, in the case in which they stand.
     """
 
-    tokens: tuple[Needle, ...]
-    by_year: dict[bytes, tuple[Needle, ...]]
+    tokens: tuple[IdentifierPattern, ...]
+    by_year: dict[bytes, tuple[IdentifierPattern, ...]]
     whole: dict[bytes, str]
-    binary: tuple[Needle, ...]
+    binary: tuple[IdentifierPattern, ...]
 
 
-def uid_like(data: bytes) -> list[bytes]:
+def find_uids(data: bytes) -> list[bytes]:
     """What looks like a UID, wherever it stands; its last digit may belong to the next element."""
     # Most bytes are no digits: to cut at those first is half the work of a search from each.
-    numbers = data.translate(_ONLY_NUMBERS).split()
+    numbers = data.translate(_DIGITS_AND_DOTS).split()
     return [uid for run in numbers if len(run) >= _SHORTEST_UID for uid in _UID_LIKE.findall(run)]
 
 
-def found_in(content: Content, keep: frozenset[int], top: frozenset[int]) -> Found:
+def collect_identifiers(
+    content: DatasetContent, keep: frozenset[int], top: frozenset[int]
+) -> OriginalIdentifiers:
     """Collects at every depth. Values of `keep` come as they are, of `top` from the top level."""
-    found = Found()
-    wanted = _WANTED | keep | top
+    found = OriginalIdentifiers()
+    wanted = _COLLECTED_TAGS | keep | top
     for region in content.regions:
         data = region.data
-        for run in uid_like(data):
+        for run in find_uids(data):
             found.uids.update((run, run[:-1]))
         for tag, vr, start, end, depth in region.elements:
-            if tag in wanted or vr in _BY_VR:
+            if tag in wanted or vr in _COLLECTED_VRS:
                 if start == end:
                     continue
                 value = data[start:end]
@@ -101,62 +103,62 @@ def found_in(content: Content, keep: frozenset[int], top: frozenset[int]) -> Fou
                 value = value.strip(b" \0")
                 if tag in keep:
                     found.kept.setdefault(tag, set()).add(value.lower())
-                if tag in _WANTED or vr in _BY_VR:
+                if tag in _COLLECTED_TAGS or vr in _COLLECTED_VRS:
                     _collect(found, tag, vr, value)
     return found
 
 
-_WANTED = frozenset({_BIRTH_DATE, _CHARSET, *_KIND}) | _EQUIPMENT
+_COLLECTED_TAGS = frozenset({_BIRTH_DATE, _CHARSET, *_CODE_BY_TAG}) | _EQUIPMENT_TAGS
 
 
-def _collect(found: Found, tag: int, vr: bytes, value: bytes) -> None:
-    if len(value) > _LONGEST_EVIDENCE:
+def _collect(found: OriginalIdentifiers, tag: int, vr: bytes, value: bytes) -> None:
+    if len(value) > _MAX_VALUE_BYTES:
         # Of a remark only the whole is looked for, and no text of this length can stay.
-        if vr in _KIND_OF_VR or _KIND.get(tag, TEXT) != TEXT:
-            raise not_understood("a name or number in it is longer than any can be")
-    elif tag in _KIND:
+        if vr in _CODE_BY_VR or _CODE_BY_TAG.get(tag, TEXT) != TEXT:
+            raise unreadable_error("a name or number in it is longer than any can be")
+    elif tag in _CODE_BY_TAG:
         if tag != _STUDY_ID or len(value) >= 4:
-            found.identity.add((_KIND[tag], value))
+            found.identity.add((_CODE_BY_TAG[tag], value))
     elif tag == _BIRTH_DATE:
-        found.birth_dates.update(plain_dates(value))
-    elif tag in _EQUIPMENT:
+        found.birth_dates.update(parse_dates(value))
+    elif tag in _EQUIPMENT_TAGS:
         found.equipment += b"\\" + value.lower()
     elif tag == _CHARSET:
         found.charset += b"\\" + value
     elif vr == b"UI":
         found.uids.update(uid.strip(b" \0") for uid in value.split(b"\\"))
     elif vr in (b"DA", b"DT"):
-        found.dates.update(plain_dates(value))
-    elif vr in _KIND_OF_VR:
-        found.identity.add((_KIND_OF_VR[vr], value))
+        found.dates.update(parse_dates(value))
+    elif vr in _CODE_BY_VR:
+        found.identity.add((_CODE_BY_VR[vr], value))
 
 
-def evidence(found: Found, stamps: bytes) -> Evidence:
+def build_patterns(found: OriginalIdentifiers, stamps: bytes) -> PatternSet:
     """`stamps`: our own words, in lower case; what stands among them proves nothing inside text."""
-    codecs = codecs_of(found.charset)
-    tokens: dict[bytes, Needle] = {}
+    codecs = candidate_codecs(found.charset)
+    tokens: dict[bytes, IdentifierPattern] = {}
     whole: dict[bytes, str] = {}
     for code, raw in found.identity:
-        for needle in needles_of(code, raw, codecs):
+        for needle in make_patterns(code, raw, codecs):
             if _names_equipment(code, needle.text, found.equipment):
                 continue
-            if len(needle.text) < 4 or is_token_in(needle, stamps):
+            if len(needle.text) < 4 or contains_word(needle, stamps):
                 whole.setdefault(needle.text, code)
             else:
                 tokens.setdefault(needle.text, needle)
     long_numbers = {
-        Needle(text, needle.code)
+        IdentifierPattern(text, needle.code)
         for needle in tokens.values()
         if needle.code == ID and _is_long_number(needle.text)
-        for text in _in_bytes(int(needle.text))
+        for text in _binary_forms(int(needle.text))
     }
-    by_year: dict[bytes, tuple[Needle, ...]] = {}
+    by_year: dict[bytes, tuple[IdentifierPattern, ...]] = {}
     for code, days in ((BIRTH, found.birth_dates), (DATE, found.dates - found.birth_dates)):
         for day in days:
-            needles = tuple(Needle(text, code) for text in spelled(day.decode()))
+            needles = tuple(IdentifierPattern(text, code) for text in date_spellings(day.decode()))
             by_year[day[:4]] = by_year.get(day[:4], ()) + needles
-            long_numbers |= {Needle(text, code) for text in _in_bytes(int(day))}
-    return Evidence(tuple(tokens.values()), by_year, whole, tuple(long_numbers))
+            long_numbers |= {IdentifierPattern(text, code) for text in _binary_forms(int(day))}
+    return PatternSet(tuple(tokens.values()), by_year, whole, tuple(long_numbers))
 
 
 def _names_equipment(code: str, word: bytes, equipment: bytes) -> bool:
@@ -172,7 +174,7 @@ def _is_long_number(text: bytes) -> bool:
     return len(text) >= 7 and text.isdigit() and len(text.rstrip(b"0")) > 3
 
 
-def _in_bytes(number: int) -> Iterator[bytes]:
+def _binary_forms(number: int) -> Iterator[bytes]:
     """As UL or SL, FD, and FL where that can hold it to the last digit; either byte first."""
     for order in "<>":
         if number < 1 << 32:

@@ -4,19 +4,19 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.verify.pixels import (
     ALLOCATED,
     COLUMNS,
     FRAMES,
     HIGH_BIT,
-    PHOTOMETRIC,
+    PHOTOMETRIC_INTERPRETATION,
+    PIXEL_REPRESENTATION,
     ROWS,
     SAMPLES,
-    SIGNED,
     STORED,
-    Picture,
-    clean_above,
+    ImagePixelModule,
+    has_clean_spare_bits,
     pixel_mask,
 )
 from adit_engine.pseudonymize.verify.reader import PIXELS
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from adit_engine.pseudonymize.pixel_rules import PixelRule
 
 _PLANAR = 0x00280006
-_CLASS, _MAKER, _MODEL, _SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x00181020
-_CONVERSION, _BURNED_IN = 0x00080064, 0x00280301
+_SOP_CLASS_UID, _MANUFACTURER, _MODEL, _SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x00181020
+_CONVERSION_TYPE, _BURNED_IN_ANNOTATION = 0x00080064, 0x00280301
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-_CLOSED = tuple(_STORAGE + end for end in ("6.1", "3.1", "7", "7.2", "7.3", "7.4"))
+_RULE_REQUIRED = tuple(_STORAGE + end for end in ("6.1", "3.1", "7", "7.2", "7.3", "7.4"))
 """Ultrasound and secondary captures: none leaves without a rule."""
-_MUST_SAY_NO = tuple(
+_ANNOTATION_REQUIRED = tuple(
     _STORAGE + end for end in ("1", "20", "12.1", "12.1.1", "12.2", "12.2.1", "481.1")
 )
-_CAPTURED = ("sc", "wsd", "di", "df", "si", "drw", "syn")
+_CAPTURE_CONVERSION_TYPES = ("sc", "wsd", "di", "df", "si", "drw", "syn")
 
-_UNCOMPRESSED_AS = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_ICT": b"RGB", b"YBR_RCT": b"RGB"}
-_MAY_DIFFER = frozenset({PHOTOMETRIC, _PLANAR})
+_DECODED_INTERPRETATION = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_ICT": b"RGB", b"YBR_RCT": b"RGB"}
+_MAY_DIFFER = frozenset({PHOTOMETRIC_INTERPRETATION, _PLANAR})
 _KEYWORDS = {
     SAMPLES: "SamplesPerPixel",
     ROWS: "Rows",
@@ -49,12 +49,12 @@ _KEYWORDS = {
     ALLOCATED: "BitsAllocated",
     STORED: "BitsStored",
     HIGH_BIT: "HighBit",
-    SIGNED: "PixelRepresentation",
+    PIXEL_REPRESENTATION: "PixelRepresentation",
     _PLANAR: "PlanarConfiguration",
 }
 
 
-_NO_PROOF = tuple(
+_DECISION_REQUIRED = tuple(
     _STORAGE + end
     for end in (
         *("1", "1.1", "1.1.1", "1.2", "1.2.1", "13.1.3", "20"),
@@ -64,15 +64,17 @@ _NO_PROOF = tuple(
 """Radiographs and scintigrams: a header proves nothing, so their project has to accept its word."""
 
 
-def rules_for(
-    change: Pseudonymized, picture: Picture, top: Mapping[int, bytes]
+def find_pixel_rules(
+    change: Pseudonymization, picture: ImagePixelModule, top: Mapping[int, bytes]
 ) -> "list[PixelRule]":
     """The profile's rules for the original."""
     if not picture.pixels:
         return []
     size = (picture.number(ROWS), picture.number(COLUMNS))
-    device = [_said(top.get(tag, b"")) for tag in (_CLASS, _MAKER, _MODEL, _SOFTWARE)]
-    could_leave = _could_leave(change, top)
+    device = [
+        _normalize(top.get(tag, b"")) for tag in (_SOP_CLASS_UID, _MANUFACTURER, _MODEL, _SOFTWARE)
+    ]
+    could_leave = _needs_no_rule(change, top)
     found = []
     for rule in change.profile.pixel_rules:
         if could_leave and rule.applies == "withheld":
@@ -86,9 +88,9 @@ def rules_for(
     return found
 
 
-def check_covered(change: Pseudonymized, top: Mapping[int, bytes]) -> None:
+def check_rule_coverage(change: Pseudonymization, top: Mapping[int, bytes]) -> None:
     """Raises Withhold for an original, covered by no rule, that must not leave without one."""
-    if _needs_rule(change, _said(top.get(_CLASS, b""))):
+    if _needs_pixel_rule(change, _normalize(top.get(_SOP_CLASS_UID, b""))):
         raise Withhold(
             "verify-pixel",
             "Text can stand in these pixels: neither a pixel rule covers the device, nor does the "
@@ -96,44 +98,52 @@ def check_covered(change: Pseudonymized, top: Mapping[int, bytes]) -> None:
         )
 
 
-def _needs_rule(change: Pseudonymized, kind: str) -> bool:
-    return kind in _CLOSED or (kind in _NO_PROOF and change.header_word.value != "accept")
+def _needs_pixel_rule(change: Pseudonymization, kind: str) -> bool:
+    return kind in _RULE_REQUIRED or (
+        kind in _DECISION_REQUIRED and change.header_word.value != "accept"
+    )
 
 
-def _could_leave(change: Pseudonymized, top: Mapping[int, bytes]) -> bool:
+def _needs_no_rule(change: Pseudonymization, top: Mapping[int, bytes]) -> bool:
     """Whether the original says enough for itself to leave without a rule for its device."""
-    kind, captured, burned = (_said(top.get(t, b"")) for t in (_CLASS, _CONVERSION, _BURNED_IN))
-    if _needs_rule(change, kind) or captured in _CAPTURED:
+    kind, captured, burned = (
+        _normalize(top.get(t, b""))
+        for t in (_SOP_CLASS_UID, _CONVERSION_TYPE, _BURNED_IN_ANNOTATION)
+    )
+    if _needs_pixel_rule(change, kind) or captured in _CAPTURE_CONVERSION_TYPES:
         return False
-    return burned == "no" or (not burned and kind not in _MUST_SAY_NO)
+    return burned == "no" or (not burned and kind not in _ANNOTATION_REQUIRED)
 
 
-def blanked_pixels(
-    source: Picture, output: Picture, rectangles: list[list[int]], syntax: str
+def check_masked_pixels(
+    source: ImagePixelModule, output: ImagePixelModule, rectangles: list[list[int]], syntax: str
 ) -> None:
     """Raises Withhold unless the output is the original but for the rectangles, each of one colour.
 
     `syntax` is the transfer syntax of the original; the output is not compressed.
     """
     before, after = source.comparable(), output.comparable()
-    was, now = before.get(PHOTOMETRIC, b""), after.get(PHOTOMETRIC, b"")
+    was, now = (
+        before.get(PHOTOMETRIC_INTERPRETATION, b""),
+        after.get(PHOTOMETRIC_INTERPRETATION, b""),
+    )
     if any(before.get(tag) != after.get(tag) for tag in {*before, *after} - _MAY_DIFFER):
-        raise _wrong("an attribute that tells how to read them changed")
-    if now not in (was, _UNCOMPRESSED_AS.get(was if isinstance(was, bytes) else b"")):
-        raise _wrong("their colours have another meaning")
+        raise _masking_error("an attribute that tells how to read them changed")
+    if now not in (was, _DECODED_INTERPRETATION.get(was if isinstance(was, bytes) else b"")):
+        raise _masking_error("their colours have another meaning")
     if set(source.pixels) != {PIXELS} or set(output.pixels) != {PIXELS}:
-        raise _wrong("they are missing, or of another kind")
+        raise _masking_error("they are missing, or of another kind")
     if output.pixels[PIXELS].encapsulated:
-        raise _wrong("they are still compressed")
+        raise _masking_error("they are still compressed")
     length = sum(len(part) for part in output.pixels[PIXELS].parts)
-    if length != output.size + output.size % 2 or not clean_above(output):
-        raise _wrong("something stands behind them or in bits that belong to no pixel")
-    frames = zip(_frames(source, syntax), _frames(output, EXPLICIT_LE), strict=True)
+    if length != output.size + output.size % 2 or not has_clean_spare_bits(output):
+        raise _masking_error("something stands behind them or in bits that belong to no pixel")
+    frames = zip(_decode_frames(source, syntax), _decode_frames(output, EXPLICIT_LE), strict=True)
     colours: set[bytes] = set()
     for one, other in frames:
         _check_frame(one, other, rectangles, colours, output)
     if not colours:
-        raise _wrong("there is no frame")
+        raise _masking_error("there is no frame")
 
 
 def _check_frame(
@@ -141,10 +151,10 @@ def _check_frame(
     other: "NDArray[generic]",
     rectangles: list[list[int]],
     colours: set[bytes],
-    output: Picture,
+    output: ImagePixelModule,
 ) -> None:
     if one.shape != other.shape or one.dtype != other.dtype:
-        raise _wrong("a frame has another size")
+        raise _masking_error("a frame has another size")
     import numpy as np  # takes long to load, and few images are blanked
 
     around = np.ones(one.shape[:2], bool)
@@ -153,14 +163,14 @@ def _check_frame(
     mask = np.array(pixel_mask(output), f"u{one.dtype.itemsize}")
     mine, theirs = (frame.view(mask.dtype)[around] & mask for frame in (one, other))
     if not np.array_equal(mine, theirs):
-        raise _wrong("a pixel outside the rectangles has another value")
+        raise _masking_error("a pixel outside the rectangles has another value")
     inside = other[~around].reshape(-1, output.number(SAMPLES))
     colours.update(row.tobytes() for row in np.unique(inside, axis=0))
     if len(colours) != 1:
-        raise _wrong("a rectangle is not blank")
+        raise _masking_error("a rectangle is not blank")
 
 
-def _frames(picture: Picture, syntax: str) -> Iterator["NDArray[generic]"]:
+def _decode_frames(picture: ImagePixelModule, syntax: str) -> Iterator["NDArray[generic]"]:
     """Each frame as rows, columns, samples; colours not converted."""
     # Here, as they take long to load, and few images are blanked.
     from pydicom.dataset import Dataset, FileMetaDataset
@@ -173,7 +183,7 @@ def _frames(picture: Picture, syntax: str) -> Iterator["NDArray[generic]"]:
             setattr(ds, keyword, picture.number(tag))
     if ds.SamplesPerPixel > 1 and "PlanarConfiguration" not in ds:
         ds.PlanarConfiguration = 0
-    ds.PhotometricInterpretation = picture.values[PHOTOMETRIC].decode("ascii")
+    ds.PhotometricInterpretation = picture.values[PHOTOMETRIC_INTERPRETATION].decode("ascii")
     ds.NumberOfFrames = int(picture.values.get(FRAMES, b"1") or 1)
     ds.PixelData = b"".join(picture.pixels[PIXELS].parts)
     ds["PixelData"].VR = "OB" if ds.BitsAllocated <= 8 else "OW"
@@ -186,9 +196,9 @@ def _frames(picture: Picture, syntax: str) -> Iterator["NDArray[generic]"]:
         yield frame.astype(frame.dtype.newbyteorder("="))
 
 
-def _said(value: bytes) -> str:
+def _normalize(value: bytes) -> str:
     return value.decode("latin-1").strip(" \0").lower()
 
 
-def _wrong(what: str) -> Withhold:
+def _masking_error(what: str) -> Withhold:
     return Withhold("verify-pixel", f"The blanked pixels are not what they must be: {what}.")

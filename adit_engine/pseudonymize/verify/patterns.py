@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from adit_engine.pseudonymize.verify.stopwords import MODELS, NOBODY, VENDORS
+from adit_engine.pseudonymize.verify.stopwords import MODELS, NON_NAMES, VENDORS
 
 NAME, ID, BIRTH, DATE = "verify-name", "verify-id", "verify-birth-date", "verify-date"
 ADDRESS, INSTITUTION, DEVICE, TEXT = (
@@ -40,7 +40,9 @@ _SPLIT_NAME = re.compile(r"[\s^=,;:.\\/()\[\]_\-\"&+*]+")
 _APOSTROPHE = re.compile(r"['’`´]")
 _SPLIT_PLACE = re.compile(r"[\r\n^;,|\\]+")
 _DIGITS = re.compile(rb"\d+")
-GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "æ": "ae"})
+GERMAN_TRANSLITERATION = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "æ": "ae"}
+)
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june", "july"),
     *("august", "september", "october", "november", "december"),
@@ -49,7 +51,7 @@ _FIRST_WIDE_CHARACTER = "\u0e00"  # from Thai on, scripts that put no blank betw
 
 
 @dataclass(frozen=True, slots=True)
-class Needle:
+class IdentifierPattern:
     """`text` is in ASCII lower case. `loose`: found also inside a longer word."""
 
     text: bytes
@@ -57,21 +59,21 @@ class Needle:
     loose: bool = False
 
 
-def needles_of(code: str, raw: bytes, codecs: tuple[str, ...]) -> Iterator[Needle]:
-    for text, codec in texts(raw, codecs):
-        for word in _words(code, text):
+def make_patterns(code: str, raw: bytes, codecs: tuple[str, ...]) -> Iterator[IdentifierPattern]:
+    for text, codec in decode_candidates(raw, codecs):
+        for word in _identifying_words(code, text):
             for variant in _variants(word):
-                yield from _encoded(variant, codec, code)
+                yield from _encode_patterns(variant, codec, code)
     if b"\x1b" in raw:
         for piece in re.split(rb"[=^\\]", raw):
             if len(piece) > 6:
-                yield Needle(piece.strip().lower(), code, loose=True)
+                yield IdentifierPattern(piece.strip().lower(), code, loose=True)
 
 
-def _encoded(text: str, codec: str, code: str) -> Iterator[Needle]:
+def _encode_patterns(text: str, codec: str, code: str) -> Iterator[IdentifierPattern]:
     if text.isascii():
         if len(text) > 1:
-            yield Needle(text.encode("ascii").lower(), code)
+            yield IdentifierPattern(text.encode("ascii").lower(), code)
         return
     wide = max(text) >= _FIRST_WIDE_CHARACTER
     for name in {codec, "utf-8", "latin-1"}:
@@ -80,9 +82,9 @@ def _encoded(text: str, codec: str, code: str) -> Iterator[Needle]:
         except UnicodeEncodeError:
             continue
         if len(text) >= (2 if wide else 4):
-            yield Needle(data, code, loose=True)
+            yield IdentifierPattern(data, code, loose=True)
         elif len(data) < 4:
-            yield Needle(data, code)
+            yield IdentifierPattern(data, code)
 
 
 def _variants(word: str) -> Iterator[str]:
@@ -99,13 +101,13 @@ def _variants(word: str) -> Iterator[str]:
             word.title(),
             unicodedata.normalize("NFC", lower),
             unicodedata.normalize("NFD", lower),
-            lower.translate(GERMAN),
+            lower.translate(GERMAN_TRANSLITERATION),
             "".join(letter for letter in bare if not unicodedata.combining(letter)),
         )
     )
 
 
-def _words(code: str, text: str) -> Iterable[str]:
+def _identifying_words(code: str, text: str) -> Iterable[str]:
     if code == NAME:
         return _name_words(text)
     if code == ID:
@@ -118,7 +120,7 @@ def _words(code: str, text: str) -> Iterable[str]:
 def _name_words(text: str) -> Iterator[str]:
     for name in text.split("\\"):
         for group in name.split("="):
-            parts = name_parts(group)
+            parts = split_name(group)
             for part in parts:
                 yield part
                 if _APOSTROPHE.search(part):
@@ -130,20 +132,20 @@ def _name_words(text: str) -> Iterator[str]:
                     yield second + mark + first
 
 
-def name_parts(group: str) -> list[str]:
+def split_name(group: str) -> list[str]:
     """The words of one component group of a name, without titles and words for nobody."""
-    return [part for part in _SPLIT_NAME.split(group) if _tells(part)]
+    return [part for part in _SPLIT_NAME.split(group) if _is_identifying(part)]
 
 
-def _tells(word: str) -> bool:
-    return bool(word) and word.lower().encode() not in NOBODY
+def _is_identifying(word: str) -> bool:
+    return bool(word) and word.lower().encode() not in NON_NAMES
 
 
 def _id_words(text: str) -> Iterator[str]:
     for value in text.split("\\"):
         word = value.strip(" \0")
         bare = re.sub(r"[\s.\-/_:^]", "", word)
-        if not _tells(word) or not bare.strip("0"):
+        if not _is_identifying(word) or not bare.strip("0"):
             continue
         yield word
         digits = re.sub(r"\D", "", bare)
@@ -159,20 +161,20 @@ def _place_words(text: str, *, phone: bool) -> Iterator[str]:
         if len(part) < (4 if any(map(str.isalpha, part)) else 6):
             continue
         words = set(re.findall(rb"[^\W\d]+", part.lower().encode()))
-        if not words or words - NOBODY - VENDORS - MODELS:
+        if not words or words - NON_NAMES - VENDORS - MODELS:
             yield part
     digits = re.sub(r"\D", "", whole)
     if phone and len(digits) >= 6 and len(digits) * 2 > len(whole):
         yield digits
 
 
-def plain_dates(value: bytes) -> list[bytes]:
+def parse_dates(value: bytes) -> list[bytes]:
     """Each date of a DA or DT value as YYYYMMDD; what is shorter than a day is left out."""
     days = (day.strip().replace(b".", b"", 2)[:8] for day in re.split(rb"[\\-]", value))
     return [day for day in days if len(day) == 8 and day.isdigit()]
 
 
-def spelled(day: str) -> Iterator[bytes]:
+def date_spellings(day: str) -> Iterator[bytes]:
     """A day as people write it, from YYYYMMDD."""
     year, month, date = day[:4], day[4:6], day[6:]
     yield day.encode()
@@ -196,7 +198,7 @@ def spelled(day: str) -> Iterator[bytes]:
             yield f"{word} {int(date)}, {year}".encode()
 
 
-def codecs_of(charset: bytes) -> tuple[str, ...]:
+def candidate_codecs(charset: bytes) -> tuple[str, ...]:
     """Candidates in which a value may be meant; more of them than needed does no harm."""
     labels = [
         term.strip().replace(b"2022 IR", b"_IR").replace(b"ISO _", b"ISO_")
@@ -206,24 +208,24 @@ def codecs_of(charset: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*known, "utf-8", "latin-1"]))
 
 
-def texts(raw: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def decode_candidates(raw: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(text, codec) for every way in which the bytes can be read."""
     if raw.isascii() and b"\x1b" not in raw:
         yield raw.decode("ascii"), "ascii"
         return
     if _JAPANESE.search(raw):
-        read = [*_decoded(raw, ("iso2022_jp_2", "iso2022_jp_ext"))]
+        read = [*_decode(raw, ("iso2022_jp_2", "iso2022_jp_ext"))]
         if read:
             yield from read
             return
     data = _ESCAPE.sub(b"", raw)
-    yield from _decoded(data, (*codecs, "euc_kr", "gb18030"))
-    if not [*_decoded(data, codecs[:1])]:
+    yield from _decode(data, (*codecs, "euc_kr", "gb18030"))
+    if not [*_decode(data, codecs[:1])]:
         # The label is false, so it may be any other; what leaves is written in UTF-8.
-        yield from ((text, "utf-8") for text, _ in _decoded(data, _ANY_CODEC))
+        yield from ((text, "utf-8") for text, _ in _decode(data, _ANY_CODEC))
 
 
-def _decoded(data: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _decode(data: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for codec in codecs:
         try:
             yield data.decode(codec), codec
@@ -231,16 +233,16 @@ def _decoded(data: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             continue
 
 
-def is_token_in(needle: Needle, text: bytes) -> bool:
+def contains_word(needle: IdentifierPattern, text: bytes) -> bool:
     at = text.find(needle.text)
     while at >= 0:
-        if stands_alone(needle, text, at, (0, len(text))):
+        if is_whole_word(needle, text, at, (0, len(text))):
             return True
         at = text.find(needle.text, at + 1)
     return False
 
 
-def stands_alone(needle: Needle, data: bytes, at: int, within: tuple[int, int]) -> bool:
+def is_whole_word(needle: IdentifierPattern, data: bytes, at: int, within: tuple[int, int]) -> bool:
     """Is the hit a word of its own, between the bounds of the value that it stands in?
 
     A word of letters ends where a digit begins, and a number of six digits or more where a letter

@@ -4,41 +4,49 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.verify.compressed_streams import readable, same_stream
-from adit_engine.pseudonymize.verify.reader import PIXELS, Content, PixelValue
+from adit_engine.pseudonymize.verify.compressed_streams import is_same_stream, readable_segments
+from adit_engine.pseudonymize.verify.reader import PIXELS, DatasetContent, PixelValue
 
-SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS = (
+SAMPLES, PHOTOMETRIC_INTERPRETATION, FRAMES, ROWS, COLUMNS = (
     0x00280002,
     0x00280004,
     0x00280008,
     0x00280010,
     0x00280011,
 )
-ALLOCATED, STORED, HIGH_BIT, SIGNED = 0x00280100, 0x00280101, 0x00280102, 0x00280103
-NUMBERS = frozenset({SAMPLES, ROWS, COLUMNS, ALLOCATED, STORED, HIGH_BIT, SIGNED, 0x00280006})
-READING = NUMBERS | {PHOTOMETRIC, FRAMES, 0x00281052, 0x00281053, 0x00281054}
+ALLOCATED, STORED, HIGH_BIT, PIXEL_REPRESENTATION = 0x00280100, 0x00280101, 0x00280102, 0x00280103
+NUMERIC_TAGS = frozenset(
+    {SAMPLES, ROWS, COLUMNS, ALLOCATED, STORED, HIGH_BIT, PIXEL_REPRESENTATION, 0x00280006}
+)
+PIXEL_MODULE_TAGS = NUMERIC_TAGS | {
+    PHOTOMETRIC_INTERPRETATION,
+    FRAMES,
+    0x00281052,
+    0x00281053,
+    0x00281054,
+}
 """Top level attributes without which the pixels would be read differently."""
 
 _RLE = "1.2.840.10008.1.2.5"
-_BEGINNINGS = (b"\xff\xd8", b"\xff\x4f", b"\0\0\0\x0cjP")
-_COMPARED = 1 << 20
+_FRAME_SIGNATURES = (b"\xff\xd8", b"\xff\x4f", b"\0\0\0\x0cjP")
+_CHUNK_BYTES = 1 << 20
 """So many bytes are copied at a time to be compared."""
-_EMPTY = PixelValue(False, [])
+_NO_PIXELS = PixelValue(False, [])
 
 
-def _altered(what: str) -> Withhold:
+def _pixel_error(what: str) -> Withhold:
     return Withhold("verify-pixel", f"The pixel data are not what they were: {what}.")
 
 
-class Picture:
+class ImagePixelModule:
     """One data set's pixel data and the attributes of `READING` that tell how to read them."""
 
-    def __init__(self, content: Content, top: Mapping[int, bytes]) -> None:
+    def __init__(self, content: DatasetContent, top: Mapping[int, bytes]) -> None:
         self.big_endian = content.big_endian
         self.pixels = content.pixels
         self.values = {
-            tag: top[tag] if tag in NUMBERS else top[tag].strip(b" \0")
-            for tag in READING
+            tag: top[tag] if tag in NUMERIC_TAGS else top[tag].strip(b" \0")
+            for tag in PIXEL_MODULE_TAGS
             if top.get(tag)
         }
 
@@ -47,7 +55,8 @@ class Picture:
 
     def comparable(self) -> dict[int, bytes | int]:
         return {
-            tag: self.number(tag) if tag in NUMBERS else value for tag, value in self.values.items()
+            tag: self.number(tag) if tag in NUMERIC_TAGS else value
+            for tag, value in self.values.items()
         }
 
     @property
@@ -55,75 +64,79 @@ class Picture:
         """Bytes that the pixels need by PS3.5 8.1, without padding; 0 where it is not said."""
         frames = int(self.values.get(FRAMES, b"1") or 1)
         samples = self.number(SAMPLES)
-        if self.values.get(PHOTOMETRIC) == b"YBR_FULL_422":
+        if self.values.get(PHOTOMETRIC_INTERPRETATION) == b"YBR_FULL_422":
             samples = 2
         bits = self.number(ROWS) * self.number(COLUMNS) * samples * frames * self.number(ALLOCATED)
         return (bits + 7) // 8
 
 
-def same_pixels(source: Picture, output: Picture, syntaxes: tuple[str, str]) -> None:
+def check_same_pixels(
+    source: ImagePixelModule, output: ImagePixelModule, syntaxes: tuple[str, str]
+) -> None:
     """Raises Withhold unless the output's pixels are the source's. `syntaxes` are those of both.
 
     Allowed are a cut to the computed length, other values in bits that hold no pixel, and comments
     taken out of compressed streams, with what follows their end.
     """
     if source.comparable() != output.comparable():
-        raise _altered("an attribute that tells how to read them changed")
+        raise _pixel_error("an attribute that tells how to read them changed")
     if source.pixels.keys() != output.pixels.keys():
-        raise _altered("they are missing, or of another kind")
+        raise _pixel_error("they are missing, or of another kind")
     for tag, value in output.pixels.items():
-        original = source.pixels.get(tag, _EMPTY)
+        original = source.pixels.get(tag, _NO_PIXELS)
         if original.encapsulated != value.encapsulated:
-            raise _altered("they were compressed or decompressed")
+            raise _pixel_error("they were compressed or decompressed")
         if value.encapsulated:
             if syntaxes[0] != syntaxes[1]:
-                raise _altered("the transfer syntax changed")
+                raise _pixel_error("the transfer syntax changed")
             plane = output.number(ROWS) * output.number(COLUMNS)
-            _same_fragments(original, value, (syntaxes[1], plane))
+            _check_same_fragments(original, value, (syntaxes[1], plane))
         else:
-            _same_values(source, output, tag)
+            _check_same_values(source, output, tag)
 
 
-def _same_values(source: Picture, output: Picture, tag: int) -> None:
+def _check_same_values(source: ImagePixelModule, output: ImagePixelModule, tag: int) -> None:
     original, made = source.pixels[tag], output.pixels[tag]
     before, after = original.parts, made.parts
     size = output.size
     length = sum(len(part) for part in after)
     original_length = sum(len(part) for part in before)
     if size and length > size + size % 2:
-        raise _altered("bytes stand behind the last pixel")
+        raise _pixel_error("bytes stand behind the last pixel")
     kept = min(size or original_length, original_length)
     if length < kept or length > original_length + original_length % 2:
-        raise _altered("they are shorter or longer")
+        raise _pixel_error("they are shorter or longer")
     alike = source.big_endian == output.big_endian and (
-        original.is_same_memory(made) or _identical(before, after, length)
+        original.is_same_memory_as(made) or _is_identical(before, after, length)
     )
-    if not alike and not _equal_where_it_counts(source, output, tag, kept):
-        raise _altered("a pixel has another value")
-    if tag == PIXELS and not clean_above(output):
+    if not alike and not _has_equal_pixel_bits(source, output, tag, kept):
+        raise _pixel_error("a pixel has another value")
+    if tag == PIXELS and not has_clean_spare_bits(output):
         raise Withhold("verify-pixel", "Bits that belong to no pixel hold something.")
 
 
-def _identical(before: list[memoryview], after: list[memoryview], length: int) -> bool:
+def _is_identical(before: list[memoryview], after: list[memoryview], length: int) -> bool:
     if len(before) == len(after) == 1:
         one, other = before[0], after[0]
         # bytearray compares with any buffer by memcmp, a memoryview item by item.
         return len(other) <= len(one) and all(
-            bytearray(one[at : at + _COMPARED]) == other[at : at + _COMPARED][: len(one) - at]
-            for at in range(0, len(other), _COMPARED)
+            bytearray(one[at : at + _CHUNK_BYTES]) == other[at : at + _CHUNK_BYTES][: len(one) - at]
+            for at in range(0, len(other), _CHUNK_BYTES)
         )
     return b"".join(before)[:length] == b"".join(after)
 
 
-def _equal_where_it_counts(source: Picture, output: Picture, tag: int, length: int) -> bool:
+def _has_equal_pixel_bits(
+    source: ImagePixelModule, output: ImagePixelModule, tag: int, length: int
+) -> bool:
     allocated = output.number(ALLOCATED) if tag == PIXELS else {8: 32, 9: 64}[tag & 0xF]
     if allocated not in (8, 16, 32, 64):
-        return _joined(source, tag)[:length] == _joined(output, tag)[:length]
+        return _join_parts(source, tag)[:length] == _join_parts(output, tag)[:length]
     import numpy as np  # takes long to load, and is seldom needed
 
     width = allocated // 8
     one, other = (
-        np.frombuffer(_joined(picture, tag)[: length - length % width], _dtype(picture, width))
+        np.frombuffer(_join_parts(picture, tag)[: length - length % width], _dtype(picture, width))
         for picture in (source, output)
     )
     if tag != PIXELS:
@@ -132,7 +145,7 @@ def _equal_where_it_counts(source: Picture, output: Picture, tag: int, length: i
     return not bool(((one ^ other) & mask).any())
 
 
-def pixel_mask(picture: Picture) -> int:
+def pixel_mask(picture: ImagePixelModule) -> int:
     """The bits of a stored cell that hold the pixel; all of them where the header is illegal."""
     allocated, stored, high = (picture.number(tag) for tag in (ALLOCATED, STORED, HIGH_BIT))
     if not 0 < stored <= high + 1 <= allocated:
@@ -140,12 +153,12 @@ def pixel_mask(picture: Picture) -> int:
     return ((1 << stored) - 1) << (high + 1 - stored)
 
 
-def clean_above(picture: Picture) -> bool:
+def has_clean_spare_bits(picture: ImagePixelModule) -> bool:
     """Are the bits above the pixels zero in all of them, or in all of them nothing but the sign?"""
     allocated, high = picture.number(ALLOCATED), picture.number(HIGH_BIT)
     if allocated not in (8, 16, 32) or high + 1 >= allocated:
         return True
-    data = _joined(picture, PIXELS)
+    data = _join_parts(picture, PIXELS)
     import numpy as np  # takes long to load, and images of whole cells need it not
 
     values = np.frombuffer(data, _dtype(picture, allocated // 8), len(data) * 8 // allocated)
@@ -153,22 +166,22 @@ def clean_above(picture: Picture) -> bool:
         return True
     if int(values.max()) < 1 << (high + 1):
         return True
-    if not picture.number(SIGNED):
+    if not picture.number(PIXEL_REPRESENTATION):
         return False
     values = values.view(values.dtype.str.replace("u", "i"))
     return int(values.min()) >= -(1 << high) and int(values.max()) < 1 << high
 
 
-def _dtype(picture: Picture, width: int) -> str:
+def _dtype(picture: ImagePixelModule, width: int) -> str:
     return f"{'>' if picture.big_endian else '<'}u{width}"
 
 
-def _joined(picture: Picture, tag: int) -> bytes | memoryview:
+def _join_parts(picture: ImagePixelModule, tag: int) -> bytes | memoryview:
     parts = picture.pixels[tag].parts
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _fragments(value: PixelValue) -> Iterator[memoryview]:
+def _split_fragments(value: PixelValue) -> Iterator[memoryview]:
     """Every fragment but the offset table."""
     data = value.parts[0] if len(value.parts) == 1 else memoryview(b"".join(value.parts))
     at, first = 0, True
@@ -180,37 +193,37 @@ def _fragments(value: PixelValue) -> Iterator[memoryview]:
         first = False
 
 
-def _frames(value: PixelValue) -> list[bytes]:
+def _join_frames(value: PixelValue) -> list[bytes]:
     """Fragments put together: each that does not begin an image of its own goes on with the last."""
     frames: list[list[memoryview]] = []
-    for fragment in _fragments(value):
-        if frames and not bytes(fragment[:6]).startswith(_BEGINNINGS):
+    for fragment in _split_fragments(value):
+        if frames and not bytes(fragment[:6]).startswith(_FRAME_SIGNATURES):
             frames[-1].append(fragment)
         else:
             frames.append([fragment])
     return [b"".join(parts) for parts in frames]
 
 
-def _same_fragments(before: PixelValue, after: PixelValue, how: tuple[str, int]) -> None:
+def _check_same_fragments(before: PixelValue, after: PixelValue, how: tuple[str, int]) -> None:
     """`how`: transfer syntax, and pixels in one frame."""
     by_image = how[0] != _RLE
     originals, now = (
-        _frames(value) if by_image else list(map(bytes, _fragments(value)))
+        _join_frames(value) if by_image else list(map(bytes, _split_fragments(value)))
         for value in (before, after)
     )
     for one, other in zip_longest(originals, now):
         if one is None or other is None:
-            raise _altered("a compressed image is missing or new")
-        if not same_stream(one, other, *how):
-            raise _altered("a compressed image is another one")
+            raise _pixel_error("a compressed image is missing or new")
+        if not is_same_stream(one, other, *how):
+            raise _pixel_error("a compressed image is another one")
 
 
-def readable_parts(content: Content) -> bytes:
+def extract_readable_bytes(content: DatasetContent) -> bytes:
     """Where text can hide in compressed pixels, as one text."""
     return b"\0".join(
         part
         for value in content.pixels.values()
         if value.encapsulated
-        for frame in _frames(value)
-        for part in readable(frame)
+        for frame in _join_frames(value)
+        for part in readable_segments(frame)
     )

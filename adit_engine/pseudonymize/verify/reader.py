@@ -17,10 +17,10 @@ _PIXEL_TAGS = frozenset({FLOAT_PIXELS, DOUBLE_PIXELS, PIXELS})
 
 _ITEM_END, _SEQUENCE_END = 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
-_DEEPEST = 64
-_MOST_GUESSES = 2000
-_LARGEST_INFLATED = 1 << 30
-_CONTAINERS = (b"SQ", b"UN")
+_MAX_DEPTH = 64
+_MAX_GUESSES = 2000
+_MAX_INFLATED_BYTES = 1 << 30
+_CONTAINER_VRS = (b"SQ", b"UN")
 
 # PS3.5 7.1.2: these VRs have a two byte length, the others two reserved bytes and four of length.
 _SHORT_LENGTH = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -33,11 +33,11 @@ Element = tuple[int, bytes, int, int, int]
 
 
 Buffer = bytes | bytearray | memoryview
-Stretch = tuple[Buffer, int, int]
+BufferRange = tuple[Buffer, int, int]
 """A buffer, and where in it something begins and ends."""
 
 
-def not_understood(what: str) -> Withhold:
+def unreadable_error(what: str) -> Withhold:
     return Withhold("verify-not-understood", f"Verification could not read it: {what}.")
 
 
@@ -62,9 +62,9 @@ class PixelValue:
 
     encapsulated: bool
     parts: list[memoryview]
-    where: list[Stretch] = field(default_factory=list)
+    where: list[BufferRange] = field(default_factory=list)
 
-    def is_same_memory(self, other: "PixelValue") -> bool:
+    def is_same_memory_as(self, other: "PixelValue") -> bool:
         """Not a copy that is alike, but the very bytes; nothing is left to compare."""
         return len(self.where) == len(other.where) and all(
             one[0] is another[0] and one[1:] == another[1:]
@@ -73,13 +73,13 @@ class PixelValue:
 
 
 @dataclass(slots=True)
-class Content:
+class DatasetContent:
     regions: list[Region]
     pixels: dict[int, PixelValue]
     big_endian: bool
 
 
-def read(instance: Instance, *, tolerant: bool = False) -> Content:
+def read_instance(instance: Instance, *, tolerant: bool = False) -> DatasetContent:
     """The whole instance, without copying pixels. Raises Withhold where it cannot be followed.
 
     Only a tolerant reading allows what some writers leave behind: a checksum behind deflated data,
@@ -89,35 +89,35 @@ def read(instance: Instance, *, tolerant: bool = False) -> Content:
     header = bytes(instance.header)
     rest: Sequence[Buffer] = instance.rest
     if syntax == DEFLATED_LE:
-        header, rest = _inflated(b"".join((header, *rest)), 8 if tolerant else 0), ()
-    reader = _Reader(header, syntax == EXPLICIT_BE)
+        header, rest = _inflate(b"".join((header, *rest)), 8 if tolerant else 0), ()
+    reader = _DatasetReader(header, syntax == EXPLICIT_BE)
     explicit = syntax != IMPLICIT_LE
     end = reader.data_set(0, len(header), 0, explicit)
-    content = Content([reader.region], {}, syntax == EXPLICIT_BE)
-    stream = _Stream([memoryview(header)[end:], *rest])
+    content = DatasetContent([reader.region], {}, syntax == EXPLICIT_BE)
+    stream = _BufferStream([memoryview(header)[end:], *rest])
     if stream.size:
         _read_stream(stream, content, explicit, tolerant)
     return content
 
 
-def _inflated(data: bytes, longest_rest: int) -> bytes:
+def _inflate(data: bytes, longest_rest: int) -> bytes:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    header = inflate.decompress(data, _LARGEST_INFLATED)
+    header = inflate.decompress(data, _MAX_INFLATED_BYTES)
     if not inflate.eof or len(inflate.unused_data.strip(b"\0")) > longest_rest:
-        raise not_understood("the deflated data set is too large or does not end where it should")
+        raise unreadable_error("the deflated data set is too large or does not end where it should")
     return header
 
 
-class _Stream:
+class _BufferStream:
     """Bytes that lie in several buffers, read as if they were one."""
 
     def __init__(self, parts: Iterable[Buffer]) -> None:
         self._parts = [(part, memoryview(part)) for part in parts if len(part)]
         self.size = sum(len(part) for _, part in self._parts)
 
-    def _stretches(self, start: int, end: int) -> Iterator[tuple[memoryview, Stretch]]:
+    def _ranges(self, start: int, end: int) -> Iterator[tuple[memoryview, BufferRange]]:
         if not 0 <= start <= end <= self.size:
-            raise not_understood("an element ends behind the end of the data set")
+            raise unreadable_error("an element ends behind the end of the data set")
         at = 0
         for buffer, part in self._parts:
             lower, upper = max(start - at, 0), min(end - at, len(part))
@@ -126,42 +126,44 @@ class _Stream:
             at += len(part)
 
     def value(self, start: int, end: int, encapsulated: bool) -> PixelValue:
-        found = list(self._stretches(start, end))
+        found = list(self._ranges(start, end))
         parts, where = [part for part, _ in found], [place for _, place in found]
         return PixelValue(encapsulated, parts, where)
 
     def take(self, start: int, end: int) -> bytes:
-        return b"".join(part for part, _ in self._stretches(start, end))
+        return b"".join(part for part, _ in self._ranges(start, end))
 
 
-def _read_stream(stream: _Stream, content: Content, explicit: bool, tolerant: bool) -> None:
+def _read_stream(
+    stream: _BufferStream, content: DatasetContent, explicit: bool, tolerant: bool
+) -> None:
     """Pixel elements one by one; from the first element of another kind on, all of it as text."""
     at = 0
     while at < stream.size:
         head = stream.take(at, min(at + 12, stream.size))
-        reader = _Reader(head, content.big_endian)
+        reader = _DatasetReader(head, content.big_endian)
         tag, _vr, value, length = reader.head(0, explicit)
         if tag not in _PIXEL_TAGS:
             break
         if tag in content.pixels:
-            raise not_understood("there are two pixel data elements")
+            raise unreadable_error("there are two pixel data elements")
         start = at + value
         encapsulated = length == _UNDEFINED
-        at = _fragments_end(stream, start) if encapsulated else start + length
+        at = _find_fragments_end(stream, start) if encapsulated else start + length
         stop = at - 8 if encapsulated else at
         content.pixels[tag] = stream.value(start, stop, encapsulated)
         if tolerant and not stream.take(at, stream.size).strip(b"\0"):
             return
     if at < stream.size:
-        reader = _Reader(stream.take(at, stream.size), content.big_endian)
+        reader = _DatasetReader(stream.take(at, stream.size), content.big_endian)
         end = reader.data_set(0, len(reader.data), 0, explicit)
         content.regions.append(reader.region)
         if end < len(reader.data):
-            left = _Stream([memoryview(reader.data)[end:]])
+            left = _BufferStream([memoryview(reader.data)[end:]])
             _read_stream(left, content, explicit, tolerant)
 
 
-def _fragments_end(stream: _Stream, at: int) -> int:
+def _find_fragments_end(stream: _BufferStream, at: int) -> int:
     while True:
         group, number, length = _LITTLE.implicit(stream.take(at, at + 8), 0)
         tag = group << 16 | number
@@ -169,12 +171,12 @@ def _fragments_end(stream: _Stream, at: int) -> int:
         if tag == _SEQUENCE_END:
             return at
         if tag != ITEM or length == _UNDEFINED:
-            raise not_understood("the compressed pixel data are not a row of fragments")
+            raise unreadable_error("the compressed pixel data are not a row of fragments")
         at += length
 
 
 @cache
-def _vrs() -> dict[int, bytes]:
+def _read_dictionary() -> dict[int, bytes]:
     """The VR of each attribute; where it may have several, the first."""
     lines = _DICTIONARY.read_bytes().splitlines()
     return {int(line[:8], 16): line[9:11] for line in lines if not line.startswith(b"#")}
@@ -186,14 +188,14 @@ def _implicit_vr(tag: int) -> bytes:
         return b"UL"
     if tag & 0x10000:
         return b"LO" if 0x10 <= tag & 0xFFFF <= 0xFF else b"UN"
-    return _vrs().get(tag, b"UN")
+    return _read_dictionary().get(tag, b"UN")
 
 
-class _Hopeless(Exception):
+class _TooManyReadings(Exception):
     """Bytes made to be read in so many ways that trying them all would not end."""
 
 
-class _Order:
+class _ByteOrder:
     """How numbers are written: least significant byte first, or last."""
 
     def __init__(self, sign: str) -> None:
@@ -203,10 +205,10 @@ class _Order:
         self.item = Struct(sign + "HH").pack(0xFFFE, 0xE000)
 
 
-_LITTLE, _BIG = _Order("<"), _Order(">")
+_LITTLE, _BIG = _ByteOrder("<"), _ByteOrder(">")
 
 
-class _Reader:
+class _DatasetReader:
     def __init__(self, data: bytes, big_endian: bool) -> None:
         self.data = data
         self.region = Region(data)
@@ -225,13 +227,13 @@ class _Reader:
         if vr in _SHORT_LENGTH:
             return tag, vr, at + 8, self._order.explicit(self.data, at)[3]
         if vr not in _LONG_LENGTH:
-            raise not_understood("an element has a value representation that does not exist")
+            raise unreadable_error("an element has a value representation that does not exist")
         return tag, vr, at + 12, self._order.long(self.data, at + 8)[0]
 
     def data_set(self, at: int, end: int, depth: int, explicit: bool, is_open: bool = False) -> int:
         """Reads elements up to `end`, the item's delimiter, or pixel data at the top level."""
-        if depth > _DEEPEST:
-            raise not_understood("its sequences are nested too deeply")
+        if depth > _MAX_DEPTH:
+            raise unreadable_error("its sequences are nested too deeply")
         data, unpack, add = self.data, self._order.explicit, self.region.elements.append
         while at < end:
             group, number, vr, length = unpack(data, at)
@@ -243,47 +245,49 @@ class _Reader:
                 if tag == _ITEM_END and is_open:
                     return value
                 if group == 0xFFFE:
-                    raise not_understood("an item stands where an element should be")
+                    raise unreadable_error("an item stands where an element should be")
                 if tag in _PIXEL_TAGS and not depth:
                     return at
-                if length == _UNDEFINED or vr in _CONTAINERS:
-                    at = self._container((tag, vr, value, length, depth), end, explicit)
+                if length == _UNDEFINED or vr in _CONTAINER_VRS:
+                    at = self._read_container((tag, vr, value, length, depth), end, explicit)
                     continue
             at = value + length
             if at > end:
-                raise not_understood("an element ends behind the end of what it stands in")
+                raise unreadable_error("an element ends behind the end of what it stands in")
             add((tag, vr, value, at, depth))
         if is_open:
-            raise not_understood("an item has no end")
+            raise unreadable_error("an item has no end")
         return at
 
-    def _container(self, head: tuple[int, bytes, int, int, int], end: int, explicit: bool) -> int:
+    def _read_container(
+        self, head: tuple[int, bytes, int, int, int], end: int, explicit: bool
+    ) -> int:
         """A sequence, or UN: bytes of a VR that the writer did not know (PS3.5 6.2.2)."""
         tag, vr, value, length, depth = head
         stop = end if length == _UNDEFINED else value + length
         if stop > end:
-            raise not_understood("a sequence ends behind the end of what it stands in")
+            raise unreadable_error("a sequence ends behind the end of what it stands in")
         if vr == b"SQ":
             return self._sequence((tag, value, stop, depth), explicit, length == _UNDEFINED)
         if length == _UNDEFINED:
             if tag in _PIXEL_TAGS:
-                rest = _Stream([memoryview(self.data)[value:stop]])
-                return value + _fragments_end(rest, 0)
+                rest = _BufferStream([memoryview(self.data)[value:stop]])
+                return value + _find_fragments_end(rest, 0)
             if vr != b"UN":
-                raise not_understood("an element that is no sequence has no length")
+                raise unreadable_error("an element that is no sequence has no length")
             return self._sequence((tag, value, stop, depth), False, True)
         known = _implicit_vr(tag)
         if self.data.startswith(self._order.item, value, stop) or known == b"SQ":
             for as_explicit in (False, True):
-                if self._is_sequence((tag, value, stop, depth), as_explicit):
+                if self._try_sequence((tag, value, stop, depth), as_explicit):
                     return stop
         self.region.elements.append((tag, known, value, stop, depth))
         return stop
 
-    def _is_sequence(self, where: tuple[int, int, int, int], explicit: bool) -> bool:
+    def _try_sequence(self, where: tuple[int, int, int, int], explicit: bool) -> bool:
         self._guesses += 1
-        if self._guesses > _MOST_GUESSES:
-            raise _Hopeless
+        if self._guesses > _MAX_GUESSES:
+            raise _TooManyReadings
         before = len(self.region.elements)
         try:
             return self._sequence(where, explicit, False) == where[2]
@@ -302,14 +306,14 @@ class _Reader:
             if (group, number) == (0xFFFE, 0xE0DD) and is_open:
                 return start
             if (group, number) != (0xFFFE, 0xE000):
-                raise not_understood("a sequence holds something that is not an item")
+                raise unreadable_error("a sequence holds something that is not an item")
             elements[mine] = (tag, b"SQ", start - 8, start - 7, depth)
             elements.append((ITEM, b"", start, start, depth + 1))
             item_open = length == _UNDEFINED
             item_end = stop if item_open else start + length
             if item_end > stop:
-                raise not_understood("an item ends behind the end of its sequence")
+                raise unreadable_error("an item ends behind the end of its sequence")
             at = self.data_set(start, item_end, depth + 1, explicit, item_open)
         if is_open:
-            raise not_understood("a sequence has no end")
+            raise unreadable_error("a sequence has no end")
         return at

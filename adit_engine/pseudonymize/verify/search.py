@@ -7,8 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.verify.forbidden_elements import descriptions
-from adit_engine.pseudonymize.verify.identifiers import Evidence
+from adit_engine.pseudonymize.verify.forbidden_elements import description_tags
+from adit_engine.pseudonymize.verify.identifiers import PatternSet
 from adit_engine.pseudonymize.verify.patterns import (
     ADDRESS,
     BIRTH,
@@ -18,9 +18,9 @@ from adit_engine.pseudonymize.verify.patterns import (
     INSTITUTION,
     NAME,
     TEXT,
-    Needle,
-    is_token_in,
-    stands_alone,
+    IdentifierPattern,
+    contains_word,
+    is_whole_word,
 )
 from adit_engine.pseudonymize.verify.reader import Region
 from adit_engine.pseudonymize.verify.stopwords import MODELS, VENDORS, VOCABULARY
@@ -31,23 +31,25 @@ WELL_KNOWN_UIDS = frozenset(
 )
 """PS3.6 Annex A; a test holds the table against pydicom's, which takes long to load."""
 
-_PRINTED = frozenset(b"AE AS CS LO LT SH ST UC UR UT".split())
-_NUMBERS = frozenset(b"AT FD FL OD OF OL OV SL SS SV UL US UV".split())
-_BYTES = frozenset({b"OB", b"OW", b"UN"})
+_TEXT_VRS = frozenset(b"AE AS CS LO LT SH ST UC UR UT".split())
+_NUMERIC_VRS = frozenset(b"AT FD FL OD OF OL OV SL SS SV UL US UV".split())
+_BYTE_VRS = frozenset({b"OB", b"OW", b"UN"})
 _SHORTEST_ARRAY, _LONG_WORD = 12, 6
 _RETAIN_UIDS, _CLEAN_DESCRIPTORS = "113110", "113105"
 # From how many bytes on an element of numbers is looked into: four can be a date.
-_LEAST: defaultdict[bytes, int] = defaultdict(lambda: sys.maxsize)
-_LEAST |= dict.fromkeys(_NUMBERS | _BYTES, 4) | dict.fromkeys((b"US", b"SS"), _SHORTEST_ARRAY)
+_MIN_SEARCHED_BYTES: defaultdict[bytes, int] = defaultdict(lambda: sys.maxsize)
+_MIN_SEARCHED_BYTES |= dict.fromkeys(_NUMERIC_VRS | _BYTE_VRS, 4) | dict.fromkeys(
+    (b"US", b"SS"), _SHORTEST_ARRAY
+)
 _NUMBER = re.compile(rb"[-+ \d.e\\]*\Z")
-_CLOCK = re.compile(rb"(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?|\d\d:\d\d:\d\d(?:\.\d{1,6})?)\Z")
+_TIME = re.compile(rb"(?:\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?|\d\d:\d\d:\d\d(?:\.\d{1,6})?)\Z")
 _PATIENT_ID, _CHARSET = 0x00100020, 0x00080005
-_CODED = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x00181210, 0x00181160})
+_CODE_TAGS = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x00181210, 0x00181160})
 """Codes with scheme, version and meaning, kernel, filter: terms of a vocabulary."""
-_COUNTERS = frozenset({0x00209056, 0x00620005, 0x30060026})
-_EQUIPMENT = frozenset({0x00080070, 0x00081090, 0x00181020})
+_COUNTER_TAGS = frozenset({0x00209056, 0x00620005, 0x30060026})
+_EQUIPMENT_TAGS = frozenset({0x00080070, 0x00081090, 0x00181020})
 
-SAID = {
+LEAK_MESSAGES = {
     NAME: "A part of a person's name",
     ID: "An identifying number",
     BIRTH: "The birth date",
@@ -59,35 +61,35 @@ SAID = {
 }
 
 
-def hit(code: str, what: str, tag: int) -> Withhold:
+def leak_error(code: str, what: str, tag: int) -> Withhold:
     """What was found, and where. Never the value."""
     where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
     return Withhold(code, f"{what} stands in {where} of what was about to leave.")
 
 
-def search(region: Region, proof: Evidence, options: frozenset[str]) -> None:
+def search_region(region: Region, proof: PatternSet, options: frozenset[str]) -> None:
     """Looks for evidence in all bytes, then asks of each hit in which element it stands."""
     keep_uids = _RETAIN_UIDS in options
-    spared = descriptions() if _CLEAN_DESCRIPTORS in options else frozenset()
+    spared = description_tags() if _CLEAN_DESCRIPTORS in options else frozenset()
     low = region.data.lower()
     starts: list[int] = []
-    for needle in _present(low, proof):
+    for needle in _matching_patterns(low, proof):
         at = low.find(needle.text)
         starts = starts or [element[2] for element in region.elements]
         while at >= 0:
-            tag = _proven_tag(region, low, starts, (needle, at), keep_uids)
+            tag = _find_leaking_tag(region, low, starts, (needle, at), keep_uids)
             # A remark of harmless words may stand in a description; a remark is no name.
             if tag is not None and not (needle.code == TEXT and tag in spared):
-                raise hit(needle.code, SAID[needle.code], tag)
+                raise leak_error(needle.code, LEAK_MESSAGES[needle.code], tag)
             at = low.find(needle.text, at + 1)
     if proof.whole:
-        _search_whole(region, low, proof.whole)
+        _search_whole_values(region, low, proof.whole)
     for tag, vr, begin, end, _ in region.elements:
-        if end - begin >= _LEAST[vr]:
+        if end - begin >= _MIN_SEARCHED_BYTES[vr]:
             _search_numbers(tag, region.data[begin:end], proof)
 
 
-def _present(low: bytes, proof: Evidence) -> list[Needle]:
+def _matching_patterns(low: bytes, proof: PatternSet) -> list[IdentifierPattern]:
     present = [needle for needle in proof.tokens if needle.text in low]
     for year, needles in proof.by_year.items():
         if year in low:
@@ -95,36 +97,42 @@ def _present(low: bytes, proof: Evidence) -> list[Needle]:
     return present
 
 
-def _search_numbers(tag: int, data: bytes, proof: Evidence) -> None:
+def _search_numbers(tag: int, data: bytes, proof: PatternSet) -> None:
     """Long numbers that stand as such among numbers; text that was put among them."""
     for needle in proof.binary:
         at = data.find(needle.text)
         if at >= 0 and not at % len(needle.text):
-            raise hit(needle.code, SAID[needle.code], tag)
+            raise leak_error(needle.code, LEAK_MESSAGES[needle.code], tag)
     if len(data) >= _SHORTEST_ARRAY:
         _search_array(tag, data.lower(), proof)
 
 
-def _search_array(tag: int, low: bytes, proof: Evidence) -> None:
+def _search_array(tag: int, low: bytes, proof: PatternSet) -> None:
     """Text in an array of numbers: backwards, in two bytes a letter, or with each two turned round."""
     even = low[: len(low) & ~1]
     turned = bytearray(even)
     turned[::2], turned[1::2] = even[1::2], even[::2]
     for text in (low[::-1], low.replace(b"\0", b""), bytes(turned)):
-        for needle in _present(text, proof):
+        for needle in _matching_patterns(text, proof):
             if len(needle.text) >= _LONG_WORD:
-                raise hit(needle.code, SAID[needle.code], tag)
+                raise leak_error(needle.code, LEAK_MESSAGES[needle.code], tag)
 
 
-def search_bytes(low: bytes, proof: Evidence) -> None:
+def search_bytes(low: bytes, proof: PatternSet) -> None:
     """In what stands among coded pixels, where the neighbours of a long word say nothing of it."""
-    for needle in _present(low, proof):
-        if len(needle.text) >= _LONG_WORD or is_token_in(needle, low):
-            raise Withhold(needle.code, f"{SAID[needle.code]} stands among the pixel data.")
+    for needle in _matching_patterns(low, proof):
+        if len(needle.text) >= _LONG_WORD or contains_word(needle, low):
+            raise Withhold(
+                needle.code, f"{LEAK_MESSAGES[needle.code]} stands among the pixel data."
+            )
 
 
-def _proven_tag(
-    region: Region, low: bytes, starts: list[int], where: tuple[Needle, int], keep_uids: bool
+def _find_leaking_tag(
+    region: Region,
+    low: bytes,
+    starts: list[int],
+    where: tuple[IdentifierPattern, int],
+    keep_uids: bool,
 ) -> int | None:
     """The tag of the element in which the hit proves something; None where it proves nothing."""
     needle, at = where
@@ -136,23 +144,23 @@ def _proven_tag(
     if at + len(word) > end:
         return None
     if vr in (b"IS", b"DS") and _NUMBER.match(low[start:end].strip(b"\0")):
-        return tag if _is_among(word, low[start:end]) else None
+        return tag if _contains_number(word, low[start:end]) else None
     # Among bytes that are no text, what stands beside a long word does not make it another one.
-    alone = vr in _BYTES and len(word) >= _LONG_WORD
-    if not (alone or stands_alone(needle, low, at, (start, end))):
+    alone = vr in _BYTE_VRS and len(word) >= _LONG_WORD
+    if not (alone or is_whole_word(needle, low, at, (start, end))):
         return None
     if vr in (b"DA", b"DT"):
         proven = needle.code not in (BIRTH, DATE) and low[start:end].strip(b" \0") == word
     elif vr in (b"TM", b"UI"):
-        proven = _in_plain_form(vr, low[start:end], word, keep_uids)
-    elif vr in _NUMBERS:
+        proven = _is_leak_in_time_or_uid(vr, low[start:end], word, keep_uids)
+    elif vr in _NUMERIC_VRS:
         proven = len(word) >= _LONG_WORD
     else:
         proven = not _is_term(tag, vr, word)
     return tag if proven else None
 
 
-def _is_among(word: bytes, numbers: bytes) -> bool:
+def _contains_number(word: bytes, numbers: bytes) -> bool:
     """Whether one of these numbers is the word, however it is written."""
     if len(word) < _LONG_WORD or not word.isdigit():
         return False
@@ -165,10 +173,10 @@ def _is_among(word: bytes, numbers: bytes) -> bool:
     return False
 
 
-def _in_plain_form(vr: bytes, value: bytes, word: bytes, keep_uids: bool) -> bool:
+def _is_leak_in_time_or_uid(vr: bytes, value: bytes, word: bytes, keep_uids: bool) -> bool:
     values = [part.strip(b" \0") for part in value.split(b"\\")]
     if vr == b"TM":
-        return not all(_CLOCK.match(part) for part in values)
+        return not all(_TIME.match(part) for part in values)
     return not keep_uids and any(
         len(word) >= _LONG_WORD and word in part.split(b".") and part not in WELL_KNOWN_UIDS
         for part in values
@@ -177,25 +185,25 @@ def _in_plain_form(vr: bytes, value: bytes, word: bytes, keep_uids: bool) -> boo
 
 def _is_term(tag: int, vr: bytes, word: bytes) -> bool:
     """Does the word belong to the vocabulary of an element that holds nothing else?"""
-    if tag in _EQUIPMENT:
+    if tag in _EQUIPMENT_TAGS:
         return word in VENDORS or word in MODELS
-    return (vr == b"CS" or tag in _CODED) and word in VOCABULARY
+    return (vr == b"CS" or tag in _CODE_TAGS) and word in VOCABULARY
 
 
-def _search_whole(region: Region, low: bytes, whole: dict[bytes, str]) -> None:
+def _search_whole_values(region: Region, low: bytes, whole: dict[bytes, str]) -> None:
     for tag, vr, start, end, _ in region.elements:
-        if vr not in _PRINTED or start == end:
+        if vr not in _TEXT_VRS or start == end:
             continue
         value = low[start:end].strip(b" \0")
         for word in value.split(b"\\") if b"\\" in value else (value,):
             word = word.strip(b" \0")
-            if word in whole and not _tells_nothing(tag, vr, word):
-                raise hit(whole[word], SAID[whole[word]], tag)
+            if word in whole and not _is_not_identifying(tag, vr, word):
+                raise leak_error(whole[word], LEAK_MESSAGES[whole[word]], tag)
 
 
-def _tells_nothing(tag: int, vr: bytes, word: bytes) -> bool:
+def _is_not_identifying(tag: int, vr: bytes, word: bytes) -> bool:
     if tag >> 16 == 0x0012 or tag in (_PATIENT_ID, _CHARSET):
         return True  # compared with what must stand there, to the letter
-    if len(word) < 4 and (tag in _CODED or (tag in _COUNTERS and word.isdigit())):
+    if len(word) < 4 and (tag in _CODE_TAGS or (tag in _COUNTER_TAGS and word.isdigit())):
         return True
     return _is_term(tag, vr, word)

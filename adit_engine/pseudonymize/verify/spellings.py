@@ -12,35 +12,41 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from adit_engine.pseudonymize.verify.identifiers import Found
+from adit_engine.pseudonymize.verify.identifiers import OriginalIdentifiers
 from adit_engine.pseudonymize.verify.patterns import (
     ADDRESS,
     BIRTH,
     DATE,
     DEVICE,
-    GERMAN,
+    GERMAN_TRANSLITERATION,
     ID,
     INSTITUTION,
     NAME,
-    Needle,
-    codecs_of,
-    is_token_in,
-    name_parts,
-    texts,
+    IdentifierPattern,
+    candidate_codecs,
+    contains_word,
+    decode_candidates,
+    split_name,
 )
 from adit_engine.pseudonymize.verify.reader import Region
-from adit_engine.pseudonymize.verify.stopwords import MODELS, NOBODY, PLACES, VENDORS, VOCABULARY
+from adit_engine.pseudonymize.verify.stopwords import (
+    MODELS,
+    NON_NAMES,
+    PLACE_WORDS,
+    VENDORS,
+    VOCABULARY,
+)
 
 _TEXT_VRS = frozenset(b"AE AS CS LO LT SH ST UC UR UT".split())
-_BETWEEN = b"\x01"  # of two values; stands in no text
-_MARKS = bytes(c for c in range(128) if not chr(c).isalnum() and c != _BETWEEN[0])
+_VALUE_SEPARATOR = b"\x01"  # of two values; stands in no text
+_PUNCTUATION = bytes(c for c in range(128) if not chr(c).isalnum() and c != _VALUE_SEPARATOR[0])
 _NOT_LETTERS = re.compile(r"[\W_]+")
 _WORDS = re.compile(r"[^\W\d_]+")
 _DIGITS = re.compile(r"\d+")
 _WORD_TABLE = Path(__file__).parents[1] / "tables" / "safe_words.tsv"
-_KNOWN = b" ".join(VOCABULARY | VENDORS | MODELS | NOBODY) + _WORD_TABLE.read_bytes()
+_VOCABULARY_BYTES = b" ".join(VOCABULARY | VENDORS | MODELS | NON_NAMES) + _WORD_TABLE.read_bytes()
 # A shorter word stands inside others by chance.
-_LONG_NAME, _BEGINNING, _SHORT_PAIR = 6, 8, 5
+_LONG_NAME, _PREFIX_LENGTH, _SHORT_PAIR = 6, 8, 5
 _LONG_NUMBER, _LONG_CODE, _LONG_PLACE, _LONG_LINE = 7, 6, 7, 10
 _PATIENT_NAME, _PATIENT_ID, _CHARSET = 0x00100010, 0x00100020, 0x00080005
 
@@ -56,23 +62,23 @@ class Spellings:
     """`folded` is looked for in text without marks, `tokens` as words of the text itself."""
 
     folded: tuple[tuple[bytes, str], ...]
-    tokens: tuple[Needle, ...]
+    tokens: tuple[IdentifierPattern, ...]
     short_days: re.Pattern[bytes] | None
     _clean: bytes = b""
 
-    def found_in(self, region: Region) -> str | None:
+    def find_code(self, region: Region) -> str | None:
         """The code of what was found. Text that was looked at for the image before is known."""
-        said = _said(region)
+        said = _collect_text(region)
         if said == self._clean or not said:
             return None
-        for form in _forms(said):
-            plain = form.translate(None, _MARKS)
+        for form in _text_forms(said):
+            plain = form.translate(None, _PUNCTUATION)
             for text in (plain, plain[::-1]):
                 for needle, code in self.folded:
                     if needle in text:
                         return code
             for token in self.tokens:
-                if is_token_in(token, form):
+                if contains_word(token, form):
                     return token.code
             if self.short_days is not None and self.short_days.search(form):
                 return BIRTH
@@ -80,47 +86,56 @@ class Spellings:
         return None
 
 
-def spellings(found: Found, stamps: bytes, left: Iterable[bytes] = ()) -> Spellings:
+def build_spellings(
+    found: OriginalIdentifiers, stamps: bytes, left: Iterable[bytes] = ()
+) -> Spellings:
     """`stamps`, our own words in lower case, prove nothing; nor do values that were `left` there."""
-    codecs = codecs_of(found.charset)
+    codecs = candidate_codecs(found.charset)
     told = [
         stamps,
-        *(data for raw in left for text, _ in texts(raw, codecs) for data in _folds(text)),
+        *(
+            data
+            for raw in left
+            for text, _ in decode_candidates(raw, codecs)
+            for data in _fold_word(text)
+        ),
     ]
     own = b"\n".join(told)
-    own_folded = own.translate(None, _MARKS)
+    own_folded = own.translate(None, _PUNCTUATION)
     folded: dict[bytes, str] = {}
-    tokens: dict[bytes, Needle] = {}
-    for code, data, alone in _all_of(found, codecs):
-        needle = Needle(data, code)
+    tokens: dict[bytes, IdentifierPattern] = {}
+    for code, data, alone in _identifier_forms(found, codecs):
+        needle = IdentifierPattern(data, code)
         if not alone and data not in own_folded:
             folded.setdefault(data, code)
-        elif alone and not is_token_in(needle, own):
+        elif alone and not contains_word(needle, own):
             tokens.setdefault(data, needle)
     for code, days in ((BIRTH, found.birth_dates), (DATE, found.dates - found.birth_dates)):
         for day in map(bytes.decode, days):
-            folded.update((data, code) for word in _days(day) for data in _folds(word))
+            folded.update((data, code) for word in _date_forms(day) for data in _fold_word(word))
     return Spellings(
         tuple(folded.items()),
         tuple(tokens.values()),
-        _pattern(map(bytes.decode, found.birth_dates)),
+        _short_date_pattern(map(bytes.decode, found.birth_dates)),
     )
 
 
-def _all_of(found: Found, codecs: tuple[str, ...]) -> Iterator[tuple[str, bytes, bool]]:
+def _identifier_forms(
+    found: OriginalIdentifiers, codecs: tuple[str, ...]
+) -> Iterator[tuple[str, bytes, bool]]:
     """(code, what to look for, as a word of its own) for all that tells who it is."""
     for code, raw in found.identity:
-        for text, _ in texts(raw, codecs):
+        for text, _ in decode_candidates(raw, codecs):
             for value in text.split("\\"):
-                for alone, word in _of(code, value):
-                    for data in _folds(word):
+                for alone, word in _value_forms(code, value):
+                    for data in _fold_word(word):
                         yield code, data, alone
 
 
-def _said(region: Region) -> bytes:
+def _collect_text(region: Region) -> bytes:
     """All text of one data set, in lower case, but for what must name the pseudonym and trial."""
     data = region.data
-    return _BETWEEN.join(
+    return _VALUE_SEPARATOR.join(
         [
             data[start:end]
             for tag, vr, start, end, _ in region.elements
@@ -132,39 +147,39 @@ def _said(region: Region) -> bytes:
     ).lower()
 
 
-def _forms(said: bytes) -> Iterator[bytes]:
+def _text_forms(said: bytes) -> Iterator[bytes]:
     """The text in ASCII, in both ways to write an umlaut, and without the escapes of web pages."""
-    yield from _folds_of_text(said)
+    yield from _fold_text(said)
     if b"%" in said or b"&" in said:
         from html import unescape  # takes long to load, and is seldom needed
 
         plain = unescape(unquote_to_bytes(said).decode("utf-8", "replace"))
-        yield from _folds_of_text(plain.lower().encode())
+        yield from _fold_text(plain.lower().encode())
 
 
-def _folds_of_text(said: bytes) -> Iterator[bytes]:
+def _fold_text(said: bytes) -> Iterator[bytes]:
     if said.isascii():
         yield said
         return
     text = unicodedata.normalize("NFKC", said.decode("utf-8", "replace")).lower()
-    yield from dict.fromkeys(form.encode() for form in _in_ascii(text))
+    yield from dict.fromkeys(form.encode() for form in _to_ascii(text))
 
 
-def _in_ascii(lower: str) -> Iterator[str]:
-    for text in (lower.translate(GERMAN), lower):
+def _to_ascii(lower: str) -> Iterator[str]:
+    for text in (lower.translate(GERMAN_TRANSLITERATION), lower):
         bare = unicodedata.normalize("NFKD", text)
         yield "".join(letter for letter in bare if not unicodedata.combining(letter))
 
 
-def _folds(word: str) -> Iterator[bytes]:
+def _fold_word(word: str) -> Iterator[bytes]:
     composed = unicodedata.normalize("NFC", word.lower())
-    yield from dict.fromkeys(form.encode() for form in _in_ascii(composed))
+    yield from dict.fromkeys(form.encode() for form in _to_ascii(composed))
 
 
-def _of(code: str, value: str) -> Iterator[tuple[bool, str]]:
+def _value_forms(code: str, value: str) -> Iterator[tuple[bool, str]]:
     """(as a word of its own, word) for each way in which a value could be told."""
     if code == NAME:
-        yield from _of_name(value)
+        yield from _name_forms(value)
         return
     plain = _NOT_LETTERS.sub("", value)
     digits = "".join(_DIGITS.findall(plain))
@@ -177,16 +192,16 @@ def _of(code: str, value: str) -> Iterator[tuple[bool, str]]:
         if len(plain) >= _LONG_CODE and len(digits) >= 4:
             yield False, plain
     elif code in (ADDRESS, INSTITUTION):
-        yield from _of_place(code, value, plain, digits)
+        yield from _place_forms(code, value, plain, digits)
 
 
-def _of_name(value: str) -> Iterator[tuple[bool, str]]:
+def _name_forms(value: str) -> Iterator[tuple[bool, str]]:
     for group in value.split("="):
-        parts = name_parts(group)
+        parts = split_name(group)
         for part in parts:
             plain = _NOT_LETTERS.sub("", part)
             if len(plain) >= _LONG_NAME and not _is_known(plain):
-                beginning = plain[:_BEGINNING]
+                beginning = plain[:_PREFIX_LENGTH]
                 yield False, plain if _is_known(beginning) else beginning
         for first, second in pairwise(parts):
             for pair in (first + second, second + first):
@@ -197,8 +212,8 @@ def _of_name(value: str) -> Iterator[tuple[bool, str]]:
                     yield True, pair
 
 
-def _of_place(code: str, value: str, plain: str, digits: str) -> Iterator[tuple[bool, str]]:
-    words = [word for word in _WORDS.findall(value) if not _is_general(word)]
+def _place_forms(code: str, value: str, plain: str, digits: str) -> Iterator[tuple[bool, str]]:
+    words = [word for word in _WORDS.findall(value) if not _is_place_word(word)]
     if len(plain) >= _LONG_LINE and words:
         yield False, plain
     for word in words:
@@ -215,14 +230,14 @@ def _of_place(code: str, value: str, plain: str, digits: str) -> Iterator[tuple[
 
 def _is_known(word: str) -> bool:
     """Part of a word that the standard or a maker uses."""
-    return any(form in _KNOWN for form in _folds(word))
+    return any(form in _VOCABULARY_BYTES for form in _fold_word(word))
 
 
-def _is_general(word: str) -> bool:
-    return _is_known(word) or any(form in PLACES for form in _folds(word))
+def _is_place_word(word: str) -> bool:
+    return _is_known(word) or any(form in PLACE_WORDS for form in _fold_word(word))
 
 
-def _days(day: str) -> Iterator[str]:
+def _date_forms(day: str) -> Iterator[str]:
     """A day without marks, from YYYYMMDD; with the year in full."""
     year, month, date = day[:4], day[4:6], day[6:]
     short, short_month = date.lstrip("0"), month.lstrip("0")
@@ -239,15 +254,15 @@ def _days(day: str) -> Iterator[str]:
                 yield short.zfill(2) + word + year[2:]
 
 
-def _pattern(birth_dates: Iterable[str]) -> re.Pattern[bytes] | None:
+def _short_date_pattern(birth_dates: Iterable[str]) -> re.Pattern[bytes] | None:
     """Finds these days with two digits for the year; no part of a longer number or version."""
-    short = {re.escape(word) for day in birth_dates for word in _short_days(day)}
+    short = {re.escape(word) for day in birth_dates for word in _short_date_forms(day)}
     if not short:
         return None
     return re.compile(rf"(?<![a-z0-9.])(?:{'|'.join(sorted(short))})(?![a-z0-9]|[./-]\d)".encode())
 
 
-def _short_days(day: str) -> Iterator[str]:
+def _short_date_forms(day: str) -> Iterator[str]:
     year, month, date = day[2:4], day[4:6], day[6:]
     for *two, last in ((date, month, year), (month, date, year), (year, month, date)):
         for mark in ("", *"./-_ "):

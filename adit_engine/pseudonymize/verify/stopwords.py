@@ -51,7 +51,7 @@ MODELS = frozenset(
 )
 
 # Roles, forms of address and words for "nobody": in a name or id they tell nothing of a person.
-NOBODY = frozenset(
+NON_NAMES = frozenset(
     b"""
     admin anon anonym anonymised anonymized anonymous anonymus default deidentified demo dept
     doctor dont frau herr hospital imaging known mister miss missing mrs name none noname null
@@ -61,7 +61,7 @@ NOBODY = frozenset(
 )
 
 # Words of many names of places: alone they tell of none.
-PLACES = frozenset(
+PLACE_WORDS = frozenset(
     b"""
     abteilung academic academy allgemeine america american associates austria avenue belgium boulevard
     california canada center central centrale centre centro china city clinic clinica clinical
@@ -82,7 +82,7 @@ PLACES = frozenset(
 )
 
 # What stands in our own stamps, besides what the profile and the trial bring along.
-STAMP_TEXT = b"""
+OWN_ATTRIBUTE_TEXT = b"""
     adit ps3.15 2026c yes no dcm removed modified unmodified iso_ir 192
     de-identification method longitudinal temporal information
     basic application confidentiality profile clean pixel data recognizable visual features graphics

@@ -4,53 +4,66 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.verify.attribute_checks import (
-    BURNED_IN,
+    BURNED_IN_ANNOTATION,
     CHARSET,
-    CLASS_UID,
     CLEAN_PIXELS,
-    DEVICES,
+    CLINICAL_TRIAL_FIELDS,
+    DEID_METHOD,
+    DEVICE_IDENTITY,
     FULL_DATES,
-    INSTANCE_UID,
-    METHOD,
+    IDENTITY_REMOVED,
+    INSTITUTION_IDENTITY,
     MODIFIED_DATES,
     PATIENT_ID,
     PATIENT_NAME,
-    PLACES,
-    REMOVED,
+    RETAIN_UIDS,
     SERIES_UID,
+    SOP_CLASS_UID,
+    SOP_INSTANCE_UID,
     STUDY_UID,
-    SUBJECT,
-    TIME_MODIFIED,
-    TOP,
-    TRIAL,
-    UIDS,
-    Made,
+    SUBJECT_ID,
+    TEMPORAL_INFORMATION,
+    TOP_LEVEL_TAGS,
+    OutputAttributes,
 )
 from adit_engine.pseudonymize.verify.forbidden_elements import must_be_empty, must_differ
-from adit_engine.pseudonymize.verify.identifiers import Evidence, Found, evidence, found_in
-from adit_engine.pseudonymize.verify.masked_pixels import blanked_pixels, check_covered, rules_for
+from adit_engine.pseudonymize.verify.identifiers import (
+    OriginalIdentifiers,
+    PatternSet,
+    build_patterns,
+    collect_identifiers,
+)
+from adit_engine.pseudonymize.verify.masked_pixels import (
+    check_masked_pixels,
+    check_rule_coverage,
+    find_pixel_rules,
+)
 from adit_engine.pseudonymize.verify.patterns import (
     BIRTH,
     DEVICE,
     ID,
     INSTITUTION,
     NAME,
-    Needle,
-    is_token_in,
+    IdentifierPattern,
+    contains_word,
 )
-from adit_engine.pseudonymize.verify.pixels import Picture, readable_parts, same_pixels
-from adit_engine.pseudonymize.verify.reader import Content, not_understood, read
-from adit_engine.pseudonymize.verify.search import SAID, search, search_bytes
-from adit_engine.pseudonymize.verify.spellings import Spellings, spellings
-from adit_engine.pseudonymize.verify.stopwords import STAMP_TEXT
+from adit_engine.pseudonymize.verify.pixels import (
+    ImagePixelModule,
+    check_same_pixels,
+    extract_readable_bytes,
+)
+from adit_engine.pseudonymize.verify.reader import DatasetContent, read_instance, unreadable_error
+from adit_engine.pseudonymize.verify.search import LEAK_MESSAGES, search_bytes, search_region
+from adit_engine.pseudonymize.verify.spellings import Spellings, build_spellings
+from adit_engine.pseudonymize.verify.stopwords import OWN_ATTRIBUTE_TEXT
 from adit_engine.values.instance import Instance
 
-_CACHED = 64
+_MAX_CACHED = 64
 
 
-def verify(source: Instance, output: Instance, change: Pseudonymized) -> None:
+def verify(source: Instance, output: Instance, change: Pseudonymization) -> None:
     """Raises Withhold when `output` must not leave, or cannot be understood."""
     Verifier(change).check(source, output)
 
@@ -62,14 +75,14 @@ class Verifier:
     made is not known here, so that one mistake cannot be made in both places.
     """
 
-    def __init__(self, change: Pseudonymized) -> None:
+    def __init__(self, change: Pseudonymization) -> None:
         self._change = change
         self._options = change.profile.options
         self._pseudonym = change.pseudonym.encode()
         self._empty = must_be_empty(self._options)
         self._differ = must_differ(self._options)
-        self._stamps = _stamp_text(change)
-        self._evidence: OrderedDict[object, tuple[Evidence, Spellings]] = OrderedDict()
+        self._stamps = _own_text(change)
+        self._evidence: OrderedDict[object, tuple[PatternSet, Spellings]] = OrderedDict()
 
     def check(self, source: Instance, output: Instance) -> None:
         """Raises Withhold when `output` must not leave, or when either cannot be understood."""
@@ -79,32 +92,32 @@ class Verifier:
             raise
         except Exception:  # noqa: BLE001 - whatever goes wrong here, nothing may leave
             # Without its cause: the text of that could hold a value of the header.
-            raise not_understood("something is in a form that was not foreseen") from None
+            raise unreadable_error("something is in a form that was not foreseen") from None
 
     def _check(self, source: Instance, output: Instance) -> None:
-        before, after = read(source, tolerant=True), read(output)
-        found = found_in(before, self._differ, TOP)
-        proof, spelled = self._proof(found)
-        made = Made(self._options, self._pseudonym, found, after)
+        before, after = read_instance(source, tolerant=True), read_instance(output)
+        found = collect_identifiers(before, self._differ, TOP_LEVEL_TAGS)
+        proof, spelled = self._get_patterns(found)
+        made = OutputAttributes(self._options, self._pseudonym, found, after)
         made.look(self._empty, self._differ)
-        self._check_meta(source, output, made)
-        self._check_stamp(made)
+        self._check_file_meta(source, output, made)
+        self._check_deid_attributes(made)
         self._check_pixels(source, output, (before, found), (after, made))
         for region in after.regions:
-            search(region, proof, self._options)
-            code = spelled.found_in(region)
+            search_region(region, proof, self._options)
+            code = spelled.find_code(region)
             if code is not None:
-                raise Withhold(code, f"{SAID[code]}, spelled otherwise, stands in a text.")
-        hidden = readable_parts(after).lower()
+                raise Withhold(code, f"{LEAK_MESSAGES[code]}, spelled otherwise, stands in a text.")
+        hidden = extract_readable_bytes(after).lower()
         if hidden:
             search_bytes(hidden, proof)
 
-    def _proof(self, found: Found) -> tuple[Evidence, Spellings]:
+    def _get_patterns(self, found: OriginalIdentifiers) -> tuple[PatternSet, Spellings]:
         """The evidence; the same for all instances of a series, so it is kept."""
         dates = frozenset() if FULL_DATES in self._options else frozenset(found.dates)
         lifted = {
             kind
-            for kind, code in ((DEVICE, DEVICES), (INSTITUTION, PLACES))
+            for kind, code in ((DEVICE, DEVICE_IDENTITY), (INSTITUTION, INSTITUTION_IDENTITY))
             if code in self._options
         }
         identity, births = frozenset(found.identity), frozenset(found.birth_dates)
@@ -114,14 +127,14 @@ class Verifier:
             left = {value for value in identity if value[0] in lifted}
             asked = replace(found, identity=set(identity - left), dates=set(dates))
             words = [word for _, word in left]
-            known = evidence(asked, self._stamps), spellings(asked, self._stamps, words)
+            known = build_patterns(asked, self._stamps), build_spellings(asked, self._stamps, words)
             self._check_pseudonym(known[0])
             self._evidence[key] = known
-            if len(self._evidence) > _CACHED:
+            if len(self._evidence) > _MAX_CACHED:
                 self._evidence.popitem(last=False)
         return known
 
-    def _check_pseudonym(self, proof: Evidence) -> None:
+    def _check_pseudonym(self, proof: PatternSet) -> None:
         """A pseudonym that a person gave may itself tell who it is."""
         own = self._pseudonym.lower()
         year_needles = (needle for needles in proof.by_year.values() for needle in needles)
@@ -135,72 +148,76 @@ class Verifier:
         if (
             own in proof.whole
             or any(needle.text == own for needle in proof.tokens)
-            or any(is_token_in(needle, own) for needle in long_ones)
-            or any(is_token_in(Needle(text, ID), own) for text in hidden)
-            or len([name for name in names if is_token_in(Needle(name, NAME), own)]) > 1
+            or any(contains_word(needle, own) for needle in long_ones)
+            or any(contains_word(IdentifierPattern(text, ID), own) for text in hidden)
+            or len([name for name in names if contains_word(IdentifierPattern(name, NAME), own)])
+            > 1
         ):
             raise Withhold("verify-pseudonym", "The pseudonym itself names the patient.")
 
-    def _check_meta(self, source: Instance, output: Instance, made: Made) -> None:
+    def _check_file_meta(self, source: Instance, output: Instance, made: OutputAttributes) -> None:
         named = (output.sop_class_uid.encode(), output.instance_uid.encode())
-        if named != (made.text(CLASS_UID), made.text(INSTANCE_UID)):
+        if named != (made.text(SOP_CLASS_UID), made.text(SOP_INSTANCE_UID)):
             raise Withhold("verify-meta", "The file meta information names another object.")
         if output.sop_class_uid != source.sop_class_uid.strip(" \0"):
             raise Withhold("verify-meta", "The SOP class is not that of the original.")
         if not (made.text(STUDY_UID) and made.text(SERIES_UID)):
             raise Withhold("verify-meta", "The study or series UID is missing.")
-        if output.instance_uid == source.instance_uid.strip(" \0") and UIDS not in self._options:
+        if (
+            output.instance_uid == source.instance_uid.strip(" \0")
+            and RETAIN_UIDS not in self._options
+        ):
             raise Withhold("verify-uid", "The object still has its original UID.")
         if made.text(CHARSET) not in (b"", b"ISO_IR 192"):
             raise Withhold("verify-meta", "The character set is not ISO_IR 192.")
 
-    def _check_stamp(self, made: Made) -> None:
+    def _check_deid_attributes(self, made: OutputAttributes) -> None:
         stamp = self._change.stamp
-        subject = made.text(SUBJECT) if stamp or made.text(SUBJECT) else self._pseudonym
+        subject = made.text(SUBJECT_ID) if stamp or made.text(SUBJECT_ID) else self._pseudonym
         names = (made.text(PATIENT_NAME).rstrip(b"^="), made.text(PATIENT_ID), subject)
         if any(name != self._pseudonym for name in names):
             raise Withhold("verify-stamp", "Patient name, ID or subject ID is not the pseudonym.")
-        for tag, field in TRIAL.items():
+        for tag, field in CLINICAL_TRIAL_FIELDS.items():
             expected = getattr(stamp, field).strip() if stamp else ""
             if made.text(tag) != expected.encode():
                 raise Withhold("verify-stamp", f"The trial's {field.replace('_', ' ')} is wrong.")
-        if made.text(REMOVED) != b"YES" or not made.text(METHOD).startswith(b"ADIT"):
+        if made.text(IDENTITY_REMOVED) != b"YES" or not made.text(DEID_METHOD).startswith(b"ADIT"):
             raise Withhold("verify-stamp", "The object does not say that it was de-identified.")
         dates = self._options & {FULL_DATES, MODIFIED_DATES}
         if not {"113100", *dates} <= made.codes <= self._options | {"113100"}:
             raise Withhold("verify-stamp", "The de-identification codes are not the profile's.")
         told = {FULL_DATES: b"UNMODIFIED", MODIFIED_DATES: b"MODIFIED"}
         expected_time = next((told[code] for code in sorted(dates)), b"REMOVED")
-        if made.text(TIME_MODIFIED) != expected_time:
+        if made.text(TEMPORAL_INFORMATION) != expected_time:
             raise Withhold("verify-stamp", "What was done to dates is not said, or said wrongly.")
 
     def _check_pixels(
         self,
         source: Instance,
         output: Instance,
-        was: tuple[Content, Found],
-        now: tuple[Content, Made],
+        was: tuple[DatasetContent, OriginalIdentifiers],
+        now: tuple[DatasetContent, OutputAttributes],
     ) -> None:
-        before, after = Picture(was[0], was[1].top), Picture(now[0], now[1].top)
-        rules = rules_for(self._change, before, was[1].top)
+        before, after = ImagePixelModule(was[0], was[1].top), ImagePixelModule(now[0], now[1].top)
+        rules = find_pixel_rules(self._change, before, was[1].top)
         rectangles = [list(one) for rule in rules for one in rule.rectangles]
         claimed = CLEAN_PIXELS in now[1].codes
-        said = was[1].top.get(BURNED_IN, b"").strip(b" \0")
+        said = was[1].top.get(BURNED_IN_ANNOTATION, b"").strip(b" \0")
         if claimed is not bool(rectangles):
             raise Withhold("verify-stamp", "What was done to the pixels is not said as it was.")
-        if now[1].text(BURNED_IN) not in ((b"NO",) if claimed else (b"", said)):
+        if now[1].text(BURNED_IN_ANNOTATION) not in ((b"NO",) if claimed else (b"", said)):
             raise Withhold("verify-stamp", "Burned-in text is answered for without a reason.")
         if not rules:
-            check_covered(self._change, was[1].top)
+            check_rule_coverage(self._change, was[1].top)
         if rectangles:
-            blanked_pixels(before, after, rectangles, source.transfer_syntax_uid)
+            check_masked_pixels(before, after, rectangles, source.transfer_syntax_uid)
             return
-        same_pixels(before, after, (source.transfer_syntax_uid, output.transfer_syntax_uid))
+        check_same_pixels(before, after, (source.transfer_syntax_uid, output.transfer_syntax_uid))
 
 
-def _stamp_text(change: Pseudonymized) -> bytes:
+def _own_text(change: Pseudonymization) -> bytes:
     stamp = change.stamp
     own = [change.pseudonym, change.profile.name]
     if stamp is not None:
-        own += [getattr(stamp, field) for field in TRIAL.values()]
-    return b"\n".join((STAMP_TEXT, *(text.lower().encode() for text in own)))
+        own += [getattr(stamp, field) for field in CLINICAL_TRIAL_FIELDS.values()]
+    return b"\n".join((OWN_ATTRIBUTE_TEXT, *(text.lower().encode() for text in own)))

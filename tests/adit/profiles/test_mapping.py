@@ -16,7 +16,7 @@ from adit.projects.models import Patient
 from adit.projects.pseudonyms import Conflict, as_is_for, change_for, known_pseudonym, pseudonym_for
 from adit.projects.services import box_of, default_project, key_of, revoke
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.change import AsIs, ClinicalTrialAttributes
+from adit_engine.pseudonymize.parameters import AsIs, ClinicalTrialAttributes
 
 
 def test_a_patient_keeps_the_pseudonym(project):
@@ -35,7 +35,7 @@ def test_the_same_id_of_another_domain_is_another_patient(project):
 def test_without_a_pattern_the_pseudonym_follows_from_the_projects_key(make_project):
     heart = make_project("HEART")
 
-    generated = key_of(heart).generated_pseudonym("PACS1", "4711")
+    generated = key_of(heart).generate_pseudonym("PACS1", "4711")
     assert pseudonym_for(heart, "PACS1", "4711") == generated
     assert pseudonym_for(make_project("LIVER"), "PACS1", "4711") != generated
 

@@ -15,7 +15,7 @@ from adit.nodes.models import Node
 from adit.projects import services
 from adit.projects.models import Patient, Profile
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.pseudonymize.profile import presets
+from adit_engine.pseudonymize.profile import preset_names
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 AsUser = Callable[[User], Client]
@@ -107,7 +107,7 @@ def test_the_engines_presets_are_offered_once(dpo: User, profile: Profile, as_us
     page = client.get("/profiles/").content.decode()
 
     names = list(Profile.objects.values_list("name", flat=True))
-    assert len(names) == len(set(names)) == len(presets())
+    assert len(names) == len(set(names)) == len(preset_names())
     assert all(name in page for name in names)
 
 

@@ -25,8 +25,8 @@ from adit.projects.services import (
 )
 from adit.vault.cipher import SealBroken
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.keys import read_key
-from adit_engine.pseudonymize.profile import Profile as Rules
+from adit_engine.pseudonymize.keys import read_key_file
+from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 
 MATRIX = {"coordinator": False, "pacsadmin": False, "stranger": False, "dpo": True, "root": True}
 
@@ -154,7 +154,7 @@ def test_the_exported_key_makes_the_same_uids(root, project, tmp_path):
     file = tmp_path / "lung.key"
     file.write_text(export_key(root, project))
 
-    assert read_key(file).uid("1.2.3") == key_of(project).uid("1.2.3")
+    assert read_key_file(file).uid("1.2.3") == key_of(project).uid("1.2.3")
     assert Event.objects.filter(action="project.key_exported", user=root).exists()
 
 
@@ -174,9 +174,9 @@ def test_another_profile_gives_other_uids(dpo, project):
     assert key_of(project).uid("1.2.3") == before
     choose_profile(dpo, project, other_profile())
     assert key_of(project).uid("1.2.3") != before
-    assert key_of(project).generated_pseudonym("PACS1", "4711") == key_of(
+    assert key_of(project).generate_pseudonym("PACS1", "4711") == key_of(
         Project.objects.get(pk=project.pk)
-    ).generated_pseudonym("PACS1", "4711")
+    ).generate_pseudonym("PACS1", "4711")
 
 
 def test_a_used_profile_does_not_change_any_more(db):

@@ -8,7 +8,7 @@ from django.db import connection
 from adit.nodes.models import Node
 from adit.vault.cipher import Box, SealBroken
 from adit.vault.master_key import KeyMissing, master_box
-from adit_engine.pseudonymize.keys import make_key
+from adit_engine.pseudonymize.keys import create_key_file
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def test_neither_box_nor_error_shows_the_key(box):
 def test_a_key_file_is_made_once_and_for_its_owner_alone(tmp_path):
     path = tmp_path / "keys" / "master.key"
 
-    assert make_key(path) is True
+    assert create_key_file(path) is True
     first = path.read_text()
-    assert make_key(path) is False
+    assert create_key_file(path) is False
     assert path.read_text() == first
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

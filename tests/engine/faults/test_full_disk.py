@@ -12,7 +12,7 @@ from test_matrix import assert_the_next_attempt_heals
 
 from adit_engine.dicom_ul import message_buffer
 from adit_engine.errors import StorageFull
-from adit_engine.pseudonymize.change import AsIs
+from adit_engine.pseudonymize.parameters import AsIs
 
 
 def no_room(**where: object) -> BinaryIO:

@@ -16,7 +16,7 @@ from matrix import FIND, MOVE, QIDO, ROWS, STORE, STOW, SUB, WADO, Service, Trie
 from page import PAGE, page
 from samples import ROOT
 
-from adit_engine.pseudonymize.change import AsIs
+from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.retry import RetryPolicy
 from adit_engine.values.outcome import Event, Outcome, Verdict
 

@@ -21,9 +21,14 @@ from adit_engine.dicom_file import part10
 from adit_engine.errors import RuleBroken
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.pseudonymize.change import AsIs, Change, ClinicalTrialAttributes, Pseudonymized
 from adit_engine.pseudonymize.keys import ProjectKey
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.parameters import (
+    AsIs,
+    Change,
+    ClinicalTrialAttributes,
+    Pseudonymization,
+)
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.transfer import policy
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.instance import Instance
@@ -120,7 +125,9 @@ def test_a_hit_ends_the_series_though_the_source_is_silent_and_the_next_one_come
     monkeypatch.setattr(policy, "apply", leaky)
     node = stalling(route, ct(1), ct(2), large(3), *(ct(n, series="2") for n in (1, 2)))
     stamp = ClinicalTrialAttributes("University Hospital", "LUNG", "Lung Study")
-    change = Pseudonymized(Profile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp)
+    change = Pseudonymization(
+        ConfidentialityProfile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp
+    )
 
     _, outcomes, error, seconds = run(node, change)
 

@@ -16,7 +16,7 @@ from adit_engine.dicom_file.part10 import MAPPED_FROM_BYTES
 from adit_engine.errors import Stopped, StorageFull
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.pseudonymize.change import AsIs
+from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.outcome import Event, Outcome, State, Verdict
 from adit_engine.values.references import StudyRef

@@ -25,7 +25,7 @@ from adit_engine.errors import ConnectionLost, Malformed, NodeBusy, NodeError, S
 from adit_engine.nodes.base import Finding, Grade, NotKept, Proof, Remark
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.pseudonymize.change import AsIs
+from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.storage_scp.pending_moves import Asked, Sender
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.commitment_report import COMMITMENT, WELL_KNOWN_INSTANCE, Report, question

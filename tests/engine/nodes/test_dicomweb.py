@@ -18,9 +18,9 @@ from adit_engine.dicom_file import part10
 from adit_engine.errors import CannotDo, NotFound
 from adit_engine.nodes.base import Checkable, Grade, Retrievable, Searchable, Storable
 from adit_engine.nodes.dicomweb.node import DicomwebNode
-from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
 from adit_engine.pseudonymize.keys import ProjectKey
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.parameters import ClinicalTrialAttributes, Pseudonymization
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.outcome import Outcome, Verdict
 from adit_engine.values.query import DateRange, Query
@@ -238,7 +238,9 @@ def test_a_study_goes_from_archive_to_archive_pseudonymized(
 ) -> None:
     list(node.store(images(40) + images(3, series="2")))
     stamp = ClinicalTrialAttributes("University Hospital", "LUNG", "Lung Study")
-    change = Pseudonymized(Profile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp)
+    change = Pseudonymization(
+        ConfidentialityProfile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp
+    )
     order = Order(STUDY, "PID-4711-0815")
 
     told = list(transfer(order, node, other, change, {}, Stop()))

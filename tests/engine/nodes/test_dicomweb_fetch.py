@@ -38,7 +38,7 @@ from adit_engine.errors import (
 )
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.pseudonymize.change import AsIs
+from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.outcome import Outcome, Verdict
 from adit_engine.values.references import InstanceRef

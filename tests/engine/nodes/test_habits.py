@@ -20,7 +20,7 @@ from adit_engine.nodes.dimse.c_get import STUDY_ROOT_GET
 from adit_engine.nodes.dimse.c_move import STUDY_ROOT_MOVE
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.folder import FolderNode, FolderSettings
-from adit_engine.pseudonymize.change import AsIs
+from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.instance import Instance
 from adit_engine.values.outcome import Outcome, Verdict

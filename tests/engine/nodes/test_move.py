@@ -38,7 +38,7 @@ from adit_engine.nodes.dimse.c_move import STUDY_ROOT_MOVE
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.retrieve import Fetching
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.pseudonymize.change import AsIs
+from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.transfer.study import Order, transfer
 from adit_engine.values.instance import Instance
 from adit_engine.values.outcome import Outcome, Verdict

@@ -8,10 +8,13 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.keys import ProjectKey
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.parameters import (
+    ClinicalTrialAttributes,
+    Pseudonymization,
+    RiskDecision,
+)
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -29,9 +32,15 @@ Header = dict[int, tuple[str, bytes]]
 """Tag to VR and value; a value is padded when it is encoded."""
 
 
-def change(*options: str, key: ProjectKey = KEY, pseudonym: str = "LUNG-0001") -> Pseudonymized:
-    profile = Profile("Test", 1, frozenset(options)) if options else Profile.default()
-    return Pseudonymized(profile, pseudonym, key, TRIAL, Choice.ACCEPT, Choice.ACCEPT)
+def change(*options: str, key: ProjectKey = KEY, pseudonym: str = "LUNG-0001") -> Pseudonymization:
+    profile = (
+        ConfidentialityProfile("Test", 1, frozenset(options))
+        if options
+        else ConfidentialityProfile.default()
+    )
+    return Pseudonymization(
+        profile, pseudonym, key, TRIAL, RiskDecision.ACCEPT, RiskDecision.ACCEPT
+    )
 
 
 def header(sop_class: str = CT, **more: tuple[str, bytes]) -> Header:
@@ -103,7 +112,7 @@ def instance(
     return Instance.of(made[0x00080016][1].decode(), made[0x00080018][1].decode(), syntax, data)
 
 
-def out_bytes(made: Instance, how: Pseudonymized | None = None) -> bytes:
+def out_bytes(made: Instance, how: Pseudonymization | None = None) -> bytes:
     return b"".join(bytes(part) for part in apply(how or change(), made).parts())
 
 
@@ -115,7 +124,7 @@ def read(made: Instance) -> Dataset:
     return ds
 
 
-def result(made: Instance, how: Pseudonymized | None = None) -> Dataset:
+def result(made: Instance, how: Pseudonymization | None = None) -> Dataset:
     return read(apply(how or change(), made))
 
 

@@ -28,7 +28,7 @@ from deid_rows import classes  # noqa: E402
 from deid_whole import whole_objects  # noqa: E402
 
 from adit_engine.dicom_file import part10  # noqa: E402
-from adit_engine.pseudonymize.profile import Profile, presets  # noqa: E402
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:UserWarning"),
@@ -67,7 +67,7 @@ def of_files(road: Road) -> Iterator[Pair]:
 
 @pytest.fixture(scope="module")
 def pairs() -> list[Pair]:
-    road = Road(Profile.default())
+    road = Road(ConfidentialityProfile.default())
     return [*of_classes(road), *of_files(road)]
 
 
@@ -97,10 +97,10 @@ def test_dciodvfy_finds_no_error_that_was_not_there(pairs: list[Pair], folder: P
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
-@pytest.mark.parametrize("preset", [name for name in presets() if name != "default"])
+@pytest.mark.parametrize("preset", [name for name in preset_names() if name != "default"])
 def test_no_preset_makes_an_error_that_was_not_there(preset: str, tmp_path: Path) -> None:
     file = tmp_path / "one.dcm"
-    for pair in of_classes(Road(Profile.preset(preset))):
+    for pair in of_classes(Road(ConfidentialityProfile.preset(preset))):
         file.write_bytes(pair.before)
         before = complaints(file)
         file.write_bytes(pair.after)

@@ -19,14 +19,14 @@ from pydicom.uid import UID_dictionary
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize import admission, tables
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.pixel_rules import PixelRule
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.pseudonymize.verify.verifier import verify
 
 XA, RF, NM, RTIMAGE = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("12.1", "12.2", "20", "481.1"))
 NO_IMAGES = {f"1.2.840.10008.5.1.4.1.1.481.{end}" for end in (3, 5, 8)}
-OPEN = {uid for uid, one in tables.admitted().items() if "rule" not in one.asks}
+OPEN = {uid for uid, one in tables.admitted_sop_classes().items() if "rule" not in one.asks}
 
 
 def code(made: dict[int, tuple[str, bytes]]) -> str:
@@ -37,7 +37,7 @@ def code(made: dict[int, tuple[str, bytes]]) -> str:
 
 @pytest.mark.parametrize("sop_class", sorted(OPEN))
 def test_the_open_classes_leave(sop_class: str) -> None:
-    assert admission.why_not(sop_class, Profile.default()) is None
+    assert admission.sop_class_refusal(sop_class, ConfidentialityProfile.default()) is None
     made = header(sop_class)
     if sop_class in NO_IMAGES:
         made = {tag: element for tag, element in made.items() if tag >> 16 not in (0x28, 0x7FE0)}
@@ -53,7 +53,9 @@ def test_every_other_class_is_withheld() -> None:
     classes = [uid for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class"]
     for sop_class in (*classes, "1.2.3.4.5"):
         if sop_class not in OPEN:
-            assert admission.why_not(sop_class, Profile.default()) is not None
+            assert (
+                admission.sop_class_refusal(sop_class, ConfidentialityProfile.default()) is not None
+            )
             assert code(header(sop_class)) in ("class", "pixel-rule")
 
 
@@ -161,24 +163,26 @@ def test_rescale_and_modality_lut_survive_in_mr() -> None:
 
 
 def test_a_modality_alone_gives_a_may_be() -> None:
-    plain = Profile.default()
-    assert admission.why_not_modality("CT", plain, Choice.ACCEPT) is None
-    assert "not among those" in str(admission.why_not_modality("SR", plain, Choice.ACCEPT))
-    assert "no pixel rule" in str(admission.why_not_modality("US", plain, Choice.ACCEPT))
+    plain = ConfidentialityProfile.default()
+    assert admission.modality_warning("CT", plain, RiskDecision.ACCEPT) is None
+    assert "not among those" in str(admission.modality_warning("SR", plain, RiskDecision.ACCEPT))
+    assert "no pixel rule" in str(admission.modality_warning("US", plain, RiskDecision.ACCEPT))
     assert "no burned-in text can leave" in str(
-        admission.why_not_modality("CR", plain, Choice.ACCEPT)
+        admission.modality_warning("CR", plain, RiskDecision.ACCEPT)
     )
 
 
 def test_what_may_be_is_told_by_the_rules_of_the_profile() -> None:
-    def ruled(uid: str) -> Profile:
+    def ruled(uid: str) -> ConfidentialityProfile:
         rule = PixelRule(uid, "Sample Devices", "M", "*", 4, 4, ((0, 0, 4, 1),))
-        return Profile("Test", 1, frozenset({"113107", "113101"}), (rule,))
+        return ConfidentialityProfile("Test", 1, frozenset({"113107", "113101"}), (rule,))
 
     ultrasound = "1.2.840.10008.5.1.4.1.1.6.1"
-    told = str(admission.why_not_modality("US", ruled(ultrasound), Choice.ACCEPT))
+    told = str(admission.modality_warning("US", ruled(ultrasound), RiskDecision.ACCEPT))
     assert "may be withheld: only those of devices that a pixel rule" in told
-    assert "or whose device" in str(admission.why_not_modality("CR", ruled(CR), Choice.ACCEPT))
+    assert "or whose device" in str(
+        admission.modality_warning("CR", ruled(CR), RiskDecision.ACCEPT)
+    )
     assert "or whose device" not in str(
-        admission.why_not_modality("CR", ruled(ultrasound), Choice.ACCEPT)
+        admission.modality_warning("CR", ruled(ultrasound), RiskDecision.ACCEPT)
     )

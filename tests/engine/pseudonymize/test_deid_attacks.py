@@ -14,7 +14,7 @@ from deid_corpus import MOST, Road, Tally, attacked, attacks  # noqa: E402
 from deid_file import IMPLICIT, file  # noqa: E402
 from deid_victim import BIRTH, GIVEN, NAME, NUMBER, REMARK, base, left_in  # noqa: E402
 
-from adit_engine.pseudonymize.profile import Profile, presets  # noqa: E402
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names  # noqa: E402
 
 ALL = list(attacks())
 
@@ -22,14 +22,14 @@ ALL = list(attacks())
 @pytest.mark.parametrize(
     ("profile", "every"),
     [
-        (Profile.default(), 1),
+        (ConfidentialityProfile.default(), 1),
         (MOST, 1),
-        *((Profile.preset(name), 5) for name in presets() if name != "default"),
+        *((ConfidentialityProfile.preset(name), 5) for name in preset_names() if name != "default"),
     ],
     ids=lambda given: getattr(given, "name", given),
 )
 def test_no_attack_leaves_a_trace_and_no_reason_names_the_person(
-    profile: Profile, every: int
+    profile: ConfidentialityProfile, every: int
 ) -> None:
     tally = attacked(profile, ALL[::every])
     assert tally.residues == []
@@ -67,7 +67,7 @@ def test_the_search_finds_what_is_there(trace: bytes) -> None:
 def test_a_text_of_100_megabytes_is_dealt_with_in_seconds(where: tuple[int, str]) -> None:
     tag, vr = where
     long = (REMARK + " ").encode() * (100_000_000 // (len(REMARK) + 1))
-    road, began = Road(Profile.default()), time.process_time()
+    road, began = Road(ConfidentialityProfile.default()), time.process_time()
     out = road.take(file(base() | {tag: ("UT", long)}, IMPLICIT), Tally("long text"))
     assert out is None or not left_in(out)
     assert time.process_time() - began < 20

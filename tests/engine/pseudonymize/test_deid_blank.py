@@ -21,10 +21,9 @@ from adit_engine.dicom_file import part10
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
 from adit_engine.pseudonymize.pixel_rules import PixelRule
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 
@@ -35,10 +34,15 @@ TOP, CORNER = (0, 0, 16, 3), (10, 8, 6, 4)
 RULE = PixelRule(US_FRAMES, "Maker", "Sonograph 5", "V2.1", ROWS, COLUMNS, (TOP, CORNER))
 
 
-def change(*rules: PixelRule) -> Pseudonymized:
+def change(*rules: PixelRule) -> Pseudonymization:
     options = frozenset({"113107", "113101"}) if rules else frozenset({"113107"})
-    return Pseudonymized(
-        Profile("Test", 1, options, rules), "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT
+    return Pseudonymization(
+        ConfidentialityProfile("Test", 1, options, rules),
+        "LUNG-0001",
+        KEY,
+        TRIAL,
+        RiskDecision.ACCEPT,
+        RiskDecision.ACCEPT,
     )
 
 
@@ -70,7 +74,7 @@ def image(pixels: np.ndarray, photometric: str = "RGB", **more: tuple[str, bytes
     return instance(made | {int(name[1:], 16): element for name, element in more.items()})
 
 
-def released(source: Instance, how: Pseudonymized | None = None) -> Dataset:
+def released(source: Instance, how: Pseudonymization | None = None) -> Dataset:
     how = how or change(RULE)
     out = apply(how, source)
     verify(source, out, how)
@@ -185,7 +189,7 @@ def test_a_jpeg_of_a_real_device_keeps_its_colours_around_the_rectangle() -> Non
     assert not made.pixel_array[:20].any()
 
 
-def code(source: Instance, how: Pseudonymized) -> str:
+def code(source: Instance, how: Pseudonymization) -> str:
     with pytest.raises(Withhold) as caught:
         apply(how, source)
     return caught.value.code
@@ -207,9 +211,9 @@ def test_a_rule_for_another_device_covers_nothing(other: PixelRule) -> None:
 
 def test_without_a_rule_the_class_stays_closed() -> None:
     assert code(image(noise()), change()) == "pixel-rule"
-    assert admission.why_not(US_FRAMES, change().profile) is not None
-    assert admission.why_not(US_FRAMES, change(RULE).profile) is None
-    assert admission.why_not(US, change(RULE).profile) is not None
+    assert admission.sop_class_refusal(US_FRAMES, change().profile) is not None
+    assert admission.sop_class_refusal(US_FRAMES, change(RULE).profile) is None
+    assert admission.sop_class_refusal(US, change(RULE).profile) is not None
 
 
 def test_a_rule_for_any_software_covers_all_of_them() -> None:
@@ -267,7 +271,7 @@ def test_pixels_that_cannot_be_decoded_stay_here() -> None:
 # The second look ----------------------------------------------------------------------------------
 
 
-def refused(out: Instance, source: Instance, how: Pseudonymized) -> str:
+def refused(out: Instance, source: Instance, how: Pseudonymization) -> str:
     with pytest.raises(Withhold) as caught:
         verify(source, out, how)
     return caught.value.code

@@ -6,7 +6,7 @@ from pydicom.sr._concepts_dict import concepts
 from pydicom.sr._snomed_dict import mapping
 
 from adit_engine.pseudonymize import safe_text, tables
-from adit_engine.pseudonymize.actions import Work
+from adit_engine.pseudonymize.actions import ActionContext
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.verify.verifier import verify
@@ -108,20 +108,20 @@ def test_a_version_of_a_scheme_is_a_number(version: bytes, stays: bool) -> None:
 
 
 def test_the_codes_of_the_standard_are_known_and_so_are_their_meanings() -> None:
-    work = Work(ProjectKey(bytes(32)), 0)
-    keep = safe_text.word_keeper("LO")
+    work = ActionContext(ProjectKey(bytes(32)), 0)
+    keep = safe_text.vocabulary_action("LO")
     strange, lost, all_of_them = [], [], 0
     for scheme in concepts.keys() & {name.decode() for name in tables.code_schemes()}:
         for known in concepts[scheme].values():
             for value, (meaning, _) in known.items():
                 all_of_them += 1
-                if not safe_text.is_standard(value.encode(), scheme.encode()):
+                if not safe_text.is_standard_code(value.encode(), scheme.encode()):
                     strange.append(value)
                 fits = len(meaning) <= 64 and "breed" not in meaning
                 if fits and keep(meaning.encode(), work) is None:
                     lost.append(meaning)
     strange += [
-        value for value in mapping["SRT"] if not safe_text.is_standard(value.encode(), b"SRT")
+        value for value in mapping["SRT"] if not safe_text.is_standard_code(value.encode(), b"SRT")
     ]
     assert all_of_them > 18000
     assert len(strange) < 10, strange

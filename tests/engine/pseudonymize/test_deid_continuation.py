@@ -10,31 +10,32 @@ from test_deid_blank import ROWS, RULE, US_FRAMES, image, inside, noise
 from adit_engine.elements import elements
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
 from adit_engine.pseudonymize.pixel_rules import PixelRule
-from adit_engine.pseudonymize.profile import Profile, continues
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, is_compatible_version
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.device import Device
 from adit_engine.values.instance import Instance
 
-PLAIN = Profile("Test", 1, frozenset({"113107"}))
+PLAIN = ConfidentialityProfile("Test", 1, frozenset({"113107"}))
 LATER = replace(RULE, applies="withheld", reason="looked at")
 CR_RULE = replace(LATER, sop_class=CR)
 
 
-def with_rules(*rules: PixelRule, version: int = 2) -> Profile:
-    return Profile("Test", version, frozenset({"113107", "113101"}), rules)
+def with_rules(*rules: PixelRule, version: int = 2) -> ConfidentialityProfile:
+    return ConfidentialityProfile("Test", version, frozenset({"113107", "113101"}), rules)
 
 
-def out(source: Instance, profile: Profile) -> bytes:
-    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT)
+def out(source: Instance, profile: ConfidentialityProfile) -> bytes:
+    how = Pseudonymization(
+        profile, "LUNG-0001", KEY, TRIAL, RiskDecision.ACCEPT, RiskDecision.ACCEPT
+    )
     made = apply(how, source)
     verify(source, made, how)
     return b"".join(bytes(part) for part in made.parts())
 
 
-def code(source: Instance, profile: Profile) -> str:
+def code(source: Instance, profile: ConfidentialityProfile) -> str:
     with pytest.raises(Withhold) as caught:
         out(source, profile)
     return caught.value.code
@@ -53,16 +54,22 @@ def _header(made: Instance) -> dict[int, tuple[str, bytes]]:
 
 
 def test_an_added_rule_continues_a_version() -> None:
-    assert continues(PLAIN, with_rules(LATER), Choice.ACCEPT)
-    assert continues(with_rules(LATER), with_rules(LATER, CR_RULE, version=3), Choice.ACCEPT)
-    assert continues(PLAIN, with_rules(RULE), Choice.ACCEPT)  # ultrasound never left without one
+    assert is_compatible_version(PLAIN, with_rules(LATER), RiskDecision.ACCEPT)
+    assert is_compatible_version(
+        with_rules(LATER), with_rules(LATER, CR_RULE, version=3), RiskDecision.ACCEPT
+    )
+    assert is_compatible_version(
+        PLAIN, with_rules(RULE), RiskDecision.ACCEPT
+    )  # ultrasound never left without one
 
 
 @pytest.mark.parametrize(
     "after",
     [
-        Profile("Other", 2, frozenset({"113107", "113101"}), (LATER, CR_RULE)),
-        Profile("Test", 2, frozenset({"113107", "113101", "113108"}), (LATER, CR_RULE)),
+        ConfidentialityProfile("Other", 2, frozenset({"113107", "113101"}), (LATER, CR_RULE)),
+        ConfidentialityProfile(
+            "Test", 2, frozenset({"113107", "113101", "113108"}), (LATER, CR_RULE)
+        ),
         with_rules(CR_RULE),
         PLAIN,
         with_rules(replace(LATER, rectangles=((0, 0, 16, 4),)), CR_RULE),
@@ -71,8 +78,8 @@ def test_an_added_rule_continues_a_version() -> None:
         with_rules(LATER, replace(RULE, sop_class=CT)),
     ],
 )
-def test_any_other_change_does_not(after: Profile) -> None:
-    assert not continues(with_rules(LATER), after, Choice.ACCEPT)
+def test_any_other_change_does_not(after: ConfidentialityProfile) -> None:
+    assert not is_compatible_version(with_rules(LATER), after, RiskDecision.ACCEPT)
 
 
 def test_what_could_leave_before_leaves_with_the_same_bytes() -> None:
@@ -85,8 +92,8 @@ def test_what_was_withheld_leaves_blanked() -> None:
     for burned_in in (None, b"YES"):
         source = radiograph(burned_in)
         assert code(source, PLAIN).startswith("burned-in")
-        how = Pseudonymized(
-            with_rules(CR_RULE), "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT
+        how = Pseudonymization(
+            with_rules(CR_RULE), "LUNG-0001", KEY, TRIAL, RiskDecision.ACCEPT, RiskDecision.ACCEPT
         )
         made = read(apply(how, source))
         verify(source, apply(how, source), how)
@@ -97,7 +104,9 @@ def test_what_was_withheld_leaves_blanked() -> None:
 def test_a_released_device_leaves_as_it_is_and_claims_nothing() -> None:
     profile = with_rules(replace(CR_RULE, rectangles=(), reason="burns nothing in"))
     source = radiograph(None)
-    how = Pseudonymized(profile, "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT)
+    how = Pseudonymization(
+        profile, "LUNG-0001", KEY, TRIAL, RiskDecision.ACCEPT, RiskDecision.ACCEPT
+    )
     made = apply(how, source)
     verify(source, made, how)
     ds = read(made)
@@ -123,7 +132,7 @@ def test_a_rule_for_a_device_without_a_version_covers_no_other() -> None:
 
 def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_called() -> None:
     source = image(noise(), t00280301=("CS", b"NO"))
-    released = Pseudonymized(
+    released = Pseudonymization(
         with_rules(replace(LATER, rectangles=(), reason="nothing")), "LUNG-0001", KEY, TRIAL
     )
     left = apply(released, source)
@@ -131,7 +140,9 @@ def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_ca
         verify(
             source,
             left,
-            Pseudonymized(with_rules(LATER), "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT),
+            Pseudonymization(
+                with_rules(LATER), "LUNG-0001", KEY, TRIAL, RiskDecision.ACCEPT, RiskDecision.ACCEPT
+            ),
         )
     assert caught.value.code == "verify-stamp"
 
@@ -140,5 +151,5 @@ def test_a_device_is_read_from_the_header_and_makes_a_rule() -> None:
     device = Device.of(image(noise()))
     assert device == Device(US_FRAMES, "MAKER", "Sonograph 5", "V2.1", ROWS, 16)
     assert Device.from_json(device.to_json()) == device
-    assert PixelRule.for_device(device, ((0, 0, 1, 1),), "seen", Choice.ACCEPT).covers(device)
+    assert PixelRule.for_device(device, ((0, 0, 1, 1),), "seen", RiskDecision.ACCEPT).covers(device)
     assert not Device(US_FRAMES).is_known

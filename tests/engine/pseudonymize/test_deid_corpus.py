@@ -14,14 +14,14 @@ from deid_corpus import MOST, Tally, made_up, mixable, mixed, real, real_files  
 from deid_file import NAME, Case, Planted, file, header  # noqa: E402
 from deid_rows import rows  # noqa: E402
 
-from adit_engine.pseudonymize.profile import Profile  # noqa: E402
+from adit_engine.pseudonymize.profile import ConfidentialityProfile  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @pytest.fixture(scope="module")
 def tallies() -> list[Tally]:
-    return made_up(Profile.default(), short=True)
+    return made_up(ConfidentialityProfile.default(), short=True)
 
 
 def test_nothing_planted_is_left(tallies: list[Tally]) -> None:
@@ -34,14 +34,18 @@ def test_rows_leave_without_their_values_rather_than_being_withheld(tallies: lis
 
 
 def test_real_files_keep_nothing_and_the_second_look_stops_none() -> None:
-    tally = real(Profile.default(), real_files(largest_bytes=1 << 17))
+    tally = real(ConfidentialityProfile.default(), real_files(largest_bytes=1 << 17))
     assert tally.residues == []
     assert not tally.by_verification, tally.by_verification
     assert tally.released > 30
 
 
-@pytest.mark.parametrize("profile", [Profile.default(), MOST], ids=lambda one: one.name)
-def test_what_became_of_other_images_before_changes_nothing(profile: Profile) -> None:
+@pytest.mark.parametrize(
+    "profile", [ConfidentialityProfile.default(), MOST], ids=lambda one: one.name
+)
+def test_what_became_of_other_images_before_changes_nothing(
+    profile: ConfidentialityProfile,
+) -> None:
     tally = mixed(profile, mixable(short=True), runs=60)
     assert tally.residues == []
     assert tally.released > tally.objects // 2

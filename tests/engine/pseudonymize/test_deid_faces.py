@@ -7,15 +7,17 @@ from deid_objects import CT, MR, PET, change, encode, header, instance, items
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.statistics import PIXEL_DATA, Done, Tally
+from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.statistics import PIXEL_DATA, AppliedAction, ChangeStatistics
 
 THIN, THICK = ("DS", b"1.0 "), ("DS", b"5.0 ")
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 LEGACY_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 
 
-def leaves(sop_class: str = CT, faces: Choice = Choice.UNDECIDED, **elements: tuple[str, bytes]):
+def leaves(
+    sop_class: str = CT, faces: RiskDecision = RiskDecision.UNDECIDED, **elements: tuple[str, bytes]
+):
     """True where it leaves; else why its face holds it back, or the code of another reason."""
     how = replace(change(), faces=faces)
     try:
@@ -79,17 +81,17 @@ ELSEWHERE = {
 def test_what_may_show_a_head_in_thin_slices_is_withheld(sop_class: str, elements) -> None:
     undecided = leaves(sop_class, **elements)
     assert "Nobody has chosen" in str(undecided)
-    withheld = leaves(sop_class, Choice.WITHHOLD, **elements)
+    withheld = leaves(sop_class, RiskDecision.WITHHOLD, **elements)
     assert withheld is not True
     assert "face could be drawn" in str(withheld)
     assert "Nobody has chosen" not in str(withheld)
-    assert leaves(sop_class, Choice.ACCEPT, **elements) is True
+    assert leaves(sop_class, RiskDecision.ACCEPT, **elements) is True
 
 
 @pytest.mark.parametrize("elements", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_what_shows_no_head_leaves_without_a_choice(elements) -> None:
-    assert leaves(CT, Choice.UNDECIDED, **elements) is True
-    assert leaves(CT, Choice.WITHHOLD, **elements) is True
+    assert leaves(CT, RiskDecision.UNDECIDED, **elements) is True
+    assert leaves(CT, RiskDecision.WITHHOLD, **elements) is True
 
 
 def test_the_localizer_of_a_ct_is_no_slice_and_that_of_an_mr_may_be() -> None:
@@ -121,12 +123,12 @@ def test_enhanced_images_tell_it_inside(sop_class: str, group: str) -> None:
 
 def test_the_decision_changes_no_byte_of_what_leaves() -> None:
     free = instance(header(t00180015=("CS", b"ABDOMEN")))
-    made = {apply(replace(change(), faces=faces), free).sha256() for faces in Choice}
+    made = {apply(replace(change(), faces=faces), free).sha256() for faces in RiskDecision}
     assert len(made) == 1
 
 
 def test_an_accepted_face_is_counted() -> None:
-    tally = Tally()
+    tally = ChangeStatistics()
     for part in (b"HEAD", b"ABDOMEN"):
         apply(change(), instance(header(t00180015=("CS", part), t00180050=THIN)), tally)
-    assert tally.counts[PIXEL_DATA, Done.FACE] == 1
+    assert tally.counts[PIXEL_DATA, AppliedAction.FACE] == 1

@@ -9,11 +9,15 @@ from deid_objects import CR, CT, DX, MR, PET, change, header, instance, read
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.pixel_rules import ALL, WITHHELD, PixelRule
-from adit_engine.pseudonymize.profile import CLEAN_PIXELS, Profile, choice_continues, continues
-from adit_engine.pseudonymize.statistics import PIXEL_DATA, Done, Tally
+from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.pixel_rules import APPLIES_TO_ALL, APPLIES_TO_WITHHELD, PixelRule
+from adit_engine.pseudonymize.profile import (
+    CLEAN_PIXELS,
+    ConfidentialityProfile,
+    is_compatible_decision,
+    is_compatible_version,
+)
+from adit_engine.pseudonymize.statistics import PIXEL_DATA, AppliedAction, ChangeStatistics
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.device import Device
 from adit_engine.values.instance import Instance
@@ -23,18 +27,22 @@ SIDE = 256
 BAND = ((0, 0, SIDE, 60),)
 WORDY = sorted(
     one.uid
-    for one in tables.admitted().values()
+    for one in tables.admitted_sop_classes().values()
     if one.modality in {"CR", "DX", "MG", "XA", "RF", "NM"}
 )
-NOT_ACCEPTED = [Choice.UNDECIDED, Choice.WITHHOLD]
+NOT_ACCEPTED = [RiskDecision.UNDECIDED, RiskDecision.WITHHOLD]
 
 
-def how(choice: Choice = Choice.UNDECIDED, *rules: PixelRule) -> Pseudonymized:
+def how(choice: RiskDecision = RiskDecision.UNDECIDED, *rules: PixelRule) -> Pseudonymization:
     options = frozenset({"113107", CLEAN_PIXELS} if rules else {"113107"})
-    return replace(change(), profile=Profile("Test", 1, options, rules), header_word=choice)
+    return replace(
+        change(), profile=ConfidentialityProfile("Test", 1, options, rules), header_word=choice
+    )
 
 
-def rule(sop_class: str, *rectangles: tuple[int, int, int, int], applies: str = ALL) -> PixelRule:
+def rule(
+    sop_class: str, *rectangles: tuple[int, int, int, int], applies: str = APPLIES_TO_ALL
+) -> PixelRule:
     device = ("Sample Devices", "Model 1", "")
     return PixelRule(sop_class, *device, SIDE, SIDE, rectangles, applies, "somebody has looked")
 
@@ -63,7 +71,7 @@ def has_name(image: Instance) -> bool:
     return len(np.unique(pixels[:60])) > 1
 
 
-def code(image: Instance, choice: Pseudonymized) -> str:
+def code(image: Instance, choice: Pseudonymization) -> str:
     """Empty where it leaves, second look and all."""
     try:
         verify(image, apply(choice, image), choice)
@@ -86,25 +94,27 @@ def test_of_80_images_with_a_name_in_their_pixels_no_radiograph_leaves() -> None
 
 @pytest.mark.parametrize("sop_class", WORDY)
 @pytest.mark.parametrize("choice", NOT_ACCEPTED)
-def test_no_class_of_these_leaves_on_its_header_alone(sop_class: str, choice: Choice) -> None:
+def test_no_class_of_these_leaves_on_its_header_alone(sop_class: str, choice: RiskDecision) -> None:
     with pytest.raises(Withhold) as held:
         apply(how(choice), with_name(sop_class))
 
     assert held.value.code == "header-word"
     assert "Ask a reviewer" in held.value.reason
     asks_manager = "a manager of research projects" in held.value.reason
-    assert asks_manager is (choice is Choice.UNDECIDED)
+    assert asks_manager is (choice is RiskDecision.UNDECIDED)
 
 
 @pytest.mark.parametrize("choice", NOT_ACCEPTED)
-def test_what_no_choice_can_open_says_so_first(choice: Choice) -> None:
+def test_what_no_choice_can_open_says_so_first(choice: RiskDecision) -> None:
     assert code(with_name(CR, burned_in=b"YES"), how(choice)) == "burned-in"
     assert code(with_name(CR, burned_in=b"YES"), how(choice, rule(CR))) == "burned-in"
     assert code(with_name(CR, burned_in=b""), how(choice)) == "header-word"
 
 
 def test_these_are_all_classes_of_the_six_modalities() -> None:
-    asking = {one.uid for one in tables.admitted().values() if "header-word" in one.asks}
+    asking = {
+        one.uid for one in tables.admitted_sop_classes().values() if "header-word" in one.asks
+    }
 
     assert asking == set(WORDY)
     assert len(WORDY) == 11
@@ -112,8 +122,8 @@ def test_these_are_all_classes_of_the_six_modalities() -> None:
 
 @pytest.mark.parametrize("sop_class", WORDY)
 def test_where_the_word_is_accepted_the_header_decides_as_before(sop_class: str) -> None:
-    accepted = how(Choice.ACCEPT)
-    asks = tables.admitted()[sop_class].asks
+    accepted = how(RiskDecision.ACCEPT)
+    asks = tables.admitted_sop_classes()[sop_class].asks
 
     assert code(with_name(sop_class), accepted) == ""
     assert code(with_name(sop_class, burned_in=b"YES"), accepted) == "burned-in"
@@ -121,9 +131,11 @@ def test_where_the_word_is_accepted_the_header_decides_as_before(sop_class: str)
     assert code(with_name(sop_class, burned_in=b""), accepted) == unsaid
 
 
-@pytest.mark.parametrize("choice", Choice)
+@pytest.mark.parametrize("choice", RiskDecision)
 @pytest.mark.parametrize("sop_class", [CR, DX, XA])
-def test_a_rule_for_the_device_opens_it_under_every_choice(sop_class: str, choice: Choice) -> None:
+def test_a_rule_for_the_device_opens_it_under_every_choice(
+    sop_class: str, choice: RiskDecision
+) -> None:
     image = with_name(sop_class)
 
     masked = how(choice, rule(sop_class, *BAND))
@@ -134,13 +146,15 @@ def test_a_rule_for_the_device_opens_it_under_every_choice(sop_class: str, choic
 
 
 @pytest.mark.parametrize("choice", NOT_ACCEPTED)
-def test_a_rule_for_withheld_images_masks_what_the_header_no_longer_opens(choice: Choice) -> None:
-    late = rule(DX, *BAND, applies=WITHHELD)
+def test_a_rule_for_withheld_images_masks_what_the_header_no_longer_opens(
+    choice: RiskDecision,
+) -> None:
+    late = rule(DX, *BAND, applies=APPLIES_TO_WITHHELD)
     image = with_name(DX)
 
     assert code(image, how(choice, late)) == ""
     assert not has_name(apply(how(choice, late), image))
-    assert has_name(apply(how(Choice.ACCEPT, late), image))
+    assert has_name(apply(how(RiskDecision.ACCEPT, late), image))
 
 
 @pytest.mark.parametrize("sop_class", [CT, MR, PET])
@@ -151,13 +165,13 @@ def test_slices_are_not_concerned(sop_class: str) -> None:
 def test_another_device_stays_withheld() -> None:
     other = replace(rule(CR, *BAND), model="Model 2")
 
-    assert code(with_name(CR), how(Choice.UNDECIDED, other)) == "header-word"
+    assert code(with_name(CR), how(RiskDecision.UNDECIDED, other)) == "header-word"
 
 
 @pytest.mark.parametrize("sop_class", WORDY)
 def test_the_second_look_refuses_what_left_without_a_choice(sop_class: str) -> None:
     image = with_name(sop_class)
-    made = apply(how(Choice.ACCEPT), image)
+    made = apply(how(RiskDecision.ACCEPT), image)
 
     for choice in NOT_ACCEPTED:
         with pytest.raises(Withhold, match="neither a pixel rule") as held:
@@ -169,48 +183,61 @@ def test_the_second_look_refuses_what_left_without_a_choice(sop_class: str) -> N
 
 
 def test_what_leaves_on_its_word_is_counted() -> None:
-    tally = Tally()
+    tally = ChangeStatistics()
 
-    apply(how(Choice.ACCEPT), with_name(CR), tally)
-    apply(how(Choice.ACCEPT, rule(CR)), with_name(CR), tally)
-    apply(how(Choice.ACCEPT), with_name(CT), tally)
+    apply(how(RiskDecision.ACCEPT), with_name(CR), tally)
+    apply(how(RiskDecision.ACCEPT, rule(CR)), with_name(CR), tally)
+    apply(how(RiskDecision.ACCEPT), with_name(CT), tally)
 
-    assert tally.counts[PIXEL_DATA, Done.HEADER_WORD] == 1
+    assert tally.counts[PIXEL_DATA, AppliedAction.HEADER_WORD] == 1
 
 
 # One UID never has two contents -------------------------------------------------------------------
 
 
 def test_a_rule_for_all_images_of_a_device_continues_only_where_none_of_them_left() -> None:
-    before, after = how().profile, how(Choice.UNDECIDED, rule(CR, *BAND)).profile
+    before, after = how().profile, how(RiskDecision.UNDECIDED, rule(CR, *BAND)).profile
 
-    assert continues(before, after, Choice.UNDECIDED)
-    assert not continues(before, after, Choice.ACCEPT)
+    assert is_compatible_version(before, after, RiskDecision.UNDECIDED)
+    assert not is_compatible_version(before, after, RiskDecision.ACCEPT)
 
 
 def test_a_reviewers_rule_for_the_device_stays_when_the_word_is_accepted_later() -> None:
     device = Device(CR, "Sample Devices", "Model 1", "", SIDE, SIDE)
 
-    made = PixelRule.for_device(device, BAND, "names at the top", Choice.UNDECIDED)
-    assert made.applies == ALL
-    assert PixelRule.for_device(device, BAND, "names", Choice.ACCEPT).applies == WITHHELD
+    made = PixelRule.for_device(device, BAND, "names at the top", RiskDecision.UNDECIDED)
+    assert made.applies == APPLIES_TO_ALL
+    assert (
+        PixelRule.for_device(device, BAND, "names", RiskDecision.ACCEPT).applies
+        == APPLIES_TO_WITHHELD
+    )
 
-    assert not has_name(apply(how(Choice.ACCEPT, made), with_name(CR)))
+    assert not has_name(apply(how(RiskDecision.ACCEPT, made), with_name(CR)))
 
 
 @pytest.mark.parametrize(
     ("before", "after", "rules", "continuing"),
     [
-        (Choice.UNDECIDED, Choice.WITHHOLD, (), True),
-        (Choice.UNDECIDED, Choice.ACCEPT, (), True),
-        (Choice.UNDECIDED, Choice.ACCEPT, (rule(CR, *BAND),), True),
-        (Choice.UNDECIDED, Choice.ACCEPT, (rule(CR, *BAND, applies=WITHHELD),), False),
-        (Choice.ACCEPT, Choice.WITHHOLD, (), False),
-        (Choice.ACCEPT, Choice.UNDECIDED, (), False),
-        (Choice.ACCEPT, Choice.ACCEPT, (rule(CR, *BAND, applies=WITHHELD),), True),
+        (RiskDecision.UNDECIDED, RiskDecision.WITHHOLD, (), True),
+        (RiskDecision.UNDECIDED, RiskDecision.ACCEPT, (), True),
+        (RiskDecision.UNDECIDED, RiskDecision.ACCEPT, (rule(CR, *BAND),), True),
+        (
+            RiskDecision.UNDECIDED,
+            RiskDecision.ACCEPT,
+            (rule(CR, *BAND, applies=APPLIES_TO_WITHHELD),),
+            False,
+        ),
+        (RiskDecision.ACCEPT, RiskDecision.WITHHOLD, (), False),
+        (RiskDecision.ACCEPT, RiskDecision.UNDECIDED, (), False),
+        (
+            RiskDecision.ACCEPT,
+            RiskDecision.ACCEPT,
+            (rule(CR, *BAND, applies=APPLIES_TO_WITHHELD),),
+            True,
+        ),
     ],
 )
 def test_another_choice_makes_new_uids_where_images_would_leave_with_other_pixels(
-    before: Choice, after: Choice, rules: tuple[PixelRule, ...], continuing: bool
+    before: RiskDecision, after: RiskDecision, rules: tuple[PixelRule, ...], continuing: bool
 ) -> None:
-    assert choice_continues(how(before, *rules).profile, before, after) is continuing
+    assert is_compatible_decision(how(before, *rules).profile, before, after) is continuing

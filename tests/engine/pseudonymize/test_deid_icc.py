@@ -7,7 +7,7 @@ from deid_objects import change, header, instance, result
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.icc_profile import cleaned
+from adit_engine.pseudonymize.icc_profile import clean_icc_profile
 
 NAME = b"Mustermann^Erika"
 WIDE = "Mustermann^Erika".encode("utf-16-be")
@@ -66,7 +66,7 @@ def test_a_colour_profile_keeps_its_numbers_and_loses_its_words(version: int) ->
     assert not any(word in out for word in (NAME, WIDE, b"Must", b"erma", b"rika"))
     assert int.from_bytes(out[:4]) == len(out)
     assert out[12:24] == b"mntrRGB XYZ "
-    assert cleaned(out, None) == out
+    assert clean_icc_profile(out, None) == out
 
 
 @pytest.mark.parametrize(

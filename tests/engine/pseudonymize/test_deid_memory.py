@@ -10,10 +10,10 @@ from test_deid_real_files import leaving  # noqa: F401 - a fixture
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.element_cache import LONGEST, Memory
-from adit_engine.pseudonymize.profile import Profile, presets
-from adit_engine.pseudonymize.statistics import Tally
+from adit_engine.pseudonymize.parameters import Pseudonymization
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
+from adit_engine.pseudonymize.rewrite import MAX_CACHED_BYTES, ElementCache
+from adit_engine.pseudonymize.statistics import ChangeStatistics
 from adit_engine.values.instance import Instance
 
 UMLAUT = "Haus der \u00c4rzte".encode("latin-1")
@@ -45,13 +45,13 @@ SERIES = [
     header(MR, t00181060=("DS", b"soon")),
     header(MR, t0008103E=("LO", b"CT HEAD ")),
     header(t00080008=("CS", b"ORIGINAL\\PRIMARY\\AXIAL ")),
-    header(t00081140=("SQ", b"".join(referenced(n) for n in range(LONGEST // 64)))),
+    header(t00081140=("SQ", b"".join(referenced(n) for n in range(MAX_CACHED_BYTES // 64)))),
 ]
 """Images that differ in one thing each: a value, its character set, whose it is, of what class."""
 
 
-def told(how: Pseudonymized, source: Instance, memory: Memory | None) -> object:
-    tally = Tally()
+def told(how: Pseudonymization, source: Instance, memory: ElementCache | None) -> object:
+    tally = ChangeStatistics()
     try:
         out = apply(how, source, tally, memory)
     except Withhold as held:
@@ -59,12 +59,12 @@ def told(how: Pseudonymized, source: Instance, memory: Memory | None) -> object:
     return out.sha256(), out.instance_uid, dict(tally.treatments)
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", preset_names())
 def test_an_image_is_changed_and_counted_alike_whatever_went_before(name: str) -> None:
-    how = replace(change(), profile=Profile.preset(name))
+    how = replace(change(), profile=ConfidentialityProfile.preset(name))
     sources = [instance(made, explicit=explicit) for made in SERIES for explicit in (True, False)]
     alone = [told(how, source, None) for source in sources]
-    memory, order = Memory(how), random.Random(7)
+    memory, order = ElementCache(how), random.Random(7)
     for _ in range(12):
         for place in order.sample(range(len(sources)), len(sources)):
             assert told(how, sources[place], memory) == alone[place], place
@@ -74,7 +74,7 @@ def test_an_image_is_changed_and_counted_alike_whatever_went_before(name: str) -
 
 def test_a_text_of_the_same_bytes_is_read_in_its_own_character_set() -> None:
     how = change("113112")
-    memory = Memory(how)
+    memory = ElementCache(how)
     made = [
         instance(header(t00080005=("CS", charset), t00080080=("LO", UMLAUT)))
         for charset in (b"ISO_IR 100", b"ISO_IR 192", b"ISO_IR 144")
@@ -86,7 +86,7 @@ def test_a_text_of_the_same_bytes_is_read_in_its_own_character_set() -> None:
 
 
 def test_what_another_change_made_is_not_taken_over() -> None:
-    source, memory = instance(SERIES[0]), Memory(change())
+    source, memory = instance(SERIES[0]), ElementCache(change())
     apply(change(), source, None, memory)
     other = change(pseudonym="HEART-0009")
     assert apply(other, source, None, memory).sha256() == apply(other, source).sha256()
@@ -94,7 +94,7 @@ def test_what_another_change_made_is_not_taken_over() -> None:
 
 def test_what_is_withheld_after_a_good_image_is_withheld_still() -> None:
     how = change()
-    memory = Memory(how)
+    memory = ElementCache(how)
     apply(how, instance(header()), None, memory)
     for _ in range(2):
         with pytest.raises(Withhold):
@@ -103,11 +103,11 @@ def test_what_is_withheld_after_a_good_image_is_withheld_still() -> None:
 
 def test_a_long_element_is_not_remembered_and_memory_stays_small() -> None:
     how = change()
-    memory = Memory(how)
+    memory = ElementCache(how)
     apply(how, instance(SERIES[-1]), None, memory)
     kept = [known for context in memory.contexts() for known in context.values()]
     assert kept
-    assert all(len(known.raw) <= LONGEST for known in kept)
+    assert all(len(known.raw) <= MAX_CACHED_BYTES for known in kept)
     for number in range(40):
         name = ("PN", f"Name{number}^Erika".encode().ljust(14))
         apply(how, instance(header(t00100010=name)), None, memory)
@@ -118,7 +118,7 @@ def test_real_files_are_changed_alike_in_any_order(
     leaving: list[tuple[Path, Instance, Instance]],  # noqa: F811
 ) -> None:
     how, order = change(), random.Random(11)
-    memory = Memory(how)
+    memory = ElementCache(how)
     for _ in range(3):
         for path, source, out in order.sample(leaving, len(leaving)):
             assert apply(how, source, None, memory).sha256() == out.sha256(), path.name

@@ -22,24 +22,28 @@ from pydicom.dataset import Dataset
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.face_risk import FaceRisk, Named, face_risk
-from adit_engine.pseudonymize.profile import Profile, presets
-from adit_engine.pseudonymize.safe_text import is_harmless
+from adit_engine.pseudonymize.face_risk import FaceRisk, SeriesTexts, assess_face_risk
+from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
+from adit_engine.pseudonymize.safe_text import is_safe_text
 from adit_engine.pseudonymize.verify.verifier import verify
 
 
-def released(made: dict[int, tuple[str, bytes]], how: Pseudonymized) -> Dataset:
+def released(made: dict[int, tuple[str, bytes]], how: Pseudonymization) -> Dataset:
     source = instance(made)
     out = apply(how, source)
     verify(source, out, how)
     return read(out)
 
 
-def by_preset(name: str) -> Pseudonymized:
-    return Pseudonymized(
-        Profile.preset(name), "LUNG-0001", KEY, TRIAL, Choice.ACCEPT, Choice.ACCEPT
+def by_preset(name: str) -> Pseudonymization:
+    return Pseudonymization(
+        ConfidentialityProfile.preset(name),
+        "LUNG-0001",
+        KEY,
+        TRIAL,
+        RiskDecision.ACCEPT,
+        RiskDecision.ACCEPT,
     )
 
 
@@ -58,7 +62,7 @@ NAMED = {
     [b"CT Thorax 5.0 mm", b"t2 tse sag 320", b"Head/Neck + contrast", b"PTV_60", b"LUNG 1.0 B"],
 )
 def test_descriptions_of_listed_words_stay_with_the_option(text: bytes) -> None:
-    assert is_harmless(text)
+    assert is_safe_text(text)
     made = header(t0008103e=("LO", text), t00081030=("LO", text)) | NAMED
     ds = released(made, change("113107", "113105"))
     assert ds.SeriesDescription == ds.StudyDescription == text.decode()
@@ -79,7 +83,7 @@ def test_descriptions_of_listed_words_stay_with_the_option(text: bytes) -> None:
     ],
 )
 def test_any_other_description_goes_as_a_whole(text: bytes) -> None:
-    assert not is_harmless(text)
+    assert not is_safe_text(text)
     made = header(t0008103e=("LO", text), t00104000=("LT", text)) | NAMED
     ds = released(made, change("113107", "113105"))
     assert "SeriesDescription" not in ds
@@ -195,7 +199,7 @@ def test_graphics_are_cleaned_by_dropping_them() -> None:
 # Presets ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", preset_names())
 def test_no_preset_lets_a_name_through(name: str) -> None:
     made = header(
         t00080080=("LO", b"Klinikum Musterstadt"), t00081048=("PN", b"Haus^Arzt"),
@@ -281,4 +285,4 @@ def test_pet_keeps_what_suv_is_computed_from() -> None:
 def test_thin_slices_of_a_head_are_recognized(
     modality: str, texts: list[str], thickness: float | None, images: int | None, risk: FaceRisk
 ) -> None:
-    assert face_risk(modality, Named("", tuple(texts)), thickness, images) is risk
+    assert assess_face_risk(modality, SeriesTexts("", tuple(texts)), thickness, images) is risk

@@ -25,8 +25,11 @@ from adit_engine.dicom_file import part10
 from adit_engine.elements import elements
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.compressed_streams import jpeg, jpeg_2000
-from adit_engine.pseudonymize.encapsulated import Encapsulated
+from adit_engine.pseudonymize.encapsulated_pixel_data import (
+    EncapsulatedPixelData,
+    strip_jpeg,
+    strip_jpeg_2000,
+)
 from adit_engine.pseudonymize.pixel_format import PixelFormat
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import EXPLICIT_LE, Instance
@@ -171,7 +174,7 @@ def with_fragment(made: Instance, change_it: Callable[[bytes], bytes]) -> Instan
     """The same object with its only fragment changed by a function."""
     whole = b"".join(bytes(part) for part in made.rest)
     element = next(elements(whole, True))
-    (fragment,) = Encapsulated.of(whole, element).fragments
+    (fragment,) = EncapsulatedPixelData.of(whole, element).fragments
     new = change_it(bytes(fragment))
     new += b"\0" * (len(new) & 1)
     item = pack("<HHI", 0xFFFE, 0xE000, 0)
@@ -251,18 +254,18 @@ def segment(code: int, content: bytes) -> bytes:
 
 def test_jpeg_is_walked_through_all_its_scans() -> None:
     plain = tiny_jpeg()
-    assert jpeg(plain, FORM) is plain
-    assert jpeg(tiny_jpeg(between=segment(0xFE, NAME)), FORM) == plain
-    assert jpeg(tiny_jpeg(between=segment(0xE1, NAME)), FORM) == plain
-    assert jpeg(tiny_jpeg(later=segment(0xFE, NAME)), FORM) == plain
-    assert jpeg(tiny_jpeg(behind=NAME), FORM) == plain
+    assert strip_jpeg(plain, FORM) is plain
+    assert strip_jpeg(tiny_jpeg(between=segment(0xFE, NAME)), FORM) == plain
+    assert strip_jpeg(tiny_jpeg(between=segment(0xE1, NAME)), FORM) == plain
+    assert strip_jpeg(tiny_jpeg(later=segment(0xFE, NAME)), FORM) == plain
+    assert strip_jpeg(tiny_jpeg(behind=NAME), FORM) == plain
     with pytest.raises(Withhold):
-        jpeg(tiny_jpeg(between=segment(0xF0, NAME)), FORM)
+        strip_jpeg(tiny_jpeg(between=segment(0xF0, NAME)), FORM)
 
 
 def test_images_of_another_size_than_announced_withhold() -> None:
     with pytest.raises(Withhold, match="another size"):
-        jpeg(tiny_jpeg(), PixelFormat(1, 1, 4, 8, 8, 8, 7, False, None))
+        strip_jpeg(tiny_jpeg(), PixelFormat(1, 1, 4, 8, 8, 8, 7, False, None))
 
 
 TALL = PixelFormat(1, 1, 64, 48, 16, 12, 11, False, None)
@@ -270,7 +273,7 @@ TALL = PixelFormat(1, 1, 64, 48, 16, 12, 11, False, None)
 
 def codestream(ds: Dataset) -> bytes:
     """Without the comment of the encoder."""
-    return jpeg_2000(next(generate_frames(ds.PixelData, number_of_frames=1)), TALL)
+    return strip_jpeg_2000(next(generate_frames(ds.PixelData, number_of_frames=1)), TALL)
 
 
 def boxed(code: bytes) -> bytes:
@@ -288,16 +291,16 @@ def test_jp2_files_in_place_of_codestreams_lose_their_boxes() -> None:
     assert plain in pixel_element(source)
     colour = replace(FORM, samples=3, rows=64, columns=48)
     with pytest.raises(Withhold, match="not a JPEG 2000 codestream"):
-        jpeg_2000(boxed(plain), colour)
+        strip_jpeg_2000(boxed(plain), colour)
 
 
 def test_a_tile_without_a_length_ends_at_the_only_end_marker() -> None:
     code = codestream(compressed(JPEG2000Lossless))
     at = code.index(b"\xff\x90") + 6
     open_ended = code[:at] + bytes(4) + code[at + 4 :]
-    assert jpeg_2000(open_ended, TALL) is open_ended
+    assert strip_jpeg_2000(open_ended, TALL) is open_ended
     with pytest.raises(Withhold, match="where they end"):
-        jpeg_2000(open_ended + NAME + b"\xff\xd9", TALL)
+        strip_jpeg_2000(open_ended + NAME + b"\xff\xd9", TALL)
 
 
 def run_lengths(gap: bytes = b"", unused: bytes = b"", behind: bytes = b"") -> bytes:

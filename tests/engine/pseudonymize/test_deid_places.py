@@ -20,7 +20,7 @@ from deid_objects import (
 
 from adit_engine.errors import Withhold, WrongInput
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import ClinicalTrialAttributes
+from adit_engine.pseudonymize.parameters import ClinicalTrialAttributes
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from adit_engine.errors import ProfileError
-from adit_engine.pseudonymize.pixel_rules import PixelRule, examples
-from adit_engine.pseudonymize.profile import AVAILABLE, Profile, presets
+from adit_engine.pseudonymize.pixel_rules import PixelRule, example_rules
+from adit_engine.pseudonymize.profile import SUPPORTED_OPTIONS, ConfidentialityProfile, preset_names
 
 RULE = PixelRule("1.2.840.10008.5.1.4.1.1.6.1", "Maker", 'M "1"', "*", 60, 80, ((0, 0, 80, 10),))
 TEXT = """name = "PET"
@@ -24,18 +24,18 @@ code = "113108"
 
 
 def test_a_profile_is_read_and_written_without_loss(tmp_path: Path) -> None:
-    profile = Profile.parse(TEXT)
-    assert profile == Profile("PET", 3, frozenset({"113107", "113108"}))
-    assert Profile.parse(profile.to_text()) == profile
-    (tmp_path / "p.toml").write_text(Profile.default().to_text(), encoding="utf-8")
-    assert Profile.read(tmp_path / "p.toml") == Profile.default()
+    profile = ConfidentialityProfile.parse(TEXT)
+    assert profile == ConfidentialityProfile("PET", 3, frozenset({"113107", "113108"}))
+    assert ConfidentialityProfile.parse(profile.to_text()) == profile
+    (tmp_path / "p.toml").write_text(ConfidentialityProfile.default().to_text(), encoding="utf-8")
+    assert ConfidentialityProfile.read(tmp_path / "p.toml") == ConfidentialityProfile.default()
 
 
-@pytest.mark.parametrize("code", sorted(AVAILABLE))
+@pytest.mark.parametrize("code", sorted(SUPPORTED_OPTIONS))
 def test_every_available_option_survives_the_round(code: str) -> None:
     rules = (RULE,) if code == "113101" else ()
-    profile = Profile('Say "so"', 1, frozenset({code}), rules)
-    assert Profile.parse(profile.to_text()) == profile
+    profile = ConfidentialityProfile('Say "so"', 1, frozenset({code}), rules)
+    assert ConfidentialityProfile.parse(profile.to_text()) == profile
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_every_available_option_survives_the_round(code: str) -> None:
 )
 def test_what_is_ambiguous_or_unknown_is_refused(old: str, new: str, line: str, says: str) -> None:
     with pytest.raises(ProfileError) as caught:
-        Profile.parse(TEXT.replace(old, new))
+        ConfidentialityProfile.parse(TEXT.replace(old, new))
     assert line in str(caught.value)
     assert says in str(caught.value)
 
@@ -67,9 +67,9 @@ def test_what_is_ambiguous_or_unknown_is_refused(old: str, new: str, line: str, 
 def test_a_profile_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ProfileError, match=r"p\.toml"):
-        Profile.read(tmp_path / "p.toml")
+        ConfidentialityProfile.read(tmp_path / "p.toml")
     with pytest.raises(ProfileError):
-        Profile.read(tmp_path / "none.toml")
+        ConfidentialityProfile.read(tmp_path / "none.toml")
 
 
 PIXELS = """
@@ -88,11 +88,11 @@ rectangles = [[0, 0, 80, 10], [60, 50, 20, 10]]
 
 
 def test_pixel_rules_are_read_from_a_profile() -> None:
-    profile = Profile.parse(TEXT + PIXELS)
+    profile = ConfidentialityProfile.parse(TEXT + PIXELS)
     (rule,) = profile.pixel_rules
     assert (rule.model, rule.rows, rule.columns) == ("Sonograph 5", 60, 80)
     assert rule.rectangles == ((0, 0, 80, 10), (60, 50, 20, 10))
-    assert Profile.parse(profile.to_text()) == profile
+    assert ConfidentialityProfile.parse(profile.to_text()) == profile
 
 
 @pytest.mark.parametrize(
@@ -117,47 +117,47 @@ def test_pixel_rules_that_are_ambiguous_are_refused_with_their_line(
     old: str, new: str, says: str
 ) -> None:
     with pytest.raises(ProfileError) as caught:
-        Profile.parse(TEXT + PIXELS.replace(old, new))
+        ConfidentialityProfile.parse(TEXT + PIXELS.replace(old, new))
     assert "Line 16" in str(caught.value)
     assert says in str(caught.value)
 
 
 def test_a_rule_may_say_that_a_device_burns_nothing_in() -> None:
     said = PIXELS.replace("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]").replace('"V2.1"', '""')
-    profile = Profile.parse(
+    profile = ConfidentialityProfile.parse(
         TEXT + said + 'applies = "withheld"\nreason = "a \\"phantom\\" device"\n'
     )
     (rule,) = profile.pixel_rules
     assert (rule.rectangles, rule.software, rule.reason) == ((), "", 'a "phantom" device')
-    assert Profile.parse(profile.to_text()) == profile
+    assert ConfidentialityProfile.parse(profile.to_text()) == profile
 
 
 def test_two_pixel_rules_for_one_device_are_refused() -> None:
     twice = TEXT + PIXELS + PIXELS[PIXELS.index("[[pixels]]") :].replace("Maker", "MAKER")
     with pytest.raises(ProfileError, match="Line 24: a pixel rule for this device"):
-        Profile.parse(twice)
+        ConfidentialityProfile.parse(twice)
 
 
 def test_pixel_rules_without_their_option_are_refused() -> None:
     with pytest.raises(ProfileError, match="belong together"):
-        Profile.parse(TEXT + PIXELS[PIXELS.index("[[pixels]]") :])
+        ConfidentialityProfile.parse(TEXT + PIXELS[PIXELS.index("[[pixels]]") :])
 
 
 def test_example_rules_are_legal_together_and_in_no_preset() -> None:
-    profile = Profile("With examples", 1, frozenset({"113101"}), examples())
-    assert Profile.parse(profile.to_text()) == profile
+    profile = ConfidentialityProfile("With examples", 1, frozenset({"113101"}), example_rules())
+    assert ConfidentialityProfile.parse(profile.to_text()) == profile
 
 
 def test_presets_come_along() -> None:
-    assert presets() == ("ct-mr-research", "default", "pet-dose-timing", "strict")
-    assert Profile.preset("default") == Profile.default()
-    assert Profile.preset("strict").options == frozenset()
-    for name in presets():
-        profile = Profile.preset(name)
-        assert Profile.parse(profile.to_text()) == profile
+    assert preset_names() == ("ct-mr-research", "default", "pet-dose-timing", "strict")
+    assert ConfidentialityProfile.preset("default") == ConfidentialityProfile.default()
+    assert ConfidentialityProfile.preset("strict").options == frozenset()
+    for name in preset_names():
+        profile = ConfidentialityProfile.preset(name)
+        assert ConfidentialityProfile.parse(profile.to_text()) == profile
 
 
 @pytest.mark.parametrize("name", ["", "none", "../profiles/default", "default.toml"])
 def test_a_preset_that_is_none_is_refused_with_those_there_are(name: str) -> None:
     with pytest.raises(ProfileError, match="ct-mr-research"):
-        Profile.preset(name)
+        ConfidentialityProfile.preset(name)

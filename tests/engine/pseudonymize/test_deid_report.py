@@ -11,17 +11,19 @@ from deid_objects import ROOT, change, encode, header, instance, items
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.explanation import explained
+from adit_engine.pseudonymize.explanation import explain_profile
 from adit_engine.pseudonymize.pixel_rules import PixelRule
-from adit_engine.pseudonymize.profile import Profile, presets
-from adit_engine.pseudonymize.statistics import Done, Tally
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
+from adit_engine.pseudonymize.statistics import AppliedAction, ChangeStatistics
 
 ROOT_FOLDER = Path(__file__).resolve().parents[3]
 NAME = b"Mustermann^Erika"
 
 
-def tally_of(made: dict[int, tuple[str, bytes]], *options: str, behind: bytes = b"") -> Tally:
-    tally = Tally()
+def tally_of(
+    made: dict[int, tuple[str, bytes]], *options: str, behind: bytes = b""
+) -> ChangeStatistics:
+    tally = ChangeStatistics()
     apply(change(*options), instance(made, behind=behind), tally)
     return tally
 
@@ -36,31 +38,31 @@ def test_each_element_is_counted_by_what_became_of_it() -> None:
         )
     )  # fmt: skip
     counts = tally.counts
-    assert counts[0x00081048, Done.REMOVED] == 1
-    assert counts[0x00100030, Done.EMPTIED] == 1
-    assert counts[0x00180050, Done.KEPT] == 1
-    assert counts[0x00080020, Done.MOVED] == 1
-    assert counts[0x0020000D, Done.NEW_UID] == 1
-    assert counts[0x00090000, Done.REMOVED] == 3
-    assert counts[0x00081155, Done.NEW_UID] == 2
-    assert counts[0x00100010, Done.EMPTIED] == 2
-    assert counts[0x00120063, Done.ADDED] == 1
-    assert counts[0x00400275, Done.REMOVED] == 1
+    assert counts[0x00081048, AppliedAction.REMOVED] == 1
+    assert counts[0x00100030, AppliedAction.EMPTIED] == 1
+    assert counts[0x00180050, AppliedAction.KEPT] == 1
+    assert counts[0x00080020, AppliedAction.MOVED] == 1
+    assert counts[0x0020000D, AppliedAction.NEW_UID] == 1
+    assert counts[0x00090000, AppliedAction.REMOVED] == 3
+    assert counts[0x00081155, AppliedAction.NEW_UID] == 2
+    assert counts[0x00100010, AppliedAction.EMPTIED] == 2
+    assert counts[0x00120063, AppliedAction.ADDED] == 1
+    assert counts[0x00400275, AppliedAction.REMOVED] == 1
 
 
 def test_counts_add_up_over_instances_and_elements_behind_the_pixels() -> None:
-    tally = Tally()
+    tally = ChangeStatistics()
     source = instance(header(), behind=encode(0xFFFCFFFC, "OB", NAME))
     for _ in range(3):
         apply(change(), source, tally)
     assert tally.instances == 3
-    assert tally.counts[0xFFFCFFFC, Done.REMOVED] == 3
-    assert tally.counts[0x00080016, Done.KEPT] == 3
-    assert tally.counts[0x00080016, Done.ADDED] == 0
+    assert tally.counts[0xFFFCFFFC, AppliedAction.REMOVED] == 3
+    assert tally.counts[0x00080016, AppliedAction.KEPT] == 3
+    assert tally.counts[0x00080016, AppliedAction.ADDED] == 0
 
 
 def test_what_is_withheld_is_not_counted() -> None:
-    tally = Tally()
+    tally = ChangeStatistics()
     with pytest.raises(Withhold):
         apply(change(), instance(header(t00280301=("CS", b"YES"))), tally)
     assert not tally.instances
@@ -68,7 +70,7 @@ def test_what_is_withheld_is_not_counted() -> None:
 
 def test_counting_changes_nothing() -> None:
     source = instance(header(t00100010=("PN", NAME)))
-    assert apply(change(), source, Tally()).sha256() == apply(change(), source).sha256()
+    assert apply(change(), source, ChangeStatistics()).sha256() == apply(change(), source).sha256()
 
 
 def test_the_rows_of_a_report_hold_no_value() -> None:
@@ -95,16 +97,16 @@ def test_curves_overlays_and_private_elements_are_called_so() -> None:
 # In plain words -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", preset_names())
 def test_each_preset_is_explained(name: str) -> None:
-    text = explained(Profile.preset(name))
+    text = explain_profile(ConfidentialityProfile.preset(name))
     for heading in ("What goes", "What is changed", "What stays", "What is withheld", "Risks"):
         assert heading in text
-    assert Profile.preset(name).name in text
+    assert ConfidentialityProfile.preset(name).name in text
 
 
 def test_the_page_counts_every_row_and_says_nothing_stays_that_may_go() -> None:
-    described = explained(Profile.preset("ct-mr-research"))
+    described = explain_profile(ConfidentialityProfile.preset("ct-mr-research"))
     [line] = [line for line in described.splitlines() if "kinds of entries" in line]
     total, *parts = map(int, re.findall(r"(?<![\w.])\d+(?= )", line))
     assert total == sum(parts)
@@ -113,13 +115,18 @@ def test_the_page_counts_every_row_and_says_nothing_stays_that_may_go() -> None:
 
 
 def test_the_page_says_what_the_options_do() -> None:
-    default, pet = explained(Profile.default()), explained(Profile.preset("pet-dose-timing"))
+    default, pet = (
+        explain_profile(ConfidentialityProfile.default()),
+        explain_profile(ConfidentialityProfile.preset("pet-dose-timing")),
+    )
     assert "patient weight" in pet
     assert "patient weight" not in default
     assert "Ages above 90" in pet
-    assert "All dates and times." in explained(Profile.preset("strict"))
+    assert "All dates and times." in explain_profile(ConfidentialityProfile.preset("strict"))
     assert "30 to 3649 days" in default
-    full = explained(Profile("Full", 1, frozenset({"113106", "113109", "113112", "113110"})))
+    full = explain_profile(
+        ConfidentialityProfile("Full", 1, frozenset({"113106", "113109", "113112", "113110"}))
+    )
     for words in (
         "All dates and times as they are",
         "Serial number",
@@ -131,7 +138,7 @@ def test_the_page_says_what_the_options_do() -> None:
 
 def test_the_page_names_what_pixel_rules_open() -> None:
     rule = PixelRule("1.2.840.10008.5.1.4.1.1.6.1", "Maker", "M", "*", 60, 80, ((0, 0, 80, 10),))
-    text = explained(Profile("Sonography", 1, frozenset({"113101"}), (rule,)))
+    text = explain_profile(ConfidentialityProfile("Sonography", 1, frozenset({"113101"}), (rule,)))
     assert "Ultrasound Image Storage" in text
     assert "Number of rules: 1." in text
 
@@ -150,8 +157,8 @@ def test_the_conformance_page_is_what_the_tables_make() -> None:
 
 def test_a_series_counts_its_blanked_images() -> None:
     rule = PixelRule("1.2.840.10008.5.1.4.1.1.2", "Sample Devices", "M", "*", 4, 4, ((0, 0, 4, 1),))
-    profile = Profile("Test", 1, frozenset({"113107", "113101"}), (rule,))
-    tally = Tally()
+    profile = ConfidentialityProfile("Test", 1, frozenset({"113107", "113101"}), (rule,))
+    tally = ChangeStatistics()
     how = change()
     source = instance(header(t00081090=("LO", b"M"), t00280301=("CS", b"YES")))
     apply(replace(how, profile=profile), source, tally)

@@ -35,7 +35,7 @@ SECRET = {
 }
 
 
-def secret(row: tables.Row, explicit: bool) -> tuple[str, bytes]:
+def secret(row: tables.ConfidentialityRow, explicit: bool) -> tuple[str, bytes]:
     vr = (row.vr or "UN").split("/")[0]
     if vr == "SQ":
         inner = encode(0x00080050, "SH", b"SECRETACC", explicit)
@@ -58,7 +58,7 @@ def at_depth(
 SHIFTED = {"DA", "DT", "TM"}
 
 
-def is_clean(row: tables.Row, value: bytes, out: bytes) -> bool:
+def is_clean(row: tables.ConfidentialityRow, value: bytes, out: bytes) -> bool:
     """Times stay under modified dates (R7); all other values of a row must be gone."""
     if row.vr == "TM" and "113107" in row.options:
         return True

@@ -7,8 +7,8 @@ import pytest
 from pydicom.uid import UID_dictionary
 
 from adit_engine.pseudonymize import tables
-from adit_engine.pseudonymize.profile import AVAILABLE, Profile
-from adit_engine.pseudonymize.rules import rule_book
+from adit_engine.pseudonymize.profile import SUPPORTED_OPTIONS, ConfidentialityProfile
+from adit_engine.pseudonymize.rules import compile_rules
 
 FOLDER = Path(tables.__file__).parent
 
@@ -50,7 +50,7 @@ def test_reviewed_tables_name_known_attributes_and_give_reasons() -> None:
 
 
 def test_no_reviewed_text_is_a_row_of_the_table() -> None:
-    assert not tables.safe_text() & tables.confidentiality().keys()
+    assert not tables.safe_text_tags() & tables.confidentiality().keys()
 
 
 def test_well_known_uids_are_exactly_those_of_the_registry() -> None:
@@ -58,11 +58,11 @@ def test_well_known_uids_are_exactly_those_of_the_registry() -> None:
     assert {uid.decode() for uid in tables.well_known_uids()} == set(UID_dictionary)
 
 
-@pytest.mark.parametrize("iod", sorted({one.iod for one in tables.admitted().values()}))
+@pytest.mark.parametrize("iod", sorted({one.iod for one in tables.admitted_sop_classes().values()}))
 def test_no_rule_lets_identity_pass_by_type_alone(iod: str) -> None:
-    available = AVAILABLE - {"113101"}  # which speaks of pixels alone
+    available = SUPPORTED_OPTIONS - {"113101"}  # which speaks of pixels alone
     for options in (frozenset(), available - {"113106"}, available - {"113107"}):
-        book = rule_book(Profile("Test", 1, options), iod)
+        book = compile_rules(ConfidentialityProfile("Test", 1, options), iod)
         places = [book.top, *(book.place(n) for n in range(len(book._levels)))]
         for rules in (place.rules for place in places):
             for tag, rule in rules.items():

@@ -10,9 +10,8 @@ from deid_objects import KEY, MR, PET, ROOT, Header, change, encode, header, ins
 from pydicom.dataset import Dataset
 
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
 
@@ -20,7 +19,7 @@ SAFE_PRIVATE = ("113107", "113111")
 
 
 def released(
-    made: Header, *options: str, how: Pseudonymized | None = None, explicit: bool = True
+    made: Header, *options: str, how: Pseudonymization | None = None, explicit: bool = True
 ) -> Dataset:
     how, source = how or change(*options), instance(made, explicit=explicit)
     out: Instance = apply(how, source)
@@ -28,8 +27,15 @@ def released(
     return read(out)
 
 
-def preset(name: str, pseudonym: str = "LUNG-0001") -> Pseudonymized:
-    return Pseudonymized(Profile.preset(name), pseudonym, KEY, None, Choice.ACCEPT, Choice.ACCEPT)
+def preset(name: str, pseudonym: str = "LUNG-0001") -> Pseudonymization:
+    return Pseudonymization(
+        ConfidentialityProfile.preset(name),
+        pseudonym,
+        KEY,
+        None,
+        RiskDecision.ACCEPT,
+        RiskDecision.ACCEPT,
+    )
 
 
 def philips(vr: str = "FL") -> Header:

@@ -20,8 +20,8 @@ from deid_objects import (
 
 from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.change import AsIs
 from adit_engine.pseudonymize.keys import ProjectKey
+from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 

@@ -20,14 +20,14 @@ from verify_pairs import (
 )
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.verify.verifier import Verifier, verify
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 Plant = Callable[[Dataset], object]
 
 
-def withheld(source: Instance, output: Instance, by: Pseudonymized | None = None) -> Withhold:
+def withheld(source: Instance, output: Instance, by: Pseudonymization | None = None) -> Withhold:
     with pytest.raises(Withhold) as caught:
         verify(source, output, by or change())
     return caught.value

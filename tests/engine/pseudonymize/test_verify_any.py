@@ -14,8 +14,8 @@ from adit_engine.errors import Withhold
 from adit_engine.pseudonymize.verify.reader import _implicit_vr
 from adit_engine.pseudonymize.verify.stopwords import (
     MODELS,
-    NOBODY,
-    STAMP_TEXT,
+    NON_NAMES,
+    OWN_ATTRIBUTE_TEXT,
     VENDORS,
     VOCABULARY,
 )
@@ -24,7 +24,7 @@ from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 
 VERIFIER = Verifier(change())
 SOURCE, OUTPUT = instance(original()), instance(pseudonymized(original()))
-NO_EVIDENCE = VOCABULARY | VENDORS | MODELS | NOBODY | {STAMP_TEXT}
+NO_EVIDENCE = VOCABULARY | VENDORS | MODELS | NON_NAMES | {OWN_ATTRIBUTE_TEXT}
 
 TEXTS = {
     "SoftwareVersions": 64,
@@ -47,7 +47,7 @@ joints = st.sampled_from(["", " ", "_", "-", "^", ",", ".", "/", "(", ")"])
 
 def told(word: str) -> bool:
     word_bytes = word.lower().encode()
-    return word_bytes not in NO_EVIDENCE and word_bytes not in STAMP_TEXT.lower()
+    return word_bytes not in NO_EVIDENCE and word_bytes not in OWN_ATTRIBUTE_TEXT.lower()
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")

@@ -8,11 +8,11 @@ from pydicom.dataset import Dataset
 from verify_pairs import SHIFT, change, code, instance, original, pseudonymized
 
 from adit_engine.errors import Withhold
-from adit_engine.pseudonymize.change import Pseudonymized
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.verify.verifier import verify
 
 
-def passes(source: Dataset, output: Dataset, by: Pseudonymized | None = None) -> None:
+def passes(source: Dataset, output: Dataset, by: Pseudonymization | None = None) -> None:
     verify(instance(source), instance(output), by or change())
 
 

@@ -13,10 +13,13 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, UID_dictionary
 
-from adit_engine.pseudonymize.change import ClinicalTrialAttributes, Pseudonymized
-from adit_engine.pseudonymize.choice import Choice
 from adit_engine.pseudonymize.keys import ProjectKey
-from adit_engine.pseudonymize.profile import Profile
+from adit_engine.pseudonymize.parameters import (
+    ClinicalTrialAttributes,
+    Pseudonymization,
+    RiskDecision,
+)
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.values.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 PSEUDONYM = "LUNG-0001"
@@ -24,18 +27,18 @@ SHIFT = timedelta(days=-100)
 BIRTH_DATE, STUDY_DATE = "19700102", "20040119"
 
 
-def change(*options: str, pseudonym: str = PSEUDONYM, stamped: bool = True) -> Pseudonymized:
+def change(*options: str, pseudonym: str = PSEUDONYM, stamped: bool = True) -> Pseudonymization:
     stamp = ClinicalTrialAttributes(
         "University of Trials", "LUNG-7", "Lung of the North", "North", "N1"
     )
-    profile = Profile("Basic and dates", 1, frozenset(options or ("113107",)))
-    return Pseudonymized(
+    profile = ConfidentialityProfile("Basic and dates", 1, frozenset(options or ("113107",)))
+    return Pseudonymization(
         profile,
         pseudonym,
         ProjectKey(bytes(32)),
         stamp if stamped else None,
-        Choice.ACCEPT,
-        Choice.ACCEPT,
+        RiskDecision.ACCEPT,
+        RiskDecision.ACCEPT,
     )
 
 

@@ -32,7 +32,7 @@ from adit.review.groups import Group as HeldGroup
 from adit_engine.dicom_file import part10
 from adit_engine.errors import NotFound, WrongInput
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.pseudonymize.choice import Choice
+from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.values.device import Device
 
@@ -501,12 +501,14 @@ def test_a_rule_that_would_change_what_could_leave_is_not_taken(
     reviewer: User, root: User, project: Project
 ) -> None:
     any_version = PixelRule.for_device(
-        replace(DEVICE, software="*"), (BAND,), "looked at", Choice.ACCEPT
+        replace(DEVICE, software="*"), (BAND,), "looked at", RiskDecision.ACCEPT
     )
     reviewed_rules.take_rule(reviewer, project, any_version)
     with pytest.raises(WrongInput, match="could leave before"):
         reviewed_rules.take_rule(
-            reviewer, project, PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more", Choice.ACCEPT)
+            reviewer,
+            project,
+            PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more", RiskDecision.ACCEPT),
         )
     project.refresh_from_db()
     assert (project.profile.version, project.generation) == (2, 1)

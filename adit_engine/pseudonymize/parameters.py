@@ -1,14 +1,22 @@
-"""Change: what happens to an object on its way. Pseudonymized, or as it is; there is no third."""
+"""What is done to an instance: pseudonymization with its parameters, or nothing."""
 
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from adit_engine.errors import WrongInput
-from adit_engine.pseudonymize.choice import Choice
-from adit_engine.pseudonymize.keys import ProjectKey, checked_pseudonym
+from adit_engine.pseudonymize.keys import ProjectKey, validate_pseudonym
 
 if TYPE_CHECKING:
-    from adit_engine.pseudonymize.profile import Profile
+    from adit_engine.pseudonymize.profile import ConfidentialityProfile
+
+
+class RiskDecision(Enum):
+    """There is no default: as long as a risk is UNDECIDED, what bears it is withheld."""
+
+    UNDECIDED = "undecided"
+    WITHHOLD = "withhold"
+    ACCEPT = "accept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class ClinicalTrialAttributes:
 
 
 @dataclass(frozen=True, slots=True)
-class Pseudonymized:
+class Pseudonymization:
     """`pseudonym` stands for one patient within one trial; `key` derives all UIDs and dates.
 
     `stamp` is None for the site's default trial, which leaves no trial in the header. `faces` is the
@@ -41,15 +49,15 @@ class Pseudonymized:
     no text is burned in; both are withheld unless they are accepted.
     """
 
-    profile: "Profile"
+    profile: "ConfidentialityProfile"
     pseudonym: str
     key: ProjectKey = field(repr=False)
     stamp: ClinicalTrialAttributes | None
-    faces: Choice = Choice.UNDECIDED
-    header_word: Choice = Choice.UNDECIDED
+    faces: RiskDecision = RiskDecision.UNDECIDED
+    header_word: RiskDecision = RiskDecision.UNDECIDED
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pseudonym", checked_pseudonym(self.pseudonym))
+        object.__setattr__(self, "pseudonym", validate_pseudonym(self.pseudonym))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +65,4 @@ class AsIs:
     """Identified, byte for byte."""
 
 
-Change = Pseudonymized | AsIs
+Change = Pseudonymization | AsIs

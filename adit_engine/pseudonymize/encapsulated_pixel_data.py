@@ -1,0 +1,409 @@
+"""Rebuild encapsulated pixel data (PS3.5 A.4) without what a decoder does not read.
+
+JPEG (ITU-T T.81), JPEG-LS (T.87), JPEG 2000 and HTJ2K (T.800, T.814), RLE (PS3.5 Annex G): comments,
+application segments and bytes behind the image are removed without decoding. A segment that is not
+known makes the instance withheld.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from struct import Struct, pack
+from struct import error as StructError
+
+from adit_engine.elements import Buffer, Element, items
+from adit_engine.errors import Malformed, Withhold
+from adit_engine.pseudonymize.pixel_decoding import decode_frame
+from adit_engine.pseudonymize.pixel_format import PixelFormat, uses_spare_bits
+
+StripFunction = Callable[[bytes, PixelFormat], bytes]
+"""One encoded frame to the same frame without companions; the same object where nothing was cut."""
+
+_U16 = Struct(">H")
+_U32 = Struct(">I")
+
+# Markers inside the entropy-coded data: JPEG stuffs FF00, JPEG-LS stuffs a zero bit.
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_JPEG_LS_MARKER = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
+
+_FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xF7})
+_TABLE_MARKERS = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
+_APPLICATION_MARKERS = range(0xE0, 0xF0)
+_COMMENT_MARKER = 0xFE
+_SCAN_MARKER = 0xDA
+_PRESET_MARKER = 0xF8
+
+# T.800 Table A.2 and T.814: what a main header or a tile-part header may hold beside comments.
+_CODESTREAM_MARKERS = frozenset(
+    {0x50, 0x51, 0x52, 0x53, 0x55, 0x57, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63}
+)
+_CODESTREAM_COMMENT_MARKER = 0x64
+
+
+def _stream_error(what: str) -> Withhold:
+    return Withhold("pixel-stream", f"The compressed pixels {what}.")
+
+
+@dataclass
+class _FrameEditor:
+    """Collects what stays of one frame; `changed` when something did not."""
+
+    data: bytes
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.changed = False
+
+    def cut(self, begin: int, end: int, instead: bytes = b"") -> None:
+        """Leaves out the bytes from `begin` to `end`."""
+        self.parts += (self.data[self.start : begin], instead)
+        self.start = end
+        self.changed = True
+
+    def result(self, end: int) -> bytes:
+        if not self.changed and not self.data[end:].strip(b"\0"):
+            return self.data
+        return b"".join((*self.parts, self.data[self.start : end]))
+
+
+def strip_jpeg(data: bytes, form: PixelFormat) -> bytes:
+    """T.81 frames: baseline, extended, progressive and lossless."""
+    return _strip_segments(data, form, _JPEG_MARKER)
+
+
+def strip_jpeg_ls(data: bytes, form: PixelFormat) -> bytes:
+    return _strip_segments(data, form, _JPEG_LS_MARKER)
+
+
+def _strip_segments(data: bytes, form: PixelFormat, following: re.Pattern[bytes]) -> bytes:
+    if data[:2] != b"\xff\xd8":
+        raise _stream_error("do not begin as JPEG does")
+    cuts = _FrameEditor(data)
+    position, sized = 2, False
+    while True:
+        if data[position] != 0xFF:
+            raise _stream_error("hold bytes between their segments")
+        code = data[position + 1]
+        if code == 0xFF:
+            cuts.cut(position, position + 1)
+            position += 1
+            continue
+        if code == 0xD9:
+            if not sized:
+                raise _stream_error("hold no image")
+            return cuts.result(position + 2)
+        end = _segment_end(data, position)
+        if code in _FRAME_MARKERS:
+            _check_frame(data, position, form)
+            sized = True
+        elif code in _APPLICATION_MARKERS or code == _COMMENT_MARKER:
+            if not _is_color_segment(data, position, end, form):
+                cuts.cut(position, end)
+        elif code == _SCAN_MARKER:
+            found = following.search(data, end)
+            if found is None:
+                raise _stream_error("do not end")
+            end = found.start()
+        elif code not in _TABLE_MARKERS and code != _PRESET_MARKER:
+            raise _stream_error("hold a segment that is not known")
+        position = end
+
+
+def _segment_end(data: bytes, position: int) -> int:
+    """Marker segments count their length from behind the marker, the two bytes of it included."""
+    return position + 2 + int.from_bytes(data[position + 2 : position + 4])
+
+
+def _is_color_segment(data: bytes, start: int, end: int, form: PixelFormat) -> bool:
+    """APP14 of Adobe says how colours are coded; APP8 of HP does so in JPEG-LS, and is not read here."""
+    if data[start + 1] == 0xE8 and form.samples > 1:
+        raise _stream_error("say in an application segment how colours are coded")
+    adobe = (
+        data[start + 1] == 0xEE and end - start == 16 and data[start + 4 : start + 9] == b"Adobe"
+    )
+    return adobe and form.samples > 1
+
+
+def _check_frame(data: bytes, position: int, form: PixelFormat) -> None:
+    precision = data[position + 4]
+    rows, columns = _U16.unpack_from(data, position + 5)[0], _U16.unpack_from(data, position + 7)[0]
+    if (rows, columns, data[position + 9]) != (form.rows, form.columns, form.samples):
+        raise _stream_error("are of another size than the header says")
+    _check_precision(precision, data, form)
+
+
+def _check_precision(precision: int, data: bytes, form: PixelFormat) -> None:
+    """A stream of more bits than the image has is decoded, as only its values tell what they hold."""
+    if precision > max(form.stored, 8) and uses_spare_bits(decode_frame(data, form), form):
+        raise Withhold("pixel-bits", "The compressed pixels use bits outside the image.")
+
+
+def strip_jpeg_2000(data: bytes, form: PixelFormat) -> bytes:
+    """A bare codestream; comments are cut in the main header and in the headers of the tile parts."""
+    data = _unwrap_jp2(data, form)
+    if data[:4] != b"\xff\x4f\xff\x51":
+        raise _stream_error("are not a JPEG 2000 codestream")
+    _check_codestream_size(data, form)
+    cuts = _FrameEditor(data)
+    position = 2
+    while data[position + 1] != 0x90:
+        position = _strip_codestream_segment(data, position, cuts)
+    while data[position : position + 2] == b"\xff\x90":
+        position = _strip_tile_part(data, position, cuts)
+    if data[position : position + 2] != b"\xff\xd9":
+        raise _stream_error("do not end")
+    return cuts.result(position + 2)
+
+
+def _unwrap_jp2(data: bytes, form: PixelFormat) -> bytes:
+    """The codestream of a JP2 file (T.800 Annex I), which PS3.5 8.2.4 does not allow but some write.
+
+    Of a colour image the boxes around it may say how to read it, so that is withheld.
+    """
+    if not data.startswith(b"\0\0\0\x0cjP  ") or form.samples > 1:
+        return data
+    position = 0
+    while data[position + 4 : position + 8] != b"jp2c":
+        length = _U32.unpack_from(data, position)[0]
+        if length < 8:
+            raise _stream_error("hold a box that is not known")
+        position += length
+    return data[position + 8 :]
+
+
+def _strip_codestream_segment(data: bytes, position: int, cuts: _FrameEditor) -> int:
+    end = _segment_end(data, position)
+    if data[position] != 0xFF or end > len(data):
+        raise _stream_error("hold bytes between their segments")
+    if data[position + 1] == _CODESTREAM_COMMENT_MARKER:
+        cuts.cut(position, end)
+    elif data[position + 1] not in _CODESTREAM_MARKERS:
+        raise _stream_error("hold a segment that is not known")
+    return end
+
+
+def _strip_tile_part(data: bytes, start: int, cuts: _FrameEditor) -> int:
+    length: int = _U32.unpack_from(data, start + 6)[0]
+    end = start + length
+    if length == 0:
+        end = data.index(b"\xff\xd9", start)
+        if data.find(b"\xff\xd9", end + 2) >= 0:
+            raise _stream_error("do not say where they end")
+    if end > len(data) or end < start + 14:
+        raise _stream_error("hold a tile that is longer than they are")
+    comments = []
+    position = start + 12
+    while data[position : position + 2] != b"\xff\x93":
+        after = _segment_end(data, position)
+        if data[position] != 0xFF or after > end:
+            raise _stream_error("hold bytes between their segments")
+        if data[position + 1] == _CODESTREAM_COMMENT_MARKER:
+            comments.append((position, after))
+        elif data[position + 1] not in _CODESTREAM_MARKERS:
+            raise _stream_error("hold a segment that is not known")
+        position = after
+    if comments and length:
+        shorter = length - sum(after - begin for begin, after in comments)
+        cuts.cut(start + 6, start + 10, pack(">I", shorter))
+    for begin, after in comments:
+        cuts.cut(begin, after)
+    return end
+
+
+def _check_codestream_size(data: bytes, form: PixelFormat) -> None:
+    width, height, left, top = (_U32.unpack_from(data, place)[0] for place in (8, 12, 16, 20))
+    (components,) = _U16.unpack_from(data, 40)
+    if (height - top, width - left, components) != (form.rows, form.columns, form.samples):
+        raise _stream_error("are of another size than the header says")
+    for number in range(components):
+        _check_precision((data[42 + 3 * number] & 0x7F) + 1, data, form)
+
+
+def strip_rle(data: bytes, form: PixelFormat) -> bytes:
+    """PS3.5 Annex G. One segment a byte of the pixel, the highest first; each must fill its plane.
+
+    What stands between the segments, behind them, or where the header has offsets of none is cut.
+    """
+    width = form.allocated // 8
+    count, *offsets = Struct("<16I").unpack_from(data)
+    bounds = [*offsets[:count], len(data)]
+    if count != width * form.samples or bounds[0] < 64 or bounds != sorted(bounds):
+        raise _stream_error("do not begin as RLE does")
+    segments = []
+    for number, (begin, stop) in enumerate(pairwise(bounds)):
+        legal = _legal_bytes(form, 8 * (width - 1 - number % width))
+        segments.append(
+            data[begin : _find_plane_end(data, begin, stop, form.rows * form.columns, legal)]
+        )
+    gaps = zip(
+        [64, *(b + len(s) for b, s in zip(bounds, segments, strict=False))], bounds, strict=True
+    )
+    is_clean = not any(offsets[count:]) and not any(data[a:b].strip(b"\0") for a, b in gaps)
+    return data if is_clean else _encode_rle_segments(segments)
+
+
+def _encode_rle_segments(segments: list[bytes]) -> bytes:
+    even = [segment + b"\0" * (len(segment) & 1) for segment in segments]
+    offsets = [*accumulate(map(len, even), initial=64)][:-1]
+    head = Struct("<16I").pack(len(even), *offsets, *[0] * (15 - len(even)))
+    return head + b"".join(even)
+
+
+def _legal_bytes(form: PixelFormat, shift: int) -> bytes | None:
+    """The values that one byte of a pixel may have; None for any. Spare bits are clear or the sign."""
+    spare = 0xFF & ~(form.mask >> shift)
+    if not spare:
+        return None
+    sign = (1 << form.high >> shift) & 0xFF
+    return bytes(
+        byte
+        for byte in range(256)
+        if not byte & spare or (form.signed and byte & spare == spare and byte & sign == sign)
+    )
+
+
+def _find_plane_end(data: bytes, position: int, stop: int, size: int, legal: bytes | None) -> int:
+    """Where the runs have filled the plane."""
+    filled = 0
+    while filled < size:
+        if position + 1 >= stop:
+            raise _stream_error("hold fewer pixels than the header says")
+        control = data[position]
+        literal = control < 128
+        run = data[position + 1 : position + 2 + (control if literal else 0)]
+        if control != 128:
+            filled += control + 1 if literal else 257 - control
+            if legal is not None and run.translate(None, legal):
+                raise Withhold("pixel-bits", "The compressed pixels use bits outside the image.")
+            position += len(run)
+        position += 1
+    if filled > size or position > stop:
+        raise _stream_error("hold more pixels than the header says")
+    return position
+
+
+STRIP_FUNCTIONS: dict[str, StripFunction] = {
+    "1.2.840.10008.1.2.4.50": strip_jpeg,
+    "1.2.840.10008.1.2.4.51": strip_jpeg,
+    "1.2.840.10008.1.2.4.57": strip_jpeg,
+    "1.2.840.10008.1.2.4.70": strip_jpeg,
+    "1.2.840.10008.1.2.4.80": strip_jpeg_ls,
+    "1.2.840.10008.1.2.4.81": strip_jpeg_ls,
+    "1.2.840.10008.1.2.4.90": strip_jpeg_2000,
+    "1.2.840.10008.1.2.4.91": strip_jpeg_2000,
+    "1.2.840.10008.1.2.4.201": strip_jpeg_2000,
+    "1.2.840.10008.1.2.4.202": strip_jpeg_2000,
+    "1.2.840.10008.1.2.4.203": strip_jpeg_2000,
+    "1.2.840.10008.1.2.5": strip_rle,
+}
+"""By transfer syntax UID. A compressed syntax that is not here is withheld."""
+
+
+def strip_frame(frame: bytes, form: PixelFormat, syntax: str) -> bytes:
+    """One frame. Raises Withhold for what the walk does not know, Malformed where it ends too soon."""
+    try:
+        return STRIP_FUNCTIONS[syntax](frame, form)
+    except (IndexError, ValueError, StructError):
+        raise Malformed("The compressed pixels end too soon.") from None
+
+
+_ITEM_TAG = b"\xfe\xff\x00\xe0"
+_SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+_ELEMENT_HEADER = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class EncapsulatedPixelData:
+    """`table` is the basic offset table as it stands, `fragments` the items behind it (PS3.5 A.4)."""
+
+    table: bytes
+    fragments: tuple[memoryview, ...]
+
+    @classmethod
+    def of(cls, data: Buffer, element: Element) -> "EncapsulatedPixelData":
+        view = memoryview(data)
+        found = tuple(view[item.value : item.value_end] for item in items(data, True, element))
+        if not found:
+            raise Malformed("The compressed pixels hold no fragment.")
+        return cls(bytes(found[0]), found[1:])
+
+    def frames(self, form: PixelFormat) -> list[list[memoryview]]:
+        """The fragments of each frame. Raises Withhold where nothing says which belong together."""
+        if form.frames == 1:
+            return [list(self.fragments)]
+        if len(self.fragments) == form.frames:
+            return [[fragment] for fragment in self.fragments]
+        starts = self._fragment_offsets()
+        offsets = _decode_numbers(self.table, 4)
+        if len(offsets) != form.frames or not set(offsets) <= set(starts):
+            raise Withhold("pixel-stream", "Nothing says where each compressed image begins.")
+        cuts = [*(starts.index(offset) for offset in offsets), len(self.fragments)]
+        return [list(self.fragments[begin:end]) for begin, end in pairwise(cuts)]
+
+    def _fragment_offsets(self) -> list[int]:
+        return [0, *accumulate(8 + len(fragment) for fragment in self.fragments)][:-1]
+
+
+def rebuild_pixel_data(
+    data: Buffer, element: Element, form: PixelFormat, syntax: str
+) -> tuple[Buffer, ...] | None:
+    """The whole element with one fragment a frame; None where it can pass as it stands."""
+    read = EncapsulatedPixelData.of(data, element)
+    old = read.frames(form)
+    if not all(old):
+        raise Withhold("pixel-length", "There are fewer images than the header says.")
+    new = []
+    same = element.vr == "OB" and not any(len(part) & 1 for part in read.fragments)
+    for fragments in old:
+        frame = bytes(fragments[0]) if len(fragments) == 1 else b"".join(fragments)
+        walk = strip_frame(frame, form, syntax)
+        same = same and walk is frame
+        new.append(fragments if walk is frame else [memoryview(walk)])
+    if same and read.table in (
+        b"",
+        _encode_offset_table([_items_length(fragments) for fragments in old]),
+    ):
+        return None
+    parts: list[Buffer] = []
+    for fragments in new:
+        size = sum(len(fragment) for fragment in fragments)
+        parts += (_ITEM_TAG + (size + (size & 1)).to_bytes(4, "little"), *fragments)
+        if size & 1:
+            parts.append(b"\0")
+    sizes = [8 + sum(map(len, fragments)) for fragments in new]
+    table = _encode_offset_table([size + (size & 1) for size in sizes]) if form.frames > 1 else b""
+    return (
+        _ELEMENT_HEADER + _ITEM_TAG + len(table).to_bytes(4, "little") + table,
+        *parts,
+        _SEQUENCE_DELIMITER,
+    )
+
+
+def build_extended_offset_table(
+    data: Buffer, element: Element, form: PixelFormat
+) -> tuple[bytes, bytes]:
+    """The values of Extended Offset Table and its lengths as they must be (PS3.3 C.7.6.3.1.8)."""
+    frames = EncapsulatedPixelData.of(data, element).frames(form)
+    starts = [0, *accumulate(_items_length(fragments) for fragments in frames)][:-1]
+    sizes = [sum(map(len, fragments)) for fragments in frames]
+    return _encode_numbers(starts, 8), _encode_numbers(sizes, 8)
+
+
+def _items_length(fragments: list[memoryview]) -> int:
+    return sum(8 + len(fragment) for fragment in fragments)
+
+
+def _encode_offset_table(lengths: list[int]) -> bytes:
+    """Empty where the offsets do not fit into four bytes; readers then go by the items."""
+    starts = [0, *accumulate(lengths)][:-1]
+    return _encode_numbers(starts, 4) if starts[-1] < 1 << 32 else b""
+
+
+def _encode_numbers(numbers: list[int], width: int) -> bytes:
+    return b"".join(number.to_bytes(width, "little") for number in numbers)
+
+
+def _decode_numbers(data: bytes, width: int) -> list[int]:
+    return [int.from_bytes(data[at : at + width], "little") for at in range(0, len(data), width)]
