@@ -20,7 +20,7 @@ from adit.projects import services
 from adit.service_checks import Finding
 from adit.vault.cipher import SealBroken
 from adit.vault.master_key import KeyMissing, master_box
-from adit_engine.nodes.base import Finding as Looked
+from adit_engine.nodes.base import NodeFinding as Looked
 
 ENOUGH_BYTES = 2_000_000_000
 _PREPARING = 0xAD17

@@ -10,10 +10,10 @@ from adit_engine.errors import Stopped
 from adit_engine.values.instance import Instance
 
 LIMIT_BYTES = 64 * 1024 * 1024
-FILES_BYTES = 512 * 1024 * 1024
+MAPPED_LIMIT_BYTES = 512 * 1024 * 1024
 """So much may wait in files, too: a disk has its end as well."""
 
-_LOOK_S = 0.1
+_POLL_S = 0.1
 """How often a wait looks whether it is to stop: a signal handler may set a Stop, and take no lock."""
 
 
@@ -70,7 +70,7 @@ class Stop:
             raise Stopped(self.reason)
 
 
-class Handoff(Iterator[Instance]):
+class BoundedStream(Iterator[Instance]):
     """One thread puts, one pulls. A put waits while more than `limit_bytes` of memory are held, or
     more than `files_bytes` mapped from files. One instance always fits, however large.
     """
@@ -79,7 +79,7 @@ class Handoff(Iterator[Instance]):
         self,
         limit_bytes: int = LIMIT_BYTES,
         stop: Stop | None = None,
-        files_bytes: int = FILES_BYTES,
+        files_bytes: int = MAPPED_LIMIT_BYTES,
     ) -> None:
         self._limit = limit_bytes
         self._files_limit = files_bytes
@@ -145,7 +145,7 @@ class Handoff(Iterator[Instance]):
 
     def _wait(self) -> None:
         self._check_stop()
-        self._changed.wait(_LOOK_S)
+        self._changed.wait(_POLL_S)
 
     def _check_stop(self) -> None:
         if self._stop is not None:
@@ -172,12 +172,12 @@ class ReadAhead(Iterator[Instance]):
         stop: Stop | None = None,
         afterwards: Callable[[], None] | None = None,
     ) -> None:
-        self._handoff = Handoff(limit_bytes, stop)
+        self._handoff = BoundedStream(limit_bytes, stop)
         self._unblock = unblock
         self._goes_on = afterwards is not None
         arguments = (source, self._handoff, afterwards)
         self._thread = threading.Thread(
-            target=_push, args=arguments, name="read ahead", daemon=True
+            target=_fill, args=arguments, name="read ahead", daemon=True
         )
         self._thread.start()
 
@@ -208,8 +208,8 @@ def memory_bytes(instance: Instance) -> int:
     )
 
 
-def _push(
-    source: Iterator[Instance], handoff: Handoff, afterwards: Callable[[], None] | None
+def _fill(
+    source: Iterator[Instance], handoff: BoundedStream, afterwards: Callable[[], None] | None
 ) -> None:
     """Closes the source at the end, whoever ended it; its error goes to the puller."""
     error: BaseException | None = None

@@ -91,7 +91,7 @@ class Element(NamedTuple):
         return self.end - 8 if self.undefined else self.end
 
 
-class Item(NamedTuple):
+class SequenceItem(NamedTuple):
     """One sequence item: from `start` (its tag) to `end`, its elements in `value` to `value_end`."""
 
     start: int
@@ -128,7 +128,7 @@ def elements(
         position = element.end
 
 
-def items(data: Buffer, explicit: bool, element: Element, depth: int = 0) -> Iterator[Item]:
+def items(data: Buffer, explicit: bool, element: Element, depth: int = 0) -> Iterator[SequenceItem]:
     """The items of a sequence element; lazy. `depth` is that of the element itself."""
     position, stop = element.value, element.value_end
     while position < stop:
@@ -163,10 +163,10 @@ def header_end_and_values(
     """
     stop, position, found = len(data), 0, {}
     unpack, short = _TAG_VR_LENGTH.unpack_from, _SHORT_VRS
-    marks, behind = _marks_of(wanted), min(last >> 16, 0x7FDF) + 1
+    marks, behind = _tag_prefixes(wanted), min(last >> 16, 0x7FDF) + 1
     while position < stop:
         if explicit:
-            position = _skipped(data, position, stop, marks, behind)
+            position = _skip_short_elements(data, position, stop, marks, behind)
             if position == stop:
                 break
         # As in elements(): most are explicit and short.
@@ -194,7 +194,9 @@ def header_end_and_values(
     return position, found
 
 
-def _skipped(data: Buffer, position: int, stop: int, marks: frozenset[int], behind: int) -> int:
+def _skip_short_elements(
+    data: Buffer, position: int, stop: int, marks: frozenset[int], behind: int
+) -> int:
     """Steps over what is explicit, short, whole, not among the marks, and of a group before that."""
     unpack, short, most = _MARK_VR_LENGTH.unpack_from, _SHORT_VRS, stop - 8
     while position <= most:
@@ -207,7 +209,7 @@ def _skipped(data: Buffer, position: int, stop: int, marks: frozenset[int], behi
 
 
 @lru_cache(maxsize=16)
-def _marks_of(tags: frozenset[int]) -> frozenset[int]:
+def _tag_prefixes(tags: frozenset[int]) -> frozenset[int]:
     return frozenset((tag & 0xFFFF) << 16 | tag >> 16 for tag in tags)
 
 
@@ -245,7 +247,7 @@ def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: i
     return Element(tag, vr, position, value, end, True)
 
 
-def _item_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> Item:
+def _item_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> SequenceItem:
     if position + 8 > stop:
         raise Malformed(f"A sequence ends inside an item at byte {position}.")
     group, number, length = _TAG_LENGTH.unpack_from(data, position)
@@ -255,12 +257,12 @@ def _item_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int)
     if length != UNDEFINED:
         if value + length > stop:
             raise Malformed(f"The item at byte {position} is longer than its sequence.")
-        return Item(position, value, value + length, value + length)
+        return SequenceItem(position, value, value + length, value + length)
     inside = value
     while True:
         element = _element_at(data, explicit, inside, stop, depth)
         if element.tag == ITEM_END:
-            return Item(position, value, inside, inside + 8)
+            return SequenceItem(position, value, inside, inside + 8)
         if element.tag >= 0xFFFE0000:
             raise Malformed(f"A delimiter stands at byte {inside} where an element should.")
         inside = element.end
@@ -288,21 +290,21 @@ _ZERO_PADDED = frozenset({"UI", "OB", "UN"})
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class EncodedElements:
     """Encoded elements and how they are encoded. `depth` counts the sequences around them."""
 
     data: Buffer
     explicit: bool
     depth: int = 0
 
-    def inside(self, explicit: bool) -> "Source":
+    def inside(self, explicit: bool) -> "EncodedElements":
         """One sequence further in. Raises Malformed where there are too many."""
         if self.depth >= MAX_DEPTH:
             raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
-        return Source(self.data, explicit, self.depth + 1)
+        return EncodedElements(self.data, explicit, self.depth + 1)
 
 
-def encoded(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
+def encode_element(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
     """One element. Raises Malformed where the value is longer than its VR can say."""
     if len(value) & 1:
         value += b"\0" if vr in _ZERO_PADDED else b" "
@@ -316,5 +318,5 @@ def encoded(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
     return _SHORT.pack(group, number, vr.encode(), len(value)) + value
 
 
-def encoded_item(content: bytes) -> bytes:
+def encode_item(content: bytes) -> bytes:
     return _ITEM.pack(0xFFFE, 0xE000, len(content)) + content

@@ -31,11 +31,11 @@ class AditError(Exception):
     """True when the same call may succeed later without anyone changing anything."""
 
 
-class WrongInput(AditError):
+class InvalidInput(AditError):
     """What was asked for cannot be; the text names the field and the form it must have."""
 
 
-class ProfileError(WrongInput):
+class ProfileError(InvalidInput):
     """A profile that cannot be read in one way only; the text names the line."""
 
 
@@ -43,7 +43,7 @@ class Malformed(AditError):
     """Bytes that are not DICOM as they claim to be; the text names offset and tag, never a value."""
 
 
-class Withhold(AditError):
+class InstanceWithheld(AditError):
     """One instance stays here. `reason` is a sentence and `code` a short key to count by."""
 
     def __init__(self, code: str, reason: str) -> None:
@@ -52,7 +52,7 @@ class Withhold(AditError):
         self.reason = reason
 
 
-class Hit(Withhold):
+class VerificationFailed(InstanceWithheld):
     """The second look found something in what was about to leave."""
 
 
@@ -66,7 +66,7 @@ class NotFound(AditError):
     """The node answered and does not have what was asked for."""
 
 
-class RuleBroken(AditError):
+class RuleViolation(AditError):
     """The whole task must end: going on could mix patients or studies."""
 
 
@@ -140,13 +140,13 @@ class NodeRefused(NodeError):
         self.status = status
 
 
-class CannotDo(NodeError):
+class NotSupported(NodeError):
     pass
 
 
-class StorageTrouble(NodeError):
+class StorageError(NodeError):
     pass
 
 
-class StorageFull(StorageTrouble):
+class StorageFull(StorageError):
     again = True

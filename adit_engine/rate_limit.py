@@ -8,10 +8,10 @@ from typing import Protocol
 BURST_S = 0.25
 """So much of the rate may be used at once after a rest."""
 
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 
-class Keeping(Protocol):
+class Throttle(Protocol):
     """What a line asks after each piece that travelled."""
 
     def keep(self, count: int, is_over: Callable[[], bool]) -> float:
@@ -19,7 +19,7 @@ class Keeping(Protocol):
         ...
 
 
-class Pace:
+class RateLimiter:
     """Shared by all lines of one opened node; safe to use from any thread.
 
     `rate_bytes_s` may change while it is used; None: as fast as it goes.
@@ -35,7 +35,7 @@ class Pace:
         due_s = self._next_s(count)
         until = time.monotonic() + due_s
         while (left_s := until - time.monotonic()) > 0 and not is_over():
-            time.sleep(min(left_s, _LOOK_S))
+            time.sleep(min(left_s, _POLL_S))
         return due_s
 
     def due_s(self, count: int) -> float:

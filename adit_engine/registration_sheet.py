@@ -10,13 +10,13 @@ from adit_engine.dicom_file.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UI
 from adit_engine.dicom_ul import acceptor, statuses
 from adit_engine.nodes.dimse import c_find, c_get
 from adit_engine.nodes.dimse.c_move import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
-from adit_engine.values.commitment_report import COMMITMENT
+from adit_engine.values.commitment_report import STORAGE_COMMITMENT_PUSH_MODEL
 
 _WIDTH = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Ourselves:
+class LocalApplication:
     """How others reach us. `receiver_port` is None where no receiver runs, so no C-MOVE either."""
 
     ae_title: str
@@ -26,20 +26,24 @@ class Ourselves:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class SheetSection:
     """A heading and its lines: what, and the value to be typed in or agreed to."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
 
 
-def sheet(kind: str, settings: Any, us: Ourselves) -> tuple[Section, ...]:
+def build_sheet(kind: str, settings: Any, us: LocalApplication) -> tuple[SheetSection, ...]:
     """For one node; `settings` is of its kind's dataclass. No secret is repeated."""
-    made = {"dimse": _dimse, "dicomweb": _dicomweb, "folder": _folder}.get(kind)
+    made = {
+        "dimse": _dimse_sections,
+        "dicomweb": _dicomweb_sections,
+        "folder": _folder_sections,
+    }.get(kind)
     return tuple(made(settings, us)) if made is not None else ()
 
 
-def as_text(title: str, sections: Iterable[Section]) -> str:
+def format_sheet(title: str, sections: Iterable[SheetSection]) -> str:
     """To be sent by mail or typed off."""
     lines = [title, "=" * len(title)]
     for section in sections:
@@ -48,7 +52,7 @@ def as_text(title: str, sections: Iterable[Section]) -> str:
     return "\n".join(lines)
 
 
-def own_address(host: str, port: int) -> str:
+def find_own_address(host: str, port: int) -> str:
     """Under which address of this machine a host is reached; nothing is sent. Empty: it is not."""
     try:
         (family, kind, _, _, there), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
@@ -62,13 +66,13 @@ def own_address(host: str, port: int) -> str:
 # Each kind ----------------------------------------------------------------------------------------
 
 
-def _dimse(given: Any, us: Ourselves) -> Iterator[Section]:
+def _dimse_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:
     title = given.calling_ae_title
     moves = us.receiver_port is not None and given.retrieve != "get"
     reports = us.receiver_port is not None and us.ae_title == title and given.proof == "commitment"
     how = "TLS" if given.transport == "tls" else "plain DICOM, not encrypted"
-    yield Section("We are", tuple(_us(us, title, moves or reports)))
-    yield Section(
+    yield SheetSection("We are", tuple(_local_application_lines(us, title, moves or reports)))
+    yield SheetSection(
         "You are, as we have it",
         (
             ("AE title", given.called_ae_title),
@@ -77,15 +81,17 @@ def _dimse(given: Any, us: Ourselves) -> Iterator[Section]:
             ("Your contact", given.contact or "please name one"),
         ),
     )
-    yield Section("Please register", tuple(_register(given, us, moves, reports)))
-    yield Section("What we ask you for", tuple(_services(given, moves)))
+    yield SheetSection("Please register", tuple(_registration_lines(given, us, moves, reports)))
+    yield SheetSection("What we ask you for", tuple(_service_lines(given, moves)))
     if moves:
-        yield Section("What we offer you, for your C-MOVE", tuple(_offered()))
+        yield SheetSection("What we offer you, for your C-MOVE", tuple(_offered_contexts()))
     if reports:
-        yield Section("What we offer you, for your reports", tuple(_offered_for_reports()))
+        yield SheetSection("What we offer you, for your reports", tuple(_offered_report_contexts()))
 
 
-def _us(us: Ourselves, title: str, is_called: bool) -> Iterator[tuple[str, str]]:
+def _local_application_lines(
+    us: LocalApplication, title: str, is_called: bool
+) -> Iterator[tuple[str, str]]:
     yield "Our AE title", title
     yield "Our address", us.address or "please ask us"
     if is_called:
@@ -96,7 +102,9 @@ def _us(us: Ourselves, title: str, is_called: bool) -> Iterator[tuple[str, str]]
     yield "Our software", f"{IMPLEMENTATION_NAME}, implementation class UID {IMPLEMENTATION_UID}"
 
 
-def _register(given: Any, us: Ourselves, moves: bool, reports: bool) -> Iterator[tuple[str, str]]:
+def _registration_lines(
+    given: Any, us: LocalApplication, moves: bool, reports: bool
+) -> Iterator[tuple[str, str]]:
     title, where = given.calling_ae_title, us.address or "our address"
     senders = given.senders or f"{given.called_ae_title} from {given.host}"
     yield (
@@ -114,7 +122,7 @@ def _register(given: Any, us: Ourselves, moves: bool, reports: bool) -> Iterator
     yield "Firewall, from us to you", f"{given.host}, TCP port {given.port}"
 
 
-def _services(given: Any, moves: bool) -> Iterator[tuple[str, str]]:
+def _service_lines(given: Any, moves: bool) -> Iterator[tuple[str, str]]:
     patient = given.query_root == "patient"
     root = "Patient Root" if patient else "Study Root"
     find = c_find.PATIENT_ROOT if patient else c_find.STUDY_ROOT
@@ -130,14 +138,17 @@ def _services(given: Any, moves: bool) -> Iterator[tuple[str, str]]:
     if given.proof == "find":
         yield "Proof of keeping", "C-FIND at image level of what we have sent"
     elif given.proof == "commitment":
-        name = statuses.class_name(COMMITMENT)
-        yield "Proof of keeping", f"{name} ({COMMITMENT}), SCU; within {given.commitment_s:g} s"
+        name = statuses.describe_uid(STORAGE_COMMITMENT_PUSH_MODEL)
+        yield (
+            "Proof of keeping",
+            f"{name} ({STORAGE_COMMITMENT_PUSH_MODEL}), SCU; within {given.commitment_s:g} s",
+        )
         yield "", "else C-FIND at image level of what we have sent"
     else:
         yield "Proof of keeping", "not asked for"
 
 
-def _offered() -> Iterator[tuple[str, str]]:
+def _offered_contexts() -> Iterator[tuple[str, str]]:
     yield "C-ECHO", f"Verification ({acceptor.VERIFICATION}), we are SCP"
     yield "C-STORE", "all storage classes, we are SCP"
     yield (
@@ -146,21 +157,24 @@ def _offered() -> Iterator[tuple[str, str]]:
     )
 
 
-def _offered_for_reports() -> Iterator[tuple[str, str]]:
-    name = statuses.class_name(COMMITMENT)
-    yield "N-EVENT-REPORT", f"{name} ({COMMITMENT}), we are SCU: propose yourselves as SCP"
+def _offered_report_contexts() -> Iterator[tuple[str, str]]:
+    name = statuses.describe_uid(STORAGE_COMMITMENT_PUSH_MODEL)
+    yield (
+        "N-EVENT-REPORT",
+        f"{name} ({STORAGE_COMMITMENT_PUSH_MODEL}), we are SCU: propose yourselves as SCP",
+    )
     yield "Transfer syntaxes", "Explicit and Implicit VR Little Endian"
 
 
-def _dicomweb(given: Any, us: Ourselves) -> Iterator[Section]:
+def _dicomweb_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:
     parts = urlsplit(given.url)
     words = {"none": "none", "basic": f"user {given.user} and a password", "bearer": "a token"}
     certificate = "yes" if given.client_certificate else "no"
-    yield Section(
+    yield SheetSection(
         "We are",
         (("Our address", us.address or "please ask us"), ("Our software", IMPLEMENTATION_NAME)),
     )
-    yield Section(
+    yield SheetSection(
         "You are, as we have it",
         (
             ("Root URL", given.url),
@@ -170,7 +184,7 @@ def _dicomweb(given: Any, us: Ourselves) -> Iterator[Section]:
             ("Your contact", given.contact or "please name one"),
         ),
     )
-    yield Section(
+    yield SheetSection(
         "What we ask you for",
         (
             ("QIDO-RS", f"GET {given.url}{given.qido_prefix}/studies, series and instances"),
@@ -180,8 +194,8 @@ def _dicomweb(given: Any, us: Ourselves) -> Iterator[Section]:
     )
 
 
-def _folder(given: Any, us: Ourselves) -> Iterator[Section]:
-    yield Section(
+def _folder_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:
+    yield SheetSection(
         "The folder",
         (
             ("As our machine sees it", given.path),
@@ -191,7 +205,7 @@ def _folder(given: Any, us: Ourselves) -> Iterator[Section]:
             ("Your contact", given.contact or "please name one"),
         ),
     )
-    yield Section(
+    yield SheetSection(
         "Please allow the account that runs ADIT",
         (
             ("As a source", "to list folders and read files"),

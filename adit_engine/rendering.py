@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adit_engine.dicom_file.transcode import little_endian
+from adit_engine.dicom_file.transcode import to_little_endian
 from adit_engine.elements import PIXEL_TAGS, Element, elements
-from adit_engine.errors import Malformed, Withhold, WrongInput
+from adit_engine.errors import InstanceWithheld, InvalidInput, Malformed
 from adit_engine.pseudonymize.encapsulated_pixel_data import EncapsulatedPixelData
 from adit_engine.pseudonymize.pixel_decoding import decode_frame
 from adit_engine.pseudonymize.pixel_format import REQUIRED_TAGS, PixelFormat
 from adit_engine.values.instance import Instance
 
-Picture = NDArray[np.uint8]
+RenderedFrame = NDArray[np.uint8]
 """Rows and columns, or rows, columns and red, green, blue."""
 
 _PHOTOMETRIC, _PLANAR, _PIXELS = 0x00280004, 0x00280006, 0x7FE00010
 _CENTER, _WIDTH, _INTERCEPT, _SLOPE = 0x00281050, 0x00281051, 0x00281052, 0x00281053
 _LUTS = ((0x00281101, 0x00281201), (0x00281102, 0x00281202), (0x00281103, 0x00281203))
-_ASKED = REQUIRED_TAGS | {
+_WANTED_TAGS = REQUIRED_TAGS | {
     _PLANAR,
     _CENTER,
     _WIDTH,
@@ -34,47 +34,47 @@ _ASKED = REQUIRED_TAGS | {
 _COMPRESSED_AS = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_RCT": b"RGB", b"YBR_ICT": b"RGB"}
 
 
-def frames_of(instance: Instance) -> int:
+def count_frames(instance: Instance) -> int:
     """How many pictures it holds; 0 where it holds none that could be shown."""
     try:
-        return _Image(instance).form.frames
-    except WrongInput:
+        return _RenderableImage(instance).form.frames
+    except InvalidInput:
         return 0
 
 
-def picture_of(instance: Instance, frame: int = 0, *, whole_range: bool = False) -> Picture:
+def render_frame(instance: Instance, frame: int = 0, *, whole_range: bool = False) -> RenderedFrame:
     """One frame, with the window that the image asks for, or from its darkest to its brightest.
 
     Raises WrongInput for what cannot be shown.
     """
-    image = _Image(instance)
+    image = _RenderableImage(instance)
     if not 0 <= frame < image.form.frames:
-        raise WrongInput(f"This image has the frames 1 to {image.form.frames}.")
+        raise InvalidInput(f"This image has the frames 1 to {image.form.frames}.")
     try:
         return image.picture(frame, whole_range)
-    except (Withhold, ValueError, IndexError):
-        raise _not_shown() from None
+    except (InstanceWithheld, ValueError, IndexError):
+        raise _cannot_render() from None
 
 
-class _Image:
+class _RenderableImage:
     """The parts of one instance that make its pictures. Raises WrongInput."""
 
     def __init__(self, instance: Instance) -> None:
         try:
-            plain = little_endian(instance)
+            plain = to_little_endian(instance)
             self._data = b"".join(bytes(part) for part in plain.parts())
-            found = {e.tag: e for e in elements(self._data, plain.explicit) if _is_asked(e)}
+            found = {e.tag: e for e in elements(self._data, plain.explicit) if _is_wanted(e)}
             self._values = {tag: self._data[e.value : e.end] for tag, e in found.items()}
             self._element = found[_PIXELS]
             self.form = PixelFormat.of({**self._values, _PHOTOMETRIC: b""})
-        except (Malformed, Withhold, KeyError):
-            raise _not_shown() from None
+        except (Malformed, InstanceWithheld, KeyError):
+            raise _cannot_render() from None
         said = self._values.get(_PHOTOMETRIC, b"").strip(b" \0")
         self._meaning = _COMPRESSED_AS.get(said, said) if self._element.undefined else said
         if self.form.allocated not in (8, 16) or self._meaning == b"YBR_FULL_422":
-            raise _not_shown()
+            raise _cannot_render()
 
-    def picture(self, frame: int, whole_range: bool) -> Picture:
+    def picture(self, frame: int, whole_range: bool) -> RenderedFrame:
         raw = self._frame(frame)
         if self.form.samples == 3:
             return self._colours(raw)
@@ -109,7 +109,7 @@ class _Image:
         slope, intercept = self._decimal(_SLOPE) or 1.0, self._decimal(_INTERCEPT) or 0.0
         return values.astype(np.float64) * slope + intercept
 
-    def _gray(self, values: NDArray[np.float64], whole_range: bool) -> Picture:
+    def _gray(self, values: NDArray[np.float64], whole_range: bool) -> RenderedFrame:
         center, width = self._decimal(_CENTER), self._decimal(_WIDTH)
         low, high = float(values.min()), float(values.max())
         if not whole_range and center is not None and width is not None and width >= 1:
@@ -121,7 +121,7 @@ class _Image:
             shown = 255 - shown
         return shown.round().astype(np.uint8)
 
-    def _colours(self, raw: NDArray[Any]) -> Picture:
+    def _colours(self, raw: NDArray[Any]) -> RenderedFrame:
         values = (raw.astype(np.float64) / ((1 << self.form.stored) - 1) * 255).clip(0, 255)
         if self._meaning == b"YBR_FULL":  # PS3.3 C.7.6.3.1.2
             y, cb, cr = values[..., 0], values[..., 1] - 128, values[..., 2] - 128
@@ -129,7 +129,7 @@ class _Image:
             values = np.stack(rgb, axis=-1).clip(0, 255)
         return values.round().astype(np.uint8)
 
-    def _palette(self, raw: NDArray[Any]) -> Picture:
+    def _palette(self, raw: NDArray[Any]) -> RenderedFrame:
         """PS3.3 C.7.6.3.1.5: a table for each of red, green and blue."""
         channels = []
         for description, data in _LUTS:
@@ -140,7 +140,7 @@ class _Image:
             places = np.clip(raw.astype(np.int64) - first, 0, len(table) - 1)
             channels.append((table[places] >> (bits - 8)).astype(np.uint8))
             if count not in (0, len(table)):
-                raise _not_shown()
+                raise _cannot_render()
         return np.stack(channels, axis=-1)
 
     def _decimal(self, tag: int) -> float | None:
@@ -152,9 +152,9 @@ class _Image:
             return None
 
 
-def _is_asked(element: Element) -> bool:
-    return element.tag in PIXEL_TAGS or (element.tag in _ASKED and not element.undefined)
+def _is_wanted(element: Element) -> bool:
+    return element.tag in PIXEL_TAGS or (element.tag in _WANTED_TAGS and not element.undefined)
 
 
-def _not_shown() -> WrongInput:
-    return WrongInput("This image is of a kind that cannot be shown here.")
+def _cannot_render() -> InvalidInput:
+    return InvalidInput("This image is of a kind that cannot be shown here.")

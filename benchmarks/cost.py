@@ -48,7 +48,7 @@ def in_memory(folder: Path) -> list[Figure]:
         RiskDecision.ACCEPT,
     )
     encoded = [b"".join(parts) for parts in files(Study(CT, _TIMES))]
-    instances = [part10.parse(one) for one in encoded]
+    instances = [part10.parse_file(one) for one in encoded]
     memory = ElementCache(change)
     pairs = [(one, apply(change, one, None, memory)) for one in instances]
     verifier = Verifier(change)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
-from adit_engine.nodes.base import Bundle, Gathered
+from adit_engine.nodes.base import ArchiveRequest, StagedImage
 from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 from adit_engine.values.references import InstanceRef
@@ -34,8 +34,8 @@ def main(images: int = 4000, size: int = 530_000, folder: str = "") -> None:
             path=str(base / "out"), staging=str(base / "gathered"), reserve_mb=0
         )
         node = ArchiveNode("Archives", settings)
-        node.gather_as("job-1")
-        bundle = Bundle("job-1", images, images * size, gathered)
+        node.set_archive_title("job-1")
+        bundle = ArchiveRequest("job-1", images, images * size, gathered)
         began, before = time.monotonic(), time.process_time()
         parts = len(node.pack(bundle, "four words and 1 sign!", Stop()))
         wall_s, cpu_s = time.monotonic() - began, time.process_time() - before
@@ -62,7 +62,7 @@ def _gathered(folder: Path, images: int, size: int):  # type: ignore[no-untyped-
             path.write_bytes(b"".join(map(bytes, part10.file_parts(instance))))
             first = path
         ref = InstanceRef(f"{ROOT}.1", f"{ROOT}.2", path.stem)
-        yield Gathered(ref, str(below / path.name), digest, size)
+        yield StagedImage(ref, str(below / path.name), digest, size)
 
 
 if __name__ == "__main__":

@@ -124,9 +124,9 @@ def _settings(port: int) -> dict[str, Any]:
 
 
 def _questions(rows: int) -> list[Any]:
-    from adit_engine.patient_search.search import Person, Question
+    from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 
-    return [Question(Person(patient_id=f"{n:06}")) for n in range(rows)]
+    return [PatientQuery(PersonCriteria(patient_id=f"{n:06}")) for n in range(rows)]
 
 
 def _bare(port: int, rows: int) -> float:
@@ -138,7 +138,7 @@ def _bare(port: int, rows: int) -> float:
     node = DimseNode("bare", DimseSettings(**_settings(port), calling_ae_title="BENCH"))
     queries = [query for question in _questions(rows) for query in question.queries()]
     began = time.perf_counter()
-    with node.conversation():
+    with node.share_association():
         found = sum(len(list(node.find(query))) for query in queries)
     assert found == rows
     return time.perf_counter() - began

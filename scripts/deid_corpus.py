@@ -29,7 +29,7 @@ from deid_told import told
 from deid_victim import Attack, left_in
 
 from adit_engine.dicom_file import part10
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import (
@@ -47,7 +47,7 @@ from adit_engine.pseudonymize.profile import (
 )
 from adit_engine.pseudonymize.rewrite import ElementCache
 from adit_engine.pseudonymize.verify.verifier import Verifier
-from adit_engine.transfer.policy import Pseudonymizing
+from adit_engine.transfer.policy import InstancePseudonymizer
 
 SHORT = 23
 """Every 23rd row in a short run; a prime, so that it meets all groups."""
@@ -104,15 +104,15 @@ class Road:
         tally.objects += 1
         self.reason = ""
         try:
-            source = part10.parse(data)
+            source = part10.parse_file(data)
             made = apply(self._change, source, None, self._memory)
-        except (Malformed, Withhold) as why:
+        except (Malformed, InstanceWithheld) as why:
             self.reason = str(why)
             tally.withheld[getattr(why, "code", "malformed")] += 1
             return None
         try:
             self._verifier.check(source, made)
-        except Withhold as why:
+        except InstanceWithheld as why:
             self.reason = str(why)
             tally.by_verification[why.code] += 1
             return None
@@ -195,7 +195,7 @@ def mixed(profile: ConfidentialityProfile, objects: Sequence[bytes], runs: int) 
     """Each object of `runs` series beside itself alone."""
     tally, chance = Tally(f"mixed series, profile {profile.name}"), random.Random(profile.name)
     how = _change(profile)
-    road = Pseudonymizing(how)
+    road = InstancePseudonymizer(how)
     for number in range(runs):
         for data in series(objects, chance):
             tally.objects += 1

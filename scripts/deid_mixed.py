@@ -10,9 +10,9 @@ from io import BytesIO
 from pydicom import Dataset, dcmread
 
 from adit_engine.dicom_file import part10
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize.parameters import Pseudonymization
-from adit_engine.transfer.policy import Pseudonymizing
+from adit_engine.transfer.policy import InstancePseudonymizer
 
 _MOST_MIXED, _MOST_TAKEN = 6, 6
 _LIKELY = 0.3
@@ -35,14 +35,14 @@ def series(objects: Sequence[bytes], chance: random.Random) -> Iterator[bytes]:
     yield from chance.sample(made, len(made))
 
 
-def became(road: Pseudonymizing, data: bytes) -> tuple[object, ...]:
+def became(road: InstancePseudonymizer, data: bytes) -> tuple[object, ...]:
     """What left, and what was noted of it; else why nothing did."""
     try:
-        source = part10.parse(data)
-        made, treatment = road.outgoing(source)
+        source = part10.parse_file(data)
+        made, treatment = road.prepare_outgoing(source)
     except Malformed as fault:
         return ("malformed", str(fault))
-    except Withhold as held:
+    except InstanceWithheld as held:
         return (held.code, held.reason)
     left = b"".join(bytes(part) for part in part10.file_parts(made))
     return ("left", left, treatment and treatment.digest)
@@ -50,7 +50,7 @@ def became(road: Pseudonymizing, data: bytes) -> tuple[object, ...]:
 
 def alone(change: Pseudonymization, data: bytes) -> tuple[object, ...]:
     """What becomes of an object before which there was none."""
-    return became(Pseudonymizing(change), data)
+    return became(InstancePseudonymizer(change), data)
 
 
 def _mixed(into: bytes, of: bytes, chance: random.Random) -> bytes | None:

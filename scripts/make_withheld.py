@@ -20,7 +20,7 @@ import pydicom
 from deid_corpus import MOST, Road, Tally, attacked, attacks, real_files, unchosen
 from pydicom import dcmread
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
 
@@ -108,7 +108,9 @@ def counts(tally: Tally) -> tuple[int, int, int]:
     """Withheld by admission, by another rule, by verification alone."""
     unknown = tally.withheld.keys() - ADMISSION.keys() - RULES.keys()
     if unknown:
-        raise Withhold("unknown", f"Say in this script what these codes are: {sorted(unknown)}.")
+        raise InstanceWithheld(
+            "unknown", f"Say in this script what these codes are: {sorted(unknown)}."
+        )
     by_admission = sum(n for code, n in tally.withheld.items() if code in ADMISSION)
     return (
         by_admission, tally.withheld.total() - by_admission, tally.by_verification.total(),

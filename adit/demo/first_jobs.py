@@ -19,7 +19,7 @@ from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level, SeriesRef, StudyRef
+from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
 DEADLINE_S = 120.0
 
@@ -71,7 +71,7 @@ def wait(jobs: list[Job], tend: Callable[[], bool]) -> bool:
 
 
 def _found(user: User, source: Node, study_uid: str) -> Record:
-    query = Query(Level.STUDY, {"StudyInstanceUID": study_uid})
+    query = Query(QueryLevel.STUDY, {"StudyInstanceUID": study_uid})
     result = search.search(user, source, query)
     if not result.records:
         raise NotFound("The demo PACS lost its first study: delete its folder and start again.")
@@ -80,7 +80,7 @@ def _found(user: User, source: Node, study_uid: str) -> Record:
 
 def all_studies(user: User) -> list[Record]:
     """Everything in the demo PACS, in the same order each time."""
-    query = Query(Level.STUDY, {}, DateRange(date(1990, 1, 1), None))
+    query = Query(QueryLevel.STUDY, {}, DateRange(date(1990, 1, 1), None))
     result = search.search(user, Node.objects.get(name=PACS), query)
     return sorted(result.records, key=lambda study: study.study_uid)
 

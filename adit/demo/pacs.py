@@ -33,7 +33,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from adit.demo import header
 from adit.demo.pacs_index import FolderIndex, StoredInstance, Values, encode, find, select
 from adit_engine.dicom_file import part10
-from adit_engine.dicom_file.transcode import little_endian
+from adit_engine.dicom_file.transcode import to_little_endian
 from adit_engine.errors import AditError, Malformed
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 
@@ -253,7 +253,9 @@ def _send(
 
 
 def _decompressed(path: Path) -> Dataset:
-    dataset = dcmread(BytesIO(b"".join(part10.file_parts(little_endian(part10.read(path))))))
+    dataset = dcmread(
+        BytesIO(b"".join(part10.file_parts(to_little_endian(part10.read_file(path)))))
+    )
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         dataset.decompress(generate_instance_uid=False)
     return dataset

@@ -196,7 +196,7 @@ def _read(path: Path) -> tuple[int, str, Values] | None:
 def _parse(content: memoryview) -> tuple[int, str, str, Values]:
     """As `_read`, with the instance UID of the file meta. Raises Malformed."""
     try:
-        meta, offset = part10.meta_and_start(content)
+        meta, offset = part10.parse_file_meta(content)
         syntax = meta[part10.META_SYNTAX]
         with content[offset:] as data:
             values = header.texts(data, syntax)

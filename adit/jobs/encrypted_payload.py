@@ -8,7 +8,7 @@ from adit.jobs.models import Item, Job, Task
 from adit.projects import services
 from adit.projects.models import Project
 from adit.vault.cipher import Box
-from adit_engine.values.outcome import Manifest
+from adit_engine.values.outcome import SeriesLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class TaskContent:
 class ItemContent:
     """One series: its ledger, and what the source calls it."""
 
-    manifest: Manifest = field(repr=False)
+    manifest: SeriesLedger = field(repr=False)
     description: str = field(default="", repr=False)
     why: str = ""
     """Why the source's list cannot be trusted; empty when it can."""
@@ -84,7 +84,7 @@ def open_item(item: Item, box: Box | None = None) -> ItemContent:
     """Raises SealBroken. Pass the project's box when opening many."""
     content = (box or box_of(item.task.job.project)).open(item.sealed, _item_place(item.task_id))
     return ItemContent(
-        Manifest.from_json(content["manifest"]), content["description"], content["why"]
+        SeriesLedger.from_json(content["manifest"]), content["description"], content["why"]
     )
 
 

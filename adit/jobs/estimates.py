@@ -26,7 +26,7 @@ from adit.nodes.limits import budgets
 from adit.nodes.limits.breaker import why_resting
 from adit.nodes.models import Lane, Node
 from adit.projects.risks import HEADER_WORD
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.face_risk import FaceRisk, SeriesTexts, assess_face_risk
 from adit_engine.values.record import Record
@@ -185,7 +185,7 @@ def _end(group: TaskGroup, task_s: float) -> datetime | None:
         return None
     try:
         return when_done(nodes, route.lane, task_s * _before_end(group), _workers())
-    except WrongInput:
+    except InvalidInput:
         return None
 
 
@@ -242,6 +242,6 @@ def when(nodes: Iterable[Node], *, is_urgent: bool, owner: int, studies: int) ->
 def _obstacle(node: Node, is_urgent: bool) -> str:
     try:
         waits = why_waiting(node, Purpose.RETRIEVE, urgent=is_urgent) or why_resting(node)
-    except WrongInput as error:
+    except InvalidInput as error:
         return f"{node}: {error}"
     return str(waits) if waits else ""

@@ -5,12 +5,12 @@ from django.db.models import Q, QuerySet
 
 from adit.accounts.permissions import Person, Right, may
 from adit.nodes.models import Access, Node
-from adit_engine.nodes import TAKERS
+from adit_engine.nodes import WRITE_ONLY_KINDS
 
 
 def readable_nodes(user: Person) -> QuerySet[Node]:
     """The nodes that the user may search in and fetch from, open or not."""
-    return _accessible(user, may_read=True).exclude(kind__in=TAKERS)
+    return _accessible(user, may_read=True).exclude(kind__in=WRITE_ONLY_KINDS)
 
 
 def writable_nodes(user: Person) -> QuerySet[Node]:

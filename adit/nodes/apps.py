@@ -9,4 +9,4 @@ class NodesConfig(AppConfig):
 
     def ready(self) -> None:
         # Beside what is received: /tmp may be memory.
-        temp_files.keep_in(settings.SPOOL_DIR / "_large")
+        temp_files.set_folder(settings.SPOOL_DIR / "_large")

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from adit_engine.errors import Stopped, TimedOut
-from adit_engine.nodes.base import Answers, Node, Searchable
+from adit_engine.nodes.base import FindResults, OpenedNode, Searchable
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
 
@@ -23,7 +23,7 @@ LAST_WORDS_S = 2.0
 T = TypeVar("T")
 
 
-class Asked(Searchable, Node):
+class Asked(Searchable, OpenedNode):
     """What can be searched, and stopped while it is."""
 
 
@@ -56,7 +56,7 @@ class Watch:
 
 
 def answer_of(
-    node: Asked, query: Query, reduce: Callable[[Iterator[Record], Answers], T], watch: Watch
+    node: Asked, query: Query, reduce: Callable[[Iterator[Record], FindResults], T], watch: Watch
 ) -> T:
     """What `reduce` makes of the records that match by our own reading as well.
 
@@ -73,7 +73,7 @@ def answer_of(
     return watched(node, ask, watch)
 
 
-def watched(node: Node, ask: Callable[[threading.Event], T], watch: Watch) -> T:
+def watched(node: OpenedNode, ask: Callable[[threading.Event], T], watch: Watch) -> T:
     """What `ask` gives, which runs in a thread and ends early when its event is set.
 
     So this one can look at the watch even while the node is silent. Raises what the watch or `ask`
@@ -97,7 +97,7 @@ def watched(node: Node, ask: Callable[[threading.Event], T], watch: Watch) -> T:
         asker.shutdown(wait=False)
 
 
-def _matching(answers: Answers, query: Query, stop: threading.Event) -> Iterator[Record]:
+def _matching(answers: FindResults, query: Query, stop: threading.Event) -> Iterator[Record]:
     for record in answers:
         if stop.is_set():
             return

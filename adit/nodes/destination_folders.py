@@ -7,9 +7,9 @@ from typing import BinaryIO
 
 from adit.nodes.gateway import engine_settings
 from adit.nodes.models import Node
-from adit_engine.dicom_file.atomic import Tree
-from adit_engine.errors import StorageTrouble, WrongInput
-from adit_engine.nodes import open as open_engine_node
+from adit_engine.dicom_file.atomic import AtomicFolder
+from adit_engine.errors import InvalidInput, StorageError
+from adit_engine.nodes import open_node as open_engine_node
 
 KINDS = ("folder", "archive")
 
@@ -25,8 +25,8 @@ def why_none(row: Node, size_bytes: int) -> str:
         return ""
     try:
         node = open_engine_node(row.kind, row.name, engine_settings(row))
-        node.require_room(size_bytes)  # type: ignore[attr-defined]
-    except (StorageTrouble, WrongInput) as error:
+        node.require_free_space(size_bytes)  # type: ignore[attr-defined]
+    except (StorageError, InvalidInput) as error:
         return str(error)
     return ""
 
@@ -37,7 +37,7 @@ ARCHIVE = "archive"
 
 def opened(row: Node, name: str) -> BinaryIO | None:
     """To read; None where it is gone. Raises StorageTrouble."""
-    return Tree(row.name, _folder(row)).open((name,))
+    return AtomicFolder(row.name, _folder(row)).open((name,))
 
 
 def remove(row: Node, name: str) -> None:
@@ -45,14 +45,14 @@ def remove(row: Node, name: str) -> None:
     try:
         (_folder(row) / name).unlink(missing_ok=True)
     except OSError as error:
-        raise StorageTrouble(row.name, "a 7-Zip file could not be removed.") from error
+        raise StorageError(row.name, "a 7-Zip file could not be removed.") from error
 
 
 def forget_gathered(row: Node, title: str) -> None:
     """Removes images that were laid apart for a file that will not be built any more."""
-    with suppress(StorageTrouble):
+    with suppress(StorageError):
         node = open_engine_node(row.kind, row.name, engine_settings(row))
-        node.gather_as(title)  # type: ignore[attr-defined]
+        node.set_archive_title(title)  # type: ignore[attr-defined]
         node.forget()  # type: ignore[attr-defined]
 
 

@@ -23,9 +23,9 @@ from adit.nodes.limits import breaker
 from adit.nodes.limits.unavailable import Waits
 from adit.nodes.models import Check, Node
 from adit.nodes.search import turn
-from adit_engine.errors import NodeError, NotFound, TimedOut, WrongInput
-from adit_engine.nodes.base import Finding, Grade, Proposal, Triable
-from adit_engine.nodes.diagnostics.sample_series import chosen
+from adit_engine.errors import InvalidInput, NodeError, NotFound, TimedOut
+from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal, SupportsTestTransfer
+from adit_engine.nodes.diagnostics.sample_series import choose_image
 from adit_engine.values.references import StudyRef
 
 SPARE_S = 15
@@ -34,15 +34,15 @@ SPARE_S = 15
 _WORST = (Grade.BAD, Grade.WARNING, Grade.GOOD)
 _What = Check.What
 
-Ask = Callable[[Any], Iterable[Finding]]
+Ask = Callable[[Any], Iterable[NodeFinding]]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One finding, with those of its proposals that were not adopted yet, and their fields' labels."""
 
-    finding: Finding
-    proposals: list[tuple[str, Proposal]]
+    finding: NodeFinding
+    proposals: list[tuple[str, SettingProposal]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _is_settled(line: Line) -> bool:
     return line.finding.grade is Grade.GOOD and not line.proposals
 
 
-def check(user: Person, node: Node) -> list[Finding]:
+def check(user: Person, node: Node) -> list[NodeFinding]:
     """Tests the node, for those who manage or may fetch from it. Raises Refused, Waits.
 
     What the node does wrong is a finding, and so is that it did not end in time.
@@ -79,31 +79,31 @@ def check(user: Person, node: Node) -> list[Finding]:
     return _checked(user, node, _What.PLAIN, lambda opened: opened.check())
 
 
-def try_fetching(user: Person, node: Node, study: StudyRef | None) -> list[Finding]:
+def try_fetching(user: Person, node: Node, study: StudyRef | None) -> list[NodeFinding]:
     """Fetches one image of the study, or of a new one, by each way. Raises Refused, Waits."""
     require(user, Right.MANAGE_NODES)
 
-    def ask(opened: Any) -> Iterator[Finding]:
-        if not isinstance(opened, Triable):
-            yield Finding(Grade.WARNING, _("Nothing can be tried with this kind of place."))
+    def ask(opened: Any) -> Iterator[NodeFinding]:
+        if not isinstance(opened, SupportsTestTransfer):
+            yield NodeFinding(Grade.WARNING, _("Nothing can be tried with this kind of place."))
             return
-        image, patient_id = chosen(opened, study)
+        image, patient_id = choose_image(opened, study)
         within_s = settings.SEARCH_DEADLINE_S
         yield from opened.try_fetching(image, within_s=within_s, patient_id=patient_id)
 
     return _checked(user, node, _What.FETCH, ask)
 
 
-def try_writing(user: Person, node: Node) -> list[Finding]:
+def try_writing(user: Person, node: Node) -> list[NodeFinding]:
     """Sends a made-up image, or writes a file and removes it. Raises Refused, Waits."""
     require(user, Right.MANAGE_NODES)
     if node.is_clinical:
         require(user, Right.WRITE_CLINICAL)
 
-    def ask(opened: Any) -> Iterable[Finding]:
-        if isinstance(opened, Triable):
+    def ask(opened: Any) -> Iterable[NodeFinding]:
+        if isinstance(opened, SupportsTestTransfer):
             return opened.try_writing()
-        return [Finding(Grade.WARNING, _("Nothing can be tried with this kind of place."))]
+        return [NodeFinding(Grade.WARNING, _("Nothing can be tried with this kind of place."))]
 
     return _checked(user, node, _What.WRITE, ask)
 
@@ -115,7 +115,7 @@ def last(node: Node, *, manages: bool) -> list[Told]:
     return [Told(one, [_line(finding, node) for finding in one.findings]) for one in mine]
 
 
-def adopt(user: User, node: Node, setting: str, value: str) -> Proposal:
+def adopt(user: User, node: Node, setting: str, value: str) -> SettingProposal:
     """Enters what a test proposed, as the node's form would. Raises Refused, NotFound, WrongInput."""
     require(user, Right.MANAGE_NODES)
     lines = (line for told in last(node, manages=True) for line in told.lines)
@@ -126,13 +126,13 @@ def adopt(user: User, node: Node, setting: str, value: str) -> Proposal:
         raise NotFound(_("This proposal is gone: somebody has tested again. Look at the new one."))
     field = form_for(node.kind).base_fields.get(proposal.setting)
     if field is None or is_secret(field):
-        raise WrongInput(_("%(setting)s is no setting of it.") % {"setting": proposal.setting})
+        raise InvalidInput(_("%(setting)s is no setting of it.") % {"setting": proposal.setting})
     node.settings = {**node.settings, proposal.setting: proposal.value}
     services.save_node(user, node)
     return proposal
 
 
-def label(node: Node, proposal: Proposal) -> str:
+def label(node: Node, proposal: SettingProposal) -> str:
     """The setting as the node's form calls it."""
     field = form_for(node.kind).base_fields.get(proposal.setting)
     return str(field.label) if field is not None else proposal.setting
@@ -147,7 +147,7 @@ class _Deadline(Watch):
             raise TimedOut(node, _("had not answered everything in time. Test again later."))
 
 
-def _checked(user: Person, node: Node, what: Check.What, ask: Ask) -> list[Finding]:
+def _checked(user: Person, node: Node, what: Check.What, ask: Ask) -> list[NodeFinding]:
     findings = _found(user, node, what, ask)
     grades = {finding.grade for finding in findings}
     worst = next((grade for grade in _WORST if grade in grades), Grade.WARNING)
@@ -164,9 +164,9 @@ def _checked(user: Person, node: Node, what: Check.What, ask: Ask) -> list[Findi
     return findings
 
 
-def _found(user: Person, node: Node, what: Check.What, ask: Ask) -> list[Finding]:
+def _found(user: Person, node: Node, what: Check.What, ask: Ask) -> list[NodeFinding]:
     """What was found before the deadline stays found."""
-    findings: list[Finding] = []
+    findings: list[NodeFinding] = []
 
     def gather(stop: threading.Event) -> None:
         for finding in ask(opened):
@@ -182,8 +182,8 @@ def _found(user: Person, node: Node, what: Check.What, ask: Ask) -> list[Finding
             watched(opened, gather, _Deadline(until, lambda: False, require))
     except Waits:
         raise
-    except (NodeError, NotFound, WrongInput) as error:
-        findings = [*findings, Finding(Grade.BAD, str(error))]
+    except (NodeError, NotFound, InvalidInput) as error:
+        findings = [*findings, NodeFinding(Grade.BAD, str(error))]
     return findings
 
 
@@ -197,8 +197,8 @@ def _line(kept: dict[str, Any], node: Node) -> Line:
     fields = form_for(node.kind).base_fields
     still = [
         (str(fields[one.setting].label), one)
-        for one in (Proposal(**values) for values in kept["proposals"])
+        for one in (SettingProposal(**values) for values in kept["proposals"])
         if one.setting in fields
         and node.settings.get(one.setting, fields[one.setting].initial) != one.value
     ]
-    return Line(Finding(Grade(kept["grade"]), kept["what"], kept["next_step"]), still)
+    return Line(NodeFinding(Grade(kept["grade"]), kept["what"], kept["next_step"]), still)

@@ -15,7 +15,7 @@ from adit.nodes.calendar.forms import NIGHTS, HoursForm, SpecialsForm, with_row,
 from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.forms import NodeForm, form_for
 from adit.nodes.models import Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 HINTS = {
     "name": _("What people read everywhere, such as PACS Radiology."),
@@ -82,7 +82,7 @@ class Editor:
             return None
         try:
             return chart.of(self.node, windows, exceptions)
-        except WrongInput as error:
+        except InvalidInput as error:
             self.wrong_hours = str(error)
             return None
 
@@ -100,7 +100,7 @@ class Editor:
         except FolderRefused as error:
             self.settings.add_error(error.setting, str(error))
             return None
-        except WrongInput as error:
+        except InvalidInput as error:
             self.row.add_error(None, str(error))
             return None
 

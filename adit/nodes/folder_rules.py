@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.nodes.models import Node
-from adit_engine.errors import StorageTrouble
+from adit_engine.errors import StorageError
 
 FOR_NODES = "folders"
 """Below the data folder; each node has a folder of its own in there."""
@@ -38,7 +38,7 @@ _Mark = str | tuple[int, int]
 """A path, or device and inode: the same folder may have two names, as by a mount."""
 
 
-class FolderRefused(StorageTrouble):
+class FolderRefused(StorageError):
     """The folder in `setting` must not be used."""
 
     def __init__(self, node: str, setting: str, text: str) -> None:

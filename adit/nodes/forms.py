@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.nodes.calendar import windows as calendar_windows
 from adit.nodes.models import Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.nodes import KINDS, kind_class
 from adit_engine.values.references import StudyRef
 
@@ -90,7 +90,7 @@ class NodeForm(forms.ModelForm):
         rows = self.cleaned_data["windows"] or []
         try:
             calendar_windows.read(rows)
-        except WrongInput as error:
+        except InvalidInput as error:
             raise forms.ValidationError(str(error)) from None
         return rows
 
@@ -120,7 +120,7 @@ class SettingsForm(forms.Form):
         if not self.errors:
             try:
                 kind_class(self.kind).Settings(**self.settings, **self.secrets)
-            except WrongInput as error:
+            except InvalidInput as error:
                 self.add_error(self._field_of(str(error)), str(error))
         return self.cleaned_data
 
@@ -231,7 +231,7 @@ class TryForm(forms.Form):
             return None
         try:
             return StudyRef(text)
-        except WrongInput as error:
+        except InvalidInput as error:
             raise forms.ValidationError(str(error)) from None
 
 

@@ -23,7 +23,7 @@ from adit.nodes.receiving.retrievals import house_reception
 from adit.nodes.usage import metering
 from adit.nodes.usage.metering import BY_MOVE
 from adit_engine import nodes as engine
-from adit_engine.errors import NodeError, WrongInput
+from adit_engine.errors import InvalidInput, NodeError
 
 MOST_CONTACT = 80
 """So much of a contact stands in an error; all of it on the node's page."""
@@ -83,7 +83,7 @@ def open_node(
             values = _narrowed(engine_settings(row), slot)
             if purpose is Purpose.STORE:
                 shared_folders.require(row, values)
-            node = engine.open(row.kind, row.name, values, reception=reception)
+            node = engine.open_node(row.kind, row.name, values, reception=reception)
             try:
                 yield metering.begin(node, slot)
             except BaseException:
@@ -204,7 +204,7 @@ def engine_settings(row: Node) -> dict[str, Any]:
     values = {**row.settings, **row.secrets_for(row.settings)}
     unknown = sorted(set(values) - names)
     if unknown:
-        raise WrongInput(
+        raise InvalidInput(
             _("%(node)s: %(kind)s has no settings %(names)s. Save the node's form anew.")
             % {"node": row.name, "kind": row.kind, "names": ", ".join(unknown)}
         )

@@ -17,12 +17,12 @@ from adit.vault.cipher import SealBroken
 from adit.vault.master_key import KeyMissing
 from adit_engine.dicom_ul import tls as dicom_ul_tls
 from adit_engine.dicom_ul.acceptor import VERIFICATION
-from adit_engine.dicom_ul.association import Associations
-from adit_engine.dicom_ul.command_set import Operation, request
-from adit_engine.dicom_ul.pdu import Context
+from adit_engine.dicom_ul.association import OpenAssociations
+from adit_engine.dicom_ul.command_set import Operation, make_request
+from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.dicom_ul.tls import ServerTls
-from adit_engine.errors import NodeError, Unreachable, Untrusted, WrongInput
-from adit_engine.nodes.base import Finding, Grade
+from adit_engine.errors import InvalidInput, NodeError, Unreachable, Untrusted
+from adit_engine.nodes.base import Grade, NodeFinding
 from adit_engine.nodes.dimse.settings import WARN_DAYS, DimseSettings
 from adit_engine.values.instance import IMPLICIT_LE
 
@@ -30,7 +30,7 @@ ANSWER_S = 5.0
 _PLACES = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what they mean here
 
 
-def examine(*, runs: bool) -> Iterator[Finding]:
+def examine(*, runs: bool) -> Iterator[NodeFinding]:
     """The receiver, its certificates, those of all nodes, and their folders.
 
     Calls nobody but our own receiver, which may be silent as long as nothing of this installation
@@ -42,15 +42,15 @@ def examine(*, runs: bool) -> Iterator[Finding]:
     yield from _folders()
 
 
-def receiver_certificates() -> Iterator[tuple[str, Finding]]:
+def receiver_certificates() -> Iterator[tuple[str, NodeFinding]]:
     """What can be said of each where the receiver runs, and an opaque word for it."""
     if not settings.RECEIVER_PORT:
         return
     try:
         tls = receiver_tls()
-    except WrongInput as error:
+    except InvalidInput as error:
         what = _("The receiver's certificate")
-        yield "receiver", Finding(Grade.BAD, what, str(error))
+        yield "receiver", NodeFinding(Grade.BAD, what, str(error))
         return
     papers = () if tls is None else (tls.papers.certificate, tls.papers.trusted)
     for number, pem in enumerate(papers):
@@ -58,7 +58,7 @@ def receiver_certificates() -> Iterator[tuple[str, Finding]]:
             yield f"receiver:{number}", finding
 
 
-def node_certificates() -> Iterator[tuple[str, Finding]]:
+def node_certificates() -> Iterator[tuple[str, NodeFinding]]:
     """Of all nodes, without calling anybody; likewise."""
     for row in Node.objects.filter(kind="dimse"):
         for number, finding in enumerate(_of_node(row)):
@@ -72,13 +72,13 @@ def is_ourselves(ae_title: str, address: str) -> bool:
     return ip_address(address).is_loopback or address == settings.RECEIVER_HOST
 
 
-def _receiver(runs: bool) -> Iterator[Finding]:
+def _receiver(runs: bool) -> Iterator[NodeFinding]:
     what = _("receiver on port %(port)d") % {"port": settings.RECEIVER_PORT}
     try:
         tls = receiver_tls()
-    except WrongInput as error:
+    except InvalidInput as error:
         step = _("%(error)s No image comes by C-MOVE until it is mended.") % {"error": error}
-        yield Finding(Grade.BAD, what, step)
+        yield NodeFinding(Grade.BAD, what, step)
         return
     yield _answering(what, tls, runs)
     if tls is not None:
@@ -87,25 +87,31 @@ def _receiver(runs: bool) -> Iterator[Finding]:
             yield from _lasting(pem.label, pem.text, is_ours=pem is papers.certificate)
 
 
-def _answering(what: str, tls: ServerTls | None, runs: bool) -> Finding:
+def _answering(what: str, tls: ServerTls | None, runs: bool) -> NodeFinding:
     """Calls it as a PACS would; under mutual TLS with its own certificate, for want of another."""
     try:
         peer = _ourselves(tls).peer(what)
-        with Associations(peer).open([Context(VERIFICATION, (IMPLICIT_LE,))]) as association:
+        with OpenAssociations(peer).open(
+            [PresentationContext(VERIFICATION, (IMPLICIT_LE,))]
+        ) as association:
             context = association.agreement.context_of(VERIFICATION) or 1
             number = association.next_message_id()
-            association.send(context, request(Operation.ECHO, number, VERIFICATION, data=False))
+            association.send(
+                context, make_request(Operation.ECHO, number, VERIFICATION, data=False)
+            )
             association.receive(ANSWER_S, "answer the C-ECHO")
     except Untrusted as error:
         if tls is None or not tls.papers.trusted.text:
-            return Finding(Grade.BAD, what, str(error))
-        return Finding(Grade.GOOD, _("%(what)s listens and wants a certificate") % {"what": what})
-    except (NodeError, WrongInput) as error:
+            return NodeFinding(Grade.BAD, what, str(error))
+        return NodeFinding(
+            Grade.GOOD, _("%(what)s listens and wants a certificate") % {"what": what}
+        )
+    except (NodeError, InvalidInput) as error:
         if isinstance(error, Unreachable) and not runs:
-            return Finding(Grade.GOOD, _("%(what)s: `adit up` starts it") % {"what": what})
+            return NodeFinding(Grade.GOOD, _("%(what)s: `adit up` starts it") % {"what": what})
         step = _("%(error)s Start it with `adit up` or `adit receiver`, here or where it belongs.")
-        return Finding(Grade.BAD, what, step % {"error": error})
-    return Finding(Grade.GOOD, _("%(what)s answers (C-ECHO)") % {"what": what})
+        return NodeFinding(Grade.BAD, what, step % {"error": error})
+    return NodeFinding(Grade.GOOD, _("%(what)s answers (C-ECHO)") % {"what": what})
 
 
 def _ourselves(tls: ServerTls | None) -> DimseSettings:
@@ -113,7 +119,7 @@ def _ourselves(tls: ServerTls | None) -> DimseSettings:
     secure: dict[str, Any] = {}
     if tls is not None:
         shown = tls.papers.certificate.text
-        (first, *_others) = dicom_ul_tls.read(shown)
+        (first, *_others) = dicom_ul_tls.read_certificates(shown)
         secure = {
             "transport": "tls",
             "ca_certificate": _without_key(shown),
@@ -140,7 +146,7 @@ def _without_key(text: str) -> str:
     return "\n".join(begin + part.partition(end)[0] + end for part in parts)
 
 
-def _nodes() -> Iterator[Finding]:
+def _nodes() -> Iterator[NodeFinding]:
     try:
         rows = list(Node.objects.filter(kind="dimse"))
     except (Error, KeyMissing, SealBroken):
@@ -150,7 +156,7 @@ def _nodes() -> Iterator[Finding]:
         yield from _of_node(row)
 
 
-def _folders() -> Iterator[Finding]:
+def _folders() -> Iterator[NodeFinding]:
     """Makes none and opens none."""
     try:
         rows = list(Node.objects.filter(kind__in=folder_rules.FOLDERS).defer("secrets"))
@@ -161,18 +167,18 @@ def _folders() -> Iterator[Finding]:
         try:
             folder_rules.checked(row, row.settings)
         except FolderRefused as error:
-            yield Finding(Grade.BAD, what, str(error))
+            yield NodeFinding(Grade.BAD, what, str(error))
         else:
-            yield Finding(Grade.GOOD, what)
+            yield NodeFinding(Grade.GOOD, what)
 
 
-def _of_node(row: Node) -> Iterator[Finding]:
+def _of_node(row: Node) -> Iterator[NodeFinding]:
     if row.settings.get("transport") != "tls":
         return
     try:
         given = DimseSettings(**engine_settings(row))
-    except WrongInput as error:
-        yield Finding(Grade.BAD, row.name, str(error))
+    except InvalidInput as error:
+        yield NodeFinding(Grade.BAD, row.name, str(error))
         return
     label = _("%(node)s: our client certificate") % {"node": row.name}
     yield from _lasting(label, given.client_certificate, is_ours=True)
@@ -180,22 +186,22 @@ def _of_node(row: Node) -> Iterator[Finding]:
     yield from _lasting(label, given.ca_certificate, is_ours=False)
 
 
-def _lasting(label: str, text: str, *, is_ours: bool) -> Iterator[Finding]:
+def _lasting(label: str, text: str, *, is_ours: bool) -> Iterator[NodeFinding]:
     """Of a chain that we show, all have to be valid; of those whom we trust, one is enough."""
     if not text:
         return
     try:
-        found = dicom_ul_tls.read(text)
-    except WrongInput as error:
-        yield Finding(Grade.BAD, label, str(error))
+        found = dicom_ul_tls.read_certificates(text)
+    except InvalidInput as error:
+        yield NodeFinding(Grade.BAD, label, str(error))
         return
     one = (min if is_ours else max)(found, key=lambda each: each.ends_at)
     what = f"{label} ({one})"
     if one.days_left < 0:
         step = _("It has ended: nothing goes over this connection. Put a renewed one there.")
-        yield Finding(Grade.BAD, what, step)
+        yield NodeFinding(Grade.BAD, what, step)
     elif one.days_left < WARN_DAYS:
         step = _("It ends in %(days)d days. Put a renewed one there before.")
-        yield Finding(Grade.WARNING, what, step % {"days": one.days_left})
+        yield NodeFinding(Grade.WARNING, what, step % {"days": one.days_left})
     else:
-        yield Finding(Grade.GOOD, what)
+        yield NodeFinding(Grade.GOOD, what)

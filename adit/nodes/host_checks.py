@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from adit.nodes import alarms, health
 from adit.nodes.models import Alarm, Node
 from adit.nodes.receiving import quarantine
-from adit_engine.nodes.base import Finding, Grade
+from adit_engine.nodes.base import Grade, NodeFinding
 
 EVERY_S = 300.0
 LOW_DISK = 0.1
@@ -78,7 +78,7 @@ def _places() -> Iterable[tuple[str, Path]]:
     yield "gathered", settings.GATHERED_DIR
 
 
-def _look_at_certificates(found: Iterable[tuple[str, Finding]], machine: str = "") -> None:
+def _look_at_certificates(found: Iterable[tuple[str, NodeFinding]], machine: str = "") -> None:
     ending = []
     for about, finding in found:
         if finding.grade is not Grade.GOOD:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.permissions import Person, Right, require
 from adit.audit.trail import record
 from adit.nodes.models import Node, Slot
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 LONGEST_REASON = 200
 
@@ -64,7 +64,7 @@ def end_one(user: Person, node: Node, slot: int) -> None:
     with transaction.atomic():
         row = Slot.objects.select_for_update(no_key=True).filter(pk=slot, node=node).first()
         if row is None:
-            raise WrongInput(_("This connection has ended already."))
+            raise InvalidInput(_("This connection has ended already."))
         Slot.objects.filter(pk=row.pk).update(ended_by=user.pk)
         details = {"node": node.name, "holder": row.holder}
         record("node.connection_ended", user=user, about=f"node:{node.pk}", details=details)
@@ -103,5 +103,5 @@ def _write(action: str, pks: Iterable[int], user: Person | None, values: dict[st
 def _said(reason: str) -> str:
     reason = reason.strip()
     if not reason or len(reason) > LONGEST_REASON:
-        raise WrongInput(_("Say in at most 200 characters why; those who wait will read it."))
+        raise InvalidInput(_("Say in at most 200 characters why; those who wait will read it."))
     return reason

@@ -17,7 +17,7 @@ from adit.nodes.calendar.forms import DAY_NAMES
 from adit.nodes.limits import breaker, slots
 from adit.nodes.models import Lane, Node, Slot
 from adit_engine.dicom_ul import tls
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.nodes import kind_class
 
 KINDS = {
@@ -65,7 +65,7 @@ def _by_hours(node: Node) -> Status:
         allowed = windows.allowed_now(node, Lane.RETRIEVE, now)
         edge = windows.closes_next if allowed else windows.opens_next
         until = edge(node, Lane.RETRIEVE, now)
-    except WrongInput as error:
+    except InvalidInput as error:
         return Status("closed", _("closed"), str(error))
     if not allowed:
         return Status("resting", _("outside its hours"), _("It %s.") % slots.closed_sentence(until))
@@ -139,7 +139,7 @@ def facts_of(node: Node) -> list[tuple[str, str]]:
     """How it is set up, without secrets: label and value of what was filled in."""
     try:
         settings = kind_class(node.kind).Settings
-    except WrongInput as error:
+    except InvalidInput as error:
         return [(_("Kind"), str(error))]
     facts = []
     for field in fields(settings):
@@ -159,7 +159,7 @@ def hours_of(node: Node) -> list[str]:
     """The calendar of transfers in words, a sentence for each row."""
     try:
         rows = [row for row in windows.calendar_of(node) if row.lane == Lane.RETRIEVE]
-    except WrongInput as error:
+    except InvalidInput as error:
         return [str(error)]
     if not rows:
         return [_("always")]
@@ -182,8 +182,8 @@ def _sentence(row: windows.Window) -> str:
 def _certificates(text: str) -> str:
     """For whom they are and until when; nobody reads the rest."""
     try:
-        return "; ".join(map(str, tls.read(text))) if text else ""
-    except WrongInput as error:
+        return "; ".join(map(str, tls.read_certificates(text))) if text else ""
+    except InvalidInput as error:
         return str(error)
 
 

@@ -12,20 +12,25 @@ from adit.nodes.models import Node
 from adit.nodes.presentation import hours_of
 from adit.nodes.receiving.certificates import wants_tls
 from adit_engine.nodes import kind_class
-from adit_engine.registration_sheet import Ourselves, Section, own_address, sheet
+from adit_engine.registration_sheet import (
+    LocalApplication,
+    SheetSection,
+    build_sheet,
+    find_own_address,
+)
 
 
-def sheet_of(node: Node, user: User | None = None) -> tuple[Section, ...]:
+def sheet_of(node: Node, user: User | None = None) -> tuple[SheetSection, ...]:
     """To be printed or sent; `user` is whom to call at our side. Raises WrongInput."""
     given = kind_class(node.kind).Settings(**engine_settings(node))
-    return (*sheet(node.kind, given, _ourselves(given)), _agreed(node), *_ours(user))
+    return (*build_sheet(node.kind, given, _ourselves(given)), _agreed(node), *_ours(user))
 
 
-def _ourselves(given: Any) -> Ourselves:
+def _ourselves(given: Any) -> LocalApplication:
     url = urlsplit(getattr(given, "url", ""))
     host, port = getattr(given, "host", url.hostname or ""), getattr(given, "port", url.port)
-    found = own_address(host, port or 443) if host else ""
-    return Ourselves(
+    found = find_own_address(host, port or 443) if host else ""
+    return LocalApplication(
         settings.CALLING_AE_TITLE,
         settings.RECEIVER_ADDRESS or found,
         settings.RECEIVER_PORT or None,
@@ -33,18 +38,18 @@ def _ourselves(given: Any) -> Ourselves:
     )
 
 
-def _agreed(node: Node) -> Section:
+def _agreed(node: Node) -> SheetSection:
     lines = [
         (_("Connections for transfers"), _("at most %d at a time") % node.retrieve_limit),
         (_("Connections for searches"), _("at most %d at a time") % node.search_limit),
         *((_("Hours for transfers"), text) for text in hours_of(node)),
     ]
-    return Section(_("What was agreed"), tuple(lines))
+    return SheetSection(_("What was agreed"), tuple(lines))
 
 
-def _ours(user: User | None) -> tuple[Section, ...]:
+def _ours(user: User | None) -> tuple[SheetSection, ...]:
     if user is None:
         return ()
     name, mail = user.get_full_name() or user.get_username(), user.email
     words = f"{name}, {mail}" if mail else name
-    return (Section(_("Whom to ask at our side"), ((_("Contact"), words),)),)
+    return (SheetSection(_("Whom to ask at our side"), ((_("Contact"), words),)),)

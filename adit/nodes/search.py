@@ -25,8 +25,8 @@ from adit.nodes.bounded_call import Watch, answer_of
 from adit.nodes.gateway import Purpose, open_node, require_still
 from adit.nodes.limits.unavailable import NoSlot
 from adit.nodes.models import Node
-from adit_engine.errors import AditError, WrongInput
-from adit_engine.nodes.base import Answers
+from adit_engine.errors import AditError, InvalidInput
+from adit_engine.nodes.base import FindResults
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
 from adit_engine.values.references import SeriesRef, StudyRef
@@ -47,7 +47,7 @@ class Shape(Generic[T]):
     """What is made of a node's answers, and how that becomes JSON and itself again."""
 
     word: str
-    made: Callable[[Iterator[Record], Answers], T]
+    made: Callable[[Iterator[Record], FindResults], T]
     plain: Callable[[T], Any]
     restored: Callable[[Any], T]
 
@@ -202,7 +202,7 @@ _First = tuple[tuple[Record, ...], bool, bool]
 def _first(most: int) -> Shape[_First]:
     """So many records, whether there are more, and whether the node cut its answer."""
 
-    def made(records: Iterator[Record], answers: Answers) -> _First:
+    def made(records: Iterator[Record], answers: FindResults) -> _First:
         found = tuple(islice(records, most))
         more = next(records, None) is not None
         return found, more, answers.capped
@@ -227,7 +227,7 @@ _CLASSES: Shape[Counter[str]] = Shape(
 
 def _require_narrow(query: Query) -> None:
     if query.study_date is None and not _used(query) - _NARROWS_NOTHING:
-        raise WrongInput(
+        raise InvalidInput(
             _(
                 "Fill in one field more than the modality: "
                 "patient ID, name, birth date, accession number, description or a date range."

@@ -14,7 +14,7 @@ from adit.nodes import alarms
 from adit.nodes.calendar import special_days, windows
 from adit.nodes.gateway import engine_settings
 from adit.nodes.models import Access, Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.nodes import kind_class
 
 GroupAccess = Mapping[Group, tuple[bool, bool]]
@@ -115,7 +115,7 @@ def _save(node: Node) -> None:
         with transaction.atomic():
             node.save(update_fields=None if node.pk is None else [*_WATCHED, "settings"])
     except IntegrityError:
-        raise WrongInput(
+        raise InvalidInput(
             _("Name: there is a %(node)s already. Choose another name.") % {"node": node.name}
         ) from None
 

@@ -15,14 +15,14 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from adit.nodes.models import CommonFolder, Node
-from adit_engine.errors import StorageTrouble
-from adit_engine.nodes.base import Finding, Grade
+from adit_engine.errors import StorageError
+from adit_engine.nodes.base import Grade, NodeFinding
 
 MARK = ".adit-folder"
 GATHERED, ARCHIVES = "gathered", "archives"
 
 
-class OtherFolder(StorageTrouble):
+class OtherFolder(StorageError):
     """On this machine alone: another one may well do it."""
 
     again = True
@@ -41,7 +41,7 @@ def require(row: Node, values: Mapping[str, Any]) -> None:
             raise OtherFolder(row.name, text % words)
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[NodeFinding]:
     """What doctor says of our own; touches nothing."""
     if settings.EMBEDDED:
         return
@@ -49,14 +49,14 @@ def examine() -> Iterator[Finding]:
         known = CommonFolder.objects.filter(word=word).first()
         what = _("folder %(folder)s, shared by all machines") % {"folder": folder}
         if known is None or _read(folder) == known.mark:
-            yield Finding(Grade.GOOD, what)
+            yield NodeFinding(Grade.GOOD, what)
             continue
         step = _(
             "It is not the folder that other machines use: mount theirs here (ADIT_%(word)s). If it "
             "is new for all of them, lay a file %(name)s into it that holds %(mark)s."
         )
         words = {"word": word.upper(), "name": MARK, "mark": known.mark}
-        yield Finding(Grade.BAD, what, step % words)
+        yield NodeFinding(Grade.BAD, what, step % words)
 
 
 def _used_by(row: Node, values: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
@@ -93,5 +93,5 @@ def _laid(folder: Path, name: str) -> str:
             file.write(secrets.token_hex(8))
     except OSError as error:
         text = _("nothing can be written to the folder %(folder)s") % {"folder": folder}
-        raise StorageTrouble(name, text) from error
+        raise StorageError(name, text) from error
     return _read(folder)

@@ -15,7 +15,7 @@ from adit.jobs.wakeup import ring_on_commit
 from adit.orders import permissions
 from adit.orders.service import Ordered, needs_approval, prepared, size_of
 from adit.results import applied_rules, archives, sheet_rows
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 T, J = TaskState, JobState
 
@@ -323,7 +323,7 @@ def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) 
 def _require_password(job: Job, name: str) -> None:
     """Raises WrongInput."""
     if archives.lacks_password(job, name):
-        raise WrongInput(_("Give a new password for the 7-Zip file: the old one was not kept."))
+        raise InvalidInput(_("Give a new password for the 7-Zip file: the old one was not kept."))
 
 
 def _pack_again(job: Job, name: str) -> None:

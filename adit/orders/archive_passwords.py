@@ -10,8 +10,8 @@ from adit.accounts.models import User
 from adit.jobs.models import Job
 from adit.orders import drafts
 from adit.results import archives
-from adit_engine.errors import WrongInput
-from adit_engine.values.archive_password import proposed_password
+from adit_engine.errors import InvalidInput
+from adit_engine.values.archive_password import generate_password
 
 FIELD, AGAIN, KEPT = "archive_password", "archive_password_again", "archive_kept"
 
@@ -20,7 +20,7 @@ FIELD, AGAIN, KEPT = "archive_password", "archive_password_again", "archive_kept
 class DraftPassword:
     """The proposal of one draft, and what was entered in both fields last."""
 
-    proposal: str = field(default_factory=proposed_password, repr=False)
+    proposal: str = field(default_factory=generate_password, repr=False)
     entered: str | None = field(default=None, repr=False)
     """None until a form was sent."""
     again: str = field(default="", repr=False)
@@ -50,7 +50,7 @@ class DraftPassword:
         """
         password = archives.checked(self.value)
         if self.again != password and (self.again or password != self.proposal):
-            raise WrongInput(
+            raise InvalidInput(
                 _("The two entries of the password differ: type the same password in both fields.")
             )
         if not posted.get(KEPT):

@@ -34,7 +34,7 @@ from adit.projects.trust_centre import is_asked
 from adit.results import archives, sheet_rows, storage_quota
 from adit.results.sheet_rows import Content
 from adit.vault.cipher import Box
-from adit_engine.errors import AditError, WrongInput
+from adit_engine.errors import AditError, InvalidInput
 
 FIRST = 0
 """The position of the start, before all that has a number on pages."""
@@ -152,7 +152,7 @@ AT_ONCE = 500
 """So many rows go into one statement."""
 
 
-class Unfit(WrongInput):
+class Unfit(InvalidInput):
     """Rows that cannot be started as they are, each with the sentence why."""
 
     def __init__(self, by_line: Mapping[int, str]) -> None:
@@ -228,7 +228,7 @@ class _Start:
         ready = self._ready_rows(rows, wishes)
         now = _now(job, ready, wishes)
         if not ready and job.stage == Stage.CHECK:
-            raise WrongInput(
+            raise InvalidInput(
                 _("No row is left to be started: none of them names one study for certain.")
             )
         self._require_room(rows, now)
@@ -268,7 +268,7 @@ class _Start:
         sizes = {(one.study.study_uid, one.series_uids): of_line[one.line] for one in now}
         why = storage_quota.why_no_room(self._job.destination, sum(sizes.values()))
         if why:
-            raise WrongInput(why)
+            raise InvalidInput(why)
 
     def _open_lines(self) -> list[_Line]:
         """Those that were found and not started yet."""

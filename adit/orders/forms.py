@@ -11,10 +11,10 @@ from django.utils.translation import gettext_lazy as _
 from adit.nodes.models import Node
 from adit.orders.basket import PickedPatient
 from adit.projects.models import Project
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.values.query import DateRange, Query
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 MOST_DESTINATIONS = 2
 
@@ -177,7 +177,7 @@ class SearchForm(forms.Form):
         elif not self.errors:
             try:
                 self.query()
-            except WrongInput:
+            except InvalidInput:
                 raise forms.ValidationError(
                     _("A search field holds a backslash or an invisible character: remove it.")
                 ) from None
@@ -199,7 +199,7 @@ class SearchForm(forms.Form):
         if values["modality"]:
             keys["ModalitiesInStudy"] = values["modality"]
         first, last = values["study_from"], values["study_until"]
-        return Query(Level.STUDY, keys, DateRange(first, last) if first or last else None)
+        return Query(QueryLevel.STUDY, keys, DateRange(first, last) if first or last else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +249,7 @@ class OrderForm(SendingFields):
                 continue
             try:
                 validate_pseudonym(text)
-            except WrongInput as error:
+            except InvalidInput as error:
                 self.add_error(name, str(error))
                 continue
             if text in owners:

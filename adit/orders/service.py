@@ -19,7 +19,7 @@ from adit.nodes.models import Lane, Node
 from adit.projects import pseudonyms, services
 from adit.projects.models import Project
 from adit.results import archives
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 ORDER_VERSION = 1
 PSEUDONYMIZED = "pseudonymized"
@@ -101,9 +101,9 @@ class Ordered:
                 plan.patient_id,
                 pseudonym=plan.pseudonym,
             ).pseudonym
-        except (WrongInput, pseudonyms.Conflict) as error:
+        except (InvalidInput, pseudonyms.Conflict) as error:
             words = {"row": position, "why": error}
-            raise WrongInput(_("Study %(row)d: %(why)s") % words) from None
+            raise InvalidInput(_("Study %(row)d: %(why)s") % words) from None
 
 
 def prepared(

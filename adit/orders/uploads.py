@@ -13,7 +13,7 @@ from adit.orders.archive_passwords import DraftPassword
 from adit.spreadsheets import sheet
 from adit.spreadsheets.sheet import DateOrder, Field, Mapping, SheetKind, Table
 from adit.vault.master_key import master_box
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 MOST_REMEMBERED = 50
 
@@ -133,7 +133,7 @@ def _remembered(user: User, table: Table, kind: SheetKind) -> Mapping | None:
     for row in SheetColumns.objects.filter(user=user, kind=kind).order_by("-used_at"):
         try:
             mapping = sheet.chosen(table, kind, row.header_line, _places(row.places))
-        except (ValueError, WrongInput):
+        except (ValueError, InvalidInput):
             continue
         if _signature(mapping) == row.signature:
             return mapping

@@ -14,7 +14,7 @@ from adit.projects import profile_versions, risks, services
 from adit.projects.models import Profile, Project, RiskChoice
 from adit.projects.pseudonym_import import LARGEST_BYTES, Pair, Rejected, read_pairs
 from adit.projects.validators import LONGEST_REASON, check_pattern
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.values.references import StudyRef
 
 _TICK = {"class": "form-check-input"}
@@ -152,7 +152,7 @@ class ProjectForm(forms.ModelForm):
         if pattern:
             try:
                 check_pattern(pattern)
-            except WrongInput as error:
+            except InvalidInput as error:
                 raise forms.ValidationError(str(error)) from None
         return pattern
 
@@ -283,5 +283,5 @@ class TryForm(forms.Form):
     def clean_study_uid(self) -> StudyRef:
         try:
             return StudyRef(self.cleaned_data["study_uid"])
-        except WrongInput as error:
+        except InvalidInput as error:
             raise forms.ValidationError(str(error)) from None

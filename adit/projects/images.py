@@ -4,7 +4,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from adit_engine.rendering import picture_of
+from adit_engine.rendering import render_frame
 from adit_engine.values.instance import Instance
 
 SMALL = 320
@@ -16,7 +16,7 @@ def png_of(
     instance: Instance, frame: int = 0, *, largest: int = LARGEST, whole_range: bool = False
 ) -> bytes:
     """Raises WrongInput for what cannot be shown."""
-    image = Image.fromarray(picture_of(instance, frame, whole_range=whole_range))
+    image = Image.fromarray(render_frame(instance, frame, whole_range=whole_range))
     image.thumbnail((largest, largest))
     buffer = BytesIO()
     image.save(buffer, "PNG")

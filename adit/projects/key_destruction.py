@@ -15,7 +15,7 @@ from adit.audit.trail import record
 from adit.projects.models import JoinedId, Patient, Project
 from adit.projects.services import about, require_key
 from adit.projects.validators import checked_reason
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 COMPACT_LATER = _lazy(
     "The database's own files could not be compacted now, so traces of the key may lie in them for "
@@ -37,7 +37,7 @@ def destroy_key(user: Person, project: Project, reason: str, typed: str) -> None
     if project.is_default:
         raise Refused(_("The site's own key cannot be destroyed: everything else leans on it."))
     if typed.strip() != project.protocol_id:
-        raise WrongInput(_("Type the project id exactly as it stands here, to be sure."))
+        raise InvalidInput(_("Type the project id exactly as it stands here, to be sure."))
     with transaction.atomic():
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         require_key(locked)

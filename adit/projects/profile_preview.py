@@ -16,9 +16,9 @@ from adit.nodes.sample_images import sample_of
 from adit.projects.images import png_of
 from adit.projects.models import Profile
 from adit.projects.profile_versions import rules_of
-from adit_engine.dicom_file.transcode import little_endian
+from adit_engine.dicom_file.transcode import to_little_endian
 from adit_engine.elements import PIXEL_TAGS, Element, elements, is_sequence, items, nested_explicit
-from adit_engine.errors import Malformed, Withhold, WrongInput
+from adit_engine.errors import InstanceWithheld, InvalidInput, Malformed
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.charset import Charset
@@ -248,12 +248,12 @@ def _tried(profile: Profile, image: Instance) -> Tried:
     )
     try:
         if image.fault:
-            raise Withhold("fault", image.fault)
+            raise InstanceWithheld("fault", image.fault)
         changed = apply(change, image)
         verify(image, changed, change)
-        lines = compared(little_endian(image), changed)
+        lines = compared(to_little_endian(image), changed)
         return Tried(lines, before=_picture(image), after=_picture(changed))
-    except Withhold as error:
+    except InstanceWithheld as error:
         return Tried(_readable(image), error.code, str(error), before=_picture(image))
 
 
@@ -261,15 +261,15 @@ def _picture(image: Instance) -> str:
     """Stands in the page itself, so that no address and no cache holds it."""
     try:
         data = png_of(image, largest=LARGEST_PICTURE)
-    except WrongInput:
+    except InvalidInput:
         return ""
     return f"data:image/png;base64,{b64encode(data).decode('ascii')}"
 
 
 def _readable(image: Instance) -> list[Line]:
     try:
-        return lines_of(little_endian(image))
-    except (Malformed, Withhold):
+        return lines_of(to_little_endian(image))
+    except (Malformed, InstanceWithheld):
         return []
 
 

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.permissions import Person, Right, require
 from adit.audit.trail import record
 from adit.projects.models import Profile
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 from adit_engine.pseudonymize.profile import is_compatible_version, preset_names
@@ -21,15 +21,15 @@ def new_version(user: Person, text: str) -> Profile:
     """Saves a profile as the next version of its name. Raises Refused, WrongInput, ProfileError."""
     require(user, Right.MANAGE_PROFILES)
     if len(text) > LONGEST_TEXT:
-        raise WrongInput(_("A profile has at most %d characters.") % LONGEST_TEXT)
+        raise InvalidInput(_("A profile has at most %d characters.") % LONGEST_TEXT)
     text = text.replace("\r\n", "\n").strip() + "\n"
     rules = Rules.parse(text)
     if len(rules.name) > LONGEST_NAME:
-        raise WrongInput(_("The name of a profile has at most %d characters.") % LONGEST_NAME)
+        raise InvalidInput(_("The name of a profile has at most %d characters.") % LONGEST_NAME)
     with transaction.atomic():
         due = next_version(rules.name)
         if rules.version != due:
-            raise WrongInput(
+            raise InvalidInput(
                 _("The next version of %(name)s is %(due)d: write version = %(due)d.")
                 % {"name": rules.name, "due": due}
             )
@@ -37,7 +37,9 @@ def new_version(user: Person, text: str) -> Profile:
             with transaction.atomic():
                 profile = Profile.objects.create(name=rules.name, version=rules.version, text=text)
         except IntegrityError:
-            raise WrongInput(_("Somebody else has just saved this version: look again.")) from None
+            raise InvalidInput(
+                _("Somebody else has just saved this version: look again.")
+            ) from None
         details = {"profile": str(profile), "options": sorted(rules.options)}
         record("profile.created", user=user, about=f"profile:{profile.pk}", details=details)
     return profile

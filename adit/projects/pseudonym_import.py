@@ -16,7 +16,7 @@ from adit.nodes.models import Node
 from adit.projects.models import Project
 from adit.projects.pseudonyms import Conflict, known_pseudonym, pseudonym_for
 from adit.projects.services import about, require_use
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 LARGEST_BYTES = 1 << 20
 MOST_PAIRS = 2000
@@ -33,7 +33,7 @@ class Pair:
     pseudonym: str
 
 
-class Rejected(WrongInput):
+class Rejected(InvalidInput):
     """Nothing was stored; `problems` are sentences that name rows, never patient ids."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -54,7 +54,7 @@ def import_pairs(user: Person, project: Project, node: Node, pairs: list[Pair]) 
             try:
                 new += not known_pseudonym(project, domain, pair.patient_id)
                 pseudonym_for(project, domain, pair.patient_id, given=pair.pseudonym, user=user)
-            except (Conflict, WrongInput) as error:
+            except (Conflict, InvalidInput) as error:
                 problems.append(_row(pair.row, str(error)))
         if problems:
             raise Rejected(_fewest(problems))
@@ -82,7 +82,7 @@ def read_pairs(data: bytes) -> list[Pair]:
             continue
         try:
             pairs.append(_pair(number, cells, places, len(heading)))
-        except WrongInput as error:
+        except InvalidInput as error:
             problems.append(_row(number, str(error)))
         if len(pairs) > MOST_PAIRS:
             raise Rejected([_("The file has more than %d rows: split it.") % MOST_PAIRS])
@@ -116,12 +116,12 @@ def _places(heading: list[str]) -> Mapping[str, int]:
 
 def _pair(number: int, cells: list[str], places: Mapping[str, int], width: int) -> Pair:
     if len(cells) != width:
-        raise WrongInput(_("it has %(n)d cells instead of two.") % {"n": len(cells)})
+        raise InvalidInput(_("it has %(n)d cells instead of two.") % {"n": len(cells)})
     patient_id, pseudonym = cells[places[PATIENT_ID]], cells[places[PSEUDONYM]]
     if not patient_id or not pseudonym:
-        raise WrongInput(_("patient id and pseudonym may not be empty."))
+        raise InvalidInput(_("patient id and pseudonym may not be empty."))
     if len(patient_id) > LONGEST_ID or _CONTROL.search(patient_id):
-        raise WrongInput(_("this is no patient id: at most 64 characters, no backslash."))
+        raise InvalidInput(_("this is no patient id: at most 64 characters, no backslash."))
     return Pair(number, patient_id, pseudonym)
 
 

@@ -21,7 +21,7 @@ from adit.projects.services import (
 )
 from adit.projects.trust_centre import from_trust_centre
 from adit.projects.validators import numbered
-from adit_engine.errors import AditError, WrongInput
+from adit_engine.errors import AditError, InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.pseudonymize.parameters import AsIs, Pseudonymization
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
@@ -201,7 +201,7 @@ def _check_same(row: Patient, given: str, project: Project) -> None:
 def _require_veil(given: str, patient_id: str) -> None:
     """What is the ID itself, but for zeros and case, hides nobody. Raises WrongInput."""
     if given and given.lstrip("0").casefold() == _bare(patient_id).lstrip("0").casefold():
-        raise WrongInput(_("The pseudonym is the patient's own ID: give another one."))
+        raise InvalidInput(_("The pseudonym is the patient's own ID: give another one."))
 
 
 def _taken(pseudonym: str, project: Project) -> Conflict:
@@ -222,7 +222,7 @@ def index_of(project: Project, domain: str, patient_id: str) -> str:
 def _index(project: Project, domain: str, patient_id: str, given: str) -> str:
     bare = _bare(patient_id)
     if not bare and not given:
-        raise WrongInput(_("This study has no patient ID: give it a pseudonym by hand."))
+        raise InvalidInput(_("This study has no patient ID: give it a pseudonym by hand."))
     return box_of(project).index(f"{domain}\0{bare}" if bare else f"{domain}\0\0{given}", "patient")
 
 

@@ -12,7 +12,7 @@ from adit.projects import risks
 from adit.projects.models import Profile, Project
 from adit.projects.profile_versions import draft_of, next_version, opens_generation, rules_of
 from adit.projects.services import about, require_key
-from adit_engine.errors import ProfileError, WrongInput
+from adit_engine.errors import InvalidInput, ProfileError
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import CLEAN_PIXELS
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
@@ -40,7 +40,7 @@ def take_rule(user: Person, project: Project, rule: PixelRule) -> Profile:
         version = next_version(before.name)
         made = Profile(name=before.name, version=version, text=text, frozen_at=timezone.now())
         if opens_generation(before, made, risks.chosen(locked)["header_word"]):
-            raise WrongInput(
+            raise InvalidInput(
                 _(
                     "This rule would change images that could leave before: change the profile instead."
                 )

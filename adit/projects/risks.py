@@ -11,7 +11,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from adit.projects.models import Project, RiskChoice
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize import admission, face_risk
 from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.statistics import AppliedAction
@@ -194,4 +194,4 @@ def check(project: Project) -> None:
         if getattr(project, risk.name) != RiskChoice.ACCEPT:
             setattr(project, risk.reason, "")
         elif not getattr(project, risk.reason).strip():
-            raise WrongInput(str(risk.why))
+            raise InvalidInput(str(risk.why))

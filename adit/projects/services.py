@@ -22,7 +22,7 @@ from adit.projects.models import Profile, Project
 from adit.projects.profile_versions import opens_generation, rules_of
 from adit.projects.validators import check_pattern
 from adit.vault.cipher import Box, SealBroken
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import ProjectKey, format_key
 from adit_engine.pseudonymize.parameters import ClinicalTrialAttributes
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
@@ -79,7 +79,7 @@ def made(
     try:
         project.full_clean()
     except ValidationError as error:
-        raise WrongInput(_sentences(error)) from None
+        raise InvalidInput(_sentences(error)) from None
     stamp_of(project)
     with transaction.atomic():
         project.save(force_insert=True)
@@ -113,7 +113,7 @@ def change_project(
         before = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         changed = [name for name in _CHANGEABLE if getattr(before, name) != getattr(project, name)]
         if is_used(before) and set(changed) & set(OWN_WORDS):
-            raise WrongInput(
+            raise InvalidInput(
                 _("This research project has patients: what stands in their images stays as it is.")
             )
         project.generation = before.generation + _opens_generation(before, project)

@@ -7,7 +7,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from adit.projects.models import Project
-from adit_engine.errors import AditError, WrongInput
+from adit_engine.errors import AditError, InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym
 
 
@@ -39,7 +39,7 @@ def from_trust_centre(project: Project, domain: str, patient_id: str) -> str:
     source: PseudonymSource = import_string(settings.PSEUDONYM_SOURCE)()
     try:
         return validate_pseudonym(source.pseudonym(project.protocol_id, domain, patient_id))
-    except WrongInput:
+    except InvalidInput:
         raise Unusable(
             _(
                 "The trust centre gave a pseudonym for the research project %(project)s that DICOM "

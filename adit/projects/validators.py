@@ -5,7 +5,7 @@ import re
 
 from django.utils.translation import gettext as _
 
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 _PATTERN = re.compile(r"([A-Za-z0-9_.-]*)(#+)([A-Za-z0-9_.-]*)")
 
@@ -24,7 +24,7 @@ def numbered(pattern: str, number: int) -> str:
 def _parts(pattern: str) -> tuple[str, str, str]:
     found = _PATTERN.fullmatch(pattern)
     if found is None or len(pattern) > 48:
-        raise WrongInput(
+        raise InvalidInput(
             _(
                 "A pseudonym pattern has one run of # for the number, "
                 "as in LUNG-####, and else letters, digits, dot, hyphen, underscore."
@@ -40,7 +40,7 @@ def checked_reason(reason: str) -> str:
     """What the trail keeps. Raises WrongInput."""
     reason = reason.strip()
     if not reason or len(reason) > LONGEST_REASON:
-        raise WrongInput(
+        raise InvalidInput(
             _("Say why, in at most %(n)d characters; the reason is kept in the trail.")
             % {"n": LONGEST_REASON}
         )

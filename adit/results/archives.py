@@ -23,8 +23,8 @@ from adit.jobs.models import Archive, Job, JobState, Showing, Task, TaskState, W
 from adit.nodes import access, destination_folders
 from adit.nodes.models import Node
 from adit.projects import services
-from adit_engine.errors import StorageTrouble, WrongInput
-from adit_engine.values.archive_password import checked_password
+from adit_engine.errors import InvalidInput, StorageError
+from adit_engine.values.archive_password import validate_password
 
 ASKS_PASSWORD = frozenset({"resume", "retry", "retry_withheld", "restart", "reset"})
 """What a person does with an ended job after which a file is built again."""
@@ -56,16 +56,16 @@ def lacks_password(job: Job, verb: str) -> bool:
 def checked(password: str) -> str:
     """Raises WrongInput."""
     if not password:
-        raise WrongInput(_("Give the password of the 7-Zip file: it opens with nothing else."))
+        raise InvalidInput(_("Give the password of the 7-Zip file: it opens with nothing else."))
     try:
         CommonPasswordValidator().validate(password)
     except ValidationError:
-        raise WrongInput(_("The password is one of those that everybody tries first.")) from None
-    return checked_password(password)
+        raise InvalidInput(_("The password is one of those that everybody tries first.")) from None
+    return validate_password(password)
 
 
-def not_kept() -> WrongInput:
-    return WrongInput(_("Write the password down first, then tick that you have it."))
+def not_kept() -> InvalidInput:
+    return InvalidInput(_("Write the password down first, then tick that you have it."))
 
 
 def lay_packing(job: Job) -> None:
@@ -121,7 +121,7 @@ def remove(files: Iterable[Archive], why: str, user: User | None = None) -> int:
         try:
             if node is not None:
                 destination_folders.remove(node, one.name)
-        except StorageTrouble:
+        except StorageError:
             continue
         with transaction.atomic():
             Archive.objects.filter(pk=one.pk).update(removed_at=timezone.now())
@@ -142,7 +142,7 @@ def remove_unlisted(job: Job) -> int:
         if one.name not in listed and job.destination is not None:
             try:
                 destination_folders.remove(job.destination, one.name)
-            except StorageTrouble:
+            except StorageError:
                 continue
             count += 1
         one.delete()

@@ -17,17 +17,17 @@ from adit.projects.models import Profile
 from adit.projects.profile_versions import rules_of as rules_in
 from adit.results.applied_rules import Rules, rules_of
 from adit.vault.cipher import SealBroken
-from adit_engine.dicom_file.delivery_list import Line
+from adit_engine.dicom_file.delivery_list import DeliveryListLine
 from adit_engine.errors import AditError
-from adit_engine.nodes.base import Bundle, Gathered
+from adit_engine.nodes.base import ArchiveRequest, StagedImage
 from adit_engine.pseudonymize.profile import RETAIN_UIDS
-from adit_engine.values.outcome import Manifest, State
+from adit_engine.values.outcome import InstanceState, SeriesLedger
 from adit_engine.values.references import InstanceRef
 
 
 def bundle(
-    job: Job, name: str, each: Iterable[Gathered], images: int = 0, size_bytes: int = 0
-) -> Bundle:
+    job: Job, name: str, each: Iterable[StagedImage], images: int = 0, size_bytes: int = 0
+) -> ArchiveRequest:
     """What a list of contents, or a 7-Zip file, is made of."""
     has_project = job.project is not None and not job.project.is_default
     about: dict[str, str | int] = {
@@ -35,10 +35,10 @@ def bundle(
         "project": job.project.protocol_id if job.project is not None and has_project else "",
         "made_at": timezone.now().isoformat(timespec="seconds"),
     }
-    return Bundle(name, images, size_bytes, each, not_delivered(job), about)
+    return ArchiveRequest(name, images, size_bytes, each, not_delivered(job), about)
 
 
-def gathered(job: Job) -> Iterator[Gathered]:
+def gathered(job: Job) -> Iterator[StagedImage]:
     """Every image that arrived and lies somewhere as a file, in the order of tasks. One item is
     opened after the other. Raises SealBroken.
     """
@@ -49,20 +49,20 @@ def gathered(job: Job) -> Iterator[Gathered]:
                 ref = InstanceRef(
                     uid_of(series.study_uid), uid_of(series.series_uid), uid_of(original)
                 )
-                yield Gathered(ref, entry.path, entry.sha256, entry.size_bytes)
+                yield StagedImage(ref, entry.path, entry.sha256, entry.size_bytes)
 
 
-def not_delivered(job: Job) -> Iterator[Line]:
+def not_delivered(job: Job) -> Iterator[DeliveryListLine]:
     """What did not arrive, and why; under the UIDs that it would have gone out with."""
     for uid_of, manifest in _manifests(job):
         series = manifest.series
         for original, entry in manifest.entries.items():
-            if entry.state is not State.DELIVERED:
+            if entry.state is not InstanceState.DELIVERED:
                 uids = (uid_of(series.study_uid), uid_of(series.series_uid), uid_of(original))
-                yield Line(*uids, entry.state.value, entry.reason)
+                yield DeliveryListLine(*uids, entry.state.value, entry.reason)
 
 
-def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], Manifest]]:
+def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], SeriesLedger]]:
     tasks = Task.objects.filter(job=job, work=Work.KIND).select_related("job__project")
     box = encrypted_payload.box_of(job.project)
     for task in tasks.order_by("position"):
@@ -130,4 +130,4 @@ def _write(job: Job) -> None:
     holder = f"contents:{job.pk}"
     place = open_node(job.owner, job.destination, Purpose.STORE, holder=holder, urgent=job.urgent)
     with place as node:
-        node.list_contents(bundle(job, f"job-{job.pk}", gathered(job)))
+        node.write_delivery_list(bundle(job, f"job-{job.pk}", gathered(job)))

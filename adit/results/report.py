@@ -26,7 +26,7 @@ from adit.vault.cipher import Box, SealBroken
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import BASIC
 from adit_engine.pseudonymize.statistics import report_rows
-from adit_engine.values.outcome import Manifest, Row, Treatment, added_up
+from adit_engine.values.outcome import ChangeRow, ElementChanges, SeriesLedger, sum_changes
 
 
 class StudyReports:
@@ -111,7 +111,7 @@ class StudyReports:
         except SealBroken:
             return None
 
-    def _manifest(self, item: Item) -> Manifest | None:
+    def _manifest(self, item: Item) -> SeriesLedger | None:
         try:
             return (
                 None if self._box is None else encrypted_payload.open_item(item, self._box).manifest
@@ -134,7 +134,7 @@ def _is_empty(items: Sequence[Item]) -> bool:
     return Counts(delivered=sum(item.delivered for item in items), withheld=held).is_empty
 
 
-def _series(item: Item, manifest: Manifest | None, key: ProjectKey | None) -> dict[str, Any]:
+def _series(item: Item, manifest: SeriesLedger | None, key: ProjectKey | None) -> dict[str, Any]:
     return {
         "number": item.number,
         "modality": item.modality,
@@ -155,7 +155,7 @@ def _series(item: Item, manifest: Manifest | None, key: ProjectKey | None) -> di
     }
 
 
-def _outputs(manifest: Manifest | None, key: ProjectKey | None) -> Iterator[dict[str, Any]]:
+def _outputs(manifest: SeriesLedger | None, key: ProjectKey | None) -> Iterator[dict[str, Any]]:
     """Sorted by digest, so that their order tells nothing of the originals."""
     for uid, entry in (manifest.delivered_entries() if manifest else {}).items():
         yield {
@@ -261,13 +261,13 @@ def _studies(job: Job, reports: StudyReports) -> Iterator[dict[str, Any]]:
         at = part[-1].position
 
 
-def _done(items: QuerySet[Item]) -> list[Row]:
+def _done(items: QuerySet[Item]) -> list[ChangeRow]:
     """Most series are treated alike: their text is counted, and read once."""
-    rows: list[Row] = []
+    rows: list[ChangeRow] = []
     for texts in _texts(items.order_by(), "elements"):
-        many = [(Treatment((*rows,)), 1)]
-        many += [(Treatment.from_json(json.loads(text)), n) for text, n in texts.items()]
-        rows = added_up(many)
+        many = [(ElementChanges((*rows,)), 1)]
+        many += [(ElementChanges.from_json(json.loads(text)), n) for text, n in texts.items()]
+        rows = sum_changes(many)
     return rows
 
 

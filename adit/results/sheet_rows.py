@@ -13,7 +13,7 @@ from adit.jobs.models import Job, ResultLine, Task
 from adit.jobs.queue import LeaseLost
 from adit.vault.cipher import Box
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,5 +161,5 @@ def _content(asked: Content, record: Record | None) -> Content:
 def _modalities(record: Record | None) -> str:
     if record is None:
         return ""
-    one = record.text("Modality") if record.level is Level.SERIES else ""
+    one = record.text("Modality") if record.level is QueryLevel.SERIES else ""
     return (one or ", ".join(record.modalities))[:64]

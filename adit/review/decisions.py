@@ -19,7 +19,7 @@ from adit.projects.profile_versions import rules_of
 from adit.projects.validators import checked_reason
 from adit.review import images
 from adit.review.groups import Group
-from adit_engine.errors import Withhold, WrongInput
+from adit_engine.errors import InstanceWithheld, InvalidInput
 from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.keys import ProjectKey
@@ -55,10 +55,10 @@ def tried(user: User, group: Group, rectangles: tuple[Rectangle, ...]) -> Tried:
     change = Pseudonymization(rules, _TRIAL_RUN, key, None, **risks.chosen(group.project))
     try:
         if image.fault:
-            raise Withhold("fault", image.fault)
+            raise InstanceWithheld("fault", image.fault)
         made = apply(change, image)
         verify(image, made, change)
-    except Withhold as held:
+    except InstanceWithheld as held:
         return Tried(None, held.reason)
     return Tried(made)
 
@@ -77,14 +77,14 @@ def mask(user: User, group: Group, rectangles: tuple[Rectangle, ...], reason: st
     Raises Refused, WrongInput.
     """
     if not rectangles:
-        raise WrongInput(_("Draw at least one rectangle, or release the device instead."))
+        raise InvalidInput(_("Draw at least one rectangle, or release the device instead."))
     return _ruled(user, group, rectangles, reason, Decision.MASKED)
 
 
 def release(user: User, group: Group, reason: str) -> Profile:
     """Somebody answers for it that this device burns nothing in. Raises Refused, WrongInput."""
     if group.code in NOT_SAID:
-        raise WrongInput(
+        raise InvalidInput(
             _("The images themselves say that text is burned in: mask them, or leave them.")
         )
     return _ruled(user, group, (), reason, Decision.RELEASED)
@@ -136,7 +136,7 @@ def _ruled(
     _require_openable(user, group)
     seen = tried(user, group, rectangles)
     if seen.image is None:
-        raise WrongInput(_("The images would still be held back: %s") % seen.why_not)
+        raise InvalidInput(_("The images would still be held back: %s") % seen.why_not)
     rule = _rule(group, rectangles, reason)
     with transaction.atomic():
         rows = also_covered(group)
@@ -195,7 +195,7 @@ def _require_state(group: Group, state: Decision) -> None:
 
 def _rule(group: Group, rectangles: tuple[Rectangle, ...], reason: str) -> PixelRule:
     if len(rectangles) > MOST_RECTANGLES:
-        raise WrongInput(_("At most %d rectangles, please.") % MOST_RECTANGLES)
+        raise InvalidInput(_("At most %d rectangles, please.") % MOST_RECTANGLES)
     word = risks.chosen(group.project)["header_word"]
     return PixelRule.for_device(group.device, rectangles, reason, word)
 

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.projects.validators import LONGEST_REASON
 from adit.review.decisions import MOST_RECTANGLES
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.pixel_rules import Rectangle
 
 FIELDS = ("left", "top", "width", "height")
@@ -65,7 +65,7 @@ def mask_of(text: str) -> tuple[Rectangle, ...]:
     if not text:
         return ()
     if not _MASK.fullmatch(text) or text.count(";") >= MOST_RECTANGLES:
-        raise WrongInput(_("A mask is made of rectangles of four numbers each."))
+        raise InvalidInput(_("A mask is made of rectangles of four numbers each."))
     rows = ([int(number) for number in part.split(",")] for part in text.split(";"))
     return tuple((left, top, width, height) for left, top, width, height in rows)
 

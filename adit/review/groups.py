@@ -14,22 +14,22 @@ from adit.jobs.models import Decision, HeldBack, Item, Task
 from adit.projects.models import Project
 from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
 from adit_engine.pseudonymize.tables import admitted_sop_classes
-from adit_engine.values.device import Device
-from adit_engine.values.outcome import Entry, Manifest, State
+from adit_engine.values.device import ImagingDevice
+from adit_engine.values.outcome import InstanceState, LedgerEntry, SeriesLedger
 
 LONGEST_TEXT = 256
 _DEVICE = ("sop_class", "manufacturer", "model", "software", "rows", "columns")
 _RULED = (Decision.MASKED, Decision.RELEASED)
 
-Key = tuple[str, Device]
+Key = tuple[str, ImagingDevice]
 
 
-def note(item: Item, manifest: Manifest) -> None:
+def note(item: Item, manifest: SeriesLedger) -> None:
     """Writes down what of a series is held back now. Decisions stay with what is still there."""
     found: Counter[Key] = Counter()
     reasons: dict[Key, str] = {}
     for entry in manifest.entries.values():
-        if entry.state is State.WITHHELD:
+        if entry.state is InstanceState.WITHHELD:
             key = (entry.code, _device_of(entry))
             found[key] += 1
             reasons.setdefault(key, entry.reason)
@@ -46,35 +46,35 @@ def note(item: Item, manifest: Manifest) -> None:
     item.held_back.exclude(pk__in=kept).delete()
 
 
-def device_of(row: HeldBack) -> Device:
-    return Device(**{name: getattr(row, name) for name in _DEVICE})
+def device_of(row: HeldBack) -> ImagingDevice:
+    return ImagingDevice(**{name: getattr(row, name) for name in _DEVICE})
 
 
-def is_of(entry: Entry, row: HeldBack) -> bool:
+def is_of(entry: LedgerEntry, row: HeldBack) -> bool:
     """Whether a line of the ledger is one of the images that the row counts."""
-    if entry.state is not State.WITHHELD or entry.code != row.code:
+    if entry.state is not InstanceState.WITHHELD or entry.code != row.code:
         return False
     device = _device_of(entry)
     return device == device_of(row) if device.is_known else device.sop_class == row.sop_class
 
 
-def set_device(row: HeldBack, device: Device) -> None:
+def set_device(row: HeldBack, device: ImagingDevice) -> None:
     """Somebody has looked at one image of it."""
     for name, value in _cut(device).to_json().items():
         setattr(row, name, value)
     row.save(update_fields=_DEVICE)
 
 
-def _device_of(entry: Entry) -> Device:
-    return _cut(entry.device or Device(""))
+def _device_of(entry: LedgerEntry) -> ImagingDevice:
+    return _cut(entry.device or ImagingDevice(""))
 
 
-def _cut(device: Device) -> Device:
+def _cut(device: ImagingDevice) -> ImagingDevice:
     maker, model, software = (text[:LONGEST_TEXT] for text in _texts(device))
-    return Device(device.sop_class[:64], maker, model, software, device.rows, device.columns)
+    return ImagingDevice(device.sop_class[:64], maker, model, software, device.rows, device.columns)
 
 
-def _texts(device: Device) -> tuple[str, str, str]:
+def _texts(device: ImagingDevice) -> tuple[str, str, str]:
     return device.manufacturer, device.model, device.software
 
 
@@ -103,7 +103,7 @@ class Group:
     project: Project
     code: str
     reason: str
-    device: Device
+    device: ImagingDevice
     decision: Decision
     rows: tuple[HeldBack, ...] = field(repr=False)
 

@@ -17,9 +17,9 @@ from adit.nodes.access import domain_of
 from adit.nodes.sample_images import Wanted, looked_at
 from adit.review import groups
 from adit.vault.cipher import SealBroken
-from adit_engine.dicom_file.transcode import little_endian
-from adit_engine.errors import Malformed, NotFound, Withhold
-from adit_engine.values.device import Device
+from adit_engine.dicom_file.transcode import to_little_endian
+from adit_engine.errors import InstanceWithheld, Malformed, NotFound
+from adit_engine.values.device import ImagingDevice
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import InstanceRef
 
@@ -79,7 +79,7 @@ def image_of(user: User, row: HeldBack) -> Instance:
         raise NotFound(
             _("%(node)s does not give this image any more.") % {"node": row.item.task.source.name}
         )
-    groups.set_device(row, Device.of(found))
+    groups.set_device(row, ImagingDevice.of(found))
     memory.keep((user.pk, row.pk), found)
     return found
 
@@ -90,7 +90,9 @@ def find_devices(user: User, rows: Sequence[HeldBack]) -> int:
     source = rows[0].item.task.source
     assert source is not None
     mine = [row for row in rows if row.item.task.source_id == source.pk][:MOST_DEVICES]
-    found = looked_at(user, source, [_wanted(row) for row in mine], lambda i: Device.of(_whole(i)))
+    found = looked_at(
+        user, source, [_wanted(row) for row in mine], lambda i: ImagingDevice.of(_whole(i))
+    )
     known = [(row, device) for row, device in zip(mine, found, strict=True) if device]
     _seen(user, [row for row, _device in known])
     for row, device in known:
@@ -120,8 +122,8 @@ def _wanted(row: HeldBack) -> Wanted:
 def _whole(instance: Instance) -> Instance:
     """In one piece of memory of our own, little endian where it can be."""
     try:
-        plain = little_endian(instance)
-    except (Malformed, Withhold):
+        plain = to_little_endian(instance)
+    except (Malformed, InstanceWithheld):
         return instance
     return Instance(
         plain.sop_class_uid,

@@ -23,7 +23,7 @@ from adit.review.forms import DecisionForm, Rectangles, rectangles_in
 from adit.review.groups import Group
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.pixel_rules import Rectangle
-from adit_engine.rendering import frames_of
+from adit_engine.rendering import count_frames
 
 MOST_GROUPS = 100
 
@@ -138,7 +138,7 @@ class _Page:
     def context(self, request: HttpRequest) -> dict[str, Any]:
         group = self.group
         image = images.memory.get((self.user.pk, group.pk))
-        frames = frames_of(image) if image is not None else 0
+        frames = count_frames(image) if image is not None else 0
         also = decisions.also_covered(group).exclude(code=group.code)
         return {
             "group": group,

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from adit.spreadsheets.columns import FIELDS, Field, SheetKind, guessed, is_ours, known, plain
 from adit.spreadsheets.limits import MOST_ABOVE
 from adit.spreadsheets.table import Line, Table, letters
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 _NEEDED: Dictionary[SheetKind, tuple[frozenset[Field], ...]] = {
     SheetKind.QUERY: (
@@ -41,11 +41,11 @@ class Mapping:
     def __post_init__(self) -> None:
         columns = [column for field, column in self.places]
         if len(set(columns)) < len(columns) or len(dict(self.places)) < len(columns):
-            raise WrongInput(_("Each column can be one thing, and each thing one column."))
+            raise InvalidInput(_("Each column can be one thing, and each thing one column."))
         if any(field not in FIELDS[self.kind] for field, column in self.places):
-            raise WrongInput(_("A sheet of this kind has no such column."))
+            raise InvalidInput(_("A sheet of this kind has no such column."))
         if any(not 0 <= column < len(self.headers) for column in columns):
-            raise WrongInput(_("The sheet has no such column."))
+            raise InvalidInput(_("The sheet has no such column."))
 
     @property
     def sure(self) -> bool:
@@ -98,7 +98,7 @@ def mapping_at(table: Table, kind: SheetKind, header_line: int) -> Mapping:
         return Mapping(kind, 0, (), ("",) * table.width, (_("The sheet has no headers."),))
     line = table.line(header_line)
     if line is None:
-        raise WrongInput(_("The sheet has no such line."))
+        raise InvalidInput(_("The sheet has no such line."))
     headers = line.texts(table.width)
     places, doubts = _places(headers, kind)
     if header_line != table.lines[0].number:
@@ -119,7 +119,7 @@ def chosen(
         return Mapping(kind, 0, tuple(places.items()), ("",) * table.width)
     line = table.line(header_line)
     if line is None:
-        raise WrongInput(_("The sheet has no such line."))
+        raise InvalidInput(_("The sheet has no such line."))
     return Mapping(kind, header_line, tuple(places.items()), line.texts(table.width))
 
 

@@ -13,7 +13,7 @@ from adit.spreadsheets.row_reader import DateOrder, PersonName, RowReader, first
 from adit.spreadsheets.row_verdicts import Finding, Judged
 from adit.spreadsheets.table import Table
 from adit.spreadsheets.validation import judged
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 MOST_SERIES_NUMBER = 2**31 - 1
 
@@ -128,7 +128,7 @@ def _name(reader: RowReader) -> PersonName | None:
         return None
     try:
         return person_name(text)
-    except WrongInput as error:
+    except InvalidInput as error:
         reader.error(Field.PATIENT_NAME, str(error))
         return None
 

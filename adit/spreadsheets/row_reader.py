@@ -13,9 +13,9 @@ from adit.spreadsheets.columns import Field
 from adit.spreadsheets.mapping import Mapping
 from adit.spreadsheets.row_verdicts import Finding, Verdict
 from adit.spreadsheets.table import NOTHING, Cell, CellKind, Line
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym
-from adit_engine.values.references import checked_uid
+from adit_engine.values.references import validate_uid
 
 _TITLES = frozenset({"dr", "prof", "professor", "pd", "herr", "frau"})
 _WITH_DOT = frozenset(
@@ -42,9 +42,9 @@ def person_name(text: str) -> PersonName:
     family, found, rest = plain.partition(separator)
     family = _without_titles(family)
     if not family:
-        raise WrongInput(_("The family name is missing: write Last, First."))
+        raise InvalidInput(_("The family name is missing: write Last, First."))
     if not found and " " in family:
-        raise WrongInput(_("Family and given name cannot be told apart: write Last, First."))
+        raise InvalidInput(_("Family and given name cannot be told apart: write Last, First."))
     return PersonName(family, first_given(rest.partition(separator)[0]))
 
 
@@ -148,8 +148,8 @@ class RowReader:
         if not text:
             return ""
         try:
-            return checked_uid(text)
-        except WrongInput as error:
+            return validate_uid(text)
+        except InvalidInput as error:
             self.error(field, str(error))
             return ""
 
@@ -159,7 +159,7 @@ class RowReader:
             return ""
         try:
             return validate_pseudonym(text)
-        except WrongInput as error:
+        except InvalidInput as error:
             self.error(Field.PSEUDONYM, str(error))
             return ""
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from adit.spreadsheets.limits import Place, Refusal
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 
 class CellKind(StrEnum):
@@ -117,7 +117,7 @@ def _unpacked(cell: str | list[str]) -> Cell:
     return Cell(text, CellKind(kind))
 
 
-class Unreadable(WrongInput):
+class Unreadable(InvalidInput):
     """A file that is no sheet, or one beyond the limits; the text names file, line and column."""
 
     def __init__(self, file: str, refusal: Refusal) -> None:

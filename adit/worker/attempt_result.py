@@ -25,10 +25,10 @@ from adit.nodes.models import Lane, Node
 from adit.orders import next_source
 from adit.results import deliveries
 from adit.vault.cipher import SealBroken
-from adit_engine.errors import AditError, PatientChanged, RuleBroken
-from adit_engine.values.outcome import Event, State
+from adit_engine.errors import AditError, PatientChanged, RuleViolation
+from adit_engine.values.outcome import InstanceEvent, InstanceState
 
-_TAKEN = (State.STORED, State.DELIVERED)
+_TAKEN = (InstanceState.STORED, InstanceState.DELIVERED)
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Contact:
 
     def take(self, told: Yielded) -> None:
         self.answered()
-        if isinstance(told, Event) and told.state in _TAKEN:
+        if isinstance(told, InstanceEvent) and told.state in _TAKEN:
             self._hear(self.destination)
 
     def end(self, error: AditError) -> None:
@@ -116,7 +116,7 @@ def after(error: AditError, lease: Lease) -> End:
         return given_back(str(error), until=error.until)
     if isinstance(error, PatientChanged):
         return End(lambda task: patient_id_changes.hold(task, error))
-    if isinstance(error, RuleBroken):
+    if isinstance(error, RuleViolation):
         return failed(str(error), broke_rule=True)
     if isinstance(error, Refused) or not error.again:
         return failed(str(error))

@@ -14,7 +14,14 @@ from adit.jobs.models import Item, Task, TaskState
 from adit.jobs.queue import LeaseLost
 from adit.review import groups
 from adit.vault.cipher import Box, SealBroken
-from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, added_up
+from adit_engine.values.outcome import (
+    InstanceEvent,
+    InstanceState,
+    SeriesLedger,
+    SeriesOutcome,
+    SourceListing,
+    sum_changes,
+)
 from adit_engine.values.references import SeriesRef
 
 EVERY_INSTANCES = 200
@@ -22,8 +29,16 @@ EVERY_S = 5.0
 
 
 _NOT_REACHED = {
-    TaskState.CANCELED: (State.SKIPPED, "canceled", "not sent: the job was canceled before"),
-    TaskState.FAILURE: (State.FAILED, "not-reached", "not sent: the transfer failed before"),
+    TaskState.CANCELED: (
+        InstanceState.SKIPPED,
+        "canceled",
+        "not sent: the job was canceled before",
+    ),
+    TaskState.FAILURE: (
+        InstanceState.FAILED,
+        "not-reached",
+        "not sent: the transfer failed before",
+    ),
 }
 """What an ended task says of images that were listed and not reached."""
 
@@ -48,12 +63,12 @@ def settle() -> None:
 class _Series:
     """One series as it stands now; `dirty` when the row does not know it yet."""
 
-    manifest: Manifest
+    manifest: SeriesLedger
     description: str = ""
     why: str = ""
     number: int | None = None
     modality: str = ""
-    outcome: Outcome | None = None
+    outcome: SeriesOutcome | None = None
     dirty: bool = True
 
 
@@ -80,25 +95,25 @@ class Ledger:
             )
 
     @property
-    def held(self) -> Mapping[str, Manifest]:
+    def held(self) -> Mapping[str, SeriesLedger]:
         """The ledgers of earlier attempts, by series UID; not changed by what is taken later."""
         return {
-            uid: Manifest(m.series, m.expected, dict(m.entries))
+            uid: SeriesLedger(m.series, m.expected, dict(m.entries))
             for uid, m in ((uid, series.manifest) for uid, series in self._series.items())
             if m.entries
         }
 
-    def take(self, told: Listed | Event | Outcome) -> None:
+    def take(self, told: SourceListing | InstanceEvent | SeriesOutcome) -> None:
         """Notes it; writes at each Outcome, every 200 instances and every 5 s. Raises LeaseLost."""
-        if isinstance(told, Listed):
+        if isinstance(told, SourceListing):
             self._list(told)
-        elif isinstance(told, Event):
+        elif isinstance(told, InstanceEvent):
             self._add(told)
         else:
             series = self._of(told.series)
             series.outcome, series.dirty = told, True
         overdue = time.monotonic() - self._written_at > EVERY_S
-        if isinstance(told, Outcome) or self._unwritten >= EVERY_INSTANCES or overdue:
+        if isinstance(told, SeriesOutcome) or self._unwritten >= EVERY_INSTANCES or overdue:
             self.write()
 
     def write(self) -> None:
@@ -119,27 +134,27 @@ class Ledger:
         self._unwritten = 0
         self._written_at = time.monotonic()
 
-    def end(self, state: State, code: str, reason: str) -> None:
+    def end(self, state: InstanceState, code: str, reason: str) -> None:
         """Closes each series that has no outcome; for a task that has ended, hence not fenced."""
         for uid, series in self._series.items():
             index = encrypted_payload.series_index(self.box, self.task, uid)
             series.manifest.close(state, code, reason)
-            series.outcome = Outcome.of(series.manifest)
+            series.outcome = SeriesOutcome.of(series.manifest)
             if self.task.items.filter(index=index, is_final=False).update(**self._row(series)):
                 _note_held_back(self.task.items.get(index=index), series)
 
-    def _list(self, listed: Listed) -> None:
+    def _list(self, listed: SourceListing) -> None:
         """A new attempt begins: what was delivered stays, all else is judged anew."""
         series = self._of(listed.series)
         delivered = series.manifest.delivered_entries()
         if listed.expected is not None:
             delivered = {u: entry for u, entry in delivered.items() if u in listed.expected}
-        series.manifest = Manifest(listed.series, listed.expected, delivered)
+        series.manifest = SeriesLedger(listed.series, listed.expected, delivered)
         series.description, series.why = listed.description, listed.why
         series.number, series.modality = listed.number, listed.modality
         series.outcome, series.dirty = None, True
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: InstanceEvent) -> None:
         series = self._of(event.ref.series)
         series.manifest.add(event)
         if series.manifest.expected is not None:
@@ -148,11 +163,11 @@ class Ledger:
         self._unwritten += 1
 
     def _of(self, ref: SeriesRef) -> _Series:
-        return self._series.setdefault(ref.series_uid, _Series(Manifest(ref)))
+        return self._series.setdefault(ref.series_uid, _Series(SeriesLedger(ref)))
 
     def _row(self, series: _Series) -> dict[str, Any]:
         is_final = series.outcome is not None
-        outcome = series.outcome or Outcome.of(series.manifest)
+        outcome = series.outcome or SeriesOutcome.of(series.manifest)
         entries = series.manifest.delivered_entries().values()
         content = ItemContent(series.manifest, series.description, series.why)
         return {
@@ -161,7 +176,7 @@ class Ledger:
             "modality": series.modality[:16],
             "number": series.number,
             "expected": outcome.expected,
-            "stored": series.manifest.count(State.STORED),
+            "stored": series.manifest.count(InstanceState.STORED),
             "delivered": outcome.delivered,
             "withheld": outcome.withheld,
             "failed": outcome.failed,
@@ -170,7 +185,7 @@ class Ledger:
             "reasons": [list(reason) for reason in outcome.reasons],
             "notes": list(outcome.notes),
             "remarks": list(outcome.remarks),
-            "elements": added_up(series.manifest.treatments.items()),
+            "elements": sum_changes(series.manifest.treatments.items()),
             "left_out": outcome.left_out[:200],
             "is_final": is_final,
         }

@@ -18,7 +18,7 @@ from adit.nodes.gateway import Purpose, open_node
 from adit.results import archives, delivery_lists
 from adit_engine.errors import AditError
 from adit_engine.nodes import base
-from adit_engine.nodes.base import Bundle, Gathered, Packed
+from adit_engine.nodes.base import ArchiveRequest, FinishedArchive, StagedImage
 
 TELL_EVERY_S = 3.0
 _LIVE = tuple(states.OPEN_TASKS)
@@ -41,7 +41,7 @@ def pack(task: Task, lease: Lease) -> None:
     place = open_node(job.owner, destination, Purpose.STORE, holder=holder, urgent=job.urgent)
     with place as node:
         lease.aborts.append(node.abort)
-        node.gather_as(archives.title_of(job))
+        node.set_archive_title(archives.title_of(job))
         bundle = _bundle(job, before)
         archives.remove_unlisted(job)
         if bundle.images:
@@ -76,7 +76,7 @@ def _others_live(job: Job) -> bool:
 # What goes in -------------------------------------------------------------------------------------
 
 
-def _bundle(job: Job, before: frozenset[bytes]) -> Bundle:
+def _bundle(job: Job, before: frozenset[bytes]) -> ArchiveRequest:
     images = size_bytes = 0
     for one in _new(job, before):
         images += 1
@@ -87,7 +87,7 @@ def _bundle(job: Job, before: frozenset[bytes]) -> Bundle:
     return delivery_lists.bundle(job, name, _new(job, before), images, size_bytes)
 
 
-def _new(job: Job, before: frozenset[bytes]) -> Iterator[Gathered]:
+def _new(job: Job, before: frozenset[bytes]) -> Iterator[StagedImage]:
     """Each file once, though two parts of an order may have brought it."""
     seen: set[bytes] = set()
     for one in delivery_lists.gathered(job):
@@ -97,7 +97,7 @@ def _new(job: Job, before: frozenset[bytes]) -> Iterator[Gathered]:
             yield one
 
 
-def _mark(one: Gathered) -> bytes:
+def _mark(one: StagedImage) -> bytes:
     """Tells it from all others, and nothing else."""
     return sha256(f"{one.path}\0{one.sha256}".encode()).digest()[:16]
 
@@ -110,14 +110,14 @@ def _packed_before(job: Job) -> frozenset[bytes]:
 # What comes out -----------------------------------------------------------------------------------
 
 
-def _progress(task: Task, lease: Lease, bundle: Bundle) -> base.Report:
+def _progress(task: Task, lease: Lease, bundle: ArchiveRequest) -> base.Report:
     """Keep the lease alive and show the progress while files are built."""
     done, told_at = 0, time.monotonic()
 
-    def report(event: base.Step | base.Showing) -> None:
+    def report(event: base.PackingProgress | base.ArchivesTested) -> None:
         nonlocal done, told_at
         lease.progress()
-        if isinstance(event, base.Showing):
+        if isinstance(event, base.ArchivesTested):
             _announce(task, event.names)
             return
         done += event.size_bytes
@@ -143,7 +143,9 @@ def _require_mine(task: Task) -> None:
         raise queue.LeaseLost(_("Another worker has taken over this task."))
 
 
-def _write_down(task: Task, bundle: Bundle, made: list[Packed], before: frozenset[bytes]) -> None:
+def _write_down(
+    task: Task, bundle: ArchiveRequest, made: list[FinishedArchive], before: frozenset[bytes]
+) -> None:
     """In one transaction with the fence. Raises LeaseLost."""
     job, now = task.job, timezone.now()
     marks = b"".join(_mark(one) for one in _new(job, before))

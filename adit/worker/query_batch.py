@@ -31,7 +31,7 @@ from adit.results import sheet_rows
 from adit.worker import attempt_result
 from adit.worker.attempt_result import Contact, End
 from adit_engine.errors import NodeError
-from adit_engine.nodes.base import Conversing
+from adit_engine.nodes.base import SupportsSharedAssociation
 
 LASTS_S = 10.0
 """Then it is somebody else's turn at the node."""
@@ -151,8 +151,8 @@ class Streak:
             node = self._stack.enter_context(
                 open_node(job.owner, source, Purpose.SEARCH, holder=holder)
             )
-            if isinstance(node, Conversing):
-                self._stack.enter_context(node.conversation())
+            if isinstance(node, SupportsSharedAssociation):
+                self._stack.enter_context(node.share_association())
             self._node = node
         return self._node
 

@@ -114,7 +114,7 @@ def _opened(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
             opened[purpose] = node
         destination = opened.pop(Purpose.STORE, None)
         if archives.is_archive(job.destination) and destination is not None:
-            destination.gather_as(archives.title_of(job))
+            destination.set_archive_title(archives.title_of(job))
         yield next(iter(opened.values()), None), destination
 
 

@@ -8,19 +8,19 @@ from dataclasses import asdict
 from typing import Any
 
 from adit_engine.cli import node_url
-from adit_engine.errors import AditError, CannotDo, Stopped
+from adit_engine.errors import AditError, NotSupported, Stopped
 from adit_engine.nodes import kind_class
-from adit_engine.nodes.base import Finding, Grade, Triable
-from adit_engine.storage_scp.pending_moves import Reception
+from adit_engine.nodes.base import Grade, NodeFinding, SupportsTestTransfer
+from adit_engine.storage_scp.pending_moves import MoveReceiver
 from adit_engine.values.references import StudyRef
 
-WITHIN_S = 60.0
-NEWEST = "newest"
+CHECK_TIMEOUT_S = 60.0
+NEWEST_STUDY = "newest"
 
-_WORDS = {Grade.GOOD: "good", Grade.WARNING: "look", Grade.BAD: "BAD "}
+_GRADE_LABELS = {Grade.GOOD: "good", Grade.WARNING: "look", Grade.BAD: "BAD "}
 
 
-def check_arguments(parser: argparse.ArgumentParser) -> None:
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="NODE", help="dimse://CALLED@host:port?calling=ADIT, …")
     parser.add_argument(
         "--fetch",
@@ -33,27 +33,27 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--within",
         type=float,
-        default=WITHIN_S,
+        default=CHECK_TIMEOUT_S,
         metavar="SECONDS",
         help="how long the check, and each fetch, may take (60)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on standard output")
 
 
-def sheet_arguments(parser: argparse.ArgumentParser) -> None:
+def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("node", help="dimse://CALLED@host:port?calling=ADIT, …")
     parser.add_argument("--address", default="", help="ours, as the other side sees it")
     parser.add_argument("--receiver", type=int, metavar="PORT", help="where we take images")
     parser.add_argument("--receiver-tls", action="store_true", help="by TLS alone")
 
 
-def check(options: argparse.Namespace, reception: Reception | None) -> bool:
+def check_node(options: argparse.Namespace, reception: MoveReceiver | None) -> bool:
     """Whether nothing bad was found. Prints findings as they come."""
     findings = []
     for finding in _findings(options, reception):
         findings.append(finding)
         if not options.json:
-            print("\n".join(_lines(finding)), flush=True)
+            print("\n".join(_format_finding(finding)), flush=True)
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings]))
     return not any(finding.grade is Grade.BAD for finding in findings)
@@ -64,33 +64,37 @@ def write_sheet(options: argparse.Namespace) -> None:
         registration_sheet,  # knows all services, which other commands need not load
     )
 
-    kind, name, values = node_url.parsed(options.node)
+    kind, name, values = node_url.parse_url(options.node)
     given = kind_class(kind).Settings(**values)
     host, port = getattr(given, "host", ""), getattr(given, "port", 0)
-    us = registration_sheet.Ourselves(
+    us = registration_sheet.LocalApplication(
         getattr(given, "calling_ae_title", ""),
-        options.address or (registration_sheet.own_address(host, port) if host else ""),
+        options.address or (registration_sheet.find_own_address(host, port) if host else ""),
         options.receiver,
         options.receiver_tls,
     )
-    print(registration_sheet.as_text(f"ADIT and {name}", registration_sheet.sheet(kind, given, us)))
+    print(
+        registration_sheet.format_sheet(
+            f"ADIT and {name}", registration_sheet.build_sheet(kind, given, us)
+        )
+    )
 
 
-def _findings(options: argparse.Namespace, reception: Reception | None) -> Iterator[Finding]:
-    with node_url.opened(options.source, reception=reception) as node:
-        yield from _timed(node, options.within)
+def _findings(options: argparse.Namespace, reception: MoveReceiver | None) -> Iterator[NodeFinding]:
+    with node_url.open_url(options.source, reception=reception) as node:
+        yield from _check_with_timeout(node, options.within)
     if not (options.fetch or options.write):
         return
-    with node_url.opened(options.source, reception=reception) as node:
-        if not isinstance(node, Triable):
-            raise CannotDo(node.name, "nothing can be tried with this kind of node.")
+    with node_url.open_url(options.source, reception=reception) as node:
+        if not isinstance(node, SupportsTestTransfer):
+            raise NotSupported(node.name, "nothing can be tried with this kind of node.")
         if options.fetch:
-            yield from _fetched(node, options)
+            yield from _test_fetch(node, options)
         if options.write:
             yield from node.try_writing()
 
 
-def _timed(node: Any, within_s: float) -> Iterator[Finding]:
+def _check_with_timeout(node: Any, within_s: float) -> Iterator[NodeFinding]:
     """The plain check, which a silent node does not hold up for ever."""
     over = threading.Event()
 
@@ -107,27 +111,29 @@ def _timed(node: Any, within_s: float) -> Iterator[Finding]:
         if not over.is_set():
             raise
         what = f"{node.name} had not answered everything within {within_s:g} s."
-        yield Finding(Grade.BAD, what, "Try again when it is less busy.")
+        yield NodeFinding(Grade.BAD, what, "Try again when it is less busy.")
     finally:
         timer.cancel()
 
 
-def _fetched(node: Any, options: argparse.Namespace) -> Iterable[Finding]:
-    from adit_engine.nodes.diagnostics.sample_series import chosen  # no other command needs it
+def _test_fetch(node: Any, options: argparse.Namespace) -> Iterable[NodeFinding]:
+    from adit_engine.nodes.diagnostics.sample_series import (
+        choose_image,  # no other command needs it
+    )
 
-    study = None if options.fetch == NEWEST else StudyRef(options.fetch)
+    study = None if options.fetch == NEWEST_STUDY else StudyRef(options.fetch)
     try:
-        image, patient_id = chosen(node, study)
+        image, patient_id = choose_image(node, study)
     except AditError as error:
-        return [Finding(Grade.BAD, str(error))]
-    findings: Iterable[Finding] = node.try_fetching(
+        return [NodeFinding(Grade.BAD, str(error))]
+    findings: Iterable[NodeFinding] = node.try_fetching(
         image, within_s=options.within, patient_id=patient_id
     )
     return findings
 
 
-def _lines(finding: Finding) -> Iterator[str]:
-    yield f"{_WORDS[finding.grade]}  {finding.what}"
+def _format_finding(finding: NodeFinding) -> Iterator[str]:
+    yield f"{_GRADE_LABELS[finding.grade]}  {finding.what}"
     if finding.next_step:
         yield f"      -> {finding.next_step}"
     for one in finding.proposals:

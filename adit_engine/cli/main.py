@@ -11,98 +11,98 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adit_engine.cli import check as cli_check
-from adit_engine.cli import node_url, pack
-from adit_engine.cli.report import Exit, Trip
-from adit_engine.cli.signals import heeded
-from adit_engine.errors import AditError, CannotDo, NotFound, WrongInput
+from adit_engine.cli import node_url, transfer
+from adit_engine.cli.signals import stop_on_signal
+from adit_engine.cli.transfer import ExitCode, TransferRun
+from adit_engine.errors import AditError, InvalidInput, NotFound, NotSupported
 from adit_engine.nodes.base import Grade, Searchable
-from adit_engine.storage_scp.pending_moves import Reception
+from adit_engine.storage_scp.pending_moves import MoveReceiver
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level, StudyRef
+from adit_engine.values.references import QueryLevel, StudyRef
 
 if TYPE_CHECKING:
-    from adit_engine.dicom_ul.tls import Tls
+    from adit_engine.dicom_ul.tls import TlsSettings
 
 
-class _Parser(argparse.ArgumentParser):
+class _ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         self.print_usage(sys.stderr)
-        self.exit(Exit.WRONG_USE, f"{self.prog}: {message}\n")
+        self.exit(ExitCode.WRONG_USE, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 complete, 1 partial or unverifiable, 2 failed, 64 wrong use, 130 stopped by
     Ctrl-C, 143 by a kind kill, 141 when nobody reads our answer any more.
     """
-    options = _parser().parse_args(arguments)
+    options = _make_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
         sys.stdout.flush()
-    except WrongInput as error:
+    except InvalidInput as error:
         print(f"adit-engine: {error}", file=sys.stderr)
-        return Exit.WRONG_USE
+        return ExitCode.WRONG_USE
     except AditError as error:
         print(f"adit-engine: {error}", file=sys.stderr)
-        return Exit.FAILED
+        return ExitCode.FAILED
     except KeyboardInterrupt:
         print("adit-engine: stopped at once", file=sys.stderr)
-        return Exit.INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Such as `head`, which has enough. What is still in the buffer shall complain to nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.UNREAD
+        return ExitCode.UNREAD
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="adit-engine", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _ArgumentParser(prog="adit-engine", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_ArgumentParser)
 
     echo = commands.add_parser("echo", help="see whether a node answers")
     echo.add_argument(
         "node", help="dimse://CALLED@host:port?calling=ADIT, dimse+tls://…, folder:PATH"
     )
-    echo.set_defaults(run=_echo)
+    echo.set_defaults(run=_run_echo)
 
     check = commands.add_parser("check", help="learn what a node can do, and what does not work")
-    cli_check.check_arguments(check)
-    _receiving(check)
-    check.set_defaults(run=_check)
+    cli_check.add_check_arguments(check)
+    _add_receiver_arguments(check)
+    check.set_defaults(run=_run_check)
 
     sheet = commands.add_parser("sheet", help="what the administrator of a node has to register")
-    cli_check.sheet_arguments(sheet)
-    sheet.set_defaults(run=_sheet)
+    cli_check.add_sheet_arguments(sheet)
+    sheet.set_defaults(run=_run_sheet)
 
     find = commands.add_parser("find", help="list studies, series or images")
     find.add_argument("--from", dest="source", required=True, metavar="URL")
     find.add_argument("--level", choices=["study", "series", "image"], default="study")
     find.add_argument("keys", nargs="*", metavar="Keyword=value", help="PatientID=123 StudyDate=…")
     find.add_argument("--json", action="store_true")
-    find.set_defaults(run=_find)
+    find.set_defaults(run=_run_find)
 
     fetch = commands.add_parser("fetch", help="bring studies into a folder, as they are")
     fetch.add_argument("--from", dest="source", required=True, metavar="URL")
     fetch.add_argument("--to", dest="destination", required=True, metavar="FOLDER")
-    _what(fetch)
-    _packing(fetch)
-    _receiving(fetch)
-    fetch.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
+    _add_selection_arguments(fetch)
+    _add_archive_arguments(fetch)
+    _add_receiver_arguments(fetch)
+    fetch.set_defaults(run=_run_transfer, as_is=True, pseudonym=None, generate=False)
 
     send = commands.add_parser("send", help="send a folder's studies to a node, as they are")
     send.add_argument("--from", dest="source", required=True, metavar="FOLDER")
     send.add_argument("--to", dest="destination", required=True, metavar="URL")
-    _what(send, everything=True)
-    _packing(send)
-    _receiving(send)
-    send.set_defaults(run=_transfer, as_is=True, pseudonym=None, generate=False)
+    _add_selection_arguments(send, everything=True)
+    _add_archive_arguments(send)
+    _add_receiver_arguments(send)
+    send.set_defaults(run=_run_transfer, as_is=True, pseudonym=None, generate=False)
 
     move = commands.add_parser("transfer", help="from any node to any node, changed or as is")
     move.add_argument("--from", dest="source", required=True, metavar="URL")
     move.add_argument("--to", dest="destination", required=True, metavar="URL")
-    _what(move)
-    _packing(move)
-    _receiving(move)
+    _add_selection_arguments(move)
+    _add_archive_arguments(move)
+    _add_receiver_arguments(move)
     change = move.add_mutually_exclusive_group(required=True)
     change.add_argument("--as-is", action="store_true", help="identified, byte for byte")
     change.add_argument("--pseudonym", metavar="P", help="for one patient")
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     move.add_argument("--key-file", type=Path, help="the trial's key; else one kept for you")
     move.add_argument("--profile", type=Path, help="a profile file; else the default")
     _risks(move)
-    move.set_defaults(run=_transfer)
+    move.set_defaults(run=_run_transfer)
     return parser
 
 
@@ -148,7 +148,7 @@ def _risks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _what(parser: argparse.ArgumentParser, everything: bool = False) -> None:
+def _add_selection_arguments(parser: argparse.ArgumentParser, everything: bool = False) -> None:
     which = parser.add_mutually_exclusive_group(required=not everything)
     which.add_argument("--study", action="append", default=[], metavar="UID")
     which.add_argument("--all", action="store_true", default=everything)
@@ -161,7 +161,7 @@ def _what(parser: argparse.ArgumentParser, everything: bool = False) -> None:
     parser.set_defaults(accept_faces=None, accept_header_word=None)
 
 
-def _packing(parser: argparse.ArgumentParser) -> None:
+def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--password-file",
         metavar="FILE",
@@ -169,7 +169,7 @@ def _packing(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _receiving(parser: argparse.ArgumentParser) -> None:
+def _add_receiver_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--receiver",
         type=int,
@@ -185,48 +185,50 @@ def _receiving(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--receiver-{name}", metavar="FILE", default="", help=what)
 
 
-def _echo(options: argparse.Namespace) -> int:
+def _run_echo(options: argparse.Namespace) -> int:
     """The findings of a check as far as the first that tells whether the node answers."""
-    with node_url.opened(options.node) as node, closing(node.check()) as findings:
+    with node_url.open_url(options.node) as node, closing(node.check()) as findings:
         for finding in findings:
             print(f"{finding.grade}: {finding.what} {finding.next_step}".rstrip())
             if finding.grade is not Grade.WARNING:
-                return Exit.FAILED if finding.grade is Grade.BAD else Exit.COMPLETE
-    return Exit.COMPLETE
+                return ExitCode.FAILED if finding.grade is Grade.BAD else ExitCode.COMPLETE
+    return ExitCode.COMPLETE
 
 
-def _check(options: argparse.Namespace) -> int:
-    with _reception(options) as reception:
-        return Exit.COMPLETE if cli_check.check(options, reception) else Exit.FAILED
+def _run_check(options: argparse.Namespace) -> int:
+    with _run_receiver(options) as reception:
+        return ExitCode.COMPLETE if cli_check.check_node(options, reception) else ExitCode.FAILED
 
 
-def _sheet(options: argparse.Namespace) -> int:
+def _run_sheet(options: argparse.Namespace) -> int:
     cli_check.write_sheet(options)
-    return Exit.COMPLETE
+    return ExitCode.COMPLETE
 
 
-def _find(options: argparse.Namespace) -> int:
+def _run_find(options: argparse.Namespace) -> int:
     keys = {}
     for pair in options.keys:
         keyword, equals, value = pair.partition("=")
         if not equals:
-            raise WrongInput(f"{keyword}: write Keyword=value, such as PatientID=123.")
+            raise InvalidInput(f"{keyword}: write Keyword=value, such as PatientID=123.")
         keys[keyword] = value
-    query = Query(Level(options.level.upper()), keys)
-    with node_url.opened(options.source) as node:
-        answers = _searchable(node).find(query)
+    query = Query(QueryLevel(options.level.upper()), keys)
+    with node_url.open_url(options.source) as node:
+        answers = _require_searchable(node).find(query)
         for record in answers:
-            print(json.dumps(record.to_json()["values"]) if options.json else _line(record))
+            print(
+                json.dumps(record.to_json()["values"]) if options.json else _format_record(record)
+            )
     if answers.capped:
         print(f"adit-engine: {node.name} {answers.shortfall}", file=sys.stderr)
-    return Exit.COMPLETE
+    return ExitCode.COMPLETE
 
 
-def _line(record: Record) -> str:
+def _format_record(record: Record) -> str:
     keywords = {
-        Level.STUDY: "PatientID PatientName StudyDate ModalitiesInStudy StudyDescription",
-        Level.SERIES: "SeriesNumber Modality SeriesDescription NumberOfSeriesRelatedInstances",
-        Level.IMAGE: "InstanceNumber SOPClassUID",
+        QueryLevel.STUDY: "PatientID PatientName StudyDate ModalitiesInStudy StudyDescription",
+        QueryLevel.SERIES: "SeriesNumber Modality SeriesDescription NumberOfSeriesRelatedInstances",
+        QueryLevel.IMAGE: "InstanceNumber SOPClassUID",
     }.get(record.level, "PatientID PatientName")
     uid = record.instance_uid or record.series_uid or record.study_uid
     columns = [uid, *(record.text(keyword) for keyword in keywords.split())]
@@ -234,20 +236,20 @@ def _line(record: Record) -> str:
     return "\t".join("".join(c if c.isprintable() else " " for c in one) for one in columns)
 
 
-def _transfer(options: argparse.Namespace) -> int:
+def _run_transfer(options: argparse.Namespace) -> int:
     began = time.monotonic()
-    trip = Trip(options)
-    password = pack.password_for(options)
+    trip = TransferRun(options)
+    password = transfer.ask_archive_password(options)
     with (
-        _reception(options) as reception,
-        node_url.opened(options.source, reception=reception) as source,
-        node_url.opened(options.destination, make=True, reception=reception) as destination,
+        _run_receiver(options) as reception,
+        node_url.open_url(options.source, reception=reception) as source,
+        node_url.open_url(options.destination, make=True, reception=reception) as destination,
     ):
-        if node_url.same_place(options.source, options.destination):
-            raise WrongInput("Source and destination are the same folder.")
-        studies = _studies(options, _searchable(source))
+        if node_url.is_same_location(options.source, options.destination):
+            raise InvalidInput("Source and destination are the same folder.")
+        studies = _find_studies(options, _require_searchable(source))
         trip.fits(studies)
-        with heeded(trip.stop) as stopped:
+        with stop_on_signal(trip.stop) as stopped:
             trip.stop.then(getattr(source, "abort", lambda: None))
             for study in studies:
                 try:
@@ -259,56 +261,56 @@ def _transfer(options: argparse.Namespace) -> int:
                 if trip.stop.is_set():
                     break
             if password:
-                pack.pack(trip, destination, password)
+                transfer.build_archive(trip, destination, password)
             code = trip.report(time.monotonic() - began)
             return stopped() or code
 
 
-def _searchable(node: Any) -> Any:
+def _require_searchable(node: Any) -> Any:
     if not isinstance(node, Searchable):
-        raise CannotDo(node.name, "it takes images and gives none back.")
+        raise NotSupported(node.name, "it takes images and gives none back.")
     return node
 
 
 @contextmanager
-def _reception(options: argparse.Namespace) -> Iterator[Reception | None]:
+def _run_receiver(options: argparse.Namespace) -> Iterator[MoveReceiver | None]:
     """A receiver for as long as this command runs, where one is wanted."""
     if options.receiver is None:
         yield None
         return
     ends = (options.source, getattr(options, "destination", ""))
-    parsed = (node_url.parsed(url) for url in ends if url)
+    parsed = (node_url.parse_url(url) for url in ends if url)
     callers = [values for kind, _, values in parsed if kind == "dimse"]
     if not callers:
-        raise WrongInput("--receiver is for a node such as dimse://PACS1@10.0.0.5:104.")
-    from adit_engine.storage_scp.local import (
-        local_reception,  # costs time that other commands need not spend
-    )
+        raise InvalidInput("--receiver is for a node such as dimse://PACS1@10.0.0.5:104.")
+    from adit_engine.storage_scp.local import run_local_receiver
 
     folder = node_url.state_folder() / "spool"
-    with local_reception(callers, options.receiver, folder, _receiver_tls(options)) as reception:
+    with run_local_receiver(
+        callers, options.receiver, folder, _make_receiver_tls(options)
+    ) as reception:
         yield reception
 
 
-def _receiver_tls(options: argparse.Namespace) -> "Tls | None":
+def _make_receiver_tls(options: argparse.Namespace) -> "TlsSettings | None":
     paths = [options.receiver_certificate, options.receiver_key, options.receiver_client_ca]
     if not any(paths):
         return None
-    from adit_engine.dicom_ul.tls import Papers, ServerTls  # ssl: only for who needs it
+    from adit_engine.dicom_ul.tls import ServerTls, TlsCredentials  # ssl: only for who needs it
 
     labels = ("--receiver-certificate", "--receiver-key", "--receiver-client-ca")
-    return ServerTls(Papers.of_files(*zip(labels, paths, strict=True)))
+    return ServerTls(TlsCredentials.of_files(*zip(labels, paths, strict=True)))
 
 
-def _studies(options: argparse.Namespace, source: Any) -> list[Record]:
+def _find_studies(options: argparse.Namespace, source: Any) -> list[Record]:
     """Each once: some archives answer for a study several times, and not in the same words."""
-    found = _found(options, source)
+    found = _find_records(options, source)
     return list({(one.study_uid, one.patient_id): one for one in reversed(found)}.values())[::-1]
 
 
-def _found(options: argparse.Namespace, source: Any) -> list[Record]:
+def _find_records(options: argparse.Namespace, source: Any) -> list[Record]:
     if options.all:
-        return list(source.find(Query(Level.STUDY, {})))
+        return list(source.find(Query(QueryLevel.STUDY, {})))
     found = []
     for uid in options.study:
         records = list(source.find(Query.study(StudyRef(uid))))

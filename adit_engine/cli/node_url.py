@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from adit_engine import nodes
-from adit_engine.dicom_file.atomic import storage_trouble
-from adit_engine.errors import WrongInput
-from adit_engine.storage_scp.pending_moves import Reception
+from adit_engine.dicom_file.atomic import to_storage_error
+from adit_engine.errors import InvalidInput
+from adit_engine.storage_scp.pending_moves import MoveReceiver
 
-_SHORT = {
+_PARAMETERS = {
     "retrieve": "retrieve",
     "calling": "calling_ae_title",
     "domain": "domain",
@@ -28,52 +28,54 @@ _TLS_ONLY = ("certificate_name", "least_tls")
 
 
 @contextmanager
-def opened(url: str, *, make: bool = False, reception: Reception | None = None) -> Iterator[Any]:
+def open_url(
+    url: str, *, make: bool = False, reception: MoveReceiver | None = None
+) -> Iterator[Any]:
     """The node behind a URL or a plain path. `make` creates a folder that is not there yet."""
-    kind, name, settings = parsed(url)
+    kind, name, settings = parse_url(url)
     if make and kind in ("folder", "archive"):
         try:
             Path(settings["path"]).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise storage_trouble(name, error) from error
-    node: Any = nodes.open(kind, name, settings, reception=reception)
+            raise to_storage_error(name, error) from error
+    node: Any = nodes.open_node(kind, name, settings, reception=reception)
     if kind == "dimse":
         # By hand nobody counts connections.
         node.lists_meanwhile = True
     if kind == "archive":
-        node.gather_as(Path(name).stem)
+        node.set_archive_title(Path(name).stem)
     try:
         yield node
     finally:
         node.close()
 
 
-def parsed(url: str) -> tuple[str, str, dict[str, Any]]:
+def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     """Kind, a name for messages, and settings. Raises WrongInput."""
     scheme, colon, rest = url.partition(":")
     if not colon or scheme == "folder" or "/" in scheme:
         path = rest if colon and scheme == "folder" else url
         if not path:
-            raise WrongInput("folder: needs a path.")
+            raise InvalidInput("folder: needs a path.")
         whole = os.path.abspath(path)
         # However it was typed, the patients in it are the same.
         return "folder", path, {"path": whole, "domain": whole}
     if scheme == "archive":
-        return _archive(rest)
+        return _parse_archive(rest)
     if scheme in ("dicomweb+http", "dicomweb+https"):
-        return _dicomweb(url.removeprefix("dicomweb+"))
+        return _parse_dicomweb(url.removeprefix("dicomweb+"))
     if scheme not in ("dimse", "dimse+tls"):
-        raise WrongInput(
+        raise InvalidInput(
             f"{scheme}: is no kind of node; use dimse://CALLED@host:port, "
             "dimse+tls://CALLED@host:port, dicomweb+https://host/root, archive:FILE.7z or a path."
         )
-    return _dimse(url)
+    return _parse_dimse(url)
 
 
-def same_place(one: str, other: str) -> bool:
-    return parsed(one)[0] == parsed(other)[0] == "folder" and os.path.realpath(
-        parsed(one)[2]["path"]
-    ) == os.path.realpath(parsed(other)[2]["path"])
+def is_same_location(one: str, other: str) -> bool:
+    return parse_url(one)[0] == parse_url(other)[0] == "folder" and os.path.realpath(
+        parse_url(one)[2]["path"]
+    ) == os.path.realpath(parse_url(other)[2]["path"])
 
 
 def state_folder() -> Path:
@@ -82,25 +84,25 @@ def state_folder() -> Path:
     return Path(base) / "adit"
 
 
-def text_of(path: str) -> str:
+def read_text_file(path: str) -> str:
     """What a file holds, such as a certificate. Raises WrongInput."""
     try:
         return Path(path).read_text().strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise WrongInput(f"{path}: cannot be read: {reason}.") from None
+        raise InvalidInput(f"{path}: cannot be read: {reason}.") from None
 
 
-def _archive(path: str) -> tuple[str, str, dict[str, Any]]:
+def _parse_archive(path: str) -> tuple[str, str, dict[str, Any]]:
     """What is gathered lies beside the file to be, where only we can read it."""
     if not path.endswith(".7z"):
-        raise WrongInput("Write archive:FILE.7z, such as archive:/data/lung.7z.")
+        raise InvalidInput("Write archive:FILE.7z, such as archive:/data/lung.7z.")
     name = os.path.abspath(path)
     folder = os.path.dirname(name)
     return "archive", name, {"path": folder, "staging": os.path.join(folder, ".adit-gathered")}
 
 
-def _dimse(url: str) -> tuple[str, str, dict[str, Any]]:
+def _parse_dimse(url: str) -> tuple[str, str, dict[str, Any]]:
     """Certificates and key of dimse+tls come from files: ca_file, certificate_file, key_file."""
     parts = urlsplit(url)
     try:
@@ -108,7 +110,7 @@ def _dimse(url: str) -> tuple[str, str, dict[str, Any]]:
     except ValueError:
         port = None
     if not parts.username or not parts.hostname or port is None:
-        raise WrongInput("Write dimse://CALLED@host:port, such as dimse://PACS1@10.0.0.5:104.")
+        raise InvalidInput("Write dimse://CALLED@host:port, such as dimse://PACS1@10.0.0.5:104.")
     called = unquote(parts.username)
     settings: dict[str, Any] = {"called_ae_title": called, "host": parts.hostname, "port": port}
     secure, asked = parts.scheme == "dimse+tls", []
@@ -119,22 +121,22 @@ def _dimse(url: str) -> tuple[str, str, dict[str, Any]]:
         # TLS handshake would wait for it.
         settings["store_associations"] = 2
     for key, value in parse_qsl(parts.query, True):
-        name = _SHORT.get(key, key)
+        name = _PARAMETERS.get(key, key)
         if not secure and (key in _TLS_FILES or name in _TLS_ONLY):
-            raise WrongInput(f"{key} is for dimse+tls://, not for dimse://.")
+            raise InvalidInput(f"{key} is for dimse+tls://, not for dimse://.")
         if name == "transport":
-            raise WrongInput("Write dimse+tls:// for TLS, dimse:// for plain DICOM.")
+            raise InvalidInput("Write dimse+tls:// for TLS, dimse:// for plain DICOM.")
         if name in _TLS_FILES.values():
-            raise WrongInput("Give certificates and key by ca_file, certificate_file, key_file.")
+            raise InvalidInput("Give certificates and key by ca_file, certificate_file, key_file.")
         if key in _TLS_FILES:
-            settings[_TLS_FILES[key]] = text_of(value)
+            settings[_TLS_FILES[key]] = read_text_file(value)
         else:
             asked.append((key, value))
-    settings.update(_values("dimse", "a DIMSE node", asked))
+    settings.update(_parse_settings("dimse", "a DIMSE node", asked))
     return "dimse", called, settings
 
 
-def _dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
+def _parse_dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
     """Password or token come from a file (password_file, token_file): others can see our command.
 
     Who types an address here may call this machine too, so that is allowed.
@@ -144,7 +146,7 @@ def _dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
     except ValueError:
         parts = urlsplit("")
     if not parts.hostname or parts.password is not None:
-        raise WrongInput(
+        raise InvalidInput(
             "Write dicomweb+https://host/root or dicomweb+https://USER@host/root?password_file=PATH."
         )
     _, _, place = parts.netloc.rpartition("@")
@@ -157,29 +159,29 @@ def _dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
     asked = []
     for key, value in parse_qsl(parts.query, True):
         if key in ("password", "token"):
-            raise WrongInput(f"Put the {key} into a file, and give {key}_file=PATH.")
+            raise InvalidInput(f"Put the {key} into a file, and give {key}_file=PATH.")
         if key in ("password_file", "token_file"):
-            settings[key.removesuffix("_file")] = text_of(value)
+            settings[key.removesuffix("_file")] = read_text_file(value)
             settings["sign_in"] = "basic" if key == "password_file" else "bearer"
         else:
             asked.append((key, value))
-    settings.update(_values("dicomweb", "a DICOMweb node", asked))
+    settings.update(_parse_settings("dicomweb", "a DICOMweb node", asked))
     return "dicomweb", place, settings
 
 
-def _values(kind: str, words: str, asked: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def _parse_settings(kind: str, words: str, asked: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """The settings that stand behind the ? of a URL."""
     known = {field.name: field.type for field in fields(nodes.kind_class(kind).Settings)}
     found = {}
     for key, value in asked:
-        name = _SHORT.get(key, key)
+        name = _PARAMETERS.get(key, key)
         if name not in known:
-            raise WrongInput(f"{key} is no setting of {words}.")
-        found[name] = _typed(known[name], key, value)
+            raise InvalidInput(f"{key} is no setting of {words}.")
+        found[name] = _convert_value(known[name], key, value)
     return found
 
 
-def _typed(kind: Any, key: str, value: str) -> Any:
+def _convert_value(kind: Any, key: str, value: str) -> Any:
     text = getattr(kind, "__name__", str(kind))
     try:
         if text.startswith("int"):
@@ -187,5 +189,5 @@ def _typed(kind: Any, key: str, value: str) -> Any:
         if text.startswith("float"):
             return float(value)
     except ValueError:
-        raise WrongInput(f"{key} is a number.") from None
+        raise InvalidInput(f"{key} is a number.") from None
     return value.lower() in ("1", "true", "yes", "on") if text == "bool" else value

@@ -10,12 +10,12 @@ from typing import Any
 
 from adit_engine.bounded_stream import Stop
 
-REASON = "the command was stopped by whoever called it"
+STOP_REASON = "the command was stopped by whoever called it"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def heeded(stop: Stop) -> Iterator[Callable[[], int | None]]:
+def stop_on_signal(stop: Stop) -> Iterator[Callable[[], int | None]]:
     """Within the block a signal sets `stop`; a second one ends the process as usual.
 
     Gives how to ask for the exit code of a stopped command (128 + the signal's number).
@@ -30,7 +30,7 @@ def heeded(stop: Stop) -> Iterator[Callable[[], int | None]]:
     def hear(number: int, frame: FrameType | None) -> None:
         heard.append(number)
         put_back()
-        stop.set(REASON)  # before anybody reads that it is so
+        stop.set(STOP_REASON)  # before anybody reads that it is so
         print(
             "adit-engine: stopping after the image in hand; once more ends it at once",
             file=sys.stderr,

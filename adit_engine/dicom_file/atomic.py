@@ -19,53 +19,53 @@ from typing import NamedTuple
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.elements import Buffer
-from adit_engine.errors import StorageFull, StorageTrouble
+from adit_engine.errors import StorageError, StorageFull
 
-_NOREPLACE = 1
+_RENAME_NOREPLACE = 1
 """RENAME_NOREPLACE of linux/fs.h."""
-_UNKNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-_LINKS_UNKNOWN = _UNKNOWN | {errno.EPERM, errno.EMLINK}
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_LINKS_UNSUPPORTED = _UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 """What file systems answer that cannot do it; all others are real faults."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def name_once(temp: str, name: str, folder: int) -> bool:
+def rename_without_replacing(temp: str, name: str, folder: int) -> bool:
     """False where something has that name: it stays as it is, and so does the temporary file.
 
     `folder` is a descriptor. Raises OSError.
     """
-    for way, cannot in _WAYS:
+    for way, cannot in _METHODS:
         try:
             way(temp, name, folder)
         except FileExistsError:
-            return _is_ours(temp, name, folder)
+            return _is_same_file(temp, name, folder)
         except OSError as error:
             if error.errno not in cannot:
                 raise
         else:
             return True
-    return _moved(temp, name, folder)
+    return _rename_after_check(temp, name, folder)
 
 
-def _renamed(temp: str, name: str, folder: int) -> None:
+def _rename_noreplace(temp: str, name: str, folder: int) -> None:
     """NFS cannot, most others can."""
     try:
         rename = _libc.renameat2
     except AttributeError:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-    if rename(folder, os.fsencode(temp), folder, os.fsencode(name), _NOREPLACE):
+    if rename(folder, os.fsencode(temp), folder, os.fsencode(name), _RENAME_NOREPLACE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
-def _linked(temp: str, name: str, folder: int) -> None:
+def _rename_by_link(temp: str, name: str, folder: int) -> None:
     """Where names are given by linking; some shares know no links."""
     os.link(temp, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     os.unlink(temp, dir_fd=folder)
 
 
-def _is_ours(temp: str, name: str, folder: int) -> bool:
+def _is_same_file(temp: str, name: str, folder: int) -> bool:
     """A share may link, lose its answer, and be asked again; then the name is that of our file."""
     ours = os.stat(temp, dir_fd=folder, follow_symlinks=False)
     there = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -75,7 +75,7 @@ def _is_ours(temp: str, name: str, folder: int) -> bool:
     return True
 
 
-def _moved(temp: str, name: str, folder: int) -> bool:
+def _rename_after_check(temp: str, name: str, folder: int) -> bool:
     """The last resort: between the look and the move somebody else may give the same name."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -85,20 +85,20 @@ def _moved(temp: str, name: str, folder: int) -> bool:
     return False
 
 
-_WAYS: tuple[tuple[Callable[[str, str, int], None], frozenset[int]], ...] = (
-    (_renamed, _UNKNOWN),
-    (_linked, _LINKS_UNKNOWN),
+_METHODS: tuple[tuple[Callable[[str, str, int], None], frozenset[int]], ...] = (
+    (_rename_noreplace, _UNSUPPORTED),
+    (_rename_by_link, _LINKS_UNSUPPORTED),
 )
 
 
 TEMP_PREFIX = ".adit-"
-_MOST_BUFFERS = 512
-SURELY_LOCKED_S = 2.0
+_MAX_BUFFERS = 512
+ABANDONED_AFTER_S = 2.0
 """A temporary file that is older and not locked was left by a process that is dead."""
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Stamp(NamedTuple):
+class FileStamp(NamedTuple):
     """Another file, another length or another time of change: it has to be read again."""
 
     inode: int
@@ -106,12 +106,12 @@ class Stamp(NamedTuple):
     changed_ns: int
 
 
-def stamp_of(stat: os.stat_result) -> Stamp:
-    return Stamp(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+def read_stamp(stat: os.stat_result) -> FileStamp:
+    return FileStamp(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class UnpublishedFile:
     """A file under its temporary name, written but not yet visible.
 
     `held` stays open and locked until it is published or discarded: the lock falls with
@@ -125,7 +125,7 @@ class Draft:
     held: FileIO
 
 
-class Tree:
+class AtomicFolder:
     """A base folder. `owner` is the node's name, for errors. Modes are those of new entries."""
 
     def __init__(
@@ -145,10 +145,10 @@ class Tree:
         self._cleaned: set[tuple[str, ...]] = set()
         self._here: tuple[tuple[str, ...], int] | None = None
         self._stays = 0
-        self._trouble = _Trouble(owner)
-        self._visit = _Visit(self._arrived, self._left)
+        self._trouble = _OsErrorTranslation(owner)
+        self._visit = _FolderHandle(self._arrived, self._left)
 
-    def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> Draft:
+    def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> UnpublishedFile:
         """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
         with self.trouble():
             draft = self.begin(names)
@@ -157,14 +157,14 @@ class Tree:
             except BaseException:
                 self.discard([draft])
                 raise
-        return Draft(names, draft.temp, size, draft.held)
+        return UnpublishedFile(names, draft.temp, size, draft.held)
 
-    def begin(self, names: tuple[str, ...], lot: str = "") -> Draft:
+    def begin(self, names: tuple[str, ...], lot: str = "") -> UnpublishedFile:
         """A file that the caller writes, under a temporary name. Raises StorageTrouble.
 
         `lot` names what it belongs to, should somebody `supersede` that.
         """
-        temp = f"{_prefix_of(lot) if lot else TEMP_PREFIX}{os.urandom(16).hex()}.part"
+        temp = f"{_temp_prefix(lot) if lot else TEMP_PREFIX}{os.urandom(16).hex()}.part"
         with self.trouble(), self._folder(names[:-1], make=True) as folder:
             if names[:-1] not in self._cleaned:
                 self._cleaned.add(names[:-1])
@@ -172,50 +172,53 @@ class Tree:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(temp, flags, self._file_mode, dir_fd=folder)
             held = FileIO(descriptor, "r+")
-            self._own(descriptor, self._file_mode)
+            self._set_owner(descriptor, self._file_mode)
             with suppress(OSError):  # some network folders know no locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return Draft(names, temp, 0, held)
+        return UnpublishedFile(names, temp, 0, held)
 
-    def _own(self, descriptor: int, mode: int) -> None:
+    def _set_owner(self, descriptor: int, mode: int) -> None:
         """Rights and group exactly as they are set; where a share keeps its own, those stay."""
         with suppress(OSError):
             os.fchmod(descriptor, mode)
         if self._group >= 0:
             os.fchown(descriptor, -1, self._group)
 
-    def reopen(self, draft: Draft) -> BufferedReader:
+    def reopen(self, draft: UnpublishedFile) -> BufferedReader:
         """To read what was written and is not visible yet; the caller closes it."""
         with self.trouble(), self._folder(draft.names[:-1]) as folder:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.fdopen(os.open(draft.temp, flags, dir_fd=folder), "rb")
 
-    def publish(self, drafts: Sequence[Draft], stop: Stop) -> list[Draft]:
+    def publish(self, drafts: Sequence[UnpublishedFile], stop: Stop) -> list[UnpublishedFile]:
         """Makes files visible: all are on the disk before the first gets its name.
 
         None takes the place of another file: those whose name is taken are returned, discarded.
         `stop` is asked before each. Raises StorageTrouble, Stopped.
         """
-        taken: list[Draft] = []
+        taken: list[UnpublishedFile] = []
 
-        def name(draft: Draft, folder: int) -> None:
-            if not name_once(draft.temp, draft.names[-1], folder):
+        def name(draft: UnpublishedFile, folder: int) -> None:
+            if not rename_without_replacing(draft.temp, draft.names[-1], folder):
                 taken.append(draft)
 
-        self._show(drafts, stop, name)
+        self._publish_as(drafts, stop, name)
         self.discard(taken)
         return taken
 
-    def replace(self, drafts: Sequence[Draft], stop: Stop) -> None:
+    def replace(self, drafts: Sequence[UnpublishedFile], stop: Stop) -> None:
         """As `publish`, in place of files that have these names already."""
 
-        def name(draft: Draft, folder: int) -> None:
+        def name(draft: UnpublishedFile, folder: int) -> None:
             os.rename(draft.temp, draft.names[-1], src_dir_fd=folder, dst_dir_fd=folder)
 
-        self._show(drafts, stop, name)
+        self._publish_as(drafts, stop, name)
 
-    def _show(
-        self, drafts: Sequence[Draft], stop: Stop, name: Callable[[Draft, int], None]
+    def _publish_as(
+        self,
+        drafts: Sequence[UnpublishedFile],
+        stop: Stop,
+        name: Callable[[UnpublishedFile, int], None],
     ) -> None:
         with self.trouble():
             for draft in drafts:
@@ -230,7 +233,7 @@ class Tree:
                     with self._folder(names) as folder:
                         os.fsync(folder)
 
-    def supersede(self, names: tuple[str, ...], lot: str) -> None:
+    def remove_unfinished(self, names: tuple[str, ...], lot: str) -> None:
         """Takes away what others have begun of a lot in this folder: it never becomes visible.
 
         For what one alone may write at a time: who comes last does. Whoever was frozen meanwhile
@@ -238,11 +241,11 @@ class Tree:
         """
         with self.trouble(), suppress(FileNotFoundError), self._folder(names) as folder:
             for name in os.listdir(folder):
-                if name.startswith(_prefix_of(lot)):
+                if name.startswith(_temp_prefix(lot)):
                     with suppress(OSError):  # some shares keep what somebody has open
                         os.unlink(name, dir_fd=folder)
 
-    def discard(self, drafts: Iterable[Draft]) -> None:
+    def discard(self, drafts: Iterable[UnpublishedFile]) -> None:
         """Removes what was not published; what is gone already is no trouble."""
         for draft in drafts:
             draft.held.close()
@@ -259,7 +262,7 @@ class Tree:
             except FileNotFoundError:
                 return None
 
-    def stamp(self, names: tuple[str, ...]) -> Stamp | None:
+    def stamp(self, names: tuple[str, ...]) -> FileStamp | None:
         """Of a visible file; None where there is none."""
         with self.trouble():
             try:
@@ -267,7 +270,7 @@ class Tree:
                     stat = os.stat(names[-1], dir_fd=folder, follow_symlinks=False)
             except FileNotFoundError:
                 return None
-        return stamp_of(stat) if S_ISREG(stat.st_mode) else None
+        return read_stamp(stat) if S_ISREG(stat.st_mode) else None
 
     def free_bytes(self) -> int:
         """What may still be written there."""
@@ -276,7 +279,7 @@ class Tree:
         return room.f_bavail * room.f_frsize
 
     @contextmanager
-    def staying(self) -> Iterator[None]:
+    def keep_folder_open(self) -> Iterator[None]:
         """Inside, the folder reached last is kept open, so that its next file is reached at once."""
         self._stays += 1
         try:
@@ -298,22 +301,22 @@ class Tree:
             os.close(self._here[1])
             self._here = None
 
-    def _folder(self, names: tuple[str, ...], *, make: bool = False) -> "_Visit":
+    def _folder(self, names: tuple[str, ...], *, make: bool = False) -> "_FolderHandle":
         """To be used with `with`, which gives a descriptor of a folder below the base."""
         if self._here is None or self._here[0] != names:
             self._leave()
-            self._here = (names, self._reached(names, make=make))
+            self._here = (names, self._open_folder(names, make=make))
         return self._visit
 
-    def _reached(self, names: Sequence[str], *, make: bool) -> int:
+    def _open_folder(self, names: Sequence[str], *, make: bool) -> int:
         """Step by step, with O_NOFOLLOW at each; the caller closes it."""
         here = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:
-                is_new = make and _made(name, here, self._folder_mode)
+                is_new = make and _make_folder(name, here, self._folder_mode)
                 below = os.open(name, _FOLDER_FLAGS, dir_fd=here)
                 if is_new:
-                    self._own(below, self._folder_mode)
+                    self._set_owner(below, self._folder_mode)
                 os.close(here)
                 here = below
         except BaseException:
@@ -321,12 +324,12 @@ class Tree:
             raise
         return here
 
-    def trouble(self) -> "_Trouble":
+    def trouble(self) -> "_OsErrorTranslation":
         """What the disk says no to inside, in words: StorageTrouble, StorageFull."""
         return self._trouble
 
 
-class _Trouble:
+class _OsErrorTranslation:
     """Entered several times for each file, so it is made once."""
 
     def __init__(self, owner: str) -> None:
@@ -337,10 +340,10 @@ class _Trouble:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise storage_trouble(self._owner, error) from error
+            raise to_storage_error(self._owner, error) from error
 
 
-class _Visit:
+class _FolderHandle:
     """A look into the folder that a tree has reached. Made once, like the above."""
 
     def __init__(self, arrived: Callable[[], int], left: Callable[[], None]) -> None:
@@ -354,12 +357,12 @@ class _Visit:
         self._left()
 
 
-def _prefix_of(lot: str) -> str:
+def _temp_prefix(lot: str) -> str:
     """Of temporary names; tells nothing of what will be seen."""
     return f"{TEMP_PREFIX}{sha256(lot.encode()).hexdigest()[:16]}-"
 
 
-def _made(name: str, folder: int, mode: int) -> bool:
+def _make_folder(name: str, folder: int, mode: int) -> bool:
     """False where it was there before."""
     try:
         os.mkdir(name, mode, dir_fd=folder)
@@ -368,22 +371,22 @@ def _made(name: str, folder: int, mode: int) -> bool:
     return True
 
 
-def storage_trouble(owner: str, error: OSError) -> StorageTrouble:
+def to_storage_error(owner: str, error: OSError) -> StorageError:
     """The error in words, without the path (it may carry a patient's id)."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFull(owner, "the disk is full. Make room there, then retry.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StorageTrouble(
+        return StorageError(
             owner, "writing there is not allowed. Give the account that runs ADIT the right to."
         )
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return StorageTrouble(
+        return StorageError(
             owner, "a link or a file stands where a folder should. Have a look at what lies there."
         )
     if error.errno == errno.ENOENT:
-        return StorageTrouble(owner, "the folder is not there. Create or mount it, then retry.")
+        return StorageError(owner, "the folder is not there. Create or mount it, then retry.")
     words = os.strerror(error.errno) if error.errno else "unknown trouble"
-    return StorageTrouble(owner, f"the folder cannot be used ({words}). Check the disk or mount.")
+    return StorageError(owner, f"the folder cannot be used ({words}). Check the disk or mount.")
 
 
 def _write_all(descriptor: int, parts: Iterable[Buffer]) -> int:
@@ -391,7 +394,7 @@ def _write_all(descriptor: int, parts: Iterable[Buffer]) -> int:
     queue = deque(memoryview(part) for part in parts if len(part))
     total = sum(len(view) for view in queue)
     while queue:
-        count = os.writev(descriptor, list(islice(queue, _MOST_BUFFERS)))
+        count = os.writev(descriptor, list(islice(queue, _MAX_BUFFERS)))
         while queue and count >= len(queue[0]):
             count -= len(queue.popleft())
         if count:
@@ -410,7 +413,7 @@ def _remove_abandoned(folder: int) -> None:
 def _remove_if_abandoned(name: str, folder: int) -> None:
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        if time.time() - os.fstat(descriptor).st_mtime > SURELY_LOCKED_S:
+        if time.time() - os.fstat(descriptor).st_mtime > ABANDONED_AFTER_S:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(name, dir_fd=folder)
     finally:

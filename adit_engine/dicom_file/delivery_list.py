@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TextIO
 
-FORMAT = 1
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class DeliveryListLine:
     """One image. UIDs are those under which it went out; `outcome` is the word of a State.
 
     Path, size and sha256 are the file's as it lies there; empty where nothing was delivered.
@@ -26,10 +26,10 @@ class Line:
     sha256: str = ""
 
 
-COLUMNS = tuple(field.name for field in fields(Line))
+COLUMNS = tuple(field.name for field in fields(DeliveryListLine))
 
 
-class Contents:
+class DeliveryListWriter:
     """Written line by line, both forms at once, so that any number of images takes no memory."""
 
     def __init__(self, as_csv: TextIO, as_json: TextIO) -> None:
@@ -40,23 +40,25 @@ class Contents:
         self._rows.writerow(COLUMNS)
         self._is_first = True
 
-    def add(self, line: Line) -> None:
+    def add(self, line: DeliveryListLine) -> None:
         values = {name: getattr(line, name) for name in COLUMNS}
-        self._rows.writerow(_plain(value) for value in values.values())
+        self._rows.writerow(_escape_formula(value) for value in values.values())
         self._json.write(("" if self._is_first else ",") + "\n" + json.dumps(values))
         self._is_first = False
 
 
 @contextmanager
-def contents(as_csv: TextIO, as_json: TextIO, about: Mapping[str, str | int]) -> Iterator[Contents]:
+def open_delivery_list(
+    as_csv: TextIO, as_json: TextIO, about: Mapping[str, str | int]
+) -> Iterator[DeliveryListWriter]:
     """Whole when the block has ended well. `about` stands at the top of the json form."""
-    head = json.dumps({"format": FORMAT, **about})
+    head = json.dumps({"format": FORMAT_VERSION, **about})
     as_json.write(f'{head[:-1]}, "images": [')
-    yield Contents(as_csv, as_json)
+    yield DeliveryListWriter(as_csv, as_json)
     as_json.write("\n]}\n")
 
 
-def _plain(value: object) -> str:
+def _escape_formula(value: object) -> str:
     """No spreadsheet takes it for a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -29,20 +29,22 @@ META_TAGS = (META_CLASS, META_INSTANCE, META_SYNTAX)
 
 def file_head(instance: Instance) -> bytes:
     """Preamble of zeros, the four letters, and the file meta group of an instance."""
-    before, behind = _around_uid(instance.sop_class_uid, instance.transfer_syntax_uid)
-    meta = before + _element(0x0003, b"UI", instance.instance_uid.encode()) + behind
+    before, behind = _encode_around_uid(instance.sop_class_uid, instance.transfer_syntax_uid)
+    meta = before + _encode_meta_element(0x0003, b"UI", instance.instance_uid.encode()) + behind
     length = pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(meta))
     return b"\0" * 128 + b"DICM" + length + meta
 
 
 @lru_cache(maxsize=64)
-def _around_uid(sop_class_uid: str, syntax: str) -> tuple[bytes, bytes]:
+def _encode_around_uid(sop_class_uid: str, syntax: str) -> tuple[bytes, bytes]:
     """What stands before and behind an instance's UID: the same in all images of a series."""
-    before = _element(0x0001, b"OB", b"\0\1") + _element(0x0002, b"UI", sop_class_uid.encode())
+    before = _encode_meta_element(0x0001, b"OB", b"\0\1") + _encode_meta_element(
+        0x0002, b"UI", sop_class_uid.encode()
+    )
     behind = (
-        _element(0x0010, b"UI", syntax.encode()),
-        _element(0x0012, b"UI", IMPLEMENTATION_UID.encode()),
-        _element(0x0013, b"SH", IMPLEMENTATION_NAME.encode()),
+        _encode_meta_element(0x0010, b"UI", syntax.encode()),
+        _encode_meta_element(0x0012, b"UI", IMPLEMENTATION_UID.encode()),
+        _encode_meta_element(0x0013, b"SH", IMPLEMENTATION_NAME.encode()),
     )
     return before, b"".join(behind)
 
@@ -53,7 +55,7 @@ def file_parts(instance: Instance) -> Iterator[Buffer]:
     yield from instance.parts()
 
 
-def read(path: Path) -> Instance:
+def read_file(path: Path) -> Instance:
     """The object in a file that nobody else changes; large ones are mapped, not read.
 
     Raises Malformed, OSError.
@@ -63,13 +65,13 @@ def read(path: Path) -> Instance:
     try:
         size = os.fstat(descriptor).st_size
         if size < MAPPED_FROM_BYTES:
-            return parse(_whole(descriptor, size))
-        return parse(memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)))
+            return parse_file(_read_exactly(descriptor, size))
+        return parse_file(memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)))
     finally:
         os.close(descriptor)
 
 
-def read_foreign(path: Path, owner: str, check: Callable[[], None]) -> Instance:
+def read_shared_file(path: Path, owner: str, check: Callable[[], None]) -> Instance:
     """The same in a file that others may change meanwhile: of a large one a copy is mapped, for who
     reads what was cut off behind a map is killed. See large.copied for the rest.
     """
@@ -77,39 +79,39 @@ def read_foreign(path: Path, owner: str, check: Callable[[], None]) -> Instance:
     try:
         size = os.fstat(descriptor).st_size
         if size < MAPPED_FROM_BYTES:
-            return parse(_whole(descriptor, size))
-        return parse(temp_files.copied(descriptor, size, owner, check))
+            return parse_file(_read_exactly(descriptor, size))
+        return parse_file(temp_files.copy_and_map(descriptor, size, owner, check))
     finally:
         os.close(descriptor)
 
 
-def _whole(descriptor: int, size: int) -> Buffer:
+def _read_exactly(descriptor: int, size: int) -> Buffer:
     """Raises Malformed when there is less than that."""
     data = os.read(descriptor, size)
     while len(data) < size:
         more = os.read(descriptor, size - len(data))
         if not more:
-            raise Malformed(temp_files.SHORTER)
+            raise Malformed(temp_files.TRUNCATED_MESSAGE)
         data += more
     return data
 
 
-def data_set_sha256(file: BufferedReader) -> str:
+def hash_data_set(file: BufferedReader) -> str:
     """Hex digest of the data set in an opened file, whatever it holds. Raises Malformed, OSError."""
     buffer = bytearray(_READ_BYTES)
     view = memoryview(buffer)
     count = file.readinto(view)
-    _, start = meta_and_start(view[:count])
+    _, start = parse_file_meta(view[:count])
     digest = sha256(view[start:count])
     while count := file.readinto(view):
         digest.update(view[:count])
     return digest.hexdigest()
 
 
-def parse(data: Buffer) -> Instance:
+def parse_file(data: Buffer) -> Instance:
     """The object in the bytes of a file. Raises Malformed for what is not a whole Part 10 file."""
     view = memoryview(data)
-    meta, start = meta_and_start(view)
+    meta, start = parse_file_meta(view)
     try:
         sop_class, uid, syntax = (meta[t] for t in META_TAGS)
     except KeyError as missing:
@@ -118,14 +120,14 @@ def parse(data: Buffer) -> Instance:
     return Instance.of(sop_class, uid, syntax, view[start:])
 
 
-def meta_and_start(view: memoryview) -> tuple[dict[int, str], int]:
+def parse_file_meta(view: memoryview) -> tuple[dict[int, str], int]:
     """As meta_of, for bytes that may be no DICOM file at all. Raises Malformed."""
     if len(view) < 144 or bytes(view[128:132]) != b"DICM":
         raise Malformed("This is not a DICOM file: the letters DICM are missing at byte 128.")
-    return meta_of(view)
+    return parse_group2(view)
 
 
-def meta_of(view: memoryview) -> tuple[dict[int, str], int]:
+def parse_group2(view: memoryview) -> tuple[dict[int, str], int]:
     """The UIDs of group 2 and where the data set starts; the group length may lie, so we look."""
     position = 132
     found: dict[int, str] = {}
@@ -144,7 +146,7 @@ def meta_of(view: memoryview) -> tuple[dict[int, str], int]:
     return found, position
 
 
-def _element(number: int, vr: bytes, value: bytes) -> bytes:
+def _encode_meta_element(number: int, vr: bytes, value: bytes) -> bytes:
     if len(value) % 2:
         value += b"\0" if vr == b"UI" else b" "
     if vr == b"OB":

@@ -12,20 +12,20 @@ from typing import BinaryIO
 
 from adit_engine.errors import Malformed, StorageFull
 
-SHORTER = "The file became shorter while it was read."
+TRUNCATED_MESSAGE = "The file became shorter while it was read."
 
-_PIECE_BYTES = 2 * 1024 * 1024
+_CHUNK_BYTES = 2 * 1024 * 1024
 
 _folder: Path | None = None
 
 
-def keep_in(folder: Path | None) -> None:
+def set_folder(folder: Path | None) -> None:
     """Where they lie from now on, for this process; None: in the system's temporary folder."""
     global _folder
     _folder = folder
 
 
-def nameless() -> BinaryIO:
+def open_unnamed() -> BinaryIO:
     """Raises OSError."""
     import tempfile  # takes long to load, for what is seldom needed
 
@@ -34,43 +34,45 @@ def nameless() -> BinaryIO:
     return tempfile.TemporaryFile(dir=_folder)
 
 
-def mapped(file: BinaryIO) -> memoryview:
+def map_file(file: BinaryIO) -> memoryview:
     """All that was written; stays after the file is closed. Raises OSError."""
     file.flush()
     return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def copied(descriptor: int, size_bytes: int, owner: str, check: Callable[[], None]) -> memoryview:
+def copy_and_map(
+    descriptor: int, size_bytes: int, owner: str, check: Callable[[], None]
+) -> memoryview:
     """So much of somebody else's file, which may be changed or shortened meanwhile.
 
     Calls `check` between pieces, which may raise. Raises Malformed when it is shorter, StorageFull
     in the name of `owner` when our own disk has no room, and OSError when it cannot be read.
     """
     with ExitStack() as stack:
-        with _own_room(owner):
-            file = stack.enter_context(nameless())
+        with _translate_full_disk(owner):
+            file = stack.enter_context(open_unnamed())
         done = 0
         while done < size_bytes:
             check()
-            piece = os.pread(descriptor, min(size_bytes - done, _PIECE_BYTES), done)
+            piece = os.pread(descriptor, min(size_bytes - done, _CHUNK_BYTES), done)
             if not piece:
-                raise Malformed(SHORTER)
+                raise Malformed(TRUNCATED_MESSAGE)
             done += len(piece)
-            with _own_room(owner):
+            with _translate_full_disk(owner):
                 file.write(piece)
-        with _own_room(owner):
-            return mapped(file)
+        with _translate_full_disk(owner):
+            return map_file(file)
 
 
 @contextmanager
-def _own_room(owner: str) -> Iterator[None]:
+def _translate_full_disk(owner: str) -> Iterator[None]:
     """What our own disk says no to inside is a StorageFull in the name of `owner`."""
     try:
         yield
     except OSError as error:
-        raise no_room(owner) from error
+        raise disk_full_error(owner) from error
 
 
-def no_room(owner: str) -> StorageFull:
+def disk_full_error(owner: str) -> StorageFull:
     text = "our temporary folder has no room for a large image. Make room, then retry."
     return StorageFull(owner, text)

@@ -4,10 +4,10 @@ import zlib
 from struct import Struct
 
 from adit_engine.elements import LONG_VRS, MAX_DEPTH, UNDEFINED, Buffer
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, Instance
 
-LONGEST_INFLATED = 256 << 20
+MAX_INFLATED_BYTES = 256 << 20
 """Bytes. A deflated data set that grows beyond is withheld: a small file can announce terabytes."""
 
 _HEAD = Struct(">HH2sH")
@@ -31,30 +31,32 @@ _SEQUENCE_END = (0xFFFE, 0xE0DD)
 _ITEM_END = (0xFFFE, 0xE00D)
 
 
-def little_endian(instance: Instance) -> Instance:
+def to_little_endian(instance: Instance) -> Instance:
     """The same object for all other transfer syntaxes. Raises Withhold and Malformed."""
     if instance.transfer_syntax_uid not in (DEFLATED_LE, EXPLICIT_BE):
         return instance
     whole = b"".join(instance.parts())
     if instance.transfer_syntax_uid == DEFLATED_LE:
-        data = _inflated(whole)
+        data = _inflate(whole)
     else:
-        data = _Swapper(whole).level(0, len(whole), 0)[0]
+        data = _ByteOrderSwapper(whole).level(0, len(whole), 0)[0]
     return Instance.of(instance.sop_class_uid, instance.instance_uid, EXPLICIT_LE, data)
 
 
-def _inflated(data: Buffer) -> bytes:
+def _inflate(data: Buffer) -> bytes:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        out = inflate.decompress(data, LONGEST_INFLATED)
+        out = inflate.decompress(data, MAX_INFLATED_BYTES)
     except zlib.error:
         raise Malformed("The deflated data set cannot be inflated.") from None
     if inflate.unconsumed_tail or not inflate.eof:
-        raise Withhold("too-large", "The deflated data set is cut off, or grows beyond 256 MB.")
+        raise InstanceWithheld(
+            "too-large", "The deflated data set is cut off, or grows beyond 256 MB."
+        )
     return out
 
 
-class _Swapper:
+class _ByteOrderSwapper:
     """PS3.5 7.3: tags, lengths and numbers turned round; text and bytes stay."""
 
     def __init__(self, data: bytes) -> None:
@@ -93,7 +95,7 @@ class _Swapper:
         end = value + length
         if length == UNDEFINED or end > stop:
             raise Malformed(f"Element ({group:04x},{number:04x}) is longer than its data set.")
-        content = _swapped(self._data[value:end], vr)
+        content = _swap_value(self._data[value:end], vr)
         if vr in LONG_VRS:
             return _LITTLE_LONG.pack(group, number, code, 0, len(content)) + content, end
         return _LITTLE.pack(group, number, code, len(content)) + content, end
@@ -127,7 +129,7 @@ class _Swapper:
         return group, number
 
 
-def _swapped(value: bytes, vr: str) -> bytes:
+def _swap_value(value: bytes, vr: str) -> bytes:
     width = _WIDTHS.get(vr)
     if width is None:
         return value

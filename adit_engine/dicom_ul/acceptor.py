@@ -7,21 +7,27 @@ from struct import error as StructError
 from struct import pack, unpack_from
 
 from adit_engine.dicom_file.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
-from adit_engine.dicom_ul.pdu import APPLICATION_CONTEXT, Agreement, item, items, uid
+from adit_engine.dicom_ul.pdu import (
+    APPLICATION_CONTEXT,
+    NegotiatedAssociation,
+    decode_items,
+    decode_uid,
+    encode_item,
+)
 from adit_engine.errors import Malformed
-from adit_engine.values.commitment_report import COMMITMENT
+from adit_engine.values.commitment_report import STORAGE_COMMITMENT_PUSH_MODEL
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 
 VERIFICATION = "1.2.840.10008.1.1"
 
 UNKNOWN_CALLING_TITLE = (1, 1, 3)
 UNKNOWN_CALLED_TITLE = (1, 1, 7)
-OTHER_PROTOCOL = (1, 2, 2)
-NO_ROOM_NOW = (2, 3, 2)
+UNSUPPORTED_PROTOCOL_VERSION = (1, 2, 2)
+LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
 _ACCEPTED, _UNKNOWN_CLASS, _UNKNOWN_SYNTAX = 0, 3, 4
-_SMALL = (VERIFICATION, COMMITMENT)
+_SERVICE_CLASSES = (VERIFICATION, STORAGE_COMMITMENT_PUSH_MODEL)
 _DICOM_ROOT = "1.2.840.10008."
 _IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.(1\.1\.[0-9.]+|34\.(7|10))")
 # JPEG, JPEG-LS, JPEG 2000, MPEG, HTJ2K, JPEG XL and RLE. Left out: deflated data sets, which grow
@@ -30,7 +36,7 @@ _COMPRESSED = re.compile(r"1\.2\.840\.10008\.1\.2\.(5|4\.(?!94|95)[0-9.]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ProposedContext:
     """One presentation context as it was proposed to us."""
 
     context_id: int
@@ -39,12 +45,12 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class IncomingAssociateRequest:
     """An A-ASSOCIATE-RQ. `max_pdu` is the caller's own; 0 = any."""
 
     called: str
     calling: str
-    offers: tuple[Offer, ...]
+    offers: tuple[ProposedContext, ...]
     max_pdu: int
     is_version_1: bool
     _fixed: bytes
@@ -52,23 +58,23 @@ class Request:
     """Classes for which the caller wants to be the one that serves (PS3.7 D.3.3.4)."""
 
     @classmethod
-    def decode(cls, body: bytes) -> "Request":
+    def decode(cls, body: bytes) -> "IncomingAssociateRequest":
         """Raises Malformed."""
         if len(body) < 68:
             raise Malformed("The association request is too short.")
-        offers: dict[int, Offer] = {}
+        offers: dict[int, ProposedContext] = {}
         max_pdu, is_dicom, serving = 0, False, frozenset[str]()
         try:
-            for kind, value in items(body[68:]):
+            for kind, value in decode_items(body[68:]):
                 if kind == 0x10:
                     is_dicom = value.strip(b"\0 ") == APPLICATION_CONTEXT
                 elif kind == 0x20:
-                    offer = _offer(value)
+                    offer = _decode_context(value)
                     if offer.context_id % 2 == 0 or offer.context_id in offers:
                         raise Malformed("The association request numbers its contexts wrongly.")
                     offers[offer.context_id] = offer
                 elif kind == 0x50:
-                    max_pdu, serving = _max_pdu(value), frozenset(_served(value))
+                    max_pdu, serving = _decode_max_pdu(value), frozenset(_decode_scp_roles(value))
             called, calling = (body[at : at + 16].decode("ascii").strip(" \0") for at in (4, 20))
         except (IndexError, StructError, UnicodeDecodeError) as error:
             raise Malformed("The association request is broken.") from error
@@ -77,46 +83,50 @@ class Request:
         return cls(called, calling, tuple(offers.values()), max_pdu, is_version_1, fixed, serving)
 
     def accept(
-        self, choose: Callable[[Offer], str | None], max_pdu: int
-    ) -> tuple[Agreement, bytes]:
+        self, choose: Callable[[ProposedContext], str | None], max_pdu: int
+    ) -> tuple[NegotiatedAssociation, bytes]:
         """What is agreed on, and the body of the A-ASSOCIATE-AC that says so.
 
         `choose` names the transfer syntax for an offer; "" when none of them will do, None when
         the class is not taken at all.
         """
-        whole = [item(0x10, APPLICATION_CONTEXT)]
+        whole = [encode_item(0x10, APPLICATION_CONTEXT)]
         contexts: dict[int, tuple[str, str]] = {}
         for offer in self.offers:
             syntax = choose(offer)
             result = _UNKNOWN_CLASS if syntax is None else _ACCEPTED if syntax else _UNKNOWN_SYNTAX
             if syntax:
                 contexts[offer.context_id] = (offer.class_uid, syntax)
-            inside = item(0x40, (syntax or IMPLICIT_LE).encode("ascii"))
-            whole.append(item(0x21, pack(">BxBx", offer.context_id, result) + inside))
-        user = item(0x51, pack(">I", max_pdu))
-        user += item(0x52, IMPLEMENTATION_UID.encode("ascii"))
+            inside = encode_item(0x40, (syntax or IMPLICIT_LE).encode("ascii"))
+            whole.append(encode_item(0x21, pack(">BxBx", offer.context_id, result) + inside))
+        user = encode_item(0x51, pack(">I", max_pdu))
+        user += encode_item(0x52, IMPLEMENTATION_UID.encode("ascii"))
         # Who reports what it keeps has been asked by us, and serves on an association of its own.
-        if COMMITMENT in self._serving and COMMITMENT in {uid for uid, _ in contexts.values()}:
-            raw = COMMITMENT.encode("ascii")
-            user += item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01")
-        user += item(0x55, IMPLEMENTATION_NAME.encode("ascii"))
-        whole.append(item(0x50, user))
-        agreement = Agreement(contexts, self.max_pdu, frozenset(c for c, _ in contexts.values()))
+        if STORAGE_COMMITMENT_PUSH_MODEL in self._serving and STORAGE_COMMITMENT_PUSH_MODEL in {
+            uid for uid, _ in contexts.values()
+        }:
+            raw = STORAGE_COMMITMENT_PUSH_MODEL.encode("ascii")
+            user += encode_item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01")
+        user += encode_item(0x55, IMPLEMENTATION_NAME.encode("ascii"))
+        whole.append(encode_item(0x50, user))
+        agreement = NegotiatedAssociation(
+            contexts, self.max_pdu, frozenset(c for c, _ in contexts.values())
+        )
         return agreement, pack(">H2x", 1) + self._fixed + b"".join(whole)
 
 
-def syntax_for(offer: Offer) -> str | None:
+def choose_syntax(offer: ProposedContext) -> str | None:
     """What a receiver of images chooses: any storage class, known or not, the echo, and reports.
 
     Uncompressed when the caller leaves it to us: whoever offers both in one context can send
     both, and not every sender compresses for us what it holds uncompressed.
     """
-    if offer.class_uid not in _SMALL and not _is_storage(offer.class_uid):
+    if offer.class_uid not in _SERVICE_CLASSES and not _is_storage(offer.class_uid):
         return None
     for plain in (EXPLICIT_LE, IMPLICIT_LE):
         if plain in offer.syntaxes:
             return plain
-    if offer.class_uid in _SMALL:
+    if offer.class_uid in _SERVICE_CLASSES:
         return ""
     return next((syntax for syntax in offer.syntaxes if _COMPRESSED.fullmatch(syntax)), "")
 
@@ -126,23 +136,25 @@ def _is_storage(class_uid: str) -> bool:
     return not class_uid.startswith(_DICOM_ROOT) or bool(_IMAGE_CLASSES.fullmatch(class_uid))
 
 
-def _offer(value: bytes) -> Offer:
+def _decode_context(value: bytes) -> ProposedContext:
     class_uid, syntaxes = "", []
-    for kind, part in items(value[4:]):
+    for kind, part in decode_items(value[4:]):
         if kind == 0x30:
-            class_uid = uid(part)
+            class_uid = decode_uid(part)
         elif kind == 0x40:
-            syntaxes.append(uid(part))
-    return Offer(value[0], class_uid, tuple(syntaxes))
+            syntaxes.append(decode_uid(part))
+    return ProposedContext(value[0], class_uid, tuple(syntaxes))
 
 
-def _max_pdu(value: bytes) -> int:
-    return next((int(unpack_from(">I", part)[0]) for kind, part in items(value) if kind == 0x51), 0)
+def _decode_max_pdu(value: bytes) -> int:
+    return next(
+        (int(unpack_from(">I", part)[0]) for kind, part in decode_items(value) if kind == 0x51), 0
+    )
 
 
-def _served(value: bytes) -> Iterator[str]:
-    for kind, part in items(value):
+def _decode_scp_roles(value: bytes) -> Iterator[str]:
+    for kind, part in decode_items(value):
         if kind == 0x54:
             (length,) = unpack_from(">H", part)
             if part[2 + length :][1]:
-                yield uid(part[2 : 2 + length])
+                yield decode_uid(part[2 : 2 + length])

@@ -8,65 +8,71 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from adit_engine.dicom_ul import statuses
-from adit_engine.dicom_ul.messages import Conversation, Message
-from adit_engine.dicom_ul.pdu import Agreement, Context, Pdu, Proposal, pdu
-from adit_engine.dicom_ul.peer import Patience, Peer
-from adit_engine.dicom_ul.tcp_connection import Line
+from adit_engine.dicom_ul.messages import DimseMessage, MessageChannel
+from adit_engine.dicom_ul.pdu import (
+    AssociateRequest,
+    NegotiatedAssociation,
+    PduType,
+    PresentationContext,
+    encode_pdu,
+)
+from adit_engine.dicom_ul.peer import Peer, Timeouts
+from adit_engine.dicom_ul.tcp_connection import TcpConnection
 from adit_engine.errors import ConnectionLost, Malformed, NodeBusy, NodeError, Stopped
 from adit_engine.values.record import Record
 
 if TYPE_CHECKING:
-    from adit_engine.dicom_ul.tls import Seal
+    from adit_engine.dicom_ul.tls import TlsSession
 
-__all__ = ["Association", "Associations", "Message", "Patience", "Peer"]
+__all__ = ["ClientAssociation", "DimseMessage", "OpenAssociations", "Peer", "Timeouts"]
 
 RELEASE_S = 5.0
-BUSY_PAUSES_S = (0.1, 1.0)
+BUSY_RETRY_PAUSES_S = (0.1, 1.0)
 """Before another request to a peer that had no association free."""
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
-class Association(Conversation):
+class ClientAssociation(MessageChannel):
     """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
 
     def __init__(self, peer: Peer) -> None:
-        super().__init__(peer, line_class(peer)(peer))
-        self._proposal: Proposal
+        super().__init__(peer, connection_class(peer)(peer))
+        self._proposal: AssociateRequest
         self._is_agreed = False
 
-    def open(self, contexts: Sequence[Context]) -> None:
+    def open(self, contexts: Sequence[PresentationContext]) -> None:
         """Connects and negotiates. Raises Unreachable, Untrusted, TimedOut, AssociationRejected,
         NodeBusy, ConnectionLost, or Stopped after an abort.
         """
         self.request(contexts)
-        self.agree()
+        self.finish_negotiation()
 
-    def request(self, contexts: Sequence[Context]) -> None:
+    def request(self, contexts: Sequence[PresentationContext]) -> None:
         """Connects and asks; the answer is for `agree` to wait for. Raises as `open`."""
         peer, line = self.peer, self._line
-        self._proposal = Proposal(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
+        self._proposal = AssociateRequest(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
         line.connect()
         line.expect_within(peer.patience.association_s, "answer the association request", firm=True)
-        line.send([pdu(Pdu.ASSOCIATE_RQ, self._proposal.encode())])
+        line.send([encode_pdu(PduType.ASSOCIATE_RQ, self._proposal.encode())])
 
-    def agree(self) -> None:
+    def finish_negotiation(self) -> None:
         """Reads the answer to `request`. Raises as `open`."""
         peer, line = self.peer, self._line
         kind, body = line.read_pdu()
-        if kind is Pdu.ASSOCIATE_RJ and len(body) == 4:
+        if kind is PduType.ASSOCIATE_RJ and len(body) == 4:
             line.over = True
-            raise statuses.rejection(peer.name, peer.calling, peer.called, *body[1:])
-        if kind is not Pdu.ASSOCIATE_AC:
+            raise statuses.rejection_error(peer.name, peer.calling, peer.called, *body[1:])
+        if kind is not PduType.ASSOCIATE_AC:
             raise line.fault("answered the association request with something else")
         try:
-            self.agreement = Agreement.decode(bytes(body), self._proposal)
+            self.agreement = NegotiatedAssociation.decode(bytes(body), self._proposal)
         except Malformed as error:
             raise line.fault("sent a broken answer to the association request") from error
         self._is_agreed = True
-        line.established()
+        line.mark_established()
 
     @property
-    def seal(self) -> "Seal | None":
+    def seal(self) -> "TlsSession | None":
         """How it is secured; None in the clear."""
         return self._line.seal
 
@@ -75,34 +81,32 @@ class Association(Conversation):
         with suppress(NodeError, Stopped):
             if self._is_agreed and not self.over:
                 self._line.expect_within(RELEASE_S, "release the association", firm=True)
-                self._line.send([pdu(Pdu.RELEASE_RQ)])
-                while self._line.read_pdu()[0] is not Pdu.RELEASE_RP:
+                self._line.send([encode_pdu(PduType.RELEASE_RQ)])
+                while self._line.read_pdu()[0] is not PduType.RELEASE_RP:
                     pass
                 self._line.over = True
         self.close()
 
 
-def line_class(peer: Peer) -> type[Line]:
+def connection_class(peer: Peer) -> type[TcpConnection]:
     """In the clear or by TLS, as the peer's settings say."""
     if peer.tls is None:
-        return Line
-    from adit_engine.dicom_ul.tls_connection import (
-        SecureLine,  # ssl costs time that most need not spend
-    )
+        return TcpConnection
+    from adit_engine.dicom_ul.tls_connection import TlsConnection
 
-    return SecureLine
+    return TlsConnection
 
 
-class Associations:
+class OpenAssociations:
     """The associations that a node has open; ends them all at once, from any thread."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self._open: set[Association] = set()
+        self._open: set[ClientAssociation] = set()
         self._aborted = False
 
     @contextmanager
-    def open(self, contexts: Sequence[Context]) -> Iterator[Association]:
+    def open(self, contexts: Sequence[PresentationContext]) -> Iterator[ClientAssociation]:
         """An association, released at a normal end and aborted at any other.
 
         Asked for once more, and again, where the peer has none free: some count one that was
@@ -111,18 +115,22 @@ class Associations:
         with ExitStack() as stack:
             yield self._agreed(contexts, stack)
 
-    def _agreed(self, contexts: Sequence[Context], stack: ExitStack) -> Association:
-        for pause_s in BUSY_PAUSES_S:
+    def _agreed(
+        self, contexts: Sequence[PresentationContext], stack: ExitStack
+    ) -> ClientAssociation:
+        for pause_s in BUSY_RETRY_PAUSES_S:
             try:
                 return self._opened(contexts, stack)
             except NodeBusy:
                 self.pause(pause_s)
         return self._opened(contexts, stack)
 
-    def _opened(self, contexts: Sequence[Context], stack: ExitStack) -> Association:
+    def _opened(
+        self, contexts: Sequence[PresentationContext], stack: ExitStack
+    ) -> ClientAssociation:
         with ExitStack() as attempt:
             association = attempt.enter_context(self.requested(contexts))
-            association.agree()
+            association.finish_negotiation()
             stack.push(attempt.pop_all())
         return association
 
@@ -131,12 +139,12 @@ class Associations:
         until = time.monotonic() + seconds
         while (left_s := until - time.monotonic()) > 0:
             self.check_aborted()
-            time.sleep(min(_LOOK_S, left_s))
+            time.sleep(min(_POLL_S, left_s))
 
     @contextmanager
-    def requested(self, contexts: Sequence[Context]) -> Iterator[Association]:
+    def requested(self, contexts: Sequence[PresentationContext]) -> Iterator[ClientAssociation]:
         """As `open`, without waiting for the answer; one that never agreed is aborted at the end."""
-        association = Association(self.peer)
+        association = ClientAssociation(self.peer)
         self._open.add(association)
         try:
             self.check_aborted()
@@ -158,17 +166,17 @@ class Associations:
             raise Stopped(f"{self.peer.name}: the work was stopped.")
 
 
-Ask = Callable[[Association], Iterator[Record]]
+AskOverAssociation = Callable[[ClientAssociation], Iterator[Record]]
 
 
-class Shared:
+class SharedAssociation:
     """Use with `with`: the association is released at its end. One search at a time."""
 
-    def __init__(self, associations: Associations, context: Context) -> None:
+    def __init__(self, associations: OpenAssociations, context: PresentationContext) -> None:
         self._associations = associations
         self._context = context
         self._stack = ExitStack()
-        self._association: Association | None = None
+        self._association: ClientAssociation | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -181,7 +189,7 @@ class Shared:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def records(self, ask: Ask) -> Iterator[Record]:
+    def records(self, ask: AskOverAssociation) -> Iterator[Record]:
         """The answers to one search. Raises NodeError, Stopped.
 
         Peers close what was idle for long: a lost association is opened once more, as long as
@@ -204,7 +212,7 @@ class Shared:
             return
         yield from self.records(ask)
 
-    def _opened(self) -> Association:
+    def _opened(self) -> ClientAssociation:
         self._associations.check_aborted()
         if self._association is None:
             opened = self._associations.open([self._context])

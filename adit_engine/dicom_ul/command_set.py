@@ -7,10 +7,10 @@ from struct import Struct
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed
 
-Value = int | str
+FieldValue = int | str
 
 
-class Field(IntEnum):
+class CommandField(IntEnum):
     """The element numbers of group 0000 that are read or written here (PS3.7 E.1)."""
 
     CLASS_UID = 0x0002
@@ -49,83 +49,96 @@ class Operation(IntEnum):
     CANCEL = 0x0FFF
 
 
-ANSWER = 0x8000
+RESPONSE_BIT = 0x8000
 NO_DATA = 0x0101
 WITH_DATA = 0x0001
 
-_UIDS = frozenset(
-    {Field.CLASS_UID, Field.INSTANCE_UID, Field.REQUESTED_CLASS, Field.REQUESTED_INSTANCE}
+_UID_FIELDS = frozenset(
+    {
+        CommandField.CLASS_UID,
+        CommandField.INSTANCE_UID,
+        CommandField.REQUESTED_CLASS,
+        CommandField.REQUESTED_INSTANCE,
+    }
 )
-_WORDS = frozenset({Field.DESTINATION, Field.ORIGINATOR})
-_NUMBERS = frozenset(Field) - _UIDS - _WORDS - {Field.OFFENDING, Field.COMMENT}
-_KNOWN = {int(field): field for field in Field}
+_TEXT_FIELDS = frozenset({CommandField.DESTINATION, CommandField.ORIGINATOR})
+_NUMBER_FIELDS = (
+    frozenset(CommandField)
+    - _UID_FIELDS
+    - _TEXT_FIELDS
+    - {CommandField.OFFENDING, CommandField.COMMENT}
+)
+_FIELDS_BY_NUMBER = {int(field): field for field in CommandField}
 _HEAD = Struct("<HHI")
 _SHORT = Struct("<H")
 
 
-class Command:
+class CommandSet:
     """One command set, by field. What a peer left out is None, so that nobody takes it for 0."""
 
-    def __init__(self, values: Mapping[Field, Value]) -> None:
+    def __init__(self, values: Mapping[CommandField, FieldValue]) -> None:
         self._values = values
 
-    def number(self, field: Field) -> int | None:
+    def number(self, field: CommandField) -> int | None:
         value = self._values.get(field)
         return value if isinstance(value, int) else None
 
-    def text(self, field: Field) -> str:
+    def text(self, field: CommandField) -> str:
         value = self._values.get(field)
         return value if isinstance(value, str) else ""
 
     @property
     def status(self) -> int | None:
-        return self.number(Field.STATUS)
+        return self.number(CommandField.STATUS)
 
     @property
     def operation(self) -> int | None:
-        return self.number(Field.OPERATION)
+        return self.number(CommandField.OPERATION)
 
     @property
     def message_id(self) -> int:
-        return self.number(Field.MESSAGE_ID) or 0
+        return self.number(CommandField.MESSAGE_ID) or 0
 
     @property
     def has_data(self) -> bool:
         """PS3.7 E.1: any value but 0101 means that a data set follows."""
-        return self.number(Field.DATA_SET) not in (None, NO_DATA)
+        return self.number(CommandField.DATA_SET) not in (None, NO_DATA)
 
-    def is_answer(self, operation: Operation, message_id: int) -> bool:
-        return self.operation == operation | ANSWER and self.number(Field.ANSWERS_TO) == message_id
+    def is_response_to(self, operation: Operation, message_id: int) -> bool:
+        return (
+            self.operation == operation | RESPONSE_BIT
+            and self.number(CommandField.ANSWERS_TO) == message_id
+        )
 
     def encode(self) -> bytes:
         """Implicit VR little endian, preceded by its group length (PS3.7 6.3.1)."""
-        body = b"".join(_element(field, self._values[field]) for field in sorted(self._values))
+        body = b"".join(_encode_field(field, self._values[field]) for field in sorted(self._values))
         return _HEAD.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
 
     @classmethod
-    def decode(cls, data: Buffer) -> "Command":
+    def decode(cls, data: Buffer) -> "CommandSet":
         """Reads the known fields and steps over the others. Raises Malformed."""
-        values: dict[Field, Value] = {}
+        values: dict[CommandField, FieldValue] = {}
         position, size = 0, len(data)
         while position < size:
             if position + 8 > size:
                 raise Malformed(f"The command ends inside an element at byte {position}.")
             group, number, length = _HEAD.unpack_from(data, position)
             start, position = position + 8, position + 8 + length
-            if group != 0 and Field.OPERATION in values:
+            if group != 0 and CommandField.OPERATION in values:
                 # Orthanc 1.12.7 writes the list of failed images here, where no data set belongs.
                 break
             if group != 0 or position > size:
                 raise Malformed(f"The command is broken at byte {start - 8}.")
-            field = _KNOWN.get(number)
-            if field in _NUMBERS and length == 2:
+            field = _FIELDS_BY_NUMBER.get(number)
+            if field in _NUMBER_FIELDS and length == 2:
                 (values[field],) = _SHORT.unpack_from(data, start)
-            elif field is not None and field not in _NUMBERS:
+            elif field is not None and field not in _NUMBER_FIELDS:
                 values[field] = bytes(data[start:position]).decode("ascii", "replace").strip(" \0")
         return cls(values)
 
 
-def request(
+def make_request(
     operation: Operation,
     message_id: int,
     class_uid: str,
@@ -133,70 +146,72 @@ def request(
     data: bool,
     instance_uid: str = "",
     destination: str = "",
-) -> Command:
+) -> CommandSet:
     """A request of medium priority. `destination` is the AE title to which a C-MOVE sends."""
-    values: dict[Field, Value] = {
-        Field.CLASS_UID: class_uid,
-        Field.OPERATION: operation,
-        Field.MESSAGE_ID: message_id,
-        Field.DATA_SET: WITH_DATA if data else NO_DATA,
+    values: dict[CommandField, FieldValue] = {
+        CommandField.CLASS_UID: class_uid,
+        CommandField.OPERATION: operation,
+        CommandField.MESSAGE_ID: message_id,
+        CommandField.DATA_SET: WITH_DATA if data else NO_DATA,
     }
     if operation is not Operation.ECHO:
-        values[Field.PRIORITY] = 0
+        values[CommandField.PRIORITY] = 0
     if instance_uid:
-        values[Field.INSTANCE_UID] = instance_uid
+        values[CommandField.INSTANCE_UID] = instance_uid
     if destination:
-        values[Field.DESTINATION] = destination
-    return Command(values)
+        values[CommandField.DESTINATION] = destination
+    return CommandSet(values)
 
 
-def action(message_id: int, class_uid: str, instance_uid: str, action_type: int) -> Command:
+def make_action_request(
+    message_id: int, class_uid: str, instance_uid: str, action_type: int
+) -> CommandSet:
     """An N-ACTION request; its data follow (PS3.7 10.3.4)."""
-    return Command(
+    return CommandSet(
         {
-            Field.REQUESTED_CLASS: class_uid,
-            Field.OPERATION: Operation.ACTION,
-            Field.MESSAGE_ID: message_id,
-            Field.DATA_SET: WITH_DATA,
-            Field.REQUESTED_INSTANCE: instance_uid,
-            Field.ACTION_TYPE: action_type,
+            CommandField.REQUESTED_CLASS: class_uid,
+            CommandField.OPERATION: Operation.ACTION,
+            CommandField.MESSAGE_ID: message_id,
+            CommandField.DATA_SET: WITH_DATA,
+            CommandField.REQUESTED_INSTANCE: instance_uid,
+            CommandField.ACTION_TYPE: action_type,
         }
     )
 
 
-def cancel(message_id: int) -> Command:
+def make_cancel_request(message_id: int) -> CommandSet:
     """Asks for the end of the operation that this message began (PS3.7 9.3.2.3)."""
-    return Command(
+    return CommandSet(
         {
-            Field.OPERATION: Operation.CANCEL,
-            Field.ANSWERS_TO: message_id,
-            Field.DATA_SET: NO_DATA,
+            CommandField.OPERATION: Operation.CANCEL,
+            CommandField.ANSWERS_TO: message_id,
+            CommandField.DATA_SET: NO_DATA,
         }
     )
 
 
-def answer(to: Command, status: int) -> Command:
+def make_response(to: CommandSet, status: int) -> CommandSet:
     """The answer to a C-STORE, C-ECHO or N-EVENT-REPORT request of the peer."""
-    values: dict[Field, Value] = {
-        Field.CLASS_UID: to.text(Field.CLASS_UID),
-        Field.OPERATION: (to.operation or 0) | ANSWER,
-        Field.ANSWERS_TO: to.message_id,
-        Field.DATA_SET: NO_DATA,
-        Field.STATUS: status,
+    values: dict[CommandField, FieldValue] = {
+        CommandField.CLASS_UID: to.text(CommandField.CLASS_UID),
+        CommandField.OPERATION: (to.operation or 0) | RESPONSE_BIT,
+        CommandField.ANSWERS_TO: to.message_id,
+        CommandField.DATA_SET: NO_DATA,
+        CommandField.STATUS: status,
     }
     if to.operation in (Operation.STORE, Operation.EVENT_REPORT):
-        values[Field.INSTANCE_UID] = to.text(Field.INSTANCE_UID)
-    event = to.number(Field.EVENT_TYPE)
+        values[CommandField.INSTANCE_UID] = to.text(CommandField.INSTANCE_UID)
+    event = to.number(CommandField.EVENT_TYPE)
     if to.operation == Operation.EVENT_REPORT and event is not None:
-        values[Field.EVENT_TYPE] = event
-    return Command(values)
+        values[CommandField.EVENT_TYPE] = event
+    return CommandSet(values)
 
 
-def _element(field: Field, value: Value) -> bytes:
+def _encode_field(field: CommandField, value: FieldValue) -> bytes:
     if isinstance(value, int):
         raw = _SHORT.pack(value)
     else:
         raw = str(value).encode("ascii", "replace")
         if len(raw) % 2:
-            raw += b"\0" if field in _UIDS else b" "
+            raw += b"\0" if field in _UID_FIELDS else b" "
     return _HEAD.pack(0, field, len(raw)) + raw

@@ -9,30 +9,30 @@ from struct import Struct
 
 from adit_engine.dicom_ul.peer import MIN_BYTES_PER_S, Peer
 from adit_engine.errors import AditError, ConnectionLost, Stopped, TimedOut, Untrusted
-from adit_engine.rate_limit import Keeping
+from adit_engine.rate_limit import Throttle
 
 _SLICE_S = 1.0
 """A wait in the kernel is at most so long; then it is seen whether there is more time."""
 _TIMEVAL = Struct("@ll")
-_OPENING_HINT = (
+_NEGOTIATION_HINT = (
     "Check that it is a DICOM port, that it does not want TLS, and that the PACS knows our "
     "address and AE title."
 )
-_WORKING_HINT = "Retry; if it happens again, ask its administrator to look into its log."
+_RETRY_HINT = "Retry; if it happens again, ask its administrator to look into its log."
 
 
-class Watch:
+class ConnectionDeadlines:
     """What each line stands on. It neither waits nor reads; whoever does asks it before and after."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.pace: Keeping = peer.patience.pace
+        self.pace: Throttle = peer.patience.pace
         self.over = False
         """True once nothing more can be said: released, aborted, or broken off by the peer."""
         self.faulty = False
         """True once the peer has left the protocol, so that no answer of it can be trusted."""
         self._aborted = False
-        self._hint = _OPENING_HINT
+        self._hint = _NEGOTIATION_HINT
         self._slice_s = 0.0
         self._left_s = peer.patience.total_s
         self._deadline = 0.0
@@ -42,9 +42,9 @@ class Watch:
         self._firm = False
         self._gathered = 0
 
-    def established(self) -> None:
+    def mark_established(self) -> None:
         """From now on a fault is one of the work, no longer of the settings."""
-        self._hint = _WORKING_HINT
+        self._hint = _RETRY_HINT
 
     # Deadlines ---------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class Watch:
         self._what = what
         self._begun = False
 
-    def allow_total(self, total_s: float) -> None:
+    def limit_total_wait(self, total_s: float) -> None:
         """Bounds the time spent waiting for the peer from now on, in sum."""
         self._left_s = total_s
 
@@ -77,7 +77,7 @@ class Watch:
                 one.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(seconds, part))
         return now
 
-    def _waited_in_vain(self, started: float) -> None:
+    def _record_timeout(self, started: float) -> None:
         """Nothing has moved; whether there is more time is for the next wait to see."""
         self._check_aborted()
         self._left_s -= time.monotonic() - started
@@ -105,7 +105,7 @@ class Watch:
             return self._stopped()
         return ConnectionLost(self.peer.name, f"{what}. {self._hint}")
 
-    def _speaks_tls(self) -> AditError:
+    def _tls_expected_error(self) -> AditError:
         self.over = self.faulty = True
         text = "speaks TLS, while our side is set to plain DICOM. Set both to TLS."
         return Untrusted(self.peer.name, text)

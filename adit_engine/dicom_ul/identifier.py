@@ -7,10 +7,10 @@ from struct import error as StructError
 from typing import TYPE_CHECKING
 
 from adit_engine.elements import Buffer, Element, elements
-from adit_engine.errors import WrongInput
-from adit_engine.values.attributes import by_keyword, by_tag
+from adit_engine.errors import InvalidInput
+from adit_engine.values.attributes import find_by_keyword, find_by_tag
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -27,50 +27,55 @@ _NUMBERS = {
     "FL": Struct("<f"),
     "FD": Struct("<d"),
 }
-_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-_PLAIN = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
-_ONE_VALUE = frozenset({"LT", "ST", "UT"})
-_LONG = frozenset({"UC", "UN", "UR", "UT"})
-_COMMON_SETS = {"": "iso8859", "ISO_IR 6": "iso8859", "ISO_IR 100": "latin_1", "ISO_IR 192": "UTF8"}
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_ASCII_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
+_SINGLE_VALUE_VRS = frozenset({"LT", "ST", "UT"})
+_LONG_VRS = frozenset({"UC", "UN", "UR", "UT"})
+_COMMON_CHARACTER_SETS = {
+    "": "iso8859",
+    "ISO_IR 6": "iso8859",
+    "ISO_IR 100": "latin_1",
+    "ISO_IR 192": "UTF8",
+}
 """Python's names, as pydicom gives them; it is asked for others only, since it takes long to load."""
 _DELIMITERS = {0x0A, 0x0C, 0x0D, 0x09, 0x5C, 0x5E, 0x3D}
 
 
-def encode(identifier: "Keys | Dataset", explicit: bool) -> bytes:
+def encode_identifier(identifier: "Keys | Dataset", explicit: bool) -> bytes:
     """Little endian, in UTF-8 where ASCII does not do. A Dataset is written by pydicom."""
     if not isinstance(identifier, Mapping):
-        return _written(identifier, explicit)
+        return _encode_dataset(identifier, explicit)
     texts = {k: v if isinstance(v, str) else "\\".join(v) for k, v in identifier.items()}
     if not all(text.isascii() for text in texts.values()):
         texts["SpecificCharacterSet"] = "ISO_IR 192"
     encoded = {}
     for keyword, text in texts.items():
-        known = by_keyword(keyword)
+        known = find_by_keyword(keyword)
         if known is None:
-            raise WrongInput(f"{keyword} is no DICOM attribute.")
-        encoded[known[0]] = _element(*known, text, explicit)
+            raise InvalidInput(f"{keyword} is no DICOM attribute.")
+        encoded[known[0]] = _encode_element(*known, text, explicit)
     return b"".join(encoded[tag] for tag in sorted(encoded))
 
 
-def _element(tag: int, vr: str, text: str, explicit: bool) -> bytes:
+def _encode_element(tag: int, vr: str, text: str, explicit: bool) -> bytes:
     if vr in _NUMBERS:
         number = float if vr in ("FL", "FD") else int
         value = b"".join(_NUMBERS[vr].pack(number(part)) for part in text.split("\\") if part)
-    elif vr in _TEXT or vr in _PLAIN or vr == "UR" or not text:
+    elif vr in _TEXT_VRS or vr in _ASCII_VRS or vr == "UR" or not text:
         value = text.encode()
     else:
-        raise WrongInput("An attribute of this kind cannot be searched by.")
+        raise InvalidInput("An attribute of this kind cannot be searched by.")
     if len(value) % 2:
         value += b"\0" if vr == "UI" else b" "
     group, number_in_group = tag >> 16, tag & 0xFFFF
     if not explicit:
         return pack("<HHI", group, number_in_group, len(value)) + value
-    if vr in _LONG or vr in ("SQ", "OB", "OW"):
+    if vr in _LONG_VRS or vr in ("SQ", "OB", "OW"):
         return pack("<HH2sHI", group, number_in_group, vr.encode(), 0, len(value)) + value
     return pack("<HH2sH", group, number_in_group, vr.encode(), len(value)) + value
 
 
-def _written(identifier: "Dataset", explicit: bool) -> bytes:
+def _encode_dataset(identifier: "Dataset", explicit: bool) -> bytes:
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_dataset
 
@@ -83,12 +88,16 @@ def _written(identifier: "Dataset", explicit: bool) -> bytes:
 
 def tags_of(keywords: Iterable[str]) -> frozenset[int]:
     """The tags by which `record` is told what to read; the character set is always among them."""
-    known = (by_keyword(keyword) for keyword in keywords)
+    known = (find_by_keyword(keyword) for keyword in keywords)
     return frozenset({_CHARACTER_SET, *(one[0] for one in known if one is not None)})
 
 
-def record(
-    level: Level, data: Buffer, explicit: bool, fallback: str, only: frozenset[int] | None = None
+def decode_record(
+    level: QueryLevel,
+    data: Buffer,
+    explicit: bool,
+    fallback: str,
+    only: frozenset[int] | None = None,
 ) -> Record:
     """A record of all texts and numbers; sequences, private and unreadable values are left out.
 
@@ -106,16 +115,16 @@ def record(
             continue
         raw = bytes(data[element.value : element.value_end])
         if element.tag == _CHARACTER_SET:
-            encodings = _encodings(raw)
+            encodings = _python_encodings(raw)
         keyword, vr = _keyword_and_vr(element)
         if keyword and not element.undefined:
-            value = _value(raw, vr, encodings or _encodings(fallback.encode()))
+            value = _decode_value(raw, vr, encodings or _python_encodings(fallback.encode()))
             if value is not None:
                 values[keyword] = value
     return Record(level, values)
 
 
-def uids(data: Buffer, explicit: bool, tag: int) -> tuple[str, ...]:
+def decode_uids(data: Buffer, explicit: bool, tag: int) -> tuple[str, ...]:
     """The UIDs of one element, such as the Failed SOP Instance UID List. Raises Malformed."""
     for element in elements(data, explicit):
         if element.tag == tag:
@@ -126,26 +135,26 @@ def uids(data: Buffer, explicit: bool, tag: int) -> tuple[str, ...]:
 
 def is_character_set(term: str) -> bool:
     """Whether it is a defined term of Specific Character Set (PS3.3 C.12.1.1.2)."""
-    return _encoding(term) is not None
+    return _python_encoding(term) is not None
 
 
 def _keyword_and_vr(element: Element) -> tuple[str, str]:
-    keyword, vr = by_tag(element.tag)
+    keyword, vr = find_by_tag(element.tag)
     return keyword, vr if element.vr in ("", "UN") else element.vr
 
 
-def _value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, ...] | None:
-    if vr in _PLAIN and b"\\" not in raw:
+def _decode_value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    if vr in _ASCII_VRS and b"\\" not in raw:
         return raw.decode("latin-1").strip(" \0")
     if vr in _NUMBERS:
         try:
             parts = [str(part[0]) for part in _NUMBERS[vr].iter_unpack(raw)]
         except StructError:
             return None
-    elif vr in _TEXT:
-        text = _text(raw, encodings)
-        parts = [text] if vr in _ONE_VALUE else text.split("\\")
-    elif vr in _PLAIN:
+    elif vr in _TEXT_VRS:
+        text = _decode_text(raw, encodings)
+        parts = [text] if vr in _SINGLE_VALUE_VRS else text.split("\\")
+    elif vr in _ASCII_VRS:
         parts = raw.decode("latin-1").split("\\")
     else:
         return None
@@ -153,7 +162,7 @@ def _value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, 
     return tuple(parts) if len(parts) > 1 else "".join(parts)
 
 
-def _text(raw: bytes, encodings: tuple[str, ...]) -> str:
+def _decode_text(raw: bytes, encodings: tuple[str, ...]) -> str:
     """Archives name a character set and answer in another one; a wrong letter beats no record."""
     if b"\x1b" in raw and encodings:
         import warnings
@@ -172,17 +181,17 @@ def _text(raw: bytes, encodings: tuple[str, ...]) -> str:
 
 
 @lru_cache(maxsize=256)
-def _encodings(raw: bytes) -> tuple[str, ...]:
+def _python_encodings(raw: bytes) -> tuple[str, ...]:
     """Python's names; none for a set that is absent, unknown, or plain ASCII only."""
     terms = [term.strip(" \0") for term in raw.decode("latin-1").split("\\")]
-    known = [name for term in terms if (name := _encoding(term)) is not None]
-    plain = [name for name in known if name != _COMMON_SETS["ISO_IR 6"]]
+    known = [name for term in terms if (name := _python_encoding(term)) is not None]
+    plain = [name for name in known if name != _COMMON_CHARACTER_SETS["ISO_IR 6"]]
     return tuple(known) if plain else ()
 
 
-def _encoding(term: str) -> str | None:
-    if term in _COMMON_SETS:
-        return _COMMON_SETS[term]
+def _python_encoding(term: str) -> str | None:
+    if term in _COMMON_CHARACTER_SETS:
+        return _COMMON_CHARACTER_SETS[term]
     from pydicom.charset import python_encoding
 
     name: str | None = python_encoding.get(term)

@@ -8,11 +8,11 @@ from adit_engine.dicom_file.part10 import MAPPED_FROM_BYTES
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed
 
-STOCK_BYTES = 128 * 1024 * 1024
-_LOOKS = 3
+POOL_BYTES = 128 * 1024 * 1024
+_MAX_CHECKED_BLOCKS = 3
 
 
-class Stock:
+class BufferPool:
     """Memory for one image after the other. What nobody looks at any more serves again: to get new
     memory from the system costs more than to fill it.
     """
@@ -26,7 +26,7 @@ class Stock:
         in, so the oldest are looked at.
         """
         like_bytes = len(self._blocks[-1]) if self._blocks else 0
-        for _ in range(min(len(self._blocks), _LOOKS)):
+        for _ in range(min(len(self._blocks), _MAX_CHECKED_BLOCKS)):
             if _is_free(self._blocks[0]):
                 block = self._blocks.popleft()
                 self._size_bytes -= len(block)
@@ -39,7 +39,7 @@ class Stock:
         if block:
             self._blocks.append(block)
             self._size_bytes += len(block)
-        while self._size_bytes > STOCK_BYTES:
+        while self._size_bytes > POOL_BYTES:
             self._size_bytes -= len(self._blocks.popleft())
 
 
@@ -52,14 +52,14 @@ def _is_free(block: bytearray) -> bool:
     return True
 
 
-class Body:
+class MessageBuffer:
     """Takes pieces, gives the whole once. The file has no name, so nothing is left behind.
 
     `limit_bytes` is for answers that have no reason to be large; None for images, which come in
     memory of a stock.
     """
 
-    def __init__(self, limit_bytes: int | None, stock: Stock | None = None) -> None:
+    def __init__(self, limit_bytes: int | None, stock: BufferPool | None = None) -> None:
         self._limit = limit_bytes
         self._stock = stock
         self._memory = bytearray() if stock is None else stock.take()
@@ -73,7 +73,7 @@ class Body:
         if self._limit is not None and self.size_bytes > self._limit:
             raise Malformed("An answer is larger than any answer needs to be.")
         if self._file is None and self.size_bytes > MAPPED_FROM_BYTES:
-            self._file = temp_files.nameless()
+            self._file = temp_files.open_unnamed()
             self._file.write(memoryview(self._memory)[:start])
             self._memory = bytearray()
         if self._file is None:
@@ -96,7 +96,7 @@ class Body:
                 self._stock.keep(self._memory)
             return memoryview(self._memory)
         with self._file as file:
-            return temp_files.mapped(file)
+            return temp_files.map_file(file)
 
     def drop(self) -> None:
         if self._file is not None:

@@ -8,19 +8,19 @@ from struct import Struct
 from typing import Protocol
 
 from adit_engine.dicom_file import temp_files
-from adit_engine.dicom_ul.command_set import Command, Operation
-from adit_engine.dicom_ul.message_buffer import Body, Stock
-from adit_engine.dicom_ul.pdu import Agreement, Pdu, pdu
+from adit_engine.dicom_ul.command_set import CommandSet, Operation
+from adit_engine.dicom_ul.message_buffer import BufferPool, MessageBuffer
+from adit_engine.dicom_ul.pdu import NegotiatedAssociation, PduType, encode_pdu
 from adit_engine.dicom_ul.peer import Peer
-from adit_engine.dicom_ul.tcp_connection import Line
+from adit_engine.dicom_ul.tcp_connection import TcpConnection
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, Malformed, NodeError, Stopped
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 
 _MAX_COMMAND = 64 * 1024
 _MAX_SEND_PDU = 1024 * 1024
-_MOST_EMPTY = 100
+_MAX_EMPTY_PDVS = 100
 """So many pieces without content may come in a row; more of them are a way never to end."""
 _BATCH_BUFFERS = 512
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -30,33 +30,33 @@ _COMMAND, _LAST = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class DimseMessage:
     """One whole DIMSE message; `data` is empty when none came with it."""
 
     context_id: int
-    command: Command
+    command: CommandSet
     data: Buffer = field(repr=False)
 
 
-class Sink(Protocol):
+class DataSink(Protocol):
     """Takes the pieces of a message's data as they come; a piece is valid during the call only."""
 
     def add(self, piece: memoryview) -> None: ...
 
 
-class Conversation:
+class MessageChannel:
     """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
 
-    agreement: Agreement
+    agreement: NegotiatedAssociation
 
-    def __init__(self, peer: Peer, line: Line) -> None:
+    def __init__(self, peer: Peer, line: TcpConnection) -> None:
         self.peer = peer
         self.released = False
         """True once the peer has ended the conversation in good order."""
         self._line = line
         self._message_id = 0
-        self._stock = Stock()
-        self._said_before: tuple[bytes, Command] = (b"", Command({}))
+        self._stock = BufferPool()
+        self._said_before: tuple[bytes, CommandSet] = (b"", CommandSet({}))
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
         self._empty = 0
 
@@ -75,9 +75,9 @@ class Conversation:
         """At once; with an A-ABORT when the conversation was not over."""
         self._line.close()
 
-    def allow_total(self, total_s: float) -> None:
+    def limit_total_wait(self, total_s: float) -> None:
         """Bounds the time spent waiting for the peer from now on, in sum."""
-        self._line.allow_total(total_s)
+        self._line.limit_total_wait(total_s)
 
     def fault(self, what: str) -> AditError:
         """The error for what is out of order; the conversation is not used again."""
@@ -89,7 +89,7 @@ class Conversation:
         self._message_id = self._message_id % 0xFFFF + 1
         return self._message_id
 
-    def send(self, context_id: int, command: Command, data: Iterable[Buffer] = ()) -> None:
+    def send(self, context_id: int, command: CommandSet, data: Iterable[Buffer] = ()) -> None:
         """One DIMSE message. Raises ConnectionLost, TimedOut, Stopped."""
         self._line.expect_within(self.peer.patience.no_progress_s, "take what we send")
         batch: list[Buffer] = []
@@ -103,7 +103,7 @@ class Conversation:
         self._line.send(batch)
 
     def _encoded(
-        self, context_id: int, command: Command, data: Iterable[Buffer]
+        self, context_id: int, command: CommandSet, data: Iterable[Buffer]
     ) -> Iterator[Buffer]:
         """The buffers of one message's PDUs, none larger than the peer takes."""
         room = min(self.agreement.max_pdu or _MAX_SEND_PDU, _MAX_SEND_PDU) - 6
@@ -112,39 +112,41 @@ class Conversation:
         room -= room % 2
         for flags, parts in ((_COMMAND, [command.encode()]), (0, list(data))):
             left = sum(len(part) for part in parts)
-            for pieces in _cut(parts, room):
+            for pieces in _split_buffers(parts, room):
                 size = sum(len(piece) for piece in pieces)
                 left -= size
                 last = 0 if left else _LAST
-                yield _P_DATA_HEAD.pack(Pdu.P_DATA, size + 6, size + 2, context_id, flags | last)
+                yield _P_DATA_HEAD.pack(
+                    PduType.P_DATA, size + 6, size + 2, context_id, flags | last
+                )
                 yield from pieces
 
     # Listening ---------------------------------------------------------------------------------
 
-    def receive(self, within_s: float, what: str) -> Message:
+    def receive(self, within_s: float, what: str) -> DimseMessage:
         """The next DIMSE message. `within_s` is the time until its first byte, `what` such as
         "answer the search". Raises ConnectionLost, TimedOut, Stopped, StorageFull.
         """
         context_id, command = self.receive_command(within_s, what)
         if not command.has_data:
-            return Message(context_id, command, b"")
+            return DimseMessage(context_id, command, b"")
         is_image = command.operation == Operation.STORE
-        body = Body(None, self._stock) if is_image else Body(MAX_ANSWER_BYTES)
+        body = MessageBuffer(None, self._stock) if is_image else MessageBuffer(MAX_RESPONSE_BYTES)
         try:
             self.receive_data(context_id, body)
-            return Message(context_id, command, body.whole())
+            return DimseMessage(context_id, command, body.whole())
         except Malformed as error:
             raise self.fault("sent an answer that is too large") from error
         except OSError as error:
-            raise temp_files.no_room(self.peer.name) from error
+            raise temp_files.disk_full_error(self.peer.name) from error
         finally:
             body.drop()
 
-    def heard(self, within_s: float) -> bool:
+    def poll(self, within_s: float) -> bool:
         """Whether something has come, were it the end, within that time. Raises Stopped."""
-        return bool(self._fragments) or self._line.heard(within_s)
+        return bool(self._fragments) or self._line.poll(within_s)
 
-    def receive_command(self, within_s: float, what: str) -> tuple[int, Command]:
+    def receive_command(self, within_s: float, what: str) -> tuple[int, CommandSet]:
         """The next message's presentation context and command; its data are to be read next.
 
         Raises ConnectionLost, TimedOut, Stopped.
@@ -161,12 +163,12 @@ class Conversation:
             raise self.fault("used a presentation context that was not agreed on")
         if raw != self._said_before[0]:
             try:
-                self._said_before = raw, Command.decode(raw)
+                self._said_before = raw, CommandSet.decode(raw)
             except Malformed as error:
                 raise self.fault("sent a broken command") from error
         return context_id, self._said_before[1]
 
-    def receive_data(self, context_id: int, sink: Sink) -> None:
+    def receive_data(self, context_id: int, sink: DataSink) -> None:
         """The data of the message whose command has just come."""
         flags = 0
         while not flags & _LAST:
@@ -179,17 +181,17 @@ class Conversation:
         """The next piece of a message; valid until the next call. One PDU may hold several."""
         while not self._fragments:
             kind, body = self._line.read_pdu()
-            if kind is Pdu.RELEASE_RQ:
+            if kind is PduType.RELEASE_RQ:
                 with suppress(NodeError, Stopped):
-                    self._line.send([pdu(Pdu.RELEASE_RP)])
+                    self._line.send([encode_pdu(PduType.RELEASE_RP)])
                 self.released = True
                 raise self.fault("released the association in the middle of the work")
-            if kind is not Pdu.P_DATA:
+            if kind is not PduType.P_DATA:
                 raise self.fault("sent something that does not belong here")
             self._split(body)
         context_id, flags, piece = self._fragments.popleft()
         self._empty = 0 if len(piece) else self._empty + 1
-        if self._empty > _MOST_EMPTY:
+        if self._empty > _MAX_EMPTY_PDVS:
             raise self.fault("sends pieces without content, and no end")
         return context_id, flags, piece
 
@@ -206,7 +208,7 @@ class Conversation:
             position = end
 
 
-def _cut(parts: Iterable[Buffer], size: int) -> Iterator[list[memoryview]]:
+def _split_buffers(parts: Iterable[Buffer], size: int) -> Iterator[list[memoryview]]:
     """The bytes of all parts in lots of `size`, the last one smaller; copies nothing."""
     lot: list[memoryview] = []
     room = size

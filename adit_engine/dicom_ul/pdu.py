@@ -10,11 +10,11 @@ from struct import error as StructError
 from adit_engine.dicom_file.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from adit_engine.errors import Malformed
 
-HEAD = Struct(">BxI")
+PDU_HEADER = Struct(">BxI")
 """Kind and length."""
 
 
-class Pdu(IntEnum):
+class PduType(IntEnum):
     """The kinds that there are."""
 
     ASSOCIATE_RQ = 1
@@ -26,11 +26,11 @@ class Pdu(IntEnum):
     ABORT = 7
 
 
-KINDS = {int(kind): kind for kind in Pdu}
+PDU_TYPES = {int(kind): kind for kind in PduType}
 
 
-def pdu(kind: Pdu, body: bytes = bytes(4)) -> bytes:
-    return HEAD.pack(kind, len(body)) + body
+def encode_pdu(kind: PduType, body: bytes = bytes(4)) -> bytes:
+    return PDU_HEADER.pack(kind, len(body)) + body
 
 
 MAX_CONTEXTS = 128
@@ -41,7 +41,7 @@ _DEFAULT_SYNTAX = "1.2.840.10008.1.2"
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class PresentationContext:
     """One presentation context: a SOP class and the transfer syntaxes offered for it.
 
     `received` asks for the roles to be turned round: the peer sends this class to us (C-GET).
@@ -55,42 +55,44 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class AssociateRequest:
     called: str
     calling: str
-    contexts: tuple[Context, ...]
+    contexts: tuple[PresentationContext, ...]
     max_pdu: int
 
     def encode(self) -> bytes:
         """The body of an A-ASSOCIATE-RQ."""
-        whole = [item(0x10, APPLICATION_CONTEXT)]
-        for context_id, context in numbered(self.contexts):
-            inside = item(0x30, context.class_uid.encode("ascii"))
-            inside += b"".join(item(0x40, syntax.encode("ascii")) for syntax in context.syntaxes)
-            whole.append(item(0x20, pack(">B3x", context_id) + inside))
+        whole = [encode_item(0x10, APPLICATION_CONTEXT)]
+        for context_id, context in number_contexts(self.contexts):
+            inside = encode_item(0x30, context.class_uid.encode("ascii"))
+            inside += b"".join(
+                encode_item(0x40, syntax.encode("ascii")) for syntax in context.syntaxes
+            )
+            whole.append(encode_item(0x20, pack(">B3x", context_id) + inside))
         titles = (title.encode("ascii").ljust(16) for title in (self.called, self.calling))
         head = pack(">H2x16s16s32x", 1, *titles)
         return head + b"".join(whole) + self._user_information()
 
     def _user_information(self) -> bytes:
         inside = [
-            item(0x51, pack(">I", self.max_pdu)),
-            item(0x52, IMPLEMENTATION_UID.encode("ascii")),
+            encode_item(0x51, pack(">I", self.max_pdu)),
+            encode_item(0x52, IMPLEMENTATION_UID.encode("ascii")),
         ]
         # PS3.7 D.3.3.4: in the order of the identifiers, roles stand before the version name.
         for name in dict.fromkeys(c.class_uid for c in self.contexts if c.received):
             raw = name.encode("ascii")
-            inside.append(item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01"))
-        inside.append(item(0x55, IMPLEMENTATION_NAME.encode("ascii")))
+            inside.append(encode_item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01"))
+        inside.append(encode_item(0x55, IMPLEMENTATION_NAME.encode("ascii")))
         for context in self.contexts:
             if context.extended:
                 raw = context.class_uid.encode("ascii")
-                inside.append(item(0x56, pack(">H", len(raw)) + raw + context.extended))
-        return item(0x50, b"".join(inside))
+                inside.append(encode_item(0x56, pack(">H", len(raw)) + raw + context.extended))
+        return encode_item(0x50, b"".join(inside))
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class NegotiatedAssociation:
     """What the peer accepted: class and syntax by context id. `max_pdu` is its own; 0 = any."""
 
     contexts: Mapping[int, tuple[str, str]]
@@ -103,27 +105,30 @@ class Agreement:
     """By class, what was granted of what was asked for beside it."""
 
     @classmethod
-    def decode(cls, body: bytes, proposal: Proposal) -> "Agreement":
+    def decode(cls, body: bytes, proposal: AssociateRequest) -> "NegotiatedAssociation":
         """Reads an A-ASSOCIATE-AC. A role that was not granted takes its contexts away.
 
         Raises Malformed.
         """
-        proposed = dict(numbered(proposal.contexts))
+        proposed = dict(number_contexts(proposal.contexts))
         contexts: dict[int, tuple[str, str]] = {}
         known: set[str] = set()
-        user = _UserItems()
+        user = _UserInformation()
         if len(body) < 68:
             raise Malformed("The answer to the association request is too short.")
         try:
-            for kind, value in items(body[68:]):
+            for kind, value in decode_items(body[68:]):
                 if kind == 0x21 and value[0] in proposed:
                     offer = proposed[value[0]]
                     if value[2] != 3:
                         known.add(offer.class_uid)
                     if value[2] == 0:
-                        contexts[value[0]] = (offer.class_uid, _accepted_syntax(value, offer))
+                        contexts[value[0]] = (
+                            offer.class_uid,
+                            _decode_accepted_syntax(value, offer),
+                        )
                 elif kind == 0x50:
-                    user = _UserItems.decode(value)
+                    user = _UserInformation.decode(value)
         except (IndexError, StructError, UnicodeDecodeError) as error:
             raise Malformed("The answer to the association request is broken.") from error
         refused = [
@@ -146,22 +151,27 @@ class Agreement:
         return tuple(syntax for held, syntax in self.contexts.values() if held == class_uid)
 
 
-def numbered(contexts: Sequence[Context]) -> Iterator[tuple[int, Context]]:
+def number_contexts(
+    contexts: Sequence[PresentationContext],
+) -> Iterator[tuple[int, PresentationContext]]:
     """Each context with its id: 1, 3, 5, …"""
     if len(contexts) > MAX_CONTEXTS:
         raise ValueError("An association holds at most 128 presentation contexts.")
     return ((2 * position + 1, context) for position, context in enumerate(contexts))
 
 
-def _accepted_syntax(value: bytes, offer: Context) -> str:
-    syntax = next((uid(part) for kind, part in items(value[4:]) if kind == 0x40), _DEFAULT_SYNTAX)
+def _decode_accepted_syntax(value: bytes, offer: PresentationContext) -> str:
+    syntax = next(
+        (decode_uid(part) for kind, part in decode_items(value[4:]) if kind == 0x40),
+        _DEFAULT_SYNTAX,
+    )
     if syntax not in offer.syntaxes:
         raise Malformed("The peer accepted a transfer syntax that was not offered.")
     return syntax
 
 
 @dataclass
-class _UserItems:
+class _UserInformation:
     """What the peer says of itself beside the contexts."""
 
     max_pdu: int = 0
@@ -171,18 +181,18 @@ class _UserItems:
     extended: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
-    def decode(cls, value: bytes) -> "_UserItems":
+    def decode(cls, value: bytes) -> "_UserInformation":
         found = cls()
-        for kind, part in items(value):
+        for kind, part in decode_items(value):
             if kind == 0x51:
                 (found.max_pdu,) = unpack_from(">I", part)
             elif kind == 0x52:
-                found.implementation = found.implementation or _words(part)
+                found.implementation = found.implementation or _decode_text(part)
             elif kind == 0x55:
-                found.implementation = _words(part) or found.implementation
+                found.implementation = _decode_text(part) or found.implementation
             elif kind in (0x54, 0x56):
                 (length,) = unpack_from(">H", part)
-                class_uid, rest = uid(part[2 : 2 + length]), part[2 + length :]
+                class_uid, rest = decode_uid(part[2 : 2 + length]), part[2 + length :]
                 if kind == 0x56:
                     found.extended[class_uid] = rest
                 elif rest[1]:
@@ -190,15 +200,15 @@ class _UserItems:
         return found
 
 
-def _words(raw: bytes) -> str:
+def _decode_text(raw: bytes) -> str:
     return raw.decode("ascii", "replace").strip(" \0")[:64]
 
 
-def item(kind: int, value: bytes) -> bytes:
+def encode_item(kind: int, value: bytes) -> bytes:
     return pack(">BxH", kind, len(value)) + value
 
 
-def items(data: bytes) -> Iterator[tuple[int, bytes]]:
+def decode_items(data: bytes) -> Iterator[tuple[int, bytes]]:
     position = 0
     while position < len(data):
         kind, length = unpack_from(">BxH", data, position)
@@ -209,5 +219,5 @@ def items(data: bytes) -> Iterator[tuple[int, bytes]]:
         position += length
 
 
-def uid(raw: bytes) -> str:
+def decode_uid(raw: bytes) -> str:
     return raw.decode("ascii").strip(" \0")

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from adit_engine.rate_limit import Pace
+from adit_engine.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
-    from adit_engine.dicom_ul.tls import Tls
+    from adit_engine.dicom_ul.tls import TlsSettings
 
 MIN_BYTES_PER_S = 1000
 """From here on bytes count as progress: a peer that only trickles does not move a deadline."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long to wait, in seconds. `total_s` bounds the waiting of one association in sum."""
 
     connect_s: float = 5
@@ -21,7 +21,7 @@ class Patience:
     first_byte_s: float = 600
     no_progress_s: float = 60
     total_s: float = 24 * 3600
-    pace: Pace = field(default_factory=Pace, compare=False)
+    pace: RateLimiter = field(default_factory=RateLimiter, compare=False)
     """How quickly bytes may travel; waiting for that is on nobody's account."""
 
 
@@ -35,6 +35,6 @@ class Peer:
     called: str
     calling: str
     max_pdu: int
-    patience: Patience
-    tls: "Tls | None" = None
+    patience: Timeouts
+    tls: "TlsSettings | None" = None
     """None: in the clear."""

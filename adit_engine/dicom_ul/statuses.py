@@ -1,6 +1,6 @@
 """Statuses: what the numbers of DICOM answers and refusals mean, in words (PS3.7 Annex C)."""
 
-from adit_engine.errors import AditError, AssociationRejected, CannotDo, NodeBusy, NodeRefused
+from adit_engine.errors import AditError, AssociationRejected, NodeBusy, NodeRefused, NotSupported
 
 SUCCESS = 0x0000
 PENDING = frozenset({0xFF00, 0xFF01})
@@ -13,10 +13,14 @@ NO_SUCH_CLASS = 0x0122
 NOT_AUTHORISED = 0x0124
 OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
-CANNOT_COUNT, CANNOT_SEND, UNKNOWN_DESTINATION = 0xA701, 0xA702, 0xA801
+UNABLE_TO_COUNT_MATCHES, UNABLE_TO_PERFORM_SUBOPERATIONS, UNKNOWN_DESTINATION = (
+    0xA701,
+    0xA702,
+    0xA801,
+)
 
 _STORE_WARNINGS = frozenset({0x0107, 0x0116, DUPLICATE})
-_GENERAL = {
+_MEANINGS = {
     0x0105: "it knows no such attribute",
     0x0106: "an attribute's value is not allowed there",
     0x0110: "it failed while working on it",
@@ -32,15 +36,15 @@ _GENERAL = {
     0x0212: "it found the message mistyped",
     0x0213: "it is out of resources",
 }
-_NEXT = "Retry; if it happens again, ask its administrator to look into its log."
+_RETRY_HINT = "Retry; if it happens again, ask its administrator to look into its log."
 _PERMANENT, _TRANSIENT = 1, 2
 _USER, _ACSE, _PRESENTATION = 1, 2, 3
 
 
-def meaning(status: int) -> str:
+def describe_status(status: int) -> str:
     """A clause such as "it is out of resources"; the peer's own comment may name a patient."""
-    if status in _GENERAL:
-        return _GENERAL[status]
+    if status in _MEANINGS:
+        return _MEANINGS[status]
     high = status >> 8
     if high == 0xA7:
         return "it is out of resources"
@@ -55,17 +59,19 @@ def is_busy(status: int) -> bool:
     return status >> 8 == 0xA7 or status == 0x0213
 
 
-def may_pass_once_more(status: int) -> bool:
+def is_retryable(status: int) -> bool:
     """Failures that a fresh association sometimes cures."""
     return status == 0x0110 or status >> 12 == 0xC
 
 
-def could_not_send(status: int | None) -> bool:
+def is_retrieve_failure(status: int | None) -> bool:
     """A retrieval of which nothing could be sent, for whatever reason."""
-    return status is not None and (status == CANNOT_SEND or may_pass_once_more(status))
+    return status is not None and (
+        status == UNABLE_TO_PERFORM_SUBOPERATIONS or is_retryable(status)
+    )
 
 
-def could_not_list(status: int | None) -> bool:
+def is_find_unsupported(status: int | None) -> bool:
     """A search that the node does not understand at this level; PS3.4 C.4.1.1.4: A900, Cxxx."""
     return status is not None and (status in (0xA900, NO_SUCH_CLASS) or status >> 12 == 0xC)
 
@@ -74,7 +80,7 @@ def is_stored_with_warning(status: int) -> bool:
     return status in _STORE_WARNINGS or status >> 12 == 0xB
 
 
-def store_warning(status: int) -> str:
+def describe_store_warning(status: int) -> str:
     if status == DUPLICATE:
         return "it was there already"
     if status in (0xB000, 0xB006, 0xB007):
@@ -82,14 +88,14 @@ def store_warning(status: int) -> str:
     return f"kept with a warning (status {status:04X})"
 
 
-def store_error(status: int) -> str:
+def describe_store_error(status: int) -> str:
     again = ": try again later" if is_busy(status) else ""
-    return f"refused with status {status:04X}, {meaning(status)}{again}"
+    return f"refused with status {status:04X}, {describe_status(status)}{again}"
 
 
-def failure(node: str, what: str, status: int) -> AditError:
+def status_error(node: str, what: str, status: int) -> AditError:
     """The error for a final status that is no success. `what` is such as "the search"."""
-    if status == CANNOT_SEND:
+    if status == UNABLE_TO_PERFORM_SUBOPERATIONS:
         return NodeBusy(
             node,
             "could not send any of the images that it was asked for (status A702). Try again "
@@ -97,17 +103,17 @@ def failure(node: str, what: str, status: int) -> AditError:
             "into its log.",
             status,
         )
-    text = f"refused {what} with status {status:04X}: {meaning(status)}."
+    text = f"refused {what} with status {status:04X}: {describe_status(status)}."
     if is_busy(status):
         return NodeBusy(node, f"{text} Try again later.", status)
     if status == CANCELLED:
-        return NodeRefused(node, f"cancelled {what}. {_NEXT}", status)
+        return NodeRefused(node, f"cancelled {what}. {_RETRY_HINT}", status)
     if status == NOT_AUTHORISED:
         return NodeRefused(node, text, status)
-    return NodeRefused(node, f"{text} {_NEXT}", status)
+    return NodeRefused(node, f"{text} {_RETRY_HINT}", status)
 
 
-def move_failure(node: str, status: int, ae_title: str, address: str) -> AditError:
+def move_status_error(node: str, status: int, ae_title: str, address: str) -> AditError:
     """The error for the final status of a C-MOVE that failed (PS3.4 C.4.2.1.5).
 
     `ae_title` and `address` are our receiver's, as the archive has to know them.
@@ -120,7 +126,7 @@ def move_failure(node: str, status: int, ae_title: str, address: str) -> AditErr
             "we turned them away: check its senders, images from others are refused.",
             status,
         )
-    if status == CANNOT_SEND:
+    if status == UNABLE_TO_PERFORM_SUBOPERATIONS:
         return NodeBusy(
             node,
             f"could not send its images to us (status A702). Ask its administrator whether "
@@ -128,7 +134,7 @@ def move_failure(node: str, status: int, ae_title: str, address: str) -> AditErr
             "the PACS's senders: images from others are refused. Try again later.",
             status,
         )
-    if may_pass_once_more(status):
+    if is_retryable(status):
         # Orthanc 1.12.7 answers C000 when it cannot reach us, or loses us in the middle.
         return NodeBusy(
             node,
@@ -137,14 +143,14 @@ def move_failure(node: str, status: int, ae_title: str, address: str) -> AditErr
             f"{address}. Try again later.",
             status,
         )
-    if status == CANNOT_COUNT:
+    if status == UNABLE_TO_COUNT_MATCHES:
         return NodeBusy(
             node, "has no resources to count what it should send (status A701). Try again later."
         )
-    return failure(node, "the retrieval", status)
+    return status_error(node, "the retrieval", status)
 
 
-def rejection(
+def rejection_error(
     node: str, calling: str, called: str, result: int, source: int, reason: int
 ) -> AditError:
     """The error for an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
@@ -170,11 +176,11 @@ def rejection(
     )
 
 
-def not_offered(node: str, service: str) -> CannotDo:
-    return CannotDo(node, f"does not offer {service} to us: ask its administrator to allow it.")
+def not_offered_error(node: str, service: str) -> NotSupported:
+    return NotSupported(node, f"does not offer {service} to us: ask its administrator to allow it.")
 
 
-def class_name(class_uid: str) -> str:
+def describe_uid(class_uid: str) -> str:
     """The standard's name of a SOP class or transfer syntax, or its UID where it has none."""
     from pydicom.uid import UID  # takes long to load, and is needed for sentences of failure alone
 

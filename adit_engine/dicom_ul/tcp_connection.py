@@ -11,29 +11,29 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from adit_engine.dicom_ul.deadlines import Watch
-from adit_engine.dicom_ul.pdu import HEAD, KINDS, Pdu, pdu
+from adit_engine.dicom_ul.deadlines import ConnectionDeadlines
+from adit_engine.dicom_ul.pdu import PDU_HEADER, PDU_TYPES, PduType, encode_pdu
 from adit_engine.dicom_ul.peer import Peer
 from adit_engine.elements import Buffer
 from adit_engine.errors import Unreachable
 
 if TYPE_CHECKING:
-    from adit_engine.dicom_ul.tls import Seal
+    from adit_engine.dicom_ul.tls import TlsSession
 
-Address = tuple[int, Any]
+SocketAddress = tuple[int, Any]
 """Its family, and what `connect` takes."""
 
 
-class Lookup:
+class DnsLookup:
     """Used once, by one thread; only `end` may be called from any other, even by a signal handler."""
 
     def __init__(self, host: str, port: int) -> None:
         # As bytes where that does: text is checked letter by letter, by a module of its own.
         self._host = host.encode() if host.isascii() else host
         self._port = port
-        self._found: SimpleQueue[list[Address]] = SimpleQueue()
+        self._found: SimpleQueue[list[SocketAddress]] = SimpleQueue()
 
-    def addresses(self, within_s: float) -> list[Address]:
+    def addresses(self, within_s: float) -> list[SocketAddress]:
         """None are found where nobody knows the host, or after `end`. Raises TimeoutError."""
         try:
             return self._asked(socket.AI_NUMERICHOST)
@@ -55,7 +55,7 @@ class Lookup:
         except (OSError, UnicodeError):
             self._found.put([])
 
-    def _asked(self, flags: int) -> list[Address]:
+    def _asked(self, flags: int) -> list[SocketAddress]:
         found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=flags)
         return [(entry[0], entry[4]) for entry in found]
 
@@ -68,25 +68,25 @@ _TLS_RECORDS = (0x15, 0x16)
 """With what TLS begins to speak, and to refuse (RFC 8446 5.1); no PDU has these numbers."""
 
 
-class Line(Watch):
+class TcpConnection(ConnectionDeadlines):
     """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
 
     def __init__(self, peer: Peer) -> None:
         super().__init__(peer)
         self._socket: socket.socket | None = None
-        self._lookup = Lookup(peer.host, peer.port)
+        self._lookup = DnsLookup(peer.host, peer.port)
         self._sending = threading.Lock()
-        self._buffer = memoryview(bytearray(max(_READ_BYTES, peer.max_pdu + HEAD.size)))
+        self._buffer = memoryview(bytearray(max(_READ_BYTES, peer.max_pdu + PDU_HEADER.size)))
         self._start = self._end = 0
 
     # Opening and ending ------------------------------------------------------------------------
 
     @classmethod
-    def accepted(cls, one: socket.socket, peer: Peer) -> "Line":
+    def accepted(cls, one: socket.socket, peer: Peer) -> "TcpConnection":
         """The line of a connection that somebody else has opened."""
         line = cls(peer)
         line._socket = one
-        line._connected_now(one)
+        line._mark_connected(one)
         return line
 
     def connect(self) -> None:
@@ -103,7 +103,7 @@ class Line(Watch):
                 # One address that swallows everything leaves time for the others.
                 one.settimeout(max((until - time.monotonic()) / (1 + len(left)), 0.001))
                 one.connect(address)
-                self._connected_now(one)
+                self._mark_connected(one)
                 return
             except OSError as failed:
                 error = failed
@@ -112,16 +112,16 @@ class Line(Watch):
         self._check_aborted()
         raise self._unreachable(error)
 
-    def _connected_now(self, one: socket.socket) -> None:
+    def _mark_connected(self, one: socket.socket) -> None:
         """The kernel minds the time from now on, which saves two calls at each wait."""
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         one.settimeout(None)
 
-    def shake_hands(self) -> None:
+    def handshake(self) -> None:
         """Nothing to agree on in the clear."""
 
     @property
-    def seal(self) -> "Seal | None":
+    def seal(self) -> "TlsSession | None":
         """How it is secured; None in the clear."""
         return None
 
@@ -131,7 +131,7 @@ class Line(Watch):
         self._lookup.end()
         one = self._socket
         if one is not None:
-            self._say_abort(one)
+            self._send_abort(one)
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
@@ -140,21 +140,21 @@ class Line(Watch):
         one, self._socket = self._socket, None
         if one is not None:
             if not self.over and not self._aborted:
-                self._say_abort(one)
+                self._send_abort(one)
             one.close()
         self.over = True
 
-    def _say_abort(self, one: socket.socket) -> None:
+    def _send_abort(self, one: socket.socket) -> None:
         """A-ABORT, as far as it goes without waiting and without cutting a PDU in two."""
         if self._sending.acquire(blocking=False):
             try:
                 with suppress(OSError):
                     one.setblocking(False)
-                    one.send(pdu(Pdu.ABORT))
+                    one.send(encode_pdu(PduType.ABORT))
             finally:
                 self._sending.release()
 
-    def _addresses(self) -> list[Address]:
+    def _addresses(self) -> list[SocketAddress]:
         peer = self.peer
         try:
             addresses = self._lookup.addresses(peer.patience.connect_s)
@@ -182,7 +182,7 @@ class Line(Watch):
 
     # Bytes -------------------------------------------------------------------------------------
 
-    def heard(self, within_s: float) -> bool:
+    def poll(self, within_s: float) -> bool:
         """Whether bytes, or the connection's end, have come within that time. Raises Stopped."""
         return self._start < self._end or self._readable(within_s)
 
@@ -191,7 +191,7 @@ class Line(Watch):
         poll.register(self._connected(), select.POLLIN)
         return bool(poll.poll(within_s * 1000))
 
-    def read_pdu(self) -> tuple[Pdu, memoryview]:
+    def read_pdu(self) -> tuple[PduType, memoryview]:
         """The next PDU; its body lies in a buffer that the next call overwrites.
 
         Raises ConnectionLost, also for an A-ABORT, TimedOut and Stopped.
@@ -199,24 +199,24 @@ class Line(Watch):
         self._check_aborted()
         if self._start < self._end:
             self._begin()
-        self._gather(HEAD.size)
-        number, length = HEAD.unpack_from(self._buffer, self._start)
-        kind = KINDS.get(number)
-        most = 2 * self.peer.max_pdu if kind is Pdu.P_DATA else _MAX_CONTROL_PDU
+        self._fill_buffer(PDU_HEADER.size)
+        number, length = PDU_HEADER.unpack_from(self._buffer, self._start)
+        kind = PDU_TYPES.get(number)
+        most = 2 * self.peer.max_pdu if kind is PduType.P_DATA else _MAX_CONTROL_PDU
         if number in _TLS_RECORDS:
-            raise self._speaks_tls()
+            raise self._tls_expected_error()
         if kind is None or length > most:
             raise self.fault("sent something that is not DICOM")
-        self._gather(HEAD.size + length)
-        begin = self._start + HEAD.size
+        self._fill_buffer(PDU_HEADER.size + length)
+        begin = self._start + PDU_HEADER.size
         self._start = begin + length
-        if kind is Pdu.ABORT:
+        if kind is PduType.ABORT:
             who = self.peer.calling if self.peer.called else ""
             why = f" (some do where they do not allow {who} what was asked for)" if who else ""
             raise self._lost(f"aborted the association{why}")
         return kind, self._buffer[begin : self._start]
 
-    def _gather(self, count: int) -> None:
+    def _fill_buffer(self, count: int) -> None:
         """Reads until so many bytes lie ready, and as many more as have come already."""
         if self._end - self._start >= count:
             return
@@ -252,7 +252,7 @@ class Line(Watch):
             try:
                 count = one.sendmsg(queue)
             except BlockingIOError:
-                self._waited_in_vain(started)
+                self._record_timeout(started)
                 continue
             except OSError as error:
                 raise self._lost("broke off the connection") from error
@@ -271,7 +271,7 @@ class Line(Watch):
                 one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
                 count = one.recv_into(view)
             except BlockingIOError:
-                self._waited_in_vain(started)
+                self._record_timeout(started)
                 continue
             except OSError as error:
                 raise self._lost("broke off the connection") from error

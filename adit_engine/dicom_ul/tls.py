@@ -20,7 +20,7 @@ from typing import NoReturn, Protocol
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from adit_engine.errors import Untrusted, WrongInput
+from adit_engine.errors import InvalidInput, Untrusted
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -30,7 +30,7 @@ LabelledPath = tuple[str, str]
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
 _MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 # An archive's own certificate may stand in place of its issuer's.
-_PINNED = ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+_PARTIAL_CHAIN = ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class Pem:
             return cls(label, Path(path).read_text() if path else "")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
-            raise WrongInput(f"{label}: {path} cannot be read: {reason}.") from None
+            raise InvalidInput(f"{label}: {path} cannot be read: {reason}.") from None
 
 
 @dataclass(frozen=True, slots=True)
-class Papers:
+class TlsCredentials:
     """By what we are known, and whom we trust; any of them may be empty."""
 
     certificate: Pem
@@ -61,7 +61,7 @@ class Papers:
     @classmethod
     def of_files(
         cls, certificate: LabelledPath, key: LabelledPath, trusted: LabelledPath
-    ) -> "Papers":
+    ) -> "TlsCredentials":
         """Each with its label. Without a key file the key is in the certificate's. Raises WrongInput."""
         shown = Pem.of_file(*certificate)
         own = Pem.of_file(*key) if key[1] else Pem(certificate[0], shown.text)
@@ -69,22 +69,22 @@ class Papers:
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class TlsSession:
     """What was agreed on with the other side. `ends_at` is its certificate's end, where it has one."""
 
     version: str
     ends_at: datetime | None
 
 
-class Tls(Protocol):
+class TlsSettings(Protocol):
     """What a line has to know."""
 
-    papers: Papers
+    papers: TlsCredentials
     is_server: bool
     name: str
     """Which name the other side's certificate has to carry; empty: any."""
 
-    def wrapped(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """A TLS conversation that has not begun yet. Raises WrongInput."""
         ...
 
@@ -94,12 +94,12 @@ class ClientTls:
 
     is_server = False
 
-    def __init__(self, papers: Papers, name: str, minimum: str = "1.2") -> None:
+    def __init__(self, papers: TlsCredentials, name: str, minimum: str = "1.2") -> None:
         self.papers = papers
         self.name = name
         self._minimum = minimum
 
-    def wrapped(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         return self.context.wrap_bio(incoming, outgoing, server_hostname=self.name)
 
     def check(self) -> None:
@@ -108,7 +108,7 @@ class ClientTls:
         try:
             self.name.encode("idna")
         except UnicodeError:
-            raise WrongInput("Name in its certificate: this cannot be a name.") from None
+            raise InvalidInput("Name in its certificate: this cannot be a name.") from None
 
     @cached_property
     def context(self) -> ssl.SSLContext:
@@ -120,7 +120,7 @@ class ClientTls:
 
     def _own_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        _prepare(context, self.papers, self._minimum)
+        _configure_context(context, self.papers, self._minimum)
         return context
 
 
@@ -130,73 +130,75 @@ class ServerTls:
     is_server = True
     name = ""
 
-    def __init__(self, papers: Papers) -> None:
+    def __init__(self, papers: TlsCredentials) -> None:
         """Raises WrongInput when the papers cannot be used."""
         if not papers.certificate.text:
-            raise WrongInput(f"{papers.certificate.label}: it is needed for TLS.")
+            raise InvalidInput(f"{papers.certificate.label}: it is needed for TLS.")
         self.papers = papers
         self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        _prepare(context, papers, "1.2")
+        _configure_context(context, papers, "1.2")
         # Nobody comes back within the hour to take up a conversation where it ended.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
         if papers.trusted.text:
             context.verify_mode = ssl.CERT_REQUIRED
 
-    def wrapped(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         return self._context.wrap_bio(incoming, outgoing, server_side=True)
 
 
-def _prepare(context: ssl.SSLContext, papers: Papers, minimum: str) -> None:
+def _configure_context(context: ssl.SSLContext, papers: TlsCredentials, minimum: str) -> None:
     context.minimum_version = VERSIONS[minimum]
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.verify_flags |= _PINNED
+    context.verify_flags |= _PARTIAL_CHAIN
     if papers.trusted.text:
-        _trust(context, papers.trusted)
+        _load_trusted(context, papers.trusted)
     if papers.certificate.text:
-        _show(context, papers)
+        _load_own_certificate(context, papers)
     elif papers.key.text:
-        raise WrongInput(f"{papers.key.label}: it needs the certificate that belongs to it.")
+        raise InvalidInput(f"{papers.key.label}: it needs the certificate that belongs to it.")
 
 
-def _trust(context: ssl.SSLContext, pem: Pem) -> None:
+def _load_trusted(context: ssl.SSLContext, pem: Pem) -> None:
     try:
         # Bundles of certificates hold comments in any letters; certificates themselves are ASCII.
         context.load_verify_locations(cadata=pem.text.encode("ascii", "ignore").decode())
     except (ssl.SSLError, ValueError, TypeError):
-        raise WrongInput(
+        raise InvalidInput(
             f"{pem.label}: this is no certificate in PEM format. Give the text from "
             "-----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----."
         ) from None
 
 
-def _show(context: ssl.SSLContext, papers: Papers) -> None:
+def _load_own_certificate(context: ssl.SSLContext, papers: TlsCredentials) -> None:
     certificate, key = papers.certificate, papers.key
-    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate)
+    _load_trusted(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate)
     if "PRIVATE KEY-----" not in key.text:
-        raise WrongInput(f"{key.label}: give the private key of the certificate, in PEM format.")
+        raise InvalidInput(f"{key.label}: give the private key of the certificate, in PEM format.")
 
     def ask() -> NoReturn:
-        raise WrongInput(f"{key.label}: it has a password. Give it without one; it is kept sealed.")
+        raise InvalidInput(
+            f"{key.label}: it has a password. Give it without one; it is kept sealed."
+        )
 
     try:
-        with _as_file(f"{certificate.text}\n{key.text}\n") as path:
+        with _as_temp_file(f"{certificate.text}\n{key.text}\n") as path:
             context.load_cert_chain(path, password=ask)
     except ssl.SSLError as error:
         if error.reason in _MISMATCHES:
             text = f"it does not belong to the {certificate.label[0].lower()}"
-            raise WrongInput(f"{key.label}: {text}{certificate.label[1:]}.") from None
+            raise InvalidInput(f"{key.label}: {text}{certificate.label[1:]}.") from None
         if error.reason and error.reason.endswith("_TOO_SMALL"):
             text = "its key is too short to be safe. Have a new one made"
-            raise WrongInput(f"{certificate.label}: {text}.") from None
-        raise WrongInput(
+            raise InvalidInput(f"{certificate.label}: {text}.") from None
+        raise InvalidInput(
             f"{key.label}: it cannot be read as a private key in PEM format."
         ) from None
 
 
 @contextmanager
-def _as_file(text: str) -> Iterator[str]:
+def _as_temp_file(text: str) -> Iterator[str]:
     """A path from which OpenSSL reads it; in memory where the system can, else for a moment."""
     data = text.encode()
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
@@ -215,12 +217,14 @@ def _as_file(text: str) -> Iterator[str]:
 
 
 _NOT_YET, _EXPIRED, _REVOKED, _PURPOSE = 9, 10, 23, 26
-_ISSUERS = frozenset({2, 7, 18, 19, 20, 21, 24, 27, 28, 79})
-_NAMES = frozenset({62, 63, 64})
+_ISSUER_ERRORS = frozenset({2, 7, 18, 19, 20, 21, 24, 27, 28, 79})
+_NAME_ERRORS = frozenset({62, 63, 64})
 """Results of OpenSSL's verification (X509_V_ERR_...)."""
 
-_WANTS_CERTIFICATE = frozenset({"TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_NO_CERTIFICATE"})
-_DISTRUSTS = frozenset(
+_CERTIFICATE_REQUIRED_ALERTS = frozenset(
+    {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_NO_CERTIFICATE"}
+)
+_DISTRUST_ALERTS = frozenset(
     {
         "TLSV1_ALERT_UNKNOWN_CA",
         "SSLV3_ALERT_BAD_CERTIFICATE",
@@ -229,11 +233,11 @@ _DISTRUSTS = frozenset(
         "TLSV1_ALERT_ACCESS_DENIED",
     }
 )
-_ENDED = {
+_CERTIFICATE_ALERTS = {
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "has expired",
     "SSLV3_ALERT_CERTIFICATE_REVOKED": "was revoked",
 }
-_VERSIONS = frozenset(
+_VERSION_ALERTS = frozenset(
     {
         "TLSV1_ALERT_PROTOCOL_VERSION",
         "UNSUPPORTED_PROTOCOL",
@@ -241,7 +245,7 @@ _VERSIONS = frozenset(
         "VERSION_TOO_LOW",
     }
 )
-_CIPHER_WORDS = frozenset(
+_CIPHER_ALERTS = frozenset(
     {
         "NO_SHARED_CIPHER",
         "TLSV1_ALERT_INSUFFICIENT_SECURITY",
@@ -251,7 +255,7 @@ _CIPHER_WORDS = frozenset(
         "DH_KEY_TOO_SMALL",
     }
 )
-_REFUSED = frozenset(
+_HANDSHAKE_ALERTS = frozenset(
     {
         "HTTP_REQUEST",
         "SSLV3_ALERT_HANDSHAKE_FAILURE",
@@ -259,11 +263,11 @@ _REFUSED = frozenset(
         "WRONG_VERSION_NUMBER",
     }
 )
-_WEAK = frozenset({66, 67, 68})
-_DRESS = re.compile(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$")
+_WEAK_KEY_ERRORS = frozenset({66, 67, 68})
+_OPENSSL_DECORATION = re.compile(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$")
 
 
-def hint(tls: Tls) -> str:
+def describe_tls_hint(tls: TlsSettings) -> str:
     """What to look at when an association does not come about and nobody says why."""
     if tls.is_server:
         return "Ask its administrator whether it speaks TLS, and trusts our certificate."
@@ -273,7 +277,7 @@ def hint(tls: Tls) -> str:
     )
 
 
-def not_tls(node: str, tls: Tls) -> Untrusted:
+def not_tls_error(node: str, tls: TlsSettings) -> Untrusted:
     if tls.is_server:
         text = (
             "speaks plain DICOM to a port that wants TLS. Ask its administrator to switch TLS on."
@@ -283,25 +287,27 @@ def not_tls(node: str, tls: Tls) -> Untrusted:
     return Untrusted(node, text)
 
 
-def fault(node: str, tls: Tls, error: ssl.SSLError) -> Untrusted | None:
+def to_untrusted(node: str, tls: TlsSettings, error: ssl.SSLError) -> Untrusted | None:
     """None for what may be damage on the way or trouble of the hour: another time it may work."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        text = _verified(tls, error)
+        text = _describe_verification_error(tls, error)
     else:
-        text = _told(tls, error.reason or "")
+        text = _describe_alert(tls, error.reason or "")
     return Untrusted(node, text) if text else None
 
 
-def words(error: ssl.SSLError) -> str:
+def format_ssl_error(error: ssl.SSLError) -> str:
     """OpenSSL's own, without where in its code it was found."""
-    return _DRESS.sub("", str(error.args[-1] if error.args else "")) or "no reason given"
+    return (
+        _OPENSSL_DECORATION.sub("", str(error.args[-1] if error.args else "")) or "no reason given"
+    )
 
 
-def _verified(tls: Tls, error: ssl.SSLCertVerificationError) -> str:
+def _describe_verification_error(tls: TlsSettings, error: ssl.SSLCertVerificationError) -> str:
     """Why we do not accept its certificate."""
     code = error.verify_code
     whose = "its client certificate" if tls.is_server else "its certificate"
-    if code in _NAMES:
+    if code in _NAME_ERRORS:
         return (
             f"{whose} carries another name than {tls.name}. Check the host, or write the name "
             "that it carries into Name in its certificate."
@@ -315,9 +321,9 @@ def _verified(tls: Tls, error: ssl.SSLCertVerificationError) -> str:
     if code == _PURPOSE:
         use = "clients" if tls.is_server else "servers"
         return f"{whose} is not made for {use}. Ask its administrator for one that is."
-    if code in _WEAK:
+    if code in _WEAK_KEY_ERRORS:
         return f"{whose} uses a key or digest that is no longer safe. Ask for a new one."
-    if code in _ISSUERS:
+    if code in _ISSUER_ERRORS:
         where = tls.papers.trusted.label
         return (
             f"{whose} comes from nobody whom we trust. Put the certificate of its issuer, or "
@@ -326,35 +332,37 @@ def _verified(tls: Tls, error: ssl.SSLCertVerificationError) -> str:
     return f"{whose} is not accepted ({error.verify_message}). Ask its administrator for another."
 
 
-def _told(tls: Tls, reason: str) -> str:
+def _describe_alert(tls: TlsSettings, reason: str) -> str:
     """What the other side refuses, as far as it has a reason that we know."""
     ours = tls.papers.certificate
-    if reason in _WANTS_CERTIFICATE or (reason == "SSLV3_ALERT_BAD_CERTIFICATE" and not ours.text):
+    if reason in _CERTIFICATE_REQUIRED_ALERTS or (
+        reason == "SSLV3_ALERT_BAD_CERTIFICATE" and not ours.text
+    ):
         return "wants a client certificate. Give one that its administrator accepts, with its key."
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return "shows no client certificate. Ask its administrator to set one up for our receiver."
-    if reason in _DISTRUSTS:
+    if reason in _DISTRUST_ALERTS:
         return (
             f"does not accept our certificate ({ours.label}). Give its administrator the "
             "certificate of whoever issued ours."
         )
-    if reason in _ENDED:
-        return f"says that our certificate {_ENDED[reason]} ({ours.label}). Renew it."
-    if reason in _VERSIONS:
+    if reason in _CERTIFICATE_ALERTS:
+        return f"says that our certificate {_CERTIFICATE_ALERTS[reason]} ({ours.label}). Renew it."
+    if reason in _VERSION_ALERTS:
         return (
             "offers no version of TLS that we allow (1.2 or newer). Ask its administrator to "
             "switch one on."
         )
-    if reason in _CIPHER_WORDS:
+    if reason in _CIPHER_ALERTS:
         return (
             "has no cipher in common with us. Ask its administrator to allow those of BCP 195: "
             "ECDHE with AES-GCM."
         )
     if reason == "TLSV1_UNRECOGNIZED_NAME":
         return f"does not know the name {tls.name}. Check the host and Name in its certificate."
-    if reason in _REFUSED and not (tls.is_server or ours.text):
+    if reason in _HANDSHAKE_ALERTS and not (tls.is_server or ours.text):
         return "refused the TLS handshake. It may want a client certificate: ask its administrator."
-    if reason in _REFUSED:
+    if reason in _HANDSHAKE_ALERTS:
         return "refused the TLS handshake. Ask its administrator to look into its log."
     return ""
 
@@ -375,16 +383,18 @@ class Certificate:
         return f"{self.names[0] if self.names else '?'}, until {self.ends_at:%Y-%m-%d}"
 
 
-def read(text: str) -> tuple[Certificate, ...]:
+def read_certificates(text: str) -> tuple[Certificate, ...]:
     """In the order of the text: with a chain, the one that is shown comes first. Raises WrongInput."""
     try:
         found = x509.load_pem_x509_certificates(text.encode())
-        return tuple(Certificate(tuple(_names(one)), one.not_valid_after_utc) for one in found)
+        return tuple(
+            Certificate(tuple(_certificate_names(one)), one.not_valid_after_utc) for one in found
+        )
     except (ValueError, TypeError) as error:
-        raise WrongInput("This is no certificate in PEM format.") from error
+        raise InvalidInput("This is no certificate in PEM format.") from error
 
 
-def _names(one: x509.Certificate) -> Iterator[str]:
+def _certificate_names(one: x509.Certificate) -> Iterator[str]:
     try:
         others = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         yield from others.get_values_for_type(x509.DNSName)

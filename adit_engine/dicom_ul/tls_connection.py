@@ -10,20 +10,20 @@ from socket import MSG_DONTWAIT, socket
 from typing import Any
 
 from adit_engine.dicom_ul import tls
-from adit_engine.dicom_ul.pdu import Pdu, pdu
+from adit_engine.dicom_ul.pdu import PduType, encode_pdu
 from adit_engine.dicom_ul.peer import Peer
-from adit_engine.dicom_ul.tcp_connection import Line
-from adit_engine.dicom_ul.tls import Seal
+from adit_engine.dicom_ul.tcp_connection import TcpConnection
+from adit_engine.dicom_ul.tls import TlsSession
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, ConnectionLost
 
 _READ_BYTES = 256 * 1024
 _WRITE_BYTES = 1024 * 1024
-_HANDSHAKE = (0x14, 0x15, 0x16)
+_TLS_RECORD_TYPES = (0x14, 0x15, 0x16)
 """What the first byte of a TLS conversation can be (RFC 8446 5.1)."""
 
 
-class SecureLine(Line):
+class TlsConnection(TcpConnection):
     """OpenSSL works between two buffers in memory and never waits: all waiting is Line's.
 
     `_sending` guards OpenSSL's state too, so that another thread can still say A-ABORT.
@@ -36,23 +36,23 @@ class SecureLine(Line):
         self._papers = peer.tls
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # typeshed has the reading into a buffer wrong.
-        self._tls: Any = peer.tls.wrapped(self._incoming, self._outgoing)
+        self._tls: Any = peer.tls.wrap(self._incoming, self._outgoing)
         self._raw = memoryview(bytearray(_READ_BYTES))
         self._ahead = b""
         self._broken: ssl.SSLError | None = None
         self._said = False
         self._shaken = False
         self._torn = False
-        self._hint = tls.hint(peer.tls)
+        self._hint = tls.describe_tls_hint(peer.tls)
 
     # Opening and ending ------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Raises Unreachable, Untrusted, TimedOut, ConnectionLost, Stopped."""
         super().connect()
-        self.shake_hands()
+        self.handshake()
 
-    def shake_hands(self) -> None:
+    def handshake(self) -> None:
         within_s = self.peer.patience.association_s
         self.expect_within(within_s, "finish the TLS handshake", firm=True)
         while not self._shaken:
@@ -66,37 +66,37 @@ class SecureLine(Line):
                 raise self._refused(error) from error
             self._flush()
             if not self._shaken:
-                self._take_in()
+                self._receive_more()
 
     @property
-    def seal(self) -> Seal:
+    def seal(self) -> TlsSession:
         shown = self._tls.getpeercert() or {}
         ends_at = None
         if "notAfter" in shown:
             ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC)
-        return Seal(self._tls.version(), ends_at)
+        return TlsSession(self._tls.version(), ends_at)
 
     def close(self) -> None:
         """Closes the socket, with an A-ABORT when the conversation was not over."""
         one = self._socket
         if one is not None and not self._aborted:
             if not self.over:
-                self._say_abort(one)
+                self._send_abort(one)
                 self.over = True
-            self._say_end(one)
+            self._send_close_notify(one)
         super().close()
 
-    def _say_abort(self, one: socket) -> None:
+    def _send_abort(self, one: socket) -> None:
         if self._sending.acquire(blocking=False):
             try:
                 if self._shaken and not self._torn:
                     with suppress(OSError):
-                        self._tls.write(pdu(Pdu.ABORT))
-                        self._say_now(one)
+                        self._tls.write(encode_pdu(PduType.ABORT))
+                        self._send_pending_now(one)
             finally:
                 self._sending.release()
 
-    def _say_end(self, one: socket) -> None:
+    def _send_close_notify(self, one: socket) -> None:
         """The close_notify, or the alert that is due (RFC 8446 6.1), as far as it goes."""
         if self._sending.acquire(blocking=False):
             try:
@@ -105,11 +105,11 @@ class SecureLine(Line):
                     with suppress(OSError, ValueError):
                         self._tls.unwrap()
                     with suppress(OSError):
-                        self._say_now(one)
+                        self._send_pending_now(one)
             finally:
                 self._sending.release()
 
-    def _say_now(self, one: socket) -> None:
+    def _send_pending_now(self, one: socket) -> None:
         said = self._outgoing.read()
         if said:
             one.setblocking(False)
@@ -117,7 +117,7 @@ class SecureLine(Line):
 
     # Bytes -------------------------------------------------------------------------------------
 
-    def heard(self, within_s: float) -> bool:
+    def poll(self, within_s: float) -> bool:
         """Whether bytes of a message, or the end, have come; what TLS says to itself is neither."""
         until = time.monotonic() + within_s
         while not self._has_more():
@@ -145,7 +145,7 @@ class SecureLine(Line):
                     self._encrypt(plain[start : start + _WRITE_BYTES])
                     self._push_all(one)
         except ConnectionLost as error:
-            raise self._last_words() or error from error
+            raise self._read_last_alert() or error from error
 
     def _encrypt(self, plain: memoryview) -> None:
         """One record at a time is what OpenSSL takes."""
@@ -161,7 +161,7 @@ class SecureLine(Line):
             self._begin()
             return 1
         while not (count := self._decrypted(view)):
-            self._take_in()
+            self._receive_more()
         self._begin()
         return count
 
@@ -194,14 +194,14 @@ class SecureLine(Line):
             self._broken = error
         return True
 
-    def _take_in(self) -> None:
+    def _receive_more(self) -> None:
         """Waits for more from the other side."""
         count = self._take(self._raw)
         if not self._said:
             self._said = True
-            if self._raw[0] not in _HANDSHAKE:
+            if self._raw[0] not in _TLS_RECORD_TYPES:
                 self.over = self.faulty = True
-                raise tls.not_tls(self.peer.name, self._papers)
+                raise tls.not_tls_error(self.peer.name, self._papers)
         self._feed(count)
 
     def _feed(self, count: int) -> None:
@@ -232,10 +232,10 @@ class SecureLine(Line):
         self.faulty = True
         if self._aborted:
             return self._stopped()
-        fault = tls.fault(self.peer.name, self._papers, error)
-        return fault or self._lost(f"broke TLS off ({tls.words(error)})")
+        fault = tls.to_untrusted(self.peer.name, self._papers, error)
+        return fault or self._lost(f"broke TLS off ({tls.format_ssl_error(error)})")
 
-    def _last_words(self) -> AditError | None:
+    def _read_last_alert(self) -> AditError | None:
         """Why the other side hung up while we were still speaking, where it has said so.
 
         In TLS 1.3 it judges our certificate only after the handshake has ended for us.
@@ -252,5 +252,5 @@ class SecureLine(Line):
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLError as error:
-            return tls.fault(self.peer.name, self._papers, error)
+            return tls.to_untrusted(self.peer.name, self._papers, error)
         return None

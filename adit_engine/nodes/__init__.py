@@ -6,9 +6,9 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
-from adit_engine.errors import WrongInput
-from adit_engine.nodes.base import Node
-from adit_engine.storage_scp.pending_moves import Reception
+from adit_engine.errors import InvalidInput
+from adit_engine.nodes.base import OpenedNode
+from adit_engine.storage_scp.pending_moves import MoveReceiver
 
 KINDS: Mapping[str, str] = {
     "archive": "adit_engine.nodes.sevenzip:ArchiveNode",
@@ -20,7 +20,7 @@ KINDS: Mapping[str, str] = {
 """Each kind's class; its `Settings` attribute is the dataclass of its settings."""
 
 
-TAKERS = frozenset({"archive"})
+WRITE_ONLY_KINDS = frozenset({"archive"})
 """Kinds that take images and give none back."""
 
 
@@ -29,7 +29,7 @@ def kind_class(kind: str) -> Any:
     try:
         module, name = KINDS[kind].split(":")
     except KeyError:
-        raise WrongInput(f"There is no node kind {kind}; known are {', '.join(KINDS)}.") from None
+        raise InvalidInput(f"There is no node kind {kind}; known are {', '.join(KINDS)}.") from None
     return getattr(import_module(module), name)
 
 
@@ -43,15 +43,15 @@ def recipient_of(kind: str, settings: Mapping[str, Any]) -> list[str]:
         normalize = field.metadata["recipient"]
         if normalize is not None:
             value = settings.get(field.name, field.default)
-            with suppress(AttributeError, TypeError, WrongInput):
+            with suppress(AttributeError, TypeError, InvalidInput):
                 value = normalize(value)
             found.append(f"{field.name}: {value}")
     return found
 
 
-def open(
-    kind: str, name: str, settings: Mapping[str, Any], *, reception: Reception | None = None
-) -> Node:
+def open_node(
+    kind: str, name: str, settings: Mapping[str, Any], *, reception: MoveReceiver | None = None
+) -> OpenedNode:
     """An opened node. `name` is how people know it; errors carry it. Raises WrongInput, NodeError.
 
     `settings` are the values of the kind's settings dataclass, secrets included. `reception` takes
@@ -59,7 +59,7 @@ def open(
     """
     cls = kind_class(kind)
     given = cls.Settings(**settings)
-    node: Node = (
+    node: OpenedNode = (
         cls(name, given, reception) if getattr(cls, "receives", False) else cls(name, given)
     )
     return node

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.dicom_file.delivery_list import Line
+from adit_engine.dicom_file.delivery_list import DeliveryListLine
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
@@ -21,7 +21,7 @@ class Grade(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class SettingProposal:
     """What a check proposes for one setting of the node, and the sentence why."""
 
     setting: str
@@ -30,17 +30,17 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class NodeFinding:
     """One thing that a check learned. `next_step` says in words what to do; empty when all is well."""
 
     grade: Grade
     what: str
     next_step: str = ""
-    proposals: tuple[Proposal, ...] = ()
+    proposals: tuple[SettingProposal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoreResult:
     """The answer to one stored instance. `ref` holds the UIDs under which it went out.
 
     `status` is the DIMSE status (PS3.7 C): 0 kept, 0xBxxx kept with a warning, else refused.
@@ -64,7 +64,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class NotKept:
+class NotConfirmed:
     """An image of which the node says itself that, or why, it does not keep it."""
 
     instance_uid: str
@@ -72,17 +72,17 @@ class NotKept:
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class ConfirmationRemark:
     """A sentence on how the proof came about, for the remarks of the outcome."""
 
     text: str
 
 
-Proof = str | NotKept | Remark
+StorageConfirmation = str | NotConfirmed | ConfirmationRemark
 """A string is the output instance UID of an image that is proven to be kept."""
 
 
-class Answers(Iterator[Record]):
+class FindResults(Iterator[Record]):
     """The records of one find, lazy; afterwards `capped` tells if the node's result cap was hit."""
 
     def __init__(self, records: Iterator[Record], cap: int | None = None) -> None:
@@ -115,26 +115,26 @@ class Answers(Iterator[Record]):
 class Checkable(Protocol):
     name: str
 
-    def check(self) -> Iterator[Finding]:
+    def check(self) -> Iterator[NodeFinding]:
         """What works and what does not, in words; never raises NodeError, it finds it."""
         ...
 
 
 @runtime_checkable
-class Triable(Protocol):
+class SupportsTestTransfer(Protocol):
     """What a check does only when asked: images move, or something is written."""
 
     name: str
 
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
-    ) -> Iterator[Finding]:
+    ) -> Iterator[NodeFinding]:
         """Fetches this one image by each way there is, `within_s` each; says how long it took, or
         why it did not come. Lazy; never raises NodeError. An `abort` ends it with Stopped.
         """
         ...
 
-    def try_writing(self) -> Iterator[Finding]:
+    def try_writing(self) -> Iterator[NodeFinding]:
         """Writes something made up, of no patient; the findings say what stays there. Likewise."""
         ...
 
@@ -143,16 +143,16 @@ class Triable(Protocol):
 class Searchable(Protocol):
     name: str
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         """Lazy. Closing the answers closes the association. Raises NodeError."""
         ...
 
 
 @runtime_checkable
-class Conversing(Protocol):
+class SupportsSharedAssociation(Protocol):
     """A node whose searches cost less in a row."""
 
-    def conversation(self) -> AbstractContextManager[None]:
+    def share_association(self) -> AbstractContextManager[None]:
         """Within the block searches share one association, opened anew after a fault."""
         ...
 
@@ -177,12 +177,12 @@ class Retrievable(Protocol):
         ...
 
 
-class Source(Searchable, Retrievable, Protocol):
+class SourceNode(Searchable, Retrievable, Protocol):
     """What can be found in and fetched from."""
 
 
 @runtime_checkable
-class Eager(Protocol):
+class SupportsPrefetch(Protocol):
     """A source that can send the images of a series while it is asked for their list."""
 
     def fetch_early(
@@ -205,7 +205,7 @@ class Eager(Protocol):
 class Storable(Protocol):
     name: str
 
-    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Pulls, stores, and answers once for each instance, in order. Raises NodeError.
 
         When the iterable raises, what is not yet visible at the node is taken back; after a NodeError,
@@ -213,7 +213,7 @@ class Storable(Protocol):
         """
         ...
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[Proof]:
+    def confirm(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         """Names what the node proves that it keeps; what it does not name is not kept.
 
         Raises CannotDo where a node has no means to prove anything.
@@ -221,16 +221,16 @@ class Storable(Protocol):
         ...
 
 
-class Heedful(Protocol):
+class SupportsStop(Protocol):
     """A Storable that gives files their names by itself, some time after it has pulled them."""
 
-    def heed(self, stop: Stop) -> None:
+    def set_stop(self, stop: Stop) -> None:
         """Asks it from now on before each name: what is stopped shows nothing more."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class StagedImage:
     """One image that lies apart until it is packed. `ref` holds the UIDs under which it goes out.
 
     `sha256` and `size_bytes` are those of its data set, as Stored said.
@@ -243,7 +243,7 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class ArchiveRequest:
     """What one build puts into the file called `name`, without ending, and its parts.
 
     `images` and `size_bytes` are the sums of `gathered`, which is read once. `others` are lines of
@@ -253,20 +253,20 @@ class Bundle:
     name: str
     images: int
     size_bytes: int
-    gathered: Iterable[Gathered]
-    others: Iterable[Line] = ()
+    gathered: Iterable[StagedImage]
+    others: Iterable[DeliveryListLine] = ()
     about: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PackingProgress:
     """So much more was written, or tested: each image counts twice."""
 
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
+class ArchivesTested:
     """All is written and tested; files of these names become visible next.
 
     Whoever lists finished files writes the names down now: after that it may be killed in between.
@@ -275,12 +275,12 @@ class Showing:
     names: tuple[str, ...]
 
 
-Report = Callable[[Step | Showing], None]
+Report = Callable[[PackingProgress | ArchivesTested], None]
 """Called while archives are built. What it raises ends the build."""
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class FinishedArchive:
     """A finished file below the node's folder."""
 
     name: str
@@ -289,16 +289,18 @@ class Packed:
 
 
 @runtime_checkable
-class Packer(Protocol):
+class SupportsPacking(Protocol):
     """A Storable that keeps images apart until all have come, and then makes files of them."""
 
     name: str
 
-    def gather_as(self, title: str) -> None:
+    def set_archive_title(self, title: str) -> None:
         """Under which title images are gathered from now on."""
         ...
 
-    def pack(self, bundle: Bundle, password: str, stop: Stop, report: Report = ...) -> list[Packed]:
+    def pack(
+        self, bundle: ArchiveRequest, password: str, stop: Stop, report: Report = ...
+    ) -> list[FinishedArchive]:
         """Return once the files are visible. May be begun anew until `forget`."""
         ...
 
@@ -307,7 +309,7 @@ class Packer(Protocol):
         ...
 
 
-class Node(Protocol):
+class OpenedNode(Protocol):
     """An opened node. `close` ends it in good order; `abort` ends every wait at once, from any thread."""
 
     name: str

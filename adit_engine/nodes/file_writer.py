@@ -16,52 +16,52 @@ from typing import TextIO
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
-from adit_engine.dicom_file.atomic import Draft, Stamp, Tree, stamp_of
-from adit_engine.dicom_file.delivery_list import Line, contents
-from adit_engine.dicom_file.layout import path_of
+from adit_engine.dicom_file.atomic import AtomicFolder, FileStamp, UnpublishedFile, read_stamp
+from adit_engine.dicom_file.delivery_list import DeliveryListLine, open_delivery_list
+from adit_engine.dicom_file.layout import make_path
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed, NodeError, Stopped, StorageFull
-from adit_engine.nodes.base import Bundle, Gathered, Stored
-from adit_engine.rate_limit import Pace
+from adit_engine.nodes.base import ArchiveRequest, StagedImage, StoreResult
+from adit_engine.rate_limit import RateLimiter
 from adit_engine.values.instance import (
     CHARACTER_SET,
     DEFLATED_LE,
     EXPLICIT_BE,
     EXPLICIT_LE,
-    NAMING,
+    NAMING_TAGS,
     Instance,
-    inflated_start,
+    inflate_start,
 )
-from adit_engine.values.outcome import State
+from adit_engine.values.outcome import InstanceState
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 _READ_BYTES = 256 * 1024
-LONGEST_S = 600.0
+MAX_WAIT_S = 600.0
 """So long a group may take to be read; a disk that needs longer does not answer any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFile:
     """A file that was written: `parts` are the bytes that it has to hold."""
 
-    draft: Draft
-    stored: Stored
+    draft: UnpublishedFile
+    stored: StoreResult
     parts: Sequence[Buffer]
 
 
-class ReadBack:
+class WriteVerification:
     """What the files of one group after the other hold, byte by byte."""
 
     def __init__(self) -> None:
-        self._wanted: SimpleQueue[Sequence[Written] | None] = SimpleQueue()
-        self._found: dict[tuple[str, ...], tuple[Stamp, str]] = {}
+        self._wanted: SimpleQueue[Sequence[WrittenFile] | None] = SimpleQueue()
+        self._found: dict[tuple[str, ...], tuple[FileStamp, str]] = {}
         self._idle = Event()
         self._thread: Thread | None = None
         self._left = False
         self._fault: BaseException | None = None
 
-    def begin(self, files: Sequence[Written]) -> None:
+    def begin(self, files: Sequence[WrittenFile]) -> None:
         """The files have their names already; each is closed once it is read.
 
         Waits for the group before, so that no more than two are held in memory. Raises OSError when
@@ -75,13 +75,13 @@ class ReadBack:
         try:
             self._require_idle()
         except BaseException:
-            _close(files)
+            _close_files(files)
             raise
         self._idle.clear()
         self._wanted.put(files)
 
     def _require_idle(self) -> None:
-        if not self._idle.wait(LONGEST_S):
+        if not self._idle.wait(MAX_WAIT_S):
             raise TimeoutError(ETIMEDOUT, os.strerror(ETIMEDOUT))
         if self._fault is not None:
             raise self._fault
@@ -91,10 +91,10 @@ class ReadBack:
         self._left = at_once
         if self._thread is not None:
             self._wanted.put(None)
-            self._thread.join(LONGEST_S)
+            self._thread.join(MAX_WAIT_S)
             self._thread = None
 
-    def proves(self, names: tuple[str, ...], digest: str, tree: Tree) -> bool:
+    def proves(self, names: tuple[str, ...], digest: str, tree: AtomicFolder) -> bool:
         """Whether the file holds that data set. It is read now if it was not, or changed since."""
         known = self._found.pop(names, None)
         if known is not None and known == (tree.stamp(names), digest):
@@ -104,7 +104,7 @@ class ReadBack:
             return False
         with file:
             try:
-                return part10.data_set_sha256(file) == digest
+                return part10.hash_data_set(file) == digest
             except Malformed:
                 return False
 
@@ -118,24 +118,24 @@ class ReadBack:
             except BaseException as error:  # noqa: BLE001 - it is raised where the next group begins
                 self._fault = error
             finally:
-                _close(files)
+                _close_files(files)
                 self._idle.set()
 
-    def _read_one(self, one: Written, descriptor: int) -> None:
-        stamp = stamp_of(os.fstat(descriptor))
-        same = stamp.size_bytes == one.draft.size_bytes and _holds(descriptor, one.parts)
+    def _read_one(self, one: WrittenFile, descriptor: int) -> None:
+        stamp = read_stamp(os.fstat(descriptor))
+        same = stamp.size_bytes == one.draft.size_bytes and _begins_with(descriptor, one.parts)
         self._found[one.draft.names] = (stamp, one.stored.sha256 if same else "")
 
 
-def _close(files: Sequence[Written]) -> None:
+def _close_files(files: Sequence[WrittenFile]) -> None:
     for one in files:
         one.draft.held.close()
 
 
-def _holds(descriptor: int, parts: Sequence[Buffer]) -> bool:
+def _begins_with(descriptor: int, parts: Sequence[Buffer]) -> bool:
     """Whether the file begins with these bytes."""
     read, position = bytearray(_READ_BYTES), 0
-    for piece in _pieces(parts):
+    for piece in _split_parts(parts):
         if len(read) != len(piece):
             read = bytearray(len(piece))
         # Of two buffers the one on the left is the one that is compared as a whole, not by item.
@@ -145,7 +145,7 @@ def _holds(descriptor: int, parts: Sequence[Buffer]) -> bool:
     return True
 
 
-def _pieces(parts: Sequence[Buffer]) -> Iterator[memoryview]:
+def _split_parts(parts: Sequence[Buffer]) -> Iterator[memoryview]:
     for part in parts:
         view = memoryview(part)
         for start in range(0, len(view), _READ_BYTES):
@@ -156,7 +156,7 @@ GROUP_FILES = 16
 GROUP_BYTES = 16 * 1024 * 1024
 
 
-class Filing:
+class FileWriter:
     """Files are named as layout.py says. `owner` is the node's name, for errors."""
 
     def __init__(
@@ -168,17 +168,19 @@ class Filing:
         folder_mode: int = 0o750,
         file_mode: int = 0o640,
         group: int = -1,
-        pace: Pace | None = None,
+        pace: RateLimiter | None = None,
     ) -> None:
         self.owner = owner
-        self.pace = pace or Pace()
+        self.pace = pace or RateLimiter()
         self.reserve_mb = reserve_mb
-        self.tree = Tree(owner, base, folder_mode=folder_mode, file_mode=file_mode, group=group)
-        self._read_back = ReadBack()
+        self.tree = AtomicFolder(
+            owner, base, folder_mode=folder_mode, file_mode=file_mode, group=group
+        )
+        self._read_back = WriteVerification()
         self._aborted = False
         self._stop = Stop()
 
-    def heed(self, stop: Stop) -> None:
+    def set_stop(self, stop: Stop) -> None:
         """From now on it is asked before each file gets its name."""
         self._stop = stop
 
@@ -186,27 +188,27 @@ class Filing:
         """A store under way raises Stopped at its next instance."""
         self._aborted = True
 
-    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Files become visible in groups; an answer comes when its file is."""
-        self.require_room()
-        drafts: list[Written] = []
+        self.require_free_space()
+        drafts: list[WrittenFile] = []
         is_done = False
         try:
-            with self.tree.staying():
+            with self.tree.keep_folder_open():
                 yield from self._files(instances, drafts)
             is_done = True
         finally:
             self.tree.discard(one.draft for one in drafts)
             self._read_back.end(at_once=not is_done)
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+    def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         """Reads each file back: its length and sha256 must be those that were written."""
         tree, proves = self.tree, self._read_back.proves
-        with tree.staying():
-            kept = [one for one in stored if proves(_names(one), one.sha256, tree)]
+        with tree.keep_folder_open():
+            kept = [one for one in stored if proves(_path_names(one), one.sha256, tree)]
         return iter([one.ref.instance_uid for one in kept])
 
-    def require_room(self, size_bytes: int = 0) -> None:
+    def require_free_space(self, size_bytes: int = 0) -> None:
         """Raises StorageFull unless so much fits there besides what is to stay free."""
         free = self.tree.free_bytes() - self.reserve_mb * 1_000_000
         if free < size_bytes and free > 0:
@@ -218,7 +220,7 @@ class Filing:
         if free < size_bytes:
             raise StorageFull(self.owner, "the disk is nearly full. Make room there, then retry.")
 
-    def list_contents(self, bundle: Bundle) -> None:
+    def write_delivery_list(self, bundle: ArchiveRequest) -> None:
         """Writes contents-NAME.csv and .json beside what lies there, in place of older ones.
 
         Reads each file, as it is the file's own sha256 that people can compare. It is laid into
@@ -226,16 +228,16 @@ class Filing:
         """
         gathered = iter(bundle.gathered)
         first = next(gathered, None)
-        folder = _top(first.path) if first is not None else ()
+        folder = _project_folder(first.path) if first is not None else ()
         name = f"contents-{bundle.name}"
-        self.tree.supersede(folder, name)
-        drafts: list[Draft] = []
+        self.tree.remove_unfinished(folder, name)
+        drafts: list[UnpublishedFile] = []
         try:
             with ExitStack() as stack, self.tree.trouble():
                 for ending in ("csv", "json"):
                     drafts.append(self.tree.begin((*folder, f"{name}.{ending}"), lot=name))
-                texts = [stack.enter_context(_text(draft)) for draft in drafts]
-                with contents(texts[0], texts[1], bundle.about) as listed:
+                texts = [stack.enter_context(_open_text(draft)) for draft in drafts]
+                with open_delivery_list(texts[0], texts[1], bundle.about) as listed:
                     for one in chain(() if first is None else (first,), gathered):
                         listed.add(self._line(one))
                     for line in bundle.others:
@@ -247,18 +249,20 @@ class Filing:
         finally:
             self.tree.discard(drafts)
 
-    def _line(self, one: Gathered) -> Line:
+    def _line(self, one: StagedImage) -> DeliveryListLine:
         uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)
         file = self.tree.open(tuple(one.path.split("/")))
         if file is None:
             gone = "it was delivered, and the file is not there any more"
-            return Line(*uids, State.DELIVERED.value, gone, one.path)
+            return DeliveryListLine(*uids, InstanceState.DELIVERED.value, gone, one.path)
         with file:
             digest = file_digest(file, "sha256").hexdigest()
             size = file.tell()
-        return Line(*uids, State.DELIVERED.value, "", one.path, size, digest)
+        return DeliveryListLine(*uids, InstanceState.DELIVERED.value, "", one.path, size, digest)
 
-    def _files(self, instances: Iterable[Instance], drafts: list[Written]) -> Iterator[Stored]:
+    def _files(
+        self, instances: Iterable[Instance], drafts: list[WrittenFile]
+    ) -> Iterator[StoreResult]:
         """What is written and not yet visible stands in `drafts`, should this end early."""
         size, stream = 0, iter(instances)
         while True:
@@ -274,7 +278,7 @@ class Filing:
             if self._aborted:
                 raise Stopped(f"{self.owner}: writing was stopped.")
             written = self._write(instance)
-            if isinstance(written, Stored):
+            if isinstance(written, StoreResult):
                 yield written
                 continue
             drafts.append(written)
@@ -284,9 +288,9 @@ class Filing:
                 size = 0
         yield from self._publish(drafts)
 
-    def _publish(self, drafts: list[Written]) -> Iterator[Stored]:
+    def _publish(self, drafts: list[WrittenFile]) -> Iterator[StoreResult]:
         """What somebody else has laid there meanwhile is not touched, and judged as it lies there."""
-        self.require_room()
+        self.require_free_space()
         taken = {d.names for d in self.tree.publish([one.draft for one in drafts], self._stop)}
         done = list(drafts)
         drafts.clear()
@@ -296,11 +300,11 @@ class Filing:
             names = one.draft.names
             yield self._compared(one.stored, names) if names in taken else one.stored
 
-    def _write(self, instance: Instance) -> Written | Stored:
+    def _write(self, instance: Instance) -> WrittenFile | StoreResult:
         head = part10.file_head(instance)
         values = _naming_values(instance, head)
-        names = path_of(values)
-        stored = Stored(
+        names = make_path(values)
+        stored = StoreResult(
             instance.in_header.ref,
             size_bytes=instance.size_bytes,
             sha256=instance.sha256(),
@@ -309,14 +313,14 @@ class Filing:
         if self.tree.stamp(names):
             return self._compared(stored, names)
         parts = (head, *instance.parts())
-        return Written(self.tree.write(names, parts), stored, parts)
+        return WrittenFile(self.tree.write(names, parts), stored, parts)
 
-    def _compared(self, stored: Stored, names: tuple[str, ...]) -> Stored:
+    def _compared(self, stored: StoreResult, names: tuple[str, ...]) -> StoreResult:
         """With the file that lies there: the same data set counts as stored, another one stays."""
         if self._digest(names) == stored.sha256:
             return stored
         error = "another object with the same UID lies there already, and is left as it is"
-        return Stored(stored.ref, status=0x0111, error=error)
+        return StoreResult(stored.ref, status=0x0111, error=error)
 
     def _digest(self, names: tuple[str, ...]) -> str:
         """The sha256 of a visible file's data set; "" if it is broken, or gone."""
@@ -325,22 +329,22 @@ class Filing:
             return ""
         with file:
             try:
-                return part10.data_set_sha256(file)
+                return part10.hash_data_set(file)
             except Malformed:
                 return ""
 
 
-def _top(path: str) -> tuple[str, ...]:
+def _project_folder(path: str) -> tuple[str, ...]:
     """The project's folder, as layout.py makes it; the base itself without a project."""
     names = path.split("/")
     return (names[0],) if len(names) == 5 else ()
 
 
-def _text(draft: Draft) -> TextIO:
+def _open_text(draft: UnpublishedFile) -> TextIO:
     return open(draft.held.fileno(), "w", encoding="utf-8", newline="", closefd=False)
 
 
-def _names(stored: Stored) -> tuple[str, ...]:
+def _path_names(stored: StoreResult) -> tuple[str, ...]:
     return tuple(stored.path.split("/"))
 
 
@@ -348,7 +352,7 @@ def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
     """The values that names are made of; plain and UTF-8 text without pydicom's help."""
     if instance.transfer_syntax_uid != EXPLICIT_BE:
         identity = instance.in_header
-        found = {word: identity.trimmed(tag) for tag, word in NAMING.items()}
+        found = {word: identity.trimmed(tag) for tag, word in NAMING_TAGS.items()}
         unicode = identity.trimmed(CHARACTER_SET) == b"ISO_IR 192"
         if unicode or all(value.isascii() for value in found.values()):
             return {word: value.decode(errors="replace") for word, value in found.items()}
@@ -357,12 +361,12 @@ def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
     data = b"".join(instance.parts())
     if instance.transfer_syntax_uid == DEFLATED_LE:
         # Never as a whole: a small one may hold gigabytes.
-        instance = replace(instance, transfer_syntax_uid=EXPLICIT_LE, header=inflated_start(data))
+        instance = replace(instance, transfer_syntax_uid=EXPLICIT_LE, header=inflate_start(data))
         head, data = part10.file_head(instance), bytes(instance.header)
     header = dcmread(
         BytesIO(head + data),
         stop_before_pixels=True,
-        specific_tags=list(NAMING.values()),
+        specific_tags=list(NAMING_TAGS.values()),
     )
-    record = Record.of(Level.IMAGE, header)
-    return {keyword: record.text(keyword) for keyword in NAMING.values()}
+    record = Record.of(QueryLevel.IMAGE, header)
+    return {keyword: record.text(keyword) for keyword in NAMING_TAGS.values()}

@@ -10,28 +10,35 @@ from pathlib import Path
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
 from adit_engine.dicom_file.atomic import TEMP_PREFIX
-from adit_engine.dicom_file.header_index import KEYWORDS, Catalog, Entry
+from adit_engine.dicom_file.header_index import INDEXED_KEYWORDS, HeaderIndex, IndexEntry
 from adit_engine.dicom_ul import identifier
-from adit_engine.errors import Malformed, Stopped, StorageTrouble, WrongInput
-from adit_engine.nodes.base import Answers, Bundle, Finding, Grade, Stored, setting
-from adit_engine.nodes.diagnostics.disk_probe import Ground, require_mounted
-from adit_engine.nodes.file_writer import Filing
+from adit_engine.errors import InvalidInput, Malformed, Stopped, StorageError
+from adit_engine.nodes.base import (
+    ArchiveRequest,
+    FindResults,
+    Grade,
+    NodeFinding,
+    StoreResult,
+    setting,
+)
+from adit_engine.nodes.diagnostics.disk_probe import DiskProbe, require_mounted
+from adit_engine.nodes.file_writer import FileWriter
 from adit_engine.values.instance import (
     DEFLATED_LE,
     EXPLICIT_BE,
     IMPLICIT_LE,
     Instance,
-    inflated_start,
+    inflate_start,
 )
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import InstanceRef, Level, Ref
+from adit_engine.values.references import InstanceRef, QueryLevel, Ref
 
 _HEAD_BYTES = 64 * 1024
 """In so much of a file everything stands that is searched by, as a rule."""
-_LISTED = identifier.tags_of(KEYWORDS)
+_INDEXED_TAGS = identifier.tags_of(INDEXED_KEYWORDS)
 _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
-_BEGINNINGS = (b"\x02\0", b"\x08\0")
+_STARTS_WITHOUT_PREAMBLE = (b"\x02\0", b"\x08\0")
 """Of files whose preamble is missing: the file meta, or the data set itself."""
 
 
@@ -62,14 +69,14 @@ class FolderSettings:
 
     def __post_init__(self) -> None:
         if not self.path or not os.path.isabs(self.path):
-            raise WrongInput("Folder: give a full path that begins with /.")
+            raise InvalidInput("Folder: give a full path that begins with /.")
         if self.quota_gb < 0:
-            raise WrongInput("At most (GB): give 0 for no limit, or more.")
+            raise InvalidInput("At most (GB): give 0 for no limit, or more.")
         for name in ("file_mode", "folder_mode"):
             try:
                 int(getattr(self, name), 8)
             except ValueError:
-                raise WrongInput(f"{name}: give octal digits such as 640.") from None
+                raise InvalidInput(f"{name}: give octal digits such as 640.") from None
 
 
 class _Unreadable:
@@ -77,11 +84,11 @@ class _Unreadable:
 
 
 _UNREADABLE = _Unreadable()
-_Stamp = tuple[int, int]
-_Seen = tuple[_Stamp, Entry | _Unreadable | None]
+_FileVersion = tuple[int, int]
+_CachedEntry = tuple[_FileVersion, IndexEntry | _Unreadable | None]
 
 
-class Present(Answers):
+class FolderResults(FindResults):
     """What lies in a folder. `unread`: so many files or folders could not be looked into."""
 
     def __init__(self, records: Iterator[Record], unread: int) -> None:
@@ -107,16 +114,16 @@ class FolderNode:
         self.name = name
         self.settings = settings
         self.base = Path(settings.path)
-        self._filing = Filing(
+        self._filing = FileWriter(
             name,
             self.base,
             reserve_mb=settings.reserve_mb,
             folder_mode=int(settings.folder_mode, 8),
             file_mode=int(settings.file_mode, 8),
-            group=_group_of(settings.group),
+            group=_resolve_group(settings.group),
         )
         self.pace = self._filing.pace
-        self._entries: dict[str, _Seen] = {}
+        self._entries: dict[str, _CachedEntry] = {}
         self._unread = 0
         self._aborted = False
 
@@ -127,52 +134,51 @@ class FolderNode:
         self._aborted = True
         self._filing.abort()
 
-    def heed(self, stop: Stop) -> None:
-        self._filing.heed(stop)
+    def set_stop(self, stop: Stop) -> None:
+        self._filing.set_stop(stop)
 
     # What lies there ------------------------------------------------------------------------
 
-    def check(self) -> Iterator[Finding]:
+    def check(self) -> Iterator[NodeFinding]:
         try:
             self._ready()
-        except StorageTrouble as error:
-            yield Finding(Grade.BAD, str(error), "Mend this before the folder is used.")
+        except StorageError as error:
+            yield NodeFinding(Grade.BAD, str(error), "Mend this before the folder is used.")
             return
-        yield from self._ground().findings()
+        yield from self._disk_probe().findings()
 
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
-    ) -> Iterator[Finding]:
+    ) -> Iterator[NodeFinding]:
         """By reading its file; what is slow here is to find it."""
-        from adit_engine.nodes.diagnostics.image_probe import (  # only a check needs it
-            Limit,
-            attempted,
-        )
+        from adit_engine.nodes.diagnostics.image_probe import FetchLimit, attempt_fetch
 
-        limit = Limit(within_s, self.break_off)
-        yield attempted("reading the folder", image, lambda: self.fetch([image]), limit).finding()
+        limit = FetchLimit(within_s, self.break_off)
+        yield attempt_fetch(
+            "reading the folder", image, lambda: self.fetch([image]), limit
+        ).finding()
 
-    def try_writing(self) -> Iterator[Finding]:
+    def try_writing(self) -> Iterator[NodeFinding]:
         """A file that is removed again."""
         try:
             self._ready()
-        except StorageTrouble as error:
-            yield Finding(Grade.BAD, str(error), "Mend this before the folder is used.")
+        except StorageError as error:
+            yield NodeFinding(Grade.BAD, str(error), "Mend this before the folder is used.")
             return
-        yield from self._ground().tried()
+        yield from self._disk_probe().tried()
 
-    def _ground(self) -> Ground:
+    def _disk_probe(self) -> DiskProbe:
         given = self.settings
-        return Ground(self.name, self.base, given.network, given.reserve_mb)
+        return DiskProbe(self.name, self.base, given.network, given.reserve_mb)
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         self._ready()
-        catalog = self._catalog()
-        return Present(catalog.find(query), self._unread)
+        catalog = self._load_index()
+        return FolderResults(catalog.find(query), self._unread)
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         self._ready()
-        for ref, entries in self._catalog().below(refs).items():
+        for ref, entries in self._load_index().find_instances(refs).items():
             self._check()
             instance = self._one(ref, [self.base / entry.place for entry in entries])
             self.pace.keep(instance.size_bytes, lambda: self._aborted)
@@ -195,31 +201,31 @@ class FolderNode:
 
     def _read(self, path: Path) -> Instance:
         """Raises Malformed, OSError, StorageFull, Stopped."""
-        return part10.read_foreign(path, self.name, self._check)
+        return part10.read_shared_file(path, self.name, self._check)
 
     def _check(self) -> None:
         if self._aborted:
             raise Stopped(f"{self.name}: reading was stopped.")
 
-    def _catalog(self) -> Catalog:
+    def _load_index(self) -> HeaderIndex:
         """What lies there now; only new and changed files are opened."""
-        seen: dict[str, _Seen] = {}
+        seen: dict[str, _CachedEntry] = {}
         shut: list[OSError] = []
         begin = len(str(self.base / "x")) - 1
         for whole in self._files(shut):
-            if (stamp := _stamp(whole, self.base)) is None:
+            if (stamp := _file_version(whole, self.base)) is None:
                 continue
             place = whole[begin:]
             known = self._entries.get(place)
             # Rights may have been given meanwhile, of which no time of a file tells.
             if known is None or known[0] != stamp or known[1] is _UNREADABLE:
-                known = stamp, _entry(Path(whole), place)
+                known = stamp, _index_entry(Path(whole), place)
             seen[place] = known
         self._entries = seen
         found = [entry for _, entry in seen.values() if entry is not None]
-        entries = [entry for entry in found if isinstance(entry, Entry)]
+        entries = [entry for entry in found if isinstance(entry, IndexEntry)]
         self._unread = len(shut) + len(found) - len(entries)
-        return Catalog(entries)
+        return HeaderIndex(entries)
 
     def _files(self, shut: list[OSError]) -> Iterator[str]:
         """Those below the folder, without our own unfinished ones. `shut` gets what cannot be entered.
@@ -235,47 +241,47 @@ class FolderNode:
 
     # Writing --------------------------------------------------------------------------------
 
-    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Files become visible in groups; an answer comes when its file is."""
         self._ready()
-        yield from self._filing.store(self._while_there(instances))
+        yield from self._filing.store(self._require_mount_for_each(instances))
 
-    def _while_there(self, instances: Iterable[Instance]) -> Iterator[Instance]:
+    def _require_mount_for_each(self, instances: Iterable[Instance]) -> Iterator[Instance]:
         """A share that goes away in between leaves an empty folder, into which nothing is written."""
         for instance in instances:
             if self.settings.network:
                 self._ready()
             yield instance
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+    def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         """Reads each file back: its length and sha256 must be those that were written."""
         return self._filing.confirm(stored)
 
-    def require_room(self, size_bytes: int) -> None:
+    def require_free_space(self, size_bytes: int) -> None:
         """Raises StorageTrouble unless it is there, mounted, and has room for so much."""
         self._ready()
-        self._filing.require_room(size_bytes)
+        self._filing.require_free_space(size_bytes)
 
-    def list_contents(self, bundle: Bundle) -> None:
+    def write_delivery_list(self, bundle: ArchiveRequest) -> None:
         """See Filing.list_contents."""
         self._ready()
-        self._filing.list_contents(bundle)
+        self._filing.write_delivery_list(bundle)
 
     def _ready(self) -> None:
         require_mounted(self.name, self.base, self.settings.network)
 
 
-def _group_of(name: str) -> int:
+def _resolve_group(name: str) -> int:
     """Its number; -1 for none. Raises WrongInput."""
     if not name:
         return -1
     try:
         return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
     except KeyError:
-        raise WrongInput(f"Group of new files: this machine knows no group {name}.") from None
+        raise InvalidInput(f"Group of new files: this machine knows no group {name}.") from None
 
 
-def _stamp(place: str, base: Path) -> _Stamp | None:
+def _file_version(place: str, base: Path) -> _FileVersion | None:
     """What changes with a file; None for what is none, and for links that lead out of the folder."""
     try:
         seen = os.lstat(place)
@@ -289,74 +295,75 @@ def _stamp(place: str, base: Path) -> _Stamp | None:
     return (seen.st_mtime_ns, seen.st_size) if stat.S_ISREG(seen.st_mode) else None
 
 
-def _entry(path: Path, place: str) -> Entry | _Unreadable | None:
+def _index_entry(path: Path, place: str) -> IndexEntry | _Unreadable | None:
     """The catalog's entry of a file; None for what is not DICOM, or a DICOMDIR."""
     try:
         with path.open("rb", buffering=0) as file:
             head = memoryview(file.read(_HEAD_BYTES))
-        plain = _plain_entry(head, place)
-        entry = plain or _rare_entry(path, head, place)
+        plain = _read_entry_fast(head, place)
+        entry = plain or _read_entry_with_pydicom(path, head, place)
     except FileNotFoundError:
         return None
     except OSError:
         return _UNREADABLE
-    if entry is not None and _names_itself(entry):
+    if entry is not None and _has_uids(entry):
         return entry
     # What is whole and belongs to no study, such as a hanging protocol, is nobody's loss.
-    broken = plain is None and _is_dicom(head) and not _is_directory(path, head)
+    broken = plain is None and _is_dicom(head) and not _is_dicomdir(path, head)
     return _UNREADABLE if broken else None
 
 
-def _names_itself(entry: Entry) -> bool:
+def _has_uids(entry: IndexEntry) -> bool:
     try:
         return bool(entry.ref)
-    except WrongInput:
+    except InvalidInput:
         return False
 
 
 def _is_dicom(head: memoryview) -> bool:
-    begins_bare = bytes(head[:2]) in _BEGINNINGS and bytes(head[4:6]).isalpha()
+    begins_bare = bytes(head[:2]) in _STARTS_WITHOUT_PREAMBLE and bytes(head[4:6]).isalpha()
     return bytes(head[128:132]) == b"DICM" or begins_bare
 
 
-def _is_directory(path: Path, head: memoryview) -> bool:
+def _is_dicomdir(path: Path, head: memoryview) -> bool:
     """Beside the images of a CD lies a list of them."""
     return (
-        path.name.upper() == "DICOMDIR" or _meta_of(head).get(part10.META_CLASS) == _DIRECTORY_CLASS
+        path.name.upper() == "DICOMDIR"
+        or _read_file_meta(head).get(part10.META_CLASS) == _DIRECTORY_CLASS
     )
 
 
-def _meta_of(head: memoryview) -> dict[int, str]:
+def _read_file_meta(head: memoryview) -> dict[int, str]:
     try:
-        return part10.meta_and_start(head)[0]
+        return part10.parse_file_meta(head)[0]
     except Malformed:
         return {}
 
 
-def _plain_entry(head: memoryview, place: str) -> Entry | None:
+def _read_entry_fast(head: memoryview, place: str) -> IndexEntry | None:
     """From the start of the header alone; None where pydicom has to be asked."""
     try:
-        meta, start = part10.meta_and_start(head)
+        meta, start = part10.parse_file_meta(head)
         syntax = meta[part10.META_SYNTAX]
         if syntax == EXPLICIT_BE:
             return None
-        explicit, level = syntax != IMPLICIT_LE, Level.IMAGE
+        explicit, level = syntax != IMPLICIT_LE, QueryLevel.IMAGE
         # Never as a whole: a small file may hold gigabytes.
-        data = inflated_start(head[start:]) if syntax == DEFLATED_LE else head[start:]
-        found = identifier.record(level, data, explicit, "", _LISTED)
+        data = inflate_start(head[start:]) if syntax == DEFLATED_LE else head[start:]
+        found = identifier.decode_record(level, data, explicit, "", _INDEXED_TAGS)
     except (KeyError, Malformed):
         return None
-    return Entry(found.values, place)
+    return IndexEntry(found.values, place)
 
 
-def _rare_entry(path: Path, head: memoryview, place: str) -> Entry | None:
-    if _meta_of(head).get(part10.META_SYNTAX) == DEFLATED_LE:
+def _read_entry_with_pydicom(path: Path, head: memoryview, place: str) -> IndexEntry | None:
+    if _read_file_meta(head).get(part10.META_SYNTAX) == DEFLATED_LE:
         return None
     from pydicom import dcmread  # takes long to load
     from pydicom.errors import InvalidDicomError
 
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=list(KEYWORDS))
-        return Entry.of(header, place)
+        header = dcmread(path, stop_before_pixels=True, specific_tags=list(INDEXED_KEYWORDS))
+        return IndexEntry.of(header, place)
     except (InvalidDicomError, Malformed, ValueError, EOFError, NotImplementedError):
         return None

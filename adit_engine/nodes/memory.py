@@ -8,8 +8,8 @@ from typing import ClassVar
 from pydicom import dcmread
 
 from adit_engine.dicom_file import part10
-from adit_engine.dicom_file.header_index import Catalog, Entry
-from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
+from adit_engine.dicom_file.header_index import HeaderIndex, IndexEntry
+from adit_engine.nodes.base import FindResults, Grade, NodeFinding, StoreResult, setting
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.references import Ref
@@ -30,20 +30,20 @@ class MemoryNode:
         self.name = name
         self.held = self.shelves.setdefault(settings.shelf or name, {})
 
-    def check(self) -> Iterator[Finding]:
-        yield Finding(Grade.GOOD, f"{self.name} holds {len(self.held)} images in memory.")
+    def check(self) -> Iterator[NodeFinding]:
+        yield NodeFinding(Grade.GOOD, f"{self.name} holds {len(self.held)} images in memory.")
 
-    def find(self, query: Query) -> Answers:
-        return Answers(self._catalog().find(query))
+    def find(self, query: Query) -> FindResults:
+        return FindResults(self._load_index().find(query))
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        for ref in self._catalog().below(refs):
+        for ref in self._load_index().find_instances(refs):
             yield self.held[ref.instance_uid]
 
     def break_off(self) -> None:
         pass
 
-    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         for instance in instances:
             ref = instance.in_header.ref
             kept = Instance.of(
@@ -53,9 +53,9 @@ class MemoryNode:
                 b"".join(instance.parts()),
             )
             self.held[ref.instance_uid] = kept
-            yield Stored(ref, size_bytes=instance.size_bytes, sha256=kept.sha256())
+            yield StoreResult(ref, size_bytes=instance.size_bytes, sha256=kept.sha256())
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+    def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         return (s.ref.instance_uid for s in stored if s.ref.instance_uid in self.held)
 
     def close(self) -> None:
@@ -64,11 +64,11 @@ class MemoryNode:
     def abort(self) -> None:
         pass
 
-    def _catalog(self) -> Catalog:
+    def _load_index(self) -> HeaderIndex:
         def header(instance: Instance) -> BytesIO:
             return BytesIO(b"".join(part10.file_parts(instance)))
 
-        return Catalog(
-            Entry.of(dcmread(header(instance), stop_before_pixels=True), uid)
+        return HeaderIndex(
+            IndexEntry.of(dcmread(header(instance), stop_before_pixels=True), uid)
             for uid, instance in self.held.items()
         )

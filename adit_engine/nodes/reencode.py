@@ -13,11 +13,17 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import UID
 
 from adit_engine.dicom_file import part10
-from adit_engine.dicom_file.transcode import little_endian
+from adit_engine.dicom_file.transcode import to_little_endian
 from adit_engine.errors import AditError, Malformed
-from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, Instance, inflated
+from adit_engine.values.instance import (
+    DEFLATED_LE,
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    Instance,
+    inflate_data_set,
+)
 
-_QUIET = threading.Lock()
+_WARNINGS_LOCK = threading.Lock()
 
 # What pydicom and its decoders were seen to raise for pixels or values they cannot read.
 _UNREADABLE = (
@@ -35,7 +41,7 @@ _UNREADABLE = (
 )
 
 
-def reencoded(instance: Instance, syntaxes: Sequence[str]) -> Instance | None:
+def reencode(instance: Instance, syntaxes: Sequence[str]) -> Instance | None:
     """The instance in an uncompressed syntax out of `syntaxes`; None where that cannot be done.
 
     Compressed pixel data are decompressed as they are: values, colours and UIDs stay.
@@ -44,20 +50,20 @@ def reencoded(instance: Instance, syntaxes: Sequence[str]) -> Instance | None:
     if target is None:
         return None
     # pydicom's warnings quote values, and the filter is one for all threads.
-    with _QUIET, warnings.catch_warnings():
+    with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _written(instance, target)
+            return _reencode_to(instance, target)
         except _UNREADABLE:
             return None
 
 
-def _written(instance: Instance, target: str) -> Instance:
+def _reencode_to(instance: Instance, target: str) -> Instance:
     if instance.transfer_syntax_uid == DEFLATED_LE:
         kind, uid, data = instance.sop_class_uid, instance.instance_uid, b"".join(instance.parts())
-        instance = Instance.of(kind, uid, EXPLICIT_LE, inflated(data))
+        instance = Instance.of(kind, uid, EXPLICIT_LE, inflate_data_set(data))
     # pydicom would leave the words of pixel data as they are.
-    instance = little_endian(instance)
+    instance = to_little_endian(instance)
     whole = b"".join(part10.file_parts(instance))
     dataset: FileDataset = dcmread(BytesIO(whole))
     if UID(instance.transfer_syntax_uid).is_compressed and "PixelData" in dataset:

@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.dicom_file.atomic import Tree, storage_trouble
-from adit_engine.dicom_file.layout import component
-from adit_engine.errors import StorageTrouble, WrongInput
+from adit_engine.dicom_file.atomic import AtomicFolder, to_storage_error
+from adit_engine.dicom_file.layout import make_component
+from adit_engine.errors import InvalidInput, StorageError
 from adit_engine.nodes.base import (
-    Bundle,
-    Finding,
-    Gathered,
+    ArchiveRequest,
+    FinishedArchive,
     Grade,
-    Packed,
+    NodeFinding,
     Report,
-    Stored,
+    StagedImage,
+    StoreResult,
     setting,
 )
-from adit_engine.nodes.diagnostics.disk_probe import Ground, require_mounted
-from adit_engine.nodes.file_writer import Filing
+from adit_engine.nodes.diagnostics.disk_probe import DiskProbe, require_mounted
+from adit_engine.nodes.file_writer import FileWriter
 from adit_engine.nodes.sevenzip_builder import Packing
-from adit_engine.rate_limit import Pace
+from adit_engine.rate_limit import RateLimiter
 from adit_engine.values.instance import Instance
 
 GB = 1_000_000_000
@@ -66,9 +66,9 @@ class ArchiveSettings:
     def __post_init__(self) -> None:
         for label, path in (("Folder", self.path), ("Folder for what is gathered", self.staging)):
             if path and not os.path.isabs(path):
-                raise WrongInput(f"{label}: give a full path that begins with /.")
+                raise InvalidInput(f"{label}: give a full path that begins with /.")
         if self.part_gb < 1:
-            raise WrongInput("Largest file (GB): give at least 1.")
+            raise InvalidInput("Largest file (GB): give at least 1.")
 
 
 class ArchiveNode:
@@ -78,18 +78,18 @@ class ArchiveNode:
 
     def __init__(self, name: str, settings: ArchiveSettings) -> None:
         if not settings.path or not settings.staging:
-            raise WrongInput("Folder: it must be known where archives lie, and what is gathered.")
+            raise InvalidInput("Folder: it must be known where archives lie, and what is gathered.")
         self.name = name
         self.settings = settings
         self.base = Path(settings.path)
-        self.pace = Pace()
-        self._gathered: dict[str, Gathered] = {}
-        self.gather_as("images")
+        self.pace = RateLimiter()
+        self._gathered: dict[str, StagedImage] = {}
+        self.set_archive_title("images")
 
-    def gather_as(self, title: str) -> None:
+    def set_archive_title(self, title: str) -> None:
         """From now on images are gathered under this title, and packed from there."""
-        self._staging = Path(self.settings.staging, component(title, "images"))
-        self._filing = Filing(
+        self._staging = Path(self.settings.staging, make_component(title, "images"))
+        self._filing = FileWriter(
             self.name,
             self._staging,
             reserve_mb=self.settings.reserve_mb,
@@ -104,49 +104,49 @@ class ArchiveNode:
     def abort(self) -> None:
         self._filing.abort()
 
-    def heed(self, stop: Stop) -> None:
-        self._filing.heed(stop)
+    def set_stop(self, stop: Stop) -> None:
+        self._filing.set_stop(stop)
 
-    def check(self) -> Iterator[Finding]:
+    def check(self) -> Iterator[NodeFinding]:
         try:
             self._ready()
-        except StorageTrouble as error:
-            yield Finding(Grade.BAD, str(error), "Mend this before 7-Zip files are ordered.")
+        except StorageError as error:
+            yield NodeFinding(Grade.BAD, str(error), "Mend this before 7-Zip files are ordered.")
             return
-        yield from self._ground().findings()
+        yield from self._disk_probe().findings()
 
-    def try_writing(self) -> Iterator[Finding]:
+    def try_writing(self) -> Iterator[NodeFinding]:
         """A file that is removed again."""
         try:
             self._ready()
-        except StorageTrouble as error:
-            yield Finding(Grade.BAD, str(error), "Mend this before 7-Zip files are ordered.")
+        except StorageError as error:
+            yield NodeFinding(Grade.BAD, str(error), "Mend this before 7-Zip files are ordered.")
             return
-        yield from self._ground().tried()
+        yield from self._disk_probe().tried()
 
-    def _ground(self) -> Ground:
+    def _disk_probe(self) -> DiskProbe:
         given = self.settings
-        return Ground(self.name, self.base, given.network, given.reserve_mb)
+        return DiskProbe(self.name, self.base, given.network, given.reserve_mb)
 
     # Gathering ---------------------------------------------------------------------------------
 
-    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Lays them apart, unencrypted, where only we can read them."""
         self._ready()
         self._make_staging()
         yield from self._filing.store(instances)
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+    def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         """Reads each file back where it was laid apart."""
         kept = set(self._filing.confirm(stored))
         for one in stored:
             if one.ref.instance_uid in kept:
-                found = Gathered(one.ref, one.path, one.sha256, one.size_bytes)
+                found = StagedImage(one.ref, one.path, one.sha256, one.size_bytes)
                 self._gathered[one.path] = found
         return iter(kept)
 
     @property
-    def gathered(self) -> list[Gathered]:
+    def gathered(self) -> list[StagedImage]:
         """What was confirmed since this node was opened."""
         return list(self._gathered.values())
 
@@ -167,23 +167,23 @@ class ArchiveNode:
         try:
             self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise storage_trouble(self.name, error) from error
+            raise to_storage_error(self.name, error) from error
 
     # Packing -----------------------------------------------------------------------------------
 
     def pack(
-        self, bundle: Bundle, password: str, stop: Stop, report: Report = lambda _: None
-    ) -> list[Packed]:
+        self, bundle: ArchiveRequest, password: str, stop: Stop, report: Report = lambda _: None
+    ) -> list[FinishedArchive]:
         """Build, test and show the archives of what was gathered; see Packing.pack.
 
         Safe to begin again at any time, until `forget`. Raises StorageTrouble, Stopped.
         """
         self._ready()
-        target = Filing(self.name, self.base, reserve_mb=self.settings.reserve_mb)
-        target.require_room(int(bundle.size_bytes * _OVERHEAD))
+        target = FileWriter(self.name, self.base, reserve_mb=self.settings.reserve_mb)
+        target.require_free_space(int(bundle.size_bytes * _OVERHEAD))
         packing = Packing(
             self.name,
-            Tree(self.name, self._staging),
+            AtomicFolder(self.name, self._staging),
             target.tree,
             password,
             self.settings.part_gb * GB,
@@ -192,16 +192,18 @@ class ArchiveNode:
         )
         return packing.pack(bundle)
 
-    def require_room(self, size_bytes: int) -> None:
+    def require_free_space(self, size_bytes: int) -> None:
         """Both for what is gathered and for the file. Raises StorageTrouble."""
         self._ready()
         self._make_staging()
         try:
             is_one_disk = self._staging.stat().st_dev == self.base.stat().st_dev
         except OSError as error:
-            raise storage_trouble(self.name, error) from error
-        self._filing.require_room(2 * size_bytes if is_one_disk else size_bytes)
-        Filing(self.name, self.base, reserve_mb=self.settings.reserve_mb).require_room(size_bytes)
+            raise to_storage_error(self.name, error) from error
+        self._filing.require_free_space(2 * size_bytes if is_one_disk else size_bytes)
+        FileWriter(self.name, self.base, reserve_mb=self.settings.reserve_mb).require_free_space(
+            size_bytes
+        )
 
     def _ready(self) -> None:
         require_mounted(self.name, self.base, self.settings.network)

@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
-from adit_engine.dicom_file.atomic import Draft, Tree, storage_trouble
-from adit_engine.dicom_file.delivery_list import Contents, Line, contents
-from adit_engine.errors import Malformed, StorageTrouble, WrongInput
-from adit_engine.nodes.base import Bundle, Gathered, Packed, Report, Showing, Step
-from adit_engine.values.outcome import State
+from adit_engine.dicom_file.atomic import AtomicFolder, UnpublishedFile, to_storage_error
+from adit_engine.dicom_file.delivery_list import (
+    DeliveryListLine,
+    DeliveryListWriter,
+    open_delivery_list,
+)
+from adit_engine.errors import InvalidInput, Malformed, StorageError
+from adit_engine.nodes.base import (
+    ArchiveRequest,
+    ArchivesTested,
+    FinishedArchive,
+    PackingProgress,
+    Report,
+    StagedImage,
+)
+from adit_engine.values.outcome import InstanceState
 
 if TYPE_CHECKING:
     from adit_engine.nodes.sevenzip_file import SevenZipWriter
@@ -32,15 +43,15 @@ class Packing:
     """One build: files below `staging` become archives in `target`."""
 
     owner: str
-    staging: Tree
-    target: Tree
+    staging: AtomicFolder
+    target: AtomicFolder
     password: str
     part_bytes: int
     stop: Stop
     report: Report
     _unreported: int = field(default=0, init=False)
 
-    def pack(self, bundle: Bundle) -> list[Packed]:
+    def pack(self, bundle: ArchiveRequest) -> list[FinishedArchive]:
         """Build, test and show the archives of a bundle; return them in order.
 
         What an earlier build of this bundle has begun is taken away first, whoever may still be at
@@ -48,12 +59,12 @@ class Packing:
         StorageTrouble, StorageFull, Stopped, and whatever `report` raises.
         """
         self.stop.check()
-        self.target.supersede((), bundle.name)
-        drafts: list[Draft] = []
-        packed: list[Packed] = []
+        self.target.remove_unfinished((), bundle.name)
+        drafts: list[UnpublishedFile] = []
+        packed: list[FinishedArchive] = []
         left = iter(bundle.gathered)
         is_one = bundle.size_bytes <= self.part_bytes and bundle.images <= MOST_FILES
-        following: Gathered | None = next(left, None)
+        following: StagedImage | None = next(left, None)
         try:
             while following is not None:
                 number = len(drafts) + 1
@@ -62,9 +73,9 @@ class Packing:
                 part = _Part(following, left, self.part_bytes)
                 checksum = self._write(drafts[-1], name, part, bundle)
                 size = self._test(drafts[-1], checksum)
-                packed.append(Packed(name + ENDING, size, part.images))
+                packed.append(FinishedArchive(name + ENDING, size, part.images))
                 following = part.following
-            self.report(Showing(tuple(one.name for one in packed)))
+            self.report(ArchivesTested(tuple(one.name for one in packed)))
             self.target.replace(drafts, self.stop)
             for draft in drafts:
                 draft.held.close()
@@ -78,12 +89,14 @@ class Packing:
         self.stop.check()
         self._unreported += size_bytes
         if self._unreported >= _STEP_BYTES:
-            self.report(Step(self._unreported))
+            self.report(PackingProgress(self._unreported))
             self._unreported = 0
 
     # Writing -----------------------------------------------------------------------------------
 
-    def _write(self, draft: Draft, name: str, part: "_Part", bundle: Bundle) -> bytes:
+    def _write(
+        self, draft: UnpublishedFile, name: str, part: "_Part", bundle: ArchiveRequest
+    ) -> bytes:
         """Write one archive and return the checksum of its members."""
         from adit_engine.nodes.sevenzip_file import SevenZipWriter
 
@@ -91,7 +104,7 @@ class Packing:
             file = stack.enter_context(open(draft.held.fileno(), "w+b", closefd=False))
             archive = SevenZipWriter(file, self.password)
             lists = [stack.enter_context(_scratch()) for _ in range(2)]
-            with contents(lists[0], lists[1], bundle.about) as listed:
+            with open_delivery_list(lists[0], lists[1], bundle.about) as listed:
                 for one in part:
                     self._add(archive, one, listed)
                 for line in bundle.others if part.following is None else ():
@@ -104,7 +117,7 @@ class Packing:
             os.fsync(file.fileno())
         return archive.checksum.digest()
 
-    def _add(self, archive: "SevenZipWriter", one: Gathered, listed: Contents) -> None:
+    def _add(self, archive: "SevenZipWriter", one: StagedImage, listed: DeliveryListWriter) -> None:
         """Add one image, which must be the one that was gathered."""
         file = self.staging.open(tuple(one.path.split("/")))
         if file is None:
@@ -119,7 +132,11 @@ class Packing:
         if data_set.hexdigest() != one.sha256:
             raise self._lost()
         uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)
-        listed.add(Line(*uids, State.DELIVERED.value, "", one.path, size_bytes, digest.hex()))
+        listed.add(
+            DeliveryListLine(
+                *uids, InstanceState.DELIVERED.value, "", one.path, size_bytes, digest.hex()
+            )
+        )
 
     def _image(
         self, file: BinaryIO, data_set: Callable[[memoryview], None]
@@ -128,7 +145,7 @@ class Packing:
         start: int | None = None
         for piece in self._pieces(file):
             if start is None:
-                _, start = part10.meta_and_start(piece)
+                _, start = part10.parse_file_meta(piece)
                 data_set(piece[start:])
             else:
                 data_set(piece)
@@ -141,8 +158,8 @@ class Packing:
             self._advance(count)
             yield buffer[:count]
 
-    def _lost(self) -> StorageTrouble:
-        return StorageTrouble(
+    def _lost(self) -> StorageError:
+        return StorageError(
             self.owner,
             "images that were gathered for the 7-Zip file are gone, or were changed, before it "
             "was built. Start from nothing.",
@@ -150,7 +167,7 @@ class Packing:
 
     # Testing -----------------------------------------------------------------------------------
 
-    def _test(self, draft: Draft, checksum: bytes) -> int:
+    def _test(self, draft: UnpublishedFile, checksum: bytes) -> int:
         """Read an archive back from the disk with the password; return its size."""
         from adit_engine.nodes.sevenzip_file import read_checksum
 
@@ -159,14 +176,14 @@ class Packing:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             try:
                 found = read_checksum(file, self.password, self._advance)
-            except (Malformed, WrongInput):
+            except (Malformed, InvalidInput):
                 raise self._broken() from None
         if found != checksum:
             raise self._broken()
         return size
 
-    def _broken(self) -> StorageTrouble:
-        return StorageTrouble(
+    def _broken(self) -> StorageError:
+        return StorageError(
             self.owner,
             "the 7-Zip file could not be read back as it was written. Check the disk, then retry.",
         )
@@ -176,20 +193,20 @@ class Packing:
         try:
             yield
         except OSError as error:
-            raise storage_trouble(self.owner, error) from error
+            raise to_storage_error(self.owner, error) from error
 
 
 class _Part:
     """What goes into one archive: up to its size, or one image alone that is larger than that."""
 
-    def __init__(self, first: Gathered, left: Iterator[Gathered], most_bytes: int) -> None:
-        self.following: Gathered | None = first
+    def __init__(self, first: StagedImage, left: Iterator[StagedImage], most_bytes: int) -> None:
+        self.following: StagedImage | None = first
         self.images = 0
         self._left = left
         self._most_bytes = most_bytes
         self._size = 0
 
-    def __iter__(self) -> Iterator[Gathered]:
+    def __iter__(self) -> Iterator[StagedImage]:
         """Afterwards `following` is the first of the next part, None where there is none."""
         while (one := self.following) is not None:
             self._size += one.size_bytes

@@ -32,7 +32,7 @@ from py7zr import (
 from py7zr.exceptions import ArchiveError
 
 from adit_engine.elements import Buffer
-from adit_engine.errors import Malformed, WrongInput
+from adit_engine.errors import InvalidInput, Malformed
 
 _FILTERS = [{"id": FILTER_COPY}, {"id": FILTER_CRYPTO_AES256_SHA256}]
 _MEMBER_MODE = S_IFREG | 0o644
@@ -106,7 +106,7 @@ def read_checksum(file: BinaryIO, password: str, received: Callable[[int], None]
     try:
         archive = SevenZipFile(file, password=password)
     except _READ_ERRORS:
-        raise WrongInput(
+        raise InvalidInput(
             "The 7-Zip file cannot be opened: the password is wrong or the file is damaged."
         ) from None
     sink = _Sink(archive.getnames(), received)

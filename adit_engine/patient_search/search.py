@@ -9,16 +9,16 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.errors import NodeRefused, WrongInput
+from adit_engine.errors import InvalidInput, NodeRefused
 from adit_engine.nodes.base import Searchable
 from adit_engine.patient_search import name_matching
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level, StudyRef
+from adit_engine.values.references import QueryLevel, StudyRef
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class PersonCriteria:
     """Whom an archive is asked for: by number, by name and birth date, or by one examination."""
 
     patient_id: str = field(default="", repr=False)
@@ -29,7 +29,7 @@ class Person:
 
     def __post_init__(self) -> None:
         if not (self.patient_id or self.accession_number or (self.family and self.birth_date)):
-            raise WrongInput(
+            raise InvalidInput(
                 "A row needs a patient ID, or a name and a birth date, or an accession number."
             )
 
@@ -40,14 +40,14 @@ class Person:
         if self.patient_id:
             return ("id", self.patient_id)
         born = self.birth_date.isoformat() if self.birth_date else ""
-        return ("name", name_matching.pattern(self.family).lower(), born)
+        return ("name", name_matching.make_wildcard(self.family).lower(), born)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PatientQuery:
     """One row: whom, when and what. `modalities`: any of them. Descriptions may hold * and ?."""
 
-    person: Person
+    person: PersonCriteria
     first: date | None = None
     last: date | None = None
     modalities: tuple[str, ...] = ()
@@ -79,31 +79,33 @@ class Question:
         if person.accession_number or person.patient_id:
             name = "AccessionNumber" if person.accession_number else "PatientID"
             yield Query(
-                Level.STUDY, {name: person.accession_number or person.patient_id}, self.days
+                QueryLevel.STUDY, {name: person.accession_number or person.patient_id}, self.days
             )
             return
         assert person.birth_date is not None, "checked when it was made"
         keys = {"PatientBirthDate": person.birth_date.strftime("%Y%m%d")}
-        family = name_matching.pattern(person.family)
+        family = name_matching.make_wildcard(person.family)
         if family:
-            yield Query(Level.STUDY, {**keys, "PatientName": family}, self.days)
-        yield Query(Level.STUDY, keys, self.days)
+            yield Query(QueryLevel.STUDY, {**keys, "PatientName": family}, self.days)
+        yield Query(QueryLevel.STUDY, keys, self.days)
 
     def is_of_person(self, study: Record) -> bool:
         """What the archive left empty does not speak against it, but for the name."""
         person = self.person
         return (
-            _agrees(person.patient_id, study.patient_id)
-            and _agrees(person.accession_number, study.accession_number)
+            _does_not_contradict(person.patient_id, study.patient_id)
+            and _does_not_contradict(person.accession_number, study.accession_number)
             and (not study.text("PatientBirthDate") or self._is_born(study))
-            and (not person.family or name_matching.is_same(person.family, person.given, study))
+            and (
+                not person.family or name_matching.is_same_name(person.family, person.given, study)
+            )
         )
 
     def fits(self, study: Record) -> bool:
         """Whether a study of the person is asked for; its modalities have to be known."""
         return (
             (self.days is None or study.study_date is None or study.study_date in self.days)
-            and _is_like(self.study_description, study.study_description)
+            and _matches_wildcard(self.study_description, study.study_description)
             and (not self.modalities or not set(self.modalities).isdisjoint(study.modalities))
         )
 
@@ -111,7 +113,7 @@ class Question:
         number = self.series_number
         return (
             (number is None or series.series_number == number)
-            and _is_like(self.series_description, series.series_description)
+            and _matches_wildcard(self.series_description, series.series_description)
             and (not self.modalities or series.text("Modality") in self.modalities)
         )
 
@@ -126,11 +128,11 @@ class Question:
                 "patient_id": person.patient_id,
                 "family": person.family,
                 "given": person.given,
-                "birth_date": _text(person.birth_date),
+                "birth_date": _format_date(person.birth_date),
                 "accession_number": person.accession_number,
             },
-            "first": _text(self.first),
-            "last": _text(self.last),
+            "first": _format_date(self.first),
+            "last": _format_date(self.last),
             "modalities": list(self.modalities),
             "study_description": self.study_description,
             "series_description": self.series_description,
@@ -138,52 +140,52 @@ class Question:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Question":
-        person = {**data["person"], "birth_date": _day(data["person"]["birth_date"])}
-        days = {name: _day(data[name]) for name in ("first", "last")}
+    def from_json(cls, data: dict[str, Any]) -> "PatientQuery":
+        person = {**data["person"], "birth_date": _parse_date(data["person"]["birth_date"])}
+        days = {name: _parse_date(data[name]) for name in ("first", "last")}
         return cls(
             **{
                 **data,
                 **days,
-                "person": Person(**person),
+                "person": PersonCriteria(**person),
                 "modalities": tuple(data["modalities"]),
             }
         )
 
 
-def _text(day: date | None) -> str | None:
+def _format_date(day: date | None) -> str | None:
     return day.isoformat() if day else None
 
 
-def _day(text: str | None) -> date | None:
+def _parse_date(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _agrees(asked: str, held: str) -> bool:
+def _does_not_contradict(asked: str, held: str) -> bool:
     return not asked or not held or asked.strip() == held
 
 
-def _is_like(asked: str, held: str) -> bool:
+def _matches_wildcard(asked: str, held: str) -> bool:
     """Wildcards * and ?, without regard to case; a text that is not there is like * alone."""
     if not asked.strip("*"):
         return True
-    pattern = _folded(asked).replace("[", "[[]")
-    return fnmatch.fnmatchcase(_folded(held), pattern)
+    pattern = _fold(asked).replace("[", "[[]")
+    return fnmatch.fnmatchcase(_fold(held), pattern)
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-MOST_QUESTIONS = 64
+MAX_QUERIES = 64
 """So often a range of dates is asked for in parts before the answer counts as capped."""
 OUT_OF_RESOURCES = 0xA700
 """PS3.4 C.4.1.1.4: some archives end so instead of giving more answers than they like."""
-_EARLIEST = date(1970, 1, 1)
+_EARLIEST_DATE = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PatientQueryResult:
     """What answers one question, studies newest first.
 
     `other_person`: the number is there, and is somebody else's. `is_loose`: the node refused a key,
@@ -202,7 +204,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _PartialResult:
     """What a node said to one query, or to several that make one."""
 
     records: tuple[Record, ...] = field(default=(), repr=False)
@@ -211,8 +213,8 @@ class _Heard:
     refusal: NodeRefused | None = None
     """It gave nothing, for there was too much to give."""
 
-    def __add__(self, other: "_Heard") -> "_Heard":
-        return _Heard(
+    def __add__(self, other: "_PartialResult") -> "_PartialResult":
+        return _PartialResult(
             self.records + other.records,
             self.is_capped or other.is_capped,
             self.is_loose or other.is_loose,
@@ -220,29 +222,29 @@ class _Heard:
 
 
 @dataclass
-class Inquiry:
+class PatientSearch:
     """Asks one node. Rows whose questions have the same key are answered by one asking."""
 
     node: Searchable
     stop: Stop
-    _series: dict[str, _Heard] = field(default_factory=dict)
+    _series: dict[str, _PartialResult] = field(default_factory=dict)
 
-    def answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
+    def answers(self, questions: Sequence[PatientQuery]) -> Iterator[PatientQueryResult]:
         """One for each question, in order; all have the same key. Raises NodeError, Stopped."""
         heard = self._studies(questions)
         for question in questions:
             yield self._answer(question, heard)
 
-    def _studies(self, questions: Sequence[Question]) -> _Heard:
+    def _studies(self, questions: Sequence[PatientQuery]) -> _PartialResult:
         """Each study once, newest first."""
-        heard = _Heard()
+        heard = _PartialResult()
         for query in questions[0].queries():
             heard += self._all(query)
             if any(q.is_of_person(study) for study in heard.records for q in questions):
                 break
         return replace(heard, records=_newest_first(heard.records))
 
-    def _answer(self, question: Question, heard: _Heard) -> Answer:
+    def _answer(self, question: PatientQuery, heard: _PartialResult) -> PatientQueryResult:
         mine = [study for study in heard.records if question.is_of_person(study)]
         person = question.person
         is_numbered = bool(person.patient_id or person.accession_number)
@@ -251,15 +253,15 @@ class Inquiry:
         found = [study for study in mine if question.fits(study)]
         if not question.asks_for_series:
             other = is_numbered and not mine and bool(heard.records)
-            return Answer(tuple(found), heard.is_capped, heard.is_loose, other)
+            return PatientQueryResult(tuple(found), heard.is_capped, heard.is_loose, other)
         for study in found:
             heard += replace(self._series_of(study), records=())
         series = (one for study in found for one in self._series_of(study).records)
         fitting = tuple(one for one in series if question.fits_series(one))
         other = is_numbered and not mine and bool(heard.records)
-        return Answer(fitting, heard.is_capped, heard.is_loose, other)
+        return PatientQueryResult(fitting, heard.is_capped, heard.is_loose, other)
 
-    def _all(self, query: Query) -> _Heard:
+    def _all(self, query: Query) -> _PartialResult:
         """Also where the node gives only so many at a time: its dates are then asked in halves.
 
         Where it gives nothing at all for being asked too much, that is an error only if asking for
@@ -271,8 +273,8 @@ class Inquiry:
         questions = 1
         while waiting:
             part, said = waiting.pop()
-            halves = () if said.is_loose else _halves(part)
-            if not halves or questions >= MOST_QUESTIONS:
+            halves = () if said.is_loose else _split_date_range(part)
+            if not halves or questions >= MAX_QUERIES:
                 if said.refusal is not None:
                     raise said.refusal
                 heard = replace(heard, is_capped=True)
@@ -284,7 +286,7 @@ class Inquiry:
                 waiting += [(half, more)] if more.is_capped else []
         return heard
 
-    def _ask(self, query: Query) -> _Heard:
+    def _ask(self, query: Query) -> _PartialResult:
         """What matches by our own reading as well."""
         self.stop.check()
         records: list[Record] = []
@@ -296,14 +298,14 @@ class Inquiry:
                     records.append(record)
         except NodeRefused as error:
             if error.status == OUT_OF_RESOURCES:
-                return _Heard(tuple(records), True, refusal=None if records else error)
-            looser = _looser(query)
+                return _PartialResult(tuple(records), True, refusal=None if records else error)
+            looser = _relax_query(query)
             if looser is None:
                 raise
             return replace(self._ask(looser), is_loose=True)
         finally:
             answers.close()
-        return _Heard(tuple(records), answers.capped)
+        return _PartialResult(tuple(records), answers.capped)
 
     def _with_modalities(self, study: Record) -> Record:
         """Asks for its series where the node does not tell a study's modalities."""
@@ -312,14 +314,14 @@ class Inquiry:
         told = {one.text("Modality") for one in self._series_of(study).records} - {""}
         return Record(study.level, {**study.values, "ModalitiesInStudy": tuple(sorted(told))})
 
-    def _series_of(self, study: Record) -> _Heard:
+    def _series_of(self, study: Record) -> _PartialResult:
         """With the values of the study; asked once."""
         if study.study_uid not in self._series:
             query = Query.series_of(StudyRef(study.study_uid), study.patient_id)
             heard = self._ask(query)
             by_number = sorted(heard.records, key=lambda r: (r.series_number or 0, r.series_uid))
             merged = tuple(
-                replace(one, values={**study.values, **_told(one)})
+                replace(one, values={**study.values, **_known_values(one)})
                 for one in by_number
                 if one.series_uid
             )
@@ -333,11 +335,11 @@ def _newest_first(studies: Iterable[Record]) -> tuple[Record, ...]:
     return tuple(sorted(by_uid, key=lambda s: s.text("StudyDate") + s.study_time, reverse=True))
 
 
-def _told(record: Record) -> dict[str, str | tuple[str, ...]]:
+def _known_values(record: Record) -> dict[str, str | tuple[str, ...]]:
     return {keyword: value for keyword, value in record.values.items() if value}
 
 
-def _halves(query: Query) -> tuple[Query, ...]:
+def _split_date_range(query: Query) -> tuple[Query, ...]:
     """The same for two spans of days; none where one day is left.
 
     The first half keeps an open beginning and the second an open end: what lies outside of all
@@ -345,7 +347,7 @@ def _halves(query: Query) -> tuple[Query, ...]:
     """
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     days = query.study_date
-    first = days.first if days and days.first else _EARLIEST
+    first = days.first if days and days.first else _EARLIEST_DATE
     last = days.last if days and days.last else max(tomorrow, first)
     if first >= last:
         return ()
@@ -355,7 +357,7 @@ def _halves(query: Query) -> tuple[Query, ...]:
     return replace(query, study_date=earlier), replace(query, study_date=later)
 
 
-def _looser(query: Query) -> Query | None:
+def _relax_query(query: Query) -> Query | None:
     """For archives that refuse a key: without the name, then without the dates; None: all are needed."""
     if "PatientName" in query.keys and len(query.keys) > 1:
         keys = {name: value for name, value in query.keys.items() if name != "PatientName"}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import IntEnum
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
@@ -143,26 +143,30 @@ def check(
 
     types = said(_IMAGE_TYPE).split(b"\\")
     if any(word in one for one in types for word in _SCREEN_IMAGE_TYPES):
-        raise Withhold("image-type", "Its image type says that it shows a screen or a report.")
+        raise InstanceWithheld(
+            "image-type", "Its image type says that it shows a screen or a report."
+        )
     if said(_RECOGNIZABLE_VISUAL_FEATURES) not in (b"", b"NO"):
-        raise Withhold("recognizable", "The object says that the person can be recognized in it.")
+        raise InstanceWithheld(
+            "recognizable", "The object says that the person can be recognized in it."
+        )
     if "gray" in admitted.asks and values.get(_SAMPLES_PER_PIXEL, b"") not in (b"", b"\x01\x00"):
-        raise Withhold(
+        raise InstanceWithheld(
             "samples", f"A {admitted.modality} image in colour shows a screen or a report."
         )
     if not cover and "rule" in admitted.asks:
-        raise Withhold("pixel-rule", "No pixel rule of the profile covers the device.")
+        raise InstanceWithheld("pixel-rule", "No pixel rule of the profile covers the device.")
     if not cover and said(_CONVERSION_TYPE) in _CAPTURE_CONVERSION_TYPES:
-        raise Withhold("conversion", "A secondary capture: text may be part of its pixels.")
+        raise InstanceWithheld("conversion", "A secondary capture: text may be part of its pixels.")
     if cover < RuleCoverage.BLANKED and said(_BURNED_IN_ANNOTATION) not in (b"", b"NO"):
-        raise Withhold("burned-in", "The object says that text is burned into its pixels.")
+        raise InstanceWithheld("burned-in", "The object says that text is burned into its pixels.")
     if not cover and admitted.needs_rule(header_word):
-        raise Withhold(
+        raise InstanceWithheld(
             UNCONFIRMED_ANNOTATION,
             f"{admitted.modality} {_MAY_SHOW_TEXT} {_NEXT_STEPS[header_word]}",
         )
     if not (cover or said(_BURNED_IN_ANNOTATION)) and "not-burned-in" in admitted.asks:
-        raise Withhold(
+        raise InstanceWithheld(
             "burned-in-unknown",
             f"{admitted.modality} images must say that no text is burned into their pixels.",
         )
@@ -187,6 +191,6 @@ def needs_pixel_rule(
     """Whether the object stays here unless a pixel rule opens it."""
     try:
         check(admitted, values, header_word)
-    except Withhold as held:
+    except InstanceWithheld as held:
         return held.code in LIFTED_BY_PIXEL_RULE
     return False

@@ -3,9 +3,9 @@
 import re
 from functools import lru_cache
 
-from adit_engine.dicom_file.transcode import little_endian
-from adit_engine.elements import encoded
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.dicom_file.transcode import to_little_endian
+from adit_engine.elements import encode_element
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize import (
     admission,
     deid_attributes,
@@ -65,7 +65,7 @@ _REQUIRED_TAGS = frozenset(
         *admission.REQUIRED_TAGS,
         *face_risk.REQUIRED_TAGS,
         *pixel_format.REQUIRED_TAGS,
-        *pixel_rules.READ,
+        *pixel_rules.DEVICE_TAGS,
     }
 )
 _SUPPORTED_SYNTAXES = NATIVE_SYNTAXES | STRIP_FUNCTIONS.keys()
@@ -89,15 +89,17 @@ def apply(
         memory = ElementCache(change)
     try:
         made, traces = _pseudonymize_instance(memory, instance)
-    except Withhold:
+    except InstanceWithheld:
         raise
     except Malformed as error:
-        raise Withhold("malformed", str(error)) from None
+        raise InstanceWithheld("malformed", str(error)) from None
     except Exception as error:  # noqa: BLE001
         # What could not be foreseen must not let an object through; the text of an unforeseen error
         # could hold a value of the header, so only its kind is told.
         kind = type(error).__name__
-        raise Withhold("not-understood", f"The object could not be understood ({kind}).") from None
+        raise InstanceWithheld(
+            "not-understood", f"The object could not be understood ({kind})."
+        ) from None
     if tally is not None:
         tally.note(count_changes(traces))
     return made
@@ -108,16 +110,16 @@ def _pseudonymize_instance(
 ) -> tuple[Instance, InstanceChanges]:
     change = memory.change
     was_big_endian = instance.transfer_syntax_uid == EXPLICIT_BE
-    instance = little_endian(instance)
+    instance = to_little_endian(instance)
     if instance.transfer_syntax_uid not in _SUPPORTED_SYNTAXES:
-        raise Withhold("syntax", "Objects of this transfer syntax cannot be checked.")
+        raise InstanceWithheld("syntax", "Objects of this transfer syntax cannot be checked.")
     parts = split_dataset(instance)
     values = parts.values(_REQUIRED_TAGS)
     uids = {tag: values.get(tag, b"").strip(b" \0") for tag in _IDENTITY_TAGS}
     sop_class_uid = uids[_SOP_CLASS_UID].decode("latin-1") or instance.sop_class_uid.strip(" \0")
     refused = admission.sop_class_refusal(sop_class_uid, change.profile) if sop_class_uid else None
     if refused is not None:
-        raise Withhold(*refused)
+        raise InstanceWithheld(*refused)
     _check_identity(uids, instance)
     admitted = tables.admitted_sop_classes()[sop_class_uid]
     rules: tuple[PixelRule, ...] = ()
@@ -173,7 +175,7 @@ def _mask_instance(
     element = parts.pixels
     is_native = instance.transfer_syntax_uid in NATIVE_SYNTAXES
     if element is None or element.tag != PIXEL_DATA or element.undefined is is_native:
-        raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
+        raise InstanceWithheld("pixel-format", "The pixels are of a kind that cannot be checked.")
     check_overlays(parts, PixelFormat.of({**values, _PHOTOMETRIC: b""}))
     data = memoryview(parts.body.data)
     new = mask_pixels(data, element, values, where, instance.transfer_syntax_uid)
@@ -181,10 +183,10 @@ def _mask_instance(
     explicit = instance.explicit
     for tag in OFFSET_TABLE_TAGS:
         out.pop(tag, None)
-    out[_PHOTOMETRIC] = encoded(_PHOTOMETRIC, "CS", new.photometric, explicit)
+    out[_PHOTOMETRIC] = encode_element(_PHOTOMETRIC, "CS", new.photometric, explicit)
     if form.samples > 1:
-        out[_PLANAR] = encoded(_PLANAR, "US", new.planar, explicit)
-    out[deid_attributes.BURNED_IN_ANNOTATION] = encoded(
+        out[_PLANAR] = encode_element(_PLANAR, "US", new.planar, explicit)
+    out[deid_attributes.BURNED_IN_ANNOTATION] = encode_element(
         deid_attributes.BURNED_IN_ANNOTATION, "CS", b"NO", explicit
     )
     out |= _encode_deid_attributes(change, explicit, blanked=True)
@@ -195,7 +197,7 @@ def _mask_instance(
         _map_uid(change, values[_SOP_INSTANCE_UID].strip(b" \0")),
         EXPLICIT_LE if explicit else IMPLICIT_LE,
         b"".join(out[tag] for tag in sorted(out)),
-        (encoded(PIXEL_DATA, vr, value, explicit),),
+        (encode_element(PIXEL_DATA, vr, value, explicit),),
     )
 
 
@@ -203,13 +205,21 @@ def _check_identity(uids: dict[int, bytes], instance: Instance) -> None:
     """The UIDs of the data set count. Another instance UID in the file meta is a label, and goes."""
     said = {tag: uid.decode("latin-1") for tag, uid in uids.items()}
     if not all(said.values()):
-        raise Withhold("identity", "A UID that says what the object is or belongs to is missing.")
+        raise InstanceWithheld(
+            "identity", "A UID that says what the object is or belongs to is missing."
+        )
     if not all(_UID.fullmatch(uid) for uid in said.values()):
-        raise Withhold("identity", "A UID that says what the object is or belongs to is not legal.")
+        raise InstanceWithheld(
+            "identity", "A UID that says what the object is or belongs to is not legal."
+        )
     if well_known_uids() & {uid for tag, uid in uids.items() if tag != _SOP_CLASS_UID}:
-        raise Withhold("identity", "A UID of the object is one that the standard has taken.")
+        raise InstanceWithheld(
+            "identity", "A UID of the object is one that the standard has taken."
+        )
     if instance.sop_class_uid.strip(" \0") not in ("", said[_SOP_CLASS_UID]):
-        raise Withhold("identity", "The object came as one of another class than its header says.")
+        raise InstanceWithheld(
+            "identity", "The object came as one of another class than its header says."
+        )
 
 
 def _check_face_risk(
@@ -259,9 +269,11 @@ def _add_required_attributes(
         out.pop(deid_attributes.BURNED_IN_ANNOTATION, None)
     age = deid_attributes.compute_patient_age(change.profile, values)
     if age is not None and deid_attributes.PATIENT_AGE not in out:
-        out[deid_attributes.PATIENT_AGE] = encoded(deid_attributes.PATIENT_AGE, "AS", age, explicit)
+        out[deid_attributes.PATIENT_AGE] = encode_element(
+            deid_attributes.PATIENT_AGE, "AS", age, explicit
+        )
     for tag, vr in deid_attributes.required_empty_attributes(out).items():
-        out.setdefault(tag, encoded(tag, vr, b"", explicit))
+        out.setdefault(tag, encode_element(tag, vr, b"", explicit))
     out |= _encode_deid_attributes(change, explicit)
 
 
@@ -280,14 +292,16 @@ def _encode_deid_attributes(
     change: Pseudonymization, explicit: bool, *, blanked: bool = False
 ) -> dict[int, bytes]:
     out = {
-        tag: encoded(tag, vr, value, explicit)
+        tag: encode_element(tag, vr, value, explicit)
         for tag, (vr, value) in deid_attributes.build_attributes(change).items()
     }
     items = b""
     for code in deid_attributes.build_method_codes(change.profile, blanked=blanked):
-        item = b"".join(encoded(tag, vr, value, explicit) for tag, (vr, value) in code.items())
+        item = b"".join(
+            encode_element(tag, vr, value, explicit) for tag, (vr, value) in code.items()
+        )
         items += b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item
-    out[deid_attributes.METHOD_CODE_SEQUENCE] = encoded(
+    out[deid_attributes.METHOD_CODE_SEQUENCE] = encode_element(
         deid_attributes.METHOD_CODE_SEQUENCE, "SQ", items, explicit
     )
     return out

@@ -13,7 +13,7 @@ from struct import Struct, pack
 from struct import error as StructError
 
 from adit_engine.elements import Buffer, Element, items
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize.pixel_decoding import decode_frame
 from adit_engine.pseudonymize.pixel_format import PixelFormat, uses_spare_bits
 
@@ -41,8 +41,8 @@ _CODESTREAM_MARKERS = frozenset(
 _CODESTREAM_COMMENT_MARKER = 0x64
 
 
-def _stream_error(what: str) -> Withhold:
-    return Withhold("pixel-stream", f"The compressed pixels {what}.")
+def _stream_error(what: str) -> InstanceWithheld:
+    return InstanceWithheld("pixel-stream", f"The compressed pixels {what}.")
 
 
 @dataclass
@@ -137,7 +137,7 @@ def _check_frame(data: bytes, position: int, form: PixelFormat) -> None:
 def _check_precision(precision: int, data: bytes, form: PixelFormat) -> None:
     """A stream of more bits than the image has is decoded, as only its values tell what they hold."""
     if precision > max(form.stored, 8) and uses_spare_bits(decode_frame(data, form), form):
-        raise Withhold("pixel-bits", "The compressed pixels use bits outside the image.")
+        raise InstanceWithheld("pixel-bits", "The compressed pixels use bits outside the image.")
 
 
 def strip_jpeg_2000(data: bytes, form: PixelFormat) -> bytes:
@@ -276,7 +276,9 @@ def _find_plane_end(data: bytes, position: int, stop: int, size: int, legal: byt
         if control != 128:
             filled += control + 1 if literal else 257 - control
             if legal is not None and run.translate(None, legal):
-                raise Withhold("pixel-bits", "The compressed pixels use bits outside the image.")
+                raise InstanceWithheld(
+                    "pixel-bits", "The compressed pixels use bits outside the image."
+                )
             position += len(run)
         position += 1
     if filled > size or position > stop:
@@ -338,7 +340,9 @@ class EncapsulatedPixelData:
         starts = self._fragment_offsets()
         offsets = _decode_numbers(self.table, 4)
         if len(offsets) != form.frames or not set(offsets) <= set(starts):
-            raise Withhold("pixel-stream", "Nothing says where each compressed image begins.")
+            raise InstanceWithheld(
+                "pixel-stream", "Nothing says where each compressed image begins."
+            )
         cuts = [*(starts.index(offset) for offset in offsets), len(self.fragments)]
         return [list(self.fragments[begin:end]) for begin, end in pairwise(cuts)]
 
@@ -353,7 +357,7 @@ def rebuild_pixel_data(
     read = EncapsulatedPixelData.of(data, element)
     old = read.frames(form)
     if not all(old):
-        raise Withhold("pixel-length", "There are fewer images than the header says.")
+        raise InstanceWithheld("pixel-length", "There are fewer images than the header says.")
     new = []
     same = element.vr == "OB" and not any(len(part) & 1 for part in read.fragments)
     for fragments in old:

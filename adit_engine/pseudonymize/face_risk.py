@@ -11,7 +11,7 @@ from enum import Enum
 from functools import lru_cache
 
 from adit_engine.elements import Buffer, Element, elements, is_sequence, items, nested_explicit
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.parameters import RiskDecision
 
 THIN_MM = 3.0
@@ -139,7 +139,7 @@ def check(
     if faces is RiskDecision.ACCEPT:
         return True
     more = f" {UNDECIDED_MESSAGE}" if faces is RiskDecision.UNDECIDED else ""
-    raise Withhold(FACE_CODE, RISK_MESSAGES[risk] + more)
+    raise InstanceWithheld(FACE_CODE, RISK_MESSAGES[risk] + more)
 
 
 _TAG_ORDER = (_IMAGE_TYPE, _SERIES_DESCRIPTION, *_SERIES_TAGS, *_STUDY_TAGS, *_LENGTH_TAGS)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 _PSEUDONYM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -23,7 +23,7 @@ SHIFT_SPAN_DAYS = 3620
 def validate_pseudonym(text: str) -> str:
     """Raises WrongInput for anything that a data set's character set could damage."""
     if not _PSEUDONYM.fullmatch(text):
-        raise WrongInput(
+        raise InvalidInput(
             "A pseudonym has 1 to 64 characters: letters A-Z and a-z, digits, dot, hyphen, underscore."
         )
     return text
@@ -42,7 +42,7 @@ class ProjectKey:
 
     def __post_init__(self) -> None:
         if len(self.secret) != 32:
-            raise WrongInput("A trial's key has 32 bytes.")
+            raise InvalidInput("A trial's key has 32 bytes.")
         keys = {
             "uid": self._derive_key(f"uid {self.generation}"),
             "date": self._derive_key("date"),
@@ -61,7 +61,7 @@ class ProjectKey:
     def generate_pseudonym(self, domain: str, patient_id: str) -> str:
         """A pseudonym for a patient of a patient-id domain. Raises WrongInput without an id."""
         if not patient_id.strip(" \0"):
-            raise WrongInput("Without a patient ID no pseudonym can be generated.")
+            raise InvalidInput("Without a patient ID no pseudonym can be generated.")
         text = f"{domain}\0{patient_id.strip(' ' + chr(0))}"
         digest = hmac.digest(self._keys["pseudonym"], text.encode(), sha256)
         return "P" + b32encode(digest[:10]).decode("ascii")
@@ -118,8 +118,8 @@ def read_key_file(path: Path) -> ProjectKey:
     try:
         digits, _, generation = path.read_text().strip().partition(" ")
         return ProjectKey(bytes.fromhex(digits), int(generation or 1))
-    except (OSError, ValueError, WrongInput):
-        raise WrongInput(f"{path} holds no trial key (64 hex digits).") from None
+    except (OSError, ValueError, InvalidInput):
+        raise InvalidInput(f"{path} holds no trial key (64 hex digits).") from None
 
 
 def format_key(key: ProjectKey) -> str:

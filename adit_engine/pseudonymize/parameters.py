@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import ProjectKey, validate_pseudonym
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class ClinicalTrialAttributes:
         for each in fields(self):
             text = getattr(self, each.name)
             if len(text) > 64 or "\\" in text or not text.isprintable():
-                raise WrongInput(
+                raise InvalidInput(
                     f"{each.name}: at most 64 characters, no backslash, no line break (PS3.5 6.2)."
                 )
         if not self.sponsor.strip() or not self.protocol_id.strip():
-            raise WrongInput("A trial in the header needs a sponsor and a protocol id.")
+            raise InvalidInput("A trial in the header needs a sponsor and a protocol id.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,15 @@ Pixel data: the element that leaves, of the same buffers where nothing in it had
 
 from dataclasses import dataclass
 
-from adit_engine.elements import PIXEL_TAGS, Buffer, Element, Source, elements, encoded
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.elements import (
+    PIXEL_TAGS,
+    Buffer,
+    Element,
+    EncodedElements,
+    elements,
+    encode_element,
+)
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize import pixel_format
 from adit_engine.pseudonymize.encapsulated_pixel_data import (
     build_extended_offset_table,
@@ -19,9 +26,9 @@ from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 class SplitDataset:
     """One data set, taken apart: elements before the pixels, the pixels, elements behind them."""
 
-    header: Source
+    header: EncodedElements
     found: list[Element]
-    body: Source
+    body: EncodedElements
     pixels: Element | None
     behind: list[Element]
 
@@ -44,7 +51,7 @@ class SplitDataset:
 def split_dataset(instance: Instance) -> SplitDataset:
     """Without copying pixels. Raises Malformed."""
     explicit = instance.explicit
-    header = Source(bytes(instance.header), explicit)
+    header = EncodedElements(bytes(instance.header), explicit)
     found = list(elements(header.data, explicit))
     if not instance.rest:
         for place, element in enumerate(found):
@@ -52,7 +59,7 @@ def split_dataset(instance: Instance) -> SplitDataset:
                 return SplitDataset(header, found[:place], header, element, found[place + 1 :])
         return SplitDataset(header, found, header, None, [])
     whole = instance.rest[0] if len(instance.rest) == 1 else b"".join(instance.rest)
-    body = Source(memoryview(whole), explicit)
+    body = EncodedElements(memoryview(whole), explicit)
     first = next(elements(body.data, explicit))
     if first.tag not in PIXEL_TAGS:
         raise Malformed("The pixel data do not stand where they should.")
@@ -72,7 +79,7 @@ _FLOAT_PIXEL_BYTES = {0x7FE00008: 4, 0x7FE00009: 8}
 def check_word_order(element: Element, values: dict[int, bytes]) -> None:
     """PS3.5 7.3 turns each word of OW round; many writers turn whole numbers, and none says which."""
     if element.vr == "OW" and values.get(_ALLOCATED, b"") not in (b"", b"\x08\0", b"\x10\0"):
-        raise Withhold(
+        raise InstanceWithheld(
             "pixel-format", "Big endian pixels of more than 16 bits can be read in two ways."
         )
 
@@ -84,7 +91,7 @@ def check_overlays(parts: SplitDataset, form: PixelFormat) -> None:
             value = parts.header.data[element.value : element.end]
             bit = int.from_bytes(value, "little")
             if bit and form.mask >> bit & 1:
-                raise Withhold("pixel-bits", "An overlay lies in the bits of the image.")
+                raise InstanceWithheld("pixel-bits", "An overlay lies in the bits of the image.")
 
 
 def build_pixel_data(
@@ -96,7 +103,9 @@ def build_pixel_data(
         return ()
     is_native = instance.transfer_syntax_uid in NATIVE_SYNTAXES
     if element.undefined is is_native:
-        raise Withhold("pixel-format", "The pixels do not stand as the transfer syntax says.")
+        raise InstanceWithheld(
+            "pixel-format", "The pixels do not stand as the transfer syntax says."
+        )
     form = _read_pixel_format(element, values, admitted)
     check_overlays(parts, form)
     data = memoryview(parts.body.data)
@@ -121,7 +130,7 @@ def _read_pixel_format(
         form = PixelFormat.of(values)
         if form.allocated <= 32:
             return form
-    raise Withhold("pixel-format", "The pixels are of a kind that cannot be checked.")
+    raise InstanceWithheld("pixel-format", "The pixels are of a kind that cannot be checked.")
 
 
 def _build_native(
@@ -131,7 +140,7 @@ def _build_native(
     new = pixel_format.clean_native_pixels(value, form)
     if len(new) == 1 and new[0] is value:
         return None
-    head = encoded(element.tag, element.vr or "OW", b"", instance.explicit)
+    head = encode_element(element.tag, element.vr or "OW", b"", instance.explicit)
     return (head[:-4] + sum(map(len, new)).to_bytes(4, "little"), *new)
 
 
@@ -147,5 +156,7 @@ def _build_encapsulated(
     if any(tables_given) and (
         new or tables_given != list(build_extended_offset_table(data, element, form))
     ):
-        raise Withhold("pixel-stream", "The table of where frames begin would no longer be true.")
+        raise InstanceWithheld(
+            "pixel-stream", "The table of where frames begin would no longer be true."
+        )
     return new

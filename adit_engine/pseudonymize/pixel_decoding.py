@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.pixel_format import PixelFormat
 
 # The first bytes tell what it is: JPEG 2000 begins with FF4F, JPEG-LS has a frame header FFF7.
@@ -21,9 +21,11 @@ def decode_frame(data: bytes, form: PixelFormat) -> bytes:
     try:
         pixels = _find_decoder(data)(data)
     except (RuntimeError, ValueError, TypeError):
-        raise Withhold("pixel-stream", "The compressed pixels cannot be decoded.") from None
+        raise InstanceWithheld("pixel-stream", "The compressed pixels cannot be decoded.") from None
     if pixels.size != form.rows * form.columns * form.samples:
-        raise Withhold("pixel-stream", "The compressed pixels are of another size than announced.")
+        raise InstanceWithheld(
+            "pixel-stream", "The compressed pixels are of another size than announced."
+        )
     # Signed values become the same bits without a sign.
     return bytes(pixels.astype(f"<i{form.allocated // 4}").astype(f"<u{form.allocated // 8}"))
 
@@ -50,7 +52,9 @@ def _decode_rle(data: bytes, form: PixelFormat) -> bytes:
         for begin, end in zip(starts, [*starts[1:], len(data)], strict=True)
     ]
     if len(planes) != width * form.samples:
-        raise Withhold("pixel-stream", "The compressed pixels are of another size than announced.")
+        raise InstanceWithheld(
+            "pixel-stream", "The compressed pixels are of another size than announced."
+        )
     out = bytearray(size * len(planes))
     for number, plane in enumerate(planes):
         sample, byte = divmod(number, width)
@@ -64,7 +68,7 @@ def _unpack_segment(segment: bytes, size: int) -> bytes:
     at = 0
     while len(out) < size:
         if at + 1 >= len(segment):
-            raise Withhold("pixel-stream", "The compressed pixels cannot be decoded.")
+            raise InstanceWithheld("pixel-stream", "The compressed pixels cannot be decoded.")
         control = segment[at]
         if control < 128:
             out += segment[at + 1 : at + 2 + control]
@@ -75,5 +79,7 @@ def _unpack_segment(segment: bytes, size: int) -> bytes:
         else:
             at += 1
     if len(out) != size:
-        raise Withhold("pixel-stream", "The compressed pixels are of another size than announced.")
+        raise InstanceWithheld(
+            "pixel-stream", "The compressed pixels are of another size than announced."
+        )
     return bytes(out)

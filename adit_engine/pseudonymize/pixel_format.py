@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adit_engine.elements import Buffer
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 
 _SAMPLES = 0x00280002
 _PHOTOMETRIC_INTERPRETATION = 0x00280004
@@ -54,7 +54,9 @@ class PixelFormat:
         """For numbers of `size_bytes` each, all of whose bits count (PS3.3 C.7.6.24, C.7.6.25)."""
         bits = (8 * size_bytes).to_bytes(2, "little")
         if values.get(_ALLOCATED) != bits:
-            raise Withhold("pixel-format", "The header does not say how to read the pixels.")
+            raise InstanceWithheld(
+                "pixel-format", "The header does not say how to read the pixels."
+            )
         high = (8 * size_bytes - 1).to_bytes(2, "little")
         return cls.of({**values, _STORED: bits, _HIGH: high, _SIGNED: b"\0\0"})
 
@@ -68,7 +70,9 @@ class PixelFormat:
         frames = values.get(_FRAMES, b"").strip(b" \0") or b"1"
         needed = {_SAMPLES, _ROWS, _COLUMNS, _ALLOCATED, _STORED, _HIGH, _SIGNED}
         if any(numbers[tag] is None for tag in needed) or not frames.isdigit():
-            raise Withhold("pixel-format", "The header does not say how to read the pixels.")
+            raise InstanceWithheld(
+                "pixel-format", "The header does not say how to read the pixels."
+            )
         made = cls(
             samples=numbers[_SAMPLES] or 0,
             frames=int(frames),
@@ -81,7 +85,9 @@ class PixelFormat:
             padding=numbers[_PADDING],
         )
         if not made._is_valid or b"YBR_FULL_422" in values.get(_PHOTOMETRIC_INTERPRETATION, b""):
-            raise Withhold("pixel-format", "The header describes pixels that cannot be checked.")
+            raise InstanceWithheld(
+                "pixel-format", "The header describes pixels that cannot be checked."
+            )
         return made
 
     @property
@@ -108,7 +114,7 @@ def clean_native_pixels(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
     """
     size = form.size_bytes
     if len(value) < size:
-        raise Withhold("pixel-length", "There are fewer pixels than the header says.")
+        raise InstanceWithheld("pixel-length", "There are fewer pixels than the header says.")
     if len(value) == size + (size & 1):
         pixels: Buffer = value
     else:
@@ -147,7 +153,7 @@ def _clear_spare_bits(value: memoryview, form: PixelFormat) -> bytes | None:
     if not (plain & outside).any():
         return None
     if form.padding is not None and form.padding & int(outside) and not form.signed:
-        raise Withhold(
+        raise InstanceWithheld(
             "pixel-bits", "Pixels and padding use bits that the header does not give to the image."
         )
     clean = plain & np.array(form.mask, plain.dtype)

@@ -8,13 +8,13 @@ from typing import Any
 from adit_engine.errors import ProfileError
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.parameters import RiskDecision
-from adit_engine.values.device import READ, Device
+from adit_engine.values.device import DEVICE_TAGS, ImagingDevice
 
 __all__ = [
     "ANY_SOFTWARE",
     "APPLIES_TO_ALL",
     "APPLIES_TO_WITHHELD",
-    "READ",
+    "DEVICE_TAGS",
     "PixelRule",
     "Rectangle",
     "example_rules",
@@ -101,7 +101,7 @@ class PixelRule:
     @classmethod
     def for_device(
         cls,
-        device: Device,
+        device: ImagingDevice,
         rectangles: tuple[Rectangle, ...],
         reason: str,
         header_word: RiskDecision,
@@ -132,7 +132,7 @@ class PixelRule:
             self.sop_class
         ].needs_rule(header_word)
 
-    def covers(self, device: Device) -> bool:
+    def covers(self, device: ImagingDevice) -> bool:
         mine = (self.sop_class, *self.device[1:4], self.rows, self.columns)
         theirs = (device.manufacturer, device.model, device.software)
         software = ANY_SOFTWARE if self.software == ANY_SOFTWARE else device.software.casefold()
@@ -169,7 +169,7 @@ def matching_rules(
     rules: Iterable[PixelRule], values: Mapping[int, bytes]
 ) -> tuple[PixelRule, ...]:
     """The rules for this image. `values` are those of the top level, as encoded, by READ's tags."""
-    device = Device.of_values(values)
+    device = ImagingDevice.of_values(values)
     return tuple(rule for rule in rules if rule.covers(device))
 
 

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 from adit_engine.elements import (
     Element,
-    Source,
+    EncodedElements,
     elements,
-    encoded,
-    encoded_item,
+    encode_element,
+    encode_item,
     is_sequence,
     items,
     nested_explicit,
 )
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize import actions, safe_text
 from adit_engine.pseudonymize.actions import DUMMY_VALUES, KEEP_ACTIONS, Action, ActionContext
 from adit_engine.pseudonymize.charset import Charset
@@ -164,7 +164,7 @@ class Rewriter:
 
     def level(
         self,
-        source: Source,
+        source: EncodedElements,
         found: Iterable[Element],
         place: LevelRules,
         work: ActionContext | None = None,
@@ -219,7 +219,7 @@ class Rewriter:
         return self._memory.within(context)
 
     def _rewrite_cached(
-        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
     ) -> bytes | None:
         raw = bytes(source.data[element[2] : element[4]])
         known = self._known.get(element[0])
@@ -235,7 +235,7 @@ class Rewriter:
         return new
 
     def _element(
-        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
     ) -> bytes | None:
         if rule.opened:
             return self._sequence(source, element, rule, work)
@@ -251,7 +251,7 @@ class Rewriter:
         return self._encode_replacement(element.tag, rule)
 
     def _kept(
-        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
     ) -> bytes | None:
         tag, vr, start, begin, end, _ = element
         act, vrs = rule.act, rule.vrs
@@ -272,24 +272,24 @@ class Rewriter:
             return bytes(source.data[start:end])
         if new is not value and new != value.rstrip(b" \0"):
             self._notes.append(tag << ACTION_BITS | _NOTED_BY_ACTION.get(act, _REWRITTEN))
-        return encoded(tag, vr, new, self._explicit)
+        return encode_element(tag, vr, new, self._explicit)
 
     def _encode_replacement(self, tag: int, rule: AttributeRule) -> bytes | None:
         if rule.lost is Replacement.NOTHING:
             return None
         if rule.lost is Replacement.EMPTY:
             self._notes.append(tag << ACTION_BITS | _EMPTIED)
-            return encoded(tag, rule.vrs[0], b"", self._explicit)
+            return encode_element(tag, rule.vrs[0], b"", self._explicit)
         self._notes.append(tag << ACTION_BITS | _REPLACED)
         if rule.vrs == ("SQ",):
             outer, self._notes = self._notes, []
-            content = encoded_item(self._encode_dummy_item(rule.place))
+            content = encode_item(self._encode_dummy_item(rule.place))
             self._notes = outer
-            return encoded(tag, "SQ", content, self._explicit)
-        return encoded(tag, rule.vrs[0], DUMMY_VALUES[rule.vrs[0]], self._explicit)
+            return encode_element(tag, "SQ", content, self._explicit)
+        return encode_element(tag, rule.vrs[0], DUMMY_VALUES[rule.vrs[0]], self._explicit)
 
     def _sequence(
-        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
     ) -> bytes | None:
         content = None
         # A UN of known length holds the same encoding as one of unknown length (PS3.5 6.2.2).
@@ -298,13 +298,13 @@ class Rewriter:
         if content is not None:
             if content != source.data[element.value : element.value_end]:
                 self._notes.append(element.tag << ACTION_BITS | _REWRITTEN)
-            return encoded(element.tag, "SQ", content, self._explicit)
+            return encode_element(element.tag, "SQ", content, self._explicit)
         if rule.withhold:
             raise _pixel_meaning_error(element.tag)
         return self._encode_replacement(element.tag, rule)
 
     def _items(
-        self, source: Source, element: Element, rule: AttributeRule, work: ActionContext
+        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
     ) -> bytes | None:
         """The items that stay, encoded; None when there were some and none of them stays."""
         inner = source.inside(nested_explicit(element, source.explicit))
@@ -319,11 +319,11 @@ class Rewriter:
             )
             new = self._encode_one_item(inner, found, place, work)
             if new or counted:
-                kept.append(encoded_item(new))
+                kept.append(encode_item(new))
         return b"".join(kept) if kept or empty else None
 
     def _encode_one_item(
-        self, source: Source, found: list[Element], place: LevelRules, work: ActionContext
+        self, source: EncodedElements, found: list[Element], place: LevelRules, work: ActionContext
     ) -> bytes:
         """Empty where nothing stays, or where it is a private code or a name (PS3.3 10.2)."""
         private = place.holds_codes and not self._is_standard_code(source, found)
@@ -347,11 +347,11 @@ class Rewriter:
     def _encode_removed_code(self) -> dict[int, bytes]:
         tags, vrs = (CODE_VALUE, CODING_SCHEME, CODE_MEANING), ("SH", "SH", "LO")
         return {
-            tag: encoded(tag, vr, value, self._explicit)
+            tag: encode_element(tag, vr, value, self._explicit)
             for tag, vr, value in zip(tags, vrs, safe_text.REMOVED_CODE, strict=True)
         }
 
-    def _is_standard_code(self, source: Source, found: list[Element]) -> bool:
+    def _is_standard_code(self, source: EncodedElements, found: list[Element]) -> bool:
         parts = {e.tag: e for e in found if e.tag in CODE_PARTS and not e.undefined}
         if not parts:
             return True
@@ -378,7 +378,7 @@ class Rewriter:
 
     def _rewrite_private(
         self,
-        source: Source,
+        source: EncodedElements,
         element: Element,
         work: ActionContext,
         creators: dict[int, bytes],
@@ -400,11 +400,11 @@ class Rewriter:
         rule = AttributeRule((safe.vr,), KEEP_ACTIONS[safe.vr], Replacement.NOTHING)
         kept = self._element(source, element, rule, work)
         if kept is not None:
-            out[block] = encoded(block, "LO", creator, self._explicit)
+            out[block] = encode_element(block, "LO", creator, self._explicit)
             out[element.tag] = kept
 
 
-def _check_sequence(source: Source, element: Element) -> None:
+def _check_sequence(source: EncodedElements, element: Element) -> None:
     """Raises Malformed where a sequence that goes is damaged: nobody else would say so."""
     if element.vr not in _POSSIBLE_SEQUENCE_VRS or not is_sequence(
         element, dictionary().get(element.tag, "")
@@ -417,12 +417,12 @@ def _check_sequence(source: Source, element: Element) -> None:
                 _check_sequence(inner, one)
 
 
-def _read_value(source: Source, element: Element) -> bytes:
+def _read_value(source: EncodedElements, element: Element) -> bytes:
     return bytes(source.data[element.value : element.value_end])
 
 
-def _pixel_meaning_error(tag: int) -> Withhold:
-    return Withhold(
+def _pixel_meaning_error(tag: int) -> InstanceWithheld:
+    return InstanceWithheld(
         "pixel-meaning",
         f"Element ({tag >> 16:04x},{tag & 0xFFFF:04x}) may not leave as it is, and without it the "
         "image would be read or measured differently.",

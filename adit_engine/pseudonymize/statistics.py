@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from adit_engine.pseudonymize.tables import keywords
-from adit_engine.values.outcome import Row, Treatment, added_up
+from adit_engine.values.outcome import ChangeRow, ElementChanges, sum_changes
 
 PIXEL_DATA = 0x7FE00010
 
@@ -57,7 +57,7 @@ class InstanceChanges:
 
 
 @lru_cache(maxsize=64)
-def count_changes(traces: InstanceChanges) -> Treatment:
+def count_changes(traces: InstanceChanges) -> ElementChanges:
     sums = _count_top_level(traces)
     for notes in traces.inside:
         sums.update(_count_level(notes))
@@ -65,7 +65,7 @@ def count_changes(traces: InstanceChanges) -> Treatment:
     whole: Counter[tuple[int, str]] = Counter()
     for (tag, done), count in sums.items():
         whole[tag & 0xFFFF0000 if tag & 0x10000 else tag, done.value] += count
-    return Treatment(tuple(sorted((tag, done, n) for (tag, done), n in whole.items())))
+    return ElementChanges(tuple(sorted((tag, done, n) for (tag, done), n in whole.items())))
 
 
 def _count_level(notes: LevelNotes) -> Counter[tuple[int, AppliedAction]]:
@@ -101,9 +101,9 @@ def _count_top_level(traces: InstanceChanges) -> Counter[tuple[int, AppliedActio
 class ChangeStatistics:
     """Adds up over instances. Private elements are counted by group, under element 0000."""
 
-    treatments: Counter[Treatment] = field(default_factory=Counter)
+    treatments: Counter[ElementChanges] = field(default_factory=Counter)
 
-    def note(self, treatment: Treatment) -> None:
+    def note(self, treatment: ElementChanges) -> None:
         self.treatments[treatment] += 1
 
     @property
@@ -112,7 +112,7 @@ class ChangeStatistics:
 
     @property
     def counts(self) -> Counter[tuple[int, AppliedAction]]:
-        summed = added_up(self.treatments.items())
+        summed = sum_changes(self.treatments.items())
         return Counter({(tag, AppliedAction(done)): count for tag, done, count in summed})
 
     @property
@@ -121,10 +121,10 @@ class ChangeStatistics:
         return self.counts[PIXEL_DATA, AppliedAction.BLANKED]
 
     def rows(self) -> list[dict[str, Any]]:
-        return report_rows(added_up(self.treatments.items()))
+        return report_rows(sum_changes(self.treatments.items()))
 
 
-def report_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def report_rows(rows: Iterable[ChangeRow]) -> list[dict[str, Any]]:
     """For a report: tag, name, action, count."""
     names = {tag: keyword for keyword, tag in keywords().items()}
     return [

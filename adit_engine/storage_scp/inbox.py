@@ -10,25 +10,32 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from adit_engine.errors import NodeBusy, StorageFull
-from adit_engine.storage_scp.pending_moves import Asked, Expectation, Fate, Sender, Stray, Wanted
+from adit_engine.storage_scp.pending_moves import (
+    AllowedSender,
+    Disposition,
+    MoveTarget,
+    PendingMove,
+    PendingReport,
+    UnexpectedArrival,
+)
 from adit_engine.storage_scp.spool import Spool
-from adit_engine.values.commitment_report import Receipt, Report
+from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 from adit_engine.values.instance import Instance
 
-TURN_S = 600.0
+CONFLICT_WAIT_S = 600.0
 """How long a move waits for another one of the same study that only the study tells apart."""
 
-MOST_STRAYS = 1000
+MAX_UNEXPECTED = 1000
 """So many are remembered, the newest ones."""
 
-_STILL_COMING_S = 30.0
-_LOOK_S = 0.1
+_ACTIVE_WITHIN_S = 30.0
+_POLL_S = 0.1
 
 
-class SpoolAwaited:
+class SpooledImages:
     """The images of one expectation, taken from the spool of this machine."""
 
-    def __init__(self, spool: Spool, expectation: Expectation) -> None:
+    def __init__(self, spool: Spool, expectation: PendingMove) -> None:
         self.message_id = expectation.message_id
         self._spool = spool
         self._token = expectation.token
@@ -37,75 +44,78 @@ class SpoolAwaited:
         yield from self._spool.taken(self._token)
 
     def is_coming(self) -> bool:
-        return self.is_held_back() or self._spool.last_activity_s() < _STILL_COMING_S
+        return self.is_throttled() or self._spool.last_activity_s() < _ACTIVE_WITHIN_S
 
-    def is_held_back(self) -> bool:
+    def is_throttled(self) -> bool:
         return self._spool.is_held(self._token)
 
     def check_room(self) -> None:
         if not self._spool.has_room():
-            raise no_room()
+            raise spool_full_error()
 
 
-class LocalReception:
+class LocalMoveReceiver:
     """For a receiver in our own process: the register it asks, and the reception for nodes.
 
     `callers` may open associations even while nothing is expected of them.
     """
 
     def __init__(
-        self, spool: Spool, ae_title: str, address: str, callers: Iterable[Sender] = ()
+        self, spool: Spool, ae_title: str, address: str, callers: Iterable[AllowedSender] = ()
     ) -> None:
         self.ae_title = ae_title
         self.address = address
         self._spool = spool
         self._callers = set(callers)
         self._lock = threading.Lock()
-        self._live: tuple[Expectation, ...] = ()
+        self._live: tuple[PendingMove, ...] = ()
         # Late images of an earlier run must not bear a number of this one.
         self._number = random.randrange(0xFFFF)  # noqa: S311
         self._naming: dict[str, bool] = {}
-        self._strays: deque[Stray] = deque(maxlen=MOST_STRAYS)
-        self._asked: dict[str, Asked] = {}
-        self._reports: dict[str, Report] = {}
+        self._strays: deque[UnexpectedArrival] = deque(maxlen=MAX_UNEXPECTED)
+        self._asked: dict[str, PendingReport] = {}
+        self._reports: dict[str, CommitmentReport] = {}
 
     # For nodes ---------------------------------------------------------------------------------
 
     @contextmanager
-    def expect(self, wanted: Wanted, check: Callable[[], None]) -> Iterator[SpoolAwaited]:
-        expectation = self._entered(wanted, check)
+    def expect(self, wanted: MoveTarget, check: Callable[[], None]) -> Iterator[SpooledImages]:
+        expectation = self._register_when_free(wanted, check)
         try:
             self._spool.open(expectation.token)
-            yield SpoolAwaited(self._spool, expectation)
+            yield SpooledImages(self._spool, expectation)
         finally:
             with self._lock:
                 self._live = tuple(e for e in self._live if e is not expectation)
             self._spool.close(expectation.token)
 
-    def _entered(self, wanted: Wanted, check: Callable[[], None]) -> Expectation:
-        until = time.monotonic() + TURN_S
+    def _register_when_free(self, wanted: MoveTarget, check: Callable[[], None]) -> PendingMove:
+        until = time.monotonic() + CONFLICT_WAIT_S
         while time.monotonic() < until:
             with self._lock:
-                if not self._is_in_the_way(wanted):
+                if not self._is_conflicting(wanted):
                     self._number = self._number % 0xFFFF + 1
-                    expectation = Expectation(secrets.token_hex(8), self._number, wanted)
+                    expectation = PendingMove(secrets.token_hex(8), self._number, wanted)
                     self._live = (*self._live, expectation)
                     self._callers.update(wanted.senders)
                     return expectation
             check()
-            time.sleep(_LOOK_S)
-        raise another_under_way(wanted)
+            time.sleep(_POLL_S)
+        raise move_conflict_error(wanted)
 
-    def _is_in_the_way(self, wanted: Wanted) -> bool:
+    def _is_conflicting(self, wanted: MoveTarget) -> bool:
         return any(
-            not tells_apart(e.wanted, wanted, self._naming.get(wanted.source)) for e in self._live
+            not can_run_together(e.wanted, wanted, self._naming.get(wanted.source))
+            for e in self._live
         )
 
-    def strays(self, source: str, since: datetime) -> Sequence[Stray]:
-        return concerning(source, [one for one in tuple(self._strays) if one.at >= since])
+    def strays(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
+        return filter_unexpected(source, [one for one in tuple(self._strays) if one.at >= since])
 
     @contextmanager
-    def await_report(self, asked: Asked, within_s: float) -> Iterator[Callable[[], Report | None]]:
+    def await_report(
+        self, asked: PendingReport, within_s: float
+    ) -> Iterator[Callable[[], CommitmentReport | None]]:
         uid = asked.transaction_uid
         with self._lock:
             self._asked[uid] = asked
@@ -119,10 +129,10 @@ class LocalReception:
 
     # For the receiver --------------------------------------------------------------------------
 
-    def live(self, *, fresh: bool = False) -> Sequence[Expectation]:
+    def live(self, *, fresh: bool = False) -> Sequence[PendingMove]:
         return self._live
 
-    def came(self, expectation: Expectation, *, names_originator: bool) -> None:
+    def came(self, expectation: PendingMove, *, names_originator: bool) -> None:
         source = expectation.wanted.source
         self._naming[source] = names_originator and self._naming.get(source, True)
 
@@ -130,26 +140,28 @@ class LocalReception:
         with self._lock:
             return any(sender.is_at(ae_title, address) for sender in self._callers)
 
-    def strayed(self, stray: Stray) -> None:
+    def record_unexpected(self, stray: UnexpectedArrival) -> None:
         self._strays.append(stray)
 
-    def reported(self, report: Report, ae_title: str, address: str) -> Receipt:
+    def reported(self, report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
         with self._lock:
             asked = self._asked.get(report.transaction_uid)
             if asked is None:
-                return Receipt.UNKNOWN
+                return ReportReceipt.UNKNOWN
             if not asked.is_from(ae_title, address):
-                return Receipt.STRANGER
+                return ReportReceipt.STRANGER
             self._reports.setdefault(report.transaction_uid, report)
-            return Receipt.TAKEN
+            return ReportReceipt.TAKEN
 
 
-def concerning(source: str, strays: Sequence[Stray]) -> Sequence[Stray]:
+def filter_unexpected(
+    source: str, strays: Sequence[UnexpectedArrival]
+) -> Sequence[UnexpectedArrival]:
     """Those that seem to answer this node; and callers of whom nothing else is known."""
-    return [one for one in strays if one.source == source or one.fate is Fate.TURNED_AWAY]
+    return [one for one in strays if one.source == source or one.fate is Disposition.TURNED_AWAY]
 
 
-def tells_apart(one: Wanted, other: Wanted, names_originator: bool | None) -> bool:
+def can_run_together(one: MoveTarget, other: MoveTarget, names_originator: bool | None) -> bool:
     """Whether images of two moves could never be mixed up, so that both may go on at a time.
 
     Two moves of the same images can do so only at one node that was seen to name the originator.
@@ -163,10 +175,10 @@ def tells_apart(one: Wanted, other: Wanted, names_originator: bool | None) -> bo
     return one.source == other.source and bool(names_originator)
 
 
-def no_room() -> StorageFull:
+def spool_full_error() -> StorageFull:
     text = "has no room for what a PACS sends. Make room on its disk, then retry."
     return StorageFull("The receiver's spool", text)
 
 
-def another_under_way(wanted: Wanted) -> NodeBusy:
+def move_conflict_error(wanted: MoveTarget) -> NodeBusy:
     return NodeBusy(wanted.source, "another retrieval of this study is under way. Retry later.")

@@ -8,50 +8,50 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.nodes.dimse.settings import DimseSettings
-from adit_engine.storage_scp.inbox import LocalReception
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.storage_scp.inbox import LocalMoveReceiver
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
 from adit_engine.storage_scp.spool import Spool
 
 if TYPE_CHECKING:
-    from adit_engine.dicom_ul.tls import Tls
+    from adit_engine.dicom_ul.tls import TlsSettings
 
 
 @contextmanager
-def local_reception(
-    callers: Sequence[Mapping[str, Any]], port: int, folder: Path, tls: "Tls | None" = None
-) -> Iterator[LocalReception]:
+def run_local_receiver(
+    callers: Sequence[Mapping[str, Any]], port: int, folder: Path, tls: "TlsSettings | None" = None
+) -> Iterator[LocalMoveReceiver]:
     """Takes what nodes send. `callers` are the values of their settings, and the first one's says
     how we are called; the spool is made below `folder`, and removed at the end. Raises WrongInput
     when the port cannot be used.
     """
     known = [DimseSettings(**values) for values in callers]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _sweep(folder)
+    _remove_abandoned_spools(folder)
     with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=folder) as place:
         spool, title = Spool(Path(place)), known[0].calling_ae_title
         words = f"this machine's address, port {port}"
-        senders = [sender for given in known for sender in given.whose_images()]
-        reception = LocalReception(spool, title, words, senders)
+        senders = [sender for given in known for sender in given.resolve_senders()]
+        reception = LocalMoveReceiver(spool, title, words, senders)
         try:
-            receiver = Receiver(ReceiverSettings(title, port=port, tls=tls), spool, reception)
+            receiver = StorageScp(StorageScpSettings(title, port=port, tls=tls), spool, reception)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or "no such port"
-            raise WrongInput(f"The receiver cannot use port {port}: {reason}.") from None
+            raise InvalidInput(f"The receiver cannot use port {port}: {reason}.") from None
         with receiver:
             yield reception
 
 
-def _sweep(folder: Path) -> None:
+def _remove_abandoned_spools(folder: Path) -> None:
     """Removes the spools of commands that ended too suddenly to do it themselves."""
     for path in folder.iterdir():
         pid = path.name.partition("-")[0]
-        if pid.isdigit() and not _runs(int(pid)):
+        if pid.isdigit() and not _is_running(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from ipaddress import IPv4Network as _IPv4Network
 from typing import Protocol
 
-from adit_engine.errors import WrongInput
-from adit_engine.values.commitment_report import Receipt, Report
+from adit_engine.errors import InvalidInput
+from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import AETitle
 
@@ -20,7 +20,7 @@ Network = _IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class AllowedSender:
     """Whose images are taken: an AE title, and where it calls from. No network: from anywhere."""
 
     ae_title: str
@@ -29,15 +29,15 @@ class Sender:
     def is_at(self, ae_title: str, address: str) -> bool:
         if ae_title != self.ae_title:
             return False
-        here = _address(address)
-        return not self.networks or any(here in _network(one) for one in self.networks)
+        here = _parse_address(address)
+        return not self.networks or any(here in _parse_network(one) for one in self.networks)
 
 
 # Asked for each image that comes in.
-_network = lru_cache(maxsize=256)(ip_network)
+_parse_network = lru_cache(maxsize=256)(ip_network)
 
 
-def senders(text: str) -> tuple[Sender, ...]:
+def parse_senders(text: str) -> tuple[AllowedSender, ...]:
     """Reads "PACS1, PACS2@10.0.0.0/24". Raises WrongInput."""
     networks: dict[str, list[str]] = {}
     for part in filter(None, re.split(r"[,;\s]+", text)):
@@ -48,17 +48,17 @@ def senders(text: str) -> tuple[Sender, ...]:
                 known.append(str(ip_network(network, strict=False)))
             except ValueError:
                 text = f"{network} is no address; write 10.0.0.5 or 10.0.0.0/24."
-                raise WrongInput(text) from None
-    return tuple(Sender(title, tuple(known)) for title, known in networks.items())
+                raise InvalidInput(text) from None
+    return tuple(AllowedSender(title, tuple(known)) for title, known in networks.items())
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MoveTarget:
     """What a C-MOVE asks for. Empty series or instances: all of the level above."""
 
     source: str
     """The node's name; whether it names the originator is remembered under it."""
-    senders: tuple[Sender, ...]
+    senders: tuple[AllowedSender, ...]
     calling: str
     """As whom we ask; the archive repeats it as the originator."""
     study_uid: str
@@ -69,16 +69,16 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Expectation:
+class PendingMove:
     """One C-MOVE under way. `token` names the folder in the spool where its images lie."""
 
     token: str
     message_id: int
-    wanted: Wanted
+    wanted: MoveTarget
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class IncomingImage:
     """An image that somebody sent: from whom, on whose behalf, and what it is."""
 
     calling: str
@@ -94,17 +94,17 @@ class Arrival:
         return bool(self.originator) and self.originator_id is not None
 
 
-def owner(expectations: Iterable[Expectation], arrival: Arrival) -> Expectation | None:
+def find_owner(expectations: Iterable[PendingMove], arrival: IncomingImage) -> PendingMove | None:
     """The one whose image this is; None when there is none, or more than one could be.
 
     The originator decides where it is named (PS3.7 9.1.1.1); an image that its data set does not
     let us identify goes nowhere else. Else the study, and then the list or, without one, the series.
     """
-    found = [e for e in expectations if _is_hers(e, arrival)]
+    found = [e for e in expectations if _belongs_to(e, arrival)]
     return found[0] if len(found) == 1 else None
 
 
-def likely(expectations: Iterable[Expectation], sent: Arrival) -> list[Expectation]:
+def find_candidates(expectations: Iterable[PendingMove], sent: IncomingImage) -> list[PendingMove]:
     """All whose image it may be, by who sends it and the originator, before its data set is read."""
     found = [e for e in expectations if _may_come_from(e, sent)]
     if not sent.names_originator:
@@ -113,13 +113,15 @@ def likely(expectations: Iterable[Expectation], sent: Arrival) -> list[Expectati
     return [e for e in found if (e.wanted.calling, e.message_id) == theirs]
 
 
-def meant_for(expectations: Iterable[Expectation], arrival: Arrival) -> Expectation | None:
+def find_intended(
+    expectations: Iterable[PendingMove], arrival: IncomingImage
+) -> PendingMove | None:
     """Whose image it would be, had it come from one of her senders; only where that is sure."""
-    found = [e for e in expectations if _fits(e, arrival)]
+    found = [e for e in expectations if _matches_target(e, arrival)]
     return found[0] if len(found) == 1 else None
 
 
-class Fate(StrEnum):
+class Disposition(StrEnum):
     """What the receiver did with what nobody expected."""
 
     TURNED_AWAY = "turned_away"  # the association, before any image
@@ -128,10 +130,10 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
+class UnexpectedArrival:
     """An association or an image that nobody expected. It names no patient, study or image."""
 
-    fate: Fate
+    fate: Disposition
     calling: str
     called: str
     address: str
@@ -143,18 +145,18 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingReport:
     """A question to a node what it keeps (Storage Commitment), and who may bring its report."""
 
     node: str
     transaction_uid: str
-    senders: tuple[Sender, ...]
+    senders: tuple[AllowedSender, ...]
 
     def is_from(self, ae_title: str, address: str) -> bool:
         return any(sender.is_at(ae_title, address) for sender in self.senders)
 
 
-class Awaited(Protocol):
+class MoveImages(Protocol):
     """The images of one expectation, as they come."""
 
     message_id: int
@@ -167,7 +169,7 @@ class Awaited(Protocol):
         """Whether some image is on its way at this moment, as far as can be told."""
         ...
 
-    def is_held_back(self) -> bool:
+    def is_throttled(self) -> bool:
         """Whether one is on its way that we ourselves slow down, to keep to the source's rate."""
         ...
 
@@ -176,14 +178,16 @@ class Awaited(Protocol):
         ...
 
 
-class Reception(Protocol):
+class MoveReceiver(Protocol):
     """Where a node lets a C-MOVE send its images, and takes them from."""
 
     ae_title: str
     address: str
     """Where we listen, in words for the person who registers us at the archive."""
 
-    def expect(self, wanted: Wanted, check: Callable[[], None]) -> AbstractContextManager[Awaited]:
+    def expect(
+        self, wanted: MoveTarget, check: Callable[[], None]
+    ) -> AbstractContextManager[MoveImages]:
         """Images are taken as long as the block lasts, and refused afterwards.
 
         Waits for its turn where only the study could tell two moves apart, and calls `check`
@@ -191,29 +195,29 @@ class Reception(Protocol):
         """
         ...
 
-    def strays(self, source: str, since: datetime) -> Sequence[Stray]:
+    def strays(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
         """What came since then that nobody expected: for this node as far as can be told, or from
         a caller who was turned away before that could be told. May look for some seconds.
         """
         ...
 
     def await_report(
-        self, asked: Asked, within_s: float
-    ) -> AbstractContextManager[Callable[[], Report | None]]:
+        self, asked: PendingReport, within_s: float
+    ) -> AbstractContextManager[Callable[[], CommitmentReport | None]]:
         """The report is taken as long as the block lasts, `within_s` at most; what the block gets
         says whether it has come. It does not wait.
         """
         ...
 
 
-class Register(Protocol):
+class ReceiverRegistry(Protocol):
     """What a receiver has to know; asked from many threads."""
 
-    def live(self, *, fresh: bool = False) -> Sequence[Expectation]:
+    def live(self, *, fresh: bool = False) -> Sequence[PendingMove]:
         """Who expects something now; unless `fresh`, an answer may be some seconds old."""
         ...
 
-    def came(self, expectation: Expectation, *, names_originator: bool) -> None:
+    def came(self, expectation: PendingMove, *, names_originator: bool) -> None:
         """An image for it came; whether with the originator tells how many moves fit together."""
         ...
 
@@ -221,37 +225,37 @@ class Register(Protocol):
         """Whether this application may open an association from there."""
         ...
 
-    def strayed(self, stray: Stray) -> None:
+    def record_unexpected(self, stray: UnexpectedArrival) -> None:
         """Something came that nobody expected; may be told a thousand times a second."""
         ...
 
-    def reported(self, report: Report, ae_title: str, address: str) -> Receipt:
+    def reported(self, report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
         """A report came from this application there; the first one of a question counts."""
         ...
 
 
-def address_of(text: str) -> str:
+def normalize_address(text: str) -> str:
     """The address without the clothes in which IPv6 sockets show IPv4."""
-    return str(_address(text))
+    return str(_parse_address(text))
 
 
 @lru_cache(maxsize=256)
-def _address(text: str) -> IPv4Address | IPv6Address:
+def _parse_address(text: str) -> IPv4Address | IPv6Address:
     address = ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 
 
-def _is_hers(expectation: Expectation, arrival: Arrival) -> bool:
-    return _may_come_from(expectation, arrival) and _fits(expectation, arrival)
+def _belongs_to(expectation: PendingMove, arrival: IncomingImage) -> bool:
+    return _may_come_from(expectation, arrival) and _matches_target(expectation, arrival)
 
 
-def _may_come_from(expectation: Expectation, arrival: Arrival) -> bool:
+def _may_come_from(expectation: PendingMove, arrival: IncomingImage) -> bool:
     senders = expectation.wanted.senders
     return any(one.is_at(arrival.calling, arrival.address) for one in senders)
 
 
-def _fits(expectation: Expectation, arrival: Arrival) -> bool:
+def _matches_target(expectation: PendingMove, arrival: IncomingImage) -> bool:
     wanted = expectation.wanted
     if arrival.names_originator:
         if arrival.originator_id != expectation.message_id:

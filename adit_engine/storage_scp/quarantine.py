@@ -9,18 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from adit_engine.storage_scp.pending_moves import Stray
-from adit_engine.storage_scp.spool import Arriving, Spool
+from adit_engine.storage_scp.pending_moves import UnexpectedArrival
+from adit_engine.storage_scp.spool import IncomingInstance, Spool
 
-FOLDER = "_quarantine"
+QUARANTINE_FOLDER = "_quarantine"
 
 _NAME = re.compile(r"[0-9]{20}-[0-9]{6}")
 _IMAGE, _NOTE = ".dcm", ".json"
-_COUNTED_FOR_S = 5.0
+_CACHE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class LaidApart:
+class QuarantinedInstance:
     """One image in quarantine. Of one whose note was lost, only time and size are known."""
 
     name: str
@@ -38,20 +38,20 @@ class Quarantine:
     """
 
     def __init__(self, spool: Spool, limit_bytes: int) -> None:
-        self.folder = spool.folder / FOLDER
+        self.folder = spool.folder / QUARANTINE_FOLDER
         self.limit_bytes = limit_bytes
         self._lock = threading.Lock()
         self._used = 0
         self._counted_until = 0.0
 
-    def take(self, arriving: Arriving, stray: Stray) -> bool:
+    def take(self, arriving: IncomingInstance, stray: UnexpectedArrival) -> bool:
         """Whether there was room for it. Raises OSError."""
         if not self.limit_bytes:
             return False
         with self._lock:
             if time.monotonic() > self._counted_until:
                 self._used = self.used_bytes()
-                self._counted_until = time.monotonic() + _COUNTED_FOR_S
+                self._counted_until = time.monotonic() + _CACHE_S
             if self._used + arriving.size_bytes > self.limit_bytes:
                 return False
             self._used += arriving.size_bytes
@@ -75,9 +75,9 @@ class Quarantine:
     def is_empty(self) -> bool:
         return next(self.folder.glob(f"*{_IMAGE}"), None) is None
 
-    def contents(self) -> list[LaidApart]:
+    def contents(self) -> list[QuarantinedInstance]:
         """Newest first."""
-        return [self._read(one) for one in sorted(self._images(), key=_by_name, reverse=True)]
+        return [self._read(one) for one in sorted(self._images(), key=_name_key, reverse=True)]
 
     def remove(self, names: Iterable[str]) -> int:
         """Deletes these images for good, and says how many were still there."""
@@ -90,25 +90,25 @@ class Quarantine:
                 (self.folder / (name + _NOTE)).unlink(missing_ok=True)
         return count
 
-    def _images(self) -> list[LaidApart]:
+    def _images(self) -> list[QuarantinedInstance]:
         found = []
         with suppress(FileNotFoundError):
             for path in self.folder.glob(f"*{_IMAGE}"):
                 with suppress(FileNotFoundError):
                     state = path.stat()
                     at = datetime.fromtimestamp(state.st_mtime, UTC)
-                    found.append(LaidApart(path.stem, at, state.st_size))
+                    found.append(QuarantinedInstance(path.stem, at, state.st_size))
         return found
 
-    def _read(self, image: LaidApart) -> LaidApart:
+    def _read(self, image: QuarantinedInstance) -> QuarantinedInstance:
         try:
             note = json.loads((self.folder / (image.name + _NOTE)).read_text())
             at = datetime.fromisoformat(note["at"])
             who = {key: str(note[key]) for key in ("calling", "address", "class_uid")}
         except (OSError, ValueError, KeyError, TypeError):
             return image
-        return LaidApart(image.name, at, image.size_bytes, **who)
+        return QuarantinedInstance(image.name, at, image.size_bytes, **who)
 
 
-def _by_name(image: LaidApart) -> str:
+def _name_key(image: QuarantinedInstance) -> str:
     return image.name

@@ -1,56 +1,133 @@
-"""Receiver: Storage SCP: takes what a C-MOVE sends and lays it in the spool; and reports of what
+"""Pacing: at which pace a caller's images are taken: that of the source which is to send them.
+Receiver: Storage SCP: takes what a C-MOVE sends and lays it in the spool; and reports of what
 archives keep (Storage Commitment).
 
 It answers "kept" only for what would outlive it, and hands nothing to anybody who did not ask for
-it: an image that nobody expects is refused, or laid apart.
-"""
+it: an image that nobody expects is refused, or laid apart."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as but
 from typing import TYPE_CHECKING
 
 from adit_engine.dicom_ul import acceptor, statuses
-from adit_engine.dicom_ul.acceptor import Request
-from adit_engine.dicom_ul.association import line_class
-from adit_engine.dicom_ul.command_set import Command, Field, Operation, answer
-from adit_engine.dicom_ul.messages import Conversation
-from adit_engine.dicom_ul.pdu import Pdu, pdu
-from adit_engine.dicom_ul.peer import Patience, Peer
-from adit_engine.dicom_ul.tcp_connection import Line
-from adit_engine.errors import Malformed, NodeError, Stopped, Untrusted, WrongInput
-from adit_engine.nodes.dimse.storage_commitment import is_report, take_report
+from adit_engine.dicom_ul.acceptor import IncomingAssociateRequest
+from adit_engine.dicom_ul.association import connection_class
+from adit_engine.dicom_ul.command_set import CommandField, CommandSet, Operation, make_response
+from adit_engine.dicom_ul.messages import MessageChannel
+from adit_engine.dicom_ul.pdu import PduType, encode_pdu
+from adit_engine.dicom_ul.peer import Peer, Timeouts
+from adit_engine.dicom_ul.tcp_connection import TcpConnection
+from adit_engine.errors import InvalidInput, Malformed, NodeError, Stopped, Untrusted
+from adit_engine.nodes.dimse.storage_commitment import is_report, receive_report
+from adit_engine.rate_limit import RateLimiter, Throttle
 from adit_engine.storage_scp.pending_moves import (
-    Arrival,
-    Expectation,
-    Fate,
-    Register,
-    Stray,
-    meant_for,
-    owner,
+    Disposition,
+    IncomingImage,
+    PendingMove,
+    ReceiverRegistry,
+    UnexpectedArrival,
+    find_candidates,
+    find_intended,
+    find_owner,
 )
 from adit_engine.storage_scp.quarantine import Quarantine
-from adit_engine.storage_scp.receiver_rate import Pacing
-from adit_engine.storage_scp.spool import Arriving, Spool
-from adit_engine.storage_scp.tcp_server import Caller, Doorway
-from adit_engine.values.commitment_report import Receipt, Report
-from adit_engine.values.references import checked_uid
+from adit_engine.storage_scp.spool import IncomingInstance, Spool
+from adit_engine.storage_scp.tcp_server import IncomingConnection, TcpServer
+from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
+from adit_engine.values.references import validate_uid
 
 if TYPE_CHECKING:
-    from adit_engine.dicom_ul.tls import Tls
+    from adit_engine.dicom_ul.tls import TlsSettings
+
+
+class SourceRateLimits:
+    """All associations by which one source sends share its rate; asked from many threads."""
+
+    def __init__(self, register: ReceiverRegistry, spool: Spool, ending: threading.Event) -> None:
+        self._register = register
+        self._spool = spool
+        self._ending = ending
+        self._of_sources: dict[str, RateLimiter] = {}
+        self._of_callers: dict[tuple[str, str], RateLimiter] = {}
+        self._last: dict[tuple[str, str], RateLimiter] = {}
+
+    def of(self, sent: IncomingImage, before: Throttle | None = None) -> Throttle:
+        """For an image, or an association, of which only the beginning is known yet.
+
+        Where it may be of several sources, the slowest counts. What nobody expects any more goes on
+        at the pace of the source for which its caller sent last. `before` is the line's until now.
+        """
+        found = find_candidates(self._register.live(), sent)
+        found = found or find_candidates(self._register.live(fresh=True), sent)
+        caller = (sent.calling, sent.address)
+        if found:
+            self._note(found)
+            slowest = min(found, key=lambda one: one.wanted.rate_bytes_s or float("inf"))
+            self._last[caller] = self._of_sources[slowest.wanted.source]
+        elif isinstance(before, _ImageThrottle) and before.was_abandoned():
+            return before
+        pace = self._last.get(caller) or self._of_callers.setdefault(caller, RateLimiter())
+        if pace.rate_bytes_s is None:
+            return pace
+        return _ImageThrottle(pace, self._spool, [one.token for one in found], self._ending)
+
+    def look(self, rate_of: Callable[[str, str], float | None]) -> None:
+        """Keeps to the rates of now: to `rate_of` AE title and address where nothing is expected."""
+        for who, pace in tuple(self._of_callers.items()):
+            pace.rate_bytes_s = rate_of(*who)
+        self._note(self._register.live())
+
+    def _note(self, live: Sequence[PendingMove]) -> None:
+        for wanted in (one.wanted for one in live):
+            pace = self._of_sources.setdefault(wanted.source, RateLimiter())
+            pace.rate_bytes_s = wanted.rate_bytes_s
+
+
+class _ImageThrottle:
+    """Of one image: waits while somebody awaits it, and lets who does know that it is on its way.
+
+    Without a token it is of something that nobody awaited from the beginning, and waits alike.
+    """
+
+    def __init__(
+        self, pace: RateLimiter, spool: Spool, tokens: Sequence[str], ending: threading.Event
+    ) -> None:
+        self._pace = pace
+        self._spool = spool
+        self._tokens = tokens
+        self._ending = ending
+        self._in_vain = self._is_told = False
+
+    def keep(self, count: int, is_over: Callable[[], bool]) -> float:
+        """What is left of an image that nobody awaits any more must not hold up the next ones."""
+        if self._in_vain:
+            return 0.0
+        return self._pace.keep(count, lambda: is_over() or self._is_abandoned())
+
+    def was_abandoned(self) -> bool:
+        """Whether its wait did; true once, for the image of which it may have read the beginning."""
+        told, self._is_told = self._is_told, True
+        return self._in_vain and not told
+
+    def _is_abandoned(self) -> bool:
+        awaited = [self._spool.hold(token) for token in self._tokens]
+        self._in_vain = self._ending.is_set() or (bool(awaited) and not any(awaited))
+        return self._in_vain
+
 
 _MAX_PDU = 131072
 _DELAY_STEP_S = 0.1
-_OF_STRANGERS = (acceptor.UNKNOWN_CALLED_TITLE, acceptor.UNKNOWN_CALLING_TITLE)
+_UNKNOWN_AE_REASONS = (acceptor.UNKNOWN_CALLED_TITLE, acceptor.UNKNOWN_CALLING_TITLE)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiverSettings:
+class StorageScpSettings:
     """What the receiver is called, where it listens, and how patient it is."""
 
     ae_title: str = "ADIT"
@@ -65,26 +142,28 @@ class ReceiverSettings:
     longest_delay_s: float = 20.0
     quarantine_bytes: int = 0
     """Images that nobody expects are laid apart up to so many bytes; above that, refused."""
-    tls: "Tls | None" = None
+    tls: "TlsSettings | None" = None
     """None: in the clear; else whoever calls in the clear is turned away."""
 
 
-class Receiver:
+class StorageScp:
     """Use it with `with`; it runs in threads of its own until the block ends."""
 
-    def __init__(self, settings: ReceiverSettings, spool: Spool, register: Register) -> None:
+    def __init__(
+        self, settings: StorageScpSettings, spool: Spool, register: ReceiverRegistry
+    ) -> None:
         """Listens at once, answers from `start` on. Raises OSError when the port is taken."""
         self.settings = settings
         self.tls = settings.tls
         """May be replaced by one with renewed certificates; who is connected stays."""
         self._spool = spool
         self._ending = threading.Event()
-        self._desk = _Desk(settings, spool, register, self._ending)
+        self._desk = _ImageIntake(settings, spool, register, self._ending)
         self._register = register
-        self._talking: dict[Conversation, tuple[str, str]] = {}
-        self._pacing = Pacing(register, spool, self._ending)
+        self._talking: dict[MessageChannel, tuple[str, str]] = {}
+        self._pacing = SourceRateLimits(register, spool, self._ending)
         spool.prepare()
-        self._doorway = Doorway(settings.host, settings.port, self._serve)
+        self._doorway = TcpServer(settings.host, settings.port, self._serve)
         self.port = self._doorway.port
 
     def start(self) -> None:
@@ -104,35 +183,35 @@ class Receiver:
             conversation.abort()
         return len(unwanted)
 
-    def keep_pace(self, rate_of: Callable[[str, str], float | None]) -> None:
+    def limit_rates(self, rate_of: Callable[[str, str], float | None]) -> None:
         """From now on takes what each source may send a second as its expectations say, and so
         much from a caller of whom nothing is expected; None: all it gets.
         """
         self._pacing.look(rate_of)
 
-    def __enter__(self) -> "Receiver":
+    def __enter__(self) -> "StorageScp":
         self.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    def _serve(self, caller: Caller) -> None:
+    def _serve(self, caller: IncomingConnection) -> None:
         given = self.settings
-        patience = Patience(association_s=given.association_s, no_progress_s=given.no_progress_s)
+        patience = Timeouts(association_s=given.association_s, no_progress_s=given.no_progress_s)
         name = f"The caller at {caller.address}"
         peer = Peer(
             name, caller.address, caller.port, "", given.ae_title, _MAX_PDU, patience, self.tls
         )
-        line = line_class(peer).accepted(caller.socket, peer)
-        conversation = Conversation(peer, line)
+        line = connection_class(peer).accepted(caller.socket, peer)
+        conversation = MessageChannel(peer, line)
         try:
-            line.shake_hands()
+            line.handshake()
             calling = self._negotiate(caller, line, conversation)
             if calling:
                 who = (calling, caller.address)
                 self._talking[conversation] = who
-                line.pace = self._pacing.of(Arrival(*who, "", "", ""))
+                line.pace = self._pacing.of(IncomingImage(*who, "", "", ""))
                 self._talk(line, who, conversation)
         except Untrusted as error:
             log.warning("%s", error)
@@ -145,15 +224,17 @@ class Receiver:
 
     # Negotiation -------------------------------------------------------------------------------
 
-    def _negotiate(self, caller: Caller, line: Line, conversation: Conversation) -> str:
+    def _negotiate(
+        self, caller: IncomingConnection, line: TcpConnection, conversation: MessageChannel
+    ) -> str:
         """The calling AE title; empty when the association was refused."""
         within_s = self.settings.association_s
         line.expect_within(within_s, "request an association", firm=True)
         kind, body = line.read_pdu()
-        if kind is not Pdu.ASSOCIATE_RQ:
+        if kind is not PduType.ASSOCIATE_RQ:
             raise line.fault("sent something else than an association request")
         try:
-            request = Request.decode(bytes(body))
+            request = IncomingAssociateRequest.decode(bytes(body))
         except Malformed as error:
             raise line.fault("sent a broken association request") from error
         refusal = self._why_refused(caller, request)
@@ -164,79 +245,85 @@ class Receiver:
                 request.calling,
                 request.called,
             )
-            if refusal in _OF_STRANGERS:
+            if refusal in _UNKNOWN_AE_REASONS:
                 # Before the answer: whoever looks for it next must find it.
-                self._register.strayed(
-                    Stray(Fate.TURNED_AWAY, request.calling, request.called, caller.address)
+                self._register.record_unexpected(
+                    UnexpectedArrival(
+                        Disposition.TURNED_AWAY, request.calling, request.called, caller.address
+                    )
                 )
-            line.send([pdu(Pdu.ASSOCIATE_RJ, bytes((0, *refusal)))])
+            line.send([encode_pdu(PduType.ASSOCIATE_RJ, bytes((0, *refusal)))])
             line.over = True
             return ""
-        conversation.agreement, accepted = request.accept(acceptor.syntax_for, _MAX_PDU)
-        line.send([pdu(Pdu.ASSOCIATE_AC, accepted)])
-        line.established()
+        conversation.agreement, accepted = request.accept(acceptor.choose_syntax, _MAX_PDU)
+        line.send([encode_pdu(PduType.ASSOCIATE_AC, accepted)])
+        line.mark_established()
         return request.calling
 
-    def _why_refused(self, caller: Caller, request: Request) -> tuple[int, int, int] | None:
+    def _why_refused(
+        self, caller: IncomingConnection, request: IncomingAssociateRequest
+    ) -> tuple[int, int, int] | None:
         if not request.is_version_1:
-            return acceptor.OTHER_PROTOCOL
+            return acceptor.UNSUPPORTED_PROTOCOL_VERSION
         if request.called != self.settings.ae_title:
             return acceptor.UNKNOWN_CALLED_TITLE
         if not self._register.admits(request.calling, caller.address):
             return acceptor.UNKNOWN_CALLING_TITLE
         if not self._doorway.has_room_for(caller):
-            return acceptor.NO_ROOM_NOW
+            return acceptor.LOCAL_LIMIT_EXCEEDED
         return None
 
     # Messages ----------------------------------------------------------------------------------
 
-    def _talk(self, line: Line, who: tuple[str, str], conversation: Conversation) -> None:
+    def _talk(
+        self, line: TcpConnection, who: tuple[str, str], conversation: MessageChannel
+    ) -> None:
         """Until the caller releases, falls silent or leaves the protocol."""
         while True:
             context_id, command = conversation.receive_command(
                 self.settings.idle_s, "go on with its association"
             )
             if command.operation == Operation.STORE and command.has_data:
-                sent = _announced(command, *who)
+                sent = _read_store_request(command, *who)
                 line.pace = self._pacing.of(sent, line.pace)
                 status = self._desk.take(sent, conversation, context_id, command)
             elif command.operation == Operation.ECHO and not command.has_data:
                 status = statuses.SUCCESS
             elif is_report(command):
-                take_report(
+                receive_report(
                     conversation,
                     context_id,
                     command,
-                    lambda report: self._reported(report, *who),
+                    lambda report: self._record_report(report, *who),
                 )
                 continue
             elif command.operation == Operation.CANCEL:
                 continue
             else:
                 raise conversation.fault("asked for something else than to store images")
-            conversation.send(context_id, answer(command, status))
+            conversation.send(context_id, make_response(command, status))
 
-    def _reported(self, report: Report, calling: str, address: str) -> Receipt:
+    def _record_report(self, report: CommitmentReport, calling: str, address: str) -> ReportReceipt:
         receipt = self._register.reported(report, calling, address)
-        if receipt is not Receipt.TAKEN:
+        if receipt is not ReportReceipt.TAKEN:
             log.warning("a report from %.16r at %s: %s", calling, address, receipt.value)
         return receipt
 
 
-def _announced(command: Command, calling: str, address: str) -> Arrival:
+def _read_store_request(command: CommandSet, calling: str, address: str) -> IncomingImage:
     """What the command of a C-STORE tells; the data set, which follows, tells the rest."""
-    originator = command.text(Field.ORIGINATOR), command.number(Field.ORIGINATOR_ID)
-    return Arrival(calling, address, "", "", "", *originator)
+    originator = command.text(CommandField.ORIGINATOR), command.number(CommandField.ORIGINATOR_ID)
+    return IncomingImage(calling, address, "", "", "", *originator)
 
 
-class _Desk:
+class _ImageIntake:
     """Where images are laid into the spool, each for the one expectation whose it is."""
 
     def __init__(
         self,
-        settings: ReceiverSettings,
+        settings: StorageScpSettings,
         spool: Spool,
-        register: Register,
+        register: ReceiverRegistry,
         ending: threading.Event,
     ) -> None:
         self._settings = settings
@@ -249,52 +336,60 @@ class _Desk:
         self._untaken: dict[str, int] = {}
 
     def take(
-        self, sent: Arrival, conversation: Conversation, context_id: int, command: Command
+        self,
+        sent: IncomingImage,
+        conversation: MessageChannel,
+        context_id: int,
+        command: CommandSet,
     ) -> int:
         """Reads the data of one C-STORE request, and gives the status to answer with."""
         class_uid, syntax = conversation.agreement.contexts[context_id]
         try:
-            uid = checked_uid(command.text(Field.INSTANCE_UID))
-        except WrongInput:
+            uid = validate_uid(command.text(CommandField.INSTANCE_UID))
+        except InvalidInput:
             uid = ""
         arriving = self._spool.arriving(class_uid, uid, syntax)
         try:
             conversation.receive_data(context_id, arriving)
-            if not uid or command.text(Field.CLASS_UID) != class_uid:
+            if not uid or command.text(CommandField.CLASS_UID) != class_uid:
                 return statuses.NO_SUCH_CLASS
             if arriving.is_full:
                 log.error("no room in the spool: images are refused until there is")
                 return statuses.OUT_OF_RESOURCES
-            return self._lay_down(self._identified(sent, arriving, uid), arriving)
+            return self._store_image(self._with_identity(sent, arriving, uid), arriving)
         except OSError as error:
             log.error("the spool cannot be written: %s", error.strerror)
             return statuses.OUT_OF_RESOURCES
         finally:
             arriving.drop()
 
-    def _identified(self, sent: Arrival, arriving: Arriving, uid: str) -> Arrival:
+    def _with_identity(
+        self, sent: IncomingImage, arriving: IncomingInstance, uid: str
+    ) -> IncomingImage:
         try:
             ref = arriving.ref()
             study_uid, series_uid = ref.study_uid, ref.series_uid
-        except (Malformed, WrongInput):
+        except (Malformed, InvalidInput):
             study_uid = series_uid = ""
         return but(sent, study_uid=study_uid, series_uid=series_uid, instance_uid=uid)
 
-    def _lay_down(self, arrival: Arrival, arriving: Arriving) -> int:
+    def _store_image(self, arrival: IncomingImage, arriving: IncomingInstance) -> int:
         """Tries with what is known of the expectations, then once more with what is true now."""
         for fresh in (False, True):
-            expectation = owner(self._register.live(fresh=fresh), arrival)
+            expectation = find_owner(self._register.live(fresh=fresh), arrival)
             if expectation is None:
                 continue
             try:
                 status = self._place(expectation, arrival, arriving)
             except FileNotFoundError:
                 continue
-            self._hold_back(expectation)
+            self._delay_sender(expectation)
             return status
-        return self._nobodys(arrival, arriving)
+        return self._handle_unexpected(arrival, arriving)
 
-    def _place(self, expectation: Expectation, arrival: Arrival, arriving: Arriving) -> int:
+    def _place(
+        self, expectation: PendingMove, arrival: IncomingImage, arriving: IncomingInstance
+    ) -> int:
         """Raises FileNotFoundError when the expectation has ended."""
         token, uid, digest = expectation.token, arrival.instance_uid, arriving.digest
         arriving.finish()
@@ -318,10 +413,10 @@ class _Desk:
             return statuses.CANNOT_UNDERSTAND
         return statuses.SUCCESS
 
-    def _nobodys(self, arrival: Arrival, arriving: Arriving) -> int:
-        near = meant_for(self._register.live(), arrival)
-        stray = Stray(
-            Fate.LAID_APART,
+    def _handle_unexpected(self, arrival: IncomingImage, arriving: IncomingInstance) -> int:
+        near = find_intended(self._register.live(), arrival)
+        stray = UnexpectedArrival(
+            Disposition.LAID_APART,
             arrival.calling,
             self._settings.ae_title,
             arrival.address,
@@ -334,11 +429,11 @@ class _Desk:
             status = statuses.SUCCESS
         else:
             log.warning("refused an image from %s that nobody expects", arrival.calling)
-            stray, status = but(stray, fate=Fate.REFUSED), statuses.NOT_AUTHORISED
-        self._register.strayed(stray)
+            stray, status = but(stray, fate=Disposition.REFUSED), statuses.NOT_AUTHORISED
+        self._register.record_unexpected(stray)
         return status
 
-    def _hold_back(self, expectation: Expectation) -> None:
+    def _delay_sender(self, expectation: PendingMove) -> None:
         """Slows the sender down while the retrieval does not keep up."""
         token = expectation.token
         until = time.monotonic() + self._settings.longest_delay_s

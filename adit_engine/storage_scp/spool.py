@@ -19,20 +19,20 @@ from pathlib import Path
 
 from adit_engine.dicom_file import part10
 from adit_engine.elements import Buffer
-from adit_engine.errors import Malformed, StorageFull, StorageTrouble
+from adit_engine.errors import Malformed, StorageError, StorageFull
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import InstanceRef
 
 RESERVE_BYTES = 1024 * 1024 * 1024
-GATHERED_BYTES = 1024 * 1024
+MEMORY_BYTES = 1024 * 1024
 """An instance is written at once when it is smaller, and in pieces when it is larger."""
 
-_LOOK_EVERY_BYTES, _LOOK_EVERY_S = 16 * 1024 * 1024, 0.05
-_HELD_FOR_S = 3.0
+_CHECK_EVERY_BYTES, _CHECK_EVERY_S = 16 * 1024 * 1024, 0.05
+_THROTTLED_FOR_S = 3.0
 _TOKEN = re.compile(r"[0-9a-z]{1,64}")
-_INCOMING, _JOURNAL, _HELD = "_incoming", "journal", "held"
+_INCOMING, _JOURNAL, _THROTTLED = "_incoming", "journal", "held"
 _SUFFIX = ".dcm"
-_META_WITHIN = 4096
+_META_SEARCH_BYTES = 4096
 
 
 class Spool:
@@ -44,7 +44,7 @@ class Spool:
         self._base = str(folder)
         self._numbers = itertools.count()
         self._journals: dict[str, int] = {}
-        self._room = _Room(self._base)
+        self._room = _FreeSpace(self._base)
 
     def prepare(self) -> None:
         """Makes the folder. Raises StorageTrouble."""
@@ -96,7 +96,7 @@ class Spool:
         """Takes out, in order of arrival, what lies there now. Lazy; raises StorageTrouble."""
         for path in self.waiting(token):
             try:
-                instance = _read(path)
+                instance = _read_spooled(path)
                 # A mapped file stays readable for whoever has mapped it.
                 path.unlink()
             except OSError as error:
@@ -115,14 +115,14 @@ class Spool:
     def last_activity_s(self) -> float:
         """For how long no image has grown that is on its way into this spool; inf: none is."""
         now = time.time()
-        newest = max((_changed_at(entry) for entry in self._incoming()), default=0.0)
+        newest = max((_modification_time(entry) for entry in self._incoming()), default=0.0)
         return now - newest if newest else float("inf")
 
     def hold(self, token: str) -> bool:
         """Notes that an image for it is held back now; False when the expectation has ended."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         try:
-            held = os.open(f"{self._place(token)}/{_HELD}", flags, 0o600)
+            held = os.open(f"{self._place(token)}/{_THROTTLED}", flags, 0o600)
         except OSError as error:
             return error.errno not in (errno.ENOENT, errno.ENOTDIR)
         try:
@@ -134,7 +134,10 @@ class Spool:
     def is_held(self, token: str) -> bool:
         """Whether an image for it is held back now, or was a moment ago."""
         try:
-            return time.time() - os.stat(f"{self._place(token)}/{_HELD}").st_mtime < _HELD_FOR_S
+            return (
+                time.time() - os.stat(f"{self._place(token)}/{_THROTTLED}").st_mtime
+                < _THROTTLED_FOR_S
+            )
         except OSError:
             return False
 
@@ -144,11 +147,11 @@ class Spool:
         """Whether the disk has more free than the reserve."""
         return self._room.free_bytes() >= self.reserve_bytes
 
-    def arriving(self, sop_class_uid: str, instance_uid: str, syntax: str) -> "Arriving":
+    def arriving(self, sop_class_uid: str, instance_uid: str, syntax: str) -> "IncomingInstance":
         """To be filled, and then placed or dropped."""
         instance = Instance(sop_class_uid, instance_uid, syntax, b"")
         name = f"{time.time_ns():020d}-{next(self._numbers) % 10**6:06d}"
-        return Arriving(self, name, instance)
+        return IncomingInstance(self, name, instance)
 
     def incoming_path(self, name: str) -> str:
         return f"{self._base}/{_INCOMING}/{name}"
@@ -212,13 +215,13 @@ class Spool:
         except FileNotFoundError:
             return []
 
-    def _trouble(self, error: OSError) -> StorageTrouble:
+    def _trouble(self, error: OSError) -> StorageError:
         text = f"the folder {self.folder} cannot be used: {error.strerror}. Ask its administrator."
-        kind = StorageFull if error.errno in (28, 122) else StorageTrouble
+        kind = StorageFull if error.errno in (28, 122) else StorageError
         return kind("The receiver's spool", text)
 
 
-class _Room:
+class _FreeSpace:
     """What is free on a disk, looked at some twenty times a second at most."""
 
     def __init__(self, base: str) -> None:
@@ -228,13 +231,13 @@ class _Room:
 
     def free_bytes(self) -> int:
         now = time.monotonic()
-        if now > self._looked_at + _LOOK_EVERY_S:
+        if now > self._looked_at + _CHECK_EVERY_S:
             status = os.statvfs(self._base)
             self._free_bytes, self._looked_at = status.f_bavail * status.f_frsize, now
         return self._free_bytes
 
 
-class Arriving:
+class IncomingInstance:
     """One instance while it comes in: small in memory, large in a file; never held twice."""
 
     def __init__(self, spool: Spool, name: str, empty: Instance) -> None:
@@ -246,7 +249,7 @@ class Arriving:
         self._data_from = len(self._memory)
         self._path = spool.incoming_path(name)
         self._file: int | None = None
-        self._look_at = _LOOK_EVERY_BYTES
+        self._look_at = _CHECK_EVERY_BYTES
         self._written = False
         self.size_bytes = 0
         self.is_full = not spool.has_room()
@@ -308,12 +311,12 @@ class Arriving:
     def _keep(self, piece: memoryview) -> None:
         if self._file is None:
             self._memory += piece
-            if len(self._memory) > GATHERED_BYTES:
+            if len(self._memory) > MEMORY_BYTES:
                 self._spill()
             return
-        _write(self._file, piece)
+        _write_all(self._file, piece)
         if self.size_bytes >= self._look_at:
-            self._look_at = self.size_bytes + _LOOK_EVERY_BYTES
+            self._look_at = self.size_bytes + _CHECK_EVERY_BYTES
             if not self._spool.has_room():
                 self._give_up()
 
@@ -321,7 +324,7 @@ class Arriving:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o600)
         self._written = True
-        _write(self._file, self._memory)
+        _write_all(self._file, self._memory)
         self._memory = bytearray()
 
     def finish(self) -> None:
@@ -346,36 +349,36 @@ class Arriving:
         return memoryview(mmap.mmap(self._file, 0, access=mmap.ACCESS_READ))
 
 
-def parsed(data: Buffer) -> Instance:
+def parse_spooled(data: Buffer) -> Instance:
     """The instance in the bytes of a file; one that cannot be read carries a fault instead."""
     try:
-        return part10.parse(data)
+        return part10.parse_file(data)
     except Malformed as error:
-        return _faulty(memoryview(data)[:_META_WITHIN], error)
+        return _unreadable_instance(memoryview(data)[:_META_SEARCH_BYTES], error)
 
 
-def _read(path: Path) -> Instance:
+def _read_spooled(path: Path) -> Instance:
     """The same, for a file; a large one is mapped."""
     try:
-        return part10.read(path)
+        return part10.read_file(path)
     except Malformed as error:
         with path.open("rb") as file:
-            return _faulty(memoryview(file.read(_META_WITHIN)), error)
+            return _unreadable_instance(memoryview(file.read(_META_SEARCH_BYTES)), error)
 
 
-def _faulty(start: memoryview, error: Malformed) -> Instance:
-    head, _ = part10.meta_of(start)
+def _unreadable_instance(start: memoryview, error: Malformed) -> Instance:
+    head, _ = part10.parse_group2(start)
     kind, uid, syntax = (head.get(tag, "") for tag in part10.META_TAGS)
     return Instance(kind, uid, syntax, b"", fault=str(error))
 
 
-def _write(file: int, data: Buffer) -> None:
+def _write_all(file: int, data: Buffer) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
 
 
-def _changed_at(entry: "os.DirEntry[str]") -> float:
+def _modification_time(entry: "os.DirEntry[str]") -> float:
     try:
         return entry.stat().st_mtime
     except OSError:

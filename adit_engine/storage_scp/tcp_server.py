@@ -7,19 +7,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from adit_engine.storage_scp.pending_moves import address_of
+from adit_engine.storage_scp.pending_moves import normalize_address
 
-MOST_SILENT = 128
-MOST_SILENT_FROM_ONE = 32
+MAX_SILENT = 128
+MAX_SILENT_PER_ADDRESS = 32
 """Connections without an association, in all and from one address: one more, and the oldest goes."""
-MOST_TALKING = 64
-MOST_TALKING_FROM_ONE = 32
+MAX_ASSOCIATIONS = 64
+MAX_ASSOCIATIONS_PER_ADDRESS = 32
 
-_LOOK_S = 0.5
+_POLL_S = 0.5
 
 
 @dataclass(eq=False)
-class Caller:
+class IncomingConnection:
     """One connection. `talks` once it has an association."""
 
     socket: socket.socket
@@ -34,17 +34,17 @@ class Caller:
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
-class Doorway:
+class TcpServer:
     """Listens. `serve` is called in a thread of its own for each caller, and closes nothing."""
 
-    def __init__(self, host: str, port: int, serve: Callable[[Caller], None]) -> None:
+    def __init__(self, host: str, port: int, serve: Callable[[IncomingConnection], None]) -> None:
         self._serve = serve
         self._lock = threading.Lock()
-        self._callers: dict[Caller, threading.Thread] = {}
+        self._callers: dict[IncomingConnection, threading.Thread] = {}
         self._ending = False
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=256)
-        self._listener.settimeout(_LOOK_S)
+        self._listener.settimeout(_POLL_S)
         self.port = int(self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._listen, name="receiver", daemon=True)
 
@@ -65,12 +65,14 @@ class Doorway:
         for thread in threads:
             thread.join()
 
-    def has_room_for(self, caller: Caller) -> bool:
+    def has_room_for(self, caller: IncomingConnection) -> bool:
         """Whether it may talk; if so, it is counted from now on."""
         with self._lock:
             talking = [other for other in self._callers if other.talks]
             near = [other for other in talking if other.address == caller.address]
-            caller.talks = len(talking) < MOST_TALKING and len(near) < MOST_TALKING_FROM_ONE
+            caller.talks = (
+                len(talking) < MAX_ASSOCIATIONS and len(near) < MAX_ASSOCIATIONS_PER_ADDRESS
+            )
             return caller.talks
 
     def _listen(self) -> None:
@@ -84,30 +86,30 @@ class Doorway:
                 time.sleep(0 if self._ending else 0.05)
                 continue
             one.setblocking(True)
-            self._let_in(Caller(one, address_of(host), port))
+            self._accept_connection(IncomingConnection(one, normalize_address(host), port))
 
-    def _let_in(self, caller: Caller) -> None:
+    def _accept_connection(self, caller: IncomingConnection) -> None:
         thread = threading.Thread(target=self._run, args=(caller,), name="caller", daemon=True)
         with self._lock:
-            self._make_room(caller.address)
+            self._drop_oldest_silent(caller.address)
             self._callers[caller] = thread
             # A thread that waits to be listed would be missed when all are cut.
             thread.start()
 
-    def _make_room(self, address: str) -> None:
+    def _drop_oldest_silent(self, address: str) -> None:
         """The oldest that never said a word gives way: who means it speaks at once."""
         silent = [caller for caller in self._callers if not caller.talks]
         near = [caller for caller in silent if caller.address == address]
-        if len(near) >= MOST_SILENT_FROM_ONE:
+        if len(near) >= MAX_SILENT_PER_ADDRESS:
             self._drop(near[0])
-        elif len(silent) >= MOST_SILENT:
+        elif len(silent) >= MAX_SILENT:
             self._drop(silent[0])
 
-    def _drop(self, caller: Caller) -> None:
+    def _drop(self, caller: IncomingConnection) -> None:
         caller.cut()
         del self._callers[caller]
 
-    def _run(self, caller: Caller) -> None:
+    def _run(self, caller: IncomingConnection) -> None:
         try:
             self._serve(caller)
         finally:

@@ -4,20 +4,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.dicom_ul.statuses import could_not_list
-from adit_engine.errors import AditError, CannotDo, NodeRefused
+from adit_engine.dicom_ul.statuses import is_find_unsupported
+from adit_engine.errors import AditError, NodeRefused, NotSupported
 from adit_engine.nodes.base import Searchable
-from adit_engine.retry import RetryPolicy
-from adit_engine.values.outcome import Listed
+from adit_engine.transfer.retry import RetryPolicy
+from adit_engine.values.outcome import SourceListing
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
 from adit_engine.values.references import SeriesRef
 
-_OFFLINE = ("OFFLINE", "UNAVAILABLE")
+_OFFLINE_VALUES = ("OFFLINE", "UNAVAILABLE")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ListedInstances:
     """One answer of the source: the SOP class of each image by its UID."""
 
     classes: dict[str, str]
@@ -28,7 +28,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class InventoryDifference:
     """What has changed at the source since the first list."""
 
     new: frozenset[str] = frozenset()
@@ -36,7 +36,7 @@ class Difference:
 
 
 @dataclass
-class Listing:
+class SeriesInventory:
     """Asks the source for the images of one series. `record` is what it said of the series."""
 
     ref: SeriesRef
@@ -48,15 +48,15 @@ class Listing:
     """SOP class by instance UID, of all that was ever listed; empty text where it was not told."""
     offline: set[str] = field(default_factory=set)
     """What can only be fetched after somebody has brought it back (PS3.4 C.4.1.1.3)."""
-    _early: Answer | None = field(default=None, init=False, repr=False)
+    _early: ListedInstances | None = field(default=None, init=False, repr=False)
     _is_trusted: bool = field(default=False, init=False)
 
-    def first(self) -> Listed:
+    def first(self) -> SourceListing:
         """The list that is the expectation. Raises NodeError, Stopped."""
         answer = self._ask(Query.instances_of(self.ref, self.patient_id))
         why = self._why_not_proven(answer)
         self._is_trusted = not why
-        return Listed(
+        return SourceListing(
             self.ref,
             None if why else frozenset(answer.classes),
             number=self.record.series_number,
@@ -65,17 +65,19 @@ class Listing:
             why=why,
         )
 
-    def again(self, expected: frozenset[str]) -> Difference:
+    def again(self, expected: frozenset[str]) -> InventoryDifference:
         """The source's list of now. One that was cut short proves nothing of what is not in it."""
         answer, self._early = self._early or self._ask(self._uids), None
         if not answer.names_images:
-            return Difference()
+            return InventoryDifference()
         now = frozenset(answer.classes)
         if now - expected:
             self._ask(Query.instances_of(self.ref, self.patient_id))
-        return Difference(now - expected, frozenset() if answer.shortfall else expected - now)
+        return InventoryDifference(
+            now - expected, frozenset() if answer.shortfall else expected - now
+        )
 
-    def ask_early(self) -> None:
+    def list_ahead(self) -> None:
         """Asks for what `again` will want, from the thread that fetched the last image.
 
         So the source answers while the destination still stores, or is asked for its proof. What
@@ -91,30 +93,30 @@ class Listing:
         """Enough to see whether the list is the same still."""
         return Query.uids_of(self.ref, self.patient_id)
 
-    def _ask(self, query: Query) -> Answer:
-        def ask() -> Answer:
+    def _ask(self, query: Query) -> ListedInstances:
+        def ask() -> ListedInstances:
             answers = self.source.find(query)
             matching = [record for record in answers if query.matches(record)]
             found = {record.instance_uid: record.sop_class_uid for record in matching}
-            gone = {one.instance_uid for one in matching if one.availability in _OFFLINE}
+            gone = {one.instance_uid for one in matching if one.availability in _OFFLINE_VALUES}
             self.offline.update(gone)
             found.pop("", None)
-            return Answer(found, answers.shortfall if answers.capped else "")
+            return ListedInstances(found, answers.shortfall if answers.capped else "")
 
         try:
             answer = RetryPolicy().call(ask, self.stop)
-        except CannotDo:
-            return Answer({}, names_images=False)
+        except NotSupported:
+            return ListedInstances({}, names_images=False)
         except NodeRefused as refusal:
             # By its status: of this search, and not of us.
-            if not could_not_list(refusal.status):
+            if not is_find_unsupported(refusal.status):
                 raise
-            return Answer({}, names_images=False)
+            return ListedInstances({}, names_images=False)
         for uid, kind in answer.classes.items():
             self.classes[uid] = kind or self.classes.get(uid, "")
         return answer
 
-    def _why_not_proven(self, answer: Answer) -> str:
+    def _why_not_proven(self, answer: ListedInstances) -> str:
         """Why the list cannot be trusted; empty when it can."""
         count, listed = self.record.instance_count, len(answer.classes)
         if not answer.names_images:

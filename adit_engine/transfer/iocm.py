@@ -10,11 +10,11 @@ from functools import partial
 from adit_engine.bounded_stream import Stop
 from adit_engine.elements import Buffer, Element, elements, items, nested_explicit
 from adit_engine.errors import Malformed, NodeError, NotFound, TimedOut
-from adit_engine.nodes.base import Source
-from adit_engine.retry import RetryPolicy
-from adit_engine.transfer.inventory import Listing
+from adit_engine.nodes.base import SourceNode
+from adit_engine.transfer.inventory import SeriesInventory
+from adit_engine.transfer.retry import RetryPolicy
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, Instance
-from adit_engine.values.outcome import State
+from adit_engine.values.outcome import InstanceState
 from adit_engine.values.record import Record
 from adit_engine.values.references import InstanceRef, Ref, SeriesRef
 
@@ -29,25 +29,25 @@ REASONS = {
 """The titles of CID 7011 by their DCM code, as clauses."""
 
 _TITLE, _CODE, _SCHEME = 0x0040A043, 0x00080100, 0x00080102
-_ROOTS = frozenset({0x0040A375, 0x0040A730})
-_BETWEEN = frozenset({0x00081115, 0x00081199, 0x0040A730})
+_ROOT_SEQUENCES = frozenset({0x0040A375, 0x0040A730})
+_REFERENCE_SEQUENCES = frozenset({0x00081115, 0x00081199, 0x0040A730})
 _INSTANCE_UID = 0x00081155
 
-_UNREAD = (
+_NOTES_UNREADABLE = (
     "a key object series of this study could not be read, so images that were rejected at the "
     "source may be among these; ask the PACS administrator to look into it"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class RejectionNote:
     """`reason` is a clause such as "for quality reasons"; `rejects` are instance UIDs."""
 
     reason: str
     rejects: frozenset[str]
 
     @classmethod
-    def of(cls, instance: Instance) -> "Note | None":
+    def of(cls, instance: Instance) -> "RejectionNote | None":
         """None for a key object document of another title. Raises Malformed.
 
         What is named in its evidence or in its content counts: it ought to be the same.
@@ -59,9 +59,9 @@ class Note:
         code, uids, data = ("", ""), set[str](), instance.header
         for element in elements(data, instance.explicit):
             if element.tag == _TITLE:
-                code = _code(data, instance.explicit, element)
-            elif element.tag in _ROOTS:
-                uids.update(_uids(data, instance.explicit, element))
+                code = _read_code(data, instance.explicit, element)
+            elif element.tag in _ROOT_SEQUENCES:
+                uids.update(_referenced_uids(data, instance.explicit, element))
         if not code[0]:
             raise Malformed("The key object document has no title.")
         if code[1] != "DCM" or code[0] not in REASONS:
@@ -75,7 +75,7 @@ class Note:
 class Rejections:
     """What is known of one study; grows when a note comes late."""
 
-    source: Source
+    source: SourceNode
     stop: Stop
     patient_id: str = field(default="", repr=False)
 
@@ -93,7 +93,7 @@ class Rejections:
         """
         for ref, record in series:
             if "KO" in record.modalities or not record.modalities:
-                listing = Listing(ref, record, self.source, self.stop, self.patient_id)
+                listing = SeriesInventory(ref, record, self.source, self.stop, self.patient_id)
                 try:
                     RetryPolicy().call(partial(self._read, listing), self.stop)
                 except (NodeError, NotFound):
@@ -104,7 +104,7 @@ class Rejections:
         if instance.sop_class_uid != KEY_OBJECT or instance.instance_uid in self._notes:
             return
         try:
-            note = Note.of(instance)
+            note = RejectionNote.of(instance)
         except Malformed:
             self._has_unread = True
             return
@@ -113,13 +113,13 @@ class Rejections:
             for uid in note.rejects:
                 self._reasons.setdefault(uid, note.reason)
 
-    def end_of(self, instance_uid: str) -> tuple[State, str, str] | None:
+    def find_end_state(self, instance_uid: str) -> tuple[InstanceState, str, str] | None:
         """How an instance ends that is rejected or is a note itself; None for all others."""
         if reason := self._notes.get(instance_uid):
             text = f"a rejection note ({reason}), which stays at the source"
-            return State.SKIPPED, "rejection-note", text
+            return InstanceState.SKIPPED, "rejection-note", text
         if reason := self._reasons.get(instance_uid):
-            return State.SKIPPED, "rejected", f"rejected at the source {reason}"
+            return InstanceState.SKIPPED, "rejected", f"rejected at the source {reason}"
         return None
 
     def remarks(self, delivered: Iterable[str]) -> list[str]:
@@ -131,9 +131,9 @@ class Rejections:
             f"{len(overtaken)} images had been sent before they were known to be rejected at the "
             "source; ask whoever looks after the destination to remove them"
         )
-        return [_UNREAD] * self._has_unread + [late] * bool(overtaken)
+        return [_NOTES_UNREADABLE] * self._has_unread + [late] * bool(overtaken)
 
-    def _read(self, listing: Listing) -> None:
+    def _read(self, listing: SeriesInventory) -> None:
         listed, series = listing.first(), listing.ref
         kinds = listing.classes
         if not listing.record.modalities:
@@ -167,27 +167,29 @@ class Rejections:
         return came
 
 
-def _code(data: Buffer, explicit: bool, sequence: Element) -> tuple[str, str]:
+def _read_code(data: Buffer, explicit: bool, sequence: Element) -> tuple[str, str]:
     """Value and scheme of the first code; empty where there is none."""
     found: dict[int, str] = {}
     for item in items(data, explicit, sequence):
         for element in elements(data, explicit, item.value, item.value_end):
             if element.tag in (_CODE, _SCHEME):
-                found[element.tag] = _text(data, element)
+                found[element.tag] = _decode_text(data, element)
         break
     return found.get(_CODE, ""), found.get(_SCHEME, "")
 
 
-def _uids(data: Buffer, explicit: bool, sequence: Element, depth: int = 0) -> Iterator[str]:
+def _referenced_uids(
+    data: Buffer, explicit: bool, sequence: Element, depth: int = 0
+) -> Iterator[str]:
     """Each Referenced SOP Instance UID below a sequence of the evidence or the content."""
     inside = nested_explicit(sequence, explicit)
     for item in items(data, inside, sequence, depth):
         for element in elements(data, inside, item.value, item.value_end, depth + 1):
             if element.tag == _INSTANCE_UID:
-                yield _text(data, element)
-            elif element.tag in _BETWEEN:
-                yield from _uids(data, inside, element, depth + 1)
+                yield _decode_text(data, element)
+            elif element.tag in _REFERENCE_SEQUENCES:
+                yield from _referenced_uids(data, inside, element, depth + 1)
 
 
-def _text(data: Buffer, element: Element) -> str:
+def _decode_text(data: Buffer, element: Element) -> str:
     return bytes(data[element.value : element.end]).decode("ascii", "replace").strip(" \0")

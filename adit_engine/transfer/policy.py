@@ -10,7 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.errors import Hit, PatientChanged, RuleBroken, Withhold
+from adit_engine.errors import InstanceWithheld, PatientChanged, RuleViolation, VerificationFailed
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.charset import Charset
@@ -20,11 +20,11 @@ from adit_engine.pseudonymize.statistics import ChangeStatistics
 from adit_engine.pseudonymize.verify.verifier import Verifier
 from adit_engine.transfer.iocm import Rejections
 from adit_engine.values.instance import Instance
-from adit_engine.values.outcome import Treatment
+from adit_engine.values.outcome import ElementChanges
 from adit_engine.values.references import InstanceRef
 
 
-class Pseudonymizing:
+class InstancePseudonymizer:
     """Of one trial's rules for one patient."""
 
     def __init__(self, change: Pseudonymization) -> None:
@@ -35,7 +35,7 @@ class Pseudonymizing:
         if "numpy" not in sys.modules:
             Thread(target=_load_numpy, name="load numpy", daemon=True).start()
 
-    def outgoing(self, instance: Instance) -> tuple[Instance, Treatment | None]:
+    def prepare_outgoing(self, instance: Instance) -> tuple[Instance, ElementChanges | None]:
         """The instance as it may leave, and what was done to it.
 
         Raises Withhold, and Hit after the second look.
@@ -44,8 +44,8 @@ class Pseudonymizing:
         changed = apply(self._change, instance, tally, self._memory)
         try:
             self._look(instance, changed)
-        except Withhold as hit:
-            raise Hit(hit.code, hit.reason) from None
+        except InstanceWithheld as hit:
+            raise VerificationFailed(hit.code, hit.reason) from None
         return changed, next(iter(tally.treatments), None)
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
@@ -62,14 +62,14 @@ def _load_numpy() -> None:
 if TYPE_CHECKING:
     pass
 
-_REPEATED = (
+_DUPLICATE_UID = (
     "another series of this study holds an object under the same UID, and a destination may keep "
     "only one of them: ask the PACS administrator to put the study in order"
 )
 
 
 @dataclass
-class Traveller:
+class TransferPolicy:
     """Decides for each instance of a study whether it may leave, and as what."""
 
     patient_id: str = field(repr=False)
@@ -81,8 +81,8 @@ class Traveller:
     """By which the person of the order may go in images; empty = by any, as long as it is one."""
 
     def __post_init__(self) -> None:
-        self._rules = _rules(self.change)
-        self._ids = {known: one for one in self.ids for known in _spelled(one)}
+        self._rules = _make_pseudonymizer(self.change)
+        self._ids = {known: one for one in self.ids for known in _encode_patient_id(one)}
         self._first: str | bytes | None = None
         self._series_of: dict[str, str] = {}
         self.changed: PatientChanged | None = None
@@ -93,14 +93,14 @@ class Traveller:
         PatientChanged for all of them if it is not the order's, RuleBroken for those of a second one.
         """
         who = self._ids.get(patient_id, patient_id)
-        if who is patient_id and not _is_plain(patient_id):
+        if who is patient_id and not _is_ascii(patient_id):
             who = self._known_text(patient_id, character_set) or patient_id
         if self._first is None:
             self._first = who
             if self._ids and isinstance(who, bytes):
-                self.changed = PatientChanged(_text(patient_id))
+                self.changed = PatientChanged(_decode_patient_id(patient_id))
         if who != self._first:
-            raise RuleBroken(
+            raise RuleViolation(
                 "The source holds images of another patient under this study. Nothing more of it "
                 "was sent: ask the PACS administrator to put the study in order, then order it "
                 "again."
@@ -114,21 +114,21 @@ class Traveller:
         Most archives know an image by its UID alone: of two they would keep the later one.
         """
         if self._series_of.setdefault(ref.instance_uid, ref.series_uid) != ref.series_uid:
-            raise Withhold("uid-repeated", _REPEATED)
+            raise InstanceWithheld("uid-repeated", _DUPLICATE_UID)
 
     def _known_text(self, patient_id: bytes, character_set: bytes) -> str | None:
         """The order's id that this is in the letters of the image's own character set."""
         text = Charset(character_set).text(patient_id) or ""
         return self._ids.get(text.encode()) if text else None
 
-    def outgoing(self, instance: Instance) -> tuple[Instance, Treatment | None]:
+    def prepare_outgoing(self, instance: Instance) -> tuple[Instance, ElementChanges | None]:
         """The instance as it may leave, and what was done to it; None where it is as it was.
 
         Raises Withhold, and Hit after the second look.
         """
         if self._rules is None:
             return instance, None
-        return self._rules.outgoing(instance)
+        return self._rules.prepare_outgoing(instance)
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
         """Code and sentence when objects of this class will be withheld whatever they hold."""
@@ -137,27 +137,27 @@ class Traveller:
         return self._rules.why_refused(sop_class_uid)
 
 
-def _spelled(patient_id: str) -> tuple[bytes, bytes]:
+def _encode_patient_id(patient_id: str) -> tuple[bytes, bytes]:
     """As headers may hold it."""
     bare = patient_id.strip(" \0")
     return bare.encode(), bare.encode("latin-1", "replace")
 
 
-def _is_plain(patient_id: bytes) -> bool:
+def _is_ascii(patient_id: bytes) -> bool:
     """The same in all character sets."""
     return patient_id.isascii() and b"\x1b" not in patient_id
 
 
-def _text(patient_id: bytes) -> str:
+def _decode_patient_id(patient_id: bytes) -> str:
     try:
         return patient_id.decode()
     except UnicodeDecodeError:
         return patient_id.decode("latin-1")
 
 
-def _rules(change: Change) -> "Pseudonymizing | None":
+def _make_pseudonymizer(change: Change) -> "InstancePseudonymizer | None":
     if isinstance(change, AsIs):
         return None
     # takes long to load
 
-    return Pseudonymizing(change)
+    return InstancePseudonymizer(change)

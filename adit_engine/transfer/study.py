@@ -4,29 +4,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.dicom_ul.statuses import could_not_send
+from adit_engine.dicom_ul.statuses import is_retrieve_failure
 from adit_engine.errors import Malformed, NodeBusy, NodeRefused, NotFound, PatientChanged
-from adit_engine.nodes.base import Source, Storable
+from adit_engine.nodes.base import SourceNode, Storable
 from adit_engine.pseudonymize.parameters import Change
-from adit_engine.retry import RetryPolicy
 from adit_engine.transfer.iocm import Rejections
-from adit_engine.transfer.policy import Traveller
-from adit_engine.transfer.series import Passage
-from adit_engine.values.outcome import Event, Listed, Manifest, Outcome
+from adit_engine.transfer.policy import TransferPolicy
+from adit_engine.transfer.retry import RetryPolicy
+from adit_engine.transfer.series import SeriesTransfer
+from adit_engine.values.outcome import InstanceEvent, SeriesLedger, SeriesOutcome, SourceListing
 from adit_engine.values.query import Query, is_searchable
 from adit_engine.values.record import Record
 from adit_engine.values.references import SeriesRef, StudyRef
 from adit_engine.values.selection import Selection
 
-ROUNDS = 3
+MAX_ROUNDS = 3
 """How often new series are looked for when a study grows while it is transferred."""
 
-MOST_REFUSED = 3
+MAX_REFUSED = 3
 """A source that could not send from so many series in a row is asked for no other one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class StudyRequest:
     """One study to transfer. `patient_id` is the source's, as its record said when ordered.
 
     `renamed` is the one that a person has confirmed to be the same patient's since then.
@@ -44,13 +44,13 @@ class Order:
 
 
 def transfer(
-    order: Order,
-    source: Source,
+    order: StudyRequest,
+    source: SourceNode,
     destination: Storable,
     change: Change,
-    held: Mapping[str, Manifest],
+    held: Mapping[str, SeriesLedger],
     stop: Stop,
-) -> Iterator[Listed | Event | Outcome]:
+) -> Iterator[SourceListing | InstanceEvent | SeriesOutcome]:
     """Finds, selects, lists, fetches, checks, changes, verifies, stores and confirms one study.
 
     Lazy and streaming; for each series one Listed, the Events of its instances (a STORED is
@@ -60,13 +60,13 @@ def transfer(
     came (after the Outcome of that series), PatientChanged when all of it is another patient's by
     now (before anything is sent), Stopped between instances, NodeError.
     """
-    heed = getattr(destination, "heed", None)  # asked so, since some stand before another node
+    heed = getattr(destination, "set_stop", None)  # asked so, since some stand before another node
     if heed is not None:
         heed(stop)
     refusals: list[NodeBusy | NodeRefused] = []
     in_a_row = 0
-    for passage in _passages(order, source, change, held, stop):
-        if isinstance(passage, Outcome):
+    for passage in _series_transfers(order, source, change, held, stop):
+        if isinstance(passage, SeriesOutcome):
             yield passage
             continue
         try:
@@ -76,50 +76,54 @@ def transfer(
             # What the source cannot send of one series is no reason to leave the others there.
             refusals.append(error)
             in_a_row += 1
-            is_other = error.node != source.name or not could_not_send(error.status)
-            if is_other or in_a_row >= MOST_REFUSED:
+            is_other = error.node != source.name or not is_retrieve_failure(error.status)
+            if is_other or in_a_row >= MAX_REFUSED:
                 raise
     if refusals:
         raise refusals[0]
 
 
-def _passages(
-    order: Order, source: Source, change: Change, held: Mapping[str, Manifest], stop: Stop
-) -> Iterator[Passage | Outcome]:
+def _series_transfers(
+    order: StudyRequest,
+    source: SourceNode,
+    change: Change,
+    held: Mapping[str, SeriesLedger],
+    stop: Stop,
+) -> Iterator[SeriesTransfer | SeriesOutcome]:
     """A Passage for each series that comes along, an Outcome for each that does not; lazy.
 
     The source is asked again after the last one, since a study may still be growing.
     """
-    patient_id, records = _listed(order, source, stop)
+    patient_id, records = _list_study(order, source, stop)
     rejections = Rejections(source, stop, patient_id)
-    traveller = Traveller(patient_id, change, stop, rejections, order.ids)
+    traveller = TransferPolicy(patient_id, change, stop, rejections, order.ids)
     seen: set[str] = set()
-    for round_ in range(ROUNDS):
+    for round_ in range(MAX_ROUNDS):
         if round_:
-            records = _series(order, patient_id, source, stop)
+            records = _list_series(order, patient_id, source, stop)
         if not records:
-            raise _gone(source)
+            raise _study_not_found(source)
         found = {record.series_uid: record for record in records}
         series = [record for uid, record in found.items() if uid not in seen]
         if not series:
             break
-        rejections.read((_series_ref(order, record), record) for record in series)
+        rejections.read((_make_series_ref(order, record), record) for record in series)
         for record in series:
             stop.check_between()
             seen.add(record.series_uid)
-            ref = _series_ref(order, record)
+            ref = _make_series_ref(order, record)
             why = order.selection.why_not(record)
             if why:
-                yield Outcome(ref, None, left_out=why)
+                yield SeriesOutcome(ref, None, left_out=why)
             else:
-                yield Passage(ref, record, source, traveller, held.get(ref.series_uid))
+                yield SeriesTransfer(ref, record, source, traveller, held.get(ref.series_uid))
     for uid in order.selection.series_uids:
         if uid not in seen:
             note = "this series was picked, but the source does not have it any more"
-            yield Outcome(SeriesRef(order.study.study_uid, uid), 0, notes=(note,))
+            yield SeriesOutcome(SeriesRef(order.study.study_uid, uid), 0, notes=(note,))
 
 
-def _listed(order: Order, source: Source, stop: Stop) -> tuple[str, list[Record]]:
+def _list_study(order: StudyRequest, source: SourceNode, stop: Stop) -> tuple[str, list[Record]]:
     """The id by which the source lists the study now, and its series. Raises NotFound, PatientChanged.
 
     The id is empty where the source calls the patient as ordered, and cannot search by that: leading
@@ -127,40 +131,42 @@ def _listed(order: Order, source: Source, stop: Stop) -> tuple[str, list[Record]
     """
     for patient_id in order.ids or ("",):
         key = patient_id if is_searchable(patient_id) else ""
-        if records := _series(order, key, source, stop):
+        if records := _list_series(order, key, source, stop):
             return key, records
     if order.ids:
-        found = _asked(Query.study(order.study), source, stop)
+        found = _find_all(Query.study(order.study), source, stop)
         now = {record.patient_id.strip() for record in found} - {""}
         known = {one.strip() for one in order.ids}
         if len(now) == 1 and now.isdisjoint(known):
             raise PatientChanged(now.pop())
-        if now and now <= known and (records := _series(order, "", source, stop)):
+        if now and now <= known and (records := _list_series(order, "", source, stop)):
             return "", records
-    raise _gone(source)
+    raise _study_not_found(source)
 
 
-def _series(order: Order, patient_id: str, source: Source, stop: Stop) -> list[Record]:
+def _list_series(
+    order: StudyRequest, patient_id: str, source: SourceNode, stop: Stop
+) -> list[Record]:
     """The study's series as the source lists them now."""
-    records = _asked(Query.series_of(order.study, patient_id), source, stop)
+    records = _find_all(Query.series_of(order.study, patient_id), source, stop)
     return sorted(records, key=lambda r: (r.series_number is None, r.series_number, r.series_uid))
 
 
-def _asked(query: Query, source: Source, stop: Stop) -> list[Record]:
+def _find_all(query: Query, source: SourceNode, stop: Stop) -> list[Record]:
     def ask() -> list[Record]:
         return [record for record in source.find(query) if query.matches(record)]
 
     return RetryPolicy().call(ask, stop)
 
 
-def _gone(source: Source) -> NotFound:
+def _study_not_found(source: SourceNode) -> NotFound:
     return NotFound(
         f"{source.name} has no study under this UID and patient any more. It may have been "
         "deleted: search for it again."
     )
 
 
-def _series_ref(order: Order, record: Record) -> SeriesRef:
+def _make_series_ref(order: StudyRequest, record: Record) -> SeriesRef:
     ref = record.ref
     if not isinstance(ref, SeriesRef) or ref.study != order.study:
         raise Malformed("The source listed a series of another study than the one asked for.")

@@ -10,11 +10,11 @@ from adit_engine.errors import NodeRefused
 from adit_engine.nodes.base import Searchable
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level, SeriesRef, StudyRef
+from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class StudyCriteria:
     """What names a study: its UID; an accession number; or a patient, days and modalities."""
 
     patient_id: str = field(default="", repr=False)
@@ -42,9 +42,9 @@ class Wanted:
             if self.patient_id:
                 yield Query.study(study, self.patient_id)
         elif self.accession_number:
-            yield Query(Level.STUDY, {"AccessionNumber": self.accession_number})
+            yield Query(QueryLevel.STUDY, {"AccessionNumber": self.accession_number})
         else:
-            yield Query(Level.STUDY, {"PatientID": self.patient_id}, self.span)
+            yield Query(QueryLevel.STUDY, {"PatientID": self.patient_id}, self.span)
 
     def is_of_patient(self, study: Record) -> bool:
         return not self.patient_id or self.patient_id.strip() == study.patient_id
@@ -62,7 +62,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighted:
+class FoundStudies:
     """Each study once for each patient it is listed under, the oldest first."""
 
     studies: tuple[Record, ...] = field(repr=False)
@@ -70,7 +70,7 @@ class Sighted:
 
 
 @dataclass
-class Sighting:
+class StudyLookup:
     """Asks one node; what was asked once is not asked again."""
 
     node: Searchable
@@ -79,7 +79,7 @@ class Sighting:
     _series: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
     _classes: dict[SeriesRef, Counter[str]] = field(default_factory=dict)
 
-    def studies(self, wanted: Wanted) -> Sighted:
+    def studies(self, wanted: StudyCriteria) -> FoundStudies:
         """All that its key finds, whosesoever it is. Raises NodeError, Stopped."""
         found: dict[tuple[str, str], Record] = {}
         is_capped = False
@@ -96,7 +96,7 @@ class Sighting:
             if found:
                 break
         in_order = sorted(found.values(), key=lambda r: (r.text("StudyDate"), r.study_uid))
-        return Sighted(tuple(in_order), is_capped)
+        return FoundStudies(tuple(in_order), is_capped)
 
     def series(self, study: Record) -> list[Record]:
         """Raises NodeError, Stopped."""
@@ -113,10 +113,10 @@ class Sighting:
         """Images of a series by SOP class; empty when the node does not tell."""
         ref = SeriesRef(study.study_uid, series.series_uid)
         if ref not in self._classes:
-            self._classes[ref] = self._counted(study, series, ref)
+            self._classes[ref] = self._count_classes(study, series, ref)
         return self._classes[ref]
 
-    def _counted(self, study: Record, series: Record, ref: SeriesRef) -> Counter[str]:
+    def _count_classes(self, study: Record, series: Record, ref: SeriesRef) -> Counter[str]:
         told = {uid.strip(" \0") for uid in study.texts("SOPClassesInStudy")} - {""}
         if len(told) == 1 and series.instance_count:
             return Counter({told.pop(): series.instance_count})

@@ -5,7 +5,7 @@ pydicom knows them all, and takes a third of a second to load: it is asked for o
 
 from functools import cache
 
-_OWN = """
+_TABLE = """
 00020010 UI TransferSyntaxUID
 00080005 CS SpecificCharacterSet
 00080016 UI SOPClassUID
@@ -47,12 +47,12 @@ _OWN = """
 00201209 IS NumberOfSeriesRelatedInstances
 """
 
-_BY_TAG = {int(t, 16): (keyword, vr) for t, vr, keyword in map(str.split, _OWN.split("\n")[1:-1])}
+_BY_TAG = {int(t, 16): (keyword, vr) for t, vr, keyword in map(str.split, _TABLE.split("\n")[1:-1])}
 _BY_KEYWORD = {keyword: (tag, vr) for tag, (keyword, vr) in _BY_TAG.items()}
 
 
 @cache
-def by_tag(tag: int) -> tuple[str, str]:
+def find_by_tag(tag: int) -> tuple[str, str]:
     """Keyword and VR; both empty for a private or unknown element. Of several VRs the first."""
     if tag in _BY_TAG:
         return _BY_TAG[tag]
@@ -67,11 +67,11 @@ def by_tag(tag: int) -> tuple[str, str]:
 
 
 @cache
-def by_keyword(keyword: str) -> tuple[int, str] | None:
+def find_by_keyword(keyword: str) -> tuple[int, str] | None:
     """Tag and VR; None for what is no keyword of the dictionary."""
     if keyword in _BY_KEYWORD:
         return _BY_KEYWORD[keyword]
     from pydicom.datadict import tag_for_keyword
 
     tag = tag_for_keyword(keyword)
-    return None if tag is None else (tag, by_tag(tag)[1])
+    return None if tag is None else (tag, find_by_tag(tag)[1])

@@ -6,20 +6,20 @@ from enum import StrEnum
 from struct import pack, unpack_from
 
 from adit_engine.elements import Buffer, Element, elements, items
-from adit_engine.errors import Malformed, WrongInput
-from adit_engine.values.references import checked_uid
+from adit_engine.errors import InvalidInput, Malformed
+from adit_engine.values.references import validate_uid
 
-COMMITMENT = "1.2.840.10008.1.20.1"
+STORAGE_COMMITMENT_PUSH_MODEL = "1.2.840.10008.1.20.1"
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
-ASK = 1
+REQUEST_ACTION_TYPE = 1
 """The one action type that there is."""
-ALL_KEPT, SOME_FAILED = 1, 2
+EVENT_ALL_STORED, EVENT_FAILURES_EXIST = 1, 2
 """The event types of a report."""
 
-MOST_REFERENCES = 500
+MAX_REFERENCES = 500
 """So many images are asked for at once."""
 
-MOST_REPORT_BYTES = 1024 * 1024
+MAX_REPORT_BYTES = 1024 * 1024
 """A report on so many images takes a tenth of it."""
 
 _TRANSACTION, _REFERENCED, _FAILED = 0x00081195, 0x00081199, 0x00081198
@@ -33,11 +33,11 @@ _REASONS = {
     0x0213: "it is out of resources",
 }
 
-Image = tuple[str, str]
+SopReference = tuple[str, str]
 """Class and instance UID."""
 
 
-class Receipt(StrEnum):
+class ReportReceipt(StrEnum):
     """What becomes of a report that came in."""
 
     TAKEN = "taken"
@@ -47,36 +47,36 @@ class Receipt(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CommitmentReport:
     """What an archive says of the images of one question. `failed` are reasons by instance UID."""
 
     transaction_uid: str
-    kept: frozenset[Image]
+    kept: frozenset[SopReference]
     failed: Mapping[str, int]
 
     @classmethod
-    def decode(cls, data: Buffer, explicit: bool) -> "Report":
+    def decode(cls, data: Buffer, explicit: bool) -> "CommitmentReport":
         """Raises Malformed."""
         transaction = ""
-        kept: set[Image] = set()
+        kept: set[SopReference] = set()
         failed: dict[str, int] = {}
         for element in elements(data, explicit):
             if element.tag == _TRANSACTION:
-                transaction = _uid(data, element)
+                transaction = _decode_uid(data, element)
             elif element.tag == _REFERENCED:
-                kept |= {image for image, _ in _references(data, explicit, element)}
+                kept |= {image for image, _ in _read_references(data, explicit, element)}
             elif element.tag == _FAILED:
-                found = _references(data, explicit, element)
+                found = _read_references(data, explicit, element)
                 failed |= {instance: reason for (_, instance), reason in found}
         if not transaction:
             raise Malformed("The report does not say what it answers.")
         return cls(transaction, frozenset(kept), failed)
 
-    def proves(self, image: Image) -> bool:
+    def proves(self, image: SopReference) -> bool:
         """Only what is named as kept, under its own class, and nowhere as failed."""
         return image in self.kept and image[1] not in self.failed
 
-    def why_not(self, image: Image) -> str:
+    def why_not(self, image: SopReference) -> str:
         """Why it is not proven to be kept, as a sentence."""
         reason = self.failed.get(image[1])
         if reason is None:
@@ -85,14 +85,14 @@ class Report:
         return f"the destination took this image and reports that it does not keep it: {words} ({reason:04X})"
 
 
-def transaction() -> str:
+def generate_transaction_uid() -> str:
     """A UID for one question; never used twice."""
     import uuid  # takes long to load, and is seldom needed
 
     return f"2.25.{uuid.uuid4().int}"
 
 
-def question(transaction_uid: str, images: Iterable[Image], explicit: bool) -> bytes:
+def encode_request(transaction_uid: str, images: Iterable[SopReference], explicit: bool) -> bytes:
     """The data set that asks; little endian."""
     whole = b""
     for class_uid, instance_uid in images:
@@ -110,24 +110,26 @@ def _element(tag: int, uid: str, explicit: bool) -> bytes:
     return head + (pack("<2sH", b"UI", len(raw)) if explicit else pack("<I", len(raw))) + raw
 
 
-def _references(data: Buffer, explicit: bool, sequence: Element) -> Iterator[tuple[Image, int]]:
+def _read_references(
+    data: Buffer, explicit: bool, sequence: Element
+) -> Iterator[tuple[SopReference, int]]:
     """Each image of a sequence, with the reason that stands beside it, or 0."""
     for item in items(data, explicit, sequence):
         class_uid, instance_uid, reason = "", "", 0
         for element in elements(data, explicit, item.value, item.value_end, 1):
             if element.tag == _CLASS:
-                class_uid = _uid(data, element)
+                class_uid = _decode_uid(data, element)
             elif element.tag == _INSTANCE:
-                instance_uid = _uid(data, element)
+                instance_uid = _decode_uid(data, element)
             elif element.tag == _REASON and element.end - element.value == 2:
                 (reason,) = unpack_from("<H", data, element.value)
         if instance_uid:
             yield (class_uid, instance_uid), reason
 
 
-def _uid(data: Buffer, element: Element) -> str:
+def _decode_uid(data: Buffer, element: Element) -> str:
     """Empty for what can be no UID, so that nothing else goes on from here."""
     try:
-        return checked_uid(bytes(data[element.value : element.value_end]).decode("latin-1"))
-    except WrongInput:
+        return validate_uid(bytes(data[element.value : element.value_end]).decode("latin-1"))
+    except InvalidInput:
         return ""

@@ -11,12 +11,12 @@ from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, Instance
 CLASS, MANUFACTURER, MODEL, SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x00181020
 ROWS, COLUMNS = 0x00280010, 0x00280011
 
-READ = frozenset({CLASS, MANUFACTURER, MODEL, SOFTWARE, ROWS, COLUMNS})
+DEVICE_TAGS = frozenset({CLASS, MANUFACTURER, MODEL, SOFTWARE, ROWS, COLUMNS})
 """The tags whose values `Device.of_values` asks for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class ImagingDevice:
     """Texts as the header has them, without the spaces around. Only the class is always known:
     an image that was not looked at has no size.
     """
@@ -29,7 +29,7 @@ class Device:
     columns: int = 0
 
     @classmethod
-    def of(cls, instance: Instance) -> "Device":
+    def of(cls, instance: Instance) -> "ImagingDevice":
         """As the header says; of one that cannot be read, the class that its carrier named."""
         unknown = cls(instance.sop_class_uid.strip(" \0"))
         if instance.fault or instance.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
@@ -39,14 +39,14 @@ class Device:
             found = {
                 element.tag: bytes(header[element.value : element.end])
                 for element in elements(header, instance.explicit)
-                if element.tag in READ and not element.undefined
+                if element.tag in DEVICE_TAGS and not element.undefined
             }
         except Malformed:
             return unknown
         return cls.of_values(found) if found.get(CLASS) else unknown
 
     @classmethod
-    def of_values(cls, values: Mapping[int, bytes]) -> "Device":
+    def of_values(cls, values: Mapping[int, bytes]) -> "ImagingDevice":
         """From encoded values of the top level, by tag."""
         kind, maker, model, software = (
             _text(values.get(tag, b"")) for tag in (CLASS, MANUFACTURER, MODEL, SOFTWARE)
@@ -55,10 +55,10 @@ class Device:
         return cls(kind, maker, model, software, rows, columns)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Device":
+    def from_json(cls, data: Mapping[str, Any]) -> "ImagingDevice":
         return cls(**data)
 
-    def unnamed(self) -> "Device":
+    def without_texts(self) -> "ImagingDevice":
         """Without its texts: where identity was found in an image, it may stand in these."""
         return replace(self, manufacturer="", model="", software="")
 

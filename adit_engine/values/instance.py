@@ -16,7 +16,7 @@ EXPLICIT_LE = "1.2.840.10008.1.2.1"
 DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BE = "1.2.840.10008.1.2.2"
 
-LONGEST_INFLATED = 256 * 1024 * 1024
+MAX_INFLATED_BYTES = 256 * 1024 * 1024
 """What a few bytes may grow to at most."""
 
 _PATIENT_ID = 0x00100020
@@ -26,7 +26,7 @@ _INSTANCE_UID = 0x00080018
 _CLASS_UID = 0x00080016
 _IDENTITY = frozenset({_PATIENT_ID, _STUDY_UID, _SERIES_UID, _INSTANCE_UID, _CLASS_UID})
 CHARACTER_SET = 0x00080005
-NAMING = {
+NAMING_TAGS = {
     _INSTANCE_UID: "SOPInstanceUID",
     0x00080020: "StudyDate",
     0x00080030: "StudyTime",
@@ -43,8 +43,8 @@ NAMING = {
 _NO_DATA_SET = (0x0000, 0x0002)
 """Groups of commands, and of heads of files."""
 
-_EARLY = _IDENTITY.union(NAMING, {CHARACTER_SET})
-_LAST_EARLY = max(_EARLY)
+_HEADER_TAGS = _IDENTITY.union(NAMING_TAGS, {CHARACTER_SET})
+_LAST_HEADER_TAG = max(_HEADER_TAGS)
 """Read on one walk, since each walk costs as much as writing the file."""
 
 
@@ -71,11 +71,11 @@ class Instance:
         """Cuts one encoded data set in two, without copying. Raises Malformed."""
         if syntax in (DEFLATED_LE, EXPLICIT_BE):
             return cls(sop_class_uid, instance_uid, syntax, data)
-        view = _without_file_meta(memoryview(data), syntax != IMPLICIT_LE)
-        cut, found = header_end_and_values(view, syntax != IMPLICIT_LE, _EARLY)
+        view = _skip_file_meta(memoryview(data), syntax != IMPLICIT_LE)
+        cut, found = header_end_and_values(view, syntax != IMPLICIT_LE, _HEADER_TAGS)
         rest = (view[cut:],) if cut < len(view) else ()
         instance = cls(sop_class_uid, instance_uid, syntax, view[:cut], rest)
-        instance.__dict__["in_header"] = Identity(found)  # where cached_property would put it
+        instance.__dict__["in_header"] = HeaderIdentity(found)  # where cached_property would put it
         return instance
 
     @property
@@ -99,18 +99,18 @@ class Instance:
         return digest.hexdigest()
 
     @cached_property
-    def in_header(self) -> "Identity":
+    def in_header(self) -> "HeaderIdentity":
         """What the data set says of itself. Raises Malformed where a UID is missing or illegal."""
         if self.transfer_syntax_uid == EXPLICIT_BE:
-            return Identity(_big_endian_identity(self.header))
+            return HeaderIdentity(_read_big_endian_identity(self.header))
         header = self.header
         if self.transfer_syntax_uid == DEFLATED_LE:
-            header = inflated_start(header)
-        _, found = header_end_and_values(header, self.explicit, _EARLY, _LAST_EARLY)
-        return Identity(found)
+            header = inflate_start(header)
+        _, found = header_end_and_values(header, self.explicit, _HEADER_TAGS, _LAST_HEADER_TAG)
+        return HeaderIdentity(found)
 
 
-class Identity:
+class HeaderIdentity:
     """Class, patient and UIDs as they stand in one data set."""
 
     def __init__(self, found: dict[int, bytes]) -> None:
@@ -144,7 +144,7 @@ class Identity:
         return value.decode("ascii")
 
 
-def _without_file_meta(view: memoryview, explicit: bool) -> memoryview:
+def _skip_file_meta(view: memoryview, explicit: bool) -> memoryview:
     """Some archives leave a file's group 2 in what they send, where none belongs (PS3.5 7.1): written
     behind our own, it would have the last word on the transfer syntax.
     """
@@ -156,7 +156,7 @@ def _without_file_meta(view: memoryview, explicit: bool) -> memoryview:
     return view[:0]
 
 
-def inflated_start(data: Buffer) -> bytes:
+def inflate_start(data: Buffer) -> bytes:
     """The first megabyte of a deflated data set: identity stands there (PS3.5 A.5)."""
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 1024 * 1024)
@@ -164,11 +164,11 @@ def inflated_start(data: Buffer) -> bytes:
         raise Malformed("The deflated data set cannot be inflated.") from None
 
 
-def inflated(data: Buffer) -> bytes:
+def inflate_data_set(data: Buffer) -> bytes:
     """A whole deflated data set. Raises Malformed for one that would grow beyond all bounds."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        whole = inflate.decompress(data, LONGEST_INFLATED)
+        whole = inflate.decompress(data, MAX_INFLATED_BYTES)
     except zlib.error:
         raise Malformed("The deflated data set cannot be inflated.") from None
     if inflate.unconsumed_tail or not inflate.eof:
@@ -176,7 +176,7 @@ def inflated(data: Buffer) -> bytes:
     return whole
 
 
-def _big_endian_identity(data: Buffer) -> dict[int, bytes]:
+def _read_big_endian_identity(data: Buffer) -> dict[int, bytes]:
     """Walks the top level of an explicit big endian data set up to the series UID."""
     found: dict[int, bytes] = {}
     position = 0

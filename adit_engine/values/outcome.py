@@ -8,18 +8,18 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from adit_engine.values.device import Device
+from adit_engine.values.device import ImagingDevice
 from adit_engine.values.references import InstanceRef, SeriesRef
 
-Row = tuple[int, str, int]
+ChangeRow = tuple[int, str, int]
 """Tag, what was done (a word of pseudonymize.tally.Done), how often."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Treatment:
+class ElementChanges:
     """Images of one series are mostly treated alike, so that one treatment stands for many."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ChangeRow, ...]
     digest: str = field(init=False)
     """The same rows give the same."""
 
@@ -31,11 +31,11 @@ class Treatment:
         return [list(row) for row in self.rows]
 
     @classmethod
-    def from_json(cls, data: Iterable[Iterable[Any]]) -> "Treatment":
+    def from_json(cls, data: Iterable[Iterable[Any]]) -> "ElementChanges":
         return cls(tuple((tag, done, count) for tag, done, count in data))
 
 
-def added_up(treated: Iterable[tuple[Treatment, int]]) -> list[Row]:
+def sum_changes(treated: Iterable[tuple[ElementChanges, int]]) -> list[ChangeRow]:
     """Of so many images each; sorted by tag and word."""
     sums: Counter[tuple[int, str]] = Counter()
     for treatment, images in treated:
@@ -44,7 +44,7 @@ def added_up(treated: Iterable[tuple[Treatment, int]]) -> list[Row]:
     return [(tag, done, count) for (tag, done), count in sorted(sums.items()) if count]
 
 
-class State(StrEnum):
+class InstanceState(StrEnum):
     """STORED is on the way to DELIVERED: taken by the destination, not yet proven kept. The other
     four are ends.
     """
@@ -56,14 +56,14 @@ class State(StrEnum):
     SKIPPED = "skipped"
 
 
-class Verdict(StrEnum):
+class Completeness(StrEnum):
     COMPLETE = "complete"
     PARTIAL = "partial"
     UNVERIFIABLE = "unverifiable"
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class InstanceEvent:
     """What became of one instance. `ref` holds the original UIDs and stays with us.
 
     `code` is a short key to count by, `reason` the sentence for people; both empty when delivered
@@ -71,21 +71,21 @@ class Event:
     """
 
     ref: InstanceRef
-    state: State
+    state: InstanceState
     code: str = ""
     reason: str = ""
     size_bytes: int = 0
     sha256: str = ""
-    device: Device | None = None
+    device: ImagingDevice | None = None
     """Of what was withheld, so that people can judge it by device."""
-    treatment: Treatment | None = field(default=None, repr=False, compare=False)
+    treatment: ElementChanges | None = field(default=None, repr=False, compare=False)
     """What was done to its elements, where it was pseudonymized and the destination took it."""
     path: str = field(default="", repr=False)
     """Where its file lies, below the destination's folder; empty where there are no files."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class SourceListing:
     """The source's list of one series, told before its first instance is fetched.
 
     `expected` are the instance UIDs, or None when the list cannot be trusted; `why` then says so.
@@ -101,21 +101,21 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One line of the ledger."""
 
-    state: State
+    state: InstanceState
     code: str = ""
     reason: str = ""
     size_bytes: int = 0
     sha256: str = ""
-    device: Device | None = None
-    treatment: Treatment | None = field(default=None, repr=False, compare=False)
+    device: ImagingDevice | None = None
+    treatment: ElementChanges | None = field(default=None, repr=False, compare=False)
     path: str = field(default="", repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Names its treatment by digest; the manifest says what that is."""
-        values = {name: getattr(self, name) for name in _PLAIN}
+        values = {name: getattr(self, name) for name in _PLAIN_FIELDS}
         if self.path:
             values["path"] = self.path
         if self.device is not None:
@@ -125,18 +125,25 @@ class Entry:
         return values
 
     @classmethod
-    def from_json(cls, data: dict[str, Any], treatments: Mapping[str, Treatment]) -> "Entry":
-        device = Device.from_json(data["device"]) if "device" in data else None
+    def from_json(
+        cls, data: dict[str, Any], treatments: Mapping[str, ElementChanges]
+    ) -> "LedgerEntry":
+        device = ImagingDevice.from_json(data["device"]) if "device" in data else None
         treatment = treatments.get(data.get("treatment", ""))
-        known = {**data, "state": State(data["state"]), "device": device, "treatment": treatment}
+        known = {
+            **data,
+            "state": InstanceState(data["state"]),
+            "device": device,
+            "treatment": treatment,
+        }
         return cls(**known)
 
 
-_PLAIN = ("state", "code", "reason", "size_bytes", "sha256")
+_PLAIN_FIELDS = ("state", "code", "reason", "size_bytes", "sha256")
 
 
 @dataclass
-class Manifest:
+class SeriesLedger:
     """The ledger of one series: each original instance UID exactly once, the latest end counts.
 
     `expected` are the UIDs which the source listed, or None when its list cannot be trusted.
@@ -144,10 +151,10 @@ class Manifest:
 
     series: SeriesRef
     expected: frozenset[str] | None = None
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, LedgerEntry] = field(default_factory=dict)
 
-    def add(self, event: Event) -> None:
-        self.entries[event.ref.instance_uid] = Entry(
+    def add(self, event: InstanceEvent) -> None:
+        self.entries[event.ref.instance_uid] = LedgerEntry(
             event.state,
             event.code,
             event.reason,
@@ -158,14 +165,16 @@ class Manifest:
             event.path,
         )
 
-    def delivered_entries(self) -> dict[str, Entry]:
+    def delivered_entries(self) -> dict[str, LedgerEntry]:
         """What arrived and was proven kept, by instance UID."""
-        return {u: entry for u, entry in self.entries.items() if entry.state is State.DELIVERED}
+        return {
+            u: entry for u, entry in self.entries.items() if entry.state is InstanceState.DELIVERED
+        }
 
     @property
-    def treatments(self) -> Counter[Treatment]:
+    def treatments(self) -> Counter[ElementChanges]:
         """What was done to how many of the images that arrived."""
-        by_digest: dict[str, Treatment] = {}
+        by_digest: dict[str, ElementChanges] = {}
         images: Counter[str] = Counter()
         for entry in self.delivered_entries().values():
             if entry.treatment is not None:
@@ -173,18 +182,18 @@ class Manifest:
                 images[entry.treatment.digest] += 1
         return Counter({by_digest[digest]: n for digest, n in images.items()})
 
-    def count(self, state: State) -> int:
+    def count(self, state: InstanceState) -> int:
         return sum(1 for entry in self.entries.values() if entry.state is state)
 
-    def close(self, state: State, code: str, reason: str) -> None:
+    def close(self, state: InstanceState, code: str, reason: str) -> None:
         """Gives every expected instance without an end this one. What was sent without proof fails."""
         for uid in (self.expected or frozenset()) | self.entries.keys():
             entry = self.entries.get(uid)
             if entry is None:
-                self.entries[uid] = Entry(state, code, reason)
-            elif entry.state is State.STORED:
+                self.entries[uid] = LedgerEntry(state, code, reason)
+            elif entry.state is InstanceState.STORED:
                 unproven = "sent, and not confirmed by the destination"
-                self.entries[uid] = Entry(State.FAILED, "not-confirmed", unproven)
+                self.entries[uid] = LedgerEntry(InstanceState.FAILED, "not-confirmed", unproven)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -200,19 +209,22 @@ class Manifest:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Manifest":
+    def from_json(cls, data: dict[str, Any]) -> "SeriesLedger":
         expected = data["expected"]
         known = data.get("treatments", {})
-        treatments = {digest: Treatment.from_json(rows) for digest, rows in known.items()}
+        treatments = {digest: ElementChanges.from_json(rows) for digest, rows in known.items()}
         return cls(
             SeriesRef(data["study_uid"], data["series_uid"]),
             None if expected is None else frozenset(expected),
-            {uid: Entry.from_json(entry, treatments) for uid, entry in data["instances"].items()},
+            {
+                uid: LedgerEntry.from_json(entry, treatments)
+                for uid, entry in data["instances"].items()
+            },
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SeriesOutcome:
     """What happened to one series. `expected` is None when the source gave no list to trust.
 
     `skipped_series` says why a whole series was left out by Selection; then nothing was expected.
@@ -235,33 +247,33 @@ class Outcome:
 
     @classmethod
     def of(
-        cls, manifest: Manifest, notes: tuple[str, ...] = (), remarks: tuple[str, ...] = ()
-    ) -> "Outcome":
+        cls, manifest: SeriesLedger, notes: tuple[str, ...] = (), remarks: tuple[str, ...] = ()
+    ) -> "SeriesOutcome":
         entries = manifest.entries.values()
         ends = Counter(entry.state for entry in entries)
         reasons = Counter((e.code, e.reason) for e in entries if e.code)
         return cls(
             series=manifest.series,
             expected=None if manifest.expected is None else len(manifest.expected),
-            delivered=ends[State.DELIVERED],
-            withheld=ends[State.WITHHELD],
-            failed=ends[State.FAILED],
-            skipped=ends[State.SKIPPED],
+            delivered=ends[InstanceState.DELIVERED],
+            withheld=ends[InstanceState.WITHHELD],
+            failed=ends[InstanceState.FAILED],
+            skipped=ends[InstanceState.SKIPPED],
             reasons=tuple((code, reason, n) for (code, reason), n in reasons.most_common()),
             notes=notes,
             remarks=remarks,
         )
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Completeness:
         if self.expected is None and not self.left_out:
-            return Verdict.UNVERIFIABLE
+            return Completeness.UNVERIFIABLE
         whole = self.delivered == (self.expected or 0)
-        return Verdict.COMPLETE if whole and not self.notes else Verdict.PARTIAL
+        return Completeness.COMPLETE if whole and not self.notes else Completeness.PARTIAL
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
+class OutcomeTotal:
     """The outcomes of several series added up; `expected` is None as soon as one of them is."""
 
     expected: int | None
@@ -269,19 +281,21 @@ class Total:
     withheld: int
     failed: int
     skipped: int
-    verdict: Verdict
+    verdict: Completeness
 
 
-def total(outcomes: Iterator[Outcome] | list[Outcome]) -> Total:
+def sum_outcomes(outcomes: Iterator[SeriesOutcome] | list[SeriesOutcome]) -> OutcomeTotal:
     """Adds up. Nothing at all is unverifiable, never complete."""
     parts = [outcome for outcome in outcomes if not outcome.left_out]
     verdicts = {outcome.verdict for outcome in parts}
-    if not parts or Verdict.UNVERIFIABLE in verdicts:
-        verdict = Verdict.UNVERIFIABLE
+    if not parts or Completeness.UNVERIFIABLE in verdicts:
+        verdict = Completeness.UNVERIFIABLE
     else:
-        verdict = Verdict.PARTIAL if Verdict.PARTIAL in verdicts else Verdict.COMPLETE
+        verdict = (
+            Completeness.PARTIAL if Completeness.PARTIAL in verdicts else Completeness.COMPLETE
+        )
     unknown = not parts or any(part.expected is None for part in parts)
-    return Total(
+    return OutcomeTotal(
         expected=None if unknown else sum(part.expected or 0 for part in parts),
         delivered=sum(part.delivered for part in parts),
         withheld=sum(part.withheld for part in parts),

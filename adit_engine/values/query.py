@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from adit_engine.errors import WrongInput
-from adit_engine.values.attributes import by_keyword
+from adit_engine.errors import InvalidInput
+from adit_engine.values.attributes import find_by_keyword
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level, SeriesRef, StudyRef
+from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
-RETURNED: Mapping[Level, tuple[str, ...]] = {
-    Level.PATIENT: (
+RETURN_KEYS: Mapping[QueryLevel, tuple[str, ...]] = {
+    QueryLevel.PATIENT: (
         "PatientID",
         "PatientName",
         "PatientBirthDate",
         "PatientSex",
         "IssuerOfPatientID",
     ),
-    Level.STUDY: (
+    QueryLevel.STUDY: (
         "PatientID",
         "PatientName",
         "PatientBirthDate",
@@ -38,7 +38,7 @@ RETURNED: Mapping[Level, tuple[str, ...]] = {
         "NumberOfStudyRelatedInstances",
         "InstanceAvailability",
     ),
-    Level.SERIES: (
+    QueryLevel.SERIES: (
         "PatientID",
         "StudyInstanceUID",
         "SeriesInstanceUID",
@@ -52,7 +52,7 @@ RETURNED: Mapping[Level, tuple[str, ...]] = {
         "ManufacturerModelName",
         "NumberOfSeriesRelatedInstances",
     ),
-    Level.IMAGE: (
+    QueryLevel.IMAGE: (
         "PatientID",
         "StudyInstanceUID",
         "SeriesInstanceUID",
@@ -68,8 +68,8 @@ Of an image only what an archive has in its index: for Rows, Columns, ImageType 
 Orthanc 1.12.7 opens each file, which makes a list of a series several times as slow (seen 2026).
 """
 
-_EXACT = frozenset({"PatientID", "AccessionNumber", "StudyID", "PatientBirthDate"})
-_BROAD = frozenset({"ModalitiesInStudy", "Modality"})
+_EXACT_KEYS = frozenset({"PatientID", "AccessionNumber", "StudyID", "PatientBirthDate"})
+_UNMATCHED_KEYS = frozenset({"ModalitiesInStudy", "Modality"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ class DateRange:
 
     def __post_init__(self) -> None:
         if self.first is None and self.last is None:
-            raise WrongInput("A date range needs a first or a last day.")
+            raise InvalidInput("A date range needs a first or a last day.")
         if self.first is not None and self.last is not None and self.first > self.last:
-            raise WrongInput("The date range ends before it begins.")
+            raise InvalidInput("The date range ends before it begins.")
 
     def __str__(self) -> str:
         """As DICOM spells it (PS3.4 C.2.2.2.5): 20260101-20260131, 20260101- or -20260131."""
@@ -104,7 +104,7 @@ class Query:
     A list of UIDs or modalities is a tuple. `study_date` is kept apart since it is a range.
     """
 
-    level: Level
+    level: QueryLevel
     keys: Mapping[str, str | tuple[str, ...]] = field(repr=False)
     study_date: DateRange | None = field(default=None, repr=False)
     only: tuple[str, ...] | None = None
@@ -112,11 +112,11 @@ class Query:
 
     def __post_init__(self) -> None:
         for keyword, value in self.keys.items():
-            if by_keyword(keyword) is None:
-                raise WrongInput(f"{keyword} is no DICOM attribute.")
+            if find_by_keyword(keyword) is None:
+                raise InvalidInput(f"{keyword} is no DICOM attribute.")
             parts = (value,) if isinstance(value, str) else value
             if not all(map(is_searchable, parts)):
-                raise WrongInput(
+                raise InvalidInput(
                     f"{keyword} holds a backslash or a control character, so that nobody can search "
                     "by it. Correct it, or where an archive says so, ask its administrator to."
                 )
@@ -124,20 +124,24 @@ class Query:
     @classmethod
     def series_of(cls, study: StudyRef, patient_id: str = "") -> "Query":
         """All series of a study. `patient_id` serves archives with a patient root only."""
-        return cls(Level.SERIES, {"StudyInstanceUID": study.study_uid, **_patient(patient_id)})
+        return cls(
+            QueryLevel.SERIES, {"StudyInstanceUID": study.study_uid, **_patient_key(patient_id)}
+        )
 
     @classmethod
     def study(cls, study: StudyRef, patient_id: str = "") -> "Query":
-        return cls(Level.STUDY, {"StudyInstanceUID": study.study_uid, **_patient(patient_id)})
+        return cls(
+            QueryLevel.STUDY, {"StudyInstanceUID": study.study_uid, **_patient_key(patient_id)}
+        )
 
     @classmethod
     def instances_of(cls, series: SeriesRef, patient_id: str = "") -> "Query":
         return cls(
-            Level.IMAGE,
+            QueryLevel.IMAGE,
             {
                 "StudyInstanceUID": series.study_uid,
                 "SeriesInstanceUID": series.series_uid,
-                **_patient(patient_id),
+                **_patient_key(patient_id),
             },
         )
 
@@ -150,7 +154,7 @@ class Query:
     @property
     def returned(self) -> tuple[str, ...]:
         """The attributes that are asked for beside the keys."""
-        return RETURNED[self.level] if self.only is None else self.only
+        return RETURN_KEYS[self.level] if self.only is None else self.only
 
     def to_identifier(self) -> dict[str, str | tuple[str, ...]]:
         """The C-FIND identifier (PS3.4 C.4.1.1.3) by keyword, with all return keys of the level.
@@ -189,7 +193,7 @@ def is_searchable(value: str) -> bool:
     return "\\" not in value and all(ord(c) >= 32 for c in value)
 
 
-def _patient(patient_id: str) -> dict[str, str]:
+def _patient_key(patient_id: str) -> dict[str, str]:
     return {"PatientID": patient_id} if patient_id else {}
 
 
@@ -200,28 +204,28 @@ def _value_matches(keyword: str, wanted: str | tuple[str, ...], record: Record) 
     if not held:
         return True
     patterns = (wanted,) if isinstance(wanted, str) else wanted
-    known = by_keyword(keyword)
+    known = find_by_keyword(keyword)
     if known is not None and known[1] == "DA" and any("-" in pattern for pattern in patterns):
-        return any(_within(part, pattern) for part in held for pattern in patterns)
-    if keyword in _EXACT:
+        return any(_is_within_range(part, pattern) for part in held for pattern in patterns)
+    if keyword in _EXACT_KEYS:
         return any(part.strip() == pattern.strip() for part in held for pattern in patterns)
-    if keyword.endswith("UID") or keyword in _BROAD:
+    if keyword.endswith("UID") or keyword in _UNMATCHED_KEYS:
         return not set(patterns).isdisjoint(held)
-    folded = [_folded(part) for part in held]
-    return any(_like(part, _folded(pattern)) for part in folded for pattern in patterns)
+    folded = [_fold(part) for part in held]
+    return any(_matches_wildcard(part, _fold(pattern)) for part in folded for pattern in patterns)
 
 
-def _within(day: str, days: str) -> bool:
+def _is_within_range(day: str, days: str) -> bool:
     """PS3.4 C.2.2.2.5: 20260101-20260131, 20260101- or -20260131, or one day."""
     first, dash, last = (part.strip() for part in days.replace(".", "").partition("-"))
     day = day.replace(".", "").strip()
     return (not first or first <= day) and (not last or day <= last) if dash else day == first
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold()
     return re.sub(r"[\^ ,]+", " ", text.rstrip("^= ")).strip()
 
 
-def _like(text: str, pattern: str) -> bool:
+def _matches_wildcard(text: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))

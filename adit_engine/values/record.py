@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from adit_engine.errors import Malformed, WrongInput
-from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
+from adit_engine.errors import InvalidInput, Malformed
+from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, StudyRef
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -19,11 +19,11 @@ class Record:
     What the node left out is the empty text, never None: archives differ in what they omit.
     """
 
-    level: Level
+    level: QueryLevel
     values: Mapping[str, str | tuple[str, ...]] = field(repr=False)
 
     @classmethod
-    def of(cls, level: Level, dataset: "Dataset") -> "Record":
+    def of(cls, level: QueryLevel, dataset: "Dataset") -> "Record":
         """From a C-FIND identifier or a data set; sequences and binary values are left out."""
         values: dict[str, str | tuple[str, ...]] = {}
         for element in dataset:
@@ -70,12 +70,12 @@ class Record:
     def ref(self) -> StudyRef | SeriesRef | InstanceRef:
         """The reference of this record's level. Raises Malformed where the node left a UID out."""
         try:
-            if self.level is Level.STUDY:
+            if self.level is QueryLevel.STUDY:
                 return StudyRef(self.study_uid)
-            if self.level is Level.SERIES:
+            if self.level is QueryLevel.SERIES:
                 return SeriesRef(self.study_uid, self.series_uid)
             return InstanceRef(self.study_uid, self.series_uid, self.instance_uid)
-        except WrongInput:
+        except InvalidInput:
             raise Malformed(
                 f"The PACS answered at {self.level} level without a usable UID."
             ) from None
@@ -90,7 +90,7 @@ class Record:
 
     @property
     def patient_birth_date(self) -> date | None:
-        return _date(self.text("PatientBirthDate"))
+        return _parse_date(self.text("PatientBirthDate"))
 
     @property
     def accession_number(self) -> str:
@@ -98,7 +98,7 @@ class Record:
 
     @property
     def study_date(self) -> date | None:
-        return _date(self.text("StudyDate"))
+        return _parse_date(self.text("StudyDate"))
 
     @property
     def study_time(self) -> str:
@@ -132,7 +132,7 @@ class Record:
     @property
     def instance_count(self) -> int | None:
         """How many instances the node says it holds; archives lie here, so it is a hint."""
-        level = "Study" if self.level is Level.STUDY else "Series"
+        level = "Study" if self.level is QueryLevel.STUDY else "Series"
         return self.number(f"NumberOf{level}RelatedInstances")
 
     @property
@@ -147,10 +147,10 @@ class Record:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Record":
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in data["values"].items()}
-        return cls(Level(data["level"]), values)
+        return cls(QueryLevel(data["level"]), values)
 
 
-def _date(text: str) -> date | None:
+def _parse_date(text: str) -> date | None:
     """A DICOM date (PS3.5 6.2, VR DA), or None where it is absent, partial or illegal."""
     try:
         return datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()  # noqa: DTZ007

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
 
 
-class Level(StrEnum):
+class QueryLevel(StrEnum):
     """The query/retrieve levels of PS3.4 C.6.1.1, spelled as the standard does."""
 
     PATIENT = "PATIENT"
@@ -21,14 +21,14 @@ class Level(StrEnum):
 
 
 @lru_cache(maxsize=4096)
-def checked_uid(text: str) -> str:
+def validate_uid(text: str) -> str:
     """The UID without padding. Archives hold UIDs with leading zeros in a component, so those pass.
 
     Raises WrongInput for anything but digits and dots, or more than 64 characters (PS3.5 9.1).
     """
     uid = text.rstrip("\0 ").lstrip(" ")
     if len(uid) > 64 or not _UID.fullmatch(uid):
-        raise WrongInput("A UID has at most 64 characters: digits, separated by single dots.")
+        raise InvalidInput("A UID has at most 64 characters: digits, separated by single dots.")
     return uid
 
 
@@ -38,7 +38,7 @@ class AETitle(str):
     def __new__(cls, text: str) -> "AETitle":
         title = text.strip(" ")
         if not _AE_TITLE.fullmatch(title):
-            raise WrongInput("An AE title has 1 to 16 plain characters and no backslash.")
+            raise InvalidInput("An AE title has 1 to 16 plain characters and no backslash.")
         return super().__new__(cls, title)
 
 
@@ -46,10 +46,10 @@ class AETitle(str):
 class StudyRef:
     study_uid: str
 
-    level = Level.STUDY
+    level = QueryLevel.STUDY
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "study_uid", checked_uid(self.study_uid))
+        object.__setattr__(self, "study_uid", validate_uid(self.study_uid))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,11 +57,11 @@ class SeriesRef:
     study_uid: str
     series_uid: str
 
-    level = Level.SERIES
+    level = QueryLevel.SERIES
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "study_uid", checked_uid(self.study_uid))
-        object.__setattr__(self, "series_uid", checked_uid(self.series_uid))
+        object.__setattr__(self, "study_uid", validate_uid(self.study_uid))
+        object.__setattr__(self, "series_uid", validate_uid(self.series_uid))
 
     @property
     def study(self) -> StudyRef:
@@ -74,11 +74,11 @@ class InstanceRef:
     series_uid: str
     instance_uid: str
 
-    level = Level.IMAGE
+    level = QueryLevel.IMAGE
 
     def __post_init__(self) -> None:
         for name in ("study_uid", "series_uid", "instance_uid"):
-            object.__setattr__(self, name, checked_uid(getattr(self, name)))
+            object.__setattr__(self, name, validate_uid(getattr(self, name)))
 
     @property
     def series(self) -> SeriesRef:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adit_engine.dicom_ul.association import Association, Associations
-from adit_engine.dicom_ul.command_set import Command, Field, Operation, Value
-from adit_engine.dicom_ul.pdu import Context
-from adit_engine.dicom_ul.peer import Patience, Peer
+from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
+from adit_engine.dicom_ul.command_set import CommandField, CommandSet, FieldValue, Operation
+from adit_engine.dicom_ul.pdu import PresentationContext
+from adit_engine.dicom_ul.peer import Peer, Timeouts
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
-from adit_engine.storage_scp.inbox import LocalReception
-from adit_engine.storage_scp.pending_moves import Sender, Wanted
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.storage_scp.inbox import LocalMoveReceiver
+from adit_engine.storage_scp.pending_moves import AllowedSender, MoveTarget
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
 from adit_engine.storage_scp.spool import Spool
 from adit_engine.values.instance import Instance
 
@@ -28,8 +28,8 @@ TIMES = {"connect_s": 3.0, "association_s": 3.0, "first_byte_s": 5.0, "no_progre
 class Received:
     """A receiver and what belongs to it."""
 
-    receiver: Receiver
-    reception: LocalReception
+    receiver: StorageScp
+    reception: LocalMoveReceiver
     spool: Spool
 
     @property
@@ -52,7 +52,7 @@ class Received:
 class Sending:
     """One association of an archive with the receiver, said message by message."""
 
-    def __init__(self, association: Association) -> None:
+    def __init__(self, association: ClientAssociation) -> None:
         self._association = association
 
     def store(
@@ -63,19 +63,19 @@ class Sending:
         context_id = self._association.agreement.context_for(kind, syntax)
         assert context_id is not None
         number = self._association.next_message_id()
-        values: dict[Field, Value] = {
-            Field.CLASS_UID: kind,
-            Field.OPERATION: Operation.STORE,
-            Field.MESSAGE_ID: number,
-            Field.PRIORITY: 0,
-            Field.DATA_SET: 1,
-            Field.INSTANCE_UID: named.get("uid", instance.instance_uid),
+        values: dict[CommandField, FieldValue] = {
+            CommandField.CLASS_UID: kind,
+            CommandField.OPERATION: Operation.STORE,
+            CommandField.MESSAGE_ID: number,
+            CommandField.PRIORITY: 0,
+            CommandField.DATA_SET: 1,
+            CommandField.INSTANCE_UID: named.get("uid", instance.instance_uid),
         }
         if originator is not None:
-            values[Field.ORIGINATOR], values[Field.ORIGINATOR_ID] = originator
-        self._association.send(context_id, Command(values), instance.parts())
+            values[CommandField.ORIGINATOR], values[CommandField.ORIGINATOR_ID] = originator
+        self._association.send(context_id, CommandSet(values), instance.parts())
         answer = self._association.receive(30, "answer").command
-        assert answer.is_answer(Operation.STORE, number)
+        assert answer.is_response_to(Operation.STORE, number)
         return answer.status
 
 
@@ -83,10 +83,10 @@ class Sending:
 def sending(port: int, *instances: Instance, title: str = "PACS") -> Iterator[Sending]:
     """An association that offers what these instances need."""
     pairs = {(i.sop_class_uid, i.transfer_syntax_uid) for i in instances}
-    patience = Patience(connect_s=3, association_s=3, no_progress_s=30)
+    patience = Timeouts(connect_s=3, association_s=3, no_progress_s=30)
     peer = Peer("ADIT", "127.0.0.1", port, "ADIT", title, 131072, patience)
-    contexts = [Context(kind, (syntax,)) for kind, syntax in sorted(pairs)]
-    with Associations(peer).open(contexts) as association:
+    contexts = [PresentationContext(kind, (syntax,)) for kind, syntax in sorted(pairs)]
+    with OpenAssociations(peer).open(contexts) as association:
         yield Sending(association)
 
 
@@ -96,10 +96,10 @@ def receiving(
 ) -> Iterator[Received]:
     """Takes images of the AE titles named, from this machine."""
     spool = Spool(folder / "spool", reserve_bytes)
-    known = [Sender(title, HERE) for title in callers]
-    reception = LocalReception(spool, "ADIT", "this machine", known)
-    values = ReceiverSettings("ADIT", "127.0.0.1", 0, **settings)
-    with Receiver(values, spool, reception) as receiver:
+    known = [AllowedSender(title, HERE) for title in callers]
+    reception = LocalMoveReceiver(spool, "ADIT", "this machine", known)
+    values = StorageScpSettings("ADIT", "127.0.0.1", 0, **settings)
+    with StorageScp(values, spool, reception) as receiver:
         yield Received(receiver, reception, spool)
 
 
@@ -107,13 +107,13 @@ def receiving(
 def again(received: Received) -> Iterator[Received]:
     """A second receiver that knows only what the first one left in the spool."""
     spool = Spool(received.spool.folder, 0)
-    values = ReceiverSettings("ADIT", "127.0.0.1", 0)
-    with Receiver(values, spool, received.reception) as receiver:
+    values = StorageScpSettings("ADIT", "127.0.0.1", 0)
+    with StorageScp(values, spool, received.reception) as receiver:
         yield Received(receiver, received.reception, spool)
 
 
-def wanted(study_uid: str, *, title: str = "PACS", **more: Any) -> Wanted:
-    return Wanted("PACS1", (Sender(title, HERE),), "ADIT", study_uid, **more)
+def wanted(study_uid: str, *, title: str = "PACS", **more: Any) -> MoveTarget:
+    return MoveTarget("PACS1", (AllowedSender(title, HERE),), "ADIT", study_uid, **more)
 
 
 def never() -> None:

@@ -76,4 +76,4 @@ def file_bytes(ds: Dataset, *, explicit: bool = True) -> bytes:
 
 
 def instance(ds: Dataset, *, explicit: bool = True) -> Instance:
-    return part10.parse(file_bytes(ds, explicit=explicit))
+    return part10.parse_file(file_bytes(ds, explicit=explicit))

@@ -12,11 +12,11 @@ from lab.orders import CHANGES, PATIENTS, change_for, images
 from samples import ROOT
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.nodes.base import Stored
+from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs, Change
-from adit_engine.transfer.study import Order, transfer
-from adit_engine.values.outcome import Event, Outcome, State
+from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.outcome import InstanceEvent, InstanceState, SeriesOutcome
 from adit_engine.values.references import StudyRef
 
 
@@ -39,13 +39,13 @@ class Books:
     def first(self) -> str:
         return min(self.truth)
 
-    def event(self, uid: str) -> Event:
+    def event(self, uid: str) -> InstanceEvent:
         return next(
             told
             for told in self.ledger.attempts[-1]
-            if isinstance(told, Event)
+            if isinstance(told, InstanceEvent)
             and told.ref.instance_uid == uid
-            and told.state is State.DELIVERED
+            and told.state is InstanceState.DELIVERED
         )
 
 
@@ -56,7 +56,7 @@ def keep_books(tmp_path: Path, change: Change, keeper: type[MemoryNode] = Memory
     )
     everything = images()
     source.held.update({one.instance_uid: one for one in everything})
-    order, ledger = Order(StudyRef(f"{ROOT}.1"), PATIENTS["1"]), Ledger()
+    order, ledger = StudyRequest(StudyRef(f"{ROOT}.1"), PATIENTS["1"]), Ledger()
     ledger.begin()
     for told in transfer(order, source, destination, change, {}, Stop()):
         ledger.write(told)
@@ -77,7 +77,7 @@ def test_good_books_have_no_violation(tmp_path: Path, change: Change) -> None:
 class Forgets(MemoryNode):
     """Swears that it keeps an image which it has lost."""
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+    def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         del self.held[stored[0].ref.instance_uid]
         return (one.ref.instance_uid for one in stored)
 
@@ -118,7 +118,7 @@ def _tell_of_others(books: Books) -> None:
 def _add_wrongly(books: Books) -> None:
     told = books.ledger.attempts[-1]
     last = told.pop()
-    assert isinstance(last, Outcome)
+    assert isinstance(last, SeriesOutcome)
     told.append(replace(last, delivered=last.delivered + 1))
 
 
@@ -126,9 +126,11 @@ def _forget_a_failure(books: Books) -> None:
     """The outcome stays complete, and the ledger knew better when it was told."""
     event = books.event(books.first)
     told = books.ledger.attempts[-1]
-    outcomes = [one for one in told if isinstance(one, Outcome) and one.series == event.ref.series]
+    outcomes = [
+        one for one in told if isinstance(one, SeriesOutcome) and one.series == event.ref.series
+    ]
     books.ledger.manifests[event.ref.series_uid].add(
-        replace(event, state=State.FAILED, code="not-kept")
+        replace(event, state=InstanceState.FAILED, code="not-kept")
     )
     told.remove(outcomes[-1])
     books.ledger.write(outcomes[-1])

@@ -30,13 +30,13 @@ from lab.orders import (
     shelf,
 )
 
-from adit_engine.nodes.base import Stored
+from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.folder import FolderNode
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import AsIs, Change
 from adit_engine.transfer import policy
 from adit_engine.values.instance import Instance
-from adit_engine.values.outcome import Manifest, Outcome, Verdict
+from adit_engine.values.outcome import Completeness, SeriesLedger, SeriesOutcome
 
 RUNS = int(os.environ.get("ADIT_LAB_RUNS", "40"))
 SEED = int(os.environ.get("ADIT_LAB_SEED", "0")) or secrets.randbelow(2**31) + 1
@@ -97,7 +97,7 @@ def _print(cases: list[Case], auditor: Auditor, took_s: float) -> None:
         for one in cases
         for attempt in one.ledger.attempts
         for told in attempt
-        if isinstance(told, Outcome)
+        if isinstance(told, SeriesOutcome)
     )
     errors = Counter(
         type(error).__name__ if error else "no error" for one in cases for error in one.errors
@@ -116,10 +116,10 @@ def _print(cases: list[Case], auditor: Auditor, took_s: float) -> None:
 
 def assert_delivered_in_the_end(one: Case) -> None:
     """The last attempt met no fault: all is delivered, by it or by those before."""
-    last = [told for told in one.ledger.attempts[-1] if isinstance(told, Outcome)]
+    last = [told for told in one.ledger.attempts[-1] if isinstance(told, SeriesOutcome)]
     about = f"seed {SEED}, order {one.number}: {one.plans} {one.errors} {last}"
     assert one.errors[-1] is None, about
-    assert [outcome.verdict for outcome in last] == [Verdict.COMPLETE] * 2, about
+    assert [outcome.verdict for outcome in last] == [Completeness.COMPLETE] * 2, about
 
 
 # Trials side by side ----------------------------------------------------------------------------
@@ -152,11 +152,11 @@ def _drop_one(patch: pytest.MonkeyPatch) -> None:
     """The folder swears that it keeps an image that it was never given."""
     honest = FolderNode.store
 
-    def store(self: FolderNode, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def store(self: FolderNode, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         first = iter(instances)
         for lost in itertools.islice(first, 1):
             digest = lost.sha256()
-            yield Stored(lost.in_header.ref, size_bytes=lost.size_bytes, sha256=digest)
+            yield StoreResult(lost.in_header.ref, size_bytes=lost.size_bytes, sha256=digest)
         yield from honest(self, first)
 
     patch.setattr(FolderNode, "store", store)
@@ -168,11 +168,11 @@ def _drop_one(patch: pytest.MonkeyPatch) -> None:
 
 
 def _call_everything_delivered(patch: pytest.MonkeyPatch) -> None:
-    def of(manifest: Manifest, *words: tuple[str, ...]) -> Outcome:
+    def of(manifest: SeriesLedger, *words: tuple[str, ...]) -> SeriesOutcome:
         expected = len(manifest.expected or ())
-        return Outcome(manifest.series, expected, delivered=expected)
+        return SeriesOutcome(manifest.series, expected, delivered=expected)
 
-    patch.setattr(Outcome, "of", of)
+    patch.setattr(SeriesOutcome, "of", of)
 
 
 def _mislabel(patch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def _mislabel(patch: pytest.MonkeyPatch) -> None:
 
 
 def _admit_everybody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(policy.Traveller, "admit_patient", lambda self, *says: None)
+    patch.setattr(policy.TransferPolicy, "admit_patient", lambda self, *says: None)
 
 
 NO_LIES: tuple[Lie, ...] = ()

@@ -18,7 +18,7 @@ from samples import ROOT, ct, file_bytes
 from adit_engine.cli import main as cli_main
 from adit_engine.cli.main import main
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 
 @pytest.fixture
@@ -228,12 +228,12 @@ def test_find_lists_studies(source: Path, capsys) -> None:
 def test_a_study_that_is_told_in_two_ways_is_transferred_once() -> None:
     def told(patient: str, description: str) -> Record:
         values = {"StudyInstanceUID": f"{ROOT}.1", "PatientID": patient}
-        return Record(Level.STUDY, {**values, "StudyDescription": description})
+        return Record(QueryLevel.STUDY, {**values, "StudyDescription": description})
 
     records = [told("A", "Thorax"), told("A", "Thorax nativ"), told("B", "Thorax")]
     source = SimpleNamespace(find=lambda query: records)
 
-    studies = cli_main._studies(Namespace(all=True), source)
+    studies = cli_main._find_studies(Namespace(all=True), source)
 
     # Two patients under one UID are for the transfer to refuse.
     assert [(one.patient_id, one.study_description) for one in studies] == [

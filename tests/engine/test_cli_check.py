@@ -14,7 +14,7 @@ from test_move import register
 
 from adit_engine import registration_sheet
 from adit_engine.cli import main
-from adit_engine.cli.report import Exit
+from adit_engine.cli.transfer import ExitCode
 from adit_engine.nodes.dimse.settings import DimseSettings
 
 
@@ -43,7 +43,7 @@ def test_an_image_is_fetched_each_way_on_the_first_day(
     code = main.main(["check", url(archive), "--fetch", "newest", "--receiver", str(port)])
 
     told = capsys.readouterr().out
-    assert code == Exit.COMPLETE
+    assert code == ExitCode.COMPLETE
     assert "By C-GET the image came" in told
     assert "By C-MOVE the image came" in told
     assert "4711" not in told
@@ -60,7 +60,7 @@ def test_a_c_move_that_never_comes_back_fails_and_names_what_to_register(
     code = main.main([*arguments, "--receiver", str(port)])
 
     told = capsys.readouterr().out
-    assert code == Exit.FAILED
+    assert code == ExitCode.FAILED
     assert "turned away PACS1 at 127.0.0.1" in told
     assert "=> senders = FARM@127.0.0.1, PACS1@127.0.0.1" in told
 
@@ -68,25 +68,25 @@ def test_a_c_move_that_never_comes_back_fails_and_names_what_to_register(
 def test_nothing_is_written_unless_asked(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.main(["check", url(archive), "--json"]) == Exit.COMPLETE
+    assert main.main(["check", url(archive), "--json"]) == ExitCode.COMPLETE
     assert archive.count() == 2
     assert {one["grade"] for one in json.loads(capsys.readouterr().out)} == {"good"}
 
-    assert main.main(["check", url(archive), "--write"]) == Exit.COMPLETE
+    assert main.main(["check", url(archive), "--write"]) == ExitCode.COMPLETE
     assert archive.count() == 3
 
 
 def test_a_study_that_is_not_there_is_a_finding(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.main(["check", url(archive), "--fetch", "1.2.3"]) == Exit.FAILED
+    assert main.main(["check", url(archive), "--fetch", "1.2.3"]) == ExitCode.FAILED
     assert "lists no image of this study" in capsys.readouterr().out
 
 
 def test_a_silent_archive_ends_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     with peers.Scripted(peers.Talk.until_gone) as peer:
         place = f"dimse://PACS1@127.0.0.1:{peer.port}?association_s=60"
-        assert main.main(["check", place, "--within", "0.3"]) == Exit.FAILED
+        assert main.main(["check", place, "--within", "0.3"]) == ExitCode.FAILED
 
     assert "had not answered everything within 0.3 s" in capsys.readouterr().out
 
@@ -94,7 +94,7 @@ def test_a_silent_archive_ends_with_the_limit(capsys: pytest.CaptureFixture[str]
 def test_echo_asks_for_no_more_than_an_answer(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.main(["echo", url(archive)]) == Exit.COMPLETE
+    assert main.main(["echo", url(archive)]) == ExitCode.COMPLETE
 
     assert len(capsys.readouterr().out.splitlines()) == 1
 
@@ -161,10 +161,10 @@ def test_the_sheet_promises_no_receiver_of_another_name_for_reports(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """In the house the receiver has one name; a report goes to whoever asked."""
-    us = registration_sheet.Ourselves("ADIT", "10.0.0.9", 11112)
+    us = registration_sheet.LocalApplication("ADIT", "10.0.0.9", 11112)
     given = DimseSettings("PACS1", "10.0.0.5", 104, "OTHER", retrieve="get", proof="commitment")
 
-    told = registration_sheet.as_text("", registration_sheet.sheet("dimse", given, us))
+    told = registration_sheet.format_sheet("", registration_sheet.build_sheet("dimse", given, us))
 
     assert "11112" not in told
     assert "1.2.840.10008.1.20.1" in told

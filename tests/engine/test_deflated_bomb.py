@@ -12,13 +12,13 @@ from samples import ct, instance
 
 from adit_engine.dicom_file import part10
 from adit_engine.errors import Malformed
-from adit_engine.nodes.reencode import reencoded
+from adit_engine.nodes.reencode import reencode
 from adit_engine.values.instance import (
     DEFLATED_LE,
     EXPLICIT_LE,
-    LONGEST_INFLATED,
+    MAX_INFLATED_BYTES,
     Instance,
-    inflated,
+    inflate_data_set,
 )
 
 MIB = 1024 * 1024
@@ -59,12 +59,12 @@ def test_a_folder_with_a_bomb_is_searched_and_its_file_carried_in_little_memory(
 
 
 def test_a_bomb_is_not_reencoded() -> None:
-    assert reencoded(bomb(LONGEST_INFLATED // MIB + 1), [EXPLICIT_LE]) is None
+    assert reencode(bomb(MAX_INFLATED_BYTES // MIB + 1), [EXPLICIT_LE]) is None
 
 
 def test_what_is_deflated_as_it_should_be_is_reencoded() -> None:
     small = bomb(1)
-    made = reencoded(small, [EXPLICIT_LE])
+    made = reencode(small, [EXPLICIT_LE])
 
     assert made is not None
     assert made.in_header.ref == small.in_header.ref
@@ -72,4 +72,4 @@ def test_what_is_deflated_as_it_should_be_is_reencoded() -> None:
 
 def test_what_was_cut_off_is_not_inflated() -> None:
     with pytest.raises(Malformed):
-        inflated(bytes(bomb(1).header)[:-9])
+        inflate_data_set(bytes(bomb(1).header)[:-9])

@@ -39,7 +39,7 @@ def test_a_file_written_with_it_is_read_by_its_own_head(tmp_path: Path) -> None:
     whole = part10.file_head(clean) + inside + b"".join(bytes(part) for part in clean.parts())
     (tmp_path / "one.dcm").write_bytes(whole)
 
-    came = part10.read(tmp_path / "one.dcm")
+    came = part10.read_file(tmp_path / "one.dcm")
 
     assert came.transfer_syntax_uid == EXPLICIT_LE
     assert came.sha256() == clean.sha256()

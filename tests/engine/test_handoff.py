@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from adit_engine.bounded_stream import Handoff, ReadAhead, Stop, memory_bytes
+from adit_engine.bounded_stream import BoundedStream, ReadAhead, Stop, memory_bytes
 from adit_engine.errors import ConnectionLost, Stopped
 from adit_engine.values.instance import Instance
 
@@ -37,7 +37,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 def test_everything_arrives_in_order() -> None:
-    handoff = Handoff(limit_bytes=250)
+    handoff = BoundedStream(limit_bytes=250)
 
     def push() -> None:
         for number in range(50):
@@ -51,7 +51,7 @@ def test_everything_arrives_in_order() -> None:
 
 
 def test_a_put_waits_while_the_bound_is_reached() -> None:
-    handoff = Handoff(limit_bytes=250)
+    handoff = BoundedStream(limit_bytes=250)
     put: list[int] = []
 
     def push() -> None:
@@ -71,7 +71,7 @@ def test_a_put_waits_while_the_bound_is_reached() -> None:
 
 
 def test_one_instance_beyond_the_bound_still_passes() -> None:
-    handoff = Handoff(limit_bytes=10)
+    handoff = BoundedStream(limit_bytes=10)
 
     def push() -> None:
         handoff.put(instance(1, 1000))
@@ -91,7 +91,7 @@ def test_what_is_mapped_from_a_file_takes_no_memory() -> None:
 
 
 def test_a_put_waits_while_too_much_lies_in_files() -> None:
-    handoff, put = Handoff(files_bytes=10_000), []
+    handoff, put = BoundedStream(files_bytes=10_000), []
     mapped = [in_a_file(number, size) for number, size in ((1, 4096), (2, 4096), (3, 40960))]
 
     def push() -> None:
@@ -116,7 +116,7 @@ def in_a_file(number: int, size: int) -> Instance:
 
 
 def test_an_error_comes_after_what_came_before_it() -> None:
-    handoff = Handoff()
+    handoff = BoundedStream()
     handoff.put(instance(1))
     handoff.finish(ConnectionLost("PACS1", "broke off"))
 
@@ -127,7 +127,7 @@ def test_an_error_comes_after_what_came_before_it() -> None:
 
 def test_stop_wakes_both_sides() -> None:
     stop = Stop()
-    full, empty = Handoff(limit_bytes=100, stop=stop), Handoff(stop=stop)
+    full, empty = BoundedStream(limit_bytes=100, stop=stop), BoundedStream(stop=stop)
     full.put(instance(1))
     seen: list[str] = []
 
@@ -148,7 +148,7 @@ def test_stop_wakes_both_sides() -> None:
 
 
 def test_a_puller_who_leaves_ends_the_putting() -> None:
-    handoff = Handoff(limit_bytes=100)
+    handoff = BoundedStream(limit_bytes=100)
     handoff.put(instance(1))
     seen: list[Stopped] = []
 

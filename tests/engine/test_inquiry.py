@@ -7,12 +7,18 @@ from datetime import date, timedelta
 import pytest
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.errors import NodeRefused, Stopped, WrongInput
-from adit_engine.nodes.base import Answers
-from adit_engine.patient_search.search import OUT_OF_RESOURCES, Answer, Inquiry, Person, Question
+from adit_engine.errors import InvalidInput, NodeRefused, Stopped
+from adit_engine.nodes.base import FindResults
+from adit_engine.patient_search.search import (
+    OUT_OF_RESOURCES,
+    PatientQuery,
+    PatientQueryResult,
+    PatientSearch,
+    PersonCriteria,
+)
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 
 @dataclass
@@ -29,9 +35,9 @@ class Shelf:
     name: str = "PACS1"
     asked: list[Query] = field(default_factory=list)
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         self.asked.append(query)
-        return Answers(self._found(query), self.cap)
+        return FindResults(self._found(query), self.cap)
 
     def _found(self, query: Query) -> Iterator[Record]:
         used = set(query.keys) | ({"StudyDate"} if query.study_date else set())
@@ -46,7 +52,7 @@ class Shelf:
         if self.overflows and self.cap is not None and len(matching) > self.cap:
             raise NodeRefused(self.name, "has too much to say.", status=OUT_OF_RESOURCES)
         for record in matching[: self.cap]:
-            if self.is_silent_about_modalities and record.level is Level.STUDY:
+            if self.is_silent_about_modalities and record.level is QueryLevel.STUDY:
                 yield Record(record.level, {**record.values, "ModalitiesInStudy": ""})
             else:
                 yield record
@@ -63,7 +69,7 @@ def study(uid: int, **values: object) -> Record:
         "ModalitiesInStudy": ("CT",),
         "AccessionNumber": f"A{uid}",
     }
-    return Record(Level.STUDY, {**usual, **values})  # type: ignore[arg-type]
+    return Record(QueryLevel.STUDY, {**usual, **values})  # type: ignore[arg-type]
 
 
 def series(of: int, number: int, **values: object) -> Record:
@@ -74,22 +80,22 @@ def series(of: int, number: int, **values: object) -> Record:
         "SeriesDescription": f"Serie {number}",
         "Modality": "CT",
     }
-    return Record(Level.SERIES, {**usual, **values})  # type: ignore[arg-type]
+    return Record(QueryLevel.SERIES, {**usual, **values})  # type: ignore[arg-type]
 
 
-def ask(shelf: Shelf, *questions: Question) -> list[Answer]:
-    return list(Inquiry(shelf, Stop()).answers(questions))
+def ask(shelf: Shelf, *questions: PatientQuery) -> list[PatientQueryResult]:
+    return list(PatientSearch(shelf, Stop()).answers(questions))
 
 
-def uids(answer: Answer) -> list[str]:
+def uids(answer: PatientQueryResult) -> list[str]:
     return [record.series_uid or record.study_uid for record in answer.records]
 
 
-BY_ID = Person(patient_id="1001")
+BY_ID = PersonCriteria(patient_id="1001")
 
 
-def named(family: str, given: str = "", born: date = date(1964, 8, 12)) -> Question:
-    return Question(Person(family=family, given=given, birth_date=born))
+def named(family: str, given: str = "", born: date = date(1964, 8, 12)) -> PatientQuery:
+    return PatientQuery(PersonCriteria(family=family, given=given, birth_date=born))
 
 
 @pytest.mark.parametrize("held", ["Müller^Jürgen", "Mueller^Juergen", "MUELLER^JUERGEN^KARL^DR."])
@@ -128,7 +134,7 @@ def test_the_archive_is_asked_little_and_the_rest_is_sorted_here() -> None:
     shelf = Shelf(
         [study(1), study(2, StudyDescription="MR Kopf", ModalitiesInStudy=("MR", "SR")), study(3)]
     )
-    question = Question(BY_ID, modalities=("MR", "PT"), study_description="mr*KOPF")
+    question = PatientQuery(BY_ID, modalities=("MR", "PT"), study_description="mr*KOPF")
 
     (answer,) = ask(shelf, question)
 
@@ -139,9 +145,9 @@ def test_the_archive_is_asked_little_and_the_rest_is_sorted_here() -> None:
 def test_one_asking_answers_all_rows_of_the_same_question() -> None:
     shelf = Shelf([study(1), study(2, StudyDescription="MR Kopf", ModalitiesInStudy=("MR",))])
     rows = (
-        Question(BY_ID),
-        Question(BY_ID, modalities=("MR",)),
-        Question(BY_ID, study_description="*abdomen*"),
+        PatientQuery(BY_ID),
+        PatientQuery(BY_ID, modalities=("MR",)),
+        PatientQuery(BY_ID, study_description="*abdomen*"),
     )
     assert len({row.key for row in rows}) == 1
 
@@ -155,7 +161,7 @@ def test_studies_come_newest_first() -> None:
     days = ("20200101", "20240101", "20220101")
     shelf = Shelf([study(n, StudyDate=day) for n, day in enumerate(days)])
 
-    (answer,) = ask(shelf, Question(BY_ID))
+    (answer,) = ask(shelf, PatientQuery(BY_ID))
 
     assert uids(answer) == ["1.2.1", "1.2.2", "1.2.0"]
 
@@ -163,7 +169,7 @@ def test_studies_come_newest_first() -> None:
 def test_dates_are_inclusive() -> None:
     shelf = Shelf([study(n, StudyDate=f"2024010{n}") for n in range(1, 6)])
 
-    (answer,) = ask(shelf, Question(BY_ID, date(2024, 1, 2), date(2024, 1, 4)))
+    (answer,) = ask(shelf, PatientQuery(BY_ID, date(2024, 1, 2), date(2024, 1, 4)))
 
     assert sorted(uids(answer)) == ["1.2.2", "1.2.3", "1.2.4"]
 
@@ -175,7 +181,7 @@ def test_a_cap_is_circumvented_by_asking_for_parts_of_the_time(overflows: bool) 
     held = [study(n, StudyDate=f"{day:%Y%m%d}") for n, day in enumerate(days)]
     shelf = Shelf(held, cap=25, overflows=overflows)
 
-    (answer,) = ask(shelf, Question(BY_ID))
+    (answer,) = ask(shelf, PatientQuery(BY_ID))
 
     assert len(answer.records) == 200
     assert not answer.is_capped
@@ -184,7 +190,7 @@ def test_a_cap_is_circumvented_by_asking_for_parts_of_the_time(overflows: bool) 
 def test_where_one_day_is_more_than_the_cap_the_answer_is_capped() -> None:
     shelf = Shelf([study(n) for n in range(40)], cap=10)
 
-    (answer,) = ask(shelf, Question(BY_ID, date(2024, 2, 1), date(2024, 3, 1)))
+    (answer,) = ask(shelf, PatientQuery(BY_ID, date(2024, 2, 1), date(2024, 3, 1)))
 
     assert answer.is_capped
     assert len(answer.records) == 10
@@ -194,15 +200,17 @@ def test_an_archive_that_gives_nothing_however_little_is_asked_is_an_error() -> 
     shelf = Shelf([study(n) for n in range(40)], cap=10, overflows=True)
 
     with pytest.raises(NodeRefused):
-        ask(shelf, Question(BY_ID, date(2024, 2, 29), date(2024, 2, 29)))
+        ask(shelf, PatientQuery(BY_ID, date(2024, 2, 29), date(2024, 2, 29)))
 
 
 @pytest.mark.parametrize("key", ["PatientID", "StudyDate", "PatientName"])
 def test_a_key_that_the_archive_ignores_does_not_let_strangers_in(key: str) -> None:
     held = [study(1), study(2, PatientID="9", PatientName="Doe^J"), study(3, StudyDate="20200101")]
     shelf = Shelf(held, ignores=frozenset({key}))
-    question = Question(
-        Person("1001", "Müller", "Jürgen", date(1964, 8, 12)), date(2024, 1, 1), date(2024, 12, 31)
+    question = PatientQuery(
+        PersonCriteria("1001", "Müller", "Jürgen", date(1964, 8, 12)),
+        date(2024, 1, 1),
+        date(2024, 12, 31),
     )
 
     (answer,) = ask(shelf, question)
@@ -213,7 +221,7 @@ def test_a_key_that_the_archive_ignores_does_not_let_strangers_in(key: str) -> N
 def test_a_key_that_the_archive_refuses_is_left_out_and_said() -> None:
     shelf = Shelf([study(1), study(2, StudyDate="20200101")], refuses=frozenset({"StudyDate"}))
 
-    (answer,) = ask(shelf, Question(BY_ID, first=date(2024, 1, 1)))
+    (answer,) = ask(shelf, PatientQuery(BY_ID, first=date(2024, 1, 1)))
 
     assert uids(answer) == ["1.2.1"]
     assert answer.is_loose
@@ -221,20 +229,22 @@ def test_a_key_that_the_archive_refuses_is_left_out_and_said() -> None:
 
 def test_an_archive_that_refuses_the_only_key_is_an_error() -> None:
     with pytest.raises(NodeRefused):
-        ask(Shelf([study(1)], refuses=frozenset({"PatientID"})), Question(BY_ID))
+        ask(Shelf([study(1)], refuses=frozenset({"PatientID"})), PatientQuery(BY_ID))
 
 
 def test_a_number_that_belongs_to_somebody_else_is_said() -> None:
-    person = Person("1001", "Huber", "Anna", date(1990, 1, 1))
+    person = PersonCriteria("1001", "Huber", "Anna", date(1990, 1, 1))
 
-    (answer,) = ask(Shelf([study(1)]), Question(person))
+    (answer,) = ask(Shelf([study(1)]), PatientQuery(person))
 
     assert answer.other_person
     assert uids(answer) == []
 
 
 def test_an_accession_number_alone_finds_its_study() -> None:
-    (answer,) = ask(Shelf([study(1), study(2)]), Question(Person(accession_number="A2")))
+    (answer,) = ask(
+        Shelf([study(1), study(2)]), PatientQuery(PersonCriteria(accession_number="A2"))
+    )
 
     assert uids(answer) == ["1.2.2"]
 
@@ -250,9 +260,9 @@ def test_studies_of_several_patients_are_counted() -> None:
 def test_series_are_found_by_number_and_description_with_the_values_of_their_study() -> None:
     held = [study(1), series(1, 1), series(1, 2, SeriesDescription="T1 MPRAGE"), series(1, 3)]
     rows = (
-        Question(BY_ID, series_description="t1*"),
-        Question(BY_ID, series_number=3),
-        Question(BY_ID, series_description="*", series_number=1),
+        PatientQuery(BY_ID, series_description="t1*"),
+        PatientQuery(BY_ID, series_number=3),
+        PatientQuery(BY_ID, series_description="*", series_number=1),
     )
     shelf = Shelf(held)
 
@@ -260,14 +270,14 @@ def test_series_are_found_by_number_and_description_with_the_values_of_their_stu
 
     assert [uids(answer) for answer in answers] == [["1.2.1.2"], ["1.2.1.3"], ["1.2.1.1"]]
     assert answers[0].records[0].patient_id == "1001"
-    assert [query.level for query in shelf.asked] == [Level.STUDY, Level.SERIES]
+    assert [query.level for query in shelf.asked] == [QueryLevel.STUDY, QueryLevel.SERIES]
 
 
 def test_an_archive_that_does_not_tell_modalities_is_asked_for_its_series() -> None:
     held = [study(1), study(2), series(1, 1), series(2, 1, Modality="MR")]
     shelf = Shelf(held, is_silent_about_modalities=True)
 
-    (answer,) = ask(shelf, Question(BY_ID, modalities=("MR",)))
+    (answer,) = ask(shelf, PatientQuery(BY_ID, modalities=("MR",)))
 
     assert uids(answer) == ["1.2.2"]
 
@@ -277,12 +287,12 @@ def test_a_stop_ends_the_asking() -> None:
     stop.set("canceled")
 
     with pytest.raises(Stopped):
-        list(Inquiry(Shelf([study(1)]), stop).answers([Question(BY_ID)]))
+        list(PatientSearch(Shelf([study(1)]), stop).answers([PatientQuery(BY_ID)]))
 
 
 def test_a_question_comes_back_from_json_as_it_was() -> None:
-    question = Question(
-        Person("1", "Müller", "Jürgen", date(1964, 8, 12), "A1"),
+    question = PatientQuery(
+        PersonCriteria("1", "Müller", "Jürgen", date(1964, 8, 12), "A1"),
         date(2024, 1, 1),
         None,
         ("CT", "MR"),
@@ -291,9 +301,9 @@ def test_a_question_comes_back_from_json_as_it_was() -> None:
         3,
     )
 
-    assert Question.from_json(question.to_json()) == question
+    assert PatientQuery.from_json(question.to_json()) == question
 
 
 def test_a_question_names_somebody() -> None:
-    with pytest.raises(WrongInput):
-        Person(family="Müller")
+    with pytest.raises(InvalidInput):
+        PersonCriteria(family="Müller")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adit_engine.dicom_file.layout import MAX_COMPONENT_BYTES, component, path_of
+from adit_engine.dicom_file.layout import MAX_COMPONENT_BYTES, make_component, make_path
 
 UIDS = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SOPInstanceUID": "1.2.3.4.5"}
 
@@ -22,7 +22,7 @@ def test_names_follow_trial_patient_study_series_instance() -> None:
         **UIDS,
     }
 
-    trial, patient, study, series, file = path_of(values)
+    trial, patient, study, series, file = make_path(values)
 
     assert (trial, patient, file) == ("LUNG", "LUNG-0001", "1.2.3.4.5.dcm")
     assert study.startswith("20190304-")
@@ -32,7 +32,7 @@ def test_names_follow_trial_patient_study_series_instance() -> None:
 def test_two_series_of_one_name_do_not_share_a_folder() -> None:
     values = {"PatientID": "P", "SeriesNumber": "2", "SeriesDescription": "axial", **UIDS}
 
-    assert path_of(values)[2] != path_of({**values, "SeriesInstanceUID": "1.2.3.9"})[2]
+    assert make_path(values)[2] != make_path({**values, "SeriesInstanceUID": "1.2.3.9"})[2]
 
 
 @pytest.mark.parametrize(
@@ -40,19 +40,19 @@ def test_two_series_of_one_name_do_not_share_a_folder() -> None:
     [("ABC", "Abc"), ("abc", "aBc"), ("A/B", "A_B"), ("A:B", "A?B"), ("STRASSE", "Straße")],
 )
 def test_two_patients_share_no_folder_on_any_disk(one: str, other: str) -> None:
-    names = [path_of({"PatientID": text, **UIDS})[0] for text in (one, other)]
+    names = [make_path({"PatientID": text, **UIDS})[0] for text in (one, other)]
 
     assert names[0].casefold() != names[1].casefold()
 
 
 def test_a_plain_patient_id_is_its_folder() -> None:
-    assert path_of({"PatientID": "LUNG-0001", **UIDS})[0] == "LUNG-0001"
-    assert path_of({"PatientID": "Müller 1", **UIDS})[0].startswith("Müller 1-")
-    assert path_of(UIDS)[0] == "no-patient-id"
+    assert make_path({"PatientID": "LUNG-0001", **UIDS})[0] == "LUNG-0001"
+    assert make_path({"PatientID": "Müller 1", **UIDS})[0].startswith("Müller 1-")
+    assert make_path(UIDS)[0] == "no-patient-id"
 
 
 def test_patient_id_that_is_a_path_stays_one_name() -> None:
-    path = path_of({"PatientID": "../../etc/x", **UIDS})
+    path = make_path({"PatientID": "../../etc/x", **UIDS})
 
     assert len(path) == 4
     assert all(part not in ("..", ".") and "/" not in part for part in path)
@@ -60,7 +60,7 @@ def test_patient_id_that_is_a_path_stays_one_name() -> None:
 
 @given(st.text(max_size=300))
 def test_any_text_becomes_one_safe_name(text: str) -> None:
-    name = component(text, "nameless")
+    name = make_component(text, "nameless")
 
     assert name
     assert len(name.encode()) <= MAX_COMPONENT_BYTES + 1
@@ -73,6 +73,6 @@ def test_any_text_becomes_one_safe_name(text: str) -> None:
     st.fixed_dictionaries({k: st.text(max_size=120) for k in ("PatientID", "SeriesDescription")})
 )
 def test_path_is_never_too_long(values: dict[str, str]) -> None:
-    path = path_of({**values, "ClinicalTrialProtocolID": "T" * 64, **UIDS})
+    path = make_path({**values, "ClinicalTrialProtocolID": "T" * 64, **UIDS})
 
     assert len("/".join(path).encode()) <= 240

@@ -21,7 +21,7 @@ BODY = (
 
 def bodies(data: bytes, content_type: str = TYPE, size: int = 7) -> list[bytes]:
     pieces = [data[i : i + size] for i in range(0, len(data), size)]
-    return [bytes(part.body) for part in multipart.parts(pieces, content_type)]
+    return [bytes(part.body) for part in multipart.read_parts(pieces, content_type)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 16, 1000])
@@ -30,7 +30,7 @@ def test_parts_are_read_however_the_body_is_cut(size: int) -> None:
 
 
 def test_headers_are_read_with_folded_lines() -> None:
-    first, second, third = multipart.parts([BODY], TYPE)
+    first, second, third = multipart.read_parts([BODY], TYPE)
 
     assert first.media_type == "application/dicom"
     assert second.headers == {"content-type": "text/plain; charset=utf-8", "x": "y"}
@@ -45,7 +45,7 @@ def test_bare_line_feeds_are_taken_too() -> None:
     "boundary", ["x", "a b", "0'()+_,-./:=?", "=_Part_7", "-" * 70, "END.OF;PART"]
 )
 def test_any_legal_boundary_is_understood(boundary: str) -> None:
-    data = b"".join(multipart.encoded([[b"one", b" two"], [b"three"]], boundary))
+    data = b"".join(multipart.encode_parts([[b"one", b" two"], [b"three"]], boundary))
 
     assert bodies(data, multipart.content_type(boundary)) == [b"one two", b"three"]
     if ";" not in boundary:
@@ -69,7 +69,7 @@ def test_a_body_without_its_end_is_never_a_quiet_end(size: int) -> None:
 
 
 def test_parts_before_the_cut_are_given_first() -> None:
-    reader = multipart.parts([BODY[: BODY.index(b"second")]], TYPE)
+    reader = multipart.read_parts([BODY[: BODY.index(b"second")]], TYPE)
 
     assert bytes(next(reader).body) == b"first"
     with pytest.raises(Malformed, match="before its last boundary"):
@@ -82,7 +82,7 @@ def test_a_body_with_another_boundary_is_given_up_early() -> None:
             yield b"\r\n--other\r\n\r\n" + bytes(4000)
 
     with pytest.raises(Malformed, match="does not use the boundary"):
-        list(multipart.parts(endless(), TYPE))
+        list(multipart.read_parts(endless(), TYPE))
 
 
 def test_endless_headers_are_given_up_early() -> None:
@@ -92,7 +92,7 @@ def test_endless_headers_are_given_up_early() -> None:
             yield b"X: y\r\n"
 
     with pytest.raises(Malformed, match="headers"):
-        list(multipart.parts(endless(), TYPE))
+        list(multipart.read_parts(endless(), TYPE))
 
 
 @pytest.mark.parametrize("kind", ["application/dicom", "multipart/related", "", TYPE + ' "'])
@@ -100,19 +100,19 @@ def test_a_type_without_boundary_is_refused(kind: str) -> None:
     if kind.startswith(TYPE):
         kind = 'multipart/related; boundary=" "'
     with pytest.raises(Malformed, match="boundary"):
-        multipart.parts([], kind)
+        multipart.read_parts([], kind)
 
 
 def test_a_large_part_lies_in_a_file_and_not_in_memory() -> None:
     megabyte = bytes(range(256)) * 4096
 
     def pieces() -> Iterator[bytes]:
-        yield multipart.part_head("frontier")
+        yield multipart.make_part_head("frontier")
         for _ in range(MAPPED_FROM_BYTES // len(megabyte) + 1):
             yield megabyte
-        yield multipart.ending("frontier")
+        yield multipart.closing_boundary("frontier")
 
-    (part,) = multipart.parts(pieces(), TYPE)
+    (part,) = multipart.read_parts(pieces(), TYPE)
 
     assert isinstance(part.body, memoryview)
     assert isinstance(part.body.obj, mmap.mmap)
@@ -127,7 +127,7 @@ def test_a_writer_that_fails_never_writes_the_end() -> None:
 
     written: list[bytes] = []
     with pytest.raises(BrokenPipeError):
-        written.extend(multipart.encoded(failing(), "frontier"))  # type: ignore[arg-type]
+        written.extend(multipart.encode_parts(failing(), "frontier"))  # type: ignore[arg-type]
 
     assert b"one" in written
     with pytest.raises(Malformed):
@@ -141,6 +141,6 @@ def test_a_writer_that_fails_never_writes_the_end() -> None:
 def test_whatever_parts_hold_comes_back(contents: list[list[bytes]], size: int) -> None:
     boundary = "b" * 9  # longer than any run of b that a part can hold next to a line start
     texts = [b"".join(pieces).replace(b"bbb", b"") for pieces in contents]
-    data = b"".join(multipart.encoded(([text] for text in texts), boundary))
+    data = b"".join(multipart.encode_parts(([text] for text in texts), boundary))
 
     assert bodies(data, multipart.content_type(boundary), size) == texts

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from adit_engine.rate_limit import BURST_S, Pace
+from adit_engine.rate_limit import BURST_S, RateLimiter
 
 
 def never() -> bool:
@@ -11,11 +11,11 @@ def never() -> bool:
 
 
 def test_without_a_rate_nothing_waits() -> None:
-    assert Pace().keep(10**9, never) == 0
+    assert RateLimiter().keep(10**9, never) == 0
 
 
 def test_bytes_take_the_time_that_the_rate_gives_them() -> None:
-    pace, began = Pace(100_000), time.monotonic()
+    pace, began = RateLimiter(100_000), time.monotonic()
 
     for _ in range(10):
         pace.keep(10_000, never)
@@ -24,7 +24,7 @@ def test_bytes_take_the_time_that_the_rate_gives_them() -> None:
 
 
 def test_lines_of_one_node_share_its_rate() -> None:
-    pace, began = Pace(100_000), time.monotonic()
+    pace, began = RateLimiter(100_000), time.monotonic()
     threads = [threading.Thread(target=pace.keep, args=(30_000, never)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -35,7 +35,7 @@ def test_lines_of_one_node_share_its_rate() -> None:
 
 
 def test_a_rest_saves_up_no_more_than_a_moment() -> None:
-    pace = Pace(1000)
+    pace = RateLimiter(1000)
     time.sleep(2 * BURST_S)
 
     assert pace.keep(1000, lambda: True) >= 1 - BURST_S - 0.01
@@ -45,6 +45,6 @@ def test_a_wait_ends_when_the_work_does() -> None:
     over, began = threading.Event(), time.monotonic()
     threading.Timer(0.2, over.set).start()
 
-    Pace(1).keep(10**6, over.is_set)
+    RateLimiter(1).keep(10**6, over.is_set)
 
     assert time.monotonic() - began < 5

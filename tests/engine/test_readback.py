@@ -6,8 +6,8 @@ from threading import Event
 import pytest
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.dicom_file.atomic import Tree
-from adit_engine.errors import StorageTrouble
+from adit_engine.dicom_file.atomic import AtomicFolder
+from adit_engine.errors import StorageError
 from adit_engine.nodes import file_writer
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from tests.engine import samples
@@ -40,15 +40,15 @@ def test_a_disk_that_keeps_other_bytes_than_it_was_given_is_found_out(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, base = folder
-    publish = Tree.publish
+    publish = AtomicFolder.publish
 
-    def worn(tree: Tree, drafts: list, stop: Stop) -> list:  # type: ignore[type-arg]
+    def worn(tree: AtomicFolder, drafts: list, stop: Stop) -> list:  # type: ignore[type-arg]
         taken = publish(tree, drafts, stop)
         drafts[0].held.seek(-1, 2)
         drafts[0].held.write(b"\x7f")
         return taken
 
-    monkeypatch.setattr(Tree, "publish", worn)
+    monkeypatch.setattr(AtomicFolder, "publish", worn)
     stored = list(node.store([samples.instance(samples.ct(number)) for number in range(3)]))
     assert set(node.confirm(stored)) == {one.ref.instance_uid for one in stored[1:]}
 
@@ -67,7 +67,7 @@ def test_what_goes_wrong_while_reading_is_told_to_who_writes(
         raise MemoryError
 
     node, _ = folder
-    monkeypatch.setattr(file_writer, "_holds", fail)
+    monkeypatch.setattr(file_writer, "_begins_with", fail)
     with pytest.raises(MemoryError):
         list(node.store([samples.instance(samples.ct(number)) for number in range(40)]))
     monkeypatch.undo()
@@ -80,10 +80,10 @@ def test_a_disk_that_does_not_answer_is_not_waited_for_without_end(
 ) -> None:
     node, _ = folder
     over = Event()
-    monkeypatch.setattr(file_writer, "LONGEST_S", 0.2)
-    monkeypatch.setattr(file_writer, "_holds", lambda *_: over.wait(30))
+    monkeypatch.setattr(file_writer, "MAX_WAIT_S", 0.2)
+    monkeypatch.setattr(file_writer, "_begins_with", lambda *_: over.wait(30))
     try:
-        with pytest.raises(StorageTrouble, match="Research"):
+        with pytest.raises(StorageError, match="Research"):
             list(node.store([samples.instance(samples.ct(number)) for number in range(40)]))
     finally:
         over.set()

@@ -20,10 +20,10 @@ from samples import ROOT, ct, instance
 
 from adit_engine.bounded_stream import memory_bytes
 from adit_engine.dicom_ul import acceptor
-from adit_engine.dicom_ul.acceptor import Offer
+from adit_engine.dicom_ul.acceptor import ProposedContext
 from adit_engine.errors import AssociationRejected, ConnectionLost
 from adit_engine.nodes.base import Grade
-from adit_engine.storage_scp.pending_moves import Sender, senders
+from adit_engine.storage_scp.pending_moves import AllowedSender, parse_senders
 from adit_engine.storage_scp.quarantine import Quarantine
 from adit_engine.storage_scp.spool import Spool
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_LE, Instance
@@ -369,7 +369,7 @@ def test_strangers_are_turned_away_with_the_reason(
 
 def test_a_known_title_from_another_address_is_a_stranger(tmp_path: Path) -> None:
     with receiving.receiving(tmp_path) as received:
-        elsewhere = but(wanted(STUDY), senders=senders("PACS@10.1.2.0/24"))
+        elsewhere = but(wanted(STUDY), senders=parse_senders("PACS@10.1.2.0/24"))
         with received.reception.expect(elsewhere, never):
             assert echo_grade(received) is Grade.BAD
         with received.reception.expect(wanted(STUDY), never):
@@ -385,12 +385,12 @@ def test_a_stranger_learns_how_to_become_known(received: receiving.Received) -> 
 
 
 def test_senders_are_read_as_people_write_them() -> None:
-    assert senders(" PACS1@10.0.0.7/24, PACS2;PACS1@::1 ") == (
-        Sender("PACS1", ("10.0.0.0/24", "::1/128")),
-        Sender("PACS2"),
+    assert parse_senders(" PACS1@10.0.0.7/24, PACS2;PACS1@::1 ") == (
+        AllowedSender("PACS1", ("10.0.0.0/24", "::1/128")),
+        AllowedSender("PACS2"),
     )
-    assert Sender("PACS1", ("10.0.0.0/24",)).is_at("PACS1", "::ffff:10.0.0.9")
-    assert not Sender("PACS1", ("10.0.0.0/24",)).is_at("PACS1", "::1")
+    assert AllowedSender("PACS1", ("10.0.0.0/24",)).is_at("PACS1", "::ffff:10.0.0.9")
+    assert not AllowedSender("PACS1", ("10.0.0.0/24",)).is_at("PACS1", "::1")
 
 
 # What is agreed on -----------------------------------------------------------------------------
@@ -412,7 +412,7 @@ def test_senders_are_read_as_people_write_them() -> None:
 def test_all_storage_classes_are_taken_and_nothing_else(
     class_uid: str, syntaxes: tuple[str, ...], chosen: str | None
 ) -> None:
-    assert acceptor.syntax_for(Offer(1, class_uid, syntaxes)) == chosen
+    assert acceptor.choose_syntax(ProposedContext(1, class_uid, syntaxes)) == chosen
 
 
 # Attacks ---------------------------------------------------------------------------------------

@@ -22,17 +22,17 @@ from test_transfer import STUDY, fill, node, outcomes, pseudonymized, run, two_s
 
 from adit_engine.dicom_file import part10
 from adit_engine.errors import ConnectionLost, Malformed, NodeRefused, TimedOut
-from adit_engine.nodes.base import Answers
+from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
-from adit_engine.transfer.iocm import Note
-from adit_engine.transfer.study import Order
+from adit_engine.transfer.iocm import RejectionNote
+from adit_engine.transfer.study import StudyRequest
 from adit_engine.values.instance import Instance
-from adit_engine.values.outcome import State, Verdict
+from adit_engine.values.outcome import Completeness, InstanceState
 from adit_engine.values.query import Query
-from adit_engine.values.references import InstanceRef, Level, Ref
+from adit_engine.values.references import InstanceRef, QueryLevel, Ref
 from adit_engine.values.selection import Selection
 
 BAD = f"{ROOT}.1.1.2", f"{ROOT}.1.1.4"
@@ -58,7 +58,7 @@ def study(*notes: Dataset) -> list[Instance]:
     ],
 )
 def test_a_note_says_why_and_what(title: str, words: str, explicit: bool) -> None:
-    note = Note.of(instance(key_object(title, BAD), explicit=explicit))
+    note = RejectionNote.of(instance(key_object(title, BAD), explicit=explicit))
 
     assert note is not None
     assert words in note.reason
@@ -67,7 +67,7 @@ def test_a_note_says_why_and_what(title: str, words: str, explicit: bool) -> Non
 
 def test_what_only_the_evidence_or_only_the_content_names_is_rejected_too() -> None:
     for keyword in ("ContentSequence", "CurrentRequestedProcedureEvidenceSequence"):
-        note = Note.of(instance(key_object(QUALITY, BAD, **{keyword: None})))
+        note = RejectionNote.of(instance(key_object(QUALITY, BAD, **{keyword: None})))
         assert note is not None
         assert note.rejects == set(BAD)
 
@@ -76,8 +76,8 @@ def test_a_key_object_of_another_title_or_scheme_rejects_nothing() -> None:
     elsewhere = key_object(QUALITY, BAD)
     elsewhere.ConceptNameCodeSequence[0].CodingSchemeDesignator = "99LOCAL"
 
-    assert Note.of(instance(key_object(OF_INTEREST, BAD))) is None
-    assert Note.of(instance(elsewhere)) is None
+    assert RejectionNote.of(instance(key_object(OF_INTEREST, BAD))) is None
+    assert RejectionNote.of(instance(elsewhere)) is None
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_key_object_of_another_title_or_scheme_rejects_nothing() -> None:
 )
 def test_a_note_without_title_or_images_cannot_be_read(broken: Dataset) -> None:
     with pytest.raises(Malformed):
-        Note.of(instance(broken))
+        RejectionNote.of(instance(broken))
 
 
 # On the one path --------------------------------------------------------------------------------
@@ -147,18 +147,22 @@ def test_rejected_images_and_their_note_stay_with_the_reason(
     assert not {*BAD, NOTE} & destination.held.keys()
     assert len(destination.held) == 8
     entries = manifests[f"{ROOT}.1.1"].entries
-    assert {entries[uid].state for uid in BAD} == {State.SKIPPED}
+    assert {entries[uid].state for uid in BAD} == {InstanceState.SKIPPED}
     assert entries[BAD[0]].code == "rejected"
     assert "rejected at the source for patient safety reasons" in entries[BAD[0]].reason
     note = manifests[f"{ROOT}.1.9"].entries[NOTE]
-    assert (note.state, note.code) == (State.SKIPPED, "rejection-note")
+    assert (note.state, note.code) == (InstanceState.SKIPPED, "rejection-note")
     verdicts = {one.series.series_uid[-1]: one.verdict for one in outcomes(told)}
-    assert verdicts == {"1": Verdict.PARTIAL, "2": Verdict.COMPLETE, "9": Verdict.PARTIAL}
+    assert verdicts == {
+        "1": Completeness.PARTIAL,
+        "2": Completeness.COMPLETE,
+        "9": Completeness.PARTIAL,
+    }
 
 
 def test_a_note_counts_though_its_series_was_not_picked() -> None:
     destination = node("B")
-    order = Order(STUDY, "PID-4711-0815", Selection((f"{ROOT}.1.1",)))
+    order = StudyRequest(STUDY, "PID-4711-0815", Selection((f"{ROOT}.1.1",)))
 
     run(node("A", *study(key_object(QUALITY, BAD))), destination, order=order)
 
@@ -201,7 +205,7 @@ class Asked(MemoryNode):
     finds = 0
     fetches = 0
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         self.finds += 1
         return super().find(query)
 
@@ -249,14 +253,14 @@ def test_with_a_note_that_cannot_be_read_no_series_is_called_complete(
     monkeypatch.setattr("adit_engine.bounded_stream.Stop.wait", lambda self, timeout_s: False)
     made = fill(Mute("A", MemorySettings()), *study(key_object(QUALITY, BAD)))
     made.answer = answer
-    order = Order(STUDY, "PID-4711-0815", Selection(modalities=("CT",)))
+    order = StudyRequest(STUDY, "PID-4711-0815", Selection(modalities=("CT",)))
 
     told, _, error = run(made, node("B"), order=order)
 
     assert error is None
     assert made.tries == tries
     came = [one for one in outcomes(told) if not one.left_out]
-    assert [(one.delivered, one.verdict) for one in came] == [(5, Verdict.PARTIAL)] * 2
+    assert [(one.delivered, one.verdict) for one in came] == [(5, Completeness.PARTIAL)] * 2
     assert all("rejected at the source" in one.notes[0] for one in came)
 
 
@@ -268,7 +272,7 @@ def test_a_broken_note_in_a_folder_is_told_of(tmp_path: Path) -> None:
 
     told, _, _ = run(made, node("B"))
 
-    assert Verdict.COMPLETE not in {one.verdict for one in outcomes(told)}
+    assert Completeness.COMPLETE not in {one.verdict for one in outcomes(told)}
 
 
 def test_a_note_that_comes_meanwhile_tells_what_had_been_sent() -> None:
@@ -303,12 +307,12 @@ def test_a_note_in_a_series_that_was_listed_as_something_else_is_found_on_its_wa
 class Terse(MemoryNode):
     """Says neither the modality of a series nor the class of an image, and cuts its lists short."""
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         records = list(super().find(query))
         for record in records:
             record.values["Modality"] = ""  # type: ignore[index]
-        cap = 3 if query.level is Level.IMAGE else None
-        return Answers(iter(records[:cap]), cap)
+        cap = 3 if query.level is QueryLevel.IMAGE else None
+        return FindResults(iter(records[:cap]), cap)
 
 
 def test_rejected_images_stay_even_where_the_list_of_images_is_cut_short() -> None:
@@ -320,11 +324,11 @@ def test_rejected_images_stay_even_where_the_list_of_images_is_cut_short() -> No
 
     assert not {*BAD, NOTE} & destination.held.keys()
     assert len(destination.held) == 8
-    assert [one.verdict for one in outcomes(told)][:2] == [Verdict.UNVERIFIABLE] * 2
+    assert [one.verdict for one in outcomes(told)][:2] == [Completeness.UNVERIFIABLE] * 2
 
 
 def test_pseudonymized_or_not_a_note_stays_for_what_it_is() -> None:
     _, manifests, _ = run(node("A", *study(key_object(QUALITY, BAD))), node("B"), pseudonymized())
 
-    assert manifests[f"{ROOT}.1.9"].entries[NOTE].state is State.SKIPPED
-    assert manifests[f"{ROOT}.1.1"].entries[BAD[0]].state is State.SKIPPED
+    assert manifests[f"{ROOT}.1.9"].entries[NOTE].state is InstanceState.SKIPPED
+    assert manifests[f"{ROOT}.1.1"].entries[BAD[0]].state is InstanceState.SKIPPED

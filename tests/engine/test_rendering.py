@@ -10,8 +10,8 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless
 
 from adit_engine.dicom_file import part10
-from adit_engine.errors import WrongInput
-from adit_engine.rendering import frames_of, picture_of
+from adit_engine.errors import InvalidInput
+from adit_engine.rendering import count_frames, render_frame
 from adit_engine.values.instance import Instance
 
 
@@ -24,11 +24,11 @@ RAMP = np.arange(256).reshape(16, 16) * 16
 
 def test_the_window_of_the_image_is_used_and_the_whole_range_on_demand() -> None:
     image = gray(RAMP, RescaleIntercept="0", WindowCenter="1024", WindowWidth="512")
-    shown = picture_of(image)
+    shown = render_frame(image)
     assert shown.dtype == np.uint8
     assert (shown[RAMP < 768] == 0).all()
     assert (shown[RAMP > 1280] == 255).all()
-    whole = picture_of(image, whole_range=True)
+    whole = render_frame(image, whole_range=True)
     assert (np.diff(whole.ravel().astype(int)) >= 0).all()
     assert (whole.min(), whole.max()) == (0, 255)
 
@@ -38,34 +38,34 @@ def test_slope_intercept_and_sign_are_taken_into_account() -> None:
     image = samples.instance(
         samples.ct(PixelData=signed.tobytes(), PixelRepresentation=1, BitsStored=16, HighBit=15,
                    RescaleIntercept="0", WindowCenter="0", WindowWidth="2"))  # fmt: skip
-    shown = picture_of(image)
+    shown = render_frame(image)
     assert (shown[signed < -1] == 0).all()
     assert (shown[signed > 1] == 255).all()
 
 
 def test_what_is_white_at_zero_is_turned_round() -> None:
-    plain = picture_of(gray(RAMP))
-    turned = picture_of(gray(RAMP, PhotometricInterpretation="MONOCHROME1"))
+    plain = render_frame(gray(RAMP))
+    turned = render_frame(gray(RAMP, PhotometricInterpretation="MONOCHROME1"))
     assert (plain.astype(int) + turned == 255).all()
 
 
 def test_each_frame_is_shown_and_no_more() -> None:
     frames = np.stack([RAMP, RAMP[::-1]])
     image = gray(frames, NumberOfFrames="2")
-    assert frames_of(image) == 2
-    assert (picture_of(image, 1) == picture_of(image, 0)[::-1]).all()
+    assert count_frames(image) == 2
+    assert (render_frame(image, 1) == render_frame(image, 0)[::-1]).all()
     for number in (2, -1):
-        with pytest.raises(WrongInput, match="frames 1 to 2"):
-            picture_of(image, number)
+        with pytest.raises(InvalidInput, match="frames 1 to 2"):
+            render_frame(image, number)
 
 
 def test_compressed_images_look_as_uncompressed_ones() -> None:
     plain = dcmread(BytesIO(samples.file_bytes(samples.ct())))
-    before = picture_of(samples.instance(samples.ct()))
+    before = render_frame(samples.instance(samples.ct()))
     plain.compress(RLELossless, generate_instance_uid=False)
     buffer = BytesIO()
     plain.save_as(buffer)
-    assert (picture_of(part10.parse(buffer.getvalue())) == before).all()
+    assert (render_frame(part10.parse_file(buffer.getvalue())) == before).all()
 
 
 @pytest.mark.parametrize("name", ["SC_rgb.dcm", "SC_rgb_jpeg_dcmtk.dcm", "examples_ybr_color.dcm"])
@@ -74,8 +74,8 @@ def test_colours_of_real_files_are_red_green_and_blue(name: str) -> None:
     if path is None:
         pytest.skip("does not come with this pydicom")
     with open(path, "rb") as file:
-        image = part10.parse(file.read())
-    shown = picture_of(image)
+        image = part10.parse_file(file.read())
+    shown = render_frame(image)
     assert shown.shape[-1] == 3
     if name.startswith("SC_rgb"):
         assert shown[5, 5, 0] > 200 > shown[5, 5, 1]  # the first bar is red
@@ -87,6 +87,6 @@ def test_what_cannot_be_shown_says_so() -> None:
         samples.instance(samples.ct(Rows=None)),
         samples.instance(samples.ct(PixelData=None)),
     ):
-        with pytest.raises(WrongInput):
-            picture_of(image)
-    assert frames_of(samples.instance(samples.ct(PixelData=None))) == 0
+        with pytest.raises(InvalidInput):
+            render_frame(image)
+    assert count_frames(samples.instance(samples.ct(PixelData=None))) == 0

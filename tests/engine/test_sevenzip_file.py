@@ -15,7 +15,7 @@ from pathlib import Path
 import py7zr.compressor
 import pytest
 
-from adit_engine.errors import AditError, Malformed, Stopped, WrongInput
+from adit_engine.errors import AditError, InvalidInput, Malformed, Stopped
 from adit_engine.nodes.sevenzip_file import SevenZipWriter, read_checksum
 
 PASSWORD = "Seven4-Zip-Opens-this"
@@ -149,7 +149,7 @@ def test_the_same_members_make_other_bytes_each_time() -> None:
 
 
 def test_a_wrong_password_is_named() -> None:
-    with pytest.raises(WrongInput, match="the password is wrong or the file is damaged"):
+    with pytest.raises(InvalidInput, match="the password is wrong or the file is damaged"):
         read(archive()[0], "another password")
 
 
@@ -157,7 +157,7 @@ def test_a_file_cut_off_anywhere_is_refused() -> None:
     whole, _ = archive(SMALL)
 
     for length in range(len(whole)):
-        with pytest.raises((Malformed, WrongInput)):
+        with pytest.raises((Malformed, InvalidInput)):
             read(whole[:length])
 
 
@@ -165,7 +165,7 @@ def test_a_file_that_was_not_closed_is_refused() -> None:
     file = io.BytesIO()
     SevenZipWriter(file, PASSWORD).add("a.dcm", iter([b"content"]))
 
-    with pytest.raises(WrongInput, match="damaged"):
+    with pytest.raises(InvalidInput, match="damaged"):
         read(file.getvalue())
 
 

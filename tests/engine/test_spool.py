@@ -8,8 +8,8 @@ from samples import ct, instance
 
 from adit_engine.bounded_stream import memory_bytes
 from adit_engine.dicom_file import part10
-from adit_engine.errors import StorageTrouble
-from adit_engine.storage_scp.spool import Arriving, Spool
+from adit_engine.errors import StorageError
+from adit_engine.storage_scp.spool import IncomingInstance, Spool
 from adit_engine.values.instance import Instance
 
 TOKEN = "abc123"
@@ -23,7 +23,7 @@ def spool(tmp_path: Path) -> Spool:
     return one
 
 
-def filled(spool: Spool, whole: Instance, piece_bytes: int = 100_000) -> Arriving:
+def filled(spool: Spool, whole: Instance, piece_bytes: int = 100_000) -> IncomingInstance:
     arriving = spool.arriving(whole.sop_class_uid, whole.instance_uid, whole.transfer_syntax_uid)
     for part in whole.parts():
         for start in range(0, len(part), piece_bytes):
@@ -131,14 +131,14 @@ def test_what_lies_there_is_a_plain_dicom_file(spool: Spool) -> None:
 
     (path,) = (spool.folder / TOKEN).glob("*.dcm")
 
-    assert part10.read(path).sha256() == whole.sha256()
+    assert part10.read_file(path).sha256() == whole.sha256()
     assert path.stat().st_mode & 0o077 == 0
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(StorageTrouble, match="cannot be used"):
+    with pytest.raises(StorageError, match="cannot be used"):
         Spool(tmp_path / "file" / "spool").open(TOKEN)
 
 

@@ -15,18 +15,26 @@ from adit_engine.errors import (
     NodeRefused,
     NotFound,
     PatientChanged,
-    RuleBroken,
+    RuleViolation,
     Stopped,
 )
-from adit_engine.nodes.base import Answers, Stored
+from adit_engine.nodes.base import FindResults, StoreResult
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import AsIs, ClinicalTrialAttributes, Pseudonymization
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
-from adit_engine.transfer.study import MOST_REFUSED, Order, transfer
+from adit_engine.transfer.study import MAX_REFUSED, StudyRequest, transfer
 from adit_engine.values.instance import Instance
-from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
+from adit_engine.values.outcome import (
+    Completeness,
+    InstanceEvent,
+    InstanceState,
+    SeriesLedger,
+    SeriesOutcome,
+    SourceListing,
+    sum_outcomes,
+)
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
 from adit_engine.values.references import Ref, SeriesRef, StudyRef
@@ -34,7 +42,7 @@ from adit_engine.values.selection import Selection
 
 PATIENT = "PID-4711-0815"
 STUDY = StudyRef(f"{ROOT}.1")
-ORDER = Order(STUDY, PATIENT)
+ORDER = StudyRequest(STUDY, PATIENT)
 PLAIN = {"ReferringPhysicianName": "", "InstitutionName": ""}
 
 
@@ -62,28 +70,28 @@ def pseudonymized() -> Pseudonymization:
 
 def run(source, destination, change=None, *, order=ORDER, held=None, stop=None):
     """Everything told, and the manifests as a runner would keep them."""
-    told: list[Listed | Event | Outcome] = []
-    manifests: dict[str, Manifest] = dict(held or {})
+    told: list[SourceListing | InstanceEvent | SeriesOutcome] = []
+    manifests: dict[str, SeriesLedger] = dict(held or {})
     error = None
     try:
         for one in transfer(
             order, source, destination, change or AsIs(), held or {}, stop or Stop()
         ):
             told.append(one)
-            if isinstance(one, Listed):
+            if isinstance(one, SourceListing):
                 before = manifests.get(one.series.series_uid)
-                manifests[one.series.series_uid] = Manifest(
+                manifests[one.series.series_uid] = SeriesLedger(
                     one.series, one.expected, dict(before.entries) if before else {}
                 )
-            elif isinstance(one, Event):
+            elif isinstance(one, InstanceEvent):
                 manifests[one.ref.series_uid].add(one)
     except Exception as raised:
         error = raised
     return told, manifests, error
 
 
-def outcomes(told) -> list[Outcome]:
-    return [one for one in told if isinstance(one, Outcome)]
+def outcomes(told) -> list[SeriesOutcome]:
+    return [one for one in told if isinstance(one, SeriesOutcome)]
 
 
 def test_every_instance_arrives_and_is_counted_once() -> None:
@@ -93,25 +101,25 @@ def test_every_instance_arrives_and_is_counted_once() -> None:
 
     assert error is None
     assert destination.held.keys() == source.held.keys()
-    assert [o.verdict for o in outcomes(told)] == [Verdict.COMPLETE, Verdict.COMPLETE]
-    sums = total(outcomes(told))
+    assert [o.verdict for o in outcomes(told)] == [Completeness.COMPLETE, Completeness.COMPLETE]
+    sums = sum_outcomes(outcomes(told))
     assert (sums.expected, sums.delivered) == (10, 10)
     for manifest in manifests.values():
-        assert {e.state for e in manifest.entries.values()} == {State.DELIVERED}
+        assert {e.state for e in manifest.entries.values()} == {InstanceState.DELIVERED}
 
 
 def test_the_source_lists_again_while_the_destination_is_asked_for_its_proof() -> None:
     asked_for_proof, listed_again = threading.Event(), threading.Event()
 
     class Source(MemoryNode):
-        def find(self, query: Query) -> Answers:
+        def find(self, query: Query) -> FindResults:
             if query == Query.uids_of(query_series):
                 listed_again.set()
                 assert asked_for_proof.wait(10)
             return super().find(query)
 
     class Destination(MemoryNode):
-        def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+        def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
             assert listed_again.wait(10)
             asked_for_proof.set()
             return super().confirm(stored)
@@ -121,10 +129,10 @@ def test_the_source_lists_again_while_the_destination_is_asked_for_its_proof() -
     source = fill(Source("A", MemorySettings()), *images)
     destination = fill(Destination("B", MemorySettings()))
 
-    told, _, error = run(source, destination, order=Order(STUDY, ""))
+    told, _, error = run(source, destination, order=StudyRequest(STUDY, ""))
 
     assert error is None
-    assert [o.verdict for o in outcomes(told)] == [Verdict.COMPLETE]
+    assert [o.verdict for o in outcomes(told)] == [Completeness.COMPLETE]
 
 
 def test_as_is_leaves_every_byte_as_it_was() -> None:
@@ -142,7 +150,7 @@ def test_pseudonymized_instances_carry_pseudonym_and_trial_and_no_old_uid() -> N
     told, _, error = run(source, destination, pseudonymized())
 
     assert error is None
-    assert total(outcomes(told)).delivered == 10
+    assert sum_outcomes(outcomes(told)).delivered == 10
     assert not destination.held.keys() & source.held.keys()
     for one in destination.held.values():
         data = b"".join(one.parts())
@@ -163,22 +171,22 @@ def test_order_repeated_gives_the_same_bytes_in_the_same_places() -> None:
 
 def test_series_that_was_not_picked_is_named_and_not_expected() -> None:
     source, destination = node("A", *two_series()), node("B")
-    order = Order(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.2",)))
+    order = StudyRequest(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.2",)))
 
     told, _, _ = run(source, destination, order=order)
 
     left_out = [o for o in outcomes(told) if o.left_out]
     assert [o.series.series_uid for o in left_out] == [f"{ROOT}.1.1"]
-    assert total(outcomes(told)).expected == 5
+    assert sum_outcomes(outcomes(told)).expected == 5
 
 
 def test_picked_series_that_is_gone_is_told() -> None:
-    order = Order(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.1", f"{ROOT}.1.7")))
+    order = StudyRequest(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.1", f"{ROOT}.1.7")))
 
     told, _, _ = run(node("A", *two_series()), node("B"), order=order)
 
     gone = next(o for o in outcomes(told) if o.series.series_uid.endswith(".7"))
-    assert gone.verdict is Verdict.PARTIAL
+    assert gone.verdict is Completeness.PARTIAL
     assert "does not have it any more" in gone.notes[0]
 
 
@@ -198,7 +206,7 @@ def test_what_an_earlier_attempt_delivered_is_not_sent_again() -> None:
     told, _, _ = run(source, empty, held=held)
 
     assert set(empty.held) == {lost}
-    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
 
 
 def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
@@ -209,7 +217,7 @@ def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
 
     told, manifests, error = run(source, destination, pseudonymized())
 
-    assert isinstance(error, RuleBroken)
+    assert isinstance(error, RuleViolation)
     assert "SOMEBODY-ELSE" not in str(error)
     assert all(b"SOMEBODY" not in b"".join(i.parts()) for i in destination.held.values())
     entries = manifests[f"{ROOT}.1.1"].entries
@@ -218,20 +226,20 @@ def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
 
 
 OTHER = "SOMEBODY-ELSE"
-CHANGED = Order(STUDY, PATIENT, renamed=OTHER)
+CHANGED = StudyRequest(STUDY, PATIENT, renamed=OTHER)
 
 
 def in_other_hands(listed_as: str = PATIENT) -> MemoryNode:
     """All images are somebody else's by their headers; listed is what the archive's rows say."""
 
     class Merged(MemoryNode):
-        def find(self, query: Query) -> Answers:
+        def find(self, query: Query) -> FindResults:
             keys = {k: OTHER if v == listed_as else v for k, v in query.keys.items()}
             if query.keys.get("PatientID", listed_as) != listed_as:
-                return Answers(iter(()))
+                return FindResults(iter(()))
             records = super().find(replace(query, keys=keys))
             told = [replace(r, values={**r.values, "PatientID": listed_as}) for r in records]
-            return Answers(iter(told))
+            return FindResults(iter(told))
 
     images = [instance(ct(n, series=s, PatientID=OTHER)) for s in "12" for n in range(1, 4)]
     return fill(Merged("A", MemorySettings()), *images)
@@ -252,7 +260,7 @@ def test_a_patient_who_has_another_id_by_now_waits_for_a_person_and_nothing_leav
 
     told, _, error = run(source, destination, pseudonymized(), order=CHANGED)
     assert error is None
-    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
     assert len(destination.held) == 6
 
 
@@ -273,24 +281,24 @@ def test_an_id_in_other_letters_is_read_as_the_image_says(letters: str, patient:
             ct(number, PatientID=patient, PatientName="A^B", SpecificCharacterSet=sets, **PLAIN)
         )
 
-    order, destination = Order(STUDY, patient), node("B")
+    order, destination = StudyRequest(STUDY, patient), node("B")
     told, _, error = run(node("A", image(1, patient), image(2, patient)), destination, order=order)
     assert error is None
-    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
 
     other = image(3, patient.replace("37", "38"))
     destination = node("C")
     _, _, error = run(node("A", image(1, patient), other), destination, order=order)
-    assert isinstance(error, RuleBroken)
+    assert isinstance(error, RuleViolation)
     assert other.instance_uid not in destination.held
 
 
 class Illiterate(MemoryNode):
     """Lists studies, and finds nothing by a patient's id that is not plain."""
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         if not str(query.keys.get("PatientID", "P")).isascii():
-            return Answers(iter(()))
+            return FindResults(iter(()))
         return super().find(query)
 
 
@@ -300,10 +308,10 @@ def test_a_study_whose_patients_id_cannot_be_searched_by_is_found_by_its_uid(pat
         return instance(ct(number, PatientID=patient))
 
     source = fill(Illiterate("A", MemorySettings()), image(1, patient), image(2, patient))
-    order, destination = Order(STUDY, patient), node("B")
+    order, destination = StudyRequest(STUDY, patient), node("B")
     told, _, error = run(source, destination, order=order)
     assert error is None
-    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
     assert len(destination.held) == 2
 
     # Whose the images are is seen in each, all the same.
@@ -311,7 +319,7 @@ def test_a_study_whose_patients_id_cannot_be_searched_by_is_found_by_its_uid(pat
     source.held[foreign.instance_uid] = foreign
     destination = node("C")
     _, _, error = run(source, destination, order=order)
-    assert isinstance(error, RuleBroken)
+    assert isinstance(error, RuleViolation)
     assert foreign.instance_uid not in destination.held
 
 
@@ -321,7 +329,7 @@ def test_a_second_patient_behind_a_changed_id_is_seen_before_anybody_is_asked() 
     source.held[third.instance_uid] = third
 
     _, _, error = run(source, destination, pseudonymized())
-    assert isinstance(error, RuleBroken)
+    assert isinstance(error, RuleViolation)
     assert not destination.held
 
 
@@ -332,7 +340,7 @@ def test_what_was_confirmed_lets_no_other_change_through(patient: str) -> None:
     source.held[another.instance_uid] = another
 
     _, manifests, error = run(source, destination, pseudonymized(), order=CHANGED)
-    assert isinstance(error, RuleBroken)
+    assert isinstance(error, RuleViolation)
     assert manifests[f"{ROOT}.1.2"].entries[another.instance_uid].code == "rule-broken"
 
 
@@ -361,7 +369,7 @@ def test_of_two_images_under_one_uid_in_two_series_the_second_stays(tmp_path: Pa
     told, manifests, error = run(source, destination)
 
     assert error is None
-    sums = total(outcomes(told))
+    sums = sum_outcomes(outcomes(told))
     assert (sums.expected, sums.delivered, sums.withheld) == (4, 3, 1)
     assert manifests[f"{ROOT}.1.2"].entries[twin.SOPInstanceUID].code == "uid-repeated"
     kept = destination.held[twin.SOPInstanceUID].in_header.ref
@@ -381,7 +389,7 @@ def test_image_listed_and_never_sent_is_failed_and_named() -> None:
     told, manifests, error = run(source, node("B"))
 
     assert error is None
-    assert total(outcomes(told)).verdict is Verdict.PARTIAL
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.PARTIAL
     assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"].code == "not-received"
 
 
@@ -400,15 +408,15 @@ def test_missing_image_is_asked_for_again_by_itself() -> None:
 
     told, _, _ = run(source, destination)
 
-    assert total(outcomes(told)).verdict is Verdict.COMPLETE
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
     assert len(destination.held) == 10
 
 
 class Capped(MemoryNode):
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         cap = 3 if query.level == "IMAGE" else None
         records = list(super().find(query))[:cap]
-        return Answers(iter(records), cap)
+        return FindResults(iter(records), cap)
 
 
 def test_capped_list_makes_the_outcome_unverifiable_though_all_came() -> None:
@@ -418,8 +426,8 @@ def test_capped_list_makes_the_outcome_unverifiable_though_all_came() -> None:
     told, _, _ = run(source, destination)
 
     assert len(destination.held) == 10
-    assert total(outcomes(told)).verdict is Verdict.UNVERIFIABLE
-    assert total(outcomes(told)).expected is None
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.UNVERIFIABLE
+    assert sum_outcomes(outcomes(told)).expected is None
 
 
 class Breaking(MemoryNode):
@@ -449,7 +457,7 @@ def test_a_series_that_the_source_cannot_send_keeps_no_other_one_there(
     assert isinstance(error, NodeRefused)
     assert len(destination.held) == delivered
     assert not manifests[f"{ROOT}.1.1"].delivered_entries()
-    assert [one.verdict for one in outcomes(told)] == [Verdict.COMPLETE] * bool(delivered)
+    assert [one.verdict for one in outcomes(told)] == [Completeness.COMPLETE] * bool(delivered)
 
 
 def test_a_source_that_can_send_nothing_is_not_asked_series_by_series_to_the_end() -> None:
@@ -464,7 +472,7 @@ def test_a_source_that_can_send_nothing_is_not_asked_series_by_series_to_the_end
     _, _, error = run(fill(Refuses("A", MemorySettings()), *images), node("B"))
 
     assert isinstance(error, NodeRefused)
-    assert len(asked) == MOST_REFUSED
+    assert len(asked) == MAX_REFUSED
 
 
 def test_broken_connection_keeps_what_had_arrived_in_the_ledger() -> None:
@@ -482,7 +490,7 @@ def test_broken_connection_keeps_what_had_arrived_in_the_ledger() -> None:
 class Loses(MemoryNode):
     """Says that it took an image, and does not keep it."""
 
-    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         for stored in super().store(instances):
             if stored.ref.instance_uid.endswith(".4"):
                 del self.held[stored.ref.instance_uid]
@@ -494,7 +502,7 @@ def test_image_that_the_destination_does_not_keep_is_not_called_delivered() -> N
 
     told, manifests, _ = run(node("A", *two_series()), destination)
 
-    assert total(outcomes(told)).delivered == 8
+    assert sum_outcomes(outcomes(told)).delivered == 8
     assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.4"].code == "not-kept"
 
 
@@ -520,9 +528,9 @@ def test_image_that_comes_during_the_transfer_is_fetched_and_told() -> None:
 class OnTape(MemoryNode):
     """Says of one image that it is offline, of one that it is nearline, and sends all but the first."""
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         said = {f"{ROOT}.1.1.2": "OFFLINE", f"{ROOT}.1.1.3": "NEARLINE"}
-        return Answers(
+        return FindResults(
             Record(
                 one.level, {**one.values, "InstanceAvailability": said.get(one.instance_uid, "")}
             )
@@ -541,10 +549,10 @@ def test_what_is_offline_fails_at_once_in_words_and_what_is_nearline_is_waited_f
     told, manifests, _ = run(source, destination)
 
     lost = manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"]
-    assert (lost.state, lost.code) == (State.FAILED, "offline")
+    assert (lost.state, lost.code) == (InstanceState.FAILED, "offline")
     assert "administrator" in lost.reason
     assert f"{ROOT}.1.1.3" in destination.held
-    assert total(outcomes(told)).delivered == 9
+    assert sum_outcomes(outcomes(told)).delivered == 9
 
 
 def test_stopped_transfer_sends_nothing_more() -> None:
@@ -565,7 +573,7 @@ def test_refused_class_is_withheld_without_being_fetched() -> None:
 
     assert error is None
     assert len(destination.held) == 10
-    assert manifests[f"{ROOT}.1.3"].entries[report.instance_uid].state is State.WITHHELD
+    assert manifests[f"{ROOT}.1.3"].entries[report.instance_uid].state is InstanceState.WITHHELD
 
 
 def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
@@ -604,28 +612,28 @@ def test_the_ledger_does_not_repeat_a_name_that_stands_where_the_device_should()
     _, manifests, _ = run(source, destination, pseudonymized())
 
     entry = manifests[f"{ROOT}.1.1"].entries[named.instance_uid]
-    assert (entry.state, entry.code) == (State.WITHHELD, "verify-name")
+    assert (entry.state, entry.code) == (InstanceState.WITHHELD, "verify-name")
     assert "Mustermann" not in json.dumps(entry.to_json())
     assert entry.device is not None
     assert (entry.device.sop_class, entry.device.rows) == (named.sop_class_uid, 16)
 
 
 def test_why_a_source_has_not_listed_all_is_told_in_its_own_words() -> None:
-    class Part(Answers):
+    class Part(FindResults):
         capped = True
         shortfall = "has 2 files that cannot be read"
 
     class Source(MemoryNode):
-        def find(self, query: Query) -> Answers:
+        def find(self, query: Query) -> FindResults:
             return Part(super().find(query))
 
     source = fill(Source("A", MemorySettings()), *[instance(ct(n)) for n in range(1, 4)])
 
-    told, _, error = run(source, node("B"), order=Order(STUDY, ""))
+    told, _, error = run(source, node("B"), order=StudyRequest(STUDY, ""))
 
     assert error is None
     (outcome,) = outcomes(told)
-    assert outcome.verdict is Verdict.UNVERIFIABLE
+    assert outcome.verdict is Completeness.UNVERIFIABLE
     assert (
         "the source has 2 files that cannot be read, so nothing proves completeness"
         in outcome.notes

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from adit.demo import header
 from adit.demo.pacs_index import StoredInstance, encode, find, select
-from adit_engine.dicom_ul.command_set import ANSWER, Field, Operation, Value
+from adit_engine.dicom_ul.command_set import RESPONSE_BIT, CommandField, FieldValue, Operation
 from adit_engine.errors import Malformed
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from lab import pledges, sending
@@ -110,14 +110,14 @@ class Lying(Liar):
         association: Association,
         message: Message,
         status: int | None,
-        more: Mapping[Field, Value] | None = None,
+        more: Mapping[CommandField, FieldValue] | None = None,
         data: bytes = b"",
     ) -> None:
-        command: dict[Field, Value] = {
-            Field.CLASS_UID: message.command.text(Field.CLASS_UID),
-            Field.OPERATION: message.operation | ANSWER,
-            Field.ANSWERS_TO: message.id,
-            **({} if status is None else {Field.STATUS: status}),
+        command: dict[CommandField, FieldValue] = {
+            CommandField.CLASS_UID: message.command.text(CommandField.CLASS_UID),
+            CommandField.OPERATION: message.operation | RESPONSE_BIT,
+            CommandField.ANSWERS_TO: message.id,
+            **({} if status is None else {CommandField.STATUS: status}),
             **(more or {}),
         }
         association.send(message.context_id, command, [data] if data else [])
@@ -137,7 +137,7 @@ class Lying(Liar):
         heard = _Recorder()
 
         def record(
-            context_id: int, command: Mapping[Field, Value], data: Sequence[Bytes] = ()
+            context_id: int, command: Mapping[CommandField, FieldValue], data: Sequence[Bytes] = ()
         ) -> None:
             association._sock = heard  # type: ignore[assignment]
             try:
@@ -177,7 +177,7 @@ class Lying(Liar):
         message: Message,
         on: Part,
         status: int,
-        counts: Mapping[Field, Value] | None = None,
+        counts: Mapping[CommandField, FieldValue] | None = None,
     ) -> None:
         lacks_status = self.tells(Kind.NO_STATUS, on=on) is not None
         self._respond(association, message, None if lacks_status else status, counts)
@@ -190,7 +190,7 @@ class Lying(Liar):
         held = select(self.site.index, keys) or []
         on = Part.GET if message.operation == Operation.GET else Part.MOVE
         if self.tells(Kind.NOTHING, on=on):
-            self._respond(association, message, SUCCESS, {Field.COMPLETED: len(held)})
+            self._respond(association, message, SUCCESS, {CommandField.COMPLETED: len(held)})
             return
         if self.tells(Kind.EXHAUSTED, on=on):
             self._respond(association, message, CANNOT_COUNT)
@@ -202,11 +202,11 @@ class Lying(Liar):
             senders = [Sender(association, association.proposal.taken)]
             self._hand_over(association, message, held, senders)
             return
-        address = self.site.peers.get(message.command.text(Field.DESTINATION))
+        address = self.site.peers.get(message.command.text(CommandField.DESTINATION))
         if address is None:
             self._respond(association, message, UNKNOWN_DESTINATION)
         elif self.tells(Kind.EARLY, on=on):
-            self._respond(association, message, SUCCESS, {Field.COMPLETED: len(held)})
+            self._respond(association, message, SUCCESS, {CommandField.COMPLETED: len(held)})
             self.begin(self._send_late, association, message, held, address)
         else:
             try:
@@ -223,11 +223,11 @@ class Lying(Liar):
         held: list[StoredInstance],
         address: tuple[str, int],
     ) -> Iterator[list[Sender]]:
-        called = message.command.text(Field.DESTINATION)
+        called = message.command.text(CommandField.DESTINATION)
         title = "STRANGER" if self.tells(Kind.OTHER_TITLE, on=Part.MOVE) else self.site.ae_title
-        named: dict[Field, Value] = {
-            Field.ORIGINATOR: association.proposal.calling,
-            Field.ORIGINATOR_ID: message.id,
+        named: dict[CommandField, FieldValue] = {
+            CommandField.ORIGINATOR: association.proposal.calling,
+            CommandField.ORIGINATOR_ID: message.id,
         }
         senders: list[Sender] = []
         try:
@@ -269,7 +269,10 @@ class Lying(Liar):
             if self.tells(Kind.ENDLESS, at, on):
                 self._say_pending(association, message, len(held) - at)
             failed += not self._send(senders, instance, at, message.id)
-            left = {Field.REMAINING: len(held) - at - 1, Field.COMPLETED: at + 1 - failed}
+            left = {
+                CommandField.REMAINING: len(held) - at - 1,
+                CommandField.COMPLETED: at + 1 - failed,
+            }
             pending = partial(self._respond, association, message, PENDING, left)
             if on is Part.MOVE:
                 self._say(association, on, at, pending)
@@ -278,16 +281,16 @@ class Lying(Liar):
             if any(sender.cancelled for sender in senders):
                 self._respond(association, message, CANCELLED)
                 return
-        counts = {Field.COMPLETED: len(held) - failed, Field.FAILED: failed}
+        counts = {CommandField.COMPLETED: len(held) - failed, CommandField.FAILED: failed}
         if self.tells(Kind.COUNTS, on=on):
-            counts, failed = {Field.COMPLETED: 999, Field.FAILED: 0}, 0
+            counts, failed = {CommandField.COMPLETED: 999, CommandField.FAILED: 0}, 0
         if any(self._told[lie] for lie in self._lies if lie.kind is Kind.ADMIT):
             failed = 0
         self._finish(association, message, on, SOME_FAILED if failed else SUCCESS, counts)
 
     def _say_pending(self, association: Association, message: Message, left: int) -> None:
         while not self._ending.wait(0.05):
-            self._respond(association, message, PENDING, {Field.REMAINING: left})
+            self._respond(association, message, PENDING, {CommandField.REMAINING: left})
         raise Ended("over")
 
     def _send(self, senders: list[Sender], held: StoredInstance, at: int, first_id: int) -> bool:
@@ -325,9 +328,9 @@ class Lying(Liar):
         at = len(self.log.stored)
         if self.tells(Kind.ENDLESS, at, Part.STORE):
             self._say_pending(association, message, 1)
-        uid = message.command.text(Field.INSTANCE_UID)
+        uid = message.command.text(CommandField.INSTANCE_UID)
         arrived = Instance(
-            message.command.text(Field.CLASS_UID),
+            message.command.text(CommandField.CLASS_UID),
             uid,
             association.contexts[message.context_id].syntaxes[0],
             bytes(message.data or b""),
@@ -335,9 +338,11 @@ class Lying(Liar):
         lied = self.keep(arrived)
         status = _STATUS.get(lied, SUCCESS) if lied else SUCCESS
         if self.tells(Kind.NO_STATUS, at, Part.STORE):
-            self._respond(association, message, None, {Field.INSTANCE_UID: uid})
+            self._respond(association, message, None, {CommandField.INSTANCE_UID: uid})
             return
-        kept = partial(self._respond, association, message, status, {Field.INSTANCE_UID: uid})
+        kept = partial(
+            self._respond, association, message, status, {CommandField.INSTANCE_UID: uid}
+        )
         self._say(association, Part.STORE, at, kept)
 
 

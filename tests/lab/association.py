@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from adit_engine.dicom_ul.command_set import NO_DATA, WITH_DATA, Command, Field, Value
+from adit_engine.dicom_ul.command_set import (
+    NO_DATA,
+    WITH_DATA,
+    CommandField,
+    CommandSet,
+    FieldValue,
+)
 from lab.negotiation import (
     MAX_PDU,
     Context,
@@ -47,7 +53,7 @@ class Message:
     """One DIMSE message. `data` is None where no data set came along."""
 
     context_id: int
-    command: Command
+    command: CommandSet
     data: bytearray | None
 
     @property
@@ -119,15 +125,18 @@ class Association:
         first = next(self._pieces, None)
         if first is None:
             return None
-        command = Command.decode(self._joined(first, is_command=True))
+        command = CommandSet.decode(self._joined(first, is_command=True))
         data = self._joined(self._piece(), is_command=False) if command.has_data else None
         return Message(first[0], command, data)
 
     def send(
-        self, context_id: int, command: Mapping[Field, Value], data: Sequence[Bytes] = ()
+        self,
+        context_id: int,
+        command: Mapping[CommandField, FieldValue],
+        data: Sequence[Bytes] = (),
     ) -> None:
         """One message; the data set is sent from where it lies. Raises OSError."""
-        whole = Command({**command, Field.DATA_SET: WITH_DATA if data else NO_DATA})
+        whole = CommandSet({**command, CommandField.DATA_SET: WITH_DATA if data else NO_DATA})
         parts = list(self._pdus(context_id, 1, [whole.encode()]))
         if data:
             parts += self._pdus(context_id, 0, data)

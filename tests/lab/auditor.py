@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import Change
 from adit_engine.values.instance import Instance
-from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Verdict
+from adit_engine.values.outcome import (
+    Completeness,
+    InstanceEvent,
+    InstanceState,
+    SeriesLedger,
+    SeriesOutcome,
+    SourceListing,
+)
 from adit_engine.values.references import StudyRef
 from lab.lies import Kind, Sent
 
@@ -21,9 +28,14 @@ TWICE = "counted twice"
 UNNAMED = "told of an instance that was never listed or of another series"
 TWINS = "called complete, though two different objects came under one UID"
 
-ENDS = (State.DELIVERED, State.WITHHELD, State.FAILED, State.SKIPPED)
+ENDS = (
+    InstanceState.DELIVERED,
+    InstanceState.WITHHELD,
+    InstanceState.FAILED,
+    InstanceState.SKIPPED,
+)
 
-Told = Listed | Event | Outcome
+Told = SourceListing | InstanceEvent | SeriesOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +63,7 @@ class Ledger:
     """What a runner keeps: all that was told, attempt by attempt, and the manifests."""
 
     attempts: list[list[Told]] = field(default_factory=list)
-    manifests: dict[str, Manifest] = field(default_factory=dict)
+    manifests: dict[str, SeriesLedger] = field(default_factory=dict)
     delivered_then: dict[tuple[int, str], frozenset[str]] = field(default_factory=dict)
     """What stood in a series' manifest as delivered when its outcome was told, by attempt: what a
     later attempt mends was wrong all the same."""
@@ -61,12 +73,12 @@ class Ledger:
 
     def write(self, told: Told) -> None:
         self.attempts[-1].append(told)
-        if isinstance(told, Listed):
+        if isinstance(told, SourceListing):
             uid = told.series.series_uid
             before = self.manifests.get(uid)
             entries = dict(before.entries) if before else {}
-            self.manifests[uid] = Manifest(told.series, told.expected, entries)
-        elif isinstance(told, Event):
+            self.manifests[uid] = SeriesLedger(told.series, told.expected, entries)
+        elif isinstance(told, InstanceEvent):
             self.manifests[told.ref.series_uid].add(told)
         elif told.series.series_uid in self.manifests:
             manifest = self.manifests[told.series.series_uid]
@@ -161,15 +173,17 @@ class Auditor:
 
     def _counted_once(self, told: Sequence[Told]) -> None:
         ends = Counter(
-            one.ref.instance_uid for one in told if isinstance(one, Event) and one.state in ENDS
+            one.ref.instance_uid
+            for one in told
+            if isinstance(one, InstanceEvent) and one.state in ENDS
         )
-        outcomes = Counter(one.series.series_uid for one in told if isinstance(one, Outcome))
+        outcomes = Counter(one.series.series_uid for one in told if isinstance(one, SeriesOutcome))
         for uid, count in (ends + outcomes).items():
             if count > 1:
                 self._count(TWICE, uid)
-        listed = {one.series.series_uid for one in told if isinstance(one, Listed)}
+        listed = {one.series.series_uid for one in told if isinstance(one, SourceListing)}
         for event in told:
-            if isinstance(event, Event) and event.ref.series_uid not in listed:
+            if isinstance(event, InstanceEvent) and event.ref.series_uid not in listed:
                 self._count(UNNAMED, event.ref.instance_uid)
 
     def _completes(
@@ -180,9 +194,9 @@ class Auditor:
         number: int,
     ) -> None:
         for one in ledger.attempts[number]:
-            if not isinstance(one, Outcome) or one.left_out:
+            if not isinstance(one, SeriesOutcome) or one.left_out:
                 continue
-            if one.verdict is not Verdict.COMPLETE:
+            if one.verdict is not Completeness.COMPLETE:
                 continue
             self.complete += 1
             uid = one.series.series_uid
@@ -203,11 +217,11 @@ class Auditor:
                 contents.setdefault(one.instance_uid, set()).add(one.sha256)
         twins = {uid for uid, digests in contents.items() if len(digests) > 1}
         for outcome in told:
-            if isinstance(outcome, Outcome) and outcome.verdict is Verdict.COMPLETE:
+            if isinstance(outcome, SeriesOutcome) and outcome.verdict is Completeness.COMPLETE:
                 fresh = {
                     one.ref.instance_uid
                     for one in told
-                    if isinstance(one, Event) and one.ref.series == outcome.series
+                    if isinstance(one, InstanceEvent) and one.ref.series == outcome.series
                 }
                 for uid in sorted(fresh & twins):
                     self._count(TWINS, uid)
@@ -217,13 +231,13 @@ class Auditor:
             one.series.series_uid: (number, one)
             for number, told in enumerate(ledger.attempts)
             for one in told
-            if isinstance(one, Outcome) and not one.left_out
+            if isinstance(one, SeriesOutcome) and not one.left_out
         }
         begun = {
             one.series.series_uid: number
             for number, told in enumerate(ledger.attempts)
             for one in told
-            if isinstance(one, Listed)
+            if isinstance(one, SourceListing)
         }
         for uid, (number, outcome) in last.items():
             if outcome.expected is None or begun.get(uid) != number:

@@ -30,7 +30,7 @@ from adit_engine.pseudonymize.parameters import (
     Pseudonymization,
 )
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
-from adit_engine.transfer.study import Order, transfer
+from adit_engine.transfer.study import StudyRequest, transfer
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.references import StudyRef
@@ -188,8 +188,8 @@ class Case:
     """What the destination held after each attempt."""
 
     @property
-    def order(self) -> Order:
-        return Order(StudyRef(f"{ROOT}.{self.study}"), PATIENTS[self.study])
+    def order(self) -> StudyRequest:
+        return StudyRequest(StudyRef(f"{ROOT}.{self.study}"), PATIENTS[self.study])
 
 
 def case(number: int, seed: int) -> Case:
@@ -405,7 +405,7 @@ def kept(folder: Path) -> dict[str, Kept]:
     found: dict[str, Kept] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith((".", "contents-")):
-            one = part10.read(path)
+            one = part10.read_file(path)
             seen = one.in_header
             name = one.instance_uid if one.instance_uid not in found else str(path)
             found[name] = Kept(one.sha256(), seen.patient_id, seen.ref.study_uid)

@@ -16,7 +16,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role
 
-from adit_engine.dicom_ul.command_set import ANSWER, Field, Operation, Value
+from adit_engine.dicom_ul.command_set import RESPONSE_BIT, CommandField, FieldValue, Operation
 from adit_engine.values.instance import IMPLICIT_LE
 from lab.association import Association, Message
 from lab.lies import Kind, Part
@@ -35,7 +35,7 @@ def pledge(archive: "Lying", association: Association, message: Message) -> None
     """Answers one question, and reports; by an association of its own to whom it knows."""
     syntax = association.contexts[message.context_id].syntaxes[0]
     asked = read_dataset(BytesIO(bytes(message.data or b"")), syntax == IMPLICIT_LE, True)
-    assert message.command.text(Field.REQUESTED_INSTANCE) == INSTANCE
+    assert message.command.text(CommandField.REQUESTED_INSTANCE) == INSTANCE
     report = _report(archive, asked)
     if archive.tells(Kind.EXHAUSTED, on=Part.COMMIT):
         _agree(archive, association, message, _RESOURCES)
@@ -57,12 +57,12 @@ def pledge(archive: "Lying", association: Association, message: Message) -> None
 
 
 def _agree(archive: "Lying", association: Association, message: Message, status: int = 0) -> None:
-    answer: dict[Field, Value] = {
-        Field.CLASS_UID: COMMITMENT,
-        Field.OPERATION: Operation.ACTION | ANSWER,
-        Field.ANSWERS_TO: message.id,
-        Field.STATUS: status,
-        Field.INSTANCE_UID: INSTANCE,
+    answer: dict[CommandField, FieldValue] = {
+        CommandField.CLASS_UID: COMMITMENT,
+        CommandField.OPERATION: Operation.ACTION | RESPONSE_BIT,
+        CommandField.ANSWERS_TO: message.id,
+        CommandField.STATUS: status,
+        CommandField.INSTANCE_UID: INSTANCE,
     }
     archive.say(association, Part.COMMIT, lambda: association.send(message.context_id, answer))
 
@@ -115,18 +115,18 @@ def _here(archive: "Lying", association: Association, context_id: int, report: D
     target = DicomBytesIO()
     target.is_little_endian, target.is_implicit_VR = True, implicit
     write_dataset(target, report)
-    command: dict[Field, Value] = {
-        Field.CLASS_UID: COMMITMENT,
-        Field.OPERATION: Operation.EVENT_REPORT,
-        Field.MESSAGE_ID: 7,
-        Field.INSTANCE_UID: INSTANCE,
-        Field.EVENT_TYPE: _event(report),
+    command: dict[CommandField, FieldValue] = {
+        CommandField.CLASS_UID: COMMITMENT,
+        CommandField.OPERATION: Operation.EVENT_REPORT,
+        CommandField.MESSAGE_ID: 7,
+        CommandField.INSTANCE_UID: INSTANCE,
+        CommandField.EVENT_TYPE: _event(report),
     }
     association.send(context_id, command, [target.getvalue()])
     answer = association.receive()
     if answer is not None:
-        assert answer.operation == Operation.EVENT_REPORT | ANSWER
-        archive.log.reports.append(answer.command.number(Field.STATUS))
+        assert answer.operation == Operation.EVENT_REPORT | RESPONSE_BIT
+        archive.log.reports.append(answer.command.number(CommandField.STATUS))
 
 
 def _there(

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from adit.demo.pacs_index import StoredInstance
 from adit_engine.dicom_file import part10
-from adit_engine.dicom_ul.command_set import Field, Operation, Value
+from adit_engine.dicom_ul.command_set import CommandField, FieldValue, Operation
 from adit_engine.errors import AditError
-from adit_engine.nodes.reencode import reencoded
+from adit_engine.nodes.reencode import reencode
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 from lab.association import Association, Ended
 from lab.negotiation import Context
@@ -48,7 +48,7 @@ class Sender:
         self,
         association: Association,
         classes: frozenset[str],
-        originator: Mapping[Field, Value] | None = None,
+        originator: Mapping[CommandField, FieldValue] | None = None,
     ) -> None:
         self.association = association
         self.cancelled = False
@@ -68,11 +68,11 @@ class Sender:
         if found is None or data is None:
             return None
         command = {
-            Field.CLASS_UID: held.class_uid,
-            Field.OPERATION: Operation.STORE,
-            Field.MESSAGE_ID: message_id,
-            Field.PRIORITY: _MEDIUM,
-            Field.INSTANCE_UID: held.uid,
+            CommandField.CLASS_UID: held.class_uid,
+            CommandField.OPERATION: Operation.STORE,
+            CommandField.MESSAGE_ID: message_id,
+            CommandField.PRIORITY: _MEDIUM,
+            CommandField.INSTANCE_UID: held.uid,
             **self._originator,
         }
         self.association.send(found[0], command, [data])
@@ -85,8 +85,8 @@ class Sender:
                 raise Ended("released before the answer")
             if message.operation == Operation.CANCEL:
                 self.cancelled = True
-            elif message.command.number(Field.ANSWERS_TO) == message_id:
-                return message.command.number(Field.STATUS)
+            elif message.command.number(CommandField.ANSWERS_TO) == message_id:
+                return message.command.number(CommandField.STATUS)
 
     def _context(self, held: StoredInstance) -> tuple[int, str] | None:
         for syntax in (held.syntax, EXPLICIT_LE, IMPLICIT_LE):
@@ -102,7 +102,7 @@ def _encoded(held: StoredInstance, syntax: str) -> bytes | None:
         content = held.path.read_bytes()
         if syntax == held.syntax:
             return content[held.offset :]
-        made = reencoded(part10.parse(content), [syntax])
+        made = reencode(part10.parse_file(content), [syntax])
     except (AditError, OSError):
         return None
     return b"".join(made.parts()) if made is not None else None

@@ -167,7 +167,7 @@ class LyingWeb(Liar):
         failed: list[dict[str, Any]] = []
         admitted = False
         for content in _parts(request):
-            instance = part10.parse(content)
+            instance = part10.parse_file(content)
             lied = self.keep(instance)
             admitted |= lied is Kind.ADMIT
             item: dict[str, Any] = {"00081155": {"vr": "UI", "Value": [instance.instance_uid]}}

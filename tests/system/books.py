@@ -33,7 +33,7 @@ def audited(shelf: Path) -> dict[str, Any]:
     from adit.projects.models import Project
     from adit_engine.dicom_file import part10
 
-    source = [part10.read(path) for path in sorted(shelf.iterdir())]
+    source = [part10.read_file(path) for path in sorted(shelf.iterdir())]
     auditor = Auditor()
     for project in Project.objects.filter(is_default=False):
         folder = Path(Node.objects.get(name=project.protocol_id).settings["path"])
@@ -87,7 +87,7 @@ def _ledger(project: Any) -> Any:
 
     from adit.jobs import encrypted_payload
     from adit.jobs.models import Item
-    from adit_engine.values.outcome import Listed, Outcome
+    from adit_engine.values.outcome import SeriesOutcome, SourceListing
 
     ledger = Ledger()
     ledger.begin()
@@ -96,7 +96,10 @@ def _ledger(project: Any) -> Any:
     ):
         manifest = encrypted_payload.open_item(item).manifest
         uid = manifest.series.series_uid
-        ledger.attempts[-1] += [Listed(manifest.series, manifest.expected), Outcome.of(manifest)]
+        ledger.attempts[-1] += [
+            SourceListing(manifest.series, manifest.expected),
+            SeriesOutcome.of(manifest),
+        ]
         ledger.manifests[uid] = manifest
         ledger.delivered_then[(0, uid)] = frozenset(manifest.delivered_entries())
     return ledger

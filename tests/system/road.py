@@ -88,11 +88,11 @@ def order(patient: str, protocol_id: str) -> dict[str, Any]:
     from adit.orders import actions
     from adit.projects.models import Project
     from adit_engine.values.query import Query
-    from adit_engine.values.references import Level
+    from adit_engine.values.references import QueryLevel
 
     user = User.objects.get(username="coordinator")
     source, destination = (Node.objects.get(name=name) for name in (SOURCE, DESTINATION))
-    (found,) = search.search(user, source, Query(Level.STUDY, {"PatientID": patient})).records
+    (found,) = search.search(user, source, Query(QueryLevel.STUDY, {"PatientID": patient})).records
     announced = ("pixel-rule", "class")
     project = Project.objects.get(protocol_id=protocol_id)
     pick = Pick(source.pk, found.study_uid, patient)

@@ -182,30 +182,30 @@ def make_checks(node: object, admin: object) -> None:
     from django.utils import timezone
 
     from adit.nodes.models import Check
-    from adit_engine.nodes.base import Finding, Grade, Proposal
+    from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 
     why = "So ADIT notices when a list may be incomplete, and says so."
     senders = "So images are taken that come from PACS1B at 10.0.0.7."
     found = {
         "plain": [
-            Finding(Grade.GOOD, "PACS1 answers (C-ECHO, 12 ms)."),
-            Finding(Grade.GOOD, "It can be searched (C-FIND) by study and patient root."),
-            Finding(Grade.GOOD, "Images can be fetched by C-GET or C-MOVE."),
-            Finding(
+            NodeFinding(Grade.GOOD, "PACS1 answers (C-ECHO, 12 ms)."),
+            NodeFinding(Grade.GOOD, "It can be searched (C-FIND) by study and patient root."),
+            NodeFinding(Grade.GOOD, "Images can be fetched by C-GET or C-MOVE."),
+            NodeFinding(
                 Grade.WARNING,
                 "It cuts its lists: no search brings more than 200 answers.",
                 "Enter 200 as result cap.",
-                (Proposal("result_cap", 200, why),),
+                (SettingProposal("result_cap", 200, why),),
             ),
         ],
         "fetch": [
-            Finding(Grade.GOOD, "By C-GET the image came: 0.52 MB in 180 ms."),
-            Finding(Grade.BAD, "By C-MOVE the image did not come (10.4 s)."),
-            Finding(
+            NodeFinding(Grade.GOOD, "By C-GET the image came: 0.52 MB in 180 ms."),
+            NodeFinding(Grade.BAD, "By C-MOVE the image did not come (10.4 s)."),
+            NodeFinding(
                 Grade.WARNING,
                 "Meanwhile our receiver turned away PACS1B at 10.0.0.7, whom it does not know.",
                 "If that belongs to PACS1, add it to the senders: PACS1B@10.0.0.7.",
-                (Proposal("senders", "PACS1@10.0.0.5, PACS1B@10.0.0.7", senders),),
+                (SettingProposal("senders", "PACS1@10.0.0.5, PACS1B@10.0.0.7", senders),),
             ),
         ],
     }
@@ -220,16 +220,18 @@ def make_strays() -> None:
 
     from adit.nodes.receiving import unexpected_senders
     from adit.nodes.receiving.retrievals import house_spool
-    from adit_engine.storage_scp.pending_moves import Fate, Stray
+    from adit_engine.storage_scp.pending_moves import Disposition, UnexpectedArrival
 
     ct = "1.2.840.10008.5.1.4.1.1.2"
     gatherer = unexpected_senders.Gatherer()
     for fate, title, kind, source in (
-        (Fate.TURNED_AWAY, "PACS1B", "", ""),
-        (Fate.REFUSED, "FARM2", ct, "PACS1"),
-        (Fate.REFUSED, "MODALITY7", ct, ""),
+        (Disposition.TURNED_AWAY, "PACS1B", "", ""),
+        (Disposition.REFUSED, "FARM2", ct, "PACS1"),
+        (Disposition.REFUSED, "MODALITY7", ct, ""),
     ):
-        gatherer.add(Stray(fate, title, "ADIT", "10.0.0.7", kind, 500_000 if kind else 0, source))
+        gatherer.add(
+            UnexpectedArrival(fate, title, "ADIT", "10.0.0.7", kind, 500_000 if kind else 0, source)
+        )
     unexpected_senders.write(gatherer.take())
     folder = house_spool().folder / "_quarantine"
     folder.mkdir(parents=True)

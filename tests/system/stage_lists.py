@@ -37,7 +37,7 @@ def make_lists(owner: Any, nodes: dict[str, Any], job_held: int, password: str) 
 
 def study(number: int, **values: Any) -> Any:
     from adit_engine.values.record import Record
-    from adit_engine.values.references import Level
+    from adit_engine.values.references import QueryLevel
 
     usual = {
         "PatientID": f"000{number}",
@@ -49,7 +49,7 @@ def study(number: int, **values: Any) -> Any:
         "StudyInstanceUID": f"{ROOT}.{number}",
         "NumberOfStudyRelatedInstances": "120",
     }
-    return Record(Level.STUDY, {**usual, **values})
+    return Record(QueryLevel.STUDY, {**usual, **values})
 
 
 def make_query(owner: Any, nodes: dict[str, Any]) -> int:
@@ -60,12 +60,12 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
     from adit.jobs.models import Job, TaskState
     from adit.orders import actions
     from adit.results import sheet_rows
-    from adit_engine.patient_search.search import Person, Question
+    from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 
     rows = tuple(
         Row(
             SheetRow(line, ("my key",), f"P{line}", {"PatientID": f"000{line}"}),
-            Question(Person(patient_id=f"000{line}")),
+            PatientQuery(PersonCriteria(patient_id=f"000{line}")),
         )
         for line in range(2, 6)
     )
@@ -97,17 +97,21 @@ def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
     from adit.jobs.models import Job, TaskState
     from adit.orders import actions, transfer_preview
     from adit.results import sheet_rows
-    from adit_engine.transfer.study_lookup import Wanted
+    from adit_engine.transfer.study_lookup import StudyCriteria
     from adit_engine.values.record import Record
-    from adit_engine.values.references import Level
+    from adit_engine.values.references import QueryLevel
 
     def seen(number: int) -> StudySeen:
         values = {"SeriesInstanceUID": f"{ROOT}.{number}.1", "Modality": "CT", "SeriesNumber": "1"}
         images = {"NumberOfSeriesRelatedInstances": "120"}
-        series = Record(Level.SERIES, {**values, **images, "StudyInstanceUID": f"{ROOT}.{number}"})
+        series = Record(
+            QueryLevel.SERIES, {**values, **images, "StudyInstanceUID": f"{ROOT}.{number}"}
+        )
         return StudySeen(study(number), (SeriesSeen(series, {"1.2.840.10008.5.1.4.1.1.2": 120}),))
 
-    rows = tuple(Row(n, Wanted(f"000{n}", study_uid=f"{ROOT}.{n}"), own=("k",)) for n in (2, 3, 4))
+    rows = tuple(
+        Row(n, StudyCriteria(f"000{n}", study_uid=f"{ROOT}.{n}"), own=("k",)) for n in (2, 3, 4)
+    )
     order = Order(
         rows,
         nodes["PACS1"].pk,

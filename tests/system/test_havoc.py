@@ -58,7 +58,7 @@ def shelf(tmp_path: Path) -> Path:
     folder.mkdir()
     for study in studies():
         for number in range(1, IMAGES + 1):
-            one = part10.parse(images.ct(1, number, study=study))
+            one = part10.parse_file(images.ct(1, number, study=study))
             (folder / f"{one.instance_uid}.dcm").write_bytes(b"".join(part10.file_parts(one)))
     return folder
 

@@ -63,7 +63,7 @@ class Archive:
 
 def instances(per_series: int) -> list[Instance]:
     return [
-        part10.parse(images.ct(series, number, study=study))
+        part10.parse_file(images.ct(series, number, study=study))
         for study, count in STUDIES.items()
         for series in range(1, count + 1)
         for number in range(1, per_series + 1)

@@ -39,7 +39,7 @@ def measured(
         known = {"adit": ["ADIT", "127.0.0.1", back.port]}
         with peers.orthanc(folder, "PACS", DicomModalities=known) as one:
             held = [
-                part10.parse(images.ct(row, number, study=f"{images.ROOT}.{study}"))
+                part10.parse_file(images.ct(row, number, study=f"{images.ROOT}.{study}"))
                 for study in range(1, studies + 1)
                 for row in range(1, series + 1)
                 for number in range(1, per_series + 1)

@@ -6,7 +6,7 @@ from adit.jobs.kinds.base import Kind
 from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.kinds.selective import Selective
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 KINDS: Mapping[str, Kind] = {
     kind.word: kind for kind in (Selective(), BatchQuery(), BatchTransfer())
@@ -18,4 +18,4 @@ def kind_of(word: str) -> Kind:
     try:
         return KINDS[word]
     except KeyError:
-        raise WrongInput(f"There is no kind of job called {word}.") from None
+        raise InvalidInput(f"There is no kind of job called {word}.") from None

@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.errors import WrongInput
-from adit_engine.nodes.base import Source, Storable
+from adit_engine.errors import InvalidInput
+from adit_engine.nodes.base import SourceNode, Storable
 from adit_engine.pseudonymize.parameters import Change
-from adit_engine.values.outcome import Event, Listed, Manifest, Outcome
+from adit_engine.values.outcome import InstanceEvent, SeriesLedger, SeriesOutcome, SourceListing
 from adit_engine.values.record import Record
 
 MOST_REASON = 200
@@ -28,9 +28,9 @@ class SendAsIs:
 
     def __post_init__(self) -> None:
         if not self.reason.strip():
-            raise WrongInput("Say in a few words why identified data must be sent.")
+            raise InvalidInput("Say in a few words why identified data must be sent.")
         if len(self.reason) > MOST_REASON:
-            raise WrongInput(f"The reason may have {MOST_REASON} characters.")
+            raise InvalidInput(f"The reason may have {MOST_REASON} characters.")
 
 
 OrderedChange = Pseudonymize | SendAsIs
@@ -89,12 +89,12 @@ class TaskPlan:
 class Context:
     """What a running task works with. `held` maps series UIDs to ledgers of earlier attempts."""
 
-    source: Source
+    source: SourceNode
     destination: Storable | None
     """None for a task that only searches."""
     change: Change | None
     """None for a task that only searches: nothing leaves."""
-    held: Mapping[str, Manifest]
+    held: Mapping[str, SeriesLedger]
     stop: Stop
     modalities: tuple[str, ...] = ()
     """Those that the project allows; empty = all."""
@@ -165,7 +165,7 @@ class Checked:
     """The node's sentence where it could not answer."""
 
 
-Yielded = Listed | Event | Outcome | Found | Checked
+Yielded = SourceListing | InstanceEvent | SeriesOutcome | Found | Checked
 
 
 class Kind(Protocol):

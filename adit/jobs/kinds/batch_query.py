@@ -14,8 +14,8 @@ from adit.jobs.kinds.base import (
     TaskPlan,
     Yielded,
 )
-from adit_engine.errors import WrongInput
-from adit_engine.patient_search.search import Answer, Inquiry, Question
+from adit_engine.errors import InvalidInput
+from adit_engine.patient_search.search import PatientQuery, PatientQueryResult, PatientSearch
 
 MOST_ROWS = 10_000
 MOST_SOURCES = 5
@@ -26,7 +26,7 @@ class Row:
     """One line of the sheet: what it asks, and what comes back with its answer."""
 
     sheet: SheetRow
-    question: Question = field(repr=False)
+    question: PatientQuery = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class Order:
 
     def __post_init__(self) -> None:
         if not self.rows:
-            raise WrongInput("No row is left to ask for: tick at least one.")
+            raise InvalidInput("No row is left to ask for: tick at least one.")
         if len(self.rows) > MOST_ROWS:
-            raise WrongInput(f"At most {MOST_ROWS} rows fit into one query: split the sheet.")
+            raise InvalidInput(f"At most {MOST_ROWS} rows fit into one query: split the sheet.")
         if not self.sources:
-            raise WrongInput("Tick at least one PACS or folder to ask.")
+            raise InvalidInput("Tick at least one PACS or folder to ask.")
         if len(set(self.sources)) > MOST_SOURCES:
-            raise WrongInput(f"At most {MOST_SOURCES} PACS or folders in one query.")
+            raise InvalidInput(f"At most {MOST_SOURCES} PACS or folders in one query.")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -78,8 +78,8 @@ class BatchQuery:
 
     def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
         asked = payload["questions"]
-        questions = [Question.from_json(one["question"]) for one in asked]
-        answers = Inquiry(context.source, context.stop).answers(questions)
+        questions = [PatientQuery.from_json(one["question"]) for one in asked]
+        answers = PatientSearch(context.source, context.stop).answers(questions)
         for one, answer in zip(asked, answers, strict=True):
             yield Found(one["line"], answer.records, _notes(answer))
 
@@ -97,7 +97,7 @@ def _plan(source: int, rows: list[Row]) -> TaskPlan:
     )
 
 
-def _notes(answer: Answer) -> tuple[Note, ...]:
+def _notes(answer: PatientQueryResult) -> tuple[Note, ...]:
     said = {
         Note.NOTHING: not answer.records,
         Note.OTHER_PERSON: answer.other_person,

@@ -19,10 +19,10 @@ from adit.jobs.kinds.base import (
     Yielded,
 )
 from adit.jobs.kinds.sending import sent
-from adit_engine.errors import AditError, WrongInput
-from adit_engine.nodes.base import Conversing
+from adit_engine.errors import AditError, InvalidInput
+from adit_engine.nodes.base import SupportsSharedAssociation
 from adit_engine.pseudonymize.keys import validate_pseudonym
-from adit_engine.transfer.study_lookup import Sighting, Wanted
+from adit_engine.transfer.study_lookup import StudyCriteria, StudyLookup
 from adit_engine.values.record import Record
 from adit_engine.values.references import SeriesRef, StudyRef
 
@@ -39,7 +39,7 @@ class Row:
     """One row of the sheet. `wanted` names the study; an empty series UID means all of it."""
 
     line: int
-    wanted: Wanted
+    wanted: StudyCriteria
     series_uid: str = ""
     pseudonym: str = ""
     own: tuple[str, ...] = field(default=(), repr=False)
@@ -51,7 +51,7 @@ class Row:
                 self, "wanted", replace(wanted, study_uid=StudyRef(wanted.study_uid).study_uid)
             )
         elif not (wanted.accession_number or (wanted.patient_id and wanted.study_date)):
-            raise WrongInput(f"Line {self.line} names no study.")
+            raise InvalidInput(f"Line {self.line} names no study.")
         if self.pseudonym:
             validate_pseudonym(self.pseudonym)
 
@@ -95,15 +95,17 @@ class Order:
 
     def __post_init__(self) -> None:
         if not self.rows:
-            raise WrongInput("The sheet has no row that can be ordered.")
+            raise InvalidInput("The sheet has no row that can be ordered.")
         if len(self.rows) > MOST_ROWS:
-            raise WrongInput(f"At most {MOST_ROWS} rows fit into one order: split the sheet.")
+            raise InvalidInput(f"At most {MOST_ROWS} rows fit into one order: split the sheet.")
         if len({self.source, *self.further}) > MOST_SOURCES:
-            raise WrongInput(f"At most {MOST_SOURCES} PACS or folders to fetch from in one order.")
+            raise InvalidInput(
+                f"At most {MOST_SOURCES} PACS or folders to fetch from in one order."
+            )
         if self.destination in (self.source, *self.further):
-            raise WrongInput("Source and destination are the same: choose another destination.")
+            raise InvalidInput("Source and destination are the same: choose another destination.")
         if len({row.line for row in self.rows}) < len(self.rows):
-            raise WrongInput("One line of the sheet is ordered twice.")
+            raise InvalidInput("One line of the sheet is ordered twice.")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -137,7 +139,7 @@ class BatchTransfer:
 
     def plan(self, order: Order) -> list[TaskPlan]:
         """The tasks of the check; those of the transfer follow from what it finds."""
-        by_question: dict[Wanted, list[Row]] = {}
+        by_question: dict[StudyCriteria, list[Row]] = {}
         for row in order.rows:
             by_question.setdefault(_question(row.wanted), []).append(row)
         questions = list(by_question.values())
@@ -168,10 +170,10 @@ def transfers(rows: Sequence[Ready]) -> list[TaskPlan]:
 
 def check(rows: Sequence[Row], context: Context) -> Iterator[Checked]:
     """Asks the source for each row; lazy. What it refuses for one row alone is said with the row."""
-    sighting = Sighting(context.source, context.stop)
+    sighting = StudyLookup(context.source, context.stop)
     with ExitStack() as stack:
-        if isinstance(context.source, Conversing):
-            stack.enter_context(context.source.conversation())
+        if isinstance(context.source, SupportsSharedAssociation):
+            stack.enter_context(context.source.share_association())
         for row in rows:
             try:
                 yield _checked(row, sighting)
@@ -181,7 +183,7 @@ def check(rows: Sequence[Row], context: Context) -> Iterator[Checked]:
                 yield Checked(row.line, (), (Note.NO_ANSWER,), str(error))
 
 
-def _checked(row: Row, sighting: Sighting) -> Checked:
+def _checked(row: Row, sighting: StudyLookup) -> Checked:
     sighted = sighting.studies(row.wanted)
     mine = [study for study in sighted.studies if row.wanted.is_of_patient(study)]
     capped = (Note.CAPPED,) if sighted.is_capped else ()
@@ -205,7 +207,7 @@ def _notes(studies: Sequence[StudySeen]) -> tuple[Note, ...]:
     return (Note.SEVERAL, Note.PATIENTS) if several else (Note.SEVERAL,)
 
 
-def _seen(row: Row, study: Record, sighting: Sighting) -> StudySeen:
+def _seen(row: Row, study: Record, sighting: StudyLookup) -> StudySeen:
     series = [one for one in sighting.series(study) if row.series_uid in ("", one.series_uid)]
     if row.wanted.modalities and not study.modalities:
         held = {word for one in series for word in one.modalities}
@@ -215,9 +217,9 @@ def _seen(row: Row, study: Record, sighting: Sighting) -> StudySeen:
     )
 
 
-def _question(wanted: Wanted) -> Wanted:
+def _question(wanted: StudyCriteria) -> StudyCriteria:
     """The same for rows that one answer serves."""
-    return Wanted(study_uid=wanted.study_uid) if wanted.study_uid else wanted
+    return StudyCriteria(study_uid=wanted.study_uid) if wanted.study_uid else wanted
 
 
 def _check_plan(source: int, questions: Sequence[Sequence[Row]]) -> TaskPlan:
@@ -289,7 +291,7 @@ def _row_from(data: Mapping[str, Any]) -> Row:
     day = wanted["study_date"]
     return Row(
         data["line"],
-        Wanted(
+        StudyCriteria(
             **{
                 **wanted,
                 "study_date": date.fromisoformat(day) if day else None,

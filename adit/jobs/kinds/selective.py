@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from adit.jobs.kinds.base import Context, OrderedChange, Pseudonymize, TaskPlan, Yielded
 from adit.jobs.kinds.sending import sent
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.values.references import SeriesRef, StudyRef
 
@@ -63,14 +63,14 @@ class Order:
 
     def __post_init__(self) -> None:
         if not self.picks:
-            raise WrongInput("Nothing is picked yet: tick at least one study or series.")
+            raise InvalidInput("Nothing is picked yet: tick at least one study or series.")
         if len(self.picks) > MOST_STUDIES:
-            raise WrongInput(f"At most {MOST_STUDIES} studies fit into one order: make several.")
+            raise InvalidInput(f"At most {MOST_STUDIES} studies fit into one order: make several.")
         studies = Counter((pick.source, pick.study_uid) for pick in self.picks)
         if studies.most_common(1)[0][1] > 1:
-            raise WrongInput("One study is picked twice: join its series in one row.")
+            raise InvalidInput("One study is picked twice: join its series in one row.")
         if self.destination in {pick.source for pick in self.picks}:
-            raise WrongInput("Source and destination are the same: choose another destination.")
+            raise InvalidInput("Source and destination are the same: choose another destination.")
         if isinstance(self.change, Pseudonymize):
             self._check_pseudonyms()
 
@@ -80,15 +80,15 @@ class Order:
         by_pseudonym: dict[tuple[int, str], str] = {}
         for row, pick in enumerate(self.picks, start=1):
             if not pick.patient_id.strip() and not pick.pseudonym:
-                raise WrongInput(f"Study {row} has no patient ID: give it a pseudonym by hand.")
+                raise InvalidInput(f"Study {row} has no patient ID: give it a pseudonym by hand.")
             patient = (pick.source, pick.patient_id)
             if by_patient.setdefault(patient, pick.pseudonym) != pick.pseudonym:
-                raise WrongInput(f"Study {row}: this patient has two different pseudonyms.")
+                raise InvalidInput(f"Study {row}: this patient has two different pseudonyms.")
             if not pick.pseudonym:
                 continue
             key = (pick.source, pick.pseudonym)
             if by_pseudonym.setdefault(key, pick.patient_id) != pick.patient_id:
-                raise WrongInput(f"Study {row}: {pick.pseudonym} stands for two patients.")
+                raise InvalidInput(f"Study {row}: {pick.pseudonym} stands for two patients.")
 
 
 class Selective:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adit.jobs.kinds.base import Context, Yielded
-from adit_engine.transfer.study import Order as Transfer
+from adit_engine.transfer.study import StudyRequest as Transfer
 from adit_engine.transfer.study import transfer
 from adit_engine.values.references import StudyRef
 from adit_engine.values.selection import Selection

@@ -27,7 +27,7 @@ from adit.jobs.views.timeline import timeline
 from adit.orders import actions, permissions
 from adit.results import archives
 from adit.results.archives import file_rows
-from adit_engine.errors import AditError, WrongInput
+from adit_engine.errors import AditError, InvalidInput
 
 MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
 """States that change without a person; pages of such jobs ask again by themselves."""
@@ -82,7 +82,7 @@ def job_return(request: HttpRequest, pk: int) -> HttpResponse:
     reason = request.POST.get("reason", "").strip()[:LONGEST_REASON]
     try:
         if not reason:
-            raise WrongInput(_("Say why the order is returned: its owner reads it."))
+            raise InvalidInput(_("Say why the order is returned: its owner reads it."))
         actions.give_back(user, job, reason)
     except AditError as error:
         messages.error(request, str(error))

@@ -15,7 +15,7 @@ from typing import Any
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext as _
 
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 CLOSED = "closed"
@@ -37,16 +37,16 @@ class Special:
     def read(cls, row: Any) -> "Special":
         """Raises WrongInput."""
         if not isinstance(row, Mapping) or not set(row) <= _KEYS:
-            raise WrongInput(_("A special day has from, as, and perhaps to and why."))
+            raise InvalidInput(_("A special day has from, as, and perhaps to and why."))
         first = _date(row.get("from"))
         last = _date(row["to"]) if row.get("to") else first
         if not 0 <= (last - first).days < LONGEST_DAYS:
-            raise WrongInput(_("Special days end on or after the day they begin, within a year."))
+            raise InvalidInput(_("Special days end on or after the day they begin, within a year."))
         like, why = row.get("as"), row.get("why", "")
         if like != CLOSED and like not in DAYS:
-            raise WrongInput(_("A special day is closed, or as a weekday, such as sun."))
+            raise InvalidInput(_("A special day is closed, or as a weekday, such as sun."))
         if not isinstance(why, str) or len(why) > LONGEST_WHY:
-            raise WrongInput(_("Say in at most %d characters why.") % LONGEST_WHY)
+            raise InvalidInput(_("Say in at most %d characters why.") % LONGEST_WHY)
         return cls(first, last, None if like == CLOSED else DAYS.index(like), why)
 
     @property
@@ -63,11 +63,11 @@ class Special:
 def read(rows: Any) -> tuple[Special, ...]:
     """In order of time. Raises WrongInput, also where two say something of one day."""
     if not isinstance(rows, list):
-        raise WrongInput(_("The special days are a list."))
+        raise InvalidInput(_("The special days are a list."))
     found = sorted((Special.read(row) for row in rows), key=lambda one: one.first)
     for one, other in pairwise(found):
         if other.first <= one.last:
-            raise WrongInput(
+            raise InvalidInput(
                 _("Two rows speak of %(day)s. Let one of them end before.") % {"day": other.first}
             )
     return tuple(found)
@@ -86,4 +86,4 @@ def _date(text: Any) -> date:
     try:
         return date.fromisoformat(text)
     except (ValueError, TypeError):
-        raise WrongInput(_("Write days like 2026-12-24.")) from None
+        raise InvalidInput(_("Write days like 2026-12-24.")) from None

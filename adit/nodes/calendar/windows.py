@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 from adit.nodes.calendar import special_days
 from adit.nodes.calendar.special_days import DAYS, Special
 from adit.nodes.models import Lane, Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 _KEYS = frozenset({"days", "from", "to", "limit", "lane"})
 _AHEAD_DAYS = 9
@@ -44,17 +44,17 @@ class Window:
     def read(cls, row: Mapping[str, Any]) -> "Window":
         """Raises WrongInput for what cannot be read in one way only."""
         if not isinstance(row, Mapping) or not set(row) <= _KEYS:
-            raise WrongInput(_("A window has days, from, to, and perhaps limit and lane."))
+            raise InvalidInput(_("A window has days, from, to, and perhaps limit and lane."))
         days, limit, lane = row.get("days"), row.get("limit"), row.get("lane", Lane.RETRIEVE)
         if not isinstance(days, Sequence) or not days or not set(days) <= set(DAYS):
-            raise WrongInput(_("A window's days are some of %s.") % ", ".join(DAYS))
+            raise InvalidInput(_("A window's days are some of %s.") % ", ".join(DAYS))
         if limit is not None and (type(limit) is not int or limit < 0):
-            raise WrongInput(_("A window's limit is a whole number of connections, 0 or more."))
+            raise InvalidInput(_("A window's limit is a whole number of connections, 0 or more."))
         if lane not in (Lane.RETRIEVE, Lane.SEARCH):
-            raise WrongInput(_("A window's lane is retrieve or search."))
+            raise InvalidInput(_("A window's lane is retrieve or search."))
         begin, end = _time(row.get("from")), _time(row.get("to"))
         if begin == end != time():
-            raise WrongInput(
+            raise InvalidInput(
                 _("Hours from %(time)s until %(time)s have no length; 00:00 until 00:00 is a day.")
                 % {"time": f"{begin:%H:%M}"}
             )
@@ -157,7 +157,7 @@ def calendar_of(node: Node) -> tuple[Window, ...]:
 def read(rows: Any) -> tuple[Window, ...]:
     """A whole week. Raises WrongInput, also where two windows contradict each other."""
     if not isinstance(rows, list):
-        raise WrongInput(_("The allowed hours are a list of windows."))
+        raise InvalidInput(_("The allowed hours are a list of windows."))
     windows = tuple(Window.read(row) for row in rows)
     for one, other in combinations(windows, 2):
         _require_apart(one, other)
@@ -202,7 +202,7 @@ def _require_apart(one: Window, other: Window) -> None:
     first, second = sorted((one, other), key=lambda window: window.begin)
     if first.end > first.begin and first.end <= second.begin:
         return
-    raise WrongInput(
+    raise InvalidInput(
         _(
             "%(day)s: %(one)s and %(other)s overlap. Join them, or let one end where the other begins."
         )
@@ -218,7 +218,7 @@ def _time(text: Any) -> time:
     try:
         return time() if text == "24:00" else datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007
     except (ValueError, TypeError):
-        raise WrongInput(_("A window's times look like 20:00.")) from None
+        raise InvalidInput(_("A window's times look like 20:00.")) from None
 
 
 def instant(wall: datetime, zone: ZoneInfo) -> datetime:

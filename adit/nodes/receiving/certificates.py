@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from adit_engine.dicom_ul.tls import Papers, ServerTls
-from adit_engine.errors import WrongInput
+from adit_engine.dicom_ul.tls import ServerTls, TlsCredentials
+from adit_engine.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from adit_engine.storage_scp.server import Receiver
+    from adit_engine.storage_scp.server import StorageScp
 
 CERTIFICATE = "ADIT_RECEIVER_TLS_CERTIFICATE"
 KEY = "ADIT_RECEIVER_TLS_KEY"
@@ -28,17 +28,17 @@ def receiver_tls() -> ServerTls | None:
     if not wants_tls():
         return None
     certificate, key, client_ca = _paths()
-    papers = Papers.of_files((CERTIFICATE, certificate), (KEY, key), (CLIENT_CA, client_ca))
+    papers = TlsCredentials.of_files((CERTIFICATE, certificate), (KEY, key), (CLIENT_CA, client_ca))
     return ServerTls(papers)
 
 
-def renew(receiver: "Receiver") -> None:
+def renew(receiver: "StorageScp") -> None:
     """Shows what lies in the files now to whoever calls next; keeps the old when it does not fit."""
     if receiver.tls is None:
         return
     try:
         renewed = receiver_tls()
-    except WrongInput as error:
+    except InvalidInput as error:
         log.error("the receiver goes on with its old certificates: %s", error)
         return
     if renewed is not None and renewed.papers != receiver.tls.papers:

@@ -13,8 +13,8 @@ from django.db import Error
 from django.utils import timezone
 
 from adit.nodes.models import Question
-from adit_engine.storage_scp.pending_moves import Asked, Sender
-from adit_engine.values.commitment_report import Receipt, Report
+from adit_engine.storage_scp.pending_moves import AllowedSender, PendingReport
+from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 
 SPARE_S = 60
 """A row of a worker that died counts for so long beyond its time."""
@@ -23,7 +23,9 @@ _LOOK_S = 0.25
 
 
 @contextmanager
-def awaited(node_id: int, asked: Asked, within_s: float) -> Iterator[Callable[[], Report | None]]:
+def awaited(
+    node_id: int, asked: PendingReport, within_s: float
+) -> Iterator[Callable[[], CommitmentReport | None]]:
     """What the block gets asks the row, at most every _LOOK_S."""
     row = Question.objects.create(
         node_id=node_id,
@@ -33,7 +35,7 @@ def awaited(node_id: int, asked: Asked, within_s: float) -> Iterator[Callable[[]
     )
     look_at = 0.0
 
-    def come() -> Report | None:
+    def come() -> CommitmentReport | None:
         nonlocal look_at
         if time.monotonic() < look_at:
             return None
@@ -49,19 +51,19 @@ def awaited(node_id: int, asked: Asked, within_s: float) -> Iterator[Callable[[]
             row.delete()
 
 
-def answer(report: Report, ae_title: str, address: str) -> Receipt:
+def answer(report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
     """Lays a report that came from there into the row of its question; the first one counts."""
     row = Question.objects.filter(
         transaction_uid=report.transaction_uid, expires_at__gt=timezone.now()
     ).first()
     if row is None:
-        return Receipt.UNKNOWN
-    senders = tuple(Sender(title, tuple(networks)) for title, networks in row.senders)
-    if not Asked("", row.transaction_uid, senders).is_from(ae_title, address):
-        return Receipt.STRANGER
+        return ReportReceipt.UNKNOWN
+    senders = tuple(AllowedSender(title, tuple(networks)) for title, networks in row.senders)
+    if not PendingReport("", row.transaction_uid, senders).is_from(ae_title, address):
+        return ReportReceipt.STRANGER
     held = {"kept": sorted(report.kept), "failed": dict(report.failed)}
     Question.objects.filter(pk=row.pk, report__isnull=True).update(report=held)
-    return Receipt.TAKEN
+    return ReportReceipt.TAKEN
 
 
 def sweep() -> None:
@@ -69,6 +71,6 @@ def sweep() -> None:
     Question.objects.filter(expires_at__lt=timezone.now()).delete()
 
 
-def _read(transaction_uid: str, held: dict[str, Any]) -> Report:
+def _read(transaction_uid: str, held: dict[str, Any]) -> CommitmentReport:
     kept = frozenset((class_uid, instance_uid) for class_uid, instance_uid in held["kept"])
-    return Report(transaction_uid, kept, dict(held["failed"]))
+    return CommitmentReport(transaction_uid, kept, dict(held["failed"]))

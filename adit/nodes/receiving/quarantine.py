@@ -12,8 +12,8 @@ from adit.accounts.permissions import Right, may, require
 from adit.audit.trail import record
 from adit.nodes.models import Stray
 from adit.nodes.receiving.retrievals import house_spool
-from adit_engine.dicom_ul.statuses import class_name
-from adit_engine.storage_scp.quarantine import LaidApart, Quarantine
+from adit_engine.dicom_ul.statuses import describe_uid
+from adit_engine.storage_scp.quarantine import Quarantine, QuarantinedInstance
 
 Sender = tuple[str, str, str]
 """AE title, address and SOP class."""
@@ -33,7 +33,7 @@ class Lot:
 
     @property
     def kind(self) -> str:
-        return class_name(self.class_uid) if self.class_uid else ""
+        return describe_uid(self.class_uid) if self.class_uid else ""
 
     @property
     def count(self) -> int:
@@ -44,7 +44,7 @@ class Lot:
         """For the form that deletes it."""
         return json.dumps([self.calling, self.address, self.class_uid])
 
-    def and_one(self, image: LaidApart) -> "Lot":
+    def and_one(self, image: QuarantinedInstance) -> "Lot":
         return replace(
             self,
             first_at=min(self.first_at, image.at),
@@ -62,7 +62,7 @@ class Turned:
 
     @property
     def kind(self) -> str:
-        return class_name(self.row.class_uid) if self.row.class_uid else ""
+        return describe_uid(self.row.class_uid) if self.row.class_uid else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from adit.nodes.receiving import amqp
 from adit.nodes.receiving.amqp import Away, Wire
 from adit.nodes.receiving.sealed_message import Unpacker, receipt_place
 from adit.vault.cipher import Box, SealBroken
-from adit_engine.errors import ConnectionLost, StorageFull, StorageTrouble
-from adit_engine.storage_scp.inbox import no_room
-from adit_engine.storage_scp.pending_moves import Expectation as Expected
+from adit_engine.errors import ConnectionLost, StorageError, StorageFull
+from adit_engine.storage_scp.inbox import spool_full_error
+from adit_engine.storage_scp.pending_moves import PendingMove as Expected
 from adit_engine.values.instance import Instance
 
 PATIENCE_S = 120.0
@@ -86,12 +86,12 @@ class Delivery:
     def is_coming(self) -> bool:
         return self._wire is None or self._unpacker.is_amid or self._signs.something_comes()
 
-    def is_held_back(self) -> bool:
+    def is_throttled(self) -> bool:
         return self._signs.something_comes()
 
     def check_room(self) -> None:
         if self._signs.is_full():
-            raise no_room()
+            raise spool_full_error()
 
     def _came_whole(self) -> Iterator[Instance]:
         while self._whole:
@@ -115,7 +115,7 @@ class Delivery:
             return
         except OSError as error:
             text = f"an image cannot be kept: {error.strerror}. Ask ADIT's administrator."
-            kind = StorageFull if error.errno in (ENOSPC, EDQUOT) else StorageTrouble
+            kind = StorageFull if error.errno in (ENOSPC, EDQUOT) else StorageError
             raise kind("The worker's spool", text) from error
         self._in_vain_since = None
         if unpacked is None:

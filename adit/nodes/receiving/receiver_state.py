@@ -19,12 +19,12 @@ from adit.nodes.receiving.certificates import receiver_tls, renew
 from adit.nodes.receiving.retrievals import expected, house_spool, leave_database, live_rows
 from adit.nodes.receiving.sender import Dispatch
 from adit.nodes.usage.metering import KB, rate_of_moves
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.nodes.dimse.settings import DimseSettings
-from adit_engine.storage_scp.pending_moves import Expectation as Expected
-from adit_engine.storage_scp.pending_moves import Sender, Stray, senders
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings
-from adit_engine.values.commitment_report import Receipt, Report
+from adit_engine.storage_scp.pending_moves import AllowedSender, UnexpectedArrival, parse_senders
+from adit_engine.storage_scp.pending_moves import PendingMove as Expected
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
+from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 
 KNOWN_FOR_S = 2.0
 SENDERS_KNOWN_FOR_S = 30.0
@@ -43,7 +43,7 @@ class RowRegister:
         self._dispatch = dispatch
         self._live: tuple[Expected, ...] = ()
         self._live_until = 0.0
-        self._senders: dict[str, tuple[float, tuple[Sender, ...]]] = {}
+        self._senders: dict[str, tuple[float, tuple[AllowedSender, ...]]] = {}
         self._naming: dict[str, bool] = {}
         self._strays = unexpected_senders.Gatherer()
 
@@ -110,14 +110,14 @@ class RowRegister:
             return float(min(rates)) if rates else None
         return None
 
-    def strayed(self, stray: Stray) -> None:
+    def record_unexpected(self, stray: UnexpectedArrival) -> None:
         if self._strays.add(stray):
             self.write_strays()
 
-    def reported(self, report: Report, ae_title: str, address: str) -> Receipt:
+    def reported(self, report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
         with _database("questions"):
             return commitment_reports.answer(report, ae_title, address)
-        return Receipt.NOT_NOW
+        return ReportReceipt.NOT_NOW
 
     def write_strays(self) -> None:
         """What has come since it was written last."""
@@ -126,7 +126,7 @@ class RowRegister:
             with _database("strays"):
                 unexpected_senders.write(gathered)
 
-    def _senders_called(self, ae_title: str) -> tuple[Sender, ...]:
+    def _senders_called(self, ae_title: str) -> tuple[AllowedSender, ...]:
         """Asks the name service for the nodes of this title alone, and holds up nobody else."""
         until, known = self._senders.get(ae_title, (0.0, ()))
         if time.monotonic() < until:
@@ -141,7 +141,7 @@ class RowRegister:
 
 def run(end: threading.Event) -> None:
     """The receiver's process, until `end`. A port that is taken is waited for."""
-    given = ReceiverSettings(
+    given = StorageScpSettings(
         settings.CALLING_AE_TITLE,
         settings.RECEIVER_HOST,
         settings.RECEIVER_PORT,
@@ -154,8 +154,8 @@ def run(end: threading.Event) -> None:
         register = RowRegister(dispatch)
         try:
             secured = replace(given, tls=receiver_tls())
-            receiver = Receiver(secured, house_spool(), register)
-        except WrongInput as error:
+            receiver = StorageScp(secured, house_spool(), register)
+        except InvalidInput as error:
             log.error("no C-MOVE until this is mended: %s", error)
             end.wait(TRY_AGAIN_S)
             continue
@@ -175,14 +175,14 @@ def run(end: threading.Event) -> None:
         dispatch.stop()
 
 
-def _attend(register: RowRegister, receiver: Receiver, end: threading.Event) -> None:
+def _attend(register: RowRegister, receiver: StorageScp, end: threading.Event) -> None:
     """Between machines, what is awaited is also asked for while nobody calls."""
     sweep_at = time.monotonic() + SWEEP_S
     while not end.wait(KNOWN_FOR_S):
         register.write_strays()
         if receiver.cut(register.is_stopped):
             log.warning("cut what a stopped PACS was sending")
-        receiver.keep_pace(register.rate_of)
+        receiver.limit_rates(register.rate_of)
         if settings.HAND_OVER_URL:
             register.live()
         if time.monotonic() > sweep_at:
@@ -217,15 +217,15 @@ def _with_rates(rows: Sequence[Expectation]) -> tuple[Expected, ...]:
     return tuple(found)
 
 
-def _senders(row: Node, ae_title: str) -> tuple[Sender, ...]:
+def _senders(row: Node, ae_title: str) -> tuple[AllowedSender, ...]:
     try:
         given = DimseSettings(**engine_settings(row))
-        mine = senders(given.senders) or (Sender(given.called_ae_title),)
-    except WrongInput:
+        mine = parse_senders(given.senders) or (AllowedSender(given.called_ae_title),)
+    except InvalidInput:
         return ()
     if ae_title not in {sender.ae_title for sender in mine}:
         return ()
-    return given.whose_images()
+    return given.resolve_senders()
 
 
 @contextmanager

@@ -25,11 +25,22 @@ from adit.nodes.receiving.certificates import wants_tls
 from adit.nodes.receiving.receiver import Delivery
 from adit.nodes.usage.daily_use import LATE
 from adit.nodes.usage.metering import BY_MOVE
-from adit_engine.storage_scp.inbox import TURN_S, SpoolAwaited, another_under_way, tells_apart
-from adit_engine.storage_scp.pending_moves import Asked, Awaited, Sender, Stray, Wanted
-from adit_engine.storage_scp.pending_moves import Expectation as Expected
+from adit_engine.storage_scp.inbox import (
+    CONFLICT_WAIT_S,
+    SpooledImages,
+    can_run_together,
+    move_conflict_error,
+)
+from adit_engine.storage_scp.pending_moves import (
+    AllowedSender,
+    MoveImages,
+    MoveTarget,
+    PendingReport,
+    UnexpectedArrival,
+)
+from adit_engine.storage_scp.pending_moves import PendingMove as Expected
 from adit_engine.storage_scp.spool import Spool
-from adit_engine.values.commitment_report import Report
+from adit_engine.values.commitment_report import CommitmentReport
 from adit_engine.values.instance import Instance
 
 LATE_S = 30
@@ -58,14 +69,14 @@ class HouseReception:
         self._about = get_contextvars()
 
     @contextmanager
-    def expect(self, wanted: Wanted, check: Callable[[], None]) -> Iterator["HouseAwaited"]:
+    def expect(self, wanted: MoveTarget, check: Callable[[], None]) -> Iterator["HouseAwaited"]:
         """Raises NoSlot, NodeBusy, StorageTrouble, ConnectionLost, and what `check` raises."""
         # What the engine's thread logs is about this task, too.
         bind_contextvars(**self._about)
         way = by_broker if settings.HAND_OVER_URL else by_spool
         try:
             self._count_both()
-            row = self._entered(wanted, check)
+            row = self._register_when_free(wanted, check)
             try:
                 with way(row) as awaited:
                     yield HouseAwaited(awaited, row)
@@ -79,7 +90,7 @@ class HouseReception:
         finally:
             leave_database()
 
-    def strays(self, source: str, since: datetime) -> Sequence[Stray]:
+    def strays(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
         """Waits for STRAYS_WITHIN_S at most, for the receiver may not have written them yet."""
         until = time.monotonic() + STRAYS_WITHIN_S
         try:
@@ -93,7 +104,9 @@ class HouseReception:
             leave_database()
 
     @contextmanager
-    def await_report(self, asked: Asked, within_s: float) -> Iterator[Callable[[], Report | None]]:
+    def await_report(
+        self, asked: PendingReport, within_s: float
+    ) -> Iterator[Callable[[], CommitmentReport | None]]:
         """Over the row that the receiver answers; an archive's connection for it is not counted."""
         try:
             with commitment_reports.awaited(self._node_id, asked, within_s) as come:
@@ -121,17 +134,17 @@ class HouseReception:
         if not slots.widen(self._slot, BY_MOVE):
             raise NoSlot(self._name, _("no second connection is left for a C-MOVE"))
 
-    def _entered(self, wanted: Wanted, check: Callable[[], None]) -> Expectation:
-        until = time.monotonic() + TURN_S
+    def _register_when_free(self, wanted: MoveTarget, check: Callable[[], None]) -> Expectation:
+        until = time.monotonic() + CONFLICT_WAIT_S
         while time.monotonic() < until:
             row = self._enter(wanted)
             if row is not None:
                 return row
             check()
             time.sleep(_LOOK_S)
-        raise another_under_way(wanted)
+        raise move_conflict_error(wanted)
 
-    def _enter(self, wanted: Wanted) -> Expectation | None:
+    def _enter(self, wanted: MoveTarget) -> Expectation | None:
         """A new row, unless another move stands in the way."""
         with transaction.atomic():
             # The lock that lets only one decide at a time.
@@ -140,7 +153,7 @@ class HouseReception:
             }
             names = nodes[self._node_id].names_originator
             for row in live_rows().filter(study_uid=wanted.study_uid):
-                if not tells_apart(expected(row).wanted, wanted, names):
+                if not can_run_together(expected(row).wanted, wanted, names):
                     return None
             return Expectation.objects.create(
                 node=nodes[self._node_id],
@@ -156,18 +169,18 @@ class HouseReception:
 
 
 @contextmanager
-def by_spool(row: Expectation) -> Iterator[Awaited]:
+def by_spool(row: Expectation) -> Iterator[MoveImages]:
     """The images lie on this machine as soon as they have come."""
     spool = house_spool()
     try:
         spool.open(row.token)
-        yield SpoolAwaited(spool, expected(row))
+        yield SpooledImages(spool, expected(row))
     finally:
         spool.close(row.token)
 
 
 @contextmanager
-def by_broker(row: Expectation) -> Iterator[Awaited]:
+def by_broker(row: Expectation) -> Iterator[MoveImages]:
     """The images are sent here from the receiver's machine."""
     folder = settings.SPOOL_DIR / "_parcels"
     url, secret = settings.HAND_OVER_URL, bytes.fromhex(str(row.key))
@@ -182,7 +195,7 @@ def by_broker(row: Expectation) -> Iterator[Awaited]:
 class HouseAwaited:
     """Keeps its row alive for as long as somebody asks for images."""
 
-    def __init__(self, awaited: Awaited, row: Expectation) -> None:
+    def __init__(self, awaited: MoveImages, row: Expectation) -> None:
         self.message_id = awaited.message_id
         self._awaited = awaited
         self._row_id = row.pk
@@ -197,8 +210,8 @@ class HouseAwaited:
     def is_coming(self) -> bool:
         return self._awaited.is_coming()
 
-    def is_held_back(self) -> bool:
-        return self._awaited.is_held_back()
+    def is_throttled(self) -> bool:
+        return self._awaited.is_throttled()
 
     def check_room(self) -> None:
         self._awaited.check_room()
@@ -219,9 +232,9 @@ def live_rows() -> QuerySet[Expectation]:
 
 def expected(row: Expectation) -> Expected:
     """As the engine has it."""
-    wanted = Wanted(
+    wanted = MoveTarget(
         row.node.name,
-        tuple(Sender(title, tuple(networks)) for title, networks in row.senders),
+        tuple(AllowedSender(title, tuple(networks)) for title, networks in row.senders),
         row.calling,
         row.study_uid,
         frozenset(row.series_uids),

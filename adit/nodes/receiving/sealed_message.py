@@ -15,7 +15,7 @@ from pathlib import Path
 
 from adit.vault.chunked_cipher import SALT_BYTES, TAG_BYTES, NewSeries, Series
 from adit.vault.cipher import SealBroken
-from adit_engine.storage_scp.spool import parsed
+from adit_engine.storage_scp.spool import parse_spooled
 from adit_engine.values.instance import Instance
 
 MESSAGE_BYTES = 4 * 1024 * 1024
@@ -147,7 +147,7 @@ class Unpacker:
             self._begin(salt, unpacking)
             return None
         self._drop(salt, unpacking.name)
-        return Unpacked(unpacking.name, parsed(unpacking.content()))
+        return Unpacked(unpacking.name, parse_spooled(unpacking.content()))
 
     def close(self) -> None:
         for unpacking in self._begun.values():

@@ -17,7 +17,7 @@ from adit.nodes.models import Expectation
 from adit.nodes.receiving import amqp, sealed_message
 from adit.nodes.receiving.amqp import Away, Wire
 from adit.vault.cipher import Box, SealBroken
-from adit_engine.errors import StorageTrouble
+from adit_engine.errors import StorageError
 from adit_engine.storage_scp.spool import Spool
 
 BEAT_S = 2.0
@@ -48,7 +48,7 @@ class Dispatch:
         for token in live.keys() - self._carriers.keys():
             try:
                 self._spool.open(token)
-            except StorageTrouble as error:
+            except StorageError as error:
                 log.error("%s", error)
                 continue
             self._carriers[token] = Carrier(self._spool, self._url, token, live[token])
@@ -177,7 +177,7 @@ class Carrier(threading.Thread):
     def _waiting(self) -> list[Path]:
         try:
             return self._spool.waiting(self._token)
-        except StorageTrouble:
+        except StorageError:
             # Its folder is gone: so is the expectation.
             self._over.set()
             return []

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from adit.nodes.models import Stray as Row
-from adit_engine.storage_scp.pending_moves import Fate, Stray
+from adit_engine.storage_scp.pending_moves import Disposition, UnexpectedArrival
 
 MOST_ROWS = 500
 """Whoever calls under a thousand names shall not fill the database."""
@@ -21,12 +21,12 @@ WRITTEN_EVERY_S = 0.5
 class Tally:
     """Strays of one kind: the newest of them, how many there were, and since when."""
 
-    newest: Stray
+    newest: UnexpectedArrival
     count: int
     size_bytes: int
     first_at: datetime
 
-    def and_one(self, stray: Stray) -> "Tally":
+    def and_one(self, stray: UnexpectedArrival) -> "Tally":
         size = self.size_bytes + stray.size_bytes
         return replace(self, newest=stray, count=self.count + 1, size_bytes=size)
 
@@ -39,7 +39,7 @@ class Gatherer:
         self._tallies: dict[tuple[str, ...], Tally] = {}
         self._written_at = 0.0
 
-    def add(self, stray: Stray) -> bool:
+    def add(self, stray: UnexpectedArrival) -> bool:
         """Whether it is time to write."""
         key = tuple(_key(stray).values())
         with self._lock:
@@ -75,13 +75,13 @@ def write(tallies: Sequence[Tally]) -> None:
         Row.objects.filter(pk__in=list(old)).delete()
 
 
-def concerning(source: str, since: datetime) -> list[Stray]:
+def concerning(source: str, since: datetime) -> list[UnexpectedArrival]:
     """Those since then that seem to answer this node, or whose meaning nobody could tell."""
     rows = Row.objects.filter(last_at__gte=since)
-    mine = rows.filter(Q(source=source) | Q(fate=Fate.TURNED_AWAY))
+    mine = rows.filter(Q(source=source) | Q(fate=Disposition.TURNED_AWAY))
     return [
-        Stray(
-            Fate(row.fate),
+        UnexpectedArrival(
+            Disposition(row.fate),
             row.calling,
             row.called,
             row.address,
@@ -94,7 +94,7 @@ def concerning(source: str, since: datetime) -> list[Stray]:
     ]
 
 
-def _key(stray: Stray) -> dict[str, str]:
+def _key(stray: UnexpectedArrival) -> dict[str, str]:
     return {
         "fate": stray.fate.value,
         "calling": stray.calling[:16],

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.usage.daily_use import LATE, REST
-from adit_engine.nodes.base import Stored
-from adit_engine.rate_limit import Pace
+from adit_engine.nodes.base import StoreResult
+from adit_engine.rate_limit import RateLimiter
 from adit_engine.values.instance import Instance
 
 KB = 1000
@@ -22,7 +22,7 @@ BY_MOVE = 2
 class Meter:
     """Of one slot; counted in the threads of the engine, written by whoever looks."""
 
-    def __init__(self, slot: Slot, pace: Pace | None) -> None:
+    def __init__(self, slot: Slot, pace: RateLimiter | None) -> None:
         self.slot = slot
         self.pace = pace
         self._lock = threading.Lock()
@@ -83,8 +83,8 @@ def _fetching_early(meter: Meter, fetch: Callable[..., Any]) -> Callable[..., An
     return counted
 
 
-def _storing(meter: Meter, store: Callable[..., Iterator[Stored]]) -> Callable[..., Any]:
-    def counted(instances: Iterable[Instance], *args: Any, **values: Any) -> Iterator[Stored]:
+def _storing(meter: Meter, store: Callable[..., Iterator[StoreResult]]) -> Callable[..., Any]:
+    def counted(instances: Iterable[Instance], *args: Any, **values: Any) -> Iterator[StoreResult]:
         return store(meter.counted(instances), *args, **values)
 
     return counted

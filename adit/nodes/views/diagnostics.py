@@ -14,7 +14,7 @@ from adit.nodes import diagnostics
 from adit.nodes.forms import TryForm
 from adit.nodes.views.nodes import managed_node, person, visible_node
 from adit_engine.errors import AditError
-from adit_engine.nodes.base import Finding, Grade
+from adit_engine.nodes.base import Grade, NodeFinding
 
 
 @require_POST
@@ -63,7 +63,7 @@ def node_adopt(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _done(
-    request: HttpRequest, pk: int, what: str, act: Callable[[], list[Finding]]
+    request: HttpRequest, pk: int, what: str, act: Callable[[], list[NodeFinding]]
 ) -> HttpResponse:
     try:
         findings = act()

@@ -22,9 +22,9 @@ from adit.nodes.models import Node
 from adit.nodes.presentation import Place, facts_of, places_of
 from adit.nodes.registration_sheet import sheet_of
 from adit.nodes.usage import charts, open_connections
-from adit_engine.errors import AditError, WrongInput
+from adit_engine.errors import AditError, InvalidInput
 from adit_engine.nodes import KINDS
-from adit_engine.registration_sheet import Section, as_text
+from adit_engine.registration_sheet import SheetSection, format_sheet
 
 OFFERED = [kind for kind in KINDS if kind != "memory"]
 
@@ -220,7 +220,7 @@ def _drawn(node: Node) -> chart.Picture | None:
         return None
     try:
         return chart.of(node, node.windows, node.exceptions)
-    except WrongInput:
+    except InvalidInput:
         return None
 
 
@@ -242,7 +242,7 @@ def _edit(request: HttpRequest, user: User, node: Node) -> HttpResponse:
 
 @require_safe
 def node_sheet(request: HttpRequest, pk: int) -> HttpResponse:
-    def page(node: Node, sections: tuple[Section, ...]) -> HttpResponse:
+    def page(node: Node, sections: tuple[SheetSection, ...]) -> HttpResponse:
         return render(request, "nodes/node_sheet.html", {"node": node, "sections": sections})
 
     return _shown(request, pk, page)
@@ -252,22 +252,22 @@ def node_sheet(request: HttpRequest, pk: int) -> HttpResponse:
 def node_sheet_text(request: HttpRequest, pk: int) -> HttpResponse:
     """The same as plain text, for a mail."""
 
-    def text(node: Node, sections: tuple[Section, ...]) -> HttpResponse:
+    def text(node: Node, sections: tuple[SheetSection, ...]) -> HttpResponse:
         title = _("ADIT and %(node)s") % {"node": node.name}
-        return HttpResponse(as_text(title, sections), content_type="text/plain; charset=utf-8")
+        return HttpResponse(format_sheet(title, sections), content_type="text/plain; charset=utf-8")
 
     return _shown(request, pk, text)
 
 
 def _shown(
-    request: HttpRequest, pk: int, show: Callable[[Node, tuple[Section, ...]], HttpResponse]
+    request: HttpRequest, pk: int, show: Callable[[Node, tuple[SheetSection, ...]], HttpResponse]
 ) -> HttpResponse:
     """Back on the node's page, with a sentence, where its settings make no sheet."""
     user = person(request)
     node = managed_node(user, pk)
     try:
         sections = sheet_of(node, user)
-    except WrongInput as error:
+    except InvalidInput as error:
         messages.error(request, str(error))
         return redirect("node", pk)
     return show(node, sections)

@@ -17,7 +17,7 @@ from adit.orders.views.sheets import Desk
 from adit.projects import services
 from adit.spreadsheets import sheet
 from adit.spreadsheets.sheet import Judged, JudgedRow, QueryRow, SheetKind
-from adit_engine.patient_search.search import Person, Question
+from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 
 
 class QueryForm(OrderFields):
@@ -66,15 +66,15 @@ def _row(judged: JudgedRow[QueryRow]) -> batch_query.Row:
     )
 
 
-def question_of(row: QueryRow) -> Question:
-    person = Person(
+def question_of(row: QueryRow) -> PatientQuery:
+    person = PersonCriteria(
         patient_id=row.patient_id,
         family=row.name.family if row.name else "",
         given=row.name.given if row.name else "",
         birth_date=row.birth_date,
         accession_number=row.accession,
     )
-    return Question(
+    return PatientQuery(
         person,
         row.first_day,
         row.last_day,

@@ -38,7 +38,7 @@ from adit.results import storage_quota, transfer_results
 from adit.results.check_summary import Tally, tally_of
 from adit.results.transfer_results import answers_of, as_disclosed, rows_of
 from adit.spreadsheets.responses import sheet_file
-from adit_engine.errors import AditError, WrongInput
+from adit_engine.errors import AditError, InvalidInput
 
 ROWS_PER_PAGE = 100
 MOST_CHOICES = 200
@@ -91,7 +91,7 @@ def transfer_names(request: HttpRequest, pk: int) -> HttpResponseBase:
     try:
         services.require_link(user, job.project or services.default_project())
         if not reason:
-            raise WrongInput(_("Say why you need the pseudonyms beside the patients."))
+            raise InvalidInput(_("Say why you need the pseudonyms beside the patients."))
     except AditError as error:
         return _page(request, user, job, str(error))
     details = {"reason": reason}
@@ -234,7 +234,7 @@ def _wishes(request: HttpRequest) -> Wishes:
             choices[int(line[1])] = int(value)
     pilot = request.POST.get("pilot", "").strip()
     if pilot and not re.fullmatch(r"\d{1,5}", pilot):
-        raise WrongInput(_("Pilot: write a number of studies, or leave it empty."))
+        raise InvalidInput(_("Pilot: write a number of studies, or leave it empty."))
     left_out = _lines(request.POST.get("leave_out", ""))
     return Wishes(choices, left_out, int(pilot or 0))
 
@@ -245,7 +245,7 @@ def _lines(text: str) -> frozenset[int]:
     for part in re.split(r"[,;\s]+", text.strip()):
         found = re.fullmatch(r"(\d{1,6})(?:[-–](\d{1,6}))?", part)
         if part and not found:
-            raise WrongInput(_("Lines to leave out: write them like 3, 7-12."))
+            raise InvalidInput(_("Lines to leave out: write them like 3, 7-12."))
         if found:
             lines |= set(range(int(found[1]), min(int(found[2] or found[1]), 20_000) + 1))
     return frozenset(lines)

@@ -22,8 +22,8 @@ from adit.projects import services
 from adit.results import archives
 from adit.spreadsheets import sheet
 from adit.spreadsheets.sheet import Judged, JudgedRow, SheetKind, TransferRow
-from adit_engine.errors import WrongInput
-from adit_engine.transfer.study_lookup import Wanted
+from adit_engine.errors import InvalidInput
+from adit_engine.transfer.study_lookup import StudyCriteria
 
 MOST_PILOT = 10_000
 
@@ -91,7 +91,7 @@ class TransferForm(SendingFields):
         if any(map(archives.is_archive, values.get("destinations") or ())):
             try:
                 values["archive_password"] = self.password.checked(values)
-            except WrongInput as error:
+            except InvalidInput as error:
                 self.add_error("archive_kept", str(error))
         if self.is_as_is:
             return values
@@ -157,7 +157,7 @@ def _row(judged: JudgedRow[TransferRow]) -> Row:
     assert row is not None, "only good rows are ordered"
     return Row(
         line=row.line,
-        wanted=Wanted(
+        wanted=StudyCriteria(
             patient_id=row.patient_id,
             study_uid=row.study_uid,
             accession_number=row.accession,

@@ -31,7 +31,7 @@ from adit.orders.uploads import Upload
 from adit.spreadsheets import sheet
 from adit.spreadsheets.responses import XLSX
 from adit.spreadsheets.sheet import DateOrder, Field, Judged, Mapping, SheetKind, Verdict
-from adit_engine.errors import AditError, WrongInput
+from adit_engine.errors import AditError, InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,8 @@ def columns_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
     try:
         mapping = sheet.chosen(upload.table, desk.sheet, said.header_line, _places(request, upload))
         if not mapping.enough():
-            raise WrongInput(_enough(desk.sheet))
-    except WrongInput as error:
+            raise InvalidInput(_enough(desk.sheet))
+    except InvalidInput as error:
         return _columns(request, desk, upload, said, str(error), _said(request, upload))
     uploads.settle(user, upload, mapping)
     return HttpResponseRedirect(desk.address("rows", key))
@@ -139,7 +139,7 @@ def _with_header(upload: Upload, text: str | None) -> Mapping:
         return upload.mapping
     try:
         return sheet.mapping_at(upload.table, upload.kind, int(text))
-    except WrongInput:
+    except InvalidInput:
         return upload.mapping
 
 
@@ -152,7 +152,7 @@ def _places(request: HttpRequest, upload: Upload) -> dict[Field, int]:
     """Raises WrongInput when two columns are said to be the same."""
     said = _said(request, upload)
     if len(set(said.values())) < len(said):
-        raise WrongInput(_("Two columns are said to be the same: each can be one thing only."))
+        raise InvalidInput(_("Two columns are said to be the same: each can be one thing only."))
     return {Field(text): column for column, text in said.items()}
 
 

@@ -31,7 +31,7 @@ from adit.projects import pseudonyms as projects_pseudonyms
 from adit.projects import risks, services
 from adit.projects.models import Project
 from adit.results import archives, storage_quota
-from adit_engine.errors import AditError, WrongInput
+from adit_engine.errors import AditError, InvalidInput
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _shown(
 def _start(request: HttpRequest, user: User, key: str, prepared: Prepared) -> HttpResponse:
     try:
         for why in _no_room(prepared):
-            raise WrongInput(why)
+            raise InvalidInput(why)
         password = prepared.password.checked(request.POST) if _makes_archive(prepared) else ""
         with transaction.atomic():
             jobs = [
@@ -289,7 +289,7 @@ def _check_registry(user: User, picked: Basket, form: OrderForm) -> None:
                     projects_pseudonyms.pseudonym_for(
                         project, patient.domain, patient.patient_id, given=name, user=user
                     )
-            except (projects_pseudonyms.Conflict, WrongInput) as error:
+            except (projects_pseudonyms.Conflict, InvalidInput) as error:
                 field = pseudonym_field(patient)
                 form.add_error(field if field in form.fields else None, str(error))
         transaction.set_rollback(True)

@@ -7,20 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from adit_engine.dicom_file.atomic import TEMP_PREFIX, storage_trouble
-from adit_engine.errors import StorageTrouble
-from adit_engine.nodes.base import Finding, Grade, Proposal
+from adit_engine.dicom_file.atomic import TEMP_PREFIX, to_storage_error
+from adit_engine.errors import StorageError
+from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 
-NETWORK_KINDS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "9p"})
+NETWORK_FILESYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "9p"}
+)
 SLOW_S = 0.5
 
 _OCTAL = re.compile(r"\\([0-7]{3})")  # how a blank is written there
-_MOUNTS = Path("/proc/self/mountinfo")
+_MOUNTINFO = Path("/proc/self/mountinfo")
 _TEXT = b"A test by ADIT.\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class DiskProbe:
     """`is_network` and `reserve_mb` are what the settings say."""
 
     name: str
@@ -28,21 +30,21 @@ class Ground:
     is_network: bool
     reserve_mb: int
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[NodeFinding]:
         """Of a folder that is there; writes nothing."""
-        yield Finding(Grade.GOOD, f"{self.name} is there.")
+        yield NodeFinding(Grade.GOOD, f"{self.name} is there.")
         yield from self._mount()
         yield self._room()
         if os.access(self.base, os.R_OK | os.W_OK | os.X_OK):
-            yield Finding(Grade.GOOD, "ADIT may write there.")
+            yield NodeFinding(Grade.GOOD, "ADIT may write there.")
         else:
-            yield Finding(
+            yield NodeFinding(
                 Grade.WARNING,
                 "ADIT may read there, not write.",
                 "To use it as a destination, give the account that runs ADIT the right to write.",
             )
 
-    def tried(self) -> Iterator[Finding]:
+    def tried(self) -> Iterator[NodeFinding]:
         """Writes a file as images are written, and removes it. Never raises StorageTrouble."""
         from shutil import rmtree  # takes long to load, and only a test needs it
 
@@ -50,34 +52,34 @@ class Ground:
         try:
             yield from self._written(place)
         except OSError as error:
-            text = str(storage_trouble(self.name, error))
-            yield Finding(Grade.BAD, f"A test file could not be written. {text}")
-        except StorageTrouble as error:
-            yield Finding(Grade.BAD, str(error))
+            text = str(to_storage_error(self.name, error))
+            yield NodeFinding(Grade.BAD, f"A test file could not be written. {text}")
+        except StorageError as error:
+            yield NodeFinding(Grade.BAD, str(error))
         finally:
             rmtree(place, ignore_errors=True)
 
-    def _mount(self) -> Iterator[Finding]:
-        kind = kind_of_mount(self.base)
+    def _mount(self) -> Iterator[NodeFinding]:
+        kind = filesystem_type(self.base)
         if self.is_network:
-            yield Finding(Grade.GOOD, f"It is mounted{f' ({kind})' if kind else ''}.")
-        elif kind in NETWORK_KINDS:
+            yield NodeFinding(Grade.GOOD, f"It is mounted{f' ({kind})' if kind else ''}.")
+        elif kind in NETWORK_FILESYSTEMS:
             why = "So nothing is written into the empty place while the share is not mounted."
-            yield Finding(
+            yield NodeFinding(
                 Grade.WARNING,
                 f"It is a network folder ({kind}), which its settings do not say.",
                 "Tick that it is a network folder.",
-                (Proposal("network", True, why),),
+                (SettingProposal("network", True, why),),
             )
 
-    def _room(self) -> Finding:
+    def _room(self) -> NodeFinding:
         status = os.statvfs(self.base)
         free_gb = status.f_bavail * status.f_frsize / 1e9
         if free_gb * 1000 < self.reserve_mb:
-            return Finding(Grade.BAD, f"Only {free_gb:.1f} GB are free.", "Make room there.")
-        return Finding(Grade.GOOD, f"{free_gb:.0f} GB are free.")
+            return NodeFinding(Grade.BAD, f"Only {free_gb:.1f} GB are free.", "Make room there.")
+        return NodeFinding(Grade.GOOD, f"{free_gb:.0f} GB are free.")
 
-    def _written(self, place: Path) -> Iterator[Finding]:
+    def _written(self, place: Path) -> Iterator[NodeFinding]:
         started = time.monotonic()
         place.mkdir()
         temp, last = place / f"{TEMP_PREFIX}part", place / "test.txt"
@@ -93,21 +95,21 @@ class Ground:
             os.close(folder)
         took_s = time.monotonic() - started
         if last.read_bytes() != _TEXT:
-            raise StorageTrouble(self.name, "a test file did not hold what was written into it.")
+            raise StorageError(self.name, "a test file did not hold what was written into it.")
         one_disk = last.stat().st_dev == self.base.stat().st_dev
         last.unlink()
         place.rmdir()
         yield from self._verdict(took_s, one_disk=one_disk)
 
-    def _verdict(self, took_s: float, *, one_disk: bool) -> Iterator[Finding]:
+    def _verdict(self, took_s: float, *, one_disk: bool) -> Iterator[NodeFinding]:
         what = f"A test file was written, secured, renamed and removed ({took_s * 1000:.0f} ms)."
         if took_s < SLOW_S:
-            yield Finding(Grade.GOOD, what)
+            yield NodeFinding(Grade.GOOD, what)
         else:
             step = "Many small images will take long. Ask whoever runs the disk or share."
-            yield Finding(Grade.WARNING, f"{what} That is slow.", step)
+            yield NodeFinding(Grade.WARNING, f"{what} That is slow.", step)
         if not one_disk:
-            yield Finding(
+            yield NodeFinding(
                 Grade.WARNING,
                 "New folders there lie on another file system than the folder itself.",
                 "Enter the folder of that file system instead.",
@@ -119,21 +121,21 @@ def require_mounted(name: str, base: Path, is_network: bool) -> None:
     try:
         os.stat(base)
     except OSError as error:
-        raise storage_trouble(name, error) from error
+        raise to_storage_error(name, error) from error
     if not base.is_dir():
-        raise StorageTrouble(name, "there is a file where the folder should be.")
+        raise StorageError(name, "there is a file where the folder should be.")
     if is_network and not _is_mounted(base):
-        raise StorageTrouble(name, "the network folder is not mounted. Mount it, then retry.")
+        raise StorageError(name, "the network folder is not mounted. Mount it, then retry.")
 
 
 def _is_mounted(path: Path) -> bool:
     return any(os.path.ismount(step) for step in (path, *path.parents) if step != Path("/"))
 
 
-def kind_of_mount(path: Path) -> str:
+def filesystem_type(path: Path) -> str:
     """The kind of file system, such as ext4 or cifs; empty where the system does not tell."""
     try:
-        lines = _MOUNTS.read_text().splitlines()
+        lines = _MOUNTINFO.read_text().splitlines()
     except OSError:
         return ""
     found = ("", "")

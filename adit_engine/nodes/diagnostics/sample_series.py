@@ -7,25 +7,25 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from adit_engine.errors import CannotDo, NodeBusy, NodeRefused, NotFound, WrongInput
-from adit_engine.nodes.base import Answers
+from adit_engine.errors import InvalidInput, NodeBusy, NodeRefused, NotFound, NotSupported
+from adit_engine.nodes.base import FindResults
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef, checked_uid
+from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, StudyRef, validate_uid
 
-Ask = Callable[[Query], Answers]
+FindCall = Callable[[Query], FindResults]
 
-MOST_ANSWERS = 1000
+MAX_ANSWERS = 1000
 """A question is ended when so many answers have come."""
 NEWEST_DAYS = 7
-TELLING_ANSWERS = 50
+ENOUGH_ANSWERS = 50
 """With fewer no limit can be seen: nobody cuts lists so short."""
 
-_REFUSALS = (CannotDo, NodeBusy, NodeRefused)
+_REFUSAL_ERRORS = (NotSupported, NodeBusy, NodeRefused)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ProbeResult:
     """The answers to one question that fit it. `raw`: how many came, fit or not."""
 
     records: tuple[Record, ...] = ()
@@ -34,41 +34,43 @@ class Heard:
     refusal: str = ""
 
 
-def heard(ask: Ask, query: Query, most: int = MOST_ANSWERS) -> Heard:
+def run_query(ask: FindCall, query: Query, most: int = MAX_ANSWERS) -> ProbeResult:
     """At most so many answers; a refusal is an answer, too. Raises TimedOut, ConnectionLost, …"""
     try:
         with closing(ask(query)) as answers:
             came = list(islice(answers, most))
-    except _REFUSALS as error:
-        return Heard(refusal=str(error))
+    except _REFUSAL_ERRORS as error:
+        return ProbeResult(refusal=str(error))
     # Some archives answer once for each image.
     once = {frozenset(one.values.items()): one for one in came if query.matches(one)}
-    return Heard(tuple(once.values()), len(came), len(came) < most)
+    return ProbeResult(tuple(once.values()), len(came), len(came) < most)
 
 
-def newest(ask: Ask) -> Heard:
+def find_newest_studies(ask: FindCall) -> ProbeResult:
     """Studies of the last days; of a node that has none, whatever it gives."""
-    week = heard(ask, Query(Level.STUDY, {}, DateRange(_days_ago(NEWEST_DAYS), None)))
-    if len(week.records) >= TELLING_ANSWERS or week.refusal:
+    week = run_query(ask, Query(QueryLevel.STUDY, {}, DateRange(_days_ago(NEWEST_DAYS), None)))
+    if len(week.records) >= ENOUGH_ANSWERS or week.refusal:
         return week
-    everything = heard(ask, Query(Level.STUDY, {}))
+    everything = run_query(ask, Query(QueryLevel.STUDY, {}))
     return week if everything.refusal and week.records else everything
 
 
-def example(ask: Ask, studies: Sequence[Record], *, by_patient: bool) -> "Example | None":
+def find_sample_series(
+    ask: FindCall, studies: Sequence[Record], *, by_patient: bool
+) -> "SampleSeries | None":
     """One study, series and its images to try things with; a small one where there is a choice.
 
     `by_patient`: the node wants the patient's id with each UID (patient root).
     """
-    for study in sorted(filter(has_uid, studies), key=_size)[:3]:
-        found = Example.of(ask, study, by_patient=by_patient)
+    for study in sorted(filter(has_uid, studies), key=_size_key)[:3]:
+        found = SampleSeries.of(ask, study, by_patient=by_patient)
         if found is not None:
             return found
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class SampleSeries:
     """One series of a study that the node listed, and the series' images as it lists them."""
 
     place: SeriesRef
@@ -80,16 +82,16 @@ class Example:
     """Their UIDs, at most MOST_ANSWERS."""
 
     @classmethod
-    def of(cls, ask: Ask, study: Record, *, by_patient: bool) -> "Example | None":
+    def of(cls, ask: FindCall, study: Record, *, by_patient: bool) -> "SampleSeries | None":
         """None for a study whose series are not told."""
         ref, patient_id = StudyRef(study.study_uid), study.patient_id if by_patient else ""
-        found = heard(ask, Query.series_of(ref, patient_id)).records
-        series = sorted((one for one in found if one.series_uid), key=_size)
+        found = run_query(ask, Query.series_of(ref, patient_id)).records
+        series = sorted((one for one in found if one.series_uid), key=_size_key)
         if not series:
             return None
         first = next((one for one in series if (one.instance_count or 0) > 1), series[0])
         place = SeriesRef(ref.study_uid, first.series_uid)
-        images = heard(ask, Query.instances_of(place, patient_id)).records
+        images = run_query(ask, Query.instances_of(place, patient_id)).records
         uids = tuple(one.instance_uid for one in images if one.instance_uid)
         return cls(place, patient_id, first.instance_count, uids)
 
@@ -101,13 +103,17 @@ class Example:
         return InstanceRef(self.place.study_uid, self.place.series_uid, self.images[0])
 
 
-def chosen(node: Any, study: StudyRef | None) -> "tuple[InstanceRef, str]":
+def choose_image(node: Any, study: StudyRef | None) -> "tuple[InstanceRef, str]":
     """An image of this study, or of a small one among the newest; and the patient's id where the
     node wants it. `node` is Searchable. Raises NotFound, NodeError.
     """
     by_patient = getattr(node.settings, "query_root", "") == "patient"
-    found = newest(node.find) if study is None else heard(node.find, Query.study(study))
-    one = example(node.find, found.records, by_patient=by_patient)
+    found = (
+        find_newest_studies(node.find)
+        if study is None
+        else run_query(node.find, Query.study(study))
+    )
+    one = find_sample_series(node.find, found.records, by_patient=by_patient)
     if one is None or one.image is None:
         which = "any study" if study is None else "this study"
         raise NotFound(f"{node.name} lists no image of {which}. Choose another study by its UID.")
@@ -120,12 +126,12 @@ def _days_ago(days: int) -> date:
 
 def has_uid(record: Record) -> bool:
     try:
-        return bool(checked_uid(record.study_uid))
-    except WrongInput:
+        return bool(validate_uid(record.study_uid))
+    except InvalidInput:
         return False
 
 
-def _size(record: Record) -> tuple[bool, int]:
+def _size_key(record: Record) -> tuple[bool, int]:
     """Those of unknown size come last."""
     count = record.instance_count
     return count is None or count < 1, count or 0

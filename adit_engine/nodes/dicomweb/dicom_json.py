@@ -9,7 +9,7 @@ from pydicom.datadict import dictionary_keyword, dictionary_VR
 
 from adit_engine.errors import Malformed
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 MAX_OBJECT_CHARACTERS = 1024 * 1024
 MAX_SPACE_CHARACTERS = 1024 * 1024
@@ -20,13 +20,13 @@ _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 Object = Mapping[str, Any]
 
 
-def objects(pieces: Iterable[bytes]) -> Iterator[Object]:
+def read_objects(pieces: Iterable[bytes]) -> Iterator[Object]:
     """The objects of one JSON array that comes in pieces; lazy, one object in memory at a time.
 
     An empty body is an empty array. Raises Malformed for anything else than a whole array of
     objects, each of at most a million characters.
     """
-    reader = _Reader(pieces)
+    reader = _JsonReader(pieces)
     if not reader.next_character():
         return
     reader.take("[")
@@ -43,7 +43,7 @@ def objects(pieces: Iterable[bytes]) -> Iterator[Object]:
         raise Malformed("Text follows the JSON array.")
 
 
-def one_object(text: bytes) -> Object:
+def parse_object(text: bytes) -> Object:
     """One JSON object. Raises Malformed."""
     try:
         found = json.loads(text)
@@ -54,7 +54,7 @@ def one_object(text: bytes) -> Object:
     return found
 
 
-def record(level: Level, found: Object) -> Record:
+def decode_record(level: QueryLevel, found: Object) -> Record:
     """All texts and numbers; sequences, bulk data, private and unreadable values are left out."""
     values: dict[str, str | tuple[str, ...]] = {}
     for tag, attribute in found.items():
@@ -65,19 +65,19 @@ def record(level: Level, found: Object) -> Record:
         held = attribute.get("Value", [])
         if vr in _SKIPPED or not isinstance(held, list):
             continue
-        texts = [_text(value) for value in held]
+        texts = [_decode_text(value) for value in held]
         values[keyword] = tuple(texts) if len(texts) > 1 else "".join(texts)
     return Record(level, values)
 
 
-def text_of(found: Object, tag: str) -> str:
+def first_text(found: Object, tag: str) -> str:
     """The first value of one attribute; empty where it has none that can be read."""
     attribute = found.get(tag)
     held = attribute.get("Value") if isinstance(attribute, dict) else None
-    return _text(held[0]) if isinstance(held, list) and held else ""
+    return _decode_text(held[0]) if isinstance(held, list) and held else ""
 
 
-def items_of(found: Object, tag: str) -> list[Object]:
+def sequence_items(found: Object, tag: str) -> list[Object]:
     """The items of a sequence."""
     attribute = found.get(tag)
     held = attribute.get("Value") if isinstance(attribute, dict) else None
@@ -92,7 +92,7 @@ def _keyword_and_vr(tag: str) -> tuple[str, str]:
         return "", ""
 
 
-def _text(value: object) -> str:
+def _decode_text(value: object) -> str:
     if isinstance(value, dict):
         groups = [value.get(name) for name in _NAME_GROUPS]
         return "=".join(group if isinstance(group, str) else "" for group in groups).rstrip("=")
@@ -104,7 +104,7 @@ def _text(value: object) -> str:
     return str(value) if is_number else ""
 
 
-class _Reader:
+class _JsonReader:
     """Holds a window of the text: what is not read yet, from `_at` on."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:

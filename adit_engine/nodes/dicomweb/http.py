@@ -21,21 +21,21 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
-from adit_engine.dicom_ul.peer import MIN_BYTES_PER_S, Patience
-from adit_engine.dicom_ul.tcp_connection import Address, Lookup
-from adit_engine.dicom_ul.tls import ClientTls, Papers
+from adit_engine.dicom_ul.peer import MIN_BYTES_PER_S, Timeouts
+from adit_engine.dicom_ul.tcp_connection import DnsLookup, SocketAddress
+from adit_engine.dicom_ul.tls import ClientTls, TlsCredentials
 from adit_engine.elements import Buffer
 from adit_engine.errors import (
     AditError,
-    CannotDo,
     ConnectionLost,
+    InvalidInput,
     NodeBusy,
     NodeError,
     NodeRefused,
+    NotSupported,
     Stopped,
     TimedOut,
     Unreachable,
-    WrongInput,
 )
 from adit_engine.nodes.dicomweb import multipart
 
@@ -70,19 +70,19 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 def parse_root_url(url: str) -> httpx.URL:
     """Raise WrongInput for anything but http(s)://host[:port][/path]."""
     if any(not 0x20 < ord(character) < 0x7F for character in url):
-        raise WrongInput("Root URL: no spaces, and plain letters only.")
+        raise InvalidInput("Root URL: no spaces, and plain letters only.")
     if "?" in url or "#" in url or ".." in url.split("/"):
-        raise WrongInput("Root URL: without ?, # and dots that climb.")
+        raise InvalidInput("Root URL: without ?, # and dots that climb.")
     try:
         root = httpx.URL(url.rstrip("/"))
     except httpx.InvalidURL:
-        raise WrongInput("Root URL: this is no URL.") from None
+        raise InvalidInput("Root URL: this is no URL.") from None
     if root.scheme not in ("http", "https") or not root.host:
-        raise WrongInput("Root URL: write https://host/path, or http:// where it must be.")
+        raise InvalidInput("Root URL: write https://host/path, or http:// where it must be.")
     if root.userinfo:
-        raise WrongInput("Root URL: user and password have fields of their own.")
+        raise InvalidInput("Root URL: user and password have fields of their own.")
     if root.port is not None and not 0 < root.port < 65536:
-        raise WrongInput("Root URL: the port is between 1 and 65535.")
+        raise InvalidInput("Root URL: the port is between 1 and 65535.")
     return root
 
 
@@ -147,7 +147,7 @@ class DicomwebServer:
 
     name: str
     root: httpx.URL
-    patience: Patience
+    patience: Timeouts
     authorization: str = field(default="", repr=False)
     ca_file: str = ""
     client_certificate: str = ""
@@ -158,11 +158,11 @@ class DicomwebServer:
     def port(self) -> int:
         return self.root.port or (443 if self.root.scheme == "https" else 80)
 
-    def resolve(self) -> list[Address]:
+    def resolve(self) -> list[SocketAddress]:
         """Raise Unreachable, and NodeRefused where no address is allowed."""
         host = self.root.host
         try:
-            found = Lookup(host, self.port).addresses(self.patience.connect_s)
+            found = DnsLookup(host, self.port).addresses(self.patience.connect_s)
         except TimeoutError:
             text = f"the name service did not answer for {host}. Check the network."
             raise Unreachable(self.name, text) from None
@@ -182,14 +182,14 @@ class DicomwebServer:
         if self.root.scheme != "https":
             return None
         try:
-            papers = Papers.of_files(
+            papers = TlsCredentials.of_files(
                 ("Client certificate file", self.client_certificate),
                 ("Client key file", self.client_key if self.client_certificate else ""),
                 ("CA file", self.ca_file),
             )
             return ClientTls(papers, self.root.host).context
-        except WrongInput as error:
-            raise WrongInput(f"{self.name}: {error}") from None
+        except InvalidInput as error:
+            raise InvalidInput(f"{self.name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -340,7 +340,7 @@ class DicomwebResponse:
                 "Enter the final address as root URL.",
             )
         if status in (405, 501):
-            return CannotDo(node, f"does not offer {what} here (status {status}).")
+            return NotSupported(node, f"does not offer {what} here (status {status}).")
         if status in _AGAIN or status > 507:
             return NodeBusy(
                 node,
@@ -643,7 +643,7 @@ class _Backend(httpcore.NetworkBackend):
 
     def __init__(self, server: DicomwebServer) -> None:
         self._server = server
-        self._addresses: list[Address] = []
+        self._addresses: list[SocketAddress] = []
 
     def connect_tcp(
         self,

@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from adit_engine.dicom_ul.message_buffer import Body
+from adit_engine.dicom_ul.message_buffer import MessageBuffer
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed
 
-DICOM = "application/dicom"
+DICOM_MEDIA_TYPE = "application/dicom"
 
 MAX_PREAMBLE_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 16 * 1024
@@ -20,13 +20,13 @@ _MAX_PADDING = 256
 
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
 _BOUNDARY = re.compile(r"[\x20-\x7e]{0,199}[\x21-\x7e]")
-_REST_OF_LINE = re.compile(rb"(--)?[ \t]*\r?\n")
-_BEGUN_LINE = re.compile(rb"-?-?[ \t]*\r?")
+_AFTER_BOUNDARY = re.compile(rb"(--)?[ \t]*\r?\n")
+_PARTIAL_LINE_END = re.compile(rb"-?-?[ \t]*\r?")
 _END_OF_HEADERS = re.compile(rb"(?:\A|\n)\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BodyPart:
     """One part. Names of headers are lower case. A large body is mapped from a nameless file."""
 
     headers: Mapping[str, str]
@@ -42,7 +42,7 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def parameter(content_type: str, name: str) -> str:
+def read_parameter(content_type: str, name: str) -> str:
     """One parameter's value without quotes; empty where there is none."""
     for key, value in _PARAMETER.findall(content_type):
         if key.lower() == name:
@@ -54,19 +54,19 @@ def parameter(content_type: str, name: str) -> str:
 # Reading ---------------------------------------------------------------------------------------
 
 
-def parts(pieces: Iterable[Buffer], content_type: str) -> Iterator[Part]:
+def read_parts(pieces: Iterable[Buffer], content_type: str) -> Iterator[BodyPart]:
     """The parts of a body that comes in pieces of any size; lazy, one part in memory at a time.
 
     Bare line feeds are taken as line ends too. Raises Malformed for a type that is not multipart
     and for a body that ends before its last boundary, OSError when the temporary folder is full.
     """
-    boundary = parameter(content_type, "boundary")
+    boundary = read_parameter(content_type, "boundary")
     if not media_type(content_type).startswith("multipart/") or not _BOUNDARY.fullmatch(boundary):
         raise Malformed("This is no multipart body: its type names no boundary.")
-    return _Reader(pieces, boundary.encode()).parts()
+    return _MultipartReader(pieces, boundary.encode()).parts()
 
 
-class _Reader:
+class _MultipartReader:
     """Holds a window of the body: what is not given away yet, from `_at` on."""
 
     def __init__(self, pieces: Iterable[Buffer], boundary: bytes) -> None:
@@ -77,15 +77,15 @@ class _Reader:
         self._at = 0
         self._ended = False
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[BodyPart]:
         preamble = _Preamble()
         last = self._read_to_boundary(preamble.add)
         while not last:
             headers = self._headers()
-            body = Body(None)
+            body = MessageBuffer(None)
             try:
                 last = self._read_to_boundary(body.add)
-                yield Part(headers, body.whole())
+                yield BodyPart(headers, body.whole())
             finally:
                 body.drop()
 
@@ -99,7 +99,7 @@ class _Reader:
                 self._more()
                 continue
             line = found + len(self._mark)
-            end = _REST_OF_LINE.match(self._window, line, line + _MAX_PADDING)
+            end = _AFTER_BOUNDARY.match(self._window, line, line + _MAX_PADDING)
             if end or self._is_last_word(line):
                 is_cr = found > self._at and self._window[found - 1] == 0x0D
                 self._give(add, found - is_cr)
@@ -113,7 +113,7 @@ class _Reader:
 
     def _may_become_boundary(self, line: int) -> bool:
         rest = self._window[line : line + _MAX_PADDING]
-        return len(rest) < _MAX_PADDING and bool(_BEGUN_LINE.fullmatch(rest))
+        return len(rest) < _MAX_PADDING and bool(_PARTIAL_LINE_END.fullmatch(rest))
 
     def _is_last_word(self, line: int) -> bool:
         """The closing boundary needs no line end when nothing follows it."""
@@ -125,7 +125,7 @@ class _Reader:
             end = _END_OF_HEADERS.search(block)
             if end:
                 self._at += end.end()
-                return _headers(block[: end.end()])
+                return _parse_headers(block[: end.end()])
             if len(block) == MAX_HEADER_BYTES:
                 raise Malformed("The headers of a part are longer than any need to be.")
             self._more()
@@ -159,7 +159,7 @@ class _Preamble:
             raise Malformed("The body does not use the boundary that its type names.")
 
 
-def _headers(block: bytes) -> dict[str, str]:
+def _parse_headers(block: bytes) -> dict[str, str]:
     text = re.sub(r"\r?\n[ \t]+", " ", block.decode("latin-1"))
     lines = (line.partition(":") for line in text.splitlines() if ":" in line)
     return {name.strip().lower(): value.strip() for name, _, value in lines}
@@ -174,24 +174,24 @@ def new_boundary() -> str:
 
 
 def content_type(boundary: str) -> str:
-    return f'multipart/related; type="{DICOM}"; boundary="{boundary}"'
+    return f'multipart/related; type="{DICOM_MEDIA_TYPE}"; boundary="{boundary}"'
 
 
-def part_head(boundary: str, part_type: str = DICOM) -> bytes:
+def make_part_head(boundary: str, part_type: str = DICOM_MEDIA_TYPE) -> bytes:
     """What stands before a part's body, the boundary included."""
     return f"\r\n--{boundary}\r\nContent-Type: {part_type}\r\n\r\n".encode()
 
 
-def ending(boundary: str) -> bytes:
+def closing_boundary(boundary: str) -> bytes:
     return f"\r\n--{boundary}--\r\n".encode()
 
 
-def encoded(bodies: Iterable[Iterable[Buffer]], boundary: str) -> Iterator[Buffer]:
+def encode_parts(bodies: Iterable[Iterable[Buffer]], boundary: str) -> Iterator[Buffer]:
     """A body of DICOM parts, lazy; copies nothing. `bodies` gives the buffers of each part.
 
     When `bodies` raises, the last boundary is never written, so that the reader sees the cut.
     """
     for body in bodies:
-        yield part_head(boundary)
+        yield make_part_head(boundary)
         yield from body
-    yield ending(boundary)
+    yield closing_boundary(boundary)

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from adit_engine.dicom_ul.peer import Patience
-from adit_engine.errors import NodeError, WrongInput
-from adit_engine.nodes.base import Answers, Finding, Grade, Stored, setting
+from adit_engine.dicom_ul.peer import Timeouts
+from adit_engine.errors import InvalidInput, NodeError
+from adit_engine.nodes.base import FindResults, Grade, NodeFinding, StoreResult, setting
 from adit_engine.nodes.diagnostics import image_probe
-from adit_engine.nodes.diagnostics.image_probe import Limit, attempted
-from adit_engine.nodes.diagnostics.query_probe import Manners
+from adit_engine.nodes.diagnostics.image_probe import FetchLimit, attempt_fetch
+from adit_engine.nodes.diagnostics.query_probe import QueryProbe
 from adit_engine.nodes.dicomweb.http import (
     DicomwebClient,
     DicomwebServer,
@@ -101,16 +101,16 @@ class DicomwebSettings:
 
     def _check_sign_in(self) -> None:
         if self.sign_in not in _SIGN_INS:
-            raise WrongInput("Sign-in: none, basic or bearer.")
+            raise InvalidInput("Sign-in: none, basic or bearer.")
         if self.sign_in == "basic" and (not self.user or ":" in self.user):
-            raise WrongInput("User: give one, without a colon.")
+            raise InvalidInput("User: give one, without a colon.")
         if self.sign_in == "basic" and not self.password:
-            raise WrongInput("Password: give one.")
+            raise InvalidInput("Password: give one.")
         object.__setattr__(self, "token", self.token.strip())
         if self.sign_in == "bearer" and not self.token:
-            raise WrongInput("Token: give one.")
+            raise InvalidInput("Token: give one.")
         if any(not 0x20 < ord(character) < 0x7F for character in self.token):
-            raise WrongInput("Token: plain letters only, no spaces.")
+            raise InvalidInput("Token: plain letters only, no spaces.")
 
     def _check_paths(self) -> None:
         for name in _PREFIXES:
@@ -119,21 +119,21 @@ class DicomwebSettings:
                 parse_root_url(f"http://host/{path}")
             object.__setattr__(self, name, f"/{path}" if path else "")
         if self.client_key and not self.client_certificate:
-            raise WrongInput("Client key file: it needs a client certificate file.")
+            raise InvalidInput("Client key file: it needs a client certificate file.")
 
     def _check_numbers(self) -> None:
         if self.result_cap is not None and self.result_cap < 1:
-            raise WrongInput("Result cap: give 1 or more, or leave it empty.")
+            raise InvalidInput("Result cap: give 1 or more, or leave it empty.")
         if not 1 <= self.page_size <= 100_000:
-            raise WrongInput("Answers asked for at once: give 1 to 100000.")
+            raise InvalidInput("Answers asked for at once: give 1 to 100000.")
         if any(getattr(self, name) <= 0 for name in _TIMES):
-            raise WrongInput("Time limits are more than 0 seconds.")
+            raise InvalidInput("Time limits are more than 0 seconds.")
         if self.total_s is not None and self.total_s <= 0:
-            raise WrongInput("Seconds for one request: more than 0, or leave it empty.")
+            raise InvalidInput("Seconds for one request: more than 0, or leave it empty.")
 
     @property
-    def patience(self) -> Patience:
-        return Patience(**{name: getattr(self, name) for name in _TIMES})
+    def patience(self) -> Timeouts:
+        return Timeouts(**{name: getattr(self, name) for name in _TIMES})
 
     def server(self, name: str) -> DicomwebServer:
         authorization = {
@@ -177,39 +177,41 @@ class DicomwebNode:
     def abort(self) -> None:
         self._client.abort()
 
-    def check(self) -> Iterator[Finding]:
+    def check(self) -> Iterator[NodeFinding]:
         """By some small searches, and by requests that bring and leave nothing."""
         yield from self._check_secrecy()
         given = self.settings
         offers = WebOffers(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
         try:
             yield from offers.findings()
-            yield from Manners(self._qido.everything, given.result_cap).findings()
-        except (NodeError, WrongInput) as error:
-            yield Finding(Grade.BAD, str(error), "Mend this before the PACS is used.")
+            yield from QueryProbe(self._qido.everything, given.result_cap).findings()
+        except (NodeError, InvalidInput) as error:
+            yield NodeFinding(Grade.BAD, str(error), "Mend this before the PACS is used.")
 
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
-    ) -> Iterator[Finding]:
+    ) -> Iterator[NodeFinding]:
         """By WADO-RS."""
-        limit = Limit(within_s, self.break_off)
-        yield attempted("WADO-RS", image, lambda: self.fetch([image]), limit).finding()
+        limit = FetchLimit(within_s, self.break_off)
+        yield attempt_fetch("WADO-RS", image, lambda: self.fetch([image]), limit).finding()
 
-    def try_writing(self) -> Iterator[Finding]:
+    def try_writing(self) -> Iterator[NodeFinding]:
         """By STOW-RS of a made-up image, which stays there."""
-        return image_probe.sent(self, image_probe.dummy(parse_root_url(self.settings.url).host))
+        return image_probe.send_test_image(
+            self, image_probe.make_test_image(parse_root_url(self.settings.url).host)
+        )
 
-    def _check_secrecy(self) -> Iterator[Finding]:
+    def _check_secrecy(self) -> Iterator[NodeFinding]:
         if parse_root_url(self.settings.url).scheme == "https":
             return
         what = "Images travel" if self.settings.sign_in == "none" else "Images and sign-in travel"
-        yield Finding(
+        yield NodeFinding(
             Grade.WARNING,
             f"{what} unencrypted (http).",
             "Use https, unless both stand in one protected network.",
         )
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         """By QIDO-RS, page by page."""
         self._client.resume()
         return self._qido.find(query, self.settings.result_cap)
@@ -222,13 +224,13 @@ class DicomwebNode:
     def break_off(self) -> None:
         self._client.break_off()
 
-    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """By STOW-RS, some instances a request; answers come when a request has ended."""
         within_s = self.settings.no_progress_s
         stow = Stow(self._client, self.settings.stow_prefix, self._qido, within_s)
         return stow.answers(instances)
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[str]:
+    def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         """By QIDO-RS at instance level for each series; what stays open is asked for by UID."""
         kept = [(one.ref.series, one.ref.instance_uid) for one in stored if one.kept]
         return proven(self._qido, kept)

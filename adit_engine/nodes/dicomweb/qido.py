@@ -7,14 +7,14 @@ from urllib.parse import quote, urlencode
 
 from pydicom.datadict import dictionary_VR
 
-from adit_engine.errors import CannotDo, Malformed, NodeRefused, WrongInput
-from adit_engine.nodes.base import Answers
+from adit_engine.errors import InvalidInput, Malformed, NodeRefused, NotSupported
+from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.dicomweb import dicom_json
 from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest, DicomwebResponse
-from adit_engine.nodes.loop_detection import Repeats
+from adit_engine.nodes.loop_detection import LoopDetector
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level, SeriesRef, checked_uid
+from adit_engine.values.references import QueryLevel, SeriesRef, validate_uid
 
 ACCEPT = "application/dicom+json"
 UIDS_PER_REQUEST = 50
@@ -24,11 +24,15 @@ LEAST_CAP = 20
 """A page with fewer answers was not cut: no node limits its searches to so few."""
 
 _JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
-_RESOURCES = {Level.STUDY: "studies", Level.SERIES: "series", Level.IMAGE: "instances"}
+_RESOURCES = {
+    QueryLevel.STUDY: "studies",
+    QueryLevel.SERIES: "series",
+    QueryLevel.IMAGE: "instances",
+}
 _OWN_UID = {
-    Level.STUDY: "StudyInstanceUID",
-    Level.SERIES: "SeriesInstanceUID",
-    Level.IMAGE: "SOPInstanceUID",
+    QueryLevel.STUDY: "StudyInstanceUID",
+    QueryLevel.SERIES: "SeriesInstanceUID",
+    QueryLevel.IMAGE: "SOPInstanceUID",
 }
 LEAST_PLAIN = 3
 """So many plain letters keep a wider search from listing everybody."""
@@ -54,12 +58,12 @@ class Qido:
         """Answers that do not match by our own reading are left out. Raises CannotDo."""
         if query.level not in _RESOURCES:
             name = self._client.server.name
-            raise CannotDo(name, "cannot list patients (DICOMweb): search for studies.")
+            raise NotSupported(name, "cannot list patients (DICOMweb): search for studies.")
         return Found(_Search(self, query), query, cap)
 
-    def everything(self, query: Query) -> Answers:
+    def everything(self, query: Query) -> FindResults:
         """What the node answers, whether it fits the query or not."""
-        return Answers(_Search(self, query).records())
+        return FindResults(_Search(self, query).records())
 
     def ask(
         self, target: str, parameters: Sequence[tuple[str, str]]
@@ -76,12 +80,12 @@ class Qido:
         if answer.media_type not in _JSON_TYPES:
             raise answer.type_error()
         try:
-            yield from dicom_json.objects(answer.pieces())
+            yield from dicom_json.read_objects(answer.pieces())
         except Malformed as error:
             raise answer.fault("sent broken JSON") from error
 
 
-class Found(Answers):
+class Found(FindResults):
     """The records of one search; `capped` also when the node said that it has more to tell."""
 
     def __init__(self, search: "_Search", query: Query, cap: int | None) -> None:
@@ -148,14 +152,14 @@ class _Search:
         with self._qido.ask(_target(query), _parameters(query) + limit) as answer:
             if self._is_unknown(answer, query):
                 return
-            repeats = Repeats(self._qido.within_s)
+            repeats = LoopDetector(self._qido.within_s)
             page.tells_of_more = answer.status == 206 or _tells_of_more(answer.warnings)
             for item in self._qido.items(answer):
                 page.count += 1
-                record = _filled(dicom_json.record(query.level, item), query)
+                record = _filled(dicom_json.decode_record(query.level, item), query)
                 # Two patients may share a study UID, so all of the record tells it apart.
                 values = frozenset(record.values.items())
-                if repeats.go_on_for_ever(values):
+                if repeats.is_endless(values):
                     raise answer.fault("sent a list without end")
                 mark = hash(values)
                 if mark not in self._seen:
@@ -177,11 +181,11 @@ class _Page:
 
 def _target(query: Query) -> str:
     """The resource: `studies`, `studies/1.2/series`, or all of a level where no one study is asked."""
-    study, series = (_single_uid(query, level) for level in (Level.STUDY, Level.SERIES))
+    study, series = (_single_uid(query, level) for level in (QueryLevel.STUDY, QueryLevel.SERIES))
     resource = _RESOURCES[query.level]
-    if query.level is Level.STUDY or not study:
+    if query.level is QueryLevel.STUDY or not study:
         return resource
-    if query.level is Level.IMAGE and series:
+    if query.level is QueryLevel.IMAGE and series:
         return f"studies/{study}/series/{series}/instances"
     return f"studies/{study}/{resource}"
 
@@ -205,12 +209,12 @@ def _parameters(query: Query) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value] + [("fuzzymatching", "false")]
 
 
-def _single_uid(query: Query, level: Level) -> str:
+def _single_uid(query: Query, level: QueryLevel) -> str:
     value = query.keys.get(_OWN_UID[level], "")
     values = (value,) if isinstance(value, str) else value
     try:
-        return checked_uid(values[0]) if len(values) == 1 else ""
-    except WrongInput:
+        return validate_uid(values[0]) if len(values) == 1 else ""
+    except InvalidInput:
         return ""
 
 
@@ -244,7 +248,7 @@ def _broadened(query: Query) -> Query | None:
 def _filled(record: Record, query: Query) -> Record:
     """With the UIDs that were asked for: some nodes leave out those of higher levels."""
     values = dict(record.values)
-    for level in (Level.STUDY, Level.SERIES):
+    for level in (QueryLevel.STUDY, QueryLevel.SERIES):
         uid = _single_uid(query, level)
         if uid and not values.get(_OWN_UID[level]):
             values[_OWN_UID[level]] = uid
@@ -268,7 +272,9 @@ def proven(qido: Qido, wanted: Sequence[tuple[SeriesRef, str]]) -> Iterator[str]
         # A node may cut these answers short, too.
         while 0 < len(unproven) < before:
             before = len(unproven)
-            by_uid = Query(Level.IMAGE, {**whole.keys, "SOPInstanceUID": tuple(sorted(unproven))})
+            by_uid = Query(
+                QueryLevel.IMAGE, {**whole.keys, "SOPInstanceUID": tuple(sorted(unproven))}
+            )
             yield from _listed(qido, by_uid, unproven)
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from adit_engine.dicom_file import part10
 from adit_engine.dicom_ul import statuses
 from adit_engine.elements import Buffer
-from adit_engine.errors import AditError, CannotDo, Malformed, NodeRefused
-from adit_engine.nodes.base import Stored
+from adit_engine.errors import AditError, Malformed, NodeRefused, NotSupported
+from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.dicomweb import dicom_json, multipart
 from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest, DicomwebResponse
 from adit_engine.nodes.dicomweb.qido import Qido, proven
-from adit_engine.nodes.reencode import reencoded
+from adit_engine.nodes.reencode import reencode
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 BATCH_INSTANCES = 32
@@ -63,7 +63,7 @@ class Stow:
         self._within_s = within_s
         self._vain = 0
 
-    def answers(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def answers(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """One for each instance, in order; lazy. Raises NodeError, Stopped."""
         batch: dict[str, Instance] = {}
         size = 0
@@ -78,7 +78,7 @@ class Stow:
         if batch:
             yield from self._store(list(batch.values()))
 
-    def _store(self, batch: Sequence[Instance]) -> Iterator[Stored]:
+    def _store(self, batch: Sequence[Instance]) -> Iterator[StoreResult]:
         verdict = self._send(batch)
         if verdict.says_nothing and verdict.http_status in _OF_SINGLES and len(batch) > 1:
             for instance in batch:
@@ -92,7 +92,7 @@ class Stow:
         for instance in batch:
             yield self._stored(instance, verdict, there)
 
-    def _refused(self, batch: Sequence[Instance], verdict: _Verdict) -> Stored:
+    def _refused(self, batch: Sequence[Instance], verdict: _Verdict) -> StoreResult:
         """The answer for the one instance of a request that failed as a whole."""
         status = verdict.http_status
         assert verdict.error is not None
@@ -102,35 +102,39 @@ class Stow:
         if self._vain >= VAIN_TRIES and status not in _ABOUT_ONE:
             raise verdict.error
         words = _ABOUT_ONE.get(status, f"the PACS could not store it (status {status})")
-        return Stored(batch[0].in_header.ref, statuses.CANNOT_UNDERSTAND, error=words)
+        return StoreResult(batch[0].in_header.ref, statuses.CANNOT_UNDERSTAND, error=words)
 
-    def _stored(self, instance: Instance, verdict: _Verdict, there: set[str]) -> Stored:
+    def _stored(self, instance: Instance, verdict: _Verdict, there: set[str]) -> StoreResult:
         ref = instance.in_header.ref
         uid = ref.instance_uid
         status = verdict.failed.get(uid, verdict.kept.get(uid, statuses.SUCCESS))
         if status == NO_SUCH_SYNTAX and uid in verdict.failed:
             return self._reencoded(instance)
         if uid in there:
-            done = Stored(ref, 0, "the PACS did not answer for it, and lists it now")
+            done = StoreResult(ref, 0, "the PACS did not answer for it, and lists it now")
         elif uid in verdict.failed and not statuses.is_stored_with_warning(status):
-            return Stored(ref, status or 0x0110, error=statuses.store_error(status or 0x0110))
+            return StoreResult(
+                ref, status or 0x0110, error=statuses.describe_store_error(status or 0x0110)
+            )
         elif uid not in verdict.kept and uid not in verdict.failed:
             words = "the PACS did not say that it keeps it, and does not list it"
-            return Stored(ref, 0x0110, error=words)
+            return StoreResult(ref, 0x0110, error=words)
         else:
-            done = Stored(ref, status, statuses.store_warning(status) if status else "")
+            done = StoreResult(
+                ref, status, statuses.describe_store_warning(status) if status else ""
+            )
         return replace(done, size_bytes=instance.size_bytes, sha256=instance.sha256())
 
-    def _reencoded(self, instance: Instance) -> Stored:
+    def _reencoded(self, instance: Instance) -> StoreResult:
         """Once more, uncompressed."""
-        ref, name = instance.in_header.ref, statuses.class_name(instance.transfer_syntax_uid)
+        ref, name = instance.in_header.ref, statuses.describe_uid(instance.transfer_syntax_uid)
         is_plain = instance.transfer_syntax_uid == EXPLICIT_LE
-        other = None if is_plain else reencoded(instance, (EXPLICIT_LE,))
+        other = None if is_plain else reencode(instance, (EXPLICIT_LE,))
         if other is None:
             words = f"the PACS does not take {name}, and it could not be re-encoded"
-            return Stored(ref, NO_SUCH_SYNTAX, error=words)
+            return StoreResult(ref, NO_SUCH_SYNTAX, error=words)
         stored = next(self._store([other]))
-        remark = f"re-encoded without loss as {statuses.class_name(EXPLICIT_LE)}"
+        remark = f"re-encoded without loss as {statuses.describe_uid(EXPLICIT_LE)}"
         warning = f"{stored.warning}; {remark}" if stored.warning else remark
         return replace(stored, warning=warning) if stored.kept else stored
 
@@ -141,14 +145,14 @@ class Stow:
         unnamed = [(ref.series, ref.instance_uid) for ref in refs if ref.instance_uid not in named]
         try:
             return set(proven(self._qido, unnamed))
-        except (CannotDo, NodeRefused):
+        except (NotSupported, NodeRefused):
             return set()
 
     # The request -------------------------------------------------------------------------------
 
     def _send(self, batch: Sequence[Instance]) -> _Verdict:
         boundary = multipart.new_boundary()
-        body = list(multipart.encoded((part10.file_parts(one) for one in batch), boundary))
+        body = list(multipart.encode_parts((part10.file_parts(one) for one in batch), boundary))
         request = DicomwebRequest(
             "POST",
             f"{self._prefix}/studies",
@@ -166,7 +170,7 @@ class Stow:
         found: dicom_json.Object = {}
         if answer.media_type in ("application/dicom+json", "application/json"):
             try:
-                found = dicom_json.one_object(answer.read_all(MAX_ANSWER_BYTES))
+                found = dicom_json.parse_object(answer.read_all(MAX_ANSWER_BYTES))
             except Malformed:
                 found = {}
         elif answer.is_ok and "html" in answer.media_type:
@@ -182,8 +186,8 @@ class Stow:
 
 def _by_uid(found: dicom_json.Object, sequence: str, reason: str) -> dict[str, int]:
     return {
-        dicom_json.text_of(item, _INSTANCE): _number(dicom_json.text_of(item, reason))
-        for item in dicom_json.items_of(found, sequence)
+        dicom_json.first_text(item, _INSTANCE): _number(dicom_json.first_text(item, reason))
+        for item in dicom_json.sequence_items(found, sequence)
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from adit_engine.dicom_file import part10, temp_files
-from adit_engine.dicom_ul.peer import Patience
+from adit_engine.dicom_ul.peer import Timeouts
 from adit_engine.elements import Buffer
 from adit_engine.errors import ConnectionLost, Malformed, NotFound
 from adit_engine.nodes.dicomweb import multipart
@@ -24,7 +24,7 @@ _WHAT = "the retrieval (WADO-RS)"
 class Wado:
     """Fetches through a client. `prefix` is the path of the service below the root URL."""
 
-    def __init__(self, client: DicomwebClient, prefix: str, patience: Patience) -> None:
+    def __init__(self, client: DicomwebClient, prefix: str, patience: Timeouts) -> None:
         self._client = client
         self._prefix = prefix
         self._patience = patience
@@ -74,7 +74,7 @@ class Wado:
         broken = 0
         for body in self._bodies(answer):
             try:
-                instance = part10.parse(body)
+                instance = part10.parse_file(body)
             except Malformed as error:
                 if isinstance(ref, InstanceRef):
                     yield Instance("", ref.instance_uid, "", b"", fault=str(error))
@@ -89,7 +89,7 @@ class Wado:
     def _bodies(self, answer: DicomwebResponse) -> Iterator[Buffer]:
         """The files of an answer: its parts, or the whole of it where a single one came bare."""
         kind, pieces = answer.content_type, answer.pieces()
-        if answer.media_type == multipart.DICOM:
+        if answer.media_type == multipart.DICOM_MEDIA_TYPE:
             if not answer.has_length:
                 raise answer.fault("sent a file without telling its length")
             boundary = multipart.new_boundary()
@@ -97,12 +97,12 @@ class Wado:
         elif answer.media_type != "multipart/related":
             raise answer.type_error()
         try:
-            for part in multipart.parts(pieces, kind):
+            for part in multipart.read_parts(pieces, kind):
                 yield part.body
         except Malformed as error:
             raise answer.fault("broke off or sent a broken body") from error
         except OSError as error:
-            raise temp_files.no_room(self._name) from error
+            raise temp_files.disk_full_error(self._name) from error
 
     def _broken(self, count: int) -> ConnectionLost:
         parts = "a part that is" if count == 1 else f"{count} parts that are"
@@ -111,6 +111,6 @@ class Wado:
 
 
 def _wrapped(pieces: Iterator[bytes], boundary: str) -> Iterator[bytes]:
-    yield multipart.part_head(boundary)
+    yield multipart.make_part_head(boundary)
     yield from pieces
-    yield multipart.ending(boundary)
+    yield multipart.closing_boundary(boundary)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from adit_engine.errors import NodeError, NodeRefused
-from adit_engine.nodes.base import Finding, Grade
+from adit_engine.nodes.base import Grade, NodeFinding
 from adit_engine.nodes.dicomweb import dicom_json, multipart
 from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest
 from adit_engine.nodes.dicomweb.qido import Qido
@@ -28,12 +28,12 @@ class WebOffers:
         self._wado, self._stow = prefixes
         self._name = client.server.name
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[NodeFinding]:
         """Lazy. Raises NodeError, WrongInput where it cannot be searched."""
         started = time.monotonic()
         first = self._studies(limit="1")
         took_ms = (time.monotonic() - started) * 1000
-        yield Finding(Grade.GOOD, f"{self._name} answers searches (QIDO-RS, {took_ms:.0f} ms).")
+        yield NodeFinding(Grade.GOOD, f"{self._name} answers searches (QIDO-RS, {took_ms:.0f} ms).")
         if first:
             yield self._paging(first)
             yield self._fuzzy()
@@ -45,11 +45,11 @@ class WebOffers:
     def _studies(self, **parameters: str) -> list[str]:
         """The study UIDs of one page. Raises NodeError."""
         with self._qido.ask("studies", list(parameters.items())) as answer:
-            return [dicom_json.text_of(one, _STUDY_UID) for one in self._qido.items(answer)]
+            return [dicom_json.first_text(one, _STUDY_UID) for one in self._qido.items(answer)]
 
-    def _paging(self, first: list[str]) -> Finding:
+    def _paging(self, first: list[str]) -> NodeFinding:
         if len(first) > 1:
-            return Finding(
+            return NodeFinding(
                 Grade.WARNING,
                 f"It was asked for one study and listed {len(first)}: it does not know pages.",
                 "If it cuts long lists, enter its limit as result cap.",
@@ -59,14 +59,14 @@ class WebOffers:
         except NodeRefused:
             second = first
         if second == first:
-            return Finding(
+            return NodeFinding(
                 Grade.WARNING,
                 "It gives the first page of a long list and never the next one.",
                 "If it cuts long lists, enter its limit as result cap.",
             )
-        return Finding(Grade.GOOD, "It gives long lists page by page (limit, offset).")
+        return NodeFinding(Grade.GOOD, "It gives long lists page by page (limit, offset).")
 
-    def _fuzzy(self) -> Finding:
+    def _fuzzy(self) -> NodeFinding:
         try:
             with self._qido.ask("studies", [("limit", "1"), ("fuzzymatching", "true")]) as answer:
                 told = " ".join(answer.warnings).lower()
@@ -74,21 +74,21 @@ class WebOffers:
         except NodeError:
             knows = False
         if knows:
-            return Finding(Grade.GOOD, "It takes fuzzymatching; ADIT asks for exact names.")
-        return Finding(Grade.GOOD, "It does not know fuzzymatching, which ADIT does not need.")
+            return NodeFinding(Grade.GOOD, "It takes fuzzymatching; ADIT asks for exact names.")
+        return NodeFinding(Grade.GOOD, "It does not know fuzzymatching, which ADIT does not need.")
 
     # Images ------------------------------------------------------------------------------------
 
-    def _retrieving(self) -> Finding:
+    def _retrieving(self) -> NodeFinding:
         request = DicomwebRequest(
             "GET", f"{self._wado}{NOWHERE}", ACCEPT, "the retrieval (WADO-RS)", 30
         )
         status = self._status(request)
         if status in _KNOWS_RETRIEVAL:
-            return Finding(Grade.GOOD, "It answers when asked for an image (WADO-RS).")
+            return NodeFinding(Grade.GOOD, "It answers when asked for an image (WADO-RS).")
         return self._lacking("It does not let us fetch images (WADO-RS", status)
 
-    def _storing(self) -> Finding:
+    def _storing(self) -> NodeFinding:
         """By an upload that holds nothing."""
         boundary = multipart.new_boundary()
         request = DicomwebRequest(
@@ -97,12 +97,12 @@ class WebOffers:
             "application/dicom+json",
             "the upload (STOW-RS)",
             30,
-            (multipart.ending(boundary),),
+            (multipart.closing_boundary(boundary),),
             multipart.content_type(boundary),
         )
         status = self._status(request)
         if status is not None and status not in _NOT_OFFERED | _NOT_ALLOWED:
-            return Finding(Grade.GOOD, f"It takes uploads (STOW-RS; an empty one: {status}).")
+            return NodeFinding(Grade.GOOD, f"It takes uploads (STOW-RS; an empty one: {status}).")
         return self._lacking("It does not take images from us (STOW-RS", status)
 
     def _status(self, request: DicomwebRequest) -> int | None:
@@ -113,10 +113,10 @@ class WebOffers:
         except NodeError:
             return None
 
-    def _lacking(self, what: str, status: int | None) -> Finding:
+    def _lacking(self, what: str, status: int | None) -> NodeFinding:
         told = "no answer" if status is None else f"status {status}"
         if status in _NOT_ALLOWED:
             step = "Ask its administrator for the right, or check sign-in and certificates."
         else:
             step = "If it should, check root URL and prefixes, or ask its administrator."
-        return Finding(Grade.WARNING, f"{what}; {told}).", step)
+        return NodeFinding(Grade.WARNING, f"{what}; {told}).", step)

@@ -3,75 +3,75 @@
 from collections.abc import Iterator
 
 from adit_engine.dicom_ul import identifier, statuses
-from adit_engine.dicom_ul.association import Association
-from adit_engine.dicom_ul.command_set import Operation, request
-from adit_engine.dicom_ul.pdu import Context
+from adit_engine.dicom_ul.association import ClientAssociation
+from adit_engine.dicom_ul.command_set import Operation, make_request
+from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed, NodeRefused, TimedOut
-from adit_engine.nodes.base import Answers
-from adit_engine.nodes.loop_detection import Repeats
+from adit_engine.nodes.base import FindResults
+from adit_engine.nodes.loop_detection import LoopDetector
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1.1"
 
-KNOWN_SERIES = 4096
+MAX_REMEMBERED_SERIES = 4096
 
 
-class Search:
+class CFind:
     """Asks over associations that its caller opens. `fallback` is the node's character set."""
 
     def __init__(self, node: str, root: str, fallback: str) -> None:
         self._node = node
         self._root = root
         self._fallback = fallback
-        self._listings: dict[str, Listing] = {}
+        self._listings: dict[str, KnownContents] = {}
         self._classes: dict[str, tuple[str, ...]] = {}
 
-    def context(self, level: Level = Level.STUDY) -> Context:
+    def context(self, level: QueryLevel = QueryLevel.STUDY) -> PresentationContext:
         """What to propose. Only a patient root knows the level PATIENT."""
-        root = PATIENT_ROOT if level is Level.PATIENT else self._root
-        return Context(root, (EXPLICIT_LE, IMPLICIT_LE))
+        root = PATIENT_ROOT if level is QueryLevel.PATIENT else self._root
+        return PresentationContext(root, (EXPLICIT_LE, IMPLICIT_LE))
 
-    def ask(self, association: Association, query: Query) -> Iterator[Record]:
+    def ask(self, association: ClientAssociation, query: Query) -> Iterator[Record]:
         """One C-FIND; lazy. Ends normally only after a final status that says success."""
         context_id = association.agreement.context_of(self.context(query.level).class_uid)
         if context_id is None:
-            raise statuses.not_offered(self._node, "search (C-FIND)")
+            raise statuses.not_offered_error(self._node, "search (C-FIND)")
         find_class, syntax = association.agreement.contexts[context_id]
         explicit = syntax == EXPLICIT_LE
         number = association.next_message_id()
-        command = request(Operation.FIND, number, find_class, data=True)
-        asked = identifier.encode(query.to_identifier(), explicit)
+        command = make_request(Operation.FIND, number, find_class, data=True)
+        asked = identifier.encode_identifier(query.to_identifier(), explicit)
         association.send(context_id, command, [asked])
-        listing = Listing()
+        listing = KnownContents()
         within_s = association.peer.patience.no_progress_s
-        repeats = Repeats(within_s)
+        repeats = LoopDetector(within_s)
         while True:
             message = association.receive(within_s, "answer the search")
             status = message.command.status
-            if not message.command.is_answer(Operation.FIND, number) or status is None:
+            if not message.command.is_response_to(Operation.FIND, number) or status is None:
                 raise association.fault("did not answer the search in order")
             if status == statuses.SUCCESS:
                 self._remember(query, listing)
                 return
             if status not in statuses.PENDING:
-                raise statuses.failure(self._node, "the search", status)
-            if repeats.go_on_for_ever(bytes(message.data)):
-                raise self._endless()
+                raise statuses.status_error(self._node, "the search", status)
+            if repeats.is_endless(bytes(message.data)):
+                raise self._endless_error()
             record = self._record(query, message.data, explicit)
             listing.add(record)
-            self._note_classes(record)
+            self._remember_classes(record)
             yield record
 
-    def _endless(self) -> TimedOut:
+    def _endless_error(self) -> TimedOut:
         text = "answers the search without end. Ask its administrator to look into its log."
         return TimedOut(self._node, text)
 
-    def listing(self, series_uid: str) -> "Listing | None":
+    def listing(self, series_uid: str) -> "KnownContents | None":
         """What an earlier answer told of a series that was listed whole."""
         return self._listings.get(series_uid)
 
@@ -86,9 +86,9 @@ class Search:
     def _record(self, query: Query, data: Buffer, explicit: bool) -> Record:
         """Fills in the UIDs that were asked for: some archives leave out those of higher levels."""
         try:
-            found = identifier.record(query.level, data, explicit, self._fallback)
+            found = identifier.decode_record(query.level, data, explicit, self._fallback)
         except Malformed as error:
-            found = self._otherwise(query, data, not explicit, error)
+            found = self._decode_other_encoding(query, data, not explicit, error)
         values = dict(found.values)
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
             asked = query.keys.get(keyword, "")
@@ -96,10 +96,12 @@ class Search:
                 values[keyword] = asked
         return Record(query.level, values)
 
-    def _otherwise(self, query: Query, data: Buffer, explicit: bool, error: Malformed) -> Record:
+    def _decode_other_encoding(
+        self, query: Query, data: Buffer, explicit: bool, error: Malformed
+    ) -> Record:
         """Some archives agree on one way to encode and answer in the other."""
         try:
-            found = identifier.record(query.level, data, explicit, self._fallback)
+            found = identifier.decode_record(query.level, data, explicit, self._fallback)
         except Malformed:
             found = Record(query.level, {})
         if not found.values:
@@ -107,26 +109,30 @@ class Search:
             raise NodeRefused(self._node, text) from error
         return found
 
-    def _note_classes(self, record: Record) -> None:
-        if record.level is Level.STUDY and (classes := record.texts("SOPClassesInStudy")):
+    def _remember_classes(self, record: Record) -> None:
+        if record.level is QueryLevel.STUDY and (classes := record.texts("SOPClassesInStudy")):
             self._classes[record.study_uid] = classes
-            if len(self._classes) > KNOWN_SERIES:
+            if len(self._classes) > MAX_REMEMBERED_SERIES:
                 del self._classes[next(iter(self._classes))]
 
-    def _remember(self, query: Query, listing: "Listing") -> None:
+    def _remember(self, query: Query, listing: "KnownContents") -> None:
         """Keeps the classes of a series that was listed whole, so that fetch need not ask again."""
         series_uid = query.keys.get("SeriesInstanceUID", "")
-        if query.level is not Level.IMAGE or not isinstance(series_uid, str) or not listing.count:
+        if (
+            query.level is not QueryLevel.IMAGE
+            or not isinstance(series_uid, str)
+            or not listing.count
+        ):
             return
         if "SOPInstanceUID" in query.keys or query.only is not None:
             return
         self._listings.pop(series_uid, None)
         self._listings[series_uid] = listing
-        if len(self._listings) > KNOWN_SERIES:
+        if len(self._listings) > MAX_REMEMBERED_SERIES:
             del self._listings[next(iter(self._listings))]
 
 
-class Listing:
+class KnownContents:
     """What the node told of a series or study: which SOP classes, and how many images."""
 
     def __init__(self) -> None:
@@ -143,7 +149,7 @@ class Listing:
             self.classes.add(record.sop_class_uid)
 
 
-class Found(Answers):
+class CFindResults(FindResults):
     """Leaves out what does not match or was said already, and stops at the cap; `count` is what the
     node answered.
 

@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from dataclasses import replace as but
 
 from adit_engine.dicom_ul import identifier, statuses
-from adit_engine.dicom_ul.association import Association, Associations, Message
-from adit_engine.dicom_ul.command_set import Field, Operation, answer, request
-from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, Context
-from adit_engine.errors import Malformed, NodeBusy, NodeRefused, TimedOut, WrongInput
+from adit_engine.dicom_ul.association import ClientAssociation, DimseMessage, OpenAssociations
+from adit_engine.dicom_ul.command_set import CommandField, Operation, make_request, make_response
+from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, PresentationContext
+from adit_engine.errors import InvalidInput, Malformed, NodeBusy, NodeRefused, TimedOut
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
-from adit_engine.values.references import InstanceRef, Level, Ref, SeriesRef, StudyRef, checked_uid
+from adit_engine.values.references import (
+    InstanceRef,
+    QueryLevel,
+    Ref,
+    SeriesRef,
+    StudyRef,
+    validate_uid,
+)
 
 _IMAGES = "1.2.840.10008.5.1.4.1.1."
 
@@ -53,7 +60,7 @@ COMPRESSED = (
     "1.2.840.10008.1.2.5",
 )
 """JPEG baseline, extended, lossless; JPEG-LS; JPEG 2000; RLE."""
-RARE = (
+RARE_SYNTAXES = (
     "1.2.840.10008.1.2.4.201",
     "1.2.840.10008.1.2.4.202",
     "1.2.840.10008.1.2.4.203",
@@ -73,23 +80,23 @@ RARE = (
 )
 """HTJ2K; MPEG2, MPEG-4 and HEVC; JPEG XL; big endian, which not every archive turns round."""
 
-CLASSES_PER_LOAD = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
+CLASSES_PER_ASSOCIATION = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
 """So many SOP classes fit into one association in all their usual syntaxes; with fewer, the rare
 ones fit too.
 """
 
 UIDS_PER_REQUEST = 256
 _FAILED_UIDS = 0x00080058
-_COUNTS = (Field.REMAINING, Field.COMPLETED, Field.FAILED, Field.WARNED)
+_COUNTS = (CommandField.REMAINING, CommandField.COMPLETED, CommandField.FAILED, CommandField.WARNED)
 SPARE_S, PER_IMAGE_S = 900.0, 10.0
 """What one association may take in all."""
 
-IN_VAIN_S = 30.0
+GIVE_UP_AFTER_S = 30.0
 """So long single images are asked for that an archive says it cannot send."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RetrieveRequest:
     """One C-GET or C-MOVE: of a study, a series, or some instances of one series."""
 
     study_uid: str
@@ -98,12 +105,12 @@ class Wish:
     patient_id: str = field(default="", repr=False)
 
     @property
-    def level(self) -> Level:
+    def level(self) -> QueryLevel:
         if self.instance_uids:
-            return Level.IMAGE
-        return Level.SERIES if self.series_uid else Level.STUDY
+            return QueryLevel.IMAGE
+        return QueryLevel.SERIES if self.series_uid else QueryLevel.STUDY
 
-    def singles(self, came: Collection[str] = ()) -> "list[Wish]":
+    def split_by_image(self, came: Collection[str] = ()) -> "list[RetrieveRequest]":
         """One by one, what did not come, where it names several images.
 
         Not every archive takes a list of UIDs, and some give up at the first image that they cannot
@@ -125,15 +132,15 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class RetrieveBatch:
     """Wishes that one association can serve, and the SOP classes that will come."""
 
-    wishes: tuple[Wish, ...]
+    wishes: tuple[RetrieveRequest, ...]
     classes: tuple[str, ...]
 
 
 @dataclass
-class _Tally:
+class _RetrieveCounts:
     """What one C-GET brought: by our own count, and by what the node says has failed."""
 
     received: set[str] = field(default_factory=set)
@@ -146,39 +153,39 @@ class _Tally:
         return not (self.received or self.failed or self.failed_uids)
 
 
-def wishes_of(refs: Sequence[Ref], patient_id: str) -> list[Wish]:
+def make_requests(refs: Sequence[Ref], patient_id: str) -> list[RetrieveRequest]:
     """In the order of first mention; instances of one series share a request."""
     instances: dict[SeriesRef, list[str]] = {}
-    wishes: dict[Ref, Wish] = {}
+    wishes: dict[Ref, RetrieveRequest] = {}
     for ref in refs:
         if isinstance(ref, InstanceRef):
             instances.setdefault(ref.series, []).append(ref.instance_uid)
         elif isinstance(ref, SeriesRef):
-            wishes[ref] = Wish(ref.study_uid, ref.series_uid, patient_id=patient_id)
+            wishes[ref] = RetrieveRequest(ref.study_uid, ref.series_uid, patient_id=patient_id)
         elif isinstance(ref, StudyRef):
-            wishes[ref] = Wish(ref.study_uid, patient_id=patient_id)
+            wishes[ref] = RetrieveRequest(ref.study_uid, patient_id=patient_id)
     single = [
-        Wish(ref.study_uid, ref.series_uid, lot, patient_id)
+        RetrieveRequest(ref.study_uid, ref.series_uid, lot, patient_id)
         for ref, uids in instances.items()
-        for lot in lots(list(dict.fromkeys(uids)))
+        for lot in split_uids(list(dict.fromkeys(uids)))
     ]
     return [*wishes.values(), *single]
 
 
-def loads_of(wishes: Iterable[tuple[Wish, frozenset[str]]]) -> list[Load]:
+def batch_requests(wishes: Iterable[tuple[RetrieveRequest, frozenset[str]]]) -> list[RetrieveBatch]:
     """As few associations as the limit on contexts allows; wishes keep their order."""
-    loads: list[Load] = []
+    loads: list[RetrieveBatch] = []
     for wish, classes in wishes:
-        last = loads[-1] if loads else Load((), ())
+        last = loads[-1] if loads else RetrieveBatch((), ())
         together = tuple(dict.fromkeys((*last.classes, *sorted(classes))))
-        if loads and len(together) <= CLASSES_PER_LOAD:
-            loads[-1] = Load((*last.wishes, wish), together)
+        if loads and len(together) <= CLASSES_PER_ASSOCIATION:
+            loads[-1] = RetrieveBatch((*last.wishes, wish), together)
         else:
-            loads.append(Load((wish,), tuple(sorted(classes))))
+            loads.append(RetrieveBatch((wish,), tuple(sorted(classes))))
     return loads
 
 
-class InVain:
+class FailureTimer:
     """How long nothing has come any more of what is asked for one by one."""
 
     def __init__(self) -> None:
@@ -189,61 +196,69 @@ class InVain:
         now = time.monotonic()
         if came:
             self._fruitful_at = now
-        elif refusal is not None and now - self._fruitful_at > IN_VAIN_S:
+        elif refusal is not None and now - self._fruitful_at > GIVE_UP_AFTER_S:
             raise refusal
 
 
-class Retrieval:
+class CGet:
     """Serves loads one after the other, each over an association of its own."""
 
-    def __init__(self, associations: Associations, get_class: str) -> None:
+    def __init__(self, associations: OpenAssociations, get_class: str) -> None:
         self._associations = associations
         self._get_class = get_class
         self._name = associations.peer.name
         self.has_tried = False
         """Whether the node has counted images that it could not send."""
 
-    def images(self, load: Load, expected: int | None) -> Iterator[Instance]:
+    def images(self, load: RetrieveBatch, expected: int | None) -> Iterator[Instance]:
         """Lazy. `expected` is how many images are known to come; it scales the time limit.
 
         What fails is asked for once more, uncompressed, over a fresh association. Raises NodeError.
         """
-        got, again = False, list[Wish]()
+        got, again = False, list[RetrieveRequest]()
         with self._associations.open(self._contexts(load.classes, compressed=True)) as association:
             self._check_offer(association)
             if expected is not None:
                 limit_s = self._associations.peer.patience.total_s
-                association.allow_total(min(limit_s, SPARE_S + PER_IMAGE_S * expected))
-            wishes, in_vain = deque(load.wishes), InVain()
+                association.limit_total_wait(min(limit_s, SPARE_S + PER_IMAGE_S * expected))
+            wishes, in_vain = deque(load.wishes), FailureTimer()
             while wishes:
-                wish, tally = wishes.popleft(), _Tally()
-                refusal = yield from self._tried(association, wish, tally, in_vain)
+                wish, tally = wishes.popleft(), _RetrieveCounts()
+                refusal = yield from self._try_request(association, wish, tally, in_vain)
                 got |= bool(tally.received)
-                if (refusal or tally.is_nothing) and (singles := wish.singles(tally.received)):
+                if (refusal or tally.is_nothing) and (
+                    singles := wish.split_by_image(tally.received)
+                ):
                     wishes.extendleft(reversed(singles))
                 else:
-                    again += _still_missing(wish, tally)
+                    again += _missing_requests(wish, tally)
         if not again:
             return
         with self._associations.open(self._contexts(load.classes, compressed=False)) as association:
             self._check_offer(association)
             # Of a part that fails twice the count tells: what came is not broken off for it.
             for wish in again:
-                tally = _Tally()
-                refusal = (yield from self._tried(association, wish, tally, in_vain)) or refusal
+                tally = _RetrieveCounts()
+                refusal = (
+                    yield from self._try_request(association, wish, tally, in_vain)
+                ) or refusal
                 got |= bool(tally.received)
             if refusal is not None and not got:
                 raise refusal
 
-    def _tried(
-        self, association: Association, wish: Wish, tally: _Tally, in_vain: "InVain"
+    def _try_request(
+        self,
+        association: ClientAssociation,
+        wish: RetrieveRequest,
+        tally: _RetrieveCounts,
+        in_vain: "FailureTimer",
     ) -> Generator[Instance, None, NodeBusy | NodeRefused | None]:
         """One C-GET. Returns a refusal that another one may cure; raises all others."""
         try:
             yield from self._get(association, wish, tally)
         except (NodeBusy, NodeRefused) as refusal:
             is_list = len(wish.instance_uids) > 1 and not tally.received
-            if not (is_list or statuses.could_not_send(refusal.status)):
+            if not (is_list or statuses.is_retrieve_failure(refusal.status)):
                 raise
             self.has_tried |= tally.failed > 0
             in_vain.note(refusal, bool(tally.received))
@@ -251,37 +266,41 @@ class Retrieval:
         in_vain.note(None, bool(tally.received))
         return None
 
-    def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[Context]:
+    def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[PresentationContext]:
         """One context for each class and syntax: in a shared one the node would pick only one."""
         syntaxes: tuple[str, ...] = UNCOMPRESSED
         if not compressed and frozenset(classes) == COMMON_CLASSES:
             # A guess, which did not do.
             classes = (*classes, *OTHER_CLASSES)
-        if compressed and len(classes) <= CLASSES_PER_LOAD:
-            syntaxes = (*UNCOMPRESSED, *COMPRESSED, *RARE)
+        if compressed and len(classes) <= CLASSES_PER_ASSOCIATION:
+            syntaxes = (*UNCOMPRESSED, *COMPRESSED, *RARE_SYNTAXES)
         storage = [
-            Context(class_uid, (syntax,), received=True)
+            PresentationContext(class_uid, (syntax,), received=True)
             for syntax in syntaxes
             for class_uid in classes
         ]
-        return [Context(self._get_class, UNCOMPRESSED), *storage[: MAX_CONTEXTS - 1]]
+        return [PresentationContext(self._get_class, UNCOMPRESSED), *storage[: MAX_CONTEXTS - 1]]
 
-    def _check_offer(self, association: Association) -> None:
+    def _check_offer(self, association: ClientAssociation) -> None:
         agreement = association.agreement
         if agreement.context_of(self._get_class) is None:
-            raise statuses.not_offered(self._name, "C-GET")
+            raise statuses.not_offered_error(self._name, "C-GET")
         if len(agreement.contexts) < 2:
-            raise statuses.not_offered(self._name, "these kinds of images by C-GET")
+            raise statuses.not_offered_error(self._name, "these kinds of images by C-GET")
 
-    def _get(self, association: Association, wish: Wish, tally: _Tally) -> Iterator[Instance]:
+    def _get(
+        self, association: ClientAssociation, wish: RetrieveRequest, tally: _RetrieveCounts
+    ) -> Iterator[Instance]:
         """One C-GET. Ends normally only when a final status came that is no failure."""
         agreement = association.agreement
         context_id = agreement.context_of(self._get_class)
         assert context_id is not None
         explicit = agreement.contexts[context_id][1] == EXPLICIT_LE
         number = association.next_message_id()
-        command = request(Operation.GET, number, self._get_class, data=True)
-        association.send(context_id, command, [identifier.encode(wish.identifier(), explicit)])
+        command = make_request(Operation.GET, number, self._get_class, data=True)
+        association.send(
+            context_id, command, [identifier.encode_identifier(wish.identifier(), explicit)]
+        )
         patience = association.peer.patience
         within_s = patience.first_byte_s
         progress_until = time.monotonic() + within_s
@@ -295,7 +314,7 @@ class Retrieval:
                     tally.received.add(instance.instance_uid)
                     yield instance
                 progress_until = time.monotonic() + within_s
-            elif message.command.is_answer(Operation.GET, number):
+            elif message.command.is_response_to(Operation.GET, number):
                 status = message.command.status
                 if status is None or status not in statuses.PENDING:
                     self._finish(message, status, explicit, tally)
@@ -311,54 +330,56 @@ class Retrieval:
             text = "says that it is still at work, and sends no more images. Retry; if it happens "
             raise TimedOut(self._name, text + "again, ask its administrator to look into its log.")
 
-    def _take(self, association: Association, message: Message) -> Instance | None:
+    def _take(self, association: ClientAssociation, message: DimseMessage) -> Instance | None:
         """The instance of one C-STORE request, answered; None when it was refused."""
         class_uid, syntax = association.agreement.contexts[message.context_id]
         command = message.command
         try:
-            uid = checked_uid(command.text(Field.INSTANCE_UID))
-        except WrongInput:
+            uid = validate_uid(command.text(CommandField.INSTANCE_UID))
+        except InvalidInput:
             uid = ""
-        if not uid or command.text(Field.CLASS_UID) != class_uid:
-            association.send(message.context_id, answer(command, statuses.NO_SUCH_CLASS))
+        if not uid or command.text(CommandField.CLASS_UID) != class_uid:
+            association.send(message.context_id, make_response(command, statuses.NO_SUCH_CLASS))
             return None
         # First of all, since the node sends nothing more before it has our answer.
-        association.send(message.context_id, answer(command, statuses.SUCCESS))
+        association.send(message.context_id, make_response(command, statuses.SUCCESS))
         try:
             return Instance.of(class_uid, uid, syntax, message.data)
         except Malformed as error:
             return Instance(class_uid, uid, syntax, b"", fault=str(error))
 
-    def _finish(self, message: Message, status: int | None, explicit: bool, tally: _Tally) -> None:
+    def _finish(
+        self, message: DimseMessage, status: int | None, explicit: bool, tally: _RetrieveCounts
+    ) -> None:
         """Reads the final answer. Raises NodeBusy or NodeRefused for a failure."""
-        tally.failed = message.command.number(Field.FAILED) or 0
+        tally.failed = message.command.number(CommandField.FAILED) or 0
         if message.data:
             try:
-                tally.failed_uids = identifier.uids(message.data, explicit, _FAILED_UIDS)
+                tally.failed_uids = identifier.decode_uids(message.data, explicit, _FAILED_UIDS)
             except Malformed:
                 tally.failed_uids = ()
         if status is None:
             raise NodeRefused(self._name, "ended the retrieval without a status.")
         if status != statuses.SUCCESS and status >> 12 != 0xB:
-            failure = statuses.failure(self._name, "the retrieval", status)
+            failure = statuses.status_error(self._name, "the retrieval", status)
             # A702: some sub-operations failed; which came is for our own count to say.
             if not (isinstance(failure, NodeBusy) and tally.received):
                 raise failure
 
 
-def _still_missing(wish: Wish, tally: _Tally) -> list[Wish]:
+def _missing_requests(wish: RetrieveRequest, tally: _RetrieveCounts) -> list[RetrieveRequest]:
     """What to ask for once more when it failed; all of it when nothing came, whatever was said."""
     if not tally.received:
         return [wish]
-    if wish.level is Level.STUDY or not (tally.failed or tally.failed_uids):
+    if wish.level is QueryLevel.STUDY or not (tally.failed or tally.failed_uids):
         return []
     failed = [uid for uid in tally.failed_uids if uid not in tally.received]
-    if not failed and wish.level is Level.IMAGE:
+    if not failed and wish.level is QueryLevel.IMAGE:
         failed = [uid for uid in wish.instance_uids if uid not in tally.received]
-    return [but(wish, instance_uids=lot) for lot in lots(failed)]
+    return [but(wish, instance_uids=lot) for lot in split_uids(failed)]
 
 
-def lots(uids: Sequence[str]) -> list[tuple[str, ...]]:
+def split_uids(uids: Sequence[str]) -> list[tuple[str, ...]]:
     """As many UIDs as one request holds."""
     steps = range(0, len(uids), UIDS_PER_REQUEST)
     return [tuple(uids[start : start + UIDS_PER_REQUEST]) for start in steps]

@@ -6,9 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from adit_engine.dicom_ul import identifier, statuses
-from adit_engine.dicom_ul.association import Association, Associations, Message
-from adit_engine.dicom_ul.command_set import Command, Field, Operation, cancel, request
-from adit_engine.dicom_ul.pdu import Context
+from adit_engine.dicom_ul.association import ClientAssociation, DimseMessage, OpenAssociations
+from adit_engine.dicom_ul.command_set import (
+    CommandField,
+    CommandSet,
+    Operation,
+    make_cancel_request,
+    make_request,
+)
+from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.dicom_ul.peer import Peer
 from adit_engine.errors import (
     AditError,
@@ -18,38 +24,43 @@ from adit_engine.errors import (
     Stopped,
     TimedOut,
 )
-from adit_engine.nodes.dimse.c_get import PER_IMAGE_S, SPARE_S, UNCOMPRESSED, Wish
-from adit_engine.storage_scp.pending_moves import Awaited, Reception, Sender, Wanted
+from adit_engine.nodes.dimse.c_get import PER_IMAGE_S, SPARE_S, UNCOMPRESSED, RetrieveRequest
+from adit_engine.storage_scp.pending_moves import (
+    AllowedSender,
+    MoveImages,
+    MoveReceiver,
+    MoveTarget,
+)
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
 
-CANCEL_S = 3.0
+CANCEL_WAIT_S = 3.0
 """How long an archive has to obey a C-CANCEL before its association is aborted."""
 
-_COUNTS = (Field.REMAINING, Field.COMPLETED, Field.FAILED, Field.WARNED)
-_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.002, 0.05
+_COUNTS = (CommandField.REMAINING, CommandField.COMPLETED, CommandField.FAILED, CommandField.WARNED)
+_MIN_POLL_S, _MAX_POLL_S = 0.002, 0.05
 
-Listed = Callable[[], frozenset[str]]
+ListedUids = Callable[[], frozenset[str]]
 """The instance UIDs that belong to a wish, as far as they are known by now; none: not known yet."""
 
 
-class Moving:
+class CMove:
     """Serves one wish after the other, each over an association and an expectation of its own."""
 
     def __init__(
         self,
         peer: Peer,
         move_class: str,
-        reception: Reception,
-        senders: tuple[Sender, ...],
+        reception: MoveReceiver,
+        senders: tuple[AllowedSender, ...],
         drain_s: float,
     ) -> None:
         self.peer = peer
         self.name = peer.name
-        self.associations = Associations(peer)
-        self.context = Context(move_class, UNCOMPRESSED)
+        self.associations = OpenAssociations(peer)
+        self.context = PresentationContext(move_class, UNCOMPRESSED)
         self.reception = reception
         self.drain_s = drain_s
         self._senders = senders
@@ -63,7 +74,7 @@ class Moving:
         if already or not self._busy:
             self.associations.abort()
         else:
-            self._timer = threading.Timer(CANCEL_S + 1, self.associations.abort)
+            self._timer = threading.Timer(CANCEL_WAIT_S + 1, self.associations.abort)
             self._timer.daemon = True
             self._timer.start()
 
@@ -72,7 +83,9 @@ class Moving:
         if self._stopped:
             raise Stopped(f"{self.name}: the work was stopped.")
 
-    def images(self, wish: Wish, listed: Listed, count: int | None = None) -> Iterator[Instance]:
+    def images(
+        self, wish: RetrieveRequest, listed: ListedUids, count: int | None = None
+    ) -> Iterator[Instance]:
         """Lazy. `count` is how many are known to come where `listed` does not know it yet.
 
         Ends normally when a final status came that is no failure, and then either all listed
@@ -81,28 +94,28 @@ class Moving:
         with self.reception.expect(self._wanted(wish, listed()), self.check) as awaited:
             self._busy = True
             try:
-                yield from _Move(self, wish, awaited, listed, count).images()
+                yield from _MoveOperation(self, wish, awaited, listed, count).images()
             finally:
                 self._busy = False
                 if self._timer is not None:
                     self._timer.cancel()
 
-    def _wanted(self, wish: Wish, listed: frozenset[str]) -> Wanted:
+    def _wanted(self, wish: RetrieveRequest, listed: frozenset[str]) -> MoveTarget:
         series = frozenset({wish.series_uid} if wish.series_uid else ())
         rate_bytes_s = self.peer.patience.pace.rate_bytes_s
         asked = wish.study_uid, series, listed
-        return Wanted(self.name, self._senders, self.peer.calling, *asked, rate_bytes_s)
+        return MoveTarget(self.name, self._senders, self.peer.calling, *asked, rate_bytes_s)
 
 
-class _Move:
+class _MoveOperation:
     """One C-MOVE: its request, its answers, and what comes meanwhile and afterwards."""
 
     def __init__(
         self,
-        moving: Moving,
-        wish: Wish,
-        awaited: Awaited,
-        listed: Listed,
+        moving: CMove,
+        wish: RetrieveRequest,
+        awaited: MoveImages,
+        listed: ListedUids,
         count: int | None,
     ) -> None:
         self._moving = moving
@@ -120,28 +133,28 @@ class _Move:
             self._left_s = min(self._left_s, SPARE_S + PER_IMAGE_S * expected)
         self._deadline = time.monotonic() + patience.first_byte_s
         self._within_s = patience.first_byte_s
-        self._look_s = _SHORTEST_LOOK_S
+        self._look_s = _MIN_POLL_S
 
     def images(self) -> Iterator[Instance]:
         with self._moving.associations.open([self._moving.context]) as association:
-            yield from self._until_answered(association)
-        yield from self._late_ones()
+            yield from self._receive_until_response(association)
+        yield from self._receive_late_images()
 
-    def _until_answered(self, association: Association) -> Iterator[Instance]:
+    def _receive_until_response(self, association: ClientAssociation) -> Iterator[Instance]:
         number = self._ask(association)
         try:
             while True:
                 yield from self._arrived()
-                if not self._waited(association):
+                if not self._wait_for_response(association):
                     continue
                 message = self._answer(association)
-                if message.command.is_answer(Operation.MOVE, number):
+                if message.command.is_response_to(Operation.MOVE, number):
                     status = message.command.status
                     if status is None or status not in statuses.PENDING:
                         break
                     self._note(message.command)
         except (GeneratorExit, Stopped):
-            self._cancel(association, number, CANCEL_S)
+            self._cancel(association, number, CANCEL_WAIT_S)
             raise
         except NodeError as error:
             # What lies in the spool by now has come, whatever becomes of the rest.
@@ -154,7 +167,7 @@ class _Move:
             self._awaited.check_room()
         self._finish(status)
 
-    def _answer(self, association: Association) -> Message:
+    def _answer(self, association: ClientAssociation) -> DimseMessage:
         try:
             return association.receive(self._no_progress_s, "go on with the retrieval")
         except ConnectionLost as error:
@@ -168,13 +181,13 @@ class _Move:
             )
             raise ConnectionLost(self._moving.name, text) from error
 
-    def _ask(self, association: Association) -> int:
+    def _ask(self, association: ClientAssociation) -> int:
         moving, agreement = self._moving, association.agreement
         context_id = agreement.context_of(moving.context.class_uid)
         if context_id is None:
-            raise statuses.not_offered(moving.name, "C-MOVE")
+            raise statuses.not_offered_error(moving.name, "C-MOVE")
         number = self._awaited.message_id
-        command = request(
+        command = make_request(
             Operation.MOVE,
             number,
             moving.context.class_uid,
@@ -183,7 +196,7 @@ class _Move:
         )
         explicit = agreement.contexts[context_id][1] == EXPLICIT_LE
         association.send(
-            context_id, command, [identifier.encode(self._wish.identifier(), explicit)]
+            context_id, command, [identifier.encode_identifier(self._wish.identifier(), explicit)]
         )
         return number
 
@@ -195,15 +208,15 @@ class _Move:
             yield instance
             self._progress()
 
-    def _waited(self, association: Association) -> bool:
+    def _wait_for_response(self, association: ClientAssociation) -> bool:
         """Whether the archive has something to say, within a moment. Raises TimedOut, Stopped."""
         self._moving.check()
-        self._look_s = min(2 * self._look_s, _LONGEST_LOOK_S)
+        self._look_s = min(2 * self._look_s, _MAX_POLL_S)
         started = time.monotonic()
-        heard = association.heard(self._look_s)
+        heard = association.poll(self._look_s)
         now = time.monotonic()
         self._left_s -= now - started
-        if self._left_s <= 0 and not self._is_kept_waiting():
+        if self._left_s <= 0 and not self._is_throttled_by_us():
             raise self._timed_out("took longer in all than its time limit allows")
         if not heard and now > self._deadline:
             if not self._awaited.is_coming():
@@ -212,16 +225,16 @@ class _Move:
             self._deadline = now + 1
         return heard
 
-    def _is_kept_waiting(self) -> bool:
+    def _is_throttled_by_us(self) -> bool:
         """By our own side, which keeps to the rate of the source: that is not on its account."""
-        return self._pace.rate_bytes_s is not None and self._awaited.is_held_back()
+        return self._pace.rate_bytes_s is not None and self._awaited.is_throttled()
 
     def _progress(self) -> None:
-        self._look_s = _SHORTEST_LOOK_S
+        self._look_s = _MIN_POLL_S
         self._within_s = self._no_progress_s
         self._deadline = time.monotonic() + self._no_progress_s
 
-    def _note(self, command: Command) -> None:
+    def _note(self, command: CommandSet) -> None:
         """Being told the same again is no progress."""
         counts = tuple(command.number(field) for field in _COUNTS)
         if self._counts and counts != self._counts:
@@ -236,10 +249,10 @@ class _Move:
         if status == statuses.SUCCESS or status >> 12 == 0xB:
             return
         # Some were not sent, or it gave up at the first of them; our own count says which came.
-        if not statuses.could_not_send(status) or not self._came:
-            raise statuses.move_failure(name, status, reception.ae_title, reception.address)
+        if not statuses.is_retrieve_failure(status) or not self._came:
+            raise statuses.move_status_error(name, status, reception.ae_title, reception.address)
 
-    def _late_ones(self) -> Iterator[Instance]:
+    def _receive_late_images(self) -> Iterator[Instance]:
         """Some archives say that they are done before the images have come, or even left."""
         quiet_at = time.monotonic() + self._moving.drain_s
         while not (listed := self._listed()) or listed - self._came:
@@ -249,18 +262,18 @@ class _Move:
             self._moving.check()
             if time.monotonic() > quiet_at and not self._awaited.is_coming():
                 return
-            time.sleep(min(self._look_s, _LONGEST_LOOK_S))
-            self._look_s = min(2 * self._look_s, _LONGEST_LOOK_S)
+            time.sleep(min(self._look_s, _MAX_POLL_S))
+            self._look_s = min(2 * self._look_s, _MAX_POLL_S)
 
-    def _cancel(self, association: Association, number: int, patience_s: float) -> None:
+    def _cancel(self, association: ClientAssociation, number: int, patience_s: float) -> None:
         """Asks nicely, and gives it some seconds; the association is aborted afterwards."""
         context_id = association.agreement.context_of(self._moving.context.class_uid)
         until = time.monotonic() + patience_s
         with suppress(AditError):
-            association.send(context_id or 1, cancel(number))
-            while (left_s := until - time.monotonic()) > 0 and association.heard(left_s):
+            association.send(context_id or 1, make_cancel_request(number))
+            while (left_s := until - time.monotonic()) > 0 and association.poll(left_s):
                 command = association.receive(left_s, "cancel the retrieval").command
-                is_mine = command.is_answer(Operation.MOVE, number)
+                is_mine = command.is_response_to(Operation.MOVE, number)
                 if is_mine and command.status not in statuses.PENDING:
                     association.release()
                     return

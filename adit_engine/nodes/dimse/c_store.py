@@ -7,42 +7,44 @@ from dataclasses import dataclass
 from typing import Any
 
 from adit_engine.dicom_ul import statuses
-from adit_engine.dicom_ul.association import Association, Associations
-from adit_engine.dicom_ul.command_set import Operation, request
-from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, Context
+from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
+from adit_engine.dicom_ul.command_set import Operation, make_request
+from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, PresentationContext
 from adit_engine.errors import AditError, ConnectionLost, NodeError, NodeRefused
-from adit_engine.nodes.base import Stored
+from adit_engine.nodes.base import StoreResult
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
-LANES = 1
+DEFAULT_ASSOCIATIONS = 1
 """Associations at once, unless told otherwise. By two, the next image travels while the node files
 the one before. Nobody waits for the second: a node that serves one at a time gets all by the first."""
 
-SECOND_LANE_FROM = 8
-SECOND_LANE_FROM_BYTES = 16 * 1024 * 1024
+SECOND_ASSOCIATION_FROM = 8
+SECOND_ASSOCIATION_FROM_BYTES = 16 * 1024 * 1024
 """So many instances, or bytes, go by one association before another is worth its opening."""
 
-VAIN_RETRIES = 5
+MAX_VAIN_RETRIES = 5
 """After so many second tries that did not help, a failure is taken at its word."""
 
-BUSY_S = 1.0
+BUSY_PAUSE_S = 1.0
 """So long a node that is out of resources is left alone before the second try."""
 
-_Asking = Callable[[Sequence[Context]], AbstractContextManager[Association]]
+_RequestAssociation = Callable[
+    [Sequence[PresentationContext]], AbstractContextManager[ClientAssociation]
+]
 
 _BYTES_PER_S = 5_000_000
 """A node may take its time over a large object before it answers."""
 
 
-class _Lane:
+class _StoreAssociation:
     """One association at a time, and what it has offered; at most one answer is due on it."""
 
     def __init__(self) -> None:
         self.stack = ExitStack()
-        self.association: Association | None = None
+        self.association: ClientAssociation | None = None
         self.proposed: dict[str, tuple[str, ...]] = {}
 
-    def __enter__(self) -> "_Lane":
+    def __enter__(self) -> "_StoreAssociation":
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -50,42 +52,42 @@ class _Lane:
 
 
 @dataclass
-class _Due:
+class _PendingStore:
     """An instance that the node has been sent, or that needs no sending; `answer` is then given."""
 
-    lane: _Lane
+    lane: _StoreAssociation
     instance: Instance
-    answer: Stored | None = None
+    answer: StoreResult | None = None
     warning: str = ""
     digest: str = ""
     number: int = 0
     is_second_try: bool = False
 
 
-class Storage:
+class CStore:
     """Stores one stream over one or two associations; a new kind of object may need fresh ones."""
 
-    def __init__(self, associations: Associations, lanes: int = LANES) -> None:
+    def __init__(self, associations: OpenAssociations, lanes: int = DEFAULT_ASSOCIATIONS) -> None:
         self._associations = associations
         self._name = associations.peer.name
         self._most_lanes = lanes
         self._offered: dict[str, list[str]] = {}
         self._stack = ExitStack()
-        self._lanes: list[_Lane] = []
-        self._coming: _Lane | None = None
+        self._lanes: list[_StoreAssociation] = []
+        self._coming: _StoreAssociation | None = None
         """One more, asked for and not agreed to yet."""
         self._sent = self._sent_bytes = 0
-        self._retries = VAIN_RETRIES
+        self._retries = MAX_VAIN_RETRIES
 
-    def answers(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def answers(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """One for each instance, in order; lazy. Raises NodeError, Stopped.
 
         When the iterable raises, the answers that are due come first.
         """
-        due: deque[_Due] = deque()
+        due: deque[_PendingStore] = deque()
         stream = iter(instances)
         with self._stack:
-            self._add_lane()
+            self._add_association()
             while True:
                 try:
                     instance = next(stream, None)
@@ -95,68 +97,70 @@ class Storage:
                 if instance is None:
                     break
                 self._associations.check_aborted()
-                if len(due) == len(self._lanes) and not self._widen():
-                    yield self._answered(due.popleft())
+                if len(due) == len(self._lanes) and not self._add_association_if_useful():
+                    yield self._await_result(due.popleft())
                 due.append(self._begun(self._idle(due), instance))
             while due:
-                yield self._answered(due.popleft())
+                yield self._await_result(due.popleft())
 
-    def _last(self, due: deque[_Due]) -> Iterator[Stored]:
+    def _last(self, due: deque[_PendingStore]) -> Iterator[StoreResult]:
         """What is under way when the stream breaks off, as far as the node still answers."""
         with suppress(AditError):
             while due:
-                yield self._answered(due.popleft())
+                yield self._await_result(due.popleft())
 
-    def _begun(self, lane: _Lane, instance: Instance) -> _Due:
+    def _begun(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
         """Sends it, without waiting for the answer."""
         self._prepare(lane, instance)
-        outgoing, warning = self._acceptable(lane, instance)
+        outgoing, warning = self._adapt_to_node(lane, instance)
         if outgoing is None:
-            refusal = Stored(instance.in_header.ref, statuses.NO_SUCH_CLASS, error=warning)
-            return _Due(lane, instance, refusal)
-        due = _Due(lane, outgoing, warning=warning)
+            refusal = StoreResult(instance.in_header.ref, statuses.NO_SUCH_CLASS, error=warning)
+            return _PendingStore(lane, instance, refusal)
+        due = _PendingStore(lane, outgoing, warning=warning)
         try:
             self._send(due)
         except ConnectionLost:
-            self._send_afresh(due)
+            self._resend(due)
         self._sent += 1
         self._sent_bytes += outgoing.size_bytes
         due.digest = outgoing.sha256()
         return due
 
-    def _answered(self, due: _Due) -> Stored:
+    def _await_result(self, due: _PendingStore) -> StoreResult:
         """Waits for the answer; some failures and a lost connection are tried once more, afresh."""
         if due.answer is not None:
             return due.answer
         ref, status = due.instance.in_header.ref, self._status(due)
         if status != statuses.SUCCESS and not statuses.is_stored_with_warning(status):
-            return Stored(ref, status, error=statuses.store_error(status))
+            return StoreResult(ref, status, error=statuses.describe_store_error(status))
         warning = due.warning
         if status != statuses.SUCCESS:
-            words = statuses.store_warning(status)
+            words = statuses.describe_store_warning(status)
             warning = f"{words}; {warning}" if warning else words
         size = due.instance.size_bytes
         kind = due.instance.sop_class_uid
-        return Stored(ref, status, warning, size_bytes=size, sha256=due.digest, class_uid=kind)
+        return StoreResult(ref, status, warning, size_bytes=size, sha256=due.digest, class_uid=kind)
 
-    def _status(self, due: _Due) -> int:
+    def _status(self, due: _PendingStore) -> int:
         try:
             status = self._receive(due)
         except ConnectionLost:
             if due.is_second_try:
                 raise
-            self._send_afresh(due)
+            self._resend(due)
             return self._receive(due)
-        if not due.is_second_try and _may_pass(status) and self._retries > 0:
+        if not due.is_second_try and _is_retryable(status) and self._retries > 0:
             if statuses.is_busy(status):
-                self._associations.pause(BUSY_S)
-            self._send_afresh(due)
+                self._associations.pause(BUSY_PAUSE_S)
+            self._resend(due)
             status = self._receive(due)
-            if _may_pass(status):
+            if _is_retryable(status):
                 self._retries -= 1
         return status
 
-    def _acceptable(self, lane: _Lane, instance: Instance) -> tuple[Instance | None, str]:
+    def _adapt_to_node(
+        self, lane: _StoreAssociation, instance: Instance
+    ) -> tuple[Instance | None, str]:
         """The instance as the node takes it, with a remark; or None with the reason."""
         assert lane.association is not None
         kind = instance.sop_class_uid
@@ -165,22 +169,22 @@ class Storage:
         if syntax in syntaxes:
             return instance, ""
         if not syntaxes:
-            return None, f"the PACS does not take {statuses.class_name(kind)}"
-        from adit_engine.nodes.reencode import reencoded  # takes long to load, and is seldom needed
+            return None, f"the PACS does not take {statuses.describe_uid(kind)}"
+        from adit_engine.nodes.reencode import reencode  # takes long to load, and is seldom needed
 
-        other = reencoded(instance, syntaxes)
+        other = reencode(instance, syntaxes)
         if other is None:
-            name = statuses.class_name(syntax)
+            name = statuses.describe_uid(syntax)
             return None, f"the PACS does not take {name}, and it could not be re-encoded"
-        name = statuses.class_name(other.transfer_syntax_uid)
+        name = statuses.describe_uid(other.transfer_syntax_uid)
         return other, f"re-encoded without loss as {name}, which the PACS takes"
 
-    def _send_afresh(self, due: _Due) -> None:
+    def _resend(self, due: _PendingStore) -> None:
         due.is_second_try = True
         self._renew(due.lane)
         self._send(due)
 
-    def _send(self, due: _Due) -> None:
+    def _send(self, due: _PendingStore) -> None:
         association, instance = due.lane.association, due.instance
         assert association is not None
         kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
@@ -189,17 +193,17 @@ class Storage:
             raise NodeRefused(self._name, "took this kind of object a moment ago, and not now.")
         due.number = association.next_message_id()
         uid = instance.in_header.ref.instance_uid
-        command = request(Operation.STORE, due.number, kind, data=True, instance_uid=uid)
+        command = make_request(Operation.STORE, due.number, kind, data=True, instance_uid=uid)
         association.send(context_id, command, instance.parts())
 
-    def _receive(self, due: _Due) -> int:
+    def _receive(self, due: _PendingStore) -> int:
         association = due.lane.association
         assert association is not None
         patience = association.peer.patience
         patience_s = patience.no_progress_s + due.instance.size_bytes / _BYTES_PER_S
         answer = association.receive(patience_s, "answer a stored image").command
         status = answer.status
-        is_mine = answer.is_answer(Operation.STORE, due.number)
+        is_mine = answer.is_response_to(Operation.STORE, due.number)
         # C-STORE knows no pending answer, and nobody can say which one would be the last.
         if not is_mine or status is None or status in statuses.PENDING:
             raise association.fault("did not answer a stored image in order")
@@ -207,24 +211,27 @@ class Storage:
 
     # Associations ------------------------------------------------------------------------------
 
-    def _idle(self, due: Iterable[_Due]) -> _Lane:
+    def _idle(self, due: Iterable[_PendingStore]) -> _StoreAssociation:
         busy = {id(one.lane) for one in due}
         return next(lane for lane in self._lanes if id(lane) not in busy)
 
-    def _widen(self) -> bool:
+    def _add_association_if_useful(self) -> bool:
         """Whether there is one association more, where it is allowed, worth it, and agreed to."""
-        is_worth_it = self._sent >= SECOND_LANE_FROM or self._sent_bytes >= SECOND_LANE_FROM_BYTES
+        is_worth_it = (
+            self._sent >= SECOND_ASSOCIATION_FROM
+            or self._sent_bytes >= SECOND_ASSOCIATION_FROM_BYTES
+        )
         if len(self._lanes) >= self._most_lanes or not is_worth_it:
             return False
-        lane = self._coming or self._stack.enter_context(_Lane())
+        lane = self._coming or self._stack.enter_context(_StoreAssociation())
         try:
             if self._coming is None:
                 self._coming = lane
                 self._request(lane)
             assert lane.association is not None
-            if not lane.association.heard(0):
+            if not lane.association.poll(0):
                 return False
-            lane.association.agree()
+            lane.association.finish_negotiation()
         except NodeError:
             lane.stack.close()
             self._most_lanes = len(self._lanes)
@@ -233,10 +240,10 @@ class Storage:
         self._coming = None
         return True
 
-    def _add_lane(self) -> None:
-        self._lanes.append(self._stack.enter_context(_Lane()))
+    def _add_association(self) -> None:
+        self._lanes.append(self._stack.enter_context(_StoreAssociation()))
 
-    def _prepare(self, lane: _Lane, instance: Instance) -> None:
+    def _prepare(self, lane: _StoreAssociation, instance: Instance) -> None:
         """Makes sure that an association is open which has offered this class and syntax."""
         kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
         offered = self._offered.setdefault(kind, [EXPLICIT_LE, IMPLICIT_LE])
@@ -251,7 +258,7 @@ class Storage:
         while sum(len(syntaxes) for syntaxes in self._offered.values()) > MAX_CONTEXTS:
             del self._offered[next(other for other in self._offered if other != kind)]
 
-    def _renew(self, lane: _Lane) -> None:
+    def _renew(self, lane: _StoreAssociation) -> None:
         """A fresh association in place of the one that the lane had.
 
         A node that serves one at a time would first serve the one that was asked for and never used.
@@ -262,17 +269,21 @@ class Storage:
             self._most_lanes = len(self._lanes)
         self._take(lane, self._associations.open)
 
-    def _request(self, lane: _Lane) -> None:
+    def _request(self, lane: _StoreAssociation) -> None:
         """Asks for one, and does not wait for the answer."""
         self._take(lane, self._associations.requested)
 
-    def _take(self, lane: _Lane, asking: _Asking) -> None:
+    def _take(self, lane: _StoreAssociation, asking: _RequestAssociation) -> None:
         lane.stack.close()
         lane.association = None
-        contexts = [Context(k, (syntax,)) for k, held in self._offered.items() for syntax in held]
+        contexts = [
+            PresentationContext(k, (syntax,))
+            for k, held in self._offered.items()
+            for syntax in held
+        ]
         lane.association = lane.stack.enter_context(asking(contexts))
         lane.proposed = {kind: tuple(held) for kind, held in self._offered.items()}
 
 
-def _may_pass(status: int) -> bool:
-    return statuses.may_pass_once_more(status) or statuses.is_busy(status)
+def _is_retryable(status: int) -> bool:
+    return statuses.is_retryable(status) or statuses.is_busy(status)

@@ -7,36 +7,39 @@ from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 
-from adit_engine.dicom_ul.association import Associations, Shared
-from adit_engine.errors import (
-    CannotDo,
-    NodeError,
-    WrongInput,
+from adit_engine.dicom_ul.association import OpenAssociations, SharedAssociation
+from adit_engine.errors import InvalidInput, NodeError, NotSupported
+from adit_engine.nodes.base import (
+    FindResults,
+    Grade,
+    NodeFinding,
+    SettingProposal,
+    StorageConfirmation,
+    StoreResult,
 )
-from adit_engine.nodes.base import Answers, Finding, Grade, Proof, Proposal, Stored
 from adit_engine.nodes.dimse import c_find
-from adit_engine.nodes.dimse.c_find import Found, Search
+from adit_engine.nodes.dimse.c_find import CFind, CFindResults
 from adit_engine.nodes.dimse.c_get import (
-    CLASSES_PER_LOAD,
+    CLASSES_PER_ASSOCIATION,
     PATIENT_ROOT_GET,
     STUDY_ROOT_GET,
-    Load,
-    Wish,
-    wishes_of,
+    RetrieveBatch,
+    RetrieveRequest,
+    make_requests,
 )
 from adit_engine.nodes.dimse.c_move import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
-from adit_engine.nodes.dimse.c_store import Storage
-from adit_engine.nodes.dimse.retrieve import Fetching, Route
+from adit_engine.nodes.dimse.c_store import CStore
+from adit_engine.nodes.dimse.retrieve import ImageRetrieval, RetrieveSettings
 from adit_engine.nodes.dimse.settings import DimseSettings
-from adit_engine.nodes.dimse.storage_commitment import Committing
-from adit_engine.nodes.dimse.storage_proof import Proving
-from adit_engine.storage_scp.pending_moves import Reception
+from adit_engine.nodes.dimse.storage_commitment import StorageCommitment
+from adit_engine.nodes.dimse.storage_proof import StorageProof
+from adit_engine.storage_scp.pending_moves import MoveReceiver
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import InstanceRef, Level, Ref, SeriesRef
+from adit_engine.values.references import InstanceRef, QueryLevel, Ref, SeriesRef
 
-_WAYS = {"get": "C-GET", "move": "C-MOVE"}
+_METHOD_LABELS = {"get": "C-GET", "move": "C-MOVE"}
 _FIND_CLASSES = {"study": c_find.STUDY_ROOT, "patient": c_find.PATIENT_ROOT}
 
 
@@ -48,11 +51,11 @@ class DimseNode:
     """Its images may come by way of a reception."""
 
     def __init__(
-        self, name: str, settings: DimseSettings, reception: Reception | None = None
+        self, name: str, settings: DimseSettings, reception: MoveReceiver | None = None
     ) -> None:
         self.name = name
         self.settings = settings
-        self._associations = Associations(settings.peer(name))
+        self._associations = OpenAssociations(settings.peer(name))
         self.pace = self._associations.peer.patience.pace
         patient_root = settings.query_root == "patient"
         self._find_class = _FIND_CLASSES[settings.query_root]
@@ -60,25 +63,25 @@ class DimseNode:
         self._move_class = PATIENT_ROOT_MOVE if patient_root else STUDY_ROOT_MOVE
         self._reception = reception
         self._aborted = False
-        self._shared: Shared | None = None
+        self._shared: SharedAssociation | None = None
         self.lists_meanwhile = False
         """Whether a second association may be held, to ask for a list while images come."""
         self._asking = Event()
-        self._fetches: set[Fetching] = set()
-        self._route = Route(
+        self._fetches: set[ImageRetrieval] = set()
+        self._route = RetrieveSettings(
             settings.retrieve,
             self._get_class,
             self._move_class,
             settings.drain_s,
-            settings.whose_images,
+            settings.resolve_senders,
         )
-        self._search = Search(name, self._find_class, settings.character_set_fallback)
+        self._search = CFind(name, self._find_class, settings.character_set_fallback)
         committing = self._committing(settings.commitment_s)
-        self._proving = Proving(settings.proof, self._associations, self._search, committing)
+        self._proving = StorageProof(settings.proof, self._associations, self._search, committing)
 
-    def _committing(self, within_s: float) -> Committing:
-        senders = self.settings.whose_images
-        return Committing(self._associations, self._reception, senders, within_s)
+    def _committing(self, within_s: float) -> StorageCommitment:
+        senders = self.settings.resolve_senders
+        return StorageCommitment(self._associations, self._reception, senders, within_s)
 
     def close(self) -> None:
         """Ends what an iterator that nobody finished still holds open."""
@@ -97,84 +100,85 @@ class DimseNode:
 
     # Checks ------------------------------------------------------------------------------------
 
-    def check(self) -> Iterator[Finding]:
+    def check(self) -> Iterator[NodeFinding]:
         """By one association that asks for everything, and some ten small searches."""
-        from adit_engine.nodes.dimse.association_probe import (  # only a check needs it
-            Chosen,
-            Offers,
-        )
+        from adit_engine.nodes.dimse.association_probe import AssociationProbe, ProbedSettings
 
         given = self.settings
-        chosen = Chosen(
+        chosen = ProbedSettings(
             given.query_root, given.retrieve, given.calling_ae_title, given.max_pdu, given.proof
         )
-        offers = Offers(self._associations, chosen)
+        offers = AssociationProbe(self._associations, chosen)
         try:
             yield from offers.findings()
             if offers.root:
-                yield from self._manners(offers.root)
+                yield from self._query_findings(offers.root)
         except NodeError as error:
-            yield Finding(Grade.BAD, str(error), "Mend this before the PACS is used.")
+            yield NodeFinding(Grade.BAD, str(error), "Mend this before the PACS is used.")
 
-    def _manners(self, root: str) -> Iterator[Finding]:
+    def _query_findings(self, root: str) -> Iterator[NodeFinding]:
         """Without the settings that it may propose to change."""
         from adit_engine.nodes.diagnostics import query_probe  # only a check needs them
-        from adit_engine.nodes.diagnostics.query_probe import Manners
+        from adit_engine.nodes.diagnostics.query_probe import QueryProbe
 
-        plainly = Search(self.name, _FIND_CLASSES[root], query_probe.READ_AS)
+        plainly = CFind(self.name, _FIND_CLASSES[root], query_probe.ASSUMED_CHARACTER_SET)
 
-        def ask(query: Query) -> Answers:
-            return Answers(self._records(query, plainly))
+        def ask(query: Query) -> FindResults:
+            return FindResults(self._records(query, plainly))
 
-        manners = Manners(ask, self.settings.result_cap, by_patient=root == "patient")
+        manners = QueryProbe(ask, self.settings.result_cap, by_patient=root == "patient")
         yield from manners.findings()
         if manners.studies:
-            yield from query_probe.findings(manners.studies, self.settings.character_set_fallback)
+            yield from query_probe.check_character_set(
+                manners.studies, self.settings.character_set_fallback
+            )
 
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
-    ) -> Iterator[Finding]:
+    ) -> Iterator[NodeFinding]:
         """By C-GET and, where a receiver runs, by C-MOVE; proposes the way that works."""
-        from adit_engine.nodes.diagnostics.image_probe import (  # only a check needs them
-            Detour,
-            Limit,
-            attempted,
+        from adit_engine.nodes.diagnostics.image_probe import (
+            FetchLimit,
+            MoveDiagnosis,
+            attempt_fetch,
         )
 
         came = []
-        for by, way in _WAYS.items():
+        for by, way in _METHOD_LABELS.items():
             if by == "move" and self._reception is None:
-                yield Finding(Grade.WARNING, "C-MOVE was not tried: no receiver runs here.")
+                yield NodeFinding(Grade.WARNING, "C-MOVE was not tried: no receiver runs here.")
                 continue
             began = datetime.now(UTC)
             fetch = partial(self._fetch, but(self._route, by=by), [image], patient_id)
-            attempt = attempted(way, image, fetch, Limit(within_s, self.break_off))
+            attempt = attempt_fetch(way, image, fetch, FetchLimit(within_s, self.break_off))
             if attempt.came:
                 came.append(by)
             if attempt.came or by == "get" or self._reception is None:
                 yield attempt.finding()
                 continue
-            text, known = self.settings.senders, self.settings.whose_images()
-            yield from Detour(self.name, text, known, self._reception).findings(attempt, began)
-        yield from self._preferred(came)
+            text, known = self.settings.senders, self.settings.resolve_senders()
+            yield from MoveDiagnosis(self.name, text, known, self._reception).findings(
+                attempt, began
+            )
+        yield from self._propose_retrieve_method(came)
 
-    def _preferred(self, came: Sequence[str]) -> Iterator[Finding]:
+    def _propose_retrieve_method(self, came: Sequence[str]) -> Iterator[NodeFinding]:
         """What the attempts say of the setting Retrieve by."""
         chosen = self.settings.retrieve
         if not came or chosen in came or (chosen == "auto" and "get" in came):
             return
-        why = f"By {_WAYS[came[0]]} the image came."
+        why = f"By {_METHOD_LABELS[came[0]]} the image came."
         step = f"Choose {came[0]} for Retrieve by."
-        what = f"Images of {self.name} come by {_WAYS[came[0]]}, and its settings name another way."
-        yield Finding(Grade.WARNING, what, step, (Proposal("retrieve", came[0], why),))
+        what = f"Images of {self.name} come by {_METHOD_LABELS[came[0]]}, and its settings name another way."
+        yield NodeFinding(Grade.WARNING, what, step, (SettingProposal("retrieve", came[0], why),))
 
-    def try_writing(self) -> Iterator[Finding]:
+    def try_writing(self) -> Iterator[NodeFinding]:
         """By C-STORE of a made-up image, which stays there; then it is asked for by both ways."""
         from adit_engine.nodes.diagnostics import image_probe
         from adit_engine.nodes.dimse import storage_commitment  # only a check needs them
 
-        image, given = image_probe.dummy(self.settings.calling_ae_title), self.settings
-        taken = yield from image_probe.sent(self, image, self._proving.found)
+        image, given = image_probe.make_test_image(self.settings.calling_ae_title), self.settings
+        taken = yield from image_probe.send_test_image(self, image, self._proving.found)
         if taken:
             most_s = (
                 storage_commitment.WITHOUT_RECEIVER_S
@@ -183,29 +187,29 @@ class DimseNode:
             )
             committing = self._committing(min(given.commitment_s, most_s))
             named = image.sop_class_uid, image.instance_uid
-            yield from storage_commitment.findings(committing, named, given.proof)
+            yield from storage_commitment.check_storage_commitment(committing, named, given.proof)
 
     # Search ------------------------------------------------------------------------------------
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         """Answers that do not match by our own reading are left out, and count for the cap."""
-        return Found(self._records(query), query, self.settings.result_cap)
+        return CFindResults(self._records(query), query, self.settings.result_cap)
 
     @contextmanager
-    def conversation(self) -> Iterator[None]:
+    def share_association(self) -> Iterator[None]:
         """Within the block finds share one association; it is opened by the first, and again after
         a fault, a search that was not read to its end, or when the peer has released it.
         """
-        with Shared(self._associations, self._search.context()) as shared:
+        with SharedAssociation(self._associations, self._search.context()) as shared:
             self._shared = shared
             try:
                 yield
             finally:
                 self._shared = None
 
-    def _records(self, query: Query, search: Search | None = None) -> Iterator[Record]:
+    def _records(self, query: Query, search: CFind | None = None) -> Iterator[Record]:
         asking = search or self._search
-        if self._shared is not None and search is None and query.level is not Level.PATIENT:
+        if self._shared is not None and search is None and query.level is not QueryLevel.PATIENT:
             yield from self._shared.records(lambda association: asking.ask(association, query))
             return
         with self._associations.open([asking.context(query.level)]) as association:
@@ -218,7 +222,7 @@ class DimseNode:
         """By C-GET or C-MOVE. Asks first what will come, unless a find has told it."""
         if self.settings.retrieve == "move" and self._reception is None:
             text = "is set to C-MOVE, and no receiver runs here that could take its images."
-            raise CannotDo(self.name, f"{text} Set Retrieve by to get, or run a receiver.")
+            raise NotSupported(self.name, f"{text} Set Retrieve by to get, or run a receiver.")
         return self._fetch(self._route, refs, patient_id)
 
     def fetch_early(
@@ -231,16 +235,16 @@ class DimseNode:
     ) -> Iterator[Instance] | None:
         """By C-GET or, where it is set, by C-MOVE; of the classes that a search for the study told."""
         classes = self._search.classes_of(series.study_uid)
-        is_told = 0 < len(classes) <= CLASSES_PER_LOAD and all(map(may_come, classes))
+        is_told = 0 < len(classes) <= CLASSES_PER_ASSOCIATION and all(map(may_come, classes))
         is_deaf = self._route.by == "move" and self._reception is None
         if not self.lists_meanwhile or is_deaf or not is_told:
             return None
         fetching, wishes = self._fetching(self._route, [series], patient_id)
         self._asking.clear()
-        return self._fetched_early(fetching, Load(tuple(wishes), classes), count)
+        return self._fetched_early(fetching, RetrieveBatch(tuple(wishes), classes), count)
 
     def _fetched_early(
-        self, fetching: Fetching, load: Load, count: int | None
+        self, fetching: ImageRetrieval, load: RetrieveBatch, count: int | None
     ) -> Iterator[Instance]:
         """After the search has its association: a node that grants one alone answers that first."""
         came = False
@@ -255,24 +259,30 @@ class DimseNode:
         finally:
             self._fetches.discard(fetching)
 
-    def _fetch(self, route: Route, refs: Sequence[Ref], patient_id: str) -> Iterator[Instance]:
+    def _fetch(
+        self, route: RetrieveSettings, refs: Sequence[Ref], patient_id: str
+    ) -> Iterator[Instance]:
         fetching, wishes = self._fetching(route, refs, patient_id)
         return self._fetched(fetching, wishes)
 
     def _fetching(
-        self, route: Route, refs: Sequence[Ref], patient_id: str
-    ) -> tuple[Fetching, list[Wish]]:
+        self, route: RetrieveSettings, refs: Sequence[Ref], patient_id: str
+    ) -> tuple[ImageRetrieval, list[RetrieveRequest]]:
         if self._get_class == PATIENT_ROOT_GET and not patient_id:
-            raise WrongInput(f"{self.name} has a patient root: say the patient's id with the UIDs.")
+            raise InvalidInput(
+                f"{self.name} has a patient root: say the patient's id with the UIDs."
+            )
         # With a study root the patient's id is no key of a retrieval (PS3.4 C.6.2.2).
         patient_root = self._get_class == PATIENT_ROOT_GET
-        fetching = Fetching(self._associations.peer, route, self._search, self._reception)
+        fetching = ImageRetrieval(self._associations.peer, route, self._search, self._reception)
         self._fetches.add(fetching)
         if self._aborted:
             fetching.stop()
-        return fetching, wishes_of(refs, patient_id if patient_root else "")
+        return fetching, make_requests(refs, patient_id if patient_root else "")
 
-    def _fetched(self, fetching: Fetching, wishes: Sequence[Wish]) -> Iterator[Instance]:
+    def _fetched(
+        self, fetching: ImageRetrieval, wishes: Sequence[RetrieveRequest]
+    ) -> Iterator[Instance]:
         try:
             yield from fetching.images(wishes)
         finally:
@@ -286,10 +296,10 @@ class DimseNode:
 
     # Storage -----------------------------------------------------------------------------------
 
-    def store(self, instances: Iterable[Instance]) -> Iterator[Stored]:
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """By C-STORE. What the node takes in no syntax of its own choice is an error of its own."""
-        return Storage(self._associations, self.settings.store_associations).answers(instances)
+        return CStore(self._associations, self.settings.store_associations).answers(instances)
 
-    def confirm(self, stored: Sequence[Stored]) -> Iterator[Proof]:
+    def confirm(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         """By the way that the settings name: a search, or its own report, or not at all."""
         return self._proving.proofs(stored)

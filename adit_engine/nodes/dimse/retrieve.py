@@ -5,50 +5,50 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from adit_engine.dicom_ul import statuses
-from adit_engine.dicom_ul.association import Association, Associations
+from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
 from adit_engine.dicom_ul.peer import Peer
-from adit_engine.errors import CannotDo, ConnectionLost, NodeBusy, NodeRefused, NotFound
-from adit_engine.nodes.dimse.c_find import Listing, Search
+from adit_engine.errors import ConnectionLost, NodeBusy, NodeRefused, NotFound, NotSupported
+from adit_engine.nodes.dimse.c_find import CFind, KnownContents
 from adit_engine.nodes.dimse.c_get import (
-    CLASSES_PER_LOAD,
+    CLASSES_PER_ASSOCIATION,
     COMMON_CLASSES,
-    InVain,
-    Load,
-    Retrieval,
-    Wish,
-    loads_of,
-    lots,
+    CGet,
+    FailureTimer,
+    RetrieveBatch,
+    RetrieveRequest,
+    batch_requests,
+    split_uids,
 )
-from adit_engine.nodes.dimse.c_move import Moving
-from adit_engine.storage_scp.pending_moves import Reception, Sender
+from adit_engine.nodes.dimse.c_move import CMove
+from adit_engine.storage_scp.pending_moves import AllowedSender, MoveReceiver
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
-from adit_engine.values.references import Level, SeriesRef, StudyRef
+from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class RetrieveSettings:
     """How a node lets its images be fetched. `by` is get, move, or auto for either."""
 
     by: str
     get_class: str
     move_class: str
     drain_s: float
-    senders: Callable[[], tuple[Sender, ...]]
+    senders: Callable[[], tuple[AllowedSender, ...]]
     """Whose images are taken after a C-MOVE; may ask the name service."""
 
 
-class Fetching:
+class ImageRetrieval:
     """One fetch, over associations of its own, so that it can be broken off by itself."""
 
     def __init__(
-        self, peer: Peer, route: Route, search: Search, reception: Reception | None
+        self, peer: Peer, route: RetrieveSettings, search: CFind, reception: MoveReceiver | None
     ) -> None:
-        self._associations = Associations(peer)
+        self._associations = OpenAssociations(peer)
         self._route = route
         self._search = search
         self._reception = reception
-        self._moving: Moving | None = None
+        self._moving: CMove | None = None
 
     def stop(self) -> None:
         """Ends every wait at once; a C-MOVE is cancelled first, which may take some seconds."""
@@ -62,7 +62,7 @@ class Fetching:
         if self._moving is not None:
             self._moving.associations.abort()
 
-    def images(self, wishes: Sequence[Wish]) -> Iterator[Instance]:
+    def images(self, wishes: Sequence[RetrieveRequest]) -> Iterator[Instance]:
         """Lazy. Asks first what will come, unless a find has told it. Raises NodeError, Stopped."""
         listed = self._listed(wishes)
         if self._route.by == "move":
@@ -70,20 +70,20 @@ class Fetching:
             return
         counts = {wish: len(wish.instance_uids) or listing.count for wish, listing in listed}
         pairs = ((wish, frozenset(it.classes or COMMON_CLASSES)) for wish, it in listed)
-        retrieval = Retrieval(self._associations, self._route.get_class)
-        for load in loads_of(pairs):
+        retrieval = CGet(self._associations, self._route.get_class)
+        for load in batch_requests(pairs):
             got = False
             try:
                 total = sum(counts[wish] for wish in load.wishes) or None
                 for instance in retrieval.images(load, total):
                     got = True
                     yield instance
-            except (CannotDo, ConnectionLost, NodeBusy, NodeRefused) as error:
+            except (NotSupported, ConnectionLost, NodeBusy, NodeRefused) as error:
                 # Some archives hang up instead of saying that they do not offer C-GET.
-                cannot_send = statuses.could_not_send(getattr(error, "status", None))
+                cannot_send = statuses.is_retrieve_failure(getattr(error, "status", None))
                 if got or (isinstance(error, NodeBusy) and not cannot_send):
                     raise
-                singly = self._singly(load) if retrieval.has_tried else load
+                singly = self._split_batch_by_image(load) if retrieval.has_tried else load
                 if not self._may_move() and singly == load:
                     raise
                 if not self._may_move():
@@ -92,29 +92,31 @@ class Fetching:
             if not got and self._may_move():
                 yield from self._moved(load.wishes)
 
-    def _singly(self, load: Load) -> Load:
+    def _split_batch_by_image(self, load: RetrieveBatch) -> RetrieveBatch:
         """By the images that a search has told: one that cannot be sent may have cost the others."""
         wishes = [
             replace(wish, instance_uids=lot)
             for wish in load.wishes
-            for lot in lots(sorted(self._uids(wish)))
+            for lot in split_uids(sorted(self._uids(wish)))
             if len(self._uids(wish)) > 1
         ]
         return replace(load, wishes=tuple(wishes)) if wishes else load
 
-    def early(self, load: Load, count: int | None) -> Iterator[Instance]:
+    def early(self, load: RetrieveBatch, count: int | None) -> Iterator[Instance]:
         """Without a search of its own; what is not known yet may be found meanwhile. Raises as `images`."""
         if self._route.by == "move":
             return self._moved(load.wishes, count)
-        return Retrieval(self._associations, self._route.get_class).images(load, count)
+        return CGet(self._associations, self._route.get_class).images(load, count)
 
     def _may_move(self) -> bool:
         return self._route.by == "auto" and self._reception is not None
 
-    def _moved(self, wishes: Sequence[Wish], count: int | None = None) -> Iterator[Instance]:
+    def _moved(
+        self, wishes: Sequence[RetrieveRequest], count: int | None = None
+    ) -> Iterator[Instance]:
         """By C-MOVE, one wish after the other."""
         assert self._reception is not None
-        self._moving = Moving(
+        self._moving = CMove(
             self._associations.peer,
             self._route.move_class,
             self._reception,
@@ -131,19 +133,19 @@ class Fetching:
                     yield instance
             except (NodeBusy, NodeRefused) as error:
                 is_list = len(wish.instance_uids) > 1 and not came
-                if not (is_list or statuses.could_not_send(error.status)):
+                if not (is_list or statuses.is_retrieve_failure(error.status)):
                     raise
                 refusal = error
             if refusal is not None or not came:
-                yield from self._moved_singly(self._moving, wish, refusal)
+                yield from self._move_single_images(self._moving, wish, refusal)
 
-    def _moved_singly(
-        self, moving: Moving, wish: Wish, refusal: NodeBusy | NodeRefused | None
+    def _move_single_images(
+        self, moving: CMove, wish: RetrieveRequest, refusal: NodeBusy | NodeRefused | None
     ) -> Iterator[Instance]:
         """What neither a series nor a list of UIDs has brought. Raises a refusal of all of it."""
         uids = self._uids(wish)
-        singles = replace(wish, instance_uids=tuple(sorted(uids))).singles()
-        got, in_vain = False, InVain()
+        singles = replace(wish, instance_uids=tuple(sorted(uids))).split_by_image()
+        got, in_vain = False, FailureTimer()
         for single in singles if refusal is not None or wish.instance_uids else ():
             came, said = False, None
             try:
@@ -151,7 +153,7 @@ class Fetching:
                     came = got = True
                     yield instance
             except (NodeBusy, NodeRefused) as error:
-                if not statuses.could_not_send(error.status):
+                if not statuses.is_retrieve_failure(error.status):
                     raise
                 refusal = said = error
             if said is None and not came:
@@ -160,12 +162,14 @@ class Fetching:
         if refusal is not None and not got:
             raise refusal
 
-    def _uids(self, wish: Wish) -> frozenset[str]:
+    def _uids(self, wish: RetrieveRequest) -> frozenset[str]:
         """Of the images that a wish will bring, as far as a search has told them by now."""
         listing = self._search.listing(wish.series_uid)
         return frozenset(wish.instance_uids or (listing.uids if listing is not None else ()))
 
-    def _listed(self, wishes: Sequence[Wish]) -> list[tuple[Wish, Listing]]:
+    def _listed(
+        self, wishes: Sequence[RetrieveRequest]
+    ) -> list[tuple[RetrieveRequest, KnownContents]]:
         """What is known of each wish; asks the node where nothing is, and releases that first."""
         known = [(wish, self._search.listing(wish.series_uid)) for wish in wishes]
         if all(listing is not None for _, listing in known):
@@ -173,19 +177,21 @@ class Fetching:
         with self._associations.open([self._search.context()]) as association:
             return [pair for wish in wishes for pair in self._look(association, wish)]
 
-    def _look(self, association: Association, wish: Wish) -> Iterator[tuple[Wish, Listing]]:
+    def _look(
+        self, association: ClientAssociation, wish: RetrieveRequest
+    ) -> Iterator[tuple[RetrieveRequest, KnownContents]]:
         """A wish and its listing; a study of unknown or too many classes goes by series.
 
         Raises NotFound.
         """
-        if wish.level is not Level.STUDY:
-            yield wish, self._look_at_series(association, wish)
+        if wish.level is not QueryLevel.STUDY:
+            yield wish, self._list_series_contents(association, wish)
             return
-        study, listing = StudyRef(wish.study_uid), Listing()
+        study, listing = StudyRef(wish.study_uid), KnownContents()
         for record in self._search.ask(association, Query.study(study, wish.patient_id)):
             listing.classes.update(record.texts("SOPClassesInStudy"))
             listing.count += record.instance_count or 0
-        if 0 < len(listing.classes) <= CLASSES_PER_LOAD:
+        if 0 < len(listing.classes) <= CLASSES_PER_ASSOCIATION:
             yield wish, listing
             return
         answers = list(self._search.ask(association, Query.series_of(study, wish.patient_id)))
@@ -193,23 +199,25 @@ class Fetching:
             raise self._not_found("study")
         for record in answers:
             part = replace(wish, series_uid=record.series_uid)
-            yield part, self._look_at_series(association, part)
+            yield part, self._list_series_contents(association, part)
 
-    def _look_at_series(self, association: Association, wish: Wish) -> Listing:
+    def _list_series_contents(
+        self, association: ClientAssociation, wish: RetrieveRequest
+    ) -> KnownContents:
         known = self._search.listing(wish.series_uid)
         if known is not None:
             return known
-        ref, listing = SeriesRef(wish.study_uid, wish.series_uid), Listing()
+        ref, listing = SeriesRef(wish.study_uid, wish.series_uid), KnownContents()
         query = Query.instances_of(ref, wish.patient_id)
         try:
             for record in self._search.ask(association, query):
                 listing.add(record)
         except NodeRefused as refusal:
-            if not statuses.could_not_list(refusal.status):
+            if not statuses.is_find_unsupported(refusal.status):
                 raise
         if not listing.count:
             # Not every node lists single images: a series that it knows can still be fetched.
-            series = Query(Level.SERIES, query.keys)
+            series = Query(QueryLevel.SERIES, query.keys)
             if not any(series.matches(r) for r in self._search.ask(association, series)):
                 raise self._not_found("series")
         return listing

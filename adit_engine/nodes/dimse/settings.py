@@ -9,21 +9,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from adit_engine.dicom_ul import identifier
-from adit_engine.dicom_ul.peer import Patience, Peer
-from adit_engine.errors import WrongInput
-from adit_engine.nodes.base import Finding, Grade, setting
-from adit_engine.storage_scp.pending_moves import Sender, senders
+from adit_engine.dicom_ul.peer import Peer, Timeouts
+from adit_engine.errors import InvalidInput
+from adit_engine.nodes.base import Grade, NodeFinding, setting
+from adit_engine.storage_scp.pending_moves import AllowedSender, parse_senders
 from adit_engine.values.references import AETitle
 
 if TYPE_CHECKING:
-    from adit_engine.dicom_ul.tls import ClientTls, Seal
+    from adit_engine.dicom_ul.tls import ClientTls, TlsSession
 
 TRANSPORTS = ("plain", "tls")
 LEAST_TLS = ("1.2", "1.3")
 WARN_DAYS = 30
 
 
-class Given(Protocol):
+class TransportSettings(Protocol):
     """The settings that matter here; certificates and key as PEM text."""
 
     @property
@@ -42,31 +42,35 @@ class Given(Protocol):
     def least_tls(self) -> str: ...
 
 
-def check(given: Given) -> None:
+def check_transport(given: TransportSettings) -> None:
     """Raises WrongInput; certificates are looked at for tls only."""
     if given.transport not in TRANSPORTS:
-        raise WrongInput("Transport: plain or tls.")
+        raise InvalidInput("Transport: plain or tls.")
     if given.least_tls not in LEAST_TLS:
-        raise WrongInput("Oldest version of TLS: 1.2 or 1.3.")
+        raise InvalidInput("Oldest version of TLS: 1.2 or 1.3.")
     for label, text in (
         ("CA certificate", given.ca_certificate),
         ("Client certificate", given.client_certificate),
     ):
         # Only the key is kept sealed.
         if "PRIVATE KEY-----" in text:
-            raise WrongInput(f"{label}: it holds a private key. Put that into Client key.")
-    tls = tls_for(given)
+            raise InvalidInput(f"{label}: it holds a private key. Put that into Client key.")
+    tls = make_client_tls(given)
     if tls is not None:
         tls.check()
 
 
-def tls_for(given: Given) -> "ClientTls | None":
+def make_client_tls(given: TransportSettings) -> "ClientTls | None":
     """None in the clear."""
     if given.transport == "plain":
         return None
-    from adit_engine.dicom_ul.tls import ClientTls, Papers, Pem  # ssl: only for who needs it
+    from adit_engine.dicom_ul.tls import (  # ssl: only for who needs it
+        ClientTls,
+        Pem,
+        TlsCredentials,
+    )
 
-    papers = Papers(
+    papers = TlsCredentials(
         Pem("Client certificate", given.client_certificate),
         Pem("Client key", given.client_key),
         Pem("CA certificate", given.ca_certificate),
@@ -74,19 +78,19 @@ def tls_for(given: Given) -> "ClientTls | None":
     return ClientTls(papers, given.certificate_name.strip() or given.host, given.least_tls)
 
 
-def findings(seal: "Seal | None") -> Iterator[Finding]:
+def check_encryption(seal: "TlsSession | None") -> Iterator[NodeFinding]:
     """What an open association shows of its encryption; nothing in the clear."""
     if seal is None:
         return
     what = f"The connection is encrypted ({seal.version})."
     if seal.ends_at is None:
-        yield Finding(Grade.GOOD, what)
+        yield NodeFinding(Grade.GOOD, what)
         return
     day = f"{seal.ends_at:%Y-%m-%d}"
     if (seal.ends_at - datetime.now(UTC)).days >= WARN_DAYS:
-        yield Finding(Grade.GOOD, f"{what} Its certificate is valid until {day}.")
+        yield NodeFinding(Grade.GOOD, f"{what} Its certificate is valid until {day}.")
     else:
-        yield Finding(
+        yield NodeFinding(
             Grade.WARNING,
             f"{what} Its certificate ends on {day}.",
             "Ask its administrator to renew it before that day; nothing is transferred afterwards.",
@@ -94,10 +98,10 @@ def findings(seal: "Seal | None") -> Iterator[Finding]:
 
 
 _TIMES = ("connect_s", "association_s", "first_byte_s", "no_progress_s")
-_ROUTES = ("auto", "get", "move")
+_RETRIEVE_METHODS = ("auto", "get", "move")
 _ROOTS = ("study", "patient")
 _PROOFS = ("find", "commitment", "none")
-MOST_STORE_ASSOCIATIONS = 2
+MAX_STORE_ASSOCIATIONS = 2
 
 
 def _host(name: str) -> str:
@@ -244,53 +248,53 @@ class DimseSettings:
         ):
             try:
                 object.__setattr__(self, name, str(AETitle(getattr(self, name))))
-            except WrongInput as error:
-                raise WrongInput(f"{label}: {error}") from None
+            except InvalidInput as error:
+                raise InvalidInput(f"{label}: {error}") from None
         object.__setattr__(self, "host", self.host.strip())
         if not self.host or any(character.isspace() for character in self.host):
-            raise WrongInput("Host: give a host name or an IP address.")
+            raise InvalidInput("Host: give a host name or an IP address.")
         self._check_numbers()
         self._check_words()
-        check(self)
+        check_transport(self)
 
     def _check_numbers(self) -> None:
         if not 1 <= self.port <= 65535:
-            raise WrongInput("Port: give a number from 1 to 65535.")
+            raise InvalidInput("Port: give a number from 1 to 65535.")
         if not 4096 <= self.max_pdu <= 16 * 1024 * 1024:
-            raise WrongInput("Largest PDU: give 4096 to 16777216 bytes.")
-        if not 1 <= self.store_associations <= MOST_STORE_ASSOCIATIONS:
-            raise WrongInput("Connections for sending: 1 or 2.")
+            raise InvalidInput("Largest PDU: give 4096 to 16777216 bytes.")
+        if not 1 <= self.store_associations <= MAX_STORE_ASSOCIATIONS:
+            raise InvalidInput("Connections for sending: 1 or 2.")
         if self.result_cap is not None and self.result_cap < 1:
-            raise WrongInput("Result cap: give 1 or more, or leave it empty.")
+            raise InvalidInput("Result cap: give 1 or more, or leave it empty.")
         if any(getattr(self, name) <= 0 for name in (*_TIMES, "drain_s", "commitment_s")):
-            raise WrongInput("Time limits are more than 0 seconds.")
+            raise InvalidInput("Time limits are more than 0 seconds.")
         if self.total_s is not None and self.total_s <= 0:
-            raise WrongInput("Seconds for one retrieval: more than 0, or leave it empty.")
+            raise InvalidInput("Seconds for one retrieval: more than 0, or leave it empty.")
 
     def _check_words(self) -> None:
         if self.query_root not in _ROOTS:
-            raise WrongInput("Query root: study or patient.")
-        if self.retrieve not in _ROUTES:
-            raise WrongInput("Retrieve by: auto, get or move.")
+            raise InvalidInput("Query root: study or patient.")
+        if self.retrieve not in _RETRIEVE_METHODS:
+            raise InvalidInput("Retrieve by: auto, get or move.")
         if self.proof not in _PROOFS:
-            raise WrongInput("Proof that images are kept: find, commitment or none.")
+            raise InvalidInput("Proof that images are kept: find, commitment or none.")
         try:
-            senders(self.senders)
-        except WrongInput as error:
-            raise WrongInput(f"Senders: {error}") from None
+            parse_senders(self.senders)
+        except InvalidInput as error:
+            raise InvalidInput(f"Senders: {error}") from None
         if self.character_set_fallback and not identifier.is_character_set(
             self.character_set_fallback
         ):
-            raise WrongInput("Character set: give a DICOM term such as ISO_IR 100.")
+            raise InvalidInput("Character set: give a DICOM term such as ISO_IR 100.")
 
-    def whose_images(self) -> tuple[Sender, ...]:
+    def resolve_senders(self) -> tuple[AllowedSender, ...]:
         """From whom images may come; asks the name service where only the host is known."""
         if self.senders:
-            return senders(self.senders)
+            return parse_senders(self.senders)
         with suppress(OSError, UnicodeError):
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
             addresses = dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found)
-            return (Sender(self.called_ae_title, tuple(addresses)),)
+            return (AllowedSender(self.called_ae_title, tuple(addresses)),)
         return ()
 
     def peer(self, name: str) -> Peer:
@@ -304,6 +308,6 @@ class DimseSettings:
             called=self.called_ae_title,
             calling=self.calling_ae_title,
             max_pdu=self.max_pdu,
-            patience=Patience(**times),
-            tls=tls_for(self),
+            patience=Timeouts(**times),
+            tls=make_client_tls(self),
         )

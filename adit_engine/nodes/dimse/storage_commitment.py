@@ -7,50 +7,56 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from adit_engine.dicom_ul import statuses
-from adit_engine.dicom_ul.association import Association, Associations
-from adit_engine.dicom_ul.command_set import Command, Field, Operation, action, answer
-from adit_engine.dicom_ul.message_buffer import Body
-from adit_engine.dicom_ul.messages import Conversation
-from adit_engine.dicom_ul.pdu import Context
-from adit_engine.errors import CannotDo, ConnectionLost, Malformed, NodeError, TimedOut
-from adit_engine.nodes.base import Finding, Grade, Proposal
+from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
+from adit_engine.dicom_ul.command_set import (
+    CommandField,
+    CommandSet,
+    Operation,
+    make_action_request,
+    make_response,
+)
+from adit_engine.dicom_ul.message_buffer import MessageBuffer
+from adit_engine.dicom_ul.messages import MessageChannel
+from adit_engine.dicom_ul.pdu import PresentationContext
+from adit_engine.errors import ConnectionLost, Malformed, NodeError, NotSupported, TimedOut
+from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 from adit_engine.nodes.dimse.c_get import UNCOMPRESSED
-from adit_engine.storage_scp.pending_moves import Asked, Reception, Sender
+from adit_engine.storage_scp.pending_moves import AllowedSender, MoveReceiver, PendingReport
 from adit_engine.values.commitment_report import (
-    ALL_KEPT,
-    ASK,
-    COMMITMENT,
-    MOST_REPORT_BYTES,
-    SOME_FAILED,
+    EVENT_ALL_STORED,
+    EVENT_FAILURES_EXIST,
+    MAX_REPORT_BYTES,
+    REQUEST_ACTION_TYPE,
+    STORAGE_COMMITMENT_PUSH_MODEL,
     WELL_KNOWN_INSTANCE,
-    Image,
-    Receipt,
-    Report,
-    question,
-    transaction,
+    CommitmentReport,
+    ReportReceipt,
+    SopReference,
+    encode_request,
+    generate_transaction_uid,
 )
 from adit_engine.values.instance import EXPLICIT_LE
 
 _STATUSES = {
-    Receipt.TAKEN: statuses.SUCCESS,
-    Receipt.UNKNOWN: statuses.INVALID_VALUE,
-    Receipt.STRANGER: statuses.NOT_AUTHORISED,
-    Receipt.NOT_NOW: statuses.PROCESSING_FAILURE,
+    ReportReceipt.TAKEN: statuses.SUCCESS,
+    ReportReceipt.UNKNOWN: statuses.INVALID_VALUE,
+    ReportReceipt.STRANGER: statuses.NOT_AUTHORISED,
+    ReportReceipt.NOT_NOW: statuses.PROCESSING_FAILURE,
 }
 
 
-def is_report(command: Command) -> bool:
+def is_report(command: CommandSet) -> bool:
     return command.operation == Operation.EVENT_REPORT and command.has_data
 
 
-def take_report(
-    conversation: Conversation,
+def receive_report(
+    conversation: MessageChannel,
     context_id: int,
-    command: Command,
-    take: Callable[[Report], Receipt],
+    command: CommandSet,
+    take: Callable[[CommitmentReport], ReportReceipt],
 ) -> None:
     """Reads the data of a report whose command has come, hands it to `take`, and answers."""
-    body = Body(MOST_REPORT_BYTES)
+    body = MessageBuffer(MAX_REPORT_BYTES)
     try:
         conversation.receive_data(context_id, body)
         data = body.whole()
@@ -59,33 +65,33 @@ def take_report(
     finally:
         body.drop()
     class_uid, syntax = conversation.agreement.contexts[context_id]
-    if class_uid != COMMITMENT:
+    if class_uid != STORAGE_COMMITMENT_PUSH_MODEL:
         status = statuses.NO_SUCH_CLASS
-    elif command.number(Field.EVENT_TYPE) not in (ALL_KEPT, SOME_FAILED):
+    elif command.number(CommandField.EVENT_TYPE) not in (EVENT_ALL_STORED, EVENT_FAILURES_EXIST):
         status = statuses.NO_SUCH_EVENT
     else:
         try:
-            status = _STATUSES[take(Report.decode(data, syntax == EXPLICIT_LE))]
+            status = _STATUSES[take(CommitmentReport.decode(data, syntax == EXPLICIT_LE))]
         except Malformed:
             status = statuses.INVALID_VALUE
-    conversation.send(context_id, answer(command, status))
+    conversation.send(context_id, make_response(command, status))
 
 
-HOLD_S = 5.0
+KEEP_OPEN_S = 5.0
 """So long the association on which we asked stays open for the report; it may also come by one
 that the PACS opens. Where no such one can reach us, the first stays open to the end."""
 
-_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.01, 0.25
+_MIN_POLL_S, _MAX_POLL_S = 0.01, 0.25
 
 
-class Committing:
+class StorageCommitment:
     """Asks one question after the other. `reception` takes reports by associations of the PACS."""
 
     def __init__(
         self,
-        associations: Associations,
-        reception: Reception | None,
-        senders: Callable[[], tuple[Sender, ...]],
+        associations: OpenAssociations,
+        reception: MoveReceiver | None,
+        senders: Callable[[], tuple[AllowedSender, ...]],
         within_s: float,
     ) -> None:
         # The report goes to whom asked: where our receiver has another name it cannot come there.
@@ -100,27 +106,31 @@ class Committing:
         """Whether the report may come by an association of its own."""
         return self._reception is not None
 
-    def report(self, images: Sequence[Image]) -> Report:
+    def report(self, images: Sequence[SopReference]) -> CommitmentReport:
         """What the PACS says of them, at most MOST_REFERENCES. Raises NodeError, Stopped."""
-        asked = Asked(self._associations.peer.name, transaction(), self._senders())
+        asked = PendingReport(
+            self._associations.peer.name, generate_transaction_uid(), self._senders()
+        )
         with self._awaiting(asked) as come:
-            asking = _Question(self._associations, asked, come, self._within_s)
+            asking = _CommitmentTransaction(self._associations, asked, come, self._within_s)
             return asking.answered(images, may_come_later=self.is_reachable)
 
-    def _awaiting(self, asked: Asked) -> "AbstractContextManager[Callable[[], Report | None]]":
+    def _awaiting(
+        self, asked: PendingReport
+    ) -> "AbstractContextManager[Callable[[], CommitmentReport | None]]":
         if self._reception is None:
             return nullcontext(lambda: None)
         return self._reception.await_report(asked, self._within_s)
 
 
-class _Question:
+class _CommitmentTransaction:
     """One transaction: asked once, answered on this association or by one of the PACS."""
 
     def __init__(
         self,
-        associations: Associations,
-        asked: Asked,
-        come: Callable[[], Report | None],
+        associations: OpenAssociations,
+        asked: PendingReport,
+        come: Callable[[], CommitmentReport | None],
         within_s: float,
     ) -> None:
         self._associations = associations
@@ -128,12 +138,14 @@ class _Question:
         self._asked = asked
         self._come = come
         self._within_s = within_s
-        self._report: Report | None = None
+        self._report: CommitmentReport | None = None
 
-    def answered(self, images: Sequence[Image], *, may_come_later: bool) -> Report:
+    def answered(self, images: Sequence[SopReference], *, may_come_later: bool) -> CommitmentReport:
         """`may_come_later`: by an association of its own, when this one has ended."""
-        hold_s = HOLD_S if may_come_later else self._within_s
-        with self._associations.open([Context(COMMITMENT, UNCOMPRESSED)]) as association:
+        hold_s = KEEP_OPEN_S if may_come_later else self._within_s
+        with self._associations.open(
+            [PresentationContext(STORAGE_COMMITMENT_PUSH_MODEL, UNCOMPRESSED)]
+        ) as association:
             self._ask(association, images)
             until = time.monotonic() + self._within_s
             held_until = min(until, time.monotonic() + hold_s)
@@ -152,54 +164,56 @@ class _Question:
             raise TimedOut(self._name, text)
         return self._report
 
-    def _ask(self, association: Association, images: Sequence[Image]) -> None:
+    def _ask(self, association: ClientAssociation, images: Sequence[SopReference]) -> None:
         agreement = association.agreement
-        context_id = agreement.context_of(COMMITMENT)
+        context_id = agreement.context_of(STORAGE_COMMITMENT_PUSH_MODEL)
         if context_id is None:
-            raise statuses.not_offered(self._name, "Storage Commitment")
+            raise statuses.not_offered_error(self._name, "Storage Commitment")
         number = association.next_message_id()
         explicit = agreement.contexts[context_id][1] == EXPLICIT_LE
-        command = action(number, COMMITMENT, WELL_KNOWN_INSTANCE, ASK)
-        data = question(self._asked.transaction_uid, images, explicit)
+        command = make_action_request(
+            number, STORAGE_COMMITMENT_PUSH_MODEL, WELL_KNOWN_INSTANCE, REQUEST_ACTION_TYPE
+        )
+        data = encode_request(self._asked.transaction_uid, images, explicit)
         association.send(context_id, command, [data])
         status = self._answer(association, number)
         if status != statuses.SUCCESS:
-            raise statuses.failure(self._name, "the question what it keeps", status)
+            raise statuses.status_error(self._name, "the question what it keeps", status)
 
-    def _answer(self, association: Association, number: int) -> int:
+    def _answer(self, association: ClientAssociation, number: int) -> int:
         """Some report before they have answered."""
         within_s = association.peer.patience.no_progress_s
         until = time.monotonic() + within_s
         while (left_s := until - time.monotonic()) > 0:
             context_id, command = association.receive_command(left_s, "answer what it keeps")
             if is_report(command):
-                take_report(association, context_id, command, self._take)
+                receive_report(association, context_id, command, self._take)
                 continue
-            status = command.number(Field.STATUS)
-            is_mine = command.is_answer(Operation.ACTION, number) and not command.has_data
+            status = command.number(CommandField.STATUS)
+            is_mine = command.is_response_to(Operation.ACTION, number) and not command.has_data
             if not is_mine or status is None:
                 break
             return status
         raise association.fault("did not answer in order what it keeps")
 
-    def _hear(self, association: Association, look_s: float) -> None:
-        if association.heard(look_s):
+    def _hear(self, association: ClientAssociation, look_s: float) -> None:
+        if association.poll(look_s):
             within_s = association.peer.patience.no_progress_s
             context_id, command = association.receive_command(within_s, "report what it keeps")
             if not is_report(command):
                 raise association.fault("sent something else than a report")
-            take_report(association, context_id, command, self._take)
+            receive_report(association, context_id, command, self._take)
 
-    def _take(self, report: Report) -> Receipt:
+    def _take(self, report: CommitmentReport) -> ReportReceipt:
         """The first one counts; a PACS that missed our answer may send it again."""
         if report.transaction_uid != self._asked.transaction_uid:
-            return Receipt.UNKNOWN
+            return ReportReceipt.UNKNOWN
         self._report = self._report or report
-        return Receipt.TAKEN
+        return ReportReceipt.TAKEN
 
     def _wait(self, until: float, look: Callable[[float], object]) -> None:
         """Until the report has come by either way, or the time is over. Raises Stopped."""
-        look_s = _SHORTEST_LOOK_S
+        look_s = _MIN_POLL_S
         while True:
             self._associations.check_aborted()
             self._report = self._report or self._come()
@@ -207,7 +221,7 @@ class _Question:
             if self._report is not None or left_s <= 0:
                 return
             look(min(look_s, left_s))
-            look_s = min(2 * look_s, _LONGEST_LOOK_S)
+            look_s = min(2 * look_s, _MAX_POLL_S)
 
 
 WITHIN_S = 20.0
@@ -216,25 +230,29 @@ WITHOUT_RECEIVER_S = 3.0
 we asked, it comes soon or never.
 """
 
-_TO_FIND = Proposal("proof", "find", "By a search it can be told whether images are kept.")
+_PROPOSE_FIND = SettingProposal(
+    "proof", "find", "By a search it can be told whether images are kept."
+)
 
 
-def findings(committing: Committing, image: Image, chosen: str) -> Iterator[Finding]:
+def check_storage_commitment(
+    committing: StorageCommitment, image: SopReference, chosen: str
+) -> Iterator[NodeFinding]:
     """`chosen` is what the settings say of proof. Proposes Storage Commitment where a report came,
     and a search where that was chosen and none came. Never raises NodeError.
     """
     started = time.monotonic()
     try:
         report = committing.report([image])
-    except CannotDo as error:
+    except NotSupported as error:
         if chosen == "commitment":
-            yield _unfit(str(error))
+            yield _unsuitable_finding(str(error))
         return
     except NodeError as error:
         if chosen == "commitment":
-            yield _unfit(str(error))
+            yield _unsuitable_finding(str(error))
         else:
-            yield Finding(
+            yield NodeFinding(
                 Grade.GOOD,
                 "It offers Storage Commitment, but no report could be had, so ADIT asks by a "
                 f"search. {error}",
@@ -244,15 +262,17 @@ def findings(committing: Committing, image: Image, chosen: str) -> Iterator[Find
     if not report.proves(image):
         what = f"By Storage Commitment: {report.why_not(image)}."
         step = "Ask its administrator why; leave the proof of keeping at find."
-        yield Finding(Grade.WARNING, what, step, (_TO_FIND,) if chosen == "commitment" else ())
+        yield NodeFinding(
+            Grade.WARNING, what, step, (_PROPOSE_FIND,) if chosen == "commitment" else ()
+        )
         return
     what = f"It reported that it keeps the test image (Storage Commitment, {took_ms:.0f} ms)."
     why = "Its own report came, and is the better proof."
-    proposal = Proposal("proof", "commitment", why)
-    yield Finding(Grade.GOOD, what, "", () if chosen == "commitment" else (proposal,))
+    proposal = SettingProposal("proof", "commitment", why)
+    yield NodeFinding(Grade.GOOD, what, "", () if chosen == "commitment" else (proposal,))
 
 
-def _unfit(text: str) -> Finding:
+def _unsuitable_finding(text: str) -> NodeFinding:
     step = "Choose find for the proof that images are kept, or have this mended."
     what = f"Storage Commitment is chosen, and no report could be had. {text}"
-    return Finding(Grade.WARNING, what, step, (_TO_FIND,))
+    return NodeFinding(Grade.WARNING, what, step, (_PROPOSE_FIND,))

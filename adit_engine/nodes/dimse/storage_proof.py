@@ -3,34 +3,39 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace as but
 
-from adit_engine.dicom_ul.association import Association, Associations
-from adit_engine.errors import CannotDo, NodeError, NodeRefused
-from adit_engine.nodes.base import NotKept, Proof, Remark, Stored
-from adit_engine.nodes.dimse.c_find import Search
-from adit_engine.nodes.dimse.c_get import lots
-from adit_engine.nodes.dimse.storage_commitment import Committing
-from adit_engine.values.commitment_report import MOST_REFERENCES, Report
+from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
+from adit_engine.errors import NodeError, NodeRefused, NotSupported
+from adit_engine.nodes.base import (
+    ConfirmationRemark,
+    NotConfirmed,
+    StorageConfirmation,
+    StoreResult,
+)
+from adit_engine.nodes.dimse.c_find import CFind
+from adit_engine.nodes.dimse.c_get import split_uids
+from adit_engine.nodes.dimse.storage_commitment import StorageCommitment
+from adit_engine.values.commitment_report import MAX_REFERENCES, CommitmentReport
 from adit_engine.values.query import Query
 from adit_engine.values.references import SeriesRef
 
-_UNASKED = (
+_PROOF_DISABLED = (
     "the destination was not asked whether it keeps what it took: proof is turned off in its "
     "settings, and its answer to each image is all there is"
 )
-_UNPROVEN = (
+_NO_PROOF = (
     "the destination took this image, did not report whether it keeps it, and does not let us "
     "search for it"
 )
-_CONTRADICTED = (
+_CONTRADICTORY_PROOF = (
     "the destination took this image, reports that it keeps it, and a search does not find it there"
 )
 
 
-class Proving:
+class StorageProof:
     """`by` is what the settings say: find, commitment or none."""
 
     def __init__(
-        self, by: str, associations: Associations, search: Search, committing: Committing
+        self, by: str, associations: OpenAssociations, search: CFind, committing: StorageCommitment
     ) -> None:
         self._by = by
         self._associations = associations
@@ -43,25 +48,25 @@ class Proving:
         self._proven: dict[SeriesRef, int] = {}
         """How many images of a series it was found to keep, at least."""
 
-    def proofs(self, stored: Iterable[Stored]) -> Iterator[Proof]:
+    def proofs(self, stored: Iterable[StoreResult]) -> Iterator[StorageConfirmation]:
         """Lazy. Raises NodeError; CannotDo where only a search was wanted and there is none."""
         kept = [one for one in stored if one.kept]
         if self._by == "none":
-            yield Remark(_UNASKED)
+            yield ConfirmationRemark(_PROOF_DISABLED)
             yield from (one.ref.instance_uid for one in kept)
         elif self._by == "commitment":
-            for begin in range(0, len(kept), MOST_REFERENCES):
-                yield from self._committed(kept[begin : begin + MOST_REFERENCES])
+            for begin in range(0, len(kept), MAX_REFERENCES):
+                yield from self._confirm_by_report(kept[begin : begin + MAX_REFERENCES])
         else:
             yield from self.found(kept)
 
     # By report ---------------------------------------------------------------------------------
 
-    def _committed(self, stored: Sequence[Stored]) -> Iterator[Proof]:
+    def _confirm_by_report(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         report = self._report(stored)
         if report is None:
-            yield Remark(self._silence)
-            yield from self._found_instead(stored)
+            yield ConfirmationRemark(self._silence)
+            yield from self._confirm_by_search(stored)
             return
         claimed = []
         for one in stored:
@@ -69,10 +74,10 @@ class Proving:
             if report.proves(image):
                 claimed.append(one)
             else:
-                yield NotKept(one.ref.instance_uid, report.why_not(image))
+                yield NotConfirmed(one.ref.instance_uid, report.why_not(image))
         yield from self._compared(claimed)
 
-    def _compared(self, claimed: Sequence[Stored]) -> Iterator[Proof]:
+    def _compared(self, claimed: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         """Some report at once, whatever became of the images: a search has to find them as well.
 
         The report alone counts where no search is to be had for good. Raises NodeError.
@@ -88,9 +93,9 @@ class Proving:
         yield from found
         for one in claimed:
             if one.ref.instance_uid not in found:
-                yield NotKept(one.ref.instance_uid, _CONTRADICTED)
+                yield NotConfirmed(one.ref.instance_uid, _CONTRADICTORY_PROOF)
 
-    def _report(self, stored: Sequence[Stored]) -> Report | None:
+    def _report(self, stored: Sequence[StoreResult]) -> CommitmentReport | None:
         """None where none came; from then on a search answers, so that one wait is enough."""
         if self._silence:
             return None
@@ -103,15 +108,15 @@ class Proving:
             )
             return None
 
-    def _found_instead(self, stored: Sequence[Stored]) -> Iterator[Proof]:
+    def _confirm_by_search(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         try:
             yield from self.found(stored)
-        except CannotDo:
-            yield from (NotKept(one.ref.instance_uid, _UNPROVEN) for one in stored)
+        except NotSupported:
+            yield from (NotConfirmed(one.ref.instance_uid, _NO_PROOF) for one in stored)
 
     # By search ---------------------------------------------------------------------------------
 
-    def found(self, stored: Iterable[Stored]) -> Iterator[str]:
+    def found(self, stored: Iterable[StoreResult]) -> Iterator[str]:
         """By a C-FIND at IMAGE level for each series; what stays open is asked for by UID.
 
         Few images of a series that is known to hold many are asked for by UID first.
@@ -130,12 +135,14 @@ class Proving:
                     yield from self._listed(association, whole, unproven)
                 self._proven[ref] = self._proven.get(ref, 0) + count - len(unproven)
 
-    def _by_uid(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
+    def _by_uid(
+        self, association: ClientAssociation, query: Query, unproven: set[str]
+    ) -> Iterator[str]:
         """As long as that proves anything: a node may cut the answers by UID short, too."""
         before = len(unproven) + 1
         while self._takes_lists and 0 < len(unproven) < before:
             before = len(unproven)
-            for lot in lots(sorted(unproven)):
+            for lot in split_uids(sorted(unproven)):
                 by_uid = but(query, keys={**query.keys, "SOPInstanceUID": lot})
                 try:
                     yield from self._listed(association, by_uid, unproven)
@@ -144,7 +151,9 @@ class Proving:
                     self._takes_lists = False
                     break
 
-    def _listed(self, association: Association, query: Query, unproven: set[str]) -> Iterator[str]:
+    def _listed(
+        self, association: ClientAssociation, query: Query, unproven: set[str]
+    ) -> Iterator[str]:
         for record in self._search.ask(association, query):
             if record.instance_uid in unproven and query.matches(record):
                 unproven.discard(record.instance_uid)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import date
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.verify.forbidden_elements import (
     FORBIDDEN_GROUPS,
     SAFE_PRIVATE_BY_CREATOR,
@@ -181,7 +181,9 @@ class OutputAttributes:
                 if not kept:
                     kept = frozenset(self._found.uids) - WELL_KNOWN_UIDS - self._device_uids()
                 if not kept.isdisjoint(_uid_prefixes(run)):
-                    raise Withhold("verify-uid", "An original UID stands in what was to leave.")
+                    raise InstanceWithheld(
+                        "verify-uid", "An original UID stands in what was to leave."
+                    )
 
     def _device_uids(self) -> frozenset[bytes]:
         if DEVICE_IDENTITY not in self._options:
@@ -254,7 +256,9 @@ class OutputAttributes:
             elif inside and depth == 1 and tag == _CODE_VALUE:
                 self.codes.add(region.data[start:end].strip(b" \0").decode("ascii"))
             elif inside and tag == _CODE_SCHEME and region.data[start:end].strip(b" \0") != b"DCM":
-                raise Withhold("verify-stamp", "A de-identification code is not of DICOM's scheme.")
+                raise InstanceWithheld(
+                    "verify-stamp", "A de-identification code is not of DICOM's scheme."
+                )
 
 
 _COMMON_VALUES = frozenset(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.verify.pixels import (
     ALLOCATED,
@@ -91,7 +91,7 @@ def find_pixel_rules(
 def check_rule_coverage(change: Pseudonymization, top: Mapping[int, bytes]) -> None:
     """Raises Withhold for an original, covered by no rule, that must not leave without one."""
     if _needs_pixel_rule(change, _normalize(top.get(_SOP_CLASS_UID, b""))):
-        raise Withhold(
+        raise InstanceWithheld(
             "verify-pixel",
             "Text can stand in these pixels: neither a pixel rule covers the device, nor does the "
             "project accept the header's word.",
@@ -200,5 +200,7 @@ def _normalize(value: bytes) -> str:
     return value.decode("latin-1").strip(" \0").lower()
 
 
-def _masking_error(what: str) -> Withhold:
-    return Withhold("verify-pixel", f"The blanked pixels are not what they must be: {what}.")
+def _masking_error(what: str) -> InstanceWithheld:
+    return InstanceWithheld(
+        "verify-pixel", f"The blanked pixels are not what they must be: {what}."
+    )

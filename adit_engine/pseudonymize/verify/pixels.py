@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.verify.compressed_streams import is_same_stream, readable_segments
 from adit_engine.pseudonymize.verify.reader import PIXELS, DatasetContent, PixelValue
 
@@ -34,8 +34,8 @@ _CHUNK_BYTES = 1 << 20
 _NO_PIXELS = PixelValue(False, [])
 
 
-def _pixel_error(what: str) -> Withhold:
-    return Withhold("verify-pixel", f"The pixel data are not what they were: {what}.")
+def _pixel_error(what: str) -> InstanceWithheld:
+    return InstanceWithheld("verify-pixel", f"The pixel data are not what they were: {what}.")
 
 
 class ImagePixelModule:
@@ -112,7 +112,7 @@ def _check_same_values(source: ImagePixelModule, output: ImagePixelModule, tag: 
     if not alike and not _has_equal_pixel_bits(source, output, tag, kept):
         raise _pixel_error("a pixel has another value")
     if tag == PIXELS and not has_clean_spare_bits(output):
-        raise Withhold("verify-pixel", "Bits that belong to no pixel hold something.")
+        raise InstanceWithheld("verify-pixel", "Bits that belong to no pixel hold something.")
 
 
 def _is_identical(before: list[memoryview], after: list[memoryview], length: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from struct import Struct
 from struct import error as StructError
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, Instance
 
 ITEM = 0xFFFEE000
@@ -37,8 +37,8 @@ BufferRange = tuple[Buffer, int, int]
 """A buffer, and where in it something begins and ends."""
 
 
-def unreadable_error(what: str) -> Withhold:
-    return Withhold("verify-not-understood", f"Verification could not read it: {what}.")
+def unreadable_error(what: str) -> InstanceWithheld:
+    return InstanceWithheld("verify-not-understood", f"Verification could not read it: {what}.")
 
 
 @dataclass(slots=True)
@@ -291,7 +291,7 @@ class _DatasetReader:
         before = len(self.region.elements)
         try:
             return self._sequence(where, explicit, False) == where[2]
-        except (Withhold, ArithmeticError, ValueError, LookupError, StructError):
+        except (InstanceWithheld, ArithmeticError, ValueError, LookupError, StructError):
             del self.region.elements[before:]
             return False
 

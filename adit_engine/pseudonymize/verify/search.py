@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from pathlib import Path
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.verify.forbidden_elements import description_tags
 from adit_engine.pseudonymize.verify.identifiers import PatternSet
 from adit_engine.pseudonymize.verify.patterns import (
@@ -61,10 +61,10 @@ LEAK_MESSAGES = {
 }
 
 
-def leak_error(code: str, what: str, tag: int) -> Withhold:
+def leak_error(code: str, what: str, tag: int) -> InstanceWithheld:
     """What was found, and where. Never the value."""
     where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-    return Withhold(code, f"{what} stands in {where} of what was about to leave.")
+    return InstanceWithheld(code, f"{what} stands in {where} of what was about to leave.")
 
 
 def search_region(region: Region, proof: PatternSet, options: frozenset[str]) -> None:
@@ -122,7 +122,7 @@ def search_bytes(low: bytes, proof: PatternSet) -> None:
     """In what stands among coded pixels, where the neighbours of a long word say nothing of it."""
     for needle in _matching_patterns(low, proof):
         if len(needle.text) >= _LONG_WORD or contains_word(needle, low):
-            raise Withhold(
+            raise InstanceWithheld(
                 needle.code, f"{LEAK_MESSAGES[needle.code]} stands among the pixel data."
             )
 

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import replace
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.verify.attribute_checks import (
     BURNED_IN_ANNOTATION,
@@ -88,7 +88,7 @@ class Verifier:
         """Raises Withhold when `output` must not leave, or when either cannot be understood."""
         try:
             self._check(source, output)
-        except Withhold:
+        except InstanceWithheld:
             raise
         except Exception:  # noqa: BLE001 - whatever goes wrong here, nothing may leave
             # Without its cause: the text of that could hold a value of the header.
@@ -107,7 +107,9 @@ class Verifier:
             search_region(region, proof, self._options)
             code = spelled.find_code(region)
             if code is not None:
-                raise Withhold(code, f"{LEAK_MESSAGES[code]}, spelled otherwise, stands in a text.")
+                raise InstanceWithheld(
+                    code, f"{LEAK_MESSAGES[code]}, spelled otherwise, stands in a text."
+                )
         hidden = extract_readable_bytes(after).lower()
         if hidden:
             search_bytes(hidden, proof)
@@ -153,43 +155,53 @@ class Verifier:
             or len([name for name in names if contains_word(IdentifierPattern(name, NAME), own)])
             > 1
         ):
-            raise Withhold("verify-pseudonym", "The pseudonym itself names the patient.")
+            raise InstanceWithheld("verify-pseudonym", "The pseudonym itself names the patient.")
 
     def _check_file_meta(self, source: Instance, output: Instance, made: OutputAttributes) -> None:
         named = (output.sop_class_uid.encode(), output.instance_uid.encode())
         if named != (made.text(SOP_CLASS_UID), made.text(SOP_INSTANCE_UID)):
-            raise Withhold("verify-meta", "The file meta information names another object.")
+            raise InstanceWithheld("verify-meta", "The file meta information names another object.")
         if output.sop_class_uid != source.sop_class_uid.strip(" \0"):
-            raise Withhold("verify-meta", "The SOP class is not that of the original.")
+            raise InstanceWithheld("verify-meta", "The SOP class is not that of the original.")
         if not (made.text(STUDY_UID) and made.text(SERIES_UID)):
-            raise Withhold("verify-meta", "The study or series UID is missing.")
+            raise InstanceWithheld("verify-meta", "The study or series UID is missing.")
         if (
             output.instance_uid == source.instance_uid.strip(" \0")
             and RETAIN_UIDS not in self._options
         ):
-            raise Withhold("verify-uid", "The object still has its original UID.")
+            raise InstanceWithheld("verify-uid", "The object still has its original UID.")
         if made.text(CHARSET) not in (b"", b"ISO_IR 192"):
-            raise Withhold("verify-meta", "The character set is not ISO_IR 192.")
+            raise InstanceWithheld("verify-meta", "The character set is not ISO_IR 192.")
 
     def _check_deid_attributes(self, made: OutputAttributes) -> None:
         stamp = self._change.stamp
         subject = made.text(SUBJECT_ID) if stamp or made.text(SUBJECT_ID) else self._pseudonym
         names = (made.text(PATIENT_NAME).rstrip(b"^="), made.text(PATIENT_ID), subject)
         if any(name != self._pseudonym for name in names):
-            raise Withhold("verify-stamp", "Patient name, ID or subject ID is not the pseudonym.")
+            raise InstanceWithheld(
+                "verify-stamp", "Patient name, ID or subject ID is not the pseudonym."
+            )
         for tag, field in CLINICAL_TRIAL_FIELDS.items():
             expected = getattr(stamp, field).strip() if stamp else ""
             if made.text(tag) != expected.encode():
-                raise Withhold("verify-stamp", f"The trial's {field.replace('_', ' ')} is wrong.")
+                raise InstanceWithheld(
+                    "verify-stamp", f"The trial's {field.replace('_', ' ')} is wrong."
+                )
         if made.text(IDENTITY_REMOVED) != b"YES" or not made.text(DEID_METHOD).startswith(b"ADIT"):
-            raise Withhold("verify-stamp", "The object does not say that it was de-identified.")
+            raise InstanceWithheld(
+                "verify-stamp", "The object does not say that it was de-identified."
+            )
         dates = self._options & {FULL_DATES, MODIFIED_DATES}
         if not {"113100", *dates} <= made.codes <= self._options | {"113100"}:
-            raise Withhold("verify-stamp", "The de-identification codes are not the profile's.")
+            raise InstanceWithheld(
+                "verify-stamp", "The de-identification codes are not the profile's."
+            )
         told = {FULL_DATES: b"UNMODIFIED", MODIFIED_DATES: b"MODIFIED"}
         expected_time = next((told[code] for code in sorted(dates)), b"REMOVED")
         if made.text(TEMPORAL_INFORMATION) != expected_time:
-            raise Withhold("verify-stamp", "What was done to dates is not said, or said wrongly.")
+            raise InstanceWithheld(
+                "verify-stamp", "What was done to dates is not said, or said wrongly."
+            )
 
     def _check_pixels(
         self,
@@ -204,9 +216,13 @@ class Verifier:
         claimed = CLEAN_PIXELS in now[1].codes
         said = was[1].top.get(BURNED_IN_ANNOTATION, b"").strip(b" \0")
         if claimed is not bool(rectangles):
-            raise Withhold("verify-stamp", "What was done to the pixels is not said as it was.")
+            raise InstanceWithheld(
+                "verify-stamp", "What was done to the pixels is not said as it was."
+            )
         if now[1].text(BURNED_IN_ANNOTATION) not in ((b"NO",) if claimed else (b"", said)):
-            raise Withhold("verify-stamp", "Burned-in text is answered for without a reason.")
+            raise InstanceWithheld(
+                "verify-stamp", "Burned-in text is answered for without a reason."
+            )
         if not rules:
             check_rule_coverage(self._change, was[1].top)
         if rectangles:

@@ -17,7 +17,7 @@ from adit.jobs.models import Task
 from adit.nodes.models import Node
 from adit.worker import runner
 from adit_engine.errors import ConnectionLost
-from adit_engine.nodes.base import Answers
+from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
@@ -51,7 +51,7 @@ class GatedNode(MemoryNode):
 class BrokenNode(MemoryNode):
     """A fault of the program that quotes a patient."""
 
-    def find(self, query: Query) -> Answers:
+    def find(self, query: Query) -> FindResults:
         name = "Mustermann^Änne"
         raise ZeroDivisionError(f"cannot divide {name}")
 

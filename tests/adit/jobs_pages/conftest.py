@@ -13,7 +13,7 @@ from adit.jobs.kinds.base import TaskPlan
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.nodes.models import Node
 from adit.projects import services
-from adit_engine.values.outcome import Entry, Manifest, State
+from adit_engine.values.outcome import InstanceState, LedgerEntry, SeriesLedger
 from adit_engine.values.references import SeriesRef
 
 ROOT = "1.2.826.0.1.3680043.8.498.66"
@@ -87,7 +87,9 @@ def make_item() -> Callable[..., Item]:
     def make(task: Task, *, description: str = "", why: str = "", **values: Any) -> Item:
         number = Item.objects.filter(task=task).count() + 1
         ref = SeriesRef(f"{ROOT}.1", f"{ROOT}.1.{number}")
-        manifest = Manifest(ref, entries={f"{ROOT}.1.{number}.1": Entry(State.DELIVERED)})
+        manifest = SeriesLedger(
+            ref, entries={f"{ROOT}.1.{number}.1": LedgerEntry(InstanceState.DELIVERED)}
+        )
         box = encrypted_payload.box_of(task.job.project)
         return Item.objects.create(
             task=task,

@@ -22,7 +22,7 @@ from adit.audit.models import Event
 from adit.jobs.models import Archive, Job, JobState, Task, Work
 from adit.jobs.views.archives import DOWNLOADS
 from adit.nodes.models import Node
-from adit_engine.values.archive_password import checked_password
+from adit_engine.values.archive_password import validate_password
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -245,7 +245,7 @@ def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
     unkept = client.post(led["Location"], TWICE)
 
     proposal = html.unescape(re.search(r'name="archive_password"[^>]* value="([^"]+)"', page)[1])  # type: ignore[index]
-    assert checked_password(proposal) == proposal
+    assert validate_password(proposal) == proposal
     assert "at least 12 characters" in weak.content.decode()
     assert "Write the password down first" in unkept.content.decode()
     assert Job.objects.get().archive_password is None

@@ -19,9 +19,9 @@ from adit.nodes.models import Node
 from adit.orders import basket
 from adit.orders.basket import Pick
 from adit.projects.models import Project
-from adit_engine.values.archive_password import checked_password
+from adit_engine.values.archive_password import validate_password
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 pytestmark = pytest.mark.django_db
 
@@ -53,7 +53,7 @@ def summary(
 ) -> Form:
     """The summary of a selective transfer to a 7-Zip file."""
     values = {"StudyInstanceUID": "1.2.3.4", "PatientID": "PID-0815", "ModalitiesInStudy": ("CT",)}
-    picks = [Pick(source.pk, source.name, "PACS1", Record(Level.STUDY, values))]
+    picks = [Pick(source.pk, source.name, "PACS1", Record(QueryLevel.STUDY, values))]
     basket.add(coordinator, picks)
     return to_summary(client, archive_node, project), {}
 
@@ -125,7 +125,7 @@ def test_the_proposal_stays_the_same_when_the_page_is_loaded_again(
     address, _order = form
     first = proposal(client, address)
 
-    assert checked_password(first) == first
+    assert validate_password(first) == first
     assert proposal(client, address) == first
     assert shown(client, address) == (first, "")
 

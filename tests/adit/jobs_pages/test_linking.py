@@ -30,7 +30,7 @@ from adit.orders.batch_start import Wishes
 from adit.projects import patient_merge, pseudonyms, services
 from adit.projects.models import Patient, Project
 from adit.worker import tasks
-from adit_engine.transfer.study_lookup import Wanted
+from adit_engine.transfer.study_lookup import StudyCriteria
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,9 +83,9 @@ def listed(coordinator: User, source: Node, folder_node: Node, project: Project)
     put_study(source, "1")
     put_study(source, "2", PatientID=OTHER)
     rows = (
-        Row(2, Wanted(PATIENT, study_uid=f"{ROOT}.1"), own=("mine",)),
-        Row(3, Wanted(OTHER, study_uid=f"{ROOT}.2"), pseudonym=GIVEN, own=("mine",)),
-        Row(4, Wanted(OTHER, study_uid=f"{ROOT}.9"), pseudonym=GIVEN, own=("mine",)),
+        Row(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1"), own=("mine",)),
+        Row(3, StudyCriteria(OTHER, study_uid=f"{ROOT}.2"), pseudonym=GIVEN, own=("mine",)),
+        Row(4, StudyCriteria(OTHER, study_uid=f"{ROOT}.9"), pseudonym=GIVEN, own=("mine",)),
     )
     order = BatchOrder(rows, source.pk, folder_node.pk, project=project.pk, own_headers=("Own",))
     job = worked(actions.create(coordinator, "batch_transfer", order, key="b"))
@@ -253,7 +253,7 @@ def test_the_place_of_identified_images_is_for_those_who_see_patients(
     from adit.jobs.kinds.base import SendAsIs
 
     put_study(source, "1")
-    rows = (Row(2, Wanted(PATIENT, study_uid=f"{ROOT}.1")),)
+    rows = (Row(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1")),)
     order = BatchOrder(rows, source.pk, folder_node.pk, change=SendAsIs("second opinion"))
     job = worked(actions.create(root, "batch_transfer", order, key="as is"))
     batch_start.start(root, job, Wishes())

@@ -18,7 +18,7 @@ from adit.projects.models import Project
 from adit.results import applied_rules
 from adit_engine import __version__
 from adit_engine.pseudonymize.tables import EDITION
-from adit_engine.values.outcome import Entry, Manifest, State
+from adit_engine.values.outcome import InstanceState, LedgerEntry, SeriesLedger
 from adit_engine.values.references import SeriesRef
 
 AsUser = Callable[[User | None], Client]
@@ -46,11 +46,11 @@ def job(
         reasons=[["burned-in", "Text may be burned in.", 1]],
     )
     entries = {
-        f"{ROOT}.1.1.1": Entry(State.DELIVERED, size_bytes=32, sha256="b" * 64),
-        f"{ROOT}.1.1.2": Entry(State.DELIVERED, size_bytes=32, sha256="a" * 64),
-        f"{ROOT}.1.1.3": Entry(State.WITHHELD, "burned-in", "Text may be burned in."),
+        f"{ROOT}.1.1.1": LedgerEntry(InstanceState.DELIVERED, size_bytes=32, sha256="b" * 64),
+        f"{ROOT}.1.1.2": LedgerEntry(InstanceState.DELIVERED, size_bytes=32, sha256="a" * 64),
+        f"{ROOT}.1.1.3": LedgerEntry(InstanceState.WITHHELD, "burned-in", "Text may be burned in."),
     }
-    manifest = Manifest(SeriesRef(f"{ROOT}.1", f"{ROOT}.1.1"), frozenset(entries), entries)
+    manifest = SeriesLedger(SeriesRef(f"{ROOT}.1", f"{ROOT}.1.1"), frozenset(entries), entries)
     content = encrypted_payload.ItemContent(manifest, "Canary series")
     item.sealed = encrypted_payload.seal_item(services.box_of(project), task, content)
     item.save()

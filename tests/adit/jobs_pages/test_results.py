@@ -23,9 +23,9 @@ from adit.results import sheet_rows
 from adit.spreadsheets import sheet
 from adit.spreadsheets.sheet import SheetKind, Verdict
 from adit.vault.cipher import Box
-from adit_engine.patient_search.search import Person, Question
+from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 pytestmark = pytest.mark.django_db
 
@@ -46,13 +46,13 @@ def study(number: int, patient: str, day: str = "20240101", **values: object) ->
         "AccessionNumber": f"0{number}",
         "NumberOfStudyRelatedInstances": str(number),
     }
-    return Record(Level.STUDY, {**usual, **values})  # type: ignore[arg-type]
+    return Record(QueryLevel.STUDY, {**usual, **values})  # type: ignore[arg-type]
 
 
 def row(line: int, patient: str, own: tuple[str, ...] = ("my key",)) -> Row:
     return Row(
         SheetRow(line, own, f"P{line}", {"PatientID": patient}),
-        Question(Person(patient_id=patient)),
+        PatientQuery(PersonCriteria(patient_id=patient)),
     )
 
 

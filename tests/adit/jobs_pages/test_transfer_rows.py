@@ -31,7 +31,7 @@ from adit.nodes.models import Lane, Node
 from adit.orders import actions, batch_start
 from adit.orders.batch_start import Wishes
 from adit.worker import tasks
-from adit_engine.transfer.study_lookup import Wanted
+from adit_engine.transfer.study_lookup import StudyCriteria
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,7 +40,7 @@ OWN = ("=HYPERLINK(1)", "007")
 
 
 def row(line: int, study: str, **more: Any) -> Row:
-    return Row(line, Wanted(PATIENT, study_uid=f"{ROOT}.{study}"), own=OWN, **more)
+    return Row(line, StudyCriteria(PATIENT, study_uid=f"{ROOT}.{study}"), own=OWN, **more)
 
 
 def run_all(job: Job) -> Job:
@@ -84,7 +84,7 @@ def test_the_check_is_looked_through_and_started_on_its_page(
     put_study(source, "1", images=2, AccessionNumber="A1")
     put_study(source, "2", images=3, StudyDate="20240301")
     put_study(source, "3", images=4, StudyDate="20240302")
-    days = Wanted(PATIENT, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
+    days = StudyCriteria(PATIENT, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
     job = checked(row(2, "1"), Row(3, days, own=OWN), row(4, "9"))
     client = as_user(coordinator)
 
@@ -169,7 +169,7 @@ def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_
     folder_node.settings = {**folder_node.settings, "shown_path": r"\\server\research"}
     folder_node.save()
     put_study(source, "1", images=2, PatientID="000123")
-    wanted = Wanted("000123", study_uid=f"{ROOT}.1")
+    wanted = StudyCriteria("000123", study_uid=f"{ROOT}.1")
     job = checked(
         Row(5, wanted, pseudonym="0007", own=OWN),
         Row(9, wanted, own=OWN, pseudonym="0007", series_uid=f"{ROOT}.1.1"),
@@ -201,7 +201,7 @@ def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
     from adit.spreadsheets import sheet
 
     put_study(source, "1")
-    day = Wanted("000999", study_date=date(2024, 1, 1), days=3, modalities=("CT", "MR"))
+    day = StudyCriteria("000999", study_date=date(2024, 1, 1), days=3, modalities=("CT", "MR"))
     job = checked(row(2, "1"), row(3, "9"), Row(4, day, own=OWN, pseudonym="P9"))
     batch_start.start(coordinator, job, Wishes())
     run_all(job)

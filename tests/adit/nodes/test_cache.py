@@ -23,7 +23,7 @@ from adit.nodes import search
 from adit.nodes.limits.unavailable import Waits
 from adit.nodes.models import Node
 from adit_engine import nodes
-from adit_engine.errors import NodeError, WrongInput
+from adit_engine.errors import InvalidInput, NodeError
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.values.references import SeriesRef, StudyRef
 
@@ -174,7 +174,7 @@ def test_a_node_that_was_set_up_anew_is_asked_anew(coordinator, source, counted,
     ask(coordinator, source)
     source.settings = {"note": "moved to another machine"}
     source.save()
-    with pytest.raises(WrongInput, match="has no settings note"):
+    with pytest.raises(InvalidInput, match="has no settings note"):
         ask(coordinator, source)
 
 

@@ -13,7 +13,7 @@ from adit.audit.models import Event
 from adit.nodes.calendar import chart
 from adit.nodes.gateway import Purpose, require_purpose
 from adit.nodes.models import Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
 
@@ -159,7 +159,7 @@ def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
     assert [part.text for part in wednesday.transfers] == ["00:00–06:00: 2 at once"]
     assert [part.text for part in wednesday.searches] == ["00:00–24:00: 2 at once"]
     assert (drawn.rows[7].is_special, drawn.rows[7].why) == (True, "Tuesday: x")
-    with pytest.raises(WrongInput, match="no length"):
+    with pytest.raises(InvalidInput, match="no length"):
         chart.of(node, [{**NIGHT, "to": "20:00"}], [])
 
 

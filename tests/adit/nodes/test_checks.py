@@ -23,9 +23,9 @@ from adit.nodes.models import Check, Lane, Node, Slot, Stray
 from adit.nodes.receiving.receiver_state import RowRegister
 from adit.nodes.receiving.retrievals import house_spool
 from adit_engine.dicom_file import part10
-from adit_engine.nodes.base import Finding, Grade, Proposal
-from adit_engine.nodes.diagnostics.image_probe import dummy
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
+from adit_engine.nodes.diagnostics.image_probe import make_test_image
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,23 +42,25 @@ def client_of(user: User) -> Client:
 
 
 @pytest.fixture
-def receiver(settings: Any, tmp_path: Path) -> Iterator[Receiver]:
+def receiver(settings: Any, tmp_path: Path) -> Iterator[StorageScp]:
     """The receiver of this house, in this process."""
     settings.SPOOL_DIR = tmp_path / "spool"
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
-    given = ReceiverSettings("ADIT", "127.0.0.1", 0)
+    given = StorageScpSettings("ADIT", "127.0.0.1", 0)
     register = RowRegister()
-    with Receiver(given, house_spool(), register) as one:
+    with StorageScp(given, house_spool(), register) as one:
         settings.RECEIVER_PORT = one.port
         yield one
 
 
 @pytest.fixture
-def archive(receiver: Receiver, tmp_path: Path) -> Iterator[Lying]:
+def archive(receiver: StorageScp, tmp_path: Path) -> Iterator[Lying]:
     folder = tmp_path / "demo"
     folder.mkdir()
-    (folder / "1.dcm").write_bytes(b"".join(part10.file_parts(dummy("the house's tests"))))
+    (folder / "1.dcm").write_bytes(
+        b"".join(part10.file_parts(make_test_image("the house's tests")))
+    )
     with plain_archive("DEMO", folder, {"ADIT": ("127.0.0.1", receiver.port)}) as one:
         yield one
 
@@ -80,7 +82,7 @@ def silent(make_node: Callable[..., Node]) -> Iterator[Node]:
         yield make_node("Mute", kind="dimse", settings={**values, "association_s": 600.0})
 
 
-def kept(node: Node, *findings: Finding) -> None:
+def kept(node: Node, *findings: NodeFinding) -> None:
     """As if a test had just found this."""
     from dataclasses import asdict
 
@@ -92,8 +94,10 @@ def kept(node: Node, *findings: Finding) -> None:
     )
 
 
-def proposing(setting: str, value: object) -> Finding:
-    return Finding(Grade.WARNING, "Look.", "Do.", (Proposal(setting, value, "Why not."),))
+def proposing(setting: str, value: object) -> NodeFinding:
+    return NodeFinding(
+        Grade.WARNING, "Look.", "Do.", (SettingProposal(setting, value, "Why not."),)
+    )
 
 
 # Who, when and how long ---------------------------------------------------------------------------
@@ -172,10 +176,10 @@ def test_what_was_found_before_the_deadline_is_kept(
 ) -> None:
     from adit_engine.nodes.memory import MemoryNode
 
-    def check(node: MemoryNode) -> Iterator[Finding]:
-        yield Finding(Grade.GOOD, "It answers.")
+    def check(node: MemoryNode) -> Iterator[NodeFinding]:
+        yield NodeFinding(Grade.GOOD, "It answers.")
         time.sleep(2)
-        yield Finding(Grade.GOOD, "Too late.")
+        yield NodeFinding(Grade.GOOD, "Too late.")
 
     settings.SEARCH_DEADLINE_S = 1
     monkeypatch.setattr(MemoryNode, "check", check)
@@ -302,7 +306,7 @@ def test_who_may_only_use_a_node_neither_sees_nor_adopts_proposals(
 
 
 def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: Node) -> None:
-    kept(pacs, Finding(Grade.WARNING, "Meanwhile FARM at 10.0.0.7 was turned away."))
+    kept(pacs, NodeFinding(Grade.WARNING, "Meanwhile FARM at 10.0.0.7 was turned away."))
     Check.objects.update(what="fetch")
 
     assert "10.0.0.7" not in client_of(coordinator).get(f"/nodes/{pacs.pk}/").content.decode()

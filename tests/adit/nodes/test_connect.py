@@ -15,9 +15,9 @@ from adit.nodes.gateway import Purpose, open_node, why_waiting
 from adit.nodes.limits import slots
 from adit.nodes.limits.unavailable import NoSlot, Waits
 from adit.nodes.models import Access, Lane, Node, Slot
-from adit_engine.errors import NodeError, StorageTrouble, WrongInput
+from adit_engine.errors import InvalidInput, NodeError, StorageError
 from adit_engine.values.query import Query
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 
 def opens(user, node, purpose, **more):
@@ -183,7 +183,7 @@ def test_a_node_that_does_not_open_gives_its_slot_back(coordinator, make_node, t
     )
 
     with (
-        pytest.raises(StorageTrouble),
+        pytest.raises(StorageError),
         open_node(coordinator, gone, Purpose.STORE, holder="test:1") as opened,
     ):
         list(opened.store(iter(())))
@@ -193,7 +193,7 @@ def test_a_node_that_does_not_open_gives_its_slot_back(coordinator, make_node, t
 def test_settings_that_the_kind_does_not_know_are_named(coordinator, make_node):
     odd = make_node("odd", settings={"hoast": "pacs1"}, reads=(COORDINATORS,))
 
-    with pytest.raises(WrongInput, match="odd: memory has no settings hoast"):
+    with pytest.raises(InvalidInput, match="odd: memory has no settings hoast"):
         opens(coordinator, odd, Purpose.SEARCH)
 
 
@@ -212,7 +212,7 @@ def test_errors_and_pauses_name_whom_to_ask(coordinator, make_node, tmp_path):
         pytest.raises(NodeError) as failed,
         open_node(coordinator, node, Purpose.SEARCH, holder="search:1") as opened,
     ):
-        list(opened.find(Query(Level.STUDY, {})))
+        list(opened.find(Query(QueryLevel.STUDY, {})))
     node.paused_at, node.pause_reason = timezone.now(), "new disks"
     node.save()
 

@@ -15,7 +15,7 @@ from adit.nodes import destination_folders, diagnostics, folder_rules, health, s
 from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.gateway import Purpose, engine_settings, open_node
 from adit.nodes.models import Node
-from adit_engine.errors import StorageTrouble
+from adit_engine.errors import StorageError
 from adit_engine.nodes.base import Grade
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -338,7 +338,7 @@ def test_finished_files_are_neither_read_nor_removed_there(
     (place / "data" / "keys" / "web.key").write_text("canary")
 
     for use in (destination_folders.opened, destination_folders.remove):
-        with pytest.raises(StorageTrouble):
+        with pytest.raises(StorageError):
             use(node, "web.key")
     assert (place / "data" / "keys" / "web.key").exists()
     assert "ADIT's own files" in destination_folders.why_none(node, 1)

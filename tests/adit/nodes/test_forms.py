@@ -8,7 +8,7 @@ from django.forms import NumberInput, PasswordInput
 from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
 from adit.nodes.forms import AccessForm, NodeForm, form_for
 from adit.nodes.models import Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.nodes import KINDS
 from adit_engine.nodes.base import setting
 
@@ -24,13 +24,13 @@ class VaultSettings:
 
     def __post_init__(self):
         if not self.host:
-            raise WrongInput("Host: give a name.")
+            raise InvalidInput("Host: give a name.")
         if self.port > 65535:
-            raise WrongInput("Port: give a number from 1 to 65535.")
+            raise InvalidInput("Port: give a number from 1 to 65535.")
         if self.password == "weak":
-            raise WrongInput("Password: too weak.")
+            raise InvalidInput("Password: too weak.")
         if self.host == "bad" and self.strict:
-            raise WrongInput("These do not fit together.")
+            raise InvalidInput("These do not fit together.")
 
 
 class VaultNode:
@@ -62,7 +62,7 @@ def test_every_kind_has_a_form_that_a_new_node_starts_from():
 
 
 def test_an_unknown_kind_has_none():
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         form_for("fax")
 
 

@@ -21,8 +21,8 @@ from adit.nodes.receiving.sender import Dispatch
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.rate_limit import BURST_S
-from adit_engine.storage_scp.pending_moves import Awaited, Sender, Wanted
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.storage_scp.pending_moves import AllowedSender, MoveImages, MoveTarget
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
 from adit_engine.storage_scp.spool import Spool
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 
@@ -87,8 +87,8 @@ class Far:
         self.spool = Spool(folder, 0)
         self.dispatch = Dispatch(self.spool, url)
         self.register = RowRegister(self.dispatch)
-        values = ReceiverSettings("ADIT", "127.0.0.1", 0, **given)
-        self.receiver = Receiver(values, self.spool, self.register)
+        values = StorageScpSettings("ADIT", "127.0.0.1", 0, **given)
+        self.receiver = StorageScp(values, self.spool, self.register)
 
     def store(self, *images: Instance) -> list[str]:
         """The errors, in order; empty where it said that it has the image."""
@@ -114,8 +114,8 @@ def far_machine(url: str, folder: Path, **given: Any) -> Iterator[Far]:
             machine.dispatch.stop()
 
 
-def wanted(study: str = STUDY) -> Wanted:
-    return Wanted("PACS1", (Sender("PACS1", ("127.0.0.1",)),), "ADIT", study)
+def wanted(study: str = STUDY) -> MoveTarget:
+    return MoveTarget("PACS1", (AllowedSender("PACS1", ("127.0.0.1",)),), "ADIT", study)
 
 
 def never() -> None:
@@ -130,7 +130,7 @@ def until(happened: Callable[[], Any], seconds: float = 20) -> Any:
     return found
 
 
-def taken(awaited: Awaited, count: int, seconds: float = 30) -> list[Instance]:
+def taken(awaited: MoveImages, count: int, seconds: float = 30) -> list[Instance]:
     """As many images as are expected."""
     found: list[Instance] = []
 
@@ -180,7 +180,7 @@ def test_a_rate_is_kept_and_the_worker_is_told_that_an_image_comes(far, pacs):
         sending = threading.Thread(target=far.store, args=(image(1, size_bytes),))
         sending.start()
 
-        until(awaited.is_held_back)
+        until(awaited.is_throttled)
         assert not list(awaited.arrived())
         assert len(taken(awaited, 1)) == 1
         assert time.monotonic() - began >= size_bytes / rate_kb_s / 1000 - BURST_S

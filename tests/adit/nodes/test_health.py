@@ -15,8 +15,8 @@ from adit.nodes import health
 from adit.nodes.models import Node
 from adit.nodes.receiving import certificates, receiver_state
 from adit.nodes.receiving.retrievals import HouseReception
-from adit_engine.errors import WrongInput
-from adit_engine.nodes.base import Finding, Grade
+from adit_engine.errors import InvalidInput
+from adit_engine.nodes.base import Grade, NodeFinding
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
 
@@ -97,7 +97,7 @@ def answering(settings) -> Iterator[None]:
         yield
 
 
-def examined(*, runs: bool = True) -> list[Finding]:
+def examined(*, runs: bool = True) -> list[NodeFinding]:
     return list(health.examine(runs=runs))
 
 
@@ -208,7 +208,7 @@ def test_a_client_ca_alone_is_no_reason_to_listen_in_the_clear(settings, tmp_pat
     settings.RECEIVER_TLS_CLIENT_CA = str(tmp_path / "ca.crt")
     (tmp_path / "ca.crt").write_text(CA.certificate)
 
-    with pytest.raises(WrongInput, match=f"{certificates.CERTIFICATE}: it is needed"):
+    with pytest.raises(InvalidInput, match=f"{certificates.CERTIFICATE}: it is needed"):
         certificates.receiver_tls()
 
 

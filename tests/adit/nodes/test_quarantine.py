@@ -17,13 +17,13 @@ from adit.nodes.receiving import quarantine, unexpected_senders
 from adit.nodes.receiving.receiver_state import RowRegister
 from adit.nodes.receiving.retrievals import HouseReception, house_spool
 from adit_engine.nodes.base import Grade
-from adit_engine.nodes.diagnostics.image_probe import PATIENT_ID, dummy
+from adit_engine.nodes.diagnostics.image_probe import TEST_PATIENT_ID, make_test_image
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
-from adit_engine.storage_scp.pending_moves import Fate, Sender, Wanted
-from adit_engine.storage_scp.pending_moves import Stray as Arrived
+from adit_engine.storage_scp.pending_moves import AllowedSender, Disposition, MoveTarget
+from adit_engine.storage_scp.pending_moves import UnexpectedArrival as Arrived
 from adit_engine.storage_scp.quarantine import Quarantine
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,20 +39,20 @@ def house(settings: Any, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    given = ReceiverSettings("ADIT", "127.0.0.1", 0, quarantine_bytes=1024 * 1024)
+def receiver() -> Iterator[StorageScp]:
+    given = StorageScpSettings("ADIT", "127.0.0.1", 0, quarantine_bytes=1024 * 1024)
     register = RowRegister()
-    with Receiver(given, house_spool(), register) as one:
+    with StorageScp(given, house_spool(), register) as one:
         yield one
     register.write_strays()
 
 
-def send(receiver: Receiver, title: str) -> str:
+def send(receiver: StorageScp, title: str) -> str:
     """The error of an image that this application sends; empty when it was taken."""
     given = DimseSettings(
         called_ae_title="ADIT", calling_ae_title=title, host="127.0.0.1", port=receiver.port
     )
-    (stored,) = DimseNode("ADIT", given).store([dummy(title)])
+    (stored,) = DimseNode("ADIT", given).store([make_test_image(title)])
     return stored.error
 
 
@@ -67,12 +67,12 @@ def client_of(user: User) -> Client:
     return client
 
 
-def seen(fate: Fate, calling: str = "FARM", **more: Any) -> Arrived:
+def seen(fate: Disposition, calling: str = "FARM", **more: Any) -> Arrived:
     return Arrived(fate, calling, "ADIT", "10.0.0.7", **more)
 
 
 def test_an_unasked_image_is_laid_apart_listed_and_deleted(
-    pacsadmin: User, make_node: Callable[..., Node], receiver: Receiver
+    pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
     assert send(receiver, "FARM") == ""
@@ -85,7 +85,7 @@ def test_an_unasked_image_is_laid_apart_listed_and_deleted(
     assert "FARM" in page
     assert "127.0.0.1" in page
     assert "Secondary Capture" in page
-    for word in (PATIENT_ID, dummy("FARM").instance_uid, "2.25."):
+    for word in (TEST_PATIENT_ID, make_test_image("FARM").instance_uid, "2.25."):
         assert word not in page
     assert Quarantine(house_spool(), 0).contents() == []
     assert list((house_spool().folder / "_quarantine").iterdir()) == []
@@ -98,7 +98,7 @@ def test_an_unasked_image_is_laid_apart_listed_and_deleted(
 
 
 def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
-    pacsadmin: User, make_node: Callable[..., Node], receiver: Receiver
+    pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
     assert send(receiver, "FARM") == ""
@@ -115,7 +115,7 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
 
 
 def test_unknown_callers_are_counted_and_can_be_forgotten(
-    pacsadmin: User, receiver: Receiver
+    pacsadmin: User, receiver: StorageScp
 ) -> None:
     given = DimseSettings(
         called_ae_title="ADIT", calling_ae_title="NOBODY", host="127.0.0.1", port=receiver.port
@@ -136,13 +136,13 @@ def test_unknown_callers_are_counted_and_can_be_forgotten(
 
 
 def test_an_image_of_a_c_move_from_another_sender_names_the_node(
-    make_node: Callable[..., Node], receiver: Receiver
+    make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     pacs = known(make_node, "PACS1")
     known(make_node, "FARM")
-    image = dummy("FARM")
+    image = make_test_image("FARM")
     study = image.in_header.ref.study_uid
-    wanted = Wanted("PACS1", (Sender("PACS1", ("127.0.0.1",)),), "ADIT", study)
+    wanted = MoveTarget("PACS1", (AllowedSender("PACS1", ("127.0.0.1",)),), "ADIT", study)
     reception, began = HouseReception(pacs), datetime.now(UTC)
 
     with reception.expect(wanted, lambda: None):
@@ -150,7 +150,7 @@ def test_an_image_of_a_c_move_from_another_sender_names_the_node(
         found = reception.strays("PACS1", began)
 
     assert [(one.source, one.calling, one.fate) for one in found] == [
-        ("PACS1", "FARM", Fate.LAID_APART)
+        ("PACS1", "FARM", Disposition.LAID_APART)
     ]
     assert reception.strays("OTHER", began) == []
 
@@ -158,7 +158,7 @@ def test_an_image_of_a_c_move_from_another_sender_names_the_node(
 def test_a_flood_of_names_does_not_fill_the_database() -> None:
     many = unexpected_senders.Gatherer()
     for number in range(unexpected_senders.MOST_ROWS + 50):
-        many.add(seen(Fate.TURNED_AWAY, f"AE{number}"))
+        many.add(seen(Disposition.TURNED_AWAY, f"AE{number}"))
 
     unexpected_senders.write(many.take())
 
@@ -167,9 +167,9 @@ def test_a_flood_of_names_does_not_fill_the_database() -> None:
 
 def test_a_thousand_images_a_second_are_added_up_in_memory() -> None:
     gatherer = unexpected_senders.Gatherer()
-    due = [gatherer.add(seen(Fate.REFUSED, size_bytes=10)) for _ in range(3)]
+    due = [gatherer.add(seen(Disposition.REFUSED, size_bytes=10)) for _ in range(3)]
     unexpected_senders.write(gatherer.take())
-    due.append(gatherer.add(seen(Fate.REFUSED, size_bytes=10)))
+    due.append(gatherer.add(seen(Disposition.REFUSED, size_bytes=10)))
     unexpected_senders.write(gatherer.take())
 
     row = Stray.objects.get()
@@ -191,7 +191,7 @@ def test_nothing_is_deleted_by_looking(pacsadmin: User) -> None:
 
 @pytest.mark.parametrize("lot", ["", "[]", "1", '["a"]', "nonsense", '["../x", "..", ".."]'])
 def test_nonsense_deletes_nothing(
-    lot: str, pacsadmin: User, make_node: Callable[..., Node], receiver: Receiver
+    lot: str, pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
     send(receiver, "FARM")
@@ -206,7 +206,7 @@ def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: U
     assert "arrived unasked" not in client_of(pacsadmin).get("/").content.decode()
 
     gatherer = unexpected_senders.Gatherer()
-    gatherer.add(seen(Fate.TURNED_AWAY))
+    gatherer.add(seen(Disposition.TURNED_AWAY))
     unexpected_senders.write(gatherer.take())
 
     assert "arrived unasked" in client_of(pacsadmin).get("/").content.decode()
@@ -215,7 +215,7 @@ def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: U
 
 def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:
     gatherer = unexpected_senders.Gatherer()
-    gatherer.add(seen(Fate.TURNED_AWAY, "<script>x"))
+    gatherer.add(seen(Disposition.TURNED_AWAY, "<script>x"))
     unexpected_senders.write(gatherer.take())
 
     assert "<script>x" not in client_of(pacsadmin).get(PATH).content.decode()
@@ -223,7 +223,7 @@ def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:
 
 def test_an_older_stray_is_no_answer_to_a_new_question(make_node: Callable[..., Node]) -> None:
     gatherer = unexpected_senders.Gatherer()
-    gatherer.add(seen(Fate.TURNED_AWAY))
+    gatherer.add(seen(Disposition.TURNED_AWAY))
     unexpected_senders.write(gatherer.take())
 
     assert unexpected_senders.concerning("PACS1", datetime.now(UTC) + timedelta(seconds=1)) == []

@@ -22,17 +22,19 @@ from adit.nodes.models import Node, Question
 from adit.nodes.receiving import commitment_reports
 from adit.nodes.receiving.receiver_state import RowRegister, sweep
 from adit.nodes.receiving.retrievals import HouseReception, house_spool
-from adit_engine.nodes.base import NotKept, Proof, Remark
+from adit_engine.nodes.base import ConfirmationRemark, NotConfirmed, StorageConfirmation
 from adit_engine.nodes.diagnostics import image_probe
-from adit_engine.storage_scp.pending_moves import Asked, Sender
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings
-from adit_engine.values.commitment_report import Receipt, Report
+from adit_engine.storage_scp.pending_moves import AllowedSender, PendingReport
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
+from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HERE = ("127.0.0.1",)
-ASKED = Asked("PACS1", "2.25.7", (Sender("PACS", HERE),))
-REPORT = Report("2.25.7", frozenset({("1.2", "1.3.1"), ("1.2", "1.3.2")}), {"1.3.3": 0x0112})
+ASKED = PendingReport("PACS1", "2.25.7", (AllowedSender("PACS", HERE),))
+REPORT = CommitmentReport(
+    "2.25.7", frozenset({("1.2", "1.3.1"), ("1.2", "1.3.2")}), {"1.3.3": 0x0112}
+)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def pacs(make_node: Any) -> Node:
 def test_a_report_that_the_receiver_got_reaches_who_asked(pacs: Node) -> None:
     with HouseReception(pacs).await_report(ASKED, 5) as come:
         assert come() is None
-        assert RowRegister().reported(REPORT, "PACS", "127.0.0.1") is Receipt.TAKEN
+        assert RowRegister().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.TAKEN
         came = _until(come)
 
     assert came == REPORT
@@ -64,7 +66,7 @@ def test_the_first_report_of_a_question_counts(pacs: Node) -> None:
 
         again = register.reported(replace(REPORT, kept=frozenset()), "PACS", "127.0.0.1")
 
-        assert again is Receipt.TAKEN
+        assert again is ReportReceipt.TAKEN
         assert _until(come) == REPORT
 
 
@@ -73,7 +75,7 @@ def test_the_first_report_of_a_question_counts(pacs: Node) -> None:
 )
 def test_a_report_from_somebody_else_is_not_taken(pacs: Node, title: str, address: str) -> None:
     with HouseReception(pacs).await_report(ASKED, 5) as come:
-        assert RowRegister().reported(REPORT, title, address) is Receipt.STRANGER
+        assert RowRegister().reported(REPORT, title, address) is ReportReceipt.STRANGER
         assert Question.objects.get().report is None
         assert come() is None
 
@@ -82,7 +84,7 @@ def test_nobody_waits_for_a_report_any_more(pacs: Node) -> None:
     with HouseReception(pacs).await_report(ASKED, 5):
         pass
 
-    assert RowRegister().reported(REPORT, "PACS", "127.0.0.1") is Receipt.UNKNOWN
+    assert RowRegister().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
 
 
 def test_the_question_of_a_dead_worker_takes_nothing_and_is_swept(
@@ -95,7 +97,7 @@ def test_the_question_of_a_dead_worker_takes_nothing_and_is_swept(
         Question.objects.create(
             node=pacs, transaction_uid="2.25.7", senders=[["PACS", list(HERE)]], expires_at=late
         )
-        assert RowRegister().reported(REPORT, "PACS", "127.0.0.1") is Receipt.UNKNOWN
+        assert RowRegister().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
 
         sweep()
 
@@ -114,7 +116,7 @@ def test_a_report_that_cannot_be_handed_on_is_not_taken(
             with connection.cursor() as cursor:
                 cursor.execute("ALTER TABLE away RENAME TO nodes_question")
 
-    assert receipt is Receipt.NOT_NOW
+    assert receipt is ReportReceipt.NOT_NOW
 
 
 # With a real receiver, and a PACS that opens an association to it --------------------------------------
@@ -127,8 +129,8 @@ def house(settings: Any, folder: Path, *lies: Lie) -> Iterator[Lying]:
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
     (folder / "kept").mkdir()
-    given = ReceiverSettings("ADIT", "127.0.0.1", 0)
-    with Receiver(given, house_spool(), RowRegister()) as receiver:
+    given = StorageScpSettings("ADIT", "127.0.0.1", 0)
+    with StorageScp(given, house_spool(), RowRegister()) as receiver:
         settings.RECEIVER_PORT = receiver.port
         site = Site("PACS", holdings(folder / "kept"), {"ADIT": ("127.0.0.1", receiver.port)})
         with Lying(site, lies, scratch=folder) as archive:
@@ -140,9 +142,9 @@ def destination(make_node: Any, archive: Lying, **values: Any) -> Node:
     return make_node("PACS1", writes=(COORDINATORS,), kind="dimse", settings=given)
 
 
-def proofs_of(user: User, row: Node) -> list[Proof]:
+def proofs_of(user: User, row: Node) -> list[StorageConfirmation]:
     with open_node(user, row, Purpose.STORE, holder="task:1") as node:
-        return list(node.confirm(list(node.store([image_probe.dummy("ADIT")]))))
+        return list(node.confirm(list(node.store([image_probe.make_test_image("ADIT")]))))
 
 
 def test_a_worker_gets_the_report_that_the_pacs_sends_to_the_receiver(
@@ -154,7 +156,7 @@ def test_a_worker_gets_the_report_that_the_pacs_sends_to_the_receiver(
         proofs = proofs_of(coordinator, row)
 
     assert archive.log.reports == [0]
-    assert proofs == [image_probe.dummy("ADIT").instance_uid]
+    assert proofs == [image_probe.make_test_image("ADIT").instance_uid]
     assert not Question.objects.exists()
 
 
@@ -164,7 +166,7 @@ def test_a_pacs_that_lost_the_image_is_believed(
     with house(settings, tmp_path, Lie(Kind.FORGET, on=Part.STORE)) as archive:
         (proof,) = proofs_of(coordinator, destination(make_node, archive, proof="commitment"))
 
-    assert isinstance(proof, NotKept)
+    assert isinstance(proof, NotConfirmed)
     assert "0112" in proof.reason
 
 
@@ -176,9 +178,9 @@ def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
 
         remark, proof = proofs_of(coordinator, row)
 
-    assert isinstance(remark, Remark)
+    assert isinstance(remark, ConfirmationRemark)
     assert "asked by a search" in remark.text
-    assert proof == image_probe.dummy("ADIT").instance_uid
+    assert proof == image_probe.make_test_image("ADIT").instance_uid
     assert not Question.objects.exists()
 
 

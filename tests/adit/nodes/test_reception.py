@@ -28,13 +28,13 @@ from adit.nodes.models import Expectation, Lane, Slot
 from adit.nodes.receiving.receiver_state import RowRegister, sweep
 from adit.nodes.receiving.retrievals import HouseReception, house_spool
 from adit_engine.dicom_file import part10, temp_files
-from adit_engine.errors import CannotDo
+from adit_engine.errors import NotSupported
 from adit_engine.nodes.base import Grade
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.rate_limit import BURST_S
-from adit_engine.storage_scp.pending_moves import Sender, Wanted
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.storage_scp.pending_moves import AllowedSender, MoveTarget
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 from adit_engine.values.references import SeriesRef
 
@@ -62,19 +62,19 @@ def image(number: int) -> Instance:
 
 
 @pytest.fixture
-def receiver(settings, tmp_path: Path) -> Iterator[Receiver]:
+def receiver(settings, tmp_path: Path) -> Iterator[StorageScp]:
     """The receiver of this house, in this process."""
     settings.SPOOL_DIR = tmp_path / "spool"
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
-    given = ReceiverSettings("ADIT", "127.0.0.1", 0)
-    with Receiver(given, house_spool(), RowRegister()) as one:
+    given = StorageScpSettings("ADIT", "127.0.0.1", 0)
+    with StorageScp(given, house_spool(), RowRegister()) as one:
         settings.RECEIVER_PORT = one.port
         yield one
 
 
 @pytest.fixture
-def demo(receiver: Receiver, tmp_path: Path) -> Iterator[Lying]:
+def demo(receiver: StorageScp, tmp_path: Path) -> Iterator[Lying]:
     folder = tmp_path / "demo"
     folder.mkdir()
     for number in range(1, 6):
@@ -92,11 +92,11 @@ def pacs(make_node, demo: Lying):
     )
 
 
-def wanted(title: str = "DEMO", study: str = STUDY) -> Wanted:
-    return Wanted("PACS1", (Sender(title, HERE),), "ADIT", study)
+def wanted(title: str = "DEMO", study: str = STUDY) -> MoveTarget:
+    return MoveTarget("PACS1", (AllowedSender(title, HERE),), "ADIT", study)
 
 
-def sender(receiver: Receiver, title: str = "DEMO") -> DimseNode:
+def sender(receiver: StorageScp, title: str = "DEMO") -> DimseNode:
     """Sends by C-STORE, without naming any originator."""
     given = DimseSettings(
         called_ae_title="ADIT", calling_ae_title=title, host="127.0.0.1", port=receiver.port
@@ -263,7 +263,7 @@ def test_where_no_receiver_runs_a_node_says_so(settings, coordinator, pacs):
     settings.RECEIVER_PORT = 0
 
     with (
-        pytest.raises(CannotDo, match="no receiver runs here"),
+        pytest.raises(NotSupported, match="no receiver runs here"),
         open_node(coordinator, pacs, Purpose.RETRIEVE, holder="task:1") as node,
     ):
         list(node.fetch([SeriesRef(STUDY, SERIES)]))
@@ -298,7 +298,7 @@ def test_what_is_sent_keeps_to_the_rate_from_the_first_byte(pacs, receiver):
 
 
 def test_large_objects_lie_beside_what_is_received(settings):
-    with temp_files.nameless() as file:
+    with temp_files.open_unnamed() as file:
         place = os.readlink(f"/proc/self/fd/{file.fileno()}")
 
     assert place.startswith(f"{settings.SPOOL_DIR}/_large/")

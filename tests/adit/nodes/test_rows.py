@@ -9,7 +9,7 @@ from adit.jobs.models import Job
 from adit.nodes import pause, services
 from adit.nodes.access import domain_of
 from adit.nodes.models import Access, Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 MANAGERS = {"pacsadmin": True, "root": True, "coordinator": False, "dpo": False, "stranger": False}
 
@@ -65,7 +65,7 @@ def test_a_pause_says_who_and_why_until_somebody_reopens(pacsadmin, source):
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201])
 def test_a_pause_needs_a_reason_that_others_can_read(pacsadmin, source, reason):
-    with pytest.raises(WrongInput, match="those who wait will read it"):
+    with pytest.raises(InvalidInput, match="those who wait will read it"):
         pause.pause(pacsadmin, source, reason)
 
 
@@ -89,15 +89,15 @@ def test_saving_a_form_does_not_end_a_pause_that_came_in_between(pacsadmin, sour
 
 
 def test_settings_that_the_kind_refuses_are_not_saved(pacsadmin):
-    with pytest.raises(WrongInput, match="full path"):
+    with pytest.raises(InvalidInput, match="full path"):
         services.save_node(pacsadmin, Node(name="F", kind="folder", settings={"path": "relative"}))
-    with pytest.raises(WrongInput, match="days"):
+    with pytest.raises(InvalidInput, match="days"):
         services.save_node(pacsadmin, Node(name="M", kind="memory", windows=[{"from": "20:00"}]))
     assert not Node.objects.exists()
 
 
 def test_a_name_that_is_taken_is_refused_with_a_sentence(pacsadmin, source):
-    with pytest.raises(WrongInput, match="there is a PACS1 already"):
+    with pytest.raises(InvalidInput, match="there is a PACS1 already"):
         services.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
 
 

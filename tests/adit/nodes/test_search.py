@@ -18,12 +18,12 @@ from adit.nodes import search
 from adit.nodes.limits import slots
 from adit.nodes.limits.unavailable import NoSlot
 from adit.nodes.models import Lane, Slot
-from adit_engine.errors import ConnectionLost, NodeError, Stopped, TimedOut, WrongInput
+from adit_engine.errors import ConnectionLost, InvalidInput, NodeError, Stopped, TimedOut
 from adit_engine.nodes import kind_class
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 from adit_engine.values.query import DateRange, Query
-from adit_engine.values.references import Level, SeriesRef, StudyRef
+from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SC = "1.2.840.10008.5.1.4.1.1.7"
@@ -44,7 +44,7 @@ def put(shelf, study, series="1", instance="1", *, sop_class=CT, **values):
 
 
 def by_id(patient_id="4711"):
-    return Query(Level.STUDY, {"PatientID": patient_id})
+    return Query(QueryLevel.STUDY, {"PatientID": patient_id})
 
 
 def test_it_finds_what_matches(coordinator, source):
@@ -72,8 +72,8 @@ def test_it_finds_what_matches(coordinator, source):
 def test_a_search_that_narrows_nothing_is_refused_before_the_node_is_asked(
     coordinator, source, keys
 ):
-    with pytest.raises(WrongInput, match="one field more than the modality"):
-        search.search(coordinator, source, Query(Level.STUDY, keys))
+    with pytest.raises(InvalidInput, match="one field more than the modality"):
+        search.search(coordinator, source, Query(QueryLevel.STUDY, keys))
     assert not Event.objects.filter(action="node.opened").exists()
 
 
@@ -81,7 +81,7 @@ def test_a_date_range_narrows(coordinator, source):
     put("PACS1", "1.2.3")
     january = DateRange(date(2026, 1, 1), date(2026, 1, 31))
 
-    assert search.search(coordinator, source, Query(Level.STUDY, {}, january)).records
+    assert search.search(coordinator, source, Query(QueryLevel.STUDY, {}, january)).records
 
 
 def test_beyond_the_limit_it_says_that_there_is_more(coordinator, source, settings):

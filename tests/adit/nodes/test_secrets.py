@@ -17,7 +17,7 @@ from adit.nodes import diagnostics, services
 from adit.nodes.forms import form_for
 from adit.nodes.gateway import engine_settings
 from adit.nodes.models import Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.nodes import KINDS, kind_class
 
 CA, OTHER_CA = Authority(), Authority()
@@ -155,7 +155,7 @@ def test_the_service_refuses_a_changed_address_without_the_secret(
     node = make_sealed(kind, given, secret)
     node.settings = {**given, **change}
 
-    with pytest.raises(WrongInput, match=r"(?i)token|password|key"):
+    with pytest.raises(InvalidInput, match=r"(?i)token|password|key"):
         services.save_node(pacsadmin, node)
 
     assert stored(node).settings == given
@@ -183,7 +183,7 @@ def test_a_test_of_a_changed_address_does_not_carry_it(pacsadmin, make_sealed, m
 
     def opened(kind, name, values, **more):
         seen.append(values)
-        raise WrongInput("not opened")
+        raise InvalidInput("not opened")
 
     monkeypatch.setattr("adit.nodes.gateway.engine.open", opened)
     diagnostics.check(pacsadmin, stored(node))

@@ -9,7 +9,7 @@ from adit.nodes.calendar.special_days import Special
 from adit.nodes.calendar.special_days import read as read_special
 from adit.nodes.calendar.windows import Calendar, allowed_now, closes_next, opens_next, read
 from adit.nodes.models import Lane, Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 NIGHTS = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "20:00", "to": "06:00", "limit": 4}
 SUNDAYS = {"days": ["sat", "sun"], "from": "00:00", "to": "24:00", "limit": 8}
@@ -103,16 +103,16 @@ def test_what_is_written_is_read_back():
     ],
 )
 def test_special_days_that_cannot_be_read_open_nothing(rows):
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         read_special(rows)
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         allowed_now(
             Node(name="PACS1", windows=[], exceptions=rows), Lane.RETRIEVE, at("2026-06-01T21:00")
         )
 
 
 def test_hours_without_length_are_refused_in_words():
-    with pytest.raises(WrongInput, match="from 20:00 until 20:00 have no length"):
+    with pytest.raises(InvalidInput, match="from 20:00 until 20:00 have no length"):
         read([{"days": ["mon"], "from": "20:00", "to": "20:00"}])
     assert read([{"days": ["mon"], "from": "00:00", "to": "00:00"}])
 
@@ -128,7 +128,7 @@ def test_hours_without_length_are_refused_in_words():
     ],
 )
 def test_hours_of_one_day_that_overlap_are_refused_in_words(other):
-    with pytest.raises(WrongInput, match=r"Monday: .* and .* overlap"):
+    with pytest.raises(InvalidInput, match=r"Monday: .* and .* overlap"):
         read([NIGHTS, other])
 
 

@@ -21,17 +21,17 @@ from adit.nodes.limits.unavailable import Halted
 from adit.nodes.models import Node, Slot
 from adit.nodes.receiving.receiver_state import RowRegister
 from adit.nodes.receiving.retrievals import house_spool
-from adit_engine.dicom_ul.association import Association
-from adit_engine.dicom_ul.pdu import Context
-from adit_engine.dicom_ul.peer import Patience, Peer
+from adit_engine.dicom_ul.association import ClientAssociation
+from adit_engine.dicom_ul.pdu import PresentationContext
+from adit_engine.dicom_ul.peer import Peer, Timeouts
 from adit_engine.errors import AssociationRejected, ConnectionLost
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.rate_limit import BURST_S
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,7 +75,7 @@ def test_a_search_that_waits_is_cut_within_ten_seconds(
     stopping = threading.Thread(target=stop)
     stopping.start()
     with pytest.raises(Halted, match="PACS1: stopped by pacsadmin: fire"):
-        search.search(coordinator, node, Query(Level.STUDY, {"PatientID": "1"}))
+        search.search(coordinator, node, Query(QueryLevel.STUDY, {"PatientID": "1"}))
     stopping.join(20)
 
     assert time.monotonic() - stopped_at[0] < 10
@@ -87,9 +87,11 @@ def test_the_receiver_cuts_a_stopped_pacs_and_lets_it_in_no_more(
 ) -> None:
     settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB = tmp_path / "spool", 0
     node, register = pacs(make_node, 104), RowRegister()
-    with Receiver(ReceiverSettings("ADIT", "127.0.0.1", 0), house_spool(), register) as receiver:
+    with StorageScp(
+        StorageScpSettings("ADIT", "127.0.0.1", 0), house_spool(), register
+    ) as receiver:
         sending, other = calling(receiver, "PACS"), calling(receiver, "PACS")
-        sending.open([Context(CT, ("1.2.840.10008.1.2.1",))])
+        sending.open([PresentationContext(CT, ("1.2.840.10008.1.2.1",))])
         assert receiver.cut(register.is_stopped) == 0
 
         pause.stop(pacsadmin, node, "fire")
@@ -98,18 +100,18 @@ def test_the_receiver_cuts_a_stopped_pacs_and_lets_it_in_no_more(
         with pytest.raises(ConnectionLost):
             sending.receive(10, "say something")
         with pytest.raises(AssociationRejected):
-            other.open([Context(CT, ("1.2.840.10008.1.2.1",))])
+            other.open([PresentationContext(CT, ("1.2.840.10008.1.2.1",))])
         pause.reopen(pacsadmin, node)
         again = calling(receiver, "PACS")
-        again.open([Context(CT, ("1.2.840.10008.1.2.1",))])
+        again.open([PresentationContext(CT, ("1.2.840.10008.1.2.1",))])
         again.release()
         for one in (sending, other):
             one.close()
 
 
-def calling(receiver: Receiver, title: str) -> Association:
-    peer = Peer("ADIT", "127.0.0.1", receiver.port, "ADIT", title, 65536, Patience())
-    return Association(peer)
+def calling(receiver: StorageScp, title: str) -> ClientAssociation:
+    peer = Peer("ADIT", "127.0.0.1", receiver.port, "ADIT", title, 65536, Timeouts())
+    return ClientAssociation(peer)
 
 
 def test_what_a_pacs_sends_unasked_keeps_to_its_rate(
@@ -117,11 +119,13 @@ def test_what_a_pacs_sends_unasked_keeps_to_its_rate(
 ) -> None:
     settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB = tmp_path / "spool", 0
     node, register = pacs(make_node, 104), RowRegister()
-    with Receiver(ReceiverSettings("ADIT", "127.0.0.1", 0), house_spool(), register) as receiver:
+    with StorageScp(
+        StorageScpSettings("ADIT", "127.0.0.1", 0), house_spool(), register
+    ) as receiver:
         first, second = unasked(1), unasked(2)
         assert not next(sender(receiver).store([first])).kept
         Node.objects.filter(pk=node.pk).update(rate_kb_s=50)
-        receiver.keep_pace(register.rate_of)
+        receiver.limit_rates(register.rate_of)
         began = time.monotonic()
 
         assert not next(sender(receiver).store([second])).kept
@@ -134,6 +138,6 @@ def unasked(number: int) -> Instance:
     return samples.instance(samples.ct(number, Rows=1, Columns=1, PixelData=bytes(100_000)))
 
 
-def sender(receiver: Receiver) -> DimseNode:
+def sender(receiver: StorageScp) -> DimseNode:
     given = DimseSettings("ADIT", "127.0.0.1", receiver.port, calling_ae_title="PACS")
     return DimseNode("ADIT", given)

@@ -7,7 +7,7 @@ import pytest
 
 from adit.nodes.calendar.windows import allowed_now, closes_next, opens_next, read
 from adit.nodes.models import Lane, Node
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHTS = {"days": ["mon", "tue", "wed", "thu", "fri"], "from": "20:00", "to": "06:00", "limit": 4}
@@ -183,7 +183,7 @@ def test_an_hour_that_is_left_out_means_the_moment_of_the_jump():
     ],
 )
 def test_a_calendar_that_cannot_be_read_opens_nothing(calendar):
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         read(calendar)
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         allowed_now(Node(name="PACS1", windows=calendar), Lane.RETRIEVE, at("2026-06-01T21:00"))

@@ -15,7 +15,7 @@ from adit.projects.patient_merge import join
 from adit.projects.pseudonyms import Conflict, known_pseudonym, pseudonym_for
 from adit.projects.reidentification import exported_map, reidentify
 from adit.projects.services import key_of
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
 
@@ -81,9 +81,9 @@ def test_it_needs_the_right_and_a_reason(
 ) -> None:
     with pytest.raises(Refused):
         join(dpo, patient, source, "NEW", WHY)
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         join(root, patient, source, "NEW", " ")
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         join(root, patient, source, "  ", WHY)
 
 

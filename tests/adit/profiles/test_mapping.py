@@ -15,7 +15,7 @@ from adit.audit.trail import unveiled, verify
 from adit.projects.models import Patient
 from adit.projects.pseudonyms import Conflict, as_is_for, change_for, known_pseudonym, pseudonym_for
 from adit.projects.services import box_of, default_project, key_of, revoke
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.parameters import AsIs, ClinicalTrialAttributes
 
 
@@ -42,7 +42,7 @@ def test_without_a_pattern_the_pseudonym_follows_from_the_projects_key(make_proj
 
 @pytest.mark.parametrize("given", ["0815A", "815a"])
 def test_a_patient_id_is_no_pseudonym(project, given):
-    with pytest.raises(WrongInput, match="the patient's own ID"):
+    with pytest.raises(InvalidInput, match="the patient's own ID"):
         pseudonym_for(project, "PACS1", "0815A ", given)
 
     assert not project.patients.exists()
@@ -87,7 +87,7 @@ def test_the_database_itself_keeps_the_mapping_unique_both_ways(project, index, 
 
 
 def test_without_a_patient_id_a_pseudonym_must_be_given(project):
-    with pytest.raises(WrongInput, match="no patient ID"):
+    with pytest.raises(InvalidInput, match="no patient ID"):
         pseudonym_for(project, "PACS1", " ")
 
     assert pseudonym_for(project, "PACS1", "", "LUNG-X") == "LUNG-X"
@@ -98,7 +98,7 @@ def test_without_a_patient_id_a_pseudonym_must_be_given(project):
 
 @pytest.mark.parametrize("given", ["Müller", "a b", "a\\b", "x" * 65])
 def test_an_illegal_pseudonym_is_refused(project, given):
-    with pytest.raises(WrongInput, match="1 to 64 characters"):
+    with pytest.raises(InvalidInput, match="1 to 64 characters"):
         pseudonym_for(project, "PACS1", "4711", given)
 
 

@@ -15,7 +15,7 @@ from adit.projects.models import Patient, Profile, Project
 from adit.projects.profile_versions import new_version
 from adit.projects.pseudonyms import known_pseudonym, pseudonym_for
 from adit.projects.services import KeyDestroyed, box_of, change_project, key_of
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 AsUser = Callable[[User], Client]
 HOSTILE = "<script>alert(1)</script>"
@@ -98,7 +98,7 @@ def test_the_registry_itself_refuses_what_the_form_does_not_offer(
     pseudonym_for(project, "PACS1", "4711")
     project.sponsor = "Another"
 
-    with pytest.raises(WrongInput, match="has patients"):
+    with pytest.raises(InvalidInput, match="has patients"):
         change_project(dpo, project, members=[], sources=[], destinations=[])
 
 

@@ -24,7 +24,7 @@ from adit.projects.services import (
     usable_by,
 )
 from adit.vault.cipher import SealBroken
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import read_key_file
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 
@@ -87,7 +87,7 @@ def test_the_key_does_not_stand_in_the_database(project):
     ],
 )
 def test_a_project_that_cannot_be_is_refused_with_a_sentence(dpo, project, values, sentence):
-    with pytest.raises(WrongInput, match=sentence):
+    with pytest.raises(InvalidInput, match=sentence):
         create_project(dpo, unsaved(**values))
 
 

@@ -25,11 +25,11 @@ from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings  # no
 from adit_engine.nodes.dimse.node import DimseNode  # noqa: E402
 from adit_engine.nodes.dimse.settings import DimseSettings  # noqa: E402
 from adit_engine.nodes.folder import FolderNode, FolderSettings  # noqa: E402
-from adit_engine.storage_scp.inbox import LocalReception  # noqa: E402
-from adit_engine.storage_scp.server import Receiver, ReceiverSettings  # noqa: E402
+from adit_engine.storage_scp.inbox import LocalMoveReceiver  # noqa: E402
+from adit_engine.storage_scp.server import StorageScp, StorageScpSettings  # noqa: E402
 from adit_engine.storage_scp.spool import Spool  # noqa: E402
-from adit_engine.transfer.study import Order, transfer  # noqa: E402
-from adit_engine.values.outcome import Outcome  # noqa: E402
+from adit_engine.transfer.study import StudyRequest, transfer  # noqa: E402
+from adit_engine.values.outcome import SeriesOutcome  # noqa: E402
 from adit_engine.values.references import StudyRef  # noqa: E402
 
 LOOK_S = 0.01
@@ -59,12 +59,12 @@ class Memory:
 
 
 @contextmanager
-def receiving(folder: Path) -> Iterator[LocalReception]:
+def receiving(folder: Path) -> Iterator[LocalMoveReceiver]:
     """A receiver in this process, where the peer knows that it is."""
     spool = Spool(folder, 0)
-    reception = LocalReception(spool, "ADIT", "this machine")
+    reception = LocalMoveReceiver(spool, "ADIT", "this machine")
     port = int(os.environ["RECEIVER_PORT"])
-    with Receiver(ReceiverSettings("ADIT", "127.0.0.1", port), spool, reception):
+    with StorageScp(StorageScpSettings("ADIT", "127.0.0.1", port), spool, reception):
         yield reception
 
 
@@ -88,10 +88,10 @@ def main(service: str, port: int, folder: Path) -> None:
             peer = DimseNode("PEER", settings, reception)
         out = service in ("store", "stow")
         source, destination = (shelf, peer) if out else (peer, shelf)
-        order = Order(StudyRef(f"{ROOT}.1"), "PID-4711-0815")
+        order = StudyRequest(StudyRef(f"{ROOT}.1"), "PID-4711-0815")
         with Memory() as memory:
             told = list(transfer(order, source, destination, change_for("LUNG"), {}, Stop()))
-        outcomes = [str(one.verdict) for one in told if isinstance(one, Outcome)]
+        outcomes = [str(one.verdict) for one in told if isinstance(one, SeriesOutcome)]
         print(json.dumps({"outcomes": outcomes, "most_mib": memory.most_mib}))
 
 

@@ -84,4 +84,4 @@ def test_memory_stays_bounded_for_one_large_object(
     assert told["most_mib"] < MOST_MIB
     kept = theirs if service in ("store", "stow") else ours
     (path,) = kept.rglob("*.dcm")
-    assert part10.read(path).size_bytes > SIZE_MIB * 2**20
+    assert part10.read_file(path).size_bytes > SIZE_MIB * 2**20

@@ -17,8 +17,8 @@ from page import PAGE, page
 from samples import ROOT
 
 from adit_engine.pseudonymize.parameters import AsIs
-from adit_engine.retry import RetryPolicy
-from adit_engine.values.outcome import Event, Outcome, Verdict
+from adit_engine.transfer.retry import RetryPolicy
+from adit_engine.values.outcome import Completeness, InstanceEvent, SeriesOutcome
 
 TRIES, SPARE_S = 3, 5.0
 DEADLINE_S = TRIES * TIMES["first_byte_s"]
@@ -67,18 +67,18 @@ def came(order: Case) -> str:
     """What came of the first attempt, in the words of the table."""
     ends, verdict = dict.fromkeys(range(1, 6), "-"), ""
     for told in order.ledger.attempts[0]:
-        if isinstance(told, Event) and told.ref.series_uid == SERIES:
+        if isinstance(told, InstanceEvent) and told.ref.series_uid == SERIES:
             ends[int(told.ref.instance_uid.rpartition(".")[2])] = told.state.value[0]
-        elif isinstance(told, Outcome) and told.series.series_uid == SERIES:
+        elif isinstance(told, SeriesOutcome) and told.series.series_uid == SERIES:
             verdict = told.verdict.value
     error = type(order.errors[0]).__name__ if order.errors[0] else ""
     return " ".join(filter(None, ("".join(ends.values()), verdict, error)))
 
 
 def assert_the_next_attempt_heals(order: Case) -> None:
-    last = [told for told in order.ledger.attempts[-1] if isinstance(told, Outcome)]
+    last = [told for told in order.ledger.attempts[-1] if isinstance(told, SeriesOutcome)]
     assert order.errors[-1] is None
-    assert [outcome.verdict for outcome in last] == [Verdict.COMPLETE] * 2
+    assert [outcome.verdict for outcome in last] == [Completeness.COMPLETE] * 2
 
 
 # The table --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
-from adit_engine.storage_scp.pending_moves import Reception
+from adit_engine.storage_scp.pending_moves import MoveReceiver
 
 SBIN = "/usr/sbin:/usr/bin:/usr/local/bin"
 ORTHANC = shutil.which("Orthanc", path=SBIN)
@@ -32,7 +32,7 @@ TIMES = {"connect_s": 3.0, "association_s": 3.0, "first_byte_s": 5.0, "no_progre
 
 
 def node(
-    port: int, called: str = "PACS", reception: Reception | None = None, **settings: Any
+    port: int, called: str = "PACS", reception: MoveReceiver | None = None, **settings: Any
 ) -> DimseNode:
     """A node on this machine, with time limits fit for tests."""
     values = {"called_ae_title": called, "host": "127.0.0.1", "port": port, **TIMES, **settings}

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.dicom_file.atomic import Draft, Tree
+from adit_engine.dicom_file.atomic import AtomicFolder, UnpublishedFile
 
 
 def part(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def publish(tree: Tree, draft: Draft) -> None:
+def publish(tree: AtomicFolder, draft: UnpublishedFile) -> None:
     tree.publish([draft], Stop())
     draft.held.close()
 
@@ -25,16 +25,16 @@ def test_a_dead_processs_temporary_file_is_removed_with_the_next_write(tmp_path:
     left = tmp_path / "a" / ".adit-0123.part"
     left.write_bytes(b"half")
     age(left)
-    tree = Tree("Folder", tmp_path)
+    tree = AtomicFolder("Folder", tmp_path)
     publish(tree, tree.write(("a", "1.dcm"), [b"whole"]))
     assert part(tmp_path / "a") == ["1.dcm"]
 
 
 def test_what_another_one_is_writing_stays(tmp_path: Path) -> None:
-    other = Tree("Folder", tmp_path)
+    other = AtomicFolder("Folder", tmp_path)
     draft = other.write(("a", "1.dcm"), [b"whole"])
     age(tmp_path / "a" / draft.temp)
-    tree = Tree("Folder", tmp_path)
+    tree = AtomicFolder("Folder", tmp_path)
     publish(tree, tree.write(("a", "2.dcm"), [b"more"]))
     publish(other, draft)
     assert part(tmp_path / "a") == ["1.dcm", "2.dcm"]
@@ -43,6 +43,6 @@ def test_what_another_one_is_writing_stays(tmp_path: Path) -> None:
 def test_what_was_begun_just_now_stays(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / ".adit-0123.part").write_bytes(b"half")
-    tree = Tree("Folder", tmp_path)
+    tree = AtomicFolder("Folder", tmp_path)
     tree.discard([tree.write(("a", "2.dcm"), [b"more"])])
     assert part(tmp_path / "a") == [".adit-0123.part"]

@@ -17,11 +17,11 @@ from pydicom import dcmread
 from samples import ct, instance
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.dicom_file.delivery_list import Line
-from adit_engine.errors import Stopped, StorageFull, StorageTrouble, WrongInput
-from adit_engine.nodes.base import Bundle, Packed, Showing, Step
+from adit_engine.dicom_file.delivery_list import DeliveryListLine
+from adit_engine.errors import InvalidInput, Stopped, StorageError, StorageFull
+from adit_engine.nodes.base import ArchiveRequest, ArchivesTested, FinishedArchive, PackingProgress
 from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
-from adit_engine.values.archive_password import checked_password, proposed_password
+from adit_engine.values.archive_password import generate_password, validate_password
 
 PASSWORD = "four words and 1 sign!"
 
@@ -31,7 +31,7 @@ def node(folder: Path, title: str = "job-7", **settings: object) -> ArchiveNode:
     given = {"reserve_mb": 0, **settings}
     places = {"path": str(folder / "out"), "staging": str(folder / "gathered")}
     opened = ArchiveNode("Archives", ArchiveSettings(**places, **given))
-    opened.gather_as(title)
+    opened.set_archive_title(title)
     return opened
 
 
@@ -39,12 +39,12 @@ def gather(opened: ArchiveNode, numbers: range = range(1, 4)) -> None:
     list(opened.confirm(list(opened.store(instance(ct(n)) for n in numbers))))
 
 
-def packed(opened: ArchiveNode, **more: object) -> list[Packed]:
+def packed(opened: ArchiveNode, **more: object) -> list[FinishedArchive]:
     gathered, stop = opened.gathered, more.pop("stop", None) or Stop()
     size = sum(one.size_bytes for one in gathered)
     name = opened._staging.name
     report = more.pop("report", lambda _: None)
-    bundle = Bundle(name, len(gathered), size, gathered, **more)
+    bundle = ArchiveRequest(name, len(gathered), size, gathered, **more)
     return opened.pack(bundle, PASSWORD, stop, report)
 
 
@@ -72,7 +72,7 @@ def test_what_was_gathered_is_packed_once_and_forgotten(tmp_path: Path) -> None:
 def test_its_contents_are_listed_in_it_as_csv_and_json(tmp_path: Path) -> None:
     opened = node(tmp_path)
     gather(opened)
-    other = Line("1.2", "1.2.3", "1.2.3.4", "withheld", "=Text may be burned in.")
+    other = DeliveryListLine("1.2", "1.2.3", "1.2.3.4", "withheld", "=Text may be burned in.")
 
     packed(opened, others=[other], about={"job": 7})
 
@@ -123,7 +123,7 @@ def test_an_image_that_was_changed_before_it_was_packed_stops_it(tmp_path: Path)
     data[-1] ^= 1
     path.write_bytes(data)
 
-    with pytest.raises(StorageTrouble, match=r"^Archives: images .* were changed"):
+    with pytest.raises(StorageError, match=r"^Archives: images .* were changed"):
         packed(opened)
 
     assert everything_below(tmp_path / "out") == []
@@ -134,7 +134,7 @@ def test_an_image_that_is_gone_before_it_was_packed_stops_it(tmp_path: Path) -> 
     gather(opened)
     next((tmp_path / "gathered").rglob("*.dcm")).unlink()
 
-    with pytest.raises(StorageTrouble, match="are gone"):
+    with pytest.raises(StorageError, match="are gone"):
         packed(opened)
 
     assert everything_below(tmp_path / "out") == []
@@ -158,7 +158,7 @@ def test_an_archive_that_reads_back_otherwise_is_never_shown(
 
     monkeypatch.setattr(opened._filing.tree.__class__, "reopen", damaged)
 
-    with pytest.raises(StorageTrouble, match="could not be read back as it was written"):
+    with pytest.raises(StorageError, match="could not be read back as it was written"):
         packed(opened)
 
     assert everything_below(tmp_path / "out") == []
@@ -170,7 +170,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
     short = node(tmp_path, reserve_mb=10**9)
 
     with pytest.raises(StorageFull, match="nearly full"):
-        short.pack(Bundle("job-7", 3, 1000, opened.gathered), PASSWORD, Stop())
+        short.pack(ArchiveRequest("job-7", 3, 1000, opened.gathered), PASSWORD, Stop())
 
     assert everything_below(tmp_path / "out") == []
 
@@ -196,7 +196,7 @@ def test_a_stop_between_any_two_pieces_leaves_nothing(
     opened, stop, steps = node(tmp_path), Stop(), []
     gather(opened)
 
-    def report(event: Step | Showing) -> None:
+    def report(event: PackingProgress | ArchivesTested) -> None:
         steps.append(event)
         if len(steps) == after:
             stop.set("Canceled.")
@@ -216,7 +216,7 @@ def test_a_large_image_is_stopped_in_its_middle(
     opened, stop, steps = node(tmp_path), Stop(), []
     gather(opened, range(1, 2))
 
-    def report(event: Step | Showing) -> None:
+    def report(event: PackingProgress | ArchivesTested) -> None:
         steps.append(event)
         if len(steps) == 2:
             stop.set("Canceled.")
@@ -236,7 +236,7 @@ def test_progress_counts_each_byte_written_and_read_back_and_ends_with_the_names
     opened, events, visible = node(tmp_path), [], []
     gather(opened)
 
-    def report(event: Step | Showing) -> None:
+    def report(event: PackingProgress | ArchivesTested) -> None:
         events.append(event)
         visible.extend((tmp_path / "out").glob("*.7z"))
 
@@ -244,7 +244,7 @@ def test_progress_counts_each_byte_written_and_read_back_and_ends_with_the_names
 
     *steps, last = events
     contents = [unpacked(tmp_path / "out" / one.name, PASSWORD) for one in made]
-    assert last == Showing(("job-7-part1.7z", "job-7-part2.7z"))
+    assert last == ArchivesTested(("job-7-part1.7z", "job-7-part2.7z"))
     assert sum(step.size_bytes for step in steps) == 2 * sum(
         len(content) for members in contents for content in members.values()
     )
@@ -256,7 +256,7 @@ def test_what_a_report_raises_ends_the_build_and_leaves_nothing(tmp_path: Path) 
     opened = node(tmp_path)
     gather(opened)
 
-    def lost(event: Step | Showing) -> None:
+    def lost(event: PackingProgress | ArchivesTested) -> None:
         raise RuntimeError("lost")
 
     with pytest.raises(RuntimeError, match="lost"):
@@ -278,7 +278,7 @@ def test_a_folder_that_is_not_there_is_said_before_anything_is_fetched(tmp_path:
     opened = node(tmp_path)
     shutil.rmtree(tmp_path / "out")
 
-    with pytest.raises(StorageTrouble, match="the folder is not there"):
+    with pytest.raises(StorageError, match="the folder is not there"):
         gather(opened)
 
 
@@ -364,19 +364,19 @@ node.pack(Bundle("job-7", len(gathered), size, gathered), sys.argv[2], Stop())
     ],
 )
 def test_a_weak_password_is_refused_in_words_that_do_not_repeat_it(password: str, why: str) -> None:
-    with pytest.raises(WrongInput, match=why) as caught:
-        checked_password(password)
+    with pytest.raises(InvalidInput, match=why) as caught:
+        validate_password(password)
 
     assert password not in str(caught.value)
 
 
 @pytest.mark.parametrize("password", [PASSWORD, "Tr0ub4dor&3xyz", "korrekt pferd batterie heft"])
 def test_a_good_password_is_taken(password: str) -> None:
-    assert checked_password(password) == password
+    assert validate_password(password) == password
 
 
 def test_the_proposal_is_good_and_another_one_each_time() -> None:
-    proposals = {proposed_password() for _ in range(50)}
+    proposals = {generate_password() for _ in range(50)}
 
     assert len(proposals) == 50
-    assert all(checked_password(one) for one in proposals)
+    assert all(validate_password(one) for one in proposals)

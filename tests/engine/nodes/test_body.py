@@ -1,10 +1,10 @@
 """The memory in which images come serves again, and never while anybody still looks at it."""
 
-from adit_engine.dicom_ul.message_buffer import Body, Stock
+from adit_engine.dicom_ul.message_buffer import BufferPool, MessageBuffer
 
 
-def came(stock: Stock, data: bytes) -> memoryview:
-    body = Body(None, stock)
+def came(stock: BufferPool, data: bytes) -> memoryview:
+    body = MessageBuffer(None, stock)
     for start in range(0, len(data), 100):
         body.add(memoryview(data[start : start + 100]))
     whole = body.whole()
@@ -13,7 +13,7 @@ def came(stock: Stock, data: bytes) -> memoryview:
 
 
 def test_an_image_stays_as_it_came_while_others_come() -> None:
-    stock = Stock()
+    stock = BufferPool()
 
     images = [came(stock, bytes([number]) * 1000) for number in range(20)]
 
@@ -21,7 +21,7 @@ def test_an_image_stays_as_it_came_while_others_come() -> None:
 
 
 def test_a_piece_of_an_image_holds_the_whole_of_its_memory() -> None:
-    stock = Stock()
+    stock = BufferPool()
     piece = came(stock, b"a" * 1000)[900:]
 
     came(stock, b"b" * 1000)
@@ -30,7 +30,7 @@ def test_a_piece_of_an_image_holds_the_whole_of_its_memory() -> None:
 
 
 def test_the_memory_of_an_image_that_went_serves_the_next() -> None:
-    stock = Stock()
+    stock = BufferPool()
     first = came(stock, b"a" * 1000)
     memory = first.obj
     del first
@@ -41,7 +41,7 @@ def test_the_memory_of_an_image_that_went_serves_the_next() -> None:
 
 
 def test_one_image_that_is_kept_does_not_keep_the_memory_of_the_others() -> None:
-    stock = Stock()
+    stock = BufferPool()
     kept = came(stock, b"a" * 1000)
     blocks = {id(came(stock, bytes([number]) * 1000).obj) for number in range(100)}
 
@@ -50,7 +50,7 @@ def test_one_image_that_is_kept_does_not_keep_the_memory_of_the_others() -> None
 
 
 def test_an_image_of_another_size_leaves_nothing_of_the_one_before() -> None:
-    stock = Stock()
+    stock = BufferPool()
 
     sizes = [1000, 10, 3000, 999, 0, 1001]
 

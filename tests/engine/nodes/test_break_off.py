@@ -18,7 +18,7 @@ from web_peers import Liar, Request, Said
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
-from adit_engine.errors import RuleBroken
+from adit_engine.errors import RuleViolation
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.keys import ProjectKey
@@ -30,9 +30,9 @@ from adit_engine.pseudonymize.parameters import (
 )
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.transfer import policy
-from adit_engine.transfer.study import Order, transfer
+from adit_engine.transfer.study import StudyRequest, transfer
 from adit_engine.values.instance import Instance
-from adit_engine.values.outcome import Event, Outcome, State
+from adit_engine.values.outcome import InstanceEvent, InstanceState, SeriesOutcome
 from adit_engine.values.references import StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
@@ -63,16 +63,18 @@ def holding(folder: Path, *held: Dataset) -> Path:
     return folder
 
 
-def run(source: Any, change: Change) -> tuple[list[Event], list[Outcome], Exception | None, float]:
+def run(
+    source: Any, change: Change
+) -> tuple[list[InstanceEvent], list[SeriesOutcome], Exception | None, float]:
     destination = MemoryNode("B", MemorySettings())
     destination.held = {}
     events, outcomes, error = [], [], None
     started = time.monotonic()
     try:
-        for told in transfer(Order(STUDY, PATIENT), source, destination, change, {}, Stop()):
-            events += [told] if isinstance(told, Event) else []
-            outcomes += [told] if isinstance(told, Outcome) else []
-    except RuleBroken as raised:
+        for told in transfer(StudyRequest(STUDY, PATIENT), source, destination, change, {}, Stop()):
+            events += [told] if isinstance(told, InstanceEvent) else []
+            outcomes += [told] if isinstance(told, SeriesOutcome) else []
+    except RuleViolation as raised:
         error = raised
     return events, outcomes, error, time.monotonic() - started
 
@@ -107,9 +109,11 @@ def test_an_image_of_another_patient_ends_the_task_though_the_source_is_silent(
 
     events, _, error, seconds = run(node, AsIs())
 
-    assert isinstance(error, RuleBroken)
+    assert isinstance(error, RuleViolation)
     assert seconds < AT_ONCE_S
-    ends = {one.ref.instance_uid[-1]: one.code for one in events if one.state is State.FAILED}
+    ends = {
+        one.ref.instance_uid[-1]: one.code for one in events if one.state is InstanceState.FAILED
+    }
     assert ends == {"2": "rule-broken", "3": "rule-broken"}
 
 
@@ -144,17 +148,17 @@ def test_a_web_service_is_broken_off_and_can_be_asked_again() -> None:
         kind = multipart.content_type("edge")
         yield f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode()
         for one in files:
-            yield multipart.part_head("edge") + one
-        yield multipart.part_head("edge")
+            yield multipart.make_part_head("edge") + one
+        yield multipart.make_part_head("edge")
         yield SILENT_S
 
     with Liar(web_archive(wado)) as liar, closing(liar.node(**BODIES)) as node:
         _, _, error, seconds = run(node, AsIs())
 
-        assert isinstance(error, RuleBroken)
+        assert isinstance(error, RuleViolation)
         assert seconds < AT_ONCE_S
-        with pytest.raises(RuleBroken):
-            for _ in transfer(Order(STUDY, "PID-4711-0815"), node, *_nowhere()):
+        with pytest.raises(RuleViolation):
+            for _ in transfer(StudyRequest(STUDY, "PID-4711-0815"), node, *_nowhere()):
                 pass
 
 

@@ -17,8 +17,8 @@ from adit_engine.errors import Stopped, StorageFull
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs
-from adit_engine.transfer.study import Order, transfer
-from adit_engine.values.outcome import Event, Outcome, State, Verdict
+from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.outcome import Completeness, InstanceEvent, InstanceState, SeriesOutcome
 from adit_engine.values.references import StudyRef
 
 STUDY = StudyRef(f"{ROOT}.1")
@@ -81,15 +81,17 @@ def test_a_large_file_that_is_cut_off_while_it_is_read_is_told_and_the_rest_goes
 ) -> None:
     destination = MemoryNode("there", MemorySettings())
 
-    told = list(transfer(Order(STUDY, "PID-4711-0815"), cutting, destination, AsIs(), {}, Stop()))
+    told = list(
+        transfer(StudyRequest(STUDY, "PID-4711-0815"), cutting, destination, AsIs(), {}, Stop())
+    )
 
-    (outcome,) = [one for one in told if isinstance(one, Outcome)]
-    assert outcome.verdict is Verdict.PARTIAL
-    events = [one for one in told if isinstance(one, Event)]
+    (outcome,) = [one for one in told if isinstance(one, SeriesOutcome)]
+    assert outcome.verdict is Completeness.PARTIAL
+    events = [one for one in told if isinstance(one, InstanceEvent)]
     ended = {one.ref.instance_uid: (one.state, one.reason) for one in events}
-    delivered = (State.DELIVERED, "")
+    delivered = (InstanceState.DELIVERED, "")
     assert [ended[f"{ROOT}.1.1.{number}"] for number in (1, 3)] == [delivered] * 2
-    assert ended[f"{ROOT}.1.1.2"] == (State.WITHHELD, SHORTER)
+    assert ended[f"{ROOT}.1.1.2"] == (InstanceState.WITHHELD, SHORTER)
 
 
 def test_a_small_file_that_is_cut_off_before_its_pixels_is_told(
@@ -146,7 +148,7 @@ def test_large_objects_lie_where_they_are_told_to_and_leave_nothing(tmp_path: Pa
     (tmp_path / "shelf").mkdir()
     write_large(tmp_path / "shelf" / "1.dcm", 1)
     own = tmp_path / "own"
-    temp_files.keep_in(own)
+    temp_files.set_folder(own)
     try:
         (one,) = folder(tmp_path / "shelf").fetch([STUDY])
         device = one.header.obj  # type: ignore[union-attr]
@@ -154,4 +156,4 @@ def test_large_objects_lie_where_they_are_told_to_and_leave_nothing(tmp_path: Pa
         assert list(own.iterdir()) == []
         assert len(device) > MAPPED_FROM_BYTES
     finally:
-        temp_files.keep_in(None)
+        temp_files.set_folder(None)

@@ -21,15 +21,25 @@ from test_move import register
 
 from adit_engine.dicom_file.part10 import file_parts
 from adit_engine.dicom_ul import statuses
-from adit_engine.dicom_ul.identifier import encode, record
-from adit_engine.dicom_ul.pdu import Agreement, Context, Proposal, item
+from adit_engine.dicom_ul.identifier import decode_record, encode_identifier
+from adit_engine.dicom_ul.pdu import (
+    AssociateRequest,
+    NegotiatedAssociation,
+    PresentationContext,
+    encode_item,
+)
 from adit_engine.errors import AssociationRejected
-from adit_engine.nodes.base import Answers, Finding, Grade, Triable
+from adit_engine.nodes.base import FindResults, Grade, NodeFinding, SupportsTestTransfer
 from adit_engine.nodes.diagnostics import query_probe
-from adit_engine.nodes.diagnostics.disk_probe import kind_of_mount
-from adit_engine.nodes.diagnostics.image_probe import Attempt, Detour, Limit, attempted
-from adit_engine.nodes.diagnostics.query_probe import Manners
-from adit_engine.nodes.diagnostics.sample_series import heard
+from adit_engine.nodes.diagnostics.disk_probe import filesystem_type
+from adit_engine.nodes.diagnostics.image_probe import (
+    FetchAttempt,
+    FetchLimit,
+    MoveDiagnosis,
+    attempt_fetch,
+)
+from adit_engine.nodes.diagnostics.query_probe import QueryProbe
+from adit_engine.nodes.diagnostics.sample_series import run_query
 from adit_engine.nodes.dimse.association_probe import CT_IMAGE, MR_IMAGE, VERIFICATION
 from adit_engine.nodes.dimse.c_find import PATIENT_ROOT, STUDY_ROOT
 from adit_engine.nodes.dimse.c_get import PATIENT_ROOT_GET, STUDY_ROOT_GET
@@ -38,7 +48,7 @@ from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 from adit_engine.values.query import Query
-from adit_engine.values.references import InstanceRef, Level
+from adit_engine.values.references import InstanceRef, QueryLevel
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
@@ -70,15 +80,15 @@ def studies(count: int) -> list[Instance]:
     return [one for n in range(count) for one in study(n, TODAY - timedelta(n % 5))]
 
 
-def said(findings: Sequence[Finding], grade: Grade | None = None) -> str:
+def said(findings: Sequence[NodeFinding], grade: Grade | None = None) -> str:
     return "\n".join(f"{f.what} {f.next_step}" for f in findings if grade in (None, f.grade))
 
 
-def proposed(findings: Sequence[Finding]) -> dict[str, Any]:
+def proposed(findings: Sequence[NodeFinding]) -> dict[str, Any]:
     return {p.setting: p.value for finding in findings for p in finding.proposals}
 
 
-def names_nobody(findings: Sequence[Finding]) -> bool:
+def names_nobody(findings: Sequence[NodeFinding]) -> bool:
     text = said(findings) + repr([f.proposals for f in findings])
     return not any(word in text for word in IDENTIFYING)
 
@@ -162,7 +172,7 @@ class Willing:
         return next(n for n, (uid, _) in talk.contexts.items() if uid in (STUDY_ROOT, PATIENT_ROOT))
 
 
-def checked(*refused: str, **settings: Any) -> list[Finding]:
+def checked(*refused: str, **settings: Any) -> list[NodeFinding]:
     with peers.Scripted(Willing(*refused)) as peer:
         return list(peers.node(peer.port, **settings).check())
 
@@ -187,15 +197,19 @@ def test_small_pieces_cost_time() -> None:
 
 @pytest.mark.parametrize("granted", [True, False])
 def test_what_a_peer_says_of_itself_is_read(granted: bool) -> None:
-    proposal = Proposal("PACS", "ADIT", (Context(MR_IMAGE, (EXPLICIT_LE,), received=True),), 16384)
+    proposal = AssociateRequest(
+        "PACS", "ADIT", (PresentationContext(MR_IMAGE, (EXPLICIT_LE,), received=True),), 16384
+    )
     name, syntax = MR_IMAGE.encode(), EXPLICIT_LE.encode()
     length = len(name).to_bytes(2, "big")
-    context = bytes([1, 0, 0, 0]) + item(0x40, syntax)
-    user = item(0x51, bytes(4)) + item(0x52, b"1.2.3")
-    user += item(0x54, length + name + bytes([0, granted]))
-    user += item(0x55, b"M\xfcller 1.0") + item(0x56, length + name + b"\1")
+    context = bytes([1, 0, 0, 0]) + encode_item(0x40, syntax)
+    user = encode_item(0x51, bytes(4)) + encode_item(0x52, b"1.2.3")
+    user += encode_item(0x54, length + name + bytes([0, granted]))
+    user += encode_item(0x55, b"M\xfcller 1.0") + encode_item(0x56, length + name + b"\1")
 
-    read = Agreement.decode(bytes(68) + item(0x21, context) + item(0x50, user), proposal)
+    read = NegotiatedAssociation.decode(
+        bytes(68) + encode_item(0x21, context) + encode_item(0x50, user), proposal
+    )
 
     assert (read.context_of(MR_IMAGE) is not None) is granted
     assert read.implementation == "M\N{REPLACEMENT CHARACTER}ller 1.0"
@@ -215,8 +229,8 @@ def test_an_archive_without_an_echo_is_not_used() -> None:
     assert [finding.grade for finding in findings] == [Grade.BAD]
 
 
-def asking(node: MemoryNode, cap: int | None = None) -> Callable[[Query], Answers]:
-    return lambda query: Answers(islice(node.find(query), cap))
+def asking(node: MemoryNode, cap: int | None = None) -> Callable[[Query], FindResults]:
+    return lambda query: FindResults(islice(node.find(query), cap))
 
 
 @pytest.fixture
@@ -228,19 +242,19 @@ def shelf() -> Iterator[MemoryNode]:
 
 
 def test_lists_that_are_cut_are_noticed(shelf: MemoryNode) -> None:
-    assert proposed(list(Manners(asking(shelf, 55), None).findings())) == {"result_cap": 55}
-    assert proposed(list(Manners(asking(shelf, 55), 100).findings())) == {"result_cap": 55}
-    assert proposed(list(Manners(asking(shelf, 55), 55).findings())) == {}
-    assert proposed(list(Manners(asking(shelf), None).findings())) == {}
+    assert proposed(list(QueryProbe(asking(shelf, 55), None).findings())) == {"result_cap": 55}
+    assert proposed(list(QueryProbe(asking(shelf, 55), 100).findings())) == {"result_cap": 55}
+    assert proposed(list(QueryProbe(asking(shelf, 55), 55).findings())) == {}
+    assert proposed(list(QueryProbe(asking(shelf), None).findings())) == {}
 
 
 def test_a_study_that_is_told_for_each_of_its_images_counts_once(shelf: MemoryNode) -> None:
-    def often(query: Query) -> Answers:
-        return Answers(record for record in shelf.find(query) for _ in range(3))
+    def often(query: Query) -> FindResults:
+        return FindResults(record for record in shelf.find(query) for _ in range(3))
 
-    told = heard(often, Query(Level.STUDY, {}))
+    told = run_query(often, Query(QueryLevel.STUDY, {}))
 
-    count = len(list(shelf.find(Query(Level.STUDY, {}))))
+    count = len(list(shelf.find(Query(QueryLevel.STUDY, {}))))
     assert count > 1
     assert (len(told.records), told.raw) == (count, 3 * count)
 
@@ -248,15 +262,15 @@ def test_a_study_that_is_told_for_each_of_its_images_counts_once(shelf: MemoryNo
 def test_a_study_that_comes_in_meanwhile_is_no_cut_list(shelf: MemoryNode) -> None:
     numbers = iter(range(100, 200))
 
-    def growing(query: Query) -> Answers:
+    def growing(query: Query) -> FindResults:
         list(shelf.store(study(next(numbers))))
-        return Answers(shelf.find(query))
+        return FindResults(shelf.find(query))
 
-    assert proposed(list(Manners(growing, None).findings())) == {}
+    assert proposed(list(QueryProbe(growing, None).findings())) == {}
 
 
 def test_questions_are_few_and_end_early(shelf: MemoryNode) -> None:
-    everything = list(shelf.find(Query(Level.STUDY, {})))
+    everything = list(shelf.find(Query(QueryLevel.STUDY, {})))
     asked: list[int] = []
 
     def answers() -> Iterator[Any]:
@@ -265,7 +279,7 @@ def test_questions_are_few_and_end_early(shelf: MemoryNode) -> None:
             asked[-1] += 1
             yield everything[asked[-1] % len(everything)]
 
-    list(Manners(lambda query: Answers(answers()), None).findings())
+    list(QueryProbe(lambda query: FindResults(answers()), None).findings())
 
     assert len(asked) <= 12
     assert max(asked) <= 1000
@@ -284,11 +298,11 @@ def test_letters_of_an_unnamed_set_are_recognized(
     encoding: str, fallback: str, expected: dict[str, str]
 ) -> None:
     name = "Muster^Anne" if encoding == "ascii" else "Muster^Änne"
-    raw = encode({"PatientName": "#" * len(name.encode(encoding))}, explicit=True)
+    raw = encode_identifier({"PatientName": "#" * len(name.encode(encoding))}, explicit=True)
     answer = raw.replace(b"#" * len(name.encode(encoding)), name.encode(encoding))
-    found = record(Level.STUDY, answer, True, query_probe.READ_AS)
+    found = decode_record(QueryLevel.STUDY, answer, True, query_probe.ASSUMED_CHARACTER_SET)
 
-    findings = list(query_probe.findings([found], fallback))
+    findings = list(query_probe.check_character_set([found], fallback))
 
     assert proposed(findings) == expected
     assert "Muster" not in said(findings)
@@ -303,7 +317,7 @@ def received(tmp_path: Path) -> Iterator[receiving.Received]:
         yield one
 
 
-def tried(node: DimseNode, within_s: float = 10) -> list[Finding]:
+def tried(node: DimseNode, within_s: float = 10) -> list[NodeFinding]:
     image = study(1)[0].in_header.ref
     return list(node.try_fetching(image, within_s=within_s))
 
@@ -384,10 +398,10 @@ def test_an_archive_that_calls_us_by_another_name_is_told_which(
 ) -> None:
     began = datetime.now(UTC)
     with pytest.raises(AssociationRejected):
-        list(received.sender("FARM", called_ae_title="ADIT2").find(Query(Level.STUDY, {})))
-    nothing = Attempt("C-MOVE", 1.0, reason="Nothing came.")
+        list(received.sender("FARM", called_ae_title="ADIT2").find(Query(QueryLevel.STUDY, {})))
+    nothing = FetchAttempt("C-MOVE", 1.0, reason="Nothing came.")
 
-    findings = list(Detour("PACS1", "", (), received.reception).findings(nothing, began))
+    findings = list(MoveDiagnosis("PACS1", "", (), received.reception).findings(nothing, began))
 
     assert "FARM at 127.0.0.1 called us ADIT2; our AE title is ADIT." in said(findings)
     assert proposed(findings) == {}
@@ -400,7 +414,7 @@ def test_an_image_under_another_ones_label_is_no_success() -> None:
     def fetch() -> Iterator[Instance]:
         yield mislabelled
 
-    attempt = attempted("C-GET", asked.in_header.ref, fetch, Limit(5, lambda: None))
+    attempt = attempt_fetch("C-GET", asked.in_header.ref, fetch, FetchLimit(5, lambda: None))
 
     assert not attempt.came
     assert "another image than its label says" in attempt.finding().what
@@ -534,10 +548,10 @@ def test_a_share_that_the_settings_do_not_know_as_one_is_proposed(
         "25 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
         f"30 25 0:50 / {share} rw,relatime shared:1 - cifs //server/share rw\n"
     )
-    monkeypatch.setattr("adit_engine.nodes.diagnostics.disk_probe._MOUNTS", table)
+    monkeypatch.setattr("adit_engine.nodes.diagnostics.disk_probe._MOUNTINFO", table)
     given = FolderSettings(path=str(tmp_path), reserve_mb=0)
 
-    assert kind_of_mount(tmp_path / "below") == "cifs"
+    assert filesystem_type(tmp_path / "below") == "cifs"
     assert proposed(list(FolderNode("Share", given).check())) == {"network": True}
 
 
@@ -607,7 +621,7 @@ def test_every_kind_that_moves_images_can_be_tried(tmp_path: Path) -> None:
         web_peers.node(80),
         FolderNode("Share", FolderSettings(path=str(tmp_path))),
     )
-    assert all(isinstance(node, Triable) for node in nodes)
+    assert all(isinstance(node, SupportsTestTransfer) for node in nodes)
 
 
 def test_an_image_that_is_not_there_is_no_success(archive: peers.Orthanc) -> None:

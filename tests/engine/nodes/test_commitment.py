@@ -18,19 +18,30 @@ from samples import ROOT, ct, instance
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.cli import main
-from adit_engine.dicom_ul.association import Associations
-from adit_engine.dicom_ul.command_set import Command, Field, Operation, Value
-from adit_engine.dicom_ul.pdu import Context
+from adit_engine.dicom_ul.association import OpenAssociations
+from adit_engine.dicom_ul.command_set import CommandField, CommandSet, FieldValue, Operation
+from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.errors import ConnectionLost, Malformed, NodeBusy, NodeError, Stopped
-from adit_engine.nodes.base import Finding, Grade, NotKept, Proof, Remark
+from adit_engine.nodes.base import (
+    ConfirmationRemark,
+    Grade,
+    NodeFinding,
+    NotConfirmed,
+    StorageConfirmation,
+)
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.pseudonymize.parameters import AsIs
-from adit_engine.storage_scp.pending_moves import Asked, Sender
-from adit_engine.transfer.study import Order, transfer
-from adit_engine.values.commitment_report import COMMITMENT, WELL_KNOWN_INSTANCE, Report, question
+from adit_engine.storage_scp.pending_moves import AllowedSender, PendingReport
+from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.commitment_report import (
+    STORAGE_COMMITMENT_PUSH_MODEL,
+    WELL_KNOWN_INSTANCE,
+    CommitmentReport,
+    encode_request,
+)
 from adit_engine.values.instance import EXPLICIT_LE, Instance
-from adit_engine.values.outcome import Event, Outcome, State, Verdict
+from adit_engine.values.outcome import Completeness, InstanceEvent, InstanceState, SeriesOutcome
 from adit_engine.values.references import StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
@@ -47,16 +58,16 @@ def uids(count: int = 3) -> list[str]:
     return [one.instance_uid for one in images(count)]
 
 
-def kept(proofs: list[Proof]) -> list[str]:
+def kept(proofs: list[StorageConfirmation]) -> list[str]:
     return sorted(one for one in proofs if isinstance(one, str))
 
 
-def reasons(proofs: list[Proof]) -> str:
-    return " ".join(one.reason for one in proofs if isinstance(one, NotKept))
+def reasons(proofs: list[StorageConfirmation]) -> str:
+    return " ".join(one.reason for one in proofs if isinstance(one, NotConfirmed))
 
 
-def remarks(proofs: list[Proof]) -> str:
-    return " ".join(one.text for one in proofs if isinstance(one, Remark))
+def remarks(proofs: list[StorageConfirmation]) -> str:
+    return " ".join(one.text for one in proofs if isinstance(one, ConfirmationRemark))
 
 
 @contextmanager
@@ -91,7 +102,7 @@ def lie(kind: Kind, at: int = 0) -> Lie:
 def test_a_report_is_read_as_it_was_written(explicit: bool) -> None:
     asked = [("1.2.840.10008.5.1.4.1.1.2", f"1.2.{number}") for number in range(500)]
 
-    report = Report.decode(question("2.25.7", asked, explicit), explicit)
+    report = CommitmentReport.decode(encode_request("2.25.7", asked, explicit), explicit)
 
     assert report.transaction_uid == "2.25.7"
     assert report.kept == set(asked)
@@ -99,28 +110,30 @@ def test_a_report_is_read_as_it_was_written(explicit: bool) -> None:
 
 
 def test_what_is_reported_both_kept_and_failed_is_not_kept() -> None:
-    report = Report("2.25.7", frozenset({("1.2", "1.3")}), {"1.3": 0x0131})
+    report = CommitmentReport("2.25.7", frozenset({("1.2", "1.3")}), {"1.3": 0x0131})
 
     assert not report.proves(("1.2", "1.3"))
     assert "takes our question for an earlier one (0131)" in report.why_not(("1.2", "1.3"))
 
 
 def test_an_image_reported_under_another_class_is_not_kept() -> None:
-    assert not Report("2.25.7", frozenset({("1.9", "1.3")}), {}).proves(("1.2", "1.3"))
+    assert not CommitmentReport("2.25.7", frozenset({("1.9", "1.3")}), {}).proves(("1.2", "1.3"))
 
 
 def test_what_can_be_no_uid_is_no_image_of_ours() -> None:
-    report = Report.decode(question("2.25.7", [("1.2", "1.3\0.4")], explicit=True), explicit=True)
+    report = CommitmentReport.decode(
+        encode_request("2.25.7", [("1.2", "1.3\0.4")], explicit=True), explicit=True
+    )
 
     assert report.kept == frozenset()
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_report_that_is_cut_off_is_no_report(cut: int) -> None:
-    whole = question("2.25.7", [("1.2", "1.3")], explicit=True)
+    whole = encode_request("2.25.7", [("1.2", "1.3")], explicit=True)
 
     with pytest.raises(Malformed):
-        Report.decode(whole[:-cut], explicit=True)
+        CommitmentReport.decode(whole[:-cut], explicit=True)
 
 
 # A PACS that keeps its word ------------------------------------------------------------------------
@@ -172,7 +185,7 @@ def test_a_report_that_comes_twice_is_answered_and_counts_once(
 
 
 def test_many_images_are_asked_for_in_lots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adit_engine.nodes.dimse.storage_proof.MOST_REFERENCES", 2)
+    monkeypatch.setattr("adit_engine.nodes.dimse.storage_proof.MAX_REFERENCES", 2)
     with told(tmp_path) as (node, archive):
         proofs = list(node.confirm(list(node.store(images(5)))))
         peers.wait_until(lambda: len(archive.log.reports) == 3, "three reports are answered")
@@ -361,11 +374,11 @@ def source(folder: Path, count: int = 3) -> FolderNode:
     return node
 
 
-def carried(folder: Path, node: DimseNode) -> tuple[list[Event], Outcome]:
-    order = Order(StudyRef(f"{ROOT}.1"), "")
+def carried(folder: Path, node: DimseNode) -> tuple[list[InstanceEvent], SeriesOutcome]:
+    order = StudyRequest(StudyRef(f"{ROOT}.1"), "")
     told = list(transfer(order, source(folder), node, AsIs(), {}, Stop()))
-    (outcome,) = [one for one in told if isinstance(one, Outcome)]
-    return [one for one in told if isinstance(one, Event)], outcome
+    (outcome,) = [one for one in told if isinstance(one, SeriesOutcome)]
+    return [one for one in told if isinstance(one, InstanceEvent)], outcome
 
 
 @peers.needs_orthanc
@@ -378,7 +391,7 @@ def test_a_transfer_to_orthanc_is_complete_by_its_own_report(tmp_path: Path) -> 
 
         _, outcome = carried(tmp_path, node)
 
-    assert outcome.verdict is Verdict.COMPLETE
+    assert outcome.verdict is Completeness.COMPLETE
     assert (outcome.delivered, outcome.notes, outcome.remarks) == (3, (), ())
 
 
@@ -396,8 +409,10 @@ def test_an_image_deleted_in_orthanc_before_its_report_is_not_delivered(
 
         events, outcome = carried(tmp_path, node)
 
-    ends = {event.ref.instance_uid: event for event in events if event.state is not State.STORED}
-    assert outcome.verdict is Verdict.PARTIAL
+    ends = {
+        event.ref.instance_uid: event for event in events if event.state is not InstanceState.STORED
+    }
+    assert outcome.verdict is Completeness.PARTIAL
     assert [ends[uid].state.value for uid in uids()] == ["delivered", "failed", "delivered"]
     assert ends[uids()[1]].code == "not-kept"
     assert "it has no such image (0112)" in ends[uids()[1]].reason
@@ -423,7 +438,7 @@ def test_a_transfer_to_an_orthanc_that_cannot_reach_us_is_proven_by_a_search(
 
         _, outcome = carried(tmp_path, node)
 
-    assert outcome.verdict is Verdict.COMPLETE
+    assert outcome.verdict is Completeness.COMPLETE
     assert "asked by a search instead of Storage Commitment" in " ".join(outcome.remarks)
     assert "did not report within 1 s" in " ".join(outcome.remarks)
     assert outcome.notes == ()
@@ -432,7 +447,7 @@ def test_a_transfer_to_an_orthanc_that_cannot_reach_us_is_proven_by_a_search(
 # What a check learns -------------------------------------------------------------------------------
 
 
-def proposed(findings: list[Finding]) -> dict[str, Any]:
+def proposed(findings: list[NodeFinding]) -> dict[str, Any]:
     return {one.setting: one.value for finding in findings for one in finding.proposals}
 
 
@@ -497,48 +512,65 @@ def reported(
     received: receiving.Received,
     data: bytes,
     event: int = 1,
-    class_uid: str = COMMITMENT,
+    class_uid: str = STORAGE_COMMITMENT_PUSH_MODEL,
     **settings: str,
 ) -> int | None:
     """The status of our answer to a report by PACS, said byte by byte."""
     peer = received.sender(**settings).settings.peer("ADIT")
-    values: dict[Field, Value] = {
-        Field.CLASS_UID: COMMITMENT,
-        Field.OPERATION: Operation.EVENT_REPORT,
-        Field.MESSAGE_ID: 3,
-        Field.DATA_SET: 1,
-        Field.INSTANCE_UID: WELL_KNOWN_INSTANCE,
-        Field.EVENT_TYPE: event,
+    values: dict[CommandField, FieldValue] = {
+        CommandField.CLASS_UID: STORAGE_COMMITMENT_PUSH_MODEL,
+        CommandField.OPERATION: Operation.EVENT_REPORT,
+        CommandField.MESSAGE_ID: 3,
+        CommandField.DATA_SET: 1,
+        CommandField.INSTANCE_UID: WELL_KNOWN_INSTANCE,
+        CommandField.EVENT_TYPE: event,
     }
-    with Associations(peer).open([Context(class_uid, (EXPLICIT_LE,))]) as association:
-        association.send(1, Command(values), [data])
+    with OpenAssociations(peer).open(
+        [PresentationContext(class_uid, (EXPLICIT_LE,))]
+    ) as association:
+        association.send(1, CommandSet(values), [data])
         answer = association.receive(10, "answer").command
-        assert answer.is_answer(Operation.EVENT_REPORT, 3)
-        assert answer.number(Field.EVENT_TYPE) == event
-        assert answer.text(Field.INSTANCE_UID) == WELL_KNOWN_INSTANCE
+        assert answer.is_response_to(Operation.EVENT_REPORT, 3)
+        assert answer.number(CommandField.EVENT_TYPE) == event
+        assert answer.text(CommandField.INSTANCE_UID) == WELL_KNOWN_INSTANCE
         return answer.status
 
 
-WHOLE = question("2.25.7", [("1.2", "1.3")], explicit=True)
+WHOLE = encode_request("2.25.7", [("1.2", "1.3")], explicit=True)
 
 
 @pytest.mark.parametrize(
     ("data", "event", "class_uid", "status"),
     [
-        (WHOLE, 1, COMMITMENT, 0x0000),
-        (WHOLE, 3, COMMITMENT, 0x0113),
+        (WHOLE, 1, STORAGE_COMMITMENT_PUSH_MODEL, 0x0000),
+        (WHOLE, 3, STORAGE_COMMITMENT_PUSH_MODEL, 0x0113),
         (WHOLE, 1, "1.2.840.10008.5.1.4.1.1.2", 0x0122),
-        (WHOLE[:-4], 1, COMMITMENT, 0x0115),
-        (question("2.25.8", [("1.2", "1.3")], explicit=True), 1, COMMITMENT, 0x0115),
-        (question("", [("1.2", "1.3")], explicit=True), 1, COMMITMENT, 0x0115),
-        (question("2.25\0.7", [("1.2", "1.3")], explicit=True), 1, COMMITMENT, 0x0115),
+        (WHOLE[:-4], 1, STORAGE_COMMITMENT_PUSH_MODEL, 0x0115),
+        (
+            encode_request("2.25.8", [("1.2", "1.3")], explicit=True),
+            1,
+            STORAGE_COMMITMENT_PUSH_MODEL,
+            0x0115,
+        ),
+        (
+            encode_request("", [("1.2", "1.3")], explicit=True),
+            1,
+            STORAGE_COMMITMENT_PUSH_MODEL,
+            0x0115,
+        ),
+        (
+            encode_request("2.25\0.7", [("1.2", "1.3")], explicit=True),
+            1,
+            STORAGE_COMMITMENT_PUSH_MODEL,
+            0x0115,
+        ),
     ],
     ids=["whole", "other-event", "other-class", "cut-off", "unknown", "nameless", "no-uid"],
 )
 def test_only_a_whole_report_on_what_we_asked_is_taken(
     data: bytes, event: int, class_uid: str, status: int, tmp_path: Path
 ) -> None:
-    asked = Asked("PACS1", "2.25.7", (Sender("PACS", receiving.HERE),))
+    asked = PendingReport("PACS1", "2.25.7", (AllowedSender("PACS", receiving.HERE),))
     with (
         receiving.receiving(tmp_path) as received,
         received.reception.await_report(asked, 5) as come,
@@ -548,7 +580,7 @@ def test_only_a_whole_report_on_what_we_asked_is_taken(
 
 
 def test_a_report_comes_by_tls_where_our_receiver_wants_that(tmp_path: Path) -> None:
-    asked = Asked("PACS1", "2.25.7", (Sender("PACS", receiving.HERE),))
+    asked = PendingReport("PACS1", "2.25.7", (AllowedSender("PACS", receiving.HERE),))
     shown = tls_peers.receiver_tls(trusted=tls_peers.CA.certificate)
     with (
         receiving.receiving(tmp_path, tls=shown) as received,
@@ -563,8 +595,8 @@ def test_a_report_comes_by_tls_where_our_receiver_wants_that(tmp_path: Path) -> 
 
 
 def test_a_report_without_end_is_cut_off(tmp_path: Path) -> None:
-    asked = Asked("PACS1", "2.25.7", (Sender("PACS", receiving.HERE),))
-    endless = question("2.25.7", [("1.2", f"1.3.{n}") for n in range(60_000)], explicit=True)
+    asked = PendingReport("PACS1", "2.25.7", (AllowedSender("PACS", receiving.HERE),))
+    endless = encode_request("2.25.7", [("1.2", f"1.3.{n}") for n in range(60_000)], explicit=True)
     with (
         receiving.receiving(tmp_path) as received,
         received.reception.await_report(asked, 5) as come,

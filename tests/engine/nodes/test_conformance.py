@@ -16,15 +16,22 @@ from lab.lies import holdings
 from samples import ROOT, ct, instance
 
 from adit.demo.pacs import DemoPacs
-from adit_engine.errors import AditError, CannotDo, NotFound, Stopped, WrongInput
+from adit_engine.errors import AditError, InvalidInput, NotFound, NotSupported, Stopped
 from adit_engine.nodes import KINDS, kind_class
-from adit_engine.nodes.base import Checkable, Packer, Retrievable, Searchable, Storable, Stored
+from adit_engine.nodes.base import (
+    Checkable,
+    Retrievable,
+    Searchable,
+    Storable,
+    StoreResult,
+    SupportsPacking,
+)
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
-from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
+from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, StudyRef
 
 PATIENT = "PID-4711-0815"
 STUDY = StudyRef(f"{ROOT}.1")
@@ -237,7 +244,7 @@ def test_a_kind_says_what_its_settings_are(kind: str) -> None:
 def test_nonsense_in_the_settings_is_refused_by_the_name_of_its_field(
     kind: str, values: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(WrongInput, match=f"^{field}") as caught:
+    with pytest.raises(InvalidInput, match=f"^{field}") as caught:
         kind_class(kind).Settings(**values)
 
     assert str(caught.value).endswith(".")
@@ -254,7 +261,7 @@ def test_a_node_keeps_to_the_protocols(node: Any) -> None:
 
 @pytest.mark.parametrize("place", TAKERS, indirect=True, scope="module")
 def test_a_taker_keeps_to_its_protocols_and_promises_nothing_more(node: Any) -> None:
-    assert all(isinstance(node, p) for p in (Checkable, Storable, Packer))
+    assert all(isinstance(node, p) for p in (Checkable, Storable, SupportsPacking))
     assert not isinstance(node, Searchable | Retrievable)
     assert node.name == "PACS1"
 
@@ -269,7 +276,7 @@ def test_a_check_finds_in_words_and_nothing_bad(node: Any) -> None:
 
 
 def test_find_answers_at_each_level(node: Any) -> None:
-    studies = list(node.find(Query(Level.STUDY, {"PatientID": PATIENT})))
+    studies = list(node.find(Query(QueryLevel.STUDY, {"PatientID": PATIENT})))
     series = list(node.find(Query.series_of(STUDY)))
     images = list(node.find(Query.instances_of(SERIES)))
 
@@ -279,9 +286,9 @@ def test_find_answers_at_each_level(node: Any) -> None:
 
 
 def test_patients_are_listed_or_it_says_that_it_cannot(node: Any) -> None:
-    query = Query(Level.PATIENT, {"PatientID": PATIENT})
+    query = Query(QueryLevel.PATIENT, {"PatientID": PATIENT})
     if node.Settings is kind_class("dicomweb").Settings:
-        with pytest.raises(CannotDo, match=r"PACS1: .*search for studies"):
+        with pytest.raises(NotSupported, match=r"PACS1: .*search for studies"):
             list(node.find(query))
     else:
         assert [one.patient_id for one in node.find(query)] == [PATIENT]
@@ -331,7 +338,7 @@ def test_what_is_stored_again_is_there_once(node: Any, place: Place) -> None:
 def test_only_what_is_kept_is_confirmed(node: Any) -> None:
     stored = list(node.store(sent()))
     never = InstanceRef(SERIES.study_uid, SERIES.series_uid, f"{SERIES.series_uid}.99")
-    lost = Stored(never, size_bytes=10, sha256="0" * 64, path="nobody/was/here.dcm")
+    lost = StoreResult(never, size_bytes=10, sha256="0" * 64, path="nobody/was/here.dcm")
 
     confirmed = list(node.confirm([*stored, lost]))
 

@@ -9,13 +9,13 @@ from samples import ct, instance
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import ConnectionLost, Stopped
-from adit_engine.nodes.base import Conversing
+from adit_engine.nodes.base import SupportsSharedAssociation
 from adit_engine.nodes.dimse.node import DimseNode
-from adit_engine.patient_search.search import Inquiry, Person, Question
+from adit_engine.patient_search.search import PatientQuery, PatientSearch, PersonCriteria
 from adit_engine.values.query import Query
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
-ALL = Query(Level.STUDY, {"PatientName": "*"})
+ALL = Query(QueryLevel.STUDY, {"PatientName": "*"})
 FAR = 1 << 40
 
 
@@ -59,9 +59,9 @@ def test_searches_in_a_conversation_share_one_association(
 ) -> None:
     with Wire(filled.port, FAR, "cut") as wire:
         node = through(wire, filled)
-        assert isinstance(node, Conversing)
+        assert isinstance(node, SupportsSharedAssociation)
 
-        with node.conversation():
+        with node.share_association():
             answers = [patients(node) for _ in range(5)]
         after = patients(node)
 
@@ -73,8 +73,10 @@ def test_searches_in_a_conversation_share_one_association(
 def test_a_lost_association_is_opened_once_more_for_the_next_search(filled: peers.Orthanc) -> None:
     with Wire(filled.port, 1500, "cut", heals=True) as wire:
         node = through(wire, filled)
-        with node.conversation():
-            answers = [patients(node, Query(Level.STUDY, {"PatientID": "P1"})) for _ in range(10)]
+        with node.share_association():
+            answers = [
+                patients(node, Query(QueryLevel.STUDY, {"PatientID": "P1"})) for _ in range(10)
+            ]
 
         assert answers == [["P1"]] * 10
         assert wire.connections == 2
@@ -85,7 +87,7 @@ def test_a_search_that_breaks_in_its_midst_is_an_error_and_the_next_one_works(
 ) -> None:
     with Wire(filled.port, 700, "cut", heals=True) as wire:
         node = through(wire, filled)
-        with node.conversation():
+        with node.share_association():
             with pytest.raises(ConnectionLost):
                 patients(node)
             assert len(patients(node)) == 4
@@ -96,7 +98,7 @@ def test_a_search_that_nobody_reads_to_its_end_does_not_harm_the_next(
 ) -> None:
     with Wire(filled.port, FAR, "cut") as wire:
         node = through(wire, filled)
-        with node.conversation():
+        with node.share_association():
             begun = node.find(ALL)
             next(begun)
             begun.close()
@@ -105,7 +107,7 @@ def test_a_search_that_nobody_reads_to_its_end_does_not_harm_the_next(
 
 def test_an_abort_ends_a_conversation(filled: peers.Orthanc) -> None:
     node = filled.node()
-    with node.conversation():
+    with node.share_association():
         assert len(patients(node)) == 4
         node.abort()
         with pytest.raises(Stopped):
@@ -130,8 +132,8 @@ def test_people_are_found_in_an_orthanc_whatever_letters_they_have(
     filled: peers.Orthanc, family: str, given: str, born: date, found: list[str], fallback: str
 ) -> None:
     node = filled.node(character_set_fallback=fallback)
-    question = Question(Person(family=family, given=given, birth_date=born))
+    question = PatientQuery(PersonCriteria(family=family, given=given, birth_date=born))
 
-    (answer,) = Inquiry(node, Stop()).answers([question])
+    (answer,) = PatientSearch(node, Stop()).answers([question])
 
     assert sorted(record.patient_id for record in answer.records) == found

@@ -15,16 +15,16 @@ from test_dimse import by_uid, compressed, images
 from adit_engine.bounded_stream import Stop
 from adit_engine.cli import node_url
 from adit_engine.dicom_file import part10
-from adit_engine.errors import CannotDo, NotFound
+from adit_engine.errors import NotFound, NotSupported
 from adit_engine.nodes.base import Checkable, Grade, Retrievable, Searchable, Storable
 from adit_engine.nodes.dicomweb.node import DicomwebNode
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import ClinicalTrialAttributes, Pseudonymization
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
-from adit_engine.transfer.study import Order, transfer
-from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.outcome import Completeness, SeriesOutcome
 from adit_engine.values.query import DateRange, Query
-from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
+from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, StudyRef
 
 pytestmark = [web_peers.needs_orthanc, pytest.mark.usefixtures("same_threads")]
 
@@ -117,8 +117,8 @@ def test_fetch_takes_series_and_single_instances(node: DicomwebNode) -> None:
 def test_find_at_each_level_with_umlauts(node: DicomwebNode) -> None:
     list(node.store(images(2) + images(2, series="2")))
 
-    studies = list(node.find(Query(Level.STUDY, {"PatientName": "Mustermann^Änne"})))
-    starred = list(node.find(Query(Level.STUDY, {"PatientName": "muster*nn^?nne"})))
+    studies = list(node.find(Query(QueryLevel.STUDY, {"PatientName": "Mustermann^Änne"})))
+    starred = list(node.find(Query(QueryLevel.STUDY, {"PatientName": "muster*nn^?nne"})))
     series = list(node.find(Query.series_of(STUDY)))
     single = list(node.find(Query.instances_of(SECOND)))
 
@@ -130,8 +130,8 @@ def test_find_at_each_level_with_umlauts(node: DicomwebNode) -> None:
     assert {record.instance_count for record in series} == {2}
     assert {record.instance_uid for record in single} == {f"{ROOT}.1.2.{n}" for n in (1, 2)}
     assert {record.sop_class_uid for record in single} == {ct().SOPClassUID}
-    with pytest.raises(CannotDo, match="cannot list patients"):
-        node.find(Query(Level.PATIENT, {"PatientID": "1"}))
+    with pytest.raises(NotSupported, match="cannot list patients"):
+        node.find(Query(QueryLevel.PATIENT, {"PatientID": "1"}))
 
 
 def test_find_by_dates_modalities_and_lists_of_uids(node: DicomwebNode) -> None:
@@ -139,10 +139,10 @@ def test_find_by_dates_modalities_and_lists_of_uids(node: DicomwebNode) -> None:
     days = DateRange(date(2024, 1, 1), date(2024, 2, 29))
     uids = tuple(f"{ROOT}.1.1.{number}" for number in (1, 3))
 
-    by_date = node.find(Query(Level.STUDY, {}, days))
-    by_modality = node.find(Query(Level.STUDY, {"ModalitiesInStudy": ("MR", "PT")}))
+    by_date = node.find(Query(QueryLevel.STUDY, {}, days))
+    by_modality = node.find(Query(QueryLevel.STUDY, {"ModalitiesInStudy": ("MR", "PT")}))
     by_list = node.find(
-        Query(Level.IMAGE, {**Query.instances_of(FIRST).keys, "SOPInstanceUID": uids})
+        Query(QueryLevel.IMAGE, {**Query.instances_of(FIRST).keys, "SOPInstanceUID": uids})
     )
 
     assert [record.ref for record in by_date] == [STUDY]
@@ -182,7 +182,7 @@ def test_more_uids_than_fit_into_one_address(node: DicomwebNode) -> None:
     uids = (*(f"1.2.3.{number}" for number in range(300)), f"{ROOT}.1.1.2")
 
     (record,) = node.find(
-        Query(Level.IMAGE, {**Query.instances_of(FIRST).keys, "SOPInstanceUID": uids})
+        Query(QueryLevel.IMAGE, {**Query.instances_of(FIRST).keys, "SOPInstanceUID": uids})
     )
 
     assert record.instance_uid == uids[-1]
@@ -241,14 +241,14 @@ def test_a_study_goes_from_archive_to_archive_pseudonymized(
     change = Pseudonymization(
         ConfidentialityProfile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp
     )
-    order = Order(STUDY, "PID-4711-0815")
+    order = StudyRequest(STUDY, "PID-4711-0815")
 
     told = list(transfer(order, node, other, change, {}, Stop()))
 
-    outcomes = [one for one in told if isinstance(one, Outcome)]
-    assert [one.verdict for one in outcomes] == [Verdict.COMPLETE] * 2
+    outcomes = [one for one in told if isinstance(one, SeriesOutcome)]
+    assert [one.verdict for one in outcomes] == [Completeness.COMPLETE] * 2
     assert [one.delivered for one in outcomes] == [40, 3]
-    (study,) = other.find(Query(Level.STUDY, {"PatientID": "LUNG-0001"}))
+    (study,) = other.find(Query(QueryLevel.STUDY, {"PatientID": "LUNG-0001"}))
     assert study.instance_count == 43
     arrived = list(other.fetch([StudyRef(study.study_uid)]))
     assert all(b"Mustermann" not in bytes(one.header) for one in arrived)
@@ -261,5 +261,5 @@ def test_it_is_named_by_a_url_on_the_command_line(
     list(node.store(images(2)))
     url = f"dicomweb+http://localhost:{archives[0].http_port}/dicom-web?page_size=1"
 
-    with node_url.opened(url) as opened:
+    with node_url.open_url(url) as opened:
         assert len(list(opened.fetch([STUDY]))) == 2

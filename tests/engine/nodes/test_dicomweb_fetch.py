@@ -39,8 +39,8 @@ from adit_engine.errors import (
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs
-from adit_engine.transfer.study import Order, transfer
-from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.outcome import Completeness, SeriesOutcome
 from adit_engine.values.references import InstanceRef
 
 nothing_left = web_peers.nothing_left
@@ -116,7 +116,7 @@ def test_a_stall_in_the_middle_ends_in_time() -> None:
 
 
 def test_the_time_of_one_request_is_bounded_in_all() -> None:
-    part = chunk(multipart.part_head("edge") + FILES[0])
+    part = chunk(multipart.make_part_head("edge") + FILES[0])
     steady = itertools.chain([head(200, TYPE)], itertools.cycle([part, 0.1]))
 
     error = failed(fetch, scripted(steady), total_s=1.0)
@@ -209,13 +209,15 @@ def archive(wado: Callable[[Request], Iterable[Said]], count: int = 3):
     return say
 
 
-def transferred(say: Callable[[Request], Iterable[Said]]) -> tuple[Outcome, dict[str, object]]:
+def transferred(
+    say: Callable[[Request], Iterable[Said]],
+) -> tuple[SeriesOutcome, dict[str, object]]:
     destination = MemoryNode("B", MemorySettings())
     destination.held = {}
     with Liar(say) as liar, closing(liar.node()) as node:
-        order = Order(STUDY, "PID-4711-0815")
+        order = StudyRequest(STUDY, "PID-4711-0815")
         told = list(transfer(order, node, destination, AsIs(), {}, Stop()))
-    (outcome,) = (one for one in told if isinstance(one, Outcome))
+    (outcome,) = (one for one in told if isinstance(one, SeriesOutcome))
     return outcome, dict(destination.held)
 
 
@@ -224,7 +226,7 @@ def test_a_duplicate_counts_once() -> None:
 
     outcome, held = transferred(archive(lambda request: answer(200, TYPE, body)))
 
-    assert outcome.verdict is Verdict.COMPLETE
+    assert outcome.verdict is Completeness.COMPLETE
     assert outcome.delivered == len(held) == 3
 
 
@@ -233,7 +235,7 @@ def test_an_image_of_another_study_is_not_taken() -> None:
 
     outcome, held = transferred(archive(lambda request: answer(200, TYPE, body)))
 
-    assert outcome.verdict is Verdict.PARTIAL
+    assert outcome.verdict is Completeness.PARTIAL
     assert outcome.delivered == 3
     assert set(held) == set(_uids(1, 2, 3))
     assert "the source sent an object of another series" in " ".join(outcome.notes)
@@ -247,12 +249,12 @@ def test_what_is_missing_is_asked_for_one_by_one() -> None:
 
     outcome, held = transferred(archive(wado))
 
-    assert outcome.verdict is Verdict.COMPLETE
+    assert outcome.verdict is Completeness.COMPLETE
     assert set(held) == set(_uids(1, 2, 3))
 
 
 def test_what_never_comes_is_told() -> None:
     outcome, held = transferred(archive(lambda request: answer(200, TYPE, related(*FILES[:2]))))
 
-    assert outcome.verdict is Verdict.PARTIAL
+    assert outcome.verdict is Completeness.PARTIAL
     assert set(held) == set(_uids(1, 2))

@@ -15,7 +15,7 @@ from adit_engine.errors import (
 )
 from adit_engine.nodes.dicomweb import dicom_json
 from adit_engine.values.query import Query
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 nothing_left = web_peers.nothing_left
 
@@ -167,7 +167,9 @@ def test_json_is_read_however_it_is_cut() -> None:
     for size in (1, 2, 7, 1000):
         pieces = [data[i : i + size] for i in range(0, len(data), size)]
 
-        first, second = (dicom_json.record(Level.STUDY, it) for it in dicom_json.objects(pieces))
+        first, second = (
+            dicom_json.decode_record(QueryLevel.STUDY, it) for it in dicom_json.read_objects(pieces)
+        )
 
         assert first.patient_name == "Ä^B==c"
         assert not second.values
@@ -189,7 +191,7 @@ def test_values_of_every_form_become_text() -> None:
         "00081030": {"vr": "LO", "Value": "nonsense"},
     }
 
-    assert dict(dicom_json.record(Level.STUDY, found).values) == {
+    assert dict(dicom_json.decode_record(QueryLevel.STUDY, found).values) == {
         "ModalitiesInStudy": ("CT", "SR"),
         "NumberOfStudyRelatedInstances": "12",
         "StudyDate": "",
@@ -202,6 +204,6 @@ def test_values_of_every_form_become_text() -> None:
 def test_a_wrong_root_url_is_no_empty_search() -> None:
     with Liar(scripted(answer(404))) as liar, closing(liar.node()) as node:
         with pytest.raises(NodeRefused, match="Check the root URL"):
-            list(node.find(Query(Level.STUDY, {"PatientID": "1"})))
+            list(node.find(Query(QueryLevel.STUDY, {"PatientID": "1"})))
 
         assert find(node) == []

@@ -17,7 +17,7 @@ from adit_engine.errors import (
     ConnectionLost,
     NodeBusy,
 )
-from adit_engine.nodes.base import Stored
+from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest
 
 nothing_left = web_peers.nothing_left
@@ -44,7 +44,7 @@ def stow(status: int, **sequences: dict[str, object]) -> list[Said]:
     return answer(status, JSON, body)
 
 
-def stored(*answers: Iterable[Said]) -> list[Stored]:
+def stored(*answers: Iterable[Said]) -> list[StoreResult]:
     with Liar(scripted(*answers)) as liar, closing(liar.node()) as node:
         return store(node)
 

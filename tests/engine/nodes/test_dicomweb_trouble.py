@@ -46,19 +46,19 @@ from web_peers import (
 from adit_engine.cli import node_url
 from adit_engine.errors import (
     AditError,
-    CannotDo,
     ConnectionLost,
+    InvalidInput,
     NodeBusy,
     NodeRefused,
+    NotSupported,
     Stopped,
     TimedOut,
     Unreachable,
-    WrongInput,
 )
 from adit_engine.nodes.dicomweb.http import why_refused
 from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings
 from adit_engine.values.query import Query
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 nothing_left = web_peers.nothing_left
 
@@ -175,7 +175,7 @@ def test_what_counts_as_this_machine_or_its_link() -> None:
     ],
 )
 def test_urls_that_could_lead_elsewhere_are_refused(url: str) -> None:
-    with pytest.raises(WrongInput) as caught:
+    with pytest.raises(InvalidInput) as caught:
         DicomwebSettings(url)
 
     assert "secret" not in str(caught.value)
@@ -197,7 +197,7 @@ def test_urls_that_could_lead_elsewhere_are_refused(url: str) -> None:
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         DicomwebSettings("https://pacs1/", **settings)  # type: ignore[arg-type]
 
 
@@ -229,7 +229,7 @@ def test_no_log_names_a_patient_whatever_level_is_set(caplog: pytest.LogCaptureF
         for name in ("httpx", "httpcore", "httpcore.connection", "httpcore.http11"):
             caplog.set_level(logging.DEBUG, name)
 
-        list(node.find(Query(Level.STUDY, {"PatientName": "Mustermann"})))
+        list(node.find(Query(QueryLevel.STUDY, {"PatientName": "Mustermann"})))
 
         assert "Mustermann" in liar.requests[0].path
     assert not caplog.records
@@ -268,7 +268,7 @@ ACTIONS = pytest.mark.parametrize("action", [find, fetch, store])
         (302, NodeRefused, "ADIT follows none"),
         (401, NodeRefused, "a token may have expired"),
         (403, NodeRefused, "Ask its administrator for the right"),
-        (405, CannotDo, "does not offer"),
+        (405, NotSupported, "does not offer"),
         (503, NodeBusy, "Try again later"),
         (429, NodeBusy, "Try again later"),
     ],
@@ -610,7 +610,7 @@ def test_a_ca_file_may_hold_comments_in_any_letters(certificate: Path, tmp_path:
 def test_a_file_that_cannot_be_read_is_named() -> None:
     with Liar(scripted([CLOSE])) as liar:
         node = liar.node(scheme="https", ca_file="/no/such/file.pem")
-        with pytest.raises(WrongInput, match=r"PACS1: CA file: .* cannot be read"):
+        with pytest.raises(InvalidInput, match=r"PACS1: CA file: .* cannot be read"):
             find(node)
         (bad,) = node.check()
 
@@ -624,7 +624,7 @@ def test_a_url_names_a_node_and_keeps_its_secret_in_a_file(tmp_path: Path) -> No
     secret = tmp_path / "token"
     secret.write_text("Geheim-Token\n")
 
-    kind, name, settings = node_url.parsed(
+    kind, name, settings = node_url.parse_url(
         f"dicomweb+https://pacs1:8443/dicom-web?token_file={secret}&page_size=50&domain=site"
     )
 
@@ -637,7 +637,7 @@ def test_a_url_names_a_node_and_keeps_its_secret_in_a_file(tmp_path: Path) -> No
         50,
         "site",
     )
-    assert node_url.parsed(f"dicomweb+http://adit@pacs1/?password_file={secret}")[2] == {
+    assert node_url.parse_url(f"dicomweb+http://adit@pacs1/?password_file={secret}")[2] == {
         "url": "http://pacs1/",
         "allow_local": True,
         "user": "adit",
@@ -658,8 +658,8 @@ def test_a_url_names_a_node_and_keeps_its_secret_in_a_file(tmp_path: Path) -> No
     ],
 )
 def test_a_url_that_shows_a_secret_or_says_nothing_is_refused(url: str, words: str) -> None:
-    with pytest.raises(WrongInput, match=words) as caught:
-        node_url.parsed(url)
+    with pytest.raises(InvalidInput, match=words) as caught:
+        node_url.parse_url(url)
 
     assert "Geheim" not in str(caught.value)
 

@@ -24,14 +24,14 @@ from pydicom.uid import (
 from samples import ROOT, ct, instance
 
 from adit_engine.dicom_file import part10
-from adit_engine.dicom_ul.association import Association
-from adit_engine.errors import CannotDo, NotFound, WrongInput
+from adit_engine.dicom_ul.association import ClientAssociation
+from adit_engine.errors import InvalidInput, NotFound, NotSupported
 from adit_engine.nodes.base import Grade
-from adit_engine.nodes.dimse.c_find import Search
+from adit_engine.nodes.dimse.c_find import CFind
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
+from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, StudyRef
 
 STUDY = StudyRef(f"{ROOT}.1")
 
@@ -53,7 +53,7 @@ def instance_with(dataset: Dataset, syntax: str) -> Instance:
     buffer = BytesIO()
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(buffer, enforce_file_format=True)
-    return part10.parse(buffer.getvalue())
+    return part10.parse_file(buffer.getvalue())
 
 
 def by_uid(instances: list[Instance]) -> dict[str, tuple[str, str, str]]:
@@ -114,8 +114,8 @@ def test_find_at_each_level_with_umlauts(archive: peers.Orthanc) -> None:
     node = archive.node()
     list(node.store(images(2) + images(2, series="2")))
 
-    patients = list(node.find(Query(Level.PATIENT, {"PatientID": "PID-4711-0815"})))
-    studies = list(node.find(Query(Level.STUDY, {"PatientName": "mustermann^änne"})))
+    patients = list(node.find(Query(QueryLevel.PATIENT, {"PatientID": "PID-4711-0815"})))
+    studies = list(node.find(Query(QueryLevel.STUDY, {"PatientName": "mustermann^änne"})))
     series = list(node.find(Query.series_of(STUDY)))
     single = list(node.find(Query.instances_of(SeriesRef(STUDY.study_uid, f"{ROOT}.1.2"))))
 
@@ -257,7 +257,7 @@ def test_a_patient_root_archive_is_searched_and_fetched_from(tmp_path: Path) -> 
 
         assert study.ref == STUDY
         assert by_uid(fetched) == by_uid(sent)
-        with pytest.raises(WrongInput, match="patient root"):
+        with pytest.raises(InvalidInput, match="patient root"):
             node.fetch([STUDY])
 
 
@@ -293,10 +293,12 @@ def test_what_the_destination_refuses_is_reencoded_without_loss(tmp_path: Path) 
     with peers.storescp(tmp_path / "taken", "+xi") as port:
         stored = list(peers.node(port).store(source))
 
-    taken = {part10.read(path).instance_uid: path for path in (tmp_path / "taken").glob("*.dcm")}
+    taken = {
+        part10.read_file(path).instance_uid: path for path in (tmp_path / "taken").glob("*.dcm")
+    }
     assert [one.error for one in stored] == ["", ""]
     assert all("re-encoded without loss as Implicit VR" in one.warning for one in stored)
-    assert [part10.read(taken[one.ref.instance_uid]).sha256() for one in stored] == [
+    assert [part10.read_file(taken[one.ref.instance_uid]).sha256() for one in stored] == [
         one.sha256 for one in stored
     ]
     for number, one in enumerate(stored, 1):
@@ -331,7 +333,7 @@ def test_a_destination_that_cannot_be_asked_proves_nothing(tmp_path: Path) -> No
         stored = list(node.store(images(2)))
 
         assert [one.kept for one in stored] == [True, True]
-        with pytest.raises(CannotDo, match="C-FIND"):
+        with pytest.raises(NotSupported, match="C-FIND"):
             list(node.confirm(stored))
         warnings = [one.what for one in node.check() if one.grade is Grade.WARNING]
 
@@ -351,14 +353,14 @@ def test_few_images_of_a_long_series_are_proven_by_uid_or_by_the_whole_list(
         stored[0], ref=dataclasses.replace(stored[0].ref, instance_uid=f"{ROOT}.999")
     )
     asked: list[object] = []
-    ask = Search.ask
+    ask = CFind.ask
 
-    def noted(self: Search, association: Association, query: Query) -> Iterator[Record]:
+    def noted(self: CFind, association: ClientAssociation, query: Query) -> Iterator[Record]:
         asked.append(query.keys.get("SOPInstanceUID"))
         answers = ask(self, association, query)
         return answers if knows_uid_lists or asked[-1] is None else iter(())
 
-    monkeypatch.setattr(Search, "ask", noted)
+    monkeypatch.setattr(CFind, "ask", noted)
 
     assert len(list(node.confirm(stored[:9]))) == 9
     assert asked == [None]

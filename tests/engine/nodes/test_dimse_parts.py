@@ -9,12 +9,22 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from adit_engine.dicom_ul import identifier
-from adit_engine.dicom_ul.command_set import Command, Operation, request
-from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, Agreement, Context, Proposal
-from adit_engine.errors import Malformed, WrongInput
-from adit_engine.nodes.dimse.c_get import CLASSES_PER_LOAD, Wish, loads_of, wishes_of
+from adit_engine.dicom_ul.command_set import CommandSet, Operation, make_request
+from adit_engine.dicom_ul.pdu import (
+    MAX_CONTEXTS,
+    AssociateRequest,
+    NegotiatedAssociation,
+    PresentationContext,
+)
+from adit_engine.errors import InvalidInput, Malformed
+from adit_engine.nodes.dimse.c_get import (
+    CLASSES_PER_ASSOCIATION,
+    RetrieveRequest,
+    batch_requests,
+    make_requests,
+)
 from adit_engine.nodes.dimse.settings import DimseSettings
-from adit_engine.values.references import InstanceRef, Level, SeriesRef, StudyRef
+from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, StudyRef
 
 GOOD: dict[str, Any] = {"called_ae_title": "PACS", "host": "10.0.0.5", "port": 104}
 
@@ -39,7 +49,7 @@ GOOD: dict[str, Any] = {"called_ae_title": "PACS", "host": "10.0.0.5", "port": 1
     ],
 )
 def test_a_wrong_setting_is_named(wrong: dict[str, Any], words: str) -> None:
-    with pytest.raises(WrongInput, match=words):
+    with pytest.raises(InvalidInput, match=words):
         DimseSettings(**{**GOOD, **wrong})
 
 
@@ -50,14 +60,14 @@ def test_ae_titles_lose_their_padding() -> None:
 def test_instances_of_one_series_share_requests_of_bounded_length() -> None:
     refs = [InstanceRef("1.2", "1.3", f"1.4.{number}") for number in range(600)]
 
-    wishes = wishes_of([StudyRef("1.9"), SeriesRef("1.2", "1.5"), *refs, refs[0]], "")
+    wishes = make_requests([StudyRef("1.9"), SeriesRef("1.2", "1.5"), *refs, refs[0]], "")
 
     assert [wish.level for wish in wishes] == [
-        Level.STUDY,
-        Level.SERIES,
-        Level.IMAGE,
-        Level.IMAGE,
-        Level.IMAGE,
+        QueryLevel.STUDY,
+        QueryLevel.SERIES,
+        QueryLevel.IMAGE,
+        QueryLevel.IMAGE,
+        QueryLevel.IMAGE,
     ]
     asked = [uid for wish in wishes for uid in wish.instance_uids]
     assert asked == [ref.instance_uid for ref in refs]
@@ -66,22 +76,22 @@ def test_instances_of_one_series_share_requests_of_bounded_length() -> None:
 @given(st.lists(st.frozensets(st.integers(1, 40), min_size=1, max_size=9), max_size=12))
 def test_no_load_needs_more_contexts_than_an_association_has(sets: list[frozenset[int]]) -> None:
     wishes = [
-        (Wish("1.2", f"1.3.{number}"), frozenset(f"1.4.{c}" for c in classes))
+        (RetrieveRequest("1.2", f"1.3.{number}"), frozenset(f"1.4.{c}" for c in classes))
         for number, classes in enumerate(sets)
     ]
 
-    loads = loads_of(wishes)
+    loads = batch_requests(wishes)
 
     assert [wish for load in loads for wish in load.wishes] == [wish for wish, _ in wishes]
-    assert all(len(load.classes) <= CLASSES_PER_LOAD for load in loads)
+    assert all(len(load.classes) <= CLASSES_PER_ASSOCIATION for load in loads)
     needed = dict(wishes)
     assert all(needed[wish] <= set(load.classes) for load in loads for wish in load.wishes)
 
 
 def test_a_command_comes_back_as_it_was_sent() -> None:
-    sent = request(Operation.STORE, 7, "1.2.840.10008.1.1", data=True, instance_uid="1.2.3")
+    sent = make_request(Operation.STORE, 7, "1.2.840.10008.1.1", data=True, instance_uid="1.2.3")
 
-    read = Command.decode(sent.encode())
+    read = CommandSet.decode(sent.encode())
 
     assert read.encode() == sent.encode()
     assert (read.message_id, read.has_data, read.status) == (7, True, None)
@@ -90,12 +100,14 @@ def test_a_command_comes_back_as_it_was_sent() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_command_or_malformed(data: bytes) -> None:
     with contextlib.suppress(Malformed):
-        Command.decode(data)
+        CommandSet.decode(data)
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_an_agreement_or_malformed(data: bytes) -> None:
-    proposal = Proposal("A", "B", (Context("1.2", ("1.2.840.10008.1.2",), received=True),), 16384)
+    proposal = AssociateRequest(
+        "A", "B", (PresentationContext("1.2", ("1.2.840.10008.1.2",), received=True),), 16384
+    )
     for body in (
         data,
         bytes(68) + data,
@@ -103,25 +115,29 @@ def test_any_bytes_are_an_agreement_or_malformed(data: bytes) -> None:
         bytes(68) + b"\x21" + data,
     ):
         with contextlib.suppress(Malformed):
-            Agreement.decode(body, proposal)
+            NegotiatedAssociation.decode(body, proposal)
 
 
 def test_a_role_that_is_not_granted_takes_its_contexts_away() -> None:
-    contexts = (Context("1.2.3", ("1.2.840.10008.1.2",), received=True),)
+    contexts = (PresentationContext("1.2.3", ("1.2.840.10008.1.2",), received=True),)
     answer = bytes(68) + b"\x21\x00\x00\x19\x01\x00\x00\x00\x40\x00\x00\x111.2.840.10008.1.2"
     role = b"\x50\x00\x00\x0d\x54\x00\x00\x09\x00\x051.2.3\x00\x01"
 
-    without = Agreement.decode(answer, Proposal("A", "B", contexts, 16384))
-    granted = Agreement.decode(answer + role, Proposal("A", "B", contexts, 16384))
+    without = NegotiatedAssociation.decode(answer, AssociateRequest("A", "B", contexts, 16384))
+    granted = NegotiatedAssociation.decode(
+        answer + role, AssociateRequest("A", "B", contexts, 16384)
+    )
 
     assert without.context_of("1.2.3") is None
     assert granted.context_of("1.2.3") == 1
 
 
 def test_more_contexts_than_ids_are_never_proposed() -> None:
-    contexts = tuple(Context(f"1.2.{n}", ("1.2.840.10008.1.2",)) for n in range(MAX_CONTEXTS + 1))
+    contexts = tuple(
+        PresentationContext(f"1.2.{n}", ("1.2.840.10008.1.2",)) for n in range(MAX_CONTEXTS + 1)
+    )
     with pytest.raises(ValueError, match="128"):
-        Proposal("A", "B", contexts, 16384).encode()
+        AssociateRequest("A", "B", contexts, 16384).encode()
 
 
 def record_of(name: bytes, character_set: str = "", fallback: str = "") -> str:
@@ -132,7 +148,7 @@ def record_of(name: bytes, character_set: str = "", fallback: str = "") -> str:
         data += b"\x08\x00\x05\x00" + len(raw).to_bytes(4, "little") + raw
     name += b" " * (len(name) % 2)
     data += b"\x10\x00\x10\x00" + len(name).to_bytes(4, "little") + name
-    return identifier.record(Level.STUDY, data, False, fallback).patient_name
+    return identifier.decode_record(QueryLevel.STUDY, data, False, fallback).patient_name
 
 
 @pytest.mark.parametrize(
@@ -169,7 +185,9 @@ def test_an_identifier_comes_back_as_a_record(explicit: bool) -> None:
     asked.Rows = 512
     asked.add_new(0x00091001, "LO", "private")
 
-    record = identifier.record(Level.STUDY, identifier.encode(asked, explicit), explicit, "")
+    record = identifier.decode_record(
+        QueryLevel.STUDY, identifier.encode_identifier(asked, explicit), explicit, ""
+    )
 
     assert record.values == {
         "PatientName": "Mustermann^Max",
@@ -182,4 +200,4 @@ def test_an_identifier_comes_back_as_a_record(explicit: bool) -> None:
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_are_a_record_or_malformed(data: bytes, explicit: bool) -> None:
     with contextlib.suppress(Malformed):
-        identifier.record(Level.STUDY, data, explicit, "ISO_IR 100")
+        identifier.decode_record(QueryLevel.STUDY, data, explicit, "ISO_IR 100")

@@ -14,16 +14,16 @@ from lab.wire import Wire
 from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
-from adit_engine.dicom_ul.identifier import encode
-from adit_engine.dicom_ul.peer import Patience, Peer
-from adit_engine.dicom_ul.tcp_connection import Address, Line
+from adit_engine.dicom_ul.identifier import encode_identifier
+from adit_engine.dicom_ul.peer import Peer, Timeouts
+from adit_engine.dicom_ul.tcp_connection import SocketAddress, TcpConnection
 from adit_engine.errors import (
     AditError,
     AssociationRejected,
-    CannotDo,
     ConnectionLost,
     NodeBusy,
     NodeRefused,
+    NotSupported,
     Stopped,
     TimedOut,
     Unreachable,
@@ -35,7 +35,7 @@ from adit_engine.nodes.dimse.c_get import STUDY_ROOT_GET
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
-from adit_engine.values.references import Level, SeriesRef, StudyRef
+from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
@@ -198,7 +198,7 @@ def test_a_node_without_the_service_says_so() -> None:
     with peers.Scripted(script) as peer:
         error = failed(lambda: find(peers.node(peer.port)))
 
-    assert isinstance(error, CannotDo)
+    assert isinstance(error, NotSupported)
     assert "does not offer search (C-FIND)" in str(error)
 
 
@@ -237,7 +237,7 @@ def answering(status: int | None, *, pending: int = 0) -> Callable[[peers.Talk],
             record.QueryRetrieveLevel = "STUDY"
             record.StudyInstanceUID = f"{STUDY.study_uid}.{number}"
             answer = {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0xFF00}
-            talk.say(context, answer, encode(record, explicit=True))
+            talk.say(context, answer, encode_identifier(record, explicit=True))
         final = {0x0100: FIND_ANSWER, 0x0120: 1}
         talk.say(context, final if status is None else {**final, 0x0900: status})
         talk.until_gone()
@@ -261,7 +261,7 @@ def test_a_search_without_success_at_its_end_fails(
     status: int | None, kind: type[AditError], words: str
 ) -> None:
     with peers.Scripted(answering(status, pending=2)) as peer:
-        error = failed(lambda: list(peers.node(peer.port).find(Query(Level.STUDY, {}))))
+        error = failed(lambda: list(peers.node(peer.port).find(Query(QueryLevel.STUDY, {}))))
 
     assert type(error) is kind
     assert words in str(error)
@@ -278,7 +278,7 @@ def test_a_study_that_is_told_once_for_each_of_its_images_is_one_study() -> None
             record.StudyInstanceUID = STUDY.study_uid
             answer = {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0xFF00}
             for _ in range(times):
-                talk.say(context, answer, encode(record, explicit=True))
+                talk.say(context, answer, encode_identifier(record, explicit=True))
         talk.say(context, {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0})
         talk.until_gone()
 
@@ -326,7 +326,7 @@ def test_a_trickle_is_no_progress() -> None:
 
 def test_closing_a_search_early_ends_the_association() -> None:
     with peers.Scripted(answering(0, pending=50)) as peer:
-        answers = peers.node(peer.port).find(Query(Level.STUDY, {}))
+        answers = peers.node(peer.port).find(Query(QueryLevel.STUDY, {}))
         next(answers)
 
         answers.close()
@@ -373,7 +373,7 @@ def test_pieces_without_content_are_no_way_to_go_on_for_ever(
 
 
 def test_answers_in_the_other_encoding_than_agreed_on_are_read() -> None:
-    answer = encode({"PatientID": "P1", "StudyInstanceUID": "1.2.3"}, explicit=False)
+    answer = encode_identifier({"PatientID": "P1", "StudyInstanceUID": "1.2.3"}, explicit=False)
 
     def script(talk: peers.Talk) -> None:
         talk.accept()
@@ -384,7 +384,7 @@ def test_answers_in_the_other_encoding_than_agreed_on_are_read() -> None:
         talk.until_gone()
 
     with peers.Scripted(script) as peer:
-        found = list(peers.node(peer.port).find(Query(Level.STUDY, {"PatientID": "P1"})))
+        found = list(peers.node(peer.port).find(Query(QueryLevel.STUDY, {"PatientID": "P1"})))
 
     assert [(one.patient_id, one.study_uid) for one in found] == [("P1", "1.2.3")]
 
@@ -418,7 +418,7 @@ class Holdings:
             record.SOPInstanceUID = one.instance_uid
             record.SOPClassUID = one.sop_class_uid
             answer = {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0xFF00}
-            talk.say(context, answer, encode(record, explicit=True))
+            talk.say(context, answer, encode_identifier(record, explicit=True))
         talk.say(context, {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0})
 
 
@@ -483,7 +483,7 @@ def test_failed_images_are_asked_for_once_more() -> None:
         missing = Dataset()
         missing.FailedSOPInstanceUIDList = [held[2].instance_uid]
         final = {0x0100: GET_ANSWER, 0x0120: 1, 0x0900: 0xB000, 0x1022: 1}
-        talk.say(talk.context(STUDY_ROOT_GET), final, encode(missing, explicit=True))
+        talk.say(talk.context(STUDY_ROOT_GET), final, encode_identifier(missing, explicit=True))
 
     holdings._get = get
     with peers.Scripted(holdings) as peer:
@@ -840,11 +840,11 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next_one() -> N
             waiting.connect_ex(deaf.getsockname())
         there = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
-        class OfTwo(Line):
-            def _addresses(self) -> list[Address]:
+        class OfTwo(TcpConnection):
+            def _addresses(self) -> list[SocketAddress]:
                 return [(socket.AF_INET, one.getsockname()) for one in (deaf, there)]
 
-        line = OfTwo(Peer("PACS1", "pacs1", 104, "PACS1", "ADIT", 131072, Patience(connect_s=6)))
+        line = OfTwo(Peer("PACS1", "pacs1", 104, "PACS1", "ADIT", 131072, Timeouts(connect_s=6)))
         stack.callback(line.close)
 
         began = time.monotonic()

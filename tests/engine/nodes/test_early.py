@@ -12,14 +12,14 @@ from samples import ROOT, ct, instance
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import NodeRefused
-from adit_engine.nodes.base import Eager
+from adit_engine.nodes.base import SupportsPrefetch
 from adit_engine.nodes.dimse.node import DimseNode
-from adit_engine.nodes.dimse.retrieve import Fetching
+from adit_engine.nodes.dimse.retrieve import ImageRetrieval
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs
-from adit_engine.transfer.study import Order, transfer
-from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.outcome import Completeness, SeriesOutcome
 from adit_engine.values.query import Query
 from adit_engine.values.references import StudyRef
 
@@ -37,32 +37,32 @@ def filled(archive: peers.Orthanc) -> DimseNode:
     return node
 
 
-def outcomes(node: DimseNode) -> tuple[list[Outcome], MemoryNode]:
+def outcomes(node: DimseNode) -> tuple[list[SeriesOutcome], MemoryNode]:
     (record,) = node.find(Query.study(STUDY))
     destination = MemoryNode("Memory", MemorySettings())
     destination.held.clear()
-    order = Order(STUDY, record.patient_id)
+    order = StudyRequest(STUDY, record.patient_id)
     told = transfer(order, node, destination, AsIs(), {}, Stop())
-    return [one for one in told if isinstance(one, Outcome)], destination
+    return [one for one in told if isinstance(one, SeriesOutcome)], destination
 
 
 def test_images_come_before_the_list_is_known(
     filled: DimseNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early: list[str] = []
-    whole = Fetching.early
+    whole = ImageRetrieval.early
 
-    def noted(self: Fetching, *arguments: object) -> object:
+    def noted(self: ImageRetrieval, *arguments: object) -> object:
         for one in whole(self, *arguments):  # type: ignore[arg-type]
             early.append(one.instance_uid)
             yield one
 
-    monkeypatch.setattr(Fetching, "early", noted)
+    monkeypatch.setattr(ImageRetrieval, "early", noted)
     with nothing_left():
         told, destination = outcomes(filled)
 
-    assert isinstance(filled, Eager)
-    assert [one.verdict for one in told] == [Verdict.COMPLETE]
+    assert isinstance(filled, SupportsPrefetch)
+    assert [one.verdict for one in told] == [Completeness.COMPLETE]
     assert len(early) == COUNT == len(destination.held)
 
 
@@ -70,15 +70,15 @@ def test_images_come_before_the_list_is_known(
 def test_what_breaks_off_early_is_fetched_as_usual(
     filled: DimseNode, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Fetching.early
+    whole = ImageRetrieval.early
 
-    def breaking(self: Fetching, *arguments: object) -> object:
+    def breaking(self: ImageRetrieval, *arguments: object) -> object:
         for number, one in enumerate(whole(self, *arguments)):  # type: ignore[arg-type]
             if number == at:
                 raise NodeRefused("Archive", "has had enough.")
             yield one
 
-    monkeypatch.setattr(Fetching, "early", breaking)
+    monkeypatch.setattr(ImageRetrieval, "early", breaking)
     with nothing_left():
         if at:
             with pytest.raises(NodeRefused):
@@ -86,7 +86,7 @@ def test_what_breaks_off_early_is_fetched_as_usual(
             return
         told, destination = outcomes(filled)
 
-    assert [one.verdict for one in told] == [Verdict.COMPLETE]
+    assert [one.verdict for one in told] == [Completeness.COMPLETE]
     assert len(destination.held) == COUNT
 
 
@@ -102,7 +102,7 @@ def test_a_list_that_fails_ends_what_was_begun_early(
         return find(query)
 
     monkeypatch.setattr(filled, "find", refusing)
-    order = Order(STUDY, record.patient_id)
+    order = StudyRequest(STUDY, record.patient_id)
     began = time.monotonic()
     with nothing_left(), pytest.raises(NodeRefused):
         list(transfer(order, filled, MemoryNode("M", MemorySettings()), AsIs(), {}, Stop()))
@@ -139,6 +139,6 @@ def test_an_archive_that_serves_one_association_at_a_time_keeps_nobody_waiting(
         began = time.monotonic()
         with nothing_left():
             told, destination = outcomes(node)
-    assert [one.verdict for one in told] == [Verdict.COMPLETE]
+    assert [one.verdict for one in told] == [Completeness.COMPLETE]
     assert len(destination.held) == COUNT
     assert time.monotonic() - began < 10

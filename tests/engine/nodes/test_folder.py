@@ -14,13 +14,13 @@ import pytest
 from pydicom import dcmread
 from samples import ROOT, ct, file_bytes, instance
 
-from adit_engine.errors import ConnectionLost, Stopped, StorageFull, StorageTrouble, WrongInput
+from adit_engine.errors import ConnectionLost, InvalidInput, Stopped, StorageError, StorageFull
 from adit_engine.nodes.base import Grade
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.rate_limit import BURST_S
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
-from adit_engine.values.references import Level, StudyRef
+from adit_engine.values.references import QueryLevel, StudyRef
 
 
 def node(path: Path, **settings: object) -> FolderNode:
@@ -66,7 +66,7 @@ def test_a_share_that_goes_away_in_between_ends_it_cleanly_and_goes_on_later(
 
     with share(base, monkeypatch) as take_away:
         writing = node(base, network=True).store(slowly(take_away))
-        with pytest.raises(StorageTrouble, match="not mounted"):
+        with pytest.raises(StorageError, match="not mounted"):
             stored += list(writing)
         is_real = not files(base)
     assert len([path for path in files(base) if path.suffix != ".dcm"]) == 0
@@ -99,7 +99,7 @@ def test_rights_and_group_are_as_set_whatever_the_process_usually_gives(tmp_path
 
 
 def test_a_group_that_nobody_knows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WrongInput, match=r"^Group of new files: "):
+    with pytest.raises(InvalidInput, match=r"^Group of new files: "):
         node(tmp_path, group="nobody-knows-this-group")
 
 
@@ -188,19 +188,19 @@ def test_link_below_the_base_is_not_followed(tmp_path: Path) -> None:
     outside.mkdir()
     (base / "PID-4711-0815").symlink_to(outside)
 
-    with pytest.raises(StorageTrouble, match="link"):
+    with pytest.raises(StorageError, match="link"):
         list(node(base).store([instance(ct(1))]))
 
     assert not files(outside)
 
 
 def test_missing_folder_is_an_error_in_words(tmp_path: Path) -> None:
-    with pytest.raises(StorageTrouble, match="not there"):
+    with pytest.raises(StorageError, match="not there"):
         list(node(tmp_path / "no").store([instance(ct(1))]))
 
 
 def test_network_folder_that_is_not_mounted_is_never_written(tmp_path: Path) -> None:
-    with pytest.raises(StorageTrouble, match="not mounted"):
+    with pytest.raises(StorageError, match="not mounted"):
         list(node(tmp_path, network=True).store([instance(ct(1))]))
 
     assert not files(tmp_path)
@@ -226,7 +226,7 @@ def test_disk_that_fills_up_in_mid_file_leaves_nothing(tmp_path: Path) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(StorageTrouble):
+        with pytest.raises(StorageError):
             list(node(tmp_path).store([instance(ct(1))]))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -261,7 +261,7 @@ def test_a_folder_that_is_to_stop_does_not_wait_for_its_rate(tmp_path: Path) -> 
 
 
 def test_relative_path_is_refused() -> None:
-    with pytest.raises(WrongInput, match="full path"):
+    with pytest.raises(InvalidInput, match="full path"):
         FolderSettings(path="research")
 
 
@@ -271,13 +271,13 @@ def test_folder_answers_queries_at_every_level(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("not an image")
     made = node(tmp_path)
 
-    (study,) = made.find(Query(Level.STUDY, {"PatientID": "PID-4711-0815"}))
+    (study,) = made.find(Query(QueryLevel.STUDY, {"PatientID": "PID-4711-0815"}))
     series = list(made.find(Query.series_of(StudyRef(f"{ROOT}.1"))))
 
     assert study.instance_count == 3
     assert study.patient_name == "Mustermann^Änne"
     assert sorted(s.instance_count or 0 for s in series) == [1, 2]
-    assert list(made.find(Query(Level.STUDY, {"PatientID": "other"}))) == []
+    assert list(made.find(Query(QueryLevel.STUDY, {"PatientID": "other"}))) == []
 
 
 def test_copies_count_once_and_contradictions_are_held_back(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ WHOLE = file_bytes(ct(2))
 
 def uids(folder: Path) -> tuple[list[str], bool]:
     """The last part of each image's UID, and whether the list can be trusted."""
-    answers = node(folder).find(Query(Level.IMAGE, {}))
+    answers = node(folder).find(Query(QueryLevel.IMAGE, {}))
     found = sorted(record.instance_uid.rpartition(".")[2] for record in answers)
     return found, not answers.capped
 
@@ -361,7 +361,7 @@ def test_what_may_not_be_read_is_told_until_it_may() -> None:
         reader = node(folder)
 
         def find() -> tuple[int, bool, str]:
-            answers = reader.find(Query(Level.IMAGE, {}))
+            answers = reader.find(Query(QueryLevel.IMAGE, {}))
             return len(list(answers)), answers.capped, answers.shortfall
 
         (folder / "2.dcm").chmod(0)

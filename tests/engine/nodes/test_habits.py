@@ -11,9 +11,9 @@ from pydicom.dataset import Dataset
 from samples import ROOT, ct, instance
 
 from adit_engine.bounded_stream import Stop
-from adit_engine.dicom_ul.identifier import encode
+from adit_engine.dicom_ul.identifier import encode_identifier
 from adit_engine.errors import ConnectionLost, NodeRefused
-from adit_engine.nodes.base import Stored
+from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.dimse.association_probe import CT_IMAGE
 from adit_engine.nodes.dimse.c_find import STUDY_ROOT
 from adit_engine.nodes.dimse.c_get import STUDY_ROOT_GET
@@ -21,11 +21,11 @@ from adit_engine.nodes.dimse.c_move import STUDY_ROOT_MOVE
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.pseudonymize.parameters import AsIs
-from adit_engine.transfer.study import Order, transfer
+from adit_engine.transfer.study import StudyRequest, transfer
 from adit_engine.values.instance import Instance
-from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.values.outcome import Completeness, SeriesOutcome
 from adit_engine.values.query import Query
-from adit_engine.values.references import InstanceRef, Level, StudyRef
+from adit_engine.values.references import InstanceRef, QueryLevel, StudyRef
 
 FIND_ANSWER, GET_ANSWER, MOVE_ANSWER = 0x8020, 0x8010, 0x8021
 SR = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -90,7 +90,7 @@ class ImagesAlone:
             record.SOPInstanceUID = one.instance_uid
             record.SOPClassUID = one.sop_class_uid
             pending = {**answer, 0x0900: 0xFF00}
-            talk.say(talk.context(STUDY_ROOT), pending, encode(record, explicit=True))
+            talk.say(talk.context(STUDY_ROOT), pending, encode_identifier(record, explicit=True))
         talk.say(talk.context(STUDY_ROOT), {**answer, 0x0900: refusal or 0})
 
 
@@ -142,9 +142,9 @@ def test_an_archive_that_searches_by_no_list_of_uids_proves_by_the_whole_series(
     lost = replace(archive.refs[0], instance_uid=f"{ROOT}.1.1.9")
     with peers.Scripted(archive) as peer:
         node = by_get(peer)
-        first = list(node.confirm([Stored(ref) for ref in archive.refs[:2]]))
-        second = list(node.confirm([Stored(archive.refs[2]), Stored(lost)]))
-        third = list(node.confirm([Stored(archive.refs[1]), Stored(lost)]))
+        first = list(node.confirm([StoreResult(ref) for ref in archive.refs[:2]]))
+        second = list(node.confirm([StoreResult(archive.refs[2]), StoreResult(lost)]))
+        third = list(node.confirm([StoreResult(archive.refs[1]), StoreResult(lost)]))
 
     one, two, three = (ref.instance_uid for ref in archive.refs)
     assert (sorted(first), second, third) == ([one, two], [three], [two])
@@ -175,7 +175,9 @@ def test_an_archive_that_gives_up_at_the_first_image_it_cannot_send_gives_all_ot
     def serve(talk: peers.Talk, number: int, wanted: list[Instance]) -> int | bytes:
         for one in wanted:
             if one.instance_uid == f"{ROOT}.1.1.{bad}":
-                return encode({"FailedSOPInstanceUIDList": one.instance_uid}, explicit=False)
+                return encode_identifier(
+                    {"FailedSOPInstanceUIDList": one.instance_uid}, explicit=False
+                )
             sends(talk, number, [one])
         return 0
 
@@ -243,7 +245,7 @@ def test_a_report_comes_from_an_archive_that_does_not_say_what_it_holds() -> Non
             number = int.from_bytes(command[0x0110], "little")
             answer = {0x0120: number, 0x0900: 0}
             if command[0x0100] == b"\x20\0":
-                record = encode({"SOPInstanceUID": report.instance_uid}, explicit=True)
+                record = encode_identifier({"SOPInstanceUID": report.instance_uid}, explicit=True)
                 told = {**answer, 0x0100: FIND_ANSWER}
                 talk.say(talk.context(STUDY_ROOT), {**told, 0x0900: 0xFF00}, record)
                 talk.say(talk.context(STUDY_ROOT), told)
@@ -281,7 +283,7 @@ def test_an_archive_that_aborts_what_it_does_not_allow_is_told_with_that_possibi
         talk.until_gone()
 
     with peers.Scripted(script) as peer, pytest.raises(ConnectionLost) as lost:
-        list(peers.node(peer.port).find(Query(Level.STUDY, {})))
+        list(peers.node(peer.port).find(Query(QueryLevel.STUDY, {})))
 
     assert str(lost.value) == (
         "PACS1: aborted the association (some do where they do not allow ADIT what was asked "
@@ -311,15 +313,15 @@ def test_a_series_whose_images_an_archive_does_not_list_comes_and_proves_nothing
             elif b"IMAGE" in data:
                 talk.say(talk.context(find), {**answer, 0x0900: status})
             else:
-                told = encode({**series, "PatientID": "PID-4711-0815"}, explicit=True)
+                told = encode_identifier({**series, "PatientID": "PID-4711-0815"}, explicit=True)
                 talk.say(talk.context(find), {**answer, 0x0900: 0xFF00}, told)
                 talk.say(talk.context(find), {**answer, 0x0900: 0})
 
-    order = Order(StudyRef(f"{ROOT}.1"), "PID-4711-0815")
+    order = StudyRequest(StudyRef(f"{ROOT}.1"), "PID-4711-0815")
     destination = FolderNode("B", FolderSettings(path=str(tmp_path)))
     with peers.Scripted(script) as peer:
         told = list(transfer(order, by_get(peer), destination, AsIs(), {}, Stop()))
 
-    (outcome,) = (one for one in told if isinstance(one, Outcome))
-    assert (outcome.verdict, outcome.delivered) == (Verdict.UNVERIFIABLE, 1)
+    (outcome,) = (one for one in told if isinstance(one, SeriesOutcome))
+    assert (outcome.verdict, outcome.delivered) == (Completeness.UNVERIFIABLE, 1)
     assert any("does not list single images" in note for note in outcome.notes)

@@ -10,9 +10,9 @@ from samples import ct, instance
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import atomic
-from adit_engine.dicom_file.atomic import TEMP_PREFIX, Tree
-from adit_engine.errors import Stopped, StorageTrouble
-from adit_engine.nodes.base import Bundle, Showing, Step
+from adit_engine.dicom_file.atomic import TEMP_PREFIX, AtomicFolder
+from adit_engine.errors import Stopped, StorageError
+from adit_engine.nodes.base import ArchiveRequest, ArchivesTested, PackingProgress
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
 from adit_engine.values.instance import Instance
@@ -55,8 +55,8 @@ def without_exclusive_names(monkeypatch: pytest.MonkeyPatch, *ways: str) -> None
     def cannot(*_: object) -> None:
         raise OSError(errno.EINVAL, "unknown here")
 
-    left = tuple((cannot if way.__name__ in ways else way, no) for way, no in atomic._WAYS)
-    monkeypatch.setattr(atomic, "_WAYS", left)
+    left = tuple((cannot if way.__name__ in ways else way, no) for way, no in atomic._METHODS)
+    monkeypatch.setattr(atomic, "_METHODS", left)
 
 
 SHARES = [(), ("_renamed",), ("_renamed", "_linked")]
@@ -106,7 +106,7 @@ def test_another_object_that_came_first_stays_and_the_late_one_is_refused(
 
 def test_nothing_gets_its_name_once_the_lease_has_run_out(tmp_path: Path) -> None:
     late, stop = folder(tmp_path), Stop()
-    late.heed(stop)
+    late.set_stop(stop)
 
     with pytest.raises(Stopped, match="ran out"):
         list(late.store(then(images(range(1, 9)), lambda: stop.set("The lease ran out."))))
@@ -118,8 +118,8 @@ def test_the_lease_is_looked_at_before_each_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late, stop, names = folder(tmp_path), Stop(), []
-    late.heed(stop)
-    name_once = atomic.name_once
+    late.set_stop(stop)
+    name_once = atomic.rename_without_replacing
 
     def slowly(temp: str, name: str, where: int) -> bool:
         names.append(name)
@@ -127,7 +127,7 @@ def test_the_lease_is_looked_at_before_each_name(
             stop.set("The lease ran out.")
         return name_once(temp, name, where)
 
-    monkeypatch.setattr("adit_engine.dicom_file.atomic.name_once", slowly)
+    monkeypatch.setattr("adit_engine.dicom_file.atomic.rename_without_replacing", slowly)
     with pytest.raises(Stopped):
         list(late.store(images(range(1, 9))))
 
@@ -144,7 +144,7 @@ def test_a_share_that_links_and_loses_its_answer_does_not_take_its_own_file_for_
         os.link(temp, name, src_dir_fd=where, dst_dir_fd=where)
         raise FileExistsError(errno.EEXIST, "asked twice")
 
-    monkeypatch.setattr(atomic, "_WAYS", ((forgetful, frozenset[int]()),))
+    monkeypatch.setattr(atomic, "_METHODS", ((forgetful, frozenset[int]()),))
     stored = list(folder(tmp_path).store(images(range(1, 3))))
 
     assert all(one.kept for one in stored)
@@ -154,14 +154,14 @@ def test_a_share_that_links_and_loses_its_answer_does_not_take_its_own_file_for_
 def test_the_list_beside_images_is_that_of_who_began_last(tmp_path: Path) -> None:
     node = folder(tmp_path)
     list(node.store(images(range(1, 3))))
-    late = Tree("Research", tmp_path)
+    late = AtomicFolder("Research", tmp_path)
     name = "contents-job-1"
     drafts = [late.begin((f"{name}.{ending}",), lot=name) for ending in ("csv", "json")]
 
-    folder(tmp_path).list_contents(Bundle("job-1", 0, 0, []))
+    folder(tmp_path).write_delivery_list(ArchiveRequest("job-1", 0, 0, []))
     before = stamps(tmp_path)
 
-    with pytest.raises(StorageTrouble):
+    with pytest.raises(StorageError):
         late.replace(drafts, Stop())
     late.discard(drafts)
     assert stamps(tmp_path) == before
@@ -175,17 +175,17 @@ def test_a_7_zip_file_stays_as_it_is_when_who_was_frozen_over_it_wakes_up(
     """Frozen while it wrote (5 members), read them back, and before the name became visible."""
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
     late, other = archives(tmp_path), archives(tmp_path)
-    bundle = Bundle("job-7", 3, 3, late.gathered)
-    seen: list[Step | Showing] = []
+    bundle = ArchiveRequest("job-7", 3, 3, late.gathered)
+    seen: list[PackingProgress | ArchivesTested] = []
     before: Stamps = {}
 
-    def freeze(event: Step | Showing) -> None:
+    def freeze(event: PackingProgress | ArchivesTested) -> None:
         seen.append(event)
         if len(seen) == frozen_at:
             other.pack(bundle, PASSWORD, Stop())
             before.update(stamps(tmp_path / "out"))
 
-    with pytest.raises(StorageTrouble):
+    with pytest.raises(StorageError):
         late.pack(bundle, PASSWORD, Stop(), freeze)
     assert stamps(tmp_path / "out") == before
     assert set(before) == {"job-7.7z"}
@@ -214,10 +214,10 @@ def archives(base: Path) -> ArchiveNode:
     (base / "out").mkdir(exist_ok=True)
     places = {"path": str(base / "out"), "staging": str(base / "gathered")}
     opened = ArchiveNode("Archives", ArchiveSettings(**places, reserve_mb=0))
-    opened.gather_as("job-7")
+    opened.set_archive_title("job-7")
     list(opened.confirm(list(opened.store(images(range(1, 4))))))
     return opened
 
 
-def bundle_of(opened: ArchiveNode) -> Bundle:
-    return Bundle("job-7", 3, 3, opened.gathered)
+def bundle_of(opened: ArchiveNode) -> ArchiveRequest:
+    return ArchiveRequest("job-7", 3, 3, opened.gathered)

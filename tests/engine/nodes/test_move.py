@@ -19,29 +19,29 @@ from samples import ROOT, ct, instance
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.cli import main
-from adit_engine.cli.report import Exit
-from adit_engine.dicom_file.part10 import file_parts, read
-from adit_engine.dicom_ul.identifier import encode
+from adit_engine.cli.transfer import ExitCode
+from adit_engine.dicom_file.part10 import file_parts, read_file
+from adit_engine.dicom_ul.identifier import encode_identifier
 from adit_engine.errors import (
     AditError,
-    CannotDo,
     ConnectionLost,
+    InvalidInput,
     NodeBusy,
     NodeRefused,
+    NotSupported,
     Stopped,
     TimedOut,
-    WrongInput,
 )
 from adit_engine.nodes.dimse.c_find import STUDY_ROOT
 from adit_engine.nodes.dimse.c_get import STUDY_ROOT_GET
 from adit_engine.nodes.dimse.c_move import STUDY_ROOT_MOVE
 from adit_engine.nodes.dimse.node import DimseNode
-from adit_engine.nodes.dimse.retrieve import Fetching
+from adit_engine.nodes.dimse.retrieve import ImageRetrieval
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs
-from adit_engine.transfer.study import Order, transfer
+from adit_engine.transfer.study import StudyRequest, transfer
 from adit_engine.values.instance import Instance
-from adit_engine.values.outcome import Outcome, Verdict
+from adit_engine.values.outcome import Completeness, SeriesOutcome
 from adit_engine.values.query import Query
 from adit_engine.values.references import InstanceRef, SeriesRef, StudyRef
 
@@ -114,10 +114,12 @@ def test_a_whole_transfer_by_c_move(archive: peers.Orthanc, received: receiving.
     source = peers.node(archive.port, archive.called, received.reception, **MOVE)
     destination = MemoryNode("there", MemorySettings())
 
-    told = list(transfer(Order(STUDY, "PID-4711-0815"), source, destination, AsIs(), {}, Stop()))
+    told = list(
+        transfer(StudyRequest(STUDY, "PID-4711-0815"), source, destination, AsIs(), {}, Stop())
+    )
 
-    outcomes = [one for one in told if isinstance(one, Outcome)]
-    assert [one.verdict for one in outcomes] == [Verdict.COMPLETE] * 2
+    outcomes = [one for one in told if isinstance(one, SeriesOutcome)]
+    assert [one.verdict for one in outcomes] == [Completeness.COMPLETE] * 2
 
 
 def test_images_come_by_c_move_before_their_list_is_known(
@@ -130,22 +132,22 @@ def test_images_come_by_c_move_before_their_list_is_known(
     source.lists_meanwhile = True
     list(source.find(Query.study(STUDY)))
     early: list[str] = []
-    whole = Fetching.early
+    whole = ImageRetrieval.early
 
-    def noted(self: Fetching, *arguments: object) -> Iterator[Instance]:
+    def noted(self: ImageRetrieval, *arguments: object) -> Iterator[Instance]:
         for one in whole(self, *arguments):  # type: ignore[arg-type]
             early.append(one.instance_uid)
             yield one
 
-    monkeypatch.setattr(Fetching, "early", noted)
+    monkeypatch.setattr(ImageRetrieval, "early", noted)
     began = time.monotonic()
     destination = MemoryNode("there", MemorySettings())
-    order = Order(STUDY, "PID-4711-0815")
+    order = StudyRequest(STUDY, "PID-4711-0815")
 
     told = list(transfer(order, source, destination, AsIs(), {}, Stop()))
 
-    outcomes = [one for one in told if isinstance(one, Outcome)]
-    assert [one.verdict for one in outcomes] == [Verdict.COMPLETE]
+    outcomes = [one for one in told if isinstance(one, SeriesOutcome)]
+    assert [one.verdict for one in outcomes] == [Completeness.COMPLETE]
     assert len(early) == 20
     assert time.monotonic() - began < slow["drain_s"]
 
@@ -220,7 +222,7 @@ def test_the_command_line_takes_images_by_c_move(
     code = main.main([*arguments, "--study", STUDY.study_uid, "--receiver", str(port)])
 
     assert code == 0
-    files = [read(path) for path in (tmp_path / "out").rglob("*.dcm")]
+    files = [read_file(path) for path in (tmp_path / "out").rglob("*.dcm")]
     assert by_uid(files) == by_uid(sent)
     assert not list(left.parent.iterdir())
 
@@ -232,7 +234,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         source = "dimse://PACS@127.0.0.1:104?retrieve=move"
         arguments = ["fetch", "--from", source, "--to", str(tmp_path), "--study", "1.2"]
 
-        assert main.main([*arguments, "--receiver", str(port)]) == Exit.WRONG_USE
+        assert main.main([*arguments, "--receiver", str(port)]) == ExitCode.WRONG_USE
 
 
 @contextmanager
@@ -343,7 +345,7 @@ class Archive:
             record.SOPInstanceUID = one.instance_uid
             record.SOPClassUID = one.sop_class_uid
             pending = {0x0100: 0x8020, 0x0120: 1, 0x0900: 0xFF00}
-            talk.say(context, pending, encode(record, explicit=True))
+            talk.say(context, pending, encode_identifier(record, explicit=True))
         talk.say(context, {0x0100: 0x8020, 0x0120: 1, 0x0900: 0})
 
 
@@ -619,10 +621,10 @@ def test_auto_prefers_c_get(archive: peers.Orthanc, received: receiving.Received
 def test_without_a_receiver_c_move_is_no_way() -> None:
     node = peers.node(104, retrieve="move")
 
-    with pytest.raises(CannotDo, match="no receiver runs here"):
+    with pytest.raises(NotSupported, match="no receiver runs here"):
         list(node.fetch([InstanceRef(STUDY.study_uid, f"{ROOT}.1.1", f"{ROOT}.1.1.1")]))
 
 
 def test_senders_that_cannot_be_read_are_refused() -> None:
-    with pytest.raises(WrongInput, match="Senders"):
+    with pytest.raises(InvalidInput, match="Senders"):
         peers.node(104, senders="PACS1@somewhere")

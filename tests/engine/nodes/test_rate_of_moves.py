@@ -17,7 +17,7 @@ from test_move import register
 
 from adit_engine.errors import ConnectionLost
 from adit_engine.rate_limit import BURST_S
-from adit_engine.storage_scp.pending_moves import Sender
+from adit_engine.storage_scp.pending_moves import AllowedSender
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import StudyRef
 
@@ -80,7 +80,7 @@ def test_all_associations_of_a_source_share_its_rate(received: receiving.Receive
     """Even two that send under titles of their own, each for a move of its own."""
     rate, mine, others = 100_000.0, [image(1), image(2)], [image(3, study="2"), image(4, study="2")]
     wanted = receiving.wanted(STUDY, rate_bytes_s=rate)
-    second = Sender("STORE2", receiving.HERE)
+    second = AllowedSender("STORE2", receiving.HERE)
     wanted = but(wanted, senders=(*wanted.senders, second))
     with (
         received.reception.expect(wanted, never),

@@ -8,26 +8,26 @@ import peers
 import pytest
 from samples import ct, instance
 
-from adit_engine.dicom_ul.association import Associations
-from adit_engine.errors import RuleBroken
-from adit_engine.nodes.base import Stored
+from adit_engine.dicom_ul.association import OpenAssociations
+from adit_engine.errors import RuleViolation
+from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.dimse.association_probe import MR_IMAGE
-from adit_engine.nodes.dimse.c_store import SECOND_LANE_FROM, Storage
+from adit_engine.nodes.dimse.c_store import SECOND_ASSOCIATION_FROM, CStore
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.values.instance import Instance
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
-COUNT = 3 * SECOND_LANE_FROM
+COUNT = 3 * SECOND_ASSOCIATION_FROM
 
 
 def images(count: int = COUNT) -> list[Instance]:
     return [instance(ct(number)) for number in range(1, count + 1)]
 
 
-def storage(called: str, port: int, **settings: float) -> Storage:
+def storage(called: str, port: int, **settings: float) -> CStore:
     peer = DimseSettings(called, "127.0.0.1", port, **settings).peer("Archive")  # type: ignore[arg-type]
-    return Storage(Associations(peer), lanes=2)
+    return CStore(OpenAssociations(peer), lanes=2)
 
 
 def test_two_associations_answer_for_each_image_in_order(archive: peers.Orthanc) -> None:
@@ -69,10 +69,10 @@ def test_what_is_under_way_is_answered_for_before_the_stream_s_error(
 
     def broken() -> Iterator[Instance]:
         yield from images()
-        raise RuleBroken("another patient")
+        raise RuleViolation("another patient")
 
-    got: list[Stored] = []
-    with pytest.raises(RuleBroken):
+    got: list[StoreResult] = []
+    with pytest.raises(RuleViolation):
         got.extend(storage(archive.called, archive.port).answers(broken()))
 
     assert len(got) == COUNT == archive.count()

@@ -15,7 +15,7 @@ from samples import ROOT, ct, file_bytes, instance
 from tls_peers import mutual, tls
 
 from adit_engine.cli import main
-from adit_engine.dicom_file.part10 import read
+from adit_engine.dicom_file.part10 import read_file
 from adit_engine.errors import NodeBusy
 from adit_engine.nodes.base import Grade
 from adit_engine.values.instance import Instance
@@ -123,7 +123,7 @@ def test_the_command_line_fetches_by_tls_with_certificates_from_files(
         out = tmp_path / f"out{number}"
         study = ["--study", STUDY.study_uid, "--to", str(out)]
         assert main.main(["fetch", *study, "--from", *more]) == 0
-        assert len([read(path) for path in out.rglob("*.dcm")]) == 3
+        assert len([read_file(path) for path in out.rglob("*.dcm")]) == 3
 
 
 # dcmtk -----------------------------------------------------------------------------------------

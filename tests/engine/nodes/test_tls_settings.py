@@ -9,9 +9,9 @@ import tls_peers
 from tls_peers import CA, OURS, PACS
 
 from adit_engine.cli import main, node_url
-from adit_engine.cli.report import Exit
-from adit_engine.dicom_ul.tls import Papers, ServerTls
-from adit_engine.errors import WrongInput
+from adit_engine.cli.transfer import ExitCode
+from adit_engine.dicom_ul.tls import ServerTls, TlsCredentials
+from adit_engine.errors import InvalidInput
 from adit_engine.nodes.dimse.settings import DimseSettings
 
 PLACE = {"called_ae_title": "PACS", "host": "pacs1"}
@@ -82,7 +82,7 @@ def test_a_host_is_checked_by_its_own_name_unless_told_otherwise() -> None:
 def test_what_cannot_be_used_is_refused_at_its_field(
     settings: dict[str, str], sentence: str
 ) -> None:
-    with pytest.raises(WrongInput) as caught:
+    with pytest.raises(InvalidInput) as caught:
         DimseSettings(**PLACE, **{"transport": "tls", **settings})
 
     assert str(caught.value).startswith(sentence)
@@ -96,7 +96,7 @@ def test_windows_line_ends_and_words_around_a_certificate_do_no_harm() -> None:
 
 
 def test_a_private_key_is_never_accepted_where_it_would_not_be_sealed() -> None:
-    with pytest.raises(WrongInput, match="holds a private key"):
+    with pytest.raises(InvalidInput, match="holds a private key"):
         DimseSettings(**PLACE, ca_certificate=OURS.key)
 
 
@@ -122,7 +122,7 @@ def test_the_url_names_files(tmp_path: Path) -> None:
     url = f"dimse+tls://PACS@pacs1:2762?ca_file={tmp_path}/ca.crt&name=ct.example&calling=ME"
     url += f"&certificate_file={certificate}&key_file={key}"
 
-    kind, name, values = node_url.parsed(url)
+    kind, name, values = node_url.parse_url(url)
 
     assert (kind, name) == ("dimse", "PACS")
     settings = DimseSettings(**values)
@@ -144,8 +144,8 @@ def test_the_url_names_files(tmp_path: Path) -> None:
     ],
 )
 def test_a_url_that_cannot_be_is_wrong_use(url: str, sentence: str) -> None:
-    with pytest.raises(WrongInput, match=sentence.replace("+", r"\+")):
-        node_url.parsed(url)
+    with pytest.raises(InvalidInput, match=sentence.replace("+", r"\+")):
+        node_url.parse_url(url)
 
 
 def test_a_receiver_without_its_certificate_is_wrong_use(
@@ -156,7 +156,7 @@ def test_a_receiver_without_its_certificate_is_wrong_use(
 
     code = main.main(["fetch", "--from", "dimse://P@h:1", "--to", "out", "--all", *given])
 
-    assert code == Exit.WRONG_USE
+    assert code == ExitCode.WRONG_USE
     assert "--receiver-client-ca" in capsys.readouterr().err
 
 
@@ -167,7 +167,7 @@ def test_the_key_may_stand_in_the_certificates_file(tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_text(PACS.certificate + PACS.key)
 
-    ServerTls(Papers.of_files(("C", str(both)), ("K", ""), ("CA", "")))
+    ServerTls(TlsCredentials.of_files(("C", str(both)), ("K", ""), ("CA", "")))
 
 
 @pytest.mark.parametrize(
@@ -186,5 +186,5 @@ def test_files_that_do_not_fit_are_named(
     PACS.files(tmp_path, "pacs")
     OURS.files(tmp_path, "other")
 
-    with pytest.raises(WrongInput, match=sentence):
-        ServerTls(Papers.of_files(("C", certificate), ("K", key), ("CA", "")))
+    with pytest.raises(InvalidInput, match=sentence):
+        ServerTls(TlsCredentials.of_files(("C", certificate), ("K", key), ("CA", "")))

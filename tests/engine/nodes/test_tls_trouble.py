@@ -18,8 +18,8 @@ from lab.wire import Wire
 from samples import ROOT, ct, instance
 from tls_peers import CA, mutual, tls
 
-from adit_engine.dicom_ul.association import Association
-from adit_engine.dicom_ul.pdu import Context
+from adit_engine.dicom_ul.association import ClientAssociation
+from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.errors import (
     AditError,
     ConnectionLost,
@@ -27,7 +27,7 @@ from adit_engine.errors import (
     TimedOut,
     Untrusted,
 )
-from adit_engine.nodes.base import Stored
+from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.dimse.c_find import STUDY_ROOT
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.values.instance import Instance
@@ -421,18 +421,18 @@ def test_half_a_record_is_nothing_heard_yet() -> None:
     ):
         agreed.set()
         assert sent.wait(10)
-        assert not association.heard(0.3)
+        assert not association.poll(0.3)
         go_on.set()
-        assert association.heard(5)
-        assert association.heard(0)
+        assert association.poll(5)
+        assert association.poll(0)
         with pytest.raises(ConnectionLost, match="released"):
             association.receive(1, "answer")
 
 
 @contextmanager
-def opened(node: DimseNode) -> Iterator[Association]:
-    association = Association(node.settings.peer("PACS1"))
-    association.open([Context(STUDY_ROOT, (IMPLICIT,))])
+def opened(node: DimseNode) -> Iterator[ClientAssociation]:
+    association = ClientAssociation(node.settings.peer("PACS1"))
+    association.open([PresentationContext(STUDY_ROOT, (IMPLICIT,))])
     try:
         yield association
     finally:
@@ -475,7 +475,7 @@ def test_what_comes_back_over_a_bad_wire_is_never_complete(
 def test_what_goes_out_over_a_bad_wire_is_never_taken_for_kept(
     archive: peers.Orthanc, how: str, after_bytes: int
 ) -> None:
-    kept: list[Stored] = []
+    kept: list[StoreResult] = []
     study = str(next(STUDIES))
     with Wire(archive.port, after_bytes, how, amount=0.02, forth=True) as wire:
         node = peers.node(wire.port, "SECURE", **mutual(**TIMES))

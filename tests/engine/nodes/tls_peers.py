@@ -13,7 +13,7 @@ from typing import Any
 import peers
 from lab.certificates import Authority, Held
 
-from adit_engine.dicom_ul.tls import Papers, Pem, ServerTls
+from adit_engine.dicom_ul.tls import Pem, ServerTls, TlsCredentials
 
 CA = Authority()
 PACS = CA.issue("pacs", is_rsa=True)
@@ -34,7 +34,7 @@ def mutual(held: Held = OURS, **more: Any) -> dict[str, Any]:
 def receiver_tls(held: Held = PACS, trusted: str = "") -> ServerTls:
     """What a receiver shows; with `trusted` it asks callers for a certificate."""
     return ServerTls(
-        Papers(
+        TlsCredentials(
             Pem("Receiver certificate", held.certificate),
             Pem("Receiver key", held.key),
             Pem("Client CA", trusted),

@@ -18,7 +18,7 @@ from samples import ROOT, ct, file_bytes
 from test_dimse import images
 
 from adit_engine.errors import AditError
-from adit_engine.nodes.base import Stored
+from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings
 from adit_engine.values.query import Query
@@ -174,7 +174,9 @@ def chunk(data: bytes) -> bytes:
 
 def related(*files: bytes) -> bytes:
     """A multipart body of some files, with its end."""
-    return b"".join(bytes(buffer) for buffer in multipart.encoded(([f] for f in files), "edge"))
+    return b"".join(
+        bytes(buffer) for buffer in multipart.encode_parts(([f] for f in files), "edge")
+    )
 
 
 def open_sockets() -> int:
@@ -219,7 +221,7 @@ def fetch(node: DicomwebNode) -> list[object]:
     return list(node.fetch([SERIES]))
 
 
-def store(node: DicomwebNode) -> list[Stored]:
+def store(node: DicomwebNode) -> list[StoreResult]:
     return list(node.store(images(3)))
 
 

@@ -128,7 +128,7 @@ def test_dcmtk_reads_each(tool: str, pairs: list[Pair], folder: Path, tmp_path: 
 
 def test_dcmtk_takes_each_by_c_store(pairs: list[Pair], tmp_path: Path) -> None:
     with peers.storescp(tmp_path / "taken", "+xa", "--accept-all") as port:
-        instances = [part10.parse(pair.after) for pair in pairs]
+        instances = [part10.parse_file(pair.after) for pair in pairs]
         kept = [stored.kept for stored in peers.node(port).store(instances)]
     assert kept == [True] * len(pairs)
 
@@ -136,13 +136,13 @@ def test_dcmtk_takes_each_by_c_store(pairs: list[Pair], tmp_path: Path) -> None:
 def test_orthanc_takes_each_and_gives_the_same_pixels_back(
     pairs: list[Pair], tmp_path: Path
 ) -> None:
-    by_uid = {part10.parse(pair.after).instance_uid: pair for pair in pairs}
+    by_uid = {part10.parse_file(pair.after).instance_uid: pair for pair in pairs}
     with peers.orthanc(tmp_path / "orthanc", "ACCEPTANCE") as archive:
         for pair in by_uid.values():
             assert post(archive, pair.after) == 200, pair.name
         assert given_back(archive, by_uid) == by_uid.keys()
         archive.clear()
-        instances = [part10.parse(pair.after) for pair in by_uid.values()]
+        instances = [part10.parse_file(pair.after) for pair in by_uid.values()]
         assert all(stored.kept for stored in archive.node().store(instances))
         assert given_back(archive, by_uid) == by_uid.keys()
 

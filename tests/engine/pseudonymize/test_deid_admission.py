@@ -16,7 +16,7 @@ from deid_objects import (
 )
 from pydicom.uid import UID_dictionary
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize import admission, tables
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import RiskDecision
@@ -30,7 +30,7 @@ OPEN = {uid for uid, one in tables.admitted_sop_classes().items() if "rule" not 
 
 
 def code(made: dict[int, tuple[str, bytes]]) -> str:
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(made))
     return caught.value.code
 
@@ -93,7 +93,7 @@ def test_some_images_must_say_that_nothing_is_burned_in(sop_class: str) -> None:
 def test_burned_in_behind_the_pixels_counts_too() -> None:
     made = header()
     del made[0x00280301]
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(made, behind=encode(0x00280301, "CS", b"YES")))
     assert caught.value.code == "burned-in"
 
@@ -104,7 +104,7 @@ def test_without_its_uids_an_object_stays(tag: int) -> None:
     bare = header()
     bare[tag] = ("UI", b"")
     data = instance(bare | {0x00080016: bare[0x00080016]})
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), type(made)("", "", data.transfer_syntax_uid, data.header, data.rest))
     assert caught.value.code == "identity"
 
@@ -112,7 +112,7 @@ def test_without_its_uids_an_object_stays(tag: int) -> None:
 def test_an_object_that_came_as_one_of_another_class_stays() -> None:
     made = instance(header())
     foreign = type(made)(MR, made.instance_uid, made.transfer_syntax_uid, made.header, made.rest)
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), foreign)
     assert caught.value.code == "identity"
 

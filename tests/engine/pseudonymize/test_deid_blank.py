@@ -18,7 +18,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from adit_engine.dicom_file import part10
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
@@ -183,14 +183,14 @@ def test_a_jpeg_of_a_real_device_keeps_its_colours_around_the_rectangle() -> Non
     buffer = BytesIO()
     before.save_as(buffer)
     rule = PixelRule(SC, "Maker", "Grabber", "*", before.Rows, before.Columns, ((0, 0, 100, 20),))
-    made = released(part10.parse(buffer.getvalue()), change(rule))
+    made = released(part10.parse_file(buffer.getvalue()), change(rule))
     assert made.PhotometricInterpretation == "YBR_FULL"
     assert (made.pixel_array[20:] == before.pixel_array[20:]).all()
     assert not made.pixel_array[:20].any()
 
 
 def code(source: Instance, how: Pseudonymization) -> str:
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(how, source)
     return caught.value.code
 
@@ -272,7 +272,7 @@ def test_pixels_that_cannot_be_decoded_stay_here() -> None:
 
 
 def refused(out: Instance, source: Instance, how: Pseudonymization) -> str:
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         verify(source, out, how)
     return caught.value.code
 

@@ -10,7 +10,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import EXPLICIT_LE, Instance
@@ -210,7 +210,7 @@ def test_a_plan_that_breaks_off_is_withheld() -> None:
         broken = Instance(
             whole.sop_class_uid, whole.instance_uid, EXPLICIT_LE, bytes(whole.header)[:-cut]
         )
-        with pytest.raises(Withhold) as caught:
+        with pytest.raises(InstanceWithheld) as caught:
             apply(change(), broken)
         assert caught.value.code == "malformed"
 
@@ -218,7 +218,7 @@ def test_a_plan_that_breaks_off_is_withheld() -> None:
 def test_a_sequence_that_goes_must_be_whole_too() -> None:
     """Of what is cut away nobody else would say that the object is damaged."""
     inner = pack("<HHI", 0xFFFE, 0xE000, 400) + b"LO" * 20
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(header(t00400275=("SQ", inner), t00081120=("SQ", inner))))
     assert caught.value.code == "malformed"
 
@@ -342,9 +342,9 @@ def test_parametric_maps_keep_their_numbers(tag: int, vr: str, kind: str) -> Non
     out = apply(change(), source)
     verify(source, out, change())
     assert read(out)[tag].value == numbers.tobytes()
-    with pytest.raises(Withhold, match="fewer pixels"):
+    with pytest.raises(InstanceWithheld, match="fewer pixels"):
         apply(change(), instance(made | {tag: (vr, numbers.tobytes()[:-8])}))
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(
             change(),
             instance(made | {tag: (vr, numbers.tobytes()), 0x00080016: ("UI", CT.encode())}),
@@ -375,6 +375,6 @@ def test_frames_whose_class_does_not_know_their_geometry_or_values_are_withheld(
     made.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence = [
         item(WindowCenter="40", WindowWidth="400")
     ]
-    with pytest.raises(Withhold) as held:
+    with pytest.raises(InstanceWithheld) as held:
         released(made)
     assert held.value.code == "pixel-meaning"

@@ -8,13 +8,13 @@ from deid_objects import CR, CT, KEY, TRIAL, header, instance, read
 from test_deid_blank import ROWS, RULE, US_FRAMES, image, inside, noise
 
 from adit_engine.elements import elements
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import ConfidentialityProfile, is_compatible_version
 from adit_engine.pseudonymize.verify.verifier import verify
-from adit_engine.values.device import Device
+from adit_engine.values.device import ImagingDevice
 from adit_engine.values.instance import Instance
 
 PLAIN = ConfidentialityProfile("Test", 1, frozenset({"113107"}))
@@ -36,7 +36,7 @@ def out(source: Instance, profile: ConfidentialityProfile) -> bytes:
 
 
 def code(source: Instance, profile: ConfidentialityProfile) -> str:
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         out(source, profile)
     return caught.value.code
 
@@ -136,7 +136,7 @@ def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_ca
         with_rules(replace(LATER, rectangles=(), reason="nothing")), "LUNG-0001", KEY, TRIAL
     )
     left = apply(released, source)
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         verify(
             source,
             left,
@@ -148,8 +148,8 @@ def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_ca
 
 
 def test_a_device_is_read_from_the_header_and_makes_a_rule() -> None:
-    device = Device.of(image(noise()))
-    assert device == Device(US_FRAMES, "MAKER", "Sonograph 5", "V2.1", ROWS, 16)
-    assert Device.from_json(device.to_json()) == device
+    device = ImagingDevice.of(image(noise()))
+    assert device == ImagingDevice(US_FRAMES, "MAKER", "Sonograph 5", "V2.1", ROWS, 16)
+    assert ImagingDevice.from_json(device.to_json()) == device
     assert PixelRule.for_device(device, ((0, 0, 1, 1),), "seen", RiskDecision.ACCEPT).covers(device)
-    assert not Device(US_FRAMES).is_known
+    assert not ImagingDevice(US_FRAMES).is_known

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from deid_objects import CT, MR, PET, change, encode, header, instance, items
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.statistics import PIXEL_DATA, AppliedAction, ChangeStatistics
@@ -22,7 +22,7 @@ def leaves(
     how = replace(change(), faces=faces)
     try:
         apply(how, instance(header(sop_class, **elements)))
-    except Withhold as held:
+    except InstanceWithheld as held:
         return held.reason if held.code == "face" else held.code
     return True
 

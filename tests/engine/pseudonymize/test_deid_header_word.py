@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from deid_objects import CR, CT, DX, MR, PET, change, header, instance, read
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
@@ -19,7 +19,7 @@ from adit_engine.pseudonymize.profile import (
 )
 from adit_engine.pseudonymize.statistics import PIXEL_DATA, AppliedAction, ChangeStatistics
 from adit_engine.pseudonymize.verify.verifier import verify
-from adit_engine.values.device import Device
+from adit_engine.values.device import ImagingDevice
 from adit_engine.values.instance import Instance
 
 XA = "1.2.840.10008.5.1.4.1.1.12.1"
@@ -75,7 +75,7 @@ def code(image: Instance, choice: Pseudonymization) -> str:
     """Empty where it leaves, second look and all."""
     try:
         verify(image, apply(choice, image), choice)
-    except Withhold as held:
+    except InstanceWithheld as held:
         return held.code
     return ""
 
@@ -95,7 +95,7 @@ def test_of_80_images_with_a_name_in_their_pixels_no_radiograph_leaves() -> None
 @pytest.mark.parametrize("sop_class", WORDY)
 @pytest.mark.parametrize("choice", NOT_ACCEPTED)
 def test_no_class_of_these_leaves_on_its_header_alone(sop_class: str, choice: RiskDecision) -> None:
-    with pytest.raises(Withhold) as held:
+    with pytest.raises(InstanceWithheld) as held:
         apply(how(choice), with_name(sop_class))
 
     assert held.value.code == "header-word"
@@ -174,11 +174,11 @@ def test_the_second_look_refuses_what_left_without_a_choice(sop_class: str) -> N
     made = apply(how(RiskDecision.ACCEPT), image)
 
     for choice in NOT_ACCEPTED:
-        with pytest.raises(Withhold, match="neither a pixel rule") as held:
+        with pytest.raises(InstanceWithheld, match="neither a pixel rule") as held:
             verify(image, made, how(choice))
         assert held.value.code == "verify-pixel"
         other = replace(rule(sop_class), model="Model 2")
-        with pytest.raises(Withhold, match="neither a pixel rule"):
+        with pytest.raises(InstanceWithheld, match="neither a pixel rule"):
             verify(image, made, how(choice, other))
 
 
@@ -203,7 +203,7 @@ def test_a_rule_for_all_images_of_a_device_continues_only_where_none_of_them_lef
 
 
 def test_a_reviewers_rule_for_the_device_stays_when_the_word_is_accepted_later() -> None:
-    device = Device(CR, "Sample Devices", "Model 1", "", SIDE, SIDE)
+    device = ImagingDevice(CR, "Sample Devices", "Model 1", "", SIDE, SIDE)
 
     made = PixelRule.for_device(device, BAND, "names at the top", RiskDecision.UNDECIDED)
     assert made.applies == APPLIES_TO_ALL

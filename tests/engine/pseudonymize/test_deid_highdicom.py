@@ -52,7 +52,7 @@ def ct_series() -> list[Dataset]:
 def released(ds: Dataset) -> Dataset:
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
-    source: Instance = part10.parse(buffer.getvalue())
+    source: Instance = part10.parse_file(buffer.getvalue())
     out = apply(change(), source)
     verify(source, out, change())
     made = dcmread(BytesIO(b"".join(bytes(part) for part in part10.file_parts(out))))

@@ -5,7 +5,7 @@ from struct import pack
 import pytest
 from deid_objects import change, header, instance, result
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.icc_profile import clean_icc_profile
 
@@ -82,6 +82,6 @@ def test_a_colour_profile_keeps_its_numbers_and_loses_its_words(version: int) ->
     ],
 )
 def test_a_colour_profile_that_cannot_be_read_withholds(broken: bytes) -> None:
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(header(t00282000=("OB", broken))))
     assert caught.value.code == "pixel-meaning"

@@ -8,7 +8,7 @@ import pytest
 from deid_objects import CT, MR, ROOT, change, encode, header, instance, items
 from test_deid_real_files import leaving  # noqa: F401 - a fixture
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
@@ -54,7 +54,7 @@ def told(how: Pseudonymization, source: Instance, memory: ElementCache | None) -
     tally = ChangeStatistics()
     try:
         out = apply(how, source, tally, memory)
-    except Withhold as held:
+    except InstanceWithheld as held:
         return held.code, held.reason
     return out.sha256(), out.instance_uid, dict(tally.treatments)
 
@@ -97,7 +97,7 @@ def test_what_is_withheld_after_a_good_image_is_withheld_still() -> None:
     memory = ElementCache(how)
     apply(how, instance(header()), None, memory)
     for _ in range(2):
-        with pytest.raises(Withhold):
+        with pytest.raises(InstanceWithheld):
             apply(how, instance(header(t00280301=("CS", b"YES"))), None, memory)
 
 

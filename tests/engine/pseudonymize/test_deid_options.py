@@ -20,7 +20,7 @@ from deid_objects import (
 )
 from pydicom.dataset import Dataset
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.face_risk import FaceRisk, SeriesTexts, assess_face_risk
 from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
@@ -122,7 +122,7 @@ def test_the_second_look_does_not_let_it_pass_either(tag: int) -> None:
     how, source = change("113105", "113107"), instance(header() | NAMED)
     out = apply(how, source)
     left = out.header + encode(tag, SAID_OF_THE_PERSON[tag], b"left 12")
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         verify(source, replace(out, header=left), how)
 
 

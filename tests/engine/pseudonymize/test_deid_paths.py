@@ -23,8 +23,8 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_dataset
 
-from adit_engine.elements import encoded
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.elements import encode_element
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.tables import confidentiality, dictionary
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
@@ -80,7 +80,7 @@ def _ended(made: Instance) -> object:
     """What was released, or why it was not."""
     try:
         return values(read(apply(change(), made)))
-    except Withhold as reason:
+    except InstanceWithheld as reason:
         return reason.code
 
 
@@ -131,7 +131,7 @@ def test_big_endian_and_deflated_give_what_explicit_gives() -> None:
 def test_a_deflated_bomb_is_withheld() -> None:
     deflate = zlib.compressobj(9, wbits=-15)
     bomb = b"".join(deflate.compress(bytes(1 << 20)) for _ in range(300)) + deflate.flush()
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), Instance.of("", "", DEFLATED_LE, bomb))
     assert caught.value.code == "too-large"
 
@@ -140,7 +140,7 @@ def test_a_deflated_bomb_is_withheld() -> None:
 @given(data=st.binary(max_size=200))
 @settings(max_examples=60, deadline=None)
 def test_whatever_bytes_come_the_end_is_a_refusal(syntax: str, data: bytes) -> None:
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         apply(change(), Instance("1.2", "1.3", syntax, data))
 
 
@@ -158,12 +158,12 @@ def _said(data: bytes) -> bytes:
     """All that comes out: the object, or the sentence of the refusal."""
     try:
         out = apply(change(), Instance.of("", "", EXPLICIT_LE, data))
-    except (Withhold, Malformed) as reason:
+    except (InstanceWithheld, Malformed) as reason:
         return str(reason).encode()
     return b"".join(bytes(part) for part in out.parts())
 
 
 def test_every_tag_of_the_dictionary_can_be_encoded() -> None:
     for tag, vr in dictionary().items():
-        assert encoded(tag, vr.split("/")[0], b"ab", True)
+        assert encode_element(tag, vr.split("/")[0], b"ab", True)
     assert confidentiality()

@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from adit_engine.dicom_file import part10
 from adit_engine.elements import elements
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.encapsulated_pixel_data import (
     EncapsulatedPixelData,
@@ -78,14 +78,14 @@ def test_spare_bits_below_the_image_are_wiped_too() -> None:
 
 
 def test_padding_in_spare_bits_withholds_rather_than_changing_the_picture() -> None:
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         pixel_element(native([0xF000, *[0] * 15], t00280120=("US", pack("<H", 0xF000))))
     assert caught.value.code == "pixel-bits"
 
 
 def test_an_overlay_inside_the_image_withholds() -> None:
     made = native([0] * 16, t60000102=("US", pack("<H", 3)))
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), made)
     assert caught.value.code == "pixel-bits"
 
@@ -109,7 +109,7 @@ def test_the_padding_byte_of_an_odd_image_is_zero() -> None:
 
 
 def test_missing_pixels_withhold() -> None:
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         pixel_element(instance(header() | {0x7FE00010: ("OW", bytes(30))}))
     assert caught.value.code == "pixel-length"
 
@@ -118,7 +118,7 @@ def test_missing_pixels_withhold() -> None:
 def test_pixels_that_nothing_describes_withhold(tag: int) -> None:
     made = header()
     del made[tag]
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         apply(change(), instance(made))
 
 
@@ -144,7 +144,7 @@ def compressed(syntax: str, frames: int = 1) -> Dataset:
 def as_instance(ds: Dataset) -> Instance:
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
-    return part10.parse(buffer.getvalue())
+    return part10.parse_file(buffer.getvalue())
 
 
 def decoded(made: Instance) -> np.ndarray:
@@ -216,14 +216,14 @@ def test_comments_and_application_segments_of_jpeg_ls_are_cut(
 @pytest.mark.parametrize("keep", [0, 2, 20, 60])
 def test_a_stream_that_ends_too_soon_withholds(syntax: str, keep: int) -> None:
     made = with_fragment(as_instance(compressed(syntax)), lambda data: data[:keep])
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         apply(change(), made)
 
 
 def test_rle_that_uses_spare_bits_withholds() -> None:
     ds = compressed(RLELossless)
     ds.BitsStored, ds.HighBit = 10, 9
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), as_instance(ds))
     assert caught.value.code == "pixel-bits"
 
@@ -259,12 +259,12 @@ def test_jpeg_is_walked_through_all_its_scans() -> None:
     assert strip_jpeg(tiny_jpeg(between=segment(0xE1, NAME)), FORM) == plain
     assert strip_jpeg(tiny_jpeg(later=segment(0xFE, NAME)), FORM) == plain
     assert strip_jpeg(tiny_jpeg(behind=NAME), FORM) == plain
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         strip_jpeg(tiny_jpeg(between=segment(0xF0, NAME)), FORM)
 
 
 def test_images_of_another_size_than_announced_withhold() -> None:
-    with pytest.raises(Withhold, match="another size"):
+    with pytest.raises(InstanceWithheld, match="another size"):
         strip_jpeg(tiny_jpeg(), PixelFormat(1, 1, 4, 8, 8, 8, 7, False, None))
 
 
@@ -290,7 +290,7 @@ def test_jp2_files_in_place_of_codestreams_lose_their_boxes() -> None:
     assert NAME not in pixel_element(source)
     assert plain in pixel_element(source)
     colour = replace(FORM, samples=3, rows=64, columns=48)
-    with pytest.raises(Withhold, match="not a JPEG 2000 codestream"):
+    with pytest.raises(InstanceWithheld, match="not a JPEG 2000 codestream"):
         strip_jpeg_2000(boxed(plain), colour)
 
 
@@ -299,7 +299,7 @@ def test_a_tile_without_a_length_ends_at_the_only_end_marker() -> None:
     at = code.index(b"\xff\x90") + 6
     open_ended = code[:at] + bytes(4) + code[at + 4 :]
     assert strip_jpeg_2000(open_ended, TALL) is open_ended
-    with pytest.raises(Withhold, match="where they end"):
+    with pytest.raises(InstanceWithheld, match="where they end"):
         strip_jpeg_2000(open_ended + NAME + b"\xff\xd9", TALL)
 
 
@@ -327,7 +327,7 @@ def test_what_stands_beside_the_runs_of_rle_is_cut(where: str) -> None:
 
 def test_an_unknown_compression_withholds() -> None:
     made = as_instance(compressed(RLELossless))
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), Instance(CT, "", "1.2.840.10008.1.2.4.100", made.header, made.rest))
     assert caught.value.code == "syntax"
 
@@ -352,7 +352,7 @@ def test_a_stream_of_more_bits_than_the_image_is_looked_into(
     ds.compress(syntax, generate_instance_uid=False)
     ds.BitsStored, ds.HighBit = 12, 11
     if spare:
-        with pytest.raises(Withhold) as caught:
+        with pytest.raises(InstanceWithheld) as caught:
             apply(change(), as_instance(ds))
         assert caught.value.code == "pixel-bits"
     else:
@@ -373,10 +373,10 @@ def test_jpeg_lossless_of_dcmtk_leaves_without_its_overlay(tmp_path: Path, spare
         str(tmp_path / "lossless.dcm"),
     ]
     subprocess.run(command, check=True, timeout=60)
-    made = part10.parse((tmp_path / "lossless.dcm").read_bytes())
+    made = part10.parse_file((tmp_path / "lossless.dcm").read_bytes())
     assert made.transfer_syntax_uid == "1.2.840.10008.1.2.4.70"
     if spare:
-        with pytest.raises(Withhold):
+        with pytest.raises(InstanceWithheld):
             apply(change(), made)
     else:
         assert (decoded(apply(change(), made)) == ds.pixel_array).all()

@@ -18,7 +18,7 @@ from deid_objects import (
     result,
 )
 
-from adit_engine.errors import Withhold, WrongInput
+from adit_engine.errors import InstanceWithheld, InvalidInput
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import ClinicalTrialAttributes
 from adit_engine.pseudonymize.verify.verifier import verify
@@ -71,7 +71,7 @@ def test_zeros_that_fill_a_file_up_are_cut(size: int, explicit: bool) -> None:
 def test_other_bytes_behind_the_pixels_withhold() -> None:
     plain = instance(header())
     padded = replace(plain, rest=(b"".join(map(bytes, plain.rest)) + bytes(8) + NAME,))
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         apply(change(), padded)
 
 
@@ -119,18 +119,18 @@ def test_elements_out_of_order_follow_the_rules_and_are_put_in_order() -> None:
 
 def test_an_element_that_stands_twice_withholds() -> None:
     behind = encode(0x00080060, "CS", b"CT")
-    with pytest.raises(Withhold, match="twice"):
+    with pytest.raises(InstanceWithheld, match="twice"):
         apply(change(), instance(header(), behind=behind))
 
 
 def test_bytes_that_are_no_element_withhold() -> None:
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         apply(change(), instance(header(), behind=b"Mustermann^Erika"))
 
 
 def test_a_refusal_never_quotes_a_value() -> None:
     for extra in (b"Mustermann^Erika", encode(0x00104000, "LT", NAME)[:-3]):
-        with pytest.raises(Withhold) as caught:
+        with pytest.raises(InstanceWithheld) as caught:
             apply(change(), instance(header(), behind=extra))
         assert "Mustermann" not in str(caught.value)
         assert caught.value.__cause__ is None
@@ -143,7 +143,7 @@ def test_deep_nesting_withholds_and_does_not_crash() -> None:
     whole = b"".join(encode(t, *e) for t, e in sorted(header().items()) if t < 0x00081140)
     whole += element
     whole += b"".join(encode(t, *e) for t, e in sorted(header().items()) if t > 0x00081140)
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         apply(change(), Instance(CT, "", EXPLICIT_LE, whole))
 
 
@@ -228,7 +228,7 @@ def test_without_a_trial_no_trial_is_named() -> None:
     [("", "P1"), ("Sponsor", " "), ("A\\B", "P1"), ("S" * 65, "P"), ("Sponsor", "P\n1")],
 )
 def test_a_trial_that_cannot_be_written_is_refused(words: tuple[str, str]) -> None:
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         ClinicalTrialAttributes(*words)
 
 
@@ -245,6 +245,6 @@ def test_a_name_under_a_false_label_is_looked_for_in_every_character_set(
     made = header(t00080005=("CS", b"ISO_IR 192"), t00100010=("PN", name.encode(codec)))
     verify(instance(made), apply(change(), instance(made)), change())
     told = instance(made | {0x00081090: ("LO", b"of " + name.encode())})
-    with pytest.raises(Withhold) as held:
+    with pytest.raises(InstanceWithheld) as held:
         verify(told, apply(change(), told), change())
     assert held.value.code == "verify-name"

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from adit_engine.dicom_file import part10
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.tables import well_known_uids
@@ -37,7 +37,7 @@ IDENTITY = [
 
 def parsed(path: Path) -> Instance | None:
     try:
-        return part10.parse(path.read_bytes())
+        return part10.parse_file(path.read_bytes())
     except Malformed:
         return None
 
@@ -50,7 +50,7 @@ def released() -> list[tuple[Path, Instance, Instance]]:
         if source is not None:
             try:
                 found.append((path, source, apply(change(), source)))
-            except Withhold:
+            except InstanceWithheld:
                 continue
     return found
 

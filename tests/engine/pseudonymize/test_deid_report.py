@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from deid_objects import ROOT, change, encode, header, instance, items
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.explanation import explain_profile
 from adit_engine.pseudonymize.pixel_rules import PixelRule
@@ -63,7 +63,7 @@ def test_counts_add_up_over_instances_and_elements_behind_the_pixels() -> None:
 
 def test_what_is_withheld_is_not_counted() -> None:
     tally = ChangeStatistics()
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         apply(change(), instance(header(t00280301=("CS", b"YES"))), tally)
     assert not tally.instances
 

@@ -18,7 +18,7 @@ from deid_objects import (
     result,
 )
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import AsIs
@@ -309,6 +309,6 @@ def test_an_image_whose_unit_cannot_be_read_is_withheld_and_the_unit_is_named() 
             t00281054=("LO", b"HU"),
         )
     )
-    with pytest.raises(Withhold) as held:
+    with pytest.raises(InstanceWithheld) as held:
         apply(change(), made)
     assert "(0028,1054)" in held.value.reason

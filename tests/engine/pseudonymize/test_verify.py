@@ -19,7 +19,7 @@ from verify_pairs import (
     pseudonymized,
 )
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.verify.verifier import Verifier, verify
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
@@ -27,13 +27,15 @@ from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, I
 Plant = Callable[[Dataset], object]
 
 
-def withheld(source: Instance, output: Instance, by: Pseudonymization | None = None) -> Withhold:
-    with pytest.raises(Withhold) as caught:
+def withheld(
+    source: Instance, output: Instance, by: Pseudonymization | None = None
+) -> InstanceWithheld:
+    with pytest.raises(InstanceWithheld) as caught:
         verify(source, output, by or change())
     return caught.value
 
 
-def planted(plant: Plant, syntax: str = EXPLICIT_LE) -> Withhold:
+def planted(plant: Plant, syntax: str = EXPLICIT_LE) -> InstanceWithheld:
     source = original()
     output = pseudonymized(source)
     verify(instance(source, syntax), instance(output, syntax), change())
@@ -394,7 +396,7 @@ def test_pseudonym_that_names_the_patient_is_refused() -> None:
         output = pseudonymized(original(), pseudonym=pseudonym)
         verifier = Verifier(change(pseudonym=pseudonym))
         for _ in range(2):
-            with pytest.raises(Withhold, match="pseudonym itself"):
+            with pytest.raises(InstanceWithheld, match="pseudonym itself"):
                 verifier.check(instance(original()), instance(output))
 
 
@@ -429,7 +431,7 @@ def test_one_verifier_serves_a_whole_series_of_several_patients() -> None:
     verifier.check(instance(original()), instance(output))
     other = original()
     other.PatientName = "Armstrong^Louis"
-    with pytest.raises(Withhold, match="person's name"):
+    with pytest.raises(InstanceWithheld, match="person's name"):
         verifier.check(instance(other), instance(output))
 
 
@@ -447,7 +449,7 @@ def test_an_institution_that_may_stay_excuses_its_name_in_its_own_images_alone()
         return instance(source), instance(output)
 
     verifier.check(*pair("Lindenallee Klinik"))
-    with pytest.raises(Withhold, match="address"):
+    with pytest.raises(InstanceWithheld, match="address"):
         verifier.check(*pair("Klinik am Berg"))
     verifier.check(*pair("Lindenallee Klinik"))
 

@@ -10,7 +10,7 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
 from verify_pairs import change, code, instance, original, pseudonymized
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.verify.reader import _implicit_vr
 from adit_engine.pseudonymize.verify.stopwords import (
     MODELS,
@@ -79,7 +79,7 @@ def test_planted_word_is_always_found(word, keyword, around, style, depth, synta
         setattr(place, SEQUENCES[number], [item])
         place = item
     setattr(place, keyword, value)
-    with pytest.raises(Withhold):
+    with pytest.raises(InstanceWithheld):
         VERIFIER.check(instance(source, syntax), instance(output, syntax))
 
 
@@ -87,7 +87,7 @@ def answer(header: bytes) -> str:
     """The code, or that it may leave: not every noise does harm."""
     try:
         VERIFIER.check(SOURCE, replace(OUTPUT, header=header))
-    except Withhold as found:
+    except InstanceWithheld as found:
         return found.code
     return "verify-passed"
 
@@ -106,7 +106,7 @@ def test_broken_output_is_withheld_and_nothing_else_happens(data: st.DataObject)
 @given(at=st.integers(1, len(OUTPUT.header) - 1), noise=st.binary(max_size=40))
 def test_cut_or_stuffed_output_is_withheld(at: int, noise: bytes) -> None:
     header = bytes(OUTPUT.header)
-    with pytest.raises(Withhold, match=r"."):
+    with pytest.raises(InstanceWithheld, match=r"."):
         VERIFIER.check(SOURCE, replace(OUTPUT, header=header[:at]))
     assert answer(header[:at] + noise + header[at:]).startswith("verify-")
 
@@ -120,7 +120,7 @@ def test_original_uid_is_found_in_any_sequence(uid: str) -> None:
     output.SourceImageSequence[0].PurposeOfReferenceCodeSequence = [code("11", "x")]
     item = output.SourceImageSequence[0].PurposeOfReferenceCodeSequence[0]
     item.ReferencedSOPInstanceUID = uid
-    with pytest.raises(Withhold, match="UID"):
+    with pytest.raises(InstanceWithheld, match="UID"):
         VERIFIER.check(instance(source), instance(output))
 
 

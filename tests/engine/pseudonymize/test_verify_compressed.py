@@ -6,7 +6,7 @@ import pytest
 from pydicom.encaps import encapsulate
 from verify_pairs import change, instance, original, pseudonymized
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
 
@@ -49,14 +49,14 @@ def test_comments_and_application_data_may_be_taken_out() -> None:
 @pytest.mark.parametrize("marker", [b"\xff\xfe", b"\xff\xe1", b"\xff\xee"])
 def test_name_in_a_comment_is_found(marker: bytes) -> None:
     with_name = frame(comment(b"seen by Okonkwo", marker))
-    with pytest.raises(Withhold, match="among the pixel data") as caught:
+    with pytest.raises(InstanceWithheld, match="among the pixel data") as caught:
         check([frame(), with_name], [frame(), with_name])
     assert caught.value.code == "verify-name"
 
 
 def test_name_behind_the_end_of_a_frame_is_found() -> None:
     with_name = frame(behind=b"Okonkwo ")
-    with pytest.raises(Withhold, match="among the pixel data"):
+    with pytest.raises(InstanceWithheld, match="among the pixel data"):
         check([with_name], [with_name])
 
 
@@ -66,7 +66,7 @@ def test_comment_in_a_jpeg_2000_header_is_found_and_may_be_taken_out() -> None:
     named = b"\xff\x4f" + size + comment(b"\0\1Okonkwo", b"\xff\x64") + tile
     bare = b"\xff\x4f" + size + tile
     check([named], [bare], JPEG_2000)
-    with pytest.raises(Withhold, match="among the pixel data"):
+    with pytest.raises(InstanceWithheld, match="among the pixel data"):
         check([named], [named], JPEG_2000)
 
 
@@ -80,7 +80,7 @@ def test_comment_in_a_jpeg_2000_header_is_found_and_may_be_taken_out() -> None:
     ],
 )
 def test_altered_missing_or_new_frames_are_found(after: list[bytes]) -> None:
-    with pytest.raises(Withhold) as caught:
+    with pytest.raises(InstanceWithheld) as caught:
         check([frame(), frame()], after)
     assert caught.value.code == "verify-pixel"
 
@@ -88,5 +88,5 @@ def test_altered_missing_or_new_frames_are_found(after: list[bytes]) -> None:
 def test_change_of_transfer_syntax_is_found() -> None:
     source = compressed([frame()], made=False)
     output = compressed([frame()], made=True, syntax=JPEG_2000)
-    with pytest.raises(Withhold, match="syntax"):
+    with pytest.raises(InstanceWithheld, match="syntax"):
         verify(source, output, change())

@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 from verify_pairs import SHIFT, change, code, instance, original, pseudonymized
 
-from adit_engine.errors import Withhold
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.verify.verifier import verify
 
@@ -81,7 +81,7 @@ def test_date_shifted_onto_another_original_date() -> None:
     unmoved = pseudonymized(source)
     unmoved.StudyDate = unmoved.SeriesDate = source.DateOfLastCalibration
     unmoved.ContentDate = "20031101"
-    with pytest.raises(Withhold, match="original date"):
+    with pytest.raises(InstanceWithheld, match="original date"):
         passes(source, unmoved)
 
 
@@ -116,11 +116,11 @@ def test_bits_above_the_stored_ones_cleaned(signed: int) -> None:
             clean[at] |= 0xF0
     source.PixelData, wanted.PixelData = bytes(dirty), bytes(clean)
     passes(source, pseudonymized(wanted))
-    with pytest.raises(Withhold, match="no pixel"):
+    with pytest.raises(InstanceWithheld, match="no pixel"):
         passes(source, pseudonymized(source))
     clean[0] ^= 1
     wanted.PixelData = bytes(clean)
-    with pytest.raises(Withhold, match="another value"):
+    with pytest.raises(InstanceWithheld, match="another value"):
         passes(source, pseudonymized(wanted))
 
 

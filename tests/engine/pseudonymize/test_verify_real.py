@@ -10,7 +10,7 @@ import pytest
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from verify_pairs import change
 
-from adit_engine.errors import Malformed, Withhold
+from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.verify.verifier import Verifier
 from adit_engine.values.instance import Instance
@@ -43,12 +43,12 @@ def test_what_the_change_made_of_real_files_may_leave(options: tuple[str, ...]) 
     for name, instance in real_files():
         try:
             made = apply(by, instance)
-        except Withhold:
+        except InstanceWithheld:
             results["refused by the change"] += 1
             continue
         try:
             verifier.check(instance, made)
-        except Withhold as found:
+        except InstanceWithheld as found:
             pytest.fail(f"{name}: {found.code}, {found.reason}")
         results["released"] += 1
     assert results["released"] >= 80, results

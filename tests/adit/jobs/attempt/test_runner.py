@@ -22,7 +22,7 @@ from adit.orders import actions
 from adit.worker import ledger
 from adit_engine import nodes
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.values.outcome import State
+from adit_engine.values.outcome import InstanceState
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -433,4 +433,4 @@ def test_retry_fetches_only_what_is_missing(
     assert all(shelf(destination)[uid] is instance for uid, instance in sent.items())
     assert Item.objects.get().delivered == 4
     entries = encrypted_payload.open_item(Item.objects.get()).manifest.entries.values()
-    assert {entry.state for entry in entries} == {State.DELIVERED}
+    assert {entry.state for entry in entries} == {InstanceState.DELIVERED}

@@ -36,9 +36,9 @@ from adit.orders.batch_start import Wishes
 from adit.projects.models import Project
 from adit.results import archives
 from adit.worker.tasks import clean
-from adit_engine.errors import Malformed, WrongInput
+from adit_engine.errors import InvalidInput, Malformed
 from adit_engine.nodes.sevenzip_builder import Packing
-from adit_engine.transfer.study_lookup import Wanted
+from adit_engine.transfer.study_lookup import StudyCriteria
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -201,14 +201,14 @@ def test_the_password_is_sealed_until_the_file_is_built_and_gone_afterwards(
 def test_without_a_good_password_nothing_is_ordered(
     order: Callable[..., Job], password: str, why: str
 ) -> None:
-    with pytest.raises(WrongInput, match=why):
+    with pytest.raises(InvalidInput, match=why):
         order("1", password=password)
 
     assert not Job.objects.exists()
 
 
 def test_a_password_that_everybody_tries_first_is_refused(order: Callable[..., Job]) -> None:
-    with pytest.raises(WrongInput, match="everybody tries"):
+    with pytest.raises(InvalidInput, match="everybody tries"):
         order("1", password="1234567890qwertyuiop"[:0] + "qwertyuiop123")
 
 
@@ -234,7 +234,7 @@ def test_what_a_retry_brings_goes_into_a_supplement_with_a_new_password(
     assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 2
 
     shelf(source).update(held)
-    with pytest.raises(WrongInput, match="Give a new password"):
+    with pytest.raises(InvalidInput, match="Give a new password"):
         actions.retry_failed(coordinator, job)
     archives.keep_password(coordinator, job, NEXT_PASSWORD)
     actions.retry_failed(coordinator, job)
@@ -530,7 +530,7 @@ def checked_batch(
 ) -> Callable[..., Job]:
     def ordered(*studies: str, **more: object) -> Job:
         rows = tuple(
-            Row(line, Wanted(PATIENT, study_uid=f"{samples.ROOT}.{study}"))
+            Row(line, StudyCriteria(PATIENT, study_uid=f"{samples.ROOT}.{study}"))
             for line, study in enumerate(studies, start=2)
         )
         asked = BatchOrder(rows, source.pk, archive_node.pk, project=project.pk, **more)

@@ -33,7 +33,7 @@ from adit.vault.cipher import SealBroken
 from adit.vault.fields import SealedField
 from adit.vault.master_key import master_box
 from adit_engine.values.record import Record
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,7 +70,7 @@ def finished(
 def prepare(user: User, source: Node, project: Project) -> None:
     """Somebody is just typing a pseudonym for a patient in the basket."""
     values = {"StudyInstanceUID": "1.2.3", "PatientID": PATIENTS["1"], "PatientName": "A^Name"}
-    pick = basket.Pick(source.pk, source.name, source.name, Record(Level.STUDY, values))
+    pick = basket.Pick(source.pk, source.name, source.name, Record(QueryLevel.STUDY, values))
     basket.add(user, [pick])
     names = {pseudonym_field(pick.patient): ["LUNG-0001"]}
     order = {

@@ -20,10 +20,10 @@ from adit.orders import actions
 from adit.results import sheet_rows
 from adit.worker import query_batch
 from adit.worker.tasks import work
-from adit_engine.errors import NodeRefused, Unreachable, WrongInput
-from adit_engine.nodes.base import Answers
+from adit_engine.errors import InvalidInput, NodeRefused, Unreachable
+from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.patient_search.search import Person, Question
+from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 from adit_engine.values.query import Query
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,7 +33,7 @@ def by_id(line: int, patient_id: str, **more: object) -> Row:
     own = (f"key {line}",)
     return Row(
         SheetRow(line, own, f"P{line}", {"PatientID": patient_id}),
-        Question(Person(patient_id=patient_id), **more),  # type: ignore[arg-type]
+        PatientQuery(PersonCriteria(patient_id=patient_id), **more),  # type: ignore[arg-type]
     )
 
 
@@ -70,7 +70,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     heard: list[str] = []
     plain = MemoryNode.find
 
-    def find(self: MemoryNode, query: Query) -> Answers:
+    def find(self: MemoryNode, query: Query) -> FindResults:
         name = str(query.keys.get("PatientID", ""))
         heard.append(name)
         if name == "REFUSED":
@@ -191,7 +191,7 @@ def test_a_streak_holds_one_connection_and_gives_it_back(
     held: set[tuple[int, str]] = set()
     plain = MemoryNode.find
 
-    def find(self: MemoryNode, query: Query) -> Answers:
+    def find(self: MemoryNode, query: Query) -> FindResults:
         held.update(Slot.objects.values_list("pk", "lane"))
         return plain(self, query)
 
@@ -212,7 +212,7 @@ def test_a_canceled_query_ends_soon_and_keeps_what_was_answered(
     job = order_rows(*(by_id(n, f"ID{n}") for n in range(2, 40)))
     plain, heard = MemoryNode.find, []
 
-    def find(self: MemoryNode, query: Query) -> Answers:
+    def find(self: MemoryNode, query: Query) -> FindResults:
         heard.append(query)
         if len(heard) == 10:
             actions.cancel(coordinator, job)
@@ -256,7 +256,7 @@ def test_who_was_overtaken_writes_nothing(
     job = order_rows(by_id(2, "ID2"))
     plain = MemoryNode.find
 
-    def find(self: MemoryNode, query: Query) -> Answers:
+    def find(self: MemoryNode, query: Query) -> FindResults:
         Task.objects.filter(job=job).update(attempt=7)
         return plain(self, query)
 
@@ -298,9 +298,9 @@ def test_who_may_not_order_queries_is_refused(
 
 
 def test_a_query_without_rows_or_sources_is_refused(shelf: Node) -> None:
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         Order((), (shelf.pk,))
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         Order((by_id(2, "ID2"),), ())
 
 

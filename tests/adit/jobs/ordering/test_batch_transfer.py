@@ -24,12 +24,12 @@ from adit.projects.models import Project
 from adit.results import sheet_rows, transfer_results
 from adit.results.check_summary import tally_of
 from adit.results.transfer_results import answers_of, rows_of
-from adit_engine.errors import NodeRefused, WrongInput
-from adit_engine.nodes.base import Answers
+from adit_engine.errors import InvalidInput, NodeRefused
+from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.transfer.study_lookup import Wanted
+from adit_engine.transfer.study_lookup import StudyCriteria
 from adit_engine.values.query import Query
-from adit_engine.values.references import Level
+from adit_engine.values.references import QueryLevel
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 ALL = Disclosure(identified=True, rows=True, given=True, generated=True)
@@ -39,7 +39,7 @@ ANNE, BEN = "PID-4711-0815", "PID-0002"
 
 
 def by_uid(line: int, study: str, patient: str = ANNE, **more: str) -> Row:
-    return Row(line, Wanted(patient, study_uid=f"{ROOT}.{study}"), **more)
+    return Row(line, StudyCriteria(patient, study_uid=f"{ROOT}.{study}"), **more)
 
 
 @pytest.fixture
@@ -92,22 +92,22 @@ def test_each_row_says_what_the_source_holds_for_it(
     put_study(source, "3", AccessionNumber="A2", StudyDate="20240301")
     put_study(source, "4", AccessionNumber="A4", StudyDate="20240302")
     put_study(source, "5", AccessionNumber="A4", StudyDate="20240303")
-    day = Wanted(ANNE, study_date=date(2024, 3, 1), days=0, modalities=("CT",))
-    days = Wanted(ANNE, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
-    mr = Wanted(ANNE, study_date=date(2024, 3, 1), days=2, modalities=("MR",))
+    day = StudyCriteria(ANNE, study_date=date(2024, 3, 1), days=0, modalities=("CT",))
+    days = StudyCriteria(ANNE, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
+    mr = StudyCriteria(ANNE, study_date=date(2024, 3, 1), days=2, modalities=("MR",))
     job = run_all(
         order_rows(
             by_uid(2, "1"),
             by_uid(3, "77"),
             by_uid(4, "2"),
-            Row(5, Wanted(accession_number="A1")),
-            Row(6, Wanted(accession_number="A2")),
-            Row(7, Wanted(accession_number="A4")),
+            Row(5, StudyCriteria(accession_number="A1")),
+            Row(6, StudyCriteria(accession_number="A2")),
+            Row(7, StudyCriteria(accession_number="A4")),
             Row(8, day),
             Row(9, days),
             Row(10, mr),
-            Row(11, Wanted(ANNE, study_uid=f"{ROOT}.1"), series_uid=f"{ROOT}.1.9"),
-            Row(12, Wanted(BEN, accession_number="A2")),
+            Row(11, StudyCriteria(ANNE, study_uid=f"{ROOT}.1"), series_uid=f"{ROOT}.1.9"),
+            Row(12, StudyCriteria(BEN, accession_number="A2")),
         )
     )
     assert notes(job) == {
@@ -132,11 +132,11 @@ def test_one_study_uid_under_two_patients_is_never_started(
     put_study(source, "1", images=1)
     find = MemoryNode.find
 
-    def twice(self: MemoryNode, query: Query) -> Answers:
+    def twice(self: MemoryNode, query: Query) -> FindResults:
         records = list(find(self, query))
-        if query.level is Level.STUDY:
+        if query.level is QueryLevel.STUDY:
             records += [replace(r, values={**r.values, "PatientID": BEN}) for r in records]
-        return Answers(iter(records))
+        return FindResults(iter(records))
 
     monkeypatch.setattr(MemoryNode, "find", twice)
     job = run_all(order_rows(by_uid(2, "1")))
@@ -197,8 +197,8 @@ def test_the_owner_chooses_among_several_hits_and_leaves_rows_out(
     put_study(source, "3", images=4, AccessionNumber="OTHER")
     job = run_all(
         order_rows(
-            Row(2, Wanted(accession_number="ACC20240229")),
-            Row(3, Wanted(accession_number="ACC20240229")),
+            Row(2, StudyCriteria(accession_number="ACC20240229")),
+            Row(3, StudyCriteria(accession_number="ACC20240229")),
             by_uid(4, "3"),
         )
     )
@@ -317,9 +317,9 @@ def test_pseudonyms_that_contradict_the_project_are_said_with_their_lines_and_no
     put_study(source, "3", AccessionNumber="A3", PatientID=BEN)
     job = run_all(
         order_rows(
-            Row(2, Wanted(accession_number="A1"), pseudonym="ONE"),
-            Row(3, Wanted(accession_number="A2"), pseudonym="TWO"),
-            Row(4, Wanted(accession_number="A3"), pseudonym="ONE"),
+            Row(2, StudyCriteria(accession_number="A1"), pseudonym="ONE"),
+            Row(3, StudyCriteria(accession_number="A2"), pseudonym="TWO"),
+            Row(4, StudyCriteria(accession_number="A3"), pseudonym="ONE"),
         )
     )
     batch_start.start(job.owner, job, Wishes(left_out={99}))
@@ -338,13 +338,13 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
     put_study(source, "1")
     find = MemoryNode.find
 
-    def picky(self: MemoryNode, query: Query) -> Answers:
+    def picky(self: MemoryNode, query: Query) -> FindResults:
         if "AccessionNumber" in query.keys:
             raise NodeRefused(self.name, "it does not search by accession number", 0xA900)
         return find(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", picky)
-    job = run_all(order_rows(by_uid(2, "1"), Row(3, Wanted(accession_number="A1"))))
+    job = run_all(order_rows(by_uid(2, "1"), Row(3, StudyCriteria(accession_number="A1"))))
     assert notes(job) == {2: [], 3: [Note.NO_ANSWER]}
     content = sheet_rows.opened(encrypted_payload.box_of(job.project), job.lines.get(line=3))
     assert "does not search by accession number" in content.why
@@ -417,7 +417,7 @@ def test_the_same_study_is_asked_for_once_in_a_sheet(
     asked: list[str] = []
     find = MemoryNode.find
 
-    def counted(self: MemoryNode, query: Query) -> Answers:
+    def counted(self: MemoryNode, query: Query) -> FindResults:
         asked.append(query.level.value)
         return find(self, query)
 
@@ -585,7 +585,7 @@ def test_a_source_that_could_not_answer_passes_nothing_on(
     put_study(old_pacs, "1")
     find = MemoryNode.find
 
-    def refuses(self: MemoryNode, query: Query) -> Answers:
+    def refuses(self: MemoryNode, query: Query) -> FindResults:
         if self.name == source.name:
             raise NodeRefused(self.name, "it cannot", 0xC000)
         return find(self, query)
@@ -600,13 +600,13 @@ def test_every_source_needs_its_right_and_none_is_the_destination(
 ) -> None:
     with pytest.raises(Refused):
         order_rows(by_uid(2, "1"), further=(make_node("Secret PACS").pk,))
-    with pytest.raises(WrongInput, match="Source and destination are the same"):
+    with pytest.raises(InvalidInput, match="Source and destination are the same"):
         order_rows(by_uid(2, "1"), further=(destination.pk,))
 
 
 def test_a_check_knows_all_that_a_row_names() -> None:
-    wanted = Wanted(ANNE, "1.2.3", "A1", date(2024, 2, 29), 3, ("CT", "PT"))
-    assert all(getattr(wanted, field.name) for field in fields(Wanted))
+    wanted = StudyCriteria(ANNE, "1.2.3", "A1", date(2024, 2, 29), 3, ("CT", "PT"))
+    assert all(getattr(wanted, field.name) for field in fields(StudyCriteria))
     row = Row(7, wanted, series_uid="1.2.3.4")
 
     assert batch_transfer._row_from(batch_transfer._row_to(row)) == row

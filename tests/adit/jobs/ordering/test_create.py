@@ -14,7 +14,7 @@ from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task
 from adit.nodes.models import Node
 from adit.orders import actions, permissions
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
 
@@ -75,7 +75,7 @@ def test_a_pseudonym_that_stands_for_another_patient_is_refused_with_its_row(
         Pick(source.pk, "1.2.3.5", "PAT-5"),
         Pick(source.pk, "1.2.3.2", "PAT-2", pseudonym="P1"),
     )
-    with pytest.raises(WrongInput, match="Study 2: P1 already stands for another patient"):
+    with pytest.raises(InvalidInput, match="Study 2: P1 already stands for another patient"):
         actions.create(coordinator, "selective", Order(stolen, destination.pk), key="b")
     assert Job.objects.count() == 1
 
@@ -97,7 +97,7 @@ def test_source_and_destination_need_access(
 
 
 def test_identified_data_needs_a_right_and_a_reason(coordinator: User, order: Order) -> None:
-    with pytest.raises(WrongInput, match="why"):
+    with pytest.raises(InvalidInput, match="why"):
         SendAsIs("  ")
     with pytest.raises(Refused):
         actions.create(
@@ -168,5 +168,5 @@ def test_a_returned_order_says_why_and_needs_approval_again(
     ],
 )
 def test_an_order_that_contradicts_itself_says_how(change: dict[str, object], why: str) -> None:
-    with pytest.raises(WrongInput, match=why):
+    with pytest.raises(InvalidInput, match=why):
         Order(**{"destination": 2, **change})  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from adit.orders import actions, batch_start
 from adit.orders.batch_start import Made, Wishes
 from adit.projects.models import Patient, Project
 from adit.worker import runner
-from adit_engine.transfer.study_lookup import Wanted
+from adit_engine.transfer.study_lookup import StudyCriteria
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,7 +42,8 @@ def checked(coordinator: User, source: Node, destination: Node, project: Project
     for n, patient in enumerate(names):
         put_study(source, f"{n}", images=2, PatientID=patient, AccessionNumber=f"A{n}")
     rows = tuple(
-        Row(n + 2, Wanted(patient, study_uid=f"{ROOT}.{n}")) for n, patient in enumerate(names)
+        Row(n + 2, StudyCriteria(patient, study_uid=f"{ROOT}.{n}"))
+        for n, patient in enumerate(names)
     )
     order = Order(rows, source.pk, destination.pk, project=project.pk)
     return run_all(actions.create(coordinator, "batch_transfer", order, key="checked"))

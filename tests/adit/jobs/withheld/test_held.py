@@ -30,7 +30,7 @@ from adit.nodes.models import Node, Slot
 from adit.orders import actions, permissions
 from adit.projects import pseudonyms
 from adit.projects.models import Project
-from adit_engine.errors import WrongInput
+from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -228,7 +228,7 @@ def test_who_may_not_see_or_confirm_does_not_decide(
     task = run_all(job).tasks.get()
     with pytest.raises(Refused):
         patient_id_changes.confirm(coordinator, task, WHY)
-    with pytest.raises(WrongInput):
+    with pytest.raises(InvalidInput):
         patient_id_changes.confirm(steward, task, "  ")
     steward.user_permissions.remove(Permission.objects.get(codename="see_identified"))
     with pytest.raises(Refused):

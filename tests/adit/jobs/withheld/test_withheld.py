@@ -30,15 +30,15 @@ from adit.review import groups as review_groups
 from adit.review import images
 from adit.review.groups import Group as HeldGroup
 from adit_engine.dicom_file import part10
-from adit_engine.errors import NotFound, WrongInput
+from adit_engine.errors import InvalidInput, NotFound
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.pixel_rules import PixelRule
-from adit_engine.values.device import Device
+from adit_engine.values.device import ImagingDevice
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-DEVICE = Device(US_FRAMES, "Sonomaker", "S9", "V1.2", ROWS, COLUMNS)
+DEVICE = ImagingDevice(US_FRAMES, "Sonomaker", "S9", "V1.2", ROWS, COLUMNS)
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_what_is_held_back_stands_in_a_group_for_its_class(
     job = order()
     group = only_group(reviewer)
     assert (group.code, group.images, group.jobs) == ("pixel-rule", 2, [job.pk])
-    assert group.device == Device(US_FRAMES)
+    assert group.device == ImagingDevice(US_FRAMES)
     assert group.may_be_opened
     assert not group.device.is_known
 
@@ -263,7 +263,7 @@ def test_images_that_say_that_text_is_burned_in_are_not_released(
 ) -> None:
     order(clip(1, BurnedInAnnotation="YES"))
     group = known_group(reviewer)
-    with pytest.raises(WrongInput, match="still be held back"):
+    with pytest.raises(InvalidInput, match="still be held back"):
         review_decisions.release(reviewer, group, "no text, I think")
     assert review_decisions.mask(reviewer, group, (BAND,), "names at the top")
 
@@ -308,9 +308,9 @@ def test_a_reason_is_needed_and_nobody_opens_an_own_order(
 ) -> None:
     order()
     group = known_group(reviewer)
-    with pytest.raises(WrongInput, match="Say why"):
+    with pytest.raises(InvalidInput, match="Say why"):
         review_decisions.leave(reviewer, group, " ")
-    with pytest.raises(WrongInput, match="Say why"):
+    with pytest.raises(InvalidInput, match="Say why"):
         review_decisions.mask(reviewer, group, (BAND,), "")
     reviewers = Group.objects.get(name="Reviewers")
     coordinator.groups.add(reviewers)
@@ -326,7 +326,7 @@ def test_rectangles_outside_the_image_are_refused(
 ) -> None:
     order()
     group = known_group(reviewer)
-    with pytest.raises(WrongInput, match="inside the image"):
+    with pytest.raises(InvalidInput, match="inside the image"):
         review_decisions.mask(reviewer, group, (rectangle,), "names at the top")
     assert Profile.objects.filter(version=2).count() == 0
 
@@ -339,7 +339,7 @@ def test_classes_that_nobody_can_release_can_only_be_left(
     group = only_group(reviewer)
     assert group.code == "class"
     assert not group.may_be_opened
-    with pytest.raises((Refused, WrongInput)):
+    with pytest.raises((Refused, InvalidInput)):
         review_decisions.release(reviewer, group, "harmless")
     review_decisions.leave(reviewer, group, "a document")
 
@@ -350,7 +350,7 @@ def test_a_device_without_a_name_can_only_be_left(
     order(clip(1, ManufacturerModelName=""))
     group = known_group(reviewer)
     assert not group.names_its_device
-    with pytest.raises((Refused, WrongInput)):
+    with pytest.raises((Refused, InvalidInput)):
         review_decisions.mask(reviewer, group, (BAND,), "names at the top")
 
 
@@ -481,7 +481,7 @@ def test_a_release_does_not_speak_for_images_that_say_otherwise(
 ) -> None:
     order(radiograph(1, None), radiograph(2, "YES"))
     groups = {group.code: group for group in review_groups.groups_of(reviewer, Decision.OPEN)}
-    with pytest.raises(WrongInput, match="say that text"):
+    with pytest.raises(InvalidInput, match="say that text"):
         review_decisions.release(reviewer, groups["burned-in"], "no text")
     review_decisions.release(reviewer, groups["burned-in-unknown"], "no text")
     assert only_group(reviewer).code == "burned-in"
@@ -504,7 +504,7 @@ def test_a_rule_that_would_change_what_could_leave_is_not_taken(
         replace(DEVICE, software="*"), (BAND,), "looked at", RiskDecision.ACCEPT
     )
     reviewed_rules.take_rule(reviewer, project, any_version)
-    with pytest.raises(WrongInput, match="could leave before"):
+    with pytest.raises(InvalidInput, match="could leave before"):
         reviewed_rules.take_rule(
             reviewer,
             project,

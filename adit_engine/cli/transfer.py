@@ -1,4 +1,5 @@
-"""Trip: what one call of fetch, send or transfer brings about, added up over its studies."""
+"""Trip: what one call of fetch, send or transfer brings about, added up over its studies.
+The archive on the command line: its password is asked for, and it is built when all has come."""
 
 import argparse
 import json
@@ -12,7 +13,8 @@ from typing import Any
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.cli import node_url
-from adit_engine.errors import WrongInput
+from adit_engine.errors import AditError, InvalidInput
+from adit_engine.nodes.base import ArchiveRequest
 from adit_engine.pseudonymize.admission import UNCONFIRMED_ANNOTATION
 from adit_engine.pseudonymize.face_risk import FACE_CODE as FACE
 from adit_engine.pseudonymize.keys import validate_pseudonym
@@ -23,14 +25,23 @@ from adit_engine.pseudonymize.parameters import (
     Pseudonymization,
     RiskDecision,
 )
-from adit_engine.transfer.study import Order, transfer
-from adit_engine.values.outcome import Event, Listed, Manifest, Outcome, State, Verdict, total
+from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.archive_password import validate_password
+from adit_engine.values.outcome import (
+    Completeness,
+    InstanceEvent,
+    InstanceState,
+    SeriesLedger,
+    SeriesOutcome,
+    SourceListing,
+    sum_outcomes,
+)
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
 from adit_engine.values.references import InstanceRef, StudyRef
 from adit_engine.values.selection import Selection
 
-_CHOOSE = {
+_CHOOSE_FACES = {
     FACE: "Images that may show a face were withheld, as nothing was chosen for them: "
     "add --withhold-faces, or --accept-faces with a reason.",
     UNCONFIRMED_ANNOTATION: "Images were withheld whose header is no proof that no text stands in their pixels: "
@@ -39,7 +50,7 @@ _CHOOSE = {
 """What to do where nothing was chosen, by the code of the withholding."""
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """The command's exit codes, for scripts."""
 
     COMPLETE = 0
@@ -50,24 +61,24 @@ class Exit(IntEnum):
     UNREAD = 141
 
 
-class Trip:
+class TransferRun:
     """What one call of fetch, send or transfer brings about, added up over its studies."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.outcomes: list[Outcome] = []
-        self.manifests: dict[str, Manifest] = {}
+        self.outcomes: list[SeriesOutcome] = []
+        self.manifests: dict[str, SeriesLedger] = {}
         self.errors: list[str] = []
         self.archives: list[str] = []
         self.stop = Stop()
-        self.ledger = _place_of_ledger(options.manifest)
+        self.ledger = _ledger_path(options.manifest)
         self.bar = sys.stderr if sys.stderr.isatty() and not options.json else None
         if options.trial and not options.sponsor:
-            raise WrongInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
+            raise InvalidInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
         if options.pseudonym:
             validate_pseudonym(options.pseudonym)
-        self.faces = _chosen(options, "faces")
-        self.header_word = _chosen(options, "header_word")
+        self.faces = _face_choice(options, "faces")
+        self.header_word = _face_choice(options, "header_word")
         if not options.as_is:
             from adit_engine.pseudonymize.keys import load_project_key  # both take long to load
             from adit_engine.pseudonymize.profile import ConfidentialityProfile
@@ -91,20 +102,22 @@ class Trip:
 
     def fits(self, studies: list[Record]) -> None:
         if self.options.pseudonym and len({study.patient_id for study in studies}) > 1:
-            raise WrongInput("--pseudonym is for one patient; several were named. Use --generate.")
+            raise InvalidInput(
+                "--pseudonym is for one patient; several were named. Use --generate."
+            )
 
     def go(self, study: Record, source: Any, destination: Any) -> None:
         ref = StudyRef(study.study_uid)
         if self.options.generate and not study.patient_id:
             self._withhold(ref, source)
             return
-        order = Order(ref, study.patient_id, Selection(tuple(self.options.series)))
+        order = StudyRequest(ref, study.patient_id, Selection(tuple(self.options.series)))
         change = self._change(study, source)
         for told in transfer(order, source, destination, change, {}, self.stop):
-            if isinstance(told, Outcome):
+            if isinstance(told, SeriesOutcome):
                 self.outcomes.append(told)
-            elif isinstance(told, Listed):
-                self.manifests[told.series.series_uid] = Manifest(told.series, told.expected)
+            elif isinstance(told, SourceListing):
+                self.manifests[told.series.series_uid] = SeriesLedger(told.series, told.expected)
             else:
                 self._count(told)
 
@@ -114,12 +127,14 @@ class Trip:
         for series in source.find(Query.series_of(study)):
             ref = series.ref
             uids = [record.instance_uid for record in source.find(Query.instances_of(ref))]
-            manifest = self.manifests[ref.series_uid] = Manifest(ref, frozenset(uids))
+            manifest = self.manifests[ref.series_uid] = SeriesLedger(ref, frozenset(uids))
             for uid in uids:
                 instance = InstanceRef(ref.study_uid, ref.series_uid, uid)
-                manifest.add(Event(instance, State.WITHHELD, "no-patient-id", reason))
+                manifest.add(
+                    InstanceEvent(instance, InstanceState.WITHHELD, "no-patient-id", reason)
+                )
 
-    def _count(self, event: Event) -> None:
+    def _count(self, event: InstanceEvent) -> None:
         self.manifests[event.ref.series_uid].add(event)
         if self.bar is not None:
             done = sum(len(manifest.entries) for manifest in self.manifests.values())
@@ -146,25 +161,27 @@ class Trip:
         for manifest in self.manifests.values():
             for uid in manifest.delivered_entries():
                 ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uid)
-                manifest.add(Event(ref, State.FAILED, code, reason))
+                manifest.add(InstanceEvent(ref, InstanceState.FAILED, code, reason))
 
     def report(self, seconds: float) -> int:
         if self.bar is not None:
             print(file=self.bar)
         for manifest in self.manifests.values():
-            manifest.close(State.FAILED, "broken-off", "the transfer broke off before this image")
+            manifest.close(
+                InstanceState.FAILED, "broken-off", "the transfer broke off before this image"
+            )
         outcomes = [
-            Outcome.of(self.manifests[o.series.series_uid], o.notes, o.remarks)
+            SeriesOutcome.of(self.manifests[o.series.series_uid], o.notes, o.remarks)
             if o.series.series_uid in self.manifests
             else o
             for o in self._all_outcomes()
         ]
         path = self._write_manifest()
-        sums = total(outcomes)
+        sums = sum_outcomes(outcomes)
         failed = bool(self.errors) and not sums.delivered
         verdict = "failed" if failed else sums.verdict.value
-        if self.errors and verdict == Verdict.COMPLETE:
-            verdict = Verdict.PARTIAL.value
+        if self.errors and verdict == Completeness.COMPLETE:
+            verdict = Completeness.PARTIAL.value
         received = sums.delivered + sums.withheld
         answer = {
             "outcome": verdict,
@@ -174,7 +191,7 @@ class Trip:
             "withheld": sums.withheld,
             "failed": sums.failed,
             "skipped": sums.skipped,
-            "reasons": _reasons(outcomes),
+            "reasons": _count_reasons(outcomes),
             "errors": self.errors,
             "faces": _told(self.faces, self.options.accept_faces),
             "header_word": _told(self.header_word, self.options.accept_header_word),
@@ -186,21 +203,21 @@ class Trip:
         codes = {code for outcome in outcomes for code, _, _ in outcome.reasons}
         for code, choice in ((FACE, self.faces), (UNCONFIRMED_ANNOTATION, self.header_word)):
             if choice is RiskDecision.UNDECIDED and code in codes:
-                print(f"adit-engine: {_CHOOSE[code]}", file=sys.stderr)
-        print(json.dumps(answer) if self.options.json else _sentence(answer))
+                print(f"adit-engine: {_CHOOSE_FACES[code]}", file=sys.stderr)
+        print(json.dumps(answer) if self.options.json else _format_result(answer))
         if failed:
-            return Exit.FAILED
+            return ExitCode.FAILED
         only_withheld = sums.expected == sums.delivered + sums.withheld and not self.errors
-        fine = verdict == Verdict.COMPLETE or (self.options.allow_withheld and only_withheld)
-        return Exit.COMPLETE if fine else Exit.INCOMPLETE
+        fine = verdict == Completeness.COMPLETE or (self.options.allow_withheld and only_withheld)
+        return ExitCode.COMPLETE if fine else ExitCode.INCOMPLETE
 
-    def _all_outcomes(self) -> Iterator[Outcome]:
+    def _all_outcomes(self) -> Iterator[SeriesOutcome]:
         """The outcomes told, and one for each series whose transfer broke off."""
         yield from self.outcomes
         told = {outcome.series.series_uid for outcome in self.outcomes}
         for uid, manifest in self.manifests.items():
             if uid not in told:
-                yield Outcome.of(manifest)
+                yield SeriesOutcome.of(manifest)
 
     def _write_manifest(self) -> Path | None:
         """None where it cannot be written, which is told."""
@@ -218,7 +235,7 @@ class Trip:
         return self.ledger
 
 
-def _place_of_ledger(chosen: Path | None) -> Path:
+def _ledger_path(chosen: Path | None) -> Path:
     """Seen before anything travels. Raises WrongInput."""
     path = chosen or node_url.state_folder() / f"manifest-{time.time_ns()}.json"
     try:
@@ -229,16 +246,16 @@ def _place_of_ledger(chosen: Path | None) -> Path:
     if path.is_dir():
         why = "this is a folder"
     if why:
-        raise WrongInput(f"--manifest: no ledger can be written to {path}: {why}. Name a file.")
+        raise InvalidInput(f"--manifest: no ledger can be written to {path}: {why}. Name a file.")
     return path
 
 
-def _chosen(options: argparse.Namespace, risk: str) -> RiskDecision:
+def _face_choice(options: argparse.Namespace, risk: str) -> RiskDecision:
     """Raises WrongInput."""
     reason = getattr(options, f"accept_{risk}")
     if reason is not None:
         if not reason.strip():
-            raise WrongInput(f"--accept-{risk.replace('_', '-')} needs a reason.")
+            raise InvalidInput(f"--accept-{risk.replace('_', '-')} needs a reason.")
         return RiskDecision.ACCEPT
     return (
         RiskDecision.WITHHOLD
@@ -251,7 +268,7 @@ def _told(choice: RiskDecision, reason: str | None) -> dict[str, str]:
     return {"chosen": choice.value, "reason": reason or ""}
 
 
-def _reasons(outcomes: list[Outcome]) -> dict[str, int]:
+def _count_reasons(outcomes: list[SeriesOutcome]) -> dict[str, int]:
     reasons: dict[str, int] = {}
     for outcome in outcomes:
         for _, sentence, count in outcome.reasons:
@@ -262,7 +279,7 @@ def _reasons(outcomes: list[Outcome]) -> dict[str, int]:
     return reasons
 
 
-def _sentence(answer: dict[str, Any]) -> str:
+def _format_result(answer: dict[str, Any]) -> str:
     lines = [
         f"{answer['outcome']}: {answer['delivered']} of "
         f"{'?' if answer['expected'] is None else answer['expected']} images delivered, "
@@ -273,3 +290,48 @@ def _sentence(answer: dict[str, Any]) -> str:
     lines += [f"archive: {path}" for path in answer["archives"]]
     lines += [f"ledger: {answer['manifest']}"] if answer["manifest"] else []
     return "\n".join(lines)
+
+
+def ask_archive_password(options: argparse.Namespace) -> str:
+    """Empty where the destination is no archive. Raises WrongInput before anything is fetched."""
+    kind, name, _ = node_url.parse_url(options.destination)
+    if kind != "archive":
+        if options.password_file:
+            raise InvalidInput("--password-file is for a destination such as archive:FILE.7z.")
+        return ""
+    target = Path(name)
+    there = [target, *target.parent.glob(f"{target.stem}-part*.7z")]
+    if any(path.exists() for path in there):
+        raise InvalidInput(f"{name}: there is such a file already. Choose another name.")
+    if options.password_file:
+        return validate_password(node_url.read_text_file(options.password_file))
+    if not sys.stdin.isatty():
+        raise InvalidInput("Give the archive's password by --password-file: nobody can be asked.")
+    from getpass import getpass  # takes long to load, and is seldom needed
+
+    password = validate_password(getpass("Password of the archive: "))
+    if getpass("Once more: ") != password:
+        raise InvalidInput("The two passwords differ.")
+    return password
+
+
+def build_archive(trip: TransferRun, node: Any, password: str) -> None:
+    """Builds the archive of all that was gathered; what is gathered goes when it is built."""
+    if not node.gathered:
+        node.forget()
+        return
+    try:
+        for packed in node.pack(_make_archive_request(trip, node), password, trip.stop):
+            trip.archives.append(str(Path(node.settings.path, packed.name)))
+    except AditError as error:
+        trip.broke(str(error))
+        trip.undo("not-packed", "the 7-Zip file could not be built")
+        return
+    node.forget()
+
+
+def _make_archive_request(trip: TransferRun, node: Any) -> ArchiveRequest:
+    _, name, _ = node_url.parse_url(trip.options.destination)
+    gathered = node.gathered
+    size_bytes = sum(one.size_bytes for one in gathered)
+    return ArchiveRequest(Path(name).stem, len(gathered), size_bytes, gathered)
