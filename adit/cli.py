@@ -18,8 +18,15 @@ import django
 from django.core.management import execute_from_command_line
 
 from adit.config import settings as config
-from adit.config.celery import UPKEEP_QUEUE, WORK_QUEUE, run_worker
-from adit.supervisor import AlreadyRunning, NotReady, Process, Supervisor, only_one, say
+from adit.config.celery import MAINTENANCE_QUEUE, WORK_QUEUE, run_worker
+from adit.supervisor import (
+    AlreadyRunning,
+    NotReady,
+    Process,
+    Supervisor,
+    lock_data_folder,
+    print_message,
+)
 from adit.vault.master_key import KeyMissing
 from adit_engine.pseudonymize.keys import create_key_file
 
@@ -28,7 +35,7 @@ HOST = "127.0.0.1"
 WEB_THREADS = 8
 
 
-class Refusal(Exception):
+class CommandRefused(Exception):
     """What was asked for cannot be done now; the text says why and what to do."""
 
 
@@ -38,29 +45,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")  # libraries quote values of patients in theirs
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["manage"]:
-        return _manage(arguments[1:])
-    parser = _parser()
+        return _run_manage(arguments[1:])
+    parser = _make_parser()
     chosen = parser.parse_args(arguments)
     try:
-        _require_zone()
-        _require_beats()
+        _require_time_zone()
+        _require_lease_of_two_beats()
         return int(COMMANDS[chosen.command](chosen) or 0)
-    except (Refusal, AlreadyRunning, NotReady, KeyMissing) as error:
-        say(str(error))
+    except (CommandRefused, AlreadyRunning, NotReady, KeyMissing) as error:
+        print_message(str(error))
         return 1
 
 
 def prepare() -> None:
-    """Makes data folder and database ready: keys, tables, groups. Raises KeyMissing, Refusal."""
+    """Makes data folder and database ready: keys, tables, groups. Raises KeyMissing, CommandRefused."""
     config.DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
     _make_keys()
-    _setup()
+    _set_up_django()
     from adit import installation  # needs the keys and Django's set-up of the line above
 
-    installation.make_tables()
+    installation.prepare_database()
 
 
-def house(**settings: str) -> list[Process]:
+def make_processes(**settings: str) -> list[Process]:
     """The processes of `adit up`, to which a demo may add its own, under some settings of its own."""
     port, env = config.PORT, {"PORT": str(config.PORT), **settings}
 
@@ -69,14 +76,14 @@ def house(**settings: str) -> list[Process]:
 
     workers = [own(f"worker {n}", "worker") for n in range(1, config.WORKERS + 1)]
     return [
-        own("web", "web", lambda: answers(port)),
+        own("web", "web", lambda: is_serving(port)),
         own("scheduler", "scheduler"),
         own("receiver", "receiver"),
         *workers,
     ]
 
 
-def answers(port: int) -> bool:
+def is_serving(port: int) -> bool:
     """Whether pages are served."""
     try:
         with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=1) as answer:
@@ -85,49 +92,49 @@ def answers(port: int) -> bool:
         return False
 
 
-def check_port(port: int) -> None:
-    """Raises Refusal when something listens there already."""
+def require_free_port(port: int) -> None:
+    """Raises CommandRefused when something listens there already."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((config.WEB_HOST, port))
         except OSError:
-            raise Refusal(
+            raise CommandRefused(
                 f"Port {port} is in use. Stop the program that uses it, or choose another one: "
                 "PORT=8080 adit up"
             ) from None
 
 
-def up(chosen: argparse.Namespace) -> int:
+def run_all(chosen: argparse.Namespace) -> int:
     """Everything on one machine, until Ctrl-C."""
-    with only_one(config.DATA_DIR):
-        check_port(config.PORT)
-        prepared = _prepared_apart()
+    with lock_data_folder(config.DATA_DIR):
+        require_free_port(config.PORT)
+        prepared = _prepare_in_subprocess()
         if prepared:
             return prepared
-        with Supervisor(house()) as supervisor:
+        with Supervisor(make_processes()) as supervisor:
             if supervisor.wait_ready(READY_S):
-                say(f"ready at http://{HOST}:{config.PORT}/ (Ctrl-C stops it)")
+                print_message(f"ready at http://{HOST}:{config.PORT}/ (Ctrl-C stops it)")
                 supervisor.run_until_signal()
     return 0
 
 
-def make_ready(chosen: argparse.Namespace) -> int:
+def run_prepare(chosen: argparse.Namespace) -> int:
     """Keys, tables and groups, at first and after each upgrade; then the processes may start."""
     prepare()
     _hint_first_user()
     if not chosen.quiet:
-        say("ready: `adit web`, `worker`, `scheduler` and `receiver` may start.")
+        print_message("ready: `adit web`, `worker`, `scheduler` and `receiver` may start.")
     return 0
 
 
-def _prepared_apart() -> int:
+def _prepare_in_subprocess() -> int:
     """In a process of its own, so that the one that stays holds neither models nor libraries."""
     argv = [sys.executable, "-m", "adit.cli", "prepare", "--quiet"]
     return subprocess.run(argv, check=False).returncode  # noqa: S603 - our own command
 
 
-def web(chosen: argparse.Namespace) -> int:
+def run_web(chosen: argparse.Namespace) -> int:
     """The pages. Replaces this process by the web server's."""
     _require_keys()
     config.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
@@ -138,71 +145,76 @@ def web(chosen: argparse.Namespace) -> int:
     os.execv(sys.executable, [sys.executable, "-m", "granian", *arguments])  # noqa: S606
 
 
-def worker(chosen: argparse.Namespace) -> int:
+def run_task_worker(chosen: argparse.Namespace) -> int:
     """Runs tasks, one at a time."""
     _require_keys()
     return run_worker(WORK_QUEUE)
 
 
-def scheduler(chosen: argparse.Namespace) -> int:
+def run_scheduler(chosen: argparse.Namespace) -> int:
     """Finds lost work, rings the bell, cleans up."""
     _require_keys()
-    return run_worker(UPKEEP_QUEUE)
+    return run_worker(MAINTENANCE_QUEUE)
 
 
-def receiver(chosen: argparse.Namespace) -> int:
+def run_receiver(chosen: argparse.Namespace) -> int:
     """Takes the images that a PACS sends to us after a C-MOVE."""
     _require_keys()
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
     if not config.RECEIVER_PORT:
-        say("ADIT_RECEIVER_PORT is 0: no images are taken by C-MOVE.")
+        print_message("ADIT_RECEIVER_PORT is 0: no images are taken by C-MOVE.")
         end.wait()
         return 0
-    _setup()
+    _set_up_django()
     from adit.nodes import host_checks
     from adit.nodes.receiving import receiver_state
 
-    host_checks.begin(receives=True)
-    receiver_state.run(end)
+    host_checks.start_host_checks(receives=True)
+    receiver_state.run_receiver(end)
     return 0
 
 
-def stop(chosen: argparse.Namespace) -> int:
+def stop_nodes(chosen: argparse.Namespace) -> int:
     """Stops a node, or all, without the pages: every connection is cut, nothing new starts."""
-    return _keep_away(chosen, cut=True)
+    return _stop_or_pause(chosen, cut=True)
 
 
-def pause(chosen: argparse.Namespace) -> int:
+def pause_nodes(chosen: argparse.Namespace) -> int:
     """Pauses a node, or all, without the pages: series in hand are finished, nothing new starts."""
-    return _keep_away(chosen, cut=False)
+    return _stop_or_pause(chosen, cut=False)
 
 
-def _keep_away(chosen: argparse.Namespace, *, cut: bool) -> int:
+def _stop_or_pause(chosen: argparse.Namespace, *, cut: bool) -> int:
     _require_keys()
-    _setup()
-    from adit.nodes.pause import from_machine
+    _set_up_django()
+    from adit.nodes.pause import pause_from_command_line
 
     if bool(chosen.node) == chosen.all:
-        raise Refusal("Name one PACS or folder, or say --all.")
+        raise CommandRefused("Name one PACS or folder, or say --all.")
     reason = f"{chosen.reason} ({getpass.getuser()} at the machine)"
-    count, done = from_machine(chosen.node, reason, cut=cut), "stopped" if cut else "paused"
+    count, done = (
+        pause_from_command_line(chosen.node, reason, cut=cut),
+        "stopped" if cut else "paused",
+    )
     if chosen.all:
-        say(f"{count} {done}. Only a person opens each again, on its page.")
+        print_message(f"{count} {done}. Only a person opens each again, on its page.")
         return 0
     if not count:
-        raise Refusal(f"There is no PACS or folder called {chosen.node}. Names are case-sensitive.")
-    say(f"{chosen.node} is {done}. Only a person opens it again, on its page.")
+        raise CommandRefused(
+            f"There is no PACS or folder called {chosen.node}. Names are case-sensitive."
+        )
+    print_message(f"{chosen.node} is {done}. Only a person opens it again, on its page.")
     return 0
 
 
-def doctor(chosen: argparse.Namespace) -> int:
+def run_doctor(chosen: argparse.Namespace) -> int:
     """Says what is wrong with this installation, and how to mend it."""
-    _setup()
+    _set_up_django()
     from adit import installation
 
-    findings = list(installation.examine())
+    findings = list(installation.check_installation())
     for finding in findings:
         print(f"{'!!' if finding.next_step else 'ok'}  {finding.what}")
         if finding.next_step:
@@ -210,40 +222,40 @@ def doctor(chosen: argparse.Namespace) -> int:
     return 1 if any(finding.next_step for finding in findings) else 0
 
 
-def demo(chosen: argparse.Namespace) -> int:
+def run_demo(chosen: argparse.Namespace) -> int:
     """The demo: a small PACS with sample patients, a first job, and the pages."""
-    with only_one(config.DATA_DIR):
-        check_port(config.PORT)
+    with lock_data_folder(config.DATA_DIR):
+        require_free_port(config.PORT)
         prepare()
         from adit.demo.run import Demo
 
-        stage = Demo(config.DATA_DIR / "demo", f"http://{HOST}:{config.PORT}/", say)
+        stage = Demo(config.DATA_DIR / "demo", f"http://{HOST}:{config.PORT}/", print_message)
         stage.set_up()
         log = config.DATA_DIR / "demo" / "archives.log"
         archives = [
             Process(name, argv, ready=ready, output=log) for name, argv, ready in stage.archives()
         ]
-        with Supervisor([*archives, *house(ADIT_RECEIVER_HOST=HOST)]) as supervisor:
+        with Supervisor([*archives, *make_processes(ADIT_RECEIVER_HOST=HOST)]) as supervisor:
             if not supervisor.wait_ready(READY_S):
                 return 1
             return int(stage.play(supervisor))
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
-    "up": up,
-    "prepare": make_ready,
-    "web": web,
-    "worker": worker,
-    "receiver": receiver,
-    "scheduler": scheduler,
-    "demo": demo,
-    "doctor": doctor,
-    "stop": stop,
-    "pause": pause,
+    "up": run_all,
+    "prepare": run_prepare,
+    "web": run_web,
+    "worker": run_task_worker,
+    "receiver": run_receiver,
+    "scheduler": run_scheduler,
+    "demo": run_demo,
+    "doctor": run_doctor,
+    "stop": stop_nodes,
+    "pause": pause_nodes,
 }
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="adit", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -259,13 +271,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _manage(arguments: list[str]) -> int:
+def _run_manage(arguments: list[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
     execute_from_command_line(["adit manage", *arguments])
     return 0
 
 
-def _setup() -> None:
+def _set_up_django() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
     django.setup()
 
@@ -277,14 +289,16 @@ def _make_keys() -> None:
             "Put the backed-up key there: without it sealed values cannot be read."
         )
     if create_key_file(config.KEY_FILE):
-        say(f"made the master key {config.KEY_FILE}")
-        say("BACK IT UP APART FROM THE DATABASE: without it nobody reads pseudonyms or jobs again.")
+        print_message(f"made the master key {config.KEY_FILE}")
+        print_message(
+            "BACK IT UP APART FROM THE DATABASE: without it nobody reads pseudonyms or jobs again."
+        )
     create_key_file(config.SECRET_KEY_FILE)
     config.SECRET_KEY = config.SECRET_KEY_FILE.read_text().strip()
 
 
 def _has_database() -> bool:
-    """Asked before Django can be set up. Raises Refusal when nobody knows."""
+    """Asked before Django can be set up. Raises CommandRefused when nobody knows."""
     if config.EMBEDDED:
         return (config.DATA_DIR / "adit.sqlite3").exists()
     import psycopg  # only the distributed form has it
@@ -293,7 +307,7 @@ def _has_database() -> bool:
         with psycopg.connect(config.DATABASE_URL, connect_timeout=5) as base:
             row = base.execute("SELECT to_regclass('django_migrations') IS NOT NULL").fetchone()
     except psycopg.Error as error:
-        raise Refusal(
+        raise CommandRefused(
             f"The database does not let us in ({type(error).__name__}): look at DATABASE_URL, "
             "its password, and whether PostgreSQL runs."
         ) from None
@@ -306,20 +320,20 @@ def _require_keys() -> None:
             raise KeyMissing(f"{path} is missing. `adit up` or `adit prepare` makes a new one.")
 
 
-def _require_zone() -> None:
+def _require_time_zone() -> None:
     """Before Django asks: hours in a zone that does not exist would open a PACS at any time."""
     try:
         ZoneInfo(config.TIME_ZONE)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise Refusal(
+        raise CommandRefused(
             f"ADIT_TIME_ZONE={config.TIME_ZONE} is no time zone. Write one like Europe/Berlin."
         ) from None
 
 
-def _require_beats() -> None:
+def _require_lease_of_two_beats() -> None:
     """Else each task is taken away from a worker that is well, again and again."""
     if config.LEASE_S < 2 * config.BEAT_S:
-        raise Refusal(
+        raise CommandRefused(
             f"ADIT_LEASE_S={config.LEASE_S} is too short for ADIT_BEAT_S={config.BEAT_S}: "
             "give a lease of at least two beats."
         )
@@ -329,7 +343,7 @@ def _hint_first_user() -> None:
     from adit import installation
 
     if not installation.has_users():
-        say("nobody can sign in yet: make an account with `adit manage createsuperuser`")
+        print_message("nobody can sign in yet: make an account with `adit manage createsuperuser`")
 
 
 if __name__ == "__main__":

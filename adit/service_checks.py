@@ -14,71 +14,71 @@ from kombu.utils.url import url_to_parts
 
 from adit.nodes.receiving import amqp
 
-OLDEST = {"PostgreSQL": 15, "RabbitMQ": 4, "Redis": 7}
-APART_S = 2.0
+MIN_VERSIONS = {"PostgreSQL": 15, "RabbitMQ": 4, "Redis": 7}
+MAX_CLOCK_DIFFERENCE_S = 2.0
 """Leases and windows are told by several clocks: they may differ by so much."""
-ANSWER_S = 5.0
+TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ServiceFinding:
     """One thing that was looked at; `next_step` is empty when it is as it should be."""
 
     what: str
     next_step: str = ""
 
 
-def examine() -> Iterator[Finding]:
+def check_services() -> Iterator[ServiceFinding]:
     """Database, tables, clock, broker, cache, zone. Touches nothing, waits some seconds at most."""
-    database = _database()
+    database = _check_database()
     yield database
     if not database.next_step:
-        yield _tables()
+        yield _check_migrations()
         if not settings.EMBEDDED:
-            yield _clock()
-    yield _broker()
+            yield _check_clock()
+    yield _check_broker()
     if settings.REDIS_URL:
-        yield _redis()
-    yield _zone()
+        yield _check_redis()
+    yield _check_time_zone()
 
 
-def _database() -> Finding:
+def _check_database() -> ServiceFinding:
     if settings.EMBEDDED:
-        return _asked("database (SQLite)", _sqlite_answers)
-    name = f"database (PostgreSQL at {_place(settings.DATABASE_URL, 5432)})"
+        return _run_check("database (SQLite)", _check_sqlite)
+    name = f"database (PostgreSQL at {_format_host_and_port(settings.DATABASE_URL, 5432)})"
     try:
         connection.ensure_connection()
         version = connection.cursor().connection.info.server_version // 10000
     except Error as error:
         said = str(error)
         if "password authentication failed" in said or "no password supplied" in said:
-            return Finding(name, "It refuses the user or password of DATABASE_URL.")
+            return ServiceFinding(name, "It refuses the user or password of DATABASE_URL.")
         if "does not exist" in said:
-            return Finding(name, "There is no such database: create it (docs/operate.md).")
-        return Finding(
+            return ServiceFinding(name, "There is no such database: create it (docs/operate.md).")
+        return ServiceFinding(
             name, "Nobody answers there: does PostgreSQL run, and is DATABASE_URL right?"
         )
-    return _recent("PostgreSQL", name, version)
+    return _check_version("PostgreSQL", name, version)
 
 
-def _sqlite_answers() -> str:
+def _check_sqlite() -> str:
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA journal_mode")
         (mode,) = cursor.fetchone()
     return "" if mode == "wal" else "It keeps no write-ahead log: put it on a local disk."
 
 
-def _tables() -> Finding:
+def _check_migrations() -> ServiceFinding:
     def look() -> str:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
         how = "`adit up` makes them" if settings.EMBEDDED else "`adit prepare` makes them"
         return f"{len(missing)} changes of tables are due: {how}." if missing else ""
 
-    return _asked("tables", look)
+    return _run_check("tables", look)
 
 
-def _clock() -> Finding:
+def _check_clock() -> ServiceFinding:
     def look() -> str:
         before = time.monotonic()
         with connection.cursor() as cursor:
@@ -88,78 +88,82 @@ def _clock() -> Finding:
         apart = abs((timezone.now() - theirs).total_seconds() - half_way)
         return (
             f"It is {apart:.0f} s away from the database's. Let one time server set both."
-            if apart > APART_S
+            if apart > MAX_CLOCK_DIFFERENCE_S
             else ""
         )
 
-    return _asked("clock of this machine", look)
+    return _run_check("clock of this machine", look)
 
 
-def _broker() -> Finding:
+def _check_broker() -> ServiceFinding:
     url = settings.BROKER_URL
     if not url.startswith("amqp"):
         what = f"broker folder {settings.BROKER_DIR}"
         there = settings.BROKER_DIR.is_dir()
-        return Finding(what, "" if there else "It does not exist yet: `adit up` makes it.")
-    name = f"broker (RabbitMQ at {_place(url, 5672)})"
+        return ServiceFinding(what, "" if there else "It does not exist yet: `adit up` makes it.")
+    name = f"broker (RabbitMQ at {_format_host_and_port(url, 5672)})"
     try:
-        version = amqp.version(url)
-    except amqp.Away as error:
+        version = amqp.get_broker_version(url)
+    except amqp.BrokerUnavailable as error:
         if str(error) in ("AccessRefused", "NotAllowed"):
             step = "It refuses the user, password or virtual host of ADIT_BROKER_URL."
         else:
             step = "Nobody answers there: does RabbitMQ run, and is ADIT_BROKER_URL right?"
-        return Finding(name, f"{step} Until then work starts late, and no image comes by C-MOVE.")
-    return _recent("RabbitMQ", name, int(version.partition(".")[0] or 0))
+        return ServiceFinding(
+            name, f"{step} Until then work starts late, and no image comes by C-MOVE."
+        )
+    return _check_version("RabbitMQ", name, int(version.partition(".")[0] or 0))
 
 
-def _redis() -> Finding:
-    name = f"cache (Redis at {_place(settings.REDIS_URL, 6379)})"
+def _check_redis() -> ServiceFinding:
+    name = f"cache (Redis at {_format_host_and_port(settings.REDIS_URL, 6379)})"
     try:
         with redis.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S
+            settings.REDIS_URL, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         ) as client:
             version = str(client.info("server")["redis_version"])
     except redis.AuthenticationError:
-        return Finding(name, "It refuses the password of ADIT_REDIS_URL.")
+        return ServiceFinding(name, "It refuses the password of ADIT_REDIS_URL.")
     except (redis.RedisError, OSError):
-        return Finding(
+        return ServiceFinding(
             name,
             "Nobody answers there: does Redis run, and is ADIT_REDIS_URL right? It goes on "
             "without, slower.",
         )
     if not redis_has_password():
-        return Finding(name, "It lets in everybody: give it a password (requirepass).")
-    return _recent("Redis", name, int(version.partition(".")[0]))
+        return ServiceFinding(name, "It lets in everybody: give it a password (requirepass).")
+    return _check_version("Redis", name, int(version.partition(".")[0]))
 
 
 def redis_has_password() -> bool:
     return bool(url_to_parts(settings.REDIS_URL)[4])
 
 
-def _zone() -> Finding:
+def _check_time_zone() -> ServiceFinding:
     what = f"time zone {settings.TIME_ZONE}"
     try:
         ZoneInfo(settings.TIME_ZONE)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        return Finding(what, "There is none of this name. Write one like Europe/Berlin.")
-    return Finding(what)
+        return ServiceFinding(what, "There is none of this name. Write one like Europe/Berlin.")
+    return ServiceFinding(what)
 
 
-def _asked(what: str, look: Callable[[], str]) -> Finding:
+def _run_check(what: str, look: Callable[[], str]) -> ServiceFinding:
     try:
-        return Finding(what, look())
+        return ServiceFinding(what, look())
     except Error as error:
-        return Finding(what, f"The database does not answer ({type(error).__name__}).")
+        return ServiceFinding(what, f"The database does not answer ({type(error).__name__}).")
 
 
-def _recent(program: str, what: str, version: int) -> Finding:
-    if version < OLDEST[program]:
-        return Finding(what, f"It is version {version}: ADIT needs {OLDEST[program]} or newer.")
-    return Finding(f"{what}, version {version}")
+def _check_version(program: str, what: str, version: int) -> ServiceFinding:
+    if version < MIN_VERSIONS[program]:
+        return ServiceFinding(
+            what, f"It is version {version}: ADIT needs {MIN_VERSIONS[program]} or newer."
+        )
+    return ServiceFinding(f"{what}, version {version}")
 
 
-def _place(url: str, port: int) -> str:
+def _format_host_and_port(url: str, port: int) -> str:
     """Where, without who and with which password."""
     _scheme, host, given, *_rest = url_to_parts(url)
     return f"{host}:{given or port}"

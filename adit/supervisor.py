@@ -16,8 +16,8 @@ from types import FrameType
 GRACE_S = 8.0
 POLL_S = 0.1
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
-SETTLED_S = 60.0
+MAX_PAUSE_S = 30.0
+STABLE_AFTER_S = 60.0
 """A process that ran for so long is not crashing at its start: its next pause is short again."""
 
 _PR_SET_PDEATHSIG = 1
@@ -101,7 +101,7 @@ class Supervisor:
             if not waiting:
                 return True
             if time.monotonic() > end:
-                raise NotReady(_why_not_ready(waiting[0], deadline_s))
+                raise NotReady(_explain_not_ready(waiting[0], deadline_s))
             time.sleep(POLL_S)
         return False
 
@@ -141,7 +141,7 @@ class Supervisor:
 
     def _spawn(self, running: _Running) -> None:
         process = running.process
-        with _output(process.output) as output:
+        with _open_output(process.output) as output:
             running.popen = subprocess.Popen(  # noqa: S603
                 list(process.argv),
                 env={**os.environ, **process.env},
@@ -149,28 +149,30 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=_dies_with(os.getpid()),
+                preexec_fn=_end_with_parent(os.getpid()),
             )
         running.started_at = time.monotonic()
 
     def _note_crash(self, running: _Running, now: float) -> None:
         assert running.popen is not None
         _kill_group(running.popen)
-        if now - running.started_at > SETTLED_S:
+        if now - running.started_at > STABLE_AFTER_S:
             running.crashes = 0
         running.last_exit = running.popen.returncode
         running.popen = None
-        pause = min(FIRST_PAUSE_S * 2**running.crashes, LONGEST_PAUSE_S)
+        pause = min(FIRST_PAUSE_S * 2**running.crashes, MAX_PAUSE_S)
         running.crashes += 1
         running.start_again_at = now + pause
-        say(f"{running.process.name} ended ({_ending(running.last_exit)}); again in {pause:g} s.")
+        print_message(
+            f"{running.process.name} ended ({_describe_exit(running.last_exit)}); again in {pause:g} s."
+        )
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
 
 
 @contextlib.contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
+def lock_data_folder(data_dir: Path) -> Iterator[None]:
     """Holds the data folder's lock; it falls with the process. Raises AlreadyRunning."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (data_dir / "adit.lock").open("a+") as file:
@@ -189,12 +191,12 @@ def only_one(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """To the person at the terminal."""
     print(f"adit: {text}", file=sys.stderr, flush=True)
 
 
-def _dies_with(parent: int) -> Callable[[], None]:
+def _end_with_parent(parent: int) -> Callable[[], None]:
     """Run in the child before its program: when we are killed, it is asked to end."""
 
     def prepare() -> None:
@@ -206,7 +208,7 @@ def _dies_with(parent: int) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[int | None]:
+def _open_output(path: Path | None) -> Iterator[int | None]:
     if path is None:
         yield None
         return
@@ -225,14 +227,16 @@ def _is_ready(running: _Running) -> bool:
     return alive and (running.process.ready is None or running.process.ready())
 
 
-def _why_not_ready(running: _Running, deadline_s: float) -> str:
+def _explain_not_ready(running: _Running, deadline_s: float) -> str:
     name = running.process.name
     if running.crashes:
-        return f"{name} keeps ending ({_ending(running.last_exit)}). Its output above says why."
+        return (
+            f"{name} keeps ending ({_describe_exit(running.last_exit)}). Its output above says why."
+        )
     return f"{name} was not ready within {deadline_s:g} s. Its output above may say why."
 
 
-def _ending(code: int | None) -> str:
+def _describe_exit(code: int | None) -> str:
     if code is None:
         return "not started"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -146,23 +146,23 @@ def _bare(port: int, rows: int) -> float:
 
 def _query(port: int, rows: int) -> float:
     """From the first claim to the end of the job, as one worker does it."""
-    from adit.accounts.groups import COORDINATORS, make_standard_groups
     from adit.accounts.models import User
+    from adit.accounts.permissions import COORDINATORS, create_standard_groups
     from adit.jobs.kinds.base import SheetRow
     from adit.jobs.kinds.batch_query import Order, Row
     from adit.jobs.models import Job, JobState
-    from adit.nodes.models import Access, Node
+    from adit.nodes.models import Node, NodeAccess
     from adit.orders import actions
     from adit.worker.tasks import work
 
-    group = make_standard_groups()[COORDINATORS]
+    group = create_standard_groups()[COORDINATORS]
     user, is_new = User.objects.get_or_create(username="bench", is_staff=True)
     user.groups.add(group)
     node, is_new = Node.objects.get_or_create(
         name="DEMOPACS", kind="dimse", defaults={"settings": _settings(port), "is_open": True}
     )
     if is_new:
-        Access.objects.create(group=group, node=node, may_read=True)
+        NodeAccess.objects.create(group=group, node=node, may_read=True)
     asked = tuple(
         Row(SheetRow(n, (f"own {n}",)), question)
         for n, question in enumerate(_questions(rows), start=2)

@@ -110,9 +110,9 @@ def claim_lots(name: str, at: str) -> dict[str, Any]:
                 states.end_tasks(job, {(TaskState.SUCCESS, "done"): lot})
                 lot = queue.claim_more(job, lot[0], LOT)
                 if lot:
-                    slots.hand_on(holder, queue.holder_of(lot[0]))
+                    slots.change_holder(holder, queue.holder_of(lot[0]))
                 else:
-                    slots.release(holder)
+                    slots.release_slots(holder)
             count += len(lot)
         return count
 

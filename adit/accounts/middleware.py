@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-Answer = Callable[[HttpRequest], HttpResponse]
+GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
-def no_store(answer: Answer) -> Answer:
+def no_store_middleware(answer: GetResponse) -> GetResponse:
     """Middleware: browsers and proxies keep no page that was made for a person."""
 
     def middleware(request: HttpRequest) -> HttpResponse:

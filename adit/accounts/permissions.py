@@ -1,21 +1,22 @@
-"""Rights: every permission by name, and who has it; they come from groups, superusers have all."""
+"""Rights: every permission by name, and who has it; they come from groups, superusers have all.
+Groups: the three that a fresh installation starts with, and the rights they carry."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
-from django.contrib.auth.models import AnonymousUser, Permission
+from django.contrib.auth.models import AnonymousUser, Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit_engine.errors import AditError
 
-Person = User | AnonymousUser
+AnyUser = User | AnonymousUser
 
-_ORDER = "order_"
+_ORDER_PREFIX = "order_"
 
 
-class Refused(AditError):
+class NotPermitted(AditError):
     """This person may not do this, for good. The text says which right is missing, or why."""
 
 
@@ -32,7 +33,7 @@ class Right(StrEnum):
     SEE_ALL_JOBS = "see_all_jobs"
     MANAGE_NODES = "manage_nodes"
     WRITE_CLINICAL = "write_clinical"
-    MANAGE_TRIALS = "manage_projects"
+    MANAGE_PROJECTS = "manage_projects"
     MANAGE_PROFILES = "manage_profiles"
     MANAGE_USERS = "manage_users"
     REIDENTIFY = "reidentify"
@@ -43,10 +44,10 @@ class Right(StrEnum):
 
 def order_right(kind: str) -> str:
     """The right to order jobs of a kind. The kinds themselves are known to the jobs room alone."""
-    return f"{_ORDER}{kind}"
+    return f"{_ORDER_PREFIX}{kind}"
 
 
-def ensure_order_rights(kinds: Iterable[str]) -> None:
+def create_order_rights(kinds: Iterable[str]) -> None:
     """Makes the right to order each kind, so that groups can be given it. Safe to repeat."""
     content_type = ContentType.objects.get_for_model(User)
     for kind in kinds:
@@ -57,30 +58,80 @@ def ensure_order_rights(kinds: Iterable[str]) -> None:
         )
 
 
-def may(user: Person, right: str) -> bool:
+def may(user: AnyUser, right: str) -> bool:
     """Whether an active user has the right. Unknown words are nobody's right."""
     return user.is_active and user.has_perm(f"accounts.{right}")
 
 
-def require(user: Person, right: str) -> None:
-    """Raises Refused with the right's name and who can give it."""
+def require(user: AnyUser, right: str) -> None:
+    """Raises NotPermitted with the right's name and who can give it."""
     if not may(user, right):
-        raise Refused(
+        raise NotPermitted(
             _(
                 "You need the right “%(right)s” for this. "
                 "Whoever manages users and groups can give it to one of your groups."
             )
-            % {"right": label(right)}
+            % {"right": right_label(right)}
         )
 
 
-def label(right: str) -> str:
+def right_label(right: str) -> str:
     """The right in the users' words."""
     names = dict(User._meta.permissions)
-    return names.get(right, right.removeprefix(_ORDER).replace("_", " "))
+    return names.get(right, right.removeprefix(_ORDER_PREFIX).replace("_", " "))
 
 
-def require_active(user: Person) -> None:
-    """Raises Refused for accounts that were closed, and for those who did not sign in."""
+def require_active(user: AnyUser) -> None:
+    """Raises NotPermitted for accounts that were closed, and for those who did not sign in."""
     if not user.is_active:
-        raise Refused(_("This account is closed. Ask whoever manages users and groups."))
+        raise NotPermitted(_("This account is closed. Ask whoever manages users and groups."))
+
+
+COORDINATORS = "Coordinators"
+PACS_ADMINISTRATORS = "PACS administrators"
+DATA_PROTECTION = "Data protection"
+
+STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
+    COORDINATORS: frozenset(
+        {
+            order_right("selective"),
+            order_right("batch_query"),
+            order_right("batch_transfer"),
+            Right.SEE_IDENTIFIED,
+            Right.CHOOSE_PSEUDONYMS,
+            Right.USE_ARCHIVES,
+            Right.DOWNLOAD,
+        }
+    ),
+    PACS_ADMINISTRATORS: frozenset(
+        {
+            Right.MANAGE_NODES,
+            Right.SEE_ALL_JOBS,
+            Right.BE_URGENT,
+            Right.APPROVE_JOBS,
+            Right.WRITE_CLINICAL,
+        }
+    ),
+    DATA_PROTECTION: frozenset(
+        {Right.READ_TRAIL, Right.SEE_ALL_JOBS, Right.MANAGE_PROJECTS, Right.MANAGE_PROFILES}
+    ),
+}
+"""Nobody starts with the rights to re-identify or to transfer identified data."""
+
+
+def create_standard_groups() -> dict[str, Group]:
+    """The standard groups by name. A group that exists already keeps the rights it has."""
+    create_order_rights(["selective", "batch_query", "batch_transfer"])
+    groups = {}
+    for name, rights in STANDARD_GROUPS.items():
+        groups[name], is_new = Group.objects.get_or_create(name=name)
+        if is_new:
+            groups[name].permissions.set(_find_permissions(rights))
+    return groups
+
+
+def _find_permissions(rights: frozenset[str]) -> list[Permission]:
+    found = Permission.objects.filter(
+        content_type__app_label=User._meta.app_label, codename__in=rights
+    )
+    return list(found)

@@ -10,33 +10,35 @@ from django.http import HttpRequest
 
 from adit.accounts.models import User
 from adit.audit.trail import record
-from adit.vault.master_key import master_box
+from adit.vault.master_key import master_cipher
 
 
 @receiver(user_logged_in)
-def signed_in(request: HttpRequest | None, user: User, **_: Any) -> None:
-    record("signin.done", user=user, about=f"user:{user.pk}", details=_from(request))
+def record_sign_in(request: HttpRequest | None, user: User, **_: Any) -> None:
+    record("signin.done", user=user, about=f"user:{user.pk}", details=_client_details(request))
 
 
 @receiver(user_logged_out)
-def signed_out(request: HttpRequest | None, user: User | None, **_: Any) -> None:
+def record_sign_out(request: HttpRequest | None, user: User | None, **_: Any) -> None:
     if user is not None:
-        record("signout.done", user=user, about=f"user:{user.pk}", details=_from(request))
+        record("signout.done", user=user, about=f"user:{user.pk}", details=_client_details(request))
 
 
 @receiver(user_login_failed)
-def failed(credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any) -> None:
+def record_failed_sign_in(
+    credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any
+) -> None:
     """A name that is nobody's may be a password typed into the wrong field: only its hash stays."""
     typed = str(credentials.get("username") or credentials.get("email") or "")
     user = User.objects.filter(username=typed).first()
     if user is not None:
-        record("signin.failed", about=f"user:{user.pk}", details=_from(request))
+        record("signin.failed", about=f"user:{user.pk}", details=_client_details(request))
         return
-    name = master_box().index(typed, "sign-in name")[:16]
-    record("signin.failed", details={**_from(request), "unknown_name": name})
+    name = master_cipher().index(typed, "sign-in name")[:16]
+    record("signin.failed", details={**_client_details(request), "unknown_name": name})
 
 
-def _from(request: HttpRequest | None) -> dict[str, str]:
+def _client_details(request: HttpRequest | None) -> dict[str, str]:
     """The address as the throttle knows it: behind proxies of ours, what the last of them says."""
     if request is None:
         return {}

@@ -10,6 +10,6 @@ urlpatterns = [
     path("logout/", allauth.logout, name="account_logout"),
     path("inactive/", allauth.account_inactive, name="account_inactive"),
     path("password/change/", allauth.password_change, name="account_change_password"),
-    path("profile/", views.profile, name="profile"),
-    path("theme/", views.theme, name="theme"),
+    path("profile/", views.account_settings, name="profile"),
+    path("theme/", views.set_theme, name="theme"),
 ]

@@ -14,7 +14,7 @@ from adit.accounts import permissions
 from adit.accounts.models import Theme, User
 
 
-class ProfileForm(forms.ModelForm):
+class AccountForm(forms.ModelForm):
     class Meta:
         model = User
         fields = ["first_name", "last_name", "email"]
@@ -26,9 +26,9 @@ class ProfileForm(forms.ModelForm):
         help_texts = {"email": _("Where ADIT tells you that a job has ended.")}
 
 
-def profile(request: HttpRequest) -> HttpResponse:
+def account_settings(request: HttpRequest) -> HttpResponse:
     user = cast(User, request.user)
-    form = ProfileForm(request.POST or None, instance=user)
+    form = AccountForm(request.POST or None, instance=user)
     if request.method == "POST" and form.is_valid():
         form.save()
         messages.success(request, _("Saved."))
@@ -37,19 +37,19 @@ def profile(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form,
         "groups": user.groups.order_by("name"),
-        "rights": [] if user.is_superuser else [_right(name) for name in mine],
+        "rights": [] if user.is_superuser else [_describe_right(name) for name in mine],
     }
     return render(request, "accounts/profile.html", context, status=422 if form.errors else 200)
 
 
-def _right(name: str) -> str:
-    label = permissions.label(name)
+def _describe_right(name: str) -> str:
+    label = permissions.right_label(name)
     is_kind = name == permissions.order_right(label.replace(" ", "_"))
     return _("Order jobs: %(kind)s") % {"kind": label} if is_kind else label
 
 
 @require_POST
-def theme(request: HttpRequest) -> HttpResponse:
+def set_theme(request: HttpRequest) -> HttpResponse:
     """Sets the colours and goes back to where the person was."""
     if request.POST.get("theme") in Theme.values:
         User.objects.filter(pk=cast(User, request.user).pk).update(theme=request.POST["theme"])

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 BOM = "\ufeff"
 """Without it spreadsheet programs take UTF-8 for something else."""
 
@@ -14,10 +14,10 @@ def csv_lines(rows: Iterable[Sequence[object]]) -> Iterator[str]:
     yield BOM
     for row in rows:
         line = StringIO()
-        csv.writer(line, lineterminator="\r\n").writerow([cell(value) for value in row])
+        csv.writer(line, lineterminator="\r\n").writerow([format_cell(value) for value in row])
         yield line.getvalue()
 
 
-def cell(value: object) -> str:
+def format_cell(value: object) -> str:
     text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.startswith(_FORMULA_PREFIXES) else text

@@ -5,9 +5,9 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.db import models
 
-from adit.vault.fields import SealedField
+from adit.vault.fields import EncryptedField
 
-GENESIS = "0" * 64
+GENESIS_HASH = "0" * 64
 """What stands before the first event."""
 
 
@@ -19,14 +19,14 @@ def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
     raise TrailIsAppendOnly("Events are recorded by adit.audit.trail and never change afterwards.")
 
 
-class EventQuerySet(models.QuerySet["Event"]):
+class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
     update = _refuse
     delete = _refuse
     bulk_update = _refuse
     bulk_create = _refuse
 
 
-class Event(models.Model):
+class AuditEvent(models.Model):
     at = models.DateTimeField()
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
@@ -39,13 +39,13 @@ class Event(models.Model):
     """Counts, names of nodes, reasons. Never identifying values."""
     patient_index = models.CharField(max_length=64, blank=True, db_index=True)
     """Keyed hash of the patient-id domain and patient id; under which key, see trail.Veiled."""
-    patient_sealed = SealedField(null=True)
+    patient_sealed = EncryptedField(null=True)
     """Domain and patient id, for those who may; a text is sealed once more under another key."""
     previous_hash = models.CharField(max_length=64, unique=True)
     """Unique as well, so that the chain cannot fork."""
     hash = models.CharField(max_length=64, unique=True)
 
-    objects = EventQuerySet.as_manager()
+    objects = AuditEventQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]
@@ -63,10 +63,10 @@ class Event(models.Model):
     delete = _refuse
 
 
-class Head(models.Model):
+class ChainHead(models.Model):
     """The end of the chain, one row: what a missing last event is noticed by."""
 
-    hash = models.CharField(max_length=64, default=GENESIS)
+    hash = models.CharField(max_length=64, default=GENESIS_HASH)
     count = models.PositiveBigIntegerField(default=0)
     told_at = models.DateTimeField(null=True)
     """When it left the machine last."""

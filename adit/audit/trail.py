@@ -12,46 +12,46 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from adit.audit.models import GENESIS, Event, Head
-from adit.vault.cipher import Box, SealBroken
-from adit.vault.master_key import master_box
+from adit.audit.models import GENESIS_HASH, AuditEvent, ChainHead
+from adit.vault.cipher import DecryptionError, ValueCipher
+from adit.vault.master_key import master_cipher
 
-Patient = tuple[str, str]
+PatientKey = tuple[str, str]
 """Patient-id domain and patient id."""
 
 
-TELL_EVERY = timedelta(hours=23)
+HEAD_INTERVAL = timedelta(hours=23)
 """Less than a day, so that it stays at the same hour."""
-_PLACE = "trail patient"
+_CONTEXT = "trail patient"
 
 
 @dataclass(frozen=True, slots=True)
-class Veiled:
+class SealedPatient:
     """A patient under another key than the trail's own: unreadable and unfindable once that is gone."""
 
     index: str
     sealed: str
 
 
-def veiled(box: Box, patient: Patient) -> Veiled:
-    sealed = b64encode(box.seal(list(patient), _PLACE)).decode()
-    return Veiled(veiled_index(box, *patient), sealed)
+def seal_patient(box: ValueCipher, patient: PatientKey) -> SealedPatient:
+    sealed = b64encode(box.seal(list(patient), _CONTEXT)).decode()
+    return SealedPatient(keyed_patient_index(box, *patient), sealed)
 
 
-def veiled_index(box: Box, domain: str, patient_id: str) -> str:
+def keyed_patient_index(box: ValueCipher, domain: str, patient_id: str) -> str:
     """Under what to look for the events of one patient that lie under this key."""
-    return box.index(f"{domain}\0{_bare(patient_id)}", _PLACE)
+    return box.index(f"{domain}\0{_strip_padding(patient_id)}", _CONTEXT)
 
 
-def unveiled(box: Box, event: Event) -> Patient:
-    """Raises SealBroken for what was not veiled under this key."""
+def open_patient(box: ValueCipher, event: AuditEvent) -> PatientKey:
+    """Raises DecryptionError for what was not veiled under this key."""
     sealed = event.patient_sealed
-    domain, patient_id = box.open(b64decode(sealed if isinstance(sealed, str) else ""), _PLACE)
+    domain, patient_id = box.open(b64decode(sealed if isinstance(sealed, str) else ""), _CONTEXT)
     return domain, patient_id
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class ChainBreak:
     """Where the chain breaks first, and how. `row` is the event's id; None behind the last one."""
 
     row: int | None
@@ -64,19 +64,19 @@ def record(
     user: AbstractBaseUser | AnonymousUser | None = None,
     about: str = "",
     details: Mapping[str, Any] | None = None,
-    patient: Patient | Veiled | None = None,
-) -> Event:
+    patient: PatientKey | SealedPatient | None = None,
+) -> AuditEvent:
     """Appends one event, in the caller's transaction where there is one.
 
     `action` is noun.verb. `details` never hold identifying values; a patient goes into `patient`.
     What ties a patient to something whose key may be destroyed is veiled under that key.
     Other writers wait until the transaction ends: call it late, after any lock on other rows.
     """
-    index, sealed = _concealed(patient)
+    index, sealed = _index_and_seal(patient)
     with transaction.atomic():
-        Head.objects.get_or_create(pk=1)
-        head = Head.objects.select_for_update(no_key=True).get(pk=1)
-        event = Event(
+        ChainHead.objects.get_or_create(pk=1)
+        head = ChainHead.objects.select_for_update(no_key=True).get(pk=1)
+        event = AuditEvent(
             at=timezone.now(),
             user_id=user.pk if user is not None else None,
             action=action,
@@ -86,78 +86,82 @@ def record(
             patient_sealed=sealed,
             previous_hash=head.hash,
         )
-        event.hash = _hash(event)
+        event.hash = _compute_hash(event)
         event.save()
-        Head.objects.filter(pk=1).update(hash=event.hash, count=head.count + 1)
+        ChainHead.objects.filter(pk=1).update(hash=event.hash, count=head.count + 1)
     return event
 
 
 def patient_index(domain: str, patient_id: str) -> str:
     """Under what to look for the events of one patient."""
-    return veiled_index(master_box(), domain, patient_id)
+    return keyed_patient_index(master_cipher(), domain, patient_id)
 
 
-def _concealed(patient: Patient | Veiled | None) -> tuple[str, list[str] | str | None]:
+def _index_and_seal(
+    patient: PatientKey | SealedPatient | None,
+) -> tuple[str, list[str] | str | None]:
     if patient is None:
         return "", None
-    if isinstance(patient, Veiled):
+    if isinstance(patient, SealedPatient):
         return patient.index, patient.sealed
     return patient_index(*patient), list(patient)
 
 
-def _bare(patient_id: str) -> str:
+def _strip_padding(patient_id: str) -> str:
     return patient_id.strip(" \0")
 
 
-def verify() -> Broken | None:
+def verify_chain() -> ChainBreak | None:
     """Walks the whole chain; None when nothing was changed, removed, added or reordered."""
-    previous, count = GENESIS, 0
+    previous, count = GENESIS_HASH, 0
     try:
-        for event in Event.objects.order_by("id").iterator(chunk_size=1000):
+        for event in AuditEvent.objects.order_by("id").iterator(chunk_size=1000):
             if event.previous_hash != previous:
-                return Broken(event.pk, "the event before it was removed, added or moved")
-            if not _is_whole(event):
-                return Broken(event.pk, "it was changed")
+                return ChainBreak(event.pk, "the event before it was removed, added or moved")
+            if not _is_intact(event):
+                return ChainBreak(event.pk, "it was changed")
             previous, count = event.hash, count + 1
-    except SealBroken:
-        return Broken(_first_unreadable(), "its sealed patient was changed")
-    head = Head.objects.filter(pk=1).first() or Head()
+    except DecryptionError:
+        return ChainBreak(_find_first_unreadable(), "its sealed patient was changed")
+    head = ChainHead.objects.filter(pk=1).first() or ChainHead()
     if (head.hash, head.count) != (previous, count):
-        return Broken(None, "events behind the last one were removed")
+        return ChainBreak(None, "events behind the last one were removed")
     return None
 
 
-def head() -> tuple[int, str]:
+def get_head() -> tuple[int, str]:
     """How many events there are, and the last one's hash: what leaves the machine daily."""
-    end = Head.objects.filter(pk=1).first() or Head()
+    end = ChainHead.objects.filter(pk=1).first() or ChainHead()
     return end.count, end.hash
 
 
-def take_head() -> tuple[int, str] | None:
+def claim_due_head() -> tuple[int, str] | None:
     """The head, for who sends it away now; None where it left within a day, or nothing was recorded."""
     now = timezone.now()
-    due = Head.objects.filter(Q(told_at=None) | Q(told_at__lte=now - TELL_EVERY), pk=1, count__gt=0)
-    return head() if due.update(told_at=now) else None
+    due = ChainHead.objects.filter(
+        Q(told_at=None) | Q(told_at__lte=now - HEAD_INTERVAL), pk=1, count__gt=0
+    )
+    return get_head() if due.update(told_at=now) else None
 
 
-def holds(count: int, last: str) -> bool:
+def contains_head(count: int, last: str) -> bool:
     """Whether a head that left the machine is that of the trail as it was then.
 
     Says more than `verify`, which believes whoever has the database and the key.
     """
-    found = Event.objects.order_by("id").values_list("hash", flat=True)[count - 1 : count]
+    found = AuditEvent.objects.order_by("id").values_list("hash", flat=True)[count - 1 : count]
     return count > 0 and list(found) == [last]
 
 
-def _is_whole(event: Event) -> bool:
+def _is_intact(event: AuditEvent) -> bool:
     sealed = event.patient_sealed
     if isinstance(sealed, str):  # veiled: what lies under another key is bound by the hash alone
-        return event.hash == _hash(event) and bool(event.patient_index)
+        return event.hash == _compute_hash(event) and bool(event.patient_index)
     index = patient_index(*sealed) if sealed else ""
-    return event.hash == _hash(event) and event.patient_index == index
+    return event.hash == _compute_hash(event) and event.patient_index == index
 
 
-def _hash(event: Event) -> str:
+def _compute_hash(event: AuditEvent) -> str:
     # Keyed: whoever holds the database alone can neither rewrite the chain nor guess at values.
     fields = {
         "at": event.at.isoformat(timespec="microseconds"),
@@ -170,13 +174,13 @@ def _hash(event: Event) -> str:
     }
     if isinstance(event.patient_sealed, str):
         fields["veiled"] = event.patient_sealed
-    return master_box().index(json.dumps(fields, sort_keys=True, separators=(",", ":")), "trail")
+    return master_cipher().index(json.dumps(fields, sort_keys=True, separators=(",", ":")), "trail")
 
 
-def _first_unreadable() -> int | None:
-    for pk in Event.objects.order_by("id").values_list("pk", flat=True):
+def _find_first_unreadable() -> int | None:
+    for pk in AuditEvent.objects.order_by("id").values_list("pk", flat=True):
         try:
-            Event.objects.get(pk=pk)
-        except SealBroken:
+            AuditEvent.objects.get(pk=pk)
+        except DecryptionError:
             return pk
     return None

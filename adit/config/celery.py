@@ -1,7 +1,9 @@
-"""Celery: carries the word that there is work. What work, and whose, stands in the database alone."""
+"""Pulse: a file that a process touches while it does its work, for whoever watches from outside.
+Celery: carries the word that there is work. What work, and whose, stands in the database alone."""
 
 import os
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,22 +11,47 @@ from typing import Any
 from celery import Celery
 from celery.beat import EmbeddedService, Scheduler
 from celery.platforms import SecurityWarning
-from celery.signals import worker_ready
+from celery.signals import task_postrun, worker_ready
 from django.conf import settings
 
-from adit.config import heartbeat
+HEARTBEAT_INTERVAL_S = 20.0
+
+
+def start_heartbeat(name: str, *, by_tasks: bool) -> None:
+    """From now on: after each task, where tasks come all the time, else by a thread.
+
+    A worker may be busy with one task for hours; that it gets on is the lease's matter.
+    """
+    path = settings.DATA_DIR / "pulse" / name
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def touch(**_kwargs: object) -> None:
+        path.touch()
+
+    worker_ready.connect(touch, weak=False)
+    if by_tasks:
+        task_postrun.connect(touch, weak=False)
+    else:
+        threading.Thread(target=_touch_forever, args=(path,), name="pulse", daemon=True).start()
+
+
+def _touch_forever(path: Path) -> None:
+    while True:
+        path.touch()
+        threading.Event().wait(HEARTBEAT_INTERVAL_S)
+
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
 
 WORK_QUEUE = "work"
-UPKEEP_QUEUE = "upkeep"
+MAINTENANCE_QUEUE = "upkeep"
 """Sweep, mail and cleaning have a worker of their own, so that full ones never starve them."""
 
 app = Celery("adit")
 app.set_default()
 
 
-def _setup() -> dict[str, Any]:
+def _load_defaults() -> dict[str, Any]:
     """Called when first needed: settings are read after this package was imported."""
     in_folder = settings.BROKER_URL.startswith("filesystem:")
     embedded = {
@@ -60,36 +87,36 @@ def _setup() -> dict[str, Any]:
             "sweep": {
                 "task": "adit.jobs.sweep",
                 "schedule": settings.SWEEP_S,
-                "options": {"queue": UPKEEP_QUEUE, "expires": 4 * settings.SWEEP_S},
+                "options": {"queue": MAINTENANCE_QUEUE, "expires": 4 * settings.SWEEP_S},
             },
             "mail": {
                 "task": "adit.jobs.notifications",
                 "schedule": 60.0,
-                "options": {"queue": UPKEEP_QUEUE, "expires": 60},
+                "options": {"queue": MAINTENANCE_QUEUE, "expires": 60},
             },
             "watch": {
                 "task": "adit.jobs.watch",
                 "schedule": 300.0,
-                "options": {"queue": UPKEEP_QUEUE, "expires": 300},
+                "options": {"queue": MAINTENANCE_QUEUE, "expires": 300},
             },
             "clean": {
                 "task": "adit.jobs.clean",
                 "schedule": 3600.0,
-                "options": {"queue": UPKEEP_QUEUE, "expires": 3600},
+                "options": {"queue": MAINTENANCE_QUEUE, "expires": 3600},
             },
         },
     }
 
 
-app.add_defaults(_setup)
+app.add_defaults(_load_defaults)
 
 
 def run_worker(queue: str) -> int:
     """Takes messages of one queue until SIGTERM; one process, one task at a time."""
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
-    heartbeat.keep(queue, by_tasks=queue == UPKEEP_QUEUE)
-    if queue == UPKEEP_QUEUE:
-        worker_ready.connect(_start_clock, weak=False)
+    start_heartbeat(queue, by_tasks=queue == MAINTENANCE_QUEUE)
+    if queue == MAINTENANCE_QUEUE:
+        worker_ready.connect(_start_beat, weak=False)
     name = f"--hostname={queue}-{os.getpid()}@%h"
     # Celery's banner and its farewell are for people who know Celery; our words go to stderr.
     sys.stdout = sys.__stdout__ = Path(os.devnull).open("w")  # type: ignore[misc] # noqa: SIM115
@@ -99,6 +126,6 @@ def run_worker(queue: str) -> int:
     return 0
 
 
-def _start_clock(**kwargs: object) -> None:
+def _start_beat(**kwargs: object) -> None:
     """Celery beat as a thread of the worker that does what it asks for: nobody else needs it."""
     EmbeddedService(app, thread=True, scheduler_cls=Scheduler).start()

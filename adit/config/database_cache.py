@@ -13,14 +13,14 @@ from django.core.cache.backends.db import BaseDatabaseCache
 from django.db import connection, transaction
 from django.utils import timezone
 
-_PUT = (
+_UPSERT = (
     "INSERT INTO {table} (cache_key, value, expires) VALUES (%s, %s, %s) ON CONFLICT (cache_key) "
     "DO UPDATE SET value = excluded.value, expires = excluded.expires"
 )
 _FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
-class TableCache(BaseDatabaseCache):
+class DatabaseCache(BaseDatabaseCache):
     """Its table is made by Django's `createcachetable`; what has ended goes with `sweep`."""
 
     def __init__(self, table: str, params: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ class TableCache(BaseDatabaseCache):
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         rows = self._rows(
             "SELECT value FROM {table} WHERE cache_key = %s AND expires > %s",
-            [self.make_and_validate_key(key, version=version), _moment(timezone.now())],
+            [self.make_and_validate_key(key, version=version), _to_database_time(timezone.now())],
         )
         try:
             return json.loads(rows[0][0]) if rows else default
@@ -56,24 +56,24 @@ class TableCache(BaseDatabaseCache):
         return self._put(key, value, timeout, version, "WHERE {table}.expires <= %s") == 1
 
     def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        changed = self._do(
+        changed = self._execute(
             "UPDATE {table} SET expires = %s WHERE cache_key = %s AND expires > %s",
             [
                 self._end(timeout),
                 self.make_and_validate_key(key, version=version),
-                _moment(timezone.now()),
+                _to_database_time(timezone.now()),
             ],
         )
         return changed == 1
 
     def delete(self, key: str, version: int | None = None) -> bool:
         name = self.make_and_validate_key(key, version=version)
-        return self._do("DELETE FROM {table} WHERE cache_key = %s", [name]) == 1
+        return self._execute("DELETE FROM {table} WHERE cache_key = %s", [name]) == 1
 
     def has_key(self, key: str, version: int | None = None) -> bool:
         found = self._rows(
             "SELECT 1 FROM {table} WHERE cache_key = %s AND expires > %s",
-            [self.make_and_validate_key(key, version=version), _moment(timezone.now())],
+            [self.make_and_validate_key(key, version=version), _to_database_time(timezone.now())],
         )
         return bool(found)
 
@@ -83,31 +83,35 @@ class TableCache(BaseDatabaseCache):
             value = self.get(key, version=version)
             if value is None:
                 raise ValueError(f"there is no key {key}")
-            self._do(
+            self._execute(
                 "UPDATE {table} SET value = %s WHERE cache_key = %s",
                 [json.dumps(value + delta), self.make_and_validate_key(key, version=version)],
             )
         return int(value + delta)
 
     def clear(self) -> None:
-        self._do("DELETE FROM {table}", [])
+        self._execute("DELETE FROM {table}", [])
 
     def sweep(self) -> int:
         """Removes what has ended; how many that were."""
-        return self._do("DELETE FROM {table} WHERE expires <= %s", [_moment(timezone.now())])
+        return self._execute(
+            "DELETE FROM {table} WHERE expires <= %s", [_to_database_time(timezone.now())]
+        )
 
     def _put(self, key: str, value: Any, timeout: Any, version: int | None, unless: str) -> int:
         name = self.make_and_validate_key(key, version=version)
-        command = f"{_PUT} {unless}"
+        command = f"{_UPSERT} {unless}"
         values = [name, json.dumps(value), self._end(timeout)]
-        return self._do(command, [*values, _moment(timezone.now())] if unless else values)
+        return self._execute(
+            command, [*values, _to_database_time(timezone.now())] if unless else values
+        )
 
     def _end(self, timeout: Any) -> Any:
         seconds = self.get_backend_timeout(timeout)
         end = _FOREVER if seconds is None else datetime.fromtimestamp(seconds, UTC)
-        return _moment(end)
+        return _to_database_time(end)
 
-    def _do(self, command: str, values: Sequence[Any]) -> int:
+    def _execute(self, command: str, values: Sequence[Any]) -> int:
         with connection.cursor() as cursor:
             cursor.execute(self._named(command), values)
             return int(cursor.rowcount)
@@ -121,5 +125,5 @@ class TableCache(BaseDatabaseCache):
         return command.format(table=self.quoted)
 
 
-def _moment(at: datetime) -> Any:
+def _to_database_time(at: datetime) -> Any:
     return connection.ops.adapt_datetimefield_value(at)

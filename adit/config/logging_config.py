@@ -10,16 +10,16 @@ from typing import Any
 
 import structlog
 
-_Trouble = tuple[type[BaseException], BaseException, TracebackType | None]
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-def told(trouble: Any) -> str:
+def format_exception(trouble: Any) -> str:
     """Where it happened and of which kind it is, without its text."""
     kind, _, place = trouble
     return "".join(traceback.format_tb(place)) + kind.__name__
 
 
-class Discreet(logging.Filter):
+class ExceptionTextFilter(logging.Filter):
     """Celery puts the texts of exceptions into its sentences."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -28,7 +28,7 @@ class Discreet(logging.Filter):
         return True
 
 
-class Lines(logging.Formatter):
+class LineFormatter(logging.Formatter):
     """A line for each sentence, with the job and task that it is about."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -36,7 +36,7 @@ class Lines(logging.Formatter):
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:
-        return told(ei)
+        return format_exception(ei)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         about = structlog.contextvars.get_contextvars()
@@ -44,14 +44,14 @@ class Lines(logging.Formatter):
         return super().formatMessage(record) + (f" [{words.strip()}]" if words else "")
 
 
-def _bare_exception(_logger: Any, _name: str, event: Any) -> Any:
+def _hide_exception_text(_logger: Any, _name: str, event: Any) -> Any:
     trouble = event.pop("exc_info", None)
     if trouble:
-        event["exception"] = told(trouble)
+        event["exception"] = format_exception(trouble)
     return event
 
 
-def json_formatter() -> logging.Formatter:
+def make_json_formatter() -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,
@@ -61,20 +61,20 @@ def json_formatter() -> logging.Formatter:
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _bare_exception,
+            _hide_exception_text,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
     )
 
 
-def config(form: str) -> dict[str, Any]:
+def make_logging_config(form: str) -> dict[str, Any]:
     """What Django hands to logging; `form` is lines or json."""
-    lines = {"()": Lines, "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+    lines = {"()": LineFormatter, "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"discreet": {"()": Discreet}},
-        "formatters": {"chosen": {"()": json_formatter} if form == "json" else lines},
+        "filters": {"discreet": {"()": ExceptionTextFilter}},
+        "formatters": {"chosen": {"()": make_json_formatter} if form == "json" else lines},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",

@@ -14,15 +14,15 @@ from django.core.cache.backends import redis as djangos
 from django.core.cache.backends.locmem import LocMemCache
 from redis import BlockingConnectionPool, RedisError
 
-ANSWER_S = 1.0
-REST_S = 5.0
+TIMEOUT_S = 1.0
+RETRY_AFTER_S = 5.0
 """After a failure Redis is left alone for so long: no page waits for it again and again."""
-MOST_CONNECTIONS = 20
+MAX_CONNECTIONS = 20
 
 log = logging.getLogger(__name__)
 
 
-class Text:
+class JsonSerializer:
     """Values as JSON text; what is none was not written by us, and counts as absent."""
 
     def dumps(self, value: Any) -> Any:
@@ -35,7 +35,7 @@ class Text:
             return None
 
 
-def _guarded(name: str) -> Callable[..., Any]:
+def _with_fallback(name: str) -> Callable[..., Any]:
     """The operation of this name: by Redis, or, while that is away, within this process."""
 
     def operate(self: "RedisCache", *args: Any, **kwargs: Any) -> Any:
@@ -56,30 +56,30 @@ class RedisCache(djangos.RedisCache):
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         options = {
-            "serializer": Text,
+            "serializer": JsonSerializer,
             "pool_class": BlockingConnectionPool,
-            "max_connections": MOST_CONNECTIONS,
-            "timeout": ANSWER_S,
-            "socket_timeout": ANSWER_S,
-            "socket_connect_timeout": ANSWER_S,
+            "max_connections": MAX_CONNECTIONS,
+            "timeout": TIMEOUT_S,
+            "socket_timeout": TIMEOUT_S,
+            "socket_connect_timeout": TIMEOUT_S,
             "health_check_interval": 30,
         }
         super().__init__(server, {**params, "OPTIONS": options})
         self.here = LocMemCache("while Redis is away", params)
 
     def rest(self, error: Exception) -> None:
-        RedisCache.rests_until = time.monotonic() + REST_S
+        RedisCache.rests_until = time.monotonic() + RETRY_AFTER_S
         # Its text may hold the address; the kind says enough.
         log.warning("Redis is away (%s): this process remembers for itself", type(error).__name__)
 
-    add = _guarded("add")
-    get = _guarded("get")
-    set = _guarded("set")
-    touch = _guarded("touch")
-    delete = _guarded("delete")
-    get_many = _guarded("get_many")
-    set_many = _guarded("set_many")
-    delete_many = _guarded("delete_many")
-    has_key = _guarded("has_key")
-    incr = _guarded("incr")
-    clear = _guarded("clear")
+    add = _with_fallback("add")
+    get = _with_fallback("get")
+    set = _with_fallback("set")
+    touch = _with_fallback("touch")
+    delete = _with_fallback("delete")
+    get_many = _with_fallback("get_many")
+    set_many = _with_fallback("set_many")
+    delete_many = _with_fallback("delete_many")
+    has_key = _with_fallback("has_key")
+    incr = _with_fallback("incr")
+    clear = _with_fallback("clear")

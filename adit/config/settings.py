@@ -14,7 +14,7 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 PACKAGE_DIR = PROJECT_DIR / "adit"
 
 
-def given(name: str, default: str = "") -> str:
+def read_setting(name: str, default: str = "") -> str:
     """A value from NAME, or from the file that NAME_FILE points to."""
     file = env.str(f"{name}_FILE", "")
     return Path(file).read_text().strip() if file else env.str(name, default)
@@ -37,12 +37,14 @@ if BEHIND_TLS:
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("ADIT_PROXIES", 0)
 
 
-def _secret_key() -> str:
+def _read_secret_key() -> str:
     """Sessions and forms are signed with it; `adit` makes it on the first start of a data folder."""
     return SECRET_KEY_FILE.read_text().strip() if SECRET_KEY_FILE.exists() else ""
 
 
-SECRET_KEY = _secret_key() or "no key yet: signs nothing before the first start of a data folder"
+SECRET_KEY = (
+    _read_secret_key() or "no key yet: signs nothing before the first start of a data folder"
+)
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -79,7 +81,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "adit.accounts.middleware.no_store",
+    "adit.accounts.middleware.no_store_middleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -106,7 +108,7 @@ TEMPLATES = [
 
 # Databases ----------------------------------------------------------------------------------
 
-DATABASE_URL = given("DATABASE_URL", f"sqlite:///{DATA_DIR / 'adit.sqlite3'}")
+DATABASE_URL = read_setting("DATABASE_URL", f"sqlite:///{DATA_DIR / 'adit.sqlite3'}")
 DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
 EMBEDDED = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 if EMBEDDED:
@@ -135,7 +137,7 @@ else:
         }
     )
 
-REDIS_URL = given("ADIT_REDIS_URL")
+REDIS_URL = read_setting("ADIT_REDIS_URL")
 """What all processes share for a while: answers of nodes, counts of sign-ins; "": in the database."""
 if REDIS_URL:
     CACHES = {
@@ -148,7 +150,7 @@ if REDIS_URL:
 else:
     CACHES = {
         "default": {
-            "BACKEND": "adit.config.database_cache.TableCache",
+            "BACKEND": "adit.config.database_cache.DatabaseCache",
             "LOCATION": "adit_cache",
             "KEY_PREFIX": "adit",
         }
@@ -156,7 +158,7 @@ else:
 
 # Jobs ---------------------------------------------------------------------------------------
 
-BROKER_URL = given("ADIT_BROKER_URL", "filesystem://")
+BROKER_URL = read_setting("ADIT_BROKER_URL", "filesystem://")
 BROKER_DIR = DATA_DIR / "broker"
 WORKERS = env.int("ADIT_WORKERS", 2)
 LEASE_S = env.int("ADIT_LEASE_S", 60)
@@ -238,7 +240,7 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
-ACCOUNT_ADAPTER = "adit.accounts.adapter.Adapter"
+ACCOUNT_ADAPTER = "adit.accounts.adapter.AccountAdapter"
 
 # Web ----------------------------------------------------------------------------------------
 
@@ -291,30 +293,30 @@ TIME_ZONE = env.str("ADIT_TIME_ZONE", "Europe/Berlin")
 
 # Mail ---------------------------------------------------------------------------------------
 
-EMAIL_HOST = given("ADIT_MAIL_HOST")
+EMAIL_HOST = read_setting("ADIT_MAIL_HOST")
 MAIL = bool(EMAIL_HOST)
 """Whether mails are sent at all: not as long as nobody has named a mail server."""
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL else 'dummy'}.EmailBackend"
-EMAIL_PORT = int(given("ADIT_MAIL_PORT", "25"))
-EMAIL_HOST_USER = given("ADIT_MAIL_USER")
-EMAIL_HOST_PASSWORD = given("ADIT_MAIL_PASSWORD")
-EMAIL_USE_TLS = given("ADIT_MAIL_TLS") == "starttls"
-EMAIL_USE_SSL = given("ADIT_MAIL_TLS") == "tls"
+EMAIL_PORT = int(read_setting("ADIT_MAIL_PORT", "25"))
+EMAIL_HOST_USER = read_setting("ADIT_MAIL_USER")
+EMAIL_HOST_PASSWORD = read_setting("ADIT_MAIL_PASSWORD")
+EMAIL_USE_TLS = read_setting("ADIT_MAIL_TLS") == "starttls"
+EMAIL_USE_SSL = read_setting("ADIT_MAIL_TLS") == "tls"
 EMAIL_TIMEOUT = 5
-DEFAULT_FROM_EMAIL = given("ADIT_MAIL_FROM", "adit@localhost")
-MAIL_ADMINS = [address for address in given("ADIT_MAIL_ADMINS").split(",") if address]
-TRAIL_MAIL = [address for address in given("ADIT_TRAIL_MAIL").split(",") if address]
+DEFAULT_FROM_EMAIL = read_setting("ADIT_MAIL_FROM", "adit@localhost")
+MAIL_ADMINS = [address for address in read_setting("ADIT_MAIL_ADMINS").split(",") if address]
+TRAIL_MAIL = [address for address in read_setting("ADIT_TRAIL_MAIL").split(",") if address]
 """Who is told of failures; nobody named: superusers."""
-SITE_URL = given("ADIT_URL", f"http://localhost:{PORT}").rstrip("/")
+SITE_URL = read_setting("ADIT_URL", f"http://localhost:{PORT}").rstrip("/")
 """Under which people reach the pages; stands in mails."""
 
 # For machines that watch ----------------------------------------------------------------------
 
-METRICS_TOKEN = given("ADIT_METRICS_TOKEN")
+METRICS_TOKEN = read_setting("ADIT_METRICS_TOKEN")
 """Who shows it as `Authorization: Bearer …` may read the metrics; "": whoever asks from METRICS_FROM."""
 METRICS_FROM = env.list("ADIT_METRICS_FROM", ["127.0.0.1", "::1"])
 
 # Logs: names of modules and sentences, never arguments of a request --------------------------
 
 LOG_FORM = env.str("ADIT_LOG", "lines" if EMBEDDED else "json")
-LOGGING = logging_config.config(LOG_FORM)
+LOGGING = logging_config.make_logging_config(LOG_FORM)

@@ -11,4 +11,4 @@ urlpatterns = [
     path("", include("adit.projects.urls")),
 ]
 
-handler500 = "adit.pages.errors.server_error"
+handler500 = "adit.pages.views.server_error"

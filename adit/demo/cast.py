@@ -9,11 +9,11 @@ from pathlib import Path
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 
-from adit.accounts import groups
+from adit.accounts import permissions
 from adit.accounts.models import User
 from adit.accounts.permissions import Right
 from adit.nodes.folder_rules import FOR_NODES
-from adit.nodes.models import Access, Node
+from adit.nodes.models import Node, NodeAccess
 from adit.projects import services
 from adit.projects.models import Project, RiskChoice
 
@@ -32,9 +32,9 @@ REVIEWERS = "Image reviewers"
 """Look at what was withheld, in all jobs; they order nothing themselves."""
 
 PEOPLE: Mapping[str, tuple[str, str, str]] = {
-    "coordinator": ("Carla", "Coordinator", groups.COORDINATORS),
-    "pacsadmin": ("Pavel", "Administrator", groups.PACS_ADMINISTRATORS),
-    "dpo": ("Dora", "Protection", groups.DATA_PROTECTION),
+    "coordinator": ("Carla", "Coordinator", permissions.COORDINATORS),
+    "pacsadmin": ("Pavel", "Administrator", permissions.PACS_ADMINISTRATORS),
+    "dpo": ("Dora", "Protection", permissions.DATA_PROTECTION),
     "student": ("Stefan", "Student", STUDENTS),
     "reviewer": ("Rita", "Reviewer", REVIEWERS),
 }
@@ -81,9 +81,9 @@ def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str])
     people = {name: _person(name, words[name]) for name in PEOPLE}
     nodes = _nodes(places, ports)
     for node in nodes:
-        for group in (*groups.STANDARD_GROUPS, STUDENTS, REVIEWERS):
+        for group in (*permissions.STANDARD_GROUPS, STUDENTS, REVIEWERS):
             is_source = node.name == PACS
-            Access.objects.update_or_create(
+            NodeAccess.objects.update_or_create(
                 node=node,
                 group=Group.objects.get(name=group),
                 defaults={"may_read": True, "may_write": not is_source},
@@ -94,7 +94,7 @@ def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str])
 
 def _students() -> None:
     students, _ = Group.objects.get_or_create(name=STUDENTS)
-    coordinators = Group.objects.get(name=groups.COORDINATORS)
+    coordinators = Group.objects.get(name=permissions.COORDINATORS)
     students.permissions.set(coordinators.permissions.all())
 
 
@@ -153,5 +153,5 @@ def _project(manager: User) -> Project:
         header_word=RiskChoice.ACCEPT,
         header_word_reason="All images of the demo are made up: no name stands in their pixels.",
     )
-    members = Group.objects.filter(name__in=(groups.COORDINATORS, STUDENTS))
+    members = Group.objects.filter(name__in=(permissions.COORDINATORS, STUDENTS))
     return services.create_project(manager, project, members=members)

@@ -72,7 +72,7 @@ def wait(jobs: list[Job], tend: Callable[[], bool]) -> bool:
 
 def _found(user: User, source: Node, study_uid: str) -> Record:
     query = Query(QueryLevel.STUDY, {"StudyInstanceUID": study_uid})
-    result = search.search(user, source, query)
+    result = search.search_studies(user, source, query)
     if not result.records:
         raise NotFound("The demo PACS lost its first study: delete its folder and start again.")
     return result.records[0]
@@ -81,7 +81,7 @@ def _found(user: User, source: Node, study_uid: str) -> Record:
 def all_studies(user: User) -> list[Record]:
     """Everything in the demo PACS, in the same order each time."""
     query = Query(QueryLevel.STUDY, {}, DateRange(date(1990, 1, 1), None))
-    result = search.search(user, Node.objects.get(name=PACS), query)
+    result = search.search_studies(user, Node.objects.get(name=PACS), query)
     return sorted(result.records, key=lambda study: study.study_uid)
 
 
@@ -93,9 +93,9 @@ def _announced(user: User, source: Node, study: Record) -> tuple[str, ...]:
 def _refusals(user: User, source: Node, study: Record) -> Iterator[tuple[str, str]]:
     profile = ConfidentialityProfile.default()
     ref = StudyRef(study.study_uid)
-    for series in search.series_of(user, source, ref, study.patient_id):
+    for series in search.list_series(user, source, ref, study.patient_id):
         below = SeriesRef(study.study_uid, series.series_uid)
-        for uid in search.classes_of(user, source, below, study.patient_id):
+        for uid in search.count_sop_classes(user, source, below, study.patient_id):
             why = admission.sop_class_refusal(uid, profile)
             if why is not None:
                 yield why

@@ -12,7 +12,7 @@ from adit.accounts.models import User
 from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, STUDENTS, TRIAL
 from adit.demo.first_jobs import pick_of
 from adit.jobs.kinds.selective import Order
-from adit.nodes.models import Access, Node
+from adit.nodes.models import Node, NodeAccess
 from adit.orders import actions
 from adit.projects.models import Project
 from adit_engine.values.record import Record
@@ -44,7 +44,7 @@ def prepare(studies: list[Record]) -> None:
             },
         )
         readers = Group.objects.get(name=STUDENTS)
-        Access.objects.update_or_create(node=node, group=readers, defaults={"may_read": True})
+        NodeAccess.objects.update_or_create(node=node, group=readers, defaults={"may_read": True})
         _order(user, node, [studies[number]], scene.title)
     _order(user, pacs, studies[:STUDIES_TO_APPROVE], "Demo: many studies, to be approved")
 

@@ -7,7 +7,7 @@ from adit.jobs.kinds.base import TaskPlan
 from adit.jobs.models import Item, Job, Task
 from adit.projects import services
 from adit.projects.models import Project
-from adit.vault.cipher import Box
+from adit.vault.cipher import ValueCipher
 from adit_engine.values.outcome import SeriesLedger
 
 
@@ -40,7 +40,7 @@ def seal_task(
     plan: TaskPlan,
     pseudonym: str,
     *,
-    box: Box | None = None,
+    box: ValueCipher | None = None,
 ) -> bytes:
     """Pass the project's box when sealing many."""
     content = {
@@ -58,20 +58,20 @@ def reseal_task(task: Task, content: TaskContent) -> bytes:
     return box_of(task.job.project).seal(asdict(content), _task_place(task.job_id, task.position))
 
 
-def open_task(task: Task, box: Box | None = None) -> TaskContent:
-    """Raises SealBroken. Pass the project's box when opening many."""
+def open_task(task: Task, box: ValueCipher | None = None) -> TaskContent:
+    """Raises DecryptionError. Pass the project's box when opening many."""
     content = (box or box_of(task.job.project)).open(
         task.payload, _task_place(task.job_id, task.position)
     )
     return TaskContent(**content)
 
 
-def series_index(box: Box, task: Task, series_uid: str) -> str:
+def series_index(box: ValueCipher, task: Task, series_uid: str) -> str:
     """Finds the item of a series again; differs from task to task, so that rows do not link."""
     return box.index(series_uid, f"item {task.pk}")
 
 
-def seal_item(box: Box, task: Task, content: ItemContent) -> bytes:
+def seal_item(box: ValueCipher, task: Task, content: ItemContent) -> bytes:
     values = {
         "manifest": content.manifest.to_json(),
         "description": content.description,
@@ -80,17 +80,17 @@ def seal_item(box: Box, task: Task, content: ItemContent) -> bytes:
     return box.seal(values, _item_place(task.pk))
 
 
-def open_item(item: Item, box: Box | None = None) -> ItemContent:
-    """Raises SealBroken. Pass the project's box when opening many."""
+def open_item(item: Item, box: ValueCipher | None = None) -> ItemContent:
+    """Raises DecryptionError. Pass the project's box when opening many."""
     content = (box or box_of(item.task.job.project)).open(item.sealed, _item_place(item.task_id))
     return ItemContent(
         SeriesLedger.from_json(content["manifest"]), content["description"], content["why"]
     )
 
 
-def box_of(project: Project | None) -> Box:
+def box_of(project: Project | None) -> ValueCipher:
     """Payloads of a job without a project of its own lie under the site's."""
-    return services.box_of(project or services.default_project())
+    return services.get_project_cipher(project or services.default_project())
 
 
 def _task_place(job_id: int, position: int) -> str:

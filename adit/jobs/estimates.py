@@ -20,10 +20,10 @@ from django.utils.translation import gettext as _
 from adit.jobs import states, task_groups
 from adit.jobs.models import Item, Job, Task, TaskGroup, TaskState
 from adit.jobs.task_groups import Route
-from adit.nodes.calendar import windows
-from adit.nodes.gateway import Purpose, why_waiting
+from adit.nodes.calendar import allowed_hours
+from adit.nodes.gateway import Purpose, get_unavailability
 from adit.nodes.limits import budgets
-from adit.nodes.limits.breaker import why_resting
+from adit.nodes.limits.breaker import get_breaker_pause
 from adit.nodes.models import Lane, Node
 from adit.projects.risks import HEADER_WORD
 from adit_engine.errors import InvalidInput
@@ -77,7 +77,7 @@ def when_done(nodes: Sequence[Node], lane: str, work_s: float, at_once: int) -> 
     None where that is beyond all that is looked at. Raises WrongInput for hours that cannot be read.
     """
     for begin, end in _spans(nodes, lane):
-        most = min([at_once, *(windows.allowed_now(node, lane, begin) for node in nodes)])
+        most = min([at_once, *(allowed_hours.get_limit_at(node, lane, begin) for node in nodes)])
         lasts_s = (end - begin).total_seconds()
         if most and work_s / most <= lasts_s:
             return begin + timedelta(seconds=work_s / most)
@@ -89,7 +89,9 @@ def _spans(nodes: Sequence[Node], lane: str) -> Iterator[tuple[datetime, datetim
     begin = timezone.now()
     last = begin + FARTHEST
     while begin < last:
-        edges = (next(windows.Calendar.of(node).edges(lane, begin), last) for node in nodes)
+        edges = (
+            next(allowed_hours.NodeCalendar.of(node).edges(lane, begin), last) for node in nodes
+        )
         end = min([*edges, last])
         yield begin, end
         begin = end
@@ -190,7 +192,7 @@ def _end(group: TaskGroup, task_s: float) -> datetime | None:
 
 
 def _waits_for_a_person(node: Node, route: Route) -> bool:
-    waits = why_waiting(node, route.purpose, urgent=route.urgent)
+    waits = get_unavailability(node, route.purpose, urgent=route.urgent)
     return waits is not None and waits.until is None
 
 
@@ -236,12 +238,14 @@ def when(nodes: Iterable[Node], *, is_urgent: bool, owner: int, studies: int) ->
     """One sentence for each node or budget that must be waited for; one for now when there is none."""
     obstacles = [sentence for node in nodes if (sentence := _obstacle(node, is_urgent))]
     now = [] if obstacles else [_("Now, as soon as a worker is free.")]
-    return obstacles + (budgets.warnings(owner, studies) or now)
+    return obstacles + (budgets.list_budget_warnings(owner, studies) or now)
 
 
 def _obstacle(node: Node, is_urgent: bool) -> str:
     try:
-        waits = why_waiting(node, Purpose.RETRIEVE, urgent=is_urgent) or why_resting(node)
+        waits = get_unavailability(node, Purpose.RETRIEVE, urgent=is_urgent) or get_breaker_pause(
+            node
+        )
     except InvalidInput as error:
         return f"{node}: {error}"
     return str(waits) if waits else ""

@@ -15,11 +15,11 @@ from django.utils.translation import gettext as _
 
 from adit.jobs import queue
 from adit.jobs.models import JobState, Task, TaskState
-from adit.nodes.gateway import Purpose, why_not_longer
-from adit.nodes.limits.unavailable import Ended, Halted, Paused, Waits
+from adit.nodes.gateway import Purpose, get_release_reason
+from adit.nodes.limits.unavailable import ConnectionEnded, NodePaused, NodeStopped, NodeUnavailable
 from adit.nodes.models import Node
 from adit.nodes.usage import metering
-from adit.notifications.outbox import boot_time
+from adit.notifications.outbox import get_boot_time
 from adit.projects import services
 from adit.projects.models import Project
 from adit_engine.bounded_stream import Stop
@@ -68,7 +68,7 @@ class LeasedStop(Stop):
 
     def __init__(self, left_s: float) -> None:
         super().__init__()
-        self.holds_until = boot_time() + left_s
+        self.holds_until = get_boot_time() + left_s
 
     def is_set(self) -> bool:
         self._look()
@@ -79,7 +79,7 @@ class LeasedStop(Stop):
         super().check()
 
     def _look(self) -> None:
-        if boot_time() > self.holds_until:
+        if get_boot_time() > self.holds_until:
             self.set(Lost(_("The lease ran out.")))
 
 
@@ -143,7 +143,7 @@ class Lease:
         if time.monotonic() - self._heard_at > settings.STALL_S:
             self.stop.set(Stalled(_("Nothing came for %d s.") % settings.STALL_S))
             return
-        asked_at = boot_time()
+        asked_at = get_boot_time()
         try:
             queue.renew_lease(self.task)
         except queue.LeaseLost as error:
@@ -181,24 +181,24 @@ class Lease:
 
     def _look_at_project(self) -> None:
         for project in Project.objects.filter(jobs=self.task.job_id):
-            over = services.why_over(project)
+            over = services.explain_ended(project)
             if over:
                 self.stop.set(Over(over))
 
     def _look_at_nodes(self) -> None:
         """Pauses, stops, and the ends of hours, which the urgent lane does not know."""
-        metering.look(queue.holder_of(self.task))
+        metering.update_meters(queue.holder_of(self.task))
         purposes = {node.pk: purpose for node, purpose in self.nodes}
         rows = Node.objects.select_related("paused_by").filter(pk__in=purposes)
         holder, urgent = queue.holder_of(self.task), self.task.job.urgent
-        found = [why_not_longer(row, purposes[row.pk], holder, urgent=urgent) for row in rows]
-        pauses = [waits for waits in found if isinstance(waits, Paused)]
+        found = [get_release_reason(row, purposes[row.pk], holder, urgent=urgent) for row in rows]
+        pauses = [waits for waits in found if isinstance(waits, NodePaused)]
         self._ease(pauses[0] if pauses else None)
         for waits in found:
-            if waits is not None and not isinstance(waits, Paused):
+            if waits is not None and not isinstance(waits, NodePaused):
                 self._yield_to(waits)
 
-    def _ease(self, pause: Paused | None) -> None:
+    def _ease(self, pause: NodePaused | None) -> None:
         """The series in hand may be finished, unless it takes too long."""
         self.stop.set_soon(Interrupted(pause) if pause is not None else None)
         if pause is None:
@@ -209,13 +209,13 @@ class Lease:
         if now - self._eased_at > settings.PAUSE_GRACE_S:
             self.stop.set(Interrupted(pause))
 
-    def _yield_to(self, waits: Waits) -> None:
-        if isinstance(waits, Ended):
+    def _yield_to(self, waits: NodeUnavailable) -> None:
+        if isinstance(waits, ConnectionEnded):
             self.stop.set(Canceled(_("%(why)s.") % {"why": waits}))
             return
         self.until = waits.until
         self.stop.set(Interrupted(waits))
-        if isinstance(waits, Halted):
+        if isinstance(waits, NodeStopped):
             self._abort()
 
     def _abort(self) -> None:

@@ -28,8 +28,8 @@ def look() -> int:
     for job in stuck:
         why = next(iter(task_groups.wait_reasons(job)), "")
         text = _("Job %(n)d has not got on for 48 hours. Look at its page.") % {"n": job.pk}
-        alarms.sound(Alarm.What.STUCK, _about(job), f"{text} {why}".strip())
-    alarms.end_others(Alarm.What.STUCK, map(_about, stuck))
+        alarms.raise_alarm(Alarm.What.STUCK, _about(job), f"{text} {why}".strip())
+    alarms.end_other_alarms(Alarm.What.STUCK, map(_about, stuck))
     return len(stuck)
 
 
@@ -53,12 +53,12 @@ def _about(job: Job) -> str:
 def fail_what_waits() -> int:
     """With the sentence that says why; how many tasks. What runs is stopped by its own lease."""
     count = 0
-    for project in Project.objects.filter(services.over(), is_default=False):
+    for project in Project.objects.filter(services.ended_filter(), is_default=False):
         waiting = Task.objects.filter(
             state=TaskState.PENDING, job__project=project, job__state__in=states.RUNNABLE_JOBS
         )
         for pk in list(waiting.values_list("pk", flat=True)):
-            count += _fail(pk, services.why_over(project))
+            count += _fail(pk, services.explain_ended(project))
     return count
 
 

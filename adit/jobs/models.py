@@ -9,9 +9,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from adit.nodes.models import Lane, Node
-from adit.notifications.outbox import Outgoing
-from adit.projects.models import Profile, Project
-from adit.vault.fields import SealedField
+from adit.notifications.outbox import OutgoingMail
+from adit.projects.models import ProfileVersion, Project
+from adit.vault.fields import EncryptedField
 
 
 class Item(models.Model):
@@ -193,7 +193,9 @@ class HeldBack(models.Model):
     )
     decided_at = models.DateTimeField(null=True)
     decided_because = models.CharField(max_length=200, blank=True)
-    profile = models.ForeignKey(Profile, null=True, on_delete=models.PROTECT, related_name="+")
+    profile = models.ForeignKey(
+        ProfileVersion, null=True, on_delete=models.PROTECT, related_name="+"
+    )
     """The version into which the decision was written."""
 
     class Meta:
@@ -303,7 +305,7 @@ class Job(Ended, models.Model):
     """Whose key seals payloads and items; the site's default project where none was chosen."""
     order = models.JSONField(default=dict)
     """The kind's Order, with a version; never identifying values (those stand in payloads)."""
-    archive_password = SealedField(null=True)
+    archive_password = EncryptedField(null=True)
     """Of the 7-Zip file in which it ends; only until the job has ended, see states.py."""
     contents_at = models.DateTimeField(null=True, db_index=True)
     """When the list beside its images is to be written next; None: it is written, see contents.py."""
@@ -443,7 +445,7 @@ class Task(Ended, models.Model):
         )
 
 
-class Letter(Outgoing):
+class Letter(OutgoingMail):
     """One mail to one address about a job; gone out when `sent_at` is set."""
 
     class What(models.TextChoices):
@@ -491,7 +493,7 @@ class Draft(models.Model):
     )
     key = models.CharField(max_length=64)
     """Opaque and unguessable, or the name of the one basket that a person has per kind."""
-    content = SealedField()
+    content = EncryptedField()
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

@@ -9,14 +9,14 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused, Right, may, require
+from adit.accounts.permissions import NotPermitted, Right, may, require
 from adit.audit import trail
 from adit.jobs import encrypted_payload, notifications, queue, states, visibility
 from adit.jobs.models import Job, Task, TaskState
 from adit.jobs.wakeup import ring_on_commit
 from adit.nodes.limits import slots
 from adit.projects import patient_merge, pseudonyms
-from adit.projects.validators import checked_reason
+from adit.projects.validators import validate_reason
 from adit_engine.errors import PatientChanged
 
 FOUND, RENAMED = "found", "renamed"
@@ -37,7 +37,7 @@ def hold(task: Task, changed: PatientChanged) -> None:
     payload = {**content.payload, FOUND: changed.found}
     with transaction.atomic():
         states.move(task, TaskState.HELD, str(changed), payload=_resealed(task, content, payload))
-        slots.release(queue.holder_of(task))
+        slots.release_slots(queue.holder_of(task))
         trail.record("task.held", about=f"job:{task.job_id}", details={"task": task.position})
         notifications.note_held(task.job, deciders(task.job))
 
@@ -61,7 +61,7 @@ def may_decide(user: User) -> bool:
 
 
 def ids_of(task: Task) -> Ids:
-    """Raises SealBroken."""
+    """Raises DecryptionError."""
     content = encrypted_payload.open_task(task)
     return Ids(content.patient_id, content.payload.get(FOUND, ""))
 
@@ -69,8 +69,8 @@ def ids_of(task: Task) -> Ids:
 def confirm(user: User, task: Task, reason: str) -> None:
     """It is the same person: the study goes on under both IDs, and under no third.
 
-    In a research project the new ID goes by the same pseudonym from now on. Raises Refused,
-    WrongInput, Conflict where it has another one there.
+    In a research project the new ID goes by the same pseudonym from now on. Raises NotPermitted,
+    WrongInput, PseudonymConflict where it has another one there.
     """
 
     def act(job: Job, row: Task) -> None:
@@ -87,7 +87,7 @@ def confirm(user: User, task: Task, reason: str) -> None:
 
 
 def refuse(user: User, task: Task, reason: str) -> None:
-    """It is somebody else, or nobody knows: the study has failed. Raises Refused, WrongInput."""
+    """It is somebody else, or nobody knows: the study has failed. Raises NotPermitted, WrongInput."""
 
     def act(job: Job, row: Task) -> None:
         words = {"why": reason.strip()}
@@ -106,11 +106,11 @@ def _decide(
     """Rights, lock, deed, trail. What is decided already is no error, and stays."""
     require(user, Right.CONFIRM_PATIENTS)
     require(user, Right.SEE_IDENTIFIED)
-    reason = checked_reason(reason)
+    reason = validate_reason(reason)
     with transaction.atomic():
         job = states.locked(task.job_id)
         if not visibility.may_see(user, job):
-            raise Refused(_("This is not your job: ask its owner, or staff."))
+            raise NotPermitted(_("This is not your job: ask its owner, or staff."))
         row = Task.objects.select_related("job__project", "job__owner", "source").get(pk=task.pk)
         if row.state != TaskState.HELD:
             return
@@ -119,7 +119,7 @@ def _decide(
         ids = ids_of(row)
         act(job, row)
         for one in (ids.ordered, ids.found):
-            who = pseudonyms.veiled_patient(job.project, row.source, one)
+            who = pseudonyms.seal_patient_of_node(job.project, row.source, one)
             trail.record(action, user=user, about=f"job:{job.pk}", details=details, patient=who)
     task.refresh_from_db()
 
@@ -127,9 +127,9 @@ def _decide(
 def _join(user: User, task: Task, ordered: str, found: str, reason: str) -> None:
     source = task.source
     assert source is not None, "what is fetched has a source"
-    patient = pseudonyms.patient_at(task.job.project, source, ordered)
+    patient = pseudonyms.find_patient_at_node(task.job.project, source, ordered)
     if patient is not None:
-        patient_merge.note_same(user, patient, source, found, reason)
+        patient_merge.merge_confirmed_id(user, patient, source, found, reason)
 
 
 def _resealed(task: Task, content: encrypted_payload.TaskContent, payload: dict[str, Any]) -> bytes:

@@ -12,9 +12,9 @@ from adit.audit.trail import record
 from adit.jobs import states, task_groups
 from adit.jobs.models import Job, JobState, LastClaim, Task, TaskState
 from adit.jobs.task_groups import Candidate, Route
-from adit.nodes.gateway import Purpose, hold_of, why_waiting
+from adit.nodes.gateway import Purpose, get_unavailability, make_slot_request
 from adit.nodes.limits import breaker, budgets, slots
-from adit.nodes.limits.unavailable import Waits
+from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane, Node
 from adit_engine.errors import AditError
 
@@ -44,7 +44,7 @@ def claim(worker: str) -> Task | None:
         same_route = [other for other in unblocked if other.route == candidate.route]
         try:
             task = _claim_from(candidate, worker)
-        except Waits as waits:
+        except NodeUnavailable as waits:
             full.add(candidate.route)
             task_groups.set_wait_reason(same_route, str(waits))
             continue
@@ -56,7 +56,7 @@ def claim(worker: str) -> Task | None:
 
 @transaction.atomic
 def _claim_from(candidate: Candidate, worker: str) -> Task | None:
-    """The next due task of a group; None if another worker was faster. Raises Waits.
+    """The next due task of a group; None if another worker was faster. Raises NodeUnavailable.
 
     Locks are taken in the order in which all code takes them: nodes by id, job, task.
     """
@@ -69,10 +69,10 @@ def _claim_from(candidate: Candidate, worker: str) -> Task | None:
     if job is None or task is None:
         return None
     for node in nodes:
-        hold = hold_of(node, route.purposes_at(node.pk), job.owner_id, job.pk)
+        hold = make_slot_request(node, route.purposes_at(node.pk), job.owner_id, job.pk)
         slots.reserve(node, route.lane, holder_of(task), settings.LEASE_S, hold)
         if hasattr(node, "breaker"):
-            breaker.try_by_one(node, settings.LEASE_S)
+            breaker.claim_trial(node, settings.LEASE_S)
     states.move_task(
         job,
         task,
@@ -126,7 +126,7 @@ def renew_lease(task: Task) -> datetime:
     mine = task.as_claimed()
     if mine.update(lease_until=until) != 1:
         raise LeaseLost(_("Another worker has taken over this task."))
-    slots.renew(holder_of(task), settings.LEASE_S)
+    slots.renew_slots(holder_of(task), settings.LEASE_S)
     return until
 
 
@@ -172,7 +172,7 @@ def release_task(
     else:
         not_before = timezone.now() + _pause(failures) if failed else until
         states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
-    slots.release(holder_of(task))
+    slots.release_slots(holder_of(task))
     if failed:
         _record("task.again", task, failures)
 
@@ -191,7 +191,7 @@ def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False)
     """End a task and release its slots. Raises states.Overtaken."""
     job = states.locked(task.job_id)
     states.move_task(job, task, to, message[:2000], broke_rule=broke_rule)
-    slots.release(holder_of(task))
+    slots.release_slots(holder_of(task))
 
 
 def sweep() -> bool:
@@ -221,7 +221,7 @@ def _block_reasons(candidates: Sequence[Candidate]) -> Mapping[int, str]:
     """By group. A used up budget comes first: it lasts longer than what a node waits for."""
     fetching = [c for c in candidates if c.route.purpose is Purpose.RETRIEVE]
     owners = {candidate.owner for candidate in fetching}
-    over_budget = budgets.spent_by(owners) if owners else {}
+    over_budget = budgets.find_over_budget(owners) if owners else {}
     closed = _closed_routes({candidate.route for candidate in candidates})
     reasons = {c.group: closed[c.route] for c in candidates if c.route in closed}
     reasons |= {c.group: str(over_budget[c.owner]) for c in fetching if c.owner in over_budget}
@@ -234,7 +234,7 @@ def _closed_routes(routes: Iterable[Route]) -> Mapping[Route, str]:
     for route in routes:
         try:
             _require_open(task_groups.nodes_of(route), route)
-        except Waits as waits:
+        except NodeUnavailable as waits:
             closed[route] = str(waits)
     return closed
 
@@ -276,7 +276,7 @@ def _after_loss(task: Task) -> None:
     else:
         not_before = timezone.now() + _pause(failures - 1) if failures > 1 else None
         states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
-        slots.release(holder_of(task))
+        slots.release_slots(holder_of(task))
     _record("task.lost", task, failures)
 
 
@@ -293,9 +293,11 @@ def _settle_canceling() -> None:
 
 
 def _require_open(nodes: Iterable[Node], route: Route) -> None:
-    """Raises Waits where no task may start on this route now."""
+    """Raises NodeUnavailable where no task may start on this route now."""
     for node in nodes:
-        waits = why_waiting(node, route.purpose, urgent=route.urgent) or breaker.why_resting(node)
+        waits = get_unavailability(
+            node, route.purpose, urgent=route.urgent
+        ) or breaker.get_breaker_pause(node)
         if waits is not None:
             raise waits
 

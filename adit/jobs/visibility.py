@@ -8,7 +8,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.jobs import encrypted_payload
 from adit.jobs.models import Job, Task
-from adit.vault.cipher import SealBroken
+from adit.vault.cipher import DecryptionError
 
 
 def visible(user: User) -> QuerySet[Job]:
@@ -37,7 +37,7 @@ def titles(user: User, tasks: Iterable[Task]) -> list[str]:
 def _title(task: Task) -> str:
     try:
         return encrypted_payload.open_task(task).title
-    except SealBroken:
+    except DecryptionError:
         return str(task)
 
 

@@ -14,18 +14,18 @@ from django.db.migrations.executor import MigrationExecutor
 
 from adit.nodes.receiving import amqp
 
-WITHIN_S = 4.0
+DEADLINE_S = 4.0
 """Who asks gets an answer within so long, whatever is frozen."""
-ENOUGH_BYTES = 2_000_000_000
-_MARK = "sign-of-life"
+MIN_FREE_BYTES = 2_000_000_000
+_CACHE_KEY = "sign-of-life"
 
 
-class Bad(Exception):
+class CheckFailed(Exception):
     """What is wrong, in few words that name no secret."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class ServiceStatus:
     """One part, and what is wrong with it; nothing where it answers as it should."""
 
     part: str
@@ -36,38 +36,38 @@ class Sign:
         return not self.trouble
 
 
-def all_signs() -> list[Sign]:
+def check_readiness() -> list[ServiceStatus]:
     """One for each part, in a fixed order, asked at the same time."""
-    asked = {part: _asking.submit(_asked, look) for part, look in PARTS.items()}
-    wait(asked.values(), WITHIN_S)
-    return [Sign(part, _trouble(answer)) for part, answer in asked.items()]
+    asked = {part: _executor.submit(_run_check, look) for part, look in CHECKS.items()}
+    wait(asked.values(), DEADLINE_S)
+    return [ServiceStatus(part, _describe_problem(answer)) for part, answer in asked.items()]
 
 
-def _database() -> None:
+def _check_database() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 
 
-def _tables() -> None:
+def _check_migrations() -> None:
     executor = MigrationExecutor(connection)
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
-        raise Bad(f"{len(missing)} changes of tables are due")
+        raise CheckFailed(f"{len(missing)} changes of tables are due")
 
 
-def _broker() -> None:
+def _check_broker() -> None:
     if settings.BROKER_URL.startswith("amqp"):
         try:
-            amqp.version(settings.BROKER_URL)
-        except amqp.Away as error:
-            raise Bad(f"away ({error})") from None
+            amqp.get_broker_version(settings.BROKER_URL)
+        except amqp.BrokerUnavailable as error:
+            raise CheckFailed(f"away ({error})") from None
     elif not os.access(settings.BROKER_DIR, os.W_OK):
-        raise Bad("its folder cannot be written")
+        raise CheckFailed("its folder cannot be written")
 
 
-def _cache() -> None:
+def _check_cache() -> None:
     if not settings.REDIS_URL:
-        cache.get(_MARK)
+        cache.get(_CACHE_KEY)
         return
     with redis.Redis.from_url(
         settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2
@@ -75,39 +75,39 @@ def _cache() -> None:
         client.ping()
 
 
-def _disk() -> None:
+def _check_disk() -> None:
     for place in {settings.DATA_DIR, settings.SPOOL_DIR}:
-        if place.is_dir() and shutil.disk_usage(place).free < ENOUGH_BYTES:
-            raise Bad("less than 2 GB are free")
+        if place.is_dir() and shutil.disk_usage(place).free < MIN_FREE_BYTES:
+            raise CheckFailed("less than 2 GB are free")
 
 
-PARTS: Mapping[str, Callable[[], None]] = {
-    "database": _database,
-    "tables": _tables,
-    "broker": _broker,
-    "cache": _cache,
-    "disk": _disk,
+CHECKS: Mapping[str, Callable[[], None]] = {
+    "database": _check_database,
+    "tables": _check_migrations,
+    "broker": _check_broker,
+    "cache": _check_cache,
+    "disk": _check_disk,
 }
 
-_asking = ThreadPoolExecutor(2 * len(PARTS), thread_name_prefix="sign")
+_executor = ThreadPoolExecutor(2 * len(CHECKS), thread_name_prefix="sign")
 """What hangs takes up threads; when all of them hang, that is an answer, too."""
 
 
-def _asked(look: Callable[[], None]) -> None:
+def _run_check(look: Callable[[], None]) -> None:
     try:
         look()
     finally:
         connection.close()
 
 
-def _trouble(answer: "Future[None]") -> str:
+def _describe_problem(answer: "Future[None]") -> str:
     if not answer.done():
         answer.cancel()
-        return f"no answer within {WITHIN_S:g} s"
+        return f"no answer within {DEADLINE_S:g} s"
     error = answer.exception()
     if error is None:
         return ""
-    if isinstance(error, Bad):
+    if isinstance(error, CheckFailed):
         return str(error)
     if isinstance(error, (Error, redis.RedisError, OSError)):
         return f"away ({type(error).__name__})"

@@ -11,73 +11,81 @@ from django.utils import timezone
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
-from adit.monitoring.health import all_signs
-from adit.nodes.gateway import Purpose, why_waiting
+from adit.monitoring.health import check_readiness
+from adit.nodes.gateway import Purpose, get_unavailability
 from adit.nodes.limits import slots
-from adit.nodes.limits.unavailable import Halted, Paused
-from adit.nodes.models import Lane, Node, Slot, Use
+from adit.nodes.limits.unavailable import NodePaused, NodeStopped
+from adit.nodes.models import Lane, Node, NodeDailyUsage, Slot
 
 OUTCOMES = ("delivered", "withheld", "failed", "skipped")
 
 
-def text() -> bytes:
+def render_metrics() -> bytes:
     """In the format that Prometheus scrapes."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Rows())
+    registry.register(_DatabaseCollector())
     return generate_latest(registry)
 
 
-class _Rows:
+class _DatabaseCollector:
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("adit_ready", "1 while this part answers", ["part"], _ready())
-        yield _gauge("adit_jobs", "Jobs by state", ["state"], _by(Job.objects, "state"))
-        yield _gauge("adit_tasks", "Parts of jobs by state", ["kind", "state"], _tasks_by_state())
-        yield _gauge("adit_tasks_waiting", "Why parts wait", ["reason"], _waiting())
-        yield _gauge("adit_oldest_due_seconds", "How long the oldest due part waits", [], _oldest())
-        yield _counter("adit_attempts", "Attempts that workers began", [], _attempts())
+        yield _make_gauge("adit_ready", "1 while this part answers", ["part"], _readiness())
+        yield _make_gauge("adit_jobs", "Jobs by state", ["state"], _count_by(Job.objects, "state"))
+        yield _make_gauge(
+            "adit_tasks", "Parts of jobs by state", ["kind", "state"], _count_tasks_by_state()
+        )
+        yield _make_gauge(
+            "adit_tasks_waiting", "Why parts wait", ["reason"], _count_waiting_tasks()
+        )
+        yield _make_gauge(
+            "adit_oldest_due_seconds", "How long the oldest due part waits", [], _oldest_due_age()
+        )
+        yield _make_counter("adit_attempts", "Attempts that workers began", [], _count_attempts())
         for name, action, about in (
             ("adit_lease_losses", "task.lost", "Attempts whose worker vanished"),
             ("adit_retries", "task.again", "Attempts that failed and are made again"),
         ):
-            yield _counter(name, about, [], [([], Event.objects.filter(action=action).count())])
-        yield from _transferred()
-        yield from _nodes()
+            yield _make_counter(
+                name, about, [], [([], AuditEvent.objects.filter(action=action).count())]
+            )
+        yield from _transfer_metrics()
+        yield from _node_metrics()
 
 
-Rows = Iterable[tuple[list[str], float]]
+Samples = Iterable[tuple[list[str], float]]
 
 
-def _gauge(name: str, about: str, labels: list[str], rows: Rows) -> Metric:
+def _make_gauge(name: str, about: str, labels: list[str], rows: Samples) -> Metric:
     family = GaugeMetricFamily(name, about, labels=labels)
     for values, number in rows:
         family.add_metric(values, number)
     return family
 
 
-def _counter(name: str, about: str, labels: list[str], rows: Rows) -> Metric:
+def _make_counter(name: str, about: str, labels: list[str], rows: Samples) -> Metric:
     family = CounterMetricFamily(name, about, labels=labels)
     for values, number in rows:
         family.add_metric(values, number)
     return family
 
 
-def _ready() -> Rows:
-    return [([sign.part], float(sign.is_good)) for sign in all_signs()]
+def _readiness() -> Samples:
+    return [([sign.part], float(sign.is_good)) for sign in check_readiness()]
 
 
-def _by(rows: "object", column: str) -> Rows:
+def _count_by(rows: "object", column: str) -> Samples:
     counted = rows.order_by().values_list(column).annotate(Count("pk"))  # type: ignore[attr-defined]
     return [([str(value)], number) for value, number in counted]
 
 
-def _tasks_by_state() -> Rows:
+def _count_tasks_by_state() -> Samples:
     rows = Task.objects.order_by().values_list("job__kind", "state").annotate(Count("pk"))
     return [([kind, state], number) for kind, state, number in rows]
 
 
-def _waiting() -> Rows:
+def _count_waiting_tasks() -> Samples:
     """Each waiting part once, under the first reason that holds it up."""
     waiting: Counter[str] = Counter()
     now = timezone.now()
@@ -92,26 +100,26 @@ def _waiting() -> Rows:
         is_search = lane == Lane.SEARCH
         used = [(source, Purpose.SEARCH if is_search else Purpose.RETRIEVE)]
         used += [] if is_search else [(destination, Purpose.STORE)]
-        reasons = (_reason(nodes[pk], purpose, urgent) for pk, purpose in used if pk in nodes)
+        reasons = (_wait_reason(nodes[pk], purpose, urgent) for pk, purpose in used if pk in nodes)
         waiting[next(filter(None, reasons), "worker")] += number
-    return [([reason], waiting[reason]) for reason in REASONS]
+    return [([reason], waiting[reason]) for reason in WAIT_REASONS]
 
 
-REASONS = ("approval", "later", "not_open", "paused", "hours", "connections", "worker")
+WAIT_REASONS = ("approval", "later", "not_open", "paused", "hours", "connections", "worker")
 
 
-def _reason(node: Node, purpose: Purpose, urgent: bool) -> str:
+def _wait_reason(node: Node, purpose: Purpose, urgent: bool) -> str:
     if not node.is_open:
         return "not_open"
-    waits = why_waiting(node, purpose, urgent=urgent)
-    if isinstance(waits, (Paused, Halted)):
+    waits = get_unavailability(node, purpose, urgent=urgent)
+    if isinstance(waits, (NodePaused, NodeStopped)):
         return "paused"
     if waits is not None:
         return "hours"
-    return "" if slots.free(node, purpose.lane(urgent)) else "connections"
+    return "" if slots.count_free(node, purpose.lane(urgent)) else "connections"
 
 
-def _oldest() -> Rows:
+def _oldest_due_age() -> Samples:
     due = Task.objects.filter(
         state=TaskState.PENDING, job__state__in=(JobState.PENDING, JobState.IN_PROGRESS)
     ).filter(Q(not_before=None) | Q(not_before__lte=timezone.now()))
@@ -119,11 +127,11 @@ def _oldest() -> Rows:
     return [([], (timezone.now() - first).total_seconds() if first else 0.0)]
 
 
-def _attempts() -> Rows:
+def _count_attempts() -> Samples:
     return [([], Task.objects.aggregate(sum=Sum("attempt"))["sum"] or 0)]
 
 
-def _transferred() -> Iterator[Metric]:
+def _transfer_metrics() -> Iterator[Metric]:
     rows = (
         Item.objects.order_by()
         .values_list("task__source__name", "task__job__destination__name")
@@ -136,13 +144,15 @@ def _transferred() -> Iterator[Metric]:
         images += [([*places, name], n or 0) for name, n in zip(OUTCOMES, counts, strict=True)]
         sizes.append((places, size or 0))
     labels = ["source", "destination"]
-    yield _counter("adit_instances", "Images by what became of them", [*labels, "outcome"], images)
-    yield _counter("adit_delivered_bytes", "Bytes delivered", labels, sizes)
+    yield _make_counter(
+        "adit_instances", "Images by what became of them", [*labels, "outcome"], images
+    )
+    yield _make_counter("adit_delivered_bytes", "Bytes delivered", labels, sizes)
 
 
-def _nodes() -> Iterator[Metric]:
+def _node_metrics() -> Iterator[Metric]:
     uses = list(
-        Use.objects.order_by()
+        NodeDailyUsage.objects.order_by()
         .values_list("node__name", "lane")
         .annotate(Sum("connections"), Sum("images"), Sum("size_bytes"), Sum("seconds"))
     )
@@ -155,7 +165,7 @@ def _nodes() -> Iterator[Metric]:
         ),
         start=2,
     ):
-        yield _gauge(
+        yield _make_gauge(
             name, about, ["node", "lane"], [([row[0], row[1]], row[position] or 0) for row in uses]
         )
     open_now = (
@@ -164,23 +174,23 @@ def _nodes() -> Iterator[Metric]:
         .values_list("node__name", "lane")
         .annotate(Sum("weight"))
     )
-    yield _gauge(
+    yield _make_gauge(
         "adit_node_connections_open",
         "Associations counted as open now",
         ["node", "lane"],
         [([node, lane], number) for node, lane, number in open_now],
     )
-    yield _gauge(
+    yield _make_gauge(
         "adit_node_connections_allowed",
         "Associations allowed now",
         ["node", "lane"],
         [
-            ([node.name, lane], slots.allowed(node, lane, timezone.now()))
+            ([node.name, lane], slots.get_lane_limit(node, lane, timezone.now()))
             for node in Node.objects.all()
             for lane in (Lane.RETRIEVE, Lane.SEARCH)
         ],
     )
-    yield _gauge(
+    yield _make_gauge(
         "adit_node_paused",
         "1 while somebody has paused or stopped it",
         ["node"],

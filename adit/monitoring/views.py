@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from adit.monitoring import metrics
-from adit.monitoring.health import all_signs
+from adit.monitoring.health import check_readiness
 
 
 @login_not_required
@@ -27,7 +27,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 while all parts answer, else 503; which, and what is wrong, in few words."""
-    signs = all_signs()
+    signs = check_readiness()
     status = 200 if all(sign.is_good for sign in signs) else 503
     return JsonResponse({sign.part: sign.trouble or "ok" for sign in signs}, status=status)
 
@@ -37,12 +37,12 @@ def readyz(request: HttpRequest) -> HttpResponse:
 @require_safe
 def prometheus(request: HttpRequest) -> HttpResponse:
     """For whoever shows the token, or asks from an allowed address; for all others not there."""
-    if not _may(request):
+    if not _may_read_metrics(request):
         raise Http404
-    return HttpResponse(metrics.text(), content_type=CONTENT_TYPE_LATEST)
+    return HttpResponse(metrics.render_metrics(), content_type=CONTENT_TYPE_LATEST)
 
 
-def _may(request: HttpRequest) -> bool:
+def _may_read_metrics(request: HttpRequest) -> bool:
     shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
     if settings.METRICS_TOKEN:
         return compare_digest(shown.encode(), settings.METRICS_TOKEN.encode())

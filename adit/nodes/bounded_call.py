@@ -15,31 +15,31 @@ from adit_engine.nodes.base import FindResults, OpenedNode, Searchable
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
 
-TICK_S = 0.5
-LOOK_S = 2.0
-LAST_WORDS_S = 2.0
+POLL_S = 0.5
+RECHECK_S = 2.0
+ABORT_GRACE_S = 2.0
 """How long an aborted node may take to let go, before it is left to its own deadlines."""
 
 T = TypeVar("T")
 
 
-class Asked(Searchable, OpenedNode):
+class SearchableNode(Searchable, OpenedNode):
     """What can be searched, and stopped while it is."""
 
 
 @dataclass
-class Watch:
+class CallGuard:
     """Until when (monotonic seconds) an answer is awaited, and who may end it before."""
 
     until: float
     is_canceled: Callable[[], bool]
     require: Callable[[], None] = lambda: None
-    """Raises Waits when the node may be used no longer; asked every two seconds."""
+    """Raises NodeUnavailable when the node may be used no longer; asked every two seconds."""
     _asked_at: float = field(default_factory=time.monotonic)
 
     def look(self) -> None:
         now = time.monotonic()
-        if now - self._asked_at > LOOK_S:
+        if now - self._asked_at > RECHECK_S:
             self._asked_at = now
             self.require()
 
@@ -55,8 +55,11 @@ class Watch:
             )
 
 
-def answer_of(
-    node: Asked, query: Query, reduce: Callable[[Iterator[Record], FindResults], T], watch: Watch
+def run_query(
+    node: SearchableNode,
+    query: Query,
+    reduce: Callable[[Iterator[Record], FindResults], T],
+    watch: CallGuard,
 ) -> T:
     """What `reduce` makes of the records that match by our own reading as well.
 
@@ -66,14 +69,14 @@ def answer_of(
     def ask(stop: threading.Event) -> T:
         answers = node.find(query)
         try:
-            return reduce(_matching(answers, query, stop), answers)
+            return reduce(_filter_matching(answers, query, stop), answers)
         finally:
             answers.close()
 
-    return watched(node, ask, watch)
+    return run_bounded(node, ask, watch)
 
 
-def watched(node: OpenedNode, ask: Callable[[threading.Event], T], watch: Watch) -> T:
+def run_bounded(node: OpenedNode, ask: Callable[[threading.Event], T], watch: CallGuard) -> T:
     """What `ask` gives, which runs in a thread and ends early when its event is set.
 
     So this one can look at the watch even while the node is silent. Raises what the watch or `ask`
@@ -84,20 +87,20 @@ def watched(node: OpenedNode, ask: Callable[[threading.Event], T], watch: Watch)
     try:
         answer = asker.submit(ask, stop)
         try:
-            while not wait([answer], TICK_S).done:
+            while not wait([answer], POLL_S).done:
                 watch.check(node.name)
                 watch.look()
         except BaseException:
             stop.set()
             node.abort()
-            wait([answer], LAST_WORDS_S)
+            wait([answer], ABORT_GRACE_S)
             raise
         return answer.result()
     finally:
         asker.shutdown(wait=False)
 
 
-def _matching(answers: FindResults, query: Query, stop: threading.Event) -> Iterator[Record]:
+def _filter_matching(answers: FindResults, query: Query, stop: threading.Event) -> Iterator[Record]:
     for record in answers:
         if stop.is_set():
             return

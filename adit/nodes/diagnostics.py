@@ -13,32 +13,32 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Person, Right, require
+from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
 from adit.nodes import services
-from adit.nodes.bounded_call import Watch, watched
-from adit.nodes.forms import form_for, is_secret
-from adit.nodes.gateway import Purpose, open_node, require_still
+from adit.nodes.bounded_call import CallGuard, run_bounded
+from adit.nodes.forms import get_settings_form_class, is_secret
+from adit.nodes.gateway import Purpose, open_node, require_still_available
 from adit.nodes.limits import breaker
-from adit.nodes.limits.unavailable import Waits
-from adit.nodes.models import Check, Node
-from adit.nodes.search import turn
+from adit.nodes.limits.unavailable import NodeUnavailable
+from adit.nodes.models import Node, NodeTestResult
+from adit.nodes.search import acquire_search_thread
 from adit_engine.errors import InvalidInput, NodeError, NotFound, TimedOut
 from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal, SupportsTestTransfer
 from adit_engine.nodes.diagnostics.sample_series import choose_image
 from adit_engine.values.references import StudyRef
 
-SPARE_S = 15
+CANCEL_GRACE_S = 15
 """For a C-MOVE to be cancelled in good order, and late images to be waited for."""
 
-_WORST = (Grade.BAD, Grade.WARNING, Grade.GOOD)
-_What = Check.What
+_WORST_FIRST = (Grade.BAD, Grade.WARNING, Grade.GOOD)
+_Kind = NodeTestResult.What
 
-Ask = Callable[[Any], Iterable[NodeFinding]]
+RunTest = Callable[[Any], Iterable[NodeFinding]]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FindingLine:
     """One finding, with those of its proposals that were not adopted yet, and their fields' labels."""
 
     finding: NodeFinding
@@ -46,20 +46,20 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NodeTestReport:
     """What the last test of one sort found."""
 
-    check: Check
-    lines: list[Line]
+    check: NodeTestResult
+    lines: list[FindingLine]
 
     @property
-    def problems(self) -> list[Line]:
+    def problems(self) -> list[FindingLine]:
         """What asks for a look: what is not well, and what could be better."""
-        return [line for line in self.lines if not _is_settled(line)]
+        return [line for line in self.lines if not _needs_no_action(line)]
 
     @property
-    def good(self) -> list[Line]:
-        return [line for line in self.lines if _is_settled(line)]
+    def good(self) -> list[FindingLine]:
+        return [line for line in self.lines if _needs_no_action(line)]
 
     @property
     def who(self) -> str:
@@ -67,20 +67,20 @@ class Told:
         return (by.get_full_name() or by.get_username()) if by is not None else "–"
 
 
-def _is_settled(line: Line) -> bool:
+def _needs_no_action(line: FindingLine) -> bool:
     return line.finding.grade is Grade.GOOD and not line.proposals
 
 
-def check(user: Person, node: Node) -> list[NodeFinding]:
-    """Tests the node, for those who manage or may fetch from it. Raises Refused, Waits.
+def check_node(user: AnyUser, node: Node) -> list[NodeFinding]:
+    """Tests the node, for those who manage or may fetch from it. Raises NotPermitted, NodeUnavailable.
 
     What the node does wrong is a finding, and so is that it did not end in time.
     """
-    return _checked(user, node, _What.PLAIN, lambda opened: opened.check())
+    return _run_and_store(user, node, _Kind.PLAIN, lambda opened: opened.check())
 
 
-def try_fetching(user: Person, node: Node, study: StudyRef | None) -> list[NodeFinding]:
-    """Fetches one image of the study, or of a new one, by each way. Raises Refused, Waits."""
+def try_fetching(user: AnyUser, node: Node, study: StudyRef | None) -> list[NodeFinding]:
+    """Fetches one image of the study, or of a new one, by each way. Raises NotPermitted, NodeUnavailable."""
     require(user, Right.MANAGE_NODES)
 
     def ask(opened: Any) -> Iterator[NodeFinding]:
@@ -91,11 +91,11 @@ def try_fetching(user: Person, node: Node, study: StudyRef | None) -> list[NodeF
         within_s = settings.SEARCH_DEADLINE_S
         yield from opened.try_fetching(image, within_s=within_s, patient_id=patient_id)
 
-    return _checked(user, node, _What.FETCH, ask)
+    return _run_and_store(user, node, _Kind.FETCH, ask)
 
 
-def try_writing(user: Person, node: Node) -> list[NodeFinding]:
-    """Sends a made-up image, or writes a file and removes it. Raises Refused, Waits."""
+def try_writing(user: AnyUser, node: Node) -> list[NodeFinding]:
+    """Sends a made-up image, or writes a file and removes it. Raises NotPermitted, NodeUnavailable."""
     require(user, Right.MANAGE_NODES)
     if node.is_clinical:
         require(user, Right.WRITE_CLINICAL)
@@ -105,26 +105,28 @@ def try_writing(user: Person, node: Node) -> list[NodeFinding]:
             return opened.try_writing()
         return [NodeFinding(Grade.WARNING, _("Nothing can be tried with this kind of place."))]
 
-    return _checked(user, node, _What.WRITE, ask)
+    return _run_and_store(user, node, _Kind.WRITE, ask)
 
 
-def last(node: Node, *, manages: bool) -> list[Told]:
+def get_last_reports(node: Node, *, manages: bool) -> list[NodeTestReport]:
     """What the last tests found; those by which settings are set up, for managers alone."""
     held = node.checks.select_related("by").order_by("pk")
-    mine = held if manages else held.filter(what=_What.PLAIN)
-    return [Told(one, [_line(finding, node) for finding in one.findings]) for one in mine]
+    mine = held if manages else held.filter(what=_Kind.PLAIN)
+    return [
+        NodeTestReport(one, [_make_line(finding, node) for finding in one.findings]) for one in mine
+    ]
 
 
-def adopt(user: User, node: Node, setting: str, value: str) -> SettingProposal:
-    """Enters what a test proposed, as the node's form would. Raises Refused, NotFound, WrongInput."""
+def adopt_proposal(user: User, node: Node, setting: str, value: str) -> SettingProposal:
+    """Enters what a test proposed, as the node's form would. Raises NotPermitted, NotFound, WrongInput."""
     require(user, Right.MANAGE_NODES)
-    lines = (line for told in last(node, manages=True) for line in told.lines)
+    lines = (line for told in get_last_reports(node, manages=True) for line in told.lines)
     proposals = (proposal for line in lines for _label, proposal in line.proposals)
     meant = (one for one in proposals if (one.setting, str(one.value)) == (setting, value))
     proposal = next(meant, None)
     if proposal is None:
         raise NotFound(_("This proposal is gone: somebody has tested again. Look at the new one."))
-    field = form_for(node.kind).base_fields.get(proposal.setting)
+    field = get_settings_form_class(node.kind).base_fields.get(proposal.setting)
     if field is None or is_secret(field):
         raise InvalidInput(_("%(setting)s is no setting of it.") % {"setting": proposal.setting})
     node.settings = {**node.settings, proposal.setting: proposal.value}
@@ -132,39 +134,43 @@ def adopt(user: User, node: Node, setting: str, value: str) -> SettingProposal:
     return proposal
 
 
-def label(node: Node, proposal: SettingProposal) -> str:
+def get_setting_label(node: Node, proposal: SettingProposal) -> str:
     """The setting as the node's form calls it."""
-    field = form_for(node.kind).base_fields.get(proposal.setting)
+    field = get_settings_form_class(node.kind).base_fields.get(proposal.setting)
     return str(field.label) if field is not None else proposal.setting
 
 
 # Asking -------------------------------------------------------------------------------------------
 
 
-class _Deadline(Watch):
+class _TestGuard(CallGuard):
     def check(self, node: str) -> None:
         if time.monotonic() > self.until:
             raise TimedOut(node, _("had not answered everything in time. Test again later."))
 
 
-def _checked(user: Person, node: Node, what: Check.What, ask: Ask) -> list[NodeFinding]:
-    findings = _found(user, node, what, ask)
+def _run_and_store(
+    user: AnyUser, node: Node, what: NodeTestResult.What, ask: RunTest
+) -> list[NodeFinding]:
+    findings = _collect_findings(user, node, what, ask)
     grades = {finding.grade for finding in findings}
-    worst = next((grade for grade in _WORST if grade in grades), Grade.WARNING)
+    worst = next((grade for grade in _WORST_FIRST if grade in grades), Grade.WARNING)
     values = {
         "at": timezone.now(),
         "by_id": user.pk,
         "findings": [asdict(finding) for finding in findings],
     }
-    Check.objects.update_or_create(node=node, what=what, defaults=values)
+    NodeTestResult.objects.update_or_create(node=node, what=what, defaults=values)
     if worst is not Grade.BAD:
-        breaker.answered(node)
+        breaker.record_answer(node)
     details = {"node": node.name, "test": what.value, "worst": worst.value}
     record("node.checked", user=user, about=f"node:{node.pk}", details=details)
     return findings
 
 
-def _found(user: Person, node: Node, what: Check.What, ask: Ask) -> list[NodeFinding]:
+def _collect_findings(
+    user: AnyUser, node: Node, what: NodeTestResult.What, ask: RunTest
+) -> list[NodeFinding]:
     """What was found before the deadline stays found."""
     findings: list[NodeFinding] = []
 
@@ -174,31 +180,34 @@ def _found(user: Person, node: Node, what: Check.What, ask: Ask) -> list[NodeFin
                 return
             findings.append(finding)
 
-    until = time.monotonic() + _limit_s(what)
+    until = time.monotonic() + _get_time_limit_s(what)
     holder = f"check:{secrets.token_hex(8)}"
     try:
-        with turn(node), open_node(user, node, Purpose.CHECK, holder=holder) as opened:
-            require = partial(require_still, node, Purpose.CHECK, holder)
-            watched(opened, gather, _Deadline(until, lambda: False, require))
-    except Waits:
+        with (
+            acquire_search_thread(node),
+            open_node(user, node, Purpose.CHECK, holder=holder) as opened,
+        ):
+            require = partial(require_still_available, node, Purpose.CHECK, holder)
+            run_bounded(opened, gather, _TestGuard(until, lambda: False, require))
+    except NodeUnavailable:
         raise
     except (NodeError, NotFound, InvalidInput) as error:
         findings = [*findings, NodeFinding(Grade.BAD, str(error))]
     return findings
 
 
-def _limit_s(what: Check.What) -> float:
+def _get_time_limit_s(what: NodeTestResult.What) -> float:
     """Two ways may be tried, each with its own limit."""
-    ways = 2 if what is _What.FETCH else 1
-    return ways * settings.SEARCH_DEADLINE_S + (SPARE_S if what is _What.FETCH else 0)
+    ways = 2 if what is _Kind.FETCH else 1
+    return ways * settings.SEARCH_DEADLINE_S + (CANCEL_GRACE_S if what is _Kind.FETCH else 0)
 
 
-def _line(kept: dict[str, Any], node: Node) -> Line:
-    fields = form_for(node.kind).base_fields
+def _make_line(kept: dict[str, Any], node: Node) -> FindingLine:
+    fields = get_settings_form_class(node.kind).base_fields
     still = [
         (str(fields[one.setting].label), one)
         for one in (SettingProposal(**values) for values in kept["proposals"])
         if one.setting in fields
         and node.settings.get(one.setting, fields[one.setting].initial) != one.value
     ]
-    return Line(NodeFinding(Grade(kept["grade"]), kept["what"], kept["next_step"]), still)
+    return FindingLine(NodeFinding(Grade(kept["grade"]), kept["what"], kept["next_step"]), still)

@@ -1,7 +1,8 @@
-"""Forms: a node's row, the settings of its kind, and which groups may use it."""
+"""Forms: a node's row, the settings of its kind, and which groups may use it.
+Editor: all forms of one node on one page: the row, the settings of its kind, its hours."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, dataclass, fields
 from types import NoneType
 from typing import Any, ClassVar, get_args, get_type_hints
 
@@ -10,15 +11,27 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.utils.translation import gettext_lazy as _
 
-from adit.nodes.calendar import windows as calendar_windows
+from adit.accounts.models import User
+from adit.nodes import services
+from adit.nodes.calendar import allowed_hours as calendar_windows
+from adit.nodes.calendar import chart
+from adit.nodes.calendar.chart import CalendarChart
+from adit.nodes.calendar.forms import (
+    DEFAULT_PACS_HOURS,
+    HoursFormSet,
+    SpecialDaysFormSet,
+    add_row,
+    remove_row,
+)
+from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.models import Node
 from adit_engine.errors import InvalidInput
 from adit_engine.nodes import KINDS, kind_class
 from adit_engine.values.references import StudyRef
 
-MOST_CONNECTIONS = 64
+MAX_CONNECTIONS = 64
 _ADVANCED, _SECRET, _BELONGS_TO = "is_advanced", "is_secret", "belongs_to"
-_WORDS = {"plain": _("plain (not encrypted)"), "tls": _("tls (encrypted)")}
+_CHOICE_LABELS = {"plain": _("plain (not encrypted)"), "tls": _("tls (encrypted)")}
 
 _STORED = _(
     "One is stored; leave empty to keep it. Enter it again when you change the address or how its "
@@ -29,7 +42,7 @@ _ASKED_AGAIN = _(
     "one is sent to the previous address only."
 )
 
-_FIELDS: Mapping[type, type[forms.Field]] = {
+_FIELD_CLASSES: Mapping[type, type[forms.Field]] = {
     str: forms.CharField,
     int: forms.IntegerField,
     float: forms.FloatField,
@@ -37,7 +50,7 @@ _FIELDS: Mapping[type, type[forms.Field]] = {
 }
 
 
-class SealedLines(forms.Textarea):
+class SecretTextarea(forms.Textarea):
     """Takes a secret of several lines in, such as a key, and never shows it again."""
 
     def format_value(self, value: Any) -> str:
@@ -49,10 +62,10 @@ class NodeForm(forms.ModelForm):
 
     kind = forms.ChoiceField(label=_("kind"), choices=[(kind, kind) for kind in KINDS])
     retrieve_limit = forms.IntegerField(
-        label=_("connections for transfers"), min_value=0, max_value=MOST_CONNECTIONS, initial=2
+        label=_("connections for transfers"), min_value=0, max_value=MAX_CONNECTIONS, initial=2
     )
     search_limit = forms.IntegerField(
-        label=_("connections for searches"), min_value=0, max_value=MOST_CONNECTIONS, initial=2
+        label=_("connections for searches"), min_value=0, max_value=MAX_CONNECTIONS, initial=2
     )
     gap_s = forms.IntegerField(
         label=_("seconds between two studies"),
@@ -89,7 +102,7 @@ class NodeForm(forms.ModelForm):
     def clean_windows(self) -> list[Any]:
         rows = self.cleaned_data["windows"] or []
         try:
-            calendar_windows.read(rows)
+            calendar_windows.parse_windows(rows)
         except InvalidInput as error:
             raise forms.ValidationError(str(error)) from None
         return rows
@@ -173,11 +186,11 @@ class SettingsForm(forms.Form):
         return next(named, None)
 
 
-def form_for(kind: str) -> type[SettingsForm]:
+def get_settings_form_class(kind: str) -> type[SettingsForm]:
     """The form class of a kind, from its settings dataclass. Raises WrongInput for no kind."""
     cls = kind_class(kind).Settings
     hints = get_type_hints(cls)
-    made = {field.name: _field(field, hints[field.name]) for field in fields(cls)}
+    made = {field.name: _make_field(field, hints[field.name]) for field in fields(cls)}
     return type(f"{cls.__name__}Form", (SettingsForm,), {"kind": kind, **made})
 
 
@@ -189,7 +202,7 @@ def is_advanced(field: forms.Field) -> bool:
     return bool(getattr(field, _ADVANCED, False))
 
 
-class AccessForm(forms.Form):
+class NodeAccessForm(forms.Form):
     """Which group may fetch from a node, and which may send to it."""
 
     def __init__(self, *args: Any, node: Node | None = None, **kwargs: Any) -> None:
@@ -214,7 +227,7 @@ class AccessForm(forms.Form):
         return {g: (data[f"read_{g.pk}"], data[f"write_{g.pk}"]) for g in self.groups}
 
 
-class TryForm(forms.Form):
+class FetchTestForm(forms.Form):
     """Which image shall be fetched for a test. Empty: one of the newest that the node lists."""
 
     study_uid = forms.CharField(
@@ -235,7 +248,7 @@ class TryForm(forms.Form):
             raise forms.ValidationError(str(error)) from None
 
 
-def _field(field: Field[Any], hint: Any) -> forms.Field:
+def _make_field(field: Field[Any], hint: Any) -> forms.Field:
     kinds = [part for part in get_args(hint) or (hint,) if part is not NoneType]
     options: dict[str, Any] = {
         "label": field.metadata["label"],
@@ -246,7 +259,7 @@ def _field(field: Field[Any], hint: Any) -> forms.Field:
     if field.name == "calling_ae_title":
         options["initial"] = settings.CALLING_AE_TITLE
     if field.metadata["pem"]:
-        options["widget"] = SealedLines if field.metadata["secret"] else forms.Textarea
+        options["widget"] = SecretTextarea if field.metadata["secret"] else forms.Textarea
         options["widget"] = options["widget"](attrs={"rows": 4, "spellcheck": "false"})
     elif field.metadata["secret"]:
         options["widget"] = forms.PasswordInput(attrs={"autocomplete": "new-password"})
@@ -254,12 +267,124 @@ def _field(field: Field[Any], hint: Any) -> forms.Field:
     if field.metadata["secret"]:
         options["initial"] = None
     if field.metadata["choices"]:
-        choices = [(choice, _WORDS.get(choice, choice)) for choice in field.metadata["choices"]]
+        choices = [
+            (choice, _CHOICE_LABELS.get(choice, choice)) for choice in field.metadata["choices"]
+        ]
         made: forms.Field = forms.TypedChoiceField(
             choices=choices, empty_value=str(field.default), **options
         )
     else:
-        made = _FIELDS[kinds[0]](**options)
+        made = _FIELD_CLASSES[kinds[0]](**options)
     for name, word in ((_ADVANCED, "advanced"), (_SECRET, "secret"), (_BELONGS_TO, "belongs_to")):
         setattr(made, name, field.metadata[word])
     return made
+
+
+FIELD_HINTS = {
+    "name": _("What people read everywhere, such as PACS Radiology."),
+    "is_clinical": _("Patient care depends on it; sending to it needs a right of its own."),
+    "retrieve_limit": _("How many may be open at once, for all users and jobs together."),
+    "search_limit": _("Likewise for searches and tests."),
+    "gap_s": _("So long each connection rests after a study. 0: not at all."),
+    "rate_kb_s": _("Of all transfers together, such as 12500 for 100 Mbit/s. Empty: no limit."),
+    "takes_images": _("Without the tick it is a source only, whatever its groups may."),
+}
+
+
+_PREFIXES = ("hours", "special")
+
+
+@dataclass(frozen=True, slots=True)
+class FormProblem:
+    """One error, and the field that it is about; without `field_id` it is about all of them."""
+
+    field_id: str
+    label: str
+    text: str
+
+
+class NodeEditor:
+    """What is typed comes back when it is not accepted."""
+
+    wrong_hours = ""
+    """Why the hours cannot be drawn, once somebody asked for the picture."""
+
+    def __init__(self, data: Any, node: Node) -> None:
+        self.is_changing_rows = data is not None and bool({"add", "remove", "show"} & set(data))
+        data = _apply_row_buttons(data)
+        self.node = node
+        if node.pk is None and node.kind == "dimse":
+            node.takes_images = False
+        self.row = NodeForm(data, instance=node)
+        self.row.fields["kind"].disabled = True
+        # Opening and hours have forms of their own.
+        del self.row.fields["is_open"], self.row.fields["windows"]
+        for name, hint in FIELD_HINTS.items():
+            self.row.fields[name].help_text = hint
+        self.settings = get_settings_form_class(node.kind)(data, node=node)
+        self.hours = HoursFormSet(data, node)
+        self.specials = SpecialDaysFormSet(data, node)
+
+    @property
+    def problems(self) -> list[FormProblem]:
+        """What was not accepted, in the order of the page; empty before anything was sent."""
+        if self.is_changing_rows:
+            return []
+        every = (self.row, self.settings, *self.hours.forms, *self.specials.forms)
+        return [problem for form in every for problem in _form_problems(form)]
+
+    @property
+    def picture(self) -> CalendarChart | None:
+        """Of the hours as they are typed; None while they cannot be read."""
+        if not self.hours.is_bound:
+            proposed = (
+                DEFAULT_PACS_HOURS if self.node.pk is None and self.node.kind == "dimse" else None
+            )
+            windows, exceptions = proposed or self.node.windows, self.node.exceptions
+        elif self.hours.is_valid() and self.specials.is_valid():
+            windows, exceptions = self.hours.rows, self.specials.rows
+        else:
+            return None
+        try:
+            return chart.make_calendar_chart(self.node, windows, exceptions)
+        except InvalidInput as error:
+            self.wrong_hours = str(error)
+            return None
+
+    def save(self, user: User) -> Node | None:
+        """The saved node, or None when something was not accepted. Raises NotPermitted."""
+        forms_ = (self.row, self.settings, self.hours, self.specials)
+        if self.is_changing_rows or not all(form.is_valid() for form in forms_):
+            return None
+        node = self.row.save(commit=False)
+        node.settings = self.settings.settings
+        node.give_secrets(self.settings.secrets)
+        node.windows, node.exceptions = self.hours.rows, self.specials.rows
+        try:
+            return services.save_node(user, node)
+        except FolderRefused as error:
+            self.settings.add_error(error.setting, str(error))
+            return None
+        except InvalidInput as error:
+            self.row.add_error(None, str(error))
+            return None
+
+
+def _apply_row_buttons(data: Any) -> Any:
+    """What was sent by one of the buttons that only add or take away a row."""
+    if data is None:
+        return None
+    prefix, _dash, number = str(data.get("remove", "")).partition("-")
+    if prefix in _PREFIXES and number.isdigit():
+        return remove_row(data, prefix, int(number))
+    return add_row(data, data["add"]) if data.get("add") in _PREFIXES else data
+
+
+def _form_problems(form: forms.Form | forms.ModelForm) -> Iterator[FormProblem]:
+    for text in form.non_field_errors():
+        yield FormProblem("", "", str(text))
+    for field in form:
+        label = str(field.label)
+        for text in field.errors:
+            # Sentences of a settings dataclass begin with the label already.
+            yield FormProblem(field.id_for_label, label, str(text).removeprefix(f"{label}: "))

@@ -12,20 +12,26 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Person, Refused, Right, may, require, require_active
+from adit.accounts.permissions import AnyUser, NotPermitted, Right, may, require, require_active
 from adit.audit.trail import record
 from adit.nodes import folder_rules, shared_folders
 from adit.nodes.access import may_read, may_write
 from adit.nodes.limits import budgets, slots
-from adit.nodes.limits.unavailable import Ended, Halted, NoSlot, Paused, Waits
+from adit.nodes.limits.unavailable import (
+    ConnectionEnded,
+    NodePaused,
+    NodeStopped,
+    NodeUnavailable,
+    NoSlot,
+)
 from adit.nodes.models import Lane, Node, Slot
-from adit.nodes.receiving.retrievals import house_reception
+from adit.nodes.receiving.retrievals import make_receiver_client
 from adit.nodes.usage import metering
-from adit.nodes.usage.metering import BY_MOVE
+from adit.nodes.usage.metering import ASSOCIATIONS_OF_MOVE
 from adit_engine import nodes as engine
 from adit_engine.errors import InvalidInput, NodeError
 
-MOST_CONTACT = 80
+MAX_CONTACT_LENGTH = 80
 """So much of a contact stands in an error; all of it on the node's page."""
 
 
@@ -54,24 +60,24 @@ class Purpose(StrEnum):
 
 @contextmanager
 def open_node(
-    user: Person, row: Node, purpose: Purpose, *, holder: str, urgent: bool = False
+    user: AnyUser, row: Node, purpose: Purpose, *, holder: str, urgent: bool = False
 ) -> Iterator[Any]:
     """The engine's node, for as long as the block lasts; aborted when the block fails.
 
     `holder` is what the slot is counted under (task:12); a slot that it holds already is used and
     left to whoever took it, else one is taken for the block. Who stays longer than a lease renews
-    it. Rights and row are read anew each time. Raises Refused, Waits, WrongInput, NodeError.
+    it. Rights and row are read anew each time. Raises NotPermitted, NodeUnavailable, WrongInput, NodeError.
     """
-    user, row = _fresh(user, row)
-    with _with_contact(row):
+    user, row = _reload(user, row)
+    with _add_contact_to_errors(row):
         require_purpose(user, row, purpose, urgent=urgent)
-        waits = why_waiting(row, purpose, urgent=urgent)
-        if waits is not None and (isinstance(waits, Halted) or not _may_test(user, purpose)):
+        waits = get_unavailability(row, purpose, urgent=urgent)
+        if waits is not None and (isinstance(waits, NodeStopped) or not _may_test(user, purpose)):
             raise waits
-        if purpose is Purpose.RETRIEVE and not slots.holds(row, holder):
-            budgets.require_left(user.pk)
-        hold = hold_of(row, (purpose,), user.pk)
-        slot = slots.take(row, purpose.lane(urgent), holder, purpose.lasts_s, hold)
+        if purpose is Purpose.RETRIEVE and not slots.holds_slot(row, holder):
+            budgets.require_budget(user.pk)
+        hold = make_slot_request(row, (purpose,), user.pk)
+        slot = slots.acquire_slot(row, purpose.lane(urgent), holder, purpose.lasts_s, hold)
         try:
             record(
                 "node.opened",
@@ -79,98 +85,108 @@ def open_node(
                 about=f"node:{row.pk}",
                 details={"node": row.name, "purpose": purpose.value, "holder": holder},
             )
-            reception = house_reception(row, slot)
-            values = _narrowed(engine_settings(row), slot)
+            reception = make_receiver_client(row, slot)
+            values = _limit_associations(get_engine_settings(row), slot)
             if purpose is Purpose.STORE:
-                shared_folders.require(row, values)
+                shared_folders.require_shared(row, values)
             node = engine.open_node(row.kind, row.name, values, reception=reception)
             try:
-                yield metering.begin(node, slot)
+                yield metering.start_metering(node, slot)
             except BaseException:
                 node.abort()
                 raise
             finally:
                 node.close()
-                metering.end(slot)
+                metering.stop_metering(slot)
         finally:
             if slot.is_new:
                 slots.release_slot(slot)
 
 
 @contextmanager
-def _with_contact(row: Node) -> Iterator[None]:
+def _add_contact_to_errors(row: Node) -> Iterator[None]:
     """What the node does wrong is said with whom to ask; that others use it is nobody's fault."""
     try:
         yield
     except NodeError as error:
-        if error.node == row.name and not isinstance(error, Waits):
-            error.contact = _contact(row)
+        if error.node == row.name and not isinstance(error, NodeUnavailable):
+            error.contact = _get_contact(row)
         raise
 
 
-def _contact(row: Node) -> str:
-    return str(row.settings.get("contact") or "")[:MOST_CONTACT]
+def _get_contact(row: Node) -> str:
+    return str(row.settings.get("contact") or "")[:MAX_CONTACT_LENGTH]
 
 
-def require_purpose(user: Person, row: Node, purpose: Purpose, *, urgent: bool = False) -> None:
-    """Raises Refused unless the user may use the node for this; also asked when ordering."""
+def require_purpose(user: AnyUser, row: Node, purpose: Purpose, *, urgent: bool = False) -> None:
+    """Raises NotPermitted unless the user may use the node for this; also asked when ordering."""
     require_active(user)
     if urgent:
         require(user, Right.BE_URGENT)
     words = {"node": row.name}
     if purpose is Purpose.STORE:
         if not row.takes_images:
-            raise Refused(_("%(node)s is a source only: no images are sent to it.") % words)
+            raise NotPermitted(_("%(node)s is a source only: no images are sent to it.") % words)
         if row.is_clinical:
             require(user, Right.WRITE_CLINICAL)
         if not may_write(user, row):
-            raise Refused(_("None of your groups may send to %(node)s. Ask its manager.") % words)
+            raise NotPermitted(
+                _("None of your groups may send to %(node)s. Ask its manager.") % words
+            )
     elif not _may_test(user, purpose) and not may_read(user, row):
-        raise Refused(_("None of your groups may fetch from %(node)s. Ask its manager.") % words)
+        raise NotPermitted(
+            _("None of your groups may fetch from %(node)s. Ask its manager.") % words
+        )
 
 
-def hold_of(
+def make_slot_request(
     row: Node, purposes: Iterable[Purpose], user: int | None, job: int | None = None
-) -> slots.Hold:
+) -> slots.SlotRequest:
     """How many associations at once it takes to use the node for these, and for whom."""
     purposes = tuple(purposes)
-    ranges = [_associations(row, purpose) for purpose in purposes]
+    ranges = [_association_range(row, purpose) for purpose in purposes]
     least, most = (sum(numbers) for numbers in zip(*ranges, strict=True))
-    return slots.Hold(user, job, least, most, fetches=Purpose.RETRIEVE in purposes)
+    return slots.SlotRequest(user, job, least, most, fetches=Purpose.RETRIEVE in purposes)
 
 
-def _associations(row: Node, purpose: Purpose) -> tuple[int, int]:
+def _association_range(row: Node, purpose: Purpose) -> tuple[int, int]:
     """At least and at most."""
     if row.kind == "dimse" and purpose is Purpose.STORE:
         return 1, int(row.settings.get("store_associations") or 1)
     if row.kind == "dimse" and purpose is Purpose.RETRIEVE and settings.RECEIVER_PORT:
         way = row.settings.get("retrieve", "auto")
         if way == "move" or (way == "auto" and row.moves):
-            return BY_MOVE, BY_MOVE
+            return ASSOCIATIONS_OF_MOVE, ASSOCIATIONS_OF_MOVE
     return 1, 1
 
 
-def _narrowed(values: dict[str, Any], slot: Slot) -> dict[str, Any]:
+def _limit_associations(values: dict[str, Any], slot: Slot) -> dict[str, Any]:
     """No more associations for sending than are counted."""
     if "store_associations" in values:
         values["store_associations"] = min(values["store_associations"] or 1, slot.weight)
     return values
 
 
-def why_waiting(row: Node, purpose: Purpose, *, urgent: bool = False) -> Waits | None:
+def get_unavailability(
+    row: Node, purpose: Purpose, *, urgent: bool = False
+) -> NodeUnavailable | None:
     """Why the node may not be used now, connections in use aside; None when it may."""
     if not row.is_open:
-        return Waits(row.name, _("it is not in use yet. Whoever manages it has to open it"))
+        return NodeUnavailable(
+            row.name, _("it is not in use yet. Whoever manages it has to open it")
+        )
     if row.paused_at is not None:
-        waits = (Paused if row.stopped_at is None else Halted)(row.name, _paused(row))
-        waits.contact = _contact(row)
+        waits = (NodePaused if row.stopped_at is None else NodeStopped)(
+            row.name, _describe_pause(row)
+        )
+        waits.contact = _get_contact(row)
         return waits
-    return slots.why_closed(row, purpose.lane(urgent), timezone.now())
+    return slots.get_closed_reason(row, purpose.lane(urgent), timezone.now())
 
 
-def why_not_longer(
+def get_release_reason(
     row: Node, purpose: Purpose, holder: str, *, urgent: bool = False
-) -> Waits | None:
+) -> NodeUnavailable | None:
     """Why who holds a slot has to give the node up: as above, somebody ended this one, or the
     hours to come allow fewer connections.
     """
@@ -178,22 +194,24 @@ def why_not_longer(
     slot = row.slots.select_related("ended_by").filter(holder=holder, lane=lane).first()
     if slot is not None and slot.ended_by is not None:
         words = {"who": slot.ended_by.get_full_name() or slot.ended_by.username}
-        return Ended(row.name, _("this connection was ended by %(who)s") % words)
-    waits = why_waiting(row, purpose, urgent=urgent)
-    if waits is None and slot is not None and slots.is_beyond(row, slot, timezone.now()):
+        return ConnectionEnded(row.name, _("this connection was ended by %(who)s") % words)
+    waits = get_unavailability(row, purpose, urgent=urgent)
+    if waits is None and slot is not None and slots.exceeds_limit(row, slot, timezone.now()):
         return NoSlot(row.name, _("fewer connections are allowed from now on"))
     return waits
 
 
-def require_still(row: Node, purpose: Purpose, holder: str) -> None:
-    """Raises Waits when whoever holds a slot has to end now. Tests of a paused node may go on."""
+def require_still_available(row: Node, purpose: Purpose, holder: str) -> None:
+    """Raises NodeUnavailable when whoever holds a slot has to end now. Tests of a paused node may go on."""
     fresh = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
-    waits = why_not_longer(fresh, purpose, holder) if fresh is not None else None
-    if waits is not None and (purpose is not Purpose.CHECK or isinstance(waits, (Halted, Ended))):
+    waits = get_release_reason(fresh, purpose, holder) if fresh is not None else None
+    if waits is not None and (
+        purpose is not Purpose.CHECK or isinstance(waits, (NodeStopped, ConnectionEnded))
+    ):
         raise waits
 
 
-def engine_settings(row: Node) -> dict[str, Any]:
+def get_engine_settings(row: Node) -> dict[str, Any]:
     """What the kind's settings dataclass takes: the row's values and the secrets that
     were given for this very address. Links to folders are followed, so that what was examined is
     what is used.
@@ -209,41 +227,41 @@ def engine_settings(row: Node) -> dict[str, Any]:
             % {"node": row.name, "kind": row.kind, "names": ", ".join(unknown)}
         )
     values.update(folder_rules.checked(row, values))
-    for name, folder in _OWN_FOLDERS.get(row.kind, {}).items():
+    for name, folder in _DEFAULT_FOLDERS.get(row.kind, {}).items():
         if not values.get(name):
-            values[name] = str(_made(folder()))
+            values[name] = str(_create_folder(folder()))
     if "calling_ae_title" in names and not values.get("calling_ae_title"):
         values["calling_ae_title"] = settings.CALLING_AE_TITLE
     return values
 
 
-_OWN_FOLDERS: Mapping[str, Mapping[str, Callable[[], Path]]] = {
+_DEFAULT_FOLDERS: Mapping[str, Mapping[str, Callable[[], Path]]] = {
     "archive": {"path": lambda: settings.ARCHIVE_DIR, "staging": lambda: settings.GATHERED_DIR}
 }
 """Of a kind, settings for which this installation has a folder where none is given."""
 
 
-def _made(folder: Path) -> Path:
+def _create_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 
-def _fresh(user: Person, row: Node) -> tuple[Person, Node]:
+def _reload(user: AnyUser, row: Node) -> tuple[AnyUser, Node]:
     person = User.objects.filter(pk=user.pk or 0).first()
     node = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
     if person is None:
-        raise Refused(_("Nobody opens a node without signing in."))
+        raise NotPermitted(_("Nobody opens a node without signing in."))
     if node is None:
-        raise Refused(_("%(node)s was removed.") % {"node": row.name})
+        raise NotPermitted(_("%(node)s was removed.") % {"node": row.name})
     return person, node
 
 
-def _may_test(user: Person, purpose: Purpose) -> bool:
+def _may_test(user: AnyUser, purpose: Purpose) -> bool:
     """Whoever manages nodes may test one that is closed or paused, but not use it."""
     return purpose is Purpose.CHECK and may(user, Right.MANAGE_NODES)
 
 
-def _paused(row: Node) -> str:
+def _describe_pause(row: Node) -> str:
     words = {"reason": row.pause_reason or "–"}
     if row.paused_by is None:
         return (

@@ -10,10 +10,10 @@ from django.utils.translation import gettext as _
 
 from adit.nodes import folder_rules
 from adit.nodes.folder_rules import FolderRefused
-from adit.nodes.gateway import engine_settings
+from adit.nodes.gateway import get_engine_settings
 from adit.nodes.models import Node
-from adit.nodes.receiving.certificates import receiver_tls
-from adit.vault.cipher import SealBroken
+from adit.nodes.receiving.certificates import load_receiver_tls
+from adit.vault.cipher import DecryptionError
 from adit.vault.master_key import KeyMissing
 from adit_engine.dicom_ul import tls as dicom_ul_tls
 from adit_engine.dicom_ul.acceptor import VERIFICATION
@@ -26,71 +26,71 @@ from adit_engine.nodes.base import Grade, NodeFinding
 from adit_engine.nodes.dimse.settings import WARN_DAYS, DimseSettings
 from adit_engine.values.instance import IMPLICIT_LE
 
-ANSWER_S = 5.0
-_PLACES = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what they mean here
+TIMEOUT_S = 5.0
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what they mean here
 
 
-def examine(*, runs: bool) -> Iterator[NodeFinding]:
+def check_receiver_and_nodes(*, runs: bool) -> Iterator[NodeFinding]:
     """The receiver, its certificates, those of all nodes, and their folders.
 
     Calls nobody but our own receiver, which may be silent as long as nothing of this installation
     runs.
     """
     if settings.RECEIVER_PORT:
-        yield from _receiver(runs)
-    yield from _nodes()
+        yield from _check_receiver(runs)
+    yield from _check_nodes()
     yield from _folders()
 
 
-def receiver_certificates() -> Iterator[tuple[str, NodeFinding]]:
+def check_receiver_certificates() -> Iterator[tuple[str, NodeFinding]]:
     """What can be said of each where the receiver runs, and an opaque word for it."""
     if not settings.RECEIVER_PORT:
         return
     try:
-        tls = receiver_tls()
+        tls = load_receiver_tls()
     except InvalidInput as error:
         what = _("The receiver's certificate")
         yield "receiver", NodeFinding(Grade.BAD, what, str(error))
         return
     papers = () if tls is None else (tls.papers.certificate, tls.papers.trusted)
     for number, pem in enumerate(papers):
-        for finding in _lasting(pem.label, pem.text, is_ours=number == 0):
+        for finding in _check_validity(pem.label, pem.text, is_ours=number == 0):
             yield f"receiver:{number}", finding
 
 
-def node_certificates() -> Iterator[tuple[str, NodeFinding]]:
+def check_node_certificates() -> Iterator[tuple[str, NodeFinding]]:
     """Of all nodes, without calling anybody; likewise."""
     for row in Node.objects.filter(kind="dimse"):
-        for number, finding in enumerate(_of_node(row)):
+        for number, finding in enumerate(_check_node(row)):
             yield f"node:{row.pk}:{number}", finding
 
 
-def is_ourselves(ae_title: str, address: str) -> bool:
+def is_own_receiver_check(ae_title: str, address: str) -> bool:
     """Whether it is this machine that asks for its own receiver."""
     if ae_title != settings.CALLING_AE_TITLE:
         return False
     return ip_address(address).is_loopback or address == settings.RECEIVER_HOST
 
 
-def _receiver(runs: bool) -> Iterator[NodeFinding]:
+def _check_receiver(runs: bool) -> Iterator[NodeFinding]:
     what = _("receiver on port %(port)d") % {"port": settings.RECEIVER_PORT}
     try:
-        tls = receiver_tls()
+        tls = load_receiver_tls()
     except InvalidInput as error:
         step = _("%(error)s No image comes by C-MOVE until it is mended.") % {"error": error}
         yield NodeFinding(Grade.BAD, what, step)
         return
-    yield _answering(what, tls, runs)
+    yield _echo_receiver(what, tls, runs)
     if tls is not None:
         papers = tls.papers
         for pem in (papers.certificate, papers.trusted):
-            yield from _lasting(pem.label, pem.text, is_ours=pem is papers.certificate)
+            yield from _check_validity(pem.label, pem.text, is_ours=pem is papers.certificate)
 
 
-def _answering(what: str, tls: ServerTls | None, runs: bool) -> NodeFinding:
+def _echo_receiver(what: str, tls: ServerTls | None, runs: bool) -> NodeFinding:
     """Calls it as a PACS would; under mutual TLS with its own certificate, for want of another."""
     try:
-        peer = _ourselves(tls).peer(what)
+        peer = _make_own_settings(tls).peer(what)
         with OpenAssociations(peer).open(
             [PresentationContext(VERIFICATION, (IMPLICIT_LE,))]
         ) as association:
@@ -99,7 +99,7 @@ def _answering(what: str, tls: ServerTls | None, runs: bool) -> NodeFinding:
             association.send(
                 context, make_request(Operation.ECHO, number, VERIFICATION, data=False)
             )
-            association.receive(ANSWER_S, "answer the C-ECHO")
+            association.receive(TIMEOUT_S, "answer the C-ECHO")
     except Untrusted as error:
         if tls is None or not tls.papers.trusted.text:
             return NodeFinding(Grade.BAD, what, str(error))
@@ -114,7 +114,7 @@ def _answering(what: str, tls: ServerTls | None, runs: bool) -> NodeFinding:
     return NodeFinding(Grade.GOOD, _("%(what)s answers (C-ECHO)") % {"what": what})
 
 
-def _ourselves(tls: ServerTls | None) -> DimseSettings:
+def _make_own_settings(tls: ServerTls | None) -> DimseSettings:
     title, host = settings.CALLING_AE_TITLE, settings.RECEIVER_HOST
     secure: dict[str, Any] = {}
     if tls is not None:
@@ -122,38 +122,38 @@ def _ourselves(tls: ServerTls | None) -> DimseSettings:
         (first, *_others) = dicom_ul_tls.read_certificates(shown)
         secure = {
             "transport": "tls",
-            "ca_certificate": _without_key(shown),
+            "ca_certificate": _strip_private_key(shown),
             "certificate_name": first.names[0] if first.names else "",
         }
         if tls.papers.trusted.text:
             key = tls.papers.key.text
-            secure.update(client_certificate=_without_key(shown), client_key=key)
+            secure.update(client_certificate=_strip_private_key(shown), client_key=key)
     return DimseSettings(
         called_ae_title=title,
         calling_ae_title=title,
-        host=_PLACES.get(host, host),
+        host=_LOOPBACK_OF.get(host, host),
         port=settings.RECEIVER_PORT,
-        connect_s=ANSWER_S,
-        association_s=ANSWER_S,
+        connect_s=TIMEOUT_S,
+        association_s=TIMEOUT_S,
         **secure,
     )
 
 
-def _without_key(text: str) -> str:
+def _strip_private_key(text: str) -> str:
     """The certificates of a file that may hold the key too."""
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     parts = text.split(begin)[1:]
     return "\n".join(begin + part.partition(end)[0] + end for part in parts)
 
 
-def _nodes() -> Iterator[NodeFinding]:
+def _check_nodes() -> Iterator[NodeFinding]:
     try:
         rows = list(Node.objects.filter(kind="dimse"))
-    except (Error, KeyMissing, SealBroken):
+    except (Error, KeyMissing, DecryptionError):
         # Said already, of the database or of the key.
         return
     for row in rows:
-        yield from _of_node(row)
+        yield from _check_node(row)
 
 
 def _folders() -> Iterator[NodeFinding]:
@@ -172,21 +172,21 @@ def _folders() -> Iterator[NodeFinding]:
             yield NodeFinding(Grade.GOOD, what)
 
 
-def _of_node(row: Node) -> Iterator[NodeFinding]:
+def _check_node(row: Node) -> Iterator[NodeFinding]:
     if row.settings.get("transport") != "tls":
         return
     try:
-        given = DimseSettings(**engine_settings(row))
+        given = DimseSettings(**get_engine_settings(row))
     except InvalidInput as error:
         yield NodeFinding(Grade.BAD, row.name, str(error))
         return
     label = _("%(node)s: our client certificate") % {"node": row.name}
-    yield from _lasting(label, given.client_certificate, is_ours=True)
+    yield from _check_validity(label, given.client_certificate, is_ours=True)
     label = _("%(node)s: its CA certificate") % {"node": row.name}
-    yield from _lasting(label, given.ca_certificate, is_ours=False)
+    yield from _check_validity(label, given.ca_certificate, is_ours=False)
 
 
-def _lasting(label: str, text: str, *, is_ours: bool) -> Iterator[NodeFinding]:
+def _check_validity(label: str, text: str, *, is_ours: bool) -> Iterator[NodeFinding]:
     """Of a chain that we show, all have to be valid; of those whom we trust, one is enough."""
     if not text:
         return

@@ -16,61 +16,61 @@ from adit.nodes.models import Alarm, Node
 from adit.nodes.receiving import quarantine
 from adit_engine.nodes.base import Grade, NodeFinding
 
-EVERY_S = 300.0
-LOW_DISK = 0.1
+INTERVAL_S = 300.0
+LOW_DISK_FRACTION = 0.1
 """A disk of which no more than this is free is almost full."""
 
 log = logging.getLogger(__name__)
 
 
-def begin(*, receives: bool = False) -> None:
+def start_host_checks(*, receives: bool = False) -> None:
     """From now on, by a thread of its own: a share that hangs holds up nothing else."""
-    threading.Thread(target=_go_on, args=(receives,), name="lookout", daemon=True).start()
+    threading.Thread(target=_check_forever, args=(receives,), name="lookout", daemon=True).start()
 
 
-def look(*, receives: bool = False) -> None:
+def check_host(*, receives: bool = False) -> None:
     """What this machine says of itself now. Whoever receives also tells of what only it can see."""
     machine = socket.gethostname()
-    _look_at_disks(machine)
+    _check_disks(machine)
     if receives:
-        _look_at_quarantine(machine)
-        _look_at_certificates(health.receiver_certificates(), machine)
+        _check_quarantine(machine)
+        _check_certificates(health.check_receiver_certificates(), machine)
 
 
-def look_at_rows() -> None:
+def check_node_rows() -> None:
     """What every machine could say, and one does: the certificates of nodes."""
-    _look_at_certificates(health.node_certificates())
+    _check_certificates(health.check_node_certificates())
 
 
-def _go_on(receives: bool) -> None:
+def _check_forever(receives: bool) -> None:
     while True:
         try:
-            look(receives=receives)
+            check_host(receives=receives)
         except (Error, OSError) as error:
             log.warning("this machine could not be looked at (%s)", type(error).__name__)
         finally:
             connection.close()
-        threading.Event().wait(EVERY_S)
+        threading.Event().wait(INTERVAL_S)
 
 
-def _look_at_disks(machine: str) -> None:
+def _check_disks(machine: str) -> None:
     full: dict[str, str] = {}
     seen: set[int] = set()
-    for name, path in _places():
+    for name, path in _list_folders():
         if not path.is_dir() or path.stat().st_dev in seen:
             continue
         seen.add(path.stat().st_dev)
         disk = shutil.disk_usage(path)
-        if disk.total and disk.free <= LOW_DISK * disk.total:
+        if disk.total and disk.free <= LOW_DISK_FRACTION * disk.total:
             words = {"name": name, "machine": machine, "percent": 100 * disk.free // disk.total}
             text = _("On %(machine)s the disk of the folder for %(name)s has %(percent)d %% left.")
             full[name] = text % words
     for name, text in full.items():
-        alarms.sound(Alarm.What.DISK, name, text, machine=machine)
-    alarms.end_others(Alarm.What.DISK, full, machine)
+        alarms.raise_alarm(Alarm.What.DISK, name, text, machine=machine)
+    alarms.end_other_alarms(Alarm.What.DISK, full, machine)
 
 
-def _places() -> Iterable[tuple[str, Path]]:
+def _list_folders() -> Iterable[tuple[str, Path]]:
     """Folders of ours; several on one disk are one."""
     yield "data", settings.DATA_DIR
     yield "spool", settings.SPOOL_DIR
@@ -78,7 +78,7 @@ def _places() -> Iterable[tuple[str, Path]]:
     yield "gathered", settings.GATHERED_DIR
 
 
-def _look_at_certificates(found: Iterable[tuple[str, NodeFinding]], machine: str = "") -> None:
+def _check_certificates(found: Iterable[tuple[str, NodeFinding]], machine: str = "") -> None:
     ending = []
     for about, finding in found:
         if finding.grade is not Grade.GOOD:
@@ -86,14 +86,16 @@ def _look_at_certificates(found: Iterable[tuple[str, NodeFinding]], machine: str
             if about.startswith("node:"):
                 node = Node.objects.filter(pk=about.split(":")[1]).first()
             text = f"{finding.what}: {finding.next_step}"
-            alarms.sound(Alarm.What.CERTIFICATE, about, text, node, machine)
+            alarms.raise_alarm(Alarm.What.CERTIFICATE, about, text, node, machine)
             ending.append(about)
-    alarms.end_others(Alarm.What.CERTIFICATE, ending, machine)
+    alarms.end_other_alarms(Alarm.What.CERTIFICATE, ending, machine)
 
 
-def _look_at_quarantine(machine: str) -> None:
-    count = quarantine.count()
+def _check_quarantine(machine: str) -> None:
+    count = quarantine.count_images()
     if count:
         text = _("Images lie in quarantine that nobody asked for: %(n)d. Look from whom.")
-        alarms.sound(Alarm.What.QUARANTINE, "quarantine", text % {"n": count}, machine=machine)
-    alarms.end_others(Alarm.What.QUARANTINE, ["quarantine"] if count else [], machine)
+        alarms.raise_alarm(
+            Alarm.What.QUARANTINE, "quarantine", text % {"n": count}, machine=machine
+        )
+    alarms.end_other_alarms(Alarm.What.QUARANTINE, ["quarantine"] if count else [], machine)

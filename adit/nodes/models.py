@@ -7,8 +7,8 @@ from django.contrib.auth.models import Group
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from adit.notifications.outbox import Outgoing
-from adit.vault.fields import SealedField
+from adit.notifications.outbox import OutgoingMail
+from adit.vault.fields import EncryptedField
 from adit_engine.nodes import recipient_of
 
 
@@ -17,7 +17,7 @@ class Node(models.Model):
     kind = models.CharField(_("kind"), max_length=32)
     """A word of adit_engine.nodes.KINDS; its settings dataclass says what `settings` holds."""
     settings = models.JSONField(default=dict)
-    secrets = SealedField(null=True)
+    secrets = EncryptedField(null=True)
     """`values` of those settings that are secret, and `for` whom they were given (recipient_of).
 
     Written by `give_secrets` and read by `secrets_for`: no other recipient is sent any of them.
@@ -28,9 +28,9 @@ class Node(models.Model):
     is_clinical = models.BooleanField(_("clinical PACS"), default=False)
     """Writing to it needs a right of its own."""
     windows = models.JSONField(_("allowed hours"), default=list, blank=True)
-    """The weekly calendar as adit.nodes.calendar.windows reads it; an empty list is always open."""
+    """The weekly calendar as adit.nodes.calendar.allowed_hours reads it; an empty list is always open."""
     exceptions = models.JSONField(_("special days"), default=list, blank=True)
-    """Dated exceptions from the weekly calendar, as adit.nodes.calendar.windows reads them."""
+    """Dated exceptions from the weekly calendar, as adit.nodes.calendar.allowed_hours reads them."""
     retrieve_limit = models.PositiveSmallIntegerField(_("connections for transfers"), default=2)
     search_limit = models.PositiveSmallIntegerField(_("connections for searches"), default=2)
     gap_s = models.PositiveIntegerField(_("seconds between two studies"), default=0)
@@ -86,7 +86,7 @@ class Node(models.Model):
         return frozenset((self.secrets or {}).get("values", ()))
 
 
-class Access(models.Model):
+class NodeAccess(models.Model):
     """A group may read from a node, write to it, or both."""
 
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="node_access")
@@ -107,7 +107,7 @@ class Lane(models.TextChoices):
     URGENT = "urgent"
 
 
-class Breaker(models.Model):
+class CircuitBreaker(models.Model):
     """A node that did not answer when it was asked last; gone when it does."""
 
     node = models.OneToOneField(Node, on_delete=models.CASCADE, related_name="breaker")
@@ -163,7 +163,7 @@ class Slot(models.Model):
         return f"{self.node} {self.lane} {self.holder}"
 
 
-class Use(models.Model):
+class NodeDailyUsage(models.Model):
     """What one day asked of a node, for its page and for whoever agreed on the limits."""
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="uses")
@@ -190,7 +190,7 @@ class Use(models.Model):
         return f"{self.node} {self.day} {self.lane}"
 
 
-class Spent(models.Model):
+class UserDailyUsage(models.Model):
     """What one person has fetched in a day, by all doors together."""
 
     user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="spent")
@@ -256,7 +256,7 @@ class Alarm(models.Model):
         return f"{self.what} {self.machine} {self.about}"
 
 
-class AlarmLetter(Outgoing):
+class AlarmMail(OutgoingMail):
     """One mail to one address, with all alarms that were untold at the time."""
 
     alarms = models.ManyToManyField(Alarm, related_name="letters")
@@ -265,7 +265,7 @@ class AlarmLetter(Outgoing):
         return f"alarms {self.pk}"
 
 
-class HeadLetter(Outgoing):
+class AuditHeadMail(OutgoingMail):
     """One mail to one address with the end of the trail as it was that day."""
 
     count = models.PositiveBigIntegerField()
@@ -275,7 +275,7 @@ class HeadLetter(Outgoing):
         return f"head {self.count}"
 
 
-class Expectation(models.Model):
+class MoveInProgress(models.Model):
     """One C-MOVE under way: which images the receiver takes, and for whom; gone when it ends."""
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="expectations")
@@ -288,7 +288,7 @@ class Expectation(models.Model):
     series_uids = models.JSONField()
     instance_uids = models.JSONField()
     expires_at = models.DateTimeField(db_index=True)
-    key = SealedField(null=True)
+    key = EncryptedField(null=True)
     """Under which its images are sealed on their way through the broker; in hex."""
     beats = models.PositiveIntegerField(default=0)
     """Changes while the receiver has images for it, or gets one; 0: none."""
@@ -306,7 +306,7 @@ class Expectation(models.Model):
         return int(self.pk - 1) % 0xFFFF + 1
 
 
-class Question(models.Model):
+class PendingCommitment(models.Model):
     """A node was asked what it keeps (Storage Commitment); gone when who asked has the report.
 
     It holds what a report names: classes and UIDs, under which the images went out.
@@ -324,7 +324,7 @@ class Question(models.Model):
         return f"{self.node} {self.transaction_uid}"
 
 
-class Check(models.Model):
+class NodeTestResult(models.Model):
     """What the last test of a node found, of each sort of test."""
 
     class What(models.TextChoices):
@@ -346,7 +346,7 @@ class Check(models.Model):
         return f"{self.node} {self.what}"
 
 
-class Stray(models.Model):
+class UnexpectedSender(models.Model):
     """What the receiver got and nobody expected, added up by sender and kind; names no patient."""
 
     class Fate(models.TextChoices):
@@ -379,7 +379,7 @@ class Stray(models.Model):
         return f"{self.calling}@{self.address} {self.fate}"
 
 
-class CommonFolder(models.Model):
+class SharedFolder(models.Model):
     """A folder that all machines share, by the mark that lies in it."""
 
     word = models.CharField(max_length=32, unique=True)

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.audit import trail
-from adit.nodes.models import Alarm, AlarmLetter, HeadLetter
+from adit.nodes.models import Alarm, AlarmMail, AuditHeadMail
 from adit.notifications.outbox import Outbox
 
 _ADDRESS = re.compile(r"[^\s<>,;()]+@[^\s<>,;()]+")
@@ -25,11 +25,11 @@ def mail_alarms() -> int:
     """Writes letters of what has not been told, and sends those that wait; how many went out."""
     if not settings.MAIL:
         return 0
-    _write()
+    _create_alarm_mails()
     return ALARM_OUTBOX.send()
 
 
-def _write() -> None:
+def _create_alarm_mails() -> None:
     """With the note that they are told, so that nobody else writes them again, and none is lost."""
     with transaction.atomic():
         untold = list(
@@ -38,17 +38,17 @@ def _write() -> None:
             .filter(mailed_at=None, ended_at=None)
         )
         letters: dict[str, list[Alarm]] = defaultdict(list)
-        staff = _staff() if untold else set()
+        staff = _staff_addresses() if untold else set()
         for alarm in untold:
-            for address in staff | _contacts(alarm):
+            for address in staff | _contact_addresses(alarm):
                 letters[address].append(alarm)
         for address, about in sorted(letters.items()):
-            AlarmLetter.objects.create(address=address).alarms.set(about)
+            AlarmMail.objects.create(address=address).alarms.set(about)
         told = {alarm.pk for about in letters.values() for alarm in about}
         Alarm.objects.filter(pk__in=told).update(mailed_at=timezone.now())
 
 
-def _staff() -> set[str]:
+def _staff_addresses() -> set[str]:
     """Named in the settings, else all to whom alarms are shown."""
     if settings.MAIL_ADMINS:
         return set(settings.MAIL_ADMINS)
@@ -56,25 +56,25 @@ def _staff() -> set[str]:
     return {user.email for user in people if user.is_staff or may(user, Right.MANAGE_NODES)}
 
 
-def _contacts(alarm: Alarm) -> set[str]:
+def _contact_addresses(alarm: Alarm) -> set[str]:
     contact = str(alarm.node.settings.get("contact") or "") if alarm.node is not None else ""
     return set(_ADDRESS.findall(contact))
 
 
-def _text(letter: AlarmLetter) -> tuple[str, str]:
+def _compose_alarm_mail(letter: AlarmMail) -> tuple[str, str]:
     alarms = list(letter.alarms.select_related("node").order_by("pk"))
-    lines = [f"{_title(alarm)}\n{alarm.text}" for alarm in alarms]
+    lines = [f"{_alarm_title(alarm)}\n{alarm.text}" for alarm in alarms]
     place = settings.SITE_URL + reverse("nodes")
     body = "\n\n".join([*lines, _("More on %(address)s") % {"address": place}])
     return _("%(n)d alarms") % {"n": len(alarms)}, body
 
 
-def _title(alarm: Alarm) -> str:
+def _alarm_title(alarm: Alarm) -> str:
     what = str(alarm.get_what_display())
     return f"{alarm.node.name}: {what}" if alarm.node is not None else what
 
 
-ALARM_OUTBOX = Outbox(AlarmLetter, _text, lambda letter: f"alarms.{letter.pk}")
+ALARM_OUTBOX = Outbox(AlarmMail, _compose_alarm_mail, lambda letter: f"alarms.{letter.pk}")
 
 
 log = logging.getLogger(__name__)
@@ -83,17 +83,17 @@ log = logging.getLogger(__name__)
 def mail_audit_head() -> None:
     """Once a day: to the log, which a site ships elsewhere, and to those named in the settings."""
     with transaction.atomic():
-        head = trail.take_head()
+        head = trail.claim_due_head()
         if head is None:
             return
         count, last = head
         if settings.MAIL:
             for address in settings.TRAIL_MAIL:
-                HeadLetter.objects.create(address=address, count=count, hash=last)
+                AuditHeadMail.objects.create(address=address, count=count, hash=last)
     log.info("the trail has %d events, the last one %s", count, last)
 
 
-def _words(letter: HeadLetter) -> tuple[str, str]:
+def _compose_head_mail(letter: AuditHeadMail) -> tuple[str, str]:
     command = f"adit manage audit verify --head {letter.count} {letter.hash}"
     lines = [
         _("On %(day)s the trail had %(n)d events. The hash of the last one:")
@@ -105,4 +105,4 @@ def _words(letter: HeadLetter) -> tuple[str, str]:
     return _("the end of the trail"), "\n\n".join(lines)
 
 
-AUDIT_HEAD_OUTBOX = Outbox(HeadLetter, _words, lambda letter: f"trail.{letter.pk}")
+AUDIT_HEAD_OUTBOX = Outbox(AuditHeadMail, _compose_head_mail, lambda letter: f"trail.{letter.pk}")

@@ -10,9 +10,9 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
-from adit.accounts.permissions import Person
+from adit.accounts.permissions import AnyUser
 from adit.nodes import access
-from adit.nodes.calendar import windows
+from adit.nodes.calendar import allowed_hours
 from adit.nodes.calendar.forms import DAY_NAMES
 from adit.nodes.limits import breaker, slots
 from adit.nodes.models import Lane, Node, Slot
@@ -20,7 +20,7 @@ from adit_engine.dicom_ul import tls
 from adit_engine.errors import InvalidInput
 from adit_engine.nodes import kind_class
 
-KINDS = {
+KIND_LABELS = {
     "dimse": (_lazy("PACS"), "server"),
     "dicomweb": (_lazy("PACS (web)"), "server"),
     "folder": (_lazy("Folder"), "folder"),
@@ -31,7 +31,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class NodeStatus:
     """Whether a node can be used. `state`: open, resting, paused or closed; `why`: a sentence."""
 
     state: str
@@ -39,44 +39,48 @@ class Status:
     why: str = ""
 
 
-def kind_word(kind: str) -> str:
-    return str(KINDS.get(kind, (kind, ""))[0])
+def get_kind_label(kind: str) -> str:
+    return str(KIND_LABELS.get(kind, (kind, ""))[0])
 
 
-def kind_icon(kind: str) -> str:
-    return KINDS.get(kind, ("", "server"))[1]
+def get_kind_icon(kind: str) -> str:
+    return KIND_LABELS.get(kind, ("", "server"))[1]
 
 
-def status_of(node: Node) -> Status:
+def get_status(node: Node) -> NodeStatus:
     if not node.is_open:
-        return Status("closed", _("closed"), _("Nobody has opened it yet, or somebody closed it."))
+        return NodeStatus(
+            "closed", _("closed"), _("Nobody has opened it yet, or somebody closed it.")
+        )
     if node.paused_at is not None:
         word = _("paused") if node.stopped_at is None else _("stopped")
-        return Status("paused", word, _pause(node))
-    waits = breaker.why_resting(node)
+        return NodeStatus("paused", word, _describe_pause(node))
+    waits = breaker.get_breaker_pause(node)
     if waits is not None:
-        return Status("resting", _("does not answer"), str(waits))
-    return _by_hours(node)
+        return NodeStatus("resting", _("does not answer"), str(waits))
+    return _status_by_hours(node)
 
 
-def _by_hours(node: Node) -> Status:
+def _status_by_hours(node: Node) -> NodeStatus:
     now = timezone.now()
     try:
-        allowed = windows.allowed_now(node, Lane.RETRIEVE, now)
-        edge = windows.closes_next if allowed else windows.opens_next
+        allowed = allowed_hours.get_limit_at(node, Lane.RETRIEVE, now)
+        edge = allowed_hours.next_closing if allowed else allowed_hours.next_opening
         until = edge(node, Lane.RETRIEVE, now)
     except InvalidInput as error:
-        return Status("closed", _("closed"), str(error))
+        return NodeStatus("closed", _("closed"), str(error))
     if not allowed:
-        return Status("resting", _("outside its hours"), _("It %s.") % slots.closed_sentence(until))
+        return NodeStatus(
+            "resting", _("outside its hours"), _("It %s.") % slots.describe_opening(until)
+        )
     if until is None:
-        return Status("open", _("open"))
+        return NodeStatus("open", _("open"))
     local = timezone.localtime(until)
     words = {"day": date_format(local, "l"), "time": date_format(local, "H:i")}
-    return Status("open", _("open"), _("Until %(day)s at %(time)s.") % words)
+    return NodeStatus("open", _("open"), _("Until %(day)s at %(time)s.") % words)
 
 
-def _pause(node: Node) -> str:
+def _describe_pause(node: Node) -> str:
     who = node.paused_by.get_full_name() or node.paused_by.get_username() if node.paused_by else ""
     if node.stopped_at is None:
         words = _("Paused by %(who)s") % {"who": who} if who else _("Paused")
@@ -85,7 +89,7 @@ def _pause(node: Node) -> str:
     return f"{words}: {node.pause_reason}" if node.pause_reason else f"{words}."
 
 
-def in_use() -> Counter[tuple[int, str]]:
+def count_open_connections() -> Counter[tuple[int, str]]:
     """How many connections are open now, by node and lane. One query."""
     rows = Slot.objects.filter(expires_at__gt=timezone.now()).order_by()
     held = rows.values_list("node_id", "lane").annotate(held=Sum("weight"))
@@ -93,11 +97,11 @@ def in_use() -> Counter[tuple[int, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NodeOverview:
     """One node, as this person sees it."""
 
     node: Node
-    status: Status
+    status: NodeStatus
     reads: bool
     writes: bool
     transfers: int = 0
@@ -105,37 +109,43 @@ class Place:
 
     @property
     def kind(self) -> str:
-        return kind_word(self.node.kind)
+        return get_kind_label(self.node.kind)
 
     @property
     def icon(self) -> str:
-        return kind_icon(self.node.kind)
+        return get_kind_icon(self.node.kind)
 
     @classmethod
-    def of(cls, user: Person, node: Node) -> "Place":
+    def of(cls, user: AnyUser, node: Node) -> "NodeOverview":
         reads, writes = access.may_read(user, node), access.may_write(user, node)
-        return cls(node, status_of(node), reads, writes, *_used(node.pk, in_use()))
+        return cls(
+            node,
+            get_status(node),
+            reads,
+            writes,
+            *_count_by_lane(node.pk, count_open_connections()),
+        )
 
 
-def places_of(user: Person) -> list[Place]:
+def list_nodes(user: AnyUser) -> list[NodeOverview]:
     """The nodes a person may fetch from, send to, or manage. Four queries, however many there are."""
     reads = set(access.readable_nodes(user).values_list("pk", flat=True))
     writes = set(access.writable_nodes(user).values_list("pk", flat=True))
-    used = in_use()
+    used = count_open_connections()
     nodes = access.visible_nodes(user).select_related("paused_by", "breaker").defer("secrets")
     return [
-        Place(
+        NodeOverview(
             node,
-            status_of(node),
+            get_status(node),
             node.pk in reads,
             node.pk in writes,
-            *_used(node.pk, used),
+            *_count_by_lane(node.pk, used),
         )
         for node in nodes
     ]
 
 
-def facts_of(node: Node) -> list[tuple[str, str]]:
+def describe_settings(node: Node) -> list[tuple[str, str]]:
     """How it is set up, without secrets: label and value of what was filled in."""
     try:
         settings = kind_class(node.kind).Settings
@@ -149,24 +159,24 @@ def facts_of(node: Node) -> list[tuple[str, str]]:
         elif field.metadata.get("advanced") and value == field.default:
             continue
         if field.metadata.get("pem") and not field.metadata.get("secret"):
-            value = _certificates(str(value or ""))
+            value = _describe_certificates(str(value or ""))
         if value not in ("", None):
-            facts.append((str(field.metadata["label"]), _word(value)))
-    return facts + [(_("Allowed hours"), text) for text in hours_of(node)]
+            facts.append((str(field.metadata["label"]), _format_value(value)))
+    return facts + [(_("Allowed hours"), text) for text in describe_hours(node)]
 
 
-def hours_of(node: Node) -> list[str]:
+def describe_hours(node: Node) -> list[str]:
     """The calendar of transfers in words, a sentence for each row."""
     try:
-        rows = [row for row in windows.calendar_of(node) if row.lane == Lane.RETRIEVE]
+        rows = [row for row in allowed_hours.get_windows(node) if row.lane == Lane.RETRIEVE]
     except InvalidInput as error:
         return [str(error)]
     if not rows:
         return [_("always")]
-    return [_sentence(row) for row in rows]
+    return [_describe_window(row) for row in rows]
 
 
-def _sentence(row: windows.Window) -> str:
+def _describe_window(row: allowed_hours.HoursWindow) -> str:
     days = ", ".join(str(DAY_NAMES[day]) for day in sorted(row.days))
     is_whole_day = row.begin == row.end
     hours = _("all day") if is_whole_day else f"{row.begin:%H:%M} – {row.end:%H:%M}"
@@ -179,7 +189,7 @@ def _sentence(row: windows.Window) -> str:
     }
 
 
-def _certificates(text: str) -> str:
+def _describe_certificates(text: str) -> str:
     """For whom they are and until when; nobody reads the rest."""
     try:
         return "; ".join(map(str, tls.read_certificates(text))) if text else ""
@@ -187,10 +197,10 @@ def _certificates(text: str) -> str:
         return str(error)
 
 
-def _word(value: object) -> str:
+def _format_value(value: object) -> str:
     return {True: _("yes"), False: _("no")}[value] if isinstance(value, bool) else str(value)
 
 
-def _used(node: int, used: dict[tuple[int, str], int]) -> tuple[int, int]:
+def _count_by_lane(node: int, used: dict[tuple[int, str], int]) -> tuple[int, int]:
     transfers = used.get((node, Lane.RETRIEVE), 0) + used.get((node, Lane.URGENT), 0)
     return transfers, used.get((node, Lane.SEARCH), 0)

@@ -7,10 +7,10 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.nodes.gateway import engine_settings
+from adit.nodes.gateway import get_engine_settings
 from adit.nodes.models import Node
-from adit.nodes.presentation import hours_of
-from adit.nodes.receiving.certificates import wants_tls
+from adit.nodes.presentation import describe_hours
+from adit.nodes.receiving.certificates import uses_tls
 from adit_engine.nodes import kind_class
 from adit_engine.registration_sheet import (
     LocalApplication,
@@ -20,13 +20,17 @@ from adit_engine.registration_sheet import (
 )
 
 
-def sheet_of(node: Node, user: User | None = None) -> tuple[SheetSection, ...]:
+def make_registration_sheet(node: Node, user: User | None = None) -> tuple[SheetSection, ...]:
     """To be printed or sent; `user` is whom to call at our side. Raises WrongInput."""
-    given = kind_class(node.kind).Settings(**engine_settings(node))
-    return (*build_sheet(node.kind, given, _ourselves(given)), _agreed(node), *_ours(user))
+    given = kind_class(node.kind).Settings(**get_engine_settings(node))
+    return (
+        *build_sheet(node.kind, given, _get_own_identity(given)),
+        _agreed_limits(node),
+        *_own_contact(user),
+    )
 
 
-def _ourselves(given: Any) -> LocalApplication:
+def _get_own_identity(given: Any) -> LocalApplication:
     url = urlsplit(getattr(given, "url", ""))
     host, port = getattr(given, "host", url.hostname or ""), getattr(given, "port", url.port)
     found = find_own_address(host, port or 443) if host else ""
@@ -34,20 +38,20 @@ def _ourselves(given: Any) -> LocalApplication:
         settings.CALLING_AE_TITLE,
         settings.RECEIVER_ADDRESS or found,
         settings.RECEIVER_PORT or None,
-        wants_tls(),
+        uses_tls(),
     )
 
 
-def _agreed(node: Node) -> SheetSection:
+def _agreed_limits(node: Node) -> SheetSection:
     lines = [
         (_("Connections for transfers"), _("at most %d at a time") % node.retrieve_limit),
         (_("Connections for searches"), _("at most %d at a time") % node.search_limit),
-        *((_("Hours for transfers"), text) for text in hours_of(node)),
+        *((_("Hours for transfers"), text) for text in describe_hours(node)),
     ]
     return SheetSection(_("What was agreed"), tuple(lines))
 
 
-def _ours(user: User | None) -> tuple[SheetSection, ...]:
+def _own_contact(user: User | None) -> tuple[SheetSection, ...]:
     if user is None:
         return ()
     name, mail = user.get_full_name() or user.get_username(), user.email

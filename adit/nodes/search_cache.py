@@ -16,22 +16,22 @@ from django.conf import settings
 from django.core.cache import cache
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Person, Right, may
+from adit.accounts.permissions import AnyUser, Right, may
 from adit.audit.trail import record
-from adit.nodes.gateway import Purpose, require_purpose, why_waiting
+from adit.nodes.gateway import Purpose, get_unavailability, require_purpose
 from adit.nodes.models import Node
-from adit.vault.cipher import SealBroken
-from adit.vault.master_key import master_box
+from adit.vault.cipher import DecryptionError
+from adit.vault.master_key import master_cipher
 from adit_engine.values.query import Query
 
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
-class Question:
+class CachedQuery:
     """Who asks which node for what; `shape` is what of the answer is kept, in a word."""
 
-    user: Person
+    user: AnyUser
     node: Node
     query: Query
     shape: str
@@ -47,66 +47,66 @@ class Question:
             may(self.user, Right.SEE_IDENTIFIED),
         ]
         text = json.dumps(about, sort_keys=True, default=str)
-        return f"answer:{master_box().index(text, 'node answer')}"
+        return f"answer:{master_cipher().index(text, 'node answer')}"
 
 
 @contextmanager
-def turn(question: Question, check: Callable[[], None]) -> Iterator[Any]:
+def reuse_answer(question: CachedQuery, check: Callable[[], None]) -> Iterator[Any]:
     """What the node answered not long ago; None where it has to be asked, which is then for us.
 
     Waits while somebody else asks just this; `check` is called meanwhile and may raise. Raises
     Refused.
     """
-    if not settings.SEARCH_KEPT_S or not _is_free(question):
+    if not settings.SEARCH_KEPT_S or not _may_use_node(question):
         yield None
         return
-    held, mark = _kept(question), f"{question.key}:asked"
+    held, mark = _load_answer(question), f"{question.key}:asked"
     is_ours = False
     try:
         while held is None and not is_ours:
             is_ours = cache.add(mark, 1, settings.SEARCH_DEADLINE_S)
             if not is_ours:
                 check()
-                time.sleep(_LOOK_S)
-            held = _kept(question)
+                time.sleep(_POLL_S)
+            held = _load_answer(question)
         if held is not None:
-            _record(question)
+            _record_reuse(question)
         yield held
     finally:
         if is_ours:
             cache.delete(mark)
 
 
-def keep(question: Question, answer: Any) -> None:
+def store_answer(question: CachedQuery, answer: Any) -> None:
     """For as long as the settings say; `answer` is anything that JSON can hold."""
     if settings.SEARCH_KEPT_S:
-        sealed = master_box().seal({"at": time.time(), "answer": answer}, question.key)
+        sealed = master_cipher().seal({"at": time.time(), "answer": answer}, question.key)
         cache.set(question.key, b64encode(sealed).decode(), settings.SEARCH_KEPT_S)
 
 
-def _kept(question: Question) -> Any:
+def _load_answer(question: CachedQuery) -> Any:
     text = cache.get(question.key)
     if not isinstance(text, str):
         return None
     try:
-        held = master_box().open(b64decode(text), question.key)
-    except (SealBroken, ValueError):
+        held = master_cipher().open(b64decode(text), question.key)
+    except (DecryptionError, ValueError):
         return None
     is_fresh = 0 <= time.time() - held["at"] < settings.SEARCH_KEPT_S
     return held["answer"] if is_fresh else None
 
 
-def _record(question: Question) -> None:
+def _record_reuse(question: CachedQuery) -> None:
     node = question.node
     details = {"node": node.name, "level": question.query.level.value}
     record("node.remembered", user=question.user, about=f"node:{node.pk}", details=details)
 
 
-def _is_free(question: Question) -> bool:
+def _may_use_node(question: CachedQuery) -> bool:
     """Whether the node may be used just now, asked anew; where not, the gate says why."""
     user = User.objects.filter(pk=question.user.pk or 0).first()
     node = Node.objects.filter(pk=question.node.pk).first()
     if user is None or node is None:
         return False
     require_purpose(user, node, Purpose.SEARCH)
-    return why_waiting(node, Purpose.SEARCH) is None
+    return get_unavailability(node, Purpose.SEARCH) is None

@@ -18,15 +18,15 @@ from django.utils import timezone
 
 LEASE_S = 120
 """So long a letter that is being sent is nobody else's."""
-LONGEST_S = 10.0
+MAX_ROUND_S = 10.0
 """One round of sending; the rest waits for the next, so that nothing else waits for mail."""
 PAUSES_S = (60, 300, 900, 3600)
-GIVE_UP = timedelta(days=3)
+GIVE_UP_AFTER = timedelta(days=3)
 
 log = logging.getLogger(__name__)
 
 
-class Outgoing(models.Model):
+class OutgoingMail(models.Model):
     """One mail to one address; gone out when `sent_at` is set."""
 
     address = models.EmailField()
@@ -41,7 +41,7 @@ class Outgoing(models.Model):
         abstract = True
 
 
-L = TypeVar("L", bound=Outgoing)
+L = TypeVar("L", bound=OutgoingMail)
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ class Outbox(Generic[L]):
 
     def send(self) -> int:
         """Sends what is due; how many went out. A mail server that is away ends the round."""
-        end, sent = time.monotonic() + LONGEST_S, 0
+        end, sent = time.monotonic() + MAX_ROUND_S, 0
         while time.monotonic() < end:
-            asked_at = boot_time()
+            asked_at = get_boot_time()
             letter = self.take()
             if letter is None:
                 break
-            if boot_time() - asked_at > LEASE_S:
+            if get_boot_time() - asked_at > LEASE_S:
                 continue  # frozen since: somebody else may have sent it
             try:
                 self._message(letter).send()
             except smtplib.SMTPRecipientsRefused:
                 self._give_up(letter, "the mail server refuses its address")
             except (smtplib.SMTPException, OSError) as error:
-                self._put_back(letter, error)
+                self._postpone(letter, error)
                 break
             else:
                 sent += self.mark_sent(letter)
@@ -109,8 +109,8 @@ class Outbox(Generic[L]):
         mine = {"pk": letter.pk, "attempt": letter.attempt, "sent_at": None}
         return self.kind._default_manager.filter(**mine)
 
-    def _put_back(self, letter: L, error: Exception) -> None:
-        if timezone.now() - letter.created_at > GIVE_UP:
+    def _postpone(self, letter: L, error: Exception) -> None:
+        if timezone.now() - letter.created_at > GIVE_UP_AFTER:
             self._give_up(letter, "no mail server took it for three days")
             return
         pause = PAUSES_S[min(letter.attempt, len(PAUSES_S)) - 1]
@@ -122,6 +122,6 @@ class Outbox(Generic[L]):
         self._held(letter).update(given_up=True)
 
 
-def boot_time() -> float:
+def get_boot_time() -> float:
     """Seconds that go on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

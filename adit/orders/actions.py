@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
+from adit.accounts.permissions import NotPermitted
 from adit.audit import trail
 from adit.jobs import encrypted_payload, notifications, states, task_groups
 from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState, Work
@@ -33,7 +33,7 @@ def create(
     """A job and its tasks. The same key of the same person gives the same job again.
 
     `mail`: tell its owner when it has ended. `archive_password`: that of an archive as destination,
-    and else nothing. `wishes`: title, urgent. Raises Refused, WrongInput.
+    and else nothing. `wishes`: title, urgent. Raises NotPermitted, WrongInput.
     """
     there = Job.objects.filter(owner=user, idempotency_key=key).first()
     if there is not None:
@@ -279,7 +279,7 @@ def _void_approval(job: Job) -> None:
 
 
 def _act(user: User, job: Job, name: str, act: Callable[[Job], None], **details: Any) -> None:
-    """Rights, lock, deed, trail, bell. What is done already is no error. Raises Refused."""
+    """Rights, lock, deed, trail, bell. What is done already is no error. Raises NotPermitted."""
     with transaction.atomic():
         locked = Job.objects.select_for_update(of=("self",), no_key=True).filter(pk=job.pk).first()
         if locked is None:
@@ -287,7 +287,7 @@ def _act(user: User, job: Job, name: str, act: Callable[[Job], None], **details:
         if name not in permissions.allowed(user, locked):
             if permissions.is_done(user, locked, name):
                 return
-            raise Refused(permissions.refusal(user, locked, name))
+            raise NotPermitted(permissions.refusal(user, locked, name))
         _require_password(locked, name)
         about = f"job:{locked.pk}"
         act(locked)
@@ -309,7 +309,7 @@ def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) 
         if name not in permissions.allowed_on_task(user, row):
             if permissions.is_task_done(user, locked, row, name):
                 return
-            raise Refused(permissions.task_refusal(user, locked, row, name))
+            raise NotPermitted(permissions.task_refusal(user, locked, row, name))
         _require_password(locked, name)
         about, details = f"job:{locked.pk}", {"task": row.position}
         act(locked)

@@ -9,7 +9,7 @@ from django.db import transaction
 from adit.accounts.models import User
 from adit.orders import drafts
 from adit.orders.search_results import Found, Row
-from adit.vault.master_key import master_box
+from adit.vault.master_key import master_cipher
 from adit_engine.values.record import Record
 
 KEY = "selective.basket"
@@ -35,7 +35,7 @@ class Pick:
     @property
     def token(self) -> str:
         """Names this pick in a form without naming the study."""
-        return master_box().index(self.study.study_uid, "pick")[:16]
+        return master_cipher().index(self.study.study_uid, "pick")[:16]
 
     @property
     def patient(self) -> "PickedPatient":
@@ -97,7 +97,7 @@ class PickedPatient:
     @property
     def token(self) -> str:
         """Names this patient in a form; the same as long as the installation's key is."""
-        return master_box().index(f"{self.domain}\0{self.patient_id}", "patient")[:16]
+        return master_cipher().index(f"{self.domain}\0{self.patient_id}", "patient")[:16]
 
 
 @dataclass(frozen=True, slots=True)

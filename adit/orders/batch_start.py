@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
+from adit.accounts.permissions import NotPermitted
 from adit.audit import trail
 from adit.jobs import encrypted_payload, queue, states, task_groups
 from adit.jobs.kinds.base import Note, TaskPlan
@@ -30,10 +30,10 @@ from adit.nodes.models import Lane, Node
 from adit.orders import transfer_preview
 from adit.orders.service import needs_approval
 from adit.projects import pseudonyms, services
-from adit.projects.trust_centre import is_asked
+from adit.projects.trust_centre import uses_trust_centre
 from adit.results import archives, sheet_rows, storage_quota
 from adit.results.sheet_rows import Content
-from adit.vault.cipher import Box
+from adit.vault.cipher import ValueCipher
 from adit_engine.errors import AditError, InvalidInput
 
 FIRST = 0
@@ -62,7 +62,7 @@ class Wishes:
 
 
 def start(user: User, job: Job, wishes: Wishes) -> None:
-    """Has a worker start it, or go on after a pilot. Asking twice changes nothing. Raises Refused.
+    """Has a worker start it, or go on after a pilot. Asking twice changes nothing. Raises NotPermitted.
 
     What keeps it from being started is said once the worker has seen it: then it waits for its
     owner again, as if nothing had been.
@@ -70,10 +70,10 @@ def start(user: User, job: Job, wishes: Wishes) -> None:
     with transaction.atomic():
         locked = states.locked(job.pk)
         if not may_act_on(user, locked):
-            raise Refused(_("This is not your job: ask its owner, or staff."))
+            raise NotPermitted(_("This is not your job: ask its owner, or staff."))
         if locked.state != JobState.WAITING_FOR_OWNER:
             if locked.stage == Stage.CHECK and not _is_on_its_way(locked):
-                raise Refused(_("The check is not done yet."))
+                raise NotPermitted(_("The check is not done yet."))
             return
         _lay(locked, {"by": user.pk, **wishes.to_json()})
         ring_on_commit()
@@ -94,7 +94,7 @@ def is_plain(row: ResultLine) -> bool:
 
 
 def last_wishes(job: Job) -> Wishes | None:
-    """Of a start that came to nothing, so that nobody has to type them again. Raises SealBroken."""
+    """Of a start that came to nothing, so that nobody has to type them again. Raises DecryptionError."""
     task = Task.objects.filter(job=job, work=Work.START, state=TaskState.FAILURE).first()
     return None if task is None else Wishes.from_json(encrypted_payload.open_task(task).payload)
 
@@ -206,7 +206,7 @@ class Made:
 
 
 def made(task: Task, lease: Lease) -> Made:
-    """What a start comes to. Raises Refused, Unfit, WrongInput, Stopped, SealBroken."""
+    """What a start comes to. Raises NotPermitted, Unfit, WrongInput, Stopped, DecryptionError."""
     return _Start(task, lease).made()
 
 
@@ -216,7 +216,7 @@ class _Start:
     def __init__(self, task: Task, lease: Lease) -> None:
         self._task, self._job, self._lease = task, task.job, lease
         self._project = self._job.project or services.default_project()
-        self._box: Box = encrypted_payload.box_of(self._project)
+        self._box: ValueCipher = encrypted_payload.box_of(self._project)
         self._told_at = time.monotonic()
 
     def made(self) -> Made:
@@ -255,9 +255,13 @@ class _Start:
         if None in used or any(
             not access.may_read(job.owner, node) for node in self._sources.values()
         ):
-            raise Refused(_("You may not fetch from this PACS or folder any more: choose another."))
+            raise NotPermitted(
+                _("You may not fetch from this PACS or folder any more: choose another.")
+            )
         if job.destination is None or not access.may_write(job.owner, job.destination):
-            raise Refused(_("You may not send to this PACS or folder any more: choose another."))
+            raise NotPermitted(
+                _("You may not send to this PACS or folder any more: choose another.")
+            )
         for node in self._sources.values():
             pseudonyms.require_project(job.owner, self._project, node, job.destination)
 
@@ -297,7 +301,7 @@ class _Start:
         for at in range(0, len(wanted), NAMES_AT_ONCE):
             self._go_on(_("Pseudonyms: patient %(n)d of %(all)d."), at + 1, len(wanted))
             # A trust centre is asked outside of any transaction.
-            with nullcontext() if is_asked(self._project) else transaction.atomic():
+            with nullcontext() if uses_trust_centre(self._project) else transaction.atomic():
                 for who in wanted[at : at + NAMES_AT_ONCE]:
                     try:
                         names[who] = self._name(*who)
@@ -309,7 +313,7 @@ class _Start:
         return names
 
     def _name(self, source: int, patient_id: str, given: str) -> str:
-        return pseudonyms.registered(
+        return pseudonyms.register_pseudonym(
             self._job.owner, self._project, self._sources[source], patient_id, pseudonym=given
         )
 

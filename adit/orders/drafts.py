@@ -15,7 +15,7 @@ from adit.accounts.models import User
 from adit.jobs import encrypted_payload
 from adit.jobs.models import Draft
 from adit.projects.models import Project
-from adit.vault.cipher import SealBroken
+from adit.vault.cipher import DecryptionError
 
 KEPT_FOR = timedelta(hours=24)
 KEPT_PER_PERSON = 20
@@ -77,7 +77,7 @@ def hidden(project: int | str | None, names: Mapping[str, Any]) -> str:
         return b64encode(
             encrypted_payload.box_of(_project(project)).seal(dict(names), _PLACE)
         ).decode()
-    except SealBroken:
+    except DecryptionError:
         return ""
 
 
@@ -87,7 +87,7 @@ def shown(project: int | str | None, text: str) -> dict[str, Any]:
         return {}
     try:
         return dict(encrypted_payload.box_of(_project(project)).open(b64decode(text), _PLACE))
-    except SealBroken:
+    except DecryptionError:
         return {}
 
 

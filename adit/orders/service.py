@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused, Right, order_right, require
+from adit.accounts.permissions import NotPermitted, Right, order_right, require
 from adit.jobs import encrypted_payload
 from adit.jobs.kinds import kind_of
 from adit.jobs.kinds.base import Order, SendAsIs, SheetRow, TaskPlan
@@ -72,7 +72,7 @@ class Ordered:
     def lay_tasks(self, job: Job) -> None:
         """Rows for a saved job. Fixes each patient's pseudonym in the project's registry on the way.
 
-        Raises Refused, and WrongInput when a pseudonym stands for another patient; names the row.
+        Raises NotPermitted, and WrongInput when a pseudonym stands for another patient; names the row.
         """
         Task.objects.bulk_create(self._tasks(job))
 
@@ -93,7 +93,7 @@ class Ordered:
     def _pseudonym(self, position: int, planned: Planned) -> str:
         plan = planned.plan
         try:
-            return pseudonyms.change_for(
+            return pseudonyms.make_change(
                 self.user,
                 self.project,
                 planned.source,
@@ -101,7 +101,7 @@ class Ordered:
                 plan.patient_id,
                 pseudonym=plan.pseudonym,
             ).pseudonym
-        except (InvalidInput, pseudonyms.Conflict) as error:
+        except (InvalidInput, pseudonyms.PseudonymConflict) as error:
             words = {"row": position, "why": error}
             raise InvalidInput(_("Study %(row)d: %(why)s") % words) from None
 
@@ -109,7 +109,7 @@ class Ordered:
 def prepared(
     user: User, kind_word: str, order: Order, *, title: str = "", urgent: bool = False
 ) -> Ordered:
-    """Judges an order. Raises Refused, WrongInput."""
+    """Judges an order. Raises NotPermitted, WrongInput."""
     kind = kind_of(kind_word)
     require(user, order_right(kind.word))
     if urgent:
@@ -196,22 +196,24 @@ def _facts(order: Order) -> dict[str, Any]:
 
 def _readable(user: User, node: Node | None) -> Node:
     if node is None or not access.may_read(user, node):
-        raise Refused(_("You may not fetch from this PACS or folder any more: choose another."))
+        raise NotPermitted(
+            _("You may not fetch from this PACS or folder any more: choose another.")
+        )
     return node
 
 
 def _writable(user: User, node: Node | None) -> Node:
     if node is None or not access.may_write(user, node):
-        raise Refused(_("You may not send to this PACS or folder any more: choose another."))
+        raise NotPermitted(_("You may not send to this PACS or folder any more: choose another."))
     return node
 
 
 def _project(user: User, pk: int | None) -> Project:
-    """The project's row, or the site's own. Raises Refused."""
+    """The project's row, or the site's own. Raises NotPermitted."""
     if pk is None:
         return services.default_project()
     project = Project.objects.filter(pk=pk).first()
     if project is None:
-        raise Refused(_("This research project is gone: choose another."))
+        raise NotPermitted(_("This research project is gone: choose another."))
     services.require_use(user, project)
     return project

@@ -175,7 +175,7 @@ class _Sources:
         if node is None or not self._may_ask():
             return None
         study = StudyRef(pick.study.study_uid)
-        return self._ask(lambda: search.series_of(self.user, node, study, pick.study.patient_id))
+        return self._ask(lambda: search.list_series(self.user, node, study, pick.study.patient_id))
 
     def classes(self, pick: Pick, series: Record) -> dict[str, int] | None:
         """Images by SOP class; None when not to be known."""
@@ -184,7 +184,7 @@ class _Sources:
             return None
         ref = SeriesRef(pick.study.study_uid, series.series_uid)
         return self._ask(
-            lambda: dict(search.classes_of(self.user, node, ref, pick.study.patient_id))
+            lambda: dict(search.count_sop_classes(self.user, node, ref, pick.study.patient_id))
         )
 
     def _may_ask(self) -> bool:

@@ -10,9 +10,12 @@ from adit.accounts.models import User
 from adit.jobs.models import SheetColumns
 from adit.orders import drafts
 from adit.orders.archive_passwords import DraftPassword
-from adit.spreadsheets import sheet
-from adit.spreadsheets.sheet import DateOrder, Field, Mapping, SheetKind, Table
-from adit.vault.master_key import master_box
+from adit.spreadsheets.columns import SheetField, SheetKind
+from adit.spreadsheets.mapping import ColumnMapping, guess_mapping, make_mapping
+from adit.spreadsheets.reader import ReadableFile, read_sheet
+from adit.spreadsheets.row_reader import DateOrder
+from adit.spreadsheets.table import SheetTable
+from adit.vault.master_key import master_cipher
 from adit_engine.errors import InvalidInput
 
 MOST_REMEMBERED = 50
@@ -23,8 +26,8 @@ class Upload:
     """`mapping.sure`: it is settled which column is what. `left_out`: lines unticked by hand."""
 
     key: str
-    table: Table = field(repr=False)
-    mapping: Mapping
+    table: SheetTable = field(repr=False)
+    mapping: ColumnMapping
     order: DateOrder = DateOrder.DAY_FIRST
     left_out: frozenset[int] = frozenset()
     typed: dict[str, list[str]] = field(default_factory=dict, repr=False)
@@ -60,16 +63,16 @@ class Upload:
 
 def take(
     user: User,
-    file: sheet.Readable,
+    file: ReadableFile,
     name: str,
     kind: SheetKind,
     order: DateOrder = DateOrder.DAY_FIRST,
 ) -> Upload:
     """Reads and keeps a file. Raises sheet.Unreadable, and then nothing is kept."""
-    return _kept(user, sheet.read(file, name), kind, order=order)
+    return _kept(user, read_sheet(file, name), kind, order=order)
 
 
-def hand_over(user: User, table: Table, kind: SheetKind, *, job: int | None = None) -> Upload:
+def hand_over(user: User, table: SheetTable, kind: SheetKind, *, job: int | None = None) -> Upload:
     """Keeps rows that ADIT itself has made, as if they had been uploaded."""
     return _kept(user, table, kind, job=job)
 
@@ -79,7 +82,7 @@ def load(user: User, key: str, kind: SheetKind) -> Upload | None:
     data = drafts.load(user, key) if drafts.is_key(key) else None
     if not isinstance(data, dict) or data.get("kind") != kind or "password" not in data:
         return None
-    table = Table.from_json(data["table"])
+    table = SheetTable.from_json(data["table"])
     return Upload(
         key=key,
         table=table,
@@ -92,7 +95,7 @@ def load(user: User, key: str, kind: SheetKind) -> Upload | None:
     )
 
 
-def settle(user: User, upload: Upload, mapping: Mapping) -> Upload:
+def settle(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
     """Notes which column is what, for this sheet and for later ones with the same headers.
 
     What is remembered beyond the upload is a keyed hash of the headers, and places: no text.
@@ -115,24 +118,24 @@ def settle(user: User, upload: Upload, mapping: Mapping) -> Upload:
     return settled
 
 
-def _kept(user: User, table: Table, kind: SheetKind, **values: Any) -> Upload:
-    mapping = _remembered(user, table, kind) or sheet.guess(table, kind)
+def _kept(user: User, table: SheetTable, kind: SheetKind, **values: Any) -> Upload:
+    mapping = _remembered(user, table, kind) or guess_mapping(table, kind)
     upload = Upload(drafts.new_key(), table, mapping, **values)
     upload.keep(user)
     return upload
 
 
-def _mapping(table: Table, kind: SheetKind, data: dict[str, Any]) -> Mapping:
+def _mapping(table: SheetTable, kind: SheetKind, data: dict[str, Any]) -> ColumnMapping:
     if not data["sure"]:
-        return sheet.guess(table, kind)
-    return sheet.chosen(table, kind, data["header_line"], _places(data["places"]))
+        return guess_mapping(table, kind)
+    return make_mapping(table, kind, data["header_line"], _places(data["places"]))
 
 
-def _remembered(user: User, table: Table, kind: SheetKind) -> Mapping | None:
+def _remembered(user: User, table: SheetTable, kind: SheetKind) -> ColumnMapping | None:
     """What this person said of a sheet with the same headers in the same line."""
     for row in SheetColumns.objects.filter(user=user, kind=kind).order_by("-used_at"):
         try:
-            mapping = sheet.chosen(table, kind, row.header_line, _places(row.places))
+            mapping = make_mapping(table, kind, row.header_line, _places(row.places))
         except (ValueError, InvalidInput):
             continue
         if _signature(mapping) == row.signature:
@@ -140,9 +143,9 @@ def _remembered(user: User, table: Table, kind: SheetKind) -> Mapping | None:
     return None
 
 
-def _places(said: dict[str, int]) -> dict[Field, int]:
-    return {Field(place): column for place, column in said.items()}
+def _places(said: dict[str, int]) -> dict[SheetField, int]:
+    return {SheetField(place): column for place, column in said.items()}
 
 
-def _signature(mapping: Mapping) -> str:
-    return master_box().index(mapping.signature, "headers of a sheet")
+def _signature(mapping: ColumnMapping) -> str:
+    return master_cipher().index(mapping.signature, "headers of a sheet")

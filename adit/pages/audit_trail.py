@@ -13,26 +13,26 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
-from adit.audit.models import Event
-from adit.audit.trail import record, verify
+from adit.audit.models import AuditEvent
+from adit.audit.trail import record, verify_chain
 
 PER_PAGE = 50
 READ, EXPORTED, VERIFIED = "trail.read", "trail.exported", "trail.verified"
 
-_WORD = RegexValidator(
+_ACTION_VALIDATOR = RegexValidator(
     r"\A[a-z_]+(\.[a-z_]*)?\Z", _("Such as job.created, or job for all of them.")
 )
-_ABOUT = RegexValidator(
+_SUBJECT_VALIDATOR = RegexValidator(
     r"\A(job|node|project|profile|user):[A-Za-z0-9_.-]*\Z",
     _("Such as job:12, node:3 or project:LUNG; never a patient."),
 )
 
 
-def _day() -> forms.DateInput:
+def _date_widget() -> forms.DateInput:
     return forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
 
 
-class TrailForm(forms.Form):
+class AuditTrailForm(forms.Form):
     """All of it stands in the address and in the trail itself, so nothing of it is a patient."""
 
     person = forms.ModelChoiceField(
@@ -42,10 +42,14 @@ class TrailForm(forms.Form):
         to_field_name="username",
         empty_label=_("everybody"),
     )
-    action = forms.CharField(label=_("Action"), required=False, max_length=64, validators=[_WORD])
-    about = forms.CharField(label=_("About"), required=False, max_length=128, validators=[_ABOUT])
-    since = forms.DateField(label=_("From"), required=False, widget=_day())
-    until = forms.DateField(label=_("Until"), required=False, widget=_day())
+    action = forms.CharField(
+        label=_("Action"), required=False, max_length=64, validators=[_ACTION_VALIDATOR]
+    )
+    about = forms.CharField(
+        label=_("About"), required=False, max_length=128, validators=[_SUBJECT_VALIDATOR]
+    )
+    since = forms.DateField(label=_("From"), required=False, widget=_date_widget())
+    until = forms.DateField(label=_("Until"), required=False, widget=_date_widget())
     before = forms.IntegerField(
         required=False, min_value=1, max_value=2**62, widget=forms.HiddenInput
     )
@@ -59,24 +63,24 @@ class TrailForm(forms.Form):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AuditTrailRow:
     """One event, with its details in words. Whom it concerns stays sealed."""
 
-    event: Event
+    event: AuditEvent
     who: str
     details: list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    lines: list[Line]
+class AuditTrailPage:
+    lines: list[AuditTrailRow]
     older: str
     """The query of the next page's address; empty on the last."""
 
 
-def page_of(user: User, form: TrailForm) -> Page:
+def read_page(user: User, form: AuditTrailForm) -> AuditTrailPage:
     """The newest events that match, those below `before` where it is given; recorded as a look."""
-    events = found(form)
+    events = find_events(form)
     before = form.cleaned_data.get("before")
     if before:
         events = events.filter(pk__lt=before)
@@ -86,10 +90,10 @@ def page_of(user: User, form: TrailForm) -> Page:
         rows.pop()
         older = urlencode({**form.asked, "before": rows[-1].pk})
     record(READ, user=user, details={"asked": form.asked, "events": len(rows)})
-    return Page([line_of(event) for event in rows], older)
+    return AuditTrailPage([make_row(event) for event in rows], older)
 
 
-def found(form: TrailForm) -> QuerySet[Event]:
+def find_events(form: AuditTrailForm) -> QuerySet[AuditEvent]:
     """The newest first."""
     asked = form.cleaned_data
     wanted = Q()
@@ -101,18 +105,18 @@ def found(form: TrailForm) -> QuerySet[Event]:
     if asked.get("about"):
         wanted &= Q(about=asked["about"])
     if asked.get("since"):
-        wanted &= Q(at__gte=_midnight(asked["since"]))
+        wanted &= Q(at__gte=_start_of_day(asked["since"]))
     if asked.get("until"):
-        wanted &= Q(at__lt=_midnight(asked["until"] + timedelta(days=1)))
-    events = Event.objects.filter(wanted).select_related("user")
+        wanted &= Q(at__lt=_start_of_day(asked["until"] + timedelta(days=1)))
+    events = AuditEvent.objects.filter(wanted).select_related("user")
     return events.defer("patient_sealed").order_by("-id")
 
 
-def rows_of(events: QuerySet[Event]) -> Iterator[tuple[object, ...]]:
+def export_rows(events: QuerySet[AuditEvent]) -> Iterator[tuple[object, ...]]:
     """For a file: a heading, then a row for each event."""
     yield ("number", "at", "person", "action", "about", "details", "concerns_a_patient", "hash")
     for event in events.iterator(chunk_size=1000):
-        line = line_of(event)
+        line = make_row(event)
         details = "; ".join(f"{name}: {text}" for name, text in line.details)
         concerns = "yes" if event.patient_index else "no"
         at = event.at.isoformat(timespec="seconds")
@@ -120,34 +124,36 @@ def rows_of(events: QuerySet[Event]) -> Iterator[tuple[object, ...]]:
         yield (event.pk, at, who, event.action, event.about, details, concerns, event.hash)
 
 
-def verified(user: User) -> Event:
+def verify_and_record(user: User) -> AuditEvent:
     """Walks the whole chain and records the result, which is the event that comes back."""
-    broken = verify()
+    broken = verify_chain()
     details: dict[str, Any] = {"whole": broken is None}
     if broken is not None:
         details = {"whole": False, "event": broken.row, "why": broken.why}
     return record(VERIFIED, user=user, details=details)
 
 
-def last_verified() -> Event | None:
-    events = Event.objects.filter(action=VERIFIED).defer("patient_sealed").select_related("user")
+def get_last_verification() -> AuditEvent | None:
+    events = (
+        AuditEvent.objects.filter(action=VERIFIED).defer("patient_sealed").select_related("user")
+    )
     return events.order_by("-id").first()
 
 
-def line_of(event: Event) -> Line:
+def make_row(event: AuditEvent) -> AuditTrailRow:
     user = event.user
     who = (user.get_full_name() or user.get_username()) if user else ""
-    details = [(str(name), _text(value)) for name, value in sorted(event.details.items())]
-    return Line(event, who, [(name, text) for name, text in details if text])
+    details = [(str(name), _format_value(value)) for name, value in sorted(event.details.items())]
+    return AuditTrailRow(event, who, [(name, text) for name, text in details if text])
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}={_text(inner)}" for name, inner in sorted(value.items()))
+        return ", ".join(f"{name}={_format_value(inner)}" for name, inner in sorted(value.items()))
     if isinstance(value, list):
-        return ", ".join(_text(inner) for inner in value)
+        return ", ".join(_format_value(inner) for inner in value)
     return "" if value is None else str(value)
 
 
-def _midnight(day: Any) -> datetime:
+def _start_of_day(day: Any) -> datetime:
     return timezone.make_aware(datetime.combine(day, time.min))

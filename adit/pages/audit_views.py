@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused, Right, require
+from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit.csv_export import csv_lines
 from adit.audit.trail import record
 from adit.pages import audit_trail
@@ -22,12 +22,12 @@ from adit.pages import audit_trail
 View = Callable[[HttpRequest], HttpResponseBase]
 
 
-def _for_readers(view: View) -> View:
+def _right_required(view: View) -> View:
     @wraps(view)
     def guarded(request: HttpRequest) -> HttpResponseBase:
         try:
             require(cast(User, request.user), Right.READ_TRAIL)
-        except Refused as error:
+        except NotPermitted as error:
             raise PermissionDenied(str(error)) from None
         return view(request)
 
@@ -35,27 +35,27 @@ def _for_readers(view: View) -> View:
 
 
 @require_safe
-@_for_readers
+@_right_required
 def trail_page(request: HttpRequest) -> HttpResponse:
-    form = audit_trail.TrailForm(request.GET)
-    page = audit_trail.page_of(cast(User, request.user), form) if form.is_valid() else None
-    last = audit_trail.last_verified()
+    form = audit_trail.AuditTrailForm(request.GET)
+    page = audit_trail.read_page(cast(User, request.user), form) if form.is_valid() else None
+    last = audit_trail.get_last_verification()
     context = {
         "form": form,
         "fields": form.visible_fields(),
         "page": page,
         "asked": form.asked if page else {},
-        "last": audit_trail.line_of(last) if last else None,
+        "last": audit_trail.make_row(last) if last else None,
         "per_page": audit_trail.PER_PAGE,
     }
     return render(request, "pages/trail.html", context, status=200 if page else 422)
 
 
 @require_POST
-@_for_readers
+@_right_required
 def trail_verify(request: HttpRequest) -> HttpResponse:
     """Walks the whole chain; the result stands in the trail."""
-    event = audit_trail.verified(cast(User, request.user))
+    event = audit_trail.verify_and_record(cast(User, request.user))
     if event.details["whole"]:
         messages.success(request, _("The trail is whole: no event was changed or removed."))
     else:
@@ -65,13 +65,13 @@ def trail_verify(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-@_for_readers
+@_right_required
 def trail_export(request: HttpRequest) -> HttpResponseBase:
     """What matches, as a CSV file."""
-    form = audit_trail.TrailForm(request.POST)
+    form = audit_trail.AuditTrailForm(request.POST)
     if not form.is_valid():
         return redirect("trail")
-    events = audit_trail.found(form)
+    events = audit_trail.find_events(form)
     newest = events.values_list("pk", flat=True).first() or 0
     record(
         audit_trail.EXPORTED,
@@ -79,7 +79,7 @@ def trail_export(request: HttpRequest) -> HttpResponseBase:
         details={"asked": form.asked, "events": events.count()},
     )
     response = StreamingHttpResponse(
-        csv_lines(audit_trail.rows_of(events.filter(pk__lte=newest))),
+        csv_lines(audit_trail.export_rows(events.filter(pk__lte=newest))),
         content_type="text/csv; charset=utf-8",
     )
     name = f"trail-{timezone.localdate():%Y-%m-%d}.csv"

@@ -32,7 +32,7 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class HelpHit:
     topic: Topic
     excerpt: str
 
@@ -126,10 +126,10 @@ TOPICS = (
     ),
 )
 
-EXCERPT = 90
+EXCERPT_LENGTH = 90
 
 
-def topic(slug: str) -> Topic:
+def get_topic(slug: str) -> Topic:
     """Raises KeyError when there is no such topic."""
     for known in TOPICS:
         if known.slug == slug:
@@ -137,7 +137,7 @@ def topic(slug: str) -> Topic:
     raise KeyError(slug)
 
 
-def search(words: str, topics: Iterable[Topic] = TOPICS) -> list[Hit]:
+def search_topics(words: str, topics: Iterable[Topic] = TOPICS) -> list[HelpHit]:
     """The topics in which every word occurs, those with it in the title first."""
     wanted = words.casefold().split()
     hits = []
@@ -146,14 +146,14 @@ def search(words: str, topics: Iterable[Topic] = TOPICS) -> list[Hit]:
         text = known.text
         if wanted and all(word in head or word in text.casefold() for word in wanted):
             rank = sum(word not in head for word in wanted)
-            hits.append((rank, Hit(known, _excerpt(text, wanted[0]))))
+            hits.append((rank, HelpHit(known, _make_excerpt(text, wanted[0]))))
     return [hit for _rank, hit in sorted(hits, key=lambda ranked: ranked[0])]
 
 
-def _excerpt(text: str, word: str) -> str:
+def _make_excerpt(text: str, word: str) -> str:
     at = max(text.casefold().find(word), 0)
-    start = max(at - EXCERPT, 0)
+    start = max(at - EXCERPT_LENGTH, 0)
     start = text.rfind(" ", 0, start) + 1 if start else 0
-    end = text.find(" ", min(at + EXCERPT, len(text)))
+    end = text.find(" ", min(at + EXCERPT_LENGTH, len(text)))
     end = len(text) if end < 0 else end
     return f"{'… ' if start else ''}{text[start:end]}{' …' if end < len(text) else ''}"

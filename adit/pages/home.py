@@ -13,17 +13,17 @@ from adit.jobs.models import Decision, HeldBack, Job, JobState, Task
 from adit.jobs.progress import Progress
 from adit.nodes import alarms
 from adit.nodes.models import Alarm
-from adit.nodes.presentation import Place, places_of
+from adit.nodes.presentation import NodeOverview, list_nodes
 from adit.nodes.receiving import quarantine
 from adit.pages import sample_sheets
 from adit.projects import services
 
-MOST = 6
+MAX_ROWS = 6
 RUNNING = (JobState.IN_PROGRESS, JobState.PENDING, JobState.CANCELING)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OpenJobLine:
     """One job that has not ended."""
 
     job: Job
@@ -32,10 +32,10 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    lines: list[Line]
+class HomePage:
+    lines: list[OpenJobLine]
     ended: list[Job]
-    places: list[Place]
+    places: list[NodeOverview]
     may_order: bool
     may_manage_nodes: bool
     may_see_all: bool
@@ -57,7 +57,7 @@ class Home:
     groups: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, request: HttpRequest) -> "Home":
+    def of(cls, request: HttpRequest) -> "HomePage":
         user = cast(User, request.user)
         mine = Job.objects.filter(owner=user).select_related("destination", "project")
         open_jobs = mine.filter(
@@ -68,28 +68,28 @@ class Home:
                 JobState.HELD,
             ]
         )
-        lines = [_line(job) for job in open_jobs[:MOST]]
+        lines = [_make_line(job) for job in open_jobs[:MAX_ROWS]]
         ended = list(mine.filter(state__in=progress.ENDED)[:5])
         progress.look_for_empty(ended)
         return cls(
             lines=lines,
             ended=ended,
-            places=places_of(user),
+            places=list_nodes(user),
             may_order=permissions.may(user, permissions.order_right("selective")),
             may_manage_nodes=permissions.may(user, permissions.Right.MANAGE_NODES),
             may_see_all=permissions.may(user, permissions.Right.SEE_ALL_JOBS),
             may_read_trail=permissions.may(user, permissions.Right.READ_TRAIL),
-            may_manage_projects=permissions.may(user, permissions.Right.MANAGE_TRIALS),
-            has_projects=services.visible_to(user).exists(),
-            to_approve=_to_approve(user).count(),
+            may_manage_projects=permissions.may(user, permissions.Right.MANAGE_PROJECTS),
+            has_projects=services.visible_projects(user).exists(),
+            to_approve=_jobs_to_approve(user).count(),
             may_review=permissions.may(user, permissions.Right.REVIEW_WITHHELD),
-            to_review=_to_review(user),
-            samples=sample_sheets.names(),
+            to_review=_count_images_to_review(user),
+            samples=sample_sheets.list_names(),
             to_decide=patient_id_changes.waiting(user).count(),
             decide_first=patient_id_changes.waiting(user).order_by("pk").first(),
-            strays=quarantine.waits(user),
-            alarms=list(alarms.open_for(user)[:MOST]),
-            more=max(0, open_jobs.count() - MOST) if len(lines) == MOST else 0,
+            strays=quarantine.needs_attention(user),
+            alarms=list(alarms.visible_alarms(user)[:MAX_ROWS]),
+            more=max(0, open_jobs.count() - MAX_ROWS) if len(lines) == MAX_ROWS else 0,
             groups=[group.name for group in user.groups.order_by("name")],
         )
 
@@ -108,11 +108,13 @@ class Home:
         )
 
 
-def _line(job: Job) -> Line:
-    return Line(job, progress.progress_of(job), next(iter(task_groups.wait_reasons(job)), ""))
+def _make_line(job: Job) -> OpenJobLine:
+    return OpenJobLine(
+        job, progress.progress_of(job), next(iter(task_groups.wait_reasons(job)), "")
+    )
 
 
-def _to_review(user: User) -> int:
+def _count_images_to_review(user: User) -> int:
     """Images that wait for a reviewer's decision; asked of those who may decide alone."""
     if not permissions.may(user, permissions.Right.REVIEW_WITHHELD):
         return 0
@@ -122,7 +124,7 @@ def _to_review(user: User) -> int:
     return back.aggregate(n=Sum("images"))["n"] or 0
 
 
-def _to_approve(user: User) -> QuerySet[Job]:
+def _jobs_to_approve(user: User) -> QuerySet[Job]:
     """Others' jobs that wait for this person's approval."""
     if not permissions.may(user, permissions.Right.APPROVE_JOBS):
         return Job.objects.none()

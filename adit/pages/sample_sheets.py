@@ -7,18 +7,18 @@ from django.http import FileResponse, Http404, HttpRequest
 from django.views.decorators.http import require_safe
 
 
-def names() -> list[str]:
-    return sorted(path.name for path in _files())
+def list_names() -> list[str]:
+    return sorted(path.name for path in _list_files())
 
 
 @require_safe
-def sample(request: HttpRequest, name: str) -> FileResponse:
-    for path in _files():
+def download_sample(request: HttpRequest, name: str) -> FileResponse:
+    for path in _list_files():
         if path.name == name:
             return FileResponse(path.open("rb"), as_attachment=True, filename=name)
     raise Http404
 
 
-def _files() -> list[Path]:
+def _list_files() -> list[Path]:
     folder: Path = settings.SAMPLES_DIR
     return [path for path in folder.glob("*.xlsx") if path.is_file()] if folder.is_dir() else []

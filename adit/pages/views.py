@@ -1,40 +1,54 @@
-"""Pages that belong to no single room: home and help."""
+"""Pages that belong to no single room: home and help.
+Errors: the page that a person sees when ADIT itself failed; it needs no database."""
+
+import sys
 
 from django.contrib.auth.decorators import login_not_required
+from django.db.utils import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
 from adit.pages import help as manuals
-from adit.pages.home import Home
+from adit.pages.home import HomePage
 
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "pages/home.html", {"home": Home.of(request)})
+    return render(request, "pages/home.html", {"home": HomePage.of(request)})
 
 
 @require_safe
 def home_live(request: HttpRequest) -> HttpResponse:
     """The part of home that moves."""
-    return render(request, "pages/home_live.html", {"home": Home.of(request)})
+    return render(request, "pages/home_live.html", {"home": HomePage.of(request)})
 
 
 @login_not_required
 @require_safe
-def manual(request: HttpRequest) -> HttpResponse:
+def help_index(request: HttpRequest) -> HttpResponse:
     """All topics, or those in which the words asked for occur."""
     words = request.GET.get("words", "").strip()[:100]
-    hits = manuals.search(words) if words else []
+    hits = manuals.search_topics(words) if words else []
     context = {"topics": manuals.TOPICS, "words": words, "hits": hits}
     return render(request, "help/index.html", context)
 
 
 @login_not_required
 @require_safe
-def manual_topic(request: HttpRequest, slug: str) -> HttpResponse:
+def help_topic(request: HttpRequest, slug: str) -> HttpResponse:
     try:
-        topic = manuals.topic(slug)
+        topic = manuals.get_topic(slug)
     except KeyError:
         raise Http404 from None
     return render(request, "help/page.html", {"topic": topic, "topics": manuals.TOPICS})
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Says whether to wait a moment (503, the database is away) or to tell someone (500)."""
+    if isinstance(sys.exc_info()[1], OperationalError):
+        response = HttpResponse(render_to_string("503.html"), status=503)
+        response["Retry-After"] = "30"
+        return response
+    return HttpResponse(render_to_string("500.html"), status=500)

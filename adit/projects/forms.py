@@ -11,16 +11,16 @@ from django.utils.translation import gettext_lazy as _
 from adit.accounts.models import User
 from adit.nodes.models import Node
 from adit.projects import profile_versions, risks, services
-from adit.projects.models import Profile, Project, RiskChoice
-from adit.projects.pseudonym_import import LARGEST_BYTES, Pair, Rejected, read_pairs
-from adit.projects.validators import LONGEST_REASON, check_pattern
+from adit.projects.models import ProfileVersion, Project, RiskChoice
+from adit.projects.pseudonym_import import MAX_FILE_BYTES, ImportRejected, PseudonymPair, read_pairs
+from adit.projects.validators import MAX_REASON_LENGTH, validate_pattern
 from adit_engine.errors import InvalidInput
 from adit_engine.values.references import StudyRef
 
-_TICK = {"class": "form-check-input"}
+_CHECKBOX = {"class": "form-check-input"}
 
 
-class Ticks(forms.ModelMultipleChoiceField):
+class CheckboxListField(forms.ModelMultipleChoiceField):
     """Rows to tick; none is an answer, too."""
 
     def __init__(self, label: Any, help_text: Any, queryset: QuerySet[Any]) -> None:
@@ -29,14 +29,14 @@ class Ticks(forms.ModelMultipleChoiceField):
             label=label,
             help_text=help_text,
             required=False,
-            widget=forms.CheckboxSelectMultiple(attrs=_TICK),
+            widget=forms.CheckboxSelectMultiple(attrs=_CHECKBOX),
         )
 
 
-GROUPS: Sequence[tuple[Any, Sequence[str]]] = (
-    (_("What it is"), (*services.OWN_WORDS, "protocol_id", "profile")),
-    (_("What was approved"), services.PAPERS),
-    (_("What may be sent"), services.LIMITS),
+FIELD_GROUPS: Sequence[tuple[Any, Sequence[str]]] = (
+    (_("What it is"), (*services.IMAGE_FIELDS, "protocol_id", "profile")),
+    (_("What was approved"), services.APPROVAL_FIELDS),
+    (_("What may be sent"), services.LIMIT_FIELDS),
 )
 """Headings of the page, and what stands below each."""
 
@@ -48,7 +48,7 @@ class RiskField(forms.ChoiceField):
         super().__init__(
             label=risk.title,
             choices=RiskChoice.choices,
-            widget=forms.RadioSelect(attrs=_TICK),
+            widget=forms.RadioSelect(attrs=_CHECKBOX),
             error_messages={"required": _("Choose: nothing is chosen for you.")},
         )
 
@@ -59,17 +59,17 @@ class ProjectForm(forms.ModelForm):
     faces = RiskField(risks.FACES)
     header_word = RiskField(risks.HEADER_WORD)
 
-    members = Ticks(
+    members = CheckboxListField(
         _("members"),
         _("People of these groups see the project and its jobs, and may order for it."),
         Group.objects.order_by("name"),
     )
-    sources = Ticks(
+    sources = CheckboxListField(
         _("may come from"),
         _("None ticked: from wherever the person may fetch."),
         Node.objects.order_by("name"),
     )
-    destinations = Ticks(
+    destinations = CheckboxListField(
         _("may go to"),
         _("None ticked: to wherever the person may send."),
         Node.objects.order_by("name"),
@@ -84,8 +84,8 @@ class ProjectForm(forms.ModelForm):
             "site_name",
             "site_id",
             "pattern",
-            *services.PAPERS,
-            *services.LIMITS,
+            *services.APPROVAL_FIELDS,
+            *services.LIMIT_FIELDS,
             *risks.FIELDS,
             "profile",
             "members",
@@ -129,10 +129,10 @@ class ProjectForm(forms.ModelForm):
             del self.fields["sources"], self.fields["destinations"]
             members = cast(forms.ModelMultipleChoiceField, self.fields["members"])
             members.queryset = proposer.groups.order_by("name")
-        profile_versions.make_presets()
+        profile_versions.create_presets()
         profile = cast(forms.ModelChoiceField, self.fields["profile"])
-        current = Profile.objects.filter(pk=self.instance.profile_id)
-        profile.queryset = profile_versions.newest() | current
+        current = ProfileVersion.objects.filter(pk=self.instance.profile_id)
+        profile.queryset = profile_versions.newest_versions() | current
         profile.empty_label = None
         if self.instance.pk is None:
             self.fields["profile"].initial = services.default_profile()
@@ -144,14 +144,14 @@ class ProjectForm(forms.ModelForm):
     def _settled(self) -> set[str]:
         if self.instance.is_default:
             return set(self.fields) - {"profile", *risks.FIELDS}
-        used = services.OWN_WORDS if services.is_used(self.instance) else ()
+        used = services.IMAGE_FIELDS if services.has_patients(self.instance) else ()
         return {"protocol_id", *used}
 
     def clean_pattern(self) -> str:
         pattern = str(self.cleaned_data["pattern"])
         if pattern:
             try:
-                check_pattern(pattern)
+                validate_pattern(pattern)
             except InvalidInput as error:
                 raise forms.ValidationError(str(error)) from None
         return pattern
@@ -171,7 +171,7 @@ class ProjectForm(forms.ModelForm):
     def groups(self) -> list[tuple[Any, list[forms.BoundField]]]:
         return [
             (heading, [self[name] for name in self.fields if name in names])
-            for heading, names in GROUPS
+            for heading, names in FIELD_GROUPS
         ]
 
     @property
@@ -180,7 +180,11 @@ class ProjectForm(forms.ModelForm):
 
     @property
     def ticks(self) -> list[forms.BoundField]:
-        return [self[name] for name, field in self.fields.items() if isinstance(field, Ticks)]
+        return [
+            self[name]
+            for name, field in self.fields.items()
+            if isinstance(field, CheckboxListField)
+        ]
 
     @property
     def relations(self) -> dict[str, Any]:
@@ -191,13 +195,13 @@ class ProjectForm(forms.ModelForm):
 class ReasonForm(forms.Form):
     reason = forms.CharField(
         label=_("Why?"),
-        max_length=LONGEST_REASON,
+        max_length=MAX_REASON_LENGTH,
         help_text=_("Kept in the audit trail with your name. No patient names, please."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
 
-class JoinForm(ReasonForm):
+class PatientMergeForm(ReasonForm):
     """Another id of the same person, and whose patient ids it is of."""
 
     node = forms.ModelChoiceField(
@@ -215,7 +219,7 @@ class JoinForm(ReasonForm):
     new_generation = forms.BooleanField(
         label=_("It has a pseudonym already: make all identifiers of images new from now on"),
         required=False,
-        widget=forms.CheckboxInput(attrs=_TICK),
+        widget=forms.CheckboxInput(attrs=_CHECKBOX),
     )
     field_order = ("node", "patient_id", "reason", "new_generation")
 
@@ -224,7 +228,7 @@ class JoinForm(ReasonForm):
         cast(forms.ModelChoiceField, self.fields["node"]).queryset = nodes
 
 
-class DestroyForm(ReasonForm):
+class DestroyKeyForm(ReasonForm):
     typed = forms.CharField(
         label=_("project id, typed again"),
         max_length=64,
@@ -232,7 +236,7 @@ class DestroyForm(ReasonForm):
     )
 
 
-class PairsForm(forms.Form):
+class PseudonymImportForm(forms.Form):
     """A CSV file of patient ids and pseudonyms, and whose patient ids they are."""
 
     node = forms.ModelChoiceField(
@@ -251,23 +255,23 @@ class PairsForm(forms.Form):
         super().__init__(*args, **kwargs)
         cast(forms.ModelChoiceField, self.fields["node"]).queryset = nodes
 
-    def clean_file(self) -> list[Pair]:
+    def clean_file(self) -> list[PseudonymPair]:
         try:
-            return read_pairs(self.cleaned_data["file"].read(LARGEST_BYTES + 1))
-        except Rejected as error:
+            return read_pairs(self.cleaned_data["file"].read(MAX_FILE_BYTES + 1))
+        except ImportRejected as error:
             raise forms.ValidationError(list(error.problems)) from None
 
 
-class ProfileForm(forms.Form):
+class ProfileTextForm(forms.Form):
     text = forms.CharField(
         label=_("rules"),
-        max_length=profile_versions.LONGEST_TEXT,
+        max_length=profile_versions.MAX_TEXT_LENGTH,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 18, "spellcheck": "false", "class": "code-box"}),
     )
 
 
-class TryForm(forms.Form):
+class ProfilePreviewForm(forms.Form):
     node = forms.ModelChoiceField(Node.objects.none(), label=_("PACS or folder"), empty_label=None)
     study_uid = forms.CharField(
         label=_("study UID"),

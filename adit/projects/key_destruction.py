@@ -10,14 +10,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
-from adit.accounts.permissions import Person, Refused, Right, require
+from adit.accounts.permissions import AnyUser, NotPermitted, Right, require
 from adit.audit.trail import record
-from adit.projects.models import JoinedId, Patient, Project
-from adit.projects.services import about, require_key
-from adit.projects.validators import checked_reason
+from adit.projects.models import MergedPatientId, Patient, Project
+from adit.projects.services import audit_subject, require_key
+from adit.projects.validators import validate_reason
 from adit_engine.errors import InvalidInput
 
-COMPACT_LATER = _lazy(
+COMPACTION_HINT = _lazy(
     "The database's own files could not be compacted now, so traces of the key may lie in them for "
     "a while. Ask the administrator to run: adit manage project compact"
 )
@@ -25,17 +25,19 @@ COMPACT_LATER = _lazy(
 log = logging.getLogger(__name__)
 
 
-def destroy_key(user: Person, project: Project, reason: str, typed: str) -> None:
+def destroy_key(user: AnyUser, project: Project, reason: str, typed: str) -> None:
     """Cuts the tie between pseudonyms and patients for good; `typed` is the project id, again.
 
     What was sealed under the key cannot be read any more, by anybody. Backups of the database and
     of the master key hold it until they are gone themselves; the database's files until `compact`.
-    Raises Refused, WrongInput.
+    Raises NotPermitted, WrongInput.
     """
-    require(user, Right.MANAGE_TRIALS)
-    reason = checked_reason(reason)
+    require(user, Right.MANAGE_PROJECTS)
+    reason = validate_reason(reason)
     if project.is_default:
-        raise Refused(_("The site's own key cannot be destroyed: everything else leans on it."))
+        raise NotPermitted(
+            _("The site's own key cannot be destroyed: everything else leans on it.")
+        )
     if typed.strip() != project.protocol_id:
         raise InvalidInput(_("Type the project id exactly as it stands here, to be sure."))
     with transaction.atomic():
@@ -43,19 +45,19 @@ def destroy_key(user: Person, project: Project, reason: str, typed: str) -> None
         require_key(locked)
         locked.key, locked.is_revoked, locked.key_destroyed_at = None, True, timezone.now()
         locked.save(update_fields=["key", "is_revoked", "key_destroyed_at"])
-        details = {"reason": reason, "patients": _forget_order(locked)}
-        record("project.key_destroyed", user=user, about=about(locked), details=details)
+        details = {"reason": reason, "patients": _erase_patients(locked)}
+        record("project.key_destroyed", user=user, about=audit_subject(locked), details=details)
     project.refresh_from_db()
 
 
-def backups_until(project: Project) -> date | None:
+def get_backup_end(project: Project) -> date | None:
     """Until when backups still hold a destroyed key; None where nobody told how long they are kept."""
     if project.key_destroyed_at is None or not settings.BACKUP_DAYS:
         return None
     return (project.key_destroyed_at + timedelta(days=settings.BACKUP_DAYS)).date()
 
 
-def compact() -> bool:
+def compact_database() -> bool:
     """Takes what was overwritten out of the database's own files, where it would stay for a while.
 
     False where that was not possible now: in a transaction, or beside a long one of somebody else.
@@ -64,7 +66,7 @@ def compact() -> bool:
         return False
     try:
         with connection.cursor() as cursor:
-            for command in _COMPACT[connection.vendor]:
+            for command in _COMPACT_SQL[connection.vendor]:
                 cursor.execute(command)
     except DatabaseError:
         log.warning("the database could not be compacted after a key was destroyed")
@@ -72,18 +74,18 @@ def compact() -> bool:
     return True
 
 
-_COMPACT = {
+_COMPACT_SQL = {
     "sqlite": ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"),
     "postgresql": tuple(
-        f"VACUUM FULL profiles_{table}" for table in ("project", "patient", "joinedid")
+        f"VACUUM FULL projects_{table}" for table in ("project", "patient", "mergedpatientid")
     ),
 }
 
 
-def _forget_order(project: Project) -> int:
+def _erase_patients(project: Project) -> int:
     """Who was registered when, beside what the trail says, would tie patients and pseudonyms."""
     names = sorted(project.patients.values_list("pseudonym", flat=True))
-    JoinedId.objects.filter(project=project).delete()
+    MergedPatientId.objects.filter(project=project).delete()
     project.patients.all().delete()
     Patient.objects.bulk_create(
         Patient(project=project, index=secrets.token_hex(32), sealed=b"", pseudonym=name)

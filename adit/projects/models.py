@@ -11,14 +11,14 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from adit.nodes.models import Node
-from adit.vault.fields import SealedField
+from adit.vault.fields import EncryptedField
 
 
-class ProfileIsFrozen(Exception):
+class ProfileVersionIsFrozen(Exception):
     """A profile's version was used: a change makes a new version."""
 
 
-class Profile(models.Model):
+class ProfileVersion(models.Model):
     """One version of a de-identification profile; frozen once it was used."""
 
     name = models.CharField(_("name"), max_length=48)
@@ -36,8 +36,8 @@ class Profile(models.Model):
         return f"{self.name} {self.version}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.pk and Profile.objects.filter(pk=self.pk, frozen_at__isnull=False).exists():
-            raise ProfileIsFrozen(f"{self} was used already: make a new version of it.")
+        if self.pk and ProfileVersion.objects.filter(pk=self.pk, frozen_at__isnull=False).exists():
+            raise ProfileVersionIsFrozen(f"{self} was used already: make a new version of it.")
         super().save(*args, **kwargs)
 
 
@@ -64,11 +64,11 @@ class Project(models.Model):
     is_default = models.BooleanField(default=False, editable=False)
     """The site's own project, used when none is chosen; leaves no project in the header."""
 
-    key = SealedField(null=True)
+    key = EncryptedField(null=True)
     """The project's 256-bit key as hex, sealed under the master key; None once it is destroyed."""
     key_destroyed_at = models.DateTimeField(null=True, editable=False)
     generation = models.PositiveIntegerField(default=1, editable=False)
-    profile = models.ForeignKey(Profile, on_delete=models.PROTECT, related_name="projects")
+    profile = models.ForeignKey(ProfileVersion, on_delete=models.PROTECT, related_name="projects")
     pattern = models.CharField(_("pseudonym pattern"), max_length=48, blank=True)
     """Such as LUNG-#### for generated pseudonyms; empty: derived from the project's key."""
     last_number = models.PositiveIntegerField(default=0, editable=False)
@@ -140,7 +140,7 @@ class Project(models.Model):
         return self.is_revoked or (self.expires_on is not None and self.expires_on < today)
 
 
-class JoinedId(models.Model):
+class MergedPatientId(models.Model):
     """Another id of a patient: two ids were merged, or one person came from two hospitals."""
 
     patient = models.ForeignKey("Patient", on_delete=models.CASCADE, related_name="joined")

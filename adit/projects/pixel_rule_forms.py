@@ -8,8 +8,13 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from adit.projects.models import Profile
-from adit.projects.profile_versions import LONGEST_TEXT, draft_of, next_version, rules_of
+from adit.projects.models import ProfileVersion
+from adit.projects.profile_versions import (
+    MAX_TEXT_LENGTH,
+    draft_next_version,
+    get_next_version,
+    parse_rules,
+)
 from adit_engine.errors import ProfileError
 from adit_engine.pseudonymize.pixel_rules import (
     APPLIES_TO_ALL,
@@ -25,19 +30,19 @@ from adit_engine.pseudonymize.tables import admitted_sop_classes
 PixelRules = tuple[PixelRule, ...]
 
 
-def begun(profile: Profile) -> str:
+def start_draft(profile: ProfileVersion) -> str:
     """The text to begin with. A text that is written in an unusual way is written anew."""
-    text, rules = draft_of(profile), rules_of(profile)
-    due = replace(rules, version=next_version(profile.name))
+    text, rules = draft_next_version(profile), parse_rules(profile)
+    due = replace(rules, version=get_next_version(profile.name))
     return text if Rules.parse(text) == due else due.to_text()
 
 
-def rules_in(text: str) -> PixelRules:
+def parse_pixel_rules(text: str) -> PixelRules:
     """Raises ProfileError."""
     return Rules.parse(text).pixel_rules
 
 
-def put(text: str, rule: PixelRule, place: int | None = None) -> str:
+def put_pixel_rule(text: str, rule: PixelRule, place: int | None = None) -> str:
     """With the rule in that place, or behind all others. Raises ProfileError, with the line."""
 
     def changed(rules: PixelRules) -> PixelRules:
@@ -45,15 +50,17 @@ def put(text: str, rule: PixelRule, place: int | None = None) -> str:
             return (*rules, rule)
         return (*rules[:place], rule, *rules[place + 1 :])
 
-    return _with(text, changed)
+    return _change_pixel_rules(text, changed)
 
 
-def without(text: str, place: int) -> str:
+def remove_pixel_rule(text: str, place: int) -> str:
     """Raises ProfileError."""
-    return _with(text, lambda rules: tuple(r for n, r in enumerate(rules) if n != place))
+    return _change_pixel_rules(
+        text, lambda rules: tuple(r for n, r in enumerate(rules) if n != place)
+    )
 
 
-def _with(text: str, change: Callable[[PixelRules], PixelRules]) -> str:
+def _change_pixel_rules(text: str, change: Callable[[PixelRules], PixelRules]) -> str:
     before = Rules.parse(text)
     after = change(before.pixel_rules)
     options = before.options | {CLEAN_PIXELS} if after else before.options - {CLEAN_PIXELS}
@@ -64,24 +71,24 @@ def _with(text: str, change: Callable[[PixelRules], PixelRules]) -> str:
     return made
 
 
-def _text(label: Any, help_text: Any = "", *, required: bool = True) -> forms.CharField:
+def _text_field(label: Any, help_text: Any = "", *, required: bool = True) -> forms.CharField:
     widget = forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
     return forms.CharField(
         label=label, help_text=help_text, max_length=256, required=required, widget=widget
     )
 
 
-class DraftForm(forms.Form):
+class ProfileDraftForm(forms.Form):
     """The text as it stands now; the page carries it from click to click."""
 
-    text = forms.CharField(max_length=LONGEST_TEXT, strip=False, widget=forms.HiddenInput)
+    text = forms.CharField(max_length=MAX_TEXT_LENGTH, strip=False, widget=forms.HiddenInput)
 
 
 class PixelRuleForm(forms.Form):
     sop_class = forms.ChoiceField(label=_("kind of image"))
-    manufacturer = _text(_("manufacturer"))
-    model = _text(_("model"))
-    software = _text(
+    manufacturer = _text_field(_("manufacturer"))
+    model = _text_field(_("model"))
+    software = _text_field(
         _("software"), _("The whole value, * for any, empty where none is named."), required=False
     )
     rows = forms.IntegerField(label=_("rows"), min_value=1, max_value=65535)
@@ -137,7 +144,7 @@ class PixelRuleForm(forms.Form):
         return cleaned
 
 
-def initial_of(rule: PixelRule) -> dict[str, Any]:
+def pixel_rule_to_initial(rule: PixelRule) -> dict[str, Any]:
     """What the form shows of a rule that is there."""
     names = (
         "sop_class",

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from adit.accounts.permissions import Person, Right, require
+from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
-from adit.nodes.access import domain_of
+from adit.nodes.access import get_domain
 from adit.nodes.models import Node
-from adit.nodes.sample_images import sample_of
-from adit.projects.images import png_of
-from adit.projects.models import Profile
-from adit.projects.profile_versions import rules_of
+from adit.nodes.sample_images import fetch_sample, render_png
+from adit.projects.models import ProfileVersion
+from adit.projects.profile_versions import parse_rules
 from adit_engine.dicom_file.transcode import to_little_endian
 from adit_engine.elements import PIXEL_TAGS, Element, elements, is_sequence, items, nested_explicit
 from adit_engine.errors import InstanceWithheld, InvalidInput, Malformed
@@ -28,9 +27,9 @@ from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import StudyRef
 
-LONGEST = 160
+MAX_VALUE_LENGTH = 160
 _CHARSET = 0x00080005
-_NUMBERS = {
+_NUMBER_FORMATS = {
     "US": "H",
     "SS": "h",
     "UL": "I",
@@ -40,11 +39,11 @@ _NUMBERS = {
     "UV": "Q",
     "SV": "q",
 }
-_BYTES = frozenset({"OB", "OW", "OD", "OF", "OL", "OV", "UN"})
-_MOST_NUMBERS = 16
+_BINARY_VRS = frozenset({"OB", "OW", "OD", "OF", "OL", "OV", "UN"})
+_MAX_NUMBERS = 16
 
 
-class Fate(StrEnum):
+class ElementChange(StrEnum):
     SAME = "same"
     CHANGED = "changed"
     REMOVED = "removed"
@@ -52,7 +51,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class HeaderLine:
     """One element, before and after. `path` names the sequences it stands in, by keyword."""
 
     tag: int
@@ -60,7 +59,7 @@ class Line:
     path: str
     before: str = field(repr=False)
     after: str
-    fate: Fate
+    fate: ElementChange
     why: str
 
     @property
@@ -69,48 +68,52 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class _Value:
+class _HeaderValue:
     tag: int
     path: str
     text: str = field(repr=False)
     raw: bytes = field(repr=False)
 
 
-Key = tuple[tuple[int, ...], int]
+ElementPath = tuple[tuple[int, ...], int]
 """Tags and item numbers of the sequences around it, and its own tag."""
 
 
-def compared(before: Instance, after: Instance) -> list[Line]:
+def compare_headers(before: Instance, after: Instance) -> list[HeaderLine]:
     """Every element of either header, in the order of tags. Raises Malformed."""
-    was, now = dict(_values(before)), dict(_values(after))
-    return [_line(was.get(key), now.get(key)) for key in sorted({*was, *now}, key=_order)]
+    was, now = dict(_walk_header(before)), dict(_walk_header(after))
+    return [_make_line(was.get(key), now.get(key)) for key in sorted({*was, *now}, key=_sort_key)]
 
 
-def lines_of(instance: Instance) -> list[Line]:
+def list_header(instance: Instance) -> list[HeaderLine]:
     """The header alone, where there is nothing to compare it with. Raises Malformed."""
-    found = sorted(_values(instance), key=lambda pair: _order(pair[0]))
-    return [_line(value, value) for _key, value in found]
+    found = sorted(_walk_header(instance), key=lambda pair: _sort_key(pair[0]))
+    return [_make_line(value, value) for _key, value in found]
 
 
-def _line(was: _Value | None, now: _Value | None) -> Line:
+def _make_line(was: _HeaderValue | None, now: _HeaderValue | None) -> HeaderLine:
     one = was or now
     assert one is not None
     if was is None or now is None:
-        fate = Fate.ADDED if was is None else Fate.REMOVED
+        fate = ElementChange.ADDED if was is None else ElementChange.REMOVED
     else:
-        fate = Fate.SAME if was.raw.rstrip(b" \0") == now.raw.rstrip(b" \0") else Fate.CHANGED
-    return Line(
+        fate = (
+            ElementChange.SAME
+            if was.raw.rstrip(b" \0") == now.raw.rstrip(b" \0")
+            else ElementChange.CHANGED
+        )
+    return HeaderLine(
         tag=one.tag,
-        keyword=_keyword(one.tag),
+        keyword=_get_keyword(one.tag),
         path=one.path,
         before=was.text if was else "",
         after=now.text if now else "",
         fate=fate,
-        why="" if fate is Fate.SAME else _rule(one.tag),
+        why="" if fate is ElementChange.SAME else _cite_rule(one.tag),
     )
 
 
-def _rule(tag: int) -> str:
+def _cite_rule(tag: int) -> str:
     """Where the standard, or we, say what happens to it."""
     if tag >> 16 & 1:
         return "PS3.15 E.3.10"
@@ -123,19 +126,19 @@ def _rule(tag: int) -> str:
     return ""
 
 
-def _values(instance: Instance) -> Iterator[tuple[Key, _Value]]:
+def _walk_header(instance: Instance) -> Iterator[tuple[ElementPath, _HeaderValue]]:
     data = bytes(instance.header)
-    yield from _level(data, instance.explicit, (0, len(data)), (), "", Charset(b""))
+    yield from _walk_dataset(data, instance.explicit, (0, len(data)), (), "", Charset(b""))
 
 
-def _level(
+def _walk_dataset(
     data: bytes,
     explicit: bool,
     reach: tuple[int, int],
     above: tuple[int, ...],
     path: str,
     charset: Charset,
-) -> Iterator[tuple[Key, _Value]]:
+) -> Iterator[tuple[ElementPath, _HeaderValue]]:
     depth = len(above) // 2
     for element in elements(data, explicit, *reach, depth):
         if element.tag in PIXEL_TAGS:
@@ -145,81 +148,83 @@ def _level(
         if element.tag == _CHARSET:
             charset = Charset(raw.strip(b" \0"))
         if not is_sequence(element, vr):
-            value = _Value(element.tag, path, _text(raw, vr, charset), raw)
+            value = _HeaderValue(element.tag, path, _format_value(raw, vr, charset), raw)
             yield (above, element.tag), value
             continue
-        yield (above, element.tag), _Value(element.tag, path, "", b"")
+        yield (above, element.tag), _HeaderValue(element.tag, path, "", b"")
         inside = nested_explicit(element, explicit)
-        yield from _items(data, inside, element, above, f"{path}{_keyword(element.tag)}", charset)
+        yield from _walk_items(
+            data, inside, element, above, f"{path}{_get_keyword(element.tag)}", charset
+        )
 
 
-def _items(
+def _walk_items(
     data: bytes,
     explicit: bool,
     element: Element,
     above: tuple[int, ...],
     path: str,
     charset: Charset,
-) -> Iterator[tuple[Key, _Value]]:
+) -> Iterator[tuple[ElementPath, _HeaderValue]]:
     for number, item in enumerate(items(data, explicit, element, len(above) // 2), start=1):
         reach = (item.value, item.value_end)
         below = (*above, element.tag, number)
-        yield from _level(data, explicit, reach, below, f"{path} {number} › ", charset)
+        yield from _walk_dataset(data, explicit, reach, below, f"{path} {number} › ", charset)
 
 
-def _text(raw: bytes, vr: str, charset: Charset) -> str:
+def _format_value(raw: bytes, vr: str, charset: Charset) -> str:
     if not raw:
         return ""
-    if vr in _NUMBERS:
-        return _numbers(raw, _NUMBERS[vr])
+    if vr in _NUMBER_FORMATS:
+        return _format_numbers(raw, _NUMBER_FORMATS[vr])
     if vr == "AT" and len(raw) % 4 == 0:
         pairs = struct.iter_unpack("<HH", raw)
-        return " ".join(f"({group:04X},{number:04X})" for group, number in pairs)[:LONGEST]
-    if vr in _BYTES or vr == "AT":
+        return " ".join(f"({group:04X},{number:04X})" for group, number in pairs)[:MAX_VALUE_LENGTH]
+    if vr in _BINARY_VRS or vr == "AT":
         return f"{len(raw)} B"
     text = charset.text(raw.rstrip(b" \0"))
     if text is None:
         text = raw.decode("latin-1").strip(" \0")
     text = text.replace("\0", "")
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]} …"
 
 
-def _numbers(raw: bytes, code: str) -> str:
+def _format_numbers(raw: bytes, code: str) -> str:
     size = struct.calcsize(code)
     if len(raw) % size:
         return f"{len(raw)} B"
     found = struct.unpack(f"<{len(raw) // size}{code}", raw)
-    text = " ".join(f"{n:g}" if isinstance(n, float) else str(n) for n in found[:_MOST_NUMBERS])
-    return text if len(found) <= _MOST_NUMBERS else f"{text} …"
+    text = " ".join(f"{n:g}" if isinstance(n, float) else str(n) for n in found[:_MAX_NUMBERS])
+    return text if len(found) <= _MAX_NUMBERS else f"{text} …"
 
 
-def _keyword(tag: int) -> str:
-    return _keywords().get(tag, "")
+def _get_keyword(tag: int) -> str:
+    return _load_keywords().get(tag, "")
 
 
-def _keywords() -> dict[int, str]:
-    if not _NAMES:
-        _NAMES.update({tag: keyword for keyword, tag in tables.keywords().items()})
-    return _NAMES
+def _load_keywords() -> dict[int, str]:
+    if not _KEYWORD_CACHE:
+        _KEYWORD_CACHE.update({tag: keyword for keyword, tag in tables.keywords().items()})
+    return _KEYWORD_CACHE
 
 
-_NAMES: dict[int, str] = {}
+_KEYWORD_CACHE: dict[int, str] = {}
 
 
-def _order(key: Key) -> tuple[int, ...]:
+def _sort_key(key: ElementPath) -> tuple[int, ...]:
     above, tag = key
     return (*above, tag)
 
 
-PSEUDONYM = "TRY-IT-0001"
-LARGEST_PICTURE = 640
+PREVIEW_PSEUDONYM = "TRY-IT-0001"
+MAX_PREVIEW_PIXELS = 640
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class ProfilePreview:
     """The header before and after; where the image would be withheld, before only, and why."""
 
-    lines: list[Line]
+    lines: list[HeaderLine]
     code: str = ""
     withheld: str = ""
     before: str = field(default="", repr=False)
@@ -227,53 +232,59 @@ class Tried:
     """Its first frame, as text that an address of an image can be; empty where none can be shown."""
 
 
-def try_it(user: Person, profile: Profile, node: Node, study: StudyRef) -> Tried:
+def preview_profile(
+    user: AnyUser, profile: ProfileVersion, node: Node, study: StudyRef
+) -> ProfilePreview:
     """Under a key of no project, which is forgotten at once. Raises as `sample_of` does."""
     require(user, Right.SEE_IDENTIFIED)
-    image = sample_of(user, node, study)
-    tried = _tried(profile, image)
+    image = fetch_sample(user, node, study)
+    tried = _apply_profile(profile, image)
     details = {"node": node.name, "withheld": tried.code}
-    patient = (domain_of(node), patient_id) if (patient_id := _patient_id(image)) else None
+    patient = (get_domain(node), patient_id) if (patient_id := _get_patient_id(image)) else None
     record(
         "profile.tried", user=user, about=f"profile:{profile.pk}", details=details, patient=patient
     )
     return tried
 
 
-def _tried(profile: Profile, image: Instance) -> Tried:
+def _apply_profile(profile: ProfileVersion, image: Instance) -> ProfilePreview:
     key = ProjectKey(secrets.token_bytes(32))
     # Nothing leaves, so that a risk is no reason to show nothing.
     change = Pseudonymization(
-        rules_of(profile), PSEUDONYM, key, None, RiskDecision.ACCEPT, RiskDecision.ACCEPT
+        parse_rules(profile), PREVIEW_PSEUDONYM, key, None, RiskDecision.ACCEPT, RiskDecision.ACCEPT
     )
     try:
         if image.fault:
             raise InstanceWithheld("fault", image.fault)
         changed = apply(change, image)
         verify(image, changed, change)
-        lines = compared(to_little_endian(image), changed)
-        return Tried(lines, before=_picture(image), after=_picture(changed))
+        lines = compare_headers(to_little_endian(image), changed)
+        return ProfilePreview(
+            lines, before=_render_data_url(image), after=_render_data_url(changed)
+        )
     except InstanceWithheld as error:
-        return Tried(_readable(image), error.code, str(error), before=_picture(image))
+        return ProfilePreview(
+            _list_readable_header(image), error.code, str(error), before=_render_data_url(image)
+        )
 
 
-def _picture(image: Instance) -> str:
+def _render_data_url(image: Instance) -> str:
     """Stands in the page itself, so that no address and no cache holds it."""
     try:
-        data = png_of(image, largest=LARGEST_PICTURE)
+        data = render_png(image, largest=MAX_PREVIEW_PIXELS)
     except InvalidInput:
         return ""
     return f"data:image/png;base64,{b64encode(data).decode('ascii')}"
 
 
-def _readable(image: Instance) -> list[Line]:
+def _list_readable_header(image: Instance) -> list[HeaderLine]:
     try:
-        return lines_of(to_little_endian(image))
+        return list_header(to_little_endian(image))
     except (Malformed, InstanceWithheld):
         return []
 
 
-def _patient_id(image: Instance) -> str:
+def _get_patient_id(image: Instance) -> str:
     try:
         return image.in_header.patient_id.decode("utf-8", "replace")
     except Malformed:

@@ -26,28 +26,28 @@ _BULLET = "- "
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ProfileSection:
     title: str
     sentences: list[str]
     points: list[str]
 
 
-def plain_sections(rules: ConfidentialityProfile) -> list[Section]:
+def explain_profile(rules: ConfidentialityProfile) -> list[ProfileSection]:
     """A title and its lines by turns, with an empty line between; points begin with a hyphen."""
     blocks = explain_profile(rules).strip().split("\n\n")
-    return [_section(*pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)]
+    return [_make_section(*pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)]
 
 
-def _section(title: str, body: str) -> Section:
+def _make_section(title: str, body: str) -> ProfileSection:
     lines = body.splitlines()
-    return Section(
+    return ProfileSection(
         title,
         [line for line in lines if not line.startswith(_BULLET)],
         [line.removeprefix(_BULLET) for line in lines if line.startswith(_BULLET)],
     )
 
 
-WORDS: Mapping[str, Any] = {
+OPTION_MEANINGS: Mapping[str, Any] = {
     BASIC: _(
         "Everything that the standard lists as identifying is removed, emptied or replaced, at "
         "every depth; all identifiers of studies, series and images are replaced."
@@ -76,27 +76,28 @@ WITHOUT_DATES = _("All dates and times are removed.")
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class ProfileOption:
     code: str
     meaning: str
     """As the standard calls it."""
     words: Any
 
 
-def options_of(rules: ConfidentialityProfile) -> list[Option]:
+def list_options(rules: ConfidentialityProfile) -> list[ProfileOption]:
     """The basic profile first, then each option by its code."""
     return [
-        Option(code, CODE_MEANINGS[code], WORDS.get(code, ""))
+        ProfileOption(code, CODE_MEANINGS[code], OPTION_MEANINGS.get(code, ""))
         for code in (BASIC, *sorted(rules.options))
     ]
 
 
-def available() -> list[Option]:
+def list_available_options() -> list[ProfileOption]:
     """The options that a profile may have now."""
     return [
-        Option(code, CODE_MEANINGS[code], WORDS.get(code, "")) for code in sorted(SUPPORTED_OPTIONS)
+        ProfileOption(code, CODE_MEANINGS[code], OPTION_MEANINGS.get(code, ""))
+        for code in sorted(SUPPORTED_OPTIONS)
     ]
 
 
-def keeps_no_dates(rules: ConfidentialityProfile) -> bool:
+def removes_dates(rules: ConfidentialityProfile) -> bool:
     return not rules.options & {FULL_DATES, MODIFIED_DATES}

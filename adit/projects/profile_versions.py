@@ -4,30 +4,30 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
 from django.utils.translation import gettext as _
 
-from adit.accounts.permissions import Person, Right, require
+from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
-from adit.projects.models import Profile
+from adit.projects.models import ProfileVersion
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 from adit_engine.pseudonymize.profile import is_compatible_version, preset_names
 
-LONGEST_TEXT = 200_000
-LONGEST_NAME = 48
+MAX_TEXT_LENGTH = 200_000
+MAX_NAME_LENGTH = 48
 """As the column holds it."""
 
 
-def new_version(user: Person, text: str) -> Profile:
-    """Saves a profile as the next version of its name. Raises Refused, WrongInput, ProfileError."""
+def create_version(user: AnyUser, text: str) -> ProfileVersion:
+    """Saves a profile as the next version of its name. Raises NotPermitted, WrongInput, ProfileError."""
     require(user, Right.MANAGE_PROFILES)
-    if len(text) > LONGEST_TEXT:
-        raise InvalidInput(_("A profile has at most %d characters.") % LONGEST_TEXT)
+    if len(text) > MAX_TEXT_LENGTH:
+        raise InvalidInput(_("A profile has at most %d characters.") % MAX_TEXT_LENGTH)
     text = text.replace("\r\n", "\n").strip() + "\n"
     rules = Rules.parse(text)
-    if len(rules.name) > LONGEST_NAME:
-        raise InvalidInput(_("The name of a profile has at most %d characters.") % LONGEST_NAME)
+    if len(rules.name) > MAX_NAME_LENGTH:
+        raise InvalidInput(_("The name of a profile has at most %d characters.") % MAX_NAME_LENGTH)
     with transaction.atomic():
-        due = next_version(rules.name)
+        due = get_next_version(rules.name)
         if rules.version != due:
             raise InvalidInput(
                 _("The next version of %(name)s is %(due)d: write version = %(due)d.")
@@ -35,7 +35,9 @@ def new_version(user: Person, text: str) -> Profile:
             )
         try:
             with transaction.atomic():
-                profile = Profile.objects.create(name=rules.name, version=rules.version, text=text)
+                profile = ProfileVersion.objects.create(
+                    name=rules.name, version=rules.version, text=text
+                )
         except IntegrityError:
             raise InvalidInput(
                 _("Somebody else has just saved this version: look again.")
@@ -45,45 +47,51 @@ def new_version(user: Person, text: str) -> Profile:
     return profile
 
 
-def next_version(name: str) -> int:
-    highest = Profile.objects.filter(name=name).aggregate(highest=Max("version"))["highest"]
+def get_next_version(name: str) -> int:
+    highest = ProfileVersion.objects.filter(name=name).aggregate(highest=Max("version"))["highest"]
     return (highest or 0) + 1
 
 
-def newest() -> QuerySet[Profile]:
+def newest_versions() -> QuerySet[ProfileVersion]:
     """The newest version of each name."""
-    tops = Profile.objects.values("name").annotate(top=Max("version"))
+    tops = ProfileVersion.objects.values("name").annotate(top=Max("version"))
     wanted = [
-        Profile.objects.filter(name=row["name"], version=row["top"]).values_list("pk", flat=True)[0]
+        ProfileVersion.objects.filter(name=row["name"], version=row["top"]).values_list(
+            "pk", flat=True
+        )[0]
         for row in tops.order_by("name")
     ]
-    return Profile.objects.filter(pk__in=wanted)
+    return ProfileVersion.objects.filter(pk__in=wanted)
 
 
-def make_presets() -> None:
+def create_presets() -> None:
     """Rows of the profiles that come with the engine. Safe to repeat; rows there are not altered."""
     for preset in map(Rules.preset, preset_names()):
-        Profile.objects.get_or_create(
+        ProfileVersion.objects.get_or_create(
             name=preset.name, version=preset.version, defaults={"text": preset.to_text()}
         )
 
 
-def rules_of(profile: Profile) -> Rules:
+def parse_rules(profile: ProfileVersion) -> Rules:
     return Rules.parse(profile.text)
 
 
-def opens_generation(before: Profile, after: Profile, header_word: RiskDecision) -> bool:
+def needs_new_generation(
+    before: ProfileVersion, after: ProfileVersion, header_word: RiskDecision
+) -> bool:
     """Whether images that could leave before would leave with other bytes: then UIDs are new, too.
 
     `header_word` is what the project had chosen before.
     """
     same = before.text == after.text
-    return not same and not is_compatible_version(rules_of(before), rules_of(after), header_word)
+    return not same and not is_compatible_version(
+        parse_rules(before), parse_rules(after), header_word
+    )
 
 
-def draft_of(profile: Profile) -> str:
+def draft_next_version(profile: ProfileVersion) -> str:
     """The text to begin the next version with."""
-    rules = rules_of(profile)
+    rules = parse_rules(profile)
     return profile.text.replace(
-        f"version = {rules.version}", f"version = {next_version(profile.name)}", 1
+        f"version = {rules.version}", f"version = {get_next_version(profile.name)}", 1
     )

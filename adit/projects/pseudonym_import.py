@@ -9,31 +9,31 @@ from io import StringIO
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from adit.accounts.permissions import Person, Right, require
+from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
-from adit.nodes.access import domain_of
+from adit.nodes.access import get_domain
 from adit.nodes.models import Node
 from adit.projects.models import Project
-from adit.projects.pseudonyms import Conflict, known_pseudonym, pseudonym_for
-from adit.projects.services import about, require_use
+from adit.projects.pseudonyms import PseudonymConflict, find_pseudonym, get_or_create_pseudonym
+from adit.projects.services import audit_subject, require_use
 from adit_engine.errors import InvalidInput
 
-LARGEST_BYTES = 1 << 20
-MOST_PAIRS = 2000
-MOST_PROBLEMS = 50
-LONGEST_ID = 64
+MAX_FILE_BYTES = 1 << 20
+MAX_PAIRS = 2000
+MAX_PROBLEMS = 50
+MAX_ID_LENGTH = 64
 PATIENT_ID, PSEUDONYM = "patient_id", "pseudonym"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PseudonymPair:
     row: int
     patient_id: str = field(repr=False)
     pseudonym: str
 
 
-class Rejected(InvalidInput):
+class ImportRejected(InvalidInput):
     """Nothing was stored; `problems` are sentences that name rows, never patient ids."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -41,59 +41,65 @@ class Rejected(InvalidInput):
         self.problems = problems
 
 
-def import_pairs(user: Person, project: Project, node: Node, pairs: list[Pair]) -> tuple[int, int]:
+def import_pairs(
+    user: AnyUser, project: Project, node: Node, pairs: list[PseudonymPair]
+) -> tuple[int, int]:
     """Registers all pairs or none; ids are those that `node` speaks. How many are new, and known.
 
-    Raises Refused, and Rejected with a sentence for each row that does not fit.
+    Raises NotPermitted, and ImportRejected with a sentence for each row that does not fit.
     """
     require(user, Right.CHOOSE_PSEUDONYMS)
     require_use(user, project)
-    domain, new, problems = domain_of(node), 0, _repeated(pairs)
+    domain, new, problems = get_domain(node), 0, _find_repeated(pairs)
     with transaction.atomic():
         for pair in pairs:
             try:
-                new += not known_pseudonym(project, domain, pair.patient_id)
-                pseudonym_for(project, domain, pair.patient_id, given=pair.pseudonym, user=user)
-            except (Conflict, InvalidInput) as error:
-                problems.append(_row(pair.row, str(error)))
+                new += not find_pseudonym(project, domain, pair.patient_id)
+                get_or_create_pseudonym(
+                    project, domain, pair.patient_id, given=pair.pseudonym, user=user
+                )
+            except (PseudonymConflict, InvalidInput) as error:
+                problems.append(_row_problem(pair.row, str(error)))
         if problems:
-            raise Rejected(_fewest(problems))
+            raise ImportRejected(_truncate_problems(problems))
         details = {"new": new, "known": len(pairs) - new, "domain": domain}
-        record("pseudonyms.imported", user=user, about=about(project), details=details)
+        record("pseudonyms.imported", user=user, about=audit_subject(project), details=details)
     return new, len(pairs) - new
 
 
-def read_pairs(data: bytes) -> list[Pair]:
-    """From CSV in UTF-8 with a heading; comma, semicolon or tab. Raises Rejected."""
-    if len(data) > LARGEST_BYTES:
-        raise Rejected([_("The file is larger than 1 MB: split it.")])
+def read_pairs(data: bytes) -> list[PseudonymPair]:
+    """From CSV in UTF-8 with a heading; comma, semicolon or tab. Raises ImportRejected."""
+    if len(data) > MAX_FILE_BYTES:
+        raise ImportRejected([_("The file is larger than 1 MB: split it.")])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Rejected([_("The file is not text in UTF-8. Save it as “CSV UTF-8”.")]) from None
+        raise ImportRejected(
+            [_("The file is not text in UTF-8. Save it as “CSV UTF-8”.")]
+        ) from None
     if "\0" in text:
-        raise Rejected([_("The file is no CSV file.")])
-    rows = _rows(text)
+        raise ImportRejected([_("The file is no CSV file.")])
+    rows = _read_rows(text)
     heading = next(rows, (1, []))[1]
-    places = _places(heading)
+    places = _find_columns(heading)
     pairs, problems = [], []
     for number, cells in rows:
         if not any(cells):
             continue
         try:
-            pairs.append(_pair(number, cells, places, len(heading)))
+            pairs.append(_make_pair(number, cells, places, len(heading)))
         except InvalidInput as error:
-            problems.append(_row(number, str(error)))
-        if len(pairs) > MOST_PAIRS:
-            raise Rejected([_("The file has more than %d rows: split it.") % MOST_PAIRS])
+            problems.append(_row_problem(number, str(error)))
+        if len(pairs) > MAX_PAIRS:
+            raise ImportRejected([_("The file has more than %d rows: split it.") % MAX_PAIRS])
     if problems:
-        raise Rejected(_fewest(problems))
+        raise ImportRejected(_truncate_problems(problems))
     if not pairs:
-        raise Rejected([_("The file has a heading and no rows.")])
+        raise ImportRejected([_("The file has a heading and no rows.")])
     return pairs
 
 
-def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+def _read_rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """Each row with the number of its last line, as a spreadsheet or an editor counts."""
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
@@ -102,46 +108,50 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
         for cells in reader:
             yield reader.line_num, [cell.strip() for cell in cells]
     except csv.Error:
-        raise Rejected(
-            [_row(reader.line_num, _("a quotation mark stands where none should."))]
+        raise ImportRejected(
+            [_row_problem(reader.line_num, _("a quotation mark stands where none should."))]
         ) from None
 
 
-def _places(heading: list[str]) -> Mapping[str, int]:
+def _find_columns(heading: list[str]) -> Mapping[str, int]:
     names = [re.sub(r"[\s_-]+", "_", name.lower()) for name in heading]
     if sorted(names) != [PATIENT_ID, PSEUDONYM]:
-        raise Rejected([_row(1, _("the heading must be patient_id and pseudonym, nothing else."))])
+        raise ImportRejected(
+            [_row_problem(1, _("the heading must be patient_id and pseudonym, nothing else."))]
+        )
     return {name: names.index(name) for name in names}
 
 
-def _pair(number: int, cells: list[str], places: Mapping[str, int], width: int) -> Pair:
+def _make_pair(
+    number: int, cells: list[str], places: Mapping[str, int], width: int
+) -> PseudonymPair:
     if len(cells) != width:
         raise InvalidInput(_("it has %(n)d cells instead of two.") % {"n": len(cells)})
     patient_id, pseudonym = cells[places[PATIENT_ID]], cells[places[PSEUDONYM]]
     if not patient_id or not pseudonym:
         raise InvalidInput(_("patient id and pseudonym may not be empty."))
-    if len(patient_id) > LONGEST_ID or _CONTROL.search(patient_id):
+    if len(patient_id) > MAX_ID_LENGTH or _CONTROL.search(patient_id):
         raise InvalidInput(_("this is no patient id: at most 64 characters, no backslash."))
-    return Pair(number, patient_id, pseudonym)
+    return PseudonymPair(number, patient_id, pseudonym)
 
 
-def _repeated(pairs: list[Pair]) -> list[str]:
+def _find_repeated(pairs: list[PseudonymPair]) -> list[str]:
     """Twice the same patient is a mistake in the list, even where both rows agree."""
     seen: dict[str, int] = {}
     problems = []
     for pair in pairs:
         first = seen.setdefault(pair.patient_id, pair.row)
         if first != pair.row:
-            problems.append(_row(pair.row, _("the same patient as in row %d.") % first))
+            problems.append(_row_problem(pair.row, _("the same patient as in row %d.") % first))
     return problems
 
 
-def _row(number: int, what: str) -> str:
+def _row_problem(number: int, what: str) -> str:
     return _("Row %(row)d: %(what)s") % {"row": number, "what": what}
 
 
-def _fewest(problems: list[str]) -> list[str]:
-    more = len(problems) - MOST_PROBLEMS
+def _truncate_problems(problems: list[str]) -> list[str]:
+    more = len(problems) - MAX_PROBLEMS
     if more <= 0:
         return problems
-    return [*problems[:MOST_PROBLEMS], _("And %(n)d rows more.") % {"n": more}]
+    return [*problems[:MAX_PROBLEMS], _("And %(n)d rows more.") % {"n": more}]

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from adit.accounts.permissions import Person, Refused
+from adit.accounts.permissions import AnyUser, NotPermitted
 from adit.audit.trail import record
 from adit.projects.models import Patient, Project
-from adit.projects.pseudonyms import place_of
-from adit.projects.services import about, box_of, require_key, require_link
-from adit.projects.validators import checked_reason
-from adit.vault.cipher import Box, SealBroken
+from adit.projects.pseudonyms import patient_context
+from adit.projects.services import audit_subject, get_project_cipher, require_key, require_link
+from adit.projects.validators import validate_reason
+from adit.vault.cipher import DecryptionError, ValueCipher
 
 
 @dataclass(frozen=True, slots=True)
-class Identified:
+class ReidentifiedPatient:
     """Who a pseudonym stands for. The id is empty for a patient who came without one."""
 
     pseudonym: str
@@ -26,49 +26,50 @@ class Identified:
     """Domain and id of what was joined with it."""
 
 
-def reidentify(user: Person, patient: Patient, reason: str) -> Identified:
-    """Raises Refused, WrongInput; Refused as well for what does not open."""
+def reidentify(user: AnyUser, patient: Patient, reason: str) -> ReidentifiedPatient:
+    """Raises NotPermitted, WrongInput; NotPermitted as well for what does not open."""
     project = patient.project
     require_link(user, project)
-    reason = checked_reason(reason)
+    reason = validate_reason(reason)
     require_key(project)
-    found = _opened(patient, box_of(project))
+    found = _open_patient(patient, get_project_cipher(project))
     # Without the patient: beside the pseudonym, the trail would outlive the destruction of the key.
     details = {"pseudonym": patient.pseudonym, "reason": reason}
-    record("patient.reidentified", user=user, about=about(project), details=details)
+    record("patient.reidentified", user=user, about=audit_subject(project), details=details)
     return found
 
 
-def exported_map(user: Person, project: Project, reason: str) -> list[Identified]:
+def export_patient_map(user: AnyUser, project: Project, reason: str) -> list[ReidentifiedPatient]:
     """Every pseudonym of the project with its patient, for the key holder. Raises as above."""
     require_link(user, project)
-    reason = checked_reason(reason)
+    reason = validate_reason(reason)
     require_key(project)
     with transaction.atomic():
-        found = list(_all(project))
+        found = list(_open_all(project))
         details = {"reason": reason, "patients": len(found)}
-        record("project.map_exported", user=user, about=about(project), details=details)
+        record("project.map_exported", user=user, about=audit_subject(project), details=details)
     return found
 
 
-def _all(project: Project) -> Iterator[Identified]:
-    box = box_of(project)
+def _open_all(project: Project) -> Iterator[ReidentifiedPatient]:
+    box = get_project_cipher(project)
     for patient in project.patients.order_by("pseudonym"):
-        yield _opened(patient, box)
+        yield _open_patient(patient, box)
 
 
-def _opened(patient: Patient, box: Box) -> Identified:
+def _open_patient(patient: Patient, box: ValueCipher) -> ReidentifiedPatient:
     try:
-        domain, patient_id = box.open(patient.sealed, place_of(patient.index))
+        domain, patient_id = box.open(patient.sealed, patient_context(patient.index))
         joined = tuple(
             (str(one[0]), str(one[1]))
             for one in (
-                box.open(row.sealed, place_of(row.index)) for row in patient.joined.order_by("pk")
+                box.open(row.sealed, patient_context(row.index))
+                for row in patient.joined.order_by("pk")
             )
         )
-    except SealBroken:
-        raise Refused(
+    except DecryptionError:
+        raise NotPermitted(
             _("What is stored of %(pseudonym)s does not open with the key of its project.")
             % {"pseudonym": patient.pseudonym}
         ) from None
-    return Identified(patient.pseudonym, domain, patient_id, joined)
+    return ReidentifiedPatient(patient.pseudonym, domain, patient_id, joined)

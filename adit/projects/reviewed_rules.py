@@ -6,29 +6,34 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from adit.accounts.permissions import Person, Right, require
+from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
 from adit.projects import risks
-from adit.projects.models import Profile, Project
-from adit.projects.profile_versions import draft_of, next_version, opens_generation, rules_of
-from adit.projects.services import about, require_key
+from adit.projects.models import ProfileVersion, Project
+from adit.projects.profile_versions import (
+    draft_next_version,
+    get_next_version,
+    needs_new_generation,
+    parse_rules,
+)
+from adit.projects.services import audit_subject, require_key
 from adit_engine.errors import InvalidInput, ProfileError
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import CLEAN_PIXELS
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 
 
-def with_rule(rules: Rules, rule: PixelRule) -> Rules:
+def add_rule(rules: Rules, rule: PixelRule) -> Rules:
     """The same rules and one more. Raises ProfileError where one for this device is there."""
     return replace(
         rules, options=rules.options | {CLEAN_PIXELS}, pixel_rules=(*rules.pixel_rules, rule)
     )
 
 
-def take_rule(user: Person, project: Project, rule: PixelRule) -> Profile:
+def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersion:
     """The project's next version, which it uses from now on in the same generation.
 
-    Whatever could leave before leaves with the same bytes, so UIDs stay. Raises Refused,
+    Whatever could leave before leaves with the same bytes, so UIDs stay. Raises NotPermitted,
     WrongInput, ProfileError.
     """
     require(user, Right.REVIEW_WITHHELD)
@@ -36,10 +41,12 @@ def take_rule(user: Person, project: Project, rule: PixelRule) -> Profile:
         locked = Project.objects.select_for_update(of=("self",), no_key=True).get(pk=project.pk)
         require_key(locked)
         before = locked.profile
-        text = _text(before, rule)
-        version = next_version(before.name)
-        made = Profile(name=before.name, version=version, text=text, frozen_at=timezone.now())
-        if opens_generation(before, made, risks.chosen(locked)["header_word"]):
+        text = _append_rule(before, rule)
+        version = get_next_version(before.name)
+        made = ProfileVersion(
+            name=before.name, version=version, text=text, frozen_at=timezone.now()
+        )
+        if needs_new_generation(before, made, risks.chosen(locked)["header_word"]):
             raise InvalidInput(
                 _(
                     "This rule would change images that could leave before: change the profile instead."
@@ -51,20 +58,20 @@ def take_rule(user: Person, project: Project, rule: PixelRule) -> Profile:
         words = {"profile": str(made), "from": str(before), "rectangles": len(rule.rectangles)}
         record("profile.created", user=user, about=f"profile:{made.pk}", details=words)
         details = {"profile": str(made), "generation": locked.generation}
-        record("project.changed", user=user, about=about(locked), details=details)
+        record("project.changed", user=user, about=audit_subject(locked), details=details)
     project.refresh_from_db()
     return made
 
 
-def _text(before: Profile, rule: PixelRule) -> str:
+def _append_rule(before: ProfileVersion, rule: PixelRule) -> str:
     """The text as it stands, remarks and all, with the rule behind it."""
-    wanted = replace(with_rule(rules_of(before), rule), version=next_version(before.name))
+    wanted = replace(add_rule(parse_rules(before), rule), version=get_next_version(before.name))
     option = (
         ""
-        if CLEAN_PIXELS in rules_of(before).options
+        if CLEAN_PIXELS in parse_rules(before).options
         else f'\n[[rules]]\ncode = "{CLEAN_PIXELS}"\n'
     )
-    text = f"{draft_of(before).rstrip()}\n{option}{rule.to_text()}"
+    text = f"{draft_next_version(before).rstrip()}\n{option}{rule.to_text()}"
     try:
         return text if Rules.parse(text) == wanted else wanted.to_text()
     except ProfileError:

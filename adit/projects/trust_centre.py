@@ -23,24 +23,24 @@ class PseudonymSource(Protocol):
         ...
 
 
-class Unusable(AditError):
+class UnusablePseudonym(AditError):
     """The trust centre gave what no pseudonym can be; names no patient."""
 
 
-def is_asked(project: Project) -> bool:
+def uses_trust_centre(project: Project) -> bool:
     """Whether a trust centre names this project's patients."""
     return bool(settings.PSEUDONYM_SOURCE) and not project.is_default
 
 
-def from_trust_centre(project: Project, domain: str, patient_id: str) -> str:
+def request_pseudonym(project: Project, domain: str, patient_id: str) -> str:
     """Empty where none is plugged in, and for the site's own project. Raises AditError."""
-    if not is_asked(project) or not patient_id:
+    if not uses_trust_centre(project) or not patient_id:
         return ""
     source: PseudonymSource = import_string(settings.PSEUDONYM_SOURCE)()
     try:
         return validate_pseudonym(source.pseudonym(project.protocol_id, domain, patient_id))
     except InvalidInput:
-        raise Unusable(
+        raise UnusablePseudonym(
             _(
                 "The trust centre gave a pseudonym for the research project %(project)s that DICOM "
                 "does not allow. Ask whoever runs it."

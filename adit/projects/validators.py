@@ -10,18 +10,18 @@ from adit_engine.errors import InvalidInput
 _PATTERN = re.compile(r"([A-Za-z0-9_.-]*)(#+)([A-Za-z0-9_.-]*)")
 
 
-def check_pattern(pattern: str) -> None:
+def validate_pattern(pattern: str) -> None:
     """Raises WrongInput."""
-    _parts(pattern)
+    _split_pattern(pattern)
 
 
-def numbered(pattern: str, number: int) -> str:
+def format_pseudonym(pattern: str, number: int) -> str:
     """LUNG-#### and 7 make LUNG-0007; a number with more digits keeps them all."""
-    before, digits, after = _parts(pattern)
+    before, digits, after = _split_pattern(pattern)
     return f"{before}{number:0{len(digits)}d}{after}"
 
 
-def _parts(pattern: str) -> tuple[str, str, str]:
+def _split_pattern(pattern: str) -> tuple[str, str, str]:
     found = _PATTERN.fullmatch(pattern)
     if found is None or len(pattern) > 48:
         raise InvalidInput(
@@ -33,15 +33,15 @@ def _parts(pattern: str) -> tuple[str, str, str]:
     return found[1], found[2], found[3]
 
 
-LONGEST_REASON = 200
+MAX_REASON_LENGTH = 200
 
 
-def checked_reason(reason: str) -> str:
+def validate_reason(reason: str) -> str:
     """What the trail keeps. Raises WrongInput."""
     reason = reason.strip()
-    if not reason or len(reason) > LONGEST_REASON:
+    if not reason or len(reason) > MAX_REASON_LENGTH:
         raise InvalidInput(
             _("Say why, in at most %(n)d characters; the reason is kept in the trail.")
-            % {"n": LONGEST_REASON}
+            % {"n": MAX_REASON_LENGTH}
         )
     return reason

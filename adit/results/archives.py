@@ -31,14 +31,16 @@ ASKS_PASSWORD = frozenset({"resume", "retry", "retry_withheld", "restart", "rese
 
 
 def is_archive(node: Node | None) -> bool:
-    return node is not None and node.kind == destination_folders.ARCHIVE
+    return node is not None and node.kind == destination_folders.ARCHIVE_KIND
 
 
 def destinations(user: User) -> list[Node]:
     """Where this person may send, 7-Zip files only with the right to order them."""
     nodes = access.writable_nodes(user)
     return list(
-        nodes if may(user, Right.USE_ARCHIVES) else nodes.exclude(kind=destination_folders.ARCHIVE)
+        nodes
+        if may(user, Right.USE_ARCHIVES)
+        else nodes.exclude(kind=destination_folders.ARCHIVE_KIND)
     )
 
 
@@ -82,7 +84,7 @@ def lay_packing(job: Job) -> None:
 
 
 def keep_password(user: User, job: Job, password: str) -> None:
-    """For the next file of an ended job; sealed, until that is built. Raises Refused, WrongInput."""
+    """For the next file of an ended job; sealed, until that is built. Raises NotPermitted, WrongInput."""
     require(user, Right.USE_ARCHIVES)
     job.archive_password = checked(password)
     Job.objects.filter(pk=job.pk).update(archive_password=job.archive_password)
@@ -120,7 +122,7 @@ def remove(files: Iterable[Archive], why: str, user: User | None = None) -> int:
         node = one.job.destination
         try:
             if node is not None:
-                destination_folders.remove(node, one.name)
+                destination_folders.remove_archive_file(node, one.name)
         except StorageError:
             continue
         with transaction.atomic():
@@ -141,7 +143,7 @@ def remove_unlisted(job: Job) -> int:
     for one in Showing.objects.filter(job=job):
         if one.name not in listed and job.destination is not None:
             try:
-                destination_folders.remove(job.destination, one.name)
+                destination_folders.remove_archive_file(job.destination, one.name)
             except StorageError:
                 continue
             count += 1
@@ -172,13 +174,13 @@ def forget_gathered() -> int:
     now = timezone.now()
     seen_before = now - kept_until() - timedelta(days=2)
     ended = Job.objects.filter(
-        destination__kind=destination_folders.ARCHIVE, ended_at__gt=seen_before
+        destination__kind=destination_folders.ARCHIVE_KIND, ended_at__gt=seen_before
     )
     count = 0
     for job in ended.select_related("destination"):
         is_old = job.ended_at is not None and job.ended_at < now - kept_until()
         if job.destination is not None and (job.state == JobState.SUCCESS or is_old):
-            destination_folders.forget_gathered(job.destination, title_of(job))
+            destination_folders.delete_staged_images(job.destination, title_of(job))
             count += 1
     return count
 
@@ -194,8 +196,12 @@ def forget(job: Job) -> None:
     Showing.objects.filter(job=job).delete()
     title = title_of(job)
     for name in names:
-        transaction.on_commit(partial(destination_folders.remove, node, name), robust=True)
-    transaction.on_commit(partial(destination_folders.forget_gathered, node, title), robust=True)
+        transaction.on_commit(
+            partial(destination_folders.remove_archive_file, node, name), robust=True
+        )
+    transaction.on_commit(
+        partial(destination_folders.delete_staged_images, node, title), robust=True
+    )
 
 
 def reopen(job: Job) -> bool:
@@ -222,7 +228,7 @@ def file_rows(user: User, files: Iterable[Archive]) -> list[FileRow]:
         FileRow(
             one,
             why_no_download(user, one),
-            destination_folders.path_for_users(one.job.destination, one.name)
+            destination_folders.get_user_path(one.job.destination, one.name)
             if one.job.destination
             else "",
         )

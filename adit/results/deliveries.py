@@ -6,7 +6,7 @@ from adit.jobs import encrypted_payload
 from adit.jobs.models import AS_IS, Delivery, Item, Job, Task, TaskState
 from adit.projects import services
 from adit.results import archives
-from adit.vault.cipher import Box
+from adit.vault.cipher import ValueCipher
 
 
 def note(task: Task) -> None:
@@ -45,7 +45,7 @@ def made(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
     return {by_index[index]: images for index, images in rows.values_list("index", "images")}
 
 
-def _index(box: Box, job: Job, series_uid: str) -> str:
+def _index(box: ValueCipher, job: Job, series_uid: str) -> str:
     """In another generation the same series gets other UIDs, and is another delivery."""
     project = job.project or services.default_project()
     how = AS_IS if job.is_as_is else f"generation {project.generation}"

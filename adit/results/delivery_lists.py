@@ -8,15 +8,15 @@ from datetime import timedelta
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from adit.accounts.permissions import Refused
+from adit.accounts.permissions import NotPermitted
 from adit.jobs import encrypted_payload, states
 from adit.jobs.models import Item, Job, Task, Work
 from adit.nodes.gateway import Purpose, open_node
 from adit.projects import services
-from adit.projects.models import Profile
-from adit.projects.profile_versions import rules_of as rules_in
+from adit.projects.models import ProfileVersion
+from adit.projects.profile_versions import parse_rules as rules_in
 from adit.results.applied_rules import Rules, rules_of
-from adit.vault.cipher import SealBroken
+from adit.vault.cipher import DecryptionError
 from adit_engine.dicom_file.delivery_list import DeliveryListLine
 from adit_engine.errors import AditError
 from adit_engine.nodes.base import ArchiveRequest, StagedImage
@@ -40,7 +40,7 @@ def bundle(
 
 def gathered(job: Job) -> Iterator[StagedImage]:
     """Every image that arrived and lies somewhere as a file, in the order of tasks. One item is
-    opened after the other. Raises SealBroken.
+    opened after the other. Raises DecryptionError.
     """
     for uid_of, manifest in _manifests(job):
         series = manifest.series
@@ -72,15 +72,17 @@ def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], SeriesLedger]]:
 
 
 def uids_of(task: Task) -> Callable[[str], str]:
-    """From an original UID to the one that left; the same where UIDs were kept. Raises SealBroken."""
+    """From an original UID to the one that left; the same where UIDs were kept. Raises DecryptionError."""
     used = rules_of(task)
     if not used or task.job.is_as_is or keeps_uids(used):
         return str
-    return services.key_of(task.job.project or services.default_project(), used[-1].generation).uid
+    return services.get_project_key(
+        task.job.project or services.default_project(), used[-1].generation
+    ).uid
 
 
 def keeps_uids(used: list[Rules]) -> bool:
-    profiles = Profile.objects.filter(pk__in={rules.profile for rules in used})
+    profiles = ProfileVersion.objects.filter(pk__in={rules.profile for rules in used})
     return any(RETAIN_UIDS in rules_in(profile).options for profile in profiles)
 
 
@@ -112,7 +114,7 @@ def _written(pk: int) -> bool:
     again = None
     try:
         _write(job)
-    except (Refused, SealBroken) as error:
+    except (NotPermitted, DecryptionError) as error:
         log.info("job %d: no list of its images (%s)", pk, type(error).__name__)
     except AditError as error:
         log.warning("job %d: its list of images is not written (%s)", pk, type(error).__name__)

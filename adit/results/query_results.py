@@ -12,26 +12,30 @@ from django.utils.translation import gettext as _
 from adit.jobs.kinds.base import Note
 from adit.jobs.models import Job, ResultLine, TaskState
 from adit.results import sheet_rows
-from adit.spreadsheets.sheet import (
-    QUERY_RESULT,
+from adit.spreadsheets.columns import SheetField, SheetKind
+from adit.spreadsheets.template import get_template_columns as template_columns
+from adit.spreadsheets.writer import (
+    QUERY_RESULT_COLUMNS,
     RESULT_FOUND,
     RESULT_LINE,
     RESULT_REASON,
     RESULT_SOURCE,
-    Field,
-    SheetKind,
 )
-from adit.spreadsheets.sheet import columns as template_columns
-from adit.vault.cipher import Box
+from adit.vault.cipher import ValueCipher
 
 MASK = "•••"
-_IDENTIFYING = frozenset(QUERY_RESULT) - {
+_IDENTIFYING = frozenset(QUERY_RESULT_COLUMNS) - {
     "Pseudonym",
     "ModalitiesInStudy",
     "NumberOfStudyRelatedInstances",
     "SeriesNumber",
 }
-_ASKED = (Field.PATIENT_ID, Field.PATIENT_NAME, Field.BIRTH_DATE, Field.ACCESSION)
+_ASKED = (
+    SheetField.PATIENT_ID,
+    SheetField.PATIENT_NAME,
+    SheetField.BIRTH_DATE,
+    SheetField.ACCESSION,
+)
 
 
 class Outcome(StrEnum):
@@ -83,15 +87,15 @@ class Result:
     @property
     def patient(self) -> str:
         """As found; of a row without result, as it was asked."""
-        return self.text("PatientID") or self.asked.get(Field.PATIENT_ID, "")
+        return self.text("PatientID") or self.asked.get(SheetField.PATIENT_ID, "")
 
     @property
     def name(self) -> str:
-        return self.text("PatientName") or self.asked.get(Field.PATIENT_NAME, "")
+        return self.text("PatientName") or self.asked.get(SheetField.PATIENT_NAME, "")
 
     @property
     def birth_date(self) -> str:
-        return self.text("PatientBirthDate") or self.asked.get(Field.BIRTH_DATE, "")
+        return self.text("PatientBirthDate") or self.asked.get(SheetField.BIRTH_DATE, "")
 
     @property
     def day(self) -> str:
@@ -128,8 +132,8 @@ class Result:
         return self.text(column)
 
 
-def opened(box: Box, rows: Iterable[ResultLine]) -> list[Result]:
-    """Lines that were read with their task and its source. Raises SealBroken."""
+def opened(box: ValueCipher, rows: Iterable[ResultLine]) -> list[Result]:
+    """Lines that were read with their task and its source. Raises DecryptionError."""
     return [_opened(box, row) for row in rows]
 
 
@@ -146,7 +150,7 @@ def rows_of(job: Job) -> QuerySet[ResultLine]:
     )
 
 
-def _opened(box: Box, row: ResultLine) -> Result:
+def _opened(box: ValueCipher, row: ResultLine) -> Result:
     content = box.open(row.sealed, sheet_rows.place(row.job_id, row.line))
     outcome = _outcome(row)
     return replace(
@@ -193,10 +197,12 @@ SORTS = {
 """By the words that addresses hold."""
 
 
-def in_order(box: Box, rows: QuerySet[ResultLine], sort: str, text: str, sees: Sees) -> list[int]:
+def in_order(
+    box: ValueCipher, rows: QuerySet[ResultLine], sort: str, text: str, sees: Sees
+) -> list[int]:
     """The keys of those lines in which a person can see the text, sorted.
 
-    `-date` is the newest first; rows without a result stay at the end. Raises SealBroken.
+    `-date` is the newest first; rows without a result stay at the end. Raises DecryptionError.
     """
     results = list(_lightly(box, rows))
     if text:
@@ -208,7 +214,7 @@ def in_order(box: Box, rows: QuerySet[ResultLine], sort: str, text: str, sees: S
     return [result.pk for result in results]
 
 
-def _lightly(box: Box, rows: QuerySet[ResultLine]) -> Iterator[Result]:
+def _lightly(box: ValueCipher, rows: QuerySet[ResultLine]) -> Iterator[Result]:
     """Without what stands with their tasks."""
     for pk, job, line, sealed in rows.values_list("pk", "job_id", "line", "sealed"):
         content = box.open(sealed, sheet_rows.place(job, line))
@@ -229,7 +235,7 @@ def _said(result: Result, sees: Sees) -> Iterator[str]:
     if sees.identified:
         yield from (result.patient, result.name, result.birth_date, result.day)
         yield from (result.text("StudyDescription"), result.text("SeriesDescription"))
-        yield from (result.text("AccessionNumber"), result.asked.get(Field.ACCESSION, ""))
+        yield from (result.text("AccessionNumber"), result.asked.get(SheetField.ACCESSION, ""))
 
 
 # Picking -------------------------------------------------------------------------------------
@@ -275,7 +281,7 @@ def _days_from(day: date, text: str) -> int:
 
 def columns() -> tuple[str, ...]:
     """Of an export, without the user's own: what a batch transfer reads, and our answers."""
-    return (*QUERY_RESULT, RESULT_LINE, RESULT_SOURCE, RESULT_FOUND, RESULT_REASON)
+    return (*QUERY_RESULT_COLUMNS, RESULT_LINE, RESULT_SOURCE, RESULT_FOUND, RESULT_REASON)
 
 
 def own_headers(job: Job) -> tuple[str, ...]:
@@ -291,7 +297,7 @@ def table(
         if only is not None and result.values and result.pk not in only:
             continue
         yield (
-            *(_shown(result, column, sees) for column in QUERY_RESULT),
+            *(_shown(result, column, sees) for column in QUERY_RESULT_COLUMNS),
             str(result.line),
             result.source,
             "yes" if result.values else "no",
@@ -312,13 +318,13 @@ def again_table(job: Job, results: Iterable[Result], sees: Sees) -> Iterator[tup
         if result.values or result.line in seen:
             continue
         seen.add(result.line)
-        asked = {**result.asked, Field.PSEUDONYM: _shown(result, Field.PSEUDONYM, sees)}
+        asked = {**result.asked, SheetField.PSEUDONYM: _shown(result, SheetField.PSEUDONYM, sees)}
         yield (*(asked.get(column, "") for column in again_columns()), *result.own)
 
 
 def _shown(result: Result, column: str, sees: Sees) -> str:
     text = result.cell(column)
-    if column == Field.PSEUDONYM:
+    if column == SheetField.PSEUDONYM:
         return MASK if text and not sees.pseudonyms else text
     return MASK if text and not sees.identified and column in _IDENTIFYING else text
 

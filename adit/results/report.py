@@ -17,12 +17,12 @@ from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.models import Item, Job, Task, TaskState
 from adit.jobs.progress import Counts
 from adit.projects import risks, services
-from adit.projects.models import Profile
-from adit.projects.profile_versions import rules_of as rules_in
+from adit.projects.models import ProfileVersion
+from adit.projects.profile_versions import parse_rules as rules_in
 from adit.projects.risks import RISKS
 from adit.results.applied_rules import Rules, rules_of
 from adit.results.delivery_lists import keeps_uids
-from adit.vault.cipher import Box, SealBroken
+from adit.vault.cipher import DecryptionError, ValueCipher
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import BASIC
 from adit_engine.pseudonymize.statistics import report_rows
@@ -36,7 +36,7 @@ class StudyReports:
         self._job = job
         self.disclosure = disclosure
         self._project = job.project or services.default_project()
-        self._profiles: dict[int, Profile | None] = {}
+        self._profiles: dict[int, ProfileVersion | None] = {}
         self._keys: dict[tuple[Rules, ...], ProjectKey | None] = {}
 
     def of(self, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
@@ -84,9 +84,9 @@ class StudyReports:
             "superseded": rules.superseded,
         }
 
-    def _profile(self, pk: int) -> Profile | None:
+    def _profile(self, pk: int) -> ProfileVersion | None:
         if pk not in self._profiles:
-            self._profiles[pk] = Profile.objects.filter(pk=pk).first()
+            self._profiles[pk] = ProfileVersion.objects.filter(pk=pk).first()
         return self._profiles[pk]
 
     def _key(self, used: list[Rules]) -> ProjectKey | None:
@@ -100,15 +100,15 @@ class StudyReports:
         if not used or self._job.is_as_is or keeps_uids(used):
             return None
         try:
-            return services.key_of(self._project, used[-1].generation)
-        except SealBroken:
+            return services.get_project_key(self._project, used[-1].generation)
+        except DecryptionError:
             return None
 
     @cached_property
-    def _box(self) -> Box | None:
+    def _box(self) -> ValueCipher | None:
         try:
-            return services.box_of(self._project)
-        except SealBroken:
+            return services.get_project_cipher(self._project)
+        except DecryptionError:
             return None
 
     def _manifest(self, item: Item) -> SeriesLedger | None:
@@ -116,13 +116,13 @@ class StudyReports:
             return (
                 None if self._box is None else encrypted_payload.open_item(item, self._box).manifest
             )
-        except SealBroken:
+        except DecryptionError:
             return None
 
     def _pseudonym(self, task: Task) -> str | None:
         try:
             content = None if self._box is None else encrypted_payload.open_task(task, self._box)
-        except SealBroken:
+        except DecryptionError:
             return None
         if content is None or not self.disclosure.shows(content):
             return None

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from adit.jobs.kinds.base import Checked, Found, SeriesSeen, SheetRow, StudySeen
 from adit.jobs.models import Job, ResultLine, Task
 from adit.jobs.queue import LeaseLost
-from adit.vault.cipher import Box
+from adit.vault.cipher import ValueCipher
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
 
@@ -33,7 +33,7 @@ class Content:
         return None if self.chosen is None else self.studies[self.chosen]
 
 
-def make(box: Box, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
+def make(box: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
     """A line for each row, with the position of the task that will answer it; both are saved."""
     tasks = dict(job.tasks.values_list("position", "pk"))
     ResultLine.objects.bulk_create(
@@ -47,7 +47,7 @@ def make(box: Box, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
     )
 
 
-def answer(box: Box, task: Task, checked: Checked, facts: dict[str, Any]) -> None:
+def answer(box: ValueCipher, task: Task, checked: Checked, facts: dict[str, Any]) -> None:
     """Writes what a source holds for a row, under the task's fence. Raises LeaseLost."""
     with transaction.atomic():
         mine = task.as_claimed()
@@ -68,7 +68,7 @@ def answer(box: Box, task: Task, checked: Checked, facts: dict[str, Any]) -> Non
         line.save(update_fields=["sealed", "is_asked", "is_found", "notes", "facts"])
 
 
-def seal(box: Box, job_id: int, line: int, content: Content) -> bytes:
+def seal(box: ValueCipher, job_id: int, line: int, content: Content) -> bytes:
     values = {
         "own": list(content.own),
         "pseudonym": content.pseudonym,
@@ -80,8 +80,8 @@ def seal(box: Box, job_id: int, line: int, content: Content) -> bytes:
     return box.seal(values, place(job_id, line))
 
 
-def opened(box: Box, line: ResultLine) -> Content:
-    """Raises SealBroken."""
+def opened(box: ValueCipher, line: ResultLine) -> Content:
+    """Raises DecryptionError."""
     values = box.open(line.sealed, place(line.job_id, line.line))
     return Content(
         tuple(values["own"]),
@@ -117,7 +117,7 @@ def _study_from(data: dict[str, Any]) -> StudySeen:
     )
 
 
-def write(box: Box, answered: Mapping[Task, Sequence[Found]]) -> None:
+def write(box: ValueCipher, answered: Mapping[Task, Sequence[Found]]) -> None:
     """In place of what earlier attempts found. In the caller's transaction, under its fence."""
     asked = {
         (line.task_id, line.line): opened(box, line)
@@ -132,7 +132,7 @@ def write(box: Box, answered: Mapping[Task, Sequence[Found]]) -> None:
     )
 
 
-def _lines(box: Box, task: Task, found: Found, asked: Content) -> list[ResultLine]:
+def _lines(box: ValueCipher, task: Task, found: Found, asked: Content) -> list[ResultLine]:
     """One for each record; one without any where nothing was found."""
     records: Sequence[Record | None] = found.records or [None]
     return [

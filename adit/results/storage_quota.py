@@ -35,7 +35,7 @@ def why_no_room(node: Node, size_bytes: int) -> str:
             )
             % words
         )
-    return destination_folders.why_none(node, size_bytes)
+    return destination_folders.explain_no_space(node, size_bytes)
 
 
 def require(node: Node | None) -> None:
@@ -58,8 +58,8 @@ def look() -> int:
                 "delete jobs that are not needed, or agree on more."
             )
             little[f"{ABOUT}{node.pk}"] = text % words
-            alarms.sound(Alarm.What.DISK, f"{ABOUT}{node.pk}", text % words, node)
-    alarms.end_others(Alarm.What.DISK, little, kin=ABOUT)
+            alarms.raise_alarm(Alarm.What.DISK, f"{ABOUT}{node.pk}", text % words, node)
+    alarms.end_other_alarms(Alarm.What.DISK, little, kin=ABOUT)
     return len(little)
 
 

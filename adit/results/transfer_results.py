@@ -28,9 +28,10 @@ from adit.nodes.models import Lane, Node
 from adit.results import archives, sheet_rows
 from adit.results.query_results import MASK
 from adit.results.sheet_rows import Content
-from adit.spreadsheets import sheet
-from adit.spreadsheets.sheet import RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, Field, SheetKind
-from adit.vault.cipher import Box, SealBroken
+from adit.spreadsheets.columns import SheetField, SheetKind
+from adit.spreadsheets.template import get_template_columns
+from adit.spreadsheets.writer import RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, add_own_columns
+from adit.vault.cipher import DecryptionError, ValueCipher
 
 SERIES_UID = "SeriesInstanceUID"
 
@@ -115,7 +116,7 @@ def as_disclosed(job: Job, answer: Answer, disclosure: Disclosure) -> Answer:
     if content.pseudonym and not disclosure.given:
         # Masked, not blank: a sheet uploaded again must not get another pseudonym silently.
         content = replace(
-            content, pseudonym=MASK, asked={**content.asked, str(Field.PSEUDONYM): MASK}
+            content, pseudonym=MASK, asked={**content.asked, str(SheetField.PSEUDONYM): MASK}
         )
         answer = replace(answer, content=content, is_hidden=True)
     elif answer.generated and not disclosure.generated:
@@ -188,7 +189,7 @@ def _standing(job: Job, row: ResultLine, content: Content | None) -> tuple[str, 
 
 
 def _sent(
-    job: Job, box: Box, row: ResultLine, content: Content | None, counts: Counts, place: str
+    job: Job, box: ValueCipher, row: ResultLine, content: Content | None, counts: Counts, place: str
 ) -> Answer:
     task = row.task
     generated = ""
@@ -203,7 +204,7 @@ def _sent(
     return Answer(row.line, shown, word, why, counts, task, content, generated, place)
 
 
-def _items(box: Box, task: Task, series_uid: str) -> Any:
+def _items(box: ValueCipher, task: Task, series_uid: str) -> Any:
     items = Item.objects.filter(task=task)
     return (
         items.filter(index=encrypted_payload.series_index(box, task, series_uid))
@@ -215,7 +216,9 @@ def _items(box: Box, task: Task, series_uid: str) -> Any:
 class _Arrived:
     """Where the images of some rows lie: two queries for all of them, one ledger opened for each."""
 
-    def __init__(self, box: Box, job: Job, wanted: Mapping[int, tuple[ResultLine, str]]) -> None:
+    def __init__(
+        self, box: ValueCipher, job: Job, wanted: Mapping[int, tuple[ResultLine, str]]
+    ) -> None:
         self._job, self._box = job, box
         self._files: str | None = None
         tasks = {row.task_id for row, _series in wanted.values()}
@@ -263,10 +266,10 @@ def shown_path(node: Node, below: PurePosixPath) -> str:
     return base.rstrip("\\/") + mark + mark.join(below.parts)
 
 
-def _content(box: Box, row: ResultLine) -> Content | None:
+def _content(box: ValueCipher, row: ResultLine) -> Content | None:
     try:
         return sheet_rows.opened(box, row)
-    except SealBroken:
+    except DecryptionError:
         return None
 
 
@@ -292,7 +295,7 @@ def columns_of(job: Job, sees: Disclosure, *, names: bool = False) -> tuple[str,
     if names:
         ours.append(GENERATED)
     own = job.order.get("own_headers", []) if sees.rows else []
-    return sheet.with_own((*sheet.columns(SheetKind.TRANSFER), *ours), own)
+    return add_own_columns((*get_template_columns(SheetKind.TRANSFER), *ours), own)
 
 
 def rows(job: Job, sees: Disclosure, *, names: bool = False) -> Iterator[Sequence[str]]:
@@ -306,7 +309,9 @@ def rows(job: Job, sees: Disclosure, *, names: bool = False) -> Iterator[Sequenc
 
 
 def columns_again(job: Job) -> tuple[str, ...]:
-    return sheet.with_own(sheet.columns(SheetKind.TRANSFER), job.order.get("own_headers", []))
+    return add_own_columns(
+        get_template_columns(SheetKind.TRANSFER), job.order.get("own_headers", [])
+    )
 
 
 def rows_again(job: Job, sees: Disclosure) -> Iterator[Sequence[str]]:
@@ -331,7 +336,7 @@ def _said(answer: Answer, sees: Disclosure) -> list[str]:
     elif answer.content and answer.content.study is not None:
         study = answer.content.study.record
         asked = {"PatientID": study.patient_id, **asked, "StudyInstanceUID": study.study_uid}
-    return [asked.get(str(column), "") for column in sheet.columns(SheetKind.TRANSFER)]
+    return [asked.get(str(column), "") for column in get_template_columns(SheetKind.TRANSFER)]
 
 
 def _ours(answer: Answer) -> list[str]:

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 from django.utils.translation import gettext as _
 
-from adit.accounts.permissions import Person
+from adit.accounts.permissions import AnyUser
 from adit.audit.trail import record
 from adit.jobs import encrypted_payload
 from adit.jobs.models import Item, Task
 from adit.projects import services
-from adit.projects.models import Profile, Project
-from adit.projects.profile_versions import rules_of as rules_in
-from adit.projects.validators import checked_reason
+from adit.projects.models import ProfileVersion, Project
+from adit.projects.profile_versions import parse_rules as rules_in
+from adit.projects.validators import validate_reason
 from adit.results.applied_rules import rules_of
-from adit.vault.cipher import SealBroken
+from adit.vault.cipher import DecryptionError
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import RETAIN_UIDS
 
@@ -21,17 +21,19 @@ HEADING = ("level", "id_old", "id_new", "pseudonym", "generation")
 Row = tuple[str, str, str, str, int]
 
 
-def exported(user: Person, project: Project, reason: str) -> list[Row]:
-    """Each study, series and image that was delivered for the project, once. Raises Refused, WrongInput.
+def exported(user: AnyUser, project: Project, reason: str) -> list[Row]:
+    """Each study, series and image that was delivered for the project, once. Raises NotPermitted, WrongInput.
 
     Known as long as the jobs are: what a deleted job delivered does not stand in it.
     """
     services.require_link(user, project)
-    reason = checked_reason(reason)
+    reason = validate_reason(reason)
     services.require_key(project)
     rows = list(dict.fromkeys(row for task in _tasks(project) for row in _rows(project, task)))
     details = {"reason": reason, "uids": len(rows)}
-    record("project.uids_exported", user=user, about=services.about(project), details=details)
+    record(
+        "project.uids_exported", user=user, about=services.audit_subject(project), details=details
+    )
     return rows
 
 
@@ -45,15 +47,15 @@ def _tasks(project: Project) -> Iterator[Task]:
 def _rows(project: Project, task: Task) -> Iterator[Row]:
     """What the ledger holds is of the generation that went last."""
     used = rules_of(task)[-1]
-    profile = Profile.objects.filter(pk=used.profile).first()
+    profile = ProfileVersion.objects.filter(pk=used.profile).first()
     keeps = profile is not None and RETAIN_UIDS in rules_in(profile).options
-    key = None if keeps else services.key_of(project, used.generation)
+    key = None if keeps else services.get_project_key(project, used.generation)
     try:
         name = encrypted_payload.open_task(task).pseudonym
         for item in Item.objects.filter(task=task, delivered__gt=0):
             for level, uid in _originals(item):
                 yield level, uid, _new(key, uid), name, used.generation
-    except SealBroken:
+    except DecryptionError:
         return
 
 

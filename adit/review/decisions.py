@@ -10,13 +10,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused, Right, require
+from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit.trail import record
 from adit.jobs.models import Decision, HeldBack
 from adit.projects import reviewed_rules, risks, services
-from adit.projects.models import Profile
-from adit.projects.profile_versions import rules_of
-from adit.projects.validators import checked_reason
+from adit.projects.models import ProfileVersion
+from adit.projects.profile_versions import parse_rules
+from adit.projects.validators import validate_reason
 from adit.review import images
 from adit.review.groups import Group
 from adit_engine.errors import InstanceWithheld, InvalidInput
@@ -48,8 +48,8 @@ def tried(user: User, group: Group, rectangles: tuple[Rectangle, ...]) -> Tried:
     Raises what `looks.image_of` raises, and WrongInput for rectangles that cannot be.
     """
     image = images.image_of(user, group.rows[0])
-    rules = reviewed_rules.with_rule(
-        rules_of(group.project.profile), _rule(group, rectangles, "project run")
+    rules = reviewed_rules.add_rule(
+        parse_rules(group.project.profile), _rule(group, rectangles, "project run")
     )
     key = ProjectKey(secrets.token_bytes(32))
     change = Pseudonymization(rules, _TRIAL_RUN, key, None, **risks.chosen(group.project))
@@ -65,24 +65,26 @@ def tried(user: User, group: Group, rectangles: tuple[Rectangle, ...]) -> Tried:
 
 def proposed(group: Group) -> tuple[Rectangle, ...]:
     """Rectangles that somebody drew for the same device already, in any profile or example."""
-    newest = Profile.objects.order_by("-pk")[:50]
-    known = [rule for profile in newest for rule in rules_of(profile).pixel_rules]
+    newest = ProfileVersion.objects.order_by("-pk")[:50]
+    known = [rule for profile in newest for rule in parse_rules(profile).pixel_rules]
     covering = (rule for rule in (*known, *example_rules()) if rule.covers(group.device))
     return next((rule.rectangles for rule in covering if rule.rectangles), ())
 
 
-def mask(user: User, group: Group, rectangles: tuple[Rectangle, ...], reason: str) -> Profile:
+def mask(
+    user: User, group: Group, rectangles: tuple[Rectangle, ...], reason: str
+) -> ProfileVersion:
     """Blanks rectangles in all images of the device from now on: a rule in a new version.
 
-    Raises Refused, WrongInput.
+    Raises NotPermitted, WrongInput.
     """
     if not rectangles:
         raise InvalidInput(_("Draw at least one rectangle, or release the device instead."))
     return _ruled(user, group, rectangles, reason, Decision.MASKED)
 
 
-def release(user: User, group: Group, reason: str) -> Profile:
-    """Somebody answers for it that this device burns nothing in. Raises Refused, WrongInput."""
+def release(user: User, group: Group, reason: str) -> ProfileVersion:
+    """Somebody answers for it that this device burns nothing in. Raises NotPermitted, WrongInput."""
     if group.code in NOT_SAID:
         raise InvalidInput(
             _("The images themselves say that text is burned in: mask them, or leave them.")
@@ -94,7 +96,7 @@ def leave(user: User, group: Group, reason: str) -> None:
     """They stay withheld, and leave the list of what is to be decided."""
     require(user, Right.REVIEW_WITHHELD)
     _require_state(group, Decision.OPEN)
-    reason = checked_reason(reason)
+    reason = validate_reason(reason)
     with transaction.atomic():
         _decide(user, HeldBack.objects.filter(pk__in=_pks(group)), Decision.LEFT, reason)
         _record(user, "withheld.left", [group], {"reason": reason, "code": group.code})
@@ -104,7 +106,7 @@ def reopen(user: User, group: Group, reason: str) -> None:
     """What was left is to be decided anew."""
     require(user, Right.REVIEW_WITHHELD)
     _require_state(group, Decision.LEFT)
-    reason = checked_reason(reason)
+    reason = validate_reason(reason)
     with transaction.atomic():
         _decide(user, HeldBack.objects.filter(pk__in=_pks(group)), Decision.OPEN, reason)
         _record(user, "withheld.reopened", [group], {"reason": reason, "code": group.code})
@@ -128,11 +130,11 @@ def also_covered(group: Group) -> QuerySet[HeldBack]:
 
 def _ruled(
     user: User, group: Group, rectangles: tuple[Rectangle, ...], reason: str, decision: Decision
-) -> Profile:
+) -> ProfileVersion:
     require(user, Right.REVIEW_WITHHELD)
     require(user, Right.SEE_IDENTIFIED)
     _require_state(group, Decision.OPEN)
-    reason = checked_reason(reason)
+    reason = validate_reason(reason)
     _require_openable(user, group)
     seen = tried(user, group, rectangles)
     if seen.image is None:
@@ -145,7 +147,7 @@ def _ruled(
         affected = list(
             rows.select_for_update(of=("self",), no_key=True).select_related("item__task")
         )
-        profile = reviewed_rules.take_rule(user, group.project, rule)
+        profile = reviewed_rules.adopt_rule(user, group.project, rule)
         _decide(
             user,
             HeldBack.objects.filter(pk__in=[r.pk for r in affected]),
@@ -167,11 +169,11 @@ def _ruled(
 
 def _require_openable(user: User, group: Group) -> None:
     if not group.may_be_opened:
-        raise Refused(_("Images held back for this reason cannot be released by anybody."))
+        raise NotPermitted(_("Images held back for this reason cannot be released by anybody."))
     if not (group.device.is_known and group.names_its_device):
-        raise Refused(_("The images do not say which device made them: no rule can name it."))
+        raise NotPermitted(_("The images do not say which device made them: no rule can name it."))
     if is_own(user, group):
-        raise Refused(
+        raise NotPermitted(
             _("You ordered one of these jobs yourself: somebody else with the right has to decide.")
         )
     services.require_key(group.project)
@@ -183,14 +185,14 @@ def _require_openable(user: User, group: Group) -> None:
         **device,
     )
     if left.exists():
-        raise Refused(
+        raise NotPermitted(
             _("Other images of this device were left on purpose: decide on those anew first.")
         )
 
 
 def _require_state(group: Group, state: Decision) -> None:
     if group.decision is not state:
-        raise Refused(_("Somebody has decided on these images already."))
+        raise NotPermitted(_("Somebody has decided on these images already."))
 
 
 def _rule(group: Group, rectangles: tuple[Rectangle, ...], reason: str) -> PixelRule:
@@ -209,7 +211,7 @@ def _decide(
     rows: QuerySet[HeldBack],
     decision: Decision,
     reason: str,
-    profile: Profile | None = None,
+    profile: ProfileVersion | None = None,
 ) -> None:
     rows.update(
         decision=decision,

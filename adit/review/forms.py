@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from adit.projects.validators import LONGEST_REASON
+from adit.projects.validators import MAX_REASON_LENGTH
 from adit.review.decisions import MOST_RECTANGLES
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.pixel_rules import Rectangle
@@ -73,7 +73,7 @@ def mask_of(text: str) -> tuple[Rectangle, ...]:
 class DecisionForm(forms.Form):
     reason = forms.CharField(
         label=_("Why?"),
-        max_length=LONGEST_REASON,
+        max_length=MAX_REASON_LENGTH,
         help_text=_("Kept in the audit trail and in the profile. No patient names, please."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )

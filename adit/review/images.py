@@ -13,10 +13,10 @@ from adit.accounts.permissions import Right, require
 from adit.audit.trail import record
 from adit.jobs import encrypted_payload
 from adit.jobs.models import HeldBack
-from adit.nodes.access import domain_of
-from adit.nodes.sample_images import Wanted, looked_at
+from adit.nodes.access import get_domain
+from adit.nodes.sample_images import SampleImage, inspect_images
 from adit.review import groups
-from adit.vault.cipher import SealBroken
+from adit.vault.cipher import DecryptionError
 from adit_engine.dicom_file.transcode import to_little_endian
 from adit_engine.errors import InstanceWithheld, Malformed, NotFound
 from adit_engine.values.device import ImagingDevice
@@ -66,14 +66,14 @@ memory = _Memory()
 def image_of(user: User, row: HeldBack) -> Instance:
     """One of the images that the row counts: as kept from a look just before, or fetched anew.
 
-    Raises Refused, NotFound, Waits, TimedOut, NodeError.
+    Raises NotPermitted, NotFound, NodeUnavailable, TimedOut, NodeError.
     """
     _require(user)
     kept = memory.get((user.pk, row.pk))
     if kept is not None:
         return kept
     assert row.item.task.source is not None
-    (found,) = looked_at(user, row.item.task.source, [_wanted(row)], _whole)
+    (found,) = inspect_images(user, row.item.task.source, [_wanted(row)], _whole)
     _seen(user, [row])
     if found is None:
         raise NotFound(
@@ -90,7 +90,7 @@ def find_devices(user: User, rows: Sequence[HeldBack]) -> int:
     source = rows[0].item.task.source
     assert source is not None
     mine = [row for row in rows if row.item.task.source_id == source.pk][:MOST_DEVICES]
-    found = looked_at(
+    found = inspect_images(
         user, source, [_wanted(row) for row in mine], lambda i: ImagingDevice.of(_whole(i))
     )
     known = [(row, device) for row, device in zip(mine, found, strict=True) if device]
@@ -105,18 +105,18 @@ def _require(user: User) -> None:
     require(user, Right.SEE_IDENTIFIED)
 
 
-def _wanted(row: HeldBack) -> Wanted:
+def _wanted(row: HeldBack) -> SampleImage:
     """Raises NotFound where nobody can tell any more which images they were."""
     try:
         manifest = encrypted_payload.open_item(row.item).manifest
         patient_id = encrypted_payload.open_task(row.item.task).patient_id
-    except SealBroken:
+    except DecryptionError:
         raise NotFound(_("Which images these were cannot be read: the key is gone.")) from None
     uids = sorted(uid for uid, entry in manifest.entries.items() if groups.is_of(entry, row))
     if not uids:
         raise NotFound(_("These images are not held back any more."))
     ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uids[0])
-    return Wanted(ref, patient_id)
+    return SampleImage(ref, patient_id)
 
 
 def _whole(instance: Instance) -> Instance:
@@ -145,5 +145,5 @@ def _seen(user: User, rows: Sequence[HeldBack]) -> None:
             user=user,
             about=f"job:{task.job_id}",
             details={"task": task.position, "node": task.source.name},
-            patient=(domain_of(task.source), patient_id) if patient_id else None,
+            patient=(get_domain(task.source), patient_id) if patient_id else None,
         )

@@ -12,11 +12,11 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused, Right, may, require
+from adit.accounts.permissions import NotPermitted, Right, may, require
 from adit.jobs.models import Decision
 from adit.jobs.views.access import person
-from adit.projects.images import LARGEST, SMALL, png_of
-from adit.projects.models import Profile
+from adit.nodes.sample_images import MAX_PNG_PIXELS, THUMBNAIL_PIXELS, render_png
+from adit.projects.models import ProfileVersion
 from adit.review import decisions, forms, images
 from adit.review import groups as review_groups
 from adit.review.forms import DecisionForm, Rectangles, rectangles_in
@@ -105,9 +105,9 @@ def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
             if tried.image is None:
                 raise Http404
             image = tried.image
-        largest = SMALL if "small" in request.GET else LARGEST
+        largest = THUMBNAIL_PIXELS if "small" in request.GET else MAX_PNG_PIXELS
         frame = request.GET.get("frame", "0")
-        data = png_of(
+        data = render_png(
             image,
             int(frame) if frame.isdecimal() else 0,
             largest=largest,
@@ -215,7 +215,7 @@ DEEDS: Mapping[str, Deed] = {
 }
 
 
-def _told(request: HttpRequest, profile: Profile) -> HttpResponse:
+def _told(request: HttpRequest, profile: ProfileVersion) -> HttpResponse:
     text = _("Saved as %s. The jobs below can now be tried again by whoever ordered them.")
     messages.success(request, text % profile)
     return redirect("withheld")
@@ -225,7 +225,7 @@ def _reviewer(request: HttpRequest) -> User:
     user = person(request)
     try:
         require(user, Right.REVIEW_WITHHELD)
-    except Refused as error:
+    except NotPermitted as error:
         raise PermissionDenied(str(error)) from None
     return user
 

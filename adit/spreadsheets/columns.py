@@ -10,7 +10,7 @@ class SheetKind(StrEnum):
     TRANSFER = "transfer"
 
 
-class Field(StrEnum):
+class SheetField(StrEnum):
     """A column that ADIT understands, by the header that templates give it."""
 
     PATIENT_ID = "PatientID"
@@ -33,109 +33,113 @@ class Field(StrEnum):
     PSEUDONYM = "Pseudonym"
 
 
-FIELDS: Mapping[SheetKind, tuple[Field, ...]] = {
+FIELDS: Mapping[SheetKind, tuple[SheetField, ...]] = {
     SheetKind.QUERY: (
-        Field.PATIENT_ID,
-        Field.PATIENT_NAME,
-        Field.FAMILY_NAME,
-        Field.GIVEN_NAME,
-        Field.BIRTH_DATE,
-        Field.ACCESSION,
-        Field.FROM,
-        Field.UNTIL,
-        Field.MODALITY,
-        Field.STUDY_DESCRIPTION,
-        Field.SERIES_DESCRIPTION,
-        Field.SERIES_NUMBER,
-        Field.PSEUDONYM,
+        SheetField.PATIENT_ID,
+        SheetField.PATIENT_NAME,
+        SheetField.FAMILY_NAME,
+        SheetField.GIVEN_NAME,
+        SheetField.BIRTH_DATE,
+        SheetField.ACCESSION,
+        SheetField.FROM,
+        SheetField.UNTIL,
+        SheetField.MODALITY,
+        SheetField.STUDY_DESCRIPTION,
+        SheetField.SERIES_DESCRIPTION,
+        SheetField.SERIES_NUMBER,
+        SheetField.PSEUDONYM,
     ),
     SheetKind.TRANSFER: (
-        Field.PATIENT_ID,
-        Field.STUDY_UID,
-        Field.SERIES_UID,
-        Field.ACCESSION,
-        Field.STUDY_DATE,
-        Field.DAYS,
-        Field.MODALITY,
-        Field.PSEUDONYM,
+        SheetField.PATIENT_ID,
+        SheetField.STUDY_UID,
+        SheetField.SERIES_UID,
+        SheetField.ACCESSION,
+        SheetField.STUDY_DATE,
+        SheetField.DAYS,
+        SheetField.MODALITY,
+        SheetField.PSEUDONYM,
     ),
 }
 
-OURS = "ADIT"
+RESULT_PREFIX = "ADIT"
 """Headers that begin with this word and a blank are answers of an earlier export: not kept."""
 
-_NAMES: Mapping[Field, str] = {
-    Field.PATIENT_ID: "patid patientenid patientennummer patientennr patientnumber patientno "
+_SYNONYMS: Mapping[SheetField, str] = {
+    SheetField.PATIENT_ID: "patid patientenid patientennummer patientennr patientnumber patientno "
     "patientnr patnr pid mrn piz patientenkennung patientidentifier",
-    Field.PATIENT_NAME: "name patientsname patientenname namevorname nachnamevorname patname",
-    Field.FAMILY_NAME: "lastname surname nachname familienname",
-    Field.GIVEN_NAME: "firstname vorname vornamen",
-    Field.BIRTH_DATE: "birthdate birthday dateofbirth dob patientsbirthdate geburtsdatum gebdat "
+    SheetField.PATIENT_NAME: "name patientsname patientenname namevorname nachnamevorname patname",
+    SheetField.FAMILY_NAME: "lastname surname nachname familienname",
+    SheetField.GIVEN_NAME: "firstname vorname vornamen",
+    SheetField.BIRTH_DATE: "birthdate birthday dateofbirth dob patientsbirthdate geburtsdatum gebdat "
     "gebdatum geburtstag geboren geb",
-    Field.ACCESSION: "accession accessionno accessionnr accno accnr acc auftragsnummer auftragsnr "
+    SheetField.ACCESSION: "accession accessionno accessionnr accno accnr acc auftragsnummer auftragsnr "
     "anforderungsnummer anforderungsnr untersuchungsnummer untersuchungsnr",
-    Field.FROM: "von ab start startdate fromdate datefrom studydatefrom datumvon",
-    Field.UNTIL: "to bis end enddate untildate todate dateto studydateuntil studydateto datumbis",
-    Field.STUDY_DATE: "dateofstudy examdate studiendatum untersuchungsdatum",
-    Field.DAYS: "tage toleranz tolerance plusminusdays daystolerance",
-    Field.MODALITY: "modalities modalitiesinstudy modalitaet modalitaeten",
-    Field.STUDY_DESCRIPTION: "studienbeschreibung untersuchungsbeschreibung",
-    Field.SERIES_DESCRIPTION: "serienbeschreibung",
-    Field.SERIES_NUMBER: "seriesno seriesnr seriennr",
-    Field.STUDY_UID: "studyuid studieninstanzuid studienuid",
-    Field.SERIES_UID: "seriesuid serieninstanzuid serienuid",
-    Field.PSEUDONYM: "pseudonyme patientpseudonym",
+    SheetField.FROM: "von ab start startdate fromdate datefrom studydatefrom datumvon",
+    SheetField.UNTIL: "to bis end enddate untildate todate dateto studydateuntil studydateto datumbis",
+    SheetField.STUDY_DATE: "dateofstudy examdate studiendatum untersuchungsdatum",
+    SheetField.DAYS: "tage toleranz tolerance plusminusdays daystolerance",
+    SheetField.MODALITY: "modalities modalitiesinstudy modalitaet modalitaeten",
+    SheetField.STUDY_DESCRIPTION: "studienbeschreibung untersuchungsbeschreibung",
+    SheetField.SERIES_DESCRIPTION: "serienbeschreibung",
+    SheetField.SERIES_NUMBER: "seriesno seriesnr seriennr",
+    SheetField.STUDY_UID: "studyuid studieninstanzuid studienuid",
+    SheetField.SERIES_UID: "seriesuid serieninstanzuid serienuid",
+    SheetField.PSEUDONYM: "pseudonyme patientpseudonym",
 }
-_HINTS: Mapping[Field, str] = {
-    Field.PATIENT_ID: "id patient patienten",
-    Field.ACCESSION: "fallnr fallnummer fallid fall caseno casenumber",
-    Field.STUDY_DATE: "datum date aufnahmedatum",
-    Field.MODALITY: "geraet device",
-    Field.STUDY_DESCRIPTION: "untersuchung beschreibung description exam",
-    Field.SERIES_DESCRIPTION: "serie series sequenz sequence",
-    Field.SERIES_NUMBER: "seriennummer",
-    Field.STUDY_UID: "uid suid studie study",
-    Field.PSEUDONYM: "code studycode studiencode alias subject subjectid probandenid "
+_AMBIGUOUS_NAMES: Mapping[SheetField, str] = {
+    SheetField.PATIENT_ID: "id patient patienten",
+    SheetField.ACCESSION: "fallnr fallnummer fallid fall caseno casenumber",
+    SheetField.STUDY_DATE: "datum date aufnahmedatum",
+    SheetField.MODALITY: "geraet device",
+    SheetField.STUDY_DESCRIPTION: "untersuchung beschreibung description exam",
+    SheetField.SERIES_DESCRIPTION: "serie series sequenz sequence",
+    SheetField.SERIES_NUMBER: "seriennummer",
+    SheetField.STUDY_UID: "uid suid studie study",
+    SheetField.PSEUDONYM: "code studycode studiencode alias subject subjectid probandenid "
     "probandennummer proband",
 }
 _LETTERS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "é": "e", "è": "e"})
 
 
-def plain(header: str) -> str:
+def normalize_header(header: str) -> str:
     """Letters and digits alone, so that Geb.-Dat., GEB DAT and gebdat are one."""
     whole = unicodedata.normalize("NFC", header).lower()
     return "".join(c for c in whole.translate(_LETTERS) if c.isascii() and c.isalnum())
 
 
-def _by_header(words: Mapping[Field, str]) -> dict[str, list[Field]]:
-    found: dict[str, list[Field]] = {}
+def _index_by_header(words: Mapping[SheetField, str]) -> dict[str, list[SheetField]]:
+    found: dict[str, list[SheetField]] = {}
     for field, said in words.items():
         for word in said.split():
             found.setdefault(word, []).append(field)
     return found
 
 
-_KNOWN = _by_header({field: f"{plain(field)} {said}" for field, said in _NAMES.items()})
-_GUESSED = _by_header(_HINTS)
+_FIELDS_BY_SYNONYM = _index_by_header(
+    {field: f"{normalize_header(field)} {said}" for field, said in _SYNONYMS.items()}
+)
+_FIELDS_BY_AMBIGUOUS_NAME = _index_by_header(_AMBIGUOUS_NAMES)
 
 
-def known(header: str, kind: SheetKind) -> Field | None:
+def match_header(header: str, kind: SheetKind) -> SheetField | None:
     """The column that this header names for certain."""
-    return _first(_KNOWN, header, kind)
+    return _find_field(_FIELDS_BY_SYNONYM, header, kind)
 
 
-def guessed(header: str, kind: SheetKind) -> Field | None:
+def guess_header(header: str, kind: SheetKind) -> SheetField | None:
     """The column that this header may mean: somebody should look."""
-    return _first(_GUESSED, header, kind)
+    return _find_field(_FIELDS_BY_AMBIGUOUS_NAME, header, kind)
 
 
-def is_known(header: str) -> bool:
-    return plain(header) in _KNOWN
+def is_known_header(header: str) -> bool:
+    return normalize_header(header) in _FIELDS_BY_SYNONYM
 
 
-def is_ours(header: str) -> bool:
-    return header.strip().startswith(f"{OURS} ")
+def is_result_header(header: str) -> bool:
+    return header.strip().startswith(f"{RESULT_PREFIX} ")
 
 
-def _first(words: Mapping[str, list[Field]], header: str, kind: SheetKind) -> Field | None:
-    return next((f for f in words.get(plain(header), ()) if f in FIELDS[kind]), None)
+def _find_field(
+    words: Mapping[str, list[SheetField]], header: str, kind: SheetKind
+) -> SheetField | None:
+    return next((f for f in words.get(normalize_header(header), ()) if f in FIELDS[kind]), None)

@@ -7,32 +7,32 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 
 from adit.spreadsheets import limits
-from adit.spreadsheets.columns import is_known
-from adit.spreadsheets.limits import Place, Refusal, gettext_noop
+from adit.spreadsheets.columns import is_known_header
+from adit.spreadsheets.limits import CellPosition, SheetReadError, gettext_noop
 
 _DELIMITERS = ";,\t"
 _ESCAPED = re.compile(r"'+[=+\-@\t\r]")
 _TEXT_FORMULA = re.compile(r'="([^"]*)"')
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
-_LINES_LOOKED_AT = 20
+_LINES_INSPECTED = 20
 
 
-def lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Number and texts of each line that says anything. Raises Refusal."""
-    text = decoded(data)
+def read_lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Number and texts of each line that says anything. Raises SheetReadError."""
+    text = decode_text(data)
     first = text.split("\n", 1)[0].strip()
     said = _SEPARATOR_LINE.fullmatch(first)
-    delimiter = said[1] if said else _delimiter(text)
-    for number, texts in _records(text, delimiter):
+    delimiter = said[1] if said else _detect_delimiter(text)
+    for number, texts in _read_records(text, delimiter):
         if (number == 1 and said) or not any(text.strip() for text in texts):
             continue
         while not texts[-1].strip():
             texts.pop()
         limits.check_line(number, texts)
-        yield number, [unescaped(text) for text in texts]
+        yield number, [unescape_cell(text) for text in texts]
 
 
-def unescaped(text: str) -> str:
+def unescape_cell(text: str) -> str:
     """Without the apostrophe that our exports put before what a spreadsheet would run, and without
     the formula ="0012" by which other programs keep leading zeros.
     """
@@ -41,49 +41,49 @@ def unescaped(text: str) -> str:
     return text[1:] if _ESCAPED.match(text) else text
 
 
-def decoded(data: bytes) -> str:
-    """By byte order mark, else UTF-8, else Windows-1252. Raises Refusal."""
+def decode_text(data: bytes) -> str:
+    """By byte order mark, else UTF-8, else Windows-1252. Raises SheetReadError."""
     if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        return _as(data, "utf-16")
+        return _decode_as(data, "utf-16")
     if data.startswith(BOM_UTF8):
-        return _as(data, "utf-8-sig")
+        return _decode_as(data, "utf-8-sig")
     if (nul := data.find(b"\0")) >= 0:
-        raise Refusal(
+        raise SheetReadError(
             gettext_noop("The file holds binary data and is no text. Save it as .xlsx or as CSV."),
-            Place(data.count(b"\n", 0, nul) + 1),
+            CellPosition(data.count(b"\n", 0, nul) + 1),
         )
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return _as(data, "cp1252")
+        return _decode_as(data, "cp1252")
 
 
-def _as(data: bytes, encoding: str) -> str:
+def _decode_as(data: bytes, encoding: str) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise Refusal(
+        raise SheetReadError(
             gettext_noop(
                 "The file's characters are neither UTF-8 nor Windows-1252. "
                 "Save it as .xlsx, or as CSV UTF-8."
             ),
-            Place(data.count(b"\n", 0, error.start) + 1),
+            CellPosition(data.count(b"\n", 0, error.start) + 1),
         ) from None
     if "\0" in text:
-        raise Refusal(
+        raise SheetReadError(
             gettext_noop("The file holds binary data and is no text. Save it as .xlsx or as CSV."),
-            Place(text.count("\n", 0, text.index("\0")) + 1),
+            CellPosition(text.count("\n", 0, text.index("\0")) + 1),
         )
     return text
 
 
-def _delimiter(text: str) -> str:
+def _detect_delimiter(text: str) -> str:
     """The one that yields most known headers in the first lines; else the most frequent one there."""
-    head = [line for line in text[:100_000].splitlines()[: 2 * _LINES_LOOKED_AT] if line.strip()]
-    head = head[:_LINES_LOOKED_AT]
+    head = [line for line in text[:100_000].splitlines()[: 2 * _LINES_INSPECTED] if line.strip()]
+    head = head[:_LINES_INSPECTED]
 
     def rank(delimiter: str) -> tuple[int, int]:
-        known = max((_known(line, delimiter) for line in head), default=0)
+        known = max((_count_known_headers(line, delimiter) for line in head), default=0)
         return known if known > 1 else 0, next(
             (line.count(delimiter) for line in head if any(d in line for d in _DELIMITERS)), 0
         )
@@ -91,13 +91,13 @@ def _delimiter(text: str) -> str:
     return max(_DELIMITERS, key=rank)
 
 
-def _known(line: str, delimiter: str) -> int:
-    return sum(is_known(cell.strip().strip('"')) for cell in line.split(delimiter))
+def _count_known_headers(line: str, delimiter: str) -> int:
+    return sum(is_known_header(cell.strip().strip('"')) for cell in line.split(delimiter))
 
 
-def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _read_records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     # A line break inside a cell makes no new line: numbers are those that a spreadsheet shows.
-    csv.field_size_limit(limits.MOST_FILE_BYTES)
+    csv.field_size_limit(limits.MAX_FILE_BYTES)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0
     while True:
@@ -107,10 +107,10 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error:
-            raise Refusal(
+            raise SheetReadError(
                 gettext_noop(
                     'A quotation mark (") is opened and not closed, or stands inside a cell. '
                     "Double it, take it out, or save the sheet as .xlsx."
                 ),
-                Place(number),
+                CellPosition(number),
             ) from None

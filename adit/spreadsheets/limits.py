@@ -12,78 +12,80 @@ def gettext_noop(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CellPosition:
     """A cell or a line, counted from 1 as a spreadsheet shows them; 0 = not known."""
 
     line: int = 0
     column: int = 0
 
 
-class Refusal(Exception):
+class SheetReadError(Exception):
     """The sentence holds %-placeholders for `values`; neither ever holds what a cell says."""
 
-    def __init__(self, sentence: str, place: Place | None = None, **values: str | int) -> None:
+    def __init__(
+        self, sentence: str, place: CellPosition | None = None, **values: str | int
+    ) -> None:
         super().__init__(sentence)
         self.sentence = sentence
-        self.place = place or Place()
+        self.place = place or CellPosition()
         self.values = values
 
 
-MOST_FILE_BYTES = 5_000_000
-MOST_UNPACKED_BYTES = 50_000_000
-MOST_RATIO = 200
+MAX_FILE_BYTES = 5_000_000
+MAX_UNPACKED_BYTES = 50_000_000
+MAX_RATIO = 200
 """Unpacked to packed. A sheet of 10,000 equal rows has about 40; a bomb has 1,000."""
 RATIO_FROM_BYTES = 1_000_000
-MOST_ROWS = 10_000
-MOST_ABOVE = 20
+MAX_ROWS = 10_000
+MAX_HEADER_LINE = 20
 """Lines of title above the header, and the header."""
-MOST_COLUMNS = 50
-MOST_CHARACTERS = 1_000
-MOST_SECONDS = 20
-MOST_MEMORY_BYTES = 300_000_000
+MAX_COLUMNS = 50
+MAX_CHARACTERS = 1_000
+MAX_SECONDS = 20
+MAX_MEMORY_BYTES = 300_000_000
 
 
 def check_size(size_bytes: int) -> None:
-    """Raises Refusal."""
-    if size_bytes > MOST_FILE_BYTES:
-        raise Refusal(
+    """Raises SheetReadError."""
+    if size_bytes > MAX_FILE_BYTES:
+        raise SheetReadError(
             gettext_noop(
                 "The file has more than %(most)d MB. Split it, or take pictures and "
                 "formatting out of it."
             ),
-            most=MOST_FILE_BYTES // 1_000_000,
+            most=MAX_FILE_BYTES // 1_000_000,
         )
 
 
 def check_line(number: int, texts: list[str]) -> None:
-    """Raises Refusal when a line reaches too far to the right or a cell says too much."""
+    """Raises SheetReadError when a line reaches too far to the right or a cell says too much."""
     for column, text in enumerate(texts, 1):
-        if column > MOST_COLUMNS and text:
-            raise Refusal(
+        if column > MAX_COLUMNS and text:
+            raise SheetReadError(
                 gettext_noop("More than %(most)d columns. Take out those that are not needed."),
-                Place(number, column),
-                most=MOST_COLUMNS,
+                CellPosition(number, column),
+                most=MAX_COLUMNS,
             )
-        if len(text) > MOST_CHARACTERS:
-            raise Refusal(
+        if len(text) > MAX_CHARACTERS:
+            raise SheetReadError(
                 gettext_noop("The cell has more than %(most)d characters. Shorten it."),
-                Place(number, column),
-                most=MOST_CHARACTERS,
+                CellPosition(number, column),
+                most=MAX_CHARACTERS,
             )
 
 
 def check_count(filled: int, number: int) -> None:
-    """Raises Refusal at the first line too many; `filled` lines say anything so far."""
-    if filled > MOST_ROWS + MOST_ABOVE:
-        raise too_many_rows(number)
+    """Raises SheetReadError at the first line too many; `filled` lines say anything so far."""
+    if filled > MAX_ROWS + MAX_HEADER_LINE:
+        raise make_too_many_rows(number)
 
 
-def too_many_rows(number: int) -> Refusal:
-    return Refusal(
+def make_too_many_rows(number: int) -> SheetReadError:
+    return SheetReadError(
         gettext_noop(
             "More than %(most)d rows. Split the sheet; or, if the list is shorter, "
             "delete what stands far below it."
         ),
-        Place(number),
-        most=MOST_ROWS,
+        CellPosition(number),
+        most=MAX_ROWS,
     )

@@ -5,28 +5,36 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from adit.spreadsheets.columns import FIELDS, Field, SheetKind, guessed, is_ours, known, plain
-from adit.spreadsheets.limits import MOST_ABOVE
-from adit.spreadsheets.table import Line, Table, letters
+from adit.spreadsheets.columns import (
+    FIELDS,
+    SheetField,
+    SheetKind,
+    guess_header,
+    is_result_header,
+    match_header,
+    normalize_header,
+)
+from adit.spreadsheets.limits import MAX_HEADER_LINE
+from adit.spreadsheets.table import SheetLine, SheetTable, column_letters
 from adit_engine.errors import InvalidInput
 
-_NEEDED: Dictionary[SheetKind, tuple[frozenset[Field], ...]] = {
+_REQUIRED_FIELDS: Dictionary[SheetKind, tuple[frozenset[SheetField], ...]] = {
     SheetKind.QUERY: (
-        frozenset({Field.PATIENT_ID}),
-        frozenset({Field.ACCESSION}),
-        frozenset({Field.PATIENT_NAME, Field.BIRTH_DATE}),
-        frozenset({Field.FAMILY_NAME, Field.GIVEN_NAME, Field.BIRTH_DATE}),
+        frozenset({SheetField.PATIENT_ID}),
+        frozenset({SheetField.ACCESSION}),
+        frozenset({SheetField.PATIENT_NAME, SheetField.BIRTH_DATE}),
+        frozenset({SheetField.FAMILY_NAME, SheetField.GIVEN_NAME, SheetField.BIRTH_DATE}),
     ),
     SheetKind.TRANSFER: (
-        frozenset({Field.PATIENT_ID, Field.STUDY_UID}),
-        frozenset({Field.ACCESSION}),
-        frozenset({Field.PATIENT_ID, Field.STUDY_DATE, Field.MODALITY}),
+        frozenset({SheetField.PATIENT_ID, SheetField.STUDY_UID}),
+        frozenset({SheetField.ACCESSION}),
+        frozenset({SheetField.PATIENT_ID, SheetField.STUDY_DATE, SheetField.MODALITY}),
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class ColumnMapping:
     """Columns are counted from 0. `header_line` is 0 for a sheet without headers.
 
     `doubts` are sentences for the step *which column is what*; without any it can be left out.
@@ -34,7 +42,7 @@ class Mapping:
 
     kind: SheetKind
     header_line: int
-    places: tuple[tuple[Field, int], ...]
+    places: tuple[tuple[SheetField, int], ...]
     headers: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -58,115 +66,121 @@ class Mapping:
         return tuple(
             column
             for column, header in enumerate(self.headers)
-            if column not in taken and not is_ours(header)
+            if column not in taken and not is_result_header(header)
         )
 
     @property
     def own_headers(self) -> tuple[str, ...]:
         return tuple(self.name(column) for column in self.own)
 
-    def place(self, field: Field) -> int | None:
+    def place(self, field: SheetField) -> int | None:
         return dict(self.places).get(field)
 
     def name(self, column: int) -> str:
         """The header as it stands in the sheet, else the column's letter."""
-        return self.headers[column].strip() or letters(column + 1)
+        return self.headers[column].strip() or column_letters(column + 1)
 
     def enough(self) -> bool:
         """Whether the columns can answer any row at all."""
-        return any(needed <= {f for f, c in self.places} for needed in _NEEDED[self.kind])
+        return any(needed <= {f for f, c in self.places} for needed in _REQUIRED_FIELDS[self.kind])
 
     @property
     def signature(self) -> str:
         """What sheets with the same headers in the same order have in common."""
-        return "|".join(map(plain, self.headers))
+        return "|".join(map(normalize_header, self.headers))
 
 
-def guess(table: Table, kind: SheetKind) -> Mapping:
+def guess_mapping(table: SheetTable, kind: SheetKind) -> ColumnMapping:
     """By the line among the first twenty that has the most known headers."""
-    lines = table.lines[:MOST_ABOVE]
-    best = max(lines, key=lambda line: _score(line, kind))
-    if _score(best, kind) == (0, 0):
+    lines = table.lines[:MAX_HEADER_LINE]
+    best = max(lines, key=lambda line: _count_known_headers(line, kind))
+    if _count_known_headers(best, kind) == (0, 0):
         # Data can be taken for headers, so a sheet without a known one is shown to its owner.
         best = lines[0]
-    return mapping_at(table, kind, best.number)
+    return guess_mapping_at(table, kind, best.number)
 
 
-def mapping_at(table: Table, kind: SheetKind, header_line: int) -> Mapping:
+def guess_mapping_at(table: SheetTable, kind: SheetKind, header_line: int) -> ColumnMapping:
     """The guess when the headers stand in this line; 0 = the sheet has none. Raises WrongInput."""
     if header_line == 0:
-        return Mapping(kind, 0, (), ("",) * table.width, (_("The sheet has no headers."),))
+        return ColumnMapping(kind, 0, (), ("",) * table.width, (_("The sheet has no headers."),))
     line = table.line(header_line)
     if line is None:
         raise InvalidInput(_("The sheet has no such line."))
     headers = line.texts(table.width)
-    places, doubts = _places(headers, kind)
+    places, doubts = _assign_columns(headers, kind)
     if header_line != table.lines[0].number:
         doubts.insert(0, _("Line %(line)d was taken as the headers.") % {"line": header_line})
-    mapping = Mapping(kind, header_line, tuple(places.items()), headers)
+    mapping = ColumnMapping(kind, header_line, tuple(places.items()), headers)
     if kind is SheetKind.QUERY:
-        doubts += _unused_dates(headers, places)
+        doubts += _doubt_unused_dates(headers, places)
     if not mapping.enough():
         doubts.append(_("Columns are missing, or their headers are not known."))
-    return Mapping(kind, header_line, tuple(places.items()), headers, tuple(doubts))
+    return ColumnMapping(kind, header_line, tuple(places.items()), headers, tuple(doubts))
 
 
-def chosen(
-    table: Table, kind: SheetKind, header_line: int, places: Dictionary[Field, int]
-) -> Mapping:
+def make_mapping(
+    table: SheetTable, kind: SheetKind, header_line: int, places: Dictionary[SheetField, int]
+) -> ColumnMapping:
     """What a person said; no doubts are left. Raises WrongInput."""
     if header_line == 0:
-        return Mapping(kind, 0, tuple(places.items()), ("",) * table.width)
+        return ColumnMapping(kind, 0, tuple(places.items()), ("",) * table.width)
     line = table.line(header_line)
     if line is None:
         raise InvalidInput(_("The sheet has no such line."))
-    return Mapping(kind, header_line, tuple(places.items()), line.texts(table.width))
+    return ColumnMapping(kind, header_line, tuple(places.items()), line.texts(table.width))
 
 
-def _score(line: Line, kind: SheetKind) -> tuple[int, int]:
+def _count_known_headers(line: SheetLine, kind: SheetKind) -> tuple[int, int]:
     headers = [cell.text for cell in line.cells]
     return (
-        len({field for text in headers if (field := known(text, kind))}),
-        len({field for text in headers if (field := guessed(text, kind))}),
+        len({field for text in headers if (field := match_header(text, kind))}),
+        len({field for text in headers if (field := guess_header(text, kind))}),
     )
 
 
-def _unused_dates(headers: tuple[str, ...], places: Dictionary[Field, int]) -> list[str]:
+def _doubt_unused_dates(headers: tuple[str, ...], places: Dictionary[SheetField, int]) -> list[str]:
     """A day that somebody may want to ask for. Our own exports tell days, and do not ask."""
-    if {Field.FROM, Field.UNTIL} & set(places) or any(map(is_ours, headers)):
+    if {SheetField.FROM, SheetField.UNTIL} & set(places) or any(map(is_result_header, headers)):
         return []
     return [
         _(
             "Column %(column)s (%(header)s) may be a study date. A batch query is limited by From "
             "and Until: say which of them it is, or keep it as your own column."
         )
-        % {"column": letters(column + 1), "header": header.strip()}
+        % {"column": column_letters(column + 1), "header": header.strip()}
         for column, header in enumerate(headers)
-        if Field.STUDY_DATE
-        in (known(header, SheetKind.TRANSFER), guessed(header, SheetKind.TRANSFER))
+        if SheetField.STUDY_DATE
+        in (match_header(header, SheetKind.TRANSFER), guess_header(header, SheetKind.TRANSFER))
     ]
 
 
-def _places(headers: tuple[str, ...], kind: SheetKind) -> tuple[dict[Field, int], list[str]]:
-    places: dict[Field, int] = {}
+def _assign_columns(
+    headers: tuple[str, ...], kind: SheetKind
+) -> tuple[dict[SheetField, int], list[str]]:
+    places: dict[SheetField, int] = {}
     doubts: list[str] = []
     for column, header in enumerate(headers):
-        if field := known(header, kind):
+        if field := match_header(header, kind):
             if field in places:
                 doubts.append(
                     _("Columns %(first)s and %(second)s both look like %(field)s.")
                     % {
-                        "first": letters(places[field] + 1),
-                        "second": letters(column + 1),
+                        "first": column_letters(places[field] + 1),
+                        "second": column_letters(column + 1),
                         "field": field,
                     }
                 )
             places.setdefault(field, column)
     for column, header in enumerate(headers):
-        if (field := guessed(header, kind)) and field not in places and not known(header, kind):
+        if (
+            (field := guess_header(header, kind))
+            and field not in places
+            and not match_header(header, kind)
+        ):
             places[field] = column
             doubts.append(
                 _("Column %(column)s (%(header)s) may be %(field)s.")
-                % {"column": letters(column + 1), "header": header.strip(), "field": field}
+                % {"column": column_letters(column + 1), "header": header.strip(), "field": field}
             )
     return places, doubts

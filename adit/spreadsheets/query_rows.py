@@ -7,15 +7,21 @@ from datetime import date
 from django.utils.translation import gettext as _
 
 from adit.spreadsheets import row_verdicts
-from adit.spreadsheets.columns import Field
-from adit.spreadsheets.mapping import Mapping
-from adit.spreadsheets.row_reader import DateOrder, PersonName, RowReader, first_given, person_name
-from adit.spreadsheets.row_verdicts import Finding, Judged
-from adit.spreadsheets.table import Table
-from adit.spreadsheets.validation import judged
+from adit.spreadsheets.columns import SheetField
+from adit.spreadsheets.mapping import ColumnMapping
+from adit.spreadsheets.row_reader import (
+    DateOrder,
+    PersonName,
+    RowReader,
+    get_first_given_name,
+    parse_person_name,
+)
+from adit.spreadsheets.row_verdicts import RowFinding, ValidatedSheet
+from adit.spreadsheets.table import SheetTable
+from adit.spreadsheets.validation import validate_rows
 from adit_engine.errors import InvalidInput
 
-MOST_SERIES_NUMBER = 2**31 - 1
+MAX_SERIES_NUMBER = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,57 +46,57 @@ class QueryRow:
         return bool(self.series_description) or self.series_number is not None
 
 
-def query_rows(
-    table: Table,
-    mapping: Mapping,
+def validate_query_rows(
+    table: SheetTable,
+    mapping: ColumnMapping,
     order: DateOrder = DateOrder.DAY_FIRST,
     *,
     left_out: Collection[int] = (),
-) -> Judged[QueryRow]:
-    """In the order of the sheet. Raises Unreadable without rows or with too many."""
+) -> ValidatedSheet[QueryRow]:
+    """In the order of the sheet. Raises UnreadableSheet without rows or with too many."""
 
-    def compared(rows: list[QueryRow]) -> Iterator[Finding]:
-        return _crosswise(rows, _header(mapping))
+    def compared(rows: list[QueryRow]) -> Iterator[RowFinding]:
+        return _compare_rows(rows, _get_patient_id_header(mapping))
 
-    return judged(table, mapping, order, _row, compared, left_out)
+    return validate_rows(table, mapping, order, _read_row, compared, left_out)
 
 
-def _header(mapping: Mapping) -> str:
-    place = mapping.place(Field.PATIENT_ID)
+def _get_patient_id_header(mapping: ColumnMapping) -> str:
+    place = mapping.place(SheetField.PATIENT_ID)
     return "" if place is None else mapping.name(place)
 
 
-def _row(reader: RowReader) -> QueryRow:
+def _read_row(reader: RowReader) -> QueryRow:
     row = QueryRow(
         reader.line.number,
-        patient_id=reader.identifier(Field.PATIENT_ID, 64),
-        name=_name(reader),
-        birth_date=_birth_date(reader),
-        accession=reader.identifier(Field.ACCESSION, 16),
-        first_day=reader.day(Field.FROM),
-        last_day=reader.day(Field.UNTIL),
+        patient_id=reader.identifier(SheetField.PATIENT_ID, 64),
+        name=_read_name(reader),
+        birth_date=_read_birth_date(reader),
+        accession=reader.identifier(SheetField.ACCESSION, 16),
+        first_day=reader.day(SheetField.FROM),
+        last_day=reader.day(SheetField.UNTIL),
         modalities=reader.modalities(),
-        study_description=reader.text(Field.STUDY_DESCRIPTION, 64),
-        series_description=reader.text(Field.SERIES_DESCRIPTION, 64),
-        series_number=reader.number(Field.SERIES_NUMBER, MOST_SERIES_NUMBER),
+        study_description=reader.text(SheetField.STUDY_DESCRIPTION, 64),
+        series_description=reader.text(SheetField.SERIES_DESCRIPTION, 64),
+        series_number=reader.number(SheetField.SERIES_NUMBER, MAX_SERIES_NUMBER),
         pseudonym=reader.pseudonym(),
     )
     if row.first_day and row.last_day and row.first_day > row.last_day:
-        reader.error(Field.UNTIL, _("The last day lies before the first."))
+        reader.error(SheetField.UNTIL, _("The last day lies before the first."))
     if not reader.failed:
-        _check_enough(reader, row)
-        reader.check_veil(row.pseudonym, row.patient_id)
+        _require_enough(reader, row)
+        reader.check_pseudonym_differs(row.pseudonym, row.patient_id)
     return row
 
 
-def _check_enough(reader: RowReader, row: QueryRow) -> None:
+def _require_enough(reader: RowReader, row: QueryRow) -> None:
     if row.patient_id or row.accession or (row.name and row.birth_date):
         if row.name and not row.name.given and not (row.patient_id or row.accession):
-            reader.warn(_name_field(reader), _("Only a family name: others may be found too."))
+            reader.warn(_get_name_field(reader), _("Only a family name: others may be found too."))
     elif row.name:
-        reader.error(Field.BIRTH_DATE, _("A name needs the birth date beside it."))
+        reader.error(SheetField.BIRTH_DATE, _("A name needs the birth date beside it."))
     elif row.birth_date:
-        reader.error(_name_field(reader), _("A birth date needs the name beside it."))
+        reader.error(_get_name_field(reader), _("A birth date needs the name beside it."))
     else:
         reader.error(
             None,
@@ -98,42 +104,42 @@ def _check_enough(reader: RowReader, row: QueryRow) -> None:
         )
 
 
-def _name_field(reader: RowReader) -> Field:
-    return Field.FAMILY_NAME if reader.has(Field.FAMILY_NAME) else Field.PATIENT_NAME
+def _get_name_field(reader: RowReader) -> SheetField:
+    return SheetField.FAMILY_NAME if reader.has(SheetField.FAMILY_NAME) else SheetField.PATIENT_NAME
 
 
-def _birth_date(reader: RowReader) -> date | None:
-    day = reader.day(Field.BIRTH_DATE)
-    if day is not None and day > _latest_birth():
-        reader.error(Field.BIRTH_DATE, _("The birth date lies in the future."))
+def _read_birth_date(reader: RowReader) -> date | None:
+    day = reader.day(SheetField.BIRTH_DATE)
+    if day is not None and day > _get_latest_birth_date():
+        reader.error(SheetField.BIRTH_DATE, _("The birth date lies in the future."))
         return None
     return day
 
 
-def _latest_birth() -> date:
+def _get_latest_birth_date() -> date:
     return date.today()  # noqa: DTZ011 a day either way does not matter for a birth date
 
 
-def _name(reader: RowReader) -> PersonName | None:
+def _read_name(reader: RowReader) -> PersonName | None:
     """From one column, or from one for the family name and one for the given names."""
-    if reader.has(Field.FAMILY_NAME):
-        family = _name_text(reader, Field.FAMILY_NAME)
-        given = first_given(_name_text(reader, Field.GIVEN_NAME))
+    if reader.has(SheetField.FAMILY_NAME):
+        family = _read_name_text(reader, SheetField.FAMILY_NAME)
+        given = get_first_given_name(_read_name_text(reader, SheetField.GIVEN_NAME))
         return PersonName(family, given) if family else None
-    if reader.has(Field.GIVEN_NAME) and not reader.has(Field.PATIENT_NAME):
-        reader.error(Field.FAMILY_NAME, _("The family name is missing."))
+    if reader.has(SheetField.GIVEN_NAME) and not reader.has(SheetField.PATIENT_NAME):
+        reader.error(SheetField.FAMILY_NAME, _("The family name is missing."))
         return None
-    text = _name_text(reader, Field.PATIENT_NAME)
+    text = _read_name_text(reader, SheetField.PATIENT_NAME)
     if not text:
         return None
     try:
-        return person_name(text)
+        return parse_person_name(text)
     except InvalidInput as error:
-        reader.error(Field.PATIENT_NAME, str(error))
+        reader.error(SheetField.PATIENT_NAME, str(error))
         return None
 
 
-def _name_text(reader: RowReader, column: Field) -> str:
+def _read_name_text(reader: RowReader, column: SheetField) -> str:
     text = reader.text(column, 194)  # PS3.5 6.2: three spellings of 64 characters
     if "*" in text or "?" in text:
         reader.error(column, _("No * or ? here: write the whole value."))
@@ -141,26 +147,28 @@ def _name_text(reader: RowReader, column: Field) -> str:
     return text
 
 
-def _crosswise(rows: list[QueryRow], header: str) -> Iterator[Finding]:
-    yield from row_verdicts.several(
+def _compare_rows(rows: list[QueryRow], header: str) -> Iterator[RowFinding]:
+    yield from row_verdicts.find_conflicts(
         rows,
         lambda row: row.patient_id,
         lambda row: row.pseudonym,
         lambda row: row.line,
         _("One patient with several pseudonyms. Give each patient one."),
     )
-    yield from row_verdicts.several(
+    yield from row_verdicts.find_conflicts(
         rows,
         lambda row: row.pseudonym.casefold(),
         lambda row: row.patient_id,
         lambda row: row.line,
         _("One pseudonym for several patients. Give each patient an own one."),
     )
-    yield from row_verdicts.twice(rows, _asked, lambda row: row.line)
-    yield from row_verdicts.alike(rows, lambda row: row.patient_id, lambda row: row.line, header)
+    yield from row_verdicts.find_duplicates(rows, _query_key, lambda row: row.line)
+    yield from row_verdicts.find_similar_ids(
+        rows, lambda row: row.patient_id, lambda row: row.line, header
+    )
 
 
-def _asked(row: QueryRow) -> tuple[object, ...]:
+def _query_key(row: QueryRow) -> tuple[object, ...]:
     return (
         row.patient_id,
         row.name,

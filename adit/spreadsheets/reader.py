@@ -8,60 +8,71 @@ import sys
 from typing import Any, Protocol
 
 from adit.spreadsheets import limits
-from adit.spreadsheets.limits import Place, Refusal, gettext_noop
-from adit.spreadsheets.table import NOTHING, Cell, CellKind, Line, Table, Unreadable
+from adit.spreadsheets.limits import CellPosition, SheetReadError, gettext_noop
+from adit.spreadsheets.table import (
+    EMPTY_CELL,
+    Cell,
+    CellKind,
+    SheetLine,
+    SheetTable,
+    UnreadableSheet,
+)
 
 _ZIP = b"PK\x03\x04"
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _TEXT_ENDINGS = (".csv", ".txt", ".tsv")
-_LONGEST_NAME = 100
+_MAX_NAME_LENGTH = 100
 
 
-class Readable(Protocol):
+class ReadableFile(Protocol):
     """A file of bytes, opened or uploaded."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
 
-def read(file: Readable, name: str) -> Table:
+def read_sheet(file: ReadableFile, name: str) -> SheetTable:
     """The file whole, parsed by a process of its own with limits of time and memory.
 
-    Nothing is stored anywhere. Raises Unreadable.
+    Nothing is stored anywhere. Raises UnreadableSheet.
     """
-    shown = shown_name(name)
+    shown = get_display_name(name)
     try:
-        data = file.read(limits.MOST_FILE_BYTES + 1)
+        data = file.read(limits.MAX_FILE_BYTES + 1)
         limits.check_size(len(data))
-        answer = _asked(_form(data, name), data)
+        answer = _run_reader(_detect_format(data, name), data)
         if "refused" in answer:
-            raise Refusal(answer["refused"], Place(*answer["place"]), **answer["values"])
+            raise SheetReadError(
+                answer["refused"], CellPosition(*answer["place"]), **answer["values"]
+            )
         if not answer["lines"]:
-            raise Refusal(gettext_noop("The sheet is empty."))
-    except Refusal as refusal:
-        raise Unreadable(shown, refusal) from None
-    return Table(
+            raise SheetReadError(gettext_noop("The sheet is empty."))
+    except SheetReadError as refusal:
+        raise UnreadableSheet(shown, refusal) from None
+    return SheetTable(
         shown,
-        tuple(Line(number, tuple(map(_cell, values))) for number, values in answer["lines"]),
+        tuple(
+            SheetLine(number, tuple(map(_make_cell, values))) for number, values in answer["lines"]
+        ),
         answer["sheet"],
         tuple(answer["others"]),
         frozenset(answer["hidden"]),
     )
 
 
-def shown_name(name: str) -> str:
+def get_display_name(name: str) -> str:
     """The file's name without folders and control characters, shortened."""
     last = re.split(r"[/\\]", name)[-1]
     plain = "".join(c for c in last if c.isprintable()).strip()
-    return plain[-_LONGEST_NAME:] or "sheet"
+    return plain[-_MAX_NAME_LENGTH:] or "sheet"
 
 
-def _form(data: bytes, name: str) -> str:
+def _detect_format(data: bytes, name: str) -> str:
     """What the file is by its first bytes; its name decides only where those say nothing."""
     ending = name.lower()
     if not data.strip():
-        raise Refusal(gettext_noop("The file is empty."))
+        raise SheetReadError(gettext_noop("The file is empty."))
     if data.startswith(_OLE):
-        raise Refusal(
+        raise SheetReadError(
             gettext_noop(
                 "This is an old (.xls) or a password-protected workbook. "
                 "Save it as .xlsx, without a password."
@@ -69,33 +80,35 @@ def _form(data: bytes, name: str) -> str:
         )
     if data.startswith(_ZIP):
         if ending.endswith((".xlsm", ".xltm")):
-            raise Refusal(
+            raise SheetReadError(
                 gettext_noop("Workbooks that may hold macros are not read. Save it as .xlsx.")
             )
         return "xlsx"
     if ending.endswith(_TEXT_ENDINGS):
         return "csv"
     if ending.endswith((".xlsx", ".xls", ".xlsb", ".xlsm", ".ods")):
-        raise Refusal(
+        raise SheetReadError(
             gettext_noop(
                 "The file is not what its name says. Open it in Excel or LibreOffice and "
                 "save it again as .xlsx."
             )
         )
-    raise Refusal(gettext_noop("Only .xlsx and .csv files are read. Save the list as one of them."))
+    raise SheetReadError(
+        gettext_noop("Only .xlsx and .csv files are read. Save the list as one of them.")
+    )
 
 
-def _asked(form: str, data: bytes) -> dict[str, Any]:
+def _run_reader(form: str, data: bytes) -> dict[str, Any]:
     try:
         done = subprocess.run(  # noqa: S603 our own module, no word of the file on the command line
             [sys.executable, "-I", "-m", "adit.spreadsheets.subprocess_reader", form],
             input=data,
             capture_output=True,
-            timeout=limits.MOST_SECONDS,
+            timeout=limits.MAX_SECONDS,
             check=True,
         )
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
-        raise Refusal(
+        raise SheetReadError(
             gettext_noop(
                 "The file needs too much time or memory to be read. Copy the list alone, without "
                 "formatting, into a new workbook; or save it as CSV."
@@ -105,19 +118,19 @@ def _asked(form: str, data: bytes) -> dict[str, Any]:
     return answer
 
 
-def _cell(value: Any) -> Cell:
+def _make_cell(value: Any) -> Cell:
     if value == "":
-        return NOTHING
+        return EMPTY_CELL
     if isinstance(value, str):
         return Cell(value)
     if isinstance(value, float):
-        return _number(value)
+        return _make_number_cell(value)
     ((word, text),) = value.items()
     kind = CellKind(word)
     return Cell(text.removesuffix(" 00:00:00") if kind is CellKind.DATE else text, kind)
 
 
-def _number(value: float) -> Cell:
+def _make_number_cell(value: float) -> Cell:
     if not math.isfinite(value):
         return Cell(str(value), CellKind.ERROR)
     whole = value.is_integer() and abs(value) < 1e22

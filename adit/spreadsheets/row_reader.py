@@ -9,10 +9,10 @@ from enum import StrEnum
 
 from django.utils.translation import gettext as _
 
-from adit.spreadsheets.columns import Field
-from adit.spreadsheets.mapping import Mapping
-from adit.spreadsheets.row_verdicts import Finding, Verdict
-from adit.spreadsheets.table import NOTHING, Cell, CellKind, Line
+from adit.spreadsheets.columns import SheetField
+from adit.spreadsheets.mapping import ColumnMapping
+from adit.spreadsheets.row_verdicts import RowFinding, RowVerdict
+from adit.spreadsheets.table import EMPTY_CELL, Cell, CellKind, SheetLine
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.values.references import validate_uid
@@ -33,27 +33,27 @@ class PersonName:
     given: str = field(default="", repr=False)
 
 
-def person_name(text: str) -> PersonName:
+def parse_person_name(text: str) -> PersonName:
     """From `Last, First` or `Last^First^Middle`. Raises WrongInput."""
     # PS3.5 6.2: "=" parts the spellings of one name; the first that says anything is taken.
     spelling = next((part for part in text.split("=") if part.strip(" ^")), "")
     plain = unicodedata.normalize("NFC", spelling).replace("，", ",").replace("、", ",")
     separator = "^" if "^" in plain else ","
     family, found, rest = plain.partition(separator)
-    family = _without_titles(family)
+    family = _strip_titles(family)
     if not family:
         raise InvalidInput(_("The family name is missing: write Last, First."))
     if not found and " " in family:
         raise InvalidInput(_("Family and given name cannot be told apart: write Last, First."))
-    return PersonName(family, first_given(rest.partition(separator)[0]))
+    return PersonName(family, get_first_given_name(rest.partition(separator)[0]))
 
 
-def first_given(text: str) -> str:
+def get_first_given_name(text: str) -> str:
     """The first given name, hyphens kept: Dr. Karl-Heinz Josef is Karl-Heinz."""
-    return _without_titles(text).partition(" ")[0]
+    return _strip_titles(text).partition(" ")[0]
 
 
-def _without_titles(text: str) -> str:
+def _strip_titles(text: str) -> str:
     words = text.split()
     while len(words) > 1 and _is_title(words[0]):
         words.pop(0)
@@ -70,21 +70,21 @@ _SAFE_DIGITS = 15
 """Excel keeps fifteen digits of a number and makes zeros of the others."""
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _ISO = re.compile(r"(\d{4})-?(\d{1,2})-?(\d{1,2})(?:[T ][\d:.]*)?")
-_NUMBERED = re.compile(r"(\d{1,2})\s*([./-])\s*(\d{1,2})\s*\2\s*(\d{4})(?: [\d:.]*)?")
+_DAY_MONTH_YEAR = re.compile(r"(\d{1,2})\s*([./-])\s*(\d{1,2})\s*\2\s*(\d{4})(?: [\d:.]*)?")
 _EARLIEST_YEAR = 1860
 _SHORTENED = re.compile(r"\d[.,]\d+E\+\d+", re.IGNORECASE)
 _SPLIT_MODALITIES = re.compile(r"[,;/\\|+&\s]+")
-_BETWEEN = frozenset({"AND", "OR", "UND", "ODER"})
+_CONJUNCTIONS = frozenset({"AND", "OR", "UND", "ODER"})
 _MODALITY = re.compile(r"[A-Z0-9_]{1,16}")
-_GERMAN = {"MRT": "MR", "MRI": "MR", "SONO": "US", "PET": "PT", "DSA": "XA"}
-_USUAL = (
+_MODALITY_SYNONYMS = {"MRT": "MR", "MRI": "MR", "SONO": "US", "PET": "PT", "DSA": "XA"}
+_MODALITY_LIST = (
     # PS3.3 C.7.3.1.1.1, and those retired that archives still hold
     "CR CT MR NM PT US XA RF DX MG IO PX GM SM XC ES EPS ECG HD OP OPT OPM OPV OAM OCT OSS IVUS "
     "IVOCT SR DOC KO PR SEG REG RTIMAGE RTDOSE RTSTRUCT RTPLAN RTRECORD OT AU TG LS BI BMD BDUS "
     "ANN ASMT CTPROTOCOL DG DMS EEG EMG EOG FID LEN KER HC M3D PLAN PA POS RESP RWV SMR SRF STAIN "
     "TEXTUREMAP VA AR CFM RG ST VF DD AS CD CF CP CS DF DM DS EC FA FS LP MA MS OPR XAPROTOCOL"
 )
-_MODALITIES = frozenset(_USUAL.split())
+_MODALITIES = frozenset(_MODALITY_LIST.split())
 
 
 class DateOrder(StrEnum):
@@ -98,27 +98,27 @@ class RowReader:
     """Reads one line; what cannot be read is noted in `findings` and comes back empty."""
 
     def __init__(
-        self, line: Line, mapping: Mapping, order: DateOrder = DateOrder.DAY_FIRST
+        self, line: SheetLine, mapping: ColumnMapping, order: DateOrder = DateOrder.DAY_FIRST
     ) -> None:
         self.line = line
-        self.findings: list[Finding] = []
+        self.findings: list[RowFinding] = []
         self._mapping = mapping
         self._places = dict(mapping.places)
         self._order = order
 
-    def text(self, field: Field, most: int) -> str:
+    def text(self, field: SheetField, most: int) -> str:
         """Blanks at the ends go, line breaks inside become blanks."""
         cell = self._cell(field)
-        text = " ".join(_trimmed(cell.text).split())
+        text = " ".join(_trim(cell.text).split())
         if not text:
             return ""
         return self._plain(field, text, most)
 
-    def identifier(self, field: Field, most: int) -> str:
+    def identifier(self, field: SheetField, most: int) -> str:
         """An id: exact, no wildcards, and with care when a spreadsheet took it for a number."""
         cell = self._cell(field)
-        text = _trimmed(cell.text)
-        if cell.kind is CellKind.NUMBER and not self._sound_number(field, text):
+        text = _trim(cell.text)
+        if cell.kind is CellKind.NUMBER and not self._check_number(field, text):
             return ""
         if cell.kind is CellKind.PADDED:
             self.warn(field, _("The cell is a number that the sheet shows so: taken as shown."))
@@ -143,7 +143,7 @@ class RowReader:
             )
         return self._plain(field, text, most)
 
-    def uid(self, field: Field) -> str:
+    def uid(self, field: SheetField) -> str:
         text = self.identifier(field, 64)
         if not text:
             return ""
@@ -154,24 +154,26 @@ class RowReader:
             return ""
 
     def pseudonym(self) -> str:
-        text = self.identifier(Field.PSEUDONYM, 64)
+        text = self.identifier(SheetField.PSEUDONYM, 64)
         if not text:
             return ""
         try:
             return validate_pseudonym(text)
         except InvalidInput as error:
-            self.error(Field.PSEUDONYM, str(error))
+            self.error(SheetField.PSEUDONYM, str(error))
             return ""
 
-    def check_veil(self, pseudonym: str, patient_id: str) -> None:
+    def check_pseudonym_differs(self, pseudonym: str, patient_id: str) -> None:
         """A pseudonym that is the patient's ID, but for zeros and case, would hide nobody."""
         if pseudonym and pseudonym.lstrip("0").casefold() == patient_id.lstrip("0").casefold():
-            self.error(Field.PSEUDONYM, _("The pseudonym is the patient ID: give another one."))
+            self.error(
+                SheetField.PSEUDONYM, _("The pseudonym is the patient ID: give another one.")
+            )
 
-    def day(self, field: Field) -> date | None:
+    def day(self, field: SheetField) -> date | None:
         """A date cell, 2026-01-31, 20260131, 31.01.2026, or with / in the order that is set."""
         cell = self._cell(field)
-        text = _trimmed(cell.text)
+        text = _trim(cell.text)
         if not text:
             return None
         parts = self._day_parts(text)
@@ -188,8 +190,8 @@ class RowReader:
             return None
         return day
 
-    def number(self, field: Field, most: int) -> int | None:
-        text = _trimmed(self._cell(field).text)
+    def number(self, field: SheetField, most: int) -> int | None:
+        text = _trim(self._cell(field).text)
         if not text:
             return None
         if not re.fullmatch(r"\+?[0-9]{1,9}", text) or int(text) > most:
@@ -199,24 +201,26 @@ class RowReader:
 
     def modalities(self) -> tuple[str, ...]:
         """One or several, parted by comma, semicolon, slash, backslash, plus or blank."""
-        text = _trimmed(self._cell(Field.MODALITY).text).upper()
+        text = _trim(self._cell(SheetField.MODALITY).text).upper()
         if not text:
             return ()
-        said = [word for word in _SPLIT_MODALITIES.split(text) if word and word not in _BETWEEN]
+        said = [
+            word for word in _SPLIT_MODALITIES.split(text) if word and word not in _CONJUNCTIONS
+        ]
         if any(not _MODALITY.fullmatch(word) for word in said):
-            self.error(Field.MODALITY, _("Write modalities as DICOM does: CT, MR, US …"))
+            self.error(SheetField.MODALITY, _("Write modalities as DICOM does: CT, MR, US …"))
             return ()
-        words = tuple(dict.fromkeys(_GERMAN.get(word, word) for word in said))
-        if any(word in _GERMAN for word in said):
-            self.warn(Field.MODALITY, _("Read as %(word)s.") % {"word": ", ".join(words)})
+        words = tuple(dict.fromkeys(_MODALITY_SYNONYMS.get(word, word) for word in said))
+        if any(word in _MODALITY_SYNONYMS for word in said):
+            self.warn(SheetField.MODALITY, _("Read as %(word)s.") % {"word": ", ".join(words)})
         if any(word not in _MODALITIES for word in words):
             self.warn(
-                Field.MODALITY,
+                SheetField.MODALITY,
                 _("DICOM knows no such modality: nothing may be found. Usual are CT, MR, US …"),
             )
         return words
 
-    def has(self, field: Field) -> bool:
+    def has(self, field: SheetField) -> bool:
         """Whether the cell says anything, even something unreadable."""
         place = self._places.get(field)
         return place is not None and not self.line.cell(place).empty
@@ -229,25 +233,25 @@ class RowReader:
 
     @property
     def failed(self) -> bool:
-        return any(finding.verdict is Verdict.ERROR for finding in self.findings)
+        return any(finding.verdict is RowVerdict.ERROR for finding in self.findings)
 
-    def error(self, field: Field | None, text: str) -> None:
-        self._note(Verdict.ERROR, field, text)
+    def error(self, field: SheetField | None, text: str) -> None:
+        self._note(RowVerdict.ERROR, field, text)
 
-    def warn(self, field: Field | None, text: str) -> None:
-        self._note(Verdict.WARNING, field, text)
+    def warn(self, field: SheetField | None, text: str) -> None:
+        self._note(RowVerdict.WARNING, field, text)
 
     def leave_out(self, text: str) -> None:
-        self._note(Verdict.LEFT_OUT, None, text)
+        self._note(RowVerdict.LEFT_OUT, None, text)
 
-    def _note(self, verdict: Verdict, field: Field | None, text: str) -> None:
+    def _note(self, verdict: RowVerdict, field: SheetField | None, text: str) -> None:
         place = self._places.get(field) if field is not None else None
         name = self._mapping.name(place) if place is not None else ""
-        self.findings.append(Finding(verdict, text, (self.line.number,), name))
+        self.findings.append(RowFinding(verdict, text, (self.line.number,), name))
 
-    def _cell(self, field: Field) -> Cell:
+    def _cell(self, field: SheetField) -> Cell:
         place = self._places.get(field)
-        cell = NOTHING if place is None else self.line.cell(place)
+        cell = EMPTY_CELL if place is None else self.line.cell(place)
         if cell.kind is CellKind.ERROR:
             self.error(field, _("The cell holds a spreadsheet error. Correct it there."))
         elif cell.kind is CellKind.NO_VALUE:
@@ -262,10 +266,10 @@ class RowReader:
             if cell.kind is CellKind.MERGED:
                 self.warn(field, _("The cell is merged with one above: it has the same value."))
             return cell
-        return NOTHING
+        return EMPTY_CELL
 
-    def _plain(self, field: Field, text: str, most: int) -> str:
-        if "\\" in text or not (text.isprintable() or _is_plain(text)):
+    def _plain(self, field: SheetField, text: str, most: int) -> str:
+        if "\\" in text or not (text.isprintable() or _has_no_control_characters(text)):
             self.error(field, _("No backslash, line break or control character here."))
         elif len(text) > most:
             self.error(field, _("At most %(most)d characters.") % {"most": most})
@@ -273,7 +277,7 @@ class RowReader:
             return text
         return ""
 
-    def _sound_number(self, field: Field, text: str) -> bool:
+    def _check_number(self, field: SheetField, text: str) -> bool:
         if not text.isdecimal():
             self.error(
                 field,
@@ -296,7 +300,7 @@ class RowReader:
     def _day_parts(self, text: str) -> tuple[int, int, int] | None:
         if found := _ISO.fullmatch(text):
             return int(found[1]), int(found[2]), int(found[3])
-        if found := _NUMBERED.fullmatch(text):
+        if found := _DAY_MONTH_YEAR.fullmatch(text):
             first, second = int(found[1]), int(found[3])
             month_first = self._order is DateOrder.MONTH_FIRST and found[2] != "."
             day, month = (second, first) if month_first else (first, second)
@@ -304,12 +308,12 @@ class RowReader:
         return None
 
 
-def _is_plain(text: str) -> bool:
+def _has_no_control_characters(text: str) -> bool:
     """Without control characters."""
     return not any(unicodedata.category(c) == "Cc" for c in text)
 
 
-def _trimmed(text: str) -> str:
+def _trim(text: str) -> str:
     """Non-breaking blanks at the ends count as blanks; invisible characters go everywhere.
 
     Letters with marks are one character, as PACS hold them: some programs write two.

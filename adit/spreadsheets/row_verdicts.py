@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 from django.utils.translation import gettext as _
 
 R = TypeVar("R")
-_MOST_LINES_SAID = 30
+_MAX_LINES_SHOWN = 30
 
 
-class Verdict(StrEnum):
+class RowVerdict(StrEnum):
     OK = "ok"
     WARNING = "warning"
     ERROR = "error"
@@ -22,10 +22,10 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RowFinding:
     """One thing to know about a row. `text` says what and what to do, never what a cell says."""
 
-    verdict: Verdict
+    verdict: RowVerdict
     text: str
     lines: tuple[int, ...]
     column: str = ""
@@ -34,62 +34,62 @@ class Finding:
     def __str__(self) -> str:
         """With line and column."""
         said = _("Line %(line)s") if len(self.lines) == 1 else _("Lines %(line)s")
-        place = said % {"line": lines_in_words(self.lines)}
+        place = said % {"line": format_line_numbers(self.lines)}
         if self.column:
             place += ", " + _("column %(column)s") % {"column": self.column}
         return f"{place}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedRow(Generic[R]):
+class ValidatedRow(Generic[R]):
     """`row` is None when the verdict is error or left out. `own` stands beside `own_headers`."""
 
     line: int
     row: R | None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[RowFinding, ...] = ()
     own: tuple[str, ...] = field(default=(), repr=False)
     shown: tuple[str, ...] = field(default=(), repr=False)
     """What the mapped columns say, in the order of Judged.columns."""
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> RowVerdict:
         found = {finding.verdict for finding in self.findings}
         return next(
-            (v for v in (Verdict.LEFT_OUT, Verdict.ERROR, Verdict.WARNING) if v in found),
-            Verdict.OK,
+            (v for v in (RowVerdict.LEFT_OUT, RowVerdict.ERROR, RowVerdict.WARNING) if v in found),
+            RowVerdict.OK,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Judged(Generic[R]):
+class ValidatedSheet(Generic[R]):
     """A sheet's rows in order. `columns` and `own_headers` are headers as in the sheet."""
 
     file: str
     columns: tuple[str, ...]
     own_headers: tuple[str, ...]
-    rows: tuple[JudgedRow[R], ...]
+    rows: tuple[ValidatedRow[R], ...]
 
     @property
-    def good(self) -> tuple[JudgedRow[R], ...]:
+    def good(self) -> tuple[ValidatedRow[R], ...]:
         """Rows that can be ordered: ok or with a warning."""
         return tuple(row for row in self.rows if row.row is not None)
 
     @property
-    def counts(self) -> Counter[Verdict]:
+    def counts(self) -> Counter[RowVerdict]:
         return Counter(row.verdict for row in self.rows)
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[RowFinding, ...]:
         """All of them, each once, by line: a finding of several lines stands with each."""
         return tuple(dict.fromkeys(f for row in self.rows for f in row.findings))
 
-    def without(self, lines: Iterable[int]) -> "Judged[R]":
+    def without(self, lines: Iterable[int]) -> "ValidatedSheet[R]":
         """With rows that a person left out."""
         left_out = frozenset(lines)
         return replace(self, rows=tuple(row for row in self.rows if row.line not in left_out))
 
 
-def lines_in_words(lines: Sequence[int]) -> str:
+def format_line_numbers(lines: Sequence[int]) -> str:
     """3, 7–12 and 20."""
     runs: list[list[int]] = []
     for line in sorted(set(lines)):
@@ -98,9 +98,9 @@ def lines_in_words(lines: Sequence[int]) -> str:
         else:
             runs.append([line, line])
     said = [f"{a}" if a == b else f"{a}–{b}" for a, b in runs]
-    if len(said) > _MOST_LINES_SAID:
-        more = len(said) - _MOST_LINES_SAID
-        return ", ".join(said[:_MOST_LINES_SAID]) + " " + _("and %(n)d more") % {"n": more}
+    if len(said) > _MAX_LINES_SHOWN:
+        more = len(said) - _MAX_LINES_SHOWN
+        return ", ".join(said[:_MAX_LINES_SHOWN]) + " " + _("and %(n)d more") % {"n": more}
     if len(said) > 1:
         return ", ".join(said[:-1]) + " " + _("and") + " " + said[-1]
     return said[0] if said else ""
@@ -110,47 +110,49 @@ T = TypeVar("T")
 Key = Callable[[T], Hashable]
 
 
-def several(
+def find_conflicts(
     rows: Iterable[T], key: Key[T], value: Key[T], line: Callable[[T], int], text: str
-) -> Iterator[Finding]:
+) -> Iterator[RowFinding]:
     """An error where rows of one key have several values; empty keys and values do not count."""
-    for group in _groups(rows, key):
+    for group in _group_rows(rows, key):
         said = [row for row in group if value(row)]
         if len({value(row) for row in said}) > 1:
-            yield Finding(Verdict.ERROR, text, tuple(line(row) for row in said))
+            yield RowFinding(RowVerdict.ERROR, text, tuple(line(row) for row in said))
 
 
-def twice(rows: Iterable[T], key: Key[T], line: Callable[[T], int]) -> Iterator[Finding]:
+def find_duplicates(
+    rows: Iterable[T], key: Key[T], line: Callable[[T], int]
+) -> Iterator[RowFinding]:
     """A warning where the same is asked more than once."""
-    for group in _groups(rows, key):
+    for group in _group_rows(rows, key):
         if len(group) > 1:
-            yield Finding(
-                Verdict.WARNING,
+            yield RowFinding(
+                RowVerdict.WARNING,
                 _("The same row more than once: it is done once."),
                 tuple(line(row) for row in group),
             )
 
 
-def alike(
+def find_similar_ids(
     rows: Iterable[T], patient_id: Callable[[T], str], line: Callable[[T], int], column: str
-) -> Iterator[Finding]:
+) -> Iterator[RowFinding]:
     """A warning where ids differ only by leading zeros or upper and lower case."""
 
     def key(row: T) -> str:
         plain = patient_id(row).casefold()
         return plain.lstrip("0") or plain[:1]
 
-    for group in _groups(rows, key):
+    for group in _group_rows(rows, key):
         if len({patient_id(row) for row in group}) > 1:
-            yield Finding(
-                Verdict.WARNING,
+            yield RowFinding(
+                RowVerdict.WARNING,
                 _("Ids that differ only by leading zeros or upper and lower case: one patient?"),
                 tuple(line(row) for row in group),
                 column,
             )
 
 
-def _groups(rows: Iterable[T], key: Key[T]) -> Iterable[list[T]]:
+def _group_rows(rows: Iterable[T], key: Key[T]) -> Iterable[list[T]]:
     groups: dict[Hashable, list[T]] = defaultdict(list)
     for row in rows:
         if name := key(row):

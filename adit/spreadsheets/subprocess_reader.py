@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from adit.spreadsheets import limits
-from adit.spreadsheets.limits import Refusal
+from adit.spreadsheets.limits import SheetReadError
 
 
 def main(form: str) -> None:
-    _limit()
+    _set_limits()
     try:
-        answer = _read(form, sys.stdin.buffer.read())
-    except Refusal as refusal:
+        answer = _read_file(form, sys.stdin.buffer.read())
+    except SheetReadError as refusal:
         place = refusal.place
         answer = {
             "refused": refusal.sentence,
@@ -27,29 +27,34 @@ def main(form: str) -> None:
     sys.stdout.write(json.dumps(answer))
 
 
-def _limit() -> None:
-    most = limits.MOST_MEMORY_BYTES
+def _set_limits() -> None:
+    most = limits.MAX_MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.MOST_SECONDS, limits.MOST_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.MAX_SECONDS, limits.MAX_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _read(form: str, data: bytes) -> dict[str, Any]:
+def _read_file(form: str, data: bytes) -> dict[str, Any]:
     # Each reader is imported by the process that needs it: that is what starts quickly.
     if form == "xlsx":
-        from adit.spreadsheets.xlsx_reader import Book
+        from adit.spreadsheets.xlsx_reader import XlsxWorkbook
 
-        book = Book(data)
-        lines = _counted(book.lines())
+        book = XlsxWorkbook(data)
+        lines = _collect_lines(book.lines())
         others = [name for name in book.visible if name != book.sheet]
         hidden = sorted(book.hidden)
         return {"lines": lines, "sheet": book.sheet, "others": others, "hidden": hidden}
     from adit.spreadsheets import csv_reader
 
-    return {"lines": _counted(csv_reader.lines(data)), "sheet": "", "others": [], "hidden": []}
+    return {
+        "lines": _collect_lines(csv_reader.read_lines(data)),
+        "sheet": "",
+        "others": [],
+        "hidden": [],
+    }
 
 
-def _counted(lines: Iterable[tuple[int, list[Any]]]) -> list[tuple[int, list[Any]]]:
+def _collect_lines(lines: Iterable[tuple[int, list[Any]]]) -> list[tuple[int, list[Any]]]:
     kept = []
     for number, values in lines:
         kept.append((number, values))

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from adit.spreadsheets.limits import Place, Refusal
+from adit.spreadsheets.limits import CellPosition, SheetReadError
 from adit_engine.errors import InvalidInput
 
 
@@ -37,29 +37,29 @@ class Cell:
         return self.kind is CellKind.TEXT and not self.text.strip()
 
 
-NOTHING = Cell()
+EMPTY_CELL = Cell()
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SheetLine:
     """`number` counts from 1 as a spreadsheet does: a line break inside a cell does not count."""
 
     number: int
     cells: tuple[Cell, ...]
 
     def cell(self, index: int) -> Cell:
-        return self.cells[index] if index < len(self.cells) else NOTHING
+        return self.cells[index] if index < len(self.cells) else EMPTY_CELL
 
     def texts(self, width: int) -> tuple[str, ...]:
         return tuple(self.cell(index).text for index in range(width))
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SheetTable:
     """All lines that say anything, in order. `file` is the name as uploaded, without folders."""
 
     file: str
-    lines: tuple[Line, ...]
+    lines: tuple[SheetLine, ...]
     sheet: str = ""
     other_sheets: tuple[str, ...] = ()
     """Visible sheets of the workbook that were not read."""
@@ -70,15 +70,15 @@ class Table:
     def width(self) -> int:
         return max((len(line.cells) for line in self.lines), default=0)
 
-    def line(self, number: int) -> Line | None:
+    def line(self, number: int) -> SheetLine | None:
         return next((line for line in self.lines if line.number == number), None)
 
-    def after(self, number: int) -> Iterator[Line]:
+    def after(self, number: int) -> Iterator[SheetLine]:
         return (line for line in self.lines if line.number > number)
 
     def to_json(self) -> dict[str, Any]:
         """Plain text as it is, other cells as [kind, text]."""
-        lines = [[line.number, [_packed(cell) for cell in line.cells]] for line in self.lines]
+        lines = [[line.number, [_cell_to_json(cell) for cell in line.cells]] for line in self.lines]
         return {
             "file": self.file,
             "sheet": self.sheet,
@@ -88,56 +88,56 @@ class Table:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Table":
+    def from_json(cls, data: dict[str, Any]) -> "SheetTable":
         lines = tuple(
-            Line(number, tuple(_unpacked(cell) for cell in cells))
+            SheetLine(number, tuple(_cell_from_json(cell) for cell in cells))
             for number, cells in data["lines"]
         )
         others, hidden = tuple(data["others"]), frozenset(data.get("hidden", ()))
         return cls(data["file"], lines, data["sheet"], others, hidden)
 
 
-def table_of(file: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def make_table(file: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> SheetTable:
     """A table that was not read from a file: headers, and below them rows of text."""
     texts = (headers, *rows)
-    return Table(
+    return SheetTable(
         file,
-        tuple(Line(n, tuple(map(Cell, row))) for n, row in enumerate(texts, 1)),
+        tuple(SheetLine(n, tuple(map(Cell, row))) for n, row in enumerate(texts, 1)),
     )
 
 
-def _packed(cell: Cell) -> str | list[str]:
+def _cell_to_json(cell: Cell) -> str | list[str]:
     return cell.text if cell.kind is CellKind.TEXT else [cell.kind, cell.text]
 
 
-def _unpacked(cell: str | list[str]) -> Cell:
+def _cell_from_json(cell: str | list[str]) -> Cell:
     if isinstance(cell, str):
-        return Cell(cell) if cell else NOTHING
+        return Cell(cell) if cell else EMPTY_CELL
     kind, text = cell
     return Cell(text, CellKind(kind))
 
 
-class Unreadable(InvalidInput):
+class UnreadableSheet(InvalidInput):
     """A file that is no sheet, or one beyond the limits; the text names file, line and column."""
 
-    def __init__(self, file: str, refusal: Refusal) -> None:
+    def __init__(self, file: str, refusal: SheetReadError) -> None:
         self.file = file
         self.place = refusal.place
         said = _(refusal.sentence) % refusal.values
-        super().__init__(f"{file}{where(refusal.place)}: {said}")
+        super().__init__(f"{file}{format_position(refusal.place)}: {said}")
 
 
-def where(place: Place) -> str:
+def format_position(place: CellPosition) -> str:
     """Empty, or ", line 7, column C"."""
     said = ""
     if place.line:
         said += ", " + _("line %(line)d") % {"line": place.line}
     if place.column:
-        said += ", " + _("column %(column)s") % {"column": letters(place.column)}
+        said += ", " + _("column %(column)s") % {"column": column_letters(place.column)}
     return said
 
 
-def letters(column: int) -> str:
+def column_letters(column: int) -> str:
     """A spreadsheet's name of a column: 1 is A, 27 is AA."""
     name = ""
     while column > 0:

@@ -3,68 +3,70 @@
 import io
 from collections.abc import Mapping as Dictionary
 
-from adit.spreadsheets.columns import FIELDS, Field, SheetKind
-from adit.spreadsheets.mapping import Mapping
-from adit.spreadsheets.table import Line
-from adit.spreadsheets.writer import csv_chunks, write_xlsx
+from adit.spreadsheets.columns import FIELDS, SheetField, SheetKind
+from adit.spreadsheets.mapping import ColumnMapping
+from adit.spreadsheets.table import SheetLine
+from adit.spreadsheets.writer import stream_csv, write_xlsx
 
-_SPLIT_NAMES = frozenset({Field.FAMILY_NAME, Field.GIVEN_NAME})
-_EXAMPLES: Dictionary[SheetKind, tuple[Dictionary[Field, str], ...]] = {
+_SPLIT_NAMES = frozenset({SheetField.FAMILY_NAME, SheetField.GIVEN_NAME})
+_EXAMPLES: Dictionary[SheetKind, tuple[Dictionary[SheetField, str], ...]] = {
     SheetKind.QUERY: (
         {
-            Field.PATIENT_ID: "0001234-EXAMPLE",
-            Field.FROM: "2024-01-01",
-            Field.UNTIL: "2024-12-31",
-            Field.MODALITY: "CT, MR",
-            Field.STUDY_DESCRIPTION: "*thorax*",
-            Field.PSEUDONYM: "EXAMPLE-001",
+            SheetField.PATIENT_ID: "0001234-EXAMPLE",
+            SheetField.FROM: "2024-01-01",
+            SheetField.UNTIL: "2024-12-31",
+            SheetField.MODALITY: "CT, MR",
+            SheetField.STUDY_DESCRIPTION: "*thorax*",
+            SheetField.PSEUDONYM: "EXAMPLE-001",
         },
         {
-            Field.PATIENT_NAME: "Example, Erika",
-            Field.BIRTH_DATE: "1964-08-12",
-            Field.MODALITY: "MR",
-            Field.SERIES_DESCRIPTION: "t1*",
-            Field.PSEUDONYM: "EXAMPLE-002",
+            SheetField.PATIENT_NAME: "Example, Erika",
+            SheetField.BIRTH_DATE: "1964-08-12",
+            SheetField.MODALITY: "MR",
+            SheetField.SERIES_DESCRIPTION: "t1*",
+            SheetField.PSEUDONYM: "EXAMPLE-002",
         },
     ),
     SheetKind.TRANSFER: (
         {
-            Field.PATIENT_ID: "0001234-EXAMPLE",
-            Field.STUDY_UID: "1.2.826.0.1.3680043.8.498.1",
-            Field.PSEUDONYM: "EXAMPLE-001",
+            SheetField.PATIENT_ID: "0001234-EXAMPLE",
+            SheetField.STUDY_UID: "1.2.826.0.1.3680043.8.498.1",
+            SheetField.PSEUDONYM: "EXAMPLE-001",
         },
         {
-            Field.PATIENT_ID: "0005678-EXAMPLE",
-            Field.STUDY_DATE: "2024-03-15",
-            Field.DAYS: "2",
-            Field.MODALITY: "CT",
-            Field.PSEUDONYM: "EXAMPLE-002",
+            SheetField.PATIENT_ID: "0005678-EXAMPLE",
+            SheetField.STUDY_DATE: "2024-03-15",
+            SheetField.DAYS: "2",
+            SheetField.MODALITY: "CT",
+            SheetField.PSEUDONYM: "EXAMPLE-002",
         },
     ),
 }
 
 
-def columns(kind: SheetKind) -> tuple[Field, ...]:
+def get_template_columns(kind: SheetKind) -> tuple[SheetField, ...]:
     """The template's columns; what can be said in two ways stands there in one."""
     return tuple(field for field in FIELDS[kind] if field not in _SPLIT_NAMES)
 
 
-def examples(kind: SheetKind) -> tuple[tuple[str, ...], ...]:
+def get_template_examples(kind: SheetKind) -> tuple[tuple[str, ...], ...]:
     """Two rows, beside `columns`. Left in an upload, they are left out."""
-    return tuple(tuple(row.get(field, "") for field in columns(kind)) for row in _EXAMPLES[kind])
+    return tuple(
+        tuple(row.get(field, "") for field in get_template_columns(kind)) for row in _EXAMPLES[kind]
+    )
 
 
-def template_xlsx(kind: SheetKind) -> bytes:
+def make_template_xlsx(kind: SheetKind) -> bytes:
     target = io.BytesIO()
-    write_xlsx(columns(kind), examples(kind), target)
+    write_xlsx(get_template_columns(kind), get_template_examples(kind), target)
     return target.getvalue()
 
 
-def template_csv(kind: SheetKind) -> bytes:
-    return b"".join(csv_chunks(columns(kind), examples(kind)))
+def make_template_csv(kind: SheetKind) -> bytes:
+    return b"".join(stream_csv(get_template_columns(kind), get_template_examples(kind)))
 
 
-def is_example(mapping: Mapping, line: Line) -> bool:
+def is_example(mapping: ColumnMapping, line: SheetLine) -> bool:
     """Whether the line says what an example does, and nothing else in known columns."""
     said = {
         field: text for field, column in mapping.places if (text := line.cell(column).text.strip())

@@ -7,15 +7,15 @@ from datetime import date
 from django.utils.translation import gettext as _
 
 from adit.spreadsheets import row_verdicts
-from adit.spreadsheets.columns import Field
-from adit.spreadsheets.mapping import Mapping
+from adit.spreadsheets.columns import SheetField
+from adit.spreadsheets.mapping import ColumnMapping
 from adit.spreadsheets.row_reader import DateOrder, RowReader
-from adit.spreadsheets.row_verdicts import Finding, Judged, Verdict
-from adit.spreadsheets.table import Table
-from adit.spreadsheets.validation import judged
+from adit.spreadsheets.row_verdicts import RowFinding, RowVerdict, ValidatedSheet
+from adit.spreadsheets.table import SheetTable
+from adit.spreadsheets.validation import validate_rows
 from adit.spreadsheets.writer import RESULT_FOUND
 
-MOST_DAYS = 366
+MAX_DAYS = 366
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,54 +36,54 @@ class TransferRow:
     pseudonym: str = field(default="", repr=False)
 
 
-def transfer_rows(
-    table: Table,
-    mapping: Mapping,
+def validate_transfer_rows(
+    table: SheetTable,
+    mapping: ColumnMapping,
     order: DateOrder = DateOrder.DAY_FIRST,
     *,
     pseudonym_required: bool = False,
     left_out: Collection[int] = (),
-) -> Judged[TransferRow]:
-    """In the order of the sheet. Raises Unreadable without rows or with too many.
+) -> ValidatedSheet[TransferRow]:
+    """In the order of the sheet. Raises UnreadableSheet without rows or with too many.
 
     A pseudonym is required of those who may not transfer identified data, unless the order says
     that pseudonyms are generated.
     """
 
     def one(reader: RowReader) -> TransferRow:
-        return _row(reader, mapping, pseudonym_required)
+        return _read_row(reader, mapping, pseudonym_required)
 
-    def compared(rows: list[TransferRow]) -> Iterator[Finding]:
-        return _crosswise(rows, mapping)
+    def compared(rows: list[TransferRow]) -> Iterator[RowFinding]:
+        return _compare_rows(rows, mapping)
 
-    return judged(table, mapping, order, one, compared, left_out)
+    return validate_rows(table, mapping, order, one, compared, left_out)
 
 
-def _row(reader: RowReader, mapping: Mapping, pseudonym_required: bool) -> TransferRow:
-    if _found_nothing(reader, mapping):
+def _read_row(reader: RowReader, mapping: ColumnMapping, pseudonym_required: bool) -> TransferRow:
+    if _is_empty_result(reader, mapping):
         reader.leave_out(_("The query found nothing for this row: it is left out."))
         return TransferRow(reader.line.number)
     row = TransferRow(
         reader.line.number,
-        patient_id=reader.identifier(Field.PATIENT_ID, 64),
-        study_uid=reader.uid(Field.STUDY_UID),
-        series_uid=reader.uid(Field.SERIES_UID),
-        accession=reader.identifier(Field.ACCESSION, 16),
-        study_date=reader.day(Field.STUDY_DATE),
-        days=reader.number(Field.DAYS, MOST_DAYS) or 0,
+        patient_id=reader.identifier(SheetField.PATIENT_ID, 64),
+        study_uid=reader.uid(SheetField.STUDY_UID),
+        series_uid=reader.uid(SheetField.SERIES_UID),
+        accession=reader.identifier(SheetField.ACCESSION, 16),
+        study_date=reader.day(SheetField.STUDY_DATE),
+        days=reader.number(SheetField.DAYS, MAX_DAYS) or 0,
         modalities=reader.modalities(),
         pseudonym=reader.pseudonym(),
     )
     if reader.failed:
         return row
-    _check_enough(reader, row)
-    reader.check_veil(row.pseudonym, row.patient_id)
+    _require_enough(reader, row)
+    reader.check_pseudonym_differs(row.pseudonym, row.patient_id)
     if pseudonym_required and not row.pseudonym:
-        reader.error(Field.PSEUDONYM, _("The pseudonym is missing."))
+        reader.error(SheetField.PSEUDONYM, _("The pseudonym is missing."))
     return row
 
 
-def _found_nothing(reader: RowReader, mapping: Mapping) -> bool:
+def _is_empty_result(reader: RowReader, mapping: ColumnMapping) -> bool:
     """A row of a query's export for which there is no result."""
     headers = [header.strip() for header in mapping.headers]
     if RESULT_FOUND not in headers:
@@ -91,11 +91,11 @@ def _found_nothing(reader: RowReader, mapping: Mapping) -> bool:
     return reader.line.cell(headers.index(RESULT_FOUND)).text.strip() == "no"
 
 
-def _check_enough(reader: RowReader, row: TransferRow) -> None:
+def _require_enough(reader: RowReader, row: TransferRow) -> None:
     if row.study_uid and not row.patient_id:
-        reader.error(Field.PATIENT_ID, _("A study UID needs the patient ID beside it."))
+        reader.error(SheetField.PATIENT_ID, _("A study UID needs the patient ID beside it."))
     elif row.series_uid and not (row.study_uid or row.accession):
-        reader.error(Field.STUDY_UID, _("A series needs its study UID beside it."))
+        reader.error(SheetField.STUDY_UID, _("A series needs its study UID beside it."))
     elif row.study_uid or row.accession:
         return
     elif not row.patient_id:
@@ -108,76 +108,84 @@ def _check_enough(reader: RowReader, row: TransferRow) -> None:
         )
     elif row.study_date is None:
         reader.error(
-            Field.STUDY_DATE,
+            SheetField.STUDY_DATE,
             _("Beside the patient ID: a study UID, or study date and modality."),
         )
     elif not row.modalities:
-        reader.error(Field.MODALITY, _("A study date needs the modality beside it."))
+        reader.error(SheetField.MODALITY, _("A study date needs the modality beside it."))
 
 
-def _crosswise(rows: list[TransferRow], mapping: Mapping) -> Iterator[Finding]:
+def _compare_rows(rows: list[TransferRow], mapping: ColumnMapping) -> Iterator[RowFinding]:
     for key, value, text in (
-        (_study, _patient, _("One study with several patients. Correct the patient ID.")),
-        (_patient, _pseudonym, _("One patient with several pseudonyms. Give each patient one.")),
+        (_get_study, _get_patient, _("One study with several patients. Correct the patient ID.")),
         (
-            _folded_pseudonym,
-            _patient,
+            _get_patient,
+            _get_pseudonym,
+            _("One patient with several pseudonyms. Give each patient one."),
+        ),
+        (
+            _get_folded_pseudonym,
+            _get_patient,
             _("One pseudonym for several patients. Give each patient an own one."),
         ),
-        (_study_named, _pseudonym, _("One study with several pseudonyms. Give each study one.")),
-        (_series, _study, _("One series in several studies. Correct the study UID.")),
+        (
+            _get_named_study,
+            _get_pseudonym,
+            _("One study with several pseudonyms. Give each study one."),
+        ),
+        (_get_series, _get_study, _("One series in several studies. Correct the study UID.")),
     ):
-        yield from row_verdicts.several(rows, key, value, _line, text)
-    yield from row_verdicts.twice(rows, _asked, _line)
-    yield from _covered(rows)
-    place = mapping.place(Field.PATIENT_ID)
+        yield from row_verdicts.find_conflicts(rows, key, value, _get_line, text)
+    yield from row_verdicts.find_duplicates(rows, _query_key, _get_line)
+    yield from _find_covered_series(rows)
+    place = mapping.place(SheetField.PATIENT_ID)
     column = "" if place is None else mapping.name(place)
-    yield from row_verdicts.alike(rows, _patient, _line, column)
+    yield from row_verdicts.find_similar_ids(rows, _get_patient, _get_line, column)
 
 
-def _covered(rows: list[TransferRow]) -> Iterator[Finding]:
+def _find_covered_series(rows: list[TransferRow]) -> Iterator[RowFinding]:
     """A warning where a study is named whole and by series too."""
-    whole = {_study_named(row): row.line for row in rows if not row.series_uid}
+    whole = {_get_named_study(row): row.line for row in rows if not row.series_uid}
     whole.pop("", None)
     for row in rows:
-        study = _study_named(row)
+        study = _get_named_study(row)
         if row.series_uid and study in whole:
-            yield Finding(
-                Verdict.WARNING,
+            yield RowFinding(
+                RowVerdict.WARNING,
                 _("The series also comes with its whole study, which another line names."),
                 (row.line, whole[study]),
             )
 
 
-def _line(row: TransferRow) -> int:
+def _get_line(row: TransferRow) -> int:
     return row.line
 
 
-def _patient(row: TransferRow) -> str:
+def _get_patient(row: TransferRow) -> str:
     return row.patient_id
 
 
-def _pseudonym(row: TransferRow) -> str:
+def _get_pseudonym(row: TransferRow) -> str:
     return row.pseudonym
 
 
-def _folded_pseudonym(row: TransferRow) -> str:
+def _get_folded_pseudonym(row: TransferRow) -> str:
     return row.pseudonym.casefold()
 
 
-def _study(row: TransferRow) -> str:
+def _get_study(row: TransferRow) -> str:
     return row.study_uid
 
 
-def _study_named(row: TransferRow) -> str:
+def _get_named_study(row: TransferRow) -> str:
     """The study UID, or the accession number that stands for it."""
     return row.study_uid or (f"accession {row.accession}" if row.accession else "")
 
 
-def _series(row: TransferRow) -> str:
+def _get_series(row: TransferRow) -> str:
     return row.series_uid
 
 
-def _asked(row: TransferRow) -> tuple[object, ...]:
+def _query_key(row: TransferRow) -> tuple[object, ...]:
     by_date = () if row.study_uid or row.accession else (row.study_date, row.days, row.modalities)
     return row.patient_id, row.study_uid or row.accession, row.series_uid, by_date

@@ -1,4 +1,5 @@
-"""Writing: tables as .xlsx and CSV that no spreadsheet runs, rounds or shortens."""
+"""Writing: tables as .xlsx and CSV that no spreadsheet runs, rounds or shortens.
+Download: a table as a file that a spreadsheet opens."""
 
 import csv
 import io
@@ -7,10 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 import xlsxwriter
+from django.http import Http404, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
-from adit.spreadsheets.columns import plain
+from adit.spreadsheets.columns import normalize_header
 
-QUERY_RESULT = (
+QUERY_RESULT_COLUMNS = (
     "Pseudonym",
     "PatientID",
     "PatientName",
@@ -35,16 +37,16 @@ RESULT_FOUND = "ADIT found"
 """Of a query's export: `no` for a row without a result, which a batch transfer leaves out."""
 """Headers that begin with ADIT and a blank are answers: an upload does not take them for data."""
 
-_RUNS = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _BOM = "\ufeff"
-_ROWS_A_CHUNK = 200
-_WIDEST = 40
+_ROWS_PER_CHUNK = 200
+_MAX_WIDTH = 40
 
 
-def with_own(columns: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
+def add_own_columns(columns: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
     """The columns of an export, and after them the user's own, whose names stay apart from ours."""
-    taken = {plain(column) for column in columns}
-    named = (f"{name} (own)" if plain(name) in taken else name for name in own)
+    taken = {normalize_header(column) for column in columns}
+    named = (f"{name} (own)" if normalize_header(name) in taken else name for name in own)
     return (*columns, *named)
 
 
@@ -57,7 +59,7 @@ def write_xlsx(
     text = book.add_format({"num_format": "@"})
     head = book.add_format({"num_format": "@", "bold": True})
     for column, name in enumerate(columns):
-        page.set_column(column, column, min(max(len(name) + 2, 12), _WIDEST), text)
+        page.set_column(column, column, min(max(len(name) + 2, 12), _MAX_WIDTH), text)
         page.write_string(0, column, name, head)
     page.freeze_panes(1, 0)
     for number, row in enumerate(rows, 1):
@@ -67,7 +69,7 @@ def write_xlsx(
     book.close()
 
 
-def csv_chunks(
+def stream_csv(
     columns: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ","
 ) -> Iterator[bytes]:
     """UTF-8 with a byte order mark, for a streamed answer; what would run gets an apostrophe."""
@@ -76,19 +78,37 @@ def csv_chunks(
     writer = csv.writer(page, delimiter=delimiter)
     writer.writerow(columns)
     for number, row in enumerate(rows, 1):
-        writer.writerow([safe(value) for value in row])
-        if number % _ROWS_A_CHUNK == 0:
-            yield _taken(page)
-    yield _taken(page)
+        writer.writerow([escape_formula(value) for value in row])
+        if number % _ROWS_PER_CHUNK == 0:
+            yield _take_text(page)
+    yield _take_text(page)
 
 
-def safe(text: str) -> str:
+def escape_formula(text: str) -> str:
     """With an apostrophe before what a spreadsheet would run, and before what looks like one."""
-    return f"'{text}" if _RUNS.match(text) else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _taken(page: io.StringIO) -> bytes:
+def _take_text(page: io.StringIO) -> bytes:
     data = page.getvalue().encode()
     page.seek(0)
     page.truncate()
     return data
+
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+def make_sheet_response(
+    form: str, name: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> HttpResponseBase:
+    """`form` is csv, which is streamed, or xlsx; `name` goes without it. Raises Http404 for others."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
+    if form == "csv":
+        chunks = stream_csv(columns, rows)
+        return StreamingHttpResponse(chunks, content_type="text/csv", headers=headers)
+    if form != "xlsx":
+        raise Http404
+    target = io.BytesIO()
+    write_xlsx(columns, rows, target)
+    return HttpResponse(target.getvalue(), content_type=XLSX, headers=headers)

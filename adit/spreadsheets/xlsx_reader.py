@@ -18,7 +18,7 @@ from python_calamine import (
 )
 
 from adit.spreadsheets import limits
-from adit.spreadsheets.limits import Refusal, gettext_noop
+from adit.spreadsheets.limits import SheetReadError, gettext_noop
 
 _SUSPECT = re.compile(rb"\bt=[\"']e[\"']|<(?:\w+:)?f[\s>/]")
 _ROW = re.compile(rb"<(?:\w+:)?row\s([^>]*)>")
@@ -33,61 +33,63 @@ _MERGE = re.compile(
 _ZEROS = re.compile(r"0{2,64}(?=;|$)")
 _CELL = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 """Line and column, counted from 1."""
 
 
-def odd_cells(data: bytes) -> dict[Place, dict[str, str]]:
+def find_special_cells(data: bytes) -> dict[Position, dict[str, str]]:
     """Cells that calamine shows as empty: errors, and formulas without a value."""
-    return _odd_cells(data) if _SUSPECT.search(data) else {}
+    return _parse_special_cells(data) if _SUSPECT.search(data) else {}
 
 
-def hidden(data: bytes) -> set[int]:
+def find_hidden_lines(data: bytes) -> set[int]:
     """Lines that a filter, or a person, has taken out of sight."""
     rows = (row[1] for row in _ROW.finditer(data) if _HIDDEN.search(row[1]))
     return {int(number[1]) for row in rows if (number := _NUMBER.search(row))}
 
 
-def merged(data: bytes) -> dict[int, list[tuple[int, int]]]:
+def find_merged_cells(data: bytes) -> dict[int, list[tuple[int, int]]]:
     """Column and last line of what is merged down a column, by its first line."""
     found: dict[int, list[tuple[int, int]]] = {}
     for merge in _MERGE.finditer(data):
-        (first, left), (last, right) = (_place(end.decode(), 0, 0) for end in merge.groups())
+        (first, left), (last, right) = (
+            _parse_position(end.decode(), 0, 0) for end in merge.groups()
+        )
         if left == right and last > first:
             found.setdefault(first, []).append((left, last))
     return found
 
 
-def widths(data: bytes, styles: bytes) -> dict[Place, int]:
+def find_padded_widths(data: bytes, styles: bytes) -> dict[Position, int]:
     """How many digits are shown of cells whose format pads them with zeros, such as 00000000."""
-    padding = _padding_styles(ElementTree.fromstring(styles))  # noqa: S314
-    found: dict[Place, int] = {}
+    padding = _find_padding_styles(ElementTree.fromstring(styles))  # noqa: S314
+    found: dict[Position, int] = {}
     for cell in _PLACED.finditer(data) if padding else ():
         style, name = _STYLE.search(cell[1]), _NAME.search(cell[1])
         if style and name and int(style[1]) in padding:
-            found[_place(name[1].decode(), 0, 0)] = padding[int(style[1])]
+            found[_parse_position(name[1].decode(), 0, 0)] = padding[int(style[1])]
     return found
 
 
-def _padding_styles(styles: ElementTree.Element) -> dict[int, int]:
+def _find_padding_styles(styles: ElementTree.Element) -> dict[int, int]:
     """Number of digits by the number of the style (ECMA-376 part 1, 18.8.10 and 18.8.30)."""
-    formats = [node for node in styles.iter() if plain(node.tag) == "numFmt"]
+    formats = [node for node in styles.iter() if get_local_name(node.tag) == "numFmt"]
     codes = {node.get("numFmtId"): node.get("formatCode", "") for node in formats}
     zeros = {key: len(found[0]) for key, code in codes.items() if (found := _ZEROS.match(code))}
-    (cells,) = [node for node in styles if plain(node.tag) == "cellXfs"]
+    (cells,) = [node for node in styles if get_local_name(node.tag) == "cellXfs"]
     return {n: zeros[key] for n, one in enumerate(cells) if (key := one.get("numFmtId")) in zeros}
 
 
-def _odd_cells(data: bytes) -> dict[Place, dict[str, str]]:
-    found: dict[Place, dict[str, str]] = {}
+def _parse_special_cells(data: bytes) -> dict[Position, dict[str, str]]:
+    found: dict[Position, dict[str, str]] = {}
     line = column = 0
     for event, node in ElementTree.iterparse(io.BytesIO(data), ("start", "end")):  # noqa: S314
-        tag = plain(node.tag)
+        tag = get_local_name(node.tag)
         if event == "start" and tag == "row":
             line, column = int(node.get("r") or line + 1), 0
         elif event == "end" and tag == "c":
-            line, column = _place(node.get("r"), line, column + 1)
-            inside = {plain(child.tag): child.text or "" for child in node}
+            line, column = _parse_position(node.get("r"), line, column + 1)
+            inside = {get_local_name(child.tag): child.text or "" for child in node}
             if node.get("t") == "e":
                 found[line, column] = {"error": inside.get("v", "")}
             elif "f" in inside and not inside.get("v") and node.get("t") != "str":
@@ -98,7 +100,7 @@ def _odd_cells(data: bytes) -> dict[Place, dict[str, str]]:
     return found
 
 
-def _place(name: str | None, line: int, column: int) -> tuple[int, int]:
+def _parse_position(name: str | None, line: int, column: int) -> tuple[int, int]:
     said = _CELL.fullmatch(name or "")
     if said is None:
         return line, column
@@ -108,7 +110,7 @@ def _place(name: str | None, line: int, column: int) -> tuple[int, int]:
     return int(said[2]), number
 
 
-def plain(name: str) -> str:
+def get_local_name(name: str) -> str:
     return name.rpartition("}")[2]
 
 
@@ -124,15 +126,15 @@ Value = str | float | dict[str, str]
 beside text and numbers."""
 
 
-class Book:
-    """Raises Refusal, when made, for all that is no plain workbook within the limits."""
+class XlsxWorkbook:
+    """Raises SheetReadError, when made, for all that is no plain workbook within the limits."""
 
     def __init__(self, data: bytes) -> None:
-        self._archive = _opened(data)
+        self._archive = _open_archive(data)
         try:
             self._book = CalamineWorkbook.from_filelike(io.BytesIO(data))
         except (CalamineError, OSError, ValueError) as error:
-            raise Refusal(_BROKEN) from error
+            raise SheetReadError(_BROKEN) from error
         self.visible = [
             sheet.name
             for sheet in self._book.sheets_metadata
@@ -149,35 +151,37 @@ class Book:
             data = self._xml(name)
             odd = self._odd_cells(data)
             if sheet.end is not None or odd:
-                self.sheet, self.hidden = name, hidden(data)
-                return _spread(_lines(sheet, odd, self._widths(data)), merged(data))
+                self.sheet, self.hidden = name, find_hidden_lines(data)
+                return _fill_merged(
+                    _read_lines(sheet, odd, self._widths(data)), find_merged_cells(data)
+                )
         return iter(())
 
     def _sheet(self, name: str) -> CalamineSheet:
         try:
             return self._book.get_sheet_by_name(name)
         except (CalamineError, OSError, ValueError) as error:
-            raise Refusal(_BROKEN) from error
+            raise SheetReadError(_BROKEN) from error
 
     def _xml(self, name: str) -> bytes:
         try:
             return self._archive.read(self._part(name))
         except (KeyError, zipfile.BadZipFile, ElementTree.ParseError, NotImplementedError) as error:
-            raise Refusal(_BROKEN) from error
+            raise SheetReadError(_BROKEN) from error
 
-    def _widths(self, data: bytes) -> dict[Place, int]:
+    def _widths(self, data: bytes) -> dict[Position, int]:
         if _STYLES not in self._archive.namelist():
             return {}
         try:
-            return widths(data, self._archive.read(_STYLES))
+            return find_padded_widths(data, self._archive.read(_STYLES))
         except (ElementTree.ParseError, ValueError, zipfile.BadZipFile):
             return {}
 
-    def _odd_cells(self, data: bytes) -> Mapping[Place, Value]:
+    def _odd_cells(self, data: bytes) -> Mapping[Position, Value]:
         try:
-            return odd_cells(data)
+            return find_special_cells(data)
         except ElementTree.ParseError as error:
-            raise Refusal(_BROKEN) from error
+            raise SheetReadError(_BROKEN) from error
 
     def _part(self, name: str) -> str:
         """The file of a sheet within the workbook (ECMA-376 part 1, 18.2.19)."""
@@ -188,52 +192,56 @@ class Book:
         )
         targets = {link.get("Id"): link.get("Target", "") for link in links}
         for sheet in book.iter():
-            if plain(sheet.tag) == "sheet" and sheet.get("name") == name:
-                target = targets[_by_plain_name(sheet.attrib)["id"]]
+            if get_local_name(sheet.tag) == "sheet" and sheet.get("name") == name:
+                target = targets[_by_local_name(sheet.attrib)["id"]]
                 path = target.lstrip("/") if target.startswith("/") else f"xl/{target}"
                 return names[path.lower()]
         raise KeyError(name)
 
 
-def _opened(data: bytes) -> zipfile.ZipFile:
+def _open_archive(data: bytes) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise Refusal(_BROKEN) from error
+        raise SheetReadError(_BROKEN) from error
     names = [part.filename.lower() for part in archive.infolist()]
     if any(name.endswith("vbaproject.bin") for name in names):
-        raise Refusal(gettext_noop("The workbook holds macros. Save it as .xlsx, without macros."))
+        raise SheetReadError(
+            gettext_noop("The workbook holds macros. Save it as .xlsx, without macros.")
+        )
     if "xl/workbook.bin" in names:
-        raise Refusal(gettext_noop("This is a binary workbook (.xlsb). Save it as .xlsx."))
+        raise SheetReadError(gettext_noop("This is a binary workbook (.xlsb). Save it as .xlsx."))
     if "xl/workbook.xml" not in names:
-        raise Refusal(gettext_noop("This is no Excel workbook. Save the list as .xlsx or as CSV."))
+        raise SheetReadError(
+            gettext_noop("This is no Excel workbook. Save the list as .xlsx or as CSV.")
+        )
     for part in archive.infolist():
         if part.file_size > max(
-            limits.RATIO_FROM_BYTES, limits.MOST_RATIO * max(part.compress_size, 1)
+            limits.RATIO_FROM_BYTES, limits.MAX_RATIO * max(part.compress_size, 1)
         ):
-            raise _bomb()
-    if sum(part.file_size for part in archive.infolist()) > limits.MOST_UNPACKED_BYTES:
-        raise _bomb()
+            raise _make_too_large()
+    if sum(part.file_size for part in archive.infolist()) > limits.MAX_UNPACKED_BYTES:
+        raise _make_too_large()
     return archive
 
 
-def _bomb() -> Refusal:
-    return Refusal(
+def _make_too_large() -> SheetReadError:
+    return SheetReadError(
         gettext_noop(
             "Unpacked, the workbook has more than %(most)d MB or consists of little but "
             "repetition. Copy the list alone into a new workbook."
         ),
-        most=limits.MOST_UNPACKED_BYTES // 1_000_000,
+        most=limits.MAX_UNPACKED_BYTES // 1_000_000,
     )
 
 
-def _lines(
-    sheet: CalamineSheet, odd: Mapping[Place, Value], padded: Mapping[Place, int]
+def _read_lines(
+    sheet: CalamineSheet, odd: Mapping[Position, Value], padded: Mapping[Position, int]
 ) -> Iterator[tuple[int, list[Value]]]:
-    most = 2 * limits.MOST_ROWS
+    most = 2 * limits.MAX_ROWS
     end = max(sheet.end[0] + 1 if sheet.end else 0, max((line for line, column in odd), default=0))
     if end > most:
-        raise limits.too_many_rows(end)
+        raise limits.make_too_many_rows(end)
     rows: list[list[Any]] = sheet.to_python(skip_empty_area=False) if sheet.end else []
     marks: dict[int, dict[int, Value]] = {}
     for (line, column), value in odd.items():
@@ -242,13 +250,15 @@ def _lines(
     for (line, column), width in padded.items():
         widths.setdefault(line, {})[column] = width
     for number in range(1, end + 1):
-        values: list[Value] = [_value(v) for v in rows[number - 1]] if number <= len(rows) else []
+        values: list[Value] = (
+            [_convert_value(v) for v in rows[number - 1]] if number <= len(rows) else []
+        )
         for column, value in marks.get(number, {}).items():
             values.extend([""] * (column - len(values)))
             values[column - 1] = value
         for column, width in widths.get(number, {}).items():
             if column <= len(values):
-                values[column - 1] = _padded(values[column - 1], width)
+                values[column - 1] = _pad_number(values[column - 1], width)
         while values and values[-1] == "":
             values.pop()
         if any(not isinstance(value, str) or value.strip() for value in values):
@@ -256,7 +266,7 @@ def _lines(
             yield number, values
 
 
-def _value(value: Any) -> Value:
+def _convert_value(value: Any) -> Value:
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -270,7 +280,7 @@ def _value(value: Any) -> Value:
     return str(value)
 
 
-def _spread(
+def _fill_merged(
     lines: Iterator[tuple[int, list[Value]]], merged: Mapping[int, Sequence[tuple[int, int]]]
 ) -> Iterator[tuple[int, list[Value]]]:
     """Fills what is merged down a column, in lines that say something else, too. `merged` has the
@@ -281,24 +291,24 @@ def _spread(
         for column, (last, value) in open_until.items():
             if number <= last:
                 values.extend([""] * (column - len(values)))
-                values[column - 1] = values[column - 1] or {"merged": _said(value)}
+                values[column - 1] = values[column - 1] or {"merged": _value_to_text(value)}
         for column, last in merged.get(number, ()):
             if column <= len(values) and values[column - 1]:
                 open_until[column] = (last, values[column - 1])
         yield number, values
 
 
-def _said(value: Value) -> str:
+def _value_to_text(value: Value) -> str:
     if isinstance(value, dict):
         return "".join(value.values()).removesuffix(" 00:00:00")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _padded(value: Value, width: int) -> Value:
+def _pad_number(value: Value, width: int) -> Value:
     if isinstance(value, float) and value.is_integer() and 0 <= value < 10**_SAFE_DIGITS:
         return {"padded": f"{int(value):0{width}}"}
     return value
 
 
-def _by_plain_name(attributes: Mapping[str, str]) -> dict[str, str]:
-    return {plain(name): value for name, value in attributes.items()}
+def _by_local_name(attributes: Mapping[str, str]) -> dict[str, str]:
+    return {get_local_name(name): value for name, value in attributes.items()}

@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from adit.vault.cipher import SealBroken
+from adit.vault.cipher import DecryptionError
 
 SALT_BYTES = 16
 TAG_BYTES = 16
 
 
-class Series:
+class ChunkDecryptor:
     """All pieces of one value: how many there are, and the salt of their key, are told in clear."""
 
     def __init__(self, secret: bytes, place: str, salt: bytes, count: int) -> None:
@@ -28,14 +28,14 @@ class Series:
         self._cipher = AESGCM(key)
 
     def open(self, index: int, sealed: bytes | memoryview) -> bytes:
-        """In any order. Raises SealBroken."""
+        """In any order. Raises DecryptionError."""
         try:
-            return self._cipher.decrypt(_nonce(index), sealed, self._bound)
+            return self._cipher.decrypt(_make_nonce(index), sealed, self._bound)
         except (InvalidTag, ValueError):
-            raise SealBroken(f"Piece {index + 1} of {self.count} does not open.") from None
+            raise DecryptionError(f"Piece {index + 1} of {self.count} does not open.") from None
 
 
-class NewSeries(Series):
+class ChunkEncryptor(ChunkDecryptor):
     """Seals each piece once, in order; what was sealed is kept by the caller, or begun anew."""
 
     def __init__(self, secret: bytes, place: str, count: int) -> None:
@@ -48,8 +48,8 @@ class NewSeries(Series):
         if index >= self.count:
             raise ValueError(f"Only {self.count} pieces were announced.")
         self.next_index += 1
-        return self._cipher.encrypt(_nonce(index), plain, self._bound)
+        return self._cipher.encrypt(_make_nonce(index), plain, self._bound)
 
 
-def _nonce(index: int) -> bytes:
+def _make_nonce(index: int) -> bytes:
     return index.to_bytes(12, "big")

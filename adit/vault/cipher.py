@@ -14,16 +14,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _NONCE_BYTES = 12
-_as_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 """Made once: json.dumps makes an encoder for each of ten thousand rows."""
 
 
-class SealBroken(Exception):
+class DecryptionError(Exception):
     """A sealed value does not open: another key, another place, or changed bytes."""
 
 
 @dataclass(frozen=True)
-class Box:
+class ValueCipher:
     """Seals under one 256-bit secret. `place` binds a value: it opens nowhere else."""
 
     secret: bytes = field(repr=False)
@@ -31,18 +31,20 @@ class Box:
     def seal(self, value: Any, place: str) -> bytes:
         """Encrypts anything that JSON can hold."""
         nonce = os.urandom(_NONCE_BYTES)
-        plain = _as_json(value).encode()
+        plain = _encode_json(value).encode()
         return nonce + self._cipher.encrypt(nonce, plain, place.encode())
 
     def open(self, sealed: bytes | memoryview, place: str) -> Any:
-        """Raises SealBroken."""
+        """Raises DecryptionError."""
         sealed = bytes(sealed)
         try:
             plain = self._cipher.decrypt(
                 sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place.encode()
             )
         except (InvalidTag, ValueError):
-            raise SealBroken(f"A sealed value ({place}) does not open with this key.") from None
+            raise DecryptionError(
+                f"A sealed value ({place}) does not open with this key."
+            ) from None
         return json.loads(plain)
 
     def index(self, text: str, purpose: str) -> str:

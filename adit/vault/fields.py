@@ -4,10 +4,10 @@ from typing import Any
 
 from django.db import models
 
-from adit.vault.master_key import master_box
+from adit.vault.master_key import master_cipher
 
 
-class SealedField(models.BinaryField):
+class EncryptedField(models.BinaryField):
     """Holds anything that JSON can hold; None stays NULL. Cannot be searched."""
 
     # What the type checker's plugin for Django reads.
@@ -19,13 +19,13 @@ class SealedField(models.BinaryField):
         super().__init__(*args, **kwargs)
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
-        return None if value is None else master_box().open(value, self._place())
+        return None if value is None else master_cipher().open(value, self._place())
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         if value is None:
             return None
         return super().get_db_prep_value(
-            master_box().seal(value, self._place()), connection, prepared
+            master_cipher().seal(value, self._place()), connection, prepared
         )
 
     def to_python(self, value: Any) -> Any:

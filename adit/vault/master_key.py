@@ -5,20 +5,20 @@ from pathlib import Path
 
 from django.conf import settings
 
-from adit.vault.cipher import Box
+from adit.vault.cipher import ValueCipher
 
 
 class KeyMissing(Exception):
     """There is no usable master key: refuse to start, and say where it should be."""
 
 
-def master_box() -> Box:
+def master_cipher() -> ValueCipher:
     """The box of this installation. Raises KeyMissing."""
-    return _box_of(settings.KEY_FILE)
+    return _load_cipher(settings.KEY_FILE)
 
 
 @lru_cache(maxsize=4)
-def _box_of(path: Path) -> Box:
+def _load_cipher(path: Path) -> ValueCipher:
     try:
         secret = bytes.fromhex(path.read_text().strip())
     except (OSError, ValueError):
@@ -28,4 +28,4 @@ def _box_of(path: Path) -> Box:
             f"{path} holds no master key (64 hex digits). Put the backed-up key there; "
             "without it sealed values of this database cannot be read."
         )
-    return Box(secret)
+    return ValueCipher(secret)

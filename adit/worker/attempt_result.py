@@ -12,7 +12,7 @@ from typing import TypeVar
 from django.db import Error, connection, transaction
 from django.utils.translation import gettext as _
 
-from adit.accounts.permissions import Refused
+from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
 from adit.jobs import patient_id_changes, queue, states, verdict
 from adit.jobs.kinds.base import Yielded
@@ -20,11 +20,11 @@ from adit.jobs.lease import Canceled, Interrupted, Lease, Over, Stalled
 from adit.jobs.models import Item, ResultLine, Task, TaskState
 from adit.jobs.progress import counts_of
 from adit.nodes.limits import breaker
-from adit.nodes.limits.unavailable import Waits
+from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane, Node
 from adit.orders import next_source
 from adit.results import deliveries
-from adit.vault.cipher import SealBroken
+from adit.vault.cipher import DecryptionError
 from adit_engine.errors import AditError, PatientChanged, RuleViolation
 from adit_engine.values.outcome import InstanceEvent, InstanceState
 
@@ -53,12 +53,12 @@ class Contact:
         for node in (self.source, self.destination):
             if node is not None and node.pk not in self._heard:
                 with suppress(Error):  # a database that is away counts nothing
-                    breaker.failed(node, error)
+                    breaker.record_failure(node, error)
 
     def _hear(self, node: Node | None) -> None:
         if node is not None and node.pk not in self._heard:
             self._heard.add(node.pk)
-            breaker.answered(node)
+            breaker.record_answer(node)
 
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def _of(error: Exception, task: Task, lease: Lease) -> End:
         return given_back(_("The database did not answer."), failed=True)
     if isinstance(error, AditError):
         return after(error, lease)
-    if isinstance(error, SealBroken):
+    if isinstance(error, DecryptionError):
         return failed(_("What this task is about cannot be read: its key is gone."))
     if lease.stop.is_set():
         return stopped(lease)
@@ -112,13 +112,13 @@ def after(error: AditError, lease: Lease) -> End:
     """A stop makes nodes fail in odd ways, so it is looked at first."""
     if lease.stop.is_set():
         return stopped(lease)
-    if isinstance(error, Waits):
+    if isinstance(error, NodeUnavailable):
         return given_back(str(error), until=error.until)
     if isinstance(error, PatientChanged):
         return End(lambda task: patient_id_changes.hold(task, error))
     if isinstance(error, RuleViolation):
         return failed(str(error), broke_rule=True)
-    if isinstance(error, Refused) or not error.again:
+    if isinstance(error, NotPermitted) or not error.again:
         return failed(str(error))
     return given_back(str(error), failed=True)
 

@@ -13,7 +13,7 @@ from adit.jobs.encrypted_payload import ItemContent
 from adit.jobs.models import Item, Task, TaskState
 from adit.jobs.queue import LeaseLost
 from adit.review import groups
-from adit.vault.cipher import Box, SealBroken
+from adit.vault.cipher import DecryptionError, ValueCipher
 from adit_engine.values.outcome import (
     InstanceEvent,
     InstanceState,
@@ -54,7 +54,7 @@ def settle() -> None:
             end = _NOT_REACHED[TaskState(task.state)]
             try:
                 Ledger(task, encrypted_payload.box_of(task.job.project)).end(*end)
-            except SealBroken:
+            except DecryptionError:
                 # Its project's key was destroyed: the counts stay as they were so far.
                 task.items.filter(is_final=False).update(is_final=True)
 
@@ -77,7 +77,7 @@ class Ledger:
     """All series of one task. Begins with what earlier attempts have written."""
 
     task: Task
-    box: Box
+    box: ValueCipher
     _series: dict[str, _Series] = field(default_factory=dict)
     _unwritten: int = 0
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from adit.accounts.permissions import Refused
+from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
 from adit.jobs import queue, states
 from adit.jobs.lease import Lease
@@ -31,12 +31,14 @@ class NothingToPack(AditError):
 def pack(task: Task, lease: Lease) -> None:
     """Builds the files of all that arrived since the last ones, and writes them down, fenced.
 
-    Raises the engine's errors, LeaseLost, Refused, Waits, SealBroken.
+    Raises the engine's errors, LeaseLost, NotPermitted, NodeUnavailable, DecryptionError.
     """
     job, destination = task.job, task.job.destination
     assert destination is not None, "packing has a place where the file goes"
     if not job.archive_password:
-        raise Refused(_("The password of the 7-Zip file is gone: try again, and give a new one."))
+        raise NotPermitted(
+            _("The password of the 7-Zip file is gone: try again, and give a new one.")
+        )
     holder, before = queue.holder_of(task), _packed_before(job)
     place = open_node(job.owner, destination, Purpose.STORE, holder=holder, urgent=job.urgent)
     with place as node:

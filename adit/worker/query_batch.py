@@ -24,7 +24,7 @@ from adit.jobs.lease import SHUTDOWN, Lease
 from adit.jobs.models import Task, TaskState
 from adit.nodes.gateway import Purpose, open_node
 from adit.nodes.limits import slots
-from adit.nodes.limits.unavailable import Waits
+from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane
 from adit.projects import pseudonyms, services
 from adit.results import sheet_rows
@@ -130,7 +130,7 @@ class Streak:
             asked.failed[task] = str(error)
 
     def _answers(self, task: Task, lease: Lease) -> list[Found]:
-        """Raises the engine's errors, Refused, Waits, SealBroken."""
+        """Raises the engine's errors, NotPermitted, NodeUnavailable, DecryptionError."""
         node = self._opened()
         if node.abort not in lease.aborts:
             lease.aborts.append(node.abort)
@@ -172,9 +172,9 @@ class Streak:
             more = [] if self._is_over(asked) else queue.claim_more(job, lot[0], self._size)
             holder = queue.holder_of(lot[0])
             if more:
-                slots.hand_on(holder, queue.holder_of(more[0]))
+                slots.change_holder(holder, queue.holder_of(more[0]))
             else:
-                slots.release(holder)
+                slots.release_slots(holder)
         self._end_others(lot, asked)
         for task in more:
             task.job, task.source = self._job, self._first.source
@@ -213,7 +213,7 @@ class Streak:
 
 def _is_of_one_row(error: NodeError, lease: Lease) -> bool:
     """The node refused this question for good, and may well answer the next one."""
-    return not (lease.stop.is_set() or isinstance(error, Waits) or error.again)
+    return not (lease.stop.is_set() or isinstance(error, NodeUnavailable) or error.again)
 
 
 def _ends(asked: Asked) -> Mapping[tuple[TaskState, str], list[Task]]:

@@ -66,7 +66,7 @@ def _carried_out(task: Task, lease: Lease, contact: Contact) -> End:
 
 
 def _transfer(task: Task, lease: Lease, contact: Contact) -> None:
-    """Opens, runs, writes down. Raises the engine's errors, LeaseLost, Refused, Waits."""
+    """Opens, runs, writes down. Raises the engine's errors, LeaseLost, NotPermitted, NodeUnavailable."""
     job = task.job
     box = encrypted_payload.box_of(job.project)
     content = encrypted_payload.open_task(task)
@@ -119,7 +119,7 @@ def _opened(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
 
 
 def _change(task: Task, content: TaskContent) -> Change | None:
-    """Asked anew for each attempt: a project may have ended, a right may be gone. Raises Refused."""
+    """Asked anew for each attempt: a project may have ended, a right may be gone. Raises NotPermitted."""
     job = task.job
     assert task.source is not None
     if task.lane == Lane.SEARCH:
@@ -127,10 +127,10 @@ def _change(task: Task, content: TaskContent) -> Change | None:
         pseudonyms.require_project(job.owner, project, task.source, job.destination)
         return None
     if job.is_as_is:
-        return pseudonyms.as_is_for(
+        return pseudonyms.allow_identified(
             job.owner, job.project, task.source, job.destination, reason=job.order["reason"]
         )
-    return pseudonyms.change_for(
+    return pseudonyms.make_change(
         job.owner,
         job.project,
         task.source,

@@ -14,7 +14,7 @@ from adit.jobs.wakeup import MAIL_TASK, WORK_TASK, ring
 from adit.nodes import alarms, host_checks
 from adit.nodes import notifications as nodes_notifications
 from adit.nodes.limits import slots
-from adit.nodes.usage import daily_use
+from adit.nodes.usage import daily_usage
 from adit.orders import batch_start, drafts
 from adit.results import archives, delivery_lists, storage_quota
 from adit.worker import query_batch, runner
@@ -59,8 +59,8 @@ def send_mail() -> None:
 def watch() -> None:
     """Looks for what somebody should look at, and tells them."""
     maintenance.look()
-    host_checks.look_at_rows()
-    alarms.end_old()
+    host_checks.check_node_rows()
+    alarms.end_old_alarms()
     nodes_notifications.mail_alarms()
 
 
@@ -68,7 +68,7 @@ def watch() -> None:
 def clean() -> None:
     """Forgets what nobody came back to; once a day the end of the trail leaves the machine."""
     drafts.sweep()
-    daily_use.clean()
+    daily_usage.delete_old_usage()
     nodes_notifications.mail_audit_head()
     archives.remove_expired()
     archives.remove_left()
@@ -98,4 +98,4 @@ def _look_for_work(**kwargs: object) -> None:
 @worker_ready.connect
 def _look_around(**kwargs: object) -> None:
     """Each machine tells of its own disks."""
-    host_checks.begin()
+    host_checks.start_host_checks()

@@ -33,9 +33,9 @@ if DATA.resolve() != settings.DATA_DIR:
 from django.contrib.auth.models import Group  # noqa: E402
 from django.db import connection  # noqa: E402
 
-from adit.accounts import groups as standard  # noqa: E402
+from adit.accounts import permissions as standard  # noqa: E402
 from adit.accounts.models import User  # noqa: E402
-from adit.nodes.models import Access, Node  # noqa: E402
+from adit.nodes.models import Node, NodeAccess  # noqa: E402
 from adit.projects.models import Project  # noqa: E402
 from adit.projects.services import create_project  # noqa: E402
 from adit_engine.nodes.memory import MemoryNode  # noqa: E402
@@ -84,7 +84,7 @@ def empty_memory() -> Iterator[None]:
 @pytest.fixture
 def groups(db: None) -> dict[str, Group]:
     """The standard groups by name."""
-    return standard.make_standard_groups()
+    return standard.create_standard_groups()
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def make_node(groups: dict[str, Group]) -> Callable[..., Node]:
         values = {"kind": "memory", "is_open": True, **values}
         node = Node.objects.create(name=name, **values)
         for group in {*reads, *writes}:
-            Access.objects.create(
+            NodeAccess.objects.create(
                 group=groups[group], node=node, may_read=group in reads, may_write=group in writes
             )
         return node

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adit.supervisor import AlreadyRunning, NotReady, Process, Supervisor, only_one
+from adit.supervisor import AlreadyRunning, NotReady, Process, Supervisor, lock_data_folder
 
 SLEEPER = "import time; time.sleep(600)"
 DEAF = (
@@ -150,7 +150,7 @@ def supervised(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
 
 def test_only_one_works_on_a_data_folder(tmp_path: Path) -> None:
     refused = pytest.raises(AlreadyRunning, match=f"process {os.getpid()}.*ADIT_DATA")
-    with only_one(tmp_path), refused, only_one(tmp_path):
+    with lock_data_folder(tmp_path), refused, lock_data_folder(tmp_path):
         pass
-    with only_one(tmp_path):
+    with lock_data_folder(tmp_path):
         pass

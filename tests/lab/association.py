@@ -103,7 +103,7 @@ class Association:
 
     @classmethod
     def requested(cls, address: tuple[str, int], proposal: Proposal) -> Self:
-        """Connects and asks. Raises OSError, Ended, or Refused when the peer turns us away."""
+        """Connects and asks. Raises OSError, Ended, or NotPermitted when the peer turns us away."""
         sock = socket.create_connection(address, timeout=REQUEST_S)
         try:
             tune(sock)

@@ -27,7 +27,7 @@ def audited(shelf: Path) -> dict[str, Any]:
     from lab.orders import kept
 
     from adit.audit import trail
-    from adit.audit.models import Event
+    from adit.audit.models import AuditEvent
     from adit.jobs.models import Job, Task
     from adit.nodes.models import Node, Slot
     from adit.projects.models import Project
@@ -39,7 +39,7 @@ def audited(shelf: Path) -> dict[str, Any]:
         folder = Path(Node.objects.get(name=project.protocol_id).settings["path"])
         truth, ledger = _truth(project, source), _ledger(project)
         auditor.audit(truth, ledger, [kept(folder)])
-    ended = Counter(Event.objects.filter(action="task.ended").values_list("about", flat=True))
+    ended = Counter(AuditEvent.objects.filter(action="task.ended").values_list("about", flat=True))
     return {
         "violations": dict(auditor.violations),
         "found": auditor.found[:10],
@@ -50,9 +50,9 @@ def audited(shelf: Path) -> dict[str, Any]:
         "ended": sum(ended.values()),
         "ended_twice": [about for about, count in ended.items() if count > 1],
         "attempts": sum(Task.objects.values_list("attempt", flat=True)),
-        "lost": Event.objects.filter(action="task.lost").count(),
+        "lost": AuditEvent.objects.filter(action="task.lost").count(),
         "slots": Slot.objects.filter(holder__startswith="task:").count(),
-        "trail": trail.verify() is None,
+        "trail": trail.verify_chain() is None,
     }
 
 
@@ -69,7 +69,7 @@ def _truth(project: Any, source: list[Any]) -> dict[str, Any]:
     for job in Job.objects.filter(project=project).select_related("owner", "destination"):
         for task in job.tasks.select_related("source"):
             content = encrypted_payload.open_task(task)
-            change = pseudonyms.change_for(
+            change = pseudonyms.make_change(
                 job.owner,
                 project,
                 task.source,

@@ -45,9 +45,9 @@ def make(**nodes: dict[str, Any]) -> None:
     """`source` and `pacs` are the settings of two archives; the folder is made here."""
     from django.contrib.auth.models import Group
 
-    from adit.accounts.groups import COORDINATORS, PACS_ADMINISTRATORS
     from adit.accounts.models import User
-    from adit.nodes.models import Access, Node
+    from adit.accounts.permissions import COORDINATORS, PACS_ADMINISTRATORS
+    from adit.nodes.models import Node, NodeAccess
     from adit.projects import services
     from adit.projects.models import Project
 
@@ -67,7 +67,7 @@ def make(**nodes: dict[str, Any]) -> None:
     ):
         node = Node.objects.create(name=name, kind=kind, settings=settings, is_open=True)
         reads = name == SOURCE
-        Access.objects.create(group=group, node=node, may_read=reads, may_write=not reads)
+        NodeAccess.objects.create(group=group, node=node, may_read=reads, may_write=not reads)
     for protocol_id in TRIALS:
         project = Project(
             protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
@@ -91,7 +91,7 @@ def told_of(job: int) -> dict[str, Any]:
 
     row = Job.objects.get(pk=job)
     assert row.project is not None
-    box, key = encrypted_payload.box_of(row.project), services.key_of(row.project)
+    box, key = encrypted_payload.box_of(row.project), services.get_project_key(row.project)
     found: dict[int, list[str]] = {}
     for line in row.lines.select_related("task"):
         content = sheet_rows.opened(box, line)
@@ -119,7 +119,7 @@ def renamed(project: str, uids: list[str]) -> dict[str, str]:
     from adit.projects import services
     from adit.projects.models import Project
 
-    key = services.key_of(Project.objects.get(protocol_id=project))
+    key = services.get_project_key(Project.objects.get(protocol_id=project))
     return {uid: key.uid(uid) for uid in uids}
 
 

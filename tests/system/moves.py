@@ -32,9 +32,9 @@ def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) 
     """The PACS, a folder for each research project, and one coordinator."""
     from django.contrib.auth.models import Group
 
-    from adit.accounts.groups import COORDINATORS
     from adit.accounts.models import User
-    from adit.nodes.models import Access, Node
+    from adit.accounts.permissions import COORDINATORS
+    from adit.nodes.models import Node, NodeAccess
     from adit.projects import services
     from adit.projects.models import Project
 
@@ -49,14 +49,14 @@ def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) 
         retrieve_limit=limit,
         rate_kb_s=rate_kb_s,
     )
-    Access.objects.create(group=group, node=source, may_read=True)
+    NodeAccess.objects.create(group=group, node=source, may_read=True)
     for name in TRIALS:
         path = DATA / "folders" / name
         path.mkdir(parents=True)
         folder = Node.objects.create(
             name=name, kind="folder", settings={"path": str(path)}, is_open=True
         )
-        Access.objects.create(group=group, node=folder, may_write=True)
+        NodeAccess.objects.create(group=group, node=folder, may_write=True)
         project = Project(protocol_id=name, protocol_name=name, sponsor="Test sponsor")
         services.create_project(root, project, members=[group])
 
@@ -90,7 +90,7 @@ def told_of() -> list[dict[str, Any]]:
         manifests = [encrypted_payload.open_item(item).manifest for item in items]
         delivered = [uid for one in manifests for uid in one.delivered_entries()]
         assert job.project is not None
-        key = services.key_of(job.project)
+        key = services.get_project_key(job.project)
         found.append(
             {
                 "state": job.state,

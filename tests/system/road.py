@@ -42,13 +42,13 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
     call_command("migrate", verbosity=0)
     call_command("createcachetable")
-    from adit.accounts.groups import COORDINATORS, make_standard_groups
     from adit.accounts.models import User
-    from adit.nodes.models import Access, Node
+    from adit.accounts.permissions import COORDINATORS, create_standard_groups
+    from adit.nodes.models import Node, NodeAccess
     from adit.projects import services
     from adit.projects.models import Project
 
-    group = make_standard_groups()[COORDINATORS]
+    group = create_standard_groups()[COORDINATORS]
     lonely = Group.objects.create(name="Those who search the silent one")
     lonely.permissions.set(group.permissions.all())
     User.objects.create_user("coordinator", password=PASSWORD).groups.add(group)
@@ -56,14 +56,14 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     root = User.objects.create_superuser("root", password=PASSWORD)
     for name, settings in nodes.items():
         node = Node.objects.create(name=name, kind="dimse", settings=settings, is_open=True)
-        Access.objects.create(
+        NodeAccess.objects.create(
             group=lonely if name == SILENT else group,
             node=node,
             may_read=name in (SOURCE, SILENT),
             may_write=name == DESTINATION,
         )
     archive = Node.objects.create(name=SEVEN_ZIP, kind="archive", settings={}, is_open=True)
-    Access.objects.create(group=group, node=archive, may_write=True)
+    NodeAccess.objects.create(group=group, node=archive, may_write=True)
     for protocol_id in TRIALS:
         project = Project(
             protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
@@ -92,7 +92,9 @@ def order(patient: str, protocol_id: str) -> dict[str, Any]:
 
     user = User.objects.get(username="coordinator")
     source, destination = (Node.objects.get(name=name) for name in (SOURCE, DESTINATION))
-    (found,) = search.search(user, source, Query(QueryLevel.STUDY, {"PatientID": patient})).records
+    (found,) = search.search_studies(
+        user, source, Query(QueryLevel.STUDY, {"PatientID": patient})
+    ).records
     announced = ("pixel-rule", "class")
     project = Project.objects.get(protocol_id=protocol_id)
     pick = Pick(source.pk, found.study_uid, patient)
@@ -113,7 +115,7 @@ def ledger(job_id: int) -> dict[str, Any]:
     ]
     uids = {uid for manifest in manifests for uid in manifest["instances"]}
     assert job.project is not None
-    key = services.key_of(job.project)
+    key = services.get_project_key(job.project)
     return {
         "state": job.state,
         "message": job.message,

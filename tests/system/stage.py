@@ -40,10 +40,10 @@ def main() -> None:
 
 
 def fill() -> dict[str, object]:
-    from adit.accounts.groups import make_standard_groups
     from adit.accounts.models import User
+    from adit.accounts.permissions import create_standard_groups
 
-    groups = make_standard_groups()
+    groups = create_standard_groups()
     people = {}
     for name, full, group in (
         ("coordinator", ("Clara", "Ordner"), "Coordinators"),
@@ -75,7 +75,7 @@ def make_projects(people: dict, groups: dict) -> None:
     from adit.audit.trail import record
     from adit.projects import key_destruction, services
     from adit.projects.models import Project
-    from adit.projects.pseudonyms import pseudonym_for
+    from adit.projects.pseudonyms import get_or_create_pseudonym
 
     holders = Group.objects.create(name="Key holders")
     rights = ("reidentify", "manage_profiles", "manage_projects")
@@ -90,7 +90,7 @@ def make_projects(people: dict, groups: dict) -> None:
         )
         services.create_project(people["dpo"], project, members=[groups["Coordinators"]])
         for number in range(60):
-            pseudonym_for(project, "PACS1", f"{number}")
+            get_or_create_pseudonym(project, "PACS1", f"{number}")
     key_destruction.destroy_key(people["dpo"], project, "the study is over", "OVER")
     record("trail.verified", user=people["dpo"], details={"whole": True})
 
@@ -98,7 +98,7 @@ def make_projects(people: dict, groups: dict) -> None:
 def make_nodes(groups: dict, admin: object) -> dict:
     from django.utils import timezone
 
-    from adit.nodes.models import Access, Lane, Node, Slot
+    from adit.nodes.models import Lane, Node, NodeAccess, Slot
 
     folder = DATA / "folders" / "research"
     folder.mkdir(parents=True)
@@ -143,9 +143,9 @@ def make_nodes(groups: dict, admin: object) -> dict:
         expires_at=now + timedelta(days=1),
     )
     for name, reads in (("PACS1", True), ("Old archive", True)):
-        Access.objects.create(group=groups["Coordinators"], node=rows[name], may_read=reads)
+        NodeAccess.objects.create(group=groups["Coordinators"], node=rows[name], may_read=reads)
     for name in ("Research PACS", "Research folder"):
-        Access.objects.create(group=groups["Coordinators"], node=rows[name], may_write=True)
+        NodeAccess.objects.create(group=groups["Coordinators"], node=rows[name], may_write=True)
     return rows
 
 
@@ -154,13 +154,13 @@ def make_uses(node: object, groups: dict, manager: object) -> None:
     from django.utils import timezone
 
     from adit.nodes import alarms
-    from adit.nodes.models import Alarm, Budget, Lane, Use
+    from adit.nodes.models import Alarm, Budget, Lane, NodeDailyUsage
 
     today = timezone.localdate()
     for n in range(90):
         if n % 7 == 6:
             continue
-        Use.objects.create(
+        NodeDailyUsage.objects.create(
             node=node,
             day=today - timedelta(days=n),
             lane=Lane.RETRIEVE,
@@ -171,8 +171,10 @@ def make_uses(node: object, groups: dict, manager: object) -> None:
             size_bytes=(n % 9 + 1) * 1_500_000_000,
         )
     Budget.objects.create(group=groups["Coordinators"], studies=50)
-    alarms.sound(Alarm.What.BREAKER, "staged", "No answer since 07:12, 3 times in a row.", node)
-    alarms.hours_changed(manager, node, ["windows"])
+    alarms.raise_alarm(
+        Alarm.What.BREAKER, "staged", "No answer since 07:12, 3 times in a row.", node
+    )
+    alarms.raise_hours_changed(manager, node, ["windows"])
 
 
 def make_checks(node: object, admin: object) -> None:
@@ -181,7 +183,7 @@ def make_checks(node: object, admin: object) -> None:
 
     from django.utils import timezone
 
-    from adit.nodes.models import Check
+    from adit.nodes.models import NodeTestResult
     from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 
     why = "So ADIT notices when a list may be incomplete, and says so."
@@ -211,7 +213,9 @@ def make_checks(node: object, admin: object) -> None:
     }
     for what, findings in found.items():
         rows = [asdict(finding) for finding in findings]
-        Check.objects.create(node=node, what=what, at=timezone.now(), by=admin, findings=rows)
+        NodeTestResult.objects.create(
+            node=node, what=what, at=timezone.now(), by=admin, findings=rows
+        )
 
 
 def make_strays() -> None:
@@ -219,11 +223,11 @@ def make_strays() -> None:
     import json
 
     from adit.nodes.receiving import unexpected_senders
-    from adit.nodes.receiving.retrievals import house_spool
+    from adit.nodes.receiving.retrievals import open_spool
     from adit_engine.storage_scp.pending_moves import Disposition, UnexpectedArrival
 
     ct = "1.2.840.10008.5.1.4.1.1.2"
-    gatherer = unexpected_senders.Gatherer()
+    gatherer = unexpected_senders.SenderCounter()
     for fate, title, kind, source in (
         (Disposition.TURNED_AWAY, "PACS1B", "", ""),
         (Disposition.REFUSED, "FARM2", ct, "PACS1"),
@@ -232,8 +236,8 @@ def make_strays() -> None:
         gatherer.add(
             UnexpectedArrival(fate, title, "ADIT", "10.0.0.7", kind, 500_000 if kind else 0, source)
         )
-    unexpected_senders.write(gatherer.take())
-    folder = house_spool().folder / "_quarantine"
+    unexpected_senders.write_counts(gatherer.take())
+    folder = open_spool().folder / "_quarantine"
     folder.mkdir(parents=True)
     for number in range(3):
         name = f"{number:020d}-000000"

@@ -24,7 +24,7 @@ from playwright.sync_api import Page, expect
 from test_look import findings
 from test_transfer import workers_of
 
-from adit.spreadsheets.writer import QUERY_RESULT, with_own, write_xlsx
+from adit.spreadsheets.writer import QUERY_RESULT_COLUMNS, add_own_columns, write_xlsx
 
 pytestmark = [needs_orthanc, needs_chromium, pytest.mark.timeout(300)]
 
@@ -41,7 +41,7 @@ SLOW_KB_S = 1500
 """All images take eight seconds."""
 ZEROS, TWO = "0000815", "PID-TWO"
 SMALL, FIRST, SECOND, DOUBLE = (f"{images.ROOT}.{n}" for n in (3, 4, 5, 6))
-COLUMNS = with_own((*QUERY_RESULT, "ADIT line"), ("My key",))
+COLUMNS = add_own_columns((*QUERY_RESULT_COLUMNS, "ADIT line"), ("My key",))
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def result_of_a_query(folder: Path) -> Path:
     """A sheet as a batch query exports it: good, ambiguous, missing and contradictory rows."""
 
     def row(key: str, **said: str) -> list[str]:
-        return [*(said.get(name, "") for name in QUERY_RESULT), key, f"key {key}"]
+        return [*(said.get(name, "") for name in QUERY_RESULT_COLUMNS), key, f"key {key}"]
 
     rows = [
         row("2", PatientID=images.PATIENT_ID, StudyInstanceUID=images.STUDY, Pseudonym="0007"),

@@ -380,7 +380,7 @@ def test_whoever_claims_another_address_stands_in_the_trail_under_his_own(site: 
     client = site.client(source="127.0.0.2")
     assert client.sign_in("wrong", X_Forwarded_For="10.1.2.3") == 200
     with closing(sqlite3.connect(site.data / "adit.sqlite3", timeout=20)) as base:
-        rows = base.execute("select details from audit_event where action = 'signin.failed'")
+        rows = base.execute("select details from audit_auditevent where action = 'signin.failed'")
         told = [json.loads(details)["address"] for (details,) in rows]
     assert told[-1] == "127.0.0.2"
 

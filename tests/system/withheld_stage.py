@@ -38,15 +38,15 @@ def main(argument: str) -> None:
 def make(places: dict[str, Any]) -> dict[str, int]:
     from django.contrib.auth.models import Group, Permission
 
-    from adit.accounts.groups import COORDINATORS, make_standard_groups
     from adit.accounts.models import User
+    from adit.accounts.permissions import COORDINATORS, create_standard_groups
     from adit.jobs.kinds.selective import Order, Pick
-    from adit.nodes.models import Access, Node
+    from adit.nodes.models import Node, NodeAccess
     from adit.orders import actions
     from adit.projects import services
     from adit.projects.models import Project
 
-    coordinators = make_standard_groups()[COORDINATORS]
+    coordinators = create_standard_groups()[COORDINATORS]
     reviewers = Group.objects.create(name="Image reviewers")
     rights = ("review_withheld", "see_identified", "see_all_jobs")
     reviewers.permissions.set(Permission.objects.filter(codename__in=rights))
@@ -64,9 +64,9 @@ def make(places: dict[str, Any]) -> dict[str, int]:
         name="Research folder", kind="folder", settings={"path": places["folder"]}, is_open=True
     )
     for group in (coordinators, reviewers):
-        Access.objects.create(group=group, node=source, may_read=True)
+        NodeAccess.objects.create(group=group, node=source, may_read=True)
     for node in (archive, folder):
-        Access.objects.create(group=coordinators, node=node, may_write=True)
+        NodeAccess.objects.create(group=coordinators, node=node, may_write=True)
     jobs = {}
     for protocol_id, destination in (("LUNG-JS", archive), ("LUNG-PLAIN", folder)):
         project = Project(

@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                 ('about', models.CharField(blank=True, max_length=128)),
                 ('details', models.JSONField(default=dict)),
                 ('patient_index', models.CharField(blank=True, db_index=True, max_length=64)),
-                ('patient_sealed', adit.vault.fields.SealedField(null=True)),
+                ('patient_sealed', adit.vault.fields.EncryptedField(null=True)),
                 ('previous_hash', models.CharField(max_length=64, unique=True)),
                 ('hash', models.CharField(max_length=64, unique=True)),
                 ('user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),

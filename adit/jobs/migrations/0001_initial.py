@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(max_length=32)),
                 ('order', models.JSONField(default=dict)),
-                ('archive_password', adit.vault.fields.SealedField(null=True)),
+                ('archive_password', adit.vault.fields.EncryptedField(null=True)),
                 ('contents_at', models.DateTimeField(db_index=True, null=True)),
                 ('state', models.CharField(choices=[('waiting_for_approval', 'waits for approval'), ('pending', 'waiting'), ('in_progress', 'running'), ('waiting_for_owner', 'waits for its owner'), ('held', 'waits for a decision'), ('canceling', 'being canceled'), ('canceled', 'canceled'), ('success', 'complete'), ('warning', 'complete with gaps'), ('failure', 'failed')], default='pending', max_length=24)),
                 ('stage', models.CharField(blank=True, choices=[('', 'all of it'), ('check', 'check'), ('pilot', 'pilot')], default='', max_length=8)),
@@ -223,7 +223,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(max_length=64)),
-                ('content', adit.vault.fields.SealedField()),
+                ('content', adit.vault.fields.EncryptedField()),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='drafts', to=settings.AUTH_USER_MODEL)),
             ],

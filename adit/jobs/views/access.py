@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.permissions import may, order_right
 from adit.audit import trail
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs import visibility
 from adit.jobs.models import Job, Task, Work
 
@@ -67,7 +67,7 @@ def visible_task(user: User, pk: int, position: int) -> Task:
 def note_look(user: User, job: Job, details: dict[str, Any]) -> None:
     """Once in a while is enough: a page that is loaded anew each few seconds is one look."""
     about = f"job:{job.pk}"
-    looks = Event.objects.filter(
+    looks = AuditEvent.objects.filter(
         about=about, action="job.seen", user=user, at__gt=timezone.now() - ONE_LOOK
     )
     if not any(event.details == details for event in looks.defer("patient_sealed")):

@@ -27,7 +27,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.audit import trail
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs.models import Archive
 from adit.jobs.views.access import person, visible_job
 from adit.jobs.views.jobs import ACTIONS, DONE
@@ -64,7 +64,7 @@ def archive_file(request: HttpRequest, pk: int, number: int) -> HttpResponseBase
     why = archives.why_no_download(user, one)
     if why:
         raise PermissionDenied(why)
-    file = destination_folders.opened(one.job.destination, one.name)
+    file = destination_folders.open_archive_file(one.job.destination, one.name)
     if file is None:
         raise Http404
     return _answer(request, user, one, file)
@@ -202,7 +202,7 @@ def _asked(header: str, size: int) -> tuple[int, int] | None:
 
 def _record(user: User, one: Archive) -> None:
     about, details = f"job:{one.job_id}", {"file": one.name}
-    before = Event.objects.filter(
+    before = AuditEvent.objects.filter(
         about=about, action="archive.downloaded", user=user, at__gt=timezone.now() - ONE_DOWNLOAD
     )
     if not any(event.details == details for event in before.defer("patient_sealed")):

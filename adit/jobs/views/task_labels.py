@@ -9,7 +9,7 @@ from adit.jobs import encrypted_payload
 from adit.jobs.disclosure import Disclosure
 from adit.jobs.kinds import KINDS
 from adit.jobs.models import Job, Task
-from adit.vault.cipher import SealBroken
+from adit.vault.cipher import DecryptionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class About:
 def about(task: Task, disclosure: Disclosure) -> About:
     try:
         content = encrypted_payload.open_task(task)
-    except SealBroken:
+    except DecryptionError:
         return About(is_closed=True)
     labels: dict[str, Any] = content.payload.get("labels", {})
     pseudonym = content.pseudonym if disclosure.shows(content) else ""

@@ -25,8 +25,8 @@ from adit.jobs.views.task_labels import about
 from adit.nodes.models import Lane
 from adit.orders import actions, permissions
 from adit.results import archives
-from adit.spreadsheets import sheet
-from adit.vault.cipher import SealBroken
+from adit.spreadsheets.row_verdicts import format_line_numbers
+from adit.vault.cipher import DecryptionError
 from adit_engine.errors import AditError
 
 
@@ -38,7 +38,7 @@ def held_context(user: User, task: Task) -> dict[str, Any]:
     if may(user, Right.SEE_IDENTIFIED):
         try:
             ids = patient_id_changes.ids_of(task)
-        except SealBroken:
+        except DecryptionError:
             ids = None
     return {
         "held": {"ids": ids, "may_decide": ids is not None and patient_id_changes.may_decide(user)}
@@ -133,7 +133,7 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         "job": task.job,
         "name": _name(task),
         "asks": task.lane == Lane.SEARCH,
-        "lines": sheet.lines_in_words(_lines(task)) if task.lane == Lane.SEARCH else "",
+        "lines": format_line_numbers(_lines(task)) if task.lane == Lane.SEARCH else "",
         "about": about(task, disclosure),
         "sees_identified": sees_identified,
         "counts": counts,
@@ -165,6 +165,6 @@ def _lines(task: Task) -> list[int]:
 def _series(item: Item, sees_identified: bool) -> Series:
     try:
         content = encrypted_payload.open_item(item)
-    except SealBroken:
+    except DecryptionError:
         return Series(item)
     return Series(item, content.description if sees_identified else "", content.why)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.utils.translation import gettext as _
 
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs.models import Job, TaskState, state_in_words
 from adit.jobs.views.event_labels import action_in_words
 
@@ -27,7 +27,7 @@ class Happening:
 
 def timeline(job: Job) -> list[Happening]:
     """From the trail, and the end of the job itself."""
-    events = Event.objects.filter(about=f"job:{job.pk}").select_related("user")
+    events = AuditEvent.objects.filter(about=f"job:{job.pk}").select_related("user")
     events = events.exclude(action="rows.answered")
     if len(job.tasks.values("pk")[: FEW + 1]) > FEW:
         events = events.exclude(action=_ENDED)
@@ -41,7 +41,7 @@ def timeline(job: Job) -> list[Happening]:
     return [*told[:after], end, *told[after:]]
 
 
-def _told(event: Event) -> Happening:
+def _told(event: AuditEvent) -> Happening:
     if event.action == _ENDED:
         said = event.details
         is_success = said["state"] == TaskState.SUCCESS

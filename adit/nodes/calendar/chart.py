@@ -8,18 +8,18 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from adit.nodes.calendar import special_days
-from adit.nodes.calendar.windows import Calendar, instant
+from adit.nodes.calendar import allowed_hours
+from adit.nodes.calendar.allowed_hours import NodeCalendar, wall_time_to_utc
 from adit.nodes.models import Lane, Node
 
-DAYS = 14
+CHART_DAYS = 14
 LEFT, WIDTH, ROW = 118, 576, 26
 """Where the hours begin, how wide a day is, and how high its row."""
 _DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ChartInterval:
     """Hours of one day in which so many connections are allowed."""
 
     x: float
@@ -37,20 +37,20 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class DayRow:
+class ChartDay:
     y: int
     name: str
     why: str
     """Of a special day."""
     is_special: bool
-    transfers: list[Stretch]
-    searches: list[Stretch]
+    transfers: list[ChartInterval]
+    searches: list[ChartInterval]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class CalendarChart:
     zone: str
-    rows: list[DayRow]
+    rows: list[ChartDay]
     hours: list[tuple[int, str]]
 
     @property
@@ -62,9 +62,9 @@ class Picture:
         return len(self.rows) * ROW + 4
 
 
-def of(node: Node, windows: list, exceptions: list) -> Picture:
+def make_calendar_chart(node: Node, windows: list, exceptions: list) -> CalendarChart:
     """From this Monday on, of a calendar that need not be saved. Raises WrongInput."""
-    calendar = Calendar.of(
+    calendar = NodeCalendar.of(
         Node(
             kind=node.kind,
             windows=windows,
@@ -75,46 +75,48 @@ def of(node: Node, windows: list, exceptions: list) -> Picture:
     )
     today = timezone.localdate()
     monday = today - timedelta(days=today.weekday())
-    days = [monday + timedelta(days=n) for n in range(DAYS)]
-    rows = [_row(node, calendar, day, number * ROW) for number, day in enumerate(days)]
+    days = [monday + timedelta(days=n) for n in range(CHART_DAYS)]
+    rows = [_make_day(node, calendar, day, number * ROW) for number, day in enumerate(days)]
     hours = [(round(LEFT + WIDTH * hour / 24), f"{hour:02d}") for hour in range(0, 25, 4)]
-    return Picture(str(calendar.zone), rows, hours)
+    return CalendarChart(str(calendar.zone), rows, hours)
 
 
-def _row(node: Node, calendar: Calendar, day: date, y: int) -> DayRow:
-    found = special_days.on(calendar.specials, day)
+def _make_day(node: Node, calendar: NodeCalendar, day: date, y: int) -> ChartDay:
+    found = allowed_hours.find_special_days(calendar.specials, day)
     why = ""
     if found is not None:
-        like = _("closed") if found.weekday is None else special_days.day_name(found.weekday)
+        like = _("closed") if found.weekday is None else allowed_hours.get_day_name(found.weekday)
         why = f"{like}: {found.why}" if found.why else like
-    return DayRow(
+    return ChartDay(
         y,
         date_format(day, "D j M"),
         why,
         found is not None,
-        list(_stretches(calendar, Lane.RETRIEVE, day, node.retrieve_limit)),
-        list(_stretches(calendar, Lane.SEARCH, day, node.search_limit)),
+        list(_make_intervals(calendar, Lane.RETRIEVE, day, node.retrieve_limit)),
+        list(_make_intervals(calendar, Lane.SEARCH, day, node.search_limit)),
     )
 
 
-def _stretches(calendar: Calendar, lane: Lane, day: date, most: int) -> Iterator[Stretch]:
+def _make_intervals(
+    calendar: NodeCalendar, lane: Lane, day: date, most: int
+) -> Iterator[ChartInterval]:
     """By the clock on the wall; those that are next to each other with one limit are one."""
     edges = {time(), *(edge for w in calendar.windows for edge in (w.begin, w.end))}
     walls = [*sorted(datetime.combine(day, edge) for edge in edges)]
-    begin, limit = walls[0], _limit(calendar, lane, walls[0], most)
+    begin, limit = walls[0], _limit_at(calendar, lane, walls[0], most)
     for wall in walls[1:]:
-        here = _limit(calendar, lane, wall, most)
+        here = _limit_at(calendar, lane, wall, most)
         if here != limit:
-            yield from _stretch(begin, wall, limit)
+            yield from _make_interval(begin, wall, limit)
             begin, limit = wall, here
-    yield from _stretch(begin, datetime.combine(day + timedelta(days=1), time()), limit)
+    yield from _make_interval(begin, datetime.combine(day + timedelta(days=1), time()), limit)
 
 
-def _limit(calendar: Calendar, lane: Lane, wall: datetime, most: int) -> int:
-    return calendar.limit(lane, instant(wall, calendar.zone), most)
+def _limit_at(calendar: NodeCalendar, lane: Lane, wall: datetime, most: int) -> int:
+    return calendar.limit(lane, wall_time_to_utc(wall, calendar.zone), most)
 
 
-def _stretch(begin: datetime, end: datetime, limit: int) -> Iterator[Stretch]:
+def _make_interval(begin: datetime, end: datetime, limit: int) -> Iterator[ChartInterval]:
     if limit:
         start_s = begin.hour * 3600 + begin.minute * 60
         x = LEFT + WIDTH * start_s / _DAY_S
@@ -122,4 +124,4 @@ def _stretch(begin: datetime, end: datetime, limit: int) -> Iterator[Stretch]:
         until = "24:00" if end.date() != begin.date() else f"{end:%H:%M}"
         words = {"begin": f"{begin:%H:%M}", "end": until, "n": limit}
         text = _("%(begin)s–%(end)s: %(n)d at once") % words
-        yield Stretch(round(x, 1), round(width, 1), limit, text)
+        yield ChartInterval(round(x, 1), round(width, 1), limit, text)

@@ -8,7 +8,7 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
-from adit.nodes.calendar.special_days import CLOSED, DAYS, LONGEST_WHY, day_name
+from adit.nodes.calendar.allowed_hours import CLOSED, DAYS, MAX_WHY_LENGTH, get_day_name
 from adit.nodes.models import Lane, Node
 
 DAY_NAMES = (
@@ -20,16 +20,16 @@ DAY_NAMES = (
     _lazy("Sa"),
     _lazy("Su"),
 )
-MOST_ROWS = 40
+MAX_ROWS = 40
 
-NIGHTS = [
+DEFAULT_PACS_HOURS = [
     {"days": list(DAYS[:5]), "from": "20:00", "to": "06:00"},
     {"days": list(DAYS[5:]), "from": "00:00", "to": "00:00"},
 ]
 """What is proposed for a new PACS: at night, and at weekends."""
 
 
-class ClockInput(forms.TimeInput):
+class TimeOfDayInput(forms.TimeInput):
     """Written out: some browsers show a time of their own with AM and PM."""
 
     def __init__(self) -> None:
@@ -37,13 +37,13 @@ class ClockInput(forms.TimeInput):
         super().__init__(format="%H:%M", attrs=attrs)
 
 
-class ClockField(forms.TimeField):
+class TimeOfDayField(forms.TimeField):
     def __init__(self, label: Any) -> None:
         super().__init__(
             label=label,
             required=False,
             input_formats=["%H:%M"],
-            widget=ClockInput(),
+            widget=TimeOfDayInput(),
             error_messages={"invalid": _lazy("Write times like 20:00.")},
         )
 
@@ -51,7 +51,7 @@ class ClockField(forms.TimeField):
         return super().to_python("00:00" if value == "24:00" else value)
 
 
-class DayField(forms.DateField):
+class IsoDateField(forms.DateField):
     def __init__(self, label: Any) -> None:
         super().__init__(
             label=label,
@@ -62,7 +62,7 @@ class DayField(forms.DateField):
         )
 
 
-class HourForm(forms.Form):
+class HoursRowForm(forms.Form):
     """One row: for what, on which days, from when until when, with how many connections."""
 
     lane = forms.ChoiceField(
@@ -76,8 +76,8 @@ class HourForm(forms.Form):
         required=False,
         widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"}),
     )
-    begin = ClockField(label=_lazy("From"))
-    end = ClockField(label=_lazy("Until"))
+    begin = TimeOfDayField(label=_lazy("From"))
+    end = TimeOfDayField(label=_lazy("Until"))
     limit = forms.IntegerField(
         label=_lazy("Connections"), required=False, min_value=0, max_value=64
     )
@@ -107,17 +107,17 @@ class HourForm(forms.Form):
         return {**row, "lane": Lane.SEARCH.value} if values["lane"] == Lane.SEARCH else row
 
 
-class SpecialForm(forms.Form):
+class SpecialDaysRowForm(forms.Form):
     """One row: from which day to which, what counts then, and why."""
 
-    first = DayField(label=_lazy("From"))
-    last = DayField(label=_lazy("Until"))
+    first = IsoDateField(label=_lazy("From"))
+    last = IsoDateField(label=_lazy("Until"))
     like = forms.ChoiceField(label=_lazy("Hours"), required=False)
-    why = forms.CharField(label=_lazy("Why"), required=False, max_length=LONGEST_WHY)
+    why = forms.CharField(label=_lazy("Why"), required=False, max_length=MAX_WHY_LENGTH)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        as_on = [(day, _("as on a %s") % day_name(n)) for n, day in enumerate(DAYS)]
+        as_on = [(day, _("as on a %s") % get_day_name(n)) for n, day in enumerate(DAYS)]
         self.fields["like"].choices = [(CLOSED, _("closed")), *as_on]  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:
@@ -141,16 +141,18 @@ class SpecialForm(forms.Form):
         }
 
 
-_Hours = forms.formset_factory(HourForm, extra=1, max_num=MOST_ROWS)
-_Specials = forms.formset_factory(SpecialForm, extra=1, max_num=MOST_ROWS)
+_HoursRows = forms.formset_factory(HoursRowForm, extra=1, max_num=MAX_ROWS)
+_SpecialDaysRows = forms.formset_factory(SpecialDaysRowForm, extra=1, max_num=MAX_ROWS)
 
 
-class HoursForm(_Hours):  # type: ignore[misc,valid-type]
+class HoursFormSet(_HoursRows):  # type: ignore[misc,valid-type]
     """All rows of a node's weekly calendar, and an empty one."""
 
     def __init__(self, data: Any, node: Node) -> None:
         is_new_pacs = node.pk is None and node.kind == "dimse"
-        initial = [_initial(row) for row in (NIGHTS if is_new_pacs else node.windows)]
+        initial = [
+            _row_to_initial(row) for row in (DEFAULT_PACS_HOURS if is_new_pacs else node.windows)
+        ]
         super().__init__(data, initial=initial, prefix="hours")
 
     @property
@@ -158,7 +160,7 @@ class HoursForm(_Hours):  # type: ignore[misc,valid-type]
         return [form.row for form in self.forms if form.row is not None]
 
 
-class SpecialsForm(_Specials):  # type: ignore[misc,valid-type]
+class SpecialDaysFormSet(_SpecialDaysRows):  # type: ignore[misc,valid-type]
     """All rows of a node's special days, and an empty one."""
 
     def __init__(self, data: Any, node: Node) -> None:
@@ -173,22 +175,22 @@ class SpecialsForm(_Specials):  # type: ignore[misc,valid-type]
         return [form.row for form in self.forms if form.row is not None]
 
 
-def with_row(data: Mapping[str, Any], prefix: str) -> Any:
+def add_row(data: Mapping[str, Any], prefix: str) -> Any:
     """What was typed, with one empty row more."""
     changed = data.copy()  # type: ignore[attr-defined]
-    changed[f"{prefix}-TOTAL_FORMS"] = str(min(_count(data, prefix) + 1, MOST_ROWS))
+    changed[f"{prefix}-TOTAL_FORMS"] = str(min(_count_rows(data, prefix) + 1, MAX_ROWS))
     return changed
 
 
-def without_row(data: Mapping[str, Any], prefix: str, number: int) -> Any:
+def remove_row(data: Mapping[str, Any], prefix: str, number: int) -> Any:
     """What was typed, less one row; those below it move up."""
-    changed, count = data.copy(), _count(data, prefix)  # type: ignore[attr-defined]
+    changed, count = data.copy(), _count_rows(data, prefix)  # type: ignore[attr-defined]
     if not 0 <= number < count:
         return changed
-    for name in [name for name in data if _place(name, prefix) >= number]:
+    for name in [name for name in data if _row_index(name, prefix) >= number]:
         del changed[name]
     for name in data:
-        place = _place(name, prefix)
+        place = _row_index(name, prefix)
         if place > number:
             field = name.removeprefix(f"{prefix}-{place}-")
             changed.setlist(f"{prefix}-{place - 1}-{field}", data.getlist(name))  # type: ignore[attr-defined]
@@ -196,18 +198,18 @@ def without_row(data: Mapping[str, Any], prefix: str, number: int) -> Any:
     return changed
 
 
-def _count(data: Mapping[str, Any], prefix: str) -> int:
+def _count_rows(data: Mapping[str, Any], prefix: str) -> int:
     text = str(data.get(f"{prefix}-TOTAL_FORMS", ""))
-    return min(int(text), MOST_ROWS) if text.isascii() and text.isdigit() else 0
+    return min(int(text), MAX_ROWS) if text.isascii() and text.isdigit() else 0
 
 
-def _place(name: str, prefix: str) -> int:
+def _row_index(name: str, prefix: str) -> int:
     """Of which row it is a field; -1: of none."""
     number = name.removeprefix(f"{prefix}-").partition("-")[0]
     return int(number) if name.startswith(f"{prefix}-") and number.isdigit() else -1
 
 
-def _initial(row: dict[str, Any]) -> dict[str, Any]:
+def _row_to_initial(row: dict[str, Any]) -> dict[str, Any]:
     end = "00:00" if row["to"] == "24:00" else row["to"]
     lane = row.get("lane", Lane.RETRIEVE)
     return {

@@ -13,75 +13,77 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from adit.nodes import alarms
-from adit.nodes.limits.unavailable import Waits
-from adit.nodes.models import Alarm, Breaker, Node
+from adit.nodes.limits.unavailable import NodeUnavailable
+from adit.nodes.models import Alarm, CircuitBreaker, Node
 from adit_engine.errors import AditError, ConnectionLost, TimedOut, Unreachable
 
-COUNTED = (Unreachable, TimedOut, ConnectionLost)
+COUNTED_ERRORS = (Unreachable, TimedOut, ConnectionLost)
 """What says that a node is not there, as long as it has answered nothing."""
 
 
-def failed(node: Node, error: AditError) -> None:
+def record_failure(node: Node, error: AditError) -> None:
     """Counts a conversation that never came about; others and other nodes' errors are passed by."""
-    if not isinstance(error, COUNTED) or error.node != node.name:
+    if not isinstance(error, COUNTED_ERRORS) or error.node != node.name:
         return
     with transaction.atomic():
-        row, _is_new = Breaker.objects.select_for_update(no_key=True).get_or_create(
+        row, _is_new = CircuitBreaker.objects.select_for_update(no_key=True).get_or_create(
             node=node, defaults={"since": timezone.now()}
         )
         row.failures += 1
         row.tried_until = None
-        row.rests_until = timezone.now() + _pause(row.failures)
+        row.rests_until = timezone.now() + _get_pause(row.failures)
         row.save()
         if row.failures >= settings.BREAKER_FAILURES:
-            _alarm(row)
+            _raise_alarm(row)
 
 
-def answered(node: Node) -> None:
+def record_answer(node: Node) -> None:
     """It is there: nobody waits for it any more."""
     with transaction.atomic():
-        if Breaker.objects.filter(node=node).delete()[0]:
-            alarms.end(Alarm.What.BREAKER, _about(node))
+        if CircuitBreaker.objects.filter(node=node).delete()[0]:
+            alarms.end_alarm(Alarm.What.BREAKER, _alarm_subject(node))
 
 
-def why_resting(node: Node) -> Waits | None:
+def get_breaker_pause(node: Node) -> NodeUnavailable | None:
     """Why no task may open it now, or None; asked of rows that came with their `breaker`."""
-    row: Breaker | None = getattr(node, "breaker", None)
+    row: CircuitBreaker | None = getattr(node, "breaker", None)
     if row is None:
         return None
     now = timezone.now()
     if row.rests_until is not None and row.rests_until > now:
-        words = {"since": _clock(row.since), "time": _clock(row.rests_until)}
+        words = {"since": _format_time(row.since), "time": _format_time(row.rests_until)}
         text = _("has not answered since %(since)s and is asked again at %(time)s") % words
-        return Waits(node.name, text, row.rests_until)
+        return NodeUnavailable(node.name, text, row.rests_until)
     if row.tried_until is not None and row.tried_until > now:
         text = _("has not answered since %(since)s; one task is trying now")
-        return Waits(node.name, text % {"since": _clock(row.since)}, row.tried_until)
+        return NodeUnavailable(
+            node.name, text % {"since": _format_time(row.since)}, row.tried_until
+        )
     return None
 
 
-def try_by_one(node: Node, for_s: float) -> None:
+def claim_trial(node: Node, for_s: float) -> None:
     """Whoever claims a task for a node in doubt is the one who tries; the node's row is locked."""
     until = timezone.now() + timedelta(seconds=for_s)
-    Breaker.objects.filter(node=node).update(tried_until=until)
+    CircuitBreaker.objects.filter(node=node).update(tried_until=until)
 
 
-def _pause(failures: int) -> timedelta:
+def _get_pause(failures: int) -> timedelta:
     pauses = settings.BREAKER_PAUSES_S
     return timedelta(seconds=pauses[min(failures, len(pauses)) - 1])
 
 
-def _alarm(row: Breaker) -> None:
-    words = {"n": row.failures, "since": _clock(row.since)}
+def _raise_alarm(row: CircuitBreaker) -> None:
+    words = {"n": row.failures, "since": _format_time(row.since)}
     text = _("No answer since %(since)s, %(n)d times in a row.") % words
-    alarms.sound(Alarm.What.BREAKER, _about(row.node), text, row.node)
+    alarms.raise_alarm(Alarm.What.BREAKER, _alarm_subject(row.node), text, row.node)
 
 
-def _about(node: Node) -> str:
+def _alarm_subject(node: Node) -> str:
     return f"node:{node.pk}"
 
 
-def _clock(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     local = timezone.localtime(at)
     is_today = local.date() == timezone.localdate()
     return date_format(local, "H:i" if is_today else "D H:i")

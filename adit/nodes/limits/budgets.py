@@ -10,17 +10,17 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from adit.accounts.permissions import Person, Right, require
+from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
-from adit.nodes.calendar.windows import instant, zone
+from adit.nodes.calendar.allowed_hours import get_time_zone, wall_time_to_utc
 from adit.nodes.limits.unavailable import OverBudget
-from adit.nodes.models import Budget, Slot, Spent
+from adit.nodes.models import Budget, Slot, UserDailyUsage
 
 GB = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class BudgetUse:
     """By the members of a group, today; what is on its way counts."""
 
     studies: int
@@ -31,36 +31,36 @@ class Used:
         return self.size_bytes / GB
 
 
-def used(group: Group) -> Used:
-    done = Spent.objects.filter(user__groups=group, day=timezone.localdate())
+def get_budget_use(group: Group) -> BudgetUse:
+    done = UserDailyUsage.objects.filter(user__groups=group, day=timezone.localdate())
     going = Slot.objects.filter(user__groups=group, fetches=True, expires_at__gt=timezone.now())
     before = done.aggregate(n=Sum("studies"), size=Sum("size_bytes"))
     now = going.aggregate(n=Count("pk"), size=Sum("size_bytes"))
-    return Used((before["n"] or 0) + now["n"], (before["size"] or 0) + (now["size"] or 0))
+    return BudgetUse((before["n"] or 0) + now["n"], (before["size"] or 0) + (now["size"] or 0))
 
 
-def spent_by(users: Iterable[int]) -> dict[int, OverBudget]:
+def find_over_budget(users: Iterable[int]) -> dict[int, OverBudget]:
     """Those of these people whose group has used up today's budget, each with the sentence."""
     over: dict[int, OverBudget] = {}
-    for budget in _limits().filter(group__user__in=set(users)).distinct():
-        if _is_over(budget, used(budget.group)):
+    for budget in _limited_budgets().filter(group__user__in=set(users)).distinct():
+        if _is_over(budget, get_budget_use(budget.group)):
             members = budget.group.user_set.filter(pk__in=set(users))
-            over.update({pk: _sentence(budget) for pk in members.values_list("pk", flat=True)})
+            over.update({pk: _over_budget(budget) for pk in members.values_list("pk", flat=True)})
     return over
 
 
-def require_left(user: int | None) -> None:
+def require_budget(user: int | None) -> None:
     """Raises OverBudget."""
-    over = spent_by([user]).get(user) if user is not None else None
+    over = find_over_budget([user]).get(user) if user is not None else None
     if over is not None:
         raise over
 
 
-def warnings(user: int, studies: int) -> list[str]:
+def list_budget_warnings(user: int, studies: int) -> list[str]:
     """What an order of so many studies should know about today's budgets."""
     found = []
-    for budget in _limits().filter(group__user=user):
-        left = _left(budget, used(budget.group))
+    for budget in _limited_budgets().filter(group__user=user):
+        left = _studies_left(budget, get_budget_use(budget.group))
         words = {"group": budget.group.name, "left": left, "studies": studies}
         if left is not None and left < studies:
             text = _(
@@ -68,13 +68,13 @@ def warnings(user: int, studies: int) -> list[str]:
                 "midnight."
             )
             found.append(text % words)
-        elif _is_over(budget, used(budget.group)):
-            found.append(str(_sentence(budget)))
+        elif _is_over(budget, get_budget_use(budget.group)):
+            found.append(str(_over_budget(budget)))
     return found
 
 
-def save(user: Person, group: Group, studies: int | None, size_gb: int | None) -> None:
-    """None: as much as they like. Raises Refused."""
+def save_budget(user: AnyUser, group: Group, studies: int | None, size_gb: int | None) -> None:
+    """None: as much as they like. Raises NotPermitted."""
     require(user, Right.MANAGE_NODES)
     with transaction.atomic():
         before = Budget.objects.filter(group=group).values_list("studies", "size_gb").first()
@@ -87,28 +87,28 @@ def save(user: Person, group: Group, studies: int | None, size_gb: int | None) -
         record("budget.changed", user=user, about=f"group:{group.pk}", details=details)
 
 
-def next_day() -> datetime:
+def get_next_midnight() -> datetime:
     """When the next day begins, by the clock on the wall."""
     tomorrow = timezone.localdate() + timedelta(days=1)
-    return instant(datetime.combine(tomorrow, time()), zone())
+    return wall_time_to_utc(datetime.combine(tomorrow, time()), get_time_zone())
 
 
-def _limits() -> QuerySet[Budget]:
+def _limited_budgets() -> QuerySet[Budget]:
     limited = Q(studies__isnull=False) | Q(size_gb__isnull=False)
     return Budget.objects.filter(limited).select_related("group")
 
 
-def _left(budget: Budget, so_far: Used) -> int | None:
+def _studies_left(budget: Budget, so_far: BudgetUse) -> int | None:
     return None if budget.studies is None else max(0, budget.studies - so_far.studies)
 
 
-def _is_over(budget: Budget, so_far: Used) -> bool:
-    if _left(budget, so_far) == 0:
+def _is_over(budget: Budget, so_far: BudgetUse) -> bool:
+    if _studies_left(budget, so_far) == 0:
         return True
     return budget.size_gb is not None and so_far.size_bytes >= budget.size_gb * GB
 
 
-def _sentence(budget: Budget) -> OverBudget:
+def _over_budget(budget: Budget) -> OverBudget:
     text = _("is used up, goes on at 00:00")
     whose = _("Today's budget of %(group)s") % {"group": budget.group.name}
-    return OverBudget(whose, text, next_day())
+    return OverBudget(whose, text, get_next_midnight())

@@ -11,18 +11,18 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from adit.nodes.calendar import windows
-from adit.nodes.limits.unavailable import NoSlot, Waits
+from adit.nodes.calendar import allowed_hours
+from adit.nodes.limits.unavailable import NodeUnavailable, NoSlot
 from adit.nodes.models import Lane, Node, Slot
-from adit.nodes.usage import daily_use
+from adit.nodes.usage import daily_usage
 
 _TRANSFERS = (Lane.RETRIEVE, Lane.URGENT)
-EARLY = timedelta(seconds=10)
+CLOSE_EARLY = timedelta(seconds=10)
 """So long before hours end, or allow less, nothing new begins and what runs is ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class SlotRequest:
     """For whom a node is used, and by how many associations at once: `least` to `most`."""
 
     user: int | None = None
@@ -32,10 +32,12 @@ class Hold:
     fetches: bool = False
 
 
-def take(node: Node, lane: str, holder: str, expires_s: float, hold: Hold = Hold()) -> Slot:
+def acquire_slot(
+    node: Node, lane: str, holder: str, expires_s: float, hold: SlotRequest = SlotRequest()
+) -> Slot:
     """Return the slot of this holder in this lane, a new one (`is_new`) unless it holds one.
 
-    An existing slot is only renewed. Raises Waits outside the node's hours, NoSlot when too few
+    An existing slot is only renewed. Raises NodeUnavailable outside the node's hours, NoSlot when too few
     associations are left.
     """
     with transaction.atomic():
@@ -43,14 +45,14 @@ def take(node: Node, lane: str, holder: str, expires_s: float, hold: Hold = Hold
         return reserve(locked, lane, holder, expires_s, hold)
 
 
-def reserve(node: Node, lane: str, holder: str, expires_s: float, hold: Hold) -> Slot:
+def reserve(node: Node, lane: str, holder: str, expires_s: float, hold: SlotRequest) -> Slot:
     """Like `take`, at a node whose row the caller has locked."""
     now = timezone.now()
     until = now + timedelta(seconds=expires_s)
     held = list(node.slots.all())
     own = [slot for slot in held if slot.holder == holder]
     if any(slot.expires_at <= now for slot in own):
-        _set_aside(node, holder, now)
+        _rename_expired(node, holder, now)
     active = [slot for slot in held if slot.expires_at > now]
     for slot in own:
         if slot in active and slot.lane == lane:
@@ -64,14 +66,14 @@ def _create(
     node: Node,
     lane: str,
     holder: str,
-    hold: Hold,
+    hold: SlotRequest,
     active: Sequence[Slot],
     now: datetime,
     until: datetime,
 ) -> Slot:
-    room = _room(node, lane, now, active)
+    room = _count_free(node, lane, now, active)
     if room < hold.least:
-        raise why_closed(node, lane, now) or _none_left(node, lane, now, hold.least)
+        raise get_closed_reason(node, lane, now) or _no_slot_left(node, lane, now, hold.least)
     slot = Slot(
         node=node,
         lane=lane,
@@ -82,13 +84,13 @@ def _create(
         job=hold.job,
         fetches=hold.fetches,
     )
-    _weigh(slot, min(hold.most, room), now, _held(active, lane))
+    _set_weight(slot, min(hold.most, room), now, _sum_weights(active, lane))
     slot.save()
     slot.is_new = True
     return slot
 
 
-def widen(slot: Slot, weight: int) -> bool:
+def widen_slot(slot: Slot, weight: int) -> bool:
     """Counts it as so many associations from now on; False where too few are left.
 
     Tests are widened in any case: whoever manages the node asks for them, one at a time.
@@ -98,21 +100,21 @@ def widen(slot: Slot, weight: int) -> bool:
         held = row.slots.filter(pk=slot.pk).first()
         if held is None or held.weight >= weight:
             return held is not None
-        if held.lane != Lane.SEARCH and free(row, held.lane, now) < weight - held.weight:
+        if held.lane != Lane.SEARCH and count_free(row, held.lane, now) < weight - held.weight:
             return False
-        _weigh(held, weight, now, _count(row, held.lane, now) - held.weight)
+        _set_weight(held, weight, now, _count_associations(row, held.lane, now) - held.weight)
         held.save()
         return True
 
 
-def renew(holder: str, expires_s: float) -> int:
+def renew_slots(holder: str, expires_s: float) -> int:
     """Prolongs all slots of a holder that are still its own; how many that were."""
     now = timezone.now()
     mine = Slot.objects.filter(holder=holder, expires_at__gt=now)
     return mine.update(expires_at=now + timedelta(seconds=expires_s))
 
 
-def release(holder: str) -> None:
+def release_slots(holder: str) -> None:
     """Release all slots of a holder and record their use."""
     _release(Slot.objects.filter(holder=holder))
 
@@ -134,82 +136,87 @@ def _release(slots: QuerySet[Slot]) -> None:
         ended, now = list(locked), timezone.now()
         Slot.objects.filter(pk__in=[slot.pk for slot in ended]).delete()
         for slot in ended:
-            if slot.node.gap_s and _rests(slot, now):
-                _rest(slot, now + timedelta(seconds=slot.node.gap_s))
-        daily_use.note(ended)
+            if slot.node.gap_s and _needs_rest(slot, now):
+                _create_rest(slot, now + timedelta(seconds=slot.node.gap_s))
+        daily_usage.record_usage(ended)
 
 
-def hand_on(holder: str, to: str) -> None:
+def change_holder(holder: str, to: str) -> None:
     """The same association goes on under another name."""
     Slot.objects.filter(holder=holder).update(holder=to)
 
 
-def holds(node: Node, holder: str) -> bool:
-    return in_use(node).filter(holder=holder).exists()
+def holds_slot(node: Node, holder: str) -> bool:
+    return slots_in_use(node).filter(holder=holder).exists()
 
 
-def in_use(node: Node) -> QuerySet[Slot]:
+def slots_in_use(node: Node) -> QuerySet[Slot]:
     """The slots that count now, of all lanes."""
     return node.slots.filter(expires_at__gt=timezone.now())
 
 
-def free(node: Node, lane: str, at: datetime | None = None) -> int:
+def count_free(node: Node, lane: str, at: datetime | None = None) -> int:
     """How many more the lane may take now; sure only while the node's row is locked."""
     at = at or timezone.now()
-    return _room(node, lane, at, _active(node, at))
+    return _count_free(node, lane, at, _active(node, at))
 
 
 def _active(node: Node, at: datetime) -> list[Slot]:
     return list(node.slots.filter(expires_at__gt=at))
 
 
-def _room(node: Node, lane: str, at: datetime, active: Sequence[Slot]) -> int:
-    most = allowed(node, lane, at)
+def _count_free(node: Node, lane: str, at: datetime, active: Sequence[Slot]) -> int:
+    most = get_lane_limit(node, lane, at)
     if lane != Lane.URGENT:
-        return max(0, most - _held(active, lane))
+        return max(0, most - _sum_weights(active, lane))
     # Its own cap counts what is urgent; the limit of the node counts all associations.
     if sum(slot.lane == Lane.URGENT for slot in active) >= most:
         return 0
-    return max(0, node.retrieve_limit - _held(active, Lane.RETRIEVE))
+    return max(0, node.retrieve_limit - _sum_weights(active, Lane.RETRIEVE))
 
 
-def allowed(node: Node, lane: str, at: datetime) -> int:
+def get_lane_limit(node: Node, lane: str, at: datetime) -> int:
     """How many the lane may hold: of now and of soon, the fewer, since nothing ends at once."""
-    return min(windows.allowed_now(node, lane, at), windows.allowed_now(node, lane, at + EARLY))
+    return min(
+        allowed_hours.get_limit_at(node, lane, at),
+        allowed_hours.get_limit_at(node, lane, at + CLOSE_EARLY),
+    )
 
 
-def why_closed(node: Node, lane: str, at: datetime) -> Waits | None:
+def get_closed_reason(node: Node, lane: str, at: datetime) -> NodeUnavailable | None:
     """Outside its hours, or so close to their end that nothing would get done; else None."""
-    shut = next((t for t in (at, at + EARLY) if not windows.allowed_now(node, lane, t)), None)
+    shut = next(
+        (t for t in (at, at + CLOSE_EARLY) if not allowed_hours.get_limit_at(node, lane, t)), None
+    )
     if shut is None:
         return None
-    until = windows.opens_next(node, lane, shut)
-    return Waits(node.name, closed_sentence(until), until)
+    until = allowed_hours.next_opening(node, lane, shut)
+    return NodeUnavailable(node.name, describe_opening(until), until)
 
 
-def is_beyond(node: Node, slot: Slot, at: datetime) -> bool:
+def exceeds_limit(node: Node, slot: Slot, at: datetime) -> bool:
     """Whether it is one of those too many, the newest first, for what is allowed now or soon."""
     lane = Lane.RETRIEVE if slot.lane in _TRANSFERS else slot.lane
     lanes = _TRANSFERS if slot.lane in _TRANSFERS else (lane,)
     older = node.slots.filter(lane__in=lanes, expires_at__gt=at, pk__lte=slot.pk)
     held = older.aggregate(held=Sum("weight"))["held"] or 0
-    most = node.retrieve_limit if slot.lane == Lane.URGENT else allowed(node, lane, at)
+    most = node.retrieve_limit if slot.lane == Lane.URGENT else get_lane_limit(node, lane, at)
     return bool(held > most)
 
 
-def _none_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
-    used, total = _count(node, lane, at), allowed(node, lane, at)
+def _no_slot_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
+    used, total = _count_associations(node, lane, at), get_lane_limit(node, lane, at)
     if lane == Lane.URGENT:
         urgent = node.slots.filter(lane=lane, expires_at__gt=at).count()
         if urgent >= total:
             used = urgent
         else:
-            used, total = _count(node, Lane.RETRIEVE, at), node.retrieve_limit
+            used, total = _count_associations(node, Lane.RETRIEVE, at), node.retrieve_limit
     words = {"used": used, "total": total, "least": least, "gap": node.gap_s}
     if total < least:
         text = _("C-MOVE needs %(least)d connections at once, and its limit is %(total)d")
         return NoSlot(node.name, text % words)
-    rests = node.slots.filter(holder__startswith=daily_use.REST, expires_at__gt=at)
+    rests = node.slots.filter(holder__startswith=daily_usage.REST_PREFIX, expires_at__gt=at)
     soonest = rests.order_by("expires_at").first()
     if soonest is not None:
         return NoSlot(
@@ -218,45 +225,55 @@ def _none_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
     return NoSlot(node.name, _("%(used)d of %(total)d connections in use") % words)
 
 
-def _count(node: Node, lane: str, at: datetime) -> int:
-    return _held(_active(node, at), lane)
+def _count_associations(node: Node, lane: str, at: datetime) -> int:
+    return _sum_weights(_active(node, at), lane)
 
 
-def _held(active: Sequence[Slot], lane: str) -> int:
+def _sum_weights(active: Sequence[Slot], lane: str) -> int:
     """Associations, of transfers urgent or not."""
     lanes = _TRANSFERS if lane in _TRANSFERS else (lane,)
     return sum(slot.weight for slot in active if slot.lane in lanes)
 
 
-def _weigh(slot: Slot, weight: int, at: datetime, others: int) -> None:
+def _set_weight(slot: Slot, weight: int, at: datetime, others: int) -> None:
     """With what this weight makes of the lane's use beside all others."""
     slot.weight = weight
     slot.at_once = max(slot.at_once if slot.pk else 0, others + weight)
     is_urgent = slot.lane == Lane.URGENT
-    slot.allowed = slot.node.retrieve_limit if is_urgent else allowed(slot.node, slot.lane, at)
+    slot.allowed = (
+        slot.node.retrieve_limit if is_urgent else get_lane_limit(slot.node, slot.lane, at)
+    )
 
 
-def _set_aside(node: Node, holder: str, at: datetime) -> None:
+def _rename_expired(node: Node, holder: str, at: datetime) -> None:
     """What expired under the same name counts no more; `release_expired` records it.
 
     Not here, since whoever ends a task records its use before it locks the task's job.
     """
     expired = node.slots.filter(holder=holder, expires_at__lte=at)
-    expired.update(holder=Concat(Value(daily_use.GONE), Cast("pk", CharField())))
+    expired.update(holder=Concat(Value(daily_usage.LOST_PREFIX), Cast("pk", CharField())))
 
 
-def _rest(slot: Slot, until: datetime) -> None:
+def _create_rest(slot: Slot, until: datetime) -> None:
     values = {field.attname: getattr(slot, field.attname) for field in Slot._meta.concrete_fields}
-    values |= {"id": None, "holder": f"{daily_use.REST}{slot.pk}", "expires_at": until, "job": None}
+    values |= {
+        "id": None,
+        "holder": f"{daily_usage.REST_PREFIX}{slot.pk}",
+        "expires_at": until,
+        "job": None,
+    }
     Slot.objects.create(**values)
 
 
-def _rests(slot: Slot, at: datetime) -> bool:
-    is_over = slot.holder.startswith((daily_use.LATE, daily_use.REST)) or slot.expires_at <= at
+def _needs_rest(slot: Slot, at: datetime) -> bool:
+    is_over = (
+        slot.holder.startswith((daily_usage.LATE_PREFIX, daily_usage.REST_PREFIX))
+        or slot.expires_at <= at
+    )
     return slot.lane in _TRANSFERS and not is_over
 
 
-def closed_sentence(until: datetime | None) -> str:
+def describe_opening(until: datetime | None) -> str:
     """When the hours begin, in words and in the zone of the settings."""
     if until is None:
         return _("its allowed hours leave no time for this")

@@ -5,7 +5,7 @@ from datetime import datetime
 from adit_engine.errors import NodeError
 
 
-class Waits(NodeError):
+class NodeUnavailable(NodeError):
     """Closed, paused, outside its hours, or all connections in use: nothing failed, ask later.
 
     `until` is when it is worth asking again (UTC), or None where a person or another one's
@@ -19,21 +19,21 @@ class Waits(NodeError):
         self.until = until
 
 
-class NoSlot(Waits):
+class NoSlot(NodeUnavailable):
     """All connections that this node allows are in use."""
 
 
-class Paused(Waits):
+class NodePaused(NodeUnavailable):
     """A person paused it: nothing new starts, and what runs may finish its series."""
 
 
-class Halted(Waits):
+class NodeStopped(NodeUnavailable):
     """A person stopped it: every connection is cut."""
 
 
-class Ended(Waits):
+class ConnectionEnded(NodeUnavailable):
     """A person ended this one connection."""
 
 
-class OverBudget(Waits):
+class OverBudget(NodeUnavailable):
     """A group has fetched as much today as it may; `node` names the budget."""

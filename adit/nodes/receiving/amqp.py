@@ -14,7 +14,7 @@ import amqp
 from amqp.exceptions import AMQPError
 from kombu.utils.url import url_to_parts
 
-BOUND_BYTES = 32 * 1024 * 1024
+MAX_QUEUE_BYTES = 32 * 1024 * 1024
 """The queue of one expectation takes no more; the receiver's spool holds the rest."""
 WINDOW_BYTES = 8 * 1024 * 1024
 """What is sent ahead of the broker's confirmation."""
@@ -22,36 +22,36 @@ PREFETCH = 4
 """Messages a worker holds that it has not looked at."""
 
 CONNECT_S = 3.0
-SILENT_S = 20.0
+SILENCE_TIMEOUT_S = 20.0
 """A broker that confirms nothing for so long is taken for gone."""
 
 _EXPIRES_MS = 15 * 60 * 1000
-_FULL_S = 0.02
-_TROUBLE = (OSError, AMQPError)
+_FULL_PAUSE_S = 0.02
+_ERRORS = (OSError, AMQPError)
 
 
-class Away(Exception):
+class BrokerUnavailable(Exception):
     """The broker cannot be used now, or has no such queue; the text names no image."""
 
 
-def images_queue(token: str) -> str:
+def get_images_queue(token: str) -> str:
     return f"adit.images.{token}"
 
 
-def receipts_queue(token: str) -> str:
+def get_receipts_queue(token: str) -> str:
     return f"adit.receipts.{token}"
 
 
-class Wire:
+class BrokerConnection:
     """One connection, used by one thread."""
 
     def __init__(self, connection: amqp.Connection) -> None:
         self._connection = connection
         self._channel = connection.channel()
         self._channel.confirm_select()
-        self._channel.events["basic_ack"].add(self._confirmed)
-        self._channel.events["basic_nack"].add(self._not_taken)
-        self._channel.events["basic_return"].add(self._returned)
+        self._channel.events["basic_ack"].add(self._on_ack)
+        self._channel.events["basic_nack"].add(self._on_nack)
+        self._channel.events["basic_return"].add(self._on_return)
         self._next_tag = 1
         self._sent: dict[int, tuple[str, bytes]] = {}
         self._again: deque[tuple[str, bytes]] = deque()
@@ -63,26 +63,26 @@ class Wire:
     def make_queues(self, token: str) -> None:
         """Both queues of an expectation, which go away by themselves when nobody uses them."""
         common = {"x-queue-type": "classic", "x-expires": _EXPIRES_MS, "x-message-ttl": _EXPIRES_MS}
-        bound = {"x-max-length-bytes": BOUND_BYTES, "x-overflow": "reject-publish"}
-        for name, more in ((images_queue(token), bound), (receipts_queue(token), {})):
-            with _told():
+        bound = {"x-max-length-bytes": MAX_QUEUE_BYTES, "x-overflow": "reject-publish"}
+        for name, more in ((get_images_queue(token), bound), (get_receipts_queue(token), {})):
+            with _convert_errors():
                 self._channel.queue_declare(
                     name, durable=True, auto_delete=False, arguments={**common, **more}
                 )
 
     def remove_queues(self, token: str) -> None:
-        for name in (images_queue(token), receipts_queue(token)):
-            with _told():
+        for name in (get_images_queue(token), get_receipts_queue(token)):
+            with _convert_errors():
                 self._channel.queue_delete(name)
 
     def depth(self, queue: str) -> int:
         """How many messages lie there that nobody has fetched."""
-        with _told():
+        with _convert_errors():
             return int(self._channel.queue_declare(queue, passive=True).message_count)
 
     def close(self) -> None:
         """Takes leave of the broker, unless it was dropped."""
-        with suppress(*_TROUBLE):
+        with suppress(*_ERRORS):
             self._connection.close()
         self._connection.collect()
 
@@ -99,7 +99,7 @@ class Wire:
             take(message.body)
             self._channel.basic_ack(message.delivery_tag)
 
-        with _told():
+        with _convert_errors():
             self._channel.basic_qos(0, PREFETCH, False)
             self._channel.basic_consume(queue, callback=taken)
 
@@ -109,10 +109,10 @@ class Wire:
             self._connection.drain_events(timeout=timeout_s)
         except TimeoutError:
             return False
-        except _TROUBLE as error:
-            raise Away(type(error).__name__) from error
+        except _ERRORS as error:
+            raise BrokerUnavailable(type(error).__name__) from error
         if self._is_lost:
-            raise Away("the queue is not there")
+            raise BrokerUnavailable("the queue is not there")
         return True
 
     def send(self, queue: str, body: bytes, check: Callable[[], None]) -> None:
@@ -129,81 +129,81 @@ class Wire:
         self._settle(0, check)
 
     def _settle(self, most_bytes: int, check: Callable[[], None]) -> None:
-        until = time.monotonic() + SILENT_S
+        until = time.monotonic() + SILENCE_TIMEOUT_S
         while self._again or self._window_bytes > most_bytes:
             check()
             if self._again:
-                full_until = time.monotonic() + _FULL_S
+                full_until = time.monotonic() + _FULL_PAUSE_S
                 while (left_s := full_until - time.monotonic()) > 0:
                     self.listen(left_s)
                 for _ in range(len(self._again)):
                     queue, body = self._again.popleft()
                     self._window_bytes -= len(body)
                     self._publish(queue, body)
-                until = time.monotonic() + SILENT_S
+                until = time.monotonic() + SILENCE_TIMEOUT_S
             elif not self.listen(0.5) and time.monotonic() > until:
-                raise Away("it confirms nothing")
+                raise BrokerUnavailable("it confirms nothing")
 
     def _publish(self, queue: str, body: bytes) -> None:
         self._sent[self._next_tag] = (queue, body)
         self._next_tag += 1
         self._window_bytes += len(body)
-        with _told():
+        with _convert_errors():
             self._channel.basic_publish(
                 amqp.Message(body, delivery_mode=1), routing_key=queue, mandatory=True
             )
 
-    def _confirmed(self, tag: int, multiple: bool) -> None:
+    def _on_ack(self, tag: int, multiple: bool) -> None:
         self._window_bytes -= sum(len(body) for _, body in self._settled(tag, multiple))
 
-    def _not_taken(self, tag: int, multiple: bool) -> None:
+    def _on_nack(self, tag: int, multiple: bool) -> None:
         self._again.extend(self._settled(tag, multiple))
 
     def _settled(self, tag: int, multiple: bool) -> list[tuple[str, bytes]]:
         tags = [one for one in self._sent if one <= tag] if multiple else [tag]
         return [self._sent.pop(one) for one in tags if one in self._sent]
 
-    def _returned(self, *told: object) -> None:
+    def _on_return(self, *told: object) -> None:
         self._is_lost = True
 
 
 @contextmanager
-def connected(url: str) -> Iterator[Wire]:
-    """Raises Away when there is no connection, or when it breaks."""
+def open_connection(url: str) -> Iterator[BrokerConnection]:
+    """Raises BrokerUnavailable when there is no connection, or when it breaks."""
     wire = connect(url)
     try:
         yield wire
-    except Away:
+    except BrokerUnavailable:
         wire.drop()
         raise
     finally:
         wire.close()
 
 
-def connect(url: str) -> Wire:
-    """To be closed by the caller. Raises Away."""
-    connection = _connection(url)
+def connect(url: str) -> BrokerConnection:
+    """To be closed by the caller. Raises BrokerUnavailable."""
+    connection = _make_connection(url)
     try:
-        with _told():
+        with _convert_errors():
             connection.connect()
-            return Wire(connection)
+            return BrokerConnection(connection)
     except BaseException:
         connection.collect()
         raise
 
 
-def version(url: str) -> str:
-    """The broker's own version, which it tells to whom it lets in. Raises Away."""
-    connection = _connection(url)
+def get_broker_version(url: str) -> str:
+    """The broker's own version, which it tells to whom it lets in. Raises BrokerUnavailable."""
+    connection = _make_connection(url)
     try:
-        with _told():
+        with _convert_errors():
             connection.connect()
             return str(connection.server_properties.get("version", ""))
     finally:
         connection.collect()
 
 
-def _connection(url: str) -> amqp.Connection:
+def _make_connection(url: str) -> amqp.Connection:
     scheme, host, port, user, password, path, _ = url_to_parts(url)
     secure = scheme == "amqps"
     return amqp.Connection(
@@ -213,14 +213,14 @@ def _connection(url: str) -> amqp.Connection:
         virtual_host=path or "/",
         ssl={"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": host} if secure else False,
         connect_timeout=CONNECT_S,
-        read_timeout=SILENT_S,
-        write_timeout=SILENT_S,
+        read_timeout=SILENCE_TIMEOUT_S,
+        write_timeout=SILENCE_TIMEOUT_S,
     )
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _convert_errors() -> Iterator[None]:
     try:
         yield
-    except _TROUBLE as error:
-        raise Away(type(error).__name__) from error
+    except _ERRORS as error:
+        raise BrokerUnavailable(type(error).__name__) from error

@@ -18,26 +18,26 @@ CLIENT_CA = "ADIT_RECEIVER_TLS_CLIENT_CA"
 log = logging.getLogger(__name__)
 
 
-def wants_tls() -> bool:
+def uses_tls() -> bool:
     """Any of the three is enough: nobody who named one meant to listen in the clear."""
-    return any(_paths())
+    return any(_get_paths())
 
 
-def receiver_tls() -> ServerTls | None:
+def load_receiver_tls() -> ServerTls | None:
     """None in the clear. Raises WrongInput, which names the setting."""
-    if not wants_tls():
+    if not uses_tls():
         return None
-    certificate, key, client_ca = _paths()
+    certificate, key, client_ca = _get_paths()
     papers = TlsCredentials.of_files((CERTIFICATE, certificate), (KEY, key), (CLIENT_CA, client_ca))
     return ServerTls(papers)
 
 
-def renew(receiver: "StorageScp") -> None:
+def reload_certificates(receiver: "StorageScp") -> None:
     """Shows what lies in the files now to whoever calls next; keeps the old when it does not fit."""
     if receiver.tls is None:
         return
     try:
-        renewed = receiver_tls()
+        renewed = load_receiver_tls()
     except InvalidInput as error:
         log.error("the receiver goes on with its old certificates: %s", error)
         return
@@ -46,7 +46,7 @@ def renew(receiver: "StorageScp") -> None:
         log.info("the receiver shows new certificates from now on")
 
 
-def _paths() -> tuple[str, str, str]:
+def _get_paths() -> tuple[str, str, str]:
     given = settings
     return (
         given.RECEIVER_TLS_CERTIFICATE,

@@ -12,26 +12,26 @@ from typing import Any
 from django.db import Error
 from django.utils import timezone
 
-from adit.nodes.models import Question
+from adit.nodes.models import PendingCommitment
 from adit_engine.storage_scp.pending_moves import AllowedSender, PendingReport
 from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 
-SPARE_S = 60
+GRACE_S = 60
 """A row of a worker that died counts for so long beyond its time."""
 
-_LOOK_S = 0.25
+_POLL_S = 0.25
 
 
 @contextmanager
-def awaited(
+def expect_report(
     node_id: int, asked: PendingReport, within_s: float
 ) -> Iterator[Callable[[], CommitmentReport | None]]:
     """What the block gets asks the row, at most every _LOOK_S."""
-    row = Question.objects.create(
+    row = PendingCommitment.objects.create(
         node_id=node_id,
         transaction_uid=asked.transaction_uid,
         senders=[[one.ae_title, list(one.networks)] for one in asked.senders],
-        expires_at=timezone.now() + timedelta(seconds=within_s + SPARE_S),
+        expires_at=timezone.now() + timedelta(seconds=within_s + GRACE_S),
     )
     look_at = 0.0
 
@@ -39,9 +39,9 @@ def awaited(
         nonlocal look_at
         if time.monotonic() < look_at:
             return None
-        look_at = time.monotonic() + _LOOK_S
-        found = Question.objects.filter(pk=row.pk).values_list("report", flat=True).first()
-        return None if found is None else _read(asked.transaction_uid, found)
+        look_at = time.monotonic() + _POLL_S
+        found = PendingCommitment.objects.filter(pk=row.pk).values_list("report", flat=True).first()
+        return None if found is None else _parse_report(asked.transaction_uid, found)
 
     try:
         yield come
@@ -51,9 +51,9 @@ def awaited(
             row.delete()
 
 
-def answer(report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
+def store_report(report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
     """Lays a report that came from there into the row of its question; the first one counts."""
-    row = Question.objects.filter(
+    row = PendingCommitment.objects.filter(
         transaction_uid=report.transaction_uid, expires_at__gt=timezone.now()
     ).first()
     if row is None:
@@ -62,15 +62,15 @@ def answer(report: CommitmentReport, ae_title: str, address: str) -> ReportRecei
     if not PendingReport("", row.transaction_uid, senders).is_from(ae_title, address):
         return ReportReceipt.STRANGER
     held = {"kept": sorted(report.kept), "failed": dict(report.failed)}
-    Question.objects.filter(pk=row.pk, report__isnull=True).update(report=held)
+    PendingCommitment.objects.filter(pk=row.pk, report__isnull=True).update(report=held)
     return ReportReceipt.TAKEN
 
 
-def sweep() -> None:
+def delete_expired() -> None:
     """Removes what workers left that ended suddenly."""
-    Question.objects.filter(expires_at__lt=timezone.now()).delete()
+    PendingCommitment.objects.filter(expires_at__lt=timezone.now()).delete()
 
 
-def _read(transaction_uid: str, held: dict[str, Any]) -> CommitmentReport:
+def _parse_report(transaction_uid: str, held: dict[str, Any]) -> CommitmentReport:
     kept = frozenset((class_uid, instance_uid) for class_uid, instance_uid in held["kept"])
     return CommitmentReport(transaction_uid, kept, dict(held["failed"]))

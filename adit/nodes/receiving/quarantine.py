@@ -10,17 +10,17 @@ from django.conf import settings
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may, require
 from adit.audit.trail import record
-from adit.nodes.models import Stray
-from adit.nodes.receiving.retrievals import house_spool
+from adit.nodes.models import UnexpectedSender
+from adit.nodes.receiving.retrievals import open_spool
 from adit_engine.dicom_ul.statuses import describe_uid
 from adit_engine.storage_scp.quarantine import Quarantine, QuarantinedInstance
 
-Sender = tuple[str, str, str]
+SenderKey = tuple[str, str, str]
 """AE title, address and SOP class."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
+class QuarantineLot:
     """Images in quarantine of one sender and one kind of object."""
 
     calling: str
@@ -44,7 +44,7 @@ class Lot:
         """For the form that deletes it."""
         return json.dumps([self.calling, self.address, self.class_uid])
 
-    def and_one(self, image: QuarantinedInstance) -> "Lot":
+    def and_one(self, image: QuarantinedInstance) -> "QuarantineLot":
         return replace(
             self,
             first_at=min(self.first_at, image.at),
@@ -55,10 +55,10 @@ class Lot:
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class RejectedSender:
     """What was turned away or refused, added up; and laid apart, where it is gone by now."""
 
-    row: Stray
+    row: UnexpectedSender
 
     @property
     def kind(self) -> str:
@@ -66,11 +66,11 @@ class Turned:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class QuarantineContent:
     """All of it. `limit_bytes` is 0 where nothing is laid apart."""
 
-    lots: list[Lot]
-    turned: list[Turned]
+    lots: list[QuarantineLot]
+    turned: list[RejectedSender]
     limit_bytes: int
     elsewhere: bool
     """Images lie on the receiver's machine, which this one is not sure to be."""
@@ -84,24 +84,29 @@ class Held:
         return min(100, round(100 * self.used_bytes / self.limit_bytes)) if self.limit_bytes else 0
 
 
-def held(user: User) -> Held:
-    """Names no patient, and that it was looked at is recorded. Raises Refused."""
+def list_quarantine(user: User) -> QuarantineContent:
+    """Names no patient, and that it was looked at is recorded. Raises NotPermitted."""
     require(user, Right.MANAGE_NODES)
-    lots: dict[Sender, Lot] = {}
-    for image in _house().contents():
+    lots: dict[SenderKey, QuarantineLot] = {}
+    for image in _open_quarantine().contents():
         key = (image.calling, image.address, image.class_uid)
-        lots[key] = lots.get(key, Lot(*key, image.at, image.at)).and_one(image)
-    turned = [Turned(row) for row in Stray.objects.exclude(fate=Stray.Fate.LAID_APART)]
-    found = Held(list(lots.values()), turned, _limit_bytes(), bool(settings.HAND_OVER_URL))
+        lots[key] = lots.get(key, QuarantineLot(*key, image.at, image.at)).and_one(image)
+    turned = [
+        RejectedSender(row)
+        for row in UnexpectedSender.objects.exclude(fate=UnexpectedSender.Fate.LAID_APART)
+    ]
+    found = QuarantineContent(
+        list(lots.values()), turned, _get_limit_bytes(), bool(settings.HAND_OVER_URL)
+    )
     images = sum(lot.count for lot in found.lots)
     record("quarantine.viewed", user=user, details={"images": images})
     return found
 
 
-def delete_images(user: User, senders: Iterable[Sender]) -> int:
-    """Removes for good what these senders have in quarantine; says how many images. Raises Refused."""
+def delete_images(user: User, senders: Iterable[SenderKey]) -> int:
+    """Removes for good what these senders have in quarantine; says how many images. Raises NotPermitted."""
     require(user, Right.MANAGE_NODES)
-    meant, quarantine = set(senders), _house()
+    meant, quarantine = set(senders), _open_quarantine()
     names = [
         one.name
         for one in quarantine.contents()
@@ -113,30 +118,30 @@ def delete_images(user: User, senders: Iterable[Sender]) -> int:
     return count
 
 
-def forget_turned(user: User) -> int:
-    """Empties the list of what was turned away or refused. Raises Refused."""
+def clear_rejected(user: User) -> int:
+    """Empties the list of what was turned away or refused. Raises NotPermitted."""
     require(user, Right.MANAGE_NODES)
-    count, _ = Stray.objects.all().delete()
+    count, _ = UnexpectedSender.objects.all().delete()
     record("quarantine.forgotten", user=user, details={"lines": count})
     return count
 
 
-def waits(user: User) -> bool:
+def needs_attention(user: User) -> bool:
     """Whether something lies here that somebody who manages nodes should look at."""
     if not may(user, Right.MANAGE_NODES):
         return False
-    turned = Stray.objects.exclude(fate=Stray.Fate.LAID_APART)
-    return turned.exists() or not _house().is_empty()
+    turned = UnexpectedSender.objects.exclude(fate=UnexpectedSender.Fate.LAID_APART)
+    return turned.exists() or not _open_quarantine().is_empty()
 
 
-def count() -> int:
+def count_images() -> int:
     """How many images lie there, on this machine."""
-    return sum(1 for _ in _house().contents())
+    return sum(1 for _ in _open_quarantine().contents())
 
 
-def _house() -> Quarantine:
-    return Quarantine(house_spool(), _limit_bytes())
+def _open_quarantine() -> Quarantine:
+    return Quarantine(open_spool(), _get_limit_bytes())
 
 
-def _limit_bytes() -> int:
+def _get_limit_bytes() -> int:
     return int(settings.RECEIVER_QUARANTINE_MB) * 1024 * 1024

@@ -11,14 +11,19 @@ from dataclasses import replace
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from adit.nodes.gateway import engine_settings
-from adit.nodes.health import is_ourselves
-from adit.nodes.models import Expectation, Node
+from adit.nodes.gateway import get_engine_settings
+from adit.nodes.health import is_own_receiver_check
+from adit.nodes.models import MoveInProgress, Node
 from adit.nodes.receiving import commitment_reports, unexpected_senders
-from adit.nodes.receiving.certificates import receiver_tls, renew
-from adit.nodes.receiving.retrievals import expected, house_spool, leave_database, live_rows
-from adit.nodes.receiving.sender import Dispatch
-from adit.nodes.usage.metering import KB, rate_of_moves
+from adit.nodes.receiving.broker_sender import BrokerSender
+from adit.nodes.receiving.certificates import load_receiver_tls, reload_certificates
+from adit.nodes.receiving.retrievals import (
+    close_thread_connection,
+    live_moves,
+    open_spool,
+    row_to_move,
+)
+from adit.nodes.usage.metering import KB, get_move_rate
 from adit_engine.errors import InvalidInput
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.storage_scp.pending_moves import AllowedSender, UnexpectedArrival, parse_senders
@@ -26,18 +31,18 @@ from adit_engine.storage_scp.pending_moves import PendingMove as Expected
 from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
 from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 
-KNOWN_FOR_S = 2.0
-SENDERS_KNOWN_FOR_S = 30.0
+CACHE_S = 2.0
+SENDERS_CACHE_S = 30.0
 SWEEP_S = 60.0
-TRY_AGAIN_S = 10.0
+RETRY_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
-class RowRegister:
+class DatabaseReceiverState:
     """Asked from the receiver's many threads, each of which leaves the database again."""
 
-    def __init__(self, dispatch: Dispatch | None = None) -> None:
+    def __init__(self, dispatch: BrokerSender | None = None) -> None:
         """Between machines, a dispatch is told what is awaited."""
         self._lock = threading.Lock()
         self._dispatch = dispatch
@@ -45,18 +50,18 @@ class RowRegister:
         self._live_until = 0.0
         self._senders: dict[str, tuple[float, tuple[AllowedSender, ...]]] = {}
         self._naming: dict[str, bool] = {}
-        self._strays = unexpected_senders.Gatherer()
+        self._strays = unexpected_senders.SenderCounter()
 
     def live(self, *, fresh: bool = False) -> Sequence[Expected]:
         with self._lock:
             if fresh or time.monotonic() > self._live_until:
-                with _database("expectations"):
-                    rows = list(live_rows())
-                    self._live = _with_rates(rows)
+                with _log_database_errors("expectations"):
+                    rows = list(live_moves())
+                    self._live = _make_moves(rows)
                     if self._dispatch is not None:
                         keys = {row.token: bytes.fromhex(row.key) for row in rows if row.key}
                         self._dispatch.follow(keys)
-                    self._live_until = time.monotonic() + KNOWN_FOR_S
+                    self._live_until = time.monotonic() + CACHE_S
             return self._live
 
     def came(self, expectation: Expected, *, names_originator: bool) -> None:
@@ -66,32 +71,32 @@ class RowRegister:
             return
         self._naming[node] = names_originator
         rows = Node.objects.filter(name=node)
-        with _database("nodes"):
+        with _log_database_errors("nodes"):
             if names_originator:
                 rows = rows.filter(names_originator=None)
             rows.update(names_originator=names_originator)
 
     def admits(self, ae_title: str, address: str) -> bool:
         """Nodes that are known, whoever a C-MOVE under way names, and `adit doctor` here."""
-        if is_ourselves(ae_title, address):
+        if is_own_receiver_check(ae_title, address):
             return True
         if self.is_stopped(ae_title, address):
             return False
-        if any(sender.is_at(ae_title, address) for sender in self._senders_called(ae_title)):
+        if any(sender.is_at(ae_title, address) for sender in self._find_senders(ae_title)):
             return True
         awaited = (one for e in self.live(fresh=True) for one in e.wanted.senders)
         return any(sender.is_at(ae_title, address) for sender in awaited)
 
     def is_stopped(self, ae_title: str, address: str) -> bool:
         """Whether a person stopped every node that sends under this title from there."""
-        with _database("nodes"):
+        with _log_database_errors("nodes"):
             if not Node.objects.filter(kind="dimse").exclude(stopped_at=None).exists():
                 return False
             rows = Node.objects.filter(kind="dimse")
             found = {
                 row.stopped_at is not None
                 for row in rows
-                for one in _senders(row, ae_title)
+                for one in _find_node_senders(row, ae_title)
                 if one.is_at(ae_title, address)
             }
             return found == {True}
@@ -99,47 +104,47 @@ class RowRegister:
 
     def rate_of(self, ae_title: str, address: str) -> float | None:
         """Bytes a second that were agreed on with whoever sends under this title from there."""
-        with _database("nodes"):
+        with _log_database_errors("nodes"):
             rows = Node.objects.filter(kind="dimse").exclude(rate_kb_s=None)
             rates = [
                 row.rate_kb_s * KB
                 for row in rows
                 if row.rate_kb_s is not None
-                and any(one.is_at(ae_title, address) for one in _senders(row, ae_title))
+                and any(one.is_at(ae_title, address) for one in _find_node_senders(row, ae_title))
             ]
             return float(min(rates)) if rates else None
         return None
 
     def record_unexpected(self, stray: UnexpectedArrival) -> None:
         if self._strays.add(stray):
-            self.write_strays()
+            self.write_unexpected_senders()
 
     def reported(self, report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
-        with _database("questions"):
-            return commitment_reports.answer(report, ae_title, address)
+        with _log_database_errors("questions"):
+            return commitment_reports.store_report(report, ae_title, address)
         return ReportReceipt.NOT_NOW
 
-    def write_strays(self) -> None:
+    def write_unexpected_senders(self) -> None:
         """What has come since it was written last."""
         gathered = self._strays.take()
         if gathered:
-            with _database("strays"):
-                unexpected_senders.write(gathered)
+            with _log_database_errors("strays"):
+                unexpected_senders.write_counts(gathered)
 
-    def _senders_called(self, ae_title: str) -> tuple[AllowedSender, ...]:
+    def _find_senders(self, ae_title: str) -> tuple[AllowedSender, ...]:
         """Asks the name service for the nodes of this title alone, and holds up nobody else."""
         until, known = self._senders.get(ae_title, (0.0, ()))
         if time.monotonic() < until:
             return known
-        with _database("nodes"):
+        with _log_database_errors("nodes"):
             rows = list(Node.objects.filter(kind="dimse"))
-            known = tuple(one for row in rows for one in _senders(row, ae_title))
+            known = tuple(one for row in rows for one in _find_node_senders(row, ae_title))
             if known:
-                self._senders[ae_title] = (time.monotonic() + SENDERS_KNOWN_FOR_S, known)
+                self._senders[ae_title] = (time.monotonic() + SENDERS_CACHE_S, known)
         return known
 
 
-def run(end: threading.Event) -> None:
+def run_receiver(end: threading.Event) -> None:
     """The receiver's process, until `end`. A port that is taken is waited for."""
     given = StorageScpSettings(
         settings.CALLING_AE_TITLE,
@@ -149,15 +154,15 @@ def run(end: threading.Event) -> None:
         quarantine_bytes=settings.RECEIVER_QUARANTINE_MB * 1024 * 1024,
     )
     url = settings.HAND_OVER_URL
-    dispatch = Dispatch(house_spool(), url) if url else None
+    dispatch = BrokerSender(open_spool(), url) if url else None
     while not end.is_set():
-        register = RowRegister(dispatch)
+        register = DatabaseReceiverState(dispatch)
         try:
-            secured = replace(given, tls=receiver_tls())
-            receiver = StorageScp(secured, house_spool(), register)
+            secured = replace(given, tls=load_receiver_tls())
+            receiver = StorageScp(secured, open_spool(), register)
         except InvalidInput as error:
             log.error("no C-MOVE until this is mended: %s", error)
-            end.wait(TRY_AGAIN_S)
+            end.wait(RETRY_S)
             continue
         except OSError as error:
             log.error(
@@ -165,21 +170,21 @@ def run(end: threading.Event) -> None:
                 given.port,
                 error.strerror,
             )
-            end.wait(TRY_AGAIN_S)
+            end.wait(RETRY_S)
             continue
         with receiver:
             how = "by TLS" if receiver.tls is not None else "in the clear"
             log.info("takes images as %s on port %d, %s", given.ae_title, receiver.port, how)
-            _attend(register, receiver, end)
+            _serve(register, receiver, end)
     if dispatch is not None:
         dispatch.stop()
 
 
-def _attend(register: RowRegister, receiver: StorageScp, end: threading.Event) -> None:
+def _serve(register: DatabaseReceiverState, receiver: StorageScp, end: threading.Event) -> None:
     """Between machines, what is awaited is also asked for while nobody calls."""
     sweep_at = time.monotonic() + SWEEP_S
-    while not end.wait(KNOWN_FOR_S):
-        register.write_strays()
+    while not end.wait(CACHE_S):
+        register.write_unexpected_senders()
         if receiver.cut(register.is_stopped):
             log.warning("cut what a stopped PACS was sending")
         receiver.limit_rates(register.rate_of)
@@ -187,39 +192,39 @@ def _attend(register: RowRegister, receiver: StorageScp, end: threading.Event) -
             register.live()
         if time.monotonic() > sweep_at:
             sweep_at = time.monotonic() + SWEEP_S
-            sweep()
-            renew(receiver)
+            delete_expired()
+            reload_certificates(receiver)
             close_old_connections()
-    register.write_strays()
+    register.write_unexpected_senders()
 
 
-def sweep() -> None:
+def delete_expired() -> None:
     """Removes what workers left that ended suddenly."""
-    spool = house_spool()
+    spool = open_spool()
     tokens = spool.tokens()
-    with _database("expectations"):
-        live = set(live_rows().values_list("token", flat=True))
+    with _log_database_errors("expectations"):
+        live = set(live_moves().values_list("token", flat=True))
         for token in set(tokens) - live:
             spool.close(token)
-        Expectation.objects.exclude(token__in=live).delete()
-        commitment_reports.sweep()
+        MoveInProgress.objects.exclude(token__in=live).delete()
+        commitment_reports.delete_expired()
     spool.sweep_closed()
 
 
-def _with_rates(rows: Sequence[Expectation]) -> tuple[Expected, ...]:
+def _make_moves(rows: Sequence[MoveInProgress]) -> tuple[Expected, ...]:
     moves = Counter(row.node for row in rows)
-    rates = {node.pk: rate_of_moves(node, count) for node, count in moves.items()}
+    rates = {node.pk: get_move_rate(node, count) for node, count in moves.items()}
     found = []
     for row in rows:
-        one = expected(row)
+        one = row_to_move(row)
         wanted = replace(one.wanted, rate_bytes_s=rates[row.node_id])
         found.append(replace(one, wanted=wanted))
     return tuple(found)
 
 
-def _senders(row: Node, ae_title: str) -> tuple[AllowedSender, ...]:
+def _find_node_senders(row: Node, ae_title: str) -> tuple[AllowedSender, ...]:
     try:
-        given = DimseSettings(**engine_settings(row))
+        given = DimseSettings(**get_engine_settings(row))
         mine = parse_senders(given.senders) or (AllowedSender(given.called_ae_title),)
     except InvalidInput:
         return ()
@@ -229,7 +234,7 @@ def _senders(row: Node, ae_title: str) -> tuple[AllowedSender, ...]:
 
 
 @contextmanager
-def _database(what: str) -> Iterator[None]:
+def _log_database_errors(what: str) -> Iterator[None]:
     """Without the database the last answer stays: nobody new is let in."""
     try:
         yield
@@ -237,4 +242,4 @@ def _database(what: str) -> Iterator[None]:
         log.error("the receiver cannot read the %s (%s)", what, type(error).__name__)
         connection.close()
     finally:
-        leave_database()
+        close_thread_connection()

@@ -19,12 +19,12 @@ from structlog.contextvars import bind_contextvars, get_contextvars
 
 from adit.nodes.limits import slots
 from adit.nodes.limits.unavailable import NoSlot
-from adit.nodes.models import Expectation, Lane, Node, Slot
+from adit.nodes.models import Lane, MoveInProgress, Node, Slot
 from adit.nodes.receiving import commitment_reports, unexpected_senders
-from adit.nodes.receiving.certificates import wants_tls
-from adit.nodes.receiving.receiver import Delivery
-from adit.nodes.usage.daily_use import LATE
-from adit.nodes.usage.metering import BY_MOVE
+from adit.nodes.receiving.broker_receiver import BrokerReceiver
+from adit.nodes.receiving.certificates import uses_tls
+from adit.nodes.usage.daily_usage import LATE_PREFIX
+from adit.nodes.usage.metering import ASSOCIATIONS_OF_MOVE
 from adit_engine.storage_scp.inbox import (
     CONFLICT_WAIT_S,
     SpooledImages,
@@ -43,25 +43,25 @@ from adit_engine.storage_scp.spool import Spool
 from adit_engine.values.commitment_report import CommitmentReport
 from adit_engine.values.instance import Instance
 
-LATE_S = 30
+LATE_IMAGES_S = 30
 
-STRAYS_WITHIN_S = 3.0
+SENDERS_WRITTEN_WITHIN_S = 3.0
 """So long after they came, what the receiver got is written at the latest."""
 
-_RENEWED_WITHIN = 15
+_RENEWALS_PER_LEASE = 15
 """A worker that lives tells so as many times before it would count as dead."""
 
-_LOOK_S = 0.25
+_POLL_S = 0.25
 
 
-class HouseReception:
+class ReceiverClient:
     """For nodes opened in the house; used by one thread at a time, which may be any."""
 
     def __init__(self, row: Node, slot: Slot | None = None) -> None:
         self.ae_title = settings.CALLING_AE_TITLE
         elsewhere = "the receiver's machine" if settings.HAND_OVER_URL else "this machine"
         machine = settings.RECEIVER_ADDRESS or elsewhere
-        secured = ", by TLS" if wants_tls() else ""
+        secured = ", by TLS" if uses_tls() else ""
         self.address = f"{machine}, port {settings.RECEIVER_PORT}{secured}"
         self._node_id = row.pk
         self._name = row.name
@@ -69,39 +69,41 @@ class HouseReception:
         self._about = get_contextvars()
 
     @contextmanager
-    def expect(self, wanted: MoveTarget, check: Callable[[], None]) -> Iterator["HouseAwaited"]:
+    def expect(
+        self, wanted: MoveTarget, check: Callable[[], None]
+    ) -> Iterator["LeaseRenewingArrivals"]:
         """Raises NoSlot, NodeBusy, StorageTrouble, ConnectionLost, and what `check` raises."""
         # What the engine's thread logs is about this task, too.
         bind_contextvars(**self._about)
-        way = by_broker if settings.HAND_OVER_URL else by_spool
+        way = receive_by_broker if settings.HAND_OVER_URL else receive_by_spool
         try:
-            self._count_both()
+            self._count_both_associations()
             row = self._register_when_free(wanted, check)
             try:
                 with way(row) as awaited:
-                    yield HouseAwaited(awaited, row)
+                    yield LeaseRenewingArrivals(awaited, row)
             except BaseException:
-                self._stay_counted(row)
+                self._count_late_images(row)
                 raise
             finally:
                 # Its folder in the spool is gone: it takes nothing. Else it is swept later.
                 with suppress(Error):
                     row.delete()
         finally:
-            leave_database()
+            close_thread_connection()
 
     def strays(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
         """Waits for STRAYS_WITHIN_S at most, for the receiver may not have written them yet."""
-        until = time.monotonic() + STRAYS_WITHIN_S
+        until = time.monotonic() + SENDERS_WRITTEN_WITHIN_S
         try:
             while (
-                not (found := unexpected_senders.concerning(source, since))
+                not (found := unexpected_senders.find_for_node(source, since))
                 and time.monotonic() < until
             ):
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
             return found
         finally:
-            leave_database()
+            close_thread_connection()
 
     @contextmanager
     def await_report(
@@ -109,42 +111,42 @@ class HouseReception:
     ) -> Iterator[Callable[[], CommitmentReport | None]]:
         """Over the row that the receiver answers; an archive's connection for it is not counted."""
         try:
-            with commitment_reports.awaited(self._node_id, asked, within_s) as come:
+            with commitment_reports.expect_report(self._node_id, asked, within_s) as come:
                 yield come
         finally:
-            leave_database()
+            close_thread_connection()
 
-    def _stay_counted(self, row: Expectation) -> None:
+    def _count_late_images(self, row: MoveInProgress) -> None:
         """A cancelled C-MOVE may go on sending: for a while its connection counts as in use."""
         now = timezone.now()
         with suppress(Error):
             Slot.objects.create(
                 node_id=self._node_id,
                 lane=Lane.RETRIEVE,
-                holder=f"{LATE}{row.token}",
+                holder=f"{LATE_PREFIX}{row.token}",
                 taken_at=now,
-                expires_at=now + timedelta(seconds=LATE_S),
+                expires_at=now + timedelta(seconds=LATE_IMAGES_S),
             )
 
-    def _count_both(self) -> None:
+    def _count_both_associations(self) -> None:
         """Ours, and the one by which the images come; next time both are counted from the start."""
         if self._slot is None:
             return
         Node.objects.filter(pk=self._node_id, moves=False).update(moves=True)
-        if not slots.widen(self._slot, BY_MOVE):
+        if not slots.widen_slot(self._slot, ASSOCIATIONS_OF_MOVE):
             raise NoSlot(self._name, _("no second connection is left for a C-MOVE"))
 
-    def _register_when_free(self, wanted: MoveTarget, check: Callable[[], None]) -> Expectation:
+    def _register_when_free(self, wanted: MoveTarget, check: Callable[[], None]) -> MoveInProgress:
         until = time.monotonic() + CONFLICT_WAIT_S
         while time.monotonic() < until:
-            row = self._enter(wanted)
+            row = self._try_register_move(wanted)
             if row is not None:
                 return row
             check()
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         raise move_conflict_error(wanted)
 
-    def _enter(self, wanted: MoveTarget) -> Expectation | None:
+    def _try_register_move(self, wanted: MoveTarget) -> MoveInProgress | None:
         """A new row, unless another move stands in the way."""
         with transaction.atomic():
             # The lock that lets only one decide at a time.
@@ -152,10 +154,10 @@ class HouseReception:
                 node.pk: node for node in Node.objects.select_for_update(no_key=True).order_by("pk")
             }
             names = nodes[self._node_id].names_originator
-            for row in live_rows().filter(study_uid=wanted.study_uid):
-                if not can_run_together(expected(row).wanted, wanted, names):
+            for row in live_moves().filter(study_uid=wanted.study_uid):
+                if not can_run_together(row_to_move(row).wanted, wanted, names):
                     return None
-            return Expectation.objects.create(
+            return MoveInProgress.objects.create(
                 node=nodes[self._node_id],
                 token=secrets.token_hex(16),
                 calling=wanted.calling,
@@ -163,28 +165,28 @@ class HouseReception:
                 study_uid=wanted.study_uid,
                 series_uids=sorted(wanted.series_uids),
                 instance_uids=sorted(wanted.instance_uids),
-                expires_at=_expiry(),
+                expires_at=_get_expiry(),
                 key=secrets.token_hex(32) if settings.HAND_OVER_URL else None,
             )
 
 
 @contextmanager
-def by_spool(row: Expectation) -> Iterator[MoveImages]:
+def receive_by_spool(row: MoveInProgress) -> Iterator[MoveImages]:
     """The images lie on this machine as soon as they have come."""
-    spool = house_spool()
+    spool = open_spool()
     try:
         spool.open(row.token)
-        yield SpooledImages(spool, expected(row))
+        yield SpooledImages(spool, row_to_move(row))
     finally:
         spool.close(row.token)
 
 
 @contextmanager
-def by_broker(row: Expectation) -> Iterator[MoveImages]:
+def receive_by_broker(row: MoveInProgress) -> Iterator[MoveImages]:
     """The images are sent here from the receiver's machine."""
     folder = settings.SPOOL_DIR / "_parcels"
     url, secret = settings.HAND_OVER_URL, bytes.fromhex(str(row.key))
-    delivery = Delivery(url, expected(row), secret, folder)
+    delivery = BrokerReceiver(url, row_to_move(row), secret, folder)
     try:
         delivery.open()
         yield delivery
@@ -192,19 +194,19 @@ def by_broker(row: Expectation) -> Iterator[MoveImages]:
         delivery.close()
 
 
-class HouseAwaited:
+class LeaseRenewingArrivals:
     """Keeps its row alive for as long as somebody asks for images."""
 
-    def __init__(self, awaited: MoveImages, row: Expectation) -> None:
+    def __init__(self, awaited: MoveImages, row: MoveInProgress) -> None:
         self.message_id = awaited.message_id
         self._awaited = awaited
         self._row_id = row.pk
-        self._renew_at = _next_renewal()
+        self._renew_at = _get_next_renewal()
 
     def arrived(self) -> Iterator[Instance]:
         if time.monotonic() > self._renew_at:
-            self._renew_at = _next_renewal()
-            Expectation.objects.filter(pk=self._row_id).update(expires_at=_expiry())
+            self._renew_at = _get_next_renewal()
+            MoveInProgress.objects.filter(pk=self._row_id).update(expires_at=_get_expiry())
         yield from self._awaited.arrived()
 
     def is_coming(self) -> bool:
@@ -217,20 +219,20 @@ class HouseAwaited:
         self._awaited.check_room()
 
 
-def house_reception(row: Node, slot: Slot | None = None) -> HouseReception | None:
+def make_receiver_client(row: Node, slot: Slot | None = None) -> ReceiverClient | None:
     """None where no receiver runs. `slot` counts for what comes in, too."""
-    return HouseReception(row, slot) if settings.RECEIVER_PORT else None
+    return ReceiverClient(row, slot) if settings.RECEIVER_PORT else None
 
 
-def house_spool() -> Spool:
+def open_spool() -> Spool:
     return Spool(settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB * 1024 * 1024)
 
 
-def live_rows() -> QuerySet[Expectation]:
-    return Expectation.objects.select_related("node").filter(expires_at__gt=timezone.now())
+def live_moves() -> QuerySet[MoveInProgress]:
+    return MoveInProgress.objects.select_related("node").filter(expires_at__gt=timezone.now())
 
 
-def expected(row: Expectation) -> Expected:
+def row_to_move(row: MoveInProgress) -> Expected:
     """As the engine has it."""
     wanted = MoveTarget(
         row.node.name,
@@ -243,15 +245,15 @@ def expected(row: Expectation) -> Expected:
     return Expected(row.token, row.message_id, wanted)
 
 
-def leave_database() -> None:
+def close_thread_connection() -> None:
     """A thread that the engine made has a connection of its own, which nobody else would close."""
     if threading.current_thread() is not threading.main_thread() and not connection.in_atomic_block:
         connection.close()
 
 
-def _expiry() -> datetime:
+def _get_expiry() -> datetime:
     return timezone.now() + timedelta(seconds=settings.RECEPTION_LIVES_S)
 
 
-def _next_renewal() -> float:
-    return time.monotonic() + settings.RECEPTION_LIVES_S / _RENEWED_WITHIN
+def _get_next_renewal() -> float:
+    return time.monotonic() + settings.RECEPTION_LIVES_S / _RENEWALS_PER_LEASE

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from adit.vault.chunked_cipher import SALT_BYTES, TAG_BYTES, NewSeries, Series
-from adit.vault.cipher import SealBroken
+from adit.vault.chunked_cipher import SALT_BYTES, TAG_BYTES, ChunkDecryptor, ChunkEncryptor
+from adit.vault.cipher import DecryptionError
 from adit_engine.storage_scp.spool import parse_spooled
 from adit_engine.values.instance import Instance
 
@@ -22,32 +22,32 @@ MESSAGE_BYTES = 4 * 1024 * 1024
 """No message is larger: RabbitMQ 4 takes none over 16 MiB."""
 
 _VERSION = 1
-_CLEAR = struct.Struct(f">B{SALT_BYTES}sII")
+_CLEAR_HEADER = struct.Struct(f">B{SALT_BYTES}sII")
 _HEAD_LENGTH = struct.Struct(">H")
-PIECE_BYTES = MESSAGE_BYTES - _CLEAR.size - TAG_BYTES
+CHUNK_BYTES = MESSAGE_BYTES - _CLEAR_HEADER.size - TAG_BYTES
 
 
-def sealed(path: Path, token: str, secret: bytes) -> Iterator[bytes]:
+def seal_image(path: Path, token: str, secret: bytes) -> Iterator[bytes]:
     """The messages of one image in the spool; each time under another key. Raises OSError."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = json.dumps({"name": path.name, "size": size}).encode()
         piece = _HEAD_LENGTH.pack(len(head)) + head
-        count = max(1, -(-(len(piece) + size) // PIECE_BYTES))
-        series = NewSeries(secret, _place(token), count)
+        count = max(1, -(-(len(piece) + size) // CHUNK_BYTES))
+        series = ChunkEncryptor(secret, _get_image_context(token), count)
         for index in range(count):
-            piece += file.read(PIECE_BYTES - len(piece))
-            yield _CLEAR.pack(_VERSION, series.salt, index, count) + series.seal(piece)
+            piece += file.read(CHUNK_BYTES - len(piece))
+            yield _CLEAR_HEADER.pack(_VERSION, series.salt, index, count) + series.seal(piece)
             piece = b""
 
 
-class Unpacking:
+class ImageAssembly:
     """The messages of one parcel, put together as they come, in whatever order, once or twice.
 
     A parcel of one message stays in memory; a larger one grows in a file without a name.
     """
 
-    def __init__(self, series: Series, folder: Path) -> None:
+    def __init__(self, series: ChunkDecryptor, folder: Path) -> None:
         self.name = ""
         """The file in the spool it comes from, as soon as that is known."""
         self._series = series
@@ -59,7 +59,7 @@ class Unpacking:
         self._size = 0
 
     def add(self, index: int, piece: memoryview) -> bool:
-        """Whether it is whole now. Raises SealBroken, OSError."""
+        """Whether it is whole now. Raises DecryptionError, OSError."""
         plain = self._series.open(index, piece)
         if index not in self._missing:
             return not self._missing
@@ -68,19 +68,19 @@ class Unpacking:
         if self._series.count == 1:
             self._single = plain
         else:
-            self._write(plain, index * PIECE_BYTES)
+            self._write(plain, index * CHUNK_BYTES)
         self._missing.discard(index)
         return not self._missing
 
     def content(self) -> memoryview:
-        """The file as it lay in the spool. Raises SealBroken when it was not sealed as a whole."""
+        """The file as it lay in the spool. Raises DecryptionError when it was not sealed as a whole."""
         view = memoryview(self._single)
         if self._file is not None:
             view = memoryview(mmap.mmap(self._file, 0, access=mmap.ACCESS_READ))
             self.close()
         content = view[self._start :]
         if len(content) != self._size:
-            raise SealBroken("A parcel is not as long as its head says.")
+            raise DecryptionError("A parcel is not as long as its head says.")
         return content
 
     def close(self) -> None:
@@ -106,55 +106,57 @@ class Unpacking:
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
+class UnpackedImage:
     """An image that came whole, and the file of the spool that can go now."""
 
     name: str
     instance: Instance
 
 
-class Unpacker:
+class ImageUnpacker:
     """All parcels of one expectation. What does not open is dropped: it was not sealed for us."""
 
     MOST = 16
     """Parcels begun at a time; the oldest gives way, and its image is sent again."""
 
     def __init__(self, token: str, secret: bytes, folder: Path) -> None:
-        self._place = _place(token)
+        self._place = _get_image_context(token)
         self._secret = secret
         self._folder = folder
-        self._begun: dict[bytes, Unpacking] = {}
+        self._begun: dict[bytes, ImageAssembly] = {}
         self._done: set[bytes] = set()
 
     @property
-    def is_amid(self) -> bool:
+    def has_partial_images(self) -> bool:
         """Whether some image has come in part."""
         return bool(self._begun)
 
-    def add(self, message: bytes) -> Unpacked | None:
-        """What has become whole by this message. Raises SealBroken, OSError."""
-        if len(message) < _CLEAR.size + TAG_BYTES:
-            raise SealBroken("A message is too short to be of a parcel.")
-        version, salt, index, count = _CLEAR.unpack_from(message)
+    def add(self, message: bytes) -> UnpackedImage | None:
+        """What has become whole by this message. Raises DecryptionError, OSError."""
+        if len(message) < _CLEAR_HEADER.size + TAG_BYTES:
+            raise DecryptionError("A message is too short to be of a parcel.")
+        version, salt, index, count = _CLEAR_HEADER.unpack_from(message)
         if version != _VERSION or index >= count:
-            raise SealBroken("A message is of no parcel.")
+            raise DecryptionError("A message is of no parcel.")
         if salt in self._done:
             return None
         unpacking = self._begun.get(salt)
         if unpacking is None:
-            unpacking = Unpacking(Series(self._secret, self._place, salt, count), self._folder)
-        if not unpacking.add(index, memoryview(message)[_CLEAR.size :]):
+            unpacking = ImageAssembly(
+                ChunkDecryptor(self._secret, self._place, salt, count), self._folder
+            )
+        if not unpacking.add(index, memoryview(message)[_CLEAR_HEADER.size :]):
             self._begin(salt, unpacking)
             return None
         self._drop(salt, unpacking.name)
-        return Unpacked(unpacking.name, parse_spooled(unpacking.content()))
+        return UnpackedImage(unpacking.name, parse_spooled(unpacking.content()))
 
     def close(self) -> None:
         for unpacking in self._begun.values():
             unpacking.close()
         self._begun.clear()
 
-    def _begin(self, salt: bytes, unpacking: Unpacking) -> None:
+    def _begin(self, salt: bytes, unpacking: ImageAssembly) -> None:
         """Only what opened is remembered, so that strange messages fill nothing."""
         self._begun[salt] = unpacking
         while len(self._begun) > self.MOST:
@@ -170,10 +172,10 @@ class Unpacker:
         self._done.add(whole)
 
 
-def receipt_place(token: str) -> str:
+def get_receipt_context(token: str) -> str:
     """What a receipt is bound to, which the worker seals."""
     return f"receipt {token}"
 
 
-def _place(token: str) -> str:
+def _get_image_context(token: str) -> str:
     return f"parcel {token}"

@@ -9,16 +9,16 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F, Q
 
-from adit.nodes.models import Stray as Row
+from adit.nodes.models import UnexpectedSender as Row
 from adit_engine.storage_scp.pending_moves import Disposition, UnexpectedArrival
 
-MOST_ROWS = 500
+MAX_ROWS = 500
 """Whoever calls under a thousand names shall not fill the database."""
-WRITTEN_EVERY_S = 0.5
+WRITE_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class SenderCount:
     """Strays of one kind: the newest of them, how many there were, and since when."""
 
     newest: UnexpectedArrival
@@ -26,29 +26,29 @@ class Tally:
     size_bytes: int
     first_at: datetime
 
-    def and_one(self, stray: UnexpectedArrival) -> "Tally":
+    def and_one(self, stray: UnexpectedArrival) -> "SenderCount":
         size = self.size_bytes + stray.size_bytes
         return replace(self, newest=stray, count=self.count + 1, size_bytes=size)
 
 
-class Gatherer:
+class SenderCounter:
     """Adds up in memory what may come a thousand times a second; used by many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tallies: dict[tuple[str, ...], Tally] = {}
+        self._tallies: dict[tuple[str, ...], SenderCount] = {}
         self._written_at = 0.0
 
     def add(self, stray: UnexpectedArrival) -> bool:
         """Whether it is time to write."""
-        key = tuple(_key(stray).values())
+        key = tuple(_get_row_key(stray).values())
         with self._lock:
             held = self._tallies.get(key)
-            once = Tally(stray, 1, stray.size_bytes, stray.at)
+            once = SenderCount(stray, 1, stray.size_bytes, stray.at)
             self._tallies[key] = held.and_one(stray) if held else once
-            return time.monotonic() - self._written_at > WRITTEN_EVERY_S
+            return time.monotonic() - self._written_at > WRITE_INTERVAL_S
 
-    def take(self) -> list[Tally]:
+    def take(self) -> list[SenderCount]:
         """What has gathered; it is for the caller to write now."""
         with self._lock:
             taken, self._tallies = list(self._tallies.values()), {}
@@ -56,14 +56,14 @@ class Gatherer:
             return taken
 
 
-def write(tallies: Sequence[Tally]) -> None:
+def write_counts(tallies: Sequence[SenderCount]) -> None:
     """Adds them to the rows, of which only the newest MOST_ROWS stay."""
     if not tallies:
         return
     with transaction.atomic():
         for one in tallies:
             row, _ = Row.objects.get_or_create(
-                **_key(one.newest),
+                **_get_row_key(one.newest),
                 defaults={"first_at": one.first_at, "last_at": one.newest.at},
             )
             Row.objects.filter(pk=row.pk).update(
@@ -71,11 +71,11 @@ def write(tallies: Sequence[Tally]) -> None:
                 size_bytes=F("size_bytes") + one.size_bytes,
                 last_at=one.newest.at,
             )
-        old = Row.objects.order_by("-last_at", "-pk").values_list("pk", flat=True)[MOST_ROWS:]
+        old = Row.objects.order_by("-last_at", "-pk").values_list("pk", flat=True)[MAX_ROWS:]
         Row.objects.filter(pk__in=list(old)).delete()
 
 
-def concerning(source: str, since: datetime) -> list[UnexpectedArrival]:
+def find_for_node(source: str, since: datetime) -> list[UnexpectedArrival]:
     """Those since then that seem to answer this node, or whose meaning nobody could tell."""
     rows = Row.objects.filter(last_at__gte=since)
     mine = rows.filter(Q(source=source) | Q(fate=Disposition.TURNED_AWAY))
@@ -94,7 +94,7 @@ def concerning(source: str, since: datetime) -> list[UnexpectedArrival]:
     ]
 
 
-def _key(stray: UnexpectedArrival) -> dict[str, str]:
+def _get_row_key(stray: UnexpectedArrival) -> dict[str, str]:
     return {
         "fate": stray.fate.value,
         "calling": stray.calling[:16],

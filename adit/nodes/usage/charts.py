@@ -8,15 +8,15 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from adit.nodes.models import Lane, Node, Use
-from adit.nodes.usage import daily_use
+from adit.nodes.models import Lane, Node, NodeDailyUsage
+from adit.nodes.usage import daily_usage
 
 WIDTH, HEIGHT = 720, 96
 _GB = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class UsageBar:
     """One day. `mark` is where a line across says what was allowed; None where nothing was."""
 
     x: float
@@ -29,11 +29,11 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class UsageChart:
     title: str
     top: str
     """What the height of the chart stands for."""
-    bars: list[Bar]
+    bars: list[UsageBar]
     first: date
     last: date
 
@@ -44,7 +44,7 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class _Day:
+class _DayTotals:
     at: date
     at_once: int = 0
     allowed: int = 0
@@ -53,28 +53,30 @@ class _Day:
     size_bytes: int = 0
 
 
-def of(node: Node) -> list[Chart]:
+def make_usage_charts(node: Node) -> list[UsageChart]:
     """Of its transfers; none while nothing was transferred."""
-    rows = [use for use in daily_use.of(node) if use.lane != Lane.SEARCH]
+    rows = [use for use in daily_usage.get_daily_usage(node) if use.lane != Lane.SEARCH]
     if not rows:
         return []
-    days = _days(rows)
+    days = _sum_by_day(rows)
     return [
-        _chart(_("Connections at once"), days, lambda day: day.at_once, lambda day: day.allowed),
-        _chart(_("Studies"), days, lambda day: day.connections),
-        _chart(_("Images"), days, lambda day: day.images),
-        _chart(_("GB"), days, lambda day: day.size_bytes / _GB),
+        _make_chart(
+            _("Connections at once"), days, lambda day: day.at_once, lambda day: day.allowed
+        ),
+        _make_chart(_("Studies"), days, lambda day: day.connections),
+        _make_chart(_("Images"), days, lambda day: day.images),
+        _make_chart(_("GB"), days, lambda day: day.size_bytes / _GB),
     ]
 
 
-def _days(rows: Sequence[Use]) -> list[_Day]:
+def _sum_by_day(rows: Sequence[NodeDailyUsage]) -> list[_DayTotals]:
     today = timezone.localdate()
-    every = [today - timedelta(days=n) for n in range(daily_use.KEPT_DAYS - 1, -1, -1)]
-    return [_day(at, [row for row in rows if row.day == at]) for at in every]
+    every = [today - timedelta(days=n) for n in range(daily_usage.RETENTION_DAYS - 1, -1, -1)]
+    return [_sum_rows(at, [row for row in rows if row.day == at]) for at in every]
 
 
-def _day(at: date, rows: Sequence[Use]) -> _Day:
-    return _Day(
+def _sum_rows(at: date, rows: Sequence[NodeDailyUsage]) -> _DayTotals:
+    return _DayTotals(
         at,
         max((row.most_at_once for row in rows), default=0),
         max((row.allowed for row in rows), default=0),
@@ -84,12 +86,12 @@ def _day(at: date, rows: Sequence[Use]) -> _Day:
     )
 
 
-def _chart(
+def _make_chart(
     title: str,
-    days: Sequence[_Day],
-    value: Callable[[_Day], float],
-    limit: Callable[[_Day], float] | None = None,
-) -> Chart:
+    days: Sequence[_DayTotals],
+    value: Callable[[_DayTotals], float],
+    limit: Callable[[_DayTotals], float] | None = None,
+) -> UsageChart:
     top = max(max(value(day), limit(day) if limit else 0) for day in days) or 1
     step = WIDTH / len(days)
     bars = []
@@ -97,25 +99,29 @@ def _chart(
         much, most = value(day), limit(day) if limit else 0
         height = round(HEIGHT * much / top, 2)
         bars.append(
-            Bar(
+            UsageBar(
                 round(number * step, 2),
                 HEIGHT - height,
                 height,
                 round(step * 0.8, 2),
                 round(HEIGHT - HEIGHT * most / top, 2) if most else None,
                 bool(most and much > most),
-                _told(day.at, much, most),
+                _describe_bar(day.at, much, most),
             )
         )
-    return Chart(title, _number(top), bars, days[0].at, days[-1].at)
+    return UsageChart(title, _format_number(top), bars, days[0].at, days[-1].at)
 
 
-def _told(day: date, much: float, most: float) -> str:
-    words = {"day": date_format(day, "j M"), "n": _number(much), "most": _number(most)}
+def _describe_bar(day: date, much: float, most: float) -> str:
+    words = {
+        "day": date_format(day, "j M"),
+        "n": _format_number(much),
+        "most": _format_number(most),
+    }
     if most:
         return _("%(day)s: %(n)s of %(most)s") % words
     return _("%(day)s: %(n)s") % words
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:.1f}" if isinstance(value, float) and value % 1 else f"{value:.0f}"

@@ -8,11 +8,11 @@ from django.utils.translation import gettext as _
 
 from adit.nodes.limits import slots
 from adit.nodes.models import Lane, Node, Slot
-from adit.nodes.usage import daily_use
+from adit.nodes.usage import daily_usage
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OpenConnection:
     """One holder of connections; `weight` says of how many."""
 
     pk: int
@@ -32,17 +32,17 @@ class Opening:
         return int(self.size_bytes / seconds) if seconds >= 1 else 0
 
 
-def of(node: Node) -> list[Opening]:
+def list_open_connections(node: Node) -> list[OpenConnection]:
     """The oldest first."""
-    rows = slots.in_use(node).select_related("user").order_by("taken_at")
-    return [_opening(row) for row in rows]
+    rows = slots.slots_in_use(node).select_related("user").order_by("taken_at")
+    return [_make_connection(row) for row in rows]
 
 
-def _opening(slot: Slot) -> Opening:
+def _make_connection(slot: Slot) -> OpenConnection:
     who = slot.user.get_full_name() or slot.user.get_username() if slot.user else ""
-    return Opening(
+    return OpenConnection(
         slot.pk,
-        _what(slot),
+        _describe_holder(slot),
         slot.job,
         who,
         slot.taken_at,
@@ -50,11 +50,11 @@ def _opening(slot: Slot) -> Opening:
         slot.images,
         slot.size_bytes,
         is_ending=slot.ended_by_id is not None,
-        can_end=not slot.holder.startswith((daily_use.LATE, daily_use.REST)),
+        can_end=not slot.holder.startswith((daily_usage.LATE_PREFIX, daily_usage.REST_PREFIX)),
     )
 
 
-def _what(slot: Slot) -> str:
+def _describe_holder(slot: Slot) -> str:
     names = {
         "task": _("search of a job") if slot.lane == Lane.SEARCH else _("part of a job"),
         "search": _("search"),

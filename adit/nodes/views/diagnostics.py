@@ -11,8 +11,8 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from adit.nodes import diagnostics
-from adit.nodes.forms import TryForm
-from adit.nodes.views.nodes import managed_node, person, visible_node
+from adit.nodes.forms import FetchTestForm
+from adit.nodes.views.nodes import current_user, get_managed_node, get_visible_node
 from adit_engine.errors import AditError
 from adit_engine.nodes.base import Grade, NodeFinding
 
@@ -20,49 +20,49 @@ from adit_engine.nodes.base import Grade, NodeFinding
 @require_POST
 def node_test(request: HttpRequest, pk: int) -> HttpResponse:
     """Tests the node; its page shows what was found."""
-    user = person(request)
-    node = visible_node(user, pk)
-    return _done(request, pk, "plain", lambda: diagnostics.check(user, node))
+    user = current_user(request)
+    node = get_visible_node(user, pk)
+    return _run_test(request, pk, "plain", lambda: diagnostics.check_node(user, node))
 
 
 @require_POST
 def node_fetch(request: HttpRequest, pk: int) -> HttpResponse:
     """Fetches one image by each way."""
-    user = person(request)
-    node = managed_node(user, pk)
-    form = TryForm(request.POST)
+    user = current_user(request)
+    node = get_managed_node(user, pk)
+    form = FetchTestForm(request.POST)
     if not form.is_valid():
         messages.error(request, " ".join(str(error) for error in form.errors["study_uid"]))
         return redirect("node", pk)
     study = form.cleaned_data["study_uid"]
-    return _done(request, pk, "fetch", lambda: diagnostics.try_fetching(user, node, study))
+    return _run_test(request, pk, "fetch", lambda: diagnostics.try_fetching(user, node, study))
 
 
 @require_POST
 def node_write(request: HttpRequest, pk: int) -> HttpResponse:
     """Writes something made up there."""
-    user = person(request)
-    node = managed_node(user, pk)
-    return _done(request, pk, "write", lambda: diagnostics.try_writing(user, node))
+    user = current_user(request)
+    node = get_managed_node(user, pk)
+    return _run_test(request, pk, "write", lambda: diagnostics.try_writing(user, node))
 
 
 @require_POST
 def node_adopt(request: HttpRequest, pk: int) -> HttpResponse:
     """Enters one proposed value."""
-    user = person(request)
-    node = managed_node(user, pk)
+    user = current_user(request)
+    node = get_managed_node(user, pk)
     setting, value = (request.POST.get(name, "") for name in ("setting", "value"))
     try:
-        proposal = diagnostics.adopt(user, node, setting, value)
+        proposal = diagnostics.adopt_proposal(user, node, setting, value)
     except AditError as error:
         messages.error(request, str(error))
     else:
-        words = {"setting": diagnostics.label(node, proposal), "value": proposal.value}
+        words = {"setting": diagnostics.get_setting_label(node, proposal), "value": proposal.value}
         messages.success(request, _("Entered: %(setting)s is now %(value)s. Test again.") % words)
     return redirect("node", pk)
 
 
-def _done(
+def _run_test(
     request: HttpRequest, pk: int, what: str, act: Callable[[], list[NodeFinding]]
 ) -> HttpResponse:
     try:

@@ -13,50 +13,49 @@ from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused, Right, may, require
+from adit.accounts.permissions import NotPermitted, Right, may, require
 from adit.nodes import access, alarms, diagnostics, pause, presentation, services
 from adit.nodes.calendar import chart
-from adit.nodes.editor import Editor
-from adit.nodes.forms import AccessForm, TryForm
+from adit.nodes.forms import FetchTestForm, NodeAccessForm, NodeEditor
 from adit.nodes.models import Node
-from adit.nodes.presentation import Place, facts_of, places_of
-from adit.nodes.registration_sheet import sheet_of
+from adit.nodes.presentation import NodeOverview, describe_settings, list_nodes
+from adit.nodes.registration_sheet import make_registration_sheet
 from adit.nodes.usage import charts, open_connections
 from adit_engine.errors import AditError, InvalidInput
 from adit_engine.nodes import KINDS
 from adit_engine.registration_sheet import SheetSection, format_sheet
 
-OFFERED = [kind for kind in KINDS if kind != "memory"]
+OFFERED_KINDS = [kind for kind in KINDS if kind != "memory"]
 
 
 @require_safe
 def node_list(request: HttpRequest) -> HttpResponse:
-    user = person(request)
-    context = {"places": places_of(user), "manages": may(user, Right.MANAGE_NODES)}
+    user = current_user(request)
+    context = {"places": list_nodes(user), "manages": may(user, Right.MANAGE_NODES)}
     return render(request, "nodes/node_list.html", context)
 
 
 @require_safe
 def node_page(request: HttpRequest, pk: int) -> HttpResponse:
     """With what its last tests found."""
-    user = person(request)
-    node = visible_node(user, pk)
+    user = current_user(request)
+    node = get_visible_node(user, pk)
     manages = may(user, Right.MANAGE_NODES)
     may_test = manages or access.may_read(user, node)
     context = {
         "node": node,
-        "place": Place.of(user, node),
+        "place": NodeOverview.of(user, node),
         "manages": manages,
         "may_test": may_test,
-        "tests": diagnostics.last(node, manages=manages) if may_test else [],
-        "try_form": TryForm(),
+        "tests": diagnostics.get_last_reports(node, manages=manages) if may_test else [],
+        "try_form": FetchTestForm(),
         "leaves_image": node.kind in ("dimse", "dicomweb"),
-        "openings": open_connections.of(node),
+        "openings": open_connections.list_open_connections(node),
         "sees_jobs": may(user, Right.SEE_ALL_JOBS),
-        "charts": charts.of(node) if manages else [],
-        "picture": _drawn(node),
-        "alarms": alarms.open_for(user, node),
-        "facts": facts_of(node) if manages else [],
+        "charts": charts.make_usage_charts(node) if manages else [],
+        "picture": _make_chart(node),
+        "alarms": alarms.visible_alarms(user, node),
+        "facts": describe_settings(node) if manages else [],
         "groups": node.access.select_related("group").order_by("group__name") if manages else [],
     }
     return render(request, "nodes/node.html", context)
@@ -65,11 +64,11 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def node_do(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Open, close, reopen."""
-    user = person(request)
-    node = visible_node(user, pk)
-    if verb not in VERBS:
+    user = current_user(request)
+    node = get_visible_node(user, pk)
+    if verb not in NODE_ACTIONS:
         raise Http404
-    act, done = VERBS[verb]
+    act, done = NODE_ACTIONS[verb]
     try:
         act(user, node)
     except AditError as error:
@@ -81,33 +80,33 @@ def node_do(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
 
 def node_pause(request: HttpRequest, pk: int) -> HttpResponse:
     """Asks for the reason, which everyone whose job waits will read."""
-    user = person(request)
-    node = managed_node(user, pk)
+    user = current_user(request)
+    node = get_managed_node(user, pk)
     done = _("%(node)s is paused.") % {"node": node.name}
-    return _with_reason(request, node, lambda reason: pause.pause(user, node, reason), done)
+    return _ask_reason(request, node, lambda reason: pause.pause_node(user, node, reason), done)
 
 
 def node_stop(request: HttpRequest, pk: int) -> HttpResponse:
     """Likewise, and cuts what runs."""
-    user = person(request)
-    node = managed_node(user, pk)
+    user = current_user(request)
+    node = get_managed_node(user, pk)
     done = _("%(node)s is stopped: every connection is cut within seconds.") % {"node": node.name}
-    return _with_reason(
-        request, node, lambda reason: pause.stop(user, node, reason), done, is_stop=True
+    return _ask_reason(
+        request, node, lambda reason: pause.stop_node(user, node, reason), done, is_stop=True
     )
 
 
 def stop_all(request: HttpRequest) -> HttpResponse:
     """Likewise, for all that there are."""
-    user = person(request)
+    user = current_user(request)
     require_manager(user)
     done = _("All are stopped: every connection is cut within seconds.")
-    return _with_reason(
-        request, None, lambda reason: pause.stop_all(user, reason), done, is_stop=True
+    return _ask_reason(
+        request, None, lambda reason: pause.stop_all_nodes(user, reason), done, is_stop=True
     )
 
 
-def _with_reason(
+def _ask_reason(
     request: HttpRequest,
     node: Node | None,
     act: Callable[[str], object],
@@ -130,9 +129,9 @@ def _with_reason(
 
 def node_access(request: HttpRequest, pk: int) -> HttpResponse:
     """Which groups may fetch from it and send to it."""
-    user = person(request)
-    node = managed_node(user, pk)
-    form = AccessForm(request.POST or None, node=node)
+    user = current_user(request)
+    node = get_managed_node(user, pk)
+    form = NodeAccessForm(request.POST or None, node=node)
     if request.method == "POST" and form.is_valid():
         try:
             services.save_node(user, node, form.access)
@@ -147,31 +146,34 @@ def node_access(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def node_kinds(request: HttpRequest) -> HttpResponse:
     """Which kind shall the new one be?"""
-    require_manager(person(request))
-    kinds = [(kind, presentation.kind_word(kind), presentation.kind_icon(kind)) for kind in OFFERED]
+    require_manager(current_user(request))
+    kinds = [
+        (kind, presentation.get_kind_label(kind), presentation.get_kind_icon(kind))
+        for kind in OFFERED_KINDS
+    ]
     return render(request, "nodes/node_kinds.html", {"kinds": kinds})
 
 
 def node_new(request: HttpRequest, kind: str) -> HttpResponse:
-    user = person(request)
+    user = current_user(request)
     require_manager(user)
-    if kind not in OFFERED:
+    if kind not in OFFERED_KINDS:
         raise Http404
-    return _edit(request, user, Node(kind=kind))
+    return _edit_node(request, user, Node(kind=kind))
 
 
 def node_edit(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    return _edit(request, user, managed_node(user, pk))
+    user = current_user(request)
+    return _edit_node(request, user, get_managed_node(user, pk))
 
 
 def node_delete(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    node = managed_node(user, pk)
+    user = current_user(request)
+    node = get_managed_node(user, pk)
     if request.method == "POST":
         name = node.name
         try:
-            services.remove(user, node)
+            services.remove_node(user, node)
         except AditError as error:
             messages.error(request, str(error))
             return redirect("node", pk)
@@ -180,18 +182,18 @@ def node_delete(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "nodes/node_delete.html", {"node": node})
 
 
-VERBS: Mapping[str, tuple[Callable[[User, Node], None], Any]] = {
-    "open": (services.open, _lazy("%(node)s is open.")),
-    "close": (services.close, _lazy("%(node)s is closed: nothing new begins there.")),
-    "reopen": (pause.reopen, _lazy("%(node)s is open again.")),
+NODE_ACTIONS: Mapping[str, tuple[Callable[[User, Node], None], Any]] = {
+    "open": (services.put_in_use, _lazy("%(node)s is open.")),
+    "close": (services.take_out_of_use, _lazy("%(node)s is closed: nothing new begins there.")),
+    "reopen": (pause.reopen_node, _lazy("%(node)s is open again.")),
 }
 
 
-def person(request: HttpRequest) -> User:
+def current_user(request: HttpRequest) -> User:
     return cast(User, request.user)
 
 
-def visible_node(user: User, pk: int) -> Node:
+def get_visible_node(user: User, pk: int) -> Node:
     """Raises Http404 for what does not exist, and for what this person has nothing to do with."""
     node = access.visible_nodes(user).select_related("paused_by").filter(pk=pk).first()
     if node is None:
@@ -199,9 +201,9 @@ def visible_node(user: User, pk: int) -> Node:
     return node
 
 
-def managed_node(user: User, pk: int) -> Node:
+def get_managed_node(user: User, pk: int) -> Node:
     """Raises Http404 likewise, and PermissionDenied for who may only use it."""
-    node = visible_node(user, pk)
+    node = get_visible_node(user, pk)
     require_manager(user)
     return node
 
@@ -210,22 +212,22 @@ def require_manager(user: User) -> None:
     """Raises PermissionDenied."""
     try:
         require(user, Right.MANAGE_NODES)
-    except Refused as error:
+    except NotPermitted as error:
         raise PermissionDenied(str(error)) from None
 
 
-def _drawn(node: Node) -> chart.Picture | None:
+def _make_chart(node: Node) -> chart.CalendarChart | None:
     """Its hours; None where there is nothing to see, or nothing that can be read."""
     if not (node.windows or node.exceptions):
         return None
     try:
-        return chart.of(node, node.windows, node.exceptions)
+        return chart.make_calendar_chart(node, node.windows, node.exceptions)
     except InvalidInput:
         return None
 
 
-def _edit(request: HttpRequest, user: User, node: Node) -> HttpResponse:
-    editor = Editor(request.POST if request.method == "POST" else None, node)
+def _edit_node(request: HttpRequest, user: User, node: Node) -> HttpResponse:
+    editor = NodeEditor(request.POST if request.method == "POST" else None, node)
     if request.method == "POST":
         saved = editor.save(user)
         if saved is not None:
@@ -234,7 +236,7 @@ def _edit(request: HttpRequest, user: User, node: Node) -> HttpResponse:
     context = {
         "editor": editor,
         "node": node if node.pk else None,
-        "kind": presentation.kind_word(node.kind),
+        "kind": presentation.get_kind_label(node.kind),
     }
     status = 422 if request.method == "POST" and not editor.is_changing_rows else 200
     return render(request, "nodes/node_edit.html", context, status=status)
@@ -245,7 +247,7 @@ def node_sheet(request: HttpRequest, pk: int) -> HttpResponse:
     def page(node: Node, sections: tuple[SheetSection, ...]) -> HttpResponse:
         return render(request, "nodes/node_sheet.html", {"node": node, "sections": sections})
 
-    return _shown(request, pk, page)
+    return _render_sheet(request, pk, page)
 
 
 @require_safe
@@ -256,17 +258,17 @@ def node_sheet_text(request: HttpRequest, pk: int) -> HttpResponse:
         title = _("ADIT and %(node)s") % {"node": node.name}
         return HttpResponse(format_sheet(title, sections), content_type="text/plain; charset=utf-8")
 
-    return _shown(request, pk, text)
+    return _render_sheet(request, pk, text)
 
 
-def _shown(
+def _render_sheet(
     request: HttpRequest, pk: int, show: Callable[[Node, tuple[SheetSection, ...]], HttpResponse]
 ) -> HttpResponse:
     """Back on the node's page, with a sentence, where its settings make no sheet."""
-    user = person(request)
-    node = managed_node(user, pk)
+    user = current_user(request)
+    node = get_managed_node(user, pk)
     try:
-        sections = sheet_of(node, user)
+        sections = make_registration_sheet(node, user)
     except InvalidInput as error:
         messages.error(request, str(error))
         return redirect("node", pk)

@@ -11,27 +11,27 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.nodes.receiving import quarantine as house
-from adit.nodes.views.nodes import person, require_manager
+from adit.nodes.views.nodes import current_user, require_manager
 
 
 @never_cache
 @require_safe
 def quarantine(request: HttpRequest) -> HttpResponse:
-    user = person(request)
+    user = current_user(request)
     require_manager(user)
-    return render(request, "nodes/quarantine.html", {"held": house.held(user)})
+    return render(request, "nodes/quarantine.html", {"held": house.list_quarantine(user)})
 
 
 @require_POST
 def quarantine_delete(request: HttpRequest) -> HttpResponse:
     """Deletes the ticked lots, or forgets what was turned away."""
-    user = person(request)
+    user = current_user(request)
     require_manager(user)
     if "forget" in request.POST:
-        house.forget_turned(user)
+        house.clear_rejected(user)
         messages.success(request, _("The list is empty now."))
         return redirect("quarantine")
-    lots = [lot for text in request.POST.getlist("lot") if (lot := _lot(text)) is not None]
+    lots = [lot for text in request.POST.getlist("lot") if (lot := _parse_lot(text)) is not None]
     if not lots:
         messages.error(request, _("Tick what shall be deleted."))
         return redirect("quarantine")
@@ -41,7 +41,7 @@ def quarantine_delete(request: HttpRequest) -> HttpResponse:
     return redirect("quarantine")
 
 
-def _lot(text: str) -> house.Sender | None:
+def _parse_lot(text: str) -> house.SenderKey | None:
     try:
         calling, address, class_uid = json.loads(text)
     except (ValueError, TypeError):

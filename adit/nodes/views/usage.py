@@ -20,8 +20,8 @@ from adit.audit import csv_export
 from adit.nodes import pause
 from adit.nodes.limits import budgets
 from adit.nodes.models import Budget, Node
-from adit.nodes.usage import daily_use
-from adit.nodes.views.nodes import managed_node, person, require_manager
+from adit.nodes.usage import daily_usage
+from adit.nodes.views.nodes import current_user, get_managed_node, require_manager
 from adit_engine.errors import AditError
 
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -30,10 +30,10 @@ _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 @require_POST
 def node_end(request: HttpRequest, pk: int, slot: int) -> HttpResponse:
     """Ends one connection."""
-    user = person(request)
-    node = managed_node(user, pk)
+    user = current_user(request)
+    node = get_managed_node(user, pk)
     try:
-        pause.end_one(user, node, slot)
+        pause.end_connection(user, node, slot)
     except AditError as error:
         messages.error(request, str(error))
     else:
@@ -43,29 +43,29 @@ def node_end(request: HttpRequest, pk: int, slot: int) -> HttpResponse:
 
 @require_safe
 def node_use_csv(request: HttpRequest, pk: int) -> HttpResponse:
-    node = managed_node(person(request), pk)
-    lines = "".join(csv_export.csv_lines([_columns(), *_rows(node)]))
-    return _file(lines.encode(), "text/csv; charset=utf-8", f"use-{pk}.csv")
+    node = get_managed_node(current_user(request), pk)
+    lines = "".join(csv_export.csv_lines([_usage_columns(), *_usage_rows(node)]))
+    return _file_response(lines.encode(), "text/csv; charset=utf-8", f"use-{pk}.csv")
 
 
 @require_safe
 def node_use_xlsx(request: HttpRequest, pk: int) -> HttpResponse:
-    node = managed_node(person(request), pk)
+    node = get_managed_node(current_user(request), pk)
     target = BytesIO()
     book = xlsxwriter.Workbook(target, {"in_memory": True})
     page, head = book.add_worksheet("ADIT"), book.add_format({"bold": True})
-    page.write_row(0, 0, _columns(), head)
-    page.set_column(0, len(_columns()) - 1, 18)
-    for number, row in enumerate(_rows(node), 1):
+    page.write_row(0, 0, _usage_columns(), head)
+    page.set_column(0, len(_usage_columns()) - 1, 18)
+    for number, row in enumerate(_usage_rows(node), 1):
         for column, value in enumerate(row):
             write = page.write_string if isinstance(value, str) else page.write_number
             write(number, column, value)
     page.freeze_panes(1, 0)
     book.close()
-    return _file(target.getvalue(), _XLSX, f"use-{pk}.xlsx")
+    return _file_response(target.getvalue(), _XLSX, f"use-{pk}.xlsx")
 
 
-def _columns() -> list[str]:
+def _usage_columns() -> list[str]:
     return [
         _("Day"),
         _("Lane"),
@@ -77,8 +77,8 @@ def _columns() -> list[str]:
     ]
 
 
-def _rows(node: Node) -> Iterator[list[str | int]]:
-    for use in daily_use.of(node):
+def _usage_rows(node: Node) -> Iterator[list[str | int]]:
+    for use in daily_usage.get_daily_usage(node):
         yield [
             use.day.isoformat(),
             use.lane,
@@ -90,7 +90,7 @@ def _rows(node: Node) -> Iterator[list[str | int]]:
         ]
 
 
-def _file(content: bytes, kind: str, name: str) -> HttpResponse:
+def _file_response(content: bytes, kind: str, name: str) -> HttpResponse:
     answer = HttpResponse(content, content_type=kind)
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
     return answer
@@ -110,12 +110,12 @@ class BudgetForm(forms.Form):
         initial = {"studies": held and held.studies, "size_gb": held and held.size_gb}
         super().__init__(data, prefix=f"group-{group.pk}", initial=initial)
         self.group = group
-        self.used = budgets.used(group)
+        self.used = budgets.get_budget_use(group)
 
 
 def budget_list(request: HttpRequest) -> HttpResponse:
     """Of all groups, on one page."""
-    user = person(request)
+    user = current_user(request)
     require_manager(user)
     held = {budget.group_id: budget for budget in Budget.objects.all()}
     groups = Group.objects.order_by("name")
@@ -126,7 +126,7 @@ def budget_list(request: HttpRequest) -> HttpResponse:
         with transaction.atomic():
             for row in rows:
                 values = row.cleaned_data
-                budgets.save(user, row.group, values["studies"], values["size_gb"])
+                budgets.save_budget(user, row.group, values["studies"], values["size_gb"])
         messages.success(request, _("Saved."))
         return redirect("budgets")
     status = 422 if data is not None else 200

@@ -15,8 +15,9 @@ from adit.orders.forms import NodesField, OrderFields
 from adit.orders.uploads import Upload
 from adit.orders.views.sheets import Desk
 from adit.projects import services
-from adit.spreadsheets import sheet
-from adit.spreadsheets.sheet import Judged, JudgedRow, QueryRow, SheetKind
+from adit.spreadsheets.columns import SheetField, SheetKind
+from adit.spreadsheets.query_rows import QueryRow, validate_query_rows
+from adit.spreadsheets.row_verdicts import ValidatedRow, ValidatedSheet
 from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 
 
@@ -36,16 +37,16 @@ class QueryForm(OrderFields):
         super().__init__(data, initial={"sources": readable[:1], **initial})
         self.fields["project"].help_text = _("Its members see the results; its key seals them.")
         self.limit("sources", readable_nodes)
-        self.limit("project", services.usable_by(user))
+        self.limit("project", services.usable_projects(user))
 
 
-def judge(user: User, upload: Upload) -> Judged[QueryRow]:
+def judge(user: User, upload: Upload) -> ValidatedSheet[QueryRow]:
     """Raises sheet.Unreadable."""
-    return sheet.query_rows(upload.table, upload.mapping, upload.order, left_out=upload.left_out)
+    return validate_query_rows(upload.table, upload.mapping, upload.order, left_out=upload.left_out)
 
 
-def start(user: User, upload: Upload, judged: Judged[QueryRow], form: QueryForm) -> Job:
-    """Raises Refused, WrongInput."""
+def start(user: User, upload: Upload, judged: ValidatedSheet[QueryRow], form: QueryForm) -> Job:
+    """Raises NotPermitted, WrongInput."""
     values = form.cleaned_data
     order = batch_query.Order(
         rows=tuple(_row(row) for row in judged.good),
@@ -58,7 +59,7 @@ def start(user: User, upload: Upload, judged: Judged[QueryRow], form: QueryForm)
     )
 
 
-def _row(judged: JudgedRow[QueryRow]) -> batch_query.Row:
+def _row(judged: ValidatedRow[QueryRow]) -> batch_query.Row:
     row = judged.row
     assert row is not None, "only good rows are ordered"
     return batch_query.Row(
@@ -89,16 +90,16 @@ def asked_of(row: QueryRow) -> dict[str, str]:
     """What the row says, by the template's headers, so that an export can be asked again."""
     name = ", ".join(part for part in (row.name.family, row.name.given) if part) if row.name else ""
     said = {
-        sheet.Field.PATIENT_ID: row.patient_id,
-        sheet.Field.PATIENT_NAME: name,
-        sheet.Field.BIRTH_DATE: row.birth_date.isoformat() if row.birth_date else "",
-        sheet.Field.ACCESSION: row.accession,
-        sheet.Field.FROM: row.first_day.isoformat() if row.first_day else "",
-        sheet.Field.UNTIL: row.last_day.isoformat() if row.last_day else "",
-        sheet.Field.MODALITY: ", ".join(row.modalities),
-        sheet.Field.STUDY_DESCRIPTION: row.study_description,
-        sheet.Field.SERIES_DESCRIPTION: row.series_description,
-        sheet.Field.SERIES_NUMBER: "" if row.series_number is None else str(row.series_number),
+        SheetField.PATIENT_ID: row.patient_id,
+        SheetField.PATIENT_NAME: name,
+        SheetField.BIRTH_DATE: row.birth_date.isoformat() if row.birth_date else "",
+        SheetField.ACCESSION: row.accession,
+        SheetField.FROM: row.first_day.isoformat() if row.first_day else "",
+        SheetField.UNTIL: row.last_day.isoformat() if row.last_day else "",
+        SheetField.MODALITY: ", ".join(row.modalities),
+        SheetField.STUDY_DESCRIPTION: row.study_description,
+        SheetField.SERIES_DESCRIPTION: row.series_description,
+        SheetField.SERIES_NUMBER: "" if row.series_number is None else str(row.series_number),
     }
     return {str(field): text for field, text in said.items() if text}
 

@@ -37,7 +37,7 @@ from adit.projects import services
 from adit.results import storage_quota, transfer_results
 from adit.results.check_summary import Tally, tally_of
 from adit.results.transfer_results import answers_of, as_disclosed, rows_of
-from adit.spreadsheets.responses import sheet_file
+from adit.spreadsheets.writer import make_sheet_response
 from adit_engine.errors import AditError, InvalidInput
 
 ROWS_PER_PAGE = 100
@@ -79,7 +79,7 @@ def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBas
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
     columns = transfer_results.columns_of(job, disclosure)
     rows = transfer_results.rows(job, disclosure)
-    return sheet_file(form, f"job-{job.pk}-result", columns, rows)
+    return make_sheet_response(form, f"job-{job.pk}-result", columns, rows)
 
 
 @require_POST
@@ -99,7 +99,7 @@ def transfer_names(request: HttpRequest, pk: int) -> HttpResponseBase:
     disclosure = disclosed(user, job)
     columns = transfer_results.columns_of(job, disclosure, names=True)
     rows = transfer_results.rows(job, disclosure, names=True)
-    return sheet_file("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
+    return make_sheet_response("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
 
 
 @require_safe
@@ -112,7 +112,9 @@ def transfer_again(request: HttpRequest, pk: int, form: str) -> HttpResponseBase
         raise Http404
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
     rows = transfer_results.rows_again(job, disclosure)
-    return sheet_file(form, f"job-{job.pk}-rows-again", transfer_results.columns_again(job), rows)
+    return make_sheet_response(
+        form, f"job-{job.pk}-rows-again", transfer_results.columns_again(job), rows
+    )
 
 
 def _visible(user: User, pk: int) -> Job:
@@ -196,7 +198,7 @@ def _room(job: Job, tally: Tally) -> dict[str, Any]:
         return {}
     return {
         "no_room": storage_quota.why_no_room(job.destination, tally.size_bytes),
-        "is_measured": destination_folders.is_measured(job.destination),
+        "is_measured": destination_folders.can_measure_space(job.destination),
     }
 
 

@@ -20,8 +20,9 @@ from adit.orders.uploads import Upload
 from adit.orders.views.sheets import Desk
 from adit.projects import services
 from adit.results import archives
-from adit.spreadsheets import sheet
-from adit.spreadsheets.sheet import Judged, JudgedRow, SheetKind, TransferRow
+from adit.spreadsheets.columns import SheetKind
+from adit.spreadsheets.row_verdicts import ValidatedRow, ValidatedSheet, format_line_numbers
+from adit.spreadsheets.transfer_rows import TransferRow, validate_transfer_rows
 from adit_engine.errors import InvalidInput
 from adit_engine.transfer.study_lookup import StudyCriteria
 
@@ -66,7 +67,7 @@ class TransferForm(SendingFields):
         *,
         user: User,
         upload: Upload,
-        judged: Judged[TransferRow],
+        judged: ValidatedSheet[TransferRow],
         initial: dict[str, Any],
     ) -> None:
         usual = {**_USUAL, **_sources_of(upload)}
@@ -78,7 +79,7 @@ class TransferForm(SendingFields):
         places = archives.destinations(user)
         self.offers_archive = any(map(archives.is_archive, places))
         self.limit("destinations", places)
-        self.limit("project", services.usable_by(user))
+        self.limit("project", services.usable_projects(user))
         self.drop_what_is_not_allowed(
             send_identified=may(user, Right.TRANSFER_IDENTIFIED),
             be_urgent=may(user, Right.BE_URGENT),
@@ -98,7 +99,7 @@ class TransferForm(SendingFields):
         bare = [row.line for row in self.judged.good if row.row and not row.row.pseudonym]
         if bare and not values.get("generate"):
             text = _("The list gives no pseudonym (line %(lines)s): tick this, or add them.")
-            self.add_error("generate", text % {"lines": sheet.lines_in_words(bare)})
+            self.add_error("generate", text % {"lines": format_line_numbers(bare)})
         return values
 
 
@@ -114,13 +115,17 @@ def _sources_of(upload: Upload) -> dict[str, Any]:
 _USUAL = {"generate": True, "skips_delivered": True, "change": PSEUDONYMIZED}
 
 
-def judge(user: User, upload: Upload) -> Judged[TransferRow]:
+def judge(user: User, upload: Upload) -> ValidatedSheet[TransferRow]:
     """Raises sheet.Unreadable."""
-    return sheet.transfer_rows(upload.table, upload.mapping, upload.order, left_out=upload.left_out)
+    return validate_transfer_rows(
+        upload.table, upload.mapping, upload.order, left_out=upload.left_out
+    )
 
 
-def start(user: User, upload: Upload, judged: Judged[TransferRow], form: TransferForm) -> Job:
-    """A job for each destination; the first. Raises Refused, WrongInput."""
+def start(
+    user: User, upload: Upload, judged: ValidatedSheet[TransferRow], form: TransferForm
+) -> Job:
+    """A job for each destination; the first. Raises NotPermitted, WrongInput."""
     values = form.cleaned_data
     is_as_is = values.get("change") == AS_IS
     change: OrderedChange = SendAsIs(values["reason"]) if is_as_is else Pseudonymize()
@@ -152,7 +157,7 @@ def start(user: User, upload: Upload, judged: Judged[TransferRow], form: Transfe
     return jobs[0]
 
 
-def _row(judged: JudgedRow[TransferRow]) -> Row:
+def _row(judged: ValidatedRow[TransferRow]) -> Row:
     row = judged.row
     assert row is not None, "only good rows are ordered"
     return Row(

@@ -16,7 +16,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.jobs.views.access import orders, person
 from adit.nodes import access, search
-from adit.nodes.access import domain_of
+from adit.nodes.access import get_domain
 from adit.nodes.models import Node
 from adit.orders import basket, drafts
 from adit.orders import drafts as orders_drafts
@@ -107,7 +107,7 @@ class Bench:
             _as_post(typed) if bound else None,
             initial=_initial(typed),
             destinations=self.destinations,
-            projects=services.usable_by(self.user),
+            projects=services.usable_projects(self.user),
             patients=self.basket.patients,
             may=self.may,
         )
@@ -214,7 +214,7 @@ def cancel_search(request: HttpRequest) -> HttpResponse:
     """Ends the running search of this person's page; the search itself then answers."""
     key = request.POST.get("fresh", "")
     if drafts.is_key(key):
-        search.cancel(_search_key(person(request).pk, key))
+        search.cancel_search(_search_key(person(request).pk, key))
     return HttpResponse(status=204)
 
 
@@ -237,7 +237,7 @@ def run_search(bench: Bench, what: str) -> HttpResponse:
     sources = list(form.cleaned_data["sources"])
     canceled = _search_key(bench.user.pk, key)
     try:
-        results = search.search_each(bench.user, sources, form.query(), cancelled=canceled)
+        results = search.search_nodes(bench.user, sources, form.query(), cancelled=canceled)
     except AditError as error:
         notes.append(str(error))
         sources, results = [], []
@@ -250,7 +250,7 @@ def run_search(bench: Bench, what: str) -> HttpResponse:
         if isinstance(result, AditError):
             notes.append(str(result))
             continue
-        rows += [Row(node.pk, node.name, domain_of(node), record) for record in result.records]
+        rows += [Row(node.pk, node.name, get_domain(node), record) for record in result.records]
         hints += _hints(node, result)
     bench.found = Found(key, bench.found.typed, sorted_rows(rows), tuple(notes), tuple(hints))
     return bench.again("results")
@@ -321,7 +321,7 @@ def _with_series(bench: Bench, row: Row) -> Row:
         return replace(row, trouble=_("You may not read from this source any more."))
     try:
         study = StudyRef(row.study.study_uid)
-        records = search.series_of(bench.user, node, study, row.study.patient_id)
+        records = search.list_series(bench.user, node, study, row.study.patient_id)
     except AditError as error:
         return replace(row, trouble=str(error))
     by_number = sorted(records, key=lambda record: (record.series_number or 0, record.series_uid))

@@ -28,9 +28,19 @@ from adit.jobs.models import Job
 from adit.jobs.views.access import orders, person
 from adit.orders import archive_passwords, drafts, uploads
 from adit.orders.uploads import Upload
-from adit.spreadsheets import sheet
-from adit.spreadsheets.responses import XLSX
-from adit.spreadsheets.sheet import DateOrder, Field, Judged, Mapping, SheetKind, Verdict
+from adit.spreadsheets.columns import FIELDS, SheetField, SheetKind
+from adit.spreadsheets.limits import MAX_FILE_BYTES
+from adit.spreadsheets.mapping import ColumnMapping, guess_mapping_at, make_mapping
+from adit.spreadsheets.row_reader import DateOrder
+from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet, format_line_numbers
+from adit.spreadsheets.table import UnreadableSheet, column_letters
+from adit.spreadsheets.template import (
+    get_template_columns,
+    get_template_examples,
+    make_template_csv,
+    make_template_xlsx,
+)
+from adit.spreadsheets.writer import XLSX
 from adit_engine.errors import AditError, InvalidInput
 
 
@@ -46,10 +56,10 @@ class Desk:
     help: str
     order_template: str
     """Included below the rows, within the form; it gets `form`, `judged` and `upload`."""
-    judge: Callable[[User, Upload], Judged[Any]]
+    judge: Callable[[User, Upload], ValidatedSheet[Any]]
     form: Callable[..., forms.Form]
     """form(data, user=…, upload=…, judged=…, initial=…)."""
-    start: Callable[[User, Upload, Judged[Any], Any], Job]
+    start: Callable[[User, Upload, ValidatedSheet[Any], Any], Job]
     """Makes the job out of a valid form. Raises AditError."""
 
     def address(self, page: str, *args: Any) -> str:
@@ -89,7 +99,7 @@ def columns_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
     if request.POST.get("do") == "header":
         return HttpResponseRedirect(f"{desk.address('columns', key)}?header={said.header_line}")
     try:
-        mapping = sheet.chosen(upload.table, desk.sheet, said.header_line, _places(request, upload))
+        mapping = make_mapping(upload.table, desk.sheet, said.header_line, _places(request, upload))
         if not mapping.enough():
             raise InvalidInput(_enough(desk.sheet))
     except InvalidInput as error:
@@ -102,7 +112,7 @@ def _columns(
     request: HttpRequest,
     desk: Desk,
     upload: Upload,
-    mapping: Mapping,
+    mapping: ColumnMapping,
     trouble: str = "",
     said: dict[int, str] | None = None,
 ) -> HttpResponse:
@@ -120,40 +130,40 @@ def _columns(
         "columns": [
             {
                 "number": column,
-                "letter": sheet.letters(column + 1),
+                "letter": column_letters(column + 1),
                 "header": mapping.name(column),
                 "field": chosen.get(column, ""),
                 "examples": [line.cell(column).text for line in examples],
             }
             for column in range(table.width)
         ],
-        "fields": sheet.FIELDS[desk.sheet],
+        "fields": FIELDS[desk.sheet],
         "trouble": trouble,
     }
     return render(request, "orders/sheet_columns.html", context, status=422 if trouble else 200)
 
 
-def _with_header(upload: Upload, text: str | None) -> Mapping:
+def _with_header(upload: Upload, text: str | None) -> ColumnMapping:
     """The mapping with the headers in that line; as it is where nothing sensible was said."""
     if text is None or not text.isdecimal() or len(text) > 4:
         return upload.mapping
     try:
-        return sheet.mapping_at(upload.table, upload.kind, int(text))
+        return guess_mapping_at(upload.table, upload.kind, int(text))
     except InvalidInput:
         return upload.mapping
 
 
 def _said(request: HttpRequest, upload: Upload) -> dict[int, str]:
     said = {n: request.POST.get(f"column-{n}", "") for n in range(upload.table.width)}
-    return {column: text for column, text in said.items() if text in set(Field)}
+    return {column: text for column, text in said.items() if text in set(SheetField)}
 
 
-def _places(request: HttpRequest, upload: Upload) -> dict[Field, int]:
+def _places(request: HttpRequest, upload: Upload) -> dict[SheetField, int]:
     """Raises WrongInput when two columns are said to be the same."""
     said = _said(request, upload)
     if len(set(said.values())) < len(said):
         raise InvalidInput(_("Two columns are said to be the same: each can be one thing only."))
-    return {Field(text): column for column, text in said.items()}
+    return {SheetField(text): column for column, text in said.items()}
 
 
 def _enough(kind: SheetKind) -> str:
@@ -183,12 +193,12 @@ class ShownRow:
     may_be_left_out: bool
 
 
-def rows_shown(judged: Judged[Any], upload: Upload, show: str) -> Sequence[Any]:
+def rows_shown(judged: ValidatedSheet[Any], upload: Upload, show: str) -> Sequence[Any]:
     if show == "out":
         return [
             row
             for row in judged.rows
-            if row.line in upload.left_out or row.verdict is Verdict.LEFT_OUT
+            if row.line in upload.left_out or row.verdict is RowVerdict.LEFT_OUT
         ]
     if show in ("error", "warning"):
         return [row for row in judged.rows if row.verdict == show]
@@ -196,7 +206,7 @@ def rows_shown(judged: Judged[Any], upload: Upload, show: str) -> Sequence[Any]:
 
 
 def shown_row(row: Any, upload: Upload) -> ShownRow:
-    is_out = row.line in upload.left_out or row.verdict is Verdict.LEFT_OUT
+    is_out = row.line in upload.left_out or row.verdict is RowVerdict.LEFT_OUT
     badge, word = ("canceled", _("left out")) if is_out else _BADGES[row.verdict]
     return ShownRow(
         row.line,
@@ -205,7 +215,7 @@ def shown_row(row: Any, upload: Upload) -> ShownRow:
         tuple(f"{f.column}: {f.text}" if f.column else f.text for f in _about(row)),
         row.shown,
         is_out,
-        row.verdict is not Verdict.LEFT_OUT,
+        row.verdict is not RowVerdict.LEFT_OUT,
     )
 
 
@@ -214,7 +224,7 @@ def _about(row: Any) -> list[Any]:
     found = []
     for finding in row.findings:
         if len(finding.lines) > 1:
-            others = sheet.lines_in_words([n for n in finding.lines if n != row.line])
+            others = format_line_numbers([n for n in finding.lines if n != row.line])
             words = {"text": finding.text, "lines": others}
             with_others = _("%(text)s (Other lines: %(lines)s)") % words
             found.append(replace(finding, text=with_others))
@@ -223,11 +233,11 @@ def _about(row: Any) -> list[Any]:
     return found
 
 
-_BADGES: dict[Verdict, tuple[str, Any]] = {
-    Verdict.OK: ("success", _lazy("ok")),
-    Verdict.WARNING: ("warning", _lazy("look")),
-    Verdict.ERROR: ("failure", _lazy("error")),
-    Verdict.LEFT_OUT: ("canceled", _lazy("left out")),
+_BADGES: dict[RowVerdict, tuple[str, Any]] = {
+    RowVerdict.OK: ("success", _lazy("ok")),
+    RowVerdict.WARNING: ("warning", _lazy("look")),
+    RowVerdict.ERROR: ("failure", _lazy("error")),
+    RowVerdict.LEFT_OUT: ("canceled", _lazy("left out")),
 }
 
 
@@ -247,7 +257,7 @@ class Sheet:
     upload: Upload
 
     @cached_property
-    def judged(self) -> Judged[Any]:
+    def judged(self) -> ValidatedSheet[Any]:
         """All rows with their verdicts; those left out by hand say nothing about the others.
 
         Raises sheet.Unreadable.
@@ -255,7 +265,7 @@ class Sheet:
         return self.desk.judge(self.user, self.upload)
 
     @property
-    def chosen(self) -> Judged[Any]:
+    def chosen(self) -> ValidatedSheet[Any]:
         return self.judged.without(self.upload.left_out)
 
     def form(self, *, bound: bool) -> Any:
@@ -298,11 +308,11 @@ class Sheet:
             "page": page,
             "show": show if show in SHOWN else "",
             "counts": counts,
-            "ok": counts[Verdict.OK],
-            "warned": counts[Verdict.WARNING],
-            "wrong": counts[Verdict.ERROR],
+            "ok": counts[RowVerdict.OK],
+            "warned": counts[RowVerdict.WARNING],
+            "wrong": counts[RowVerdict.ERROR],
             "ready": len(self.chosen.good),
-            "left_out": len(self.judged.rows) - len(self.chosen.rows) + counts[Verdict.LEFT_OUT],
+            "left_out": len(self.judged.rows) - len(self.chosen.rows) + counts[RowVerdict.LEFT_OUT],
             "form": form or self.form(bound=False),
             "sees_identified": may(self.user, Right.SEE_IDENTIFIED),
             "notice": notice,
@@ -349,7 +359,7 @@ def new_sheet(request: HttpRequest, desk: Desk) -> HttpResponse:
 @require_safe
 def template(request: HttpRequest, desk: Desk, form: str) -> HttpResponse:
     """An empty sheet with text columns and two examples."""
-    makers = {"xlsx": (sheet.template_xlsx, XLSX), "csv": (sheet.template_csv, "text/csv")}
+    makers = {"xlsx": (make_template_xlsx, XLSX), "csv": (make_template_csv, "text/csv")}
     if form not in makers:
         raise Http404
     make, content_type = makers[form]
@@ -376,7 +386,7 @@ def rows_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
             return _start(one)
         show = request.POST.get("show", "")
         return one.again(what, show) if verb == "page" else one.again(show=what)
-    except sheet.Unreadable as error:
+    except UnreadableSheet as error:
         return _upload_page(request, desk, str(error))
 
 
@@ -392,7 +402,7 @@ def _start(one: Sheet) -> HttpResponse:
     form = one.form(bound=True)
     if not one.chosen.good:
         return one.page(form, _("No row is left that could be ordered."))
-    wrong = one.chosen.counts[Verdict.ERROR]
+    wrong = one.chosen.counts[RowVerdict.ERROR]
     if wrong and "skip_errors" not in one.request.POST:
         return one.page(
             form,
@@ -423,8 +433,8 @@ def _upload_page(request: HttpRequest, desk: Desk, trouble: str = "") -> HttpRes
         "desk": desk,
         "trouble": trouble,
         "forms": [(desk.address("template", form), word) for form, word in templates],
-        "columns": sheet.columns(desk.sheet),
-        "examples": sheet.examples(desk.sheet),
+        "columns": get_template_columns(desk.sheet),
+        "examples": get_template_examples(desk.sheet),
         "month_first": request.POST.get("dates") == "month",
     }
     return render(request, "orders/sheet_new.html", context, status=422 if trouble else 200)
@@ -432,9 +442,9 @@ def _upload_page(request: HttpRequest, desk: Desk, trouble: str = "") -> HttpRes
 
 def _why_no_file(request: HttpRequest) -> str:
     """The handler lets nothing through that is too large to be kept in memory."""
-    if int(request.META.get("CONTENT_LENGTH") or 0) > sheet.MOST_FILE_BYTES:
+    if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_FILE_BYTES:
         return _("The file has more than %(most)d MB. Split it, or save it as CSV.") % {
-            "most": sheet.MOST_FILE_BYTES // 1_000_000
+            "most": MAX_FILE_BYTES // 1_000_000
         }
     return _("Choose a file first.")
 

@@ -286,10 +286,10 @@ def _check_registry(user: User, picked: Basket, form: OrderForm) -> None:
             name = names.get(patient.token, "")
             try:
                 with transaction.atomic():
-                    projects_pseudonyms.pseudonym_for(
+                    projects_pseudonyms.get_or_create_pseudonym(
                         project, patient.domain, patient.patient_id, given=name, user=user
                     )
-            except (projects_pseudonyms.Conflict, InvalidInput) as error:
+            except (projects_pseudonyms.PseudonymConflict, InvalidInput) as error:
                 field = pseudonym_field(patient)
                 form.add_error(field if field in form.fields else None, str(error))
         transaction.set_rollback(True)
@@ -305,4 +305,4 @@ def _known(user: User, prepared: Prepared, patient: PickedPatient) -> str:
     project = _project(prepared) or services.default_project()
     if name or not services.may_link(user, project):
         return name
-    return projects_pseudonyms.known_pseudonym(project, patient.domain, patient.patient_id)
+    return projects_pseudonyms.find_pseudonym(project, patient.domain, patient.patient_id)

@@ -13,7 +13,7 @@ from adit.pages import help as manual
 
 register = template.Library()
 
-LOOKS = {
+ICONS_AND_TONES = {
     "waiting_for_approval": ("hourglass", "info"),
     "waiting_for_owner": ("hourglass", "info"),
     "held": ("hourglass", "warn"),
@@ -37,7 +37,7 @@ LOOKS = {
 }
 """Icon and tone of each state, grade and message level."""
 
-PARTS = ("delivered", "stored", "withheld", "skipped", "failed")
+BAR_PARTS = ("delivered", "stored", "withheld", "skipped", "failed")
 
 
 @register.simple_tag
@@ -56,7 +56,7 @@ def icon(name: str, label: str = "") -> SafeString:
     )
 
 
-CLASSES = {
+WIDGET_CLASSES = {
     "checkbox": "form-check-input",
     "radio": "form-check-input",
     "select": "form-select",
@@ -70,7 +70,7 @@ def widget(field: BoundField) -> SafeString:
     """The field itself, dressed: with the class that its kind of widget needs."""
     given = field.field.widget
     name = "select" if isinstance(given, Select) else getattr(given, "input_type", "") or ""
-    wanted = CLASSES.get(name, "form-control")
+    wanted = WIDGET_CLASSES.get(name, "form-control")
     had = given.attrs.get("class", "")
     return field.as_widget(attrs={"class": had if wanted in had else f"{had} {wanted}".strip()})
 
@@ -78,12 +78,12 @@ def widget(field: BoundField) -> SafeString:
 @register.filter
 def tone(state: str) -> str:
     """neutral, info, good, warn or bad."""
-    return LOOKS.get(state, ("", "neutral"))[1]
+    return ICONS_AND_TONES.get(state, ("", "neutral"))[1]
 
 
 @register.filter
 def icon_of(state: str) -> str:
-    return LOOKS.get(state, ("circle-dashed", ""))[0]
+    return ICONS_AND_TONES.get(state, ("circle-dashed", ""))[0]
 
 
 @register.inclusion_tag("components/state.html")
@@ -96,7 +96,7 @@ def state(value: Any, word: str = "") -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BarSegment:
     """One coloured stretch of a bar, in thousandths of its length."""
 
     name: str
@@ -104,7 +104,7 @@ class Part:
     length: int
 
 
-def _count(counts: Any, name: str) -> int:
+def _get_count(counts: Any, name: str) -> int:
     value = counts.get(name) if isinstance(counts, dict) else getattr(counts, name, 0)
     return int(value or 0)
 
@@ -116,7 +116,7 @@ def progress(counts: Any, live: bool = False, words: bool = True) -> dict[str, A
     `counts` is anything with these names, as attributes or keys. An expected of None is not yet
     known; `live` lets the bar move then.
     """
-    done = {name: _count(counts, name) for name in PARTS}
+    done = {name: _get_count(counts, name) for name in BAR_PARTS}
     expected = counts.get("expected") if isinstance(counts, dict) else counts.expected
     total = max(int(expected or 0), sum(done.values()))
     parts, at = [], 0
@@ -125,7 +125,7 @@ def progress(counts: Any, live: bool = False, words: bool = True) -> dict[str, A
         # What is small is still there: a withheld image among thousands must be seen.
         length = max(length, 6) if count else 0
         length = min(length, 1000 - at)
-        parts.append(Part(name, at, length))
+        parts.append(BarSegment(name, at, length))
         at += length
     return {
         "parts": parts,
@@ -141,7 +141,7 @@ def progress(counts: Any, live: bool = False, words: bool = True) -> dict[str, A
 @register.inclusion_tag("help/button.html", takes_context=True)
 def help_button(context: template.Context, topic: str) -> dict[str, Any]:
     """A button that opens the topic as a dialog; where dialogs cannot open, a link to its page."""
-    return {"topic": manual.topic(topic), "request": context.get("request")}
+    return {"topic": manual.get_topic(topic), "request": context.get("request")}
 
 
 @register.inclusion_tag("components/nav_link.html", takes_context=True)

@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
                 ('site_name', models.CharField(blank=True, max_length=64, verbose_name='site name')),
                 ('site_id', models.CharField(blank=True, max_length=64, verbose_name='site id')),
                 ('is_default', models.BooleanField(default=False, editable=False)),
-                ('key', adit.vault.fields.SealedField(null=True)),
+                ('key', adit.vault.fields.EncryptedField(null=True)),
                 ('key_destroyed_at', models.DateTimeField(editable=False, null=True)),
                 ('generation', models.PositiveIntegerField(default=1, editable=False)),
                 ('pattern', models.CharField(blank=True, max_length=48, verbose_name='pseudonym pattern')),

@@ -10,78 +10,89 @@ from django.views.decorators.http import require_http_methods
 
 from adit.accounts.permissions import Right
 from adit.projects import pixel_rule_forms, profile_versions
-from adit.projects.models import Profile
-from adit.projects.pixel_rule_forms import DraftForm, PixelRuleForm, initial_of
-from adit.projects.views.access import known_profile, only_with, person
+from adit.projects.models import ProfileVersion
+from adit.projects.pixel_rule_forms import PixelRuleForm, ProfileDraftForm, pixel_rule_to_initial
+from adit.projects.views.access import current_user, get_profile, require_rights
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.tables import admitted_sop_classes
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def profile_pixels(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    only_with(user, Right.MANAGE_PROFILES)
-    profile = known_profile(pk)
+    user = current_user(request)
+    require_rights(user, Right.MANAGE_PROFILES)
+    profile = get_profile(pk)
     if request.method != "POST":
-        return _shown(request, profile, pixel_rule_forms.begun(profile), PixelRuleForm())
-    draft = DraftForm(request.POST)
+        return _render_draft(
+            request, profile, pixel_rule_forms.start_draft(profile), PixelRuleForm()
+        )
+    draft = ProfileDraftForm(request.POST)
     if not draft.is_valid():
         raise Http404
     text: str = draft.cleaned_data["text"].replace("\r\n", "\n")
     try:
-        return _done(request, profile, text)
+        return _handle_button(request, profile, text)
     except AditError as error:
         form = PixelRuleForm(request.POST)
         form.add_error(None, str(error))
-        return _shown(request, profile, text, form, _place(request), status=422)
+        return _render_draft(request, profile, text, form, _parse_index(request), status=422)
 
 
-def _done(request: HttpRequest, profile: Profile, text: str) -> HttpResponse:
-    """One click's deed. Raises ProfileError with the line, Refused, WrongInput."""
+def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> HttpResponse:
+    """One click's deed. Raises ProfileError with the line, NotPermitted, WrongInput."""
     deed, _sep, number = request.POST.get("do", "").partition("-")
-    rules = pixel_rule_forms.rules_in(text)
+    rules = pixel_rule_forms.parse_pixel_rules(text)
     place = int(number) if number.isdecimal() and int(number) < len(rules) else None
     if deed == "save":
-        made = profile_versions.new_version(person(request), text)
+        made = profile_versions.create_version(current_user(request), text)
         messages.success(request, _("%s is saved. Projects use it once you choose it.") % made)
         return redirect("profile_version", made.pk)
     if deed == "change" and place is not None:
-        return _shown(
-            request, profile, text, PixelRuleForm(initial=initial_of(rules[place])), place
+        return _render_draft(
+            request,
+            profile,
+            text,
+            PixelRuleForm(initial=pixel_rule_to_initial(rules[place])),
+            place,
         )
     if deed == "remove" and place is not None:
-        return _shown(request, profile, pixel_rule_forms.without(text, place), PixelRuleForm())
+        return _render_draft(
+            request, profile, pixel_rule_forms.remove_pixel_rule(text, place), PixelRuleForm()
+        )
     if deed != "put":
         raise Http404
     form = PixelRuleForm(request.POST)
     if not form.is_valid():
-        return _shown(request, profile, text, form, _place(request), status=422)
-    return _shown(
-        request, profile, pixel_rule_forms.put(text, form.rule, _place(request)), PixelRuleForm()
+        return _render_draft(request, profile, text, form, _parse_index(request), status=422)
+    return _render_draft(
+        request,
+        profile,
+        pixel_rule_forms.put_pixel_rule(text, form.rule, _parse_index(request)),
+        PixelRuleForm(),
     )
 
 
-def _place(request: HttpRequest) -> int | None:
+def _parse_index(request: HttpRequest) -> int | None:
     """Which rule is being changed; None for a new one."""
     text = request.POST.get("place", "")
     return int(text) if text.isdecimal() and len(text) < 5 else None
 
 
-def _shown(
+def _render_draft(
     request: HttpRequest,
-    profile: Profile,
+    profile: ProfileVersion,
     text: str,
     form: PixelRuleForm,
     place: int | None = None,
     **answer: Any,
 ) -> HttpResponse:
     try:
-        rules = pixel_rule_forms.rules_in(text)
+        rules = pixel_rule_forms.parse_pixel_rules(text)
     except AditError:
         rules = ()
     context = {
         "profile": profile,
-        "draft": DraftForm(initial={"text": text}),
+        "draft": ProfileDraftForm(initial={"text": text}),
         "text": text,
         "form": form,
         "place": place,
@@ -89,7 +100,7 @@ def _shown(
             (rule, admitted_sop_classes()[rule.sop_class].name.removesuffix(" Storage"))
             for rule in rules
         ],
-        "is_changed": text != pixel_rule_forms.begun(profile),
-        "due": profile_versions.next_version(profile.name),
+        "is_changed": text != pixel_rule_forms.start_draft(profile),
+        "due": profile_versions.get_next_version(profile.name),
     }
     return render(request, "projects/profile_pixels.html", context, **answer)

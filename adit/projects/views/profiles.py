@@ -9,29 +9,29 @@ from django.views.decorators.http import require_http_methods, require_safe
 from adit.accounts.permissions import Right, may
 from adit.nodes import access
 from adit.projects import profile_text, profile_versions, services
-from adit.projects.forms import ProfileForm, TryForm
-from adit.projects.models import Profile
-from adit.projects.profile_preview import Tried, try_it
-from adit.projects.profile_text import plain_sections
-from adit.projects.views.access import known_profile, only_with, person
+from adit.projects.forms import ProfilePreviewForm, ProfileTextForm
+from adit.projects.models import ProfileVersion
+from adit.projects.profile_preview import ProfilePreview, preview_profile
+from adit.projects.profile_text import explain_profile
+from adit.projects.views.access import current_user, get_profile, require_rights
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.tables import EDITION
 
-asks = require_http_methods(["GET", "HEAD", "POST"])
+get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
 
 @require_safe
 def profile_list(request: HttpRequest) -> HttpResponse:
-    user = person(request)
-    profile_versions.make_presets()
-    mine = services.visible_to(user)
+    user = current_user(request)
+    profile_versions.create_presets()
+    mine = services.visible_projects(user)
     rows = [
         (
             profile,
-            sorted(profile_versions.rules_of(profile).options),
+            sorted(profile_versions.parse_rules(profile).options),
             mine.filter(profile=profile).count(),
         )
-        for profile in Profile.objects.all()
+        for profile in ProfileVersion.objects.all()
     ]
     context = {"rows": rows, "manages": may(user, Right.MANAGE_PROFILES)}
     return render(request, "projects/profile_list.html", context)
@@ -39,16 +39,16 @@ def profile_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def profile_page(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    profile = known_profile(pk)
-    rules = profile_versions.rules_of(profile)
+    user = current_user(request)
+    profile = get_profile(pk)
+    rules = profile_versions.parse_rules(profile)
     manages = may(user, Right.MANAGE_PROFILES)
     context = {
         "profile": profile,
-        "options": profile_text.options_of(rules),
-        "without_dates": profile_text.WITHOUT_DATES if profile_text.keeps_no_dates(rules) else "",
+        "options": profile_text.list_options(rules),
+        "without_dates": profile_text.WITHOUT_DATES if profile_text.removes_dates(rules) else "",
         "edition": EDITION,
-        "projects": services.visible_to(user).filter(profile=profile),
+        "projects": services.visible_projects(user).filter(profile=profile),
         "manages": manages,
         "may_try": may(user, Right.SEE_IDENTIFIED),
     }
@@ -58,45 +58,50 @@ def profile_page(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def profile_plain(request: HttpRequest, pk: int) -> HttpResponse:
     """One page in plain words, to print for an ethics board."""
-    person(request)
-    profile = known_profile(pk)
-    context = {"profile": profile, "sections": plain_sections(profile_versions.rules_of(profile))}
+    current_user(request)
+    profile = get_profile(pk)
+    context = {
+        "profile": profile,
+        "sections": explain_profile(profile_versions.parse_rules(profile)),
+    }
     return render(request, "projects/profile_plain.html", context)
 
 
-@asks
+@get_or_post
 def profile_new(request: HttpRequest, pk: int) -> HttpResponse:
     """The next version of a profile, or the first of another name."""
-    user = person(request)
-    only_with(user, Right.MANAGE_PROFILES)
-    profile = known_profile(pk)
-    initial = {"text": profile_versions.draft_of(profile)}
-    form = ProfileForm(request.POST or None, initial=initial)
+    user = current_user(request)
+    require_rights(user, Right.MANAGE_PROFILES)
+    profile = get_profile(pk)
+    initial = {"text": profile_versions.draft_next_version(profile)}
+    form = ProfileTextForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
-            made = profile_versions.new_version(user, form.cleaned_data["text"])
+            made = profile_versions.create_version(user, form.cleaned_data["text"])
         except AditError as error:
             form.add_error("text", str(error))
         else:
             messages.success(request, _("%s is saved. Projects use it once you choose it.") % made)
             return redirect("profile_version", made.pk)
-    context = {"profile": profile, "form": form, "available": profile_text.available()}
+    context = {"profile": profile, "form": form, "available": profile_text.list_available_options()}
     status = 422 if form.errors else 200
     return render(request, "projects/profile_new.html", context, status=status)
 
 
-@asks
+@get_or_post
 def profile_try(request: HttpRequest, pk: int) -> HttpResponse:
     """One image, before and after; nothing of it is stored, and no address shows it."""
-    user = person(request)
-    only_with(user, Right.SEE_IDENTIFIED)
-    profile = known_profile(pk)
+    user = current_user(request)
+    require_rights(user, Right.SEE_IDENTIFIED)
+    profile = get_profile(pk)
     nodes = access.readable_nodes(user).order_by("name")
-    form = TryForm(request.POST or None, nodes=nodes)
-    tried: Tried | None = None
+    form = ProfilePreviewForm(request.POST or None, nodes=nodes)
+    tried: ProfilePreview | None = None
     if request.method == "POST" and form.is_valid():
         try:
-            tried = try_it(user, profile, form.cleaned_data["node"], form.cleaned_data["study_uid"])
+            tried = preview_profile(
+                user, profile, form.cleaned_data["node"], form.cleaned_data["study_uid"]
+            )
         except AditError as error:
             form.add_error(None, str(error))
     everything = "everything" in request.POST
@@ -104,14 +109,14 @@ def profile_try(request: HttpRequest, pk: int) -> HttpResponse:
         "profile": profile,
         "form": form,
         "tried": tried,
-        "lines": _shown(tried, everything),
+        "lines": _select_lines(tried, everything),
         "everything": everything,
     }
     status = 422 if form.errors else 200
     return render(request, "projects/profile_try.html", context, status=status)
 
 
-def _shown(tried: Tried | None, everything: bool) -> list[object]:
+def _select_lines(tried: ProfilePreview | None, everything: bool) -> list[object]:
     if tried is None:
         return []
     return [

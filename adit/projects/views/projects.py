@@ -12,63 +12,69 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from adit.accounts.permissions import Right, may
 from adit.projects import risks, services
-from adit.projects.forms import DestroyForm, ProjectForm
-from adit.projects.key_destruction import COMPACT_LATER, backups_until, compact, destroy_key
+from adit.projects.forms import DestroyKeyForm, ProjectForm
+from adit.projects.key_destruction import (
+    COMPACTION_HINT,
+    compact_database,
+    destroy_key,
+    get_backup_end,
+)
 from adit.projects.models import Project
-from adit.projects.profile_text import options_of
-from adit.projects.profile_versions import rules_of
-from adit.projects.views.access import only_with, person, visible_project
+from adit.projects.profile_text import list_options
+from adit.projects.profile_versions import parse_rules
+from adit.projects.views.access import current_user, get_visible_project, require_rights
 from adit_engine.errors import AditError
 
-asks = require_http_methods(["GET", "HEAD", "POST"])
+get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
 
 @require_safe
 def project_list(request: HttpRequest) -> HttpResponse:
-    user = person(request)
-    rows = services.visible_to(user).select_related("profile").prefetch_related("members")
+    user = current_user(request)
+    rows = services.visible_projects(user).select_related("profile").prefetch_related("members")
     context = {
         "rows": [
-            (project, *_state(project)) for project in rows.order_by("is_default", "protocol_id")
+            (project, *_describe_state(project))
+            for project in rows.order_by("is_default", "protocol_id")
         ],
-        "manages": may(user, Right.MANAGE_TRIALS),
+        "manages": may(user, Right.MANAGE_PROJECTS),
     }
     return render(request, "projects/project_list.html", context)
 
 
 @require_safe
 def project_page(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    project = visible_project(user, pk)
-    state, word = _state(project)
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    state, word = _describe_state(project)
     context = {
         "project": project,
         "state": state,
         "word": word,
-        "manages": may(user, Right.MANAGE_TRIALS),
+        "manages": may(user, Right.MANAGE_PROJECTS),
         "may_export": services.may_link(user, project),
         "may_import": may(user, Right.CHOOSE_PSEUDONYMS),
         "patients": project.patients.count(),
-        "options": options_of(rules_of(project.profile)),
+        "options": list_options(parse_rules(project.profile)),
         "risks": risks.decisions(project),
-        "backups_until": backups_until(project),
+        "backups_until": get_backup_end(project),
     }
     return render(request, "projects/project.html", context)
 
 
-@asks
+@get_or_post
 def project_new(request: HttpRequest) -> HttpResponse:
     """Made by managers, proposed by all others."""
-    return _edit(request, Project())
+    return _edit_project(request, Project())
 
 
 @require_POST
 def project_accept(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    project = visible_project(user, pk)
-    only_with(user, Right.MANAGE_TRIALS)
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    require_rights(user, Right.MANAGE_PROJECTS)
     try:
-        services.accept(user, project)
+        services.accept_project(user, project)
     except AditError as error:
         messages.error(request, str(error))
     else:
@@ -76,21 +82,21 @@ def project_accept(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("project", pk)
 
 
-@asks
+@get_or_post
 def project_edit(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    project = visible_project(user, pk)
-    only_with(user, Right.MANAGE_TRIALS)
-    return _edit(request, project)
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    require_rights(user, Right.MANAGE_PROJECTS)
+    return _edit_project(request, project)
 
 
 @require_POST
 def project_revoke(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    project = visible_project(user, pk)
-    only_with(user, Right.MANAGE_TRIALS)
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    require_rights(user, Right.MANAGE_PROJECTS)
     try:
-        services.revoke(user, project)
+        services.revoke_project(user, project)
     except AditError as error:
         messages.error(request, str(error))
     else:
@@ -98,13 +104,13 @@ def project_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("project", pk)
 
 
-@asks
+@get_or_post
 def project_destroy(request: HttpRequest, pk: int) -> HttpResponse:
     """Asks for the reason and the project id, typed again."""
-    user = person(request)
-    project = visible_project(user, pk)
-    only_with(user, Right.MANAGE_TRIALS)
-    form = DestroyForm(request.POST or None)
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    require_rights(user, Right.MANAGE_PROJECTS)
+    form = DestroyKeyForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
             destroy_key(user, project, form.cleaned_data["reason"], form.cleaned_data["typed"])
@@ -112,8 +118,8 @@ def project_destroy(request: HttpRequest, pk: int) -> HttpResponse:
             form.add_error(None, str(error))
         else:
             messages.success(request, _("The key is destroyed. Nobody can undo this."))
-            if not compact():
-                messages.warning(request, COMPACT_LATER)
+            if not compact_database():
+                messages.warning(request, COMPACTION_HINT)
             return redirect("project", pk)
     context = {
         "project": project,
@@ -121,17 +127,17 @@ def project_destroy(request: HttpRequest, pk: int) -> HttpResponse:
         "patients": project.patients.count(),
         "backup_days": settings.BACKUP_DAYS,
     }
-    return render(request, "projects/project_destroy.html", context, status=_status(form))
+    return render(request, "projects/project_destroy.html", context, status=_status_code(form))
 
 
-def _edit(request: HttpRequest, project: Project) -> HttpResponse:
+def _edit_project(request: HttpRequest, project: Project) -> HttpResponse:
     is_new = project.pk is None
-    user = person(request)
-    proposer = None if may(user, Right.MANAGE_TRIALS) else user
+    user = current_user(request)
+    proposer = None if may(user, Right.MANAGE_PROJECTS) else user
     posted = request.POST if request.method == "POST" else None
     form = ProjectForm(posted, instance=project, proposer=proposer)
     if request.method == "POST" and form.is_valid():
-        saved = _saved(request, form)
+        saved = _save_project(request, form)
         if saved is not None:
             return saved
     # The form writes what was typed into its row before it is saved; the heading keeps the old.
@@ -142,14 +148,18 @@ def _edit(request: HttpRequest, project: Project) -> HttpResponse:
         "heading": heading,
         "proposes": proposer is not None,
     }
-    return render(request, "projects/project_edit.html", context, status=_status(form))
+    return render(request, "projects/project_edit.html", context, status=_status_code(form))
 
 
-def _saved(request: HttpRequest, form: ProjectForm) -> HttpResponseRedirect | None:
-    user, project = person(request), form.instance
+def _save_project(request: HttpRequest, form: ProjectForm) -> HttpResponseRedirect | None:
+    user, project = current_user(request), form.instance
     try:
         if project.pk is None:
-            make = services.create_project if may(user, Right.MANAGE_TRIALS) else services.propose
+            make = (
+                services.create_project
+                if may(user, Right.MANAGE_PROJECTS)
+                else services.propose_project
+            )
             project = make(user, project, **form.relations)
         else:
             services.change_project(user, project, **form.relations)
@@ -161,7 +171,7 @@ def _saved(request: HttpRequest, form: ProjectForm) -> HttpResponseRedirect | No
     return redirect("project", project.pk)
 
 
-def _state(project: Project) -> tuple[str, Any]:
+def _describe_state(project: Project) -> tuple[str, Any]:
     """The tone's word, and what people read."""
     if project.key_destroyed_at is not None:
         return "closed", _("key destroyed")
@@ -174,5 +184,5 @@ def _state(project: Project) -> tuple[str, Any]:
     return "open", _("runs")
 
 
-def _status(form: Any) -> int:
+def _status_code(form: Any) -> int:
     return 422 if form.errors else 200

@@ -15,23 +15,23 @@ from adit.audit.csv_export import csv_lines
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.projects import services
-from adit.projects.forms import JoinForm, PairsForm, ReasonForm
+from adit.projects.forms import PatientMergeForm, PseudonymImportForm, ReasonForm
 from adit.projects.models import Patient, Project
-from adit.projects.patient_merge import join
-from adit.projects.pseudonym_import import Rejected, import_pairs
-from adit.projects.reidentification import exported_map, reidentify
-from adit.projects.views.access import only_with, person, visible_project
+from adit.projects.patient_merge import merge_patient_id
+from adit.projects.pseudonym_import import ImportRejected, import_pairs
+from adit.projects.reidentification import export_patient_map, reidentify
+from adit.projects.views.access import current_user, get_visible_project, require_rights
 from adit_engine.errors import AditError
 
 PER_PAGE = 50
 
-asks = require_http_methods(["GET", "HEAD", "POST"])
+get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
 
 @require_safe
 def project_pseudonyms(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    project = visible_project(user, pk)
+    user = current_user(request)
+    project = get_visible_project(user, pk)
     rows = project.patients.order_by("pseudonym").defer("sealed", "index")
     context = {
         "project": project,
@@ -42,13 +42,13 @@ def project_pseudonyms(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "projects/pseudonyms.html", context)
 
 
-@asks
+@get_or_post
 def project_reidentify(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
     """Asks why, and answers once: the address itself never shows who it is."""
-    user = person(request)
-    project = visible_project(user, pk)
-    only_with(user, Right.REIDENTIFY)
-    row = _patient(project, patient)
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    require_rights(user, Right.REIDENTIFY)
+    row = _get_patient(project, patient)
     form, found = ReasonForm(request.POST or None), None
     if request.method == "POST" and form.is_valid():
         try:
@@ -60,18 +60,18 @@ def project_reidentify(request: HttpRequest, pk: int, patient: int) -> HttpRespo
     return render(request, "projects/reidentify.html", context, status=status)
 
 
-@asks
+@get_or_post
 def project_join(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
     """Another id of the same person."""
-    user = person(request)
-    project = visible_project(user, pk)
-    only_with(user, Right.REIDENTIFY)
-    row = _patient(project, patient)
-    form = JoinForm(request.POST or None, nodes=_nodes(user, project))
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    require_rights(user, Right.REIDENTIFY)
+    row = _get_patient(project, patient)
+    form = PatientMergeForm(request.POST or None, nodes=_selectable_nodes(user, project))
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
-            join(
+            merge_patient_id(
                 user,
                 row,
                 given["node"],
@@ -89,16 +89,16 @@ def project_join(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
     return render(request, "projects/join.html", context, status=status)
 
 
-@asks
+@get_or_post
 def project_export(request: HttpRequest, pk: int) -> HttpResponse:
     """The whole map as a file, for the key holder."""
-    user = person(request)
-    project = visible_project(user, pk)
-    only_with(user, Right.REIDENTIFY)
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    require_rights(user, Right.REIDENTIFY)
     form = ReasonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            found = exported_map(user, project, form.cleaned_data["reason"])
+            found = export_patient_map(user, project, form.cleaned_data["reason"])
         except AditError as error:
             form.add_error(None, str(error))
         else:
@@ -106,35 +106,35 @@ def project_export(request: HttpRequest, pk: int) -> HttpResponse:
             for each in found:
                 rows.append((each.pseudonym, each.patient_id, each.domain))
                 rows += [(each.pseudonym, patient_id, domain) for domain, patient_id in each.joined]
-            return _file(f"{project.protocol_id}-pseudonyms.csv", rows)
+            return _csv_response(f"{project.protocol_id}-pseudonyms.csv", rows)
     context = {"project": project, "form": form, "patients": project.patients.count()}
     status = 422 if form.errors else 200
     return render(request, "projects/export.html", context, status=status)
 
 
-@asks
+@get_or_post
 def project_import(request: HttpRequest, pk: int) -> HttpResponse:
     """All rows or none; problems name rows, never patients."""
-    user = person(request)
-    project = visible_project(user, pk)
-    only_with(user, Right.CHOOSE_PSEUDONYMS)
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    require_rights(user, Right.CHOOSE_PSEUDONYMS)
     posted = request.method == "POST"
-    form = PairsForm(
+    form = PseudonymImportForm(
         request.POST if posted else None,
         request.FILES if posted else None,
-        nodes=_nodes(user, project),
+        nodes=_selectable_nodes(user, project),
     )
     if posted and form.is_valid():
         try:
             pairs = form.cleaned_data["file"]
             new, known = import_pairs(user, project, form.cleaned_data["node"], pairs)
-        except Rejected as error:
+        except ImportRejected as error:
             for problem in error.problems:
                 form.add_error("file", problem)
         except AditError as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, _imported(new, known))
+            messages.success(request, _describe_import(new, known))
             return redirect("project_pseudonyms", pk)
     status = 422 if form.errors else 200
     return render(
@@ -142,25 +142,25 @@ def project_import(request: HttpRequest, pk: int) -> HttpResponse:
     )
 
 
-def _nodes(user: User, project: Project) -> QuerySet[Node]:
+def _selectable_nodes(user: User, project: Project) -> QuerySet[Node]:
     nodes = access.readable_nodes(user).order_by("name")
     allowed = project.sources.values("pk")
     return nodes.filter(pk__in=allowed) if project.sources.exists() else nodes
 
 
-def _imported(new: int, known: int) -> str:
+def _describe_import(new: int, known: int) -> str:
     text = ngettext("%d pseudonym is new", "%d pseudonyms are new", new) % new
     return f"{text}, {ngettext('%d was known', '%d were known', known) % known}."
 
 
-def _patient(project: Project, pk: int) -> Patient:
+def _get_patient(project: Project, pk: int) -> Patient:
     patient = project.patients.select_related("project").filter(pk=pk).first()
     if patient is None:
         raise Http404
     return patient
 
 
-def _file(name: str, rows: list[tuple[str, str, str]]) -> HttpResponse:
+def _csv_response(name: str, rows: list[tuple[str, str, str]]) -> HttpResponse:
     text = "".join(csv_lines(rows))
     response = HttpResponse(text, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}"'

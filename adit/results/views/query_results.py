@@ -33,10 +33,10 @@ from adit.jobs.views.access import note_look, person, visible_job
 from adit.orders import drafts, uploads
 from adit.results import query_results
 from adit.results.query_results import Outcome, Result, Rule, Sees
-from adit.spreadsheets import sheet
-from adit.spreadsheets.responses import sheet_file
-from adit.spreadsheets.sheet import SheetKind
-from adit.vault.cipher import SealBroken
+from adit.spreadsheets.columns import SheetKind
+from adit.spreadsheets.table import make_table
+from adit.spreadsheets.writer import add_own_columns, make_sheet_response
+from adit.vault.cipher import DecryptionError
 
 ROWS_PER_PAGE = 50
 SHOWN = (*Outcome, "note")
@@ -86,7 +86,7 @@ class Bench:
     def _opened(self, rows: Any) -> list[Result]:
         try:
             return query_results.opened(encrypted_payload.box_of(self.job.project), rows)
-        except SealBroken:
+        except DecryptionError:
             return []
 
     def view(self) -> tuple[str, str]:
@@ -106,7 +106,7 @@ class Bench:
         box = encrypted_payload.box_of(self.job.project)
         try:
             pks = query_results.in_order(box, rows, sort, self.kept["text"], self.sees)
-        except SealBroken:
+        except DecryptionError:
             pks = []
         page = Paginator(pks, ROWS_PER_PAGE).get_page(number)
         by_pk = {r.pk: r for r in self._opened(query_results.rows_of(self.job).filter(pk__in=page))}
@@ -158,14 +158,14 @@ def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
             raise PermissionDenied(_("You have no right to see what was asked."))
         columns = query_results.again_columns()
         rows = query_results.again_table(bench.job, bench.every, bench.sees)
-    columns = sheet.with_own(columns, query_results.own_headers(bench.job))
+    columns = add_own_columns(columns, query_results.own_headers(bench.job))
     trail.record(
         "job.results_downloaded",
         user=bench.user,
         about=f"job:{bench.job.pk}",
         details={"rows": len(bench.every), "identified": bench.sees.identified, "form": form},
     )
-    return sheet_file(form, f"adit-query-{pk}", columns, rows)
+    return make_sheet_response(form, f"adit-query-{pk}", columns, rows)
 
 
 def _page(bench: Bench) -> HttpResponse:
@@ -288,12 +288,12 @@ def _hand_over(bench: Bench) -> HttpResponse:
                 "owner to order the transfer."
             )
         )
-    columns = sheet.with_own(query_results.columns(), query_results.own_headers(bench.job))
+    columns = add_own_columns(query_results.columns(), query_results.own_headers(bench.job))
     # Sealed, and for this person alone, who need not see what is transferred.
     sees = Sees(identified=True, own=True, pseudonyms=True)
     rows = query_results.table(bench.job, chosen, sees)
     name = _("Results of job %(n)d") % {"n": bench.job.pk}
-    table = sheet.table_of(name, columns, rows)
+    table = make_table(name, columns, rows)
     upload = uploads.hand_over(bench.user, table, SheetKind.TRANSFER, job=bench.job.pk)
     return HttpResponseRedirect(_transfer_address(upload.key))
 

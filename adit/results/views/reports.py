@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from adit.accounts.permissions import Refused, Right, require
+from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit import trail
 from adit.audit.csv_export import csv_lines
 from adit.jobs.disclosure import disclosed
@@ -17,7 +17,7 @@ from adit.jobs.views.access import person, visible_job
 from adit.jobs.views.task_labels import kind_label
 from adit.projects import risks, services
 from adit.projects.forms import ReasonForm
-from adit.projects.profile_text import WORDS
+from adit.projects.profile_text import OPTION_MEANINGS
 from adit.results import report
 from adit.results.report import StudyReports
 from adit.results.uid_map import HEADING, exported
@@ -40,7 +40,7 @@ def job_report(request: HttpRequest, pk: int) -> HttpResponse:
         "report": told,
         "page": page,
         "studies": reports.of(list(page)),
-        "codes": [(code, WORDS.get(code, "")) for code in codes],
+        "codes": [(code, OPTION_MEANINGS.get(code, "")) for code in codes],
         "risks": _risks(told) if told["rules"] else [],
     }
     return render(request, "results/report.html", context)
@@ -73,12 +73,12 @@ def job_report_file(request: HttpRequest, pk: int) -> StreamingHttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def uid_map(request: HttpRequest, pk: int) -> HttpResponse:
     user = person(request)
-    project = services.visible_to(user).filter(pk=pk).first()
+    project = services.visible_projects(user).filter(pk=pk).first()
     if project is None:
         raise Http404
     try:
         require(user, Right.REIDENTIFY)
-    except Refused as error:
+    except NotPermitted as error:
         raise PermissionDenied(str(error)) from None
     form = ReasonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():

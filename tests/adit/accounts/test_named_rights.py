@@ -3,12 +3,14 @@
 import pytest
 from django.contrib.auth.models import AnonymousUser, Permission
 
-from adit.accounts.groups import COORDINATORS, STANDARD_GROUPS, make_standard_groups
 from adit.accounts.models import User
 from adit.accounts.permissions import (
-    Refused,
+    COORDINATORS,
+    STANDARD_GROUPS,
+    NotPermitted,
     Right,
-    ensure_order_rights,
+    create_order_rights,
+    create_standard_groups,
     may,
     order_right,
     require,
@@ -56,18 +58,18 @@ def test_a_closed_account_may_nothing(request, who):
     user.save()
 
     assert not any(may(user, right) for right in EVERY_RIGHT)
-    with pytest.raises(Refused, match="account is closed"):
+    with pytest.raises(NotPermitted, match="account is closed"):
         require_active(user)
 
 
 def test_the_refusal_names_the_right_and_who_gives_it(stranger):
-    with pytest.raises(Refused, match=r"“Manage PACS and folders”.*manages users and groups"):
+    with pytest.raises(NotPermitted, match=r"“Manage PACS and folders”.*manages users and groups"):
         require(stranger, Right.MANAGE_NODES)
 
 
 def test_a_new_kind_of_job_brings_a_right_that_groups_can_have(groups, make_user):
-    ensure_order_rights(["mass_transfer"])
-    ensure_order_rights(["mass_transfer"])
+    create_order_rights(["mass_transfer"])
+    create_order_rights(["mass_transfer"])
     groups[COORDINATORS].permissions.add(Permission.objects.get(codename="order_mass_transfer"))
 
     assert may(make_user("someone", COORDINATORS), order_right("mass_transfer"))
@@ -76,4 +78,4 @@ def test_a_new_kind_of_job_brings_a_right_that_groups_can_have(groups, make_user
 def test_making_the_standard_groups_again_leaves_changed_rights_alone(groups):
     groups[COORDINATORS].permissions.clear()
 
-    assert make_standard_groups()[COORDINATORS].permissions.count() == 0
+    assert create_standard_groups()[COORDINATORS].permissions.count() == 0

@@ -5,13 +5,13 @@ from django.contrib.auth import authenticate
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 
 PASSWORD = "a long enough password"
 
 
 def last():
-    return Event.objects.latest("id")
+    return AuditEvent.objects.latest("id")
 
 
 def test_signing_in_and_out_is_recorded(coordinator):
@@ -35,15 +35,15 @@ def test_a_wrong_password_names_whose_account_it_was(rf, coordinator):
         f"user:{coordinator.pk}",
     )
     assert event.details == {"address": "10.1.2.3"}
-    assert "canary" not in repr(list(Event.objects.values()))
+    assert "canary" not in repr(list(AuditEvent.objects.values()))
 
 
 def test_a_password_typed_as_name_is_not_kept(rf, coordinator):
     for _ in range(2):
         authenticate(rf.post("/"), username="my secret canary", password="x")
 
-    first, second = Event.objects.filter(action="signin.failed")
-    assert "canary" not in repr(list(Event.objects.values()))
+    first, second = AuditEvent.objects.filter(action="signin.failed")
+    assert "canary" not in repr(list(AuditEvent.objects.values()))
     assert first.about == ""
     assert first.details["unknown_name"] == second.details["unknown_name"] != ""
 

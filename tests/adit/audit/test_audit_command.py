@@ -17,7 +17,7 @@ def test_a_whole_trail_is_said_to_be_whole_with_its_head(db, capsys):
 def test_a_changed_trail_is_an_error_that_names_the_event(db):
     event = record("job.created", about="job:1")
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE audit_event SET about = 'job:2'")
+        cursor.execute("UPDATE audit_auditevent SET about = 'job:2'")
 
     with pytest.raises(CommandError, match=f"At event {event.pk}: it was changed"):
         call_command("audit", "verify")

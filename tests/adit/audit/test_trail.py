@@ -6,9 +6,9 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection, transaction
 
-from adit.audit.models import Event, Head, TrailIsAppendOnly
-from adit.audit.trail import Broken, head, patient_index, record, verify
-from adit.vault.master_key import master_box
+from adit.audit.models import AuditEvent, ChainHead, TrailIsAppendOnly
+from adit.audit.trail import ChainBreak, get_head, patient_index, record, verify_chain
+from adit.vault.master_key import master_cipher
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def test_a_visitor_is_nobody(db):
 
 
 def test_an_untouched_trail_is_whole(three):
-    assert verify() is None
-    assert head() == (3, three[-1].hash)
+    assert verify_chain() is None
+    assert get_head() == (3, three[-1].hash)
 
 
 def test_an_empty_trail_is_whole(db):
-    assert verify() is None
+    assert verify_chain() is None
 
 
 @pytest.mark.parametrize(
@@ -54,110 +54,112 @@ def test_an_empty_trail_is_whole(db):
     ],
 )
 def test_a_changed_event_is_found(three, column, value):
-    tamper(f"UPDATE audit_event SET {column} = %s WHERE id = %s", value, three[1].pk)
+    tamper(f"UPDATE audit_auditevent SET {column} = %s WHERE id = %s", value, three[1].pk)
 
-    assert verify() == Broken(three[1].pk, "it was changed")
+    assert verify_chain() == ChainBreak(three[1].pk, "it was changed")
 
 
 def test_a_changed_user_is_found(three, coordinator):
-    tamper("UPDATE audit_event SET user_id = %s WHERE id = %s", coordinator.pk, three[0].pk)
+    tamper("UPDATE audit_auditevent SET user_id = %s WHERE id = %s", coordinator.pk, three[0].pk)
 
-    assert verify() == Broken(three[0].pk, "it was changed")
+    assert verify_chain() == ChainBreak(three[0].pk, "it was changed")
 
 
 def test_a_chain_computed_anew_without_the_master_key_is_found(three):
-    before = master_box()
+    before = master_cipher()
     other = type(before)(bytes(32))
     forged = other.index("anything", "trail")
-    tamper("UPDATE audit_event SET hash = %s WHERE id = %s", forged, three[2].pk)
-    tamper("UPDATE audit_head SET hash = %s", forged)
+    tamper("UPDATE audit_auditevent SET hash = %s WHERE id = %s", forged, three[2].pk)
+    tamper("UPDATE audit_chainhead SET hash = %s", forged)
 
-    assert verify() == Broken(three[2].pk, "it was changed")
+    assert verify_chain() == ChainBreak(three[2].pk, "it was changed")
 
 
 @pytest.mark.parametrize("gone", [0, 1])
 def test_a_removed_event_is_found_at_the_one_behind_it(three, gone):
-    tamper("DELETE FROM audit_event WHERE id = %s", three[gone].pk)
+    tamper("DELETE FROM audit_auditevent WHERE id = %s", three[gone].pk)
 
-    assert verify() == Broken(three[gone + 1].pk, "the event before it was removed, added or moved")
+    assert verify_chain() == ChainBreak(
+        three[gone + 1].pk, "the event before it was removed, added or moved"
+    )
 
 
 def test_a_removed_last_event_is_found(three):
-    tamper("DELETE FROM audit_event WHERE id = %s", three[2].pk)
+    tamper("DELETE FROM audit_auditevent WHERE id = %s", three[2].pk)
 
-    assert verify() == Broken(None, "events behind the last one were removed")
+    assert verify_chain() == ChainBreak(None, "events behind the last one were removed")
 
 
 def test_an_emptied_trail_is_found(three):
-    tamper("DELETE FROM audit_event")
+    tamper("DELETE FROM audit_auditevent")
 
-    assert verify() == Broken(None, "events behind the last one were removed")
+    assert verify_chain() == ChainBreak(None, "events behind the last one were removed")
 
 
 def test_a_removed_event_is_found_though_the_links_were_mended(three):
-    tamper("DELETE FROM audit_event WHERE id = %s", three[1].pk)
-    link = "UPDATE audit_event SET previous_hash = %s WHERE id = %s"
+    tamper("DELETE FROM audit_auditevent WHERE id = %s", three[1].pk)
+    link = "UPDATE audit_auditevent SET previous_hash = %s WHERE id = %s"
     tamper(link, three[0].hash, three[2].pk)
-    tamper("UPDATE audit_head SET count = 2")
+    tamper("UPDATE audit_chainhead SET count = 2")
 
-    assert verify() == Broken(three[2].pk, "it was changed")
+    assert verify_chain() == ChainBreak(three[2].pk, "it was changed")
 
 
 def test_two_events_that_changed_places_are_found(three):
     first, second = three[0].pk, three[1].pk
-    tamper("UPDATE audit_event SET id = 1000 WHERE id = %s", first)
-    tamper("UPDATE audit_event SET id = %s WHERE id = %s", first, second)
-    tamper("UPDATE audit_event SET id = %s WHERE id = 1000", second)
+    tamper("UPDATE audit_auditevent SET id = 1000 WHERE id = %s", first)
+    tamper("UPDATE audit_auditevent SET id = %s WHERE id = %s", first, second)
+    tamper("UPDATE audit_auditevent SET id = %s WHERE id = 1000", second)
 
-    assert verify() == Broken(first, "the event before it was removed, added or moved")
+    assert verify_chain() == ChainBreak(first, "the event before it was removed, added or moved")
 
 
 def test_a_patient_put_under_another_event_is_found(db):
     anna = record("study.sent", patient=("PACS1", "A1"))
     record("study.sent", patient=("PACS1", "B2"))
     tamper(
-        "UPDATE audit_event SET patient_sealed ="
-        " (SELECT patient_sealed FROM audit_event WHERE id <> %s) WHERE id = %s",
+        "UPDATE audit_auditevent SET patient_sealed ="
+        " (SELECT patient_sealed FROM audit_auditevent WHERE id <> %s) WHERE id = %s",
         anna.pk,
         anna.pk,
     )
 
-    assert verify() == Broken(anna.pk, "it was changed")
+    assert verify_chain() == ChainBreak(anna.pk, "it was changed")
 
 
 def test_damaged_sealed_patients_are_found(db):
     record("study.sent")
     damaged = record("study.sent", patient=("PACS1", "A1"))
-    tamper("UPDATE audit_event SET patient_sealed = %s WHERE id = %s", b"x" * 40, damaged.pk)
+    tamper("UPDATE audit_auditevent SET patient_sealed = %s WHERE id = %s", b"x" * 40, damaged.pk)
 
-    assert verify() == Broken(damaged.pk, "its sealed patient was changed")
+    assert verify_chain() == ChainBreak(damaged.pk, "its sealed patient was changed")
 
 
 def test_events_of_a_patient_are_found_without_the_id_in_the_database(db):
     event = record("study.sent", patient=("PACS1", "4711-canary"))
 
-    assert Event.objects.get(patient_index=patient_index("PACS1", "4711-canary ")) == event
-    assert Event.objects.get().patient_sealed == ["PACS1", "4711-canary"]
+    assert AuditEvent.objects.get(patient_index=patient_index("PACS1", "4711-canary ")) == event
+    assert AuditEvent.objects.get().patient_sealed == ["PACS1", "4711-canary"]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM audit_event")
+        cursor.execute("SELECT * FROM audit_auditevent")
         assert b"4711-canary" not in repr(cursor.fetchall()).encode()
 
 
 def test_events_refuse_to_be_changed_or_removed(three):
-    event = Event.objects.get(pk=three[0].pk)
+    event = AuditEvent.objects.get(pk=three[0].pk)
     for attempt in (
         event.save,
         event.delete,
-        Event.objects.all().delete,
-        lambda: Event.objects.update(about=""),
-        lambda: Event.objects.bulk_update([event], ["about"]),
-        lambda: Event.objects.bulk_create([Event(action="x")]),
-        lambda: Event._base_manager.all().delete(),
+        AuditEvent.objects.all().delete,
+        lambda: AuditEvent.objects.update(about=""),
+        lambda: AuditEvent.objects.bulk_update([event], ["about"]),
+        lambda: AuditEvent.objects.bulk_create([AuditEvent(action="x")]),
+        lambda: AuditEvent._base_manager.all().delete(),
     ):
         with pytest.raises(TrailIsAppendOnly):
             attempt()
 
-    assert verify() is None
+    assert verify_chain() is None
 
 
 def test_what_was_not_done_after_all_is_not_in_the_trail(three):
@@ -165,8 +167,8 @@ def test_what_was_not_done_after_all_is_not_in_the_trail(three):
         record("job.created", about="job:4")
         transaction.set_rollback(True)
 
-    assert verify() is None
-    assert Event.objects.count() == 3
+    assert verify_chain() is None
+    assert AuditEvent.objects.count() == 3
 
 
 @pytest.mark.django_db(transaction=True)
@@ -181,6 +183,6 @@ def test_many_writers_at_once_make_one_chain():
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
 
-    assert Event.objects.count() == 40
-    assert Head.objects.get().count == 40
-    assert verify() is None
+    assert AuditEvent.objects.count() == 40
+    assert ChainHead.objects.get().count == 40
+    assert verify_chain() is None

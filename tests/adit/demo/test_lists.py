@@ -9,12 +9,14 @@ from adit.accounts.models import User
 from adit.demo import lists
 from adit.orders import uploads
 from adit.orders.views.batch_query import judge
-from adit.spreadsheets.sheet import DateOrder, Judged, SheetKind, Verdict
+from adit.spreadsheets.columns import SheetKind
+from adit.spreadsheets.row_reader import DateOrder
+from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet
 
 pytestmark = pytest.mark.django_db
 
 
-def judged(user: User, path: Path) -> Judged:
+def judged(user: User, path: Path) -> ValidatedSheet:
     file = SimpleUploadedFile(path.name, path.read_bytes())
     upload = uploads.take(user, file, path.name, SheetKind.QUERY, DateOrder.DAY_FIRST)
     assert upload.mapping.sure
@@ -27,14 +29,14 @@ def test_the_good_list_has_no_error_and_the_other_one_most_of_them(
     lists.write(tmp_path)
     lists.write(tmp_path)
     good = judged(coordinator, tmp_path / lists.GOOD)
-    assert (good.counts[Verdict.ERROR], len(good.good)) == (0, 10)
+    assert (good.counts[RowVerdict.ERROR], len(good.good)) == (0, 10)
     faulty = judged(coordinator, tmp_path / lists.FAULTY)
     verdicts = {row.line: row.verdict for row in faulty.rows}
-    assert {line for line, verdict in verdicts.items() if verdict is Verdict.ERROR} >= {
+    assert {line for line, verdict in verdicts.items() if verdict is RowVerdict.ERROR} >= {
         3,
         4,
         5,
         6,
         7,
     }
-    assert Verdict.WARNING in verdicts.values()
+    assert RowVerdict.WARNING in verdicts.values()

@@ -32,9 +32,9 @@ def prepare() -> None:
     """One coordinator, folders as source and destination."""
     from django.contrib.auth.models import Group
 
-    from adit.accounts.groups import COORDINATORS
     from adit.accounts.models import User
-    from adit.nodes.models import Access, Node
+    from adit.accounts.permissions import COORDINATORS
+    from adit.nodes.models import Node, NodeAccess
 
     group = Group.objects.get(name=COORDINATORS)
     User.objects.create_user("coordinator").groups.add(group)
@@ -43,7 +43,7 @@ def prepare() -> None:
         node = Node.objects.create(
             name=name, kind="folder", is_open=True, settings={"path": str(FOLDERS / name)}
         )
-        Access.objects.create(
+        NodeAccess.objects.create(
             group=group, node=node, may_read=name == "from", may_write=name == "to"
         )
 
@@ -73,7 +73,7 @@ def order_dead(studies: str) -> None:
     """An order of so many studies from a PACS where nobody listens."""
     import socket
 
-    from adit.nodes.models import Access, Node
+    from adit.nodes.models import Node, NodeAccess
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -82,8 +82,8 @@ def order_dead(studies: str) -> None:
     node = Node.objects.create(
         name="dead", kind="dimse", is_open=True, settings=settings, retrieve_limit=20
     )
-    group = Access.objects.get(node__name="from").group
-    Access.objects.create(group=group, node=node, may_read=True)
+    group = NodeAccess.objects.get(node__name="from").group
+    NodeAccess.objects.create(group=group, node=node, may_read=True)
     _order(studies, "dead", key="dead")
 
 
@@ -157,7 +157,7 @@ def reopen() -> None:
 
     manager = User.objects.create_superuser("manager")
     for node in Node.objects.all():
-        pause.reopen(manager, node)
+        pause.reopen_node(manager, node)
     Node.objects.update(rate_kb_s=None)
 
 

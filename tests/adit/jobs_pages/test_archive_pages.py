@@ -15,10 +15,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from adit.accounts import groups as standard
+from adit.accounts import permissions as standard
 from adit.accounts.models import User
 from adit.accounts.permissions import Right
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs.models import Archive, Job, JobState, Task, Work
 from adit.jobs.views.archives import DOWNLOADS
 from adit.nodes.models import Node
@@ -150,14 +150,14 @@ def test_a_head_request_tells_the_length_and_sends_nothing(
 
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer["Content-Length"] == str(len(CONTENT))
-    assert not Event.objects.filter(action="archive.downloaded").exists()
+    assert not AuditEvent.objects.filter(action="archive.downloaded").exists()
 
 
 def test_a_download_in_parts_is_one_line_of_the_trail(client: Client, archive: Archive) -> None:
     for start in (0, 100, 200):
         body(client.get(address(archive), headers={"Range": f"bytes={start}-{start + 99}"}))
 
-    event = Event.objects.get(action="archive.downloaded")
+    event = AuditEvent.objects.get(action="archive.downloaded")
     assert event.about == f"job:{archive.job_id}"
     assert event.details == {"file": archive.name}
 

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from adit.accounts import groups as standard
+from adit.accounts import permissions as standard
 from adit.accounts.models import User
 from adit.jobs.models import Draft, Job, JobState, Task
 from adit.nodes.models import Node

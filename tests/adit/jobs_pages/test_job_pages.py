@@ -8,7 +8,7 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState
 
 pytestmark = pytest.mark.django_db
@@ -167,7 +167,7 @@ def test_looking_at_a_patient_leaves_one_line_in_the_trail(
     client = as_user(coordinator)
     for _ in range(3):
         client.get(reverse("job_task", args=[job.pk, 1]))
-    events = Event.objects.filter(action="job.seen", about=f"job:{job.pk}")
+    events = AuditEvent.objects.filter(action="job.seen", about=f"job:{job.pk}")
     assert [event.user for event in events] == [coordinator]
 
 

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 
 from jobs_stage import PATIENT, put_study
 
-from adit.accounts import groups as standard
+from adit.accounts import permissions as standard
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused, Right
+from adit.accounts.permissions import NotPermitted, Right
 from adit.jobs import urls as addresses
 from adit.jobs.kinds.batch_transfer import Order as BatchOrder
 from adit.jobs.kinds.batch_transfer import Row
@@ -282,23 +282,23 @@ def test_the_right_counts_within_ones_projects(
     assert not services.may_link(key_holder, foreign)
     assert services.may_link(root, foreign)
     assert not services.may_link(colleague, project)
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         services.require_link(colleague, project)
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         services.require_link(key_holder, foreign)
 
 
 def test_no_message_names_the_pseudonym_that_a_patient_has(
     project: Project, source: Node, coordinator: User
 ) -> None:
-    pseudonyms.pseudonym_for(project, "PACS1", PATIENT, given="LUNG-77")
-    pseudonyms.pseudonym_for(project, "PACS1", OTHER, given="LUNG-78")
+    pseudonyms.get_or_create_pseudonym(project, "PACS1", PATIENT, given="LUNG-77")
+    pseudonyms.get_or_create_pseudonym(project, "PACS1", OTHER, given="LUNG-78")
     patient = Patient.objects.get(pseudonym="LUNG-77")
 
-    with pytest.raises(pseudonyms.Conflict) as second:
-        pseudonyms.pseudonym_for(project, "PACS1", PATIENT, given="LUNG-79")
-    with pytest.raises(pseudonyms.Conflict) as joined:
-        patient_merge.note_same(coordinator, patient, source, OTHER, "married")
+    with pytest.raises(pseudonyms.PseudonymConflict) as second:
+        pseudonyms.get_or_create_pseudonym(project, "PACS1", PATIENT, given="LUNG-79")
+    with pytest.raises(pseudonyms.PseudonymConflict) as joined:
+        patient_merge.merge_confirmed_id(coordinator, patient, source, OTHER, "married")
 
     assert "has another pseudonym" in str(second.value)
     for error in (second, joined):

@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.projects import key_destruction, profile_versions, services
@@ -52,7 +52,7 @@ def job(
     }
     manifest = SeriesLedger(SeriesRef(f"{ROOT}.1", f"{ROOT}.1.1"), frozenset(entries), entries)
     content = encrypted_payload.ItemContent(manifest, "Canary series")
-    item.sealed = encrypted_payload.seal_item(services.box_of(project), task, content)
+    item.sealed = encrypted_payload.seal_item(services.get_project_cipher(project), task, content)
     item.save()
     Task.objects.filter(pk=task.pk).update(state=TaskState.IN_PROGRESS)
     applied_rules.note(Task.objects.get(pk=task.pk))
@@ -88,7 +88,7 @@ def test_the_report_names_the_rules(
         }
     ]
     assert made["job"]["project"] == "LUNG"
-    assert Event.objects.filter(action="job.report_downloaded", about=f"job:{job.pk}").exists()
+    assert AuditEvent.objects.filter(action="job.report_downloaded", about=f"job:{job.pk}").exists()
 
 
 def test_outputs_are_named_by_new_uids_and_digests(
@@ -96,7 +96,7 @@ def test_outputs_are_named_by_new_uids_and_digests(
 ) -> None:
     made = report(as_user(coordinator), job)
 
-    key, (study,) = services.key_of(project), made["studies"]
+    key, (study,) = services.get_project_key(project), made["studies"]
     (series,) = study["series"]
     assert study["study_uid"] == key.uid(f"{ROOT}.1")
     assert series["series_uid"] == key.uid(f"{ROOT}.1.1")
@@ -155,7 +155,7 @@ def test_what_kept_its_own_uids_is_never_named_by_them(
     coordinator: User, dpo: User, job: Job, as_user: AsUser
 ) -> None:
     text = 'name = "K"\nversion = 1\n[[rules]]\ncode = "113100"\n[[rules]]\ncode = "113110"\n'
-    keeping = profile_versions.new_version(dpo, text)
+    keeping = profile_versions.create_version(dpo, text)
     Task.objects.update(rules=[{**job.tasks.get().rules[0], "profile": keeping.pk}])
 
     made = report(as_user(coordinator), job)

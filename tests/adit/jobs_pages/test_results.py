@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue, states
 from adit.jobs.kinds.base import Found, Note, SheetRow
 from adit.jobs.kinds.batch_query import Order, Row
@@ -20,9 +20,14 @@ from adit.jobs.models import Draft, Job, ResultLine, Task, TaskState
 from adit.nodes.models import Node
 from adit.orders import actions
 from adit.results import sheet_rows
-from adit.spreadsheets import sheet
-from adit.spreadsheets.sheet import SheetKind, Verdict
-from adit.vault.cipher import Box
+from adit.spreadsheets.columns import SheetKind
+from adit.spreadsheets.mapping import guess_mapping
+from adit.spreadsheets.query_rows import validate_query_rows
+from adit.spreadsheets.reader import read_sheet
+from adit.spreadsheets.row_verdicts import RowVerdict
+from adit.spreadsheets.transfer_rows import validate_transfer_rows
+from adit.spreadsheets.writer import QUERY_RESULT_COLUMNS
+from adit.vault.cipher import ValueCipher
 from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
@@ -222,7 +227,7 @@ def test_a_download_holds_all_rows_as_text_with_own_columns_and_reasons(
     head, *rows = rows_in(client, query, form)
 
     assert head == [
-        *sheet.QUERY_RESULT,
+        *QUERY_RESULT_COLUMNS,
         "ADIT line",
         "ADIT source",
         "ADIT found",
@@ -244,12 +249,12 @@ def test_a_download_is_a_batch_transfer_as_it_is(client: Client, query: Job, for
     answer = client.get(reverse("job_results_file", args=[query.pk, form]))
     data = b"".join(answer.streaming_content) if answer.streaming else answer.content
 
-    table = sheet.read(io.BytesIO(data), f"results.{form}")
-    mapping = sheet.guess(table, SheetKind.TRANSFER)
-    judged = sheet.transfer_rows(table, mapping)
+    table = read_sheet(io.BytesIO(data), f"results.{form}")
+    mapping = guess_mapping(table, SheetKind.TRANSFER)
+    judged = validate_transfer_rows(table, mapping)
 
     assert mapping.sure
-    assert [r.verdict for r in judged.rows] == [Verdict.OK] * 3 + [Verdict.LEFT_OUT] * 2
+    assert [r.verdict for r in judged.rows] == [RowVerdict.OK] * 3 + [RowVerdict.LEFT_OUT] * 2
     first = judged.rows[0].row
     assert first is not None
     assert (first.patient_id, first.study_uid, first.pseudonym) == ("0001", f"{ROOT}.1", "P2")
@@ -301,7 +306,7 @@ def test_looking_and_downloading_stand_in_the_trail(client: Client, query: Job) 
     page_of(client, query)
     rows_in(client, query, "csv")
 
-    events = list(Event.objects.values_list("action", flat=True))
+    events = list(AuditEvent.objects.values_list("action", flat=True))
     assert events.count("job.seen") == 1
     assert events.count("job.results_downloaded") == 1
 
@@ -346,8 +351,8 @@ def test_the_page_of_a_query_tells_of_questions_and_leads_to_the_results(
 def test_rows_without_a_result_are_downloaded_to_be_asked_again(client: Client, query: Job) -> None:
     answer = client.get(reverse("job_results_file", args=[query.pk, "xlsx"]) + "?again")
 
-    table = sheet.read(io.BytesIO(answer.content), "again.xlsx")
-    judged = sheet.query_rows(table, sheet.guess(table, SheetKind.QUERY))
+    table = read_sheet(io.BytesIO(answer.content), "again.xlsx")
+    judged = validate_query_rows(table, guess_mapping(table, SheetKind.QUERY))
 
     assert [r.row.patient_id for r in judged.good] == ["0003", "0004"]  # type: ignore[union-attr]
     assert [r.row.pseudonym for r in judged.good] == ["P4", "P5"]  # type: ignore[union-attr]
@@ -358,7 +363,7 @@ def test_results_whose_key_is_destroyed_say_so(
     client: Client, query: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A destroyed key opens nothing: the box that is left is another one."""
-    monkeypatch.setattr(encrypted_payload, "box_of", lambda project: Box(b"0" * 32))
+    monkeypatch.setattr(encrypted_payload, "box_of", lambda project: ValueCipher(b"0" * 32))
 
     page = page_of(client, query)
 

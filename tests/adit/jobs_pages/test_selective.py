@@ -420,20 +420,20 @@ def test_an_illegal_pseudonym_is_said_where_it_was_typed_and_nothing_is_lost(
 def test_a_pseudonym_of_somebody_else_is_refused_before_the_start(
     person: Person, coordinator: User, project: Project
 ) -> None:
-    pseudonyms.pseudonym_for(project, "PACS1", "PID-OTHER", given="LUNG-1")
+    pseudonyms.get_or_create_pseudonym(project, "PACS1", "PID-OTHER", given="LUNG-1")
     picked(person, "0")
     typed = {token_of(coordinator, "PID-0815"): "LUNG-1"}
     nodes = goes_to("Research PACS")
     page = person.press("summary", destinations=nodes, project=str(project.pk), **typed)
     assert page.status_code == 422
     assert "already stands for another patient" in person.text
-    assert not pseudonyms.known_pseudonym(project, "PACS1", "PID-0815")
+    assert not pseudonyms.find_pseudonym(project, "PACS1", "PID-0815")
 
 
 def test_a_second_pseudonym_for_a_known_patient_is_refused(
     person: Person, coordinator: User, project: Project
 ) -> None:
-    pseudonyms.pseudonym_for(project, "PACS1", "PID-0815", given="LUNG-1")
+    pseudonyms.get_or_create_pseudonym(project, "PACS1", "PID-0815", given="LUNG-1")
     picked(person, "0")
     typed = {token_of(coordinator, "PID-0815"): "LUNG-2"}
     nodes = goes_to("Research PACS")
@@ -446,7 +446,7 @@ def test_a_second_pseudonym_for_a_known_patient_is_refused(
 def test_the_summary_names_a_known_pseudonym_to_who_may_reidentify_alone(
     person: Person, coordinator: User, project: Project, may_link: bool
 ) -> None:
-    pseudonyms.pseudonym_for(project, "PACS1", "PID-0815", given="LUNG-1")
+    pseudonyms.get_or_create_pseudonym(project, "PACS1", "PID-0815", given="LUNG-1")
     if may_link:
         with_right(coordinator, "reidentify")
     picked(person, "0")

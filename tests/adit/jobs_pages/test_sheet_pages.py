@@ -12,7 +12,7 @@ from adit.accounts.models import User
 from adit.jobs.models import Draft, Job, ResultLine, SheetColumns
 from adit.nodes.models import Node
 from adit.projects.models import Project
-from adit.spreadsheets.sheet import write_xlsx
+from adit.spreadsheets.writer import write_xlsx
 
 pytestmark = pytest.mark.django_db
 

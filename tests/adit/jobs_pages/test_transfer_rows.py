@@ -23,7 +23,7 @@ from jobs_stage import PATIENT, put_study, shelf
 from lab.sevenzip import unpacked
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs import estimates
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Item, Job, JobState
@@ -198,7 +198,10 @@ def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_
 def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
     checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
 ) -> None:
-    from adit.spreadsheets import sheet
+    from adit.spreadsheets.columns import SheetKind
+    from adit.spreadsheets.mapping import guess_mapping
+    from adit.spreadsheets.reader import read_sheet
+    from adit.spreadsheets.transfer_rows import validate_transfer_rows
 
     put_study(source, "1")
     day = StudyCriteria("000999", study_date=date(2024, 1, 1), days=3, modalities=("CT", "MR"))
@@ -206,8 +209,8 @@ def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
     batch_start.start(coordinator, job, Wishes())
     run_all(job)
     answer = as_user(coordinator).get(reverse("job_batch_again", args=[job.pk, "xlsx"]))
-    table = sheet.read(io.BytesIO(answer.content), "again.xlsx")
-    judged = sheet.transfer_rows(table, sheet.guess(table, sheet.SheetKind.TRANSFER))
+    table = read_sheet(io.BytesIO(answer.content), "again.xlsx")
+    judged = validate_transfer_rows(table, guess_mapping(table, SheetKind.TRANSFER))
     assert [one.row.study_uid for one in judged.good if one.row] == [f"{ROOT}.9", ""]
     last = judged.good[1].row
     assert last is not None
@@ -231,7 +234,7 @@ def test_made_pseudonyms_stand_only_in_the_sheet_of_those_who_may_reidentify(
     answer = as_user(root).post(names, {"reason": "a finding must be told"})
     page = openpyxl.load_workbook(io.BytesIO(answer.content)).active
     assert "LUNG-0001" in {cell.value for line in page.iter_rows() for cell in line}
-    event = Event.objects.get(action="job.names_downloaded")
+    event = AuditEvent.objects.get(action="job.names_downloaded")
     assert event.details == {"reason": "a finding must be told"}
 
 

@@ -17,12 +17,12 @@ from jobs_stage import PATIENT, put_study, work  # noqa: E402
 from ultrasound import COLUMNS, FRAMES, ROWS, clip, put  # noqa: E402
 
 from adit.accounts.models import User  # noqa: E402
-from adit.audit.models import Event  # noqa: E402
+from adit.audit.models import AuditEvent  # noqa: E402
 from adit.jobs.kinds.selective import Order, Pick  # noqa: E402
 from adit.jobs.models import Decision, HeldBack, Job  # noqa: E402
-from adit.nodes.models import Access, Node  # noqa: E402
+from adit.nodes.models import Node, NodeAccess  # noqa: E402
 from adit.orders import actions  # noqa: E402
-from adit.projects.models import Profile, Project  # noqa: E402
+from adit.projects.models import ProfileVersion, Project  # noqa: E402
 from adit.review import images  # noqa: E402
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,7 +55,7 @@ def browser(make_user: Callable[..., User], source: Node, job: Job) -> Client:
     group = Group.objects.create(name="Reviewers")
     for right in ("review_withheld", "see_identified", "see_all_jobs"):
         group.permissions.add(Permission.objects.get(codename=right))
-    Access.objects.create(group=group, node=source, may_read=True)
+    NodeAccess.objects.create(group=group, node=source, may_read=True)
     user = make_user("reviewer")
     user.groups.add(group)
     client = Client()
@@ -104,9 +104,9 @@ def test_an_image_is_shown_only_after_somebody_asked_for_it(browser: Client) -> 
     picture = reverse("withheld_picture", args=[held().pk])
     assert browser.get(picture).status_code == 404
     assert "Look at an image" in browser.get(page()).content.decode()
-    seen = Event.objects.filter(action="withheld.seen").count()
+    seen = AuditEvent.objects.filter(action="withheld.seen").count()
     browser.post(page(), {"do": "look"})
-    assert Event.objects.filter(action="withheld.seen").count() == seen + 1
+    assert AuditEvent.objects.filter(action="withheld.seen").count() == seen + 1
     answer = browser.get(picture, {"frame": "2"})
     assert answer["Content-Type"] == "image/png"
     assert "no-store" in answer["Cache-Control"]
@@ -125,7 +125,7 @@ def test_the_project_run_shows_the_image_as_it_would_leave(browser: Client) -> N
     gray = Image.open(BytesIO(shown.content)).convert("L")
     assert gray.crop((0, 0, COLUMNS, 16)).getextrema() == (0, 0)
     assert gray.crop((0, 16, COLUMNS, ROWS)).getextrema()[0] > 0
-    assert Profile.objects.filter(version=2).count() == 0
+    assert ProfileVersion.objects.filter(version=2).count() == 0
 
 
 def test_what_was_typed_comes_back_with_what_is_wrong(browser: Client) -> None:

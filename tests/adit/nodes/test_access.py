@@ -3,7 +3,7 @@
 import pytest
 from django.contrib.auth.models import AnonymousUser
 
-from adit.accounts.groups import COORDINATORS, DATA_PROTECTION, PACS_ADMINISTRATORS
+from adit.accounts.permissions import COORDINATORS, DATA_PROTECTION, PACS_ADMINISTRATORS
 from adit.nodes.access import may_read, may_write, readable_nodes, writable_nodes
 
 

@@ -20,7 +20,7 @@ from test_node_pages import client_of
 from adit.accounts.models import User
 from adit.nodes import alarms, host_checks, notifications, services
 from adit.nodes.limits import breaker
-from adit.nodes.models import Alarm, AlarmLetter, Node
+from adit.nodes.models import Alarm, AlarmMail, Node
 from adit.notifications import outbox
 from adit.notifications.outbox import Outbox
 from adit_engine.errors import Unreachable
@@ -37,16 +37,16 @@ def letters(settings) -> None:
 
 def rest(node: Node, times: int = 20) -> None:
     for _ in range(times):
-        breaker.failed(node, Unreachable(node.name, "is away"))
+        breaker.record_failure(node, Unreachable(node.name, "is away"))
 
 
 def test_one_row_of_a_sort_however_often_it_sounds(source: Node) -> None:
     for text in ("first", "second"):
-        alarms.sound(Alarm.What.DISK, "data", text)
+        alarms.raise_alarm(Alarm.What.DISK, "data", text)
 
     assert (Alarm.objects.get().text, Alarm.objects.count()) == ("second", 1)
-    alarms.end_others(Alarm.What.DISK, [])
-    alarms.sound(Alarm.What.DISK, "data", "third")
+    alarms.end_other_alarms(Alarm.What.DISK, [])
+    alarms.raise_alarm(Alarm.What.DISK, "data", "third")
     assert Alarm.objects.count() == 2
 
 
@@ -71,7 +71,7 @@ def test_a_letter_that_cannot_be_sent_is_tried_again(source: Node, settings) -> 
     rest(source)
     assert notifications.mail_alarms() == 0
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-    AlarmLetter.objects.update(not_before=timezone.now())
+    AlarmMail.objects.update(not_before=timezone.now())
 
     assert notifications.mail_alarms() == 1
 
@@ -114,7 +114,7 @@ def test_changed_hours_and_limits_are_told_and_other_changes_are_not(
     services.save_node(pacsadmin, source)
     assert notifications.mail_alarms() == 1, "a further change is told, too"
     Alarm.objects.update(last_at=timezone.now() - timedelta(days=3))
-    alarms.end_old()
+    alarms.end_old_alarms()
     assert Alarm.objects.get().ended_at is not None
 
 
@@ -122,15 +122,15 @@ def test_a_disk_that_is_almost_full_sounds_until_there_is_room(
     monkeypatch: pytest.MonkeyPatch, settings, tmp_path: Path
 ) -> None:
     settings.DATA_DIR = settings.SPOOL_DIR = settings.ARCHIVE_DIR = tmp_path
-    monkeypatch.setattr(host_checks, "LOW_DISK", 1.0)
-    host_checks.look()
+    monkeypatch.setattr(host_checks, "LOW_DISK_FRACTION", 1.0)
+    host_checks.check_host()
     alarm = Alarm.objects.get()
     assert (alarm.machine, alarm.about) == (socket.gethostname(), "data"), "one disk, one alarm"
     free = 100 * shutil.disk_usage(tmp_path).free // shutil.disk_usage(tmp_path).total
     assert f"On {alarm.machine} the disk of the folder for data has {free} % left." == alarm.text
 
-    monkeypatch.setattr(host_checks, "LOW_DISK", 0.0)
-    host_checks.look()
+    monkeypatch.setattr(host_checks, "LOW_DISK_FRACTION", 0.0)
+    host_checks.check_host()
 
     assert not Alarm.objects.filter(ended_at=None).exists()
 
@@ -146,17 +146,17 @@ def test_each_machine_tells_of_its_own_disks_and_ends_no_other_ones_alarm(
     on_machine(monkeypatch, "worker-1", low_disk=0.0)
     assert still_open() == ["worker-2"]
 
-    alarms.end_old()
+    alarms.end_old_alarms()
     assert still_open() == ["worker-2"], "it may say it again"
     Alarm.objects.update(last_at=timezone.now() - timedelta(hours=2))
-    alarms.end_old()
+    alarms.end_old_alarms()
     assert still_open() == [], "the machine is gone"
 
 
 def on_machine(monkeypatch: pytest.MonkeyPatch, name: str, *, low_disk: float) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: name)
-    monkeypatch.setattr(host_checks, "LOW_DISK", low_disk)
-    host_checks.look()
+    monkeypatch.setattr(host_checks, "LOW_DISK_FRACTION", low_disk)
+    host_checks.check_host()
 
 
 def still_open() -> list[str]:
@@ -177,7 +177,7 @@ def test_two_schedulers_send_one_letter_each(
 
     monkeypatch.setattr(outbox, "F", in_step)
     rest(source)
-    alarms.sound(Alarm.What.STUCK, "job:1", "Job 1 has not got on.")
+    alarms.raise_alarm(Alarm.What.STUCK, "job:1", "Job 1 has not got on.")
     settings.MAIL_ADMINS = [f"staff-{n}@hospital.example" for n in range(4)]
     with postbox() as box:
         by_smtp(settings, box)
@@ -215,8 +215,8 @@ def test_a_letter_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
             notifications.mail_alarms()
         monkeypatch.undo()
         assert notifications.mail_alarms() == 0, "it may still be on its way"
-        AlarmLetter.objects.update(not_before=timezone.now())
-        alarms.sound(Alarm.What.STUCK, "job:1", "Job 1 has not got on.")
+        AlarmMail.objects.update(not_before=timezone.now())
+        alarms.raise_alarm(Alarm.What.STUCK, "job:1", "Job 1 has not got on.")
         assert notifications.mail_alarms() == 2
 
     first, again, other = (letter["Message-ID"] for letter in box.taken)
@@ -237,14 +237,14 @@ def test_a_certificate_that_ends_sounds_until_it_is_renewed(
     soon, later = (Authority().issue(until_day=days).certificate for days in (10, 400))
     node = make_node("A", kind="dimse", settings={**place, "ca_certificate": soon})
 
-    host_checks.look_at_rows()
+    host_checks.check_node_rows()
 
     alarm = Alarm.objects.get(what=Alarm.What.CERTIFICATE)
     assert alarm.node == node
     assert "Put a renewed one there before" in alarm.text
     node.settings = {**place, "ca_certificate": later}
     node.save()
-    host_checks.look_at_rows()
+    host_checks.check_node_rows()
     alarm.refresh_from_db()
     assert alarm.ended_at is not None
 

@@ -8,15 +8,14 @@ from django.utils import timezone
 from test_node_pages import client_of
 from time_machine import travel
 
-from adit.accounts.groups import COORDINATORS, PACS_ADMINISTRATORS
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import COORDINATORS, PACS_ADMINISTRATORS, NotPermitted
+from adit.audit.models import AuditEvent
 from adit.nodes.gateway import Purpose, open_node
 from adit.nodes.limits import budgets, slots
-from adit.nodes.limits.slots import Hold
+from adit.nodes.limits.slots import SlotRequest
 from adit.nodes.limits.unavailable import OverBudget
-from adit.nodes.models import Budget, Lane, Node, Slot, Spent
+from adit.nodes.models import Budget, Lane, Node, Slot, UserDailyUsage
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +26,7 @@ def group(coordinator: User) -> Group:
 
 
 def fetched(user: User, studies: int = 1, size_bytes: int = 0) -> None:
-    Spent.objects.update_or_create(
+    UserDailyUsage.objects.update_or_create(
         user=user,
         day=timezone.localdate(),
         defaults={"studies": studies, "size_bytes": size_bytes},
@@ -37,8 +36,8 @@ def fetched(user: User, studies: int = 1, size_bytes: int = 0) -> None:
 def test_without_a_budget_nobody_waits(coordinator: User) -> None:
     fetched(coordinator, 1_000_000)
 
-    budgets.require_left(coordinator.pk)
-    assert budgets.warnings(coordinator.pk, 10) == []
+    budgets.require_budget(coordinator.pk)
+    assert budgets.list_budget_warnings(coordinator.pk, 10) == []
 
 
 @pytest.mark.parametrize("limit", [{"studies": 3}, {"size_gb": 2}])
@@ -50,11 +49,11 @@ def test_who_has_used_it_up_waits_for_midnight(
         fetched(coordinator, 3, 2_000_000_000)
 
         with pytest.raises(OverBudget, match="budget of Coordinators: is used up") as error:
-            budgets.require_left(coordinator.pk)
+            budgets.require_budget(coordinator.pk)
 
         assert timezone.localtime(error.value.until).isoformat() == "2026-03-29T00:00:00+01:00"
     with travel("2026-03-29 00:01+01:00", tick=False):
-        budgets.require_left(coordinator.pk)
+        budgets.require_budget(coordinator.pk)
 
 
 def test_members_share_it_and_what_is_on_its_way_counts(
@@ -62,22 +61,24 @@ def test_members_share_it_and_what_is_on_its_way_counts(
 ) -> None:
     Budget.objects.create(group=group, studies=3)
     fetched(make_user("colleague", COORDINATORS), 2)
-    budgets.require_left(coordinator.pk)
-    assert "1 studies are left" in budgets.warnings(coordinator.pk, 2)[0]
+    budgets.require_budget(coordinator.pk)
+    assert "1 studies are left" in budgets.list_budget_warnings(coordinator.pk, 2)[0]
 
-    slots.take(source, Lane.RETRIEVE, "task:1", 60, Hold(coordinator.pk, 1, fetches=True))
+    slots.acquire_slot(
+        source, Lane.RETRIEVE, "task:1", 60, SlotRequest(coordinator.pk, 1, fetches=True)
+    )
 
     with pytest.raises(OverBudget):
-        budgets.require_left(coordinator.pk)
+        budgets.require_budget(coordinator.pk)
     Slot.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    budgets.require_left(coordinator.pk)
+    budgets.require_budget(coordinator.pk)
 
 
 def test_every_door_asks(coordinator: User, group: Group, source: Node) -> None:
     Budget.objects.create(group=group, studies=1)
     with open_node(coordinator, source, Purpose.RETRIEVE, holder="web:1"):
         pass
-    assert Spent.objects.get().studies == 1
+    assert UserDailyUsage.objects.get().studies == 1
 
     with (
         pytest.raises(OverBudget),
@@ -91,7 +92,7 @@ def test_every_door_asks(coordinator: User, group: Group, source: Node) -> None:
 def test_others_do_not_wait_for_it(pacsadmin: User, coordinator: User, group: Group) -> None:
     Budget.objects.create(group=group, studies=0)
 
-    assert set(budgets.spent_by([pacsadmin.pk, coordinator.pk])) == {coordinator.pk}
+    assert set(budgets.find_over_budget([pacsadmin.pk, coordinator.pk])) == {coordinator.pk}
 
 
 def test_managers_set_budgets_on_a_page(pacsadmin: User, group: Group) -> None:
@@ -108,10 +109,10 @@ def test_managers_set_budgets_on_a_page(pacsadmin: User, group: Group) -> None:
     assert wrong.status_code == 422
     assert Budget.objects.get(group=group).studies == 20
     assert Budget.objects.get(group=other).size_gb == 5
-    assert Event.objects.filter(action="budget.changed").count() == 2
+    assert AuditEvent.objects.filter(action="budget.changed").count() == 2
     assert 'value="20"' in client.get("/nodes/budgets/").content.decode()
 
 
 def test_only_managers_set_budgets(coordinator: User, group: Group) -> None:
-    with pytest.raises(Refused):
-        budgets.save(coordinator, group, 1, None)
+    with pytest.raises(NotPermitted):
+        budgets.save_budget(coordinator, group, 1, None)

@@ -8,8 +8,8 @@ from test_node_pages import client_of, filled
 from time_machine import travel
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.nodes.calendar import chart
 from adit.nodes.gateway import Purpose, require_purpose
 from adit.nodes.models import Node
@@ -64,7 +64,7 @@ def test_rows_for_transfers_and_searches_and_special_days_are_written(
         "from": "2026-12-24", "to": "2026-12-24", "as": "sun", "why": "Christmas"
     }  # fmt: skip
     assert (node.gap_s, node.rate_kb_s) == (5, 12500)
-    changed = Event.objects.filter(action="node.changed").latest("pk").details["changed"]
+    changed = AuditEvent.objects.filter(action="node.changed").latest("pk").details["changed"]
     assert {"windows", "exceptions", "gap_s", "rate_kb_s"} <= set(changed)
 
 
@@ -148,7 +148,9 @@ def test_the_hours_are_drawn_before_they_are_saved(manager: Client, node: Node) 
 
 def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
     with travel("2026-06-10 12:00+02:00", tick=False):
-        drawn = chart.of(node, node.windows, [{"from": "2026-06-15", "as": "tue", "why": "x"}])
+        drawn = chart.make_calendar_chart(
+            node, node.windows, [{"from": "2026-06-15", "as": "tue", "why": "x"}]
+        )
 
     monday, tuesday, wednesday = drawn.rows[:3]
     assert [part.text for part in monday.transfers] == ["20:00–24:00: 2 at once"]
@@ -160,7 +162,7 @@ def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
     assert [part.text for part in wednesday.searches] == ["00:00–24:00: 2 at once"]
     assert (drawn.rows[7].is_special, drawn.rows[7].why) == (True, "Tuesday: x")
     with pytest.raises(InvalidInput, match="no length"):
-        chart.of(node, [{**NIGHT, "to": "20:00"}], [])
+        chart.make_calendar_chart(node, [{**NIGHT, "to": "20:00"}], [])
 
 
 def test_whoever_uses_a_node_sees_its_hours_drawn(coordinator: User, node: Node) -> None:
@@ -185,5 +187,5 @@ def test_nobody_sends_to_a_source(
     node = make_node("A", writes=("Coordinators",), takes_images=False)
 
     for user in (coordinator, root):
-        with pytest.raises(Refused, match="A is a source only"):
+        with pytest.raises(NotPermitted, match="A is a source only"):
             require_purpose(user, node, Purpose.STORE)

@@ -12,16 +12,15 @@ from django.conf import settings as config
 from django.test import Client
 from lab.archive import Lying, plain_archive
 
-from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import COORDINATORS, NotPermitted
+from adit.audit.models import AuditEvent
 from adit.nodes import diagnostics
 from adit.nodes.limits import slots
 from adit.nodes.limits.unavailable import NoSlot
-from adit.nodes.models import Check, Lane, Node, Slot, Stray
-from adit.nodes.receiving.receiver_state import RowRegister
-from adit.nodes.receiving.retrievals import house_spool
+from adit.nodes.models import Lane, Node, NodeTestResult, Slot, UnexpectedSender
+from adit.nodes.receiving.receiver_state import DatabaseReceiverState
+from adit.nodes.receiving.retrievals import open_spool
 from adit_engine.dicom_file import part10
 from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 from adit_engine.nodes.diagnostics.image_probe import make_test_image
@@ -48,8 +47,8 @@ def receiver(settings: Any, tmp_path: Path) -> Iterator[StorageScp]:
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
     given = StorageScpSettings("ADIT", "127.0.0.1", 0)
-    register = RowRegister()
-    with StorageScp(given, house_spool(), register) as one:
+    register = DatabaseReceiverState()
+    with StorageScp(given, open_spool(), register) as one:
         settings.RECEIVER_PORT = one.port
         yield one
 
@@ -86,7 +85,7 @@ def kept(node: Node, *findings: NodeFinding) -> None:
     """As if a test had just found this."""
     from dataclasses import asdict
 
-    Check.objects.create(
+    NodeTestResult.objects.create(
         node=node,
         what="plain",
         at="2026-01-01T00:00Z",
@@ -107,22 +106,22 @@ def proposing(setting: str, value: object) -> NodeFinding:
 def test_a_test_is_for_managers_and_readers(
     request: pytest.FixtureRequest, source: Node, who: str
 ) -> None:
-    findings = diagnostics.check(request.getfixturevalue(who), source)
+    findings = diagnostics.check_node(request.getfixturevalue(who), source)
 
     assert [finding.grade for finding in findings] == [Grade.GOOD]
-    assert Event.objects.get(action="node.checked").details["worst"] == "good"
+    assert AuditEvent.objects.get(action="node.checked").details["worst"] == "good"
 
 
 @pytest.mark.parametrize("who", ["dpo", "stranger"])
 def test_a_test_is_for_nobody_else(request: pytest.FixtureRequest, source: Node, who: str) -> None:
-    with pytest.raises(Refused):
-        diagnostics.check(request.getfixturevalue(who), source)
+    with pytest.raises(NotPermitted):
+        diagnostics.check_node(request.getfixturevalue(who), source)
 
 
 def test_images_are_moved_for_managers_alone(coordinator: User, source: Node) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         diagnostics.try_fetching(coordinator, source, None)
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         diagnostics.try_writing(coordinator, source)
 
 
@@ -134,7 +133,7 @@ def test_a_clinical_pacs_takes_a_test_image_from_who_may_write_there(
     )
     node = make_node("Clinic", is_clinical=True)
 
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         diagnostics.try_writing(User.objects.get(pk=pacsadmin.pk), node)
 
 
@@ -145,16 +144,16 @@ def test_what_a_node_does_wrong_is_a_finding(
     broken = make_node("broken", kind="folder", settings={"path": ""})
 
     for node in (gone, broken):
-        assert diagnostics.check(pacsadmin, node)[0].grade is Grade.BAD
-    assert {e.details["worst"] for e in Event.objects.filter(action="node.checked")} == {"bad"}
+        assert diagnostics.check_node(pacsadmin, node)[0].grade is Grade.BAD
+    assert {e.details["worst"] for e in AuditEvent.objects.filter(action="node.checked")} == {"bad"}
 
 
 def test_a_test_waits_its_turn(pacsadmin: User, source: Node) -> None:
     for number in range(source.search_limit):
-        slots.take(source, Lane.SEARCH, f"search:{number}", 60)
+        slots.acquire_slot(source, Lane.SEARCH, f"search:{number}", 60)
 
     with pytest.raises(NoSlot):
-        diagnostics.check(pacsadmin, source)
+        diagnostics.check_node(pacsadmin, source)
 
 
 def test_a_silent_pacs_blocks_the_page_no_longer_than_the_deadline(
@@ -163,7 +162,7 @@ def test_a_silent_pacs_blocks_the_page_no_longer_than_the_deadline(
     settings.SEARCH_DEADLINE_S = 1
     started = time.monotonic()
 
-    findings = diagnostics.check(pacsadmin, silent)
+    findings = diagnostics.check_node(pacsadmin, silent)
 
     assert time.monotonic() - started < 5
     assert [finding.grade for finding in findings] == [Grade.BAD]
@@ -184,7 +183,7 @@ def test_what_was_found_before_the_deadline_is_kept(
     settings.SEARCH_DEADLINE_S = 1
     monkeypatch.setattr(MemoryNode, "check", check)
 
-    findings = diagnostics.check(pacsadmin, source)
+    findings = diagnostics.check_node(pacsadmin, source)
 
     assert findings[0].what == "It answers."
     assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.BAD]
@@ -201,7 +200,7 @@ def test_one_image_comes_each_way(pacsadmin: User, pacs: Node) -> None:
     assert "By C-GET the image came" in page
     assert "By C-MOVE the image came" in page
     assert not Slot.objects.exists()
-    assert Event.objects.get(action="node.checked").details["test"] == "fetch"
+    assert AuditEvent.objects.get(action="node.checked").details["test"] == "fetch"
 
 
 def test_images_from_elsewhere_are_traced_adopted_and_then_taken(
@@ -221,8 +220,8 @@ def test_images_from_elsewhere_are_traced_adopted_and_then_taken(
     assert "Senders is now FARM@127.0.0.1, DEMO@127.0.0.1" in adopted
     assert "Adopt:" not in adopted
     assert "By C-MOVE the image came" in after
-    assert Stray.objects.get().calling == "DEMO"
-    changed = Event.objects.get(action="node.changed").details["changed"]
+    assert UnexpectedSender.objects.get().calling == "DEMO"
+    changed = AuditEvent.objects.get(action="node.changed").details["changed"]
     assert changed == ["settings.senders"]
 
 
@@ -232,7 +231,7 @@ def test_a_study_that_is_none_is_refused_in_words(pacsadmin: User, pacs: Node) -
     page = client.post(f"/nodes/{pacs.pk}/test/fetch/", {"study_uid": "ACC 17"}, follow=True)
 
     assert "A UID has at most 64 characters" in page.content.decode()
-    assert not Check.objects.exists()
+    assert not NodeTestResult.objects.exists()
 
 
 def test_a_test_image_is_sent_only_when_asked(pacsadmin: User, pacs: Node, archive: Lying) -> None:
@@ -252,12 +251,16 @@ def test_a_test_image_is_sent_only_when_asked(pacsadmin: User, pacs: Node, archi
 def test_a_proposal_is_adopted_as_if_it_had_been_typed(pacsadmin: User, pacs: Node) -> None:
     kept(pacs, proposing("result_cap", 200))
 
-    diagnostics.adopt(pacsadmin, pacs, "result_cap", "200")
+    diagnostics.adopt_proposal(pacsadmin, pacs, "result_cap", "200")
 
     assert Node.objects.get(pk=pacs.pk).settings["result_cap"] == 200
-    assert Event.objects.get(action="node.changed").details["changed"] == ["settings.result_cap"]
+    assert AuditEvent.objects.get(action="node.changed").details["changed"] == [
+        "settings.result_cap"
+    ]
     assert not any(
-        line.proposals for one in diagnostics.last(pacs, manages=True) for line in one.lines
+        line.proposals
+        for one in diagnostics.get_last_reports(pacs, manages=True)
+        for line in one.lines
     )
 
 
@@ -307,7 +310,7 @@ def test_who_may_only_use_a_node_neither_sees_nor_adopts_proposals(
 
 def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: Node) -> None:
     kept(pacs, NodeFinding(Grade.WARNING, "Meanwhile FARM at 10.0.0.7 was turned away."))
-    Check.objects.update(what="fetch")
+    NodeTestResult.objects.update(what="fetch")
 
     assert "10.0.0.7" not in client_of(coordinator).get(f"/nodes/{pacs.pk}/").content.decode()
 

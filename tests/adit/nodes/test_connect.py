@@ -7,14 +7,13 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.utils import timezone
 
-from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
-from adit.nodes.gateway import Purpose, open_node, why_waiting
+from adit.accounts.permissions import COORDINATORS, NotPermitted
+from adit.audit.models import AuditEvent
+from adit.nodes.gateway import Purpose, get_unavailability, open_node
 from adit.nodes.limits import slots
-from adit.nodes.limits.unavailable import NoSlot, Waits
-from adit.nodes.models import Access, Lane, Node, Slot
+from adit.nodes.limits.unavailable import NodeUnavailable, NoSlot
+from adit.nodes.models import Lane, Node, NodeAccess, Slot
 from adit_engine.errors import InvalidInput, NodeError, StorageError
 from adit_engine.values.query import Query
 from adit_engine.values.references import QueryLevel
@@ -41,23 +40,23 @@ def test_the_purpose_says_which_right_is_needed(request, source, who, purposes):
         if purpose in purposes:
             assert opens(user, source, purpose).name == "PACS1"
         else:
-            with pytest.raises(Refused):
+            with pytest.raises(NotPermitted):
                 opens(user, source, purpose)
     assert not Slot.objects.exists()
 
 
 def test_sending_needs_a_group_that_may(coordinator, destination, source):
     assert opens(coordinator, destination, Purpose.STORE).name == "Research PACS"
-    with pytest.raises(Refused, match="may send to PACS1"):
+    with pytest.raises(NotPermitted, match="may send to PACS1"):
         opens(coordinator, source, Purpose.STORE)
-    with pytest.raises(Refused, match="may fetch from Research PACS"):
+    with pytest.raises(NotPermitted, match="may fetch from Research PACS"):
         opens(coordinator, destination, Purpose.RETRIEVE)
 
 
 def test_sending_to_a_clinical_node_needs_its_own_right(coordinator, groups, make_node):
     clinical = make_node("PACS9", writes=(COORDINATORS,), is_clinical=True)
 
-    with pytest.raises(Refused, match="Write to clinical PACS"):
+    with pytest.raises(NotPermitted, match="Write to clinical PACS"):
         opens(coordinator, clinical, Purpose.STORE)
     groups[COORDINATORS].permissions.add(Permission.objects.get(codename="write_clinical"))
     assert opens(coordinator, clinical, Purpose.STORE)
@@ -65,23 +64,23 @@ def test_sending_to_a_clinical_node_needs_its_own_right(coordinator, groups, mak
 
 def test_a_right_withdrawn_in_between_counts_at_once(coordinator, source):
     assert opens(coordinator, source, Purpose.RETRIEVE)
-    Access.objects.all().delete()
+    NodeAccess.objects.all().delete()
 
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
 def test_an_account_closed_in_between_counts_at_once(coordinator, source):
     User.objects.filter(pk=coordinator.pk).update(is_active=False)
 
-    with pytest.raises(Refused, match="account is closed"):
+    with pytest.raises(NotPermitted, match="account is closed"):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
 def test_a_closed_node_waits_for_its_manager(coordinator, source):
     Node.objects.update(is_open=False)
 
-    with pytest.raises(Waits, match="PACS1: it is not in use yet"):
+    with pytest.raises(NodeUnavailable, match="PACS1: it is not in use yet"):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
@@ -89,7 +88,7 @@ def test_a_paused_node_says_who_paused_it_and_why(coordinator, pacsadmin, source
     Node.objects.update(paused_at=timezone.now(), paused_by=pacsadmin, pause_reason="migration")
 
     for purpose in (Purpose.SEARCH, Purpose.RETRIEVE, Purpose.CHECK):
-        with pytest.raises(Waits, match="PACS1: paused by pacsadmin: migration"):
+        with pytest.raises(NodeUnavailable, match="PACS1: paused by pacsadmin: migration"):
             opens(coordinator, source, purpose)
 
 
@@ -109,22 +108,22 @@ def test_outside_its_hours_a_node_is_searched_but_not_fetched_from(coordinator, 
     Node.objects.update(windows=closed_today())
 
     assert opens(coordinator, source, Purpose.SEARCH)
-    with pytest.raises(Waits, match="opens on") as error:
+    with pytest.raises(NodeUnavailable, match="opens on") as error:
         opens(coordinator, source, Purpose.RETRIEVE)
     assert error.value.until > timezone.now()
 
 
 def test_a_slot_held_from_before_opens_nothing_outside_the_hours(coordinator, source):
-    slots.take(source, Lane.RETRIEVE, "test:1", 60)
+    slots.acquire_slot(source, Lane.RETRIEVE, "test:1", 60)
     Node.objects.update(windows=closed_today())
 
-    with pytest.raises(Waits, match="opens on"):
+    with pytest.raises(NodeUnavailable, match="opens on"):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
 def test_urgent_needs_a_right_and_skips_the_hours(coordinator, groups, source):
     Node.objects.update(windows=closed_today())
-    with pytest.raises(Refused, match="Skip the allowed hours"):
+    with pytest.raises(NotPermitted, match="Skip the allowed hours"):
         opens(coordinator, source, Purpose.RETRIEVE, urgent=True)
     groups[COORDINATORS].permissions.add(Permission.objects.get(codename="be_urgent"))
 
@@ -148,7 +147,7 @@ def test_a_slot_is_given_back_when_the_block_fails(coordinator, source):
 
 def test_a_slot_reserved_before_is_used_and_left_to_its_holder(coordinator, source):
     Node.objects.update(retrieve_limit=1)
-    reserved = slots.take(source, Lane.RETRIEVE, "task:1", 60)
+    reserved = slots.acquire_slot(source, Lane.RETRIEVE, "task:1", 60)
     with open_node(coordinator, source, Purpose.RETRIEVE, holder="task:1"):
         assert Slot.objects.count() == 1
     assert Slot.objects.get() == reserved
@@ -156,7 +155,7 @@ def test_a_slot_reserved_before_is_used_and_left_to_its_holder(coordinator, sour
 
 def test_beyond_the_limit_it_waits(coordinator, source):
     Node.objects.update(retrieve_limit=1)
-    slots.take(source, Lane.RETRIEVE, "task:1", 60)
+    slots.acquire_slot(source, Lane.RETRIEVE, "task:1", 60)
 
     with pytest.raises(NoSlot, match="1 of 1 connections in use"):
         opens(coordinator, source, Purpose.RETRIEVE)
@@ -165,16 +164,16 @@ def test_beyond_the_limit_it_waits(coordinator, source):
 def test_each_opening_stands_in_the_trail(coordinator, source):
     opens(coordinator, source, Purpose.SEARCH)
 
-    event = Event.objects.get(action="node.opened")
+    event = AuditEvent.objects.get(action="node.opened")
     assert (event.user, event.about) == (coordinator, f"node:{source.pk}")
     assert event.details == {"node": "PACS1", "purpose": "search", "holder": "test:1"}
 
 
 def test_a_refusal_opens_nothing_and_holds_nothing(stranger, source):
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         opens(stranger, source, Purpose.RETRIEVE)
     assert not Slot.objects.exists()
-    assert not Event.objects.filter(action="node.opened").exists()
+    assert not AuditEvent.objects.filter(action="node.opened").exists()
 
 
 def test_a_node_that_does_not_open_gives_its_slot_back(coordinator, make_node, tmp_path):
@@ -200,7 +199,7 @@ def test_settings_that_the_kind_does_not_know_are_named(coordinator, make_node):
 def test_a_removed_node_is_refused(coordinator, source):
     Node.objects.get(pk=source.pk).delete()
 
-    with pytest.raises(Refused, match="PACS1 was removed"):
+    with pytest.raises(NotPermitted, match="PACS1 was removed"):
         opens(coordinator, source, Purpose.SEARCH)
 
 
@@ -217,7 +216,7 @@ def test_errors_and_pauses_name_whom_to_ask(coordinator, make_node, tmp_path):
     node.save()
 
     assert str(failed.value).endswith("Contact: Anna, 4711")
-    assert str(why_waiting(node, Purpose.SEARCH)).endswith("new disks. Contact: Anna, 4711")
+    assert str(get_unavailability(node, Purpose.SEARCH)).endswith("new disks. Contact: Anna, 4711")
 
 
 def test_a_busy_node_is_nobodys_fault(coordinator, make_node, tmp_path):
@@ -227,7 +226,7 @@ def test_a_busy_node_is_nobodys_fault(coordinator, make_node, tmp_path):
     )
 
     with (
-        pytest.raises(Waits) as waits,
+        pytest.raises(NodeUnavailable) as waits,
         open_node(coordinator, node, Purpose.SEARCH, holder="search:1"),
     ):
         pass

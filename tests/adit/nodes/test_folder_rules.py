@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from test_node_pages import client_of, filled
 
-from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
+from adit.accounts.permissions import COORDINATORS
 from adit.nodes import destination_folders, diagnostics, folder_rules, health, services
 from adit.nodes.folder_rules import FolderRefused
-from adit.nodes.gateway import Purpose, engine_settings, open_node
+from adit.nodes.gateway import Purpose, get_engine_settings, open_node
 from adit.nodes.models import Node
 from adit_engine.errors import StorageError
 from adit_engine.nodes.base import Grade
@@ -325,7 +325,7 @@ def test_a_test_of_it_says_so_in_a_finding(
 ) -> None:
     node = make_node("Research", kind="folder", settings={"path": str(place / "data")})
 
-    (finding,) = diagnostics.check(pacsadmin, node)
+    (finding,) = diagnostics.check_node(pacsadmin, node)
 
     assert finding.grade is Grade.BAD
     assert "ADIT's own files" in finding.what
@@ -337,13 +337,13 @@ def test_finished_files_are_neither_read_nor_removed_there(
     node = make_node("7-Zip", kind="archive", settings={"path": str(place / "data" / "keys")})
     (place / "data" / "keys" / "web.key").write_text("canary")
 
-    for use in (destination_folders.opened, destination_folders.remove):
+    for use in (destination_folders.open_archive_file, destination_folders.remove_archive_file):
         with pytest.raises(StorageError):
             use(node, "web.key")
     assert (place / "data" / "keys" / "web.key").exists()
-    assert "ADIT's own files" in destination_folders.why_none(node, 1)
+    assert "ADIT's own files" in destination_folders.explain_no_space(node, 1)
     with pytest.raises(FolderRefused):
-        engine_settings(node)
+        get_engine_settings(node)
 
 
 def test_doctor_names_nodes_that_break_the_rule_and_makes_no_folder(
@@ -355,7 +355,7 @@ def test_doctor_names_nodes_that_break_the_rule_and_makes_no_folder(
     make_node("Fine", kind="folder", settings={"path": str(place / "srv" / "research")})
     make_node("7-Zip", kind="archive")
 
-    found = {one.what: one.next_step for one in health.examine(runs=False)}
+    found = {one.what: one.next_step for one in health.check_receiver_and_nodes(runs=False)}
 
     assert f"{place}/data/spool" in found["folders of Research"]
     assert found["folders of Fine"] == found["folders of 7-Zip"] == ""

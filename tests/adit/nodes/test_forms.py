@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pytest
 from django.forms import NumberInput, PasswordInput
 
-from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
-from adit.nodes.forms import AccessForm, NodeForm, form_for
+from adit.accounts.permissions import COORDINATORS, DATA_PROTECTION
+from adit.nodes.forms import NodeAccessForm, NodeForm, get_settings_form_class
 from adit.nodes.models import Node
 from adit_engine.errors import InvalidInput
 from adit_engine.nodes import KINDS
@@ -41,7 +41,7 @@ class VaultNode:
 def form_class(monkeypatch):
     """The form of a kind that only these tests know."""
     monkeypatch.setattr("adit_engine.nodes.KINDS", {"vault": f"{__name__}:VaultNode"})
-    return form_for("vault")
+    return get_settings_form_class("vault")
 
 
 def posted(**values):
@@ -56,14 +56,14 @@ def sealed():
 
 def test_every_kind_has_a_form_that_a_new_node_starts_from():
     for kind in KINDS:
-        form = form_for(kind)()
+        form = get_settings_form_class(kind)()
         assert form.as_p()
         assert all(field.label for field in form)
 
 
 def test_an_unknown_kind_has_none():
     with pytest.raises(InvalidInput):
-        form_for("fax")
+        get_settings_form_class("fax")
 
 
 def test_labels_help_and_types_come_from_the_dataclass(form_class):
@@ -131,11 +131,11 @@ def test_a_secret_typed_anew_replaces_the_stored_one_exactly_as_typed(form_class
 
 
 def test_the_kinds_of_the_engine_answer_in_words():
-    form = form_for("dimse")(posted(called_ae_title="", host="pacs1", port="104"))
+    form = get_settings_form_class("dimse")(posted(called_ae_title="", host="pacs1", port="104"))
     assert not form.is_valid()
     assert "called_ae_title" in form.errors
 
-    form = form_for("folder")(posted(path="relative"))
+    form = get_settings_form_class("folder")(posted(path="relative"))
     assert not form.is_valid()
     assert form.errors == {"path": ["Folder: give a full path that begins with /."]}
 
@@ -143,7 +143,7 @@ def test_the_kinds_of_the_engine_answer_in_words():
 def test_a_new_dimse_node_is_offered_our_own_ae_title(settings):
     settings.CALLING_AE_TITLE = "MYADIT"
 
-    assert form_for("dimse")()["calling_ae_title"].initial == "MYADIT"
+    assert get_settings_form_class("dimse")()["calling_ae_title"].initial == "MYADIT"
 
 
 def row(**values):
@@ -188,7 +188,7 @@ def test_the_kind_of_a_node_does_not_change(source):
 
 
 def test_the_access_of_each_group_is_a_row_with_two_boxes(groups, source):
-    form = AccessForm(node=source)
+    form = NodeAccessForm(node=source)
 
     shown = {group.name: (read.initial, write.initial) for group, read, write in form.matrix()}
     assert shown[COORDINATORS] == (True, False)
@@ -197,7 +197,7 @@ def test_the_access_of_each_group_is_a_row_with_two_boxes(groups, source):
 
 def test_ticked_boxes_become_access(groups, source):
     ticked = {f"access-write_{groups[DATA_PROTECTION].pk}": "on"}
-    form = AccessForm(ticked, node=source)
+    form = NodeAccessForm(ticked, node=source)
 
     assert form.is_valid()
     assert form.access[groups[DATA_PROTECTION]] == (False, True)

@@ -13,11 +13,11 @@ import pytest
 from lab.services import USER, Service
 from pydicom.uid import CTImageStorage
 
-from adit.nodes.models import Expectation
+from adit.nodes.models import MoveInProgress
 from adit.nodes.receiving import amqp as receiving_amqp
-from adit.nodes.receiving.receiver_state import RowRegister
-from adit.nodes.receiving.retrievals import HouseReception
-from adit.nodes.receiving.sender import Dispatch
+from adit.nodes.receiving.broker_sender import BrokerSender
+from adit.nodes.receiving.receiver_state import DatabaseReceiverState
+from adit.nodes.receiving.retrievals import ReceiverClient
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.rate_limit import BURST_S
@@ -85,8 +85,8 @@ class Far:
 
     def __init__(self, url: str, folder: Path, **given: Any) -> None:
         self.spool = Spool(folder, 0)
-        self.dispatch = Dispatch(self.spool, url)
-        self.register = RowRegister(self.dispatch)
+        self.dispatch = BrokerSender(self.spool, url)
+        self.register = DatabaseReceiverState(self.dispatch)
         values = StorageScpSettings("ADIT", "127.0.0.1", 0, **given)
         self.receiver = StorageScp(values, self.spool, self.register)
 
@@ -155,17 +155,17 @@ def channel(broker: Service) -> amqp.Channel:
 
 def test_images_reach_the_worker_byte_for_byte_and_leave_nothing_behind(far, pacs, broker):
     sent = [image(1), image(2, 300_000), image(3, 5 * MB), image(4, 12 * MB)]
-    with HouseReception(pacs).expect(wanted(), never) as awaited:
+    with ReceiverClient(pacs).expect(wanted(), never) as awaited:
         assert far.store(*sent) == ["", "", "", ""]
         assert digests(taken(awaited, 4)) == digests(sent)
-        token = Expectation.objects.get().token
+        token = MoveInProgress.objects.get().token
         until(lambda: not far.files())
         assert not far.spool.journal("none")
 
     until(lambda: not far.spool.tokens())
-    assert not Expectation.objects.exists()
+    assert not MoveInProgress.objects.exists()
     line = channel(broker)
-    for queue in (receiving_amqp.images_queue(token), receiving_amqp.receipts_queue(token)):
+    for queue in (receiving_amqp.get_images_queue(token), receiving_amqp.get_receipts_queue(token)):
         with pytest.raises(amqp.NotFound):
             line.connection.channel().queue_declare(queue, passive=True)
     line.connection.close()
@@ -175,7 +175,7 @@ def test_a_rate_is_kept_and_the_worker_is_told_that_an_image_comes(far, pacs):
     """One that shows in no spool until it is whole."""
     size_bytes, rate_kb_s = 200_000, 50
     type(pacs).objects.update(rate_kb_s=rate_kb_s)
-    with HouseReception(pacs).expect(wanted(), never) as awaited:
+    with ReceiverClient(pacs).expect(wanted(), never) as awaited:
         began = time.monotonic()
         sending = threading.Thread(target=far.store, args=(image(1, size_bytes),))
         sending.start()

@@ -14,7 +14,7 @@ from lab.certificates import Authority, Held
 from adit.nodes import health
 from adit.nodes.models import Node
 from adit.nodes.receiving import certificates, receiver_state
-from adit.nodes.receiving.retrievals import HouseReception
+from adit.nodes.receiving.retrievals import ReceiverClient
 from adit_engine.errors import InvalidInput
 from adit_engine.nodes.base import Grade, NodeFinding
 from adit_engine.nodes.dimse.node import DimseNode
@@ -35,7 +35,7 @@ def house(settings, tmp_path: Path, monkeypatch) -> None:
     settings.RECEIVER_PORT = free_port()
     for name in ("CERTIFICATE", "KEY", "CLIENT_CA"):
         setattr(settings, f"RECEIVER_TLS_{name}", "")
-    monkeypatch.setattr(receiver_state, "TRY_AGAIN_S", 0.1)
+    monkeypatch.setattr(receiver_state, "RETRY_S", 0.1)
     # Its logger does not propagate, and pytest listens at the root.
     monkeypatch.setattr(logging.getLogger("adit"), "propagate", True)
 
@@ -80,7 +80,7 @@ def listens(port: int) -> bool:
 def running() -> Iterator[None]:
     """The receiver's process, as a thread."""
     end = threading.Event()
-    thread = threading.Thread(target=receiver_state.run, args=(end,))
+    thread = threading.Thread(target=receiver_state.run_receiver, args=(end,))
     thread.start()
     try:
         yield
@@ -98,7 +98,7 @@ def answering(settings) -> Iterator[None]:
 
 
 def examined(*, runs: bool = True) -> list[NodeFinding]:
-    return list(health.examine(runs=runs))
+    return list(health.check_receiver_and_nodes(runs=runs))
 
 
 def problems(*, runs: bool = True) -> list[str]:
@@ -148,9 +148,9 @@ def test_without_a_receiver_there_is_nothing_to_say(settings):
 
 
 def test_nobody_else_comes_in_by_our_own_name():
-    assert health.is_ourselves("ADIT", "127.0.0.1")
-    assert not health.is_ourselves("ADIT", "10.0.0.7")
-    assert not health.is_ourselves("PACS1", "127.0.0.1")
+    assert health.is_own_receiver_check("ADIT", "127.0.0.1")
+    assert not health.is_own_receiver_check("ADIT", "10.0.0.7")
+    assert not health.is_own_receiver_check("PACS1", "127.0.0.1")
 
 
 @pytest.mark.parametrize("asks", [False, True])
@@ -209,7 +209,7 @@ def test_a_client_ca_alone_is_no_reason_to_listen_in_the_clear(settings, tmp_pat
     (tmp_path / "ca.crt").write_text(CA.certificate)
 
     with pytest.raises(InvalidInput, match=f"{certificates.CERTIFICATE}: it is needed"):
-        certificates.receiver_tls()
+        certificates.load_receiver_tls()
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(settings, files, monkeypatch, caplog):
@@ -235,9 +235,9 @@ def test_a_renewed_certificate_is_shown_without_a_restart(settings, files, monke
 
 
 def test_who_registers_us_reads_that_it_goes_by_tls(source: Node, files):
-    assert "TLS" not in HouseReception(source).address
+    assert "TLS" not in ReceiverClient(source).address
     files()
-    assert HouseReception(source).address.endswith("by TLS")
+    assert ReceiverClient(source).address.endswith("by TLS")
 
 
 # The nodes' certificates -----------------------------------------------------------------------

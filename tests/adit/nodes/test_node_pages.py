@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.nodes.models import Access, Node
+from adit.nodes.models import Node, NodeAccess
 
 PATHS = ("", "edit/", "access/", "pause/", "delete/")
 
@@ -259,7 +259,7 @@ def test_access_is_given_and_taken_per_group(
 
     manager.post(path, {f"access-read_{group.pk}": "on", f"access-write_{group.pk}": "on"})
 
-    rows = {row.group.name: (row.may_read, row.may_write) for row in Access.objects.all()}
+    rows = {row.group.name: (row.may_read, row.may_write) for row in NodeAccess.objects.all()}
     assert rows == {"Data protection": (True, True)}
 
 

@@ -10,12 +10,12 @@ from django.conf import settings as config
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.nodes import host_checks
-from adit.nodes.models import Alarm, Node, Stray
+from adit.nodes.models import Alarm, Node, UnexpectedSender
 from adit.nodes.receiving import quarantine, unexpected_senders
-from adit.nodes.receiving.receiver_state import RowRegister
-from adit.nodes.receiving.retrievals import HouseReception, house_spool
+from adit.nodes.receiving.receiver_state import DatabaseReceiverState
+from adit.nodes.receiving.retrievals import ReceiverClient, open_spool
 from adit_engine.nodes.base import Grade
 from adit_engine.nodes.diagnostics.image_probe import TEST_PATIENT_ID, make_test_image
 from adit_engine.nodes.dimse.node import DimseNode
@@ -41,10 +41,10 @@ def house(settings: Any, tmp_path: Path) -> None:
 @pytest.fixture
 def receiver() -> Iterator[StorageScp]:
     given = StorageScpSettings("ADIT", "127.0.0.1", 0, quarantine_bytes=1024 * 1024)
-    register = RowRegister()
-    with StorageScp(given, house_spool(), register) as one:
+    register = DatabaseReceiverState()
+    with StorageScp(given, open_spool(), register) as one:
         yield one
-    register.write_strays()
+    register.write_unexpected_senders()
 
 
 def send(receiver: StorageScp, title: str) -> str:
@@ -87,11 +87,11 @@ def test_an_unasked_image_is_laid_apart_listed_and_deleted(
     assert "Secondary Capture" in page
     for word in (TEST_PATIENT_ID, make_test_image("FARM").instance_uid, "2.25."):
         assert word not in page
-    assert Quarantine(house_spool(), 0).contents() == []
-    assert list((house_spool().folder / "_quarantine").iterdir()) == []
-    actions = list(Event.objects.filter(action__startswith="quarantine").values_list("action"))
+    assert Quarantine(open_spool(), 0).contents() == []
+    assert list((open_spool().folder / "_quarantine").iterdir()) == []
+    actions = list(AuditEvent.objects.filter(action__startswith="quarantine").values_list("action"))
     assert actions == [("quarantine.viewed",)] * 2 + [("quarantine.deleted",)]
-    assert Event.objects.get(action="quarantine.deleted").details == {
+    assert AuditEvent.objects.get(action="quarantine.deleted").details == {
         "images": 1,
         "from": ["FARM@127.0.0.1"],
     }
@@ -103,13 +103,13 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
     known(make_node, "FARM")
     assert send(receiver, "FARM") == ""
 
-    host_checks.look(receives=True)
+    host_checks.check_host(receives=True)
 
     alarm = Alarm.objects.get(what=Alarm.What.QUARANTINE)
     assert "in quarantine that nobody asked for: 1." in alarm.text
-    (lot,) = quarantine.held(pacsadmin).lots
+    (lot,) = quarantine.list_quarantine(pacsadmin).lots
     quarantine.delete_images(pacsadmin, [(lot.calling, lot.address, lot.class_uid)])
-    host_checks.look(receives=True)
+    host_checks.check_host(receives=True)
     alarm.refresh_from_db()
     assert alarm.ended_at is not None
 
@@ -122,17 +122,17 @@ def test_unknown_callers_are_counted_and_can_be_forgotten(
     )
     for _ in range(3):
         assert next(iter(DimseNode("ADIT", given).check())).grade is Grade.BAD
-    receiver._register.write_strays()
+    receiver._register.write_unexpected_senders()
     client = client_of(pacsadmin)
 
-    row = Stray.objects.get()
+    row = UnexpectedSender.objects.get()
     page = client.get(PATH).content.decode()
     client.post(f"{PATH}delete/", {"forget": "1"})
 
     assert (row.calling, row.fate, row.count) == ("NOBODY", "turned_away", 3)
     assert "NOBODY" in page
     assert "Connection turned away" in page
-    assert not Stray.objects.exists()
+    assert not UnexpectedSender.objects.exists()
 
 
 def test_an_image_of_a_c_move_from_another_sender_names_the_node(
@@ -143,7 +143,7 @@ def test_an_image_of_a_c_move_from_another_sender_names_the_node(
     image = make_test_image("FARM")
     study = image.in_header.ref.study_uid
     wanted = MoveTarget("PACS1", (AllowedSender("PACS1", ("127.0.0.1",)),), "ADIT", study)
-    reception, began = HouseReception(pacs), datetime.now(UTC)
+    reception, began = ReceiverClient(pacs), datetime.now(UTC)
 
     with reception.expect(wanted, lambda: None):
         send(receiver, "FARM")
@@ -156,23 +156,23 @@ def test_an_image_of_a_c_move_from_another_sender_names_the_node(
 
 
 def test_a_flood_of_names_does_not_fill_the_database() -> None:
-    many = unexpected_senders.Gatherer()
-    for number in range(unexpected_senders.MOST_ROWS + 50):
+    many = unexpected_senders.SenderCounter()
+    for number in range(unexpected_senders.MAX_ROWS + 50):
         many.add(seen(Disposition.TURNED_AWAY, f"AE{number}"))
 
-    unexpected_senders.write(many.take())
+    unexpected_senders.write_counts(many.take())
 
-    assert Stray.objects.count() == unexpected_senders.MOST_ROWS
+    assert UnexpectedSender.objects.count() == unexpected_senders.MAX_ROWS
 
 
 def test_a_thousand_images_a_second_are_added_up_in_memory() -> None:
-    gatherer = unexpected_senders.Gatherer()
+    gatherer = unexpected_senders.SenderCounter()
     due = [gatherer.add(seen(Disposition.REFUSED, size_bytes=10)) for _ in range(3)]
-    unexpected_senders.write(gatherer.take())
+    unexpected_senders.write_counts(gatherer.take())
     due.append(gatherer.add(seen(Disposition.REFUSED, size_bytes=10)))
-    unexpected_senders.write(gatherer.take())
+    unexpected_senders.write_counts(gatherer.take())
 
-    row = Stray.objects.get()
+    row = UnexpectedSender.objects.get()
     assert (row.count, row.size_bytes) == (4, 40)
     assert due == [True, True, True, False]
 
@@ -199,31 +199,31 @@ def test_nonsense_deletes_nothing(
     answer = client_of(pacsadmin).post(f"{PATH}delete/", {"lot": lot})
 
     assert answer.status_code == 302
-    assert len(Quarantine(house_spool(), 0).contents()) == 1
+    assert len(Quarantine(open_spool(), 0).contents()) == 1
 
 
 def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: User) -> None:
     assert "arrived unasked" not in client_of(pacsadmin).get("/").content.decode()
 
-    gatherer = unexpected_senders.Gatherer()
+    gatherer = unexpected_senders.SenderCounter()
     gatherer.add(seen(Disposition.TURNED_AWAY))
-    unexpected_senders.write(gatherer.take())
+    unexpected_senders.write_counts(gatherer.take())
 
     assert "arrived unasked" in client_of(pacsadmin).get("/").content.decode()
     assert "arrived unasked" not in client_of(coordinator).get("/").content.decode()
 
 
 def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:
-    gatherer = unexpected_senders.Gatherer()
+    gatherer = unexpected_senders.SenderCounter()
     gatherer.add(seen(Disposition.TURNED_AWAY, "<script>x"))
-    unexpected_senders.write(gatherer.take())
+    unexpected_senders.write_counts(gatherer.take())
 
     assert "<script>x" not in client_of(pacsadmin).get(PATH).content.decode()
 
 
 def test_an_older_stray_is_no_answer_to_a_new_question(make_node: Callable[..., Node]) -> None:
-    gatherer = unexpected_senders.Gatherer()
+    gatherer = unexpected_senders.SenderCounter()
     gatherer.add(seen(Disposition.TURNED_AWAY))
-    unexpected_senders.write(gatherer.take())
+    unexpected_senders.write_counts(gatherer.take())
 
-    assert unexpected_senders.concerning("PACS1", datetime.now(UTC) + timedelta(seconds=1)) == []
+    assert unexpected_senders.find_for_node("PACS1", datetime.now(UTC) + timedelta(seconds=1)) == []

@@ -14,14 +14,14 @@ from django.utils import timezone
 from lab.archive import Lying
 from lab.lies import Kind, Lie, Part, Site, holdings
 
-from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
+from adit.accounts.permissions import COORDINATORS
 from adit.nodes import diagnostics
 from adit.nodes.gateway import Purpose, open_node
-from adit.nodes.models import Node, Question
+from adit.nodes.models import Node, PendingCommitment
 from adit.nodes.receiving import commitment_reports
-from adit.nodes.receiving.receiver_state import RowRegister, sweep
-from adit.nodes.receiving.retrievals import HouseReception, house_spool
+from adit.nodes.receiving.receiver_state import DatabaseReceiverState, delete_expired
+from adit.nodes.receiving.retrievals import ReceiverClient, open_spool
 from adit_engine.nodes.base import ConfirmationRemark, NotConfirmed, StorageConfirmation
 from adit_engine.nodes.diagnostics import image_probe
 from adit_engine.storage_scp.pending_moves import AllowedSender, PendingReport
@@ -43,13 +43,13 @@ def pacs(make_node: Any) -> Node:
 
 
 def test_a_report_that_the_receiver_got_reaches_who_asked(pacs: Node) -> None:
-    with HouseReception(pacs).await_report(ASKED, 5) as come:
+    with ReceiverClient(pacs).await_report(ASKED, 5) as come:
         assert come() is None
-        assert RowRegister().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.TAKEN
+        assert DatabaseReceiverState().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.TAKEN
         came = _until(come)
 
     assert came == REPORT
-    assert not Question.objects.exists()
+    assert not PendingCommitment.objects.exists()
 
 
 def _until(come: Any) -> Any:
@@ -60,8 +60,8 @@ def _until(come: Any) -> Any:
 
 
 def test_the_first_report_of_a_question_counts(pacs: Node) -> None:
-    with HouseReception(pacs).await_report(ASKED, 5) as come:
-        register = RowRegister()
+    with ReceiverClient(pacs).await_report(ASKED, 5) as come:
+        register = DatabaseReceiverState()
         register.reported(REPORT, "PACS", "127.0.0.1")
 
         again = register.reported(replace(REPORT, kept=frozenset()), "PACS", "127.0.0.1")
@@ -74,17 +74,17 @@ def test_the_first_report_of_a_question_counts(pacs: Node) -> None:
     ("title", "address"), [("OTHER", "127.0.0.1"), ("PACS", "10.1.2.3")], ids=["title", "address"]
 )
 def test_a_report_from_somebody_else_is_not_taken(pacs: Node, title: str, address: str) -> None:
-    with HouseReception(pacs).await_report(ASKED, 5) as come:
-        assert RowRegister().reported(REPORT, title, address) is ReportReceipt.STRANGER
-        assert Question.objects.get().report is None
+    with ReceiverClient(pacs).await_report(ASKED, 5) as come:
+        assert DatabaseReceiverState().reported(REPORT, title, address) is ReportReceipt.STRANGER
+        assert PendingCommitment.objects.get().report is None
         assert come() is None
 
 
 def test_nobody_waits_for_a_report_any_more(pacs: Node) -> None:
-    with HouseReception(pacs).await_report(ASKED, 5):
+    with ReceiverClient(pacs).await_report(ASKED, 5):
         pass
 
-    assert RowRegister().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
+    assert DatabaseReceiverState().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
 
 
 def test_the_question_of_a_dead_worker_takes_nothing_and_is_swept(
@@ -92,29 +92,31 @@ def test_the_question_of_a_dead_worker_takes_nothing_and_is_swept(
 ) -> None:
     settings.SPOOL_DIR = tmp_path / "spool"
     late = timezone.now() - timedelta(seconds=1)
-    with commitment_reports.awaited(pacs.pk, replace(ASKED, transaction_uid="2.25.8"), 5):
-        house_spool().prepare()
-        Question.objects.create(
+    with commitment_reports.expect_report(pacs.pk, replace(ASKED, transaction_uid="2.25.8"), 5):
+        open_spool().prepare()
+        PendingCommitment.objects.create(
             node=pacs, transaction_uid="2.25.7", senders=[["PACS", list(HERE)]], expires_at=late
         )
-        assert RowRegister().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
+        assert (
+            DatabaseReceiverState().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
+        )
 
-        sweep()
+        delete_expired()
 
-        assert [row.transaction_uid for row in Question.objects.all()] == ["2.25.8"]
+        assert [row.transaction_uid for row in PendingCommitment.objects.all()] == ["2.25.8"]
 
 
 def test_a_report_that_cannot_be_handed_on_is_not_taken(
     pacs: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with HouseReception(pacs).await_report(ASKED, 5):
+    with ReceiverClient(pacs).await_report(ASKED, 5):
         with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE nodes_question RENAME TO away")
+            cursor.execute("ALTER TABLE nodes_pendingcommitment RENAME TO away")
         try:
-            receipt = RowRegister().reported(REPORT, "PACS", "127.0.0.1")
+            receipt = DatabaseReceiverState().reported(REPORT, "PACS", "127.0.0.1")
         finally:
             with connection.cursor() as cursor:
-                cursor.execute("ALTER TABLE away RENAME TO nodes_question")
+                cursor.execute("ALTER TABLE away RENAME TO nodes_pendingcommitment")
 
     assert receipt is ReportReceipt.NOT_NOW
 
@@ -130,7 +132,7 @@ def house(settings: Any, folder: Path, *lies: Lie) -> Iterator[Lying]:
     settings.CALLING_AE_TITLE = "ADIT"
     (folder / "kept").mkdir()
     given = StorageScpSettings("ADIT", "127.0.0.1", 0)
-    with StorageScp(given, house_spool(), RowRegister()) as receiver:
+    with StorageScp(given, open_spool(), DatabaseReceiverState()) as receiver:
         settings.RECEIVER_PORT = receiver.port
         site = Site("PACS", holdings(folder / "kept"), {"ADIT": ("127.0.0.1", receiver.port)})
         with Lying(site, lies, scratch=folder) as archive:
@@ -157,7 +159,7 @@ def test_a_worker_gets_the_report_that_the_pacs_sends_to_the_receiver(
 
     assert archive.log.reports == [0]
     assert proofs == [image_probe.make_test_image("ADIT").instance_uid]
-    assert not Question.objects.exists()
+    assert not PendingCommitment.objects.exists()
 
 
 def test_a_pacs_that_lost_the_image_is_believed(
@@ -181,7 +183,7 @@ def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
     assert isinstance(remark, ConfirmationRemark)
     assert "asked by a search" in remark.text
     assert proof == image_probe.make_test_image("ADIT").instance_uid
-    assert not Question.objects.exists()
+    assert not PendingCommitment.objects.exists()
 
 
 def test_a_test_image_proposes_reports_and_the_page_offers_to_adopt_it(
@@ -194,6 +196,6 @@ def test_a_test_image_proposes_reports_and_the_page_offers_to_adopt_it(
     client.force_login(pacsadmin)
     page = client.get(f"/nodes/{row.pk}/").content.decode()
     assert "Adopt: Proof that images are kept = commitment" in page
-    diagnostics.adopt(pacsadmin, row, "proof", "commitment")
+    diagnostics.adopt_proposal(pacsadmin, row, "proof", "commitment")
     row.refresh_from_db()
     assert row.settings["proof"] == "commitment"

@@ -21,12 +21,12 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage
 
-from adit.accounts.groups import COORDINATORS
+from adit.accounts.permissions import COORDINATORS
 from adit.nodes.gateway import Purpose, open_node
 from adit.nodes.limits import slots
-from adit.nodes.models import Expectation, Lane, Slot
-from adit.nodes.receiving.receiver_state import RowRegister, sweep
-from adit.nodes.receiving.retrievals import HouseReception, house_spool
+from adit.nodes.models import Lane, MoveInProgress, Slot
+from adit.nodes.receiving.receiver_state import DatabaseReceiverState, delete_expired
+from adit.nodes.receiving.retrievals import ReceiverClient, open_spool
 from adit_engine.dicom_file import part10, temp_files
 from adit_engine.errors import NotSupported
 from adit_engine.nodes.base import Grade
@@ -68,7 +68,7 @@ def receiver(settings, tmp_path: Path) -> Iterator[StorageScp]:
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
     given = StorageScpSettings("ADIT", "127.0.0.1", 0)
-    with StorageScp(given, house_spool(), RowRegister()) as one:
+    with StorageScp(given, open_spool(), DatabaseReceiverState()) as one:
         settings.RECEIVER_PORT = one.port
         yield one
 
@@ -114,8 +114,8 @@ def test_a_worker_gets_what_the_pacs_sends_byte_by_byte(coordinator, pacs):
 
     sent = [image(number) for number in range(1, 6)]
     assert sorted(one.sha256() for one in fetched) == sorted(one.sha256() for one in sent)
-    assert not Expectation.objects.exists()
-    assert house_spool().tokens() == []
+    assert not MoveInProgress.objects.exists()
+    assert open_spool().tokens() == []
     pacs.refresh_from_db()
     assert pacs.names_originator is True
 
@@ -124,7 +124,7 @@ def test_a_fetch_in_a_thread_of_its_own_leaves_no_connection(coordinator, pacs):
     left = []
 
     def fetch() -> None:
-        with HouseReception(pacs).expect(wanted(), never) as awaited:
+        with ReceiverClient(pacs).expect(wanted(), never) as awaited:
             list(awaited.arrived())
         left.append(connection.connection)
 
@@ -140,7 +140,7 @@ def second_move(pacs) -> Iterator[threading.Event]:
     entered = threading.Event()
 
     def expect() -> None:
-        with HouseReception(pacs).expect(wanted(), never):
+        with ReceiverClient(pacs).expect(wanted(), never):
             entered.set()
 
     thread = threading.Thread(target=expect)
@@ -151,7 +151,7 @@ def second_move(pacs) -> Iterator[threading.Event]:
 
 def test_two_moves_of_one_study_take_turns_until_the_originator_was_seen(pacs):
     with second_move(pacs) as entered:
-        with HouseReception(pacs).expect(wanted(), never):
+        with ReceiverClient(pacs).expect(wanted(), never):
             entered.clear()
             with second_move(pacs) as third:
                 assert not third.wait(0.6)
@@ -162,8 +162,8 @@ def test_two_moves_of_one_study_take_turns_until_the_originator_was_seen(pacs):
 
 def test_without_an_originator_the_image_goes_where_the_study_says(pacs, receiver):
     with (
-        HouseReception(pacs).expect(wanted(), never) as awaited,
-        HouseReception(pacs).expect(wanted(study="1.2.4"), never) as other,
+        ReceiverClient(pacs).expect(wanted(), never) as awaited,
+        ReceiverClient(pacs).expect(wanted(study="1.2.4"), never) as other,
     ):
         stored = list(sender(receiver).store([image(1)]))
         assert [one.error for one in stored] == [""]
@@ -174,13 +174,13 @@ def test_without_an_originator_the_image_goes_where_the_study_says(pacs, receive
 
 
 def test_late_images_are_refused(pacs, receiver):
-    with HouseReception(pacs).expect(wanted(), never):
+    with ReceiverClient(pacs).expect(wanted(), never):
         assert next(sender(receiver).store([image(1)])).kept
 
     # The receiver may still believe in the row, and knows the first image already.
     for late in (image(1), image(2)):
         assert not next(sender(receiver).store([late])).kept
-    assert not list(house_spool().folder.rglob("*.dcm"))
+    assert not list(open_spool().folder.rglob("*.dcm"))
 
 
 def test_a_cancelled_move_stays_counted_for_a_while(coordinator, pacs):
@@ -191,26 +191,26 @@ def test_a_cancelled_move_stays_counted_for_a_while(coordinator, pacs):
 
     (late,) = Slot.objects.all()
     assert late.holder.startswith("late:")
-    assert slots.free(pacs, Lane.RETRIEVE) == pacs.retrieve_limit - 1
-    assert not Expectation.objects.exists()
+    assert slots.count_free(pacs, Lane.RETRIEVE) == pacs.retrieve_limit - 1
+    assert not MoveInProgress.objects.exists()
 
 
 def test_numbers_are_not_used_twice(pacs):
     numbers = []
     for _ in range(3):
-        with HouseReception(pacs).expect(wanted(), never) as awaited:
+        with ReceiverClient(pacs).expect(wanted(), never) as awaited:
             numbers.append(awaited.message_id)
 
     assert len(set(numbers)) == 3
-    assert Expectation(pk=65535).message_id == 65535
-    assert Expectation(pk=65536).message_id == 1
+    assert MoveInProgress(pk=65535).message_id == 65535
+    assert MoveInProgress(pk=65536).message_id == 1
 
 
 def test_what_a_dead_worker_left_is_swept_and_nothing_else(pacs):
-    spool = house_spool()
-    with HouseReception(pacs).expect(wanted(study="1.2.4"), never):
+    spool = open_spool()
+    with ReceiverClient(pacs).expect(wanted(study="1.2.4"), never):
         alive = spool.tokens()
-        dead = Expectation.objects.create(
+        dead = MoveInProgress.objects.create(
             node=pacs,
             token="dead",
             calling="ADIT",
@@ -223,10 +223,10 @@ def test_what_a_dead_worker_left_is_swept_and_nothing_else(pacs):
         for token in (dead.token, "orphan"):
             spool.open(token)
 
-        sweep()
+        delete_expired()
 
         assert spool.tokens() == alive
-        assert Expectation.objects.count() == 1
+        assert MoveInProgress.objects.count() == 1
 
 
 def test_only_known_nodes_may_call(pacs, receiver):
@@ -251,12 +251,12 @@ def test_a_move_that_waits_for_its_turn_can_be_stopped(pacs):
     def stop() -> None:
         raise Ended
 
-    with HouseReception(pacs).expect(wanted(), never):
+    with ReceiverClient(pacs).expect(wanted(), never):
         started = time.monotonic()
-        with pytest.raises(Ended), HouseReception(pacs).expect(wanted(), stop):
+        with pytest.raises(Ended), ReceiverClient(pacs).expect(wanted(), stop):
             pass
         assert time.monotonic() - started < 2
-    assert not Expectation.objects.exists()
+    assert not MoveInProgress.objects.exists()
 
 
 def test_where_no_receiver_runs_a_node_says_so(settings, coordinator, pacs):
@@ -273,13 +273,13 @@ def test_the_receiver_knows_the_rate_of_a_node_and_what_its_other_lines_may_use_
     pacs, receiver
 ):
     type(pacs).objects.update(rate_kb_s=90, retrieve_limit=4)
-    slots.take(pacs, Lane.RETRIEVE, "task:1", 60, slots.Hold(least=2, most=2))
-    with HouseReception(pacs).expect(wanted(), never):
-        (alone,) = RowRegister().live()
-        slots.take(pacs, Lane.RETRIEVE, "task:2", 60)
-        (beside_a_get,) = RowRegister().live()
+    slots.acquire_slot(pacs, Lane.RETRIEVE, "task:1", 60, slots.SlotRequest(least=2, most=2))
+    with ReceiverClient(pacs).expect(wanted(), never):
+        (alone,) = DatabaseReceiverState().live()
+        slots.acquire_slot(pacs, Lane.RETRIEVE, "task:2", 60)
+        (beside_a_get,) = DatabaseReceiverState().live()
         type(pacs).objects.update(rate_kb_s=None)
-        (free,) = RowRegister().live()
+        (free,) = DatabaseReceiverState().live()
 
     found = [one.wanted.rate_bytes_s for one in (alone, beside_a_get, free)]
     assert found == [90_000, 60_000, None]
@@ -290,7 +290,7 @@ def test_what_is_sent_keeps_to_the_rate_from_the_first_byte(pacs, receiver):
     whole = but(
         image(1), rest=(bytes.fromhex("e07f1000") + b"OW\0\0" + b"\0\0\1\0" + bytes(65536),)
     )
-    with HouseReception(pacs).expect(wanted(), never):
+    with ReceiverClient(pacs).expect(wanted(), never):
         began = time.monotonic()
         assert next(sender(receiver).store([whole])).kept
 

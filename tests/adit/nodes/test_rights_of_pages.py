@@ -7,7 +7,7 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from adit.accounts import groups as standard
+from adit.accounts import permissions as standard
 from adit.accounts.models import User
 from adit.nodes import urls as addresses
 from adit.nodes.models import Node

@@ -2,13 +2,12 @@
 
 import pytest
 
-from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import COORDINATORS, DATA_PROTECTION, NotPermitted
+from adit.audit.models import AuditEvent
 from adit.jobs.models import Job
 from adit.nodes import pause, services
-from adit.nodes.access import domain_of
-from adit.nodes.models import Access, Node
+from adit.nodes.access import get_domain
+from adit.nodes.models import Node, NodeAccess
 from adit_engine.errors import InvalidInput
 
 MANAGERS = {"pacsadmin": True, "root": True, "coordinator": False, "dpo": False, "stranger": False}
@@ -23,11 +22,11 @@ MANAGERS = {"pacsadmin": True, "root": True, "coordinator": False, "dpo": False,
             lambda user, node: services.save_node(user, Node(name="new", kind="memory")),
             "node.created",
         ),
-        (lambda user, node: services.open(user, node), "node.put_in_use"),
-        (lambda user, node: services.close(user, node), "node.taken_out_of_use"),
-        (lambda user, node: pause.pause(user, node, "migration"), "node.paused"),
-        (lambda user, node: pause.reopen(user, node), "node.reopened"),
-        (lambda user, node: services.remove(user, node), "node.removed"),
+        (lambda user, node: services.put_in_use(user, node), "node.put_in_use"),
+        (lambda user, node: services.take_out_of_use(user, node), "node.taken_out_of_use"),
+        (lambda user, node: pause.pause_node(user, node, "migration"), "node.paused"),
+        (lambda user, node: pause.reopen_node(user, node), "node.reopened"),
+        (lambda user, node: services.remove_node(user, node), "node.removed"),
     ],
 )
 def test_only_who_manages_nodes_changes_them(request, source, who, allowed, action, event):
@@ -36,37 +35,37 @@ def test_only_who_manages_nodes_changes_them(request, source, who, allowed, acti
 
     if allowed:
         action(user, source)
-        assert Event.objects.get(action=event).user == user
+        assert AuditEvent.objects.get(action=event).user == user
     else:
-        with pytest.raises(Refused, match="Manage PACS and folders"):
+        with pytest.raises(NotPermitted, match="Manage PACS and folders"):
             action(user, source)
         assert list(Node.objects.values()) == before
-        assert not Event.objects.filter(action=event).exists()
+        assert not AuditEvent.objects.filter(action=event).exists()
 
 
 def test_opening_and_closing(pacsadmin, make_node):
     node = make_node("PACS1", is_open=False)
 
-    services.open(pacsadmin, node)
+    services.put_in_use(pacsadmin, node)
     assert Node.objects.get().is_open
-    services.close(pacsadmin, node)
+    services.take_out_of_use(pacsadmin, node)
     assert not Node.objects.get().is_open
 
 
 def test_a_pause_says_who_and_why_until_somebody_reopens(pacsadmin, source):
-    pause.pause(pacsadmin, source, " migration ")
+    pause.pause_node(pacsadmin, source, " migration ")
 
     assert (source.paused_by, source.pause_reason) == (pacsadmin, "migration")
     assert source.paused_at is not None
-    assert Event.objects.get(action="node.paused").details["reason"] == "migration"
-    pause.reopen(pacsadmin, source)
+    assert AuditEvent.objects.get(action="node.paused").details["reason"] == "migration"
+    pause.reopen_node(pacsadmin, source)
     assert (source.paused_at, source.paused_by, source.pause_reason) == (None, None, "")
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201])
 def test_a_pause_needs_a_reason_that_others_can_read(pacsadmin, source, reason):
     with pytest.raises(InvalidInput, match="those who wait will read it"):
-        pause.pause(pacsadmin, source, reason)
+        pause.pause_node(pacsadmin, source, reason)
 
 
 def test_the_trail_names_what_changed_and_no_values(pacsadmin, source):
@@ -74,14 +73,14 @@ def test_the_trail_names_what_changed_and_no_values(pacsadmin, source):
     source.retrieve_limit = 5
     services.save_node(pacsadmin, source)
 
-    event = Event.objects.get(action="node.changed")
+    event = AuditEvent.objects.get(action="node.changed")
     assert event.details["changed"] == ["retrieve_limit", "settings.shelf"]
     assert "canary" not in repr(event.details)
 
 
 def test_saving_a_form_does_not_end_a_pause_that_came_in_between(pacsadmin, source):
     stale = Node.objects.get(pk=source.pk)
-    pause.pause(pacsadmin, source, "migration")
+    pause.pause_node(pacsadmin, source, "migration")
 
     services.save_node(pacsadmin, stale)
 
@@ -106,7 +105,7 @@ def test_renaming_a_node_does_not_make_its_patients_others(pacsadmin):
     node.name = "PACS2"
     services.save_node(pacsadmin, node)
 
-    assert domain_of(Node.objects.get()) == "PACS1"
+    assert get_domain(Node.objects.get()) == "PACS1"
 
 
 def test_access_is_saved_with_the_node(pacsadmin, source, groups):
@@ -116,9 +115,9 @@ def test_access_is_saved_with_the_node(pacsadmin, source, groups):
         {groups[COORDINATORS]: (False, False), groups[DATA_PROTECTION]: (True, True)},
     )
 
-    row = Access.objects.get()
+    row = NodeAccess.objects.get()
     assert (row.group.name, row.may_read, row.may_write) == (DATA_PROTECTION, True, True)
-    assert Event.objects.get(action="node.changed").details["access"] == {
+    assert AuditEvent.objects.get(action="node.changed").details["access"] == {
         DATA_PROTECTION: "read write"
     }
 
@@ -128,6 +127,6 @@ def test_a_node_that_jobs_name_stays(pacsadmin, coordinator, destination, projec
         kind="selective", owner=coordinator, destination=destination, project=project
     )
 
-    with pytest.raises(Refused, match="Close it instead"):
-        services.remove(pacsadmin, destination)
+    with pytest.raises(NotPermitted, match="Close it instead"):
+        services.remove_node(pacsadmin, destination)
     assert Node.objects.filter(pk=destination.pk).exists()

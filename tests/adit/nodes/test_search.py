@@ -11,9 +11,8 @@ from django.core.cache import cache
 from django.db import connection
 from pydicom import Dataset, dcmwrite
 
-from adit.accounts.groups import COORDINATORS
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import COORDINATORS, NotPermitted
+from adit.audit.models import AuditEvent
 from adit.nodes import search
 from adit.nodes.limits import slots
 from adit.nodes.limits.unavailable import NoSlot
@@ -51,7 +50,7 @@ def test_it_finds_what_matches(coordinator, source):
     put("PACS1", "1.2.3")
     put("PACS1", "1.2.4", PatientID="4712")
 
-    result = search.search(coordinator, source, by_id())
+    result = search.search_studies(coordinator, source, by_id())
 
     assert [record.study_uid for record in result.records] == ["1.2.3"]
     assert (result.more, result.capped) == (False, False)
@@ -73,25 +72,25 @@ def test_a_search_that_narrows_nothing_is_refused_before_the_node_is_asked(
     coordinator, source, keys
 ):
     with pytest.raises(InvalidInput, match="one field more than the modality"):
-        search.search(coordinator, source, Query(QueryLevel.STUDY, keys))
-    assert not Event.objects.filter(action="node.opened").exists()
+        search.search_studies(coordinator, source, Query(QueryLevel.STUDY, keys))
+    assert not AuditEvent.objects.filter(action="node.opened").exists()
 
 
 def test_a_date_range_narrows(coordinator, source):
     put("PACS1", "1.2.3")
     january = DateRange(date(2026, 1, 1), date(2026, 1, 31))
 
-    assert search.search(coordinator, source, Query(QueryLevel.STUDY, {}, january)).records
+    assert search.search_studies(coordinator, source, Query(QueryLevel.STUDY, {}, january)).records
 
 
 def test_beyond_the_limit_it_says_that_there_is_more(coordinator, source, settings):
     settings.SEARCH_LIMIT, settings.SEARCH_KEPT_S = 3, 0
     for number in range(3):
         put("PACS1", f"1.2.{number}")
-    assert search.search(coordinator, source, by_id()).more is False
+    assert search.search_studies(coordinator, source, by_id()).more is False
     put("PACS1", "1.2.9")
 
-    result = search.search(coordinator, source, by_id())
+    result = search.search_studies(coordinator, source, by_id())
     assert len(result.records) == 3
     assert result.more is True
 
@@ -100,20 +99,20 @@ def test_beyond_the_limit_it_says_that_there_is_more(coordinator, source, settin
 def test_who_may_not_read_may_not_search(request, source, who):
     user = request.getfixturevalue(who)
     for question in (
-        lambda: search.search(user, source, by_id()),
-        lambda: search.series_of(user, source, StudyRef("1.2.3")),
-        lambda: search.classes_of(user, source, SeriesRef("1.2.3", "1.2.3.1")),
+        lambda: search.search_studies(user, source, by_id()),
+        lambda: search.list_series(user, source, StudyRef("1.2.3")),
+        lambda: search.count_sop_classes(user, source, SeriesRef("1.2.3", "1.2.3.1")),
     ):
-        with pytest.raises(Refused, match="may fetch from PACS1"):
+        with pytest.raises(NotPermitted, match="may fetch from PACS1"):
             question()
 
 
 def test_the_trail_holds_counts_and_names_of_fields_and_no_values(coordinator, source):
     put("PACS1", "1.2.3", PatientID="canary")
 
-    search.search(coordinator, source, by_id("canary"), named="project:LUNG")
+    search.search_studies(coordinator, source, by_id("canary"), named="project:LUNG")
 
-    event = Event.objects.get(action="search.run")
+    event = AuditEvent.objects.get(action="search.run")
     assert event.user == coordinator
     assert {key: event.details[key] for key in ("keys", "found", "more", "named")} == {
         "keys": ["PatientID"],
@@ -121,7 +120,7 @@ def test_the_trail_holds_counts_and_names_of_fields_and_no_values(coordinator, s
         "more": False,
         "named": "project:LUNG",
     }
-    assert "canary" not in repr(list(Event.objects.values()))
+    assert "canary" not in repr(list(AuditEvent.objects.values()))
 
 
 def test_series_and_classes_of_a_study(coordinator, source):
@@ -129,19 +128,21 @@ def test_series_and_classes_of_a_study(coordinator, source):
         for number in range(count):
             put("PACS1", "1.2.3", series, str(number), sop_class=sop_class)
 
-    series = search.series_of(coordinator, source, StudyRef("1.2.3"), "4711")
+    series = search.list_series(coordinator, source, StudyRef("1.2.3"), "4711")
 
     assert sorted(record.series_uid for record in series) == ["1.2.3.1", "1.2.3.2"]
-    assert search.classes_of(coordinator, source, SeriesRef("1.2.3", "1.2.3.1")) == {CT: 3}
-    assert search.classes_of(coordinator, source, SeriesRef("1.2.3", "1.2.3.2"), "4711") == {SC: 1}
+    assert search.count_sop_classes(coordinator, source, SeriesRef("1.2.3", "1.2.3.1")) == {CT: 3}
+    assert search.count_sop_classes(coordinator, source, SeriesRef("1.2.3", "1.2.3.2"), "4711") == {
+        SC: 1
+    }
 
 
 def test_no_more_searches_at_once_than_the_node_allows(coordinator, source):
     for number in range(source.search_limit):
-        slots.take(source, Lane.SEARCH, f"search:{number}", 60)
+        slots.acquire_slot(source, Lane.SEARCH, f"search:{number}", 60)
 
     with pytest.raises(NoSlot, match="2 of 2 connections in use"):
-        search.search(coordinator, source, by_id())
+        search.search_studies(coordinator, source, by_id())
 
 
 # A node that takes its time -------------------------------------------------------------------
@@ -181,7 +182,7 @@ def test_a_silent_node_is_left_at_the_deadline(coordinator, slow, settings):
     begun = time.monotonic()
 
     with pytest.raises(TimedOut, match=r"PACS1: no full answer within 1 s\. Narrow"):
-        search.search(coordinator, slow, by_id())
+        search.search_studies(coordinator, slow, by_id())
 
     assert time.monotonic() - begun < 5
     assert SlowNode.aborted.is_set()
@@ -194,14 +195,14 @@ def test_a_canceled_search_ends_within_two_seconds_though_the_node_is_silent(coo
 
     def cancel_when_asked():
         assert SlowNode.asked.wait(20)
-        search.cancel("some-key")
+        search.cancel_search("some-key")
         canceled_at.append(time.monotonic())
         connection.close()
 
     canceler = threading.Thread(target=cancel_when_asked)
     canceler.start()
     with pytest.raises(Stopped, match="The search was canceled"):
-        search.search(coordinator, slow, by_id(), cancelled="some-key")
+        search.search_studies(coordinator, slow, by_id(), cancelled="some-key")
     ended_at = time.monotonic()
     canceler.join()
 
@@ -227,7 +228,7 @@ def test_an_archive_that_accepts_and_never_answers_is_left_at_the_deadline(
     begun = time.monotonic()
 
     with pytest.raises(TimedOut, match="PACS1: no full answer within 1 s"):
-        search.search(coordinator, mute, by_id())
+        search.search_studies(coordinator, mute, by_id())
 
     assert time.monotonic() - begun < 5
     deadline = time.monotonic() + 5
@@ -237,36 +238,36 @@ def test_an_archive_that_accepts_and_never_answers_is_left_at_the_deadline(
 
 
 def test_a_search_canceled_before_it_began_asks_nothing(coordinator, slow):
-    search.cancel("some-key")
+    search.cancel_search("some-key")
 
     with pytest.raises(Stopped):
-        search.search(coordinator, slow, by_id(), cancelled="some-key")
+        search.search_studies(coordinator, slow, by_id(), cancelled="some-key")
     assert not SlowNode.asked.is_set()
 
 
 def test_canceling_another_search_changes_nothing(coordinator, source):
-    search.cancel("another-key")
+    search.cancel_search("another-key")
 
-    assert search.search(coordinator, source, by_id(), cancelled="some-key").records == ()
+    assert search.search_studies(coordinator, source, by_id(), cancelled="some-key").records == ()
 
 
 def test_what_the_node_raises_comes_through(coordinator, slow):
     SlowNode.aborted.set()
 
     with pytest.raises(NodeError, match="PACS1: the conversation broke off"):
-        search.search(coordinator, slow, by_id())
+        search.search_studies(coordinator, slow, by_id())
 
 
 def test_searches_leave_half_of_the_web_threads_free(coordinator, source, settings):
     taken = 0
-    while search._asking.acquire(blocking=False):
+    while search._search_threads.acquire(blocking=False):
         taken += 1
     try:
         assert taken == settings.SEARCH_THREADS
         with pytest.raises(NoSlot, match="many searches run just now"):
-            search.search(coordinator, source, by_id())
+            search.search_studies(coordinator, source, by_id())
     finally:
-        search._asking.release(taken)
+        search._search_threads.release(taken)
 
 
 def found_by(monkeypatch, **ways):
@@ -296,13 +297,13 @@ def test_several_are_asked_at_the_same_time_and_a_dead_one_costs_nobody_anything
         raise ConnectionLost(node.name, "the connection was cut")
 
     found_by(monkeypatch, PACS1=together, PACS2=together, DEAD=dead)
-    first, second, third = search.search_each(coordinator, [source, *others], by_id())
+    first, second, third = search.search_nodes(coordinator, [source, *others], by_id())
 
     assert [r.study_uid for r in (*first.records, *second.records)] == ["1.2.3", "1.2.4"]
     assert isinstance(third, NodeError)
     assert "DEAD" in str(third)
     assert not Slot.objects.exists()
-    events = Event.objects.filter(action="search.run")
+    events = AuditEvent.objects.filter(action="search.run")
     assert sorted(event.details["node"] for event in events) == ["PACS1", "PACS2"]
 
 
@@ -320,12 +321,12 @@ def test_a_cancel_ends_all_of_them(coordinator, source, make_node, monkeypatch):
 
     def cancel_when_both_are_asked():
         if asked.acquire(timeout=20) and asked.acquire(timeout=20):
-            search.cancel("key")
+            search.cancel_search("key")
         connection.close()
 
     helper = threading.Thread(target=cancel_when_both_are_asked)
     helper.start()
-    told = search.search_each(coordinator, [source, other], by_id(), cancelled="key")
+    told = search.search_nodes(coordinator, [source, other], by_id(), cancelled="key")
     let_go.set()
     helper.join()
     assert [type(one) for one in told] == [Stopped, Stopped]
@@ -334,8 +335,8 @@ def test_a_cancel_ends_all_of_them(coordinator, source, make_node, monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_for_the_web_server_it_is_one_search(coordinator, source, make_node, monkeypatch):
     others = [make_node(f"PACS{n}", reads=(COORDINATORS,)) for n in (2, 3)]
-    monkeypatch.setattr(search, "_asking", threading.BoundedSemaphore(1))
-    told = search.search_each(coordinator, [source, *others], by_id())
+    monkeypatch.setattr(search, "_search_threads", threading.BoundedSemaphore(1))
+    told = search.search_nodes(coordinator, [source, *others], by_id())
     assert not [one for one in told if isinstance(one, Exception)]
-    with search.turn(source), pytest.raises(NoSlot):
-        search.search_each(coordinator, [source], by_id())
+    with search.acquire_search_thread(source), pytest.raises(NoSlot):
+        search.search_nodes(coordinator, [source], by_id())

@@ -12,10 +12,10 @@ from lab.certificates import Authority
 from test_node_pages import client_of, filled
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.nodes import diagnostics, services
-from adit.nodes.forms import form_for
-from adit.nodes.gateway import engine_settings
+from adit.nodes.forms import get_settings_form_class
+from adit.nodes.gateway import get_engine_settings
 from adit.nodes.models import Node
 from adit_engine.errors import InvalidInput
 from adit_engine.nodes import KINDS, kind_class
@@ -94,11 +94,11 @@ def test_a_changed_address_in_memory_is_opened_without_the_secret(
     make_sealed, kind, given, secret, change
 ) -> None:
     node = make_sealed(kind, given, secret)
-    assert engine_settings(node)[secret] == SECRETS[secret]
+    assert get_engine_settings(node)[secret] == SECRETS[secret]
 
     node.settings = {**given, **change}
 
-    assert secret not in engine_settings(node)
+    assert secret not in get_engine_settings(node)
 
 
 @changes
@@ -109,7 +109,7 @@ def test_a_row_changed_past_the_model_is_opened_without_the_secret(
 
     Node.objects.filter(pk=node.pk).update(settings={**given, **change})
 
-    assert secret not in engine_settings(stored(node))
+    assert secret not in get_engine_settings(stored(node))
 
 
 @changes
@@ -124,7 +124,7 @@ def test_saving_a_changed_address_drops_the_secret(
     assert stored(node).secrets is None
 
     Node.objects.filter(pk=node.pk).update(settings=given)
-    assert secret not in engine_settings(stored(node))
+    assert secret not in get_engine_settings(stored(node))
 
 
 @pytest.mark.parametrize(("kind", "given", "secret", "change"), SAME)
@@ -134,7 +134,7 @@ def test_other_changes_keep_it(make_sealed, kind, given, secret, change) -> None
     node.settings = {**given, **change}
     node.save()
 
-    assert engine_settings(stored(node))[secret] == SECRETS[secret]
+    assert get_engine_settings(stored(node))[secret] == SECRETS[secret]
 
 
 def test_a_secret_of_one_node_is_of_no_use_to_another(make_sealed, make_node) -> None:
@@ -145,7 +145,7 @@ def test_a_secret_of_one_node_is_of_no_use_to_another(make_sealed, make_node) ->
 
     Node.objects.filter(pk=other.pk).update(secrets=node.secrets)
 
-    assert "token" not in engine_settings(stored(other))
+    assert "token" not in get_engine_settings(stored(other))
 
 
 @changes
@@ -168,7 +168,7 @@ def test_the_trail_says_that_secrets_changed(pacsadmin, make_sealed) -> None:
 
     services.save_node(pacsadmin, node)
 
-    assert Event.objects.get(action="node.changed").details["changed"] == [
+    assert AuditEvent.objects.get(action="node.changed").details["changed"] == [
         "secrets",
         "settings.url",
     ]
@@ -186,7 +186,7 @@ def test_a_test_of_a_changed_address_does_not_carry_it(pacsadmin, make_sealed, m
         raise InvalidInput("not opened")
 
     monkeypatch.setattr("adit.nodes.gateway.engine.open", opened)
-    diagnostics.check(pacsadmin, stored(node))
+    diagnostics.check_node(pacsadmin, stored(node))
 
     assert len(seen) == 1
     assert "password" not in seen[0]
@@ -197,11 +197,11 @@ def test_secrets_stored_before_this_rule_are_bound_to_the_address_of_then(make_n
     node = make_node("PACS1", kind="dicomweb", settings=WEB)
     plain = make_node("PACS2", kind="memory")
     Node.objects.filter(pk=node.pk).update(secrets={"token": "canary-token"})
-    assert "token" not in engine_settings(stored(node))
+    assert "token" not in get_engine_settings(stored(node))
 
     migration.bind(apps, None)
 
-    assert engine_settings(stored(node))["token"] == "canary-token"
+    assert get_engine_settings(stored(node))["token"] == "canary-token"
     assert stored(plain).secrets is None
     migration.release(apps, None)
     assert stored(node).secrets == {"token": "canary-token"}
@@ -238,7 +238,7 @@ def test_the_form_takes_the_secret_that_is_entered_again(
     answer = client.post(path, filled(client, path, **posted(**change, **{secret: again})))
 
     assert answer.status_code == 302, re.findall(r"field-error.*", answer.content.decode())
-    assert engine_settings(stored(node))[secret].split() == again.split()
+    assert get_engine_settings(stored(node))[secret].split() == again.split()
     assert stored(node).settings != given
 
 
@@ -252,7 +252,7 @@ def test_the_form_keeps_it_when_the_address_stays(
     answer = client.post(path, filled(client, path, **posted(**change)))
 
     assert answer.status_code == 302, re.findall(r"field-error.*", answer.content.decode())
-    assert engine_settings(stored(node))[secret] == SECRETS[secret]
+    assert get_engine_settings(stored(node))[secret] == SECRETS[secret]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_the_form_says_beforehand_when_it_will_ask(pacsadmin: User, make_sealed)
 
 
 def test_a_sign_in_by_password_needs_one() -> None:
-    form = form_for("dicomweb")(posted(**BASIC))
+    form = get_settings_form_class("dicomweb")(posted(**BASIC))
 
     assert not form.is_valid()
     assert form.errors == {"password": ["Password: give one."]}

@@ -9,8 +9,8 @@ from django.conf import settings as config
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
+from adit.accounts.permissions import COORDINATORS
 from adit.nodes.models import Node
 
 pytestmark = pytest.mark.django_db
@@ -87,8 +87,8 @@ def test_settings_that_cannot_be_are_said_on_the_page(
 def test_the_command_prints_it(pacs: Node) -> None:
     out = StringIO()
 
-    call_command("sheet", "PACS Radiology", stdout=out)
+    call_command("registration_sheet", "PACS Radiology", stdout=out)
 
     assert "ADIT = adit.hospital.example, port 11112" in out.getvalue()
     with pytest.raises(CommandError, match="Known are: PACS Radiology"):
-        call_command("sheet", "Nowhere")
+        call_command("registration_sheet", "Nowhere")

@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from adit.nodes.limits import slots
-from adit.nodes.limits.unavailable import NoSlot, Waits
+from adit.nodes.limits.unavailable import NodeUnavailable, NoSlot
 from adit.nodes.models import Lane, Slot
 
 
@@ -23,102 +23,102 @@ def outlive(holder):
 
 
 def test_no_more_than_the_limit(node):
-    slots.take(node, Lane.RETRIEVE, "task:1", 60)
-    slots.take(node, Lane.RETRIEVE, "task:2", 60)
+    slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
+    slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60)
 
     with pytest.raises(NoSlot, match="PACS1: 2 of 2 connections in use") as error:
-        slots.take(node, Lane.RETRIEVE, "task:3", 60)
+        slots.acquire_slot(node, Lane.RETRIEVE, "task:3", 60)
     assert error.value.again
     assert error.value.until is None
-    assert slots.in_use(node).count() == 2
+    assert slots.slots_in_use(node).count() == 2
 
 
 def test_the_same_holder_gets_the_slot_it_has(node):
-    first = slots.take(node, Lane.RETRIEVE, "task:1", 60)
-    again = slots.take(node, Lane.RETRIEVE, "task:1", 60)
+    first = slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
+    again = slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
 
     assert first.pk == again.pk
     assert first.is_new
     assert not again.is_new
-    assert slots.free(node, Lane.RETRIEVE) == 1
+    assert slots.count_free(node, Lane.RETRIEVE) == 1
 
 
 def test_taking_again_prolongs_and_never_shortens(node):
-    first = slots.take(node, Lane.RETRIEVE, "task:1", 600)
+    first = slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 600)
 
-    assert slots.take(node, Lane.RETRIEVE, "task:1", 1).expires_at == first.expires_at
-    assert slots.take(node, Lane.RETRIEVE, "task:1", 900).expires_at > first.expires_at
+    assert slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 1).expires_at == first.expires_at
+    assert slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 900).expires_at > first.expires_at
 
 
 def test_searches_and_transfers_do_not_take_from_each_other(node):
-    slots.take(node, Lane.SEARCH, "search:1", 60)
+    slots.acquire_slot(node, Lane.SEARCH, "search:1", 60)
 
-    assert slots.free(node, Lane.RETRIEVE) == 2
+    assert slots.count_free(node, Lane.RETRIEVE) == 2
     with pytest.raises(NoSlot, match="1 of 1"):
-        slots.take(node, Lane.SEARCH, "search:2", 60)
+        slots.acquire_slot(node, Lane.SEARCH, "search:2", 60)
 
 
 def test_an_expired_slot_does_not_count(node):
     for holder in ("task:1", "task:2"):
-        slots.take(node, Lane.RETRIEVE, holder, 60)
+        slots.acquire_slot(node, Lane.RETRIEVE, holder, 60)
     outlive("task:1")
 
-    assert slots.free(node, Lane.RETRIEVE) == 1
-    assert slots.take(node, Lane.RETRIEVE, "task:3", 60).is_new
+    assert slots.count_free(node, Lane.RETRIEVE) == 1
+    assert slots.acquire_slot(node, Lane.RETRIEVE, "task:3", 60).is_new
 
 
 def test_who_lost_its_slot_has_to_ask_again(node):
-    slots.take(node, Lane.RETRIEVE, "task:1", 60)
+    slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     outlive("task:1")
     for holder in ("task:2", "task:3"):
-        slots.take(node, Lane.RETRIEVE, holder, 60)
+        slots.acquire_slot(node, Lane.RETRIEVE, holder, 60)
 
-    assert slots.renew("task:1", 60) == 0
+    assert slots.renew_slots("task:1", 60) == 0
     with pytest.raises(NoSlot):
-        slots.take(node, Lane.RETRIEVE, "task:1", 60)
+        slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
 
 
 def test_renewing_keeps_all_slots_of_a_holder(node, make_node):
     other = make_node("PACS2")
     for place in (node, other):
-        slots.take(place, Lane.RETRIEVE, "task:1", 1)
+        slots.acquire_slot(place, Lane.RETRIEVE, "task:1", 1)
 
-    assert slots.renew("task:1", 600) == 2
+    assert slots.renew_slots("task:1", 600) == 2
     assert all(s.expires_at > timezone.now() + timedelta(seconds=500) for s in Slot.objects.all())
 
 
 def test_releasing_gives_all_slots_of_a_holder_back(node, make_node):
     other = make_node("PACS2")
     for place in (node, other):
-        slots.take(place, Lane.RETRIEVE, "task:1", 60)
-    slots.take(node, Lane.RETRIEVE, "task:2", 60)
-    slots.release("task:1")
+        slots.acquire_slot(place, Lane.RETRIEVE, "task:1", 60)
+    slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60)
+    slots.release_slots("task:1")
 
     assert [slot.holder for slot in Slot.objects.all()] == ["task:2"]
 
 
 def test_urgent_work_has_a_small_cap_of_its_own(node, settings):
     settings.URGENT_LIMIT = 1
-    slots.take(node, Lane.URGENT, "task:1", 60)
+    slots.acquire_slot(node, Lane.URGENT, "task:1", 60)
 
     with pytest.raises(NoSlot, match="1 of 1"):
-        slots.take(node, Lane.URGENT, "task:2", 60)
+        slots.acquire_slot(node, Lane.URGENT, "task:2", 60)
 
 
 def test_urgent_work_stays_within_the_limit_of_the_node(node):
     for holder in ("task:1", "task:2"):
-        slots.take(node, Lane.RETRIEVE, holder, 60)
+        slots.acquire_slot(node, Lane.RETRIEVE, holder, 60)
 
     with pytest.raises(NoSlot, match="2 of 2"):
-        slots.take(node, Lane.URGENT, "task:3", 60)
+        slots.acquire_slot(node, Lane.URGENT, "task:3", 60)
 
 
 def test_ordinary_work_counts_the_urgent_one(node):
-    slots.take(node, Lane.URGENT, "task:1", 60)
-    slots.take(node, Lane.RETRIEVE, "task:2", 60)
+    slots.acquire_slot(node, Lane.URGENT, "task:1", 60)
+    slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60)
 
     with pytest.raises(NoSlot, match="2 of 2"):
-        slots.take(node, Lane.RETRIEVE, "task:3", 60)
+        slots.acquire_slot(node, Lane.RETRIEVE, "task:3", 60)
 
 
 def test_outside_the_hours_it_says_when_the_node_opens(node):
@@ -127,18 +127,18 @@ def test_outside_the_hours_it_says_when_the_node_opens(node):
     node.windows = [{"days": [day], "from": "12:00", "to": "13:00"}]
     node.save()
 
-    with pytest.raises(Waits, match=f"PACS1: opens on {tomorrow:%A} at 12:00") as error:
-        slots.take(node, Lane.RETRIEVE, "task:1", 60)
+    with pytest.raises(NodeUnavailable, match=f"PACS1: opens on {tomorrow:%A} at 12:00") as error:
+        slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     assert not isinstance(error.value, NoSlot)
     assert timezone.localtime(error.value.until).strftime("%H:%M") == "12:00"
-    assert slots.take(node, Lane.URGENT, "task:1", 60).is_new
+    assert slots.acquire_slot(node, Lane.URGENT, "task:1", 60).is_new
 
 
 @pytest.mark.django_db(transaction=True)
 def test_many_at_once_get_no_more_than_the_limit(node):
     def take(number):
         try:
-            slots.take(node, Lane.RETRIEVE, f"task:{number}", 60)
+            slots.acquire_slot(node, Lane.RETRIEVE, f"task:{number}", 60)
         except NoSlot:
             return False
         finally:
@@ -156,7 +156,7 @@ def test_many_at_once_get_no_more_than_the_limit(node):
 def test_one_holder_asking_many_times_at_once_holds_one_slot(node):
     def take(_number):
         try:
-            return slots.take(node, Lane.RETRIEVE, "task:1", 60).is_new
+            return slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60).is_new
         finally:
             connection.close()
 

@@ -5,9 +5,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from adit.nodes.calendar.special_days import Special
-from adit.nodes.calendar.special_days import read as read_special
-from adit.nodes.calendar.windows import Calendar, allowed_now, closes_next, opens_next, read
+from adit.nodes.calendar.allowed_hours import (
+    NodeCalendar,
+    SpecialDays,
+    get_limit_at,
+    next_closing,
+    next_opening,
+    parse_windows,
+)
+from adit.nodes.calendar.allowed_hours import parse_special_days as read_special
 from adit.nodes.models import Lane, Node
 from adit_engine.errors import InvalidInput
 
@@ -54,7 +60,7 @@ def at(text):
     ],
 )
 def test_special_days_override_the_week(moment, limit):
-    assert allowed_now(node(NIGHTS, SUNDAYS), Lane.RETRIEVE, at(moment)) == limit
+    assert get_limit_at(node(NIGHTS, SUNDAYS), Lane.RETRIEVE, at(moment)) == limit
 
 
 def test_a_closed_day_closes_every_lane_and_a_node_without_hours():
@@ -62,29 +68,29 @@ def test_a_closed_day_closes_every_lane_and_a_node_without_hours():
 
     during, after = at("2026-06-13T12:00"), at("2026-06-15T00:00")
     for lane in (Lane.RETRIEVE, Lane.SEARCH, Lane.URGENT):
-        assert allowed_now(always, lane, during) == 0
-        assert opens_next(always, lane, during) == after
-        assert allowed_now(always, lane, after) > 0
-    assert allowed_now(always, Lane.RETRIEVE, at("2026-06-04T12:00")) == 10
+        assert get_limit_at(always, lane, during) == 0
+        assert next_opening(always, lane, during) == after
+        assert get_limit_at(always, lane, after) > 0
+    assert get_limit_at(always, Lane.RETRIEVE, at("2026-06-04T12:00")) == 10
 
 
 def test_it_says_when_a_migration_begins_and_ends():
     weekly = node(NIGHTS, SUNDAYS)
 
-    assert closes_next(weekly, Lane.RETRIEVE, at("2026-06-11T21:00")) == at("2026-06-12T00:00")
-    assert opens_next(weekly, Lane.RETRIEVE, at("2026-06-12T00:00")) == at("2026-06-15T20:00")
+    assert next_closing(weekly, Lane.RETRIEVE, at("2026-06-11T21:00")) == at("2026-06-12T00:00")
+    assert next_opening(weekly, Lane.RETRIEVE, at("2026-06-12T00:00")) == at("2026-06-15T20:00")
 
 
 def test_it_sees_beyond_a_closing_of_many_weeks():
     long = {"from": "2026-07-01", "to": "2026-08-31", "as": "closed"}
 
-    assert opens_next(node(NIGHTS, specials=[long]), Lane.RETRIEVE, at("2026-07-02T12:00")) == at(
+    assert next_opening(node(NIGHTS, specials=[long]), Lane.RETRIEVE, at("2026-07-02T12:00")) == at(
         "2026-09-01T20:00"
     )
 
 
 def test_what_is_written_is_read_back():
-    assert Special.read(Special.read(MIGRATION).row) == Special.read(MIGRATION)
+    assert SpecialDays.read(SpecialDays.read(MIGRATION).row) == SpecialDays.read(MIGRATION)
 
 
 @pytest.mark.parametrize(
@@ -106,15 +112,15 @@ def test_special_days_that_cannot_be_read_open_nothing(rows):
     with pytest.raises(InvalidInput):
         read_special(rows)
     with pytest.raises(InvalidInput):
-        allowed_now(
+        get_limit_at(
             Node(name="PACS1", windows=[], exceptions=rows), Lane.RETRIEVE, at("2026-06-01T21:00")
         )
 
 
 def test_hours_without_length_are_refused_in_words():
     with pytest.raises(InvalidInput, match="from 20:00 until 20:00 have no length"):
-        read([{"days": ["mon"], "from": "20:00", "to": "20:00"}])
-    assert read([{"days": ["mon"], "from": "00:00", "to": "00:00"}])
+        parse_windows([{"days": ["mon"], "from": "20:00", "to": "20:00"}])
+    assert parse_windows([{"days": ["mon"], "from": "00:00", "to": "00:00"}])
 
 
 @pytest.mark.parametrize(
@@ -129,12 +135,14 @@ def test_hours_without_length_are_refused_in_words():
 )
 def test_hours_of_one_day_that_overlap_are_refused_in_words(other):
     with pytest.raises(InvalidInput, match=r"Monday: .* and .* overlap"):
-        read([NIGHTS, other])
+        parse_windows([NIGHTS, other])
 
 
 def test_hours_that_only_touch_or_are_of_another_lane_or_day_are_no_contradiction():
-    assert read([NIGHTS, {"days": ["mon"], "from": "18:00", "to": "20:00"}, SUNDAYS])
-    assert read([NIGHTS, {"days": ["mon"], "from": "19:00", "to": "22:00", "lane": "search"}])
+    assert parse_windows([NIGHTS, {"days": ["mon"], "from": "18:00", "to": "20:00"}, SUNDAYS])
+    assert parse_windows(
+        [NIGHTS, {"days": ["mon"], "from": "19:00", "to": "22:00", "lane": "search"}]
+    )
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -147,7 +155,7 @@ def test_every_minute_of_a_year_agrees_with_the_clock_on_the_wall(zone, settings
         "from": "20:00",
         "to": "02:30",
     }
-    calendar = Calendar.of(node(night, specials=()))
+    calendar = NodeCalendar.of(node(night, specials=()))
 
     for moment in _near_changes(place):
         wall = moment.astimezone(place)

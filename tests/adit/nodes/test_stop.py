@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "engine"))
 
 import samples
 
-from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
+from adit.accounts.permissions import COORDINATORS
 from adit.nodes import pause, search
-from adit.nodes.limits.unavailable import Halted
+from adit.nodes.limits.unavailable import NodeStopped
 from adit.nodes.models import Node, Slot
-from adit.nodes.receiving.receiver_state import RowRegister
-from adit.nodes.receiving.retrievals import house_spool
+from adit.nodes.receiving.receiver_state import DatabaseReceiverState
+from adit.nodes.receiving.retrievals import open_spool
 from adit_engine.dicom_ul.association import ClientAssociation
 from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.dicom_ul.peer import Peer, Timeouts
@@ -66,16 +66,16 @@ def test_a_search_that_waits_is_cut_within_ten_seconds(
         while not Slot.objects.exists() and time.monotonic() < until:
             time.sleep(0.05)
         if everywhere:
-            pause.stop_all(pacsadmin, "fire")
+            pause.stop_all_nodes(pacsadmin, "fire")
         else:
-            pause.stop(pacsadmin, node, "fire")
+            pause.stop_node(pacsadmin, node, "fire")
         stopped_at.append(time.monotonic())
         connection.close()
 
     stopping = threading.Thread(target=stop)
     stopping.start()
-    with pytest.raises(Halted, match="PACS1: stopped by pacsadmin: fire"):
-        search.search(coordinator, node, Query(QueryLevel.STUDY, {"PatientID": "1"}))
+    with pytest.raises(NodeStopped, match="PACS1: stopped by pacsadmin: fire"):
+        search.search_studies(coordinator, node, Query(QueryLevel.STUDY, {"PatientID": "1"}))
     stopping.join(20)
 
     assert time.monotonic() - stopped_at[0] < 10
@@ -86,22 +86,20 @@ def test_the_receiver_cuts_a_stopped_pacs_and_lets_it_in_no_more(
     pacsadmin: User, make_node: Callable[..., Node], settings, tmp_path
 ) -> None:
     settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB = tmp_path / "spool", 0
-    node, register = pacs(make_node, 104), RowRegister()
-    with StorageScp(
-        StorageScpSettings("ADIT", "127.0.0.1", 0), house_spool(), register
-    ) as receiver:
+    node, register = pacs(make_node, 104), DatabaseReceiverState()
+    with StorageScp(StorageScpSettings("ADIT", "127.0.0.1", 0), open_spool(), register) as receiver:
         sending, other = calling(receiver, "PACS"), calling(receiver, "PACS")
         sending.open([PresentationContext(CT, ("1.2.840.10008.1.2.1",))])
         assert receiver.cut(register.is_stopped) == 0
 
-        pause.stop(pacsadmin, node, "fire")
+        pause.stop_node(pacsadmin, node, "fire")
 
         assert receiver.cut(register.is_stopped) == 1
         with pytest.raises(ConnectionLost):
             sending.receive(10, "say something")
         with pytest.raises(AssociationRejected):
             other.open([PresentationContext(CT, ("1.2.840.10008.1.2.1",))])
-        pause.reopen(pacsadmin, node)
+        pause.reopen_node(pacsadmin, node)
         again = calling(receiver, "PACS")
         again.open([PresentationContext(CT, ("1.2.840.10008.1.2.1",))])
         again.release()
@@ -118,10 +116,8 @@ def test_what_a_pacs_sends_unasked_keeps_to_its_rate(
     make_node: Callable[..., Node], settings, tmp_path
 ) -> None:
     settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB = tmp_path / "spool", 0
-    node, register = pacs(make_node, 104), RowRegister()
-    with StorageScp(
-        StorageScpSettings("ADIT", "127.0.0.1", 0), house_spool(), register
-    ) as receiver:
+    node, register = pacs(make_node, 104), DatabaseReceiverState()
+    with StorageScp(StorageScpSettings("ADIT", "127.0.0.1", 0), open_spool(), register) as receiver:
         first, second = unasked(1), unasked(2)
         assert not next(sender(receiver).store([first])).kept
         Node.objects.filter(pk=node.pk).update(rate_kb_s=50)

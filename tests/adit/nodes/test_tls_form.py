@@ -10,8 +10,8 @@ from lab.certificates import Authority
 from test_node_pages import client_of, filled
 
 from adit.accounts.models import User
-from adit.nodes.forms import form_for
-from adit.nodes.gateway import engine_settings
+from adit.nodes.forms import get_settings_form_class
+from adit.nodes.gateway import get_engine_settings
 from adit.nodes.models import Node
 
 CA = Authority()
@@ -50,7 +50,7 @@ def saved(client: Client) -> Node:
 
 
 def test_the_transport_is_a_choice_and_plain_unless_somebody_chooses() -> None:
-    form = form_for("dimse")()
+    form = get_settings_form_class("dimse")()
 
     assert [value for value, _ in form.fields["transport"].choices] == ["plain", "tls"]
     assert form["transport"].initial == "plain"
@@ -59,7 +59,7 @@ def test_the_transport_is_a_choice_and_plain_unless_somebody_chooses() -> None:
 
 
 def test_a_form_without_the_transport_means_the_default() -> None:
-    form = form_for("dimse")(
+    form = get_settings_form_class("dimse")(
         posted(**PLACE, calling_ae_title="ADIT", query_root="study", retrieve="auto", contact="")
     )
 
@@ -68,7 +68,7 @@ def test_a_form_without_the_transport_means_the_default() -> None:
 
 
 def test_the_key_is_sealed_and_all_else_is_as_typed(saved: Node) -> None:
-    given = engine_settings(saved)
+    given = get_engine_settings(saved)
     assert given["transport"] == "tls"
     assert given["client_key"].split() == OURS.key.split()
     assert "client_key" not in saved.settings
@@ -97,12 +97,12 @@ def test_a_stored_key_stays_until_another_is_typed(client: Client, saved: Node) 
 
     assert client.post(path, filled(client, path, name="PACS8")).status_code == 302
     saved.refresh_from_db()
-    assert engine_settings(saved)["client_key"].split() == OURS.key.split()
+    assert get_engine_settings(saved)["client_key"].split() == OURS.key.split()
 
     changed = posted(client_certificate=OTHER.certificate, client_key=OTHER.key)
     assert client.post(path, filled(client, path, **changed)).status_code == 302
     saved.refresh_from_db()
-    assert engine_settings(saved)["client_key"].split() == OTHER.key.split()
+    assert get_engine_settings(saved)["client_key"].split() == OTHER.key.split()
 
 
 def test_a_key_goes_with_its_certificate(client: Client, saved: Node) -> None:

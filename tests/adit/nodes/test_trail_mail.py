@@ -11,9 +11,9 @@ from django.db import connection
 from django.db.models import F
 
 from adit.audit import trail
-from adit.audit.models import Event, Head
+from adit.audit.models import AuditEvent, ChainHead
 from adit.nodes import notifications
-from adit.nodes.models import HeadLetter
+from adit.nodes.models import AuditHeadMail
 
 pytestmark = pytest.mark.django_db
 
@@ -37,18 +37,18 @@ def test_it_is_logged_and_mailed_once_a_day(caplog) -> None:
         told()
         notifications.mail_audit_head()
     assert notifications.AUDIT_HEAD_OUTBOX.send() == 0
-    count, last = trail.head()
+    count, last = trail.get_head()
     assert caplog.messages == [f"the trail has {count} events, the last one {last}"]
     assert (mail.outbox[0].to, last in mail.outbox[0].body) == (["dpo@hospital.example"], True)
 
-    Head.objects.update(told_at=F("told_at") - timedelta(days=1))
+    ChainHead.objects.update(told_at=F("told_at") - timedelta(days=1))
     told()
-    assert HeadLetter.objects.count() == 2
+    assert AuditHeadMail.objects.count() == 2
 
 
 def test_nothing_is_said_of_a_trail_without_events() -> None:
     notifications.mail_audit_head()
-    assert not HeadLetter.objects.exists()
+    assert not AuditHeadMail.objects.exists()
 
 
 def test_without_mail_it_is_logged_alone(settings, caplog) -> None:
@@ -57,7 +57,7 @@ def test_without_mail_it_is_logged_alone(settings, caplog) -> None:
     with caplog.at_level(logging.INFO, "adit.nodes.notifications"):
         notifications.mail_audit_head()
     assert caplog.messages
-    assert not HeadLetter.objects.exists()
+    assert not AuditHeadMail.objects.exists()
 
 
 def test_the_command_of_an_old_mail_still_agrees_with_a_trail_that_went_on(capsys) -> None:
@@ -73,22 +73,22 @@ def test_who_has_the_database_and_the_key_and_writes_the_trail_anew_is_found_out
     trail.record("patient.reidentified", about="job:1")
     command = told().split()
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM audit_event")
-        cursor.execute("DELETE FROM audit_head")
+        cursor.execute("DELETE FROM audit_auditevent")
+        cursor.execute("DELETE FROM audit_chainhead")
     for about in ("job:1", "job:7", "job:8"):
         trail.record("job.created", about=about)
-    assert trail.verify() is None
+    assert trail.verify_chain() is None
     with pytest.raises(CommandError, match="that had 2 events then: what came before that head"):
         call_command(*command)
 
 
 def test_a_trail_that_ends_earlier_than_the_mail_says_is_told(capsys) -> None:
     trail.record("job.created", about="job:1")
-    _, last = trail.head()
+    _, last = trail.get_head()
     with pytest.raises(CommandError, match="older backup"):
         call_command("audit", "verify", "--head", "2", last)
     with pytest.raises(CommandError, match="number of events first"):
         call_command("audit", "verify", "--head", last, "1")
     with pytest.raises(CommandError, match="the whole hash"):
         call_command("audit", "verify", "--head", "1", last[:-1])
-    assert Event.objects.count() == 1
+    assert AuditEvent.objects.count() == 1

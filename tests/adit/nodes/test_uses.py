@@ -10,13 +10,13 @@ from django.utils import timezone
 from openpyxl import load_workbook
 
 from adit.accounts.models import User
-from adit.audit.models import Event
-from adit.nodes.gateway import Purpose, hold_of
+from adit.audit.models import AuditEvent
+from adit.nodes.gateway import Purpose, make_slot_request
 from adit.nodes.limits import slots
-from adit.nodes.limits.slots import Hold
+from adit.nodes.limits.slots import SlotRequest
 from adit.nodes.limits.unavailable import NoSlot
-from adit.nodes.models import Lane, Node, Slot, Spent, Use
-from adit.nodes.usage import daily_use
+from adit.nodes.models import Lane, Node, NodeDailyUsage, Slot, UserDailyUsage
+from adit.nodes.usage import daily_usage
 
 pytestmark = pytest.mark.django_db
 
@@ -26,78 +26,83 @@ def node(make_node: Callable[..., Node]) -> Node:
     return make_node("PACS1", retrieve_limit=3)
 
 
-def transferred(node: Node, holder: str, images: int, size_bytes: int, hold: Hold) -> None:
-    slot = slots.take(node, Lane.RETRIEVE, holder, 60, hold)
+def transferred(node: Node, holder: str, images: int, size_bytes: int, hold: SlotRequest) -> None:
+    slot = slots.acquire_slot(node, Lane.RETRIEVE, holder, 60, hold)
     Slot.objects.filter(pk=slot.pk).update(images=images, size_bytes=size_bytes)
-    slots.release(holder)
+    slots.release_slots(holder)
 
 
 def test_what_has_ended_is_added_to_its_day(node: Node, coordinator: User) -> None:
-    hold = Hold(coordinator.pk, 7, fetches=True)
+    hold = SlotRequest(coordinator.pk, 7, fetches=True)
     transferred(node, "task:1", 10, 5_000, hold)
     transferred(node, "task:2", 20, 6_000, hold)
 
-    use = Use.objects.get()
+    use = NodeDailyUsage.objects.get()
     assert (use.day, use.lane) == (timezone.localdate(), Lane.RETRIEVE)
     assert (use.connections, use.images, use.size_bytes) == (2, 30, 11_000)
     assert (use.most_at_once, use.allowed) == (1, 3)
-    spent = Spent.objects.get()
+    spent = UserDailyUsage.objects.get()
     assert (spent.user, spent.studies, spent.size_bytes) == (coordinator, 2, 11_000)
 
 
 def test_the_most_at_once_is_kept_beside_what_was_allowed(node: Node) -> None:
     for number in range(3):
-        slots.take(node, Lane.RETRIEVE, f"task:{number}", 60)
+        slots.acquire_slot(node, Lane.RETRIEVE, f"task:{number}", 60)
     for number in range(3):
-        slots.release(f"task:{number}")
-    transferred(node, "task:9", 1, 1, Hold())
+        slots.release_slots(f"task:{number}")
+    transferred(node, "task:9", 1, 1, SlotRequest())
 
-    assert (Use.objects.get().most_at_once, Use.objects.get().allowed) == (3, 3)
+    assert (NodeDailyUsage.objects.get().most_at_once, NodeDailyUsage.objects.get().allowed) == (
+        3,
+        3,
+    )
 
 
 def test_what_only_sends_counts_for_no_budget(node: Node, coordinator: User) -> None:
-    transferred(node, "task:1", 1, 1, Hold(coordinator.pk))
+    transferred(node, "task:1", 1, 1, SlotRequest(coordinator.pk))
 
-    assert not Spent.objects.exists()
+    assert not UserDailyUsage.objects.exists()
 
 
 @pytest.mark.parametrize("holder", ["task:1", "task:2"])
 def test_a_crash_is_counted_once(holder: str, node: Node) -> None:
-    slot = slots.take(node, Lane.RETRIEVE, "task:1", 60)
+    slot = slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     past = timezone.now() - timedelta(seconds=1)
     Slot.objects.filter(pk=slot.pk).update(images=4, expires_at=past)
 
-    assert slots.take(node, Lane.RETRIEVE, holder, 60).is_new
-    assert slots.in_use(node).count() == 1
+    assert slots.acquire_slot(node, Lane.RETRIEVE, holder, 60).is_new
+    assert slots.slots_in_use(node).count() == 1
     slots.release_expired()
     slots.release_expired()
 
-    assert (Use.objects.get().connections, Use.objects.get().images) == (1, 4)
+    assert (NodeDailyUsage.objects.get().connections, NodeDailyUsage.objects.get().images) == (1, 4)
 
 
 def test_what_is_older_than_ninety_days_is_forgotten(node: Node) -> None:
-    transferred(node, "task:1", 1, 1, Hold())
-    Use.objects.update(day=timezone.localdate() - timedelta(days=91))
-    transferred(node, "task:2", 1, 1, Hold())
+    transferred(node, "task:1", 1, 1, SlotRequest())
+    NodeDailyUsage.objects.update(day=timezone.localdate() - timedelta(days=91))
+    transferred(node, "task:2", 1, 1, SlotRequest())
 
-    assert daily_use.clean() == 1
-    assert daily_use.of(node) == [Use.objects.get()]
+    assert daily_usage.delete_old_usage() == 1
+    assert daily_usage.get_daily_usage(node) == [NodeDailyUsage.objects.get()]
 
 
 def test_between_two_studies_a_connection_rests(node: Node) -> None:
     node.retrieve_limit, node.gap_s = 1, 30
     node.save()
-    slots.take(node, Lane.RETRIEVE, "task:1", 60)
-    slots.release("task:1")
+    slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
+    slots.release_slots("task:1")
 
     with pytest.raises(NoSlot, match="PACS1: rests 30 s between two studies") as error:
-        slots.take(node, Lane.RETRIEVE, "task:2", 60)
+        slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60)
     assert error.value.until is not None
     assert 25 < (error.value.until - timezone.now()).total_seconds() <= 30
-    slots.take(node, Lane.SEARCH, "search:1", 60)
+    slots.acquire_slot(node, Lane.SEARCH, "search:1", 60)
     Slot.objects.filter(lane=Lane.RETRIEVE).update(expires_at=timezone.now())
-    assert slots.take(node, Lane.RETRIEVE, "task:2", 60).is_new
-    assert Use.objects.get(lane=Lane.RETRIEVE).connections == 1, "a rest is no connection"
+    assert slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60).is_new
+    assert NodeDailyUsage.objects.get(lane=Lane.RETRIEVE).connections == 1, (
+        "a rest is no connection"
+    )
 
 
 def test_a_c_move_counts_as_two_from_the_start_once_it_is_known(make_node, settings) -> None:
@@ -105,46 +110,48 @@ def test_a_c_move_counts_as_two_from_the_start_once_it_is_known(make_node, setti
     by_choice = make_node("A", kind="dimse", settings={"retrieve": "move"})
     unknown, known = make_node("B", kind="dimse"), make_node("C", kind="dimse", moves=True)
 
-    holds = [hold_of(row, [Purpose.RETRIEVE], None) for row in (by_choice, unknown, known)]
+    holds = [
+        make_slot_request(row, [Purpose.RETRIEVE], None) for row in (by_choice, unknown, known)
+    ]
 
     assert [(hold.least, hold.most) for hold in holds] == [(2, 2), (1, 1), (2, 2)]
     for number in (1, 2):
-        slots.take(known, Lane.RETRIEVE, f"late:{number}", 60)
+        slots.acquire_slot(known, Lane.RETRIEVE, f"late:{number}", 60)
     with pytest.raises(NoSlot, match="2 of 2"):
-        slots.take(known, Lane.RETRIEVE, "task:1", 60, holds[2])
+        slots.acquire_slot(known, Lane.RETRIEVE, "task:1", 60, holds[2])
     known.retrieve_limit = 1
     known.save()
     with pytest.raises(NoSlot, match="C-MOVE needs 2 connections at once, and its limit is 1"):
-        slots.take(known, Lane.RETRIEVE, "task:1", 60, holds[2])
+        slots.acquire_slot(known, Lane.RETRIEVE, "task:1", 60, holds[2])
 
 
 def test_a_second_connection_for_sending_is_taken_where_there_is_room(make_node) -> None:
     row = make_node("A", kind="dimse", settings={"store_associations": 2}, retrieve_limit=3)
-    hold = hold_of(row, [Purpose.STORE], None)
+    hold = make_slot_request(row, [Purpose.STORE], None)
 
-    first = slots.take(row, Lane.RETRIEVE, "task:1", 60, hold)
-    second = slots.take(row, Lane.RETRIEVE, "task:2", 60, hold)
+    first = slots.acquire_slot(row, Lane.RETRIEVE, "task:1", 60, hold)
+    second = slots.acquire_slot(row, Lane.RETRIEVE, "task:2", 60, hold)
 
     assert (first.weight, second.weight) == (2, 1)
-    assert slots.free(row, Lane.RETRIEVE) == 0
+    assert slots.count_free(row, Lane.RETRIEVE) == 0
 
 
 def test_a_slot_is_widened_only_within_the_limit(make_node) -> None:
     row = make_node("A", retrieve_limit=3)
-    first = slots.take(row, Lane.RETRIEVE, "task:1", 60)
-    second = slots.take(row, Lane.RETRIEVE, "task:2", 60)
+    first = slots.acquire_slot(row, Lane.RETRIEVE, "task:1", 60)
+    second = slots.acquire_slot(row, Lane.RETRIEVE, "task:2", 60)
 
-    assert slots.widen(first, 2)
-    assert slots.widen(first, 2), "it is as wide already"
-    assert not slots.widen(second, 2)
+    assert slots.widen_slot(first, 2)
+    assert slots.widen_slot(first, 2), "it is as wide already"
+    assert not slots.widen_slot(second, 2)
 
 
 def test_the_record_is_drawn_and_exported_for_managers(
     node: Node, pacsadmin: User, coordinator: User, settings
 ) -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
-    transferred(node, "task:1", 12, 5_000_000_000, Hold(coordinator.pk, 7, fetches=True))
-    slots.take(node, Lane.RETRIEVE, "task:2", 60, Hold(coordinator.pk, 8))
+    transferred(node, "task:1", 12, 5_000_000_000, SlotRequest(coordinator.pk, 7, fetches=True))
+    slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60, SlotRequest(coordinator.pk, 8))
     client = Client()
     client.force_login(pacsadmin)
 
@@ -161,7 +168,7 @@ def test_the_record_is_drawn_and_exported_for_managers(
 
 def test_a_manager_ends_one_connection_from_the_page(node: Node, pacsadmin: User, settings) -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
-    slot = slots.take(node, Lane.RETRIEVE, "task:2", 60)
+    slot = slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60)
     client = Client()
     client.force_login(pacsadmin)
 
@@ -169,4 +176,4 @@ def test_a_manager_ends_one_connection_from_the_page(node: Node, pacsadmin: User
 
     slot.refresh_from_db()
     assert slot.ended_by == pacsadmin
-    assert Event.objects.get(action="node.connection_ended").user == pacsadmin
+    assert AuditEvent.objects.get(action="node.connection_ended").user == pacsadmin

@@ -5,7 +5,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from adit.nodes.calendar.windows import allowed_now, closes_next, opens_next, read
+from adit.nodes.calendar.allowed_hours import (
+    get_limit_at,
+    next_closing,
+    next_opening,
+    parse_windows,
+)
 from adit.nodes.models import Lane, Node
 from adit_engine.errors import InvalidInput
 
@@ -33,10 +38,10 @@ def at(text, fold=0):
 def test_a_node_without_windows_is_always_open_up_to_its_limits():
     free = node(retrieve_limit=3, search_limit=2)
 
-    assert allowed_now(free, Lane.RETRIEVE, at("2026-06-01T12:00")) == 3
-    assert allowed_now(free, Lane.SEARCH, at("2026-06-01T12:00")) == 2
-    assert opens_next(free, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
-    assert closes_next(free, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
+    assert get_limit_at(free, Lane.RETRIEVE, at("2026-06-01T12:00")) == 3
+    assert get_limit_at(free, Lane.SEARCH, at("2026-06-01T12:00")) == 2
+    assert next_opening(free, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
+    assert next_closing(free, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
 
 
 @pytest.mark.parametrize(
@@ -57,34 +62,34 @@ def test_a_node_without_windows_is_always_open_up_to_its_limits():
     ],
 )
 def test_nights_and_weekends(moment, limit):
-    assert allowed_now(node(NIGHTS, WEEKEND), Lane.RETRIEVE, at(moment)) == limit
+    assert get_limit_at(node(NIGHTS, WEEKEND), Lane.RETRIEVE, at(moment)) == limit
 
 
 def test_the_nodes_own_limit_is_never_exceeded():
-    assert allowed_now(node(WEEKEND, retrieve_limit=2), Lane.RETRIEVE, at("2026-06-06T12:00")) == 2
+    assert get_limit_at(node(WEEKEND, retrieve_limit=2), Lane.RETRIEVE, at("2026-06-06T12:00")) == 2
 
 
 def test_a_window_without_limit_allows_what_the_node_allows():
     plain = {"days": ["mon"], "from": "08:00", "to": "09:00"}
 
-    assert allowed_now(node(plain), Lane.RETRIEVE, at("2026-06-01T08:30")) == 10
+    assert get_limit_at(node(plain), Lane.RETRIEVE, at("2026-06-01T08:30")) == 10
 
 
 def test_searches_have_hours_only_when_the_calendar_says_so():
     searches = {"days": ["mon"], "from": "08:00", "to": "18:00", "lane": "search", "limit": 1}
 
     noon, night = at("2026-06-01T12:00"), at("2026-06-01T22:00")
-    assert allowed_now(node(NIGHTS), Lane.SEARCH, noon) == 2
+    assert get_limit_at(node(NIGHTS), Lane.SEARCH, noon) == 2
     limited = node(NIGHTS, searches)
-    assert [allowed_now(limited, Lane.SEARCH, t) for t in (noon, night)] == [1, 0]
-    assert [allowed_now(limited, Lane.RETRIEVE, t) for t in (noon, night)] == [0, 4]
+    assert [get_limit_at(limited, Lane.SEARCH, t) for t in (noon, night)] == [1, 0]
+    assert [get_limit_at(limited, Lane.RETRIEVE, t) for t in (noon, night)] == [0, 4]
 
 
 def test_the_urgent_lane_knows_no_hours_but_a_small_cap(settings):
     settings.URGENT_LIMIT = 1
 
-    assert allowed_now(node(NIGHTS), Lane.URGENT, at("2026-06-01T12:00")) == 1
-    assert allowed_now(node(NIGHTS, retrieve_limit=0), Lane.URGENT, at("2026-06-01T12:00")) == 0
+    assert get_limit_at(node(NIGHTS), Lane.URGENT, at("2026-06-01T12:00")) == 1
+    assert get_limit_at(node(NIGHTS, retrieve_limit=0), Lane.URGENT, at("2026-06-01T12:00")) == 0
 
 
 @pytest.mark.parametrize(
@@ -96,29 +101,31 @@ def test_the_urgent_lane_knows_no_hours_but_a_small_cap(settings):
     ],
 )
 def test_it_says_when_it_opens(moment, opens):
-    assert opens_next(node(NIGHTS, WEEKEND), Lane.RETRIEVE, at(moment)) == at(opens)
-    assert opens_next(node(NIGHTS), Lane.RETRIEVE, at("2026-06-06T12:00")) == at("2026-06-08T20:00")
+    assert next_opening(node(NIGHTS, WEEKEND), Lane.RETRIEVE, at(moment)) == at(opens)
+    assert next_opening(node(NIGHTS), Lane.RETRIEVE, at("2026-06-06T12:00")) == at(
+        "2026-06-08T20:00"
+    )
 
 
 def test_it_says_when_it_closes_even_across_adjoining_windows():
     weekly = node(NIGHTS, WEEKEND)
 
-    assert closes_next(weekly, Lane.RETRIEVE, at("2026-06-02T01:00")) == at("2026-06-02T06:00")
-    assert closes_next(weekly, Lane.RETRIEVE, at("2026-06-05T21:00")) == at("2026-06-08T00:00")
-    assert closes_next(weekly, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
+    assert next_closing(weekly, Lane.RETRIEVE, at("2026-06-02T01:00")) == at("2026-06-02T06:00")
+    assert next_closing(weekly, Lane.RETRIEVE, at("2026-06-05T21:00")) == at("2026-06-08T00:00")
+    assert next_closing(weekly, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
 
 
 def test_a_window_once_a_week_is_found_a_week_ahead():
     once = node({"days": ["mon"], "from": "10:00", "to": "11:00"})
 
-    assert opens_next(once, Lane.RETRIEVE, at("2026-06-01T11:00")) == at("2026-06-08T10:00")
+    assert next_opening(once, Lane.RETRIEVE, at("2026-06-01T11:00")) == at("2026-06-08T10:00")
 
 
 def test_a_calendar_of_closings_alone_never_opens():
     never = node({"days": ["mon"], "from": "10:00", "to": "11:00", "limit": 0})
 
-    assert allowed_now(never, Lane.RETRIEVE, at("2026-06-01T12:00")) == 0
-    assert opens_next(never, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
+    assert get_limit_at(never, Lane.RETRIEVE, at("2026-06-01T12:00")) == 0
+    assert next_opening(never, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
 
 
 def test_the_short_night_in_spring_closes_at_six_on_the_wall():
@@ -127,8 +134,8 @@ def test_the_short_night_in_spring_closes_at_six_on_the_wall():
 
     begin, end = at("2026-03-28T20:00"), at("2026-03-29T06:00")
     assert (end.astimezone(UTC) - begin.astimezone(UTC)).total_seconds() == 9 * 3600
-    assert opens_next(saturday, Lane.RETRIEVE, at("2026-03-28T12:00")) == begin
-    assert closes_next(saturday, Lane.RETRIEVE, begin) == end
+    assert next_opening(saturday, Lane.RETRIEVE, at("2026-03-28T12:00")) == begin
+    assert next_closing(saturday, Lane.RETRIEVE, begin) == end
 
 
 def test_the_long_night_in_autumn_closes_at_six_on_the_wall():
@@ -137,7 +144,7 @@ def test_the_long_night_in_autumn_closes_at_six_on_the_wall():
 
     begin, end = at("2026-10-24T20:00"), at("2026-10-25T06:00")
     assert (end.astimezone(UTC) - begin.astimezone(UTC)).total_seconds() == 11 * 3600
-    assert closes_next(saturday, Lane.RETRIEVE, begin) == end
+    assert next_closing(saturday, Lane.RETRIEVE, begin) == end
 
 
 def test_an_hour_that_comes_twice_means_its_first_coming():
@@ -151,8 +158,8 @@ def test_an_hour_that_comes_twice_means_its_first_coming():
         (1, "02:45", 0, 10),
     ):
         moment = at(f"2026-10-25T{minute}", fold)
-        assert allowed_now(until, Lane.RETRIEVE, moment) == open_until
-        assert allowed_now(since, Lane.RETRIEVE, moment) == open_since
+        assert get_limit_at(until, Lane.RETRIEVE, moment) == open_until
+        assert get_limit_at(since, Lane.RETRIEVE, moment) == open_since
 
 
 def test_an_hour_that_is_left_out_means_the_moment_of_the_jump():
@@ -160,9 +167,9 @@ def test_an_hour_that_is_left_out_means_the_moment_of_the_jump():
     since = node({"days": ["sun"], "from": "02:30", "to": "03:15"})
 
     jump = at("2026-03-29T03:00")
-    assert closes_next(until, Lane.RETRIEVE, at("2026-03-28T21:00")) == jump
-    assert opens_next(since, Lane.RETRIEVE, at("2026-03-28T21:00")) == jump
-    assert closes_next(since, Lane.RETRIEVE, jump) == at("2026-03-29T03:15")
+    assert next_closing(until, Lane.RETRIEVE, at("2026-03-28T21:00")) == jump
+    assert next_opening(since, Lane.RETRIEVE, at("2026-03-28T21:00")) == jump
+    assert next_closing(since, Lane.RETRIEVE, jump) == at("2026-03-29T03:15")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +191,6 @@ def test_an_hour_that_is_left_out_means_the_moment_of_the_jump():
 )
 def test_a_calendar_that_cannot_be_read_opens_nothing(calendar):
     with pytest.raises(InvalidInput):
-        read(calendar)
+        parse_windows(calendar)
     with pytest.raises(InvalidInput):
-        allowed_now(Node(name="PACS1", windows=calendar), Lane.RETRIEVE, at("2026-06-01T21:00"))
+        get_limit_at(Node(name="PACS1", windows=calendar), Lane.RETRIEVE, at("2026-06-01T21:00"))

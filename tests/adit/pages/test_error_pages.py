@@ -32,7 +32,7 @@ urlpatterns = [
     path("forbidden", _forbidden),
     path("", include("adit.config.urls")),
 ]
-handler500 = "adit.pages.errors.server_error"
+handler500 = "adit.pages.views.server_error"
 
 
 @pytest.fixture

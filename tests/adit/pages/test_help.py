@@ -17,7 +17,7 @@ def test_each_topic_has_a_page_for_everyone(slug: str) -> None:
     response = Client().get(f"/help/{slug}")
 
     assert response.status_code == 200
-    assert len(manual.topic(slug).text.split()) > 150
+    assert len(manual.get_topic(slug).text.split()) > 150
 
 
 def test_unknown_topic_is_not_found() -> None:
@@ -25,26 +25,26 @@ def test_unknown_topic_is_not_found() -> None:
 
 
 def test_search_finds_the_topic_that_explains_the_word_first() -> None:
-    hits = manual.search("jobs")
+    hits = manual.search_topics("jobs")
 
     assert hits[0].topic.slug == "jobs"
 
 
 def test_search_needs_every_word_and_ignores_case() -> None:
-    assert manual.search("AE Title")
-    assert manual.search("ae title zeppelin") == []
-    assert manual.search("   ") == []
+    assert manual.search_topics("AE Title")
+    assert manual.search_topics("ae title zeppelin") == []
+    assert manual.search_topics("   ") == []
 
 
 def test_excerpt_shows_the_word_in_its_sentence() -> None:
-    hit = manual.search("firewall")[0]
+    hit = manual.search_topics("firewall")[0]
 
     assert "firewall" in hit.excerpt
     assert len(hit.excerpt) < 260
 
 
 def test_text_of_a_topic_keeps_words_apart() -> None:
-    text = manual.topic("words").text
+    text = manual.get_topic("words").text
 
     assert "Delivered The destination" in text
     assert "<" not in text

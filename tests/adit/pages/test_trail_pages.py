@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.audit.trail import record
 
 AsUser = Callable[[User], Client]
@@ -37,7 +37,7 @@ def test_the_trail_is_for_those_with_the_right(
     assert client.get("/trail/").status_code == 403
     assert client.post("/trail/verify/").status_code == 403
     assert client.post("/trail/export/").status_code == 403
-    assert not Event.objects.filter(action__startswith="trail.").exists()
+    assert not AuditEvent.objects.filter(action__startswith="trail.").exists()
     assert 'href="/trail/"' not in client.get("/").content.decode()
 
 
@@ -72,7 +72,7 @@ def test_events_are_found_by_person_action_about_and_day(client: Client, coordin
 def test_reading_it_is_recorded(client: Client, dpo: User) -> None:
     client.get("/trail/", {"about": "job:12"})
 
-    event = Event.objects.get(action="trail.read")
+    event = AuditEvent.objects.get(action="trail.read")
     assert event.user == dpo
     assert event.details == {"asked": {"about": "job:12"}, "events": 0}
 
@@ -96,7 +96,7 @@ def test_what_could_be_a_patient_is_neither_asked_nor_recorded(
 
     assert answer.status_code == 422
     assert HOSTILE not in answer.content.decode()
-    assert not Event.objects.filter(action="trail.read").exists()
+    assert not AuditEvent.objects.filter(action="trail.read").exists()
 
 
 def test_pages_of_fifty_hold_each_event_once_though_each_look_adds_one(client: Client) -> None:
@@ -131,18 +131,18 @@ def test_the_chain_is_verified_on_demand_with_its_date(client: Client) -> None:
 
     assert "The trail is whole" in page
     assert "Last verified" in page
-    assert Event.objects.get(action="trail.verified").details == {"whole": True}
+    assert AuditEvent.objects.get(action="trail.verified").details == {"whole": True}
 
 
 def test_a_changed_event_is_found_and_said(client: Client) -> None:
     event = record("job.created", about="job:1")
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE audit_event SET about = 'job:2' WHERE id = %s", [event.pk])
+        cursor.execute("UPDATE audit_auditevent SET about = 'job:2' WHERE id = %s", [event.pk])
 
     page = client.post("/trail/verify/", follow=True).content.decode()
 
     assert f"broken at event {event.pk}" in page
-    assert Event.objects.get(action="trail.verified").details["whole"] is False
+    assert AuditEvent.objects.get(action="trail.verified").details["whole"] is False
 
 
 def test_what_matches_is_exported_without_formulas_and_recorded(
@@ -161,7 +161,7 @@ def test_what_matches_is_exported_without_formulas_and_recorded(
     assert ",'=cmd.run,job:1," in rows[0]
     assert ',coordinator,job.created,job:1,"reason: a, b",no,' in rows[1]
     assert "canary" not in text
-    assert Event.objects.get(action="trail.exported").details == {
+    assert AuditEvent.objects.get(action="trail.exported").details == {
         "asked": {"about": "job:1"},
         "events": 2,
     }

@@ -7,14 +7,14 @@ import pytest
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.nodes.models import Node
 from adit.projects.models import Patient, Project
-from adit.projects.patient_merge import join
-from adit.projects.pseudonyms import Conflict, known_pseudonym, pseudonym_for
-from adit.projects.reidentification import exported_map, reidentify
-from adit.projects.services import key_of
+from adit.projects.patient_merge import merge_patient_id
+from adit.projects.pseudonyms import PseudonymConflict, find_pseudonym, get_or_create_pseudonym
+from adit.projects.reidentification import export_patient_map, reidentify
+from adit.projects.services import get_project_key
 from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
@@ -24,20 +24,20 @@ WHY = "merged in the PACS on 2026-03-01"
 
 @pytest.fixture
 def patient(project: Project) -> Patient:
-    pseudonym_for(project, "PACS1", "OLD-canary")
+    get_or_create_pseudonym(project, "PACS1", "OLD-canary")
     return project.patients.get()
 
 
 def test_an_id_that_is_new_goes_by_the_patients_pseudonym(
     root: User, project: Project, source: Node, patient: Patient
 ) -> None:
-    join(root, patient, source, "NEW-canary", WHY)
+    merge_patient_id(root, patient, source, "NEW-canary", WHY)
 
-    assert pseudonym_for(project, "PACS1", "NEW-canary") == "LUNG-0001"
-    assert known_pseudonym(project, "PACS1", " OLD-canary ") == "LUNG-0001"
+    assert get_or_create_pseudonym(project, "PACS1", "NEW-canary") == "LUNG-0001"
+    assert find_pseudonym(project, "PACS1", " OLD-canary ") == "LUNG-0001"
     assert project.patients.count() == 1
     assert Project.objects.get().generation == 1
-    event = Event.objects.get(action="patient.joined")
+    event = AuditEvent.objects.get(action="patient.joined")
     assert (event.user, event.details["reason"]) == (root, WHY)
     assert "canary" not in str(event.details)
 
@@ -45,46 +45,46 @@ def test_an_id_that_is_new_goes_by_the_patients_pseudonym(
 def test_an_id_with_a_pseudonym_of_its_own_needs_a_new_generation(
     root: User, project: Project, source: Node, patient: Patient
 ) -> None:
-    pseudonym_for(project, "PACS1", "NEW-canary")
-    before = key_of(project).uid("1.2.3")
+    get_or_create_pseudonym(project, "PACS1", "NEW-canary")
+    before = get_project_key(project).uid("1.2.3")
 
-    with pytest.raises(Conflict, match="goes by LUNG-0002 already"):
-        join(root, patient, source, "NEW-canary", WHY)
-    assert known_pseudonym(project, "PACS1", "NEW-canary") == "LUNG-0002"
-    join(root, patient, source, "NEW-canary", WHY, new_generation=True)
+    with pytest.raises(PseudonymConflict, match="goes by LUNG-0002 already"):
+        merge_patient_id(root, patient, source, "NEW-canary", WHY)
+    assert find_pseudonym(project, "PACS1", "NEW-canary") == "LUNG-0002"
+    merge_patient_id(root, patient, source, "NEW-canary", WHY, new_generation=True)
 
     now = Project.objects.get()
-    assert known_pseudonym(project, "PACS1", "NEW-canary") == "LUNG-0001"
-    assert key_of(now).uid("1.2.3") != before
-    assert pseudonym_for(now, "PACS1", "THIRD") == "LUNG-0003"
+    assert find_pseudonym(project, "PACS1", "NEW-canary") == "LUNG-0001"
+    assert get_project_key(now).uid("1.2.3") != before
+    assert get_or_create_pseudonym(now, "PACS1", "THIRD") == "LUNG-0003"
 
 
 def test_joining_twice_changes_nothing(
     root: User, project: Project, source: Node, patient: Patient
 ) -> None:
     for _ in range(2):
-        join(root, patient, source, "NEW-canary", WHY)
+        merge_patient_id(root, patient, source, "NEW-canary", WHY)
     assert patient.joined.count() == 1
-    assert Event.objects.filter(action="patient.joined").count() == 1
+    assert AuditEvent.objects.filter(action="patient.joined").count() == 1
 
 
 def test_the_key_holder_sees_both_ids(
     root: User, project: Project, source: Node, patient: Patient
 ) -> None:
-    join(root, patient, source, "NEW-canary", WHY)
+    merge_patient_id(root, patient, source, "NEW-canary", WHY)
     assert reidentify(root, patient, "x").joined == (("PACS1", "NEW-canary"),)
-    assert exported_map(root, project, "x")[0].joined == (("PACS1", "NEW-canary"),)
+    assert export_patient_map(root, project, "x")[0].joined == (("PACS1", "NEW-canary"),)
 
 
 def test_it_needs_the_right_and_a_reason(
     dpo: User, root: User, source: Node, patient: Patient
 ) -> None:
-    with pytest.raises(Refused):
-        join(dpo, patient, source, "NEW", WHY)
+    with pytest.raises(NotPermitted):
+        merge_patient_id(dpo, patient, source, "NEW", WHY)
     with pytest.raises(InvalidInput):
-        join(root, patient, source, "NEW", " ")
+        merge_patient_id(root, patient, source, "NEW", " ")
     with pytest.raises(InvalidInput):
-        join(root, patient, source, "  ", WHY)
+        merge_patient_id(root, patient, source, "  ", WHY)
 
 
 def test_on_the_page(
@@ -92,7 +92,7 @@ def test_on_the_page(
 ) -> None:
     client, path = as_user(root), f"/projects/{project.pk}/pseudonyms/{patient.pk}/join/"
     typed: dict[str, Any] = {"node": source.pk, "patient_id": "NEW-canary", "reason": WHY}
-    pseudonym_for(project, "PACS1", "NEW-canary")
+    get_or_create_pseudonym(project, "PACS1", "NEW-canary")
 
     refused = client.post(path, typed)
     assert (refused.status_code, b"goes by LUNG-0002 already" in refused.content) == (422, True)
@@ -124,20 +124,20 @@ def centre(settings: Any) -> type[Centre]:
 def test_a_trust_centre_names_new_patients_and_is_asked_once(
     project: Project, centre: type[Centre]
 ) -> None:
-    assert pseudonym_for(project, "PACS1", "4711") == "TC-99"
+    assert get_or_create_pseudonym(project, "PACS1", "4711") == "TC-99"
     centre.answers = {}
-    assert pseudonym_for(project, "PACS1", "4711") == "TC-99"
+    assert get_or_create_pseudonym(project, "PACS1", "4711") == "TC-99"
 
 
 def test_a_given_pseudonym_wins(project: Project, centre: type[Centre]) -> None:
-    assert pseudonym_for(project, "PACS1", "4711", given="MINE-1") == "MINE-1"
+    assert get_or_create_pseudonym(project, "PACS1", "4711", given="MINE-1") == "MINE-1"
 
 
 def test_what_it_gives_must_be_legal_and_free(project: Project, centre: type[Centre]) -> None:
-    from adit.projects.trust_centre import Unusable
+    from adit.projects.trust_centre import UnusablePseudonym
 
-    with pytest.raises(Unusable, match="does not allow"):
-        pseudonym_for(project, "PACS1", "4712")
-    pseudonym_for(project, "PACS1", "1", given="TC-99")
-    with pytest.raises(Conflict, match="stands for another patient"):
-        pseudonym_for(project, "PACS1", "4711")
+    with pytest.raises(UnusablePseudonym, match="does not allow"):
+        get_or_create_pseudonym(project, "PACS1", "4712")
+    get_or_create_pseudonym(project, "PACS1", "1", given="TC-99")
+    with pytest.raises(PseudonymConflict, match="stands for another patient"):
+        get_or_create_pseudonym(project, "PACS1", "4711")

@@ -9,8 +9,8 @@ from django.test import Client
 
 from adit.accounts.models import User
 from adit.projects import services
-from adit.projects.models import Profile
-from adit.projects.profile_versions import rules_of
+from adit.projects.models import ProfileVersion
+from adit.projects.profile_versions import parse_rules
 
 pytestmark = pytest.mark.django_db
 
@@ -30,7 +30,7 @@ RULE = {
 
 
 @pytest.fixture
-def profile(db: None) -> Profile:
+def profile(db: None) -> ProfileVersion:
     return services.default_profile()
 
 
@@ -39,7 +39,7 @@ def browser(dpo: User, as_user: AsUser) -> Client:
     return as_user(dpo)
 
 
-def address(profile: Profile) -> str:
+def address(profile: ProfileVersion) -> str:
     return f"/profiles/{profile.pk}/pixels/"
 
 
@@ -49,36 +49,38 @@ def draft(page: bytes) -> str:
     return unescape(found[1])
 
 
-def begun(browser: Client, profile: Profile) -> str:
+def begun(browser: Client, profile: ProfileVersion) -> str:
     return draft(browser.get(address(profile)).content)
 
 
-def added(browser: Client, profile: Profile, text: str, **changes: str) -> bytes:
+def added(browser: Client, profile: ProfileVersion, text: str, **changes: str) -> bytes:
     values = {**RULE, **changes, "text": text, "do": "put"}
     return browser.post(address(profile), values).content
 
 
 def test_a_rule_is_added_changed_and_saved_as_the_next_version(
-    browser: Client, profile: Profile
+    browser: Client, profile: ProfileVersion
 ) -> None:
     text = draft(added(browser, profile, begun(browser, profile)))
     page = browser.post(address(profile), {"text": text, "do": "change-0"}).content.decode()
     assert "Change rule 1" in page
     assert 'value="Sonomaker"' in page
     changed = draft(added(browser, profile, text, place="0", rectangles="0 0 80 12"))
-    assert Profile.objects.filter(name=profile.name).count() == 1
+    assert ProfileVersion.objects.filter(name=profile.name).count() == 1
     browser.post(address(profile), {"text": changed, "do": "save"})
-    second = Profile.objects.get(name=profile.name, version=2)
-    (rule,) = rules_of(second).pixel_rules
+    second = ProfileVersion.objects.get(name=profile.name, version=2)
+    (rule,) = parse_rules(second).pixel_rules
     assert (rule.rectangles, rule.applies, rule.reason) == (
         ((0, 0, 80, 12),),
         "withheld",
         "looked at",
     )
-    assert "113101" in rules_of(second).options
+    assert "113101" in parse_rules(second).options
 
 
-def test_a_rule_is_removed_and_its_option_with_the_last(browser: Client, profile: Profile) -> None:
+def test_a_rule_is_removed_and_its_option_with_the_last(
+    browser: Client, profile: ProfileVersion
+) -> None:
     before = begun(browser, profile)
     text = draft(added(browser, profile, before))
     assert "113101" in text
@@ -99,7 +101,7 @@ def test_a_rule_is_removed_and_its_option_with_the_last(browser: Client, profile
     ],
 )
 def test_what_cannot_be_is_refused_and_what_was_typed_comes_back(
-    changes: dict[str, str], says: str, browser: Client, profile: Profile
+    changes: dict[str, str], says: str, browser: Client, profile: ProfileVersion
 ) -> None:
     text = begun(browser, profile)
     page = added(browser, profile, text, **changes)
@@ -113,14 +115,14 @@ def test_what_cannot_be_is_refused_and_what_was_typed_comes_back(
 
 
 def test_a_second_rule_for_one_device_is_refused_with_its_line(
-    browser: Client, profile: Profile
+    browser: Client, profile: ProfileVersion
 ) -> None:
     text = draft(added(browser, profile, begun(browser, profile)))
     page = added(browser, profile, text, manufacturer="SONOMAKER").decode()
     assert re.search(r"Line \d+: a pixel rule for this device and size stands above", page)
 
 
-def test_a_draft_that_somebody_spoiled_is_refused(browser: Client, profile: Profile) -> None:
+def test_a_draft_that_somebody_spoiled_is_refused(browser: Client, profile: ProfileVersion) -> None:
     answer = browser.post(address(profile), {"text": "name = 5", "do": "save"})
     assert answer.status_code == 422
-    assert Profile.objects.count() == 1
+    assert ProfileVersion.objects.count() == 1

@@ -10,10 +10,10 @@ from pydicom.uid import generate_uid
 from small_images import ct
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.nodes.models import Node
 from adit.projects import services
-from adit.projects.models import Patient, Profile
+from adit.projects.models import Patient, ProfileVersion
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.pseudonymize.profile import preset_names
 from adit_engine.values.instance import EXPLICIT_LE, Instance
@@ -23,12 +23,12 @@ TEXT = 'name = "{name}"\nversion = {version}\n\n[[rules]]\ncode = "113100"\n'
 
 
 @pytest.fixture
-def profile(db: None) -> Profile:
+def profile(db: None) -> ProfileVersion:
     return services.default_profile()
 
 
 def test_a_version_is_shown_in_words_with_its_codes(
-    coordinator: User, profile: Profile, as_user: AsUser
+    coordinator: User, profile: ProfileVersion, as_user: AsUser
 ) -> None:
     page = as_user(coordinator).get(f"/profiles/{profile.pk}/").content.decode()
 
@@ -38,14 +38,14 @@ def test_a_version_is_shown_in_words_with_its_codes(
 
 
 def test_the_projects_of_others_are_not_named(
-    stranger: User, coordinator: User, project: object, profile: Profile, as_user: AsUser
+    stranger: User, coordinator: User, project: object, profile: ProfileVersion, as_user: AsUser
 ) -> None:
     assert "Lung study" in as_user(coordinator).get(f"/profiles/{profile.pk}/").content.decode()
     assert "Lung study" not in as_user(stranger).get(f"/profiles/{profile.pk}/").content.decode()
 
 
 def test_the_next_version_is_saved_and_the_old_one_stays(
-    dpo: User, profile: Profile, as_user: AsUser
+    dpo: User, profile: ProfileVersion, as_user: AsUser
 ) -> None:
     old = profile.text
     client = as_user(dpo)
@@ -55,9 +55,9 @@ def test_the_next_version_is_saved_and_the_old_one_stays(
 
     profile.refresh_from_db()
     assert profile.text == old
-    made = Profile.objects.get(name=profile.name, version=2)
+    made = ProfileVersion.objects.get(name=profile.name, version=2)
     assert "\r" not in made.text
-    assert Event.objects.get(action="profile.created").about == f"profile:{made.pk}"
+    assert AuditEvent.objects.get(action="profile.created").about == f"profile:{made.pk}"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_the_next_version_is_saved_and_the_old_one_stays(
     ],
 )
 def test_what_cannot_be_read_in_one_way_is_refused(
-    dpo: User, profile: Profile, as_user: AsUser, text: str, said: str
+    dpo: User, profile: ProfileVersion, as_user: AsUser, text: str, said: str
 ) -> None:
     answer = as_user(dpo).post(f"/profiles/{profile.pk}/next/", {"text": text})
 
@@ -82,11 +82,11 @@ def test_what_cannot_be_read_in_one_way_is_refused(
     assert answer.status_code == 422
     assert said in page
     assert "<script>alert" not in page
-    assert Profile.objects.count() == 1
+    assert ProfileVersion.objects.count() == 1
 
 
 def test_the_page_for_an_ethics_board_is_what_the_engine_says(
-    coordinator: User, profile: Profile, as_user: AsUser
+    coordinator: User, profile: ProfileVersion, as_user: AsUser
 ) -> None:
     page = as_user(coordinator).get(f"/profiles/{profile.pk}/plain/")
 
@@ -101,12 +101,14 @@ def test_the_page_for_an_ethics_board_is_what_the_engine_says(
     assert all(section.sentences or section.points for section in page.context["sections"])
 
 
-def test_the_engines_presets_are_offered_once(dpo: User, profile: Profile, as_user: AsUser) -> None:
+def test_the_engines_presets_are_offered_once(
+    dpo: User, profile: ProfileVersion, as_user: AsUser
+) -> None:
     client = as_user(dpo)
     client.get("/profiles/")
     page = client.get("/profiles/").content.decode()
 
-    names = list(Profile.objects.values_list("name", flat=True))
+    names = list(ProfileVersion.objects.values_list("name", flat=True))
     assert len(names) == len(set(names)) == len(preset_names())
     assert all(name in page for name in names)
 
@@ -141,7 +143,7 @@ def study(source: Node) -> str:
 
 
 def test_one_image_is_shown_before_and_after(
-    tester: User, profile: Profile, source: Node, study: str, as_user: AsUser
+    tester: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
 ) -> None:
     answer = as_user(tester).post(
         f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": f" {study} "}
@@ -163,20 +165,20 @@ def test_one_image_is_shown_before_and_after(
 
 
 def test_trying_stores_nothing_and_is_recorded(
-    tester: User, profile: Profile, source: Node, study: str, as_user: AsUser
+    tester: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
 ) -> None:
     as_user(tester).post(f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": study})
 
     profile.refresh_from_db()
     assert profile.frozen_at is None
     assert not Patient.objects.exists()
-    event = Event.objects.get(action="profile.tried")
+    event = AuditEvent.objects.get(action="profile.tried")
     assert event.details == {"node": "PACS1", "withheld": ""}
     assert event.patient_sealed == ["PACS1", "4711-canary"]
 
 
 def test_what_would_be_withheld_says_why(
-    tester: User, profile: Profile, source: Node, as_user: AsUser
+    tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
 ) -> None:
     dataset = Dataset()
     dataset.BurnedInAnnotation = "YES"
@@ -189,11 +191,11 @@ def test_what_would_be_withheld_says_why(
     page = answer.content.decode()
     assert "This image would be held back." in page
     assert "TRY-IT" not in page
-    assert Event.objects.get(action="profile.tried").details["withheld"]
+    assert AuditEvent.objects.get(action="profile.tried").details["withheld"]
 
 
 def test_hostile_values_of_a_header_are_text(
-    tester: User, profile: Profile, source: Node, as_user: AsUser
+    tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
 ) -> None:
     dataset = Dataset()
     dataset.PatientName = "<img src=x onerror=alert(1)>"
@@ -209,18 +211,18 @@ def test_hostile_values_of_a_header_are_text(
 
 @pytest.mark.parametrize("uid", ["", "1..2", "x", "1.2*", "1" * 65])
 def test_what_is_no_study_uid_is_not_asked_for(
-    tester: User, profile: Profile, source: Node, as_user: AsUser, uid: str
+    tester: User, profile: ProfileVersion, source: Node, as_user: AsUser, uid: str
 ) -> None:
     answer = as_user(tester).post(
         f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": uid}
     )
 
     assert answer.status_code == 422
-    assert not Event.objects.filter(action="node.opened").exists()
+    assert not AuditEvent.objects.filter(action="node.opened").exists()
 
 
 def test_a_study_that_is_not_there_and_a_closed_pacs_are_said(
-    tester: User, profile: Profile, source: Node, as_user: AsUser
+    tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
 ) -> None:
     client, values = as_user(tester), {"node": source.pk, "study_uid": generate_uid()}
     assert b"gave no image" in client.post(f"/profiles/{profile.pk}/try/", values).content
@@ -232,7 +234,7 @@ def test_a_study_that_is_not_there_and_a_closed_pacs_are_said(
 
 
 def test_a_pacs_that_one_may_not_read_cannot_be_tried(
-    tester: User, profile: Profile, make_node: Callable[..., Node], as_user: AsUser
+    tester: User, profile: ProfileVersion, make_node: Callable[..., Node], as_user: AsUser
 ) -> None:
     foreign = make_node("Foreign PACS")
     values = {"node": foreign.pk, "study_uid": "1.2.3"}
@@ -241,7 +243,7 @@ def test_a_pacs_that_one_may_not_read_cannot_be_tried(
 
 
 def test_an_object_that_is_broken_is_withheld_and_not_shown(
-    tester: User, profile: Profile, source: Node, study: str, as_user: AsUser
+    tester: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
 ) -> None:
     shelf = MemoryNode.shelves[source.name]
     whole = next(iter(shelf.values()))

@@ -5,7 +5,7 @@ import stat
 import pytest
 from django.core.management import CommandError, call_command
 
-from adit.projects.services import key_of
+from adit.projects.services import get_project_key
 from adit_engine.pseudonymize.keys import read_key_file
 
 
@@ -13,7 +13,7 @@ def test_the_exported_file_gives_the_same_uids(root, project, tmp_path, capsys):
     file = tmp_path / "lung.key"
     call_command("project", "export-key", "LUNG", str(file), "--user", "root")
 
-    assert read_key_file(file).uid("1.2.3") == key_of(project).uid("1.2.3")
+    assert read_key_file(file).uid("1.2.3") == get_project_key(project).uid("1.2.3")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert project.key not in capsys.readouterr().out
 

@@ -9,12 +9,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.nodes.models import Node
-from adit.projects.models import Patient, Profile, Project
-from adit.projects.profile_versions import new_version
-from adit.projects.pseudonyms import known_pseudonym, pseudonym_for
-from adit.projects.services import KeyDestroyed, box_of, change_project, key_of
+from adit.projects.models import Patient, ProfileVersion, Project
+from adit.projects.profile_versions import create_version
+from adit.projects.pseudonyms import find_pseudonym, get_or_create_pseudonym
+from adit.projects.services import KeyDestroyed, change_project, get_project_cipher, get_project_key
 from adit_engine.errors import InvalidInput
 
 AsUser = Callable[[User], Client]
@@ -22,7 +22,11 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def typed(**values: Any) -> dict[str, Any]:
-    basis = {"protocol_id": "HEART", "sponsor": "University", "profile": Profile.objects.first().pk}
+    basis = {
+        "protocol_id": "HEART",
+        "sponsor": "University",
+        "profile": ProfileVersion.objects.first().pk,
+    }
     return {**basis, "faces": "withhold", "header_word": "withhold", **values}
 
 
@@ -47,7 +51,7 @@ def test_a_project_is_added_with_a_key_of_its_own(
     assert answer["Location"] == f"/projects/{made.pk}/"
     assert list(made.sources.all()) == [source]
     assert made.key != project.key
-    assert Event.objects.filter(action="project.created", about="project:HEART").exists()
+    assert AuditEvent.objects.filter(action="project.created", about="project:HEART").exists()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,7 @@ def test_what_stands_in_images_cannot_be_typed_over(client: Client, project: Pro
     assert (project.protocol_id, project.sponsor) == ("LUNG", "New sponsor")
     assert project.pattern == "L-##"
 
-    pseudonym_for(project, "PACS1", "4711")
+    get_or_create_pseudonym(project, "PACS1", "4711")
     client.post(
         f"/projects/{project.pk}/edit/",
         typed(sponsor="Third", pattern="X-#", expires_on="2031-01-31"),
@@ -95,7 +99,7 @@ def test_what_stands_in_images_cannot_be_typed_over(client: Client, project: Pro
 def test_the_registry_itself_refuses_what_the_form_does_not_offer(
     dpo: User, project: Project
 ) -> None:
-    pseudonym_for(project, "PACS1", "4711")
+    get_or_create_pseudonym(project, "PACS1", "4711")
     project.sponsor = "Another"
 
     with pytest.raises(InvalidInput, match="has patients"):
@@ -105,15 +109,15 @@ def test_the_registry_itself_refuses_what_the_form_does_not_offer(
 def test_another_profile_opens_a_new_generation(
     client: Client, dpo: User, project: Project
 ) -> None:
-    strict = new_version(dpo, 'name = "Strict"\nversion = 1\n[[rules]]\ncode = "113100"\n')
-    before = key_of(project).uid("1.2.3")
+    strict = create_version(dpo, 'name = "Strict"\nversion = 1\n[[rules]]\ncode = "113100"\n')
+    before = get_project_key(project).uid("1.2.3")
 
     client.post(f"/projects/{project.pk}/edit/", typed(profile=strict.pk, sponsor=project.sponsor))
 
     project.refresh_from_db()
     assert (project.profile, project.generation) == (strict, 2)
-    assert key_of(project).uid("1.2.3") != before
-    details = Event.objects.get(action="project.changed").details
+    assert get_project_key(project).uid("1.2.3") != before
+    details = AuditEvent.objects.get(action="project.changed").details
     assert details["generation"] == 2
     assert "profile" in details["changed"]
 
@@ -122,7 +126,7 @@ def test_revoking_is_said_and_recorded(client: Client, project: Project) -> None
     page = client.post(f"/projects/{project.pk}/revoke/", follow=True).content.decode()
 
     assert "revoked" in page
-    assert Event.objects.filter(action="project.revoked").exists()
+    assert AuditEvent.objects.filter(action="project.revoked").exists()
 
 
 # Who is who ----------------------------------------------------------------------------------
@@ -131,7 +135,7 @@ def test_revoking_is_said_and_recorded(client: Client, project: Project) -> None
 def test_members_see_pseudonyms_and_never_ids(
     coordinator: User, project: Project, as_user: AsUser
 ) -> None:
-    pseudonym_for(project, "PACS1", "4711-canary")
+    get_or_create_pseudonym(project, "PACS1", "4711-canary")
 
     page = as_user(coordinator).get(f"/projects/{project.pk}/pseudonyms/").content.decode()
 
@@ -143,20 +147,20 @@ def test_members_see_pseudonyms_and_never_ids(
 def test_the_key_holder_sees_one_id_once_and_it_is_recorded(
     keyholder: User, project: Project, as_user: AsUser
 ) -> None:
-    pseudonym_for(project, "PACS1", "4711-canary")
+    get_or_create_pseudonym(project, "PACS1", "4711-canary")
     client, patient = as_user(keyholder), project.patients.get()
     path = f"/projects/{project.pk}/pseudonyms/{patient.pk}/"
 
     unsaid = client.post(path, {"reason": "  "})
     assert (unsaid.status_code, b"canary" in unsaid.content) == (422, False)
-    assert not Event.objects.filter(action="patient.reidentified").exists()
+    assert not AuditEvent.objects.filter(action="patient.reidentified").exists()
     told = client.post(path, {"reason": "incidental finding"})
     again = client.get(path)
 
     assert "4711-canary" in told.content.decode()
     assert "no-store" in told["Cache-Control"]
     assert b"canary" not in again.content
-    event = Event.objects.get(action="patient.reidentified")
+    event = AuditEvent.objects.get(action="patient.reidentified")
     assert (event.user, event.about) == (keyholder, "project:LUNG")
     assert event.details == {"pseudonym": "LUNG-0001", "reason": "incidental finding"}
 
@@ -165,7 +169,7 @@ def test_the_map_is_exported_without_formulas(
     keyholder: User, project: Project, as_user: AsUser
 ) -> None:
     for patient_id in ("=1+1", "+1", "-1", "@x", 'a;"b"', "Müller,7"):
-        pseudonym_for(project, "PACS1", patient_id)
+        get_or_create_pseudonym(project, "PACS1", patient_id)
 
     answer = as_user(keyholder).post(f"/projects/{project.pk}/export/", {"reason": "audit of 2026"})
 
@@ -179,7 +183,7 @@ def test_the_map_is_exported_without_formulas(
         "LUNG-0004,'@x,PACS1",
     ]
     assert lines[5:] == ['LUNG-0005,"a;""b""",PACS1', 'LUNG-0006,"Müller,7",PACS1']
-    event = Event.objects.get(action="project.map_exported")
+    event = AuditEvent.objects.get(action="project.map_exported")
     assert event.details == {"reason": "audit of 2026", "patients": 6}
 
 
@@ -198,9 +202,9 @@ def test_a_list_is_imported(
     answer = as_user(coordinator).post(path, {"node": source.pk, "file": csv(text)})
 
     assert answer.status_code == 302
-    assert known_pseudonym(project, "PACS1", "Müller 7") == "A-1"
-    assert known_pseudonym(project, "PACS1", "8") == "A-2"
-    details = Event.objects.get(action="pseudonyms.imported").details
+    assert find_pseudonym(project, "PACS1", "Müller 7") == "A-1"
+    assert find_pseudonym(project, "PACS1", "8") == "A-2"
+    details = AuditEvent.objects.get(action="pseudonyms.imported").details
     assert details == {"new": 2, "known": 0, "domain": "PACS1"}
 
 
@@ -232,7 +236,7 @@ def test_a_list_that_does_not_fit_leaves_nothing(
     rows: str | bytes,
     said: str,
 ) -> None:
-    pseudonym_for(project, "PACS1", "known")
+    get_or_create_pseudonym(project, "PACS1", "known")
     path = f"/projects/{project.pk}/import/"
 
     answer = as_user(coordinator).post(path, {"node": source.pk, "file": csv(rows)})
@@ -242,7 +246,7 @@ def test_a_list_that_does_not_fit_leaves_nothing(
     assert said in page
     assert "canary" not in page
     assert Patient.objects.filter(project=project).count() == 1
-    assert not Event.objects.filter(action="pseudonyms.imported").exists()
+    assert not AuditEvent.objects.filter(action="pseudonyms.imported").exists()
 
 
 def test_ids_of_a_pacs_that_one_may_not_read_are_not_imported(
@@ -277,7 +281,7 @@ def test_a_destroyed_key_cuts_the_tie_for_good(
     client: Client, root: User, project: Project, as_user: AsUser
 ) -> None:
     for patient_id in ("B-canary", "A-canary"):
-        pseudonym_for(project, "PACS1", patient_id)
+        get_or_create_pseudonym(project, "PACS1", patient_id)
     before = dict(Patient.objects.values_list("pseudonym", "created_at"))
 
     done = {"reason": "the study is over", "typed": "LUNG"}
@@ -287,11 +291,11 @@ def test_a_destroyed_key_cuts_the_tie_for_good(
     stale = Project.objects.get(pk=project.pk)
     assert (stale.key, stale.is_revoked) == (None, True)
     with pytest.raises(KeyDestroyed):
-        box_of(stale)
+        get_project_cipher(stale)
     after = dict(Patient.objects.values_list("pseudonym", "created_at"))
     assert after.keys() == before.keys()
     assert min(after.values()) > max(before.values())
-    details = Event.objects.get(action="project.key_destroyed").details
+    details = AuditEvent.objects.get(action="project.key_destroyed").details
     assert details == {"reason": "the study is over", "patients": 2}
     for path in ("", "pseudonyms/", f"pseudonyms/{stale.patients.first().pk}/", "export/"):
         assert as_user(root).get(f"/projects/{project.pk}/{path}").status_code == 200

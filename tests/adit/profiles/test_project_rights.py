@@ -10,7 +10,7 @@ from django.urls import reverse
 from adit.accounts.models import User
 from adit.projects import urls as addresses
 from adit.projects.models import Project
-from adit.projects.pseudonyms import pseudonym_for
+from adit.projects.pseudonyms import get_or_create_pseudonym
 
 pytestmark = pytest.mark.django_db
 
@@ -74,7 +74,7 @@ def people(make_user: Callable[..., User], keyholder: User, root: User) -> dict[
 
 
 def address(name: str, arguments: tuple[object, ...], project: Project) -> str:
-    pseudonym_for(project, "PACS1", "4711-canary")
+    get_or_create_pseudonym(project, "PACS1", "4711-canary")
     values = {
         "project": project.pk,
         "patient": project.patients.get().pk,
@@ -126,7 +126,7 @@ def test_the_patient_of_another_project_is_not_there(
     as_user: Callable[..., Client],
 ) -> None:
     other = make_project("HEART")
-    pseudonym_for(other, "PACS1", "1")
+    get_or_create_pseudonym(other, "PACS1", "1")
 
     path = reverse("project_reidentify", args=[project.pk, other.patients.get().pk])
 

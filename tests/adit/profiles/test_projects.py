@@ -7,23 +7,22 @@ from django.contrib.auth.models import Permission
 from django.db import connection
 from django.utils import timezone
 
-from adit.accounts.groups import COORDINATORS, DATA_PROTECTION
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
-from adit.projects.models import Profile, ProfileIsFrozen, Project
+from adit.accounts.permissions import COORDINATORS, DATA_PROTECTION, NotPermitted
+from adit.audit.models import AuditEvent
+from adit.projects.models import ProfileVersion, ProfileVersionIsFrozen, Project
 from adit.projects.services import (
-    box_of,
     choose_profile,
     create_project,
     default_project,
     export_key,
-    key_of,
+    get_project_cipher,
+    get_project_key,
     may_use,
     require_use,
-    revoke,
-    usable_by,
+    revoke_project,
+    usable_projects,
 )
-from adit.vault.cipher import SealBroken
+from adit.vault.cipher import DecryptionError
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import read_key_file
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
@@ -37,7 +36,7 @@ def unsaved(**values):
 
 def other_profile():
     rules = Rules("Other", 1, frozenset())
-    return Profile.objects.create(name="Other", text=rules.to_text())
+    return ProfileVersion.objects.create(name="Other", text=rules.to_text())
 
 
 @pytest.mark.parametrize(("who", "allowed"), MATRIX.items())
@@ -46,12 +45,12 @@ def test_only_project_managers_make_revoke_and_change_projects(request, project,
     for action in (
         lambda: create_project(user, unsaved()),
         lambda: choose_profile(user, project, other_profile()),
-        lambda: revoke(user, project),
+        lambda: revoke_project(user, project),
     ):
         if allowed:
             action()
         else:
-            with pytest.raises(Refused, match="Manage research projects"):
+            with pytest.raises(NotPermitted, match="Manage research projects"):
                 action()
 
 
@@ -62,12 +61,12 @@ def test_a_new_project_has_a_key_of_its_own_and_the_default_profile(dpo, groups)
     assert len(bytes.fromhex(one.key)) == 32
     assert one.key != two.key
     assert Rules.parse(one.profile.text) == Rules.default()
-    assert Event.objects.get(action="project.created", about="project:HEART").user == dpo
+    assert AuditEvent.objects.get(action="project.created", about="project:HEART").user == dpo
 
 
 def test_the_key_does_not_stand_in_the_database(project):
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM profiles_project")
+        cursor.execute("SELECT * FROM projects_project")
         rows = repr(cursor.fetchall())
 
     assert project.protocol_id in rows
@@ -94,7 +93,7 @@ def test_a_project_that_cannot_be_is_refused_with_a_sentence(dpo, project, value
 def test_the_default_project_is_made_once_and_is_everybodys(stranger):
     assert default_project() == default_project()
     assert may_use(stranger, default_project())
-    assert default_project() not in usable_by(stranger)
+    assert default_project() not in usable_projects(stranger)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +104,14 @@ def test_members_and_project_managers_use_a_project(request, project, who, allow
     user = request.getfixturevalue(who)
 
     assert may_use(user, project) is allowed
-    assert (project in usable_by(user)) is allowed
+    assert (project in usable_projects(user)) is allowed
 
 
 def test_a_closed_account_uses_no_project(coordinator, project):
     coordinator.is_active = False
 
     assert not may_use(coordinator, project)
-    assert not usable_by(coordinator).exists()
+    assert not usable_projects(coordinator).exists()
 
 
 def test_an_ended_project_is_for_nobody(coordinator, root, project):
@@ -120,8 +119,8 @@ def test_an_ended_project_is_for_nobody(coordinator, root, project):
     project.save()
 
     for user in (coordinator, root):
-        assert project not in usable_by(user)
-        with pytest.raises(Refused, match="LUNG has ended"):
+        assert project not in usable_projects(user)
+        with pytest.raises(NotPermitted, match="LUNG has ended"):
             require_use(user, project)
 
 
@@ -130,37 +129,37 @@ def test_a_project_may_be_used_on_its_last_day(coordinator, project):
     project.save()
 
     assert may_use(coordinator, project)
-    assert project in usable_by(coordinator)
+    assert project in usable_projects(coordinator)
 
 
 def test_a_revoked_project_is_for_nobody(coordinator, dpo, project):
-    revoke(dpo, project)
+    revoke_project(dpo, project)
 
-    assert project not in usable_by(coordinator)
-    with pytest.raises(Refused, match="LUNG was revoked"):
+    assert project not in usable_projects(coordinator)
+    with pytest.raises(NotPermitted, match="LUNG was revoked"):
         require_use(coordinator, project)
 
 
 def test_what_one_project_sealed_no_other_opens(make_project):
     lung, heart = make_project("LUNG"), make_project("HEART")
-    sealed = box_of(lung).seal("secret", "here")
+    sealed = get_project_cipher(lung).seal("secret", "here")
 
-    assert box_of(lung).open(sealed, "here") == "secret"
-    with pytest.raises(SealBroken):
-        box_of(heart).open(sealed, "here")
+    assert get_project_cipher(lung).open(sealed, "here") == "secret"
+    with pytest.raises(DecryptionError):
+        get_project_cipher(heart).open(sealed, "here")
 
 
 def test_the_exported_key_makes_the_same_uids(root, project, tmp_path):
     file = tmp_path / "lung.key"
     file.write_text(export_key(root, project))
 
-    assert read_key_file(file).uid("1.2.3") == key_of(project).uid("1.2.3")
-    assert Event.objects.filter(action="project.key_exported", user=root).exists()
+    assert read_key_file(file).uid("1.2.3") == get_project_key(project).uid("1.2.3")
+    assert AuditEvent.objects.filter(action="project.key_exported", user=root).exists()
 
 
 def test_exporting_a_key_needs_two_rights(dpo, coordinator, project, groups, make_user):
     for user in (dpo, coordinator):
-        with pytest.raises(Refused):
+        with pytest.raises(NotPermitted):
             export_key(user, project)
     groups[DATA_PROTECTION].permissions.add(Permission.objects.get(codename="reidentify"))
 
@@ -168,13 +167,13 @@ def test_exporting_a_key_needs_two_rights(dpo, coordinator, project, groups, mak
 
 
 def test_another_profile_gives_other_uids(dpo, project):
-    before = key_of(project).uid("1.2.3")
+    before = get_project_key(project).uid("1.2.3")
 
     choose_profile(dpo, project, project.profile)
-    assert key_of(project).uid("1.2.3") == before
+    assert get_project_key(project).uid("1.2.3") == before
     choose_profile(dpo, project, other_profile())
-    assert key_of(project).uid("1.2.3") != before
-    assert key_of(project).generate_pseudonym("PACS1", "4711") == key_of(
+    assert get_project_key(project).uid("1.2.3") != before
+    assert get_project_key(project).generate_pseudonym("PACS1", "4711") == get_project_key(
         Project.objects.get(pk=project.pk)
     ).generate_pseudonym("PACS1", "4711")
 
@@ -185,5 +184,5 @@ def test_a_used_profile_does_not_change_any_more(db):
     profile.save()
 
     profile.text = "changed"
-    with pytest.raises(ProfileIsFrozen):
+    with pytest.raises(ProfileVersionIsFrozen):
         profile.save()

@@ -8,19 +8,25 @@ from django.contrib.auth.models import Group
 from django.test import Client
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.nodes.models import Node
-from adit.projects.models import Profile, Project
-from adit.projects.pseudonyms import pseudonym_for
-from adit.projects.services import accept, default_profile, default_project, require_use, usable_by
+from adit.projects.models import ProfileVersion, Project
+from adit.projects.pseudonyms import get_or_create_pseudonym
+from adit.projects.services import (
+    accept_project,
+    default_profile,
+    default_project,
+    require_use,
+    usable_projects,
+)
 
 pytestmark = pytest.mark.django_db
 AsUser = Callable[[User], Client]
 
 
 def typed(**values: Any) -> dict[str, Any]:
-    profile = Profile.objects.first() or default_profile()
+    profile = ProfileVersion.objects.first() or default_profile()
     basis = {"protocol_id": "HEART", "sponsor": "University", "profile": profile.pk}
     return {**basis, "faces": "withhold", "header_word": "withhold", **values}
 
@@ -39,8 +45,8 @@ def test_anyone_proposes_and_a_manager_accepts(
         coordinator,
         "EK-77",
     )
-    assert made not in usable_by(coordinator)
-    with pytest.raises(Refused, match="a manager has to accept it"):
+    assert made not in usable_projects(coordinator)
+    with pytest.raises(NotPermitted, match="a manager has to accept it"):
         require_use(dpo, made)
     page = as_user(dpo).get(f"/projects/{made.pk}/").content.decode()
     assert "EK-77" in page
@@ -49,8 +55,8 @@ def test_anyone_proposes_and_a_manager_accepts(
     done = as_user(dpo).post(f"/projects/{made.pk}/accept/", follow=True).content.decode()
 
     assert "is accepted" in done
-    assert made in usable_by(coordinator)
-    actions = Event.objects.filter(about="project:HEART").values_list("action", "user")
+    assert made in usable_projects(coordinator)
+    actions = AuditEvent.objects.filter(about="project:HEART").values_list("action", "user")
     assert list(actions) == [
         ("project.proposed", coordinator.pk),
         ("project.accepted", dpo.pk),
@@ -73,10 +79,10 @@ def test_nobody_accepts_the_own_proposal(root: User, coordinator: User) -> None:
     project = Project(protocol_id="OWN", sponsor="U", profile=default_profile())
     project.proposed_by, project.is_accepted, project.key = root, False, "00" * 32
     project.save()
-    with pytest.raises(Refused, match="Somebody else"):
-        accept(root, project)
-    with pytest.raises(Refused, match="right"):
-        accept(coordinator, project)
+    with pytest.raises(NotPermitted, match="Somebody else"):
+        accept_project(root, project)
+    with pytest.raises(NotPermitted, match="right"):
+        accept_project(coordinator, project)
 
 
 # Risks --------------------------------------------------------------------------------------------
@@ -120,7 +126,7 @@ def test_the_choice_stands_on_the_page_and_in_the_trail(
     page = client.get(f"/projects/{project.pk}/").content.decode()
     assert "the risk is accepted. Reason: the board agreed" in page
     assert "nobody has chosen yet" not in page
-    details = Event.objects.get(action="project.changed").details
+    details = AuditEvent.objects.get(action="project.changed").details
     assert (details[risk], details[f"{risk}_reason"]) == ("accept", "the board agreed")
     project.refresh_from_db()
     assert project.generation == 1
@@ -156,6 +162,8 @@ def test_the_sites_own_project_chooses_too(dpo: User, as_user: AsUser) -> None:
 def test_a_full_project_takes_no_more_patients(project: Project) -> None:
     Project.objects.filter(pk=project.pk).update(patient_cap=1)
     project.refresh_from_db()
-    assert pseudonym_for(project, "PACS1", "1") == pseudonym_for(project, "PACS1", "1")
-    with pytest.raises(Refused, match="LUNG is full"):
-        pseudonym_for(project, "PACS1", "2")
+    assert get_or_create_pseudonym(project, "PACS1", "1") == get_or_create_pseudonym(
+        project, "PACS1", "1"
+    )
+    with pytest.raises(NotPermitted, match="LUNG is full"):
+        get_or_create_pseudonym(project, "PACS1", "2")

@@ -15,8 +15,13 @@ from itertools import pairwise
 import openpyxl
 import xlsxwriter
 
-from adit.spreadsheets import sheet
-from adit.spreadsheets.sheet import SheetKind
+from adit.spreadsheets.columns import SheetKind
+from adit.spreadsheets.mapping import guess_mapping
+from adit.spreadsheets.query_rows import validate_query_rows
+from adit.spreadsheets.reader import read_sheet
+from adit.spreadsheets.row_verdicts import RowVerdict
+from adit.spreadsheets.table import UnreadableSheet
+from adit.spreadsheets.transfer_rows import validate_transfer_rows
 
 Q, T = SheetKind.QUERY, SheetKind.TRANSFER
 UID = "1.2.826.0.1.3680043.8.498."
@@ -481,10 +486,10 @@ ROWS = (
 def complaints(file: str, data: bytes, kind: SheetKind) -> list[str]:
     """All that a person would read of this file, from its reading to the verdicts on its rows."""
     try:
-        table = sheet.read(io.BytesIO(data), file)
-        mapping = sheet.guess(table, kind)
-        judged = (sheet.query_rows if kind is Q else sheet.transfer_rows)(table, mapping)
-    except sheet.Unreadable as refusal:
+        table = read_sheet(io.BytesIO(data), file)
+        mapping = guess_mapping(table, kind)
+        judged = (validate_query_rows if kind is Q else validate_transfer_rows)(table, mapping)
+    except UnreadableSheet as refusal:
         return [str(refusal)]
-    bad = sheet.Verdict.ERROR
+    bad = RowVerdict.ERROR
     return [f"{judged.file}: {found}" for found in judged.findings if found.verdict is bad]

@@ -11,13 +11,22 @@ import openpyxl
 import pytest
 from broken_sheets import changed, xlsx
 
-from adit.spreadsheets import limits, sheet
-from adit.spreadsheets.sheet import Field, QueryRow, SheetKind, Verdict
+from adit.spreadsheets import limits
+from adit.spreadsheets.columns import SheetField, SheetKind
+from adit.spreadsheets.mapping import guess_mapping, make_mapping
+from adit.spreadsheets.query_rows import QueryRow, validate_query_rows
+from adit.spreadsheets.reader import read_sheet
+from adit.spreadsheets.row_reader import DateOrder, PersonName
+from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet
+from adit.spreadsheets.table import SheetTable
+from adit.spreadsheets.template import make_template_csv, make_template_xlsx
+from adit.spreadsheets.transfer_rows import validate_transfer_rows
+from adit.spreadsheets.writer import stream_csv, write_xlsx
 
 
-def queries(data: bytes, file: str = "list.csv") -> sheet.Judged[QueryRow]:
-    table = sheet.read(io.BytesIO(data), file)
-    return sheet.query_rows(table, sheet.guess(table, SheetKind.QUERY))
+def queries(data: bytes, file: str = "list.csv") -> ValidatedSheet[QueryRow]:
+    table = read_sheet(io.BytesIO(data), file)
+    return validate_query_rows(table, guess_mapping(table, SheetKind.QUERY))
 
 
 def only(data: bytes, file: str = "list.csv") -> QueryRow:
@@ -35,7 +44,7 @@ def test_an_id_that_is_a_number_is_read_whole_and_warned_of() -> None:
 
     assert row.row is not None
     assert row.row.patient_id == "1234"
-    assert row.verdict is Verdict.WARNING
+    assert row.verdict is RowVerdict.WARNING
     assert "leading zeros" in row.findings[0].text
 
 
@@ -53,7 +62,7 @@ def test_an_id_that_the_sheet_shows_with_leading_zeros_keeps_them(format: str, s
 
     assert row.row is not None
     assert row.row.patient_id == shown
-    assert row.verdict is Verdict.WARNING
+    assert row.verdict is RowVerdict.WARNING
 
 
 def test_columns_that_say_nothing_at_all_are_none() -> None:
@@ -71,14 +80,14 @@ def test_a_formula_that_only_keeps_zeros_is_a_text(said: str) -> None:
 def test_a_number_that_a_spreadsheet_has_shortened_is_an_error(said: str) -> None:
     (row,) = queries(f"PatientID;Modality\n{said};CT\n".encode()).rows
 
-    assert row.verdict is Verdict.ERROR
+    assert row.verdict is RowVerdict.ERROR
     assert "its digits are lost" in row.findings[0].text
 
 
 def test_an_apostrophe_before_an_id_is_asked_about() -> None:
     (row,) = queries(b"PatientID;Modality\n'0012;CT\n").rows
 
-    assert row.verdict is Verdict.WARNING
+    assert row.verdict is RowVerdict.WARNING
 
 
 @pytest.mark.parametrize("said", ["CT+MR", "CT und MR", "CT & MR", "ct/mr"])
@@ -96,7 +105,11 @@ def test_a_cell_that_is_merged_down_holds_for_each_line_that_says_something() ->
     read = queries(file.getvalue(), "list.xlsx").rows
 
     found = [(row.line, row.row and row.row.patient_id, row.verdict) for row in read]
-    assert found == [(2, "0012", Verdict.OK), (3, "0012", Verdict.WARNING), (5, "7", Verdict.OK)]
+    assert found == [
+        (2, "0012", RowVerdict.OK),
+        (3, "0012", RowVerdict.WARNING),
+        (5, "7", RowVerdict.OK),
+    ]
     assert "merged with one above" in read[1].findings[0].text
 
 
@@ -106,11 +119,11 @@ def test_rows_that_a_filter_hides_are_asked_about() -> None:
     file = io.BytesIO()
     book.save(file)
 
-    table = sheet.read(io.BytesIO(file.getvalue()), "list.xlsx")
-    kept = sheet.Table.from_json(json.loads(json.dumps(table.to_json())))
-    rows = sheet.query_rows(kept, sheet.guess(kept, SheetKind.QUERY)).rows
+    table = read_sheet(io.BytesIO(file.getvalue()), "list.xlsx")
+    kept = SheetTable.from_json(json.loads(json.dumps(table.to_json())))
+    rows = validate_query_rows(kept, guess_mapping(kept, SheetKind.QUERY)).rows
 
-    assert [row.verdict for row in rows] == [Verdict.OK, Verdict.WARNING, Verdict.OK]
+    assert [row.verdict for row in rows] == [RowVerdict.OK, RowVerdict.WARNING, RowVerdict.OK]
     assert "hides this row" in rows[1].findings[0].text
 
 
@@ -126,12 +139,12 @@ def test_letters_whose_marks_are_written_apart_are_known() -> None:
 @pytest.mark.parametrize("kind", list(SheetKind))
 def test_a_pseudonym_that_is_the_patient_id_is_an_error(kind: SheetKind, pseudonym: str) -> None:
     lines = f"PatientID;StudyInstanceUID;Pseudonym\n0012A;1.2.3;{pseudonym}\n7;1.2.4;P12A\n"
-    table = sheet.read(io.BytesIO(lines.encode()), "list.csv")
-    judge = sheet.query_rows if kind is SheetKind.QUERY else sheet.transfer_rows
+    table = read_sheet(io.BytesIO(lines.encode()), "list.csv")
+    judge = validate_query_rows if kind is SheetKind.QUERY else validate_transfer_rows
 
-    rows = judge(table, sheet.guess(table, kind)).rows
+    rows = judge(table, guess_mapping(table, kind)).rows
 
-    assert [row.verdict for row in rows] == [Verdict.ERROR, Verdict.OK]
+    assert [row.verdict for row in rows] == [RowVerdict.ERROR, RowVerdict.OK]
     assert "The pseudonym is the patient ID" in rows[0].findings[0].text
 
 
@@ -155,14 +168,14 @@ def test_a_formula_that_gives_an_empty_text_is_an_empty_cell() -> None:
 
     judged = queries(changed("xl/worksheets/sheet1.xml", calculated), "list.xlsx")
 
-    assert [row.verdict for row in judged.rows] == [Verdict.OK]
+    assert [row.verdict for row in judged.rows] == [RowVerdict.OK]
 
 
 def test_slashes_are_read_in_the_order_that_is_set() -> None:
-    table = sheet.read(io.BytesIO(b"PatientID;From\n1;05/03/2024\n"), "list.csv")
-    mapping = sheet.guess(table, SheetKind.QUERY)
+    table = read_sheet(io.BytesIO(b"PatientID;From\n1;05/03/2024\n"), "list.csv")
+    mapping = guess_mapping(table, SheetKind.QUERY)
 
-    judged = sheet.query_rows(table, mapping, sheet.DateOrder.MONTH_FIRST)
+    judged = validate_query_rows(table, mapping, DateOrder.MONTH_FIRST)
 
     assert judged.good[0].row.first_day == date(2024, 5, 3)
 
@@ -173,7 +186,7 @@ def test_umlauts_come_through_in_each_character_set(encoding: str) -> None:
 
     name = only(data).name
 
-    assert name == sheet.PersonName("Müller", "Jürgen")
+    assert name == PersonName("Müller", "Jürgen")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -214,7 +227,7 @@ def test_blanks_that_do_not_break_are_trimmed() -> None:
 def test_titles_and_middle_names_do_not_belong_to_a_name() -> None:
     data = 'PatientName;Geb.-Dat.\n"Prof. Dr. von Weiß, Dr. Karl-Heinz Josef";12.8.1964\n'.encode()
 
-    assert only(data).name == sheet.PersonName("von Weiß", "Karl-Heinz")
+    assert only(data).name == PersonName("von Weiß", "Karl-Heinz")
 
 
 @pytest.mark.parametrize("header", ["patient id", "PATIENTID", "Pat.-ID", "Patientennummer", "MRN"])
@@ -223,20 +236,20 @@ def test_headers_are_forgiven(header: str) -> None:
 
 
 def test_a_title_above_the_headers_raises_a_doubt_and_is_no_row() -> None:
-    table = sheet.read(io.BytesIO(b"Our study of 2024\n\nPatientID;Modality\n7;CT\n"), "list.csv")
+    table = read_sheet(io.BytesIO(b"Our study of 2024\n\nPatientID;Modality\n7;CT\n"), "list.csv")
 
-    mapping = sheet.guess(table, SheetKind.QUERY)
+    mapping = guess_mapping(table, SheetKind.QUERY)
 
     assert mapping.header_line == 3
     assert not mapping.sure
-    assert [row.line for row in sheet.query_rows(table, mapping).rows] == [4]
+    assert [row.line for row in validate_query_rows(table, mapping).rows] == [4]
 
 
 @pytest.mark.parametrize("header", ["StudyDate", "Untersuchungsdatum", "Datum"])
 def test_a_study_date_that_a_query_would_not_use_asks(header: str) -> None:
     def doubts(headers: str) -> tuple[str, ...]:
-        table = sheet.read(io.BytesIO(f"PatientID;{headers}\n1;2024-01-02\n".encode()), "l.csv")
-        return sheet.guess(table, SheetKind.QUERY).doubts
+        table = read_sheet(io.BytesIO(f"PatientID;{headers}\n1;2024-01-02\n".encode()), "l.csv")
+        return guess_mapping(table, SheetKind.QUERY).doubts
 
     assert [text for text in doubts(header) if "limited by From and Until" in text]
     for other in (f"{header};From", f"{header};ADIT line", "Key"):
@@ -244,20 +257,20 @@ def test_a_study_date_that_a_query_would_not_use_asks(header: str) -> None:
 
 
 def test_an_unknown_header_asks() -> None:
-    table = sheet.read(io.BytesIO(b"Fallnr.;Wer\nA1;7\n"), "list.csv")
-    assert not sheet.guess(table, SheetKind.QUERY).sure
+    table = read_sheet(io.BytesIO(b"Fallnr.;Wer\nA1;7\n"), "list.csv")
+    assert not guess_mapping(table, SheetKind.QUERY).sure
 
-    said = sheet.chosen(table, SheetKind.QUERY, 1, {Field.PATIENT_ID: 1})
+    said = make_mapping(table, SheetKind.QUERY, 1, {SheetField.PATIENT_ID: 1})
 
     assert said.sure
-    assert [row.row.patient_id for row in sheet.query_rows(table, said).good] == ["7"]
+    assert [row.row.patient_id for row in validate_query_rows(table, said).good] == ["7"]
 
 
 def test_a_table_comes_back_from_json_as_it_was() -> None:
     data = xlsx([["PatientID", "From"], ["007", datetime(2024, 3, 5)], [8, None], [None, "x"]])
-    table = sheet.read(io.BytesIO(data), "list.xlsx")
+    table = read_sheet(io.BytesIO(data), "list.xlsx")
 
-    assert sheet.Table.from_json(json.loads(json.dumps(table.to_json()))) == table
+    assert SheetTable.from_json(json.loads(json.dumps(table.to_json()))) == table
 
 
 def test_own_columns_are_kept() -> None:
@@ -285,15 +298,15 @@ def test_a_modality_may_be_several_and_german() -> None:
 @pytest.mark.parametrize("kind", SheetKind)
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
 def test_a_template_is_read_and_its_examples_are_left_out(kind: SheetKind, form: str) -> None:
-    data = sheet.template_xlsx(kind) if form == "xlsx" else sheet.template_csv(kind)
-    table = sheet.read(io.BytesIO(data), f"template.{form}")
-    mapping = sheet.guess(table, kind)
+    data = make_template_xlsx(kind) if form == "xlsx" else make_template_csv(kind)
+    table = read_sheet(io.BytesIO(data), f"template.{form}")
+    mapping = guess_mapping(table, kind)
 
-    rows = sheet.query_rows if kind is SheetKind.QUERY else sheet.transfer_rows
+    rows = validate_query_rows if kind is SheetKind.QUERY else validate_transfer_rows
     judged = rows(table, mapping)
 
     assert mapping.sure
-    assert [row.verdict for row in judged.rows] == [Verdict.LEFT_OUT] * 2
+    assert [row.verdict for row in judged.rows] == [RowVerdict.LEFT_OUT] * 2
 
 
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
@@ -309,18 +322,18 @@ def test_ten_thousand_rows_are_read_and_judged_within_three_seconds(form: str) -
             "CT, MR",
             f"k{n}",
         )
-        for n in range(limits.MOST_ROWS)
+        for n in range(limits.MAX_ROWS)
     ]
     target = io.BytesIO()
     if form == "xlsx":
-        sheet.write_xlsx(columns, rows, target)
+        write_xlsx(columns, rows, target)
     else:
-        target.write(b"".join(sheet.csv_chunks(columns, rows)))
+        target.write(b"".join(stream_csv(columns, rows)))
     began = _processor_s()
 
     judged = queries(target.getvalue(), f"list.{form}")
 
-    assert len(judged.good) == limits.MOST_ROWS
+    assert len(judged.good) == limits.MAX_ROWS
     # Not by the clock: other tests run beside this one.
     assert _processor_s() - began < 3
 

@@ -6,14 +6,14 @@ import pytest
 from django.db import connection
 
 from adit.nodes.models import Node
-from adit.vault.cipher import Box, SealBroken
-from adit.vault.master_key import KeyMissing, master_box
+from adit.vault.cipher import DecryptionError, ValueCipher
+from adit.vault.master_key import KeyMissing, master_cipher
 from adit_engine.pseudonymize.keys import create_key_file
 
 
 @pytest.fixture
 def box():
-    return Box(bytes(range(32)))
+    return ValueCipher(bytes(range(32)))
 
 
 @pytest.mark.parametrize("value", [None, "Müller^Ärmel", ["a", 1], {"k": {"n": 1.5}}, "山田^太郎"])
@@ -26,13 +26,13 @@ def test_the_same_value_is_sealed_differently_each_time(box):
 
 
 def test_it_opens_nowhere_else(box):
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionError):
         box.open(box.seal("value", "here"), "there")
 
 
 def test_it_opens_with_no_other_key(box):
-    with pytest.raises(SealBroken):
-        Box(bytes(32)).open(box.seal("value", "here"), "here")
+    with pytest.raises(DecryptionError):
+        ValueCipher(bytes(32)).open(box.seal("value", "here"), "here")
 
 
 def test_changed_bytes_do_not_open(box):
@@ -40,10 +40,10 @@ def test_changed_bytes_do_not_open(box):
     for position in range(len(sealed)):
         changed = sealed.copy()
         changed[position] ^= 1
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionError):
             box.open(changed, "here")
     for cut in (0, 5, 12, len(sealed) - 1):
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionError):
             box.open(sealed[:cut], "here")
 
 
@@ -54,7 +54,7 @@ def test_the_index_depends_on_key_text_and_purpose(box):
     others = {
         box.index("4712", "patient"),
         box.index("4711", "series"),
-        Box(bytes(32)).index("4711", "patient"),
+        ValueCipher(bytes(32)).index("4711", "patient"),
     }
     assert len(others) == 3
     assert index not in others
@@ -85,7 +85,7 @@ def test_without_a_usable_key_it_refuses_and_says_where_the_key_belongs(
         settings.KEY_FILE.write_text(content)
 
     with pytest.raises(KeyMissing, match=r"master\.key holds no master key"):
-        master_box()
+        master_cipher()
 
 
 def test_a_sealed_column_holds_no_clear_text(db):
@@ -107,10 +107,10 @@ def test_an_empty_sealed_column_stays_empty(db):
 
 
 def test_a_sealed_column_does_not_open_in_another_column(db):
-    sealed = master_box().seal({"password": "canary"}, "profiles.project.key")
+    sealed = master_cipher().seal({"password": "canary"}, "profiles.project.key")
     node = Node.objects.create(name="PACS1", kind="memory")
     with connection.cursor() as cursor:
         cursor.execute("UPDATE nodes_node SET secrets = %s", [sealed])
 
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionError):
         node.refresh_from_db()

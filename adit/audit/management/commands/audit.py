@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from adit.audit import trail
-from adit.audit.trail import head, verify
+from adit.audit.trail import get_head, verify_chain
 
 _HASH = re.compile("[0-9a-f]{64}")
 
@@ -24,13 +24,13 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        broken = verify()
+        broken = verify_chain()
         if broken is not None:
             where = "At the end" if broken.row is None else f"At event {broken.row}"
             raise CommandError(f"The trail is broken. {where}: {broken.why}.")
         if options["head"] is not None:
             self._compare(*options["head"])
-        count, last = head()
+        count, last = get_head()
         self.stdout.write(f"The trail is whole: {count} events, the last one {last}.")
 
     def _compare(self, count: str, last: str) -> None:
@@ -39,7 +39,7 @@ class Command(BaseCommand):
                 "--head: write the number of events first, then the whole hash: 64 digits and "
                 "letters from a to f, as the mail or the log has them."
             )
-        if not trail.holds(int(count), last):
+        if not trail.contains_head(int(count), last):
             raise CommandError(
                 f"The trail is not the one that had {count} events then: what came before that "
                 "head was written anew, or an older backup was restored."

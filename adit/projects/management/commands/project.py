@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.projects.key_destruction import compact
+from adit.accounts.permissions import NotPermitted
+from adit.projects.key_destruction import compact_database
 from adit.projects.models import Project
 from adit.projects.services import export_key
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         {"export-key": self._export, "compact": self._compact}[options["action"]](options)
 
     def _compact(self, options: dict[str, Any]) -> None:
-        if not compact():
+        if not compact_database():
             raise CommandError("The database is busy: stop ADIT, then try again.")
         self.stdout.write("The database is compacted.")
 
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         with os.fdopen(descriptor, "w") as file:
             try:
                 file.write(export_key(user, project))
-            except Refused as error:
+            except NotPermitted as error:
                 options["file"].unlink()
                 raise CommandError(str(error)) from None
         self.stdout.write(

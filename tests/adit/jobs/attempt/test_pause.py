@@ -46,7 +46,7 @@ def test_a_pause_lets_the_series_finish_and_nothing_new_starts(
     gated.gate.release()
     until(lambda: len(shelf(destination)) == 1)
 
-    pause.pause(pacsadmin, source, "moving")
+    pause.pause_node(pacsadmin, source, "moving")
     until(lambda: leases[0].stop.ends_soon)
     assert not leases[0].stop.is_set()
     for _ in range(5):
@@ -75,7 +75,7 @@ def test_a_series_that_takes_too_long_is_cut_after_a_pause(
     gated.gate.release()
     until(lambda: len(shelf(destination)) == 1)
 
-    pause.pause(pacsadmin, source, "moving")
+    pause.pause_node(pacsadmin, source, "moving")
 
     thread.join(15)
     task = Task.objects.get()
@@ -94,9 +94,9 @@ def test_a_pause_that_ends_in_time_stops_nothing(
     thread = in_thread(claimed())
     gated.gate.release()
     until(lambda: len(shelf(destination)) == 1)
-    pause.pause(pacsadmin, source, "moving")
+    pause.pause_node(pacsadmin, source, "moving")
     until(lambda: leases[0].stop.ends_soon)
-    pause.reopen(pacsadmin, source)
+    pause.reopen_node(pacsadmin, source)
     until(lambda: not leases[0].stop.ends_soon)
     for _ in range(3):
         gated.gate.release()
@@ -123,7 +123,7 @@ def test_a_stop_cuts_within_seconds_and_the_task_goes_on_later(
     node = source if which == "source" else destination
     asked = time.monotonic()
 
-    pause.stop(pacsadmin, node, "fire")
+    pause.stop_node(pacsadmin, node, "fire")
 
     thread.join(10)
     assert time.monotonic() - asked < 10
@@ -132,7 +132,7 @@ def test_a_stop_cuts_within_seconds_and_the_task_goes_on_later(
     assert task.message == f"{node.name}: stopped by pacsadmin: fire"
     assert not Slot.objects.exists()
     assert work() is None
-    pause.reopen(pacsadmin, node)
+    pause.reopen_node(pacsadmin, node)
     gated.close_gate()
     for _ in range(2):
         gated.gate.release()
@@ -155,7 +155,7 @@ def test_one_connection_is_ended_and_the_others_go_on(
     gated.gate.release()
     until(lambda: len(shelf(destination)) == 1)
 
-    pause.end_one(pacsadmin, source, source.slots.get().pk)
+    pause.end_connection(pacsadmin, source, source.slots.get().pk)
 
     thread.join(10)
     task.refresh_from_db()

@@ -13,7 +13,7 @@ from jobs_stage import GatedNode, claimed, in_thread, put_study, shelf, until, w
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, progress
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
@@ -364,7 +364,7 @@ def test_a_lost_attempt_writes_nothing_more(
     task = Task.objects.get()
     assert (task.state, task.attempt) == (TaskState.IN_PROGRESS, 7)
     assert list(Item.objects.values()) == before
-    assert not Event.objects.filter(action="task.ended").exists()
+    assert not AuditEvent.objects.filter(action="task.ended").exists()
 
 
 def test_nothing_is_stored_on_a_lease_that_ran_out(

@@ -6,7 +6,7 @@ import pytest
 from jobs_stage import GatedNode, claimed, in_thread, until
 
 from adit.jobs.models import Job, Task, TaskState
-from adit.nodes.models import Node, Slot, Spent, Use
+from adit.nodes.models import Node, NodeDailyUsage, Slot, UserDailyUsage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,8 +30,11 @@ def test_images_are_counted_while_they_travel_and_afterwards(
 
     assert Task.objects.get().state == TaskState.SUCCESS
     assert not Slot.objects.exists()
-    taken, given = Use.objects.get(node=source), Use.objects.get(node=destination)
+    taken, given = (
+        NodeDailyUsage.objects.get(node=source),
+        NodeDailyUsage.objects.get(node=destination),
+    )
     assert (taken.connections, taken.images) == (given.connections, given.images) == (1, 3)
     assert taken.size_bytes >= slot.size_bytes
-    spent = Spent.objects.get()
+    spent = UserDailyUsage.objects.get()
     assert (spent.user, spent.studies, spent.size_bytes) == (job.owner, 1, taken.size_bytes)

@@ -9,7 +9,7 @@ import pytest
 from installed import Installed, family_of
 from jobs_stage import until
 
-from adit.cli import answers
+from adit.cli import is_serving
 
 SERIES, IMAGES = 4, 80
 KB_S = "10"
@@ -26,10 +26,10 @@ def house(tmp_path: Path) -> Installed:
 
 
 def kill_the_pages(house: Installed, pid: int) -> None:
-    until(lambda: answers(house.port), 60)
+    until(lambda: is_serving(house.port), 60)
     for one in [pid, *family_of(pid)]:
         os.kill(one, signal.SIGKILL)
-    until(lambda: not answers(house.port), 20)
+    until(lambda: not is_serving(house.port), 20)
 
 
 def ordered_and_on_its_way(house: Installed) -> None:

@@ -18,10 +18,10 @@ from jobs_stage import PATIENT, put_study, shelf, work
 from lab.sevenzip import unpacked
 from pydicom import dcmread
 
-from adit.accounts import groups as standard
+from adit.accounts import permissions as standard
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused, Right
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted, Right
+from adit.audit.models import AuditEvent
 from adit.jobs import queue
 from adit.jobs.kinds.batch_transfer import Order as BatchOrder
 from adit.jobs.kinds.batch_transfer import Row
@@ -29,8 +29,8 @@ from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Archive, Job, JobState, Showing, Task, TaskState, Work
 from adit.nodes import shared_folders
 from adit.nodes.access import readable_nodes
-from adit.nodes.models import CommonFolder, Node
-from adit.nodes.shared_folders import MARK
+from adit.nodes.models import Node, SharedFolder
+from adit.nodes.shared_folders import MARK_FILE
 from adit.orders import actions, batch_start
 from adit.orders.batch_start import Wishes
 from adit.projects.models import Project
@@ -81,7 +81,7 @@ def images_in(path: Path, password: str = PASSWORD) -> dict[str, bytes]:
 
 
 def files_below(path: Path) -> list[str]:
-    files = (p for p in path.rglob("*") if p.is_file() and p.name != MARK)
+    files = (p for p in path.rglob("*") if p.is_file() and p.name != MARK_FILE)
     return sorted(str(p.relative_to(path)) for p in files)
 
 
@@ -114,7 +114,7 @@ def test_a_job_ends_in_one_file_with_all_that_arrived(
     row = Archive.objects.get()
     assert (row.images, row.round, row.removed_at) == (6, 0, None)
     assert row.size_bytes == (places["path"] / row.name).stat().st_size
-    built = Event.objects.get(action="archive.built")
+    built = AuditEvent.objects.get(action="archive.built")
     assert built.details["images"] == 6
 
 
@@ -216,7 +216,7 @@ def test_ordering_one_needs_its_right(order: Callable[..., Job], groups: dict[st
     rights = groups[standard.COORDINATORS].permissions  # type: ignore[attr-defined]
     rights.remove(rights.get(codename=Right.USE_ARCHIVES))
 
-    with pytest.raises(Refused, match="Order encrypted 7-Zip files"):
+    with pytest.raises(NotPermitted, match="Order encrypted 7-Zip files"):
         order("1")
 
 
@@ -473,7 +473,7 @@ def test_files_are_deleted_after_their_days_and_that_is_written_down(
     assert files_below(places["path"]) == []
     assert Archive.objects.get().removed_at is not None
     assert not archives.visible(coordinator).exists()
-    removed = Event.objects.get(action="archive.removed")
+    removed = AuditEvent.objects.get(action="archive.removed")
     assert removed.details == {"file": f"job-{job.pk}.7z", "why": "expired"}
 
 
@@ -598,7 +598,7 @@ def test_a_machine_with_another_folder_for_what_is_gathered_leaves_the_job_to_ot
     settings.EMBEDDED = False  # type: ignore[attr-defined]
     job = order("1", "2")
     assert work() is not None
-    assert (places["staging"] / MARK).read_text()
+    assert (places["staging"] / MARK_FILE).read_text()
 
     elsewhere = tmp_path / "not mounted"
     Node.objects.filter(pk=archive_node.pk).update(
@@ -639,9 +639,9 @@ def test_doctor_says_which_machine_has_another_folder(settings: object, tmp_path
     settings.EMBEDDED = False  # type: ignore[attr-defined]
     settings.GATHERED_DIR = tmp_path / "mine"  # type: ignore[attr-defined]
     settings.ARCHIVE_DIR = tmp_path / "files"  # type: ignore[attr-defined]
-    assert not [one for one in shared_folders.examine() if one.next_step]
-    CommonFolder.objects.create(word="gathered", mark="theirs")
-    (said,) = [one for one in shared_folders.examine() if one.next_step]
+    assert not [one for one in shared_folders.check_shared_folders() if one.next_step]
+    SharedFolder.objects.create(word="gathered", mark="theirs")
+    (said,) = [one for one in shared_folders.check_shared_folders() if one.next_step]
     assert str(tmp_path / "mine") in said.what
     assert "ADIT_GATHERED" in said.next_step
     assert "holds theirs" in said.next_step

@@ -203,8 +203,8 @@ def test_little_room_is_an_alarm_and_one_mail(
 
     for _ in range(2):
         assert storage_quota.look() == 1
-        host_checks.look()
-        alarms.end_old()
+        host_checks.check_host()
+        alarms.end_old_alarms()
         notifications.mail_alarms()
 
     assert sorted(letter.to[0] for letter in mail.outbox) == [

@@ -11,7 +11,7 @@ from installed import Installed, family_of, is_alive, runs
 from jobs_stage import until
 from pydicom import dcmread
 
-from adit.cli import answers
+from adit.cli import is_serving
 
 SERIES, IMAGES = 6, 70
 SLOW_KB_S = 100
@@ -108,7 +108,7 @@ def test_a_killed_scheduler_and_web_server_are_replaced(house: Installed) -> Non
         until(lambda: not any(is_alive(pid) for pid in old))
         Installed(house.data, {**house.settings, "ADIT_BROKER_URL": "memory://"}).do("order")
         until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 60)
-        until(lambda: answers(house.port), 20)
+        until(lambda: is_serving(house.port), 20)
 
 
 def _series(path: Path) -> int:

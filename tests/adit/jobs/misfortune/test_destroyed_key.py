@@ -15,7 +15,7 @@ from jobs_stage import put_study, work
 
 from adit.accounts.models import User
 from adit.audit import trail
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
 from adit.jobs.kinds.selective import Labels, Order, Pick
 from adit.jobs.models import Job, Task
@@ -24,14 +24,14 @@ from adit.orders import actions, basket, drafts
 from adit.orders import drafts as orders_drafts
 from adit.orders.basket import PickedPatient
 from adit.orders.forms import ORDER_KEY, pseudonym_field
-from adit.projects.key_destruction import compact, destroy_key
+from adit.projects.key_destruction import compact_database, destroy_key
 from adit.projects.models import Patient, Project
-from adit.projects.pseudonym_import import Pair, import_pairs
+from adit.projects.pseudonym_import import PseudonymPair, import_pairs
 from adit.projects.reidentification import reidentify
 from adit.results.report import report_of
-from adit.vault.cipher import SealBroken
-from adit.vault.fields import SealedField
-from adit.vault.master_key import master_box
+from adit.vault.cipher import DecryptionError
+from adit.vault.fields import EncryptedField
+from adit.vault.master_key import master_cipher
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
 
@@ -61,7 +61,7 @@ def finished(
     actions.create(coordinator, "selective", Order(picks, destination.pk, project.pk), key="a")
     while work() is not None:
         pass
-    import_pairs(root, project, source, [Pair(2, "PID-DELTA-canary", "GIVEN-9")])
+    import_pairs(root, project, source, [PseudonymPair(2, "PID-DELTA-canary", "GIVEN-9")])
     reidentify(root, project.patients.first(), "a finding that matters")
     prepare(coordinator, source, project)
     return Project.objects.get(pk=project.pk)
@@ -115,7 +115,9 @@ def test_nothing_ties_a_patient_to_a_pseudonym_any_more(
     for text in found:
         named = [name for name in pseudonyms if name in text]
         assert not (named and any(mark in text for mark in marks)), text[:80]
-    of_the_project = [text for text in found if text.startswith("audit.Event") and "LUNG" in text]
+    of_the_project = [
+        text for text in found if text.startswith("audit.AuditEvent") and "LUNG" in text
+    ]
     assert len(of_the_project) > 6
     for text in of_the_project:
         assert not any(mark in text for mark in marks), text[:200]
@@ -129,8 +131,8 @@ def test_before_that_the_same_look_finds_them(finished: Project, source: Node) -
         (PATIENTS["3"], "GIVEN-7"),
         (PATIENTS["1"], "LUNG-0001"),
     }
-    events = Event.objects.filter(action="pseudonym.registered").order_by("pk")
-    assert [trail.unveiled(box, event)[1] for event in events][:3] == list(PATIENTS.values())
+    events = AuditEvent.objects.filter(action="pseudonym.registered").order_by("pk")
+    assert [trail.open_patient(box, event)[1] for event in events][:3] == list(PATIENTS.values())
     order = drafts.load(Task.objects.first().job.owner, ORDER_KEY)
     assert "LUNG-0001" in str(orders_drafts.shown(finished.pk, order["given"]))
     assert any(PATIENTS["1"] in text for text in rows())
@@ -149,11 +151,11 @@ def test_no_sealed_column_opens_with_the_master_key(finished: Project, dpo: User
     looked_at = set()
     for model in apps.get_models():
         for field in model._meta.fields:
-            if isinstance(field, BinaryField) and not isinstance(field, SealedField):
+            if isinstance(field, BinaryField) and not isinstance(field, EncryptedField):
                 looked_at.add(model._meta.label)
                 for row in model._base_manager.all():
-                    with pytest.raises(SealBroken):
-                        master_box().open(
+                    with pytest.raises(DecryptionError):
+                        master_cipher().open(
                             getattr(row, field.attname), places[model._meta.label](row)
                         )
     digests_of_outputs = {"jobs.Archive"}
@@ -180,16 +182,16 @@ def test_the_trail_stays_verifiable_and_notices_a_change_behind_the_veil(
 ) -> None:
     destroy_key(dpo, finished, "the study is over", "LUNG")
 
-    assert trail.verify() is None
-    event = Event.objects.filter(action="pseudonym.registered").first()
-    other = Event.objects.filter(action="pseudonym.registered").last()
+    assert trail.verify_chain() is None
+    event = AuditEvent.objects.filter(action="pseudonym.registered").first()
+    other = AuditEvent.objects.filter(action="pseudonym.registered").last()
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE audit_event SET patient_sealed ="
-            " (SELECT patient_sealed FROM audit_event WHERE id = %s) WHERE id = %s",
+            "UPDATE audit_auditevent SET patient_sealed ="
+            " (SELECT patient_sealed FROM audit_auditevent WHERE id = %s) WHERE id = %s",
             [other.pk, event.pk],
         )
-    assert trail.verify() == trail.Broken(event.pk, "it was changed")
+    assert trail.verify_chain() == trail.ChainBreak(event.pk, "it was changed")
 
 
 def test_the_report_says_what_it_still_knows(finished: Project, dpo: User) -> None:
@@ -208,9 +210,9 @@ def test_the_report_says_what_it_still_knows(finished: Project, dpo: User) -> No
 @pytest.mark.skipif(not settings.EMBEDDED, reason="looks into the file of an embedded database")
 def test_the_key_does_not_linger_in_the_database_file(finished: Project, dpo: User) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT key FROM profiles_project WHERE id = %s", [finished.pk])
+        cursor.execute("SELECT key FROM projects_project WHERE id = %s", [finished.pk])
         key = bytes(cursor.fetchone()[0])
-        cursor.execute("SELECT sealed FROM profiles_patient ORDER BY id")
+        cursor.execute("SELECT sealed FROM projects_patient ORDER BY id")
         patients = [bytes(row[0]) for row in cursor.fetchall()]
     name = Path(str(connection.settings_dict["NAME"]))
 
@@ -220,12 +222,12 @@ def test_the_key_does_not_linger_in_the_database_file(finished: Project, dpo: Us
 
     assert all(blob in file() for blob in (key, *patients))
     destroy_key(dpo, finished, "the study is over", "LUNG")
-    assert compact()
+    assert compact_database()
     left = file()
     assert not any(blob in left for blob in (key, *patients))
 
 
 def test_the_database_is_compacted_whichever_it_is(finished: Project, dpo: User) -> None:
     destroy_key(dpo, finished, "the study is over", "LUNG")
-    assert compact()
+    assert compact_database()
     assert finished.patients.count() == 4

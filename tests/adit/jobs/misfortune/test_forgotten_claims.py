@@ -122,7 +122,7 @@ def state_of(house: Installed) -> tuple[str, int]:
 
 def told_of(house: Installed) -> Counter[str]:
     """What the trail says was opened and ended."""
-    return Counter(action for (action,) in house.rows("select action from audit_event"))
+    return Counter(action for (action,) in house.rows("select action from audit_auditevent"))
 
 
 @pytest.mark.skipif(postgresql_folder() is None, reason="needs PostgreSQL: apt install postgresql")

@@ -149,14 +149,19 @@ def test_who_is_frozen_while_files_get_to_the_disk_gives_none_of_them_its_name(
 ) -> None:
     """Its lease ran out between writing and naming; another one finds nothing in its way."""
     job = order_studies("1", images=3, to=folder_node)
-    base, slept_s, now, fsync = Path(folder_node.settings["path"]), [0.0], lease.boot_time, os.fsync
+    base, slept_s, now, fsync = (
+        Path(folder_node.settings["path"]),
+        [0.0],
+        lease.get_boot_time,
+        os.fsync,
+    )
 
     def freeze(descriptor: int) -> None:
         slept_s[0] = 10.0 * conf.LEASE_S
         fsync(descriptor)
 
     with monkeypatch.context() as frozen:
-        frozen.setattr(lease, "boot_time", lambda: now() + slept_s[0])
+        frozen.setattr(lease, "get_boot_time", lambda: now() + slept_s[0])
         frozen.setattr("adit_engine.dicom_file.atomic.os.fsync", freeze)
         task = work()
     assert task is not None
@@ -245,14 +250,14 @@ def test_a_node_for_which_tasks_wait_is_not_removed_and_says_so(
 ) -> None:
     job = order_studies("1", images=1)
     with pytest.raises(AditError, match="jobs"):
-        services.remove(pacsadmin, source)
+        services.remove_node(pacsadmin, source)
     assert queue.claim("test") is not None
     Task.objects.update(state=TaskState.SUCCESS)
     Slot.objects.all().delete()
     Job.objects.update(state=JobState.SUCCESS)
     job.refresh_from_db()
     actions.delete(coordinator, job)
-    services.remove(pacsadmin, source)
+    services.remove_node(pacsadmin, source)
     assert not Node.objects.filter(pk=source.pk).exists()
 
 

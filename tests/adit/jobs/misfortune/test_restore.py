@@ -125,5 +125,7 @@ def test_the_trail_of_a_database_that_was_tampered_with_is_found_out(tmp_path: P
     house.do("prepare")
     house.adit("stop", "--all")
     assert house.adit("manage", "audit", "verify").returncode == 0
-    house.change("update audit_event set action = 'node.reopened' where action = 'node.stopped'")
+    house.change(
+        "update audit_auditevent set action = 'node.reopened' where action = 'node.stopped'"
+    )
     assert house.adit("manage", "audit", "verify").returncode != 0

@@ -10,8 +10,8 @@ from jobs_stage import put_study, shelf, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.jobs import visibility
 from adit.jobs.models import Item, Job, JobState, Task, TaskState
 from adit.jobs.wakeup import ring
@@ -60,7 +60,7 @@ def test_anothers_job_is_neither_seen_nor_touched(
     assert not visibility.visible(other).exists()
     assert not permissions.allowed(other, job)
     for act in actions.ACTIONS.values():
-        with pytest.raises(Refused):
+        with pytest.raises(NotPermitted):
             act(other, job)
     assert visibility.visible(pacsadmin).get() == job
     assert not permissions.allowed(pacsadmin, job), "who sees all jobs does not thereby act on them"
@@ -72,7 +72,7 @@ def test_a_closed_account_acts_on_nothing(order_studies: Ordering, coordinator: 
     job = order_studies("1", images=1)
     coordinator.is_active = False
     coordinator.save()
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         actions.cancel(coordinator, job)
     assert not visibility.visible(coordinator).exists()
 
@@ -85,7 +85,7 @@ def test_what_is_done_already_is_no_error_and_leaves_one_line_in_the_trail(
         actions.cancel(coordinator, job)
     for _ in range(2):
         actions.resume(coordinator, job)
-    told = list(Event.objects.filter(about=f"job:{job.pk}").values_list("action", flat=True))
+    told = list(AuditEvent.objects.filter(about=f"job:{job.pk}").values_list("action", flat=True))
     assert told == ["job.created", "job.canceled", "job.resumed"]
     assert job.state == JobState.PENDING
     assert work() is not None
@@ -96,7 +96,7 @@ def test_restart_is_for_staff_and_begins_from_nothing(
 ) -> None:
     job = order_studies("1", images=2)
     work()
-    with pytest.raises(Refused, match="Only staff"):
+    with pytest.raises(NotPermitted, match="Only staff"):
         actions.restart(coordinator, job)
     shelf(destination).clear()
     actions.restart(root, job)
@@ -112,14 +112,14 @@ def test_a_deleted_job_is_gone_and_the_trail_remembers_it(
     order_studies: Ordering, coordinator: User
 ) -> None:
     job = order_studies("1", images=1)
-    with pytest.raises(Refused, match="cancel it first"):
+    with pytest.raises(NotPermitted, match="cancel it first"):
         actions.delete(coordinator, job)
     work()
     pk = job.pk
     actions.delete(coordinator, job)
     assert not Job.objects.exists()
     assert not Item.objects.exists()
-    assert Event.objects.filter(action="job.deleted", about=f"job:{pk}").exists()
+    assert AuditEvent.objects.filter(action="job.deleted", about=f"job:{pk}").exists()
 
 
 def test_one_study_is_tried_again_by_itself(
@@ -146,9 +146,9 @@ def test_urgent_needs_the_right_of_who_ordered(
     order_studies: Ordering, coordinator: User, root: User, make_user: Callable[..., User]
 ) -> None:
     job = order_studies("1", images=1)
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         actions.make_urgent(coordinator, job)
-    with pytest.raises(Refused, match="Whoever ordered"):
+    with pytest.raises(NotPermitted, match="Whoever ordered"):
         actions.make_urgent(root, job)
     quick = make_user("quick", "Coordinators", "PACS administrators")
     own = order_studies("2", images=1, user=quick)
@@ -175,7 +175,7 @@ def test_a_change_of_what_was_approved_asks_for_approval_again(
     settings.MAX_STUDIES_PER_JOB = 1
     owner = make_user("quick", "Coordinators", "PACS administrators")
     job = order_studies("1", "2", "3", images=1, user=owner)
-    with pytest.raises(Refused, match="own order"):
+    with pytest.raises(NotPermitted, match="own order"):
         actions.approve(owner, job)
     actions.approve(pacsadmin, job)
     assert (job.state, job.approved_by) == (JobState.PENDING, pacsadmin)
@@ -202,7 +202,7 @@ def test_a_job_that_runs_as_approved_is_not_made_urgent(
     actions.approve(pacsadmin, job)
     work()
     job.refresh_from_db()
-    with pytest.raises(Refused, match="as it was approved"):
+    with pytest.raises(NotPermitted, match="as it was approved"):
         actions.make_urgent(owner, job)
 
 
@@ -213,12 +213,12 @@ def test_one_study_is_taken_out_of_a_job_and_the_last_one_is_not(
     first = job.tasks.get(position=1)
     for _ in range(2):
         actions.delete_task(coordinator, first)
-    with pytest.raises(Refused, match="delete the job"):
+    with pytest.raises(NotPermitted, match="delete the job"):
         actions.delete_task(coordinator, job.tasks.get())
     work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
-    assert Event.objects.filter(action="task.deleted").count() == 1
+    assert AuditEvent.objects.filter(action="task.deleted").count() == 1
 
 
 def test_staff_start_one_study_from_nothing(
@@ -228,7 +228,7 @@ def test_staff_start_one_study_from_nothing(
     work()
     work()
     first = job.tasks.get(position=1)
-    with pytest.raises(Refused, match="Only staff"):
+    with pytest.raises(NotPermitted, match="Only staff"):
         actions.reset_task(coordinator, first)
     for _ in range(2):
         actions.reset_task(root, first)
@@ -236,4 +236,4 @@ def test_staff_start_one_study_from_nothing(
     work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
-    assert Event.objects.filter(action="task.reset").count() == 1
+    assert AuditEvent.objects.filter(action="task.reset").count() == 1

@@ -9,8 +9,8 @@ from django.utils import timezone
 from jobs_stage import put_study
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue
 from adit.jobs.kinds.base import SheetRow
 from adit.jobs.kinds.batch_query import Order, Row
@@ -203,7 +203,7 @@ def test_a_streak_holds_one_connection_and_gives_it_back(
 
     assert [lane for _pk, lane in held] == [Lane.SEARCH]
     assert not Slot.objects.exists()
-    assert Event.objects.filter(action="node.opened").count() == 1
+    assert AuditEvent.objects.filter(action="node.opened").count() == 1
 
 
 def test_a_canceled_query_ends_soon_and_keeps_what_was_answered(
@@ -280,7 +280,7 @@ def test_a_large_query_waits_for_approval(
     assert order_rows(*rows[:3]).state == JobState.PENDING
 
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         actions.approve(coordinator, job)
     actions.cancel(coordinator, job)
     actions.resume(coordinator, job)
@@ -293,7 +293,7 @@ def test_a_large_query_waits_for_approval(
 def test_who_may_not_order_queries_is_refused(
     order_rows: Callable[..., Job], stranger: User
 ) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         order_rows(by_id(2, "ID2"), user=stranger)
 
 
@@ -311,5 +311,5 @@ def test_nothing_of_a_patient_lies_in_the_clear(order_rows: Callable[..., Job]) 
     rows = [*Job.objects.values(), *Task.objects.values(), *ResultLine.objects.values()]
     clear = str([{k: v for k, v in row.items() if k not in ("payload", "sealed")} for row in rows])
     assert job.pk
-    assert "ID2" not in clear + str(list(Event.objects.values()))
+    assert "ID2" not in clear + str(list(AuditEvent.objects.values()))
     assert "Fam2" not in clear

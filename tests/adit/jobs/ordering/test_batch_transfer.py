@@ -9,15 +9,15 @@ import pytest
 from jobs_stage import put_study, shelf, work
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue
 from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.kinds import batch_transfer
 from adit.jobs.kinds.base import Note
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState, Work
-from adit.nodes.models import Access, Lane, Node
+from adit.nodes.models import Lane, Node, NodeAccess
 from adit.orders import actions, batch_start, permissions
 from adit.orders.batch_start import Wishes
 from adit.projects.models import Project
@@ -270,7 +270,7 @@ def test_a_pilot_sends_the_first_studies_and_waits_then_the_rest_follows(
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
     assert [
-        e.action for e in Event.objects.filter(action__in=("job.started", "job.continued"))
+        e.action for e in AuditEvent.objects.filter(action__in=("job.started", "job.continued"))
     ] == [
         "job.started",
         "job.continued",
@@ -355,7 +355,7 @@ def test_a_right_that_is_gone_ends_the_check_and_is_said(
 ) -> None:
     put_study(source, "1")
     job = order_rows(by_uid(2, "1"))
-    Access.objects.filter(node=source).delete()
+    NodeAccess.objects.filter(node=source).delete()
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
     task = job.tasks.get()
@@ -598,7 +598,7 @@ def test_a_source_that_could_not_answer_passes_nothing_on(
 def test_every_source_needs_its_right_and_none_is_the_destination(
     order_rows: Callable[..., Job], source: Node, destination: Node, make_node: Callable[..., Node]
 ) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         order_rows(by_uid(2, "1"), further=(make_node("Secret PACS").pk,))
     with pytest.raises(InvalidInput, match="Source and destination are the same"):
         order_rows(by_uid(2, "1"), further=(destination.pk,))

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import Order, Pick
@@ -31,7 +31,7 @@ def order(source: Node, destination: Node) -> Order:
 def test_an_order_becomes_a_job_with_one_task_per_study(coordinator: User, order: Order) -> None:
     job = actions.create(coordinator, "selective", order, key="a", title="first")
     assert (job.state, job.title, job.tasks.count()) == (JobState.PENDING, "first", 2)
-    assert Event.objects.get(action="job.created").details["tasks"] == 2
+    assert AuditEvent.objects.get(action="job.created").details["tasks"] == 2
 
 
 def test_what_identifies_a_patient_stands_only_in_sealed_payloads(
@@ -40,7 +40,7 @@ def test_what_identifies_a_patient_stands_only_in_sealed_payloads(
     job = actions.create(coordinator, "selective", order, key="a")
     task = job.tasks.get(position=1)
     in_clear = repr(Job.objects.values().get()) + repr(list(Task.objects.values()))
-    in_clear += repr(list(Event.objects.values_list("details", "about")))
+    in_clear += repr(list(AuditEvent.objects.values_list("details", "about")))
     assert "PAT-1" not in in_clear
     assert "1.2.3.1" not in in_clear
     assert encrypted_payload.open_task(task).patient_id == "PAT-1"
@@ -81,7 +81,7 @@ def test_a_pseudonym_that_stands_for_another_patient_is_refused_with_its_row(
 
 
 def test_who_may_not_order_gets_no_job(stranger: User, order: Order) -> None:
-    with pytest.raises(Refused, match="selective"):
+    with pytest.raises(NotPermitted, match="selective"):
         actions.create(stranger, "selective", order, key="a")
     assert not Job.objects.exists()
 
@@ -90,16 +90,16 @@ def test_source_and_destination_need_access(
     coordinator: User, order: Order, make_node: Callable[..., Node], source: Node, destination: Node
 ) -> None:
     hidden = make_node("Hidden PACS")
-    with pytest.raises(Refused, match="fetch from"):
+    with pytest.raises(NotPermitted, match="fetch from"):
         actions.create(coordinator, "selective", Order(picks(hidden), destination.pk), key="a")
-    with pytest.raises(Refused, match="send to"):
+    with pytest.raises(NotPermitted, match="send to"):
         actions.create(coordinator, "selective", Order(picks(source), hidden.pk), key="b")
 
 
 def test_identified_data_needs_a_right_and_a_reason(coordinator: User, order: Order) -> None:
     with pytest.raises(InvalidInput, match="why"):
         SendAsIs("  ")
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         actions.create(
             coordinator, "selective", replace(order, change=SendAsIs("second opinion")), key="a"
         )
@@ -110,7 +110,7 @@ def test_identified_data_keeps_its_reason_in_the_trail(root: User, order: Order)
         root, "selective", replace(order, change=SendAsIs("second opinion")), key="a"
     )
     assert job.order["change"] == "as_is"
-    assert Event.objects.get(action="job.created").details["reason"] == "second opinion"
+    assert AuditEvent.objects.get(action="job.created").details["reason"] == "second opinion"
     assert encrypted_payload.open_task(job.tasks.get(position=1)).pseudonym == ""
 
 
@@ -122,7 +122,7 @@ def test_an_order_above_the_limit_waits_for_approval(
     )
     assert job.state == JobState.WAITING_FOR_APPROVAL
     assert "approve" not in permissions.allowed(coordinator, job)
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         actions.approve(coordinator, job)
     actions.approve(pacsadmin, job)
     assert (job.state, job.approved_by) == (JobState.PENDING, pacsadmin)
@@ -133,7 +133,7 @@ def test_nobody_approves_an_own_order(
 ) -> None:
     both = make_user("both", "Coordinators", "PACS administrators")
     job = actions.create(both, "selective", Order(picks(source, 11), destination.pk), key="a")
-    with pytest.raises(Refused, match="own order"):
+    with pytest.raises(NotPermitted, match="own order"):
         actions.approve(both, job)
 
 

@@ -13,15 +13,15 @@ from django.utils import timezone
 from jobs_stage import PATIENT, GatedNode, put_study, shelf, until, work
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.jobs import maintenance, queue
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.nodes.models import Node
 from adit.orders import actions
 from adit.projects.models import Project, RiskChoice
-from adit.projects.services import revoke
+from adit.projects.services import revoke_project
 from adit.results import uid_map
 from adit.results.report import report_of
 from adit.worker import runner
@@ -309,7 +309,7 @@ def test_an_extended_project_goes_on_where_it_was(
 
 def _end(root: User, project: Project, how: str) -> None:
     if how == "revoked":
-        revoke(root, Project.objects.get(pk=project.pk))
+        revoke_project(root, Project.objects.get(pk=project.pk))
     else:
         yesterday = timezone.localdate() - timedelta(days=1)
         Project.objects.filter(pk=project.pk).update(expires_on=yesterday)
@@ -332,7 +332,7 @@ def test_the_key_holder_gets_each_original_with_its_new_identifier(
     assert set(images.values()) == arrived
     assert [row[0] for row in rows] == ["study", "series", "image", "image"]
     assert {row[3] for row in rows} == {"LUNG-0001"}
-    event = Event.objects.get(action="project.uids_exported")
+    event = AuditEvent.objects.get(action="project.uids_exported")
     assert event.details == {"reason": "audit of 2026", "uids": 4}
 
 
@@ -341,7 +341,7 @@ def test_it_needs_the_right_and_a_reason_and_comes_as_a_file(
 ) -> None:
     order()
     work()
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         uid_map.exported(coordinator, project, "x")
     client = Client()
     client.force_login(root)

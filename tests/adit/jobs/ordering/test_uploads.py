@@ -9,8 +9,9 @@ from django.db import connection
 from adit.accounts.models import User
 from adit.jobs.models import Draft, SheetColumns
 from adit.orders import uploads
-from adit.spreadsheets import sheet
-from adit.spreadsheets.sheet import Field, SheetKind
+from adit.spreadsheets.columns import SheetField, SheetKind
+from adit.spreadsheets.mapping import make_mapping
+from adit.spreadsheets.table import UnreadableSheet
 
 pytestmark = pytest.mark.django_db
 
@@ -40,7 +41,7 @@ def test_an_upload_is_sealed(coordinator: User) -> None:
 
 
 def test_an_unreadable_file_leaves_nothing_behind(coordinator: User) -> None:
-    with pytest.raises(sheet.Unreadable):
+    with pytest.raises(UnreadableSheet):
         upload(coordinator, b'PatientID;x\n1;"open\n')
 
     assert not Draft.objects.exists()
@@ -51,7 +52,7 @@ def test_which_column_is_what_is_remembered_for_sheets_with_the_same_headers(
 ) -> None:
     first = upload(coordinator)
     assert not first.mapping.sure
-    said = sheet.chosen(first.table, QUERY, 1, {Field.PATIENT_ID: 1})
+    said = make_mapping(first.table, QUERY, 1, {SheetField.PATIENT_ID: 1})
 
     settled = uploads.settle(coordinator, first, said)
     again = upload(coordinator, b"Fallnr.;Wer\nA2;OTHER\n")
@@ -67,7 +68,9 @@ def test_what_is_remembered_holds_nothing_of_the_sheet(coordinator: User) -> Non
     """Somebody may take a row of people for the headers."""
     first = upload(coordinator, b"MUSTERMANN;A1\nMUSTERFRAU;A2\n")
 
-    uploads.settle(coordinator, first, sheet.chosen(first.table, QUERY, 1, {Field.PATIENT_ID: 0}))
+    uploads.settle(
+        coordinator, first, make_mapping(first.table, QUERY, 1, {SheetField.PATIENT_ID: 0})
+    )
 
     assert "MUSTERMANN".lower() not in str(SheetColumns.objects.values()[0]).lower()
 
@@ -76,7 +79,9 @@ def test_answers_of_one_person_are_not_taken_for_another(
     coordinator: User, make_user: Callable[..., User]
 ) -> None:
     first = upload(coordinator)
-    uploads.settle(coordinator, first, sheet.chosen(first.table, QUERY, 1, {Field.PATIENT_ID: 1}))
+    uploads.settle(
+        coordinator, first, make_mapping(first.table, QUERY, 1, {SheetField.PATIENT_ID: 1})
+    )
 
     assert not upload(make_user("other")).mapping.sure
 

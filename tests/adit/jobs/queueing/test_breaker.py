@@ -13,8 +13,8 @@ from jobs_stage import until, work
 from adit.jobs import queue
 from adit.jobs.models import Job, Task, TaskGroup, TaskState
 from adit.nodes.limits import breaker
-from adit.nodes.models import Alarm, Breaker, Node
-from adit.nodes.presentation import status_of
+from adit.nodes.models import Alarm, CircuitBreaker, Node
+from adit.nodes.presentation import get_status
 from adit_engine.errors import NotFound, Unreachable
 
 Ordering = Callable[..., Job]
@@ -37,12 +37,12 @@ def dead(source: Node) -> Node:
 
 def fail(node: Node, times: int = 1) -> None:
     for _ in range(times):
-        breaker.failed(node, Unreachable(node.name, "no connection"))
+        breaker.record_failure(node, Unreachable(node.name, "no connection"))
 
 
 def rested(node: Node) -> Node:
     """As it is when its rest is over."""
-    Breaker.objects.filter(node=node).update(rests_until=timezone.now())
+    CircuitBreaker.objects.filter(node=node).update(rests_until=timezone.now())
     return Node.objects.select_related("breaker").get(pk=node.pk)
 
 
@@ -57,7 +57,7 @@ def test_after_one_failure_the_other_tasks_wait_and_say_why(
     said = TaskGroup.objects.get().wait_reason
     assert said.startswith("PACS1: has not answered since ")
     assert "is asked again at" in said
-    status = status_of(Node.objects.select_related("breaker").get(pk=dead.pk))
+    status = get_status(Node.objects.select_related("breaker").get(pk=dead.pk))
     assert (status.state, "has not answered" in status.why) == ("resting", True)
 
 
@@ -76,9 +76,9 @@ def test_after_its_rest_one_task_tries_and_an_answer_lets_all_go_on(
     assert "one task is trying now" in TaskGroup.objects.get().wait_reason
     queue.release_task(trying, "lost interest")
     rested(source)
-    Breaker.objects.update(tried_until=None)
+    CircuitBreaker.objects.update(tried_until=None)
     assert work() is not None
-    assert not Breaker.objects.exists()
+    assert not CircuitBreaker.objects.exists()
     assert not Alarm.objects.filter(ended_at=None).exists()
     assert {work().state, work().state} == {TaskState.SUCCESS}  # type: ignore[union-attr]
 
@@ -88,14 +88,14 @@ def test_rests_grow_and_only_what_says_nobody_is_there_counts(source: Node) -> N
     rests = []
     for _ in range(6):
         fail(source)
-        row = Breaker.objects.get()
+        row = CircuitBreaker.objects.get()
         assert row.rests_until is not None
         rests.append(round((row.rests_until - timezone.now()).total_seconds()))
     assert rests == [15, 60, 120, 300, 600, 600]
-    Breaker.objects.all().delete()
-    breaker.failed(source, NotFound("it is not there"))
-    breaker.failed(source, Unreachable("another node", "no connection"))
-    assert not Breaker.objects.exists()
+    CircuitBreaker.objects.all().delete()
+    breaker.record_failure(source, NotFound("it is not there"))
+    breaker.record_failure(source, Unreachable("another node", "no connection"))
+    assert not CircuitBreaker.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -111,7 +111,7 @@ def test_a_conversation_that_breaks_off_later_is_no_reason_to_rest(
     order_studies("1", images=1)
     monkeypatch.setattr(MemoryNode, "fetch", fetch)
     work()
-    assert not Breaker.objects.exists()
+    assert not CircuitBreaker.objects.exists()
 
 
 @pytest.mark.timeout(400)

@@ -6,8 +6,8 @@ import pytest
 from django.contrib.auth.models import Group
 from jobs_stage import work
 
-from adit.accounts.groups import COORDINATORS
 from adit.accounts.models import User
+from adit.accounts.permissions import COORDINATORS
 from adit.jobs import queue, task_groups
 from adit.jobs.models import Job, TaskState
 from adit.nodes.models import Budget, Node

@@ -10,7 +10,7 @@ from adit.jobs import queue
 from adit.jobs.kinds.base import Context, Yielded
 from adit.jobs.kinds.selective import Selective
 from adit.jobs.models import Job, Task, TaskGroup, TaskState
-from adit.nodes.calendar.special_days import DAYS
+from adit.nodes.calendar.allowed_hours import DAYS
 from adit.nodes.models import Lane, Node, Slot
 
 Ordering = Callable[..., Job]

@@ -24,7 +24,7 @@ from adit.accounts.models import User
 from adit.jobs import queue, task_groups
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
 from adit.nodes.limits import slots
-from adit.nodes.models import Breaker, Lane, Node, Slot
+from adit.nodes.models import CircuitBreaker, Lane, Node, Slot
 from adit.orders import actions, permissions
 from adit_engine.nodes.memory import MemoryNode
 
@@ -107,7 +107,7 @@ def test_a_claim_that_finds_no_slot_at_the_destination_keeps_none_at_the_source(
 ) -> None:
     order_studies("1", images=1)
     Node.objects.filter(pk=destination.pk).update(retrieve_limit=1)
-    slots.take(Node.objects.get(pk=destination.pk), Lane.RETRIEVE, "somebody", 60)
+    slots.acquire_slot(Node.objects.get(pk=destination.pk), Lane.RETRIEVE, "somebody", 60)
     assert queue.claim("test") is None
     assert not Slot.objects.filter(node=source).exists()
 
@@ -355,7 +355,7 @@ def test_only_one_of_two_claims_at_the_same_time_tries_a_node_that_did_not_answe
 ) -> None:
     order_studies("1", "2", images=1)
     past = timezone.now() - timedelta(minutes=1)
-    Breaker.objects.create(node=source, failures=1, since=past, rests_until=past)
+    CircuitBreaker.objects.create(node=source, failures=1, since=past, rests_until=past)
     found: list[Task | None] = []
     first_has_begun, second_waits = threading.Event(), threading.Event()
     lock_nodes, reserve = queue._lock_nodes, slots.reserve

@@ -12,7 +12,7 @@ from django.utils import timezone
 from jobs_stage import claimed, put_study, shelf, until, work
 
 from adit.accounts.models import User
-from adit.audit.models import Event
+from adit.audit.models import AuditEvent
 from adit.jobs import queue
 from adit.jobs.kinds.batch_transfer import Order, Row
 from adit.jobs.lease import Lease
@@ -91,7 +91,7 @@ def test_killed_in_the_middle_it_is_as_if_nothing_had_been_and_then_it_starts(
 
     assert list(checked.lines.values("line", "task", "sealed", "notes", "facts")) == before
     assert not checked.tasks.filter(lane=Lane.RETRIEVE).exists()
-    assert Event.objects.filter(action="job.started").count() == 0
+    assert AuditEvent.objects.filter(action="job.started").count() == 0
     with time_machine.travel(timezone.now() + timedelta(minutes=5)):
         queue.sweep()
         job = run_all(checked)
@@ -99,7 +99,7 @@ def test_killed_in_the_middle_it_is_as_if_nothing_had_been_and_then_it_starts(
     assert job.tasks.filter(lane=Lane.RETRIEVE).count() == STUDIES - 1
     assert len(shelf(destination)) == 2 * (STUDIES - 1)
     assert Patient.objects.count() == STUDIES - 1
-    assert Event.objects.filter(action="job.started").count() == 1
+    assert AuditEvent.objects.filter(action="job.started").count() == 1
 
 
 def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(

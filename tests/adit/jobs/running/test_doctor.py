@@ -96,13 +96,13 @@ def test_a_broker_that_refuses_us_or_is_not_there_is_said(
     settings: Any, rabbitmq_service: Service
 ) -> None:
     settings.BROKER_URL = rabbitmq_service.url
-    assert service_checks._broker().next_step == ""
+    assert service_checks._check_broker().next_step == ""
     settings.BROKER_URL = wrong(rabbitmq_service.url)
-    assert service_checks._broker().next_step.startswith(
+    assert service_checks._check_broker().next_step.startswith(
         "It refuses the user, password or virtual host"
     )
     settings.BROKER_URL = gone(rabbitmq_service.url)
-    finding = service_checks._broker()
+    finding = service_checks._check_broker()
     assert finding.next_step.startswith("Nobody answers there: does RabbitMQ run")
     assert rabbitmq_service.password not in finding.what + finding.next_step
 
@@ -112,18 +112,18 @@ def test_a_redis_that_refuses_us_or_is_not_there_is_said(
     settings: Any, redis_service: Service
 ) -> None:
     settings.REDIS_URL = redis_service.url
-    assert service_checks._redis().next_step == ""
+    assert service_checks._check_redis().next_step == ""
     settings.REDIS_URL = wrong(redis_service.url)
-    assert service_checks._redis().next_step == "It refuses the password of ADIT_REDIS_URL."
+    assert service_checks._check_redis().next_step == "It refuses the password of ADIT_REDIS_URL."
     settings.REDIS_URL = gone(redis_service.url)
-    finding = service_checks._redis()
+    finding = service_checks._check_redis()
     assert finding.next_step.startswith("Nobody answers there: does Redis run")
     assert redis_service.password not in finding.what + finding.next_step
 
 
 def test_a_zone_that_does_not_exist_is_said(settings: Any) -> None:
     settings.TIME_ZONE = "Europe/Nowhere"
-    assert "Write one like Europe/Berlin" in service_checks._zone().next_step
+    assert "Write one like Europe/Berlin" in service_checks._check_time_zone().next_step
 
 
 def test_tables_of_an_older_version_are_said(
@@ -133,7 +133,7 @@ def test_tables_of_an_older_version_are_said(
     monkeypatch.setattr(
         service_checks.MigrationExecutor, "migration_plan", lambda self, targets: [object()] * 2
     )
-    said = service_checks._tables().next_step
+    said = service_checks._check_migrations().next_step
     assert said == "2 changes of tables are due: `adit prepare` makes them."
 
 
@@ -144,9 +144,11 @@ def test_clocks_that_differ_are_said(
         pytest.skip("SQLite has no clock of its own")
     real = service_checks.timezone.now
     monkeypatch.setattr(service_checks.timezone, "now", lambda: real() + timedelta(seconds=30))
-    assert "30 s away from the database's" in service_checks._clock().next_step
+    assert "30 s away from the database's" in service_checks._check_clock().next_step
 
 
 def test_an_old_service_is_said() -> None:
-    assert service_checks._recent("RabbitMQ", "broker", 3).next_step.startswith("It is version 3")
-    assert service_checks._recent("PostgreSQL", "database", 17).next_step == ""
+    assert service_checks._check_version("RabbitMQ", "broker", 3).next_step.startswith(
+        "It is version 3"
+    )
+    assert service_checks._check_version("PostgreSQL", "database", 17).next_step == ""

@@ -18,12 +18,12 @@ CANARY = "Mustermann^Änne 19560412"
 @pytest.fixture(params=["json", "lines"])
 def written(request):
     """What a logger of ours and one of Celery's write in this form."""
-    config = logging_config.config(request.param)
+    config = logging_config.make_logging_config(request.param)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     made = config["formatters"]["chosen"]
     handler.setFormatter(made["()"]() if request.param == "json" else made["()"](made["format"]))
-    handler.addFilter(logging_config.Discreet())
+    handler.addFilter(logging_config.ExceptionTextFilter())
     loggers = [logging.getLogger(name) for name in ("adit.canary", "celery.app.trace")]
     for logger in loggers:
         logger.addHandler(handler)

@@ -112,7 +112,7 @@ def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
     actions.want_mail(owner, order_studies("1", images=1))
     work()
     clock = iter([100.0])
-    monkeypatch.setattr(outbox, "boot_time", lambda: next(clock, 100.0 + outbox.LEASE_S + 1))
+    monkeypatch.setattr(outbox, "get_boot_time", lambda: next(clock, 100.0 + outbox.LEASE_S + 1))
     assert notifications.send_waiting() == 0
     assert box.taken == []
     monkeypatch.undo()

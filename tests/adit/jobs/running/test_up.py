@@ -123,7 +123,7 @@ def test_all_nodes_are_stopped_from_the_machine_itself(house: Installed) -> None
     rows = house.rows("select stopped_at, pause_reason from nodes_node")
     assert len(rows) == 2
     assert all(at is not None and reason.startswith("fire (") for at, reason in rows)
-    ((events,),) = house.rows("select count(*) from audit_event where action = 'node.stopped'")
+    ((events,),) = house.rows("select count(*) from audit_auditevent where action = 'node.stopped'")
     assert events == 2
 
 

@@ -13,8 +13,8 @@ from jobs_stage import PATIENT, put_study, shelf, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.jobs import (
     encrypted_payload,
     notifications,
@@ -83,7 +83,7 @@ def test_a_merged_patient_is_held_and_nothing_is_sent_while_the_rest_goes_on(
     assert job.tasks.get(position=2).state == TaskState.SUCCESS
     assert len(shelf(destination)) == 3
     assert not Slot.objects.exists()
-    told = f"{job.message}{task.message}{[e.details for e in Event.objects.all()]}{job.order}"
+    told = f"{job.message}{task.message}{[e.details for e in AuditEvent.objects.all()]}{job.order}"
     assert NOW not in told
     assert NOW.encode() not in bytes(task.payload)
 
@@ -135,9 +135,9 @@ def test_confirmed_it_goes_on_under_the_same_pseudonym(
     job = run_all(job)
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
-    assert pseudonyms.known_pseudonym(project, "PACS1", NOW) == pseudonym
+    assert pseudonyms.find_pseudonym(project, "PACS1", NOW) == pseudonym
     assert project.patients.count() == 1
-    said = Event.objects.filter(action="task.patient_confirmed")
+    said = AuditEvent.objects.filter(action="task.patient_confirmed")
     assert {(e.user, e.details["reason"]) for e in said} == {(steward, WHY)}
     assert len({e.patient_index for e in said}) == said.count() == 2
     parts = [b"".join(image.parts()) for image in shelf(destination).values()]
@@ -154,7 +154,7 @@ def test_refused_it_has_failed_and_a_retry_asks_again(
     assert job.state == JobState.FAILURE
     assert job.tasks.get().message == f"The changed patient ID was not confirmed: {WHY}"
     assert not shelf(destination)
-    assert Event.objects.filter(action="task.patient_refused", user=steward).count() == 2
+    assert AuditEvent.objects.filter(action="task.patient_refused", user=steward).count() == 2
     actions.retry_failed(job.owner, job)
     assert run_all(job).state == JobState.HELD
 
@@ -190,11 +190,11 @@ def test_a_second_patient_behind_the_confirmed_one_still_breaks_the_rule(
 def test_an_id_that_has_another_pseudonym_is_not_joined_in_passing(
     order: Callable[..., Job], source: Node, destination: Node, steward: User, project: Project
 ) -> None:
-    pseudonyms.pseudonym_for(project, "PACS1", NOW)
+    pseudonyms.get_or_create_pseudonym(project, "PACS1", NOW)
     job = order("1")
     merged(source)
     task = run_all(job).tasks.get()
-    with pytest.raises(pseudonyms.Conflict, match="joined on the project's page first"):
+    with pytest.raises(pseudonyms.PseudonymConflict, match="joined on the project's page first"):
         patient_id_changes.confirm(steward, task, WHY)
     assert Job.objects.get().state == JobState.HELD
     assert not shelf(destination)
@@ -226,12 +226,12 @@ def test_who_may_not_see_or_confirm_does_not_decide(
     job = order("1")
     merged(source)
     task = run_all(job).tasks.get()
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         patient_id_changes.confirm(coordinator, task, WHY)
     with pytest.raises(InvalidInput):
         patient_id_changes.confirm(steward, task, "  ")
     steward.user_permissions.remove(Permission.objects.get(codename="see_identified"))
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         patient_id_changes.refuse(User.objects.get(pk=steward.pk), task, WHY)
     assert Task.objects.get().state == TaskState.HELD
 

@@ -13,16 +13,16 @@ from pydicom.dataset import Dataset
 from ultrasound import BAND, COLUMNS, FRAMES, ROWS, US_FRAMES, clip, pixels, put
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Refused
-from adit.audit.models import Event
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
 from adit.jobs import states
 from adit.jobs.kinds.selective import Order, Pick
 from adit.jobs.models import Decision, HeldBack, Job, JobState, TaskState
-from adit.nodes.models import Access, Node
+from adit.nodes.models import Node, NodeAccess
 from adit.orders import actions, permissions
 from adit.projects import reviewed_rules, services
-from adit.projects.models import Profile, Project
-from adit.projects.profile_versions import draft_of, new_version, rules_of
+from adit.projects.models import ProfileVersion, Project
+from adit.projects.profile_versions import create_version, draft_next_version, parse_rules
 from adit.results import applied_rules
 from adit.results.report import report_of
 from adit.review import decisions as review_decisions
@@ -51,7 +51,7 @@ def reviewer(make_user: Callable[..., User], source: Node, groups: dict[str, Gro
     group = Group.objects.create(name="Reviewers")
     for right in ("review_withheld", "see_identified", "see_all_jobs"):
         group.permissions.add(Permission.objects.get(codename=right))
-    Access.objects.create(group=group, node=source, may_read=True)
+    NodeAccess.objects.create(group=group, node=source, may_read=True)
     user = make_user("reviewer")
     user.groups.add(group)
     return user
@@ -112,7 +112,7 @@ def test_the_devices_are_found_out_and_the_look_is_recorded(
     job = order()
     group = known_group(reviewer)
     assert group.device == DEVICE
-    event = Event.objects.get(action="withheld.seen")
+    event = AuditEvent.objects.get(action="withheld.seen")
     assert (event.user, event.about) == (reviewer, f"job:{job.pk}")
     assert event.patient_index
     assert PATIENT not in str(event.details)
@@ -137,12 +137,12 @@ def test_without_the_rights_nobody_looks_or_decides(
 ) -> None:
     order()
     group = known_group(reviewer)
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         images.image_of(coordinator, group.rows[0])
     for deed in (review_decisions.release, review_decisions.leave):
-        with pytest.raises(Refused, match="Review"):
+        with pytest.raises(NotPermitted, match="Review"):
             deed(coordinator, group, "I want them")
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         review_decisions.mask(coordinator, group, (BAND,), "I want them")
 
 
@@ -224,9 +224,9 @@ def test_report_and_timeline_name_both_versions(
     assert [r["version"] for r in study["versions"]] == [1, 2]
     assert study["study_uid"]
     assert report["totals"]["delivered"] == 4
-    told = set(Event.objects.filter(about=f"job:{job.pk}").values_list("action", flat=True))
+    told = set(AuditEvent.objects.filter(about=f"job:{job.pk}").values_list("action", flat=True))
     assert {"withheld.masked", "job.withheld_retried"} <= told
-    event = Event.objects.get(action="withheld.masked")
+    event = AuditEvent.objects.get(action="withheld.masked")
     assert event.user == reviewer
     assert event.details["reason"] == "names at the top"
 
@@ -235,14 +235,14 @@ def test_a_retry_is_asked_twice_and_done_once(
     order: Callable[..., Job], reviewer: User, coordinator: User, stranger: User
 ) -> None:
     job = order()
-    with pytest.raises(Refused, match="Nothing was withheld"):
+    with pytest.raises(NotPermitted, match="Nothing was withheld"):
         actions.retry_withheld(coordinator, job)
     review_decisions.release(reviewer, known_group(reviewer), "it writes nothing into clips")
-    with pytest.raises(Refused):
+    with pytest.raises(NotPermitted):
         actions.retry_withheld(stranger, job)
     actions.retry_withheld(coordinator, job)
     actions.retry_withheld(coordinator, job)
-    assert Event.objects.filter(action="job.withheld_retried").count() == 1
+    assert AuditEvent.objects.filter(action="job.withheld_retried").count() == 1
 
 
 def test_a_released_device_leaves_as_it_is(
@@ -289,12 +289,12 @@ def test_what_is_left_disappears_from_the_open_list_and_can_be_decided_anew(
     group = known_group(reviewer)
     review_decisions.leave(reviewer, group, "nobody needs them")
     assert review_groups.groups_of(reviewer, Decision.OPEN) == []
-    with pytest.raises(Refused, match="already"):
+    with pytest.raises(NotPermitted, match="already"):
         review_decisions.mask(reviewer, group_now(reviewer, group), (BAND,), "names")
     left = only_group(reviewer, Decision.LEFT)
     review_decisions.reopen(reviewer, left, "somebody needs them after all")
     assert only_group(reviewer).pk == group.pk
-    assert Event.objects.filter(action__in=("withheld.left", "withheld.reopened")).count() == 2
+    assert AuditEvent.objects.filter(action__in=("withheld.left", "withheld.reopened")).count() == 2
 
 
 def group_now(user: User, group: HeldGroup) -> HeldGroup:
@@ -315,7 +315,7 @@ def test_a_reason_is_needed_and_nobody_opens_an_own_order(
     reviewers = Group.objects.get(name="Reviewers")
     coordinator.groups.add(reviewers)
     coordinator = User.objects.get(pk=coordinator.pk)
-    with pytest.raises(Refused, match="yourself"):
+    with pytest.raises(NotPermitted, match="yourself"):
         review_decisions.mask(coordinator, group, (BAND,), "names at the top")
     review_decisions.leave(coordinator, group, "rather not")
 
@@ -328,7 +328,7 @@ def test_rectangles_outside_the_image_are_refused(
     group = known_group(reviewer)
     with pytest.raises(InvalidInput, match="inside the image"):
         review_decisions.mask(reviewer, group, (rectangle,), "names at the top")
-    assert Profile.objects.filter(version=2).count() == 0
+    assert ProfileVersion.objects.filter(version=2).count() == 0
 
 
 def test_classes_that_nobody_can_release_can_only_be_left(
@@ -339,7 +339,7 @@ def test_classes_that_nobody_can_release_can_only_be_left(
     group = only_group(reviewer)
     assert group.code == "class"
     assert not group.may_be_opened
-    with pytest.raises((Refused, InvalidInput)):
+    with pytest.raises((NotPermitted, InvalidInput)):
         review_decisions.release(reviewer, group, "harmless")
     review_decisions.leave(reviewer, group, "a document")
 
@@ -350,7 +350,7 @@ def test_a_device_without_a_name_can_only_be_left(
     order(clip(1, ManufacturerModelName=""))
     group = known_group(reviewer)
     assert not group.names_its_device
-    with pytest.raises((Refused, InvalidInput)):
+    with pytest.raises((NotPermitted, InvalidInput)):
         review_decisions.mask(reviewer, group, (BAND,), "names at the top")
 
 
@@ -373,7 +373,7 @@ def test_a_profile_of_another_generation_sends_the_whole_study_anew(
 ) -> None:
     """No study of the project ever holds images under two generations by a retry."""
     job = order()
-    strict = Profile.objects.create(
+    strict = ProfileVersion.objects.create(
         name="Strict", text='name = "Strict"\nversion = 1\n\n[[rules]]\ncode = "113100"\n'
     )
     services.choose_profile(root, project, strict)
@@ -399,10 +399,10 @@ def test_a_chosen_version_that_only_adds_rules_keeps_the_generation(
         'manufacturer = "A"\nmodel = "B"\nsoftware = "*"\nrows = 9\ncolumns = 9\n'
         "rectangles = [[0, 0, 9, 1]]\n"
     )
-    second = new_version(root, draft_of(project.profile) + rule)
+    second = create_version(root, draft_next_version(project.profile) + rule)
     services.choose_profile(root, project, second)
     assert project.generation == 1
-    third = new_version(root, draft_of(second).replace("9, 1", "9, 2"))
+    third = create_version(root, draft_next_version(second).replace("9, 1", "9, 2"))
     services.choose_profile(root, project, third)
     assert project.generation == 2
 
@@ -452,7 +452,7 @@ def test_a_radiograph_that_nobody_has_looked_at_leaves_masked_and_stays_so(
         "113101" in {code.CodeValue for code in image.DeidentificationMethodCodeSequence}
         for image in left
     )
-    (rule,) = rules_of(project.profile).pixel_rules
+    (rule,) = parse_rules(project.profile).pixel_rules
     assert rule.applies == "all"
 
 
@@ -493,7 +493,7 @@ def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
     order(radiograph(1, None), radiograph(2, "YES"))
     groups = {group.code: group for group in review_groups.groups_of(reviewer, Decision.OPEN)}
     review_decisions.leave(reviewer, groups["burned-in"], "text in the lungs, too")
-    with pytest.raises(Refused, match="left on purpose"):
+    with pytest.raises(NotPermitted, match="left on purpose"):
         review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
 
 
@@ -503,9 +503,9 @@ def test_a_rule_that_would_change_what_could_leave_is_not_taken(
     any_version = PixelRule.for_device(
         replace(DEVICE, software="*"), (BAND,), "looked at", RiskDecision.ACCEPT
     )
-    reviewed_rules.take_rule(reviewer, project, any_version)
+    reviewed_rules.adopt_rule(reviewer, project, any_version)
     with pytest.raises(InvalidInput, match="could leave before"):
-        reviewed_rules.take_rule(
+        reviewed_rules.adopt_rule(
             reviewer,
             project,
             PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more", RiskDecision.ACCEPT),

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from adit.nodes.models import Node
-from adit.nodes.registration_sheet import sheet_of
+from adit.nodes.registration_sheet import make_registration_sheet
 from adit_engine.errors import InvalidInput
 from adit_engine.registration_sheet import format_sheet
 
@@ -22,6 +22,6 @@ class Command(BaseCommand):
             names = ", ".join(Node.objects.values_list("name", flat=True)) or "none yet"
             raise CommandError(f"There is no {options['node']}. Known are: {names}.")
         try:
-            self.stdout.write(format_sheet(f"ADIT and {node.name}", sheet_of(node)))
+            self.stdout.write(format_sheet(f"ADIT and {node.name}", make_registration_sheet(node)))
         except InvalidInput as error:
             raise CommandError(str(error)) from None

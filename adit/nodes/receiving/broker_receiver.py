@@ -10,107 +10,107 @@ from pathlib import Path
 
 from django.db import Error
 
-from adit.nodes.models import Expectation
+from adit.nodes.models import MoveInProgress
 from adit.nodes.receiving import amqp
-from adit.nodes.receiving.amqp import Away, Wire
-from adit.nodes.receiving.sealed_message import Unpacker, receipt_place
-from adit.vault.cipher import Box, SealBroken
+from adit.nodes.receiving.amqp import BrokerConnection, BrokerUnavailable
+from adit.nodes.receiving.sealed_message import ImageUnpacker, get_receipt_context
+from adit.vault.cipher import DecryptionError, ValueCipher
 from adit_engine.errors import ConnectionLost, StorageError, StorageFull
 from adit_engine.storage_scp.inbox import spool_full_error
 from adit_engine.storage_scp.pending_moves import PendingMove as Expected
 from adit_engine.values.instance import Instance
 
-PATIENCE_S = 120.0
+STALL_TIMEOUT_S = 120.0
 """For so long images may be on their way without one coming, or the broker be away."""
 
-_LOOK_S = 0.001
-_AGAIN_S = 0.5
-_ASK_S = 1.0
-_FRESH_S = 10.0
+_LISTEN_S = 0.001
+_RECONNECT_S = 0.5
+_POLL_S = 1.0
+_ACTIVE_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
-class Delivery:
+class BrokerReceiver:
     """The images of one expectation, opened when they come; used by one thread at a time."""
 
     def __init__(self, url: str, expectation: Expected, secret: bytes, folder: Path) -> None:
         self.message_id = expectation.message_id
         self._url = url
         self._token = expectation.token
-        self._box = Box(secret)
-        self._unpacker = Unpacker(expectation.token, secret, folder)
-        self._wire: Wire | None = None
+        self._box = ValueCipher(secret)
+        self._unpacker = ImageUnpacker(expectation.token, secret, folder)
+        self._wire: BrokerConnection | None = None
         self._whole: deque[Instance] = deque()
         self._taken: set[str] = set()
         self._in_vain_since: float | None = None
         self._connect_at = 0.0
-        self._signs = _Signs(expectation.token)
+        self._signs = _ReceiverActivity(expectation.token)
 
     def open(self) -> None:
         """Raises ConnectionLost when the broker is away: nothing has been asked for yet."""
         try:
             self._wire = self._connected()
-        except Away as error:
-            raise _in_words() from error
+        except BrokerUnavailable as error:
+            raise _make_connection_lost() from error
 
     def close(self) -> None:
         """The receiver is told that nothing more is taken, and the queues go."""
         self._unpacker.close()
-        with suppress(Away):
+        with suppress(BrokerUnavailable):
             wire = self._wire or self._connected()
             try:
                 self._say(wire, {"end": True})
                 wire.settle(lambda: None)
                 wire.remove_queues(self._token)
-            except Away:
+            except BrokerUnavailable:
                 wire.drop()
                 raise
             wire.close()
 
     def arrived(self) -> Iterator[Instance]:
         """Raises ConnectionLost when images wait in vain for PATIENCE_S."""
-        yield from self._came_whole()
+        yield from self._take_complete()
         try:
             if self._wire is None:
                 if time.monotonic() < self._connect_at:
                     return
-                self._connect_at = time.monotonic() + _AGAIN_S
+                self._connect_at = time.monotonic() + _RECONNECT_S
                 self._wire = self._connected()
-            while self._wire.listen(_LOOK_S):
-                yield from self._came_whole()
-        except Away as error:
+            while self._wire.listen(_LISTEN_S):
+                yield from self._take_complete()
+        except BrokerUnavailable as error:
             self._away(error)
-        self._look_for_vain_waiting()
+        self._raise_if_stalled()
 
     def is_coming(self) -> bool:
-        return self._wire is None or self._unpacker.is_amid or self._signs.something_comes()
+        return self._wire is None or self._unpacker.has_partial_images or self._signs.is_receiving()
 
     def is_throttled(self) -> bool:
-        return self._signs.something_comes()
+        return self._signs.is_receiving()
 
     def check_room(self) -> None:
         if self._signs.is_full():
             raise spool_full_error()
 
-    def _came_whole(self) -> Iterator[Instance]:
+    def _take_complete(self) -> Iterator[Instance]:
         while self._whole:
             yield self._whole.popleft()
 
-    def _connected(self) -> Wire:
+    def _connected(self) -> BrokerConnection:
         wire = amqp.connect(self._url)
         try:
             wire.make_queues(self._token)
-            wire.subscribe(amqp.images_queue(self._token), lambda body: self._open(wire, body))
+            wire.subscribe(amqp.get_images_queue(self._token), lambda body: self._open(wire, body))
         except BaseException:
             wire.drop()
             raise
         return wire
 
-    def _open(self, wire: Wire, message: bytes) -> None:
+    def _open(self, wire: BrokerConnection, message: bytes) -> None:
         try:
             unpacked = self._unpacker.add(message)
-        except SealBroken as error:
+        except DecryptionError as error:
             log.error("a message of the broker was dropped: %s", error)
             return
         except OSError as error:
@@ -125,44 +125,44 @@ class Delivery:
             self._whole.append(unpacked.instance)
         self._say(wire, {"taken": unpacked.name})
 
-    def _say(self, wire: Wire, receipt: dict[str, object]) -> None:
+    def _say(self, wire: BrokerConnection, receipt: dict[str, object]) -> None:
         """A receipt that gets lost is asked for again by sending the image again."""
-        sealed = self._box.seal(receipt, receipt_place(self._token))
-        wire.send(amqp.receipts_queue(self._token), sealed, lambda: None)
+        sealed = self._box.seal(receipt, get_receipt_context(self._token))
+        wire.send(amqp.get_receipts_queue(self._token), sealed, lambda: None)
 
-    def _away(self, error: Away) -> None:
+    def _away(self, error: BrokerUnavailable) -> None:
         if self._wire is not None:
             log.warning("the broker is away (%s): images wait at the receiver", error)
             self._wire.drop()
             self._wire = None
 
-    def _look_for_vain_waiting(self) -> None:
+    def _raise_if_stalled(self) -> None:
         now = time.monotonic()
-        if self._wire is not None and not self._signs.images_wait():
+        if self._wire is not None and not self._signs.has_waiting_images():
             self._in_vain_since = None
         elif self._in_vain_since is None:
             self._in_vain_since = now
-        elif now - self._in_vain_since > PATIENCE_S:
-            raise _in_words()
+        elif now - self._in_vain_since > STALL_TIMEOUT_S:
+            raise _make_connection_lost()
 
 
-class _Signs:
+class _ReceiverActivity:
     """Whether the receiver says, by the row, that something is on its way."""
 
     def __init__(self, token: str) -> None:
-        self._rows = Expectation.objects.filter(token=token)
+        self._rows = MoveInProgress.objects.filter(token=token)
         self._beats = self._untaken = 0
         self._is_full = False
         self._changed_at = 0.0
         self._ask_at = 0.0
 
-    def something_comes(self) -> bool:
+    def is_receiving(self) -> bool:
         """Lies in the receiver's spool, or is growing there."""
         self._look()
-        return bool(self._beats) and time.monotonic() - self._changed_at < _FRESH_S
+        return bool(self._beats) and time.monotonic() - self._changed_at < _ACTIVE_S
 
-    def images_wait(self) -> bool:
-        return self.something_comes() and bool(self._untaken)
+    def has_waiting_images(self) -> bool:
+        return self.is_receiving() and bool(self._untaken)
 
     def is_full(self) -> bool:
         self._look()
@@ -172,7 +172,7 @@ class _Signs:
         now = time.monotonic()
         if now < self._ask_at:
             return
-        self._ask_at = now + _ASK_S
+        self._ask_at = now + _POLL_S
         with suppress(Error):
             told = self._rows.values_list("beats", "untaken", "is_full").first()
             beats, self._untaken, self._is_full = told or (0, 0, False)
@@ -181,9 +181,9 @@ class _Signs:
             self._beats = beats
 
 
-def _in_words() -> ConnectionLost:
+def _make_connection_lost() -> ConnectionLost:
     text = (
-        f"images wait at the receiver, and did not come within {PATIENCE_S:g} s. "
+        f"images wait at the receiver, and did not come within {STALL_TIMEOUT_S:g} s. "
         "Ask ADIT's administrator whether RabbitMQ runs; the work goes on by itself when it does."
     )
     return ConnectionLost("The way from the receiver", text)

@@ -13,32 +13,32 @@ from pathlib import Path
 
 from django.db import Error, connection
 
-from adit.nodes.models import Expectation
+from adit.nodes.models import MoveInProgress
 from adit.nodes.receiving import amqp, sealed_message
-from adit.nodes.receiving.amqp import Away, Wire
-from adit.vault.cipher import Box, SealBroken
+from adit.nodes.receiving.amqp import BrokerConnection, BrokerUnavailable
+from adit.vault.cipher import DecryptionError, ValueCipher
 from adit_engine.errors import StorageError
 from adit_engine.storage_scp.spool import Spool
 
-BEAT_S = 2.0
+BEAT_INTERVAL_S = 2.0
 """How often the worker is told that images wait for it."""
 RESEND_S = 30.0
 """An empty queue and no receipt for so long: the messages are lost."""
 
-_AGAIN_S = 0.5
-_LOOK_S = 0.02
-_GROWING_S = 30.0
+_RECONNECT_S = 0.5
+_LISTEN_S = 0.02
+_RECEIVING_S = 30.0
 
 log = logging.getLogger(__name__)
 
 
-class Dispatch:
+class BrokerSender:
     """A thread and a connection for each expectation that is open."""
 
     def __init__(self, spool: Spool, url: str) -> None:
         self._spool = spool
         self._url = url
-        self._carriers: dict[str, Carrier] = {}
+        self._carriers: dict[str, MoveSenderThread] = {}
 
     def follow(self, live: Mapping[str, bytes]) -> None:
         """These are open now, each with its key; images for the others are refused. Quick."""
@@ -51,7 +51,7 @@ class Dispatch:
             except StorageError as error:
                 log.error("%s", error)
                 continue
-            self._carriers[token] = Carrier(self._spool, self._url, token, live[token])
+            self._carriers[token] = MoveSenderThread(self._spool, self._url, token, live[token])
             self._carriers[token].start()
         for token in self._carriers.keys() - live.keys():
             self._carriers.pop(token).end()
@@ -61,14 +61,14 @@ class Dispatch:
         for carrier in self._carriers.values():
             carrier.leave()
         for carrier in self._carriers.values():
-            carrier.join(2 * _AGAIN_S)
+            carrier.join(2 * _RECONNECT_S)
 
 
-class _Over(Exception):
+class _MoveEnded(Exception):
     """The expectation has ended."""
 
 
-class Carrier(threading.Thread):
+class MoveSenderThread(threading.Thread):
     """Carries the images of one expectation."""
 
     def __init__(self, spool: Spool, url: str, token: str, secret: bytes) -> None:
@@ -77,7 +77,7 @@ class Carrier(threading.Thread):
         self._url = url
         self._token = token
         self._secret = secret
-        self._box = Box(secret)
+        self._box = ValueCipher(secret)
         self._over = threading.Event()
         self._leaving = False
         self._sent: set[str] = set()
@@ -107,19 +107,19 @@ class Carrier(threading.Thread):
         while not self._over.is_set():
             self._sent.clear()
             try:
-                with suppress(_Over), amqp.connected(self._url) as wire:
-                    wire.subscribe(amqp.receipts_queue(self._token), self._receipt)
+                with suppress(_MoveEnded), amqp.open_connection(self._url) as wire:
+                    wire.subscribe(amqp.get_receipts_queue(self._token), self._receipt)
                     is_told = False
                     self._carry(wire)
-            except Away as error:
+            except BrokerUnavailable as error:
                 if not is_told:
                     is_told = True
                     log.warning("images wait in the spool: the broker is away (%s)", error)
                 self._tell_worker(len(self._waiting()))
-                self._over.wait(_AGAIN_S)
+                self._over.wait(_RECONNECT_S)
         connection.close()
 
-    def _carry(self, wire: Wire) -> None:
+    def _carry(self, wire: BrokerConnection) -> None:
         while True:
             self._check()
             waiting = self._waiting()
@@ -130,13 +130,13 @@ class Carrier(threading.Thread):
                 wire.settle(self._check)
                 self._resend_lost(wire)
             self._tell_worker(len(waiting))
-            while wire.listen(_LOOK_S if not waiting else 0.001):
+            while wire.listen(_LISTEN_S if not waiting else 0.001):
                 self._check()
 
-    def _send(self, wire: Wire, path: Path) -> None:
+    def _send(self, wire: BrokerConnection, path: Path) -> None:
         try:
-            for message in sealed_message.sealed(path, self._token, self._secret):
-                wire.send(amqp.images_queue(self._token), message, self._check)
+            for message in sealed_message.seal_image(path, self._token, self._secret):
+                wire.send(amqp.get_images_queue(self._token), message, self._check)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -145,20 +145,20 @@ class Carrier(threading.Thread):
         self._sent.add(path.name)
         self._receipt_at = time.monotonic()
 
-    def _resend_lost(self, wire: Wire) -> None:
+    def _resend_lost(self, wire: BrokerConnection) -> None:
         """What was sent lies neither in the broker nor with the worker: from the beginning."""
         if time.monotonic() - self._receipt_at < self._patience_s:
             return
         self._receipt_at = time.monotonic()
-        if wire.depth(amqp.images_queue(self._token)) == 0:
+        if wire.depth(amqp.get_images_queue(self._token)) == 0:
             # A worker that is merely slow holds some messages unseen: ask ever more seldom.
             self._patience_s *= 2
             self._sent.clear()
 
     def _receipt(self, message: bytes) -> None:
         try:
-            said = self._box.open(message, sealed_message.receipt_place(self._token))
-        except SealBroken:
+            said = self._box.open(message, sealed_message.get_receipt_context(self._token))
+        except DecryptionError:
             log.error("a receipt was dropped: it was not sealed by the worker")
             return
         self._receipt_at = time.monotonic()
@@ -171,7 +171,7 @@ class Carrier(threading.Thread):
 
     def _check(self) -> None:
         if self._over.is_set():
-            raise _Over
+            raise _MoveEnded
         self._tell_worker(max(1, len(self._sent)))
 
     def _waiting(self) -> list[Path]:
@@ -182,25 +182,25 @@ class Carrier(threading.Thread):
             self._over.set()
             return []
 
-    def _is_something_growing(self) -> bool:
+    def _is_receiving(self) -> bool:
         spool = self._spool
-        return spool.is_held(self._token) or spool.last_activity_s() < _GROWING_S
+        return spool.is_held(self._token) or spool.last_activity_s() < _RECEIVING_S
 
     def _tell_worker(self, untaken: int) -> None:
         """By the row: a number that changes while something is on its way to the worker."""
         now = time.monotonic()
-        coming = untaken or self._is_something_growing()
+        coming = untaken or self._is_receiving()
         is_full = not self._spool.has_room()
         is_news = bool(coming) != bool(self._beats) or is_full != self._was_full
         if now < self._rest_until or not (is_news or (coming and now > self._beat_at)):
             return
-        self._beat_at = now + BEAT_S
+        self._beat_at = now + BEAT_INTERVAL_S
         beats = self._beats + 1 if coming else 0
-        rows = Expectation.objects.filter(token=self._token)
+        rows = MoveInProgress.objects.filter(token=self._token)
         try:
             rows.update(beats=beats, untaken=untaken, is_full=is_full)
             self._beats, self._was_full = beats, is_full
         except Error:
-            self._rest_until = now + BEAT_S
+            self._rest_until = now + BEAT_INTERVAL_S
         finally:
             connection.close()

@@ -1,37 +1,113 @@
-"""Window: the hours in which a node may be used, and how hard; one weekly calendar per node.
+"""Special: dated exceptions from a weekly calendar, such as a holiday or a migration.
+
+They are a list such as
+    {"from": "2026-06-12", "to": "2026-06-14", "as": "closed", "why": "migration"}
+`to` may be left out: one day. `as` is closed, or the weekday whose hours these days have. Closed
+days are closed from midnight to midnight, for every lane.
+Window: the hours in which a node may be used, and how hard; one weekly calendar per node.
 
 A calendar is a list such as
     {"days": ["mon", "tue"], "from": "20:00", "to": "06:00", "limit": 4, "lane": "retrieve"}
 `limit` (associations) and `lane` may be left out: the node's own limit, the retrieve lane. A window
 whose end is not after its begin ends on the next day. A lane without any window is always open;
 with some, it is closed outside them; where a night runs on into the next day's hours, the smaller
-limit counts. Dated exceptions stand beside it, see adit.nodes.calendar.special_days.
-"""
+limit counts. Dated exceptions stand beside it, see adit.nodes.calendar.allowed_hours."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
+from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext as _
 
-from adit.nodes.calendar import special_days
-from adit.nodes.calendar.special_days import DAYS, Special
 from adit.nodes.models import Lane, Node
 from adit_engine.errors import InvalidInput
 
-_KEYS = frozenset({"days", "from", "to", "limit", "lane"})
-_AHEAD_DAYS = 9
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+CLOSED = "closed"
+MAX_SPECIAL_DAYS = 366
+MAX_WHY_LENGTH = 80
+_SPECIAL_DAYS_KEYS = frozenset({"from", "to", "as", "why"})
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialDays:
+    """From the first to the last day: closed, or as on that weekday (Monday is 0)."""
+
+    first: date
+    last: date
+    weekday: int | None
+    why: str = ""
+
+    @classmethod
+    def read(cls, row: Any) -> "SpecialDays":
+        """Raises WrongInput."""
+        if not isinstance(row, Mapping) or not set(row) <= _SPECIAL_DAYS_KEYS:
+            raise InvalidInput(_("A special day has from, as, and perhaps to and why."))
+        first = _parse_date(row.get("from"))
+        last = _parse_date(row["to"]) if row.get("to") else first
+        if not 0 <= (last - first).days < MAX_SPECIAL_DAYS:
+            raise InvalidInput(_("Special days end on or after the day they begin, within a year."))
+        like, why = row.get("as"), row.get("why", "")
+        if like != CLOSED and like not in DAYS:
+            raise InvalidInput(_("A special day is closed, or as a weekday, such as sun."))
+        if not isinstance(why, str) or len(why) > MAX_WHY_LENGTH:
+            raise InvalidInput(_("Say in at most %d characters why.") % MAX_WHY_LENGTH)
+        return cls(first, last, None if like == CLOSED else DAYS.index(like), why)
+
+    @property
+    def row(self) -> dict[str, str]:
+        like = CLOSED if self.weekday is None else DAYS[self.weekday]
+        return {
+            "from": self.first.isoformat(),
+            "to": self.last.isoformat(),
+            "as": like,
+            "why": self.why,
+        }
+
+
+def parse_special_days(rows: Any) -> tuple[SpecialDays, ...]:
+    """In order of time. Raises WrongInput, also where two say something of one day."""
+    if not isinstance(rows, list):
+        raise InvalidInput(_("The special days are a list."))
+    found = sorted((SpecialDays.read(row) for row in rows), key=lambda one: one.first)
+    for one, other in pairwise(found):
+        if other.first <= one.last:
+            raise InvalidInput(
+                _("Two rows speak of %(day)s. Let one of them end before.") % {"day": other.first}
+            )
+    return tuple(found)
+
+
+def find_special_days(specials: Iterable[SpecialDays], day: date) -> SpecialDays | None:
+    return next((one for one in specials if one.first <= day <= one.last), None)
+
+
+def get_day_name(weekday: int) -> str:
+    """Monday is 0."""
+    return str(WEEKDAYS[weekday])
+
+
+def _parse_date(text: Any) -> date:
+    try:
+        return date.fromisoformat(text)
+    except (ValueError, TypeError):
+        raise InvalidInput(_("Write days like 2026-12-24.")) from None
+
+
+_WINDOW_KEYS = frozenset({"days", "from", "to", "limit", "lane"})
+_LOOKAHEAD_DAYS = 9
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class HoursWindow:
     """`days` are those on which it begins, Monday is 0. Times are those of a clock on the wall."""
 
     days: frozenset[int]
@@ -41,9 +117,9 @@ class Window:
     lane: str
 
     @classmethod
-    def read(cls, row: Mapping[str, Any]) -> "Window":
+    def read(cls, row: Mapping[str, Any]) -> "HoursWindow":
         """Raises WrongInput for what cannot be read in one way only."""
-        if not isinstance(row, Mapping) or not set(row) <= _KEYS:
+        if not isinstance(row, Mapping) or not set(row) <= _WINDOW_KEYS:
             raise InvalidInput(_("A window has days, from, to, and perhaps limit and lane."))
         days, limit, lane = row.get("days"), row.get("limit"), row.get("lane", Lane.RETRIEVE)
         if not isinstance(days, Sequence) or not days or not set(days) <= set(DAYS):
@@ -52,7 +128,7 @@ class Window:
             raise InvalidInput(_("A window's limit is a whole number of connections, 0 or more."))
         if lane not in (Lane.RETRIEVE, Lane.SEARCH):
             raise InvalidInput(_("A window's lane is retrieve or search."))
-        begin, end = _time(row.get("from")), _time(row.get("to"))
+        begin, end = _parse_time(row.get("from")), _parse_time(row.get("to"))
         if begin == end != time():
             raise InvalidInput(
                 _("Hours from %(time)s until %(time)s have no length; 00:00 until 00:00 is a day.")
@@ -64,27 +140,29 @@ class Window:
         """From when to when (UTC) it is open if it begins on this day."""
         last = day if self.end > self.begin else day + _DAY
         return (
-            instant(datetime.combine(day, self.begin), zone),
-            instant(datetime.combine(last, self.end), zone),
+            wall_time_to_utc(datetime.combine(day, self.begin), zone),
+            wall_time_to_utc(datetime.combine(last, self.end), zone),
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Calendar:
+class NodeCalendar:
     """The weekly windows of one node and its special days, in one zone."""
 
-    windows: tuple[Window, ...]
-    specials: tuple[Special, ...]
+    windows: tuple[HoursWindow, ...]
+    specials: tuple[SpecialDays, ...]
     zone: ZoneInfo
 
     @classmethod
-    def of(cls, node: Node) -> "Calendar":
+    def of(cls, node: Node) -> "NodeCalendar":
         """Raises WrongInput where the row holds something else."""
-        return _calendar(json.dumps(node.windows), json.dumps(node.exceptions), settings.TIME_ZONE)
+        return _make_calendar(
+            json.dumps(node.windows), json.dumps(node.exceptions), settings.TIME_ZONE
+        )
 
     def is_closed(self, day: date) -> bool:
         """A special day on which nobody comes in, not even a night that began before it."""
-        found = special_days.on(self.specials, day)
+        found = find_special_days(self.specials, day)
         return found is not None and found.weekday is None
 
     def limit(self, lane: str, at: datetime, most: int) -> int:
@@ -105,7 +183,7 @@ class Calendar:
     def edges(self, lane: str, at: datetime) -> Iterator[datetime]:
         """When something may open or close after `at`, in order: a week, beyond all special days."""
         today = at.astimezone(self.zone).date()
-        last = max([today, *(one.last for one in self.specials)]) + _AHEAD_DAYS * _DAY
+        last = max([today, *(one.last for one in self.specials)]) + _LOOKAHEAD_DAYS * _DAY
         days = [today + n * _DAY for n in range(-1, (last - today).days)]
         mine = [window for window in self.windows if window.lane == lane]
         edges = {
@@ -117,84 +195,84 @@ class Calendar:
         }
         for one in self.specials:
             for day in (one.first, one.last + _DAY):
-                edges.add(instant(datetime.combine(day, time()), self.zone))
+                edges.add(wall_time_to_utc(datetime.combine(day, time()), self.zone))
         return (edge for edge in sorted(edges) if edge > at)
 
-    def _is_on(self, window: Window, day: date) -> bool:
+    def _is_on(self, window: HoursWindow, day: date) -> bool:
         """Whether it begins on this day, special days considered."""
-        found = special_days.on(self.specials, day)
+        found = find_special_days(self.specials, day)
         if found is None:
             return day.weekday() in window.days
         return found.weekday is not None and found.weekday in window.days
 
 
 @lru_cache(maxsize=256)
-def _calendar(windows: str, exceptions: str, zone_name: str) -> Calendar:
+def _make_calendar(windows: str, exceptions: str, zone_name: str) -> NodeCalendar:
     """Made once for all nodes and times that have the same."""
     read_windows, read_special = (
-        read(json.loads(windows)),
-        special_days.read(json.loads(exceptions)),
+        parse_windows(json.loads(windows)),
+        parse_special_days(json.loads(exceptions)),
     )
-    return Calendar(read_windows, read_special, ZoneInfo(zone_name))
+    return NodeCalendar(read_windows, read_special, ZoneInfo(zone_name))
 
 
 @lru_cache(maxsize=4096)
-def _limit(calendar: Calendar, lane: str, minute: datetime, most: int) -> int:
+def _cached_limit(calendar: NodeCalendar, lane: str, minute: datetime, most: int) -> int:
     """Hours begin and end with a minute, so one answer serves all of it."""
     return calendar.limit(lane, minute, most)
 
 
-def zone() -> ZoneInfo:
+def get_time_zone() -> ZoneInfo:
     """Of all clocks on the wall here."""
     return ZoneInfo(settings.TIME_ZONE)
 
 
-def calendar_of(node: Node) -> tuple[Window, ...]:
+def get_windows(node: Node) -> tuple[HoursWindow, ...]:
     """Raises WrongInput where the row holds something else."""
-    return read(node.windows)
+    return parse_windows(node.windows)
 
 
-def read(rows: Any) -> tuple[Window, ...]:
+def parse_windows(rows: Any) -> tuple[HoursWindow, ...]:
     """A whole week. Raises WrongInput, also where two windows contradict each other."""
     if not isinstance(rows, list):
         raise InvalidInput(_("The allowed hours are a list of windows."))
-    windows = tuple(Window.read(row) for row in rows)
+    windows = tuple(HoursWindow.read(row) for row in rows)
     for one, other in combinations(windows, 2):
-        _require_apart(one, other)
+        _require_no_overlap(one, other)
     return windows
 
 
-def allowed_now(node: Node, lane: str, at: datetime) -> int:
+def get_limit_at(node: Node, lane: str, at: datetime) -> int:
     """How many associations of this lane may be open at the node; 0 = closed.
 
     The urgent lane knows no hours, only a small cap and the days on which a node is closed.
     """
-    calendar = Calendar.of(node)
+    calendar = NodeCalendar.of(node)
     if lane == Lane.URGENT:
         is_closed = calendar.is_closed(at.astimezone(calendar.zone).date())
         return 0 if is_closed else min(settings.URGENT_LIMIT, node.retrieve_limit)
     most = node.search_limit if lane == Lane.SEARCH else node.retrieve_limit
     minute = at.astimezone(UTC).replace(second=0, microsecond=0)
-    return _limit(calendar, lane, minute, most)
+    return _cached_limit(calendar, lane, minute, most)
 
 
-def opens_next(node: Node, lane: str, at: datetime) -> datetime | None:
+def next_opening(node: Node, lane: str, at: datetime) -> datetime | None:
     """When the lane opens after `at` (UTC); None when it is open, or never opens."""
-    if allowed_now(node, lane, at):
+    if get_limit_at(node, lane, at):
         return None
-    edges = Calendar.of(node).edges(lane, at)
-    return next((edge for edge in edges if allowed_now(node, lane, edge)), None)
+    edges = NodeCalendar.of(node).edges(lane, at)
+    return next((edge for edge in edges if get_limit_at(node, lane, edge)), None)
 
 
-def closes_next(node: Node, lane: str, at: datetime) -> datetime | None:
+def next_closing(node: Node, lane: str, at: datetime) -> datetime | None:
     """When the lane closes after `at` (UTC); None when it is closed, or never closes."""
-    if not allowed_now(node, lane, at):
+    if not get_limit_at(node, lane, at):
         return None
-    edges = Calendar.of(node).edges(lane, at)
-    return next((edge for edge in edges if not allowed_now(node, lane, edge)), None)
+    edges = NodeCalendar.of(node).edges(lane, at)
+    return next((edge for edge in edges if not get_limit_at(node, lane, edge)), None)
 
 
-def _require_apart(one: Window, other: Window) -> None:
+def _require_no_overlap(one: HoursWindow, other: HoursWindow) -> None:
     """Of hours that begin on one day; a night that runs on into the next day's is no contradiction."""
     days = one.days & other.days
     if one.lane != other.lane or not days:
@@ -206,22 +284,26 @@ def _require_apart(one: Window, other: Window) -> None:
         _(
             "%(day)s: %(one)s and %(other)s overlap. Join them, or let one end where the other begins."
         )
-        % {"day": special_days.day_name(min(days)), "one": _hours(first), "other": _hours(second)}
+        % {
+            "day": get_day_name(min(days)),
+            "one": _format_hours(first),
+            "other": _format_hours(second),
+        }
     )
 
 
-def _hours(window: Window) -> str:
+def _format_hours(window: HoursWindow) -> str:
     return f"{window.begin:%H:%M}–{window.end:%H:%M}"
 
 
-def _time(text: Any) -> time:
+def _parse_time(text: Any) -> time:
     try:
         return time() if text == "24:00" else datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007
     except (ValueError, TypeError):
         raise InvalidInput(_("A window's times look like 20:00.")) from None
 
 
-def instant(wall: datetime, zone: ZoneInfo) -> datetime:
+def wall_time_to_utc(wall: datetime, zone: ZoneInfo) -> datetime:
     """What the clock on the wall calls `wall`, in UTC.
 
     An hour that comes twice means its first coming; one that is left out, the moment of the jump.

@@ -8,29 +8,29 @@ from django.db.models import F
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from adit.nodes.models import Node, Slot, Spent, Use
+from adit.nodes.models import Node, NodeDailyUsage, Slot, UserDailyUsage
 
-KEPT_DAYS = 90
-GONE, LATE, REST = "gone:", "late:", "rest:"
+RETENTION_DAYS = 90
+LOST_PREFIX, LATE_PREFIX, REST_PREFIX = "gone:", "late:", "rest:"
 """Holders of slots that are nobody's work any more: lost by a crash, what may still be on its way
 after a C-MOVE, and the pause between two studies."""
 
 
-def note(slots: Iterable[Slot]) -> None:
+def record_usage(slots: Iterable[Slot]) -> None:
     """Add ended connections to the records of today.
 
     Rows are locked in one order: those of nodes first, then those of users, each by key.
     """
     today = timezone.localdate()
-    ended = [slot for slot in slots if not slot.holder.startswith((LATE, REST))]
+    ended = [slot for slot in slots if not slot.holder.startswith((LATE_PREFIX, REST_PREFIX))]
     for slot in sorted(ended, key=lambda slot: (slot.node_id, slot.lane)):
         _add(
-            Use,
+            NodeDailyUsage,
             {"node_id": slot.node_id, "day": today, "lane": slot.lane},
             connections=F("connections") + 1,
             images=F("images") + slot.images,
             size_bytes=F("size_bytes") + slot.size_bytes,
-            seconds=F("seconds") + _held_s(slot) * slot.weight,
+            seconds=F("seconds") + _get_held_s(slot) * slot.weight,
             most_at_once=Greatest("most_at_once", slot.at_once),
             allowed=Greatest("allowed", slot.allowed),
         )
@@ -41,14 +41,16 @@ def note(slots: Iterable[Slot]) -> None:
     ]
     for user, size_bytes in sorted(fetched):
         _add(
-            Spent,
+            UserDailyUsage,
             {"user_id": user, "day": today},
             studies=F("studies") + 1,
             size_bytes=F("size_bytes") + size_bytes,
         )
 
 
-def _add(model: type[Use] | type[Spent], key: dict[str, Any], **sums: Any) -> None:
+def _add(
+    model: type[NodeDailyUsage] | type[UserDailyUsage], key: dict[str, Any], **sums: Any
+) -> None:
     """Update the row with this key; the first time in a day it is created."""
     rows = model._default_manager.filter(**key)
     if not rows.update(**sums):
@@ -56,20 +58,20 @@ def _add(model: type[Use] | type[Spent], key: dict[str, Any], **sums: Any) -> No
         rows.update(**sums)
 
 
-def clean() -> int:
+def delete_old_usage() -> int:
     """Forgets what is older than people look at; how many lines."""
-    before = timezone.localdate() - timedelta(days=KEPT_DAYS)
-    Spent.objects.filter(day__lt=before).delete()
-    return Use.objects.filter(day__lt=before).delete()[0]
+    before = timezone.localdate() - timedelta(days=RETENTION_DAYS)
+    UserDailyUsage.objects.filter(day__lt=before).delete()
+    return NodeDailyUsage.objects.filter(day__lt=before).delete()[0]
 
 
-def of(node: Node) -> list[Use]:
+def get_daily_usage(node: Node) -> list[NodeDailyUsage]:
     """The newest day first."""
-    since = timezone.localdate() - timedelta(days=KEPT_DAYS)
+    since = timezone.localdate() - timedelta(days=RETENTION_DAYS)
     return list(node.uses.filter(day__gte=since))
 
 
-def _held_s(slot: Slot) -> float:
+def _get_held_s(slot: Slot) -> float:
     """One that a crash left behind counts until it expired."""
     end = min(timezone.now(), slot.expires_at)
     return max(0.0, (end - slot.taken_at).total_seconds())
