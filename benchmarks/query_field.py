@@ -48,9 +48,9 @@ def main(rows: int) -> None:
 
 def _settle() -> None:
     """As a worker does when it starts."""
-    from adit.worker.tasks import settle_memory
+    from adit.worker.tasks import freeze_heap
 
-    settle_memory()
+    freeze_heap()
 
 
 def _measured(
@@ -149,7 +149,7 @@ def _query(port: int, rows: int) -> float:
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS, create_standard_groups
     from adit.jobs.kinds.base import SheetRow
-    from adit.jobs.kinds.batch_query import Order, Row
+    from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
     from adit.jobs.models import Job, JobState
     from adit.nodes.models import Node, NodeAccess
     from adit.orders import actions
@@ -164,13 +164,13 @@ def _query(port: int, rows: int) -> float:
     if is_new:
         NodeAccess.objects.create(group=group, node=node, may_read=True)
     asked = tuple(
-        Row(SheetRow(n, (f"own {n}",)), question)
+        BatchQueryRow(SheetRow(n, (f"own {n}",)), question)
         for n, question in enumerate(_questions(rows), start=2)
     )
     global _untimed
     key = f"bench {Job.objects.count()}"
     ordering = time.process_time()
-    job = actions.create(user, "batch_query", Order(asked, (node.pk,)), key=key)
+    job = actions.create_job(user, "batch_query", BatchQueryOrder(asked, (node.pk,)), key=key)
     _untimed = time.process_time() - ordering
     began = time.perf_counter()
     work()

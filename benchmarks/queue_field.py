@@ -106,7 +106,7 @@ def claim_lots(name: str, at: str) -> dict[str, Any]:
         count = len(lot)
         while lot:
             with transaction.atomic():
-                job, holder = states.locked(lot[0].job_id), queue.holder_of(lot[0])
+                job, holder = states.lock_job(lot[0].job_id), queue.holder_of(lot[0])
                 states.end_tasks(job, {(TaskState.SUCCESS, "done"): lot})
                 lot = queue.claim_more(job, lot[0], LOT)
                 if lot:
@@ -201,16 +201,18 @@ def _started(job: int) -> float:
 
 def _order(tasks: int, source: str, owner: int = 0) -> int:
     from adit.accounts.models import User
-    from adit.jobs.kinds.selective import Order, Pick
+    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
     from adit.nodes.models import Node
     from adit.orders import actions
 
     person = User.objects.get(username=f"person{owner}")
     person.is_superuser = True
     nodes = {node.name: node for node in Node.objects.all()}
-    picks = tuple(Pick(nodes[source].pk, f"1.2.3.{n}", "P1") for n in range(1, tasks + 1))
+    picks = tuple(OrderedStudy(nodes[source].pk, f"1.2.3.{n}", "P1") for n in range(1, tasks + 1))
     key = f"{time.time_ns()}"
-    return actions.create(person, "selective", Order(picks, nodes["to"].pk), key=key).pk
+    return actions.create_job(
+        person, "selective", SelectiveOrder(picks, nodes["to"].pk), key=key
+    ).pk
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

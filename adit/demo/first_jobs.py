@@ -7,9 +7,9 @@ from uuid import uuid4
 
 from adit.accounts.models import User
 from adit.demo.cast import PACS, RESEARCH_FOLDER, RESEARCH_PACS, TRIAL
-from adit.jobs.kinds.selective import Labels, Order, Pick
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder, StudyLabels
 from adit.jobs.models import Job
-from adit.jobs.progress import ENDED
+from adit.jobs.progress import ENDED_JOB_STATES
 from adit.nodes import search
 from adit.nodes.models import Node
 from adit.orders import actions
@@ -33,14 +33,14 @@ def order(user: User, study_uid: str) -> list[Job]:
     jobs = []
     for name in (RESEARCH_PACS, RESEARCH_FOLDER):
         destination = Node.objects.get(name=name)
-        wanted = Order(
+        wanted = SelectiveOrder(
             picks=(pick_of(source, study),),
             destination=destination.pk,
             project=project.pk,
             announced=announced,
         )
         title = f"Demo: {study.study_description} to {name}"
-        jobs.append(actions.create(user, "selective", wanted, key=uuid4().hex, title=title))
+        jobs.append(actions.create_job(user, "selective", wanted, key=uuid4().hex, title=title))
     return jobs
 
 
@@ -48,14 +48,14 @@ def order_ultrasound(user: User, study_uid: str) -> Job:
     """A study that is held back until somebody has looked at its device."""
     source = Node.objects.get(name=PACS)
     study = _found(user, source, study_uid)
-    wanted = Order(
+    wanted = SelectiveOrder(
         picks=(pick_of(source, study),),
         destination=Node.objects.get(name=RESEARCH_FOLDER).pk,
         project=Project.objects.get(protocol_id=TRIAL).pk,
         announced=_announced(user, source, study),
     )
     title = "Demo: ultrasound, withheld until it is reviewed"
-    return actions.create(user, "selective", wanted, key="demo-ultrasound", title=title)
+    return actions.create_job(user, "selective", wanted, key="demo-ultrasound", title=title)
 
 
 def wait(jobs: list[Job], tend: Callable[[], bool]) -> bool:
@@ -64,7 +64,7 @@ def wait(jobs: list[Job], tend: Callable[[], bool]) -> bool:
     while time.monotonic() < end and tend():
         for job in jobs:
             job.refresh_from_db()
-        if all(job.state in ENDED for job in jobs):
+        if all(job.state in ENDED_JOB_STATES for job in jobs):
             return True
         time.sleep(0.2)
     return False
@@ -101,13 +101,13 @@ def _refusals(user: User, source: Node, study: Record) -> Iterator[tuple[str, st
                 yield why
 
 
-def pick_of(source: Node, study: Record) -> Pick:
+def pick_of(source: Node, study: Record) -> OrderedStudy:
     birth = study.patient_birth_date
-    return Pick(
+    return OrderedStudy(
         source=source.pk,
         study_uid=study.study_uid,
         patient_id=study.patient_id,
-        labels=Labels(
+        labels=StudyLabels(
             patient_name=study.patient_name,
             birth_date=birth.isoformat() if birth else "",
             study_date=study.study_date.isoformat() if study.study_date else "",

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from adit.jobs import encrypted_payload
-from adit.jobs.models import Item, Job
-from adit.jobs.progress import counts_of
+from adit.jobs.models import Job, SeriesResult
+from adit.jobs.progress import count_images
 
 
 def row_of(job: Job) -> dict[str, Any]:
     """One job in figures; `expected` is None where the source gave no list to trust."""
-    items = Item.objects.filter(task__job=job)
-    counts = counts_of(items)
+    items = SeriesResult.objects.filter(task__job=job)
+    counts = count_images(items)
     tasks = list(job.tasks.select_related("source", "job__project"))
     pseudonyms = sorted({encrypted_payload.open_task(task).pseudonym for task in tasks})
     reasons: Counter[str] = Counter()

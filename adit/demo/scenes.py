@@ -11,7 +11,7 @@ from django.utils import timezone
 from adit.accounts.models import User
 from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, STUDENTS, TRIAL
 from adit.demo.first_jobs import pick_of
-from adit.jobs.kinds.selective import Order
+from adit.jobs.kinds.selective import SelectiveOrder
 from adit.nodes.models import Node, NodeAccess
 from adit.orders import actions
 from adit.projects.models import Project
@@ -76,9 +76,9 @@ def _scenes(pacs: Node) -> list[Scene]:
 
 
 def _order(user: User, source: Node, studies: list[Record], title: str) -> None:
-    order = Order(
+    order = SelectiveOrder(
         picks=tuple(pick_of(source, study) for study in studies),
         destination=Node.objects.get(name=RESEARCH_FOLDER).pk,
         project=Project.objects.get(protocol_id=TRIAL).pk,
     )
-    actions.create(user, "selective", order, key=f"{source.name} {title}"[:64], title=title)
+    actions.create_job(user, "selective", order, key=f"{source.name} {title}"[:64], title=title)

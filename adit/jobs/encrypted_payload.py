@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adit.jobs.kinds.base import TaskPlan
-from adit.jobs.models import Item, Job, Task
+from adit.jobs.models import Job, SeriesResult, Task
 from adit.projects import services
 from adit.projects.models import Project
 from adit.vault.cipher import ValueCipher
@@ -24,7 +24,7 @@ class TaskContent:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemContent:
+class SeriesContent:
     """One series: its ledger, and what the source calls it."""
 
     manifest: SeriesLedger = field(repr=False)
@@ -50,18 +50,20 @@ def seal_task(
         "payload": dict(plan.payload),
         "is_given": bool(pseudonym) and pseudonym == plan.pseudonym,
     }
-    return (box or box_of(project)).seal(content, _task_place(job.pk, position))
+    return (box or get_box(project)).seal(content, _task_context(job.pk, position))
 
 
 def reseal_task(task: Task, content: TaskContent) -> bytes:
     """What has become known of it since it was ordered."""
-    return box_of(task.job.project).seal(asdict(content), _task_place(task.job_id, task.position))
+    return get_box(task.job.project).seal(
+        asdict(content), _task_context(task.job_id, task.position)
+    )
 
 
 def open_task(task: Task, box: ValueCipher | None = None) -> TaskContent:
     """Raises DecryptionError. Pass the project's box when opening many."""
-    content = (box or box_of(task.job.project)).open(
-        task.payload, _task_place(task.job_id, task.position)
+    content = (box or get_box(task.job.project)).open(
+        task.payload, _task_context(task.job_id, task.position)
     )
     return TaskContent(**content)
 
@@ -71,31 +73,33 @@ def series_index(box: ValueCipher, task: Task, series_uid: str) -> str:
     return box.index(series_uid, f"item {task.pk}")
 
 
-def seal_item(box: ValueCipher, task: Task, content: ItemContent) -> bytes:
+def seal_series(box: ValueCipher, task: Task, content: SeriesContent) -> bytes:
     values = {
         "manifest": content.manifest.to_json(),
         "description": content.description,
         "why": content.why,
     }
-    return box.seal(values, _item_place(task.pk))
+    return box.seal(values, _series_context(task.pk))
 
 
-def open_item(item: Item, box: ValueCipher | None = None) -> ItemContent:
+def open_series(item: SeriesResult, box: ValueCipher | None = None) -> SeriesContent:
     """Raises DecryptionError. Pass the project's box when opening many."""
-    content = (box or box_of(item.task.job.project)).open(item.sealed, _item_place(item.task_id))
-    return ItemContent(
+    content = (box or get_box(item.task.job.project)).open(
+        item.sealed, _series_context(item.task_id)
+    )
+    return SeriesContent(
         SeriesLedger.from_json(content["manifest"]), content["description"], content["why"]
     )
 
 
-def box_of(project: Project | None) -> ValueCipher:
+def get_box(project: Project | None) -> ValueCipher:
     """Payloads of a job without a project of its own lie under the site's."""
     return services.get_project_cipher(project or services.default_project())
 
 
-def _task_place(job_id: int, position: int) -> str:
+def _task_context(job_id: int, position: int) -> str:
     return f"job {job_id} task {position}"
 
 
-def _item_place(task_id: int) -> str:
+def _series_context(task_id: int) -> str:
     return f"task {task_id} item"

@@ -12,20 +12,20 @@ from adit.accounts.models import User
 from adit.jobs import visibility
 from adit.jobs.kinds import KINDS
 from adit.jobs.models import Job, JobState
-from adit.orders.forms import DayInput
+from adit.orders.forms import SearchDateInput
 from adit.projects.models import Project
 
 _SELECT = {"class": "form-select"}
 
 
-def _kinds() -> list[tuple[str, Any]]:
+def _kind_choices() -> list[tuple[str, Any]]:
     return [(word, _(kind.label)) for word, kind in KINDS.items()]
 
 
-def _projects(request: HttpRequest | None) -> QuerySet[Project]:
+def _visible_projects(request: HttpRequest | None) -> QuerySet[Project]:
     """Those of the jobs that this person sees, and no others' names."""
     assert request is not None
-    visible = visibility.visible(cast(User, request.user))
+    visible = visibility.visible_jobs(cast(User, request.user))
     return Project.objects.filter(is_default=False, pk__in=visible.values("project"))
 
 
@@ -39,7 +39,7 @@ class JobFilter(django_filters.FilterSet):
     )
     kind = django_filters.ChoiceFilter(
         label=_("Kind"),
-        choices=_kinds,
+        choices=_kind_choices,
         empty_label=_("all"),
         widget=forms.Select(attrs=_SELECT),
     )
@@ -51,7 +51,7 @@ class JobFilter(django_filters.FilterSet):
     )
     project = django_filters.ModelChoiceFilter(
         label=_("Research project"),
-        queryset=_projects,
+        queryset=_visible_projects,
         empty_label=_("all"),
         widget=forms.Select(attrs=_SELECT),
     )
@@ -59,13 +59,13 @@ class JobFilter(django_filters.FilterSet):
         label=_("Ordered from"),
         field_name="created_at",
         lookup_expr="date__gte",
-        widget=DayInput(),
+        widget=SearchDateInput(),
     )
     until = django_filters.DateFilter(
         label=_("Ordered until"),
         field_name="created_at",
         lookup_expr="date__lte",
-        widget=DayInput(),
+        widget=SearchDateInput(),
     )
 
     class Meta:

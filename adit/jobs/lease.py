@@ -24,8 +24,8 @@ from adit.projects import services
 from adit.projects.models import Project
 from adit_engine.bounded_stream import Stop
 
-LOOK_S = 0.5
-NODES_EVERY_S = 2.0
+POLL_S = 0.5
+NODE_POLL_S = 2.0
 ABORT_AFTER_S = 3.0
 """After a stop the engine has so long to end between two instances; then connections are cut."""
 
@@ -49,11 +49,11 @@ class Interrupted(str):
     """A stop's reason: the task goes on later, and it counts as no failure."""
 
 
-class Over(str):
+class ProjectEnded(str):
     """A stop's reason: the research project ended, for good or until somebody extends it."""
 
 
-class Lost(str):
+class ClaimLost(str):
     """A stop's reason: the task is somebody else's now."""
 
 
@@ -80,7 +80,7 @@ class LeasedStop(Stop):
 
     def _look(self) -> None:
         if get_boot_time() > self.holds_until:
-            self.set(Lost(_("The lease ran out.")))
+            self.set(ClaimLost(_("The lease ran out.")))
 
 
 @dataclass
@@ -123,13 +123,13 @@ class Lease:
     def _watch(self) -> None:
         beat_at, nodes_at, abort_at = time.monotonic() + settings.BEAT_S, 0.0, 0.0
         try:
-            while not self._ended.wait(LOOK_S):
+            while not self._ended.wait(POLL_S):
                 now = time.monotonic()
                 if now >= beat_at:
                     self._beat()
                     beat_at = now + settings.BEAT_S
                 self._listen(look_at_nodes=now >= nodes_at)
-                nodes_at = now + NODES_EVERY_S if now >= nodes_at else nodes_at
+                nodes_at = now + NODE_POLL_S if now >= nodes_at else nodes_at
                 if self.stop.is_set():
                     abort_at = abort_at or now + ABORT_AFTER_S
                     if now >= abort_at:
@@ -147,7 +147,7 @@ class Lease:
         try:
             queue.renew_lease(self.task)
         except queue.LeaseLost as error:
-            self.stop.set(Lost(error))
+            self.stop.set(ClaimLost(error))
         except Error as error:
             log.warning("task %d: lease not renewed (%s)", self.task.pk, type(error).__name__)
             connection.close()
@@ -175,7 +175,7 @@ class Lease:
         )
         mine = (TaskState.IN_PROGRESS, self.task.attempt, self.task.worker)
         if row is None or row[:3] != mine:
-            self.stop.set(Lost(_("The task was taken away.")))
+            self.stop.set(ClaimLost(_("The task was taken away.")))
         elif row[3] or row[4] in (JobState.CANCELING, JobState.CANCELED):
             self.stop.set(Canceled(_("Canceled.")))
 
@@ -183,7 +183,7 @@ class Lease:
         for project in Project.objects.filter(jobs=self.task.job_id):
             over = services.explain_ended(project)
             if over:
-                self.stop.set(Over(over))
+                self.stop.set(ProjectEnded(over))
 
     def _look_at_nodes(self) -> None:
         """Pauses, stops, and the ends of hours, which the urgent lane does not know."""

@@ -17,23 +17,23 @@ from adit.nodes.models import Alarm
 from adit.projects import services
 from adit.projects.models import Project
 
-AFTER = timedelta(hours=48)
-MOST = 50
-_UNDER_WAY = (JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING)
+STALLED_AFTER = timedelta(hours=48)
+MAX_ALARMS = 50
+_ACTIVE = (JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING)
 
 
-def look() -> int:
+def update_stalled_alarms() -> int:
     """Sounds an alarm for each, and ends those of jobs that have got on; how many are stuck."""
-    stuck = list(_stuck())
+    stuck = list(_stalled_jobs())
     for job in stuck:
         why = next(iter(task_groups.wait_reasons(job)), "")
         text = _("Job %(n)d has not got on for 48 hours. Look at its page.") % {"n": job.pk}
-        alarms.raise_alarm(Alarm.What.STUCK, _about(job), f"{text} {why}".strip())
-    alarms.end_other_alarms(Alarm.What.STUCK, map(_about, stuck))
+        alarms.raise_alarm(Alarm.What.STUCK, _alarm_subject(job), f"{text} {why}".strip())
+    alarms.end_other_alarms(Alarm.What.STUCK, map(_alarm_subject, stuck))
     return len(stuck)
 
 
-def _stuck() -> Iterable[Job]:
+def _stalled_jobs() -> Iterable[Job]:
     """A task that runs is getting on: its worker gives it up when nothing comes."""
     last = Greatest(
         "created_at",
@@ -41,16 +41,16 @@ def _stuck() -> Iterable[Job]:
         Coalesce(Max("tasks__ended_at"), "created_at"),
     )
     running = Task.objects.filter(state=TaskState.IN_PROGRESS).values("job")
-    under_way = Job.objects.filter(state__in=_UNDER_WAY).exclude(pk__in=running)
-    before = timezone.now() - AFTER
-    return under_way.annotate(last_at=last).filter(last_at__lt=before).order_by("pk")[:MOST]
+    under_way = Job.objects.filter(state__in=_ACTIVE).exclude(pk__in=running)
+    before = timezone.now() - STALLED_AFTER
+    return under_way.annotate(last_at=last).filter(last_at__lt=before).order_by("pk")[:MAX_ALARMS]
 
 
-def _about(job: Job) -> str:
+def _alarm_subject(job: Job) -> str:
     return f"job:{job.pk}"
 
 
-def fail_what_waits() -> int:
+def fail_tasks_of_ended_projects() -> int:
     """With the sentence that says why; how many tasks. What runs is stopped by its own lease."""
     count = 0
     for project in Project.objects.filter(services.ended_filter(), is_default=False):
@@ -58,18 +58,18 @@ def fail_what_waits() -> int:
             state=TaskState.PENDING, job__project=project, job__state__in=states.RUNNABLE_JOBS
         )
         for pk in list(waiting.values_list("pk", flat=True)):
-            count += _fail(pk, services.explain_ended(project))
+            count += _fail_task(pk, services.explain_ended(project))
     return count
 
 
-def _fail(pk: int, why: str) -> bool:
+def _fail_task(pk: int, why: str) -> bool:
     with transaction.atomic():
         task = Task.objects.filter(pk=pk, state=TaskState.PENDING).first()
         if task is None:
             return False
-        states.locked(task.job_id)
+        states.lock_job(task.job_id)
         try:
-            states.move(task, TaskState.FAILURE, why or _("The research project has ended."))
-        except states.Overtaken:
+            states.move_row(task, TaskState.FAILURE, why or _("The research project has ended."))
+        except states.StaleRow:
             return False
     return True

@@ -14,7 +14,7 @@ from adit.projects.models import ProfileVersion, Project
 from adit.vault.fields import EncryptedField
 
 
-class Item(models.Model):
+class SeriesResult(models.Model):
     """What came of one series of a transfer (or, of a query, one found record)."""
 
     task = models.ForeignKey("jobs.Task", on_delete=models.CASCADE, related_name="items")
@@ -61,7 +61,7 @@ class Item(models.Model):
         return f"{self.task} item {self.pk}"
 
 
-class Archive(models.Model):
+class ArchiveFile(models.Model):
     """A finished 7-Zip file: one part of what a job has packed at a time."""
 
     job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="archives")
@@ -84,7 +84,7 @@ class Archive(models.Model):
         return self.name
 
 
-class Showing(models.Model):
+class PendingArchiveFile(models.Model):
     """The name of a 7-Zip file that was about to be shown, until it is listed as an Archive.
 
     Whoever is killed in between leaves a file that nobody would ever find or delete.
@@ -138,7 +138,7 @@ class ResultLine(models.Model):
         return f"{self.task} line {self.line}.{self.number}"
 
 
-class Delivery(models.Model):
+class DeliveredSeries(models.Model):
     """One series that a project has delivered whole to a destination: so it need not go again."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
@@ -161,7 +161,7 @@ class Delivery(models.Model):
         return f"delivery {self.pk}"
 
 
-class Decision(models.TextChoices):
+class ReviewDecision(models.TextChoices):
     """What a reviewer decided on images that were held back."""
 
     OPEN = "open", _("open")
@@ -170,13 +170,13 @@ class Decision(models.TextChoices):
     RELEASED = "released", _("released")
 
 
-class HeldBack(models.Model):
+class WithheldImages(models.Model):
     """Images of one series that were held back for one reason, made by one device.
 
     The device's words are those of the header; which images it is stands in the item, sealed.
     """
 
-    item = models.ForeignKey(Item, on_delete=models.CASCADE, related_name="held_back")
+    item = models.ForeignKey(SeriesResult, on_delete=models.CASCADE, related_name="held_back")
     code = models.CharField(max_length=40)
     reason = models.TextField()
     images = models.PositiveIntegerField()
@@ -187,7 +187,7 @@ class HeldBack(models.Model):
     software = models.CharField(max_length=256, blank=True)
     rows = models.PositiveIntegerField(default=0)
     columns = models.PositiveIntegerField(default=0)
-    decision = models.CharField(max_length=16, choices=Decision, default=Decision.OPEN)
+    decision = models.CharField(max_length=16, choices=ReviewDecision, default=ReviewDecision.OPEN)
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
     )
@@ -232,46 +232,46 @@ class TaskState(models.TextChoices):
 RUNNABLE_JOBS = frozenset({JobState.PENDING, JobState.IN_PROGRESS})
 OPEN_TASKS = frozenset({TaskState.PENDING, TaskState.IN_PROGRESS, TaskState.HELD})
 
-EMPTY = "empty"
+NOTHING_DELIVERED = "empty"
 """How a page shows the state of what ended as ordered with nothing delivered."""
 
 
-def state_in_words(state: str, *, came_empty: bool) -> str:
+def state_label(state: str, *, came_empty: bool) -> str:
     """Of a job or task. Nobody shall read "complete" where nothing has come."""
     if came_empty:
         return gettext("as ordered, nothing delivered")
     return str(JobState(state).label)
 
 
-class Ended:
+class EndStateMixin:
     """What a job and a task have in common once they have ended."""
 
     state: str
 
-    def outcomes(self) -> "models.QuerySet[Item]":
+    def series_results(self) -> "models.QuerySet[SeriesResult]":
         raise NotImplementedError
 
     @cached_property
-    def came_empty(self) -> bool:
+    def delivered_nothing(self) -> bool:
         """It is a success, and yet all was held back, as announced and accepted. Asks the database;
         progress.look_for_empty does so for many.
         """
         if self.state != JobState.SUCCESS:
             return False
-        items = self.outcomes().filter(left_out="")
+        items = self.series_results().filter(left_out="")
         has_come = items.filter(delivered__gt=0).exists()
         return not has_come and items.exclude(withheld=0, skipped=0).exists()
 
     @property
     def state_shown(self) -> str:
-        return EMPTY if self.came_empty else self.state
+        return NOTHING_DELIVERED if self.delivered_nothing else self.state
 
     @property
     def state_words(self) -> str:
-        return state_in_words(self.state, came_empty=self.came_empty)
+        return state_label(self.state, came_empty=self.delivered_nothing)
 
 
-class Work(models.TextChoices):
+class TaskType(models.TextChoices):
     """What a task is there for."""
 
     KIND = "", _("what was ordered")
@@ -281,7 +281,7 @@ class Work(models.TextChoices):
     """The last one of a job that ends in a 7-Zip file: builds it when all others have ended."""
 
 
-class Stage(models.TextChoices):
+class JobStage(models.TextChoices):
     """Of a job that goes in steps: after each of them it waits for its owner."""
 
     WHOLE = "", _("all of it")
@@ -293,7 +293,7 @@ AS_IS = "as_is"
 """The change of an order by which images go as they are."""
 
 
-class Job(Ended, models.Model):
+class Job(EndStateMixin, models.Model):
     """What a person ordered: one kind, one destination where there is one."""
 
     kind = models.CharField(max_length=32)
@@ -311,7 +311,7 @@ class Job(Ended, models.Model):
     """When the list beside its images is to be written next; None: it is written, see contents.py."""
     state = models.CharField(max_length=24, choices=JobState, default=JobState.PENDING)
     """Moved by states.py alone."""
-    stage = models.CharField(max_length=8, choices=Stage, default=Stage.WHOLE, blank=True)
+    stage = models.CharField(max_length=8, choices=JobStage, default=JobStage.WHOLE, blank=True)
     priority = models.SmallIntegerField(default=0)
     urgent = models.BooleanField(default=False)
     idempotency_key = models.CharField(max_length=64)
@@ -344,8 +344,8 @@ class Job(Ended, models.Model):
         """Whether its images go as they are, with names and dates."""
         return self.order.get("change") == AS_IS
 
-    def outcomes(self) -> "models.QuerySet[Item]":
-        return Item.objects.filter(task__job=self)
+    def series_results(self) -> "models.QuerySet[SeriesResult]":
+        return SeriesResult.objects.filter(task__job=self)
 
 
 class TaskGroup(models.Model):
@@ -384,7 +384,7 @@ class LastClaim(models.Model):
         return f"{self.owner} {self.at}"
 
 
-class Task(Ended, models.Model):
+class Task(EndStateMixin, models.Model):
     """The piece of a job that one worker does: one study, one row of a query sheet."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="tasks")
@@ -396,7 +396,7 @@ class Task(Ended, models.Model):
         TaskGroup, null=True, on_delete=models.SET_NULL, related_name="tasks", db_index=False
     )
     """Set by assign_groups(). A task without a group is never claimed."""
-    work = models.CharField(max_length=8, choices=Work, default=Work.KIND, blank=True)
+    work = models.CharField(max_length=8, choices=TaskType, default=TaskType.KIND, blank=True)
     payload = models.BinaryField()
     """The kind's payload, sealed under the project's key."""
     state = models.CharField(max_length=16, choices=TaskState, default=TaskState.PENDING)
@@ -432,10 +432,10 @@ class Task(Ended, models.Model):
     def __str__(self) -> str:
         return f"{self.job} task {self.position}"
 
-    def outcomes(self) -> "models.QuerySet[Item]":
-        return Item.objects.filter(task=self)
+    def series_results(self) -> "models.QuerySet[SeriesResult]":
+        return SeriesResult.objects.filter(task=self)
 
-    def as_claimed(self) -> "models.QuerySet[Task]":
+    def current_attempt(self) -> "models.QuerySet[Task]":
         """Its row, while this attempt of this worker has it: the fence of whatever an attempt writes.
 
         Both, since a database that was killed may forget a claim, and give its number once more.
@@ -445,7 +445,7 @@ class Task(Ended, models.Model):
         )
 
 
-class Letter(OutgoingMail):
+class JobMail(OutgoingMail):
     """One mail to one address about a job; gone out when `sent_at` is set."""
 
     class What(models.TextChoices):
@@ -482,7 +482,7 @@ class Letter(OutgoingMail):
         return f"{self.job} {self.what}"
 
 
-class Draft(models.Model):
+class OrderDraft(models.Model):
     """What a person is preparing in the web page, sealed: found studies, a basket, an order.
 
     Rows are short-lived; losing one costs a search, never a job.

@@ -9,51 +9,53 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right
-from adit.jobs.models import Job, JobState, Letter, state_in_words
-from adit.jobs.wakeup import call_postman
+from adit.jobs.models import Job, JobMail, JobState, state_label
+from adit.jobs.wakeup import send_mail_on_commit
 from adit.notifications.outbox import Outbox
 
-W = Letter.What
+MailReason = JobMail.What
 
 
-def note_end(job: Job, state: JobState) -> None:
+def notify_ended(job: Job, state: JobState) -> None:
     """To its owner, where wanted; of a failure also to those who look after ADIT.
 
     A job that never started is no news: who canceled it knows, who returned it has said why.
     """
     if job.mail_at_end and job.started_at is not None:
-        _write(job, W.ENDED, [job.owner.email])
+        _create_mails(job, MailReason.ENDED, [job.owner.email])
     if state == JobState.FAILURE:
-        _write(job, W.FAILED, admins())
+        _create_mails(job, MailReason.FAILED, admin_addresses())
 
 
-def ask_approval(job: Job) -> None:
+def request_approval(job: Job) -> None:
     """To all who may approve it."""
-    _write(job, W.ASKED, (user.email for user in approvers() if user.pk != job.owner_id))
+    _create_mails(
+        job, MailReason.ASKED, (user.email for user in approvers() if user.pk != job.owner_id)
+    )
 
 
-def note_judged(job: Job, *, approved: bool) -> None:
+def notify_approval_decision(job: Job, *, approved: bool) -> None:
     """To its owner: it was approved, or given back."""
-    _write(job, W.APPROVED if approved else W.RETURNED, [job.owner.email])
+    _create_mails(job, MailReason.APPROVED if approved else MailReason.RETURNED, [job.owner.email])
 
 
-def note_held(job: Job, deciders: Iterable[User]) -> None:
+def notify_patient_decision_needed(job: Job, deciders: Iterable[User]) -> None:
     """A study waits for a word about its patient: once a job, however many of them follow."""
-    if not Letter.objects.filter(job=job, what=W.HELD).exists():
-        _write(job, W.HELD, (user.email for user in deciders))
+    if not JobMail.objects.filter(job=job, what=MailReason.HELD).exists():
+        _create_mails(job, MailReason.HELD, (user.email for user in deciders))
 
 
 def approvers() -> list[User]:
     """Active people with the right to."""
-    return holders(Right.APPROVE_JOBS)
+    return users_with_right(Right.APPROVE_JOBS)
 
 
-def holders(right: Right) -> list[User]:
+def users_with_right(right: Right) -> list[User]:
     """Active people who have it."""
     return list(User.objects.with_perm(f"accounts.{right}", backend=_BY_GROUPS))
 
 
-def admins() -> list[str]:
+def admin_addresses() -> list[str]:
     """Named in the settings, else superusers."""
     if settings.MAIL_ADMINS:
         return list(settings.MAIL_ADMINS)
@@ -64,47 +66,47 @@ def admins() -> list[str]:
 _BY_GROUPS = "django.contrib.auth.backends.ModelBackend"
 
 
-def _write(job: Job, what: Letter.What, addresses: Iterable[str]) -> None:
+def _create_mails(job: Job, what: JobMail.What, addresses: Iterable[str]) -> None:
     """Under the job's lock, so that each round of a job has one number."""
     if not settings.MAIL:
         return
     wanted = sorted({address.strip() for address in addresses} - {""})
-    number = 1 + Letter.objects.filter(job=job, what=what).values("number").distinct().count()
-    Letter.objects.bulk_create(
-        Letter(job=job, what=what, number=number, state=job.state, address=address)
+    number = 1 + JobMail.objects.filter(job=job, what=what).values("number").distinct().count()
+    JobMail.objects.bulk_create(
+        JobMail(job=job, what=what, number=number, state=job.state, address=address)
         for address in wanted
     )
     if wanted:
-        call_postman()
+        send_mail_on_commit()
 
 
-def send_waiting() -> int:
+def send_due_mails() -> int:
     """Sends what is due; how many went out."""
-    return OUTBOX.send()
+    return JOB_OUTBOX.send()
 
 
-def _name(letter: Letter) -> str:
+def _message_id(letter: JobMail) -> str:
     return f"{letter.job_id}.{letter.what}.{letter.number}"
 
 
-def _text(letter: Letter) -> tuple[str, str]:
-    subject, first = _words(letter)
+def _compose(letter: JobMail) -> tuple[str, str]:
+    subject, first = _subject_and_sentence(letter)
     link = f"{settings.SITE_URL}{reverse('job', args=[letter.job_id])}"
     ending = _("Mails say nothing about patients: the page does, after signing in.")
     return subject, f"{first}\n\n{link}\n\n{ending}\n"
 
 
-def _came_empty(letter: Letter) -> bool:
+def _nothing_was_delivered(letter: JobMail) -> bool:
     """The job may be under way again since."""
-    return letter.state == letter.job.state and letter.job.came_empty
+    return letter.state == letter.job.state and letter.job.delivered_nothing
 
 
-def _words(letter: Letter) -> tuple[str, str]:
+def _subject_and_sentence(letter: JobMail) -> tuple[str, str]:
     """Subject and first sentence. Titles and reasons are people's own words, so they stay here."""
-    job, W = letter.job, Letter.What
+    job, W = letter.job, JobMail.What
     words = {
         "n": job.pk,
-        "state": state_in_words(letter.state, came_empty=_came_empty(letter)),
+        "state": state_label(letter.state, came_empty=_nothing_was_delivered(letter)),
         "who": job.owner.get_full_name() or job.owner.get_username(),
     }
     if letter.what == W.ASKED:
@@ -141,4 +143,4 @@ def _words(letter: Letter) -> tuple[str, str]:
     )
 
 
-OUTBOX = Outbox(Letter, _text, _name)
+JOB_OUTBOX = Outbox(JobMail, _compose, _message_id)

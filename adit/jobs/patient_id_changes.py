@@ -13,42 +13,42 @@ from adit.accounts.permissions import NotPermitted, Right, may, require
 from adit.audit import trail
 from adit.jobs import encrypted_payload, notifications, queue, states, visibility
 from adit.jobs.models import Job, Task, TaskState
-from adit.jobs.wakeup import ring_on_commit
+from adit.jobs.wakeup import wake_workers_on_commit
 from adit.nodes.limits import slots
 from adit.projects import patient_merge, pseudonyms
 from adit.projects.validators import validate_reason
 from adit_engine.errors import PatientChanged
 
-FOUND, RENAMED = "found", "renamed"
+NEW_ID, CONFIRMED_ID = "found", "renamed"
 """In a task's payload: the ID that waits for a word, and the one that a person has confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ids:
+class PatientIds:
     """Both IDs of the patient of a held task: as ordered, and as the source gives it now."""
 
     ordered: str = field(repr=False)
     found: str = field(repr=False)
 
 
-def hold(task: Task, changed: PatientChanged) -> None:
+def hold_task(task: Task, changed: PatientChanged) -> None:
     """Ends an attempt: nothing of the study goes on by itself. Raises states.Overtaken."""
     content = encrypted_payload.open_task(task)
-    payload = {**content.payload, FOUND: changed.found}
+    payload = {**content.payload, NEW_ID: changed.found}
     with transaction.atomic():
-        states.move(task, TaskState.HELD, str(changed), payload=_resealed(task, content, payload))
+        states.move_row(task, TaskState.HELD, str(changed), payload=_reseal(task, content, payload))
         slots.release_slots(queue.holder_of(task))
         trail.record("task.held", about=f"job:{task.job_id}", details={"task": task.position})
-        notifications.note_held(task.job, deciders(task.job))
+        notifications.notify_patient_decision_needed(task.job, users_who_may_decide(task.job))
 
 
-def deciders(job: Job) -> list[User]:
+def users_who_may_decide(job: Job) -> list[User]:
     """Who may decide on its held tasks."""
-    may_confirm = notifications.holders(Right.CONFIRM_PATIENTS)
+    may_confirm = notifications.users_with_right(Right.CONFIRM_PATIENTS)
     return [user for user in may_confirm if may_decide(user) and visibility.may_see(user, job)]
 
 
-def waiting(user: User) -> QuerySet[Task]:
+def tasks_to_decide(user: User) -> QuerySet[Task]:
     """Held tasks that this person may decide on."""
     if not may_decide(user):
         return Task.objects.none()
@@ -60,13 +60,13 @@ def may_decide(user: User) -> bool:
     return may(user, Right.CONFIRM_PATIENTS) and may(user, Right.SEE_IDENTIFIED)
 
 
-def ids_of(task: Task) -> Ids:
+def get_patient_ids(task: Task) -> PatientIds:
     """Raises DecryptionError."""
     content = encrypted_payload.open_task(task)
-    return Ids(content.patient_id, content.payload.get(FOUND, ""))
+    return PatientIds(content.patient_id, content.payload.get(NEW_ID, ""))
 
 
-def confirm(user: User, task: Task, reason: str) -> None:
+def confirm_patient(user: User, task: Task, reason: str) -> None:
     """It is the same person: the study goes on under both IDs, and under no third.
 
     In a research project the new ID goes by the same pseudonym from now on. Raises NotPermitted,
@@ -75,18 +75,18 @@ def confirm(user: User, task: Task, reason: str) -> None:
 
     def act(job: Job, row: Task) -> None:
         content = encrypted_payload.open_task(row)
-        found = content.payload[FOUND]
+        found = content.payload[NEW_ID]
         if not job.is_as_is:
-            _join(user, row, content.patient_id, found, reason)
-        payload = {key: value for key, value in content.payload.items() if key != FOUND}
-        resealed = _resealed(row, content, {**payload, RENAMED: found})
-        states.move_task(job, row, TaskState.PENDING, payload=resealed, **_AFRESH)
-        ring_on_commit()
+            _merge_patient(user, row, content.patient_id, found, reason)
+        payload = {key: value for key, value in content.payload.items() if key != NEW_ID}
+        resealed = _reseal(row, content, {**payload, CONFIRMED_ID: found})
+        states.move_task(job, row, TaskState.PENDING, payload=resealed, **_RESET_FIELDS)
+        wake_workers_on_commit()
 
-    _decide(user, task, reason, "task.patient_confirmed", act)
+    _apply_decision(user, task, reason, "task.patient_confirmed", act)
 
 
-def refuse(user: User, task: Task, reason: str) -> None:
+def reject_patient(user: User, task: Task, reason: str) -> None:
     """It is somebody else, or nobody knows: the study has failed. Raises NotPermitted, WrongInput."""
 
     def act(job: Job, row: Task) -> None:
@@ -94,13 +94,13 @@ def refuse(user: User, task: Task, reason: str) -> None:
         text = _("The changed patient ID was not confirmed: %(why)s") % words
         states.move_task(job, row, TaskState.FAILURE, text)
 
-    _decide(user, task, reason, "task.patient_refused", act)
+    _apply_decision(user, task, reason, "task.patient_refused", act)
 
 
-_AFRESH = {key: value for key, value in states.AFRESH.items() if key != "message"}
+_RESET_FIELDS = {key: value for key, value in states.RESET_FIELDS.items() if key != "message"}
 
 
-def _decide(
+def _apply_decision(
     user: User, task: Task, reason: str, action: str, act: Callable[[Job, Task], None]
 ) -> None:
     """Rights, lock, deed, trail. What is decided already is no error, and stays."""
@@ -108,7 +108,7 @@ def _decide(
     require(user, Right.SEE_IDENTIFIED)
     reason = validate_reason(reason)
     with transaction.atomic():
-        job = states.locked(task.job_id)
+        job = states.lock_job(task.job_id)
         if not visibility.may_see(user, job):
             raise NotPermitted(_("This is not your job: ask its owner, or staff."))
         row = Task.objects.select_related("job__project", "job__owner", "source").get(pk=task.pk)
@@ -116,7 +116,7 @@ def _decide(
             return
         assert row.source is not None, "what is fetched has a source"
         details = {"task": row.position, "reason": reason}
-        ids = ids_of(row)
+        ids = get_patient_ids(row)
         act(job, row)
         for one in (ids.ordered, ids.found):
             who = pseudonyms.seal_patient_of_node(job.project, row.source, one)
@@ -124,7 +124,7 @@ def _decide(
     task.refresh_from_db()
 
 
-def _join(user: User, task: Task, ordered: str, found: str, reason: str) -> None:
+def _merge_patient(user: User, task: Task, ordered: str, found: str, reason: str) -> None:
     source = task.source
     assert source is not None, "what is fetched has a source"
     patient = pseudonyms.find_patient_at_node(task.job.project, source, ordered)
@@ -132,5 +132,5 @@ def _join(user: User, task: Task, ordered: str, found: str, reason: str) -> None
         patient_merge.merge_confirmed_id(user, patient, source, found, reason)
 
 
-def _resealed(task: Task, content: encrypted_payload.TaskContent, payload: dict[str, Any]) -> bytes:
+def _reseal(task: Task, content: encrypted_payload.TaskContent, payload: dict[str, Any]) -> bytes:
     return encrypted_payload.reseal_task(task, replace(content, payload=payload))

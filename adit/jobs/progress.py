@@ -8,17 +8,21 @@ from typing import Any
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
-from adit.jobs.models import Item, Job, JobState, Task, TaskState, Work
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState, TaskType
 from adit.nodes.models import Lane
 
-ENDED = frozenset({JobState.CANCELED, JobState.SUCCESS, JobState.WARNING, JobState.FAILURE})
-OVER = frozenset({TaskState.CANCELED, TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE})
-MOST_REASON_ROWS = 5000
+ENDED_JOB_STATES = frozenset(
+    {JobState.CANCELED, JobState.SUCCESS, JobState.WARNING, JobState.FAILURE}
+)
+ENDED_TASK_STATES = frozenset(
+    {TaskState.CANCELED, TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE}
+)
+MAX_REASON_ROWS = 5000
 """Reasons are added up over so many series; beyond them the rarest may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ImageCounts:
     """Images of a job or task. `unlisted` series have no list to be compared with."""
 
     series: int = 0
@@ -57,7 +61,7 @@ class Counts:
 class Progress:
     tasks: int
     tasks_over: int
-    counts: Counts = field(default_factory=Counts)
+    counts: ImageCounts = field(default_factory=ImageCounts)
     asks: bool = False
     """All of its tasks are questions, as those of a query, or of a check before the start."""
 
@@ -74,15 +78,15 @@ class Progress:
         return int(min(by_images, 99.0)) if self.tasks == 1 else int(max(by_tasks, 0))
 
 
-def task_counts(jobs: Iterable[int]) -> dict[int, Progress]:
+def count_tasks(jobs: Iterable[int]) -> dict[int, Progress]:
     """How many tasks of each job are over; images are not looked at. One query.
 
     Once a job has studies to send, its check counts no more.
     """
     asked, sent = Q(lane=Lane.SEARCH), ~Q(lane=Lane.SEARCH)
-    over = Q(state__in=OVER)
+    over = Q(state__in=ENDED_TASK_STATES)
     rows = (
-        Task.objects.filter(job_id__in=list(jobs), work=Work.KIND)
+        Task.objects.filter(job_id__in=list(jobs), work=TaskType.KIND)
         .order_by()
         .values("job_id")
         .annotate(
@@ -92,47 +96,47 @@ def task_counts(jobs: Iterable[int]) -> dict[int, Progress]:
             sent_over=Count("id", filter=sent & over),
         )
     )
-    return {row["job_id"]: _progress(row) for row in rows}
+    return {row["job_id"]: _row_to_progress(row) for row in rows}
 
 
-def _progress(row: Mapping[str, Any]) -> Progress:
+def _row_to_progress(row: Mapping[str, Any]) -> Progress:
     if row["sent"]:
         return Progress(row["sent"], row["sent_over"])
     return Progress(row["asked"], row["asked_over"], asks=True)
 
 
-def studies_of(job: Job) -> QuerySet[Task]:
+def transfer_tasks(job: Job) -> QuerySet[Task]:
     """Its tasks that send something: neither questions, nor the packing of an archive."""
-    return Task.objects.filter(job=job, work=Work.KIND).exclude(lane=Lane.SEARCH)
+    return Task.objects.filter(job=job, work=TaskType.KIND).exclude(lane=Lane.SEARCH)
 
 
-def progress_of(job: Job) -> Progress:
+def get_progress(job: Job) -> Progress:
     """Tasks and images of one job. Two queries."""
-    tasks = task_counts([job.pk]).get(job.pk, Progress(0, 0))
-    return replace(tasks, counts=counts_of(Item.objects.filter(task__job=job)))
+    tasks = count_tasks([job.pk]).get(job.pk, Progress(0, 0))
+    return replace(tasks, counts=count_images(SeriesResult.objects.filter(task__job=job)))
 
 
-def counts_of(items: QuerySet[Item]) -> Counts:
+def count_images(items: QuerySet[SeriesResult]) -> ImageCounts:
     """Adds up. Series that were left out on purpose count neither as series nor as unlisted."""
-    return _counts(items.filter(left_out="").aggregate(**_SUMS))
+    return _row_to_counts(items.filter(left_out="").aggregate(**_SUMS))
 
 
-def counts_by_task(tasks: Iterable[Task]) -> dict[int, Counts]:
+def count_images_by_task(tasks: Iterable[Task]) -> dict[int, ImageCounts]:
     rows = (
-        Item.objects.filter(task__in=list(tasks), left_out="")
+        SeriesResult.objects.filter(task__in=list(tasks), left_out="")
         .order_by()
         .values("task_id")
         .annotate(**_SUMS)
     )
-    return {row["task_id"]: _counts(dict(row)) for row in rows}
+    return {row["task_id"]: _row_to_counts(dict(row)) for row in rows}
 
 
-def look_for_empty(jobs: Iterable[Job]) -> None:
+def set_delivered_nothing(jobs: Iterable[Job]) -> None:
     """Asks of all of them at once which came_empty. One query, where any is a success."""
     ended = [job for job in jobs if job.state == JobState.SUCCESS]
     if not ended:
         return
-    items = Item.objects.filter(task__job=OuterRef("pk"), left_out="")
+    items = SeriesResult.objects.filter(task__job=OuterRef("pk"), left_out="")
     empty = Job.objects.filter(
         ~Exists(items.filter(delivered__gt=0)),
         Exists(items.exclude(withheld=0, skipped=0)),
@@ -140,26 +144,26 @@ def look_for_empty(jobs: Iterable[Job]) -> None:
     )
     found = set(empty.order_by().values_list("pk", flat=True))
     for job in ended:
-        job.came_empty = job.pk in found
+        job.delivered_nothing = job.pk in found
 
 
-def reasons_of(items: QuerySet[Item]) -> list[tuple[str, int]]:
+def count_reasons(items: QuerySet[SeriesResult]) -> list[tuple[str, int]]:
     """Sentences why images were withheld or failed, the most frequent first."""
     totals: Counter[str] = Counter()
     rows = items.exclude(reasons=[]).order_by().values_list("reasons", flat=True)
-    for reasons in rows[:MOST_REASON_ROWS]:
+    for reasons in rows[:MAX_REASON_ROWS]:
         for _code, sentence, count in reasons:
             totals[sentence] += count
     return totals.most_common()
 
 
-def left_out_of(items: QuerySet[Item]) -> list[tuple[str, int]]:
+def count_left_out(items: QuerySet[SeriesResult]) -> list[tuple[str, int]]:
     """Why whole series stayed behind on purpose, with the number of series."""
     rows = items.exclude(left_out="").order_by().values("left_out").annotate(n=Count("id"))
     return sorted(((row["left_out"], row["n"]) for row in rows), key=lambda row: -row[1])
 
 
-def size_in_words(size_bytes: int) -> str:
+def format_size(size_bytes: int) -> str:
     for unit, size in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)):
         if size_bytes >= size:
             return f"{size_bytes / size:.1f} {unit}"
@@ -179,8 +183,8 @@ _SUMS: dict[str, Any] = {
 }
 
 
-def _counts(row: dict[str, Any]) -> Counts:
-    return Counts(
+def _row_to_counts(row: dict[str, Any]) -> ImageCounts:
+    return ImageCounts(
         series=row["series"],
         listed=row["expected_sum"] or 0,
         stored=row["stored_sum"] or 0,

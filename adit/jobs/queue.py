@@ -113,7 +113,7 @@ def still_held(task: Task, *related: str) -> Task:
     """Its row, read anew, as the attempt that was claimed: whoever was frozen since the claim must
     not go on under another one's number. Raises LeaseLost.
     """
-    mine = task.as_claimed()
+    mine = task.current_attempt()
     row = mine.select_related(*related).first()
     if row is None:
         raise LeaseLost(_("Another worker has taken over this task."))
@@ -123,7 +123,7 @@ def still_held(task: Task, *related: str) -> Task:
 def renew_lease(task: Task) -> datetime:
     """Renew lease and slots; return until when. Raises LeaseLost if another attempt took over."""
     until = _lease_end()
-    mine = task.as_claimed()
+    mine = task.current_attempt()
     if mine.update(lease_until=until) != 1:
         raise LeaseLost(_("Another worker has taken over this task."))
     slots.renew_slots(holder_of(task), settings.LEASE_S)
@@ -154,7 +154,7 @@ def claim_more(job: Job, claimed: Task, most: int) -> list[Task]:
 
 def set_progress_message(task: Task, message: str) -> None:
     """Store how far a running task is, for pages."""
-    task.as_claimed().update(message=message)
+    task.current_attempt().update(message=message)
 
 
 @transaction.atomic
@@ -168,10 +168,10 @@ def release_task(
     failures = task.failures + (1 if failed else 0)
     if failed and failures >= settings.MAX_FAILURES:
         text = _("%(why)s Tried %(n)d times.") % {"why": why, "n": failures}
-        states.move(task, TaskState.FAILURE, text, failures=failures)
+        states.move_row(task, TaskState.FAILURE, text, failures=failures)
     else:
         not_before = timezone.now() + _pause(failures) if failed else until
-        states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
+        states.move_row(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
     slots.release_slots(holder_of(task))
     if failed:
         _record("task.again", task, failures)
@@ -189,7 +189,7 @@ def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
 @transaction.atomic
 def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
     """End a task and release its slots. Raises states.Overtaken."""
-    job = states.locked(task.job_id)
+    job = states.lock_job(task.job_id)
     states.move_task(job, task, to, message[:2000], broke_rule=broke_rule)
     slots.release_slots(holder_of(task))
 
@@ -253,7 +253,7 @@ def _take_back(pk: int) -> None:
         if task is None:
             return
         _lock_nodes(node.pk for node, _purpose in purposes_of(task))
-        job = states.locked(task.job_id)
+        job = states.lock_job(task.job_id)
         task = Task.objects.select_for_update(no_key=True).get(pk=pk)
         now = timezone.now()
         if task.state != TaskState.IN_PROGRESS or task.lease_until is None:
@@ -275,7 +275,7 @@ def _after_loss(task: Task) -> None:
         finish(task, TaskState.FAILURE, text)
     else:
         not_before = timezone.now() + _pause(failures - 1) if failures > 1 else None
-        states.move(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
+        states.move_row(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
         slots.release_slots(holder_of(task))
     _record("task.lost", task, failures)
 
@@ -289,7 +289,7 @@ def _settle_canceling() -> None:
     """A cancel whose last task ended unseen."""
     for pk in Job.objects.filter(state=JobState.CANCELING).values_list("pk", flat=True):
         with transaction.atomic():
-            states.derive(states.locked(pk))
+            states.update_job_state(states.lock_job(pk))
 
 
 def _require_open(nodes: Iterable[Node], route: Route) -> None:

@@ -7,15 +7,15 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from adit.jobs import notifications, verdict
+from adit.jobs import end_state, notifications
 from adit.jobs.models import OPEN_TASKS as OPEN_TASKS
 from adit.jobs.models import RUNNABLE_JOBS as RUNNABLE_JOBS
-from adit.jobs.models import Job, JobState, Task, TaskState, Work
+from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
 from adit.nodes.models import Lane
 
 T, J = TaskState, JobState
 
-TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
+TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
     T.PENDING: frozenset({T.IN_PROGRESS, T.CANCELED, T.FAILURE}),
     T.IN_PROGRESS: frozenset({T.PENDING, T.HELD, T.SUCCESS, T.WARNING, T.FAILURE, T.CANCELED}),
     T.HELD: frozenset({T.PENDING, T.FAILURE, T.CANCELED}),
@@ -27,28 +27,30 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
 """A lost lease, a retry, a pause and a window's end lead back to PENDING; so do resume, retry and
 restart. SUCCESS is left by a restart, and by a retry of what was withheld as announced."""
 
-_ENDS = frozenset({J.SUCCESS, J.WARNING, J.FAILURE, J.CANCELED})
+_ENDED_JOB_STATES = frozenset({J.SUCCESS, J.WARNING, J.FAILURE, J.CANCELED})
 
-JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
+JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     J.WAITING_FOR_APPROVAL: frozenset({J.PENDING, J.CANCELED}),
     J.PENDING: frozenset(
         {J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER, J.HELD}
     )
-    | _ENDS,
+    | _ENDED_JOB_STATES,
     J.IN_PROGRESS: frozenset(
         {J.PENDING, J.CANCELING, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER, J.HELD}
     )
-    | _ENDS,
-    J.HELD: frozenset({J.PENDING, J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_OWNER}) | _ENDS,
-    J.WAITING_FOR_OWNER: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL}) | _ENDS,
-    J.CANCELING: _ENDS,
+    | _ENDED_JOB_STATES,
+    J.HELD: frozenset({J.PENDING, J.IN_PROGRESS, J.CANCELING, J.WAITING_FOR_OWNER})
+    | _ENDED_JOB_STATES,
+    J.WAITING_FOR_OWNER: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL})
+    | _ENDED_JOB_STATES,
+    J.CANCELING: _ENDED_JOB_STATES,
     J.CANCELED: frozenset({J.PENDING, J.IN_PROGRESS, J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER}),
     J.SUCCESS: frozenset({J.PENDING, J.IN_PROGRESS}),
     J.WARNING: frozenset({J.PENDING, J.IN_PROGRESS}),
     J.FAILURE: frozenset({J.PENDING, J.IN_PROGRESS}),
 }
 
-AFRESH: Mapping[str, Any] = {
+RESET_FIELDS: Mapping[str, Any] = {
     "failures": 0,
     "not_before": None,
     "message": "",
@@ -61,31 +63,31 @@ AFRESH: Mapping[str, Any] = {
 LIVE_TASKS = frozenset({T.PENDING, T.IN_PROGRESS})
 WAITING_TASKS = frozenset({T.PENDING, T.HELD})
 """Nobody works on them; those that are held go on only once a person has decided."""
-_ENDED_TASKS = frozenset(TaskState) - OPEN_TASKS
-ENDED_JOBS = _ENDS
+_ENDED_TASK_STATES = frozenset(TaskState) - OPEN_TASKS
+ENDED_JOBS = _ENDED_JOB_STATES
 
 
-class Forbidden(Exception):
+class IllegalTransition(Exception):
     """A move that is not in the table: a fault of the program, not of a person."""
 
 
-class Overtaken(Exception):
+class StaleRow(Exception):
     """The row has moved since it was read: whoever holds it must let go."""
 
 
-def locked(job_id: int) -> Job:
+def lock_job(job_id: int) -> Job:
     """The job's row, locked until the transaction ends. Take it before any of its tasks' rows."""
     return Job.objects.select_for_update(of=("self",), no_key=True).get(pk=job_id)
 
 
-def move(row: Job | Task, to: JobState | TaskState, message: str = "", **fields: Any) -> None:
+def move_row(row: Job | Task, to: JobState | TaskState, message: str = "", **fields: Any) -> None:
     """Moves one row and, for a task, its job along with it. Raises Forbidden, Overtaken.
 
     A task is moved only as the attempt that `row` was read with; other `fields` are set with it.
     """
     with transaction.atomic():
         if isinstance(row, Task):
-            move_task(locked(row.job_id), row, TaskState(to), message, **fields)
+            move_task(lock_job(row.job_id), row, TaskState(to), message, **fields)
         else:
             _move_job(row, JobState(to), message, fields)
 
@@ -94,7 +96,7 @@ def move_task(job: Job, task: Task, to: TaskState, message: str = "", **fields: 
     """As `move`, for who holds the job's lock already."""
     _move_task(task, to, message, fields)
     if not _stays_in_progress(job, to):
-        derive(job)
+        update_job_state(job)
 
 
 def _stays_in_progress(job: Job, to: TaskState) -> bool:
@@ -103,18 +105,18 @@ def _stays_in_progress(job: Job, to: TaskState) -> bool:
         return False
     if to == T.IN_PROGRESS:
         return True
-    live = Task.objects.filter(job=job, state__in=LIVE_TASKS).exclude(work=Work.PACK)
-    return to in _ENDED_TASKS and live.exists()
+    live = Task.objects.filter(job=job, state__in=LIVE_TASKS).exclude(work=TaskType.PACK)
+    return to in _ENDED_TASK_STATES and live.exists()
 
 
 def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) -> int:
     """Moves those of the tasks that may move so, and their locked job with them; how many."""
-    sources = [state for state, targets in TASK_MOVES.items() if to in targets]
+    sources = [state for state, targets in TASK_TRANSITIONS.items() if to in targets]
     with transaction.atomic():
         count = tasks.filter(job=job, state__in=sources).update(
-            state=to, **{**_times(to), "lease_until": None, **fields}
+            state=to, **{**_timestamps(to), "lease_until": None, **fields}
         )
-        derive(job)
+        update_job_state(job)
     return count
 
 
@@ -129,9 +131,9 @@ def end_tasks(job: Job, ends: Mapping[tuple[TaskState, str], Sequence[Task]]) ->
                 pk__in=pks, attempt=attempt, worker=worker, state=T.IN_PROGRESS
             )
             values = {"state": to, "message": message, "lease_until": None, "worker": ""}
-            if rows.update(**values, **_times(to)) != len(pks):
-                raise Overtaken(f"tasks of {job} have moved in the meantime")
-    derive(job)
+            if rows.update(**values, **_timestamps(to)) != len(pks):
+                raise StaleRow(f"tasks of {job} have moved in the meantime")
+    update_job_state(job)
 
 
 def begin_tasks(job: Job, tasks: Sequence[Task], **fields: Any) -> None:
@@ -140,26 +142,26 @@ def begin_tasks(job: Job, tasks: Sequence[Task], **fields: Any) -> None:
         pks = [task.pk for task in tasks if task.attempt == attempt]
         rows = Task.objects.filter(pk__in=pks, attempt=attempt, state=T.PENDING, job=job)
         values = {"state": T.IN_PROGRESS, "attempt": attempt + 1, "message": "", **fields}
-        if rows.update(**values, **_times(T.IN_PROGRESS)) != len(pks):
-            raise Overtaken(f"tasks of {job} have moved in the meantime")
+        if rows.update(**values, **_timestamps(T.IN_PROGRESS)) != len(pks):
+            raise StaleRow(f"tasks of {job} have moved in the meantime")
     for task in tasks:
-        _copy(task, {"state": T.IN_PROGRESS, "attempt": task.attempt + 1, **fields})
+        _copy_values(task, {"state": T.IN_PROGRESS, "attempt": task.attempt + 1, **fields})
 
 
-def derive(job: Job) -> None:
+def update_job_state(job: Job) -> None:
     """Moves a locked job to where its tasks say it is."""
-    to = _derived(job, _found(job))
-    if job.stage and to in _ENDS - {J.CANCELED}:
+    to = _derive_job_state(job, _task_states(job))
+    if job.stage and to in _ENDED_JOB_STATES - {J.CANCELED}:
         to = J.WAITING_FOR_OWNER
-    ended = to in _ENDS or to in (J.WAITING_FOR_OWNER, J.HELD)
-    message = verdict.of_job(job, to) if ended else ""
+    ended = to in _ENDED_JOB_STATES or to in (J.WAITING_FOR_OWNER, J.HELD)
+    message = end_state.describe_job_end(job, to) if ended else ""
     if to != job.state:
         _move_job(job, to, message, {})
     elif ended and message != job.message:
         Job.objects.filter(pk=job.pk).update(message=message)
 
 
-def _found(job: Job) -> set[TaskState]:
+def _task_states(job: Job) -> set[TaskState]:
     """The states of its tasks. A file waits for what is held, so it alone does not make it move;
     and that questions were answered is no success where there are studies to be sent.
     """
@@ -174,11 +176,11 @@ def _found(job: Job) -> set[TaskState]:
         state
         for state, work, asks in found
         if not (sends and asks and state is T.SUCCESS)
-        and not (T.HELD in states and work == Work.PACK and state is T.PENDING)
+        and not (T.HELD in states and work == TaskType.PACK and state is T.PENDING)
     }
 
 
-def _derived(job: Job, states: set[TaskState]) -> JobState:
+def _derive_job_state(job: Job, states: set[TaskState]) -> JobState:
     now = JobState(job.state)
     if now is J.WAITING_FOR_APPROVAL or not states:
         return now
@@ -192,23 +194,23 @@ def _derived(job: Job, states: set[TaskState]) -> JobState:
         return J.CANCELED
     if states == {T.SUCCESS}:
         return J.SUCCESS
-    if states == {T.FAILURE} or _broke_rule(job) or _is_unpacked(job):
+    if states == {T.FAILURE} or _has_broken_rule(job) or _has_failed_packing(job):
         return J.FAILURE
     return J.WARNING
 
 
-def _broke_rule(job: Job) -> bool:
+def _has_broken_rule(job: Job) -> bool:
     return Task.objects.filter(job=job, broke_rule=True).exists()
 
 
-def _is_unpacked(job: Job) -> bool:
+def _has_failed_packing(job: Job) -> bool:
     """What was gathered for a 7-Zip file has reached nobody without it."""
-    return Task.objects.filter(job=job, work=Work.PACK, state=T.FAILURE).exists()
+    return Task.objects.filter(job=job, work=TaskType.PACK, state=T.FAILURE).exists()
 
 
 def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) -> None:
-    _check(to in TASK_MOVES[TaskState(task.state)], task, to)
-    values = {"state": to, "message": message, **_times(to), **fields}
+    _require_transition(to in TASK_TRANSITIONS[TaskState(task.state)], task, to)
+    values = {"state": to, "message": message, **_timestamps(to), **fields}
     if to != T.IN_PROGRESS:
         values.setdefault("lease_until", None)
         values.setdefault("worker", "")
@@ -216,40 +218,40 @@ def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) 
         pk=task.pk, state=task.state, attempt=task.attempt, worker=task.worker
     )
     if rows.update(**values) != 1:
-        raise Overtaken(f"task {task.pk} is not {task.state} in attempt {task.attempt} any more")
-    _copy(task, values)
+        raise StaleRow(f"task {task.pk} is not {task.state} in attempt {task.attempt} any more")
+    _copy_values(task, values)
 
 
 def _move_job(job: Job, to: JobState, message: str, fields: dict[str, Any]) -> None:
-    _check(to in JOB_MOVES[JobState(job.state)], job, to)
-    values = {"state": to, "message": message, **_times(to), **fields}
-    if to in _ENDS:
+    _require_transition(to in JOB_TRANSITIONS[JobState(job.state)], job, to)
+    values = {"state": to, "message": message, **_timestamps(to), **fields}
+    if to in _ENDED_JOB_STATES:
         values["archive_password"] = None
         values["contents_at"] = timezone.now()
     if to == J.IN_PROGRESS and job.started_at is not None:
         del values["started_at"]
     if Job.objects.filter(pk=job.pk, state=job.state).update(**values) != 1:
-        raise Overtaken(f"job {job.pk} is not {job.state} any more")
-    _copy(job, values)
-    if to in _ENDS:
-        notifications.note_end(job, to)
+        raise StaleRow(f"job {job.pk} is not {job.state} any more")
+    _copy_values(job, values)
+    if to in _ENDED_JOB_STATES:
+        notifications.notify_ended(job, to)
     elif to == J.WAITING_FOR_APPROVAL:
-        notifications.ask_approval(job)
+        notifications.request_approval(job)
 
 
-def _times(to: JobState | TaskState) -> dict[str, Any]:
+def _timestamps(to: JobState | TaskState) -> dict[str, Any]:
     """Both enumerations spell their states alike, so one table of times serves both."""
     now = timezone.now()
     if to == T.IN_PROGRESS:
         return {"started_at": now, "ended_at": None}
-    return {"ended_at": now if to.value in {end.value for end in _ENDS} else None}
+    return {"ended_at": now if to.value in {end.value for end in _ENDED_JOB_STATES} else None}
 
 
-def _check(allowed: bool, row: Job | Task, to: JobState | TaskState) -> None:
+def _require_transition(allowed: bool, row: Job | Task, to: JobState | TaskState) -> None:
     if not allowed:
-        raise Forbidden(f"{type(row).__name__} {row.pk}: {row.state} does not lead to {to}")
+        raise IllegalTransition(f"{type(row).__name__} {row.pk}: {row.state} does not lead to {to}")
 
 
-def _copy(row: Job | Task, values: dict[str, Any]) -> None:
+def _copy_values(row: Job | Task, values: dict[str, Any]) -> None:
     for name, value in values.items():
         setattr(row, name, value)

@@ -7,7 +7,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from adit.jobs.models import OPEN_TASKS, RUNNABLE_JOBS, Job, Task, TaskGroup, TaskState, Work
+from adit.jobs.models import OPEN_TASKS, RUNNABLE_JOBS, Job, Task, TaskGroup, TaskState, TaskType
 from adit.nodes.gateway import Purpose
 from adit.nodes.models import Lane, Node
 
@@ -71,10 +71,10 @@ def due_tasks() -> QuerySet[Task]:
     A task that starts or packs a job also waits for all ordinary tasks of that job.
     """
     now = timezone.now()
-    unfinished = Task.objects.filter(job=OuterRef("job"), work=Work.KIND, state__in=OPEN_TASKS)
+    unfinished = Task.objects.filter(job=OuterRef("job"), work=TaskType.KIND, state__in=OPEN_TASKS)
     # Coalesce: with `IS NULL OR <=`, PostgreSQL reads and sorts the whole group to find one task.
     return Task.objects.alias(due_at=Coalesce("not_before", Value(now))).filter(
-        Q(work=Work.KIND) | ~Exists(unfinished), state=TaskState.PENDING, due_at__lte=now
+        Q(work=TaskType.KIND) | ~Exists(unfinished), state=TaskState.PENDING, due_at__lte=now
     )
 
 

@@ -2,20 +2,20 @@
 
 from django.urls import path
 
-from adit.jobs.views import archives, jobs, tasks
+from adit.jobs.views import jobs, tasks
 from adit.jobs.views import tasks as views_tasks
-from adit.orders.views import batch_query, batch_rows, batch_transfer, selective, start
-from adit.orders.views.sheets import routes
-from adit.results.views import query_results, reports
+from adit.orders.views import batch_query, batch_rows, batch_transfer, selective, selective_start
+from adit.orders.views.sheets import make_urls
+from adit.results.views import archives, query_results, reports
 from adit.review import views
 
 urlpatterns = [
     path("", jobs.job_list, name="jobs"),
     path("new/selective/", selective.new_selective, name="job_new_selective"),
     path("new/selective/cancel/", selective.cancel_search, name="job_cancel_search"),
-    path("new/selective/summary/<str:key>/", start.summary, name="job_summary"),
-    *routes(batch_query.DESK),
-    *routes(batch_transfer.DESK),
+    path("new/selective/summary/<str:key>/", selective_start.order_summary, name="job_summary"),
+    *make_urls(batch_query.QUERY_WORKFLOW),
+    *make_urls(batch_transfer.TRANSFER_WORKFLOW),
     path("downloads/", archives.archive_list, name="archives"),
     path("withheld/", views.withheld_list, name="withheld"),
     path("withheld/<int:pk>/", views.withheld_group, name="withheld_group"),
@@ -25,9 +25,9 @@ urlpatterns = [
     path("<int:pk>/", jobs.job_page, name="job"),
     path("<int:pk>/rows/", batch_rows.transfer_rows, name="job_batch_rows"),
     path("<int:pk>/rows/start/", batch_rows.transfer_start, name="job_batch_start"),
-    path("<int:pk>/rows/names/", batch_rows.transfer_names, name="job_batch_names"),
+    path("<int:pk>/rows/names/", batch_rows.transfer_pseudonyms, name="job_batch_names"),
     path("<int:pk>/result.<str:form>", batch_rows.transfer_result, name="job_batch_result"),
-    path("<int:pk>/again.<str:form>", batch_rows.transfer_again, name="job_batch_again"),
+    path("<int:pk>/again.<str:form>", batch_rows.transfer_failed_rows, name="job_batch_again"),
     path("<int:pk>/live/", jobs.job_live, name="job_live"),
     path("<int:pk>/report/", reports.job_report, name="job_report"),
     path("<int:pk>/report.json", reports.job_report_file, name="job_report_file"),

@@ -11,7 +11,7 @@ from adit.jobs.models import Job, Task
 from adit.vault.cipher import DecryptionError
 
 
-def visible(user: User) -> QuerySet[Job]:
+def visible_jobs(user: User) -> QuerySet[Job]:
     """Own ones, those of projects whose member one is, or all with the right. Nobody else's: 404."""
     if not user.is_active:
         return Job.objects.none()
@@ -23,18 +23,19 @@ def visible(user: User) -> QuerySet[Job]:
 
 
 def visible_tasks(user: User) -> QuerySet[Task]:
-    return Task.objects.filter(job__in=visible(user))
+    return Task.objects.filter(job__in=visible_jobs(user))
 
 
-def titles(user: User, tasks: Iterable[Task]) -> list[str]:
+def task_titles(user: User, tasks: Iterable[Task]) -> list[str]:
     """What each task's study is called, without a patient; its number for who may not see."""
     may_read = may(user, Right.SEE_IDENTIFIED)
     return [
-        _title(task) if may_read or task.job.owner_id == user.pk else str(task) for task in tasks
+        _task_title(task) if may_read or task.job.owner_id == user.pk else str(task)
+        for task in tasks
     ]
 
 
-def _title(task: Task) -> str:
+def _task_title(task: Task) -> str:
     try:
         return encrypted_payload.open_task(task).title
     except DecryptionError:
@@ -42,7 +43,7 @@ def _title(task: Task) -> str:
 
 
 def may_see(user: User, job: Job) -> bool:
-    return visible(user).filter(pk=job.pk).exists()
+    return visible_jobs(user).filter(pk=job.pk).exists()
 
 
 def may_act_on(user: User, job: Job) -> bool:

@@ -15,25 +15,25 @@ MAIL_TASK = "adit.jobs.notifications"
 log = logging.getLogger(__name__)
 
 
-def ring_on_commit() -> None:
+def wake_workers_on_commit() -> None:
     """Rings when the transaction has ended well; outside of one, at once."""
-    transaction.on_commit(ring, robust=True)
+    transaction.on_commit(wake_workers, robust=True)
 
 
-def call_postman() -> None:
+def send_mail_on_commit() -> None:
     """When the transaction has ended well: there is mail to send. The clock calls, too."""
-    transaction.on_commit(lambda: _tell(MAIL_TASK, UPKEEP_QUEUE), robust=True)
+    transaction.on_commit(lambda: _send_task(MAIL_TASK, UPKEEP_QUEUE), robust=True)
 
 
-def ring(times: int | None = None) -> None:
+def wake_workers(times: int | None = None) -> None:
     """Sends anonymous messages: one for each worker and one more, since a busy one may hold one.
 
     A broker that is away is no error here: the rows are the truth and the sweep rings again.
     """
-    _tell(WORK_TASK, WORK_QUEUE, settings.WORKERS + 1 if times is None else times)
+    _send_task(WORK_TASK, WORK_QUEUE, settings.WORKERS + 1 if times is None else times)
 
 
-def _tell(task: str, queue: str, times: int = 1) -> None:
+def _send_task(task: str, queue: str, times: int = 1) -> None:
     try:
         for _ in range(times):
             current_app.send_task(task, queue=queue, ignore_result=True)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from adit.audit.models import AuditEvent
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.monitoring.health import check_readiness
 from adit.nodes.gateway import Purpose, get_unavailability
 from adit.nodes.limits import slots
@@ -133,7 +133,7 @@ def _count_attempts() -> Samples:
 
 def _transfer_metrics() -> Iterator[Metric]:
     rows = (
-        Item.objects.order_by()
+        SeriesResult.objects.order_by()
         .values_list("task__source__name", "task__job__destination__name")
         .annotate(*(Sum(name) for name in OUTCOMES), Sum("size_bytes"))
     )

@@ -10,17 +10,17 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit import trail
 from adit.jobs import encrypted_payload, notifications, states, task_groups
-from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState, Work
-from adit.jobs.wakeup import ring_on_commit
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState, TaskType
+from adit.jobs.wakeup import wake_workers_on_commit
 from adit.orders import permissions
-from adit.orders.service import Ordered, needs_approval, prepared, size_of
+from adit.orders.service import ValidatedOrder, get_order_size, needs_approval, validate_order
 from adit.results import applied_rules, archives, sheet_rows
 from adit_engine.errors import InvalidInput
 
 T, J = TaskState, JobState
 
 
-def create(
+def create_job(
     user: User,
     kind: str,
     order: Any,
@@ -38,13 +38,13 @@ def create(
     there = Job.objects.filter(owner=user, idempotency_key=key).first()
     if there is not None:
         return there
-    ordered = prepared(user, kind, order, **wishes)
+    ordered = validate_order(user, kind, order, **wishes)
     ordered.job.mail_at_end = mail
     if archives.is_archive(ordered.job.destination):
-        ordered.job.archive_password = archives.checked(archive_password)
+        ordered.job.archive_password = archives.validate_archive_password(archive_password)
     try:
         with transaction.atomic():
-            return _made(user, ordered, key)
+            return _insert_job(user, ordered, key)
     except IntegrityError:
         there = Job.objects.filter(owner=user, idempotency_key=key).first()
         if there is None:
@@ -56,21 +56,21 @@ def approve(user: User, job: Job) -> None:
     """Lets a job start that is larger than one may order alone; never one's own."""
 
     def act(locked: Job) -> None:
-        states.move(locked, J.PENDING, approved_by=user)
-        notifications.note_judged(locked, approved=True)
+        states.move_row(locked, J.PENDING, approved_by=user)
+        notifications.notify_approval_decision(locked, approved=True)
 
-    _act(user, job, "approve", act)
+    _perform(user, job, "approve", act)
 
 
-def give_back(user: User, job: Job, reason: str) -> None:
+def reject_order(user: User, job: Job, reason: str) -> None:
     """Returns an order to its owner unstarted, with a reason."""
 
     def act(locked: Job) -> None:
         states.move_tasks(locked, locked.tasks.all(), T.CANCELED)
-        states.move(locked, J.CANCELED, _("Not approved: %s") % reason)
-        notifications.note_judged(locked, approved=False)
+        states.move_row(locked, J.CANCELED, _("Not approved: %s") % reason)
+        notifications.notify_approval_decision(locked, approved=False)
 
-    _act(user, job, "return", act, reason=reason)
+    _perform(user, job, "return", act, reason=reason)
 
 
 def cancel(user: User, job: Job) -> None:
@@ -80,61 +80,63 @@ def cancel(user: User, job: Job) -> None:
         waiting = locked.tasks.filter(state__in=states.WAITING_TASKS)
         if locked.state in permissions.UNSTARTED:
             states.move_tasks(locked, waiting, T.CANCELED)
-            states.move(locked, J.CANCELED, _("Canceled before it was started."))
+            states.move_row(locked, J.CANCELED, _("Canceled before it was started."))
             return
-        states.move(locked, J.CANCELING)
+        states.move_row(locked, J.CANCELING)
         states.move_tasks(locked, waiting, T.CANCELED)
 
-    _act(user, job, "cancel", act)
+    _perform(user, job, "cancel", act)
 
 
 def resume(user: User, job: Job) -> None:
     """Goes on with a canceled job; what was delivered stays delivered."""
 
     def act(locked: Job) -> None:
-        if locked.approved_by_id is None and _is_large(locked):
-            states.move(locked, J.WAITING_FOR_APPROVAL)
-        states.move_tasks(locked, locked.tasks.filter(state=T.CANCELED), T.PENDING, **states.AFRESH)
+        if locked.approved_by_id is None and _needs_approval(locked):
+            states.move_row(locked, J.WAITING_FOR_APPROVAL)
+        states.move_tasks(
+            locked, locked.tasks.filter(state=T.CANCELED), T.PENDING, **states.RESET_FIELDS
+        )
 
-    _act(user, job, "resume", act)
+    _perform(user, job, "resume", act)
 
 
 def retry_failed(user: User, job: Job) -> None:
     """Tries again what failed or has gaps, and only what is missing: the ledger stays."""
 
     def act(locked: Job) -> None:
-        gaps = permissions.workable(locked).filter(state__in=permissions.GAPS)
-        states.move_tasks(locked, gaps, T.PENDING, **states.AFRESH)
+        gaps = permissions.retryable_tasks(locked).filter(state__in=permissions.STATES_WITH_GAPS)
+        states.move_tasks(locked, gaps, T.PENDING, **states.RESET_FIELDS)
 
-    _act(user, job, "retry", act)
+    _perform(user, job, "retry", act)
 
 
 def retry_withheld(user: User, job: Job) -> None:
     """Tries again what was withheld, under rules that came since; what was delivered stays."""
 
     def act(locked: Job) -> None:
-        tasks = locked.tasks.filter(pk__in=applied_rules.reopened(locked))
-        states.move_tasks(locked, tasks, T.PENDING, **states.AFRESH)
+        tasks = locked.tasks.filter(pk__in=applied_rules.tasks_judged_anew(locked))
+        states.move_tasks(locked, tasks, T.PENDING, **states.RESET_FIELDS)
 
-    now = applied_rules.now_of(Job.objects.filter(pk=job.pk).first() or job)
-    _act(user, job, "retry_withheld", act, profile=now.profile, generation=now.generation)
+    now = applied_rules.current_rules(Job.objects.filter(pk=job.pk).first() or job)
+    _perform(user, job, "retry_withheld", act, profile=now.profile, generation=now.generation)
 
 
 def restart(user: User, job: Job) -> None:
     """From nothing: the ledger is emptied, and all is fetched and stored again."""
 
     def act(locked: Job) -> None:
-        archives.forget(locked)
-        Item.objects.filter(task__job=locked).delete()
+        archives.delete_job_files(locked)
+        SeriesResult.objects.filter(task__job=locked).delete()
         Task.objects.filter(job=locked).update(rules=[])
         states.move_tasks(
             locked,
-            permissions.workable(locked).exclude(state=T.PENDING),
+            permissions.retryable_tasks(locked).exclude(state=T.PENDING),
             T.PENDING,
-            **states.AFRESH,
+            **states.RESET_FIELDS,
         )
 
-    _act(user, job, "restart", act)
+    _perform(user, job, "restart", act)
 
 
 def make_urgent(user: User, job: Job) -> None:
@@ -144,30 +146,30 @@ def make_urgent(user: User, job: Job) -> None:
     """
 
     def act(locked: Job) -> None:
-        _void_approval(locked)
+        _revoke_approval(locked)
         Job.objects.filter(pk=locked.pk).update(urgent=True)
         TaskGroup.objects.filter(job=locked).update(wait_reason="")
 
-    _act(user, job, "urgent", act)
+    _perform(user, job, "urgent", act)
 
 
 def delete(user: User, job: Job) -> None:
     """Forgets the job, its tasks and its ledger; the trail remembers that it was."""
 
     def act(locked: Job) -> None:
-        archives.forget(locked)
+        archives.delete_job_files(locked)
         locked.delete()
 
-    _act(user, job, "delete", act)
+    _perform(user, job, "delete", act)
 
 
 def retry_task(user: User, task: Task) -> None:
     """Tries one study again, and only what is missing of it."""
 
     def act(locked: Job) -> None:
-        states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.PENDING, **states.AFRESH)
+        states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.PENDING, **states.RESET_FIELDS)
 
-    _act_on_task(user, task, "retry", act)
+    _perform_on_task(user, task, "retry", act)
 
 
 def stop_task(user: User, task: Task) -> None:
@@ -180,19 +182,19 @@ def stop_task(user: User, task: Task) -> None:
         else:
             Task.objects.filter(pk=task.pk).update(stop_asked=True)
 
-    _act_on_task(user, task, "stop", act)
+    _perform_on_task(user, task, "stop", act)
 
 
 def reset_task(user: User, task: Task) -> None:
     """One study from nothing: its ledger is emptied, and all of it is fetched and stored again."""
 
     def act(locked: Job) -> None:
-        Item.objects.filter(task=task.pk).delete()
+        SeriesResult.objects.filter(task=task.pk).delete()
         row = locked.tasks.filter(pk=task.pk)
         row.update(rules=[])
-        states.move_tasks(locked, row, T.PENDING, **states.AFRESH)
+        states.move_tasks(locked, row, T.PENDING, **states.RESET_FIELDS)
 
-    _act_on_task(user, task, "reset", act)
+    _perform_on_task(user, task, "reset", act)
 
 
 def delete_task(user: User, task: Task) -> None:
@@ -200,28 +202,28 @@ def delete_task(user: User, task: Task) -> None:
 
     def act(locked: Job) -> None:
         locked.tasks.filter(pk=task.pk).delete()
-        _void_approval(locked)
-        states.derive(locked)
+        _revoke_approval(locked)
+        states.update_job_state(locked)
 
-    _act_on_task(user, task, "delete", act)
+    _perform_on_task(user, task, "delete", act)
 
 
-def want_mail(user: User, job: Job) -> None:
+def enable_mail(user: User, job: Job) -> None:
     """The owner is told by mail when the job has ended."""
 
     def act(locked: Job) -> None:
         Job.objects.filter(pk=locked.pk).update(mail_at_end=True)
 
-    _act(user, job, "mail", act)
+    _perform(user, job, "mail", act)
 
 
-def want_no_mail(user: User, job: Job) -> None:
+def disable_mail(user: User, job: Job) -> None:
     """The owner is not told by mail after all."""
 
     def act(locked: Job) -> None:
         Job.objects.filter(pk=locked.pk).update(mail_at_end=False)
 
-    _act(user, job, "no_mail", act)
+    _perform(user, job, "no_mail", act)
 
 
 ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
@@ -232,8 +234,8 @@ ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
     "retry_withheld": retry_withheld,
     "restart": restart,
     "urgent": make_urgent,
-    "mail": want_mail,
-    "no_mail": want_no_mail,
+    "mail": enable_mail,
+    "no_mail": disable_mail,
     "delete": delete,
 }
 """Those that need nothing but the job, by the words that `permits.allowed` speaks."""
@@ -247,14 +249,14 @@ TASK_ACTIONS: Mapping[str, Callable[[User, Task], None]] = {
 }
 
 
-def _made(user: User, ordered: Ordered, key: str) -> Job:
+def _insert_job(user: User, ordered: ValidatedOrder, key: str) -> Job:
     job = ordered.job
     job.idempotency_key = key
     job.save()
-    ordered.lay_tasks(job)
-    archives.lay_packing(job)
+    ordered.insert_tasks(job)
+    archives.insert_packing_task(job)
     task_groups.assign_groups(job)
-    sheet_rows.make(encrypted_payload.box_of(job.project), job, ordered.rows)
+    sheet_rows.insert_rows(encrypted_payload.get_box(job.project), job, ordered.rows)
     trail.record(
         "job.created",
         user=user,
@@ -262,43 +264,43 @@ def _made(user: User, ordered: Ordered, key: str) -> Job:
         details={"kind": job.kind, "tasks": ordered.size, **ordered.facts},
     )
     if job.state == J.PENDING:
-        ring_on_commit()
+        wake_workers_on_commit()
     elif job.state == J.WAITING_FOR_APPROVAL:
-        notifications.ask_approval(job)
+        notifications.request_approval(job)
     return job
 
 
-def _void_approval(job: Job) -> None:
+def _revoke_approval(job: Job) -> None:
     """After a change: whoever approved has seen something else."""
     if job.approved_by_id is None:
         return
     if job.state == J.PENDING:
-        states.move(job, J.WAITING_FOR_APPROVAL, approved_by=None)
+        states.move_row(job, J.WAITING_FOR_APPROVAL, approved_by=None)
     else:
         Job.objects.filter(pk=job.pk).update(approved_by=None)
 
 
-def _act(user: User, job: Job, name: str, act: Callable[[Job], None], **details: Any) -> None:
+def _perform(user: User, job: Job, name: str, act: Callable[[Job], None], **details: Any) -> None:
     """Rights, lock, deed, trail, bell. What is done already is no error. Raises NotPermitted."""
     with transaction.atomic():
         locked = Job.objects.select_for_update(of=("self",), no_key=True).filter(pk=job.pk).first()
         if locked is None:
             return
-        if name not in permissions.allowed(user, locked):
-            if permissions.is_done(user, locked, name):
+        if name not in permissions.allowed_actions(user, locked):
+            if permissions.is_action_done(user, locked, name):
                 return
-            raise NotPermitted(permissions.refusal(user, locked, name))
+            raise NotPermitted(permissions.explain_refusal(user, locked, name))
         _require_password(locked, name)
         about = f"job:{locked.pk}"
         act(locked)
-        _pack_again(locked, name)
-        trail.record(f"job.{_PAST[name]}", user=user, about=about, details=details)
-        ring_on_commit()
+        _reset_packing(locked, name)
+        trail.record(f"job.{_EVENT_NAMES[name]}", user=user, about=about, details=details)
+        wake_workers_on_commit()
     if name != "delete":
         job.refresh_from_db()
 
 
-def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) -> None:
+def _perform_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) -> None:
     with transaction.atomic():
         locked = (
             Job.objects.select_for_update(of=("self",), no_key=True).filter(pk=task.job_id).first()
@@ -306,16 +308,16 @@ def _act_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) 
         row = Task.objects.filter(pk=task.pk).select_related("job").first()
         if locked is None or row is None:
             return
-        if name not in permissions.allowed_on_task(user, row):
-            if permissions.is_task_done(user, locked, row, name):
+        if name not in permissions.allowed_task_actions(user, row):
+            if permissions.is_task_action_done(user, locked, row, name):
                 return
-            raise NotPermitted(permissions.task_refusal(user, locked, row, name))
+            raise NotPermitted(permissions.explain_task_refusal(user, locked, row, name))
         _require_password(locked, name)
         about, details = f"job:{locked.pk}", {"task": row.position}
         act(locked)
-        _pack_again(locked, name)
-        trail.record(f"task.{_PAST[name]}", user=user, about=about, details=details)
-        ring_on_commit()
+        _reset_packing(locked, name)
+        trail.record(f"task.{_EVENT_NAMES[name]}", user=user, about=about, details=details)
+        wake_workers_on_commit()
     if name != "delete":
         task.refresh_from_db()
 
@@ -326,15 +328,17 @@ def _require_password(job: Job, name: str) -> None:
         raise InvalidInput(_("Give a new password for the 7-Zip file: the old one was not kept."))
 
 
-def _pack_again(job: Job, name: str) -> None:
+def _reset_packing(job: Job, name: str) -> None:
     """What is fetched anew goes into a file of its own."""
-    if name in archives.ASKS_PASSWORD and archives.is_archive(job.destination):
+    if name in archives.ACTIONS_NEEDING_PASSWORD and archives.is_archive(job.destination):
         job.refresh_from_db()
-        if archives.reopen(job):
-            states.move_tasks(job, job.tasks.filter(work=Work.PACK), T.PENDING, **states.AFRESH)
+        if archives.reset_packing(job):
+            states.move_tasks(
+                job, job.tasks.filter(work=TaskType.PACK), T.PENDING, **states.RESET_FIELDS
+            )
 
 
-_PAST: Mapping[str, str] = {
+_EVENT_NAMES: Mapping[str, str] = {
     "approve": "approved",
     "return": "returned",
     "cancel": "canceled",
@@ -351,5 +355,5 @@ _PAST: Mapping[str, str] = {
 }
 
 
-def _is_large(job: Job) -> bool:
-    return needs_approval(job.owner, size_of(job), job.kind, job.project)
+def _needs_approval(job: Job) -> bool:
+    return needs_approval(job.owner, get_order_size(job), job.kind, job.project)

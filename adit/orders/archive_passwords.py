@@ -48,19 +48,19 @@ class DraftPassword:
 
         The proposal needs no second entry. Every form has to confirm that the password was noted.
         """
-        password = archives.checked(self.value)
+        password = archives.validate_archive_password(self.value)
         if self.again != password and (self.again or password != self.proposal):
             raise InvalidInput(
                 _("The two entries of the password differ: type the same password in both fields.")
             )
         if not posted.get(KEPT):
-            raise archives.not_kept()
+            raise archives.password_not_saved()
         return password
 
 
 def for_next_file(user: User, job: Job) -> DraftPassword:
     """The one this person prepares for an ended job; proposed and kept on first use."""
-    kept = drafts.load(user, _key(job))
+    kept = drafts.load_draft(user, _key(job))
     if kept is not None:
         return DraftPassword.from_json(kept)
     password = DraftPassword()
@@ -69,11 +69,11 @@ def for_next_file(user: User, job: Job) -> DraftPassword:
 
 
 def keep_for_next_file(user: User, job: Job, password: DraftPassword) -> None:
-    drafts.keep(user, _key(job), password.to_json())
+    drafts.save_draft(user, _key(job), password.to_json())
 
 
 def drop_for_next_file(user: User, job: Job) -> None:
-    drafts.drop(user, _key(job))
+    drafts.delete_draft(user, _key(job))
 
 
 def _key(job: Job) -> str:

@@ -8,18 +8,18 @@ from django.db import transaction
 
 from adit.accounts.models import User
 from adit.orders import drafts
-from adit.orders.search_results import Found, Row
+from adit.orders.search_results import FoundStudy, StoredSearch
 from adit.vault.master_key import master_cipher
 from adit_engine.values.record import Record
 
-KEY = "selective.basket"
+DRAFT_KEY = "selective.basket"
 WHOLE = "whole"
-LIMIT = 500
+MAX_STUDIES = 500
 """Studies in one basket; beyond it a sheet is the better way."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class PickedStudy:
     """One study. `series_uids` are the series picked, empty for the whole study.
 
     `known` are the study's series as the source told, or None when nobody asked.
@@ -73,7 +73,7 @@ class Pick:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Pick":
+    def from_json(cls, data: dict[str, Any]) -> "PickedStudy":
         known = data["known"]
         return cls(
             node_id=data["node_id"],
@@ -102,9 +102,9 @@ class PickedPatient:
 
 @dataclass(frozen=True, slots=True)
 class Basket:
-    picks: tuple[Pick, ...] = ()
+    picks: tuple[PickedStudy, ...] = ()
 
-    def __iter__(self) -> Iterator[Pick]:
+    def __iter__(self) -> Iterator[PickedStudy]:
         return iter(self.picks)
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ class Basket:
         tokens = dict.fromkeys(pick.patient.token for pick in self.picks)
         return tuple(by_token[token] for token in tokens)
 
-    def with_picks(self, picks: Iterable[Pick]) -> "Basket":
+    def with_picks(self, picks: Iterable[PickedStudy]) -> "Basket":
         """A study picked again is joined with what is there: more series, or all of it.
 
         Picked from another source, it replaces what is there: nothing leaves twice.
@@ -125,7 +125,7 @@ class Basket:
         by_study = {pick.study.study_uid: pick for pick in self.picks}
         for pick in picks:
             there = by_study.get(pick.study.study_uid)
-            by_study[pick.study.study_uid] = _joined(there, pick)
+            by_study[pick.study.study_uid] = _merge_picks(there, pick)
         return Basket(tuple(by_study.values()))
 
     def without(self, tokens: Collection[str]) -> "Basket":
@@ -136,30 +136,30 @@ class Basket:
 
     @classmethod
     def from_json(cls, data: list[dict[str, Any]]) -> "Basket":
-        return cls(tuple(Pick.from_json(pick) for pick in data))
+        return cls(tuple(PickedStudy.from_json(pick) for pick in data))
 
 
 def load(user: User) -> Basket:
-    return Basket.from_json(drafts.load(user, KEY) or [])
+    return Basket.from_json(drafts.load_draft(user, DRAFT_KEY) or [])
 
 
-def add(user: User, picks: list[Pick]) -> None:
+def add(user: User, picks: list[PickedStudy]) -> None:
     with transaction.atomic():
-        basket = _locked(user).with_picks(picks)
-        drafts.keep(user, KEY, basket.to_json())
+        basket = _load_locked(user).with_picks(picks)
+        drafts.save_draft(user, DRAFT_KEY, basket.to_json())
 
 
 def remove(user: User, tokens: Collection[str]) -> None:
     with transaction.atomic():
-        basket = _locked(user).without(tokens)
-        drafts.keep(user, KEY, basket.to_json())
+        basket = _load_locked(user).without(tokens)
+        drafts.save_draft(user, DRAFT_KEY, basket.to_json())
 
 
 def clear(user: User) -> None:
-    drafts.drop(user, KEY)
+    drafts.delete_draft(user, DRAFT_KEY)
 
 
-def picks_of(found: Found, ticked: Iterable[str]) -> list[Pick]:
+def picks_from_search(found: StoredSearch, ticked: Iterable[str]) -> list[PickedStudy]:
     """What was ticked in a table of results; a ticked study takes all its series along."""
     series: dict[str, list[str]] = {}
     for text in ticked:
@@ -169,15 +169,15 @@ def picks_of(found: Found, ticked: Iterable[str]) -> list[Pick]:
     for text, numbers in series.items():
         row = found.row(text)
         if row is not None:
-            picks.append(_pick(row, () if WHOLE in numbers else tuple(sorted(numbers))))
+            picks.append(_pick_row(row, () if WHOLE in numbers else tuple(sorted(numbers))))
     return [pick for pick in picks if pick is not None]
 
 
-def _locked(user: User) -> Basket:
-    return Basket.from_json(drafts.locked(user, KEY) or [])
+def _load_locked(user: User) -> Basket:
+    return Basket.from_json(drafts.load_locked(user, DRAFT_KEY) or [])
 
 
-def _pick(row: Row, numbers: tuple[str, ...]) -> Pick | None:
+def _pick_row(row: FoundStudy, numbers: tuple[str, ...]) -> PickedStudy | None:
     uids = [
         record.series_uid
         for position, record in enumerate(row.series or ())
@@ -185,10 +185,10 @@ def _pick(row: Row, numbers: tuple[str, ...]) -> Pick | None:
     ]
     if numbers and not uids:
         return None
-    return Pick(row.node_id, row.node, row.domain, row.study, tuple(uids), row.series)
+    return PickedStudy(row.node_id, row.node, row.domain, row.study, tuple(uids), row.series)
 
 
-def _joined(there: Pick | None, more: Pick) -> Pick:
+def _merge_picks(there: PickedStudy | None, more: PickedStudy) -> PickedStudy:
     if there is None or there.node_id != more.node_id:
         return more
     known = more.known if there.known is None else there.known

@@ -19,12 +19,12 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit import trail
 from adit.jobs import encrypted_payload, queue, states, task_groups
-from adit.jobs.kinds.base import Note, TaskPlan
-from adit.jobs.kinds.batch_transfer import Ready, transfers
+from adit.jobs.kinds.base import RowNote, TaskPlan
+from adit.jobs.kinds.batch_transfer import ReadyRow, plan_transfers
 from adit.jobs.lease import Lease
-from adit.jobs.models import Job, JobState, ResultLine, Stage, Task, TaskState, Work
+from adit.jobs.models import Job, JobStage, JobState, ResultLine, Task, TaskState, TaskType
 from adit.jobs.visibility import may_act_on
-from adit.jobs.wakeup import ring_on_commit
+from adit.jobs.wakeup import wake_workers_on_commit
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
 from adit.orders import transfer_preview
@@ -32,16 +32,16 @@ from adit.orders.service import needs_approval
 from adit.projects import pseudonyms, services
 from adit.projects.trust_centre import uses_trust_centre
 from adit.results import archives, sheet_rows, storage_quota
-from adit.results.sheet_rows import Content
+from adit.results.sheet_rows import RowContent
 from adit.vault.cipher import ValueCipher
 from adit_engine.errors import AditError, InvalidInput
 
-FIRST = 0
+START_POSITION = 0
 """The position of the start, before all that has a number on pages."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class StartOptions:
     """What the owner says at the start. `choices`: which of its studies a row means, from 0."""
 
     choices: Mapping[int, int] = field(default_factory=dict)
@@ -56,71 +56,75 @@ class Wishes:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Wishes":
+    def from_json(cls, data: Mapping[str, Any]) -> "StartOptions":
         choices = {int(line): which for line, which in data["choices"].items()}
         return cls(choices, frozenset(data["left_out"]), data["pilot"])
 
 
-def start(user: User, job: Job, wishes: Wishes) -> None:
+def request_start(user: User, job: Job, wishes: StartOptions) -> None:
     """Has a worker start it, or go on after a pilot. Asking twice changes nothing. Raises NotPermitted.
 
     What keeps it from being started is said once the worker has seen it: then it waits for its
     owner again, as if nothing had been.
     """
     with transaction.atomic():
-        locked = states.locked(job.pk)
+        locked = states.lock_job(job.pk)
         if not may_act_on(user, locked):
             raise NotPermitted(_("This is not your job: ask its owner, or staff."))
         if locked.state != JobState.WAITING_FOR_OWNER:
-            if locked.stage == Stage.CHECK and not _is_on_its_way(locked):
+            if locked.stage == JobStage.CHECK and not _is_starting(locked):
                 raise NotPermitted(_("The check is not done yet."))
             return
-        _lay(locked, {"by": user.pk, **wishes.to_json()})
-        ring_on_commit()
+        _insert_start_task(locked, {"by": user.pk, **wishes.to_json()})
+        wake_workers_on_commit()
     job.refresh_from_db()
 
 
-def start_by_themselves() -> int:
+def start_automatically() -> int:
     """Starts what was ticked to start where each row has exactly one hit; how many jobs."""
     waiting = Job.objects.filter(
-        state=JobState.WAITING_FOR_OWNER, stage=Stage.CHECK, order__starts_itself=True
+        state=JobState.WAITING_FOR_OWNER, stage=JobStage.CHECK, order__starts_itself=True
     )
-    return sum(_starts_itself(job) for job in waiting.select_related("owner"))
+    return sum(_start_automatically_or_wait(job) for job in waiting.select_related("owner"))
 
 
-def is_plain(row: ResultLine) -> bool:
+def has_single_study(row: ResultLine) -> bool:
     """Whether the row means exactly one study, for certain."""
-    return row.is_found and set(row.notes) <= {Note.DELIVERED}
+    return row.is_found and set(row.notes) <= {RowNote.DELIVERED}
 
 
-def last_wishes(job: Job) -> Wishes | None:
+def failed_start_options(job: Job) -> StartOptions | None:
     """Of a start that came to nothing, so that nobody has to type them again. Raises DecryptionError."""
-    task = Task.objects.filter(job=job, work=Work.START, state=TaskState.FAILURE).first()
-    return None if task is None else Wishes.from_json(encrypted_payload.open_task(task).payload)
+    task = Task.objects.filter(job=job, work=TaskType.START, state=TaskState.FAILURE).first()
+    return (
+        None if task is None else StartOptions.from_json(encrypted_payload.open_task(task).payload)
+    )
 
 
-def _is_on_its_way(job: Job) -> bool:
-    live = Task.objects.filter(job=job, work=Work.START, state__in=states.LIVE_TASKS)
+def _is_starting(job: Job) -> bool:
+    live = Task.objects.filter(job=job, work=TaskType.START, state__in=states.LIVE_TASKS)
     return live.exists()
 
 
-def _lay(job: Job, payload: Mapping[str, Any]) -> None:
+def _insert_start_task(job: Job, payload: Mapping[str, Any]) -> None:
     """One start a job: the next one, after a pilot or a refusal, is the same task again."""
     plan = TaskPlan(source=0, payload=payload, title=_("Start"), searches=True)
     project = job.project or services.default_project()
-    content = encrypted_payload.seal_task(project, job, FIRST, plan, "")
-    there = Task.objects.filter(job=job, work=Work.START)
+    content = encrypted_payload.seal_task(project, job, START_POSITION, plan, "")
+    there = Task.objects.filter(job=job, work=TaskType.START)
     if there.update(payload=content):
-        states.move_tasks(job, there, TaskState.PENDING, **states.AFRESH)
+        states.move_tasks(job, there, TaskState.PENDING, **states.RESET_FIELDS)
         return
-    Task.objects.create(job=job, position=FIRST, work=Work.START, lane=Lane.SEARCH, payload=content)
+    Task.objects.create(
+        job=job, position=START_POSITION, work=TaskType.START, lane=Lane.SEARCH, payload=content
+    )
     task_groups.assign_groups(job)
-    states.derive(job)
+    states.update_job_state(job)
 
 
-def _starts_itself(job: Job) -> bool:
+def _start_automatically_or_wait(job: Job) -> bool:
     """Asks once: whatever comes of it, from then on it waits for its owner."""
-    odd = sum(not is_plain(row) for row in job.lines.only("is_found", "notes"))
+    odd = sum(not has_single_study(row) for row in job.lines.only("is_found", "notes"))
     why = ""
     if odd:
         why = ngettext(
@@ -134,7 +138,7 @@ def _starts_itself(job: Job) -> bool:
         if not why:
             try:
                 waiting.update(order=order)
-                start(job.owner, job, Wishes(pilot=job.order["pilot"]))
+                request_start(job.owner, job, StartOptions(pilot=job.order["pilot"]))
             except AditError as error:
                 why = _("It did not start by itself. %(why)s") % {"why": error}
         if why:
@@ -142,17 +146,17 @@ def _starts_itself(job: Job) -> bool:
     return not why
 
 
-Who = tuple[int, str, str]
+SourcePatient = tuple[int, str, str]
 """A patient as a source speaks of them, and the pseudonym that was given."""
 
-TELL_EVERY_S = 1.0
-NAMES_AT_ONCE = 50
+PROGRESS_EVERY_S = 1.0
+PSEUDONYMS_PER_TRANSACTION = 50
 """So few that nobody waits long for the registry, so many that the disk is waited for seldom."""
-AT_ONCE = 500
+INSERT_BATCH = 500
 """So many rows go into one statement."""
 
 
-class Unfit(InvalidInput):
+class InvalidRows(InvalidInput):
     """Rows that cannot be started as they are, each with the sentence why."""
 
     def __init__(self, by_line: Mapping[int, str]) -> None:
@@ -164,85 +168,85 @@ class Unfit(InvalidInput):
 
 
 @dataclass
-class _Line:
+class _OpenRow:
     row: ResultLine
-    content: Content
+    content: RowContent
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class PreparedStart:
     """All that will be written, in memory."""
 
     by: int
     """Who asked for the start."""
-    was: Stage
-    stage: Stage
+    was: JobStage
+    stage: JobStage
     waits_for_approval: bool
     announced: tuple[str, ...]
-    lines: Sequence[_Line] = field(repr=False)
+    lines: Sequence[_OpenRow] = field(repr=False)
     tasks: Sequence[tuple[Task, TaskPlan]] = field(repr=False)
 
     def carry_out(self, task: Task) -> None:
         """Writes it down and ends the task. Raises states.Overtaken."""
         with transaction.atomic():
-            job = states.locked(task.job_id)
+            job = states.lock_job(task.job_id)
             job.stage = self.stage
             known = {*job.order["announced"], *self.announced}
             job.order = {**job.order, "announced": sorted(known)}
             job.save(update_fields=["stage", "order"])
-            _write(job, self)
-            archives.lay_packing(job)
+            _write_start(job, self)
+            archives.insert_packing_task(job)
             task_groups.assign_groups(job)
             if self.waits_for_approval and job.approved_by_id is None:
-                states.move(job, JobState.WAITING_FOR_APPROVAL)
+                states.move_row(job, JobState.WAITING_FOR_APPROVAL)
             queue.finish(task, TaskState.SUCCESS, "")
             trail.record(
-                "job.started" if self.was == Stage.CHECK else "job.continued",
+                "job.started" if self.was == JobStage.CHECK else "job.continued",
                 user=User.objects.filter(pk=self.by).first(),
                 about=f"job:{job.pk}",
-                details={"tasks": len(self.tasks), "pilot": self.stage == Stage.PILOT},
+                details={"tasks": len(self.tasks), "pilot": self.stage == JobStage.PILOT},
             )
-            ring_on_commit()
+            wake_workers_on_commit()
 
 
-def made(task: Task, lease: Lease) -> Made:
+def prepare_start(task: Task, lease: Lease) -> PreparedStart:
     """What a start comes to. Raises NotPermitted, Unfit, WrongInput, Stopped, DecryptionError."""
-    return _Start(task, lease).made()
+    return _StartPreparation(task, lease).made()
 
 
-class _Start:
+class _StartPreparation:
     """The work on one start: rows, then pseudonyms, then tasks; says how far it is."""
 
     def __init__(self, task: Task, lease: Lease) -> None:
         self._task, self._job, self._lease = task, task.job, lease
         self._project = self._job.project or services.default_project()
-        self._box: ValueCipher = encrypted_payload.box_of(self._project)
+        self._box: ValueCipher = encrypted_payload.get_box(self._project)
         self._told_at = time.monotonic()
 
-    def made(self) -> Made:
+    def made(self) -> PreparedStart:
         job = self._job
         payload = encrypted_payload.open_task(self._task, self._box).payload
-        wishes = Wishes.from_json(payload)
+        wishes = StartOptions.from_json(payload)
         self._require_nodes()
         rows = self._open_lines()
         ready = self._ready_rows(rows, wishes)
-        now = _now(job, ready, wishes)
-        if not ready and job.stage == Stage.CHECK:
+        now = _rows_to_start(job, ready, wishes)
+        if not ready and job.stage == JobStage.CHECK:
             raise InvalidInput(
                 _("No row is left to be started: none of them names one study for certain.")
             )
         self._require_room(rows, now)
-        plans = transfers(now)
+        plans = plan_transfers(now)
         tasks = self._tasks(plans, self._names(plans))
-        waits = job.stage == Stage.CHECK and needs_approval(
+        waits = job.stage == JobStage.CHECK and needs_approval(
             job.owner, len(ready), job.kind, job.project
         )
-        return Made(
+        return PreparedStart(
             by=payload["by"],
-            was=Stage(job.stage),
-            stage=Stage.PILOT if len(now) < len(ready) else Stage.WHOLE,
+            was=JobStage(job.stage),
+            stage=JobStage.PILOT if len(now) < len(ready) else JobStage.WHOLE,
             waits_for_approval=waits,
-            announced=transfer_preview.announced(line.row.facts for line in rows),
+            announced=transfer_preview.announced_codes(line.row.facts for line in rows),
             lines=rows,
             tasks=tasks,
         )
@@ -265,51 +269,55 @@ class _Start:
         for node in self._sources.values():
             pseudonyms.require_project(job.owner, self._project, node, job.destination)
 
-    def _require_room(self, rows: Sequence[_Line], now: Sequence[Ready]) -> None:
+    def _require_room(self, rows: Sequence[_OpenRow], now: Sequence[ReadyRow]) -> None:
         """Raises WrongInput."""
         assert self._job.destination is not None, "a transfer has a destination"
         of_line = {line.row.line: line.row.facts["bytes"] for line in rows if line.row.facts}
         sizes = {(one.study.study_uid, one.series_uids): of_line[one.line] for one in now}
-        why = storage_quota.why_no_room(self._job.destination, sum(sizes.values()))
+        why = storage_quota.explain_no_space(self._job.destination, sum(sizes.values()))
         if why:
             raise InvalidInput(why)
 
-    def _open_lines(self) -> list[_Line]:
+    def _open_lines(self) -> list[_OpenRow]:
         """Those that were found and not started yet."""
         found = self._job.lines.filter(task__lane=Lane.SEARCH, is_found=True)
         rows = found.select_related("task").order_by("line")
-        wanted = [row for row in rows if Note.LEFT_OUT not in row.notes]
-        return [_Line(row, sheet_rows.opened(self._box, row)) for row in wanted]
+        wanted = [row for row in rows if RowNote.LEFT_OUT not in row.notes]
+        return [_OpenRow(row, sheet_rows.open_row(self._box, row)) for row in wanted]
 
-    def _ready_rows(self, rows: Sequence[_Line], wishes: Wishes) -> list[Ready]:
-        ready: list[Ready] = []
+    def _ready_rows(self, rows: Sequence[_OpenRow], wishes: StartOptions) -> list[ReadyRow]:
+        ready: list[ReadyRow] = []
         for number, line in enumerate(rows, start=1):
             self._go_on(_("Looking at row %(n)d of %(all)d."), number, len(rows))
-            one = _ready(self._job, line, wishes)
+            one = _make_ready(self._job, line, wishes)
             if one is not None:
                 ready.append(one)
-            line.row.sealed = sheet_rows.seal(self._box, self._job.pk, line.row.line, line.content)
+            line.row.sealed = sheet_rows.seal_row(
+                self._box, self._job.pk, line.row.line, line.content
+            )
         return ready
 
-    def _names(self, plans: Sequence[TaskPlan]) -> dict[Who, str]:
+    def _names(self, plans: Sequence[TaskPlan]) -> dict[SourcePatient, str]:
         """Pseudonyms, fixed in the registry. Raises Unfit."""
-        wanted = list(dict.fromkeys(map(_who, plans)))
+        wanted = list(dict.fromkeys(map(_patient_key, plans)))
         if self._job.is_as_is:
             return dict.fromkeys(wanted, "")
-        names: dict[Who, str] = {}
-        refused: dict[Who, str] = {}
-        for at in range(0, len(wanted), NAMES_AT_ONCE):
+        names: dict[SourcePatient, str] = {}
+        refused: dict[SourcePatient, str] = {}
+        for at in range(0, len(wanted), PSEUDONYMS_PER_TRANSACTION):
             self._go_on(_("Pseudonyms: patient %(n)d of %(all)d."), at + 1, len(wanted))
             # A trust centre is asked outside of any transaction.
             with nullcontext() if uses_trust_centre(self._project) else transaction.atomic():
-                for who in wanted[at : at + NAMES_AT_ONCE]:
+                for who in wanted[at : at + PSEUDONYMS_PER_TRANSACTION]:
                     try:
                         names[who] = self._name(*who)
                     except AditError as error:
                         refused[who] = str(error)
         if refused:
-            bad = [plan for plan in plans if _who(plan) in refused]
-            raise Unfit({row.line: refused[_who(plan)] for plan in bad for row in plan.rows})
+            bad = [plan for plan in plans if _patient_key(plan) in refused]
+            raise InvalidRows(
+                {row.line: refused[_patient_key(plan)] for plan in bad for row in plan.rows}
+            )
         return names
 
     def _name(self, source: int, patient_id: str, given: str) -> str:
@@ -318,14 +326,14 @@ class _Start:
         )
 
     def _tasks(
-        self, plans: Sequence[TaskPlan], names: Mapping[Who, str]
+        self, plans: Sequence[TaskPlan], names: Mapping[SourcePatient, str]
     ) -> list[tuple[Task, TaskPlan]]:
         job = self._job
         last = job.tasks.aggregate(last=Max("position"))["last"] or 0
         found = []
         for position, plan in enumerate(plans, start=last + 1):
             self._go_on(_("Preparing study %(n)d of %(all)d."), position - last, len(plans))
-            name = names[_who(plan)]
+            name = names[_patient_key(plan)]
             payload = encrypted_payload.seal_task(
                 self._project, job, position, plan, name, box=self._box
             )
@@ -337,20 +345,20 @@ class _Start:
         """Raises Stopped."""
         self._lease.stop.check()
         self._lease.progress()
-        if time.monotonic() - self._told_at > TELL_EVERY_S:
+        if time.monotonic() - self._told_at > PROGRESS_EVERY_S:
             self._told_at = time.monotonic()
             queue.set_progress_message(self._task, text % {"n": number, "all": of})
 
 
-def _who(plan: TaskPlan) -> Who:
+def _patient_key(plan: TaskPlan) -> SourcePatient:
     return plan.source, plan.patient_id, plan.pseudonym
 
 
-def _ready(job: Job, line: _Line, wishes: Wishes) -> Ready | None:
+def _make_ready(job: Job, line: _OpenRow, wishes: StartOptions) -> ReadyRow | None:
     """Notes on the line why it does not come along, and what was chosen."""
     row, content = line.row, line.content
     if row.line in wishes.left_out:
-        row.notes = [*row.notes, Note.LEFT_OUT.value]
+        row.notes = [*row.notes, RowNote.LEFT_OUT.value]
         return None
     chosen = wishes.choices.get(row.line, content.chosen)
     if chosen is None or not 0 <= chosen < len(content.studies):
@@ -358,14 +366,14 @@ def _ready(job: Job, line: _Line, wishes: Wishes) -> Ready | None:
     if chosen != content.chosen:
         line.content = content = replace(content, chosen=chosen)
     study = content.studies[chosen]
-    row.facts = transfer_preview.facts_of(job, [study])
-    parts = transfer_preview.coming(job, study)
+    row.facts = transfer_preview.preview_facts(job, [study])
+    parts = transfer_preview.plan_series(job, study)
     if parts.there and not parts.new:
-        row.notes = sorted({*row.notes, Note.DELIVERED.value})
+        row.notes = sorted({*row.notes, RowNote.DELIVERED.value})
         return None
     picked = parts.new if parts.there or "SeriesInstanceUID" in content.asked else ()
     assert row.task.source_id is not None, "what was found was found somewhere"
-    return Ready(
+    return ReadyRow(
         row.line,
         row.task.source_id,
         study.record,
@@ -374,18 +382,18 @@ def _ready(job: Job, line: _Line, wishes: Wishes) -> Ready | None:
     )
 
 
-def _now(job: Job, ready: Sequence[Ready], wishes: Wishes) -> Sequence[Ready]:
+def _rows_to_start(job: Job, ready: Sequence[ReadyRow], wishes: StartOptions) -> Sequence[ReadyRow]:
     """The rows of the pilot's studies, or all."""
     studies = list(dict.fromkeys(one.study.study_uid for one in ready))
-    if job.stage != Stage.CHECK or not 0 < wishes.pilot < len(studies):
+    if job.stage != JobStage.CHECK or not 0 < wishes.pilot < len(studies):
         return ready
     first = set(studies[: wishes.pilot])
     return [one for one in ready if one.study.study_uid in first]
 
 
-def _write(job: Job, made: Made) -> None:
+def _write_start(job: Job, made: PreparedStart) -> None:
     """New tasks, and the lines that go over to them."""
-    Task.objects.bulk_create([task for task, _plan in made.tasks], batch_size=AT_ONCE)
+    Task.objects.bulk_create([task for task, _plan in made.tasks], batch_size=INSERT_BATCH)
     answers = {row.line: task for task, plan in made.tasks for row in plan.rows}
     rows: list[Any] = [line.row for line in made.lines]
     for row in rows:
@@ -396,5 +404,5 @@ def _write(job: Job, made: Made) -> None:
         update_conflicts=True,
         unique_fields=["id"],
         update_fields=["task", "sealed", "notes", "facts"],
-        batch_size=AT_ONCE,
+        batch_size=INSERT_BATCH,
     )

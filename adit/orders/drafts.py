@@ -13,12 +13,12 @@ from django.utils import timezone
 
 from adit.accounts.models import User
 from adit.jobs import encrypted_payload
-from adit.jobs.models import Draft
+from adit.jobs.models import OrderDraft
 from adit.projects.models import Project
 from adit.vault.cipher import DecryptionError
 
-KEPT_FOR = timedelta(hours=24)
-KEPT_PER_PERSON = 20
+KEEP_FOR = timedelta(hours=24)
+MAX_DRAFTS_PER_USER = 20
 
 
 def new_key() -> str:
@@ -30,66 +30,68 @@ def is_key(text: str) -> bool:
     return len(text) == 32 and set(text) <= set("0123456789abcdef")
 
 
-def load(user: User, key: str) -> Any:
+def load_draft(user: User, key: str) -> Any:
     """What was kept under the key by this person; None when there is nothing (any more)."""
-    draft = Draft.objects.filter(user=user, key=key).first()
+    draft = OrderDraft.objects.filter(user=user, key=key).first()
     return None if draft is None else draft.content
 
 
-def locked(user: User, key: str) -> Any:
+def load_locked(user: User, key: str) -> Any:
     """As `load`; nobody else changes it until the transaction ends."""
-    draft = Draft.objects.select_for_update(no_key=True).filter(user=user, key=key).first()
+    draft = OrderDraft.objects.select_for_update(no_key=True).filter(user=user, key=key).first()
     return None if draft is None else draft.content
 
 
-def keep(user: User, key: str, content: Any) -> None:
+def save_draft(user: User, key: str, content: Any) -> None:
     """Keeps anything that JSON can hold, in place of what was there; forgets what is old."""
-    Draft.objects.update_or_create(user=user, key=key, defaults={"content": content})
-    _forget_old(user)
+    OrderDraft.objects.update_or_create(user=user, key=key, defaults={"content": content})
+    _delete_old(user)
 
 
-def drop(user: User, key: str) -> None:
-    Draft.objects.filter(user=user, key=key).delete()
+def delete_draft(user: User, key: str) -> None:
+    OrderDraft.objects.filter(user=user, key=key).delete()
 
 
-def sweep() -> int:
+def delete_expired_drafts() -> int:
     """Deletes what nobody came back to, of everybody; the scheduler's daily work."""
-    return Draft.objects.filter(updated_at__lt=timezone.now() - KEPT_FOR).delete()[0]
+    return OrderDraft.objects.filter(updated_at__lt=timezone.now() - KEEP_FOR).delete()[0]
 
 
-def _forget_old(user: User) -> None:
-    mine = Draft.objects.filter(user=user).order_by("-updated_at")
+def _delete_old(user: User) -> None:
+    mine = OrderDraft.objects.filter(user=user).order_by("-updated_at")
     searches = mine.exclude(key__contains=".")
-    stale = list(searches.values_list("pk", flat=True)[KEPT_PER_PERSON:])
-    stale += mine.filter(updated_at__lt=timezone.now() - KEPT_FOR).values_list("pk", flat=True)
+    stale = list(searches.values_list("pk", flat=True)[MAX_DRAFTS_PER_USER:])
+    stale += mine.filter(updated_at__lt=timezone.now() - KEEP_FOR).values_list("pk", flat=True)
     if stale:
-        Draft.objects.filter(pk__in=stale).delete()
+        OrderDraft.objects.filter(pk__in=stale).delete()
 
 
-_PLACE = "given pseudonyms"
+_SEAL_CONTEXT = "given pseudonyms"
 
 
-def hidden(project: int | str | None, names: Mapping[str, Any]) -> str:
+def seal_pseudonyms(project: int | str | None, names: Mapping[str, Any]) -> str:
     """As text that JSON can hold. Empty where there is nothing to hide, or no key to hide it."""
     if not any(names.values()):
         return ""
     try:
         return b64encode(
-            encrypted_payload.box_of(_project(project)).seal(dict(names), _PLACE)
+            encrypted_payload.get_box(_find_project(project)).seal(dict(names), _SEAL_CONTEXT)
         ).decode()
     except DecryptionError:
         return ""
 
 
-def shown(project: int | str | None, text: str) -> dict[str, Any]:
+def open_pseudonyms(project: int | str | None, text: str) -> dict[str, Any]:
     """What was hidden; nothing once the project's key is gone."""
     if not text:
         return {}
     try:
-        return dict(encrypted_payload.box_of(_project(project)).open(b64decode(text), _PLACE))
+        return dict(
+            encrypted_payload.get_box(_find_project(project)).open(b64decode(text), _SEAL_CONTEXT)
+        )
     except DecryptionError:
         return {}
 
 
-def _project(pk: int | str | None) -> Project | None:
+def _find_project(pk: int | str | None) -> Project | None:
     return Project.objects.filter(pk=pk).first() if pk and str(pk).isdecimal() else None

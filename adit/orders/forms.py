@@ -16,12 +16,12 @@ from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.references import QueryLevel
 
-MOST_DESTINATIONS = 2
+MAX_DESTINATIONS = 2
 
 PSEUDONYMIZED = "pseudonymized"
 AS_IS = "as_is"
 
-_TICK = {"class": "form-check-input"}
+_CHECKBOX = {"class": "form-check-input"}
 
 
 def text_field(
@@ -41,10 +41,10 @@ class NodesField(forms.ModelMultipleChoiceField):
     """PACS and folders to tick."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(widget=forms.CheckboxSelectMultiple(attrs=_TICK), **kwargs)
+        super().__init__(widget=forms.CheckboxSelectMultiple(attrs=_CHECKBOX), **kwargs)
 
 
-class OrderFields(forms.Form):
+class OrderFormBase(forms.Form):
     """What every order says, whatever is ordered."""
 
     project = forms.ModelChoiceField(
@@ -69,7 +69,7 @@ class OrderFields(forms.Form):
         field.queryset = field.queryset.model.objects.filter(pk__in=[row.pk for row in rows])
 
 
-class SendingFields(OrderFields):
+class TransferFormBase(OrderFormBase):
     """What an order says that sends images somewhere."""
 
     destinations = NodesField(
@@ -83,7 +83,7 @@ class SendingFields(OrderFields):
             (PSEUDONYMIZED, _("Pseudonymize on the way")),
             (AS_IS, _("Send as it is, with names and dates")),
         ],
-        widget=forms.RadioSelect(attrs=_TICK),
+        widget=forms.RadioSelect(attrs=_CHECKBOX),
         error_messages={"required": _("Choose what shall happen to the patient data.")},
     )
     reason = text_field(_("Reason for sending identified data"), length=200)
@@ -91,7 +91,7 @@ class SendingFields(OrderFields):
         label=_("Urgent: do not wait for the allowed hours"), required=False
     )
 
-    def drop_what_is_not_allowed(self, *, send_identified: bool, be_urgent: bool) -> None:
+    def remove_forbidden_fields(self, *, send_identified: bool, be_urgent: bool) -> None:
         if not send_identified:
             del self.fields["change"], self.fields["reason"]
         if not be_urgent:
@@ -99,7 +99,7 @@ class SendingFields(OrderFields):
 
     def clean_destinations(self) -> Any:
         nodes = self.cleaned_data["destinations"]
-        if len(nodes) > MOST_DESTINATIONS:
+        if len(nodes) > MAX_DESTINATIONS:
             raise forms.ValidationError(_("At most two destinations at a time."))
         return nodes
 
@@ -114,22 +114,24 @@ class SendingFields(OrderFields):
         return self.cleaned_data.get("change") == AS_IS
 
 
-ORDER_KEY = "selective.order"
-PSEUDONYM = "pseudonym_"
+ORDER_DRAFT_KEY = "selective.order"
+PSEUDONYM_PREFIX = "pseudonym_"
 """The draft that keeps what was typed into the order."""
 
 
-class DayInput(forms.DateInput):
+class SearchDateInput(forms.DateInput):
     input_type = "date"
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(format="%Y-%m-%d", attrs={"class": "form-control", **attrs})
 
 
-class DayField(forms.DateField):
+class SearchDateField(forms.DateField):
     def __init__(self, label: Any) -> None:
         formats = ["%Y-%m-%d", "%d.%m.%Y", "%Y%m%d"]
-        super().__init__(label=label, required=False, input_formats=formats, widget=DayInput())
+        super().__init__(
+            label=label, required=False, input_formats=formats, widget=SearchDateInput()
+        )
 
 
 class SearchForm(forms.Form):
@@ -143,10 +145,10 @@ class SearchForm(forms.Form):
         _("Patient name"),
         hint=_("Last name, first name; * stands for any letters."),
     )
-    birth_date = DayField(_("Birth date"))
+    birth_date = SearchDateField(_("Birth date"))
     accession_number = text_field(_("Accession number"), length=16)
-    study_from = DayField(_("Study date from"))
-    study_until = DayField(_("Study date until"))
+    study_from = SearchDateField(_("Study date from"))
+    study_until = SearchDateField(_("Study date until"))
     modality = text_field(_("Modality"), _("e.g. CT, MR"), length=40)
     description = text_field(_("Study description"), hint=_("A part of it is enough."))
 
@@ -195,7 +197,7 @@ class SearchForm(forms.Form):
         if values["birth_date"]:
             keys["PatientBirthDate"] = values["birth_date"].strftime("%Y%m%d")
         if values["description"]:
-            keys["StudyDescription"] = _open_pattern(values["description"])
+            keys["StudyDescription"] = _wildcard_pattern(values["description"])
         if values["modality"]:
             keys["ModalitiesInStudy"] = values["modality"]
         first, last = values["study_from"], values["study_until"]
@@ -203,7 +205,7 @@ class SearchForm(forms.Form):
 
 
 @dataclass(frozen=True, slots=True)
-class May:
+class OrderRights:
     """What a person may do with an order; decides which fields are shown."""
 
     send_identified: bool
@@ -211,7 +213,7 @@ class May:
     be_urgent: bool
 
 
-class OrderForm(SendingFields):
+class SelectiveOrderForm(TransferFormBase):
     """Where it goes, for which research project, and under which names."""
 
     def __init__(
@@ -221,7 +223,7 @@ class OrderForm(SendingFields):
         destinations: Iterable[Node],
         projects: Iterable[Project],
         patients: Sequence[PickedPatient],
-        may: May,
+        may: OrderRights,
         **kwargs: Any,
     ) -> None:
         super().__init__(data, **kwargs)
@@ -229,10 +231,12 @@ class OrderForm(SendingFields):
         self.may = may
         self.limit("destinations", destinations)
         self.limit("project", projects)
-        self.drop_what_is_not_allowed(send_identified=may.send_identified, be_urgent=may.be_urgent)
+        self.remove_forbidden_fields(send_identified=may.send_identified, be_urgent=may.be_urgent)
         if may.choose_pseudonyms:
             for patient in patients:
-                self.fields[pseudonym_field(patient)] = text_field(_("Pseudonym"), _("generated"))
+                self.fields[pseudonym_field_name(patient)] = text_field(
+                    _("Pseudonym"), _("generated")
+                )
 
     def clean(self) -> dict[str, Any]:
         values = super().clean()
@@ -243,7 +247,7 @@ class OrderForm(SendingFields):
     def _check_pseudonyms(self) -> None:
         owners: dict[str, str] = {}
         for patient in self.patients:
-            name = pseudonym_field(patient)
+            name = pseudonym_field_name(patient)
             text = self.cleaned_data.get(name, "")
             if not text:
                 continue
@@ -260,17 +264,17 @@ class OrderForm(SendingFields):
         """Given pseudonyms by the patient's token; patients without one get a generated one."""
         if self.is_as_is:
             return {}
-        typed = {p.token: self.cleaned_data.get(pseudonym_field(p), "") for p in self.patients}
+        typed = {p.token: self.cleaned_data.get(pseudonym_field_name(p), "") for p in self.patients}
         return {token: text for token, text in typed.items() if text}
 
     def patient_rows(self) -> list[tuple[PickedPatient, Any]]:
         """Each patient with the field for the pseudonym, None without the right to choose."""
-        names = [(patient, pseudonym_field(patient)) for patient in self.patients]
+        names = [(patient, pseudonym_field_name(patient)) for patient in self.patients]
         return [(patient, self[name] if name in self.fields else None) for patient, name in names]
 
 
-def pseudonym_field(patient: PickedPatient) -> str:
-    return f"{PSEUDONYM}{patient.token}"
+def pseudonym_field_name(patient: PickedPatient) -> str:
+    return f"{PSEUDONYM_PREFIX}{patient.token}"
 
 
 def _name_pattern(text: str) -> str:
@@ -280,5 +284,5 @@ def _name_pattern(text: str) -> str:
     return name if "*" in name or "?" in name else f"{name}*"
 
 
-def _open_pattern(text: str) -> str:
+def _wildcard_pattern(text: str) -> str:
     return text if "*" in text or "?" in text else f"*{text.strip()}*"

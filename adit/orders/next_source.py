@@ -3,28 +3,28 @@
 from django.db.models import Max
 
 from adit.jobs import encrypted_payload, task_groups
-from adit.jobs.kinds.base import Note
-from adit.jobs.kinds.batch_transfer import checked_elsewhere
-from adit.jobs.models import Task, Work
+from adit.jobs.kinds.base import RowNote
+from adit.jobs.kinds.batch_transfer import plan_check_at
+from adit.jobs.models import Task, TaskType
 from adit.nodes.models import Lane, Node
 from adit.projects import services
 
 
-def pass_on(task: Task) -> bool:
+def insert_check_at_next_source(task: Task) -> bool:
     """Lays a task at the next source, which answers those rows from now on; whether there was need.
 
     For who ends the check of a locked job. What a source could not say is not passed on: it may
     well have the study.
     """
-    source = next_source(task)
+    source = get_next_source(task)
     if source is None:
         return False
-    lines = task.lines.filter(is_asked=True, is_found=False, notes=[Note.NOTHING.value])
+    lines = task.lines.filter(is_asked=True, is_found=False, notes=[RowNote.NOTHING.value])
     numbers = set(lines.values_list("line", flat=True))
     if not numbers:
         return False
     job, project = task.job, task.job.project or services.default_project()
-    plan = checked_elsewhere(encrypted_payload.open_task(task).payload, source.pk, numbers)
+    plan = plan_check_at(encrypted_payload.open_task(task).payload, source.pk, numbers)
     position = (job.tasks.aggregate(last=Max("position"))["last"] or 0) + 1
     laid = Task.objects.create(
         job=job,
@@ -38,9 +38,9 @@ def pass_on(task: Task) -> bool:
     return True
 
 
-def next_source(task: Task) -> Node | None:
+def get_next_source(task: Task) -> Node | None:
     """Who is asked after this one for what it does not have; None for what is no check, too."""
-    if task.work != Work.KIND or task.lane != Lane.SEARCH or task.source_id is None:
+    if task.work != TaskType.KIND or task.lane != Lane.SEARCH or task.source_id is None:
         return None
     order = task.job.order
     chosen = [order.get("source"), *order.get("further", [])]

@@ -10,25 +10,25 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, may, require
 from adit.jobs import states
 from adit.jobs.kinds import KINDS
-from adit.jobs.models import Job, JobState, Stage, Task, TaskState, Work
+from adit.jobs.models import Job, JobStage, JobState, Task, TaskState, TaskType
 from adit.jobs.visibility import may_act_on, may_see
 from adit.nodes.models import Lane
 from adit.results import applied_rules
 
 T, J = TaskState, JobState
-GAPS = (T.FAILURE, T.WARNING, T.CANCELED)
+STATES_WITH_GAPS = (T.FAILURE, T.WARNING, T.CANCELED)
 UNSTARTED = frozenset({J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
 _CANCELABLE = frozenset({*UNSTARTED, J.PENDING, J.IN_PROGRESS, J.HELD})
 
 
-def allowed(user: User, job: Job) -> frozenset[str]:
+def allowed_actions(user: User, job: Job) -> frozenset[str]:
     """The actions that this person may do now: for buttons, and asked again by each action."""
     state = J(job.state)
     names = {name for name, rule in _RULES.items() if rule(user, job, state)}
     return frozenset(names if may_see(user, job) else ())
 
 
-def allowed_on_task(user: User, task: Task) -> frozenset[str]:
+def allowed_task_actions(user: User, task: Task) -> frozenset[str]:
     """What this person may do with one task now."""
     job, state = task.job, T(task.state)
     if not may_act_on(user, job) or job.state == J.CANCELING:
@@ -37,22 +37,22 @@ def allowed_on_task(user: User, task: Task) -> frozenset[str]:
     is_waiting = job.state == J.WAITING_FOR_APPROVAL
     if state in states.OPEN_TASKS and not is_waiting:
         names.add("stop")
-    if state in GAPS and not is_waiting:
+    if state in STATES_WITH_GAPS and not is_waiting:
         names.add("retry")
     if state not in states.OPEN_TASKS and not is_waiting and user.is_staff:
         names.add("reset")
     is_running = job.state == J.IN_PROGRESS or state == T.IN_PROGRESS
-    if not is_running and _studies(job).exclude(pk=task.pk).exists():
+    if not is_running and _transfer_tasks(job).exclude(pk=task.pk).exists():
         names.add("delete")
     return frozenset(names)
 
 
-def is_done(user: User, job: Job, name: str) -> bool:
+def is_action_done(user: User, job: Job, name: str) -> bool:
     """Whether the job stands already where the action leads."""
-    return J(job.state) in _DONE[name] and may_act_on(user, job)
+    return J(job.state) in _DONE_STATES[name] and may_act_on(user, job)
 
 
-def is_task_done(user: User, job: Job, task: Task, name: str) -> bool:
+def is_task_action_done(user: User, job: Job, task: Task, name: str) -> bool:
     """Whether the task stands already where the action leads."""
     if not may_act_on(user, job):
         return False
@@ -62,7 +62,7 @@ def is_task_done(user: User, job: Job, task: Task, name: str) -> bool:
     )
 
 
-def task_refusal(user: User, job: Job, task: Task, name: str) -> str:
+def explain_task_refusal(user: User, job: Job, task: Task, name: str) -> str:
     if not may_act_on(user, job):
         return _("This is not your job: ask its owner, or staff.")
     if name == "reset" and not user.is_staff:
@@ -74,7 +74,7 @@ def task_refusal(user: User, job: Job, task: Task, name: str) -> str:
     return _("The study is “%s” now: this cannot be done with it.") % task.state_words
 
 
-def refusal(user: User, job: Job, name: str) -> str:
+def explain_refusal(user: User, job: Job, name: str) -> str:
     if name in ("approve", "return"):
         if job.owner_id == user.pk:
             return _("Nobody approves an own order: ask somebody else with the right to approve.")
@@ -97,18 +97,18 @@ def refusal(user: User, job: Job, name: str) -> str:
     return _("The job is “%s” now: this cannot be done with it.") % job.state_words
 
 
-def workable(job: Job) -> QuerySet[Task]:
+def retryable_tasks(job: Job) -> QuerySet[Task]:
     """Without the start, and without a check that is over: what it found was started, or left."""
     begins_with = getattr(KINDS.get(job.kind), "stage", "")
-    tasks = job.tasks.exclude(work=Work.START)
-    if begins_with != Stage.CHECK or job.stage == Stage.CHECK:
+    tasks = job.tasks.exclude(work=TaskType.START)
+    if begins_with != JobStage.CHECK or job.stage == JobStage.CHECK:
         return tasks
     return tasks.exclude(lane=Lane.SEARCH)
 
 
 _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
-    "approve": lambda user, job, state: _may_judge(user, job, state),
-    "return": lambda user, job, state: _may_judge(user, job, state),
+    "approve": lambda user, job, state: _may_approve(user, job, state),
+    "return": lambda user, job, state: _may_approve(user, job, state),
     "cancel": lambda user, job, state: state in _CANCELABLE and may_act_on(user, job),
     "resume": lambda user, job, state: state == J.CANCELED and may_act_on(user, job),
     "retry": lambda user, job, state: (
@@ -119,7 +119,7 @@ _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
     "retry_withheld": lambda user, job, state: (
         state in (J.SUCCESS, J.WARNING, J.FAILURE)
         and may_act_on(user, job)
-        and bool(applied_rules.reopened(job))
+        and bool(applied_rules.tasks_judged_anew(job))
     ),
     "restart": lambda user, job, state: (
         state in states.ENDED_JOBS and user.is_staff and may_act_on(user, job)
@@ -132,14 +132,14 @@ _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
         and may_act_on(user, job)
         and not (job.approved_by_id and state == J.IN_PROGRESS)  # it would void the approval
     ),
-    "mail": lambda user, job, state: _may_be_told(user, job, state) and not job.mail_at_end,
-    "no_mail": lambda user, job, state: _may_be_told(user, job, state) and job.mail_at_end,
+    "mail": lambda user, job, state: _may_be_mailed(user, job, state) and not job.mail_at_end,
+    "no_mail": lambda user, job, state: _may_be_mailed(user, job, state) and job.mail_at_end,
     "delete": lambda user, job, state: (
         state in states.ENDED_JOBS | UNSTARTED and may_act_on(user, job)
     ),
 }
 
-_DONE: Mapping[str, frozenset[JobState]] = {
+_DONE_STATES: Mapping[str, frozenset[JobState]] = {
     "approve": frozenset({J.PENDING, J.IN_PROGRESS}),
     "return": frozenset({J.CANCELED}),
     "cancel": frozenset({J.CANCELING, J.CANCELED}),
@@ -155,7 +155,7 @@ _DONE: Mapping[str, frozenset[JobState]] = {
 """Where a job stands once the action was done: asking again changes nothing and is no error."""
 
 
-def _may_judge(user: User, job: Job, state: JobState) -> bool:
+def _may_approve(user: User, job: Job, state: JobState) -> bool:
     return (
         state is J.WAITING_FOR_APPROVAL
         and job.owner_id != user.pk
@@ -163,14 +163,14 @@ def _may_judge(user: User, job: Job, state: JobState) -> bool:
     )
 
 
-def _may_be_told(user: User, job: Job, state: JobState) -> bool:
+def _may_be_mailed(user: User, job: Job, state: JobState) -> bool:
     is_open = state not in states.ENDED_JOBS
     return settings.MAIL and is_open and job.owner_id == user.pk and bool(user.email)
 
 
 def _has_gaps(job: Job) -> bool:
-    return workable(job).filter(state__in=GAPS).exists()
+    return retryable_tasks(job).filter(state__in=STATES_WITH_GAPS).exists()
 
 
-def _studies(job: Job) -> QuerySet[Task]:
-    return job.tasks.exclude(lane=Lane.SEARCH).filter(work=Work.KIND)
+def _transfer_tasks(job: Job) -> QuerySet[Task]:
+    return job.tasks.exclude(lane=Lane.SEARCH).filter(work=TaskType.KIND)

@@ -10,7 +10,7 @@ from adit_engine.values.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FoundStudy:
     """One study at one node. `series` is None until someone asked for them."""
 
     node_id: int
@@ -33,7 +33,7 @@ class Row:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Row":
+    def from_json(cls, data: dict[str, Any]) -> "FoundStudy":
         series = data["series"]
         return cls(
             node_id=data["node_id"],
@@ -47,12 +47,12 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredSearch:
     """`typed` are the search fields as typed; `rows` is None before the first search."""
 
     key: str
     typed: Mapping[str, list[str]] = field(default_factory=dict, repr=False)
-    rows: tuple[Row, ...] | None = None
+    rows: tuple[FoundStudy, ...] | None = None
     notes: tuple[str, ...] = ()
     """Sentences about nodes that did not answer as they should."""
     hints: tuple[str, ...] = ()
@@ -61,15 +61,15 @@ class Found:
     """"3" for the fourth study, "3.0" for its first series."""
 
     @classmethod
-    def load(cls, user: User, key: str) -> "Found | None":
-        data = drafts.load(user, key) if drafts.is_key(key) else None
+    def load(cls, user: User, key: str) -> "StoredSearch | None":
+        data = drafts.load_draft(user, key) if drafts.is_key(key) else None
         if not isinstance(data, dict) or "rows" not in data:
             return None
         rows = data["rows"]
         return cls(
             key=key,
             typed=data["typed"],
-            rows=None if rows is None else tuple(Row.from_json(row) for row in rows),
+            rows=None if rows is None else tuple(FoundStudy.from_json(row) for row in rows),
             notes=tuple(data["notes"]),
             hints=tuple(data["hints"]),
             ticked=frozenset(data["ticked"]),
@@ -83,24 +83,24 @@ class Found:
             "hints": list(self.hints),
             "ticked": sorted(self.ticked),
         }
-        drafts.keep(user, self.key, content)
+        drafts.save_draft(user, self.key, content)
 
-    def row(self, text: str) -> Row | None:
+    def row(self, text: str) -> FoundStudy | None:
         """The row that a button or a tick names; None when there is no such row."""
         rows = self.rows or ()
         position = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else -1
         return rows[position] if 0 <= position < len(rows) else None
 
-    def with_row(self, position: int, row: Row) -> "Found":
+    def with_row(self, position: int, row: FoundStudy) -> "StoredSearch":
         rows = list(self.rows or ())
         rows[position] = row
         return replace(self, rows=tuple(rows))
 
-    def with_ticks(self, ticked: frozenset[str]) -> "Found":
+    def with_ticks(self, ticked: frozenset[str]) -> "StoredSearch":
         return replace(self, ticked=ticked)
 
 
-def sorted_rows(rows: list[Row]) -> tuple[Row, ...]:
+def sort_studies(rows: list[FoundStudy]) -> tuple[FoundStudy, ...]:
     """By patient, the newest study first."""
     newest_first = sorted(
         rows, key=lambda row: row.study.text("StudyDate") + row.study.study_time, reverse=True

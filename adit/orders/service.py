@@ -10,10 +10,10 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, order_right, require
 from adit.jobs import encrypted_payload
-from adit.jobs.kinds import kind_of
-from adit.jobs.kinds.base import Order, SendAsIs, SheetRow, TaskPlan
+from adit.jobs.kinds import get_kind
+from adit.jobs.kinds.base import JobOrder, SendAsIs, SheetRow, TaskPlan
 from adit.jobs.kinds.batch_query import BatchQuery
-from adit.jobs.models import AS_IS, Job, JobState, Task, Work
+from adit.jobs.models import AS_IS, Job, JobState, Task, TaskType
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
 from adit.projects import pseudonyms, services
@@ -26,7 +26,7 @@ PSEUDONYMIZED = "pseudonymized"
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedTask:
     """One task to be, with its source's row."""
 
     plan: TaskPlan
@@ -34,14 +34,14 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
+class ValidatedOrder:
     """An order that was judged, ready to become rows. Nothing is written yet."""
 
     job: Job
     user: User
     project: Project
     is_as_is: bool
-    planned: list[Planned] = field(repr=False)
+    planned: list[PlannedTask] = field(repr=False)
     sources: tuple[str, ...] = ()
     """By name."""
 
@@ -69,7 +69,7 @@ class Ordered:
             for row in planned.plan.rows:
                 yield position, row
 
-    def lay_tasks(self, job: Job) -> None:
+    def insert_tasks(self, job: Job) -> None:
         """Rows for a saved job. Fixes each patient's pseudonym in the project's registry on the way.
 
         Raises NotPermitted, and WrongInput when a pseudonym stands for another patient; names the row.
@@ -77,7 +77,7 @@ class Ordered:
         Task.objects.bulk_create(self._tasks(job))
 
     def _tasks(self, job: Job) -> Iterator[Task]:
-        box = encrypted_payload.box_of(self.project)
+        box = encrypted_payload.get_box(self.project)
         for position, planned in enumerate(self.planned, start=1):
             plan = planned.plan
             is_plain = self.is_as_is or plan.searches
@@ -90,7 +90,7 @@ class Ordered:
                 job=job, position=position, source=planned.source, lane=lane, payload=payload
             )
 
-    def _pseudonym(self, position: int, planned: Planned) -> str:
+    def _pseudonym(self, position: int, planned: PlannedTask) -> str:
         plan = planned.plan
         try:
             return pseudonyms.make_change(
@@ -106,11 +106,11 @@ class Ordered:
             raise InvalidInput(_("Study %(row)d: %(why)s") % words) from None
 
 
-def prepared(
-    user: User, kind_word: str, order: Order, *, title: str = "", urgent: bool = False
-) -> Ordered:
+def validate_order(
+    user: User, kind_word: str, order: JobOrder, *, title: str = "", urgent: bool = False
+) -> ValidatedOrder:
     """Judges an order. Raises NotPermitted, WrongInput."""
-    kind = kind_of(kind_word)
+    kind = get_kind(kind_word)
     require(user, order_right(kind.word))
     if urgent:
         require(user, Right.BE_URGENT)
@@ -120,14 +120,14 @@ def prepared(
     plans = kind.plan(order)
     asked = dict.fromkeys([*(plan.source for plan in plans), *getattr(order, "further", ())])
     nodes = Node.objects.in_bulk({*asked, order.destination})
-    sources = {pk: _readable(user, nodes.get(pk)) for pk in asked}
-    planned = [Planned(plan, sources[plan.source]) for plan in plans]
+    sources = {pk: _require_readable(user, nodes.get(pk)) for pk in asked}
+    planned = [PlannedTask(plan, sources[plan.source]) for plan in plans]
     destination = None
     if order.destination is not None:
-        destination = _writable(user, nodes.get(order.destination))
+        destination = _require_writable(user, nodes.get(order.destination))
         if archives.is_archive(destination):
             require(user, Right.USE_ARCHIVES)
-    project = _project(user, order.project)
+    project = _get_project(user, order.project)
     for source in sources.values():
         pseudonyms.require_project(user, project, source, destination)
     job = Job(
@@ -135,14 +135,14 @@ def prepared(
         owner=user,
         destination=destination,
         project=project,
-        order=_facts(order),
-        state=_first_state(user, kind.word, plans, project),
+        order=_order_facts(order),
+        state=_initial_state(user, kind.word, plans, project),
         stage=getattr(kind, "stage", ""),
         urgent=urgent,
         title=title.strip()[:100],
     )
     names = tuple(sorted({source.name for source in sources.values()}))
-    return Ordered(job, user, project, is_as_is, planned, names)
+    return ValidatedOrder(job, user, project, is_as_is, planned, names)
 
 
 def needs_approval(
@@ -154,35 +154,35 @@ def needs_approval(
     """
     if project is not None and project.second_person and size and kind != BatchQuery.word:
         return True
-    most: int = getattr(settings, _LIMITS.get(kind, "MAX_STUDIES_PER_JOB"))
+    most: int = getattr(settings, _LIMIT_SETTINGS.get(kind, "MAX_STUDIES_PER_JOB"))
     return not user.is_staff and size > most
 
 
-_LIMITS = {"batch_transfer": "MAX_TRANSFER_ROWS", BatchQuery.word: "MAX_QUERY_ROWS"}
+_LIMIT_SETTINGS = {"batch_transfer": "MAX_TRANSFER_ROWS", BatchQuery.word: "MAX_QUERY_ROWS"}
 """The setting of each kind that is ordered by a sheet."""
 
 
-def _first_state(user: User, kind: str, plans: list[TaskPlan], project: Project) -> JobState:
-    if needs_approval(user, _size(kind, plans), kind, project):
+def _initial_state(user: User, kind: str, plans: list[TaskPlan], project: Project) -> JobState:
+    if needs_approval(user, _count_size(kind, plans), kind, project):
         return JobState.WAITING_FOR_APPROVAL
     return JobState.PENDING
 
 
-def _size(kind: str, plans: list[TaskPlan]) -> int:
+def _count_size(kind: str, plans: list[TaskPlan]) -> int:
     """Studies, or the rows of a query; a check asks for nobody's approval: nothing leaves by it."""
     if kind == BatchQuery.word:
         return len({row.line for plan in plans for row in plan.rows})
     return sum(not plan.searches for plan in plans)
 
 
-def size_of(job: Job) -> int:
+def get_order_size(job: Job) -> int:
     """As it was counted when the job was ordered."""
     if job.kind == BatchQuery.word:
         return job.lines.values("line").distinct().count()
-    return job.tasks.exclude(lane=Lane.SEARCH).filter(work=Work.KIND).count()
+    return job.tasks.exclude(lane=Lane.SEARCH).filter(work=TaskType.KIND).count()
 
 
-def _facts(order: Order) -> dict[str, Any]:
+def _order_facts(order: JobOrder) -> dict[str, Any]:
     """What of the order identifies nobody; the rest stands in the tasks' sealed payloads."""
     change = order.change
     return {
@@ -194,7 +194,7 @@ def _facts(order: Order) -> dict[str, Any]:
     }
 
 
-def _readable(user: User, node: Node | None) -> Node:
+def _require_readable(user: User, node: Node | None) -> Node:
     if node is None or not access.may_read(user, node):
         raise NotPermitted(
             _("You may not fetch from this PACS or folder any more: choose another.")
@@ -202,13 +202,13 @@ def _readable(user: User, node: Node | None) -> Node:
     return node
 
 
-def _writable(user: User, node: Node | None) -> Node:
+def _require_writable(user: User, node: Node | None) -> Node:
     if node is None or not access.may_write(user, node):
         raise NotPermitted(_("You may not send to this PACS or folder any more: choose another."))
     return node
 
 
-def _project(user: User, pk: int | None) -> Project:
+def _get_project(user: User, pk: int | None) -> Project:
     """The project's row, or the site's own. Raises NotPermitted."""
     if pk is None:
         return services.default_project()

@@ -11,10 +11,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from adit.accounts.models import User
-from adit.jobs.estimates import risk_of, usual_bytes
+from adit.jobs.estimates import estimate_face_risk, typical_image_bytes
 from adit.nodes import search
 from adit.nodes.models import Node
-from adit.orders.basket import Basket, Pick
+from adit.orders.basket import Basket, PickedStudy
 from adit.projects.risks import HEADER_WORD, Decision
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize import admission
@@ -23,7 +23,7 @@ from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.values.record import Record
 from adit_engine.values.references import SeriesRef, StudyRef
 
-Asked = Iterable[tuple[Pick, tuple[Record, ...] | None]]
+QueriedPicks = Iterable[tuple[PickedStudy, tuple[Record, ...] | None]]
 """Each pick with the series that come along; None where the source did not tell."""
 
 
@@ -69,7 +69,7 @@ class RiskTold:
         return " ".join([*parts, _("From thin slices of a head the person's face can be drawn.")])
 
 
-def told(asked: Asked, decisions: Iterable[Decision]) -> tuple[RiskTold, ...]:
+def warn_of_faces(asked: QueriedPicks, decisions: Iterable[Decision]) -> tuple[RiskTold, ...]:
     """Judged by what searches tell, which know no slice thickness; those alone that some series bear."""
     series = [one for pick, found in asked for one in _lines(pick, found)]
     told = (_told(series, decision) for decision in decisions)
@@ -80,7 +80,7 @@ _Line = tuple[Record, Record | None, str]
 """A study, a series of it (None: not told), and a modality."""
 
 
-def _lines(pick: Pick, series: tuple[Record, ...] | None) -> list[_Line]:
+def _lines(pick: PickedStudy, series: tuple[Record, ...] | None) -> list[_Line]:
     if series is None:
         return [(pick.study, None, modality) for modality in pick.study.modalities]
     return [(pick.study, one, one.text("Modality")) for one in series]
@@ -88,7 +88,7 @@ def _lines(pick: Pick, series: tuple[Record, ...] | None) -> list[_Line]:
 
 def _told(lines: Iterable[_Line], decision: Decision) -> RiskTold | None:
     risks = [
-        (risk_of(decision.risk, study, series, modality), series, modality)
+        (estimate_face_risk(decision.risk, study, series, modality), series, modality)
         for study, series, modality in lines
     ]
     found = [one for one in risks if one[0] is not FaceRisk.NONE]
@@ -101,13 +101,13 @@ def _told(lines: Iterable[_Line], decision: Decision) -> RiskTold | None:
     return RiskTold(decision, likely, len(found) - likely, images, modalities)
 
 
-BUDGET_S = 12.0
-MOST_SERIES_ASKED = 24
+TIME_BUDGET_S = 12.0
+MAX_QUERIES = 24
 """How long and how often the sources are asked before the rest is judged by its modality."""
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class ExpectedWithholding:
     """`images` is None where the source did not tell.
 
     `code` is that of the withholding when it is sure, told by the images' class; empty for what
@@ -124,7 +124,7 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class OrderSummary:
     """Counts are None where a source did not tell them."""
 
     patients: int
@@ -132,7 +132,7 @@ class Summary:
     series: int | None
     images: int | None
     size_bytes: int
-    withheld: tuple[Withheld, ...] = ()
+    withheld: tuple[ExpectedWithholding, ...] = ()
     notes: tuple[str, ...] = ()
     risks: tuple[RiskTold, ...] = ()
 
@@ -150,8 +150,8 @@ class Summary:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Summary":
-        withheld = tuple(Withheld(**part) for part in data["withheld"])
+    def from_json(cls, data: dict[str, Any]) -> "OrderSummary":
+        withheld = tuple(ExpectedWithholding(**part) for part in data["withheld"])
         risks = tuple(
             RiskTold(**{**one, "decision": Decision(**one["decision"])}) for one in data["risks"]
         )
@@ -159,7 +159,7 @@ class Summary:
 
 
 @dataclass
-class _Sources:
+class _SourceQueries:
     """The archives as they are asked for the summary: not for long, not often, and once each."""
 
     user: User
@@ -168,7 +168,7 @@ class _Sources:
     asked: int = 0
     troubles: dict[str, None] = field(default_factory=dict)
 
-    def series(self, pick: Pick) -> tuple[Record, ...] | None:
+    def series(self, pick: PickedStudy) -> tuple[Record, ...] | None:
         if pick.series is not None:
             return pick.series
         node = self.nodes.get(pick.node_id)
@@ -177,7 +177,7 @@ class _Sources:
         study = StudyRef(pick.study.study_uid)
         return self._ask(lambda: search.list_series(self.user, node, study, pick.study.patient_id))
 
-    def classes(self, pick: Pick, series: Record) -> dict[str, int] | None:
+    def classes(self, pick: PickedStudy, series: Record) -> dict[str, int] | None:
         """Images by SOP class; None when not to be known."""
         node = self.nodes.get(pick.node_id)
         if node is None or not self._may_ask():
@@ -188,7 +188,7 @@ class _Sources:
         )
 
     def _may_ask(self) -> bool:
-        return self.asked < MOST_SERIES_ASKED and time.monotonic() < self.until
+        return self.asked < MAX_QUERIES and time.monotonic() < self.until
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         self.asked += 1
@@ -204,48 +204,48 @@ class _Rules:
     profile: ConfidentialityProfile
     decisions: tuple[Decision, ...]
 
-    def perhaps(self, modality: str, images: int | None) -> list[Withheld]:
+    def perhaps(self, modality: str, images: int | None) -> list[ExpectedWithholding]:
         word = next(one for one in self.decisions if one.risk == HEADER_WORD.name)
         reason = admission.modality_warning(modality, self.profile, word.choice)
-        return [Withheld("", reason, images)] if reason else []
+        return [ExpectedWithholding("", reason, images)] if reason else []
 
 
-def summary_of(
+def summarize_order(
     user: User,
     basket: Basket,
     nodes: Iterable[Node],
     profile: ConfidentialityProfile | None,
     decisions: tuple[Decision, ...],
-) -> Summary:
+) -> OrderSummary:
     """Asks the sources within a small budget. `profile` is None for what is sent as it is."""
     by_id = {node.pk: node for node in nodes}
-    sources = _Sources(user, by_id, time.monotonic() + BUDGET_S)
+    sources = _SourceQueries(user, by_id, time.monotonic() + TIME_BUDGET_S)
     asked = [(pick, sources.series(pick)) for pick in basket]
-    withheld: list[Withheld] = []
+    withheld: list[ExpectedWithholding] = []
     if profile is not None:
         rules = _Rules(profile, decisions)
         for pick, series in asked:
-            withheld += _withheld(sources, pick, series, rules)
+            withheld += _expect_withheld(sources, pick, series, rules)
     counts = [pick.instance_count for pick in basket]
-    return Summary(
+    return OrderSummary(
         patients=len(basket.patients),
         studies=len(basket),
-        series=_sum(_series_count(pick, series) for pick, series in asked),
-        images=_sum(counts),
-        size_bytes=sum(_size(pick, series) for pick, series in asked),
-        withheld=_added_up(withheld),
+        series=_sum_known(_series_count(pick, series) for pick, series in asked),
+        images=_sum_known(counts),
+        size_bytes=sum(_estimate_size(pick, series) for pick, series in asked),
+        withheld=_add_up(withheld),
         notes=tuple(sources.troubles),
-        risks=() if profile is None else told(asked, decisions),
+        risks=() if profile is None else warn_of_faces(asked, decisions),
     )
 
 
-def _withheld(
-    sources: _Sources, pick: Pick, series: tuple[Record, ...] | None, rules: "_Rules"
-) -> list[Withheld]:
+def _expect_withheld(
+    sources: _SourceQueries, pick: PickedStudy, series: tuple[Record, ...] | None, rules: "_Rules"
+) -> list[ExpectedWithholding]:
     if series is None:
         words = pick.study.modalities
         return [part for word in words for part in rules.perhaps(word, None)]
-    parts: list[Withheld] = []
+    parts: list[ExpectedWithholding] = []
     for record in series:
         classes = sources.classes(pick, record)
         if classes is None:
@@ -253,13 +253,13 @@ def _withheld(
             continue
         for uid, count in classes.items():
             why = admission.sop_class_refusal(uid, rules.profile)
-            parts += [] if why is None else [Withheld(*why, count)]
+            parts += [] if why is None else [ExpectedWithholding(*why, count)]
         if not any(admission.sop_class_refusal(uid, rules.profile) for uid in classes):
             parts += rules.perhaps(record.text("Modality"), record.instance_count)
     return parts
 
 
-def _added_up(parts: list[Withheld]) -> tuple[Withheld, ...]:
+def _add_up(parts: list[ExpectedWithholding]) -> tuple[ExpectedWithholding, ...]:
     """The same reason once; an unknown number of images makes the sum unknown."""
     images: Counter[tuple[str, str]] = Counter()
     unknown: set[tuple[str, str]] = set()
@@ -269,30 +269,32 @@ def _added_up(parts: list[Withheld]) -> tuple[Withheld, ...]:
         if part.images is None:
             unknown.add(kind)
     return tuple(
-        Withheld(*kind, None if kind in unknown else count) for kind, count in images.most_common()
+        ExpectedWithholding(*kind, None if kind in unknown else count)
+        for kind, count in images.most_common()
     )
 
 
-def _series_count(pick: Pick, series: tuple[Record, ...] | None) -> int | None:
+def _series_count(pick: PickedStudy, series: tuple[Record, ...] | None) -> int | None:
     if pick.series_uids:
         return len(pick.series_uids)
     return len(series) if series is not None else pick.study.series_count
 
 
-def _size(pick: Pick, series: tuple[Record, ...] | None) -> int:
+def _estimate_size(pick: PickedStudy, series: tuple[Record, ...] | None) -> int:
     if series is not None and all(record.instance_count is not None for record in series):
         return sum(
-            usual_bytes(record.modalities) * (record.instance_count or 0) for record in series
+            typical_image_bytes(record.modalities) * (record.instance_count or 0)
+            for record in series
         )
-    return usual_bytes(pick.study.modalities) * (pick.instance_count or 0)
+    return typical_image_bytes(pick.study.modalities) * (pick.instance_count or 0)
 
 
-def _sum(counts: Iterable[int | None]) -> int | None:
+def _sum_known(counts: Iterable[int | None]) -> int | None:
     known = list(counts)
     return None if None in known else sum(count or 0 for count in known)
 
 
-def size_in_words(size_bytes: int) -> str:
+def format_estimated_size(size_bytes: int) -> str:
     """`≈ 1.2 GB`; an estimate, and marked as one."""
     if size_bytes < 1_000_000_000:
         return _("≈ %(size)d MB") % {"size": max(1, round(size_bytes / 1_000_000))}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from adit.jobs.estimates import risk_of, usual_bytes
-from adit.jobs.kinds.base import SeriesSeen, StudySeen
+from adit.jobs.estimates import estimate_face_risk, typical_image_bytes
+from adit.jobs.kinds.base import ListedSeries, ListedStudy
 from adit.jobs.models import Job
 from adit.projects import risks, services
 from adit.results import deliveries
@@ -18,54 +18,54 @@ from adit_engine.values.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
-class Coming:
+class SeriesPlan:
     """The series of one study: those to be sent, and those that are there already."""
 
-    new: tuple[SeriesSeen, ...]
-    there: tuple[SeriesSeen, ...] = ()
-    not_allowed: tuple[SeriesSeen, ...] = ()
+    new: tuple[ListedSeries, ...]
+    there: tuple[ListedSeries, ...] = ()
+    not_allowed: tuple[ListedSeries, ...] = ()
     """Of modalities that the project does not take."""
 
 
-def coming(job: Job, study: StudySeen) -> Coming:
+def plan_series(job: Job, study: ListedStudy) -> SeriesPlan:
     """What was delivered before counts as there only if the source has no more images of it now."""
     selection = Selection(modalities=job.project.allowed_modalities if job.project else ())
     allowed = [one for one in study.series if not selection.why_not(one.record)]
     others = tuple(one for one in study.series if selection.why_not(one.record))
     made: Mapping[str, int] = {}
     if job.order.get("skips_delivered"):
-        made = deliveries.made(job, (one.record.series_uid for one in allowed))
-    there = [one for one in allowed if _is_there(one, made)]
-    new = tuple(one for one in allowed if not _is_there(one, made))
-    return Coming(new, tuple(there), others)
+        made = deliveries.find_delivered(job, (one.record.series_uid for one in allowed))
+    there = [one for one in allowed if _is_delivered(one, made)]
+    new = tuple(one for one in allowed if not _is_delivered(one, made))
+    return SeriesPlan(new, tuple(there), others)
 
 
-def facts_of(job: Job, studies: Sequence[StudySeen]) -> dict[str, Any]:
+def preview_facts(job: Job, studies: Sequence[ListedStudy]) -> dict[str, Any]:
     """Counts and reasons for the one study that a row means; nothing where that is not known."""
     if len(studies) != 1:
         return {}
-    study, parts = studies[0], coming(job, studies[0])
+    study, parts = studies[0], plan_series(job, studies[0])
     project = job.project or services.default_project()
-    profile = None if job.is_as_is else _rules(project.profile.text)
+    profile = None if job.is_as_is else _parse_profile(project.profile.text)
     decisions = risks.decisions(project)
     return {
         "series": len(parts.new),
-        "images": _sum(one.images for one in parts.new),
-        "bytes": sum(_bytes(one) for one in parts.new),
+        "images": _sum_known(one.images for one in parts.new),
+        "bytes": sum(_estimate_bytes(one) for one in parts.new),
         "there": len(parts.there),
         "not_allowed": len(parts.not_allowed),
-        "withheld": _withheld(parts.new, profile, decisions) if profile else [],
+        "withheld": _expect_withheld(parts.new, profile, decisions) if profile else [],
         "risks": _risks(study, parts.new, decisions) if profile else [],
     }
 
 
 @lru_cache(maxsize=8)
-def _rules(text: str) -> ConfidentialityProfile:
+def _parse_profile(text: str) -> ConfidentialityProfile:
     """Rows by the thousand ask for the same."""
     return ConfidentialityProfile.parse(text)
 
 
-def announced(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+def announced_codes(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Codes of withholding that the owner has been shown; then they are no gaps."""
     codes: set[str] = set()
     for one in facts:
@@ -74,13 +74,13 @@ def announced(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(sorted(codes))
 
 
-def _is_there(series: SeriesSeen, made: Mapping[str, int]) -> bool:
+def _is_delivered(series: ListedSeries, made: Mapping[str, int]) -> bool:
     images = series.images
     return images is not None and images <= made.get(series.record.series_uid, -1)
 
 
-def _withheld(
-    series: Iterable[SeriesSeen],
+def _expect_withheld(
+    series: Iterable[ListedSeries],
     profile: ConfidentialityProfile,
     decisions: Iterable[risks.Decision],
 ) -> list[list[Any]]:
@@ -101,7 +101,7 @@ def _withheld(
 
 
 def _risks(
-    study: StudySeen, series: Iterable[SeriesSeen], decisions: Iterable[risks.Decision]
+    study: ListedStudy, series: Iterable[ListedSeries], decisions: Iterable[risks.Decision]
 ) -> list[list[Any]]:
     """[code, images] for each risk that some series bear and that is not accepted."""
     found = []
@@ -112,15 +112,15 @@ def _risks(
     return found
 
 
-def _bears(risk: str, study: StudySeen, series: SeriesSeen) -> bool:
+def _bears(risk: str, study: ListedStudy, series: ListedSeries) -> bool:
     modality = series.record.text("Modality")
-    return risk_of(risk, study.record, series.record, modality) is not FaceRisk.NONE
+    return estimate_face_risk(risk, study.record, series.record, modality) is not FaceRisk.NONE
 
 
-def _bytes(series: SeriesSeen) -> int:
-    return usual_bytes(series.record.modalities) * (series.images or 0)
+def _estimate_bytes(series: ListedSeries) -> int:
+    return typical_image_bytes(series.record.modalities) * (series.images or 0)
 
 
-def _sum(counts: Iterable[int | None]) -> int | None:
+def _sum_known(counts: Iterable[int | None]) -> int | None:
     known = list(counts)
     return None if None in known else sum(count or 0 for count in known)

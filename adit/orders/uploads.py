@@ -18,7 +18,7 @@ from adit.spreadsheets.table import SheetTable
 from adit.vault.master_key import master_cipher
 from adit_engine.errors import InvalidInput
 
-MOST_REMEMBERED = 50
+MAX_REMEMBERED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Upload:
             "job": self.job,
             "password": self.password.to_json(),
         }
-        drafts.keep(user, self.key, content)
+        drafts.save_draft(user, self.key, content)
 
 
-def take(
+def read_upload(
     user: User,
     file: ReadableFile,
     name: str,
@@ -69,24 +69,26 @@ def take(
     order: DateOrder = DateOrder.DAY_FIRST,
 ) -> Upload:
     """Reads and keeps a file. Raises sheet.Unreadable, and then nothing is kept."""
-    return _kept(user, read_sheet(file, name), kind, order=order)
+    return _store_upload(user, read_sheet(file, name), kind, order=order)
 
 
-def hand_over(user: User, table: SheetTable, kind: SheetKind, *, job: int | None = None) -> Upload:
+def store_table(
+    user: User, table: SheetTable, kind: SheetKind, *, job: int | None = None
+) -> Upload:
     """Keeps rows that ADIT itself has made, as if they had been uploaded."""
-    return _kept(user, table, kind, job=job)
+    return _store_upload(user, table, kind, job=job)
 
 
-def load(user: User, key: str, kind: SheetKind) -> Upload | None:
+def load_upload(user: User, key: str, kind: SheetKind) -> Upload | None:
     """What this person uploaded under the key; None where there is nothing (any more)."""
-    data = drafts.load(user, key) if drafts.is_key(key) else None
+    data = drafts.load_draft(user, key) if drafts.is_key(key) else None
     if not isinstance(data, dict) or data.get("kind") != kind or "password" not in data:
         return None
     table = SheetTable.from_json(data["table"])
     return Upload(
         key=key,
         table=table,
-        mapping=_mapping(table, kind, data),
+        mapping=_restore_mapping(table, kind, data),
         order=DateOrder(data["order"]),
         left_out=frozenset(data["left_out"]),
         typed=data["typed"],
@@ -95,7 +97,7 @@ def load(user: User, key: str, kind: SheetKind) -> Upload | None:
     )
 
 
-def settle(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
+def set_mapping(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
     """Notes which column is what, for this sheet and for later ones with the same headers.
 
     What is remembered beyond the upload is a keyed hash of the headers, and places: no text.
@@ -105,7 +107,7 @@ def settle(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
     SheetColumns.objects.update_or_create(
         user=user,
         kind=mapping.kind,
-        signature=_signature(mapping),
+        signature=_header_signature(mapping),
         defaults={
             "header_line": mapping.header_line,
             "places": dict(mapping.places),
@@ -113,39 +115,39 @@ def settle(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
         },
     )
     old = SheetColumns.objects.filter(user=user).order_by("-used_at")
-    stale = list(old.values_list("pk", flat=True)[MOST_REMEMBERED:])
+    stale = list(old.values_list("pk", flat=True)[MAX_REMEMBERED:])
     SheetColumns.objects.filter(pk__in=stale).delete()
     return settled
 
 
-def _kept(user: User, table: SheetTable, kind: SheetKind, **values: Any) -> Upload:
-    mapping = _remembered(user, table, kind) or guess_mapping(table, kind)
+def _store_upload(user: User, table: SheetTable, kind: SheetKind, **values: Any) -> Upload:
+    mapping = _recall_mapping(user, table, kind) or guess_mapping(table, kind)
     upload = Upload(drafts.new_key(), table, mapping, **values)
     upload.keep(user)
     return upload
 
 
-def _mapping(table: SheetTable, kind: SheetKind, data: dict[str, Any]) -> ColumnMapping:
+def _restore_mapping(table: SheetTable, kind: SheetKind, data: dict[str, Any]) -> ColumnMapping:
     if not data["sure"]:
         return guess_mapping(table, kind)
-    return make_mapping(table, kind, data["header_line"], _places(data["places"]))
+    return make_mapping(table, kind, data["header_line"], _restore_places(data["places"]))
 
 
-def _remembered(user: User, table: SheetTable, kind: SheetKind) -> ColumnMapping | None:
+def _recall_mapping(user: User, table: SheetTable, kind: SheetKind) -> ColumnMapping | None:
     """What this person said of a sheet with the same headers in the same line."""
     for row in SheetColumns.objects.filter(user=user, kind=kind).order_by("-used_at"):
         try:
-            mapping = make_mapping(table, kind, row.header_line, _places(row.places))
+            mapping = make_mapping(table, kind, row.header_line, _restore_places(row.places))
         except (ValueError, InvalidInput):
             continue
-        if _signature(mapping) == row.signature:
+        if _header_signature(mapping) == row.signature:
             return mapping
     return None
 
 
-def _places(said: dict[str, int]) -> dict[SheetField, int]:
+def _restore_places(said: dict[str, int]) -> dict[SheetField, int]:
     return {SheetField(place): column for place, column in said.items()}
 
 
-def _signature(mapping: ColumnMapping) -> str:
+def _header_signature(mapping: ColumnMapping) -> str:
     return master_cipher().index(mapping.signature, "headers of a sheet")

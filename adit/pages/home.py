@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from adit.accounts import permissions
 from adit.accounts.models import User
 from adit.jobs import patient_id_changes, progress, task_groups, visibility
-from adit.jobs.models import Decision, HeldBack, Job, JobState, Task
+from adit.jobs.models import Job, JobState, ReviewDecision, Task, WithheldImages
 from adit.jobs.progress import Progress
 from adit.nodes import alarms
 from adit.nodes.models import Alarm
@@ -69,8 +69,8 @@ class HomePage:
             ]
         )
         lines = [_make_line(job) for job in open_jobs[:MAX_ROWS]]
-        ended = list(mine.filter(state__in=progress.ENDED)[:5])
-        progress.look_for_empty(ended)
+        ended = list(mine.filter(state__in=progress.ENDED_JOB_STATES)[:5])
+        progress.set_delivered_nothing(ended)
         return cls(
             lines=lines,
             ended=ended,
@@ -85,8 +85,8 @@ class HomePage:
             may_review=permissions.may(user, permissions.Right.REVIEW_WITHHELD),
             to_review=_count_images_to_review(user),
             samples=sample_sheets.list_names(),
-            to_decide=patient_id_changes.waiting(user).count(),
-            decide_first=patient_id_changes.waiting(user).order_by("pk").first(),
+            to_decide=patient_id_changes.tasks_to_decide(user).count(),
+            decide_first=patient_id_changes.tasks_to_decide(user).order_by("pk").first(),
             strays=quarantine.needs_attention(user),
             alarms=list(alarms.visible_alarms(user)[:MAX_ROWS]),
             more=max(0, open_jobs.count() - MAX_ROWS) if len(lines) == MAX_ROWS else 0,
@@ -110,7 +110,7 @@ class HomePage:
 
 def _make_line(job: Job) -> OpenJobLine:
     return OpenJobLine(
-        job, progress.progress_of(job), next(iter(task_groups.wait_reasons(job)), "")
+        job, progress.get_progress(job), next(iter(task_groups.wait_reasons(job)), "")
     )
 
 
@@ -118,8 +118,8 @@ def _count_images_to_review(user: User) -> int:
     """Images that wait for a reviewer's decision; asked of those who may decide alone."""
     if not permissions.may(user, permissions.Right.REVIEW_WITHHELD):
         return 0
-    back = HeldBack.objects.filter(
-        decision=Decision.OPEN, item__task__job__in=visibility.visible(user)
+    back = WithheldImages.objects.filter(
+        decision=ReviewDecision.OPEN, item__task__job__in=visibility.visible_jobs(user)
     )
     return back.aggregate(n=Sum("images"))["n"] or 0
 
@@ -128,5 +128,5 @@ def _jobs_to_approve(user: User) -> QuerySet[Job]:
     """Others' jobs that wait for this person's approval."""
     if not permissions.may(user, permissions.Right.APPROVE_JOBS):
         return Job.objects.none()
-    waiting = visibility.visible(user).filter(state=JobState.WAITING_FOR_APPROVAL)
+    waiting = visibility.visible_jobs(user).filter(state=JobState.WAITING_FOR_APPROVAL)
     return waiting.exclude(owner=user)

@@ -14,7 +14,7 @@ from adit_engine.pseudonymize.tables import EDITION
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AppliedRules:
     """`profile` is a row's key: versions are never altered. `generation` is that of the UIDs."""
 
     profile: int
@@ -30,25 +30,25 @@ class Rules:
     """Images that arrived under them, and that a later generation has sent again with new UIDs."""
 
 
-def now_of(job: Job) -> Rules:
+def current_rules(job: Job) -> AppliedRules:
     """Those by which an attempt would go now."""
     project = job.project or services.default_project()
     facts = risks.facts(project)
-    return Rules(project.profile_id, project.generation, __version__, EDITION, **facts)
+    return AppliedRules(project.profile_id, project.generation, __version__, EDITION, **facts)
 
 
-def note(task: Task) -> None:
+def record_rules(task: Task) -> None:
     """Writes down by which rules this attempt goes, under its fence. Raises LeaseLost.
 
     All that a task's ledger holds is of one generation, so that the links within a study hold: in
     another one the ledger begins anew, and the whole study is sent.
     """
-    used: dict[str, Any] = asdict(now_of(task.job))
+    used: dict[str, Any] = asdict(current_rules(task.job))
     before = list(task.rules)
     if before and before[-1] == used:
         return
     with transaction.atomic():
-        mine = task.as_claimed()
+        mine = task.current_attempt()
         if before and before[-1]["generation"] != used["generation"]:
             arrived = task.items.aggregate(n=Sum("delivered"))["n"] or 0
             before[-1] = {**before[-1], "superseded": arrived}
@@ -58,20 +58,20 @@ def note(task: Task) -> None:
             raise LeaseLost("Another worker has taken over this task.")
 
 
-def reopened(job: Job) -> list[int]:
+def tasks_judged_anew(job: Job) -> list[int]:
     """Ended tasks with withheld images which rules of the same generation judge anew by now."""
-    now = now_of(job)
+    now = current_rules(job)
     ended = (TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE)
     held = Task.objects.filter(job=job, state__in=ended, items__withheld__gt=0).distinct()
     return [
         task.pk
         for task in held.only("rules")
         if task.rules
-        and Rules(**task.rules[-1]) != now
+        and AppliedRules(**task.rules[-1]) != now
         and task.rules[-1]["generation"] == now.generation
     ]
 
 
-def rules_of(task: Task) -> list[Rules]:
+def get_rules(task: Task) -> list[AppliedRules]:
     """In the order of attempts; one in almost every case."""
-    return [Rules(**used) for used in task.rules]
+    return [AppliedRules(**used) for used in task.rules]

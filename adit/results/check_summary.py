@@ -3,14 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from adit.jobs.kinds.base import Note
+from adit.jobs.kinds.base import RowNote
 from adit.jobs.models import Job, TaskState
 from adit.nodes.models import Lane
 from adit.projects.risks import RISKS
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class CheckSummary:
     """`images` is None where the source did not tell for some row. Rows of one study count twice."""
 
     rows: int = 0
@@ -46,21 +46,21 @@ class Tally:
         return self.not_found + self.unanswered
 
 
-_READ = ("line", "is_asked", "is_found", "notes", "facts", "task__lane", "task__state")
+_FIELDS = ("line", "is_asked", "is_found", "notes", "facts", "task__lane", "task__state")
 
 
-def tally_of(job: Job) -> Tally:
+def summarize_check(job: Job) -> CheckSummary:
     """One query; nothing is unsealed."""
     counts: Counter[str] = Counter()
     withheld: Counter[tuple[str, str]] = Counter()
     risky: Counter[str] = Counter()
     told = True
     several: list[int] = []
-    values = job.lines.order_by("line").values_list(*_READ)
+    values = job.lines.order_by("line").values_list(*_FIELDS)
     for line, is_asked, is_found, notes, facts, lane, state in values:
         counts["rows"] += 1
         counts["asked"] += is_asked
-        sort = _sort(is_asked, is_found, set(notes), lane, state)
+        sort = _classify(is_asked, is_found, set(notes), lane, state)
         counts[sort] += 1
         if sort == "several":
             several.append(line)
@@ -77,7 +77,7 @@ def tally_of(job: Job) -> Tally:
         for code, why, n in facts["withheld"]:
             withheld[code, why] += n
     images = counts.pop("images", 0) if told else counts.pop("images", 0) and None
-    return Tally(
+    return CheckSummary(
         images=images,
         several_lines=tuple(several),
         withheld=tuple((code, why, n) for (code, why), n in withheld.most_common()),
@@ -86,15 +86,15 @@ def tally_of(job: Job) -> Tally:
     )
 
 
-def _sort(is_asked: bool, is_found: bool, notes: set[str], lane: str, state: str) -> str:
-    if Note.LEFT_OUT in notes:
+def _classify(is_asked: bool, is_found: bool, notes: set[str], lane: str, state: str) -> str:
+    if RowNote.LEFT_OUT in notes:
         return "left_out"
     if not is_asked:
         return "unanswered" if state in (TaskState.FAILURE, TaskState.CANCELED) else "waiting"
-    if Note.DELIVERED in notes:
+    if RowNote.DELIVERED in notes:
         return "there"
     if not is_found:
         return "not_found"
-    if Note.SEVERAL in notes and lane == Lane.SEARCH:
+    if RowNote.SEVERAL in notes and lane == Lane.SEARCH:
         return "several"
     return "ready"

@@ -1,15 +1,33 @@
-"""Deliveries: which series a project has delivered whole to a destination; so they need not go again."""
+"""Deliveries: which series a project has delivered whole to a destination; so they need not go again.
+Outputs: under which UIDs the images of a task went out, and what became of each, as lines.
+Contents: once a job has ended, a list of its images is laid into the folder, beside them."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 
-from adit.jobs import encrypted_payload
-from adit.jobs.models import AS_IS, Delivery, Item, Job, Task, TaskState
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from adit.accounts.permissions import NotPermitted
+from adit.jobs import encrypted_payload, states
+from adit.jobs.models import AS_IS, DeliveredSeries, Job, SeriesResult, Task, TaskState, TaskType
+from adit.nodes.gateway import Purpose, open_node
 from adit.projects import services
+from adit.projects.models import ProfileVersion
+from adit.projects.profile_versions import parse_rules as rules_in
 from adit.results import archives
-from adit.vault.cipher import ValueCipher
+from adit.results.applied_rules import AppliedRules, get_rules
+from adit.vault.cipher import DecryptionError, ValueCipher
+from adit_engine.dicom_file.delivery_list import DeliveryListLine
+from adit_engine.errors import AditError
+from adit_engine.nodes.base import ArchiveRequest, StagedImage
+from adit_engine.pseudonymize.profile import RETAIN_UIDS
+from adit_engine.values.outcome import InstanceState, SeriesLedger
+from adit_engine.values.references import InstanceRef
 
 
-def note(task: Task) -> None:
+def record_deliveries(task: Task) -> None:
     """Notes what an ended task has delivered whole, or as it was announced.
 
     What lies in one 7-Zip file is not there in the next one, which may be for somebody else.
@@ -17,36 +35,146 @@ def note(task: Task) -> None:
     job = task.job
     if job.destination is None or job.project is None or archives.is_archive(job.destination):
         return
-    box = encrypted_payload.box_of(job.project)
-    for item in Item.objects.filter(task=task, is_final=True, left_out="", delivered__gt=0):
+    box = encrypted_payload.get_box(job.project)
+    for item in SeriesResult.objects.filter(task=task, is_final=True, left_out="", delivered__gt=0):
         if item.expected is None:
             continue
         if task.state != TaskState.SUCCESS and item.delivered < item.expected:
             continue
-        uid = encrypted_payload.open_item(item, box).manifest.series.series_uid
-        Delivery.objects.update_or_create(
+        uid = encrypted_payload.open_series(item, box).manifest.series.series_uid
+        DeliveredSeries.objects.update_or_create(
             project=job.project,
             destination=job.destination,
-            index=_index(box, job, uid),
+            index=_series_index(box, job, uid),
             defaults={"images": item.expected, "job": job},
         )
 
 
-def made(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
+def find_delivered(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
     """How many images the source had listed of those series that are there already."""
     if job.destination is None:
         return {}
     project = job.project or services.default_project()
-    box = encrypted_payload.box_of(project)
-    by_index = {_index(box, job, uid): uid for uid in series_uids}
-    rows = Delivery.objects.filter(
+    box = encrypted_payload.get_box(project)
+    by_index = {_series_index(box, job, uid): uid for uid in series_uids}
+    rows = DeliveredSeries.objects.filter(
         project=project, destination=job.destination, index__in=list(by_index)
     )
     return {by_index[index]: images for index, images in rows.values_list("index", "images")}
 
 
-def _index(box: ValueCipher, job: Job, series_uid: str) -> str:
+def _series_index(box: ValueCipher, job: Job, series_uid: str) -> str:
     """In another generation the same series gets other UIDs, and is another delivery."""
     project = job.project or services.default_project()
     how = AS_IS if job.is_as_is else f"generation {project.generation}"
     return box.index(f"{how}\0{series_uid}", "delivered")
+
+
+def make_bundle(
+    job: Job, name: str, each: Iterable[StagedImage], images: int = 0, size_bytes: int = 0
+) -> ArchiveRequest:
+    """What a list of contents, or a 7-Zip file, is made of."""
+    has_project = job.project is not None and not job.project.is_default
+    about: dict[str, str | int] = {
+        "job": job.pk,
+        "project": job.project.protocol_id if job.project is not None and has_project else "",
+        "made_at": timezone.now().isoformat(timespec="seconds"),
+    }
+    return ArchiveRequest(name, images, size_bytes, each, undelivered_lines(job), about)
+
+
+def delivered_files(job: Job) -> Iterator[StagedImage]:
+    """Every image that arrived and lies somewhere as a file, in the order of tasks. One item is
+    opened after the other. Raises DecryptionError.
+    """
+    for uid_of, manifest in _manifests(job):
+        series = manifest.series
+        for original, entry in manifest.delivered_entries().items():
+            if entry.path:
+                ref = InstanceRef(
+                    uid_of(series.study_uid), uid_of(series.series_uid), uid_of(original)
+                )
+                yield StagedImage(ref, entry.path, entry.sha256, entry.size_bytes)
+
+
+def undelivered_lines(job: Job) -> Iterator[DeliveryListLine]:
+    """What did not arrive, and why; under the UIDs that it would have gone out with."""
+    for uid_of, manifest in _manifests(job):
+        series = manifest.series
+        for original, entry in manifest.entries.items():
+            if entry.state is not InstanceState.DELIVERED:
+                uids = (uid_of(series.study_uid), uid_of(series.series_uid), uid_of(original))
+                yield DeliveryListLine(*uids, entry.state.value, entry.reason)
+
+
+def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], SeriesLedger]]:
+    tasks = Task.objects.filter(job=job, work=TaskType.KIND).select_related("job__project")
+    box = encrypted_payload.get_box(job.project)
+    for task in tasks.order_by("position"):
+        uid_of = get_uid_mapper(task)
+        for item in SeriesResult.objects.filter(task=task).iterator(chunk_size=16):
+            yield uid_of, encrypted_payload.open_series(item, box).manifest
+
+
+def get_uid_mapper(task: Task) -> Callable[[str], str]:
+    """From an original UID to the one that left; the same where UIDs were kept. Raises DecryptionError."""
+    used = get_rules(task)
+    if not used or task.job.is_as_is or keeps_uids(used):
+        return str
+    return services.get_project_key(
+        task.job.project or services.default_project(), used[-1].generation
+    ).uid
+
+
+def keeps_uids(used: list[AppliedRules]) -> bool:
+    profiles = ProfileVersion.objects.filter(pk__in={rules.profile for rules in used})
+    return any(RETAIN_UIDS in rules_in(profile).options for profile in profiles)
+
+
+LOCK_FOR = timedelta(minutes=30)
+"""So long nobody else begins a list that somebody writes."""
+RETRY_AFTER = timedelta(minutes=5)
+GIVE_UP_AFTER = timedelta(days=2)
+
+log = logging.getLogger(__name__)
+
+
+def jobs_due() -> QuerySet[Job]:
+    """Ended jobs whose folder does not tell yet what came of them."""
+    ended = Job.objects.filter(state__in=list(states.ENDED_JOBS), destination__kind="folder")
+    return ended.filter(contents_at__lte=timezone.now())
+
+
+def write_due_lists() -> int:
+    """Writes the lists that are due; how many. What fails is tried again for two days."""
+    return sum(_try_write(pk) for pk in list(jobs_due().values_list("pk", flat=True)))
+
+
+def _try_write(pk: int) -> bool:
+    now = timezone.now()
+    mine = Job.objects.filter(pk=pk, contents_at__lte=now)
+    if mine.update(contents_at=now + LOCK_FOR) != 1:
+        return False
+    job = Job.objects.select_related("owner", "project", "destination").get(pk=pk)
+    again = None
+    try:
+        _write_list(job)
+    except (NotPermitted, DecryptionError) as error:
+        log.info("job %d: no list of its images (%s)", pk, type(error).__name__)
+    except AditError as error:
+        log.warning("job %d: its list of images is not written (%s)", pk, type(error).__name__)
+        is_old = job.ended_at is None or job.ended_at < now - GIVE_UP_AFTER
+        again = None if is_old else timezone.now() + RETRY_AFTER
+    Job.objects.filter(pk=pk, contents_at=now + LOCK_FOR).update(contents_at=again)
+    return again is None
+
+
+def _write_list(job: Job) -> None:
+    """Where nothing arrived there is nothing to list."""
+    assert job.destination is not None, "what is due has a folder"
+    if next(delivered_files(job), None) is None:
+        return
+    holder = f"contents:{job.pk}"
+    place = open_node(job.owner, job.destination, Purpose.STORE, holder=holder, urgent=job.urgent)
+    with place as node:
+        node.write_delivery_list(make_bundle(job, f"job-{job.pk}", delivered_files(job)))

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
-from adit.jobs.kinds.base import Note
+from adit.jobs.kinds.base import RowNote
 from adit.jobs.models import Job, ResultLine, TaskState
 from adit.results import sheet_rows
 from adit.spreadsheets.columns import SheetField, SheetKind
@@ -38,7 +38,7 @@ _ASKED = (
 )
 
 
-class Outcome(StrEnum):
+class QueryRowOutcome(StrEnum):
     """What became of a row; the words of the filter."""
 
     FOUND = "found"
@@ -49,7 +49,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sees:
+class QueryResultAccess:
     """Whether a person may see who a result is about, and what its owner's list added."""
 
     identified: bool
@@ -58,7 +58,7 @@ class Sees:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class QueryResult:
     """One line: a study or series found, or a row without any."""
 
     pk: int
@@ -69,8 +69,8 @@ class Result:
     values: Mapping[str, Any] = field(repr=False)
     """Of the record, by DICOM keyword; empty where there is none."""
     source: str = ""
-    outcome: Outcome = Outcome.OPEN
-    notes: tuple[Note, ...] = ()
+    outcome: QueryRowOutcome = QueryRowOutcome.OPEN
+    notes: tuple[RowNote, ...] = ()
     why: str = ""
     """Of a row that failed, or waits."""
 
@@ -132,12 +132,12 @@ class Result:
         return self.text(column)
 
 
-def opened(box: ValueCipher, rows: Iterable[ResultLine]) -> list[Result]:
+def open_results(box: ValueCipher, rows: Iterable[ResultLine]) -> list[QueryResult]:
     """Lines that were read with their task and its source. Raises DecryptionError."""
-    return [_opened(box, row) for row in rows]
+    return [_open_result(box, row) for row in rows]
 
 
-def rows_of(job: Job) -> QuerySet[ResultLine]:
+def result_lines(job: Job) -> QuerySet[ResultLine]:
     """All lines in the order of the sheet."""
     return (
         ResultLine.objects.filter(job=job)
@@ -150,21 +150,21 @@ def rows_of(job: Job) -> QuerySet[ResultLine]:
     )
 
 
-def _opened(box: ValueCipher, row: ResultLine) -> Result:
-    content = box.open(row.sealed, sheet_rows.place(row.job_id, row.line))
-    outcome = _outcome(row)
+def _open_result(box: ValueCipher, row: ResultLine) -> QueryResult:
+    content = box.open(row.sealed, sheet_rows.seal_context(row.job_id, row.line))
+    outcome = _row_outcome(row)
     return replace(
-        _result(row.pk, row.line, content),
+        _make_result(row.pk, row.line, content),
         source=row.task.source.name if row.task.source else "",
         outcome=outcome,
-        notes=tuple(Note(note) for note in row.notes if note != Note.NOTHING),
-        why=row.task.message if outcome in (Outcome.FAILED, Outcome.OPEN) else "",
+        notes=tuple(RowNote(note) for note in row.notes if note != RowNote.NOTHING),
+        why=row.task.message if outcome in (QueryRowOutcome.FAILED, QueryRowOutcome.OPEN) else "",
     )
 
 
-def _result(pk: int, line: int, content: dict[str, Any]) -> Result:
+def _make_result(pk: int, line: int, content: dict[str, Any]) -> QueryResult:
     studies = content["studies"]
-    return Result(
+    return QueryResult(
         pk=pk,
         line=line,
         pseudonym=content["pseudonym"],
@@ -174,13 +174,13 @@ def _result(pk: int, line: int, content: dict[str, Any]) -> Result:
     )
 
 
-def _outcome(row: ResultLine) -> Outcome:
+def _row_outcome(row: ResultLine) -> QueryRowOutcome:
     if row.is_found:
-        return Outcome.FOUND
+        return QueryRowOutcome.FOUND
     if row.is_asked:
-        return Outcome.NOTHING
+        return QueryRowOutcome.NOTHING
     is_over = row.task.state in (TaskState.FAILURE, TaskState.CANCELED)
-    return Outcome.FAILED if is_over else Outcome.OPEN
+    return QueryRowOutcome.FAILED if is_over else QueryRowOutcome.OPEN
 
 
 # Sorting and filtering -----------------------------------------------------------------------
@@ -197,16 +197,16 @@ SORTS = {
 """By the words that addresses hold."""
 
 
-def in_order(
-    box: ValueCipher, rows: QuerySet[ResultLine], sort: str, text: str, sees: Sees
+def sort_and_search(
+    box: ValueCipher, rows: QuerySet[ResultLine], sort: str, text: str, sees: QueryResultAccess
 ) -> list[int]:
     """The keys of those lines in which a person can see the text, sorted.
 
     `-date` is the newest first; rows without a result stay at the end. Raises DecryptionError.
     """
-    results = list(_lightly(box, rows))
+    results = list(_open_without_task(box, rows))
     if text:
-        results = [result for result in results if _tells(result, text, sees)]
+        results = [result for result in results if _matches_text(result, text, sees)]
     key = SORTS.get(sort.removeprefix("-"))
     if key is not None:
         found = sorted((r for r in results if r.values), key=key, reverse=sort.startswith("-"))
@@ -214,19 +214,19 @@ def in_order(
     return [result.pk for result in results]
 
 
-def _lightly(box: ValueCipher, rows: QuerySet[ResultLine]) -> Iterator[Result]:
+def _open_without_task(box: ValueCipher, rows: QuerySet[ResultLine]) -> Iterator[QueryResult]:
     """Without what stands with their tasks."""
     for pk, job, line, sealed in rows.values_list("pk", "job_id", "line", "sealed"):
-        content = box.open(sealed, sheet_rows.place(job, line))
-        yield _result(pk, line, content)
+        content = box.open(sealed, sheet_rows.seal_context(job, line))
+        yield _make_result(pk, line, content)
 
 
-def _tells(result: Result, text: str, sees: Sees) -> bool:
+def _matches_text(result: QueryResult, text: str, sees: QueryResultAccess) -> bool:
     wanted = text.casefold().strip()
-    return any(wanted in said.casefold() for said in _said(result, sees))
+    return any(wanted in said.casefold() for said in _searchable_texts(result, sees))
 
 
-def _said(result: Result, sees: Sees) -> Iterator[str]:
+def _searchable_texts(result: QueryResult, sees: QueryResultAccess) -> Iterator[str]:
     yield from (", ".join(result.modalities), str(result.line))
     if sees.pseudonyms:
         yield result.pseudonym
@@ -242,7 +242,7 @@ def _said(result: Result, sees: Sees) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class PickRule:
     """Which results of each row are picked. `most`: so many, the newest, or those nearest to a day."""
 
     most: int | None = None
@@ -250,25 +250,25 @@ class Rule:
     modalities: tuple[str, ...] = ()
 
 
-def picked(results: Iterable[Result], rule: Rule) -> list[int]:
+def pick_results(results: Iterable[QueryResult], rule: PickRule) -> list[int]:
     """The keys of those that the rule picks."""
-    by_row: dict[int, list[Result]] = {}
+    by_row: dict[int, list[QueryResult]] = {}
     for result in results:
         fits = not rule.modalities or not set(rule.modalities).isdisjoint(result.modalities)
         if result.values and fits:
             by_row.setdefault(result.line, []).append(result)
-    return [r.pk for rows in by_row.values() for r in _first(rows, rule)[: rule.most]]
+    return [r.pk for rows in by_row.values() for r in _in_preference(rows, rule)[: rule.most]]
 
 
-def _first(rows: list[Result], rule: Rule) -> list[Result]:
+def _in_preference(rows: list[QueryResult], rule: PickRule) -> list[QueryResult]:
     newest = sorted(rows, key=lambda r: r.day + r.text("StudyTime"), reverse=True)
     near = rule.near
     if near is None:
         return newest
-    return sorted(newest, key=lambda r: _days_from(near, r.day))
+    return sorted(newest, key=lambda r: _days_between(near, r.day))
 
 
-def _days_from(day: date, text: str) -> int:
+def _days_between(day: date, text: str) -> int:
     """A study without a date is further away than any other."""
     try:
         return abs((date(int(text[:4]), int(text[4:6]), int(text[6:8])) - day).days)
@@ -279,7 +279,7 @@ def _days_from(day: date, text: str) -> int:
 # Tables --------------------------------------------------------------------------------------
 
 
-def columns() -> tuple[str, ...]:
+def export_columns() -> tuple[str, ...]:
     """Of an export, without the user's own: what a batch transfer reads, and our answers."""
     return (*QUERY_RESULT_COLUMNS, RESULT_LINE, RESULT_SOURCE, RESULT_FOUND, RESULT_REASON)
 
@@ -288,8 +288,11 @@ def own_headers(job: Job) -> tuple[str, ...]:
     return tuple(job.order.get("own_headers", ()))
 
 
-def table(
-    job: Job, results: Iterable[Result], sees: Sees, only: Collection[int] | None = None
+def export_rows(
+    job: Job,
+    results: Iterable[QueryResult],
+    sees: QueryResultAccess,
+    only: Collection[int] | None = None,
 ) -> Iterator[tuple[str, ...]]:
     """Rows beside `columns` and the own headers. `only`: of what was found, just these."""
     own_blank = ("",) * len(own_headers(job))
@@ -297,63 +300,68 @@ def table(
         if only is not None and result.values and result.pk not in only:
             continue
         yield (
-            *(_shown(result, column, sees) for column in QUERY_RESULT_COLUMNS),
+            *(_visible_cell(result, column, sees) for column in QUERY_RESULT_COLUMNS),
             str(result.line),
             result.source,
             "yes" if result.values else "no",
-            reason(result),
+            describe_notes(result),
             *(result.own if sees.own else own_blank),
         )
 
 
-def again_columns() -> tuple[str, ...]:
+def unanswered_columns() -> tuple[str, ...]:
     """Of a sheet with the rows that have no result, as they were asked."""
     return tuple(str(field) for field in template_columns(SheetKind.QUERY))
 
 
-def again_table(job: Job, results: Iterable[Result], sees: Sees) -> Iterator[tuple[str, ...]]:
+def unanswered_rows(
+    job: Job, results: Iterable[QueryResult], sees: QueryResultAccess
+) -> Iterator[tuple[str, ...]]:
     """For who may see what was asked."""
     seen: set[int] = set()
     for result in results:
         if result.values or result.line in seen:
             continue
         seen.add(result.line)
-        asked = {**result.asked, SheetField.PSEUDONYM: _shown(result, SheetField.PSEUDONYM, sees)}
-        yield (*(asked.get(column, "") for column in again_columns()), *result.own)
+        asked = {
+            **result.asked,
+            SheetField.PSEUDONYM: _visible_cell(result, SheetField.PSEUDONYM, sees),
+        }
+        yield (*(asked.get(column, "") for column in unanswered_columns()), *result.own)
 
 
-def _shown(result: Result, column: str, sees: Sees) -> str:
+def _visible_cell(result: QueryResult, column: str, sees: QueryResultAccess) -> str:
     text = result.cell(column)
     if column == SheetField.PSEUDONYM:
         return MASK if text and not sees.pseudonyms else text
     return MASK if text and not sees.identified and column in _IDENTIFYING else text
 
 
-def reason(result: Result) -> str:
+def describe_notes(result: QueryResult) -> str:
     """Why there is no result, or what is to be known about it, in words."""
-    words = [NOTES[note]() for note in result.notes if note in NOTES]
-    if result.outcome is Outcome.NOTHING and Note.OTHER_PERSON not in result.notes:
+    words = [NOTE_SENTENCES[note]() for note in result.notes if note in NOTE_SENTENCES]
+    if result.outcome is QueryRowOutcome.NOTHING and RowNote.OTHER_PERSON not in result.notes:
         words.insert(0, _("Nothing was found."))
-    elif result.outcome is Outcome.FAILED:
+    elif result.outcome is QueryRowOutcome.FAILED:
         words.insert(0, result.why or _("It was not asked."))
-    elif result.outcome is Outcome.OPEN:
+    elif result.outcome is QueryRowOutcome.OPEN:
         words.insert(0, result.why or _("It has not been asked yet."))
     return " ".join(words)
 
 
-NOTES: Mapping[Note, Any] = {
-    Note.CAPPED: lambda: _(
+NOTE_SENTENCES: Mapping[RowNote, Any] = {
+    RowNote.CAPPED: lambda: _(
         "There may be more: the PACS gives only so many answers at a time. Narrow the dates."
     ),
-    Note.PATIENTS: lambda: _("Studies of several patient IDs match: look before you transfer."),
-    Note.OTHER_PERSON: lambda: _(
+    RowNote.PATIENTS: lambda: _("Studies of several patient IDs match: look before you transfer."),
+    RowNote.OTHER_PERSON: lambda: _(
         "The number is there, and belongs to another name, birth date or patient ID."
     ),
-    Note.NOT_ASKED: lambda: _("The PACS refused a condition: ADIT sorted its answers itself."),
+    RowNote.NOT_ASKED: lambda: _("The PACS refused a condition: ADIT sorted its answers itself."),
 }
 
 
-def counts(job: Job) -> dict[Outcome, int]:
+def count_outcomes(job: Job) -> dict[QueryRowOutcome, int]:
     """Rows of the sheet by what became of them; three small queries."""
     every = ResultLine.objects.filter(job=job).order_by()
     over = (TaskState.FAILURE, TaskState.CANCELED)
@@ -362,24 +370,24 @@ def counts(job: Job) -> dict[Outcome, int]:
         return of.values("line").distinct().count()
 
     return {
-        Outcome.FOUND: rows(every.filter(is_found=True)),
-        Outcome.NOTHING: rows(every.filter(is_found=False, is_asked=True)),
-        Outcome.FAILED: rows(every.filter(is_asked=False, task__state__in=over)),
-        Outcome.OPEN: rows(every.filter(is_asked=False).exclude(task__state__in=over)),
+        QueryRowOutcome.FOUND: rows(every.filter(is_found=True)),
+        QueryRowOutcome.NOTHING: rows(every.filter(is_found=False, is_asked=True)),
+        QueryRowOutcome.FAILED: rows(every.filter(is_asked=False, task__state__in=over)),
+        QueryRowOutcome.OPEN: rows(every.filter(is_asked=False).exclude(task__state__in=over)),
     }
 
 
-def of_outcome(rows: QuerySet[ResultLine], outcome: str) -> QuerySet[ResultLine]:
+def filter_by_outcome(rows: QuerySet[ResultLine], outcome: str) -> QuerySet[ResultLine]:
     """Those of one outcome; `note` are those with something to look at."""
     over = (TaskState.FAILURE, TaskState.CANCELED)
-    if outcome == Outcome.FOUND:
+    if outcome == QueryRowOutcome.FOUND:
         return rows.filter(is_found=True)
-    if outcome == Outcome.NOTHING:
+    if outcome == QueryRowOutcome.NOTHING:
         return rows.filter(is_found=False, is_asked=True)
-    if outcome == Outcome.FAILED:
+    if outcome == QueryRowOutcome.FAILED:
         return rows.filter(is_asked=False, task__state__in=over)
-    if outcome == Outcome.OPEN:
+    if outcome == QueryRowOutcome.OPEN:
         return rows.filter(is_asked=False).exclude(task__state__in=over)
     if outcome == "note":
-        return rows.exclude(notes=[]).exclude(notes=[Note.NOTHING.value])
+        return rows.exclude(notes=[]).exclude(notes=[RowNote.NOTHING.value])
     return rows

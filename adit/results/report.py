@@ -14,14 +14,14 @@ from django.utils import timezone
 
 from adit.jobs import encrypted_payload, progress
 from adit.jobs.disclosure import NO_PATIENTS, Disclosure
-from adit.jobs.models import Item, Job, Task, TaskState
-from adit.jobs.progress import Counts
+from adit.jobs.models import Job, SeriesResult, Task, TaskState
+from adit.jobs.progress import ImageCounts
 from adit.projects import risks, services
 from adit.projects.models import ProfileVersion
 from adit.projects.profile_versions import parse_rules as rules_in
 from adit.projects.risks import RISKS
-from adit.results.applied_rules import Rules, rules_of
-from adit.results.delivery_lists import keeps_uids
+from adit.results.applied_rules import AppliedRules, get_rules
+from adit.results.deliveries import keeps_uids
 from adit.vault.cipher import DecryptionError, ValueCipher
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import BASIC
@@ -37,17 +37,17 @@ class StudyReports:
         self.disclosure = disclosure
         self._project = job.project or services.default_project()
         self._profiles: dict[int, ProfileVersion | None] = {}
-        self._keys: dict[tuple[Rules, ...], ProjectKey | None] = {}
+        self._keys: dict[tuple[AppliedRules, ...], ProjectKey | None] = {}
 
     def of(self, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
         """As JSON can hold them, in the order of the tasks; lazy, by one query for all series."""
-        items: dict[int, list[Item]] = defaultdict(list)
-        for item in Item.objects.filter(task__in=tasks).defer("elements"):
+        items: dict[int, list[SeriesResult]] = defaultdict(list)
+        for item in SeriesResult.objects.filter(task__in=tasks).defer("elements"):
             items[item.task_id].append(item)
         for task in tasks:
             yield self._study(task, items[task.pk])
 
-    def rules(self, rules: Rules) -> dict[str, Any]:
+    def rules(self, rules: AppliedRules) -> dict[str, Any]:
         profile = self._profile(rules.profile)
         return {
             "profile": profile.name if profile else None,
@@ -59,8 +59,8 @@ class StudyReports:
             **{name: getattr(rules, name) for name in risks.FIELDS},
         }
 
-    def _study(self, task: Task, items: Sequence[Item]) -> dict[str, Any]:
-        used = rules_of(task)
+    def _study(self, task: Task, items: Sequence[SeriesResult]) -> dict[str, Any]:
+        used = get_rules(task)
         key = self._key(used)
         manifests = [self._manifest(item) for item in items]
         study_uid = next((each.series.study_uid for each in manifests if each is not None), None)
@@ -68,13 +68,13 @@ class StudyReports:
             "number": task.position,
             "pseudonym": self._pseudonym(task),
             "state": task.state,
-            "nothing_delivered": task.state == TaskState.SUCCESS and _is_empty(items),
-            "study_uid": _out(key, study_uid),
+            "nothing_delivered": task.state == TaskState.SUCCESS and _nothing_delivered(items),
+            "study_uid": _output_uid(key, study_uid),
             "versions": [self._version(rules) for rules in used],
-            "series": [_series(*each, key) for each in zip(items, manifests, strict=True)],
+            "series": [_series_report(*each, key) for each in zip(items, manifests, strict=True)],
         }
 
-    def _version(self, rules: Rules) -> dict[str, Any]:
+    def _version(self, rules: AppliedRules) -> dict[str, Any]:
         """One of the attempts' rules. `superseded` images arrived under them, and came again later."""
         profile = self._profile(rules.profile)
         return {
@@ -89,14 +89,14 @@ class StudyReports:
             self._profiles[pk] = ProfileVersion.objects.filter(pk=pk).first()
         return self._profiles[pk]
 
-    def _key(self, used: list[Rules]) -> ProjectKey | None:
+    def _key(self, used: list[AppliedRules]) -> ProjectKey | None:
         """None where no UID can be told."""
         same = tuple(replace(rules, superseded=0) for rules in used)
         if same not in self._keys:
             self._keys[same] = self._key_of(used)
         return self._keys[same]
 
-    def _key_of(self, used: list[Rules]) -> ProjectKey | None:
+    def _key_of(self, used: list[AppliedRules]) -> ProjectKey | None:
         if not used or self._job.is_as_is or keeps_uids(used):
             return None
         try:
@@ -111,10 +111,12 @@ class StudyReports:
         except DecryptionError:
             return None
 
-    def _manifest(self, item: Item) -> SeriesLedger | None:
+    def _manifest(self, item: SeriesResult) -> SeriesLedger | None:
         try:
             return (
-                None if self._box is None else encrypted_payload.open_item(item, self._box).manifest
+                None
+                if self._box is None
+                else encrypted_payload.open_series(item, self._box).manifest
             )
         except DecryptionError:
             return None
@@ -129,16 +131,18 @@ class StudyReports:
         return content.pseudonym or None
 
 
-def _is_empty(items: Sequence[Item]) -> bool:
+def _nothing_delivered(items: Sequence[SeriesResult]) -> bool:
     held = sum(item.withheld + item.skipped for item in items)
-    return Counts(delivered=sum(item.delivered for item in items), withheld=held).is_empty
+    return ImageCounts(delivered=sum(item.delivered for item in items), withheld=held).is_empty
 
 
-def _series(item: Item, manifest: SeriesLedger | None, key: ProjectKey | None) -> dict[str, Any]:
+def _series_report(
+    item: SeriesResult, manifest: SeriesLedger | None, key: ProjectKey | None
+) -> dict[str, Any]:
     return {
         "number": item.number,
         "modality": item.modality,
-        "series_uid": _out(key, manifest.series.series_uid if manifest else None),
+        "series_uid": _output_uid(key, manifest.series.series_uid if manifest else None),
         "expected": item.expected,
         "delivered": item.delivered,
         "withheld": item.withheld,
@@ -151,54 +155,60 @@ def _series(item: Item, manifest: SeriesLedger | None, key: ProjectKey | None) -
         ],
         "notes": item.notes,
         "remarks": item.remarks,
-        "outputs": sorted(_outputs(manifest, key), key=lambda each: str(each["sha256"])),
+        "outputs": sorted(_instance_reports(manifest, key), key=lambda each: str(each["sha256"])),
     }
 
 
-def _outputs(manifest: SeriesLedger | None, key: ProjectKey | None) -> Iterator[dict[str, Any]]:
+def _instance_reports(
+    manifest: SeriesLedger | None, key: ProjectKey | None
+) -> Iterator[dict[str, Any]]:
     """Sorted by digest, so that their order tells nothing of the originals."""
     for uid, entry in (manifest.delivered_entries() if manifest else {}).items():
         yield {
-            "instance_uid": _out(key, uid),
+            "instance_uid": _output_uid(key, uid),
             "sha256": entry.sha256,
             "size_bytes": entry.size_bytes,
         }
 
 
-def _out(key: ProjectKey | None, original: str | None) -> str | None:
+def _output_uid(key: ProjectKey | None, original: str | None) -> str | None:
     return key.uid(original) if key is not None and original is not None else None
 
 
 FORMAT = 1
-AT_ONCE = 50
+TASKS_PER_QUERY = 50
 """So many studies are in memory at a time."""
-MOST_TEXTS = 2000
+MAX_TEXTS = 2000
 """So many different texts are counted before their numbers are added up."""
 
 
-def report_of(job: Job, disclosure: Disclosure = NO_PATIENTS) -> dict[str, Any]:
+def build_report(job: Job, disclosure: Disclosure = NO_PATIENTS) -> dict[str, Any]:
     """As JSON can hold it. UIDs are those of the outputs, or None where they cannot be told:
 
     the project's key is destroyed, or the images kept their own (as they are, or by 113110). A
     study's ledger holds one generation alone, the last.
     """
     reports = StudyReports(job, disclosure)
-    return {**head(job, reports), **sums(job), "studies": list(_studies(job, reports))}
+    return {
+        **report_header(job, reports),
+        **report_totals(job),
+        "studies": list(_study_reports(job, reports)),
+    }
 
 
-def as_text(job: Job, disclosure: Disclosure) -> Iterator[str]:
+def stream_report(job: Job, disclosure: Disclosure) -> Iterator[str]:
     """The same as JSON, a study a line, so that a long report is never in memory."""
     reports = StudyReports(job, disclosure)
-    yield json.dumps(head(job, reports)).removesuffix("}")
-    yield f",\n{json.dumps(sums(job))[1:-1]},\n" + '"studies": ['
-    for number, study in enumerate(_studies(job, reports)):
+    yield json.dumps(report_header(job, reports)).removesuffix("}")
+    yield f",\n{json.dumps(report_totals(job))[1:-1]},\n" + '"studies": ['
+    for number, study in enumerate(_study_reports(job, reports)):
         yield (",\n" if number else "\n") + json.dumps(study)
     yield "\n]}\n"
 
 
-def head(job: Job, reports: StudyReports) -> dict[str, Any]:
+def report_header(job: Job, reports: StudyReports) -> dict[str, Any]:
     """What is known at once."""
-    counts = progress.counts_of(Item.objects.filter(task__job=job))
+    counts = progress.count_images(SeriesResult.objects.filter(task__job=job))
     return {
         "format": FORMAT,
         "made_at": timezone.now().isoformat(timespec="seconds"),
@@ -206,18 +216,18 @@ def head(job: Job, reports: StudyReports) -> dict[str, Any]:
             "number": job.pk,
             "kind": job.kind,
             "state": job.state,
-            "nothing_delivered": job.came_empty,
+            "nothing_delivered": job.delivered_nothing,
             "destination": job.destination.name if job.destination else None,
             "project": job.project.protocol_id
             if job.project and not job.project.is_default
             else None,
-            "ordered_at": _moment(job.created_at),
-            "started_at": _moment(job.started_at),
-            "ended_at": _moment(job.ended_at),
+            "ordered_at": _isoformat(job.created_at),
+            "started_at": _isoformat(job.started_at),
+            "ended_at": _isoformat(job.ended_at),
             "identified": job.is_as_is,
             "pseudonyms_shown": reports.disclosure.generated,
         },
-        "rules": [reports.rules(rules) for rules in _used(job)],
+        "rules": [reports.rules(rules) for rules in _used_rules(job)],
         "totals": {
             "series": counts.series,
             "expected": counts.expected,
@@ -230,10 +240,10 @@ def head(job: Job, reports: StudyReports) -> dict[str, Any]:
     }
 
 
-def sums(job: Job) -> dict[str, Any]:
+def report_totals(job: Job) -> dict[str, Any]:
     """Over all series: of each risk, and of what was done to the elements of images that arrived."""
-    items = Item.objects.filter(task__job=job)
-    done = _done(items)
+    items = SeriesResult.objects.filter(task__job=job)
+    done = _element_changes(items)
     reasons = items.exclude(reasons=[]).order_by().values_list("reasons", flat=True)
     held = [(code, images) for each in reasons for code, _why, images in each]
     return {
@@ -248,46 +258,46 @@ def sums(job: Job) -> dict[str, Any]:
     }
 
 
-def studies_of(job: Job) -> QuerySet[Task]:
+def reported_tasks(job: Job) -> QuerySet[Task]:
     """In the order in which the report names them."""
-    return progress.studies_of(job).order_by("position")
+    return progress.transfer_tasks(job).order_by("position")
 
 
-def _studies(job: Job, reports: StudyReports) -> Iterator[dict[str, Any]]:
+def _study_reports(job: Job, reports: StudyReports) -> Iterator[dict[str, Any]]:
     """Asked for in parts: whoever reads slowly keeps no query open."""
     at = 0
-    while part := list(studies_of(job).filter(position__gt=at)[:AT_ONCE]):
+    while part := list(reported_tasks(job).filter(position__gt=at)[:TASKS_PER_QUERY]):
         yield from reports.of(part)
         at = part[-1].position
 
 
-def _done(items: QuerySet[Item]) -> list[ChangeRow]:
+def _element_changes(items: QuerySet[SeriesResult]) -> list[ChangeRow]:
     """Most series are treated alike: their text is counted, and read once."""
     rows: list[ChangeRow] = []
-    for texts in _texts(items.order_by(), "elements"):
+    for texts in _count_texts(items.order_by(), "elements"):
         many = [(ElementChanges((*rows,)), 1)]
         many += [(ElementChanges.from_json(json.loads(text)), n) for text, n in texts.items()]
         rows = sum_changes(many)
     return rows
 
 
-def _used(job: Job) -> list[Rules]:
-    texts = [text for counted in _texts(studies_of(job), "rules") for text in counted]
-    every = (Rules(**used) for text in texts for used in json.loads(text))
+def _used_rules(job: Job) -> list[AppliedRules]:
+    texts = [text for counted in _count_texts(reported_tasks(job), "rules") for text in counted]
+    every = (AppliedRules(**used) for text in texts for used in json.loads(text))
     return list(dict.fromkeys(replace(rules, superseded=0) for rules in every))
 
 
-def _texts(rows: QuerySet[Any], name: str) -> Iterator[Counter[str]]:
+def _count_texts(rows: QuerySet[Any], name: str) -> Iterator[Counter[str]]:
     """A column of JSON as it is written, each text with its number, in the order of the rows."""
     counted: Counter[str] = Counter()
     texts = rows.annotate(text=Cast(name, TextField())).values_list("text", flat=True)
     for text in texts.iterator(chunk_size=500):
         counted[text] += 1
-        if len(counted) == MOST_TEXTS:
+        if len(counted) == MAX_TEXTS:
             yield counted
             counted = Counter()
     yield counted
 
 
-def _moment(at: Any) -> str | None:
+def _isoformat(at: Any) -> str | None:
     return at.isoformat(timespec="seconds") if at is not None else None

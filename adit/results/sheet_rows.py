@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from adit.jobs.kinds.base import Checked, Found, SeriesSeen, SheetRow, StudySeen
+from adit.jobs.kinds.base import ListedSeries, ListedStudy, RowCheck, RowMatches, SheetRow
 from adit.jobs.models import Job, ResultLine, Task
 from adit.jobs.queue import LeaseLost
 from adit.vault.cipher import ValueCipher
@@ -17,23 +17,23 @@ from adit_engine.values.references import QueryLevel
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class RowContent:
     """What a line holds of persons: the row as asked, and the studies that it may mean."""
 
     own: tuple[str, ...] = field(default=(), repr=False)
     pseudonym: str = ""
     asked: dict[str, str] = field(default_factory=dict, repr=False)
-    studies: tuple[StudySeen, ...] = field(default=(), repr=False)
+    studies: tuple[ListedStudy, ...] = field(default=(), repr=False)
     chosen: int | None = None
     """Which of the studies is meant; None as long as nobody knows."""
     why: str = ""
 
     @property
-    def study(self) -> StudySeen | None:
+    def study(self) -> ListedStudy | None:
         return None if self.chosen is None else self.studies[self.chosen]
 
 
-def make(box: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
+def insert_rows(box: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
     """A line for each row, with the position of the task that will answer it; both are saved."""
     tasks = dict(job.tasks.values_list("position", "pk"))
     ResultLine.objects.bulk_create(
@@ -41,68 +41,68 @@ def make(box: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> No
             job=job,
             task_id=tasks[position],
             line=row.line,
-            sealed=seal(box, job.pk, row.line, _of(row)),
+            sealed=seal_row(box, job.pk, row.line, _initial_content(row)),
         )
         for position, row in rows
     )
 
 
-def answer(box: ValueCipher, task: Task, checked: Checked, facts: dict[str, Any]) -> None:
+def write_check(box: ValueCipher, task: Task, checked: RowCheck, facts: dict[str, Any]) -> None:
     """Writes what a source holds for a row, under the task's fence. Raises LeaseLost."""
     with transaction.atomic():
-        mine = task.as_claimed()
+        mine = task.current_attempt()
         if mine.update(attempt=task.attempt) != 1:
             raise LeaseLost(_("Another worker has taken over this task."))
         line = ResultLine.objects.filter(task=task, line=checked.line).first()
         if line is None:  # another task answers it by now
             return
-        before = opened(box, line)
+        before = open_row(box, line)
         chosen = 0 if len(checked.studies) == 1 else None
-        content = Content(
+        content = RowContent(
             before.own, before.pseudonym, before.asked, checked.studies, chosen, checked.why
         )
-        line.sealed = seal(box, line.job_id, line.line, content)
+        line.sealed = seal_row(box, line.job_id, line.line, content)
         line.is_asked, line.is_found = True, bool(checked.studies)
         line.notes = [note.value for note in checked.notes]
         line.facts = facts
         line.save(update_fields=["sealed", "is_asked", "is_found", "notes", "facts"])
 
 
-def seal(box: ValueCipher, job_id: int, line: int, content: Content) -> bytes:
+def seal_row(box: ValueCipher, job_id: int, line: int, content: RowContent) -> bytes:
     values = {
         "own": list(content.own),
         "pseudonym": content.pseudonym,
         "asked": content.asked,
-        "studies": [_study_to(study) for study in content.studies],
+        "studies": [_study_to_json(study) for study in content.studies],
         "chosen": content.chosen,
         "why": content.why,
     }
-    return box.seal(values, place(job_id, line))
+    return box.seal(values, seal_context(job_id, line))
 
 
-def opened(box: ValueCipher, line: ResultLine) -> Content:
+def open_row(box: ValueCipher, line: ResultLine) -> RowContent:
     """Raises DecryptionError."""
-    values = box.open(line.sealed, place(line.job_id, line.line))
-    return Content(
+    values = box.open(line.sealed, seal_context(line.job_id, line.line))
+    return RowContent(
         tuple(values["own"]),
         values["pseudonym"],
         values["asked"],
-        tuple(_study_from(study) for study in values["studies"]),
+        tuple(_study_from_json(study) for study in values["studies"]),
         values["chosen"],
         values["why"],
     )
 
 
-def place(job_id: int, line: int) -> str:
+def seal_context(job_id: int, line: int) -> str:
     """Not the task's: a line goes over from the task that checks it to the one that transfers it."""
     return f"job {job_id} line {line}"
 
 
-def _of(row: SheetRow) -> Content:
-    return Content(row.own, row.pseudonym, dict(row.asked))
+def _initial_content(row: SheetRow) -> RowContent:
+    return RowContent(row.own, row.pseudonym, dict(row.asked))
 
 
-def _study_to(study: StudySeen) -> dict[str, Any]:
+def _study_to_json(study: ListedStudy) -> dict[str, Any]:
     series = [
         {"record": one.record.to_json(), "classes": dict(one.classes) if one.classes else None}
         for one in study.series
@@ -110,17 +110,17 @@ def _study_to(study: StudySeen) -> dict[str, Any]:
     return {"record": study.record.to_json(), "series": series}
 
 
-def _study_from(data: dict[str, Any]) -> StudySeen:
-    return StudySeen(
+def _study_from_json(data: dict[str, Any]) -> ListedStudy:
+    return ListedStudy(
         Record.from_json(data["record"]),
-        tuple(SeriesSeen(Record.from_json(o["record"]), o["classes"]) for o in data["series"]),
+        tuple(ListedSeries(Record.from_json(o["record"]), o["classes"]) for o in data["series"]),
     )
 
 
-def write(box: ValueCipher, answered: Mapping[Task, Sequence[Found]]) -> None:
+def write_matches(box: ValueCipher, answered: Mapping[Task, Sequence[RowMatches]]) -> None:
     """In place of what earlier attempts found. In the caller's transaction, under its fence."""
     asked = {
-        (line.task_id, line.line): opened(box, line)
+        (line.task_id, line.line): open_row(box, line)
         for line in ResultLine.objects.filter(task__in=list(answered), number=1)
     }
     ResultLine.objects.filter(task__in=list(answered)).delete()
@@ -128,11 +128,13 @@ def write(box: ValueCipher, answered: Mapping[Task, Sequence[Found]]) -> None:
         line
         for task, rows in answered.items()
         for found in rows
-        for line in _lines(box, task, found, asked[task.pk, found.line])
+        for line in _match_lines(box, task, found, asked[task.pk, found.line])
     )
 
 
-def _lines(box: ValueCipher, task: Task, found: Found, asked: Content) -> list[ResultLine]:
+def _match_lines(
+    box: ValueCipher, task: Task, found: RowMatches, asked: RowContent
+) -> list[ResultLine]:
     """One for each record; one without any where nothing was found."""
     records: Sequence[Record | None] = found.records or [None]
     return [
@@ -141,24 +143,24 @@ def _lines(box: ValueCipher, task: Task, found: Found, asked: Content) -> list[R
             job_id=task.job_id,
             line=found.line,
             number=number,
-            sealed=seal(box, task.job_id, found.line, _content(asked, record)),
+            sealed=seal_row(box, task.job_id, found.line, _match_content(asked, record)),
             is_found=record is not None,
             is_asked=True,
             notes=[note.value for note in found.notes],
-            modalities=_modalities(record),
+            modalities=_modalities_text(record),
             instances=None if record is None else record.instance_count,
         )
         for number, record in enumerate(records, start=1)
     ]
 
 
-def _content(asked: Content, record: Record | None) -> Content:
+def _match_content(asked: RowContent, record: Record | None) -> RowContent:
     if record is None:
-        return Content(asked.own, asked.pseudonym, asked.asked)
-    return Content(asked.own, asked.pseudonym, asked.asked, (StudySeen(record),), 0)
+        return RowContent(asked.own, asked.pseudonym, asked.asked)
+    return RowContent(asked.own, asked.pseudonym, asked.asked, (ListedStudy(record),), 0)
 
 
-def _modalities(record: Record | None) -> str:
+def _modalities_text(record: Record | None) -> str:
     if record is None:
         return ""
     one = record.text("Modality") if record.level is QueryLevel.SERIES else ""

@@ -3,28 +3,28 @@
 from django.db.models import Sum
 from django.utils.translation import gettext as _
 
-from adit.jobs.models import Item
+from adit.jobs.models import SeriesResult
 from adit.nodes import alarms, destination_folders
 from adit.nodes.models import Alarm, Node
 from adit_engine.errors import StorageFull
 
 GB = 1_000_000_000
-WARN_AT = 0.9
-ABOUT = "quota:"
+WARN_FRACTION = 0.9
+ALARM_SUBJECT = "quota:"
 
 
 def used_bytes(node: Node) -> int:
     """By what the jobs that ADIT still lists have delivered there."""
-    rows = Item.objects.filter(task__job__destination=node)
+    rows = SeriesResult.objects.filter(task__job__destination=node)
     return int(rows.aggregate(total=Sum("size_bytes"))["total"] or 0)
 
 
-def why_no_room(node: Node, size_bytes: int) -> str:
+def explain_no_space(node: Node, size_bytes: int) -> str:
     """Why an order of about this size does not fit there; empty when it does, as far as is known."""
-    quota = _quota(node)
+    quota = _quota_bytes(node)
     used = used_bytes(node) if quota else 0
     if quota and used >= quota:
-        return _full(node, quota)
+        return _describe_full(node, quota)
     if quota and used + size_bytes > quota:
         words = {"node": node.name, "used": used / GB, "quota": quota // GB, "n": size_bytes / GB}
         return (
@@ -38,36 +38,36 @@ def why_no_room(node: Node, size_bytes: int) -> str:
     return destination_folders.explain_no_space(node, size_bytes)
 
 
-def require(node: Node | None) -> None:
+def require_space(node: Node | None) -> None:
     """Before a study is sent there. Raises StorageFull."""
-    quota = _quota(node) if node is not None else 0
+    quota = _quota_bytes(node) if node is not None else 0
     if node is not None and quota and used_bytes(node) >= quota:
-        raise StorageFull(node.name, _full(node, quota).removeprefix(f"{node.name}: "))
+        raise StorageFull(node.name, _describe_full(node, quota).removeprefix(f"{node.name}: "))
 
 
-def look() -> int:
+def update_quota_alarms() -> int:
     """Opens and ends alarms; how many are open. The scheduler's hourly work."""
     little: dict[str, str] = {}
     for node in Node.objects.filter(kind="folder"):
-        quota = _quota(node)
+        quota = _quota_bytes(node)
         used = used_bytes(node) if quota else 0
-        if quota and used >= WARN_AT * quota:
+        if quota and used >= WARN_FRACTION * quota:
             words = {"used": used / GB, "quota": quota / GB}
             text = _(
                 "%(used).1f of %(quota).0f GB are used that were agreed on. Make room there and "
                 "delete jobs that are not needed, or agree on more."
             )
-            little[f"{ABOUT}{node.pk}"] = text % words
-            alarms.raise_alarm(Alarm.What.DISK, f"{ABOUT}{node.pk}", text % words, node)
-    alarms.end_other_alarms(Alarm.What.DISK, little, kin=ABOUT)
+            little[f"{ALARM_SUBJECT}{node.pk}"] = text % words
+            alarms.raise_alarm(Alarm.What.DISK, f"{ALARM_SUBJECT}{node.pk}", text % words, node)
+    alarms.end_other_alarms(Alarm.What.DISK, little, kin=ALARM_SUBJECT)
     return len(little)
 
 
-def _quota(node: Node) -> int:
+def _quota_bytes(node: Node) -> int:
     return int(node.settings.get("quota_gb") or 0) * GB
 
 
-def _full(node: Node, quota: int) -> str:
+def _describe_full(node: Node, quota: int) -> str:
     words = {"node": node.name, "quota": quota // GB}
     return (
         _(

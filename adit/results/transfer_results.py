@@ -11,23 +11,23 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import encrypted_payload, progress
 from adit.jobs.disclosure import Disclosure
-from adit.jobs.kinds.base import Note
+from adit.jobs.kinds.base import RowNote
 from adit.jobs.models import (
-    EMPTY,
-    Item,
+    NOTHING_DELIVERED,
     Job,
+    JobStage,
     JobState,
     ResultLine,
-    Stage,
+    SeriesResult,
     Task,
     TaskState,
-    state_in_words,
+    state_label,
 )
-from adit.jobs.progress import Counts
+from adit.jobs.progress import ImageCounts
 from adit.nodes.models import Lane, Node
 from adit.results import archives, sheet_rows
 from adit.results.query_results import MASK
-from adit.results.sheet_rows import Content
+from adit.results.sheet_rows import RowContent
 from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.template import get_template_columns
 from adit.spreadsheets.writer import RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, add_own_columns
@@ -35,24 +35,26 @@ from adit.vault.cipher import DecryptionError, ValueCipher
 
 SERIES_UID = "SeriesInstanceUID"
 
-WORDS: Mapping[str, Any] = {
-    Note.NOTHING: _lazy("The source has no such study."),
-    Note.CAPPED: _lazy("The source gives only so many answers at a time: there may be more."),
-    Note.PATIENTS: _lazy(
+NOTE_SENTENCES: Mapping[str, Any] = {
+    RowNote.NOTHING: _lazy("The source has no such study."),
+    RowNote.CAPPED: _lazy("The source gives only so many answers at a time: there may be more."),
+    RowNote.PATIENTS: _lazy(
         "It points to two patients: correct the row, or ask who looks after the PACS."
     ),
-    Note.OTHER_PERSON: _lazy("The study is there under another patient ID: correct the row."),
-    Note.SEVERAL: _lazy("Several studies match: choose one."),
-    Note.SERIES_GONE: _lazy("The study is there, without this series."),
-    Note.NO_ANSWER: _lazy("The source could not answer for this row:"),
-    Note.DELIVERED: _lazy("Delivered before, nothing new: skipped."),
-    Note.LEFT_OUT: _lazy("Left out before the start."),
+    RowNote.OTHER_PERSON: _lazy("The study is there under another patient ID: correct the row."),
+    RowNote.SEVERAL: _lazy("Several studies match: choose one."),
+    RowNote.SERIES_GONE: _lazy("The study is there, without this series."),
+    RowNote.NO_ANSWER: _lazy("The source could not answer for this row:"),
+    RowNote.DELIVERED: _lazy("Delivered before, nothing new: skipped."),
+    RowNote.LEFT_OUT: _lazy("Left out before the start."),
 }
-_BAD = frozenset({Note.NOTHING, Note.OTHER_PERSON, Note.SERIES_GONE, Note.NO_ANSWER})
+_FAILING_NOTES = frozenset(
+    {RowNote.NOTHING, RowNote.OTHER_PERSON, RowNote.SERIES_GONE, RowNote.NO_ANSWER}
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TransferRowResult:
     """One row. `state` is one that badges know, `word` says it; counts are None before a transfer.
 
     `content` is None once the project's key is destroyed.
@@ -62,9 +64,9 @@ class Answer:
     state: str
     word: str
     why: str = ""
-    counts: Counts | None = None
+    counts: ImageCounts | None = None
     task: Task | None = None
-    content: Content | None = field(default=None, repr=False)
+    content: RowContent | None = field(default=None, repr=False)
     generated: str = ""
     """The pseudonym that ADIT made for it: for those who may re-identify."""
     place: str = ""
@@ -76,39 +78,41 @@ class Answer:
     where none of them has it."""
 
     @property
-    def needs_a_look(self) -> bool:
+    def needs_attention(self) -> bool:
         """Neither delivered, nor left out on purpose, nor still on its way."""
         is_left_out = self.state == "canceled" and self.task is None
         return self.state in ("failure", "warning", "canceled") and not is_left_out
 
 
-def answers_of(job: Job, rows: Sequence[ResultLine], *, places: bool = False) -> list[Answer]:
+def get_row_results(
+    job: Job, rows: Sequence[ResultLine], *, places: bool = False
+) -> list[TransferRowResult]:
     """In the order given; `rows` come with their tasks. `places` opens ledgers, which takes longer."""
-    box = encrypted_payload.box_of(job.project)
-    contents = {row.pk: _content(box, row) for row in rows}
+    box = encrypted_payload.get_box(job.project)
+    contents = {row.pk: _open_content(box, row) for row in rows}
     sent = [row for row in rows if row.task.lane != Lane.SEARCH]
-    by_task = progress.counts_by_task({row.task.pk: row.task for row in sent}.values())
-    asked = {row.pk: (row, _series_asked(contents[row.pk])) for row in sent}
-    arrived = _Arrived(box, job, asked) if places else None
+    by_task = progress.count_images_by_task({row.task.pk: row.task for row in sent}.values())
+    asked = {row.pk: (row, _requested_series(contents[row.pk])) for row in sent}
+    arrived = _DeliveryLocations(box, job, asked) if places else None
     found = []
     for row in rows:
         content = contents[row.pk]
         if row.task.lane == Lane.SEARCH:
-            answer = _checked(job, row, content)
-            found.append(replace(answer, source=_source(job, row)))
+            answer = _check_result(job, row, content)
+            found.append(replace(answer, source=_source_name(job, row)))
             continue
-        series = _series_asked(content)
-        counts = by_task.get(row.task_id, Counts())
+        series = _requested_series(content)
+        counts = by_task.get(row.task_id, ImageCounts())
         if series:
-            counts = progress.counts_of(_items(box, row.task, series))
-        answer = _sent(
+            counts = progress.count_images(_series_results(box, row.task, series))
+        answer = _transfer_result(
             job, box, row, content, counts, arrived.place(row, series) if arrived else ""
         )
-        found.append(replace(answer, source=_source(job, row)))
+        found.append(replace(answer, source=_source_name(job, row)))
     return found
 
 
-def as_disclosed(job: Job, answer: Answer, disclosure: Disclosure) -> Answer:
+def as_disclosed(job: Job, answer: TransferRowResult, disclosure: Disclosure) -> TransferRowResult:
     """Without the pseudonym, and the folders named by it, where the reader may not see them."""
     content = answer.content
     if content is None:
@@ -132,80 +136,85 @@ def as_disclosed(job: Job, answer: Answer, disclosure: Disclosure) -> Answer:
     return replace(answer, place=words % {"node": node})
 
 
-def _series_asked(content: Content | None) -> str:
+def _requested_series(content: RowContent | None) -> str:
     """The one series that a row names; empty for all of the study."""
     return content.asked.get(SERIES_UID, "") if content else ""
 
 
-def has_sources(job: Job) -> bool:
+def has_several_sources(job: Job) -> bool:
     """Several places were chosen, one asked after the other."""
     return bool(job.order.get("further"))
 
 
-def _source(job: Job, row: ResultLine) -> str:
-    is_nowhere = row.is_asked and row.notes == [Note.NOTHING.value]
-    if row.task.source is None or is_nowhere or not has_sources(job):
+def _source_name(job: Job, row: ResultLine) -> str:
+    is_nowhere = row.is_asked and row.notes == [RowNote.NOTHING.value]
+    if row.task.source is None or is_nowhere or not has_several_sources(job):
         return ""
     return row.task.source.name
 
 
-def notes_in_words(row: ResultLine, content: Content | None) -> str:
-    said = [str(WORDS[Note(note)]) for note in row.notes if note in WORDS]
+def describe_row_notes(row: ResultLine, content: RowContent | None) -> str:
+    said = [str(NOTE_SENTENCES[RowNote(note)]) for note in row.notes if note in NOTE_SENTENCES]
     if content is not None and content.why:
         said.append(content.why)
     there = row.facts.get("there", 0)
-    if there and Note.DELIVERED not in row.notes:
+    if there and RowNote.DELIVERED not in row.notes:
         said.append(_("%(n)d series were delivered before: skipped.") % {"n": there})
     return " ".join(said)
 
 
-def _checked(job: Job, row: ResultLine, content: Content | None) -> Answer:
+def _check_result(job: Job, row: ResultLine, content: RowContent | None) -> TransferRowResult:
     """A row that no task of the transfer answers (yet)."""
-    state, word = _standing(job, row, content)
-    why = notes_in_words(row, content)
+    state, word = _check_state(job, row, content)
+    why = describe_row_notes(row, content)
     if not row.is_asked and row.task.state == TaskState.FAILURE:
         why = row.task.message
-    return Answer(row.line, state, str(word), why, content=content)
+    return TransferRowResult(row.line, state, str(word), why, content=content)
 
 
-def _standing(job: Job, row: ResultLine, content: Content | None) -> tuple[str, Any]:
+def _check_state(job: Job, row: ResultLine, content: RowContent | None) -> tuple[str, Any]:
     notes = set(row.notes)
-    if Note.LEFT_OUT in notes:
+    if RowNote.LEFT_OUT in notes:
         return "canceled", _("left out")
     if not row.is_asked:
         if row.task.state in (TaskState.FAILURE, TaskState.CANCELED):
             return "failure", _("not asked")
         return "pending", _("not asked yet")
-    if Note.DELIVERED in notes:
+    if RowNote.DELIVERED in notes:
         return "success", _("there already")
-    if not row.is_found or notes & _BAD:
-        return "failure", _("not found") if Note.PATIENTS not in notes else _("two patients")
+    if not row.is_found or notes & _FAILING_NOTES:
+        return "failure", _("not found") if RowNote.PATIENTS not in notes else _("two patients")
     if content is not None and content.chosen is None:
         return "warning", _("several")
-    if job.stage == Stage.WHOLE:
+    if job.stage == JobStage.WHOLE:
         return "failure", _("not started")
-    waits = job.stage == Stage.PILOT
+    waits = job.stage == JobStage.PILOT
     return "good", _("waits for the pilot") if waits else _("found")
 
 
-def _sent(
-    job: Job, box: ValueCipher, row: ResultLine, content: Content | None, counts: Counts, place: str
-) -> Answer:
+def _transfer_result(
+    job: Job,
+    box: ValueCipher,
+    row: ResultLine,
+    content: RowContent | None,
+    counts: ImageCounts,
+    place: str,
+) -> TransferRowResult:
     task = row.task
     generated = ""
     if content is not None and not content.pseudonym:
         generated = encrypted_payload.open_task(task, box).pseudonym
-    why = " ".join(part for part in (task.message, notes_in_words(row, content)) if part)
+    why = " ".join(part for part in (task.message, describe_row_notes(row, content)) if part)
     if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
         why = _("It waits for approval.")
     came_empty = task.state == TaskState.SUCCESS and counts.is_empty
-    word = state_in_words(task.state, came_empty=came_empty)
-    shown = EMPTY if came_empty else task.state
-    return Answer(row.line, shown, word, why, counts, task, content, generated, place)
+    word = state_label(task.state, came_empty=came_empty)
+    shown = NOTHING_DELIVERED if came_empty else task.state
+    return TransferRowResult(row.line, shown, word, why, counts, task, content, generated, place)
 
 
-def _items(box: ValueCipher, task: Task, series_uid: str) -> Any:
-    items = Item.objects.filter(task=task)
+def _series_results(box: ValueCipher, task: Task, series_uid: str) -> Any:
+    items = SeriesResult.objects.filter(task=task)
     return (
         items.filter(index=encrypted_payload.series_index(box, task, series_uid))
         if series_uid
@@ -213,7 +222,7 @@ def _items(box: ValueCipher, task: Task, series_uid: str) -> Any:
     )
 
 
-class _Arrived:
+class _DeliveryLocations:
     """Where the images of some rows lie: two queries for all of them, one ledger opened for each."""
 
     def __init__(
@@ -222,7 +231,7 @@ class _Arrived:
         self._job, self._box = job, box
         self._files: str | None = None
         tasks = {row.task_id for row, _series in wanted.values()}
-        rows = Item.objects.filter(task__in=tasks, delivered__gt=0).values_list(
+        rows = SeriesResult.objects.filter(task__in=tasks, delivered__gt=0).values_list(
             "task_id", "index", "pk"
         )
         first: dict[tuple[int, str], int] = {}
@@ -233,7 +242,7 @@ class _Arrived:
             line: first.get((row.task_id, self._index(row, series)))
             for line, (row, series) in wanted.items()
         }
-        self._items = Item.objects.in_bulk({pk for pk in self._item_of.values() if pk})
+        self._items = SeriesResult.objects.in_bulk({pk for pk in self._item_of.values() if pk})
 
     def _index(self, row: ResultLine, series_uid: str) -> str:
         return encrypted_payload.series_index(self._box, row.task, series_uid) if series_uid else ""
@@ -243,13 +252,15 @@ class _Arrived:
         item = self._items.get(self._item_of.get(row.pk) or 0)
         if node is None or item is None:
             return ""
-        entries = encrypted_payload.open_item(item, self._box).manifest.delivered_entries().values()
+        entries = (
+            encrypted_payload.open_series(item, self._box).manifest.delivered_entries().values()
+        )
         path = next((entry.path for entry in entries if entry.path), "")
         if path and archives.is_archive(node):
             return self._names()
         if path:
             folder = PurePosixPath(path).parent
-            return shown_path(node, folder if series_uid else folder.parent)
+            return displayed_path(node, folder if series_uid else folder.parent)
         return node.name
 
     def _names(self) -> str:
@@ -259,76 +270,76 @@ class _Arrived:
         return self._files
 
 
-def shown_path(node: Node, below: PurePosixPath) -> str:
+def displayed_path(node: Node, below: PurePosixPath) -> str:
     r"""As users see it: \\server\share\LUNG\LUNG-0001 where that is how the folder is shown."""
     base = str(node.settings.get("shown_path") or node.settings.get("path") or node.name)
     mark = "\\" if "\\" in base else "/"
     return base.rstrip("\\/") + mark + mark.join(below.parts)
 
 
-def _content(box: ValueCipher, row: ResultLine) -> Content | None:
+def _open_content(box: ValueCipher, row: ResultLine) -> RowContent | None:
     try:
-        return sheet_rows.opened(box, row)
+        return sheet_rows.open_row(box, row)
     except DecryptionError:
         return None
 
 
-def rows_of(job: Job) -> Any:
+def transfer_lines(job: Job) -> Any:
     return job.lines.select_related("task__source").order_by("line")
 
 
-def in_need(answers: Iterable[Answer]) -> list[Answer]:
-    return [answer for answer in answers if answer.needs_a_look]
+def results_needing_attention(answers: Iterable[TransferRowResult]) -> list[TransferRowResult]:
+    return [answer for answer in answers if answer.needs_attention]
 
 
 COUNTS = ("expected", "delivered", "withheld", "failed", "skipped")
 SOURCE = "ADIT source"
 PLACE = "ADIT place"
 GENERATED = "ADIT pseudonym"
-CHUNK = 200
+ROWS_PER_QUERY = 200
 
 
-def columns_of(job: Job, sees: Disclosure, *, names: bool = False) -> tuple[str, ...]:
+def result_columns(job: Job, sees: Disclosure, *, names: bool = False) -> tuple[str, ...]:
     """`names`: with a column for the pseudonyms that ADIT has made."""
     ours = [RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, *(f"ADIT {name}" for name in COUNTS)]
-    ours += [SOURCE, PLACE] if has_sources(job) else [PLACE]
+    ours += [SOURCE, PLACE] if has_several_sources(job) else [PLACE]
     if names:
         ours.append(GENERATED)
     own = job.order.get("own_headers", []) if sees.rows else []
     return add_own_columns((*get_template_columns(SheetKind.TRANSFER), *ours), own)
 
 
-def rows(job: Job, sees: Disclosure, *, names: bool = False) -> Iterator[Sequence[str]]:
+def result_rows(job: Job, sees: Disclosure, *, names: bool = False) -> Iterator[Sequence[str]]:
     """One for each row of the sheet, in its order; lazy."""
-    for answer in _answers(job, sees):
-        given = [*_said(answer, sees), *_ours(answer)]
-        given += [answer.source, answer.place] if has_sources(job) else [answer.place]
+    for answer in _all_row_results(job, sees):
+        given = [*_requested_cells(answer, sees), *_result_cells(answer)]
+        given += [answer.source, answer.place] if has_several_sources(job) else [answer.place]
         if names:
             given.append(answer.generated)
-        yield [*given, *_own(job, answer, sees)]
+        yield [*given, *_user_cells(job, answer, sees)]
 
 
-def columns_again(job: Job) -> tuple[str, ...]:
+def failed_columns(job: Job) -> tuple[str, ...]:
     return add_own_columns(
         get_template_columns(SheetKind.TRANSFER), job.order.get("own_headers", [])
     )
 
 
-def rows_again(job: Job, sees: Disclosure) -> Iterator[Sequence[str]]:
+def failed_rows(job: Job, sees: Disclosure) -> Iterator[Sequence[str]]:
     """Those that want to be looked at, without our columns: to be corrected and uploaded again."""
-    for answer in _answers(job, sees):
-        if answer.needs_a_look and answer.content is not None:
-            yield [*_said(answer, sees), *_own(job, answer, sees)]
+    for answer in _all_row_results(job, sees):
+        if answer.needs_attention and answer.content is not None:
+            yield [*_requested_cells(answer, sees), *_user_cells(job, answer, sees)]
 
 
-def _answers(job: Job, sees: Disclosure) -> Iterator[Answer]:
-    every = list(rows_of(job))
-    for at in range(0, len(every), CHUNK):
-        for answer in answers_of(job, every[at : at + CHUNK], places=True):
+def _all_row_results(job: Job, sees: Disclosure) -> Iterator[TransferRowResult]:
+    every = list(transfer_lines(job))
+    for at in range(0, len(every), ROWS_PER_QUERY):
+        for answer in get_row_results(job, every[at : at + ROWS_PER_QUERY], places=True):
             yield as_disclosed(job, answer, sees)
 
 
-def _said(answer: Answer, sees: Disclosure) -> list[str]:
+def _requested_cells(answer: TransferRowResult, sees: Disclosure) -> list[str]:
     """By the template's columns. A study that was found stands there by its UID."""
     asked = dict(answer.content.asked) if answer.content else {}
     if not sees.rows:
@@ -339,14 +350,14 @@ def _said(answer: Answer, sees: Disclosure) -> list[str]:
     return [asked.get(str(column), "") for column in get_template_columns(SheetKind.TRANSFER)]
 
 
-def _ours(answer: Answer) -> list[str]:
+def _result_cells(answer: TransferRowResult) -> list[str]:
     counts = answer.counts
     numbers = [getattr(counts, name) if counts else None for name in COUNTS]
     said = ["" if number is None else str(number) for number in numbers]
     return [str(answer.line), answer.word, answer.why, *said]
 
 
-def _own(job: Job, answer: Answer, sees: Disclosure) -> list[str]:
+def _user_cells(job: Job, answer: TransferRowResult, sees: Disclosure) -> list[str]:
     if not sees.rows:
         return []
     width = len(job.order.get("own_headers", []))

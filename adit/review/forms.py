@@ -7,7 +7,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from adit.projects.validators import MAX_REASON_LENGTH
-from adit.review.decisions import MOST_RECTANGLES
+from adit.review.decisions import MAX_RECTANGLES
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.pixel_rules import Rectangle
 
@@ -16,7 +16,7 @@ _NUMBERS = {"inputmode": "numeric", "autocomplete": "off", "class": "form-contro
 _MASK = re.compile(r"\d{1,5}(,\d{1,5}){3}(;\d{1,5}(,\d{1,5}){3})*")
 
 
-def _number(label: Any, least: int) -> forms.IntegerField:
+def _number_field(label: Any, least: int) -> forms.IntegerField:
     widget = forms.NumberInput(attrs=_NUMBERS)
     return forms.IntegerField(
         label=label, min_value=least, max_value=65535, required=False, widget=widget
@@ -26,10 +26,10 @@ def _number(label: Any, least: int) -> forms.IntegerField:
 class RectangleForm(forms.Form):
     """One rectangle; a row that is left empty is none."""
 
-    left = _number(_("from the left"), 0)
-    top = _number(_("from the top"), 0)
-    width = _number(_("wide"), 1)
-    height = _number(_("high"), 1)
+    left = _number_field(_("from the left"), 0)
+    top = _number_field(_("from the top"), 0)
+    width = _number_field(_("wide"), 1)
+    height = _number_field(_("high"), 1)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -39,32 +39,32 @@ class RectangleForm(forms.Form):
         return cleaned
 
 
-Rectangles = forms.formset_factory(
-    RectangleForm, extra=3, max_num=MOST_RECTANGLES, absolute_max=MOST_RECTANGLES
+RectangleFormSet = forms.formset_factory(
+    RectangleForm, extra=3, max_num=MAX_RECTANGLES, absolute_max=MAX_RECTANGLES
 )
 
 
-def rectangles_in(formset: Any) -> tuple[Rectangle, ...]:
+def get_rectangles(formset: Any) -> tuple[Rectangle, ...]:
     """Of a valid formset; rows without numbers are left out."""
     rows = (form.cleaned_data for form in formset.forms)
     whole = (row for row in rows if all(row.get(name) is not None for name in FIELDS))
     return tuple((row["left"], row["top"], row["width"], row["height"]) for row in whole)
 
 
-def initial_of(rectangles: tuple[Rectangle, ...]) -> list[dict[str, int]]:
+def rectangles_to_initial(rectangles: tuple[Rectangle, ...]) -> list[dict[str, int]]:
     return [dict(zip(FIELDS, rectangle, strict=True)) for rectangle in rectangles]
 
 
-def mask_in_words(rectangles: tuple[Rectangle, ...]) -> str:
+def format_mask(rectangles: tuple[Rectangle, ...]) -> str:
     """As it stands in the address of a picture: 0,0,960,72;0,700,960,20."""
     return ";".join(",".join(map(str, rectangle)) for rectangle in rectangles)
 
 
-def mask_of(text: str) -> tuple[Rectangle, ...]:
+def parse_mask(text: str) -> tuple[Rectangle, ...]:
     """Raises WrongInput."""
     if not text:
         return ()
-    if not _MASK.fullmatch(text) or text.count(";") >= MOST_RECTANGLES:
+    if not _MASK.fullmatch(text) or text.count(";") >= MAX_RECTANGLES:
         raise InvalidInput(_("A mask is made of rectangles of four numbers each."))
     rows = ([int(number) for number in part.split(",")] for part in text.split(";"))
     return tuple((left, top, width, height) for left, top, width, height in rows)

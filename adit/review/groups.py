@@ -10,75 +10,77 @@ from pydicom.uid import UID
 
 from adit.accounts.models import User
 from adit.jobs import visibility
-from adit.jobs.models import Decision, HeldBack, Item, Task
+from adit.jobs.models import ReviewDecision, SeriesResult, Task, WithheldImages
 from adit.projects.models import Project
 from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
 from adit_engine.pseudonymize.tables import admitted_sop_classes
 from adit_engine.values.device import ImagingDevice
 from adit_engine.values.outcome import InstanceState, LedgerEntry, SeriesLedger
 
-LONGEST_TEXT = 256
+MAX_TEXT_LENGTH = 256
 _DEVICE = ("sop_class", "manufacturer", "model", "software", "rows", "columns")
-_RULED = (Decision.MASKED, Decision.RELEASED)
+_DECIDED_BY_RULE = (ReviewDecision.MASKED, ReviewDecision.RELEASED)
 
-Key = tuple[str, ImagingDevice]
+GroupKey = tuple[str, ImagingDevice]
 
 
-def note(item: Item, manifest: SeriesLedger) -> None:
+def record_withheld(item: SeriesResult, manifest: SeriesLedger) -> None:
     """Writes down what of a series is held back now. Decisions stay with what is still there."""
-    found: Counter[Key] = Counter()
-    reasons: dict[Key, str] = {}
+    found: Counter[GroupKey] = Counter()
+    reasons: dict[GroupKey, str] = {}
     for entry in manifest.entries.values():
         if entry.state is InstanceState.WITHHELD:
-            key = (entry.code, _device_of(entry))
+            key = (entry.code, _entry_device(entry))
             found[key] += 1
             reasons.setdefault(key, entry.reason)
-    known = {(row.code, device_of(row)): row for row in item.held_back.all()}
+    known = {(row.code, get_device(row)): row for row in item.held_back.all()}
     kept = set()
     for key, images in found.items():
-        row = known.get(key) or _looked_at_before(known, key)
-        row = row or HeldBack(item=item, code=key[0], **key[1].to_json())
+        row = known.get(key) or _find_inspected(known, key)
+        row = row or WithheldImages(item=item, code=key[0], **key[1].to_json())
         row.reason, row.images = reasons[key], images
-        if row.decision in _RULED and _was_tried(row, item.task):
-            row.decision = Decision.OPEN
+        if row.decision in _DECIDED_BY_RULE and _has_run_under_decision(row, item.task):
+            row.decision = ReviewDecision.OPEN
         row.save()
         kept.add(row.pk)
     item.held_back.exclude(pk__in=kept).delete()
 
 
-def device_of(row: HeldBack) -> ImagingDevice:
+def get_device(row: WithheldImages) -> ImagingDevice:
     return ImagingDevice(**{name: getattr(row, name) for name in _DEVICE})
 
 
-def is_of(entry: LedgerEntry, row: HeldBack) -> bool:
+def is_counted_in(entry: LedgerEntry, row: WithheldImages) -> bool:
     """Whether a line of the ledger is one of the images that the row counts."""
     if entry.state is not InstanceState.WITHHELD or entry.code != row.code:
         return False
-    device = _device_of(entry)
-    return device == device_of(row) if device.is_known else device.sop_class == row.sop_class
+    device = _entry_device(entry)
+    return device == get_device(row) if device.is_known else device.sop_class == row.sop_class
 
 
-def set_device(row: HeldBack, device: ImagingDevice) -> None:
+def set_device(row: WithheldImages, device: ImagingDevice) -> None:
     """Somebody has looked at one image of it."""
-    for name, value in _cut(device).to_json().items():
+    for name, value in _truncate(device).to_json().items():
         setattr(row, name, value)
     row.save(update_fields=_DEVICE)
 
 
-def _device_of(entry: LedgerEntry) -> ImagingDevice:
-    return _cut(entry.device or ImagingDevice(""))
+def _entry_device(entry: LedgerEntry) -> ImagingDevice:
+    return _truncate(entry.device or ImagingDevice(""))
 
 
-def _cut(device: ImagingDevice) -> ImagingDevice:
-    maker, model, software = (text[:LONGEST_TEXT] for text in _texts(device))
+def _truncate(device: ImagingDevice) -> ImagingDevice:
+    maker, model, software = (text[:MAX_TEXT_LENGTH] for text in _device_texts(device))
     return ImagingDevice(device.sop_class[:64], maker, model, software, device.rows, device.columns)
 
 
-def _texts(device: ImagingDevice) -> tuple[str, str, str]:
+def _device_texts(device: ImagingDevice) -> tuple[str, str, str]:
     return device.manufacturer, device.model, device.software
 
 
-def _looked_at_before(known: Mapping[Key, HeldBack], key: Key) -> HeldBack | None:
+def _find_inspected(
+    known: Mapping[GroupKey, WithheldImages], key: GroupKey
+) -> WithheldImages | None:
     """The ledger knows the class alone of what is not fetched; a person may know more."""
     code, device = key
     if device.is_known:
@@ -87,7 +89,7 @@ def _looked_at_before(known: Mapping[Key, HeldBack], key: Key) -> HeldBack | Non
     return next(rows, None)
 
 
-def _was_tried(row: HeldBack, task: Task) -> bool:
+def _has_run_under_decision(row: WithheldImages, task: Task) -> bool:
     """Whether the task has run under the decision's version or a later one."""
     last = task.rules[-1]["profile"] if task.rules else 0
     return row.profile_id is not None and last >= row.profile_id
@@ -97,15 +99,15 @@ def _was_tried(row: HeldBack, task: Task) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class WithheldGroup:
     """What one device made for one project and was held back for one reason, in several jobs."""
 
     project: Project
     code: str
     reason: str
     device: ImagingDevice
-    decision: Decision
-    rows: tuple[HeldBack, ...] = field(repr=False)
+    decision: ReviewDecision
+    rows: tuple[WithheldImages, ...] = field(repr=False)
 
     @property
     def pk(self) -> int:
@@ -127,8 +129,8 @@ class Group:
 
     @property
     def names_its_device(self) -> bool:
-        texts = _texts(self.device)
-        return all(texts[:2]) and all(len(t) < LONGEST_TEXT and _is_plain(t) for t in texts)
+        texts = _device_texts(self.device)
+        return all(texts[:2]) and all(len(t) < MAX_TEXT_LENGTH and _is_printable(t) for t in texts)
 
     @property
     def kind(self) -> str:
@@ -141,47 +143,47 @@ class Group:
     def title(self) -> str:
         if not self.device.is_known:
             return self.kind
-        named = " ".join(text for text in _texts(self.device)[:2] if text)
+        named = " ".join(text for text in _device_texts(self.device)[:2] if text)
         return named or _("A device that does not say its name")
 
 
-def groups_of(user: User, *decisions: Decision) -> list[Group]:
+def list_groups(user: User, *decisions: ReviewDecision) -> list[WithheldGroup]:
     """Of the jobs that the person may see; those with most images first."""
-    rows = _rows(user).filter(decision__in=decisions)
-    found: dict[object, list[HeldBack]] = {}
+    rows = _visible_rows(user).filter(decision__in=decisions)
+    found: dict[object, list[WithheldImages]] = {}
     for row in rows:
-        key = (row.item.task.job.project_id, row.code, device_of(row), row.decision)
+        key = (row.item.task.job.project_id, row.code, get_device(row), row.decision)
         found.setdefault(key, []).append(row)
-    return sorted(map(_group, found.values()), key=lambda group: -group.images)
+    return sorted(map(_make_group, found.values()), key=lambda group: -group.images)
 
 
-def group_of(user: User, pk: int) -> Group | None:
+def find_group(user: User, pk: int) -> WithheldGroup | None:
     """The group in which a row stands; None for what is not there or not this person's business."""
-    row = _rows(user).filter(pk=pk).first()
+    row = _visible_rows(user).filter(pk=pk).first()
     if row is None:
         return None
     device = {name: getattr(row, name) for name in _DEVICE}
-    alike = _rows(user).filter(
+    alike = _visible_rows(user).filter(
         item__task__job__project=row.item.task.job.project_id,
         code=row.code,
         decision=row.decision,
         **device,
     )
-    return _group(alike)
+    return _make_group(alike)
 
 
-def _group(rows: Iterable[HeldBack]) -> Group:
+def _make_group(rows: Iterable[WithheldImages]) -> WithheldGroup:
     rows = tuple(rows)
     first = rows[0]
     project = first.item.task.job.project
     assert project is not None
-    return Group(
-        project, first.code, first.reason, device_of(first), Decision(first.decision), rows
+    return WithheldGroup(
+        project, first.code, first.reason, get_device(first), ReviewDecision(first.decision), rows
     )
 
 
-def _rows(user: User) -> QuerySet[HeldBack]:
-    rows = HeldBack.objects.filter(item__task__job__in=visibility.visible(user))
+def _visible_rows(user: User) -> QuerySet[WithheldImages]:
+    rows = WithheldImages.objects.filter(item__task__job__in=visibility.visible_jobs(user))
     return rows.select_related(
         "item__task__job__project__profile",
         "item__task__source",
@@ -190,5 +192,5 @@ def _rows(user: User) -> QuerySet[HeldBack]:
     ).order_by("pk")
 
 
-def _is_plain(text: str) -> bool:
+def _is_printable(text: str) -> bool:
     return text.isascii() and text.isprintable()

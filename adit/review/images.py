@@ -12,7 +12,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, require
 from adit.audit.trail import record
 from adit.jobs import encrypted_payload
-from adit.jobs.models import HeldBack
+from adit.jobs.models import WithheldImages
 from adit.nodes.access import get_domain
 from adit.nodes.sample_images import SampleImage, inspect_images
 from adit.review import groups
@@ -23,14 +23,14 @@ from adit_engine.values.device import ImagingDevice
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import InstanceRef
 
-KEPT_S = 600
-MOST_BYTES = 512 << 20
-MOST_DEVICES = 60
+CACHE_S = 600
+MAX_CACHE_BYTES = 512 << 20
+MAX_DEVICES = 60
 """Series of which one image each is fetched at a time to learn which device made them."""
 
 
 @dataclass
-class _Memory:
+class _ImageCache:
     """A few images in this process, each for the one person who looked at it."""
 
     _kept: OrderedDict[tuple[int, int], tuple[float, Instance]] = field(default_factory=OrderedDict)
@@ -44,7 +44,7 @@ class _Memory:
 
     def keep(self, key: tuple[int, int], instance: Instance) -> None:
         with self._lock:
-            self._kept[key] = (time.monotonic() + KEPT_S, instance)
+            self._kept[key] = (time.monotonic() + CACHE_S, instance)
             self._kept.move_to_end(key)
             self._forget()
 
@@ -56,70 +56,72 @@ class _Memory:
         now, size = time.monotonic(), 0
         for key, (until, instance) in reversed(list(self._kept.items())):
             size += instance.size_bytes
-            if until < now or size > MOST_BYTES:
+            if until < now or size > MAX_CACHE_BYTES:
                 del self._kept[key]
 
 
-memory = _Memory()
+image_cache = _ImageCache()
 
 
-def image_of(user: User, row: HeldBack) -> Instance:
+def get_image(user: User, row: WithheldImages) -> Instance:
     """One of the images that the row counts: as kept from a look just before, or fetched anew.
 
     Raises NotPermitted, NotFound, NodeUnavailable, TimedOut, NodeError.
     """
-    _require(user)
-    kept = memory.get((user.pk, row.pk))
+    _require_reviewer(user)
+    kept = image_cache.get((user.pk, row.pk))
     if kept is not None:
         return kept
     assert row.item.task.source is not None
-    (found,) = inspect_images(user, row.item.task.source, [_wanted(row)], _whole)
-    _seen(user, [row])
+    (found,) = inspect_images(user, row.item.task.source, [_find_wanted(row)], _decode)
+    _record_view(user, [row])
     if found is None:
         raise NotFound(
             _("%(node)s does not give this image any more.") % {"node": row.item.task.source.name}
         )
     groups.set_device(row, ImagingDevice.of(found))
-    memory.keep((user.pk, row.pk), found)
+    image_cache.keep((user.pk, row.pk), found)
     return found
 
 
-def find_devices(user: User, rows: Sequence[HeldBack]) -> int:
+def detect_devices(user: User, rows: Sequence[WithheldImages]) -> int:
     """Looks at one image of each series, as many as a search's time allows; how many are left."""
-    _require(user)
+    _require_reviewer(user)
     source = rows[0].item.task.source
     assert source is not None
-    mine = [row for row in rows if row.item.task.source_id == source.pk][:MOST_DEVICES]
+    mine = [row for row in rows if row.item.task.source_id == source.pk][:MAX_DEVICES]
     found = inspect_images(
-        user, source, [_wanted(row) for row in mine], lambda i: ImagingDevice.of(_whole(i))
+        user, source, [_find_wanted(row) for row in mine], lambda i: ImagingDevice.of(_decode(i))
     )
     known = [(row, device) for row, device in zip(mine, found, strict=True) if device]
-    _seen(user, [row for row, _device in known])
+    _record_view(user, [row for row, _device in known])
     for row, device in known:
         groups.set_device(row, device)
     return len(rows) - len(known)
 
 
-def _require(user: User) -> None:
+def _require_reviewer(user: User) -> None:
     require(user, Right.REVIEW_WITHHELD)
     require(user, Right.SEE_IDENTIFIED)
 
 
-def _wanted(row: HeldBack) -> SampleImage:
+def _find_wanted(row: WithheldImages) -> SampleImage:
     """Raises NotFound where nobody can tell any more which images they were."""
     try:
-        manifest = encrypted_payload.open_item(row.item).manifest
+        manifest = encrypted_payload.open_series(row.item).manifest
         patient_id = encrypted_payload.open_task(row.item.task).patient_id
     except DecryptionError:
         raise NotFound(_("Which images these were cannot be read: the key is gone.")) from None
-    uids = sorted(uid for uid, entry in manifest.entries.items() if groups.is_of(entry, row))
+    uids = sorted(
+        uid for uid, entry in manifest.entries.items() if groups.is_counted_in(entry, row)
+    )
     if not uids:
         raise NotFound(_("These images are not held back any more."))
     ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uids[0])
     return SampleImage(ref, patient_id)
 
 
-def _whole(instance: Instance) -> Instance:
+def _decode(instance: Instance) -> Instance:
     """In one piece of memory of our own, little endian where it can be."""
     try:
         plain = to_little_endian(instance)
@@ -135,7 +137,7 @@ def _whole(instance: Instance) -> Instance:
     )
 
 
-def _seen(user: User, rows: Sequence[HeldBack]) -> None:
+def _record_view(user: User, rows: Sequence[WithheldImages]) -> None:
     """A view of identified data, by patient and job."""
     for task in {row.item.task for row in rows}:
         assert task.source is not None

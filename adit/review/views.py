@@ -13,31 +13,33 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, may, require
-from adit.jobs.models import Decision
-from adit.jobs.views.access import person
+from adit.jobs.models import ReviewDecision
+from adit.jobs.views.access import current_user
 from adit.nodes.sample_images import MAX_PNG_PIXELS, THUMBNAIL_PIXELS, render_png
 from adit.projects.models import ProfileVersion
 from adit.review import decisions, forms, images
 from adit.review import groups as review_groups
-from adit.review.forms import DecisionForm, Rectangles, rectangles_in
-from adit.review.groups import Group
+from adit.review.forms import DecisionForm, RectangleFormSet, get_rectangles
+from adit.review.groups import WithheldGroup
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.pixel_rules import Rectangle
 from adit_engine.rendering import count_frames
 
-MOST_GROUPS = 100
+MAX_GROUPS = 100
 
 
 @require_safe
 def withheld_list(request: HttpRequest) -> HttpResponse:
-    user = _reviewer(request)
-    groups = review_groups.groups_of(user, *Decision)
-    by = {decision: [g for g in groups if g.decision is decision] for decision in Decision}
+    user = _require_reviewer(request)
+    groups = review_groups.list_groups(user, *ReviewDecision)
+    by = {decision: [g for g in groups if g.decision is decision] for decision in ReviewDecision}
     context = {
-        "open": [(group, _is_shown(user, group)) for group in by[Decision.OPEN][:MOST_GROUPS]],
-        "more": max(0, len(by[Decision.OPEN]) - MOST_GROUPS),
-        "ruled": by[Decision.MASKED] + by[Decision.RELEASED],
-        "left": by[Decision.LEFT],
+        "open": [
+            (group, _is_image_cached(user, group)) for group in by[ReviewDecision.OPEN][:MAX_GROUPS]
+        ],
+        "more": max(0, len(by[ReviewDecision.OPEN]) - MAX_GROUPS),
+        "ruled": by[ReviewDecision.MASKED] + by[ReviewDecision.RELEASED],
+        "left": by[ReviewDecision.LEFT],
         "sees": may(user, Right.SEE_IDENTIFIED),
     }
     return render(request, "review/withheld_list.html", context)
@@ -46,18 +48,20 @@ def withheld_list(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def withheld_group(request: HttpRequest, pk: int) -> HttpResponse:
     """One group: look at an image, draw, try, decide. What was typed comes back."""
-    user = _reviewer(request)
-    group = _group(user, pk)
+    user = _require_reviewer(request)
+    group = _get_group(user, pk)
     posted = request.method == "POST"
-    initial = forms.initial_of(decisions.proposed(group)) if not posted else None
-    page = _Page(
+    initial = (
+        forms.rectangles_to_initial(decisions.suggest_rectangles(group)) if not posted else None
+    )
+    page = _GroupPage(
         user,
         group,
-        Rectangles(request.POST if posted else None, initial=initial, prefix="r"),
+        RectangleFormSet(request.POST if posted else None, initial=initial, prefix="r"),
         DecisionForm(request.POST if posted else None),
     )
     if posted:
-        deed = DEEDS.get(request.POST.get("do", ""))
+        deed = REVIEW_ACTIONS.get(request.POST.get("do", ""))
         if deed is None:
             raise Http404
         try:
@@ -73,10 +77,10 @@ def withheld_group(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def withheld_devices(request: HttpRequest, pk: int) -> HttpResponse:
     """Finds out which devices made images that were not even fetched."""
-    user = _reviewer(request)
-    group = _group(user, pk)
+    user = _require_reviewer(request)
+    group = _get_group(user, pk)
     try:
-        left = images.find_devices(user, [row for row in group.rows if not row.rows])
+        left = images.detect_devices(user, [row for row in group.rows if not row.rows])
     except (AditError, IndexError) as error:
         messages.error(request, str(error) or _("These devices are known by now."))
         return redirect("withheld")
@@ -93,15 +97,15 @@ def withheld_devices(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
     """A PNG for whoever has looked at it; `look` fetches it first. No address tells of a patient."""
-    user = _reviewer(request)
-    group = _group(user, pk)
+    user = _require_reviewer(request)
+    group = _get_group(user, pk)
     try:
         require(user, Right.SEE_IDENTIFIED)
-        if "look" not in request.GET and not _is_shown(user, group):
+        if "look" not in request.GET and not _is_image_cached(user, group):
             raise Http404
-        image = images.image_of(user, group.rows[0])
+        image = images.get_image(user, group.rows[0])
         if "mask" in request.GET:
-            tried = decisions.tried(user, group, forms.mask_of(request.GET["mask"]))
+            tried = decisions.preview_rule(user, group, forms.parse_mask(request.GET["mask"]))
             if tried.image is None:
                 raise Http404
             image = tried.image
@@ -118,13 +122,15 @@ def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
     return HttpResponse(data, content_type="image/png", headers={"Cache-Control": "no-store"})
 
 
-class _Page:
+class _GroupPage:
     """One group as it is shown, with what was typed."""
 
-    def __init__(self, user: User, group: Group, rectangles: Any, decision: DecisionForm) -> None:
+    def __init__(
+        self, user: User, group: WithheldGroup, rectangles: Any, decision: DecisionForm
+    ) -> None:
         self.user, self.group = user, group
         self.rectangles, self.decision = rectangles, decision
-        self.tried: decisions.Tried | None = None
+        self.tried: decisions.RulePreview | None = None
 
     @property
     def status(self) -> int:
@@ -133,96 +139,96 @@ class _Page:
     @property
     def mask(self) -> tuple[Rectangle, ...]:
         valid = self.rectangles.is_bound and self.rectangles.is_valid()
-        return rectangles_in(self.rectangles) if valid else ()
+        return get_rectangles(self.rectangles) if valid else ()
 
     def context(self, request: HttpRequest) -> dict[str, Any]:
         group = self.group
-        image = images.memory.get((self.user.pk, group.pk))
+        image = images.image_cache.get((self.user.pk, group.pk))
         frames = count_frames(image) if image is not None else 0
-        also = decisions.also_covered(group).exclude(code=group.code)
+        also = decisions.covered_images(group).exclude(code=group.code)
         return {
             "group": group,
-            "is_open": group.decision is Decision.OPEN,
-            "is_left": group.decision is Decision.LEFT,
+            "is_open": group.decision is ReviewDecision.OPEN,
+            "is_left": group.decision is ReviewDecision.LEFT,
             "sees": may(self.user, Right.SEE_IDENTIFIED),
             "is_own": decisions.is_own(self.user, group),
-            "may_release": group.code not in decisions.NOT_SAID,
+            "may_release": group.code not in decisions.CODES_NOT_ANNOUNCED,
             "also": sum(row.images for row in also),
             "is_shown": image is not None,
             "frames": frames,
             "steps": sorted({0, frames // 2, frames - 1}) if frames else [],
-            "frame": _frame(request, frames),
+            "frame": _read_frame(request, frames),
             "whole": bool(request.POST.get("whole")),
             "rectangles": self.rectangles,
             "decision": self.decision,
             "tried": self.tried,
-            "mask": forms.mask_in_words(self.mask),
+            "mask": forms.format_mask(self.mask),
         }
 
 
-Deed = Callable[[HttpRequest, _Page], HttpResponse | None]
+ReviewAction = Callable[[HttpRequest, _GroupPage], HttpResponse | None]
 
 
-def _look(request: HttpRequest, page: _Page) -> HttpResponse | None:
-    images.image_of(page.user, page.group.rows[0])
+def _view_image(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
+    images.get_image(page.user, page.group.rows[0])
     return redirect("withheld_group", page.group.pk)
 
 
-def _try(request: HttpRequest, page: _Page) -> HttpResponse | None:
+def _preview_rule(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
     page.decision = DecisionForm(initial={"reason": request.POST.get("reason", "")})
     if page.rectangles.is_valid():
-        page.tried = decisions.tried(page.user, page.group, page.mask)
+        page.tried = decisions.preview_rule(page.user, page.group, page.mask)
     return None
 
 
-def _mask(request: HttpRequest, page: _Page) -> HttpResponse | None:
+def _mask_device(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
     if not (page.rectangles.is_valid() and page.decision.is_valid()):
         return None
     reason = page.decision.cleaned_data["reason"]
-    return _told(request, decisions.mask(page.user, page.group, page.mask, reason))
+    return _announce_profile(request, decisions.mask(page.user, page.group, page.mask, reason))
 
 
-def _release(request: HttpRequest, page: _Page) -> HttpResponse | None:
+def _release_device(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
     if not page.decision.is_valid():
         return None
-    return _told(
+    return _announce_profile(
         request, decisions.release(page.user, page.group, page.decision.cleaned_data["reason"])
     )
 
 
-def _leave(request: HttpRequest, page: _Page) -> HttpResponse | None:
+def _keep_withheld(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
     if not page.decision.is_valid():
         return None
-    decisions.leave(page.user, page.group, page.decision.cleaned_data["reason"])
+    decisions.keep_withheld(page.user, page.group, page.decision.cleaned_data["reason"])
     messages.success(request, _("They stay withheld."))
     return redirect("withheld")
 
 
-def _reopen(request: HttpRequest, page: _Page) -> HttpResponse | None:
+def _reopen_group(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
     if not page.decision.is_valid():
         return None
     decisions.reopen(page.user, page.group, page.decision.cleaned_data["reason"])
     return redirect("withheld_group", page.group.pk)
 
 
-DEEDS: Mapping[str, Deed] = {
-    "look": _look,
-    "try": _try,
-    "mask": _mask,
-    "release": _release,
-    "leave": _leave,
-    "reopen": _reopen,
+REVIEW_ACTIONS: Mapping[str, ReviewAction] = {
+    "look": _view_image,
+    "try": _preview_rule,
+    "mask": _mask_device,
+    "release": _release_device,
+    "leave": _keep_withheld,
+    "reopen": _reopen_group,
 }
 
 
-def _told(request: HttpRequest, profile: ProfileVersion) -> HttpResponse:
+def _announce_profile(request: HttpRequest, profile: ProfileVersion) -> HttpResponse:
     text = _("Saved as %s. The jobs below can now be tried again by whoever ordered them.")
     messages.success(request, text % profile)
     return redirect("withheld")
 
 
-def _reviewer(request: HttpRequest) -> User:
-    user = person(request)
+def _require_reviewer(request: HttpRequest) -> User:
+    user = current_user(request)
     try:
         require(user, Right.REVIEW_WITHHELD)
     except NotPermitted as error:
@@ -230,18 +236,18 @@ def _reviewer(request: HttpRequest) -> User:
     return user
 
 
-def _group(user: User, pk: int) -> Group:
-    group = review_groups.group_of(user, pk)
+def _get_group(user: User, pk: int) -> WithheldGroup:
+    group = review_groups.find_group(user, pk)
     if group is None:
         raise Http404
     return group
 
 
-def _is_shown(user: User, group: Group) -> bool:
-    return images.memory.get((user.pk, group.pk)) is not None
+def _is_image_cached(user: User, group: WithheldGroup) -> bool:
+    return images.image_cache.get((user.pk, group.pk)) is not None
 
 
-def _frame(request: HttpRequest, frames: int) -> int:
+def _read_frame(request: HttpRequest, frames: int) -> int:
     text = request.POST.get("frame", "1")
     number = int(text) - 1 if text.isdecimal() and len(text) < 7 else 0
     return min(max(number, 0), max(frames - 1, 0))

@@ -14,11 +14,11 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
-from adit.jobs import patient_id_changes, queue, states, verdict
-from adit.jobs.kinds.base import Yielded
-from adit.jobs.lease import Canceled, Interrupted, Lease, Over, Stalled
-from adit.jobs.models import Item, ResultLine, Task, TaskState
-from adit.jobs.progress import counts_of
+from adit.jobs import end_state, patient_id_changes, queue, states
+from adit.jobs.kinds.base import TaskOutput
+from adit.jobs.lease import Canceled, Interrupted, Lease, ProjectEnded, Stalled
+from adit.jobs.models import ResultLine, SeriesResult, Task, TaskState
+from adit.jobs.progress import count_images
 from adit.nodes.limits import breaker
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane, Node
@@ -28,11 +28,11 @@ from adit.vault.cipher import DecryptionError
 from adit_engine.errors import AditError, PatientChanged, RuleViolation
 from adit_engine.values.outcome import InstanceEvent, InstanceState
 
-_TAKEN = (InstanceState.STORED, InstanceState.DELIVERED)
+_STORED_STATES = (InstanceState.STORED, InstanceState.DELIVERED)
 
 
 @dataclass
-class Contact:
+class BreakerFeedback:
     """Whatever is told comes from the source; only a taken instance is the destination's word."""
 
     source: Node | None
@@ -43,9 +43,9 @@ class Contact:
         """The source has."""
         self._hear(self.source)
 
-    def take(self, told: Yielded) -> None:
+    def take(self, told: TaskOutput) -> None:
         self.answered()
-        if isinstance(told, InstanceEvent) and told.state in _TAKEN:
+        if isinstance(told, InstanceEvent) and told.state in _STORED_STATES:
             self._hear(self.destination)
 
     def end(self, error: AditError) -> None:
@@ -65,7 +65,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class AttemptResult:
     """How an attempt ended; carried out under the fence."""
 
     carry_out: Callable[[Task], None]
@@ -74,92 +74,102 @@ class End:
 T = TypeVar("T")
 
 
-def tried(work: Callable[[], T], task: Task, lease: Lease, contact: Contact) -> T | End:
+def run_guarded(
+    work: Callable[[], T], task: Task, lease: Lease, contact: BreakerFeedback
+) -> T | AttemptResult:
     """What the work brings, or the end that its error is. The one place that catches all."""
     try:
         return work()
     except Exception as error:  # noqa: BLE001 - whatever goes wrong, the task comes to an end
         if isinstance(error, AditError) and not lease.stop.is_set():
             contact.end(error)
-        return _of(error, task, lease)
+        return _result_of_error(error, task, lease)
 
 
-def _of(error: Exception, task: Task, lease: Lease) -> End:
+def _result_of_error(error: Exception, task: Task, lease: Lease) -> AttemptResult:
     """What nobody foresaw is logged, once."""
     if isinstance(error, queue.LeaseLost):
-        return given_back(_("The task was taken away."))
+        return released_result(_("The task was taken away."))
     if isinstance(error, Error):
         log.warning("task %d: database away (%s)", task.pk, type(error).__name__)
         connection.close()
-        return given_back(_("The database did not answer."), failed=True)
+        return released_result(_("The database did not answer."), failed=True)
     if isinstance(error, AditError):
-        return after(error, lease)
+        return result_of_engine_error(error, lease)
     if isinstance(error, DecryptionError):
-        return failed(_("What this task is about cannot be read: its key is gone."))
+        return failed_result(_("What this task is about cannot be read: its key is gone."))
     if lease.stop.is_set():
-        return stopped(lease)
-    log.error("task %d: internal error\n%s", task.pk, _told(error))
-    return failed(_("Internal error: ask staff to look at the log, then retry."))
+        return stopped_result(lease)
+    log.error("task %d: internal error\n%s", task.pk, _format_error(error))
+    return failed_result(_("Internal error: ask staff to look at the log, then retry."))
 
 
-def _told(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     """Where it happened and of which kind it is; its text may quote a patient's data, so it stays."""
     place = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
     return f"{place}{type(error).__name__}"
 
 
-def after(error: AditError, lease: Lease) -> End:
+def result_of_engine_error(error: AditError, lease: Lease) -> AttemptResult:
     """A stop makes nodes fail in odd ways, so it is looked at first."""
     if lease.stop.is_set():
-        return stopped(lease)
+        return stopped_result(lease)
     if isinstance(error, NodeUnavailable):
-        return given_back(str(error), until=error.until)
+        return released_result(str(error), until=error.until)
     if isinstance(error, PatientChanged):
-        return End(lambda task: patient_id_changes.hold(task, error))
+        return AttemptResult(lambda task: patient_id_changes.hold_task(task, error))
     if isinstance(error, RuleViolation):
-        return failed(str(error), broke_rule=True)
+        return failed_result(str(error), broke_rule=True)
     if isinstance(error, NotPermitted) or not error.again:
-        return failed(str(error))
-    return given_back(str(error), failed=True)
+        return failed_result(str(error))
+    return released_result(str(error), failed=True)
 
 
-def stopped(lease: Lease) -> End:
+def stopped_result(lease: Lease) -> AttemptResult:
     reason = lease.stop.reason
     if isinstance(reason, Canceled):
-        return End(lambda task: _finish(task, TaskState.CANCELED, str(reason)))
-    if isinstance(reason, Over):
-        return failed(str(reason))
+        return AttemptResult(lambda task: _finish_task(task, TaskState.CANCELED, str(reason)))
+    if isinstance(reason, ProjectEnded):
+        return failed_result(str(reason))
     if isinstance(reason, Stalled):
-        return given_back(str(reason), failed=True)
-    return given_back(str(reason), until=lease.until if isinstance(reason, Interrupted) else None)
+        return released_result(str(reason), failed=True)
+    return released_result(
+        str(reason), until=lease.until if isinstance(reason, Interrupted) else None
+    )
 
 
-def given_back(why: str, *, failed: bool = False, until: datetime | None = None) -> End:
-    return End(lambda task: queue.release_task(task, why, failed=failed, until=until))
+def released_result(
+    why: str, *, failed: bool = False, until: datetime | None = None
+) -> AttemptResult:
+    return AttemptResult(lambda task: queue.release_task(task, why, failed=failed, until=until))
 
 
-def failed(message: str, *, broke_rule: bool = False) -> End:
-    return End(lambda task: _finish(task, TaskState.FAILURE, message, broke_rule=broke_rule))
+def failed_result(message: str, *, broke_rule: bool = False) -> AttemptResult:
+    return AttemptResult(
+        lambda task: _finish_task(task, TaskState.FAILURE, message, broke_rule=broke_rule)
+    )
 
 
-def judged(task: Task) -> None:
+def finish_by_results(task: Task) -> None:
     """The attempt went through: the items, or the lines of a search, say how it ended."""
     if task.lane == Lane.SEARCH:
-        judged = verdict.of_search(ResultLine.objects.filter(task=task))
+        judged = end_state.evaluate_search(ResultLine.objects.filter(task=task))
     else:
-        judged = verdict.of_task(Item.objects.filter(task=task), task.job.order["announced"])
-    _finish(task, judged.state, judged.message)
+        judged = end_state.evaluate_task(
+            SeriesResult.objects.filter(task=task), task.job.order["announced"]
+        )
+    _finish_task(task, judged.state, judged.message)
 
 
-def _finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
-    counts = counts_of(Item.objects.filter(task=task))
+def _finish_task(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
+    counts = count_images(SeriesResult.objects.filter(task=task))
     with transaction.atomic():
-        if to == TaskState.SUCCESS and next_source.next_source(task) is not None:
-            states.locked(task.job_id)
-            next_source.pass_on(task)
+        if to == TaskState.SUCCESS and next_source.get_next_source(task) is not None:
+            states.lock_job(task.job_id)
+            next_source.insert_check_at_next_source(task)
         queue.finish(task, to, message, broke_rule=broke_rule)
         if to in (TaskState.SUCCESS, TaskState.WARNING):
-            deliveries.note(task)
+            deliveries.record_deliveries(task)
         record(
             "task.ended",
             user=task.job.owner,

@@ -9,8 +9,8 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from adit.jobs import encrypted_payload
-from adit.jobs.encrypted_payload import ItemContent
-from adit.jobs.models import Item, Task, TaskState
+from adit.jobs.encrypted_payload import SeriesContent
+from adit.jobs.models import SeriesResult, Task, TaskState
 from adit.jobs.queue import LeaseLost
 from adit.review import groups
 from adit.vault.cipher import DecryptionError, ValueCipher
@@ -24,11 +24,11 @@ from adit_engine.values.outcome import (
 )
 from adit_engine.values.references import SeriesRef
 
-EVERY_INSTANCES = 200
-EVERY_S = 5.0
+WRITE_EVERY_INSTANCES = 200
+WRITE_EVERY_S = 5.0
 
 
-_NOT_REACHED = {
+_OUTCOME_OF_UNREACHED = {
     TaskState.CANCELED: (
         InstanceState.SKIPPED,
         "canceled",
@@ -43,17 +43,19 @@ _NOT_REACHED = {
 """What an ended task says of images that were listed and not reached."""
 
 
-def settle() -> None:
+def close_ended_tasks() -> None:
     """Gives each listed image of ended tasks an end, so that the sum is whole. Safe to repeat."""
-    open_items = Item.objects.filter(is_final=False, task__state__in=list(_NOT_REACHED))
+    open_items = SeriesResult.objects.filter(
+        is_final=False, task__state__in=list(_OUTCOME_OF_UNREACHED)
+    )
     for pk in set(open_items.values_list("task", flat=True)):
         with transaction.atomic():
             task = Task.objects.select_for_update(of=("self",), no_key=True).get(pk=pk)
-            if task.state not in _NOT_REACHED:
+            if task.state not in _OUTCOME_OF_UNREACHED:
                 continue
-            end = _NOT_REACHED[TaskState(task.state)]
+            end = _OUTCOME_OF_UNREACHED[TaskState(task.state)]
             try:
-                Ledger(task, encrypted_payload.box_of(task.job.project)).end(*end)
+                Ledger(task, encrypted_payload.get_box(task.job.project)).end(*end)
             except DecryptionError:
                 # Its project's key was destroyed: the counts stay as they were so far.
                 task.items.filter(is_final=False).update(is_final=True)
@@ -84,7 +86,7 @@ class Ledger:
     def __post_init__(self) -> None:
         self._written_at = time.monotonic()
         for item in self.task.items.all():
-            content = encrypted_payload.open_item(item, self.box)
+            content = encrypted_payload.open_series(item, self.box)
             self._series[content.manifest.series.series_uid] = _Series(
                 content.manifest,
                 content.description,
@@ -112,23 +114,23 @@ class Ledger:
         else:
             series = self._of(told.series)
             series.outcome, series.dirty = told, True
-        overdue = time.monotonic() - self._written_at > EVERY_S
-        if isinstance(told, SeriesOutcome) or self._unwritten >= EVERY_INSTANCES or overdue:
+        overdue = time.monotonic() - self._written_at > WRITE_EVERY_S
+        if isinstance(told, SeriesOutcome) or self._unwritten >= WRITE_EVERY_INSTANCES or overdue:
             self.write()
 
     def write(self) -> None:
         """In one transaction with the fence: a lost attempt writes nothing. Raises LeaseLost."""
         with transaction.atomic():
-            if self.task.as_claimed().update(attempt=self.task.attempt) != 1:
+            if self.task.current_attempt().update(attempt=self.task.attempt) != 1:
                 raise LeaseLost(_("Another worker has taken over this task."))
             for uid, series in self._series.items():
                 if series.dirty:
-                    item, _is_new = Item.objects.update_or_create(
+                    item, _is_new = SeriesResult.objects.update_or_create(
                         task=self.task,
                         index=encrypted_payload.series_index(self.box, self.task, uid),
                         defaults=self._row(series),
                     )
-                    _note_held_back(item, series)
+                    _record_withheld(item, series)
         for series in self._series.values():
             series.dirty = False
         self._unwritten = 0
@@ -141,7 +143,7 @@ class Ledger:
             series.manifest.close(state, code, reason)
             series.outcome = SeriesOutcome.of(series.manifest)
             if self.task.items.filter(index=index, is_final=False).update(**self._row(series)):
-                _note_held_back(self.task.items.get(index=index), series)
+                _record_withheld(self.task.items.get(index=index), series)
 
     def _list(self, listed: SourceListing) -> None:
         """A new attempt begins: what was delivered stays, all else is judged anew."""
@@ -169,10 +171,10 @@ class Ledger:
         is_final = series.outcome is not None
         outcome = series.outcome or SeriesOutcome.of(series.manifest)
         entries = series.manifest.delivered_entries().values()
-        content = ItemContent(series.manifest, series.description, series.why)
+        content = SeriesContent(series.manifest, series.description, series.why)
         return {
             "attempt": self.task.attempt,
-            "sealed": encrypted_payload.seal_item(self.box, self.task, content),
+            "sealed": encrypted_payload.seal_series(self.box, self.task, content),
             "modality": series.modality[:16],
             "number": series.number,
             "expected": outcome.expected,
@@ -191,6 +193,6 @@ class Ledger:
         }
 
 
-def _note_held_back(item: Item, series: _Series) -> None:
+def _record_withheld(item: SeriesResult, series: _Series) -> None:
     if series.outcome is not None and (series.outcome.withheld or item.held_back.exists()):
-        groups.note(item, series.manifest)
+        groups.record_withheld(item, series.manifest)

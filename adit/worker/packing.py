@@ -13,22 +13,22 @@ from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
 from adit.jobs import queue, states
 from adit.jobs.lease import Lease
-from adit.jobs.models import Archive, Job, Showing, Task, TaskState, Work
+from adit.jobs.models import ArchiveFile, Job, PendingArchiveFile, Task, TaskState, TaskType
 from adit.nodes.gateway import Purpose, open_node
-from adit.results import archives, delivery_lists
+from adit.results import archives, deliveries
 from adit_engine.errors import AditError
 from adit_engine.nodes import base
 from adit_engine.nodes.base import ArchiveRequest, FinishedArchive, StagedImage
 
-TELL_EVERY_S = 3.0
-_LIVE = tuple(states.OPEN_TASKS)
+PROGRESS_EVERY_S = 3.0
+_OPEN_STATES = tuple(states.OPEN_TASKS)
 
 
 class NothingToPack(AditError):
     """No image has arrived at all."""
 
 
-def pack(task: Task, lease: Lease) -> None:
+def build_archive(task: Task, lease: Lease) -> None:
     """Builds the files of all that arrived since the last ones, and writes them down, fenced.
 
     Raises the engine's errors, LeaseLost, NotPermitted, NodeUnavailable, DecryptionError.
@@ -39,73 +39,73 @@ def pack(task: Task, lease: Lease) -> None:
         raise NotPermitted(
             _("The password of the 7-Zip file is gone: try again, and give a new one.")
         )
-    holder, before = queue.holder_of(task), _packed_before(job)
+    holder, before = queue.holder_of(task), _packed_marks(job)
     place = open_node(job.owner, destination, Purpose.STORE, holder=holder, urgent=job.urgent)
     with place as node:
         lease.aborts.append(node.abort)
-        node.set_archive_title(archives.title_of(job))
-        bundle = _bundle(job, before)
+        node.set_archive_title(archives.archive_title(job))
+        bundle = _make_bundle(job, before)
         archives.remove_unlisted(job)
         if bundle.images:
             report = _progress(task, lease, bundle)
             packed = node.pack(bundle, job.archive_password, lease.stop, report)
-            _write_down(task, bundle, packed, before)
+            _record_files(task, bundle, packed, before)
         elif not before:
             raise NothingToPack(_("No image arrived, so there is no 7-Zip file."))
-        if not _others_live(job):
+        if not _has_open_tasks(job):
             lease.stop.check()
             node.forget()
 
 
-def end(task: Task) -> None:
+def finish_packing(task: Task) -> None:
     """Done, unless a part of the job was begun again meanwhile. Raises states.Overtaken."""
     with transaction.atomic():
-        job = states.locked(task.job_id)
-        if _others_live(job):
+        job = states.lock_job(task.job_id)
+        if _has_open_tasks(job):
             queue.release_task(task, _("More images are on their way: it is built again."))
             return
-        built = Archive.objects.filter(job=job)
+        built = ArchiveFile.objects.filter(job=job)
         images, n = sum(one.images for one in built), built.count()
         words = {"n": n, "images": images}
         message = ngettext("%(images)d images in one file.", "%(images)d images in %(n)d files.", n)
         queue.finish(task, TaskState.SUCCESS, message % words)
 
 
-def _others_live(job: Job) -> bool:
-    return Task.objects.filter(job=job, work=Work.KIND, state__in=_LIVE).exists()
+def _has_open_tasks(job: Job) -> bool:
+    return Task.objects.filter(job=job, work=TaskType.KIND, state__in=_OPEN_STATES).exists()
 
 
 # What goes in -------------------------------------------------------------------------------------
 
 
-def _bundle(job: Job, before: frozenset[bytes]) -> ArchiveRequest:
+def _make_bundle(job: Job, before: frozenset[bytes]) -> ArchiveRequest:
     images = size_bytes = 0
-    for one in _new(job, before):
+    for one in _unpacked_images(job, before):
         images += 1
         size_bytes += one.size_bytes
-    rounds = Archive.objects.filter(job=job).values_list("round", flat=True)
+    rounds = ArchiveFile.objects.filter(job=job).values_list("round", flat=True)
     number = max(rounds, default=-1) + 1
-    name = archives.title_of(job) + (f"-supplement-{number}" if number else "")
-    return delivery_lists.bundle(job, name, _new(job, before), images, size_bytes)
+    name = archives.archive_title(job) + (f"-supplement-{number}" if number else "")
+    return deliveries.make_bundle(job, name, _unpacked_images(job, before), images, size_bytes)
 
 
-def _new(job: Job, before: frozenset[bytes]) -> Iterator[StagedImage]:
+def _unpacked_images(job: Job, before: frozenset[bytes]) -> Iterator[StagedImage]:
     """Each file once, though two parts of an order may have brought it."""
     seen: set[bytes] = set()
-    for one in delivery_lists.gathered(job):
-        mark = _mark(one)
+    for one in deliveries.delivered_files(job):
+        mark = _image_mark(one)
         if mark not in before and mark not in seen:
             seen.add(mark)
             yield one
 
 
-def _mark(one: StagedImage) -> bytes:
+def _image_mark(one: StagedImage) -> bytes:
     """Tells it from all others, and nothing else."""
     return sha256(f"{one.path}\0{one.sha256}".encode()).digest()[:16]
 
 
-def _packed_before(job: Job) -> frozenset[bytes]:
-    rows = Archive.objects.filter(job=job).values_list("marks", flat=True)
+def _packed_marks(job: Job) -> frozenset[bytes]:
+    rows = ArchiveFile.objects.filter(job=job).values_list("marks", flat=True)
     return frozenset(bytes(m[i : i + 16]) for m in map(bytes, rows) for i in range(0, len(m), 16))
 
 
@@ -120,10 +120,10 @@ def _progress(task: Task, lease: Lease, bundle: ArchiveRequest) -> base.Report:
         nonlocal done, told_at
         lease.progress()
         if isinstance(event, base.ArchivesTested):
-            _announce(task, event.names)
+            _record_pending_files(task, event.names)
             return
         done += event.size_bytes
-        if time.monotonic() - told_at > TELL_EVERY_S:
+        if time.monotonic() - told_at > PROGRESS_EVERY_S:
             told_at = time.monotonic()
             percent = min(99, 50 * done // max(bundle.size_bytes, 1))
             words = {"percent": percent}
@@ -132,39 +132,39 @@ def _progress(task: Task, lease: Lease, bundle: ArchiveRequest) -> base.Report:
     return report
 
 
-def _announce(task: Task, names: tuple[str, ...]) -> None:
+def _record_pending_files(task: Task, names: tuple[str, ...]) -> None:
     """Before they are visible: what is not listed after that can still be found. Raises LeaseLost."""
     with transaction.atomic():
-        _require_mine(task)
+        _require_claim(task)
         for name in names:
-            Showing.objects.get_or_create(job=task.job, name=name)
+            PendingArchiveFile.objects.get_or_create(job=task.job, name=name)
 
 
-def _require_mine(task: Task) -> None:
-    if task.as_claimed().update(attempt=task.attempt) != 1:
+def _require_claim(task: Task) -> None:
+    if task.current_attempt().update(attempt=task.attempt) != 1:
         raise queue.LeaseLost(_("Another worker has taken over this task."))
 
 
-def _write_down(
+def _record_files(
     task: Task, bundle: ArchiveRequest, made: list[FinishedArchive], before: frozenset[bytes]
 ) -> None:
     """In one transaction with the fence. Raises LeaseLost."""
     job, now = task.job, timezone.now()
-    marks = b"".join(_mark(one) for one in _new(job, before))
+    marks = b"".join(_image_mark(one) for one in _unpacked_images(job, before))
     with transaction.atomic():
-        _require_mine(task)
-        Showing.objects.filter(job=job).delete()
-        rounds = Archive.objects.filter(job=job).values_list("round", flat=True)
+        _require_claim(task)
+        PendingArchiveFile.objects.filter(job=job).delete()
+        rounds = ArchiveFile.objects.filter(job=job).values_list("round", flat=True)
         number = max(rounds, default=-1) + 1
         for index, one in enumerate(made):
-            Archive.objects.create(
+            ArchiveFile.objects.create(
                 job=job,
                 round=number,
                 name=one.name,
                 size_bytes=one.size_bytes,
                 images=one.images,
                 built_at=now,
-                expires_at=now + archives.kept_until(),
+                expires_at=now + archives.retention_period(),
                 marks=marks if index == 0 else b"",
             )
         record(

@@ -18,8 +18,8 @@ from django.utils.translation import gettext as _
 
 from adit.audit.trail import record
 from adit.jobs import encrypted_payload, queue, states
-from adit.jobs.kinds import KINDS, kind_of
-from adit.jobs.kinds.base import Context, Found
+from adit.jobs.kinds import KINDS, get_kind
+from adit.jobs.kinds.base import RowMatches, TaskContext
 from adit.jobs.lease import SHUTDOWN, Lease
 from adit.jobs.models import Task, TaskState
 from adit.nodes.gateway import Purpose, open_node
@@ -29,32 +29,32 @@ from adit.nodes.models import Lane
 from adit.projects import pseudonyms, services
 from adit.results import sheet_rows
 from adit.worker import attempt_result
-from adit.worker.attempt_result import Contact, End
+from adit.worker.attempt_result import AttemptResult, BreakerFeedback
 from adit_engine.errors import NodeError
 from adit_engine.nodes.base import SupportsSharedAssociation
 
-LASTS_S = 10.0
+MAX_DURATION_S = 10.0
 """Then it is somebody else's turn at the node."""
-MOST, FIRST = 128, 4
-QUICK_S, SLOW_S = 0.5, 2.0
+MAX_TASKS, INITIAL_TASKS = 128, 4
+GROW_BELOW_S, SHRINK_ABOVE_S = 0.5, 2.0
 """A lot that took less is followed by one of twice as many tasks; by half as many, if more."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueryBatchResult:
     """What became of a lot: answers, sentences of those that failed for good, and what ended it."""
 
-    answered: dict[Task, list[Found]] = field(default_factory=dict)
+    answered: dict[Task, list[RowMatches]] = field(default_factory=dict)
     failed: dict[Task, str] = field(default_factory=dict)
-    end: End | None = None
+    end: AttemptResult | None = None
     """Of those that were not reached, the first of which may have brought it about."""
     ends_all: bool = False
     """It is the end of all of them, not of the first alone."""
 
 
-class LotLease(Lease):
+class BatchLease(Lease):
     """Holds all tasks of a lot; watches over the first."""
 
     def __init__(self, lot: Sequence[Task]) -> None:
@@ -66,78 +66,78 @@ class LotLease(Lease):
         queue.renew_other_leases(self._others)
 
 
-def is_one(task: Task) -> bool:
+def can_batch(task: Task) -> bool:
     """Whether the task belongs into a streak."""
     kind = KINDS.get(task.job.kind)
     return task.lane == Lane.SEARCH and getattr(kind, "in_a_row", False)
 
 
-def run(task: Task) -> None:
+def run_batch(task: Task) -> None:
     """Runs a search that was claimed just now, and those that follow it. Raises nothing but the end
     of the process.
     """
     try:
         with ExitStack() as stack:
-            Streak(task, stack).run()
-    except (states.Overtaken, queue.LeaseLost):
+            QueryBatch(task, stack).run()
+    except (states.StaleRow, queue.LeaseLost):
         log.info("task %d: somebody else has it now", task.pk)
     except Error as error:
         log.warning("task %d: its end could not be written (%s)", task.pk, type(error).__name__)
         connection.close()
 
 
-class Streak:
+class QueryBatch:
     """The stack holds the opened node."""
 
     def __init__(self, first: Task, stack: ExitStack) -> None:
         self._first = queue.still_held(first, "job__owner", "job__project", "source")
         self._job = self._first.job
-        self._contact = Contact(self._first.source, None)
-        self._box = encrypted_payload.box_of(self._job.project)
+        self._contact = BreakerFeedback(self._first.source, None)
+        self._box = encrypted_payload.get_box(self._job.project)
         self._stack = stack
         self._node: Any = None
-        self._size = FIRST
-        self._over_at = time.monotonic() + LASTS_S
+        self._size = INITIAL_TASKS
+        self._over_at = time.monotonic() + MAX_DURATION_S
 
     def run(self) -> None:
         lot = [self._first]
         while lot:
             began = time.monotonic()
-            with LotLease(lot) as lease:
+            with BatchLease(lot) as lease:
                 asked = self._ask(lot, lease)
             self._pace(time.monotonic() - began, len(lot))
             lot = self._write(lot, asked)
 
-    def _ask(self, lot: Sequence[Task], lease: Lease) -> Asked:
-        asked = Asked()
+    def _ask(self, lot: Sequence[Task], lease: Lease) -> QueryBatchResult:
+        asked = QueryBatchResult()
         for task in lot:
             ask = partial(self._ask_one, task, lease, asked)
-            end = attempt_result.tried(ask, task, lease, self._contact)
+            end = attempt_result.run_guarded(ask, task, lease, self._contact)
             if end is not None:
-                return Asked(asked.answered, asked.failed, end, lease.stop.is_set())
+                return QueryBatchResult(asked.answered, asked.failed, end, lease.stop.is_set())
             lease.progress()
         return asked
 
-    def _ask_one(self, task: Task, lease: Lease, asked: Asked) -> None:
+    def _ask_one(self, task: Task, lease: Lease, asked: QueryBatchResult) -> None:
         """Raises as `_answers`, but for what the node refuses of this row alone."""
         try:
             lease.stop.check_between()
             asked.answered[task] = self._answers(task, lease)
             self._contact.answered()
         except NodeError as error:
-            if not _is_of_one_row(error, lease):
+            if not _concerns_one_row(error, lease):
                 raise
             asked.failed[task] = str(error)
 
-    def _answers(self, task: Task, lease: Lease) -> list[Found]:
+    def _answers(self, task: Task, lease: Lease) -> list[RowMatches]:
         """Raises the engine's errors, NotPermitted, NodeUnavailable, DecryptionError."""
         node = self._opened()
         if node.abort not in lease.aborts:
             lease.aborts.append(node.abort)
         payload = encrypted_payload.open_task(task, self._box).payload
-        context = Context(node, None, None, {}, lease.stop)
-        told = kind_of(self._job.kind).run(payload, context)
-        return [one for one in told if isinstance(one, Found)]
+        context = TaskContext(node, None, None, {}, lease.stop)
+        told = get_kind(self._job.kind).run(payload, context)
+        return [one for one in told if isinstance(one, RowMatches)]
 
     def _opened(self) -> Any:
         """By the gate: rights are asked again in each streak."""
@@ -157,17 +157,17 @@ class Streak:
         return self._node
 
     def _pace(self, seconds: float, tasks: int) -> None:
-        if seconds < QUICK_S and tasks >= self._size // 2:
-            self._size = min(2 * self._size, MOST)
-        elif seconds > SLOW_S:
+        if seconds < GROW_BELOW_S and tasks >= self._size // 2:
+            self._size = min(2 * self._size, MAX_TASKS)
+        elif seconds > SHRINK_ABOVE_S:
             self._size = max(self._size // 2, 1)
 
-    def _write(self, lot: Sequence[Task], asked: Asked) -> list[Task]:
+    def _write(self, lot: Sequence[Task], asked: QueryBatchResult) -> list[Task]:
         """In one transaction; the next lot, empty at the end. Raises Overtaken."""
         with transaction.atomic():
-            job = states.locked(self._job.pk)
-            sheet_rows.write(self._box, asked.answered)
-            states.end_tasks(job, _ends(asked))
+            job = states.lock_job(self._job.pk)
+            sheet_rows.write_matches(self._box, asked.answered)
+            states.end_tasks(job, _group_by_end(asked))
             self._record(asked)
             more = [] if self._is_over(asked) else queue.claim_more(job, lot[0], self._size)
             holder = queue.holder_of(lot[0])
@@ -180,21 +180,21 @@ class Streak:
             task.job, task.source = self._job, self._first.source
         return more
 
-    def _is_over(self, asked: Asked) -> bool:
+    def _is_over(self, asked: QueryBatchResult) -> bool:
         is_late = time.monotonic() > self._over_at
         return asked.end is not None or is_late or SHUTDOWN.requested
 
-    def _end_others(self, lot: Sequence[Task], asked: Asked) -> None:
+    def _end_others(self, lot: Sequence[Task], asked: QueryBatchResult) -> None:
         """Those that were not reached: only the first of them can have failed."""
         rest = [task for task in lot if task not in asked.answered and task not in asked.failed]
         for number, task in enumerate(rest):
             assert asked.end is not None, "all were reached"
             end = asked.end
             if number and not asked.ends_all:
-                end = attempt_result.given_back(_("Waits for its turn."))
+                end = attempt_result.released_result(_("Waits for its turn."))
             end.carry_out(task)
 
-    def _record(self, asked: Asked) -> None:
+    def _record(self, asked: QueryBatchResult) -> None:
         if not asked.answered and not asked.failed:
             return
         rows = [found for told in asked.answered.values() for found in told]
@@ -211,21 +211,21 @@ class Streak:
         )
 
 
-def _is_of_one_row(error: NodeError, lease: Lease) -> bool:
+def _concerns_one_row(error: NodeError, lease: Lease) -> bool:
     """The node refused this question for good, and may well answer the next one."""
     return not (lease.stop.is_set() or isinstance(error, NodeUnavailable) or error.again)
 
 
-def _ends(asked: Asked) -> Mapping[tuple[TaskState, str], list[Task]]:
+def _group_by_end(asked: QueryBatchResult) -> Mapping[tuple[TaskState, str], list[Task]]:
     grouped: dict[tuple[TaskState, str], list[Task]] = defaultdict(list)
     for task, told in asked.answered.items():
-        grouped[TaskState.SUCCESS, _in_words(told)].append(task)
+        grouped[TaskState.SUCCESS, _describe_matches(told)].append(task)
     for task, why in asked.failed.items():
         grouped[TaskState.FAILURE, why].append(task)
     return grouped
 
 
-def _in_words(told: Sequence[Found]) -> str:
+def _describe_matches(told: Sequence[RowMatches]) -> str:
     if len(told) > 1:
         words = {"n": sum(bool(found.records) for found in told), "all": len(told)}
         return _("Something was found for %(n)d of %(all)d rows.") % words

@@ -10,100 +10,104 @@ from structlog.contextvars import bound_contextvars
 
 from adit.jobs import encrypted_payload, queue, states
 from adit.jobs.encrypted_payload import TaskContent
-from adit.jobs.kinds import kind_of
-from adit.jobs.kinds.base import Checked, Context, Found, Yielded
-from adit.jobs.lease import Lease, Lost
-from adit.jobs.models import Task, Work
+from adit.jobs.kinds import get_kind
+from adit.jobs.kinds.base import RowCheck, RowMatches, TaskContext, TaskOutput
+from adit.jobs.lease import ClaimLost, Lease
+from adit.jobs.models import Task, TaskType
 from adit.nodes.gateway import Purpose, open_node
 from adit.nodes.models import Lane
 from adit.orders import batch_start, transfer_preview
 from adit.projects import pseudonyms, services
 from adit.results import applied_rules, archives, sheet_rows, storage_quota
 from adit.worker import attempt_result, packing
-from adit.worker.attempt_result import Contact, End
-from adit.worker.ledger import Ledger, settle
+from adit.worker.attempt_result import AttemptResult, BreakerFeedback
+from adit.worker.ledger import Ledger, close_ended_tasks
 from adit_engine.pseudonymize.parameters import Change, Pseudonymization
 
 log = logging.getLogger(__name__)
 
 
-def run(task: Task) -> None:
+def run_task(task: Task) -> None:
     """Runs a task that was claimed just now. Raises nothing but the end of the process."""
     with bound_contextvars(job=task.job_id, task=task.pk, attempt=task.attempt):
-        _run(task)
+        _run_claimed(task)
 
 
-def _run(task: Task) -> None:
+def _run_claimed(task: Task) -> None:
     try:
         task = queue.still_held(task, "job__owner", "job__project", "job__destination", "source")
-        end = _attempted(task)
+        end = _attempt(task)
         end.carry_out(task)
-        settle()
-    except (states.Overtaken, queue.LeaseLost):
+        close_ended_tasks()
+    except (states.StaleRow, queue.LeaseLost):
         log.info("task %d: somebody else has it now", task.pk)
     except Error as error:
         log.warning("task %d: its end could not be written (%s)", task.pk, type(error).__name__)
         connection.close()
 
 
-def _attempted(task: Task) -> End:
+def _attempt(task: Task) -> AttemptResult:
     with Lease(task, queue.purposes_of(task)) as lease:
-        contact = Contact(task.source, task.job.destination)
-        end = attempt_result.tried(lambda: _carried_out(task, lease, contact), task, lease, contact)
-        if lease.stop.is_set() and isinstance(lease.stop.reason, Lost):
-            return attempt_result.stopped(lease)
+        contact = BreakerFeedback(task.source, task.job.destination)
+        end = attempt_result.run_guarded(
+            lambda: _execute(task, lease, contact), task, lease, contact
+        )
+        if lease.stop.is_set() and isinstance(lease.stop.reason, ClaimLost):
+            return attempt_result.stopped_result(lease)
     return end
 
 
-def _carried_out(task: Task, lease: Lease, contact: Contact) -> End:
-    if task.work == Work.START:
-        return End(batch_start.made(task, lease).carry_out)
-    if task.work == Work.PACK:
-        packing.pack(task, lease)
-        return End(packing.end)
+def _execute(task: Task, lease: Lease, contact: BreakerFeedback) -> AttemptResult:
+    if task.work == TaskType.START:
+        return AttemptResult(batch_start.prepare_start(task, lease).carry_out)
+    if task.work == TaskType.PACK:
+        packing.build_archive(task, lease)
+        return AttemptResult(packing.finish_packing)
     _transfer(task, lease, contact)
-    return End(attempt_result.judged)
+    return AttemptResult(attempt_result.finish_by_results)
 
 
-def _transfer(task: Task, lease: Lease, contact: Contact) -> None:
+def _transfer(task: Task, lease: Lease, contact: BreakerFeedback) -> None:
     """Opens, runs, writes down. Raises the engine's errors, LeaseLost, NotPermitted, NodeUnavailable."""
     job = task.job
-    box = encrypted_payload.box_of(job.project)
+    box = encrypted_payload.get_box(job.project)
     content = encrypted_payload.open_task(task)
-    change = _change(task, content)
+    change = _determine_change(task, content)
     if isinstance(change, Pseudonymization):
-        applied_rules.note(task)
+        applied_rules.record_rules(task)
     ledger = Ledger(task, box)
-    with _opened(task, lease) as (source, destination):
+    with _open_nodes(task, lease) as (source, destination):
         modalities = job.project.allowed_modalities if job.project is not None else ()
-        context = Context(source, destination, change, ledger.held, lease.stop, modalities)
+        context = TaskContext(source, destination, change, ledger.held, lease.stop, modalities)
         try:
             with closing(_stream(job.kind, content, context)) as told_all:
                 for told in told_all:
                     lease.progress()
                     contact.take(told)
-                    if isinstance(told, Checked):
-                        sheet_rows.answer(
-                            box, task, told, transfer_preview.facts_of(job, told.studies)
+                    if isinstance(told, RowCheck):
+                        sheet_rows.write_check(
+                            box, task, told, transfer_preview.preview_facts(job, told.studies)
                         )
-                    elif not isinstance(told, Found):
+                    elif not isinstance(told, RowMatches):
                         ledger.take(told)
         finally:
             with suppress(queue.LeaseLost, Error):
                 ledger.write()
 
 
-def _stream(kind: str, content: TaskContent, context: Context) -> Generator[Yielded, None, None]:
+def _stream(
+    kind: str, content: TaskContent, context: TaskContext
+) -> Generator[TaskOutput, None, None]:
     """A generator in any case, so that it can be closed."""
-    yield from kind_of(kind).run(content.payload, context)
+    yield from get_kind(kind).run(content.payload, context)
 
 
 @contextmanager
-def _opened(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
+def _open_nodes(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
     """Its nodes, by the gate: rights are asked again, and what is opened stands in the trail."""
     job, holder = task.job, queue.holder_of(task)
     if task.lane != Lane.SEARCH:
-        storage_quota.require(job.destination)
+        storage_quota.require_space(job.destination)
     with ExitStack() as stack:
         opened: dict[Purpose, Any] = {}
         for row, purpose in queue.purposes_of(task):
@@ -114,11 +118,11 @@ def _opened(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
             opened[purpose] = node
         destination = opened.pop(Purpose.STORE, None)
         if archives.is_archive(job.destination) and destination is not None:
-            destination.set_archive_title(archives.title_of(job))
+            destination.set_archive_title(archives.archive_title(job))
         yield next(iter(opened.values()), None), destination
 
 
-def _change(task: Task, content: TaskContent) -> Change | None:
+def _determine_change(task: Task, content: TaskContent) -> Change | None:
     """Asked anew for each attempt: a project may have ended, a right may be gone. Raises NotPermitted."""
     job = task.job
     assert task.source is not None

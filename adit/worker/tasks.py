@@ -10,15 +10,15 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from adit.jobs import maintenance, notifications, queue
 from adit.jobs.lease import SHUTDOWN
-from adit.jobs.wakeup import MAIL_TASK, WORK_TASK, ring
+from adit.jobs.wakeup import MAIL_TASK, WORK_TASK, wake_workers
 from adit.nodes import alarms, host_checks
 from adit.nodes import notifications as nodes_notifications
 from adit.nodes.limits import slots
 from adit.nodes.usage import daily_usage
 from adit.orders import batch_start, drafts
-from adit.results import archives, delivery_lists, storage_quota
+from adit.results import archives, deliveries, storage_quota
 from adit.worker import query_batch, runner
-from adit.worker.ledger import settle
+from adit.worker.ledger import close_ended_tasks
 
 log = logging.getLogger(__name__)
 
@@ -28,74 +28,74 @@ def work() -> None:
     """There is work: takes tasks until nothing is due, or this process shall end."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     while not SHUTDOWN.requested:
-        delivery_lists.write_due()  # before a task is held: no lease runs out meanwhile
+        deliveries.write_due_lists()  # before a task is held: no lease runs out meanwhile
         task = queue.claim(name)
         if task is None:
             return
-        (query_batch if query_batch.is_one(task) else runner).run(task)
+        (query_batch if query_batch.can_batch(task) else runner).run(task)
 
 
 @shared_task(name="adit.jobs.sweep")
 def sweep() -> None:
     """Finds what dead workers held, and rings for what is due: no lost message delays for long."""
-    maintenance.fail_what_waits()
-    batch_start.start_by_themselves()
+    maintenance.fail_tasks_of_ended_projects()
+    batch_start.start_automatically()
     waiting = queue.sweep()
     slots.release_expired()
-    settle()
-    if waiting or delivery_lists.due().exists():
-        ring()
+    close_ended_tasks()
+    if waiting or deliveries.jobs_due().exists():
+        wake_workers()
 
 
 @shared_task(name=MAIL_TASK)
 def send_mail() -> None:
     """Sends the letters that wait."""
-    notifications.send_waiting()
+    notifications.send_due_mails()
     nodes_notifications.ALARM_OUTBOX.send()
     nodes_notifications.AUDIT_HEAD_OUTBOX.send()
 
 
 @shared_task(name="adit.jobs.watch")
-def watch() -> None:
+def check_alarms() -> None:
     """Looks for what somebody should look at, and tells them."""
-    maintenance.look()
+    maintenance.update_stalled_alarms()
     host_checks.check_node_rows()
     alarms.end_old_alarms()
     nodes_notifications.mail_alarms()
 
 
 @shared_task(name="adit.jobs.clean")
-def clean() -> None:
+def clean_up() -> None:
     """Forgets what nobody came back to; once a day the end of the trail leaves the machine."""
-    drafts.sweep()
+    drafts.delete_expired_drafts()
     daily_usage.delete_old_usage()
     nodes_notifications.mail_audit_head()
     archives.remove_expired()
-    archives.remove_left()
-    archives.forget_gathered()
-    storage_quota.look()
+    archives.remove_unlisted_of_idle_jobs()
+    archives.delete_staged_images()
+    storage_quota.update_quota_alarms()
 
 
-def settle_memory() -> None:
+def freeze_heap() -> None:
     """What is loaded once stays: the collector looks at it no more, which saves a tenth of a search."""
     gc.collect()
     gc.freeze()
 
 
 @worker_shutting_down.connect
-def _end_soon(**kwargs: object) -> None:
+def _request_shutdown(**kwargs: object) -> None:
     """Runs in the signal's handler: the lease's thread sees it and stops the task in hand."""
     SHUTDOWN.requested = True
 
 
 @worker_ready.connect
-def _look_for_work(**kwargs: object) -> None:
+def _wake_at_start(**kwargs: object) -> None:
     """A worker that starts does not wait for the next sweep."""
-    settle_memory()
-    ring(1)
+    freeze_heap()
+    wake_workers(1)
 
 
 @worker_ready.connect
-def _look_around(**kwargs: object) -> None:
+def _begin_host_checks(**kwargs: object) -> None:
     """Each machine tells of its own disks."""
     host_checks.start_host_checks()

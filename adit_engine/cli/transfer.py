@@ -66,7 +66,7 @@ class TransferRun:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.outcomes: list[SeriesOutcome] = []
+        self.series_results: list[SeriesOutcome] = []
         self.manifests: dict[str, SeriesLedger] = {}
         self.errors: list[str] = []
         self.archives: list[str] = []
@@ -115,7 +115,7 @@ class TransferRun:
         change = self._change(study, source)
         for told in transfer(order, source, destination, change, {}, self.stop):
             if isinstance(told, SeriesOutcome):
-                self.outcomes.append(told)
+                self.series_results.append(told)
             elif isinstance(told, SourceListing):
                 self.manifests[told.series.series_uid] = SeriesLedger(told.series, told.expected)
             else:
@@ -213,8 +213,8 @@ class TransferRun:
 
     def _all_outcomes(self) -> Iterator[SeriesOutcome]:
         """The outcomes told, and one for each series whose transfer broke off."""
-        yield from self.outcomes
-        told = {outcome.series.series_uid for outcome in self.outcomes}
+        yield from self.series_results
+        told = {outcome.series.series_uid for outcome in self.series_results}
         for uid, manifest in self.manifests.items():
             if uid not in told:
                 yield SeriesOutcome.of(manifest)

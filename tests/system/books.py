@@ -86,15 +86,15 @@ def _ledger(project: Any) -> Any:
     from lab.auditor import Ledger
 
     from adit.jobs import encrypted_payload
-    from adit.jobs.models import Item
+    from adit.jobs.models import SeriesResult
     from adit_engine.values.outcome import SeriesOutcome, SourceListing
 
     ledger = Ledger()
     ledger.begin()
-    for item in Item.objects.filter(task__job__project=project).select_related(
+    for item in SeriesResult.objects.filter(task__job__project=project).select_related(
         "task__job__project"
     ):
-        manifest = encrypted_payload.open_item(item).manifest
+        manifest = encrypted_payload.open_series(item).manifest
         uid = manifest.series.series_uid
         ledger.attempts[-1] += [
             SourceListing(manifest.series, manifest.expected),

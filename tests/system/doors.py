@@ -69,25 +69,25 @@ def send(
     timezone.now = lambda: real() + timedelta(days=days)
     from adit.accounts.models import User
     from adit.jobs import queue
-    from adit.jobs.kinds.selective import Order, Pick
+    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
     from adit.jobs.models import Job
     from adit.nodes.access import may_read
     from adit.nodes.models import Node
     from adit.orders import actions
     from adit.projects.models import Project
-    from adit.results.report import report_of
+    from adit.results.report import build_report
     from adit.worker import runner
 
     root, source = User.objects.get(), Node.objects.get(name="PACS")
     assert may_read(root, source)
-    picks = tuple(Pick(source.pk, uid, patient_id, pseudonym=pseudonym) for uid in studies)
+    picks = tuple(OrderedStudy(source.pk, uid, patient_id, pseudonym=pseudonym) for uid in studies)
     destination = Node.objects.get(name=to)
-    wanted = Order(picks, destination.pk, Project.objects.get(protocol_id=project).pk)
-    job = actions.create(root, "selective", wanted, key=f"{project} {to}")
+    wanted = SelectiveOrder(picks, destination.pk, Project.objects.get(protocol_id=project).pk)
+    job = actions.create_job(root, "selective", wanted, key=f"{project} {to}")
     while (task := queue.claim(f"worker {os.getpid()}")) is not None:
-        runner.run(task)
+        runner.run_task(task)
     job = Job.objects.get(pk=job.pk)
-    return {"state": job.state, "message": job.message, "report": report_of(job)}
+    return {"state": job.state, "message": job.message, "report": build_report(job)}
 
 
 if __name__ == "__main__":

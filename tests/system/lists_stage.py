@@ -85,20 +85,20 @@ def pace(kb_s: int) -> None:
 def told_of(job: int) -> dict[str, Any]:
     """The job's state, and for each line the output UIDs of the images delivered for it."""
     from adit.jobs import encrypted_payload
-    from adit.jobs.models import Item, Job
+    from adit.jobs.models import Job, SeriesResult
     from adit.projects import services
     from adit.results import sheet_rows
 
     row = Job.objects.get(pk=job)
     assert row.project is not None
-    box, key = encrypted_payload.box_of(row.project), services.get_project_key(row.project)
+    box, key = encrypted_payload.get_box(row.project), services.get_project_key(row.project)
     found: dict[int, list[str]] = {}
     for line in row.lines.select_related("task"):
-        content = sheet_rows.opened(box, line)
+        content = sheet_rows.open_row(box, line)
         wanted = content.asked.get("SeriesInstanceUID", "")
         manifests = [
-            encrypted_payload.open_item(item, box).manifest
-            for item in Item.objects.filter(task=line.task)
+            encrypted_payload.open_series(item, box).manifest
+            for item in SeriesResult.objects.filter(task=line.task)
         ]
         found[line.line] = sorted(
             key.uid(uid)

@@ -64,7 +64,7 @@ def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) 
 def order(pairs: list[tuple[str, str]], patient: str) -> None:
     """A job for each pair of a study and a project."""
     from adit.accounts.models import User
-    from adit.jobs.kinds.selective import Order, Pick
+    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
     from adit.nodes.models import Node
     from adit.orders import actions
     from adit.projects.models import Project
@@ -74,20 +74,20 @@ def order(pairs: list[tuple[str, str]], patient: str) -> None:
     for study, project in pairs:
         project = Project.objects.get(protocol_id=project)
         destination = Node.objects.get(name=project).pk
-        wanted = Order((Pick(source, study, patient),), destination, project.pk)
-        actions.create(user, "selective", wanted, key=f"{study}-{project}")
+        wanted = SelectiveOrder((OrderedStudy(source, study, patient),), destination, project.pk)
+        actions.create_job(user, "selective", wanted, key=f"{study}-{project}")
 
 
 def told_of() -> list[dict[str, Any]]:
     """What each job says that it delivered, by the UIDs of the source and of the output."""
     from adit.jobs import encrypted_payload
-    from adit.jobs.models import Item, Job
+    from adit.jobs.models import Job, SeriesResult
     from adit.projects import services
 
     found = []
     for job in Job.objects.order_by("pk"):
-        items = Item.objects.filter(task__job=job).select_related("task__job__project")
-        manifests = [encrypted_payload.open_item(item).manifest for item in items]
+        items = SeriesResult.objects.filter(task__job=job).select_related("task__job__project")
+        manifests = [encrypted_payload.open_series(item).manifest for item in items]
         delivered = [uid for one in manifests for uid in one.delivered_entries()]
         assert job.project is not None
         key = services.get_project_key(job.project)

@@ -16,7 +16,7 @@ def main(password: str, size_bytes: int) -> None:
     from django.utils import timezone
 
     from adit.accounts.models import User
-    from adit.jobs.models import Archive, Job, JobState
+    from adit.jobs.models import ArchiveFile, Job, JobState
     from adit.nodes.models import Node
 
     root = User.objects.create_superuser("root", password=password)
@@ -36,7 +36,7 @@ def main(password: str, size_bytes: int) -> None:
         ended_at=now,
     )
     (place / "job-1.7z").write_bytes(os.urandom(size_bytes))
-    archive = Archive.objects.create(
+    archive = ArchiveFile.objects.create(
         job=job,
         round=0,
         name="job-1.7z",

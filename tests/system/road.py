@@ -82,7 +82,7 @@ def pace(kb_s: int) -> None:
 def order(patient: str, protocol_id: str) -> dict[str, Any]:
     """The one study of a patient, without a page."""
     from adit.accounts.models import User
-    from adit.jobs.kinds.selective import Order, Pick
+    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
     from adit.nodes import search
     from adit.nodes.models import Node
     from adit.orders import actions
@@ -97,21 +97,23 @@ def order(patient: str, protocol_id: str) -> dict[str, Any]:
     ).records
     announced = ("pixel-rule", "class")
     project = Project.objects.get(protocol_id=protocol_id)
-    pick = Pick(source.pk, found.study_uid, patient)
-    wanted = Order((pick,), destination.pk, project.pk, announced=announced)
-    return {"job": actions.create(user, "selective", wanted, key=f"{patient} {protocol_id}").pk}
+    pick = OrderedStudy(source.pk, found.study_uid, patient)
+    wanted = SelectiveOrder((pick,), destination.pk, project.pk, announced=announced)
+    return {"job": actions.create_job(user, "selective", wanted, key=f"{patient} {protocol_id}").pk}
 
 
 def ledger(job_id: int) -> dict[str, Any]:
     """What the job says that it delivered: each series' manifest, opened, and the output's UIDs."""
     from adit.jobs import encrypted_payload
-    from adit.jobs.models import Item, Job
+    from adit.jobs.models import Job, SeriesResult
     from adit.projects import services
 
     job = Job.objects.get(pk=job_id)
-    items = Item.objects.filter(task__job=job).select_related("task__job__project")
+    items = SeriesResult.objects.filter(task__job=job).select_related("task__job__project")
     manifests = [
-        encrypted_payload.open_item(item).manifest.to_json() for item in items if not item.left_out
+        encrypted_payload.open_series(item).manifest.to_json()
+        for item in items
+        if not item.left_out
     ]
     uids = {uid for manifest in manifests for uid in manifest["instances"]}
     assert job.project is not None

@@ -251,7 +251,7 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
 
     from adit.jobs import encrypted_payload, task_groups
     from adit.jobs.kinds.base import TaskPlan
-    from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState
+    from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState
     from adit.projects import services
 
     project = services.default_project()
@@ -284,7 +284,7 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
             TaskGroup.objects.filter(job=job).update(wait_reason="PACS1 opens at 20:00")
         delivered, withheld, failed = COUNTS.get(state, (0, 0, 0))
         if state in COUNTS:
-            Item.objects.create(
+            SeriesResult.objects.create(
                 task=task,
                 attempt=1,
                 index=f"{place}",

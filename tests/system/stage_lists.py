@@ -55,33 +55,33 @@ def study(number: int, **values: Any) -> Any:
 def make_query(owner: Any, nodes: dict[str, Any]) -> int:
     """Found twice, found but capped, nothing, and not answered."""
     from adit.jobs import encrypted_payload
-    from adit.jobs.kinds.base import Found, Note, SheetRow
-    from adit.jobs.kinds.batch_query import Order, Row
+    from adit.jobs.kinds.base import RowMatches, RowNote, SheetRow
+    from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
     from adit.jobs.models import Job, TaskState
     from adit.orders import actions
     from adit.results import sheet_rows
     from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 
     rows = tuple(
-        Row(
+        BatchQueryRow(
             SheetRow(line, ("my key",), f"P{line}", {"PatientID": f"000{line}"}),
             PatientQuery(PersonCriteria(patient_id=f"000{line}")),
         )
         for line in range(2, 6)
     )
     sources = (nodes["PACS1"].pk, nodes["Old archive"].pk)
-    order = Order(rows, sources, own_headers=("Key",))
-    job = actions.create(owner, "batch_query", order, key="stage query")
-    answers: list[tuple[list[Any], tuple[Note, ...]]] = [
+    order = BatchQueryOrder(rows, sources, own_headers=("Key",))
+    job = actions.create_job(owner, "batch_query", order, key="stage query")
+    answers: list[tuple[list[Any], tuple[RowNote, ...]]] = [
         ([study(1), study(2)], ()),
-        ([study(3)], (Note.CAPPED,)),
-        ([], (Note.NOTHING,)),
+        ([study(3)], (RowNote.CAPPED,)),
+        ([], (RowNote.NOTHING,)),
     ]
     tasks = list(job.tasks.order_by("position"))
     for task, (records, notes) in zip(tasks, answers, strict=False):
-        sheet_rows.write(
-            encrypted_payload.box_of(job.project),
-            {task: [Found(task.position + 1, records, notes)]},
+        sheet_rows.write_matches(
+            encrypted_payload.get_box(job.project),
+            {task: [RowMatches(task.position + 1, records, notes)]},
         )
     job.tasks.update(state=TaskState.SUCCESS)
     job.tasks.filter(position=4).update(state=TaskState.FAILURE, message="PACS1 refuses it.")
@@ -92,8 +92,8 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
 def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
     """Checked, with one row of each kind: sure, one of several, not there."""
     from adit.jobs import encrypted_payload
-    from adit.jobs.kinds.base import Checked, Note, SeriesSeen, StudySeen
-    from adit.jobs.kinds.batch_transfer import Order, Row
+    from adit.jobs.kinds.base import ListedSeries, ListedStudy, RowCheck, RowNote
+    from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
     from adit.jobs.models import Job, TaskState
     from adit.orders import actions, transfer_preview
     from adit.results import sheet_rows
@@ -101,34 +101,37 @@ def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
     from adit_engine.values.record import Record
     from adit_engine.values.references import QueryLevel
 
-    def seen(number: int) -> StudySeen:
+    def seen(number: int) -> ListedStudy:
         values = {"SeriesInstanceUID": f"{ROOT}.{number}.1", "Modality": "CT", "SeriesNumber": "1"}
         images = {"NumberOfSeriesRelatedInstances": "120"}
         series = Record(
             QueryLevel.SERIES, {**values, **images, "StudyInstanceUID": f"{ROOT}.{number}"}
         )
-        return StudySeen(study(number), (SeriesSeen(series, {"1.2.840.10008.5.1.4.1.1.2": 120}),))
+        return ListedStudy(
+            study(number), (ListedSeries(series, {"1.2.840.10008.5.1.4.1.1.2": 120}),)
+        )
 
     rows = tuple(
-        Row(n, StudyCriteria(f"000{n}", study_uid=f"{ROOT}.{n}"), own=("k",)) for n in (2, 3, 4)
+        BatchTransferRow(n, StudyCriteria(f"000{n}", study_uid=f"{ROOT}.{n}"), own=("k",))
+        for n in (2, 3, 4)
     )
-    order = Order(
+    order = BatchTransferOrder(
         rows,
         nodes["PACS1"].pk,
         nodes["Research folder"].pk,
         own_headers=("Key",),
         further=(nodes["Old archive"].pk,),
     )
-    job = actions.create(owner, "batch_transfer", order, key="stage transfer")
-    task, box = job.tasks.get(), encrypted_payload.box_of(job.project)
+    job = actions.create_job(owner, "batch_transfer", order, key="stage transfer")
+    task, box = job.tasks.get(), encrypted_payload.get_box(job.project)
     job.tasks.update(state=TaskState.IN_PROGRESS)
     for line, studies, notes in (
         (2, (seen(2),), ()),
-        (3, (seen(3), seen(5)), (Note.SEVERAL,)),
-        (4, (), (Note.NOTHING,)),
+        (3, (seen(3), seen(5)), (RowNote.SEVERAL,)),
+        (4, (), (RowNote.NOTHING,)),
     ):
-        facts = transfer_preview.facts_of(job, studies)
-        sheet_rows.answer(box, task, Checked(line, studies, notes), facts)
+        facts = transfer_preview.preview_facts(job, studies)
+        sheet_rows.write_check(box, task, RowCheck(line, studies, notes), facts)
     job.tasks.update(state=TaskState.SUCCESS)
     Job.objects.filter(pk=job.pk).update(state="waiting_for_owner", message="")
     return int(job.pk)
@@ -140,10 +143,12 @@ def hold(pk: int) -> None:
 
     from adit.jobs import encrypted_payload
     from adit.jobs.models import Task
-    from adit.jobs.patient_id_changes import FOUND
+    from adit.jobs.patient_id_changes import NEW_ID
 
     task = Task.objects.select_related("job__project").get(job=pk)
-    content = replace(encrypted_payload.open_task(task), patient_id="0815", payload={FOUND: "4711"})
+    content = replace(
+        encrypted_payload.open_task(task), patient_id="0815", payload={NEW_ID: "4711"}
+    )
     task.payload = encrypted_payload.reseal_task(task, content)
     task.message = "The patient has another ID at PACS1 now."
     task.save()
@@ -151,12 +156,12 @@ def hold(pk: int) -> None:
 
 def make_held_back() -> int:
     """Of the job with gaps, by an ultrasound device."""
-    from adit.jobs.models import HeldBack, Item
+    from adit.jobs.models import SeriesResult, WithheldImages
 
-    item = Item.objects.get(task__job__state="warning", withheld=6)
+    item = SeriesResult.objects.get(task__job__state="warning", withheld=6)
     item.reasons = [list(NOT_SENT)]
     item.save()
-    row = HeldBack.objects.create(
+    row = WithheldImages.objects.create(
         item=item,
         code=NOT_SENT[0],
         reason=NOT_SENT[1],

@@ -40,7 +40,7 @@ def make(places: dict[str, Any]) -> dict[str, int]:
 
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS, create_standard_groups
-    from adit.jobs.kinds.selective import Order, Pick
+    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
     from adit.nodes.models import Node, NodeAccess
     from adit.orders import actions
     from adit.projects import services
@@ -73,9 +73,11 @@ def make(places: dict[str, Any]) -> dict[str, int]:
             protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
         )
         services.create_project(root, project, members=[coordinators])
-        pick = Pick(source.pk, STUDIES[protocol_id], PATIENTS[protocol_id])
-        order = Order((pick,), destination.pk, project=project.pk, announced=("pixel-rule",))
-        jobs[protocol_id] = actions.create(coordinator, "selective", order, key=protocol_id).pk
+        pick = OrderedStudy(source.pk, STUDIES[protocol_id], PATIENTS[protocol_id])
+        order = SelectiveOrder(
+            (pick,), destination.pk, project=project.pk, announced=("pixel-rule",)
+        )
+        jobs[protocol_id] = actions.create_job(coordinator, "selective", order, key=protocol_id).pk
     return jobs
 
 

@@ -13,7 +13,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def kind_of(word: str) -> Kind:
+def get_kind(word: str) -> Kind:
     """Raises WrongInput."""
     try:
         return KINDS[word]

@@ -1,4 +1,5 @@
-"""Kind: what a person can order, as a plan of tasks and a way to run one; knows no database."""
+"""Kind: what a person can order, as a plan of tasks and a way to run one; knows no database.
+Sending: how every kind that delivers images carries one study, once its task runs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +10,14 @@ from adit_engine.bounded_stream import Stop
 from adit_engine.errors import InvalidInput
 from adit_engine.nodes.base import SourceNode, Storable
 from adit_engine.pseudonymize.parameters import Change
+from adit_engine.transfer.study import StudyRequest as Transfer
+from adit_engine.transfer.study import transfer
 from adit_engine.values.outcome import InstanceEvent, SeriesLedger, SeriesOutcome, SourceListing
 from adit_engine.values.record import Record
+from adit_engine.values.references import StudyRef
+from adit_engine.values.selection import Selection
 
-MOST_REASON = 200
+MAX_REASON_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +34,14 @@ class SendAsIs:
     def __post_init__(self) -> None:
         if not self.reason.strip():
             raise InvalidInput("Say in a few words why identified data must be sent.")
-        if len(self.reason) > MOST_REASON:
-            raise InvalidInput(f"The reason may have {MOST_REASON} characters.")
+        if len(self.reason) > MAX_REASON_LENGTH:
+            raise InvalidInput(f"The reason may have {MAX_REASON_LENGTH} characters.")
 
 
 OrderedChange = Pseudonymize | SendAsIs
 
 
-class Order(Protocol):
+class JobOrder(Protocol):
     """What every kind's order says. Node and project are row ids; no project = the site's own.
 
     `announced` are the codes of withholding that were shown before the start and accepted.
@@ -86,7 +91,7 @@ class TaskPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class TaskContext:
     """What a running task works with. `held` maps series UIDs to ledgers of earlier attempts."""
 
     source: SourceNode
@@ -100,7 +105,7 @@ class Context:
     """Those that the project allows; empty = all."""
 
 
-class Note(StrEnum):
+class RowNote(StrEnum):
     """What may be wrong with the answer to a row; pages and exports say it in words."""
 
     NOTHING = "nothing"
@@ -125,17 +130,17 @@ class Note(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RowMatches:
     """The studies or series that answer one line of a sheet: all of them, in one."""
 
     line: int
     records: tuple[Record, ...] = field(repr=False)
     """Of level SERIES when the line asks for series: those have their study's values, too."""
-    notes: tuple[Note, ...] = ()
+    notes: tuple[RowNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesSeen:
+class ListedSeries:
     """One series as the source lists it. `classes` are images by SOP class; None: not told."""
 
     record: Record = field(repr=False)
@@ -147,25 +152,25 @@ class SeriesSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class StudySeen:
+class ListedStudy:
     """One study that a row may mean, with those of its series that the row names."""
 
     record: Record = field(repr=False)
-    series: tuple[SeriesSeen, ...] = ()
+    series: tuple[ListedSeries, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class RowCheck:
     """What a source holds for one line of a sheet, before anything is fetched."""
 
     line: int
-    studies: tuple[StudySeen, ...] = field(repr=False)
-    notes: tuple[Note, ...] = ()
+    studies: tuple[ListedStudy, ...] = field(repr=False)
+    notes: tuple[RowNote, ...] = ()
     why: str = ""
     """The node's sentence where it could not answer."""
 
 
-Yielded = SourceListing | InstanceEvent | SeriesOutcome | Found | Checked
+TaskOutput = SourceListing | InstanceEvent | SeriesOutcome | RowMatches | RowCheck
 
 
 class Kind(Protocol):
@@ -179,6 +184,30 @@ class Kind(Protocol):
         """Raises WrongInput."""
         ...
 
-    def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+    def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
         """Lazy. Raises the engine's errors."""
         ...
+
+
+def transfer_study(payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
+    """The study of a payload with study_uid, patient_id and series_uids (none = all), and
+    `renamed` where a person has confirmed another id of the patient. Lazy.
+
+    Raises the engine's errors.
+    """
+    assert context.destination is not None, "an order that delivers has a destination"
+    assert context.change is not None, "and says what happens to its images"
+    order = Transfer(
+        StudyRef(payload["study_uid"]),
+        payload["patient_id"],
+        Selection(tuple(payload["series_uids"]), context.modalities),
+        payload.get("renamed", ""),
+    )
+    return transfer(
+        order,
+        context.source,
+        context.destination,
+        context.change,
+        context.held,
+        context.stop,
+    )

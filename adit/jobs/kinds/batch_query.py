@@ -5,24 +5,24 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from adit.jobs.kinds.base import (
-    Context,
-    Found,
-    Note,
     OrderedChange,
     Pseudonymize,
+    RowMatches,
+    RowNote,
     SheetRow,
+    TaskContext,
+    TaskOutput,
     TaskPlan,
-    Yielded,
 )
 from adit_engine.errors import InvalidInput
 from adit_engine.patient_search.search import PatientQuery, PatientQueryResult, PatientSearch
 
-MOST_ROWS = 10_000
-MOST_SOURCES = 5
+MAX_ROWS = 10_000
+MAX_SOURCES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BatchQueryRow:
     """One line of the sheet: what it asks, and what comes back with its answer."""
 
     sheet: SheetRow
@@ -30,10 +30,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BatchQueryOrder:
     """Raises WrongInput. Each row is asked of each source; sources are rows of nodes."""
 
-    rows: tuple[Row, ...] = field(repr=False)
+    rows: tuple[BatchQueryRow, ...] = field(repr=False)
     sources: tuple[int, ...]
     project: int | None = None
     own_headers: tuple[str, ...] = ()
@@ -46,12 +46,12 @@ class Order:
     def __post_init__(self) -> None:
         if not self.rows:
             raise InvalidInput("No row is left to ask for: tick at least one.")
-        if len(self.rows) > MOST_ROWS:
-            raise InvalidInput(f"At most {MOST_ROWS} rows fit into one query: split the sheet.")
+        if len(self.rows) > MAX_ROWS:
+            raise InvalidInput(f"At most {MAX_ROWS} rows fit into one query: split the sheet.")
         if not self.sources:
             raise InvalidInput("Tick at least one PACS or folder to ask.")
-        if len(set(self.sources)) > MOST_SOURCES:
-            raise InvalidInput(f"At most {MOST_SOURCES} PACS or folders in one query.")
+        if len(set(self.sources)) > MAX_SOURCES:
+            raise InvalidInput(f"At most {MAX_SOURCES} PACS or folders in one query.")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -65,26 +65,26 @@ class BatchQuery:
     in_a_row: ClassVar[bool] = True
     """Its tasks are small searches: a worker asks those that follow each other together."""
 
-    def plan(self, order: Order) -> list[TaskPlan]:
+    def plan(self, order: BatchQueryOrder) -> list[TaskPlan]:
         """One task per question and source: rows that ask the same share one."""
-        groups: dict[tuple[str, ...], list[Row]] = {}
+        groups: dict[tuple[str, ...], list[BatchQueryRow]] = {}
         for row in order.rows:
             groups.setdefault(row.question.key, []).append(row)
         return [
-            _plan(source, rows)
+            _plan_task(source, rows)
             for source in dict.fromkeys(order.sources)
             for rows in groups.values()
         ]
 
-    def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+    def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
         asked = payload["questions"]
         questions = [PatientQuery.from_json(one["question"]) for one in asked]
         answers = PatientSearch(context.source, context.stop).answers(questions)
         for one, answer in zip(asked, answers, strict=True):
-            yield Found(one["line"], answer.records, _notes(answer))
+            yield RowMatches(one["line"], answer.records, _row_notes(answer))
 
 
-def _plan(source: int, rows: list[Row]) -> TaskPlan:
+def _plan_task(source: int, rows: list[BatchQueryRow]) -> TaskPlan:
     questions = [{"line": row.sheet.line, "question": row.question.to_json()} for row in rows]
     lines = ", ".join(str(row.sheet.line) for row in rows)
     return TaskPlan(
@@ -97,12 +97,12 @@ def _plan(source: int, rows: list[Row]) -> TaskPlan:
     )
 
 
-def _notes(answer: PatientQueryResult) -> tuple[Note, ...]:
+def _row_notes(answer: PatientQueryResult) -> tuple[RowNote, ...]:
     said = {
-        Note.NOTHING: not answer.records,
-        Note.OTHER_PERSON: answer.other_person,
-        Note.CAPPED: answer.is_capped,
-        Note.PATIENTS: answer.patients > 1,
-        Note.NOT_ASKED: answer.is_loose,
+        RowNote.NOTHING: not answer.records,
+        RowNote.OTHER_PERSON: answer.other_person,
+        RowNote.CAPPED: answer.is_capped,
+        RowNote.PATIENTS: answer.patients > 1,
+        RowNote.NOT_ASKED: answer.is_loose,
     }
     return tuple(note for note, is_so in said.items() if is_so)

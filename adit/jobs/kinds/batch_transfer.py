@@ -7,18 +7,18 @@ from datetime import date
 from typing import Any, ClassVar
 
 from adit.jobs.kinds.base import (
-    Checked,
-    Context,
-    Note,
+    ListedSeries,
+    ListedStudy,
     OrderedChange,
     Pseudonymize,
-    SeriesSeen,
+    RowCheck,
+    RowNote,
     SheetRow,
-    StudySeen,
+    TaskContext,
+    TaskOutput,
     TaskPlan,
-    Yielded,
+    transfer_study,
 )
-from adit.jobs.kinds.sending import sent
 from adit_engine.errors import AditError, InvalidInput
 from adit_engine.nodes.base import SupportsSharedAssociation
 from adit_engine.pseudonymize.keys import validate_pseudonym
@@ -26,16 +26,16 @@ from adit_engine.transfer.study_lookup import StudyCriteria, StudyLookup
 from adit_engine.values.record import Record
 from adit_engine.values.references import SeriesRef, StudyRef
 
-MOST_ROWS = 10_000
-MOST_SOURCES = 5
+MAX_ROWS = 10_000
+MAX_SOURCES = 5
 QUESTIONS_PER_TASK = 25
 """So many questions of a check are one task: few enough to be tried again, many enough to be quick."""
-MOST_STUDIES_SEEN = 20
+MAX_LISTED_STUDIES = 20
 """Of a row that means so many studies, these are shown to choose from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BatchTransferRow:
     """One row of the sheet. `wanted` names the study; an empty series UID means all of it."""
 
     line: int
@@ -74,14 +74,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BatchTransferOrder:
     """A sheet to be checked, and, once it is started, transferred.
 
     `further` are asked one after the other for what `source` does not have. `pilot` are the first
     studies that go alone; `starts_itself`: when each row has one hit.
     """
 
-    rows: tuple[Row, ...] = field(repr=False)
+    rows: tuple[BatchTransferRow, ...] = field(repr=False)
     source: int
     destination: int
     project: int | None = None
@@ -96,12 +96,10 @@ class Order:
     def __post_init__(self) -> None:
         if not self.rows:
             raise InvalidInput("The sheet has no row that can be ordered.")
-        if len(self.rows) > MOST_ROWS:
-            raise InvalidInput(f"At most {MOST_ROWS} rows fit into one order: split the sheet.")
-        if len({self.source, *self.further}) > MOST_SOURCES:
-            raise InvalidInput(
-                f"At most {MOST_SOURCES} PACS or folders to fetch from in one order."
-            )
+        if len(self.rows) > MAX_ROWS:
+            raise InvalidInput(f"At most {MAX_ROWS} rows fit into one order: split the sheet.")
+        if len({self.source, *self.further}) > MAX_SOURCES:
+            raise InvalidInput(f"At most {MAX_SOURCES} PACS or folders to fetch from in one order.")
         if self.destination in (self.source, *self.further):
             raise InvalidInput("Source and destination are the same: choose another destination.")
         if len({row.line for row in self.rows}) < len(self.rows):
@@ -121,7 +119,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadyRow:
     """A row whose study is known. `series_uids` are those that come along; none named = all."""
 
     line: int
@@ -137,38 +135,38 @@ class BatchTransfer:
     stage: ClassVar[str] = "check"
     """It begins with a check, and waits for its owner after that."""
 
-    def plan(self, order: Order) -> list[TaskPlan]:
+    def plan(self, order: BatchTransferOrder) -> list[TaskPlan]:
         """The tasks of the check; those of the transfer follow from what it finds."""
-        by_question: dict[StudyCriteria, list[Row]] = {}
+        by_question: dict[StudyCriteria, list[BatchTransferRow]] = {}
         for row in order.rows:
-            by_question.setdefault(_question(row.wanted), []).append(row)
+            by_question.setdefault(_question_key(row.wanted), []).append(row)
         questions = list(by_question.values())
         return [
-            _check_plan(order.source, questions[at : at + QUESTIONS_PER_TASK])
+            _plan_check(order.source, questions[at : at + QUESTIONS_PER_TASK])
             for at in range(0, len(questions), QUESTIONS_PER_TASK)
         ]
 
-    def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+    def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
         if "check" in payload:
-            return check([_row_from(row) for row in payload["check"]], context)
-        return sent(payload, context)
+            return check_rows([_row_from_json(row) for row in payload["check"]], context)
+        return transfer_study(payload, context)
 
 
-def checked_elsewhere(payload: Mapping[str, Any], source: int, lines: Collection[int]) -> TaskPlan:
+def plan_check_at(payload: Mapping[str, Any], source: int, lines: Collection[int]) -> TaskPlan:
     """The check of these lines at another source, as the payload of the first one asks for them."""
-    rows = [_row_from(data) for data in payload["check"] if data["line"] in lines]
-    return _check_plan(source, [rows])
+    rows = [_row_from_json(data) for data in payload["check"] if data["line"] in lines]
+    return _plan_check(source, [rows])
 
 
-def transfers(rows: Sequence[Ready]) -> list[TaskPlan]:
+def plan_transfers(rows: Sequence[ReadyRow]) -> list[TaskPlan]:
     """One task for each study, in the order of the sheet; it answers all rows that name the study."""
-    by_study: dict[tuple[int, str], list[Ready]] = {}
+    by_study: dict[tuple[int, str], list[ReadyRow]] = {}
     for row in rows:
         by_study.setdefault((row.source, row.study.study_uid), []).append(row)
-    return [_transfer_plan(same) for same in by_study.values()]
+    return [_plan_transfer(same) for same in by_study.values()]
 
 
-def check(rows: Sequence[Row], context: Context) -> Iterator[Checked]:
+def check_rows(rows: Sequence[BatchTransferRow], context: TaskContext) -> Iterator[RowCheck]:
     """Asks the source for each row; lazy. What it refuses for one row alone is said with the row."""
     sighting = StudyLookup(context.source, context.stop)
     with ExitStack() as stack:
@@ -176,65 +174,65 @@ def check(rows: Sequence[Row], context: Context) -> Iterator[Checked]:
             stack.enter_context(context.source.share_association())
         for row in rows:
             try:
-                yield _checked(row, sighting)
+                yield _check_row(row, sighting)
             except AditError as error:
                 if error.again or context.stop.is_set():
                     raise
-                yield Checked(row.line, (), (Note.NO_ANSWER,), str(error))
+                yield RowCheck(row.line, (), (RowNote.NO_ANSWER,), str(error))
 
 
-def _checked(row: Row, sighting: StudyLookup) -> Checked:
+def _check_row(row: BatchTransferRow, sighting: StudyLookup) -> RowCheck:
     sighted = sighting.studies(row.wanted)
     mine = [study for study in sighted.studies if row.wanted.is_of_patient(study)]
-    capped = (Note.CAPPED,) if sighted.is_capped else ()
+    capped = (RowNote.CAPPED,) if sighted.is_capped else ()
     if not mine:
-        note = Note.OTHER_PERSON if sighted.studies else Note.NOTHING
-        return Checked(row.line, (), (note, *capped))
+        note = RowNote.OTHER_PERSON if sighted.studies else RowNote.NOTHING
+        return RowCheck(row.line, (), (note, *capped))
     if row.wanted.study_uid and len(sighted.studies) > 1:
         # One study UID under two patients: nothing of it may leave before that is put right.
-        return Checked(row.line, (), (Note.PATIENTS,))
-    seen = [_seen(row, study, sighting) for study in mine[:MOST_STUDIES_SEEN]]
+        return RowCheck(row.line, (), (RowNote.PATIENTS,))
+    seen = [_list_study(row, study, sighting) for study in mine[:MAX_LISTED_STUDIES]]
     studies = tuple(study for study in seen if study.series)
     if not studies:
-        return Checked(row.line, (), (Note.SERIES_GONE if row.series_uid else Note.NOTHING,))
-    return Checked(row.line, studies, (*_notes(studies), *capped))
+        return RowCheck(row.line, (), (RowNote.SERIES_GONE if row.series_uid else RowNote.NOTHING,))
+    return RowCheck(row.line, studies, (*_row_notes(studies), *capped))
 
 
-def _notes(studies: Sequence[StudySeen]) -> tuple[Note, ...]:
+def _row_notes(studies: Sequence[ListedStudy]) -> tuple[RowNote, ...]:
     if len(studies) == 1:
         return ()
     several = len({study.record.patient_id for study in studies}) > 1
-    return (Note.SEVERAL, Note.PATIENTS) if several else (Note.SEVERAL,)
+    return (RowNote.SEVERAL, RowNote.PATIENTS) if several else (RowNote.SEVERAL,)
 
 
-def _seen(row: Row, study: Record, sighting: StudyLookup) -> StudySeen:
+def _list_study(row: BatchTransferRow, study: Record, sighting: StudyLookup) -> ListedStudy:
     series = [one for one in sighting.series(study) if row.series_uid in ("", one.series_uid)]
     if row.wanted.modalities and not study.modalities:
         held = {word for one in series for word in one.modalities}
         series = [] if held.isdisjoint(row.wanted.modalities) else series
-    return StudySeen(
-        study, tuple(SeriesSeen(one, sighting.classes(study, one) or None) for one in series)
+    return ListedStudy(
+        study, tuple(ListedSeries(one, sighting.classes(study, one) or None) for one in series)
     )
 
 
-def _question(wanted: StudyCriteria) -> StudyCriteria:
+def _question_key(wanted: StudyCriteria) -> StudyCriteria:
     """The same for rows that one answer serves."""
     return StudyCriteria(study_uid=wanted.study_uid) if wanted.study_uid else wanted
 
 
-def _check_plan(source: int, questions: Sequence[Sequence[Row]]) -> TaskPlan:
+def _plan_check(source: int, questions: Sequence[Sequence[BatchTransferRow]]) -> TaskPlan:
     rows = [row for same in questions for row in same]
     lines = sorted(row.line for row in rows)
     return TaskPlan(
         source=source,
-        payload={"check": [_row_to(row) for row in rows]},
+        payload={"check": [_row_to_json(row) for row in rows]},
         title=f"Check of lines {lines[0]} to {lines[-1]}",
         searches=True,
         rows=tuple(SheetRow(row.line, row.own, row.pseudonym, row.asked) for row in rows),
     )
 
 
-def _transfer_plan(rows: Sequence[Ready]) -> TaskPlan:
+def _plan_transfer(rows: Sequence[ReadyRow]) -> TaskPlan:
     study = rows[0].study
     whole = any(not row.series_uids for row in rows)
     series = () if whole else tuple(dict.fromkeys(uid for row in rows for uid in row.series_uids))
@@ -244,7 +242,7 @@ def _transfer_plan(rows: Sequence[Ready]) -> TaskPlan:
             "study_uid": study.study_uid,
             "patient_id": study.patient_id,
             "series_uids": [SeriesRef(study.study_uid, uid).series_uid for uid in series],
-            "labels": _labels(study),
+            "labels": _study_labels(study),
         },
         patient_id=study.patient_id,
         pseudonym=next((row.pseudonym for row in rows if row.pseudonym), ""),
@@ -253,7 +251,7 @@ def _transfer_plan(rows: Sequence[Ready]) -> TaskPlan:
     )
 
 
-def _labels(study: Record) -> dict[str, str]:
+def _study_labels(study: Record) -> dict[str, str]:
     return {
         "patient_name": study.patient_name,
         "birth_date": study.text("PatientBirthDate"),
@@ -273,7 +271,7 @@ def _title(study: Record) -> str:
     return " ".join(part for part in parts if part) or "Study"
 
 
-def _row_to(row: Row) -> dict[str, Any]:
+def _row_to_json(row: BatchTransferRow) -> dict[str, Any]:
     asked, day = row.wanted, row.wanted.study_date
     wanted = {
         "patient_id": asked.patient_id,
@@ -286,10 +284,10 @@ def _row_to(row: Row) -> dict[str, Any]:
     return {"line": row.line, "wanted": wanted, "series_uid": row.series_uid}
 
 
-def _row_from(data: Mapping[str, Any]) -> Row:
+def _row_from_json(data: Mapping[str, Any]) -> BatchTransferRow:
     wanted = data["wanted"]
     day = wanted["study_date"]
-    return Row(
+    return BatchTransferRow(
         data["line"],
         StudyCriteria(
             **{

@@ -5,17 +5,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from adit.jobs.kinds.base import Context, OrderedChange, Pseudonymize, TaskPlan, Yielded
-from adit.jobs.kinds.sending import sent
+from adit.jobs.kinds.base import (
+    OrderedChange,
+    Pseudonymize,
+    TaskContext,
+    TaskOutput,
+    TaskPlan,
+    transfer_study,
+)
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.values.references import SeriesRef, StudyRef
 
-MOST_STUDIES = 500
+MAX_STUDIES = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class StudyLabels:
     """What pages show of a picked study; nothing is decided by it."""
 
     patient_name: str = ""
@@ -27,7 +33,7 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class OrderedStudy:
     """One study, or some series of it. `source` is a node's row; no series named = all of them.
 
     `pseudonym` is the one given for this patient; empty = the project's, generated where needed.
@@ -38,7 +44,7 @@ class Pick:
     patient_id: str = field(repr=False)
     series_uids: tuple[str, ...] = ()
     pseudonym: str = ""
-    labels: Labels = field(default=Labels(), repr=False)
+    labels: StudyLabels = field(default=StudyLabels(), repr=False)
 
     def __post_init__(self) -> None:
         study = StudyRef(self.study_uid)
@@ -52,10 +58,10 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SelectiveOrder:
     """Raises WrongInput when it contradicts itself."""
 
-    picks: tuple[Pick, ...]
+    picks: tuple[OrderedStudy, ...]
     destination: int
     project: int | None = None
     change: OrderedChange = field(default=Pseudonymize())
@@ -64,8 +70,8 @@ class Order:
     def __post_init__(self) -> None:
         if not self.picks:
             raise InvalidInput("Nothing is picked yet: tick at least one study or series.")
-        if len(self.picks) > MOST_STUDIES:
-            raise InvalidInput(f"At most {MOST_STUDIES} studies fit into one order: make several.")
+        if len(self.picks) > MAX_STUDIES:
+            raise InvalidInput(f"At most {MAX_STUDIES} studies fit into one order: make several.")
         studies = Counter((pick.source, pick.study_uid) for pick in self.picks)
         if studies.most_common(1)[0][1] > 1:
             raise InvalidInput("One study is picked twice: join its series in one row.")
@@ -95,7 +101,7 @@ class Selective:
     word: ClassVar[str] = "selective"
     label: ClassVar[str] = "Selective transfer"
 
-    def plan(self, order: Order) -> list[TaskPlan]:
+    def plan(self, order: SelectiveOrder) -> list[TaskPlan]:
         """One task per study, in the order of picking."""
         return [
             TaskPlan(
@@ -113,10 +119,10 @@ class Selective:
             for pick in order.picks
         ]
 
-    def run(self, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
-        return sent(payload, context)
+    def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
+        return transfer_study(payload, context)
 
 
-def _title(labels: Labels) -> str:
+def _title(labels: StudyLabels) -> str:
     parts = (labels.study_date, labels.modalities, labels.study_description)
     return " ".join(part for part in parts if part) or "Study"

@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['-id'],
             },
-            bases=(adit.jobs.models.Ended, models.Model),
+            bases=(adit.jobs.models.EndStateMixin, models.Model),
         ),
         migrations.CreateModel(
             name='Delivery',
@@ -150,7 +150,7 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['job_id', 'position'],
             },
-            bases=(adit.jobs.models.Ended, models.Model),
+            bases=(adit.jobs.models.EndStateMixin, models.Model),
         ),
         migrations.CreateModel(
             name='ResultLine',

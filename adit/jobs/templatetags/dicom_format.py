@@ -18,14 +18,16 @@ MASK = "•••"
 @register.filter
 def person_name(text: str) -> str:
     """`Yamada^Tarou=山田^太郎` as `Yamada, Tarou (山田 太郎)` (PS3.5 6.2.1.2)."""
-    groups = [_joined(group, " " if i else ", ") for i, group in enumerate(text.split("=")[:2])]
+    groups = [
+        _join_components(group, " " if i else ", ") for i, group in enumerate(text.split("=")[:2])
+    ]
     first, other = [*groups, ""][:2]
     if not first:
         return other
     return f"{first} ({other})" if other else first
 
 
-def _joined(group: str, comma: str) -> str:
+def _join_components(group: str, comma: str) -> str:
     last, *others = [part.strip() for part in group.split("^")]
     rest = " ".join(part for part in others if part)
     return f"{last}{comma}{rest}" if last and rest else last or rest
@@ -38,7 +40,7 @@ def dicom_date(text: str) -> str:
         day = datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()  # noqa: DTZ007
     except ValueError:
         return text
-    return _written(day)
+    return _format_date(day)
 
 
 @register.filter
@@ -47,10 +49,10 @@ def moment(at: datetime | None) -> str:
     if at is None:
         return ""
     local = timezone.localtime(at)
-    return f"{_written(local.date())} {local:%H:%M}"
+    return f"{_format_date(local.date())} {local:%H:%M}"
 
 
-def _written(day: date) -> str:
+def _format_date(day: date) -> str:
     # In English 04/12/1956 is two different days to two different people.
     if (get_language() or "en").startswith("en"):
         return day.isoformat()
@@ -71,7 +73,7 @@ def masked(text: str, sees: bool) -> str:
 
 @register.filter
 def size(size_bytes: int | None) -> str:
-    return "" if size_bytes is None else progress.size_in_words(size_bytes)
+    return "" if size_bytes is None else progress.format_size(size_bytes)
 
 
 @register.filter

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-WORDS: Mapping[str, Any] = {
+EVENT_LABELS: Mapping[str, Any] = {
     "job.created": _("ordered"),
     "job.started": _("started after the check"),
     "job.continued": _("continued after the pilot"),
@@ -44,6 +44,6 @@ WORDS: Mapping[str, Any] = {
 }
 
 
-def action_in_words(action: str) -> str:
+def event_label(action: str) -> str:
     """Actions that are not known here are shown as they are: better than nothing."""
-    return str(WORDS.get(action, action))
+    return str(EVENT_LABELS.get(action, action))

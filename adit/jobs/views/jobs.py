@@ -18,33 +18,33 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, may, order_right
 from adit.jobs import progress, states, task_groups, visibility
 from adit.jobs.disclosure import disclosed
-from adit.jobs.estimates import outlook
+from adit.jobs.estimates import estimate_job
 from adit.jobs.filters import JobFilter
-from adit.jobs.models import Item, Job, JobState, Task, TaskState, Work
-from adit.jobs.views.access import person, visible_job
-from adit.jobs.views.task_labels import about, kind_label
-from adit.jobs.views.timeline import timeline
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState, TaskType
+from adit.jobs.views.access import current_user, get_visible_job
+from adit.jobs.views.task_labels import get_task_labels, kind_label
+from adit.jobs.views.timeline import get_timeline
 from adit.orders import actions, permissions
 from adit.results import archives
-from adit.results.archives import file_rows
+from adit.results.archives import make_file_rows
 from adit_engine.errors import AditError, InvalidInput
 
-MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
+LIVE_JOB_STATES = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
 """States that change without a person; pages of such jobs ask again by themselves."""
 
 JOBS_PER_PAGE = 25
 TASKS_PER_PAGE = 50
-LONGEST_REASON = 200
+MAX_REASON_LENGTH = 200
 
 
 @require_safe
 def job_list(request: HttpRequest) -> HttpResponse:
-    user = person(request)
-    jobs = visibility.visible(user).select_related("owner", "project", "destination")
+    user = current_user(request)
+    jobs = visibility.visible_jobs(user).select_related("owner", "project", "destination")
     found = JobFilter(request.GET, queryset=jobs, request=request)
     page = Paginator(found.qs, JOBS_PER_PAGE).get_page(request.GET.get("page"))
-    far = progress.task_counts(job.pk for job in page)
-    progress.look_for_empty(page)
+    far = progress.count_tasks(job.pk for job in page)
+    progress.set_delivered_nothing(page)
     query = {k: v for k, v in request.GET.items() if k != "page" and v}
     context = {
         "filter": found,
@@ -52,7 +52,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
         "rows": [(job, kind_label(job), far.get(job.pk)) for job in page],
         "query": urlencode(query) + "&" if query else "",
         "is_filtered": bool(query),
-        "is_live": any(job.state in MOVING for job in page),
+        "is_live": any(job.state in LIVE_JOB_STATES for job in page),
         "sees_all": may(user, Right.SEE_ALL_JOBS),
         "may_order": may(user, order_right("selective")),
     }
@@ -61,29 +61,29 @@ def job_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def job_page(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    job = visible_job(user, pk)
+    user = current_user(request)
+    job = get_visible_job(user, pk)
     return render(request, "jobs/job.html", _job_context(request, user, job))
 
 
 @require_safe
 def job_live(request: HttpRequest, pk: int) -> HttpResponse:
     """The part of a job's page that changes by itself."""
-    user = person(request)
-    job = visible_job(user, pk)
+    user = current_user(request)
+    job = get_visible_job(user, pk)
     return render(request, "jobs/_job_live.html", _job_context(request, user, job))
 
 
 @require_POST
 def job_return(request: HttpRequest, pk: int) -> HttpResponse:
     """Gives an order back to its owner unstarted, with a reason."""
-    user = person(request)
-    job = visible_job(user, pk)
-    reason = request.POST.get("reason", "").strip()[:LONGEST_REASON]
+    user = current_user(request)
+    job = get_visible_job(user, pk)
+    reason = request.POST.get("reason", "").strip()[:MAX_REASON_LENGTH]
     try:
         if not reason:
             raise InvalidInput(_("Say why the order is returned: its owner reads it."))
-        actions.give_back(user, job, reason)
+        actions.reject_order(user, job, reason)
     except AditError as error:
         messages.error(request, str(error))
     else:
@@ -94,27 +94,27 @@ def job_return(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def job_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Cancel, resume, retry and their like."""
-    user = person(request)
-    job = visible_job(user, pk)
+    user = current_user(request)
+    job = get_visible_job(user, pk)
     act = ACTIONS.get(verb)
     if act is None:
         raise Http404
-    if archives.lacks_password(job, verb) and verb in permissions.allowed(user, job):
+    if archives.lacks_password(job, verb) and verb in permissions.allowed_actions(user, job):
         return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
     try:
         act(user, job)
     except AditError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, str(DONE[verb]))
+        messages.success(request, str(ACTION_MESSAGES[verb]))
     return HttpResponseRedirect(reverse("job", args=[pk]))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Asks first; a deleted job's list of what happened is gone."""
-    user = person(request)
-    job = visible_job(user, pk)
+    user = current_user(request)
+    job = get_visible_job(user, pk)
     if request.method != "POST":
         return render(request, "jobs/job_delete.html", {"job": job})
     try:
@@ -134,11 +134,11 @@ ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
     "retry_withheld": actions.retry_withheld,
     "restart": actions.restart,
     "urgent": actions.make_urgent,
-    "mail": actions.want_mail,
-    "no_mail": actions.want_no_mail,
+    "mail": actions.enable_mail,
+    "no_mail": actions.disable_mail,
 }
 
-DONE: Mapping[str, Any] = {
+ACTION_MESSAGES: Mapping[str, Any] = {
     "approve": _lazy("The job is approved."),
     "cancel": _lazy("The job is being canceled: nothing more will be sent."),
     "resume": _lazy("The job goes on."),
@@ -152,47 +152,47 @@ DONE: Mapping[str, Any] = {
 
 
 def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
-    items = Item.objects.filter(task__job=job)
-    far = progress.progress_of(job)
-    page = Paginator(_tasks(job, far.asks), TASKS_PER_PAGE).get_page(request.GET.get("page"))
-    counts = progress.counts_by_task(page)
-    job.came_empty = job.state == JobState.SUCCESS and far.counts.is_empty
+    items = SeriesResult.objects.filter(task__job=job)
+    far = progress.get_progress(job)
+    page = Paginator(_listed_tasks(job, far.asks), TASKS_PER_PAGE).get_page(request.GET.get("page"))
+    counts = progress.count_images_by_task(page)
+    job.delivered_nothing = job.state == JobState.SUCCESS and far.counts.is_empty
     for task in page:
         is_success = task.state == TaskState.SUCCESS
-        task.came_empty = is_success and counts.get(task.pk, progress.Counts()).is_empty
+        task.delivered_nothing = is_success and counts.get(task.pk, progress.ImageCounts()).is_empty
     disclosure = disclosed(user, job)
-    told = [(task, about(task, disclosure)) for task in page]
+    told = [(task, get_task_labels(task, disclosure)) for task in page]
     return {
         "job": job,
         "kind": kind_label(job),
         "owner_name": job.owner.get_full_name() or job.owner.get_username(),
-        "is_live": job.state in MOVING,
+        "is_live": job.state in LIVE_JOB_STATES,
         "is_running": job.state in (JobState.IN_PROGRESS, JobState.CANCELING),
         "progress": far,
         "counts": far.counts,
-        "reasons": progress.reasons_of(items),
-        "left_out": progress.left_out_of(items),
-        "waits": _waits(job),
-        "outlook": outlook(job),
+        "reasons": progress.count_reasons(items),
+        "left_out": progress.count_left_out(items),
+        "waits": _wait_reasons(job),
+        "outlook": estimate_job(job),
         "page": page,
         "rows": [
-            (task, counts.get(task.pk, progress.Counts()), about_it) for task, about_it in told
+            (task, counts.get(task.pk, progress.ImageCounts()), about_it) for task, about_it in told
         ],
         "hides_pseudonyms": any(about_it.is_pseudonym_hidden for _task, about_it in told),
-        "allowed": permissions.allowed(user, job),
-        "start": job.tasks.filter(work=Work.START, state__in=states.LIVE_TASKS).first(),
-        "packing": job.tasks.filter(work=Work.PACK).first(),
-        "archives": file_rows(user, job.archives.order_by("round", "pk")),
-        "timeline": timeline(job),
+        "allowed": permissions.allowed_actions(user, job),
+        "start": job.tasks.filter(work=TaskType.START, state__in=states.LIVE_TASKS).first(),
+        "packing": job.tasks.filter(work=TaskType.PACK).first(),
+        "archives": make_file_rows(user, job.archives.order_by("round", "pk")),
+        "timeline": get_timeline(job),
     }
 
 
-def _tasks(job: Job, asks: bool) -> QuerySet[Task]:
-    asked = Task.objects.filter(job=job, work=Work.KIND)
-    tasks = asked if asks else progress.studies_of(job)
+def _listed_tasks(job: Job, asks: bool) -> QuerySet[Task]:
+    asked = Task.objects.filter(job=job, work=TaskType.KIND)
+    tasks = asked if asks else progress.transfer_tasks(job)
     return tasks.select_related("source", "job__project").order_by("position")
 
 
-def _waits(job: Job) -> list[str]:
+def _wait_reasons(job: Job) -> list[str]:
     """Why waiting tasks wait, each sentence once."""
     return list(dict.fromkeys(task_groups.wait_reasons(job)))[:5]

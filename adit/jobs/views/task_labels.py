@@ -13,7 +13,7 @@ from adit.vault.cipher import DecryptionError
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class TaskLabels:
     """Empty texts where the task does not tell, or nobody can open it any more.
 
     Without the right, only what stays the same after pseudonymization is filled in.
@@ -32,22 +32,22 @@ class About:
     is_closed: bool = False
 
 
-def about(task: Task, disclosure: Disclosure) -> About:
+def get_task_labels(task: Task, disclosure: Disclosure) -> TaskLabels:
     try:
         content = encrypted_payload.open_task(task)
     except DecryptionError:
-        return About(is_closed=True)
+        return TaskLabels(is_closed=True)
     labels: dict[str, Any] = content.payload.get("labels", {})
     pseudonym = content.pseudonym if disclosure.shows(content) else ""
     is_hidden = bool(content.pseudonym) and not pseudonym
     if not disclosure.identified:
-        return About(
+        return TaskLabels(
             pseudonym=pseudonym,
             is_pseudonym_hidden=is_hidden,
             modalities=labels.get("modalities", ""),
             is_masked=True,
         )
-    return About(
+    return TaskLabels(
         pseudonym=pseudonym,
         is_pseudonym_hidden=is_hidden,
         patient_id=content.patient_id,

@@ -19,9 +19,9 @@ from adit.accounts.permissions import Right, may
 from adit.jobs import encrypted_payload, patient_id_changes, progress, states
 from adit.jobs.disclosure import disclosed
 from adit.jobs.kinds.batch_query import BatchQuery
-from adit.jobs.models import Item, Task, TaskState
-from adit.jobs.views.access import note_look, person, visible_task
-from adit.jobs.views.task_labels import about
+from adit.jobs.models import SeriesResult, Task, TaskState
+from adit.jobs.views.access import current_user, get_visible_task, record_view
+from adit.jobs.views.task_labels import get_task_labels
 from adit.nodes.models import Lane
 from adit.orders import actions, permissions
 from adit.results import archives
@@ -30,14 +30,14 @@ from adit.vault.cipher import DecryptionError
 from adit_engine.errors import AditError
 
 
-def held_context(user: User, task: Task) -> dict[str, Any]:
+def _patient_decision_context(user: User, task: Task) -> dict[str, Any]:
     """Empty for a study that waits for nobody's word. IDs are for those who may see them."""
     if task.state != TaskState.HELD:
         return {}
     ids = None
     if may(user, Right.SEE_IDENTIFIED):
         try:
-            ids = patient_id_changes.ids_of(task)
+            ids = patient_id_changes.get_patient_ids(task)
         except DecryptionError:
             ids = None
     return {
@@ -47,13 +47,13 @@ def held_context(user: User, task: Task) -> dict[str, Any]:
 
 @require_POST
 def task_decide(request: HttpRequest, pk: int, position: int) -> HttpResponse:
-    user = person(request)
-    task = visible_task(user, pk, position)
+    user = current_user(request)
+    task = get_visible_task(user, pk, position)
     if not patient_id_changes.may_decide(user):
         raise PermissionDenied(_("You may not confirm that a patient ID was changed."))
     confirms = request.POST.get("do") == "confirm"
     try:
-        (patient_id_changes.confirm if confirms else patient_id_changes.refuse)(
+        (patient_id_changes.confirm_patient if confirms else patient_id_changes.reject_patient)(
             user, task, request.POST.get("reason", "")
         )
     except AditError as error:
@@ -65,8 +65,8 @@ def task_decide(request: HttpRequest, pk: int, position: int) -> HttpResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    item: Item
+class SeriesTableRow:
+    item: SeriesResult
     description: str = field(default="", repr=False)
     why_no_list: str = ""
 
@@ -77,44 +77,44 @@ class Series:
 
 @require_safe
 def task_page(request: HttpRequest, pk: int, position: int) -> HttpResponse:
-    user = person(request)
-    task = visible_task(user, pk, position)
+    user = current_user(request)
+    task = get_visible_task(user, pk, position)
     context = _task_context(user, task)
     if context["sees_identified"]:
-        note_look(user, task.job, {"task": task.position})
+        record_view(user, task.job, {"task": task.position})
     return render(request, "jobs/task.html", context)
 
 
 @require_safe
 def task_live(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     """The part of a task's page that changes by itself."""
-    user = person(request)
-    context = _task_context(user, visible_task(user, pk, position))
+    user = current_user(request)
+    context = _task_context(user, get_visible_task(user, pk, position))
     return render(request, "jobs/_task_live.html", context)
 
 
 @require_POST
 def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> HttpResponse:
-    user = person(request)
-    task = visible_task(user, pk, position)
+    user = current_user(request)
+    task = get_visible_task(user, pk, position)
     act = actions.TASK_ACTIONS.get(verb)
     if act is None:
         raise Http404
     is_closed = verb == "retry" and archives.lacks_password(task.job, verb)
-    if is_closed and verb in permissions.allowed_on_task(user, task):
+    if is_closed and verb in permissions.allowed_task_actions(user, task):
         return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
     try:
         act(user, task)
     except AditError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, str(DONE[verb]))
+        messages.success(request, str(ACTION_MESSAGES[verb]))
     if not Task.objects.filter(pk=task.pk).exists():
         return HttpResponseRedirect(reverse("job", args=[pk]))
     return HttpResponseRedirect(reverse("job_task", args=[pk, position]))
 
 
-DONE: Mapping[str, Any] = {
+ACTION_MESSAGES: Mapping[str, Any] = {
     "retry": _lazy("What is missing is tried again."),
     "stop": _lazy("It is being stopped: nothing more of it will be done."),
     "reset": _lazy("It starts from nothing."),
@@ -123,32 +123,33 @@ DONE: Mapping[str, Any] = {
 
 
 def _task_context(user: User, task: Task) -> dict[str, Any]:
-    items = Item.objects.filter(task=task)
+    items = SeriesResult.objects.filter(task=task)
     disclosure = disclosed(user, task.job)
     sees_identified = disclosure.identified
-    counts = progress.counts_of(items)
-    task.came_empty = task.state == TaskState.SUCCESS and counts.is_empty
+    counts = progress.count_images(items)
+    task.delivered_nothing = task.state == TaskState.SUCCESS and counts.is_empty
     return {
         "task": task,
         "job": task.job,
-        "name": _name(task),
+        "name": _task_name(task),
         "asks": task.lane == Lane.SEARCH,
-        "lines": format_line_numbers(_lines(task)) if task.lane == Lane.SEARCH else "",
-        "about": about(task, disclosure),
+        "lines": format_line_numbers(_sheet_lines(task)) if task.lane == Lane.SEARCH else "",
+        "about": get_task_labels(task, disclosure),
         "sees_identified": sees_identified,
         "counts": counts,
         "series": [
-            _series(item, sees_identified) for item in items.select_related("task__job__project")
+            _series_row(item, sees_identified)
+            for item in items.select_related("task__job__project")
         ],
         "is_live": task.state in states.LIVE_TASKS,
         "is_running": task.state == TaskState.IN_PROGRESS,
-        "allowed": permissions.allowed_on_task(user, task),
-        **held_context(user, task),
+        "allowed": permissions.allowed_task_actions(user, task),
+        **_patient_decision_context(user, task),
         "is_staff": user.is_staff or may(user, Right.MANAGE_NODES),
     }
 
 
-def _name(task: Task) -> str:
+def _task_name(task: Task) -> str:
     """What people call this part of the job."""
     words = _("Study %(n)d")
     if task.lane == Lane.SEARCH:
@@ -157,14 +158,14 @@ def _name(task: Task) -> str:
     return words % {"n": task.position}
 
 
-def _lines(task: Task) -> list[int]:
+def _sheet_lines(task: Task) -> list[int]:
     """Of the sheet, that it asks for, or asked for and that nothing else has answered since."""
     return list(task.lines.order_by("line").values_list("line", flat=True).distinct())
 
 
-def _series(item: Item, sees_identified: bool) -> Series:
+def _series_row(item: SeriesResult, sees_identified: bool) -> SeriesTableRow:
     try:
-        content = encrypted_payload.open_item(item)
+        content = encrypted_payload.open_series(item)
     except DecryptionError:
-        return Series(item)
-    return Series(item, content.description if sees_identified else "", content.why)
+        return SeriesTableRow(item)
+    return SeriesTableRow(item, content.description if sees_identified else "", content.why)

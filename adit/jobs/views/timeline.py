@@ -6,18 +6,18 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from adit.audit.models import AuditEvent
-from adit.jobs.models import Job, TaskState, state_in_words
-from adit.jobs.views.event_labels import action_in_words
+from adit.jobs.models import Job, TaskState, state_label
+from adit.jobs.views.event_labels import event_label
 
-MOST_EVENTS = 50
-FEW = 5
+MAX_EVENTS = 50
+MAX_NAMED_TASKS = 5
 """So many tasks are named as they end; of more, the table of the job tells."""
 
-_ENDED = "task.ended"
+_TASK_ENDED = "task.ended"
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class TimelineEntry:
     """`who` is empty where nobody did it: it came by itself."""
 
     at: datetime
@@ -25,30 +25,30 @@ class Happening:
     who: str = ""
 
 
-def timeline(job: Job) -> list[Happening]:
+def get_timeline(job: Job) -> list[TimelineEntry]:
     """From the trail, and the end of the job itself."""
     events = AuditEvent.objects.filter(about=f"job:{job.pk}").select_related("user")
     events = events.exclude(action="rows.answered")
-    if len(job.tasks.values("pk")[: FEW + 1]) > FEW:
-        events = events.exclude(action=_ENDED)
-    newest = list(events.order_by("-id").defer("patient_sealed")[:MOST_EVENTS])
-    told = [_told(event) for event in newest]
+    if len(job.tasks.values("pk")[: MAX_NAMED_TASKS + 1]) > MAX_NAMED_TASKS:
+        events = events.exclude(action=_TASK_ENDED)
+    newest = list(events.order_by("-id").defer("patient_sealed")[:MAX_EVENTS])
+    told = [_event_entry(event) for event in newest]
     if job.ended_at is None:
         return told
-    end = Happening(job.ended_at, _("ended: %s") % job.state_words)
+    end = TimelineEntry(job.ended_at, _("ended: %s") % job.state_words)
     # The end of its last task is noted just after its own, and led to it.
-    after = sum(event.at > end.at and event.action != _ENDED for event in newest)
+    after = sum(event.at > end.at and event.action != _TASK_ENDED for event in newest)
     return [*told[:after], end, *told[after:]]
 
 
-def _told(event: AuditEvent) -> Happening:
-    if event.action == _ENDED:
+def _event_entry(event: AuditEvent) -> TimelineEntry:
+    if event.action == _TASK_ENDED:
         said = event.details
         is_success = said["state"] == TaskState.SUCCESS
         held = said.get("withheld", 0) + said.get("skipped", 0)
         came_empty = is_success and held > 0 and not said.get("delivered")
-        state = state_in_words(said["state"], came_empty=came_empty)
+        state = state_label(said["state"], came_empty=came_empty)
         words = _("No. %(n)d ended: %(state)s") % {"n": said["task"], "state": state}
-        return Happening(event.at, words)
+        return TimelineEntry(event.at, words)
     who = "" if event.user is None else event.user.get_full_name() or event.user.get_username()
-    return Happening(event.at, action_in_words(event.action), who)
+    return TimelineEntry(event.at, event_label(event.action), who)

@@ -11,9 +11,9 @@ from adit.jobs.models import Job
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.orders import actions
-from adit.orders.forms import NodesField, OrderFields
+from adit.orders.forms import NodesField, OrderFormBase
 from adit.orders.uploads import Upload
-from adit.orders.views.sheets import Desk
+from adit.orders.views.sheets import SheetWorkflow
 from adit.projects import services
 from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.query_rows import QueryRow, validate_query_rows
@@ -21,7 +21,7 @@ from adit.spreadsheets.row_verdicts import ValidatedRow, ValidatedSheet
 from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 
 
-class QueryForm(OrderFields):
+class QueryForm(OrderFormBase):
     sources = NodesField(
         label=_("Ask"),
         queryset=Node.objects.none(),
@@ -40,34 +40,36 @@ class QueryForm(OrderFields):
         self.limit("project", services.usable_projects(user))
 
 
-def judge(user: User, upload: Upload) -> ValidatedSheet[QueryRow]:
+def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[QueryRow]:
     """Raises sheet.Unreadable."""
     return validate_query_rows(upload.table, upload.mapping, upload.order, left_out=upload.left_out)
 
 
-def start(user: User, upload: Upload, judged: ValidatedSheet[QueryRow], form: QueryForm) -> Job:
+def place_query_order(
+    user: User, upload: Upload, judged: ValidatedSheet[QueryRow], form: QueryForm
+) -> Job:
     """Raises NotPermitted, WrongInput."""
     values = form.cleaned_data
-    order = batch_query.Order(
-        rows=tuple(_row(row) for row in judged.good),
+    order = batch_query.BatchQueryOrder(
+        rows=tuple(_order_row(row) for row in judged.good),
         sources=tuple(node.pk for node in values["sources"]),
         project=values["project"].pk if values["project"] else None,
         own_headers=judged.own_headers,
     )
-    return actions.create(
+    return actions.create_job(
         user, batch_query.BatchQuery.word, order, key=upload.key, title=values["title"]
     )
 
 
-def _row(judged: ValidatedRow[QueryRow]) -> batch_query.Row:
+def _order_row(judged: ValidatedRow[QueryRow]) -> batch_query.BatchQueryRow:
     row = judged.row
     assert row is not None, "only good rows are ordered"
-    return batch_query.Row(
-        SheetRow(row.line, judged.own, row.pseudonym, asked_of(row)), question_of(row)
+    return batch_query.BatchQueryRow(
+        SheetRow(row.line, judged.own, row.pseudonym, row_as_asked(row)), make_question(row)
     )
 
 
-def question_of(row: QueryRow) -> PatientQuery:
+def make_question(row: QueryRow) -> PatientQuery:
     person = PersonCriteria(
         patient_id=row.patient_id,
         family=row.name.family if row.name else "",
@@ -86,7 +88,7 @@ def question_of(row: QueryRow) -> PatientQuery:
     )
 
 
-def asked_of(row: QueryRow) -> dict[str, str]:
+def row_as_asked(row: QueryRow) -> dict[str, str]:
     """What the row says, by the template's headers, so that an export can be asked again."""
     name = ", ".join(part for part in (row.name.family, row.name.given) if part) if row.name else ""
     said = {
@@ -104,7 +106,7 @@ def asked_of(row: QueryRow) -> dict[str, str]:
     return {str(field): text for field, text in said.items() if text}
 
 
-DESK = Desk(
+QUERY_WORKFLOW = SheetWorkflow(
     kind=batch_query.BatchQuery.word,
     word="query",
     sheet=SheetKind.QUERY,
@@ -112,7 +114,7 @@ DESK = Desk(
     lead=_("Have a list of patients looked up: each row is answered with the studies found."),
     help="batch-query",
     order_template="orders/_query_order.html",
-    judge=judge,
+    judge=validate_sheet,
     form=QueryForm,
-    start=start,
+    start=place_query_order,
 )

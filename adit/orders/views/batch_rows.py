@@ -23,46 +23,46 @@ from adit.accounts.models import User
 from adit.audit import trail
 from adit.jobs import estimates, states
 from adit.jobs.disclosure import disclosed
-from adit.jobs.estimates import when
+from adit.jobs.estimates import describe_start
 from adit.jobs.kinds.batch_transfer import BatchTransfer
-from adit.jobs.models import Job, JobState, Stage, Work
-from adit.jobs.views.access import note_look, person, visible_job
+from adit.jobs.models import Job, JobStage, JobState, TaskType
+from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.jobs.visibility import may_act_on
 from adit.nodes import destination_folders
 from adit.nodes.models import Node
 from adit.orders import batch_start, permissions, service
-from adit.orders.batch_start import Wishes
-from adit.orders.summary import size_in_words
+from adit.orders.batch_start import StartOptions
+from adit.orders.summary import format_estimated_size
 from adit.projects import services
 from adit.results import storage_quota, transfer_results
-from adit.results.check_summary import Tally, tally_of
-from adit.results.transfer_results import answers_of, as_disclosed, rows_of
+from adit.results.check_summary import CheckSummary, summarize_check
+from adit.results.transfer_results import as_disclosed, get_row_results, transfer_lines
 from adit.spreadsheets.writer import make_sheet_response
 from adit_engine.errors import AditError, InvalidInput
 
 ROWS_PER_PAGE = 100
-MOST_CHOICES = 200
-MOST_REASON = 200
-MOVING = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
+MAX_CHOICES = 200
+MAX_REASON_LENGTH = 200
+LIVE_JOB_STATES = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
 
 
 @require_safe
 def transfer_rows(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    job = _visible(user, pk)
-    return _page(request, user, job)
+    user = current_user(request)
+    job = _get_batch_transfer(user, pk)
+    return _render_rows(request, user, job)
 
 
 @require_POST
 def transfer_start(request: HttpRequest, pk: int) -> HttpResponse:
     """Starts after the check, or goes on after the pilot."""
-    user = person(request)
-    job = _visible(user, pk)
+    user = current_user(request)
+    job = _get_batch_transfer(user, pk)
     try:
-        wishes = _wishes(request)
-        batch_start.start(user, job, wishes)
+        wishes = _read_options(request)
+        batch_start.request_start(user, job, wishes)
     except AditError as error:
-        return _page(request, user, job, str(error))
+        return _render_rows(request, user, job, str(error))
     messages.success(request, _("The transfer is being prepared: it starts by itself."))
     return HttpResponseRedirect(reverse("job", args=[pk]))
 
@@ -70,156 +70,160 @@ def transfer_start(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
     """The result sheet: each row as uploaded, and what became of it. Given pseudonyms alone."""
-    user = person(request)
-    job = _visible(user, pk)
+    user = current_user(request)
+    job = _get_batch_transfer(user, pk)
     disclosure = disclosed(user, job)
     if disclosure.rows:
         # Beside the rows, those that ADIT made need a reason: see `transfer_names`.
         disclosure = replace(disclosure, generated=False)
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
-    columns = transfer_results.columns_of(job, disclosure)
-    rows = transfer_results.rows(job, disclosure)
+    columns = transfer_results.result_columns(job, disclosure)
+    rows = transfer_results.result_rows(job, disclosure)
     return make_sheet_response(form, f"job-{job.pk}-result", columns, rows)
 
 
 @require_POST
-def transfer_names(request: HttpRequest, pk: int) -> HttpResponseBase:
+def transfer_pseudonyms(request: HttpRequest, pk: int) -> HttpResponseBase:
     """The result sheet with the pseudonyms that ADIT has made: a right, a reason, a record."""
-    user = person(request)
-    job = _visible(user, pk)
-    reason = request.POST.get("reason", "").strip()[:MOST_REASON]
+    user = current_user(request)
+    job = _get_batch_transfer(user, pk)
+    reason = request.POST.get("reason", "").strip()[:MAX_REASON_LENGTH]
     try:
         services.require_link(user, job.project or services.default_project())
         if not reason:
             raise InvalidInput(_("Say why you need the pseudonyms beside the patients."))
     except AditError as error:
-        return _page(request, user, job, str(error))
+        return _render_rows(request, user, job, str(error))
     details = {"reason": reason}
     trail.record("job.names_downloaded", user=user, about=f"job:{job.pk}", details=details)
     disclosure = disclosed(user, job)
-    columns = transfer_results.columns_of(job, disclosure, names=True)
-    rows = transfer_results.rows(job, disclosure, names=True)
+    columns = transfer_results.result_columns(job, disclosure, names=True)
+    rows = transfer_results.result_rows(job, disclosure, names=True)
     return make_sheet_response("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
 
 
 @require_safe
-def transfer_again(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
+def transfer_failed_rows(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
     """The rows that failed, as a sheet to be corrected and uploaded again."""
-    user = person(request)
-    job = _visible(user, pk)
+    user = current_user(request)
+    job = _get_batch_transfer(user, pk)
     disclosure = disclosed(user, job)
     if not disclosure.rows:
         raise Http404
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
-    rows = transfer_results.rows_again(job, disclosure)
+    rows = transfer_results.failed_rows(job, disclosure)
     return make_sheet_response(
-        form, f"job-{job.pk}-rows-again", transfer_results.columns_again(job), rows
+        form, f"job-{job.pk}-rows-again", transfer_results.failed_columns(job), rows
     )
 
 
-def _visible(user: User, pk: int) -> Job:
-    job = visible_job(user, pk)
+def _get_batch_transfer(user: User, pk: int) -> Job:
+    job = get_visible_job(user, pk)
     if job.kind != BatchTransfer.word:
         raise Http404
     return job
 
 
-def _page(request: HttpRequest, user: User, job: Job, trouble: str = "") -> HttpResponse:
+def _render_rows(request: HttpRequest, user: User, job: Job, trouble: str = "") -> HttpResponse:
     disclosure = disclosed(user, job)
     sees = disclosure.rows
     show = request.GET.get("show", "")
-    rows = _filtered(job, show)
+    rows = _filter_rows(job, show)
     page = Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page"))
-    answers = [as_disclosed(job, answer, disclosure) for answer in answers_of(job, list(page))]
+    answers = [as_disclosed(job, answer, disclosure) for answer in get_row_results(job, list(page))]
     if sees:
-        note_look(user, job, {"rows": True})
-    tally = tally_of(job)
-    typed = request.POST if trouble else _typed_before(job)
-    start = job.tasks.filter(work=Work.START, state__in=states.LIVE_TASKS).first()
+        record_view(user, job, {"rows": True})
+    tally = summarize_check(job)
+    typed = request.POST if trouble else _failed_start_input(job)
+    start = job.tasks.filter(work=TaskType.START, state__in=states.LIVE_TASKS).first()
     waits = job.state == JobState.WAITING_FOR_OWNER
     context = {
         "job": job,
         "answers": answers,
         "page": page,
-        "query": f"show={show}&" if show in SHOWN else "",
-        "show": show if show in SHOWN else "",
+        "query": f"show={show}&" if show in ROW_FILTERS else "",
+        "show": show if show in ROW_FILTERS else "",
         "tally": tally,
         "sees": sees,
-        "is_live": job.state in MOVING,
-        "is_check": job.stage == Stage.CHECK,
+        "is_live": job.state in LIVE_JOB_STATES,
+        "is_check": job.stage == JobStage.CHECK,
         "may_start": waits and may_act_on(user, job),
         "may_reidentify": services.may_link(user, job.project or services.default_project()),
         "hides_pseudonyms": any(answer.is_hidden for answer in answers),
         "trouble": trouble,
         "start": start,
         "typed": typed,
-        **_room(job, tally),
-        **(_before(job, tally, sees, typed) if waits else {}),
+        **_storage_context(job, tally),
+        **(_start_context(job, tally, sees, typed) if waits else {}),
     }
     return render(request, "orders/transfer_rows.html", context, status=422 if trouble else 200)
 
 
-def _before(job: Job, tally: Tally, sees: bool, typed: Mapping[str, str]) -> dict[str, Any]:
+def _start_context(
+    job: Job, tally: CheckSummary, sees: bool, typed: Mapping[str, str]
+) -> dict[str, Any]:
     """What is to be known before the start."""
-    sources = _sources(job)
+    sources = _sources_in_order(job)
     source = sources[0] if sources else None
     nodes = [node for node in (*sources, job.destination) if node is not None]
     end = None
     if source is not None and job.destination is not None:
-        end = estimates.finish(
+        end = estimates.estimate_transfer_end(
             source, job.destination, tally.size_bytes, tally.ready, urgent=job.urgent
         )
-    several = rows_of(job).filter(line__in=tally.several_lines[:MOST_CHOICES]) if sees else []
+    several = transfer_lines(job).filter(line__in=tally.several_lines[:MAX_CHOICES]) if sees else []
     return {
         "sources": sources,
-        "size": size_in_words(tally.size_bytes),
-        "when": when(nodes, is_urgent=job.urgent, owner=job.owner_id, studies=tally.ready),
+        "size": format_estimated_size(tally.size_bytes),
+        "when": describe_start(
+            nodes, is_urgent=job.urgent, owner=job.owner_id, studies=tally.ready
+        ),
         "finish": end,
         "choices": [
             (answer, typed.get(f"choice-{answer.line}", ""))
-            for answer in answers_of(job, list(several))
+            for answer in get_row_results(job, list(several))
         ],
-        "more_choices": max(0, tally.several - MOST_CHOICES),
+        "more_choices": max(0, tally.several - MAX_CHOICES),
         "needs_approval": job.approved_by_id is None
         and service.needs_approval(job.owner, tally.ready + tally.several, job.kind, job.project),
     }
 
 
-def _sources(job: Job) -> list[Node]:
+def _sources_in_order(job: Job) -> list[Node]:
     """In the order in which they are asked."""
     chosen = [job.order["source"], *job.order.get("further", [])]
     nodes = Node.objects.in_bulk(chosen)
     return [nodes[pk] for pk in chosen if pk in nodes]
 
 
-def _room(job: Job, tally: Tally) -> dict[str, Any]:
+def _storage_context(job: Job, tally: CheckSummary) -> dict[str, Any]:
     """Whether it fits where it shall go, as long as somebody can still say no."""
     if job.state not in permissions.UNSTARTED or job.destination is None:
         return {}
     return {
-        "no_room": storage_quota.why_no_room(job.destination, tally.size_bytes),
+        "no_room": storage_quota.explain_no_space(job.destination, tally.size_bytes),
         "is_measured": destination_folders.can_measure_space(job.destination),
     }
 
 
-def _typed_before(job: Job) -> dict[str, str]:
+def _failed_start_input(job: Job) -> dict[str, str]:
     """What was typed for a start that came to nothing."""
-    wishes = batch_start.last_wishes(job)
+    wishes = batch_start.failed_start_options(job)
     if wishes is None:
         return {}
     return {
-        "leave_out": _spans(wishes.left_out),
+        "leave_out": _format_lines(wishes.left_out),
         "pilot": str(wishes.pilot or ""),
         **{f"choice-{line}": str(which) for line, which in wishes.choices.items()},
     }
 
 
-SHOWN = ("found", "open")
+ROW_FILTERS = ("found", "open")
 
 
-def _filtered(job: Job, show: str) -> Any:
+def _filter_rows(job: Job, show: str) -> Any:
     """All rows, those that were found, or those that were not, or not for certain."""
-    rows = rows_of(job)
+    rows = transfer_lines(job)
     if show == "found":
         return rows.filter(is_found=True, notes=[])
     if show == "open":
@@ -227,7 +231,7 @@ def _filtered(job: Job, show: str) -> Any:
     return rows
 
 
-def _wishes(request: HttpRequest) -> Wishes:
+def _read_options(request: HttpRequest) -> StartOptions:
     """Raises WrongInput."""
     choices: dict[int, int] = {}
     for name in request.POST:
@@ -237,11 +241,11 @@ def _wishes(request: HttpRequest) -> Wishes:
     pilot = request.POST.get("pilot", "").strip()
     if pilot and not re.fullmatch(r"\d{1,5}", pilot):
         raise InvalidInput(_("Pilot: write a number of studies, or leave it empty."))
-    left_out = _lines(request.POST.get("leave_out", ""))
-    return Wishes(choices, left_out, int(pilot or 0))
+    left_out = _parse_lines(request.POST.get("leave_out", ""))
+    return StartOptions(choices, left_out, int(pilot or 0))
 
 
-def _lines(text: str) -> frozenset[int]:
+def _parse_lines(text: str) -> frozenset[int]:
     """From `3, 7-12` as messages name lines. Raises WrongInput."""
     lines: set[int] = set()
     for part in re.split(r"[,;\s]+", text.strip()):
@@ -253,7 +257,7 @@ def _lines(text: str) -> frozenset[int]:
     return frozenset(lines)
 
 
-def _spans(lines: Collection[int]) -> str:
+def _format_lines(lines: Collection[int]) -> str:
     """As `_lines` reads them."""
     spans: list[list[int]] = []
     for line in sorted(lines):

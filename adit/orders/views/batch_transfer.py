@@ -10,14 +10,14 @@ from django.utils.translation import gettext_lazy as _
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
-from adit.jobs.kinds.batch_transfer import BatchTransfer, Order, Row
+from adit.jobs.kinds.batch_transfer import BatchTransfer, BatchTransferOrder, BatchTransferRow
 from adit.jobs.models import Job, Task
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.orders import actions
-from adit.orders.forms import AS_IS, PSEUDONYMIZED, NodesField, SendingFields
+from adit.orders.forms import AS_IS, PSEUDONYMIZED, NodesField, TransferFormBase
 from adit.orders.uploads import Upload
-from adit.orders.views.sheets import Desk
+from adit.orders.views.sheets import SheetWorkflow
 from adit.projects import services
 from adit.results import archives
 from adit.spreadsheets.columns import SheetKind
@@ -26,10 +26,10 @@ from adit.spreadsheets.transfer_rows import TransferRow, validate_transfer_rows
 from adit_engine.errors import InvalidInput
 from adit_engine.transfer.study_lookup import StudyCriteria
 
-MOST_PILOT = 10_000
+MAX_PILOT = 10_000
 
 
-class TransferForm(SendingFields):
+class TransferForm(TransferFormBase):
     source = forms.ModelChoiceField(
         label=_("Fetch from"),
         queryset=Node.objects.none(),
@@ -46,7 +46,7 @@ class TransferForm(SendingFields):
         label=_("Pilot: only so many studies at first"),
         required=False,
         min_value=1,
-        max_value=MOST_PILOT,
+        max_value=MAX_PILOT,
         help_text=_("The rest waits until you have looked at them."),
     )
     generate = forms.BooleanField(
@@ -70,17 +70,17 @@ class TransferForm(SendingFields):
         judged: ValidatedSheet[TransferRow],
         initial: dict[str, Any],
     ) -> None:
-        usual = {**_USUAL, **_sources_of(upload)}
+        usual = {**_DEFAULTS, **_initial_sources(upload)}
         super().__init__(data, initial=initial or usual)
         self.judged = judged
         self.password = upload.password
         self.limit("source", access.readable_nodes(user))
         self.limit("further", access.readable_nodes(user))
-        places = archives.destinations(user)
+        places = archives.allowed_destinations(user)
         self.offers_archive = any(map(archives.is_archive, places))
         self.limit("destinations", places)
         self.limit("project", services.usable_projects(user))
-        self.drop_what_is_not_allowed(
+        self.remove_forbidden_fields(
             send_identified=may(user, Right.TRANSFER_IDENTIFIED),
             be_urgent=may(user, Right.BE_URGENT),
         )
@@ -103,7 +103,7 @@ class TransferForm(SendingFields):
         return values
 
 
-def _sources_of(upload: Upload) -> dict[str, Any]:
+def _initial_sources(upload: Upload) -> dict[str, Any]:
     """The PACS that a query has asked, where the rows come from one."""
     if upload.job is None:
         return {}
@@ -112,17 +112,17 @@ def _sources_of(upload: Upload) -> dict[str, Any]:
     return {"source": first, "further": further}
 
 
-_USUAL = {"generate": True, "skips_delivered": True, "change": PSEUDONYMIZED}
+_DEFAULTS = {"generate": True, "skips_delivered": True, "change": PSEUDONYMIZED}
 
 
-def judge(user: User, upload: Upload) -> ValidatedSheet[TransferRow]:
+def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[TransferRow]:
     """Raises sheet.Unreadable."""
     return validate_transfer_rows(
         upload.table, upload.mapping, upload.order, left_out=upload.left_out
     )
 
 
-def start(
+def place_transfer_orders(
     user: User, upload: Upload, judged: ValidatedSheet[TransferRow], form: TransferForm
 ) -> Job:
     """A job for each destination; the first. Raises NotPermitted, WrongInput."""
@@ -131,11 +131,11 @@ def start(
     change: OrderedChange = SendAsIs(values["reason"]) if is_as_is else Pseudonymize()
     with transaction.atomic():
         jobs = [
-            actions.create(
+            actions.create_job(
                 user,
                 BatchTransfer.word,
-                Order(
-                    rows=tuple(_row(row) for row in judged.good),
+                BatchTransferOrder(
+                    rows=tuple(_order_row(row) for row in judged.good),
                     source=values["source"].pk,
                     destination=node.pk,
                     project=values["project"].pk if values["project"] else None,
@@ -157,10 +157,10 @@ def start(
     return jobs[0]
 
 
-def _row(judged: ValidatedRow[TransferRow]) -> Row:
+def _order_row(judged: ValidatedRow[TransferRow]) -> BatchTransferRow:
     row = judged.row
     assert row is not None, "only good rows are ordered"
-    return Row(
+    return BatchTransferRow(
         line=row.line,
         wanted=StudyCriteria(
             patient_id=row.patient_id,
@@ -176,7 +176,7 @@ def _row(judged: ValidatedRow[TransferRow]) -> Row:
     )
 
 
-DESK = Desk(
+TRANSFER_WORKFLOW = SheetWorkflow(
     kind=BatchTransfer.word,
     word="transfer",
     sheet=SheetKind.TRANSFER,
@@ -184,7 +184,7 @@ DESK = Desk(
     lead=_("Have a list of studies sent: it is checked first, and every row is answered."),
     help="batch-transfer",
     order_template="orders/_transfer_order.html",
-    judge=judge,
+    judge=validate_sheet,
     form=TransferForm,
-    start=start,
+    start=place_transfer_orders,
 )

@@ -14,52 +14,62 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
-from adit.jobs.views.access import orders, person
+from adit.jobs.views.access import current_user, order_permission_required
 from adit.nodes import access, search
 from adit.nodes.access import get_domain
 from adit.nodes.models import Node
 from adit.orders import basket, drafts
 from adit.orders import drafts as orders_drafts
 from adit.orders.archive_passwords import DraftPassword
-from adit.orders.basket import Basket, Pick, PickedPatient
-from adit.orders.forms import ORDER_KEY, PSEUDONYM, May, OrderForm, SearchForm
-from adit.orders.search_results import Found, Row, sorted_rows
-from adit.orders.views.start import to_summary
+from adit.orders.basket import Basket, PickedPatient, PickedStudy
+from adit.orders.forms import (
+    ORDER_DRAFT_KEY,
+    PSEUDONYM_PREFIX,
+    OrderRights,
+    SearchForm,
+    SelectiveOrderForm,
+)
+from adit.orders.search_results import FoundStudy, StoredSearch, sort_studies
+from adit.orders.views.selective_start import show_summary
 from adit.projects import services
 from adit.results import archives
 from adit_engine.errors import AditError, Stopped
 from adit_engine.values.references import StudyRef
 
-NOT_KEPT = ("csrfmiddlewaretoken", "do", "found", "fresh")
-TICKS = ("study", "series")
+FIELDS_NOT_KEPT = ("csrfmiddlewaretoken", "do", "found", "fresh")
+CHECKBOX_FIELDS = ("study", "series")
 
 
 @dataclass
-class Bench:
+class SelectiveSession:
     """One request's view of it: what was found, the basket, and both forms."""
 
     request: HttpRequest
     user: User
-    found: Found
+    found: StoredSearch
 
     @classmethod
-    def of(cls, request: HttpRequest, user: User) -> "Bench":
+    def of(cls, request: HttpRequest, user: User) -> "SelectiveSession":
         """From what was kept; what a POST brings along is laid on top and kept again."""
         posted = request.POST if request.method == "POST" else None
         key = (posted or request.GET).get("found", "")
-        found = Found.load(user, key) or Found(drafts.new_key())
+        found = StoredSearch.load(user, key) or StoredSearch(drafts.new_key())
         bench = cls(request, user, found)
         if posted is not None:
             bench._take(posted)
         return bench
 
     def _take(self, posted: QueryDict) -> None:
-        typed = {name: values for name, values in posted.lists() if name not in NOT_KEPT + TICKS}
+        typed = {
+            name: values
+            for name, values in posted.lists()
+            if name not in FIELDS_NOT_KEPT + CHECKBOX_FIELDS
+        }
         mine = {name: typed.pop(name) for name in SearchForm.base_fields if name in typed}
         ticked = frozenset(posted.getlist("study") + posted.getlist("series"))
         self.is_new_search = mine != dict(self.found.typed)
         self.found = replace(self.found, typed=mine, ticked=ticked)
-        _keep_order(self.user, typed)
+        _save_order_input(self.user, typed)
 
     @cached_property
     def basket(self) -> Basket:
@@ -71,11 +81,11 @@ class Bench:
 
     @cached_property
     def destinations(self) -> list[Node]:
-        return archives.destinations(self.user)
+        return archives.allowed_destinations(self.user)
 
     @cached_property
-    def may(self) -> May:
-        return May(
+    def may(self) -> OrderRights:
+        return OrderRights(
             send_identified=may(self.user, Right.TRANSFER_IDENTIFIED),
             choose_pseudonyms=may(self.user, Right.CHOOSE_PSEUDONYMS),
             be_urgent=may(self.user, Right.BE_URGENT),
@@ -84,28 +94,30 @@ class Bench:
     @cached_property
     def password(self) -> DraftPassword:
         """That of the summary shown last, so that a change of the order does not replace it."""
-        before = drafts.load(self.user, _kept(self.user)["summary"])
+        before = drafts.load_draft(self.user, _kept(self.user)["summary"])
         return DraftPassword.from_json(before["password"]) if before else DraftPassword()
 
     def replace_summary(self, key: str) -> None:
         """Keeps one summary of this order, with one password."""
         kept = _kept(self.user)
-        drafts.drop(self.user, kept["summary"])
-        drafts.keep(self.user, ORDER_KEY, {**kept, "summary": key})
+        drafts.delete_draft(self.user, kept["summary"])
+        drafts.save_draft(self.user, ORDER_DRAFT_KEY, {**kept, "summary": key})
 
     def search_form(self, *, bound: bool) -> SearchForm:
         """Bound: judged. Else only filled in with what was typed, or all sources ticked."""
         typed = self.found.typed
         if bound:
-            return SearchForm(_as_post(typed), sources=self.sources)
+            return SearchForm(_as_querydict(typed), sources=self.sources)
         first = {"sources": [node.pk for node in self.sources]}
-        return SearchForm(None, sources=self.sources, initial=_initial(typed) if typed else first)
+        return SearchForm(
+            None, sources=self.sources, initial=_initial_values(typed) if typed else first
+        )
 
-    def order_form(self, *, bound: bool) -> OrderForm:
-        typed = _kept_order(self.user)
-        return OrderForm(
-            _as_post(typed) if bound else None,
-            initial=_initial(typed),
+    def order_form(self, *, bound: bool) -> SelectiveOrderForm:
+        typed = _load_order_input(self.user)
+        return SelectiveOrderForm(
+            _as_querydict(typed) if bound else None,
+            initial=_initial_values(typed),
             destinations=self.destinations,
             projects=services.usable_projects(self.user),
             patients=self.basket.patients,
@@ -127,7 +139,7 @@ class Bench:
     def page(
         self,
         search_form: SearchForm | None = None,
-        order_form: OrderForm | None = None,
+        order_form: SelectiveOrderForm | None = None,
         notice: str = "",
     ) -> HttpResponse:
         """The page itself; a form that is given shows its errors."""
@@ -153,85 +165,97 @@ class Bench:
             self.request, "orders/new_selective.html", context, status=422 if wrong else 200
         )
 
-    def _patients(self, form: OrderForm) -> list[tuple[PickedPatient, Any, list[Pick]]]:
+    def _patients(
+        self, form: SelectiveOrderForm
+    ) -> list[tuple[PickedPatient, Any, list[PickedStudy]]]:
         """The basket by patient, each with the field for the pseudonym where there is one."""
-        picks: dict[str, list[Pick]] = {}
+        picks: dict[str, list[PickedStudy]] = {}
         for pick in self.basket:
             picks.setdefault(pick.patient.token, []).append(pick)
         return [(patient, field, picks[patient.token]) for patient, field in form.patient_rows()]
 
 
-def _keep_order(user: User, typed: Mapping[str, list[str]]) -> None:
-    names = {name: values for name, values in typed.items() if name.startswith(PSEUDONYM)}
+def _save_order_input(user: User, typed: Mapping[str, list[str]]) -> None:
+    names = {name: values for name, values in typed.items() if name.startswith(PSEUDONYM_PREFIX)}
     rest = {name: values for name, values in typed.items() if name not in names}
-    hidden = orders_drafts.hidden(_chosen(rest), {name: v for name, v in names.items() if any(v)})
-    drafts.keep(user, ORDER_KEY, {**_kept(user), "typed": rest, "given": hidden})
+    hidden = orders_drafts.seal_pseudonyms(
+        _chosen_project(rest), {name: v for name, v in names.items() if any(v)}
+    )
+    drafts.save_draft(user, ORDER_DRAFT_KEY, {**_kept(user), "typed": rest, "given": hidden})
 
 
 def _kept(user: User) -> dict[str, Any]:
     """What was typed, pseudonyms apart, and the key of the summary shown last."""
-    return {"typed": {}, "given": "", "summary": "", **(drafts.load(user, ORDER_KEY) or {})}
+    return {
+        "typed": {},
+        "given": "",
+        "summary": "",
+        **(drafts.load_draft(user, ORDER_DRAFT_KEY) or {}),
+    }
 
 
-def _kept_order(user: User) -> dict[str, list[str]]:
+def _load_order_input(user: User) -> dict[str, list[str]]:
     kept = _kept(user)
-    return {**kept["typed"], **orders_drafts.shown(_chosen(kept["typed"]), kept["given"])}
+    return {
+        **kept["typed"],
+        **orders_drafts.open_pseudonyms(_chosen_project(kept["typed"]), kept["given"]),
+    }
 
 
-def _chosen(typed: Mapping[str, list[str]]) -> str:
+def _chosen_project(typed: Mapping[str, list[str]]) -> str:
     """The project as it was chosen; empty for none."""
     return (typed.get("project") or [""])[-1]
 
 
-def _as_post(typed: Mapping[str, list[str]]) -> QueryDict:
+def _as_querydict(typed: Mapping[str, list[str]]) -> QueryDict:
     data = QueryDict(mutable=True)
     for name, values in typed.items():
         data.setlist(name, list(values))
     return data
 
 
-def _initial(typed: Mapping[str, list[str]]) -> dict[str, Any]:
+def _initial_values(typed: Mapping[str, list[str]]) -> dict[str, Any]:
     several = ("sources", "destinations")
     return {
         name: values if name in several else values[-1] for name, values in typed.items() if values
     }
 
 
-@orders("selective")
+@order_permission_required("selective")
 @require_http_methods(["GET", "POST"])
 def new_selective(request: HttpRequest) -> HttpResponse:
     """One page. Each button posts all that was typed and names what to do."""
-    bench = Bench.of(request, person(request))
+    bench = SelectiveSession.of(request, current_user(request))
     if request.method != "POST":
         return bench.page()
     verb, _colon, what = request.POST.get("do", "").partition(":")
-    return VERBS.get(verb, enter)(bench, what)
+    return BUTTON_HANDLERS.get(verb, handle_enter)(bench, what)
 
 
-@orders("selective")
+@order_permission_required("selective")
 @require_POST
 def cancel_search(request: HttpRequest) -> HttpResponse:
     """Ends the running search of this person's page; the search itself then answers."""
     key = request.POST.get("fresh", "")
     if drafts.is_key(key):
-        search.cancel_search(_search_key(person(request).pk, key))
+        search.cancel_search(_search_key(current_user(request).pk, key))
     return HttpResponse(status=204)
 
 
-def enter(bench: Bench, what: str) -> HttpResponse:
+def handle_enter(bench: SelectiveSession, what: str) -> HttpResponse:
     """The Enter key: searches when the search fields changed, else goes on."""
     if bench.is_new_search or not len(bench.basket):
         return run_search(bench, what)
-    return to_summary(bench, what)
+    return show_summary(bench, what)
 
 
-def run_search(bench: Bench, what: str) -> HttpResponse:
+def run_search(bench: SelectiveSession, what: str) -> HttpResponse:
     form = bench.search_form(bound=True)
     if not form.is_valid():
         return bench.page(search_form=form)
     fresh = bench.request.POST.get("fresh", "")
     key = fresh if drafts.is_key(fresh) else drafts.new_key()
-    rows: list[Row] = []
+    rows: list[FoundStudy] = []
     notes: list[str] = []
     hints: list[str] = []
     sources = list(form.cleaned_data["sources"])
@@ -250,13 +274,17 @@ def run_search(bench: Bench, what: str) -> HttpResponse:
         if isinstance(result, AditError):
             notes.append(str(result))
             continue
-        rows += [Row(node.pk, node.name, get_domain(node), record) for record in result.records]
-        hints += _hints(node, result)
-    bench.found = Found(key, bench.found.typed, sorted_rows(rows), tuple(notes), tuple(hints))
+        rows += [
+            FoundStudy(node.pk, node.name, get_domain(node), record) for record in result.records
+        ]
+        hints += _describe_limits(node, result)
+    bench.found = StoredSearch(
+        key, bench.found.typed, sort_studies(rows), tuple(notes), tuple(hints)
+    )
     return bench.again("results")
 
 
-def _hints(node: Node, result: search.SearchResult) -> list[str]:
+def _describe_limits(node: Node, result: search.SearchResult) -> list[str]:
     words = {"node": node.name, "n": len(result.records)}
     if result.more:
         return [_("%(node)s has more than %(n)d studies that match: narrow the search.") % words]
@@ -271,7 +299,7 @@ def _hints(node: Node, result: search.SearchResult) -> list[str]:
     return []
 
 
-def expand(bench: Bench, what: str) -> HttpResponse:
+def toggle_series(bench: SelectiveSession, what: str) -> HttpResponse:
     """Asks for the series of one study and shows them; a second time hides them."""
     row = bench.found.row(what)
     if row is not None:
@@ -282,40 +310,40 @@ def expand(bench: Bench, what: str) -> HttpResponse:
     return bench.again(f"study-{what}" if row else "results")
 
 
-def add(bench: Bench, what: str) -> HttpResponse:
-    picks = basket.picks_of(bench.found, bench.found.ticked)
+def add_to_basket(bench: SelectiveSession, what: str) -> HttpResponse:
+    picks = basket.picks_from_search(bench.found, bench.found.ticked)
     if not picks:
         return bench.page(notice=_("Tick a study or some of its series first."))
-    if len(bench.basket) + len(picks) > basket.LIMIT:
+    if len(bench.basket) + len(picks) > basket.MAX_STUDIES:
         return bench.page(
-            notice=_("The basket holds at most %(limit)d studies.") % {"limit": basket.LIMIT}
+            notice=_("The basket holds at most %(limit)d studies.") % {"limit": basket.MAX_STUDIES}
         )
     basket.add(bench.user, picks)
     bench.found = bench.found.with_ticks(frozenset())
     return bench.again("basket")
 
 
-def remove(bench: Bench, what: str) -> HttpResponse:
+def remove_from_basket(bench: SelectiveSession, what: str) -> HttpResponse:
     basket.remove(bench.user, [what])
     return bench.again("basket")
 
 
-def clear(bench: Bench, what: str) -> HttpResponse:
+def clear_basket(bench: SelectiveSession, what: str) -> HttpResponse:
     basket.clear(bench.user)
     return bench.again("basket")
 
 
-VERBS: dict[str, Callable[[Bench, str], HttpResponse]] = {
+BUTTON_HANDLERS: dict[str, Callable[[SelectiveSession, str], HttpResponse]] = {
     "search": run_search,
-    "expand": expand,
-    "add": add,
-    "remove": remove,
-    "clear": clear,
-    "summary": to_summary,
+    "expand": toggle_series,
+    "add": add_to_basket,
+    "remove": remove_from_basket,
+    "clear": clear_basket,
+    "summary": show_summary,
 }
 
 
-def _with_series(bench: Bench, row: Row) -> Row:
+def _with_series(bench: SelectiveSession, row: FoundStudy) -> FoundStudy:
     node = next((node for node in bench.sources if node.pk == row.node_id), None)
     if node is None:
         return replace(row, trouble=_("You may not read from this source any more."))

@@ -25,7 +25,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.jobs.models import Job
-from adit.jobs.views.access import orders, person
+from adit.jobs.views.access import current_user, order_permission_required
 from adit.orders import archive_passwords, drafts, uploads
 from adit.orders.uploads import Upload
 from adit.spreadsheets.columns import FIELDS, SheetField, SheetKind
@@ -45,7 +45,7 @@ from adit_engine.errors import AditError, InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class SheetWorkflow:
     """What differs between the kinds of sheets; `word` stands in addresses and names of routes."""
 
     kind: str
@@ -66,51 +66,57 @@ class Desk:
         return reverse(f"job_{self.word}_{page}", args=args)
 
 
-def upload_at(user: User, desk: Desk, key: str) -> Upload | None:
+def get_upload(user: User, desk: SheetWorkflow, key: str) -> Upload | None:
     """What this person has uploaded there, as long as it is kept."""
-    return uploads.load(user, key, desk.sheet)
+    return uploads.load_upload(user, key, desk.sheet)
 
 
-def gone(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
+def redirect_without_upload(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpResponse:
     """After the start, Back and a second Start lead to the job that there is."""
     if not drafts.is_key(key):
         raise Http404
-    job = Job.objects.filter(owner=person(request), idempotency_key=key).first()
+    job = Job.objects.filter(owner=current_user(request), idempotency_key=key).first()
     if job is not None:
         return HttpResponseRedirect(reverse("job", args=[job.pk]))
     messages.info(request, _("This sheet is no longer kept: please upload it again."))
     return HttpResponseRedirect(reverse(f"job_new_{desk.word}"))
 
 
-LINES_SHOWN = 8
-MOST_HEADER_LINE = 20
+PREVIEW_LINES = 8
+MAX_HEADER_LINE = 20
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def columns_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
+def columns_page(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpResponse:
     """Which column is what: with guesses, and remembered for sheets with the same headers."""
-    user = person(request)
-    upload = upload_at(user, desk, key)
+    user = current_user(request)
+    upload = get_upload(user, desk, key)
     if upload is None:
-        return gone(request, desk, key)
+        return redirect_without_upload(request, desk, key)
     if request.method != "POST":
-        return _columns(request, desk, upload, _with_header(upload, request.GET.get("header")))
-    said = _with_header(upload, request.POST.get("header"))
+        return _render_columns(
+            request, desk, upload, _mapping_at(upload, request.GET.get("header"))
+        )
+    said = _mapping_at(upload, request.POST.get("header"))
     if request.POST.get("do") == "header":
         return HttpResponseRedirect(f"{desk.address('columns', key)}?header={said.header_line}")
     try:
-        mapping = make_mapping(upload.table, desk.sheet, said.header_line, _places(request, upload))
+        mapping = make_mapping(
+            upload.table, desk.sheet, said.header_line, _read_places(request, upload)
+        )
         if not mapping.enough():
-            raise InvalidInput(_enough(desk.sheet))
+            raise InvalidInput(_explain_missing_columns(desk.sheet))
     except InvalidInput as error:
-        return _columns(request, desk, upload, said, str(error), _said(request, upload))
-    uploads.settle(user, upload, mapping)
+        return _render_columns(
+            request, desk, upload, said, str(error), _read_columns(request, upload)
+        )
+    uploads.set_mapping(user, upload, mapping)
     return HttpResponseRedirect(desk.address("rows", key))
 
 
-def _columns(
+def _render_columns(
     request: HttpRequest,
-    desk: Desk,
+    desk: SheetWorkflow,
     upload: Upload,
     mapping: ColumnMapping,
     trouble: str = "",
@@ -125,8 +131,8 @@ def _columns(
         "new_address": reverse(f"job_new_{desk.word}"),
         "upload": upload,
         "mapping": mapping,
-        "lines": table.lines[:LINES_SHOWN],
-        "header_lines": [line.number for line in table.lines if line.number <= MOST_HEADER_LINE],
+        "lines": table.lines[:PREVIEW_LINES],
+        "header_lines": [line.number for line in table.lines if line.number <= MAX_HEADER_LINE],
         "columns": [
             {
                 "number": column,
@@ -143,7 +149,7 @@ def _columns(
     return render(request, "orders/sheet_columns.html", context, status=422 if trouble else 200)
 
 
-def _with_header(upload: Upload, text: str | None) -> ColumnMapping:
+def _mapping_at(upload: Upload, text: str | None) -> ColumnMapping:
     """The mapping with the headers in that line; as it is where nothing sensible was said."""
     if text is None or not text.isdecimal() or len(text) > 4:
         return upload.mapping
@@ -153,20 +159,20 @@ def _with_header(upload: Upload, text: str | None) -> ColumnMapping:
         return upload.mapping
 
 
-def _said(request: HttpRequest, upload: Upload) -> dict[int, str]:
+def _read_columns(request: HttpRequest, upload: Upload) -> dict[int, str]:
     said = {n: request.POST.get(f"column-{n}", "") for n in range(upload.table.width)}
     return {column: text for column, text in said.items() if text in set(SheetField)}
 
 
-def _places(request: HttpRequest, upload: Upload) -> dict[SheetField, int]:
+def _read_places(request: HttpRequest, upload: Upload) -> dict[SheetField, int]:
     """Raises WrongInput when two columns are said to be the same."""
-    said = _said(request, upload)
+    said = _read_columns(request, upload)
     if len(set(said.values())) < len(said):
         raise InvalidInput(_("Two columns are said to be the same: each can be one thing only."))
     return {SheetField(text): column for column, text in said.items()}
 
 
-def _enough(kind: SheetKind) -> str:
+def _explain_missing_columns(kind: SheetKind) -> str:
     if kind is SheetKind.QUERY:
         return _(
             "Say at least which column holds the patient ID, or name and birth date, or the "
@@ -178,7 +184,7 @@ def _enough(kind: SheetKind) -> str:
     )
 
 
-SHOWN = ("error", "warning", "out")
+ROW_FILTERS = ("error", "warning", "out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +199,7 @@ class ShownRow:
     may_be_left_out: bool
 
 
-def rows_shown(judged: ValidatedSheet[Any], upload: Upload, show: str) -> Sequence[Any]:
+def filter_rows(judged: ValidatedSheet[Any], upload: Upload, show: str) -> Sequence[Any]:
     if show == "out":
         return [
             row
@@ -205,21 +211,21 @@ def rows_shown(judged: ValidatedSheet[Any], upload: Upload, show: str) -> Sequen
     return judged.rows
 
 
-def shown_row(row: Any, upload: Upload) -> ShownRow:
+def make_shown_row(row: Any, upload: Upload) -> ShownRow:
     is_out = row.line in upload.left_out or row.verdict is RowVerdict.LEFT_OUT
     badge, word = ("canceled", _("left out")) if is_out else _BADGES[row.verdict]
     return ShownRow(
         row.line,
         badge,
         word,
-        tuple(f"{f.column}: {f.text}" if f.column else f.text for f in _about(row)),
+        tuple(f"{f.column}: {f.text}" if f.column else f.text for f in _findings_with_lines(row)),
         row.shown,
         is_out,
         row.verdict is not RowVerdict.LEFT_OUT,
     )
 
 
-def _about(row: Any) -> list[Any]:
+def _findings_with_lines(row: Any) -> list[Any]:
     """Findings of several rows name the others."""
     found = []
     for finding in row.findings:
@@ -244,15 +250,23 @@ _BADGES: dict[RowVerdict, tuple[str, Any]] = {
 ROWS_PER_PAGE = 100
 PASSWORD_FIELDS = (archive_passwords.FIELD, archive_passwords.AGAIN, archive_passwords.KEPT)
 """The entries are kept apart from the rest; the confirmation has to be given with each order."""
-NOT_KEPT = ("csrfmiddlewaretoken", "do", "shown", "out", "show", "skip_errors", *PASSWORD_FIELDS)
+FIELDS_NOT_KEPT = (
+    "csrfmiddlewaretoken",
+    "do",
+    "shown",
+    "out",
+    "show",
+    "skip_errors",
+    *PASSWORD_FIELDS,
+)
 
 
 @dataclass
-class Sheet:
+class SheetReview:
     """One request's view of an upload."""
 
     request: HttpRequest
-    desk: Desk
+    desk: SheetWorkflow
     user: User
     upload: Upload
 
@@ -271,7 +285,7 @@ class Sheet:
     def form(self, *, bound: bool) -> Any:
         typed = self.upload.typed
         confirmed = self.request.POST.getlist(archive_passwords.KEPT)
-        data = forms_data({**typed, archive_passwords.KEPT: confirmed}) if bound else None
+        data = as_form_data({**typed, archive_passwords.KEPT: confirmed}) if bound else None
         initial = {name: v if len(v) > 1 else v[0] for name, v in typed.items() if v}
         return self.desk.form(
             data, user=self.user, upload=self.upload, judged=self.chosen, initial=initial
@@ -280,9 +294,9 @@ class Sheet:
     def take(self) -> None:
         """Keeps what was ticked and typed on the page."""
         posted = self.request.POST
-        shown = _numbers(posted.getlist("shown"))
-        upload = self.upload.without(shown, _numbers(posted.getlist("out")))
-        typed = {name: values for name, values in posted.lists() if name not in NOT_KEPT}
+        shown = _parse_numbers(posted.getlist("shown"))
+        upload = self.upload.without(shown, _parse_numbers(posted.getlist("out")))
+        typed = {name: values for name, values in posted.lists() if name not in FIELDS_NOT_KEPT}
         password = upload.password.with_entries(posted)
         self.upload = replace(upload, typed=typed, password=password)
         self.upload.keep(self.user)
@@ -290,12 +304,12 @@ class Sheet:
     def again(self, page: str = "1", show: str = "") -> HttpResponse:
         address = self.desk.address("rows", self.upload.key)
         query = f"?page={page}" if page.isdecimal() else "?page=1"
-        shown = f"&show={show}" if show in SHOWN else ""
+        shown = f"&show={show}" if show in ROW_FILTERS else ""
         return HttpResponseRedirect(f"{address}{query}{shown}#rows")
 
     def page(self, form: Any = None, notice: str = "") -> HttpResponse:
         show = self.request.GET.get("show", "")
-        rows = rows_shown(self.judged, self.upload, show)
+        rows = filter_rows(self.judged, self.upload, show)
         page = Paginator(rows, ROWS_PER_PAGE).get_page(self.request.GET.get("page"))
         counts = self.chosen.counts
         context = {
@@ -304,9 +318,9 @@ class Sheet:
             "rows_address": self.desk.address("rows", self.upload.key),
             "upload": self.upload,
             "judged": self.judged,
-            "rows": [shown_row(row, self.upload) for row in page],
+            "rows": [make_shown_row(row, self.upload) for row in page],
             "page": page,
-            "show": show if show in SHOWN else "",
+            "show": show if show in ROW_FILTERS else "",
             "counts": counts,
             "ok": counts[RowVerdict.OK],
             "warned": counts[RowVerdict.WARNING],
@@ -321,43 +335,45 @@ class Sheet:
         return render(self.request, "orders/sheet_rows.html", context, status=422 if wrong else 200)
 
 
-def routes(desk: Desk) -> list[URLPattern]:
+def make_urls(desk: SheetWorkflow) -> list[URLPattern]:
     """The addresses of one kind of sheet: job_new_<word>, job_<word>_template, …"""
 
     def view(function: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         def bound(request: HttpRequest, **kwargs: Any) -> HttpResponse:
             return function(request, desk, **kwargs)
 
-        return orders(desk.kind)(bound)
+        return order_permission_required(desk.kind)(bound)
 
     base = f"new/{desk.word}/"
     return [
         path(base, view(new_sheet), name=f"job_new_{desk.word}"),
-        path(f"{base}template.<str:form>", view(template), name=f"job_{desk.word}_template"),
+        path(f"{base}template.<str:form>", view(sheet_template), name=f"job_{desk.word}_template"),
         path(f"{base}<str:key>/columns/", view(columns_page), name=f"job_{desk.word}_columns"),
         path(f"{base}<str:key>/", view(rows_page), name=f"job_{desk.word}_rows"),
     ]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def new_sheet(request: HttpRequest, desk: Desk) -> HttpResponse:
+def new_sheet(request: HttpRequest, desk: SheetWorkflow) -> HttpResponse:
     """Where a file is dropped; a good one leads on, a broken one is refused in words."""
     if request.method != "POST":
-        return _upload_page(request, desk)
+        return _render_upload(request, desk)
     file = request.FILES.get("sheet")
     if file is None:
-        return _upload_page(request, desk, _why_no_file(request))
+        return _render_upload(request, desk, _explain_missing_file(request))
     order = DateOrder.MONTH_FIRST if request.POST.get("dates") == "month" else DateOrder.DAY_FIRST
     try:
-        upload = uploads.take(person(request), file, file.name or "sheet", desk.sheet, order)
+        upload = uploads.read_upload(
+            current_user(request), file, file.name or "sheet", desk.sheet, order
+        )
     except AditError as error:
-        return _upload_page(request, desk, str(error))
+        return _render_upload(request, desk, str(error))
     page = "rows" if upload.mapping.sure else "columns"
     return HttpResponseRedirect(desk.address(page, upload.key))
 
 
 @require_safe
-def template(request: HttpRequest, desk: Desk, form: str) -> HttpResponse:
+def sheet_template(request: HttpRequest, desk: SheetWorkflow, form: str) -> HttpResponse:
     """An empty sheet with text columns and two examples."""
     makers = {"xlsx": (make_template_xlsx, XLSX), "csv": (make_template_csv, "text/csv")}
     if form not in makers:
@@ -368,13 +384,13 @@ def template(request: HttpRequest, desk: Desk, form: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def rows_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
+def rows_page(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpResponse:
     """Each row with its verdict, and below them the order. Each button keeps what was ticked."""
-    user = person(request)
-    upload = upload_at(user, desk, key)
+    user = current_user(request)
+    upload = get_upload(user, desk, key)
     if upload is None:
-        return gone(request, desk, key)
-    one = Sheet(request, desk, user, upload)
+        return redirect_without_upload(request, desk, key)
+    one = SheetReview(request, desk, user, upload)
     if not upload.mapping.sure:
         return HttpResponseRedirect(desk.address("columns", key))
     try:
@@ -383,14 +399,14 @@ def rows_page(request: HttpRequest, desk: Desk, key: str) -> HttpResponse:
         one.take()
         verb, _colon, what = request.POST.get("do", "").partition(":")
         if verb == "start":
-            return _start(one)
+            return _place_order(one)
         show = request.POST.get("show", "")
         return one.again(what, show) if verb == "page" else one.again(show=what)
     except UnreadableSheet as error:
-        return _upload_page(request, desk, str(error))
+        return _render_upload(request, desk, str(error))
 
 
-def forms_data(typed: dict[str, list[str]]) -> Any:
+def as_form_data(typed: dict[str, list[str]]) -> Any:
     """What was typed, as a form takes it."""
     data = QueryDict(mutable=True)
     for name, values in typed.items():
@@ -398,7 +414,7 @@ def forms_data(typed: dict[str, list[str]]) -> Any:
     return data
 
 
-def _start(one: Sheet) -> HttpResponse:
+def _place_order(one: SheetReview) -> HttpResponse:
     form = one.form(bound=True)
     if not one.chosen.good:
         return one.page(form, _("No row is left that could be ordered."))
@@ -422,12 +438,12 @@ def _start(one: Sheet) -> HttpResponse:
     except AditError as error:
         form.add_error(None, str(error))
         return one.page(form)
-    drafts.drop(one.user, one.upload.key)
+    drafts.delete_draft(one.user, one.upload.key)
     messages.success(one.request, _("The job is ordered."))
     return HttpResponseRedirect(reverse("job", args=[job.pk]))
 
 
-def _upload_page(request: HttpRequest, desk: Desk, trouble: str = "") -> HttpResponse:
+def _render_upload(request: HttpRequest, desk: SheetWorkflow, trouble: str = "") -> HttpResponse:
     templates = (("xlsx", _("Template for Excel")), ("csv", _("Template as CSV")))
     context = {
         "desk": desk,
@@ -440,7 +456,7 @@ def _upload_page(request: HttpRequest, desk: Desk, trouble: str = "") -> HttpRes
     return render(request, "orders/sheet_new.html", context, status=422 if trouble else 200)
 
 
-def _why_no_file(request: HttpRequest) -> str:
+def _explain_missing_file(request: HttpRequest) -> str:
     """The handler lets nothing through that is too large to be kept in memory."""
     if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_FILE_BYTES:
         return _("The file has more than %(most)d MB. Split it, or save it as CSV.") % {
@@ -449,5 +465,5 @@ def _why_no_file(request: HttpRequest) -> str:
     return _("Choose a file first.")
 
 
-def _numbers(texts: list[str]) -> list[int]:
+def _parse_numbers(texts: list[str]) -> list[int]:
     return [int(text) for text in texts if text.isascii() and text.isdecimal() and len(text) < 9]

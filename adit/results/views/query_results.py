@@ -29,22 +29,22 @@ from adit.jobs import encrypted_payload
 from adit.jobs.disclosure import disclosed
 from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Job
-from adit.jobs.views.access import note_look, person, visible_job
+from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.orders import drafts, uploads
 from adit.results import query_results
-from adit.results.query_results import Outcome, Result, Rule, Sees
+from adit.results.query_results import PickRule, QueryResult, QueryResultAccess, QueryRowOutcome
 from adit.spreadsheets.columns import SheetKind
 from adit.spreadsheets.table import make_table
 from adit.spreadsheets.writer import add_own_columns, make_sheet_response
 from adit.vault.cipher import DecryptionError
 
 ROWS_PER_PAGE = 50
-SHOWN = (*Outcome, "note")
+ROW_FILTERS = (*QueryRowOutcome, "note")
 TRANSFER = "batch_transfer"
 
 
 @dataclass
-class Bench:
+class QueryResultsPage:
     """One request's view of a query's results; what a person picked lies in a draft."""
 
     request: HttpRequest
@@ -52,10 +52,10 @@ class Bench:
     job: Job
 
     @classmethod
-    def of(cls, request: HttpRequest, pk: int) -> "Bench":
+    def of(cls, request: HttpRequest, pk: int) -> "QueryResultsPage":
         """Raises Http404."""
-        user = person(request)
-        job = visible_job(user, pk)
+        user = current_user(request)
+        job = get_visible_job(user, pk)
         if job.kind != BatchQuery.word:
             raise Http404
         return cls(request, user, job)
@@ -67,25 +67,25 @@ class Bench:
     @cached_property
     def kept(self) -> dict[str, Any]:
         """picks: keys of the picked lines, None = all that were found; text: what to look for."""
-        return drafts.load(self.user, self.key) or {"picks": None, "text": ""}
+        return drafts.load_draft(self.user, self.key) or {"picks": None, "text": ""}
 
     def keep(self, **values: Any) -> None:
         self.kept = {**self.kept, **values}
-        drafts.keep(self.user, self.key, self.kept)
+        drafts.save_draft(self.user, self.key, self.kept)
 
     @cached_property
-    def sees(self) -> Sees:
+    def sees(self) -> QueryResultAccess:
         told = disclosed(self.user, self.job)
-        return Sees(identified=told.identified, own=told.rows, pseudonyms=told.given)
+        return QueryResultAccess(identified=told.identified, own=told.rows, pseudonyms=told.given)
 
     @cached_property
-    def every(self) -> list[Result]:
+    def every(self) -> list[QueryResult]:
         """All of them; empty when the project's key is gone."""
-        return self._opened(query_results.rows_of(self.job))
+        return self._opened(query_results.result_lines(self.job))
 
-    def _opened(self, rows: Any) -> list[Result]:
+    def _opened(self, rows: Any) -> list[QueryResult]:
         try:
-            return query_results.opened(encrypted_payload.box_of(self.job.project), rows)
+            return query_results.open_results(encrypted_payload.get_box(self.job.project), rows)
         except DecryptionError:
             return []
 
@@ -94,22 +94,24 @@ class Bench:
         asked = self.request.POST if self.request.method == "POST" else self.request.GET
         sort, show = asked.get("sort", ""), asked.get("show", "")
         is_known = sort.removeprefix("-") in query_results.SORTS and self.sees.identified
-        return sort if is_known else "", show if show in SHOWN else ""
+        return sort if is_known else "", show if show in ROW_FILTERS else ""
 
-    def page(self, number: str | None) -> tuple[Any, list[Result]]:
+    def page(self, number: str | None) -> tuple[Any, list[QueryResult]]:
         """The page and its results; only these are opened where nothing is sorted or looked for."""
         sort, show = self.view()
-        rows = query_results.of_outcome(query_results.rows_of(self.job), show)
+        rows = query_results.filter_by_outcome(query_results.result_lines(self.job), show)
         if not sort and not self.kept["text"]:
             stored = Paginator(rows, ROWS_PER_PAGE).get_page(number)
             return stored, self._opened(stored)
-        box = encrypted_payload.box_of(self.job.project)
+        box = encrypted_payload.get_box(self.job.project)
         try:
-            pks = query_results.in_order(box, rows, sort, self.kept["text"], self.sees)
+            pks = query_results.sort_and_search(box, rows, sort, self.kept["text"], self.sees)
         except DecryptionError:
             pks = []
         page = Paginator(pks, ROWS_PER_PAGE).get_page(number)
-        by_pk = {r.pk: r for r in self._opened(query_results.rows_of(self.job).filter(pk__in=page))}
+        by_pk = {
+            r.pk: r for r in self._opened(query_results.result_lines(self.job).filter(pk__in=page))
+        }
         return page, [by_pk[pk] for pk in page if pk in by_pk]
 
     def again(self, number: str = "1") -> HttpResponse:
@@ -119,7 +121,7 @@ class Bench:
         address = reverse("job_results", args=[self.job.pk])
         return HttpResponseRedirect(f"{address}?{query}#results")
 
-    def is_picked(self, result: Result) -> bool:
+    def is_picked(self, result: QueryResult) -> bool:
         picks = self.kept["picks"]
         return bool(result.values) and (picks is None or result.pk in set(picks))
 
@@ -127,15 +129,15 @@ class Bench:
 @require_http_methods(["GET", "HEAD", "POST"])
 def results_page(request: HttpRequest, pk: int) -> HttpResponse:
     """Each button keeps the ticks of the page."""
-    bench = Bench.of(request, pk)
+    bench = QueryResultsPage.of(request, pk)
     if request.method != "POST":
-        return _page(bench)
-    _take(bench)
+        return _render_results(bench)
+    _save_ticks(bench)
     verb, _colon, what = request.POST.get("do", "").partition(":")
     if verb == "transfer":
-        return _hand_over(bench)
+        return _start_batch_transfer(bench)
     if verb == "rule":
-        _pick_by_rule(bench)
+        _apply_pick_rule(bench)
     elif verb in ("all", "none"):
         bench.keep(picks=None if verb == "all" else [])
     elif verb == "look":
@@ -148,16 +150,16 @@ def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
     """All rows; with ?picked only the picked results beside the rows without one; with ?again only
     the latter, as they were asked.
     """
-    bench = Bench.of(request, pk)
+    bench = QueryResultsPage.of(request, pk)
     picks = bench.kept["picks"] if "picked" in request.GET else None
     only = None if picks is None else frozenset(picks)
-    columns = query_results.columns()
-    rows = query_results.table(bench.job, bench.every, bench.sees, only)
+    columns = query_results.export_columns()
+    rows = query_results.export_rows(bench.job, bench.every, bench.sees, only)
     if "again" in request.GET:
         if not bench.sees.own:
             raise PermissionDenied(_("You have no right to see what was asked."))
-        columns = query_results.again_columns()
-        rows = query_results.again_table(bench.job, bench.every, bench.sees)
+        columns = query_results.unanswered_columns()
+        rows = query_results.unanswered_rows(bench.job, bench.every, bench.sees)
     columns = add_own_columns(columns, query_results.own_headers(bench.job))
     trail.record(
         "job.results_downloaded",
@@ -168,21 +170,21 @@ def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
     return make_sheet_response(form, f"adit-query-{pk}", columns, rows)
 
 
-def _page(bench: Bench) -> HttpResponse:
+def _render_results(bench: QueryResultsPage) -> HttpResponse:
     page, results = bench.page(bench.request.GET.get("page"))
     sort, show = bench.view()
-    counts = query_results.counts(bench.job)
+    counts = query_results.count_outcomes(bench.job)
     picks = bench.kept["picks"]
-    found = query_results.rows_of(bench.job).filter(is_found=True)
+    found = query_results.result_lines(bench.job).filter(is_found=True)
     if bench.sees.identified and results:
-        note_look(bench.user, bench.job, {"results": True})
+        record_view(bench.user, bench.job, {"results": True})
     context = {
         "job": bench.job,
         "page": page,
         "rows": [
             {
                 "result": result,
-                "reason": query_results.reason(result),
+                "reason": query_results.describe_notes(result),
                 "is_picked": bench.is_picked(result),
                 "own": result.own if bench.sees.own else ("•••",) * len(result.own),
             }
@@ -195,17 +197,17 @@ def _page(bench: Bench) -> HttpResponse:
         "sort": sort,
         "show": show,
         "text": bench.kept["text"],
-        "filters": _filters(counts, found.count(), bench),
+        "filters": _filter_links(counts, found.count(), bench),
         "picked": found.count() if picks is None else found.filter(pk__in=picks).count(),
         "all_picked": picks is None,
         "found": found.count(),
         "sees_identified": bench.sees.identified,
         "sees_own": bench.sees.own,
         "sees_pseudonyms": bench.sees.pseudonyms,
-        "without_result": counts[Outcome.NOTHING] + counts[Outcome.FAILED],
-        "may_transfer": bool(_transfer_address("x")) and may(bench.user, order_right(TRANSFER)),
+        "without_result": counts[QueryRowOutcome.NOTHING] + counts[QueryRowOutcome.FAILED],
+        "may_transfer": bool(_transfer_url("x")) and may(bench.user, order_right(TRANSFER)),
         "is_gone": not results and bool(page.paginator.count),
-        "is_live": bool(counts[Outcome.OPEN]) and bench.job.ended_at is None,
+        "is_live": bool(counts[QueryRowOutcome.OPEN]) and bench.job.ended_at is None,
     }
     return render(bench.request, "results/results.html", context)
 
@@ -221,20 +223,22 @@ _SORTS = (
 )
 
 
-def _filters(counts: dict[Outcome, int], found: int, bench: Bench) -> list[tuple[str, str, int]]:
-    noted = query_results.of_outcome(query_results.rows_of(bench.job), "note")
+def _filter_links(
+    counts: dict[QueryRowOutcome, int], found: int, bench: QueryResultsPage
+) -> list[tuple[str, str, int]]:
+    noted = query_results.filter_by_outcome(query_results.result_lines(bench.job), "note")
     rows = [
         ("", _("all rows"), sum(counts.values())),
-        (Outcome.FOUND, _("found"), counts[Outcome.FOUND]),
-        (Outcome.NOTHING, _("nothing found"), counts[Outcome.NOTHING]),
-        (Outcome.FAILED, _("failed"), counts[Outcome.FAILED]),
-        (Outcome.OPEN, _("not asked yet"), counts[Outcome.OPEN]),
+        (QueryRowOutcome.FOUND, _("found"), counts[QueryRowOutcome.FOUND]),
+        (QueryRowOutcome.NOTHING, _("nothing found"), counts[QueryRowOutcome.NOTHING]),
+        (QueryRowOutcome.FAILED, _("failed"), counts[QueryRowOutcome.FAILED]),
+        (QueryRowOutcome.OPEN, _("not asked yet"), counts[QueryRowOutcome.OPEN]),
         ("note", _("to look at"), noted.values("line").distinct().count()),
     ]
     return [row for row in rows if row[2] or not row[0]]
 
 
-def _take(bench: Bench) -> None:
+def _save_ticks(bench: QueryResultsPage) -> None:
     """The ticks of the lines that were shown."""
     posted = bench.request.POST
     shown = {int(text) for text in posted.getlist("shown") if text.isdecimal()}
@@ -242,37 +246,37 @@ def _take(bench: Bench) -> None:
     if not shown - ticked and bench.kept["picks"] is None:
         return
     if bench.kept["picks"] is None:
-        found = query_results.rows_of(bench.job).filter(is_found=True)
+        found = query_results.result_lines(bench.job).filter(is_found=True)
         picks = set(found.values_list("pk", flat=True))
     else:
         picks = set(bench.kept["picks"])
     bench.keep(picks=sorted((picks - shown) | ticked))
 
 
-def _pick_by_rule(bench: Bench) -> None:
+def _apply_pick_rule(bench: QueryResultsPage) -> None:
     posted = bench.request.POST
     most = posted.get("most", "")
     words = posted.get("modalities", "").upper().replace(",", " ").split()
-    rule = Rule(
+    rule = PickRule(
         most=int(most) if most.isascii() and most.isdecimal() and 0 < int(most) < 1000 else None,
-        near=_day(posted.get("near", "")) if posted.get("order") == "near" else None,
+        near=_parse_date(posted.get("near", "")) if posted.get("order") == "near" else None,
         modalities=tuple(words),
     )
-    picks = query_results.picked(bench.every, rule)
+    picks = query_results.pick_results(bench.every, rule)
     bench.keep(picks=picks)
     messages.success(bench.request, _("%(n)d results are picked.") % {"n": len(picks)})
 
 
-def _day(text: str) -> date | None:
+def _parse_date(text: str) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError:
         return None
 
 
-def _hand_over(bench: Bench) -> HttpResponse:
+def _start_batch_transfer(bench: QueryResultsPage) -> HttpResponse:
     """The picked results as rows of a batch transfer, as if their file had been uploaded."""
-    address = _transfer_address("")
+    address = _transfer_url("")
     if not may(bench.user, order_right(TRANSFER)) or not address:
         raise PermissionDenied(_("You may not order this kind of job."))
     picks = bench.kept["picks"]
@@ -288,17 +292,17 @@ def _hand_over(bench: Bench) -> HttpResponse:
                 "owner to order the transfer."
             )
         )
-    columns = add_own_columns(query_results.columns(), query_results.own_headers(bench.job))
+    columns = add_own_columns(query_results.export_columns(), query_results.own_headers(bench.job))
     # Sealed, and for this person alone, who need not see what is transferred.
-    sees = Sees(identified=True, own=True, pseudonyms=True)
-    rows = query_results.table(bench.job, chosen, sees)
+    sees = QueryResultAccess(identified=True, own=True, pseudonyms=True)
+    rows = query_results.export_rows(bench.job, chosen, sees)
     name = _("Results of job %(n)d") % {"n": bench.job.pk}
     table = make_table(name, columns, rows)
-    upload = uploads.hand_over(bench.user, table, SheetKind.TRANSFER, job=bench.job.pk)
-    return HttpResponseRedirect(_transfer_address(upload.key))
+    upload = uploads.store_table(bench.user, table, SheetKind.TRANSFER, job=bench.job.pk)
+    return HttpResponseRedirect(_transfer_url(upload.key))
 
 
-def _transfer_address(key: str) -> str:
+def _transfer_url(key: str) -> str:
     try:
         return reverse("job_transfer_rows", args=[key or "x"])
     except NoReverseMatch:

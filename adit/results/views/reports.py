@@ -13,14 +13,14 @@ from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit import trail
 from adit.audit.csv_export import csv_lines
 from adit.jobs.disclosure import disclosed
-from adit.jobs.views.access import person, visible_job
+from adit.jobs.views.access import current_user, get_visible_job
 from adit.jobs.views.task_labels import kind_label
 from adit.projects import risks, services
 from adit.projects.forms import ReasonForm
 from adit.projects.profile_text import OPTION_MEANINGS
 from adit.results import report
 from adit.results.report import StudyReports
-from adit.results.uid_map import HEADING, exported
+from adit.results.uid_map import HEADING, export_uid_map
 from adit_engine.errors import AditError
 
 STUDIES_PER_PAGE = 50
@@ -28,11 +28,11 @@ STUDIES_PER_PAGE = 50
 
 @require_safe
 def job_report(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
-    job = visible_job(user, pk)
+    user = current_user(request)
+    job = get_visible_job(user, pk)
     reports = StudyReports(job, disclosed(user, job))
-    page = Paginator(report.studies_of(job), STUDIES_PER_PAGE).get_page(request.GET.get("page"))
-    told = report.head(job, reports) | report.sums(job)
+    page = Paginator(report.reported_tasks(job), STUDIES_PER_PAGE).get_page(request.GET.get("page"))
+    told = report.report_header(job, reports) | report.report_totals(job)
     codes = sorted({code for rules in told["rules"] for code in rules["option_codes"]})
     context = {
         "job": job,
@@ -62,17 +62,17 @@ def _risks(told: dict[str, Any]) -> list[dict[str, Any]]:
 
 @require_safe
 def job_report_file(request: HttpRequest, pk: int) -> StreamingHttpResponse:
-    user = person(request)
-    job = visible_job(user, pk)
+    user = current_user(request)
+    job = get_visible_job(user, pk)
     trail.record("job.report_downloaded", user=user, about=f"job:{job.pk}")
     headers = {"Content-Disposition": f'attachment; filename="job-{job.pk}-report.json"'}
-    text = report.as_text(job, disclosed(user, job))
+    text = report.stream_report(job, disclosed(user, job))
     return StreamingHttpResponse(text, content_type="application/json", headers=headers)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def uid_map(request: HttpRequest, pk: int) -> HttpResponse:
-    user = person(request)
+    user = current_user(request)
     project = services.visible_projects(user).filter(pk=pk).first()
     if project is None:
         raise Http404
@@ -83,7 +83,7 @@ def uid_map(request: HttpRequest, pk: int) -> HttpResponse:
     form = ReasonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            rows = exported(user, project, form.cleaned_data["reason"])
+            rows = export_uid_map(user, project, form.cleaned_data["reason"])
         except AditError as error:
             form.add_error(None, str(error))
         else:

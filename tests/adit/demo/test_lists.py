@@ -8,7 +8,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from adit.accounts.models import User
 from adit.demo import lists
 from adit.orders import uploads
-from adit.orders.views.batch_query import judge
+from adit.orders.views.batch_query import validate_sheet
 from adit.spreadsheets.columns import SheetKind
 from adit.spreadsheets.row_reader import DateOrder
 from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.django_db
 
 def judged(user: User, path: Path) -> ValidatedSheet:
     file = SimpleUploadedFile(path.name, path.read_bytes())
-    upload = uploads.take(user, file, path.name, SheetKind.QUERY, DateOrder.DAY_FIRST)
+    upload = uploads.read_upload(user, file, path.name, SheetKind.QUERY, DateOrder.DAY_FIRST)
     assert upload.mapping.sure
-    return judge(user, upload)
+    return validate_sheet(user, upload)
 
 
 def test_the_good_list_has_no_error_and_the_other_one_most_of_them(

@@ -6,7 +6,7 @@ import pytest
 from jobs_stage import PATIENT, GatedNode, put_study
 
 from adit.accounts.models import User
-from adit.jobs.kinds.selective import Order, Pick
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.models import Job
 from adit.nodes.models import Node
@@ -45,11 +45,11 @@ def order_studies(coordinator: User, source: Node, destination: Node) -> Callabl
         **changes: object,
     ) -> Job:
         picks = tuple(
-            Pick(source.pk, put_study(source, study, images, series, **changes), PATIENT)
+            OrderedStudy(source.pk, put_study(source, study, images, series, **changes), PATIENT)
             for study in studies
         )
-        ordered = Order(picks, (to or destination).pk, announced=announced)
+        ordered = SelectiveOrder(picks, (to or destination).pk, announced=announced)
         key = f"{len(studies)} {studies[0]} {Job.objects.count()}"
-        return actions.create(user or coordinator, "selective", ordered, key=key)
+        return actions.create_job(user or coordinator, "selective", ordered, key=key)
 
     return order

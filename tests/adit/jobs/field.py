@@ -112,7 +112,7 @@ def work(seconds: str) -> None:
         if task is None:
             time.sleep(0.1)
             continue
-        runner.run(task)
+        runner.run_task(task)
         task.refresh_from_db()
         done += task.state == "success"
     print(json.dumps(done))
@@ -127,18 +127,20 @@ def _order(studies: str, source_name: str, key: str) -> None:
     from jobs_stage import PATIENT
 
     from adit.accounts.models import User
-    from adit.jobs.kinds.selective import Order, Pick
+    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
     from adit.nodes.models import Node
     from adit.orders import actions
 
     source, destination = Node.objects.get(name=source_name), Node.objects.get(name="to")
     picks = [
-        Pick(source.pk, f"{samples.ROOT}.{number}", PATIENT)
+        OrderedStudy(source.pk, f"{samples.ROOT}.{number}", PATIENT)
         for number in range(1, int(studies) + 1)
     ]
     user = User.objects.get()
     user.is_staff = True  # orders of any size
-    job = actions.create(user, "selective", Order(tuple(picks), destination.pk), key=key)
+    job = actions.create_job(
+        user, "selective", SelectiveOrder(tuple(picks), destination.pk), key=key
+    )
     print(job.pk)
 
 
@@ -194,7 +196,7 @@ def claim_and_run(name: str) -> None:
     print(task.attempt, flush=True)
     while not (DATA / f"go-{name}").exists():
         time.sleep(0.02)
-    runner.run(task)
+    runner.run_task(task)
 
 
 def claim_none() -> None:
@@ -210,7 +212,7 @@ def ledger() -> None:
 
     job, task = Job.objects.get(), Task.objects.get()
     items = list(task.items.all())
-    manifests = [encrypted_payload.open_item(item).manifest for item in items]
+    manifests = [encrypted_payload.open_series(item).manifest for item in items]
     told = {
         "job": job.state,
         "message": job.message,

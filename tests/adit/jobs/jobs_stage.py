@@ -77,7 +77,7 @@ def work(worker: str = "test") -> Task | None:
     task = queue.claim(worker)
     if task is None:
         return None
-    runner.run(task)
+    runner.run_task(task)
     return Task.objects.get(pk=task.pk)
 
 
@@ -92,7 +92,7 @@ def in_thread(task: Task) -> threading.Thread:
 
     def run() -> None:
         try:
-            runner.run(task)
+            runner.run_task(task)
         finally:
             connection.close()
 

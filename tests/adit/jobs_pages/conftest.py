@@ -10,7 +10,7 @@ from django.test import Client
 from adit.accounts.models import User
 from adit.jobs import encrypted_payload, task_groups
 from adit.jobs.kinds.base import TaskPlan
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes.models import Node
 from adit.projects import services
 from adit_engine.values.outcome import InstanceState, LedgerEntry, SeriesLedger
@@ -81,22 +81,22 @@ def make_job(source: Node, destination: Node) -> Callable[..., Job]:
 
 
 @pytest.fixture
-def make_item() -> Callable[..., Item]:
+def make_item() -> Callable[..., SeriesResult]:
     """One series of a task, with a ledger: make_item(task, expected=3, delivered=2, …)."""
 
-    def make(task: Task, *, description: str = "", why: str = "", **values: Any) -> Item:
-        number = Item.objects.filter(task=task).count() + 1
+    def make(task: Task, *, description: str = "", why: str = "", **values: Any) -> SeriesResult:
+        number = SeriesResult.objects.filter(task=task).count() + 1
         ref = SeriesRef(f"{ROOT}.1", f"{ROOT}.1.{number}")
         manifest = SeriesLedger(
             ref, entries={f"{ROOT}.1.{number}.1": LedgerEntry(InstanceState.DELIVERED)}
         )
-        box = encrypted_payload.box_of(task.job.project)
-        return Item.objects.create(
+        box = encrypted_payload.get_box(task.job.project)
+        return SeriesResult.objects.create(
             task=task,
             attempt=1,
             index=encrypted_payload.series_index(box, task, ref.series_uid),
-            sealed=encrypted_payload.seal_item(
-                box, task, encrypted_payload.ItemContent(manifest, description, why)
+            sealed=encrypted_payload.seal_series(
+                box, task, encrypted_payload.SeriesContent(manifest, description, why)
             ),
             number=number,
             is_final=True,

@@ -19,9 +19,9 @@ from adit.accounts import permissions as standard
 from adit.accounts.models import User
 from adit.accounts.permissions import Right
 from adit.audit.models import AuditEvent
-from adit.jobs.models import Archive, Job, JobState, Task, Work
-from adit.jobs.views.archives import DOWNLOADS
+from adit.jobs.models import ArchiveFile, Job, JobState, Task, TaskType
 from adit.nodes.models import Node
+from adit.results.views.archives import DOWNLOAD_LIMIT
 from adit_engine.values.archive_password import validate_password
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,15 +41,15 @@ def archive_node(make_node: Callable[..., Node], tmp_path: Path) -> Node:
 @pytest.fixture
 def archive(
     coordinator: User, make_job: Callable[..., Job], archive_node: Node, tmp_path: Path
-) -> Archive:
+) -> ArchiveFile:
     """A finished file of the coordinator."""
     job = make_job(coordinator)
     job.destination = archive_node
     job.save()
-    Task.objects.create(job=job, position=2, work=Work.PACK, payload=b"", state="success")
+    Task.objects.create(job=job, position=2, work=TaskType.PACK, payload=b"", state="success")
     (tmp_path / "archives" / f"job-{job.pk}.7z").write_bytes(CONTENT)
     now = timezone.now()
-    return Archive.objects.create(
+    return ArchiveFile.objects.create(
         job=job,
         round=0,
         name=f"job-{job.pk}.7z",
@@ -65,7 +65,7 @@ def client(as_user: Callable[[User | None], Client], coordinator: User) -> Clien
     return as_user(coordinator)
 
 
-def address(archive: Archive) -> str:
+def address(archive: ArchiveFile) -> str:
     return reverse("archive_file", args=[archive.job_id, archive.pk])
 
 
@@ -76,7 +76,7 @@ def body(answer: Any) -> bytes:
 
 
 def test_the_job_page_offers_the_file_and_says_how_to_open_it(
-    client: Client, archive: Archive
+    client: Client, archive: ArchiveFile
 ) -> None:
     page = client.get(reverse("job", args=[archive.job_id])).content.decode()
 
@@ -86,14 +86,16 @@ def test_the_job_page_offers_the_file_and_says_how_to_open_it(
     assert "1 of 1 study done" in page
 
 
-def test_the_whole_file_comes_with_its_name_and_length(client: Client, archive: Archive) -> None:
+def test_the_whole_file_comes_with_its_name_and_length(
+    client: Client, archive: ArchiveFile
+) -> None:
     answer = client.get(address(archive))
 
     assert body(answer) == CONTENT
     assert answer["Content-Length"] == str(len(CONTENT))
     assert answer["Content-Disposition"] == f'attachment; filename="{archive.name}"'
     assert answer["Cache-Control"] == "no-store, private"
-    assert DOWNLOADS.count == 0
+    assert DOWNLOAD_LIMIT.count == 0
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_the_whole_file_comes_with_its_name_and_length(client: Client, archive: 
     ],
 )
 def test_a_part_of_it_comes_where_it_was_cut_off(
-    client: Client, archive: Archive, header: str, start: int, end: int
+    client: Client, archive: ArchiveFile, header: str, start: int, end: int
 ) -> None:
     answer = client.get(address(archive), headers={"Range": header})
 
@@ -119,7 +121,9 @@ def test_a_part_of_it_comes_where_it_was_cut_off(
 
 
 @pytest.mark.parametrize("header", ["bytes=5-2", "bytes=-", "bytes=1-2,4-5", "pages=1-2", "bytes"])
-def test_a_range_that_is_none_gets_the_whole(client: Client, archive: Archive, header: str) -> None:
+def test_a_range_that_is_none_gets_the_whole(
+    client: Client, archive: ArchiveFile, header: str
+) -> None:
     answer = client.get(address(archive), headers={"Range": header})
 
     assert answer.status_code == 200
@@ -127,14 +131,16 @@ def test_a_range_that_is_none_gets_the_whole(client: Client, archive: Archive, h
 
 
 @pytest.mark.parametrize("header", ["bytes=700000-", "bytes=900000-900001", "bytes=-0"])
-def test_a_range_beyond_the_end_is_said_so(client: Client, archive: Archive, header: str) -> None:
+def test_a_range_beyond_the_end_is_said_so(
+    client: Client, archive: ArchiveFile, header: str
+) -> None:
     answer = client.get(address(archive), headers={"Range": header})
 
     assert answer.status_code == 416
     assert answer["Content-Range"] == f"bytes */{len(CONTENT)}"
 
 
-def test_of_another_file_no_part_is_sent(client: Client, archive: Archive) -> None:
+def test_of_another_file_no_part_is_sent(client: Client, archive: ArchiveFile) -> None:
     tag = client.head(address(archive))["ETag"]
     same = client.get(address(archive), headers={"Range": "bytes=5-", "If-Range": tag})
     other = client.get(address(archive), headers={"Range": "bytes=5-", "If-Range": '"old"'})
@@ -144,7 +150,7 @@ def test_of_another_file_no_part_is_sent(client: Client, archive: Archive) -> No
 
 
 def test_a_head_request_tells_the_length_and_sends_nothing(
-    client: Client, archive: Archive
+    client: Client, archive: ArchiveFile
 ) -> None:
     answer = client.head(address(archive))
 
@@ -153,7 +159,7 @@ def test_a_head_request_tells_the_length_and_sends_nothing(
     assert not AuditEvent.objects.filter(action="archive.downloaded").exists()
 
 
-def test_a_download_in_parts_is_one_line_of_the_trail(client: Client, archive: Archive) -> None:
+def test_a_download_in_parts_is_one_line_of_the_trail(client: Client, archive: ArchiveFile) -> None:
     for start in (0, 100, 200):
         body(client.get(address(archive), headers={"Range": f"bytes={start}-{start + 99}"}))
 
@@ -163,7 +169,7 @@ def test_a_download_in_parts_is_one_line_of_the_trail(client: Client, archive: A
 
 
 def test_more_downloads_at_once_than_threads_are_asked_to_wait(
-    client: Client, archive: Archive, settings: Any
+    client: Client, archive: ArchiveFile, settings: Any
 ) -> None:
     settings.DOWNLOADS = 1
     first = client.get(address(archive))
@@ -177,17 +183,17 @@ def test_more_downloads_at_once_than_threads_are_asked_to_wait(
 
 
 def test_a_browser_gone_in_the_middle_gives_its_place_back(
-    client: Client, archive: Archive
+    client: Client, archive: ArchiveFile
 ) -> None:
     answer = client.get(address(archive))
     next(iter(answer.streaming_content))
     answer.close()
 
-    assert DOWNLOADS.count == 0
+    assert DOWNLOAD_LIMIT.count == 0
 
 
 def test_downloading_needs_its_right(
-    client: Client, archive: Archive, groups: dict[str, Group]
+    client: Client, archive: ArchiveFile, groups: dict[str, Group]
 ) -> None:
     rights = groups[standard.COORDINATORS].permissions
     rights.remove(rights.get(codename=Right.DOWNLOAD))
@@ -199,15 +205,17 @@ def test_downloading_needs_its_right(
     assert "You may not download files" in page
 
 
-def test_identified_images_are_for_who_may_transfer_them(client: Client, archive: Archive) -> None:
+def test_identified_images_are_for_who_may_transfer_them(
+    client: Client, archive: ArchiveFile
+) -> None:
     archive.job.order["change"] = "as_is"
     archive.job.save()
 
     assert client.get(address(archive)).status_code == 403
 
 
-def test_what_was_deleted_says_when_and_is_not_there(client: Client, archive: Archive) -> None:
-    Archive.objects.update(removed_at=timezone.now())
+def test_what_was_deleted_says_when_and_is_not_there(client: Client, archive: ArchiveFile) -> None:
+    ArchiveFile.objects.update(removed_at=timezone.now())
 
     page = client.get(reverse("job", args=[archive.job_id])).content.decode()
 
@@ -217,7 +225,7 @@ def test_what_was_deleted_says_when_and_is_not_there(client: Client, archive: Ar
 
 
 def test_a_file_that_somebody_took_away_is_not_there(
-    client: Client, archive: Archive, tmp_path: Path
+    client: Client, archive: ArchiveFile, tmp_path: Path
 ) -> None:
     (tmp_path / "archives" / archive.name).unlink()
 
@@ -225,7 +233,7 @@ def test_a_file_that_somebody_took_away_is_not_there(
 
 
 def test_downloads_lists_what_one_may_have(
-    client: Client, archive: Archive, as_user: Callable[[User | None], Client], make_user: Any
+    client: Client, archive: ArchiveFile, as_user: Callable[[User | None], Client], make_user: Any
 ) -> None:
     assert address(archive) in client.get(reverse("archives")).content.decode()
 
@@ -234,10 +242,10 @@ def test_downloads_lists_what_one_may_have(
 
 
 def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
-    client: Client, archive: Archive
+    client: Client, archive: ArchiveFile
 ) -> None:
     Job.objects.update(state=JobState.WARNING)
-    Task.objects.filter(work=Work.KIND).update(state="warning")
+    Task.objects.filter(work=TaskType.KIND).update(state="warning")
 
     led = client.post(reverse("job_action", args=[archive.job_id, "retry"]))
     page = client.get(led["Location"]).content.decode()
@@ -258,7 +266,7 @@ def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
     assert set(job.tasks.values_list("state", flat=True)) == {"pending"}
 
 
-def test_a_refused_retry_keeps_no_password(client: Client, archive: Archive) -> None:
+def test_a_refused_retry_keeps_no_password(client: Client, archive: ArchiveFile) -> None:
     page = reverse("job_password", args=[archive.job_id, "resume"])
 
     answer = client.post(page, {**TWICE, "archive_kept": "yes"})
@@ -270,12 +278,12 @@ def test_a_refused_retry_keeps_no_password(client: Client, archive: Archive) -> 
 def test_places_are_counted_by_all_threads() -> None:
     def walk() -> None:
         for _ in range(200):
-            if DOWNLOADS.take():
-                DOWNLOADS.give_back()
+            if DOWNLOAD_LIMIT.take():
+                DOWNLOAD_LIMIT.give_back()
 
     threads = [threading.Thread(target=walk) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert DOWNLOADS.count == 0
+    assert DOWNLOAD_LIMIT.count == 0

@@ -7,10 +7,10 @@ from django.test import Client
 from test_selective import Person, goes_to, put
 
 from adit.accounts.models import User
-from adit.jobs.models import Item, Job, Task
+from adit.jobs.models import Job, SeriesResult, Task
 from adit.nodes.models import Node
 from adit.projects.models import Project
-from adit.results.applied_rules import now_of
+from adit.results.applied_rules import current_rules
 
 pytestmark = pytest.mark.django_db
 HEAD = {"PatientID": "PID-9", "StudyDescription": "CCT", "BodyPartExamined": "HEAD"}
@@ -74,9 +74,9 @@ def test_the_report_tells_what_was_chosen_and_counted(
     job = Job.objects.get()
     Project.objects.filter(pk=project.pk).update(faces="accept", faces_reason="the board agreed")
     job.refresh_from_db()
-    rules = now_of(Job.objects.get())
+    rules = current_rules(Job.objects.get())
     Task.objects.update(rules=[{name: getattr(rules, name) for name in rules.__slots__}])
-    Item.objects.create(
+    SeriesResult.objects.create(
         task=Task.objects.get(),
         attempt=1,
         index="i",

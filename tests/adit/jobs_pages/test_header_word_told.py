@@ -6,7 +6,7 @@ from test_selective import Person, goes_to, put
 from adit.accounts.models import User
 from adit.jobs.models import Job
 from adit.nodes.models import Node
-from adit.orders.summary import RiskTold, Summary
+from adit.orders.summary import OrderSummary, RiskTold
 from adit.projects.models import Project
 from adit.projects.risks import decisions
 
@@ -80,6 +80,6 @@ def test_an_order_without_radiographs_says_nothing_of_them(
 
 def test_a_summary_survives_being_kept(project: Project) -> None:
     risks = tuple(RiskTold(one, 1, 0, 3, "CR") for one in decisions(project))
-    made = Summary(1, 1, 1, 3, 100, risks=risks)
+    made = OrderSummary(1, 1, 1, 3, 100, risks=risks)
 
-    assert Summary.from_json(made.to_json()) == made
+    assert OrderSummary.from_json(made.to_json()) == made

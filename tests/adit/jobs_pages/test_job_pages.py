@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
-from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState
 
 pytestmark = pytest.mark.django_db
 
@@ -103,7 +103,7 @@ def test_a_running_job_asks_again_by_itself_and_an_ended_one_does_not(
 def test_a_job_counts_images_and_says_why_some_are_missing(
     coordinator: User,
     make_job: Callable[..., Job],
-    make_item: Callable[..., Item],
+    make_item: Callable[..., SeriesResult],
     as_user: AsUser,
 ) -> None:
     job = make_job(coordinator, state=JobState.WARNING, tasks=2)
@@ -122,7 +122,7 @@ def test_a_job_counts_images_and_says_why_some_are_missing(
 def test_without_a_list_to_trust_a_job_is_not_yet_proven_complete(
     coordinator: User,
     make_job: Callable[..., Job],
-    make_item: Callable[..., Item],
+    make_item: Callable[..., SeriesResult],
     as_user: AsUser,
 ) -> None:
     job = make_job(coordinator, state=JobState.WARNING)
@@ -174,7 +174,7 @@ def test_looking_at_a_patient_leaves_one_line_in_the_trail(
 def test_what_an_archive_says_is_shown_as_text_everywhere(
     coordinator: User,
     make_job: Callable[..., Job],
-    make_item: Callable[..., Item],
+    make_item: Callable[..., SeriesResult],
     as_user: AsUser,
 ) -> None:
     labels = dict.fromkeys(

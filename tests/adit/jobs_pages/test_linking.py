@@ -20,13 +20,13 @@ from adit.accounts import permissions as standard
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right
 from adit.jobs import urls as addresses
-from adit.jobs.kinds.batch_transfer import Order as BatchOrder
-from adit.jobs.kinds.batch_transfer import Row
-from adit.jobs.kinds.selective import Order, Pick
+from adit.jobs.kinds.batch_transfer import BatchTransferOrder as BatchOrder
+from adit.jobs.kinds.batch_transfer import BatchTransferRow
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.models import Job, JobState
 from adit.nodes.models import Node
 from adit.orders import actions, batch_start
-from adit.orders.batch_start import Wishes
+from adit.orders.batch_start import StartOptions
 from adit.projects import patient_merge, pseudonyms, services
 from adit.projects.models import Patient, Project
 from adit.worker import tasks
@@ -67,11 +67,11 @@ def selective(
 
     def make(**given: str) -> Job:
         picks = tuple(
-            Pick(source.pk, put_study(source, study, PatientID=patient), patient, **extra)  # type: ignore[arg-type]
+            OrderedStudy(source.pk, put_study(source, study, PatientID=patient), patient, **extra)  # type: ignore[arg-type]
             for study, patient, extra in (("1", PATIENT, {}), ("2", OTHER, given))
         )
-        order = Order(picks, folder_node.pk, project=project.pk)
-        job = actions.create(coordinator, "selective", order, key=f"s{Job.objects.count()}")
+        order = SelectiveOrder(picks, folder_node.pk, project=project.pk)
+        job = actions.create_job(coordinator, "selective", order, key=f"s{Job.objects.count()}")
         return worked(job)
 
     return make
@@ -83,13 +83,17 @@ def listed(coordinator: User, source: Node, folder_node: Node, project: Project)
     put_study(source, "1")
     put_study(source, "2", PatientID=OTHER)
     rows = (
-        Row(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1"), own=("mine",)),
-        Row(3, StudyCriteria(OTHER, study_uid=f"{ROOT}.2"), pseudonym=GIVEN, own=("mine",)),
-        Row(4, StudyCriteria(OTHER, study_uid=f"{ROOT}.9"), pseudonym=GIVEN, own=("mine",)),
+        BatchTransferRow(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1"), own=("mine",)),
+        BatchTransferRow(
+            3, StudyCriteria(OTHER, study_uid=f"{ROOT}.2"), pseudonym=GIVEN, own=("mine",)
+        ),
+        BatchTransferRow(
+            4, StudyCriteria(OTHER, study_uid=f"{ROOT}.9"), pseudonym=GIVEN, own=("mine",)
+        ),
     )
     order = BatchOrder(rows, source.pk, folder_node.pk, project=project.pk, own_headers=("Own",))
-    job = worked(actions.create(coordinator, "batch_transfer", order, key="b"))
-    batch_start.start(coordinator, job, Wishes())
+    job = worked(actions.create_job(coordinator, "batch_transfer", order, key="b"))
+    batch_start.request_start(coordinator, job, StartOptions())
     return worked(job)
 
 
@@ -253,10 +257,10 @@ def test_the_place_of_identified_images_is_for_those_who_see_patients(
     from adit.jobs.kinds.base import SendAsIs
 
     put_study(source, "1")
-    rows = (Row(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1")),)
+    rows = (BatchTransferRow(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1")),)
     order = BatchOrder(rows, source.pk, folder_node.pk, change=SendAsIs("second opinion"))
-    job = worked(actions.create(root, "batch_transfer", order, key="as is"))
-    batch_start.start(root, job, Wishes())
+    job = worked(actions.create_job(root, "batch_transfer", order, key="as is"))
+    batch_start.request_start(root, job, StartOptions())
     job = worked(job)
     address = reverse("job_batch_result", args=[job.pk, "csv"])
 

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from adit.accounts.models import User
 from adit.jobs import notifications, progress
-from adit.jobs.models import Item, Job, JobState, Letter
+from adit.jobs.models import Job, JobMail, JobState, SeriesResult
 
 AsUser = Callable[[User | None], Client]
 WORDS = "as ordered, nothing delivered"
@@ -18,7 +18,9 @@ BADGE = f'<use href="/static/vendor/icons/icons.svg#circle-dashed"></use></svg>{
 
 
 @pytest.fixture
-def job(coordinator: User, make_job: Callable[..., Job], make_item: Callable[..., Item]) -> Job:
+def job(
+    coordinator: User, make_job: Callable[..., Job], make_item: Callable[..., SeriesResult]
+) -> Job:
     """All of it was held back as announced and accepted."""
     message = "Nothing to deliver: 12 images were held back as announced."
     job = make_job(coordinator, state=JobState.SUCCESS, message=message)
@@ -69,11 +71,11 @@ def test_the_report_says_so_as_a_fact_of_its_own(
 
 
 def test_the_mail_says_so(job: Job) -> None:
-    letter = Letter(
-        job=job, what=Letter.What.ENDED, number=1, state="success", address="a@b.example"
+    letter = JobMail(
+        job=job, what=JobMail.What.ENDED, number=1, state="success", address="a@b.example"
     )
 
-    subject, text = notifications._text(letter)
+    subject, text = notifications._compose(letter)
 
     assert subject == f"job {job.pk} has ended: {WORDS}"
     assert f"has ended: {WORDS}." in text
@@ -84,7 +86,7 @@ def test_where_something_was_delivered_it_is_complete(
     delivered: int,
     coordinator: User,
     make_job: Callable[..., Job],
-    make_item: Callable[..., Item],
+    make_item: Callable[..., SeriesResult],
     as_user: AsUser,
 ) -> None:
     job = make_job(coordinator, state=JobState.SUCCESS)
@@ -108,7 +110,10 @@ def test_a_query_that_was_answered_is_complete(
 
 
 def test_many_jobs_are_asked_at_once(
-    coordinator: User, job: Job, make_job: Callable[..., Job], make_item: Callable[..., Item]
+    coordinator: User,
+    job: Job,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., SeriesResult],
 ) -> None:
     made = [make_job(coordinator, state=state) for state in (JobState.SUCCESS, JobState.FAILURE)]
     for one in made:
@@ -117,7 +122,7 @@ def test_many_jobs_are_asked_at_once(
     with CaptureQueriesContext(
         connection,
     ) as asked:
-        progress.look_for_empty(jobs)
+        progress.set_delivered_nothing(jobs)
         words = {one.pk: one.state_words for one in jobs}
 
     assert len(asked) == 1

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.projects import key_destruction, profile_versions, services
 from adit.projects.models import Project
 from adit.results import applied_rules
@@ -30,7 +30,7 @@ def job(
     coordinator: User,
     project: Project,
     make_job: Callable[..., Job],
-    make_item: Callable[..., Item],
+    make_item: Callable[..., SeriesResult],
 ) -> Job:
     """Two images delivered, one withheld; its rules noted as the worker does."""
     labels = {"patient_name": "Canary^Clara", "study_description": "Canary thorax"}
@@ -51,11 +51,11 @@ def job(
         f"{ROOT}.1.1.3": LedgerEntry(InstanceState.WITHHELD, "burned-in", "Text may be burned in."),
     }
     manifest = SeriesLedger(SeriesRef(f"{ROOT}.1", f"{ROOT}.1.1"), frozenset(entries), entries)
-    content = encrypted_payload.ItemContent(manifest, "Canary series")
-    item.sealed = encrypted_payload.seal_item(services.get_project_cipher(project), task, content)
+    content = encrypted_payload.SeriesContent(manifest, "Canary series")
+    item.sealed = encrypted_payload.seal_series(services.get_project_cipher(project), task, content)
     item.save()
     Task.objects.filter(pk=task.pk).update(state=TaskState.IN_PROGRESS)
-    applied_rules.note(Task.objects.get(pk=task.pk))
+    applied_rules.record_rules(Task.objects.get(pk=task.pk))
     Task.objects.filter(pk=task.pk).update(state=TaskState.WARNING)
     return job
 
@@ -131,7 +131,7 @@ def test_a_study_of_two_generations_names_no_uids(
 ) -> None:
     Project.objects.filter(pk=project.pk).update(generation=2)
     Task.objects.update(state=TaskState.IN_PROGRESS)
-    applied_rules.note(job.tasks.select_related("job__project").get())
+    applied_rules.record_rules(job.tasks.select_related("job__project").get())
 
     made = report(as_user(coordinator), job)
 
@@ -186,7 +186,7 @@ def long_job(
     coordinator: User,
     project: Project,
     make_job: Callable[..., Job],
-    make_item: Callable[..., Item],
+    make_item: Callable[..., SeriesResult],
 ) -> Job:
     """120 studies of one series; of the last, one image is withheld."""
     job = make_job(coordinator, project=project, tasks=120)

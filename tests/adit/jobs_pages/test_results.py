@@ -14,9 +14,9 @@ from django.urls import reverse
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue, states
-from adit.jobs.kinds.base import Found, Note, SheetRow
-from adit.jobs.kinds.batch_query import Order, Row
-from adit.jobs.models import Draft, Job, ResultLine, Task, TaskState
+from adit.jobs.kinds.base import RowMatches, RowNote, SheetRow
+from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
+from adit.jobs.models import Job, OrderDraft, ResultLine, Task, TaskState
 from adit.nodes.models import Node
 from adit.orders import actions
 from adit.results import sheet_rows
@@ -54,8 +54,8 @@ def study(number: int, patient: str, day: str = "20240101", **values: object) ->
     return Record(QueryLevel.STUDY, {**usual, **values})  # type: ignore[arg-type]
 
 
-def row(line: int, patient: str, own: tuple[str, ...] = ("my key",)) -> Row:
-    return Row(
+def row(line: int, patient: str, own: tuple[str, ...] = ("my key",)) -> BatchQueryRow:
+    return BatchQueryRow(
         SheetRow(line, own, f"P{line}", {"PatientID": patient}),
         PatientQuery(PersonCriteria(patient_id=patient)),
     )
@@ -69,13 +69,13 @@ def make_query(coordinator: User, source: Node) -> Callable[..., Job]:
         answers: dict[str, list[Record]],
         *,
         failed: dict[str, str] | None = None,
-        notes: dict[str, tuple[Note, ...]] | None = None,
+        notes: dict[str, tuple[RowNote, ...]] | None = None,
         own: tuple[str, ...] = ("my key",),
     ) -> Job:
         failed, notes = failed or {}, notes or {}
         rows = [row(n, patient, own) for n, patient in enumerate([*answers, *failed], start=2)]
-        order = Order(tuple(rows), (source.pk,), own_headers=("Key",))
-        job = actions.create(coordinator, "batch_query", order, key=f"q{Job.objects.count()}")
+        order = BatchQueryOrder(tuple(rows), (source.pk,), own_headers=("Key",))
+        job = actions.create_job(coordinator, "batch_query", order, key=f"q{Job.objects.count()}")
         first = queue.claim("test")
         assert first is not None
         job = Job.objects.get(pk=job.pk)
@@ -84,9 +84,9 @@ def make_query(coordinator: User, source: Node) -> Callable[..., Job]:
         for task, one in zip(tasks, answers, strict=False):
             line = rows[task.position - 1].sheet.line
             records = tuple(answers[one])
-            empty = () if records else (Note.NOTHING,)
-            told[task] = [Found(line, records, empty + notes.get(one, ()))]
-        sheet_rows.write(encrypted_payload.box_of(job.project), told)
+            empty = () if records else (RowNote.NOTHING,)
+            told[task] = [RowMatches(line, records, empty + notes.get(one, ()))]
+        sheet_rows.write_matches(encrypted_payload.get_box(job.project), told)
         ends: dict[tuple[TaskState, str], list[Task]] = {}
         for task in tasks[: len(answers)]:
             ends.setdefault((TaskState.SUCCESS, ""), []).append(task)
@@ -109,7 +109,7 @@ def query(make_query: Callable[..., Job]) -> Job:
             "0003": [],
         },
         failed={"0004": "PACS1 does not like this question."},
-        notes={"0002": (Note.CAPPED,)},
+        notes={"0002": (RowNote.CAPPED,)},
     )
 
 
@@ -315,7 +315,7 @@ def test_picks_lie_sealed(client: Client, query: Job) -> None:
     post(client, query, do="look", text="Name0001")
 
     assert b"Name0001" not in bytes(
-        Draft.objects.extra(select={"raw": "content"}).values("raw")[0]["raw"]
+        OrderDraft.objects.extra(select={"raw": "content"}).values("raw")[0]["raw"]
     )
 
 
@@ -363,7 +363,7 @@ def test_results_whose_key_is_destroyed_say_so(
     client: Client, query: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A destroyed key opens nothing: the box that is left is another one."""
-    monkeypatch.setattr(encrypted_payload, "box_of", lambda project: ValueCipher(b"0" * 32))
+    monkeypatch.setattr(encrypted_payload, "get_box", lambda project: ValueCipher(b"0" * 32))
 
     page = page_of(client, query)
 
@@ -394,8 +394,8 @@ def test_the_list_of_jobs_counts_the_questions_of_a_query(client: Client, query:
 def test_what_the_page_says_is_not_what_is_looked_for(
     coordinator: User, source: Node, client: Client, query: Job
 ) -> None:
-    order = Order((row(2, "0001"),), (source.pk,), own_headers=("Key",))
-    running = actions.create(coordinator, "batch_query", order, key="runs")
+    order = BatchQueryOrder((row(2, "0001"),), (source.pk,), own_headers=("Key",))
+    running = actions.create_job(coordinator, "batch_query", order, key="runs")
     page = client.get(reverse("job_results", args=[running.pk])).content.decode()
 
     assert "The query still runs" in page

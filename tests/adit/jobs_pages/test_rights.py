@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from adit.accounts.models import User
 from adit.jobs import urls as addresses
-from adit.jobs.models import Archive, HeldBack, Item, Job, JobState
+from adit.jobs.models import ArchiveFile, Job, JobState, SeriesResult, WithheldImages
 from adit.nodes.models import Node
 from adit.orders import drafts
 from adit.projects import services
@@ -146,17 +146,19 @@ def job(
     job.save()
     (tmp_path / "a.7z").write_bytes(b"7-Z")
     task = job.tasks.get()
-    item = task.items.first() or Item.objects.create(task=task, attempt=1, index="i", sealed=b"")
+    item = task.items.first() or SeriesResult.objects.create(
+        task=task, attempt=1, index="i", sealed=b""
+    )
     now = timezone.now()
-    Archive.objects.create(
+    ArchiveFile.objects.create(
         job=job, round=0, name="a.7z", size_bytes=3, images=1, built_at=now, expires_at=now
     )
-    HeldBack.objects.create(item=item, code="class", reason="A document.", images=1)
+    WithheldImages.objects.create(item=item, code="class", reason="A document.", images=1)
     return job
 
 
 def address(name: str, arguments: tuple[object, ...], job: Job) -> str:
-    held = HeldBack.objects.values_list("pk", flat=True)[0]
+    held = WithheldImages.objects.values_list("pk", flat=True)[0]
     archive = job.archives.get().pk
     values = {
         "job": job.pk,

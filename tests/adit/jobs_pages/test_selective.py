@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCapture
 
 from adit.accounts.models import User
 from adit.jobs import encrypted_payload
-from adit.jobs.models import Draft, Job, JobState
+from adit.jobs.models import Job, JobState, OrderDraft
 from adit.nodes.models import Node
 from adit.orders import basket, drafts
 from adit.projects import pseudonyms, services
@@ -590,16 +590,16 @@ def test_drafts_are_forgotten_after_a_day(person: Person, coordinator: User) -> 
     from django.utils import timezone
 
     picked(person, "0")
-    Draft.objects.update(updated_at=timezone.now() - timedelta(hours=25))
-    assert drafts.sweep() > 0
-    assert Draft.objects.count() == 0
+    OrderDraft.objects.update(updated_at=timezone.now() - timedelta(hours=25))
+    assert drafts.delete_expired_drafts() > 0
+    assert OrderDraft.objects.count() == 0
 
 
 def test_only_so_many_searches_are_kept(person: Person, coordinator: User) -> None:
     picked(person, "0")
-    for _ in range(drafts.KEPT_PER_PERSON + 5):
-        drafts.keep(coordinator, drafts.new_key(), {})
-    assert Draft.objects.exclude(key__contains=".").count() == drafts.KEPT_PER_PERSON
+    for _ in range(drafts.MAX_DRAFTS_PER_USER + 5):
+        drafts.save_draft(coordinator, drafts.new_key(), {})
+    assert OrderDraft.objects.exclude(key__contains=".").count() == drafts.MAX_DRAFTS_PER_USER
     assert len(basket.load(coordinator)) == 1
 
 

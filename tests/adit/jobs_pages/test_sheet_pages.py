@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from adit.accounts.models import User
-from adit.jobs.models import Draft, Job, ResultLine, SheetColumns
+from adit.jobs.models import Job, OrderDraft, ResultLine, SheetColumns
 from adit.nodes.models import Node
 from adit.projects.models import Project
 from adit.spreadsheets.writer import write_xlsx
@@ -54,7 +54,7 @@ def test_a_broken_file_is_refused_in_words_and_leaves_nothing(client: Client) ->
     page = answer.content.decode()  # type: ignore[attr-defined]
     assert "patients.csv, line 2: A quotation mark" in page
     assert "Traceback" not in page
-    assert not Draft.objects.exists()
+    assert not OrderDraft.objects.exists()
 
 
 def test_a_file_that_is_too_large_is_refused_unread(client: Client) -> None:
@@ -131,7 +131,7 @@ def test_the_order_makes_the_job_and_forgets_the_sheet(
     )
     assert job.order["own_headers"] == ["My key"]
     assert ResultLine.objects.filter(job=job).count() == 2
-    assert not Draft.objects.exists()
+    assert not OrderDraft.objects.exists()
     again = client.post(address, {"do": "start", "sources": source.pk})
     assert again["Location"] == answer["Location"]
     assert Job.objects.count() == 1

@@ -11,7 +11,7 @@ from django.utils import timezone
 from adit.accounts.models import User
 from adit.audit.trail import record
 from adit.jobs.models import Job, JobState, Task
-from adit.jobs.views.timeline import FEW, timeline
+from adit.jobs.views.timeline import MAX_NAMED_TASKS, get_timeline
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ def test_studies_end_by_themselves_and_the_job_after_them(
     ended(job, 1, "success")
     job.ended_at = timezone.now()
     ended(job, 2, "failure")  # written just after, in the same transaction
-    told = [(one.words, one.who) for one in timeline(job)]
+    told = [(one.words, one.who) for one in get_timeline(job)]
     assert told[0] == (f"ended: {job.get_state_display()}", "")
     assert told[1:3] == [("No. 2 ended: failed", ""), ("No. 1 ended: complete", "")]
     assert told[3][1] == coordinator.get_username()
@@ -45,7 +45,7 @@ def test_what_is_done_with_an_ended_job_stands_above_its_end(
     job = make_job(coordinator, state=JobState.SUCCESS)
     job.ended_at = timezone.now() - timedelta(minutes=5)
     record("job.report_downloaded", user=coordinator, about=f"job:{job.pk}", details={})
-    assert [one.words for one in timeline(job)] == ["report downloaded", "ended: complete"]
+    assert [one.words for one in get_timeline(job)] == ["report downloaded", "ended: complete"]
 
 
 def test_the_ends_of_many_studies_do_not_push_out_the_order(
@@ -58,7 +58,7 @@ def test_the_ends_of_many_studies_do_not_push_out_the_order(
     record("job.created", user=coordinator, about=f"job:{job.pk}", details={})
     for number in range(1, 70):
         ended(job, number, "success")
-    assert job.tasks.count() > FEW
-    assert [one.words for one in timeline(job)] == ["ordered"]
+    assert job.tasks.count() > MAX_NAMED_TASKS
+    assert [one.words for one in get_timeline(job)] == ["ordered"]
     page = as_user(coordinator).get(reverse("job", args=[job.pk]))
     assert b"ordered" in page.content

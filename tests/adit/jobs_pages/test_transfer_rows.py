@@ -25,11 +25,11 @@ from lab.sevenzip import unpacked
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import estimates
-from adit.jobs.kinds.batch_transfer import Order, Row
-from adit.jobs.models import Item, Job, JobState
+from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
+from adit.jobs.models import Job, JobState, SeriesResult
 from adit.nodes.models import Lane, Node
 from adit.orders import actions, batch_start
-from adit.orders.batch_start import Wishes
+from adit.orders.batch_start import StartOptions
 from adit.worker import tasks
 from adit_engine.transfer.study_lookup import StudyCriteria
 
@@ -39,8 +39,10 @@ ROOT = "1.2.826.0.1.3680043.8.498.77"
 OWN = ("=HYPERLINK(1)", "007")
 
 
-def row(line: int, study: str, **more: Any) -> Row:
-    return Row(line, StudyCriteria(PATIENT, study_uid=f"{ROOT}.{study}"), own=OWN, **more)
+def row(line: int, study: str, **more: Any) -> BatchTransferRow:
+    return BatchTransferRow(
+        line, StudyCriteria(PATIENT, study_uid=f"{ROOT}.{study}"), own=OWN, **more
+    )
 
 
 def run_all(job: Job) -> Job:
@@ -50,8 +52,10 @@ def run_all(job: Job) -> Job:
 
 @pytest.fixture
 def checked(coordinator: User, source: Node, destination: Node, project: Any) -> Callable[..., Job]:
-    def make(*rows: Row, to: Node | None = None, password: str = "", **more: Any) -> Job:
-        order = Order(
+    def make(
+        *rows: BatchTransferRow, to: Node | None = None, password: str = "", **more: Any
+    ) -> Job:
+        order = BatchTransferOrder(
             rows,
             source.pk,
             (to or destination).pk,
@@ -61,7 +65,7 @@ def checked(coordinator: User, source: Node, destination: Node, project: Any) ->
         )
         key = f"{Job.objects.count()}"
         wishes = {"key": key, "archive_password": password}
-        return run_all(actions.create(coordinator, "batch_transfer", order, **wishes))
+        return run_all(actions.create_job(coordinator, "batch_transfer", order, **wishes))
 
     return make
 
@@ -85,7 +89,7 @@ def test_the_check_is_looked_through_and_started_on_its_page(
     put_study(source, "2", images=3, StudyDate="20240301")
     put_study(source, "3", images=4, StudyDate="20240302")
     days = StudyCriteria(PATIENT, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
-    job = checked(row(2, "1"), Row(3, days, own=OWN), row(4, "9"))
+    job = checked(row(2, "1"), BatchTransferRow(3, days, own=OWN), row(4, "9"))
     client = as_user(coordinator)
 
     page = client.get(reverse("job", args=[job.pk])).content.decode()
@@ -171,11 +175,11 @@ def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_
     put_study(source, "1", images=2, PatientID="000123")
     wanted = StudyCriteria("000123", study_uid=f"{ROOT}.1")
     job = checked(
-        Row(5, wanted, pseudonym="0007", own=OWN),
-        Row(9, wanted, own=OWN, pseudonym="0007", series_uid=f"{ROOT}.1.1"),
+        BatchTransferRow(5, wanted, pseudonym="0007", own=OWN),
+        BatchTransferRow(9, wanted, own=OWN, pseudonym="0007", series_uid=f"{ROOT}.1.1"),
         to=folder_node,
     )
-    batch_start.start(coordinator, job, Wishes())
+    batch_start.request_start(coordinator, job, StartOptions())
     run_all(job)
     first, second = sheet_of(as_user(coordinator), job)
     assert first["PatientID"] == "000123"
@@ -205,8 +209,8 @@ def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
 
     put_study(source, "1")
     day = StudyCriteria("000999", study_date=date(2024, 1, 1), days=3, modalities=("CT", "MR"))
-    job = checked(row(2, "1"), row(3, "9"), Row(4, day, own=OWN, pseudonym="P9"))
-    batch_start.start(coordinator, job, Wishes())
+    job = checked(row(2, "1"), row(3, "9"), BatchTransferRow(4, day, own=OWN, pseudonym="P9"))
+    batch_start.request_start(coordinator, job, StartOptions())
     run_all(job)
     answer = as_user(coordinator).get(reverse("job_batch_again", args=[job.pk, "xlsx"]))
     table = read_sheet(io.BytesIO(answer.content), "again.xlsx")
@@ -224,7 +228,7 @@ def test_made_pseudonyms_stand_only_in_the_sheet_of_those_who_may_reidentify(
 ) -> None:
     put_study(source, "1")
     job = checked(row(2, "1"))
-    batch_start.start(coordinator, job, Wishes())
+    batch_start.request_start(coordinator, job, StartOptions())
     run_all(job)
     text = str(sheet_of(as_user(coordinator), job))
     assert "LUNG-0001" not in text
@@ -272,12 +276,12 @@ def test_the_forecast_goes_on_only_while_all_nodes_are_open(
 ) -> None:
     settings.TIME_ZONE = "UTC"
     now = timezone.now()
-    end = estimates.walked((source, destination), Lane.RETRIEVE, 3600)
+    end = estimates.find_sequential_end_time((source, destination), Lane.RETRIEVE, 3600)
     assert end is not None
     assert 3590 < (end - now).total_seconds() < 3700
     days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
     source.windows = [{"days": days, "from": "00:00", "to": "01:00", "limit": 2}]
-    later = estimates.walked((source, destination), Lane.RETRIEVE, 2 * 3600)
+    later = estimates.find_sequential_end_time((source, destination), Lane.RETRIEVE, 2 * 3600)
     assert later is not None
     assert (later - now).total_seconds() > 24 * 3600
 
@@ -331,7 +335,7 @@ def test_whether_it_fits_is_said_before_the_start_and_kept_to(
     assert "It fits, as far as can be told." in client.get(address).content.decode()
     folder_node.settings["quota_gb"] = 1
     folder_node.save()
-    earlier = Item.objects.create(
+    earlier = SeriesResult.objects.create(
         task=job.tasks.get(), attempt=1, index="x", sealed=b"", size_bytes=999_000_000
     )
     said = "1.0 of the 1 GB agreed on for this folder are used, and about 0.0 GB are needed"
@@ -388,7 +392,7 @@ def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
     assert (jobs[0].order["pilot"], jobs[0].order["starts_itself"]) == (3, False)
     for job in jobs:
         job = run_all(job)
-        batch_start.start(coordinator, job, Wishes())
+        batch_start.request_start(coordinator, job, StartOptions())
         assert run_all(job).state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
     assert len(list(Path(folder_node.settings["path"]).rglob("*.dcm"))) == 3
@@ -442,7 +446,7 @@ def sent(client: Client, address: str, source: Node, destination: Node) -> list[
     answer = client.post(address, order)
     assert answer.status_code == 302, answer.content.decode()
     job = run_all(Job.objects.get(kind="batch_transfer"))
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
     assert run_all(job).state == JobState.SUCCESS
     return sheet_of(client, job)
 

@@ -18,8 +18,8 @@ from ultrasound import COLUMNS, FRAMES, ROWS, clip, put  # noqa: E402
 
 from adit.accounts.models import User  # noqa: E402
 from adit.audit.models import AuditEvent  # noqa: E402
-from adit.jobs.kinds.selective import Order, Pick  # noqa: E402
-from adit.jobs.models import Decision, HeldBack, Job  # noqa: E402
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder  # noqa: E402
+from adit.jobs.models import Job, ReviewDecision, WithheldImages  # noqa: E402
 from adit.nodes.models import Node, NodeAccess  # noqa: E402
 from adit.orders import actions  # noqa: E402
 from adit.projects.models import ProfileVersion, Project  # noqa: E402
@@ -33,18 +33,18 @@ REASON = "it writes names at the top"
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
-    images.memory.clear()
+    images.image_cache.clear()
     yield
-    images.memory.clear()
+    images.image_cache.clear()
 
 
 @pytest.fixture
 def job(coordinator: User, source: Node, destination: Node, project: Project) -> Job:
     study = put_study(source, "1", images=1)
     put(source, clip(1))
-    pick = Pick(source.pk, study, PATIENT)
-    wanted = Order((pick,), destination.pk, project=project.pk, announced=("pixel-rule",))
-    made = actions.create(coordinator, "selective", wanted, key="k")
+    pick = OrderedStudy(source.pk, study, PATIENT)
+    wanted = SelectiveOrder((pick,), destination.pk, project=project.pk, announced=("pixel-rule",))
+    made = actions.create_job(coordinator, "selective", wanted, key="k")
     work()
     return made
 
@@ -63,8 +63,8 @@ def browser(make_user: Callable[..., User], source: Node, job: Job) -> Client:
     return client
 
 
-def held() -> HeldBack:
-    return HeldBack.objects.get()
+def held() -> WithheldImages:
+    return WithheldImages.objects.get()
 
 
 def page() -> str:
@@ -142,7 +142,7 @@ def test_what_was_typed_comes_back_with_what_is_wrong(browser: Client) -> None:
     assert silent.status_code == 422
     nothing = browser.post(page(), form(do="mask"))
     assert "at least one rectangle" in nothing.content.decode()
-    assert held().decision == Decision.OPEN
+    assert held().decision == ReviewDecision.OPEN
 
 
 def test_a_mask_is_saved_and_the_job_offers_to_retry(
@@ -154,7 +154,7 @@ def test_a_mask_is_saved_and_the_job_offers_to_retry(
     text = answer.content.decode()
     assert "can now be tried again" in text
     assert "Opened, and not sent yet" in text
-    assert held().decision == Decision.MASKED
+    assert held().decision == ReviewDecision.MASKED
     owner = Client()
     owner.force_login(coordinator)
     job_page = reverse("job", args=[job.pk])
@@ -162,7 +162,7 @@ def test_a_mask_is_saved_and_the_job_offers_to_retry(
     assert "do/retry_withheld" not in browser.get(job_page).content.decode()
     owner.post(reverse("job_action", args=[job.pk, "retry_withheld"]))
     work()
-    assert not HeldBack.objects.exists()
+    assert not WithheldImages.objects.exists()
     report = owner.get(reverse("job_report", args=[job.pk])).content.decode()
     assert "In several attempts" in report
 
@@ -170,12 +170,12 @@ def test_a_mask_is_saved_and_the_job_offers_to_retry(
 def test_what_is_left_can_be_decided_anew(browser: Client) -> None:
     found_out(browser)
     browser.post(page(), form(do="leave"))
-    assert held().decision == Decision.LEFT
+    assert held().decision == ReviewDecision.LEFT
     text = browser.get(LIST).content.decode()
     assert "Left withheld" in text
     assert "Nothing is waiting" in text
     browser.post(page(), form(do="reopen"))
-    assert held().decision == Decision.OPEN
+    assert held().decision == ReviewDecision.OPEN
 
 
 def test_a_reviewer_without_the_right_to_see_patients_sees_no_image(

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from adit.accounts.models import User
 from adit.jobs import task_groups
-from adit.jobs.models import Item, Job, JobState, Task, TaskGroup, TaskState
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState
 from adit.nodes.models import Node
 from adit.projects import services
 
@@ -29,7 +29,7 @@ def order(owner: User, destination: Node, state: JobState, wait_reason: str = ""
     task = Task.objects.create(job=job, position=1, payload=b"", state=TaskState.PENDING)
     task_groups.assign_groups(job)
     TaskGroup.objects.update(wait_reason=wait_reason)
-    Item.objects.create(
+    SeriesResult.objects.create(
         task=task, attempt=1, index="1", sealed=b"", expected=120, delivered=56, withheld=2
     )
     return job

@@ -7,7 +7,7 @@ from jobs_stage import shelf, work
 
 from adit.jobs.models import Job
 from adit.nodes.models import Node
-from adit.results.report import report_of
+from adit.results.report import build_report
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -19,7 +19,7 @@ def test_the_report_names_what_arrived(
     work()
     job.refresh_from_db()
 
-    (study,) = report_of(job)["studies"]
+    (study,) = build_report(job)["studies"]
 
     arrived = {
         instance.sha256(): instance.in_header.ref for instance in shelf(destination).values()

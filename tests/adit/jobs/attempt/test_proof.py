@@ -10,7 +10,7 @@ from jobs_stage import work
 from lab.archive import Lying
 from lab.lies import Kind, Lie, Part, Site, holdings
 
-from adit.jobs.models import Item, Job, TaskState
+from adit.jobs.models import Job, SeriesResult, TaskState
 from adit.nodes.models import Node
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -69,8 +69,8 @@ def test_a_job_that_was_proven_by_a_search_instead_is_complete_and_says_so(
     assert (
         "All 3 images delivered. What the destination keeps was asked by a search" in task.message
     )
-    assert "did not report within 1 s" in Item.objects.get().remarks[0]
-    assert Item.objects.get().notes == []
+    assert "did not report within 1 s" in SeriesResult.objects.get().remarks[0]
+    assert SeriesResult.objects.get().notes == []
 
 
 def test_a_job_says_that_nobody_asked_whether_its_images_are_kept(

@@ -10,7 +10,7 @@ from jobs_stage import PATIENT, work
 from lab.archive import plain_archive
 
 from adit.accounts.models import User
-from adit.jobs.kinds.selective import Order, Pick
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.models import TaskState
 from adit.nodes.models import Node, NodeDailyUsage
 from adit.orders import actions
@@ -40,8 +40,8 @@ def test_a_transfer_keeps_to_the_rate(
     place = {"host": "127.0.0.1", "port": archive, "called_ae_title": "PACS", "retrieve": "get"}
     source.kind, source.settings, source.rate_kb_s = "dimse", place, RATE_KB_S
     source.save()
-    picks = (Pick(source.pk, f"{samples.ROOT}.1", PATIENT),)
-    actions.create(coordinator, "selective", Order(picks, destination.pk), key="a")
+    picks = (OrderedStudy(source.pk, f"{samples.ROOT}.1", PATIENT),)
+    actions.create_job(coordinator, "selective", SelectiveOrder(picks, destination.pk), key="a")
     began = time.monotonic()
 
     task = work()

@@ -16,7 +16,7 @@ from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, progress
 from adit.jobs.lease import SHUTDOWN
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes.models import Node, Slot
 from adit.orders import actions
 from adit.worker import ledger
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Ordering = Callable[..., Job]
 
 
-def sums(item: Item) -> int:
+def sums(item: SeriesResult) -> int:
     return item.delivered + item.withheld + item.failed + item.skipped
 
 
@@ -64,7 +64,7 @@ def test_no_row_of_ours_names_the_patient_or_an_original_uid(order_studies: Orde
     assert "PID-4711" not in rows
     assert "Mustermann" not in rows
     assert samples.ROOT not in rows
-    manifest = encrypted_payload.open_item(Item.objects.get()).manifest
+    manifest = encrypted_payload.open_series(SeriesResult.objects.get()).manifest
     assert len(manifest.delivered_entries()) == 3
 
 
@@ -103,7 +103,7 @@ def test_what_was_announced_before_the_start_does_not_count_against_success(
         {i.instance_uid: i for i in map(samples.instance, (samples.ct(n) for n in (1, 2, 3)))}
     )
     work()
-    code = Item.objects.get().reasons[0][0]
+    code = SeriesResult.objects.get().reasons[0][0]
     job = order_studies("1", announced=(code,))
     put_study(source, "1", images=4, BurnedInAnnotation="YES")
     MemoryNode.shelves[source.name].update(
@@ -199,7 +199,10 @@ def test_a_broken_connection_resumes_from_the_ledger(
     assert task.not_before is not None
     assert timedelta(seconds=30) < task.not_before - timezone.now() <= timedelta(seconds=60)
     assert "cut" in task.message
-    assert len(encrypted_payload.open_item(Item.objects.get()).manifest.delivered_entries()) == 2
+    assert (
+        len(encrypted_payload.open_series(SeriesResult.objects.get()).manifest.delivered_entries())
+        == 2
+    )
     Task.objects.update(not_before=None)
     gated.close_gate()
     for _ in range(3):
@@ -239,7 +242,7 @@ def test_each_listed_image_of_a_canceled_task_has_an_end(
     until(lambda: len(shelf(destination)) == 1)
     actions.cancel(coordinator, job)
     thread.join(10)
-    item = Item.objects.get()
+    item = SeriesResult.objects.get()
     assert item.is_final
     assert (item.expected, item.delivered, item.skipped) == (5, 1, 4)
     assert item.reasons == [["canceled", "not sent: the job was canceled before", 4]]
@@ -257,7 +260,7 @@ def test_each_listed_image_of_a_task_given_up_has_an_end(
     gated.aborted.set()
     thread.join(20)
     assert Task.objects.get().state == TaskState.FAILURE
-    item = Item.objects.get()
+    item = SeriesResult.objects.get()
     assert (item.expected, item.delivered, item.failed, item.stored) == (5, 2, 3, 0)
     assert sums(item) == item.expected
 
@@ -268,17 +271,17 @@ def test_what_is_sent_and_not_yet_confirmed_is_told_as_such(
     destination: Node,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger, "EVERY_S", 0.0)
+    monkeypatch.setattr(ledger, "WRITE_EVERY_S", 0.0)
     order_studies("1", images=5)
     thread = in_thread(claimed())
     for _ in range(3):
         gated.gate.release()
-    until(lambda: Item.objects.filter(stored=3))
-    assert progress.counts_of(Item.objects.all()).delivered == 0
+    until(lambda: SeriesResult.objects.filter(stored=3))
+    assert progress.count_images(SeriesResult.objects.all()).delivered == 0
     for _ in range(2):
         gated.gate.release()
     thread.join(20)
-    item = Item.objects.get()
+    item = SeriesResult.objects.get()
     assert (item.delivered, item.stored) == (5, 0)
 
 
@@ -357,13 +360,13 @@ def test_a_lost_attempt_writes_nothing_more(
     gated.gate.release()
     until(lambda: len(shelf(destination)) == 1)
     Task.objects.update(attempt=7)
-    before = list(Item.objects.values())
+    before = list(SeriesResult.objects.values())
     for _ in range(2):
         gated.gate.release()
     thread.join(10)
     task = Task.objects.get()
     assert (task.state, task.attempt) == (TaskState.IN_PROGRESS, 7)
-    assert list(Item.objects.values()) == before
+    assert list(SeriesResult.objects.values()) == before
     assert not AuditEvent.objects.filter(action="task.ended").exists()
 
 
@@ -431,6 +434,6 @@ def test_retry_fetches_only_what_is_missing(
     assert task.state == TaskState.SUCCESS
     assert len(shelf(destination)) == 4
     assert all(shelf(destination)[uid] is instance for uid, instance in sent.items())
-    assert Item.objects.get().delivered == 4
-    entries = encrypted_payload.open_item(Item.objects.get()).manifest.entries.values()
+    assert SeriesResult.objects.get().delivered == 4
+    entries = encrypted_payload.open_series(SeriesResult.objects.get()).manifest.entries.values()
     assert {entry.state for entry in entries} == {InstanceState.DELIVERED}

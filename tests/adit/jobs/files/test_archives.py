@@ -23,19 +23,27 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right
 from adit.audit.models import AuditEvent
 from adit.jobs import queue
-from adit.jobs.kinds.batch_transfer import Order as BatchOrder
-from adit.jobs.kinds.batch_transfer import Row
-from adit.jobs.kinds.selective import Order, Pick
-from adit.jobs.models import Archive, Job, JobState, Showing, Task, TaskState, Work
+from adit.jobs.kinds.batch_transfer import BatchTransferOrder as BatchOrder
+from adit.jobs.kinds.batch_transfer import BatchTransferRow
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import (
+    ArchiveFile,
+    Job,
+    JobState,
+    PendingArchiveFile,
+    Task,
+    TaskState,
+    TaskType,
+)
 from adit.nodes import shared_folders
 from adit.nodes.access import readable_nodes
 from adit.nodes.models import Node, SharedFolder
 from adit.nodes.shared_folders import MARK_FILE
 from adit.orders import actions, batch_start
-from adit.orders.batch_start import Wishes
+from adit.orders.batch_start import StartOptions
 from adit.projects.models import Project
 from adit.results import archives
-from adit.worker.tasks import clean
+from adit.worker.tasks import clean_up
 from adit_engine.errors import InvalidInput, Malformed
 from adit_engine.nodes.sevenzip_builder import Packing
 from adit_engine.transfer.study_lookup import StudyCriteria
@@ -62,11 +70,14 @@ def archive_node(make_node: Callable[..., Node], places: dict[str, Path]) -> Nod
 def order(coordinator: User, source: Node, archive_node: Node) -> Callable[..., Job]:
     def ordered(*studies: str, password: str = PASSWORD, **changes: object) -> Job:
         picks = tuple(
-            Pick(source.pk, put_study(source, study, **changes), PATIENT) for study in studies
+            OrderedStudy(source.pk, put_study(source, study, **changes), PATIENT)
+            for study in studies
         )
         key = f"{studies}{Job.objects.count()}"
-        wanted = Order(picks, archive_node.pk)
-        return actions.create(coordinator, "selective", wanted, key=key, archive_password=password)
+        wanted = SelectiveOrder(picks, archive_node.pk)
+        return actions.create_job(
+            coordinator, "selective", wanted, key=key, archive_password=password
+        )
 
     return ordered
 
@@ -111,7 +122,7 @@ def test_a_job_ends_in_one_file_with_all_that_arrived(
         header = dcmread(io.BytesIO(content))
         assert header.PatientID != PATIENT
         assert header.PatientIdentityRemoved == "YES"
-    row = Archive.objects.get()
+    row = ArchiveFile.objects.get()
     assert (row.images, row.round, row.removed_at) == (6, 0, None)
     assert row.size_bytes == (places["path"] / row.name).stat().st_size
     built = AuditEvent.objects.get(action="archive.built")
@@ -175,8 +186,8 @@ def test_packing_waits_for_all_others_of_its_job(
     queue.finish(second, TaskState.FAILURE, "gone")
     third = queue.claim("three")
     assert third is not None
-    assert third.work == Work.PACK
-    assert job.tasks.filter(work=Work.PACK).get().pk == third.pk
+    assert third.work == TaskType.PACK
+    assert job.tasks.filter(work=TaskType.PACK).get().pk == third.pk
 
 
 def test_the_password_is_sealed_until_the_file_is_built_and_gone_afterwards(
@@ -236,7 +247,7 @@ def test_what_a_retry_brings_goes_into_a_supplement_with_a_new_password(
     shelf(source).update(held)
     with pytest.raises(InvalidInput, match="Give a new password"):
         actions.retry_failed(coordinator, job)
-    archives.keep_password(coordinator, job, NEXT_PASSWORD)
+    archives.save_password(coordinator, job, NEXT_PASSWORD)
     actions.retry_failed(coordinator, job)
     work_off()
 
@@ -246,7 +257,7 @@ def test_what_a_retry_brings_goes_into_a_supplement_with_a_new_password(
     more = images_in(places["path"] / f"job-{job.pk}-supplement-1.7z", NEXT_PASSWORD)
     assert len(more) == 2
     assert not first.keys() & more.keys()
-    assert [one.round for one in Archive.objects.order_by("pk")] == [0, 1]
+    assert [one.round for one in ArchiveFile.objects.order_by("pk")] == [0, 1]
 
 
 def test_canceled_and_resumed_all_lies_in_one_file(
@@ -258,7 +269,7 @@ def test_canceled_and_resumed_all_lies_in_one_file(
     job.refresh_from_db()
     assert (job.state, job.archive_password) == (JobState.CANCELED, None)
 
-    archives.keep_password(coordinator, job, NEXT_PASSWORD)
+    archives.save_password(coordinator, job, NEXT_PASSWORD)
     actions.resume(coordinator, job)
     work_off()
 
@@ -297,7 +308,7 @@ def test_a_file_that_cannot_be_built_is_a_failure_and_costs_no_second_fetch(
     monkeypatch.undo()
     shelf(source).clear()
 
-    archives.keep_password(coordinator, job, PASSWORD)
+    archives.save_password(coordinator, job, PASSWORD)
     actions.retry_failed(coordinator, job)
     work_off()
 
@@ -332,7 +343,7 @@ def test_a_worker_lost_after_the_file_was_shown_leaves_one_file_and_one_row(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.worker.packing._write_down", _lost)
+    monkeypatch.setattr("adit.worker.packing._record_files", _lost)
     work()
     assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
     monkeypatch.undo()
@@ -342,7 +353,7 @@ def test_a_worker_lost_after_the_file_was_shown_leaves_one_file_and_one_row(
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
     assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
-    assert Archive.objects.get().images == 3
+    assert ArchiveFile.objects.get().images == 3
     assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 3
 
 
@@ -354,18 +365,18 @@ def test_a_file_that_was_shown_and_never_listed_goes_when_its_job_is_canceled(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.worker.packing._write_down", _lost)
+    monkeypatch.setattr("adit.worker.packing._record_files", _lost)
     work()
     monkeypatch.undo()
     (places["path"] / "job-999.7z").write_bytes(b"somebody else's")
-    clean()
+    clean_up()
     assert files_below(places["path"]) == [f"job-{job.pk}.7z", "job-999.7z"], "it is built again"
 
     actions.cancel(coordinator, job)
-    clean()
+    clean_up()
 
     assert files_below(places["path"]) == ["job-999.7z"]
-    assert not Showing.objects.exists()
+    assert not PendingArchiveFile.objects.exists()
 
 
 def test_a_file_that_was_shown_and_never_listed_goes_with_its_job(
@@ -376,7 +387,7 @@ def test_a_file_that_was_shown_and_never_listed_goes_with_its_job(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.worker.packing._write_down", _lost)
+    monkeypatch.setattr("adit.worker.packing._record_files", _lost)
     work()
     monkeypatch.undo()
     actions.cancel(coordinator, job)
@@ -392,7 +403,7 @@ def test_what_was_shown_in_other_parts_and_never_listed_goes_when_it_is_built_ag
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.worker.packing._write_down", _lost)
+    monkeypatch.setattr("adit.worker.packing._record_files", _lost)
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MOST_FILES", 2)
     work()
     assert len(files_below(places["path"])) == 2
@@ -403,7 +414,7 @@ def test_what_was_shown_in_other_parts_and_never_listed_goes_when_it_is_built_ag
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
     assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
-    assert not Showing.objects.exists()
+    assert not PendingArchiveFile.objects.exists()
 
 
 def test_a_worker_lost_after_the_row_was_written_builds_nothing_twice(
@@ -411,7 +422,7 @@ def test_a_worker_lost_after_the_row_was_written_builds_nothing_twice(
 ) -> None:
     job = order("1", images=3)
     assert work() is not None
-    monkeypatch.setattr("adit.worker.packing._others_live", _lost)
+    monkeypatch.setattr("adit.worker.packing._has_open_tasks", _lost)
     work()
     before = (places["path"] / f"job-{job.pk}.7z").stat().st_ino
     monkeypatch.undo()
@@ -422,7 +433,7 @@ def test_a_worker_lost_after_the_row_was_written_builds_nothing_twice(
     assert job.state == JobState.SUCCESS
     assert (places["path"] / f"job-{job.pk}.7z").stat().st_ino == before
     assert files_below(places["staging"]) == []
-    assert Archive.objects.count() == 1
+    assert ArchiveFile.objects.count() == 1
 
 
 def test_a_study_begun_again_while_the_file_is_built_has_it_built_again(
@@ -464,15 +475,15 @@ def test_files_are_deleted_after_their_days_and_that_is_written_down(
 ) -> None:
     job = order("1")
     work_off()
-    clean()
+    clean_up()
     assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
 
-    Archive.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
-    clean()
+    ArchiveFile.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    clean_up()
 
     assert files_below(places["path"]) == []
-    assert Archive.objects.get().removed_at is not None
-    assert not archives.visible(coordinator).exists()
+    assert ArchiveFile.objects.get().removed_at is not None
+    assert not archives.visible_archives(coordinator).exists()
     removed = AuditEvent.objects.get(action="archive.removed")
     assert removed.details == {"file": f"job-{job.pk}.7z", "why": "expired"}
 
@@ -486,7 +497,7 @@ def test_deleting_a_job_deletes_its_files(
     actions.delete(coordinator, job)
 
     assert files_below(places["path"]) == []
-    assert not Archive.objects.exists()
+    assert not ArchiveFile.objects.exists()
 
 
 def test_what_was_gathered_for_a_job_that_failed_is_forgotten_after_its_days(
@@ -497,11 +508,11 @@ def test_what_was_gathered_for_a_job_that_failed_is_forgotten_after_its_days(
     job = order("1", "2")
     assert work() is not None
     actions.cancel(coordinator, job)
-    clean()
+    clean_up()
     assert files_below(places["staging"])
 
     Job.objects.update(ended_at=timezone.now() - timedelta(days=15))
-    clean()
+    clean_up()
 
     assert files_below(places["staging"]) == []
 
@@ -530,12 +541,12 @@ def checked_batch(
 ) -> Callable[..., Job]:
     def ordered(*studies: str, **more: object) -> Job:
         rows = tuple(
-            Row(line, StudyCriteria(PATIENT, study_uid=f"{samples.ROOT}.{study}"))
+            BatchTransferRow(line, StudyCriteria(PATIENT, study_uid=f"{samples.ROOT}.{study}"))
             for line, study in enumerate(studies, start=2)
         )
         asked = BatchOrder(rows, source.pk, archive_node.pk, project=project.pk, **more)
         key, password = f"batch {Job.objects.count()}", PASSWORD
-        job = actions.create(
+        job = actions.create_job(
             coordinator, "batch_transfer", asked, key=key, archive_password=password
         )
         work_off()
@@ -556,14 +567,14 @@ def test_a_batch_is_packed_once_all_of_it_was_started(
     job = checked_batch("1", "2", "3")
     assert job.state == JobState.WAITING_FOR_OWNER
     assert job.archive_password == PASSWORD
-    assert not job.tasks.filter(work=Work.PACK).exists()
+    assert not job.tasks.filter(work=TaskType.PACK).exists()
 
-    batch_start.start(coordinator, job, Wishes(pilot=1))
+    batch_start.request_start(coordinator, job, StartOptions(pilot=1))
     work_off()
     job.refresh_from_db()
     assert job.state == JobState.WAITING_FOR_OWNER
     assert files_below(places["path"]) == []
-    batch_start.start(coordinator, job, Wishes())
+    batch_start.request_start(coordinator, job, StartOptions())
     work_off()
 
     job.refresh_from_db()
@@ -581,7 +592,7 @@ def test_what_lies_in_an_earlier_file_is_not_skipped_in_the_next_one(
     put_study(source, "1", images=2)
     for _ in range(2):
         job = checked_batch("1")
-        batch_start.start(coordinator, job, Wishes())
+        batch_start.request_start(coordinator, job, StartOptions())
         work_off()
 
     files = [places["path"] / name for name in files_below(places["path"])]
@@ -630,7 +641,7 @@ def test_a_file_is_not_built_from_another_machines_folder(
     )
     task = work()
     assert task is not None
-    assert (task.work, task.state) == (Work.PACK, TaskState.PENDING)
+    assert (task.work, task.state) == (TaskType.PACK, TaskState.PENDING)
     assert "is not the one that the other machines use" in task.message
     assert not job.archives.exists()
 

@@ -15,13 +15,13 @@ from pydicom import dcmread
 
 from adit.accounts.models import User
 from adit.jobs.kinds.base import SendAsIs
-from adit.jobs.kinds.selective import Order, Pick
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes import alarms, host_checks, notifications
 from adit.nodes.models import Alarm, Node
 from adit.orders import actions
 from adit.projects.models import Project
-from adit.results import delivery_lists, storage_quota
+from adit.results import deliveries, storage_quota
 from adit.worker.tasks import work as work_as_a_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,10 +32,12 @@ def order(
     coordinator: User, source: Node, folder_node: Node, project: Project
 ) -> Callable[..., Job]:
     def ordered(*studies: str, user: User | None = None, **more: Any) -> Job:
-        picks = tuple(Pick(source.pk, put_study(source, study), PATIENT) for study in studies)
-        wanted = Order(picks, folder_node.pk, **{"project": project.pk, **more})
+        picks = tuple(
+            OrderedStudy(source.pk, put_study(source, study), PATIENT) for study in studies
+        )
+        wanted = SelectiveOrder(picks, folder_node.pk, **{"project": project.pk, **more})
         key = f"{studies}{Job.objects.count()}"
-        return actions.create(user or coordinator, "selective", wanted, key=key)
+        return actions.create_job(user or coordinator, "selective", wanted, key=key)
 
     return ordered
 
@@ -43,7 +45,7 @@ def order(
 def work_off() -> None:
     while work() is not None:
         pass
-    delivery_lists.write_due()
+    deliveries.write_due_lists()
 
 
 def listed(folder: Path, job: Job) -> list[dict[str, str]]:
@@ -130,15 +132,15 @@ def test_a_folder_that_is_away_gets_its_list_later(
     while work() is not None:
         pass
     (tmp_path / "out").rename(tmp_path / "away")
-    assert delivery_lists.write_due() == 0
-    assert delivery_lists.write_due() == 0
+    assert deliveries.write_due_lists() == 0
+    assert deliveries.write_due_lists() == 0
     (tmp_path / "away").rename(tmp_path / "out")
     Job.objects.update(contents_at=Job.objects.get().ended_at)
 
-    assert delivery_lists.write_due() == 1
+    assert deliveries.write_due_lists() == 1
 
     assert len(listed(tmp_path / "out", job)) == 3
-    assert not delivery_lists.due().exists()
+    assert not deliveries.jobs_due().exists()
 
 
 def test_a_file_taken_away_before_is_said_in_the_list(
@@ -148,7 +150,7 @@ def test_a_file_taken_away_before_is_said_in_the_list(
     while work() is not None:
         pass
     next((tmp_path / "out").rglob("*.dcm")).unlink()
-    delivery_lists.write_due()
+    deliveries.write_due_lists()
 
     rows = listed(tmp_path / "out", job)
     assert sum("not there any more" in row["reason"] for row in rows) == 1
@@ -160,12 +162,12 @@ def test_a_file_taken_away_before_is_said_in_the_list(
 def test_an_order_that_does_not_fit_is_said_before_anything_is_fetched(
     folder_node: Node, tmp_path: Path
 ) -> None:
-    assert storage_quota.why_no_room(folder_node, 1000) == ""
-    assert "are needed. Make room there" in storage_quota.why_no_room(folder_node, 10**18)
+    assert storage_quota.explain_no_space(folder_node, 1000) == ""
+    assert "are needed. Make room there" in storage_quota.explain_no_space(folder_node, 10**18)
 
     folder_node.settings["network"] = True
     (tmp_path / "out").rmdir()
-    assert "the folder is not there" in storage_quota.why_no_room(folder_node, 1000)
+    assert "the folder is not there" in storage_quota.explain_no_space(folder_node, 1000)
 
 
 def test_what_a_folder_was_agreed_to_hold_is_kept_to(
@@ -175,9 +177,11 @@ def test_what_a_folder_was_agreed_to_hold_is_kept_to(
     folder_node.save()
     order("1")
     work_off()
-    assert storage_quota.why_no_room(folder_node, 1_000_000) == ""
-    Item.objects.update(size_bytes=1_000_000_000)
-    assert "1 GB agreed on for this folder are used up" in storage_quota.why_no_room(folder_node, 1)
+    assert storage_quota.explain_no_space(folder_node, 1_000_000) == ""
+    SeriesResult.objects.update(size_bytes=1_000_000_000)
+    assert "1 GB agreed on for this folder are used up" in storage_quota.explain_no_space(
+        folder_node, 1
+    )
 
     later = order("2")
     task = work()
@@ -198,11 +202,11 @@ def test_little_room_is_an_alarm_and_one_mail(
     folder_node.save()
     order("1")
     work_off()
-    assert storage_quota.look() == 0
-    Item.objects.update(size_bytes=950_000_000)
+    assert storage_quota.update_quota_alarms() == 0
+    SeriesResult.objects.update(size_bytes=950_000_000)
 
     for _ in range(2):
-        assert storage_quota.look() == 1
+        assert storage_quota.update_quota_alarms() == 1
         host_checks.check_host()
         alarms.end_old_alarms()
         notifications.mail_alarms()
@@ -213,8 +217,8 @@ def test_little_room_is_an_alarm_and_one_mail(
     ]
     assert "0.9 of 1 GB are used that were agreed on. Make room there" in mail.outbox[0].body
     assert Alarm.objects.filter(ended_at=None).count() == 1
-    Item.objects.update(size_bytes=1)
-    storage_quota.look()
+    SeriesResult.objects.update(size_bytes=1)
+    storage_quota.update_quota_alarms()
     assert not Alarm.objects.filter(ended_at=None).exists()
 
 
@@ -222,13 +226,13 @@ def test_a_list_is_written_while_no_task_is_held(
     order: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
-    write = delivery_lists.write_due
+    write = deliveries.write_due_lists
 
     def watched() -> int:
         held.append(Task.objects.filter(state=TaskState.IN_PROGRESS).count())
         return write()
 
-    monkeypatch.setattr(delivery_lists, "write_due", watched)
+    monkeypatch.setattr(deliveries, "write_due_lists", watched)
     first, second = order("1"), order("2")
 
     work_as_a_worker()

@@ -17,18 +17,18 @@ from adit.accounts.models import User
 from adit.audit import trail
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
-from adit.jobs.kinds.selective import Labels, Order, Pick
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder, StudyLabels
 from adit.jobs.models import Job, Task
 from adit.nodes.models import Node
 from adit.orders import actions, basket, drafts
 from adit.orders import drafts as orders_drafts
 from adit.orders.basket import PickedPatient
-from adit.orders.forms import ORDER_KEY, pseudonym_field
+from adit.orders.forms import ORDER_DRAFT_KEY, pseudonym_field_name
 from adit.projects.key_destruction import compact_database, destroy_key
 from adit.projects.models import Patient, Project
 from adit.projects.pseudonym_import import PseudonymPair, import_pairs
 from adit.projects.reidentification import reidentify
-from adit.results.report import report_of
+from adit.results.report import build_report
 from adit.vault.cipher import DecryptionError
 from adit.vault.fields import EncryptedField
 from adit.vault.master_key import master_cipher
@@ -48,17 +48,19 @@ def finished(
     rights = Permission.objects.filter(codename__in=["choose_pseudonyms"])
     coordinator.user_permissions.set(rights)
     picks = tuple(
-        Pick(
+        OrderedStudy(
             source.pk,
             put_study(source, study, 2, PatientID=patient, PatientName=f"{patient}^Name"),
             patient,
             pseudonym="GIVEN-7" if study == "3" else "",
-            labels=Labels(patient_name=f"{patient}^Name", birth_date="19560412"),
+            labels=StudyLabels(patient_name=f"{patient}^Name", birth_date="19560412"),
         )
         for study, patient in PATIENTS.items()
     )
     coordinator = User.objects.get(pk=coordinator.pk)
-    actions.create(coordinator, "selective", Order(picks, destination.pk, project.pk), key="a")
+    actions.create_job(
+        coordinator, "selective", SelectiveOrder(picks, destination.pk, project.pk), key="a"
+    )
     while work() is not None:
         pass
     import_pairs(root, project, source, [PseudonymPair(2, "PID-DELTA-canary", "GIVEN-9")])
@@ -70,14 +72,14 @@ def finished(
 def prepare(user: User, source: Node, project: Project) -> None:
     """Somebody is just typing a pseudonym for a patient in the basket."""
     values = {"StudyInstanceUID": "1.2.3", "PatientID": PATIENTS["1"], "PatientName": "A^Name"}
-    pick = basket.Pick(source.pk, source.name, source.name, Record(QueryLevel.STUDY, values))
+    pick = basket.PickedStudy(source.pk, source.name, source.name, Record(QueryLevel.STUDY, values))
     basket.add(user, [pick])
-    names = {pseudonym_field(pick.patient): ["LUNG-0001"]}
+    names = {pseudonym_field_name(pick.patient): ["LUNG-0001"]}
     order = {
         "typed": {"project": [str(project.pk)]},
-        "given": orders_drafts.hidden(project.pk, names),
+        "given": orders_drafts.seal_pseudonyms(project.pk, names),
     }
-    drafts.keep(user, ORDER_KEY, order)
+    drafts.save_draft(user, ORDER_DRAFT_KEY, order)
 
 
 def rows() -> Iterator[str]:
@@ -125,7 +127,7 @@ def test_nothing_ties_a_patient_to_a_pseudonym_any_more(
 
 def test_before_that_the_same_look_finds_them(finished: Project, source: Node) -> None:
     """So that the test above can fail: with the key, every place opens."""
-    box = encrypted_payload.box_of(finished)
+    box = encrypted_payload.get_box(finished)
     opened = [encrypted_payload.open_task(task) for task in Task.objects.all()]
     assert {(each.patient_id, each.pseudonym) for each in opened} >= {
         (PATIENTS["3"], "GIVEN-7"),
@@ -133,8 +135,8 @@ def test_before_that_the_same_look_finds_them(finished: Project, source: Node) -
     }
     events = AuditEvent.objects.filter(action="pseudonym.registered").order_by("pk")
     assert [trail.open_patient(box, event)[1] for event in events][:3] == list(PATIENTS.values())
-    order = drafts.load(Task.objects.first().job.owner, ORDER_KEY)
-    assert "LUNG-0001" in str(orders_drafts.shown(finished.pk, order["given"]))
+    order = drafts.load_draft(Task.objects.first().job.owner, ORDER_DRAFT_KEY)
+    assert "LUNG-0001" in str(orders_drafts.open_pseudonyms(finished.pk, order["given"]))
     assert any(PATIENTS["1"] in text for text in rows())
 
 
@@ -196,10 +198,10 @@ def test_the_trail_stays_verifiable_and_notices_a_change_behind_the_veil(
 
 def test_the_report_says_what_it_still_knows(finished: Project, dpo: User) -> None:
     job = Job.objects.get()
-    before = report_of(job)
+    before = build_report(job)
     destroy_key(dpo, finished, "the study is over", "LUNG")
 
-    after = report_of(Job.objects.get())
+    after = build_report(Job.objects.get())
 
     assert after["totals"] == before["totals"]
     assert after["elements"] == before["elements"] != []

@@ -15,7 +15,7 @@ from lab.services import Service, postgresql, postgresql_folder
 from pydicom import dcmread
 
 from adit.jobs import queue, states
-from adit.jobs.encrypted_payload import box_of
+from adit.jobs.encrypted_payload import get_box
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.nodes.models import Node, Slot
 from adit.worker import runner
@@ -56,18 +56,18 @@ def test_whose_claim_was_forgotten_takes_nothing_from_who_has_the_task_now(
 ) -> None:
     first, second = twice
 
-    runner.run(first)
+    runner.run_task(first)
     for end in (
         lambda: queue.release_task(first, "The database did not answer.", failed=True),
         lambda: queue.finish(first, TaskState.FAILURE, "late"),
     ):
-        with pytest.raises(states.Overtaken):
+        with pytest.raises(states.StaleRow):
             end()
 
     assert shelf(destination) == {}
     row = Task.objects.get()
     assert (row.state, row.worker, row.failures) == (TaskState.IN_PROGRESS, "another", 0)
-    runner.run(second)
+    runner.run_task(second)
     row.refresh_from_db()
     assert (row.state, row.attempt) == (TaskState.SUCCESS, 1)
     assert len(shelf(destination)) == IMAGES
@@ -82,7 +82,7 @@ def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
     for write in (
         lambda: queue.renew_lease(first),
         lambda: queue.still_held(first),
-        lambda: Ledger(first, box_of(first.job.project)).write(),
+        lambda: Ledger(first, get_box(first.job.project)).write(),
     ):
         with pytest.raises(AditError):
             write()
@@ -91,7 +91,7 @@ def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
     assert Task.objects.get().message == ""
     queue.renew_lease(second)
     queue.still_held(second)
-    Ledger(second, box_of(second.job.project)).write()
+    Ledger(second, get_box(second.job.project)).write()
 
 
 # A database that is killed --------------------------------------------------------------------------

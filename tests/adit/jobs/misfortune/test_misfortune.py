@@ -25,7 +25,7 @@ from pydicom import dcmread
 from adit.accounts.models import User
 from adit.jobs import lease, queue, states
 from adit.jobs.models import Job, JobState, Task, TaskState
-from adit.jobs.wakeup import ring
+from adit.jobs.wakeup import wake_workers
 from adit.nodes import services
 from adit.nodes.models import Node, Slot
 from adit.orders import actions
@@ -65,8 +65,8 @@ def test_a_clock_that_jumps_ahead_costs_an_attempt_and_doubles_nothing(
         assert work() is not None
         job.refresh_from_db()
         assert job.state == JobState.SUCCESS
-        runner.run(late)
-        with pytest.raises(states.Overtaken):
+        runner.run_task(late)
+        with pytest.raises(states.StaleRow):
             queue.finish(late, TaskState.FAILURE, "late")
     job.refresh_from_db()
     assert (job.state, Task.objects.get().attempt) == (JobState.SUCCESS, 2)
@@ -181,7 +181,7 @@ def test_a_disk_that_is_full_loses_nothing_and_the_job_goes_on_when_there_is_roo
     job = order_studies("1", images=300)
     task = claimed()
     with full_database(tmp_path):
-        runner.run(task)
+        runner.run_task(task)
     task.refresh_from_db()
     assert task.state in (TaskState.IN_PROGRESS, TaskState.PENDING)
     assert not task.items.filter(is_final=True).exists()
@@ -289,7 +289,7 @@ def test_messages_that_come_doubled_late_or_for_nothing_change_nothing(
     job = order_studies("1", "2", images=1)
     for _ in range(3):
         tasks.work()
-    ring(20)
+    wake_workers(20)
     tasks.work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS

@@ -13,8 +13,8 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import visibility
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
-from adit.jobs.wakeup import ring
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
+from adit.jobs.wakeup import wake_workers
 from adit.nodes.models import Node
 from adit.orders import actions, permissions
 from adit_engine.nodes.memory import MemoryNode
@@ -36,7 +36,8 @@ def test_each_state_offers_the_actions_that_make_sense_to_the_owner(
     job = order_studies("1", images=1)
     Task.objects.update(state=TaskState.WARNING)
     offered = {
-        state: set(permissions.allowed(coordinator, in_state(job, state))) for state in JobState
+        state: set(permissions.allowed_actions(coordinator, in_state(job, state)))
+        for state in JobState
     }
     assert offered == {
         JobState.WAITING_FOR_APPROVAL: {"cancel", "delete"},
@@ -57,13 +58,15 @@ def test_anothers_job_is_neither_seen_nor_touched(
 ) -> None:
     job = order_studies("1", images=1)
     other = make_user("other", "Coordinators")
-    assert not visibility.visible(other).exists()
-    assert not permissions.allowed(other, job)
+    assert not visibility.visible_jobs(other).exists()
+    assert not permissions.allowed_actions(other, job)
     for act in actions.ACTIONS.values():
         with pytest.raises(NotPermitted):
             act(other, job)
-    assert visibility.visible(pacsadmin).get() == job
-    assert not permissions.allowed(pacsadmin, job), "who sees all jobs does not thereby act on them"
+    assert visibility.visible_jobs(pacsadmin).get() == job
+    assert not permissions.allowed_actions(pacsadmin, job), (
+        "who sees all jobs does not thereby act on them"
+    )
     job.refresh_from_db()
     assert job.state == JobState.PENDING
 
@@ -74,7 +77,7 @@ def test_a_closed_account_acts_on_nothing(order_studies: Ordering, coordinator: 
     coordinator.save()
     with pytest.raises(NotPermitted):
         actions.cancel(coordinator, job)
-    assert not visibility.visible(coordinator).exists()
+    assert not visibility.visible_jobs(coordinator).exists()
 
 
 def test_what_is_done_already_is_no_error_and_leaves_one_line_in_the_trail(
@@ -101,7 +104,7 @@ def test_restart_is_for_staff_and_begins_from_nothing(
     shelf(destination).clear()
     actions.restart(root, job)
     assert job.state == JobState.PENDING
-    assert not Item.objects.exists()
+    assert not SeriesResult.objects.exists()
     work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
@@ -118,7 +121,7 @@ def test_a_deleted_job_is_gone_and_the_trail_remembers_it(
     pk = job.pk
     actions.delete(coordinator, job)
     assert not Job.objects.exists()
-    assert not Item.objects.exists()
+    assert not SeriesResult.objects.exists()
     assert AuditEvent.objects.filter(action="job.deleted", about=f"job:{pk}").exists()
 
 
@@ -133,7 +136,7 @@ def test_one_study_is_tried_again_by_itself(
     assert job.state == JobState.FAILURE
     put_study(source, "2", images=1)
     second = job.tasks.get(position=2)
-    assert permissions.allowed_on_task(coordinator, second) == {"retry", "delete"}
+    assert permissions.allowed_task_actions(coordinator, second) == {"retry", "delete"}
     actions.retry_task(coordinator, second)
     work()
     job.refresh_from_db()
@@ -161,7 +164,7 @@ def test_what_passes_the_broker_says_nothing_but_that_there_is_work() -> None:
     waiting = conf.BROKER_DIR / "waiting"
     for path in waiting.iterdir() if waiting.is_dir() else ():
         path.unlink()
-    ring(1)
+    wake_workers(1)
     (path,) = waiting.iterdir()
     message = json.loads(path.read_text())
     arguments, named, _ = json.loads(base64.b64decode(message["body"]))

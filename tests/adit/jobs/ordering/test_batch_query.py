@@ -13,7 +13,7 @@ from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue
 from adit.jobs.kinds.base import SheetRow
-from adit.jobs.kinds.batch_query import Order, Row
+from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
 from adit.jobs.models import Job, JobState, ResultLine, Task, TaskState
 from adit.nodes.models import Lane, Node, Slot
 from adit.orders import actions
@@ -29,9 +29,9 @@ from adit_engine.values.query import Query
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def by_id(line: int, patient_id: str, **more: object) -> Row:
+def by_id(line: int, patient_id: str, **more: object) -> BatchQueryRow:
     own = (f"key {line}",)
-    return Row(
+    return BatchQueryRow(
         SheetRow(line, own, f"P{line}", {"PatientID": patient_id}),
         PatientQuery(PersonCriteria(patient_id=patient_id), **more),  # type: ignore[arg-type]
     )
@@ -57,9 +57,9 @@ def shelf(source: Node) -> Node:
 
 @pytest.fixture
 def order_rows(coordinator: User, shelf: Node) -> Callable[..., Job]:
-    def order(*rows: Row, user: User | None = None, **more: object) -> Job:
-        made = Order(rows, (shelf.pk,), own_headers=("Key",), **more)  # type: ignore[arg-type]
-        return actions.create(user or coordinator, "batch_query", made, key=str(len(rows)))
+    def order(*rows: BatchQueryRow, user: User | None = None, **more: object) -> Job:
+        made = BatchQueryOrder(rows, (shelf.pk,), own_headers=("Key",), **more)  # type: ignore[arg-type]
+        return actions.create_job(user or coordinator, "batch_query", made, key=str(len(rows)))
 
     return order
 
@@ -85,10 +85,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def found(job: Job) -> dict[int, list[str]]:
     """Patient IDs of the answers to each line."""
-    box = encrypted_payload.box_of(job.project)
+    box = encrypted_payload.get_box(job.project)
     answers: dict[int, list[str]] = {}
     for line in ResultLine.objects.filter(job=job):
-        study = sheet_rows.opened(box, line).study
+        study = sheet_rows.open_row(box, line).study
         answers.setdefault(line.line, []).extend([study.record.patient_id] if study else [])
     return answers
 
@@ -109,8 +109,8 @@ def test_each_row_is_answered_with_what_was_found_and_keeps_its_own_columns(
     assert found(job) == {2: ["ID3"], 3: ["ID0", "ID0"], 5: []}
     assert job.state == JobState.SUCCESS
     assert job.message == "Something was found for 2 of 3 rows."
-    box = encrypted_payload.box_of(job.project)
-    own = [sheet_rows.opened(box, line).own for line in ResultLine.objects.filter(job=job)]
+    box = encrypted_payload.get_box(job.project)
+    own = [sheet_rows.open_row(box, line).own for line in ResultLine.objects.filter(job=job)]
     assert own == [("key 2",), ("key 3",), ("key 3",), ("key 5",)]
     assert list(ResultLine.objects.filter(line=5).values_list("notes", "is_asked")) == [
         (["nothing"], True)
@@ -196,7 +196,7 @@ def test_a_streak_holds_one_connection_and_gives_it_back(
         return plain(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", find)
-    monkeypatch.setattr(query_batch, "LASTS_S", 600)  # however slow this machine is
+    monkeypatch.setattr(query_batch, "MAX_DURATION_S", 600)  # however slow this machine is
     order_rows(*(by_id(n, f"ID{n}") for n in range(2, 40)))
 
     work()
@@ -264,7 +264,7 @@ def test_who_was_overtaken_writes_nothing(
     task = queue.claim("late")
     assert task is not None
 
-    query_batch.run(task)
+    query_batch.run_batch(task)
 
     assert found(job) == {2: []}
     assert states(job) == ["in_progress"]
@@ -299,9 +299,9 @@ def test_who_may_not_order_queries_is_refused(
 
 def test_a_query_without_rows_or_sources_is_refused(shelf: Node) -> None:
     with pytest.raises(InvalidInput):
-        Order((), (shelf.pk,))
+        BatchQueryOrder((), (shelf.pk,))
     with pytest.raises(InvalidInput):
-        Order((by_id(2, "ID2"),), ())
+        BatchQueryOrder((by_id(2, "ID2"),), ())
 
 
 def test_nothing_of_a_patient_lies_in_the_clear(order_rows: Callable[..., Job]) -> None:

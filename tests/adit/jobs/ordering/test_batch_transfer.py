@@ -14,16 +14,25 @@ from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue
 from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.kinds import batch_transfer
-from adit.jobs.kinds.base import Note
-from adit.jobs.kinds.batch_transfer import Order, Row
-from adit.jobs.models import Delivery, Item, Job, JobState, ResultLine, Task, TaskState, Work
+from adit.jobs.kinds.base import RowNote
+from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
+from adit.jobs.models import (
+    DeliveredSeries,
+    Job,
+    JobState,
+    ResultLine,
+    SeriesResult,
+    Task,
+    TaskState,
+    TaskType,
+)
 from adit.nodes.models import Lane, Node, NodeAccess
 from adit.orders import actions, batch_start, permissions
-from adit.orders.batch_start import Wishes
+from adit.orders.batch_start import StartOptions
 from adit.projects.models import Project
 from adit.results import sheet_rows, transfer_results
-from adit.results.check_summary import tally_of
-from adit.results.transfer_results import answers_of, rows_of
+from adit.results.check_summary import summarize_check
+from adit.results.transfer_results import get_row_results, transfer_lines
 from adit_engine.errors import InvalidInput, NodeRefused
 from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.memory import MemoryNode
@@ -38,19 +47,21 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ANNE, BEN = "PID-4711-0815", "PID-0002"
 
 
-def by_uid(line: int, study: str, patient: str = ANNE, **more: str) -> Row:
-    return Row(line, StudyCriteria(patient, study_uid=f"{ROOT}.{study}"), **more)
+def by_uid(line: int, study: str, patient: str = ANNE, **more: str) -> BatchTransferRow:
+    return BatchTransferRow(line, StudyCriteria(patient, study_uid=f"{ROOT}.{study}"), **more)
 
 
 @pytest.fixture
 def order_rows(
     coordinator: User, source: Node, destination: Node, project: object
 ) -> Callable[..., Job]:
-    def order(*rows: Row, to: Node | None = None, user: User | None = None, **more: object) -> Job:
+    def order(
+        *rows: BatchTransferRow, to: Node | None = None, user: User | None = None, **more: object
+    ) -> Job:
         values = {"project": project.pk, **more}
-        asked = Order(rows, source.pk, (to or destination).pk, **values)
+        asked = BatchTransferOrder(rows, source.pk, (to or destination).pk, **values)
         key = f"{Job.objects.count()}"
-        return actions.create(user or coordinator, "batch_transfer", asked, key=key)
+        return actions.create_job(user or coordinator, "batch_transfer", asked, key=key)
 
     return order
 
@@ -78,7 +89,7 @@ def test_a_check_fetches_nothing_and_waits_for_its_owner(
     assert (line.is_asked, line.is_found, line.notes) == (True, True, [])
     assert line.facts["series"] == 2
     assert line.facts["images"] == 6
-    content = sheet_rows.opened(encrypted_payload.box_of(job.project), line)
+    content = sheet_rows.open_row(encrypted_payload.get_box(job.project), line)
     assert content.own == ("my key",)
     assert content.study is not None
     assert {task.lane for task in job.tasks.all()} == {Lane.SEARCH}
@@ -100,27 +111,29 @@ def test_each_row_says_what_the_source_holds_for_it(
             by_uid(2, "1"),
             by_uid(3, "77"),
             by_uid(4, "2"),
-            Row(5, StudyCriteria(accession_number="A1")),
-            Row(6, StudyCriteria(accession_number="A2")),
-            Row(7, StudyCriteria(accession_number="A4")),
-            Row(8, day),
-            Row(9, days),
-            Row(10, mr),
-            Row(11, StudyCriteria(ANNE, study_uid=f"{ROOT}.1"), series_uid=f"{ROOT}.1.9"),
-            Row(12, StudyCriteria(BEN, accession_number="A2")),
+            BatchTransferRow(5, StudyCriteria(accession_number="A1")),
+            BatchTransferRow(6, StudyCriteria(accession_number="A2")),
+            BatchTransferRow(7, StudyCriteria(accession_number="A4")),
+            BatchTransferRow(8, day),
+            BatchTransferRow(9, days),
+            BatchTransferRow(10, mr),
+            BatchTransferRow(
+                11, StudyCriteria(ANNE, study_uid=f"{ROOT}.1"), series_uid=f"{ROOT}.1.9"
+            ),
+            BatchTransferRow(12, StudyCriteria(BEN, accession_number="A2")),
         )
     )
     assert notes(job) == {
         2: [],
-        3: [Note.NOTHING],
-        4: [Note.OTHER_PERSON],
+        3: [RowNote.NOTHING],
+        4: [RowNote.OTHER_PERSON],
         5: [],
-        6: [Note.SEVERAL, Note.PATIENTS],
-        7: [Note.SEVERAL],
+        6: [RowNote.SEVERAL, RowNote.PATIENTS],
+        7: [RowNote.SEVERAL],
         8: [],
-        9: [Note.SEVERAL],
-        10: [Note.NOTHING],
-        11: [Note.SERIES_GONE],
+        9: [RowNote.SEVERAL],
+        10: [RowNote.NOTHING],
+        11: [RowNote.SERIES_GONE],
         12: [],
     }
 
@@ -141,8 +154,8 @@ def test_one_study_uid_under_two_patients_is_never_started(
     monkeypatch.setattr(MemoryNode, "find", twice)
     job = run_all(order_rows(by_uid(2, "1")))
     line = job.lines.get()
-    assert (line.notes, line.is_found) == ([Note.PATIENTS], False)
-    batch_start.start(job.owner, job, Wishes())
+    assert (line.notes, line.is_found) == ([RowNote.PATIENTS], False)
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
     assert "No row is left" in job.message
@@ -162,7 +175,7 @@ def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
             by_uid(5, "99"),
         )
     )
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
     assert not shelf(destination)
     job = run_all(job)
 
@@ -180,11 +193,11 @@ def test_a_second_start_makes_no_second_task(order_rows: Callable[..., Job], sou
     put_study(source, "1")
     job = run_all(order_rows(by_uid(2, "1")))
     again = Job.objects.get(pk=job.pk)
-    batch_start.start(job.owner, job, Wishes())
-    batch_start.start(job.owner, again, Wishes(left_out={2}))
-    assert Task.objects.filter(work=Work.START).count() == 1
+    batch_start.request_start(job.owner, job, StartOptions())
+    batch_start.request_start(job.owner, again, StartOptions(left_out={2}))
+    assert Task.objects.filter(work=TaskType.START).count() == 1
     job = run_all(job)
-    batch_start.start(job.owner, again, Wishes())
+    batch_start.request_start(job.owner, again, StartOptions())
     assert job.state == JobState.SUCCESS
     assert Task.objects.filter(lane=Lane.RETRIEVE).count() == 1
 
@@ -197,17 +210,17 @@ def test_the_owner_chooses_among_several_hits_and_leaves_rows_out(
     put_study(source, "3", images=4, AccessionNumber="OTHER")
     job = run_all(
         order_rows(
-            Row(2, StudyCriteria(accession_number="ACC20240229")),
-            Row(3, StudyCriteria(accession_number="ACC20240229")),
+            BatchTransferRow(2, StudyCriteria(accession_number="ACC20240229")),
+            BatchTransferRow(3, StudyCriteria(accession_number="ACC20240229")),
             by_uid(4, "3"),
         )
     )
-    batch_start.start(job.owner, job, Wishes(choices={2: 1}, left_out={4}))
+    batch_start.request_start(job.owner, job, StartOptions(choices={2: 1}, left_out={4}))
     job = run_all(job)
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 2
-    assert notes(job)[4] == [Note.LEFT_OUT]
-    assert notes(job)[3] == [Note.SEVERAL]
+    assert notes(job)[4] == [RowNote.LEFT_OUT]
+    assert notes(job)[3] == [RowNote.SEVERAL]
 
 
 def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
@@ -216,26 +229,26 @@ def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
     put_study(source, "1", images=2)
     put_study(source, "2", images=2, PatientID=BEN)
     first = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
-    batch_start.start(first.owner, first, Wishes())
+    batch_start.request_start(first.owner, first, StartOptions())
     assert run_all(first).state == JobState.SUCCESS
-    assert Delivery.objects.count() == 2
+    assert DeliveredSeries.objects.count() == 2
 
     put_study(source, "1", images=2, series=2)
     second = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
     facts = {row.line: row.facts for row in second.lines.all()}
     assert (facts[2]["series"], facts[2]["there"]) == (1, 1)
     assert (facts[3]["series"], facts[3]["there"]) == (0, 1)
-    batch_start.start(second.owner, second, Wishes())
+    batch_start.request_start(second.owner, second, StartOptions())
     second = run_all(second)
     assert second.state == JobState.SUCCESS
-    assert notes(second)[3] == [Note.DELIVERED]
-    sent = Item.objects.filter(task__job=second, left_out="")
+    assert notes(second)[3] == [RowNote.DELIVERED]
+    sent = SeriesResult.objects.filter(task__job=second, left_out="")
     assert [item.delivered for item in sent] == [2]
 
     third = run_all(order_rows(by_uid(2, "1"), skips_delivered=False))
-    batch_start.start(third.owner, third, Wishes())
+    batch_start.request_start(third.owner, third, StartOptions())
     assert run_all(third).state == JobState.SUCCESS
-    assert Item.objects.filter(task__job=third, left_out="").count() == 2
+    assert SeriesResult.objects.filter(task__job=third, left_out="").count() == 2
     assert len(shelf(destination)) == 6
 
 
@@ -244,11 +257,11 @@ def test_a_series_that_has_grown_is_fetched_again(
 ) -> None:
     put_study(source, "1", images=2)
     first = run_all(order_rows(by_uid(2, "1")))
-    batch_start.start(first.owner, first, Wishes())
+    batch_start.request_start(first.owner, first, StartOptions())
     run_all(first)
     put_study(source, "1", images=3)
     second = run_all(order_rows(by_uid(2, "1")))
-    batch_start.start(second.owner, second, Wishes())
+    batch_start.request_start(second.owner, second, StartOptions())
     run_all(second)
     assert len(shelf(destination)) == 3
 
@@ -259,13 +272,13 @@ def test_a_pilot_sends_the_first_studies_and_waits_then_the_rest_follows(
     for study in "123":
         put_study(source, study, images=1)
     job = run_all(order_rows(*(by_uid(2 + n, study) for n, study in enumerate("123"))))
-    batch_start.start(job.owner, job, Wishes(pilot=1))
+    batch_start.request_start(job.owner, job, StartOptions(pilot=1))
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
     assert "pilot is done, 1 images" in job.message
     assert len(shelf(destination)) == 1
 
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
@@ -285,8 +298,8 @@ def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
     odd = run_all(order_rows(by_uid(2, "1"), by_uid(3, "9"), starts_itself=True))
     not_asked = run_all(order_rows(by_uid(2, "1")))
 
-    assert batch_start.start_by_themselves() == 1
-    assert batch_start.start_by_themselves() == 0
+    assert batch_start.start_automatically() == 1
+    assert batch_start.start_automatically() == 0
     assert run_all(plain).state == JobState.SUCCESS
     odd.refresh_from_db()
     assert odd.state == JobState.WAITING_FOR_OWNER
@@ -302,7 +315,7 @@ def test_a_large_transfer_is_approved_by_somebody_else_after_its_check(
         put_study(source, study)
     job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2")))
     assert job.state == JobState.WAITING_FOR_OWNER
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_APPROVAL
     actions.approve(pacsadmin, job)
@@ -317,18 +330,18 @@ def test_pseudonyms_that_contradict_the_project_are_said_with_their_lines_and_no
     put_study(source, "3", AccessionNumber="A3", PatientID=BEN)
     job = run_all(
         order_rows(
-            Row(2, StudyCriteria(accession_number="A1"), pseudonym="ONE"),
-            Row(3, StudyCriteria(accession_number="A2"), pseudonym="TWO"),
-            Row(4, StudyCriteria(accession_number="A3"), pseudonym="ONE"),
+            BatchTransferRow(2, StudyCriteria(accession_number="A1"), pseudonym="ONE"),
+            BatchTransferRow(3, StudyCriteria(accession_number="A2"), pseudonym="TWO"),
+            BatchTransferRow(4, StudyCriteria(accession_number="A3"), pseudonym="ONE"),
         )
     )
-    batch_start.start(job.owner, job, Wishes(left_out={99}))
+    batch_start.request_start(job.owner, job, StartOptions(left_out={99}))
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
     assert re.findall(r"Line (\d+):", job.message) == ["3", "4"]
-    assert batch_start.last_wishes(job) == Wishes({}, frozenset({99}), 0)
+    assert batch_start.failed_start_options(job) == StartOptions({}, frozenset({99}), 0)
     assert not job.tasks.filter(lane=Lane.RETRIEVE).exists()
-    batch_start.start(job.owner, job, Wishes(left_out={3, 4}))
+    batch_start.request_start(job.owner, job, StartOptions(left_out={3, 4}))
     assert run_all(job).state == JobState.SUCCESS
 
 
@@ -344,9 +357,11 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
         return find(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", picky)
-    job = run_all(order_rows(by_uid(2, "1"), Row(3, StudyCriteria(accession_number="A1"))))
-    assert notes(job) == {2: [], 3: [Note.NO_ANSWER]}
-    content = sheet_rows.opened(encrypted_payload.box_of(job.project), job.lines.get(line=3))
+    job = run_all(
+        order_rows(by_uid(2, "1"), BatchTransferRow(3, StudyCriteria(accession_number="A1")))
+    )
+    assert notes(job) == {2: [], 3: [RowNote.NO_ANSWER]}
+    content = sheet_rows.open_row(encrypted_payload.get_box(job.project), job.lines.get(line=3))
     assert "does not search by accession number" in content.why
 
 
@@ -387,7 +402,7 @@ def test_a_check_that_broke_off_is_tried_again_and_ends_the_same(
     job = order_rows(*(by_uid(2 + n, study) for n, study in enumerate("123")))
     task = queue.claim("dies")
     assert task is not None
-    sheet_rows.answer(encrypted_payload.box_of(job.project), task, _nothing(2), {})
+    sheet_rows.write_check(encrypted_payload.get_box(job.project), task, _nothing(2), {})
     Task.objects.filter(pk=task.pk).update(lease_until="2020-01-01T00:00:00+00:00")
     queue.sweep()
     job = run_all(job)
@@ -402,7 +417,7 @@ def test_staff_restart_the_transfer_and_not_the_check(
     coordinator.is_staff = True
     coordinator.save()
     job = run_all(order_rows(by_uid(2, "1")))
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     shelf(destination).clear()
     actions.restart(coordinator, job)
@@ -437,9 +452,9 @@ def test_nothing_that_identifies_stands_in_the_job_or_in_facts(
 
 
 def _nothing(line: int) -> object:
-    from adit.jobs.kinds.base import Checked
+    from adit.jobs.kinds.base import RowCheck
 
-    return Checked(line, (), (Note.NOTHING,))
+    return RowCheck(line, (), (RowNote.NOTHING,))
 
 
 def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_alone(
@@ -456,10 +471,10 @@ def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_a
     put_study(source, "1")
     job = run_all(order_rows(by_uid(2, "1")))
     assert job.state == JobState.WAITING_FOR_OWNER
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    assert "approve" not in permissions.allowed(coordinator, job)
+    assert "approve" not in permissions.allowed_actions(coordinator, job)
     actions.approve(pacsadmin, job)
     assert run_all(job).state == JobState.SUCCESS
 
@@ -471,7 +486,7 @@ def test_a_transfer_of_which_nothing_arrived_has_failed_though_its_check_went_we
     job = run_all(order_rows(by_uid(2, "1")))
     for one in [one for one in shelf(source).values() if one.in_header.ref.study_uid == uid]:
         del shelf(source)[one.instance_uid]
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.FAILURE
     assert job.message.startswith("Nothing was delivered.")
@@ -495,17 +510,19 @@ def test_what_one_source_does_not_have_is_asked_of_the_next_and_comes_from_there
     job = run_all(order_rows(*rows, further=(old_pacs.pk,)))
 
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert notes(job) == {2: [], 3: [], 4: [Note.NOTHING], 5: [Note.OTHER_PERSON]}
+    assert notes(job) == {2: [], 3: [], 4: [RowNote.NOTHING], 5: [RowNote.OTHER_PERSON]}
     by_line = {row.line: row.task.source.name for row in job.lines.select_related("task__source")}
     assert by_line == {2: "PACS1", 3: "Old PACS", 4: "Old PACS", 5: "Old PACS"}
-    assert tally_of(job).rows == 4
-    batch_start.start(job.owner, job, Wishes())
+    assert summarize_check(job).rows == 4
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
-    found = sheet_rows.opened(encrypted_payload.box_of(job.project), job.lines.get(line=3))
+    found = sheet_rows.open_row(encrypted_payload.get_box(job.project), job.lines.get(line=3))
     assert found.own == ("key",)
-    said = {answer.line: answer.source for answer in answers_of(job, list(rows_of(job)))}
+    said = {
+        answer.line: answer.source for answer in get_row_results(job, list(transfer_lines(job)))
+    }
     assert said == {2: "PACS1", 3: "Old PACS", 4: "", 5: "Old PACS"}
 
 
@@ -516,12 +533,14 @@ def test_the_result_sheet_names_where_each_row_came_from(
     put_study(old_pacs, "2", images=2, PatientID=BEN)
     rows = (by_uid(2, "1"), by_uid(3, "2", BEN), by_uid(4, "3"))
     job = run_all(order_rows(*rows, further=(old_pacs.pk,)))
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
 
     for sees in (ALL, NO_PATIENTS):
-        columns = transfer_results.columns_of(job, sees)
-        sheet = [dict(zip(columns, row, strict=True)) for row in transfer_results.rows(job, sees)]
+        columns = transfer_results.result_columns(job, sees)
+        sheet = [
+            dict(zip(columns, row, strict=True)) for row in transfer_results.result_rows(job, sees)
+        ]
         assert [row["ADIT source"] for row in sheet] == ["PACS1", "Old PACS", ""]
         assert [row["ADIT line"] for row in sheet] == ["2", "3", "4"]
         assert sheet[0]["ADIT place"] == "Research PACS"
@@ -533,9 +552,9 @@ def test_the_result_sheet_of_one_source_does_not_name_it(
     put_study(source, "1", images=1)
     job = run_all(order_rows(by_uid(2, "1")))
 
-    columns = transfer_results.columns_of(job, ALL)
+    columns = transfer_results.result_columns(job, ALL)
     assert "ADIT source" not in columns
-    assert {len(row) for row in transfer_results.rows(job, ALL)} == {len(columns)}
+    assert {len(row) for row in transfer_results.result_rows(job, ALL)} == {len(columns)}
 
 
 def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
@@ -546,12 +565,12 @@ def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
     job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
     job.order["announced"] = ["burned-in"]
     job.save()
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
 
     job = run_all(job)
 
-    columns = transfer_results.columns_of(job, ALL)
-    rows = [dict(zip(columns, row, strict=True)) for row in transfer_results.rows(job, ALL)]
+    columns = transfer_results.result_columns(job, ALL)
+    rows = [dict(zip(columns, row, strict=True)) for row in transfer_results.result_rows(job, ALL)]
     assert [row["ADIT outcome"] for row in rows] == ["as ordered, nothing delivered", "complete"]
     assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
     assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
@@ -564,12 +583,12 @@ def test_radiographs_that_the_check_told_of_are_no_gap(
     put_study(source, "1", images=2, BurnedInAnnotation="NO", **radiograph)
     put_study(source, "2", images=2, PatientID=BEN)
     job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
-    ((why, images),) = tally_of(job).risks
+    ((why, images),) = summarize_check(job).risks
     assert images == 2
     assert why.startswith("CR, DX, MG, XA, RF and NM images are withheld, unless a pixel rule")
-    assert tally_of(job).withheld == ()
+    assert summarize_check(job).withheld == ()
 
-    batch_start.start(job.owner, job, Wishes())
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
 
     assert job.order["announced"] == ["header-word"]
@@ -592,7 +611,7 @@ def test_a_source_that_could_not_answer_passes_nothing_on(
 
     monkeypatch.setattr(MemoryNode, "find", refuses)
     job = run_all(order_rows(by_uid(2, "1"), further=(old_pacs.pk,)))
-    assert notes(job) == {2: [Note.NO_ANSWER]}
+    assert notes(job) == {2: [RowNote.NO_ANSWER]}
 
 
 def test_every_source_needs_its_right_and_none_is_the_destination(
@@ -607,6 +626,6 @@ def test_every_source_needs_its_right_and_none_is_the_destination(
 def test_a_check_knows_all_that_a_row_names() -> None:
     wanted = StudyCriteria(ANNE, "1.2.3", "A1", date(2024, 2, 29), 3, ("CT", "PT"))
     assert all(getattr(wanted, field.name) for field in fields(StudyCriteria))
-    row = Row(7, wanted, series_uid="1.2.3.4")
+    row = BatchTransferRow(7, wanted, series_uid="1.2.3.4")
 
-    assert batch_transfer._row_from(batch_transfer._row_to(row)) == row
+    assert batch_transfer._row_from_json(batch_transfer._row_to_json(row)) == row

@@ -10,7 +10,7 @@ from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
 from adit.jobs.kinds.base import SendAsIs
-from adit.jobs.kinds.selective import Order, Pick
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.models import Job, JobState, Task
 from adit.nodes.models import Node
 from adit.orders import actions, permissions
@@ -19,25 +19,29 @@ from adit_engine.errors import InvalidInput
 pytestmark = pytest.mark.django_db
 
 
-def picks(source: Node, count: int = 2, **values: str) -> tuple[Pick, ...]:
-    return tuple(Pick(source.pk, f"1.2.3.{n}", f"PAT-{n}", **values) for n in range(1, count + 1))
+def picks(source: Node, count: int = 2, **values: str) -> tuple[OrderedStudy, ...]:
+    return tuple(
+        OrderedStudy(source.pk, f"1.2.3.{n}", f"PAT-{n}", **values) for n in range(1, count + 1)
+    )
 
 
 @pytest.fixture
-def order(source: Node, destination: Node) -> Order:
-    return Order(picks(source), destination.pk)
+def order(source: Node, destination: Node) -> SelectiveOrder:
+    return SelectiveOrder(picks(source), destination.pk)
 
 
-def test_an_order_becomes_a_job_with_one_task_per_study(coordinator: User, order: Order) -> None:
-    job = actions.create(coordinator, "selective", order, key="a", title="first")
+def test_an_order_becomes_a_job_with_one_task_per_study(
+    coordinator: User, order: SelectiveOrder
+) -> None:
+    job = actions.create_job(coordinator, "selective", order, key="a", title="first")
     assert (job.state, job.title, job.tasks.count()) == (JobState.PENDING, "first", 2)
     assert AuditEvent.objects.get(action="job.created").details["tasks"] == 2
 
 
 def test_what_identifies_a_patient_stands_only_in_sealed_payloads(
-    coordinator: User, order: Order
+    coordinator: User, order: SelectiveOrder
 ) -> None:
-    job = actions.create(coordinator, "selective", order, key="a")
+    job = actions.create_job(coordinator, "selective", order, key="a")
     task = job.tasks.get(position=1)
     in_clear = repr(Job.objects.values().get()) + repr(list(Task.objects.values()))
     in_clear += repr(list(AuditEvent.objects.values_list("details", "about")))
@@ -46,17 +50,19 @@ def test_what_identifies_a_patient_stands_only_in_sealed_payloads(
     assert encrypted_payload.open_task(task).patient_id == "PAT-1"
 
 
-def test_the_same_submit_twice_is_one_job(coordinator: User, order: Order) -> None:
-    first = actions.create(coordinator, "selective", order, key="a")
-    again = actions.create(coordinator, "selective", order, key="a")
-    other = actions.create(coordinator, "selective", order, key="b")
+def test_the_same_submit_twice_is_one_job(coordinator: User, order: SelectiveOrder) -> None:
+    first = actions.create_job(coordinator, "selective", order, key="a")
+    again = actions.create_job(coordinator, "selective", order, key="a")
+    other = actions.create_job(coordinator, "selective", order, key="b")
     assert first.pk == again.pk != other.pk
     assert Task.objects.filter(job=first).count() == 2
 
 
-def test_pseudonyms_are_fixed_before_anything_leaves(coordinator: User, order: Order) -> None:
-    job = actions.create(coordinator, "selective", order, key="a")
-    again = actions.create(coordinator, "selective", order, key="b")
+def test_pseudonyms_are_fixed_before_anything_leaves(
+    coordinator: User, order: SelectiveOrder
+) -> None:
+    job = actions.create_job(coordinator, "selective", order, key="a")
+    again = actions.create_job(coordinator, "selective", order, key="b")
     first, second = (
         [encrypted_payload.open_task(task).pseudonym for task in row.tasks.all()]
         for row in (job, again)
@@ -69,44 +75,56 @@ def test_pseudonyms_are_fixed_before_anything_leaves(coordinator: User, order: O
 def test_a_pseudonym_that_stands_for_another_patient_is_refused_with_its_row(
     coordinator: User, source: Node, destination: Node
 ) -> None:
-    named = (Pick(source.pk, "1.2.3.1", "PAT-1", pseudonym="P1"),)
-    actions.create(coordinator, "selective", Order(named, destination.pk), key="a")
+    named = (OrderedStudy(source.pk, "1.2.3.1", "PAT-1", pseudonym="P1"),)
+    actions.create_job(coordinator, "selective", SelectiveOrder(named, destination.pk), key="a")
     stolen = (
-        Pick(source.pk, "1.2.3.5", "PAT-5"),
-        Pick(source.pk, "1.2.3.2", "PAT-2", pseudonym="P1"),
+        OrderedStudy(source.pk, "1.2.3.5", "PAT-5"),
+        OrderedStudy(source.pk, "1.2.3.2", "PAT-2", pseudonym="P1"),
     )
     with pytest.raises(InvalidInput, match="Study 2: P1 already stands for another patient"):
-        actions.create(coordinator, "selective", Order(stolen, destination.pk), key="b")
+        actions.create_job(
+            coordinator, "selective", SelectiveOrder(stolen, destination.pk), key="b"
+        )
     assert Job.objects.count() == 1
 
 
-def test_who_may_not_order_gets_no_job(stranger: User, order: Order) -> None:
+def test_who_may_not_order_gets_no_job(stranger: User, order: SelectiveOrder) -> None:
     with pytest.raises(NotPermitted, match="selective"):
-        actions.create(stranger, "selective", order, key="a")
+        actions.create_job(stranger, "selective", order, key="a")
     assert not Job.objects.exists()
 
 
 def test_source_and_destination_need_access(
-    coordinator: User, order: Order, make_node: Callable[..., Node], source: Node, destination: Node
+    coordinator: User,
+    order: SelectiveOrder,
+    make_node: Callable[..., Node],
+    source: Node,
+    destination: Node,
 ) -> None:
     hidden = make_node("Hidden PACS")
     with pytest.raises(NotPermitted, match="fetch from"):
-        actions.create(coordinator, "selective", Order(picks(hidden), destination.pk), key="a")
+        actions.create_job(
+            coordinator, "selective", SelectiveOrder(picks(hidden), destination.pk), key="a"
+        )
     with pytest.raises(NotPermitted, match="send to"):
-        actions.create(coordinator, "selective", Order(picks(source), hidden.pk), key="b")
+        actions.create_job(
+            coordinator, "selective", SelectiveOrder(picks(source), hidden.pk), key="b"
+        )
 
 
-def test_identified_data_needs_a_right_and_a_reason(coordinator: User, order: Order) -> None:
+def test_identified_data_needs_a_right_and_a_reason(
+    coordinator: User, order: SelectiveOrder
+) -> None:
     with pytest.raises(InvalidInput, match="why"):
         SendAsIs("  ")
     with pytest.raises(NotPermitted):
-        actions.create(
+        actions.create_job(
             coordinator, "selective", replace(order, change=SendAsIs("second opinion")), key="a"
         )
 
 
-def test_identified_data_keeps_its_reason_in_the_trail(root: User, order: Order) -> None:
-    job = actions.create(
+def test_identified_data_keeps_its_reason_in_the_trail(root: User, order: SelectiveOrder) -> None:
+    job = actions.create_job(
         root, "selective", replace(order, change=SendAsIs("second opinion")), key="a"
     )
     assert job.order["change"] == "as_is"
@@ -117,11 +135,11 @@ def test_identified_data_keeps_its_reason_in_the_trail(root: User, order: Order)
 def test_an_order_above_the_limit_waits_for_approval(
     coordinator: User, pacsadmin: User, source: Node, destination: Node
 ) -> None:
-    job = actions.create(
-        coordinator, "selective", Order(picks(source, 11), destination.pk), key="a"
+    job = actions.create_job(
+        coordinator, "selective", SelectiveOrder(picks(source, 11), destination.pk), key="a"
     )
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    assert "approve" not in permissions.allowed(coordinator, job)
+    assert "approve" not in permissions.allowed_actions(coordinator, job)
     with pytest.raises(NotPermitted):
         actions.approve(coordinator, job)
     actions.approve(pacsadmin, job)
@@ -132,7 +150,9 @@ def test_nobody_approves_an_own_order(
     make_user: Callable[..., User], source: Node, destination: Node
 ) -> None:
     both = make_user("both", "Coordinators", "PACS administrators")
-    job = actions.create(both, "selective", Order(picks(source, 11), destination.pk), key="a")
+    job = actions.create_job(
+        both, "selective", SelectiveOrder(picks(source, 11), destination.pk), key="a"
+    )
     with pytest.raises(NotPermitted, match="own order"):
         actions.approve(both, job)
 
@@ -140,10 +160,10 @@ def test_nobody_approves_an_own_order(
 def test_a_returned_order_says_why_and_needs_approval_again(
     coordinator: User, pacsadmin: User, source: Node, destination: Node
 ) -> None:
-    job = actions.create(
-        coordinator, "selective", Order(picks(source, 11), destination.pk), key="a"
+    job = actions.create_job(
+        coordinator, "selective", SelectiveOrder(picks(source, 11), destination.pk), key="a"
     )
-    actions.give_back(pacsadmin, job, "too many at once")
+    actions.reject_order(pacsadmin, job, "too many at once")
     assert (job.state, job.message) == (JobState.CANCELED, "Not approved: too many at once")
     actions.resume(coordinator, job)
     assert job.state == JobState.WAITING_FOR_APPROVAL
@@ -154,19 +174,29 @@ def test_a_returned_order_says_why_and_needs_approval_again(
     ("change", "why"),
     [
         ({"picks": ()}, "Nothing is picked"),
-        ({"picks": (Pick(1, "1.2", ""),)}, "no patient ID"),
-        ({"picks": (Pick(1, "1.2", "A"), Pick(1, "1.2", "A"))}, "picked twice"),
+        ({"picks": (OrderedStudy(1, "1.2", ""),)}, "no patient ID"),
+        ({"picks": (OrderedStudy(1, "1.2", "A"), OrderedStudy(1, "1.2", "A"))}, "picked twice"),
         (
-            {"picks": (Pick(1, "1.2", "A", pseudonym="X"), Pick(1, "1.3", "A", pseudonym="Y"))},
+            {
+                "picks": (
+                    OrderedStudy(1, "1.2", "A", pseudonym="X"),
+                    OrderedStudy(1, "1.3", "A", pseudonym="Y"),
+                )
+            },
             "two different pseudonyms",
         ),
         (
-            {"picks": (Pick(1, "1.2", "A", pseudonym="X"), Pick(1, "1.3", "B", pseudonym="X"))},
+            {
+                "picks": (
+                    OrderedStudy(1, "1.2", "A", pseudonym="X"),
+                    OrderedStudy(1, "1.3", "B", pseudonym="X"),
+                )
+            },
             "stands for two patients",
         ),
-        ({"picks": (Pick(2, "1.2", "A"),)}, "Source and destination are the same"),
+        ({"picks": (OrderedStudy(2, "1.2", "A"),)}, "Source and destination are the same"),
     ],
 )
 def test_an_order_that_contradicts_itself_says_how(change: dict[str, object], why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
-        Order(**{"destination": 2, **change})  # type: ignore[arg-type]
+        SelectiveOrder(**{"destination": 2, **change})  # type: ignore[arg-type]

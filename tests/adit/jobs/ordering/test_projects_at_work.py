@@ -16,14 +16,14 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import maintenance, queue
-from adit.jobs.kinds.selective import Order, Pick
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.nodes.models import Node
 from adit.orders import actions
 from adit.projects.models import Project, RiskChoice
 from adit.projects.services import revoke_project
 from adit.results import uid_map
-from adit.results.report import report_of
+from adit.results.report import build_report
 from adit.worker import runner
 from adit_engine.nodes.memory import MemoryNode
 
@@ -40,15 +40,15 @@ def order(coordinator: User, source: Node, destination: Node, project: Project) 
     def order(
         study: str = "1", images: int = 3, announced: tuple[str, ...] = (), **changes: Any
     ) -> Job:
-        pick = Pick(source.pk, put_study(source, study, images, **changes), PATIENT)
-        ordered = Order((pick,), destination.pk, project.pk, announced=announced)
-        return actions.create(coordinator, "selective", ordered, key=f"{study}{announced}")
+        pick = OrderedStudy(source.pk, put_study(source, study, images, **changes), PATIENT)
+        ordered = SelectiveOrder((pick,), destination.pk, project.pk, announced=announced)
+        return actions.create_job(coordinator, "selective", ordered, key=f"{study}{announced}")
 
     return order
 
 
 def elements(job: Job) -> dict[tuple[str, str], int]:
-    rows = report_of(Job.objects.get(pk=job.pk))["elements"]
+    rows = build_report(Job.objects.get(pk=job.pk))["elements"]
     return {(row["name"], row["action"]): row["count"] for row in rows}
 
 
@@ -70,7 +70,7 @@ def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
     assert task is not None
     assert (task.state, shelf(destination)) == (TaskState.FAILURE, {})
     assert words in task.message
-    assert report_of(job)["faces"] == {"accepted": 0, "withheld": 3}
+    assert build_report(job)["faces"] == {"accepted": 0, "withheld": 3}
 
 
 def test_what_was_told_before_the_start_is_no_gap(order: Ordering, project: Project) -> None:
@@ -94,7 +94,7 @@ def test_an_accepted_face_stands_in_the_report_with_the_reason(
     work()
 
     assert len(shelf(destination)) == 3
-    report = report_of(Job.objects.get(pk=job.pk))
+    report = build_report(Job.objects.get(pk=job.pk))
     assert report["faces"] == {"accepted": 3, "withheld": 0}
     (rules,) = report["rules"]
     assert (rules["faces"], rules["faces_reason"]) == ("accept", "the ethics board has agreed")
@@ -124,7 +124,7 @@ def test_a_radiograph_is_withheld_unless_the_project_accepts_the_headers_word(
     assert task is not None
     assert (task.state, shelf(destination)) == (TaskState.FAILURE, {})
     assert words in task.message
-    assert report_of(job)["header_word"] == {"accepted": 0, "withheld": 3}
+    assert build_report(job)["header_word"] == {"accepted": 0, "withheld": 3}
 
 
 def test_a_radiograph_that_was_announced_as_withheld_is_no_gap(order: Ordering) -> None:
@@ -147,7 +147,7 @@ def test_the_accepted_word_of_a_header_stands_in_the_report_with_the_reason(
     work()
 
     assert len(shelf(destination)) == 3
-    report = report_of(Job.objects.get(pk=job.pk))
+    report = build_report(Job.objects.get(pk=job.pk))
     assert report["header_word"] == {"accepted": 3, "withheld": 0}
     (rules,) = report["rules"]
     assert (rules["header_word"], rules["header_word_reason"]) == ("accept", "phantoms alone")
@@ -227,7 +227,7 @@ def test_a_lost_worker_and_a_retry_neither_lose_nor_double_the_counts(
 def _in_thread(task: Task) -> threading.Thread:
     def run() -> None:
         try:
-            runner.run(task)
+            runner.run_task(task)
         finally:
             connection.close()
 
@@ -248,7 +248,7 @@ def test_series_of_other_modalities_stay_with_a_reason(
     work()
 
     assert not shelf(destination)
-    assert "its modality is not MR or PT" in str(report_of(Job.objects.get(pk=job.pk)))
+    assert "its modality is not MR or PT" in str(build_report(Job.objects.get(pk=job.pk)))
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])
@@ -258,13 +258,13 @@ def test_what_waits_for_a_project_that_is_over_fails_with_the_reason(
     job = order()
     _end(root, project, how)
 
-    assert maintenance.fail_what_waits() == 1
+    assert maintenance.fail_tasks_of_ended_projects() == 1
 
     task = Task.objects.get()
     job.refresh_from_db()
     assert (task.state, job.state) == (TaskState.FAILURE, JobState.FAILURE)
     assert "LUNG" in task.message
-    assert maintenance.fail_what_waits() == 0
+    assert maintenance.fail_tasks_of_ended_projects() == 0
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])
@@ -298,7 +298,7 @@ def test_an_extended_project_goes_on_where_it_was(
 ) -> None:
     job = order()
     _end(root, project, "expired")
-    maintenance.fail_what_waits()
+    maintenance.fail_tasks_of_ended_projects()
     Project.objects.filter(pk=project.pk).update(expires_on=None)
 
     actions.retry_failed(job.owner, Job.objects.get(pk=job.pk))
@@ -324,7 +324,7 @@ def test_the_key_holder_gets_each_original_with_its_new_identifier(
     order(images=2)
     work()
 
-    rows = uid_map.exported(root, project, "audit of 2026")
+    rows = uid_map.export_uid_map(root, project, "audit of 2026")
 
     arrived = {one.in_header.ref.instance_uid for one in shelf(destination).values()}
     images = {old: new for level, old, new, _name, _generation in rows if level == "image"}
@@ -342,7 +342,7 @@ def test_it_needs_the_right_and_a_reason_and_comes_as_a_file(
     order()
     work()
     with pytest.raises(NotPermitted):
-        uid_map.exported(coordinator, project, "x")
+        uid_map.export_uid_map(coordinator, project, "x")
     client = Client()
     client.force_login(root)
     path = f"/jobs/uids/{project.pk}/"

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from adit.accounts.models import User
-from adit.jobs.models import Draft, SheetColumns
+from adit.jobs.models import OrderDraft, SheetColumns
 from adit.orders import uploads
 from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.mapping import make_mapping
@@ -20,15 +20,15 @@ LIST = b"Fallnr.;Wer\nA1;MUSTERMANN\n"
 
 
 def upload(user: User, data: bytes = LIST) -> uploads.Upload:
-    return uploads.take(user, io.BytesIO(data), "list.csv", QUERY)
+    return uploads.read_upload(user, io.BytesIO(data), "list.csv", QUERY)
 
 
 def test_an_upload_is_kept_for_its_owner_alone(coordinator: User, stranger: User) -> None:
     mine = upload(coordinator)
 
-    assert uploads.load(coordinator, mine.key, QUERY) == mine
-    assert uploads.load(stranger, mine.key, QUERY) is None
-    assert uploads.load(coordinator, mine.key, SheetKind.TRANSFER) is None
+    assert uploads.load_upload(coordinator, mine.key, QUERY) == mine
+    assert uploads.load_upload(stranger, mine.key, QUERY) is None
+    assert uploads.load_upload(coordinator, mine.key, SheetKind.TRANSFER) is None
 
 
 def test_an_upload_is_sealed(coordinator: User) -> None:
@@ -44,7 +44,7 @@ def test_an_unreadable_file_leaves_nothing_behind(coordinator: User) -> None:
     with pytest.raises(UnreadableSheet):
         upload(coordinator, b'PatientID;x\n1;"open\n')
 
-    assert not Draft.objects.exists()
+    assert not OrderDraft.objects.exists()
 
 
 def test_which_column_is_what_is_remembered_for_sheets_with_the_same_headers(
@@ -54,11 +54,11 @@ def test_which_column_is_what_is_remembered_for_sheets_with_the_same_headers(
     assert not first.mapping.sure
     said = make_mapping(first.table, QUERY, 1, {SheetField.PATIENT_ID: 1})
 
-    settled = uploads.settle(coordinator, first, said)
+    settled = uploads.set_mapping(coordinator, first, said)
     again = upload(coordinator, b"Fallnr.;Wer\nA2;OTHER\n")
     other = upload(coordinator, b"Wer;Fallnr.\nOTHER;A2\n")
 
-    assert uploads.load(coordinator, first.key, QUERY) == settled
+    assert uploads.load_upload(coordinator, first.key, QUERY) == settled
     assert again.mapping.sure
     assert again.mapping.places == said.places
     assert not other.mapping.sure
@@ -68,7 +68,7 @@ def test_what_is_remembered_holds_nothing_of_the_sheet(coordinator: User) -> Non
     """Somebody may take a row of people for the headers."""
     first = upload(coordinator, b"MUSTERMANN;A1\nMUSTERFRAU;A2\n")
 
-    uploads.settle(
+    uploads.set_mapping(
         coordinator, first, make_mapping(first.table, QUERY, 1, {SheetField.PATIENT_ID: 0})
     )
 
@@ -79,7 +79,7 @@ def test_answers_of_one_person_are_not_taken_for_another(
     coordinator: User, make_user: Callable[..., User]
 ) -> None:
     first = upload(coordinator)
-    uploads.settle(
+    uploads.set_mapping(
         coordinator, first, make_mapping(first.table, QUERY, 1, {SheetField.PATIENT_ID: 1})
     )
 

@@ -7,7 +7,7 @@ import pytest
 from jobs_stage import work
 
 from adit.jobs import queue
-from adit.jobs.kinds.base import Context, Yielded
+from adit.jobs.kinds.base import TaskContext, TaskOutput
 from adit.jobs.kinds.selective import Selective
 from adit.jobs.models import Job, Task, TaskGroup, TaskState
 from adit.nodes.calendar.allowed_hours import DAYS
@@ -69,7 +69,9 @@ def test_a_search_is_run_with_its_source_and_no_destination(
 ) -> None:
     opened: list[tuple[str, Any]] = []
 
-    def look(kind: Selective, payload: Mapping[str, Any], context: Context) -> Iterator[Yielded]:
+    def look(
+        kind: Selective, payload: Mapping[str, Any], context: TaskContext
+    ) -> Iterator[TaskOutput]:
         opened.append((context.source.name, context.destination))
         return iter(())
 

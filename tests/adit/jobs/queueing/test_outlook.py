@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from adit.accounts.models import User
-from adit.jobs.estimates import Outlook, outlook
+from adit.jobs.estimates import JobEstimate, estimate_job
 from adit.jobs.models import Job, Task, TaskState
 from adit.nodes.models import Node
 
@@ -45,7 +45,7 @@ def job(noon: object, order_studies: Ordering) -> Job:
 
 def minutes(job: Job) -> float:
     cache.clear()
-    ends_at = outlook(job).ends_at
+    ends_at = estimate_job(job).ends_at
     assert ends_at is not None
     return (ends_at - NOON).total_seconds() / 60
 
@@ -54,7 +54,7 @@ def test_what_is_left_is_shared_out_over_the_connections(job: Job, source: Node)
     assert minutes(job) == 5
     Node.objects.filter(pk=source.pk).update(retrieve_limit=1)
     assert minutes(job) == 10
-    assert outlook(job).task_words == "60 s"
+    assert estimate_job(job).task_words == "60 s"
 
 
 def test_hours_are_waited_for_and_their_limits_kept(job: Job, source: Node) -> None:
@@ -78,13 +78,13 @@ def test_nobody_knows_before_a_study_has_ended_or_while_a_person_is_waited_for(
     job: Job, source: Node
 ) -> None:
     Node.objects.filter(pk=source.pk).update(paused_at=timezone.now())
-    assert outlook(job).ends_at is None
+    assert estimate_job(job).ends_at is None
     Node.objects.filter(pk=source.pk).update(paused_at=None)
     Task.objects.update(state=TaskState.PENDING, started_at=None, ended_at=None)
     cache.clear()
-    assert outlook(job) == Outlook(is_unknown=True)
+    assert estimate_job(job) == JobEstimate(is_unknown=True)
 
 
 def test_an_ended_job_has_no_outlook(job: Job) -> None:
     job.state = "success"
-    assert outlook(job) == Outlook()
+    assert estimate_job(job) == JobEstimate()

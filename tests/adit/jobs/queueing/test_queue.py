@@ -231,7 +231,7 @@ def test_a_retry_of_a_finished_job_begins_with_no_failures(
     MemoryNode.shelves[source.name].clear()
     work()
     job.refresh_from_db()
-    assert "retry" in permissions.allowed(coordinator, job)
+    assert "retry" in permissions.allowed_actions(coordinator, job)
     put_study(source, "1", images=1)
     actions.retry_failed(coordinator, job)
     task = work()

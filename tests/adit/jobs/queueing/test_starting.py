@@ -14,12 +14,12 @@ from jobs_stage import claimed, put_study, shelf, until, work
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import queue
-from adit.jobs.kinds.batch_transfer import Order, Row
+from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
 from adit.jobs.lease import Lease
-from adit.jobs.models import Job, JobState, Task, TaskState, Work
+from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
 from adit.nodes.models import Lane, Node
 from adit.orders import actions, batch_start
-from adit.orders.batch_start import Made, Wishes
+from adit.orders.batch_start import PreparedStart, StartOptions
 from adit.projects.models import Patient, Project
 from adit.worker import runner
 from adit_engine.transfer.study_lookup import StudyCriteria
@@ -42,11 +42,11 @@ def checked(coordinator: User, source: Node, destination: Node, project: Project
     for n, patient in enumerate(names):
         put_study(source, f"{n}", images=2, PatientID=patient, AccessionNumber=f"A{n}")
     rows = tuple(
-        Row(n + 2, StudyCriteria(patient, study_uid=f"{ROOT}.{n}"))
+        BatchTransferRow(n + 2, StudyCriteria(patient, study_uid=f"{ROOT}.{n}"))
         for n, patient in enumerate(names)
     )
-    order = Order(rows, source.pk, destination.pk, project=project.pk)
-    return run_all(actions.create(coordinator, "batch_transfer", order, key="checked"))
+    order = BatchTransferOrder(rows, source.pk, destination.pk, project=project.pk)
+    return run_all(actions.create_job(coordinator, "batch_transfer", order, key="checked"))
 
 
 def killed(task: Task, room: Any, name: str, time: int) -> None:
@@ -64,7 +64,7 @@ def killed(task: Task, room: Any, name: str, time: int) -> None:
 
         setattr(room, name, again)
         try:
-            runner.run(task)
+            runner.run_task(task)
         finally:
             os._exit(1)
     _pid, status = os.waitpid(pid, 0)
@@ -86,7 +86,7 @@ def test_killed_in_the_middle_it_is_as_if_nothing_had_been_and_then_it_starts(
     checked: Job, destination: Node, room: Any, name: str, time: int
 ) -> None:
     before = list(checked.lines.values("line", "task", "sealed", "notes", "facts"))
-    batch_start.start(checked.owner, checked, Wishes(left_out={5}))
+    batch_start.request_start(checked.owner, checked, StartOptions(left_out={5}))
     killed(claimed(), room, name, time)
 
     assert list(checked.lines.values("line", "task", "sealed", "notes", "facts")) == before
@@ -105,25 +105,25 @@ def test_killed_in_the_middle_it_is_as_if_nothing_had_been_and_then_it_starts(
 def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
     checked: Job, destination: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_start, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(batch_start, "PROGRESS_EVERY_S", 0.0)
     said, stops = [], []
-    made = batch_start.made
+    made = batch_start.prepare_start
 
-    def with_lease(task: Task, lease: Lease) -> Made:
+    def with_lease(task: Task, lease: Lease) -> PreparedStart:
         stops.append(lease.stop)
         return made(task, lease)
 
-    monkeypatch.setattr(batch_start, "made", with_lease)
+    monkeypatch.setattr(batch_start, "prepare_start", with_lease)
     seal = batch_start.encrypted_payload.seal_task
 
     def looked_at(*args: Any, **more: Any) -> bytes:
-        said.append(checked.tasks.get(work=Work.START).message)
+        said.append(checked.tasks.get(work=TaskType.START).message)
         if len(said) == 2:
             actions.cancel(checked.owner, checked)
             until(lambda: stops and stops[0].is_set())
         return seal(*args, **more)
 
-    batch_start.start(checked.owner, checked, Wishes())
+    batch_start.request_start(checked.owner, checked, StartOptions())
     monkeypatch.setattr(batch_start.encrypted_payload, "seal_task", looked_at)
     job = run_all(checked)
     assert said == ["Preparing study 1 of 4.", "Preparing study 2 of 4."]
@@ -135,18 +135,18 @@ def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
 
 
 def test_the_start_is_no_study_and_no_part_of_the_check(checked: Job) -> None:
-    batch_start.start(checked.owner, checked, Wishes())
-    assert checked.tasks.get(work=Work.START).position == batch_start.FIRST
+    batch_start.request_start(checked.owner, checked, StartOptions())
+    assert checked.tasks.get(work=TaskType.START).position == batch_start.START_POSITION
     job = run_all(checked)
     sent = job.tasks.filter(lane=Lane.RETRIEVE).order_by("position")
     assert list(sent.values_list("position", flat=True)) == [2, 3, 4, 5]
 
 
 def test_a_project_that_ended_meanwhile_lets_nothing_start(checked: Job, project: Project) -> None:
-    batch_start.start(checked.owner, checked, Wishes())
+    batch_start.request_start(checked.owner, checked, StartOptions())
     project.expires_on = timezone.localdate() - timedelta(days=1)
     project.save()
     job = run_all(checked)
     assert job.state == JobState.WAITING_FOR_OWNER
     assert job.message.startswith("It was not started.")
-    assert job.tasks.get(work=Work.START).state == TaskState.FAILURE
+    assert job.tasks.get(work=TaskType.START).state == TaskState.FAILURE

@@ -27,27 +27,27 @@ def test_a_task_moves_only_as_the_table_allows(job: Job) -> None:
         Task.objects.filter(pk=task.pk).update(state=now)
         Job.objects.update(state=J.IN_PROGRESS)
         task.refresh_from_db()
-        if to in states.TASK_MOVES[now]:
-            states.move(task, to)
+        if to in states.TASK_TRANSITIONS[now]:
+            states.move_row(task, to)
             assert Task.objects.get(pk=task.pk).state == to == task.state
         else:
-            with pytest.raises(states.Forbidden):
-                states.move(task, to)
+            with pytest.raises(states.IllegalTransition):
+                states.move_row(task, to)
             assert Task.objects.get(pk=task.pk).state == now
 
 
 def test_every_state_is_in_the_table_and_every_end_can_be_left() -> None:
-    assert set(states.TASK_MOVES) == set(TaskState)
-    assert set(states.JOB_MOVES) == set(JobState)
-    reached = set().union(*states.JOB_MOVES.values())
+    assert set(states.TASK_TRANSITIONS) == set(TaskState)
+    assert set(states.JOB_TRANSITIONS) == set(JobState)
+    reached = set().union(*states.JOB_TRANSITIONS.values())
     assert reached == set(JobState)
 
 
 def test_a_task_is_moved_only_as_the_attempt_it_was_read_with(job: Job) -> None:
     task = job.tasks.get(position=1)
     Task.objects.filter(pk=task.pk).update(attempt=3)
-    with pytest.raises(states.Overtaken):
-        states.move(task, T.IN_PROGRESS)
+    with pytest.raises(states.StaleRow):
+        states.move_row(task, T.IN_PROGRESS)
 
 
 DERIVED = [
@@ -72,7 +72,7 @@ def test_a_job_stands_where_its_tasks_say(job: Job) -> None:
         Job.objects.update(state=now, ended_at=None)
         for position, state in enumerate((first, second), start=1):
             Task.objects.filter(position=position).update(state=state)
-        states.derive(states.locked(job.pk))
+        states.update_job_state(states.lock_job(job.pk))
         job.refresh_from_db()
         assert job.state == then, (now, first, second)
         assert (job.ended_at is not None) == (then in states.ENDED_JOBS)
@@ -82,7 +82,7 @@ def test_a_broken_rule_fails_the_whole_job(job: Job) -> None:
     Job.objects.update(state=J.IN_PROGRESS)
     Task.objects.filter(position=1).update(state=T.SUCCESS)
     Task.objects.filter(position=2).update(state=T.FAILURE, broke_rule=True)
-    states.derive(states.locked(job.pk))
+    states.update_job_state(states.lock_job(job.pk))
     job.refresh_from_db()
     assert job.state == J.FAILURE
 

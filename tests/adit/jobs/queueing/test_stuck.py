@@ -19,12 +19,12 @@ def test_a_stuck_job_sounds_an_alarm_until_it_gets_on(order_studies: Ordering) -
     job, young = order_studies("1"), order_studies("2")
     Job.objects.filter(pk=job.pk).update(created_at=timezone.now() - timedelta(hours=49))
 
-    assert maintenance.look() == 1
+    assert maintenance.update_stalled_alarms() == 1
     alarm = Alarm.objects.get()
     assert (alarm.what, alarm.about) == (Alarm.What.STUCK, f"job:{job.pk}")
     assert f"Job {job.pk} has not got on for 48 hours" in alarm.text
     assert str(young.pk) not in alarm.about
     Task.objects.filter(job=job).update(started_at=timezone.now())
-    assert maintenance.look() == 0
+    assert maintenance.update_stalled_alarms() == 0
     alarm.refresh_from_db()
     assert alarm.ended_at is not None

@@ -20,8 +20,8 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.jobs import queue
-from adit.jobs.kinds.selective import Order, Pick
-from adit.jobs.models import Item, Job, JobState, Task, TaskState
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes.models import Node, Slot
 from adit.orders import actions
 
@@ -110,15 +110,17 @@ def order(coordinator: User, source: Node, destination: Node) -> Callable[[str],
     destination.save()
 
     def make(study: str) -> Job:
-        picks = (Pick(source.pk, f"{samples.ROOT}.{study}", PATIENT),)
+        picks = (OrderedStudy(source.pk, f"{samples.ROOT}.{study}", PATIENT),)
         key = f"{study}-{Job.objects.count()}"
-        return actions.create(coordinator, "selective", Order(picks, destination.pk), key=key)
+        return actions.create_job(
+            coordinator, "selective", SelectiveOrder(picks, destination.pk), key=key
+        )
 
     return make
 
 
 def begin_anew() -> None:
-    Item.objects.all().delete()
+    SeriesResult.objects.all().delete()
     Slot.objects.all().delete()
     Task.objects.update(state=TaskState.PENDING, not_before=None, lease_until=None)
     Job.objects.update(state=JobState.PENDING)

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.jobs import notifications
-from adit.jobs.models import Job, JobState, Letter
+from adit.jobs.models import Job, JobMail, JobState
 from adit.nodes.models import Node
 from adit.notifications import outbox
 from adit.orders import actions
@@ -52,11 +52,11 @@ def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
     box: Postbox, owner: User, order_studies: Ordering
 ) -> None:
     job = order_studies("1", "2", images=1)
-    actions.want_mail(owner, job)
+    actions.enable_mail(owner, job)
     work()
-    assert notifications.send_waiting() == 0, "the job has not ended yet"
+    assert notifications.send_due_mails() == 0, "the job has not ended yet"
     work()
-    assert [notifications.send_waiting(), notifications.send_waiting()] == [1, 0]
+    assert [notifications.send_due_mails(), notifications.send_due_mails()] == [1, 0]
 
     (letter,) = box.taken
     assert (letter["To"], letter["Auto-Submitted"]) == ("cora@hospital.example", "auto-generated")
@@ -70,7 +70,7 @@ def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
 def test_who_wants_none_gets_none(box: Postbox, owner: User, order_studies: Ordering) -> None:
     order_studies("1", images=1)
     work()
-    assert notifications.send_waiting() == 0
+    assert notifications.send_due_mails() == 0
     assert not box.taken
 
 
@@ -78,15 +78,15 @@ def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
     box: Postbox, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the mail server's answer and our note of it."""
-    actions.want_mail(owner, order_studies("1", images=1))
+    actions.enable_mail(owner, order_studies("1", images=1))
     work()
     with monkeypatch.context() as context:
         context.setattr(outbox.Outbox, "mark_sent", _killed)
         with pytest.raises(KeyboardInterrupt):
-            notifications.send_waiting()
-    assert notifications.send_waiting() == 0, "held by who sends it, as far as anybody knows"
-    Letter.objects.update(not_before=timezone.now())
-    assert notifications.send_waiting() == 1
+            notifications.send_due_mails()
+    assert notifications.send_due_mails() == 0, "held by who sends it, as far as anybody knows"
+    JobMail.objects.update(not_before=timezone.now())
+    assert notifications.send_due_mails() == 1
 
     first, second = box.taken
     assert first["Message-ID"] == second["Message-ID"]
@@ -96,44 +96,44 @@ def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
 def test_a_late_sender_does_not_note_over_another_ones_head(
     box: Postbox, owner: User, order_studies: Ordering
 ) -> None:
-    actions.want_mail(owner, order_studies("1", images=1))
+    actions.enable_mail(owner, order_studies("1", images=1))
     work()
-    late = notifications.OUTBOX.take()
+    late = notifications.JOB_OUTBOX.take()
     assert late is not None
-    Letter.objects.update(not_before=timezone.now())
-    assert notifications.send_waiting() == 1
-    assert notifications.OUTBOX.mark_sent(late) == 0
+    JobMail.objects.update(not_before=timezone.now())
+    assert notifications.send_due_mails() == 1
+    assert notifications.JOB_OUTBOX.mark_sent(late) == 0
 
 
 def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
     box: Postbox, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its hold on the letter has run out when it wakes up."""
-    actions.want_mail(owner, order_studies("1", images=1))
+    actions.enable_mail(owner, order_studies("1", images=1))
     work()
     clock = iter([100.0])
     monkeypatch.setattr(outbox, "get_boot_time", lambda: next(clock, 100.0 + outbox.LEASE_S + 1))
-    assert notifications.send_waiting() == 0
+    assert notifications.send_due_mails() == 0
     assert box.taken == []
     monkeypatch.undo()
-    Letter.objects.update(not_before=timezone.now())
-    assert notifications.send_waiting() == 1
+    JobMail.objects.update(not_before=timezone.now())
+    assert notifications.send_due_mails() == 1
 
 
 def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
     box: Postbox, owner: User, order_studies: Ordering
 ) -> None:
-    actions.want_mail(owner, order_studies("1", images=1))
+    actions.enable_mail(owner, order_studies("1", images=1))
     work()
     box.answer = "451 come back later"
-    assert notifications.send_waiting() == 0
-    letter = Letter.objects.get()
+    assert notifications.send_due_mails() == 0
+    letter = JobMail.objects.get()
     assert letter.sent_at is None
     assert letter.not_before is not None
     assert letter.not_before > timezone.now()
     box.answer = "250 kept"
-    Letter.objects.update(not_before=None)
-    assert notifications.send_waiting() == 1
+    JobMail.objects.update(not_before=None)
+    assert notifications.send_due_mails() == 1
 
 
 def test_a_failure_is_told_to_those_who_look_after_adit(
@@ -145,7 +145,7 @@ def test_a_failure_is_told_to_those_who_look_after_adit(
     work()
     job.refresh_from_db()
     assert job.state == JobState.FAILURE
-    assert notifications.send_waiting() == 1
+    assert notifications.send_due_mails() == 1
     assert box.taken[0]["To"] == "it@hospital.example"
     assert box.subjects() == [f"ADIT: job {job.pk} has failed"]
 
@@ -157,8 +157,8 @@ def test_approvers_are_asked_and_the_owner_is_told_what_they_say(
     first = order_studies("1", "2", images=1)
     second = order_studies("3", "4", images=1)
     actions.approve(approver, first)
-    actions.give_back(approver, second, "Mrs Mustermann has withdrawn her consent")
-    notifications.send_waiting()
+    actions.reject_order(approver, second, "Mrs Mustermann has withdrawn her consent")
+    notifications.send_due_mails()
 
     told = [(letter["To"], letter["Subject"]) for letter in box.taken]
     assert sorted(told) == sorted(
@@ -179,7 +179,7 @@ def test_without_a_mail_server_nothing_is_written(
     job = order_studies("1", images=1)
     Job.objects.filter(pk=job.pk).update(mail_at_end=True)
     work()
-    assert not Letter.objects.exists()
+    assert not JobMail.objects.exists()
 
 
 def _killed(*_: object) -> int:

@@ -24,8 +24,8 @@ from adit.jobs import (
     task_groups,
 )
 from adit.jobs.kinds.base import SendAsIs
-from adit.jobs.kinds.selective import Order, Pick
-from adit.jobs.models import Job, JobState, Task, TaskState, Work
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
 from adit.nodes.models import Node, Slot
 from adit.orders import actions, permissions
 from adit.projects import pseudonyms
@@ -52,9 +52,11 @@ def order(
     coordinator: User, source: Node, destination: Node, project: Project
 ) -> Iterator[Callable[..., Job]]:
     def ordered(*studies: str, **more: Any) -> Job:
-        picks = tuple(Pick(source.pk, put_study(source, study), PATIENT) for study in studies)
-        asked = Order(picks, destination.pk, **{"project": project.pk, **more})
-        return actions.create(coordinator, "selective", asked, key="held")
+        picks = tuple(
+            OrderedStudy(source.pk, put_study(source, study), PATIENT) for study in studies
+        )
+        asked = SelectiveOrder(picks, destination.pk, **{"project": project.pk, **more})
+        return actions.create_job(coordinator, "selective", asked, key="held")
 
     return ordered
 
@@ -107,7 +109,7 @@ def test_who_may_decide_is_told_by_mail_once_a_job_and_of_no_patient(
     merged(source, "1")
     merged(source, "2")
     run_all(job)
-    notifications.send_waiting()
+    notifications.send_due_mails()
 
     (letter,) = mailoutbox
     assert letter.to == ["steward@hospital.example"]
@@ -116,10 +118,10 @@ def test_who_may_decide_is_told_by_mail_once_a_job_and_of_no_patient(
     for secret in (PATIENT, NOW, "1.2."):
         assert secret not in str(letter.message())
 
-    patient_id_changes.confirm(steward, job.tasks.get(position=1), WHY)
+    patient_id_changes.confirm_patient(steward, job.tasks.get(position=1), WHY)
     merged(source, "1", patient=THIRD)
     assert run_all(job).state == JobState.HELD
-    assert notifications.send_waiting() == 0
+    assert notifications.send_due_mails() == 0
 
 
 def test_confirmed_it_goes_on_under_the_same_pseudonym(
@@ -129,8 +131,8 @@ def test_confirmed_it_goes_on_under_the_same_pseudonym(
     merged(source)
     task = run_all(job).tasks.get()
     pseudonym = encrypted_payload.open_task(task).pseudonym
-    patient_id_changes.confirm(steward, task, WHY)
-    patient_id_changes.confirm(steward, task, WHY)
+    patient_id_changes.confirm_patient(steward, task, WHY)
+    patient_id_changes.confirm_patient(steward, task, WHY)
 
     job = run_all(job)
     assert job.state == JobState.SUCCESS
@@ -149,7 +151,7 @@ def test_refused_it_has_failed_and_a_retry_asks_again(
 ) -> None:
     job = order("1")
     merged(source)
-    patient_id_changes.refuse(steward, run_all(job).tasks.get(), WHY)
+    patient_id_changes.reject_patient(steward, run_all(job).tasks.get(), WHY)
     job = run_all(job)
     assert job.state == JobState.FAILURE
     assert job.tasks.get().message == f"The changed patient ID was not confirmed: {WHY}"
@@ -164,11 +166,11 @@ def test_what_was_confirmed_is_that_one_change_alone(
 ) -> None:
     job = order("1")
     merged(source)
-    patient_id_changes.confirm(steward, run_all(job).tasks.get(), WHY)
+    patient_id_changes.confirm_patient(steward, run_all(job).tasks.get(), WHY)
     merged(source, patient=THIRD)
     job = run_all(job)
     assert job.state == JobState.HELD
-    assert patient_id_changes.ids_of(job.tasks.get()).found == THIRD
+    assert patient_id_changes.get_patient_ids(job.tasks.get()).found == THIRD
     assert not shelf(destination)
 
 
@@ -180,7 +182,7 @@ def test_a_second_patient_behind_the_confirmed_one_still_breaks_the_rule(
     task = run_all(job).tasks.get()
     merged(source, patient=THIRD, images=3)
     merged(source, patient=NOW, images=2)
-    patient_id_changes.confirm(steward, task, WHY)
+    patient_id_changes.confirm_patient(steward, task, WHY)
     job = run_all(job)
     task.refresh_from_db()
     assert (job.state, task.state, task.broke_rule) == (JobState.FAILURE, TaskState.FAILURE, True)
@@ -195,7 +197,7 @@ def test_an_id_that_has_another_pseudonym_is_not_joined_in_passing(
     merged(source)
     task = run_all(job).tasks.get()
     with pytest.raises(pseudonyms.PseudonymConflict, match="joined on the project's page first"):
-        patient_id_changes.confirm(steward, task, WHY)
+        patient_id_changes.confirm_patient(steward, task, WHY)
     assert Job.objects.get().state == JobState.HELD
     assert not shelf(destination)
 
@@ -214,7 +216,7 @@ def test_identified_data_of_a_merged_patient_are_held_too(
     merged(source)
     task = run_all(job).tasks.get()
     assert task.state == TaskState.HELD
-    patient_id_changes.confirm(steward, task, WHY)
+    patient_id_changes.confirm_patient(steward, task, WHY)
     assert run_all(job).state == JobState.SUCCESS
     assert not project.patients.exists()
     assert len(shelf(destination)) == 3
@@ -227,12 +229,12 @@ def test_who_may_not_see_or_confirm_does_not_decide(
     merged(source)
     task = run_all(job).tasks.get()
     with pytest.raises(NotPermitted):
-        patient_id_changes.confirm(coordinator, task, WHY)
+        patient_id_changes.confirm_patient(coordinator, task, WHY)
     with pytest.raises(InvalidInput):
-        patient_id_changes.confirm(steward, task, "  ")
+        patient_id_changes.confirm_patient(steward, task, "  ")
     steward.user_permissions.remove(Permission.objects.get(codename="see_identified"))
     with pytest.raises(NotPermitted):
-        patient_id_changes.refuse(User.objects.get(pk=steward.pk), task, WHY)
+        patient_id_changes.reject_patient(User.objects.get(pk=steward.pk), task, WHY)
     assert Task.objects.get().state == TaskState.HELD
 
 
@@ -245,7 +247,7 @@ def test_a_held_study_is_canceled_stopped_and_resumed_like_others(
     job = run_all(job)
     actions.stop_task(job.owner, job.tasks.get(position=1))
     assert job.tasks.get(position=1).state == TaskState.CANCELED
-    assert "cancel" in permissions.allowed(job.owner, job)
+    assert "cancel" in permissions.allowed_actions(job.owner, job)
     actions.cancel(job.owner, job)
     assert Job.objects.get().state == JobState.CANCELED
     actions.resume(job.owner, job)
@@ -289,10 +291,10 @@ def test_a_7_zip_file_waits_for_the_decision(order: Callable[..., Job], source: 
     job = order("1")
     merged(source)
     job = run_all(job)
-    Task.objects.create(job=job, position=2, work=Work.PACK, payload=b"")
+    Task.objects.create(job=job, position=2, work=TaskType.PACK, payload=b"")
     task_groups.assign_groups(job)
     with transaction.atomic():
-        states.derive(states.locked(job.pk))
+        states.update_job_state(states.lock_job(job.pk))
     assert Job.objects.get().state == JobState.HELD
     assert queue.claim("test") is None
     Job.objects.update(state=JobState.IN_PROGRESS)

@@ -16,19 +16,19 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import states
-from adit.jobs.kinds.selective import Order, Pick
-from adit.jobs.models import Decision, HeldBack, Job, JobState, TaskState
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import Job, JobState, ReviewDecision, TaskState, WithheldImages
 from adit.nodes.models import Node, NodeAccess
 from adit.orders import actions, permissions
 from adit.projects import reviewed_rules, services
 from adit.projects.models import ProfileVersion, Project
 from adit.projects.profile_versions import create_version, draft_next_version, parse_rules
 from adit.results import applied_rules
-from adit.results.report import report_of
+from adit.results.report import build_report
 from adit.review import decisions as review_decisions
 from adit.review import groups as review_groups
 from adit.review import images
-from adit.review.groups import Group as HeldGroup
+from adit.review.groups import WithheldGroup as HeldGroup
 from adit_engine.dicom_file import part10
 from adit_engine.errors import InvalidInput, NotFound
 from adit_engine.nodes.memory import MemoryNode
@@ -43,7 +43,7 @@ DEVICE = ImagingDevice(US_FRAMES, "Sonomaker", "S9", "V1.2", ROWS, COLUMNS)
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    images.memory.clear()
+    images.image_cache.clear()
 
 
 @pytest.fixture
@@ -66,11 +66,11 @@ def order(
     def made(*clips: object, to: Node | None = None) -> Job:
         study = put_study(source, "1", images=2)
         put(source, *(clips or (clip(1), clip(2))))  # type: ignore[arg-type]
-        pick = Pick(source.pk, study, PATIENT)
-        wanted = Order(
+        pick = OrderedStudy(source.pk, study, PATIENT)
+        wanted = SelectiveOrder(
             (pick,), (to or destination).pk, project=project.pk, announced=("pixel-rule",)
         )
-        job = actions.create(coordinator, "selective", wanted, key=f"k{Job.objects.count()}")
+        job = actions.create_job(coordinator, "selective", wanted, key=f"k{Job.objects.count()}")
         work()
         job.refresh_from_db()
         return job
@@ -78,13 +78,13 @@ def order(
     return made
 
 
-def only_group(user: User, *decisions: Decision) -> HeldGroup:
-    (group,) = review_groups.groups_of(user, *(decisions or (Decision.OPEN,)))
+def only_group(user: User, *decisions: ReviewDecision) -> HeldGroup:
+    (group,) = review_groups.list_groups(user, *(decisions or (ReviewDecision.OPEN,)))
     return group
 
 
 def known_group(user: User) -> HeldGroup:
-    images.find_devices(user, only_group(user).rows)
+    images.detect_devices(user, only_group(user).rows)
     return only_group(user)
 
 
@@ -123,13 +123,13 @@ def test_an_image_is_looked_at_once_and_forgotten_by_others(
 ) -> None:
     order()
     row = only_group(reviewer).rows[0]
-    image = images.image_of(reviewer, row)
+    image = images.get_image(reviewer, row)
     assert image.instance_uid.endswith("7.1")
     MemoryNode.shelves[source.name].clear()
-    assert images.image_of(reviewer, row) is image
-    assert images.memory.get((root.pk, row.pk)) is None
+    assert images.get_image(reviewer, row) is image
+    assert images.image_cache.get((root.pk, row.pk)) is None
     with pytest.raises(NotFound):
-        images.image_of(root, row)
+        images.get_image(root, row)
 
 
 def test_without_the_rights_nobody_looks_or_decides(
@@ -138,8 +138,8 @@ def test_without_the_rights_nobody_looks_or_decides(
     order()
     group = known_group(reviewer)
     with pytest.raises(NotPermitted):
-        images.image_of(coordinator, group.rows[0])
-    for deed in (review_decisions.release, review_decisions.leave):
+        images.get_image(coordinator, group.rows[0])
+    for deed in (review_decisions.release, review_decisions.keep_withheld):
         with pytest.raises(NotPermitted, match="Review"):
             deed(coordinator, group, "I want them")
     with pytest.raises(NotPermitted):
@@ -155,7 +155,7 @@ def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
 ) -> None:
     job = order()
     assert job.state == JobState.SUCCESS
-    assert "retry_withheld" not in permissions.allowed(coordinator, job)
+    assert "retry_withheld" not in permissions.allowed_actions(coordinator, job)
     first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     study_uid = delivered(destination)[0].StudyInstanceUID
     profile = review_decisions.mask(
@@ -164,13 +164,13 @@ def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
     project.refresh_from_db()
     assert (project.profile, project.generation) == (profile, 1)
     job = Job.objects.get(pk=job.pk)
-    assert "retry_withheld" in permissions.allowed(coordinator, job)
+    assert "retry_withheld" in permissions.allowed_actions(coordinator, job)
     actions.retry_withheld(coordinator, job)
     assert job.state == JobState.PENDING
     work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
-    assert "retry_withheld" not in permissions.allowed(coordinator, job)
+    assert "retry_withheld" not in permissions.allowed_actions(coordinator, job)
     after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     assert len(after) == 4
     assert all(after[uid] == digest for uid, digest in first.items())
@@ -185,7 +185,7 @@ def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
         now = np.frombuffer(ds.PixelData, "u1").reshape(FRAMES, ROWS, COLUMNS)
         assert not now[:, :16].any()
         assert (now[:, 16:] == pixels(number)[:, 16:]).all()
-    assert not HeldBack.objects.exists()
+    assert not WithheldImages.objects.exists()
 
 
 def test_only_what_was_withheld_is_fetched_again(
@@ -218,7 +218,7 @@ def test_report_and_timeline_name_both_versions(
     actions.retry_withheld(coordinator, job)
     work()
     job.refresh_from_db()
-    report = report_of(job)
+    report = build_report(job)
     assert [(r["version"], r["generation"]) for r in report["rules"]] == [(1, 1), (2, 1)]
     (study,) = report["studies"]
     assert [r["version"] for r in study["versions"]] == [1, 2]
@@ -287,18 +287,18 @@ def test_what_is_left_disappears_from_the_open_list_and_can_be_decided_anew(
 ) -> None:
     order()
     group = known_group(reviewer)
-    review_decisions.leave(reviewer, group, "nobody needs them")
-    assert review_groups.groups_of(reviewer, Decision.OPEN) == []
+    review_decisions.keep_withheld(reviewer, group, "nobody needs them")
+    assert review_groups.list_groups(reviewer, ReviewDecision.OPEN) == []
     with pytest.raises(NotPermitted, match="already"):
         review_decisions.mask(reviewer, group_now(reviewer, group), (BAND,), "names")
-    left = only_group(reviewer, Decision.LEFT)
+    left = only_group(reviewer, ReviewDecision.LEFT)
     review_decisions.reopen(reviewer, left, "somebody needs them after all")
     assert only_group(reviewer).pk == group.pk
     assert AuditEvent.objects.filter(action__in=("withheld.left", "withheld.reopened")).count() == 2
 
 
 def group_now(user: User, group: HeldGroup) -> HeldGroup:
-    found = review_groups.group_of(user, group.pk)
+    found = review_groups.find_group(user, group.pk)
     assert found is not None
     return found
 
@@ -309,7 +309,7 @@ def test_a_reason_is_needed_and_nobody_opens_an_own_order(
     order()
     group = known_group(reviewer)
     with pytest.raises(InvalidInput, match="Say why"):
-        review_decisions.leave(reviewer, group, " ")
+        review_decisions.keep_withheld(reviewer, group, " ")
     with pytest.raises(InvalidInput, match="Say why"):
         review_decisions.mask(reviewer, group, (BAND,), "")
     reviewers = Group.objects.get(name="Reviewers")
@@ -317,7 +317,7 @@ def test_a_reason_is_needed_and_nobody_opens_an_own_order(
     coordinator = User.objects.get(pk=coordinator.pk)
     with pytest.raises(NotPermitted, match="yourself"):
         review_decisions.mask(coordinator, group, (BAND,), "names at the top")
-    review_decisions.leave(coordinator, group, "rather not")
+    review_decisions.keep_withheld(coordinator, group, "rather not")
 
 
 @pytest.mark.parametrize("rectangle", [(0, 0, COLUMNS + 1, 5), (0, 0, 0, 5), (-1, 0, 5, 5)])
@@ -341,7 +341,7 @@ def test_classes_that_nobody_can_release_can_only_be_left(
     assert not group.may_be_opened
     with pytest.raises((NotPermitted, InvalidInput)):
         review_decisions.release(reviewer, group, "harmless")
-    review_decisions.leave(reviewer, group, "a document")
+    review_decisions.keep_withheld(reviewer, group, "a document")
 
 
 def test_a_device_without_a_name_can_only_be_left(
@@ -359,8 +359,8 @@ def test_other_jobs_of_strangers_are_not_shown(order: Callable[..., Job], review
     group = Group.objects.get(name="Reviewers")
     group.permissions.remove(Permission.objects.get(codename="see_all_jobs"))
     alone = User.objects.get(pk=reviewer.pk)
-    assert review_groups.groups_of(alone, *Decision) == []
-    assert review_groups.group_of(alone, HeldBack.objects.get().pk) is None
+    assert review_groups.list_groups(alone, *ReviewDecision) == []
+    assert review_groups.find_group(alone, WithheldImages.objects.get().pk) is None
 
 
 def test_a_profile_of_another_generation_sends_the_whole_study_anew(
@@ -378,11 +378,11 @@ def test_a_profile_of_another_generation_sends_the_whole_study_anew(
     )
     services.choose_profile(root, project, strict)
     assert project.generation == 2
-    assert applied_rules.reopened(Job.objects.get(pk=job.pk)) == []
+    assert applied_rules.tasks_judged_anew(Job.objects.get(pk=job.pk)) == []
     before = {ds.StudyInstanceUID for ds in delivered(destination)}
-    states.move(job.tasks.get(), TaskState.PENDING)
+    states.move_row(job.tasks.get(), TaskState.PENDING)
     work()
-    report = report_of(Job.objects.get(pk=job.pk))
+    report = build_report(Job.objects.get(pk=job.pk))
     (study,) = report["studies"]
     assert [(v["generation"], v["superseded"]) for v in study["versions"]] == [(1, 2), (2, 0)]
     now = [ds for ds in delivered(destination) if ds.StudyInstanceUID not in before]
@@ -464,11 +464,13 @@ def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
     trusting: Project,
 ) -> None:
     job = order(radiograph(1, None), radiograph(2, "YES"), radiograph(3, "NO"))
-    groups = {group.code: group for group in review_groups.groups_of(reviewer, Decision.OPEN)}
+    groups = {
+        group.code: group for group in review_groups.list_groups(reviewer, ReviewDecision.OPEN)
+    }
     assert set(groups) == {"burned-in-unknown", "burned-in"}
     first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
-    assert review_groups.groups_of(reviewer, Decision.OPEN) == []
+    assert review_groups.list_groups(reviewer, ReviewDecision.OPEN) == []
     actions.retry_withheld(coordinator, job)
     work()
     after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
@@ -480,7 +482,9 @@ def test_a_release_does_not_speak_for_images_that_say_otherwise(
     order: Callable[..., Job], reviewer: User, trusting: Project
 ) -> None:
     order(radiograph(1, None), radiograph(2, "YES"))
-    groups = {group.code: group for group in review_groups.groups_of(reviewer, Decision.OPEN)}
+    groups = {
+        group.code: group for group in review_groups.list_groups(reviewer, ReviewDecision.OPEN)
+    }
     with pytest.raises(InvalidInput, match="say that text"):
         review_decisions.release(reviewer, groups["burned-in"], "no text")
     review_decisions.release(reviewer, groups["burned-in-unknown"], "no text")
@@ -491,8 +495,10 @@ def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
     order: Callable[..., Job], reviewer: User, trusting: Project
 ) -> None:
     order(radiograph(1, None), radiograph(2, "YES"))
-    groups = {group.code: group for group in review_groups.groups_of(reviewer, Decision.OPEN)}
-    review_decisions.leave(reviewer, groups["burned-in"], "text in the lungs, too")
+    groups = {
+        group.code: group for group in review_groups.list_groups(reviewer, ReviewDecision.OPEN)
+    }
+    review_decisions.keep_withheld(reviewer, groups["burned-in"], "text in the lungs, too")
     with pytest.raises(NotPermitted, match="left on purpose"):
         review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
 

@@ -15,18 +15,18 @@ from django.views.decorators.http import require_http_methods
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
-from adit.jobs.estimates import when
+from adit.jobs.estimates import describe_start
 from adit.jobs.kinds import selective
 from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
 from adit.jobs.models import Job
-from adit.jobs.views.access import orders, person
+from adit.jobs.views.access import current_user, order_permission_required
 from adit.nodes.models import Node
 from adit.orders import actions, basket, drafts, service
 from adit.orders import drafts as orders_drafts
 from adit.orders.archive_passwords import DraftPassword
-from adit.orders.basket import Basket, Pick, PickedPatient
-from adit.orders.forms import AS_IS, ORDER_KEY, OrderForm, pseudonym_field
-from adit.orders.summary import Summary, size_in_words, summary_of
+from adit.orders.basket import Basket, PickedPatient, PickedStudy
+from adit.orders.forms import AS_IS, ORDER_DRAFT_KEY, SelectiveOrderForm, pseudonym_field_name
+from adit.orders.summary import OrderSummary, format_estimated_size, summarize_order
 from adit.projects import pseudonyms as projects_pseudonyms
 from adit.projects import risks, services
 from adit.projects.models import Project
@@ -35,11 +35,11 @@ from adit_engine.errors import AditError, InvalidInput
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
 if TYPE_CHECKING:
-    from adit.orders.views.selective import Bench
+    from adit.orders.views.selective import SelectiveSession
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedOrder:
     """What the summary shows and Start does: nothing that changed meanwhile slips in."""
 
     basket: Basket
@@ -51,7 +51,7 @@ class Prepared:
     """Given ones, by the patient's token."""
     urgent: bool
     title: str
-    summary: Summary
+    summary: OrderSummary
     found: str
     """The key of the bench, to go back to."""
     password: DraftPassword
@@ -62,21 +62,21 @@ class Prepared:
         return {
             **plain,
             "destinations": list(self.destinations),
-            "pseudonyms": orders_drafts.hidden(self.project, self.pseudonyms),
+            "pseudonyms": orders_drafts.seal_pseudonyms(self.project, self.pseudonyms),
             "basket": self.basket.to_json(),
             "summary": self.summary.to_json(),
             "password": self.password.to_json(),
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Prepared":
+    def from_json(cls, data: dict[str, Any]) -> "PreparedOrder":
         return cls(
             **{
                 **data,
                 "destinations": tuple(data["destinations"]),
-                "pseudonyms": orders_drafts.shown(data["project"], data["pseudonyms"]),
+                "pseudonyms": orders_drafts.open_pseudonyms(data["project"], data["pseudonyms"]),
                 "basket": Basket.from_json(data["basket"]),
-                "summary": Summary.from_json(data["summary"]),
+                "summary": OrderSummary.from_json(data["summary"]),
                 "password": DraftPassword.from_json(data["password"]),
             }
         )
@@ -86,24 +86,24 @@ class Prepared:
         """Sources and destinations."""
         return list(dict.fromkeys([pick.node_id for pick in self.basket] + [*self.destinations]))
 
-    def orders(self) -> list[selective.Order]:
+    def orders(self) -> list[selective.SelectiveOrder]:
         """One for each destination. Raises WrongInput."""
         change: OrderedChange = SendAsIs(self.reason) if self.reason else Pseudonymize()
         picks = tuple(self._pick(pick) for pick in self.basket)
         return [
-            selective.Order(picks, node, self.project, change, self.summary.announced)
+            selective.SelectiveOrder(picks, node, self.project, change, self.summary.announced)
             for node in self.destinations
         ]
 
-    def _pick(self, pick: Pick) -> selective.Pick:
+    def _pick(self, pick: PickedStudy) -> selective.OrderedStudy:
         study = pick.study
-        return selective.Pick(
+        return selective.OrderedStudy(
             source=pick.node_id,
             study_uid=study.study_uid,
             patient_id=study.patient_id,
             series_uids=pick.series_uids,
             pseudonym=self.pseudonyms.get(pick.patient.token, ""),
-            labels=selective.Labels(
+            labels=selective.StudyLabels(
                 patient_name=study.patient_name,
                 birth_date=study.text("PatientBirthDate"),
                 study_date=study.text("StudyDate"),
@@ -114,7 +114,7 @@ class Prepared:
         )
 
 
-def to_summary(bench: "Bench", what: str) -> HttpResponse:
+def show_summary(bench: "SelectiveSession", what: str) -> HttpResponse:
     """Judges all that was typed; then asks the sources what will leave, and shows it."""
     if not len(bench.basket):
         return bench.page(notice=_("The basket is empty: search, tick, and add to it first."))
@@ -123,10 +123,10 @@ def to_summary(bench: "Bench", what: str) -> HttpResponse:
         _check_registry(bench.user, bench.basket, form)
     if not form.is_valid():
         return bench.page(order_form=form)
-    prepared = _prepared(bench, form)
+    prepared = _prepare(bench, form)
     try:
         for order in prepared.orders():
-            service.prepared(
+            service.validate_order(
                 bench.user, "selective", order, title=prepared.title, urgent=prepared.urgent
             )
     except AditError as error:
@@ -134,46 +134,46 @@ def to_summary(bench: "Bench", what: str) -> HttpResponse:
         return bench.page(order_form=form)
     bench.found.keep(bench.user)
     key = drafts.new_key()
-    drafts.keep(bench.user, key, prepared.to_json())
+    drafts.save_draft(bench.user, key, prepared.to_json())
     bench.replace_summary(key)
     return bench.elsewhere(reverse("job_summary", args=[key]))
 
 
-@orders("selective")
+@order_permission_required("selective")
 @require_http_methods(["GET", "HEAD", "POST"])
-def summary(request: HttpRequest, key: str) -> HttpResponse:
+def order_summary(request: HttpRequest, key: str) -> HttpResponse:
     """What will leave, before Start; the address tells nothing."""
-    user = person(request)
-    data = drafts.load(user, key) if drafts.is_key(key) else None
+    user = current_user(request)
+    data = drafts.load_draft(user, key) if drafts.is_key(key) else None
     if data is None or "password" not in data:
-        return _started_before(request, user, key)
-    prepared = Prepared.from_json(data)
+        return _show_placed_jobs(request, user, key)
+    prepared = PreparedOrder.from_json(data)
     if request.method == "POST":
         password = prepared.password.with_entries(request.POST)
         prepared = replace(prepared, password=password)
-        drafts.keep(user, key, prepared.to_json())
+        drafts.save_draft(user, key, prepared.to_json())
         if request.POST.get("do") == "change":
             back = f"{reverse('job_new_selective')}?found={prepared.found}#order"
             return HttpResponseRedirect(back)
-        return _start(request, user, key, prepared)
-    return _shown(request, user, key, prepared)
+        return _place_orders(request, user, key, prepared)
+    return _render_summary(request, user, key, prepared)
 
 
-def _no_room(prepared: Prepared) -> list[str]:
+def _storage_problems(prepared: PreparedOrder) -> list[str]:
     """Why what is ordered does not fit where it shall go, as far as sizes can be told."""
     nodes = Node.objects.filter(pk__in=prepared.destinations)
     size = prepared.summary.size_bytes
-    return [why for why in (storage_quota.why_no_room(node, size) for node in nodes) if why]
+    return [why for why in (storage_quota.explain_no_space(node, size) for node in nodes) if why]
 
 
-def _makes_archive(prepared: Prepared) -> bool:
+def _makes_archive(prepared: PreparedOrder) -> bool:
     return any(map(archives.is_archive, Node.objects.filter(pk__in=prepared.destinations)))
 
 
-def _shown(
-    request: HttpRequest, user: User, key: str, prepared: Prepared, trouble: str = ""
+def _render_summary(
+    request: HttpRequest, user: User, key: str, prepared: PreparedOrder, trouble: str = ""
 ) -> HttpResponse:
-    project = _project(prepared)
+    project = _get_project(prepared)
     nodes = Node.objects.in_bulk(prepared.nodes)
     nodes_used = [nodes[pk] for pk in prepared.nodes if pk in nodes]
     context = {
@@ -183,12 +183,13 @@ def _shown(
         "project": project,
         "destinations": [nodes[pk] for pk in prepared.destinations if pk in nodes],
         "patients": [
-            (patient, _known(user, prepared, patient)) for patient in prepared.basket.patients
+            (patient, _known_pseudonym(user, prepared, patient))
+            for patient in prepared.basket.patients
         ],
         "sources": sorted({pick.node for pick in prepared.basket}),
-        "size": size_in_words(prepared.summary.size_bytes),
+        "size": format_estimated_size(prepared.summary.size_bytes),
         "sees_identified": may(user, Right.SEE_IDENTIFIED),
-        "when": when(
+        "when": describe_start(
             nodes_used,
             is_urgent=prepared.urgent,
             owner=user.pk,
@@ -197,21 +198,23 @@ def _shown(
         "needs_approval": service.needs_approval(user, len(prepared.basket), project=project),
         "trouble": trouble,
         "may_be_mailed": settings.MAIL and bool(user.email),
-        "no_room": _no_room(prepared),
+        "no_room": _storage_problems(prepared),
         "makes_archive": _makes_archive(prepared),
         "password": prepared.password,
     }
     return render(request, "orders/summary.html", context, status=422 if trouble else 200)
 
 
-def _start(request: HttpRequest, user: User, key: str, prepared: Prepared) -> HttpResponse:
+def _place_orders(
+    request: HttpRequest, user: User, key: str, prepared: PreparedOrder
+) -> HttpResponse:
     try:
-        for why in _no_room(prepared):
+        for why in _storage_problems(prepared):
             raise InvalidInput(why)
         password = prepared.password.checked(request.POST) if _makes_archive(prepared) else ""
         with transaction.atomic():
             jobs = [
-                actions.create(
+                actions.create_job(
                     user,
                     "selective",
                     order,
@@ -223,30 +226,30 @@ def _start(request: HttpRequest, user: User, key: str, prepared: Prepared) -> Ht
                 )
                 for number, order in enumerate(prepared.orders())
             ]
-            drafts.drop(user, key)
-            drafts.drop(user, ORDER_KEY)
+            drafts.delete_draft(user, key)
+            drafts.delete_draft(user, ORDER_DRAFT_KEY)
             basket.remove(user, [pick.token for pick in prepared.basket])
     except AditError as error:
-        return _shown(request, user, key, prepared, str(error))
+        return _render_summary(request, user, key, prepared, str(error))
     messages.success(
         request,
         ngettext("The job is ordered.", "%(n)d jobs are ordered.", len(jobs)) % {"n": len(jobs)},
     )
-    return _to_jobs(jobs)
+    return _redirect_to_jobs(jobs)
 
 
-def _started_before(request: HttpRequest, user: User, key: str) -> HttpResponse:
+def _show_placed_jobs(request: HttpRequest, user: User, key: str) -> HttpResponse:
     """A second Start, or Back after it: shows the jobs that there are. Nothing starts twice."""
     jobs = Job.objects.filter(owner=user, idempotency_key__startswith=f"{key}.")
     if not drafts.is_key(key):
         raise Http404
     if jobs:
-        return _to_jobs(list(jobs))
+        return _redirect_to_jobs(list(jobs))
     messages.info(request, _("This summary is no longer kept: please order again."))
     return HttpResponseRedirect(reverse("job_new_selective"))
 
 
-def _to_jobs(jobs: list[Job]) -> HttpResponse:
+def _redirect_to_jobs(jobs: list[Job]) -> HttpResponse:
     if len(jobs) == 1:
         return HttpResponseRedirect(reverse("job", args=[jobs[0].pk]))
     return HttpResponseRedirect(reverse("jobs"))
@@ -256,12 +259,12 @@ def _idempotency_key(key: str, number: int) -> str:
     return f"{key}.{number}"
 
 
-def _prepared(bench: "Bench", form: OrderForm) -> Prepared:
+def _prepare(bench: "SelectiveSession", form: SelectiveOrderForm) -> PreparedOrder:
     values = form.cleaned_data
     project = values["project"] or services.default_project()
     as_is = values.get("change") == AS_IS
     profile = None if as_is else ConfidentialityProfile.parse(project.profile.text)
-    return Prepared(
+    return PreparedOrder(
         basket=bench.basket,
         destinations=tuple(node.pk for node in values["destinations"]),
         project=values["project"].pk if values["project"] else None,
@@ -269,7 +272,7 @@ def _prepared(bench: "Bench", form: OrderForm) -> Prepared:
         pseudonyms=form.pseudonyms(),
         urgent=values.get("urgent", False),
         title=values["title"],
-        summary=summary_of(
+        summary=summarize_order(
             bench.user, bench.basket, bench.sources, profile, risks.decisions(project)
         ),
         found=bench.found.key,
@@ -277,7 +280,7 @@ def _prepared(bench: "Bench", form: OrderForm) -> Prepared:
     )
 
 
-def _check_registry(user: User, picked: Basket, form: OrderForm) -> None:
+def _check_registry(user: User, picked: Basket, form: SelectiveOrderForm) -> None:
     """Asks the project's registry as Start will; what it would write is taken back."""
     project = form.cleaned_data["project"] or services.default_project()
     names = form.pseudonyms()
@@ -290,19 +293,19 @@ def _check_registry(user: User, picked: Basket, form: OrderForm) -> None:
                         project, patient.domain, patient.patient_id, given=name, user=user
                     )
             except (projects_pseudonyms.PseudonymConflict, InvalidInput) as error:
-                field = pseudonym_field(patient)
+                field = pseudonym_field_name(patient)
                 form.add_error(field if field in form.fields else None, str(error))
         transaction.set_rollback(True)
 
 
-def _project(prepared: Prepared) -> Project | None:
+def _get_project(prepared: PreparedOrder) -> Project | None:
     return None if prepared.project is None else Project.objects.filter(pk=prepared.project).first()
 
 
-def _known(user: User, prepared: Prepared, patient: PickedPatient) -> str:
+def _known_pseudonym(user: User, prepared: PreparedOrder, patient: PickedPatient) -> str:
     """The pseudonym as given, or as the project has it for a user who may link both; else empty."""
     name = prepared.pseudonyms.get(patient.token, "")
-    project = _project(prepared) or services.default_project()
+    project = _get_project(prepared) or services.default_project()
     if name or not services.may_link(user, project):
         return name
     return projects_pseudonyms.find_pseudonym(project, patient.domain, patient.patient_id)

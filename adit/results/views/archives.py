@@ -28,17 +28,17 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.audit import trail
 from adit.audit.models import AuditEvent
-from adit.jobs.models import Archive
-from adit.jobs.views.access import person, visible_job
-from adit.jobs.views.jobs import ACTIONS, DONE
+from adit.jobs.models import ArchiveFile
+from adit.jobs.views.access import current_user, get_visible_job
+from adit.jobs.views.jobs import ACTION_MESSAGES, ACTIONS
 from adit.nodes import destination_folders
 from adit.orders import archive_passwords
 from adit.results import archives
-from adit.results.archives import file_rows
+from adit.results.archives import make_file_rows
 from adit_engine.errors import AditError
 
-PIECE_BYTES = 256 * 1024
-ONE_DOWNLOAD = timedelta(minutes=10)
+CHUNK_BYTES = 256 * 1024
+DOWNLOAD_INTERVAL = timedelta(minutes=10)
 """Requests for parts of one file within it are one download to the trail."""
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -46,36 +46,36 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 @require_safe
 def archive_list(request: HttpRequest) -> HttpResponse:
     """What may be downloaded, newest first."""
-    user = person(request)
+    user = current_user(request)
     if not may(user, Right.DOWNLOAD):
         raise PermissionDenied(_("You may not download files in the browser."))
-    files = archives.visible(user)[:200]
-    context = {"rows": file_rows(user, files), "days": settings.ARCHIVE_DAYS}
+    files = archives.visible_archives(user)[:200]
+    context = {"rows": make_file_rows(user, files), "days": settings.ARCHIVE_DAYS}
     return render(request, "results/archive_list.html", context)
 
 
 @require_safe
 def archive_file(request: HttpRequest, pk: int, number: int) -> HttpResponseBase:
     """The file itself, whole or from where the browser was cut off."""
-    user = person(request)
-    one = archives.visible(user).filter(job=visible_job(user, pk), pk=number).first()
+    user = current_user(request)
+    one = archives.visible_archives(user).filter(job=get_visible_job(user, pk), pk=number).first()
     if one is None or one.job.destination is None:
         raise Http404
-    why = archives.why_no_download(user, one)
+    why = archives.explain_no_download(user, one)
     if why:
         raise PermissionDenied(why)
     file = destination_folders.open_archive_file(one.job.destination, one.name)
     if file is None:
         raise Http404
-    return _answer(request, user, one, file)
+    return _file_response(request, user, one, file)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """A new password before an ended job goes on: the old one is not kept."""
-    user = person(request)
-    job = visible_job(user, pk)
-    if verb not in archives.ASKS_PASSWORD & ACTIONS.keys() or not archives.is_archive(
+    user = current_user(request)
+    job = get_visible_job(user, pk)
+    if verb not in archives.ACTIONS_NEEDING_PASSWORD & ACTIONS.keys() or not archives.is_archive(
         job.destination
     ):
         raise Http404
@@ -87,13 +87,13 @@ def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
         try:
             checked = password.checked(request.POST)
             with transaction.atomic():
-                archives.keep_password(user, job, checked)
+                archives.save_password(user, job, checked)
                 ACTIONS[verb](user, job)
                 archive_passwords.drop_for_next_file(user, job)
         except AditError as error:
             trouble = str(error)
         else:
-            messages.success(request, str(DONE[verb]))
+            messages.success(request, str(ACTION_MESSAGES[verb]))
             return HttpResponseRedirect(reverse("job", args=[pk]))
     context = {"job": job, "verb": verb, "trouble": trouble, "password": password}
     return render(request, "jobs/job_password.html", context, status=422 if trouble else 200)
@@ -102,7 +102,7 @@ def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
 # Streaming ----------------------------------------------------------------------------------------
 
 
-class _Downloads:
+class _DownloadLimit:
     """How many go on in this process: each keeps one of its threads busy."""
 
     def __init__(self) -> None:
@@ -121,10 +121,10 @@ class _Downloads:
             self.count -= 1
 
 
-DOWNLOADS = _Downloads()
+DOWNLOAD_LIMIT = _DownloadLimit()
 
 
-class _Pieces(Iterator[bytes]):
+class _FileChunks(Iterator[bytes]):
     """So many bytes of a file, in pieces; closed by whoever sends them, come what may."""
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
@@ -134,7 +134,7 @@ class _Pieces(Iterator[bytes]):
         file.seek(start)
 
     def __next__(self) -> bytes:
-        piece = self._file.read(min(PIECE_BYTES, self._left)) if self._is_open else b""
+        piece = self._file.read(min(CHUNK_BYTES, self._left)) if self._is_open else b""
         if not piece:
             self.close()
             raise StopIteration
@@ -145,18 +145,20 @@ class _Pieces(Iterator[bytes]):
         if self._is_open:
             self._is_open = False
             self._file.close()
-            DOWNLOADS.give_back()
+            DOWNLOAD_LIMIT.give_back()
 
     def __del__(self) -> None:
         self.close()
 
 
-def _answer(request: HttpRequest, user: User, one: Archive, file: BinaryIO) -> HttpResponseBase:
+def _file_response(
+    request: HttpRequest, user: User, one: ArchiveFile, file: BinaryIO
+) -> HttpResponseBase:
     size = file.seek(0, 2)
     tag = f'"{one.pk}-{one.built_at.timestamp():.0f}-{size}"'
     start, end = 0, size
     if request.headers.get("If-Range", tag) == tag:
-        asked = _asked(request.headers.get("Range", ""), size)
+        asked = _parse_range(request.headers.get("Range", ""), size)
         if asked is None:
             file.close()
             return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}"})
@@ -174,18 +176,18 @@ def _answer(request: HttpRequest, user: User, one: Archive, file: BinaryIO) -> H
     if request.method == "HEAD":
         file.close()
         return HttpResponse(status=206 if is_part else 200, headers=headers)
-    if not DOWNLOADS.take():
+    if not DOWNLOAD_LIMIT.take():
         file.close()
         text = _("Too many downloads are going on at the moment: try again in a minute.")
         return HttpResponse(
             text, status=503, headers={"Retry-After": "60"}, content_type="text/plain"
         )
-    _record(user, one)
-    pieces = _Pieces(file, start, end - start)
+    _record_download(user, one)
+    pieces = _FileChunks(file, start, end - start)
     return StreamingHttpResponse(pieces, status=206 if is_part else 200, headers=headers)
 
 
-def _asked(header: str, size: int) -> tuple[int, int] | None:
+def _parse_range(header: str, size: int) -> tuple[int, int] | None:
     """From and until, the whole for what is no single range (RFC 9110 14.2); None: not there."""
     match = _RANGE.fullmatch(header.replace(" ", ""))
     if match is None or not any(match.groups()):
@@ -200,10 +202,13 @@ def _asked(header: str, size: int) -> tuple[int, int] | None:
     return (start, end) if start < size else None
 
 
-def _record(user: User, one: Archive) -> None:
+def _record_download(user: User, one: ArchiveFile) -> None:
     about, details = f"job:{one.job_id}", {"file": one.name}
     before = AuditEvent.objects.filter(
-        about=about, action="archive.downloaded", user=user, at__gt=timezone.now() - ONE_DOWNLOAD
+        about=about,
+        action="archive.downloaded",
+        user=user,
+        at__gt=timezone.now() - DOWNLOAD_INTERVAL,
     )
     if not any(event.details == details for event in before.defer("patient_sealed")):
         trail.record("archive.downloaded", user=user, about=about, details=details)

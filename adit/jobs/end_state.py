@@ -9,54 +9,65 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from adit.jobs.kinds.batch_query import BatchQuery
-from adit.jobs.models import Item, Job, JobState, ResultLine, Stage, Task, TaskState, Work
-from adit.jobs.progress import Counts, counts_of
+from adit.jobs.models import (
+    Job,
+    JobStage,
+    JobState,
+    ResultLine,
+    SeriesResult,
+    Task,
+    TaskState,
+    TaskType,
+)
+from adit.jobs.progress import ImageCounts, count_images
 
-MOST_REASONS = 4
+MAX_REASONS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EndState:
     state: TaskState
     message: str
 
 
-def of_task(items: QuerySet[Item], announced: Collection[str]) -> Verdict:
+def evaluate_task(items: QuerySet[SeriesResult], announced: Collection[str]) -> EndState:
     """SUCCESS when all came but what Selection left out and what was announced and accepted."""
     rows = list(items.filter(left_out=""))
-    counts = counts_of(items)
-    gaps = _gaps(rows, announced)
+    counts = count_images(items)
+    gaps = _describe_gaps(rows, announced)
     if not rows:
-        return Verdict(
+        return EndState(
             TaskState.FAILURE, _("Nothing was transferred: no series of this study came along.")
         )
     if not gaps:
-        said = _remarks(rows)
-        return Verdict(TaskState.SUCCESS, " ".join(filter(None, (_complete(counts), said))))
+        said = _join_remarks(rows)
+        return EndState(
+            TaskState.SUCCESS, " ".join(filter(None, (_describe_complete(counts), said)))
+        )
     if not counts.delivered:
-        return Verdict(TaskState.FAILURE, _("Nothing was delivered: %s") % _joined(gaps))
-    return Verdict(TaskState.WARNING, f"{_delivered(counts)} {_joined(gaps)}")
+        return EndState(TaskState.FAILURE, _("Nothing was delivered: %s") % _join_sentences(gaps))
+    return EndState(TaskState.WARNING, f"{_describe_delivered(counts)} {_join_sentences(gaps)}")
 
 
-def of_search(lines: QuerySet[ResultLine]) -> Verdict:
+def evaluate_search(lines: QuerySet[ResultLine]) -> EndState:
     """An answer is a success, whatever it says; what it says stands with each row."""
     rows = set(lines.values_list("line", flat=True))
     found = set(lines.filter(is_found=True).values_list("line", flat=True))
     words = {"n": len(found), "all": len(rows)}
-    return Verdict(TaskState.SUCCESS, _("Something was found for %(n)d of %(all)d rows.") % words)
+    return EndState(TaskState.SUCCESS, _("Something was found for %(n)d of %(all)d rows.") % words)
 
 
-def of_job(job: Job, state: JobState) -> str:
+def describe_job_end(job: Job, state: JobState) -> str:
     """The sentence that stands with a job that has ended, or waits for its owner."""
-    unstarted = Task.objects.filter(job=job, work=Work.START, state=TaskState.FAILURE).first()
+    unstarted = Task.objects.filter(job=job, work=TaskType.START, state=TaskState.FAILURE).first()
     if state == JobState.WAITING_FOR_OWNER and unstarted is not None:
         return _("It was not started. %(why)s") % {"why": unstarted.message}
-    if state == JobState.WAITING_FOR_OWNER and job.stage == Stage.CHECK:
+    if state == JobState.WAITING_FOR_OWNER and job.stage == JobStage.CHECK:
         return _(
             "The check is done. Nothing has been fetched yet: look through the rows and start."
         )
     if job.kind == BatchQuery.word:
-        return _answered(job, state)
+        return _describe_query_end(job, state)
     if state == JobState.HELD:
         n = Task.objects.filter(job=job, state=TaskState.HELD).count()
         held = ngettext(
@@ -65,17 +76,17 @@ def of_job(job: Job, state: JobState) -> str:
             n,
         )
         return held % n
-    counts = counts_of(Item.objects.filter(task__job=job))
+    counts = count_images(SeriesResult.objects.filter(task__job=job))
     if state == JobState.WAITING_FOR_OWNER:
         words = {"n": counts.delivered}
         return _("The pilot is done, %(n)d images delivered: look at them, then continue.") % words
     if state == JobState.SUCCESS:
-        return _complete(counts)
+        return _describe_complete(counts)
     if state == JobState.CANCELED:
         return _("Canceled. %(n)d images had been delivered before.") % {"n": counts.delivered}
     tasks = Task.objects.filter(job=job)
-    ends = Counter(tasks.filter(work=Work.KIND).values_list("state", flat=True))
-    parts = [_delivered(counts)] if counts.delivered else [_("Nothing was delivered.")]
+    ends = Counter(tasks.filter(work=TaskType.KIND).values_list("state", flat=True))
+    parts = [_describe_delivered(counts)] if counts.delivered else [_("Nothing was delivered.")]
     if ends[TaskState.FAILURE]:
         parts.append(
             ngettext("%d study failed.", "%d studies failed.", ends[TaskState.FAILURE])
@@ -86,7 +97,7 @@ def of_job(job: Job, state: JobState) -> str:
             ngettext("%d study has gaps.", "%d studies have gaps.", ends[TaskState.WARNING])
             % ends[TaskState.WARNING]
         )
-    unpacked = tasks.filter(work=Work.PACK, state=TaskState.FAILURE).first()
+    unpacked = tasks.filter(work=TaskType.PACK, state=TaskState.FAILURE).first()
     if unpacked is not None and counts.delivered:
         return _("The 7-Zip file was not built: %s") % unpacked.message
     if tasks.filter(broke_rule=True).exists():
@@ -96,7 +107,7 @@ def of_job(job: Job, state: JobState) -> str:
     return " ".join(parts)
 
 
-def _answered(job: Job, state: JobState) -> str:
+def _describe_query_end(job: Job, state: JobState) -> str:
     """How many rows of a query were answered, and with what."""
     lines = ResultLine.objects.filter(job=job).order_by()
     rows = lines.values("line").distinct().count()
@@ -117,7 +128,7 @@ def _answered(job: Job, state: JobState) -> str:
     return " ".join(said)
 
 
-def _gaps(items: list[Item], announced: Collection[str]) -> list[str]:
+def _describe_gaps(items: list[SeriesResult], announced: Collection[str]) -> list[str]:
     """What is missing, unannounced, each as a sentence; most frequent first."""
     reasons: Counter[str] = Counter()
     gaps: list[str] = []
@@ -136,7 +147,7 @@ def _gaps(items: list[Item], announced: Collection[str]) -> list[str]:
     return named + list(dict.fromkeys(gaps))
 
 
-def _complete(counts: Counts) -> str:
+def _describe_complete(counts: ImageCounts) -> str:
     text = ngettext("%d image delivered.", "All %d images delivered.", counts.delivered) % (
         counts.delivered
     )
@@ -151,21 +162,21 @@ def _complete(counts: Counts) -> str:
     }
 
 
-def _delivered(counts: Counts) -> str:
+def _describe_delivered(counts: ImageCounts) -> str:
     return _("%(n)d of %(all)d images delivered.") % {
         "n": counts.delivered,
         "all": max(counts.listed, counts.delivered),
     }
 
 
-def _remarks(items: list[Item]) -> str:
+def _join_remarks(items: list[SeriesResult]) -> str:
     """What leaves nothing open, and somebody may want to know."""
     said = dict.fromkeys(text for item in items for text in item.remarks)
-    return _joined([f"{text[:1].upper()}{text[1:]}" for text in said])
+    return _join_sentences([f"{text[:1].upper()}{text[1:]}" for text in said])
 
 
-def _joined(sentences: list[str]) -> str:
+def _join_sentences(sentences: list[str]) -> str:
     shown = [text if text.endswith((".", "!", "?")) else f"{text}." for text in sentences]
-    more = len(shown) - MOST_REASONS
+    more = len(shown) - MAX_REASONS
     rest = [_("And %d other reasons.") % more] if more > 0 else []
-    return " ".join(shown[:MOST_REASONS] + rest)
+    return " ".join(shown[:MAX_REASONS] + rest)
