@@ -25,6 +25,7 @@ look "format (ruff)" $bin/ruff format --check --quiet .
 look "types (mypy)" $bin/mypy adit_engine adit
 look "import contracts" $bin/lint-imports
 look "Django's own check" $bin/django-admin check
+look "names" $bin/python scripts/check_names.py
 look "migrations are complete" $bin/django-admin makemigrations --check --dry-run
 look "templates compile" $bin/python scripts/compile_templates.py
 look "tables are what the script makes" $bin/python scripts/build_tables.py --check

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from django.conf import settings
 
-from adit.demo import cast, first_jobs, lists, report, scenes
+from adit.demo import cast, first_jobs, report, sample_sheets, scenes
 from adit.demo.patients import SHOWCASE, ULTRASOUND, make_patients
 from adit.jobs.models import Job, JobState
 
@@ -40,7 +40,7 @@ class Demo:
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._say("making sample patients (none of them ever lived) …")
         make_patients(self.places.pacs)
-        lists.write(settings.SAMPLES_DIR)
+        sample_sheets.write(settings.SAMPLES_DIR)
         self._coordinator = cast.assemble(self.places, self._ports, self._passwords)
 
     def archives(self) -> list[tuple[str, list[str], Callable[[], bool]]]:

@@ -28,8 +28,8 @@ def update_stalled_alarms() -> int:
     for job in stuck:
         why = next(iter(task_groups.wait_reasons(job)), "")
         text = _("Job %(n)d has not got on for 48 hours. Look at its page.") % {"n": job.pk}
-        alarms.raise_alarm(Alarm.What.STUCK, _alarm_subject(job), f"{text} {why}".strip())
-    alarms.end_other_alarms(Alarm.What.STUCK, map(_alarm_subject, stuck))
+        alarms.raise_alarm(Alarm.Cause.STUCK, _alarm_subject(job), f"{text} {why}".strip())
+    alarms.end_other_alarms(Alarm.Cause.STUCK, map(_alarm_subject, stuck))
     return len(stuck)
 
 

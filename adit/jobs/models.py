@@ -448,7 +448,7 @@ class Task(EndStateMixin, models.Model):
 class JobMail(OutgoingMail):
     """One mail to one address about a job; gone out when `sent_at` is set."""
 
-    class What(models.TextChoices):
+    class Reason(models.TextChoices):
         ENDED = "ended", _("has ended")
         FAILED = "failed", _("has failed")
         ASKED = "asked", _("waits for approval")
@@ -457,7 +457,7 @@ class JobMail(OutgoingMail):
         HELD = "held", _("waits for a decision about a patient")
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="letters")
-    what = models.CharField(max_length=16, choices=What)
+    what = models.CharField(max_length=16, choices=Reason)
     number = models.PositiveIntegerField()
     """Tells apart that a job ended a second time, after a retry."""
     state = models.CharField(max_length=24)

@@ -13,7 +13,7 @@ from adit.jobs.models import Job, JobMail, JobState, state_label
 from adit.jobs.wakeup import send_mail_on_commit
 from adit.notifications.outbox import Outbox
 
-MailReason = JobMail.What
+MailReason = JobMail.Reason
 
 
 def notify_ended(job: Job, state: JobState) -> None:
@@ -66,7 +66,7 @@ def admin_addresses() -> list[str]:
 _BY_GROUPS = "django.contrib.auth.backends.ModelBackend"
 
 
-def _create_mails(job: Job, what: JobMail.What, addresses: Iterable[str]) -> None:
+def _create_mails(job: Job, what: JobMail.Reason, addresses: Iterable[str]) -> None:
     """Under the job's lock, so that each round of a job has one number."""
     if not settings.MAIL:
         return
@@ -103,7 +103,7 @@ def _nothing_was_delivered(letter: JobMail) -> bool:
 
 def _subject_and_sentence(letter: JobMail) -> tuple[str, str]:
     """Subject and first sentence. Titles and reasons are people's own words, so they stay here."""
-    job, W = letter.job, JobMail.What
+    job, W = letter.job, JobMail.Reason
     words = {
         "n": job.pk,
         "state": state_label(letter.state, came_empty=_nothing_was_delivered(letter)),

@@ -19,7 +19,7 @@ SILENT_AFTER = timedelta(hours=1)
 
 
 def raise_alarm(
-    what: Alarm.What, about: str, text: str, node: Node | None = None, machine: str = ""
+    what: Alarm.Cause, about: str, text: str, node: Node | None = None, machine: str = ""
 ) -> None:
     """Opens an alarm, or says anew what an open one is about. Texts name no patient."""
     now = timezone.now()
@@ -33,13 +33,13 @@ def raise_alarm(
         Alarm.objects.filter(**which).update(text=text, last_at=now)
 
 
-def end_alarm(what: Alarm.What, about: str) -> None:
+def end_alarm(what: Alarm.Cause, about: str) -> None:
     """It is over."""
     _end_alarms(Alarm.objects.filter(what=what, machine="", about=about))
 
 
 def end_other_alarms(
-    what: Alarm.What, lasting: Iterable[str], machine: str = "", kin: str = ""
+    what: Alarm.Cause, lasting: Iterable[str], machine: str = "", kin: str = ""
 ) -> None:
     """Ends the alarms of a sort that this machine tells, but for those that last.
 
@@ -52,7 +52,7 @@ def end_other_alarms(
 def end_old_alarms() -> None:
     """Ends what is only news, and what a machine said that is gone; forgets what ended long ago."""
     now = timezone.now()
-    _end_alarms(Alarm.objects.filter(what=Alarm.What.HOURS, last_at__lt=now - CHANGES_SHOWN_FOR))
+    _end_alarms(Alarm.objects.filter(what=Alarm.Cause.HOURS, last_at__lt=now - CHANGES_SHOWN_FOR))
     _end_alarms(Alarm.objects.exclude(machine="").filter(last_at__lt=now - SILENT_AFTER))
     before = now - timedelta(days=RETENTION_DAYS)
     AlarmMail.objects.filter(created_at__lt=before).delete()
@@ -64,10 +64,10 @@ def raise_hours_changed(user: AnyUser, node: Node, changed: Iterable[str]) -> No
     who = getattr(user, "get_full_name", str)() or user.get_username()
     words = {"who": who, "what": ", ".join(sorted(str(_field_label(name)) for name in changed))}
     text = _("Changed by %(who)s: %(what)s.") % words
-    Alarm.objects.filter(what=Alarm.What.HOURS, about=f"node:{node.pk}", ended_at=None).exclude(
+    Alarm.objects.filter(what=Alarm.Cause.HOURS, about=f"node:{node.pk}", ended_at=None).exclude(
         mailed_at=None
     ).update(mailed_at=None)
-    raise_alarm(Alarm.What.HOURS, f"node:{node.pk}", text, node)
+    raise_alarm(Alarm.Cause.HOURS, f"node:{node.pk}", text, node)
 
 
 def visible_alarms(user: AnyUser, node: Node | None = None) -> QuerySet[Alarm]:

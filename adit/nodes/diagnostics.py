@@ -32,7 +32,7 @@ CANCEL_GRACE_S = 15
 """For a C-MOVE to be cancelled in good order, and late images to be waited for."""
 
 _WORST_FIRST = (Grade.BAD, Grade.WARNING, Grade.GOOD)
-_Kind = NodeTestResult.What
+_Kind = NodeTestResult.TestKind
 
 RunTest = Callable[[Any], Iterable[NodeFinding]]
 
@@ -150,7 +150,7 @@ class _TestGuard(CallGuard):
 
 
 def _run_and_store(
-    user: AnyUser, node: Node, what: NodeTestResult.What, ask: RunTest
+    user: AnyUser, node: Node, what: NodeTestResult.TestKind, ask: RunTest
 ) -> list[NodeFinding]:
     findings = _collect_findings(user, node, what, ask)
     grades = {finding.grade for finding in findings}
@@ -169,7 +169,7 @@ def _run_and_store(
 
 
 def _collect_findings(
-    user: AnyUser, node: Node, what: NodeTestResult.What, ask: RunTest
+    user: AnyUser, node: Node, what: NodeTestResult.TestKind, ask: RunTest
 ) -> list[NodeFinding]:
     """What was found before the deadline stays found."""
     findings: list[NodeFinding] = []
@@ -196,7 +196,7 @@ def _collect_findings(
     return findings
 
 
-def _get_time_limit_s(what: NodeTestResult.What) -> float:
+def _get_time_limit_s(what: NodeTestResult.TestKind) -> float:
     """Two ways may be tried, each with its own limit."""
     ways = 2 if what is _Kind.FETCH else 1
     return ways * settings.SEARCH_DEADLINE_S + (CANCEL_GRACE_S if what is _Kind.FETCH else 0)

@@ -66,8 +66,8 @@ def _check_disks(machine: str) -> None:
             text = _("On %(machine)s the disk of the folder for %(name)s has %(percent)d %% left.")
             full[name] = text % words
     for name, text in full.items():
-        alarms.raise_alarm(Alarm.What.DISK, name, text, machine=machine)
-    alarms.end_other_alarms(Alarm.What.DISK, full, machine)
+        alarms.raise_alarm(Alarm.Cause.DISK, name, text, machine=machine)
+    alarms.end_other_alarms(Alarm.Cause.DISK, full, machine)
 
 
 def _list_folders() -> Iterable[tuple[str, Path]]:
@@ -86,9 +86,9 @@ def _check_certificates(found: Iterable[tuple[str, NodeFinding]], machine: str =
             if about.startswith("node:"):
                 node = Node.objects.filter(pk=about.split(":")[1]).first()
             text = f"{finding.what}: {finding.next_step}"
-            alarms.raise_alarm(Alarm.What.CERTIFICATE, about, text, node, machine)
+            alarms.raise_alarm(Alarm.Cause.CERTIFICATE, about, text, node, machine)
             ending.append(about)
-    alarms.end_other_alarms(Alarm.What.CERTIFICATE, ending, machine)
+    alarms.end_other_alarms(Alarm.Cause.CERTIFICATE, ending, machine)
 
 
 def _check_quarantine(machine: str) -> None:
@@ -96,6 +96,6 @@ def _check_quarantine(machine: str) -> None:
     if count:
         text = _("Images lie in quarantine that nobody asked for: %(n)d. Look from whom.")
         alarms.raise_alarm(
-            Alarm.What.QUARANTINE, "quarantine", text % {"n": count}, machine=machine
+            Alarm.Cause.QUARANTINE, "quarantine", text % {"n": count}, machine=machine
         )
-    alarms.end_other_alarms(Alarm.What.QUARANTINE, ["quarantine"] if count else [], machine)
+    alarms.end_other_alarms(Alarm.Cause.QUARANTINE, ["quarantine"] if count else [], machine)

@@ -221,7 +221,7 @@ class Budget(models.Model):
 class Alarm(models.Model):
     """Something that somebody should look at; one row for as long as it lasts."""
 
-    class What(models.TextChoices):
+    class Cause(models.TextChoices):
         BREAKER = "breaker", _("does not answer")
         QUARANTINE = "quarantine", _("quarantine used")
         DISK = "disk", _("disk almost full")
@@ -229,7 +229,7 @@ class Alarm(models.Model):
         STUCK = "stuck", _("job does not get on")
         HOURS = "hours", _("hours or limits changed")
 
-    what = models.CharField(max_length=16, choices=What)
+    what = models.CharField(max_length=16, choices=Cause)
     about = models.CharField(max_length=100, blank=True)
     """Tells alarms of one sort apart: a job, a certificate; opaque."""
     machine = models.CharField(max_length=100, blank=True)
@@ -327,13 +327,13 @@ class PendingCommitment(models.Model):
 class NodeTestResult(models.Model):
     """What the last test of a node found, of each sort of test."""
 
-    class What(models.TextChoices):
+    class TestKind(models.TextChoices):
         PLAIN = "plain", _("Test")
         FETCH = "fetch", _("One image fetched")
         WRITE = "write", _("Something written")
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="checks")
-    what = models.CharField(max_length=16, choices=What)
+    what = models.CharField(max_length=16, choices=TestKind)
     at = models.DateTimeField()
     by = models.ForeignKey("accounts.User", null=True, on_delete=models.SET_NULL, related_name="+")
     findings = models.JSONField(default=list)

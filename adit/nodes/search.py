@@ -47,7 +47,7 @@ class AnswerFormat(Generic[T]):
     """What is made of a node's answers, and how that becomes JSON and itself again."""
 
     word: str
-    made: Callable[[Iterator[Record], FindResults], T]
+    build: Callable[[Iterator[Record], FindResults], T]
     plain: Callable[[T], Any]
     restored: Callable[[Any], T]
 
@@ -181,7 +181,7 @@ def _query_cached(
             open_node(user, node, Purpose.SEARCH, holder=holder) as opened,
         ):
             watch.check(node.name)
-            answer = run_query(opened, query, shape.made, watch)
+            answer = run_query(opened, query, shape.build, watch)
         answers.store_answer(question, shape.plain(answer))
         return answer
 
@@ -212,7 +212,7 @@ _FirstRecords = tuple[tuple[Record, ...], bool, bool]
 def _take_first(most: int) -> AnswerFormat[_FirstRecords]:
     """So many records, whether there are more, and whether the node cut its answer."""
 
-    def made(records: Iterator[Record], answers: FindResults) -> _FirstRecords:
+    def build(records: Iterator[Record], answers: FindResults) -> _FirstRecords:
         found = tuple(islice(records, most))
         more = next(records, None) is not None
         return found, more, answers.capped
@@ -224,7 +224,7 @@ def _take_first(most: int) -> AnswerFormat[_FirstRecords]:
         records, more, capped = held
         return tuple(map(Record.from_json, records)), more, capped
 
-    return AnswerFormat(f"first {most}", made, plain, restored)
+    return AnswerFormat(f"first {most}", build, plain, restored)
 
 
 _SOP_CLASS_COUNTS: AnswerFormat[Counter[str]] = AnswerFormat(

@@ -186,7 +186,7 @@ class PreparedStart:
     lines: Sequence[_OpenRow] = field(repr=False)
     tasks: Sequence[tuple[Task, TaskPlan]] = field(repr=False)
 
-    def carry_out(self, task: Task) -> None:
+    def commit(self, task: Task) -> None:
         """Writes it down and ends the task. Raises states.Overtaken."""
         with transaction.atomic():
             job = states.lock_job(task.job_id)
@@ -211,7 +211,7 @@ class PreparedStart:
 
 def prepare_start(task: Task, lease: Lease) -> PreparedStart:
     """What a start comes to. Raises NotPermitted, Unfit, WrongInput, Stopped, DecryptionError."""
-    return _StartPreparation(task, lease).made()
+    return _StartPreparation(task, lease).prepare()
 
 
 class _StartPreparation:
@@ -223,7 +223,7 @@ class _StartPreparation:
         self._box: ValueCipher = encrypted_payload.get_box(self._project)
         self._told_at = time.monotonic()
 
-    def made(self) -> PreparedStart:
+    def prepare(self) -> PreparedStart:
         job = self._job
         payload = encrypted_payload.open_task(self._task, self._box).payload
         wishes = StartOptions.from_json(payload)

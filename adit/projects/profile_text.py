@@ -32,7 +32,7 @@ class ProfileSection:
     points: list[str]
 
 
-def explain_profile(rules: ConfidentialityProfile) -> list[ProfileSection]:
+def build_sections(rules: ConfidentialityProfile) -> list[ProfileSection]:
     """A title and its lines by turns, with an empty line between; points begin with a hyphen."""
     blocks = explain_profile(rules).strip().split("\n\n")
     return [_make_section(*pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)]

@@ -58,8 +58,8 @@ def update_quota_alarms() -> int:
                 "delete jobs that are not needed, or agree on more."
             )
             little[f"{ALARM_SUBJECT}{node.pk}"] = text % words
-            alarms.raise_alarm(Alarm.What.DISK, f"{ALARM_SUBJECT}{node.pk}", text % words, node)
-    alarms.end_other_alarms(Alarm.What.DISK, little, kin=ALARM_SUBJECT)
+            alarms.raise_alarm(Alarm.Cause.DISK, f"{ALARM_SUBJECT}{node.pk}", text % words, node)
+    alarms.end_other_alarms(Alarm.Cause.DISK, little, kin=ALARM_SUBJECT)
     return len(little)
 
 

@@ -68,7 +68,7 @@ log = logging.getLogger(__name__)
 class AttemptResult:
     """How an attempt ended; carried out under the fence."""
 
-    carry_out: Callable[[Task], None]
+    persist: Callable[[Task], None]
 
 
 T = TypeVar("T")

@@ -192,7 +192,7 @@ class QueryBatch:
             end = asked.end
             if number and not asked.ends_all:
                 end = attempt_result.released_result(_("Waits for its turn."))
-            end.carry_out(task)
+            end.persist(task)
 
     def _record(self, asked: QueryBatchResult) -> None:
         if not asked.answered and not asked.failed:

@@ -37,7 +37,7 @@ def _run_claimed(task: Task) -> None:
     try:
         task = queue.still_held(task, "job__owner", "job__project", "job__destination", "source")
         end = _attempt(task)
-        end.carry_out(task)
+        end.persist(task)
         close_ended_tasks()
     except (states.StaleRow, queue.LeaseLost):
         log.info("task %d: somebody else has it now", task.pk)
@@ -59,7 +59,7 @@ def _attempt(task: Task) -> AttemptResult:
 
 def _execute(task: Task, lease: Lease, contact: BreakerFeedback) -> AttemptResult:
     if task.work == TaskType.START:
-        return AttemptResult(batch_start.prepare_start(task, lease).carry_out)
+        return AttemptResult(batch_start.prepare_start(task, lease).commit)
     if task.work == TaskType.PACK:
         packing.build_archive(task, lease)
         return AttemptResult(packing.finish_packing)

@@ -44,8 +44,8 @@ from adit_engine.values.selection import Selection
 _CHOOSE_FACES = {
     FACE: "Images that may show a face were withheld, as nothing was chosen for them: "
     "add --withhold-faces, or --accept-faces with a reason.",
-    UNCONFIRMED_ANNOTATION: "Images were withheld whose header is no proof that no text stands in their pixels: "
-    "add a pixel rule for the device to the profile, or --accept-header-word with a reason.",
+    UNCONFIRMED_ANNOTATION: "Images were withheld whose header is no proof that no text stands in "
+    "their pixels: add a pixel rule for the device to the profile, or --accept-header-word with a reason.",
 }
 """What to do where nothing was chosen, by the code of the withholding."""
 

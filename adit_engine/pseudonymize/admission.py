@@ -180,7 +180,8 @@ _MAY_SHOW_TEXT = (
 _NEXT_STEPS = {
     RiskDecision.UNDECIDED: "Ask a reviewer to decide about the device, or a manager of research projects to "
     "accept the header's word.",
-    RiskDecision.WITHHOLD: "The project does not accept the header's word. Ask a reviewer to decide about the "
+    RiskDecision.WITHHOLD: "The project does not accept the header's word. Ask a reviewer to decide "
+    "about the "
     "device.",
 }
 

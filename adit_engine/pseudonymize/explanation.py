@@ -208,7 +208,8 @@ def _withheld_lines(profile: ConfidentialityProfile) -> list[str]:
         "burned into them or that the person can be recognized.",
         f"- Images of {', '.join(asking)} that do not say that no text is burned in"
         + (", unless a pixel rule covers the device." if profile.pixel_rules else "."),
-        f"- Images of {_modalities_needing_decision(open_classes)}, whatever their header says of text in their pixels, "
+        f"- Images of {_modalities_needing_decision(open_classes)}, whatever their header says of "
+        "text in their pixels, "
         "unless a pixel rule covers the device or the project accepts the header's word.",
         "- Objects that are damaged, or written in a way that cannot be checked.",
         "- Thin slices by CT, MR or PET that may show a head, unless the project accepts that a face "

@@ -172,7 +172,7 @@ def make_uses(node: object, groups: dict, manager: object) -> None:
         )
     Budget.objects.create(group=groups["Coordinators"], studies=50)
     alarms.raise_alarm(
-        Alarm.What.BREAKER, "staged", "No answer since 07:12, 3 times in a row.", node
+        Alarm.Cause.BREAKER, "staged", "No answer since 07:12, 3 times in a row.", node
     )
     alarms.raise_hours_changed(manager, node, ["windows"])
 

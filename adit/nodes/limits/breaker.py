@@ -41,7 +41,7 @@ def record_answer(node: Node) -> None:
     """It is there: nobody waits for it any more."""
     with transaction.atomic():
         if CircuitBreaker.objects.filter(node=node).delete()[0]:
-            alarms.end_alarm(Alarm.What.BREAKER, _alarm_subject(node))
+            alarms.end_alarm(Alarm.Cause.BREAKER, _alarm_subject(node))
 
 
 def get_breaker_pause(node: Node) -> NodeUnavailable | None:
@@ -76,7 +76,7 @@ def _get_pause(failures: int) -> timedelta:
 def _raise_alarm(row: CircuitBreaker) -> None:
     words = {"n": row.failures, "since": _format_time(row.since)}
     text = _("No answer since %(since)s, %(n)d times in a row.") % words
-    alarms.raise_alarm(Alarm.What.BREAKER, _alarm_subject(row.node), text, row.node)
+    alarms.raise_alarm(Alarm.Cause.BREAKER, _alarm_subject(row.node), text, row.node)
 
 
 def _alarm_subject(node: Node) -> str:

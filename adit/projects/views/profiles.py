@@ -12,7 +12,7 @@ from adit.projects import profile_text, profile_versions, services
 from adit.projects.forms import ProfilePreviewForm, ProfileTextForm
 from adit.projects.models import ProfileVersion
 from adit.projects.profile_preview import ProfilePreview, preview_profile
-from adit.projects.profile_text import explain_profile
+from adit.projects.profile_text import build_sections
 from adit.projects.views.access import current_user, get_profile, require_rights
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.tables import EDITION
@@ -62,7 +62,7 @@ def profile_plain(request: HttpRequest, pk: int) -> HttpResponse:
     profile = get_profile(pk)
     context = {
         "profile": profile,
-        "sections": explain_profile(profile_versions.parse_rules(profile)),
+        "sections": build_sections(profile_versions.parse_rules(profile)),
     }
     return render(request, "projects/profile_plain.html", context)
 

@@ -109,14 +109,14 @@ class _DownloadLimit:
         self._lock = threading.Lock()
         self.count = 0
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         with self._lock:
             if self.count >= settings.DOWNLOADS:
                 return False
             self.count += 1
             return True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         with self._lock:
             self.count -= 1
 
@@ -145,7 +145,7 @@ class _FileChunks(Iterator[bytes]):
         if self._is_open:
             self._is_open = False
             self._file.close()
-            DOWNLOAD_LIMIT.give_back()
+            DOWNLOAD_LIMIT.release()
 
     def __del__(self) -> None:
         self.close()
@@ -176,7 +176,7 @@ def _file_response(
     if request.method == "HEAD":
         file.close()
         return HttpResponse(status=206 if is_part else 200, headers=headers)
-    if not DOWNLOAD_LIMIT.take():
+    if not DOWNLOAD_LIMIT.acquire():
         file.close()
         text = _("Too many downloads are going on at the moment: try again in a minute.")
         return HttpResponse(

@@ -6,7 +6,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from adit.accounts.models import User
-from adit.demo import lists
+from adit.demo import sample_sheets
 from adit.orders import uploads
 from adit.orders.views.batch_query import validate_sheet
 from adit.spreadsheets.columns import SheetKind
@@ -26,11 +26,11 @@ def judged(user: User, path: Path) -> ValidatedSheet:
 def test_the_good_list_has_no_error_and_the_other_one_most_of_them(
     coordinator: User, tmp_path: Path
 ) -> None:
-    lists.write(tmp_path)
-    lists.write(tmp_path)
-    good = judged(coordinator, tmp_path / lists.GOOD)
+    sample_sheets.write(tmp_path)
+    sample_sheets.write(tmp_path)
+    good = judged(coordinator, tmp_path / sample_sheets.GOOD)
     assert (good.counts[RowVerdict.ERROR], len(good.good)) == (0, 10)
-    faulty = judged(coordinator, tmp_path / lists.FAULTY)
+    faulty = judged(coordinator, tmp_path / sample_sheets.FAULTY)
     verdicts = {row.line: row.verdict for row in faulty.rows}
     assert {line for line, verdict in verdicts.items() if verdict is RowVerdict.ERROR} >= {
         3,

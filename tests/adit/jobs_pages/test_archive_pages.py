@@ -278,8 +278,8 @@ def test_a_refused_retry_keeps_no_password(client: Client, archive: ArchiveFile)
 def test_places_are_counted_by_all_threads() -> None:
     def walk() -> None:
         for _ in range(200):
-            if DOWNLOAD_LIMIT.take():
-                DOWNLOAD_LIMIT.give_back()
+            if DOWNLOAD_LIMIT.acquire():
+                DOWNLOAD_LIMIT.release()
 
     threads = [threading.Thread(target=walk) for _ in range(8)]
     for thread in threads:

@@ -241,7 +241,7 @@ def test_it_lies_sealed_in_the_draft_and_in_no_address(client: Client, form: For
     answer = client.post(address, {**order, **TWICE})
 
     with connection.cursor() as cursor:
-        cursor.execute("SELECT key, content FROM jobs_draft")
+        cursor.execute("SELECT key, content FROM jobs_orderdraft")
         stored = repr([(key, bytes(content)) for key, content in cursor.fetchall()])
     for password in (first, OWN):
         assert password not in stored

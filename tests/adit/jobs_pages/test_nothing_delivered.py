@@ -72,7 +72,7 @@ def test_the_report_says_so_as_a_fact_of_its_own(
 
 def test_the_mail_says_so(job: Job) -> None:
     letter = JobMail(
-        job=job, what=JobMail.What.ENDED, number=1, state="success", address="a@b.example"
+        job=job, what=JobMail.Reason.ENDED, number=1, state="success", address="a@b.example"
     )
 
     subject, text = notifications._compose(letter)

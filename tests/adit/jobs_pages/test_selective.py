@@ -308,7 +308,7 @@ def test_what_lies_in_the_basket_is_sealed(person: Person, coordinator: User) ->
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute("SELECT key, content FROM jobs_draft")
+        cursor.execute("SELECT key, content FROM jobs_orderdraft")
         rows = cursor.fetchall()
     assert rows
     for key, content in rows:

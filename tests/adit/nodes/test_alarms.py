@@ -42,11 +42,11 @@ def rest(node: Node, times: int = 20) -> None:
 
 def test_one_row_of_a_sort_however_often_it_sounds(source: Node) -> None:
     for text in ("first", "second"):
-        alarms.raise_alarm(Alarm.What.DISK, "data", text)
+        alarms.raise_alarm(Alarm.Cause.DISK, "data", text)
 
     assert (Alarm.objects.get().text, Alarm.objects.count()) == ("second", 1)
-    alarms.end_other_alarms(Alarm.What.DISK, [])
-    alarms.raise_alarm(Alarm.What.DISK, "data", "third")
+    alarms.end_other_alarms(Alarm.Cause.DISK, [])
+    alarms.raise_alarm(Alarm.Cause.DISK, "data", "third")
     assert Alarm.objects.count() == 2
 
 
@@ -177,7 +177,7 @@ def test_two_schedulers_send_one_letter_each(
 
     monkeypatch.setattr(outbox, "F", in_step)
     rest(source)
-    alarms.raise_alarm(Alarm.What.STUCK, "job:1", "Job 1 has not got on.")
+    alarms.raise_alarm(Alarm.Cause.STUCK, "job:1", "Job 1 has not got on.")
     settings.MAIL_ADMINS = [f"staff-{n}@hospital.example" for n in range(4)]
     with postbox() as box:
         by_smtp(settings, box)
@@ -216,7 +216,7 @@ def test_a_letter_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
         monkeypatch.undo()
         assert notifications.mail_alarms() == 0, "it may still be on its way"
         AlarmMail.objects.update(not_before=timezone.now())
-        alarms.raise_alarm(Alarm.What.STUCK, "job:1", "Job 1 has not got on.")
+        alarms.raise_alarm(Alarm.Cause.STUCK, "job:1", "Job 1 has not got on.")
         assert notifications.mail_alarms() == 2
 
     first, again, other = (letter["Message-ID"] for letter in box.taken)
@@ -239,7 +239,7 @@ def test_a_certificate_that_ends_sounds_until_it_is_renewed(
 
     host_checks.check_node_rows()
 
-    alarm = Alarm.objects.get(what=Alarm.What.CERTIFICATE)
+    alarm = Alarm.objects.get(what=Alarm.Cause.CERTIFICATE)
     assert alarm.node == node
     assert "Put a renewed one there before" in alarm.text
     node.settings = {**place, "ca_certificate": later}

@@ -105,7 +105,7 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
 
     host_checks.check_host(receives=True)
 
-    alarm = Alarm.objects.get(what=Alarm.What.QUARANTINE)
+    alarm = Alarm.objects.get(what=Alarm.Cause.QUARANTINE)
     assert "in quarantine that nobody asked for: 1." in alarm.text
     (lot,) = quarantine.list_quarantine(pacsadmin).lots
     quarantine.delete_images(pacsadmin, [(lot.calling, lot.address, lot.class_uid)])

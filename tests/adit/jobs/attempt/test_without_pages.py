@@ -70,7 +70,7 @@ def test_a_pause_while_the_pages_are_dead_lets_the_series_finish(house: Installe
         assert (done.returncode, "from is paused." in done.stderr) == (0, True), done.stderr
         until(lambda: state(house) == ("pending", 0), 60)
         assert house.rows("select count(*) from nodes_slot") == [(0,)]
-    series = house.rows("select delivered, is_final from jobs_item where delivered > 0")
+    series = house.rows("select delivered, is_final from jobs_seriesresult where delivered > 0")
     assert len(series) < SERIES, "no series was begun after it"
     assert all((count, bool(final)) == (IMAGES, True) for count, final in series)
     assert len(house.delivered()) == len(series) * IMAGES

@@ -29,7 +29,7 @@ def house(tmp_path: Path) -> Installed:
 
 def worker_in_the_middle(house: Installed) -> int:
     """Waits until a series is done and another one under way; the process that does it."""
-    finals = "select count(*) from jobs_item where is_final"
+    finals = "select count(*) from jobs_seriesresult where is_final"
     until(lambda: house.rows(finals)[0][0] >= 2 and len(house.delivered()) > 2 * IMAGES, 60)
     ((worker, state),) = house.rows("select worker, state from jobs_task")
     assert state == "in_progress", "the transfer was over before it could be killed"
@@ -43,7 +43,7 @@ def test_a_killed_worker_is_replaced_and_its_task_completes_by_itself(house: Ins
         pid = worker_in_the_middle(house)
         os.kill(pid, signal.SIGKILL)
         killed_at = time.monotonic()
-        finished = {row[0] for row in house.rows("select number from jobs_item where is_final")}
+        finished = {row[0] for row in house.rows("select number from jobs_seriesresult where is_final")}
         before = house.delivered()
         house.do("pace", "0")
         assert len(before) < SERIES * IMAGES

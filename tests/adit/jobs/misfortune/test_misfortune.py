@@ -210,7 +210,7 @@ def full_database(folder: Path) -> Iterator[None]:
     with small_disk(folder) as disk, connection.cursor() as cursor:
         name = f"small_{secrets.token_hex(4)}"
         cursor.execute(f"CREATE TABLESPACE {name} LOCATION '{disk / 'base'}'")
-        cursor.execute(f"ALTER TABLE jobs_item SET TABLESPACE {name}")
+        cursor.execute(f"ALTER TABLE jobs_seriesresult SET TABLESPACE {name}")
         with pytest.raises(OSError, match="No space"):
             (disk / "all").write_bytes(b"x" * 10_000_000)
         try:
@@ -219,7 +219,7 @@ def full_database(folder: Path) -> Iterator[None]:
             (disk / "all").unlink()
             connection.ensure_connection()
             with connection.cursor() as again:
-                again.execute("ALTER TABLE jobs_item SET TABLESPACE pg_default")
+                again.execute("ALTER TABLE jobs_seriesresult SET TABLESPACE pg_default")
                 again.execute(f"DROP TABLESPACE {name}")
 
 

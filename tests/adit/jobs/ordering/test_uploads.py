@@ -35,7 +35,7 @@ def test_an_upload_is_sealed(coordinator: User) -> None:
     upload(coordinator)
 
     with connection.cursor() as cursor:
-        cursor.execute("SELECT content FROM jobs_draft")
+        cursor.execute("SELECT content FROM jobs_orderdraft")
         (content,) = cursor.fetchone()
     assert b"MUSTERMANN" not in bytes(content)
 
