@@ -64,7 +64,10 @@ def prepare() -> None:
     _set_up_django()
     from adit import installation  # needs the keys and Django's set-up of the line above
 
-    installation.prepare_database()
+    try:
+        installation.prepare_database()
+    except installation.UnknownDatabaseVersion as error:
+        raise CommandRefused(str(error)) from None
 
 
 def make_processes(**settings: str) -> list[Process]:

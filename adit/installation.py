@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from django.conf import settings
 from django.core.management import call_command
 from django.db import Error, connection
+from django.db.migrations.loader import MigrationLoader
 
 from adit import service_checks
 from adit.accounts import permissions
@@ -26,13 +27,35 @@ MIN_FREE_BYTES = 2_000_000_000
 _LOCK_ID = 0xAD17
 
 
+class UnknownDatabaseVersion(Exception):
+    """The database holds migrations that this version of ADIT does not know."""
+
+
 def prepare_database() -> None:
-    """Tables, standard groups and the site's own project. Safe to repeat. Raises KeyMissing."""
+    """Create tables, standard groups and the site's own project. Safe to repeat.
+
+    Raises KeyMissing, UnknownDatabaseVersion.
+    """
     master_cipher()
     with _lock_database():
+        _require_known_migrations()
         _migrate()
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     settings.BROKER_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _require_known_migrations() -> None:
+    """Raises UnknownDatabaseVersion, before anything is changed."""
+    loader = MigrationLoader(connection)
+    unknown = sorted(set(loader.applied_migrations) - set(loader.disk_migrations))
+    if unknown:
+        raise UnknownDatabaseVersion(
+            f"The database was written by another version of ADIT (it has the migration "
+            f"{'.'.join(unknown[0])}, which is unknown here). Start the version that wrote it or a "
+            f"newer one. Data from before 0.1.0 cannot be upgraded: move the data folder "
+            f"{settings.DATA_DIR} away (and name a new database, if DATABASE_URL is set), then "
+            "start again."
+        )
 
 
 def _migrate() -> None:

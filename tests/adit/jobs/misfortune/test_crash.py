@@ -43,7 +43,9 @@ def test_a_killed_worker_is_replaced_and_its_task_completes_by_itself(house: Ins
         pid = worker_in_the_middle(house)
         os.kill(pid, signal.SIGKILL)
         killed_at = time.monotonic()
-        finished = {row[0] for row in house.rows("select number from jobs_seriesresult where is_final")}
+        finished = {
+            row[0] for row in house.rows("select number from jobs_seriesresult where is_final")
+        }
         before = house.delivered()
         house.do("pace", "0")
         assert len(before) < SERIES * IMAGES

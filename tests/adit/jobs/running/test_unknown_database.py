@@ -1,0 +1,27 @@
+"""A database that another version of ADIT wrote is refused before anything in it is changed."""
+
+from pathlib import Path
+
+import pytest
+from installed import Installed
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_a_database_with_unknown_migrations_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    site = Installed(tmp_path / "var")
+    assert site.adit("prepare").returncode == 0
+    site.change(
+        "insert into django_migrations (app, name, applied) "
+        "values ('jobs', '0007_roads', CURRENT_TIMESTAMP)"
+    )
+    before = site.rows("select app, name from django_migrations order by id")
+
+    for command in ("prepare", "up"):
+        refused = site.adit(command)
+        assert refused.returncode == 1
+        assert "jobs.0007_roads" in refused.stderr
+        assert f"move the data folder {site.data} away" in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+    assert site.rows("select app, name from django_migrations order by id") == before
